@@ -1,0 +1,1 @@
+"""Questions put to a study: what else than the material could the network have learnt?"""

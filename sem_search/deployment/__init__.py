@@ -1,0 +1,1 @@
+"""The served classifier, the registry, and prediction with a registered model."""

@@ -1,0 +1,76 @@
+"""Every error that sem_search raises on purpose.
+
+    SemSearchError
+    ├── InputError                  what the user gave is wrong: one clear sentence, exit code 2
+    │   ├── SettingsError           a setting is unknown, out of range, or contradicts another
+    │   ├── DataError               the data cannot be used as they are
+    │   │   ├── UnreadableImageError    one file is not a usable micrograph
+    │   │   ├── UnreadableDataError     all such files of a folder or CSV, each with its reason
+    │   │   ├── ImageTooSmallError      no tile fits into the micrograph
+    │   │   └── ClassTooSmallError      a class has too few groups for the folds asked for
+    │   ├── WeightsError            the weights asked for cannot be had, or do not fit the network
+    │   ├── StudyMismatchError      a study of this name exists with other settings
+    │   └── ModelNotFoundError      no such registered model, version or alias
+    ├── LeakError                   a group stands on two sides of a split: never trained on
+    ├── StoreError                  something on disk is damaged, or could not be written
+    └── FailedTrialError            this trial failed; the study goes on with the next
+
+A message says what was wrong, what was found, and what to do. `InputError` ends the command with exit code 2,
+every other error with exit code 1 and its traceback.
+"""
+
+
+class SemSearchError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class InputError(SemSearchError):
+    """What the user gave is wrong; the message is the whole answer."""
+
+
+class SettingsError(InputError):
+    """A setting is unknown, out of range, or contradicts another; the message names it."""
+
+
+class DataError(InputError):
+    """The data cannot be used as they are."""
+
+
+class UnreadableImageError(DataError):
+    """One file is not a usable micrograph; the message names it and the reason."""
+
+
+class UnreadableDataError(DataError):
+    """Several files are not usable; the message lists each with its reason."""
+
+
+class ImageTooSmallError(DataError):
+    """No tile fits into the micrograph; the message gives both sizes."""
+
+
+class ClassTooSmallError(DataError):
+    """A class has too few groups for the folds asked for; the message names class, count and ways out."""
+
+
+class WeightsError(InputError):
+    """The weights asked for cannot be had, or do not fit the network."""
+
+
+class StudyMismatchError(InputError):
+    """A study of this name exists with other settings; the message names each difference."""
+
+
+class ModelNotFoundError(InputError):
+    """No such registered model, version or alias; the message says what there is."""
+
+
+class LeakError(SemSearchError):
+    """A group stands on two sides of a split."""
+
+
+class StoreError(SemSearchError):
+    """Something on disk is damaged, or could not be written."""
+
+
+class FailedTrialError(SemSearchError):
+    """This trial failed for a reason of its own; the study goes on."""

@@ -1,0 +1,1 @@
+"""Numbers out of predictions, with NumPy, SciPy and scikit-learn alone."""

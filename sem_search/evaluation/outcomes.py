@@ -1,0 +1,133 @@
+"""What a search found out, as plain records: the common language of search, tracking, audits and deployment.
+
+A record holds predictions, not scores: every figure that is reported is computed from these, in `metrics`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatVector = NDArray[np.float64]
+FloatMatrix = NDArray[np.float64]
+IntVector = NDArray[np.int64]
+IntMatrix = NDArray[np.int64]
+
+TrialState = Literal["complete", "pruned", "failed"]
+Side = Literal["validation", "test"]
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Cell:
+    """One combination of learning rate and batch size."""
+
+    learning_rate: float
+    batch_size: int
+
+    @property
+    def name(self) -> str:
+        """Short and fit for file names: `lr1e-03_bs48`."""
+        return f"lr{self.learning_rate:.0e}_bs{self.batch_size}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileTable:
+    """Which tile belongs to which image, and which image to which class and group.
+
+    Classes are in sorted order, images in the catalogue's order, tiles image by image, row by row.
+    """
+
+    class_names: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    label_of_image: IntVector
+    """Shape (n_images,), index into `class_names`."""
+    group_of_image: tuple[str, ...]
+    image_of_tile: IntVector
+    """Shape (n_tiles,), index into `image_ids`."""
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles of all images."""
+        return len(self.image_of_tile)
+
+    @property
+    def label_of_tile(self) -> IntVector:
+        """Shape (n_tiles,), index into `class_names`."""
+        return self.label_of_image[self.image_of_tile]
+
+    def get_tiles_of(self, image_ids: tuple[str, ...]) -> IntVector:
+        """Return the indices of all tiles of these images, ascending, shape (n,)."""
+        wanted = {image_id: True for image_id in image_ids}
+        is_wanted = np.array([image_id in wanted for image_id in self.image_ids])
+        return np.flatnonzero(is_wanted[self.image_of_tile]).astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCurves:
+    """Losses (mean cross-entropy per tile) and accuracies (0 to 1) after each epoch, each of shape (n_epochs,)."""
+
+    training_loss: FloatVector
+    training_accuracy: FloatVector
+    validation_loss: FloatVector
+    validation_accuracy: FloatVector
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldOutcome:
+    """One head trained on one fold: what it answered where it was not trained."""
+
+    fold: int
+    validation_tiles: IntVector
+    """Shape (n_validation,), tile indices."""
+    validation_probabilities: FloatMatrix
+    """Shape (n_validation, n_classes), rows sum to one."""
+    test_tiles: IntVector
+    """Shape (n_test,), tile indices."""
+    test_probabilities: FloatMatrix
+    """Shape (n_test, n_classes), rows sum to one."""
+    curves: TrainingCurves
+    best_epoch: int
+    """Index of the epoch whose weights were kept."""
+    is_diverged: bool
+    training_s: float
+    """Wall-clock seconds; the one number that differs between two equal runs."""
+
+    def get_side(self, side: Side) -> tuple[IntVector, FloatMatrix]:
+        """Return tile indices (n,) and probabilities (n, n_classes) of one side of the fold."""
+        if side == "validation":
+            return self.validation_tiles, self.validation_probabilities
+        return self.test_tiles, self.test_probabilities
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOutcome:
+    """One cell cross-validated: its finished folds, in order."""
+
+    number: int
+    """Optuna's trial number."""
+    cell: Cell
+    state: TrialState
+    folds: tuple[FoldOutcome, ...]
+    run_id: str | None = None
+    """MLflow's run, where there is one."""
+    message: str | None = None
+    """Why it was pruned or how it failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOutcome:
+    """All trials of a study over one table of tiles."""
+
+    name: str
+    backbone: str
+    select_on: Side
+    tiles: TileTable
+    trials: tuple[TrialOutcome, ...]
+    winner_number: int
+    """`TrialOutcome.number` of the winner."""
+
+    @property
+    def winner(self) -> TrialOutcome:
+        """The trial whose mean F-measure on the `select_on` side is highest."""
+        return next(trial for trial in self.trials if trial.number == self.winner_number)

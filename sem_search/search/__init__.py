@@ -1,0 +1,1 @@
+"""Optuna: the space, the objective, the study and its workers; joins the whole way."""

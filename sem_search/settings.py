@@ -1,0 +1,207 @@
+"""What a search was asked to do, checked once, before anything is computed.
+
+A setting comes from the command line, else from the preset, else from the default here. All are checked together, so
+that settings which contradict each other, or would have no effect, are refused by name instead of being half obeyed.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from sem_search.errors import SettingsError
+from sem_search.transfer.names import BACKBONE_NAMES
+
+AUTO = "auto"
+"""The word that stands for "not given" where a value must be written, as in MLproject's defaults."""
+
+DEMO = "demo"
+"""The `data` that stands for the demonstration set."""
+
+PAPER_LEARNING_RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+PAPER_BATCH_SIZES = (16, 32, 48, 64)
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # The defaults below: the paper's grid, with early stopping and pruning, chosen on validation tiles.
+    "standard": {},
+    # Iwata, Hayashi et al. 2022, as printed: every cell, every fold, every epoch, chosen on the test tiles.
+    "paper": {"pruner": "none", "patience": 0, "epochs": 100, "select_on": "test", "folds": 5, "tile_px": 224},
+    # A first look within minutes: the learning rates of the paper's two winners, its smallest and its best batch.
+    "quick": {"learning_rates": (1e-2, 1e-3), "batch_sizes": (16, 48), "epochs": 8, "patience": 3},
+}
+
+
+def _split_commas(value: object) -> object:
+    """Turn `"1e-2, 1e-3"` into its parts; leave anything else as it is."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+FloatList = Annotated[tuple[float, ...], BeforeValidator(_split_commas)]
+IntList = Annotated[tuple[int, ...], BeforeValidator(_split_commas)]
+WordList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+
+
+class SearchSettings(BaseModel):
+    """Everything a search can be told; the descriptions are the command line's help."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    data: str = Field(DEMO, description="Folder with one sub-folder per class, a CSV, or 'demo'.")
+    backbone: str = Field("vgg16", description=f"Network to transfer from: {', '.join(BACKBONE_NAMES)}.")
+    preset: Literal["standard", "paper", "quick"] = Field(
+        "standard", description="standard, paper (the paper's protocol in full) or quick (a first look)."
+    )
+    weights: str = Field("auto", description="imagenet, random, a weights file, or auto: the best that can be had.")
+    exclude: WordList = Field((), description="Classes to leave out, separated by commas.")
+    skip_unreadable: bool = Field(False, description="Go on without files that cannot be read, and tag the run.")
+    crop_bottom_px: int = Field(0, ge=0, description="Height of the data bar in px, where the file does not tell it.")
+    max_megapixels: float = Field(100.0, gt=0, description="Larger pictures are refused before they are decoded.")
+    tile_px: int = Field(224, ge=32, le=1024, description="Side of a tile in px.")
+    stride_px: int | None = Field(None, ge=1, description="Step between tiles in px; default: the tile side.")
+    folds: int = Field(5, ge=3, description="Number of folds; each image is tested once.")
+    learning_rates: FloatList = Field(PAPER_LEARNING_RATES, min_length=1, description="Learning rates, by commas.")
+    batch_sizes: IntList = Field(PAPER_BATCH_SIZES, min_length=1, description="Batch sizes, by commas.")
+    sampler: Literal["grid", "tpe", "random"] = Field("grid", description="grid visits every cell once; tpe; random.")
+    trials: int | None = Field(None, ge=1, description="Number of trials; default: one per cell.")
+    timeout: float | None = Field(None, gt=0, description="Seconds after which no further trial is begun.")
+    pruner: Literal["none", "median", "wilcoxon"] = Field("wilcoxon", description="How hopeless cells are ended early.")
+    epochs: int = Field(100, ge=1, description="Most epochs per fold.")
+    patience: int = Field(15, ge=0, description="Epochs without a better validation loss before stopping; 0: never.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    hidden_units: int = Field(256, ge=1, description="Units of the new hidden layer.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after the hidden layer.")
+    select_on: Literal["validation", "test"] = Field(
+        "validation", description="Tiles whose mean F-measure is the objective; test repeats the paper."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random choice.")
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Processor threads; default: all."
+    )
+    study: str | None = Field(None, description="Name of the study; default: derived from data and settings.")
+    storage: str = Field("sqlite:///optuna.db", description="Optuna storage URL.")
+    study_folder: str = Field("studies", description="Folder that keeps the finished folds of every study.")
+    model_name: str | None = Field(None, description="Registered model; default: sem-search-<backbone>.")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        for problem in _find_contradictions(self):
+            raise ValueError(problem)
+        return self
+
+    @property
+    def resolved_stride_px(self) -> int:
+        """Step between tiles in px."""
+        return self.stride_px or self.tile_px
+
+    @property
+    def resolved_model_name(self) -> str:
+        """Name of the registered model."""
+        return self.model_name or f"sem-search-{self.backbone.replace('_', '-')}"
+
+    @property
+    def n_cells(self) -> int:
+        """Number of combinations of learning rate and batch size."""
+        return len(self.learning_rates) * len(self.batch_sizes)
+
+
+INCOMPARABLE = (
+    "backbone",
+    "tile_px",
+    "stride_px",
+    "crop_bottom_px",
+    "folds",
+    "learning_rates",
+    "batch_sizes",
+    "sampler",
+    "pruner",
+    "epochs",
+    "patience",
+    "momentum",
+    "hidden_units",
+    "dropout",
+    "select_on",
+    "seed",
+)
+"""Settings that a resumed study may not change: results before and after would not be comparable.
+
+The data, the weights and the folds are held by their hashes instead of by the words that asked for them.
+"""
+
+
+def build_settings(given: Mapping[str, Any]) -> SearchSettings:
+    """Return the settings of a search.
+
+    Args:
+        given: What the user set, by name. `None` and `"auto"` stand for "not given"
+            (but for `weights`, where `auto` is a value of its own).
+
+    Raises:
+        SettingsError: Unknown names, values out of range, or contradictions; each is named.
+    """
+    chosen = {name: value for name, value in given.items() if not _is_unset(name, value)}
+    preset = chosen.get("preset") or _choose_preset(chosen)
+    if preset not in PRESETS:
+        raise SettingsError(f"preset={preset!r} is not known; choose one of: {', '.join(PRESETS)}.")
+    try:
+        return SearchSettings(**{**PRESETS[preset], **chosen, "preset": preset})
+    except ValidationError as error:
+        raise SettingsError(_describe(error)) from error
+
+
+def _is_unset(name: str, value: object) -> bool:
+    return value is None or (value == AUTO and name != "weights")
+
+
+def _choose_preset(chosen: Mapping[str, Any]) -> str:
+    """Return `quick` for a plain look at the demonstration set, `standard` for everything else."""
+    return "quick" if chosen.get("data", DEMO) == DEMO else "standard"
+
+
+def _find_contradictions(settings: SearchSettings) -> list[str]:
+    """Return a sentence for each setting that is refused beside the others."""
+    n_cells = settings.n_cells
+    checks = {
+        f"backbone={settings.backbone!r} is not known; choose one of: {', '.join(BACKBONE_NAMES)}": (
+            settings.backbone not in BACKBONE_NAMES
+        ),
+        f"learning_rates={_list(settings.learning_rates)}: every learning rate must be above 0 and at most 10": any(
+            not 0 < rate <= 10 for rate in settings.learning_rates
+        ),
+        f"batch_sizes={_list(settings.batch_sizes)}: every batch size must be at least 1": any(
+            size < 1 for size in settings.batch_sizes
+        ),
+        f"learning_rates={_list(settings.learning_rates)} names a value twice": _has_twice(settings.learning_rates),
+        f"batch_sizes={_list(settings.batch_sizes)} names a value twice": _has_twice(settings.batch_sizes),
+        f"patience={settings.patience} would have no effect with epochs={settings.epochs}: "
+        "give fewer epochs of patience, or patience=0 for a fixed length": settings.patience >= settings.epochs > 0,
+        f"trials={settings.trials} is more than the {n_cells} cells that sampler=grid visits once each: "
+        "leave trials out, or widen learning_rates or batch_sizes": (
+            settings.sampler == "grid" and (settings.trials or 0) > n_cells
+        ),
+        f"exclude={_list(settings.exclude)} has no effect with data=demo, which has no faulty classes": (
+            settings.data == DEMO and bool(settings.exclude)
+        ),
+        f"crop_bottom_px={settings.crop_bottom_px} contradicts data=demo, whose data bar is known": (
+            settings.data == DEMO and settings.crop_bottom_px > 0
+        ),
+    }
+    return [sentence for sentence, is_wrong in checks.items() if is_wrong]
+
+
+def _has_twice(values: tuple[float, ...]) -> bool:
+    return len(set(values)) < len(values)
+
+
+def _list(values: tuple[object, ...]) -> str:
+    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
+def _describe(error: ValidationError) -> str:
+    """Return pydantic's findings as sentences that name setting, value and what is allowed."""
+    sentences = []
+    for finding in error.errors():
+        name = ".".join(str(part) for part in finding["loc"])
+        text = finding["msg"].removeprefix("Value error, ")
+        sentences.append(f"{name}={finding['input']!r}: {text}" if name else text)
+    return "; ".join(sentences) + "."

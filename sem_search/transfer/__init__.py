@@ -1,0 +1,1 @@
+"""One network: backbone, weights, cut, features, head training and Grad-CAM."""
