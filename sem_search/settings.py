@@ -22,6 +22,9 @@ DEMO = "demo"
 PAPER_LEARNING_RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 PAPER_BATCH_SIZES = (16, 32, 48, 64)
 
+DEFAULT_PATIENCE = 15
+"""Epochs without a better validation loss before a fold is ended."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The defaults below: the paper's grid, with early stopping and pruning, chosen on validation tiles.
     "standard": {},
@@ -67,7 +70,7 @@ class SearchSettings(BaseModel):
     timeout: float | None = Field(None, gt=0, description="Seconds after which no further trial is begun.")
     pruner: Literal["none", "median", "wilcoxon"] = Field("wilcoxon", description="How hopeless cells are ended early.")
     epochs: int = Field(100, ge=1, description="Most epochs per fold.")
-    patience: int = Field(15, ge=0, description="Epochs without a better validation loss before stopping; 0: never.")
+    patience: int = Field(DEFAULT_PATIENCE, ge=0, description="Epochs without a better validation loss before stopping; 0: never.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     hidden_units: int = Field(256, ge=1, description="Units of the new hidden layer.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after the hidden layer.")
@@ -143,8 +146,12 @@ def build_settings(given: Mapping[str, Any]) -> SearchSettings:
     preset = chosen.get("preset") or _choose_preset(chosen)
     if preset not in PRESETS:
         raise SettingsError(f"preset={preset!r} is not known; choose one of: {', '.join(PRESETS)}.")
+    values = {**PRESETS[preset], **chosen, "preset": preset}
+    if "patience" not in values and str(values.get("epochs", "")).isdigit():
+        # A default may yield to what was asked for; only a patience that was asked for is refused beside few epochs.
+        values["patience"] = max(0, min(DEFAULT_PATIENCE, int(values["epochs"]) - 1))
     try:
-        return SearchSettings(**{**PRESETS[preset], **chosen, "preset": preset})
+        return SearchSettings(**values)
     except ValidationError as error:
         raise SettingsError(_describe(error)) from error
 
@@ -174,13 +181,10 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
         f"learning_rates={_list(settings.learning_rates)} names a value twice": _has_twice(settings.learning_rates),
         f"batch_sizes={_list(settings.batch_sizes)} names a value twice": _has_twice(settings.batch_sizes),
         f"patience={settings.patience} would have no effect with epochs={settings.epochs}: "
-        "give fewer epochs of patience, or patience=0 for a fixed length": settings.patience >= settings.epochs > 0,
+        "give fewer epochs of patience, or patience=0 for a fixed length": settings.patience >= max(settings.epochs, 1),
         f"trials={settings.trials} is more than the {n_cells} cells that sampler=grid visits once each: "
         "leave trials out, or widen learning_rates or batch_sizes": (
             settings.sampler == "grid" and (settings.trials or 0) > n_cells
-        ),
-        f"exclude={_list(settings.exclude)} has no effect with data=demo, which has no faulty classes": (
-            settings.data == DEMO and bool(settings.exclude)
         ),
         f"crop_bottom_px={settings.crop_bottom_px} contradicts data=demo, whose data bar is known": (
             settings.data == DEMO and settings.crop_bottom_px > 0

@@ -1,0 +1,166 @@
+"""The command line: one short command per entry point, the same as MLproject's.
+
+Nothing heavy is imported before a command knows that it was called rightly, so that `--help` and refusals are quick.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import sem_search
+from sem_search.errors import InputError
+from sem_search.settings import AUTO, SearchSettings, build_settings
+
+EXIT_INPUT_ERROR = 2
+
+Command = Callable[..., Any]
+
+
+def main() -> None:
+    """Run the command line; wrong input ends with one sentence and exit code 2."""
+    try:
+        commands(prog_name="sem-search", standalone_mode=True)
+    except InputError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_INPUT_ERROR)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(sem_search.__version__)
+def commands() -> None:
+    """Find, prove, explain and serve the settings that recognise your materials in SEM micrographs."""
+
+
+def add_settings_options(command: Command) -> Command:
+    """Give a command one option per setting, with the setting's own description."""
+    for name, field in reversed(SearchSettings.model_fields.items()):
+        shown = "" if field.default_factory or field.default in (None, ()) else f"  [default: {_show(field.default)}]"
+        command = click.option(
+            f"--{name.replace('_', '-')}",
+            name,
+            metavar="VALUE",
+            default=None,
+            is_flag=False,
+            flag_value="true" if field.annotation is bool else None,
+            help=f"{field.description}{shown}",
+        )(command)
+    return command
+
+
+def _show(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(f"{value:g}" for value in default)
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+@commands.command()
+@add_settings_options
+def search(**given: str | None) -> None:
+    """Search learning rate and batch size for a backbone, and register the winner.
+
+    A value of "auto" stands for the preset's. The preset is `quick` with data=demo, else `standard`.
+    """
+    settings = build_settings(given)
+    from sem_search.search.run import run_search
+
+    run_search(settings)
+
+
+@commands.command()
+@click.option("--study", required=True, help="Name of the study to help with, as the search printed it.")
+@click.option("--storage", default="sqlite:///optuna.db", show_default=True, help="Optuna storage URL of the study.")
+@click.option("--threads", default=None, metavar="VALUE", help="Processor threads.  [default: the search's]")
+def worker(study: str, storage: str, threads: str | None) -> None:
+    """Help with a running study: claim its cells, one after the other, until none is left."""
+    from sem_search.search.run import run_worker
+
+    run_worker(study=study, storage=storage, threads=None if threads in (None, AUTO) else int(threads))
+
+
+@commands.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="For example models:/sem-search-vgg16@champion.")
+@click.option("--output", default=None, type=click.Path(path_type=Path), help="File to write; default: the terminal.")
+@click.option("--format", "output_format", default="csv", type=click.Choice(["csv", "json"]), show_default=True)
+@click.option("--explain", default=None, type=click.Path(path_type=Path), help="Folder for Grad-CAM overlays.")
+def predict(
+    images: tuple[Path, ...], model: str, output: Path | None, output_format: str, explain: Path | None
+) -> None:
+    """Classify whole micrographs, files or folders, with a registered model."""
+    from sem_search.deployment.predicting import predict_images
+
+    sys.exit(
+        predict_images(
+            images, model_uri=model, output=output, output_format=output_format, explain_folder=explain
+        )
+    )
+
+
+@commands.command()
+@click.argument("data")
+@click.option("--output", default="inspection", type=click.Path(path_type=Path), show_default=True, help="Folder.")
+@click.option("--folds", default=5, type=click.IntRange(min=3), show_default=True, help="Folds to be made.")
+@click.option("--exclude", default="", help="Classes to leave out, separated by commas.")
+@click.option("--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px.")
+@click.option("--tile-px", default=224, type=click.IntRange(min=32), show_default=True, help="Side of a tile in px.")
+@click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded.")
+def inspect(
+    data: str, output: Path, folds: int, exclude: str, crop_bottom_px: int, tile_px: int, max_megapixels: float
+) -> None:
+    """Say what is in a folder or CSV of micrographs, and what is wrong with it, before anything is trained."""
+    from sem_search.search.inspecting import run_inspection
+
+    settings = build_settings(
+        {
+            "data": data,
+            "folds": folds,
+            "exclude": exclude or None,
+            "crop_bottom_px": crop_bottom_px or None,
+            "tile_px": tile_px,
+            "max_megapixels": max_megapixels,
+        }
+    )
+    run_inspection(settings, output=output)
+
+
+@commands.command("demo-data")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--size", default="small", type=click.Choice(["small", "paper"]), show_default=True)
+@click.option("--seed", default=0, type=click.IntRange(min=0), show_default=True)
+def demo_data(folder: Path, size: str, seed: int) -> None:
+    """Render the demonstration set: micrographs of ten materials that never existed."""
+    from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
+
+    write_demo_data(folder, size=size, seed=seed, progress=True)
+    bar_px = DEMO_SIZES[size].bar_height_px
+    click.echo(f"Written to {folder}. The data bar is {bar_px} px high: search it with crop_bottom_px={bar_px}.")
+
+
+@commands.group()
+def cache() -> None:
+    """See and clear what is kept to save work: trunk features and demonstration pictures."""
+
+
+@cache.command("list")
+def cache_list() -> None:
+    """List what the cache holds."""
+    from sem_search.places import get_cache_folder
+    from sem_search.transfer.features import list_stores
+
+    folder = get_cache_folder()
+    stores = list_stores(folder)
+    click.echo(f"{folder}: {len(stores)} feature store(s)")
+    for store in stores:
+        click.echo(f"  {store}")
+
+
+@cache.command("clear")
+def cache_clear() -> None:
+    """Remove everything that can be computed again."""
+    from sem_search.places import get_cache_folder
+    from sem_search.transfer.features import clear_stores
+
+    click.echo(f"Removed {clear_stores(get_cache_folder())} feature store(s).")

@@ -1,0 +1,74 @@
+"""One finished fold: from disk if it was trained before, else trained now and kept before anybody is told."""
+
+from sem_search.errors import FailedTrialError
+from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
+from sem_search.micrographs.folds import Fold
+from sem_search.search.fold_store import KeptFold
+from sem_search.search.prepared import PreparedSearch
+from sem_search.search.progress import SearchProgress
+from sem_search.transfer.training import FoldTraining, HeadTrainer, OutOfMemoryError
+
+
+def obtain_fold(
+    prepared: PreparedSearch, *, trainer: HeadTrainer, cell: Cell, fold: Fold, progress: SearchProgress
+) -> KeptFold:
+    """Return a finished fold of a cell.
+
+    Raises:
+        FailedTrialError: The memory does not suffice for this cell.
+        StoreError: The result could not be written.
+    """
+    kept = prepared.store.read(cell=cell, fold=fold.number)
+    is_new = kept is None
+    if kept is None:
+        kept = _train_fold(prepared, trainer=trainer, cell=cell, fold=fold, progress=progress)
+        prepared.store.write(kept, cell=cell)
+    progress.count_fold(cell=cell, fold=fold.number, is_new=is_new)
+    return kept
+
+
+def _train_fold(
+    prepared: PreparedSearch, *, trainer: HeadTrainer, cell: Cell, fold: Fold, progress: SearchProgress
+) -> KeptFold:
+    tiles = prepared.data.tiles
+    validation, test = tiles.get_tiles_of(fold.validation), tiles.get_tiles_of(fold.test)
+
+    def show(epoch: int, _loss: float) -> None:
+        progress.show_epoch(cell=cell, fold=fold.number, epoch=epoch, n_epochs=prepared.settings.epochs)
+
+    try:
+        training = trainer.train_fold(
+            fold=fold.number,
+            learning_rate=cell.learning_rate,
+            batch_size=cell.batch_size,
+            training=tiles.get_tiles_of(fold.training),
+            validation=validation,
+            test=test,
+            on_epoch=show,
+        )
+    except OutOfMemoryError as error:
+        raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error
+    return KeptFold(
+        outcome=FoldOutcome(
+            fold=fold.number,
+            validation_tiles=validation,
+            validation_probabilities=training.validation_probabilities,
+            test_tiles=test,
+            test_probabilities=training.test_probabilities,
+            curves=_convert_curves(training),
+            best_epoch=training.best_epoch,
+            is_diverged=training.is_diverged,
+            training_s=training.training_s,
+        ),
+        head_weights=training.head_weights,
+    )
+
+
+def _convert_curves(training: FoldTraining) -> TrainingCurves:
+    curves = training.curves
+    return TrainingCurves(
+        training_loss=curves.training_loss,
+        training_accuracy=curves.training_accuracy,
+        validation_loss=curves.validation_loss,
+        validation_accuracy=curves.validation_accuracy,
+    )

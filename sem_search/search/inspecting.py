@@ -1,0 +1,40 @@
+"""`sem-search inspect`: what is in the data and what is wrong with it, printed, and written as JSON and HTML."""
+
+from pathlib import Path
+
+import click
+
+from sem_search.micrographs.catalogue import read_catalogue
+from sem_search.micrographs.inspection import Inspection, inspect_catalogue
+from sem_search.search.data import locate_data
+from sem_search.settings import SearchSettings
+
+
+def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
+    """Inspect the data of the settings; write `inspection.json` and `inspection.html` into the folder.
+
+    Files that cannot be read are findings here, not errors: to find them is what inspecting is for.
+    """
+    data, crop_bottom_px = locate_data(settings)
+    catalogue = read_catalogue(
+        data,
+        exclude=settings.exclude,
+        skip_unreadable=True,
+        crop_bottom_px=crop_bottom_px,
+        min_side_px=settings.tile_px,
+        max_megapixels=settings.max_megapixels,
+        progress=True,
+    )
+    inspection = inspect_catalogue(
+        catalogue,
+        n_folds=settings.folds,
+        crop_bottom_px=crop_bottom_px,
+        max_megapixels=settings.max_megapixels,
+        progress=True,
+    )
+    click.echo(inspection.to_text())
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "inspection.json").write_text(inspection.to_json(), encoding="utf-8")
+    (output / "inspection.html").write_text(inspection.to_html(), encoding="utf-8")
+    click.echo(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
+    return inspection

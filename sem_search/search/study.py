@@ -1,0 +1,169 @@
+"""The Optuna study: opened or taken up again, its cells queued, its dead trials taken back.
+
+The cells are enqueued as waiting trials on a storage with a heartbeat: of the ways tried (grid sampler, brute force,
+queue) the only one that neither lost nor doubled a cell when a worker was killed.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from sem_search.errors import SettingsError, StudyMismatchError
+from sem_search.evaluation.outcomes import Cell
+from sem_search.search.processes import is_known_dead
+from sem_search.search.pruning import build_pruner
+from sem_search.search.space import order_cells
+from sem_search.seeds import derive_seed
+from sem_search.settings import SearchSettings
+
+FINGERPRINT = "fingerprint"
+QUEUED = "queued"
+PROCESS = "process"
+RUN_ID = "mlflow_run_id"
+
+HEARTBEAT_S = 10
+GRACE_S = 120
+"""A worker that was silent for so long is given up: well over a database's restart."""
+
+UNSIGNED_S = 60
+"""A running trial that nobody has signed after so long was claimed by a process that died in the act."""
+
+SQLITE_WAIT_S = 60
+"""SQLite has one writer at a time; workers wait for their turn."""
+
+
+def open_study(settings: SearchSettings, *, name: str, fingerprint: Mapping[str, Any]) -> optuna.Study:
+    """Return the study of this name, new or as it was left.
+
+    Args:
+        settings: Storage, sampler and pruner.
+        name: The study's name.
+        fingerprint: What must be equal for results to be comparable, as JSON values by name.
+
+    Raises:
+        SettingsError: The storage cannot be opened.
+        StudyMismatchError: The study exists and was made with something else; each difference is named.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=_open_storage(settings.storage),
+        study_name=name,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=build_pruner(settings),
+    )
+    stored = study.user_attrs.get(FINGERPRINT)
+    if stored is None:
+        study.set_user_attr(FINGERPRINT, json.dumps(fingerprint, sort_keys=True))
+        return study
+    check_fingerprint(name=name, stored=json.loads(stored), wanted=fingerprint)
+    return study
+
+
+def check_fingerprint(*, name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a study whose results would not be comparable.
+
+    Raises:
+        StudyMismatchError: Names every difference, before and now.
+    """
+    wanted = json.loads(json.dumps(wanted))
+    differences = [
+        f"{key} was {stored.get(key)!r} and is now {wanted.get(key)!r}"
+        for key in sorted({*stored, *wanted})
+        if stored.get(key) != wanted.get(key)
+    ]
+    if differences:
+        raise StudyMismatchError(
+            f"Study {name!r} exists, and its results would not be comparable: {'; '.join(differences)}. "
+            "Give the settings it was made with, or another study=NAME."
+        )
+
+
+def enqueue_cells(study: optuna.Study, *, settings: SearchSettings) -> None:
+    """Queue every cell of the grid that the study does not know yet, in the order of `order_cells`."""
+    if settings.sampler != "grid":
+        return
+    known = {_get_fixed_cell(trial) for trial in study.get_trials(deepcopy=False)}
+    for cell in order_cells(settings)[: settings.trials]:
+        if (cell.learning_rate, cell.batch_size) not in known:
+            study.enqueue_trial(
+                {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}, user_attrs={QUEUED: True}
+            )
+
+
+def choose_sampler(study: optuna.Study, *, settings: SearchSettings) -> optuna.samplers.BaseSampler:
+    """Return the sampler of the next trial, seeded by its number: a resumed study suggests what it would have."""
+    seed = derive_seed(settings.seed, "sampler", len(study.get_trials(deepcopy=False)))
+    if settings.sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def take_back_dead_trials(study: optuna.Study) -> int:
+    """Put trials of dead processes back into the queue; return how many.
+
+    A trial of this machine goes back under its own number, so that the order of trials, and with it every decision of
+    a pruner, is that of an undisturbed study. A trial of another machine is enqueued anew once its heartbeat is stale.
+    """
+    dead = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if _is_dead(trial)]
+    for trial in dead:
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+    optuna.storages.fail_stale_trials(study)
+    return len(dead)
+
+
+def count_waiting(study: optuna.Study) -> int:
+    """Return the number of queued trials that nobody has begun."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+
+def count_running(study: optuna.Study) -> int:
+    """Return the number of trials that some process is at work on."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+
+def find_known_result(study: optuna.Study, *, cell: Cell, before: int) -> FrozenTrial | None:
+    """Return the trial that has already finished this cell, if one with a lower number has."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    wanted = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
+    return next((trial for trial in finished if trial.number < before and trial.params == wanted), None)
+
+
+def _open_storage(url: str) -> optuna.storages.BaseStorage:
+    # SQLAlchemy announces each plugin at INFO where logging is set up; a search has one progress bar instead.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    arguments = {"connect_args": {"timeout": SQLITE_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    try:
+        return optuna.storages.RDBStorage(
+            url,
+            engine_kwargs=arguments,
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+        )
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        # Neither the URL nor the driver's message is repeated: both may hold the password.
+        raise SettingsError(
+            f"storage={url.partition(':')[0]}:... cannot be opened ({type(error).__name__}). It must be a database URL "
+            "such as sqlite:///optuna.db or postgresql://user@host/name, whose server runs and whose driver is "
+            "installed; other storages have no heartbeat, and would lose the trial of a killed worker."
+        ) from error
+
+
+def _get_fixed_cell(trial: FrozenTrial) -> tuple[float, int]:
+    params = trial.system_attrs.get("fixed_params", trial.params)
+    return params.get("learning_rate"), params.get("batch_size")
+
+
+def _is_dead(trial: FrozenTrial) -> bool:
+    signed = trial.user_attrs.get(PROCESS)
+    if signed is not None:
+        return is_known_dead(signed)
+    begun = trial.datetime_start
+    return begun is not None and datetime.now() - begun > timedelta(seconds=UNSIGNED_S)

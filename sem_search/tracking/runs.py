@@ -1,0 +1,108 @@
+"""MLflow runs of a search: the study run, its trial runs, and those that a killed search left behind.
+
+What an interrupted search left running is never believed and never deleted: it is ended as KILLED, with a tag that
+names the run that took over. Trials that had finished move under the study run that goes on, so that the study's
+latest run always has all of its trials below it.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import mlflow
+from mlflow.entities import Run, ViewType
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
+
+TAG_STUDY = "sem_search.study"
+TAG_KIND = "sem_search.kind"
+TAG_CELL = "sem_search.cell"
+TAG_PROCESS = "sem_search.process"
+TAG_SUPERSEDED_BY = "sem_search.superseded_by"
+
+UNFINISHED = ("RUNNING", "SCHEDULED")
+
+
+@contextmanager
+def open_study_run(*, study: str, process: str) -> Iterator[str]:
+    """Give the id of the study run: the one that `mlflow run` opened, else a new one.
+
+    The run ends as FINISHED, as KILLED if the user interrupted, as FAILED on any other error. The variable that names
+    `mlflow run`'s run is dropped from the environment, so that no process started later writes into it by accident.
+
+    Args:
+        study: Name of the study; also the run's name where it has none of its own.
+        process: Who is searching, as `search.processes` describes it.
+    """
+    is_from_mlflow_run = RUN_ID_VARIABLE in os.environ
+    run = mlflow.start_run(run_name=None if is_from_mlflow_run else study, log_system_metrics=False)
+    os.environ.pop(RUN_ID_VARIABLE, None)
+    client = MlflowClient()
+    if is_from_mlflow_run:
+        client.update_run(run.info.run_id, name=study)
+    for key, value in {TAG_STUDY: study, TAG_KIND: "study", TAG_PROCESS: process}.items():
+        client.set_tag(run.info.run_id, key, value)
+    status = "FAILED"
+    try:
+        yield run.info.run_id
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        mlflow.end_run(status)
+
+
+def open_trial_run(*, parent_run_id: str, study: str, name: str, process: str) -> str:
+    """Open the run of one trial below the study run; return its id."""
+    client = MlflowClient()
+    experiment_id = client.get_run(parent_run_id).info.experiment_id
+    tags = {
+        MLFLOW_PARENT_RUN_ID: parent_run_id,
+        TAG_STUDY: study,
+        TAG_KIND: "trial",
+        TAG_CELL: name,
+        TAG_PROCESS: process,
+    }
+    return client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+
+
+def supersede_run(run_id: str, *, by: str) -> None:
+    """End a run whose process is gone; `by` is the run that takes over."""
+    client = MlflowClient()
+    client.set_tag(run_id, TAG_SUPERSEDED_BY, by)
+    client.set_terminated(run_id, status="KILLED")
+
+
+def adopt_trial_run(run_id: str, *, parent_run_id: str) -> None:
+    """Put a finished trial run below the study run that goes on."""
+    MlflowClient().set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_run_id)
+
+
+def find_unfinished_study_runs(*, study: str, but: str) -> Mapping[str, str]:
+    """Return run id -> process of the study's runs that were never ended, but for one."""
+    return {
+        run.info.run_id: run.data.tags.get(TAG_PROCESS, "")
+        for run in _iter_study_runs(study=study, near_run_id=but)
+        if run.info.status in UNFINISHED and run.info.run_id != but and run.data.tags.get(TAG_KIND) == "study"
+    }
+
+
+def _iter_study_runs(*, study: str, near_run_id: str) -> Iterator[Run]:
+    client = MlflowClient()
+    experiment_id = client.get_run(near_run_id).info.experiment_id
+    quoted = study.replace("'", "")
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`{TAG_STUDY}` = '{quoted}'",
+            run_view_type=ViewType.ACTIVE_ONLY,
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
