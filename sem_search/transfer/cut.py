@@ -1,0 +1,207 @@
+"""The cut: a network divided into the trunk, which never changes, and the head, which is trained.
+
+The trunk's output for a tile is computed once and kept; training then costs the head alone. Nothing is approximated:
+head(trunk(tile)) is the uncut network. Where to cut is read off the graph: the last convolution and all that depends
+on it belong to the tail, everything else to the trunk, and the tensors that cross from one to the other are what is
+kept (VGG16: one; ResNet50: two, the convolution's input and the shortcut around it).
+Source: Iwata, Hayashi et al. 2022 train the last convolution layer and new fully connected layers, nothing else.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from sem_search.errors import SettingsError
+from sem_search.seeds import derive_seed
+
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+POOLED_RANK = 2  # (n, channels)
+MAP_RANK = 4  # (n, height, width, channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutNetwork:
+    """A network in two parts; tail(trunk(x)) is the network. Both parts share its layers, all of them frozen."""
+
+    trunk: keras.Model
+    """Pictures, shape (n, size_px, size_px, 3), to the list of crossing tensors."""
+    tail: keras.Model
+    """The list of crossing tensors to the network's output. `build_head` copies it; nothing trains this one."""
+    convolution: str
+    """Name of the last convolution layer: the one layer of the tail that is trained, and the one Grad-CAM looks at."""
+
+
+def cut_network(model: keras.Model) -> CutNetwork:
+    """Cut a network in front of its last convolution layer.
+
+    Args:
+        model: Any built Keras functional or sequential model with one output and at least one convolution. Its layers
+            become part of the result and are frozen.
+
+    Returns:
+        Trunk and tail. The crossing tensors come in the order in which the tail first uses them.
+
+    Raises:
+        SettingsError: The model has no such cut; the message says why.
+    """
+    graph = _get_graph(model)
+    convolution = _find_last_convolution(graph)
+    crossing = _find_crossing_tensors(graph, convolution)
+    trunk = keras.Model(graph.inputs, crossing, name=f"{graph.name}_trunk")
+    tail = keras.Model(crossing, graph.outputs[0], name=f"{graph.name}_tail")
+    trunk.trainable = False
+    tail.trainable = False
+    return CutNetwork(trunk=trunk, tail=tail, convolution=convolution.name)
+
+
+def build_head(
+    cut: CutNetwork, *, n_classes: int, hidden_units: int = 256, dropout: float = 0.5, seed: int
+) -> keras.Model:
+    """Build what is trained: a copy of the tail, followed by the new layers.
+
+    Only the last convolution and the new layers are trainable. Batch normalisation stays in inference mode even when
+    the head is called with `training=True`, since Keras runs a frozen one that way.
+
+    Args:
+        cut: The network; its own tail stays as it is, so that every head starts from the same weights.
+        n_classes: Number of classes.
+        hidden_units: Width of the hidden layer.
+        dropout: Share of hidden units left out in training, in [0, 1).
+        seed: Decides the first weights of the new layers and the dropout.
+
+    Returns:
+        A model from the list of crossing tensors to logits, shape (n, n_classes): no softmax, because Grad-CAM
+        needs the logits and the loss is steadier with them. Its new layers are called `head_pooling`,
+        `head_hidden`, `head_dropout` and `head_logits`.
+    """
+    inputs = [
+        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"crossing_{index}")
+        for index, tensor in enumerate(cut.tail.inputs)
+    ]
+    tail = _copy_frozen(cut.tail, convolution=cut.convolution, inputs=inputs)
+    logits = _add_new_layers(
+        tail.outputs[0], n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed
+    )
+    return keras.Model(inputs, logits, name="head")
+
+
+def build_uncut(
+    model: keras.Model, *, n_classes: int, hidden_units: int = 256, dropout: float = 0.5, seed: int
+) -> keras.Model:
+    """Build the same network without the cut: what the head is tested and timed against.
+
+    Args:
+        model: As for `cut_network`; copied.
+        n_classes: Number of classes.
+        hidden_units: Width of the hidden layer.
+        dropout: Share of hidden units left out in training, in [0, 1).
+        seed: The same seed gives the new layers the same weights as in `build_head`.
+
+    Returns:
+        A model from pictures to logits, shape (n, n_classes), frozen but for the last convolution and the new layers.
+    """
+    graph = _get_graph(model)
+    convolution = _find_last_convolution(graph)
+    inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in graph.inputs]
+    copy = _copy_frozen(graph, convolution=convolution.name, inputs=inputs)
+    logits = _add_new_layers(
+        copy.outputs[0], n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed
+    )
+    return keras.Model(inputs, logits, name="uncut")
+
+
+def _get_graph(model: keras.Model) -> keras.Model:
+    """Return the model as one whose graph can be read."""
+    if isinstance(model, keras.Sequential) and model.built:
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    if not hasattr(model, "operations"):
+        raise SettingsError(
+            f"Network {model.name!r} cannot be cut: it is a {type(model).__name__} without a graph of layers; "
+            "build it with Keras' functional interface."
+        )
+    if len(model.outputs) != 1:
+        raise SettingsError(
+            f"Network {model.name!r} cannot be cut: it has {len(model.outputs)} outputs; leave one of them."
+        )
+    return model
+
+
+def _find_last_convolution(graph: keras.Model) -> keras.Layer:
+    """Return the convolution layer nearest to the output."""
+    uses = [node.operation for node in _iter_nodes(graph) if _holds_convolution(node.operation)]
+    if not uses:
+        raise SettingsError(f"Network {graph.name!r} cannot be cut: it has no convolution layer.")
+    last = uses[-1]
+    if not isinstance(last, CONVOLUTIONS):
+        raise SettingsError(
+            f"Network {graph.name!r} cannot be cut: its last convolution is hidden inside the layer {last.name!r}; "
+            "give that inner network itself, or build the layers into one graph."
+        )
+    if uses.count(last) > 1:
+        raise SettingsError(
+            f"Network {graph.name!r} cannot be cut: its last convolution layer {last.name!r} is used "
+            f"{uses.count(last)} times, so that no single heat map shows where it looks; use it once."
+        )
+    return last
+
+
+def _iter_nodes(graph: keras.Model) -> Iterator[Any]:
+    """Yield the calls of the graph's layers in the order in which Keras makes them, nearest to the output last.
+
+    A layer that is used twice comes twice. Keras has no public way to its nodes.
+    """
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        yield from graph._nodes_by_depth[depth]
+
+
+def _holds_convolution(operation: Any) -> bool:
+    layers = operation._flatten_layers() if isinstance(operation, keras.Layer) else ()
+    return any(isinstance(layer, CONVOLUTIONS) for layer in layers)
+
+
+def _find_crossing_tensors(graph: keras.Model, convolution: keras.Layer) -> list[Any]:
+    """Return the outputs of frozen calls that the tail uses, each once, in the order of their first use."""
+    in_tail: set[int] = set()
+    crossing: dict[int, Any] = {}
+    for node in _iter_nodes(graph):
+        before = [tensor for tensor in node.input_tensors if id(tensor) not in in_tail]
+        if node.operation is convolution or len(before) < len(node.input_tensors):
+            in_tail.update(id(tensor) for tensor in node.outputs)
+            crossing.update((id(tensor), tensor) for tensor in before)
+    return list(crossing.values())
+
+
+def _copy_frozen(model: keras.Model, *, convolution: str, inputs: list[Any]) -> keras.Model:
+    """Return a copy with weights of its own, in which only the convolution of this name can be trained."""
+    structure = keras.tree.pack_sequence_as(model.input, inputs)
+    copy = keras.models.clone_model(model, input_tensors=structure)
+    copy.set_weights(model.get_weights())
+    for layer in copy.layers:
+        layer.trainable = layer.name == convolution
+    return copy
+
+
+def _add_new_layers(features: Any, *, n_classes: int, hidden_units: int, dropout: float, seed: int) -> Any:
+    """Put pooling, hidden layer, dropout and logits on a backbone's output."""
+    rank = len(features.shape)
+    if rank not in (POOLED_RANK, MAP_RANK):
+        raise SettingsError(
+            f"The network's output has shape {tuple(features.shape)}; heads fit (n, height, width, channels) "
+            "and (n, channels)."
+        )
+    if rank == MAP_RANK:
+        features = keras.layers.GlobalAveragePooling2D(name="head_pooling")(features)
+    hidden = keras.layers.Dense(
+        hidden_units,
+        activation="relu",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=derive_seed(seed, "head_hidden")),
+        name="head_hidden",
+    )(features)
+    kept = keras.layers.Dropout(dropout, seed=derive_seed(seed, "head_dropout"), name="head_dropout")(hidden)
+    return keras.layers.Dense(
+        n_classes,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=derive_seed(seed, "head_logits")),
+        name="head_logits",
+    )(kept)
