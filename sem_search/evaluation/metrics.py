@@ -1,0 +1,207 @@
+"""Scores out of predictions: confusion matrices, the four indices per class, and their means over the folds.
+
+Every figure that a study reports is computed here, from the predictions that the outcomes keep. The indices are those
+of Iwata, Hayashi et al., Int. J. Pharm. X 4 (2022) 100135: each class against all others, averaged over the folds.
+Their equation 3 prints recall as TP / (TN + FP); TP / (TP + FN) is meant (Fawcett, Pattern Recognit. Lett. 27 (2006)
+861) and is what stands here. Confusion matrices have the true class in rows and the predicted class in columns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sem_search.evaluation.images import PROBABILITY_FLOOR, combine_tiles
+from sem_search.evaluation.outcomes import (
+    FloatMatrix,
+    FloatVector,
+    FoldOutcome,
+    IntMatrix,
+    IntVector,
+    Side,
+    TileTable,
+    TrialOutcome,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassIndices:
+    """The paper's four indices of each class against all others, each of shape (n_classes,), in [0, 1]."""
+
+    accuracy: FloatVector
+    """(TP + TN) / all."""
+    precision: FloatVector
+    """TP / (TP + FP); 0 for a class that was never predicted."""
+    recall: FloatVector
+    """TP / (TP + FN); 0 for a class that never occurred."""
+    f_measure: FloatVector
+    """Harmonic mean of precision and recall; 0 where both are 0."""
+
+    @property
+    def macro_f(self) -> float:
+        """Mean F-measure of the classes, each counted alike however many tiles it has."""
+        return float(self.f_measure.mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideScores:
+    """What the finished folds of a trial scored on one side, per tile and per image."""
+
+    confusion: IntMatrix
+    """Tiles, summed over the folds, shape (n_classes, n_classes)."""
+    per_fold: tuple[ClassIndices, ...]
+    mean: ClassIndices
+    """Mean of `per_fold`: the indices that the paper prints."""
+    f_measure: float
+    """Mean over the folds of the macro F-measure: the objective, and the headline figure."""
+    f_measure_of_fold: FloatVector
+    """Macro F-measure of each finished fold, shape (n_folds,)."""
+    image_confusion: IntMatrix
+    """Images, summed over the folds, shape (n_classes, n_classes)."""
+    image_f_measure: float
+    """Macro F-measure of `image_confusion`."""
+    image_accuracy: float
+    """Share of the images that are named rightly."""
+    loss: float
+    """Mean over the folds of the mean cross-entropy per tile, in nats."""
+
+    @property
+    def tile_accuracy(self) -> float:
+        """Share of the tiles that are named rightly, over all folds."""
+        return _divide_trace(self.confusion)
+
+
+def compute_side_scores(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> SideScores:
+    """Return what the finished folds of a trial scored on one side.
+
+    Tile scores are means over the folds, as in the paper. Image scores are those of the one confusion matrix of all
+    images: a fold tests as few as one image per class, and a mean over F-measures of single images is biased downwards
+    (Forman and Scholz, SIGKDD Explor. 12 (2010) 49).
+
+    Raises:
+        ValueError: No fold of the trial is finished.
+    """
+    if not trial.folds:
+        raise ValueError(f"Trial {trial.number} has no finished fold to score; its state is {trial.state!r}.")
+    confusions = [_compute_fold_confusion(fold, tiles=tiles, side=side) for fold in trial.folds]
+    per_fold = tuple(compute_class_indices(confusion) for confusion in confusions)
+    f_measure_of_fold = np.array([indices.macro_f for indices in per_fold])
+    image_confusion = _sum_matrices([_compute_image_confusion(fold, tiles=tiles, side=side) for fold in trial.folds])
+    losses = [compute_fold_loss(fold, tiles=tiles, side=side) for fold in trial.folds]
+    return SideScores(
+        confusion=_sum_matrices(confusions),
+        per_fold=per_fold,
+        mean=_compute_mean_indices(per_fold),
+        f_measure=float(f_measure_of_fold.mean()),
+        f_measure_of_fold=f_measure_of_fold,
+        image_confusion=image_confusion,
+        image_f_measure=compute_class_indices(image_confusion).macro_f,
+        image_accuracy=_divide_trace(image_confusion),
+        loss=float(np.mean(losses)),
+    )
+
+
+def compute_fold_f_measure(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> float:
+    """Return the macro F-measure of one fold over the tiles of one side, in [0, 1]."""
+    return compute_class_indices(_compute_fold_confusion(fold, tiles=tiles, side=side)).macro_f
+
+
+def compute_fold_loss(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> float:
+    """Return the mean cross-entropy per tile of one side, in nats; NaN if a true class was answered with NaN."""
+    indices, probabilities = fold.get_side(side)
+    of_true_class = probabilities[np.arange(len(indices)), tiles.label_of_tile[indices]]
+    return float(-np.log(np.maximum(of_true_class, PROBABILITY_FLOOR)).mean())
+
+
+def compute_confusion(*, true: IntVector, predicted: IntVector, n_classes: int) -> IntMatrix:
+    """Return how often each class (row) was taken for each class (column), shape (n_classes, n_classes).
+
+    Args:
+        true: Class indices, shape (n,).
+        predicted: Class indices, shape (n,).
+        n_classes: Number of classes; each index is in [0, n_classes).
+
+    Raises:
+        ValueError: The two do not match, or an index is out of range.
+    """
+    if true.shape != predicted.shape:
+        raise ValueError(f"{true.size} true and {predicted.size} predicted labels cannot be paired.")
+    for name, labels in (("true", true), ("predicted", predicted)):
+        if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
+            raise ValueError(f"The {name} labels run from {labels.min()} to {labels.max()}, not in 0..{n_classes - 1}.")
+    pairs = true.astype(np.int64) * n_classes + predicted
+    return np.bincount(pairs, minlength=n_classes * n_classes).reshape(n_classes, n_classes).astype(np.int64)
+
+
+def compute_class_indices(confusion: IntMatrix) -> ClassIndices:
+    """Return the four indices of each class, from a confusion matrix with the true class in rows.
+
+    A quotient of zeros counts as 0, as in scikit-learn with `zero_division=0`.
+    """
+    hits = np.diag(confusion).astype(np.float64)
+    n_predicted, n_true, n_all = confusion.sum(axis=0), confusion.sum(axis=1), confusion.sum()
+    misses = n_true + n_predicted - 2 * hits
+    return ClassIndices(
+        accuracy=_divide(n_all - misses, np.full_like(hits, n_all)),
+        precision=_divide(hits, n_predicted),
+        recall=_divide(hits, n_true),
+        f_measure=_divide(2 * hits, n_true + n_predicted),
+    )
+
+
+def predict_classes(probabilities: FloatMatrix) -> IntVector:
+    """Return the most probable class of each row, shape (n,); of equals the first.
+
+    A row of NaN, which a diverged network answers, counts as the first class: such a network scores as one that always
+    says the same.
+    """
+    predicted: IntVector = np.nan_to_num(probabilities, nan=-1.0).argmax(axis=1).astype(np.int64)
+    return predicted
+
+
+def _compute_fold_confusion(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> IntMatrix:
+    """Count one fold's tiles."""
+    indices, probabilities = fold.get_side(side)
+    return compute_confusion(
+        true=tiles.label_of_tile[indices],
+        predicted=predict_classes(probabilities),
+        n_classes=len(tiles.class_names),
+    )
+
+
+def _compute_image_confusion(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> IntMatrix:
+    """Count one fold's images, each answered by its tiles together."""
+    indices, probabilities = fold.get_side(side)
+    images, combined = combine_tiles(probabilities, image_of_tile=tiles.image_of_tile[indices])
+    return compute_confusion(
+        true=tiles.label_of_image[images],
+        predicted=predict_classes(combined),
+        n_classes=len(tiles.class_names),
+    )
+
+
+def _compute_mean_indices(per_fold: Sequence[ClassIndices]) -> ClassIndices:
+    """Average each index of each class over the folds."""
+    return ClassIndices(
+        accuracy=np.mean([indices.accuracy for indices in per_fold], axis=0),
+        precision=np.mean([indices.precision for indices in per_fold], axis=0),
+        recall=np.mean([indices.recall for indices in per_fold], axis=0),
+        f_measure=np.mean([indices.f_measure for indices in per_fold], axis=0),
+    )
+
+
+def _sum_matrices(matrices: Sequence[IntMatrix]) -> IntMatrix:
+    """Add confusion matrices up."""
+    total: IntMatrix = np.sum(matrices, axis=0, dtype=np.int64)
+    return total
+
+
+def _divide_trace(confusion: IntMatrix) -> float:
+    """Return the share on the diagonal, 0 for an empty matrix."""
+    total = int(confusion.sum())
+    return float(np.trace(confusion)) / total if total else 0.0
+
+
+def _divide(numerator: FloatVector, denominator: FloatVector | IntVector) -> FloatVector:
+    """Divide, with 0/0 = 0."""
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

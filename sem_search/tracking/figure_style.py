@@ -1,0 +1,130 @@
+"""What all figures share: sizes, colours, labels, and how a figure becomes a PNG.
+
+Figures are made with matplotlib's `Figure` itself: no pyplot, no global state, safe in worker threads and processes.
+Colours are those of Okabe and Ito (2008), told apart by readers with any colour vision; the colour maps are
+perceptually even. Labels are never read as formulas, and never show a character that no font on this machine has.
+"""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from functools import cache
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.text import Text
+
+DPI = 150
+"""Sharp on a screen and in print; a confusion matrix stays well under 200 KB."""
+
+TITLE_PT = 10.0
+LABEL_PT = 9.0
+SMALL_PT = 7.5
+
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GREEN = "#009E73"
+SKY = "#56B4E9"
+GREY = "#666666"
+PALE = "#E4E4E4"
+
+SCORE_MAP = "cividis"
+SHARE_MAP = "magma_r"
+HEAT_MAP = "inferno"
+
+FALLBACK_FAMILIES = (
+    "Noto Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "Hiragino Sans",
+    "Arial Unicode MS",
+)
+"""Tried, where they are installed, for characters that matplotlib's own font lacks."""
+
+LABEL_LINE = 18
+"""Characters in one line of a class label."""
+
+LABEL_LENGTH = 2 * LABEL_LINE
+"""Longer names lose their middle: the ends tell grades apart."""
+
+
+def make_figure(*, width_in: float, height_in: float) -> Figure:
+    """Return an empty figure that arranges its parts by itself."""
+    return Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained", facecolor="white")
+
+
+def render_png(figure: Figure) -> bytes:
+    """Return the figure as a PNG; equal figures give equal bytes with the same matplotlib."""
+    for text in figure.findobj(Text):
+        text.set_fontfamily(list(_get_families()))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def make_labels(names: Sequence[str]) -> tuple[str, ...]:
+    """Return a label for each class name, short enough to be drawn, no two alike.
+
+    A name with a character that no font here can draw becomes `class 3`: its place in sorted order, counted from 1,
+    as in the report's table of classes.
+    """
+    labels = [shorten(name) if is_drawable(name) else f"class {place}" for place, name in enumerate(names, start=1)]
+    return tuple(
+        escape(label if labels.count(label) == 1 else f"{label} ({place})")
+        for place, label in enumerate(labels, start=1)
+    )
+
+
+def make_label(name: str, *, names: Sequence[str]) -> str:
+    """Return the label that this one of the names has in every figure."""
+    return make_labels(names)[list(names).index(name)]
+
+
+def wrap(label: str) -> str:
+    """Return a label in lines of at most 18 characters, broken at spaces and hyphens where there are any."""
+    plain = label.replace(r"\$", "$")
+    return escape("\n".join(textwrap.wrap(plain, LABEL_LINE)))
+
+
+def shorten(text: str, *, length: int = LABEL_LENGTH) -> str:
+    """Return text in one line, without its middle where it is too long."""
+    line = " ".join(text.split())
+    if len(line) <= length:
+        return line
+    head = (length - 1) // 2
+    return f"{line[:head]}…{line[len(line) - (length - 1 - head) :]}"
+
+
+def escape(text: str) -> str:
+    """Return text that matplotlib draws as it stands: two dollar signs would make it a formula."""
+    return text.replace("$", r"\$")
+
+
+def is_drawable(text: str) -> bool:
+    """Tell whether each character has a glyph in a font of this machine."""
+    return all(character.isspace() or ord(character) in _get_glyphs() for character in text)
+
+
+def hide_frame(axes: Axes) -> None:
+    """Leave no ticks and no frame: for pictures."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+@cache
+def _get_families() -> tuple[str, ...]:
+    """Return matplotlib's own font and the fallbacks that are installed."""
+    installed = {entry.name for entry in fontManager.ttflist}
+    return ("DejaVu Sans", *(family for family in FALLBACK_FAMILIES if family in installed))
+
+
+@cache
+def _get_glyphs() -> frozenset[int]:
+    """Return the code points that these fonts can draw."""
+    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in _get_families()]
+    return frozenset(code for font in fonts for code in font.get_charmap())

@@ -1,0 +1,63 @@
+"""Any text as a name that MLflow, its databases and file systems take, and secrets out of any text.
+
+Class names come from folder names and may hold any character. MLflow takes few, some databases compare names without
+case, and a name that is only shortened or replaced could collide with another: names are therefore made together.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+NAME_LENGTH = 100
+"""MLflow allows 250 characters for a whole key; this leaves room for what stands before the class."""
+
+_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_.\-]+")
+_CREDENTIALS = re.compile(r"://([^\s/:@]*):([^\s/]*)@")
+_SECRET_FIELDS = re.compile(
+    r"\b(password|passwd|pwd|token|secret|api_key|access_key)=[^\s&;,'\"=][^\s&;,'\"]*", re.IGNORECASE
+)
+MASK = "***"
+
+
+def make_metric_names(texts: Sequence[str]) -> Mapping[str, str]:
+    """Return a name for each text, fit for metrics, tags and artifacts, no two alike even without case.
+
+    Accents are dropped, other characters become `_`, and a number is added where two names would fall together.
+
+    Args:
+        texts: Distinct texts, such as class names, in the order in which they get the plain name.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for text in texts:
+        name = _find_free_name(make_safe_name(text), taken=taken)
+        taken.add(name.casefold())
+        names[text] = name
+    return names
+
+
+def make_safe_name(text: str) -> str:
+    """Return one text with all that MLflow or a file system might refuse replaced; never empty."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore" if _has_ascii_letter(text) else "replace")
+    name = _NOT_ALLOWED.sub("_", plain.decode("ascii")).strip("._")[:NAME_LENGTH].rstrip(".")
+    return name or "_"
+
+
+def mask_secrets(text: str) -> str:
+    """Return the text with passwords in URLs and in `password=...` fields replaced by `***`."""
+    without_credentials = _CREDENTIALS.sub(rf"://\1:{MASK}@", text)
+    return _SECRET_FIELDS.sub(rf"\1={MASK}", without_credentials)
+
+
+def _has_ascii_letter(text: str) -> bool:
+    """Tell whether dropping accents leaves something that can be read."""
+    return bool(re.search(r"[A-Za-z0-9]", unicodedata.normalize("NFKD", text)))
+
+
+def _find_free_name(name: str, *, taken: set[str]) -> str:
+    """Return the name, or the first of `name_2`, `name_3` ... that is not taken."""
+    candidate, count = name, 1
+    while candidate.casefold() in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    return candidate
