@@ -48,7 +48,7 @@ WordList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 class SearchSettings(BaseModel):
     """Everything a search can be told; the descriptions are the command line's help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     data: str = Field(DEMO, description="Folder with one sub-folder per class, a CSV, or 'demo'.")
     backbone: str = Field("vgg16", description=f"Network to transfer from: {', '.join(BACKBONE_NAMES)}.")

@@ -17,7 +17,7 @@ from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
 from sem_search.micrographs.inspection import Finding, inspect_catalogue
 from sem_search.micrographs.similarity import group_similar
-from sem_search.micrographs.tiles import TileGrid, build_tile_layout
+from sem_search.micrographs.tiles import TileGrid, build_tile_table
 from sem_search.places import get_cache_folder
 from sem_search.settings import DEMO, SearchSettings
 
@@ -98,7 +98,7 @@ def locate_data(settings: SearchSettings) -> tuple[Path, int]:
 
 def _build_tile_table(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:
     """Join the tile layout with classes and groups."""
-    layout = build_tile_layout(catalogue, grid=grid)
+    layout = build_tile_table(catalogue, grid=grid)
     class_names = catalogue.class_names
     return TileTable(
         class_names=class_names,

@@ -23,6 +23,8 @@ from sem_search.seeds import derive_seed
 from sem_search.settings import SearchSettings
 
 FINGERPRINT = "fingerprint"
+SETTINGS = "settings"
+STUDY_RUN_ID = "mlflow_study_run_id"
 QUEUED = "queued"
 PROCESS = "process"
 RUN_ID = "mlflow_run_id"
@@ -116,6 +118,34 @@ def take_back_dead_trials(study: optuna.Study) -> int:
         study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
     optuna.storages.fail_stale_trials(study)
     return len(dead)
+
+
+def load_study(*, name: str, storage: str) -> optuna.Study:
+    """Return a study that a search has made.
+
+    Raises:
+        StudyMismatchError: There is none of this name; the message names those that there are.
+    """
+    opened = _open_storage(storage)
+    names = optuna.study.get_all_study_names(storage=opened)
+    if name not in names:
+        raise StudyMismatchError(
+            f"There is no study {name!r} in this storage; there are: {', '.join(sorted(names)) or 'none'}. "
+            "Start the search first, and give its storage."
+        )
+    return optuna.load_study(study_name=name, storage=opened)
+
+
+def find_dead_study_runs(runs: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the runs, of run id -> process, whose process is known to be gone."""
+    return tuple(run_id for run_id, process in runs.items() if is_known_dead(process))
+
+
+def count_finished(study: optuna.Study) -> int:
+    """Return the number of trials that have ended, well or badly."""
+    return len(
+        study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    )
 
 
 def count_waiting(study: optuna.Study) -> int:

@@ -14,6 +14,8 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from sem_search.tracking.names import mask_secrets
+
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
 
 TAG_STUDY = "sem_search.study"
@@ -55,18 +57,9 @@ def open_study_run(*, study: str, process: str) -> Iterator[str]:
         mlflow.end_run(status)
 
 
-def open_trial_run(*, parent_run_id: str, study: str, name: str, process: str) -> str:
-    """Open the run of one trial below the study run; return its id."""
-    client = MlflowClient()
-    experiment_id = client.get_run(parent_run_id).info.experiment_id
-    tags = {
-        MLFLOW_PARENT_RUN_ID: parent_run_id,
-        TAG_STUDY: study,
-        TAG_KIND: "trial",
-        TAG_CELL: name,
-        TAG_PROCESS: process,
-    }
-    return client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+def describe_trial(*, study: str, cell: str, process: str) -> dict[str, str]:
+    """Return the tags by which a trial's run is found again."""
+    return {TAG_STUDY: study, TAG_KIND: "trial", TAG_CELL: cell, TAG_PROCESS: process}
 
 
 def supersede_run(run_id: str, *, by: str) -> None:
@@ -106,3 +99,13 @@ def _iter_study_runs(*, study: str, near_run_id: str) -> Iterator[Run]:
         token = page.token
         if not token:
             return
+
+
+def get_params(run_id: str) -> dict[str, str]:
+    """Return the parameters that a run holds already."""
+    return dict(MlflowClient().get_run(run_id).data.params)
+
+
+def get_tracking_uri() -> str:
+    """Return the store that holds the runs, passwords masked."""
+    return mask_secrets(mlflow.get_tracking_uri())

@@ -1,0 +1,178 @@
+"""The end of a search: the winner chosen, drawn, reported and registered."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+
+from sem_search.deployment.registry import RegisteredVersion, register_winner
+from sem_search.errors import StoreError
+from sem_search.evaluation.metrics import SideScores, compute_side_scores
+from sem_search.evaluation.outcomes import StudyOutcome
+from sem_search.micrographs.reading import read_micrograph
+from sem_search.search.describing import describe_hashes, describe_params, describe_versions
+from sem_search.search.explaining import choose_sheet_tiles, explain_sheet, read_sheet_pixels
+from sem_search.search.outcome import read_kept_folds, read_study_outcome
+from sem_search.search.packing import MODEL_PATH
+from sem_search.search.plots import iter_optuna_plots
+from sem_search.search.prepared import PreparedSearch
+from sem_search.search.space import order_cells
+from sem_search.tracking.entries import iter_study_entries
+from sem_search.tracking.inputs import ExampleImage, HeatMapSheet, StudyContext, TilingExample
+from sem_search.tracking.mlflow_log import log_entries
+from sem_search.tracking.runs import get_tracking_uri
+from sem_search.transfer.training import HeadTrainer
+
+SHOWN_SIDE_PX = 480
+"""Originals are shown reduced to about this width: a report of ten classes stays a few MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """What the search ends with."""
+
+    outcome: StudyOutcome
+    validation: SideScores
+    test: SideScores
+    registered: RegisteredVersion
+    run_id: str
+
+    def to_text(self) -> str:
+        """Return the last lines that a search prints."""
+        cell, version = self.outcome.winner.cell, self.registered
+        model = f"models:/{version.name}@{version.alias}" if version.alias else f"models:/{version.name}/{version.version}"
+        return "\n".join(
+            [
+                "",
+                f"Winner of study {self.outcome.name}: learning rate {cell.learning_rate:g}, "
+                f"batch size {cell.batch_size} (chosen on {self.outcome.select_on} tiles).",
+                f"  F-measure, mean over {len(self.outcome.winner.folds)} folds: "
+                f"validation {self.validation.f_measure:.4f}, test {self.test.f_measure:.4f}; "
+                f"whole test images {self.test.image_f_measure:.4f}.",
+                f"  Registered as {version.name} version {version.version}, {version.reason}",
+                "See every trial:  mlflow ui     (in this folder, then http://127.0.0.1:5000)",
+                f"Serve it:         mlflow models serve -m {model} --env-manager local -p 5001",
+                f"Classify images:  python -m sem_search predict IMAGES... --model {model}",
+                f"Read the report:  artifacts of run {self.run_id}, report.html",
+            ]
+        )
+
+
+def conclude_study(
+    study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str
+) -> Conclusion:
+    """Choose the winner, log the study's figures and report, and register the winner's model."""
+    outcome = read_study_outcome(study, prepared=prepared)
+    validation = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="validation")
+    test = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="test")
+    registered = _register(outcome, prepared=prepared, validation=validation, test=test)
+    log_entries(
+        iter_study_entries(
+            outcome,
+            context=_describe_study(outcome, prepared=prepared, trainer=trainer, registered=registered, run_id=run_id),
+        ),
+        run_id=run_id,
+    )
+    log_entries(iter_optuna_plots(study), run_id=run_id)
+    return Conclusion(outcome=outcome, validation=validation, test=test, registered=registered, run_id=run_id)
+
+
+def _register(
+    outcome: StudyOutcome, *, prepared: PreparedSearch, validation: SideScores, test: SideScores
+) -> RegisteredVersion:
+    winner = outcome.winner
+    if winner.run_id is None:
+        raise StoreError(f"The winning trial {winner.number} of study {outcome.name!r} has no MLflow run.")
+    chosen = validation if outcome.select_on == "validation" else test
+    return register_winner(
+        model_uri=f"runs:/{winner.run_id}/{MODEL_PATH}",
+        run_id=winner.run_id,
+        model_name=prepared.settings.resolved_model_name,
+        score=chosen.f_measure,
+        data_digest=prepared.data.catalogue.digest,
+        folds_digest=prepared.data.folds.digest,
+        tags={
+            **describe_hashes(prepared),
+            "sem_search.study": outcome.name,
+            "sem_search.backbone": outcome.backbone,
+            "sem_search.weights_used": prepared.network.weights.used,
+            "sem_search.select_on": outcome.select_on,
+            "sem_search.validation_f_measure": f"{validation.f_measure:.6f}",
+            "sem_search.test_f_measure": f"{test.f_measure:.6f}",
+            "sem_search.learning_rate": f"{winner.cell.learning_rate:g}",
+            "sem_search.batch_size": str(winner.cell.batch_size),
+        },
+    )
+
+
+def _describe_study(
+    outcome: StudyOutcome,
+    *,
+    prepared: PreparedSearch,
+    trainer: HeadTrainer,
+    registered: RegisteredVersion,
+    run_id: str,
+) -> StudyContext:
+    """Gather what the figures and the report need beside the predictions."""
+    examples = _read_examples(prepared)
+    alias = registered.alias
+    return StudyContext(
+        data=prepared.settings.data,
+        cells=order_cells(prepared.settings) if prepared.settings.sampler == "grid" else (),
+        examples=examples,
+        tiling=_describe_tiling(prepared, example=examples[0]),
+        folds=prepared.data.folds.folds,
+        heat_maps=_explain_winner(outcome, prepared=prepared, trainer=trainer),
+        findings=tuple(finding.message for finding in prepared.data.findings),
+        warnings=prepared.warnings,
+        settings=describe_params(prepared),
+        versions=describe_versions(),
+        hashes=describe_hashes(prepared),
+        model_uri=f"models:/{registered.name}@{alias}" if alias else f"models:/{registered.name}/{registered.version}",
+        run_id=run_id,
+        tracking_uri=get_tracking_uri(),
+    )
+
+
+def _explain_winner(outcome: StudyOutcome, *, prepared: PreparedSearch, trainer: HeadTrainer) -> HeatMapSheet:
+    sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
+    return explain_sheet(
+        prepared,
+        trainer=trainer,
+        kept_folds=read_kept_folds(prepared, cell=outcome.winner.cell),
+        sheet=sheet,
+        pixels=read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=prepared.settings.max_megapixels),
+    )
+
+
+def _read_examples(prepared: PreparedSearch) -> tuple[ExampleImage, ...]:
+    """Return the first original of each class, reduced by leaving out rows and columns."""
+    examples = []
+    for label in prepared.data.tiles.class_names:
+        record = next(record for record in prepared.data.catalogue.records if record.label == label)
+        pixels = read_micrograph(
+            record.path,
+            crop_bottom_px=prepared.data.crop_bottom_px,
+            max_megapixels=prepared.settings.max_megapixels,
+        ).pixels
+        step = max(1, round(pixels.shape[1] / SHOWN_SIDE_PX))
+        examples.append(
+            ExampleImage(
+                image_id=record.image_id,
+                label=label,
+                pixels=np.ascontiguousarray(pixels[::step, ::step]),
+                width_px=record.width_px,
+                height_px=record.height_px,
+                pixel_size_nm=record.pixel_size_nm,
+            )
+        )
+    return tuple(examples)
+
+
+def _describe_tiling(prepared: PreparedSearch, *, example: ExampleImage) -> TilingExample:
+    grid = prepared.data.grid
+    return TilingExample(
+        image=example,
+        tile_px=grid.size_px,
+        corners_px=tuple(grid.iter_corners(example.height_px, example.width_px)),
+    )

@@ -1,0 +1,72 @@
+"""What a study found out, read back from the finished folds: nothing that is reported exists only in memory."""
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from sem_search.errors import FailedTrialError
+from sem_search.evaluation.outcomes import Cell, StudyOutcome, TrialOutcome
+from sem_search.evaluation.outcomes import TrialState as OutcomeState
+from sem_search.search.fold_store import KeptFold
+from sem_search.search.prepared import PreparedSearch
+from sem_search.search.study import RUN_ID
+
+OUTCOME_STATES: dict[TrialState, OutcomeState] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+def read_study_outcome(study: optuna.Study, *, prepared: PreparedSearch) -> StudyOutcome:
+    """Return every cell's outcome, each once, in the order of the trials.
+
+    Raises:
+        FailedTrialError: No trial has finished.
+    """
+    finished = [trial for trial in study.get_trials(deepcopy=False) if _is_reported(trial)]
+    complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
+    if not complete:
+        raise FailedTrialError(
+            f"No trial of study {prepared.name!r} has finished, so there is no winner. The trials' runs in MLflow "
+            "hold the reason (traceback.txt); a timeout may have been too short for a single cell."
+        )
+    # Of equal cells the earliest wins: max keeps the first.
+    winner = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
+    return StudyOutcome(
+        name=prepared.name,
+        backbone=prepared.settings.backbone,
+        select_on=prepared.settings.select_on,
+        tiles=prepared.data.tiles,
+        trials=tuple(_read_trial(trial, prepared=prepared) for trial in finished),
+        winner_number=winner.number,
+    )
+
+
+def read_kept_folds(prepared: PreparedSearch, *, cell: Cell) -> tuple[KeptFold, ...]:
+    """Return the finished folds of a cell, in order."""
+    kept = (prepared.store.read(cell=cell, fold=fold.number) for fold in prepared.data.folds.folds)
+    return tuple(fold for fold in kept if fold is not None)
+
+
+def get_cell(trial: FrozenTrial) -> Cell:
+    """Return the cell of a trial that has begun."""
+    return Cell(learning_rate=float(trial.params["learning_rate"]), batch_size=int(trial.params["batch_size"]))
+
+
+def _is_reported(trial: FrozenTrial) -> bool:
+    """A repeated cell, or a trial that found the queue empty, is no result of its own."""
+    return trial.state in OUTCOME_STATES and "repeats" not in trial.user_attrs and len(trial.params) == 2
+
+
+def _read_trial(trial: FrozenTrial, *, prepared: PreparedSearch) -> TrialOutcome:
+    cell = get_cell(trial)
+    n_told = len(trial.intermediate_values)
+    folds = tuple(kept.outcome for kept in read_kept_folds(prepared, cell=cell))
+    return TrialOutcome(
+        number=trial.number,
+        cell=cell,
+        state=OUTCOME_STATES[trial.state],
+        folds=folds[:n_told],
+        run_id=trial.user_attrs.get(RUN_ID),
+        message=None if trial.state == TrialState.COMPLETE else trial.system_attrs.get("fail_reason"),
+    )

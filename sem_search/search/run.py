@@ -1,0 +1,186 @@
+"""The whole way, once: prepare, work, conclude. `mlflow run .`, `sem-search search` and `sem-search worker` end here."""
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from types import FrameType
+
+import click
+import optuna
+
+from sem_search.evaluation.outcomes import Cell
+from sem_search.search.concluding import Conclusion, conclude_study
+from sem_search.search.data import PreparedData, prepare_data
+from sem_search.search.describing import describe_params, log_study_start
+from sem_search.search.explaining import choose_sheet_tiles, read_sheet_pixels
+from sem_search.search.network import build_trainer, compute_features, prepare_network
+from sem_search.search.objective import CellObjective
+from sem_search.search.outcome import get_cell
+from sem_search.search.prepared import (
+    PreparedSearch,
+    check_study_name,
+    claim_study_folder,
+    compute_fingerprint,
+    name_study,
+)
+from sem_search.search.processes import describe_process
+from sem_search.search.progress import SearchProgress
+from sem_search.search.study import (
+    RUN_ID,
+    SETTINGS,
+    STUDY_RUN_ID,
+    enqueue_cells,
+    find_dead_study_runs,
+    load_study,
+    open_study,
+)
+from sem_search.search.working import work
+from sem_search.settings import SearchSettings
+from sem_search.tracking.runs import (
+    adopt_trial_run,
+    find_unfinished_study_runs,
+    open_study_run,
+    supersede_run,
+)
+from sem_search.transfer.runtime import configure_tensorflow
+from sem_search.transfer.training import HeadTrainer
+
+
+def run_search(settings: SearchSettings) -> Conclusion:
+    """Search, track, register: the program's main act. Prints what it does and ends with the winner.
+
+    Raises:
+        InputError: Data, weights or settings cannot be used; nothing was trained.
+    """
+    _prepare_process()
+    _announce(settings)
+    data = prepare_data(settings)
+    _tell_data(data)
+    configure_tensorflow(threads=settings.threads, seed=settings.seed)
+    network = prepare_network(settings)
+    for warning in (*data.catalogue.warnings, *network.weights.warnings):
+        click.echo(f"Warning: {warning}", err=True)
+    fingerprint = compute_fingerprint(settings, data=data, network=network)
+    name = name_study(settings, fingerprint=fingerprint)
+    check_study_name(name)
+    claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
+    study = open_study(settings, name=name, fingerprint=fingerprint)
+    with open_study_run(study=name, process=describe_process()) as run_id:
+        _take_over(study, settings=settings, run_id=run_id)
+        features = compute_features(settings, data=data, network=network)
+        prepared = PreparedSearch(
+            settings=settings, name=name, fingerprint=fingerprint, data=data, network=network, features=features
+        )
+        log_study_start(prepared, run_id=run_id)
+        enqueue_cells(study, settings=settings)
+        trainer = build_trainer(settings, data=data, network=network, features=features)
+        _work(study, prepared=prepared, trainer=trainer, run_id=run_id, waits_for_others=True)
+        conclusion = conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id)
+    click.echo(conclusion.to_text())
+    return conclusion
+
+
+def run_worker(*, study: str, storage: str, threads: int | None) -> None:
+    """Help with a study that a search has begun: claim cells until none is left.
+
+    Settings, data and folds are those of the study; the data must be reachable under the same path.
+
+    Raises:
+        StudyMismatchError: There is no such study, or the data, the weights or the settings here are not its own.
+    """
+    _prepare_process()
+    loaded = load_study(name=study, storage=storage)
+    settings = SearchSettings.model_validate_json(loaded.user_attrs[SETTINGS])
+    settings = settings.model_copy(
+        update={"study": study, "storage": storage, "threads": threads or settings.threads}
+    )
+    data = prepare_data(settings)
+    configure_tensorflow(threads=settings.threads, seed=settings.seed)
+    network = prepare_network(settings)
+    fingerprint = compute_fingerprint(settings, data=data, network=network)
+    claim_study_folder(settings, name=study, fingerprint=fingerprint, folds=data.folds)
+    opened = open_study(settings, name=study, fingerprint=fingerprint)
+    features = compute_features(settings, data=data, network=network)
+    prepared = PreparedSearch(
+        settings=settings, name=study, fingerprint=fingerprint, data=data, network=network, features=features
+    )
+    trainer = build_trainer(settings, data=data, network=network, features=features)
+    run_id = str(loaded.user_attrs[STUDY_RUN_ID])
+    _work(opened, prepared=prepared, trainer=trainer, run_id=run_id, waits_for_others=False)
+    click.echo(f"No cell of study {study!r} is left to claim.")
+
+
+def _prepare_process() -> None:
+    """Let SIGTERM end a search as Ctrl-C does, and keep libraries' chatter away from what a user must see."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _announce(settings: SearchSettings) -> None:
+    click.echo(
+        f"Preset {settings.preset}: {settings.n_cells} cells of {settings.backbone} (learning rate x batch size), "
+        f"{settings.folds} folds, at most {settings.epochs} epochs; data={settings.data}."
+    )
+    if settings.preset == "quick":
+        click.echo("  quick is for a first look; preset=standard searches the paper's whole grid.")
+    sys.stdout.flush()
+
+
+def _tell_data(data: PreparedData) -> None:
+    n_images, n_classes = len(data.catalogue.records), len(data.tiles.class_names)
+    click.echo(f"{n_images} images of {n_classes} classes, {data.tiles.n_tiles} tiles.")
+    for finding in data.findings:
+        if finding.severity != "note":
+            click.echo(f"{finding.severity.capitalize()}: {finding.message}", err=True)
+
+
+def _take_over(study: optuna.Study, *, settings: SearchSettings, run_id: str) -> None:
+    """Sign the study, end what dead searches left running, and gather the finished trials below this run."""
+    study.set_user_attr(SETTINGS, settings.model_dump_json())
+    study.set_user_attr(STUDY_RUN_ID, run_id)
+    for dead in find_dead_study_runs(find_unfinished_study_runs(study=study.study_name, but=run_id)):
+        supersede_run(dead, by=run_id)
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished() and RUN_ID in trial.user_attrs:
+            adopt_trial_run(trial.user_attrs[RUN_ID], parent_run_id=run_id)
+
+
+def _work(
+    study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str, waits_for_others: bool
+) -> None:
+    settings = prepared.settings
+    sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
+    n_trials = settings.trials or settings.n_cells
+    progress = SearchProgress(
+        n_folds_total=n_trials * settings.folds, n_folds_done=_count_known_folds(study, settings=settings)
+    )
+    objective = CellObjective(
+        prepared=prepared,
+        trainer=trainer,
+        study_run_id=run_id,
+        progress=progress,
+        sheet=sheet,
+        sheet_pixels=read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=settings.max_megapixels),
+        params=describe_params(prepared),
+    )
+    try:
+        work(study, objective=objective, waits_for_others=waits_for_others)
+    finally:
+        progress.close()
+
+
+def _count_known_folds(study: optuna.Study, *, settings: SearchSettings) -> int:
+    """Return the folds of trials that had finished before; a pruned one leaves none to do."""
+    finished: list[Cell] = [get_cell(t) for t in study.get_trials(deepcopy=False) if t.state.is_finished() and t.params]
+    return len(finished) * settings.folds
+
+

@@ -1,0 +1,136 @@
+"""The study: every cell queued once, dead trials taken back under their own number, differences named."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sem_search.errors import SettingsError, StudyMismatchError
+from sem_search.search.processes import describe_process, is_known_dead
+from sem_search.search.space import order_cells
+from sem_search.search.study import (
+    PROCESS,
+    choose_sampler,
+    count_waiting,
+    enqueue_cells,
+    load_study,
+    open_study,
+    take_back_dead_trials,
+)
+from sem_search.settings import SearchSettings, build_settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> SearchSettings:
+    return build_settings({"storage": f"sqlite:///{tmp_path}/optuna.db"})
+
+
+def open_it(settings: SearchSettings, **fingerprint: object) -> optuna.Study:
+    return open_study(settings, name="a", fingerprint=fingerprint or {"seed": 0})
+
+
+def describe_dead_process() -> str:
+    """Return the name of a process that has ended."""
+    code = "from sem_search.search.processes import describe_process; print(describe_process())"
+    root = str(Path(__file__).parents[2])
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout.strip()
+
+
+def test_every_cell_is_queued_once_however_often_the_study_is_opened(settings: SearchSettings) -> None:
+    for _ in range(3):
+        enqueue_cells(open_it(settings), settings=settings)
+    study = open_it(settings)
+    queued = [trial.system_attrs["fixed_params"] for trial in study.get_trials()]
+    assert [(cell.learning_rate, cell.batch_size) for cell in order_cells(settings)] == [
+        (params["learning_rate"], params["batch_size"]) for params in queued
+    ]
+
+
+def test_fewer_trials_than_cells_queue_the_likely_ones(settings: SearchSettings) -> None:
+    few = settings.model_copy(update={"trials": 2})
+    study = open_it(few)
+    enqueue_cells(study, settings=few)
+    assert count_waiting(study) == 2
+
+
+def test_a_dead_trial_goes_back_under_its_own_number(settings: SearchSettings) -> None:
+    study = open_it(settings)
+    enqueue_cells(study, settings=settings)
+    first = study.ask()
+    first.set_user_attr(PROCESS, describe_dead_process())
+    first.report(0.5, step=0)
+    assert take_back_dead_trials(study) == 1
+    again = study.ask()
+    assert again.number == first.number
+    assert study.get_trials()[again.number].intermediate_values == {0: 0.5}
+
+
+def test_a_living_trial_is_left_alone(settings: SearchSettings) -> None:
+    study = open_it(settings)
+    enqueue_cells(study, settings=settings)
+    study.ask().set_user_attr(PROCESS, describe_process())
+    assert take_back_dead_trials(study) == 0
+    assert len(study.get_trials(states=(TrialState.RUNNING,))) == 1
+
+
+@pytest.mark.parametrize(
+    ("description", "dead"),
+    [("another-machine:1:0.00", False), ("", False), ("nonsense", False)],
+)
+def test_nothing_is_claimed_of_processes_that_cannot_be_known(description: str, dead: bool) -> None:
+    assert is_known_dead(description) is dead
+
+
+def test_processes_are_known() -> None:
+    assert not is_known_dead(describe_process())
+    assert is_known_dead(describe_dead_process())
+    host, pid, _ = describe_process().rsplit(":", 2)
+    assert is_known_dead(f"{host}:{pid}:1.00"), "the number was given to another process"
+
+
+def test_a_changed_setting_is_refused_and_named(settings: SearchSettings) -> None:
+    open_study(settings, name="a", fingerprint={"seed": 0, "epochs": 8})
+    with pytest.raises(StudyMismatchError, match="epochs was 8 and is now 9") as caught:
+        open_study(settings, name="a", fingerprint={"seed": 0, "epochs": 9})
+    assert "seed" not in str(caught.value)
+
+
+def test_the_same_settings_are_taken_up(settings: SearchSettings) -> None:
+    open_study(settings, name="a", fingerprint={"rates": (0.1, 0.2)})
+    assert open_study(settings, name="a", fingerprint={"rates": (0.1, 0.2)}).study_name == "a"
+
+
+def test_a_missing_study_is_refused_with_those_that_there_are(settings: SearchSettings) -> None:
+    open_it(settings)
+    with pytest.raises(StudyMismatchError, match="there are: a"):
+        load_study(name="b", storage=settings.storage)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////no/such/folder/optuna.db", "postgresql://me:secret@127.0.0.1:1/x", "nonsense", "redis://h"]
+)
+def test_a_storage_that_cannot_be_opened_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(SettingsError, match="storage=") as caught:
+        open_it(build_settings({"storage": url}))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_resumed_sampler_suggests_what_an_undisturbed_one_would(settings: SearchSettings) -> None:
+    tpe = settings.model_copy(update={"sampler": "tpe", "learning_rates": (1e-1, 1e-2, 1e-3, 1e-4)})
+
+    def draw(study: optuna.Study) -> list[float]:
+        drawn = []
+        for _ in range(6):
+            study.sampler = choose_sampler(study, settings=tpe)
+            trial = study.ask()
+            drawn.append(trial.suggest_categorical("learning_rate", list(tpe.learning_rates)))
+            study.tell(trial, drawn[-1])
+        return drawn
+
+    one = draw(open_study(tpe, name="one", fingerprint={}))
+    interrupted = open_study(tpe, name="two", fingerprint={})
+    assert one == draw(interrupted)
+    assert len(set(one)) > 1

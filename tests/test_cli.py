@@ -1,0 +1,76 @@
+"""The command line: quick help, and refusals in one sentence with exit code 2."""
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HELP_LIMIT_S = 0.5
+HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "skimage", "sklearn", "pandas", "scipy", "numpy")
+
+
+def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sem_search", *words], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
+
+
+@pytest.mark.parametrize("command", [[], ["search"], ["worker"], ["predict"], ["inspect"], ["demo-data"], ["cache"]])
+def test_help_names_every_command(command: list[str]) -> None:
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    assert "Usage: sem-search" in done.stdout
+
+
+def test_help_is_quick() -> None:
+    run("--help")
+    times_s = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        run("search", "--help")
+        times_s.append(time.perf_counter() - begun)
+    assert min(times_s) < HELP_LIMIT_S, f"median {statistics.median(times_s):.2f} s"
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; from sem_search.cli import commands\n"
+        "try: commands(['search', '--help'])\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["search", "--backbone", "vgg61"], "vgg61"),
+        (["search", "--no-such", "1"], "--no-such"),
+        (["search", "--epochs", "0"], "epochs"),
+        (["search", "--data", "no/such/folder"], "no/such/folder"),
+        (["search", "--epochs", "10", "--patience", "20"], "patience=20"),
+        (["inspect", "no/such/folder"], "no/such/folder"),
+        (["demo-data", "x", "--size", "huge"], "huge"),
+        (["no-such-command"], "no-such-command"),
+        (["predict"], "IMAGES"),
+        (["worker"], "--study"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(words: list[str], named: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sem_search", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={**__import__("os").environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"

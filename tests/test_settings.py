@@ -1,0 +1,94 @@
+"""Settings are checked once, together, and refused by name."""
+
+import pytest
+
+from sem_search.errors import SettingsError
+from sem_search.settings import PAPER_BATCH_SIZES, PAPER_LEARNING_RATES, build_settings
+
+
+def test_plain_call_is_a_quick_look_at_the_demonstration_set() -> None:
+    settings = build_settings({})
+    assert (settings.data, settings.preset) == ("demo", "quick")
+    assert settings.n_cells < len(PAPER_LEARNING_RATES) * len(PAPER_BATCH_SIZES)
+
+
+def test_own_data_get_the_standard_preset() -> None:
+    assert build_settings({"data": "micrographs"}).preset == "standard"
+
+
+def test_paper_preset_is_the_papers_protocol() -> None:
+    settings = build_settings({"preset": "paper"})
+    assert settings.learning_rates == (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+    assert settings.batch_sizes == (16, 32, 48, 64)
+    assert (settings.epochs, settings.patience, settings.momentum) == (100, 0, 0.9)
+    assert (settings.folds, settings.tile_px, settings.pruner, settings.select_on) == (5, 224, "none", "test")
+    assert settings.resolved_stride_px == 224
+
+
+@pytest.mark.parametrize("unset", [None, "auto"])
+def test_auto_means_not_given(unset: str | None) -> None:
+    assert build_settings({"epochs": unset, "data": unset}) == build_settings({})
+
+
+def test_auto_is_a_value_of_its_own_for_weights() -> None:
+    assert build_settings({"weights": "auto"}).weights == "auto"
+
+
+def test_words_of_the_command_line_are_understood() -> None:
+    settings = build_settings(
+        {"learning_rates": "1e-2, 1e-3", "batch_sizes": "16,48", "exclude": "a,b", "skip_unreadable": "true"}
+    )
+    assert settings.learning_rates == (0.01, 0.001)
+    assert settings.batch_sizes == (16, 48)
+    assert settings.exclude == ("a", "b")
+    assert settings.skip_unreadable is True
+
+
+def test_given_beats_preset_and_preset_beats_default() -> None:
+    settings = build_settings({"preset": "quick", "epochs": "20"})
+    assert settings.epochs == 20
+    assert settings.patience == 3
+
+
+def test_default_patience_yields_to_few_epochs() -> None:
+    assert build_settings({"preset": "standard", "epochs": "10"}).patience == 9
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"epochs": "0"}, ["epochs", "0"]),
+        ({"epochs": "many"}, ["epochs", "many"]),
+        ({"epochs": "10", "patience": "10"}, ["patience=10", "epochs=10"]),
+        ({"learning_rates": "0.1,-1"}, ["learning_rates", "-1"]),
+        ({"learning_rates": "nan"}, ["learning_rates"]),
+        ({"learning_rates": ","}, ["learning_rates"]),
+        ({"learning_rates": "0.1,1e-1"}, ["learning_rates", "twice"]),
+        ({"batch_sizes": "16,0"}, ["batch_sizes", "0"]),
+        ({"batch_sizes": "16,16"}, ["batch_sizes", "twice"]),
+        ({"folds": "2"}, ["folds", "2", "3"]),
+        ({"backbone": "vgg61"}, ["vgg61", "vgg16"]),
+        ({"preset": "fast"}, ["fast", "standard"]),
+        ({"sampler": "best"}, ["sampler", "best", "grid"]),
+        ({"trials": "21", "preset": "standard"}, ["trials=21", "20"]),
+        ({"crop_bottom_px": "12"}, ["crop_bottom_px=12", "demo"]),
+        ({"no_such": "1"}, ["no_such"]),
+        ({"seed": "-1"}, ["seed", "-1"]),
+        ({"dropout": "1"}, ["dropout"]),
+        ({"tile_px": "8"}, ["tile_px", "8", "32"]),
+        ({"timeout": "0"}, ["timeout"]),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(given: dict[str, str], names: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        build_settings(given)
+    for name in names:
+        assert name in str(caught.value)
+
+
+def test_more_trials_than_cells_are_fine_for_a_sampler() -> None:
+    assert build_settings({"sampler": "tpe", "trials": "40", "preset": "standard"}).trials == 40
+
+
+def test_registered_model_is_named_after_the_backbone() -> None:
+    assert build_settings({"backbone": "mobilenet_v2"}).resolved_model_name == "sem-search-mobilenet-v2"

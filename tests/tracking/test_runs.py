@@ -1,0 +1,90 @@
+"""Study runs: opened once, ended truthfully, and what a dead search left behind is gathered."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+
+from sem_search.tracking.mlflow_log import end_run, open_child_run
+from sem_search.tracking.runs import (
+    RUN_ID_VARIABLE,
+    TAG_SUPERSEDED_BY,
+    adopt_trial_run,
+    describe_trial,
+    find_unfinished_study_runs,
+    open_study_run,
+    supersede_run,
+)
+
+
+@pytest.fixture(autouse=True)
+def store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_mlflow_store: Callable[[Path], str]
+) -> Iterator[MlflowClient]:
+    monkeypatch.delenv(RUN_ID_VARIABLE, raising=False)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(make_mlflow_store(tmp_path))
+    experiment = MlflowClient().create_experiment("runs", artifact_location=str(tmp_path / "artifacts"))
+    mlflow.set_experiment(experiment_id=experiment)
+    yield MlflowClient()
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "FINISHED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (ValueError, "FAILED")]
+)
+def test_a_study_run_ends_as_it_ended(store: MlflowClient, error: type[BaseException] | None, status: str) -> None:
+    run_id = ""
+    try:
+        with open_study_run(study="a", process="me") as run_id:
+            assert store.get_run(run_id).info.status == "RUNNING"
+            if error is not None:
+                raise error
+    except (KeyboardInterrupt, SystemExit, ValueError):
+        assert error is not None
+    assert store.get_run(run_id).info.status == status
+
+
+def test_the_run_of_mlflow_run_is_used_and_hidden_from_later_processes(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = store.create_run(mlflow.tracking.fluent._get_experiment_id())
+    monkeypatch.setenv(RUN_ID_VARIABLE, opened.info.run_id)
+    with open_study_run(study="a", process="me") as run_id:
+        assert run_id == opened.info.run_id
+        assert RUN_ID_VARIABLE not in os.environ
+    assert store.get_run(run_id).info.run_name == "a"
+
+
+def test_what_a_dead_search_left_running_is_found_and_ended(store: MlflowClient) -> None:
+    with open_study_run(study="a", process="first") as first:
+        pass
+    store.update_run(first, status="RUNNING")
+    with open_study_run(study="b", process="other"), open_study_run_beside(study="a") as second:
+        assert find_unfinished_study_runs(study="a", but=second) == {first: "first"}
+        supersede_run(first, by=second)
+        assert find_unfinished_study_runs(study="a", but=second) == {}
+    ended = store.get_run(first)
+    assert ended.info.status == "KILLED"
+    assert ended.data.tags[TAG_SUPERSEDED_BY] == second
+
+
+def open_study_run_beside(*, study: str):  # noqa: ANN201 - the context manager's own type
+    """Open another study run while one is active, as a second process would."""
+    mlflow.end_run()
+    return open_study_run(study=study, process="second")
+
+
+def test_a_finished_trial_moves_below_the_run_that_goes_on(store: MlflowClient) -> None:
+    with open_study_run(study="a", process="me") as first:
+        trial = open_child_run(
+            parent_run_id=first, name="cell", tags=describe_trial(study="a", cell="cell", process="me")
+        )
+        end_run(trial, status="FINISHED")
+    with open_study_run(study="a", process="me") as second:
+        adopt_trial_run(trial, parent_run_id=second)
+    assert store.get_run(trial).data.tags["mlflow.parentRunId"] == second
+    assert store.get_run(trial).info.status == "FINISHED"
