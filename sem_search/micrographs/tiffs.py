@@ -1,0 +1,203 @@
+"""What a TIFF file holds, looked at before anything is decoded.
+
+Pillow decodes every compression a microscope uses, but it reads signed grey levels as unsigned, leaves inverted 16-bit
+grey inverted, and mixes up uncompressed 16-bit colour planes. tifffile sees all that in the tags, but without further
+libraries it cannot decompress. So tifffile looks and Pillow decompresses; only what is 16-bit and not compressed,
+which is what instruments write, is taken from tifffile directly, in full depth.
+"""
+
+import io
+import itertools
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from sem_search.errors import UnreadableImageError
+from sem_search.micrographs.instruments import InstrumentMetadata, read_tiff_metadata
+
+UNSIGNED = 1  # TIFF 6.0, SampleFormat
+SAMPLE_KINDS = {2: "signed integers", 3: "floating-point numbers", 5: "complex integers", 6: "complex numbers"}
+MAX_BYTES_PER_PIXEL = 8  # four samples of 16 bits; more is no picture
+MAX_TILE_EXCESS, MAX_TILE_PIXELS = 4, 4_000_000  # storage tiles may stick out of a small picture, within reason
+ORIENTATION_TAG = 274
+MAX_SAMPLE_VALUE_TAG = 281
+MAX_PAGES_COUNTED = 1000  # a file may hold millions of empty ones to keep its reader busy
+
+# Damage that tifffile meets ends in our own error or warning; its log lines on stderr would only repeat it.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiffFacts:
+    """What the tags of the page to be read tell."""
+
+    page: int
+    """Index of the first page that is no thumbnail."""
+    width_px: int
+    height_px: int
+    bits: int
+    """Per sample: 1, 2, 4, 8, 12 or 16."""
+    max_value: int | None
+    """The level that means white where 9 to 15 bits are stored in 16 and the file says so."""
+    is_inverted: bool
+    """Zero means white."""
+    is_plain: bool
+    """Not compressed and 16 bit: `decode_plain_tiff` can take it."""
+    orientation: int
+    """As in EXIF: 1 is upright, 2 to 8 ask viewers to turn or mirror it."""
+    metadata: InstrumentMetadata
+    warnings: tuple[str, ...]
+
+
+def examine_tiff(data: bytes, *, max_pixels: float) -> TiffFacts:
+    """Return what the file holds, after all that can be known to be wrong without decoding was refused.
+
+    Args:
+        data: The file.
+        max_pixels: Largest width x height.
+
+    Raises:
+        UnreadableImageError: Damaged, truncated, too large, or grey levels whose range the file does not tell; the
+            message gives the reason without the file's name.
+    """
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page, index, warnings = _choose_page(tiff)
+        _check_size(page, max_pixels=max_pixels)
+        _check_samples(page)
+        _check_extent(page, file_bytes=len(data))
+        white = page.tags.valueof(MAX_SAMPLE_VALUE_TAG)
+        return TiffFacts(
+            page=index,
+            width_px=page.imagewidth,
+            height_px=page.imagelength,
+            bits=_get_bits(page),
+            max_value=white if _get_bits(page) == 16 and white in {2**bits - 1 for bits in range(9, 16)} else None,
+            is_inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+            is_plain=_is_plain(page),
+            orientation=_get_orientation(page),
+            metadata=read_tiff_metadata(page),
+            warnings=warnings,
+        )
+
+
+def decode_plain_tiff(data: bytes, *, page: int) -> NDArray[np.uint16]:
+    """Return the samples of a page that `examine_tiff` called plain, upright, shape (height, width, n_samples)."""
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        chosen = tiff.pages[page].aspage()
+        samples = chosen.asarray().astype(np.uint16, copy=False)
+        if samples.ndim == 3 and chosen.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            samples = np.moveaxis(samples, 0, -1)
+        return _turn_upright(
+            samples.reshape(chosen.imagelength, chosen.imagewidth, -1), orientation=_get_orientation(chosen)
+        )
+
+
+def _turn_upright(samples: NDArray[np.uint16], *, orientation: int) -> NDArray[np.uint16]:
+    """Undo an EXIF orientation: 2 to 5 and 7 are mirrored, 3 to 8 turned."""
+    quarter_turns = {3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}.get(orientation, 0)
+    turned = np.rot90(samples, quarter_turns)
+    return turned[:, ::-1] if orientation in (2, 4, 5, 7) else turned
+
+
+def _get_orientation(page: tifffile.TiffPage) -> int:
+    """Return the orientation tag, 1 where there is none or it means nothing."""
+    value = page.tags.valueof(ORIENTATION_TAG)
+    return value if value in range(1, 9) else 1
+
+
+def _choose_page(tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, int, tuple[str, ...]]:
+    """Return the first full page and what is to be said about the others."""
+    pages = [page.aspage() for page in itertools.islice(tiff.pages, MAX_PAGES_COUNTED)]
+    full = [index for index, page in enumerate(pages) if not (page.is_reduced or page.is_mask)]
+    if not pages:
+        raise UnreadableImageError("the TIFF file has no page, so it is truncated or damaged: copy or export it again")
+    if not full:
+        raise UnreadableImageError("the TIFF file holds thumbnails only: export the full picture")
+    warnings = []
+    if len(full) > 1:
+        warnings.append(f"has {len(full)} pages; only the first was read")
+    if full[0] > 0:
+        warnings.append(f"page 1 is a thumbnail; page {full[0] + 1} was read")
+    return pages[full[0]], full[0], tuple(warnings)
+
+
+def _check_size(page: tifffile.TiffPage, *, max_pixels: float) -> None:
+    """Raise if the page is empty, or larger than allowed in pixels, bytes per pixel or the pieces it is stored in."""
+    check_pixel_count(page.imagewidth, page.imagelength, max_pixels=max_pixels)
+    n_pixels = page.imagewidth * page.imagelength
+    if page.nbytes > MAX_BYTES_PER_PIXEL * n_pixels and _get_bits(page) <= 16:
+        raise UnreadableImageError(
+            f"has {page.nbytes // n_pixels} bytes per pixel, more than a colour picture needs: export it as grey"
+        )
+    piece_pixels = math.prod(page.chunks)
+    if page.is_tiled and piece_pixels > MAX_TILE_EXCESS * n_pixels + MAX_TILE_PIXELS:
+        raise UnreadableImageError(
+            f"is stored in tiles of {piece_pixels / 1e6:.0f} megapixels, far more than it has: export it again"
+        )
+
+
+def check_pixel_count(width_px: int, height_px: int, *, max_pixels: float) -> None:
+    """Raise if a picture is empty or larger than allowed."""
+    if width_px < 1 or height_px < 1:
+        raise UnreadableImageError(f"the picture is empty ({width_px} x {height_px} px): export it again")
+    if width_px * height_px > max_pixels:
+        raise UnreadableImageError(
+            f"{width_px} x {height_px} px are {width_px * height_px / 1e6:.1f} megapixels, more than the limit of "
+            f"{max_pixels / 1e6:g}: cut the picture, or raise max_megapixels"
+        )
+
+
+def _check_samples(page: tifffile.TiffPage) -> None:
+    """Raise if the file does not tell which level is white: any guess would make a grey level mean two things."""
+    kind = SAMPLE_KINDS.get(int(page.sampleformat), "samples of an unknown kind")
+    bits = _get_bits(page)
+    if page.sampleformat != UNSIGNED or bits > 16:
+        shown = kind if page.sampleformat != UNSIGNED else "unsigned integers"
+        raise UnreadableImageError(
+            f"holds {bits}-bit {shown}, and the file does not tell which of them is white: "
+            "save it as unsigned grey of 8 or 16 bits"
+        )
+
+
+def _get_bits(page: tifffile.TiffPage) -> int:
+    """Return the bits per sample, the largest where the samples differ."""
+    bits = page.bitspersample
+    return int(max(bits)) if isinstance(bits, tuple) else int(bits)
+
+
+def _check_extent(page: tifffile.TiffPage, *, file_bytes: int) -> None:
+    """Raise unless all strips or tiles that the picture needs lie within the file.
+
+    Decoders fill what is missing with black, which would pass for a dark micrograph.
+    """
+    n_needed = math.prod(page.chunked)
+    pieces = list(zip(page.dataoffsets, page.databytecounts, strict=False))[:n_needed]
+    if len(pieces) < n_needed or any(offset < 1 or count < 1 for offset, count in pieces):
+        raise UnreadableImageError(
+            f"the file has {sum(count > 0 for _, count in pieces)} of the {n_needed} pieces of its picture: "
+            "copy or export it again"
+        )
+    end = max(offset + count for offset, count in pieces)
+    if end > file_bytes:
+        raise UnreadableImageError(
+            f"the file is truncated: it has {file_bytes} bytes, its picture ends at byte {end}: copy or export it again"
+        )
+    n_stored = sum(count for _, count in pieces)
+    n_expected = math.ceil(page.imagewidth * _get_bits(page) / 8) * page.imagelength * page.samplesperpixel
+    if page.compression == tifffile.COMPRESSION.NONE and n_stored < n_expected:
+        raise UnreadableImageError(
+            f"the picture needs {n_expected} bytes, the file holds {n_stored} of them: copy or export it again"
+        )
+
+
+def _is_plain(page: tifffile.TiffPage) -> bool:
+    """Return whether tifffile can take the samples as they lie in the file: grey or colour, with or without alpha."""
+    grey = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
+    is_grey = page.photometric in grey and page.samplesperpixel in (1, 2)
+    is_colour = page.photometric == tifffile.PHOTOMETRIC.RGB and page.samplesperpixel in (3, 4)
+    is_raw = page.compression == tifffile.COMPRESSION.NONE and page.fillorder == 1 and page.imagedepth == 1
+    return (is_grey or is_colour) and is_raw and page.dtype == np.uint16 and _get_bits(page) == 16
