@@ -48,9 +48,10 @@ def cut_network(model: keras.Model) -> CutNetwork:
     """
     graph = _get_graph(model)
     convolution = _find_last_convolution(graph)
-    crossing = _find_crossing_tensors(graph, convolution)
+    tail_nodes = _find_tail_nodes(graph, convolution)
+    crossing = _find_crossing_tensors(tail_nodes)
     trunk = keras.Model(graph.inputs, crossing, name=f"{graph.name}_trunk")
-    tail = keras.Model(crossing, graph.outputs[0], name=f"{graph.name}_tail")
+    tail = _build_tail(tail_nodes, crossing=crossing, output=graph.outputs[0], name=f"{graph.name}_tail")
     trunk.trainable = False
     tail.trainable = False
     return CutNetwork(trunk=trunk, tail=tail, convolution=convolution.name)
@@ -76,10 +77,7 @@ def build_head(
         needs the logits and the loss is steadier with them. Its new layers are called `head_pooling`,
         `head_hidden`, `head_dropout` and `head_logits`.
     """
-    inputs = [
-        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"crossing_{index}")
-        for index, tensor in enumerate(cut.tail.inputs)
-    ]
+    inputs = _build_inputs(cut.tail.inputs)
     tail = _copy_frozen(cut.tail, convolution=cut.convolution, inputs=inputs)
     logits = _add_new_layers(
         tail.outputs[0], n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed
@@ -161,16 +159,44 @@ def _holds_convolution(operation: Any) -> bool:
     return any(isinstance(layer, CONVOLUTIONS) for layer in layers)
 
 
-def _find_crossing_tensors(graph: keras.Model, convolution: keras.Layer) -> list[Any]:
-    """Return the outputs of frozen calls that the tail uses, each once, in the order of their first use."""
-    in_tail: set[int] = set()
-    crossing: dict[int, Any] = {}
+def _find_tail_nodes(graph: keras.Model, convolution: keras.Layer) -> list[Any]:
+    """Return the call of the convolution and all calls that depend on it, in order."""
+    tail: list[Any] = []
+    depending: set[int] = set()
     for node in _iter_nodes(graph):
-        before = [tensor for tensor in node.input_tensors if id(tensor) not in in_tail]
-        if node.operation is convolution or len(before) < len(node.input_tensors):
-            in_tail.update(id(tensor) for tensor in node.outputs)
-            crossing.update((id(tensor), tensor) for tensor in before)
-    return list(crossing.values())
+        if node.operation is convolution or any(id(tensor) in depending for tensor in node.input_tensors):
+            tail.append(node)
+            depending.update(id(tensor) for tensor in node.outputs)
+    return tail
+
+
+def _find_crossing_tensors(tail_nodes: list[Any]) -> list[Any]:
+    """Return what the tail takes from frozen calls, each tensor once, in the order of first use."""
+    own = {id(tensor) for node in tail_nodes for tensor in node.outputs}
+    used = {id(tensor): tensor for node in tail_nodes for tensor in node.input_tensors}
+    return [tensor for key, tensor in used.items() if key not in own]
+
+
+def _build_tail(tail_nodes: list[Any], *, crossing: list[Any], output: Any, name: str) -> keras.Model:
+    """Call the tail's layers once more, on inputs of their own.
+
+    `keras.Model(crossing, output)` would do the same, but loses its way where a layer stands on both sides of the cut.
+    """
+    inputs = _build_inputs(crossing)
+    known = dict(zip(map(id, crossing), inputs, strict=True))
+    for node in tail_nodes:
+        args, kwargs = node.arguments.fill_in(known)
+        outputs = keras.tree.flatten(node.operation(*args, **kwargs))
+        known.update(zip(map(id, node.outputs), outputs, strict=True))
+    return keras.Model(inputs, known[id(output)], name=name)
+
+
+def _build_inputs(tensors: list[Any]) -> list[Any]:
+    """Return an input for each tensor, named by its place: Keras' own names count all tensors of the process."""
+    return [
+        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"crossing_{index}")
+        for index, tensor in enumerate(tensors)
+    ]
 
 
 def _copy_frozen(model: keras.Model, *, convolution: str, inputs: list[Any]) -> keras.Model:
