@@ -1,14 +1,34 @@
-"""Folder or CSV in, one table of images out (being written: signatures first)."""
+"""Folder or CSV in, one table of images out: every file read once, everything known of it in one record.
 
+The catalogue is the data set as the search sees it. All files that cannot be used are found here, together, before
+anything is computed, and its digest stands for the data in every key and log.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
+import numpy as np
+from tqdm import tqdm
+
+from sem_search.errors import DataError, StoreError, UnreadableDataError, UnreadableImageError
+from sem_search.micrographs.listing import ListedImage, list_images
+from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, FloatImage, Micrograph, read_micrograph
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MAX_READERS = 4  # decoding releases the interpreter lock; more threads only hold more pictures in memory
+LAPLACE_GAIN = 6.0  # root of the summed squares of the noise mask
+MEDIAN_TO_DEVIATION = 1.4826  # standard deviation over median absolute deviation of a normal distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,23 +36,33 @@ class ImageRecord:
     """One micrograph of the catalogue."""
 
     image_id: str
+    """POSIX path relative to the data root."""
     path: Path
     label: str
     group: str
+    """Images of one group never stand on two sides of a split; by default each image alone."""
     session: str | None
+    """The CSV's column, else the day of acquisition, else None."""
     sha256: str
+    """Over the file's bytes."""
     pixels_sha256: str
+    """Over the decoded grey levels without data bar, and their shape: equal for equal pictures in any format."""
     width_px: int
     height_px: int
+    """Without data bar."""
     bit_depth: int
     mode: str
     pixel_size_nm: float | None
     acquired_at: str | None
+    """ISO 8601."""
     detector: str | None
     voltage_kv: float | None
     mean_grey: float
+    """In [0, 1]."""
     contrast: float
+    """Standard deviation of the grey levels, in [0, 0.5]."""
     noise: float
+    """Standard deviation of the pixel noise, estimated robustly."""
     warnings: tuple[str, ...] = ()
 
 
@@ -60,25 +90,62 @@ class Catalogue:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over what the numbers depend on."""
-        raise NotImplementedError
+        """SHA-256 over what results depend on: ids, labels, groups and pixels; not over place, order or format."""
+        rows = sorted((record.image_id, record.label, record.group, record.pixels_sha256) for record in self.records)
+        return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return one row per image."""
-        raise NotImplementedError
+        """Return one row per image, one column per field of ImageRecord; paths and warnings as text."""
+        import pandas as pd  # half a second that only this method needs
+
+        names = [field.name for field in dataclasses.fields(ImageRecord)]
+        rows = [
+            {**vars(record), "path": str(record.path), "warnings": "; ".join(record.warnings)}
+            for record in self.records
+        ]
+        return pd.DataFrame(rows, columns=names)
 
     def to_json(self) -> str:
-        """Return the catalogue as JSON."""
-        raise NotImplementedError
+        """Return the catalogue as JSON, with paths relative to its root."""
+        content = {
+            "records": [_encode_paths(vars(record), root=self.root) for record in self.records],
+            "skipped": [_encode_paths(vars(skipped), root=self.root) for skipped in self.skipped],
+            "warnings": self.warnings,
+        }
+        return json.dumps(content, ensure_ascii=False, indent=1)
 
     @classmethod
     def from_json(cls, text: str, *, root: Path) -> "Catalogue":
-        """Return the catalogue that `to_json` wrote."""
-        raise NotImplementedError
+        """Return the catalogue that `to_json` wrote, its files now below `root`.
+
+        Raises:
+            StoreError: The text is no catalogue.
+        """
+        try:
+            content = json.loads(text)
+            return cls(
+                root=root,
+                records=tuple(ImageRecord(**_decode_paths(row, root=root)) for row in content["records"]),
+                skipped=tuple(SkippedFile(**_decode_paths(row, root=root)) for row in content["skipped"]),
+                warnings=tuple(content["warnings"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"a stored catalogue is damaged ({error!r}): delete it, it is made anew") from error
 
     def with_groups(self, group_of_image: Mapping[str, str]) -> "Catalogue":
-        """Return the catalogue with other groups."""
-        raise NotImplementedError
+        """Return the catalogue with other groups; images that are not named keep theirs.
+
+        Raises:
+            DataError: The mapping names an image that is not here.
+        """
+        unknown = sorted(set(group_of_image) - {record.image_id for record in self.records})
+        if unknown:
+            raise DataError(f"groups are given for {len(unknown)} images that are not in the catalogue: {unknown[0]}")
+        records = tuple(
+            dataclasses.replace(record, group=group_of_image.get(record.image_id, record.group))
+            for record in self.records
+        )
+        return dataclasses.replace(self, records=records)
 
 
 def read_catalogue(
@@ -91,5 +158,156 @@ def read_catalogue(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = False,
 ) -> Catalogue:
-    """Return the catalogue of a folder or a CSV."""
-    raise NotImplementedError
+    """Return the catalogue of a folder or a CSV, every picture decoded once.
+
+    Args:
+        data: A folder with one sub-folder per class, or a CSV `image,label[,group][,session]`.
+        exclude: Classes to leave out.
+        skip_unreadable: Go on without files that cannot be used; they stand in `skipped` and `warnings`.
+        crop_bottom_px: Rows of the data bar where a file's metadata do not tell.
+        min_side_px: Smallest width and height without data bar: a tile's side.
+        max_megapixels: Largest picture.
+        progress: Show a bar.
+
+    Raises:
+        DataError: No such data, no or too few classes, a class without pictures, a faulty CSV.
+        SettingsError: `exclude` names an unknown class, or `crop_bottom_px` is negative.
+        UnreadableDataError: Files cannot be used; the message lists all of them, each with its reason.
+    """
+    listing = list_images(data, exclude=exclude)
+    read = partial(_read_record, crop_bottom_px=crop_bottom_px, min_side_px=min_side_px, max_megapixels=max_megapixels)
+    with ThreadPoolExecutor(max_workers=min(MAX_READERS, os.cpu_count() or 1)) as pool:
+        results = list(
+            tqdm(
+                pool.map(read, listing.images),
+                total=len(listing.images),
+                desc="reading images",
+                unit="image",
+                disable=not progress,
+            )
+        )
+    records = tuple(result for result in results if isinstance(result, ImageRecord))
+    skipped = tuple(result for result in results if isinstance(result, SkippedFile))
+    if skipped:
+        _check_skipped(listing.images, records=records, skipped=skipped, is_allowed=skip_unreadable)
+    warnings = (*listing.warnings, *_warn_about_skipped(skipped, root=listing.root), *_sum_up_warnings(records))
+    return Catalogue(root=listing.root, records=records, skipped=skipped, warnings=warnings)
+
+
+def compute_pixels_sha256(pixels: FloatImage) -> str:
+    """Return the SHA-256 over shape and grey levels, the same on every machine."""
+    shape = f"{pixels.shape[0]} x {pixels.shape[1]} float32\n"
+    digest = hashlib.sha256(shape.encode())
+    digest.update(np.ascontiguousarray(pixels, dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def compute_noise(pixels: FloatImage) -> float:
+    """Return the standard deviation of the pixel noise, in grey levels of [0, 1].
+
+    J. Immerkær, "Fast noise variance estimation", CVIU 64 (1996) 300-302: a mask that cancels planes and edges; here
+    with the median in place of the mean, so that rough particles do not count as noise.
+
+    Args:
+        pixels: Shape (height_px, width_px); 0 is returned for fewer than 3 rows or columns.
+    """
+    if min(pixels.shape) < 3:
+        return 0.0
+    every = 4  # a quarter of the rows tells as much as all of them
+    down = pixels[:-2:every] - 2 * pixels[1:-1:every] + pixels[2::every]
+    response = down[:, :-2] - 2 * down[:, 1:-1] + down[:, 2:]
+    return float(MEDIAN_TO_DEVIATION * np.median(np.abs(response)) / LAPLACE_GAIN)
+
+
+def _read_record(
+    image: ListedImage, *, crop_bottom_px: int, min_side_px: int, max_megapixels: float
+) -> ImageRecord | SkippedFile:
+    """Return what is known of one picture, or why it cannot be used."""
+    try:
+        micrograph = read_micrograph(
+            image.path, name=image.image_id, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
+        )
+    except UnreadableImageError as error:
+        return SkippedFile(path=image.path, reason=str(error).removeprefix(f"{image.image_id}: "))
+    height_px, width_px = micrograph.pixels.shape
+    if min(height_px, width_px) < min_side_px:
+        reason = (
+            f"is {width_px} x {height_px} px without its data bar, smaller than a tile of {min_side_px} px: "
+            "choose a smaller tile_px, or leave it out"
+        )
+        return SkippedFile(path=image.path, reason=reason)
+    return _build_record(image, micrograph=micrograph)
+
+
+def _build_record(image: ListedImage, *, micrograph: Micrograph) -> ImageRecord:
+    """Return the record of a usable picture."""
+    pixels, metadata = micrograph.pixels, micrograph.metadata
+    with image.path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return ImageRecord(
+        image_id=image.image_id,
+        path=image.path,
+        label=image.label,
+        group=image.group or image.image_id,
+        session=image.session or (metadata.acquired_at[:10] if metadata.acquired_at else None),
+        sha256=sha256,
+        pixels_sha256=compute_pixels_sha256(pixels),
+        width_px=pixels.shape[1],
+        height_px=pixels.shape[0],
+        bit_depth=micrograph.bit_depth,
+        mode=micrograph.mode,
+        pixel_size_nm=metadata.pixel_size_nm,
+        acquired_at=metadata.acquired_at,
+        detector=metadata.detector,
+        voltage_kv=metadata.voltage_kv,
+        mean_grey=float(pixels.mean(dtype=np.float64)),
+        contrast=float(pixels.std(dtype=np.float64)),
+        noise=compute_noise(pixels),
+        warnings=micrograph.warnings,
+    )
+
+
+def _check_skipped(
+    images: Sequence[ListedImage],
+    *,
+    records: Sequence[ImageRecord],
+    skipped: Sequence[SkippedFile],
+    is_allowed: bool,
+) -> None:
+    """Raise if files may not be skipped, or if a class has none left."""
+    id_of_path = {image.path: image.image_id for image in images}
+    listed = "\n".join(f"  - {id_of_path[file.path]}: {file.reason}" for file in skipped)
+    if not is_allowed:
+        raise UnreadableDataError(
+            f"{len(skipped)} of {len(images)} files cannot be used:\n{listed}\n"
+            "Mend or remove them, or go on without them with skip_unreadable=true."
+        )
+    lost = sorted({image.label for image in images} - {record.label for record in records})
+    if lost:
+        raise UnreadableDataError(
+            f"no usable image is left of class {', '.join(map(repr, lost))}:\n{listed}\n"
+            f"Mend the files, or leave the class out with exclude={','.join(lost)}."
+        )
+
+
+def _warn_about_skipped(skipped: Sequence[SkippedFile], *, root: Path) -> list[str]:
+    """Return one warning per file that was left out."""
+    return [f"left out {file.path.relative_to(root).as_posix()}: {file.reason}" for file in skipped]
+
+
+def _sum_up_warnings(records: Sequence[ImageRecord]) -> list[str]:
+    """Return each warning of the images once, with how many have it and the first that does."""
+    counts = Counter(warning for record in records for warning in record.warnings)
+    first = {warning: record.image_id for record in reversed(records) for warning in record.warnings}
+    return [f"{warning} ({count} images, first {first[warning]})" for warning, count in counts.items()]
+
+
+def _encode_paths(values: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
+    """Return a record's fields with its path as text relative to the root."""
+    return {**values, "path": values["path"].relative_to(root).as_posix()}
+
+
+def _decode_paths(values: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
+    """Undo `_encode_paths`, and make lists tuples again."""
+    tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return {**values, **tuples, "path": root / values["path"]}

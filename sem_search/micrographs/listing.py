@@ -1,0 +1,282 @@
+"""Which files belong to which class, found without opening a single picture.
+
+A folder: one sub-folder per class, pictures anywhere below it. A CSV: `image,label[,group][,session]`, paths relative
+to the CSV. Names are compared in Unicode's composed form (NFC), so that a data set keeps its image ids, and with them its
+folds, when it moves between macOS and other systems.
+"""
+
+import csv
+import io
+import posixpath
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+from sem_search.errors import DataError, SettingsError
+
+READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff")
+REFUSED_SUFFIXES = (".gif", ".apng", ".webp", ".jp2", ".heic", ".avif")  # meant as pictures: not to be passed over
+PICTURE_SUFFIXES = frozenset((*READ_SUFFIXES, *REFUSED_SUFFIXES))
+COMPANION_SUFFIXES = frozenset(  # what stands beside pictures and is none
+    (".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".ini", ".db", ".log")
+)
+SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"))
+CSV_SUFFIXES = (".csv", ".tsv", ".txt")
+CSV_COLUMNS = ("image", "label", "group", "session")
+CSV_DELIMITERS = (",", ";", "\t")  # spreadsheets write ; where the decimal sign is a comma
+MAX_PROBLEMS_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedImage:
+    """A picture file that is to be read."""
+
+    path: Path
+    image_id: str
+    """POSIX path relative to the data root, NFC."""
+    label: str
+    group: str | None
+    session: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """All picture files of a data set, sorted by image id, and what was passed over."""
+
+    root: Path
+    images: tuple[ListedImage, ...]
+    warnings: tuple[str, ...]
+
+
+def list_images(data: Path, *, exclude: Sequence[str] = ()) -> Listing:
+    """Return the picture files of a folder or a CSV with their classes.
+
+    Args:
+        data: A folder with one sub-folder per class, or a CSV file.
+        exclude: Classes to leave out.
+
+    Raises:
+        DataError: There is no such folder or file, it has no classes, a class has no picture, fewer than two classes
+            are left, or the CSV is not as it should be (each line with its fault).
+        SettingsError: `exclude` names a class that is not there; the message lists those that are.
+    """
+    if data.is_dir():
+        listing = _list_folder(data, excluded=_normalise_all(exclude))
+    elif data.is_file() and data.suffix.lower() in CSV_SUFFIXES:
+        listing = _list_csv(data, excluded=_normalise_all(exclude))
+    elif data.exists():
+        raise DataError(f"{data} is neither a folder nor a CSV file: give a folder with one sub-folder per class")
+    else:
+        raise DataError(f"there is no folder or CSV file {data}")
+    _check_names(listing.images)
+    labels = sorted({image.label for image in listing.images})
+    if len(labels) < 2:
+        raise DataError(f"{data} has {len(labels)} class to tell apart ({', '.join(labels)}): at least 2 are needed")
+    return listing
+
+
+def _normalise_all(names: Sequence[str]) -> frozenset[str]:
+    """Return names in composed form."""
+    return frozenset(unicodedata.normalize("NFC", name) for name in names)
+
+
+def _list_folder(root: Path, *, excluded: frozenset[str]) -> Listing:
+    """Return the pictures below each class folder."""
+    entries = sorted(_iter_entries(root))
+    folders = [entry for entry in entries if entry.is_dir()]
+    if not folders:
+        raise DataError(f"{root} has no sub-folders: put the images of each class into a folder named after the class")
+    label_of = {folder: unicodedata.normalize("NFC", folder.name) for folder in folders}
+    _check_excluded(excluded, labels=set(label_of.values()))
+    images: list[ListedImage] = []
+    warnings = _warn_about_loose_files([entry for entry in entries if entry not in label_of])
+    for folder, label in label_of.items():
+        if label in excluded:
+            continue
+        files = list(_iter_files(folder, ancestors=frozenset()))
+        pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+        warnings += _warn_about_strangers(files, label=label)
+        if not pictures:
+            raise DataError(
+                f"class {label!r} has no picture: folder {folder} holds no PNG, JPEG, BMP or TIFF file; "
+                f"fill it, remove it, or leave it out with exclude={label}"
+            )
+        images += [_build_listed(file, root=root, label=label) for file in pictures]
+    return _build_listing(root, images=images, warnings=warnings)
+
+
+def _iter_entries(folder: Path) -> Iterator[Path]:
+    """Yield what a folder holds, without what is hidden or belongs to an operating system."""
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"folder {folder} cannot be read ({error.strerror}): check its permissions") from error
+    for entry in entries:
+        if not entry.name.startswith(".") and entry.name not in SYSTEM_FOLDERS:
+            yield entry
+
+
+def _iter_files(folder: Path, *, ancestors: frozenset[Path]) -> Iterator[Path]:
+    """Yield all files below a folder, through links, but never round in circles.
+
+    A folder that is named like a picture is yielded, too, so that it is refused as what it is.
+    """
+    real = folder.resolve()
+    if real in ancestors:
+        return
+    for entry in _iter_entries(folder):
+        if entry.is_dir() and entry.suffix.lower() not in PICTURE_SUFFIXES:
+            yield from _iter_files(entry, ancestors=ancestors | {real})
+        else:
+            yield entry
+
+
+def _check_excluded(excluded: frozenset[str], *, labels: set[str]) -> None:
+    """Raise if a class to be left out is not there: a typing error would keep it in."""
+    unknown = sorted(excluded - labels)
+    if unknown:
+        raise SettingsError(
+            f"exclude names {', '.join(map(repr, unknown))}, but the classes are {', '.join(map(repr, sorted(labels)))}"
+        )
+
+
+def _warn_about_loose_files(files: Sequence[Path]) -> list[str]:
+    """Return a warning if files lie beside the class folders that may be meant as images."""
+    loose = sorted(file.name for file in files if file.suffix.lower() not in COMPANION_SUFFIXES)
+    if not loose:
+        return []
+    return [f"{len(loose)} files lie outside any class folder and were left out ({_shorten(loose)})"]
+
+
+def _warn_about_strangers(files: Sequence[Path], *, label: str) -> list[str]:
+    """Return a warning if a class holds files that are neither pictures nor what usually stands beside them."""
+    known = PICTURE_SUFFIXES | COMPANION_SUFFIXES
+    strangers = Counter(file.suffix.lower() or "no suffix" for file in files if file.suffix.lower() not in known)
+    if not strangers:
+        return []
+    shown = _shorten([f"{suffix}: {count}" for suffix, count in sorted(strangers.items())])
+    return [f"class {label!r}: {strangers.total()} files of unknown kind were left out ({shown})"]
+
+
+def _shorten(names: Sequence[str]) -> str:
+    """Return names as a list that does not fill the screen."""
+    more = len(names) - MAX_PROBLEMS_SHOWN
+    return ", ".join(names[:MAX_PROBLEMS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _build_listed(file: Path, *, root: Path, label: str) -> ListedImage:
+    """Return the record of a picture found in a class folder."""
+    image_id = unicodedata.normalize("NFC", file.relative_to(root).as_posix())
+    return ListedImage(path=file.absolute(), image_id=image_id, label=label, group=None, session=None)
+
+
+def _build_listing(root: Path, *, images: Sequence[ListedImage], warnings: Sequence[str]) -> Listing:
+    """Return the listing in an order that does not depend on the file system."""
+    ordered = tuple(sorted(images, key=lambda image: image.image_id))
+    return Listing(root=root.absolute(), images=ordered, warnings=tuple(warnings))
+
+
+def _list_csv(file: Path, *, excluded: frozenset[str]) -> Listing:
+    """Return the pictures that a CSV names."""
+    header, rows = _read_csv(file)
+    missing = [column for column in ("image", "label") if column not in header]
+    if missing:
+        raise DataError(
+            f"{file} has no column {' and '.join(map(repr, missing))}: its first line is {','.join(header)!r}, "
+            "it should be image,label[,group][,session]"
+        )
+    problems, images = [], []
+    for line, row in rows:
+        fault = _find_fault(row)
+        if fault:
+            problems.append(f"line {line}: {fault}")
+        else:
+            images.append(_build_listed_from_row(row, root=file.parent))
+    if problems:
+        raise DataError(f"{file} has {len(problems)} faulty lines:\n  " + "\n  ".join(_cut(problems)))
+    if not images:
+        raise DataError(f"{file} names no images: it should hold one line image,label for each")
+    _check_excluded(excluded, labels={image.label for image in images})
+    unused = [column for column in header if column not in CSV_COLUMNS and column]
+    warnings = [f"columns of the CSV that were not used: {', '.join(unused)}"] if unused else []
+    kept = [image for image in images if image.label not in excluded]
+    return _build_listing(file.parent, images=kept, warnings=warnings)
+
+
+def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the header, and each non-empty row with its line number."""
+    try:
+        text = unicodedata.normalize("NFC", file.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from error
+    first = text.lstrip().partition("\n")[0]
+    delimiter = max(CSV_DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
+    except csv.Error as error:
+        raise DataError(f"{file} is not a well-formed CSV: line {reader.line_num}, {error}") from error
+    filled = [(line, values) for line, values in lines if any(values)]
+    if not filled:
+        raise DataError(f"{file} is empty: its first line should be image,label[,group][,session]")
+    header = [name.lower() for name in filled[0][1]]
+    return header, [(line, _name_values(header, values)) for line, values in filled[1:]]
+
+
+def _name_values(header: Sequence[str], values: Sequence[str]) -> dict[str, str]:
+    """Return column -> value; values beyond the header go under an empty name."""
+    named = dict(zip(header, values, strict=False))
+    surplus = ",".join(value for value in values[len(header) :] if value)
+    return {**named, "": surplus} if surplus else named
+
+
+def _find_fault(row: dict[str, str]) -> str | None:
+    """Return what is wrong with a row, or None."""
+    image = row.get("image", "")
+    if row.get(""):
+        return f"more values than columns ({row['']!r}); put values that hold the separator in quotes"
+    if not image or not row.get("label"):
+        return f"image is {image!r} and label is {row.get('label', '')!r}; both are needed"
+    path = _to_posix(image)
+    if PureWindowsPath(image).drive or path.startswith("/") or path == ".." or path.startswith("../"):
+        return f"{image!r} leaves the folder of the CSV; give paths relative to it"
+    return None
+
+
+def _to_posix(image: str) -> str:
+    """Return a path as written on any system in one form."""
+    return posixpath.normpath(image.replace("\\", "/"))
+
+
+def _build_listed_from_row(row: dict[str, str], *, root: Path) -> ListedImage:
+    """Return the record of a row without fault."""
+    image_id = _to_posix(row["image"])
+    return ListedImage(
+        path=(root / image_id).absolute(),
+        image_id=image_id,
+        label=row["label"],
+        group=row.get("group") or None,
+        session=row.get("session") or None,
+    )
+
+
+def _check_names(images: Sequence[ListedImage]) -> None:
+    """Raise if two images would bear one name, or a name cannot be written down."""
+    counts = Counter(image.image_id for image in images)
+    problems = [f"{image_id}: named {count} times" for image_id, count in counts.items() if count > 1]
+    problems += [f"{image_id!a}: the name is not valid UTF-8, rename it" for image_id in counts if _is_broken(image_id)]
+    if problems:
+        raise DataError("each image needs one name of its own:\n  " + "\n  ".join(_cut(problems)))
+
+
+def _is_broken(name: str) -> bool:
+    """Return whether a file name holds bytes that are no text."""
+    return any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _cut(problems: Sequence[str]) -> list[str]:
+    """Return the first problems, and how many there are beyond."""
+    more = len(problems) - MAX_PROBLEMS_SHOWN
+    return [*problems[:MAX_PROBLEMS_SHOWN], *([f"and {more} more"] if more > 0 else [])]
