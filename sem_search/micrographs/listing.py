@@ -1,8 +1,8 @@
 """Which files belong to which class, found without opening a single picture.
 
 A folder: one sub-folder per class, pictures anywhere below it. A CSV: `image,label[,group][,session]`, paths relative
-to the CSV. Names are compared in Unicode's composed form (NFC), so that a data set keeps its image ids, and with them its
-folds, when it moves between macOS and other systems.
+to the CSV. Names are compared in Unicode's composed form (NFC), so that a data set keeps its image ids, and with them
+its folds, when it moves between macOS and other systems.
 """
 
 import csv
