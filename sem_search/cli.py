@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command knows that it was called rightly, so that `--help` and refusals are quick.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,22 @@ from sem_search.settings import AUTO, SearchSettings, build_settings
 
 EXIT_INPUT_ERROR = 2
 
+QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""What libraries must be told before they are loaded, so that what they have to say does not drown what users must see.
+
+Whoever sets one of these himself is obeyed.
+"""
+
 Command = Callable[..., Any]
 
 
 def main() -> None:
     """Run the command line; wrong input ends with one sentence and exit code 2."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         commands(prog_name="sem-search", standalone_mode=True)
     except InputError as error:
@@ -87,15 +99,13 @@ def worker(study: str, storage: str, threads: str | None) -> None:
 @click.option("--format", "output_format", default="csv", type=click.Choice(["csv", "json"]), show_default=True)
 @click.option("--explain", default=None, type=click.Path(path_type=Path), help="Folder for Grad-CAM overlays.")
 def predict(
-    images: tuple[Path, ...], model: str, output: Path | None, output_format: str, explain: Path | None
+    images: tuple[Path, ...], model: str, output: Path | None, output_format: Any, explain: Path | None
 ) -> None:
     """Classify whole micrographs, files or folders, with a registered model."""
     from sem_search.deployment.predicting import predict_images
 
     sys.exit(
-        predict_images(
-            images, model_uri=model, output=output, output_format=output_format, explain_folder=explain
-        )
+        predict_images(images, model_uri=model, output=output, output_format=output_format, explain_folder=explain)
     )
 
 

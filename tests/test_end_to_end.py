@@ -235,7 +235,12 @@ def test_two_searches_at_once_train_every_cell_once(tiny_folder: Path, tmp_path:
     command = [sys.executable, "-m", "sem_search", "search", *words]
     both = [
         subprocess.Popen(
-            command, cwd=tmp_path, env=place.make_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=tmp_path,
+            env=place.make_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]

@@ -14,7 +14,7 @@ from sem_search.search.describing import describe_hashes, describe_params, descr
 from sem_search.search.explaining import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.outcome import read_kept_folds, read_study_outcome
 from sem_search.search.packing import MODEL_PATH
-from sem_search.search.plots import iter_optuna_plots
+from sem_search.search.plots import build_optuna_page
 from sem_search.search.prepared import PreparedSearch
 from sem_search.search.space import order_cells
 from sem_search.tracking.entries import iter_study_entries
@@ -40,7 +40,9 @@ class Conclusion:
     def to_text(self) -> str:
         """Return the last lines that a search prints."""
         cell, version = self.outcome.winner.cell, self.registered
-        model = f"models:/{version.name}@{version.alias}" if version.alias else f"models:/{version.name}/{version.version}"
+        model = (
+            f"models:/{version.name}@{version.alias}" if version.alias else f"models:/{version.name}/{version.version}"
+        )
         return "\n".join(
             [
                 "",
@@ -58,9 +60,7 @@ class Conclusion:
         )
 
 
-def conclude_study(
-    study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str
-) -> Conclusion:
+def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> Conclusion:
     """Choose the winner, log the study's figures and report, and register the winner's model."""
     outcome = read_study_outcome(study, prepared=prepared)
     validation = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="validation")
@@ -73,7 +73,7 @@ def conclude_study(
         ),
         run_id=run_id,
     )
-    log_entries(iter_optuna_plots(study), run_id=run_id)
+    log_entries([build_optuna_page(study)], run_id=run_id)
     return Conclusion(outcome=outcome, validation=validation, test=test, registered=registered, run_id=run_id)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sem_search
 from sem_search.search.prepared import PreparedSearch
-from sem_search.tracking.loggable import JsonArtifact, Params, Scalar, TableArtifact, Tags
+from sem_search.tracking.loggable import JsonArtifact, Params, Scalar, Tags
 from sem_search.tracking.mlflow_log import log_catalogue, log_entries
 from sem_search.tracking.runs import get_params
 
@@ -25,7 +25,6 @@ def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
             JsonArtifact(path="study/settings.json", content=prepared.settings.model_dump(mode="json")),
             JsonArtifact(path="study/fingerprint.json", content=dict(prepared.fingerprint)),
             JsonArtifact(path="study/versions.json", content=dict(describe_versions())),
-            describe_folds(prepared),
         ],
         run_id=run_id,
     )
@@ -93,17 +92,6 @@ def describe_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[library] = "not installed"
     return versions
-
-
-def describe_folds(prepared: PreparedSearch) -> TableArtifact:
-    """Return the fold table: one row per fold and image."""
-    rows = [
-        (fold.number, side, image_id)
-        for fold in prepared.data.folds.folds
-        for side in ("training", "validation", "test")
-        for image_id in getattr(fold, side)
-    ]
-    return TableArtifact(path="study/folds.csv", columns=("fold", "side", "image_id"), rows=tuple(rows))
 
 
 def _resolve_names(params: Mapping[str, Scalar], *, taken: Mapping[str, str]) -> dict[str, Scalar]:

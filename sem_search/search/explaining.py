@@ -31,7 +31,7 @@ class SheetTile:
 
 
 def choose_sheet_tiles(tiles: TileTable, *, folds: FoldTable) -> tuple[SheetTile, ...]:
-    """Return one test tile of every class: the first tile of the class's first test image, in the first fold with one."""
+    """Return one test tile of every class: the first of the class's first test image, in the first fold with one."""
     chosen = []
     for label in range(len(tiles.class_names)):
         image, fold = next(

@@ -91,9 +91,7 @@ def build_trainer(
         labels=tiles.label_of_tile,
         groups=[tiles.group_of_image[image] for image in tiles.image_of_tile],
         n_classes=len(tiles.class_names),
-        settings=TrainingSettings(
-            epochs=settings.epochs, patience=settings.patience, momentum=settings.momentum
-        ),
+        settings=TrainingSettings(epochs=settings.epochs, patience=settings.patience, momentum=settings.momentum),
         seed=settings.seed,
         hidden_units=settings.hidden_units,
         dropout=settings.dropout,
@@ -107,7 +105,7 @@ def _render_calibration_tiles(tile_px: int) -> FloatTiles:
     tiles = []
     for index in range(N_CALIBRATION_TILES):
         picture = render_micrograph(MATERIALS[index * 3], size=size, seed=CALIBRATION_SEED + index)
-        grey = picture[: size.scan_height_px].astype(np.float32) / 255
+        grey = picture[: size.scan_height_px].astype(np.float32) / np.float32(255)
         tiles.append(cut_tiles(grey, grid=grid)[0])
     return _fit(np.stack(tiles), tile_px=tile_px)
 

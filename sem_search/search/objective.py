@@ -21,9 +21,9 @@ from sem_search.search.processes import describe_process
 from sem_search.search.progress import SearchProgress
 from sem_search.search.space import suggest_cell
 from sem_search.search.study import PROCESS, QUEUED, RUN_ID, find_known_result
-from sem_search.tracking.entries import iter_fold_entries, iter_trial_entries
-from sem_search.tracking.loggable import Params, Scalar, TextArtifact
-from sem_search.tracking.mlflow_log import end_run, log_entries, open_child_run
+from sem_search.tracking.entries import iter_cell_entries, iter_fold_entries, iter_trial_entries
+from sem_search.tracking.loggable import Scalar, TextArtifact
+from sem_search.tracking.mlflow_log import RunStatus, end_run, log_entries, open_child_run
 from sem_search.tracking.runs import describe_trial, supersede_run
 from sem_search.transfer.training import HeadTrainer
 
@@ -98,7 +98,7 @@ class CellObjective:
         if left_behind is not None:
             supersede_run(left_behind, by=run_id)
         trial.set_user_attr(RUN_ID, run_id)
-        status = "FAILED"
+        status: RunStatus = "FAILED"
         try:
             yield run_id
             status = "FINISHED"
@@ -114,8 +114,7 @@ class CellObjective:
     def _run_folds(self, trial: optuna.Trial, *, cell: Cell, run_id: str, kept_folds: list[KeptFold]) -> float:
         """Train fold after fold; return the mean F-measure."""
         prepared = self.prepared
-        given: dict[str, Scalar] = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
-        log_entries([Params(values={**self.params, **given})], run_id=run_id)
+        log_entries(iter_cell_entries(cell, trial=trial.number, settings=self.params), run_id=run_id)
         told = dict(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
         values: list[float] = []
         for fold in prepared.data.folds.folds:
@@ -164,8 +163,6 @@ class CellObjective:
                 sheet=self.sheet,
                 pixels=self.sheet_pixels,
             )
-        log_entries(
-            iter_trial_entries(outcome, tiles=self.prepared.data.tiles, heat_maps=heat_maps), run_id=run_id
-        )
+        log_entries(iter_trial_entries(outcome, tiles=self.prepared.data.tiles, heat_maps=heat_maps), run_id=run_id)
         if state == "complete":
             log_trial_model(self.prepared, trainer=self.trainer, kept_folds=tuple(kept_folds), run_id=run_id)

@@ -28,7 +28,8 @@ def log_trial_model(
         crop_bottom_px=prepared.data.crop_bottom_px,
         max_megapixels=settings.max_megapixels,
         pixel_sizes_nm=_gather_pixel_sizes(prepared),
-        settings=settings.model_dump(mode="json"),
+        # Paths and the storage's URL belong to this machine, not to the model.
+        settings=settings.model_dump(mode="json", exclude={"data", "weights", "storage", "study_folder"}),
         hashes=describe_hashes(prepared),
     )
     log_classifier(parts, run_id=run_id)

@@ -49,9 +49,7 @@ class PreparedSearch:
         return (*self.data.catalogue.warnings, *self.network.weights.warnings, *self.features.warnings)
 
 
-def compute_fingerprint(
-    settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork
-) -> dict[str, Any]:
+def compute_fingerprint(settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork) -> dict[str, Any]:
     """Return what must be equal for two results to be comparable, as JSON values by name."""
     values = settings.model_dump(mode="json", include=set(INCOMPARABLE))
     return {

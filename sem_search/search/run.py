@@ -1,7 +1,6 @@
-"""The whole way, once: prepare, work, conclude. `mlflow run .`, `sem-search search` and `sem-search worker` end here."""
+"""The whole way, once: prepare, work, conclude. `mlflow run .` and `sem-search search` and `worker` end here."""
 
 import logging
-import os
 import signal
 import sys
 import warnings
@@ -93,9 +92,7 @@ def run_worker(*, study: str, storage: str, threads: int | None) -> None:
     _prepare_process()
     loaded = load_study(name=study, storage=storage)
     settings = SearchSettings.model_validate_json(loaded.user_attrs[SETTINGS])
-    settings = settings.model_copy(
-        update={"study": study, "storage": storage, "threads": threads or settings.threads}
-    )
+    settings = settings.model_copy(update={"study": study, "storage": storage, "threads": threads or settings.threads})
     data = prepare_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
@@ -118,7 +115,6 @@ def _prepare_process() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -182,5 +178,3 @@ def _count_known_folds(study: optuna.Study, *, settings: SearchSettings) -> int:
     """Return the folds of trials that had finished before; a pruned one leaves none to do."""
     finished: list[Cell] = [get_cell(t) for t in study.get_trials(deepcopy=False) if t.state.is_finished() and t.params]
     return len(finished) * settings.folds
-
-

@@ -143,9 +143,7 @@ def find_dead_study_runs(runs: Mapping[str, str]) -> tuple[str, ...]:
 
 def count_finished(study: optuna.Study) -> int:
     """Return the number of trials that have ended, well or badly."""
-    return len(
-        study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-    )
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)))
 
 
 def count_waiting(study: optuna.Study) -> int:

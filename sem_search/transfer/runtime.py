@@ -4,7 +4,9 @@ The number of threads changes the last digits of a sum, so it is fixed, and logg
 """
 
 import logging
-import os
+
+import keras
+import tensorflow as tf
 
 from sem_search.seeds import derive_seed
 
@@ -16,10 +18,6 @@ def configure_tensorflow(*, threads: int, seed: int) -> None:
         threads: Processor threads that one operation may use.
         seed: The study's seed. Whatever draws without a seed of its own draws from this.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notes drown what a user must see
-    import keras
-    import tensorflow as tf
-
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if tf.config.threading.get_intra_op_parallelism_threads() != threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -36,7 +36,9 @@ def describe_dead_process() -> str:
     """Return the name of a process that has ended."""
     code = "from sem_search.search.processes import describe_process; print(describe_process())"
     root = str(Path(__file__).parents[2])
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
+    ).stdout.strip()
 
 
 def test_every_cell_is_queued_once_however_often_the_study_is_opened(settings: SearchSettings) -> None:
