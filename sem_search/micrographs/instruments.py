@@ -250,7 +250,7 @@ def parse_moment(text: str | None) -> tuple[str | None, tuple[str, ...]]:
 
 def _parse_date(text: str) -> str | None:
     """Return YYYY-MM-DD, or None where no reading, or more than one, is a date."""
-    if match := re.search(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\b", text):
+    if match := re.search(r"\b(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)", text):
         readings = {(int(match[1]), int(match[2]), int(match[3]))}
     elif match := re.search(r"\b(\d{1,2})[ -]([A-Za-z]{3})[a-z]*[ -](\d{4})\b", text):
         month = MONTHS.index(match[2].lower()) + 1 if match[2].lower() in MONTHS else 0
@@ -267,7 +267,7 @@ def _parse_date(text: str) -> str | None:
 
 def _parse_time(text: str) -> str | None:
     """Return HH:MM:SS, or None where there is none."""
-    match = re.search(r"\b(\d{1,2}):(\d{2})(?::(\d{2}))?\s*([AaPp][Mm])?", text)
+    match = re.search(r"(?<!\d)(\d{1,2}):(\d{2})(?::(\d{2}))?\s*([AaPp][Mm])?", text)
     if match is None:
         return None
     hour = int(match[1])

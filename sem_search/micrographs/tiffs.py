@@ -176,10 +176,10 @@ def _check_extent(page: tifffile.TiffPage, *, file_bytes: int) -> None:
     """
     n_needed = math.prod(page.chunked)
     pieces = list(zip(page.dataoffsets, page.databytecounts, strict=False))[:n_needed]
-    if len(pieces) < n_needed or any(offset < 1 or count < 1 for offset, count in pieces):
+    n_found = sum(offset > 0 and count > 0 for offset, count in pieces)
+    if n_found < n_needed:
         raise UnreadableImageError(
-            f"the file has {sum(count > 0 for _, count in pieces)} of the {n_needed} pieces of its picture: "
-            "copy or export it again"
+            f"the file has {n_found} of the {n_needed} pieces of its picture: copy or export it again"
         )
     end = max(offset + count for offset, count in pieces)
     if end > file_bytes:

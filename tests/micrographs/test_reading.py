@@ -1,0 +1,554 @@
+"""Every format, depth and colour mode reads to the grey it holds; whatever cannot be trusted is refused in a sentence."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sem_search.errors import SettingsError, UnreadableImageError
+from sem_search.micrographs.reading import Micrograph, encode_png, read_micrograph
+
+SHARED = Path(__file__).parents[3] / "shared"
+REAL_FILES = SHARED / "data" / "lung_cells_sem"
+
+RANDOM = np.random.default_rng(0)
+GREY8 = RANDOM.integers(0, 256, (30, 40), dtype=np.uint8)
+GREY16 = RANDOM.integers(0, 65536, (30, 40), dtype=np.uint16)
+SMOOTH8 = np.add.outer(np.arange(30), np.arange(40)).astype(np.uint8) * 3
+
+
+def save(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def save_tiff(samples: np.ndarray, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples, **options)
+    return buffer.getvalue()
+
+
+def save_deep_png(samples: np.ndarray) -> bytes:
+    """A 16-bit PNG of 1 to 4 channels; Pillow cannot write them in colour."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width, n_channels = samples.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[n_channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def pillow8() -> Image.Image:
+    return Image.fromarray(GREY8)
+
+
+def with_alpha(value: int) -> Image.Image:
+    image = pillow8().convert("LA")
+    image.putalpha(value)
+    return image
+
+
+EIGHT_BIT = {
+    "png": lambda: save(pillow8(), "PNG"),
+    "bmp": lambda: save(pillow8(), "BMP"),
+    "bmp of 24 bits": lambda: save(pillow8().convert("RGB"), "BMP"),
+    "png in colour": lambda: save(pillow8().convert("RGB"), "PNG"),
+    "png with opaque alpha": lambda: save(with_alpha(255).convert("RGBA"), "PNG"),
+    "png, grey and alpha": lambda: save(with_alpha(255), "PNG"),
+    "png with palette": lambda: save(pillow8().convert("P"), "PNG"),
+    "tiff": lambda: save_tiff(GREY8),
+    "big-endian tiff": lambda: save_tiff(GREY8, byteorder=">"),
+    "bigtiff": lambda: save_tiff(GREY8, bigtiff=True),
+    "tiff in strips": lambda: save_tiff(GREY8, rowsperstrip=1),
+    "tiff in tiles": lambda: save_tiff(GREY8, tile=(16, 32)),
+    "tiff with palette": lambda: save(pillow8().convert("P"), "TIFF"),
+    "tiff lzw": lambda: save(pillow8(), "TIFF", compression="tiff_lzw"),
+    "tiff deflate": lambda: save(pillow8(), "TIFF", compression="tiff_adobe_deflate"),
+    "tiff packbits": lambda: save(pillow8(), "TIFF", compression="packbits"),
+    "tiff in colour, planes apart": lambda: save_tiff(
+        np.stack([GREY8] * 3), photometric="rgb", planarconfig="separate"
+    ),
+    "inverted tiff": lambda: save_tiff(255 - GREY8, photometric="miniswhite"),
+    "inverted tiff deflate": lambda: save_tiff(255 - GREY8, photometric="miniswhite", compression="zlib"),
+}
+
+SIXTEEN_BIT = {
+    "png": lambda: save(Image.fromarray(GREY16), "PNG"),
+    "tiff": lambda: save_tiff(GREY16),
+    "big-endian tiff": lambda: save_tiff(GREY16, byteorder=">"),
+    "tiff in strips": lambda: save_tiff(GREY16, rowsperstrip=1),
+    "tiff in tiles": lambda: save_tiff(GREY16, tile=(16, 16)),
+    "tiff lzw": lambda: save(Image.fromarray(GREY16), "TIFF", compression="tiff_lzw"),
+    "tiff deflate": lambda: save_tiff(GREY16, compression="zlib"),
+    "big-endian tiff deflate": lambda: save_tiff(GREY16, compression="zlib", byteorder=">"),
+    "inverted tiff": lambda: save_tiff(65535 - GREY16, photometric="miniswhite"),
+    "big-endian inverted tiff": lambda: save_tiff(65535 - GREY16, photometric="miniswhite", byteorder=">"),
+    "inverted tiff deflate": lambda: save_tiff(65535 - GREY16, photometric="miniswhite", compression="zlib"),
+    "tiff in colour": lambda: save_tiff(np.stack([GREY16] * 3, -1), photometric="rgb"),
+    "tiff in colour, planes apart": lambda: save_tiff(
+        np.stack([GREY16] * 3), photometric="rgb", planarconfig="separate"
+    ),
+    "tiff, grey and opaque alpha": lambda: save_tiff(
+        np.stack([GREY16, np.full_like(GREY16, 65535)], -1),
+        photometric="minisblack",
+        planarconfig="contig",
+        extrasamples=["unassalpha"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EIGHT_BIT)
+def test_eight_bits_are_read_exactly(name: str) -> None:
+    micrograph = read_micrograph(EIGHT_BIT[name]())
+    assert micrograph.pixels.dtype == np.float32
+    assert np.array_equal(micrograph.pixels, GREY8 / np.float32(255))
+    assert (micrograph.bit_depth, micrograph.warnings) == (8, ())
+
+
+@pytest.mark.parametrize("name", SIXTEEN_BIT)
+def test_sixteen_bits_keep_their_range(name: str) -> None:
+    micrograph = read_micrograph(SIXTEEN_BIT[name]())
+    assert np.array_equal(micrograph.pixels, GREY16 / np.float32(65535))
+    assert (micrograph.bit_depth, micrograph.warnings) == (16, ())
+
+
+def test_equal_pictures_of_either_depth_give_equal_floats() -> None:
+    levels = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
+    shallow = read_micrograph(save_tiff(levels)).pixels
+    deep = read_micrograph(save_tiff(levels.astype(np.uint16) * 257)).pixels
+    assert shallow.tobytes() == deep.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG"])
+def test_colour_becomes_luma(kind: str) -> None:
+    colour = np.zeros((16, 24, 3), dtype=np.uint8)
+    colour[:, :8, 0], colour[:, 8:16, 1], colour[:, 16:, 2] = 255, 255, 255
+    pixels = read_micrograph(save(Image.fromarray(colour), kind)).pixels
+    expected = np.repeat([0.299, 0.587, 0.114], 8)
+    tolerance = 0.02 if kind == "JPEG" else 0.002
+    assert np.abs(pixels[8] - expected)[[2, 12, 22]].max() < tolerance
+
+
+def test_jpegs_of_all_colour_spaces_are_read() -> None:
+    for mode in ("L", "RGB", "CMYK"):
+        image = Image.fromarray(SMOOTH8).convert("RGB").convert(mode)
+        micrograph = read_micrograph(save(image, "JPEG", quality=95))
+        assert micrograph.mode == mode
+        assert np.abs(micrograph.pixels - SMOOTH8 / 255).mean() < 0.02, mode
+
+
+@pytest.mark.parametrize(
+    ("data", "warning"),
+    [
+        (save(with_alpha(128), "PNG"), "transparency was ignored"),
+        (save(pillow8(), "PNG", transparency=7), "transparency was ignored"),
+        (save_deep_png(np.stack([GREY16] * 3, -1)), "16-bit colour was read with 8 bits"),
+        (save_deep_png(np.stack([GREY16, np.full_like(GREY16, 65535)], -1)), "16-bit colour was read with 8 bits"),
+        (save(pillow8().convert("1"), "PNG"), "two levels only (1 bit)"),
+        (save(pillow8().convert("1"), "TIFF", compression="group4"), "two levels only (1 bit)"),
+        (save_tiff(np.stack([GREY8, GREY8, GREY8]), photometric="minisblack"), "has 3 pages; only the first was read"),
+        (save_tiff(GREY16 % 4096), "as if the instrument stored 12 bits"),
+        (save(Image.fromarray(GREY16 % 4096), "PNG"), "as if the instrument stored 12 bits"),
+    ],
+)
+def test_what_the_user_must_know_is_a_warning(data: bytes, warning: str) -> None:
+    assert any(warning in text for text in read_micrograph(data).warnings)
+
+
+@pytest.mark.parametrize("n_channels", [2, 3, 4])
+def test_deep_colour_png_keeps_its_high_bytes(n_channels: int) -> None:
+    samples = np.stack([GREY16] * n_channels, -1)
+    if n_channels in (2, 4):
+        samples[:, :, -1] = 65535
+    micrograph = read_micrograph(save_deep_png(samples))
+    assert np.array_equal(micrograph.pixels, (GREY16 >> 8) / np.float32(255))
+    assert micrograph.bit_depth == 16
+
+
+def test_twelve_bits_count_against_their_own_white_where_the_file_tells_it() -> None:
+    levels = GREY16 % 4096
+    told = read_micrograph(save_tiff(levels, extratags=[(281, "H", 1, 4095, True)]))
+    assert np.array_equal(told.pixels, levels / np.float32(4095))
+    assert told.warnings == ()
+    wrong = read_micrograph(save_tiff(GREY16, extratags=[(281, "H", 1, 4095, True)]))
+    assert np.array_equal(wrong.pixels, GREY16 / np.float32(65535))
+
+
+def test_the_first_full_page_is_read_and_thumbnails_are_not_pages() -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(GREY8[:8, :10], subfiletype=1, contiguous=False)
+        writer.write(GREY8, contiguous=False)
+    micrograph = read_micrograph(buffer.getvalue())
+    assert np.array_equal(micrograph.pixels, GREY8 / np.float32(255))
+    assert micrograph.warnings == ("page 1 is a thumbnail; page 2 was read",)
+
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(GREY8, contiguous=False)
+        writer.write(GREY8[:8, :10], subfiletype=1, contiguous=False)
+    assert read_micrograph(buffer.getvalue()).warnings == ()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpeg", "tiff8", "tiff16", "tiff16 deflate"])
+def test_an_orientation_tag_is_followed(orientation: int, kind: str) -> None:
+    stored = SMOOTH8 if kind == "jpeg" else (GREY16 if "16" in kind else GREY8)
+    if kind == "jpeg":
+        exif = Image.Exif()
+        exif[274] = orientation
+        data = save(Image.fromarray(stored), "JPEG", quality=100, exif=exif)
+    else:
+        compression = "zlib" if "deflate" in kind else None
+        data = save_tiff(stored, extratags=[(274, "H", 1, orientation, True)], compression=compression)
+    upright = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.T,
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].T,
+        8: np.rot90(stored),
+    }[orientation]
+    micrograph = read_micrograph(data)
+    assert micrograph.pixels.shape == upright.shape
+    assert np.abs(micrograph.pixels - upright / np.iinfo(stored.dtype).max).max() < (0.02 if kind == "jpeg" else 1e-6)
+    assert bool(micrograph.warnings) == (orientation > 1)
+    assert micrograph.file_width_px == upright.shape[1]
+
+
+def animate(kind: str, **options: Any) -> bytes:
+    return save(pillow8(), kind, save_all=True, append_images=[Image.fromarray(255 - GREY8)], **options)
+
+
+REFUSED = {
+    "empty": (b"", "the file is empty"),
+    "text": (b"hello world", "is no picture known here (it begins with b'hello wo')"),
+    "gif": (save(pillow8(), "GIF"), "is a GIF file: only PNG, JPEG, BMP and TIFF"),
+    "animated gif": (animate("GIF"), "is a GIF file"),
+    "webp": (b"RIFF\0\0\0\0WEBPVP8 ", "is a WebP or other RIFF file"),
+    "animated png": (animate("PNG"), "is an animation of 2 frames"),
+    "int8": (save_tiff(GREY8.view(np.int8)), "holds 8-bit signed integers"),
+    "int16": (save_tiff(GREY16.view(np.int16)), "holds 16-bit signed integers"),
+    "int32": (save_tiff(GREY16.astype(np.int32)), "holds 32-bit signed integers"),
+    "uint32": (save_tiff(GREY16.astype(np.uint32)), "holds 32-bit unsigned integers"),
+    "float32": (save_tiff(GREY16.astype(np.float32)), "holds 32-bit floating-point numbers"),
+    "float64": (save_tiff(GREY16.astype(np.float64)), "does not tell which of them is white"),
+    "lab": (save_tiff(np.stack([GREY8] * 3, -1), photometric="cielab"), "has the colour mode LAB"),
+    "signature only": (b"\x89PNG\r\n\x1a\n", "the PNG file is damaged"),
+    "tiff without pages": (b"II*\0\0\0\0\0", "truncated or damaged"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_still_micrograph_is_refused(name: str) -> None:
+    data, reason = REFUSED[name]
+    with pytest.raises(UnreadableImageError) as caught:
+        read_micrograph(data, name="a/b.png")
+    message = str(caught.value)
+    assert message.startswith("a/b.png: ")
+    assert reason in message
+    assert "\n" not in message
+
+
+COMPLETE = {
+    **{f"8 bits, {name}": make for name, make in EIGHT_BIT.items()},
+    **{f"16 bits, {name}": make for name, make in SIXTEEN_BIT.items()},
+    "jpeg": lambda: save(Image.fromarray(SMOOTH8), "JPEG"),
+    "progressive jpeg": lambda: save(Image.fromarray(SMOOTH8), "JPEG", progressive=True),
+    "tiff jpeg": lambda: save(Image.fromarray(SMOOTH8), "TIFF", compression="jpeg"),
+}
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_truncated_files_are_refused(name: str) -> None:
+    data = COMPLETE[name]()
+    whole = read_micrograph(data).pixels
+    for n_kept in {1, 2, 8, 20, len(data) // 4, len(data) // 2, len(data) - 200, len(data) - 40, len(data) - 9}:
+        try:
+            pixels = read_micrograph(data[:n_kept]).pixels
+        except UnreadableImageError:
+            continue
+        # Only what stands behind the last pixel may be missing.
+        assert np.array_equal(pixels, whole), f"{n_kept} of {len(data)} bytes were read as another picture"
+        assert n_kept == len(data) - 9
+
+
+@pytest.mark.parametrize("n_lost", [5, 12, 13, 20])
+def test_a_png_is_read_to_its_end(n_lost: int) -> None:
+    with pytest.raises(UnreadableImageError, match="PNG file is damaged, truncated"):
+        read_micrograph(save(pillow8(), "PNG")[:-n_lost])
+
+
+def test_a_flipped_bit_in_a_png_is_found() -> None:
+    data = bytearray(save(pillow8(), "PNG"))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(UnreadableImageError, match="PNG file is damaged"):
+        read_micrograph(bytes(data))
+
+
+def set_tag(data: bytes, code: int, value: int) -> bytes:
+    """Overwrite the value of one tag of a little-endian TIFF's first page."""
+    start = struct.unpack_from("<I", data, 4)[0]
+    n_tags = struct.unpack_from("<H", data, start)[0]
+    changed = bytearray(data)
+    for at in range(start + 2, start + 2 + 12 * n_tags, 12):
+        if struct.unpack_from("<H", data, at)[0] == code:
+            struct.pack_into("<I", changed, at + 8, value)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "reason"),
+    [
+        (257, 60, "1 of the 2 pieces"),  # more rows than data
+        (256, 80, "the picture needs 2400 bytes, the file holds 1200"),
+        (279, 600, "the picture needs 1200 bytes, the file holds 600"),
+        (279, 10**6, "the file is truncated"),
+        (273, 0, "0 of the 1 pieces"),
+        (273, 10**6, "the file is truncated"),
+        (278, 10, "1 of the 3 pieces"),  # as if two strips had been lost
+        (256, 0, "the picture is empty (0 x 30 px)"),
+    ],
+)
+def test_gaps_in_a_tiff_are_not_filled_with_black(code: int, value: int, reason: str) -> None:
+    data = save_tiff(GREY8, rowsperstrip=30)
+    with pytest.raises(UnreadableImageError) as caught:
+        read_micrograph(set_tag(data, code, value))
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "TIFF"])
+def test_the_pixel_limit_is_checked_before_decoding(kind: str) -> None:
+    data = save(Image.new("L", (2000, 1500)), kind)
+    started_s = time.perf_counter()
+    with pytest.raises(UnreadableImageError, match=r"2000 x 1500 px are 3.0 megapixels, more than the limit of 2\.5"):
+        read_micrograph(data, max_megapixels=2.5)
+    assert time.perf_counter() - started_s < 0.5
+    assert read_micrograph(data, max_megapixels=3).pixels.shape == (1500, 2000)
+
+
+def test_a_bomb_is_refused_and_the_limit_may_exceed_that_of_pillow() -> None:
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
+    content = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    rows = zlib.compress(bytes(100))
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + content
+        + struct.pack(">I", len(rows))
+        + b"IDAT"
+        + rows
+        + struct.pack(">I", zlib.crc32(b"IDAT" + rows))
+    )
+    with pytest.raises(UnreadableImageError, match="3600.0 megapixels"):
+        read_micrograph(bomb)
+    with pytest.raises(UnreadableImageError, match="PNG file is damaged, truncated"):
+        read_micrograph(bomb, max_megapixels=4000)
+
+
+def test_storage_tiles_far_larger_than_the_picture_are_refused() -> None:
+    data = set_tag(set_tag(save_tiff(GREY8, tile=(32, 48), compression="zlib"), 322, 60000), 323, 60000)
+    with pytest.raises(UnreadableImageError, match="stored in tiles of 3600 megapixels"):
+        read_micrograph(data)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(sorted(COMPLETE)),
+    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6),
+    from_end=st.booleans(),
+)
+def test_damaged_files_give_a_picture_or_one_sentence(
+    name: str, changes: list[tuple[int, int]], from_end: bool
+) -> None:
+    data = bytearray(COMPLETE[name]())
+    for offset, value in changes:
+        at = offset % len(data)
+        data[-1 - at if from_end else at] = value
+    try:
+        micrograph = read_micrograph(bytes(data), name="x", max_megapixels=1)
+    except UnreadableImageError as error:
+        assert str(error).startswith("x: ")
+        assert "\n" not in str(error)
+    else:
+        assert micrograph.pixels.dtype == np.float32
+        assert 0 <= micrograph.pixels.min() <= micrograph.pixels.max() <= 1
+
+
+def test_a_tiff_whose_pages_go_round_in_circles_ends() -> None:
+    data = save_tiff(GREY8)
+    start = struct.unpack_from("<I", data, 4)[0]
+    n_tags = struct.unpack_from("<H", data, start)[0]
+    circular = bytearray(data)
+    struct.pack_into("<I", circular, start + 2 + 12 * n_tags, start)
+    assert np.array_equal(read_micrograph(bytes(circular)).pixels, GREY8 / np.float32(255))
+
+
+def test_paths_that_are_no_readable_files_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "x.png"
+    folder.mkdir()
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    link = tmp_path / "link.png"
+    link.symlink_to(tmp_path / "gone.png")
+    for path, reason in [
+        (folder, "is a folder, not a picture"),
+        (pipe, "is not a regular file"),
+        (link, "there is no such file (or it is a link to one that is gone)"),
+        (tmp_path / "none.png", "there is no such file"),
+        (tmp_path / "x.png" / "y.png", "there is no such file"),
+    ]:
+        with pytest.raises(UnreadableImageError) as caught:
+            read_micrograph(path)
+        assert str(caught.value).startswith(f"{path}: {reason}")
+    text = tmp_path / "text.png"
+    text.write_text("hello world")
+    with pytest.raises(UnreadableImageError, match="is no picture known here"):
+        read_micrograph(text)
+    below_text = text / "y.png"
+    with pytest.raises(UnreadableImageError, match="cannot be read"):
+        read_micrograph(below_text)
+
+
+def test_a_file_larger_than_any_picture_is_not_read(tmp_path: Path) -> None:
+    huge = tmp_path / "huge.tif"
+    with huge.open("wb") as file:
+        file.truncate(200_000_000)  # sparse: takes no room
+    with pytest.raises(UnreadableImageError, match="the file has 200 MB, a picture of 1 megapixels can need no more"):
+        read_micrograph(huge, max_megapixels=1)
+
+
+def test_what_the_bytes_say_counts_not_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "really_a_png.JPG"
+    path.write_bytes(save(pillow8(), "PNG"))
+    assert np.array_equal(read_micrograph(path).pixels, GREY8 / np.float32(255))
+
+
+FEI_TEXT = (
+    "[User]\r\nDate=02/06/2020\r\nTime=12:44:01 PM\r\n[System]\r\nSystemType=Versa 3D\r\n[Beam]\r\nHV=5000\r\n"
+    "[Scan]\r\nPixelWidth=1.34896e-007\r\n[Image]\r\nResolutionX={width}\r\nResolutionY={height}\r\n"
+    "[Detectors]\r\nName=ETD\r\n"
+)
+
+
+def save_fei(width: int, height: int) -> bytes:
+    return save_tiff(GREY16, extratags=[(34682, "s", 0, FEI_TEXT.format(width=width, height=height), True)])
+
+
+def test_the_scan_height_of_the_instrument_wins_over_the_setting() -> None:
+    micrograph = read_micrograph(save_fei(40, 24), crop_bottom_px=10)
+    assert np.array_equal(micrograph.pixels, GREY16[:24] / np.float32(65535))
+    assert (micrograph.file_height_px, micrograph.metadata.scan_height_px) == (30, 24)
+    assert micrograph.metadata.pixel_size_nm == 134.896
+
+
+def test_without_metadata_the_setting_cuts() -> None:
+    assert read_micrograph(save_tiff(GREY16), crop_bottom_px=7).pixels.shape == (23, 40)
+    assert read_micrograph(save_tiff(GREY16)).pixels.shape == (30, 40)
+
+
+@pytest.mark.parametrize("height", [0, -5, 31, 1024])
+def test_a_scan_height_that_cannot_be_is_refused(height: int) -> None:
+    with pytest.raises(UnreadableImageError, match=f"scan height of {height} px, but the file has 30 rows"):
+        read_micrograph(save_fei(40, height))
+
+
+def test_metadata_of_a_scan_of_another_width_are_not_used() -> None:
+    micrograph = read_micrograph(save_fei(80, 24), crop_bottom_px=2)
+    assert micrograph.pixels.shape == (28, 40)
+    assert micrograph.metadata.pixel_size_nm is None
+    assert micrograph.metadata.detector == "ETD"
+    assert "a scan 80 px wide, but the file has 40" in " ".join(micrograph.warnings)
+
+
+def test_a_crop_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(UnreadableImageError, match="nothing is left of its 30 rows without the lowest 30"):
+        read_micrograph(save(pillow8(), "PNG"), crop_bottom_px=30)
+    with pytest.raises(SettingsError, match="crop_bottom_px must be 0 or more, got -1"):
+        read_micrograph(save(pillow8(), "PNG"), crop_bottom_px=-1)
+
+
+def test_the_sidecar_is_read_for_paths(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(save_tiff(GREY8))
+    (tmp_path / "a.txt").write_text("$CM_FULL_SIZE 40 25\n$$SM_MICRON_BAR 160\n$$SM_MICRON_MARKER 5um\n")
+    micrograph = read_micrograph(path, crop_bottom_px=3)
+    assert micrograph.pixels.shape == (25, 40)
+    assert micrograph.metadata.pixel_size_nm == 31.25
+    assert read_micrograph(path.read_bytes()).metadata.pixel_size_nm is None
+
+
+def test_reading_does_not_depend_on_the_locale(tmp_path: Path) -> None:
+    path = tmp_path / "ü.tif"
+    path.write_bytes(save_fei(40, 24))
+    code = (
+        "import sys, locale; locale.setlocale(locale.LC_ALL, '');"
+        "from pathlib import Path; from sem_search.micrographs.reading import read_micrograph;"
+        "print(read_micrograph(Path(sys.argv[1])).metadata.voltage_kv)"
+    )
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env={"LC_ALL": "C", "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == "5.0"
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_a_written_png_reads_back(shape: tuple[int, ...]) -> None:
+    picture = RANDOM.integers(0, 256, shape, dtype=np.uint8)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(picture)))), picture)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(picture[::-1, ::2])))), picture[::-1, ::2])
+
+
+@pytest.mark.parametrize("picture", [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)])
+def test_only_pictures_are_written(picture: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="a picture is uint8 of shape"):
+        encode_png(picture)
+
+
+@pytest.fixture(scope="module")
+def real_micrographs() -> dict[str, Micrograph]:
+    if not REAL_FILES.is_dir():
+        pytest.skip(f"needs the instrument files in {REAL_FILES}")
+    return {path.name: read_micrograph(path) for path in sorted(REAL_FILES.rglob("*.tif"))}
+
+
+def test_all_instrument_files_are_read(real_micrographs: dict[str, Micrograph]) -> None:
+    assert len(real_micrographs) == 35
+    assert [m.bit_depth for m in real_micrographs.values()].count(16) == 22
+    for name, micrograph in real_micrographs.items():
+        assert micrograph.pixels.shape == (1024, 1536), name
+        assert (micrograph.file_width_px, micrograph.file_height_px) == (1536, 1103), name
+        assert micrograph.warnings == (), name
+        assert 0.15 < micrograph.pixels.mean() < 0.4, name
+        assert micrograph.pixels.max() > 0.8, name
+        assert micrograph.metadata.voltage_kv == 5.0, name
+        assert micrograph.metadata.instrument == "Versa 3D", name
+        assert micrograph.metadata.detector in ("ETD", "ICE"), name
+
+
+def test_instrument_files_equal_what_tifffile_decodes(real_micrographs: dict[str, Micrograph]) -> None:
+    for path in sorted(REAL_FILES.rglob("*.tif"))[::6]:
+        levels = tifffile.imread(path)[:1024]
+        expected = levels / np.float32(np.iinfo(levels.dtype).max)
+        assert np.array_equal(real_micrographs[path.name].pixels, expected), path.name
