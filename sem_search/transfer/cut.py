@@ -7,7 +7,6 @@ kept (VGG16: one; ResNet50: two, the convolution's input and the shortcut around
 Source: Iwata, Hayashi et al. 2022 train the last convolution layer and new fully connected layers, nothing else.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import keras
 
 from sem_search.errors import SettingsError
 from sem_search.seeds import derive_seed
+from sem_search.transfer.calls import get_functional, iter_calls, repeat_calls
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 POOLED_RANK = 2  # (n, channels)
@@ -48,10 +48,10 @@ def cut_network(model: keras.Model) -> CutNetwork:
     """
     graph = _get_graph(model)
     convolution = _find_last_convolution(graph)
-    tail_nodes = _find_tail_nodes(graph, convolution)
-    crossing = _find_crossing_tensors(tail_nodes)
+    tail_calls = _find_tail_calls(graph, convolution)
+    crossing = _find_crossing_tensors(tail_calls)
     trunk = keras.Model(graph.inputs, crossing, name=f"{graph.name}_trunk")
-    tail = _build_tail(tail_nodes, crossing=crossing, output=graph.outputs[0], name=f"{graph.name}_tail")
+    tail = _build_tail(tail_calls, crossing=crossing, output=graph.outputs[0], name=f"{graph.name}_tail")
     trunk.trainable = False
     tail.trainable = False
     return CutNetwork(trunk=trunk, tail=tail, convolution=convolution.name)
@@ -111,24 +111,18 @@ def build_uncut(
 
 
 def _get_graph(model: keras.Model) -> keras.Model:
-    """Return the model as one whose graph can be read."""
-    if isinstance(model, keras.Sequential) and model.built:
-        model = keras.Model(model.inputs, model.outputs, name=model.name)
-    if not hasattr(model, "operations"):
+    """Return the model as one that can be cut, if its outputs allow it."""
+    graph = get_functional(model)
+    if len(graph.outputs) != 1:
         raise SettingsError(
-            f"Network {model.name!r} cannot be cut: it is a {type(model).__name__} without a graph of layers; "
-            "build it with Keras' functional interface."
+            f"Network {model.name!r} cannot be cut: it has {len(graph.outputs)} outputs; leave one of them."
         )
-    if len(model.outputs) != 1:
-        raise SettingsError(
-            f"Network {model.name!r} cannot be cut: it has {len(model.outputs)} outputs; leave one of them."
-        )
-    return model
+    return graph
 
 
 def _find_last_convolution(graph: keras.Model) -> keras.Layer:
     """Return the convolution layer nearest to the output."""
-    uses = [node.operation for node in _iter_nodes(graph) if _holds_convolution(node.operation)]
+    uses = [call.operation for call in iter_calls(graph) if _holds_convolution(call.operation)]
     if not uses:
         raise SettingsError(f"Network {graph.name!r} cannot be cut: it has no convolution layer.")
     last = uses[-1]
@@ -145,49 +139,37 @@ def _find_last_convolution(graph: keras.Model) -> keras.Layer:
     return last
 
 
-def _iter_nodes(graph: keras.Model) -> Iterator[Any]:
-    """Yield the calls of the graph's layers in the order in which Keras makes them, nearest to the output last.
-
-    A layer that is used twice comes twice. Keras has no public way to its nodes.
-    """
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        yield from graph._nodes_by_depth[depth]
-
-
 def _holds_convolution(operation: Any) -> bool:
     layers = operation._flatten_layers() if isinstance(operation, keras.Layer) else ()
     return any(isinstance(layer, CONVOLUTIONS) for layer in layers)
 
 
-def _find_tail_nodes(graph: keras.Model, convolution: keras.Layer) -> list[Any]:
+def _find_tail_calls(graph: keras.Model, convolution: keras.Layer) -> list[Any]:
     """Return the call of the convolution and all calls that depend on it, in order."""
     tail: list[Any] = []
     depending: set[int] = set()
-    for node in _iter_nodes(graph):
-        if node.operation is convolution or any(id(tensor) in depending for tensor in node.input_tensors):
-            tail.append(node)
-            depending.update(id(tensor) for tensor in node.outputs)
+    for call in iter_calls(graph):
+        if call.operation is convolution or any(id(tensor) in depending for tensor in call.input_tensors):
+            tail.append(call)
+            depending.update(id(tensor) for tensor in call.outputs)
     return tail
 
 
-def _find_crossing_tensors(tail_nodes: list[Any]) -> list[Any]:
+def _find_crossing_tensors(tail_calls: list[Any]) -> list[Any]:
     """Return what the tail takes from frozen calls, each tensor once, in the order of first use."""
-    own = {id(tensor) for node in tail_nodes for tensor in node.outputs}
-    used = {id(tensor): tensor for node in tail_nodes for tensor in node.input_tensors}
+    own = {id(tensor) for call in tail_calls for tensor in call.outputs}
+    used = {id(tensor): tensor for call in tail_calls for tensor in call.input_tensors}
     return [tensor for key, tensor in used.items() if key not in own]
 
 
-def _build_tail(tail_nodes: list[Any], *, crossing: list[Any], output: Any, name: str) -> keras.Model:
+def _build_tail(tail_calls: list[Any], *, crossing: list[Any], output: Any, name: str) -> keras.Model:
     """Call the tail's layers once more, on inputs of their own.
 
     `keras.Model(crossing, output)` would do the same, but loses its way where a layer stands on both sides of the cut.
     """
     inputs = _build_inputs(crossing)
     known = dict(zip(map(id, crossing), inputs, strict=True))
-    for node in tail_nodes:
-        args, kwargs = node.arguments.fill_in(known)
-        outputs = keras.tree.flatten(node.operation(*args, **kwargs))
-        known.update(zip(map(id, node.outputs), outputs, strict=True))
+    repeat_calls(tail_calls, known=known, call=lambda layer, *args, **kwargs: layer(*args, **kwargs))
     return keras.Model(inputs, known[id(output)], name=name)
 
 

@@ -1,0 +1,58 @@
+"""How far a long computation is: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import NoReturn, Self
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class ProgressMeter:
+    """Counts what is done, on standard error; use it in a `with` statement.
+
+    Args:
+        label: What is being done.
+        total: Number of units to do, or None where it is not known.
+        unit: What is counted, in the plural: `tiles`.
+        is_shown: False counts in silence.
+    """
+
+    def __init__(self, label: str, *, total: int | None, unit: str, is_shown: bool) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._done = 0
+        self._started_s = self._told_s = time.monotonic()
+        self._has_lines = is_shown and not sys.stderr.isatty()
+        self._bar: tqdm[NoReturn] = tqdm(
+            desc=label, total=total, unit=f" {unit}", file=sys.stderr, disable=not is_shown or self._has_lines
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        if self._has_lines and kind is None:
+            self._tell()
+
+    def update(self, n: int) -> None:
+        """Count `n` more as done."""
+        self._done += n
+        self._bar.update(n)
+        if self._has_lines and time.monotonic() - self._told_s >= SECONDS_BETWEEN_LINES:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told_s = time.monotonic()
+        elapsed_s = max(self._told_s - self._started_s, 1e-9)
+        of_total = "" if self._total is None else f" of {self._total}"
+        rate = self._done / elapsed_s
+        print(
+            f"{self._label}: {self._done}{of_total} {self._unit} in {elapsed_s:.1f} s ({rate:.1f} {self._unit}/s)",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,95 @@
+"""Reading weights from a file into a network, and saying in words what does not fit."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from sem_search.errors import WeightsError
+from sem_search.transfer.names import WEIGHTS_SUFFIXES
+
+N_MISFITS_SHOWN = 5
+
+
+def read_weights_into(model: keras.Model, *, file: Path) -> None:
+    """Load a weights file into a network.
+
+    Args:
+        model: The network; changed in place. After an error its weights are not to be used.
+        file: HDF5 weights (`.weights.h5`, or `.h5` as older Keras wrote them), or a saved Keras model (`.keras`)
+            that contains layers of the same names or the same weights in the same order.
+
+    Raises:
+        WeightsError: There is no such file, it is no weights file, it does not fit the network (the message names
+            the layers and shapes), or it holds values that are no numbers.
+    """
+    if not file.is_file():
+        raise WeightsError(f"weights={str(file)!r}: there is no such file.")
+    if file.suffix not in WEIGHTS_SUFFIXES:
+        raise WeightsError(
+            f"weights={str(file)!r}: weights are read from files that end in {' or '.join(WEIGHTS_SUFFIXES)}, "
+            f"not in {file.suffix!r}."
+        )
+    if file.suffix == ".keras":
+        _copy_weights(_read_saved_model(file), model=model, file=file)
+    else:
+        _read_hdf5(model, file)
+    _check_finite(model, file)
+
+
+def _read_saved_model(file: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(file, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError, ImportError) as error:
+        raise WeightsError(
+            f"weights={str(file)!r}: not a Keras model that can be loaded safely: {_shorten(error)}"
+        ) from error
+
+
+def _copy_weights(source: keras.Model, *, model: keras.Model, file: Path) -> None:
+    """Copy weights by the names of their layers, or by their order where both networks have the same ones."""
+    by_name = _name_weights(source)
+    pairs = [(weight, by_name.get(name)) for name, weight in _name_weights(model).items()]
+    if any(found is None for _, found in pairs) and len(source.weights) == len(model.weights):
+        pairs = list(zip(model.weights, source.weights, strict=True))
+    misfits = [
+        f"{wanted.path} needs {tuple(wanted.shape)}, the file has {'none' if found is None else tuple(found.shape)}"
+        for wanted, found in pairs
+        if found is None or found.shape != wanted.shape
+    ]
+    if misfits:
+        more = f" and {len(misfits) - N_MISFITS_SHOWN} more" if len(misfits) > N_MISFITS_SHOWN else ""
+        raise WeightsError(
+            f"weights={str(file)!r} do not fit {model.name!r}: {'; '.join(misfits[:N_MISFITS_SHOWN])}{more}."
+        )
+    for wanted, found in pairs:
+        wanted.assign(found)
+
+
+def _name_weights(model: keras.Model) -> dict[str, Any]:
+    """Return the weights by the name of their layer and their own, whatever models the layer is nested in."""
+    layers = (layer for layer in model._flatten_layers() if not isinstance(layer, keras.Model))
+    return {f"{layer.name}/{weight.name}": weight for layer in layers for weight in layer.weights}
+
+
+def _read_hdf5(model: keras.Model, file: Path) -> None:
+    try:
+        model.load_weights(file)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise WeightsError(f"weights={str(file)!r} do not fit {model.name!r}: {_shorten(error)}") from error
+
+
+def _check_finite(model: keras.Model, file: Path) -> None:
+    wrong = [weight.path for weight in model.weights if not np.isfinite(weight.numpy()).all()]
+    if wrong:
+        raise WeightsError(
+            f"weights={str(file)!r}: {len(wrong)} arrays hold values that are no numbers, the first is {wrong[0]}; "
+            "the file is damaged or its training diverged."
+        )
+
+
+def _shorten(error: Exception) -> str:
+    """Return the first lines of a library's message as one: what follows repeats the whole model."""
+    words = " ".join(str(error).split())
+    return words if len(words) <= 300 else f"{words[:300]} ..."
