@@ -176,16 +176,15 @@ def read_catalogue(
     """
     listing = list_images(data, exclude=exclude)
     read = partial(_read_record, crop_bottom_px=crop_bottom_px, min_side_px=min_side_px, max_megapixels=max_megapixels)
-    with ThreadPoolExecutor(max_workers=min(MAX_READERS, os.cpu_count() or 1)) as pool:
-        results = list(
-            tqdm(
-                pool.map(read, listing.images),
-                total=len(listing.images),
-                desc="reading images",
-                unit="image",
-                disable=not progress,
-            )
+    pool = ThreadPoolExecutor(max_workers=min(MAX_READERS, os.cpu_count() or 1))
+    try:
+        n_images = len(listing.images)
+        bar = tqdm(
+            pool.map(read, listing.images), total=n_images, desc="reading images", unit="image", disable=not progress
         )
+        results = list(bar)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, only what is being decoded is waited for
     records = tuple(result for result in results if isinstance(result, ImageRecord))
     skipped = tuple(result for result in results if isinstance(result, SkippedFile))
     if skipped:

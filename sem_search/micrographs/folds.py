@@ -145,7 +145,7 @@ def _check_class_sizes(catalogue: Catalogue, *, compositions: Mapping[str, Compo
         return
     names = [catalogue.class_names[index] for index in small]
     found = "; ".join(
-        f"class {name!r} has {n_groups[index]} groups ({n_images[index]} images)"
+        f"class {name!r} has {_count(n_groups[index], 'group')} ({_count(n_images[index], 'image')})"
         for name, index in zip(names, small, strict=True)
     )
     raise ClassTooSmallError(
@@ -154,9 +154,15 @@ def _check_class_sizes(catalogue: Catalogue, *, compositions: Mapping[str, Compo
     )
 
 
+def _count(number: int, noun: str) -> str:
+    """Return `1 group` or `2 groups`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def _list_ways_out(names: Sequence[str], *, smallest: int, n_folds: int) -> str:
     """Return what the user can do about classes that are too small."""
-    ways = [f"exclude={','.join(names)}", f"at least {n_folds - smallest} more images of other fields of view"]
+    more = _count(n_folds - smallest, "more image")
+    ways = [f"exclude={','.join(names)}", f"at least {more} of other fields of view"]
     if smallest >= MIN_FOLDS:
         ways.insert(1, f"folds={smallest}")
     return f"Ways out: {', or '.join(ways)}."

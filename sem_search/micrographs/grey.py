@@ -92,7 +92,7 @@ def scale_levels(levels: Levels, *, told_white: int | None) -> tuple[FloatImage,
         white = told_white
     elif levels.dtype == np.uint16 and brightest <= TWELVE_BIT_WHITE:
         warnings = (
-            f"16-bit levels reach only {brightest} of 65535, as if the instrument stored 12 bits: it is read as nearly "
+            "16-bit levels all lie below 4096 of 65535, as if the instrument stored 12 bits: it is read as nearly "
             "black; stretch such files to the full range once, all alike",
         )
     return levels.astype(np.float32) / np.float32(white), warnings

@@ -243,7 +243,7 @@ def parse_moment(text: str | None) -> tuple[str | None, tuple[str, ...]]:
         return None, ()
     day = _parse_date(text)
     if day is None:
-        return None, (f"the acquisition date {text!r} is unknown: it cannot be read, or can be read two ways",)
+        return None, ("its acquisition date cannot be read, or can be read day first and month first, and is left out",)
     time = _parse_time(text)
     return (f"{day}T{time}" if time else day), ()
 

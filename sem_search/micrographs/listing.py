@@ -73,7 +73,8 @@ def list_images(data: Path, *, exclude: Sequence[str] = ()) -> Listing:
     _check_names(listing.images)
     labels = sorted({image.label for image in listing.images})
     if len(labels) < 2:
-        raise DataError(f"{data} has {len(labels)} class to tell apart ({', '.join(labels)}): at least 2 are needed")
+        found = f"only the class {labels[0]!r}" if labels else "no class"
+        raise DataError(f"{data} has {found} that is not excluded: at least 2 are needed to tell apart")
     return listing
 
 
@@ -147,7 +148,7 @@ def _warn_about_loose_files(files: Sequence[Path]) -> list[str]:
     loose = sorted(file.name for file in files if file.suffix.lower() not in COMPANION_SUFFIXES)
     if not loose:
         return []
-    return [f"{len(loose)} files lie outside any class folder and were left out ({_shorten(loose)})"]
+    return [f"files outside any class folder were left out: {_shorten(loose)}"]
 
 
 def _warn_about_strangers(files: Sequence[Path], *, label: str) -> list[str]:
@@ -157,7 +158,7 @@ def _warn_about_strangers(files: Sequence[Path], *, label: str) -> list[str]:
     if not strangers:
         return []
     shown = _shorten([f"{suffix}: {count}" for suffix, count in sorted(strangers.items())])
-    return [f"class {label!r}: {strangers.total()} files of unknown kind were left out ({shown})"]
+    return [f"class {label!r}: files of unknown kind were left out ({shown})"]
 
 
 def _shorten(names: Sequence[str]) -> str:
@@ -195,7 +196,7 @@ def _list_csv(file: Path, *, excluded: frozenset[str]) -> Listing:
         else:
             images.append(_build_listed_from_row(row, root=file.parent))
     if problems:
-        raise DataError(f"{file} has {len(problems)} faulty lines:\n  " + "\n  ".join(_cut(problems)))
+        raise DataError(f"{file} has faulty lines ({len(problems)}):\n  " + "\n  ".join(_cut(problems)))
     if not images:
         raise DataError(f"{file} names no images: it should hold one line image,label for each")
     _check_excluded(excluded, labels={image.label for image in images})
@@ -208,7 +209,7 @@ def _list_csv(file: Path, *, excluded: frozenset[str]) -> Listing:
 def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return the header, and each non-empty row with its line number."""
     try:
-        text = unicodedata.normalize("NFC", file.read_bytes().decode("utf-8-sig"))
+        text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from error
     first = text.lstrip().partition("\n")[0]
@@ -252,11 +253,13 @@ def _to_posix(image: str) -> str:
 
 def _build_listed_from_row(row: dict[str, str], *, root: Path) -> ListedImage:
     """Return the record of a row without fault."""
-    image_id = _to_posix(row["image"])
+    relative = _to_posix(row["image"])
+    spellings = [relative, *(unicodedata.normalize(form, relative) for form in ("NFC", "NFD"))]
+    existing = (path for spelling in spellings if (path := root / spelling).exists())
     return ListedImage(
-        path=(root / image_id).absolute(),
-        image_id=image_id,
-        label=row["label"],
+        path=next(existing, root / relative).absolute(),
+        image_id=unicodedata.normalize("NFC", relative),
+        label=unicodedata.normalize("NFC", row["label"]),
         group=row.get("group") or None,
         session=row.get("session") or None,
     )

@@ -168,7 +168,10 @@ def _decode(data: bytes, *, path: Path | None, crop_bottom_px: int, max_pixels: 
     height_px, width_px = picture.grey.shape
     metadata = picture.metadata
     if path is not None:
-        metadata = merge_metadata(metadata, read_sidecar_metadata(path, file_height_px=height_px))
+        sidecar = read_sidecar_metadata(path, file_height_px=height_px)
+        if metadata.scan_height_px is None:
+            sidecar = _warn_if_served_otherwise(sidecar, height_px=height_px, crop_bottom_px=crop_bottom_px)
+        metadata = merge_metadata(metadata, sidecar)
     metadata = _check_scan_size(metadata, height_px=height_px, width_px=width_px)
     return Micrograph(
         pixels=_remove_bar(picture.grey, scan_height_px=metadata.scan_height_px, crop_bottom_px=crop_bottom_px),
@@ -260,6 +263,23 @@ def _decode_other(data: bytes, *, kind: str, plugin: type[ImageFile.ImageFile], 
 def _warn_if_turned(orientation: object) -> tuple[str, ...]:
     """Return a warning if the file's orientation tag was followed."""
     return ("was turned upright as its orientation tag says",) if orientation in range(2, 9) else ()
+
+
+def _warn_if_served_otherwise(
+    sidecar: InstrumentMetadata, *, height_px: int, crop_bottom_px: int
+) -> InstrumentMetadata:
+    """Add a warning if the text beside a picture cuts off a bar that the settings leave on.
+
+    A served model is sent the picture without the text, so only the settings can cut there.
+    """
+    bar_px = 0 if sidecar.scan_height_px is None else height_px - sidecar.scan_height_px
+    if bar_px in (0, crop_bottom_px):
+        return sidecar
+    warning = (
+        "its data bar is cut as the text file beside it says, which a served model will not see: "
+        f"set crop_bottom_px={bar_px}, too"
+    )
+    return dataclasses.replace(sidecar, warnings=(*sidecar.warnings, warning))
 
 
 def _check_scan_size(metadata: InstrumentMetadata, *, height_px: int, width_px: int) -> InstrumentMetadata:

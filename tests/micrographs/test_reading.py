@@ -1,4 +1,4 @@
-"""Every format, depth and colour mode reads to the grey it holds; whatever cannot be trusted is refused in a sentence."""
+"""Every format and depth reads to the grey it holds; whatever cannot be trusted is refused in a sentence."""
 
 import io
 import os
@@ -39,18 +39,6 @@ def save_tiff(samples: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, samples, **options)
     return buffer.getvalue()
-
-
-def save_deep_png(samples: np.ndarray) -> bytes:
-    """A 16-bit PNG of 1 to 4 channels; Pillow cannot write them in colour."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    height, width, n_channels = samples.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[n_channels], 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def pillow8() -> Image.Image:
@@ -127,112 +115,6 @@ def test_sixteen_bits_keep_their_range(name: str) -> None:
     assert (micrograph.bit_depth, micrograph.warnings) == (16, ())
 
 
-def test_equal_pictures_of_either_depth_give_equal_floats() -> None:
-    levels = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
-    shallow = read_micrograph(save_tiff(levels)).pixels
-    deep = read_micrograph(save_tiff(levels.astype(np.uint16) * 257)).pixels
-    assert shallow.tobytes() == deep.tobytes()
-
-
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG"])
-def test_colour_becomes_luma(kind: str) -> None:
-    colour = np.zeros((16, 24, 3), dtype=np.uint8)
-    colour[:, :8, 0], colour[:, 8:16, 1], colour[:, 16:, 2] = 255, 255, 255
-    pixels = read_micrograph(save(Image.fromarray(colour), kind)).pixels
-    expected = np.repeat([0.299, 0.587, 0.114], 8)
-    tolerance = 0.02 if kind == "JPEG" else 0.002
-    assert np.abs(pixels[8] - expected)[[2, 12, 22]].max() < tolerance
-
-
-def test_jpegs_of_all_colour_spaces_are_read() -> None:
-    for mode in ("L", "RGB", "CMYK"):
-        image = Image.fromarray(SMOOTH8).convert("RGB").convert(mode)
-        micrograph = read_micrograph(save(image, "JPEG", quality=95))
-        assert micrograph.mode == mode
-        assert np.abs(micrograph.pixels - SMOOTH8 / 255).mean() < 0.02, mode
-
-
-@pytest.mark.parametrize(
-    ("data", "warning"),
-    [
-        (save(with_alpha(128), "PNG"), "transparency was ignored"),
-        (save(pillow8(), "PNG", transparency=7), "transparency was ignored"),
-        (save_deep_png(np.stack([GREY16] * 3, -1)), "16-bit colour was read with 8 bits"),
-        (save_deep_png(np.stack([GREY16, np.full_like(GREY16, 65535)], -1)), "16-bit colour was read with 8 bits"),
-        (save(pillow8().convert("1"), "PNG"), "two levels only (1 bit)"),
-        (save(pillow8().convert("1"), "TIFF", compression="group4"), "two levels only (1 bit)"),
-        (save_tiff(np.stack([GREY8, GREY8, GREY8]), photometric="minisblack"), "has 3 pages; only the first was read"),
-        (save_tiff(GREY16 % 4096), "as if the instrument stored 12 bits"),
-        (save(Image.fromarray(GREY16 % 4096), "PNG"), "as if the instrument stored 12 bits"),
-    ],
-)
-def test_what_the_user_must_know_is_a_warning(data: bytes, warning: str) -> None:
-    assert any(warning in text for text in read_micrograph(data).warnings)
-
-
-@pytest.mark.parametrize("n_channels", [2, 3, 4])
-def test_deep_colour_png_keeps_its_high_bytes(n_channels: int) -> None:
-    samples = np.stack([GREY16] * n_channels, -1)
-    if n_channels in (2, 4):
-        samples[:, :, -1] = 65535
-    micrograph = read_micrograph(save_deep_png(samples))
-    assert np.array_equal(micrograph.pixels, (GREY16 >> 8) / np.float32(255))
-    assert micrograph.bit_depth == 16
-
-
-def test_twelve_bits_count_against_their_own_white_where_the_file_tells_it() -> None:
-    levels = GREY16 % 4096
-    told = read_micrograph(save_tiff(levels, extratags=[(281, "H", 1, 4095, True)]))
-    assert np.array_equal(told.pixels, levels / np.float32(4095))
-    assert told.warnings == ()
-    wrong = read_micrograph(save_tiff(GREY16, extratags=[(281, "H", 1, 4095, True)]))
-    assert np.array_equal(wrong.pixels, GREY16 / np.float32(65535))
-
-
-def test_the_first_full_page_is_read_and_thumbnails_are_not_pages() -> None:
-    buffer = io.BytesIO()
-    with tifffile.TiffWriter(buffer) as writer:
-        writer.write(GREY8[:8, :10], subfiletype=1, contiguous=False)
-        writer.write(GREY8, contiguous=False)
-    micrograph = read_micrograph(buffer.getvalue())
-    assert np.array_equal(micrograph.pixels, GREY8 / np.float32(255))
-    assert micrograph.warnings == ("page 1 is a thumbnail; page 2 was read",)
-
-    buffer = io.BytesIO()
-    with tifffile.TiffWriter(buffer) as writer:
-        writer.write(GREY8, contiguous=False)
-        writer.write(GREY8[:8, :10], subfiletype=1, contiguous=False)
-    assert read_micrograph(buffer.getvalue()).warnings == ()
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["jpeg", "tiff8", "tiff16", "tiff16 deflate"])
-def test_an_orientation_tag_is_followed(orientation: int, kind: str) -> None:
-    stored = SMOOTH8 if kind == "jpeg" else (GREY16 if "16" in kind else GREY8)
-    if kind == "jpeg":
-        exif = Image.Exif()
-        exif[274] = orientation
-        data = save(Image.fromarray(stored), "JPEG", quality=100, exif=exif)
-    else:
-        compression = "zlib" if "deflate" in kind else None
-        data = save_tiff(stored, extratags=[(274, "H", 1, orientation, True)], compression=compression)
-    upright = {
-        1: stored,
-        2: stored[:, ::-1],
-        3: stored[::-1, ::-1],
-        4: stored[::-1],
-        5: stored.T,
-        6: np.rot90(stored, -1),
-        7: stored[::-1, ::-1].T,
-        8: np.rot90(stored),
-    }[orientation]
-    micrograph = read_micrograph(data)
-    assert micrograph.pixels.shape == upright.shape
-    assert np.abs(micrograph.pixels - upright / np.iinfo(stored.dtype).max).max() < (0.02 if kind == "jpeg" else 1e-6)
-    assert bool(micrograph.warnings) == (orientation > 1)
-    assert micrograph.file_width_px == upright.shape[1]
-
-
 def animate(kind: str, **options: Any) -> bytes:
     return save(pillow8(), kind, save_all=True, append_images=[Image.fromarray(255 - GREY8)], **options)
 
@@ -303,44 +185,13 @@ def test_a_flipped_bit_in_a_png_is_found() -> None:
         read_micrograph(bytes(data))
 
 
-def set_tag(data: bytes, code: int, value: int) -> bytes:
-    """Overwrite the value of one tag of a little-endian TIFF's first page."""
-    start = struct.unpack_from("<I", data, 4)[0]
-    n_tags = struct.unpack_from("<H", data, start)[0]
-    changed = bytearray(data)
-    for at in range(start + 2, start + 2 + 12 * n_tags, 12):
-        if struct.unpack_from("<H", data, at)[0] == code:
-            struct.pack_into("<I", changed, at + 8, value)
-    return bytes(changed)
-
-
-@pytest.mark.parametrize(
-    ("code", "value", "reason"),
-    [
-        (257, 60, "1 of the 2 pieces"),  # more rows than data
-        (256, 80, "the picture needs 2400 bytes, the file holds 1200"),
-        (279, 600, "the picture needs 1200 bytes, the file holds 600"),
-        (279, 10**6, "the file is truncated"),
-        (273, 0, "0 of the 1 pieces"),
-        (273, 10**6, "the file is truncated"),
-        (278, 10, "1 of the 3 pieces"),  # as if two strips had been lost
-        (256, 0, "the picture is empty (0 x 30 px)"),
-    ],
-)
-def test_gaps_in_a_tiff_are_not_filled_with_black(code: int, value: int, reason: str) -> None:
-    data = save_tiff(GREY8, rowsperstrip=30)
-    with pytest.raises(UnreadableImageError) as caught:
-        read_micrograph(set_tag(data, code, value))
-    assert reason in str(caught.value)
-
-
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "TIFF"])
 def test_the_pixel_limit_is_checked_before_decoding(kind: str) -> None:
     data = save(Image.new("L", (2000, 1500)), kind)
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     with pytest.raises(UnreadableImageError, match=r"2000 x 1500 px are 3.0 megapixels, more than the limit of 2\.5"):
         read_micrograph(data, max_megapixels=2.5)
-    assert time.perf_counter() - started_s < 0.5
+    assert time.process_time() - started_s < 0.5
     assert read_micrograph(data, max_megapixels=3).pixels.shape == (1500, 2000)
 
 
@@ -356,16 +207,10 @@ def test_a_bomb_is_refused_and_the_limit_may_exceed_that_of_pillow() -> None:
         + rows
         + struct.pack(">I", zlib.crc32(b"IDAT" + rows))
     )
-    with pytest.raises(UnreadableImageError, match="3600.0 megapixels"):
+    with pytest.raises(UnreadableImageError, match=r"3600\.0 megapixels"):
         read_micrograph(bomb)
     with pytest.raises(UnreadableImageError, match="PNG file is damaged, truncated"):
         read_micrograph(bomb, max_megapixels=4000)
-
-
-def test_storage_tiles_far_larger_than_the_picture_are_refused() -> None:
-    data = set_tag(set_tag(save_tiff(GREY8, tile=(32, 48), compression="zlib"), 322, 60000), 323, 60000)
-    with pytest.raises(UnreadableImageError, match="stored in tiles of 3600 megapixels"):
-        read_micrograph(data)
 
 
 @settings(max_examples=150, deadline=None)
@@ -389,15 +234,6 @@ def test_damaged_files_give_a_picture_or_one_sentence(
     else:
         assert micrograph.pixels.dtype == np.float32
         assert 0 <= micrograph.pixels.min() <= micrograph.pixels.max() <= 1
-
-
-def test_a_tiff_whose_pages_go_round_in_circles_ends() -> None:
-    data = save_tiff(GREY8)
-    start = struct.unpack_from("<I", data, 4)[0]
-    n_tags = struct.unpack_from("<H", data, start)[0]
-    circular = bytearray(data)
-    struct.pack_into("<I", circular, start + 2 + 12 * n_tags, start)
-    assert np.array_equal(read_micrograph(bytes(circular)).pixels, GREY8 / np.float32(255))
 
 
 def test_paths_that_are_no_readable_files_are_refused(tmp_path: Path) -> None:
@@ -491,6 +327,8 @@ def test_the_sidecar_is_read_for_paths(tmp_path: Path) -> None:
     micrograph = read_micrograph(path, crop_bottom_px=3)
     assert micrograph.pixels.shape == (25, 40)
     assert micrograph.metadata.pixel_size_nm == 31.25
+    assert "set crop_bottom_px=5, too" in micrograph.warnings[0]
+    assert read_micrograph(path, crop_bottom_px=5).warnings == ()
     assert read_micrograph(path.read_bytes()).metadata.pixel_size_nm is None
 
 

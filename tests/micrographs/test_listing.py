@@ -1,0 +1,204 @@
+"""Which files are taken for which class, and that nothing is passed over in silence."""
+
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from sem_search.errors import DataError, SettingsError
+from sem_search.micrographs.listing import Listing, list_images
+
+
+def make_files(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def labels_of(listing: Listing) -> Mapping[str, str]:
+    return {image.image_id: image.label for image in listing.images}
+
+
+def test_each_sub_folder_is_a_class_and_nested_files_belong_to_it(tmp_path: Path) -> None:
+    make_files(tmp_path, "b/2.PNG", "b/deep/er/1.tif", "a/1.jpg", "a/1.TIFF", "a/x.bmp", "a/y.jpeg")
+    listing = list_images(tmp_path)
+    assert labels_of(listing) == {
+        "a/1.TIFF": "a",
+        "a/1.jpg": "a",
+        "a/x.bmp": "a",
+        "a/y.jpeg": "a",
+        "b/2.PNG": "b",
+        "b/deep/er/1.tif": "b",
+    }
+    assert [image.image_id for image in listing.images] == sorted(labels_of(listing))
+    assert listing.warnings == ()
+
+
+def test_what_is_no_picture_is_left_out_in_silence_only_where_it_is_expected(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/1.png", "b/1.png", "b/2.png")
+    make_files(tmp_path, "SOURCE.md", "a/1.txt", "a/Thumbs.db", "a/desktop.ini", "a/.hidden.png", ".git/x.png")
+    make_files(tmp_path, "__MACOSX/a/._1.png", "a/.cache/1.png", "@eaDir/1.png")
+    assert list_images(tmp_path).warnings == ()
+    make_files(tmp_path, "b/1.dm3", "b/2.dm3", "b/README", "loose.png")
+    assert list_images(tmp_path).warnings == (
+        "files outside any class folder were left out: loose.png",
+        "class 'b': files of unknown kind were left out (.dm3: 2, no suffix: 1)",
+    )
+
+
+def test_pictures_that_cannot_be_read_are_listed_to_be_refused(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/1.gif", "b/1.webp", "b/folder.png/inside.txt")
+    assert list(labels_of(list_images(tmp_path))) == ["a/1.gif", "b/1.webp", "b/folder.png"]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    make_files(tmp_path / "data", "a/1.png", "b/1.png")
+    make_files(tmp_path / "elsewhere", "2.png")
+    (tmp_path / "data" / "a" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "a" / "circle").symlink_to(tmp_path / "data" / "a")
+    (tmp_path / "data" / "b" / "file.png").symlink_to(tmp_path / "elsewhere" / "2.png")
+    (tmp_path / "data" / "c").symlink_to(tmp_path / "elsewhere")
+    assert labels_of(list_images(tmp_path / "data")) == {
+        "a/1.png": "a",
+        "a/linked/2.png": "a",
+        "b/1.png": "b",
+        "b/file.png": "b",
+        "c/2.png": "c",
+    }
+
+
+def test_names_are_composed_so_that_ids_survive_a_move(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "Körner")
+    make_files(tmp_path, f"{decomposed}/ä1.png", "b/1.png")
+    listing = list_images(tmp_path)
+    assert labels_of(listing) == {"Körner/ä1.png": "Körner", "b/1.png": "b"}
+    assert all(image.path.exists() for image in listing.images)
+    assert list_images(make_files(tmp_path, "c/1.png"), exclude=[decomposed]).images[0].label == "b"
+
+
+def test_excluded_classes_are_left_out_even_if_empty(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/1.png", "b/1.png", "c/readme.txt")
+    with pytest.raises(DataError, match=r"class 'c' has no picture: folder .* or leave it out with exclude=c"):
+        list_images(tmp_path)
+    assert set(labels_of(list_images(tmp_path, exclude=["c"])).values()) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("files", "exclude", "error", "message"),
+    [
+        (["1.png"], [], DataError, "has no sub-folders: put the images of each class into a folder"),
+        (["a/1.png"], [], DataError, "has only the class 'a' that is not excluded: at least 2 are needed"),
+        (["a/1.png", "b/1.png"], ["b"], DataError, "has only the class 'a' that is not excluded"),
+        (["a/1.png", "b/1.png"], ["b", "a"], DataError, "has no class that is not excluded"),
+        (["a/1.png", "b/1.png"], ["c", "B"], SettingsError, "exclude names 'B', 'c', but the classes are 'a', 'b'"),
+    ],
+)
+def test_folders_that_cannot_be_used(
+    tmp_path: Path, files: list[str], exclude: list[str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        list_images(make_files(tmp_path, *files), exclude=exclude)
+
+
+def test_what_is_neither_folder_nor_csv(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no folder or CSV file"):
+        list_images(tmp_path / "none")
+    with pytest.raises(DataError, match="is neither a folder nor a CSV file"):
+        list_images(make_files(tmp_path, "1.png") / "1.png")
+
+
+def write_csv(folder: Path, text: str, *, encoding: str = "utf-8") -> Path:
+    path = folder / "data.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,label,group,session\na/1.png,A,g1,s1\nb/2.png,B,,\n",
+        "\ufeffimage,label,group,session\r\na/1.png,A,g1,s1\r\nb/2.png,B,,\r\n",
+        "Image ; LABEL ; group ; session\na/1.png ; A ; g1 ; s1\n\n;;;\nb/2.png;B\n",
+        "session\tgroup\tlabel\timage\ns1\tg1\tA\ta\\1.png\n\t\tB\t./b//2.png\n",
+        '"image","label","group","session"\n"a/1.png","A","g1","s1"\n"b/2.png","B","",""',
+    ],
+)
+def test_csvs_as_spreadsheets_write_them(tmp_path: Path, text: str) -> None:
+    listing = list_images(write_csv(tmp_path, text))
+    rows = [(image.image_id, image.label, image.group, image.session) for image in listing.images]
+    assert rows == [("a/1.png", "A", "g1", "s1"), ("b/2.png", "B", None, None)]
+    assert listing.root == tmp_path
+    assert listing.images[0].path == tmp_path / "a" / "1.png"
+    assert listing.warnings == ()
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_csv", ["NFC", "NFD"])
+def test_a_csv_may_spell_names_in_either_form(tmp_path: Path, on_disk: str, in_csv: str) -> None:
+    (tmp_path / unicodedata.normalize(on_disk, "Körner.png")).touch()
+    rows = unicodedata.normalize(in_csv, "image,label\nKörner.png,ä\nb.png,b\n")
+    images = list_images(write_csv(tmp_path, rows)).images
+    assert (images[0].image_id, images[0].label) == ("Körner.png", "ä")
+    assert images[0].path.exists()
+    assert images[1].path == tmp_path / "b.png"
+
+
+def test_columns_that_are_not_used_are_told(tmp_path: Path) -> None:
+    listing = list_images(write_csv(tmp_path, "image,label,operator\n1.png,a,me\n2.png,b,me\n"))
+    assert listing.warnings == ("columns of the CSV that were not used: operator",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty: its first line should be image,label"),
+        ("\n\n", "is empty"),
+        ("image,label\n", "names no images"),
+        ("file,class\n1.png,a\n", "has no column 'image' and 'label': its first line is 'file,class'"),
+        ("image\n1.png\n", "has no column 'label'"),
+        ("image,label\n1.png,\n", r"faulty lines \(1\):\n  line 2: image is '1.png' and label is ''; both are needed"),
+        ("image,label\n\n,a\n", "line 3: image is '' and label is 'a'"),
+        ("image,label\n/etc/1.png,a\n", "line 2: '/etc/1.png' leaves the folder of the CSV"),
+        ("image,label\n../1.png,a\n", r"'\.\./1.png' leaves the folder"),
+        ("image,label\na/../../1.png,a\n", "leaves the folder"),
+        ("image,label\n..\\1.png,a\n", "leaves the folder"),
+        ("image,label\nC:\\x\\1.png,a\n", "leaves the folder"),
+        ("image,label\n1.png,a,b\n", r"line 2: more values than columns \('b'\)"),
+        ('image,label\n"1.png,a\n', "is not a well-formed CSV: line 2"),
+        ("image,label\n1.png,a\na/../1.png,b\n", "1.png: named 2 times"),
+        ("image,label\n1.png,a\n2.png,a\n", "has only the class 'a'"),
+    ],
+)
+def test_faulty_csvs_name_line_and_fault(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        list_images(write_csv(tmp_path, text))
+
+
+def test_all_faulty_lines_are_told_but_not_without_end(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"faulty lines \(30\):\n(  line \d+: .*\n){10}  and 20 more$"):
+        list_images(write_csv(tmp_path, "image,label\n" + "/x.png,a\n" * 30))
+
+
+def test_a_csv_of_another_encoding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not UTF-8 text \\(byte 12\\): save it as CSV UTF-8"):
+        list_images(write_csv(tmp_path, "image,label\nä.png,a\n", encoding="cp1252"))
+
+
+def test_exclude_works_on_a_csv(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "image,label\n1.png,a\n2.png,b\n3.png,c\n")
+    assert labels_of(list_images(path, exclude=["b"])) == {"1.png": "a", "3.png": "c"}
+    with pytest.raises(SettingsError, match="exclude names 'd', but the classes are 'a', 'b', 'c'"):
+        list_images(path, exclude=["d"])
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/1.png", "b/1.png")
+    try:
+        (tmp_path / "a" / "\udce4.png").touch()
+    except OSError:
+        pytest.skip("needs a file system that takes any bytes as a name")
+    with pytest.raises(DataError, match=r"the name is not valid UTF-8, rename it"):
+        list_images(tmp_path)

@@ -1,0 +1,120 @@
+"""A TIFF's tags decide what is decoded; gaps are found before a decoder fills them with black."""
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from sem_search.errors import UnreadableImageError
+from sem_search.micrographs.reading import read_micrograph
+
+RANDOM = np.random.default_rng(0)
+GREY8 = RANDOM.integers(0, 256, (30, 40), dtype=np.uint8)
+GREY16 = RANDOM.integers(0, 65536, (30, 40), dtype=np.uint16)
+SMOOTH8 = np.add.outer(np.arange(30), np.arange(40)).astype(np.uint8) * 3
+
+
+def save(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def save_tiff(samples: np.ndarray, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples, **options)
+    return buffer.getvalue()
+
+
+def test_the_first_full_page_is_read_and_thumbnails_are_not_pages() -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(GREY8[:8, :10], subfiletype=1, contiguous=False)
+        writer.write(GREY8, contiguous=False)
+    micrograph = read_micrograph(buffer.getvalue())
+    assert np.array_equal(micrograph.pixels, GREY8 / np.float32(255))
+    assert micrograph.warnings == ("page 1 is a thumbnail; page 2 was read",)
+
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(GREY8, contiguous=False)
+        writer.write(GREY8[:8, :10], subfiletype=1, contiguous=False)
+    assert read_micrograph(buffer.getvalue()).warnings == ()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpeg", "tiff8", "tiff16", "tiff16 deflate"])
+def test_an_orientation_tag_is_followed(orientation: int, kind: str) -> None:
+    stored = SMOOTH8 if kind == "jpeg" else (GREY16 if "16" in kind else GREY8)
+    if kind == "jpeg":
+        exif = Image.Exif()
+        exif[274] = orientation
+        data = save(Image.fromarray(stored), "JPEG", quality=100, exif=exif)
+    else:
+        compression = "zlib" if "deflate" in kind else None
+        data = save_tiff(stored, extratags=[(274, "H", 1, orientation, True)], compression=compression)
+    upright = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.T,
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].T,
+        8: np.rot90(stored),
+    }[orientation]
+    micrograph = read_micrograph(data)
+    assert micrograph.pixels.shape == upright.shape
+    assert np.abs(micrograph.pixels - upright / np.iinfo(stored.dtype).max).max() < (0.02 if kind == "jpeg" else 1e-6)
+    assert bool(micrograph.warnings) == (orientation > 1)
+    assert micrograph.file_width_px == upright.shape[1]
+
+
+def set_tag(data: bytes, code: int, value: int) -> bytes:
+    """Overwrite the value of one tag of a little-endian TIFF's first page."""
+    start = struct.unpack_from("<I", data, 4)[0]
+    n_tags = struct.unpack_from("<H", data, start)[0]
+    changed = bytearray(data)
+    for at in range(start + 2, start + 2 + 12 * n_tags, 12):
+        if struct.unpack_from("<H", data, at)[0] == code:
+            struct.pack_into("<I", changed, at + 8, value)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "reason"),
+    [
+        (257, 60, "1 of the 2 pieces"),  # more rows than data
+        (256, 80, "the picture needs 2400 bytes, the file holds 1200"),
+        (279, 600, "the picture needs 1200 bytes, the file holds 600"),
+        (279, 10**6, "the file is truncated"),
+        (273, 0, "0 of the 1 pieces"),
+        (273, 10**6, "the file is truncated"),
+        (278, 10, "1 of the 3 pieces"),  # as if two strips had been lost
+        (256, 0, "the picture is empty (0 x 30 px)"),
+    ],
+)
+def test_gaps_in_a_tiff_are_not_filled_with_black(code: int, value: int, reason: str) -> None:
+    data = save_tiff(GREY8, rowsperstrip=30)
+    with pytest.raises(UnreadableImageError) as caught:
+        read_micrograph(set_tag(data, code, value))
+    assert reason in str(caught.value)
+
+
+def test_storage_tiles_far_larger_than_the_picture_are_refused() -> None:
+    data = set_tag(set_tag(save_tiff(GREY8, tile=(32, 48), compression="zlib"), 322, 60000), 323, 60000)
+    with pytest.raises(UnreadableImageError, match="stored in tiles of 3600 megapixels"):
+        read_micrograph(data)
+
+
+def test_a_tiff_whose_pages_go_round_in_circles_ends() -> None:
+    data = save_tiff(GREY8)
+    start = struct.unpack_from("<I", data, 4)[0]
+    n_tags = struct.unpack_from("<H", data, start)[0]
+    circular = bytearray(data)
+    struct.pack_into("<I", circular, start + 2 + 12 * n_tags, start)
+    assert np.array_equal(read_micrograph(bytes(circular)).pixels, GREY8 / np.float32(255))

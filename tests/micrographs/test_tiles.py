@@ -1,0 +1,137 @@
+"""Tiles are cut in order, whole, and are those that were catalogued."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sem_search.errors import DataError, ImageTooSmallError, SettingsError, UnreadableImageError
+from sem_search.micrographs.catalogue import Catalogue, read_catalogue
+from sem_search.micrographs.tiles import TileGrid, build_tile_table, cut_tiles, iter_image_tiles
+
+RANDOM = np.random.default_rng(0)
+GRID = TileGrid(size_px=16, stride_px=16)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "height", "width", "expected"),
+    [
+        (224, 224, 960, 1280, (4, 5)),  # the paper's
+        (224, 224, 1024, 1536, (4, 6)),
+        (224, 112, 448, 336, (3, 2)),
+        (224, 224, 224, 224, (1, 1)),
+        (224, 224, 223, 9999, (0, 0)),
+        (224, 224, 9999, 223, (0, 0)),
+        (2, 3, 8, 7, (3, 2)),
+    ],
+)
+def test_the_count(size: int, stride: int, height: int, width: int, expected: tuple[int, int]) -> None:
+    grid = TileGrid(size_px=size, stride_px=stride)
+    assert grid.count(height, width) == expected
+    assert len(list(grid.iter_corners(height, width))) == expected[0] * expected[1]
+
+
+def test_the_default_grid_is_the_papers() -> None:
+    assert (TileGrid().size_px, TileGrid().stride_px) == (224, 224)
+
+
+@pytest.mark.parametrize(("size", "stride", "message"), [(0, 1, "tile_px must be 1 or more, got 0"), (5, -1, "stride")])
+def test_senseless_grids_are_refused(size: int, stride: int, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        TileGrid(size_px=size, stride_px=stride)
+
+
+@given(size=st.integers(1, 12), stride=st.integers(1, 12), height=st.integers(1, 40), width=st.integers(1, 40))
+def test_tiles_lie_within_the_image_and_none_is_forgotten(size: int, stride: int, height: int, width: int) -> None:
+    grid = TileGrid(size_px=size, stride_px=stride)
+    corners = list(grid.iter_corners(height, width))
+    expected = [
+        (top, left)
+        for top in range(0, height, stride)
+        for left in range(0, width, stride)
+        if top + size <= height and left + size <= width
+    ]
+    assert corners == expected
+
+
+def test_tiles_come_row_by_row_and_edges_are_left_out() -> None:
+    image = np.arange(35, dtype=np.float32).reshape(5, 7)
+    tiles = cut_tiles(image, grid=TileGrid(size_px=2, stride_px=2))
+    assert tiles.shape == (6, 2, 2)
+    assert tiles.dtype == np.float32
+    assert tiles[:, 0, 0].tolist() == [0, 2, 4, 14, 16, 18]
+    assert tiles[0].tolist() == [[0, 1], [7, 8]]
+    tiles[:] = -1
+    assert image[0, 0] == 0
+
+
+def test_an_image_without_room_for_a_tile_is_refused() -> None:
+    with pytest.raises(ImageTooSmallError, match="the image has 20 x 10 px without its data bar, a tile needs 16 x 16"):
+        cut_tiles(np.zeros((10, 20), np.float32), grid=GRID)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    for label, width in (("a", 32), ("b", 48)):
+        (tmp_path / label).mkdir()
+        for number in range(2):
+            pixels = RANDOM.integers(0, 256, (40, width), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
+    return read_catalogue(tmp_path, crop_bottom_px=6, min_side_px=16)
+
+
+def test_the_table_needs_no_files(catalogue: Catalogue) -> None:
+    for record in catalogue.records:
+        record.path.unlink()
+    layout = build_tile_table(catalogue, grid=GRID)
+    assert layout.image_ids == ("a/0.png", "a/1.png", "b/0.png", "b/1.png")
+    assert layout.n_tiles == 20
+    assert layout.image_of_tile.tolist() == [0] * 4 + [1] * 4 + [2] * 6 + [3] * 6
+    assert layout.top_px[8:14].tolist() == [0, 0, 0, 16, 16, 16]
+    assert layout.left_px[8:14].tolist() == [0, 16, 32, 0, 16, 32]
+    assert layout.image_of_tile.dtype == layout.top_px.dtype == layout.left_px.dtype == np.int64
+
+
+def test_the_table_names_an_image_that_is_too_small(catalogue: Catalogue) -> None:
+    with pytest.raises(ImageTooSmallError, match=r"a/0.png has 32 x 34 px without its data bar, a tile needs 33 x 33"):
+        build_tile_table(catalogue, grid=TileGrid(size_px=33))
+
+
+def test_the_table_of_nothing_is_empty(catalogue: Catalogue) -> None:
+    assert build_tile_table(dataclasses.replace(catalogue, records=()), grid=GRID).n_tiles == 0
+
+
+def test_the_tiles_are_those_of_the_table(catalogue: Catalogue) -> None:
+    layout = build_tile_table(catalogue, grid=GRID)
+    pairs = list(iter_image_tiles(catalogue, grid=GRID, crop_bottom_px=6))
+    assert [record.image_id for record, _ in pairs] == list(layout.image_ids)
+    tiles = np.concatenate([tiles for _, tiles in pairs])
+    assert len(tiles) == layout.n_tiles
+    last = np.asarray(Image.open(catalogue.records[3].path))[layout.top_px[-1] :, layout.left_px[-1] :][:16, :16]
+    assert np.array_equal(tiles[-1], last / np.float32(255))
+
+
+def test_a_changed_file_is_noticed(catalogue: Catalogue) -> None:
+    path = catalogue.records[1].path
+    pixels = np.asarray(Image.open(path)).copy()
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(path)
+    tiles = iter_image_tiles(catalogue, grid=GRID, crop_bottom_px=6)
+    next(tiles)
+    with pytest.raises(DataError, match=r"a/1.png has changed since it was catalogued"):
+        next(tiles)
+
+
+def test_another_crop_is_noticed(catalogue: Catalogue) -> None:
+    with pytest.raises(DataError, match="or crop_bottom_px has"):
+        next(iter_image_tiles(catalogue, grid=GRID, crop_bottom_px=5))
+
+
+def test_a_lost_file_is_named(catalogue: Catalogue) -> None:
+    catalogue.records[0].path.unlink()
+    with pytest.raises(UnreadableImageError, match=r"a/0.png: there is no such file"):
+        next(iter_image_tiles(catalogue, grid=GRID, crop_bottom_px=6))
