@@ -1,0 +1,1 @@
+"""How micrographs of powders are rendered, from material to file; the way in is `scan.render_scan`."""
