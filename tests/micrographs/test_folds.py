@@ -110,7 +110,7 @@ def test_groups_of_one_class_are_spread_to_within_the_largest(sizes: list[list[i
 mixed_rows = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 14)), min_size=12, max_size=60)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(rows=mixed_rows, n_folds=st.integers(3, 4), seed=st.integers(0, 9))
 def test_groups_of_several_classes_are_never_divided(rows: list[tuple[int, int]], n_folds: int, seed: int) -> None:
     catalogue = make_catalogue(
