@@ -12,7 +12,7 @@ from sem_search.settings import SearchSettings
 WILCOXON_P = 0.2
 """Four folds in the wrong direction out of five are enough: at 0.1 hardly a cell can be ended before its last fold.
 
-docs/decisions/006-pruner.md gives the measurement: folds saved, and how often the best cell was kept.
+docs/decisions/007-pruner.md gives the measurement: folds saved, and how often the best cell was kept.
 """
 
 FIRST_STEPS = 2
