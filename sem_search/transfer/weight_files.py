@@ -1,5 +1,6 @@
 """Reading weights from a file into a network, and saying in words what does not fit."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,20 @@ def _name_weights(model: keras.Model) -> dict[str, Any]:
 
 
 def _read_hdf5(model: keras.Model, file: Path) -> None:
+    """Load with Keras, and see for ourselves whether it left anything out: it only warns then, even without need."""
+    kernels = [(weight, weight.numpy()) for weight in model.weights if weight.name.endswith("kernel")]
     try:
-        model.load_weights(file)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Skipping nested container", category=UserWarning)
+            model.load_weights(file)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise WeightsError(f"weights={str(file)!r} do not fit {model.name!r}: {_shorten(error)}") from error
+    untouched = [weight.path for weight, before in kernels if np.array_equal(weight.numpy(), before)]
+    if untouched:
+        raise WeightsError(
+            f"weights={str(file)!r} do not fit {model.name!r}: nothing was found for {len(untouched)} layers, "
+            f"the first is {untouched[0]}."
+        )
 
 
 def _check_finite(model: keras.Model, file: Path) -> None:

@@ -271,7 +271,7 @@ class _Subclassed(keras.Model):
         (_build_twice_used, "'last' is used 2 times"),
         (_build_nested, "hidden inside the layer 'inner'; give that inner network itself"),
         (_build_two_outputs, "it has 2 outputs; leave one"),
-        (lambda: _Subclassed(name="own"), "'own' cannot be cut: it is a _Subclassed without a graph"),
+        (lambda: _Subclassed(name="own"), "'own' cannot be used: it is a _Subclassed without a graph"),
     ],
 )
 def test_what_cannot_be_cut_is_refused_in_words(build, message):

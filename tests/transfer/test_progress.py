@@ -1,0 +1,48 @@
+"""Progress is a bar on a terminal, plain lines elsewhere, and silence where nobody asked."""
+
+import pytest
+
+from sem_search.transfer import progress
+from sem_search.transfer.progress import ProgressMeter
+
+
+def test_plain_lines_tell_the_rate_and_end_with_a_sum(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with ProgressMeter("Features", total=4, unit="tiles", is_shown=True) as meter:
+        meter.update(1)
+        meter.update(3)
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert captured.out == ""
+    assert [line.split(" in ")[0] for line in lines] == [
+        "Features: 1 of 4 tiles",
+        "Features: 4 of 4 tiles",
+        "Features: 4 of 4 tiles",
+    ]
+    assert lines[-1].endswith("tiles/s)")
+
+
+def test_lines_do_not_come_more_often_than_every_few_seconds(capsys):
+    with ProgressMeter("Features", total=None, unit="tiles", is_shown=True) as meter:
+        for _ in range(100):
+            meter.update(1)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_terminal_gets_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with ProgressMeter("Features", total=4, unit="tiles", is_shown=True) as meter:
+        meter.update(4)
+    assert "Features: 100%" in capsys.readouterr().err
+
+
+def test_silence_where_nothing_is_to_be_shown(capsys):
+    with ProgressMeter("Features", total=4, unit="tiles", is_shown=False) as meter:
+        meter.update(4)
+    assert capsys.readouterr().err == ""
+
+
+def test_no_sum_after_an_error(capsys):
+    with pytest.raises(ValueError, match="torn"), ProgressMeter("Features", total=4, unit="tiles", is_shown=True):
+        raise ValueError("torn")
+    assert capsys.readouterr().err == ""
