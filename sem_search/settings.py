@@ -70,7 +70,9 @@ class SearchSettings(BaseModel):
     timeout: float | None = Field(None, gt=0, description="Seconds after which no further trial is begun.")
     pruner: Literal["none", "median", "wilcoxon"] = Field("wilcoxon", description="How hopeless cells are ended early.")
     epochs: int = Field(100, ge=1, description="Most epochs per fold.")
-    patience: int = Field(DEFAULT_PATIENCE, ge=0, description="Epochs without a better validation loss before stopping; 0: never.")
+    patience: int = Field(
+        DEFAULT_PATIENCE, ge=0, description="Epochs without a better validation loss before stopping; 0: never."
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     hidden_units: int = Field(256, ge=1, description="Units of the new hidden layer.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after the hidden layer.")

@@ -47,16 +47,24 @@ class Place:
         environment.pop("MLFLOW_RUN_ID", None)
         return environment
 
-    def run_search(self, **parameters: str) -> subprocess.CompletedProcess[str]:
+    def start_search(self, **parameters: str) -> subprocess.Popen[str]:
         words = [word for name, value in parameters.items() for word in (f"--{name.replace('_', '-')}", value)]
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "sem_search", "search", *words],
             cwd=self.folder,
             env=self.make_environment(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=LIMIT_S,
         )
+
+    def run_search(self, **parameters: str) -> subprocess.CompletedProcess[str]:
+        process = self.start_search(**parameters)
+        try:
+            printed, errors = process.communicate(timeout=LIMIT_S)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, printed, errors)
 
     def get_client(self) -> MlflowClient:
         return MlflowClient(tracking_uri=f"sqlite:///{self.folder}/mlflow.db")
@@ -76,8 +84,12 @@ class Place:
             if "sem_search.superseded_by" not in run.data.tags
         }
 
+    def stamp_kept_folds(self) -> dict[Path, int]:
+        """Return when each finished fold was written, in ns."""
+        return {path: path.stat().st_mtime_ns for path in self.folder.glob("studies/*/*/fold_*.bin")}
+
     def count_kept_folds(self) -> int:
-        return len(list(self.folder.glob("studies/*/*/fold_*.bin")))
+        return len(self.stamp_kept_folds())
 
 
 @pytest.fixture(scope="session")
@@ -141,58 +153,51 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(
 ) -> None:
     place, printed = undisturbed
     before, versions = place.get_numbers(), place.get_client().search_model_versions("name='sem-search-tiny'")
-    stamps = {path: path.stat().st_mtime_ns for path in place.folder.glob("studies/*/*/fold_*.bin")}
+    stamps = place.stamp_kept_folds()
     again = place.run_search(data=str(tiny_folder), **TINY_PARAMETERS)
     assert again.returncode == 0, again.stderr[-4000:]
     assert place.get_numbers() == before
-    assert {path: path.stat().st_mtime_ns for path in place.folder.glob("studies/*/*/fold_*.bin")} == stamps
+    assert place.stamp_kept_folds() == stamps
     assert len(place.get_client().search_model_versions("name='sem-search-tiny'")) == len(versions)
     winner = next(line for line in printed.splitlines() if line.startswith("Winner"))
     assert winner in again.stdout
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_folds_before_kill", [1, 7])
-def test_a_killed_search_goes_on_to_the_same_numbers(
-    undisturbed: tuple[Place, str], tiny_folder: Path, tmp_path: Path, n_folds_before_kill: int
+def test_a_search_killed_twice_goes_on_to_the_same_numbers(
+    undisturbed: tuple[Place, str], tiny_folder: Path, tmp_path: Path
 ) -> None:
     place = Place(folder=tmp_path)
-    words = [
-        word
-        for name, value in {"data": str(tiny_folder), **TINY_PARAMETERS}.items()
-        for word in (f"--{name.replace('_', '-')}", value)
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sem_search", "search", *words],
-        cwd=place.folder,
-        env=place.make_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    ends_at = time.monotonic() + LIMIT_S
-    while place.count_kept_folds() < n_folds_before_kill and process.poll() is None and time.monotonic() < ends_at:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert place.count_kept_folds() >= n_folds_before_kill
-    kept = {path: path.stat().st_mtime_ns for path in place.folder.glob("studies/*/*/fold_*.bin")}
+    parameters = {"data": str(tiny_folder), **TINY_PARAMETERS}
+    kept: dict[Path, int] = {}
+    for n_folds_before_kill in (1, 7):
+        process = place.start_search(**parameters)
+        ends_at = time.monotonic() + LIMIT_S
+        while place.count_kept_folds() < n_folds_before_kill and process.poll() is None and time.monotonic() < ends_at:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert place.count_kept_folds() >= n_folds_before_kill
+        kept |= place.stamp_kept_folds()
 
-    done = place.run_search(data=str(tiny_folder), **TINY_PARAMETERS)
+    done = place.run_search(**parameters)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "finished folds are not trained again"
+    now = place.stamp_kept_folds()
+    assert {path: now[path] for path in kept} == kept, "finished folds are not trained again"
     assert place.get_numbers() == undisturbed[0].get_numbers()
-    assert {run.info.status for run in place.get_runs("trial") + place.get_runs("study")} <= {"FINISHED", "KILLED"}
+    assert {run.info.status for run in place.get_runs("trial") + place.get_runs("study")} == {"FINISHED", "KILLED"}
 
 
 @pytest.mark.slow
-def test_a_changed_setting_under_the_same_name_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    place = Place(folder=tmp_path)
-    few = {**TINY_PARAMETERS, "study": "mine", "trials": "1", "epochs": "2"}
-    assert place.run_search(data=str(tiny_folder), **few).returncode == 0
-    refused = place.run_search(data=str(tiny_folder), **{**few, "epochs": "3"})
+def test_a_changed_setting_under_the_same_name_is_refused(undisturbed: tuple[Place, str], tiny_folder: Path) -> None:
+    place, _ = undisturbed
+    (name,) = {run.data.tags["sem_search.study"] for run in place.get_runs("study")}
+    before = place.get_numbers()
+    refused = place.run_search(data=str(tiny_folder), **{**TINY_PARAMETERS, "study": name, "epochs": "5"})
     assert refused.returncode == 2
-    assert "epochs was 2 and is now 3" in refused.stderr
+    assert "epochs was 4 and is now 5" in refused.stderr
     assert "Traceback" not in refused.stderr
+    assert place.get_numbers() == before
 
 
 @pytest.mark.slow
@@ -227,23 +232,8 @@ def test_mlflow_run_opens_the_study_run(tiny_folder: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_two_searches_at_once_train_every_cell_once(tiny_folder: Path, tmp_path: Path) -> None:
     place = Place(folder=tmp_path)
-    words = [
-        word
-        for name, value in {"data": str(tiny_folder), **TINY_PARAMETERS, "pruner": "none"}.items()
-        for word in (f"--{name.replace('_', '-')}", value)
-    ]
-    command = [sys.executable, "-m", "sem_search", "search", *words]
-    both = [
-        subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=place.make_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
+    parameters = {"data": str(tiny_folder), **TINY_PARAMETERS, "pruner": "none"}
+    both = [place.start_search(**parameters) for _ in range(2)]
     outputs = [process.communicate(timeout=LIMIT_S) for process in both]
     assert [process.returncode for process in both] == [0, 0], json.dumps(outputs)[-6000:]
     numbers = [run for run in place.get_runs("trial") if run.info.status == "FINISHED"]

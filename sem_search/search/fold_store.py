@@ -118,7 +118,7 @@ def _pack(kept: KeptFold) -> bytes:
     }
     arrays |= {f"head_{index}": weight for index, weight in enumerate(kept.head_weights)}
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # its stub takes names for flags
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 

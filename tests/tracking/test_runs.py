@@ -34,7 +34,8 @@ def store(
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(None, "FINISHED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (ValueError, "FAILED")]
+    ("error", "status"),
+    [(None, "FINISHED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (ValueError, "FAILED")],
 )
 def test_a_study_run_ends_as_it_ended(store: MlflowClient, error: type[BaseException] | None, status: str) -> None:
     run_id = ""
@@ -72,7 +73,7 @@ def test_what_a_dead_search_left_running_is_found_and_ended(store: MlflowClient)
     assert ended.data.tags[TAG_SUPERSEDED_BY] == second
 
 
-def open_study_run_beside(*, study: str):  # noqa: ANN201 - the context manager's own type
+def open_study_run_beside(*, study: str):
     """Open another study run while one is active, as a second process would."""
     mlflow.end_run()
     return open_study_run(study=study, process="second")
