@@ -123,7 +123,7 @@ def iter_trial_entries(
         yield build_tile_predictions(trial, tiles=tiles, path="predictions/tiles.csv")
         yield build_image_predictions(trial, tiles=tiles, path="predictions/images.csv")
     if heat_maps is not None:
-        yield FigureArtifact(path="grad_cam/sheet.png", draw=partial(draw_grad_cam_sheet, heat_maps))
+        yield FigureArtifact(path="grad_cam/sheet.jpg", draw=partial(draw_grad_cam_sheet, heat_maps))
         yield JsonArtifact(path="grad_cam/sheet.json", content=list_heat_maps(heat_maps))
 
 

@@ -24,8 +24,8 @@ from sem_search.tracking.figure_style import (
     SCORE_MAP,
     SMALL_PT,
     TITLE_PT,
-    escape,
     hide_frame,
+    make_caption,
     make_figure,
     make_label,
     make_labels,
@@ -36,6 +36,9 @@ from sem_search.tracking.inputs import ExampleImage, TilingExample
 from sem_search.tracking.tables import FoldRow, FoldSide, GridCell, GridTable
 
 EXAMPLES_PER_LINE = 5
+SHEET_IN = 9.0
+"""Width of a full line of examples; few examples are drawn larger."""
+
 NUMBERED_TILES = 150
 """More tiles than this are outlined but not numbered: the numbers would be illegible."""
 
@@ -60,7 +63,10 @@ def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
     n_columns = min(EXAMPLES_PER_LINE, len(examples))
     n_lines = math.ceil(len(examples) / n_columns)
     shape = max(example.height_px / example.width_px for example in examples)
-    figure = make_figure(width_in=1.75 * n_columns + 0.2, height_in=(1.7 * min(shape, 1.5) + 0.5) * n_lines)
+    column_in = max(1.75, SHEET_IN / 2 / n_columns)
+    figure = make_figure(
+        width_in=column_in * n_columns + 0.2, height_in=((column_in - 0.05) * min(shape, 1.5) + 0.5) * n_lines
+    )
     grid = figure.subplots(n_lines, n_columns, squeeze=False).flat
     names = sorted({example.label for example in examples})
     for axes, example in zip(grid, examples, strict=False):
@@ -88,8 +94,7 @@ def draw_grid_heat_map(tables: Sequence[GridTable]) -> Figure:
     bar.ax.tick_params(labelsize=SMALL_PT)
     states = {cell.state for cell in tables[0].cells}
     notes = ["frame: the winner"]
-    notes += ["(0.00): pruned, mean of the folds done"] if "pruned" in states else []
-    notes += ["n folds: failed after so many"] if "failed" in states else []
+    notes += ["(0.00): mean of the folds that were done"] if states & {"pruned", "failed"} else []
     figure.supxlabel(" · ".join(notes), fontsize=SMALL_PT, color=GREY)
     return figure
 
@@ -98,7 +103,7 @@ def draw_tiling(example: TilingExample) -> Figure:
     """Draw how one original is cut, with the tiles numbered in order (Figure S1); what no tile covers is darkened."""
     image = example.image
     width_in = 6.5
-    figure = make_figure(width_in=width_in, height_in=max(2.0, width_in * image.height_px / image.width_px) + 0.7)
+    figure = make_figure(width_in=width_in, height_in=max(2.0, width_in * image.height_px / image.width_px) + 0.4)
     axes = figure.add_subplot()
     extent = (0.0, float(image.width_px), float(image.height_px), 0.0)
     axes.imshow(image.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
@@ -110,7 +115,7 @@ def draw_tiling(example: TilingExample) -> Figure:
             _write_on_picture(axes, left + middle, top + middle, str(number))
     hide_frame(axes)
     axes.set_title(
-        f"{escape(shorten(image.image_id))}: {image.width_px} × {image.height_px} px, "
+        f"{make_caption(image.image_id, length=36)}: {image.width_px} × {image.height_px} px, "
         f"{len(example.corners_px)} tiles of {example.tile_px} × {example.tile_px} px",
         fontsize=TITLE_PT,
     )
@@ -150,7 +155,7 @@ def _draw_original(axes: Axes, example: ExampleImage) -> None:
     extent = (0.0, float(example.width_px), float(example.height_px), 0.0)
     axes.imshow(example.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
     hide_frame(axes)
-    axes.set_xlabel(escape(shorten(example.image_id, length=32)), fontsize=SMALL_PT - 1.5)
+    axes.set_xlabel(make_caption(example.image_id, length=32), fontsize=SMALL_PT - 1.5)
     if example.pixel_size_nm:
         _draw_scale_bar(axes, example=example, pixel_size_nm=example.pixel_size_nm)
 
@@ -215,10 +220,10 @@ def _draw_grid_field(axes: Axes, *, cell: GridCell, row: int, column: int) -> No
     colour = "black" if cell.f_measure is None or cell.f_measure > BRIGHT_SCORE else "white"
     axes.text(column, row, _describe_grid_cell(cell), ha="center", va="center", color=colour, fontsize=SMALL_PT)
     if cell.state != "complete":
-        hatch = {"pruned": "///", "failed": "xxx", "missing": ""}[cell.state]
-        field = Rectangle(
-            (column - 0.5, row - 0.5), 1, 1, fill=False, hatch=hatch, edgecolor=colour, linewidth=0, alpha=0.35
-        )
+        hatch = {"pruned": "//", "failed": "xx", "missing": ""}[cell.state]
+        corner = (column - 0.5, row - 0.5)
+        field = Rectangle(corner, 1, 1, fill=False, hatch=hatch, edgecolor=colour, linewidth=0, alpha=0.3)
+        field.set_hatch_linewidth(0.6)
         axes.add_patch(field)
 
 

@@ -18,19 +18,20 @@ from matplotlib.ticker import MaxNLocator
 from sem_search.evaluation.outcomes import FloatVector, FoldOutcome
 from sem_search.tracking.figure_style import (
     BLUE,
+    DPI,
     GREY,
     HEAT_MAP,
     LABEL_PT,
+    MATRIX_DPI,
     ORANGE,
     PALE,
     SHARE_MAP,
     SMALL_PT,
     TITLE_PT,
-    escape,
     hide_frame,
+    make_caption,
     make_figure,
     make_labels,
-    shorten,
     wrap,
 )
 from sem_search.tracking.inputs import HeatMapPicture, HeatMapSheet
@@ -46,7 +47,13 @@ DARK_SHARE = 0.5
 WIDE_RANGE = 50.0
 """Losses that span more than this factor are drawn on a logarithmic axis."""
 
+LETTER_IN = 0.075
+"""Width of a letter of a label."""
+
 PICTURES_PER_LINE = 4
+PICTURE_LINE = 21
+"""Letters above or below one picture of the sheet."""
+
 OVERLAY_STRENGTH = 0.75
 
 
@@ -58,11 +65,12 @@ def draw_confusion_matrix(table: ConfusionTable) -> Figure:
     n_classes = len(table.class_names)
     field_in = 0.62 if n_classes <= MANY_CLASSES else 0.44
     side_in = max(field_in * n_classes, 1.8)
-    figure = make_figure(width_in=side_in + 2.9, height_in=side_in + 1.9)
+    figure = make_figure(width_in=side_in + 2.9, height_in=side_in + 1.9, dpi=MATRIX_DPI)
     axes = figure.add_subplot()
-    image = axes.imshow(table.shares, cmap=_lighten(SHARE_MAP), vmin=0, vmax=1)
+    shares = np.ma.masked_where(table.counts == 0, table.shares)
+    image = axes.imshow(shares, cmap=_lighten(SHARE_MAP), vmin=0, vmax=1)
     _write_fields(axes, table=table, size_pt=SMALL_PT if n_classes <= MANY_CLASSES else SMALL_PT - 1.5)
-    _label_classes(axes, names=table.class_names)
+    _label_classes(axes, names=table.class_names, field_in=side_in / n_classes)
     axes.set_xlabel("Predicted class", fontsize=LABEL_PT)
     axes.set_ylabel("True class", fontsize=LABEL_PT)
     axes.set_title(_describe_confusion(table), fontsize=TITLE_PT)
@@ -146,18 +154,17 @@ def draw_grad_cam_sheet(sheet: HeatMapSheet) -> Figure:
     labels = _map_labels(sheet)
     n_columns = min(PICTURES_PER_LINE, len(sheet.pictures))
     n_lines = -(-len(sheet.pictures) // n_columns)
-    figure = make_figure(width_in=2.75 * n_columns + 0.7, height_in=1.95 * n_lines + 0.5)
-    grid = figure.subplots(n_lines, 2 * n_columns, squeeze=False)
+    figure = Figure(figsize=(2.74 * n_columns + 0.8, 1.95 * n_lines + 0.43), dpi=DPI, facecolor="white")
+    grid = figure.subplots(n_lines, 2 * n_columns, squeeze=False, gridspec_kw=_space_sheet(figure))
     places = grid.reshape(n_lines * n_columns, 2)
     for (tile_axes, map_axes), picture in zip(places, sheet.pictures, strict=False):
         _draw_heat_map(tile_axes, map_axes, picture=picture, labels=labels)
     for axes in places[len(sheet.pictures) :].flat:
         axes.set_axis_off()
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), HEAT_MAP), ax=grid, shrink=0.6, aspect=30, pad=0.01)
-    bar.set_label("Weight, 1 = highest in the tile", fontsize=SMALL_PT)
-    bar.ax.tick_params(labelsize=SMALL_PT)
-    layer = escape(shorten(sheet.convolution))
-    figure.suptitle(f"Test tiles and what spoke for the class above the map (Grad-CAM at {layer})", fontsize=TITLE_PT)
+    _add_heat_bar(figure)
+    layer = make_caption(sheet.convolution, length=40)
+    title = f"Test tiles, and what spoke for the class above the map\nGrad-CAM at {layer}"
+    figure.suptitle(title, fontsize=TITLE_PT, y=1 - 0.06 / figure.get_figheight(), va="top")
     return figure
 
 
@@ -178,20 +185,22 @@ def _write_fields(axes: Axes, *, table: ConfusionTable, size_pt: float) -> None:
 
 
 def _format_share(share: float) -> str:
-    """Return a percentage that is 0 or 100 only where it is."""
-    if 0 < share < 0.005:
-        return "<1%"
+    """Return a percentage with two digits, 0 or 100 only where it is."""
+    if share < 0.005:
+        return "<0.5%"
     if 0.995 <= share < 1:
         return ">99%"
-    return f"{share:.0%}"
+    return f"{100 * share:.2g}%" if share < 0.1 else f"{share:.0%}"
 
 
-def _label_classes(axes: Axes, *, names: Sequence[str]) -> None:
-    """Name rows and columns, and draw a fine line between the fields."""
+def _label_classes(axes: Axes, *, names: Sequence[str], field_in: float) -> None:
+    """Name rows and columns, turned where they would touch, and draw a fine line between the fields."""
     labels = [wrap(label) for label in make_labels(names)]
     places = range(len(names))
     axes.set_yticks(places, labels, fontsize=SMALL_PT)
-    axes.set_xticks(places, labels, fontsize=SMALL_PT, rotation=90)
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    is_turned = longest * LETTER_IN > field_in
+    axes.set_xticks(places, labels, fontsize=SMALL_PT, rotation=90 if is_turned else 0)
     axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=PALE, linewidth=0.6)
@@ -248,7 +257,7 @@ def _scale_losses(axes: Axes, *, folds: Sequence[FoldOutcome]) -> None:
 def _finish_curves(axes: Axes) -> None:
     """Set what both panels share."""
     axes.set_xlabel("Epoch", fontsize=LABEL_PT)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
     axes.tick_params(labelsize=SMALL_PT)
     axes.grid(color=PALE, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -273,6 +282,29 @@ def _map_labels(sheet: HeatMapSheet) -> dict[str, str]:
     return dict(zip(names, make_labels(names), strict=True))
 
 
+def _space_sheet(figure: Figure) -> dict[str, float]:
+    """Return the margins of the sheet. Pictures are all alike, so they need no layout engine, which takes seconds."""
+    width_in, height_in = figure.get_size_inches()
+    return {
+        "left": 0.06 / width_in,
+        "right": 1 - 0.8 / width_in,
+        "bottom": 0.34 / height_in,
+        "top": 1 - 0.8 / height_in,
+        "wspace": 0.06,
+        "hspace": 0.48,
+    }
+
+
+def _add_heat_bar(figure: Figure) -> None:
+    """Add the scale of the maps at the right."""
+    width_in, height_in = figure.get_size_inches()
+    height = min(0.7, 2.4 / height_in)
+    axes = figure.add_axes((1 - 0.68 / width_in, 0.5 - height / 2, 0.12 / width_in, height))
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), HEAT_MAP), cax=axes)
+    bar.set_label("Share of the tile’s highest", fontsize=SMALL_PT)
+    bar.ax.tick_params(labelsize=SMALL_PT)
+
+
 def _draw_heat_map(tile_axes: Axes, map_axes: Axes, *, picture: HeatMapPicture, labels: dict[str, str]) -> None:
     """Draw one tile, and the same under its heat map."""
     height, width = picture.pixels.shape
@@ -287,16 +319,19 @@ def _draw_heat_map(tile_axes: Axes, map_axes: Axes, *, picture: HeatMapPicture, 
         box = {"facecolor": "black", "alpha": 0.7, "linewidth": 0}
         x, y = width / 2, height / 2
         map_axes.text(x, y, "the map is zero", fontsize=SMALL_PT, color="white", ha="center", va="center", bbox=box)
-    tile_axes.set_title(f"true: {wrap(labels[picture.true_label])}", fontsize=SMALL_PT)
-    map_axes.set_title(f"for: {wrap(labels[picture.explained_label])}", fontsize=SMALL_PT)
-    tile_axes.set_xlabel(escape(shorten(picture.image_id, length=26)), fontsize=SMALL_PT - 1.5)
+    for axes, words in (
+        (tile_axes, f"true: {labels[picture.true_label]}"),
+        (map_axes, f"for: {labels[picture.explained_label]}"),
+    ):
+        axes.set_title(wrap(words, line=PICTURE_LINE), fontsize=SMALL_PT - 0.5)
+    tile_axes.set_xlabel(make_caption(picture.image_id, length=26), fontsize=SMALL_PT - 1)
     _write_answer(map_axes, picture=picture, label=labels[picture.predicted_label])
 
 
 def _write_answer(axes: Axes, *, picture: HeatMapPicture, label: str) -> None:
-    """Write what the network said, and whether that was wrong, below the map."""
+    """Write below the map how the tile was named; as what, where the title does not say."""
     is_right = picture.true_label == picture.predicted_label
-    words = f"named rightly, p = {picture.probability:.2f}"
-    if not is_right:
-        words = f"taken for {label},\np = {picture.probability:.2f}"
-    axes.set_xlabel(words, fontsize=SMALL_PT - 1.5, color="black" if is_right else ORANGE)
+    words = f"named {'rightly' if is_right else 'wrongly'}, p = {picture.probability:.2f}"
+    if picture.predicted_label != picture.explained_label:
+        words = f"{words}, as\n{wrap(label, line=PICTURE_LINE)}"
+    axes.set_xlabel(words, fontsize=SMALL_PT - 1, color="black" if is_right else ORANGE)

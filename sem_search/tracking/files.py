@@ -1,4 +1,4 @@
-"""How an artifact becomes a file: UTF-8 text, JSON, CSV, PNG. Secrets are masked in all that is text."""
+"""How an artifact becomes a file: UTF-8 text, JSON, CSV, PNG or JPEG. Secrets are masked in all that is text."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import assert_never
 
-from sem_search.tracking.figure_style import render_png
+from sem_search.tracking.figure_style import render_figure
 from sem_search.tracking.loggable import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
 from sem_search.tracking.names import mask_secrets
 
@@ -19,7 +19,7 @@ def write_artifact(artifact: Artifact, *, target: Path) -> None:
     """
     match artifact:
         case FigureArtifact():
-            target.write_bytes(render_png(artifact.draw()))
+            target.write_bytes(render_figure(artifact.draw(), suffix=target.suffix))
         case TextArtifact():
             _write_text(artifact.text, target=target)
         case JsonArtifact():

@@ -97,7 +97,7 @@ class TableArtifact(_Artifact):
 
 @dataclass(frozen=True, kw_only=True)
 class FigureArtifact(_Artifact):
-    """A picture, drawn when it is written and not before."""
+    """A picture, drawn when it is written and not before; the path ends in `.png` or `.jpg`."""
 
     draw: Callable[[], "Figure"]
 

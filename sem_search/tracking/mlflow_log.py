@@ -27,8 +27,8 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from sem_search.tracking.files import write_artifact
-from sem_search.tracking.loggable import Artifact, Entry, MetricPoint, Metrics, Params, Scalar, Tags
-from sem_search.tracking.names import make_safe_name, mask_secrets
+from sem_search.tracking.loggable import Artifact, Entry, MetricPoint, Metrics, Params, Scalar, Tags, TextArtifact
+from sem_search.tracking.names import make_metric_names, mask_secrets
 
 METRICS_PER_BATCH = 800
 PARAMS_PER_BATCH = 100
@@ -52,8 +52,8 @@ Item = TypeVar("Item")
 def log_entries(entries: Iterable[Entry], *, run_id: str) -> None:
     """Write entries into a run: numbers, parameters and tags in as few calls as MLflow allows, files in one.
 
-    A parameter longer than 6000 characters, or a tag longer than 8000, becomes the file `long_values/<name>.txt`; the
-    value itself then says so. Entries are drawn and written one after the other, so memory holds one figure at a time.
+    A parameter longer than 6000 characters, or a tag longer than 8000, becomes a file below `long_values/`; the value
+    itself then says so. Entries are drawn and written one after the other, so memory holds one figure at a time.
 
     Raises:
         MlflowException: The store refuses, for example because a parameter is already there with another value.
@@ -67,9 +67,9 @@ def log_entries(entries: Iterable[Entry], *, run_id: str) -> None:
         for entry in entries:
             match entry:
                 case Params():
-                    params |= _shorten(entry.values, limit=PARAM_LENGTH, folder=folder)
+                    params |= _shorten(entry.values, kind="params", limit=PARAM_LENGTH, folder=folder)
                 case Tags():
-                    tags |= _shorten(entry.values, limit=TAG_LENGTH, folder=folder)
+                    tags |= _shorten(entry.values, kind="tags", limit=TAG_LENGTH, folder=folder)
                 case Metrics():
                     points.extend(entry.points)
                 case _:
@@ -122,21 +122,16 @@ def log_catalogue(frame: pd.DataFrame, *, name: str, digest: str, source: str, r
     client.log_text(run_id, mask_secrets(frame.to_csv(index=False)), "data/catalogue.csv")
 
 
-def _shorten(values: Mapping[str, Scalar], *, limit: int, folder: Path) -> dict[str, str]:
-    """Return values as MLflow takes them; those over the limit are written into the folder."""
-    return {
-        key: _shorten_value(key, mask_secrets(str(value)), limit=limit, folder=folder) for key, value in values.items()
-    }
-
-
-def _shorten_value(key: str, value: str, *, limit: int, folder: Path) -> str:
-    """Return one value, or where its whole text is."""
-    if len(value) <= limit:
-        return value
-    path = f"long_values/{make_safe_name(key)}.txt"
-    (folder / "long_values").mkdir(exist_ok=True)
-    (folder / path).write_text(value, encoding="utf-8")
-    return f"{len(value)} characters, in the artifact {path}"
+def _shorten(values: Mapping[str, Scalar], *, kind: str, limit: int, folder: Path) -> dict[str, str]:
+    """Return values as MLflow takes them; those over the limit go into the folder and say so."""
+    names = make_metric_names(list(values))
+    texts = {key: mask_secrets(str(value)) for key, value in values.items()}
+    for key, text in texts.items():
+        if len(text) > limit:
+            long_value = TextArtifact(path=f"long_values/{kind}/{names[key]}.txt", text=text)
+            _write(long_value, folder=folder)
+            texts[key] = f"{len(text)} characters, in the artifact {long_value.path}"
+    return texts
 
 
 def _write(artifact: Artifact, *, folder: Path) -> None:

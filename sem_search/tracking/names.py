@@ -14,7 +14,7 @@ NAME_LENGTH = 100
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_.\-]+")
 _CREDENTIALS = re.compile(r"://([^\s/:@]*):([^\s/]*)@")
 _SECRET_FIELDS = re.compile(
-    r"\b(password|passwd|pwd|token|secret|api_key|access_key)=[^\s&;,'\"=][^\s&;,'\"]*", re.IGNORECASE
+    r"\b(password|passwd|pwd|token|secret|api_key|access_key)=('[^']*'|[^\s&;,'\"=<>][^\s&;,'\"]*)", re.IGNORECASE
 )
 MASK = "***"
 
@@ -22,7 +22,8 @@ MASK = "***"
 def make_metric_names(texts: Sequence[str]) -> Mapping[str, str]:
     """Return a name for each text, fit for metrics, tags and artifacts, no two alike even without case.
 
-    Accents are dropped, other characters become `_`, and a number is added where two names would fall together.
+    Accents are dropped, Greek letters are spelt out, other characters become `_`, and a number is added where two
+    names would fall together.
 
     Args:
         texts: Distinct texts, such as class names, in the order in which they get the plain name.
@@ -38,8 +39,8 @@ def make_metric_names(texts: Sequence[str]) -> Mapping[str, str]:
 
 def make_safe_name(text: str) -> str:
     """Return one text with all that MLflow or a file system might refuse replaced; never empty."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore" if _has_ascii_letter(text) else "replace")
-    name = _NOT_ALLOWED.sub("_", plain.decode("ascii")).strip("._")[:NAME_LENGTH].rstrip(".")
+    plain = "".join(_spell(character) for character in unicodedata.normalize("NFKD", text))
+    name = _NOT_ALLOWED.sub("_", plain).strip("._")[:NAME_LENGTH].rstrip("._")
     return name or "_"
 
 
@@ -49,9 +50,12 @@ def mask_secrets(text: str) -> str:
     return _SECRET_FIELDS.sub(rf"\1={MASK}", without_credentials)
 
 
-def _has_ascii_letter(text: str) -> bool:
-    """Tell whether dropping accents leaves something that can be read."""
-    return bool(re.search(r"[A-Za-z0-9]", unicodedata.normalize("NFKD", text)))
+def _spell(character: str) -> str:
+    """Return a Greek letter by its name, nothing for an accent, anything else as it is."""
+    name = unicodedata.name(character, "")
+    if name.startswith("GREEK ") and " LETTER " in name:
+        return name.split(" LETTER ")[1].split(" ")[-1].lower()
+    return "" if unicodedata.combining(character) else character
 
 
 def _find_free_name(name: str, *, taken: set[str]) -> str:

@@ -1,19 +1,20 @@
 """The report of a study: one HTML file that needs nothing else, for a scientist who was not there.
 
 Words and numbers are made ready here, the template only places them; it escapes all that it is given. Figures stand in
-the file as PNG, there is no script and no link, so it can be mailed, printed and kept.
+the file itself, there is no script and no link, so it can be mailed, printed and kept.
 """
 
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from sem_search.evaluation.metrics import SideScores, compute_side_scores
 from sem_search.evaluation.outcomes import Side, StudyOutcome
-from sem_search.tracking.figure_style import render_png
+from sem_search.tracking.figure_style import render_figure
 from sem_search.tracking.figures_study import format_rate
 from sem_search.tracking.inputs import StudyContext
 from sem_search.tracking.loggable import Scalar
@@ -34,6 +35,8 @@ from sem_search.tracking.tables import (
 
 N_CONFUSED_PAIRS = 8
 """Pairs of classes that the text names; the matrix shows all."""
+
+MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 SERVING_PORT = 5001
 """Beside MLflow's own page, which takes 5000."""
@@ -75,7 +78,8 @@ class ReportFigure:
     number: str
     caption: str
     width_in: float
-    png_base64: str
+    media_type: str
+    content_base64: str
 
 
 def render_report(study: StudyOutcome, *, context: StudyContext) -> str:
@@ -205,14 +209,16 @@ def _list_pairs(study: StudyOutcome) -> dict[Unit, tuple[ConfusedPair, ...]]:
 def _embed(figure: StudyFigure) -> ReportFigure:
     """Draw a figure and return it as the page holds it."""
     drawn = figure.artifact.draw()
+    suffix = Path(figure.artifact.path).suffix
     return ReportFigure(
         number=figure.number,
         caption=figure.caption,
         width_in=round(drawn.get_figwidth(), 2),
-        png_base64=base64.b64encode(render_png(drawn)).decode("ascii"),
+        media_type=MEDIA_TYPES[suffix],
+        content_base64=base64.b64encode(render_figure(drawn, suffix=suffix)).decode("ascii"),
     )
 
 
 def _mask_all(values: Mapping[str, Scalar]) -> dict[str, str]:
     """Return values as text without secrets."""
-    return {key: mask_secrets(str(value)) for key, value in values.items()}
+    return {key: "not set" if value is None else mask_secrets(str(value)) for key, value in values.items()}

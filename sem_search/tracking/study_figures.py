@@ -60,7 +60,7 @@ def _build_examples(context: StudyContext) -> StudyFigure:
     return StudyFigure(
         number="2",
         caption="One original micrograph of each class. A scale bar is drawn where the file tells its pixel size.",
-        artifact=FigureArtifact(path=f"{path}.png", draw=partial(draw_examples, context.examples)),
+        artifact=FigureArtifact(path=f"{path}.jpg", draw=partial(draw_examples, context.examples)),
         numbers=JsonArtifact(path=f"{path}.json", content=plain.list_examples(context.examples)),
     )
 
@@ -124,7 +124,7 @@ def _iter_grad_cam(context: StudyContext) -> Iterator[StudyFigure]:
                 "spoke for the class named above them. Brightness is relative to the brightest place of the same "
                 "tile, so it cannot be compared between tiles."
             ),
-            artifact=FigureArtifact(path=f"{path}.png", draw=partial(draw_grad_cam_sheet, sheet)),
+            artifact=FigureArtifact(path=f"{path}.jpg", draw=partial(draw_grad_cam_sheet, sheet)),
             numbers=JsonArtifact(path=f"{path}.json", content=plain.list_heat_maps(sheet)),
         )
 
@@ -135,7 +135,7 @@ def _build_tiling(context: StudyContext) -> StudyFigure:
     return StudyFigure(
         number="S1",
         caption="How an original is cut into tiles, in the order of the numbers. Darkened edges are not used.",
-        artifact=FigureArtifact(path=f"{path}.png", draw=partial(draw_tiling, context.tiling)),
+        artifact=FigureArtifact(path=f"{path}.jpg", draw=partial(draw_tiling, context.tiling)),
         numbers=JsonArtifact(path=f"{path}.json", content=plain.list_tiling(context.tiling)),
     )
 

@@ -1,0 +1,233 @@
+"""Figures for two and thirty classes, long and foreign names, one trial and many: drawn without a warning, and true."""
+
+import io
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sem_search.evaluation.outcomes import StudyOutcome, TileTable, TrialOutcome
+from sem_search.tracking.figure_style import render_figure
+from sem_search.tracking.figures_study import (
+    draw_examples,
+    draw_folds,
+    draw_grid_heat_map,
+    draw_tiling,
+    format_rate,
+)
+from sem_search.tracking.figures_trial import (
+    draw_confusion_matrix,
+    draw_grad_cam_sheet,
+    draw_indices,
+    draw_training_curves,
+)
+from sem_search.tracking.inputs import HeatMapSheet, StudyContext
+from sem_search.tracking.study_figures import list_study_figures
+from sem_search.tracking.tables import (
+    ConfusionTable,
+    compute_fold_rows,
+    compute_grid_table,
+    compute_index_table,
+)
+
+LONG_NAMES = [f"a very long name of a material that never ends, grade {number}" for number in range(25)]
+NAME_SETS = {
+    "two": ["fine", "rough"],
+    "thirty": [*LONG_NAMES, "乳糖", "$x$ and $y$", "класс/β", "two\nlines", "\ue123"],
+}
+
+
+def collect_words(figure: Figure) -> list[str]:
+    figure.canvas.draw()
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@pytest.mark.parametrize("names", NAME_SETS.values(), ids=NAME_SETS.keys())
+def test_every_figure_is_drawn_without_a_warning(
+    names: list[str],
+    make_tiles: Callable[..., TileTable],
+    make_study: Callable[..., StudyOutcome],
+    make_context: Callable[..., StudyContext],
+) -> None:
+    study = make_study(make_tiles(names))
+    figures = list_study_figures(study, context=make_context(study))
+    assert [figure.number for figure in figures] == ["2", "3", "4a", "4b", "5", "6", "S1", "S2", "S3"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for figure in figures:
+            suffix = figure.artifact.path[-4:]
+            content = render_figure(figure.artifact.draw(), suffix=suffix)
+            with Image.open(io.BytesIO(content)) as picture:
+                assert min(picture.size) > 150
+
+
+@pytest.mark.parametrize(("n_classes", "n_confused", "limit"), [(10, 90, 200_000), (30, 80, 300_000)])
+def test_a_confusion_matrix_is_a_small_file(n_classes: int, n_confused: int, limit: int) -> None:
+    """Ten classes with a number in every field, as after a failed training; thirty with some confusions."""
+    rng = np.random.default_rng(0)
+    counts = np.diag(rng.integers(100, 200, n_classes))
+    empty = np.flatnonzero(counts.flat == 0)
+    counts.flat[rng.choice(empty, n_confused, replace=False)] = rng.integers(1, 30, n_confused)
+    names = tuple(f"class number {place:02d}" for place in range(n_classes))
+    table = ConfusionTable(class_names=names, counts=counts, unit="tiles", side="test")
+    assert len(render_figure(draw_confusion_matrix(table), suffix=".png")) < limit
+
+
+def test_without_heat_maps_there_is_no_figure_6(study: StudyOutcome, context: StudyContext) -> None:
+    figures = list_study_figures(study, context=replace(context, heat_maps=None))
+    assert "6" not in [figure.number for figure in figures]
+
+
+def test_the_confusion_matrix_shows_counts_and_percentages_where_there_are_cases() -> None:
+    table = ConfusionTable(class_names=("a", "b"), counts=np.array([[199, 1], [0, 4]]), unit="tiles", side="validation")
+    figure = draw_confusion_matrix(table)
+    assert collect_words(figure) == ["199\n>99%", "1\n0.5%", "4\n100%"]
+    assert figure.axes[0].get_title() == "Validation tiles: 203 of 204 named rightly"
+    assert figure.axes[0].get_ylabel() == "True class"
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a", "b"]
+
+
+def test_the_grid_says_why_a_cell_has_no_full_score(study: StudyOutcome, context: StudyContext) -> None:
+    table = compute_grid_table(study, cells=context.cells, side="test")
+    words = collect_words(draw_grid_heat_map([table]))
+    scores = [cell.f_measure for cell in table.cells]
+    assert words == [f"{scores[0]:.3f}", f"{scores[1]:.3f}", f"({scores[2]:.2f})\npruned", "not\ntried"]
+
+
+def test_both_sides_of_the_grid_share_one_colour_scale_from_0_to_1(study: StudyOutcome, context: StudyContext) -> None:
+    tables = [compute_grid_table(study, cells=context.cells, side=side) for side in ("validation", "test")]
+    figure = draw_grid_heat_map(tables)
+    assert [axes.images[0].get_clim() for axes in figure.axes[:2]] == [(0, 1), (0, 1)]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["Validation tiles", "Test tiles"]
+
+
+def test_a_study_of_one_trial_has_a_grid_of_one_cell(tiles: TileTable, make_trial: Callable[..., TrialOutcome]) -> None:
+    study = StudyOutcome(
+        name="one", backbone="tiny", select_on="test", tiles=tiles, trials=(make_trial(tiles),), winner_number=0
+    )
+    figure = draw_grid_heat_map([compute_grid_table(study, cells=(), side="test")])
+    assert len(collect_words(figure)) == 1
+
+
+def test_a_failed_cell_without_a_fold_says_failed(
+    study: StudyOutcome, context: StudyContext, make_trial: Callable[..., TrialOutcome]
+) -> None:
+    failed = make_trial(study.tiles, number=3, cell=context.cells[3], state="failed", n_finished=0)
+    table = compute_grid_table(replace(study, trials=(*study.trials, failed)), cells=context.cells, side="test")
+    assert collect_words(draw_grid_heat_map([table]))[3] == "failed"
+
+
+def test_no_index_axis_is_cut(study: StudyOutcome) -> None:
+    figure = draw_indices(compute_index_table(study.winner, tiles=study.tiles, side="test"))
+    assert [axes.get_title() for axes in figure.axes] == ["Accuracy", "Precision", "Recall", "F-measure"]
+    assert {axes.get_xlim() for axes in figure.axes} == {(0.0, 1.0)}
+
+
+@pytest.mark.parametrize(("worst", "scale"), [(2.0, "linear"), (1e6, "log"), (np.inf, "linear"), (np.nan, "linear")])
+def test_a_diverging_fold_does_not_flatten_the_others(study: StudyOutcome, worst: float, scale: str) -> None:
+    fold = study.winner.folds[0]
+    curves = replace(fold.curves, training_loss=np.array([1.0, 0.9, worst]))
+    folds = [replace(fold, curves=curves, is_diverged=True), *study.winner.folds[1:]]
+    figure = draw_training_curves(folds)
+    figure.canvas.draw()
+    assert figure.axes[0].get_yscale() == scale
+    assert figure.get_suptitle() == "Training of 3 folds; diverged: fold 0"
+
+
+def test_a_linear_loss_starts_at_zero(study: StudyOutcome) -> None:
+    assert draw_training_curves(study.winner.folds).axes[0].get_ylim()[0] == 0
+
+
+def test_the_kept_epoch_is_marked_on_the_validation_lines(study: StudyOutcome) -> None:
+    folds = study.winner.folds
+    axes = draw_training_curves(folds).axes[0]
+    rings = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in rings] == [fold.best_epoch + 1 for fold in folds]
+
+
+def test_the_sheet_says_where_a_map_is_zero_and_a_name_is_wrong(context: StudyContext) -> None:
+    right, zero = context.heat_maps.pictures
+    wrong = replace(right, predicted_label="rough", explained_label="rough")
+    other = replace(right, predicted_label="rough", explained_label="fine")
+    sheet = HeatMapSheet(convolution="conv_last", pictures=(right, zero, wrong, other, right))
+    figure = draw_grad_cam_sheet(sheet)
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    assert labels[1:8:2] == [
+        "named rightly, p = 0.87",
+        "named rightly, p = 0.87",
+        "named wrongly, p = 0.87",
+        "named wrongly, p = 0.87, as\nrough",
+    ]
+    assert collect_words(figure) == ["the map is zero"]
+    assert "conv_last" in figure.get_suptitle()
+    assert [axes.get_title() for axes in figure.axes[4:6]] == ["true: fine", "for: rough"]
+
+
+def test_an_empty_sheet_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs at least one picture"):
+        draw_grad_cam_sheet(HeatMapSheet(convolution="conv_last", pictures=()))
+
+
+@pytest.mark.parametrize(
+    ("pixel_size_nm", "words"),
+    [(None, []), (12.5, ["200 nm"]), (1.0, ["20 nm"]), (620.0, ["10 µm"]), (1e5, ["2 mm"])],
+)
+def test_the_scale_bar_has_a_round_length(context: StudyContext, pixel_size_nm: float | None, words: list[str]) -> None:
+    example = replace(context.examples[0], pixel_size_nm=pixel_size_nm)
+    figure = draw_examples([example])
+    assert collect_words(figure) == words
+    if pixel_size_nm:
+        bar = figure.axes[0].patches[0]
+        length_nm = float(words[0].split()[0]) * {"nm": 1, "µm": 1e3, "mm": 1e6}[words[0].split()[1]]
+        assert bar.get_width() * pixel_size_nm == pytest.approx(length_nm)
+        assert 10 <= bar.get_width() <= 30
+
+
+def test_no_examples_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs at least one example image"):
+        draw_examples([])
+
+
+def test_the_tiling_numbers_the_tiles_and_darkens_the_rest(context: StudyContext) -> None:
+    figure = draw_tiling(context.tiling)
+    axes = figure.axes[0]
+    assert collect_words(figure) == ["0", "1", "2", "3"]
+    assert [patch.get_xy() for patch in axes.patches] == [(0, 0), (40, 0), (0, 40), (40, 40)]
+    veil = axes.images[1].get_array()[..., 3]
+    assert (veil[:80, :80] == 0).all()
+    assert (veil[:, 80:] > 0).all()
+
+
+def test_many_tiles_are_not_numbered(context: StudyContext) -> None:
+    corners = tuple((top, left) for top in range(0, 40, 3) for left in range(0, 60, 3))
+    assert len(corners) > 150
+    assert collect_words(draw_tiling(replace(context.tiling, corners_px=corners))) == []
+
+
+def test_the_folds_are_drawn_as_they_are(tiles: TileTable, context: StudyContext) -> None:
+    rows = compute_fold_rows(context.folds, tiles=tiles)
+    figure = draw_folds(rows)
+    first = figure.axes[0].images[0].get_array().tolist()
+    codes = {"left out": 0, "training": 1, "validation": 2, "test": 3}
+    assert first == [[codes[row.sides[0]] for row in rows if row.label == name] for name in ("fine", "rough")]
+    assert figure.axes[0].get_title() == "Fold 0"
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(1e-3, "1e-3"), (0.1, "1e-1"), (2.5e-4, "2.5e-4"), (1.0, "1e0"), (3.16e-2, "3.16e-2")]
+)
+def test_learning_rates_read_as_people_write_them(rate: float, text: str) -> None:
+    assert format_rate(rate) == text
+
+
+def test_no_figure_needs_pyplot() -> None:
+    """A global figure list would leak memory over a search, and is not safe in threads."""
+    code = "import sys, sem_search.tracking.entries; print('matplotlib.pyplot' in sys.modules, 'mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

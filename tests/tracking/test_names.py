@@ -1,0 +1,63 @@
+"""Any text as a name, and no secret in any text."""
+
+import pytest
+
+from sem_search.tracking.loggable import MetricPoint
+from sem_search.tracking.names import NAME_LENGTH, make_metric_names, make_safe_name, mask_secrets
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("lactose-coarse", "lactose-coarse"),
+        ("lactose coarse/2", "lactose_coarse_2"),
+        ("Ångström", "Angstrom"),
+        ("α-lactose", "alpha-lactose"),
+        ("10 µm", "10_mum"),
+        ("乳糖", "_"),
+        ("..", "_"),
+        ("", "_"),
+        ("../../etc", "etc"),
+        ("a" * 300, "a" * NAME_LENGTH),
+    ],
+)
+def test_a_text_becomes_a_plain_name(text: str, name: str) -> None:
+    assert make_safe_name(text) == name
+
+
+@pytest.mark.parametrize(
+    ("texts", "names"),
+    [
+        (["a b", "a/b", "a_b"], ["a_b", "a_b_2", "a_b_3"]),
+        (["Starch", "starch"], ["Starch", "starch_2"]),
+        (["乳糖", "淀粉"], ["_", "__2"]),
+        (["a" * 200, "a" * 199 + "b"], ["a" * 100, "a" * 100 + "_2"]),
+        (["x", "x_2", "x?"], ["x", "x_2", "x_3"]),
+    ],
+)
+def test_no_two_names_are_alike(texts: list[str], names: list[str]) -> None:
+    made = make_metric_names(texts)
+    assert [made[text] for text in texts] == names
+    for name in made.values():
+        assert MetricPoint(key=f"test/f_measure/{name}", value=0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("postgresql://me:hunter2@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql+psycopg://me:p@ss:w@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("mysql://:only@host", "mysql://:***@host"),
+        ("http://host:5000 and a@b.c", "http://host:5000 and a@b.c"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("host=db password=hunter2 user=me", "host=db password=*** user=me"),
+        ("https://h/?token=abc&x=1", "https://h/?token=***&x=1"),
+        ("Password='x y'", "Password=***"),
+        ('{"token=": "abc"}', '{"token=": "abc"}'),
+        ("two: a://u:1@h and b://v:2@k", "two: a://u:***@h and b://v:***@k"),
+        ("nothing here", "nothing here"),
+    ],
+)
+def test_secrets_are_masked(text: str, masked: str) -> None:
+    assert mask_secrets(text) == masked
+    assert mask_secrets(masked) == masked
