@@ -1,13 +1,33 @@
-"""Which micrographs show the same place of the specimen (being written: signatures first)."""
+"""Which micrographs show the same place of the specimen: copies, overlapping fields, one field at two magnifications.
 
-from collections.abc import Sequence
+Such images must never be divided between training and test, and no file name tells them. All pairs are registered
+(`registration`); magnification is followed where the metadata give both pixel sizes, else equal pixels and, for images
+of unlike size, equal fields are tried.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Literal
 
-from sem_search.micrographs.catalogue import Catalogue
-from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
+
+from sem_search.errors import DataError
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord
+from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, read_micrograph
+from sem_search.micrographs.registration import Plane, Scene, Shape, build_plane, build_scene, register
 
 PairKind = Literal["identical_file", "identical_pixels", "overlapping"]
+
+MAX_WORKERS = 4  # reading and FFT release the interpreter lock; more threads only hold more pictures in memory
+BLOCK_IMAGES = 16  # pairs are taken in blocks of 16 x 16 images, so that their planes stay in the cache
+MAX_PLANES = 192  # about 1 MB each; enough for two blocks at several magnifications
+SAME_SIZE = 0.01  # widths that differ by less are one width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +36,16 @@ class SimilarPair:
 
     first: str
     second: str
+    """Image ids, in the catalogue's order."""
     kind: PairKind
     overlap: float
+    """Share of the smaller field's area that both show, in (0, 1]."""
     shift_px: tuple[int, int] | None
+    """Row and column, in pixels of the first, where the second's upper left corner lies."""
     correlation: float
+    """Normalised correlation over the overlap, local brightness and contrast taken out, in [-1, 1]."""
+    scale: float = 1.0
+    """Size on the specimen of the second's pixels, in pixels of the first: 10 where the first is magnified 10 times."""
 
 
 def find_similar_pairs(
@@ -29,10 +55,128 @@ def find_similar_pairs(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = False,
 ) -> tuple[SimilarPair, ...]:
-    """Return all pairs."""
-    raise NotImplementedError
+    """Return all pairs of images that show the same place, in the catalogue's order.
+
+    Args:
+        catalogue: The images; their files are read again.
+        crop_bottom_px: Rows of the data bar where a file's metadata do not tell.
+        max_megapixels: Largest picture.
+        progress: Show bars.
+
+    Raises:
+        UnreadableImageError: A file cannot be read any more.
+    """
+    read = partial(_read_scene, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
+    records = catalogue.records
+    n_images = len(records)
+    pool = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, os.cpu_count() or 1))
+    try:
+        reading = tqdm(
+            pool.map(read, records), total=n_images, desc="reducing images", unit="image", disable=not progress
+        )
+        scenes = tuple(reading)
+        find = partial(_find_in_block, records=records, scenes=scenes, get_plane=lru_cache(MAX_PLANES)(build_plane))
+        blocks = tuple(_iter_blocks(n_images))
+        found: list[SimilarPair] = []
+        n_pairs = n_images * (n_images - 1) // 2
+        with tqdm(total=n_pairs, desc="comparing images", unit="pair", disable=not progress) as bar:
+            for block, pairs in zip(blocks, pool.map(find, blocks), strict=True):
+                found.extend(pairs)
+                bar.update(len(block))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, only what is being compared is waited for
+    return tuple(sorted(found, key=lambda pair: (pair.first, pair.second)))
 
 
 def group_similar(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> Catalogue:
-    """Return the catalogue with similar images in one group."""
-    raise NotImplementedError
+    """Return the catalogue with images that show the same place in one group.
+
+    Groups that the catalogue already has are never divided: they are joined, whole, where a pair connects them, and
+    what connects A with B and B with C connects A with C. A joined group takes the name that sorts first.
+
+    Args:
+        catalogue: The images.
+        pairs: Pairs among them.
+
+    Raises:
+        DataError: A pair names an image that is not in the catalogue.
+    """
+    group_of_image = {record.image_id: record.group for record in catalogue.records}
+    names = sorted(set(group_of_image.values()))
+    ids = sorted({image_id for pair in pairs for image_id in (pair.first, pair.second)} - set(group_of_image))
+    if ids:
+        raise DataError(f"similar images are given for {len(ids)} images that are not in the catalogue: {ids[0]}")
+    index = {name: i for i, name in enumerate(names)}
+    ends = [(index[group_of_image[pair.first]], index[group_of_image[pair.second]]) for pair in pairs]
+    rows, columns = np.array(ends, dtype=np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(ends)), (rows, columns)), shape=(len(names), len(names)))
+    _, component = connected_components(links, directed=False)
+    joined: dict[int, str] = {}
+    for name, number in zip(names, component, strict=True):
+        joined.setdefault(int(number), name)
+    return catalogue.with_groups(
+        {image_id: joined[int(component[index[group]])] for image_id, group in group_of_image.items()}
+    )
+
+
+def _read_scene(record: ImageRecord, *, crop_bottom_px: int, max_megapixels: float) -> Scene:
+    """Return what is kept of one image."""
+    micrograph = read_micrograph(
+        record.path, name=record.image_id, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
+    )
+    return build_scene(micrograph.pixels)
+
+
+def _iter_blocks(n_images: int) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Yield all pairs (i, j) with i < j, in blocks that share few images."""
+    starts = range(0, n_images, BLOCK_IMAGES)
+    for top in starts:
+        for left in range(top, n_images, BLOCK_IMAGES):
+            firsts = range(top, min(top + BLOCK_IMAGES, n_images))
+            seconds = range(left, min(left + BLOCK_IMAGES, n_images))
+            yield tuple((i, j) for i in firsts for j in seconds if i < j)
+
+
+def _find_in_block(
+    block: Sequence[tuple[int, int]],
+    *,
+    records: Sequence[ImageRecord],
+    scenes: Sequence[Scene],
+    get_plane: Callable[[Scene, Shape], Plane],
+) -> list[SimilarPair]:
+    """Return the similar ones among these pairs."""
+    compared = (_compare(records[i], records[j], scenes=(scenes[i], scenes[j]), get_plane=get_plane) for i, j in block)
+    return [pair for pair in compared if pair is not None]
+
+
+def _compare(
+    first: ImageRecord,
+    second: ImageRecord,
+    *,
+    scenes: tuple[Scene, Scene],
+    get_plane: Callable[[Scene, Shape], Plane],
+) -> SimilarPair | None:
+    """Return how two images are similar, None if they are not."""
+    build = partial(SimilarPair, first=first.image_id, second=second.image_id)
+    if first.pixels_sha256 == second.pixels_sha256:
+        kind: PairKind = "identical_file" if first.sha256 == second.sha256 else "identical_pixels"
+        return build(kind=kind, overlap=1.0, shift_px=(0, 0), correlation=1.0)
+    for scale in _guess_scales(first, second):
+        found = register(*scenes, scale=scale, get_plane=get_plane)
+        if found is not None and found.is_match:
+            return build(
+                kind="overlapping",
+                overlap=found.overlap,
+                shift_px=(round(found.row_px), round(found.column_px)),
+                correlation=found.correlation,
+                scale=scale,
+            )
+    return None
+
+
+def _guess_scales(first: ImageRecord, second: ImageRecord) -> tuple[float, ...]:
+    """Return the sizes that the second's pixels may have, in pixels of the first, likeliest first."""
+    if first.pixel_size_nm and second.pixel_size_nm:
+        return (second.pixel_size_nm / first.pixel_size_nm,)
+    same_field = first.width_px / second.width_px
+    return (1.0,) if abs(same_field - 1) < SAME_SIZE else (1.0, same_field)
