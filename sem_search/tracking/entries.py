@@ -37,7 +37,7 @@ from sem_search.tracking.loggable import (
     TextArtifact,
     iter_finite_metrics,
 )
-from sem_search.tracking.plain import list_class_names, list_confusion, list_heat_maps, list_indices
+from sem_search.tracking.plain import list_class_names, list_confusion, list_curves, list_heat_maps, list_indices
 from sem_search.tracking.predictions import build_image_predictions, build_tile_predictions
 from sem_search.tracking.report import render_report
 from sem_search.tracking.series import iter_fold_numbers, iter_study_numbers, iter_trial_numbers
@@ -117,6 +117,7 @@ def iter_trial_entries(
     yield from _iter_state_entries(trial)
     if trial.folds:
         yield FigureArtifact(path="training/curves.png", draw=partial(draw_training_curves, trial.folds))
+        yield JsonArtifact(path="training/curves.json", content=list_curves(trial.folds))
     if trial.state == "complete":
         yield from _iter_score_entries(trial, tiles=tiles)
         yield from _iter_test_figures(trial, tiles=tiles)

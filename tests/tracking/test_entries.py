@@ -89,6 +89,7 @@ def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutc
     assert metrics["test/f_measure/rough", 0] == scores.mean.f_measure[1]
     assert collect_paths(entries) == [
         "training/curves.png",
+        "training/curves.json",
         "classes.json",
         "confusion/test_tiles.png",
         "confusion/test_tiles.json",
@@ -108,8 +109,8 @@ def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutc
 @pytest.mark.parametrize(
     ("state", "n_finished", "paths"),
     [
-        ("pruned", 2, ["pruned.txt", "training/curves.png"]),
-        ("failed", 1, ["failed.txt", "training/curves.png"]),
+        ("pruned", 2, ["pruned.txt", "training/curves.png", "training/curves.json"]),
+        ("failed", 1, ["failed.txt", "training/curves.png", "training/curves.json"]),
         ("failed", 0, ["failed.txt"]),
     ],
 )

@@ -105,6 +105,7 @@ def test_the_headline_is_the_winner_on_test_tiles_and_images(page: Page, study: 
         "2 complete, 1 ended early as hopeless, 0 failed",
         "test tiles choose nothing, so theirs is the score to quote",
         "mlflow ui --backend-store-uri",
+        "python -m sem_search predict IMAGES... --model models:/sem-search-tiny@champion",
         "mlflow models serve -m models:/sem-search-tiny@champion",
         "postgresql://user:***@host/db",
         "timeout not set",
