@@ -7,6 +7,12 @@ materials follow Table 1 of Iwata, Hayashi et al., Int. J. Pharm. X 4 (2022) 100
 IEEE 754 prescribes to the last bit (`rendering/exact.py`), the bar's text is drawn from a font of its own, and the
 PNGs are stored uncompressed. A test keeps one sha256 per material, and renders with NumPy's processor-specific code
 switched off.
+
+Cost on one core: 0.15 to 0.4 s per image of the small set (15 s, 16 MB in all), 0.7 to 1.8 s of the paper set (2 to 3
+minutes, 123 MB). Expected score: ImageNet MobileNetV2 features, globally averaged, standardised, with logistic
+regression over the 300 tiles of the small set, 5 folds by image, reached macro F 0.90, 0.87 and 0.88 with seeds 0, 1
+and 2; a MobileNetV2 with random weights 0.28, 0.24 and 0.25. Of the errors, 3 in 4 are between neighbouring
+celluloses, most others between lactose grades.
 """
 
 import hashlib
@@ -118,23 +124,35 @@ def _has_set(folder: Path, *, recipe: dict[str, str | int]) -> bool:
         raise SettingsError(
             f"{folder}: is not empty and holds no demonstration set; choose a folder that is new or empty"
         )
-    found = json.loads((folder / _RECIPE_FILE).read_text(encoding="utf-8"))
-    if found["recipe"] != recipe:
+    found, digests = _read_listing(folder / _RECIPE_FILE)
+    if found != recipe:
         differences = ", ".join(
-            f"{name} {found['recipe'].get(name)} instead of {wanted}"
+            f"{name} {found.get(name)} instead of {wanted}"
             for name, wanted in recipe.items()
-            if found["recipe"].get(name) != wanted
+            if found.get(name) != wanted
         )
         raise SettingsError(
             f"{folder}: holds another demonstration set ({differences}); choose another folder or delete this one"
         )
-    changed = [name for name, digest in found["sha256"].items() if _compute_digest(folder / name) != digest]
+    changed = [name for name, digest in digests.items() if _compute_digest(folder / name) != digest]
     if changed:
         raise DataError(
-            f"{folder}: {len(changed)} of {len(found['sha256'])} files of the demonstration set were changed or lost, "
+            f"{folder}: {len(changed)} of {len(digests)} files of the demonstration set were changed or lost, "
             f"the first is {changed[0]}; delete the folder to have it rendered again"
         )
     return True
+
+
+def _read_listing(file: Path) -> tuple[dict[str, str | int], dict[str, str]]:
+    """Return the recipe of the set that is there, and the sha256 of each of its files."""
+    try:
+        listing = json.loads(file.read_text(encoding="utf-8"))
+        return dict(listing["recipe"]), dict(listing["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file}: does not list a demonstration set ({type(error).__name__}: {error}); "
+            "delete the folder to have it rendered again"
+        ) from error
 
 
 def _compute_digest(file: Path) -> str | None:
