@@ -8,7 +8,7 @@ IEEE 754 prescribes to the last bit (`rendering/exact.py`), the bar's text is dr
 PNGs are stored uncompressed. A test keeps one sha256 per material, and renders with NumPy's processor-specific code
 switched off.
 
-Cost on one core: 0.15 to 0.4 s per image of the small set (15 s, 16 MB in all), 0.7 to 1.8 s of the paper set (2 to 3
+Cost on one core: 0.13 to 0.5 s per image of the small set (15 s, 16 MB in all), 0.6 to 2.4 s of the paper set (2 to 3
 minutes, 123 MB). Expected score: ImageNet MobileNetV2 features, globally averaged, standardised, with logistic
 regression over the 300 tiles of the small set, 5 folds by image, reached macro F 0.90, 0.87 and 0.88 with seeds 0, 1
 and 2; a MobileNetV2 with random weights 0.28, 0.24 and 0.25. Of the errors, 3 in 4 are between neighbouring

@@ -129,11 +129,12 @@ def _compute_facets(u: FloatArray, v: FloatArray, *, material: Material, draws: 
     """Return the lowest of planes that lean inwards from all round: what they cut off is flat, with sharp edges."""
     directions = draws.directions(material.n_facets).tolist()
     numbers = draws.uniforms(material.n_facets, 2).tolist()
-    lowest = np.full_like(u, 2.0)
+    planes = []
     for (x, y), (nearness, steepness) in zip(directions, numbers, strict=True):
         slope = _FLATTEST_FACET + _FACET_SLOPES * steepness * steepness
-        top = slope * (1.1 - 0.6 * material.facet_depth * nearness)
-        np.minimum(lowest, top - (slope * x) * u - (slope * y) * v, out=lowest)
+        planes.append((slope * (1.1 - 0.6 * material.facet_depth * nearness), slope * x, slope * y))
+    tops, slopes_u, slopes_v = np.array(planes, dtype=np.float32).T[:, :, None]
+    lowest: FloatArray = (tops - slopes_u * u - slopes_v * v).min(axis=0)
     return lowest
 
 
