@@ -1,17 +1,109 @@
-"""A trained classifier into a run, as one self-contained MLflow model (being written: signatures first)."""
+"""A trained classifier into a run, as one self-contained MLflow model.
 
-from collections.abc import Mapping, Sequence
+    MLmodel, requirements.txt ...   MLflow's own
+    served_model.py                 the script that MLflow runs to load the model; no pickle is involved
+    code/sem_search/                the code that answers, as it was when the model was measured
+    artifacts/classifier/
+        model.json                  what it is, with the hash of every file
+        trunk.keras                 the frozen part, stored once
+        head.json                   the architecture that all heads share
+        head_0.npz ...              the weights of each fold's head
+    input_example.json ...          a small picture, ready to be sent
+
+MLflow notes where each file was copied from; these paths are removed, so that a model tells nothing of the machine
+that trained it. Requirements are stated, not derived: deriving them loads the model in another process, for 18 s.
+"""
+
+import base64
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import keras
+import mlflow.pyfunc
 import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, Map, Object, Property
 from numpy.typing import NDArray
 
-from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
+import sem_search
+from sem_search.deployment.description import (
+    DESCRIPTION_FILE,
+    ClassifierDescription,
+    compute_file_sha256,
+)
+from sem_search.deployment.image_requests import IMAGE_COLUMN
+from sem_search.deployment.loading import HEAD_FILE, TRUNK_FILE, name_head_weights
+from sem_search.deployment.package_code import compute_code_sha256, copy_package
+from sem_search.deployment.serving import MODEL_FOLDER
+from sem_search.errors import StoreError
+from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, encode_png
 from sem_search.micrographs.tiles import TileGrid
 
 MODEL_NAME = "classifier"
+"""Name of the model within its run: `runs:/<run id>/classifier`."""
+
+SERVED_MODEL = Path(__file__).with_name("served_model.py")
+
+NO_STEP = -1
+"""MLflow copies to a model the metrics of its step, by default 0: here that would be fold 0 and epoch 0 only."""
+
+QUIET_VARIABLES = ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_UV_AUTO_DETECT")
+"""A bar for each copied file would tear the search's own; a uv.lock of the user's folder is none of the model's."""
+
+SERVING_REQUIREMENTS = (
+    "keras",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "scipy",
+    "tensorflow",
+    "tifffile",
+)
+"""Distributions that the answering code imports, each pinned to the version that the model was measured with."""
+
+TILE_ANSWER = Object(
+    [
+        Property("top_px", DataType.long),
+        Property("left_px", DataType.long),
+        Property("label", DataType.string),
+        Property("probability", DataType.double),
+        Property("probabilities", Map(DataType.double)),
+    ]
+)
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(DataType.string, IMAGE_COLUMN)]),
+    outputs=Schema(
+        [
+            ColSpec(DataType.string, "label"),
+            ColSpec(DataType.double, "probability"),
+            ColSpec(Map(DataType.double), "probabilities"),
+            ColSpec(DataType.long, "n_tiles"),
+            ColSpec(Array(DataType.string), "warnings"),
+            ColSpec(DataType.string, "overlay_png", required=False),
+            ColSpec(Array(TILE_ANSWER), "tiles", required=False),
+            ColSpec(DataType.string, "error", required=False),
+        ]
+    ),
+    params=ParamSchema(
+        [
+            ParamSpec("explain", DataType.boolean, False),
+            ParamSpec("tiles", DataType.boolean, False),
+            ParamSpec("on_error", DataType.string, "refuse"),
+        ]
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +116,20 @@ class ClassifierParts:
     head_weights: Sequence[Sequence[NDArray[np.float32]]]
     """One entry per fold: `head.get_weights()` of the epoch that was kept."""
     convolution: str
+    """Name of the last convolution layer."""
     backbone: str
+    """As `get_backbone` knows it."""
     class_names: tuple[str, ...]
+    """In the order of the logits."""
     grid: TileGrid
     crop_bottom_px: int
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     pixel_sizes_nm: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Class name -> pixel sizes of its training images, where files tell them."""
+    """Class name -> distinct pixel sizes of its training images, where files tell them."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values: learning rate, batch size, seed, ..."""
+    """JSON values: learning rate, batch size, seed ..."""
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """What leads back: data_sha256, folds_sha256, weights_sha256, weights_used, ..."""
+    """What leads back: hashes of data, folds and weights by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +137,169 @@ class LoggedClassifier:
     """A classifier that is in a run."""
 
     model_uri: str
-    """`models:/<model id>`"""
+    """`models:/<model id>`, which `mlflow.pyfunc.load_model` takes."""
     run_id: str
     warnings: tuple[str, ...]
+    """What a user must know: heads that were left out."""
 
 
 def log_classifier(parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAME) -> LoggedClassifier:
-    """Log the classifier as a model of a run; the run may be active or not."""
-    raise NotImplementedError
+    """Log the classifier as a model of a run, which may be active or not.
+
+    Cost: the time to write and copy the weights; the model is not loaded.
+
+    Args:
+        parts: What is served. Heads with weights that are not finite are left out, with a warning.
+        run_id: The run.
+        name: Name of the model within the run.
+
+    Raises:
+        StoreError: No head has finite weights, so there is nothing to serve.
+    """
+    with tempfile.TemporaryDirectory(prefix="sem_search_") as staging:
+        folder, code = Path(staging, MODEL_FOLDER), Path(staging, "code", "sem_search")
+        warnings = write_model_folder(parts, folder=folder)
+        copy_package(code)
+        with _quiet_mlflow():
+            logged = Model.log(
+                artifact_path=None,
+                model_id=_open_logged_model(run_id=run_id, name=name),
+                flavor=_SelfContainedFlavor,
+                run_id=run_id,
+                step=NO_STEP,
+                validate_serving_input=False,
+                shown_name=name,
+                python_model=SERVED_MODEL,
+                artifacts={MODEL_FOLDER: str(folder)},
+                code_paths=[str(code)],
+                signature=SIGNATURE,
+                input_example=build_input_example(parts),
+                pip_requirements=list_requirements(),
+                metadata=_summarise(parts, folder=folder),
+            )
+    return LoggedClassifier(model_uri=f"models:/{logged.model_id}", run_id=run_id, warnings=warnings)
+
+
+def write_model_folder(parts: ClassifierParts, *, folder: Path) -> tuple[str, ...]:
+    """Write trunk, heads and description into a new folder; return the warnings.
+
+    Raises:
+        StoreError: No head has finite weights.
+    """
+    is_finite = [all(np.isfinite(weight).all() for weight in weights) for weights in parts.head_weights]
+    kept = [weights for weights, is_good in zip(parts.head_weights, is_finite, strict=True) if is_good]
+    if not kept:
+        raise StoreError(
+            f"None of the {len(parts.head_weights)} fold heads has finite weights (training diverged): "
+            "there is nothing to serve."
+        )
+    folder.mkdir(parents=True)
+    parts.trunk.save(folder / TRUNK_FILE)
+    (folder / HEAD_FILE).write_text(parts.head.to_json(), encoding="utf-8")
+    for index, weights in enumerate(kept):
+        arrays = {f"weight_{number}": np.asarray(weight) for number, weight in enumerate(weights)}
+        np.savez(folder / name_head_weights(index), allow_pickle=False, **arrays)
+    (folder / DESCRIPTION_FILE).write_text(
+        _describe(parts, folder=folder, n_heads=len(kept)).to_json(), encoding="utf-8"
+    )
+    left_out = [index for index, is_good in enumerate(is_finite) if not is_good]
+    return tuple(f"the head of fold {index} diverged and is left out of the served classifier" for index in left_out)
+
+
+def build_input_example(parts: ClassifierParts) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return a request that the model answers: one picture of one tile and its data bar, and the parameters.
+
+    The picture shows bright discs on dark ground; it is of no material, and small as a file.
+    """
+    height_px, width_px = parts.grid.size_px + parts.crop_bottom_px, parts.grid.size_px
+    rows, columns = np.mgrid[:height_px, :width_px]
+    step = max(8, parts.grid.size_px // 4)
+    is_disc = (rows % step - step // 2) ** 2 + (columns % step - step // 2) ** 2 < (step // 3) ** 2
+    picture = encode_png(np.where(is_disc, 200, 60).astype(np.uint8))
+    frame = pd.DataFrame({IMAGE_COLUMN: [base64.b64encode(picture).decode("ascii")]})
+    return frame, {"explain": False, "tiles": False, "on_error": "refuse"}
+
+
+def list_requirements() -> list[str]:
+    """Return what a server must install, each distribution at the version that is installed here."""
+    return [f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS]
+
+
+def _open_logged_model(*, run_id: str, name: str) -> str:
+    """Create the entry of a model in the experiment of its run; MLflow itself would take the active experiment."""
+    client = MlflowClient()
+    run = client.get_run(run_id)
+    model = client.create_logged_model(
+        run.info.experiment_id, name=name, source_run_id=run_id, params=run.data.params, model_type="classifier"
+    )
+    return str(model.model_id)
+
+
+def _describe(parts: ClassifierParts, *, folder: Path, n_heads: int) -> ClassifierDescription:
+    return ClassifierDescription(
+        class_names=parts.class_names,
+        backbone=parts.backbone,
+        convolution=parts.convolution,
+        n_heads=n_heads,
+        tile_px=parts.grid.size_px,
+        stride_px=parts.grid.stride_px,
+        crop_bottom_px=parts.crop_bottom_px,
+        max_megapixels=parts.max_megapixels,
+        pixel_sizes_nm={name: tuple(sorted(sizes)) for name, sizes in parts.pixel_sizes_nm.items()},
+        settings=parts.settings,
+        hashes=parts.hashes,
+        sem_search_version=sem_search.__version__,
+        code_sha256=compute_code_sha256(),
+        files={path.name: compute_file_sha256(path) for path in sorted(folder.iterdir())},
+    )
+
+
+def _summarise(parts: ClassifierParts, *, folder: Path) -> dict[str, Any]:
+    """Return the facts that can be read from MLmodel without loading anything."""
+    return {
+        "class_names": list(parts.class_names),
+        "backbone": parts.backbone,
+        "tile_px": parts.grid.size_px,
+        "sem_search_version": sem_search.__version__,
+        "description_sha256": compute_file_sha256(folder / DESCRIPTION_FILE),
+        **parts.hashes,
+    }
+
+
+@contextmanager
+def _quiet_mlflow() -> Iterator[None]:
+    """Let MLflow log a model without bars and notes, and without looking around in the current folder."""
+    logger = logging.getLogger("mlflow.pyfunc")
+    level_before = logger.level
+    before = {name: os.environ.get(name) for name in QUIET_VARIABLES}
+    logger.setLevel(logging.WARNING)
+    os.environ.update(dict.fromkeys(QUIET_VARIABLES, "false"))
+    try:
+        yield
+    finally:
+        logger.setLevel(level_before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class _SelfContainedFlavor:
+    """MLflow's pyfunc flavor, less the paths of this machine."""
+
+    @staticmethod
+    def save_model(
+        *, path: str, mlflow_model: Model, shown_name: str, validate_serving_input: bool, **given: Any
+    ) -> None:
+        """Save as `mlflow.pyfunc` does, then replace the paths that nothing needs.
+
+        `validate_serving_input` is `Model.log`'s own: the example is answered by a test, not anew for each trial.
+        """
+        mlflow.pyfunc.save_model(path=path, mlflow_model=mlflow_model, **given)
+        flavor = mlflow_model.flavors[mlflow.pyfunc.FLAVOR_NAME]
+        flavor["model_code_path"] = Path(flavor["model_code_path"]).name
+        for artifact in flavor["artifacts"].values():
+            artifact["uri"] = artifact["path"]
+        mlflow_model.artifact_path = shown_name
+        mlflow_model.save(str(Path(path, "MLmodel")))

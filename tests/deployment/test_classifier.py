@@ -1,0 +1,133 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sem_search.deployment import classifier as classifier_module
+from sem_search.deployment.classifier import BATCH_TILES, MicrographClassifier, _iter_batches
+from sem_search.deployment.loading import read_classifier
+from sem_search.deployment.packaging import ClassifierParts, write_model_folder
+from sem_search.errors import ImageTooSmallError, UnreadableImageError
+from sem_search.evaluation.images import combine_tiles
+from sem_search.micrographs.reading import read_micrograph
+from sem_search.micrographs.tiles import TileGrid, cut_tiles
+
+BAR_PX = 8
+
+
+@pytest.fixture(scope="module")
+def classifier(parts: ClassifierParts, tmp_path_factory: pytest.TempPathFactory) -> MicrographClassifier:
+    folder = tmp_path_factory.mktemp("model") / "classifier"
+    write_model_folder(parts, folder=folder)
+    return read_classifier(folder)
+
+
+@pytest.fixture(scope="module")
+def images(pictures: Any) -> list[np.ndarray]:
+    shapes = [(70, 100), (32, 32), (130, 200), (96, 33)]
+    return [pictures.draw(*shape, seed=seed).astype(np.float32) / 255 for seed, shape in enumerate(shapes)]
+
+
+def test_image_answers_are_its_tiles_combined(classifier: MicrographClassifier, images: list[np.ndarray]) -> None:
+    image = images[0]
+    tiles = cut_tiles(image, grid=TileGrid(size_px=32, stride_px=32))
+    probabilities = classifier._ensemble.run(tiles).probabilities
+    _, wanted = combine_tiles(probabilities, image_of_tile=np.zeros(len(tiles), dtype=np.int64))
+    (answer,) = classifier.classify([image])
+    assert answer.corners == ((0, 0), (0, 32), (0, 64), (32, 0), (32, 32), (32, 64))
+    assert np.abs(answer.tile_probabilities - probabilities).max() < 1e-6
+    assert np.abs(answer.probabilities - wanted[0]).max() < 1e-6
+    assert answer.label == wanted[0].argmax()
+    assert answer.overlay_png is None
+
+
+def test_images_are_answered_alike_in_any_company(classifier: MicrographClassifier, images: list[np.ndarray]) -> None:
+    together = classifier.classify(images)
+    for image, answer in zip(images, together, strict=True):
+        (alone,) = classifier.classify([image])
+        assert answer.corners == alone.corners
+        assert np.abs(answer.probabilities - alone.probabilities).max() < 1e-6
+        assert np.abs(answer.tile_probabilities - alone.tile_probabilities).max() < 1e-6
+
+
+def test_no_image_no_answer(classifier: MicrographClassifier) -> None:
+    assert classifier.classify([]) == ()
+
+
+@pytest.mark.parametrize("kept_tiles", [0, 256], ids=["features computed again", "features kept"])
+def test_explained_answers_are_the_same_answers(
+    classifier: MicrographClassifier, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, kept_tiles: int
+) -> None:
+    monkeypatch.setattr(classifier_module, "KEPT_TILES", kept_tiles)
+    image = images[2]
+    (plain,) = classifier.classify([image])
+    explained = classifier.explain(image)
+    assert np.abs(plain.probabilities - explained.probabilities).max() < 1e-6
+    with Image.open(io.BytesIO(explained.overlay_png)) as picture:
+        assert picture.size == (200, 130)
+
+
+def test_overlay_does_not_depend_on_whether_features_were_kept(
+    classifier: MicrographClassifier, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = images[2]
+    kept = classifier.explain(image).overlay_png
+    monkeypatch.setattr(classifier_module, "KEPT_TILES", 0)
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(png)), dtype=int) for png in (kept, classifier.explain(image).overlay_png)
+    ]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_reading_is_the_search_s_own(classifier: MicrographClassifier, pictures: Any) -> None:
+    content = pictures.encode(pictures.draw(), "JPEG")
+    assert np.array_equal(classifier.read(content, name="x").pixels, read_micrograph(content).pixels)
+
+
+def test_reading_removes_the_data_bar(
+    tmp_path: Path, make_parts: Callable[..., ClassifierParts], pictures: Any
+) -> None:
+    write_model_folder(make_parts(crop_bottom_px=BAR_PX, n_heads=1), folder=tmp_path / "model")
+    classifier = read_classifier(tmp_path / "model")
+    assert classifier.read(pictures.encode(pictures.draw(70, 100)), name="x").pixels.shape == (62, 100)
+    with pytest.raises(ImageTooSmallError, match=r"x: is 100 x 31 px without its data bar.*32 x 32"):
+        classifier.read(pictures.encode(pictures.draw(39, 100)), name="x")
+
+
+@pytest.mark.parametrize(
+    ("make_content", "error", "message"),
+    [
+        (lambda pictures: b"", UnreadableImageError, "row 3: the file is empty"),
+        (lambda pictures: b"not a picture", UnreadableImageError, "row 3: is no picture known here"),
+        (lambda pictures: pictures.encode(pictures.draw())[:500], UnreadableImageError, "row 3: .*truncated"),
+        (
+            lambda pictures: pictures.encode(np.zeros((1, 2000000), np.uint8)),
+            UnreadableImageError,
+            "row 3: .*megapixels",
+        ),
+        (lambda pictures: pictures.encode(pictures.draw(31, 100)), ImageTooSmallError, "row 3: is 100 x 31 px"),
+    ],
+    ids=["empty", "text", "truncated", "bomb", "too small"],
+)
+def test_what_cannot_be_read(
+    classifier: MicrographClassifier,
+    pictures: Any,
+    make_content: Callable[[Any], bytes],
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message):
+        classifier.read(make_content(pictures), name="row 3")
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [BATCH_TILES], [3, 50, 1], [BATCH_TILES - 1, 2], [5, 5, 5, 5, 5]])
+def test_batches_are_full_and_in_order(sizes: list[int]) -> None:
+    numbered = np.arange(sum(sizes), dtype=np.float32)[:, None, None]
+    sets = np.split(numbered, np.cumsum(sizes)[:-1]) if sizes else []
+    batches = list(_iter_batches(sets))
+    assert all(len(batch) == BATCH_TILES for batch in batches[:-1])
+    assert np.array_equal(np.concatenate(batches) if batches else numbered, numbered)
