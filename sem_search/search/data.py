@@ -13,7 +13,7 @@ import numpy as np
 from sem_search.errors import DataError
 from sem_search.evaluation.outcomes import TileTable
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
-from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
+from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_data
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
 from sem_search.micrographs.inspection import Finding, inspect_catalogue
 from sem_search.micrographs.similarity import group_similar
@@ -83,9 +83,9 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
 def locate_data(settings: SearchSettings) -> tuple[Path, int]:
     """Return where the data are, and the height of their data bar in px."""
     if settings.data == DEMO:
-        folder = write_demo_data(
-            get_cache_folder() / "demo" / f"{DEMO_SIZE}-{settings.seed}", size=DEMO_SIZE, seed=settings.seed
-        )
+        # The recipe's version stands in the name: a set of another version is refused where it lies, not overwritten.
+        name = f"{DEMO_SIZE}-{settings.seed}-v{RECIPE_VERSION}"
+        folder = write_demo_data(get_cache_folder() / "demo" / name, size=DEMO_SIZE, seed=settings.seed, progress=True)
         return folder, DEMO_SIZES[DEMO_SIZE].bar_height_px
     path = Path(settings.data).expanduser()
     if not path.exists():
