@@ -69,6 +69,7 @@ SERVING_REQUIREMENTS = (
     "scipy",
     "tensorflow",
     "tifffile",
+    "tqdm",
 )
 """Distributions that the answering code imports, each pinned to the version that the model was measured with."""
 
