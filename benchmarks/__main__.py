@@ -24,6 +24,13 @@ def run_epoch(backbone: str, n_tiles: int, batch_size: int) -> Figures:
     return measure_epoch(backbone, n_tiles=n_tiles, batch_size=batch_size)
 
 
+def run_pruners(_backbone: str, _n_tiles: int, _batch_size: int) -> Figures:
+    """Folds saved and best cells lost by each pruner, over simulated studies."""
+    from benchmarks.pruners import measure_pruners
+
+    return measure_pruners()
+
+
 def run_start(_backbone: str, _n_tiles: int, _batch_size: int) -> Figures:
     """Seconds until `--help` is printed."""
     from benchmarks.start import measure_start
@@ -34,6 +41,7 @@ def run_start(_backbone: str, _n_tiles: int, _batch_size: int) -> Figures:
 BENCHMARKS: dict[str, Callable[[str, int, int], Figures]] = {
     "features": run_features,
     "epoch": run_epoch,
+    "pruners": run_pruners,
     "start": run_start,
 }
 
@@ -50,7 +58,7 @@ BENCHMARKS: dict[str, Callable[[str, int, int], Figures]] = {
 def main(name: str, *, backbone: str, n_tiles: int, batch_size: int, threads: int, json_file: Path | None) -> None:
     """Run one benchmark."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if name != "start":
+    if name in ("features", "epoch"):
         from sem_search.transfer.runtime import configure_tensorflow
 
         configure_tensorflow(threads=threads, seed=0)
