@@ -52,9 +52,10 @@ def work(study: optuna.Study, *, objective: CellObjective, waits_for_others: boo
 
 
 def _has_work(study: optuna.Study, *, settings: SearchSettings) -> bool:
-    """Tell whether a trial may be begun: a queued cell of the grid, or one more draw of a sampler."""
+    """Tell whether a trial may be begun: as many as were asked for, and on a grid only queued cells."""
+    n_begun = count_finished(study) + count_running(study)
+    if settings.trials is not None and n_begun >= settings.trials:
+        return False
     if count_waiting(study):
         return True
-    if settings.sampler == "grid":
-        return False
-    return count_finished(study) + count_running(study) < (settings.trials or settings.n_cells)
+    return settings.sampler != "grid" and n_begun < (settings.trials or settings.n_cells)

@@ -1,5 +1,6 @@
 """The workers' loop: every cell once, dead ones taken up, timeouts and failures survived."""
 
+import socket
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,8 +87,6 @@ def test_the_trial_of_a_dead_process_is_taken_up(settings: SearchSettings) -> No
     study = open_it(settings)
     study.ask().set_user_attr(PROCESS, "nobody")
     dead = study.get_trials()[0]
-    import socket
-
     study._storage.set_trial_user_attr(dead._trial_id, PROCESS, f"{socket.gethostname()}:999999:1.00")
     objective = FakeObjective(settings)
     work(study, objective=objective, waits_for_others=True)
@@ -122,3 +121,11 @@ def test_a_sampler_runs_as_many_trials_as_asked(settings: SearchSettings, sample
     study, objective = open_it(drawn), FakeObjective(drawn)
     work(study, objective=objective, waits_for_others=True)
     assert count_finished(study) == 6
+
+
+def test_a_resumed_study_stops_at_the_trials_that_are_asked_for_now(settings: SearchSettings) -> None:
+    study = open_it(settings)
+    few = settings.model_copy(update={"trials": 1})
+    objective = FakeObjective(few)
+    work(study, objective=objective, waits_for_others=True)
+    assert len(objective.cells) == 1, "four cells are queued, one was asked for"
