@@ -1,44 +1,78 @@
-"""What is wrong with a catalogue (being written: signatures first)."""
+"""What is in a data set and what is wrong with it, before a network learns from it.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+Kinds of findings (`Finding.kind`), in the order in which they are looked for:
 
+    unusable_file, reading               files left out, and what reading had to say
+    class_too_small, unequal_classes     too few separate fields for the folds; very unequal classes
+    identical_files, identical_pixels, same_field, overlapping_fields, zoomed_field, label_conflict, same_moment
+                                         images that show the same place, also under two labels
+    data_bar                             the instrument's bar left on
+    confounded_*, single_session, telling_*
+                                         how an image was taken gives its class away
+    name_contradicts_*                   date, magnification, detector or voltage in the name against the metadata
+    mixed_*                              how images were taken differs within a class
+    almost_constant, clipped_white, clipped_black, hollow_bits, few_tiles
+                                         single images to look at
+    no_pixel_size, no_session, no_detector
+                                         what the files do not tell
+
+The JSON, whose names and meanings stay: `schema` (1); `data` (the folder's name); `digest` of the catalogue;
+`n_images`; `n_fields`, groups after images of the same place are joined; `classes`, a list of `name`, `n_images`,
+`n_fields`, `sessions`, `pixel_sizes`, `bit_depths`, `image_sizes`, `detectors` (each list value -> number of images);
+`pairs`, a list of `SimilarPair` by its fields; `confounds`, a list of `attribute`, `n_images`, `n_right`,
+`n_right_without`, `p_value`, `is_warning`, `table` (class -> value -> number of images); `findings`, a list of
+`Finding` by its fields, errors first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sem_search.micrographs import inspection_report
 from sem_search.micrographs.catalogue import Catalogue
+from sem_search.micrographs.checks import (
+    find_missing_metadata,
+    find_pixel_faults,
+    find_reading_troubles,
+    find_same_moments,
+    find_similar_images,
+    find_small_classes,
+)
+from sem_search.micrographs.confounds import Confound, compute_confounds, find_confounds, find_mixtures
+from sem_search.micrographs.databars import find_data_bars
+from sem_search.micrographs.filenames import find_name_contradictions
+from sem_search.micrographs.findings import SEVERITIES, Finding
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
-from sem_search.micrographs.similarity import SimilarPair
+from sem_search.micrographs.similarity import SimilarPair, find_similar_pairs
+from sem_search.micrographs.survey import survey_pixels
 
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that is wrong or worth knowing."""
-
-    kind: str
-    severity: Literal["error", "warning", "note"]
-    message: str
-    images: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
+__all__ = ["Finding", "Inspection", "inspect_catalogue"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """All that was found."""
+    """A catalogue and what was found in it."""
 
     catalogue: Catalogue
+    """As it was given: images of the same place are not yet in one group."""
     pairs: tuple[SimilarPair, ...]
     findings: tuple[Finding, ...]
+    """Errors first, then warnings, then notes; of one severity in the order of the module's list."""
+    confounds: tuple[Confound, ...] = ()
+    """How well each attribute that differs tells the class, the best first."""
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """A small JPEG of each image, by image id."""
 
     def to_json(self) -> str:
-        """Return JSON."""
-        raise NotImplementedError
+        """Return all but the thumbnails as JSON; the module's docstring gives its form."""
+        return inspection_report.render_json(self)
 
     def to_text(self) -> str:
-        """Return text."""
-        raise NotImplementedError
+        """Return a report for the terminal, at most 100 columns wide."""
+        return inspection_report.render_text(self)
 
     def to_html(self) -> str:
-        """Return HTML."""
-        raise NotImplementedError
+        """Return a report as one HTML file that loads nothing and runs nothing, with thumbnails."""
+        return inspection_report.render_html(self)
 
 
 def inspect_catalogue(
@@ -50,5 +84,42 @@ def inspect_catalogue(
     pairs: Sequence[SimilarPair] | None = None,
     progress: bool = False,
 ) -> Inspection:
-    """Return all findings."""
-    raise NotImplementedError
+    """Return what is wrong with a catalogue, or worth knowing of it.
+
+    Args:
+        catalogue: The images; their files are read again.
+        n_folds: Folds that the classes must be large enough for.
+        crop_bottom_px: Rows of the data bar where a file's metadata do not tell.
+        max_megapixels: Largest picture.
+        pairs: Images of the same place, where they are known already; found here by default.
+        progress: Show bars.
+
+    Raises:
+        SettingsError: `n_folds` is below 3.
+        UnreadableImageError: A file cannot be read any more.
+    """
+    facts = survey_pixels(catalogue, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels, progress=progress)
+    if pairs is None:
+        pairs = find_similar_pairs(
+            catalogue, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels, progress=progress
+        )
+    confounds = compute_confounds(catalogue)
+    findings = [
+        *find_reading_troubles(catalogue),
+        *find_small_classes(catalogue, pairs, n_folds=n_folds),
+        *find_similar_images(catalogue, pairs),
+        *find_same_moments(catalogue, pairs),
+        *find_data_bars(catalogue, facts),
+        *find_confounds(catalogue, confounds),
+        *find_name_contradictions(catalogue),
+        *find_mixtures(catalogue),
+        *find_pixel_faults(catalogue, facts),
+        *find_missing_metadata(catalogue),
+    ]
+    return Inspection(
+        catalogue=catalogue,
+        pairs=tuple(pairs),
+        findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
+        confounds=confounds,
+        thumbnails={image_id: found.thumbnail for image_id, found in facts.items()},
+    )

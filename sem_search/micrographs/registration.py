@@ -5,12 +5,13 @@ contrast, so that brightness, contrast, gamma, bit depth, shading and charging d
 every shift at once by FFT, the spectrum half whitened: between plain and phase correlation (C. D. Kuglin and
 D. C. Hines, "The phase correlation image alignment method", Proc. IEEE Int. Conf. Cybernetics and Society, 1975,
 163-165). Each sum is divided by the root of its overlap's area, so that chance is equally high everywhere; the
-highest peak is then judged by four numbers, each against its own way of being wrong (`Registration`).
+highest peak is then judged by five numbers, each against its own way of being wrong (`Registration`).
 
 Not seen: fields turned or mirrored against each other, and fields of unlike magnification where nothing tells how
 unlike. What was measured on how many pairs is told in `similarity`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,10 +27,11 @@ from sem_search.micrographs.grey import FloatImage
 Spectrum = NDArray[np.complex64]
 Shape = tuple[int, int]
 
-MIN_SHARPNESS = 10.0
-MAX_AMBIGUITY = 0.55
-MIN_SPREAD = 0.2
-MIN_CORRELATION = 0.08
+MIN_SHARPNESS = 10.0  # chance among real fields reached 7.1, real overlaps of a tenth 23 and more
+MAX_AMBIGUITY = 0.55  # chance was never below 0.6, dense specimens never above 0.5
+MIN_SPREAD = 0.2  # one particle, a label: up to 0.19; dense specimens 0.4 and more
+MIN_REMAINDER = 0.4  # data bars: up to 0.27; dense specimens 0.5 and more
+MIN_CORRELATION = 0.08  # strong noise (a fifth of the range) left 0.1 and more on all but thin fibres
 
 WORK_SIDE_PX = 256  # longer side where all shifts are tried: 384 separated no better, at twice the cost
 KEPT_SIDE_PX = 1024  # longer side that is kept of a picture: enough to find a field in one 14 times as wide
@@ -44,6 +46,7 @@ WHITENING = 0.5  # 0 is plain, 1 is phase correlation; between them the real ove
 SPECTRUM_FLOOR = 1e-3  # of its maximum: empty frequencies are not raised by whitening
 PEAK_RADIUS_PX = 8  # a peak, and the ring around it that the taking out of coarse structure makes
 BLOCK_PX = 16  # squares over which the spread of the agreement is counted
+STRIP_SHARE = 0.2  # of height or width: no instrument's data bar is higher
 FINE_FACTOR = 2.0  # how much finer the step is at which the place is checked
 FINE_SEARCH_PX = 5  # the place is right to one coarse step; the rest is distortion by drift
 EPSILON = 1e-12
@@ -94,7 +97,9 @@ class Registration:
     ambiguity: float
     """Second peak over first, in [0, 1]: near 1 for lattices, stripes, and a few round particles that look alike."""
     spread: float
-    """Share of the overlap that carries the agreement, in [0, 1]: low for a label, a data bar, one particle."""
+    """Share of the overlap that carries the agreement, in [0, 1]: low for a label or one particle."""
+    remainder: float
+    """Share of the agreement that is left without its strongest fifth of rows or columns: low for a data bar."""
     correlation: float
     """Normalised correlation over the overlap at a finer step, in [-1, 1]: low where only coarse forms agree."""
 
@@ -105,6 +110,7 @@ class Registration:
             self.sharpness >= MIN_SHARPNESS
             and self.ambiguity <= MAX_AMBIGUITY
             and self.spread >= MIN_SPREAD
+            and self.remainder >= MIN_REMAINDER
             and self.correlation >= MIN_CORRELATION
         )
 
@@ -163,7 +169,8 @@ def register(
     if peak is None or peak.sharpness < MIN_SHARPNESS or peak.ambiguity > MAX_AMBIGUITY:
         return None
     row, column = peak.row * step_px, peak.column * step_px
-    spread = _compute_spread(*_cut_overlap(planes[0].values, planes[1].values, row=peak.row, column=peak.column))
+    ours, theirs = _cut_overlap(planes[0].values, planes[1].values, row=peak.row, column=peak.column)
+    spread, remainder = _compute_spread(ours * theirs), _compute_remainder(ours * theirs)
     fine_px = max(step_px / FINE_FACTOR, first.step_px, second.step_px * scale)
     fine = [build_plane(scene, shape).values for scene, shape in _reduce(first, second, scale=scale, step_px=fine_px)]
     fine_row, fine_column = _refine(fine[0], fine[1], row=round(row / fine_px), column=round(column / fine_px))
@@ -175,6 +182,7 @@ def register(
         sharpness=peak.sharpness,
         ambiguity=peak.ambiguity,
         spread=spread,
+        remainder=remainder,
         correlation=_correlate(ours, theirs),
     )
 
@@ -288,17 +296,27 @@ def _cut_overlap(first: FloatImage, second: FloatImage, *, row: int, column: int
     return ours, theirs
 
 
-def _compute_spread(first: FloatImage, second: FloatImage) -> float:
+def _compute_spread(product: FloatImage) -> float:
     """Return the share of the area that carries the agreement.
 
     The participation ratio of the blocks' sums of products, those against it counted as none: 1 where all blocks
     contribute alike, k / n where only k of n do.
     """
-    product = first * second
     rows = np.arange(0, product.shape[0], BLOCK_PX)
     columns = np.arange(0, product.shape[1], BLOCK_PX)
     sums = np.maximum(np.add.reduceat(np.add.reduceat(product, rows, axis=0), columns, axis=1), 0)
     return float(sums.sum() ** 2 / max(sums.size * np.vdot(sums, sums), EPSILON))
+
+
+def _compute_remainder(product: FloatImage) -> float:
+    """Return the share of the agreement left without the strip of rows, or of columns, that carries most of it."""
+    total = max(float(product.sum()), EPSILON)
+    strongest = 0.0
+    for axis in (0, 1):
+        sums = np.concatenate(([0.0], product.sum(axis=1 - axis, dtype=np.float64).cumsum()))
+        n_strip = math.ceil(product.shape[axis] * STRIP_SHARE)
+        strongest = max(strongest, float((sums[n_strip:] - sums[:-n_strip]).max()))
+    return 1 - strongest / total
 
 
 def _refine(first: FloatImage, second: FloatImage, *, row: int, column: int) -> tuple[int, int]:

@@ -3,6 +3,30 @@
 Such images must never be divided between training and test, and no file name tells them. All pairs are registered
 (`registration`); magnification is followed where the metadata give both pixel sizes, else equal pixels and, for images
 of unlike size, equal fields are tried.
+
+What was measured when the thresholds were chosen:
+
+- Chance: 4,144 pairs of different places among real micrographs of cells, at ratios of magnification of 1 to 12 (half
+  of them mirrored or turned, to have more): sharpness 7.1 at most, ambiguity 0.66 at least. 8,575 pairs of the
+  demonstration set's powders: sharpness 11.8 at most (equal spheres), then with ambiguity 0.73 at least. With
+  thresholds of 10 and 0.55, both of which must be passed, none is mistaken.
+- A data bar left on makes sharp peaks between all images, which carry at most 0.27 of their agreement elsewhere
+  (`remainder`, 1,789 pairs); real overlaps 0.5 and more. Two pictures of one round particle each have a spread of 0.19
+  at most, dense specimens 0.4 and more.
+- Detection, with blur, noise (0.05 of the range), gamma, brightness and shading drawn anew for both:
+
+      overlap of the area                        50 %     30 %     20 %     15 %     10 %
+      ten rendered powders                    120/120  120/120  120/120  120/120  120/120
+      real scans, one cut twice                 36/36    36/36    36/36    36/36    36/36
+      the same with noise of 0.15               36/36    36/36    34/36    36/36    34/36
+      two real scans, 43 % in common, cut       40/40    40/40    40/40    40/40    40/40
+
+  A real field was found in another at a tenth of the magnification, where it covers 154 x 102 px, with a sharpness of
+  43. Two detectors that light the specimen from opposite sides: found from half an overlap on, seldom at a fifth.
+- Missed, because they cannot be told from chance: lattices, stripes, and about half of the overlaps between fields
+  where a few particles lie on bare ground.
+- Cost: 1.5 ms of one processor per pair of one magnification. 100 images of 1280 x 960 px, 4,950 pairs: 16 s of
+  processor time with reading; it grows with the square of the number of images.
 """
 
 import os

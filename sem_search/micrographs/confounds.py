@@ -1,0 +1,268 @@
+"""Whether how an image was taken gives its class away: then a network may learn that instead of the material.
+
+For each attribute, the class of every image is guessed from the other images that share its value, by majority. How
+often that is right, against guessing the commonest class, is a number that needs no statistics to be read; a
+permutation test says whether so much could be chance in so few images.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord
+from sem_search.micrographs.findings import Finding, count, join_words
+from sem_search.seeds import derive_seed
+
+UNTOLD = "not told"
+N_PERMUTATIONS = 999  # p-values down to 0.001, in milliseconds
+MAX_P_VALUE = 0.01  # eight attributes are tried: a false alarm in less than one data set out of ten
+MIN_GAIN = 0.1  # of the images: less is no worry, whatever its p-value
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confound:
+    """How well one attribute alone tells the class."""
+
+    attribute: str
+    """In words: `pixel size`, `session`."""
+    n_images: int
+    n_right: float
+    """Images whose class is guessed right from the attribute; ties count in part."""
+    n_right_without: int
+    """Images of the commonest class: right if that is always guessed."""
+    p_value: float
+    """How often shuffled classes are guessed as well."""
+    table: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+    """Per class, in sorted order, the values and how many of its images have them, the commonest first."""
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the attribute tells more than chance, and enough to matter."""
+        gain = (self.n_right - self.n_right_without) / self.n_images
+        return gain >= MIN_GAIN and self.p_value <= MAX_P_VALUE
+
+
+def describe_pixel_size(record: ImageRecord) -> str:
+    """Return the pixel size to four digits: instruments write 1e-5 of rounding into it."""
+    return UNTOLD if record.pixel_size_nm is None else f"{record.pixel_size_nm:.4g} nm"
+
+
+GREY_MODES = ("1", "L", "I;16")  # they differ in bit depth alone, which is an attribute of its own
+
+ATTRIBUTES: dict[str, Callable[[ImageRecord], str]] = {
+    "pixel size": describe_pixel_size,
+    "session": lambda record: record.session or UNTOLD,
+    "detector": lambda record: record.detector or UNTOLD,
+    "voltage": lambda record: UNTOLD if record.voltage_kv is None else f"{record.voltage_kv:g} kV",
+    "bit depth": lambda record: f"{record.bit_depth} bits",
+    "image size": lambda record: f"{record.width_px} x {record.height_px} px",
+    "colour mode": lambda record: "grey" if record.mode in GREY_MODES else record.mode.removesuffix(";16"),
+}
+
+ADVICE = {
+    "pixel size": "Image every class at the same magnification, or keep the images of one pixel size.",
+    "session": "Image every class in every session, or test with whole sessions left out.",
+    "detector": "Image every class with the same detector, or keep the images of one.",
+    "voltage": "Image every class at the same voltage, or keep the images of one.",
+    "bit depth": "Save all images with the same bit depth.",
+    "image size": "Scan all images in the same size, or cut them alike.",
+    "colour mode": "Save all images in the same way, grey rather than colour.",
+}
+
+LEVELS: dict[str, Callable[[ImageRecord], float]] = {
+    "brightness": lambda record: record.mean_grey,
+    "contrast": lambda record: record.contrast,
+    "noise": lambda record: record.noise,
+}
+"""May belong to the material or to the instrument's settings: only a note."""
+
+
+def compute_confounds(catalogue: Catalogue) -> tuple[Confound, ...]:
+    """Return how well each attribute that takes more than one value tells the class, the best first."""
+    records = catalogue.records
+    labels = np.array([catalogue.class_names.index(record.label) for record in records], dtype=np.int64)
+    confounds = []
+    for attribute, describe in ATTRIBUTES.items():
+        values = [describe(record) for record in records]
+        if len(set(values)) > 1:
+            confounds.append(_compute_confound(attribute, values=values, labels=labels, names=catalogue.class_names))
+    return tuple(sorted(confounds, key=lambda confound: -confound.n_right))
+
+
+def find_confounds(catalogue: Catalogue, confounds: Sequence[Confound]) -> list[Finding]:
+    """Return findings on attributes that tell the class, on single sessions, and on grey levels."""
+    findings = [_describe_confound(confound) for confound in confounds if confound.is_warning]
+    return findings + _find_single_sessions(catalogue) + _find_telling_levels(catalogue)
+
+
+def find_mixtures(catalogue: Catalogue) -> list[Finding]:
+    """Return a note for each attribute that differs within a class: differences that the network must overlook."""
+    findings = []
+    for attribute, describe in ATTRIBUTES.items():
+        if attribute == "session":  # several sessions of a class are what one wants
+            continue
+        parts, classes = [], []
+        for name in catalogue.class_names:
+            values = Counter(describe(record) for record in catalogue.records if record.label == name)
+            if len(values) > 1:
+                classes.append(name)
+                parts.append(f"{name} {join_words([f'{value} ({n})' for value, n in values.most_common()])}")
+        if classes:
+            message = f"The {attribute} differs within {count(len(classes), 'class')}: {'; '.join(parts)}."
+            if attribute == "pixel size":
+                message += " The same texture has another size in pixels there: best keep to one magnification."
+            findings.append(
+                Finding(
+                    kind=f"mixed_{attribute.replace(' ', '_')}",
+                    severity="note",
+                    message=message,
+                    classes=tuple(classes),
+                )
+            )
+    return findings
+
+
+def compute_guesses(values: Sequence[str], labels: Labels, *, n_classes: int) -> float:
+    """Return how many labels are right when each is guessed by majority from the others of its value.
+
+    An image whose value no other has is guessed as the commonest class of all others; k classes tied are right by 1/k.
+
+    Args:
+        values: One per image.
+        labels: Shape (n_images,), in [0, n_classes).
+        n_classes: Number of classes.
+    """
+    _, rows = np.unique(np.asarray(values), return_inverse=True)
+    counts = np.zeros((int(rows.max()) + 1, n_classes), dtype=np.int64)
+    np.add.at(counts, (rows, labels), 1)
+    others = counts[rows]
+    others[counts.sum(axis=1)[rows] == 1] = counts.sum(axis=0)
+    others[np.arange(len(labels)), labels] -= 1
+    best = others == others.max(axis=1, keepdims=True)
+    return float((best[np.arange(len(labels)), labels] / best.sum(axis=1)).sum())
+
+
+def _compute_confound(attribute: str, *, values: list[str], labels: Labels, names: tuple[str, ...]) -> Confound:
+    """Return one attribute's guesses, with the permutation test."""
+
+    def guess(shuffled: Labels) -> float:
+        return compute_guesses(values, shuffled, n_classes=len(names))
+
+    n_right = guess(labels)
+    table = tuple(
+        (name, tuple(Counter(v for v, label in zip(values, labels, strict=True) if label == i).most_common()))
+        for i, name in enumerate(names)
+    )
+    return Confound(
+        attribute=attribute,
+        n_images=len(labels),
+        n_right=n_right,
+        n_right_without=_count_commonest(labels),
+        p_value=_compute_p_value(guess, labels=labels, observed=n_right, name=attribute),
+        table=table,
+    )
+
+
+def _count_commonest(labels: Labels) -> int:
+    """Return how many images the commonest class has."""
+    return int(np.bincount(labels).max())
+
+
+def _compute_p_value(guess: Callable[[Labels], float], *, labels: Labels, observed: float, name: str) -> float:
+    """Return how often shuffled labels are guessed as well, the observed ones counted among them."""
+    rng = np.random.default_rng(derive_seed(0, "inspection", name))
+    as_well = sum(guess(rng.permutation(labels)) >= observed for _ in range(N_PERMUTATIONS))
+    return (1 + as_well) / (1 + N_PERMUTATIONS)
+
+
+def _describe_confound(confound: Confound) -> Finding:
+    """Return the warning about one attribute."""
+    table = "; ".join(
+        f"{name}: {join_words([f'{value} ({n})' for value, n in values])}" for name, values in confound.table
+    )
+    return Finding(
+        kind=f"confounded_{confound.attribute.replace(' ', '_')}",
+        severity="warning",
+        message=(
+            f"The {confound.attribute} alone tells the class of {confound.n_right:.0f} of {confound.n_images} images "
+            f"({confound.n_right / confound.n_images:.0%}; naming the commonest class each time, "
+            f"{confound.n_right_without}): a network can learn it instead of the material. {table}. "
+            f"{ADVICE[confound.attribute]}"
+        ),
+        classes=tuple(name for name, _ in confound.table),
+    )
+
+
+def _find_single_sessions(catalogue: Catalogue) -> list[Finding]:
+    """Return a warning for each class that was imaged in one session only, where there are several."""
+    classes_of = {
+        session: sorted({record.label for record in catalogue.records if record.session == session})
+        for session in {record.session for record in catalogue.records}
+    }
+    if len(classes_of) < 2:
+        return []
+    findings = []
+    for name in catalogue.class_names:
+        records = [record for record in catalogue.records if record.label == name]
+        session = records[0].session
+        if session is None or len(records) < 2 or any(record.session != session for record in records):
+            continue
+        others = [other for other in classes_of[session] if other != name]
+        company = f"together with {join_words(others)}" if others else "in which no other class was imaged"
+        findings.append(
+            Finding(
+                kind="single_session",
+                severity="warning",
+                message=(
+                    f"All {len(records)} images of {name} come from one session ({session}), {company}: whatever was "
+                    f"special then counts as {name}, and no test can tell the two apart. Image {name} in another "
+                    "session, too."
+                ),
+                classes=(name,),
+            )
+        )
+    return findings
+
+
+def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
+    """Return a note for each of brightness, contrast and noise that tells the class."""
+    names = catalogue.class_names
+    labels = np.array([names.index(record.label) for record in catalogue.records], dtype=np.int64)
+    findings = []
+    for level, measure in LEVELS.items():
+        values = np.array([measure(record) for record in catalogue.records])
+        guess = partial(_compute_nearest_guesses, values, n_classes=len(names))
+        n_right, chance = guess(labels), _count_commonest(labels)
+        if n_right - chance < MIN_GAIN * len(labels):
+            continue
+        if _compute_p_value(guess, labels=labels, observed=n_right, name=level) <= MAX_P_VALUE:
+            means = "; ".join(f"{name} {values[labels == i].mean():.2g}" for i, name in enumerate(names))
+            findings.append(
+                Finding(
+                    kind=f"telling_{level}",
+                    severity="note",
+                    message=(
+                        f"The {level} alone tells the class of {n_right:.0f} of {len(labels)} images "
+                        f"({n_right / len(labels):.0%}; naming the commonest each time, {chance}). Means: {means}. "
+                        "This may be the material, or the instrument's settings: keep these alike for all classes."
+                    ),
+                    classes=names,
+                )
+            )
+    return findings
+
+
+def _compute_nearest_guesses(values: NDArray[np.float64], labels: Labels, *, n_classes: int) -> float:
+    """Return how many labels are right when each is guessed as the class of the nearest mean of the other images."""
+    members = np.eye(n_classes)[labels]
+    n_others = members.sum(axis=0) - members
+    sums = members.T @ values - members * values[:, None]
+    distance = np.abs(values[:, None] - sums / np.maximum(n_others, 1))
+    distance[n_others == 0] = np.inf
+    return float((distance.argmin(axis=1) == labels).sum())
