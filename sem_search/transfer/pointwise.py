@@ -22,6 +22,12 @@ from sem_search.transfer.graph import (
 
 RELU6_CEILING = 6.0
 
+BLOCK_BYTES = 2**22
+"""What one block of a batch may take of the map: 16 tiles of MobileNetV2, 10 of ResNet50.
+
+Large enough for matrix products at full speed; a whole batch of 48 would be written to memory and read back four times.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PointwisePass:
@@ -44,66 +50,145 @@ class PointwisePass:
 
     def compute_logits(self, kept: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
         """Return the logits, shape (n, n_classes)."""
-        kernel, bias = self._fold_normalisation()
+        layer = self.convolution
+        scale, offset = self._get_affine()
         pooled = compute_pooled(
-            kept[0],
-            kernel=kernel,
-            bias=bias,
-            shortcut=kept[1] if self.has_shortcut else None,
+            PositionBlocks(maps=kept[0], shortcut=kept[1] if self.has_shortcut else None, n_out=layer.filters),
+            kernel=tf.reshape(layer.kernel.value, layer.kernel.shape[2:]),
+            bias=layer.bias.value if layer.use_bias else None,
+            scale=scale,
+            offset=offset,
             is_relu6=self.is_relu6,
+            keeps_maps=is_training,
         )
         return self.rest(pooled, training=is_training)
 
-    def _fold_normalisation(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return kernel (n_in, n_out) and bias (n_out,) of the convolution followed by its normalisation."""
-        layer, norm = self.convolution, self.normalisation
-        kernel = tf.reshape(layer.kernel.value, layer.kernel.shape[2:])
-        bias = layer.bias.value if layer.use_bias else tf.zeros((kernel.shape[1],), kernel.dtype)
+    def _get_affine(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return scale and offset of the frozen normalisation, shape (n_out,) each."""
+        norm = self.normalisation
         if norm is None:
-            return kernel, bias
+            return tf.ones((self.convolution.filters,)), tf.zeros((self.convolution.filters,))
         scale = tf.math.rsqrt(norm.moving_variance.value + norm.epsilon)
         scale = scale * norm.gamma.value if norm.scale else scale
-        offset = norm.beta.value if norm.center else 0.0
-        return kernel * scale, (bias - norm.moving_mean.value) * scale + offset
+        beta = norm.beta.value if norm.center else 0.0
+        return scale, beta - norm.moving_mean.value * scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionBlocks:
+    """A batch in blocks of tiles, small enough that what is computed from one stays in the processor's cache."""
+
+    maps: tf.Tensor
+    """What the convolution takes, shape (n, n_positions, n_in)."""
+    shortcut: tf.Tensor | None
+    """What is added to its normalised output, shape (n, n_positions, n_out)."""
+    n_out: int
+
+    @property
+    def n_positions(self) -> int:
+        """Positions per tile."""
+        return int(self.maps.shape[1])
+
+    @property
+    def n_at_once(self) -> int:
+        """Tiles per block."""
+        tile_bytes: int = self.n_positions * self.n_out * self.maps.dtype.size
+        return max(1, BLOCK_BYTES // tile_bytes)
+
+    @property
+    def count(self) -> tf.Tensor:
+        """Number of blocks."""
+        return (tf.shape(self.maps)[0] + self.n_at_once - 1) // self.n_at_once
+
+    def get_maps(self, block: tf.Tensor) -> tf.Tensor:
+        """Return a block of the maps, one position per row, shape (n_rows, n_in)."""
+        return tf.reshape(self._cut(self.maps, block), (-1, self.maps.shape[2]))
+
+    def add_shortcut(self, sums: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+        """Return the sums, shape (n_rows, n_out), with the block's shortcut, if there is one."""
+        if self.shortcut is None:
+            return sums
+        return sums + tf.reshape(self._cut(self.shortcut, block), (-1, self.n_out))
+
+    def _cut(self, tensor: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+        return tensor[block * self.n_at_once : (block + 1) * self.n_at_once]
+
+    def iterate(self, step: Callable[..., Any], state: Sequence[Any], *, first: int = 0) -> Sequence[Any]:
+        """Return the state after `step(block, *state)` was taken for every block from `first` on."""
+        count = self.count
+        _, *state = tf.while_loop(
+            lambda block, *_: block < count, lambda block, *state: (block + 1, *step(block, *state)), (first, *state)
+        )
+        return state
+
+    def build_list(self, width: int) -> tf.TensorArray:
+        """Return a list with one place per block, for tensors of shape (n_rows, width)."""
+        return tf.TensorArray(tf.float32, size=self.count, infer_shape=False, element_shape=(None, width))
 
 
 def compute_pooled(
-    maps: tf.Tensor, *, kernel: tf.Tensor, bias: tf.Tensor, shortcut: tf.Tensor | None, is_relu6: bool
+    blocks: PositionBlocks,
+    *,
+    kernel: tf.Tensor,
+    bias: tf.Tensor | None,
+    scale: tf.Tensor,
+    offset: tf.Tensor,
+    is_relu6: bool,
+    keeps_maps: bool,
 ) -> tf.Tensor:
-    """Return the mean over the positions of ReLU(maps @ kernel + bias + shortcut).
+    """Return the mean over the positions of ReLU((maps @ kernel + bias) * scale + offset + shortcut).
 
-    Gradients flow to kernel and bias, not to maps and shortcut, which are features and never change.
+    Gradients flow to kernel and bias, to nothing else: maps and shortcut are features, scale and offset are frozen.
 
     Args:
-        maps: Shape (n, n_positions, n_in).
+        blocks: Maps and shortcut.
         kernel: Shape (n_in, n_out).
-        bias: Shape (n_out,).
-        shortcut: Shape (n, n_positions, n_out), or None.
+        bias: Shape (n_out,), or None.
+        scale: Shape (n_out,).
+        offset: Shape (n_out,).
         is_relu6: Whether the ReLU is cut off at 6.
+        keeps_maps: Whether gradients will be asked for; without, they cannot be.
 
     Returns:
         Shape (n, n_out).
     """
-    n_positions, n_in = maps.shape[1], maps.shape[2]
-    n_out = kernel.shape[1]
-    rows = tf.reshape(maps, (-1, n_in))
+    relu, relu_gradient = (tf.nn.relu6, tf.raw_ops.Relu6Grad) if is_relu6 else (tf.nn.relu, tf.raw_ops.ReluGrad)
+    shares = tf.fill((blocks.n_at_once, 1, blocks.n_positions), 1 / blocks.n_positions)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def pool(kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
-        sums = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
-        if shortcut is not None:
-            sums += tf.reshape(shortcut, (-1, n_out))
-        active = tf.nn.relu6(sums) if is_relu6 else tf.nn.relu(sums)
+    def pool(kernel: tf.Tensor, *biases: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+        scaled_kernel = kernel * scale
+        shift = offset + sum(bias * scale for bias in biases)
 
-        def compute_gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            spread = tf.broadcast_to((upstream / n_positions)[:, None, :], (tf.shape(upstream)[0], n_positions, n_out))
-            mask = tf.raw_ops.Relu6Grad if is_relu6 else tf.raw_ops.ReluGrad
-            d_sums = mask(gradients=tf.reshape(spread, (-1, n_out)), features=active)
-            return tf.matmul(rows, d_sums, transpose_a=True), tf.reduce_sum(d_sums, axis=0)
+        def pool_block(block: tf.Tensor, means: Any, actives: Any) -> tuple[Any, Any]:
+            sums = tf.nn.bias_add(tf.matmul(blocks.get_maps(block), scaled_kernel), shift)
+            active = relu(blocks.add_shortcut(sums, block))
+            by_tile = tf.reshape(active, (-1, blocks.n_positions, blocks.n_out))
+            mean = tf.matmul(shares[: tf.shape(by_tile)[0]], by_tile)  # faster than reduce_mean
+            return means.write(block, mean[:, 0]), actives.write(block, active) if keeps_maps else actives
 
-        return tf.reduce_mean(tf.reshape(active, (-1, n_positions, n_out)), axis=1), compute_gradients
+        lists = [blocks.build_list(blocks.n_out), blocks.build_list(blocks.n_out)]
+        means, actives = blocks.iterate(pool_block, lists)
 
-    return pool(kernel, bias)
+        def compute_gradients(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
+            per_position = upstream * scale / blocks.n_positions
+
+            def compute_block(block: tf.Tensor) -> list[tf.Tensor]:
+                active = actives.read(block)
+                tile_of_row = block * blocks.n_at_once + tf.range(tf.shape(active)[0]) // blocks.n_positions
+                # To gather rows spreads the gradient over the positions faster than to broadcast it.
+                d_active = relu_gradient(gradients=tf.gather(per_position, tile_of_row), features=active)
+                d_kernel = tf.matmul(blocks.get_maps(block), d_active, transpose_a=True)
+                return [d_kernel, *(tf.reduce_sum(d_active, axis=0) for _ in biases)]
+
+            def add_block(block: tf.Tensor, *sums: tf.Tensor) -> list[tf.Tensor]:
+                return [total + new for total, new in zip(sums, compute_block(block), strict=True)]
+
+            return blocks.iterate(add_block, compute_block(tf.constant(0)), first=1)
+
+        return tf.ensure_shape(means.concat(), (None, blocks.n_out)), compute_gradients
+
+    return pool(kernel) if bias is None else pool(kernel, bias)
 
 
 def match_pointwise(head: keras.Model, *, convolution: str) -> PointwisePass | None:
