@@ -60,8 +60,7 @@ class HeadEnsemble:
 
         def answer(tiles: Any) -> tuple[Any, list[Any]]:
             features = keras.tree.flatten(trunk(backbone.preprocess(tiles), training=False))
-            logits = [head(features, training=False) for head in self._heads]
-            softmax = [tf.nn.softmax(tf.cast(some, tf.float64)) for some in logits]
+            softmax = [_compute_softmax(head(features, training=False)) for head in self._heads]
             return tf.reduce_mean(tf.stack(softmax), axis=0), features
 
         self._answer = tf.function(
@@ -101,3 +100,9 @@ class HeadEnsemble:
         """Answer and explain one tile, so that no request pays for TensorFlow's first steps."""
         run = self.run(np.zeros((1, self._tile_px, self._tile_px), dtype=np.float32))
         self.compute_heat_maps(run.features, label=0)
+
+
+def _compute_softmax(logits: Any) -> Any:
+    """Return the softmax in float64; logits that are not finite give equal probabilities, as in training."""
+    is_finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1, keepdims=True)
+    return tf.nn.softmax(tf.cast(tf.where(is_finite, logits, 0.0), tf.float64))

@@ -1,6 +1,8 @@
 """A model folder from disk into a classifier that has answered once: what a server does before its first request."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,21 @@ def read_classifier(folder: Path) -> MicrographClassifier:
         convolution=description.convolution,
         tile_px=description.tile_px,
     )
-    ensemble.warm_up()
+    with _quiet_tensorflow():
+        ensemble.warm_up()
     return MicrographClassifier(description=description, ensemble=ensemble)
+
+
+@contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Keep TensorFlow from taking one trace per head for a mistake."""
+    logger = logging.getLogger("tensorflow")
+    level_before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level_before)
 
 
 def _read_head(folder: Path, *, structure: str, index: int) -> keras.Model:

@@ -45,7 +45,6 @@ from sem_search.deployment.image_requests import IMAGE_COLUMN
 from sem_search.deployment.loading import HEAD_FILE, TRUNK_FILE, name_head_weights
 from sem_search.deployment.package_code import compute_code_sha256, copy_package
 from sem_search.deployment.serving import MODEL_FOLDER
-from sem_search.errors import StoreError
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, encode_png
 from sem_search.micrographs.tiles import TileGrid
 
@@ -141,7 +140,7 @@ class LoggedClassifier:
     """`models:/<model id>`, which `mlflow.pyfunc.load_model` takes."""
     run_id: str
     warnings: tuple[str, ...]
-    """What a user must know: heads that were left out."""
+    """What a user must know: heads whose training diverged."""
 
 
 def log_classifier(parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAME) -> LoggedClassifier:
@@ -150,12 +149,9 @@ def log_classifier(parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAM
     Cost: the time to write and copy the weights; the model is not loaded.
 
     Args:
-        parts: What is served. Heads with weights that are not finite are left out, with a warning.
+        parts: What is served.
         run_id: The run.
         name: Name of the model within the run.
-
-    Raises:
-        StoreError: No head has finite weights, so there is nothing to serve.
     """
     with tempfile.TemporaryDirectory(prefix="sem_search_") as staging:
         folder, code = Path(staging, MODEL_FOLDER), Path(staging, "code", "sem_search")
@@ -182,29 +178,19 @@ def log_classifier(parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAM
 
 
 def write_model_folder(parts: ClassifierParts, *, folder: Path) -> tuple[str, ...]:
-    """Write trunk, heads and description into a new folder; return the warnings.
-
-    Raises:
-        StoreError: No head has finite weights.
-    """
-    is_finite = [all(np.isfinite(weight).all() for weight in weights) for weights in parts.head_weights]
-    kept = [weights for weights, is_good in zip(parts.head_weights, is_finite, strict=True) if is_good]
-    if not kept:
-        raise StoreError(
-            f"None of the {len(parts.head_weights)} fold heads has finite weights (training diverged): "
-            "there is nothing to serve."
-        )
+    """Write trunk, heads and description into a new folder; return the warnings."""
     folder.mkdir(parents=True)
     parts.trunk.save(folder / TRUNK_FILE)
     (folder / HEAD_FILE).write_text(parts.head.to_json(), encoding="utf-8")
-    for index, weights in enumerate(kept):
+    for index, weights in enumerate(parts.head_weights):
         arrays = {f"weight_{number}": np.asarray(weight) for number, weight in enumerate(weights)}
         np.savez(folder / name_head_weights(index), allow_pickle=False, **arrays)
-    (folder / DESCRIPTION_FILE).write_text(
-        _describe(parts, folder=folder, n_heads=len(kept)).to_json(), encoding="utf-8"
+    (folder / DESCRIPTION_FILE).write_text(_describe(parts, folder=folder).to_json(), encoding="utf-8")
+    return tuple(
+        f"the head of fold {index} diverged: what is served answers as it was measured, with equal probabilities"
+        for index, weights in enumerate(parts.head_weights)
+        if not all(np.isfinite(weight).all() for weight in weights)
     )
-    left_out = [index for index, is_good in enumerate(is_finite) if not is_good]
-    return tuple(f"the head of fold {index} diverged and is left out of the served classifier" for index in left_out)
 
 
 def build_input_example(parts: ClassifierParts) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -236,12 +222,12 @@ def _open_logged_model(*, run_id: str, name: str) -> str:
     return str(model.model_id)
 
 
-def _describe(parts: ClassifierParts, *, folder: Path, n_heads: int) -> ClassifierDescription:
+def _describe(parts: ClassifierParts, *, folder: Path) -> ClassifierDescription:
     return ClassifierDescription(
         class_names=parts.class_names,
         backbone=parts.backbone,
         convolution=parts.convolution,
-        n_heads=n_heads,
+        n_heads=len(parts.head_weights),
         tile_px=parts.grid.size_px,
         stride_px=parts.grid.stride_px,
         crop_bottom_px=parts.crop_bottom_px,

@@ -39,8 +39,9 @@ def build_parts(
     head_weights = []
     for fold in range(n_heads):
         rng = np.random.default_rng(derive_seed(seed, "head", fold))
+        # Factors above zero: variances of a normalisation stay variances.
         head_weights.append(
-            [rng.normal(scale=0.5, size=weight.shape).astype("float32") for weight in head.get_weights()]
+            [weight * rng.uniform(0, 4, weight.shape).astype("float32") for weight in head.get_weights()]
         )
     return ClassifierParts(
         trunk=cut.trunk,

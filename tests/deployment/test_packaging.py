@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from sem_search.deployment.loading import read_classifier
 from sem_search.deployment.packaging import (
     MODEL_NAME,
     SERVING_REQUIREMENTS,
@@ -21,7 +22,6 @@ from sem_search.deployment.packaging import (
     log_classifier,
     write_model_folder,
 )
-from sem_search.errors import StoreError
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,15 +139,24 @@ def test_logging_leaves_the_environment_as_it_was(
     assert dict(os.environ) == before
 
 
-def test_a_diverged_head_is_left_out_with_a_warning(parts: ClassifierParts, tmp_path: Path) -> None:
+def test_a_diverged_head_is_a_warning_and_answers_as_it_was_measured(parts: ClassifierParts, tmp_path: Path) -> None:
     weights = [list(some) for some in parts.head_weights]
     weights[1] = [np.full_like(weight, np.nan) for weight in weights[1]]
-    warnings = write_model_folder(dataclasses.replace(parts, head_weights=weights), folder=tmp_path / "model")
-    assert warnings == ("the head of fold 1 diverged and is left out of the served classifier",)
-    assert json.loads((tmp_path / "model" / "model.json").read_text())["n_heads"] == 2
+    warnings = write_model_folder(dataclasses.replace(parts, head_weights=weights), folder=tmp_path / "one")
+    assert warnings == (
+        "the head of fold 1 diverged: what is served answers as it was measured, with equal probabilities",
+    )
+    write_model_folder(dataclasses.replace(parts, head_weights=[weights[0], weights[2]]), folder=tmp_path / "without")
+    image = np.random.default_rng(0).uniform(size=(32, 32)).astype(np.float32)
+    with_it, without = (
+        read_classifier(tmp_path / name).classify([image])[0].tile_probabilities for name in ("one", "without")
+    )
+    assert np.abs(with_it - (2 * without + 1 / 3) / 3).max() < 1e-6
 
 
-def test_nothing_but_diverged_heads_is_refused(parts: ClassifierParts, tmp_path: Path) -> None:
+def test_nothing_but_diverged_heads_still_answers_and_explains(parts: ClassifierParts, tmp_path: Path) -> None:
     weights = [[np.full_like(weight, np.inf) for weight in some] for some in parts.head_weights]
-    with pytest.raises(StoreError, match="None of the 3 fold heads has finite weights"):
-        write_model_folder(dataclasses.replace(parts, head_weights=weights), folder=tmp_path / "model")
+    warnings = write_model_folder(dataclasses.replace(parts, head_weights=weights), folder=tmp_path / "model")
+    assert len(warnings) == 3
+    answer = read_classifier(tmp_path / "model").explain(np.full((32, 40), 0.5, dtype=np.float32))
+    assert answer.probabilities == pytest.approx([1 / 3] * 3)
