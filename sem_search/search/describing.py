@@ -13,6 +13,9 @@ from sem_search.tracking.loggable import JsonArtifact, Params, Scalar, Tags
 from sem_search.tracking.mlflow_log import log_catalogue, log_entries
 from sem_search.tracking.runs import get_params
 
+NO_PARAMS = ("learning_rates", "batch_sizes", "storage", "study_folder", "study", "model_name", "trials", "timeout")
+"""Settings that are written in another form, or that say how far a search went and nothing about a trial."""
+
 LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn", "pillow", "tifffile")
 
 
@@ -41,9 +44,8 @@ def describe_params(prepared: PreparedSearch) -> dict[str, Scalar]:
     """Return the settings as they were understood, and what was really used, by parameter name."""
     settings = prepared.settings
     params: dict[str, Scalar] = {}
-    for name, value in settings.model_dump().items():
-        if name not in ("learning_rates", "batch_sizes", "storage", "study_folder", "study", "model_name"):
-            params[name] = ",".join(value) if isinstance(value, tuple) else value
+    for name, value in settings.model_dump(exclude=set(NO_PARAMS)).items():
+        params[name] = ",".join(value) if isinstance(value, tuple) else value
     return params | {
         "stride_px": settings.resolved_stride_px,
         "crop_bottom_px": prepared.data.crop_bottom_px,
