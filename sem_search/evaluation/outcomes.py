@@ -58,7 +58,7 @@ class TileTable:
 
     def get_tiles_of(self, image_ids: tuple[str, ...]) -> IntVector:
         """Return the indices of all tiles of these images, ascending, shape (n,)."""
-        wanted = {image_id: True for image_id in image_ids}
+        wanted = set(image_ids)
         is_wanted = np.array([image_id in wanted for image_id in self.image_ids])
         return np.flatnonzero(is_wanted[self.image_of_tile]).astype(np.int64)
 

@@ -74,6 +74,16 @@ def get_study_folder(settings: SearchSettings, *, name: str) -> Path:
     return Path(settings.study_folder) / name
 
 
+def lock_stores(settings: SearchSettings) -> FileLock:
+    """Return the lock under which databases are made, cells queued and winners registered, one search at a time.
+
+    MLflow and Optuna both create their tables on first use, and neither survives another process that does the same.
+    """
+    folder = Path(settings.study_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".stores.lock")
+
+
 def claim_study_folder(
     settings: SearchSettings, *, name: str, fingerprint: Mapping[str, Any], folds: FoldTable
 ) -> FoldTable:

@@ -22,6 +22,7 @@ from sem_search.search.prepared import (
     check_study_name,
     claim_study_folder,
     compute_fingerprint,
+    lock_stores,
     name_study,
 )
 from sem_search.search.processes import describe_process
@@ -39,6 +40,7 @@ from sem_search.search.working import work
 from sem_search.settings import SearchSettings
 from sem_search.tracking.runs import (
     adopt_trial_run,
+    create_store,
     find_unfinished_study_runs,
     open_study_run,
     supersede_run,
@@ -65,7 +67,10 @@ def run_search(settings: SearchSettings) -> Conclusion:
     name = name_study(settings, fingerprint=fingerprint)
     check_study_name(name)
     claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
-    study = open_study(settings, name=name, fingerprint=fingerprint)
+    with lock_stores(settings):
+        create_store()
+        study = open_study(settings, name=name, fingerprint=fingerprint)
+        enqueue_cells(study, settings=settings)
     with open_study_run(study=name, process=describe_process()) as run_id:
         _take_over(study, settings=settings, run_id=run_id)
         features = compute_features(settings, data=data, network=network)
@@ -73,10 +78,10 @@ def run_search(settings: SearchSettings) -> Conclusion:
             settings=settings, name=name, fingerprint=fingerprint, data=data, network=network, features=features
         )
         log_study_start(prepared, run_id=run_id)
-        enqueue_cells(study, settings=settings)
         trainer = build_trainer(settings, data=data, network=network, features=features)
         _work(study, prepared=prepared, trainer=trainer, run_id=run_id, waits_for_others=True)
-        conclusion = conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id)
+        with lock_stores(settings):
+            conclusion = conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id)
     click.echo(conclusion.to_text())
     return conclusion
 

@@ -27,6 +27,11 @@ TAG_SUPERSEDED_BY = "sem_search.superseded_by"
 UNFINISHED = ("RUNNING", "SCHEDULED")
 
 
+def create_store() -> None:
+    """Make the tracking store's tables where they do not exist yet; to be called by one process at a time."""
+    MlflowClient().search_experiments(max_results=1)
+
+
 @contextmanager
 def open_study_run(*, study: str, process: str) -> Iterator[str]:
     """Give the id of the study run: the one that `mlflow run` opened, else a new one.
