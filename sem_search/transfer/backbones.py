@@ -116,7 +116,7 @@ def _build_efficientnet_b0(*, input_shape: tuple[int, int, int]) -> keras.Model:
             return keras.layers.Rescaling(scale, name="imagenet_rescaling")(output)
         return output
 
-    return keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)
+    return keras.models.clone_model(plain, call_function=call)
 
 
 def _build_tiny(*, input_shape: tuple[int, int, int]) -> keras.Model:

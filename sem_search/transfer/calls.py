@@ -18,7 +18,7 @@ def get_functional(model: keras.Model) -> keras.Model:
         SettingsError: It is neither functional nor sequential.
     """
     if isinstance(model, keras.Sequential) and model.built:
-        return keras.Model(model.inputs, model.outputs, name=model.name)
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if not hasattr(model, "_nodes_by_depth"):
         raise SettingsError(
             f"Network {model.name!r} cannot be used: it is a {type(model).__name__} without a graph of layers; "

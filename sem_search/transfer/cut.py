@@ -50,7 +50,7 @@ def cut_network(model: keras.Model) -> CutNetwork:
     convolution = _find_last_convolution(graph)
     tail_calls = _find_tail_calls(graph, convolution)
     crossing = _find_crossing_tensors(tail_calls)
-    trunk = keras.Model(graph.inputs, crossing, name=f"{graph.name}_trunk")
+    trunk = keras.Model(graph.input, crossing, name=f"{graph.name}_trunk")
     tail = _build_tail(tail_calls, crossing=crossing, output=graph.outputs[0], name=f"{graph.name}_tail")
     trunk.trainable = False
     tail.trainable = False

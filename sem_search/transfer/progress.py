@@ -22,7 +22,7 @@ class ProgressMeter:
 
     def __init__(self, label: str, *, total: int | None, unit: str, is_shown: bool) -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._done = 0
+        self._done = self._told = 0
         self._started_s = self._told_s = time.monotonic()
         self._has_lines = is_shown and not sys.stderr.isatty()
         self._bar: tqdm[NoReturn] = tqdm(
@@ -36,7 +36,7 @@ class ProgressMeter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-        if self._has_lines and kind is None:
+        if self._has_lines and kind is None and self._told < self._done:
             self._tell()
 
     def update(self, n: int) -> None:
@@ -47,7 +47,7 @@ class ProgressMeter:
             self._tell()
 
     def _tell(self) -> None:
-        self._told_s = time.monotonic()
+        self._told, self._told_s = self._done, time.monotonic()
         elapsed_s = max(self._told_s - self._started_s, 1e-9)
         of_total = "" if self._total is None else f" of {self._total}"
         rate = self._done / elapsed_s

@@ -21,8 +21,12 @@ from sem_search.transfer.calls import get_functional, iter_calls, repeat_calls
 MIN_VALUES_PER_CHANNEL = 64
 """With fewer, a channel's own variance is too rough an estimate to divide by: the layer's is taken."""
 
+SMALLEST_SHARE = 0.1
+"""A channel that varies less than this share of its layer is scaled as if it varied so much: what looks flat on a few
+tiles is not flat on all, and would blow up there."""
+
 SMALLEST_DEVIATION = 1e-6
-"""A channel flatter than this is left as it is: blown up, it would be rounding errors."""
+"""A layer flatter than this is left as it is: blown up, it would be rounding errors."""
 
 KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel")
 
@@ -69,9 +73,9 @@ def _run_and_fill(model: keras.Model, pictures: Any, *, seeds: Iterator[int]) ->
 def _adopt_statistics(layer: Any, inputs: NDArray[np.float32]) -> None:
     """Let batch normalisation put out centred channels of unit variance."""
     _reset(layer)
-    values = inputs.reshape(-1, inputs.shape[-1])
-    layer.moving_mean.assign(values.mean(axis=0, dtype=np.float64))
-    layer.moving_variance.assign(values.var(axis=0, dtype=np.float64))
+    mean, deviation = _measure_channels(inputs)
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(deviation**2)
 
 
 def _draw_and_scale(layer: Any, inputs: Any, *, seeds: Iterator[int]) -> None:
@@ -123,4 +127,7 @@ def _measure_channels(outputs: NDArray[np.float32]) -> tuple[NDArray[np.float64]
         mean, deviation = np.zeros(values.shape[1]), np.full(values.shape[1], math.sqrt(np.mean(values**2)))
     else:
         mean, deviation = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
-    return mean, np.where(deviation < SMALLEST_DEVIATION, 1.0, deviation)
+    of_layer = math.sqrt(np.mean(deviation**2))
+    if of_layer < SMALLEST_DEVIATION:
+        return mean, np.ones_like(deviation)
+    return mean, np.maximum(deviation, SMALLEST_SHARE * of_layer)

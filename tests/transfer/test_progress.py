@@ -17,7 +17,6 @@ def test_plain_lines_tell_the_rate_and_end_with_a_sum(capsys, monkeypatch):
     assert [line.split(" in ")[0] for line in lines] == [
         "Features: 1 of 4 tiles",
         "Features: 4 of 4 tiles",
-        "Features: 4 of 4 tiles",
     ]
     assert lines[-1].endswith("tiles/s)")
 
