@@ -63,9 +63,7 @@ class HeadEnsemble:
             softmax = [_compute_softmax(head(features, training=False)) for head in self._heads]
             return tf.reduce_mean(tf.stack(softmax), axis=0), features
 
-        self._answer = tf.function(
-            answer, input_signature=[tf.TensorSpec((None, tile_px, tile_px), tf.float32)], reduce_retracing=False
-        )
+        self._answer = tf.function(answer, input_signature=[tf.TensorSpec((None, tile_px, tile_px), tf.float32)])
         self._answer.get_concrete_function()
 
     def run(self, tiles: FloatTiles) -> TileRun:

@@ -31,6 +31,9 @@ BATCH_IMAGES = 8
 BATCH_BYTES = 32_000_000
 """A batch ends with whichever comes first: what is read ahead stays small."""
 
+MAX_FILE_BYTES = 1_000_000_000
+"""More than 100 megapixels of uncompressed 16-bit colour: no micrograph that a classifier would take."""
+
 LISTED = 5
 """Unreadable images that the summary names; the table has them all."""
 
@@ -133,7 +136,7 @@ def _list_folder(folder: Path) -> Iterator[Path]:
     """Yield the pictures below a folder, sorted by path; hidden files and folders are left out."""
     for path in sorted(folder.rglob("*")):
         is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and not is_hidden:
+        if path.suffix.lower() in PICTURE_SUFFIXES and not is_hidden and not path.is_dir():
             yield path
 
 
@@ -190,6 +193,11 @@ def _ask(model: PyFuncModel, cells: list[str], *, params: dict[str, Any]) -> lis
 def _read(path: Path) -> bytes | str:
     """Return the file's content, or why there is none."""
     try:
+        if not path.is_file():  # a pipe would keep its reader waiting for ever
+            return "is no file any more, or a link to one that is gone"
+        n_bytes = path.stat().st_size
+        if n_bytes > MAX_FILE_BYTES:
+            return f"has {n_bytes / 1e6:.0f} MB, and at most {MAX_FILE_BYTES / 1e6:.0f} are read: cut the picture"
         return path.read_bytes()
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"

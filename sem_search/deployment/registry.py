@@ -6,6 +6,8 @@ is a score of another question: such a newcomer is a challenger, and the reason 
 
 Moves are safe to interrupt: a version is created with its tags in one step and found by them when the search is run
 again; the alias is moved in one step, so that there is a champion at every moment; and the decision is noted last.
+MLflow cannot compare and move at once: of two searches that beat the same champion in the same moment, the later move
+stands, and both decisions can be read.
 Source of the words: MLflow's registry; challengers and champions are its own suggestion for aliases.
 """
 

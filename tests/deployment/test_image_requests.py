@@ -1,4 +1,5 @@
 import base64
+import time
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,15 @@ def test_too_many_pixels_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read_rows(column(TEXT, TEXT), read=read)) == 2
     with pytest.raises(DataError, match=r"first 3 of 4 images have 3 megapixels together, and at most 2\.5"):
         read_rows(column(TEXT, TEXT, TEXT, TEXT), read=read)
+
+
+def test_large_files_cost_milliseconds() -> None:
+    text = base64.b64encode(bytes(30_000_000)).decode()
+    begin = time.perf_counter()
+    decode_base64(text)
+    with pytest.raises(DataError, match="not a multiple of four"):
+        decode_base64(text[:-1])
+    assert time.perf_counter() - begin < 5, "a loop over the characters would take much longer"
 
 
 def test_one_image_is_bounded_by_the_reader_alone(monkeypatch: pytest.MonkeyPatch) -> None:
