@@ -1,8 +1,8 @@
 """Whether how an image was taken gives its class away: then a network may learn that instead of the material.
 
-For each attribute, the class of every image is guessed from the other images that share its value, by majority. How
-often that is right, against guessing the commonest class, is a number that needs no statistics to be read; a
-permutation test says whether so much could be chance in so few images.
+For each attribute, every image is given the commonest class among the images of its value. How often that is right,
+against how often it is when the classes are dealt out at random, is a pair of numbers that needs no statistics to be
+read; how often random classes do as well is the p-value of a permutation test.
 """
 
 from collections import Counter
@@ -32,20 +32,19 @@ class Confound:
     attribute: str
     """In words: `pixel size`, `session`."""
     n_images: int
-    n_right: float
-    """Images whose class is guessed right from the attribute; ties count in part."""
-    n_right_without: int
-    """Images of the commonest class: right if that is always guessed."""
+    n_right: int
+    """Images whose class is guessed right from the attribute."""
+    n_right_by_chance: float
+    """The same for classes dealt out at random, on average."""
     p_value: float
-    """How often shuffled classes are guessed as well."""
+    """How often random classes are guessed as well."""
     table: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
     """Per class, in sorted order, the values and how many of its images have them, the commonest first."""
 
     @property
     def is_warning(self) -> bool:
         """Whether the attribute tells more than chance, and enough to matter."""
-        gain = (self.n_right - self.n_right_without) / self.n_images
-        return gain >= MIN_GAIN and self.p_value <= MAX_P_VALUE
+        return _is_telling(self.n_right, self.n_right_by_chance, self.p_value, n_images=self.n_images)
 
 
 def describe_pixel_size(record: ImageRecord) -> str:
@@ -128,10 +127,8 @@ def find_mixtures(catalogue: Catalogue) -> list[Finding]:
     return findings
 
 
-def compute_guesses(values: Sequence[str], labels: Labels, *, n_classes: int) -> float:
-    """Return how many labels are right when each is guessed by majority from the others of its value.
-
-    An image whose value no other has is guessed as the commonest class of all others; k classes tied are right by 1/k.
+def compute_guesses(values: Sequence[str], labels: Labels, *, n_classes: int) -> int:
+    """Return how many labels are right when each is guessed as the commonest of its value.
 
     Args:
         values: One per image.
@@ -139,46 +136,41 @@ def compute_guesses(values: Sequence[str], labels: Labels, *, n_classes: int) ->
         n_classes: Number of classes.
     """
     _, rows = np.unique(np.asarray(values), return_inverse=True)
-    counts = np.zeros((int(rows.max()) + 1, n_classes), dtype=np.int64)
-    np.add.at(counts, (rows, labels), 1)
-    others = counts[rows]
-    others[counts.sum(axis=1)[rows] == 1] = counts.sum(axis=0)
-    others[np.arange(len(labels)), labels] -= 1
-    best = others == others.max(axis=1, keepdims=True)
-    return float((best[np.arange(len(labels)), labels] / best.sum(axis=1)).sum())
+    counts = np.bincount(rows * n_classes + labels, minlength=(int(rows.max()) + 1) * n_classes)
+    return int(counts.reshape(-1, n_classes).max(axis=1).sum())
+
+
+def _is_telling(n_right: float, n_right_by_chance: float, p_value: float, *, n_images: int) -> bool:
+    """Whether guesses are better than chance, and by enough to matter."""
+    return (n_right - n_right_by_chance) / n_images >= MIN_GAIN and p_value <= MAX_P_VALUE
 
 
 def _compute_confound(attribute: str, *, values: list[str], labels: Labels, names: tuple[str, ...]) -> Confound:
     """Return one attribute's guesses, with the permutation test."""
 
-    def guess(shuffled: Labels) -> float:
-        return compute_guesses(values, shuffled, n_classes=len(names))
-
+    guess = partial(compute_guesses, values, n_classes=len(names))
     n_right = guess(labels)
     table = tuple(
         (name, tuple(Counter(v for v, label in zip(values, labels, strict=True) if label == i).most_common()))
         for i, name in enumerate(names)
     )
+    by_chance, p_value = _compute_chance(guess, labels=labels, observed=n_right, name=attribute)
     return Confound(
         attribute=attribute,
         n_images=len(labels),
         n_right=n_right,
-        n_right_without=_count_commonest(labels),
-        p_value=_compute_p_value(guess, labels=labels, observed=n_right, name=attribute),
+        n_right_by_chance=by_chance,
+        p_value=p_value,
         table=table,
     )
 
 
-def _count_commonest(labels: Labels) -> int:
-    """Return how many images the commonest class has."""
-    return int(np.bincount(labels).max())
-
-
-def _compute_p_value(guess: Callable[[Labels], float], *, labels: Labels, observed: float, name: str) -> float:
-    """Return how often shuffled labels are guessed as well, the observed ones counted among them."""
+def _compute_chance(guess: Callable[[Labels], int], *, labels: Labels, observed: int, name: str) -> tuple[float, float]:
+    """Return how many shuffled labels are guessed right on average, and how often as many as the observed ones."""
     rng = np.random.default_rng(derive_seed(0, "inspection", name))
-    as_well = sum(guess(rng.permutation(labels)) >= observed for _ in range(N_PERMUTATIONS))
-    return (1 + as_well) / (1 + N_PERMUTATIONS)
+    guesses = np.array([guess(rng.permutation(labels)) for _ in range(N_PERMUTATIONS)])
+    p_value = (1 + int((guesses >= observed).sum())) / (1 + N_PERMUTATIONS)  # the observed one is one of them
+    return float(guesses.mean()), p_value
 
 
 def _describe_confound(confound: Confound) -> Finding:
@@ -190,10 +182,9 @@ def _describe_confound(confound: Confound) -> Finding:
         kind=f"confounded_{confound.attribute.replace(' ', '_')}",
         severity="warning",
         message=(
-            f"The {confound.attribute} alone tells the class of {confound.n_right:.0f} of {confound.n_images} images "
-            f"({confound.n_right / confound.n_images:.0%}; naming the commonest class each time, "
-            f"{confound.n_right_without}): a network can learn it instead of the material. {table}. "
-            f"{ADVICE[confound.attribute]}"
+            f"The {confound.attribute} alone tells the class of {confound.n_right} of {confound.n_images} images "
+            f"({confound.n_right / confound.n_images:.0%}; by chance it would be {confound.n_right_by_chance:.0f}): a "
+            f"network can learn it instead of the material. {table}. {ADVICE[confound.attribute]}"
         ),
         classes=tuple(name for name, _ in confound.table),
     )
@@ -238,18 +229,17 @@ def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
     for level, measure in LEVELS.items():
         values = np.array([measure(record) for record in catalogue.records])
         guess = partial(_compute_nearest_guesses, values, n_classes=len(names))
-        n_right, chance = guess(labels), _count_commonest(labels)
-        if n_right - chance < MIN_GAIN * len(labels):
-            continue
-        if _compute_p_value(guess, labels=labels, observed=n_right, name=level) <= MAX_P_VALUE:
+        n_right = guess(labels)
+        by_chance, p_value = _compute_chance(guess, labels=labels, observed=n_right, name=level)
+        if _is_telling(n_right, by_chance, p_value, n_images=len(labels)):
             means = "; ".join(f"{name} {values[labels == i].mean():.2g}" for i, name in enumerate(names))
             findings.append(
                 Finding(
                     kind=f"telling_{level}",
                     severity="note",
                     message=(
-                        f"The {level} alone tells the class of {n_right:.0f} of {len(labels)} images "
-                        f"({n_right / len(labels):.0%}; naming the commonest each time, {chance}). Means: {means}. "
+                        f"The {level} alone tells the class of {n_right} of {len(labels)} images "
+                        f"({n_right / len(labels):.0%}; by chance it would be {by_chance:.0f}). Means: {means}. "
                         "This may be the material, or the instrument's settings: keep these alike for all classes."
                     ),
                     classes=names,
@@ -258,11 +248,11 @@ def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
     return findings
 
 
-def _compute_nearest_guesses(values: NDArray[np.float64], labels: Labels, *, n_classes: int) -> float:
+def _compute_nearest_guesses(values: NDArray[np.float64], labels: Labels, *, n_classes: int) -> int:
     """Return how many labels are right when each is guessed as the class of the nearest mean of the other images."""
     members = np.eye(n_classes)[labels]
     n_others = members.sum(axis=0) - members
     sums = members.T @ values - members * values[:, None]
     distance = np.abs(values[:, None] - sums / np.maximum(n_others, 1))
     distance[n_others == 0] = np.inf
-    return float((distance.argmin(axis=1) == labels).sum())
+    return int((distance.argmin(axis=1) == labels).sum())

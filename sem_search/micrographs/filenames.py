@@ -206,7 +206,8 @@ def _fits(named: _Named, displays_mm: Sequence[float]) -> bool:
 def _name_magnification(named: _Named, displays_mm: Sequence[float]) -> str:
     """Return what the pixel size means on the display that most images agree on."""
     commonest_mm = Counter(round(display_mm, 1) for display_mm in displays_mm).most_common(1)[0][0]
-    return f"{named.magnification * commonest_mm / named.display_mm:.3g}x"
+    meant = named.magnification * commonest_mm / named.display_mm
+    return f"{float(f'{meant:.2g}'):.0f}x"  # two digits, as magnifications are chosen
 
 
 def _check_detectors(records: Sequence[ImageRecord]) -> list[_Contradiction]:

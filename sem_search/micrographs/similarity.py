@@ -18,7 +18,7 @@ What was measured when the thresholds were chosen:
       overlap of the area                        50 %     30 %     20 %     15 %     10 %
       ten rendered powders                    120/120  120/120  120/120  120/120  120/120
       real scans, one cut twice                 36/36    36/36    36/36    36/36    36/36
-      the same with noise of 0.15               36/36    36/36    34/36    36/36    34/36
+      the same with noise of 0.15               36/36    36/36    32/36    33/36    32/36
       two real scans, 43 % in common, cut       40/40    40/40    40/40    40/40    40/40
 
   A real field was found in another at a tenth of the magnification, where it covers 154 x 102 px, with a sharpness of

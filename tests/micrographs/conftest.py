@@ -1,0 +1,54 @@
+"""Catalogues without files, for checks that look at records only."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord
+
+MakeRecord = Callable[..., ImageRecord]
+MakeCatalogue = Callable[..., Catalogue]
+
+
+@pytest.fixture
+def make_record() -> MakeRecord:
+    """Return a function that makes a record out of an image id and whatever differs from an ordinary image."""
+
+    def make(image_id: str, **changes: Any) -> ImageRecord:
+        digest = hashlib.sha256(image_id.encode()).hexdigest()
+        values: dict[str, Any] = {
+            "path": Path("data") / image_id,
+            "label": image_id.split("/")[0],
+            "group": image_id,
+            "session": None,
+            "sha256": digest,
+            "pixels_sha256": digest,
+            "width_px": 1280,
+            "height_px": 960,
+            "bit_depth": 8,
+            "mode": "L",
+            "pixel_size_nm": None,
+            "acquired_at": None,
+            "detector": None,
+            "voltage_kv": None,
+            "mean_grey": 0.4,
+            "contrast": 0.1,
+            "noise": 0.02,
+        }
+        return ImageRecord(image_id=image_id, **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def make_catalogue() -> MakeCatalogue:
+    """Return a function that makes a catalogue out of records."""
+
+    def make(*records: ImageRecord, **changes: Any) -> Catalogue:
+        ordered = tuple(sorted(records, key=lambda record: record.image_id))
+        return Catalogue(root=Path("data"), records=ordered, **changes)
+
+    return make
