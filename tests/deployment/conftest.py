@@ -52,7 +52,7 @@ def build_parts(
         class_names=CLASS_NAMES,
         grid=TileGrid(size_px=tile_px, stride_px=stride_px or tile_px),
         crop_bottom_px=crop_bottom_px,
-        max_megapixels=1.0,
+        max_megapixels=3.0,
         pixel_sizes_nm={"starch": [5.0, 2.5]},
         settings={"learning_rate": 0.01},
         hashes={"data_sha256": "d" * 64},

@@ -167,7 +167,7 @@ BAD_FILES: dict[str, tuple[Callable[[Any], bytes], str]] = {
         "row 1: .*(truncated|damaged)",
     ),
     "truncated TIFF": (lambda pictures: pictures.encode(pictures.draw(), "TIFF")[:-400], "row 1: "),
-    "bomb": (lambda pictures: pictures.encode(np.zeros((1100, 1000), np.uint8)), "row 1: .*megapixels"),
+    "bomb": (lambda pictures: pictures.encode(np.zeros((2000, 2000), np.uint8)), "row 1: .*megapixels"),
     "too small": (lambda pictures: pictures.encode(pictures.draw(20, 90)), "row 1: is 90 x 20 px.*32 x 32 px"),
     "GIF": (lambda pictures: pictures.encode(pictures.draw(), "GIF"), "row 1: is a GIF file"),
     "header only": (lambda pictures: pictures.encode(pictures.draw())[:8], "row 1: "),
