@@ -23,7 +23,7 @@ THUMBNAIL_SIDE_PX = 360  # two of them fit side by side on a telephone
 THUMBNAIL_QUALITY = 80  # about 15 kB
 FOOT_SHARE = 0.2  # of the height, from below: no instrument's data bar is higher
 FOOT_COLUMNS = 128  # text stays recognisable as text
-BLACK, WHITE = 0.5 / 255, 1 - 1.5 / 255  # 16-bit files with 8 bits in them end at 65280, one level below white
+BLACK, WHITE = 0.5 / 255, 65279.5 / 65535  # 16-bit files with 8 bits in them end at 65280, not at white
 MAX_HOLLOW_LEVELS = 256
 N_LEVELS = 65536
 
