@@ -13,7 +13,7 @@ import click
 
 import sem_search
 from sem_search.errors import InputError
-from sem_search.settings import AUTO, SearchSettings, build_settings
+from sem_search.options import AUTO, OPTIONS
 
 EXIT_INPUT_ERROR = 2
 
@@ -47,25 +47,19 @@ def commands() -> None:
 
 
 def add_settings_options(command: Command) -> Command:
-    """Give a command one option per setting, with the setting's own description."""
-    for name, field in reversed(SearchSettings.model_fields.items()):
-        shown = "" if field.default_factory or field.default in (None, ()) else f"  [default: {_show(field.default)}]"
+    """Give a command one option per setting."""
+    for option in reversed(OPTIONS):
+        shown = f"  [default: {option.default}]" if option.default else ""
         command = click.option(
-            f"--{name.replace('_', '-')}",
-            name,
+            f"--{option.name.replace('_', '-')}",
+            option.name,
             metavar="VALUE",
             default=None,
             is_flag=False,
-            flag_value="true" if field.annotation is bool else None,
-            help=f"{field.description}{shown}",
+            flag_value="true" if option.is_switch else None,
+            help=f"{option.description}{shown}",
         )(command)
     return command
-
-
-def _show(default: object) -> str:
-    if isinstance(default, tuple):
-        return ",".join(f"{value:g}" for value in default)
-    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 @commands.command()
@@ -75,8 +69,10 @@ def search(**given: str | None) -> None:
 
     A value of "auto" stands for the preset's. The preset is `quick` with data=demo, else `standard`.
     """
+    from sem_search.settings import build_settings
+
     settings = build_settings(given)
-    from sem_search.search.run import run_search
+    from sem_search.search.run import run_search  # after the settings are known to be good: it takes seconds
 
     run_search(settings)
 
@@ -122,6 +118,7 @@ def inspect(
 ) -> None:
     """Say what is in a folder or CSV of micrographs, and what is wrong with it, before anything is trained."""
     from sem_search.search.inspecting import run_inspection
+    from sem_search.settings import build_settings
 
     settings = build_settings(
         {

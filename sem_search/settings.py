@@ -11,10 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sem_search.errors import SettingsError
+from sem_search.options import AUTO
 from sem_search.transfer.names import BACKBONE_NAMES
-
-AUTO = "auto"
-"""The word that stands for "not given" where a value must be written, as in MLproject's defaults."""
 
 DEMO = "demo"
 """The `data` that stands for the demonstration set."""
@@ -46,47 +44,39 @@ WordList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 
 
 class SearchSettings(BaseModel):
-    """Everything a search can be told; the descriptions are the command line's help."""
+    """Everything a search can be told; `options` says in words what each setting means."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
-    data: str = Field(DEMO, description="Folder with one sub-folder per class, a CSV, or 'demo'.")
-    backbone: str = Field("vgg16", description=f"Network to transfer from: {', '.join(BACKBONE_NAMES)}.")
-    preset: Literal["standard", "paper", "quick"] = Field(
-        "standard", description="standard, paper (the paper's protocol in full) or quick (a first look)."
-    )
-    weights: str = Field("auto", description="imagenet, random, a weights file, or auto: the best that can be had.")
-    exclude: WordList = Field((), description="Classes to leave out, separated by commas.")
-    skip_unreadable: bool = Field(False, description="Go on without files that cannot be read, and tag the run.")
-    crop_bottom_px: int = Field(0, ge=0, description="Height of the data bar in px, where the file does not tell it.")
-    max_megapixels: float = Field(100.0, gt=0, description="Larger pictures are refused before they are decoded.")
-    tile_px: int = Field(224, ge=32, le=1024, description="Side of a tile in px.")
-    stride_px: int | None = Field(None, ge=1, description="Step between tiles in px; default: the tile side.")
-    folds: int = Field(5, ge=3, description="Number of folds; each image is tested once.")
-    learning_rates: FloatList = Field(PAPER_LEARNING_RATES, min_length=1, description="Learning rates, by commas.")
-    batch_sizes: IntList = Field(PAPER_BATCH_SIZES, min_length=1, description="Batch sizes, by commas.")
-    sampler: Literal["grid", "tpe", "random"] = Field("grid", description="grid visits every cell once; tpe; random.")
-    trials: int | None = Field(None, ge=1, description="Number of trials; default: one per cell.")
-    timeout: float | None = Field(None, gt=0, description="Seconds after which no further trial is begun.")
-    pruner: Literal["none", "median", "wilcoxon"] = Field("wilcoxon", description="How hopeless cells are ended early.")
-    epochs: int = Field(100, ge=1, description="Most epochs per fold.")
-    patience: int = Field(
-        DEFAULT_PATIENCE, ge=0, description="Epochs without a better validation loss before stopping; 0: never."
-    )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
-    hidden_units: int = Field(256, ge=1, description="Units of the new hidden layer.")
-    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after the hidden layer.")
-    select_on: Literal["validation", "test"] = Field(
-        "validation", description="Tiles whose mean F-measure is the objective; test repeats the paper."
-    )
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random choice.")
-    threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Processor threads; default: all."
-    )
-    study: str | None = Field(None, description="Name of the study; default: derived from data and settings.")
-    storage: str = Field("sqlite:///optuna.db", description="Optuna storage URL.")
-    study_folder: str = Field("studies", description="Folder that keeps the finished folds of every study.")
-    model_name: str | None = Field(None, description="Registered model; default: sem-search-<backbone>.")
+    data: str = Field(DEMO)
+    backbone: str = Field("vgg16")
+    preset: Literal["standard", "paper", "quick"] = Field("standard")
+    weights: str = Field("auto")
+    exclude: WordList = Field(())
+    skip_unreadable: bool = Field(False)
+    crop_bottom_px: int = Field(0, ge=0)
+    max_megapixels: float = Field(100.0, gt=0)
+    tile_px: int = Field(224, ge=32, le=1024)
+    stride_px: int | None = Field(None, ge=1)
+    folds: int = Field(5, ge=3)
+    learning_rates: FloatList = Field(PAPER_LEARNING_RATES, min_length=1)
+    batch_sizes: IntList = Field(PAPER_BATCH_SIZES, min_length=1)
+    sampler: Literal["grid", "tpe", "random"] = Field("grid")
+    trials: int | None = Field(None, ge=1)
+    timeout: float | None = Field(None, gt=0)
+    pruner: Literal["none", "median", "wilcoxon"] = Field("wilcoxon")
+    epochs: int = Field(100, ge=1)
+    patience: int = Field(DEFAULT_PATIENCE, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    hidden_units: int = Field(256, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    select_on: Literal["validation", "test"] = Field("validation")
+    seed: int = Field(0, ge=0, lt=2**31)
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    study: str | None = Field(None)
+    storage: str = Field("sqlite:///optuna.db")
+    study_folder: str = Field("studies")
+    model_name: str | None = Field(None)
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
