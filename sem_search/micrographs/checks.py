@@ -135,6 +135,8 @@ def find_same_moments(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> lis
     for record in catalogue.records:
         if record.acquired_at is not None and len(record.acquired_at) > DAY_LENGTH:
             moments[record.acquired_at].append(record.image_id)
+    if all(moment.endswith(":00") for moment in moments):  # told to the minute only
+        return []
     findings = []
     for moment, ids in sorted(moments.items()):
         ids.sort()

@@ -2,16 +2,16 @@
 
 For each attribute, every image is given the commonest class among the images of its value. How often that is right,
 against how often it is when the classes are dealt out at random, is a pair of numbers that needs no statistics to be
-read; how often random classes do as well is the p-value of a permutation test.
+read. The p-value, by permutation, is of the mutual information, which also sees one small class set apart.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.findings import Finding, count, join_words
@@ -20,7 +20,9 @@ from sem_search.seeds import derive_seed
 UNTOLD = "not told"
 N_PERMUTATIONS = 999  # p-values down to 0.001, in milliseconds
 MAX_P_VALUE = 0.01  # eight attributes are tried: a false alarm in less than one data set out of ten
-MIN_GAIN = 0.1  # of the images: less is no worry, whatever its p-value
+MIN_GAIN = 0.1  # of the images: less is no worry, whatever its p-value, unless a class is given away
+ROUNDING = 1e-9  # sums of equal terms in another order
+GIVEN_AWAY = 0.8  # of a class, by values of which it has as much
 
 Labels = NDArray[np.int64]
 
@@ -37,14 +39,28 @@ class Confound:
     n_right_by_chance: float
     """The same for classes dealt out at random, on average."""
     p_value: float
-    """How often random classes are guessed as well."""
+    """How often classes dealt out at random go as closely with the attribute."""
     table: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
     """Per class, in sorted order, the values and how many of its images have them, the commonest first."""
 
     @property
+    def given_away(self) -> tuple[str, ...]:
+        """Classes that the attribute all but names: most of their images have values that are mostly theirs."""
+        total: Counter[str] = Counter()
+        for _, values in self.table:
+            total.update(dict(values))
+        return tuple(
+            name
+            for name, values in self.table
+            if sum(n for value, n in values if n >= GIVEN_AWAY * total[value])
+            >= GIVEN_AWAY * sum(dict(values).values())
+        )
+
+    @property
     def is_warning(self) -> bool:
         """Whether the attribute tells more than chance, and enough to matter."""
-        return _is_telling(self.n_right, self.n_right_by_chance, self.p_value, n_images=self.n_images)
+        gain = (self.n_right - self.n_right_by_chance) / self.n_images
+        return self.p_value <= MAX_P_VALUE and (gain >= MIN_GAIN or bool(self.given_away))
 
 
 def describe_pixel_size(record: ImageRecord) -> str:
@@ -127,8 +143,8 @@ def find_mixtures(catalogue: Catalogue) -> list[Finding]:
     return findings
 
 
-def compute_guesses(values: Sequence[str], labels: Labels, *, n_classes: int) -> int:
-    """Return how many labels are right when each is guessed as the commonest of its value.
+def compute_counts(values: Sequence[str], labels: Labels, *, n_classes: int) -> NDArray[np.int64]:
+    """Return how many images there are of each value and class, shape (n_values, n_classes).
 
     Args:
         values: One per image.
@@ -136,41 +152,47 @@ def compute_guesses(values: Sequence[str], labels: Labels, *, n_classes: int) ->
         n_classes: Number of classes.
     """
     _, rows = np.unique(np.asarray(values), return_inverse=True)
-    counts = np.bincount(rows * n_classes + labels, minlength=(int(rows.max()) + 1) * n_classes)
-    return int(counts.reshape(-1, n_classes).max(axis=1).sum())
-
-
-def _is_telling(n_right: float, n_right_by_chance: float, p_value: float, *, n_images: int) -> bool:
-    """Whether guesses are better than chance, and by enough to matter."""
-    return (n_right - n_right_by_chance) / n_images >= MIN_GAIN and p_value <= MAX_P_VALUE
+    n_values = int(rows.max()) + 1
+    return np.bincount(rows * n_classes + labels, minlength=n_values * n_classes).reshape(n_values, n_classes)
 
 
 def _compute_confound(attribute: str, *, values: list[str], labels: Labels, names: tuple[str, ...]) -> Confound:
     """Return one attribute's guesses, with the permutation test."""
-
-    guess = partial(compute_guesses, values, n_classes=len(names))
-    n_right = guess(labels)
-    table = tuple(
-        (name, tuple(Counter(v for v, label in zip(values, labels, strict=True) if label == i).most_common()))
-        for i, name in enumerate(names)
-    )
-    by_chance, p_value = _compute_chance(guess, labels=labels, observed=n_right, name=attribute)
+    counts = compute_counts(values, labels, n_classes=len(names))
+    dealt = [compute_counts(values, shuffled, n_classes=len(names)) for shuffled in _iter_shuffled(labels, attribute)]
     return Confound(
         attribute=attribute,
         n_images=len(labels),
-        n_right=n_right,
-        n_right_by_chance=by_chance,
-        p_value=p_value,
-        table=table,
+        n_right=_count_right(counts),
+        n_right_by_chance=float(np.mean([_count_right(other) for other in dealt])),
+        p_value=_compute_p_value(_compute_closeness(counts), [_compute_closeness(other) for other in dealt]),
+        table=tuple(
+            (name, tuple(Counter(v for v, label in zip(values, labels, strict=True) if label == i).most_common()))
+            for i, name in enumerate(names)
+        ),
     )
 
 
-def _compute_chance(guess: Callable[[Labels], int], *, labels: Labels, observed: int, name: str) -> tuple[float, float]:
-    """Return how many shuffled labels are guessed right on average, and how often as many as the observed ones."""
+def _iter_shuffled(labels: Labels, name: str) -> Iterator[Labels]:
+    """Yield the labels dealt out at random, always the same way for one name."""
     rng = np.random.default_rng(derive_seed(0, "inspection", name))
-    guesses = np.array([guess(rng.permutation(labels)) for _ in range(N_PERMUTATIONS)])
-    p_value = (1 + int((guesses >= observed).sum())) / (1 + N_PERMUTATIONS)  # the observed one is one of them
-    return float(guesses.mean()), p_value
+    return (rng.permutation(labels) for _ in range(N_PERMUTATIONS))
+
+
+def _count_right(counts: NDArray[np.int64]) -> int:
+    """Return how many images are right when each is guessed as the commonest class of its value."""
+    return int(counts.max(axis=1).sum())
+
+
+def _compute_closeness(counts: NDArray[np.int64]) -> float:
+    """Return the mutual information of value and class, but for a factor and a term that shuffling leaves alone."""
+    return float(xlogy(counts, counts).sum())
+
+
+def _compute_p_value(observed: float, shuffled: Sequence[float]) -> float:
+    """Return how often chance does as well, the observed case being one of chance's."""
+    as_well = sum(value >= observed - ROUNDING for value in shuffled)
+    return (1 + as_well) / (1 + len(shuffled))
 
 
 def _describe_confound(confound: Confound) -> Finding:
@@ -178,13 +200,14 @@ def _describe_confound(confound: Confound) -> Finding:
     table = "; ".join(
         f"{name}: {join_words([f'{value} ({n})' for value, n in values])}" for name, values in confound.table
     )
+    surest = f", surest for {join_words(confound.given_away)}" if confound.given_away else ""
     return Finding(
         kind=f"confounded_{confound.attribute.replace(' ', '_')}",
         severity="warning",
         message=(
             f"The {confound.attribute} alone tells the class of {confound.n_right} of {confound.n_images} images "
-            f"({confound.n_right / confound.n_images:.0%}; by chance it would be {confound.n_right_by_chance:.0f}): a "
-            f"network can learn it instead of the material. {table}. {ADVICE[confound.attribute]}"
+            f"({confound.n_right / confound.n_images:.0%}; by chance it would be {confound.n_right_by_chance:.0f})"
+            f"{surest}: a network can learn it instead of the material. {table}. {ADVICE[confound.attribute]}"
         ),
         classes=tuple(name for name, _ in confound.table),
     )
@@ -228,10 +251,10 @@ def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
     findings = []
     for level, measure in LEVELS.items():
         values = np.array([measure(record) for record in catalogue.records])
-        guess = partial(_compute_nearest_guesses, values, n_classes=len(names))
-        n_right = guess(labels)
-        by_chance, p_value = _compute_chance(guess, labels=labels, observed=n_right, name=level)
-        if _is_telling(n_right, by_chance, p_value, n_images=len(labels)):
+        n_right = _count_nearest(values, labels, n_classes=len(names))
+        dealt = [_count_nearest(values, shuffled, n_classes=len(names)) for shuffled in _iter_shuffled(labels, level)]
+        by_chance, p_value = float(np.mean(dealt)), _compute_p_value(n_right, dealt)
+        if p_value <= MAX_P_VALUE and n_right - by_chance >= MIN_GAIN * len(labels):
             means = "; ".join(f"{name} {values[labels == i].mean():.2g}" for i, name in enumerate(names))
             findings.append(
                 Finding(
@@ -248,7 +271,7 @@ def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
     return findings
 
 
-def _compute_nearest_guesses(values: NDArray[np.float64], labels: Labels, *, n_classes: int) -> int:
+def _count_nearest(values: NDArray[np.float64], labels: Labels, *, n_classes: int) -> int:
     """Return how many labels are right when each is guessed as the class of the nearest mean of the other images."""
     members = np.eye(n_classes)[labels]
     n_others = members.sum(axis=0) - members

@@ -20,8 +20,8 @@ The JSON, whose names and meanings stay: `schema` (1); `data` (the folder's name
 `n_images`; `n_fields`, groups after images of the same place are joined; `classes`, a list of `name`, `n_images`,
 `n_fields`, `sessions`, `pixel_sizes`, `bit_depths`, `image_sizes`, `detectors` (each list value -> number of images);
 `pairs`, a list of `SimilarPair` by its fields; `confounds`, a list of `attribute`, `n_images`, `n_right`,
-`n_right_by_chance`, `p_value`, `is_warning`, `table` (class -> value -> number of images); `findings`, a list of
-`Finding` by its fields, errors first.
+`n_right_by_chance`, `p_value`, `given_away`, `is_warning`, `table` (class -> value -> number of images); `findings`,
+a list of `Finding` by its fields, errors first.
 """
 
 from collections.abc import Mapping, Sequence

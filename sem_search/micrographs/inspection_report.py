@@ -65,6 +65,7 @@ def render_json(inspection: "Inspection") -> str:
         "confounds": [
             {
                 **dataclasses.asdict(confound),
+                "given_away": confound.given_away,
                 "is_warning": confound.is_warning,
                 "table": {name: dict(values) for name, values in confound.table},
             }

@@ -7,24 +7,22 @@ import numpy as np
 import pytest
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.confounds import compute_confounds, compute_guesses, find_confounds, find_mixtures
+from sem_search.micrographs.confounds import compute_confounds, compute_counts, find_confounds, find_mixtures
 
 Make = Callable[..., Any]
 
 
 @pytest.mark.parametrize(
-    ("values", "labels", "n_right"),
+    ("values", "labels", "counts"),
     [
-        ("aaabbb", [0, 0, 0, 1, 1, 1], 6),
-        ("aaaaaa", [0, 0, 0, 1, 1, 1], 3),
-        ("aaabbb", [0, 0, 1, 1, 1, 0], 4),
-        ("aaabbbccc", [0, 0, 0, 1, 1, 1, 2, 2, 0], 8),
-        ("abcd", [0, 1, 1, 2], 4),
-        ("aaaa", [2, 2, 2, 1], 3),
+        ("aaabbb", [0, 0, 0, 1, 1, 1], [[3, 0], [0, 3]]),
+        ("abab", [0, 1, 1, 1], [[1, 1], [0, 2]]),
+        ("aaaa", [1, 1, 1, 0], [[1, 3]]),
+        ("ba", [0, 0], [[1, 0], [1, 0]]),
     ],
 )
-def test_each_image_is_guessed_as_the_commonest_of_its_value(values: str, labels: list[int], n_right: int) -> None:
-    assert compute_guesses(list(values), np.array(labels), n_classes=3) == n_right
+def test_images_are_counted_by_value_and_class(values: str, labels: list[int], counts: list[list[int]]) -> None:
+    assert compute_counts(list(values), np.array(labels), n_classes=2).tolist() == counts
 
 
 def test_values_of_one_image_each_tell_nothing(make_record: Make, make_catalogue: Make) -> None:
@@ -85,6 +83,20 @@ def test_what_differs_within_all_classes_alike_is_no_confound(make_record: Make,
     assert {confound.attribute for confound in confounds} == {"session", "bit depth"}
     assert not [confound for confound in confounds if confound.is_warning]
     assert find_confounds(catalogue, confounds) == []
+
+
+def test_one_class_of_many_that_is_given_away_is_a_warning(make_record: Make, make_catalogue: Make) -> None:
+    records = [
+        make_record(f"{label}/{i}.png", detector="TLD" if label == "a" and i < 9 else "ETD")
+        for label in "abcdefghij"
+        for i in range(10)
+    ]
+    catalogue = make_catalogue(*records)
+    (confound,) = compute_confounds(catalogue)
+    assert (confound.n_right, confound.given_away) == (19, ("a",))
+    (finding,) = find_confounds(catalogue, [confound])
+    assert "tells the class of 19 of 100 images" in finding.message
+    assert ", surest for a: a network can learn it" in finding.message
 
 
 def test_one_odd_image_is_no_confound(make_record: Make, make_catalogue: Make) -> None:
