@@ -4,6 +4,7 @@ The instrument's metadata tell where the scan ends, but exported pictures have l
 tiles, where its text tells session and magnification, and it disturbs the search for overlapping fields.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -13,9 +14,10 @@ from scipy.ndimage import uniform_filter1d
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.findings import Finding, count, name_some
-from sem_search.micrographs.survey import FOOT_SHARE, PixelFacts
+from sem_search.micrographs.survey import PixelFacts
 
 MIN_IMAGES = 4  # of one size, all different: two may look alike for other reasons
+MAX_IMAGES = 50  # taken evenly out of all: more say nothing new
 MIN_LIKENESS = 0.4  # mean correlation between the same rows of different images: text in fields keeps 0.5 and more
 MAX_FLAT = 0.02  # rows that are one even grey, the same in all images, count as alike
 SMOOTHING_ROWS = 7  # a bar's rows are judged together with their neighbours: numbers differ, frames do not
@@ -41,13 +43,13 @@ def find_data_bars(catalogue: Catalogue, facts: Mapping[str, PixelFacts]) -> lis
     return findings
 
 
-def compute_bar_height(feet: Sequence[NDArray[np.float32]]) -> int:
+def compute_bar_height(feet: Sequence[NDArray[np.uint8]]) -> int:
     """Return how many rows at the bottom look alike in all images, 0 where none do, or all of the rows given.
 
     Args:
-        feet: The lowest rows of each image, all of one shape (n_rows, n_columns).
+        feet: The lowest rows of each image, levels of 8 bits, all of one shape (n_rows, n_columns).
     """
-    stack = np.stack(feet).astype(np.float64)
+    stack = np.stack(feet[:: math.ceil(len(feet) / MAX_IMAGES)]) / 255
     detail = stack - stack.mean(axis=2, keepdims=True)
     norm = np.sqrt((detail**2).sum(axis=2, keepdims=True))
     units = detail / np.maximum(norm, 1e-9)
@@ -71,8 +73,7 @@ def _describe(records: Sequence[ImageRecord], *, bar_px: int, size: str) -> Find
         message=(
             f"The lowest {bar_px} rows, about, look alike in all {count(len(records), 'image')} of {size} "
             f"({name_some(ids)}): a data bar, it seems, which their metadata do not tell. Look where it begins, set "
-            f"crop_bottom_px to its height and inspect again: its text can tell the class, and hides what overlaps. "
-            f"(Bars of more than {FOOT_SHARE:.0%} of the height are not looked for.)"
+            "crop_bottom_px to its height and inspect again: its text can tell the class, and hides what overlaps."
         ),
         images=tuple(sorted(ids)),
     )

@@ -184,18 +184,19 @@ def _build_named(record: ImageRecord, values: Sequence[float]) -> list[_Named]:
 
 
 def _find_displays(entries: Sequence[_Named], *, is_marked: bool) -> list[float]:
-    """Return the display widths that enough images agree on: by their number, or at several magnifications.
+    """Return the display widths that enough images agree on, by their number or at several magnifications.
 
-    Numbers without an x must agree at several magnifications: at one, any number in all names would.
+    Numbers without an x must agree at several magnifications: at one, any number in all names would. The width that
+    most agree on comes first.
     """
-    displays_mm = []
-    for entry in entries:
-        agreeing = [other for other in entries if other.agrees_with(entry.display_mm)]
-        is_many = len(agreeing) >= max(MIN_AGREEING, MIN_AGREEING_SHARE * len(entries))
-        is_varied = len(agreeing) >= MIN_AGREEING and len({other.magnification for other in agreeing}) > 1
-        if is_varied or (is_marked and is_many):
-            displays_mm.append(entry.display_mm)
-    return displays_mm
+    n_agreeing: dict[float, int] = {}
+    for display_mm in sorted({float(f"{entry.display_mm:.3g}") for entry in entries}):
+        agreeing = [entry for entry in entries if entry.agrees_with(display_mm)]
+        is_many = is_marked and len(agreeing) >= MIN_AGREEING_SHARE * len(entries)
+        is_varied = len({entry.magnification for entry in agreeing}) > 1
+        if len(agreeing) >= MIN_AGREEING and (is_many or is_varied):
+            n_agreeing[display_mm] = len(agreeing)
+    return sorted(n_agreeing, key=lambda display_mm: -n_agreeing[display_mm])
 
 
 def _fits(named: _Named, displays_mm: Sequence[float]) -> bool:
@@ -205,8 +206,7 @@ def _fits(named: _Named, displays_mm: Sequence[float]) -> bool:
 
 def _name_magnification(named: _Named, displays_mm: Sequence[float]) -> str:
     """Return what the pixel size means on the display that most images agree on."""
-    commonest_mm = Counter(round(display_mm, 1) for display_mm in displays_mm).most_common(1)[0][0]
-    meant = named.magnification * commonest_mm / named.display_mm
+    meant = named.magnification * displays_mm[0] / named.display_mm
     return f"{float(f'{meant:.2g}'):.0f}x"  # two digits, as magnifications are chosen
 
 

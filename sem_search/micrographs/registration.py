@@ -28,7 +28,7 @@ Spectrum = NDArray[np.complex64]
 Shape = tuple[int, int]
 
 MIN_SHARPNESS = 10.0  # chance among real fields reached 7.1, real overlaps of a tenth 23 and more
-MAX_AMBIGUITY = 0.55  # chance was never below 0.6, dense specimens never above 0.5
+MAX_AMBIGUITY = 0.55  # chance was never below 0.59 but for single spheres, dense specimens never above 0.5
 MIN_SPREAD = 0.2  # one particle, a label: up to 0.19; dense specimens 0.4 and more
 MIN_REMAINDER = 0.4  # data bars: up to 0.27; dense specimens 0.5 and more
 MIN_CORRELATION = 0.08  # strong noise (a fifth of the range) left 0.1 and more on all but thin fibres

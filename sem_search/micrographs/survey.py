@@ -37,7 +37,7 @@ class PixelFacts:
     """Shares of the pixels that stand at either end of the scale, in [0, 1]."""
     n_levels: int
     """Different grey levels, as 16-bit numbers."""
-    foot: FloatImage
+    foot: NDArray[np.uint8]
     """The lowest fifth, all its rows, averaged to FOOT_COLUMNS columns, shape (n_rows, FOOT_COLUMNS)."""
     thumbnail: bytes
     """JPEG, its contrast stretched, longer side THUMBNAIL_SIDE_PX."""
@@ -88,7 +88,7 @@ def compute_pixel_facts(image: FloatImage) -> PixelFacts:
         black=float((image <= BLACK).mean()),
         white=float((image >= WHITE).mean()),
         n_levels=int(np.count_nonzero(np.bincount(levels, minlength=N_LEVELS))),
-        foot=_resize(image[-foot_px:], width_px=FOOT_COLUMNS, height_px=foot_px),
+        foot=_to_bytes(_resize(image[-foot_px:], width_px=FOOT_COLUMNS, height_px=foot_px)),
         thumbnail=_build_thumbnail(image),
     )
 
@@ -114,9 +114,12 @@ def _build_thumbnail(image: FloatImage) -> bytes:
     height_px, width_px = (max(1, round(side * factor)) for side in image.shape)
     small = _resize(image, width_px=width_px, height_px=height_px)
     low, high = np.percentile(small, (0.5, 99.5))
-    stretched: NDArray[np.uint8] = np.round(255 * np.clip((small - low) / max(float(high - low), 1e-6), 0, 1)).astype(
-        np.uint8
-    )
     buffer = io.BytesIO()
-    Image.fromarray(stretched).save(buffer, format="JPEG", quality=THUMBNAIL_QUALITY)
+    stretched = Image.fromarray(_to_bytes((small - low) / max(float(high - low), 1e-6)))
+    stretched.save(buffer, format="JPEG", quality=THUMBNAIL_QUALITY)
     return buffer.getvalue()
+
+
+def _to_bytes(image: FloatImage) -> NDArray[np.uint8]:
+    """Return grey in [0, 1] as levels of 8 bits, what lies outside clipped."""
+    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)

@@ -34,7 +34,7 @@ def test_the_foot_is_the_lowest_fifth_with_all_its_rows() -> None:
     foot = compute_pixel_facts(image).foot
     assert foot.shape == (20, FOOT_COLUMNS)
     assert foot[4].max() == 0
-    assert foot[5, -1] == 1
+    assert foot[5, -1] == 255
     assert foot[5, 0] == 0
 
 
