@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import PurePosixPath
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.findings import Finding, count, join_words
+from sem_search.micrographs.findings import Finding, count, join_words, name_some
 
 KNOWN_DETECTORS = frozenset(  # two letters, or letter and digit, are left out: they are sample names as often
     ("ETD", "TLD", "ICE", "ICD", "LVSED", "LFD", "GSED", "VCD", "CBS", "DBS", "BSED", "CDEM", "INLENS", "ESB", "ASB")
@@ -86,15 +86,17 @@ def _describe(contradictions: Sequence[_Contradiction], *, subject: str, what: s
     """Return the warning about one kind of statement."""
     groups = Counter((found.named, found.told) for found in contradictions)
     examples = [
-        f"named {named}, but {told} ({count(n, 'file')})" for (named, told), n in groups.most_common(MAX_EXAMPLES)
+        f"named {said}, but {told} ({count(n, 'file')})" for (said, told), n in groups.most_common(MAX_EXAMPLES)
     ]
     more = f" and {len(groups) - MAX_EXAMPLES} more such cases" if len(groups) > MAX_EXAMPLES else ""
     verb = what if len(contradictions) > 1 else what.replace("give", "gives", 1)
+    images = tuple(sorted(found.image_id for found in contradictions))
+    named = f"{count(len(images), 'file name')} ({name_some(images)})"
     return Finding(
         kind=f"name_contradicts_{subject}",
         severity="warning",
-        message=f"{count(len(contradictions), 'file name')} {verb}: {'; '.join(examples)}{more}. {RENAME}",
-        images=tuple(sorted(found.image_id for found in contradictions)),
+        message=f"{named} {verb}: {'; '.join(examples)}{more}. {RENAME}",
+        images=images,
     )
 
 

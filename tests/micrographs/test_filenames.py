@@ -57,7 +57,8 @@ def test_the_message_tells_both_sides_and_what_to_do(make_record: Make, make_cat
     records = [make_record(f"sand/02052021_{i}.tif", acquired_at="2020-02-05T10:00:00") for i in range(3)]
     (finding,) = find_name_contradictions(make_catalogue(*records))
     assert finding.message == (
-        "3 file names give a date that is not the day of acquisition: named 02052021 (2021-02-05 or 2021-05-02), but "
+        "3 file names (sand/02052021_0.tif, sand/02052021_1.tif and sand/02052021_2.tif) give a date that is not the "
+        "day of acquisition: named 02052021 (2021-02-05 or 2021-05-02), but "
         "taken on 2020-02-05 (3 files). Trust the metadata, and rename the files: somebody who chooses images by name "
         "gets others than meant."
     )
