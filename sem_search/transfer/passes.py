@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from sem_search.transfer.pointwise import match_pointwise
+from sem_search.transfer.winograd import match_winograd
 
 
 class HeadPass(Protocol):
@@ -55,4 +56,8 @@ def choose_pass(head: keras.Model, *, convolution: str) -> HeadPass:
         head: Crossing tensors to logits, as `build_head` returns it.
         convolution: Name of the trained convolution layer.
     """
-    return match_pointwise(head, convolution=convolution) or GeneralPass(head)
+    return (
+        match_pointwise(head, convolution=convolution)
+        or match_winograd(head, convolution=convolution)
+        or GeneralPass(head)
+    )
