@@ -240,12 +240,15 @@ def test_a_process_without_sem_search_runs_the_model_s_own_code(
 
 
 def list_modules_not_required() -> list[str]:
-    """Return the importable names that an environment made of the model's own requirements would not have."""
+    """Return the importable names that an environment made of the model's own requirements would not have.
+
+    sem_search itself is none of them, installed here or not: the model brings its own, which must then be found.
+    """
     required = close_over_requirements(SERVING_REQUIREMENTS)
     return [
         module
         for module, owners in packages_distributions().items()
-        if not {canonicalize_name(owner) for owner in owners} & required
+        if module != "sem_search" and not {canonicalize_name(owner) for owner in owners} & required
     ]
 
 
