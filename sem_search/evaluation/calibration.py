@@ -1,0 +1,292 @@
+"""Whether a probability means what it says, and one number that mends it.
+
+A network that answers 0.9 should be right nine times out of ten. Temperature scaling (Guo, Pleiss, Sun and Weinberger,
+ICML 2017) divides the log probabilities by one number and leaves the order of the classes as it is: a temperature above
+1 makes the answers less sure, below 1 surer. It is fitted on answers to images that the network was not trained on,
+and judged on images that the fit has not seen (`cross_fit_temperature`).
+
+A row is one answer, as a rule that of an image: tiles of one image are not independent.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from sem_search.evaluation.images import PROBABILITY_FLOOR
+from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+"""Beyond these an answer is certain, or as good as uniform, whatever the network said."""
+
+N_PSEUDO_ANSWERS = 1.0
+"""Answers with a label drawn at random that are added to those fitted on. Without any, answers that are all right would
+ask for a temperature of 0, and the next image would be named with certainty. Platt (Advances in Large Margin
+Classifiers, 2000) smooths his targets for the same reason."""
+
+N_BINS = 10
+"""Of the reliability curve: with a hundred images ten answers a bin."""
+
+N_RESAMPLES = 1000
+"""Label sets drawn to tell what error a perfectly calibrated classifier would show; 95 % to about 1 %."""
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """Answers of similar confidence. The confidence of an answer is the probability of the class that it names."""
+
+    n_answers: int
+    lowest_confidence: float
+    highest_confidence: float
+    confidence: float
+    """Mean confidence of these answers: the share that should be right."""
+    accuracy: float
+    """The share that is right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationScores:
+    """How well probabilities mean what they say."""
+
+    n_answers: int
+    accuracy: float
+    """Share of answers that are right; no temperature changes it."""
+    confidence: float
+    """Mean confidence: above `accuracy` the answers claim too much, below it too little."""
+    expected_calibration_error: float
+    """Mean distance of confidence and accuracy over `reliability`, in [0, 1]."""
+    error_if_calibrated: float
+    """What `expected_calibration_error` would be on average were these very probabilities true: with few answers bins
+    differ from their confidence by chance alone."""
+    highest_error_if_calibrated: float
+    """The same, the value exceeded in 5 of 100 cases: an error above it is not chance."""
+    brier_score: float
+    """Mean squared distance of the probabilities from the truth, in [0, 2]; 0 is perfect."""
+    negative_log_likelihood: float
+    """Mean surprise by the truth, in nats; 0 is perfect."""
+    reliability: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossFit:
+    """Answers scaled by temperatures that were fitted without them."""
+
+    probabilities: FloatMatrix
+    """Shape (n, n_classes)."""
+    temperatures: FloatVector
+    """The temperature of each part, in ascending order of the parts."""
+
+
+def fit_temperature(probabilities: FloatMatrix, *, labels: IntVector) -> float:
+    """Return the temperature under which these answers are least surprised by the truth.
+
+    The mean negative log likelihood has one minimum (it is convex in 1 / temperature), which a bounded search finds.
+    Uniform answers are alike under every temperature: theirs is 1.
+
+    Args:
+        probabilities: Shape (n, n_classes), rows sum to one.
+        labels: True classes, shape (n,), in [0, n_classes).
+
+    Returns:
+        A number in [`MIN_TEMPERATURE`, `MAX_TEMPERATURE`].
+
+    Raises:
+        ValueError: There are no answers, they do not match the labels, or they are not finite.
+    """
+    _check_answers(probabilities, labels=labels)
+    logs = _take_logs(probabilities)
+    if np.ptp(logs) == 0:
+        return 1.0
+    n_answers, n_classes = logs.shape
+    targets = np.full(logs.shape, N_PSEUDO_ANSWERS / n_classes)
+    targets[np.arange(n_answers), labels] += n_answers
+    targets /= n_answers + N_PSEUDO_ANSWERS
+
+    def compute_surprise(log_temperature: float) -> float:
+        return float(-(targets * log_softmax(logs / math.exp(log_temperature), axis=1)).sum() / n_answers)
+
+    bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
+    found = minimize_scalar(compute_surprise, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(np.clip(math.exp(found.x), MIN_TEMPERATURE, MAX_TEMPERATURE))
+
+
+def apply_temperature(probabilities: FloatMatrix, *, temperature: float) -> FloatMatrix:
+    """Return the answers made less sure (temperature above 1) or surer (below 1), shape (n, n_classes).
+
+    The order of the classes stays. Probabilities below `images.PROBABILITY_FLOOR` count as that.
+
+    Raises:
+        ValueError: The temperature is not a positive number.
+    """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"A temperature must be a positive number, got {temperature}.")
+    scaled: FloatMatrix = softmax(_take_logs(probabilities) / temperature, axis=1)
+    return scaled
+
+
+def cross_fit_temperature(probabilities: FloatMatrix, *, labels: IntVector, part_of_row: IntVector) -> CrossFit:
+    """Return each answer scaled by the temperature that the answers of all other parts ask for.
+
+    What these answers score is what the temperature is worth on images that it was not fitted on.
+
+    Args:
+        probabilities: Shape (n, n_classes), rows sum to one.
+        labels: True classes, shape (n,).
+        part_of_row: The fold (or group) of each answer, shape (n,): rows of one part are never on both sides.
+
+    Raises:
+        ValueError: There are fewer than two parts, or the shapes do not match.
+    """
+    _check_answers(probabilities, labels=labels)
+    parts = np.unique(part_of_row)
+    if len(part_of_row) != len(probabilities) or len(parts) < 2:
+        raise ValueError(
+            f"A temperature is judged on another part than it is fitted on: {len(probabilities)} answers need as many "
+            f"part numbers, of two parts at least; got {len(part_of_row)} of {len(parts)}."
+        )
+    scaled = np.empty(probabilities.shape)
+    temperatures = np.empty(len(parts))
+    for index, part in enumerate(parts):
+        is_judged = part_of_row == part
+        temperatures[index] = fit_temperature(probabilities[~is_judged], labels=labels[~is_judged])
+        scaled[is_judged] = apply_temperature(probabilities[is_judged], temperature=temperatures[index])
+    return CrossFit(probabilities=scaled, temperatures=temperatures)
+
+
+def compute_calibration_scores(
+    probabilities: FloatMatrix, *, labels: IntVector, n_bins: int = N_BINS, seed: int = 0
+) -> CalibrationScores:
+    """Return the calibration errors and scores of these answers.
+
+    Args:
+        probabilities: Shape (n, n_classes), rows sum to one.
+        labels: True classes, shape (n,).
+        n_bins: Most bins of the reliability curve.
+        seed: Of the labels drawn to tell what chance alone would show.
+
+    Raises:
+        ValueError: There are no answers, they do not match the labels, or they are not finite.
+    """
+    bins = compute_reliability(probabilities, labels=labels, n_bins=n_bins)
+    drawn = _draw_errors_if_calibrated(probabilities, n_bins=n_bins, seed=seed)
+    confidence, is_right = _get_confidence(probabilities, labels=labels)
+    return CalibrationScores(
+        n_answers=len(labels),
+        accuracy=float(is_right.mean()),
+        confidence=float(confidence.mean()),
+        expected_calibration_error=compute_expected_calibration_error(bins),
+        error_if_calibrated=float(drawn.mean()),
+        highest_error_if_calibrated=float(np.quantile(drawn, LEVEL)),
+        brier_score=compute_brier_score(probabilities, labels=labels),
+        negative_log_likelihood=compute_negative_log_likelihood(probabilities, labels=labels),
+        reliability=bins,
+    )
+
+
+def compute_reliability(
+    probabilities: FloatMatrix, *, labels: IntVector, n_bins: int = N_BINS
+) -> tuple[ReliabilityBin, ...]:
+    """Return the reliability curve: bins of equally many answers, by confidence, the least confident first.
+
+    Bins of equal mass, not of equal width: most answers of a good network are near certain and would fill a single bin
+    (Nixon et al., CVPR Workshops 2019; Roelofs et al., AISTATS 2022). Equal confidences stay together, so that there
+    may be fewer bins.
+
+    Raises:
+        ValueError: There are no answers, they do not match the labels, or they are not finite; `n_bins` is below 1.
+    """
+    _check_answers(probabilities, labels=labels)
+    if n_bins < 1:
+        raise ValueError(f"A reliability curve needs at least one bin, got {n_bins}.")
+    confidence, is_right = _get_confidence(probabilities, labels=labels)
+    bin_of_row = _assign_bins(confidence, n_bins=n_bins)
+    return tuple(
+        ReliabilityBin(
+            n_answers=int(is_member.sum()),
+            lowest_confidence=float(confidence[is_member].min()),
+            highest_confidence=float(confidence[is_member].max()),
+            confidence=float(confidence[is_member].mean()),
+            accuracy=float(is_right[is_member].mean()),
+        )
+        for is_member in (bin_of_row == number for number in range(int(bin_of_row.max()) + 1))
+    )
+
+
+def compute_expected_calibration_error(reliability: tuple[ReliabilityBin, ...]) -> float:
+    """Return the mean distance of confidence and accuracy, each bin by its answers, in [0, 1].
+
+    Naeini, Cooper and Hauskrecht, AAAI 2015; here over the bins of equal mass of `compute_reliability`.
+    """
+    n_answers = sum(entry.n_answers for entry in reliability)
+    return sum(entry.n_answers * abs(entry.confidence - entry.accuracy) for entry in reliability) / n_answers
+
+
+def compute_brier_score(probabilities: FloatMatrix, *, labels: IntVector) -> float:
+    """Return the mean over answers of the squared distance from the truth, summed over classes, in [0, 2] (Brier 1950).
+
+    Raises:
+        ValueError: There are no answers, they do not match the labels, or they are not finite.
+    """
+    _check_answers(probabilities, labels=labels)
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+
+
+def compute_negative_log_likelihood(probabilities: FloatMatrix, *, labels: IntVector) -> float:
+    """Return the mean over answers of minus the log probability of the true class, in nats.
+
+    Raises:
+        ValueError: There are no answers, they do not match the labels, or they are not finite.
+    """
+    _check_answers(probabilities, labels=labels)
+    return float(-_take_logs(probabilities)[np.arange(len(labels)), labels].mean())
+
+
+def _draw_errors_if_calibrated(probabilities: FloatMatrix, *, n_bins: int, seed: int) -> FloatVector:
+    """Return the errors of calibrated classifiers with these answers, shape (N_RESAMPLES,).
+
+    Consistency resampling (Bröcker and Smith, Weather and Forecasting 22 (2007) 651): whether an answer is right is
+    drawn with its own confidence.
+    """
+    confidence = probabilities.max(axis=1)
+    bin_of_row = _assign_bins(confidence, n_bins=n_bins)
+    members = np.eye(int(bin_of_row.max()) + 1)[bin_of_row]
+    is_right = np.random.default_rng(seed).random((N_RESAMPLES, len(confidence))) < confidence
+    errors: FloatVector = np.abs((is_right - confidence) @ members).sum(axis=1) / len(confidence)
+    return errors
+
+
+def _assign_bins(confidence: FloatVector, *, n_bins: int) -> IntVector:
+    """Return a bin for each answer, numbered from 0 without gaps; equal confidences share one."""
+    inner = np.quantile(confidence, np.arange(1, n_bins) / n_bins, method="lower")
+    bins = np.searchsorted(np.unique(inner), confidence, side="left")
+    return np.unique(bins, return_inverse=True)[1].astype(np.int64)
+
+
+def _get_confidence(probabilities: FloatMatrix, *, labels: IntVector) -> tuple[FloatVector, FloatVector]:
+    """Return the probability of the class named, and 1 where it is the true one, each of shape (n,)."""
+    return probabilities.max(axis=1), (predict_classes(probabilities) == labels).astype(np.float64)
+
+
+def _take_logs(probabilities: FloatMatrix) -> FloatMatrix:
+    """Return log probabilities, none below the floor."""
+    logs: FloatMatrix = np.log(np.maximum(probabilities, PROBABILITY_FLOOR))
+    return logs
+
+
+def _check_answers(probabilities: FloatMatrix, *, labels: IntVector) -> None:
+    """Raise unless there is one true class per row of finite probabilities."""
+    if probabilities.ndim != 2 or len(labels) != len(probabilities):
+        raise ValueError(f"{len(labels)} labels do not match probabilities of shape {probabilities.shape}.")
+    if not len(labels):
+        raise ValueError("There are no answers to calibrate or to judge.")
+    if not np.isfinite(probabilities).all():
+        row = int(np.flatnonzero(~np.isfinite(probabilities).all(axis=1))[0])
+        raise ValueError(f"Row {row} of the probabilities is not finite: a diverged network cannot be calibrated.")
+    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
+        raise ValueError(f"Labels run from {labels.min()} to {labels.max()}, not in 0..{probabilities.shape[1] - 1}.")

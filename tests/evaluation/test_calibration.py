@@ -1,0 +1,187 @@
+"""Temperatures found again, errors of calibrated and of boastful answers, and what chance alone shows."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.metrics import log_loss
+
+from sem_search.evaluation.calibration import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    apply_temperature,
+    compute_brier_score,
+    compute_calibration_scores,
+    compute_expected_calibration_error,
+    compute_negative_log_likelihood,
+    compute_reliability,
+    cross_fit_temperature,
+    fit_temperature,
+)
+
+
+def draw_calibrated(*, n: int, n_classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that mean what they say, and labels drawn from them."""
+    rng = np.random.default_rng(seed)
+    probabilities = softmax(2.0 * rng.normal(size=(n, n_classes)), axis=1)
+    labels = (probabilities.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    return probabilities, labels
+
+
+@pytest.mark.parametrize("true_temperature", [0.4, 1.0, 2.5])
+def test_a_known_temperature_is_found_again(true_temperature: float) -> None:
+    probabilities, labels = draw_calibrated(n=20_000)
+    distorted = apply_temperature(probabilities, temperature=1 / true_temperature)
+    assert fit_temperature(distorted, labels=labels) == pytest.approx(true_temperature, rel=0.05)
+
+
+def test_the_temperature_minimises_the_surprise() -> None:
+    probabilities, labels = draw_calibrated(n=400, seed=3)
+    boastful = apply_temperature(probabilities, temperature=0.3)
+    best = fit_temperature(boastful, labels=labels)
+    scores = {
+        factor: compute_negative_log_likelihood(apply_temperature(boastful, temperature=best * factor), labels=labels)
+        for factor in (0.8, 1.0, 1.25)
+    }
+    assert min(scores, key=scores.__getitem__) == 1.0
+
+
+def test_temperature_one_changes_nothing() -> None:
+    probabilities, _ = draw_calibrated(n=50)
+    np.testing.assert_allclose(apply_temperature(probabilities, temperature=1.0), probabilities, atol=1e-6)
+
+
+def test_the_order_of_the_classes_stays() -> None:
+    probabilities, _ = draw_calibrated(n=50)
+    for temperature in (0.05, 0.5, 20.0):
+        scaled = apply_temperature(probabilities, temperature=temperature)
+        np.testing.assert_allclose(scaled.sum(axis=1), 1)
+        order = probabilities.argsort(axis=1)
+        assert (np.diff(np.take_along_axis(scaled, order, axis=1), axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels"),
+    [
+        (np.full((8, 4), 0.25), np.arange(8) % 4),  # uniform
+        (np.eye(4)[np.arange(8) % 4], np.arange(8) % 4),  # all right and certain
+        (np.eye(4)[np.arange(8) % 4], (np.arange(8) + 1) % 4),  # all wrong and certain
+        (np.tile([0.7, 0.3], (5, 1)), np.zeros(5, dtype=np.int64)),  # one class only
+        (np.ones((5, 1)), np.zeros(5, dtype=np.int64)),  # a single class to choose from
+        (np.array([[0.6, 0.4]]), np.array([0])),  # one answer
+    ],
+)
+def test_hopeless_fits_stay_bounded_and_finite(probabilities: np.ndarray, labels: np.ndarray) -> None:
+    temperature = fit_temperature(probabilities, labels=labels)
+    assert MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE
+    assert np.isfinite(apply_temperature(probabilities, temperature=temperature)).all()
+
+
+def test_uniform_answers_keep_temperature_one() -> None:
+    assert fit_temperature(np.full((8, 4), 0.25), labels=np.arange(8) % 4) == 1.0
+
+
+def test_answers_that_are_all_right_do_not_become_certain() -> None:
+    labels = np.arange(40) % 4
+    probabilities = 0.6 * np.eye(4)[labels] + 0.1
+    scaled = apply_temperature(probabilities, temperature=fit_temperature(probabilities, labels=labels))
+    assert 0.9 < scaled.max() < 40.5 / 41  # the rule of succession: one doubtful answer in 41
+
+
+def test_cross_fitting_judges_each_part_by_the_others() -> None:
+    probabilities, labels = draw_calibrated(n=300)
+    probabilities[:100] = apply_temperature(probabilities[:100], temperature=0.2)
+    part = np.repeat([7, 2, 4], 100)
+    fit = cross_fit_temperature(probabilities, labels=labels, part_of_row=part)
+    for row, number in enumerate((2, 4, 7)):
+        kept = part != number
+        temperature = fit_temperature(probabilities[kept], labels=labels[kept])
+        assert fit.temperatures[row] == temperature
+        np.testing.assert_array_equal(
+            fit.probabilities[~kept], apply_temperature(probabilities[~kept], temperature=temperature)
+        )
+
+
+def test_scaling_mends_boastful_answers_out_of_sample() -> None:
+    probabilities, labels = draw_calibrated(n=400, seed=1)
+    boastful = apply_temperature(probabilities, temperature=0.3)
+    after = cross_fit_temperature(boastful, labels=labels, part_of_row=np.arange(400) % 5).probabilities
+    before_scores = compute_calibration_scores(boastful, labels=labels)
+    after_scores = compute_calibration_scores(after, labels=labels)
+    assert before_scores.expected_calibration_error > before_scores.highest_error_if_calibrated
+    assert after_scores.expected_calibration_error < after_scores.highest_error_if_calibrated
+    assert after_scores.negative_log_likelihood < before_scores.negative_log_likelihood
+    assert after_scores.brier_score < before_scores.brier_score
+    assert after_scores.accuracy == before_scores.accuracy
+
+
+def test_reliability_is_counted_as_by_hand() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.3, 0.7], [0.9, 0.1], [0.05, 0.95]])
+    low, high = compute_reliability(probabilities, labels=np.array([0, 0, 0, 1]), n_bins=2)
+    assert (low.n_answers, low.accuracy, high.n_answers, high.accuracy) == (2, 0.5, 2, 1.0)
+    assert (low.lowest_confidence, low.highest_confidence, low.confidence) == (0.6, 0.7, pytest.approx(0.65))
+    assert compute_expected_calibration_error((low, high)) == pytest.approx((0.15 + 0.075) / 2)
+
+
+def test_equal_confidences_share_a_bin() -> None:
+    labels = np.arange(8) % 4
+    (entry,) = compute_reliability(np.full((8, 4), 0.25), labels=labels)
+    assert entry.n_answers == 8
+    assert entry.accuracy == entry.confidence == 0.25
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 97])
+def test_bins_hold_every_answer_once_and_are_nearly_equal(n: int) -> None:
+    probabilities, labels = draw_calibrated(n=n)
+    sizes = [entry.n_answers for entry in compute_reliability(probabilities, labels=labels)]
+    assert sum(sizes) == n
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_chance_explains_the_error_of_calibrated_answers() -> None:
+    exceeded = []
+    for seed in range(200):
+        probabilities, labels = draw_calibrated(n=60, seed=seed)
+        scores = compute_calibration_scores(probabilities, labels=labels, seed=seed)
+        exceeded.append(scores.expected_calibration_error > scores.highest_error_if_calibrated)
+    assert np.mean(exceeded) < 0.09  # 5 %, and three standard errors
+
+
+def test_scores_agree_with_scikit_learn_and_by_hand() -> None:
+    probabilities, labels = draw_calibrated(n=100)
+    assert compute_negative_log_likelihood(probabilities, labels=labels) == pytest.approx(
+        log_loss(labels, probabilities)
+    )
+    assert compute_brier_score(np.array([[0.8, 0.2], [0.5, 0.5]]), labels=np.array([0, 1])) == pytest.approx(
+        (0.08 + 0.5) / 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "message"),
+    [
+        (np.full((3, 2), 0.5), np.zeros(2, dtype=np.int64), r"2 labels do not match probabilities of shape \(3, 2\)"),
+        (np.empty((0, 2)), np.zeros(0, dtype=np.int64), "no answers to calibrate"),
+        (np.array([[0.5, 0.5], [np.nan, np.nan]]), np.zeros(2, dtype=np.int64), "Row 1 of the probabilities"),
+        (np.full((2, 2), 0.5), np.array([0, 2]), r"run from 0 to 2, not in 0\.\.1"),
+    ],
+)
+def test_unfit_answers_are_refused(probabilities: np.ndarray, labels: np.ndarray, message: str) -> None:
+    for compute in (fit_temperature, compute_calibration_scores, compute_brier_score, compute_negative_log_likelihood):
+        with pytest.raises(ValueError, match=message):
+            compute(probabilities, labels=labels)
+
+
+def test_one_part_cannot_judge_itself() -> None:
+    with pytest.raises(ValueError, match="of two parts at least; got 4 of 1"):
+        cross_fit_temperature(np.full((4, 2), 0.5), labels=np.zeros(4, dtype=np.int64), part_of_row=np.zeros(4))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan, np.inf])
+def test_a_temperature_is_a_positive_number(temperature: float) -> None:
+    with pytest.raises(ValueError, match="must be a positive number, got"):
+        apply_temperature(np.full((4, 2), 0.5), temperature=temperature)
+
+
+def test_a_curve_needs_a_bin() -> None:
+    with pytest.raises(ValueError, match="at least one bin, got 0"):
+        compute_reliability(np.full((4, 2), 0.5), labels=np.zeros(4, dtype=np.int64), n_bins=0)
