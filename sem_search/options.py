@@ -11,6 +11,12 @@ from sem_search.transfer.names import BACKBONE_NAMES
 AUTO = "auto"
 """The word that stands for "not given" where a value must be written, as in MLproject's defaults."""
 
+DEFAULT_PROMOTE_MARGIN = 0.0
+"""F-measure by which a newcomer must beat the champion: any real improvement counts."""
+
+DEFAULT_PROMOTE_CONFIDENCE = 0.95
+"""How sure that must be: of twenty newcomers that are no better, about one takes the champion's place."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
@@ -75,5 +81,15 @@ OPTIONS = (
     Option(name="storage", description="Optuna storage URL.", default="sqlite:///optuna.db"),
     Option(name="study_folder", description="Folder that keeps the finished folds of every study.", default="studies"),
     Option(name="model_name", description="Registered model; default: sem-search-<backbone>."),
+    Option(
+        name="promote_margin",
+        description="F-measure by which a winner must beat the champion to take its place.",
+        default=str(DEFAULT_PROMOTE_MARGIN),
+    ),
+    Option(
+        name="promote_confidence",
+        description="How sure that must be, over the images, from 0.5 up to below 1.",
+        default=str(DEFAULT_PROMOTE_CONFIDENCE),
+    ),
 )
 """Every setting, in the order in which the help lists them."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sem_search.errors import SettingsError
-from sem_search.options import AUTO
+from sem_search.options import AUTO, DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.transfer.names import BACKBONE_NAMES
 
 DEMO = "demo"
@@ -77,6 +77,8 @@ class SearchSettings(BaseModel):
     storage: str = Field("sqlite:///optuna.db")
     study_folder: str = Field("studies")
     model_name: str | None = Field(None)
+    promote_margin: float = Field(DEFAULT_PROMOTE_MARGIN, ge=0, lt=1)
+    promote_confidence: float = Field(DEFAULT_PROMOTE_CONFIDENCE, ge=0.5, lt=1)
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

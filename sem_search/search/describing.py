@@ -13,7 +13,18 @@ from sem_search.tracking.loggable import JsonArtifact, Params, Scalar, Tags
 from sem_search.tracking.mlflow_log import log_catalogue, log_entries
 from sem_search.tracking.runs import get_params
 
-NO_PARAMS = ("learning_rates", "batch_sizes", "storage", "study_folder", "study", "model_name", "trials", "timeout")
+NO_PARAMS = (
+    "learning_rates",
+    "batch_sizes",
+    "storage",
+    "study_folder",
+    "study",
+    "model_name",
+    "promote_margin",
+    "promote_confidence",
+    "trials",
+    "timeout",
+)
 """Settings that are written in another form, or that say how far a search went and nothing about a trial."""
 
 LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn", "pillow", "tifffile")
