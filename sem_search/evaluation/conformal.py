@@ -1,0 +1,306 @@
+"""Sets of classes that hold the true one as often as was asked for, and how far that promise goes.
+
+A prediction set lists every class whose probability is at least a threshold. The threshold is calibrated on images that
+the networks were not trained on, so that the true class of a new image of the same kind is missed in at most a share
+`1 - coverage` of cases, whatever the network is worth (split conformal prediction: Vovk, Gammerman and Shafer 2005;
+this score: Sadinle, Lei and Wasserman, J. Am. Stat. Assoc. 114 (2019) 223, "LAC"). A bad network gets large sets, not
+wrong ones. The most probable class is always in its set: it can only add to the coverage, and
+an empty set helps nobody.
+
+Measured on simulated answers to 100 images of 10 classes (`docs/trust.md`), this score gives the smallest sets: the
+cumulative scores APS (Romano, Sesia and Candès 2020) and RAPS (Angelopoulos et al. 2021) give sets up to four times
+as large unless they are randomised, and a set that differs when the same image is sent twice is of no use here.
+
+Images of one group are not independent. Each group counts as one, its images share its weight, and the promise is
+made for an image of a new group (hierarchical conformal prediction: Lee, Barber and Willett 2023, equation 3). Where
+every image is a group of its own this is the usual quantile, the ceil((n + 1) coverage)-th of n.
+
+What is promised, and what not: the coverage holds on average over images that come like those calibrated on, with
+their mix of classes, not for each class, nor for materials that were never seen. Calibrating on out-of-fold answers
+of k fold networks (cross-conformal: Vovk, Ann. Math. Artif. Intell. 74 (2015) 9) and answering with all of them
+together is guaranteed less, and in practice covers as promised (Barber et al., Ann. Stat. 49 (2021) 486); the simulations in
+`docs/trust.md` show by how much.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta, binomtest
+
+from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
+
+ROUNDING = 1e-9
+"""Slack when ranks are compared with n times a coverage: 10 x 0.9 is 9, whatever binary fractions make of it."""
+
+LEVEL = 0.95
+
+BoolMatrix = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSetRule:
+    """How prediction sets are made, and how many images stand behind the promise."""
+
+    coverage: float
+    """Share of new images whose set shall hold the true class, in (0, 1)."""
+    lowest_probability: float
+    """A class is in the set if its probability is at least this. 0 where there are too few images: then a set holds
+    all classes, the only one that is sure to cover."""
+    n_images: int
+    """Images calibrated on."""
+    n_groups: int
+    """Groups of images calibrated on: what counts as independent."""
+
+    @property
+    def n_groups_needed(self) -> int:
+        """Fewest groups with which this coverage can be promised by less than all classes."""
+        return compute_groups_needed(self.coverage)
+
+    @property
+    def is_attainable(self) -> bool:
+        """Whether there were enough groups for the coverage asked for."""
+        return self.n_groups >= self.n_groups_needed
+
+    @property
+    def coverage_interval(self) -> tuple[float, float]:
+        """Where the coverage that this very calibration gives lies, in 95 of 100 calibrations."""
+        return compute_coverage_interval(self.coverage, n_groups=self.n_groups)
+
+    def to_text(self) -> str:
+        """Return the promise in one or two plain sentences."""
+        behind = f"{self.n_images} images" + ("" if self.n_images == self.n_groups else f" in {self.n_groups} groups")
+        if not self.is_attainable:
+            return (
+                f"Sets that hold the true class of {100 * self.coverage:g} % of new images need {self.n_groups_needed} "
+                f"independent images to calibrate on, and there are {self.n_groups}: every set holds all classes."
+            )
+        low, high = self.coverage_interval
+        return (
+            f"Sets hold the true class of {100 * self.coverage:g} % of new images, calibrated on {behind}; with so many the "
+            f"share really covered lies between {100 * low:.0f} % and {100 * high:.0f} % (95 % of calibrations)."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetScores:
+    """What prediction sets came to on images that they were not calibrated on."""
+
+    n_images: int
+    coverage: float
+    """Share of images whose set holds the true class."""
+    coverage_interval: tuple[float, float]
+    """95 % interval of that share, from the number of images (Clopper and Pearson 1934)."""
+    coverage_of_class: FloatVector
+    """The same per class, shape (n_classes,); NaN for a class without images. Not promised, but worth a look."""
+    mean_size: float
+    """Classes in a set, on average: small is informative."""
+    share_single: float
+    """Share of images whose set holds one class alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskCoverage:
+    """What is gained by leaving the least confident images to a person (Geifman and El-Yaniv, NeurIPS 2017)."""
+
+    coverage: FloatVector
+    """Share of images answered, ascending, one point per confidence that occurs, shape (n_points,)."""
+    risk: FloatVector
+    """Share of the answered that are wrong, shape (n_points,)."""
+    lowest_confidence: FloatVector
+    """An image is answered from this confidence on, shape (n_points,)."""
+    area: float
+    """Mean risk over the coverages: low where the wrong answers are the hesitant ones."""
+    area_of_perfect_order: float
+    """The least area that answers with this accuracy allow."""
+
+    def get_coverage_at(self, risk: float) -> float:
+        """Return the largest share of images that can be answered with at most this share of them wrong."""
+        allowed = self.coverage[self.risk <= risk]
+        return float(allowed.max()) if len(allowed) else 0.0
+
+
+def fit_prediction_sets(
+    probabilities: FloatMatrix, *, labels: IntVector, coverage: float, group_of_row: Sequence[object] | None = None
+) -> PredictionSetRule:
+    """Return the rule that covers as asked, calibrated on these answers.
+
+    Args:
+        probabilities: One row per image, shape (n_images, n_classes), from networks that were not trained on it.
+        labels: True classes, shape (n_images,).
+        coverage: Share of new images whose set shall hold the true class, in (0, 1).
+        group_of_row: Which group each image belongs to; by default each is one of its own.
+
+    Raises:
+        ValueError: The coverage is not in (0, 1), or shapes do not match.
+    """
+    _check_coverage(coverage)
+    _check_answers(probabilities, labels=labels)
+    group_of_row = range(len(labels)) if group_of_row is None else group_of_row
+    if len(group_of_row) != len(labels):
+        raise ValueError(f"{len(group_of_row)} groups do not match {len(labels)} images.")
+    _, group, sizes = np.unique(np.asarray(group_of_row), return_inverse=True, return_counts=True)
+    of_true_class = probabilities[np.arange(len(labels)), labels]
+    order = np.argsort(-of_true_class, kind="stable")
+    covered = np.cumsum(1.0 / sizes[group[order]]) / (len(sizes) + 1)  # a new group has a weight, too
+    enough = np.flatnonzero(covered >= coverage - ROUNDING)
+    return PredictionSetRule(
+        coverage=coverage,
+        lowest_probability=float(of_true_class[order[enough[0]]]) if len(enough) else 0.0,
+        n_images=len(labels),
+        n_groups=len(sizes),
+    )
+
+
+def predict_sets(probabilities: FloatMatrix, *, lowest_probability: float) -> BoolMatrix:
+    """Return which classes are in the set of each image, shape (n_images, n_classes).
+
+    The most probable class is always in it.
+    """
+    sets: BoolMatrix = probabilities >= lowest_probability
+    sets[np.arange(len(probabilities)), predict_classes(probabilities)] = True
+    return sets
+
+
+def compute_groups_needed(coverage: float) -> int:
+    """Return the fewest groups with which a coverage can be promised: n / (n + 1) must reach it.
+
+    Raises:
+        ValueError: The coverage is not in (0, 1).
+    """
+    _check_coverage(coverage)
+    return math.ceil(coverage / (1 - coverage) - ROUNDING)
+
+
+def compute_coverage_interval(coverage: float, *, n_groups: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return where the coverage of one calibration on this many groups lies, with probability `level`.
+
+    The share of new images that a rule covers differs from calibration to calibration; it follows a Beta distribution
+    (Vovk, ACML 2012; Angelopoulos and Bates, Found. Trends Mach. Learn. 16 (2023) 494, section 3.2). Equal
+    probabilities, and the most probable class, which is always in the set, can only raise it.
+
+    Raises:
+        ValueError: The coverage is not in (0, 1).
+    """
+    if n_groups < compute_groups_needed(coverage):
+        return 1.0, 1.0  # all classes
+    rank = math.ceil((n_groups + 1) * coverage - ROUNDING)
+    low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], rank, n_groups + 1 - rank)
+    return float(low), float(high)
+
+
+def cross_predict_sets(
+    probabilities: FloatMatrix,
+    *,
+    labels: IntVector,
+    coverage: float,
+    part_of_row: IntVector,
+    group_of_row: Sequence[object] | None = None,
+) -> BoolMatrix:
+    """Return the set of each image under the rule calibrated on all other parts, shape (n_images, n_classes).
+
+    Args:
+        probabilities: Shape (n_images, n_classes).
+        labels: True classes, shape (n_images,).
+        coverage: In (0, 1).
+        part_of_row: The fold of each image, shape (n_images,).
+        group_of_row: As in `fit_prediction_sets`; no group may lie in two parts.
+
+    Raises:
+        ValueError: There are fewer than two parts, a group lies in two, or shapes do not match.
+    """
+    parts = np.unique(part_of_row)
+    groups = np.arange(len(labels)) if group_of_row is None else np.asarray(group_of_row)
+    if len(parts) < 2 or not len(part_of_row) == len(labels) == len(groups):
+        raise ValueError(
+            f"Sets are judged on another part than they are calibrated on: {len(labels)} images need as many part "
+            f"numbers, of two parts at least; got {len(part_of_row)} of {len(parts)}."
+        )
+    _check_parts(groups, part_of_row=part_of_row)
+    sets = np.zeros(probabilities.shape, dtype=np.bool_)
+    for part in parts:
+        is_judged = part_of_row == part
+        rule = fit_prediction_sets(
+            probabilities[~is_judged], labels=labels[~is_judged], coverage=coverage, group_of_row=groups[~is_judged]
+        )
+        sets[is_judged] = predict_sets(probabilities[is_judged], lowest_probability=rule.lowest_probability)
+    return sets
+
+
+def compute_set_scores(sets: BoolMatrix, *, labels: IntVector) -> SetScores:
+    """Return how often these sets hold the true class, and how large they are.
+
+    Args:
+        sets: Shape (n_images, n_classes).
+        labels: True classes, shape (n_images,).
+
+    Raises:
+        ValueError: There are no images, or shapes do not match.
+    """
+    if sets.ndim != 2 or not len(labels) or len(labels) != len(sets):
+        raise ValueError(f"{len(labels)} labels do not match prediction sets of shape {sets.shape}.")
+    is_covered = sets[np.arange(len(labels)), labels]
+    sizes, n_classes = sets.sum(axis=1), sets.shape[1]
+    n_of_class = np.bincount(labels, minlength=n_classes)
+    n_covered = np.bincount(labels, weights=is_covered, minlength=n_classes)
+    interval = binomtest(int(is_covered.sum()), len(labels)).proportion_ci(LEVEL, method="exact")
+    return SetScores(
+        n_images=len(labels),
+        coverage=float(is_covered.mean()),
+        coverage_interval=(float(interval.low), float(interval.high)),
+        coverage_of_class=np.divide(n_covered, n_of_class, out=np.full(n_classes, np.nan), where=n_of_class > 0),
+        mean_size=float(sizes.mean()),
+        share_single=float((sizes == 1).mean()),
+    )
+
+
+def compute_risk_coverage(probabilities: FloatMatrix, *, labels: IntVector) -> RiskCoverage:
+    """Return the share of wrong answers when only the most confident images are answered.
+
+    Args:
+        probabilities: One row per image, shape (n_images, n_classes).
+        labels: True classes, shape (n_images,).
+
+    Raises:
+        ValueError: There are no images, or shapes do not match.
+    """
+    _check_answers(probabilities, labels=labels)
+    confidence = probabilities.max(axis=1)
+    is_wrong = predict_classes(probabilities) != labels
+    levels, point_of_row = np.unique(-confidence, return_inverse=True)
+    n_answered = np.bincount(point_of_row).cumsum()
+    risk = np.bincount(point_of_row, weights=is_wrong).cumsum() / n_answered
+    coverage = n_answered / len(labels)
+    return RiskCoverage(
+        coverage=coverage,
+        risk=risk,
+        lowest_confidence=-levels,
+        area=float(np.diff(coverage, prepend=0.0) @ risk),
+        area_of_perfect_order=float(np.mean(np.sort(is_wrong).cumsum() / np.arange(1, len(labels) + 1))),
+    )
+
+
+def _check_coverage(coverage: float) -> None:
+    """Raise unless this is a share that can be asked for."""
+    if not 0 < coverage < 1:
+        raise ValueError(f"A coverage must lie between 0 and 1, both excluded; got {coverage}.")
+
+
+def _check_answers(probabilities: FloatMatrix, *, labels: IntVector) -> None:
+    """Raise unless there is one true class per row of finite probabilities."""
+    if probabilities.ndim != 2 or not len(labels) or len(labels) != len(probabilities):
+        raise ValueError(f"{len(labels)} labels do not match probabilities of shape {probabilities.shape}.")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("Some probabilities are not finite: a diverged network has no prediction sets.")
+
+
+def _check_parts(groups: NDArray[np.generic], *, part_of_row: IntVector) -> None:
+    """Raise if a group lies in two parts: it would calibrate its own judgement."""
+    _, group = np.unique(groups, return_inverse=True)
+    pairs = np.unique(np.stack([group, part_of_row]), axis=1)
+    twice = np.flatnonzero(np.bincount(pairs[0].astype(np.int64)) > 1)
+    if len(twice):
+        raise ValueError(f"Group {np.unique(groups)[twice[0]]} lies in more than one part.")
