@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sem_search.errors import DataError, SettingsError, StoreError
 from sem_search.micrographs.rendering.databar import compute_data_bar
 from sem_search.micrographs.rendering.materials import MATERIALS, Material
 from sem_search.micrographs.rendering.pngfile import compute_png
 from sem_search.micrographs.rendering.scan import render_scan
+from sem_search.progress import iter_measured
 from sem_search.seeds import derive_seed
 
 __all__ = ["DEMO_SIZES", "MATERIALS", "RECIPE_VERSION", "DemoSize", "Material", "render_micrograph", "write_demo_data"]
@@ -180,7 +180,7 @@ def _iter_files(*, size: str, seed: int, progress: bool) -> Iterator[tuple[str, 
     """Yield path within the set and content of each file."""
     demo_size = DEMO_SIZES[size]
     tasks = [(material, index) for material in MATERIALS for index in range(demo_size.n_images_per_class)]
-    for material, index in tqdm(tasks, desc="rendering", unit="image", disable=not progress):
+    for material, index in iter_measured(tasks, label="Rendering", total=len(tasks), unit="images", is_shown=progress):
         image_seed = derive_seed(seed, material.name, index)
         image = render_micrograph(material, size=demo_size, seed=image_seed)
         text = {

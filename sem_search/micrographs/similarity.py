@@ -39,12 +39,12 @@ from typing import Literal
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from tqdm import tqdm
 
 from sem_search.errors import DataError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, read_micrograph
 from sem_search.micrographs.registration import Plane, Scene, Shape, build_plane, build_scene, register
+from sem_search.progress import ProgressMeter, iter_measured
 
 PairKind = Literal["identical_file", "identical_pixels", "overlapping"]
 
@@ -95,18 +95,18 @@ def find_similar_pairs(
     n_images = len(records)
     pool = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, os.cpu_count() or 1))
     try:
-        reading = tqdm(
-            pool.map(read, records), total=n_images, desc="reducing images", unit="image", disable=not progress
+        reading = iter_measured(
+            pool.map(read, records), label="Reducing images", total=n_images, unit="images", is_shown=progress
         )
         scenes = tuple(reading)
         find = partial(_find_in_block, records=records, scenes=scenes, get_plane=lru_cache(MAX_PLANES)(build_plane))
         blocks = tuple(_iter_blocks(n_images))
         found: list[SimilarPair] = []
         n_pairs = n_images * (n_images - 1) // 2
-        with tqdm(total=n_pairs, desc="comparing images", unit="pair", disable=not progress) as bar:
+        with ProgressMeter("Comparing images", total=n_pairs, unit="pairs", is_shown=progress) as meter:
             for block, pairs in zip(blocks, pool.map(find, blocks), strict=True):
                 found.extend(pairs)
-                bar.update(len(block))
+                meter.update(len(block))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, only what is being compared is waited for
     return tuple(sorted(found, key=lambda pair: (pair.first, pair.second)))

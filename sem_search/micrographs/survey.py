@@ -13,10 +13,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, FloatImage, read_micrograph
+from sem_search.progress import iter_measured
 
 MAX_READERS = 4  # as in the catalogue
 THUMBNAIL_SIDE_PX = 360  # two of them fit side by side on a telephone
@@ -64,12 +64,12 @@ def survey_pixels(
     read = partial(_read_facts, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
     pool = ThreadPoolExecutor(max_workers=min(MAX_READERS, os.cpu_count() or 1))
     try:
-        facts = tqdm(
+        facts = iter_measured(
             pool.map(read, catalogue.records),
+            label="Surveying pixels",
             total=len(catalogue.records),
-            desc="surveying pixels",
-            unit="image",
-            disable=not progress,
+            unit="images",
+            is_shown=progress,
         )
         return {record.image_id: found for record, found in zip(catalogue.records, facts, strict=True)}
     finally:

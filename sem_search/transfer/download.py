@@ -14,8 +14,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 from sem_search.errors import WeightsError
+from sem_search.progress import ProgressMeter
 from sem_search.transfer.backbones import PublishedWeights
-from sem_search.transfer.progress import ProgressMeter
 
 CHUNK_BYTES = 1 << 18
 MEGABYTE = 1 << 20

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from sem_search.micrographs.tiles import FloatTiles
+from sem_search.progress import ProgressMeter
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork
 from sem_search.transfer.feature_files import (
@@ -37,7 +38,6 @@ from sem_search.transfer.feature_files import (
     remove_store,
 )
 from sem_search.transfer.prefetch import iter_batches, prefetch
-from sem_search.transfer.progress import ProgressMeter
 from sem_search.transfer.weights import compute_weights_digest
 
 PRECISION = "float32"

@@ -2,12 +2,23 @@
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TypeVar
 
 from tqdm import tqdm
 
+Item = TypeVar("Item")
+
 SECONDS_BETWEEN_LINES = 5.0
+
+
+def iter_measured(items: Iterable[Item], *, label: str, total: int, unit: str, is_shown: bool) -> Iterator[Item]:
+    """Yield the items, and count each as done when the next one is asked for; see `ProgressMeter`."""
+    with ProgressMeter(label, total=total, unit=unit, is_shown=is_shown) as meter:
+        for item in items:
+            yield item
+            meter.update(1)
 
 
 class ProgressMeter:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sem_search.transfer import progress
-from sem_search.transfer.progress import ProgressMeter
+from sem_search import progress
+from sem_search.progress import ProgressMeter, iter_measured
 
 
 def test_plain_lines_tell_the_rate_and_end_with_a_sum(capsys, monkeypatch):
@@ -44,4 +44,11 @@ def test_silence_where_nothing_is_to_be_shown(capsys):
 def test_no_sum_after_an_error(capsys):
     with pytest.raises(ValueError, match="torn"), ProgressMeter("Features", total=4, unit="tiles", is_shown=True):
         raise ValueError("torn")
+    assert capsys.readouterr().err == ""
+
+
+def test_measured_items_come_as_they_are_and_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(iter_measured("abc", label="Reading", total=3, unit="files", is_shown=True)) == ["a", "b", "c"]
+    assert "Reading: 3 of 3 files" in capsys.readouterr().err
+    assert list(iter_measured("abc", label="Reading", total=3, unit="files", is_shown=False)) == ["a", "b", "c"]
     assert capsys.readouterr().err == ""
