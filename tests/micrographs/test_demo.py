@@ -201,4 +201,4 @@ def test_progress_is_shown_only_when_asked_for(tmp_path: Path, capsys: pytest.Ca
     write_demo_data(tmp_path / "silent")
     assert capsys.readouterr() == ("", "")
     write_demo_data(tmp_path / "shown", progress=True)
-    assert "6/6" in capsys.readouterr().err
+    assert "Rendering: 6 of 6 images" in capsys.readouterr().err
