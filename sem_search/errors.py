@@ -7,7 +7,8 @@
     │   │   ├── UnreadableImageError    one file is not a usable micrograph
     │   │   ├── UnreadableDataError     all such files of a folder or CSV, each with its reason
     │   │   ├── ImageTooSmallError      no tile fits into the micrograph
-    │   │   └── ClassTooSmallError      a class has too few groups for the folds asked for
+    │   │   ├── ClassTooSmallError      a class has too few groups for the folds asked for
+    │   │   └── RefusedRequestError     a request that a server does not take, with its HTTP status
     │   ├── WeightsError            the weights asked for cannot be had, or do not fit the network
     │   ├── StudyMismatchError      a study of this name exists with other settings
     │   └── ModelNotFoundError      no such registered model, version or alias
@@ -50,6 +51,19 @@ class ImageTooSmallError(DataError):
 
 class ClassTooSmallError(DataError):
     """A class has too few groups for the folds asked for; the message names class, count and ways out."""
+
+
+class RefusedRequestError(DataError):
+    """A request that a server does not take; the message is what the caller is told.
+
+    Args:
+        message: One sentence.
+        status: The HTTP status, 400 to 499.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class WeightsError(InputError):

@@ -1,0 +1,165 @@
+"""What the front lets through, and in what words it refuses the rest."""
+
+import base64
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sem_search.deployment.admission import RequestLimits, admit_request
+from sem_search.errors import RefusedRequestError
+
+LIMITS = RequestLimits(max_rows=5, max_image_megapixels=0.01, max_request_megapixels=0.015)
+PARAMS = ("explain", "on_error", "coverage")
+
+
+def encode(height_px: int = 20, width_px: int = 30) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((height_px, width_px), dtype=np.uint8)).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+GOOD = encode()
+
+
+def admit(request: Any, content_type: str = "application/json") -> dict[str, Any]:
+    body = request if isinstance(request, bytes) else json.dumps(request).encode()
+    admitted = admit_request(body, content_type=content_type, limits=LIMITS, param_names=PARAMS)
+    passed_on: dict[str, Any] = json.loads(admitted.body)
+    assert admitted.n_rows == len(passed_on["dataframe_split"]["data"])
+    return passed_on
+
+
+def get_cells(passed_on: dict[str, Any]) -> list[Any]:
+    assert passed_on["dataframe_split"]["columns"] == ["image"]
+    return [row[0] for row in passed_on["dataframe_split"]["data"]]
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [
+        {"dataframe_records": [{"image": GOOD}, {"image": "x"}]},
+        {"dataframe_records": [{"operator": "me", "image": GOOD}, {"image": "x", "a": {"b": 1}}]},
+        {"dataframe_split": {"columns": ["image"], "data": [[GOOD], ["x"]]}},
+        {"dataframe_split": {"index": [7, 8], "columns": ["n", "image"], "data": [[1, GOOD], [2, "x"]]}},
+        {"inputs": {"image": [GOOD, "x"]}},
+        {"inputs": [GOOD, "x"]},
+        {"instances": [{"image": GOOD}, {"image": "x"}]},
+        {"instances": [GOOD, "x"]},
+        f"image,n\n{GOOD},1\nx,2\n".encode(),
+        f'\ufeff"image"\r\n"{GOOD}"\r\n\r\nx\r\n'.encode(),
+    ],
+    ids=[
+        "records",
+        "records with more columns",
+        "split",
+        "split with more columns",
+        "inputs by column",
+        "inputs as a list",
+        "instances",
+        "instances as a list",
+        "CSV",
+        "CSV of a spreadsheet",
+    ],
+)
+def test_every_shape_of_a_table_is_passed_on_alike(request_body: Any) -> None:
+    content_type = "text/csv; charset=utf-8" if isinstance(request_body, bytes) else "application/json"
+    assert get_cells(admit(request_body, content_type)) == [GOOD, "x"]
+
+
+def test_params_are_passed_on() -> None:
+    params = {"explain": True, "on_error": "report", "coverage": 0.8}
+    assert admit({"inputs": [GOOD], "params": params})["params"] == params
+    assert admit({"inputs": [GOOD], "params": None})["params"] == {}
+
+
+@pytest.mark.parametrize(
+    ("cell", "simple"),
+    [(None, None), (float("nan"), None), (3, 3), (True, True), ([[1] * 9], []), ({"a": {}}, {}), (10**30, 2.0**63)],
+)
+def test_what_is_no_text_is_passed_on_as_little_more_than_its_type(cell: Any, simple: Any) -> None:
+    (found,) = get_cells(admit({"dataframe_split": {"columns": ["image"], "data": [[cell]]}}))
+    assert found == simple
+    assert type(found) is type(simple)
+
+
+REFUSED: dict[str, tuple[Any, int, str]] = {
+    "no JSON": (b"{bad", 400, r"not valid JSON \(Expecting property name.* at character 1\)"),
+    "empty body": (b"", 400, "not valid JSON"),
+    "no UTF-8": (b'{"inputs": ["\xff"]}', 400, r"not UTF-8 \(byte 13\)"),
+    "nested too deeply": (b'{"inputs":' + b"[" * 100_000, 400, "nested too deeply"),
+    "number of too many digits": (b'{"inputs": [' + b"9" * 5000 + b"]}", 400, "too many digits"),
+    "a list": ([1], 400, "JSON object with one of .*got a list"),
+    "no table": ({"params": {}}, 400, "exactly one of .*got none of them"),
+    "two tables": ({"inputs": [], "instances": []}, 400, "exactly one of .*got inputs, instances"),
+    "params as a list": ({"inputs": [GOOD], "params": [1]}, 400, "'params' must be a JSON object, got a list"),
+    "unknown parameter": ({"inputs": [GOOD], "params": {"explian": True}}, 400, "no parameter 'explian'; .*explain"),
+    "parameter as a list": ({"inputs": [GOOD], "params": {"explain": [1]}}, 400, "Parameter explain has a value"),
+    "long parameter": ({"inputs": [GOOD], "params": {"on_error": "x" * 101}}, 400, "Parameter on_error has a value"),
+    "parameter of many digits": ({"inputs": [GOOD], "params": {"coverage": 10**30}}, 400, "Parameter coverage has"),
+    "infinite parameter": ({"inputs": [GOOD], "params": {"coverage": float("inf")}}, 400, "coverage must be a finite"),
+    "no rows": ({"inputs": []}, 400, "holds no image"),
+    "no records": ({"dataframe_records": []}, 400, "holds no image"),
+    "no data": ({"dataframe_split": {"columns": ["image"], "data": []}}, 400, "holds no image"),
+    "records of other columns": ({"dataframe_records": [{"img": "a"}]}, 400, r"no column 'image' .*'img'"),
+    "records without columns": ({"dataframe_records": [{}]}, 400, r"no column 'image' \(columns found: none\)"),
+    "records that are none": ({"dataframe_records": [{"image": GOOD}, 3]}, 400, "Row 1 .*must be a JSON object"),
+    "records as an object": ({"dataframe_records": {"image": [GOOD]}}, 400, "must be a list, got a dict"),
+    "split as a list": ({"dataframe_split": []}, 400, "the lists 'columns' and 'data'"),
+    "split of other columns": ({"dataframe_split": {"columns": ["a"], "data": []}}, 400, "no column 'image'"),
+    "ragged split": ({"dataframe_split": {"columns": ["image"], "data": [[GOOD], []]}}, 400, "Row 1 .*1 value"),
+    "inputs of other columns": ({"inputs": {"img": [GOOD]}}, 400, "no column 'image'"),
+    "too many rows": ({"inputs": ["x"] * 10_000}, 413, "holds 10000 images, and at most 5"),
+    "image too large": ({"inputs": ["x", encode(200, 100)]}, 413, r"Row 1 .*has 0.02 megapixels, and at most 0.01"),
+    "images too large": ({"inputs": [encode(90, 100)] * 2}, 413, "first 2 of 2 images have 0.018 .*at most 0.015"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_refused(kind: str) -> None:
+    request, status, message = REFUSED[kind]
+    with pytest.raises(RefusedRequestError, match=message) as caught:
+        admit(request)
+    assert caught.value.status == status
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "no column 'image'"),
+        (b"img\nx\n", r"no column 'image' \(columns found: 'img'\)"),
+        (b"image\n", "holds no image"),
+        (b"image\n" + b"x\n" * 10_000, "more than 5 images, and at most 5"),
+        (b'image\n"x', "not valid CSV .line 2"),
+        (b"image\n\xff", "not UTF-8"),
+    ],
+)
+def test_what_is_refused_of_a_csv(body: bytes, message: str) -> None:
+    with pytest.raises(RefusedRequestError, match=message):
+        admit(body, "text/csv")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "message"),
+    [
+        ("", "application/json or text/csv"),
+        ("application/vnd.apache.parquet", "got 'application/vnd.apache.parquet'"),
+        ("text/plain", "got 'text/plain'"),
+        ("application/json; charset=latin-1", "in UTF-8, got charset 'latin-1'"),
+    ],
+)
+def test_other_content_types_are_refused(content_type: str, message: str) -> None:
+    with pytest.raises(RefusedRequestError, match=message) as caught:
+        admit({"inputs": [GOOD]}, content_type)
+    assert caught.value.status == 415
+
+
+def test_one_large_image_is_left_to_the_model_where_errors_are_reported() -> None:
+    request = {"inputs": [encode(200, 100), GOOD], "params": {"on_error": "report"}}
+    assert len(get_cells(admit(request))) == 2
+    with pytest.raises(RefusedRequestError, match="first 3 of 3"):
+        admit({"inputs": [encode(200, 100)] + [encode(90, 100)] * 2, "params": {"on_error": "report"}})
