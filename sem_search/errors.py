@@ -11,7 +11,9 @@
     │   │   └── RefusedRequestError     a request that a server does not take, with its HTTP status
     │   ├── WeightsError            the weights asked for cannot be had, or do not fit the network
     │   ├── StudyMismatchError      a study of this name exists with other settings
-    │   └── ModelNotFoundError      no such registered model, version or alias
+    │   ├── ModelNotFoundError      no such registered model, version or alias
+    │   ├── NotComparableError      two registered versions were not measured alike
+    │   └── NotPromotedError        a version may not become champion
     ├── LeakError                   a group stands on two sides of a split: never trained on
     ├── StoreError                  something on disk is damaged, or could not be written
     └── FailedTrialError            this trial failed; the study goes on with the next
@@ -76,6 +78,14 @@ class StudyMismatchError(InputError):
 
 class ModelNotFoundError(InputError):
     """No such registered model, version or alias; the message says what there is."""
+
+
+class NotComparableError(InputError):
+    """Two registered versions were not measured alike; the message names each difference."""
+
+
+class NotPromotedError(InputError):
+    """A version may not become champion; the message says why, and what can be done."""
 
 
 class LeakError(SemSearchError):
