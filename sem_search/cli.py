@@ -105,6 +105,51 @@ def predict(
     )
 
 
+def add_serving_options(command: Command) -> Command:
+    """Give a command the options of a server."""
+    for option in reversed(
+        (
+            click.option("--model", required=True, help="For example models:/sem-search-vgg16@champion: watched."),
+            click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+            click.option("--workers", default=1, type=click.IntRange(1, 64), show_default=True, help="Processes."),
+            click.option(
+                "--env-manager",
+                default="local",
+                type=click.Choice(["local", "virtualenv", "uv", "conda"]),
+                show_default=True,
+                help="Where the model runs: here, or in an environment that MLflow makes of its requirements.",
+            ),
+            click.option("--timeout", default=60, type=click.IntRange(1), show_default=True, help="Seconds a request."),
+            click.option("--watch", default=5.0, show_default=True, help="Seconds between two looks at the alias."),
+            click.option("--max-request-mb", default=64.0, show_default=True, help="Larger requests get HTTP 413."),
+            click.option("--max-megapixels", default=100.0, show_default=True, help="Of all images of a request."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@commands.command()
+@add_serving_options
+@click.option("--port", default=5001, type=click.IntRange(1, 65535), show_default=True)
+def serve(port: int, **given: Any) -> None:
+    """Serve a registered model, behind limits; an alias is followed to each new version without losing a request."""
+    from sem_search.deployment.running import build_serve_settings, run_server
+
+    run_server(build_serve_settings(port=port, **given))
+
+
+@commands.command()
+@add_serving_options
+@click.option("--port", default=5002, type=click.IntRange(1, 65535), show_default=True)
+@click.option("--browser/--no-browser", default=True, help="Open the page.  [default: browser]")
+def app(port: int, browser: bool, **given: Any) -> None:
+    """Open a page where a micrograph is dropped and named, with the picture of where the network looks."""
+    from sem_search.deployment.running import build_serve_settings, run_server
+
+    run_server(build_serve_settings(port=port, has_page=True, **given), when_ready=click.launch if browser else None)
+
+
 @commands.command()
 @click.argument("data")
 @click.option("--output", default="inspection", type=click.Path(path_type=Path), show_default=True, help="Folder.")
