@@ -204,6 +204,8 @@ def match_pointwise(head: keras.Model, *, convolution: str) -> PointwisePass | N
     is_known_relu = _is_relu(relu, ceiling=None) or _is_relu(relu, ceiling=RELU6_CEILING)
     if pooling is None or not _is_mean(pooling) or not is_known_relu or len(head.inputs) != 1 + has_shortcut:
         return None
+    if any(find_only_consumer(head, tensor) is None for tensor in head.inputs):
+        return None  # what comes after the mean takes a map once more
     return PointwisePass(
         convolution=layer,
         normalisation=normalisation,
