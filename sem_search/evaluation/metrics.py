@@ -26,7 +26,7 @@ from sem_search.evaluation.outcomes import (
 
 @dataclass(frozen=True, kw_only=True)
 class ClassIndices:
-    """The paper's four indices of each class against all others, each of shape (n_classes,), in [0, 1]."""
+    """The paper's four indices of each class against all others, each of shape (..., n_classes), in [0, 1]."""
 
     accuracy: FloatVector
     """(TP + TN) / all."""
@@ -133,16 +133,19 @@ def compute_confusion(*, true: IntVector, predicted: IntVector, n_classes: int) 
     return np.bincount(pairs, minlength=n_classes * n_classes).reshape(n_classes, n_classes).astype(np.int64)
 
 
-def compute_class_indices(confusion: IntMatrix) -> ClassIndices:
-    """Return the four indices of each class, from a confusion matrix with the true class in rows.
+def compute_class_indices(confusion: IntMatrix | FloatMatrix) -> ClassIndices:
+    """Return the four indices of each class, from a confusion matrix with the true class in rows, or a stack of them.
 
     A quotient of zeros counts as 0, as in scikit-learn with `zero_division=0`.
+
+    Args:
+        confusion: Shape (..., n_classes, n_classes), counts or weights.
     """
-    hits = np.diag(confusion).astype(np.float64)
-    n_predicted, n_true, n_all = confusion.sum(axis=0), confusion.sum(axis=1), confusion.sum()
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    n_predicted, n_true, n_all = confusion.sum(axis=-2), confusion.sum(axis=-1), confusion.sum(axis=(-2, -1))
     misses = n_true + n_predicted - 2 * hits
     return ClassIndices(
-        accuracy=_divide(n_all - misses, np.full_like(hits, n_all)),
+        accuracy=_divide(n_all[..., None] - misses, np.broadcast_to(n_all[..., None], hits.shape)),
         precision=_divide(hits, n_predicted),
         recall=_divide(hits, n_true),
         f_measure=_divide(2 * hits, n_true + n_predicted),

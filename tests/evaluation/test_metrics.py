@@ -67,6 +67,13 @@ def trial(tiles: TileTable) -> TrialOutcome:
     )
 
 
+def test_a_stack_of_matrices_gives_a_stack_of_indices() -> None:
+    stack = np.random.default_rng(0).integers(0, 9, size=(2, 3, N_CLASSES, N_CLASSES))
+    stacked, single = compute_class_indices(stack), compute_class_indices(stack[1, 2])
+    for name in ("accuracy", "precision", "recall", "f_measure"):
+        np.testing.assert_array_equal(getattr(stacked, name)[1, 2], getattr(single, name))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_indices_agree_with_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
