@@ -20,7 +20,7 @@ from sem_search.search.prepared import PreparedSearch
 from sem_search.search.processes import describe_process
 from sem_search.search.progress import SearchProgress
 from sem_search.search.space import suggest_cell
-from sem_search.search.study import PROCESS, QUEUED, RUN_ID, find_known_result
+from sem_search.search.study import PROCESS, QUEUED, REASON, RUN_ID, find_known_result
 from sem_search.tracking.entries import iter_cell_entries, iter_fold_entries, iter_trial_entries
 from sem_search.tracking.loggable import Scalar, TextArtifact
 from sem_search.tracking.mlflow_log import RunStatus, end_run, log_entries, open_child_run
@@ -79,6 +79,7 @@ class CellObjective:
             try:
                 value = self._run_folds(trial, cell=cell, run_id=run_id, kept_folds=kept_folds)
             except optuna.TrialPruned as error:
+                trial.set_user_attr(REASON, str(error))
                 self._log_end(trial, cell=cell, run_id=run_id, kept_folds=kept_folds, pruned_because=str(error))
                 raise
             self._log_end(trial, cell=cell, run_id=run_id, kept_folds=kept_folds)
@@ -105,7 +106,8 @@ class CellObjective:
         except (optuna.TrialPruned, KeyboardInterrupt, SystemExit):
             status = "KILLED"
             raise
-        except Exception:
+        except Exception as error:
+            trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
             log_entries([TextArtifact(path="traceback.txt", text=traceback.format_exc())], run_id=run_id)
             raise
         finally:

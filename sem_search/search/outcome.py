@@ -8,7 +8,7 @@ from sem_search.evaluation.outcomes import Cell, StudyOutcome, TrialOutcome
 from sem_search.evaluation.outcomes import TrialState as OutcomeState
 from sem_search.search.fold_store import KeptFold
 from sem_search.search.prepared import PreparedSearch
-from sem_search.search.study import RUN_ID
+from sem_search.search.study import REASON, RUN_ID
 
 OUTCOME_STATES: dict[TrialState, OutcomeState] = {
     TrialState.COMPLETE: "complete",
@@ -68,5 +68,5 @@ def _read_trial(trial: FrozenTrial, *, prepared: PreparedSearch) -> TrialOutcome
         state=OUTCOME_STATES[trial.state],
         folds=folds[:n_told],
         run_id=trial.user_attrs.get(RUN_ID),
-        message=None if trial.state == TrialState.COMPLETE else trial.system_attrs.get("fail_reason"),
+        message=None if trial.state == TrialState.COMPLETE else trial.user_attrs.get(REASON),
     )

@@ -28,6 +28,8 @@ STUDY_RUN_ID = "mlflow_study_run_id"
 QUEUED = "queued"
 PROCESS = "process"
 RUN_ID = "mlflow_run_id"
+REASON = "reason"
+"""Why a trial was pruned or how it failed; Optuna itself keeps no reason."""
 
 HEARTBEAT_S = 10
 GRACE_S = 120
