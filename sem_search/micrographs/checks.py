@@ -23,7 +23,10 @@ GROUPED = "A search keeps them in one group, never divided between training and 
 DAY_LENGTH = len("2020-02-06")
 DEFAULT_GRID = TileGrid()
 
-PIXEL_FAULTS: tuple[tuple[str, Severity, Callable[[ImageRecord, PixelFacts], bool], str], ...] = (
+PixelFault = tuple[str, Severity, Callable[[ImageRecord, PixelFacts], bool], str]
+"""Kind, severity, test, and what is said of the images that fail it."""
+
+PIXEL_FAULTS: tuple[PixelFault, ...] = (
     (
         "almost_constant",
         "warning",
@@ -51,14 +54,7 @@ PIXEL_FAULTS: tuple[tuple[str, Severity, Callable[[ImageRecord, PixelFacts], boo
         f"of 16 bits, but with no more than {MAX_HOLLOW_LEVELS} grey levels: 8-bit pictures in 16-bit files. They read "
         "alike, but the depth tells how they were saved.",
     ),
-    (
-        "few_tiles",
-        "note",
-        lambda record, _: math.prod(DEFAULT_GRID.count(record.height_px, record.width_px)) < FEW_TILES,
-        f"so small that fewer than {FEW_TILES} tiles of {DEFAULT_GRID.size_px} px fit: they carry little weight.",
-    ),
 )
-"""Kind, severity, test, and what is said of the images that fail it."""
 
 
 def find_small_classes(catalogue: Catalogue, pairs: Sequence[SimilarPair], *, n_folds: int) -> list[Finding]:
@@ -149,20 +145,33 @@ def find_same_moments(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> lis
     return findings
 
 
-def find_pixel_faults(catalogue: Catalogue, facts: Mapping[str, PixelFacts]) -> list[Finding]:
+def find_pixel_faults(
+    catalogue: Catalogue, facts: Mapping[str, PixelFacts], *, grid: TileGrid = DEFAULT_GRID
+) -> list[Finding]:
     """Return findings on images that are almost constant, clipped, hollow or small.
 
     Args:
         catalogue: The images.
         facts: What their pixels tell, by image id.
+        grid: The tiles that will be cut from them.
     """
     findings = []
-    for kind, severity, has_fault, words in PIXEL_FAULTS:
+    for kind, severity, has_fault, words in (*PIXEL_FAULTS, _build_few_tiles_fault(grid)):
         ids = tuple(sorted(r.image_id for r in catalogue.records if has_fault(r, facts[r.image_id])))
         if ids:
             message = f"{count(len(ids), 'image')} ({name_some(ids)}) {'is' if len(ids) == 1 else 'are'} {words}"
             findings.append(Finding(kind=kind, severity=severity, message=message, images=ids))
     return findings
+
+
+def _build_few_tiles_fault(grid: TileGrid) -> PixelFault:
+    """Return the fault of giving too few tiles of this grid."""
+    return (
+        "few_tiles",
+        "note",
+        lambda record, _: math.prod(grid.count(record.height_px, record.width_px)) < FEW_TILES,
+        f"so small that fewer than {FEW_TILES} tiles of {grid.size_px} px fit: they carry little weight.",
+    )
 
 
 def find_missing_metadata(catalogue: Catalogue) -> list[Finding]:

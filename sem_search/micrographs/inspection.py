@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from sem_search.micrographs import inspection_report
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.checks import (
+    DEFAULT_GRID,
     find_missing_metadata,
     find_pixel_faults,
     find_reading_troubles,
@@ -44,6 +45,7 @@ from sem_search.micrographs.findings import SEVERITIES, Finding
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.similarity import SimilarPair, find_similar_pairs
 from sem_search.micrographs.survey import survey_pixels
+from sem_search.micrographs.tiles import TileGrid
 
 __all__ = ["Finding", "Inspection", "inspect_catalogue"]
 
@@ -81,6 +83,7 @@ def inspect_catalogue(
     n_folds: int = 5,
     crop_bottom_px: int = 0,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    grid: TileGrid = DEFAULT_GRID,
     pairs: Sequence[SimilarPair] | None = None,
     progress: bool = False,
 ) -> Inspection:
@@ -91,6 +94,7 @@ def inspect_catalogue(
         n_folds: Folds that the classes must be large enough for.
         crop_bottom_px: Rows of the data bar where a file's metadata do not tell.
         max_megapixels: Largest picture.
+        grid: The tiles that will be cut from the images.
         pairs: Images of the same place, where they are known already; found here by default.
         progress: Show bars.
 
@@ -113,7 +117,7 @@ def inspect_catalogue(
         *find_confounds(catalogue, confounds),
         *find_name_contradictions(catalogue),
         *find_mixtures(catalogue),
-        *find_pixel_faults(catalogue, facts),
+        *find_pixel_faults(catalogue, facts, grid=grid),
         *find_missing_metadata(catalogue),
     ]
     return Inspection(

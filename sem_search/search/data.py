@@ -66,6 +66,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         n_folds=settings.folds,
         crop_bottom_px=crop_bottom_px,
         max_megapixels=settings.max_megapixels,
+        grid=grid,
     )
     catalogue = group_similar(catalogue, inspection.pairs)
     folds = draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)

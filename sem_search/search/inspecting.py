@@ -6,6 +6,7 @@ import click
 
 from sem_search.micrographs.catalogue import read_catalogue
 from sem_search.micrographs.inspection import Inspection, inspect_catalogue
+from sem_search.micrographs.tiles import TileGrid
 from sem_search.search.data import locate_data
 from sem_search.settings import SearchSettings
 
@@ -30,6 +31,7 @@ def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
         n_folds=settings.folds,
         crop_bottom_px=crop_bottom_px,
         max_megapixels=settings.max_megapixels,
+        grid=TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px),
         progress=True,
     )
     click.echo(inspection.to_text())
