@@ -181,15 +181,15 @@ class Winograd:
 
             def compute_gradient(upstream: tf.Tensor) -> tf.Tensor:
                 d_squares = tf.reshape(upstream, (self.n_outputs, -1))
-                d_kernel = tf.zeros_like(kernel_rows)
+                d_products = tf.matmul(to_outputs, d_squares, transpose_a=True)
+                d_rows = []
                 for place, row in enumerate(rows):
-                    d_product = tf.matmul(to_outputs[:, place : place + 1], d_squares, transpose_a=True)
-                    d_places = tf.matmul(to_outputs, tf.reshape(d_product, (self.n_outputs, -1)), transpose_a=True)
-                    d_places = tf.reshape(d_places, (self.n_places, -1, n_out))
-                    d_kernel_places = tf.matmul(row, d_places, transpose_a=True)
+                    d_product = tf.reshape(d_products[place], (self.n_outputs, -1))
+                    d_places = tf.matmul(to_outputs, d_product, transpose_a=True)
+                    d_kernel_places = tf.matmul(row, tf.reshape(d_places, (self.n_places, -1, n_out)), transpose_a=True)
                     d_row = tf.matmul(to_places, tf.reshape(d_kernel_places, (self.n_places, -1)), transpose_a=True)
-                    d_kernel += tf.reshape(to_places[place], (KERNEL_SIZE, 1)) * tf.reshape(d_row, (1, -1))
-                return tf.reshape(d_kernel, kernel.shape)
+                    d_rows.append(tf.reshape(d_row, (-1,)))
+                return tf.reshape(tf.matmul(to_places, tf.stack(d_rows), transpose_a=True), kernel.shape)
 
             return squares, compute_gradient
 
