@@ -1,0 +1,181 @@
+"""Out-of-fold answers as counts per image: all that intervals and comparisons need.
+
+Images, not tiles, are what a new sample would bring anew; so an image's tiles stay together in one row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.metrics import ClassIndices, compute_class_indices, compute_confusion, predict_classes
+from sem_search.evaluation.outcomes import (
+    FloatMatrix,
+    FloatVector,
+    FoldOutcome,
+    IntMatrix,
+    IntVector,
+    Side,
+    TileTable,
+    TrialOutcome,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerTable:
+    """What the images of one side were taken for: one row per image, fold by fold."""
+
+    n_classes: int
+    image_of_row: IntVector
+    """Index of the image in the study's tile table, shape (n_rows,)."""
+    label_of_row: IntVector
+    """True class, shape (n_rows,)."""
+    fold_of_row: IntVector
+    """Position of the fold that answered, 0 to n_folds - 1, shape (n_rows,)."""
+    group_of_row: IntVector
+    """Number of the image's group, 0 to n_groups - 1, shape (n_rows,): rows of one group are not independent."""
+    tile_counts: IntMatrix
+    """How many tiles of the image were taken for each class, shape (n_rows, n_classes)."""
+    answer_of_row: IntVector
+    """What the image was taken for, its tiles together, shape (n_rows,)."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of images answered."""
+        return len(self.label_of_row)
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds that answered."""
+        return int(self.fold_of_row.max()) + 1
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups of images: what counts as independent."""
+        return int(self.group_of_row.max()) + 1
+
+    @property
+    def is_right(self) -> IntVector:
+        """1 for each image named rightly, else 0, shape (n_rows,)."""
+        is_right: IntVector = (self.answer_of_row == self.label_of_row).astype(np.int64)
+        return is_right
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """The headline figures, as `metrics.SideScores` has them, of one set of confusion matrices or of a stack of
+    them."""
+
+    f_measure: FloatVector
+    """Mean over the folds of the macro F-measure over tiles, shape (...)."""
+    tile_accuracy: FloatVector
+    """Shape (...)."""
+    image_f_measure: FloatVector
+    """Macro F-measure of the images of all folds, shape (...)."""
+    image_accuracy: FloatVector
+    """Shape (...)."""
+    of_class: ClassIndices
+    """Mean over the folds of each index over tiles, each of shape (..., n_classes)."""
+    image_of_class: ClassIndices
+    """The indices of the images of all folds, each of shape (..., n_classes)."""
+
+
+def tabulate_answers(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> AnswerTable:
+    """Return what a trial's finished folds answered on one side, image by image.
+
+    Raises:
+        ValueError: No fold of the trial is finished.
+    """
+    if not trial.folds:
+        raise ValueError(f"Trial {trial.number} has no finished fold; its state is {trial.state!r}.")
+    _, group_of_image = np.unique(np.asarray(tiles.group_of_image), return_inverse=True)
+    parts = [_tabulate_fold(fold, tiles=tiles, side=side) for fold in trial.folds]
+    image_of_row = np.concatenate([images for images, _, _ in parts])
+    _, group_of_row = np.unique(group_of_image[image_of_row], return_inverse=True)
+    return AnswerTable(
+        n_classes=len(tiles.class_names),
+        image_of_row=image_of_row,
+        label_of_row=tiles.label_of_image[image_of_row],
+        fold_of_row=np.repeat(np.arange(len(parts)), [len(images) for images, _, _ in parts]),
+        group_of_row=group_of_row.astype(np.int64),
+        tile_counts=np.concatenate([counts for _, counts, _ in parts]),
+        answer_of_row=np.concatenate([answers for _, _, answers in parts]),
+    )
+
+
+def tabulate_image_answers(
+    predicted: IntVector, *, labels: IntVector, n_classes: int, group_of_row: Sequence[object] | None = None
+) -> AnswerTable:
+    """Return the table of a classifier that answers whole images, without folds.
+
+    Args:
+        predicted: Class named for each image, shape (n_images,).
+        labels: True classes, shape (n_images,).
+        n_classes: Number of classes.
+        group_of_row: Which group each image belongs to; by default each is one of its own.
+
+    Raises:
+        ValueError: Shapes do not match.
+    """
+    rows = np.arange(len(labels))
+    groups = rows if group_of_row is None else np.asarray(group_of_row)
+    if not len(labels) or not len(predicted) == len(labels) == len(groups):
+        raise ValueError(f"{len(predicted)} answers, {len(labels)} labels and {len(groups)} groups do not match.")
+    return AnswerTable(
+        n_classes=n_classes,
+        image_of_row=rows,
+        label_of_row=labels,
+        fold_of_row=np.zeros(len(labels), dtype=np.int64),
+        group_of_row=np.unique(groups, return_inverse=True)[1].astype(np.int64),
+        tile_counts=np.eye(n_classes, dtype=np.int64)[predicted],
+        answer_of_row=predicted,
+    )
+
+
+def compute_figures(table: AnswerTable) -> Figures:
+    """Return the figures of these answers: those that `metrics.compute_side_scores` reports."""
+    n_classes = table.n_classes
+    tile_confusions = np.zeros((table.n_folds, n_classes, n_classes))
+    np.add.at(tile_confusions, (table.fold_of_row, table.label_of_row), table.tile_counts)
+    image_confusion = compute_confusion(true=table.label_of_row, predicted=table.answer_of_row, n_classes=n_classes)
+    return compute_figures_of(tile_confusions, image_confusion=image_confusion)
+
+
+def compute_figures_of(tile_confusions: FloatMatrix, *, image_confusion: IntMatrix | FloatMatrix) -> Figures:
+    """Return the figures of confusion matrices.
+
+    Args:
+        tile_confusions: One matrix per fold, shape (..., n_folds, n_classes, n_classes).
+        image_confusion: All folds together, shape (..., n_classes, n_classes).
+    """
+    of_fold, of_images = compute_class_indices(tile_confusions), compute_class_indices(image_confusion)
+    return Figures(
+        f_measure=of_fold.f_measure.mean(axis=(-2, -1)),
+        tile_accuracy=_divide_trace(tile_confusions.sum(axis=-3)),
+        image_f_measure=of_images.f_measure.mean(axis=-1),
+        image_accuracy=_divide_trace(image_confusion),
+        of_class=ClassIndices(
+            accuracy=of_fold.accuracy.mean(axis=-2),
+            precision=of_fold.precision.mean(axis=-2),
+            recall=of_fold.recall.mean(axis=-2),
+            f_measure=of_fold.f_measure.mean(axis=-2),
+        ),
+        image_of_class=of_images,
+    )
+
+
+def _tabulate_fold(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> tuple[IntVector, IntMatrix, IntVector]:
+    """Return one fold's images (n,), the counts of their tiles' answers (n, n_classes), and their own answers (n,)."""
+    indices, probabilities = fold.get_side(side)
+    images, combined = combine_tiles(probabilities, image_of_tile=tiles.image_of_tile[indices])
+    counts = np.zeros((len(images), len(tiles.class_names)), dtype=np.int64)
+    rows = np.searchsorted(images, tiles.image_of_tile[indices])
+    np.add.at(counts, (rows, predict_classes(probabilities)), 1)
+    return images, counts, predict_classes(combined)
+
+
+def _divide_trace(confusion: IntMatrix | FloatMatrix) -> FloatVector:
+    """Return the share on the diagonal, shape (...)."""
+    share: FloatVector = np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
+    return share

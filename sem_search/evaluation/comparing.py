@@ -1,0 +1,310 @@
+"""Whether one set of answers is better than another on the same images in the same folds.
+
+Three questions, three answers, since none of them answers the others:
+
+- By how much do the figures differ, and could it be the choice of images? Differences with intervals, from a bootstrap
+  over images in which both answer the same resampled images (`resampling`).
+- Would other training images turn it round? The corrected resampled t-test over folds (Nadeau and Bengio, Mach. Learn.
+  52 (2003) 239). Training sets of different folds overlap, which an ordinary t-test takes for independent evidence.
+- Does one name more whole images rightly? McNemar's exact test (McNemar 1947; Dietterich, Neural Comput. 10 (1998)
+1895).
+
+The second set of answers is the one compared with; a positive difference is in favour of the first.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+from scipy.stats import t as student_t
+
+from sem_search.errors import DataError
+from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures, tabulate_answers
+from sem_search.evaluation.intervals import (
+    LEVEL,
+    ROUNDING,
+    check_level,
+    compute_quantile,
+    compute_standard_errors,
+    count_groups,
+)
+from sem_search.evaluation.metrics import ClassIndices, compute_side_scores
+from sem_search.evaluation.outcomes import FloatVector, FoldOutcome, Side, TileTable, TrialOutcome
+from sem_search.evaluation.resampling import N_RESAMPLES, resample_figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One figure of both, and where their difference lies, in `level` of 100 % of cases."""
+
+    first: float
+    second: float
+    low: float
+    high: float
+    level: float = LEVEL
+
+    @property
+    def value(self) -> float:
+        """First minus second."""
+        return self.first - self.second
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+    def to_text(self, *, digits: int = 3) -> str:
+        """Return `+0.021 (-0.004 to +0.046)`."""
+        return f"{self.value:+.{digits}f} ({self.low:+.{digits}f} to {self.high:+.{digits}f})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldTest:
+    """The corrected resampled t-test."""
+
+    differences: FloatVector
+    """First minus second in each fold, shape (n_folds,)."""
+    mean: float
+    t: float
+    """Mean difference in corrected standard errors; 0 where no fold differs."""
+    p_value: float
+    """Two-sided, with n_folds - 1 degrees of freedom."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTest:
+    """McNemar's exact test. A group of several images has one voice: whichever names more of its images rightly."""
+
+    n_first_better: int
+    """Groups in which only the first, or the first more often, is right."""
+    n_second_better: int
+    p_value: float
+    """Two-sided; 1 where no group differs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The first set of answers against the second, on one side."""
+
+    class_names: tuple[str, ...]
+    n_images: int
+    n_groups: int
+    n_folds: int
+    level: float
+    f_measure: Difference
+    """Of the headline figure: mean over the folds of the macro F-measure over tiles."""
+    tile_accuracy: Difference
+    image_f_measure: Difference
+    image_accuracy: Difference
+    f_measure_of_class: tuple[Difference, ...]
+    """Mean over the folds of each class's F-measure over tiles."""
+    fold_test: FoldTest | None
+    """None where there are fewer than two folds."""
+    image_test: ImageTest
+
+
+def compare_trials(
+    first: TrialOutcome,
+    second: TrialOutcome,
+    *,
+    tiles: TileTable,
+    side: Side = "test",
+    level: float = LEVEL,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Return how the first trial's answers differ from the second's.
+
+    Args:
+        first: A trial of any study over these tiles and folds.
+        second: Another.
+        tiles: The tiles of both.
+        side: Validation or test.
+        level: Of the intervals, in (0, 1).
+        n_resamples: Bootstrap resamples.
+        seed: Of the draws.
+
+    Raises:
+        DataError: The two do not have the same finished folds over the same tiles; the message says what differs.
+        ValueError: The level is not in (0, 1).
+    """
+    check_level(level)
+    check_same_folds(first, second, side=side)
+    tables = [tabulate_answers(trial, tiles=tiles, side=side) for trial in (first, second)]
+    one, two = (compute_side_scores(trial, tiles=tiles, side=side).f_measure_of_fold for trial in (first, second))
+    return compare_answers(
+        tables[0],
+        tables[1],
+        class_names=tiles.class_names,
+        fold_test=_test_folds(one - two, folds=first.folds, tiles=tiles, side=side),
+        level=level,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+
+
+def compare_answers(
+    first: AnswerTable,
+    second: AnswerTable,
+    *,
+    class_names: tuple[str, ...],
+    fold_test: FoldTest | None = None,
+    level: float = LEVEL,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Return how the first answers differ from the second, both to the same images in the same folds, row by row.
+
+    Raises:
+        ValueError: The tables do not have the same rows, or the level is not in (0, 1).
+    """
+    check_level(level)
+    one, two = compute_figures(first), compute_figures(second)
+    resampled = resample_figures([first, second], n_resamples=n_resamples, seed=seed)
+    errors = compute_standard_errors(_subtract_figures(*resampled), table=first)
+    quantile = compute_quantile(first, level=level)
+
+    def subtract(name: str) -> Difference:
+        values = (float(getattr(figures, name)) for figures in (one, two, errors))
+        return _build_difference(*values, n_groups=first.n_groups, quantile=quantile, level=level)
+
+    n_of_class = count_groups(first)
+    return Comparison(
+        class_names=class_names,
+        n_images=first.n_rows,
+        n_groups=first.n_groups,
+        n_folds=first.n_folds,
+        level=level,
+        f_measure=subtract("f_measure"),
+        tile_accuracy=subtract("tile_accuracy"),
+        image_f_measure=subtract("image_f_measure"),
+        image_accuracy=subtract("image_accuracy"),
+        f_measure_of_class=tuple(
+            _build_difference(
+                *(float(figures.of_class.f_measure[label]) for figures in (one, two, errors)),
+                n_groups=int(n_of_class[label]),
+                quantile=quantile,
+                level=level,
+            )
+            for label in range(first.n_classes)
+        ),
+        fold_test=fold_test,
+        image_test=compute_image_test(first, second),
+    )
+
+
+def compute_fold_test(differences: FloatVector, *, test_share: float) -> FoldTest:
+    """Return the corrected resampled t-test of fold scores (Nadeau and Bengio 2003, equation 16).
+
+    Args:
+        differences: First minus second, one per fold, shape (n_folds,), two or more.
+        test_share: Number of images tested on over number of images trained on, in one fold: what the correction adds
+            to 1 / n_folds in the variance of the mean.
+
+    Raises:
+        ValueError: Fewer than two folds, or a share that is not positive.
+    """
+    if len(differences) < 2 or not test_share > 0:
+        raise ValueError(
+            f"A test over folds needs two folds and a positive share of test images; got {len(differences)} folds and "
+            f"{test_share}."
+        )
+    n_folds, mean = len(differences), float(differences.mean())
+    error = math.sqrt((1 / n_folds + test_share) * float(differences.var(ddof=1)))
+    if error < ROUNDING:  # all folds differ alike
+        return FoldTest(
+            differences=differences, mean=mean, t=_divide_by_zero(mean), p_value=float(abs(mean) < ROUNDING)
+        )
+    t = mean / error
+    return FoldTest(differences=differences, mean=mean, t=t, p_value=float(2 * student_t.sf(abs(t), n_folds - 1)))
+
+
+def compute_image_test(first: AnswerTable, second: AnswerTable) -> ImageTest:
+    """Return McNemar's exact test, a group of images having one voice.
+
+    Raises:
+        ValueError: The tables do not have the same number of rows.
+    """
+    if first.n_rows != second.n_rows:
+        raise ValueError(f"{first.n_rows} and {second.n_rows} answers cannot be paired.")
+    balance = np.bincount(first.group_of_row, weights=first.is_right - second.is_right)
+    n_first, n_second = int((balance > 0).sum()), int((balance < 0).sum())
+    n_differing = n_first + n_second
+    return ImageTest(
+        n_first_better=n_first,
+        n_second_better=n_second,
+        p_value=float(binomtest(n_first, n_differing).pvalue) if n_differing else 1.0,
+    )
+
+
+def check_same_folds(first: TrialOutcome, second: TrialOutcome, *, side: Side) -> None:
+    """Raise DataError unless both trials have answered the same tiles in the same folds."""
+    one, two = ([fold.fold for fold in trial.folds] for trial in (first, second))
+    if not one or one != two:
+        raise DataError(
+            f"the first has the finished folds {one}, the second {two}: compare trials that finished the same folds"
+        )
+    for mine, other in zip(first.folds, second.folds, strict=True):
+        tiles, others = mine.get_side(side)[0], other.get_side(side)[0]
+        if not np.array_equal(tiles, others):
+            raise DataError(
+                f"fold {mine.fold} has other {side} tiles in the first ({len(tiles)}) than in the second "
+                f"({len(others)}): compare studies over the same data with the same seed and number of folds"
+            )
+
+
+def _test_folds(
+    differences: FloatVector, *, folds: tuple[FoldOutcome, ...], tiles: TileTable, side: Side
+) -> FoldTest | None:
+    """Return the test over folds, None for a single fold."""
+    if len(differences) < 2:
+        return None
+    shares = [_compute_test_share(fold, tiles=tiles, side=side) for fold in folds]
+    return compute_fold_test(differences, test_share=float(np.mean(shares)))
+
+
+def _compute_test_share(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> float:
+    """Return tiles tested on over tiles trained on; what is on neither side was trained on."""
+    n_training = tiles.n_tiles - len(fold.validation_tiles) - len(fold.test_tiles)
+    return len(fold.get_side(side)[0]) / n_training
+
+
+def _build_difference(
+    first: float, second: float, error: float, *, n_groups: int, quantile: float, level: float
+) -> Difference:
+    """Return the difference, `quantile` standard errors to each side.
+
+    Where no resample differs, 0 of `n_groups` answer differently; the interval then reaches, to both sides, as far as
+    that of such a share (Wilson 1927).
+    """
+    half = quantile * error if error > ROUNDING else quantile**2 / (n_groups + quantile**2)
+    value = first - second
+    return Difference(first=first, second=second, low=max(value - half, -1.0), high=min(value + half, 1.0), level=level)
+
+
+def _subtract_figures(first: Figures, second: Figures) -> Figures:
+    """Return first minus second, figure by figure."""
+    return Figures(
+        f_measure=first.f_measure - second.f_measure,
+        tile_accuracy=first.tile_accuracy - second.tile_accuracy,
+        image_f_measure=first.image_f_measure - second.image_f_measure,
+        image_accuracy=first.image_accuracy - second.image_accuracy,
+        of_class=_subtract_indices(first.of_class, second.of_class),
+        image_of_class=_subtract_indices(first.image_of_class, second.image_of_class),
+    )
+
+
+def _subtract_indices(first: ClassIndices, second: ClassIndices) -> ClassIndices:
+    """Return first minus second, index by index."""
+    return ClassIndices(
+        accuracy=first.accuracy - second.accuracy,
+        precision=first.precision - second.precision,
+        recall=first.recall - second.recall,
+        f_measure=first.f_measure - second.f_measure,
+    )
+
+
+def _divide_by_zero(mean: float) -> float:
+    """Return the t of a difference without spread."""
+    return 0.0 if abs(mean) < ROUNDING else math.copysign(math.inf, mean)

@@ -1,0 +1,142 @@
+"""The bootstrap over images: what the figures would have been with other images of the same classes.
+
+Whole groups of images are drawn, with all their tiles, class by class, with replacement. The groups drawn are dealt
+anew into the folds, as many of each class to each fold as there were. That is what makes the bootstrap fit the figure
+reported, a mean over folds of few images each: an image drawn within its fold, from two, would vary half as much as it
+should, and images kept in their folds but drawn from all would leave folds without a class. The answers of different
+folds are taken for alike, as they are when images are dealt into folds by chance. Where the networks of the folds
+differ much in quality, that difference counts as one between images, and intervals are too wide rather than too narrow.
+
+Nothing is resampled image by image: for each class and fold one multinomial draw says how often each group occurs, and
+a matrix product turns that into confusion matrices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures_of
+from sem_search.evaluation.outcomes import FloatMatrix, IntMatrix, IntVector
+
+N_RESAMPLES = 2000  # a standard error to 2 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stratum:
+    """The groups of one class: they stand for one another."""
+
+    label: int
+    groups: IntVector
+    """Numbers as in `AnswerTable.group_of_row`, shape (n_groups,)."""
+    n_of_fold: IntVector
+    """How many of them each fold has, shape (n_folds,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupConfusions:
+    """What each group adds to the confusion matrices, as flat rows of true class x n_classes + predicted class."""
+
+    tiles: FloatMatrix
+    """Shape (n_groups, n_classes ** 2)."""
+    images: FloatMatrix
+    """Shape (n_groups, n_classes ** 2)."""
+
+
+def resample_figures(
+    tables: Sequence[AnswerTable], *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> tuple[Figures, ...]:
+    """Return the figures of each table over the same resampled images, each of shape (n_resamples, ...).
+
+    Args:
+        tables: One; or several with the same images, folds and groups row by row, whose differences are then paired.
+        n_resamples: Number of resamples.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: A class has fewer than two groups, a group lies in two folds, or the tables do not match.
+    """
+    _check_pairing(tables)
+    n_folds, n_classes = tables[0].n_folds, tables[0].n_classes
+    confusions = [_sum_groups(table) for table in tables]
+    of_tiles = [np.zeros((n_folds, n_resamples, n_classes**2)) for _ in tables]
+    of_images = [np.zeros((n_resamples, n_classes**2)) for _ in tables]
+    rng = np.random.default_rng(seed)
+    for stratum in build_strata(tables[0]):
+        n_groups = len(stratum.groups)
+        for fold, n_drawn in enumerate(stratum.n_of_fold):
+            times = rng.multinomial(n_drawn, np.full(n_groups, 1 / n_groups), size=n_resamples).astype(np.float64)
+            for number, group in enumerate(confusions):
+                _add_product(of_tiles[number][fold], times, group.tiles[stratum.groups])
+                _add_product(of_images[number], times, group.images[stratum.groups])
+    square = (n_classes, n_classes)
+    return tuple(
+        compute_figures_of(
+            tiles.reshape(n_folds, n_resamples, *square).swapaxes(0, 1), image_confusion=images.reshape(-1, *square)
+        )
+        for tiles, images in zip(of_tiles, of_images, strict=True)
+    )
+
+
+def build_strata(table: AnswerTable) -> tuple[Stratum, ...]:
+    """Return the groups class by class; a group of several classes counts to the one it has most images of.
+
+    Raises:
+        ValueError: A class has fewer than two groups, or a group lies in two folds.
+    """
+    images_of_class = np.zeros((table.n_groups, table.n_classes), dtype=np.int64)
+    np.add.at(images_of_class, (table.group_of_row, table.label_of_row), 1)
+    class_of_group = images_of_class.argmax(axis=1)
+    fold_of_group = _get_fold_of_group(table)
+    return tuple(
+        _build_stratum(int(label), class_of_group=class_of_group, fold_of_group=fold_of_group, n_folds=table.n_folds)
+        for label in np.unique(class_of_group)
+    )
+
+
+def _build_stratum(label: int, *, class_of_group: IntVector, fold_of_group: IntVector, n_folds: int) -> Stratum:
+    """Return one class's groups."""
+    groups = np.flatnonzero(class_of_group == label).astype(np.int64)
+    if len(groups) < 2:
+        raise ValueError(f"Class {label} has one group of images only: nothing tells how much its images differ.")
+    return Stratum(label=label, groups=groups, n_of_fold=np.bincount(fold_of_group[groups], minlength=n_folds))
+
+
+def _get_fold_of_group(table: AnswerTable) -> IntVector:
+    """Return the fold of each group, shape (n_groups,)."""
+    fold_of_group = np.zeros(table.n_groups, dtype=np.int64)
+    fold_of_group[table.group_of_row] = table.fold_of_row
+    if (fold_of_group[table.group_of_row] != table.fold_of_row).any():
+        raise ValueError("A group of images lies in two folds of the same side: such folds cannot be resampled.")
+    return fold_of_group
+
+
+def _sum_groups(table: AnswerTable) -> GroupConfusions:
+    """Return what each group adds to the confusion matrices."""
+    n_classes = table.n_classes
+    tiles = np.zeros((table.n_groups, n_classes, n_classes))
+    images = np.zeros((table.n_groups, n_classes, n_classes))
+    np.add.at(tiles, (table.group_of_row, table.label_of_row), table.tile_counts)
+    np.add.at(images, (table.group_of_row, table.label_of_row, table.answer_of_row), 1.0)
+    return GroupConfusions(tiles=tiles.reshape(-1, n_classes**2), images=images.reshape(-1, n_classes**2))
+
+
+def _add_product(sums: FloatMatrix, times: FloatMatrix, rows: FloatMatrix) -> None:
+    """Add times @ rows to the sums, in place, leaving out columns of zeros: most groups have one class only."""
+    columns = np.flatnonzero(rows.any(axis=0))
+    sums[:, columns] += times @ rows[:, columns]
+
+
+def _check_pairing(tables: Sequence[AnswerTable]) -> None:
+    """Raise unless all tables have the same images in the same folds, row by row."""
+    first = tables[0]
+    for other in tables[1:]:
+        if first.n_classes != other.n_classes or not all(
+            np.array_equal(one, two) for one, two in zip(_get_keys(first), _get_keys(other), strict=True)
+        ):
+            raise ValueError("Answers are paired image by image: both must have the same images, folds and groups.")
+
+
+def _get_keys(table: AnswerTable) -> tuple[IntVector | IntMatrix, ...]:
+    """Return what must be equal for two tables to be paired."""
+    return table.image_of_row, table.label_of_row, table.fold_of_row, table.group_of_row

@@ -1,0 +1,60 @@
+"""Counts per image, and the very figures that `metrics` reports."""
+
+import numpy as np
+import pytest
+
+from sem_search.evaluation.answers import compute_figures, tabulate_answers, tabulate_image_answers
+from sem_search.evaluation.metrics import compute_side_scores
+
+
+@pytest.mark.parametrize("side", ["validation", "test"])
+def test_figures_are_those_of_the_side_scores(build_tiles, build_trial, side) -> None:
+    tiles = build_tiles(n_classes=4, images_per_class=9)
+    trial = build_trial(tiles, strength=1.0)
+    figures = compute_figures(tabulate_answers(trial, tiles=tiles, side=side))
+    scores = compute_side_scores(trial, tiles=tiles, side=side)
+    assert figures.f_measure == pytest.approx(scores.f_measure)
+    assert figures.tile_accuracy == pytest.approx(scores.tile_accuracy)
+    assert figures.image_f_measure == pytest.approx(scores.image_f_measure)
+    assert figures.image_accuracy == pytest.approx(scores.image_accuracy)
+    for name in ("accuracy", "precision", "recall", "f_measure"):
+        np.testing.assert_allclose(getattr(figures.of_class, name), getattr(scores.mean, name))
+
+
+def test_rows_hold_each_image_once_with_all_its_tiles(build_tiles, build_trial) -> None:
+    tiles = build_tiles(images_per_group=2)
+    table = tabulate_answers(build_trial(tiles), tiles=tiles, side="test")
+    assert sorted(table.image_of_row) == list(range(24))
+    assert (table.tile_counts.sum(axis=1) == 4).all()
+    assert (table.n_rows, table.n_groups, table.n_folds) == (24, 12, 4)
+    np.testing.assert_array_equal(table.label_of_row, tiles.label_of_image[table.image_of_row])
+    for group in range(12):
+        assert np.ptp(table.image_of_row[table.group_of_row == group]) == 1
+
+
+def test_a_pruned_trial_has_the_images_of_its_folds(build_tiles, build_trial) -> None:
+    tiles = build_tiles()
+    table = tabulate_answers(build_trial(tiles, folds=(1, 3)), tiles=tiles, side="test")
+    assert (table.n_folds, table.n_rows, table.n_groups) == (2, 12, 12)
+
+
+def test_a_trial_without_folds_has_no_answers(build_tiles, build_trial) -> None:
+    tiles = build_tiles()
+    with pytest.raises(ValueError, match="Trial 0 has no finished fold; its state is 'pruned'"):
+        tabulate_answers(build_trial(tiles, folds=()), tiles=tiles, side="test")
+
+
+def test_answers_for_whole_images_count_as_one_tile_each() -> None:
+    labels = np.array([0, 0, 1, 1])
+    table = tabulate_image_answers(
+        np.array([0, 1, 1, 1]), labels=labels, n_classes=2, group_of_row=["x", "x", "y", "z"]
+    )
+    figures = compute_figures(table)
+    assert table.n_groups == 3
+    assert figures.image_accuracy == figures.tile_accuracy == 0.75
+    assert figures.f_measure == figures.image_f_measure == pytest.approx((2 / 3 + 0.8) / 2)
+
+
+def test_image_answers_must_match() -> None:
+    with pytest.raises(ValueError, match="3 answers, 4 labels and 4 groups do not match"):
+        tabulate_image_answers(np.zeros(3, dtype=np.int64), labels=np.zeros(4, dtype=np.int64), n_classes=2)
