@@ -1,0 +1,47 @@
+"""Whether a micrograph is as coarse as those trained on: a network knows textures in pixels, not in micrometres."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+FAR_FACTOR = 1.5
+"""Beyond 1.5 times the coarsest, or below the finest through 1.5, of a class: magnifications are set in such steps
+(200x, 300x, 500x), and tiles are neither scaled nor augmented in training."""
+
+PixelSizeState = Literal["as trained", "far", "unknown", "untold in training"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSizeCheck:
+    """What the pixel size of one micrograph means for its answer."""
+
+    pixel_size_nm: float | None
+    state: PixelSizeState
+    """`far`: from the sizes of every class. `unknown`: the file tells none. `untold in training`: no training file did,
+    so there is nothing to compare with."""
+    warning: str | None = None
+
+
+def check_pixel_size(pixel_size_nm: float | None, *, trained_nm: Mapping[str, Sequence[float]]) -> PixelSizeCheck:
+    """Return whether a pixel size is near that of any class.
+
+    Args:
+        pixel_size_nm: What the micrograph's metadata tell; None where they tell none.
+        trained_nm: Class name -> pixel sizes of its training images, without classes whose files tell none.
+    """
+    if pixel_size_nm is None:
+        return PixelSizeCheck(pixel_size_nm=None, state="unknown")
+    ranges = [(min(sizes), max(sizes)) for sizes in trained_nm.values() if sizes]
+    if not ranges:
+        return PixelSizeCheck(pixel_size_nm=pixel_size_nm, state="untold in training")
+    if any(low / FAR_FACTOR <= pixel_size_nm <= high * FAR_FACTOR for low, high in ranges):
+        return PixelSizeCheck(pixel_size_nm=pixel_size_nm, state="as trained")
+    finest, coarsest = min(low for low, _ in ranges), max(high for _, high in ranges)
+    return PixelSizeCheck(
+        pixel_size_nm=pixel_size_nm,
+        state="far",
+        warning=(
+            f"its pixels are {pixel_size_nm:.4g} nm wide, and those of the training images {finest:.4g} to "
+            f"{coarsest:.4g} nm: at another magnification the answer means little"
+        ),
+    )
