@@ -14,6 +14,9 @@ FloatMatrix = NDArray[np.float64]
 IntVector = NDArray[np.int64]
 IntMatrix = NDArray[np.int64]
 
+DOUBLE_DIGITS = 17
+"""Decimal digits that tell any two doubles apart."""
+
 TrialState = Literal["complete", "pruned", "failed"]
 Side = Literal["validation", "test"]
 
@@ -27,8 +30,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Short and fit for file names: `lr1e-03_bs48`."""
-        return f"lr{self.learning_rate:.0e}_bs{self.batch_size}"
+        """Short, fit for file names, and different for different cells: `lr1e-03_bs48`, `lr1.5e-03_bs48`."""
+        return f"lr{_write_shortest(self.learning_rate)}_bs{self.batch_size}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,3 +134,9 @@ class StudyOutcome:
     def winner(self) -> TrialOutcome:
         """The trial whose mean F-measure on the `select_on` side is highest."""
         return next(trial for trial in self.trials if trial.number == self.winner_number)
+
+
+def _write_shortest(number: float) -> str:
+    """Return the shortest exponential form that reads back as the same number."""
+    forms = (f"{number:.{digits}e}" for digits in range(DOUBLE_DIGITS))
+    return next(form for form in forms if float(form) == number)
