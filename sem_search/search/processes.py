@@ -28,6 +28,8 @@ def is_known_dead(description: str) -> bool:
     if int(pid) == os.getpid():
         return description != describe_process()
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != rest
+        process = psutil.Process(int(pid))
+        # A killed process whose parent never asks for it stays in the table: the usual case in a container.
+        return process.status() == psutil.STATUS_ZOMBIE or f"{process.create_time():.2f}" != rest
     except psutil.NoSuchProcess:
         return True

@@ -1,0 +1,74 @@
+"""Who is working, and who is known to be gone."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sem_search.search.processes import describe_process, is_known_dead
+
+PROGRAM = "from sem_search.search.processes import describe_process; print(describe_process(), flush=True); input()"
+
+
+@pytest.fixture
+def other() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another process, and how it describes itself."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert process.stdout is not None
+    yield process, process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+
+
+def test_a_process_lives_until_it_is_killed(other: tuple[subprocess.Popen[str], str]) -> None:
+    process, description = other
+    assert not is_known_dead(description)
+    process.send_signal(signal.SIGKILL)
+    ends_at = time.monotonic() + 10
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < ends_at:
+        time.sleep(0.01)
+    assert is_known_dead(description), "it is dead, though its parent has not asked for it yet"
+    process.wait()
+    assert is_known_dead(description)
+
+
+def test_a_process_knows_itself() -> None:
+    host, pid, start = describe_process().rsplit(":", 2)
+    assert (host, pid) == (socket.gethostname(), str(os.getpid()))
+    assert float(start) == pytest.approx(psutil.Process().create_time(), abs=0.01)
+    assert describe_process() == describe_process()
+    assert not is_known_dead(describe_process())
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda host, pid, _: f"{host}:{pid}:1.00", True),  # the number was given to another process
+        (lambda _, pid, start: f"another-machine:{pid}:{start}", False),
+        (lambda _, __, ___: "another-machine:999999:1.00", False),  # nothing can be known from here
+        (lambda host, _, start: f"{host}:999999:{start}", True),
+        (lambda host, _, start: f"{host}:no-number:{start}", False),
+        (lambda _, __, ___: "", False),
+        (lambda _, __, ___: "nonsense", False),
+    ],
+)
+def test_only_what_is_known_is_said(change, expected: bool) -> None:
+    assert is_known_dead(change(*describe_process().rsplit(":", 2))) is expected
+
+
+def test_the_number_of_another_living_process_is_not_enough(other: tuple[subprocess.Popen[str], str]) -> None:
+    host, pid, _ = other[1].rsplit(":", 2)
+    assert is_known_dead(f"{host}:{pid}:1.00")
