@@ -77,15 +77,29 @@ def search(**given: str | None) -> None:
     run_search(settings)
 
 
+def _read_threads(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Return a number of threads, or None for that of the search."""
+    if value is None or value == AUTO:
+        return None
+    threads: int = click.IntRange(min=1).convert(value, parameter, context)
+    return threads
+
+
 @commands.command()
 @click.option("--study", required=True, help="Name of the study to help with, as the search printed it.")
 @click.option("--storage", default="sqlite:///optuna.db", show_default=True, help="Optuna storage URL of the study.")
-@click.option("--threads", default=None, metavar="VALUE", help="Processor threads.  [default: the search's]")
-def worker(study: str, storage: str, threads: str | None) -> None:
+@click.option(
+    "--threads",
+    default=None,
+    metavar="VALUE",
+    callback=_read_threads,
+    help="Processor threads.  [default: the search's]",
+)
+def worker(study: str, storage: str, threads: int | None) -> None:
     """Help with a running study: claim its cells, one after the other, until none is left."""
     from sem_search.search.run import run_worker
 
-    run_worker(study=study, storage=storage, threads=None if threads in (None, AUTO) else int(threads))
+    run_worker(study=study, storage=storage, threads=threads)
 
 
 @commands.command()

@@ -59,6 +59,9 @@ def test_help_loads_no_heavy_library() -> None:
         (["no-such-command"], "no-such-command"),
         (["predict"], "IMAGES"),
         (["worker"], "--study"),
+        (["worker", "--study", "x", "--threads", "many"], "many"),
+        (["worker", "--study", "x", "--threads", "0"], "--threads"),
+        (["worker", "--study", "x"], "optuna.db"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(words: list[str], named: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -123,11 +124,14 @@ def take_back_dead_trials(study: optuna.Study) -> int:
 
 
 def load_study(*, name: str, storage: str) -> optuna.Study:
-    """Return a study that a search has made.
+    """Return a study that a search has made and signed with its settings.
 
     Raises:
-        StudyMismatchError: There is none of this name; the message names those that there are.
+        SettingsError: The storage cannot be opened.
+        StudyMismatchError: There is none of this name, and the message names those that there are; or its search has
+            only just begun.
     """
+    _check_storage_exists(storage)
     opened = _open_storage(storage)
     names = optuna.study.get_all_study_names(storage=opened)
     if name not in names:
@@ -135,7 +139,13 @@ def load_study(*, name: str, storage: str) -> optuna.Study:
             f"There is no study {name!r} in this storage; there are: {', '.join(sorted(names)) or 'none'}. "
             "Start the search first, and give its storage."
         )
-    return optuna.load_study(study_name=name, storage=opened)
+    study = optuna.load_study(study_name=name, storage=opened)
+    if not {SETTINGS, STUDY_RUN_ID} <= set(study.user_attrs):
+        raise StudyMismatchError(
+            f"Study {name!r} is not signed by a search yet, so nobody knows what to do in it. If its search has just "
+            "been started, wait until it trains, then start this worker again."
+        )
+    return study
 
 
 def find_dead_study_runs(runs: Mapping[str, str]) -> tuple[str, ...]:
@@ -163,6 +173,20 @@ def find_known_result(study: optuna.Study, *, cell: Cell, before: int) -> Frozen
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     wanted = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
     return next((trial for trial in finished if trial.number < before and trial.params == wanted), None)
+
+
+def _check_storage_exists(url: str) -> None:
+    """Refuse an SQLite file that is not there: to open it would make an empty one.
+
+    Raises:
+        SettingsError: Names the file.
+    """
+    path = url.removeprefix("sqlite:///").partition("?")[0]
+    if path != url.partition("?")[0] and not path.startswith("file:") and not Path(path).exists():
+        raise SettingsError(
+            f"storage={url}: there is no such file here ({Path(path).absolute()}). Start the worker in the folder of "
+            "the search, or give the search's storage."
+        )
 
 
 def _open_storage(url: str) -> optuna.storages.BaseStorage:

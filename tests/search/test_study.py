@@ -1,7 +1,5 @@
 """The study: every cell queued once, dead trials taken back under their own number, differences named."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
@@ -9,10 +7,12 @@ import pytest
 from optuna.trial import TrialState
 
 from sem_search.errors import SettingsError, StudyMismatchError
-from sem_search.search.processes import describe_process, is_known_dead
+from sem_search.search.processes import describe_process
 from sem_search.search.space import order_cells
 from sem_search.search.study import (
     PROCESS,
+    SETTINGS,
+    STUDY_RUN_ID,
     choose_sampler,
     count_waiting,
     enqueue_cells,
@@ -32,15 +32,6 @@ def open_it(settings: SearchSettings, **fingerprint: object) -> optuna.Study:
     return open_study(settings, name="a", fingerprint=fingerprint or {"seed": 0})
 
 
-def describe_dead_process() -> str:
-    """Return the name of a process that has ended."""
-    code = "from sem_search.search.processes import describe_process; print(describe_process())"
-    root = str(Path(__file__).parents[2])
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
-    ).stdout.strip()
-
-
 def test_every_cell_is_queued_once_however_often_the_study_is_opened(settings: SearchSettings) -> None:
     for _ in range(3):
         enqueue_cells(open_it(settings), settings=settings)
@@ -58,11 +49,11 @@ def test_fewer_trials_than_cells_queue_the_likely_ones(settings: SearchSettings)
     assert count_waiting(study) == 2
 
 
-def test_a_dead_trial_goes_back_under_its_own_number(settings: SearchSettings) -> None:
+def test_a_dead_trial_goes_back_under_its_own_number(settings: SearchSettings, dead_process: str) -> None:
     study = open_it(settings)
     enqueue_cells(study, settings=settings)
     first = study.ask()
-    first.set_user_attr(PROCESS, describe_dead_process())
+    first.set_user_attr(PROCESS, dead_process)
     first.report(0.5, step=0)
     assert take_back_dead_trials(study) == 1
     again = study.ask()
@@ -76,21 +67,6 @@ def test_a_living_trial_is_left_alone(settings: SearchSettings) -> None:
     study.ask().set_user_attr(PROCESS, describe_process())
     assert take_back_dead_trials(study) == 0
     assert len(study.get_trials(states=(TrialState.RUNNING,))) == 1
-
-
-@pytest.mark.parametrize(
-    ("description", "dead"),
-    [("another-machine:1:0.00", False), ("", False), ("nonsense", False)],
-)
-def test_nothing_is_claimed_of_processes_that_cannot_be_known(description: str, dead: bool) -> None:
-    assert is_known_dead(description) is dead
-
-
-def test_processes_are_known() -> None:
-    assert not is_known_dead(describe_process())
-    assert is_known_dead(describe_dead_process())
-    host, pid, _ = describe_process().rsplit(":", 2)
-    assert is_known_dead(f"{host}:{pid}:1.00"), "the number was given to another process"
 
 
 def test_a_changed_setting_is_refused_and_named(settings: SearchSettings) -> None:
@@ -109,6 +85,29 @@ def test_a_missing_study_is_refused_with_those_that_there_are(settings: SearchSe
     open_it(settings)
     with pytest.raises(StudyMismatchError, match="there are: a"):
         load_study(name="b", storage=settings.storage)
+
+
+@pytest.mark.parametrize("signed", [(), (SETTINGS,), (STUDY_RUN_ID,), (SETTINGS, STUDY_RUN_ID)])
+def test_a_worker_gets_a_study_only_once_its_search_has_signed_it(
+    settings: SearchSettings, signed: tuple[str, ...]
+) -> None:
+    study = open_it(settings)
+    for name in signed:
+        study.set_user_attr(name, "said")
+    if len(signed) == 2:
+        assert load_study(name="a", storage=settings.storage).user_attrs[SETTINGS] == "said"
+        return
+    with pytest.raises(StudyMismatchError, match="'a' is not signed by a search yet"):
+        load_study(name="a", storage=settings.storage)
+
+
+@pytest.mark.parametrize("options", ["", "?timeout=5"])
+def test_a_worker_makes_no_database_where_there_is_none(tmp_path: Path, options: str) -> None:
+    path = tmp_path / "no" / "optuna.db"
+    path.parent.mkdir()
+    with pytest.raises(SettingsError, match=r"there is no such file here \(.*optuna\.db\)\. Start the worker in"):
+        load_study(name="a", storage=f"sqlite:///{path}{options}")
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(
