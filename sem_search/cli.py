@@ -77,12 +77,13 @@ def search(**given: str | None) -> None:
     run_search(settings)
 
 
-def _read_threads(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+def _read_threads(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     """Return a number of threads, or None for that of the search."""
     if value is None or value == AUTO:
         return None
-    threads: int = click.IntRange(min=1).convert(value, parameter, context)
-    return threads
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is no number of threads: give 1 or more, or {AUTO}.")
+    return int(value)
 
 
 @commands.command()
