@@ -1,74 +1,119 @@
 """`scripts/benchmark NAME [--json FILE]`: a table of figures, and the same as a flat JSON object."""
 
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 Figures = Mapping[str, float]
 
+BATCH_SIZES = (16, 32, 48, 64)
 
-def run_features(backbone: str, n_tiles: int, _batch_size: int) -> Figures:
+
+@click.group()
+def benchmarks() -> None:
+    """Measure speed; every ratio side by side in one run, medians of interleaved repeats."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def add_benchmark(measure: Callable[..., Figures]) -> click.Command:
+    """Make a command of a function that measures; it prints the figures, and writes them where that is asked for."""
+
+    @click.option("--threads", default=os.cpu_count() or 1, show_default=True, help="Fixed, and printed.")
+    @click.option("--json", "json_file", default=None, type=click.Path(path_type=Path), help="File for the figures.")
+    @functools.wraps(measure)
+    def run(threads: int, json_file: Path | None, **options: Any) -> None:
+        figures = {"threads": float(threads), **measure(threads=threads, **options)}
+        width = max(len(key) for key in figures)
+        for key, value in figures.items():
+            click.echo(f"{key:{width}}  {value:10.4g}")
+        if json_file is not None:
+            json_file.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+    return benchmarks.command()(run)
+
+
+@add_benchmark
+@click.option("--backbone", default="vgg16", show_default=True)
+@click.option("--tiles", "n_tiles", default=96, show_default=True)
+def features(*, threads: int, backbone: str, n_tiles: int) -> Figures:
     """Tiles per second from files to stored features, against the bare forward pass."""
     from benchmarks.features import measure_features
 
+    _configure(threads)
     return measure_features(backbone, n_tiles=n_tiles)
 
 
-def run_epoch(backbone: str, n_tiles: int, batch_size: int) -> Figures:
+@add_benchmark
+@click.option("--backbone", default="vgg16", show_default=True)
+@click.option("--tiles", "n_tiles", default=1200, show_default=True, help="Training tiles; a third more to validate.")
+@click.option("--batch-size", "batch_sizes", multiple=True, default=BATCH_SIZES, show_default=True)
+def epoch(*, threads: int, backbone: str, n_tiles: int, batch_sizes: tuple[int, ...]) -> Figures:
     """Seconds per epoch, against Keras' fit of the head and of the whole frozen network."""
     from benchmarks.epoch import measure_epoch
 
-    return measure_epoch(backbone, n_tiles=n_tiles, batch_size=batch_size)
+    _configure(threads)
+    return measure_epoch(backbone, n_tiles=n_tiles, batch_sizes=batch_sizes)
 
 
-def run_pruners(_backbone: str, _n_tiles: int, _batch_size: int) -> Figures:
-    """Folds saved and best cells lost by each pruner, over simulated studies."""
+@add_benchmark
+@click.option("--backbone", default="mobilenet_v2", show_default=True)
+@click.option("--weights", default="random", show_default=True, help="As in a search: imagenet, random or a file.")
+@click.option("--data", default="demo", show_default=True, help="A set small enough to train the plain grid.")
+def search(*, threads: int, backbone: str, weights: str, data: str) -> Figures:
+    """The whole grid, plainly and with early stopping and pruning: training spent, and whether both chose the same."""
+    from benchmarks.search import measure_search
+
+    return measure_search(backbone=backbone, weights=weights, data=data, threads=threads)
+
+
+@add_benchmark
+@click.option("--backbone", default="mobilenet_v2", show_default=True)
+@click.option("--tiles", "tile_counts", multiple=True, default=(200, 1000, 4000), show_default=True)
+def scale(*, threads: int, backbone: str, tile_counts: tuple[int, ...]) -> Figures:
+    """How time and peak memory of features and epochs grow with the number of tiles, also beyond a memory limit."""
+    from benchmarks.scale import measure_scale
+
+    return measure_scale(backbone, tile_counts=tile_counts, threads=threads)
+
+
+@add_benchmark
+@click.option("--backbone", default="mobilenet_v2", show_default=True)
+def memory(*, threads: int, backbone: str) -> Figures:
+    """Resident memory of a search after trial 1, 3, 5, 10 and 20."""
+    from benchmarks.memory import measure_memory
+
+    return measure_memory(backbone=backbone, threads=threads)
+
+
+@add_benchmark
+@click.option("--curves", "study_folder", default=None, type=click.Path(path_type=Path), help="A finished plain study.")
+def pruners(*, threads: int, study_folder: Path | None) -> Figures:
+    """Training saved and best cells lost by each pruner: over simulated studies, or over a study's own curves."""
+    del threads  # nothing is trained
     from benchmarks.pruners import measure_pruners
+    from benchmarks.replay import measure_replay
 
-    return measure_pruners()
+    return measure_pruners() if study_folder is None else measure_replay(study_folder)
 
 
-def run_start(_backbone: str, _n_tiles: int, _batch_size: int) -> Figures:
-    """Seconds until `--help` is printed."""
+@add_benchmark
+def start(*, threads: int) -> Figures:
+    """Seconds until the help is printed, and until a finished search has said so again."""
     from benchmarks.start import measure_start
 
-    return measure_start()
+    return measure_start(threads=threads)
 
 
-BENCHMARKS: dict[str, Callable[[str, int, int], Figures]] = {
-    "features": run_features,
-    "epoch": run_epoch,
-    "pruners": run_pruners,
-    "start": run_start,
-}
+def _configure(threads: int) -> None:
+    from sem_search.transfer.runtime import configure_tensorflow
 
-
-@click.command(help="\n\n".join(f"{name}: {run.__doc__}" for name, run in BENCHMARKS.items()))
-@click.argument("name", type=click.Choice(list(BENCHMARKS)))
-@click.option("--backbone", default="vgg16", show_default=True)
-@click.option(
-    "--tiles", "n_tiles", default=96, show_default=True, help="Tiles measured on; figures are per tile count."
-)
-@click.option("--batch-size", default=48, show_default=True)
-@click.option("--threads", default=os.cpu_count() or 1, show_default=True)
-@click.option("--json", "json_file", default=None, type=click.Path(path_type=Path), help="File for the figures.")
-def main(name: str, *, backbone: str, n_tiles: int, batch_size: int, threads: int, json_file: Path | None) -> None:
-    """Run one benchmark."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if name in ("features", "epoch"):
-        from sem_search.transfer.runtime import configure_tensorflow
-
-        configure_tensorflow(threads=threads, seed=0)
-    figures = {"threads": float(threads), **BENCHMARKS[name](backbone, n_tiles, batch_size)}
-    width = max(len(key) for key in figures)
-    for key, value in figures.items():
-        click.echo(f"{key:{width}}  {value:10.4g}")
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    configure_tensorflow(threads=threads, seed=0)
 
 
 if __name__ == "__main__":
-    main()
+    benchmarks(prog_name="scripts/benchmark")

@@ -5,6 +5,8 @@ a learning-rate grid with one good region (Iwata, Hayashi et al. 2022, Figure 3,
 nearly level between 1e-2 and 1e-3); fold difficulty varies more than neighbouring cells do.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import optuna
 
@@ -17,12 +19,12 @@ N_STUDIES = 40
 QUALITY = {1e-1: 0.35, 1e-2: 0.90, 1e-3: 0.90, 1e-4: 0.80, 1e-5: 0.50}
 CELL_SPREAD, FOLD_SPREAD, NOISE = 0.015, 0.03, 0.015
 
-PRUNERS = {
-    "none": optuna.pruners.NopPruner(),
-    "median": optuna.pruners.MedianPruner(n_startup_trials=FIRST_STEPS, n_warmup_steps=1),
-    "wilcoxon_p0.1": optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=FIRST_STEPS),
-    "wilcoxon_p0.2": optuna.pruners.WilcoxonPruner(p_threshold=0.2, n_startup_steps=FIRST_STEPS),
-    "successive_halving": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
+PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+    "none": optuna.pruners.NopPruner,
+    "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=FIRST_STEPS, n_warmup_steps=1),
+    "wilcoxon_p0.1": lambda: optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=FIRST_STEPS),
+    "wilcoxon_p0.2": lambda: optuna.pruners.WilcoxonPruner(p_threshold=0.2, n_startup_steps=FIRST_STEPS),
+    "successive_halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
 }
 
 
@@ -31,8 +33,8 @@ def measure_pruners() -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     cells = order_cells(build_settings({"preset": "standard"}))
     figures: dict[str, float] = {"pruners.studies": float(N_STUDIES)}
-    for name, pruner in PRUNERS.items():
-        results = [_run_study(_simulate_scores(cells, seed=seed), pruner=pruner) for seed in range(N_STUDIES)]
+    for name, build_pruner in PRUNERS.items():
+        results = [_run_study(_simulate_scores(cells, seed=seed), pruner=build_pruner()) for seed in range(N_STUDIES)]
         figures[f"pruners.{name}.share_of_folds"] = float(np.mean([share for share, _ in results]))
         figures[f"pruners.{name}.best_kept"] = float(np.mean([regret == 0 for _, regret in results]))
         figures[f"pruners.{name}.mean_regret"] = float(np.mean([regret for _, regret in results]))

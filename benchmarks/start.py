@@ -2,14 +2,18 @@
 
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+from benchmarks.searching import run_search
 from benchmarks.timing import measure_side_by_side
 
 N_REPEATS = 7
+N_SEARCHES = 3
 
 
-def measure_start() -> dict[str, float]:
-    """Return seconds until the help is printed, and of a bare interpreter beside it."""
+def measure_start(*, threads: int) -> dict[str, float]:
+    """Return seconds until the help is printed, of a bare interpreter, and of a finished search that is asked again."""
     times_s = measure_side_by_side(
         {
             "help": lambda: _run("-m", "sem_search", "search", "--help"),
@@ -17,7 +21,15 @@ def measure_start() -> dict[str, float]:
         },
         n_repeats=N_REPEATS,
     )
-    return {"start.help_s": times_s["help"], "start.python_s": times_s["python"]}
+    with tempfile.TemporaryDirectory() as name:
+        parameters = {"backbone": "mobilenet_v2", "weights": "random", "preset": "quick", "epochs": "1", "trials": "1"}
+        parameters["threads"] = str(threads)
+        warm_s = measure_side_by_side({"warm": lambda: run_search(Path(name), parameters)}, n_repeats=N_SEARCHES)
+    return {
+        "start.help_s": times_s["help"],
+        "start.python_s": times_s["python"],
+        "start.warm_search_s": warm_s["warm"],
+    }
 
 
 def _run(*words: str) -> None:

@@ -1,0 +1,82 @@
+"""Searches run as a user runs them, in a folder of their own, and what they left behind."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sem_search.evaluation.outcomes import Cell, FoldOutcome
+from sem_search.search.fold_store import FoldStore
+from sem_search.settings import PAPER_BATCH_SIZES, PAPER_LEARNING_RATES
+
+
+def start_search(folder: Path, parameters: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start a search whose stores all lie in `folder`; features come from the user's own cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [word for name, value in parameters.items() for word in (f"--{name.replace('_', '-')}", value)]
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"} | {
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "sem_search", "search", *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run_search(folder: Path, parameters: Mapping[str, str]) -> str:
+    """Run a search to its end and return what it printed.
+
+    Raises:
+        RuntimeError: It failed; the message is its output's end.
+    """
+    process = start_search(folder, parameters)
+    printed, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(printed[-3000:])
+    return printed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedGrid:
+    """The finished folds of a study over the paper's grid."""
+
+    folds_of: Mapping[Cell, tuple[FoldOutcome, ...]]
+
+    @property
+    def n_folds(self) -> int:
+        """Folds that were trained."""
+        return sum(len(folds) for folds in self.folds_of.values())
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs that were trained, over all folds."""
+        return sum(len(fold.curves.training_loss) for folds in self.folds_of.values() for fold in folds)
+
+    @property
+    def training_s(self) -> float:
+        """Seconds spent in training."""
+        return float(np.sum([fold.training_s for folds in self.folds_of.values() for fold in folds]))
+
+
+def read_grid(study_folder: Path, *, n_folds: int = 5) -> TrainedGrid:
+    """Return what a study has kept of the paper's grid; cells without a finished fold are left out."""
+    store = FoldStore(folder=study_folder)
+    folds_of = {}
+    for rate in PAPER_LEARNING_RATES:
+        for size in PAPER_BATCH_SIZES:
+            cell = Cell(learning_rate=rate, batch_size=size)
+            kept = [store.read(cell=cell, fold=fold) for fold in range(n_folds)]
+            outcomes = tuple(one.outcome for one in kept if one is not None)
+            if outcomes:
+                folds_of[cell] = outcomes
+    return TrainedGrid(folds_of=folds_of)

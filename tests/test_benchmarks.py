@@ -1,0 +1,91 @@
+"""The benchmarks' own arithmetic: what is replayed over kept curves, and how figures are printed and written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.__main__ import benchmarks
+from benchmarks.replay import measure_replay, stop_fold
+from benchmarks.timing import measure_side_by_side
+from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
+from sem_search.search.fold_store import FoldStore, KeptFold
+
+N_EPOCHS = 40
+
+
+def build_fold(*, fold: int = 0, losses: list[float], accuracies: list[float]) -> FoldOutcome:
+    curve = np.array(losses, dtype=np.float64)
+    return FoldOutcome(
+        fold=fold,
+        validation_tiles=np.array([0]),
+        validation_probabilities=np.array([[0.5, 0.5]]),
+        test_tiles=np.array([1]),
+        test_probabilities=np.array([[0.5, 0.5]]),
+        curves=TrainingCurves(
+            training_loss=curve,
+            training_accuracy=curve,
+            validation_loss=curve,
+            validation_accuracy=np.array(accuracies, dtype=np.float64),
+        ),
+        best_epoch=0,
+        is_diverged=False,
+        training_s=1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("patience", "n_epochs", "score"),
+    [(0, 6, 0.6), (1, 3, 0.2), (2, 6, 0.5), (5, 6, 0.5)],
+)
+def test_a_replayed_patience_keeps_the_best_epoch_that_it_saw(patience: int, n_epochs: int, score: float) -> None:
+    fold = build_fold(losses=[3, 2, 2.5, 1.5, 1, 1.2], accuracies=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    stopped = stop_fold(fold, patience=patience)
+    assert (stopped.n_epochs, stopped.score) == (n_epochs, score)
+
+
+def test_a_replay_charges_what_was_trained_and_measures_regret(tmp_path: Path) -> None:
+    store = FoldStore(folder=tmp_path)
+    for rate, level in ((1e-2, 0.9), (1e-3, 0.8), (1e-1, 0.1)):
+        for fold in range(5):
+            outcome = build_fold(
+                fold=fold,
+                losses=[2.0, 1.0, *[1.5] * (N_EPOCHS - 2)],
+                accuracies=[level + 0.001 * fold] * N_EPOCHS,
+            )
+            store.write(KeptFold(outcome=outcome, head_weights=()), cell=Cell(learning_rate=rate, batch_size=32))
+    figures = measure_replay(tmp_path)
+    assert figures["replay.plain_epochs"] == 3 * 5 * N_EPOCHS
+    assert figures["replay.patience_0.none.share_of_epochs"] == 1
+    assert figures["replay.patience_5.none.share_of_epochs"] == pytest.approx(7 / N_EPOCHS)
+    assert figures["replay.patience_15.median.share_of_epochs"] < figures["replay.patience_15.none.share_of_epochs"]
+    assert figures["replay.patience_15.wilcoxon_p0.2.regret"] == 0
+
+
+def test_a_timed_action_is_taken_at_its_word() -> None:
+    calls: list[str] = []
+    times_s = measure_side_by_side({"told": lambda: 3.5, "clocked": lambda: calls.append("x")}, n_repeats=2)
+    assert times_s["told"] == 3.5
+    assert times_s["clocked"] < 1
+    assert len(calls) == 3, "once to warm up, and twice to be timed"
+
+
+def test_figures_are_printed_and_written(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        benchmarks, ["pruners", "--curves", str(tmp_path / "none"), "--json", str(tmp_path / "f")]
+    )
+    assert done.exit_code != 0, "a folder without folds has no figures"
+    done = CliRunner().invoke(benchmarks, ["start", "--help"])
+    assert "--threads" in done.output
+
+
+def test_json_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.pruners.N_STUDIES", 1)
+    done = CliRunner().invoke(benchmarks, ["pruners", "--threads", "1", "--json", str(tmp_path / "figures.json")])
+    assert done.exit_code == 0, done.output
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["threads"] == 1
+    assert all(isinstance(value, float) for value in figures.values())
+    assert "pruners.median.share_of_folds" in done.output
