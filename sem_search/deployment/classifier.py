@@ -4,16 +4,19 @@ Reading, tiling and combining are the functions that the search itself uses, so 
 served.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import numpy as np
 
+from sem_search.deployment.calibrating import Calibration
 from sem_search.deployment.description import ClassifierDescription
-from sem_search.deployment.ensemble import HeadEnsemble, TileRun
+from sem_search.deployment.ensemble import FloatMatrices, HeadEnsemble, TileRun
 from sem_search.deployment.overlays import draw_overlay
-from sem_search.errors import ImageTooSmallError
+from sem_search.errors import ImageTooSmallError, RefusedRequestError
+from sem_search.evaluation.calibration import apply_temperature
 from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.outcomes import FloatMatrix, FloatVector
 from sem_search.micrographs.reading import FloatImage, Micrograph, read_micrograph
@@ -32,9 +35,13 @@ class ImageAnswer:
     """What the classifier says of one micrograph."""
 
     probabilities: FloatVector
-    """Shape (n_classes,), sums to one: mean of the tiles' log probabilities, renormalised."""
+    """Shape (n_classes,), sums to one: tiles and heads together, calibrated."""
+    head_probabilities: FloatMatrix
+    """Shape (n_heads, n_classes): what each head says of the image, calibrated."""
     tile_probabilities: FloatMatrix
-    """Shape (n_tiles, n_classes)."""
+    """Shape (n_tiles, n_classes): all heads together, not calibrated, since only images were calibrated on."""
+    embedding: FloatVector
+    """Shape (n_features,): the trunk's channels, averaged over the image."""
     corners: tuple[tuple[int, int], ...]
     """(top, left) of each tile in px."""
     overlay_png: bytes | None = None
@@ -45,6 +52,51 @@ class ImageAnswer:
         """Index of the most probable class."""
         return int(self.probabilities.argmax())
 
+    @property
+    def agreement(self) -> float:
+        """Share of the heads that name the same class as all of them together."""
+        return float((self.head_probabilities.argmax(axis=1) == self.label).mean())
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the heads of the probability of the class named."""
+        return float(self.head_probabilities[:, self.label].std())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadline:
+    """Until when an answer must be there: a request may take long, but not for ever."""
+
+    limit_s: float
+    ends_s: float
+    """On the clock of `time.monotonic`."""
+
+    @classmethod
+    def start(cls, limit_s: float) -> "Deadline":
+        """Return the deadline that is so many seconds ahead."""
+        return cls(limit_s=limit_s, ends_s=time.monotonic() + limit_s)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left, 0 if none."""
+        return max(0.0, self.ends_s - time.monotonic())
+
+    def check(self) -> None:
+        """Do nothing while there is time.
+
+        Raises:
+            RefusedRequestError: There is none left.
+        """
+        if self.left_s == 0:
+            raise RefusedRequestError(
+                f"The images of this request take longer than the {self.limit_s:.0f} s that there are: send fewer at "
+                "once.",
+                status=400,
+            )
+
+
+NO_DEADLINE = Deadline(limit_s=np.inf, ends_s=np.inf)
+
 
 class MicrographClassifier:
     """A classifier that is ready to answer; safe to share between threads.
@@ -52,10 +104,18 @@ class MicrographClassifier:
     Args:
         description: What it is.
         ensemble: Its network.
+        calibration: How its answers are to be taken; None for heads that all diverged.
     """
 
-    def __init__(self, *, description: ClassifierDescription, ensemble: HeadEnsemble) -> None:
+    def __init__(
+        self,
+        *,
+        description: ClassifierDescription,
+        ensemble: HeadEnsemble,
+        calibration: Calibration | None = None,
+    ) -> None:
         self.description = description
+        self.calibration = calibration
         self._ensemble = ensemble
 
     def read(self, content: bytes, *, name: str) -> Micrograph:
@@ -84,41 +144,75 @@ class MicrographClassifier:
             )
         return micrograph
 
-    def classify(self, images: Sequence[FloatImage]) -> tuple[ImageAnswer, ...]:
+    def classify(self, images: Sequence[FloatImage], *, deadline: Deadline = NO_DEADLINE) -> tuple[ImageAnswer, ...]:
         """Answer for several micrographs, their tiles computed together in full batches.
 
         Args:
             images: Grey levels in [0, 1], each of shape (height_px, width_px), data bar removed.
+            deadline: Looked at before each batch.
+
+        Raises:
+            RefusedRequestError: The deadline has passed.
         """
         if not images:
             return ()
         batches = _iter_batches(self._cut(image) for image in images)
-        probabilities = np.concatenate([self._ensemble.run(batch).probabilities for batch in batches])
+        runs = [_drop_features(self._run(batch, deadline=deadline)) for batch in batches]
         corners = [self._find_corners(image) for image in images]
+        head_probabilities = np.concatenate([run.head_probabilities for run in runs], axis=1)
+        embeddings = np.concatenate([run.embeddings for run in runs])
         ends = accumulate((len(some) for some in corners), initial=0)
         return tuple(
-            _combine(probabilities[start:end], corners=some)
+            self._combine(head_probabilities[:, start:end], embeddings=embeddings[start:end], corners=some)
             for some, (start, end) in zip(corners, pairwise(ends), strict=True)
         )
 
-    def explain(self, image: FloatImage) -> ImageAnswer:
-        """Answer for one micrograph, with a picture of where the heads look for the class they name."""
+    def explain(self, image: FloatImage, *, deadline: Deadline = NO_DEADLINE) -> ImageAnswer:
+        """Answer for one micrograph, with a picture of where the heads look for the class they name.
+
+        Raises:
+            RefusedRequestError: The deadline has passed.
+        """
         tiles = self._cut(image)
-        runs = [_drop_features(self._ensemble.run(batch), n_tiles=len(tiles)) for batch in _iter_batches([tiles])]
+        is_kept = len(tiles) <= KEPT_TILES
+        runs = [self._run(batch, deadline=deadline) for batch in _iter_batches([tiles])]
+        runs = runs if is_kept else [_drop_features(run) for run in runs]
         corners = self._find_corners(image)
-        answer = _combine(np.concatenate([run.probabilities for run in runs]), corners=corners)
-        heat_maps = [
-            self._ensemble.compute_heat_maps(run.features or self._ensemble.run(batch).features, label=answer.label)
-            for run, batch in zip(runs, _iter_batches([tiles]), strict=True)
-        ]
+        answer = self._combine(
+            np.concatenate([run.head_probabilities for run in runs], axis=1),
+            embeddings=np.concatenate([run.embeddings for run in runs]),
+            corners=corners,
+        )
+        heat_maps = []
+        for run, batch in zip(runs, _iter_batches([tiles]), strict=True):
+            features = run.features or self._run(batch, deadline=deadline).features
+            deadline.check()
+            heat_maps.append(self._ensemble.compute_heat_maps(features, label=answer.label))
         overlay_png = draw_overlay(
             image, heat_maps=np.concatenate(heat_maps), corners=corners, tile_px=self.description.tile_px
         )
+        return replace(answer, overlay_png=overlay_png)
+
+    def _run(self, batch: FloatTiles, *, deadline: Deadline) -> TileRun:
+        deadline.check()
+        return self._ensemble.run(batch)
+
+    def _combine(
+        self, head_probabilities: FloatMatrices, *, embeddings: FloatMatrix, corners: tuple[tuple[int, int], ...]
+    ) -> ImageAnswer:
+        """Return one image's answer from what each head says of each of its tiles, (n_heads, n_tiles, n_classes)."""
+        n_heads, n_tiles, n_classes = head_probabilities.shape
+        rows = head_probabilities.reshape(-1, n_classes)
+        _, of_image = combine_tiles(rows, image_of_tile=np.zeros(len(rows), dtype=np.int64))
+        _, of_heads = combine_tiles(rows, image_of_tile=np.repeat(np.arange(n_heads), n_tiles))
+        _, of_tiles = combine_tiles(rows, image_of_tile=np.tile(np.arange(n_tiles), n_heads))
+        temperature = self.calibration.temperature if self.calibration is not None else 1.0
         return ImageAnswer(
-            probabilities=answer.probabilities,
-            tile_probabilities=answer.tile_probabilities,
+            probabilities=apply_temperature(of_image, temperature=temperature)[0],
+            head_probabilities=apply_temperature(of_heads, temperature=temperature),
+            tile_probabilities=of_tiles,
+            embedding=embeddings.mean(axis=0),
             corners=corners,
-            overlay_png=overlay_png,
         )
 
     def _cut(self, image: FloatImage) -> FloatTiles:
@@ -147,12 +241,6 @@ def _iter_batches(tile_sets: Iterable[FloatTiles]) -> Iterator[FloatTiles]:
         yield np.concatenate(waiting)
 
 
-def _combine(tile_probabilities: FloatMatrix, *, corners: tuple[tuple[int, int], ...]) -> ImageAnswer:
-    one_image = np.zeros(len(tile_probabilities), dtype=np.int64)
-    _, probabilities = combine_tiles(tile_probabilities, image_of_tile=one_image)
-    return ImageAnswer(probabilities=probabilities[0], tile_probabilities=tile_probabilities, corners=corners)
-
-
-def _drop_features(run: TileRun, *, n_tiles: int) -> TileRun:
-    """Return the run without its features if those of the whole image would need too much memory."""
-    return run if n_tiles <= KEPT_TILES else TileRun(probabilities=run.probabilities, features=())
+def _drop_features(run: TileRun) -> TileRun:
+    """Return the run without its features, which take a hundred times as much memory as the answers."""
+    return replace(run, features=())

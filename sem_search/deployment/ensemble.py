@@ -1,8 +1,9 @@
 """Tiles in, probabilities out: the one shared trunk and the head of every fold.
 
-Each fold's head was measured on images it never saw. Served are all of them: a tile's answer is the mean of their
-softmax outputs, which is no worse than the average head (the cross-entropy of a mean of distributions is at most the
-mean of their cross-entropies) and needs no training that was not measured.
+Each fold's head was measured on images it never saw. Served are all of them: a tile's answer is the normalised
+geometric mean of their softmax outputs, by the rule that joins the tiles of an image, too (`evaluation.images`). It is
+no worse than the average head: the cross-entropy of a normalised geometric mean is at most the mean of their
+cross-entropies, since the mean itself sums to at most one. It needs no training that was not measured.
 
 The graph is traced once, for any number of tiles, so that no request waits for a trace and threads may share it.
 """
@@ -19,17 +20,21 @@ from numpy.typing import NDArray
 from sem_search.evaluation.outcomes import FloatMatrix
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.transfer.backbones import Backbone
+from sem_search.transfer.embeddings import average_channels
 from sem_search.transfer.gradcam import compute_heat_maps
 
 FloatMaps = NDArray[np.float32]
+FloatMatrices = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileRun:
     """What the ensemble made of some tiles."""
 
-    probabilities: FloatMatrix
-    """Shape (n_tiles, n_classes), rows sum to one."""
+    head_probabilities: FloatMatrices
+    """Shape (n_heads, n_tiles, n_classes), rows sum to one."""
+    embeddings: FloatMatrix
+    """Shape (n_tiles, n_features): each of the trunk's channels, averaged over the tile."""
     features: tuple[Any, ...]
     """The trunk's crossing tensors, first axis n_tiles."""
 
@@ -58,10 +63,10 @@ class HeadEnsemble:
         self._convolution = convolution
         self._tile_px = tile_px
 
-        def answer(tiles: Any) -> tuple[Any, list[Any]]:
+        def answer(tiles: Any) -> tuple[Any, Any, list[Any]]:
             features = keras.tree.flatten(trunk(backbone.preprocess(tiles), training=False))
             softmax = [_compute_softmax(head(features, training=False)) for head in self._heads]
-            return tf.reduce_mean(tf.stack(softmax), axis=0), features
+            return tf.stack(softmax), tf.cast(average_channels(features), tf.float64), features
 
         self._answer = tf.function(answer, input_signature=[tf.TensorSpec((None, tile_px, tile_px), tf.float32)])
         self._answer.get_concrete_function()
@@ -72,8 +77,8 @@ class HeadEnsemble:
         Args:
             tiles: Grey levels in [0, 1], shape (n, tile_px, tile_px). All are computed at once: the caller bounds n.
         """
-        probabilities, features = self._answer(tf.constant(tiles, tf.float32))
-        return TileRun(probabilities=probabilities.numpy(), features=tuple(features))
+        softmax, embeddings, features = self._answer(tf.constant(tiles, tf.float32))
+        return TileRun(head_probabilities=softmax.numpy(), embeddings=embeddings.numpy(), features=tuple(features))
 
     def compute_heat_maps(self, features: Sequence[Any], *, label: int) -> FloatMaps:
         """Return where the heads look for one class: the mean of their Grad-CAM maps.
@@ -94,10 +99,15 @@ class HeadEnsemble:
         mean: FloatMaps = np.mean(maps, axis=0, dtype=np.float32)
         return mean
 
-    def warm_up(self) -> None:
-        """Answer and explain one tile, so that no request pays for TensorFlow's first steps."""
-        run = self.run(np.zeros((1, self._tile_px, self._tile_px), dtype=np.float32))
-        self.compute_heat_maps(run.features, label=0)
+    def warm_up(self, *, batch_sizes: Sequence[int] = (1,)) -> None:
+        """Answer and explain blank tiles, so that no request pays for TensorFlow's first steps.
+
+        Args:
+            batch_sizes: How many tiles at once, each once: for some sizes oneDNN prepares what it keeps.
+        """
+        for n_tiles in batch_sizes:
+            run = self.run(np.zeros((n_tiles, self._tile_px, self._tile_px), dtype=np.float32))
+            self.compute_heat_maps(run.features, label=0)
 
 
 def _compute_softmax(logits: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a request may be: a column of base64 files, and three parameters. Everything else is refused in one sentence.
+"""What a request may be: a column of base64 files, and four parameters. Everything else is refused in one sentence.
 
 A sentence names the row, counted from 0 as in the request's list, and the reason. It never holds the content of the
 request, a path or a stack trace.
@@ -20,8 +20,11 @@ IMAGE_COLUMN = "image"
 MAX_ROWS = 1000
 """Images per request. What is longer is a batch, and better sent in parts that can be repeated."""
 
-MAX_REQUEST_MEGAPIXELS = 200.0
-"""Pixels of all images of a request together: 0.8 GB as grey levels. A single image has the classifier's own limit."""
+MAX_REQUEST_MEGAPIXELS = 100.0
+"""Pixels of all images of a request together: 0.4 GB as grey levels. A single image has the classifier's own limit."""
+
+DEFAULT_COVERAGE = 0.9
+"""Of prediction sets: the usual choice, and one that 9 images to calibrate on can keep."""
 
 MAX_LISTED = 5
 """Bad rows that one message lists."""
@@ -47,6 +50,8 @@ class RequestOptions:
     """Add the answer of each tile."""
     on_error: str = "refuse"
     """`refuse`: one bad row refuses the request. `report`: its row says why, the others are answered."""
+    coverage: float = DEFAULT_COVERAGE
+    """Share of images whose prediction set shall hold the true class, in (0, 1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +78,17 @@ def read_options(params: Mapping[str, Any] | None) -> RequestOptions:
         raise SettingsError(
             f"Parameter on_error must be one of {', '.join(ON_ERROR_WORDS)}, got {_describe_value(on_error)}."
         )
-    return RequestOptions(explain=given.get("explain", False), tiles=given.get("tiles", False), on_error=on_error)
+    coverage = given.get("coverage", DEFAULT_COVERAGE)
+    if isinstance(coverage, bool) or not isinstance(coverage, int | float) or not 0 < coverage < 1:
+        raise SettingsError(
+            f"Parameter coverage must be a number above 0 and below 1, got {_describe_value(coverage)}."
+        )
+    return RequestOptions(
+        explain=given.get("explain", False),
+        tiles=given.get("tiles", False),
+        on_error=on_error,
+        coverage=float(coverage),
+    )
 
 
 def read_rows(frame: pd.DataFrame, *, read: Reader) -> list[Micrograph | BadRow]:

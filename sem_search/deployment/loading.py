@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.deployment.classifier import MicrographClassifier
+from sem_search.deployment.calibrating import CALIBRATION_FILE, read_calibration
+from sem_search.deployment.classifier import BATCH_TILES, MicrographClassifier
 from sem_search.deployment.description import ClassifierDescription, read_description
 from sem_search.deployment.ensemble import HeadEnsemble
 from sem_search.deployment.package_code import compute_code_sha256
@@ -50,8 +51,9 @@ def read_classifier(folder: Path) -> MicrographClassifier:
         tile_px=description.tile_px,
     )
     with _quiet_tensorflow():
-        ensemble.warm_up()
-    return MicrographClassifier(description=description, ensemble=ensemble)
+        ensemble.warm_up(batch_sizes=(1, BATCH_TILES))
+    calibration = read_calibration(folder / CALIBRATION_FILE) if CALIBRATION_FILE in description.files else None
+    return MicrographClassifier(description=description, ensemble=ensemble, calibration=calibration)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from sem_search.deployment.served_name import SERVED_MODEL_VARIABLE
 from sem_search.errors import StoreError
 
 LOOPBACK = "127.0.0.1"
@@ -25,11 +26,6 @@ STOP_GRACE_S = 10.0
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): have the kernel send a signal to the child when its parent dies, however that died."""
-
-SERVED_MODEL_VARIABLE = "SEM_SEARCH_SERVED_MODEL"
-"""Tells the model which registered version it is: `<name>/<version>`."""
-
-TIMEOUT_VARIABLE = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
 
 _logger = logging.getLogger(__name__)
 

@@ -5,9 +5,10 @@ else leaves `predict`: what the caller did wrong is a 400 with one sentence; wha
 details, which are in the server's log.
 """
 
-import base64
 import logging
-from collections.abc import Iterator, Sequence
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from sem_search.deployment.classifier import ImageAnswer, MicrographClassifier
+from sem_search.deployment.answering import describe_answers
+from sem_search.deployment.classifier import NO_DEADLINE, Deadline, ImageAnswer, MicrographClassifier
 from sem_search.deployment.image_requests import (
     BadRow,
     RequestOptions,
@@ -26,11 +28,22 @@ from sem_search.deployment.image_requests import (
     read_rows,
 )
 from sem_search.deployment.loading import read_classifier
+from sem_search.deployment.served_name import ServedName, read_served_name
 from sem_search.errors import InputError
 from sem_search.micrographs.reading import Micrograph
 
 MODEL_FOLDER = "classifier"
 """Name of the one artifact: the model folder."""
+
+TIMEOUT_VARIABLE = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
+"""MLflow sets it for its servers: seconds after which a request is answered with 504, while its thread goes on."""
+
+USED_SHARE = 0.9
+"""Of that time: the caller then gets a reason, and the thread ends."""
+
+AT_ONCE = 2
+"""Requests that a process works on at the same time: while the network is busy with one, the pictures of the next are
+decoded. More would only hold more pictures in memory."""
 
 _logger = logging.getLogger(__name__)
 
@@ -40,7 +53,10 @@ class ServedClassifier(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the model and answer once, so that the first request is as quick as the others."""
-        self.classifier = read_classifier(Path(context.artifacts[MODEL_FOLDER]))
+        folder = Path(context.artifacts[MODEL_FOLDER])
+        self.classifier = read_classifier(folder)
+        self.served_name = read_served_name(folder.parents[1])
+        self.turns = threading.BoundedSemaphore(AT_ONCE)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -51,79 +67,63 @@ class ServedClassifier(PythonModel):
             context: Not used; MLflow gives it.
             model_input: Column `image`: base64 of a file as it came, with or without a data-URL prefix.
             params: `explain` adds the column `overlay_png`; `tiles` adds the column `tiles`; `on_error="report"` adds
-                the column `error` and answers the other rows, where otherwise a bad row refuses the request.
+                the column `error` and answers the other rows, where otherwise a bad row refuses the request;
+                `coverage` is that of the prediction sets.
 
         Returns:
-            One row per image: label, probability, probabilities (class -> p), n_tiles, warnings.
+            One row per image, see `docs/serving.md`.
 
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE, which is HTTP 400, names the row and the reason;
                 INTERNAL_ERROR, which is HTTP 500, if the classifier itself failed.
         """
         with _speak_plainly():
-            options = read_options(params)
-            rows = read_rows(model_input, read=self.classifier.read)
-            if options.on_error == "refuse":
-                check_rows(rows)
-            return answer_rows(self.classifier, rows=rows, options=options)
+            options, deadline = read_options(params), _start_deadline()
+            with _take_turn(self.turns, deadline=deadline):
+                rows = read_rows(model_input, read=self.classifier.read)
+                if options.on_error == "refuse":
+                    check_rows(rows)
+                return answer_rows(
+                    self.classifier, rows=rows, options=options, served_name=self.served_name, deadline=deadline
+                )
 
 
 def answer_rows(
-    classifier: MicrographClassifier, *, rows: Sequence[Micrograph | BadRow], options: RequestOptions
+    classifier: MicrographClassifier,
+    *,
+    rows: Sequence[Micrograph | BadRow],
+    options: RequestOptions,
+    served_name: ServedName,
+    deadline: Deadline,
 ) -> pd.DataFrame:
     """Return the table of answers, one row for each row of the request, in its order."""
     images = [row.pixels for row in rows if isinstance(row, Micrograph)]
-    if options.explain:
-        answers = iter([classifier.explain(image) for image in images])
-    else:
-        answers = iter(classifier.classify(images))
-    class_names = classifier.description.class_names
-    records = [
-        _describe_bad_row(row, options=options)
-        if isinstance(row, BadRow)
-        else _describe_answer(next(answers), micrograph=row, class_names=class_names, options=options)
-        for row in rows
-    ]
+    answers: Iterable[ImageAnswer] = (
+        (classifier.explain(image, deadline=deadline) for image in images)
+        if options.explain
+        else classifier.classify(images, deadline=deadline)
+    )
+    records = describe_answers(answers, rows=rows, classifier=classifier, options=options, served_name=served_name)
     # Columns of objects: pandas would turn a missing number into NaN, which is no JSON.
     columns = list(records[0])
     return pd.DataFrame({name: pd.Series([record[name] for record in records], dtype=object) for name in columns})
 
 
-def _describe_answer(
-    answer: ImageAnswer, *, micrograph: Micrograph, class_names: Sequence[str], options: RequestOptions
-) -> dict[str, Any]:
-    record = _describe_probabilities(answer.probabilities, class_names=class_names) | {
-        "n_tiles": len(answer.corners),
-        "warnings": list(micrograph.warnings),
-    }
-    if options.explain and answer.overlay_png is not None:
-        record["overlay_png"] = base64.b64encode(answer.overlay_png).decode("ascii")
-    if options.tiles:
-        record["tiles"] = [
-            {"top_px": top, "left_px": left, **_describe_probabilities(tile, class_names=class_names)}
-            for tile, (top, left) in zip(answer.tile_probabilities, answer.corners, strict=True)
-        ]
-    return record | ({"error": None} if options.on_error == "report" else {})
+def _start_deadline() -> Deadline:
+    """Return until when an answer is waited for: a little less than a server's time limit; for ever without one."""
+    told_s = os.environ.get(TIMEOUT_VARIABLE, "")
+    return Deadline.start(USED_SHARE * int(told_s)) if told_s.isdecimal() and int(told_s) else NO_DEADLINE
 
 
-def _describe_probabilities(probabilities: Any, *, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return label, probability and probabilities of one image or tile, as plain Python values."""
-    values = [float(value) for value in probabilities]
-    best = int(probabilities.argmax())
-    return {
-        "label": class_names[best],
-        "probability": values[best],
-        "probabilities": dict(zip(class_names, values, strict=True)),
-    }
-
-
-def _describe_bad_row(row: BadRow, *, options: RequestOptions) -> dict[str, Any]:
-    record: dict[str, Any] = {"label": None, "probability": None, "probabilities": None, "n_tiles": 0, "warnings": []}
-    if options.explain:
-        record["overlay_png"] = None
-    if options.tiles:
-        record["tiles"] = []
-    return record | {"error": row.reason}
+@contextmanager
+def _take_turn(turns: threading.BoundedSemaphore, *, deadline: Deadline) -> Iterator[None]:
+    """Wait until fewer than AT_ONCE requests are under way, as long as there is time."""
+    if not turns.acquire(timeout=min(deadline.left_s, threading.TIMEOUT_MAX)):
+        deadline.check()
+    try:
+        yield
+    finally:
+        turns.release()
 
 
 @contextmanager

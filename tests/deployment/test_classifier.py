@@ -1,4 +1,5 @@
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ import pytest
 from PIL import Image
 
 from sem_search.deployment import classifier as classifier_module
-from sem_search.deployment.classifier import BATCH_TILES, MicrographClassifier, _iter_batches
+from sem_search.deployment.calibrating import Calibration
+from sem_search.deployment.classifier import BATCH_TILES, Deadline, ImageAnswer, MicrographClassifier, _iter_batches
 from sem_search.deployment.loading import read_classifier
 from sem_search.deployment.packaging import ClassifierParts, write_model_folder
-from sem_search.errors import ImageTooSmallError, UnreadableImageError
+from sem_search.errors import ImageTooSmallError, RefusedRequestError, UnreadableImageError
+from sem_search.evaluation.cross_conformal import CrossAnswers
 from sem_search.evaluation.images import combine_tiles
 from sem_search.micrographs.reading import read_micrograph
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
@@ -32,17 +35,84 @@ def images(pictures: Any) -> list[np.ndarray]:
     return [pictures.draw(*shape, seed=seed).astype(np.float32) / 255 for seed, shape in enumerate(shapes)]
 
 
-def test_image_answers_are_its_tiles_combined(classifier: MicrographClassifier, images: list[np.ndarray]) -> None:
+def test_image_answers_are_its_tiles_and_heads_combined(
+    classifier: MicrographClassifier, images: list[np.ndarray]
+) -> None:
     image = images[0]
     tiles = cut_tiles(image, grid=TileGrid(size_px=32, stride_px=32))
-    probabilities = classifier._ensemble.run(tiles).probabilities
-    _, wanted = combine_tiles(probabilities, image_of_tile=np.zeros(len(tiles), dtype=np.int64))
+    of_heads = classifier._ensemble.run(tiles).head_probabilities
+    _, wanted = combine_tiles(of_heads.reshape(-1, 3), image_of_tile=np.zeros(3 * len(tiles), dtype=np.int64))
     (answer,) = classifier.classify([image])
     assert answer.corners == ((0, 0), (0, 32), (0, 64), (32, 0), (32, 32), (32, 64))
-    assert np.abs(answer.tile_probabilities - probabilities).max() < 1e-6
     assert np.abs(answer.probabilities - wanted[0]).max() < 1e-6
     assert answer.label == wanted[0].argmax()
     assert answer.overlay_png is None
+
+
+def test_tiles_and_heads_lead_to_the_same_answer(classifier: MicrographClassifier, images: list[np.ndarray]) -> None:
+    """Heads first or tiles first: one rule joins both, so the order does not matter."""
+    (answer,) = classifier.classify([images[0]])
+    for rows in (answer.tile_probabilities, answer.head_probabilities):
+        _, joined = combine_tiles(rows, image_of_tile=np.zeros(len(rows), dtype=np.int64))
+        assert np.abs(joined[0] - answer.probabilities).max() < 1e-6
+
+
+def test_heads_and_tiles_together_are_no_worse_than_their_average(
+    classifier: MicrographClassifier, images: list[np.ndarray]
+) -> None:
+    for answer in classifier.classify(images):
+        losses, loss = -np.log(answer.head_probabilities), -np.log(answer.probabilities)
+        assert (loss <= losses.mean(axis=0) + 1e-9).all()
+
+
+def test_agreement_and_spread_of_the_heads() -> None:
+    answer = ImageAnswer(
+        probabilities=np.array([0.6, 0.3, 0.1]),
+        head_probabilities=np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.3, 0.6, 0.1]]),
+        tile_probabilities=np.array([[0.6, 0.3, 0.1]]),
+        embedding=np.zeros(2),
+        corners=((0, 0),),
+    )
+    assert answer.label == 0
+    assert answer.agreement == pytest.approx(2 / 3)
+    assert answer.spread == pytest.approx(np.std([0.7, 0.5, 0.3]))
+
+
+def test_temperature_makes_answers_less_sure_and_leaves_tiles_alone(
+    classifier: MicrographClassifier, images: list[np.ndarray]
+) -> None:
+    calibration = Calibration(
+        temperature=2.0,
+        answers=CrossAnswers(
+            of_true_class=np.array([0.5]), network_of_image=np.array([0]), group_of_image=np.array([0])
+        ),
+    )
+    warm = MicrographClassifier(
+        description=classifier.description, ensemble=classifier._ensemble, calibration=calibration
+    )
+    (cold_answer,), (answer,) = classifier.classify([images[0]]), warm.classify([images[0]])
+    root = np.sqrt(cold_answer.probabilities)
+    assert answer.probabilities == pytest.approx(root / root.sum())
+    assert answer.head_probabilities.sum(axis=1) == pytest.approx(np.ones(3))
+    assert answer.tile_probabilities == pytest.approx(cold_answer.tile_probabilities)
+
+
+def test_the_embedding_is_that_of_all_tiles(classifier: MicrographClassifier, images: list[np.ndarray]) -> None:
+    tiles = cut_tiles(images[2], grid=TileGrid(size_px=32, stride_px=32))
+    wanted = classifier._ensemble.run(tiles).embeddings.mean(axis=0)
+    assert classifier.classify([images[2]])[0].embedding == pytest.approx(wanted, abs=1e-5)
+    assert classifier.explain(images[2]).embedding == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("ask", ["classify", "explain"])
+def test_a_deadline_that_has_passed_ends_the_work(
+    classifier: MicrographClassifier, images: list[np.ndarray], ask: str
+) -> None:
+    deadline = Deadline(limit_s=9.0, ends_s=time.monotonic() - 1)
+    with pytest.raises(RefusedRequestError, match="take longer than the 9 s that there are: send fewer at once"):
+        classifier.classify(images, deadline=deadline) if ask == "classify" else classifier.explain(
+            images[0], deadline=deadline
+        )
 
 
 def test_images_are_answered_alike_in_any_company(classifier: MicrographClassifier, images: list[np.ndarray]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from sem_search.deployment.ensemble import HeadEnsemble
 from sem_search.deployment.packaging import ClassifierParts
 from sem_search.transfer.backbones import get_backbone
+from sem_search.transfer.embeddings import embed_stored_features
 
 TILE_PX = 32
 
@@ -40,21 +41,28 @@ def draw_tiles(n: int) -> np.ndarray:
     return np.random.default_rng(n).uniform(size=(n, TILE_PX, TILE_PX)).astype(np.float32)
 
 
-def test_answer_is_the_mean_of_the_heads_softmax(
+def test_each_head_answers_with_its_softmax(
     parts: ClassifierParts, heads: list[keras.Model], ensemble: HeadEnsemble
 ) -> None:
     tiles = draw_tiles(5)
     features = parts.trunk(get_backbone("tiny").preprocess(tiles))
     logits = np.stack([keras.ops.convert_to_numpy(head(features)).astype(np.float64) for head in heads])
     softmax = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    probabilities = ensemble.run(tiles).probabilities
+    probabilities = ensemble.run(tiles).head_probabilities
     assert probabilities.dtype == np.float64
-    assert np.abs(probabilities - softmax.mean(axis=0)).max() < 1e-6
+    assert np.abs(probabilities - softmax).max() < 1e-6
     assert np.abs(softmax - softmax.mean(axis=0)).max() > 0.01, "the heads must differ for this test to mean anything"
 
 
 def test_rows_sum_to_one(ensemble: HeadEnsemble) -> None:
-    assert np.allclose(ensemble.run(draw_tiles(7)).probabilities.sum(axis=1), 1, atol=1e-12)
+    assert np.allclose(ensemble.run(draw_tiles(7)).head_probabilities.sum(axis=-1), 1, atol=1e-12)
+
+
+def test_embeddings_are_the_trunk_s_channels_averaged(ensemble: HeadEnsemble) -> None:
+    run = ensemble.run(draw_tiles(4))
+    wanted = np.concatenate([np.asarray(array).mean(axis=(1, 2)) for array in run.features], axis=1)
+    assert np.abs(run.embeddings - wanted).max() < 1e-5
+    assert embed_stored_features([np.asarray(array) for array in run.features]) == pytest.approx(run.embeddings)
 
 
 def test_nothing_is_traced_again(ensemble: HeadEnsemble) -> None:
@@ -65,16 +73,16 @@ def test_nothing_is_traced_again(ensemble: HeadEnsemble) -> None:
 
 def test_a_tile_is_answered_alike_in_any_company(ensemble: HeadEnsemble) -> None:
     tiles = draw_tiles(9)
-    together = ensemble.run(tiles).probabilities
-    alone = np.concatenate([ensemble.run(tile[None]).probabilities for tile in tiles])
+    together = ensemble.run(tiles).head_probabilities
+    alone = np.concatenate([ensemble.run(tile[None]).head_probabilities for tile in tiles], axis=1)
     assert np.abs(together - alone).max() < 1e-6
 
 
 def test_threads_get_the_answers_of_one_thread(ensemble: HeadEnsemble) -> None:
     requests = [draw_tiles(1 + n % 4) for n in range(32)]
-    wanted = [ensemble.run(tiles).probabilities for tiles in requests]
+    wanted = [ensemble.run(tiles).head_probabilities for tiles in requests]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda tiles: ensemble.run(tiles).probabilities, requests))
+        found = list(pool.map(lambda tiles: ensemble.run(tiles).head_probabilities, requests))
     assert all(np.abs(one - other).max() < 1e-6 for one, other in zip(found, wanted, strict=True))
 
 

@@ -26,7 +26,11 @@ from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import cut_network
 from sem_search.transfer.training import HeadTrainer, TrainingSettings
 
-ANSWER = ["label", "probability", "probabilities", "n_tiles", "warnings"]
+ANSWER = [
+    *("label", "probability", "probabilities", "prediction_set", "coverage", "n_calibration_images"),
+    *("agreement", "spread", "pixel_size_nm", "pixel_size", "n_tiles", "warnings"),
+]
+NAMES = ["model_name", "model_version"]
 
 
 def ask(served: PyFuncModel, body: Any, *, content_type: str = "application/json") -> tuple[int, str]:
@@ -51,7 +55,7 @@ def text(pictures: Any) -> str:
 def test_one_answer_per_image_in_order(served: PyFuncModel, pictures: Any, parts: ClassifierParts) -> None:
     texts = [pictures.to_text(pictures.draw(*shape, seed=seed)) for seed, shape in enumerate([(70, 100), (32, 33)])]
     answers = served.predict(pd.DataFrame({"image": texts}))
-    assert list(answers.columns) == ANSWER
+    assert list(answers.columns) == ANSWER + NAMES
     assert answers["n_tiles"].tolist() == [6, 1]
     for row in answers.to_dict("records"):
         assert list(row["probabilities"]) == list(parts.class_names)
@@ -98,7 +102,7 @@ def test_several_pages_are_a_warning_in_the_answer(served: PyFuncModel, pictures
 
 def test_explain_adds_an_overlay_of_the_micrograph(served: PyFuncModel, text: str) -> None:
     answers = served.predict(pd.DataFrame({"image": [text, text]}), params={"explain": True})
-    assert list(answers.columns) == [*ANSWER, "overlay_png"]
+    assert list(answers.columns) == [*ANSWER, "overlay_png", *NAMES]
     with Image.open(io.BytesIO(base64.b64decode(answers["overlay_png"][0]))) as picture:
         assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (100, 70))
 
@@ -268,7 +272,7 @@ def test_served_equals_evaluated(tiny_folder: Path, make_parts: Callable[..., Cl
     )
     every_tile = np.arange(len(image_of_tile))
     of_heads = [trainer.predict(weights, every_tile) for weights in parts.head_weights]
-    _, evaluated = combine_tiles(np.mean(of_heads, axis=0), image_of_tile=image_of_tile)
+    _, evaluated = combine_tiles(np.concatenate(of_heads), image_of_tile=np.tile(image_of_tile, len(of_heads)))
     write_model_folder(parts, folder=tmp_path / "model")
     classifier = read_classifier(tmp_path / "model")
     answers = classifier.classify([classifier.read(path.read_bytes(), name=path.name).pixels for path in files])
