@@ -47,6 +47,7 @@ from sem_search.tracking.runs import (
 )
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.training import HeadTrainer
+from sem_search.transfer.weights import check_weights
 
 
 def run_search(settings: SearchSettings) -> Conclusion:
@@ -56,6 +57,9 @@ def run_search(settings: SearchSettings) -> Conclusion:
         InputError: Data, weights or settings cannot be used; nothing was trained.
     """
     _prepare_process()
+    if settings.study is not None:
+        check_study_name(settings.study)
+    check_weights(settings.weights)
     _announce(settings)
     data = prepare_data(settings)
     _tell_data(data)
@@ -65,7 +69,6 @@ def run_search(settings: SearchSettings) -> Conclusion:
         click.echo(f"Warning: {warning}", err=True)
     fingerprint = compute_fingerprint(settings, data=data, network=network)
     name = name_study(settings, fingerprint=fingerprint)
-    check_study_name(name)
     claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
     with lock_stores(settings):
         create_store()
@@ -98,6 +101,7 @@ def run_worker(*, study: str, storage: str, threads: int | None) -> None:
     loaded = load_study(name=study, storage=storage)
     settings = SearchSettings.model_validate_json(loaded.user_attrs[SETTINGS])
     settings = settings.model_copy(update={"study": study, "storage": storage, "threads": threads or settings.threads})
+    check_weights(settings.weights)
     data = prepare_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)

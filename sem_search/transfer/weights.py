@@ -92,6 +92,20 @@ def build_weighted_backbone(
     return model, WeightsRecord(requested=weights, used=used, sha256=digest, warnings=warnings)
 
 
+def check_weights(weights: str) -> None:
+    """Refuse what is neither a name of weights nor a file: told at once, before data are read and networks built.
+
+    Raises:
+        WeightsError: There are no such weights.
+    """
+    file = Path(weights).expanduser()
+    if weights in WEIGHTS_NAMES or file.is_file():
+        return
+    if file.suffix in WEIGHTS_SUFFIXES:
+        raise WeightsError(f"weights={weights!r}: there is no such file here ({file.absolute()}).")
+    raise WeightsError(f"weights={weights!r} is neither a file nor one of: {', '.join(WEIGHTS_NAMES)}")
+
+
 def compute_weights_digest(model: keras.Model) -> str:
     """Return the SHA-256, in hexadecimal, over all arrays of a network in order.
 
@@ -150,8 +164,7 @@ def _load_best(model: keras.Model, backbone: Backbone) -> tuple[str, tuple[str, 
 
 
 def _load_file(model: keras.Model, weights: str) -> str:
+    check_weights(weights)
     file = Path(weights).expanduser()
-    if not file.exists() and file.suffix not in WEIGHTS_SUFFIXES:
-        raise WeightsError(f"weights={weights!r} is neither a file nor one of: {', '.join(WEIGHTS_NAMES)}")
     read_weights_into(model, file=file)
     return file.name

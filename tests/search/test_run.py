@@ -1,0 +1,245 @@
+"""The main act's edges: what is refused before what, how it is interrupted, what it says, and what it takes over."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState
+
+from sem_search.errors import DataError, StudyMismatchError, WeightsError
+from sem_search.search import run as run_module
+from sem_search.search.prepared import get_study_folder
+from sem_search.search.run import run_search, run_worker
+from sem_search.search.study import RUN_ID, SETTINGS, STUDY_RUN_ID, open_study
+from sem_search.settings import SearchSettings
+
+BEGINS = ("prepare_data", "configure_tensorflow", "prepare_network", "create_store", "compute_features")
+"""What a search does, in this order, before it trains."""
+
+
+class StoppedError(Exception):
+    """Raised where a test has seen enough."""
+
+
+@pytest.fixture(autouse=True)
+def handler() -> Iterator[None]:
+    """Puts back what SIGTERM does."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps that a search has begun; TensorFlow's threads stay as they are."""
+    steps: list[str] = []
+
+    def watch(name: str) -> None:
+        real = getattr(run_module, name)
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            steps.append(name)
+            return None if name == "configure_tensorflow" else real(*args, **kwargs)
+
+        monkeypatch.setattr(run_module, name, step)
+
+    for name in BEGINS:
+        watch(name)
+    return steps
+
+
+@pytest.fixture
+def asked(settings: SearchSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSettings:
+    """The settings of a search that works in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return settings.model_copy(update={"study_folder": "studies", "storage": "sqlite:///optuna.db"})
+
+
+def change(asked: SearchSettings, **changes: Any) -> SearchSettings:
+    return asked.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "steps"),
+    [
+        ({"study": "a/b", "weights": "no/such.h5"}, StudyMismatchError, []),
+        ({"weights": "no/such.h5", "data": "no/such"}, WeightsError, []),
+        ({"data": "no/such"}, DataError, BEGINS[:1]),
+        ({"weights": "damaged.h5"}, WeightsError, BEGINS[:3]),
+    ],
+)
+def test_wrong_input_is_refused_as_early_as_it_can_be_and_leaves_nothing_behind(
+    asked: SearchSettings,
+    tmp_path: Path,
+    begun: list[str],
+    changes: dict[str, Any],
+    error: type[Exception],
+    steps: list[str],
+) -> None:
+    Path("damaged.h5").write_bytes(b"no weights")
+    with pytest.raises(error):
+        run_search(change(asked, **changes))
+    assert tuple(begun) == tuple(steps)
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged.h5"]
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch, network, tracking: MlflowClient) -> dict[str, Any]:
+    """What a search comes to `work` with; there it is stopped."""
+    seen: dict[str, Any] = {}
+
+    def work(study: optuna.Study, **arguments: Any) -> None:
+        seen.update(study=study, **arguments)
+        raise StoppedError
+
+    monkeypatch.setattr(run_module, "work", work)
+    monkeypatch.setattr(run_module, "prepare_network", lambda _: network)
+    return seen
+
+
+def begin(settings: SearchSettings) -> None:
+    with pytest.raises(StoppedError):
+        run_search(settings)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_study_of_other_settings_is_refused_before_any_store_is_opened(
+    asked: SearchSettings, begun: list[str], stopped: dict[str, Any]
+) -> None:
+    begin(change(asked, study="mine"))
+    begun.clear()
+    before = sorted(Path("studies").rglob("*"))
+    with pytest.raises(StudyMismatchError, match="epochs was 3 and is now 9"):
+        run_search(change(asked, study="mine", epochs=9))
+    assert "create_store" not in begun
+    assert sorted(Path("studies").rglob("*")) == before
+
+
+@pytest.mark.usefixtures("cache", "begun")
+def test_every_cell_waits_in_a_study_that_is_signed(
+    asked: SearchSettings, stopped: dict[str, Any], tracking: MlflowClient
+) -> None:
+    begin(asked)
+    study, objective = stopped["study"], stopped["objective"]
+    assert len(study.get_trials(states=(TrialState.WAITING,))) == 4
+    assert SearchSettings.model_validate_json(study.user_attrs[SETTINGS]) == asked
+    run = tracking.get_run(study.user_attrs[STUDY_RUN_ID])
+    assert objective.study_run_id == run.info.run_id
+    assert stopped["waits_for_others"] is True
+    assert run.info.status == "FAILED"
+    assert run.data.params["backbone"] == "tiny"
+    assert run.data.tags["sem_search.weights_used"] == "random"
+    assert get_study_folder(asked, name=study.study_name).is_dir()
+
+
+@pytest.mark.usefixtures("cache", "begun")
+def test_what_a_dead_search_left_is_taken_over(
+    asked: SearchSettings, stopped: dict[str, Any], tracking: MlflowClient, dead_process: str
+) -> None:
+    begin(asked)
+    study = stopped["study"]
+    old = study.user_attrs[STUDY_RUN_ID]
+    tracking.set_tag(old, "sem_search.process", dead_process)
+    tracking.update_run(old, status="RUNNING")
+    trial_run = tracking.create_run(
+        tracking.get_run(old).info.experiment_id, tags={"mlflow.parentRunId": old}
+    ).info.run_id
+    trial = study.ask()
+    trial.set_user_attr(RUN_ID, trial_run)
+    study.tell(trial, 0.5)
+
+    begin(asked)
+    new = stopped["study"].user_attrs[STUDY_RUN_ID]
+    assert new != old
+    superseded = tracking.get_run(old)
+    assert superseded.info.status == "KILLED"
+    assert superseded.data.tags["sem_search.superseded_by"] == new
+    assert tracking.get_run(trial_run).data.tags["mlflow.parentRunId"] == new
+    assert len(stopped["study"].get_trials()) == 4, "no cell is queued twice"
+
+
+@pytest.mark.usefixtures("cache", "begun")
+def test_sigterm_ends_a_search_as_ctrl_c_does(
+    asked: SearchSettings, stopped: dict[str, Any], tracking: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(study: optuna.Study, **_: Any) -> None:
+        stopped["study"] = study
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("SIGTERM was not heard")
+
+    monkeypatch.setattr(run_module, "work", work)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(asked)
+    assert tracking.get_run(stopped["study"].user_attrs[STUDY_RUN_ID]).info.status == "KILLED"
+
+
+@pytest.mark.parametrize(("preset", "has_hint"), [("standard", False), ("quick", True)])
+def test_the_first_line_tells_preset_and_size(
+    asked: SearchSettings, begun: list[str], capsys: pytest.CaptureFixture[str], preset: str, has_hint: bool
+) -> None:
+    with pytest.raises(DataError):
+        run_search(change(asked, data="no/such", preset=preset))
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        f"Preset {preset}: 4 cells of tiny (learning rate x batch size), 3 folds, at most 3 epochs; data=no/such."
+    )
+    assert ("preset=standard searches the paper's whole grid" in printed) is has_hint
+
+
+@pytest.mark.usefixtures("cache", "begun")
+def test_what_was_found_in_the_data_is_told_and_notes_are_not(
+    asked: SearchSettings, stopped: dict[str, Any], tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder, Path.cwd() / "data"))
+    shutil.copyfile(folder / "blobs" / "0.png", folder / "stripes" / "copy.png")
+    begin(change(asked, data=str(folder)))
+    printed = capsys.readouterr()
+    assert "16 images of 3 classes, 64 tiles." in printed.out
+    assert "Error: " in printed.err
+    assert "stripes/copy.png" in printed.err
+    assert "The session is told for no image" not in printed.err
+
+
+@pytest.mark.usefixtures("cache", "begun")
+def test_a_worker_helps_with_the_study_s_own_settings(
+    asked: SearchSettings, stopped: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(change(asked, study="mine"))
+    run_id = stopped["study"].user_attrs[STUDY_RUN_ID]
+    threads: list[int] = []
+    monkeypatch.setattr(run_module, "configure_tensorflow", lambda *, threads, seed, told=threads: told.append(threads))
+    with pytest.raises(StoppedError):
+        run_worker(study="mine", storage=asked.storage, threads=None)
+    objective = stopped["objective"]
+    assert objective.prepared.settings == change(asked, study="mine")
+    assert objective.study_run_id == run_id
+    assert stopped["waits_for_others"] is False
+    monkeypatch.setattr(run_module, "work", lambda *_, **__: None)
+    run_worker(study="mine", storage=asked.storage, threads=3)
+    assert threads == [asked.threads, 3]
+    assert "No cell of study 'mine' is left to claim." in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("cache", "begun")
+def test_a_worker_whose_data_have_changed_is_refused(
+    asked: SearchSettings, stopped: dict[str, Any], tiny_folder: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder, Path.cwd() / "data"))
+    begin(change(asked, study="mine", data=str(folder)))
+    (folder / "blobs" / "0.png").unlink()
+    stopped.clear()
+    with pytest.raises(StudyMismatchError, match=r"data was .* and is now"):
+        run_worker(study="mine", storage=asked.storage, threads=None)
+    assert stopped == {}
+
+
+def test_a_worker_without_a_study_is_refused(asked: SearchSettings) -> None:
+    open_study(asked, name="other", fingerprint={})
+    with pytest.raises(StudyMismatchError, match="there are: other"):
+        run_worker(study="mine", storage=asked.storage, threads=None)
