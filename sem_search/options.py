@@ -88,7 +88,7 @@ OPTIONS = (
     ),
     Option(
         name="promote_confidence",
-        description="How sure that must be, over the images, from 0.5 up to below 1.",
+        description="How sure that must be, over the images, above 0.5 and below 1.",
         default=str(DEFAULT_PROMOTE_CONFIDENCE),
     ),
 )

@@ -78,7 +78,7 @@ class SearchSettings(BaseModel):
     study_folder: str = Field("studies")
     model_name: str | None = Field(None)
     promote_margin: float = Field(DEFAULT_PROMOTE_MARGIN, ge=0, lt=1)
-    promote_confidence: float = Field(DEFAULT_PROMOTE_CONFIDENCE, ge=0.5, lt=1)
+    promote_confidence: float = Field(DEFAULT_PROMOTE_CONFIDENCE, gt=0.5, lt=1)
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

@@ -8,7 +8,10 @@
         trunk.keras                 the frozen part, stored once
         head.json                   the architecture that all heads share
         head_0.npz ...              the weights of each fold's head
+        calibration.npz             what the heads answered where they were not trained, and what follows from it
+    artifacts/record/               the model card, and what stands behind it (see `record`)
     input_example.json ...          a small picture, ready to be sent
+    files.json                      every file above with its hash
 
 MLflow notes where each file was copied from; these paths are removed, so that a model tells nothing of the machine
 that trained it. Requirements are stated, not derived: deriving them loads the model in another process, for 18 s.
@@ -36,14 +39,17 @@ from mlflow.types.schema import Array, Map, Object, Property
 from numpy.typing import NDArray
 
 import sem_search
+from sem_search.deployment.calibrating import CALIBRATION_FILE, Calibration, write_calibration
 from sem_search.deployment.description import (
     DESCRIPTION_FILE,
     ClassifierDescription,
     compute_file_sha256,
 )
-from sem_search.deployment.image_requests import IMAGE_COLUMN
+from sem_search.deployment.file_list import write_file_list
+from sem_search.deployment.image_requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.deployment.loading import HEAD_FILE, TRUNK_FILE, name_head_weights
 from sem_search.deployment.package_code import compute_code_sha256, copy_package
+from sem_search.deployment.record import RECORD_FOLDER, ModelRecord, write_record
 from sem_search.deployment.serving import MODEL_FOLDER
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, encode_png
 from sem_search.micrographs.tiles import TileGrid
@@ -89,8 +95,17 @@ SIGNATURE = ModelSignature(
             ColSpec(DataType.string, "label"),
             ColSpec(DataType.double, "probability"),
             ColSpec(Map(DataType.double), "probabilities"),
+            ColSpec(Array(DataType.string), "prediction_set"),
+            ColSpec(DataType.double, "coverage"),
+            ColSpec(DataType.long, "n_calibration_images"),
+            ColSpec(DataType.double, "agreement"),
+            ColSpec(DataType.double, "spread"),
+            ColSpec(DataType.double, "pixel_size_nm", required=False),
+            ColSpec(DataType.string, "pixel_size"),
             ColSpec(DataType.long, "n_tiles"),
             ColSpec(Array(DataType.string), "warnings"),
+            ColSpec(DataType.string, "model_name", required=False),
+            ColSpec(DataType.string, "model_version", required=False),
             ColSpec(DataType.string, "overlay_png", required=False),
             ColSpec(Array(TILE_ANSWER), "tiles", required=False),
             ColSpec(DataType.string, "error", required=False),
@@ -101,6 +116,7 @@ SIGNATURE = ModelSignature(
             ParamSpec("explain", DataType.boolean, False),
             ParamSpec("tiles", DataType.boolean, False),
             ParamSpec("on_error", DataType.string, "refuse"),
+            ParamSpec("coverage", DataType.double, DEFAULT_COVERAGE),
         ]
     ),
 )
@@ -130,6 +146,8 @@ class ClassifierParts:
     """JSON values: learning rate, batch size, seed ..."""
     hashes: Mapping[str, str] = field(default_factory=dict)
     """What leads back: hashes of data, folds and weights by name."""
+    calibration: Calibration | None = None
+    """What the out-of-fold answers teach about new ones; None where there are none to learn from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +161,9 @@ class LoggedClassifier:
     """What a user must know: heads whose training diverged."""
 
 
-def log_classifier(parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAME) -> LoggedClassifier:
+def log_classifier(
+    parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAME, record: ModelRecord | None = None
+) -> LoggedClassifier:
     """Log the classifier as a model of a run, which may be active or not.
 
     Cost: the time to write and copy the weights; the model is not loaded.
@@ -152,11 +172,16 @@ def log_classifier(parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAM
         parts: What is served.
         run_id: The run.
         name: Name of the model within the run.
+        record: What travels with the model for whoever asks where it comes from; nothing that answers reads it.
     """
     with tempfile.TemporaryDirectory(prefix="sem_search_") as staging:
         folder, code = Path(staging, MODEL_FOLDER), Path(staging, "code", "sem_search")
         warnings = write_model_folder(parts, folder=folder)
         copy_package(code)
+        artifacts = {MODEL_FOLDER: str(folder)}
+        if record is not None:
+            write_record(record, folder=Path(staging, RECORD_FOLDER))
+            artifacts[RECORD_FOLDER] = str(Path(staging, RECORD_FOLDER))
         with _quiet_mlflow():
             logged = Model.log(
                 artifact_path=None,
@@ -167,7 +192,7 @@ def log_classifier(parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAM
                 validate_serving_input=False,
                 shown_name=name,
                 python_model=SERVED_MODEL,
-                artifacts={MODEL_FOLDER: str(folder)},
+                artifacts=artifacts,
                 code_paths=[str(code)],
                 signature=SIGNATURE,
                 input_example=build_input_example(parts),
@@ -185,6 +210,8 @@ def write_model_folder(parts: ClassifierParts, *, folder: Path) -> tuple[str, ..
     for index, weights in enumerate(parts.head_weights):
         arrays = {f"weight_{number}": np.asarray(weight) for number, weight in enumerate(weights)}
         np.savez(folder / name_head_weights(index), allow_pickle=False, **arrays)
+    if parts.calibration is not None:
+        write_calibration(parts.calibration, path=folder / CALIBRATION_FILE)
     (folder / DESCRIPTION_FILE).write_text(_describe(parts, folder=folder).to_json(), encoding="utf-8")
     return tuple(
         f"the head of fold {index} diverged: what is served answers as it was measured, with equal probabilities"
@@ -204,7 +231,7 @@ def build_input_example(parts: ClassifierParts) -> tuple[pd.DataFrame, dict[str,
     is_disc = (rows % step - step // 2) ** 2 + (columns % step - step // 2) ** 2 < (step // 3) ** 2
     picture = encode_png(np.where(is_disc, 200, 60).astype(np.uint8))
     frame = pd.DataFrame({IMAGE_COLUMN: [base64.b64encode(picture).decode("ascii")]})
-    return frame, {"explain": False, "tiles": False, "on_error": "refuse"}
+    return frame, {"explain": False, "tiles": False, "on_error": "refuse", "coverage": DEFAULT_COVERAGE}
 
 
 def list_requirements() -> list[str]:
@@ -273,13 +300,13 @@ def _quiet_mlflow() -> Iterator[None]:
 
 
 class _SelfContainedFlavor:
-    """MLflow's pyfunc flavor, less the paths of this machine."""
+    """MLflow's pyfunc flavor, less the paths of this machine, and with a list of what was written."""
 
     @staticmethod
     def save_model(
         *, path: str, mlflow_model: Model, shown_name: str, validate_serving_input: bool, **given: Any
     ) -> None:
-        """Save as `mlflow.pyfunc` does, then replace the paths that nothing needs.
+        """Save as `mlflow.pyfunc` does, replace the paths that nothing needs, and list every file with its hash.
 
         `validate_serving_input` is `Model.log`'s own: the example is answered by a test, not anew for each trial.
         """
@@ -290,3 +317,4 @@ class _SelfContainedFlavor:
             artifact["uri"] = artifact["path"]
         mlflow_model.artifact_path = shown_name
         mlflow_model.save(str(Path(path, "MLmodel")))
+        write_file_list(Path(path))

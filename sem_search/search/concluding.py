@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from sem_search.deployment.registry import RegisteredVersion, register_winner
+from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SideScores, compute_side_scores
 from sem_search.evaluation.outcomes import StudyOutcome
@@ -102,6 +102,7 @@ def _register(
             "sem_search.learning_rate": f"{winner.cell.learning_rate:g}",
             "sem_search.batch_size": str(winner.cell.batch_size),
         },
+        rule=GateRule(margin=prepared.settings.promote_margin, confidence=prepared.settings.promote_confidence),
     )
 
 

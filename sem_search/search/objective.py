@@ -167,4 +167,6 @@ class CellObjective:
             )
         log_entries(iter_trial_entries(outcome, tiles=self.prepared.data.tiles, heat_maps=heat_maps), run_id=run_id)
         if state == "complete":
-            log_trial_model(self.prepared, cell=cell, trainer=self.trainer, kept_folds=tuple(kept_folds), run_id=run_id)
+            log_trial_model(
+                self.prepared, outcome=outcome, trainer=self.trainer, kept_folds=tuple(kept_folds), run_id=run_id
+            )

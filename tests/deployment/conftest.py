@@ -1,6 +1,7 @@
 """A tiny classifier, whole: real trunk, real heads with weights of their own, logged to a real MLflow store."""
 
 import base64
+import hashlib
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,14 @@ import pytest
 from mlflow.pyfunc import PyFuncModel, load_model
 from PIL import Image
 
+from sem_search.deployment.calibrating import Calibration
+from sem_search.deployment.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
 from sem_search.deployment.packaging import ClassifierParts, LoggedClassifier, log_classifier
+from sem_search.deployment.record import ModelRecord, OutOfFold
+from sem_search.evaluation.cross_conformal import CrossAnswers
+from sem_search.evaluation.outcomes import Cell, FoldOutcome, Side, TileTable, TrainingCurves, TrialOutcome
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord
+from sem_search.micrographs.folds import Fold, FoldTable, draw_folds
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.seeds import derive_seed
 from sem_search.transfer.backbones import get_backbone
@@ -56,6 +64,157 @@ def build_parts(
         pixel_sizes_nm={"starch": [5.0, 2.5]},
         settings={"learning_rate": 0.01},
         hashes={"data_sha256": "d" * 64},
+        calibration=draw_calibration(n_heads=n_heads),
+    )
+
+
+def draw_calibration(*, n_heads: int, n_images: int = 30) -> Calibration:
+    """Return a calibration of answers that never were."""
+    return Calibration(
+        temperature=1.25,
+        answers=CrossAnswers(
+            of_true_class=np.random.default_rng(0).uniform(0.3, 1, n_images),
+            network_of_image=np.arange(n_images) % n_heads,
+            group_of_image=np.arange(n_images),
+        ),
+    )
+
+
+TILES_PER_IMAGE = 4
+
+
+def build_catalogue(folder: Path, *, n_images: int = 9, class_names: tuple[str, ...] = CLASS_NAMES) -> Catalogue:
+    """Return a catalogue whose files exist, and are no pictures: nothing here decodes them."""
+    records = []
+    for label in class_names:
+        for number in range(n_images):
+            path = folder / label / f"{number}.png"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"{label} {number}")
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            records.append(
+                ImageRecord(
+                    image_id=f"{label}/{number}.png",
+                    path=path,
+                    label=label,
+                    group=f"{label}/{number}.png",
+                    session=None,
+                    sha256=sha256,
+                    pixels_sha256=sha256,
+                    width_px=64,
+                    height_px=64,
+                    bit_depth=8,
+                    mode="L",
+                    pixel_size_nm=2.5,
+                    acquired_at=None,
+                    detector=None,
+                    voltage_kv=None,
+                    mean_grey=0.5,
+                    contrast=0.1,
+                    noise=0.01,
+                )
+            )
+    return Catalogue(root=folder, records=tuple(records))
+
+
+def build_out_of_fold(catalogue: Catalogue, *, folds: FoldTable, skill: float, seed: int, run_id: str) -> OutOfFold:
+    """Return answers that are right the more often the greater the skill: 0 is chance, 9 is hardly ever wrong."""
+    names = catalogue.class_names
+    tiles = TileTable(
+        class_names=names,
+        image_ids=tuple(record.image_id for record in catalogue.records),
+        label_of_image=np.array([names.index(record.label) for record in catalogue.records], dtype=np.int64),
+        group_of_image=tuple(record.group for record in catalogue.records),
+        image_of_tile=np.repeat(np.arange(len(catalogue.records)), TILES_PER_IMAGE),
+    )
+
+    def answer(fold: Fold, side: Side) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(derive_seed(seed, side, fold.number))
+        indices = tiles.get_tiles_of(fold.sides[side])
+        logits = rng.normal(size=(len(indices), len(names)))
+        logits[np.arange(len(indices)), tiles.label_of_tile[indices]] += skill
+        exponentials = np.exp(logits)
+        return indices, exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    outcomes = []
+    for fold in folds.folds:
+        (validation, of_validation), (test, of_test) = answer(fold, "validation"), answer(fold, "test")
+        outcomes.append(
+            FoldOutcome(
+                fold=fold.number,
+                validation_tiles=validation,
+                validation_probabilities=of_validation,
+                test_tiles=test,
+                test_probabilities=of_test,
+                curves=TrainingCurves(
+                    training_loss=np.array([1.0, 0.5]),
+                    training_accuracy=np.array([0.4, 0.8]),
+                    validation_loss=np.array([1.1, 0.9]),
+                    validation_accuracy=np.array([0.3, 0.7]),
+                ),
+                best_epoch=1,
+                is_diverged=False,
+                training_s=0.0,
+            )
+        )
+    cell = Cell(learning_rate=0.01, batch_size=16)
+    trial = TrialOutcome(number=3, cell=cell, state="complete", folds=tuple(outcomes), run_id=run_id)
+    return OutOfFold(trial=trial, tiles=tiles)
+
+
+def build_card(
+    catalogue: Catalogue, *, folds: FoldTable, run_id: str = "0123", select_on: Side = "validation"
+) -> ModelCard:
+    """Return a model card in which everything is said."""
+    return ModelCard(
+        created_at="2025-01-02T03:04:05+00:00",
+        data="excipients",
+        study="tiny-quick-0123",
+        run_id=run_id,
+        backbone="tiny",
+        weights_used="random",
+        select_on=select_on,
+        learning_rate=0.01,
+        batch_size=16,
+        n_cells=4,
+        classes=tuple(
+            CardClass(name=name, n_images=9, n_groups=9, n_tiles=36, pixel_sizes_nm=(2.5, 5.0))
+            for name in catalogue.class_names
+        ),
+        folds=tuple(CardFold(number=fold.number, n_training=9, n_validation=9, n_test=9) for fold in folds.folds),
+        scores=(
+            CardScore(side="validation", unit="tiles", name="macro F-measure", value=0.91, low=0.85, high=0.95),
+            CardScore(side="test", unit="images", name="accuracy", value=0.9, low=0.8, high=0.96),
+        ),
+        confusions=(CardConfusion(side="test", unit="images", counts=((8, 1, 0), (0, 9, 0), (2, 0, 7))),),
+        settings={"epochs": 8, "tile_px": 32},
+        hashes={"sem_search.data_sha256": catalogue.digest, "sem_search.folds_sha256": folds.digest},
+        versions={"python": "3.11.7", "sem_search": "0.1.0"},
+        warnings=("RANDOM weights are used.",),
+        findings=("class 'starch' was imaged on one day.",),
+    )
+
+
+def build_record(
+    folder: Path,
+    *,
+    skill: float = 2.0,
+    seed: int = 0,
+    run_id: str = "0123",
+    class_names: tuple[str, ...] = CLASS_NAMES,
+    n_images: int = 9,
+    folds_seed: int = 0,
+    select_on: Side = "validation",
+) -> ModelRecord:
+    """Return the record of a model that was never trained, over files that exist."""
+    catalogue = build_catalogue(folder, n_images=n_images, class_names=class_names)
+    folds = draw_folds(catalogue, n_folds=3, seed=folds_seed)
+    return ModelRecord(
+        card=build_card(catalogue, folds=folds, run_id=run_id, select_on=select_on),
+        catalogue=catalogue,
+        folds=folds,
+        out_of_fold=build_out_of_fold(catalogue, folds=folds, skill=skill, seed=seed, run_id=run_id),
     )
 
 
@@ -90,6 +249,11 @@ def pictures() -> Pictures:
 @pytest.fixture(scope="session")
 def make_parts() -> Callable[..., ClassifierParts]:
     return build_parts
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., ModelRecord]:
+    return build_record
 
 
 @pytest.fixture(scope="session")

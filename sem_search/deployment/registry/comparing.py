@@ -1,0 +1,242 @@
+"""Two versions compared on the images that both were measured on, each answered by heads that never saw it.
+
+A difference of scores means something only where everything else is equal: the same images with the same labels and
+groups, cut into the same tiles, dealt to the same folds, and each version's settings chosen on the same side. Where
+something differs it is said, and nothing is compared.
+
+What decides is the objective, on the side that chose: the test side chose nothing, and stays what is reported. Both
+sides are shown.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from sem_search.deployment.record import OutOfFold, read_out_of_fold
+from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files
+from sem_search.deployment.registry.tags import TAG_DATA, TAG_FOLDS, TAG_SELECT_ON
+from sem_search.deployment.registry.versions import find_version
+from sem_search.errors import NotComparableError, SettingsError
+from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
+from sem_search.evaluation.outcomes import Side
+from sem_search.options import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
+from sem_search.tracking.tables import SIDES
+
+COMPARABLE = {TAG_DATA: "data", TAG_FOLDS: "folds", TAG_SELECT_ON: "side"}
+"""Tags that must agree before two versions may be compared, and what a reason calls them."""
+
+NAMED = 4
+"""Classes that a message names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateRule:
+    """How far and how surely a version must beat another."""
+
+    margin: float = DEFAULT_PROMOTE_MARGIN
+    """F-measure, in [0, 1)."""
+    confidence: float = DEFAULT_PROMOTE_CONFIDENCE
+    """One-sided, over the images, in (0.5, 1)."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.margin < 1 and 0.5 < self.confidence < 1):
+            raise SettingsError(
+                f"margin={self.margin} must be at least 0 and below 1, and confidence={self.confidence} above 0.5 and "
+                "below 1."
+            )
+
+    @property
+    def level(self) -> float:
+        """Of the two-sided interval whose lower end is the one-sided bound."""
+        return 2 * self.confidence - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideComparison:
+    """Both versions on one side; a positive difference is in favour of the first."""
+
+    side: Side
+    f_measure: Difference
+    """Mean over the folds of the macro F-measure over tiles: the objective."""
+    image_f_measure: Difference
+    image_accuracy: Difference
+    f_measure_of_class: tuple[Difference, ...]
+    p_over_folds: float | None
+    """Two-sided, of the corrected resampled t-test; None where there are fewer than two folds."""
+    p_over_images: float
+    """Two-sided, of McNemar's exact test over whole images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionComparison:
+    """Version `first` against version `second`, on the same images."""
+
+    model: str
+    first: str
+    second: str
+    class_names: tuple[str, ...]
+    n_images: int
+    select_on: Side
+    margin: float
+    confidence: float
+    sides: tuple[SideComparison, ...]
+    is_better: bool
+    """Whether the first beats the second by more than the margin, this surely."""
+    verdict: str
+
+    @property
+    def deciding(self) -> SideComparison:
+        """The side that chose both versions' settings."""
+        return next(side for side in self.sides if side.side == self.select_on)
+
+
+def compare_versions(name: str, first: str, second: str, *, rule: GateRule | None = None) -> VersionComparison:
+    """Compare two versions of a registered model.
+
+    Args:
+        name: Registered model.
+        first: Number, alias or `latest`.
+        second: What the first is compared with.
+        rule: How far and how surely the first must be better; None: the defaults.
+
+    Raises:
+        ModelNotFoundError: There is no such model or version.
+        NotComparableError: They were not measured alike; the message names every difference.
+        StoreError: The record of a version is damaged.
+    """
+    client = MlflowClient()
+    one, two = (find_version(client, name=name, version=version) for version in (first, second))
+    return compare_measured(one, two, rule=rule or GateRule())
+
+
+def compare_measured(first: ModelVersion, second: ModelVersion, *, rule: GateRule) -> VersionComparison:
+    """Compare two versions that were looked up already; errors as `compare_versions`."""
+    if first.version == second.version:
+        raise NotComparableError(f"version {first.version} was to be compared with itself.")
+    answers = {str(version.version): _read_answers(version) for version in (first, second)}
+    one, two = answers[str(first.version)], answers[str(second.version)]
+    if one is None or two is None:
+        missing = [number for number, found in answers.items() if found is None]
+        raise NotComparableError(
+            f"version {' and '.join(missing)} carries no out-of-fold answers, so nothing could be paired by image."
+        )
+    different = _list_differences(first, second, one=one, two=two)
+    if different:
+        raise NotComparableError(
+            f"versions {first.version} and {second.version} were not measured on the same "
+            f"{_join(different)}, so they were not compared{_describe_classes(one, two)}."
+        )
+    side: Side = "test" if first.tags.get(TAG_SELECT_ON) == "test" else "validation"
+    return _compare(first, second, one=one, two=two, select_on=side, rule=rule)
+
+
+def _read_answers(version: ModelVersion) -> OutOfFold | None:
+    with fetch_files(version, path=RECORD_PATH) as folder:
+        return None if folder is None else read_out_of_fold(folder)
+
+
+def _list_differences(first: ModelVersion, second: ModelVersion, *, one: OutOfFold, two: OutOfFold) -> list[str]:
+    """Return what differs, by the tags and in the answers themselves; other data bring other tiles and folds along."""
+    by_tags = {word for tag, word in COMPARABLE.items() if first.tags.get(tag) != second.tags.get(tag)}
+    differences = {
+        "data": "data" in by_tags or one.tiles.image_ids != two.tiles.image_ids,
+        "classes": one.tiles.class_names != two.tiles.class_names,
+        "side": "side" in by_tags,
+        "tiles": not np.array_equal(one.tiles.image_of_tile, two.tiles.image_of_tile),
+        "folds": "folds" in by_tags or not _have_same_folds(one, two),
+    }
+    followers = {"tiles", "folds"} if differences["data"] or differences["classes"] else set()
+    return [word for word, is_different in differences.items() if is_different and word not in followers]
+
+
+def _have_same_folds(one: OutOfFold, two: OutOfFold) -> bool:
+    folds = [(fold, other) for fold, other in zip(one.trial.folds, two.trial.folds, strict=False)]
+    return len(one.trial.folds) == len(two.trial.folds) and all(
+        fold.fold == other.fold and np.array_equal(fold.get_side(side)[0], other.get_side(side)[0])
+        for fold, other in folds
+        for side in SIDES
+    )
+
+
+def _describe_classes(one: OutOfFold, two: OutOfFold) -> str:
+    """Return which classes only one of the two knows, to be added to a sentence."""
+    mine, others = set(one.tiles.class_names), set(two.tiles.class_names)
+    told = [
+        f"only the {which} knows {_name_some(sorted(names))}"
+        for which, names in (("first", mine - others), ("second", others - mine))
+        if names
+    ]
+    return f": {_join(told)}" if told else ""
+
+
+def _compare(
+    first: ModelVersion, second: ModelVersion, *, one: OutOfFold, two: OutOfFold, select_on: Side, rule: GateRule
+) -> VersionComparison:
+    compared = {
+        side: compare_trials(one.trial, two.trial, tiles=one.tiles, side=side, level=rule.level) for side in SIDES
+    }
+    decisive = compared[select_on].f_measure
+    is_better = decisive.low > rule.margin
+    return VersionComparison(
+        model=first.name,
+        first=str(first.version),
+        second=str(second.version),
+        class_names=one.tiles.class_names,
+        n_images=compared[select_on].n_images,
+        select_on=select_on,
+        margin=rule.margin,
+        confidence=rule.confidence,
+        sides=tuple(_describe_side(side, comparison) for side, comparison in compared.items()),
+        is_better=is_better,
+        verdict=_word_verdict(decisive, first=first, second=second, select_on=select_on, rule=rule),
+    )
+
+
+def _describe_side(side: Side, comparison: Comparison) -> SideComparison:
+    test = comparison.fold_test
+    return SideComparison(
+        side=side,
+        f_measure=comparison.f_measure,
+        image_f_measure=comparison.image_f_measure,
+        image_accuracy=comparison.image_accuracy,
+        f_measure_of_class=comparison.f_measure_of_class,
+        p_over_folds=None if test is None or math.isnan(test.p_value) else test.p_value,
+        p_over_images=comparison.image_test.p_value,
+    )
+
+
+def _word_verdict(
+    decisive: Difference, *, first: ModelVersion, second: ModelVersion, select_on: Side, rule: GateRule
+) -> str:
+    """Return the finding as a sentence: both figures, their difference, its bound, and what was asked for."""
+    beats = decisive.low > rule.margin
+    needed = f"more than {rule.margin:g}" if rule.margin else "above 0"
+    return (
+        f"version {first.version} {'beats' if beats else 'does not beat'} version {second.version}: F-measure "
+        f"{decisive.first:.4f} against {decisive.second:.4f} on the same {select_on} tiles; the difference of "
+        f"{decisive.value:+.4f} is at least {decisive.low:+.4f} with {100 * rule.confidence:g} % confidence over the "
+        f"images, where {needed} was needed."
+    )
+
+
+def _join(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _name_some(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def iter_difference_rows(comparison: VersionComparison) -> Iterator[tuple[str, str, Difference]]:
+    """Yield side, name and value of every difference, the objective first."""
+    for side in comparison.sides:
+        yield side.side, "macro F-measure of tiles, mean over the folds", side.f_measure
+        yield side.side, "macro F-measure of images", side.image_f_measure
+        yield side.side, "accuracy of images", side.image_accuracy
+        for name, difference in zip(comparison.class_names, side.f_measure_of_class, strict=True):
+            yield side.side, f"F-measure of tiles of {name}", difference

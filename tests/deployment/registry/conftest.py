@@ -1,0 +1,150 @@
+"""A registry of its own on a real SQLite store, with models that carry a record and were never trained."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from sem_search.deployment.file_list import write_file_list
+from sem_search.deployment.record import RECORD_FOLDER, ModelRecord, write_record
+from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
+from sem_search.deployment.registry.history import iter_problems
+from sem_search.deployment.registry.journal import Journal, read_journal
+from sem_search.evaluation.metrics import compute_side_scores
+
+MODEL = "sem-search-tiny"
+
+POOR, GOOD, BETTER = 0.5, 2.0, 9.0
+"""Skills: right in about half of the tiles, in most of them, in all of them."""
+
+
+@dataclass(kw_only=True)
+class Laboratory:
+    """A store, the data that its models were made from, and what a search does at its end."""
+
+    client: MlflowClient
+    folder: Path
+    make_record: Callable[..., ModelRecord]
+    records: dict[str, ModelRecord] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Path:
+        """The folder of the images."""
+        return self.folder / "data"
+
+    @property
+    def name(self) -> str:
+        """Of the registered model."""
+        return MODEL
+
+    def log_run(
+        self, name: str = "classifier", *, is_finished: bool = True, with_record: bool = True, **changes: Any
+    ) -> str:
+        """Log a model that holds a record, a weights file and a list of both into a run of its own."""
+        experiment = self.client.get_experiment_by_name("study")
+        experiment_id = (
+            experiment.experiment_id
+            if experiment
+            else self.client.create_experiment("study", artifact_location=(self.folder / "artifacts").as_uri())
+        )
+        run_id = self.client.create_run(experiment_id).info.run_id
+        self.client.log_param(run_id, "data", str(self.data))
+        record = self.make_record(self.data, run_id=run_id, **changes)
+        self.records[run_id] = record
+        model = self.client.create_logged_model(experiment_id, name=name, source_run_id=run_id)
+        if is_finished:
+            self._write_files(record, model_id=model.model_id, with_record=with_record)
+            self.client.finalize_logged_model(model.model_id, "READY")
+        return run_id
+
+    def register(
+        self,
+        skill: float = GOOD,
+        *,
+        run_id: str | None = None,
+        model_name: str = MODEL,
+        select_on: str = "validation",
+        rule: GateRule | None = None,
+        score: float | None = None,
+        **changes: Any,
+    ) -> RegisteredVersion:
+        """Log a model and bring it to the registry, as a search does with its winner."""
+        run_id = run_id or self.log_run(skill=skill, select_on=select_on, **changes)
+        record = self.records[run_id]
+        answers = record.out_of_fold
+        scores = {
+            side: compute_side_scores(answers.trial, tiles=answers.tiles, side=side).f_measure
+            for side in ("validation", "test")
+        }
+        return register_winner(
+            model_uri=f"runs:/{run_id}/classifier",
+            run_id=run_id,
+            model_name=model_name,
+            score=scores[select_on] if score is None else score,
+            data_digest=record.catalogue.digest,
+            folds_digest=record.folds.digest,
+            tags={
+                "sem_search.study": "tiny-quick-0123",
+                "sem_search.select_on": select_on,
+                "sem_search.validation_f_measure": f"{scores['validation']:.6f}",
+                "sem_search.test_f_measure": f"{scores['test']:.6f}",
+            },
+            rule=rule,
+        )
+
+    def read_journal(self) -> Journal:
+        """Return how the registered model stands."""
+        return read_journal(self.client, name=MODEL)
+
+    def get_aliases(self) -> dict[str, str]:
+        """Return alias -> version."""
+        return dict(self.read_journal().aliases)
+
+    def list_moves(self) -> list[tuple[str, str, str | None, str | None]]:
+        """Return action, alias, from and to of every entry; the history must be sound."""
+        history = self.read_journal().history
+        assert list(iter_problems(history)) == []
+        return [(entry.action, entry.alias, entry.from_version, entry.to_version) for entry in history.entries]
+
+    def find_model_folder(self, version: str) -> Path:
+        """Return where the store keeps the files of a version."""
+        source = self.client.get_model_version(MODEL, version).source
+        location = self.client.get_logged_model(source.removeprefix("models:/")).artifact_location
+        return Path(location.removeprefix("file://"))
+
+    def _write_files(self, record: ModelRecord, *, model_id: str, with_record: bool) -> None:
+        folder = self.folder / "staging"
+        (folder / "artifacts" / "classifier").mkdir(parents=True)
+        (folder / "MLmodel").write_text("flavors: {}\n")
+        (folder / "artifacts" / "classifier" / "head_0.npz").write_bytes(bytes(range(256)))
+        if with_record:
+            write_record(record, folder=folder / "artifacts" / RECORD_FOLDER)
+            write_file_list(folder)
+        self.client.log_model_artifacts(model_id, str(folder))
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def laboratory(
+    tmp_path: Path, make_mlflow_store: Callable[[Path], str], make_record: Callable[..., ModelRecord]
+) -> Iterator[Laboratory]:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(make_mlflow_store(tmp_path))
+    yield Laboratory(client=MlflowClient(), folder=tmp_path, make_record=make_record)
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def skills() -> dict[str, float]:
+    """How good a model can be."""
+    return {"poor": POOR, "good": GOOD, "better": BETTER}
+
+
+@pytest.fixture(autouse=True)
+def _named_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "iwata")
