@@ -19,6 +19,7 @@ from aiohttp import web
 
 import sem_search
 from sem_search.deployment.admission import AdmittedRequest, RequestLimits, admit_request
+from sem_search.deployment.page import Page
 from sem_search.deployment.rotation import Rotation, ServedVersion
 from sem_search.errors import RefusedRequestError
 
@@ -76,11 +77,11 @@ class Front:
         rotation: Knows the version that answers.
         settings: What is allowed.
         session: For asking the version's server.
-        page: HTML of the page for people, served at `/`; None serves none.
+        page: The page for people, served at `/`; None serves none.
     """
 
     def __init__(
-        self, *, rotation: Rotation, settings: FrontSettings, session: aiohttp.ClientSession, page: str | None = None
+        self, *, rotation: Rotation, settings: FrontSettings, session: aiohttp.ClientSession, page: Page | None = None
     ) -> None:
         self._rotation = rotation
         self._settings = settings
@@ -102,7 +103,7 @@ class Front:
         add("GET", "/version", self.tell_version)
         add("POST", "/invocations", self.answer, expect_handler=self._expect)
         if self._page is not None:
-            add("GET", "/", self.show_page)
+            add("GET", "/", self._build_page_handler(self._page))
         return application
 
     async def ping(self, _: web.Request) -> web.Response:
@@ -124,9 +125,13 @@ class Front:
         }
         return web.json_response(facts, headers=_name_version(served) if served else None)
 
-    async def show_page(self, _: web.Request) -> web.Response:
-        """Send the page for people, which may load nothing from anywhere but here."""
-        return web.Response(text=self._page, content_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+    def _build_page_handler(self, page: Page) -> Handler:
+        headers = {"Content-Security-Policy": page.policy, "Referrer-Policy": "no-referrer"}
+
+        async def show_page(_: web.Request) -> web.Response:
+            return web.Response(text=page.html, content_type="text/html", charset="utf-8", headers=headers)
+
+        return show_page
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request for predictions."""
@@ -210,16 +215,10 @@ class Front:
             self._free_bytes += n_bytes
 
 
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""The browser itself holds the page to this: no font, script, picture or call from or to anywhere else."""
-
-
 async def _name_server(_: web.Request, response: web.StreamResponse) -> None:
     """Say what answers, and not by which versions of which libraries."""
     response.headers["Server"] = "sem-search"
+    response.headers["X-Content-Type-Options"] = "nosniff"
 
 
 @web.middleware

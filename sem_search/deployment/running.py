@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.resources import files
 
 import aiohttp
 from aiohttp import web
@@ -14,12 +13,11 @@ from aiohttp import web
 from sem_search.deployment.admission import RequestLimits
 from sem_search.deployment.front import Front, FrontSettings
 from sem_search.deployment.model_server import ServerSettings
+from sem_search.deployment.page import read_page
 from sem_search.deployment.registry import resolve_model_uri
 from sem_search.deployment.rotation import Rotation
 from sem_search.errors import SettingsError
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
-
-PAGE_FILE = "page.html"
 
 AT_ONCE_PER_WORKER = 2
 """While the network works on one request, the pictures of the next are decoded."""
@@ -129,11 +127,6 @@ async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object]
         finally:
             await runner.cleanup()
             await rotation.stop(limit_s=settings.front.timeout_s)
-
-
-def read_page() -> str:
-    """Return the HTML of the page for people."""
-    return files("sem_search.deployment").joinpath(PAGE_FILE).read_text(encoding="utf-8")
 
 
 def _catch_signals() -> asyncio.Event:
