@@ -35,8 +35,9 @@ class AnswerTable:
     """Position of the fold that answered, 0 to n_folds - 1, shape (n_rows,)."""
     group_of_row: IntVector
     """Number of the image's group, 0 to n_groups - 1, shape (n_rows,): rows of one group are not independent."""
-    tile_counts: IntMatrix
-    """How many tiles of the image were taken for each class, shape (n_rows, n_classes)."""
+    tile_counts: IntMatrix | FloatMatrix
+    """How many tiles of the image were taken for each class, shape (n_rows, n_classes). Not whole where several trials
+    answer, each with a share."""
     answer_of_row: IntVector
     """What the image was taken for, its tiles together, shape (n_rows,)."""
 

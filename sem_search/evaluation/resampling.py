@@ -11,7 +11,7 @@ Nothing is resampled image by image: for each class and fold one multinomial dra
 a matrix product turns that into confusion matrices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,14 +61,10 @@ def resample_figures(
     confusions = [_sum_groups(table) for table in tables]
     of_tiles = [np.zeros((n_folds, n_resamples, n_classes**2)) for _ in tables]
     of_images = [np.zeros((n_resamples, n_classes**2)) for _ in tables]
-    rng = np.random.default_rng(seed)
-    for stratum in build_strata(tables[0]):
-        n_groups = len(stratum.groups)
-        for fold, n_drawn in enumerate(stratum.n_of_fold):
-            times = rng.multinomial(n_drawn, np.full(n_groups, 1 / n_groups), size=n_resamples).astype(np.float64)
-            for number, group in enumerate(confusions):
-                _add_product(of_tiles[number][fold], times, group.tiles[stratum.groups])
-                _add_product(of_images[number], times, group.images[stratum.groups])
+    for groups, fold, times in _iter_draws(tables[0], n_resamples=n_resamples, seed=seed):
+        for number, group in enumerate(confusions):
+            _add_product(of_tiles[number][fold], times, group.tiles[groups])
+            _add_product(of_images[number], times, group.images[groups])
     square = (n_classes, n_classes)
     return tuple(
         compute_figures_of(
@@ -76,6 +72,17 @@ def resample_figures(
         )
         for tiles, images in zip(of_tiles, of_images, strict=True)
     )
+
+
+def count_draws(table: AnswerTable, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> IntMatrix:
+    """Return how often each resample of `resample_figures` has each group, shape (n_resamples, n_groups).
+
+    Arguments and errors as there.
+    """
+    counts = np.zeros((n_resamples, table.n_groups), dtype=np.int64)
+    for groups, _, times in _iter_draws(table, n_resamples=n_resamples, seed=seed):
+        counts[:, groups] += times.astype(np.int64)
+    return counts
 
 
 def build_strata(table: AnswerTable) -> tuple[Stratum, ...]:
@@ -92,6 +99,19 @@ def build_strata(table: AnswerTable) -> tuple[Stratum, ...]:
         _build_stratum(int(label), class_of_group=class_of_group, fold_of_group=fold_of_group, n_folds=table.n_folds)
         for label in np.unique(class_of_group)
     )
+
+
+def _iter_draws(table: AnswerTable, *, n_resamples: int, seed: int) -> Iterator[tuple[IntVector, int, FloatMatrix]]:
+    """Yield, class by class and fold by fold, the groups drawn from and how often each was drawn.
+
+    Groups have shape (n,), the times shape (n_resamples, n). The draws depend on strata and seed alone.
+    """
+    rng = np.random.default_rng(seed)
+    for stratum in build_strata(table):
+        n_groups = len(stratum.groups)
+        for fold, n_drawn in enumerate(stratum.n_of_fold):
+            times = rng.multinomial(n_drawn, np.full(n_groups, 1 / n_groups), size=n_resamples)
+            yield stratum.groups, fold, times.astype(np.float64)
 
 
 def _build_stratum(label: int, *, class_of_group: IntVector, fold_of_group: IntVector, n_folds: int) -> Stratum:

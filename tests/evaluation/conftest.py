@@ -57,15 +57,20 @@ def build_trial() -> BuildTrial:
     ) -> TrialOutcome:
         rng = np.random.default_rng(seed)
         shape = (tiles.n_tiles, len(tiles.class_names))
-        noise = image_spread * rng.normal(size=(len(tiles.image_ids), shape[1]))[tiles.image_of_tile]
         truth = strength * np.eye(shape[1])[tiles.label_of_tile]
+
+        def answer() -> np.ndarray:
+            noise = image_spread * rng.normal(size=(len(tiles.image_ids), shape[1]))[tiles.image_of_tile]
+            return softmax(truth + noise + rng.normal(size=shape), axis=1)
+
         part = _deal_groups(tiles, n_folds=n_folds)[tiles.image_of_tile]
         outcomes = [
             _build_fold(
                 fold,
                 tested=np.flatnonzero(part == fold),
                 validated=np.flatnonzero(part == (fold + 1) % n_folds),
-                probabilities=softmax(truth + noise + rng.normal(size=shape), axis=1),
+                tested_as=answer(),
+                validated_as=answer(),
             )
             for fold in range(n_folds)
         ]
@@ -90,13 +95,16 @@ def _deal_groups(tiles: TileTable, *, n_folds: int) -> np.ndarray:
     return part
 
 
-def _build_fold(number: int, *, tested: np.ndarray, validated: np.ndarray, probabilities: np.ndarray) -> FoldOutcome:
+def _build_fold(
+    number: int, *, tested: np.ndarray, validated: np.ndarray, tested_as: np.ndarray, validated_as: np.ndarray
+) -> FoldOutcome:
+    """Return a fold that answers these tiles with their rows of the answers to all tiles."""
     return FoldOutcome(
         fold=number,
         validation_tiles=validated,
-        validation_probabilities=probabilities[validated],
+        validation_probabilities=validated_as[validated],
         test_tiles=tested,
-        test_probabilities=probabilities[tested],
+        test_probabilities=tested_as[tested],
         curves=NO_CURVES,
         best_epoch=0,
         is_diverged=False,

@@ -1,0 +1,173 @@
+"""How much of the winner's score is luck of the choice.
+
+The best of twenty cells is in part the one that luck favoured most, so that its score on the data it was chosen on is
+too high. Two estimates without that:
+
+- the bias-corrected one: BBC-CV (Tsamardinos, Greasidou and Borboudakis, Mach. Learn. 107 (2018) 1895). Images are
+  drawn with replacement, the best trial is chosen on those drawn and judged on those left out, many times over; nothing
+  is trained again. Each image is so answered by the trials that were chosen without it, each with the share of the
+  draws in which it was, and the figure is computed from these answers as from any others. (The paper averages the
+  figure over the draws instead. An image left out has few others of its class in its fold, and an F-measure of few
+  images is biased.)
+- the one by folds left out: the trial is chosen on all folds but those judged on the images of one fold, and judged on
+  these. A check that needs no draws, coarser, since only as many choices are made as there are folds.
+
+Only complete trials take part. A pruned trial has not answered all images and could not have been chosen; how many
+there were is told. With `select_on="validation"` the choice is made on validation tiles and judged on test tiles; the
+images are the same, in other folds, so that even the test score of the winner is not quite free of the choice.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sem_search.evaluation.answers import AnswerTable, tabulate_answers
+from sem_search.evaluation.intervals import LEVEL, Interval, compute_intervals
+from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.outcomes import FloatMatrix, IntVector, Side, StudyOutcome, TileTable, TrialOutcome
+from sem_search.evaluation.resampling import count_draws, resample_figures
+
+N_DRAWS = 1000
+"""Each image is left out of about a third of them. The authors find 500 enough."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionBias:
+    """The winner's score before and after taking out what the choice put in; macro F-measures over tiles."""
+
+    select_on: Side
+    n_candidates: int
+    """Complete trials, among which the choice was."""
+    n_left_out: int
+    """Pruned and failed trials, which could not be chosen."""
+    winner: int
+    """Number of the trial chosen on this side."""
+    naive: float
+    """The winner's score on the side that it was chosen on."""
+    test: float
+    """The winner's score on the test tiles; the same number with `select_on="test"`."""
+    corrected: Interval
+    """What the winner is expected to score on images that chose nothing (BBC-CV)."""
+    fold_out: float
+    """The same, by choices with one fold's images left out."""
+    times_chosen: Mapping[int, float]
+    """Trial number to the share of draws in which it was the best, the commonest first: how clear the choice was."""
+
+    @property
+    def optimism(self) -> float:
+        """By how much the naive score flatters."""
+        return self.naive - self.corrected.value
+
+
+def compute_selection_bias(
+    study: StudyOutcome, *, select_on: Side, level: float = LEVEL, n_draws: int = N_DRAWS, seed: int = 0
+) -> SelectionBias:
+    """Return what choosing the best complete trial on one side did to its score.
+
+    Args:
+        study: With at least one complete trial.
+        select_on: The side to choose on, whichever the study itself chose on.
+        level: Of the interval of the corrected score.
+        n_draws: Draws of images.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: There is no complete trial, or complete trials have different folds.
+    """
+    candidates = get_candidates(study)
+    scores = [compute_side_scores(trial, tiles=study.tiles, side=select_on).f_measure for trial in candidates]
+    winner = candidates[int(np.argmax(scores))]
+    shares, chosen = _compute_shares(candidates, tiles=study.tiles, select_on=select_on, n_draws=n_draws, seed=seed)
+    answers = _mix_answers(candidates, tiles=study.tiles, shares=shares)
+    often = np.bincount(chosen, minlength=len(candidates)) / n_draws
+    return SelectionBias(
+        select_on=select_on,
+        n_candidates=len(candidates),
+        n_left_out=len(study.trials) - len(candidates),
+        winner=winner.number,
+        naive=max(scores),
+        test=compute_side_scores(winner, tiles=study.tiles, side="test").f_measure,
+        corrected=compute_intervals(answers, level=level, seed=seed).f_measure,
+        fold_out=_compute_fold_out_score(candidates, tiles=study.tiles, select_on=select_on),
+        times_chosen={
+            candidates[index].number: float(often[index])
+            for index in np.argsort(-often, kind="stable")
+            if often[index] > 0
+        },
+    )
+
+
+def compute_nested_score(*, inner: FloatMatrix, outer: FloatMatrix) -> float:
+    """Return the score of a nested choice: in each outer fold the candidate best inside is judged outside.
+
+    Args:
+        inner: What each candidate scored within the training images of each outer fold, shape (n_folds, n_candidates).
+        outer: What it scored on the outer fold's own images, trained without them, same shape.
+
+    Raises:
+        ValueError: The shapes differ, or are empty.
+    """
+    if inner.shape != outer.shape or inner.ndim != 2 or not inner.size:
+        raise ValueError(f"Inner scores of shape {inner.shape} do not match outer scores of shape {outer.shape}.")
+    return float(outer[np.arange(len(outer)), inner.argmax(axis=1)].mean())
+
+
+def get_candidates(study: StudyOutcome) -> tuple[TrialOutcome, ...]:
+    """Return the complete trials, in order of their numbers.
+
+    Raises:
+        ValueError: There is none, or they have different folds.
+    """
+    candidates = tuple(trial for trial in study.trials if trial.state == "complete")
+    if not candidates:
+        raise ValueError(f"Study {study.name!r} has no complete trial: nothing was chosen.")
+    folds = {tuple(fold.fold for fold in trial.folds) for trial in candidates}
+    if len(folds) > 1:
+        raise ValueError(f"Complete trials of study {study.name!r} have different folds: {sorted(folds)}.")
+    return tuple(sorted(candidates, key=lambda trial: trial.number))
+
+
+def _compute_shares(
+    candidates: Sequence[TrialOutcome], *, tiles: TileTable, select_on: Side, n_draws: int, seed: int
+) -> tuple[FloatMatrix, IntVector]:
+    """Return with what share each candidate answers each image, (n_candidates, n_images), and each draw's choice."""
+    tables = [tabulate_answers(trial, tiles=tiles, side=select_on) for trial in candidates]
+    scores = np.stack([resample_figures([table], n_resamples=n_draws, seed=seed)[0].f_measure for table in tables])
+    chosen = scores.argmax(axis=0)
+    is_left_out = count_draws(tables[0], n_resamples=n_draws, seed=seed) == 0
+    is_choice = np.eye(len(candidates))[chosen]
+    of_group = is_choice.T @ is_left_out
+    shares = np.repeat(is_choice.mean(axis=0)[:, None], len(tiles.image_ids), axis=1)
+    shares[:, tables[0].image_of_row] = (of_group / of_group.sum(axis=0))[:, tables[0].group_of_row]
+    return shares, chosen
+
+
+def _mix_answers(candidates: Sequence[TrialOutcome], *, tiles: TileTable, shares: FloatMatrix) -> AnswerTable:
+    """Return the test answers of all candidates, each image's with the shares of its column."""
+    tables = [tabulate_answers(trial, tiles=tiles, side="test") for trial in candidates]
+    images = tables[0].image_of_row
+    mixed = sum(share[images, None] * table.tile_counts for share, table in zip(shares, tables, strict=True))
+    return dataclasses.replace(tables[0], tile_counts=np.asarray(mixed))
+
+
+def _compute_fold_out_score(candidates: Sequence[TrialOutcome], *, tiles: TileTable, select_on: Side) -> float:
+    """Return the mean test score over folds, each of the candidate chosen without that fold's test images."""
+    chosen_on = np.stack(
+        [compute_side_scores(trial, tiles=tiles, side=select_on).f_measure_of_fold for trial in candidates], axis=1
+    )
+    judged_on = np.stack(
+        [compute_side_scores(trial, tiles=tiles, side="test").f_measure_of_fold for trial in candidates], axis=1
+    )
+    is_free = _find_free_folds(candidates[0], tiles=tiles, select_on=select_on)
+    inner = np.stack([chosen_on[free].mean(axis=0) for free in is_free])
+    return compute_nested_score(inner=inner, outer=judged_on)
+
+
+def _find_free_folds(trial: TrialOutcome, *, tiles: TileTable, select_on: Side) -> FloatMatrix:
+    """Return for each fold which folds choose on none of the groups that it tests, shape (n_folds, n_folds)."""
+    groups = np.unique(np.asarray(tiles.group_of_image), return_inverse=True)[1][tiles.image_of_tile]
+    tested = [np.unique(groups[fold.test_tiles]) for fold in trial.folds]
+    used = [np.unique(groups[fold.get_side(select_on)[0]]) for fold in trial.folds]
+    return np.array([[not np.isin(mine, other).any() for other in used] for mine in tested])

@@ -1,0 +1,120 @@
+"""What choosing puts into a score, taken out again; and choices that cannot be made."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.outcomes import StudyOutcome
+from sem_search.evaluation.selection import compute_nested_score, compute_selection_bias, get_candidates
+
+
+@pytest.fixture(scope="module")
+def lottery(build_tiles, build_trial) -> StudyOutcome:
+    """Twelve cells of equal worth: the best of them is luck."""
+    return build_study(build_tiles, build_trial, strengths=[1.0] * 12)
+
+
+def build_study(build_tiles, build_trial, *, strengths, seed: int = 0) -> StudyOutcome:
+    tiles = build_tiles(n_classes=3, images_per_class=9)
+    trials = tuple(
+        build_trial(tiles, n_folds=3, strength=strength, seed=1000 * seed + number, number=number)
+        for number, strength in enumerate(strengths)
+    )
+    return StudyOutcome(
+        name="lottery", backbone="tiny", select_on="validation", tiles=tiles, trials=trials, winner_number=0
+    )
+
+
+@pytest.mark.parametrize("side", ["validation", "test"])
+def test_the_winner_is_the_best_on_the_side_asked_for(lottery, side) -> None:
+    bias = compute_selection_bias(lottery, select_on=side, n_draws=100)
+    scores = [compute_side_scores(trial, tiles=lottery.tiles, side=side).f_measure for trial in lottery.trials]
+    winner = lottery.trials[bias.winner]
+    assert bias.naive == max(scores) == scores[bias.winner]
+    assert bias.test == compute_side_scores(winner, tiles=lottery.tiles, side="test").f_measure
+    assert (bias.n_candidates, bias.n_left_out) == (12, 0)
+
+
+@pytest.mark.parametrize("side", ["validation", "test"])
+def test_choosing_among_equals_is_seen_through(build_tiles, build_trial, side) -> None:
+    naive, corrected, fold_out = [], [], []
+    for seed in range(12):
+        study = build_study(build_tiles, build_trial, strengths=[1.0] * 6, seed=seed)
+        bias = compute_selection_bias(study, select_on=side, n_draws=100)
+        worth = np.mean(
+            [compute_side_scores(trial, tiles=study.tiles, side="test").f_measure for trial in study.trials]
+        )
+        naive.append(bias.naive - worth)
+        corrected.append(bias.corrected.value - worth)
+        fold_out.append(bias.fold_out - worth)
+    assert np.mean(naive) > 0.05
+    assert abs(np.mean(corrected)) < 0.4 * np.mean(naive)
+    assert abs(np.mean(fold_out)) < 0.5 * np.mean(naive)
+
+
+def test_how_clear_the_choice_was_is_told(lottery) -> None:
+    bias = compute_selection_bias(lottery, select_on="test")
+    assert bias.optimism == bias.naive - bias.corrected.value > 0
+    assert max(bias.times_chosen.values()) < 0.9
+    assert sum(bias.times_chosen.values()) == pytest.approx(1.0)
+    shares = list(bias.times_chosen.values())
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_a_single_cell_has_nothing_to_correct(build_tiles, build_trial) -> None:
+    study = build_study(build_tiles, build_trial, strengths=[1.0])
+    bias = compute_selection_bias(study, select_on="test", n_draws=100)
+    assert bias.corrected.value == pytest.approx(bias.naive)
+    assert bias.fold_out == pytest.approx(bias.naive)
+    assert bias.times_chosen == {0: 1.0}
+
+
+def test_a_clear_winner_keeps_its_score(build_tiles, build_trial) -> None:
+    study = build_study(build_tiles, build_trial, strengths=[0.0, 0.3, 4.0, 0.2])
+    bias = compute_selection_bias(study, select_on="validation", n_draws=100)
+    assert bias.winner == 2
+    assert bias.corrected.value == pytest.approx(bias.test)
+    assert bias.fold_out == pytest.approx(bias.test)
+
+
+def test_trials_that_are_not_complete_are_counted_but_not_chosen(lottery) -> None:
+    best = compute_selection_bias(lottery, select_on="validation", n_draws=50).winner
+    trials = [
+        dataclasses.replace(trial, state="pruned", folds=trial.folds[:1]) if trial.number == best else trial
+        for trial in lottery.trials
+    ]
+    bias = compute_selection_bias(
+        dataclasses.replace(lottery, trials=tuple(trials)), select_on="validation", n_draws=50
+    )
+    assert bias.winner != best
+    assert best not in bias.times_chosen
+    assert (bias.n_candidates, bias.n_left_out) == (11, 1)
+
+
+def test_draws_follow_the_seed(lottery) -> None:
+    one, again, other = (compute_selection_bias(lottery, select_on="test", n_draws=50, seed=seed) for seed in (1, 1, 2))
+    assert one == again
+    assert one.corrected != other.corrected
+
+
+def test_nested_choices_are_judged_outside() -> None:
+    inner = np.array([[0.9, 0.8], [0.7, 0.9], [0.9, 0.1]])
+    outer = np.array([[0.5, 0.0], [0.0, 0.7], [0.6, 0.0]])
+    assert compute_nested_score(inner=inner, outer=outer) == pytest.approx(0.6)
+    with pytest.raises(ValueError, match=r"Inner scores of shape \(3, 2\) do not match outer scores of shape \(2, 2\)"):
+        compute_nested_score(inner=inner, outer=outer[:2])
+
+
+def test_a_study_without_complete_trials_chose_nothing(lottery) -> None:
+    empty = dataclasses.replace(
+        lottery, trials=tuple(dataclasses.replace(trial, state="failed") for trial in lottery.trials)
+    )
+    with pytest.raises(ValueError, match="Study 'lottery' has no complete trial"):
+        get_candidates(empty)
+    uneven = dataclasses.replace(
+        lottery, trials=(lottery.trials[0], dataclasses.replace(lottery.trials[1], folds=lottery.trials[1].folds[:2]))
+    )
+    with pytest.raises(ValueError, match=r"have different folds: \[\(0, 1\), \(0, 1, 2\)\]"):
+        get_candidates(uneven)
