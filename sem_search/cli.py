@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 import sem_search
+from sem_search.cli_registry import registry
 from sem_search.errors import InputError
 from sem_search.options import AUTO, OPTIONS
 
@@ -204,6 +205,9 @@ def demo_data(folder: Path, size: str, seed: int) -> None:
     write_demo_data(folder, size=size, seed=seed, progress=True)
     bar_px = DEMO_SIZES[size].bar_height_px
     click.echo(f"Written to {folder}. The data bar is {bar_px} px high: search it with crop_bottom_px={bar_px}.")
+
+
+commands.add_command(registry)
 
 
 @commands.group()

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from sem_search.deployment.record import OutOfFold, read_out_of_fold
 from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files
+from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import TAG_DATA, TAG_FOLDS, TAG_SELECT_ON
 from sem_search.deployment.registry.versions import find_version
 from sem_search.errors import NotComparableError, SettingsError
@@ -108,7 +108,7 @@ def compare_versions(name: str, first: str, second: str, *, rule: GateRule | Non
         NotComparableError: They were not measured alike; the message names every difference.
         StoreError: The record of a version is damaged.
     """
-    client = MlflowClient()
+    client = open_client()
     one, two = (find_version(client, name=name, version=version) for version in (first, second))
     return compare_measured(one, two, rule=rule or GateRule())
 

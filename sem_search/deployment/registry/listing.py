@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.history import iter_problems
 from sem_search.deployment.registry.journal import Journal, read_journal
+from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import (
     CHAMPION,
     TAG_DECISION,
@@ -55,7 +55,7 @@ class ModelOverview:
 
 def list_models() -> tuple[ModelOverview, ...]:
     """Return an overview of every registered model, by name."""
-    return tuple(list_versions(name) for name in list_registered_names(MlflowClient()))
+    return tuple(list_versions(name) for name in list_registered_names(open_client()))
 
 
 def list_versions(name: str) -> ModelOverview:
@@ -64,7 +64,7 @@ def list_versions(name: str) -> ModelOverview:
     Raises:
         ModelNotFoundError: There is no such model.
     """
-    client = MlflowClient()
+    client = open_client()
     journal = read_journal(client, name=name)
     versions = list_model_versions(client, name=name)
     return ModelOverview(
@@ -83,7 +83,7 @@ def list_moves(name: str) -> tuple[HistoryEntry, ...]:
     Raises:
         ModelNotFoundError: There is no such model.
     """
-    return read_journal(MlflowClient(), name=name).history.entries
+    return read_journal(open_client(), name=name).history.entries
 
 
 def describe_champion_state(journal: Journal, *, versions: list[str]) -> str | None:

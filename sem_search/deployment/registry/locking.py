@@ -14,10 +14,9 @@ from pathlib import Path
 import mlflow
 from filelock import FileLock, Timeout
 
+from sem_search.deployment.registry.stores import find_sqlite_file
 from sem_search.errors import StoreError
 from sem_search.places import get_cache_folder
-
-SQLITE = "sqlite:///"
 
 WAIT_S = 600
 """A move takes seconds; after this long the process that holds the lock hangs."""
@@ -48,9 +47,8 @@ def lock_registry() -> Iterator[None]:
 
 def locate_lock(registry_uri: str) -> Path:
     """Return the lock of a registry: beside its SQLite file, else in the cache folder."""
-    file = registry_uri.removeprefix(SQLITE)
-    if registry_uri.startswith(SQLITE) and file and not set(file) & set("?:"):
-        path = Path(file).absolute()
-        return path.with_name(f"{path.name}.registry.lock")
+    file = find_sqlite_file(registry_uri)
+    if file is not None:
+        return file.with_name(f"{file.name}.registry.lock")
     name = hashlib.sha256(registry_uri.encode()).hexdigest()[:16]
     return get_cache_folder() / "locks" / f"registry-{name}.lock"

@@ -15,6 +15,7 @@ from sem_search.deployment.registry.gate import Verdict, judge
 from sem_search.deployment.registry.history import find_previous_champion
 from sem_search.deployment.registry.journal import Draft, Journal, move, read_journal, settle
 from sem_search.deployment.registry.locking import lock_registry
+from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import CHAMPION, TAG_PREVIOUS, TAG_SOURCE_RUN
 from sem_search.deployment.registry.versioned import describe_hashes, describe_scores
 from sem_search.deployment.registry.versions import find_version, list_model_versions
@@ -44,7 +45,7 @@ def promote_version(name: str, version: str, *, reason: str | None = None, rule:
         NotPromotedError: It is champion already, or the gate does not let it through; the message says why.
         SettingsError: The reason is empty or too long.
     """
-    client = MlflowClient()
+    client = open_client()
     _check_reason(reason)
     with lock_registry():
         wanted = find_version(client, name=name, version=version)
@@ -83,7 +84,7 @@ def roll_back(name: str, *, reason: str | None = None) -> Move:
         NotPromotedError: Nobody was champion before, or that version is gone.
         SettingsError: The reason is empty or too long.
     """
-    client = MlflowClient()
+    client = open_client()
     _check_reason(reason)
     with lock_registry():
         pending = read_journal(client, name=name).pending

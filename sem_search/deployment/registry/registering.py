@@ -23,6 +23,7 @@ from sem_search.deployment.registry.history import find_previous_champion
 from sem_search.deployment.registry.journal import Draft, Journal, move, settle
 from sem_search.deployment.registry.locking import lock_registry
 from sem_search.deployment.registry.showing import describe_version
+from sem_search.deployment.registry.stores import describe_store
 from sem_search.deployment.registry.tags import (
     CHALLENGER,
     CHAMPION,
@@ -35,7 +36,7 @@ from sem_search.deployment.registry.tags import (
     TAG_SOURCE_RUN,
 )
 from sem_search.deployment.registry.versioned import describe_hashes, describe_scores
-from sem_search.deployment.registry.versions import NOT_FOUND, describe_store, find_version_of_run, quote
+from sem_search.deployment.registry.versions import NOT_FOUND, find_version_of_run, quote
 from sem_search.errors import ModelNotFoundError, StoreError
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from sem_search.deployment.card import ModelCard
@@ -12,6 +11,7 @@ from sem_search.deployment.record import read_card
 from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files
 from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.journal import read_journal
+from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import DESCRIPTION_LENGTH
 from sem_search.deployment.registry.versions import find_version
 
@@ -42,7 +42,7 @@ def show_version(name: str, version: str) -> VersionView:
         ModelNotFoundError: There is no such model or version.
         StoreError: The card is damaged.
     """
-    client = MlflowClient()
+    client = open_client()
     found = find_version(client, name=name, version=version)
     journal = read_journal(client, name=name)
     number = str(found.version)

@@ -30,6 +30,7 @@ from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.history import count_forks, iter_problems
 from sem_search.deployment.registry.journal import Journal, read_journal
 from sem_search.deployment.registry.listing import describe_champion_state
+from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import TAG_DATA, TAG_DECISION, TAG_FILES, TAG_FOLDS, TAG_SOURCE_RUN
 from sem_search.deployment.registry.versioned import describe_hashes, describe_scores
 from sem_search.deployment.registry.versions import find_version, list_model_versions
@@ -90,7 +91,7 @@ def verify_version(
         DataError: `data` is not there.
         SettingsError: `expect_head` is no hash.
     """
-    client = MlflowClient()
+    client = open_client()
     found = find_version(client, name=name, version=version)
     root = _locate_data(client, version=found, data=data)
     journal = read_journal(client, name=name)

@@ -3,14 +3,13 @@ there instead."""
 
 from dataclasses import dataclass
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
+from sem_search.deployment.registry.stores import describe_store, open_client
 from sem_search.deployment.registry.tags import TAG_SOURCE_RUN
 from sem_search.errors import ModelNotFoundError
-from sem_search.tracking.names import mask_secrets
 
 LATEST = "latest"
 
@@ -40,7 +39,7 @@ def resolve_model_uri(model_uri: str) -> str:
     address = _parse_address(model_uri)
     if address is None:
         return model_uri
-    return f"models:/{address.name}/{_resolve(MlflowClient(), address=address)}"
+    return f"models:/{address.name}/{_resolve(open_client(), address=address)}"
 
 
 def find_version(client: MlflowClient, *, name: str, version: str) -> ModelVersion:
@@ -106,11 +105,6 @@ def find_version_of_run(client: MlflowClient, *, name: str, run_id: str) -> Mode
     """Return the version that was made of this run's model, if there is one."""
     versions = client.search_model_versions(f"name = {quote(name)} AND tags.`{TAG_SOURCE_RUN}` = '{run_id}'")
     return min(versions, key=lambda version: int(version.version), default=None)
-
-
-def describe_store() -> str:
-    """Return where the registry is, passwords masked."""
-    return mask_secrets(mlflow.get_registry_uri())
 
 
 def quote(text: str) -> str:

@@ -1,0 +1,190 @@
+"""The command line of the registry: who is champion, why, since when, and whether all is still what was written.
+
+Nothing heavy is imported before a command knows that it was called rightly.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sem_search.options import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
+
+if TYPE_CHECKING:
+    from sem_search.deployment.registry import GateRule, HistoryEntry
+
+EXIT_NOT_SOUND = 1
+"""Of `verify`, when something is not what was written; wrong input is 2, as everywhere."""
+
+Command = Callable[..., Any]
+
+_MODEL = click.option("--model", required=True, metavar="NAME", help="Registered model, such as sem-search-vgg16.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
+_VERSION = click.argument("version")
+
+
+@click.group()
+def registry() -> None:
+    """See, judge and change which version of a model is champion. VERSION is a number, an alias or latest."""
+
+
+@registry.command("list")
+@click.option("--model", default=None, metavar="NAME", help="Registered model.  [default: all]")
+@_JSON
+def list_command(model: str | None, as_json: bool) -> None:
+    """List versions and aliases.
+
+    Where something is not as the history has it, it is said.
+    """
+    from sem_search.deployment.registry import list_models, list_versions
+    from sem_search.deployment.registry.text import format_overviews
+
+    overviews = list_models() if model is None else (list_versions(model),)
+    _print(format_overviews(overviews), [asdict(overview) for overview in overviews], as_json=as_json)
+
+
+@registry.command()
+@_VERSION
+@_MODEL
+@_JSON
+def show(version: str, model: str, as_json: bool) -> None:
+    """Print a version's model card.
+
+    Data, folds, scores with intervals, confusion, warnings, hashes, how to cite, and what happened to it since.
+    """
+    from sem_search.deployment.registry import show_version
+    from sem_search.deployment.registry.text import format_view
+
+    view = show_version(model, version)
+    content = asdict(view) | {"moves": [_describe_entry(entry) for entry in view.moves]}
+    _print(format_view(view), content, as_json=as_json)
+
+
+@registry.command()
+@_MODEL
+@_JSON
+def history(model: str, as_json: bool) -> None:
+    """Print every move of an alias.
+
+    Who, when, from, to, why, by which scores, and the hash of each entry.
+    """
+    from sem_search.deployment.registry import list_moves
+    from sem_search.deployment.registry.text import format_moves
+
+    entries = list_moves(model)
+    _print(format_moves(entries), [_describe_entry(entry) for entry in entries], as_json=as_json)
+
+
+def _add_rule_options(command: Command) -> Command:
+    """Give a command the two settings of the gate."""
+    command = click.option(
+        "--confidence",
+        type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+        default=DEFAULT_PROMOTE_CONFIDENCE,
+        show_default=True,
+        help="How sure that must be, over the images.",
+    )(command)
+    return click.option(
+        "--margin",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=DEFAULT_PROMOTE_MARGIN,
+        show_default=True,
+        help="F-measure by which the champion must be beaten.",
+    )(command)
+
+
+@registry.command()
+@_VERSION
+@_MODEL
+@click.option("--reason", default=None, help="Make it champion whatever the gate says, and write down why.")
+@_add_rule_options
+@_JSON
+def promote(*, version: str, model: str, reason: str | None, margin: float, confidence: float, as_json: bool) -> None:
+    """Make a version champion.
+
+    It must beat the champion on the same images and folds, paired by image; or give a reason, and it is made champion
+    by hand.
+    """
+    from sem_search.deployment.registry import promote_version
+    from sem_search.deployment.registry.text import format_move
+
+    move = promote_version(model, version, reason=reason, rule=_build_rule(margin, confidence))
+    _print(format_move(move), _describe_entry(move.entry) | {"warnings": move.warnings}, as_json=as_json)
+
+
+@registry.command()
+@_MODEL
+@click.option("--reason", default=None, help="Why; written down.")
+@_JSON
+def rollback(model: str, reason: str | None, as_json: bool) -> None:
+    """Go back to the champion before.
+
+    Given again, it goes one step further back.
+    """
+    from sem_search.deployment.registry import roll_back
+    from sem_search.deployment.registry.text import format_move
+
+    move = roll_back(model, reason=reason)
+    _print(format_move(move), _describe_entry(move.entry) | {"warnings": move.warnings}, as_json=as_json)
+
+
+@registry.command()
+@click.argument("a")
+@click.argument("b")
+@_MODEL
+@_add_rule_options
+@_JSON
+def compare(*, a: str, b: str, model: str, margin: float, confidence: float, as_json: bool) -> None:
+    """Compare two versions, image by image.
+
+    Refused where A and B were not measured on the same data, folds, tiles and side.
+    """
+    from sem_search.deployment.registry import compare_versions
+    from sem_search.deployment.registry.text import format_comparison
+
+    comparison = compare_versions(model, a, b, rule=_build_rule(margin, confidence))
+    _print(format_comparison(comparison), asdict(comparison), as_json=as_json)
+
+
+@registry.command()
+@_VERSION
+@_MODEL
+@click.option(
+    "--data",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Folder or CSV of the images, to be rehashed, too.  [default: where the run says]",
+)
+@click.option("--expect-head", default=None, metavar="HASH", help="Hash of an entry that was written down earlier.")
+@_JSON
+def verify(*, version: str, model: str, data: Path | None, expect_head: str | None, as_json: bool) -> None:
+    """Check history, files and data by hash.
+
+    Exit code 1 if something is not what was written; the first such thing is named.
+    """
+    from sem_search.deployment.registry import verify_version
+    from sem_search.deployment.registry.text import format_verification
+
+    verification = verify_version(model, version, data=data, expect_head=expect_head)
+    content = asdict(verification) | {"is_sound": verification.is_sound}
+    _print(format_verification(verification), content, as_json=as_json)
+    if not verification.is_sound:
+        sys.exit(EXIT_NOT_SOUND)
+
+
+def _print(text: str, content: object, *, as_json: bool) -> None:
+    click.echo(json.dumps(content, ensure_ascii=False, indent=1) if as_json else text)
+
+
+def _describe_entry(entry: "HistoryEntry") -> dict[str, Any]:
+    return asdict(entry) | {"sha256": entry.sha256}
+
+
+def _build_rule(margin: float, confidence: float) -> "GateRule":
+    from sem_search.deployment.registry import GateRule
+
+    return GateRule(margin=margin, confidence=confidence)
