@@ -108,16 +108,35 @@ def worker(study: str, storage: str, threads: int | None) -> None:
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="For example models:/sem-search-vgg16@champion.")
 @click.option("--output", default=None, type=click.Path(path_type=Path), help="File to write; default: the terminal.")
-@click.option("--format", "output_format", default="csv", type=click.Choice(["csv", "json"]), show_default=True)
+@click.option(
+    "--format",
+    "output_format",
+    default=None,
+    type=click.Choice(["csv", "json", "parquet"]),
+    help="Of the table.  [default: by the file's name, else csv]",
+)
 @click.option("--explain", default=None, type=click.Path(path_type=Path), help="Folder for Grad-CAM overlays.")
+@click.option("--coverage", default=0.9, show_default=True, help="Of the prediction sets, above 0 and below 1.")
 def predict(
-    images: tuple[Path, ...], model: str, output: Path | None, output_format: Any, explain: Path | None
+    images: tuple[Path, ...],
+    model: str,
+    output: Path | None,
+    output_format: str | None,
+    explain: Path | None,
+    coverage: float,
 ) -> None:
-    """Classify whole micrographs, files or folders, with a registered model."""
+    """Classify whole micrographs, files or folders, with a registered model; a run that was stopped goes on."""
     from sem_search.deployment.predicting import predict_images
 
     sys.exit(
-        predict_images(images, model_uri=model, output=output, output_format=output_format, explain_folder=explain)
+        predict_images(
+            images,
+            model_uri=model,
+            output=output,
+            output_format=output_format,
+            explain_folder=explain,
+            coverage=coverage,
+        )
     )
 
 

@@ -1,28 +1,32 @@
 """Files and folders of micrographs classified with a registered model: one line per image.
 
 The model is asked exactly as its server would be, through MLflow and base64, so that a table and a server agree. An
-image that cannot be read gets a line that says why; the others are answered.
+image that cannot be read gets a line that says why; the others are answered. A run that is stopped goes on when the
+same command is given again.
 """
 
 import base64
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, ErrorCode
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc import load_model as load_pyfunc
-from tqdm import tqdm
 
-from sem_search.deployment.image_requests import IMAGE_COLUMN
-from sem_search.deployment.prediction_tables import Prediction, write_predictions
+from sem_search.deployment.image_requests import DEFAULT_COVERAGE, IMAGE_COLUMN
+from sem_search.deployment.prediction_journal import PredictionJournal
+from sem_search.deployment.prediction_tables import Prediction, choose_format, write_predictions
 from sem_search.deployment.registry import resolve_model_uri
-from sem_search.errors import DataError, ModelNotFoundError
+from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.listing import PICTURE_SUFFIXES
+from sem_search.progress import iter_measured
 
 EXIT_UNREADABLE = 2
 """The exit code of a command whose input was wrong; every readable image was answered all the same."""
@@ -52,8 +56,9 @@ def predict_images(
     *,
     model_uri: str,
     output: Path | None = None,
-    output_format: Literal["csv", "json"] = "csv",
+    output_format: str | None = None,
     explain_folder: Path | None = None,
+    coverage: float = DEFAULT_COVERAGE,
 ) -> int:
     """Classify whole micrographs and write a table with one line per image.
 
@@ -61,9 +66,9 @@ def predict_images(
         images: Files, and folders that are searched for pictures.
         model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder.
         output: File to write, there in full or not at all; None writes to standard output.
-        output_format: csv: `image,label,probability,n_tiles,model,warnings,error` and `p_<class>` for each class;
-            json: a list of records.
+        output_format: `csv`, `json` or `parquet`, see `prediction_tables`; None takes it from the file's name.
         explain_folder: Where to write Grad-CAM overlays, as `<image>.png`; None writes none.
+        coverage: Of the prediction sets, in (0, 1).
 
     Returns:
         The exit code: 0, or 2 if an image could not be read (its line says why).
@@ -71,16 +76,44 @@ def predict_images(
     Raises:
         DataError: There is no picture in what was given.
         ModelNotFoundError: There is no such model.
+        SettingsError: The coverage is not in (0, 1), or Parquet was asked for without a file.
     """
+    chosen_format = choose_format(output_format, output=output)
+    if not 0 < coverage < 1:
+        raise SettingsError(f"coverage={coverage:g} must lie above 0 and below 1.")
     found = find_images(images)
     exact_uri = resolve_model_uri(model_uri)
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
-    predictions = _iter_predictions(found, model=model, model_uri=exact_uri, explain_folder=explain_folder)
-    with tqdm(predictions, total=len(found), unit="image", disable=not sys.stderr.isatty()) as bar:
-        failed = write_predictions(bar, class_names=class_names, output=output, output_format=output_format)
+    question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
+    with _open_journal(output, question=question) as journal:
+        predictions = _iter_predictions(found, model=model, question=question, journal=journal)
+        shown = iter_measured(
+            predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None
+        )
+        failed = write_predictions(shown, class_names=class_names, output=output, output_format=chosen_format)
+    if journal is not None:
+        journal.remove()
     _summarise(failed, n_images=len(found), stream=sys.stderr)
     return EXIT_UNREADABLE if failed else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the model is asked of each image."""
+
+    model_uri: str
+    """Of exactly one version."""
+    explain_folder: Path | None
+    coverage: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what must be equal for an earlier answer to be taken over."""
+        return {
+            "model": self.model_uri,
+            "explain": None if self.explain_folder is None else str(self.explain_folder.absolute()),
+            "coverage": self.coverage,
+        }
 
 
 def find_images(images: Sequence[Path]) -> tuple[FoundImage, ...]:
@@ -140,29 +173,60 @@ def _list_folder(folder: Path) -> Iterator[Path]:
             yield path
 
 
+@contextmanager
+def _open_journal(output: Path | None, *, question: Question) -> Iterator[PredictionJournal | None]:
+    """Give the journal of a table that is written to a file, and say how to go on if that is stopped."""
+    if output is None:
+        yield None
+        return
+    with PredictionJournal(output, question=question.to_json()) as journal:
+        if journal.n_known:
+            print(f"{journal.n_known} images were answered before; they are not computed again.", file=sys.stderr)
+        try:
+            yield journal
+        except KeyboardInterrupt:
+            print("Stopped: the same command goes on from here.", file=sys.stderr)
+            raise
+
+
 def _iter_predictions(
-    found: Sequence[FoundImage], *, model: PyFuncModel, model_uri: str, explain_folder: Path | None
+    found: Sequence[FoundImage], *, model: PyFuncModel, question: Question, journal: PredictionJournal | None
 ) -> Iterator[Prediction]:
-    """Yield a prediction for each image, in order."""
-    params = {"explain": explain_folder is not None, "on_error": "report"}
-    overlay_names = _name_overlays(found) if explain_folder is not None else {}
-    for batch in _iter_batches(found):
-        contents = [_read(image.path) for image in batch]
-        cells = [base64.b64encode(some).decode("ascii") if isinstance(some, bytes) else "" for some in contents]
-        answers = _ask(model, cells, params=params)
-        for image, content, answer in zip(batch, contents, answers, strict=True):
-            if explain_folder is not None and answer["overlay_png"] is not None:
-                _write_overlay(explain_folder / overlay_names[image.path], answer["overlay_png"])
-            yield Prediction(
-                image=image.shown_name,
-                model=model_uri,
-                label=answer["label"],
-                probability=answer["probability"],
-                probabilities=answer["probabilities"],
-                n_tiles=answer["n_tiles"],
-                warnings=tuple(answer["warnings"]),
-                error=answer["error"] if isinstance(content, bytes) else content,
-            )
+    """Yield a prediction for each image, in order; those that the journal knows are not computed again."""
+    overlay_names = _name_overlays(found)
+    for is_known, group in groupby(found, key=lambda image: _look_up(image, journal=journal) is not None):
+        if is_known:
+            yield from filter(None, (_look_up(image, journal=journal) for image in group))
+            continue
+        for batch in _iter_batches(list(group)):
+            for image, prediction in _predict_batch(batch, model=model, question=question, overlay_names=overlay_names):
+                if journal is not None:
+                    journal.keep(prediction, path=image.path)
+                yield prediction
+
+
+def _look_up(image: FoundImage, *, journal: PredictionJournal | None) -> Prediction | None:
+    return None if journal is None else journal.get(image.path, shown_name=image.shown_name)
+
+
+def _predict_batch(
+    batch: Sequence[FoundImage], *, model: PyFuncModel, question: Question, overlay_names: dict[Path, str]
+) -> Iterator[tuple[FoundImage, Prediction]]:
+    """Yield each image with its prediction; its overlay is written before."""
+    folder = question.explain_folder
+    params = {"explain": folder is not None, "on_error": "report", "coverage": question.coverage}
+    contents = [_read(image.path) for image in batch]
+    cells = [base64.b64encode(some).decode("ascii") if isinstance(some, bytes) else "" for some in contents]
+    for image, content, answer in zip(batch, contents, _ask(model, cells, params=params), strict=True):
+        if folder is not None and answer["overlay_png"] is not None:
+            _write_overlay(folder / overlay_names[image.path], answer["overlay_png"])
+        error = answer["error"] if isinstance(content, bytes) else content
+        yield image, _build_prediction(answer, image=image.shown_name, model_uri=question.model_uri, error=error)
+
+
+def _build_prediction(answer: Mapping[str, Any], *, image: str, model_uri: str, error: str | None) -> Prediction:
+    """Return the line of an answer; what a model of before does not tell stays empty."""
+    return Prediction.build({**answer, "image": image, "model": model_uri, "error": error})
 
 
 def _iter_batches(found: Sequence[FoundImage]) -> Iterator[list[FoundImage]]:

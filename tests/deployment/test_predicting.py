@@ -16,7 +16,8 @@ from PIL import Image
 from sem_search.deployment import image_requests, predicting
 from sem_search.deployment.packaging import LoggedClassifier
 from sem_search.deployment.predicting import find_images, load_model, predict_images
-from sem_search.errors import DataError, ModelNotFoundError
+from sem_search.deployment.prediction_tables import CSV_COLUMNS
+from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 
 CLASS_NAMES = ("cellulose", "lactose", "starch")
 
@@ -76,10 +77,7 @@ def test_one_line_per_image_and_exit_code_2(
     output = tmp_path / "predictions.csv"
     assert predict_images([folder], model_uri=logged.model_uri, output=output) == 2
     rows = read_rows(output)
-    assert list(rows[0]) == [
-        "image", "label", "probability", "n_tiles", "model", "warnings", "error",
-        "p_cellulose", "p_lactose", "p_starch",
-    ]  # fmt: skip
+    assert list(rows[0]) == [*CSV_COLUMNS, "p_cellulose", "p_lactose", "p_starch"]
     errors = {Path(row["image"]).name: row["error"] for row in rows if row["error"]}
     assert set(errors) == {"torn.png", "small.bmp"}
     assert "20 x 20 px" in errors["small.bmp"]
@@ -135,10 +133,70 @@ def test_a_failure_of_the_model_is_not_asked_again(
 ) -> None:
     from sem_search.deployment.classifier import MicrographClassifier
 
-    monkeypatch.setattr(MicrographClassifier, "classify", lambda *_: 1 / 0)
+    monkeypatch.setattr(MicrographClassifier, "classify", lambda *_, **__: 1 / 0)
     with pytest.raises(MlflowException, match="failed on this request"):
         predict_images([folder], model_uri=logged.model_uri, output=tmp_path / "p.csv")
     assert not (tmp_path / "p.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.json", "p.parquet"])
+def test_a_run_that_was_stopped_goes_on(
+    folder: Path,
+    tmp_path: Path,
+    logged: LoggedClassifier,
+    served: PyFuncModel,
+    quick_load: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    monkeypatch.setattr(predicting, "BATCH_IMAGES", 1)
+    asked: list[int] = []
+
+    class Stopping:
+        """Answers two images, then is stopped."""
+
+        metadata = served.metadata
+
+        def predict(self, frame: pd.DataFrame, params: Any) -> pd.DataFrame:
+            if len(asked) == 2:
+                raise KeyboardInterrupt
+            asked.append(len(frame))
+            return served.predict(frame, params=params)
+
+    monkeypatch.setattr(predicting, "load_model", lambda _: Stopping())
+    output = tmp_path / name
+    with pytest.raises(KeyboardInterrupt):
+        predict_images([folder], model_uri=logged.model_uri, output=output)
+    assert not output.exists()
+    assert "the same command goes on" in capsys.readouterr().err
+    asked.clear()
+    counting = Stopping()
+    counting.predict = lambda frame, params: asked.append(1) or served.predict(frame, params=params)
+    monkeypatch.setattr(predicting, "load_model", lambda _: counting)
+    assert predict_images([folder], model_uri=logged.model_uri, output=output) == 2
+    assert len(asked) == 3
+    assert "2 images were answered before" in capsys.readouterr().err
+    predict_images([folder], model_uri=logged.model_uri, output=tmp_path / f"undisturbed.{output.suffix}")
+    assert output.read_bytes() == (tmp_path / f"undisturbed.{output.suffix}").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_coverage_reaches_the_sets(
+    folder: Path, tmp_path: Path, logged: LoggedClassifier, quick_load: None
+) -> None:
+    image = folder / "lot 1" / "a.png"
+    predict_images([image], model_uri=logged.model_uri, output=tmp_path / "p.json", coverage=0.99)
+    (record,) = json.loads((tmp_path / "p.json").read_text())
+    assert record["coverage"] == 0.99
+    assert set(record["prediction_set"]) == set(CLASS_NAMES)
+    assert "needs 99 independent images" in record["warnings"][0]
+
+
+@pytest.mark.parametrize("coverage", [0.0, 1.0, -1.0, float("nan")])
+def test_a_coverage_out_of_range_is_refused(folder: Path, coverage: float) -> None:
+    with pytest.raises(SettingsError, match="must lie above 0 and below 1"):
+        predict_images([folder], model_uri="x", coverage=coverage)
 
 
 @pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may read everything")

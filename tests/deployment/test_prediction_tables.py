@@ -3,9 +3,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from sem_search.deployment.prediction_tables import CSV_COLUMNS, Prediction, write_predictions
+from sem_search.deployment.prediction_tables import CSV_COLUMNS, Prediction, choose_format, write_predictions
+from sem_search.errors import SettingsError
 
 GOOD = Prediction(
     image="a,b.tif",
@@ -13,20 +15,19 @@ GOOD = Prediction(
     label="starch",
     probability=0.75,
     probabilities={"lactose": 0.25, "starch": 0.75},
+    prediction_set=("starch", "lactose"),
+    coverage=0.9,
+    is_known=True,
+    novelty=1.5,
+    novelty_threshold=3.0,
+    agreement=0.8,
+    spread=0.05,
+    pixel_size_nm=134.896,
+    pixel_size="as trained",
     n_tiles=20,
     warnings=("one", "two"),
-    error=None,
 )
-BAD = Prediction(
-    image="torn.png",
-    model="models:/m/1",
-    label=None,
-    probability=None,
-    probabilities=None,
-    n_tiles=0,
-    warnings=(),
-    error="is damaged",
-)
+BAD = Prediction(image="torn.png", model="models:/m/1", error="is damaged")
 CLASSES = ("lactose", "starch")
 
 
@@ -34,9 +35,11 @@ def test_csv_columns_are_as_promised(tmp_path: Path) -> None:
     failed = write_predictions([GOOD, BAD], class_names=CLASSES, output=tmp_path / "p.csv", output_format="csv")
     assert failed == (BAD,)
     assert (tmp_path / "p.csv").read_text() == (
-        "image,label,probability,n_tiles,model,warnings,error,p_lactose,p_starch\n"
-        '"a,b.tif",starch,0.750000,20,models:/m/1,one; two,,0.250000,0.750000\n'
-        "torn.png,,,0,models:/m/1,,is damaged,,\n"
+        "image,label,probability,prediction_set,coverage,is_known,novelty,novelty_threshold,agreement,spread,"
+        "pixel_size_nm,pixel_size,n_tiles,model,warnings,error,p_lactose,p_starch\n"
+        '"a,b.tif",starch,0.750000,starch; lactose,0.9,true,1.5,3.0,0.800000,0.050000,'
+        "134.896,as trained,20,models:/m/1,one; two,,0.250000,0.750000\n"
+        "torn.png,,,,,,,,,,,,0,models:/m/1,,is damaged,,\n"
     )
     with (tmp_path / "p.csv").open() as file:
         assert next(csv.reader(file))[: len(CSV_COLUMNS)] == list(CSV_COLUMNS)
@@ -48,15 +51,61 @@ def test_json_holds_the_same_in_full_precision(tmp_path: Path) -> None:
     assert good["probabilities"] == {"lactose": 0.25, "starch": 0.75}
     assert good["warnings"] == ["one", "two"]
     assert bad == {
+        **dict.fromkeys(good),
         "image": "torn.png",
         "model": "models:/m/1",
-        "label": None,
-        "probability": None,
-        "probabilities": None,
+        "prediction_set": [],
         "n_tiles": 0,
         "warnings": [],
         "error": "is damaged",
     }
+
+
+def test_parquet_holds_the_same_with_types(tmp_path: Path) -> None:
+    failed = write_predictions([GOOD, BAD], class_names=CLASSES, output=tmp_path / "p.parquet", output_format="parquet")
+    assert failed == (BAD,)
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert table.column_names == [*CSV_COLUMNS, "p_lactose", "p_starch"]
+    good, bad = table.to_pylist()
+    assert (good["label"], good["prediction_set"], good["is_known"], good["p_starch"]) == (
+        "starch",
+        ["starch", "lactose"],
+        True,
+        0.75,
+    )
+    assert (bad["label"], bad["p_starch"], bad["n_tiles"], bad["error"]) == (None, None, 0, "is damaged")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
+
+
+def test_parquet_of_no_image_has_its_columns(tmp_path: Path) -> None:
+    write_predictions([], class_names=CLASSES, output=tmp_path / "p.parquet", output_format="parquet")
+    assert pq.read_table(tmp_path / "p.parquet").num_columns == len(CSV_COLUMNS) + 2
+
+
+@pytest.mark.parametrize(
+    ("told", "output", "chosen"),
+    [
+        (None, None, "csv"),
+        (None, "p.csv", "csv"),
+        (None, "p.JSON", "json"),
+        (None, "p.parquet", "parquet"),
+        (None, "p.txt", "csv"),
+        ("json", "p.csv", "json"),
+        ("json", None, "json"),
+    ],
+)
+def test_the_format_is_told_or_follows_from_the_name(told: str | None, output: str | None, chosen: str) -> None:
+    assert choose_format(told, output=None if output is None else Path(output)) == chosen
+
+
+def test_parquet_needs_a_file() -> None:
+    with pytest.raises(SettingsError, match="format=parquet needs a file"):
+        choose_format("parquet", output=None)
+
+
+def test_a_line_is_built_from_what_an_answer_holds() -> None:
+    built = Prediction.build({"image": "a", "model": "m", "prediction_set": ["x"], "overlay_png": "no column"})
+    assert built == Prediction(image="a", model="m", prediction_set=("x",))
 
 
 @pytest.mark.parametrize(("output_format", "wanted"), [("csv", "image,label"), ("json", "[\n]\n")])
