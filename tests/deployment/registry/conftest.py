@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from mlflow import MlflowClient
 
 from sem_search.deployment.file_list import write_file_list
 from sem_search.deployment.record import RECORD_FOLDER, ModelRecord, write_record
-from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
+from sem_search.deployment.registry import GateRule, RegisteredVersion, promote_version, register_winner, roll_back
 from sem_search.deployment.registry.history import iter_problems
 from sem_search.deployment.registry.journal import Journal, read_journal
 from sem_search.evaluation.metrics import compute_side_scores
@@ -129,22 +130,66 @@ class Laboratory:
         shutil.rmtree(folder)
 
 
-@pytest.fixture
-def laboratory(
-    tmp_path: Path, make_mlflow_store: Callable[[Path], str], make_record: Callable[..., ModelRecord]
-) -> Iterator[Laboratory]:
+@contextmanager
+def open_laboratory(folder: Path, *, uri: str, make_record: Callable[..., ModelRecord]) -> Iterator[Laboratory]:
+    """Give a laboratory whose store is MLflow's, and put everything back afterwards."""
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(make_mlflow_store(tmp_path))
-    yield Laboratory(client=MlflowClient(), folder=tmp_path, make_record=make_record)
+    mlflow.set_tracking_uri(uri)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_USERNAME", "iwata")
+        yield Laboratory(client=MlflowClient(), folder=folder, make_record=make_record)
     mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture
-def skills() -> dict[str, float]:
-    """How good a model can be."""
-    return {"poor": POOR, "good": GOOD, "better": BETTER}
+def laboratory(
+    tmp_path: Path, make_mlflow_store: Callable[[Path], str], make_record: Callable[..., ModelRecord]
+) -> Iterator[Laboratory]:
+    """An empty laboratory."""
+    with open_laboratory(tmp_path, uri=make_mlflow_store(tmp_path), make_record=make_record) as opened:
+        yield opened
 
 
-@pytest.fixture(autouse=True)
-def _named_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "iwata")
+@pytest.fixture(scope="module")
+def old_laboratory(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_mlflow_store: Callable[[Path], str],
+    make_record: Callable[..., ModelRecord],
+) -> Iterator[Laboratory]:
+    """A laboratory with a past, for tests that leave it as it was: three versions, champions 1, 3, 2 and 3 again."""
+    folder = tmp_path_factory.mktemp("old")
+    with open_laboratory(folder, uri=make_mlflow_store(folder), make_record=make_record) as opened:
+        opened.register(POOR)
+        opened.register(POOR, seed=1)
+        opened.register(BETTER, seed=2)
+        promote_version(MODEL, "2", reason="the client asked for it")
+        roll_back(MODEL, reason="the client was wrong")
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def _three_template(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_mlflow_store: Callable[[Path], str],
+    make_record: Callable[..., ModelRecord],
+) -> Laboratory:
+    folder = tmp_path_factory.mktemp("three")
+    with open_laboratory(folder, uri=make_mlflow_store(folder), make_record=make_record) as opened:
+        opened.register(POOR)
+        opened.register(POOR, seed=1)
+        opened.register(BETTER, rule=GateRule(margin=0.99))
+        assert opened.get_aliases() == {"champion": "1", "challenger": "3"}
+    return opened
+
+
+@pytest.fixture
+def three(_three_template: Laboratory, tmp_path: Path) -> Iterator[Laboratory]:
+    """Champion 1 is poor, 2 as poor, and challenger 3, never wrong, was held back by a margin.
+
+    The database is this test's own, the artifacts are shared: who looks into those takes `laboratory`.
+    """
+    shutil.copyfile(_three_template.folder / "mlflow.db", tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with open_laboratory(tmp_path, uri=uri, make_record=_three_template.make_record) as opened:
+        opened.records.update(_three_template.records)
+        yield opened

@@ -12,10 +12,6 @@ POOR, GOOD, BETTER = 0.5, 2.0, 9.0
 FIRST = "champion: there was none, so there was no contest."
 
 
-def interrupt(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
-
-
 def test_the_first_is_champion_without_a_contest_and_carries_its_tags(laboratory: Any) -> None:
     run_id = laboratory.log_run()
     registered = laboratory.register(run_id=run_id, score=0.7)
@@ -155,11 +151,9 @@ def test_a_search_killed_at_any_step_finishes_its_registration(
 ) -> None:
     laboratory.register(POOR)
     run_id = laboratory.log_run(skill=BETTER, seed=1)
-    kill_at(monkeypatch, *STEPS[step])
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        kill_at(patched, *STEPS[step])
         laboratory.register(run_id=run_id)
-    monkeypatch.undo()
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "iwata")
     assert set(laboratory.get_aliases()) == {"champion"}, "there is a champion at every moment"
     registered = laboratory.register(run_id=run_id)
     assert (registered.version, registered.alias) == ("2", "champion")
