@@ -256,6 +256,8 @@ def _measure(cell: Any) -> float:
 
 def _simplify(cell: Any) -> Any:
     """Return a cell that JSON and a table can hold; what is no text is refused by the model, by its type."""
+    if isinstance(cell, str) and not cell.isascii():
+        return cell.encode("utf-8", "replace").decode()  # half a character is no text that a table can hold
     if isinstance(cell, list | dict):
         return type(cell)()
     if isinstance(cell, float) and not math.isfinite(cell):

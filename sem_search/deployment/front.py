@@ -196,11 +196,15 @@ class Front:
             return web.Response(body=content, content_type="application/json", headers=_name_version(served))
         return _pass_refusal(response.status, content=content, headers=_name_version(served))
 
-    async def _expect(self, request: web.Request) -> None:
+    async def _expect(self, request: web.Request) -> web.StreamResponse | None:
         """Refuse a body that is too large before it is sent, where the caller waits for leave to send it."""
-        _check_headers(request, limits=self._settings.limits)
+        try:
+            _check_headers(request, limits=self._settings.limits)
+        except RefusedRequestError as error:  # aiohttp asks before it enters the middleware
+            return _refuse(error.status, str(error))
         if request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
 
     @asynccontextmanager
     async def _hold(self, n_bytes: int) -> AsyncIterator[bool]:
@@ -248,7 +252,7 @@ def _check_headers(request: web.Request, *, limits: RequestLimits) -> None:
     length = request.content_length
     if length is not None and length > limits.max_bytes:
         raise RefusedRequestError(
-            f"The request has {length / 1e6:.0f} MB, and at most {limits.max_bytes / 1e6:g} MB are taken: send fewer "
+            f"The request has {length / 1e6:.3g} MB, and at most {limits.max_bytes / 1e6:g} MB are taken: send fewer "
             "or smaller images at once.",
             status=413,
         )

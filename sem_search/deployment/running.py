@@ -92,6 +92,8 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
     """
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     logging.getLogger("sem_search").setLevel(logging.INFO)
+    # What is no HTTP is refused by aiohttp, and would fill the log with a stack trace for each such connection.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     asyncio.run(_serve(settings, when_ready=when_ready))
 
 

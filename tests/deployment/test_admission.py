@@ -78,7 +78,16 @@ def test_params_are_passed_on() -> None:
 
 @pytest.mark.parametrize(
     ("cell", "simple"),
-    [(None, None), (float("nan"), None), (3, 3), (True, True), ([[1] * 9], []), ({"a": {}}, {}), (10**30, 2.0**63)],
+    [
+        (None, None),
+        (float("nan"), None),
+        (3, 3),
+        (True, True),
+        ([[1] * 9], []),
+        ({"a": {}}, {}),
+        (10**30, 2.0**63),
+        ("ab\ud800c", "ab?c"),
+    ],
 )
 def test_what_is_no_text_is_passed_on_as_little_more_than_its_type(cell: Any, simple: Any) -> None:
     (found,) = get_cells(admit({"dataframe_split": {"columns": ["image"], "data": [[cell]]}}))

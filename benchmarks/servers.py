@@ -1,0 +1,136 @@
+"""A registry with one classifier that was never trained, and a real server process over it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import psutil
+
+from sem_search.deployment.calibrating import Calibration
+from sem_search.deployment.packaging import ClassifierParts, log_classifier
+from sem_search.evaluation.cross_conformal import CrossAnswers
+from sem_search.micrographs.tiles import TileGrid
+from sem_search.transfer.backbones import get_backbone
+from sem_search.transfer.cut import build_head, cut_network
+
+MODEL_NAME = "sem-search-benchmark"
+CLASS_NAMES = tuple(f"material {number}" for number in range(10))
+N_HEADS = 5
+START_LIMIT_S = 300.0
+
+
+def build_untrained_parts(backbone: str, *, tile_px: int = 224) -> ClassifierParts:
+    """Return a classifier as a search would pack it, with random weights: its speed is that of a trained one."""
+    keras.utils.set_random_seed(0)
+    cut = cut_network(get_backbone(backbone).build(tile_px=tile_px))
+    head = build_head(cut, n_classes=len(CLASS_NAMES), seed=0)
+    rng = np.random.default_rng(0)
+    answers = CrossAnswers(
+        of_true_class=rng.uniform(0.2, 1.0, 100),
+        network_of_image=np.arange(100) % N_HEADS,
+        group_of_image=np.arange(100),
+    )
+    return ClassifierParts(
+        trunk=cut.trunk,
+        head=head,
+        head_weights=[head.get_weights() for _ in range(N_HEADS)],
+        convolution=cut.convolution,
+        backbone=backbone,
+        class_names=CLASS_NAMES,
+        grid=TileGrid(size_px=tile_px, stride_px=tile_px),
+        crop_bottom_px=0,
+        calibration=Calibration(temperature=1.2, answers=answers),
+    )
+
+
+def write_registry(folder: Path, parts: ClassifierParts) -> str:
+    """Register a classifier in a new store; return the address of the champion."""
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("benchmark", artifact_location=(folder / "artifacts").as_uri())
+    logged = log_classifier(parts, run_id=client.create_run(experiment).info.run_id)
+    version = mlflow.register_model(logged.model_uri, MODEL_NAME)
+    client.set_registered_model_alias(MODEL_NAME, "champion", version.version)
+    return f"models:/{MODEL_NAME}@champion"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningServer:
+    """A server that answers."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    start_s: float
+    """From the command until it answered."""
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def measure_memory_mb(self) -> float:
+        """Return the resident memory of the server and of all processes that it started."""
+        parent = psutil.Process(self.process.pid)
+        total = 0
+        for process in [parent, *parent.children(recursive=True)]:
+            try:
+                total += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        return total / 1e6
+
+
+@contextmanager
+def run_server(words: Sequence[str], *, folder: Path, log: Path) -> Iterator[RunningServer]:
+    """Run `sem_search WORDS --port PORT` until the block ends, over the registry in a folder."""
+    port = find_free_port()
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    begun_s = time.monotonic()
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sem_search", *words, "--port", str(port)],
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until_up(f"http://127.0.0.1:{port}", process=process, log=log)
+        yield RunningServer(port=port, process=process, start_s=time.monotonic() - begun_s)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def find_free_port() -> int:
+    """Return a port that nobody listens on at this moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def wait_until_up(url: str, *, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the server answers `/ping`."""
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline_s:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{url}/ping", timeout=5) as response:  # noqa: S310 - our own server
+                if response.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"The server did not answer; its log:\n{log.read_text()}")
