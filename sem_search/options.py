@@ -43,6 +43,11 @@ OPTIONS = (
         description="imagenet, random, a weights file, or auto: the best that can be had.",
         default="auto",
     ),
+    Option(
+        name="precision",
+        description="Of the frozen part: float32, bfloat16, or auto: bfloat16 where this processor is faster with it.",
+        default="auto",
+    ),
     Option(name="exclude", description="Classes to leave out, separated by commas."),
     Option(
         name="skip_unreadable",

@@ -27,7 +27,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The defaults below: the paper's grid, with early stopping and pruning, chosen on validation tiles.
     "standard": {},
     # Iwata, Hayashi et al. 2022, as printed: every cell, every fold, every epoch, chosen on the test tiles.
-    "paper": {"pruner": "none", "patience": 0, "epochs": 100, "select_on": "test", "folds": 5, "tile_px": 224},
+    "paper": {
+        "pruner": "none",
+        "patience": 0,
+        "epochs": 100,
+        "select_on": "test",
+        "folds": 5,
+        "tile_px": 224,
+        "precision": "float32",
+    },
     # A first look within minutes: the learning rates of the paper's two winners, its smallest and its best batch.
     "quick": {"learning_rates": (1e-2, 1e-3), "batch_sizes": (16, 48), "epochs": 8, "patience": 3},
 }
@@ -52,6 +60,7 @@ class SearchSettings(BaseModel):
     backbone: str = Field("vgg16")
     preset: Literal["standard", "paper", "quick"] = Field("standard")
     weights: str = Field("auto")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto")
     exclude: WordList = Field(())
     skip_unreadable: bool = Field(False)
     crop_bottom_px: int = Field(0, ge=0)

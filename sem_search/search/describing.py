@@ -63,6 +63,7 @@ def describe_params(prepared: PreparedSearch) -> dict[str, Scalar]:
         "learning_rates": ",".join(f"{rate:g}" for rate in settings.learning_rates),
         "batch_sizes": ",".join(str(size) for size in settings.batch_sizes),
         "weights_used": prepared.network.weights.used,
+        "precision_used": prepared.network.precision,
         "study": prepared.name,
         "n_classes": len(prepared.data.tiles.class_names),
         "n_images": len(prepared.data.tiles.image_ids),

@@ -15,7 +15,9 @@ from sem_search.settings import SearchSettings
 from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.features import FeatureStore, get_features
+from sem_search.transfer.precision import choose_precision, set_precision
 from sem_search.transfer.training import HeadTrainer, TrainingSettings
+from sem_search.transfer.trunk import Precision, get_precision
 from sem_search.transfer.weights import WeightsRecord, build_weighted_backbone
 
 N_CALIBRATION_TILES = 4
@@ -31,9 +33,14 @@ class PreparedNetwork:
     cut: CutNetwork
     weights: WeightsRecord
 
+    @property
+    def precision(self) -> Precision:
+        """In which precision the trunk computes."""
+        return get_precision(self.cut.trunk)
+
 
 def prepare_network(settings: SearchSettings) -> PreparedNetwork:
-    """Build the backbone, load its weights and cut it.
+    """Build the backbone, load its weights, cut it, and let its trunk compute in the precision that was asked for.
 
     Raises:
         WeightsError: The weights asked for cannot be had or do not fit.
@@ -46,7 +53,11 @@ def prepare_network(settings: SearchSettings) -> PreparedNetwork:
         seed=settings.seed,
         calibration_tiles=_render_calibration_tiles(settings.tile_px),
     )
-    return PreparedNetwork(backbone=backbone, cut=cut_network(model), weights=weights)
+    cut = cut_network(model)
+    precision = settings.precision
+    if precision == "auto":
+        precision = choose_precision(cut, backbone=backbone, cache_folder=get_cache_folder())
+    return PreparedNetwork(backbone=backbone, cut=set_precision(cut, precision=precision), weights=weights)
 
 
 def compute_features(settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork) -> FeatureStore:

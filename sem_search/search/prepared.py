@@ -57,6 +57,7 @@ def compute_fingerprint(settings: SearchSettings, *, data: PreparedData, network
         "data": data.catalogue.digest,
         "fold_table": data.folds.digest,
         "weights": network.weights.sha256,
+        "precision": network.precision,
         "results_version": RESULTS_VERSION,
     }
 

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
@@ -38,10 +36,8 @@ from sem_search.transfer.feature_files import (
     remove_store,
 )
 from sem_search.transfer.prefetch import iter_batches, prefetch
+from sem_search.transfer.trunk import compile_trunk, get_precision
 from sem_search.transfer.weights import compute_weights_digest
-
-PRECISION = "float32"
-"""Of the trunk's arithmetic and of what is kept; part of the key, so that other precisions get stores of their own."""
 
 DEFAULT_BATCH_SIZE = 16
 N_BATCHES_AHEAD = 4
@@ -97,7 +93,11 @@ def get_features(
             writer = StoreWriter(
                 folder,
                 shapes=[(n_tiles, *tensor.shape[1:]) for tensor in cut.trunk.outputs],
-                about={"backbone": backbone.name, "convolution": cut.convolution, "precision": PRECISION},
+                about={
+                    "backbone": backbone.name,
+                    "convolution": cut.convolution,
+                    "precision": get_precision(cut.trunk),
+                },
             )
             run = compile_trunk(cut.trunk, backbone=backbone, batch_size=min(batch_size, n_tiles))
             with writer, ProgressMeter("Features", total=n_tiles, unit="tiles", is_shown=progress) as meter:
@@ -106,28 +106,6 @@ def get_features(
                     meter.update(len(features[0]))
             arrays = open_store(folder)
     return FeatureStore(key=key, folder=folder, arrays=arrays, warnings=warnings)
-
-
-def compile_trunk(trunk: keras.Model, *, backbone: Backbone, batch_size: int) -> Callable[[FloatTiles], list[Any]]:
-    """Return preprocessing and trunk as one compiled function, the same for these features and for what is served.
-
-    Args:
-        trunk: From `cut_network`, or loaded from a file.
-        backbone: The network it is the trunk of.
-        batch_size: The only number of tiles the function takes, so that it is never compiled again.
-
-    Returns:
-        From grey tiles in [0, 1], shape (batch_size, size_px, size_px), float32, to the list of crossing tensors.
-    """
-    size_px = trunk.inputs[0].shape[1]
-
-    def run(tiles: Any) -> list[Any]:
-        return list(keras.tree.flatten(trunk(backbone.preprocess(tiles), training=False)))
-
-    compiled: Callable[[FloatTiles], list[Any]] = tf.function(
-        run, input_signature=[tf.TensorSpec((batch_size, size_px, size_px), tf.float32)]
-    )
-    return compiled
 
 
 def list_stores(cache_folder: Path) -> tuple[StoreSummary, ...]:
@@ -164,7 +142,7 @@ def _compute_key(cut: CutNetwork, *, backbone: Backbone, content_key: str, n_til
         cut.convolution,
         [list(tensor.shape[1:]) for tensor in (*cut.trunk.inputs, *cut.trunk.outputs)],
         compute_weights_digest(cut.trunk),
-        PRECISION,
+        get_precision(cut.trunk),
     ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:KEY_DIGITS]
 

@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, StoreError
+from sem_search.search.processes import describe_process
 from sem_search.search.space import suggest_cell
 from sem_search.search.study import PROCESS, QUEUED, count_finished, enqueue_cells, open_study
 from sem_search.search.working import work
@@ -32,6 +33,9 @@ class FakeObjective:
     def __call__(self, trial: optuna.Trial) -> float:
         if self.settings.sampler == "grid" and QUEUED not in trial.user_attrs:
             raise FailedTrialError("surplus")
+        trial.set_user_attr(
+            PROCESS, describe_process()
+        )  # as the real one: unsigned, it would pass for dead after a while
         cell = suggest_cell(trial, settings=self.settings)
         self.cells.append(cell.name)
         if self.error is not None:

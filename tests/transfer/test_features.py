@@ -15,8 +15,10 @@ from sem_search.micrographs.tiles import FloatTiles
 from sem_search.transfer import features
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
-from sem_search.transfer.features import FeatureStore, clear_stores, compile_trunk, get_features, list_stores
+from sem_search.transfer.features import FeatureStore, clear_stores, get_features, list_stores
+from sem_search.transfer.precision import set_precision
 from sem_search.transfer.random_weights import fill_random_weights
+from sem_search.transfer.trunk import compile_trunk
 
 TILE_PX = 32
 TILES_OF_IMAGES = (3, 1, 6, 4)  # in batches of 4 the last one is padded
@@ -89,14 +91,13 @@ def test_batch_size_changes_neither_key_nor_features(cut, tmp_path, batch_size):
     np.testing.assert_allclose(store.arrays[0], other.arrays[0], rtol=1e-5, atol=1e-6)
 
 
-def test_all_that_the_values_depend_on_is_in_the_key(cut, tmp_path, monkeypatch):
+def test_all_that_the_values_depend_on_is_in_the_key(cut, tmp_path):
     keys = [_get(cut, tmp_path).key, _get(cut, tmp_path, content_key="other tiles").key]
     backbone = get_backbone("tiny")
     other = backbone.build(tile_px=TILE_PX)
     fill_random_weights(other, pictures=backbone.preprocess(_draw_images()[2]), seed=1)
     keys.append(_get(cut_network(other), tmp_path).key)
-    monkeypatch.setattr(features, "PRECISION", "bfloat16")
-    keys.append(_get(cut, tmp_path).key)
+    keys.append(_get(set_precision(cut, precision="bfloat16"), tmp_path).key)
     assert len(set(keys)) == len(keys)
 
 
