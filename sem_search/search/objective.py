@@ -82,6 +82,9 @@ class CellObjective:
                 trial.set_user_attr(REASON, str(error))
                 self._log_end(trial, cell=cell, run_id=run_id, kept_folds=kept_folds, pruned_because=str(error))
                 raise
+            except FailedTrialError:
+                self.progress.skip_folds(self.prepared.settings.folds - len(kept_folds))
+                raise
             self._log_end(trial, cell=cell, run_id=run_id, kept_folds=kept_folds)
         return value
 

@@ -167,6 +167,19 @@ def test_a_failed_trial_is_a_failed_run_with_its_traceback(
     assert study.trials[0].user_attrs[REASON] == f"{type(error).__name__}: {error}"
 
 
+def test_the_folds_of_a_failed_cell_are_no_work_left(
+    objective, ask, trainer, keep_folds, monkeypatch: pytest.MonkeyPatch, progress
+) -> None:
+    def fail(**_: object) -> None:
+        raise FailedTrialError("no memory")
+
+    keep_folds(n_folds=1)
+    monkeypatch.setattr(trainer, "train_fold", fail)
+    with pytest.raises(FailedTrialError):
+        objective(ask())
+    assert progress.told == [("fold", CELL.name, 0, False), ("skip", 2)]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupted_trial_is_a_killed_run(
     objective, ask, trainer, monkeypatch: pytest.MonkeyPatch, log: Log, get_run, error: type[BaseException]
