@@ -2,8 +2,7 @@
 
 A network names every picture, a photograph of a cat included. Here each image is a point: the mean over its tiles of
 the trunk's channels. Its score is the squared Mahalanobis distance to the nearest class mean (Lee, Lee, Lee and Shin,
-NeurIPS 2018), under one covariance of all classes, shrunk (Ledoit and Wolf, J. Multivar. Anal. 88 (2004) 365) since
-there are fewer images than channels. The score is divided by what an image of a known class has on average with as many
+NeurIPS 2018), under one covariance of all classes (`covariance`). The score is divided by what an image of a known class has on average with as many
 tiles: a known image scores about 1, whether it has one tile or twenty. Without that, means of single tiles lie far out,
 and every small known image is unknown.
 
@@ -14,8 +13,6 @@ Chosen by what was measured on ImageNet MobileNetV2 features (leave one class ou
 images of ten materials / 33 real ones of four): Mahalanobis of image means 0.996 / 0.922; nearest neighbour by cosine
 (Sun et al., ICML 2022) 0.993 / 0.931, but it gave single tiles of known images away as unknown in 81 of 100 cases;
 relative Mahalanobis (Ren et al. 2021) 0.995 / 0.717; Mahalanobis of tiles, averaged, 0.744 / 0.682.
-
-Nothing but arrays is stored, and the covariance by its directions alone: with n images it has no more than n.
 """
 
 from collections.abc import Mapping
@@ -23,42 +20,28 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.metrics import roc_auc_score
 
+from sem_search.evaluation.covariance import NEGLIGIBLE, ShrunkCovariance, fit_covariance
 from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
 
 FALSE_ALARM_RATE = 0.05
 
-NEGLIGIBLE = 1e-9
-"""Variances below this part of the largest are rounding, and so are ranks that miss a whole number by less."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """The Mahalanobis distance to the nearest class, by its directions."""
+    """The Mahalanobis distance to the nearest class."""
 
     class_means: FloatMatrix
     """Shape (n_classes, n_features)."""
-    directions: FloatMatrix
-    """Orthonormal rows in which images of a class differ, shape (n_directions, n_features)."""
-    variances: FloatVector
-    """How much more they vary in each direction than `floor_variance`, shape (n_directions,)."""
-    floor_variance: float
-    """The variance in every other direction: what shrinking puts in."""
+    covariance: ShrunkCovariance
+    """How the images of a class differ from its mean, the same for all classes."""
 
-    def measure_to_classes(self, points: FloatMatrix) -> FloatVector:
+    def measure(self, points: FloatMatrix) -> FloatVector:
         """Return the squared distance of each point to the nearest class, shape (n_points,)."""
-        distances = [self.measure(points - mean) for mean in self.class_means]
+        distances = [self.covariance.measure(points - mean) for mean in self.class_means]
         nearest: FloatVector = np.min(distances, axis=0)
         return nearest
-
-    def measure(self, steps: FloatMatrix) -> FloatVector:
-        """Return the squared length of each step, shape (n_steps,): Woodbury's identity, no matrix is inverted."""
-        less = self.variances / (self.variances + self.floor_variance)
-        along = (steps @ self.directions.T) ** 2
-        length: FloatVector = np.maximum((steps**2).sum(axis=1) - along @ less, 0.0) / self.floor_variance
-        return length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +81,9 @@ class NoveltyModel:
         """Return everything as arrays, to be stored."""
         return {
             "class_means": self.metric.class_means,
-            "directions": self.metric.directions,
-            "variances": self.metric.variances,
-            "floor_variance": np.array(self.metric.floor_variance),
+            "directions": self.metric.covariance.directions,
+            "variances": self.metric.covariance.variances,
+            "floor_variance": np.array(self.metric.covariance.floor_variance),
             "spread_of_images": np.array(self.spread.of_images),
             "spread_of_tiles": np.array(self.spread.of_tiles),
             "threshold": np.array(self.threshold),
@@ -118,9 +101,11 @@ class NoveltyModel:
         return cls(
             metric=Metric(
                 class_means=np.asarray(arrays["class_means"], dtype=np.float64),
-                directions=np.asarray(arrays["directions"], dtype=np.float64),
-                variances=np.asarray(arrays["variances"], dtype=np.float64),
-                floor_variance=float(arrays["floor_variance"]),
+                covariance=ShrunkCovariance(
+                    directions=np.asarray(arrays["directions"], dtype=np.float64),
+                    variances=np.asarray(arrays["variances"], dtype=np.float64),
+                    floor_variance=float(arrays["floor_variance"]),
+                ),
             ),
             spread=Spread(of_images=float(arrays["spread_of_images"]), of_tiles=float(arrays["spread_of_tiles"])),
             threshold=float(arrays["threshold"]),
@@ -216,7 +201,7 @@ def score_novelty(
             f"Features of shape {features.shape} do not match {len(image_of_tile)} tiles of {n_features} features."
         )
     images, rows, n_tiles = np.unique(image_of_tile, return_inverse=True, return_counts=True)
-    distances = model.metric.measure_to_classes(_average_tiles(features, rows=rows, n_tiles=n_tiles))
+    distances = model.metric.measure(_average_tiles(features, rows=rows, n_tiles=n_tiles))
     scores = distances / model.spread.compute_expected(n_tiles)
     return images.astype(np.int64), np.where(np.isfinite(scores), scores, np.inf)
 
@@ -333,7 +318,7 @@ def _cross_measure(images: _Images) -> tuple[FloatVector, Spread]:
     for number, part in enumerate(parts):
         is_fitted = images.parts != part
         metric = _fit_metric(images, is_fitted)
-        distances[~is_fitted] = metric.measure_to_classes(images.means[~is_fitted])
+        distances[~is_fitted] = metric.measure(images.means[~is_fitted])
         of_tiles[number] = _measure_tiles(images, is_fitted, metric=metric)
     of_tile = float(of_tiles.mean())
     of_images = max(float(np.median(distances - of_tile / images.n_tiles)), 0.0)
@@ -350,18 +335,7 @@ def _fit_metric(images: _Images, is_fitted: NDArray[np.bool_]) -> Metric:
             "more images."
         )
     class_means = _average_tiles(means, rows=rows, n_tiles=np.bincount(rows))
-    steps = means - class_means[rows]
-    shrinkage = float(ledoit_wolf_shrinkage(steps, assume_centered=True))
-    _, singular, directions = np.linalg.svd(steps, full_matrices=False)
-    variances = singular**2 / len(steps)
-    is_kept = variances > NEGLIGIBLE * variances.max()
-    average = float(variances.sum()) / steps.shape[1]
-    return Metric(
-        class_means=class_means,
-        directions=directions[is_kept],
-        variances=(1 - shrinkage) * variances[is_kept],
-        floor_variance=max(shrinkage * average, NEGLIGIBLE * float(variances.max()), np.finfo(np.float64).tiny),
-    )
+    return Metric(class_means=class_means, covariance=fit_covariance(means - class_means[rows]))
 
 
 def _measure_tiles(images: _Images, is_fitted: NDArray[np.bool_], *, metric: Metric) -> float:
@@ -371,7 +345,7 @@ def _measure_tiles(images: _Images, is_fitted: NDArray[np.bool_], *, metric: Met
         return 0.0
     image = images.image_of_tile[is_used]
     n_tiles = images.n_tiles[image]
-    lengths = metric.measure(images.features[is_used] - images.means[image])
+    lengths = metric.covariance.measure(images.features[is_used] - images.means[image])
     return float((lengths * n_tiles / (n_tiles - 1)).mean())
 
 
