@@ -92,6 +92,12 @@ class ModelCard:
     findings: tuple[str, ...] = ()
     """What inspection found in the data."""
 
+    def __post_init__(self) -> None:
+        n_classes = len(self.classes)
+        for confusion in self.confusions:
+            if [len(row) for row in confusion.counts] != [n_classes] * n_classes:
+                raise ValueError(f"A confusion matrix does not fit the {n_classes} classes of the card.")
+
     @property
     def n_images(self) -> int:
         """Images of all classes."""

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -36,3 +37,12 @@ def test_a_card_with_an_unknown_field_is_damaged(card: ModelCard) -> None:
 def test_a_card_of_a_later_format_is_named(card: ModelCard) -> None:
     with pytest.raises(StoreError, match=r"card\.json has format 2, and this sem_search reads format 1"):
         ModelCard.from_json(card.to_json().replace('"format_version": 1', '"format_version": 2'))
+
+
+def test_a_confusion_matrix_of_other_classes_is_damage(card: ModelCard) -> None:
+    with pytest.raises(ValueError, match="does not fit the 2 classes"):
+        dataclasses.replace(card, classes=card.classes[:2])
+    values = json.loads(card.to_json())
+    values["confusions"][0]["counts"][0] = [1, 2]
+    with pytest.raises(StoreError, match="damaged"):
+        ModelCard.from_json(json.dumps(values))

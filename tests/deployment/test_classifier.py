@@ -10,12 +10,20 @@ from PIL import Image
 
 from sem_search.deployment import classifier as classifier_module
 from sem_search.deployment.calibrating import Calibration
-from sem_search.deployment.classifier import BATCH_TILES, Deadline, ImageAnswer, MicrographClassifier, _iter_batches
+from sem_search.deployment.classifier import (
+    BATCH_TILES,
+    LARGEST,
+    Deadline,
+    ImageAnswer,
+    MicrographClassifier,
+    _iter_batches,
+)
 from sem_search.deployment.loading import read_classifier
 from sem_search.deployment.packaging import ClassifierParts, write_model_folder
 from sem_search.errors import ImageTooSmallError, RefusedRequestError, UnreadableImageError
 from sem_search.evaluation.cross_conformal import CrossAnswers
 from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.novelty import score_novelty
 from sem_search.micrographs.reading import read_micrograph
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 
@@ -30,28 +38,32 @@ def classifier(parts: ClassifierParts, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
+def bare(classifier: MicrographClassifier) -> MicrographClassifier:
+    """The same network, not calibrated."""
+    return MicrographClassifier(description=classifier.description, ensemble=classifier._ensemble)
+
+
+@pytest.fixture(scope="module")
 def images(pictures: Any) -> list[np.ndarray]:
     shapes = [(70, 100), (32, 32), (130, 200), (96, 33)]
     return [pictures.draw(*shape, seed=seed).astype(np.float32) / 255 for seed, shape in enumerate(shapes)]
 
 
-def test_image_answers_are_its_tiles_and_heads_combined(
-    classifier: MicrographClassifier, images: list[np.ndarray]
-) -> None:
+def test_image_answers_are_its_tiles_and_heads_combined(bare: MicrographClassifier, images: list[np.ndarray]) -> None:
     image = images[0]
     tiles = cut_tiles(image, grid=TileGrid(size_px=32, stride_px=32))
-    of_heads = classifier._ensemble.run(tiles).head_probabilities
+    of_heads = bare._ensemble.run(tiles).head_probabilities
     _, wanted = combine_tiles(of_heads.reshape(-1, 3), image_of_tile=np.zeros(3 * len(tiles), dtype=np.int64))
-    (answer,) = classifier.classify([image])
+    (answer,) = bare.classify([image])
     assert answer.corners == ((0, 0), (0, 32), (0, 64), (32, 0), (32, 32), (32, 64))
     assert np.abs(answer.probabilities - wanted[0]).max() < 1e-6
     assert answer.label == wanted[0].argmax()
     assert answer.overlay_png is None
 
 
-def test_tiles_and_heads_lead_to_the_same_answer(classifier: MicrographClassifier, images: list[np.ndarray]) -> None:
+def test_tiles_and_heads_lead_to_the_same_answer(bare: MicrographClassifier, images: list[np.ndarray]) -> None:
     """Heads first or tiles first: one rule joins both, so the order does not matter."""
-    (answer,) = classifier.classify([images[0]])
+    (answer,) = bare.classify([images[0]])
     for rows in (answer.tile_probabilities, answer.head_probabilities):
         _, joined = combine_tiles(rows, image_of_tile=np.zeros(len(rows), dtype=np.int64))
         assert np.abs(joined[0] - answer.probabilities).max() < 1e-6
@@ -70,7 +82,7 @@ def test_agreement_and_spread_of_the_heads() -> None:
         probabilities=np.array([0.6, 0.3, 0.1]),
         head_probabilities=np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.3, 0.6, 0.1]]),
         tile_probabilities=np.array([[0.6, 0.3, 0.1]]),
-        embedding=np.zeros(2),
+        novelty=None,
         corners=((0, 0),),
     )
     assert answer.label == 0
@@ -79,7 +91,7 @@ def test_agreement_and_spread_of_the_heads() -> None:
 
 
 def test_temperature_makes_answers_less_sure_and_leaves_tiles_alone(
-    classifier: MicrographClassifier, images: list[np.ndarray]
+    bare: MicrographClassifier, images: list[np.ndarray]
 ) -> None:
     calibration = Calibration(
         temperature=2.0,
@@ -87,21 +99,30 @@ def test_temperature_makes_answers_less_sure_and_leaves_tiles_alone(
             of_true_class=np.array([0.5]), network_of_image=np.array([0]), group_of_image=np.array([0])
         ),
     )
-    warm = MicrographClassifier(
-        description=classifier.description, ensemble=classifier._ensemble, calibration=calibration
-    )
-    (cold_answer,), (answer,) = classifier.classify([images[0]]), warm.classify([images[0]])
+    warm = MicrographClassifier(description=bare.description, ensemble=bare._ensemble, calibration=calibration)
+    (cold_answer,), (answer,) = bare.classify([images[0]]), warm.classify([images[0]])
     root = np.sqrt(cold_answer.probabilities)
     assert answer.probabilities == pytest.approx(root / root.sum())
     assert answer.head_probabilities.sum(axis=1) == pytest.approx(np.ones(3))
     assert answer.tile_probabilities == pytest.approx(cold_answer.tile_probabilities)
 
 
-def test_the_embedding_is_that_of_all_tiles(classifier: MicrographClassifier, images: list[np.ndarray]) -> None:
+def test_novelty_is_scored_over_all_tiles_of_an_image(
+    classifier: MicrographClassifier, images: list[np.ndarray]
+) -> None:
+    novelty = classifier.calibration.novelty
     tiles = cut_tiles(images[2], grid=TileGrid(size_px=32, stride_px=32))
-    wanted = classifier._ensemble.run(tiles).embeddings.mean(axis=0)
-    assert classifier.classify([images[2]])[0].embedding == pytest.approx(wanted, abs=1e-5)
-    assert classifier.explain(images[2]).embedding == pytest.approx(wanted, abs=1e-5)
+    embeddings = classifier._ensemble.run(tiles).embeddings
+    _, (wanted,) = score_novelty(novelty, embeddings, image_of_tile=np.zeros(len(tiles), dtype=np.int64))
+    assert classifier.classify([images[2]])[0].novelty == pytest.approx(wanted, rel=1e-4)
+    assert classifier.explain(images[2]).novelty == pytest.approx(wanted, rel=1e-4)
+
+
+def test_what_cannot_be_scored_has_no_novelty_and_infinity_is_a_number(
+    classifier: MicrographClassifier, bare: MicrographClassifier, images: list[np.ndarray]
+) -> None:
+    assert bare.classify([images[0]])[0].novelty is None
+    assert classifier._score_novelty(np.full((2, 8), np.nan)) == LARGEST
 
 
 @pytest.mark.parametrize("ask", ["classify", "explain"])

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -6,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sem_search.deployment.calibrating import CALIBRATION_FILE
 from sem_search.deployment.description import DESCRIPTION_FILE, compute_file_sha256
 from sem_search.deployment.loading import HEAD_FILE, TRUNK_FILE, name_head_weights, read_classifier
 from sem_search.deployment.packaging import ClassifierParts, write_model_folder
@@ -34,10 +36,13 @@ def test_description_is_read_back(folder: Path, parts: ClassifierParts) -> None:
     assert description.n_heads == len(parts.head_weights)
     assert description.pixel_sizes_nm == {"starch": (2.5, 5.0)}
     assert description.hashes == parts.hashes
-    assert set(description.files) == {TRUNK_FILE, HEAD_FILE, *(name_head_weights(index) for index in range(3))}
+    assert set(description.files) == {
+        *(TRUNK_FILE, HEAD_FILE, CALIBRATION_FILE),
+        *(name_head_weights(index) for index in range(3)),
+    }
 
 
-@pytest.mark.parametrize("name", [TRUNK_FILE, HEAD_FILE, name_head_weights(1)])
+@pytest.mark.parametrize("name", [TRUNK_FILE, HEAD_FILE, name_head_weights(1), CALIBRATION_FILE])
 def test_one_changed_byte_is_refused_by_name(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -69,6 +74,28 @@ def test_other_code_than_the_model_s_is_a_warning(folder: Path, caplog: pytest.L
     assert "logged with sem_search 0.0.9" in caplog.text
 
 
+def test_the_calibration_is_read_back(folder: Path, parts: ClassifierParts) -> None:
+    found, packed = read_classifier(folder).calibration, parts.calibration
+    assert found is not None
+    assert packed is not None
+    assert found.temperature == packed.temperature
+    assert np.array_equal(found.answers.of_true_class, packed.answers.of_true_class)
+    assert found.novelty is not None
+    assert found.novelty.threshold == packed.novelty.threshold
+
+
+def test_a_model_without_a_calibration_is_served_as_such(parts: ClassifierParts, tmp_path: Path) -> None:
+    write_model_folder(dataclasses.replace(parts, calibration=None), folder=tmp_path / "bare")
+    assert read_classifier(tmp_path / "bare").calibration is None
+
+
+def test_a_calibration_that_is_none_is_refused(folder: Path) -> None:
+    (folder / CALIBRATION_FILE).write_bytes(b"nothing")
+    rewrite(folder)
+    with pytest.raises(StoreError, match=r"calibration\.npz does not hold a calibration"):
+        read_classifier(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", [name for name in BACKBONE_NAMES if name != "tiny"])
 def test_every_backbone_survives_the_folder(
@@ -80,5 +107,5 @@ def test_every_backbone_survives_the_folder(
     parts.head.set_weights(parts.head_weights[0])
     logits = np.asarray(parts.head(parts.trunk(get_backbone(backbone).preprocess(tiles)))).astype(np.float64)
     softmax = np.exp(logits - logits.max(axis=1, keepdims=True))
-    found = read_classifier(tmp_path / "model")._ensemble.run(tiles).probabilities
+    found = read_classifier(tmp_path / "model")._ensemble.run(tiles).head_probabilities[0]
     assert np.abs(found - softmax / softmax.sum(axis=1, keepdims=True)).max() < 1e-5

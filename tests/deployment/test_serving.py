@@ -19,6 +19,7 @@ from PIL import Image
 from sem_search.deployment.classifier import MicrographClassifier
 from sem_search.deployment.loading import read_classifier
 from sem_search.deployment.packaging import ClassifierParts, write_model_folder
+from sem_search.evaluation.calibration import apply_temperature
 from sem_search.evaluation.images import combine_tiles
 from sem_search.micrographs.reading import read_micrograph
 from sem_search.micrographs.tiles import cut_tiles
@@ -28,7 +29,17 @@ from sem_search.transfer.training import HeadTrainer, TrainingSettings
 
 ANSWER = [
     *("label", "probability", "probabilities", "prediction_set", "coverage", "n_calibration_images"),
-    *("agreement", "spread", "pixel_size_nm", "pixel_size", "n_tiles", "warnings"),
+    *(
+        "is_known",
+        "novelty",
+        "novelty_threshold",
+        "agreement",
+        "spread",
+        "pixel_size_nm",
+        "pixel_size",
+        "n_tiles",
+        "warnings",
+    ),
 ]
 NAMES = ["model_name", "model_version"]
 
@@ -107,13 +118,14 @@ def test_explain_adds_an_overlay_of_the_micrograph(served: PyFuncModel, text: st
         assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (100, 70))
 
 
-def test_tiles_adds_the_answer_of_each_tile(served: PyFuncModel, text: str) -> None:
+def test_tiles_adds_the_answer_of_each_tile(served: PyFuncModel, text: str, parts: ClassifierParts) -> None:
     answers = served.predict(pd.DataFrame({"image": [text]}), params={"tiles": True})
     tiles = answers["tiles"][0]
     assert [(tile["top_px"], tile["left_px"]) for tile in tiles][:4] == [(0, 0), (0, 32), (0, 64), (32, 0)]
     probabilities = np.array([list(tile["probabilities"].values()) for tile in tiles])
     _, combined = combine_tiles(probabilities, image_of_tile=np.zeros(len(tiles), dtype=np.int64))
-    assert list(answers["probabilities"][0].values()) == pytest.approx(combined[0], abs=1e-9)
+    calibrated = apply_temperature(combined, temperature=parts.calibration.temperature)
+    assert list(answers["probabilities"][0].values()) == pytest.approx(calibrated[0], abs=1e-9)
 
 
 def test_on_error_report_answers_the_other_rows(served: PyFuncModel, text: str) -> None:
@@ -277,4 +289,5 @@ def test_served_equals_evaluated(tiny_folder: Path, make_parts: Callable[..., Cl
     classifier = read_classifier(tmp_path / "model")
     answers = classifier.classify([classifier.read(path.read_bytes(), name=path.name).pixels for path in files])
     served = np.stack([answer.probabilities for answer in answers])
-    assert np.abs(served - evaluated).max() < 1e-6
+    calibrated = apply_temperature(evaluated, temperature=parts.calibration.temperature)
+    assert np.abs(served - calibrated).max() < 1e-6

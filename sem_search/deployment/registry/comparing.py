@@ -52,7 +52,7 @@ class GateRule:
     @property
     def level(self) -> float:
         """Of the two-sided interval whose lower end is the one-sided bound."""
-        return 2 * self.confidence - 1
+        return round(2 * self.confidence - 1, 12)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +121,8 @@ def compare_measured(first: ModelVersion, second: ModelVersion, *, rule: GateRul
     one, two = answers[str(first.version)], answers[str(second.version)]
     if one is None or two is None:
         missing = [number for number, found in answers.items() if found is None]
-        raise NotComparableError(
-            f"version {' and '.join(missing)} carries no out-of-fold answers, so nothing could be paired by image."
-        )
+        who = f"versions {' and '.join(missing)} carry" if len(missing) > 1 else f"version {missing[0]} carries"
+        raise NotComparableError(f"{who} no out-of-fold answers, so nothing could be paired by image.")
     different = _list_differences(first, second, one=one, two=two)
     if different:
         raise NotComparableError(

@@ -14,6 +14,7 @@ from sem_search.deployment.registry.journal import read_journal
 from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import DESCRIPTION_LENGTH
 from sem_search.deployment.registry.versions import find_version
+from sem_search.errors import StoreError
 
 NO_CARD = "This version carries no model card: it was logged by an earlier sem_search, or by another program."
 
@@ -56,8 +57,14 @@ def show_version(name: str, version: str) -> VersionView:
 
 
 def describe_version(version: ModelVersion) -> str:
-    """Return the card as the Markdown that MLflow's pages show, no longer than its databases keep."""
-    card = _read_card(version)
+    """Return the card as the Markdown that MLflow's pages show, no longer than its databases keep.
+
+    A damaged card is told there: it is no reason to leave a registration unfinished.
+    """
+    try:
+        card = _read_card(version)
+    except StoreError as error:
+        return str(error)
     if card is None:
         return NO_CARD
     return shorten_card(card, name=version.name, version=str(version.version), limit=DESCRIPTION_LENGTH)

@@ -137,6 +137,7 @@ def open_laboratory(folder: Path, *, uri: str, make_record: Callable[..., ModelR
     mlflow.set_tracking_uri(uri)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_USERNAME", "iwata")
+        patched.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         yield Laboratory(client=MlflowClient(), folder=folder, make_record=make_record)
     mlflow.set_tracking_uri(before)
 

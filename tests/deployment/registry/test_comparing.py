@@ -1,0 +1,142 @@
+from typing import Any
+
+import pytest
+
+from sem_search.deployment.registry import GateRule, compare_versions
+from sem_search.deployment.registry.comparing import iter_difference_rows
+from sem_search.errors import ModelNotFoundError, NotComparableError, SettingsError, StoreError
+from sem_search.evaluation.comparing import compare_trials
+
+
+def test_both_sides_are_compared_and_the_choosing_side_decides(old_laboratory: Any) -> None:
+    comparison = compare_versions(old_laboratory.name, "3", "1")
+    assert (comparison.first, comparison.second, comparison.select_on) == ("3", "1", "validation")
+    assert comparison.is_better
+    assert [side.side for side in comparison.sides] == ["validation", "test"]
+    assert comparison.deciding is comparison.sides[0]
+    records = [
+        old_laboratory.records[old_laboratory.client.get_model_version(old_laboratory.name, version).run_id]
+        for version in ("3", "1")
+    ]
+    one, two = (record.out_of_fold for record in records)
+    for side in comparison.sides:
+        expected = compare_trials(one.trial, two.trial, tiles=one.tiles, side=side.side, level=0.9)
+        assert side.f_measure == expected.f_measure
+        assert side.image_accuracy == expected.image_accuracy
+        assert side.p_over_folds == expected.fold_test.p_value
+        assert side.p_over_images == expected.image_test.p_value
+
+
+def test_turned_round_the_difference_turns_round(old_laboratory: Any) -> None:
+    one, other = (compare_versions(old_laboratory.name, *pair) for pair in (("3", "1"), ("1", "3")))
+    assert other.deciding.f_measure.value == -one.deciding.f_measure.value
+    assert other.deciding.f_measure.low == pytest.approx(-one.deciding.f_measure.high)
+    assert not other.is_better
+    assert other.verdict.startswith("version 1 does not beat version 3: F-measure 0.")
+
+
+def test_the_verdict_says_all_that_was_weighed(old_laboratory: Any) -> None:
+    comparison = compare_versions(old_laboratory.name, "3", "1", rule=GateRule(margin=0.01, confidence=0.99))
+    difference = comparison.deciding.f_measure
+    assert comparison.verdict == (
+        f"version 3 beats version 1: F-measure 1.0000 against {difference.second:.4f} on the same validation tiles; "
+        f"the difference of {difference.value:+.4f} is at least {difference.low:+.4f} with 99 % confidence over the "
+        "images, where more than 0.01 was needed."
+    )
+    assert difference.level == pytest.approx(0.98)
+
+
+def test_every_difference_has_a_row(old_laboratory: Any) -> None:
+    rows = list(iter_difference_rows(compare_versions(old_laboratory.name, "2", "1")))
+    assert [name for side, name, _ in rows if side == "test"] == [
+        "macro F-measure of tiles, mean over the folds",
+        "macro F-measure of images",
+        "accuracy of images",
+        "F-measure of tiles of cellulose",
+        "F-measure of tiles of lactose",
+        "F-measure of tiles of starch",
+    ]
+    assert len(rows) == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_images": 10}, r"versions 2 and 1 were not measured on the same data, so they were not compared\."),
+        ({"folds_seed": 1}, r"not measured on the same folds, so they were not compared\."),
+        ({"select_on": "test"}, r"not measured on the same side, so they were not compared\."),
+        (
+            {"class_names": ("cellulose", "lactose", "starch", "talc")},
+            r"not measured on the same data and classes, so they were not compared: only the first knows talc\.",
+        ),
+    ],
+)
+def test_what_was_measured_otherwise_is_refused(laboratory: Any, changes: dict[str, Any], message: str) -> None:
+    laboratory.register()
+    laboratory.register(**changes)
+    with pytest.raises(NotComparableError, match=message):
+        compare_versions(laboratory.name, "2", "1")
+
+
+def test_tags_that_lie_do_not_make_two_versions_comparable(laboratory: Any) -> None:
+    laboratory.register()
+    laboratory.register(n_images=10)
+    tags = laboratory.client.get_model_version(laboratory.name, "1").tags
+    for name in ("data", "folds"):
+        key = f"sem_search.{name}_sha256"
+        laboratory.client.set_model_version_tag(laboratory.name, "2", key, tags[key])
+    with pytest.raises(NotComparableError, match="not measured on the same data"):
+        compare_versions(laboratory.name, "2", "1")
+
+
+def test_other_tiles_are_another_question(laboratory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    import numpy as np
+
+    from sem_search.deployment.registry import comparing
+
+    laboratory.register()
+    laboratory.register()
+    read, n_read = comparing._read_answers, []
+
+    def read_other_tiles(version: Any) -> Any:
+        answers = read(version)
+        n_read.append(version)
+        tiles = replace(answers.tiles, image_of_tile=np.roll(answers.tiles.image_of_tile, 1))
+        return replace(answers, tiles=tiles) if len(n_read) > 1 else answers
+
+    monkeypatch.setattr(comparing, "_read_answers", read_other_tiles)
+    with pytest.raises(NotComparableError, match="not measured on the same tiles, so they were not compared"):
+        compare_versions(laboratory.name, "2", "1")
+
+
+def test_a_version_without_answers_is_refused_by_name(laboratory: Any) -> None:
+    laboratory.register()
+    laboratory.register(run_id=laboratory.log_run(with_record=False))
+    with pytest.raises(NotComparableError, match="version 2 carries no out-of-fold answers"):
+        compare_versions(laboratory.name, "2", "1")
+
+
+def test_a_version_is_not_compared_with_itself(old_laboratory: Any) -> None:
+    with pytest.raises(NotComparableError, match="version 3 was to be compared with itself"):
+        compare_versions(old_laboratory.name, "champion", "3")
+
+
+def test_a_damaged_record_is_named(laboratory: Any) -> None:
+    laboratory.register()
+    laboratory.register()
+    (laboratory.find_model_folder("2") / "artifacts" / "record" / "out_of_fold.npz").write_bytes(b"PK")
+    with pytest.raises(StoreError, match=r"out_of_fold\.npz of the model's record is missing or damaged"):
+        compare_versions(laboratory.name, "2", "1")
+
+
+def test_what_is_not_there_is_told(old_laboratory: Any) -> None:
+    with pytest.raises(ModelNotFoundError, match="no alias 'x'"):
+        compare_versions(old_laboratory.name, "x", "1")
+
+
+@pytest.mark.parametrize("given", [{"margin": -0.1}, {"margin": 1}, {"confidence": 0.5}, {"confidence": 1}])
+def test_a_rule_that_is_none_is_refused(given: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=r"margin=.* must be at least 0 and below 1, and confidence="):
+        GateRule(**given)
