@@ -111,7 +111,7 @@ def describe_versions() -> dict[str, str]:
 def _resolve_names(params: Mapping[str, Scalar], *, taken: Mapping[str, str]) -> dict[str, Scalar]:
     """Rename what `mlflow run` has logged already as it was asked for: `epochs` = auto, `epochs_used` = 100."""
     return {
-        (f"{name}_used" if name in taken and taken[name] != str(value) else name): value
+        (f"{name}_used" if name in taken else name): value
         for name, value in params.items()
         if taken.get(name) != str(value)
     }
