@@ -90,8 +90,8 @@ def test_confusions_are_the_winner_s_on_its_test_sets(
 def test_indices_and_curves_are_those_of_the_winner(figures: dict[str, StudyFigure], study: StudyOutcome) -> None:
     assert figures["5"].numbers.content["side"] == "test"
     assert len(figures["5"].numbers.content["per_fold"]) == 3
-    losses = [fold["training_loss"] for fold in figures["S3"].numbers.content]
-    assert losses == [fold.curves.training_loss.tolist() for fold in study.winner.folds]
+    losses = [fold["validation_loss"] for fold in figures["S3"].numbers.content]
+    assert losses == [fold.curves.validation_loss.tolist() for fold in study.winner.folds]
 
 
 def test_folds_tell_the_side_of_every_image_in_every_fold(figures: dict[str, StudyFigure], study: StudyOutcome) -> None:
