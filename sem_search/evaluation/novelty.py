@@ -2,9 +2,9 @@
 
 A network names every picture, a photograph of a cat included. Here each image is a point: the mean over its tiles of
 the trunk's channels. Its score is the squared Mahalanobis distance to the nearest class mean (Lee, Lee, Lee and Shin,
-NeurIPS 2018), under one covariance of all classes (`covariance`). The score is divided by what an image of a known class has on average with as many
-tiles: a known image scores about 1, whether it has one tile or twenty. Without that, means of single tiles lie far out,
-and every small known image is unknown.
+NeurIPS 2018), under one covariance of all classes (`covariance`). The score is divided by what an image of a known
+class has on average with as many tiles: a known image scores about 1, whether it has one tile or twenty. Without that,
+means of single tiles lie far out, and every small known image is unknown.
 
 The threshold is a quantile of the scores of images left out of the fit, so that the share of known images that are
 called unknown is what was asked for (conformal anomaly detection: Bates et al., Ann. Stat. 51 (2023) 149).

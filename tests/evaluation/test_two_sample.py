@@ -1,0 +1,161 @@
+"""Equal lots pass, different ones are found, and the quick scores are those of a plain leave-one-out loop."""
+
+import time
+
+import numpy as np
+import pytest
+
+from sem_search.errors import DataError
+from sem_search.evaluation.two_sample import (
+    _score_deals,
+    adjust_p_values,
+    compare_lots,
+    compute_smallest_p_value,
+)
+
+N_FEATURES = 30
+
+
+def draw_lots(*sizes: int, shift: float = 0.0, n_tiles: int = 3, seed: int = 0) -> dict:
+    """Lots of so many images; the second is shifted in the first feature."""
+    rng = np.random.default_rng(seed)
+    lot = np.repeat(np.arange(len(sizes)), sizes)
+    images = rng.normal(size=(len(lot), N_FEATURES)) / np.sqrt(np.arange(1, N_FEATURES + 1))
+    images[lot == 1, 0] += shift
+    image = np.repeat(np.arange(len(lot)), n_tiles)
+    return {
+        "features": images[image] + 0.5 * rng.normal(size=(len(image), N_FEATURES)),
+        "image_of_tile": image,
+        "lot_of_image": lot,
+        "lot_names": tuple("ABCD"[: len(sizes)]),
+    }
+
+
+def compare(lots: dict, **options):
+    return compare_lots(lots["features"], **{name: lots[name] for name in lots if name != "features"}, **options)
+
+
+def test_different_lots_are_found() -> None:
+    (pair,) = compare(draw_lots(12, 12, shift=6.0))
+    assert pair.p_value == pair.adjusted_p_value == pair.smallest_p_value == 0.001
+    assert pair.is_different()
+    assert pair.auroc > 0.9
+    assert pair.accuracy.low > 0.5
+    assert (pair.first, pair.second, pair.n_first, pair.n_second) == ("A", "B", 12, 12)
+
+
+def test_equal_lots_are_rarely_found_different() -> None:
+    p_values = [compare(draw_lots(6, 8, seed=seed), n_deals=99, n_power_tests=0)[0].p_value for seed in range(40)]
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.13
+    assert 0.35 < np.mean(p_values) < 0.65
+
+
+def test_scores_are_those_of_a_leave_one_out_loop() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(9, 4))
+    is_first = (np.arange(9) < 4).astype(float)
+    scores = _score_deals(points, is_first[None]).scores[0]
+    for left_out in range(9):
+        kept = np.arange(9) != left_out
+        lots = [points[kept & (is_first == side)] for side in (1, 0)]
+        lengths = [(lot.sum(0) @ lot.sum(0) - (lot**2).sum()) / (len(lot) * (len(lot) - 1)) for lot in lots]
+        expected = points[left_out] @ (lots[0].mean(0) - lots[1].mean(0)) - (lengths[0] - lengths[1]) / 2
+        assert scores[left_out] == pytest.approx(expected)
+
+
+def test_areas_and_accuracies_are_counted() -> None:
+    lots = draw_lots(7, 11, shift=1.0)
+    (pair,) = compare(lots)
+    groups = pair.score_of_tile.reshape(18, 3).mean(axis=1)
+    right = [np.mean(groups[:7] > 0), np.mean(groups[7:] <= 0)]
+    assert pair.accuracy.value == pytest.approx(np.mean(right), abs=0.2)
+    assert 0.4 < pair.auroc < 1
+
+
+def test_tiles_that_tell_most_are_named() -> None:
+    lots = draw_lots(10, 10, shift=4.0)
+    odd = 3 * 4  # one tile of a first-lot image that looks like the second lot
+    lots["features"][odd, 0] += 12.0
+    (pair,) = compare(lots)
+    assert pair.tiles.tolist() == list(range(60))
+    of_first = pair.score_of_tile[:30]
+    assert of_first.argmin() == odd
+    assert np.median(of_first) > 0 > np.median(pair.score_of_tile[30:])
+
+
+def test_several_pairs_are_adjusted() -> None:
+    pairs = compare(draw_lots(8, 8, 8, shift=6.0), n_deals=199, n_power_tests=0)
+    assert [(pair.first, pair.second) for pair in pairs] == [("A", "B"), ("A", "C"), ("B", "C")]
+    raw = np.array([pair.p_value for pair in pairs])
+    np.testing.assert_allclose([pair.adjusted_p_value for pair in pairs], adjust_p_values(raw))
+    assert pairs[0].is_different() and pairs[2].is_different() and not pairs[1].is_different()
+    assert pairs[1].tiles.tolist() == [*range(24), *range(48, 72)]
+
+
+def test_holm_by_hand() -> None:
+    adjusted = adjust_p_values(np.array([0.04, 0.01, 0.03, 0.5]))
+    np.testing.assert_allclose(adjusted, [0.09, 0.04, 0.09, 0.5])
+    np.testing.assert_allclose(adjust_p_values(np.array([0.6, 0.9])), [1.0, 1.0])
+
+
+def test_images_of_a_group_count_once() -> None:
+    lots = draw_lots(16, 16, shift=2.0)
+    (pair,) = compare(lots, group_of_image=np.arange(32) // 2)
+    assert (pair.n_first, pair.n_second) == (8, 8)
+    single = compare(lots)[0]
+    assert pair.accuracy.high - pair.accuracy.low > single.accuracy.high - single.accuracy.low
+
+
+def test_more_images_show_smaller_differences() -> None:
+    few, many = (compare(draw_lots(n, n))[0].detectable_accuracy for n in (5, 25))
+    assert few is None or few > many
+    assert 0.55 < many < 0.85
+
+
+def test_the_power_can_be_left_out() -> None:
+    assert compare(draw_lots(6, 6), n_power_tests=0)[0].detectable_accuracy is None
+
+
+def test_the_smallest_p_value_counts_deals() -> None:
+    assert compute_smallest_p_value(3, 3) == pytest.approx(2 / 20)
+    assert compute_smallest_p_value(4, 4) == pytest.approx(2 / 70)
+    assert compute_smallest_p_value(4, 5) == pytest.approx(1 / 126)
+    assert compute_smallest_p_value(10, 10) == 0.001
+
+
+def test_the_same_seed_deals_alike() -> None:
+    lots = draw_lots(6, 6)
+    one, again, other = (compare(lots, seed=seed)[0] for seed in (1, 1, 2))
+    assert (one.p_value, one.detectable_accuracy) == (again.p_value, again.detectable_accuracy)
+    assert (one.p_value, one.detectable_accuracy) != (other.p_value, other.detectable_accuracy)
+    assert one.auroc == other.auroc
+
+
+def test_a_thousand_deals_take_seconds() -> None:
+    started = time.process_time()
+    compare(draw_lots(30, 30))
+    assert time.process_time() - started < 10
+
+
+def test_lots_that_cannot_be_compared_are_named() -> None:
+    with pytest.raises(DataError, match="lot B has 3 independent images, and 4 are needed"):
+        compare(draw_lots(6, 3))
+    with pytest.raises(DataError, match="lot A has 1 independent image, and 4"):
+        compare(draw_lots(6, 6), group_of_image=[0] * 6 + [*range(1, 7)])
+    with pytest.raises(DataError, match="group 3 has images of the lots A and B"):
+        compare(draw_lots(6, 6), group_of_image=[*range(6), 3, *range(7, 12)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lot_names": ("A",)}, "compared in pairs: got 1"),
+        ({"features": np.zeros((5, 2))}, r"shape \(5, 2\), 36 tiles, 12 images and 12 groups do not match"),
+        ({"features": np.full((36, 2), np.inf)}, "not finite: compute them again"),
+        ({"image_of_tile": np.zeros(36, dtype=np.int64)}, "Every one of 12 images must have a tile"),
+        ({"lot_of_image": np.repeat([0, 2], 6)}, "numbered 0 to 1; got up to 2"),
+    ],
+)
+def test_what_does_not_match_is_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare({**draw_lots(6, 6), **changes})
