@@ -19,6 +19,7 @@ from sem_search.evaluation.cross_conformal import predict_cross_set
 from sem_search.evaluation.outcomes import FloatVector
 from sem_search.micrographs.reading import Micrograph
 
+NOVELTY_NOT_TOLD = "whether it is a known material cannot be told: this model does not say what known ones look like"
 NOT_CALIBRATED = "this model was packed without out-of-fold answers: probabilities are not calibrated, sets hold all"
 
 
@@ -61,6 +62,9 @@ def _describe_nothing(options: RequestOptions) -> dict[str, Any]:
         "prediction_set": [],
         "coverage": options.coverage,
         "n_calibration_images": 0,
+        "is_known": None,
+        "novelty": None,
+        "novelty_threshold": None,
         "agreement": None,
         "spread": None,
         "pixel_size_nm": None,
@@ -78,11 +82,13 @@ def _describe_answer(
     class_names = description.class_names
     pixel_size = check_pixel_size(micrograph.metadata.pixel_size_nm, trained_nm=description.pixel_sizes_nm)
     members, doubts = _choose_set(answer, calibration=classifier.calibration, coverage=options.coverage)
-    warnings = [*micrograph.warnings, *doubts, *([pixel_size.warning] if pixel_size.warning else [])]
+    novelty, strange = _judge_novelty(answer, classifier=classifier)
+    warnings = [*micrograph.warnings, *strange, *doubts, *([pixel_size.warning] if pixel_size.warning else [])]
     record = _describe_probabilities(answer.probabilities, class_names=class_names) | {
         "prediction_set": [class_names[index] for index in members],
         "coverage": options.coverage,
         "n_calibration_images": classifier.calibration.answers.n_images if classifier.calibration else 0,
+        **novelty,
         "agreement": answer.agreement,
         "spread": answer.spread,
         "pixel_size_nm": pixel_size.pixel_size_nm,
@@ -98,6 +104,28 @@ def _describe_answer(
             for tile, (top, left) in zip(answer.tile_probabilities, answer.corners, strict=True)
         ]
     return record
+
+
+def _judge_novelty(
+    answer: ImageAnswer, *, classifier: MicrographClassifier
+) -> tuple[dict[str, bool | float | None], tuple[str, ...]]:
+    """Return whether an image is like the training images, by which numbers, and what must be said of it."""
+    model = classifier.calibration.novelty if classifier.calibration is not None else None
+    if model is None or answer.novelty is None:
+        return dict.fromkeys(("is_known", "novelty", "novelty_threshold")), (NOVELTY_NOT_TOLD,)
+    is_known = answer.novelty <= model.threshold
+    told: dict[str, bool | float | None] = {
+        "is_known": is_known,
+        "novelty": answer.novelty,
+        "novelty_threshold": model.threshold,
+    }
+    if is_known:
+        return told, ()
+    nearest = classifier.description.class_names[answer.label]
+    return told, (
+        f"is unlike the training images (novelty {answer.novelty:.3g}, unknown above {model.threshold:.3g}): "
+        f"{nearest!r} is only the nearest that the classifier knows",
+    )
 
 
 def _choose_set(

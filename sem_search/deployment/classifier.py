@@ -18,6 +18,7 @@ from sem_search.deployment.overlays import draw_overlay
 from sem_search.errors import ImageTooSmallError, RefusedRequestError
 from sem_search.evaluation.calibration import apply_temperature
 from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.novelty import score_novelty
 from sem_search.evaluation.outcomes import FloatMatrix, FloatVector
 from sem_search.micrographs.reading import FloatImage, Micrograph, read_micrograph
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
@@ -30,6 +31,10 @@ KEPT_TILES = 256
 one the trunk is computed again, batch by batch."""
 
 
+LARGEST = float(np.finfo(np.float64).max)
+"""Stands for an infinite score: JSON has no infinity."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageAnswer:
     """What the classifier says of one micrograph."""
@@ -40,8 +45,8 @@ class ImageAnswer:
     """Shape (n_heads, n_classes): what each head says of the image, calibrated."""
     tile_probabilities: FloatMatrix
     """Shape (n_tiles, n_classes): all heads together, not calibrated, since only images were calibrated on."""
-    embedding: FloatVector
-    """Shape (n_features,): the trunk's channels, averaged over the image."""
+    novelty: float | None
+    """How unlike the training images it is: about 1 for a known material; None where that cannot be told."""
     corners: tuple[tuple[int, int], ...]
     """(top, left) of each tile in px."""
     overlay_png: bytes | None = None
@@ -211,9 +216,17 @@ class MicrographClassifier:
             probabilities=apply_temperature(of_image, temperature=temperature)[0],
             head_probabilities=apply_temperature(of_heads, temperature=temperature),
             tile_probabilities=of_tiles,
-            embedding=embeddings.mean(axis=0),
+            novelty=self._score_novelty(embeddings),
             corners=corners,
         )
+
+    def _score_novelty(self, embeddings: FloatMatrix) -> float | None:
+        """Return how unlike the training images an image is, from its tiles, shape (n_tiles, n_features)."""
+        if self.calibration is None or self.calibration.novelty is None:
+            return None
+        one_image = np.zeros(len(embeddings), dtype=np.int64)
+        _, scores = score_novelty(self.calibration.novelty, embeddings, image_of_tile=one_image)
+        return float(min(scores[0], LARGEST))
 
     def _cut(self, image: FloatImage) -> FloatTiles:
         return cut_tiles(image, grid=self.description.grid)

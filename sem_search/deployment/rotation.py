@@ -6,6 +6,7 @@ cannot be started leaves the old one in place. A server that dies is started aga
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -76,6 +77,7 @@ class Rotation:
         self._session = session
         self._resolve = resolve
         self._current: ServedVersion | None = None
+        self._mourned: ModelServer | None = None
         self._failed_s: dict[str, float] = {}
         self._background: set[asyncio.Task[None]] = set()
 
@@ -112,15 +114,15 @@ class Rotation:
 
     async def _wait_for_news(self) -> None:
         """Wait until it is time to look at the alias, or the server that should answer has died."""
-        if self.current is None:
+        server = self._current.server if self._current is not None else None
+        if server is None or server is self._mourned:
             await asyncio.sleep(self._watch_s)
             return
-        try:
+        with contextlib.suppress(TimeoutError):  # the usual case: it is time to look
             async with asyncio.timeout(self._watch_s):
-                code = await self.current.server.wait_until_ended()
-            _logger.error("The server of %s ended with code %d; it is started again.", self.address, code)
-        except TimeoutError:
-            pass  # the usual case: it is time to look
+                code = await server.wait_until_ended()
+                self._mourned = server
+                _logger.error("The server of %s ended with code %d; it is started again.", self.address, code)
 
     async def _look_up(self) -> str:
         """Return the version that the address means now; the one served so far, where the registry does not answer."""

@@ -41,7 +41,7 @@ def log_trial_model(
             "batch_size": outcome.cell.batch_size,
         },
         hashes=describe_hashes(prepared),
-        calibration=fit_calibration(outcome, tiles=prepared.data.tiles),
+        calibration=fit_calibration(outcome, tiles=prepared.data.tiles, novelty=prepared.novelty),
     )
     logged = log_classifier(parts, run_id=run_id, record=build_record(prepared, outcome=outcome))
     if logged.warnings:

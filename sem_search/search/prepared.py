@@ -7,15 +7,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from sem_search.errors import StudyMismatchError
+from sem_search.evaluation.novelty import NoveltyModel
 from sem_search.micrographs.folds import FoldTable
 from sem_search.search.data import PreparedData
 from sem_search.search.fold_store import FoldStore, write_atomically
+from sem_search.search.known_images import fit_known_images
 from sem_search.search.network import PreparedNetwork
 from sem_search.search.study import check_fingerprint
 from sem_search.settings import INCOMPARABLE, SearchSettings
@@ -42,6 +45,11 @@ class PreparedSearch:
     def store(self) -> FoldStore:
         """Where finished folds are kept."""
         return FoldStore(folder=get_study_folder(self.settings, name=self.name))
+
+    @cached_property
+    def novelty(self) -> NoveltyModel:
+        """What the study's materials look like to the trunk; computed when it is first asked for."""
+        return fit_known_images(self.data, features=self.features)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -92,7 +92,9 @@ async def open_bench(
             session=session,
             page=read_page() if has_page else None,
         )
-        async with test_utils.TestClient(test_utils.TestServer(front.build_application())) as client:
+        before = test_utils.TestServer(front.build_application())
+        await before.start_server(auto_decompress=False)  # as `running` starts it
+        async with test_utils.TestClient(before) as client:
             yield Bench(client=client, rotation=rotation, server=server, asked=bench_asked)
 
 

@@ -1,0 +1,156 @@
+"""A child process, here a small web server of Python's own."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from sem_search.deployment import model_server
+from sem_search.deployment.model_server import ModelServer, _build_environment, _build_preexec
+from sem_search.deployment.served_name import SERVED_MODEL_VARIABLE
+from sem_search.errors import StoreError
+
+SERVER = """
+import http.server, signal, subprocess, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_): pass
+if "deaf" in sys.argv: signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if "fails" in sys.argv: sys.exit(7)
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open(sys.argv[2], "w").write(str(worker.pid))
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
+
+
+async def start(tmp_path: Path, *words: str) -> ModelServer:
+    port = model_server._find_free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVER, str(port), str(tmp_path / "worker"), *words, start_new_session=True
+    )
+    return ModelServer(model_uri="models:/lactose/1", address=f"http://127.0.0.1:{port}", process=process)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_child_is_waited_for_and_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    async def run() -> None:
+        server = await start(tmp_path)
+        async with aiohttp.ClientSession() as session:
+            await server.wait_until_ready(session, limit_s=30)
+        worker = int((tmp_path / "worker").read_text())
+        assert server.is_running
+        await server.stop()
+        assert not server.is_running
+        assert await server.wait_until_ended() == -signal.SIGTERM
+        await asyncio.sleep(0.1)
+        assert not is_alive(worker)
+
+    asyncio.run(run())
+
+
+def test_a_child_that_does_not_listen_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(model_server, "STOP_GRACE_S", 0.2)
+
+    async def run() -> None:
+        server = await start(tmp_path, "deaf")
+        async with aiohttp.ClientSession() as session:
+            await server.wait_until_ready(session, limit_s=30)
+        await server.stop()
+        assert await server.wait_until_ended() == -signal.SIGKILL
+
+    asyncio.run(run())
+    assert "did not end by itself; it is killed" in caplog.text
+
+
+def test_requests_under_way_are_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        server = await start(tmp_path)
+        with server:
+            stopping = asyncio.create_task(server.drain_and_stop(limit_s=30))
+            await asyncio.sleep(0.1)
+            assert server.is_running
+        await stopping
+        assert not server.is_running
+        server = await start(tmp_path)
+        with server:
+            await server.drain_and_stop(limit_s=0.1)
+        assert not server.is_running
+
+    asyncio.run(run())
+    assert "1 request(s) to models:/lactose/1 were cut off after 0.1 s" in caplog.text
+
+
+def test_a_child_that_ends_or_never_answers_is_an_error(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with aiohttp.ClientSession() as session:
+            server = await start(tmp_path, "fails")
+            with pytest.raises(StoreError, match=r"server of models:/lactose/1 ended with code 7 before it answered"):
+                await server.wait_until_ready(session, limit_s=30)
+            server = await start(tmp_path)
+            server.address = "http://127.0.0.1:1"
+            with pytest.raises(StoreError, match=r"did not answer within 0\.1 s"):
+                await server.wait_until_ready(session, limit_s=0.1)
+            await server.stop()
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ties a child's life to its parent's")
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    parent = f"""
+import subprocess, sys, time
+sys.path[:] = {sys.path!r}
+from sem_search.deployment.model_server import _build_preexec
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], preexec_fn=_build_preexec())
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+    async def run() -> None:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", parent, stdout=asyncio.subprocess.PIPE)
+        assert process.stdout is not None
+        child = int(await process.stdout.readline())
+        assert is_alive(child)
+        process.kill()
+        await process.wait()
+        for _ in range(50):
+            if not is_alive(child):
+                return
+            await asyncio.sleep(0.1)
+        pytest.fail("the child lives on")
+
+    assert _build_preexec() is not None
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("model_uri", "told"),
+    [("models:/lactose/3", "lactose/3"), ("models:/m-0123", None), ("runs:/0123/x", None)],
+)
+def test_a_child_is_told_which_version_it_is_and_no_run(
+    monkeypatch: pytest.MonkeyPatch, model_uri: str, told: str | None
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0123")
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    monkeypatch.delenv(SERVED_MODEL_VARIABLE, raising=False)
+    environment = _build_environment(model_uri)
+    assert environment.get(SERVED_MODEL_VARIABLE) == told
+    assert "MLFLOW_RUN_ID" not in environment
+    assert "PYTHONPATH" not in environment
+    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)

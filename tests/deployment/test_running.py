@@ -1,0 +1,48 @@
+import socket
+
+import pytest
+
+from sem_search.deployment.running import build_serve_settings, run_server
+from sem_search.errors import SettingsError
+
+TOLD = {
+    "model": "models:/lactose@champion",
+    "host": "127.0.0.1",
+    "port": 5001,
+    "workers": 2,
+    "env_manager": "uv",
+    "timeout": 30,
+    "watch": 5.0,
+    "max_request_mb": 10.0,
+    "max_megapixels": 150.0,
+}
+
+
+def test_the_words_of_the_command_line_become_settings() -> None:
+    settings = build_serve_settings(**TOLD, has_page=True)
+    assert (settings.address, settings.port, settings.watch_s, settings.has_page) == (TOLD["model"], 5001, 5.0, True)
+    assert (settings.server.n_workers, settings.server.env_manager, settings.server.timeout_s) == (2, "uv", 30)
+    assert (settings.front.n_at_once, settings.front.timeout_s) == (4, 30.0)
+    limits = settings.front.limits
+    assert (limits.max_bytes, limits.max_request_megapixels, limits.max_image_megapixels) == (10_000_000, 150.0, 100.0)
+
+
+@pytest.mark.parametrize("name", ["watch", "max_request_mb", "max_megapixels"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_values_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(SettingsError, match=f"{name.replace('_', '-')}=.* must be above 0"):
+        build_serve_settings(**TOLD | {name: value})
+
+
+def test_a_port_that_is_taken_is_told_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"port={port} on host=127.0.0.1 cannot be opened .*in use"):
+            run_server(build_serve_settings(**TOLD | {"port": port}))
+
+
+def test_a_host_that_is_none_of_this_machine_s_is_told() -> None:
+    with pytest.raises(SettingsError, match=r"host=192\.0\.2\.1 cannot be opened"):
+        run_server(build_serve_settings(**TOLD | {"host": "192.0.2.1"}))
