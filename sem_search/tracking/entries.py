@@ -52,6 +52,8 @@ from sem_search.tracking.tables import (
     compute_index_table,
     compute_trial_rows,
 )
+from sem_search.tracking.trust import compute_trust, iter_trust_numbers
+from sem_search.tracking.trust_report import build_interval_table, build_set_artifact, list_trust_figures
 
 __all__ = [
     "Artifact",
@@ -129,7 +131,7 @@ def iter_trial_entries(
 
 
 def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterator[Entry]:
-    """Yield what a study found: the winner's scores, the paper's figures, the tables and the report.
+    """Yield what a study found: the winner's scores and how far to trust them, the paper's figures, tables, the report.
 
     Parameters of the winner are metrics and tags, not MLflow parameters: a study that goes on may find a better one.
 
@@ -137,17 +139,21 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
         study: All trials, at least the winner complete.
         context: What the figures and the report tell beyond the predictions.
     """
+    trust = compute_trust(study)
     yield from iter_finite_metrics(iter_study_numbers(study), source="study")
+    yield from iter_finite_metrics(iter_trust_numbers(trust), source="trust")
     yield Tags(values=_describe_winner(study))
     yield Tags(values=_count_remarks(context))
-    for figure in list_study_figures(study, context=context):
+    for figure in (*list_study_figures(study, context=context), *list_trust_figures(trust)):
         yield figure.artifact
         yield figure.numbers
+    yield build_interval_table(trust)
+    yield build_set_artifact(trust)
     rows = compute_trial_rows(study)
     yield build_trial_table(rows, path="trials.csv")
     yield JsonArtifact(path="trials.json", content=[asdict(row) for row in rows])
     yield build_fold_table(compute_fold_rows(context.folds, tiles=study.tiles), path="folds.csv")
-    yield TextArtifact(path="report.html", text=render_report(study, context=context))
+    yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust))
 
 
 def _iter_state_entries(trial: TrialOutcome) -> Iterator[Entry]:

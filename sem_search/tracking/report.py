@@ -32,6 +32,8 @@ from sem_search.tracking.tables import (
     compute_selection,
     compute_trial_rows,
 )
+from sem_search.tracking.trust import StudyTrust, compute_trust
+from sem_search.tracking.trust_report import list_trust_figures, write_trust_words
 
 N_CONFUSED_PAIRS = 8
 """Pairs of classes that the text names; the matrix shows all."""
@@ -82,13 +84,16 @@ class ReportFigure:
     content_base64: str
 
 
-def render_report(study: StudyOutcome, *, context: StudyContext) -> str:
+def render_report(study: StudyOutcome, *, context: StudyContext, trust: StudyTrust | None = None) -> str:
     """Return the report as one HTML page.
 
     Args:
         study: All trials, at least the winner complete.
         context: What the report tells beyond the predictions.
+        trust: What `compute_trust` found in this study; computed where it is not at hand.
     """
+    trust = trust or compute_trust(study)
+    figures = (*list_study_figures(study, context=context), *list_trust_figures(trust))
     return _get_template().render(
         study=study,
         context=context,
@@ -100,7 +105,8 @@ def render_report(study: StudyOutcome, *, context: StudyContext) -> str:
         trials=compute_trial_rows(study),
         n_missing=_count_missing(study, context=context),
         pairs=_list_pairs(study),
-        figures={figure.number: _embed(figure) for figure in list_study_figures(study, context=context)},
+        figures={figure.number: _embed(figure) for figure in figures},
+        trust=write_trust_words(trust),
         records={
             "Settings": _mask_all(context.settings),
             "Hashes": _mask_all(context.hashes),

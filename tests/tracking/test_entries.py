@@ -153,7 +153,7 @@ def test_a_study_yields_the_winner_the_figures_and_the_report(study: StudyOutcom
     assert len(set(paths)) == len(paths)
     assert paths[-4:] == ["trials.csv", "trials.json", "folds.csv", "report.html"]
     figures = [entry.path for entry in entries if isinstance(entry, FigureArtifact)]
-    assert len(figures) == 9
+    assert len(figures) == 13
     for figure in figures:  # the numbers behind each picture stand beside it
         assert figure.rsplit(".", 1)[0] + ".json" in paths
 

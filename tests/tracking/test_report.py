@@ -13,6 +13,7 @@ from sem_search.tracking import report
 from sem_search.tracking.inputs import StudyContext
 from sem_search.tracking.report import ReportFigure, render_report
 from sem_search.tracking.study_figures import StudyFigure
+from sem_search.tracking.trust import compute_trust
 
 VOID = {"meta", "img", "br"}
 
@@ -74,7 +75,7 @@ def page(study: StudyOutcome, context: StudyContext) -> Page:
 
 def test_the_page_needs_nothing_else(page: Page) -> None:
     assert page.tags.isdisjoint({"script", "link", "iframe", "object"})
-    assert len(page.addresses) == 9
+    assert len(page.addresses) == 13
     assert all(re.match(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=]+$", address) for address in page.addresses)
 
 
@@ -83,7 +84,7 @@ def test_the_page_starts_with_its_doctype(study: StudyOutcome, context: StudyCon
     assert render_report(study, context=context).startswith("<!DOCTYPE html>")
 
 
-@pytest.mark.parametrize("number", ["2", "3", "4a", "4b", "5", "6", "S1", "S2", "S3"])
+@pytest.mark.parametrize("number", ["2", "3", "4a", "4b", "5", "6", "S1", "S2", "S3", "T1", "T2", "T3", "T4"])
 def test_every_figure_has_its_caption(page: Page, number: str) -> None:
     assert f"Figure {number}." in page.text
 
@@ -191,3 +192,14 @@ def test_a_server_is_given_as_an_address(study: StudyOutcome, context: StudyCont
 def test_the_same_study_gives_the_same_page(study: StudyOutcome, context: StudyContext, page: Page) -> None:
     again = read_page(render_report(study, context=context))
     assert (again.addresses, again.text) == (page.addresses, page.text)
+
+
+@wordy
+def test_trust_stands_before_the_pictures_with_its_interval(study: StudyOutcome, context: StudyContext) -> None:
+    text = read_page(render_report(study, context=context)).text
+    begin = text.index("How far the score can be trusted")
+    section = text[begin : text.index("Where the network looked")]
+    interval = compute_trust(study).test.f_measure
+    assert f"test tiles, mean F-measure {interval.value:.3f} {interval.low:.3f} to {interval.high:.3f}" in section
+    assert "Choosing on the test tiles, as the paper did" in section
+    assert "90.0 % (too few images: all classes)" in section

@@ -1,0 +1,121 @@
+"""The report's words about trust: every figure beside its numbers, every sentence true to them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sem_search.evaluation.outcomes import StudyOutcome
+from sem_search.tracking.trust import StudyTrust, compute_trust
+from sem_search.tracking.trust_report import (
+    build_interval_table,
+    build_set_artifact,
+    list_trust_figures,
+    write_trust_words,
+)
+
+
+@pytest.fixture(scope="module")
+def trust(study: StudyOutcome) -> StudyTrust:
+    return compute_trust(study)
+
+
+def test_picture_and_numbers_stand_side_by_side(trust: StudyTrust) -> None:
+    figures = list_trust_figures(trust)
+    assert [figure.number for figure in figures] == ["T1", "T2", "T3", "T4"]
+    for figure in figures:
+        assert figure.artifact.path.removesuffix(".png") == figure.numbers.path.removesuffix(".json")
+        assert json.loads(json.dumps(figure.numbers.content, allow_nan=False)) == figure.numbers.content
+        assert figure.caption.endswith(".")
+
+
+def test_the_table_has_all_classes_and_each(trust: StudyTrust) -> None:
+    table = build_interval_table(trust)
+    assert len(table.rows) == 2 * (4 + 2 * 5)
+    rows = {row[:3]: row[3:] for row in table.rows}
+    f_measure = trust.test.f_measure
+    assert rows["test", "all classes", "f_measure"] == (f_measure.value, f_measure.low, f_measure.high)
+    assert rows["validation", "rough", "recall"][0] == trust.validation.of_class[1].recall.value
+    assert build_set_artifact(trust).path == "trust/prediction_sets.json"
+
+
+def test_the_words_begin_with_the_test_side(trust: StudyTrust) -> None:
+    words = write_trust_words(trust)
+    assert words.rows[0].name == "test tiles, mean F-measure"
+    assert words.rows[0].interval == trust.test.f_measure
+    assert [row.name.split()[0] for row in words.rows] == ["test"] * 4 + ["validation"] * 4
+    assert "rest on 6 images." in words.intervals
+
+
+def test_groups_are_told_where_images_hang_together(trust: StudyTrust) -> None:
+    words = write_trust_words(replace(trust, test=replace(trust.test, n_groups=5)))
+    assert "rest on 6 images in 5 groups." in words.intervals
+
+
+@pytest.mark.parametrize(
+    ("naive", "expected"),
+    [(0.95, "The choice flatters by 0.050."), (0.9, "flatters by nothing that could be measured")],
+)
+def test_what_choosing_flatters(trust: StudyTrust, naive: float, expected: str) -> None:
+    corrected = replace(trust.chosen_on_validation.corrected, value=0.9)
+    bias = replace(trust.chosen_on_validation, naive=naive, corrected=corrected)
+    sentence = write_trust_words(replace(trust, chosen_on_validation=bias)).choice[0]
+    assert "best of 2 complete trials on the validation tiles" in sentence
+    assert f"its score there is {naive:.3f}" in sentence
+    assert expected in sentence
+
+
+def test_a_single_trial_chose_nothing(trust: StudyTrust) -> None:
+    alone = {
+        f"chosen_on_{side}": replace(getattr(trust, f"chosen_on_{side}"), n_candidates=1, n_left_out=3)
+        for side in ("validation", "test")
+    }
+    words = write_trust_words(replace(trust, **alone))
+    assert "nothing was chosen" in words.choice[0]
+    assert "3 more were ended early or failed." in words.choice[0]
+    assert "would have claimed no more" in words.choice[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(0.2, "do not read the probabilities as they stand"), (0.05, "chance alone could show")]
+)
+def test_an_error_of_calibration_is_held_against_chance(trust: StudyTrust, error: float, expected: str) -> None:
+    scores = replace(trust.calibration, expected_calibration_error=error, highest_error_if_calibrated=0.1)
+    assert expected in write_trust_words(replace(trust, calibration=scores)).calibration[0]
+
+
+@pytest.mark.parametrize(("after", "expected"), [(0.4, "it helps"), (0.6, "it does not help")])
+def test_scaling_is_judged_by_its_surprise(trust: StudyTrust, after: float, expected: str) -> None:
+    words = write_trust_words(
+        replace(
+            trust,
+            calibration=replace(trust.calibration, negative_log_likelihood=0.5),
+            scaled_calibration=replace(trust.scaled_calibration, negative_log_likelihood=after),
+            temperatures=np.array([1.5, 2.0]),
+        )
+    )
+    assert expected in words.calibration[1]
+    assert "temperature 1.50 to 2.00" in words.calibration[1]
+
+
+@pytest.mark.parametrize(
+    ("risk", "expected"),
+    [
+        ([0.0, 0.04], "4.0 % of the answers are wrong."),
+        ([0.0, 0.2], "50 % of the images can be answered with at most 5 % wrong"),
+        ([0.3, 0.2], "confidence does not tell which to believe"),
+    ],
+)
+def test_what_leaving_images_to_a_person_gains(trust: StudyTrust, risk: list[float], expected: str) -> None:
+    curve = replace(trust.risk, coverage=np.array([0.5, 1.0]), risk=np.array(risk))
+    assert expected in write_trust_words(replace(trust, risk=curve)).refusals
+
+
+def test_figures_fit_long_and_foreign_names(
+    make_tiles: Callable[..., object], make_study: Callable[..., StudyOutcome]
+) -> None:
+    names = ["a very long name of a material that never ends, grade 1", "乳糖", "$x$ and $y$"]
+    for figure in list_trust_figures(compute_trust(make_study(make_tiles(names)))):
+        figure.artifact.draw().canvas.draw()
