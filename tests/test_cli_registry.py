@@ -1,6 +1,8 @@
 """The registry's commands: one sentence and exit code 2 for wrong input, 1 where something was tampered with."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,3 +112,22 @@ def test_every_command_explains_itself(command: list[str]) -> None:
     result = CliRunner().invoke(commands, ["registry", *command, "--help"])
     assert result.exit_code == 0
     assert "Usage: " in result.output
+
+
+def list_documented_commands() -> list[str]:
+    """Return the commands of the shell blocks in the registry's page."""
+    text = (Path(__file__).parents[1] / "docs" / "registry.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("line", list_documented_commands())
+def test_every_command_of_the_page_is_one(line: str) -> None:
+    program, group, name, *words = shlex.split(line, comments=True)
+    assert (program, group) == ("sem-search", "registry")
+    commands.commands["registry"].commands[name].make_context(name, words)
+
+
+def test_the_page_shows_every_command() -> None:
+    shown = {line.split()[2] for line in list_documented_commands()}
+    assert shown == set(commands.commands["registry"].commands)
