@@ -1,0 +1,196 @@
+"""Maps that agree and maps that do not, curves by hand, and heat that lies on particles by rule or by chance."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from sem_search.evaluation.agreement import (
+    compare_curves,
+    compute_curve_areas,
+    compute_heat_map_agreement,
+    correlate_heat,
+)
+
+IMAGE_OF_TILE = np.repeat(np.arange(6), 4)
+
+
+def draw_maps(*, n_explainers: int = 3, common: float = 1.0, middle: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Maps of 7 x 7 cells: a part common to the explainers, a hot middle common to all tiles, and noise."""
+    rng = np.random.default_rng(seed)
+    shared = rng.random((1, 24, 7, 7))
+    rows, columns = np.mgrid[-3:4, -3:4]
+    hot = np.exp(-(rows**2 + columns**2) / 4)
+    return common * shared + middle * hot + 0.3 * rng.random((n_explainers, 24, 7, 7))
+
+
+def test_agreement_is_spearmans_over_pairs() -> None:
+    maps = draw_maps()
+    found = compute_heat_map_agreement(maps, image_of_tile=IMAGE_OF_TILE)
+    flat = maps.reshape(3, 24, 49)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    expected = np.mean([[spearmanr(flat[a, t], flat[b, t]).statistic for a, b in pairs] for t in range(24)])
+    assert found.rank_correlation.value == pytest.approx(expected)
+    overlaps = [
+        len(set(np.argsort(flat[a, t])[-5:]) & set(np.argsort(flat[b, t])[-5:])) / 5
+        for t in range(24)
+        for a, b in pairs
+    ]
+    assert found.top_overlap.value == pytest.approx(np.mean(overlaps))
+    assert found.rank_correlation.low < expected < found.rank_correlation.high <= 1
+    assert (found.n_images, found.n_tiles) == (6, 24)
+
+
+def test_chance_is_what_maps_of_other_images_share() -> None:
+    middle = compute_heat_map_agreement(draw_maps(common=0.0, middle=2.0), image_of_tile=IMAGE_OF_TILE)
+    assert middle.rank_correlation.value > 0.8
+    assert middle.chance_rank_correlation == pytest.approx(middle.rank_correlation.value, abs=0.05)
+    true = compute_heat_map_agreement(draw_maps(), image_of_tile=IMAGE_OF_TILE)
+    assert abs(true.chance_rank_correlation) < 0.1
+    assert true.chance_top_overlap == pytest.approx(5 / 49, abs=0.05)
+
+
+def test_maps_without_anything_in_common_do_not_agree() -> None:
+    found = compute_heat_map_agreement(draw_maps(common=0.0), image_of_tile=IMAGE_OF_TILE)
+    assert found.rank_correlation.low < 0 < found.rank_correlation.high
+    assert found.top_overlap.value == pytest.approx(5 / 49, abs=0.05)
+
+
+def test_blank_maps_are_left_out() -> None:
+    maps = draw_maps(n_explainers=2)
+    whole = compute_heat_map_agreement(maps[:, 4:], image_of_tile=IMAGE_OF_TILE[4:])
+    maps[0, :4] = 0.0
+    found = compute_heat_map_agreement(maps, image_of_tile=IMAGE_OF_TILE)
+    assert (found.n_images, found.n_tiles) == (5, 20)
+    assert found.rank_correlation.value == pytest.approx(whole.rank_correlation.value)
+
+
+def test_equal_cells_share_the_last_places() -> None:
+    """Maps that are zero but for one cell agree on that cell, and not on which zeros come next."""
+    maps = np.zeros((2, 24, 7, 7))
+    maps[0, :, 0, 0] = 1.0
+    maps[1, :, 6, 6] = 1.0
+    overlap = compute_heat_map_agreement(maps, image_of_tile=IMAGE_OF_TILE).top_overlap.value
+    share = 4 / 48  # of each zero among the hottest
+    assert overlap == pytest.approx((2 * share + 47 * share**2) / 5)
+
+
+def test_curves_have_their_area() -> None:
+    shares = np.array([0.0, 0.5, 1.0])
+    areas = compute_curve_areas(np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]]), shares=shares)
+    np.testing.assert_allclose(areas, [0.25, 0.75])
+    half = compute_curve_areas(np.array([[1.0, 1.0]]), shares=np.array([0.0, 0.5]))
+    np.testing.assert_allclose(half, [1.0])  # a mean score, however far the curve goes
+
+
+def test_curves_are_compared_tile_by_tile() -> None:
+    rng = np.random.default_rng(0)
+    shares = np.linspace(0, 1, 11)
+    start = rng.uniform(0.5, 1.0, size=(24, 1))
+    steep, flat = start * (1 - shares) ** 3, start * (1 - shares)
+    found = compare_curves(steep, flat, shares=shares, image_of_tile=IMAGE_OF_TILE)
+    assert found.difference.high < 0
+    assert found.difference.value == pytest.approx(found.area.value - found.other_area.value)
+    width = found.difference.high - found.difference.low
+    assert width < found.area.high - found.area.low + found.other_area.high - found.other_area.low
+    assert found.n_images == 6
+
+
+def lay_particles(*, follow: float, seed: int = 0) -> dict:
+    """Twelve square particles in each of six images of four tiles; heat follows their roundness by so much."""
+    rng = np.random.default_rng(seed)
+    particle_maps = np.zeros((24, 28, 28), dtype=np.int64)
+    maps = 0.2 * rng.random((24, 7, 7))
+    roundness, size = [], []
+    for tile in range(24):
+        for row, column in [(0, 0), (0, 14), (14, 7)]:
+            side = int(rng.integers(6, 12))
+            roundness.append(rng.random())
+            size.append(side)
+            particle_maps[tile, row : row + side, column : column + side] = len(size)
+            maps[tile, row // 4 : (row + side) // 4, column // 4 : (column + side) // 4] += follow * roundness[-1]
+    measures = {"roundness": np.array(roundness), "size": np.array(size, dtype=float)}
+    return {"maps": maps, "particle_maps": particle_maps, "measures": measures, "image_of_tile": IMAGE_OF_TILE}
+
+
+def correlate(laid: dict, **options):
+    return correlate_heat(laid["maps"], **{name: laid[name] for name in laid if name != "maps"}, **options)
+
+
+def test_heat_that_follows_a_measure_is_found() -> None:
+    roundness, size = correlate(lay_particles(follow=1.0), n_shuffles=199)
+    assert roundness.p_value == 0.005
+    assert roundness.adjusted_p_value == 0.01
+    assert roundness.correlation.low > 0.5
+    assert abs(roundness.chance_correlation) < 0.3  # three places, whose particles differ by chance
+    assert size.adjusted_p_value > 0.05
+    assert (roundness.measure, roundness.n_images, roundness.n_particles) == ("roundness", 6, 72)
+
+
+def test_heat_by_chance_is_rarely_found() -> None:
+    p_values = [
+        entry.p_value for seed in range(20) for entry in correlate(lay_particles(follow=0.0, seed=seed), n_shuffles=99)
+    ]
+    assert np.mean(np.array(p_values) <= 0.05) < 0.16
+    assert 0.35 < np.mean(p_values) < 0.65
+
+
+def test_the_correlation_is_that_of_mean_heat_within_images() -> None:
+    laid = lay_particles(follow=0.3)
+    (roundness, _) = correlate(laid, n_shuffles=9)
+    pixels = laid["maps"].repeat(4, axis=1).repeat(4, axis=2)
+    heat = np.array([pixels[laid["particle_maps"] == number].mean() for number in range(1, 73)])
+    by_image = [
+        spearmanr(heat[k : k + 12], laid["measures"]["roundness"][k : k + 12]).statistic for k in range(0, 72, 12)
+    ]
+    assert roundness.correlation.value == pytest.approx(np.mean(by_image))
+
+
+def test_maps_of_full_resolution_give_the_same() -> None:
+    laid = lay_particles(follow=0.5)
+    fine = {**laid, "maps": laid["maps"].repeat(4, axis=1).repeat(4, axis=2)}
+    assert correlate(fine, n_shuffles=9)[0].correlation == correlate(laid, n_shuffles=9)[0].correlation
+
+
+def test_images_with_too_few_particles_are_left_out() -> None:
+    laid = lay_particles(follow=0.5)
+    laid["particle_maps"][:4][laid["particle_maps"][:4] > 2] = 0
+    found = correlate(laid, n_shuffles=9)[0]
+    assert (found.n_images, found.n_particles) == (5, 60)
+    laid["measures"]["size"][:] = 1.0
+    with pytest.raises(ValueError, match="Fewer than two images have 3 particles that differ in 'size'"):
+        correlate(laid, n_shuffles=9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"maps": np.zeros((24, 8, 8))}, r"shape \(24, 8, 8\) do not lie on particle maps of shape \(24, 28, 28\)"),
+        ({"image_of_tile": np.arange(5)}, "of 5 tiles: each cell"),
+        ({"measures": {"size": np.ones(3)}}, "'size' must have 72 finite values"),
+        ({"measures": {"size": np.full(72, np.nan)}}, "'size' must have 72 finite values"),
+    ],
+)
+def test_heat_and_particles_must_match(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        correlate({**lay_particles(follow=0.0), **changes})
+
+
+def test_a_particle_lies_in_one_image() -> None:
+    laid = lay_particles(follow=0.0)
+    laid["particle_maps"][23, 27, 27] = 1
+    with pytest.raises(ValueError, match="Particle 0 lies in two images"):
+        correlate(laid)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    maps = draw_maps()
+    with pytest.raises(ValueError, match=r"two explainers or more.*got \(1, 24, 7, 7\), 24 tiles"):
+        compute_heat_map_agreement(maps[:1], image_of_tile=IMAGE_OF_TILE)
+    with pytest.raises(ValueError, match="Heat maps of one image only"):
+        compute_heat_map_agreement(maps, image_of_tile=np.zeros(24, dtype=np.int64))
+    with pytest.raises(ValueError, match="two images or more that can be used, got 0"):
+        compute_heat_map_agreement(np.zeros((2, 24, 7, 7)), image_of_tile=IMAGE_OF_TILE)
+    with pytest.raises(ValueError, match="as many ascending shares"):
+        compute_curve_areas(np.zeros((2, 3)), shares=np.array([0.0, 0.5, 0.5]))
+    with pytest.raises(ValueError, match=r"\(2, 3\) and \(2, 4\) do not match 2 tiles"):
+        compare_curves(np.zeros((2, 3)), np.zeros((2, 4)), shares=np.arange(3.0), image_of_tile=np.arange(2))
