@@ -48,8 +48,9 @@ class CardScore:
     name: str
     """For people: "macro F-measure, mean over the folds"."""
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    """None where the images say nothing of the uncertainty; a warning says why."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,11 +88,14 @@ def _format_list(items: Sequence[str]) -> str:
 
 
 def _format_scores(scores: Sequence[CardScore]) -> str:
-    rows = [
-        (score.side, score.unit, score.name, f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]")
-        for score in scores
-    ]
+    rows = [(score.side, score.unit, score.name, _format_score(score)) for score in scores]
     return format_table(("side", "of", "score", "value"), rows)
+
+
+def _format_score(score: CardScore) -> str:
+    if score.low is None or score.high is None:
+        return f"{score.value:.4f}"
+    return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
 
 
 def _format_classes(card: ModelCard) -> str:

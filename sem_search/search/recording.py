@@ -9,8 +9,11 @@ from typing import Any
 
 from sem_search.deployment.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
 from sem_search.deployment.record import ModelRecord, OutOfFold
+from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.intervals import compute_side_intervals
+from sem_search.evaluation.metrics import compute_side_scores
 from sem_search.evaluation.outcomes import Side, TileTable, TrialOutcome
+from sem_search.evaluation.resampling import build_strata
 from sem_search.search.describing import describe_hashes, describe_versions
 from sem_search.search.prepared import PreparedSearch
 from sem_search.settings import SearchSettings
@@ -78,9 +81,7 @@ def build_card(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelCard:
         settings=describe_model_settings(settings),
         hashes=describe_hashes(prepared),
         versions=describe_versions(),
-        warnings=tuple(
-            hide_places(warning) for warning in (*prepared.data.catalogue.warnings, *prepared.network.weights.warnings)
-        ),
+        warnings=tuple(map(hide_places, _list_warnings(prepared, outcome=outcome))),
         findings=tuple(
             hide_places(finding.message) for finding in prepared.data.findings if finding.severity != "note"
         ),
@@ -106,6 +107,12 @@ def hide_places(text: str) -> str:
     return _PLACE.sub(r"\1", text)
 
 
+def _list_warnings(prepared: PreparedSearch, *, outcome: TrialOutcome) -> list[str]:
+    obstacle = _find_obstacle(outcome, tiles=prepared.data.tiles)
+    told = [*prepared.data.catalogue.warnings, *prepared.network.weights.warnings]
+    return told if obstacle is None else [*told, obstacle]
+
+
 def _list_classes(prepared: PreparedSearch) -> tuple[CardClass, ...]:
     sizes = gather_pixel_sizes(prepared)
     return tuple(
@@ -121,19 +128,29 @@ def _list_classes(prepared: PreparedSearch) -> tuple[CardClass, ...]:
 
 
 def _list_scores(outcome: TrialOutcome, *, tiles: TileTable, side: Side) -> list[CardScore]:
-    """Return the headline figures of one side with their intervals."""
-    intervals = compute_side_intervals(outcome, tiles=tiles, side=side)
+    """Return the headline figures of one side, with their intervals where the images allow any."""
+    if _find_obstacle(outcome, tiles=tiles) is None:
+        intervals = compute_side_intervals(outcome, tiles=tiles, side=side)
+        return [
+            CardScore(side=side, unit=unit, name=name, value=figure.value, low=figure.low, high=figure.high)
+            for (unit, key), name in SCORE_NAMES.items()
+            for figure in [getattr(intervals, key)]
+        ]
+    scores = compute_side_scores(outcome, tiles=tiles, side=side)
     return [
-        CardScore(
-            side=side,
-            unit=unit,
-            name=name,
-            value=getattr(intervals, figure).value,
-            low=getattr(intervals, figure).low,
-            high=getattr(intervals, figure).high,
-        )
-        for (unit, figure), name in SCORE_NAMES.items()
+        CardScore(side=side, unit=unit, name=name, value=getattr(scores, key), low=None, high=None)
+        for (unit, key), name in SCORE_NAMES.items()
     ]
+
+
+def _find_obstacle(outcome: TrialOutcome, *, tiles: TileTable) -> str | None:
+    """Return why no interval can be given, None if one can: groups of several classes may leave a class with one."""
+    try:
+        for side in SIDES:
+            build_strata(tabulate_answers(outcome, tiles=tiles, side=side))
+    except ValueError as error:
+        return f"no intervals: {error}"
+    return None
 
 
 def _list_confusions(outcome: TrialOutcome, *, tiles: TileTable) -> tuple[CardConfusion, ...]:

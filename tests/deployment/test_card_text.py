@@ -43,6 +43,13 @@ def test_what_there_is_not_is_not_headed(card: ModelCard) -> None:
     assert "inspection" not in text
 
 
+def test_a_score_without_an_interval_stands_alone(card: ModelCard) -> None:
+    from dataclasses import replace
+
+    scores = tuple(replace(score, low=None, high=None) for score in card.scores)
+    assert "| macro F-measure | 0.9100 |" in render_card(replace(card, scores=scores), name="m", version="1")
+
+
 def test_citation_leads_back(card: ModelCard) -> None:
     text = cite(card, name="m", version="7")
     for said in ("m, version 7", card.study, card.run_id, "2025-01-02", "sem_search 0.1.0", "100135"):

@@ -175,9 +175,14 @@ def _describe_classes(one: OutOfFold, two: OutOfFold) -> str:
 def _compare(
     first: ModelVersion, second: ModelVersion, *, one: OutOfFold, two: OutOfFold, select_on: Side, rule: GateRule
 ) -> VersionComparison:
-    compared = {
-        side: compare_trials(one.trial, two.trial, tiles=one.tiles, side=side, level=rule.level) for side in SIDES
-    }
+    try:
+        compared = {
+            side: compare_trials(one.trial, two.trial, tiles=one.tiles, side=side, level=rule.level) for side in SIDES
+        }
+    except ValueError as error:
+        raise NotComparableError(
+            f"versions {first.version} and {second.version} could not be compared image by image: {error}"
+        ) from error
     decisive = compared[select_on].f_measure
     is_better = decisive.low > rule.margin
     return VersionComparison(

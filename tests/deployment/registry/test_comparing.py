@@ -111,6 +111,27 @@ def test_other_tiles_are_another_question(laboratory: Any, monkeypatch: pytest.M
         compare_versions(laboratory.name, "2", "1")
 
 
+def test_images_that_hang_together_cannot_be_resampled_and_it_is_told(
+    laboratory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from sem_search.deployment.registry import comparing
+
+    laboratory.register()
+    laboratory.register()
+    read = comparing._read_answers
+
+    def read_one_group(version: Any) -> Any:
+        answers = read(version)
+        groups = tuple("one" if image.startswith("starch") else image for image in answers.tiles.image_ids)
+        return replace(answers, tiles=replace(answers.tiles, group_of_image=groups))
+
+    monkeypatch.setattr(comparing, "_read_answers", read_one_group)
+    with pytest.raises(NotComparableError, match="versions 2 and 1 could not be compared image by image: "):
+        compare_versions(laboratory.name, "2", "1")
+
+
 def test_a_version_without_answers_is_refused_by_name(laboratory: Any) -> None:
     laboratory.register()
     laboratory.register(run_id=laboratory.log_run(with_record=False))
