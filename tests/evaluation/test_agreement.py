@@ -102,8 +102,8 @@ def lay_particles(*, follow: float, seed: int = 0) -> dict:
     maps = 0.2 * rng.random((24, 7, 7))
     roundness, size = [], []
     for tile in range(24):
-        for row, column in [(0, 0), (0, 14), (14, 7)]:
-            side = int(rng.integers(6, 12))
+        for row, column in [(0, 0), (0, 16), (16, 8)]:
+            side = 4 * int(rng.integers(1, 4))
             roundness.append(rng.random())
             size.append(side)
             particle_maps[tile, row : row + side, column : column + side] = len(size)
@@ -123,6 +123,7 @@ def test_heat_that_follows_a_measure_is_found() -> None:
     assert roundness.correlation.low > 0.5
     assert abs(roundness.chance_correlation) < 0.3  # three places, whose particles differ by chance
     assert size.adjusted_p_value > 0.05
+    assert size.correlation.low < 0.1
     assert (roundness.measure, roundness.n_images, roundness.n_particles) == ("roundness", 6, 72)
 
 
