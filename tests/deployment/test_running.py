@@ -1,9 +1,11 @@
 import socket
 
+import mlflow
 import pytest
 
+from benchmarks.servers import find_free_port
 from sem_search.deployment.running import build_serve_settings, run_server
-from sem_search.errors import SettingsError
+from sem_search.errors import ModelNotFoundError, SettingsError
 
 TOLD = {
     "model": "models:/lactose@champion",
@@ -46,3 +48,9 @@ def test_a_port_that_is_taken_is_told_at_once() -> None:
 def test_a_host_that_is_none_of_this_machine_s_is_told() -> None:
     with pytest.raises(SettingsError, match=r"host=192\.0\.2\.1 cannot be opened"):
         run_server(build_serve_settings(**TOLD | {"host": "192.0.2.1"}))
+
+
+def test_a_model_that_is_not_there_is_one_sentence(tracking: mlflow.MlflowClient) -> None:
+    settings = build_serve_settings(**TOLD | {"port": find_free_port(), "model": "models:/no-such@champion"})
+    with pytest.raises(ModelNotFoundError, match="There is no registered model 'no-such'"):
+        run_server(settings)
