@@ -109,6 +109,27 @@ def start(*, threads: int) -> Figures:
     return measure_start(threads=threads)
 
 
+@add_benchmark
+@click.option("--backbone", default="mobilenet_v2", show_default=True)
+@click.option("--workers", "n_workers", default=1, show_default=True, help="Processes of the model's server.")
+def serve(*, threads: int, backbone: str, n_workers: int) -> Figures:
+    """One micrograph's answer against its forward pass, and answers per second at 1, 4 and 16 callers."""
+    from benchmarks.serve import measure_serve
+
+    _configure(threads)
+    return measure_serve(backbone, n_workers=n_workers)
+
+
+@add_benchmark
+@click.option("--requests", "n_requests", default=2000, show_default=True)
+def fuzz(*, threads: int, n_requests: int) -> Figures:
+    """Requests that no caller should send, to a real server: what it answers, and what it costs."""
+    from benchmarks.fuzz import measure_fuzz
+
+    _configure(threads)
+    return measure_fuzz(n=n_requests)
+
+
 def _configure(threads: int) -> None:
     from sem_search.transfer.runtime import configure_tensorflow
 

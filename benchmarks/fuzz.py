@@ -19,12 +19,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+from benchmarks.servers import build_untrained_parts, run_server, write_registry
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 ALLOWED = frozenset({200, 400, 404, 405, 408, 411, 413, 415, 417, 431})
@@ -403,6 +406,34 @@ class FuzzReport:
     complaints: tuple[str, ...]
     slowest: tuple[str, float]
     peak_mb: float
+
+
+def measure_fuzz(*, n: int) -> dict[str, float]:
+    """Return what became of so many requests to `sem-search serve` with a small network; raises on any complaint."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        address = write_registry(folder, build_untrained_parts("mobilenet_v2", tile_px=96))
+        with run_server(["serve", "--model", address], folder=folder, log=folder / "log.txt") as server:
+            send(server.port, NASTIES["good"]())
+            before_mb = server.measure_memory_mb()
+            report = fuzz(server.port, n=n, measure_mb=server.measure_memory_mb)
+            answers_still = send(server.port, NASTIES["good"]()).status == 200
+            after_mb = server.measure_memory_mb()
+    if report.complaints:
+        raise AssertionError("\n".join(report.complaints[:20]))
+    return {
+        "fuzz.requests": float(sum(report.statuses.values())),
+        **{
+            f"fuzz.status_{status or 'closed'}": float(count)
+            for status, count in sorted(report.statuses.items(), key=str)
+        },
+        "fuzz.server_errors": float(sum(n for status, n in report.statuses.items() if status and status >= 500)),
+        "fuzz.answers_still": float(answers_still),
+        "fuzz.slowest_s": report.slowest[1],
+        "fuzz.memory_before_mb": before_mb,
+        "fuzz.memory_peak_mb": report.peak_mb,
+        "fuzz.memory_after_mb": after_mb,
+    }
 
 
 def fuzz(port: int, *, n: int, measure_mb: Callable[[], float], seed: int = 0) -> FuzzReport:
