@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,6 +114,17 @@ def test_every_command_explains_itself(command: list[str]) -> None:
     result = CliRunner().invoke(commands, ["registry", *command, "--help"])
     assert result.exit_code == 0
     assert "Usage: " in result.output
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; from sem_search.cli import commands\n"
+        "try: commands(['registry', 'promote', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('mlflow', 'numpy', 'pandas', 'scipy', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def list_documented_commands() -> list[str]:

@@ -2,8 +2,9 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class Laboratory:
     client: MlflowClient
     folder: Path
     make_record: Callable[..., ModelRecord]
+    artifacts: str | None = None
+    """Where runs keep their files; None: where the store has them by default."""
     records: dict[str, ModelRecord] = field(default_factory=dict)
 
     @property
@@ -51,7 +54,7 @@ class Laboratory:
         experiment_id = (
             experiment.experiment_id
             if experiment
-            else self.client.create_experiment("study", artifact_location=(self.folder / "artifacts").as_uri())
+            else self.client.create_experiment("study", artifact_location=self.artifacts)
         )
         run_id = self.client.create_run(experiment_id).info.run_id
         self.client.log_param(run_id, "data", str(self.data))
@@ -138,8 +141,15 @@ def open_laboratory(folder: Path, *, uri: str, make_record: Callable[..., ModelR
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_USERNAME", "iwata")
         patched.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        yield Laboratory(client=MlflowClient(), folder=folder, make_record=make_record)
+        artifacts = (folder / "artifacts").as_uri() if uri.startswith("sqlite") else None
+        yield Laboratory(client=MlflowClient(), folder=folder, make_record=make_record, artifacts=artifacts)
     mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="session")
+def make_laboratory(make_record: Callable[..., ModelRecord]) -> Callable[..., AbstractContextManager[Laboratory]]:
+    """Opens a laboratory over any store."""
+    return partial(open_laboratory, make_record=make_record)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_a_champion_with_a_damaged_record_is_not_beaten_by_that(laboratory: Any)
 
 
 def test_of_twenty_that_are_no_better_about_one_passes(laboratory: Any, make_record: Any) -> None:
-    """The promise of the confidence, on answers of equal skill: at most 5 % pass, within chance of 60 draws."""
+    """The promise of the confidence, on answers of equal skill; decision 011 has the table of longer simulations."""
     from sem_search.evaluation.comparing import compare_trials
 
     rule, passed = GateRule(), 0
@@ -66,4 +66,4 @@ def test_of_twenty_that_are_no_better_about_one_passes(laboratory: Any, make_rec
             one.trial, two.trial, tiles=one.tiles, side="validation", level=rule.level, n_resamples=500
         ).f_measure
         passed += difference.low > rule.margin
-    assert passed <= 8  # 5 % of 60 are 3; more than 8 happens by chance in under 1 of 200 cases
+    assert passed <= 8  # 5 % of 60 are 3; more than 8 would happen in under 1 of 200 cases
