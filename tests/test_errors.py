@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,14 +41,15 @@ def build_error(error: type[Exception], message: str) -> Exception:
     return error(message, **{one.name: 400 for one in parameters if one.kind is one.KEYWORD_ONLY})
 
 
-def list_raised_names() -> set[str]:
+@cache
+def list_raised_names() -> frozenset[str]:
     """Return the names of all that the package raises by calling it."""
     names = set()
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
                 names.add(ast.unparse(node.exc.func).rsplit(".", 1)[-1])
-    return names
+    return frozenset(names)
 
 
 def test_the_drawn_tree_is_the_real_one() -> None:

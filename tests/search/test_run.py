@@ -13,7 +13,9 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from sem_search.errors import DataError, StudyMismatchError, WeightsError
+from sem_search.search import network as network_module
 from sem_search.search import run as run_module
+from sem_search.search.data import PreparedData, prepare_data
 from sem_search.search.prepared import get_study_folder
 from sem_search.search.run import run_search, run_worker
 from sem_search.search.study import RUN_ID, SETTINGS, STUDY_RUN_ID, open_study
@@ -78,11 +80,13 @@ def test_wrong_input_is_refused_as_early_as_it_can_be_and_leaves_nothing_behind(
     asked: SearchSettings,
     tmp_path: Path,
     begun: list[str],
+    monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, Any],
     error: type[Exception],
     steps: list[str],
 ) -> None:
     Path("damaged.h5").write_bytes(b"no weights")
+    monkeypatch.setattr(network_module, "_render_calibration_tiles", lambda _: None)
     with pytest.raises(error):
         run_search(change(asked, **changes))
     assert tuple(begun) == tuple(steps)
@@ -90,8 +94,10 @@ def test_wrong_input_is_refused_as_early_as_it_can_be_and_leaves_nothing_behind(
 
 
 @pytest.fixture
-def stopped(monkeypatch: pytest.MonkeyPatch, network, tracking: MlflowClient) -> dict[str, Any]:
-    """What a search comes to `work` with; there it is stopped."""
+def stopped(
+    settings: SearchSettings, monkeypatch: pytest.MonkeyPatch, data: PreparedData, network, tracking: MlflowClient
+) -> dict[str, Any]:
+    """What a search comes to `work` with; there it is stopped. The session's data and network are not made anew."""
     seen: dict[str, Any] = {}
 
     def work(study: optuna.Study, **arguments: Any) -> None:
@@ -99,6 +105,9 @@ def stopped(monkeypatch: pytest.MonkeyPatch, network, tracking: MlflowClient) ->
         raise StoppedError
 
     monkeypatch.setattr(run_module, "work", work)
+    monkeypatch.setattr(
+        run_module, "prepare_data", lambda now: data if now.data == settings.data else prepare_data(now)
+    )
     monkeypatch.setattr(run_module, "prepare_network", lambda _: network)
     return seen
 
