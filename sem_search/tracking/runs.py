@@ -67,6 +67,11 @@ def describe_trial(*, study: str, cell: str, process: str) -> dict[str, str]:
     return {TAG_STUDY: study, TAG_KIND: "trial", TAG_CELL: cell, TAG_PROCESS: process}
 
 
+def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
+    """Return the tags of a run that asks something of a finished study; `kind` says what: `audit`, `morphology`."""
+    return {TAG_STUDY: study, TAG_KIND: kind, TAG_PROCESS: process}
+
+
 def supersede_run(run_id: str, *, by: str) -> None:
     """End a run whose process is gone; `by` is the run that takes over."""
     client = MlflowClient()

@@ -1,0 +1,210 @@
+"""Negative controls: data in which the material cannot be seen, on which the score must fall to chance.
+
+- Shuffled labels: classes dealt anew to the groups of images. Whatever is still named rightly is leaked.
+- Constant images: every image a single grey, its own mean. What is named rightly is named by brightness.
+- Particles blurred away: shading and brightness stay, texture and outlines go.
+- Tiles in random order: the same training with its tiles in another order. The score must stay as it is.
+
+Cost: each trains the winner's cell once more on all folds; blurring also computes the trunk for every tile, once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from sem_search.audits.retraining import Tell, list_sides, retrain_winner
+from sem_search.audits.subject import AuditSubject, number_groups, pool_answers
+from sem_search.evaluation.answers import AnswerTable
+from sem_search.evaluation.comparing import Difference, compare_answers
+from sem_search.evaluation.intervals import SideIntervals, compute_intervals
+from sem_search.evaluation.outcomes import IntVector
+from sem_search.micrographs.tiles import FloatTiles, iter_image_tiles
+from sem_search.places import get_cache_folder
+from sem_search.seeds import derive_seed
+from sem_search.transfer.features import get_features
+
+ControlName = Literal["shuffled labels", "constant images", "particles blurred away", "tiles in random order"]
+
+BLUR_SHARE = 1 / 8
+"""Standard deviation of the blur as a share of the tile's side: 28 px of 224 leave no outline of a particle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What became of the score when the material could not be seen."""
+
+    name: ControlName
+    scores: SideIntervals
+    usual: SideIntervals
+    chance: float
+    """Share of images named rightly without looking: the largest class's."""
+    difference: Difference | None = None
+    """Of the share of images named rightly, to the study's own; only where the score must stay as it is."""
+
+    @property
+    def is_as_it_should_be(self) -> bool:
+        """Whether the score fell to chance, or stayed, as this control demands."""
+        if self.difference is not None:
+            return not self.difference.is_clear
+        return self.scores.image_accuracy.low <= self.chance
+
+    def to_text(self) -> str:
+        """Return the result and what it means in plain words."""
+        accuracy = self.scores.image_accuracy
+        begin = (
+            f"{self.name.capitalize()}: {accuracy.to_text()} of the images named rightly, "
+            f"{self.usual.image_accuracy.value:.3f} as measured, {self.chance:.3f} by naming the largest class."
+        )
+        return f"{begin} {_VERDICTS[self.name][0 if self.is_as_it_should_be else 1]}"
+
+
+_VERDICTS: dict[ControlName, tuple[str, str]] = {
+    "shuffled labels": (
+        "As it should be: without true labels nothing is learnt.",
+        "ALARM: labels that mean nothing are recognised, so something leaks from training to test.",
+    ),
+    "constant images": (
+        "As it should be: brightness alone does not give the class away.",
+        "Take care: brightness alone gives classes away, and may belong to the instrument's settings.",
+    ),
+    "particles blurred away": (
+        "As it should be: shading and brightness alone do not give the class away.",
+        "Take care: shading and brightness, without any particle's texture or outline, give classes away.",
+    ),
+    "tiles in random order": (
+        "As it should be: the order of the tiles does not matter.",
+        "Take care: another order of the training tiles changes the score more than other images would.",
+    ),
+}
+"""What is said of each control: when all is well, and when not."""
+
+
+def run_controls(subject: AuditSubject, *, tell: Tell) -> tuple[Control, ...]:
+    """Run all negative controls."""
+    return (
+        shuffle_labels(subject, tell=tell),
+        show_constant_images(subject, tell=tell),
+        blur_particles(subject, tell=tell),
+        reorder_tiles(subject, tell=tell),
+    )
+
+
+def shuffle_labels(subject: AuditSubject, *, tell: Tell) -> Control:
+    """Train on classes dealt anew to the groups of images."""
+    labels = deal_labels(subject)
+    tiles = replace(subject.tiles, label_of_image=labels)
+    outcomes = retrain_winner(
+        subject, sides=list_sides(subject), name="shuffled labels", tell=tell, labels=tiles.label_of_tile
+    )
+    return _build_control(
+        "shuffled labels",
+        subject=subject,
+        answers=pool_answers(outcomes, tiles=tiles, fold_of_image=subject.fold_of_image),
+    )
+
+
+def show_constant_images(subject: AuditSubject, *, tell: Tell) -> Control:
+    """Train on images of one grey each, the image's own mean."""
+    levels = [np.float32(record.mean_grey) for record in subject.catalogue.records]
+    size = subject.grid.size_px
+
+    def iter_tiles() -> Iterator[FloatTiles]:
+        for level in levels:
+            yield np.full((1, size, size), level, dtype=np.float32)
+
+    store = get_features(
+        subject.cut,
+        tiles=iter_tiles,
+        n_tiles=len(levels),
+        backbone=subject.backbone,
+        content_key=f"{subject.features.key} constant",
+        cache_folder=get_cache_folder(),
+    )
+    features = [array[subject.tiles.image_of_tile] for array in store.arrays]
+    return _retrain(subject, name="constant images", features=features, tell=tell)
+
+
+def blur_particles(subject: AuditSubject, *, tell: Tell) -> Control:
+    """Train on tiles blurred so far that no particle is left."""
+
+    def iter_tiles() -> Iterator[FloatTiles]:
+        images = iter_image_tiles(
+            subject.catalogue,
+            grid=subject.grid,
+            crop_bottom_px=subject.crop_bottom_px,
+            max_megapixels=subject.max_megapixels,
+        )
+        return (blur_tiles(tiles) for _, tiles in images)
+
+    tell("particles blurred away: features")
+    store = get_features(
+        subject.cut,
+        tiles=iter_tiles,
+        n_tiles=subject.tiles.n_tiles,
+        backbone=subject.backbone,
+        content_key=f"{subject.features.key} blurred {BLUR_SHARE}",
+        cache_folder=get_cache_folder(),
+        progress=True,
+    )
+    return _retrain(subject, name="particles blurred away", features=store.arrays, tell=tell)
+
+
+def reorder_tiles(subject: AuditSubject, *, tell: Tell) -> Control:
+    """Train on the same tiles in another order."""
+    rng = np.random.default_rng(derive_seed(subject.seed, "audit", "order"))
+    sides = [
+        replace(side, training=rng.permutation(side.training), validation=rng.permutation(side.validation))
+        for side in list_sides(subject)
+    ]
+    outcomes = retrain_winner(subject, sides=sides, name="tiles in random order", tell=tell)
+    answers = pool_answers(outcomes, tiles=subject.tiles, fold_of_image=subject.fold_of_image)
+    comparison = compare_answers(answers, subject.pool_winner(), class_names=subject.tiles.class_names)
+    return _build_control(
+        "tiles in random order", subject=subject, answers=answers, difference=comparison.image_accuracy
+    )
+
+
+def deal_labels(subject: AuditSubject) -> IntVector:
+    """Return a class for each image, shape (n_images,), the groups' classes dealt anew; as many of each as before."""
+    groups = number_groups(subject.tiles.group_of_image)
+    _, first_image = np.unique(groups, return_index=True)
+    rng = np.random.default_rng(derive_seed(subject.seed, "audit", "labels"))
+    dealt: IntVector = rng.permutation(subject.tiles.label_of_image[first_image])[groups]
+    return dealt
+
+
+def blur_tiles(tiles: FloatTiles) -> FloatTiles:
+    """Return tiles, shape (n, size_px, size_px), without anything as small as a particle."""
+    sigma = BLUR_SHARE * tiles.shape[1]
+    blurred: FloatTiles = gaussian_filter(tiles, sigma=(0, sigma, sigma), mode="reflect").astype(np.float32)
+    return blurred
+
+
+def _retrain(
+    subject: AuditSubject,
+    *,
+    name: ControlName,
+    features: "list[NDArray[np.float32]] | tuple[NDArray[np.float32], ...]",
+    tell: Tell,
+) -> Control:
+    """Train on what the trunk says of other pictures."""
+    outcomes = retrain_winner(subject, sides=list_sides(subject), name=name, tell=tell, features=features)
+    answers = pool_answers(outcomes, tiles=subject.tiles, fold_of_image=subject.fold_of_image)
+    return _build_control(name, subject=subject, answers=answers)
+
+
+def _build_control(
+    name: ControlName, *, subject: AuditSubject, answers: AnswerTable, difference: Difference | None = None
+) -> Control:
+    """Put scores and chance together."""
+    return Control(
+        name=name,
+        scores=compute_intervals(answers),
+        usual=compute_intervals(subject.pool_winner()),
+        chance=subject.largest_class_share,
+        difference=difference,
+    )

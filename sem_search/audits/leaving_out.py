@@ -1,0 +1,184 @@
+"""What the network is worth on a session, a detector or a pixel size that it has never seen.
+
+All images of one value are left out, a head is trained on the others with the winner's settings, and names those left
+out. An image can be tested only if its class was also imaged with another value; where a class was not, no experiment
+on these data can tell the material from the value, and that is said.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sem_search.audits.retraining import Tell, TileSides, retrain_winner
+from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.intervals import Interval, compute_share_interval
+from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.outcomes import FoldOutcome, IntVector
+from sem_search.micrographs.catalogue import ImageRecord
+from sem_search.micrographs.confounds import ATTRIBUTES as WAYS_OF_TAKING
+from sem_search.micrographs.confounds import UNTOLD
+
+MIN_GROUPS = 2
+"""Of a class among the images not left out: one to train on, one to stop on."""
+
+MAX_VALUES = 8
+"""Most values of one attribute that are left out, those with most images first: each costs the training of a fold."""
+
+LEFT_OUT: dict[str, Callable[[ImageRecord], str]] = {
+    name: WAYS_OF_TAKING[name] for name in ("session", "detector", "pixel size")
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOutAttribute:
+    """Every value of one attribute left out in turn."""
+
+    attribute: str
+    values: tuple[str, ...]
+    """Values that were left out and could be tested."""
+    untested: tuple[str, ...]
+    """Why other values, or some classes of theirs, could not be tested: one sentence each."""
+    n_images: int
+    """Images named by a network that knew no other of their value."""
+    accuracy: Interval | None
+    """Share of them named rightly; None where nothing could be tested."""
+    usual_accuracy: Interval | None
+    """The same images as the study measured them."""
+
+    def to_text(self) -> str:
+        """Return the result, and what could not be asked, in plain words."""
+        why = " ".join(self.untested)
+        if self.accuracy is None or self.usual_accuracy is None:
+            return f"Leaving out a {self.attribute} cannot be tried on these data. {why}".strip()
+        return (
+            f"With each {self.attribute} left out in turn, {self.accuracy.to_text()} of {self.n_images} images are "
+            f"named rightly; with the others of their {self.attribute} known it was {self.usual_accuracy.to_text()}. "
+            f"{why}"
+        ).strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """One value to be left out."""
+
+    value: str
+    sides: TileSides | None
+    untested: str | None
+
+
+def audit_left_out(subject: AuditSubject, *, tell: Tell) -> tuple[LeftOutAttribute, ...]:
+    """Leave out every session, detector and pixel size in turn, as far as the catalogue allows."""
+    return tuple(
+        _audit_attribute(subject, attribute=attribute, describe=describe, tell=tell)
+        for attribute, describe in LEFT_OUT.items()
+    )
+
+
+def _audit_attribute(
+    subject: AuditSubject, *, attribute: str, describe: Callable[[ImageRecord], str], tell: Tell
+) -> LeftOutAttribute:
+    """Leave out the values of one attribute."""
+    value_of_image = np.array([describe(record) for record in subject.catalogue.records])
+    values, counts = np.unique(value_of_image, return_counts=True)
+    if len(values) == 1:
+        told = "No file tells it." if values[0] == UNTOLD else f"It is {values[0]} for all images."
+        return _describe_nothing(attribute, told)
+    chosen = values[np.argsort(-counts, kind="stable")][:MAX_VALUES]
+    plans = [
+        _plan_value(subject, value=str(value), number=number, is_out=value_of_image == value, attribute=attribute)
+        for number, value in enumerate(chosen)
+    ]
+    untested = [plan.untested for plan in plans if plan.untested]
+    if len(values) > len(chosen):
+        untested.append(f"Of {len(values)} values the {len(chosen)} with most images were tried.")
+    tested = [plan for plan in plans if plan.sides is not None]
+    if not tested:
+        return _describe_nothing(attribute, *untested)
+    sides = [plan.sides for plan in tested if plan.sides is not None]
+    outcomes = retrain_winner(subject, sides=sides, name=f"{attribute} left out", tell=tell)
+    images, is_right = _judge(outcomes, subject=subject)
+    usual = subject.pool_winner().is_right[images]
+    n_groups = len({subject.tiles.group_of_image[image] for image in images})
+    return LeftOutAttribute(
+        attribute=attribute,
+        values=tuple(plan.value for plan in tested),
+        untested=tuple(untested),
+        n_images=len(images),
+        accuracy=compute_share_interval(float(is_right.mean()), n=n_groups),
+        usual_accuracy=compute_share_interval(float(usual.mean()), n=n_groups),
+    )
+
+
+def _describe_nothing(attribute: str, *reasons: str) -> LeftOutAttribute:
+    """Return that nothing could be tested, and why."""
+    return LeftOutAttribute(
+        attribute=attribute, values=(), untested=reasons, n_images=0, accuracy=None, usual_accuracy=None
+    )
+
+
+def _plan_value(
+    subject: AuditSubject,
+    *,
+    value: str,
+    number: int,
+    is_out: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]",
+    attribute: str,
+) -> _Plan:
+    """Return which tiles train, stop and are tested when this value is left out, or why it cannot be."""
+    tiles = subject.tiles
+    groups, labels = np.asarray(tiles.group_of_image), tiles.label_of_image
+    is_left = ~np.isin(groups, groups[is_out])  # a group with an image of this value is out altogether
+    n_left = np.array([len(np.unique(groups[is_left & (labels == label)])) for label in range(subject.n_classes)])
+    missing = [tiles.class_names[label] for label in np.unique(labels[is_out]) if n_left[label] < MIN_GROUPS]
+    is_tested = is_out & (n_left[labels] >= MIN_GROUPS)
+    untested = (
+        f"{value} cannot be left out for {', '.join(missing)}: too few images of the class have another {attribute}, "
+        "so that here the material and its "
+        f"{attribute} are one."
+        if missing
+        else None
+    )
+    if not is_tested.any():
+        return _Plan(value=value, sides=None, untested=untested)
+    is_validation = _choose_validation(groups, labels=labels, is_left=is_left, n_folds=len(subject.folds.folds))
+    return _Plan(
+        value=value,
+        sides=TileSides(
+            number=number,
+            training=np.flatnonzero((is_left & ~is_validation)[tiles.image_of_tile]),
+            validation=np.flatnonzero(is_validation[tiles.image_of_tile]),
+            test=np.flatnonzero(is_tested[tiles.image_of_tile]),
+        ),
+        untested=untested,
+    )
+
+
+def _choose_validation(
+    groups: "np.ndarray[tuple[int, ...], np.dtype[np.str_]]",
+    *,
+    labels: IntVector,
+    is_left: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]",
+    n_folds: int,
+) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    """Return which images tell when to stop: of each class as large a share of the groups left as in a fold."""
+    chosen: list[str] = []
+    for label in np.unique(labels[is_left]):
+        of_class = np.unique(groups[is_left & (labels == label)])
+        if len(of_class) >= MIN_GROUPS:
+            chosen += of_class[:: max(n_folds, 2)].tolist()
+    is_validation: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = is_left & np.isin(groups, chosen)
+    return is_validation
+
+
+def _judge(outcomes: tuple[FoldOutcome, ...], *, subject: AuditSubject) -> tuple[IntVector, IntVector]:
+    """Return the images tested and whether each was named rightly, both of shape (n_images,)."""
+    images, is_right = [], []
+    for outcome in outcomes:
+        of_value, combined = combine_tiles(
+            outcome.test_probabilities, image_of_tile=subject.tiles.image_of_tile[outcome.test_tiles]
+        )
+        images.append(of_value)
+        is_right.append(predict_classes(combined) == subject.tiles.label_of_image[of_value])
+    return np.concatenate(images), np.concatenate(is_right).astype(np.int64)

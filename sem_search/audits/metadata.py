@@ -1,0 +1,72 @@
+"""Whether the network could have learnt how the images were taken, instead of what they show.
+
+A classifier is given pixel size, session, detector, bit depth, brightness, contrast and noise, and no picture. If it
+names images about as well as the network does, nothing in the score tells the two explanations apart.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.comparing import Comparison, compare_answers
+from sem_search.evaluation.metadata_model import MetadataScore, Value, score_metadata
+from sem_search.micrographs.catalogue import ImageRecord
+
+ATTRIBUTES: dict[str, Callable[[ImageRecord], Value]] = {
+    "pixel size": lambda record: record.pixel_size_nm,
+    "session": lambda record: record.session,
+    "detector": lambda record: record.detector,
+    "bit depth": lambda record: float(record.bit_depth),
+    "brightness": lambda record: record.mean_grey,
+    "contrast": lambda record: record.contrast,
+    "noise": lambda record: record.noise,
+}
+"""What is known of an image without looking at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetadataAudit:
+    """The network against metadata alone."""
+
+    score: MetadataScore
+    comparison: Comparison
+    """First: the network; second: metadata alone. Paired image by image."""
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether it is not clear that the network sees more than the metadata tell."""
+        return self.comparison.image_accuracy.low <= 0
+
+    def to_text(self) -> str:
+        """Return the comparison in plain words."""
+        accuracy = self.comparison.image_accuracy
+        known = ", ".join(self.score.attributes) or "nothing that differs between images"
+        verdict = (
+            "It is not clear that the network sees more than this: it may have learnt how the images were taken."
+            if self.is_suspicious
+            else "The network knows more than that, though it may use it, too."
+        )
+        return (
+            f"Without looking at any picture, from {known}, {100 * accuracy.second:.1f} % of the images are named "
+            f"rightly; the network names {100 * accuracy.first:.1f} %: {accuracy.to_text()} (95 % interval). {verdict}"
+        )
+
+
+def audit_metadata(subject: AuditSubject) -> MetadataAudit:
+    """Compare the network's answers to whole test images with those of a classifier on metadata alone."""
+    tiles, records = subject.tiles, subject.catalogue.records
+    columns = {name: [describe(record) for record in records] for name, describe in ATTRIBUTES.items()}
+    score = score_metadata(
+        columns,
+        labels=tiles.label_of_image,
+        n_classes=subject.n_classes,
+        part_of_image=subject.fold_of_image,
+        group_of_image=tiles.group_of_image,
+        seed=subject.seed,
+    )
+    network = subject.pool_winner()
+    answers = dataclasses.replace(score.answers, fold_of_row=network.fold_of_row)
+    return MetadataAudit(
+        score=score, comparison=compare_answers(network, answers, class_names=tiles.class_names, seed=subject.seed)
+    )

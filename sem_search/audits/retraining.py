@@ -1,0 +1,103 @@
+"""The winner's cell trained again, with one thing changed: labels, folds, groups or what the trunk was shown."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.outcomes import FoldOutcome, IntVector, TrainingCurves
+from sem_search.transfer.training import HeadTrainer
+
+Tell = Callable[[str], None]
+"""Called before each fold with what is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileSides:
+    """One division of the tiles."""
+
+    number: int
+    training: IntVector
+    validation: IntVector
+    test: IntVector
+
+
+def list_sides(subject: AuditSubject) -> tuple[TileSides, ...]:
+    """Return the study's own folds as tiles."""
+    tiles = subject.tiles
+    return tuple(
+        TileSides(
+            number=fold.number,
+            training=tiles.get_tiles_of(fold.training),
+            validation=tiles.get_tiles_of(fold.validation),
+            test=tiles.get_tiles_of(fold.test),
+        )
+        for fold in subject.folds.folds
+    )
+
+
+def retrain_winner(
+    subject: AuditSubject,
+    *,
+    sides: Sequence[TileSides],
+    name: str,
+    tell: Tell,
+    features: Sequence[NDArray[np.float32]] | None = None,
+    labels: IntVector | None = None,
+    groups: Sequence[str] | None = None,
+) -> tuple[FoldOutcome, ...]:
+    """Train the winner's cell on these folds; what is not given is the study's own.
+
+    Args:
+        subject: The study.
+        sides: The folds.
+        name: Of the audit, for who waits.
+        tell: Told before each fold.
+        features: Other trunk outputs, one array per crossing tensor, shape (n_tiles, ...).
+        labels: Other classes of the tiles, shape (n_tiles,).
+        groups: Other groups of the tiles: what may not stand on two sides.
+
+    Raises:
+        LeakError: A group stands on two sides of a fold.
+    """
+    trainer = HeadTrainer(
+        subject.cut,
+        features=subject.features.arrays if features is None else features,
+        labels=subject.tiles.label_of_tile if labels is None else labels,
+        groups=subject.group_of_tile if groups is None else groups,
+        n_classes=subject.n_classes,
+        settings=subject.training,
+        seed=subject.seed,
+        hidden_units=subject.hidden_units,
+        dropout=subject.dropout,
+    )
+    outcomes: list[FoldOutcome] = []
+    for side in sides:
+        tell(f"{name}: fold {len(outcomes) + 1} of {len(sides)}")
+        outcomes.append(_train(trainer, side=side, subject=subject))
+    return tuple(outcomes)
+
+
+def _train(trainer: HeadTrainer, *, side: TileSides, subject: AuditSubject) -> FoldOutcome:
+    """Train one fold."""
+    done = trainer.train_fold(
+        fold=side.number,
+        learning_rate=subject.winner.cell.learning_rate,
+        batch_size=subject.winner.cell.batch_size,
+        training=side.training,
+        validation=side.validation,
+        test=side.test,
+    )
+    return FoldOutcome(
+        fold=side.number,
+        validation_tiles=side.validation,
+        validation_probabilities=done.validation_probabilities,
+        test_tiles=side.test,
+        test_probabilities=done.test_probabilities,
+        curves=TrainingCurves(**vars(done.curves)),
+        best_epoch=done.best_epoch,
+        is_diverged=done.is_diverged,
+        training_s=done.training_s,
+    )

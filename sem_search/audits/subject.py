@@ -1,0 +1,101 @@
+"""A finished study as the audits see it: what was measured, and all that is needed to train its winner again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sem_search.evaluation.answers import AnswerTable
+from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.outcomes import FoldOutcome, IntVector, TileTable, TrialOutcome
+from sem_search.micrographs.catalogue import Catalogue
+from sem_search.micrographs.folds import FoldTable
+from sem_search.micrographs.tiles import TileGrid
+from sem_search.transfer.backbones import Backbone
+from sem_search.transfer.cut import CutNetwork
+from sem_search.transfer.features import FeatureStore
+from sem_search.transfer.training import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSubject:
+    """What is audited."""
+
+    study: str
+    winner: TrialOutcome
+    tiles: TileTable
+    folds: FoldTable
+    catalogue: Catalogue
+    grid: TileGrid
+    crop_bottom_px: int
+    max_megapixels: float
+    backbone: Backbone
+    cut: CutNetwork
+    features: FeatureStore
+    training: TrainingSettings
+    hidden_units: int
+    dropout: float
+    seed: int
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.tiles.class_names)
+
+    @property
+    def fold_of_image(self) -> IntVector:
+        """The fold that tests each image, shape (n_images,)."""
+        number_of = {image_id: fold.number for fold in self.folds.folds for image_id in fold.test}
+        return np.array([number_of[image_id] for image_id in self.tiles.image_ids], dtype=np.int64)
+
+    @property
+    def group_of_tile(self) -> list[str]:
+        """The group of each tile's image."""
+        return [self.tiles.group_of_image[image] for image in self.tiles.image_of_tile]
+
+    @property
+    def largest_class_share(self) -> float:
+        """Share of images in the largest class: what always naming that class would get right."""
+        return float(np.bincount(self.tiles.label_of_image).max() / len(self.tiles.image_ids))
+
+    def pool_winner(self) -> AnswerTable:
+        """Return what the winner's networks answered to the test images, one row per image."""
+        return pool_answers(self.winner.folds, tiles=self.tiles, fold_of_image=self.fold_of_image)
+
+
+def pool_answers(folds: Sequence[FoldOutcome], *, tiles: TileTable, fold_of_image: IntVector) -> AnswerTable:
+    """Return the test answers of all folds with one row per image, whichever fold tested each of its tiles.
+
+    Two such tables of the same study can be paired image by image, even if one of them was made with other folds.
+
+    Args:
+        folds: Together they test every tile once.
+        tiles: The study's tiles.
+        fold_of_image: In which fold each image is counted, shape (n_images,).
+
+    Raises:
+        ValueError: A tile was tested twice or never.
+    """
+    tested = np.concatenate([fold.test_tiles for fold in folds])
+    if not np.array_equal(np.sort(tested), np.arange(tiles.n_tiles)):
+        raise ValueError(f"{len(tested)} answers do not test each of {tiles.n_tiles} tiles once.")
+    probabilities = np.concatenate([fold.test_probabilities for fold in folds])[np.argsort(tested)]
+    images, combined = combine_tiles(probabilities, image_of_tile=tiles.image_of_tile)
+    counts = np.zeros((len(images), len(tiles.class_names)), dtype=np.int64)
+    np.add.at(counts, (tiles.image_of_tile, predict_classes(probabilities)), 1)
+    return AnswerTable(
+        n_classes=len(tiles.class_names),
+        image_of_row=images,
+        label_of_row=tiles.label_of_image,
+        fold_of_row=fold_of_image,
+        group_of_row=number_groups(tiles.group_of_image),
+        tile_counts=counts,
+        answer_of_row=predict_classes(combined),
+    )
+
+
+def number_groups(groups: Sequence[str]) -> NDArray[np.int64]:
+    """Return a number for each group, 0 to n_groups - 1, shape (n_images,)."""
+    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)

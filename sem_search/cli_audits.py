@@ -1,0 +1,46 @@
+"""The command line of the audits: questions put to finished studies.
+
+Nothing heavy is imported before a command knows that it was called rightly.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def _add_study_options(command: Command) -> Command:
+    """Give a command the options that say where finished studies lie."""
+    for option in reversed(
+        (
+            click.option("--storage", default="sqlite:///optuna.db", show_default=True, help="Optuna storage URL."),
+            click.option("--study-folder", default=None, help="Where finished folds lie.  [default: the search's]"),
+            click.option("--threads", default=None, type=click.IntRange(1), help="[default: the search's]"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("study")
+@click.option(
+    "--only",
+    default="leak,metadata,left-out,controls",
+    show_default=True,
+    help="Questions to ask, by commas.",
+)
+@_add_study_options
+def audit(study: str, only: str, storage: str, study_folder: str | None, threads: int | None) -> None:
+    """Ask whether a study's score means what it seems to.
+
+    What would a careless split have claimed? Could the network have learnt the session instead of the material? What
+    is left of the score when the material cannot be seen? Heads alone are trained: minutes, not hours. To be started
+    in the folder of the search.
+    """
+    from sem_search.search.auditing import run_audit
+
+    questions = tuple(part.strip() for part in only.split(",") if part.strip())
+    run_audit(study, storage=storage, study_folder=study_folder, threads=threads, questions=questions)

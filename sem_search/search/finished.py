@@ -1,0 +1,97 @@
+"""A finished study taken up again: settings, data, folds, features and outcome, as its search left them."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+
+import click
+import optuna
+
+from sem_search.errors import StudyMismatchError
+from sem_search.evaluation.outcomes import StudyOutcome
+from sem_search.search.data import prepare_data
+from sem_search.search.network import compute_features, prepare_network
+from sem_search.search.outcome import read_study_outcome
+from sem_search.search.prepared import PreparedSearch, claim_study_folder, compute_fingerprint, get_study_folder
+from sem_search.search.study import SETTINGS, STUDY_RUN_ID, load_study
+from sem_search.settings import SearchSettings
+from sem_search.transfer.runtime import configure_tensorflow
+from sem_search.transfer.weights import check_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedStudy:
+    """A study with a winner."""
+
+    prepared: PreparedSearch
+    outcome: StudyOutcome
+    run_id: str
+    """MLflow's run of the study."""
+
+
+def take_up_study(
+    name: str, *, storage: str, study_folder: str | None = None, threads: int | None = None
+) -> FinishedStudy:
+    """Return a study that a search has finished, with its features; those that are not in the cache are computed.
+
+    Args:
+        name: The study's name.
+        storage: Its Optuna storage.
+        study_folder: Where finished folds lie; the search's own by default.
+        threads: Processor threads; the search's by default.
+
+    Raises:
+        StudyMismatchError: There is no such study or no folder of it, or data and weights are not its own any more.
+        FailedTrialError: No trial of it has finished.
+    """
+    _quieten()
+    loaded = load_study(name=name, storage=storage)
+    settings = _read_settings(loaded, storage=storage, study_folder=study_folder, threads=threads)
+    if not (get_study_folder(settings, name=name) / "study.json").exists():
+        raise StudyMismatchError(
+            f"Study {name!r} has no folder below {settings.study_folder!r} here: its finished folds are needed. Start "
+            "this in the folder of the search, or give its study folder."
+        )
+    check_weights(settings.weights)
+    data = prepare_data(settings)
+    configure_tensorflow(threads=settings.threads, seed=settings.seed)
+    network = prepare_network(settings)
+    fingerprint = compute_fingerprint(settings, data=data, network=network)
+    claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
+    features = compute_features(settings, data=data, network=network)
+    prepared = PreparedSearch(
+        settings=settings, name=name, fingerprint=fingerprint, data=data, network=network, features=features
+    )
+    return FinishedStudy(
+        prepared=prepared,
+        outcome=read_study_outcome(loaded, prepared=prepared),
+        run_id=str(loaded.user_attrs[STUDY_RUN_ID]),
+    )
+
+
+def tell_progress(text: str) -> None:
+    """Say what is being trained, to who waits."""
+    click.echo(f"  {text}", err=True)
+
+
+def _read_settings(
+    study: optuna.Study, *, storage: str, study_folder: str | None, threads: int | None
+) -> SearchSettings:
+    """Return the settings that the study was made with, and where it lies now."""
+    settings = SearchSettings.model_validate_json(study.user_attrs[SETTINGS])
+    changes = {
+        "study": study.study_name,
+        "storage": storage,
+        "study_folder": study_folder or settings.study_folder,
+        "threads": threads or settings.threads,
+    }
+    return settings.model_copy(update=changes)
+
+
+def _quieten() -> None:
+    """Keep libraries' chatter away from what a user must see."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # Each audit trains with a trainer of its own, and TensorFlow warns that it compiles the same thing again.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -1,0 +1,76 @@
+"""Figures of the questions put to a finished study: scores or differences with their intervals, one below the other.
+
+Every function takes the numbers and returns the figure; nothing is saved here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sem_search.tracking.figure_style import BLUE, GREY, LABEL_PT, ORANGE, PALE, SMALL_PT, make_caption, make_figure
+
+NAME_LENGTH = 44
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarRow:
+    """One line: a value with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    is_marked: bool = False
+    """Drawn in the colour of what must be looked at."""
+
+
+def draw_rows(
+    rows: Sequence[BarRow],
+    *,
+    axis_label: str,
+    reference: float | None = None,
+    reference_name: str = "",
+    limits: tuple[float, float] | None = (0.0, 1.0),
+) -> Figure:
+    """Draw values with their intervals, the first on top.
+
+    Args:
+        rows: At least one.
+        axis_label: What the values are.
+        reference: Where a line is drawn: chance, or no difference.
+        reference_name: What the line means.
+        limits: Of the axis; None to fit the values.
+
+    Raises:
+        ValueError: There are no rows.
+    """
+    if not rows:
+        raise ValueError("A figure of values needs at least one row.")
+    figure = make_figure(width_in=7.0, height_in=0.36 * len(rows) + 1.3)
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        axes.errorbar(
+            row.value,
+            place,
+            xerr=np.array([[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]),
+            fmt="o",
+            color=ORANGE if row.is_marked else BLUE,
+            markersize=5,
+            capsize=3,
+            linewidth=1.5,
+        )
+    if reference is not None:
+        axes.axvline(reference, color=GREY, linestyle="--", linewidth=1, label=reference_name)
+        figure.legend(loc="outside upper center", fontsize=SMALL_PT, frameon=False)
+    axes.set_yticks(range(len(rows)), [make_caption(row.name, length=NAME_LENGTH) for row in rows], fontsize=SMALL_PT)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    if limits is not None:
+        axes.set_xlim(*limits)
+    axes.set_xlabel(axis_label, fontsize=LABEL_PT)
+    axes.grid(axis="x", color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=SMALL_PT, length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,87 @@
+"""A finished study of the tiny network, made once: three materials, three folds, and two sessions that divide them."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sem_search.audits.retraining import list_sides, retrain_winner
+from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.outcomes import Cell, TrialOutcome
+from sem_search.places import CACHE_VARIABLE
+from sem_search.search.data import prepare_data
+from sem_search.search.network import compute_features, prepare_network
+from sem_search.settings import build_settings
+from sem_search.transfer.training import TrainingSettings
+
+CELL = Cell(learning_rate=0.1, batch_size=8)
+
+
+def keep_quiet(_: str) -> None:
+    """Nobody waits."""
+
+
+@pytest.fixture(scope="session")
+def tell():
+    return keep_quiet
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
+    settings = build_settings(
+        {
+            "data": str(tiny_folder),
+            "backbone": "tiny",
+            "weights": "random",
+            "tile_px": "48",
+            "folds": "3",
+            "epochs": "6",
+            "learning_rates": "1e-1",
+            "batch_sizes": "8",
+            "threads": "1",
+        }
+    )
+    data = prepare_data(settings)
+    network = prepare_network(settings)
+    untrained = AuditSubject(
+        study="a study",
+        winner=TrialOutcome(number=0, cell=CELL, state="complete", folds=()),
+        tiles=data.tiles,
+        folds=data.folds,
+        catalogue=data.catalogue,
+        grid=data.grid,
+        crop_bottom_px=0,
+        max_megapixels=100,
+        backbone=network.backbone,
+        cut=network.cut,
+        features=compute_features(settings, data=data, network=network),
+        training=TrainingSettings(epochs=6, patience=5),
+        hidden_units=32,
+        dropout=0.2,
+        seed=0,
+    )
+    folds = retrain_winner(untrained, sides=list_sides(untrained), name="winner", tell=keep_quiet)
+    return dataclasses.replace(untrained, winner=dataclasses.replace(untrained.winner, folds=folds))
+
+
+@pytest.fixture(scope="session")
+def take_in_sessions():
+    """Gives each image the session that a function of its place and label says."""
+
+    def take(subject: AuditSubject, describe) -> AuditSubject:
+        records = tuple(
+            dataclasses.replace(record, session=describe(place, record.label))
+            for place, record in enumerate(subject.catalogue.records)
+        )
+        return dataclasses.replace(subject, catalogue=dataclasses.replace(subject.catalogue, records=records))
+
+    return take

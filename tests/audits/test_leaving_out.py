@@ -1,0 +1,56 @@
+"""Sessions, detectors and pixel sizes left out: tested where the catalogue allows, and said where it does not."""
+
+import pytest
+
+from sem_search.audits import leaving_out
+from sem_search.audits.leaving_out import LeftOutAttribute, audit_left_out
+from sem_search.audits.subject import AuditSubject
+
+
+def audit_session(subject: AuditSubject, tell) -> LeftOutAttribute:
+    return next(entry for entry in audit_left_out(subject, tell=tell) if entry.attribute == "session")
+
+
+def test_each_session_is_named_by_a_network_of_the_others(subject: AuditSubject, take_in_sessions, tell) -> None:
+    entry = audit_session(take_in_sessions(subject, lambda place, _: "even" if place % 2 == 0 else "odd"), tell)
+    assert sorted(entry.values) == ["even", "odd"]
+    assert entry.n_images == 15
+    assert entry.untested == ()
+    assert entry.accuracy is not None and entry.usual_accuracy is not None
+    assert entry.accuracy.value > 0.6
+    assert entry.usual_accuracy.value == subject.pool_winner().is_right.mean()
+    assert "With each session left out in turn" in entry.to_text()
+
+
+def test_a_class_of_a_single_session_cannot_be_tested_and_that_is_said(
+    subject: AuditSubject, take_in_sessions, tell
+) -> None:
+    def describe(place: int, label: str) -> str:
+        return "monday" if label == "blobs" or place % 2 == 0 else "tuesday"
+
+    entry = audit_session(take_in_sessions(subject, describe), tell)
+    assert entry.n_images == 10
+    assert "monday cannot be left out for blobs: too few images of the class have another session" in entry.to_text()
+
+
+def test_where_class_and_session_are_one_nothing_can_be_tried(subject: AuditSubject, take_in_sessions, tell) -> None:
+    entry = audit_session(take_in_sessions(subject, lambda _, label: f"day of {label}"), tell)
+    assert (entry.n_images, entry.accuracy) == (0, None)
+    assert entry.to_text().startswith("Leaving out a session cannot be tried on these data. day of blobs cannot be")
+
+
+def test_an_attribute_without_values_is_told(subject: AuditSubject, take_in_sessions, tell) -> None:
+    by_name = {entry.attribute: entry for entry in audit_left_out(subject, tell=tell)}
+    assert by_name["detector"].untested == ("No file tells it.",)
+    assert audit_session(take_in_sessions(subject, lambda *_: "monday"), tell).untested == (
+        "It is monday for all images.",
+    )
+
+
+def test_no_more_values_than_the_limit_are_trained(
+    subject: AuditSubject, take_in_sessions, tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving_out, "MAX_VALUES", 1)
+    entry = audit_session(take_in_sessions(subject, lambda place, _: "rare" if place % 5 == 0 else "usual"), tell)
+    assert entry.values == ()
+    assert entry.untested[-1] == "Of 2 values the 1 with most images were tried."

@@ -1,0 +1,23 @@
+"""The winner trained again: with nothing changed it is the winner."""
+
+import numpy as np
+import pytest
+
+from sem_search.audits.retraining import TileSides, list_sides, retrain_winner
+from sem_search.audits.subject import AuditSubject
+from sem_search.errors import LeakError
+
+
+def test_with_nothing_changed_it_answers_the_same(subject: AuditSubject) -> None:
+    told: list[str] = []
+    again = retrain_winner(subject, sides=list_sides(subject)[:1], name="again", tell=told.append)
+    assert np.array_equal(again[0].test_probabilities, subject.winner.folds[0].test_probabilities)
+    assert np.array_equal(again[0].curves.training_loss, subject.winner.folds[0].curves.training_loss)
+    assert told == ["again: fold 1 of 1"]
+
+
+def test_the_gate_against_leaks_holds_here_too(subject: AuditSubject, tell) -> None:
+    tiles = np.arange(subject.tiles.n_tiles)
+    leaking = TileSides(number=0, training=tiles[::3], validation=tiles[1::3], test=tiles[2::3])
+    with pytest.raises(LeakError, match="Training refused"):
+        retrain_winner(subject, sides=[leaking], name="leak", tell=tell)

@@ -1,0 +1,82 @@
+"""A finished study taken up again, or refused in words."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from sem_search.errors import StudyMismatchError
+from sem_search.search import finished as room
+from sem_search.search.finished import take_up_study, tell_progress
+from sem_search.search.prepared import claim_study_folder
+from sem_search.search.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
+
+NAME = "a study"
+
+
+@pytest.fixture
+def storage(prepared, tmp_path: Path) -> str:
+    """A study in a database, signed by its search, whose one cell is complete."""
+    url = f"sqlite:///{tmp_path}/finished.db"
+    study = optuna.create_study(storage=url, study_name=NAME, direction="maximize")
+    study.set_user_attr(SETTINGS, prepared.settings.model_dump_json())
+    study.set_user_attr(STUDY_RUN_ID, "study-run")
+    study.set_user_attr(FINGERPRINT, json.dumps(dict(prepared.fingerprint)))
+    study.add_trial(
+        optuna.trial.create_trial(
+            value=1.0,
+            params={"learning_rate": 0.1, "batch_size": 8},
+            distributions={
+                "learning_rate": optuna.distributions.CategoricalDistribution([0.1]),
+                "batch_size": optuna.distributions.CategoricalDistribution([8]),
+            },
+            intermediate_values=dict.fromkeys(range(3), 1.0),
+        )
+    )
+    return url
+
+
+def claim(prepared) -> None:
+    claim_study_folder(
+        prepared.settings, name=prepared.name, fingerprint=prepared.fingerprint, folds=prepared.data.folds
+    )
+
+
+@pytest.fixture
+def known_network(network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network of the session: building it again takes a second and the same numbers come out."""
+    monkeypatch.setattr(room, "prepare_network", lambda _: network)
+    monkeypatch.setattr(room, "configure_tensorflow", lambda **_: None)  # only possible before TensorFlow has run
+
+
+@pytest.mark.usefixtures("known_network", "cache")
+def test_settings_folds_and_winner_are_the_search_s_own(
+    prepared, storage: str, keep_folds: Callable[..., object]
+) -> None:
+    claim(prepared)
+    keep_folds()
+    taken = take_up_study(NAME, storage=storage, threads=1)
+    assert taken.run_id == "study-run"
+    assert taken.outcome.winner.number == 0
+    assert len(taken.outcome.winner.folds) == 3
+    assert taken.prepared.data.folds == prepared.data.folds
+    assert taken.prepared.features.key == prepared.features.key
+    assert taken.prepared.settings.threads == 1
+
+
+def test_without_its_folder_nothing_is_made_up(prepared, storage: str, tmp_path: Path) -> None:
+    with pytest.raises(StudyMismatchError, match="its finished folds are needed"):
+        take_up_study(NAME, storage=storage, study_folder=str(tmp_path / "elsewhere"))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_unknown_study_is_named(storage: str) -> None:
+    with pytest.raises(StudyMismatchError, match="There is no study 'other' in this storage; there are: a study"):
+        take_up_study("other", storage=storage)
+
+
+def test_progress_goes_to_who_waits_and_not_into_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_progress("leak: fold 1 of 3")
+    assert capsys.readouterr() == ("", "  leak: fold 1 of 3\n")

@@ -1,0 +1,44 @@
+"""The audits' commands: called rightly they call, called wrongly they say so before anything heavy is loaded."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sem_search.cli import commands
+
+
+def catch(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    monkeypatch.setattr(f"{module}.{name}", lambda *args, **kwargs: calls.append((args, kwargs)))
+    return calls
+
+
+def test_audit_asks_everything_or_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = catch(monkeypatch, "sem_search.search.auditing", "run_audit")
+    runner = CliRunner()
+    assert runner.invoke(commands, ["audit", "mine"]).exit_code == 0
+    assert runner.invoke(commands, ["audit", "mine", "--only", "leak, controls", "--threads", "1"]).exit_code == 0
+    assert [call[0] for call in calls] == [("mine",), ("mine",)]
+    assert calls[0][1]["questions"] == ("leak", "metadata", "left-out", "controls")
+    assert calls[0][1]["storage"] == "sqlite:///optuna.db"
+    assert calls[1][1]["questions"] == ("leak", "controls")
+    assert calls[1][1]["threads"] == 1
+
+
+@pytest.mark.parametrize("words", [["audit"], ["audit", "mine", "--threads", "0"]])
+def test_a_wrong_call_ends_with_code_2(words: list[str]) -> None:
+    assert CliRunner().invoke(commands, words).exit_code == 2
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from sem_search.cli import commands\n"
+        "try: commands(['audit', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'tensorflow', 'mlflow', 'optuna', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("set()")
