@@ -44,3 +44,18 @@ def audit(study: str, only: str, storage: str, study_folder: str | None, threads
 
     questions = tuple(part.strip() for part in only.split(",") if part.strip())
     run_audit(study, storage=storage, study_folder=study_folder, threads=threads, questions=questions)
+
+
+@click.command()
+@click.argument("study_a")
+@click.argument("study_b")
+@click.option("--storage", default="sqlite:///optuna.db", show_default=True, help="Optuna storage URL of both.")
+@click.option("--study-folder", default=None, help="Where finished folds lie.  [default: the searches']")
+def compare(study_a: str, study_b: str, storage: str, study_folder: str | None) -> None:
+    """Compare the winners of two studies over the same data and folds, image by image.
+
+    Differences with intervals, of all classes and of each, and two tests. Refused where data or folds differ.
+    """
+    from sem_search.search.comparing import run_comparison
+
+    run_comparison(study_a, study_b, storage=storage, study_folder=study_folder)

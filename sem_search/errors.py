@@ -12,7 +12,7 @@
     │   ├── WeightsError            the weights asked for cannot be had, or do not fit the network
     │   ├── StudyMismatchError      a study of this name exists with other settings
     │   ├── ModelNotFoundError      no such registered model, version or alias
-    │   ├── NotComparableError      two registered versions were not measured alike
+    │   ├── NotComparableError      two versions or studies were not measured alike
     │   └── NotPromotedError        a version may not become champion
     ├── LeakError                   a group stands on two sides of a split: never trained on
     ├── StoreError                  something on disk is damaged, or could not be written
@@ -81,7 +81,7 @@ class ModelNotFoundError(InputError):
 
 
 class NotComparableError(InputError):
-    """Two registered versions were not measured alike; the message names each difference."""
+    """Two registered versions, or two studies, were not measured alike; the message names each difference."""
 
 
 class NotPromotedError(InputError):

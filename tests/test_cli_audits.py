@@ -42,3 +42,10 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("set()")
+
+
+def test_compare_takes_two_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = catch(monkeypatch, "sem_search.search.comparing", "run_comparison")
+    assert CliRunner().invoke(commands, ["compare", "a"]).exit_code == 2
+    assert CliRunner().invoke(commands, ["compare", "a", "b", "--storage", "sqlite:///x.db"]).exit_code == 0
+    assert calls == [(("a", "b"), {"storage": "sqlite:///x.db", "study_folder": None})]

@@ -46,12 +46,8 @@ def take_up_study(
     """
     _quieten()
     loaded = load_study(name=name, storage=storage)
-    settings = _read_settings(loaded, storage=storage, study_folder=study_folder, threads=threads)
-    if not (get_study_folder(settings, name=name) / "study.json").exists():
-        raise StudyMismatchError(
-            f"Study {name!r} has no folder below {settings.study_folder!r} here: its finished folds are needed. Start "
-            "this in the folder of the search, or give its study folder."
-        )
+    settings = read_settings(loaded, storage=storage, study_folder=study_folder, threads=threads)
+    check_study_folder(settings, name=name)
     check_weights(settings.weights)
     data = prepare_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
@@ -74,7 +70,16 @@ def tell_progress(text: str) -> None:
     click.echo(f"  {text}", err=True)
 
 
-def _read_settings(
+def check_study_folder(settings: SearchSettings, *, name: str) -> None:
+    """Raise StudyMismatchError if the study's finished folds are not here."""
+    if not (get_study_folder(settings, name=name) / "study.json").exists():
+        raise StudyMismatchError(
+            f"Study {name!r} has no folder below {settings.study_folder!r} here: its finished folds are needed. Start "
+            "this in the folder of the search, or give its study folder."
+        )
+
+
+def read_settings(
     study: optuna.Study, *, storage: str, study_folder: str | None, threads: int | None
 ) -> SearchSettings:
     """Return the settings that the study was made with, and where it lies now."""

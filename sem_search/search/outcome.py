@@ -6,9 +6,12 @@ from optuna.trial import FrozenTrial, TrialState
 from sem_search.errors import FailedTrialError
 from sem_search.evaluation.outcomes import Cell, StudyOutcome, TrialOutcome
 from sem_search.evaluation.outcomes import TrialState as OutcomeState
-from sem_search.search.fold_store import KeptFold
-from sem_search.search.prepared import PreparedSearch
+from sem_search.micrographs.folds import FoldTable
+from sem_search.search.data import PreparedData
+from sem_search.search.fold_store import FoldStore, KeptFold
+from sem_search.search.prepared import PreparedSearch, get_study_folder
 from sem_search.search.study import REASON, RUN_ID
+from sem_search.settings import SearchSettings
 
 OUTCOME_STATES: dict[TrialState, OutcomeState] = {
     TrialState.COMPLETE: "complete",
@@ -18,7 +21,14 @@ OUTCOME_STATES: dict[TrialState, OutcomeState] = {
 
 
 def read_study_outcome(study: optuna.Study, *, prepared: PreparedSearch) -> StudyOutcome:
-    """Return every cell's outcome, each once, in the order of the trials.
+    """Return every cell's outcome, each once, in the order of the trials; errors as `read_stored_outcome`."""
+    return read_stored_outcome(study, name=prepared.name, settings=prepared.settings, data=prepared.data)
+
+
+def read_stored_outcome(
+    study: optuna.Study, *, name: str, settings: SearchSettings, data: PreparedData
+) -> StudyOutcome:
+    """Return the same of a study whose network is not at hand: answers are read, nothing is computed.
 
     Raises:
         FailedTrialError: No trial has finished.
@@ -27,25 +37,25 @@ def read_study_outcome(study: optuna.Study, *, prepared: PreparedSearch) -> Stud
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
     if not complete:
         raise FailedTrialError(
-            f"No trial of study {prepared.name!r} has finished, so there is no winner. The trials' runs in MLflow "
+            f"No trial of study {name!r} has finished, so there is no winner. The trials' runs in MLflow "
             "hold the reason (traceback.txt); a timeout may have been too short for a single cell."
         )
+    store = FoldStore(folder=get_study_folder(settings, name=name))
     # Of equal cells the earliest wins: max keeps the first.
     winner = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
     return StudyOutcome(
-        name=prepared.name,
-        backbone=prepared.settings.backbone,
-        select_on=prepared.settings.select_on,
-        tiles=prepared.data.tiles,
-        trials=tuple(_read_trial(trial, prepared=prepared) for trial in finished),
+        name=name,
+        backbone=settings.backbone,
+        select_on=settings.select_on,
+        tiles=data.tiles,
+        trials=tuple(_read_trial(trial, store=store, folds=data.folds) for trial in finished),
         winner_number=winner.number,
     )
 
 
 def read_kept_folds(prepared: PreparedSearch, *, cell: Cell) -> tuple[KeptFold, ...]:
     """Return the finished folds of a cell, in order."""
-    kept = (prepared.store.read(cell=cell, fold=fold.number) for fold in prepared.data.folds.folds)
-    return tuple(fold for fold in kept if fold is not None)
+    return _read_folds(prepared.store, cell=cell, folds=prepared.data.folds)
 
 
 def get_cell(trial: FrozenTrial) -> Cell:
@@ -58,15 +68,20 @@ def _is_reported(trial: FrozenTrial) -> bool:
     return trial.state in OUTCOME_STATES and "repeats" not in trial.user_attrs and len(trial.params) == 2
 
 
-def _read_trial(trial: FrozenTrial, *, prepared: PreparedSearch) -> TrialOutcome:
+def _read_folds(store: FoldStore, *, cell: Cell, folds: FoldTable) -> tuple[KeptFold, ...]:
+    kept = (store.read(cell=cell, fold=fold.number) for fold in folds.folds)
+    return tuple(fold for fold in kept if fold is not None)
+
+
+def _read_trial(trial: FrozenTrial, *, store: FoldStore, folds: FoldTable) -> TrialOutcome:
     cell = get_cell(trial)
     n_told = len(trial.intermediate_values)
-    folds = tuple(kept.outcome for kept in read_kept_folds(prepared, cell=cell))
+    outcomes = tuple(kept.outcome for kept in _read_folds(store, cell=cell, folds=folds))
     return TrialOutcome(
         number=trial.number,
         cell=cell,
         state=OUTCOME_STATES[trial.state],
-        folds=folds[:n_told],
+        folds=outcomes[:n_told],
         run_id=trial.user_attrs.get(RUN_ID),
         message=None if trial.state == TrialState.COMPLETE else trial.user_attrs.get(REASON),
     )

@@ -1,0 +1,176 @@
+"""Two studies over the same images in the same folds: whose winner is better, in what, and whether it is clear."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sem_search.audits.study_audit import list_difference
+from sem_search.errors import DataError, NotComparableError
+from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
+from sem_search.evaluation.outcomes import StudyOutcome
+from sem_search.tracking.figures_audit import BarRow, draw_rows
+from sem_search.tracking.loggable import (
+    Entry,
+    FigureArtifact,
+    JsonArtifact,
+    TableArtifact,
+    TextArtifact,
+    iter_finite_metrics,
+)
+
+FIGURE_WORDS = {
+    "f_measure": "F-measure, tiles",
+    "tile_accuracy": "named rightly, tiles",
+    "image_f_measure": "F-measure, images",
+    "image_accuracy": "named rightly, images",
+}
+
+MAX_P_VALUE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyComparison:
+    """The winner of the first study against that of the second, on the test side."""
+
+    first: str
+    second: str
+    comparison: Comparison
+
+    @property
+    def rows(self) -> list[tuple[str, Difference]]:
+        """Every figure compared: those of all classes, then each class's F-measure."""
+        figures = [(words, getattr(self.comparison, name)) for name, words in FIGURE_WORDS.items()]
+        return figures + list(zip(self.comparison.class_names, self.comparison.f_measure_of_class, strict=True))
+
+    def to_text(self) -> str:
+        """Return the table and what it means."""
+        comparison = self.comparison
+        width = max(len(name) for name, _ in self.rows)
+        head = f"{'':{width}}   first  second  difference (95 % interval)"
+        lines = [
+            f"{name:{width}}   {entry.first:.3f}   {entry.second:.3f}  {entry.to_text()}{' *' * entry.is_clear}"
+            for name, entry in self.rows
+        ]
+        return "\n".join(
+            [
+                f"First: {self.first}; second: {self.second}; {comparison.n_images} test images, "
+                f"{comparison.n_folds} folds. *: the interval leaves out 0.",
+                head,
+                *lines,
+                *self._describe_tests(),
+                self._describe_verdict(),
+            ]
+        )
+
+    def _describe_tests(self) -> list[str]:
+        """Say what the two tests found."""
+        images, folds = self.comparison.image_test, self.comparison.fold_test
+        sentences = [
+            f"Whole images (McNemar): {images.n_first_better} named better by the first, {images.n_second_better} by "
+            f"the second; p = {images.p_value:.3f}."
+        ]
+        if folds is not None:
+            sentences.append(
+                f"Folds (corrected resampled t-test): mean difference {folds.mean:+.3f}, p = {folds.p_value:.3f}: "
+                "whether other training images could turn it round."
+            )
+        return sentences
+
+    def _describe_verdict(self) -> str:
+        """Say who is better, if that is clear."""
+        entry, folds = self.comparison.f_measure, self.comparison.fold_test
+        if not entry.is_clear:
+            return "Neither is clearly better: other images could have turned it round."
+        better = self.first if entry.value > 0 else self.second
+        if folds is not None and folds.p_value > MAX_P_VALUE:
+            return f"{better} is better on such images; with other training images it might not be."
+        return f"{better} is better, and neither other images nor other training images would be likely to change it."
+
+
+def compare_studies(first: StudyOutcome, second: StudyOutcome) -> StudyComparison:
+    """Return how the winners of two studies differ on the test side.
+
+    Raises:
+        NotComparableError: The studies have other images, classes or folds; the message says which.
+    """
+    for name, one, two in (
+        ("classes", first.tiles.class_names, second.tiles.class_names),
+        ("images", first.tiles.image_ids, second.tiles.image_ids),
+        ("groups", first.tiles.group_of_image, second.tiles.group_of_image),
+    ):
+        if one != two:
+            raise NotComparableError(_describe_difference(first.name, second.name, name=name, one=one, two=two))
+    try:
+        comparison = compare_trials(first.winner, second.winner, tiles=first.tiles)
+    except DataError as error:
+        raise NotComparableError(f"Studies {first.name!r} and {second.name!r} cannot be compared: {error}.") from error
+    return StudyComparison(first=first.name, second=second.name, comparison=comparison)
+
+
+def iter_comparison_entries(compared: StudyComparison) -> Iterator[Entry]:
+    """Yield what is logged of a comparison: words, table, numbers and a figure."""
+    rows = [
+        BarRow(name=name, value=entry.value, low=entry.low, high=entry.high, is_marked=entry.is_clear)
+        for name, entry in compared.rows
+    ]
+    yield TextArtifact(path="comparison/comparison.txt", text=compared.to_text() + "\n")
+    yield TableArtifact(
+        path="comparison/comparison.csv",
+        columns=("figure", "first", "second", "difference", "low", "high", "is_clear"),
+        rows=tuple(
+            (name, entry.first, entry.second, entry.value, entry.low, entry.high, entry.is_clear)
+            for name, entry in compared.rows
+        ),
+    )
+    yield JsonArtifact(path="comparison/comparison.json", content=list_comparison(compared))
+    draw = partial(
+        draw_rows,
+        rows,
+        axis_label=f"{compared.first} less {compared.second}, with 95 % interval",
+        reference=0.0,
+        reference_name="no difference; orange: the interval leaves it out",
+        limits=None,
+    )
+    yield FigureArtifact(path="comparison/comparison.png", draw=draw)
+    numbers = [(f"comparison/{name}", getattr(compared.comparison, name).value, 0) for name in FIGURE_WORDS]
+    yield from iter_finite_metrics(numbers, source="comparison")
+
+
+def list_comparison(compared: StudyComparison) -> dict[str, Any]:
+    """Return all numbers, fit for JSON."""
+    comparison = compared.comparison
+    folds = comparison.fold_test
+    return {
+        "first": compared.first,
+        "second": compared.second,
+        "side": "test",
+        "n_images": comparison.n_images,
+        "n_groups": comparison.n_groups,
+        "figures": {name: list_difference(getattr(comparison, name)) for name in FIGURE_WORDS},
+        "f_measure_of_class": {
+            name: list_difference(entry)
+            for name, entry in zip(comparison.class_names, comparison.f_measure_of_class, strict=True)
+        },
+        "corrected_resampled_t_test": None
+        if folds is None
+        else {"differences": folds.differences.tolist(), "mean": folds.mean, "p_value": folds.p_value},
+        "mcnemar": {
+            "n_first_better": comparison.image_test.n_first_better,
+            "n_second_better": comparison.image_test.n_second_better,
+            "p_value": comparison.image_test.p_value,
+        },
+    }
+
+
+def _describe_difference(first: str, second: str, *, name: str, one: tuple[str, ...], two: tuple[str, ...]) -> str:
+    """Say which classes, images or groups only one of two studies has."""
+    only = [
+        f"only {study!r} has {sorted(set(own) - set(other))[0]!r}"
+        for study, own, other in ((first, one, two), (second, two, one))
+        if set(own) - set(other)
+    ]
+    return (
+        f"Studies {first!r} and {second!r} have other {name} ({'; '.join(only) or 'in another order'}): only answers "
+        "to the same images in the same folds can be compared."
+    )

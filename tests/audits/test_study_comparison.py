@@ -1,0 +1,94 @@
+"""Two studies compared: the table, the verdict, and what is refused."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from sem_search.audits.study_comparison import StudyComparison, compare_studies, iter_comparison_entries
+from sem_search.audits.subject import AuditSubject
+from sem_search.errors import NotComparableError
+from sem_search.evaluation.comparing import Difference
+from sem_search.evaluation.outcomes import StudyOutcome
+from sem_search.tracking.loggable import FigureArtifact, JsonArtifact, Metrics, TableArtifact, TextArtifact
+
+
+@pytest.fixture(scope="module")
+def good(subject: AuditSubject) -> StudyOutcome:
+    return StudyOutcome(
+        name="good",
+        backbone="tiny",
+        select_on="validation",
+        tiles=subject.tiles,
+        trials=(subject.winner,),
+        winner_number=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def poor(good: StudyOutcome) -> StudyOutcome:
+    """A study that names every tile the first class."""
+    folds = tuple(
+        dataclasses.replace(fold, test_probabilities=np.tile([0.8, 0.1, 0.1], (len(fold.test_tiles), 1)))
+        for fold in good.winner.folds
+    )
+    return dataclasses.replace(good, name="poor", trials=(dataclasses.replace(good.winner, folds=folds),))
+
+
+@pytest.fixture(scope="module")
+def compared(good: StudyOutcome, poor: StudyOutcome) -> StudyComparison:
+    return compare_studies(good, poor)
+
+
+def test_the_better_is_named(compared: StudyComparison) -> None:
+    text = compared.to_text()
+    assert text.startswith("First: good; second: poor; 15 test images, 3 folds.")
+    assert compared.comparison.image_accuracy.second == pytest.approx(1 / 3)
+    assert "good is better" in text
+    assert "stripes" in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_value", "verdict"),
+    [
+        (-0.1, 0.3, 0.01, "Neither is clearly better"),
+        (0.05, 0.3, 0.4, "good is better on such images; with other training images it might not be."),
+        (0.05, 0.3, 0.01, "good is better, and neither"),
+    ],
+)
+def test_a_verdict_needs_images_and_folds(
+    compared: StudyComparison, low: float, high: float, p_value: float, verdict: str
+) -> None:
+    assert compared.comparison.fold_test is not None
+    judged = dataclasses.replace(
+        compared.comparison,
+        f_measure=Difference(first=0.8, second=0.6, low=low, high=high),
+        fold_test=dataclasses.replace(compared.comparison.fold_test, p_value=p_value),
+    )
+    assert verdict in dataclasses.replace(compared, comparison=judged).to_text().splitlines()[-1]
+
+
+def test_table_numbers_and_figure_are_logged(compared: StudyComparison) -> None:
+    entries = list(iter_comparison_entries(compared))
+    assert [type(entry) for entry in entries] == [TextArtifact, TableArtifact, JsonArtifact, FigureArtifact, Metrics]
+    table, numbers, figure = entries[1:4]
+    assert [row[0] for row in table.rows][4:] == ["blobs", "grains", "stripes"]  # type: ignore[union-attr]
+    content = numbers.content  # type: ignore[union-attr]
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["figures"]["f_measure"]["difference"] == compared.comparison.f_measure.value
+    figure.draw().canvas.draw()  # type: ignore[union-attr]
+
+
+def test_other_images_are_refused_by_name(good: StudyOutcome) -> None:
+    tiles = dataclasses.replace(good.tiles, image_ids=("blobs/new.png", *good.tiles.image_ids[1:]))
+    with pytest.raises(
+        NotComparableError, match=r"other images \(only 'good' has 'blobs/0.png'; only 'b' has 'blobs/new"
+    ):
+        compare_studies(good, dataclasses.replace(good, name="b", tiles=tiles))
+
+
+def test_other_folds_are_refused(good: StudyOutcome) -> None:
+    trial = dataclasses.replace(good.winner, folds=good.winner.folds[:2])
+    with pytest.raises(NotComparableError, match="'good' and 'b' cannot be compared: the first has the finished folds"):
+        compare_studies(good, dataclasses.replace(good, name="b", trials=(trial,)))
