@@ -31,6 +31,8 @@ COMPARABLE = {TAG_DATA: "data", TAG_FOLDS: "folds", TAG_SELECT_ON: "side"}
 
 NAMED = 4
 """Classes that a message names."""
+NAME_LENGTH = 60
+"""Characters of a class that a message gives: it must fit into an entry of the history."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +235,8 @@ def _join(words: list[str]) -> str:
 
 def _name_some(names: list[str]) -> str:
     more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    named = [name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}..." for name in names[:NAMED]]
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
 
 
 def iter_difference_rows(comparison: VersionComparison) -> Iterator[tuple[str, str, Difference]]:

@@ -88,6 +88,14 @@ def test_any_other_is_challenger_and_told_why(
     assert laboratory.list_moves()[-1] == ("registered", "challenger", None, "2")
 
 
+def test_long_names_of_many_classes_fit_into_the_history(laboratory: Any) -> None:
+    laboratory.register(class_names=tuple(f"{number}{'ä' * 100}" for number in range(9)), n_images=3)
+    registered = laboratory.register(class_names=tuple(f"x{number}{'ö' * 100}" for number in range(9)), n_images=3)
+    assert f"0{'ä' * 59}..., " in registered.reason
+    assert "and 5 more (version 1 is champion)." in registered.reason
+    assert max(map(len, laboratory.client.get_registered_model(laboratory.name).tags.values())) < 5000
+
+
 def test_a_lead_that_chance_may_explain_is_not_enough(laboratory: Any) -> None:
     laboratory.register(GOOD)
     assert laboratory.register(GOOD + 0.2, seed=1).alias == "challenger"
