@@ -4,9 +4,12 @@ Nothing heavy is imported before a command knows that it was called rightly.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+
+from sem_search.transfer.names import BACKBONE_NAMES
 
 Command = Callable[..., Any]
 
@@ -59,3 +62,24 @@ def compare(study_a: str, study_b: str, storage: str, study_folder: str | None) 
     from sem_search.search.comparing import run_comparison
 
     run_comparison(study_a, study_b, storage=storage, study_folder=study_folder)
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--backbone", default="vgg16", type=click.Choice(BACKBONE_NAMES), show_default=True)
+@click.option("--weights", default="auto", show_default=True, help="imagenet, random, a weights file, or auto.")
+@click.option("--tile-px", default=224, type=click.IntRange(32, 1024), show_default=True, help="Side of a tile in px.")
+@click.option("--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px.")
+@click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), show_default=True)
+@click.option("--threads", default=None, type=click.IntRange(1), help="[default: all cores]")
+@click.option("--output", default="lots", type=click.Path(path_type=Path), show_default=True, help="Folder.")
+def lots(folders: tuple[Path, ...], output: Path, **given: Any) -> None:
+    """Ask whether lots of one material can be told apart: FOLDERS are two or more, one per lot.
+
+    A classifier two-sample test on features of a network that knows neither, with the difference that so many images
+    could have shown, and the tiles that tell most. Nothing is trained.
+    """
+    from sem_search.search.comparing_lots import run_lots
+
+    run_lots(folders, output=output, **given)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,3 +50,13 @@ def test_compare_takes_two_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert CliRunner().invoke(commands, ["compare", "a"]).exit_code == 2
     assert CliRunner().invoke(commands, ["compare", "a", "b", "--storage", "sqlite:///x.db"]).exit_code == 0
     assert calls == [(("a", "b"), {"storage": "sqlite:///x.db", "study_folder": None})]
+
+
+def test_lots_takes_folders_and_what_a_network_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = catch(monkeypatch, "sem_search.search.comparing_lots", "run_lots")
+    assert CliRunner().invoke(commands, ["lots"]).exit_code == 2
+    assert CliRunner().invoke(commands, ["lots", "a", "b", "--backbone", "none"]).exit_code == 2
+    assert CliRunner().invoke(commands, ["lots", "a", "b", "--backbone", "resnet50", "--tile-px", "96"]).exit_code == 0
+    ((folders,), given) = calls[0]
+    assert folders == (Path("a"), Path("b"))
+    assert (given["backbone"], given["tile_px"], given["output"]) == ("resnet50", 96, Path("lots"))

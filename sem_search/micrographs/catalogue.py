@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sem_search.errors import DataError, StoreError, UnreadableDataError, UnreadableImageError
-from sem_search.micrographs.listing import ListedImage, list_images
+from sem_search.micrographs.listing import ListedImage, Listing, list_images
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, FloatImage, Micrograph, read_micrograph
 
 if TYPE_CHECKING:
@@ -174,7 +174,26 @@ def read_catalogue(
         SettingsError: `exclude` names an unknown class, or `crop_bottom_px` is negative.
         UnreadableDataError: Files cannot be used; the message lists all of them, each with its reason.
     """
-    listing = list_images(data, exclude=exclude)
+    return read_listing(
+        list_images(data, exclude=exclude),
+        skip_unreadable=skip_unreadable,
+        crop_bottom_px=crop_bottom_px,
+        min_side_px=min_side_px,
+        max_megapixels=max_megapixels,
+        progress=progress,
+    )
+
+
+def read_listing(
+    listing: Listing,
+    *,
+    skip_unreadable: bool = False,
+    crop_bottom_px: int = 0,
+    min_side_px: int = 224,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = False,
+) -> Catalogue:
+    """Return the catalogue of pictures that are listed already; arguments and errors as `read_catalogue`."""
     read = partial(_read_record, crop_bottom_px=crop_bottom_px, min_side_px=min_side_px, max_megapixels=max_megapixels)
     pool = ThreadPoolExecutor(max_workers=min(MAX_READERS, os.cpu_count() or 1))
     try:

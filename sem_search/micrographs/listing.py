@@ -7,10 +7,11 @@ its folds, when it moves between macOS and other systems.
 
 import csv
 import io
+import os
 import posixpath
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -76,6 +77,35 @@ def list_images(data: Path, *, exclude: Sequence[str] = ()) -> Listing:
         found = f"only the class {labels[0]!r}" if labels else "no class"
         raise DataError(f"{data} has {found} that is not excluded: at least 2 are needed to tell apart")
     return listing
+
+
+def list_folders(folders: Mapping[str, Path]) -> Listing:
+    """Return the picture files of several folders, wherever they lie, each a class (a lot) of its own.
+
+    Args:
+        folders: Name to folder; pictures anywhere below it.
+
+    Raises:
+        DataError: A folder is not there or has no picture, or fewer than two are given; the message names it.
+    """
+    if len(folders) < 2:
+        raise DataError(f"{len(folders)} folder is given: at least 2 are needed to compare")
+    images: list[ListedImage] = []
+    warnings: list[str] = []
+    for label, folder in folders.items():
+        if not folder.is_dir():
+            raise DataError(f"there is no folder {folder}")
+        files = list(_iter_files(folder, ancestors=frozenset()))
+        warnings += _warn_about_strangers(files, label=label)
+        pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+        if not pictures:
+            raise DataError(f"folder {folder} holds no PNG, JPEG, BMP or TIFF file")
+        for file in pictures:
+            image_id = unicodedata.normalize("NFC", f"{label}/{file.relative_to(folder).as_posix()}")
+            images.append(ListedImage(path=file.absolute(), image_id=image_id, label=label, group=None, session=None))
+    _check_names(images)
+    root = Path(os.path.commonpath([folder.absolute() for folder in folders.values()]))
+    return _build_listing(root, images=images, warnings=warnings)
 
 
 def _normalise_all(names: Sequence[str]) -> frozenset[str]:

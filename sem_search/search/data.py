@@ -76,7 +76,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         crop_bottom_px=crop_bottom_px,
         grid=grid,
         folds=folds,
-        tiles=_build_tile_table(catalogue, grid=grid),
+        tiles=build_study_tiles(catalogue, grid=grid),
         findings=inspection.findings,
     )
 
@@ -97,7 +97,7 @@ def locate_data(settings: SearchSettings) -> tuple[Path, int]:
     return path, settings.crop_bottom_px
 
 
-def _build_tile_table(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:
+def build_study_tiles(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:
     """Join the tile layout with classes and groups."""
     layout = build_tile_table(catalogue, grid=grid)
     class_names = catalogue.class_names

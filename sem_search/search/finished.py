@@ -44,7 +44,7 @@ def take_up_study(
         StudyMismatchError: There is no such study or no folder of it, or data and weights are not its own any more.
         FailedTrialError: No trial of it has finished.
     """
-    _quieten()
+    quieten()
     loaded = load_study(name=name, storage=storage)
     settings = read_settings(loaded, storage=storage, study_folder=study_folder, threads=threads)
     check_study_folder(settings, name=name)
@@ -93,7 +93,7 @@ def read_settings(
     return settings.model_copy(update=changes)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Keep libraries' chatter away from what a user must see."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

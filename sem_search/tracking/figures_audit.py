@@ -3,13 +3,26 @@
 Every function takes the numbers and returns the figure; nothing is saved here.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from sem_search.tracking.figure_style import BLUE, GREY, LABEL_PT, ORANGE, PALE, SMALL_PT, make_caption, make_figure
+from sem_search.tracking.figure_style import (
+    BLUE,
+    GREY,
+    HEAT_MAP,
+    LABEL_PT,
+    ORANGE,
+    PALE,
+    SMALL_PT,
+    hide_frame,
+    make_caption,
+    make_figure,
+)
+from sem_search.tracking.inputs import GreyImage
 
 NAME_LENGTH = 44
 
@@ -24,6 +37,17 @@ class BarRow:
     high: float
     is_marked: bool = False
     """Drawn in the colour of what must be looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilePicture:
+    """One tile to show, with or without heat laid over it."""
+
+    pixels: GreyImage
+    title: str
+    caption: str
+    heat_map: GreyImage | None = None
+    """In [0, 1], at any resolution."""
 
 
 def draw_rows(
@@ -73,4 +97,29 @@ def draw_rows(
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=SMALL_PT, length=0)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_tiles(pictures: Sequence[TilePicture], *, per_line: int) -> Figure:
+    """Draw tiles side by side, in the order given.
+
+    Raises:
+        ValueError: There are no tiles.
+    """
+    if not pictures:
+        raise ValueError("A sheet of tiles needs at least one tile.")
+    n_lines = math.ceil(len(pictures) / per_line)
+    figure = make_figure(width_in=1.9 * per_line, height_in=2.25 * n_lines)
+    grid = figure.subplots(n_lines, per_line, squeeze=False).flat
+    for axes, picture in zip(grid, pictures, strict=False):
+        side = picture.pixels.shape
+        extent = (0.0, float(side[1]), float(side[0]), 0.0)
+        axes.imshow(picture.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
+        if picture.heat_map is not None:
+            axes.imshow(picture.heat_map, cmap=HEAT_MAP, vmin=0, vmax=1, extent=extent, alpha=0.45)
+        axes.set_title(make_caption(picture.title, length=24), fontsize=SMALL_PT)
+        axes.set_xlabel(make_caption(picture.caption, length=34), fontsize=SMALL_PT - 2)
+        hide_frame(axes)
+    for axes in list(figure.axes)[len(pictures) :]:
+        axes.set_axis_off()
     return figure

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sem_search.errors import DataError, SettingsError
-from sem_search.micrographs.listing import Listing, list_images
+from sem_search.micrographs.listing import Listing, list_folders, list_images
 
 
 def make_files(root: Path, *names: str) -> Path:
@@ -202,3 +202,26 @@ def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
         pytest.skip("needs a file system that takes any bytes as a name")
     with pytest.raises(DataError, match=r"the name is not valid UTF-8, rename it"):
         list_images(tmp_path)
+
+
+def test_folders_from_anywhere_are_lots(tmp_path: Path) -> None:
+    make_files(tmp_path, "x/may/1.png", "x/may/deep/2.tif", "y/june/1.png", "y/june/read.me")
+    listing = list_folders({"may": tmp_path / "x" / "may", "june": tmp_path / "y" / "june"})
+    assert labels_of(listing) == {"may/1.png": "may", "may/deep/2.tif": "may", "june/1.png": "june"}
+    assert listing.root == tmp_path
+    assert listing.warnings == ("class 'june': files of unknown kind were left out (.me: 1)",)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["full"], "1 folder is given: at least 2 are needed to compare"),
+        (["full", "gone"], "there is no folder .*gone"),
+        (["full", "empty"], "empty holds no PNG, JPEG, BMP or TIFF file"),
+    ],
+)
+def test_lots_that_cannot_be_compared_are_named(tmp_path: Path, names: list[str], message: str) -> None:
+    make_files(tmp_path, "full/1.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=message):
+        list_folders({name: tmp_path / name for name in names})

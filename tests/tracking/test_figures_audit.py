@@ -2,10 +2,11 @@
 
 import warnings
 
+import numpy as np
 import pytest
 
 from sem_search.tracking.figure_style import ORANGE, render_figure
-from sem_search.tracking.figures_audit import BarRow, draw_rows
+from sem_search.tracking.figures_audit import BarRow, TilePicture, draw_rows, draw_tiles
 
 ROWS = [
     BarRow(name="as measured", value=0.8, low=0.7, high=0.9),
@@ -40,3 +41,23 @@ def test_limits_may_follow_the_values() -> None:
 def test_a_figure_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one row"):
         draw_rows([], axis_label="x")
+
+
+def test_a_sheet_shows_tiles_and_heat_and_leaves_the_rest_blank() -> None:
+    pixels = np.full((48, 48), 0.5, dtype=np.float32)
+    heat = np.eye(7, dtype=np.float32)
+    figure = draw_tiles(
+        [
+            TilePicture(pixels=pixels, title="lot a", caption="a/1.png, tile 0"),
+            TilePicture(pixels=pixels, title="lot b", caption="b/1.png, tile 3", heat_map=heat),
+        ],
+        per_line=3,
+    )
+    assert [len(axes.images) for axes in figure.axes] == [1, 2, 0]
+    assert figure.axes[1].get_title() == "lot b"
+    assert not figure.axes[2].axison
+
+
+def test_a_sheet_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one tile"):
+        draw_tiles([], per_line=4)

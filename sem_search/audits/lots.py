@@ -1,0 +1,216 @@
+"""Whether lots of one material can be told apart: the use that the paper proposes in its introduction.
+
+Each lot is a folder of images. The statistics are those of `evaluation.two_sample`, on the trunk's channels averaged
+over each tile: nothing is trained. What differs between lots besides the material, such as the pixel size, is said
+first: no test can tell the two apart.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sem_search.evaluation.outcomes import TileTable
+from sem_search.evaluation.two_sample import MAX_P_VALUE, LotPair, compare_lots
+from sem_search.micrographs.catalogue import Catalogue
+from sem_search.micrographs.confounds import compute_confounds, find_confounds
+from sem_search.micrographs.reading import read_micrograph
+from sem_search.micrographs.tiles import TileGrid, cut_tiles
+from sem_search.tracking.figures_audit import BarRow, TilePicture, draw_rows, draw_tiles
+from sem_search.tracking.loggable import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
+from sem_search.tracking.trust import list_interval
+from sem_search.transfer.embeddings import embed_stored_features
+
+N_SHOWN = 4
+"""Tiles shown of each lot of a pair: those that tell most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TellingTile:
+    """A tile that looks much like its own lot and little like the other."""
+
+    pair: str
+    lot: str
+    image_id: str
+    tile_of_image: int
+    score: float
+    """How far towards its own lot, judged by the other images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LotsAudit:
+    """All pairs of lots."""
+
+    pairs: tuple[LotPair, ...]
+    telling: tuple[TellingTile, ...]
+    remarks: tuple[str, ...]
+    """What differs between the lots besides the material, one sentence each."""
+    n_images: int
+    n_tiles: int
+
+    def to_text(self) -> str:
+        """Return what was found, in plain words."""
+        lines = [f"{self.n_images} images, {self.n_tiles} tiles."]
+        lines += [f"Take care: {remark}" for remark in self.remarks]
+        lines += [describe_pair(pair, n_pairs=len(self.pairs)) for pair in self.pairs]
+        return "\n".join(lines)
+
+
+def audit_lots(
+    catalogue: Catalogue, *, tiles: TileTable, features: Sequence[NDArray[np.float32]], seed: int = 0
+) -> LotsAudit:
+    """Test every pair of lots.
+
+    Args:
+        catalogue: The images, each labelled with its lot; images of one place are in one group.
+        tiles: Their tiles.
+        features: Trunk outputs of all tiles.
+        seed: Of the deals.
+
+    Raises:
+        DataError: A lot has too few independent images, or one place is in two lots.
+    """
+    pairs = compare_lots(
+        embed_stored_features(features),
+        image_of_tile=tiles.image_of_tile,
+        lot_of_image=tiles.label_of_image,
+        lot_names=tiles.class_names,
+        group_of_image=tiles.group_of_image,
+        seed=seed,
+    )
+    findings = find_confounds(catalogue, compute_confounds(catalogue))
+    return LotsAudit(
+        pairs=pairs,
+        telling=tuple(tile for pair in pairs for tile in _find_telling(pair, tiles=tiles)),
+        remarks=tuple(finding.message for finding in findings if finding.severity != "note"),
+        n_images=len(tiles.image_ids),
+        n_tiles=tiles.n_tiles,
+    )
+
+
+def describe_pair(pair: LotPair, *, n_pairs: int) -> str:
+    """Return one pair's result in plain words."""
+    name = f"{pair.first} and {pair.second}"
+    among = f", {n_pairs} pairs considered" if n_pairs > 1 else ""
+    result = (
+        f"{pair.accuracy.to_text()} of the images are assigned to the right lot by the others (chance: 0.5); "
+        f"p = {pair.adjusted_p_value:.3f}{among}; {pair.n_first} and {pair.n_second} independent images."
+    )
+    power = (
+        "Even a very large difference would as a rule have been missed with so few images."
+        if pair.detectable_accuracy is None
+        else f"With so many images a difference is found in four of five cases if {pair.detectable_accuracy:.2f} of "
+        "all images can be told apart."
+    )
+    if pair.is_different():
+        return f"{name} differ: {result}"
+    if pair.smallest_p_value > MAX_P_VALUE:
+        return (
+            f"{name}: nothing can be said. {result} With so few images no p-value below {pair.smallest_p_value:.3f} "
+            "is possible."
+        )
+    return f"{name}: no difference was found, which does not prove that there is none. {result} {power}"
+
+
+def iter_lots_artifacts(
+    audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid, crop_bottom_px: int, max_megapixels: float
+) -> Iterator[Artifact]:
+    """Yield what is written of a comparison of lots: words, numbers, table, figure and the tiles that tell most."""
+    yield TextArtifact(path="lots.txt", text=audit.to_text() + "\n")
+    yield JsonArtifact(path="lots.json", content=list_lots(audit))
+    yield TableArtifact(
+        path="telling_tiles.csv",
+        columns=("pair", "lot", "image_id", "tile_of_image", "score"),
+        rows=tuple((tile.pair, tile.lot, tile.image_id, tile.tile_of_image, tile.score) for tile in audit.telling),
+    )
+    rows = [
+        BarRow(
+            name=f"{pair.first} / {pair.second}",
+            value=pair.accuracy.value,
+            low=pair.accuracy.low,
+            high=pair.accuracy.high,
+            is_marked=pair.is_different(),
+        )
+        for pair in audit.pairs
+    ]
+    draw = partial(
+        draw_rows,
+        rows,
+        axis_label="Share of images assigned to the right lot, with 95 % interval",
+        reference=0.5,
+        reference_name="chance; orange: the lots differ, all pairs considered",
+    )
+    yield FigureArtifact(path="lots.png", draw=draw)
+    pictures = read_telling_tiles(
+        audit, catalogue=catalogue, grid=grid, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
+    )
+    yield FigureArtifact(path="telling_tiles.jpg", draw=partial(draw_tiles, pictures, per_line=N_SHOWN))
+
+
+def read_telling_tiles(
+    audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid, crop_bottom_px: int, max_megapixels: float
+) -> tuple[TilePicture, ...]:
+    """Return the pictures of the tiles that tell most."""
+    records = {record.image_id: record for record in catalogue.records}
+    pictures = []
+    for tile in audit.telling:
+        pixels = read_micrograph(
+            records[tile.image_id].path, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
+        ).pixels
+        pictures.append(
+            TilePicture(
+                pixels=cut_tiles(pixels, grid=grid)[tile.tile_of_image],
+                title=tile.lot,
+                caption=f"{tile.image_id}, tile {tile.tile_of_image}",
+            )
+        )
+    return tuple(pictures)
+
+
+def list_lots(audit: LotsAudit) -> dict[str, Any]:
+    """Return all numbers, fit for JSON."""
+    return {
+        "n_images": audit.n_images,
+        "n_tiles": audit.n_tiles,
+        "remarks": list(audit.remarks),
+        "pairs": [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "n_first": pair.n_first,
+                "n_second": pair.n_second,
+                "accuracy": list_interval(pair.accuracy),
+                "auroc": pair.auroc,
+                "p_value": pair.p_value,
+                "adjusted_p_value": pair.adjusted_p_value,
+                "smallest_p_value": pair.smallest_p_value,
+                "detectable_accuracy": pair.detectable_accuracy,
+                "is_different": pair.is_different(),
+            }
+            for pair in audit.pairs
+        ],
+    }
+
+
+def _find_telling(pair: LotPair, *, tiles: TileTable) -> Iterator[TellingTile]:
+    """Yield the tiles of each lot that look most like their own, one of each image."""
+    first_tile = np.searchsorted(tiles.image_of_tile, np.arange(len(tiles.image_ids)))
+    for lot, sign in ((pair.first, 1.0), (pair.second, -1.0)):
+        is_own = tiles.label_of_tile[pair.tiles] == tiles.class_names.index(lot)
+        own, scores = pair.tiles[is_own], sign * pair.score_of_tile[is_own]
+        order = np.argsort(-scores, kind="stable")
+        images = tiles.image_of_tile[own[order]]
+        best_of_image = order[np.sort(np.unique(images, return_index=True)[1])]
+        for row in best_of_image[:N_SHOWN]:
+            tile = int(own[row])
+            image = int(tiles.image_of_tile[tile])
+            yield TellingTile(
+                pair=f"{pair.first} / {pair.second}",
+                lot=lot,
+                image_id=tiles.image_ids[image],
+                tile_of_image=int(tile - first_tile[image]),
+                score=float(scores[row]),
+            )

@@ -1,0 +1,90 @@
+"""Lots compared: found where they differ, not claimed where they do not, and what speaks for it shown."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from sem_search.audits.lots import LotsAudit, audit_lots, describe_pair, iter_lots_artifacts, list_lots
+from sem_search.audits.subject import AuditSubject
+from sem_search.errors import DataError
+from sem_search.tracking.loggable import FigureArtifact, TableArtifact
+
+
+@pytest.fixture(scope="module")
+def audit(subject: AuditSubject) -> LotsAudit:
+    """Three textures as three lots: everybody can tell them apart."""
+    return audit_lots(subject.catalogue, tiles=subject.tiles, features=subject.features.arrays)
+
+
+def test_every_pair_is_tested(audit: LotsAudit) -> None:
+    assert [(pair.first, pair.second) for pair in audit.pairs] == [
+        ("blobs", "grains"),
+        ("blobs", "stripes"),
+        ("grains", "stripes"),
+    ]
+    assert all(pair.accuracy.value == 1 for pair in audit.pairs)
+
+
+def test_what_tells_most_is_one_tile_of_each_image_and_of_its_own_lot(audit: LotsAudit) -> None:
+    first = [tile for tile in audit.telling if tile.pair == "blobs / grains"]
+    assert [tile.lot for tile in first] == ["blobs"] * 4 + ["grains"] * 4
+    assert all(tile.image_id.startswith(f"{tile.lot}/") for tile in audit.telling)
+    assert len({tile.image_id for tile in first}) == 8
+    scores = [tile.score for tile in first[:4]]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > 0
+
+
+def test_a_session_of_its_own_is_said_first(subject: AuditSubject, take_in_sessions) -> None:
+    dated = take_in_sessions(subject, lambda _, label: f"day of {label}")
+    audit = audit_lots(dated.catalogue, tiles=subject.tiles, features=subject.features.arrays)
+    assert audit.to_text().splitlines()[1].startswith("Take care: The session alone tells the class")
+
+
+def test_a_lot_with_too_few_images_is_named(subject: AuditSubject) -> None:
+    groups = tuple("one place" if image.startswith("blobs") else image for image in subject.tiles.image_ids)
+    tiles = dataclasses.replace(subject.tiles, group_of_image=groups)
+    with pytest.raises(DataError, match="lot blobs has 1 independent image"):
+        audit_lots(subject.catalogue, tiles=tiles, features=subject.features.arrays)
+
+
+@pytest.mark.parametrize(
+    ("p_value", "smallest", "detectable", "words"),
+    [
+        (0.01, 0.001, 0.7, "blobs and grains differ: 1.000"),
+        (0.4, 0.001, 0.7, "no difference was found, which does not prove that there is none"),
+        (0.4, 0.001, 0.7, "found in four of five cases if 0.70 of all images can be told apart"),
+        (0.4, 0.001, None, "a very large difference would as a rule have been missed"),
+        (0.1, 0.1, None, "nothing can be said."),
+    ],
+)
+def test_words_follow_the_test(
+    audit: LotsAudit, p_value: float, smallest: float, detectable: float | None, words: str
+) -> None:
+    pair = dataclasses.replace(
+        audit.pairs[0], adjusted_p_value=p_value, smallest_p_value=smallest, detectable_accuracy=detectable
+    )
+    assert words in describe_pair(pair, n_pairs=3)
+    assert "3 pairs considered" in describe_pair(pair, n_pairs=3)
+    assert "considered" not in describe_pair(pair, n_pairs=1)
+
+
+def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: AuditSubject) -> None:
+    artifacts = {
+        artifact.path: artifact
+        for artifact in iter_lots_artifacts(
+            audit, catalogue=subject.catalogue, grid=subject.grid, crop_bottom_px=0, max_megapixels=100
+        )
+    }
+    assert list(artifacts) == ["lots.txt", "lots.json", "telling_tiles.csv", "lots.png", "telling_tiles.jpg"]
+    content = list_lots(audit)
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    table, sheet = artifacts["telling_tiles.csv"], artifacts["telling_tiles.jpg"]
+    assert isinstance(table, TableArtifact) and len(table.rows) == 24
+    assert isinstance(sheet, FigureArtifact)
+    figure = sheet.draw()
+    assert len(figure.axes) == 24
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    assert shown.shape == (48, 48)
