@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 
@@ -14,6 +13,7 @@ from sem_search.evaluation.metrics import compute_side_scores
 from sem_search.evaluation.outcomes import Cell, Side, StudyOutcome
 from sem_search.search import concluding
 from sem_search.search.concluding import Conclusion, conclude_study
+from sem_search.search.outcome import read_kept_folds
 from sem_search.search.study import RUN_ID
 from sem_search.tracking.inputs import StudyContext
 
@@ -144,6 +144,7 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer
     context = world.context
     assert context is not None
     assert [example.label for example in context.examples] == ["blobs", "grains", "stripes"]
+    assert [example.image_id for example in context.examples] == ["blobs/0.png", "grains/0.png", "stripes/0.png"]
     assert [(example.width_px, example.height_px) for example in context.examples] == [(96, 96)] * 3
     assert context.tiling.corners_px == ((0, 0), (0, 48), (48, 0), (48, 48))
     assert context.folds is prepared.data.folds.folds
@@ -156,8 +157,21 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer
     assert [picture.fold for picture in context.heat_maps.pictures] == [
         tested[picture.image_id] for picture in context.heat_maps.pictures
     ]
-    shares = {picture.probability for picture in context.heat_maps.pictures}
-    assert np.isfinite(list(shares)).all()
+
+
+def test_the_heat_maps_are_the_winner_s(finished, prepared, trainer, world: World) -> None:
+    conclude(finished, prepared, trainer)
+    assert world.context is not None
+    assert world.context.heat_maps is not None
+    folds = {kept.outcome.fold: kept.outcome for kept in read_kept_folds(prepared, cell=BEST)}
+    names = prepared.data.tiles.class_names
+    for picture in world.context.heat_maps.pictures:
+        outcome = folds[picture.fold]
+        answer = outcome.test_probabilities[outcome.test_tiles.tolist().index(picture.tile)]
+        assert picture.predicted_label == names[answer.argmax()]
+    assert any(picture.predicted_label != picture.true_label for picture in world.context.heat_maps.pictures), (
+        "the other cell names every test tile rightly"
+    )
 
 
 def test_without_a_grid_no_cell_is_missing(finished, prepared, trainer, world: World) -> None:
