@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from sem_search.deployment.file_list import FILE_LIST, check_files, read_file_list
 from sem_search.deployment.loading import read_classifier
 from sem_search.deployment.packaging import (
     MODEL_NAME,
@@ -22,6 +23,7 @@ from sem_search.deployment.packaging import (
     log_classifier,
     write_model_folder,
 )
+from sem_search.deployment.record import RECORD_FOLDER, ModelRecord, read_card
 
 ROOT = Path(__file__).parents[2]
 
@@ -170,3 +172,26 @@ def test_nothing_but_diverged_heads_still_answers_and_explains(parts: Classifier
     assert len(warnings) == 3
     answer = read_classifier(tmp_path / "model").explain(np.full((32, 40), 0.5, dtype=np.float32))
     assert answer.probabilities == pytest.approx([1 / 3] * 3)
+
+
+def test_every_file_is_listed_with_its_hash_and_the_record_travels_along(
+    parts: ClassifierParts,
+    make_record: Callable[..., ModelRecord],
+    open_run: Callable[[], str],
+    tracking: mlflow.MlflowClient,
+    tmp_path: Path,
+) -> None:
+    record = make_record(tmp_path / "data")
+    logged = log_classifier(parts, run_id=open_run(), record=record)
+    folder = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(tmp_path / "copy")))
+    report = check_files(folder)
+    assert (report.problems, report.n_bytecode) == ((), 0)
+    listed = read_file_list(folder / FILE_LIST)
+    assert {
+        "MLmodel",
+        "requirements.txt",
+        "code/sem_search/__init__.py",
+        "artifacts/classifier/trunk.keras",
+        "artifacts/record/card.json",
+    } <= set(listed)
+    assert read_card(folder / "artifacts" / RECORD_FOLDER) == record.card

@@ -223,6 +223,7 @@ for turn in range(3):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_promote_at_the_same_moment_lose_no_entry_and_fork_nothing(three: Any) -> None:
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{three.folder}/mlflow.db", "PYTHONPATH": str(ROOT)}
     processes = [

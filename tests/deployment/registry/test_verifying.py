@@ -105,7 +105,12 @@ def test_one_bit_of_any_file_is_found_and_the_file_named(old_laboratory: Any, pa
     for place in (0, len(content) // 2, len(content) - 1):
         with changed_file(file, flip(content, place)):
             assert describe_failure(verify(old_laboratory)).startswith(named)
-            assert verify(old_laboratory, "2").is_sound, "another version is not to blame"
+
+
+def test_another_version_is_not_to_blame(old_laboratory: Any) -> None:
+    with changed_file(old_laboratory.find_model_folder("3") / "MLmodel", b"other"):
+        assert not verify(old_laboratory).is_sound
+        assert verify(old_laboratory, "2").is_sound
 
 
 @pytest.mark.parametrize(
