@@ -18,7 +18,7 @@ from sem_search.deployment.registry.tags import (
     TAG_TEST,
     TAG_VALIDATION,
 )
-from sem_search.deployment.registry.versioned import read_number
+from sem_search.deployment.registry.version_facts import read_number
 from sem_search.deployment.registry.versions import list_model_versions, list_registered_names
 
 

@@ -17,7 +17,7 @@ from sem_search.deployment.registry.journal import Draft, Journal, move, read_jo
 from sem_search.deployment.registry.locking import lock_registry
 from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import CHAMPION, TAG_PREVIOUS, TAG_SOURCE_RUN
-from sem_search.deployment.registry.versioned import describe_hashes, describe_scores
+from sem_search.deployment.registry.version_facts import describe_hashes, describe_scores
 from sem_search.deployment.registry.versions import find_version, list_model_versions
 from sem_search.errors import NotPromotedError, SettingsError
 

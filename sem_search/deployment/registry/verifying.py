@@ -32,7 +32,7 @@ from sem_search.deployment.registry.journal import Journal, read_journal
 from sem_search.deployment.registry.listing import describe_champion_state
 from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import TAG_DATA, TAG_DECISION, TAG_FILES, TAG_FOLDS, TAG_SOURCE_RUN
-from sem_search.deployment.registry.versioned import describe_hashes, describe_scores
+from sem_search.deployment.registry.version_facts import describe_hashes, describe_scores
 from sem_search.deployment.registry.versions import find_version, list_model_versions
 from sem_search.errors import DataError, SettingsError, StoreError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sem_search.deployment.registry.versioned import describe_hashes, describe_scores, read_number
+from sem_search.deployment.registry.version_facts import describe_hashes, describe_scores, read_number
 
 VERSION = SimpleNamespace(
     version=2,
