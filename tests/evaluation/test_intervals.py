@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import beta, binom, binomtest
 
 from sem_search.evaluation.answers import tabulate_image_answers
 from sem_search.evaluation.intervals import Interval, compute_intervals, compute_share_interval, compute_side_intervals
@@ -35,12 +35,24 @@ def test_values_are_the_reported_figures(build_tiles, build_trial) -> None:
     assert (intervals.n_images, intervals.n_groups) == (32, 32)
 
 
-def test_a_share_has_wilsons_interval() -> None:
+def test_a_share_has_the_farther_of_two_intervals() -> None:
     interval = compute_share_interval(0.8, n=50)
-    exact = binomtest(40, 50).proportion_ci(method="wilson")
-    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high))
+    wilson = binomtest(40, 50).proportion_ci(method="wilson")
+    assert interval.low == pytest.approx(wilson.low)
+    assert interval.high == pytest.approx(beta.ppf(0.975, 40.5, 10.5))
     wide = compute_share_interval(0.8, n=50, level=0.99)
     assert wide.low < interval.low < interval.high < wide.high
+
+
+@pytest.mark.parametrize("true", [0.998, 0.99, 0.9, 0.6])
+def test_a_share_is_held_in_95_of_100_samples(true: float) -> None:
+    """Exactly, by summing over all samples of 100."""
+    held = [
+        binom.pmf(n_right, 100, true)
+        for n_right in range(101)
+        if (interval := compute_share_interval(n_right / 100, n=100)).low <= true <= interval.high
+    ]
+    assert 0.93 < sum(held) < 0.999
 
 
 def test_image_accuracy_has_nearly_the_interval_of_a_share() -> None:
