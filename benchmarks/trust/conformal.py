@@ -1,0 +1,164 @@
+"""Do prediction sets cover as promised, and which score gives the smallest?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from benchmarks.trust.tables import Table
+from sem_search.evaluation.calibration import apply_temperature, fit_temperature
+from sem_search.evaluation.conformal import compute_set_scores, fit_prediction_sets, predict_sets
+
+N_NEW = 2000
+RAPS_PENALTY = 0.05  # per class beyond the first
+NEIGHBOUR = 0.7
+"""Logits by which a class leads the neighbour that it is mistaken for, in the worlds that have neighbours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """How a made-up network answers."""
+
+    name: str
+    n_images: int
+    n_classes: int = 10
+    strength: float = 4.0
+    has_neighbours: bool = False
+    boast: float = 1.0
+    """Logits are multiplied by this before the softmax: above 1 the network claims too much."""
+
+    def draw(self, n_images: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return probabilities (n_images, n_classes) and labels."""
+        labels = np.arange(n_images) % self.n_classes
+        logits = rng.normal(size=(n_images, self.n_classes))
+        logits[np.arange(n_images), labels] += self.strength
+        if self.has_neighbours:
+            logits[np.arange(n_images), labels ^ 1] += self.strength - NEIGHBOUR
+        return softmax(self.boast * logits, axis=1), labels
+
+
+ANSWERS = (
+    Answers(name="100 images, 83 % right", n_images=100, strength=2.5),
+    Answers(name="100, 98 % right", n_images=100),
+    Answers(name="100, neighbours", n_images=100, has_neighbours=True),
+    Answers(name="100, neighbours, boastful", n_images=100, has_neighbours=True, boast=3.0),
+    Answers(name="40, 4 classes", n_images=40, n_classes=4, strength=2.0),
+    Answers(name="20, 4 classes", n_images=20, n_classes=4, strength=1.0),
+)
+
+SCORES = ("LAC", "APS", "APS, random", "RAPS")
+
+
+def simulate_coverage(answers: Answers, *, coverage: float, n_calibrations: int, seed: int = 0) -> dict[str, float]:
+    """Return mean coverage and set size on new images, and how often the coverage lies in its Beta interval."""
+    rng = np.random.default_rng(seed)
+    covered, size, is_inside = [], [], []
+    for _ in range(n_calibrations):
+        probabilities, labels = answers.draw(answers.n_images, rng)
+        rule = fit_prediction_sets(probabilities, labels=labels, coverage=coverage)
+        new, new_labels = answers.draw(N_NEW, rng)
+        scores = compute_set_scores(predict_sets(new, lowest_probability=rule.lowest_probability), labels=new_labels)
+        low, high = rule.coverage_interval
+        by_threshold = float((new[np.arange(N_NEW), new_labels] >= rule.lowest_probability).mean())
+        covered.append(scores.coverage)
+        size.append(scores.mean_size)
+        is_inside.append(low <= by_threshold <= high)
+    return {"coverage": float(np.mean(covered)), "size": float(np.mean(size)), "inside": float(np.mean(is_inside))}
+
+
+def simulate_scores(answers: Answers, *, coverage: float, n_calibrations: int, seed: int = 0) -> dict[str, float]:
+    """Return the mean set size of each score on new images, and its coverage as `... coverage`."""
+    rng = np.random.default_rng(seed)
+    rank = int(np.ceil((answers.n_images + 1) * coverage - 1e-9))
+    found: dict[str, list[float]] = {}
+    for _ in range(n_calibrations):
+        probabilities, labels = answers.draw(answers.n_images, rng)
+        new, new_labels = answers.draw(N_NEW, rng)
+        for name in SCORES:
+            of_labels = _score(name, probabilities, rng)[np.arange(len(labels)), labels]
+            sets = _score(name, new, rng) <= np.sort(of_labels)[min(rank, len(labels)) - 1]
+            if name != "APS, random":
+                sets[np.arange(N_NEW), new.argmax(axis=1)] = True
+            found.setdefault(name, []).append(float(sets.sum(axis=1).mean()))
+            found.setdefault(f"{name} coverage", []).append(float(sets[np.arange(N_NEW), new_labels].mean()))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def simulate_ensemble(
+    *, coverage: float, n_studies: int, images_per_class: int = 10, n_features: int = 6, seed: int = 0
+) -> dict[str, float]:
+    """Return the coverage of what is served: calibrated on out-of-fold answers, answered by all folds together.
+
+    Five linear discriminants are really trained on 4 classes; temperature and threshold come from their out-of-fold
+    answers; new images are answered by the mean of the five.
+    """
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(7).normal(size=(4, n_features))
+    covered, sizes = [], []
+    for _ in range(n_studies):
+        labels = np.repeat(np.arange(4), images_per_class)
+        features = centres[labels] + 0.9 * rng.normal(size=(len(labels), n_features))
+        new_labels = np.arange(N_NEW) % 4
+        new = centres[new_labels] + 0.9 * rng.normal(size=(N_NEW, n_features))
+        out_of_fold, together = np.empty((len(labels), 4)), np.zeros((N_NEW, 4))
+        for fold in range(5):
+            is_tested = np.arange(len(labels)) % 5 == fold
+            classifier = LinearDiscriminantAnalysis().fit(features[~is_tested], labels[~is_tested])
+            out_of_fold[is_tested] = classifier.predict_proba(features[is_tested])
+            together += classifier.predict_proba(new) / 5
+        temperature = fit_temperature(out_of_fold, labels=labels)
+        calibrated = apply_temperature(out_of_fold, temperature=temperature)
+        rule = fit_prediction_sets(calibrated, labels=labels, coverage=coverage)
+        answered = apply_temperature(together, temperature=temperature)
+        scores = compute_set_scores(
+            predict_sets(answered, lowest_probability=rule.lowest_probability), labels=new_labels
+        )
+        covered.append(scores.coverage)
+        sizes.append(scores.mean_size)
+    return {"coverage": float(np.mean(covered)), "size": float(np.mean(sizes))}
+
+
+def print_tables(*, n_studies: int) -> None:
+    """Print coverage, set sizes by score, and the coverage of what is served."""
+    rows = []
+    for answers in ANSWERS:
+        for coverage in (0.8, 0.9, 0.95):
+            found = simulate_coverage(answers, coverage=coverage, n_calibrations=n_studies)
+            rows.append([answers.name, coverage, found["coverage"], found["inside"]])
+    Table(
+        title="Prediction sets: coverage of new images",
+        columns=["calibrated on", "asked", "covered", "coverage inside its interval"],
+        rows=rows,
+    ).show(percent=True)
+    sizes = []
+    for answers in ANSWERS[:5]:
+        found = simulate_scores(answers, coverage=0.9, n_calibrations=n_studies)
+        sizes.append([answers.name, *(found[name] for name in SCORES)])
+    Table(title="Mean set size at 90 %", columns=["calibrated on", *SCORES], rows=sizes).show()
+    served = []
+    for images_per_class in (5, 10, 20):
+        for coverage in (0.8, 0.9):
+            found = simulate_ensemble(coverage=coverage, n_studies=n_studies, images_per_class=images_per_class)
+            served.append([f"4 classes x {images_per_class}", coverage, found["coverage"]])
+    Table(
+        title="Calibrated out of fold, answered by all folds together",
+        columns=["study", "asked", "covered"],
+        rows=served,
+    ).show(percent=True)
+
+
+def _score(name: str, probabilities: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return how unlike the truth each class looks: LAC (Sadinle 2019), APS (Romano 2020), RAPS (Angelopoulos 2021)."""
+    if name == "LAC":
+        return 1 - probabilities
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    sums = np.take_along_axis(probabilities, order, axis=1).cumsum(axis=1)
+    if name == "RAPS":
+        sums = sums + RAPS_PENALTY * np.arange(probabilities.shape[1])
+    scores = np.empty(probabilities.shape)
+    np.put_along_axis(scores, order, sums, axis=1)
+    if name == "APS, random":
+        scores -= rng.random((len(probabilities), 1)) * probabilities
+    return scores

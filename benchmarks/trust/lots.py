@@ -1,0 +1,68 @@
+"""How often are equal lots told apart, and which differences are found?"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.trust.tables import Table
+from sem_search.evaluation.two_sample import LotPair, compare_lots
+
+N_FEATURES, N_TILES = 100, 6
+P_VALUE = 0.05
+
+
+def simulate_lots(
+    *, n_images: int, shift: float, n_tests: int, n_deals: int = 99, n_power_tests: int = 0, seed: int = 0
+) -> dict[str, float]:
+    """Return how often lots of so many images are told apart, and how accurately.
+
+    Features are as those of a trunk: their spread falls off as 1 / k, images differ as much as tiles do. The second lot
+    is shifted by `shift` standard deviations of image means, in a direction of its own in each test.
+    """
+    rng = np.random.default_rng(seed)
+    pairs = [
+        _draw_pair(n_images, shift=shift, rng=rng, n_deals=n_deals, n_power_tests=n_power_tests, seed=number)
+        for number in range(n_tests)
+    ]
+    detectable = [pair.detectable_accuracy for pair in pairs if pair.detectable_accuracy is not None]
+    return {
+        "found": float(np.mean([pair.p_value <= P_VALUE for pair in pairs])),
+        "accuracy": float(np.mean([pair.accuracy.value for pair in pairs])),
+        "auroc": float(np.mean([pair.auroc for pair in pairs])),
+        "detectable": float(np.mean(detectable)) if detectable else float("nan"),
+        "held": float(np.mean([pair.accuracy.low <= 0.5 <= pair.accuracy.high for pair in pairs])),
+    }
+
+
+def print_tables(*, n_studies: int) -> None:
+    """Print false alarms and power."""
+    rows = []
+    for n_images in (4, 6, 10, 20):
+        for shift in (0.0, 2.0, 3.0, 4.0):
+            found = simulate_lots(n_images=n_images, shift=shift, n_tests=n_studies)
+            held = found["held"] if shift == 0 else "-"
+            rows.append([f"{n_images} + {n_images} images", f"{shift:g}", found["found"], found["accuracy"], held])
+    columns = ["lots", "shift", "told apart", "mean accuracy", "interval of the accuracy holds 50 %"]
+    Table(title="Lots told apart (p <= 0.05)", columns=columns, rows=rows).show(percent=True)
+
+
+def _draw_pair(
+    n_images: int, *, shift: float, rng: np.random.Generator, n_deals: int, n_power_tests: int, seed: int
+) -> LotPair:
+    """Return the test of two new lots."""
+    spread = 1 / np.sqrt(np.arange(1, N_FEATURES + 1))
+    lot = np.repeat([0, 1], n_images)
+    images = spread * rng.normal(size=(2 * n_images, N_FEATURES))
+    direction = rng.normal(size=N_FEATURES)
+    images += shift * np.outer(lot, spread * direction / np.linalg.norm(direction))
+    image = np.repeat(np.arange(2 * n_images), N_TILES)
+    features: NDArray[np.float64] = images[image] + spread * rng.normal(size=(len(image), N_FEATURES))
+    (pair,) = compare_lots(
+        features,
+        image_of_tile=image,
+        lot_of_image=lot,
+        lot_names=("first", "second"),
+        n_deals=n_deals,
+        n_power_tests=n_power_tests,
+        seed=seed,
+    )
+    return pair
