@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 import sem_search
-from sem_search.cli_audits import audit, compare, lots
+from sem_search.cli_audits import audit, compare, lots, morphology
 from sem_search.cli_registry import registry
 from sem_search.errors import InputError
 from sem_search.options import AUTO, OPTIONS
@@ -231,6 +231,7 @@ commands.add_command(registry)
 commands.add_command(audit)
 commands.add_command(compare)
 commands.add_command(lots)
+commands.add_command(morphology)
 
 
 @commands.group()

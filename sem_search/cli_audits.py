@@ -83,3 +83,17 @@ def lots(folders: tuple[Path, ...], output: Path, **given: Any) -> None:
     from sem_search.search.comparing_lots import run_lots
 
     run_lots(folders, output=output, **given)
+
+
+@click.command()
+@click.argument("study")
+@_add_study_options
+def morphology(study: str, storage: str, study_folder: str | None, threads: int | None) -> None:
+    """Ask what a study's network looks at: heat maps against the particles' size, shape and roughness.
+
+    And first whether the maps mean anything: agreement of the folds, randomised weights, deletion and insertion.
+    Nothing is trained. To be started in the folder of the search.
+    """
+    from sem_search.search.auditing import run_morphology
+
+    run_morphology(study, storage=storage, study_folder=study_folder, threads=threads)

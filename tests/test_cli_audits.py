@@ -60,3 +60,9 @@ def test_lots_takes_folders_and_what_a_network_needs(monkeypatch: pytest.MonkeyP
     ((folders,), given) = calls[0]
     assert folders == (Path("a"), Path("b"))
     assert (given["backbone"], given["tile_px"], given["output"]) == ("resnet50", 96, Path("lots"))
+
+
+def test_morphology_takes_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = catch(monkeypatch, "sem_search.search.auditing", "run_morphology")
+    assert CliRunner().invoke(commands, ["morphology", "mine", "--study-folder", "kept"]).exit_code == 0
+    assert calls == [(("mine",), {"storage": "sqlite:///optuna.db", "study_folder": "kept", "threads": None})]

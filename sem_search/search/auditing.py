@@ -1,13 +1,13 @@
-"""`sem-search audit`: a finished study is asked whether its score means what it seems to."""
+"""`sem-search audit` and `morphology`: is a study's score what it seems to be, and what does its network look at?"""
 
 import click
 
+from sem_search.audits.morphology import MorphologyAudit, audit_morphology, iter_morphology_entries
 from sem_search.audits.study_audit import QUESTIONS, StudyAudit, audit_study, check_questions, iter_audit_entries
 from sem_search.audits.subject import AuditSubject
-from sem_search.search.finished import FinishedStudy, take_up_study, tell_progress
-from sem_search.search.processes import describe_process
-from sem_search.tracking.mlflow_log import end_run, log_entries, open_child_run
-from sem_search.tracking.runs import describe_audit
+from sem_search.search.finished import FinishedStudy, open_question_run, take_up_study, tell_progress
+from sem_search.search.outcome import read_kept_folds
+from sem_search.tracking.mlflow_log import log_entries
 from sem_search.transfer.training import TrainingSettings
 
 
@@ -26,15 +26,11 @@ def run_audit(
     """
     check_questions(questions)
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
-    tags = describe_audit(study=study, kind="audit", process=describe_process())
-    run_id = open_child_run(parent_run_id=finished.run_id, name=f"audit of {study}", tags=tags)
-    is_done = False
-    try:
+    with open_question_run(
+        study=study, kind="audit", parent_run_id=finished.run_id, name=f"audit of {study}"
+    ) as run_id:
         audit = audit_study(build_subject(finished), questions=questions, tell=tell_progress)
         log_entries(iter_audit_entries(audit), run_id=run_id)
-        is_done = True
-    finally:
-        end_run(run_id, status="FINISHED" if is_done else "FAILED")
     click.echo(audit.to_text())
     click.echo(f"Logged as run {run_id}, artifacts below audit/.")
     return audit
@@ -61,3 +57,26 @@ def build_subject(finished: FinishedStudy) -> AuditSubject:
         dropout=settings.dropout,
         seed=settings.seed,
     )
+
+
+def run_morphology(
+    study: str, *, storage: str, study_folder: str | None = None, threads: int | None = None
+) -> MorphologyAudit:
+    """Ask what a study's network looks at, print what was found, and log it below the study's run.
+
+    Raises:
+        InputError: There is no such study here, its data have changed, or too few images have particles.
+    """
+    finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
+    subject = build_subject(finished)
+    kept = read_kept_folds(finished.prepared, cell=finished.outcome.winner.cell)
+    with open_question_run(
+        study=study, kind="morphology", parent_run_id=finished.run_id, name=f"morphology of {study}"
+    ) as run_id:
+        audit = audit_morphology(
+            subject, head_weights={one.outcome.fold: one.head_weights for one in kept}, tell=tell_progress
+        )
+        log_entries(iter_morphology_entries(audit, subject=subject), run_id=run_id)
+    click.echo(audit.to_text())
+    click.echo(f"Logged as run {run_id}, artifacts below morphology/.")
+    return audit

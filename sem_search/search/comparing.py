@@ -11,12 +11,10 @@ from sem_search.audits.study_comparison import StudyComparison, compare_studies,
 from sem_search.errors import NotComparableError
 from sem_search.evaluation.outcomes import StudyOutcome
 from sem_search.search.data import prepare_data
-from sem_search.search.finished import check_study_folder, read_settings
+from sem_search.search.finished import check_study_folder, open_question_run, read_settings
 from sem_search.search.outcome import read_stored_outcome
-from sem_search.search.processes import describe_process
 from sem_search.search.study import FINGERPRINT, STUDY_RUN_ID, load_study
-from sem_search.tracking.mlflow_log import end_run, log_entries, open_child_run
-from sem_search.tracking.runs import describe_audit
+from sem_search.tracking.mlflow_log import log_entries
 
 MUST_AGREE: Mapping[str, str] = {
     "data": "data",
@@ -52,11 +50,13 @@ def run_comparison(first: str, second: str, *, storage: str, study_folder: str |
         for study, own in zip(studies, settings, strict=True)
     ]
     compared = compare_studies(*outcomes)
-    tags = describe_audit(study=first, kind="comparison", process=describe_process())
-    parent = str(studies[0].user_attrs[STUDY_RUN_ID])
-    run_id = open_child_run(parent_run_id=parent, name=f"{first} against {second}", tags=tags)
-    log_entries(iter_comparison_entries(compared), run_id=run_id)
-    end_run(run_id, status="FINISHED")
+    with open_question_run(
+        study=first,
+        kind="comparison",
+        parent_run_id=str(studies[0].user_attrs[STUDY_RUN_ID]),
+        name=f"{first} against {second}",
+    ) as run_id:
+        log_entries(iter_comparison_entries(compared), run_id=run_id)
     click.echo(compared.to_text())
     click.echo(f"Logged as run {run_id}, artifacts below comparison/.")
     return compared

@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import click
@@ -13,8 +15,11 @@ from sem_search.search.data import prepare_data
 from sem_search.search.network import compute_features, prepare_network
 from sem_search.search.outcome import read_study_outcome
 from sem_search.search.prepared import PreparedSearch, claim_study_folder, compute_fingerprint, get_study_folder
+from sem_search.search.processes import describe_process
 from sem_search.search.study import SETTINGS, STUDY_RUN_ID, load_study
 from sem_search.settings import SearchSettings
+from sem_search.tracking.mlflow_log import RunStatus, end_run, open_child_run
+from sem_search.tracking.runs import describe_audit
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights import check_weights
 
@@ -63,6 +68,29 @@ def take_up_study(
         outcome=read_study_outcome(loaded, prepared=prepared),
         run_id=str(loaded.user_attrs[STUDY_RUN_ID]),
     )
+
+
+@contextmanager
+def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -> Iterator[str]:
+    """Give the id of a new run below a study's, for what is asked of it; it ends as FINISHED, KILLED or FAILED.
+
+    Args:
+        study: The study asked.
+        kind: What is asked: `audit`, `comparison`, `morphology`.
+        parent_run_id: The study's run.
+        name: Of the new run.
+    """
+    tags = describe_audit(study=study, kind=kind, process=describe_process())
+    run_id = open_child_run(parent_run_id=parent_run_id, name=name, tags=tags)
+    status: RunStatus = "FAILED"
+    try:
+        yield run_id
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        end_run(run_id, status=status)
 
 
 def tell_progress(text: str) -> None:

@@ -13,7 +13,7 @@ from sem_search.places import CACHE_VARIABLE
 from sem_search.search.data import prepare_data
 from sem_search.search.network import compute_features, prepare_network
 from sem_search.settings import build_settings
-from sem_search.transfer.training import TrainingSettings
+from sem_search.transfer.training import HeadTrainer, TrainingSettings
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 
@@ -85,3 +85,30 @@ def take_in_sessions():
         return dataclasses.replace(subject, catalogue=dataclasses.replace(subject.catalogue, records=records))
 
     return take
+
+
+@pytest.fixture(scope="session")
+def head_weights(subject: AuditSubject):
+    """The heads that `subject`'s winner was answered by, trained once more: the same numbers."""
+    trainer = HeadTrainer(
+        subject.cut,
+        features=subject.features.arrays,
+        labels=subject.tiles.label_of_tile,
+        groups=subject.group_of_tile,
+        n_classes=3,
+        settings=subject.training,
+        seed=subject.seed,
+        hidden_units=subject.hidden_units,
+        dropout=subject.dropout,
+    )
+    return {
+        side.number: trainer.train_fold(
+            fold=side.number,
+            learning_rate=CELL.learning_rate,
+            batch_size=CELL.batch_size,
+            training=side.training,
+            validation=side.validation,
+            test=side.test,
+        ).head_weights
+        for side in list_sides(subject)
+    }

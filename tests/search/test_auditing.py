@@ -7,16 +7,16 @@ from mlflow.entities import RunStatus
 from mlflow.tracking import MlflowClient
 
 from sem_search.errors import SettingsError
-from sem_search.evaluation.outcomes import TrialOutcome
+from sem_search.evaluation.outcomes import Cell, TrialOutcome
 from sem_search.search import auditing
-from sem_search.search.auditing import build_subject, run_audit
+from sem_search.search.auditing import build_subject, run_audit, run_morphology
 from sem_search.search.finished import FinishedStudy
 
 
 @pytest.fixture
 def finished(prepared, keep_folds, run_id: str, monkeypatch: pytest.MonkeyPatch) -> FinishedStudy:
     kept = keep_folds(shares_right=(1.0, 0.75))
-    cell = SimpleNamespace(learning_rate=0.1, batch_size=8)
+    cell = Cell(learning_rate=0.1, batch_size=8)
     winner = TrialOutcome(number=0, cell=cell, state="complete", folds=tuple(one.outcome for one in kept))
     outcome = SimpleNamespace(winner=winner)
     taken = FinishedStudy(prepared=prepared, outcome=outcome, run_id=run_id)
@@ -64,3 +64,15 @@ def test_the_subject_is_the_search_s(finished: FinishedStudy) -> None:
     assert subject.features is finished.prepared.features
     assert subject.training.epochs == finished.prepared.settings.epochs
     assert subject.seed == finished.prepared.settings.seed
+
+
+def test_morphology_is_a_run_of_its_own_kind(
+    finished: FinishedStudy, tracking: MlflowClient, trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audit = run_morphology("a study", storage="sqlite:///x.db")
+    runs = tracking.search_runs([tracking.get_experiment_by_name("searches").experiment_id])
+    (run,) = [run for run in runs if run.data.tags.get("sem_search.kind") == "morphology"]
+    assert run.data.tags["mlflow.parentRunId"] == finished.run_id
+    assert len(tracking.list_artifacts(run.info.run_id, "morphology")) == 5
+    assert run.data.metrics["morphology/deletion"] == audit.deletion.difference.value
+    assert capsys.readouterr().out.startswith("Where study a study looks, on test images")

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
 import pytest
+from mlflow.tracking import MlflowClient
 
 from sem_search.errors import StudyMismatchError
 from sem_search.search import finished as room
-from sem_search.search.finished import take_up_study, tell_progress
+from sem_search.search.finished import open_question_run, take_up_study, tell_progress
 from sem_search.search.prepared import claim_study_folder
 from sem_search.search.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 
@@ -80,3 +82,20 @@ def test_an_unknown_study_is_named(storage: str) -> None:
 def test_progress_goes_to_who_waits_and_not_into_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     tell_progress("leak: fold 1 of 3")
     assert capsys.readouterr() == ("", "  leak: fold 1 of 3\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "FINISHED"), (KeyboardInterrupt, "KILLED"), (ValueError, "FAILED")]
+)
+def test_a_question_s_run_ends_as_it_went(
+    tracking: MlflowClient, run_id: str, error: type[BaseException] | None, status: str
+) -> None:
+    with (
+        pytest.raises(error) if error else nullcontext(),
+        open_question_run(study="a study", kind="audit", parent_run_id=run_id, name="asked") as own,
+    ):
+        if error:
+            raise error
+    run = tracking.get_run(own)
+    assert run.info.status == status
+    assert (run.data.tags["sem_search.kind"], run.data.tags["mlflow.parentRunId"]) == ("audit", run_id)
