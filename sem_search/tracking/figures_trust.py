@@ -44,7 +44,7 @@ def draw_intervals(trust: StudyTrust) -> Figure:
         _draw_interval_rows(axes, rows, colour=colour, shift=shift, label=label)
     axes.set_yticks(range(len(names)), names, fontsize=SMALL_PT)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0, 1)
+    axes.set_xlim(0, 1.01)  # a mark at 1 is not cut
     axes.set_xlabel("F-measure on test data, with 95 % interval", fontsize=LABEL_PT)
     _finish(axes)
     figure.legend(loc="outside upper center", ncols=2, fontsize=SMALL_PT, frameon=False)

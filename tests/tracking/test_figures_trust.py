@@ -37,7 +37,7 @@ def test_classes_and_their_mean_are_drawn_with_both_units(trust: StudyTrust) -> 
     of_tiles, of_images = (container[0].get_xdata() for container in axes.containers)
     assert of_tiles.tolist() == [*(entry.f_measure.value for entry in trust.test.of_class), trust.test.f_measure.value]
     assert of_images[-1] == trust.test.image_f_measure.value
-    assert axes.get_xlim() == (0, 1)
+    assert axes.get_xlim() == (0, 1.01)
 
 
 def test_a_choice_shows_its_three_scores(trust: StudyTrust) -> None:

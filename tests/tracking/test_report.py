@@ -202,4 +202,5 @@ def test_trust_stands_before_the_pictures_with_its_interval(study: StudyOutcome,
     interval = compute_trust(study).test.f_measure
     assert f"test tiles, mean F-measure {interval.value:.3f} {interval.low:.3f} to {interval.high:.3f}" in section
     assert "Choosing on the test tiles, as the paper did" in section
+    assert "python -m sem_search audit little study" in section
     assert "90.0 % (too few images: all classes)" in section
