@@ -130,6 +130,17 @@ def fuzz(*, threads: int, n_requests: int) -> Figures:
     return measure_fuzz(n=n_requests)
 
 
+@add_benchmark
+@click.option("--model", required=True, help="URI or folder of a model of the demonstration set, seed 0.")
+@click.option("--files", default=None, type=click.Path(exists=True, path_type=Path), help="Other micrographs.")
+def strangers(*, threads: int, model: str, files: Path | None) -> Figures:
+    """Calibration and coverage on new images of the demonstration's materials, and what is told from them."""
+    from benchmarks.strangers import measure_strangers
+
+    _configure(threads)
+    return measure_strangers(model, files=files)
+
+
 def _configure(threads: int) -> None:
     from sem_search.transfer.runtime import configure_tensorflow
 

@@ -1,0 +1,152 @@
+"""What a model of the demonstration set answers to images it never saw: of its materials, and of anything else."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import skimage.data
+
+from sem_search.deployment.answering import _choose_set
+from sem_search.deployment.classifier import ImageAnswer, MicrographClassifier
+from sem_search.deployment.loading import read_classifier
+from sem_search.deployment.serving import MODEL_FOLDER
+from sem_search.evaluation.calibration import compute_calibration_scores
+from sem_search.evaluation.conformal import compute_set_scores
+from sem_search.evaluation.novelty import compute_auroc, leave_classes_out
+from sem_search.micrographs.catalogue import Catalogue, read_catalogue
+from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
+from sem_search.micrographs.reading import FloatImage
+from sem_search.micrographs.tiles import iter_image_tiles
+from sem_search.places import get_cache_folder
+
+HELD_OUT_SEEDS = (1, 2, 3, 4)
+"""The model was trained on seed 0; every picture of another seed is a new image of the same ten materials."""
+
+COVERAGES = (0.8, 0.9, 0.95)
+
+PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "rocket", "page", "text", "grass", "gravel", "brick", "moon")
+
+SIZE = DEMO_SIZES["small"]
+
+
+def measure_strangers(model: str, *, files: Path | None) -> dict[str, float]:
+    """Return accuracy, calibration and coverage on new images, and what share of strangers is told from them.
+
+    Args:
+        model: URI or folder of a model of `data=demo`, seed 0.
+        files: Micrographs of other materials.
+    """
+    folder = Path(mlflow.artifacts.download_artifacts(model)) if ":" in model else Path(model)
+    classifier = read_classifier(folder / "artifacts" / MODEL_FOLDER)
+    answers, labels = _answer_held_out(classifier)
+    figures = _score_held_out(answers, labels=labels, classifier=classifier)
+    figures |= _leave_one_class_out(classifier)
+    known = np.array([answer.novelty for answer in answers], dtype=np.float64)
+    for name, images in _gather_strangers(classifier, files=files).items():
+        novelty = np.array([answer.novelty for image in images for answer in classifier.classify([image])])
+        figures |= {
+            f"strangers.{name}.images": float(len(novelty)),
+            f"strangers.{name}.share_unknown": float((novelty > _get_threshold(classifier)).mean()),
+            f"strangers.{name}.least_novelty": float(novelty.min()),
+            f"strangers.{name}.auroc": compute_auroc(known=known, unknown=novelty),
+        }
+    return figures | {"strangers.threshold": _get_threshold(classifier)}
+
+
+def _answer_held_out(classifier: MicrographClassifier) -> tuple[list[ImageAnswer], np.ndarray]:
+    answers: list[ImageAnswer] = []
+    labels: list[int] = []
+    for seed in HELD_OUT_SEEDS:
+        catalogue = _read_demo(seed)
+        images = (classifier.read(record.path.read_bytes(), name="") for record in catalogue.records)
+        answers += [answer for image in images for answer in classifier.classify([image.pixels])]
+        labels += [catalogue.class_names.index(record.label) for record in catalogue.records]
+    return answers, np.array(labels)
+
+
+def _score_held_out(
+    answers: Sequence[ImageAnswer], *, labels: np.ndarray, classifier: MicrographClassifier
+) -> dict[str, float]:
+    together = np.stack([answer.probabilities for answer in answers])
+    single = np.concatenate([answer.head_probabilities for answer in answers])
+    figures = {"heldout.images": float(len(answers))}
+    for name, probabilities, truth in (
+        ("served", together, labels),
+        ("single_head", single, np.repeat(labels, len(answers[0].head_probabilities))),
+    ):
+        scores = compute_calibration_scores(probabilities, labels=truth)
+        figures |= {
+            f"heldout.{name}.accuracy": scores.accuracy,
+            f"heldout.{name}.confidence": scores.confidence,
+            f"heldout.{name}.calibration_error": scores.expected_calibration_error,
+            f"heldout.{name}.calibration_error_by_chance": scores.highest_error_if_calibrated,
+            f"heldout.{name}.log_loss": scores.negative_log_likelihood,
+        }
+    for coverage in COVERAGES:
+        chosen = [_choose_set(answer, calibration=classifier.calibration, coverage=coverage)[0] for answer in answers]
+        sets = np.array([np.isin(np.arange(together.shape[1]), members) for members in chosen])
+        scores_of_sets = compute_set_scores(sets, labels=labels)
+        figures |= {
+            f"heldout.sets_{coverage:g}.coverage": scores_of_sets.coverage,
+            f"heldout.sets_{coverage:g}.mean_size": scores_of_sets.mean_size,
+        }
+    is_known = [answer.novelty is not None and answer.novelty <= _get_threshold(classifier) for answer in answers]
+    return figures | {"heldout.share_called_unknown": 1 - float(np.mean(is_known))}
+
+
+def _leave_one_class_out(classifier: MicrographClassifier) -> dict[str, float]:
+    """Return how well each material of the training set would be found if the model knew only the nine others."""
+    catalogue = _read_demo(0)
+    tiles = [tiles for _, tiles in _iter_tiles(catalogue, classifier=classifier)]
+    names = catalogue.class_names
+    found = leave_classes_out(
+        np.concatenate([classifier._ensemble.run(some).embeddings for some in tiles]),
+        image_of_tile=np.repeat(np.arange(len(tiles)), [len(some) for some in tiles]),
+        label_of_image=np.array([names.index(record.label) for record in catalogue.records]),
+        part_of_image=np.arange(len(tiles)) % 5,
+    )
+    figures = {f"left_out.{names[entry.label].replace(' ', '_')}.auroc": entry.auroc for entry in found}
+    return figures | {
+        "left_out.mean_auroc": float(np.mean([entry.auroc for entry in found])),
+        "left_out.mean_share_found": float(np.mean([entry.share_found for entry in found])),
+    }
+
+
+def _gather_strangers(classifier: MicrographClassifier, *, files: Path | None) -> Mapping[str, list[FloatImage]]:
+    rng = np.random.default_rng(0)
+    shape = (SIZE.scan_height_px, SIZE.width_px)
+    strangers: dict[str, list[FloatImage]] = {
+        "photographs": list(_iter_photographs()),
+        "white_noise": [rng.uniform(size=shape).astype(np.float32) for _ in range(10)],
+        "grey_noise": [np.clip(rng.normal(0.5, 0.1, shape), 0, 1).astype(np.float32) for _ in range(10)],
+        "flat": [np.full(shape, level, dtype=np.float32) for level in (0.0, 0.25, 0.5, 0.75, 1.0)],
+    }
+    if files is not None:
+        paths = sorted(path for path in files.rglob("*") if path.suffix.lower() in (".tif", ".tiff"))
+        strangers["instrument_files"] = [classifier.read(path.read_bytes(), name=path.name).pixels for path in paths]
+    return strangers
+
+
+def _iter_photographs() -> Iterator[FloatImage]:
+    """Yield the photographs that scikit-image brings along, as grey levels."""
+    for name in PHOTOGRAPHS:
+        picture = np.asarray(getattr(skimage.data, name)(), dtype=np.float32)
+        grey = picture @ np.array([0.299, 0.587, 0.114], dtype=np.float32) if picture.ndim == 3 else picture
+        if min(grey.shape) >= 224:
+            yield np.clip(grey / 255, 0, 1)
+
+
+def _read_demo(seed: int) -> Catalogue:
+    folder = write_demo_data(get_cache_folder() / "demo" / f"strangers-{seed}", size="small", seed=seed)
+    return read_catalogue(folder, crop_bottom_px=SIZE.bar_height_px)
+
+
+def _iter_tiles(catalogue: Catalogue, *, classifier: MicrographClassifier) -> Iterator[tuple[object, np.ndarray]]:
+    return iter_image_tiles(catalogue, grid=classifier.description.grid, crop_bottom_px=SIZE.bar_height_px)
+
+
+def _get_threshold(classifier: MicrographClassifier) -> float:
+    assert classifier.calibration is not None
+    assert classifier.calibration.novelty is not None
+    return classifier.calibration.novelty.threshold
