@@ -12,7 +12,6 @@ from filelock import FileLock
 
 from sem_search.errors import StoreError
 from sem_search.micrographs.tiles import FloatTiles
-from sem_search.transfer import features
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.features import FeatureStore, clear_stores, get_features, list_stores
