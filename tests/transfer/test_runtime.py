@@ -38,7 +38,7 @@ def test_threads_are_fixed_operations_deterministic_and_draws_seeded() -> None:
         [sys.executable, "-c", PROGRAM],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,  # TensorFlow takes a minute to load where others are at work
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
