@@ -387,6 +387,15 @@ def test_predict_writes_a_line_for_each_image(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("registered", "place")
+@pytest.mark.parametrize(("act", "told"), [("list", "sem-search-vgg16"), ("show", "Aliases: champion")])
+def test_the_registry_can_be_looked_at(act: str, told: str) -> None:
+    for command in find_commands("scripts/sem-search", "registry", act):
+        done = run_words(command.words)
+        assert done.exit_code == 0, done.output
+        assert told in done.output
+
+
+@pytest.mark.usefixtures("registered", "place")
 def test_the_body_of_the_request_is_answered_as_the_readme_says() -> None:
     """The model is asked as MLflow's server asks it; the server itself is started in the tests of deployment."""
     import mlflow
