@@ -36,6 +36,7 @@ def simulate_calibration(*, n_images: int, boast: float, n_studies: int, seed: i
             found.setdefault(f"error{name}", []).append(scores.expected_calibration_error)
             found.setdefault(f"alarm{name}", []).append(float(is_alarm))
             found.setdefault(f"surprise{name}", []).append(scores.negative_log_likelihood)
+            found.setdefault(f"chance{name}", []).append(scores.error_if_calibrated)
         found.setdefault("temperature", []).append(fit_temperature(answers, labels=labels))
     return {name: float(np.mean(values)) for name, values in found.items()}
 
@@ -68,9 +69,10 @@ def print_tables(*, n_studies: int) -> None:
     for n_images in (40, 100, 300):
         for boast in (1.0, 0.5, 3.0):
             found = simulate_calibration(n_images=n_images, boast=boast, n_studies=n_studies)
-            names = ("temperature", "error", "error after", "surprise", "surprise after")
+            names = ("temperature", "error", "error after", "chance after", "surprise", "surprise after")
             rows.append([f"{n_images}", f"{boast:g}", *(found[name] for name in names)])
-    columns = ["images", "logits times", "temperature", "error", "after scaling", "surprise", "after scaling"]
+    columns = ["images", "logits times", "temperature", "error", "after scaling", "by chance alone"]
+    columns += ["surprise", "after scaling"]
     Table(title="Calibration, cross-fitted", columns=columns, rows=rows).show()
     rows = []
     for images_per_class in (5, 10, 30):
