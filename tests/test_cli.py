@@ -18,7 +18,9 @@ def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("command", [[], ["search"], ["worker"], ["predict"], ["inspect"], ["demo-data"], ["cache"]])
+@pytest.mark.parametrize(
+    "command", [[], ["search"], ["worker"], ["predict"], ["inspect"], ["demo-data"], ["cache"], ["serve"], ["app"]]
+)
 def test_help_names_every_command(command: list[str]) -> None:
     done = run(*command, "--help")
     assert done.returncode == 0
@@ -57,6 +59,10 @@ def test_help_loads_no_heavy_library() -> None:
         (["inspect", "no/such/folder"], "no/such/folder"),
         (["demo-data", "x", "--size", "huge"], "huge"),
         (["no-such-command"], "no-such-command"),
+        (["serve"], "--model"),
+        (["serve", "--model", "x", "--port", "0"], "--port"),
+        (["app", "--model", "x", "--workers", "none"], "--workers"),
+        (["predict", "x", "--model", "m", "--format", "xml"], "--format"),
         (["predict"], "IMAGES"),
         (["worker"], "--study"),
         (["worker", "--study", "x", "--threads", "many"], "many"),
