@@ -37,14 +37,13 @@ class Place:
 
     def make_environment(self) -> dict[str, str]:
         environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
             "PYTHONPATH": str(ROOT),
             "SEM_SEARCH_CACHE": str(self.folder / "cache"),
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
-        environment.pop("MLFLOW_RUN_ID", None)
         return environment
 
     def start_search(self, **parameters: str) -> subprocess.Popen[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from sem_search.errors import SettingsError, StudyMismatchError
@@ -194,13 +195,16 @@ def _open_storage(url: str) -> optuna.storages.BaseStorage:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     arguments = {"connect_args": {"timeout": SQLITE_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
-        return optuna.storages.RDBStorage(
+        storage = optuna.storages.RDBStorage(
             url,
             engine_kwargs=arguments,
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
         )
+        if storage.engine.dialect.name == "sqlite":
+            _take_turns(storage.engine)
+        return storage
     except (SQLAlchemyError, ImportError, ValueError) as error:
         # Neither the URL nor the driver's message is repeated: both may hold the password.
         raise SettingsError(
@@ -208,6 +212,26 @@ def _open_storage(url: str) -> optuna.storages.BaseStorage:
             "such as sqlite:///optuna.db or postgresql://user@host/name, whose server runs and whose driver is "
             "installed; other storages have no heartbeat, and would lose the trial of a killed worker."
         ) from error
+
+
+def _take_turns(engine: Engine) -> None:
+    """Let every transaction on SQLite begin as a writer, so that two workers cannot both claim one waiting trial.
+
+    Optuna reads a trial's state and then sets it, in one transaction. Python's driver begins that transaction at the
+    write: on a busy machine two workers both read "waiting", and both were seen to train the cell. SQLite knows no
+    lock on rows (`SELECT ... FOR UPDATE`), which does this in other databases.
+    Source: SQLAlchemy's documentation of its SQLite dialect, on serializable isolation and the driver's transactions.
+    """
+
+    def leave_transactions_to_sqlalchemy(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    def begin_as_writer(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", leave_transactions_to_sqlalchemy)
+    event.listen(engine, "begin", begin_as_writer)
+    engine.dispose()  # connections of before know nothing of this
 
 
 def _get_fixed_cell(trial: FrozenTrial) -> tuple[float, int]:

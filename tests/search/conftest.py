@@ -188,11 +188,14 @@ def study() -> optuna.Study:
 
 
 @pytest.fixture
-def tracking(tmp_path: Path, make_mlflow_store: Callable[[Path], str]) -> Iterator[MlflowClient]:
+def tracking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_mlflow_store: Callable[[Path], str]
+) -> Iterator[MlflowClient]:
     """An empty MLflow store, set as MLflow's; put back afterwards."""
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(make_mlflow_store(tmp_path))
     experiment = MlflowClient().create_experiment("searches", artifact_location=(tmp_path / "artifacts").as_uri())
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)  # MLflow sets it; this way it is gone afterwards
     mlflow.set_experiment(experiment_id=experiment)
     yield MlflowClient()
     mlflow.set_tracking_uri(before)

@@ -87,6 +87,27 @@ def test_two_workers_share_the_cells_and_double_none(settings: SearchSettings) -
     assert len(objectives[0].cells + objectives[1].cells) == len({*objectives[0].cells, *objectives[1].cells}) == 4
 
 
+def test_a_trial_is_claimed_by_one_worker_though_both_saw_it_waiting(settings: SearchSettings) -> None:
+    """Both workers have read the same list of waiting trials; whoever comes second must be refused each of them."""
+    open_it(settings)
+    studies = [open_study(settings, name="a", fingerprint={}) for _ in range(2)]
+    waiting = [trial._trial_id for trial in studies[0].get_trials(states=(TrialState.WAITING,))]
+    barrier, claimed = threading.Barrier(2), []
+
+    def claim(study: optuna.Study) -> None:
+        for trial_id in waiting:
+            barrier.wait(timeout=60)
+            if study._storage.set_trial_state_values(trial_id, state=TrialState.RUNNING):
+                claimed.append(trial_id)
+
+    threads = [threading.Thread(target=claim, args=(study,)) for study in studies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert sorted(claimed) == sorted(waiting)
+
+
 def test_the_trial_of_a_dead_process_is_taken_up(settings: SearchSettings) -> None:
     study = open_it(settings)
     study.ask().set_user_attr(PROCESS, "nobody")

@@ -28,6 +28,7 @@ def store(
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(make_mlflow_store(tmp_path))
     experiment = MlflowClient().create_experiment("runs", artifact_location=str(tmp_path / "artifacts"))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)  # MLflow sets it; this way it is gone afterwards
     mlflow.set_experiment(experiment_id=experiment)
     yield MlflowClient()
     mlflow.set_tracking_uri(before)
