@@ -76,7 +76,11 @@ def search(**given: str | None) -> None:
     settings = build_settings(given)
     from sem_search.search.run import run_search  # after the settings are known to be good: it takes seconds
 
-    run_search(settings)
+    try:
+        run_search(settings)
+    except KeyboardInterrupt:
+        click.echo("Stopped. What is finished is kept: the same command again goes on from there.", err=True)
+        raise
 
 
 def _read_threads(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:

@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from sem_search.cli import commands
 
 HELP_LIMIT_S = 0.5
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "skimage", "sklearn", "pandas", "scipy", "numpy")
@@ -83,3 +86,13 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(words: list[str], named: st
     assert named in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"
+
+
+def test_a_search_that_is_stopped_says_that_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sem_search.search.run.run_search", interrupt)
+    done = CliRunner().invoke(commands, ["search"])
+    assert done.exit_code == 1
+    assert "the same command again goes on from there" in done.output

@@ -26,7 +26,7 @@ import tensorflow as tf
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
-from sem_search.transfer.graph import get_input_index, is_plain_convolution
+from sem_search.transfer.graph import find_only_consumer, get_input_index, is_plain_convolution
 
 FloatMatrix = NDArray[np.float64]
 
@@ -238,6 +238,10 @@ def match_winograd(head: keras.Model, *, convolution: str) -> WinogradPass | Non
     layer = head.get_layer(convolution)
     input_index = get_input_index(head, layer.input)
     if input_index is None or not is_plain_convolution(layer, kernel_size=KERNEL_SIZE):
+        return None
+    if (
+        find_only_consumer(head, layer.input) is not layer
+    ):  # a shortcut around the convolution needs the maps themselves
         return None
     shape = layer.output.shape
     if None in shape[1:] or min(layer.kernel.shape[2:]) < MIN_CHANNELS:

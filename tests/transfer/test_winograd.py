@@ -70,3 +70,10 @@ def test_few_channels_are_left_alone() -> None:
     inputs = keras.Input((8, 8, 16))
     head = keras.Model(inputs, keras.layers.Conv2D(128, 3, padding="same", name="last")(inputs))
     assert match_winograd(head, convolution="last") is None
+
+
+def test_a_shortcut_around_the_convolution_is_left_alone() -> None:
+    inputs = keras.Input((8, 8, 128))
+    convolved = keras.layers.Conv2D(128, 3, padding="same", name="last")(inputs)
+    head = keras.Model(inputs, keras.layers.Add()([inputs, convolved]))
+    assert match_winograd(head, convolution="last") is None
