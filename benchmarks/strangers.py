@@ -115,7 +115,7 @@ def _leave_one_class_out(classifier: MicrographClassifier) -> dict[str, float]:
 
 def _gather_strangers(classifier: MicrographClassifier, *, files: Path | None) -> Mapping[str, list[FloatImage]]:
     rng = np.random.default_rng(0)
-    shape = (SIZE.scan_height_px, SIZE.width_px)
+    shape = (SIZE.scan_height_px, SIZE.scan_width_px)
     strangers: dict[str, list[FloatImage]] = {
         "photographs": list(_iter_photographs()),
         "white_noise": [rng.uniform(size=shape).astype(np.float32) for _ in range(10)],
