@@ -82,7 +82,7 @@ class LotPair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Scores:
+class DealScores:
     """Leave-one-out scores of all images under several deals, one row per deal."""
 
     scores: FloatMatrix
@@ -179,6 +179,42 @@ def compute_smallest_p_value(n_first: int, n_second: int, *, n_deals: int = N_DE
     return max(1 / n_different, 1 / (n_deals + 1))
 
 
+def whiten_images(features: FloatMatrix, *, row_of_tile: IntVector) -> tuple[FloatMatrix, FloatMatrix]:
+    """Return images (n_images, n_directions) and tiles (n_tiles, n_directions) in standard deviations of images."""
+    n_tiles = np.bincount(row_of_tile)
+    sums = np.zeros((len(n_tiles), features.shape[1]))
+    np.add.at(sums, row_of_tile, features)
+    images = sums / n_tiles[:, None]
+    centre = images.mean(axis=0)
+    covariance = fit_covariance(images - centre)
+    return covariance.whiten(images - centre), covariance.whiten(features - centre)
+
+
+def score_deals(points: FloatMatrix, is_first: FloatMatrix) -> DealScores:
+    """Return the leave-one-out score of each image under each deal.
+
+    The score is the inner product of the image, less the middle of the two means, with their difference. The squared
+    lengths of the means are estimated without their own noise (inner products of different images only): else the lot
+    with fewer images left would seem farther away, and images left out would fall to the other lot.
+
+    Args:
+        points: Shape (n_images, n_directions).
+        is_first: 1 for images of the first lot, shape (n_deals, n_images).
+    """
+    products = points @ points.T
+    lengths = np.diag(products)
+    is_second = 1 - is_first
+    first = _compute_means(products, lengths=lengths, is_member=is_first)
+    second = _compute_means(products, lengths=lengths, is_member=is_second)
+    return DealScores(scores=first[0] - second[0] - (first[1] - second[1]) / 2, is_first=is_first)
+
+
+def deal_images(is_first: FloatVector, *, n_deals: int, rng: np.random.Generator) -> FloatMatrix:
+    """Return the images dealt to the lots by chance, shape (n_deals, n_images)."""
+    dealt: FloatMatrix = rng.permuted(np.tile(is_first, (n_deals, 1)), axis=1)
+    return dealt
+
+
 def _compare_pair(
     features: FloatMatrix,
     *,
@@ -195,11 +231,11 @@ def _compare_pair(
     tiles = np.flatnonzero(np.isin(lot_of_tile, lots))
     _, first_tile, row_of_tile = np.unique(group_of_tile[tiles], return_index=True, return_inverse=True)
     is_first = (lot_of_tile[tiles][first_tile] == lots[0]).astype(np.float64)
-    points, tile_points = _whiten(features[tiles], row_of_tile=row_of_tile)
-    observed = _score_deals(points, is_first[None])
+    points, tile_points = whiten_images(features[tiles], row_of_tile=row_of_tile)
+    observed = score_deals(points, is_first[None])
     auroc, accuracy = float(observed.compute_auroc()[0]), float(observed.compute_accuracy()[0])
     n_first, n_second = int(is_first.sum()), int((1 - is_first).sum())
-    dealt = _score_deals(points, _deal(is_first, n_deals=n_deals, rng=rng))
+    dealt = score_deals(points, deal_images(is_first, n_deals=n_deals, rng=rng))
     p_value = _compute_p_value(dealt, auroc=auroc)
     return LotPair(
         first=names[lots[0]],
@@ -217,36 +253,6 @@ def _compare_pair(
     )
 
 
-def _whiten(features: FloatMatrix, *, row_of_tile: IntVector) -> tuple[FloatMatrix, FloatMatrix]:
-    """Return images (n_images, n_directions) and tiles (n_tiles, n_directions) in standard deviations of images."""
-    n_tiles = np.bincount(row_of_tile)
-    sums = np.zeros((len(n_tiles), features.shape[1]))
-    np.add.at(sums, row_of_tile, features)
-    images = sums / n_tiles[:, None]
-    centre = images.mean(axis=0)
-    covariance = fit_covariance(images - centre)
-    return covariance.whiten(images - centre), covariance.whiten(features - centre)
-
-
-def _score_deals(points: FloatMatrix, is_first: FloatMatrix) -> _Scores:
-    """Return the leave-one-out score of each image under each deal.
-
-    The score is the inner product of the image, less the middle of the two means, with their difference. The squared
-    lengths of the means are estimated without their own noise (inner products of different images only): else the lot
-    with fewer images left would seem farther away, and images left out would fall to the other lot.
-
-    Args:
-        points: Shape (n_images, n_directions).
-        is_first: 1 for images of the first lot, shape (n_deals, n_images).
-    """
-    products = points @ points.T
-    lengths = np.diag(products)
-    is_second = 1 - is_first
-    first = _compute_means(products, lengths=lengths, is_member=is_first)
-    second = _compute_means(products, lengths=lengths, is_member=is_second)
-    return _Scores(scores=first[0] - second[0] - (first[1] - second[1]) / 2, is_first=is_first)
-
-
 def _compute_means(
     products: FloatMatrix, *, lengths: FloatVector, is_member: FloatMatrix
 ) -> tuple[FloatMatrix, FloatMatrix]:
@@ -261,19 +267,13 @@ def _compute_means(
     return (sums - is_member * lengths) / n_left, (all_pairs - own_pairs) / (n_left * (n_left - 1))
 
 
-def _deal(is_first: FloatVector, *, n_deals: int, rng: np.random.Generator) -> FloatMatrix:
-    """Return the images dealt to the lots by chance, shape (n_deals, n_images)."""
-    dealt: FloatMatrix = rng.permuted(np.tile(is_first, (n_deals, 1)), axis=1)
-    return dealt
-
-
-def _compute_p_value(dealt: _Scores, *, auroc: float) -> float:
+def _compute_p_value(dealt: DealScores, *, auroc: float) -> float:
     """Return the share of deals, the observed one among them, whose AUROC is as high as the observed."""
     n_as_high = int((dealt.compute_auroc() >= auroc - ROUNDING).sum())
     return (n_as_high + 1) / (len(dealt.scores) + 1)
 
 
-def _compute_effective_number(dealt: _Scores) -> float:
+def _compute_effective_number(dealt: DealScores) -> float:
     """Return how many independent images know as much as these, from how much the accuracy differs between deals.
 
     Scores of images left out in turn hang together, since they share all other images: their mean varies more than that
@@ -335,10 +335,10 @@ def _simulate_tests(
         step = shift * direction / np.linalg.norm(direction)
         dealt = centred[rng.permutation(len(centred))] + is_first[:, None] * step
         dealt = fit_covariance(dealt - dealt.mean(axis=0)).whiten(dealt - dealt.mean(axis=0))
-        observed = _score_deals(dealt, is_first[None])
+        observed = score_deals(dealt, is_first[None])
         auroc = float(observed.compute_auroc()[0])
         accuracies[number] = observed.compute_accuracy()[0]
-        others = _score_deals(dealt, _deal(is_first, n_deals=N_POWER_DEALS, rng=rng))
+        others = score_deals(dealt, deal_images(is_first, n_deals=N_POWER_DEALS, rng=rng))
         is_found[number] = _compute_p_value(others, auroc=auroc) <= MAX_P_VALUE
     return float(accuracies.mean()), float(is_found.mean())
 

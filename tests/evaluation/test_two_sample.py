@@ -7,10 +7,10 @@ import pytest
 
 from sem_search.errors import DataError
 from sem_search.evaluation.two_sample import (
-    _score_deals,
     adjust_p_values,
     compare_lots,
     compute_smallest_p_value,
+    score_deals,
 )
 
 N_FEATURES = 30
@@ -54,7 +54,7 @@ def test_scores_are_those_of_a_leave_one_out_loop() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(9, 4))
     is_first = (np.arange(9) < 4).astype(float)
-    scores = _score_deals(points, is_first[None]).scores[0]
+    scores = score_deals(points, is_first[None]).scores[0]
     for left_out in range(9):
         kept = np.arange(9) != left_out
         lots = [points[kept & (is_first == side)] for side in (1, 0)]
