@@ -239,9 +239,8 @@ def match_winograd(head: keras.Model, *, convolution: str) -> WinogradPass | Non
     input_index = get_input_index(head, layer.input)
     if input_index is None or not is_plain_convolution(layer, kernel_size=KERNEL_SIZE):
         return None
-    if (
-        find_only_consumer(head, layer.input) is not layer
-    ):  # a shortcut around the convolution needs the maps themselves
+    has_shortcut = find_only_consumer(head, layer.input) is not layer
+    if has_shortcut:  # around the convolution, which needs the maps themselves
         return None
     shape = layer.output.shape
     if None in shape[1:] or min(layer.kernel.shape[2:]) < MIN_CHANNELS:
