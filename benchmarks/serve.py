@@ -47,7 +47,7 @@ def measure_serve(backbone: str, *, n_workers: int) -> dict[str, float]:
             first_s = _time(lambda: _ask(server.url, body))
             times_s = measure_side_by_side(
                 {
-                    "forward": lambda: [ensemble.run(tiles[start : start + 16]) for start in range(0, len(tiles), 16)],
+                    "forward": lambda: ensemble.run(tiles),
                     "request": lambda: _ask(server.url, body),
                     "ping": lambda: _ping(server.url),
                 },

@@ -23,8 +23,9 @@ from sem_search.evaluation.outcomes import FloatMatrix, FloatVector
 from sem_search.micrographs.reading import FloatImage, Micrograph, read_micrograph
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
 
-BATCH_TILES = 16
-"""Tiles computed at once: more are hardly quicker on a processor, and need memory for each request that is answered."""
+BATCH_TILES = 20
+"""Tiles computed at once: those of one 1280 x 960 px micrograph, in one step instead of two (5 % quicker). More are
+hardly quicker still, and need memory for each request that is answered: 0.3 GB for VGG16."""
 
 KEPT_TILES = 256
 """An image of up to so many tiles is explained from the features that its answer was made of, about 100 MB; of a larger
