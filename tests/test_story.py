@@ -87,6 +87,7 @@ class Caller:
                 self.seen[headers["X-Model-Version"], answers[0]["model_version"]] += 1
             except OSError as error:
                 self.seen[repr(error)] += 1
+            time.sleep(0.1)  # the search that goes on meanwhile needs the cores, too
 
 
 def ask(url: str, body: bytes, *, content_type: str = "application/json") -> tuple[list[dict[str, Any]], Any]:

@@ -1,6 +1,5 @@
 from typing import Any
 
-import mlflow
 import pytest
 
 from sem_search.deployment.registry.versions import (
@@ -80,10 +79,7 @@ def test_many_versions_are_all_listed_in_order(laboratory: Any, monkeypatch: pyt
     assert [str(version.version) for version in list_model_versions(laboratory.client, name=MODEL)] == ["1", "2", "3"]
 
 
-def test_a_password_is_not_told(laboratory: Any) -> None:
-    before = mlflow.get_registry_uri()
-    mlflow.set_registry_uri("postgresql://user:secret@host/name")
-    try:
-        assert describe_store() == "postgresql://user:***@host/name"
-    finally:
-        mlflow.set_registry_uri(before)
+def test_a_password_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # By its variable: mlflow.set_registry_uri would hold every later test of this process to one registry.
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "postgresql://user:secret@host/name")
+    assert describe_store() == "postgresql://user:***@host/name"
