@@ -85,7 +85,7 @@ class EpochClock:
             training=self._training,
             validation=self._validation,
             test=self._test,
-            on_epoch=lambda _epoch, _loss: ends_s.append(time.perf_counter()),
+            on_epoch=lambda _figures: ends_s.append(time.perf_counter()),
         )
         return ends_s[1] - ends_s[0]
 

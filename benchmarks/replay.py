@@ -3,7 +3,8 @@
 A plain study (`patience=0`, `pruner=none`) keeps the curves of every epoch of every fold of every cell. A policy is
 replayed over them: it sees what it would have seen, and is charged for the epochs it would have trained. The score of
 a fold at an epoch is its validation accuracy there; the choice is by its mean over the folds, and the regret is the
-difference between the best cell of the whole grid and the chosen one, both at the epochs that the policy kept.
+difference between the best cell of the whole grid and the chosen one, both at the epochs that the policy kept. `loss`
+is the difference to the plain grid's best cell: negative where early stopping kept better epochs than the last.
 """
 
 from dataclasses import dataclass
@@ -15,10 +16,14 @@ import optuna
 from benchmarks.pruners import PRUNERS
 from benchmarks.searching import read_grid
 from sem_search.evaluation.outcomes import Cell, FoldOutcome
+from sem_search.search.pruning import build_pruner
+from sem_search.search.racing import WINDOW, compute_allowance, extrapolate_accuracy
 from sem_search.search.space import order_cells
-from sem_search.settings import DEFAULT_PATIENCE, build_settings
+from sem_search.settings import build_settings
 
-PATIENCES = (5, 10, DEFAULT_PATIENCE, 30)
+PATIENCES = (5, 10, 15, 30)
+PLAIN_EPOCHS = 100
+"""What the `paper` preset allows a fold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,20 @@ class StoppedFold:
 
     n_epochs: int
     score: float
+    accuracies: tuple[float, ...]
+    """Validation accuracy after each of the `n_epochs`."""
+    n_tiles: int
+    """Validation tiles."""
+    n_most_epochs: int
+    """Epochs that the plain grid allowed."""
+
+    def find_end(self, rival: float) -> int | None:
+        """Return after how many epochs a race against this accuracy is lost; None where it is not."""
+        limit = rival - compute_allowance(rival, n_tiles=self.n_tiles)
+        for n_epochs in range(WINDOW, self.n_epochs + 1):
+            if extrapolate_accuracy(self.accuracies[:n_epochs], n_epochs=self.n_most_epochs) < limit:
+                return n_epochs
+        return None
 
 
 def measure_replay(study_folder: Path) -> dict[str, float]:
@@ -41,42 +60,65 @@ def measure_replay(study_folder: Path) -> dict[str, float]:
     complete = {cell: folds for cell, folds in grid.folds_of.items() if len(folds) == n_folds}
     cells = [cell for cell in order_cells(build_settings({"preset": "standard"})) if cell in complete]
     n_plain = sum(len(fold.curves.training_loss) for cell in cells for fold in complete[cell])
+    plain = max(float(np.mean([stop_fold(fold, patience=0).score for fold in complete[cell]])) for cell in cells)
     figures = {"replay.cells": float(len(cells)), "replay.plain_epochs": float(n_plain)}
     for patience in (0, *PATIENCES):
         stopped = {cell: [stop_fold(fold, patience=patience) for fold in complete[cell]] for cell in cells}
         best = max(float(np.mean([fold.score for fold in stopped[cell]])) for cell in cells)
-        for name, build_pruner in PRUNERS.items():
-            n_epochs, chosen = _replay(cells, stopped=stopped, pruner=build_pruner())
+        ways = {name: (build(), False) for name, build in PRUNERS.items()}
+        for name, (pruner, is_race) in {**ways, "race": (build_pruner(build_settings({})), True)}.items():
+            n_epochs, chosen = _replay(cells, stopped=stopped, pruner=pruner, is_race=is_race)
             key = f"replay.patience_{patience}.{name}"
-            figures |= {f"{key}.share_of_epochs": n_epochs / n_plain, f"{key}.regret": best - chosen}
+            figures |= {
+                f"{key}.share_of_epochs": n_epochs / n_plain,
+                f"{key}.regret": best - chosen,
+                f"{key}.loss": plain - chosen,
+            }
     return figures
 
 
 def stop_fold(fold: FoldOutcome, *, patience: int) -> StoppedFold:
     """Return where early stopping on the validation loss ends a fold; patience 0 never does."""
-    losses, accuracies = fold.curves.validation_loss, fold.curves.validation_accuracy
+    n_epochs, best = _find_stop(fold.curves.validation_loss, patience=patience)
+    accuracies = fold.curves.validation_accuracy
+    return StoppedFold(
+        n_epochs=n_epochs,
+        score=float(accuracies[best]),
+        accuracies=tuple(map(float, accuracies[:n_epochs])),
+        n_tiles=len(fold.validation_tiles),
+        n_most_epochs=PLAIN_EPOCHS,
+    )
+
+
+def _find_stop(losses: np.ndarray, *, patience: int) -> tuple[int, int]:
+    """Return the number of epochs, and the index of the one that is kept."""
     if patience == 0:
-        return StoppedFold(n_epochs=len(losses), score=float(accuracies[-1]))
+        return len(losses), len(losses) - 1
     best = 0
     for epoch, loss in enumerate(losses):
         if loss < losses[best] or not np.isfinite(losses[best]):
             best = epoch
         if epoch - best >= patience:
-            return StoppedFold(n_epochs=epoch + 1, score=float(accuracies[best]))
-    return StoppedFold(n_epochs=len(losses), score=float(accuracies[best]))
+            return epoch + 1, best
+    return len(losses), best
 
 
 def _replay(
-    cells: list[Cell], *, stopped: dict[Cell, list[StoppedFold]], pruner: optuna.pruners.BasePruner
+    cells: list[Cell], *, stopped: dict[Cell, list[StoppedFold]], pruner: optuna.pruners.BasePruner, is_race: bool
 ) -> tuple[int, float]:
     """Return the epochs that a pruner lets be trained, and the mean score of the cell that is chosen."""
     study = optuna.create_study(direction="maximize", pruner=pruner)
     n_epochs, chosen = 0, 0.0
+    rivals: list[float] | None = None
     for cell in cells:
         trial = study.ask()
         folds = stopped[cell]
         for number, fold in enumerate(folds):
-            n_epochs += fold.n_epochs
+            end = fold.find_end(rivals[number]) if is_race and rivals is not None else None
+            n_epochs += end or fold.n_epochs
+            if end is not None:
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                break
             trial.report(fold.score, step=number)
             if number + 1 < len(folds) and trial.should_prune():
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -84,5 +126,6 @@ def _replay(
         else:
             mean = float(np.mean([fold.score for fold in folds]))
             study.tell(trial, mean)
-            chosen = max(chosen, mean)
+            if mean > chosen:
+                chosen, rivals = mean, [fold.score for fold in folds]
     return n_epochs, chosen

@@ -74,7 +74,7 @@ def _measure_one(backbone_name: str, *, n_tiles: int, is_limited: bool) -> dict[
             training=np.arange(n_training),
             validation=np.arange(n_training, n_tiles - 1),
             test=np.array([n_tiles - 1]),
-            on_epoch=lambda _epoch, _loss: ends_s.append(time.perf_counter()),
+            on_epoch=lambda _figures: ends_s.append(time.perf_counter()),
         )
     key = f"scale.{backbone_name}.{n_tiles}{'.limited' if is_limited else ''}"
     return {

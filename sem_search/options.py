@@ -67,10 +67,10 @@ OPTIONS = (
     Option(name="sampler", description="grid visits every cell once; tpe; random.", default="grid"),
     Option(name="trials", description="Number of trials; default: one per cell."),
     Option(name="timeout", description="Seconds after which no further trial is begun."),
-    Option(name="pruner", description="How hopeless cells are ended early.", default="wilcoxon"),
+    Option(name="pruner", description="How hopeless cells are ended early.", default="race"),
     Option(name="epochs", description="Most epochs per fold.", default="100"),
     Option(
-        name="patience", description="Epochs without a better validation loss before stopping; 0: never.", default="15"
+        name="patience", description="Epochs without a better validation loss before stopping; 0: never.", default="10"
     ),
     Option(name="momentum", description="Momentum of SGD.", default="0.9"),
     Option(name="hidden_units", description="Units of the new hidden layer.", default="256"),

@@ -20,7 +20,7 @@ DEMO = "demo"
 PAPER_LEARNING_RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 PAPER_BATCH_SIZES = (16, 32, 48, 64)
 
-DEFAULT_PATIENCE = 15
+DEFAULT_PATIENCE = 10
 """Epochs without a better validation loss before a fold is ended."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -73,7 +73,7 @@ class SearchSettings(BaseModel):
     sampler: Literal["grid", "tpe", "random"] = Field("grid")
     trials: int | None = Field(None, ge=1)
     timeout: float | None = Field(None, gt=0)
-    pruner: Literal["none", "median", "wilcoxon"] = Field("wilcoxon")
+    pruner: Literal["none", "median", "wilcoxon", "race"] = Field("race")
     epochs: int = Field(100, ge=1)
     patience: int = Field(DEFAULT_PATIENCE, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)

@@ -1,18 +1,35 @@
 """One finished fold: from disk if it was trained before, else trained now and kept before anybody is told."""
 
+import itertools
+from collections.abc import Callable
+
 from sem_search.errors import FailedTrialError
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
 from sem_search.micrographs.folds import Fold
 from sem_search.search.fold_store import KeptFold
 from sem_search.search.prepared import PreparedSearch
 from sem_search.search.progress import SearchProgress
-from sem_search.transfer.training import FoldTraining, HeadTrainer, OutOfMemoryError
+from sem_search.transfer.training import EpochFigures, FoldTraining, HeadTrainer, OutOfMemoryError
 
 
 def obtain_fold(
-    prepared: PreparedSearch, *, trainer: HeadTrainer, cell: Cell, fold: Fold, progress: SearchProgress
+    prepared: PreparedSearch,
+    *,
+    trainer: HeadTrainer,
+    cell: Cell,
+    fold: Fold,
+    progress: SearchProgress,
+    on_epoch: Callable[[EpochFigures], None] | None = None,
 ) -> KeptFold:
     """Return a finished fold of a cell.
+
+    Args:
+        prepared: Data, settings and the store of finished folds.
+        trainer: Trains a fold that is not kept yet.
+        cell: What is tried.
+        fold: Which images stand where.
+        progress: Is told of epochs and folds.
+        on_epoch: Is told the figures of each epoch that is trained now. What it raises ends the fold, unkept.
 
     Raises:
         FailedTrialError: The memory does not suffice for this cell.
@@ -21,20 +38,30 @@ def obtain_fold(
     kept = prepared.store.read(cell=cell, fold=fold.number)
     is_new = kept is None
     if kept is None:
-        kept = _train_fold(prepared, trainer=trainer, cell=cell, fold=fold, progress=progress)
+        kept = _train_fold(prepared, trainer=trainer, cell=cell, fold=fold, progress=progress, on_epoch=on_epoch)
         prepared.store.write(kept, cell=cell)
     progress.count_fold(cell=cell, fold=fold.number, is_new=is_new)
     return kept
 
 
 def _train_fold(
-    prepared: PreparedSearch, *, trainer: HeadTrainer, cell: Cell, fold: Fold, progress: SearchProgress
+    prepared: PreparedSearch,
+    *,
+    trainer: HeadTrainer,
+    cell: Cell,
+    fold: Fold,
+    progress: SearchProgress,
+    on_epoch: Callable[[EpochFigures], None] | None,
 ) -> KeptFold:
     tiles = prepared.data.tiles
     validation, test = tiles.get_tiles_of(fold.validation), tiles.get_tiles_of(fold.test)
 
-    def show(epoch: int, _loss: float) -> None:
-        progress.show_epoch(cell=cell, fold=fold.number, epoch=epoch, n_epochs=prepared.settings.epochs)
+    epochs = itertools.count()
+
+    def show(figures: EpochFigures) -> None:
+        progress.show_epoch(cell=cell, fold=fold.number, epoch=next(epochs), n_epochs=prepared.settings.epochs)
+        if on_epoch is not None:
+            on_epoch(figures)
 
     try:
         training = trainer.train_fold(

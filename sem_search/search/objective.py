@@ -10,7 +10,8 @@ import optuna
 
 from sem_search.errors import FailedTrialError
 from sem_search.evaluation.metrics import compute_fold_f_measure
-from sem_search.evaluation.outcomes import Cell, TrialOutcome, TrialState
+from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrialOutcome, TrialState
+from sem_search.micrographs.folds import Fold
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.search.explaining import SheetTile, explain_sheet
 from sem_search.search.fold_store import KeptFold
@@ -19,9 +20,10 @@ from sem_search.search.packing import log_trial_model
 from sem_search.search.prepared import PreparedSearch
 from sem_search.search.processes import describe_process
 from sem_search.search.progress import SearchProgress
+from sem_search.search.racing import ACCURACIES, FoldRace, find_rival
 from sem_search.search.space import suggest_cell
 from sem_search.search.study import PROCESS, QUEUED, REASON, RUN_ID, find_known_result
-from sem_search.tracking.entries import iter_cell_entries, iter_fold_entries, iter_trial_entries
+from sem_search.tracking.entries import iter_cell_entries, iter_curve_entries, iter_fold_entries, iter_trial_entries
 from sem_search.tracking.loggable import Scalar, TextArtifact
 from sem_search.tracking.mlflow_log import RunStatus, end_run, log_entries, open_child_run
 from sem_search.tracking.runs import describe_trial, supersede_run
@@ -123,7 +125,7 @@ class CellObjective:
         told = dict(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
         values: list[float] = []
         for fold in prepared.data.folds.folds:
-            kept = obtain_fold(prepared, trainer=self.trainer, cell=cell, fold=fold, progress=self.progress)
+            kept = self._run_fold(trial, cell=cell, fold=fold, run_id=run_id)
             kept_folds.append(kept)
             log_entries(iter_fold_entries(kept.outcome, tiles=prepared.data.tiles), run_id=run_id)
             values.append(
@@ -138,7 +140,32 @@ class CellObjective:
                 raise optuna.TrialPruned(
                     f"after {len(values)} of {prepared.settings.folds} folds: worse than the best cell on these folds"
                 )
+        trial.set_user_attr(ACCURACIES, [_get_accuracy(kept.outcome) for kept in kept_folds])
         return float(np.mean(values))
+
+    def _run_fold(self, trial: optuna.Trial, *, cell: Cell, fold: Fold, run_id: str) -> KeptFold:
+        """Return a finished fold, or end the cell within it, with the curves that it has so far."""
+        settings = self.prepared.settings
+        race = FoldRace(
+            fold=fold.number,
+            n_epochs=settings.epochs,
+            n_tiles=len(self.prepared.data.tiles.get_tiles_of(fold.validation)),
+            rival=find_rival(trial.study, fold=fold.number) if settings.pruner == "race" else None,
+        )
+        try:
+            return obtain_fold(
+                self.prepared,
+                trainer=self.trainer,
+                cell=cell,
+                fold=fold,
+                progress=self.progress,
+                on_epoch=race.add,
+            )
+        except optuna.TrialPruned:
+            log_entries(iter_curve_entries(race.curves, fold=fold.number), run_id=run_id)
+            self.progress.skip_folds(settings.folds - fold.number)
+            self.progress.show_trial(f"{cell.name}: pruned in fold {fold.number + 1}", value=None)
+            raise
 
     def _log_end(
         self,
@@ -173,3 +200,8 @@ class CellObjective:
             log_trial_model(
                 self.prepared, outcome=outcome, trainer=self.trainer, kept_folds=tuple(kept_folds), run_id=run_id
             )
+
+
+def _get_accuracy(fold: FoldOutcome) -> float:
+    """Return the share of right validation tiles at the epoch that was kept."""
+    return float(fold.curves.validation_accuracy[fold.best_epoch])

@@ -1,4 +1,4 @@
-"""When a cell is hopeless: a pruner is asked after each fold.
+"""When a cell is hopeless: a pruner is asked after each fold; within a fold, see `racing`.
 
 Folds differ in difficulty far more than neighbouring cells differ in quality, so a cell is compared with the best cell
 on the same folds. That is what the Wilcoxon signed-rank test does (Birattari et al. 2002 race configurations in the
@@ -21,7 +21,7 @@ FIRST_STEPS = 2
 
 def build_pruner(settings: SearchSettings) -> optuna.pruners.BasePruner:
     """Return Optuna's pruner for `settings.pruner`; with `none` every cell trains all its folds."""
-    if settings.pruner == "wilcoxon":
+    if settings.pruner in ("race", "wilcoxon"):
         return optuna.pruners.WilcoxonPruner(p_threshold=WILCOXON_P, n_startup_steps=FIRST_STEPS)
     if settings.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=FIRST_STEPS, n_warmup_steps=1)

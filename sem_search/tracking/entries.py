@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 
-from sem_search.evaluation.outcomes import Cell, FoldOutcome, StudyOutcome, TileTable, TrialOutcome
+from sem_search.evaluation.outcomes import Cell, FoldOutcome, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.figures_trial import (
     draw_confusion_matrix,
     draw_grad_cam_sheet,
@@ -40,7 +40,7 @@ from sem_search.tracking.loggable import (
 from sem_search.tracking.plain import list_class_names, list_confusion, list_curves, list_heat_maps, list_indices
 from sem_search.tracking.predictions import build_image_predictions, build_tile_predictions
 from sem_search.tracking.report import render_report
-from sem_search.tracking.series import iter_fold_numbers, iter_study_numbers, iter_trial_numbers
+from sem_search.tracking.series import iter_curve_numbers, iter_fold_numbers, iter_study_numbers, iter_trial_numbers
 from sem_search.tracking.study_figures import list_study_figures
 from sem_search.tracking.tables import (
     UNITS,
@@ -73,6 +73,7 @@ __all__ = [
     "TextArtifact",
     "TilingExample",
     "iter_cell_entries",
+    "iter_curve_entries",
     "iter_fold_entries",
     "iter_study_entries",
     "iter_trial_entries",
@@ -101,6 +102,11 @@ def iter_fold_entries(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Entry]
     yield from iter_finite_metrics(numbers, source=f"fold_{fold.fold}")
     if fold.is_diverged:
         yield Tags(values={f"diverged/fold_{fold.fold}": "true"})
+
+
+def iter_curve_entries(curves: TrainingCurves, *, fold: int) -> Iterator[Entry]:
+    """Yield the curves of a fold that was ended unfinished, as metrics; it has no scores."""
+    yield from iter_finite_metrics(iter_curve_numbers(curves, fold=fold), source=f"fold_{fold}")
 
 
 def iter_trial_entries(

@@ -7,7 +7,7 @@ the epoch counted from 1, all others are single numbers.
 from collections.abc import Iterator
 
 from sem_search.evaluation.metrics import compute_fold_f_measure, compute_fold_loss, compute_side_scores
-from sem_search.evaluation.outcomes import FoldOutcome, Side, StudyOutcome, TileTable, TrialOutcome
+from sem_search.evaluation.outcomes import FoldOutcome, Side, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.names import make_metric_names
 from sem_search.tracking.tables import SIDES, compute_selection
 
@@ -26,9 +26,14 @@ def iter_fold_numbers(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Number
     yield "fold/epochs", float(_count_epochs(fold)), fold.fold
     yield "fold/best_epoch", float(fold.best_epoch + 1), fold.fold
     yield "fold/training_s", fold.training_s, fold.fold
+    yield from iter_curve_numbers(fold.curves, fold=fold.fold)
+
+
+def iter_curve_numbers(curves: TrainingCurves, *, fold: int) -> Iterator[NumberRow]:
+    """Yield the curves of a fold, finished or not."""
     for name in CURVE_NAMES:
-        for epoch, value in enumerate(getattr(fold.curves, name), start=1):
-            yield f"curves/fold_{fold.fold}/{name}", float(value), epoch
+        for epoch, value in enumerate(getattr(curves, name), start=1):
+            yield f"curves/fold_{fold}/{name}", float(value), epoch
 
 
 def iter_trial_numbers(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[NumberRow]:

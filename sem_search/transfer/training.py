@@ -24,7 +24,7 @@ from sem_search.transfer.keeping import KeptFeatures
 from sem_search.transfer.passes import choose_pass
 from sem_search.transfer.stopping import EpochCurves, EpochFigures, FoldWatch
 
-__all__ = ["EpochCurves", "FoldTraining", "HeadTrainer", "OutOfMemoryError", "TrainingSettings"]
+__all__ = ["EpochCurves", "EpochFigures", "FoldTraining", "HeadTrainer", "OutOfMemoryError", "TrainingSettings"]
 
 FloatArray = NDArray[np.float32]
 FloatMatrix = NDArray[np.float64]
@@ -42,7 +42,7 @@ class TrainingSettings:
     """How long a fold is trained, and how."""
 
     epochs: int = 100
-    patience: int = 15
+    patience: int = 10
     """Epochs without a lower validation loss before the fold ends; 0 is the paper's fixed length."""
     momentum: float = 0.9
 
@@ -145,7 +145,7 @@ class HeadTrainer:
         training: IntVector,
         validation: IntVector,
         test: IntVector,
-        on_epoch: Callable[[int, float], None] | None = None,
+        on_epoch: Callable[[EpochFigures], None] | None = None,
     ) -> FoldTraining:
         """Train the head on one fold from its first weights.
 
@@ -156,7 +156,7 @@ class HeadTrainer:
             training: Tile indices, shape (n_training,).
             validation: Tile indices, shape (n_validation,): early stopping looks at these.
             test: Tile indices, shape (n_test,): only predicted.
-            on_epoch: Called after every epoch with its index and validation loss. What it raises ends the fold.
+            on_epoch: Called after every epoch with its figures. What it raises ends the fold.
 
         Raises:
             LeakError: A group stands on two sides.
@@ -185,7 +185,7 @@ class HeadTrainer:
             if watch.is_best_now and self._settings.patience:
                 kept_weights = self._head.get_weights()
             if on_epoch is not None:
-                on_epoch(epoch, figures.validation_loss)
+                on_epoch(figures)
         if self._settings.patience:
             self.set_weights(kept_weights)
         return FoldTraining(

@@ -17,10 +17,13 @@ from sem_search.search import objective as objective_module
 from sem_search.search.explaining import choose_sheet_tiles
 from sem_search.search.objective import CellObjective
 from sem_search.search.processes import describe_process
+from sem_search.search.racing import ACCURACIES
 from sem_search.search.study import PROCESS, QUEUED, REASON, RUN_ID
-from sem_search.tracking.loggable import Entry, FigureArtifact, Params, TextArtifact
+from sem_search.tracking.loggable import Entry, FigureArtifact, Metrics, Params, Tags, TextArtifact
+from sem_search.transfer.training import EpochFigures
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
+N_EPOCHS = 40
 PRUNES_ALL = optuna.pruners.ThresholdPruner(lower=2.0)
 
 
@@ -141,6 +144,100 @@ def test_a_pruned_trial_is_a_killed_run_that_says_why_and_has_no_model(
     assert log.models == []
     assert ("skip", 2) in progress.told
     assert study.trials[0].intermediate_values == {0: 1.0}
+
+
+@pytest.fixture
+def run_flat_epochs(trainer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Every fold that is trained stays at an accuracy of 0.2; gives the epochs that each was trained."""
+    trained: list[int] = []
+
+    def train_fold(*, on_epoch: Callable[[EpochFigures], None], **_: object) -> None:
+        trained.append(0)
+        for _epoch in range(N_EPOCHS):
+            trained[-1] += 1
+            on_epoch(
+                EpochFigures(training_loss=2.0, training_accuracy=0.2, validation_loss=2.5, validation_accuracy=0.2)
+            )
+        raise FailedTrialError("trained to the end")
+
+    monkeypatch.setattr(trainer, "train_fold", train_fold)
+    yield trained
+
+
+def add_rival(study: optuna.Study, *, accuracies: list[float]) -> None:
+    study.add_trial(
+        optuna.trial.create_trial(
+            params={"learning_rate": 0.01, "batch_size": 8},
+            distributions={
+                "learning_rate": optuna.distributions.CategoricalDistribution((0.1, 0.01)),
+                "batch_size": optuna.distributions.CategoricalDistribution((8, 16)),
+            },
+            value=0.9,
+            user_attrs={ACCURACIES: accuracies},
+        )
+    )
+
+
+def set_race(objective: CellObjective, *, pruner: str = "race") -> None:
+    settings = objective.prepared.settings.model_copy(update={"pruner": pruner, "epochs": N_EPOCHS})
+    object.__setattr__(objective.prepared, "settings", settings)
+
+
+def test_a_race_ends_a_cell_within_a_fold_and_keeps_the_curves(
+    objective, ask, study, keep_folds, run_flat_epochs, log: Log, get_run, progress
+) -> None:
+    keep_folds(n_folds=1)
+    set_race(objective)
+    add_rival(study, accuracies=[0.1, 1.0, 1.0])
+    with pytest.raises(optuna.TrialPruned, match=r"in fold 2, after epoch 10 of 40"):
+        objective(ask())
+    assert run_flat_epochs == [10]
+    run = get_run()
+    assert run.info.status == "KILLED"
+    assert "in fold 2, after epoch 10" in log.get_texts(run.info.run_id)["pruned.txt"]
+    names = {
+        point.key: point.step
+        for entry in log.entries[run.info.run_id]
+        if isinstance(entry, Metrics)
+        for point in entry.points
+    }
+    assert names["curves/fold_1/validation_accuracy"] == 10
+    assert "fold/validation_f_measure" in names
+    assert study.trials[-1].intermediate_values.keys() == {0}
+    assert ("skip", 2) in progress.told
+    assert ("trial", f"{CELL.name}: pruned in fold 2", None) in progress.told
+
+
+def test_a_cell_may_be_ended_within_its_first_fold(objective, ask, study, run_flat_epochs, log: Log, get_run) -> None:
+    set_race(objective)
+    add_rival(study, accuracies=[1.0, 1.0, 1.0])
+    with pytest.raises(optuna.TrialPruned, match="in fold 1, after epoch 10"):
+        objective(ask())
+    assert study.trials[-1].intermediate_values == {}
+    assert any(
+        entry.values == {"trial_state": "pruned", "n_folds_finished": "0"}
+        for entry in log.entries[get_run().info.run_id]
+        if isinstance(entry, Tags)
+    )
+
+
+@pytest.mark.parametrize(("pruner", "accuracies"), [("wilcoxon", [1.0] * 3), ("race", [0.2] * 3)])
+def test_no_race_and_no_better_rival_leave_a_fold_alone(
+    objective, ask, study, run_flat_epochs, pruner: str, accuracies: list[float]
+) -> None:
+    set_race(objective, pruner=pruner)
+    add_rival(study, accuracies=accuracies)
+    with pytest.raises(FailedTrialError, match="trained to the end"):
+        objective(ask())
+    assert run_flat_epochs == [N_EPOCHS]
+
+
+def test_a_complete_trial_keeps_what_others_have_to_catch_up_with(
+    objective, ask, study, keep_folds, untouched_trainer
+) -> None:
+    keep_folds()
+    objective(ask())
+    assert study.trials[-1].user_attrs[ACCURACIES] == [0.5, 0.5, 0.5]
 
 
 def test_a_trial_is_not_pruned_after_its_last_fold(objective, ask, keep_folds, untouched_trainer, study) -> None:

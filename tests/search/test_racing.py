@@ -1,0 +1,110 @@
+import numpy as np
+import optuna
+import pytest
+
+from sem_search.search.racing import (
+    ACCURACIES,
+    WINDOW,
+    FoldRace,
+    Rival,
+    compute_allowance,
+    extrapolate_accuracy,
+    find_rival,
+)
+from sem_search.transfer.stopping import EpochFigures
+
+N_EPOCHS = 100
+N_TILES = 400
+RIVAL = Rival(trial=3, accuracy=0.95)
+
+
+def make_figures(accuracy: float) -> EpochFigures:
+    return EpochFigures(
+        training_loss=1.0, training_accuracy=0.5, validation_loss=2.0, validation_accuracy=accuracy, is_dead=False
+    )
+
+
+def run_race(accuracies: list[float], *, rival: Rival | None = RIVAL, n_tiles: int = N_TILES) -> int | None:
+    """Return after how many epochs the race was lost; None where it was not."""
+    race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=n_tiles, rival=rival)
+    for number, accuracy in enumerate(accuracies, start=1):
+        try:
+            race.add(make_figures(accuracy))
+        except optuna.TrialPruned:
+            return number
+    return None
+
+
+def test_a_line_is_drawn_to_the_last_epoch() -> None:
+    rising = [0.1 + 0.005 * epoch for epoch in range(20)]
+    assert extrapolate_accuracy(rising, n_epochs=N_EPOCHS) == pytest.approx(0.1 + 0.005 * 99)
+
+
+def test_only_the_latest_epochs_count() -> None:
+    latest = list(np.linspace(0.5, 0.6, WINDOW))
+    assert extrapolate_accuracy([0.9, 0.0, *latest], n_epochs=50) == pytest.approx(
+        extrapolate_accuracy([0.2, 0.4, *latest], n_epochs=50)
+    )
+
+
+def test_a_falling_curve_is_not_followed_down() -> None:
+    falling = list(np.linspace(0.9, 0.8, WINDOW))
+    assert extrapolate_accuracy(falling, n_epochs=N_EPOCHS) == pytest.approx(0.8)
+
+
+def test_the_allowance_is_two_standard_errors_of_a_difference() -> None:
+    shares = np.random.default_rng(0).binomial(N_TILES, 0.8, size=(100_000, 2)) / N_TILES
+    spread = float(np.std(shares[:, 0] - shares[:, 1]))
+    assert compute_allowance(0.8, n_tiles=N_TILES) == pytest.approx(2 * spread, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "n_tiles", "expected"),
+    [
+        ([0.1] * N_EPOCHS, N_TILES, WINDOW),
+        # Rises slowly, but far enough until the last epoch.
+        ([0.1 + 0.0085 * epoch for epoch in range(N_EPOCHS)], N_TILES, None),
+        # Rises at first, then hardly: it is ended once the line through the flat part falls short.
+        ([0.5 + 0.02 * epoch for epoch in range(20)] + [0.9] * 80, N_TILES, 30),
+        # As good as the rival within the error of so many tiles, and not within that of more.
+        ([0.93] * N_EPOCHS, N_TILES, None),
+        ([0.93] * N_EPOCHS, 40 * N_TILES, WINDOW),
+        ([0.99] * N_EPOCHS, N_TILES, None),
+    ],
+)
+def test_a_fold_is_ended_when_it_cannot_catch_up(accuracies: list[float], n_tiles: int, expected: int | None) -> None:
+    ended = run_race(accuracies, n_tiles=n_tiles)
+    assert ended == expected if expected is None or expected == WINDOW else 20 < (ended or 0) <= expected
+
+
+def test_without_a_rival_nothing_is_ended() -> None:
+    assert run_race([0.0] * N_EPOCHS, rival=None) is None
+
+
+def test_the_message_says_how_far_it_came_and_whom_it_ran_against() -> None:
+    race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES, rival=RIVAL)
+    with pytest.raises(optuna.TrialPruned, match=r"fold 2, after epoch 10 of 100.*0\.250.*0\.950 of trial 3"):
+        for _ in range(N_EPOCHS):
+            race.add(make_figures(0.25))
+    assert race.curves.validation_accuracy.tolist() == [0.25] * WINDOW
+    assert race.curves.validation_loss.tolist() == [2.0] * WINDOW
+    assert race.curves.training_loss.tolist() == [1.0] * WINDOW
+    assert race.curves.training_accuracy.tolist() == [0.5] * WINDOW
+
+
+def add_trial(study: optuna.Study, *, value: float | None, accuracies: list[float] | None) -> None:
+    state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
+    attrs = {} if accuracies is None else {ACCURACIES: accuracies}
+    study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attrs))
+
+
+def test_the_rival_is_the_best_complete_trial() -> None:
+    study = optuna.create_study(direction="maximize")
+    assert find_rival(study, fold=0) is None
+    add_trial(study, value=None, accuracies=[1.0, 1.0])
+    assert find_rival(study, fold=0) is None
+    add_trial(study, value=0.7, accuracies=[0.9, 0.5])
+    add_trial(study, value=0.8, accuracies=[0.6, 0.95])
+    add_trial(study, value=0.8, accuracies=[0.1, 0.1])
+    add_trial(study, value=0.99, accuracies=None)
+    assert find_rival(study, fold=1) == Rival(trial=2, accuracy=0.95)
