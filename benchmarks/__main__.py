@@ -41,11 +41,23 @@ def add_benchmark(measure: Callable[..., Figures]) -> click.Command:
 @click.option("--backbone", default="vgg16", show_default=True)
 @click.option("--tiles", "n_tiles", default=96, show_default=True)
 def features(*, threads: int, backbone: str, n_tiles: int) -> Figures:
-    """Tiles per second from files to stored features, against the bare forward pass."""
+    """Tiles per second from files to stored features, against the bare forward pass, in both precisions."""
     from benchmarks.features import measure_features
 
     _configure(threads)
     return measure_features(backbone, n_tiles=n_tiles)
+
+
+@add_benchmark
+@click.option("--backbone", default="mobilenet_v2", show_default=True)
+@click.option("--weights", default="random", show_default=True, help="As in a search: imagenet, random or a file.")
+@click.option("--data", default="demo", show_default=True)
+def exactness(*, threads: int, backbone: str, weights: str, data: str) -> Figures:
+    """What bfloat16 and the fast ways of a head change in answers and scores, over five seeds."""
+    from benchmarks.exactness import measure_exactness
+
+    _configure(threads)
+    return measure_exactness(backbone, weights=weights, data=data, threads=threads)
 
 
 @add_benchmark

@@ -150,9 +150,9 @@ def build_settings(given: Mapping[str, Any]) -> SearchSettings:
     if preset not in PRESETS:
         raise SettingsError(f"preset={preset!r} is not known; choose one of: {', '.join(PRESETS)}.")
     values = {**PRESETS[preset], **chosen, "preset": preset}
-    if "patience" not in values and str(values.get("epochs", "")).isdigit():
+    if "patience" not in chosen and str(values.get("epochs", "")).isdigit():
         # A default may yield to what was asked for; only a patience that was asked for is refused beside few epochs.
-        values["patience"] = max(0, min(DEFAULT_PATIENCE, int(values["epochs"]) - 1))
+        values["patience"] = max(0, min(values.get("patience", DEFAULT_PATIENCE), int(values["epochs"]) - 1))
     try:
         return SearchSettings(**values)
     except ValidationError as error:

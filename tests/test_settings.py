@@ -50,8 +50,12 @@ def test_given_beats_preset_and_preset_beats_default() -> None:
     assert settings.patience == 3
 
 
-def test_default_patience_yields_to_few_epochs() -> None:
-    assert build_settings({"preset": "standard", "epochs": "10"}).patience == 9
+@pytest.mark.parametrize(
+    ("preset", "epochs", "patience"),
+    [("standard", "10", 9), ("standard", "50", 10), ("quick", "2", 1), ("quick", "9", 3)],
+)
+def test_default_patience_yields_to_few_epochs(preset: str, epochs: str, patience: int) -> None:
+    assert build_settings({"preset": preset, "epochs": epochs}).patience == patience
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""What speed costs in answers: the trunk in bfloat16, and the head by its fast way, against plain float32.
+
+Both are held to what a scientist would see. The same head asked with the features of either trunk: on how many tiles
+does it give the same answer? And heads trained anew on either, or by either way, with several seeds: does their F
+differ by more than that of two seeds of one way?
+"""
+
+import statistics
+from dataclasses import dataclass
+from unittest import mock
+
+import numpy as np
+from sklearn.metrics import f1_score
+
+from sem_search.search.data import PreparedData, prepare_data
+from sem_search.search.network import PreparedNetwork, compute_features, prepare_network
+from sem_search.settings import build_settings
+from sem_search.transfer import training
+from sem_search.transfer.cut import CutNetwork
+from sem_search.transfer.passes import GeneralPass, choose_pass
+from sem_search.transfer.training import HeadTrainer, TrainingSettings
+
+N_SEEDS = 5
+LEARNING_RATE, BATCH_SIZE, EPOCHS = 1e-2, 16, 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedHead:
+    """One head: its score and answers on test tiles, and the answers it would give on other features."""
+
+    f_measure: float
+    answers: np.ndarray
+    trainer: HeadTrainer
+    head_weights: tuple[np.ndarray, ...]
+
+
+def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -> dict[str, float]:
+    """Return agreement of bfloat16 with float32, and mean and spread of F by each way over `N_SEEDS` seeds."""
+    common = {"backbone": backbone, "weights": weights, "data": data, "threads": str(threads)}
+    exact, rounded = (build_settings({**common, "precision": precision}) for precision in ("float32", "bfloat16"))
+    prepared = prepare_data(exact)
+    network = prepare_network(exact)
+    features = list(compute_features(exact, data=prepared, network=network).arrays)
+    rounded_network = prepare_network(rounded)
+    rounded_features = list(compute_features(rounded, data=prepared, network=rounded_network).arrays)
+    plain, fast, low = [], [], []
+    agreements = []
+    for seed in range(N_SEEDS):
+        with mock.patch.object(training, "choose_pass", lambda head, convolution: GeneralPass(head)):
+            plain.append(_train(network, prepared, features, seed=seed))
+        fast.append(_train(network, prepared, features, seed=seed))
+        low.append(_train(rounded_network, prepared, rounded_features, seed=seed))
+        asked = low[-1].trainer.predict(fast[-1].head_weights, _list_test_tiles(prepared)).argmax(axis=1)
+        agreements.append(float((asked == fast[-1].answers).mean()))
+    way = type(choose_pass(fast[0].trainer.head, convolution=network.cut.convolution)).__name__
+    key = f"exactness.{backbone}"
+    figures = {f"{key}.test_tiles": float(len(fast[0].answers)), f"{key}.{way}": 1.0}
+    for name, heads in {"plain": plain, "fast": fast, "bfloat16": low}.items():
+        scores = [head.f_measure for head in heads]
+        figures |= {
+            f"{key}.{name}.f_mean": statistics.mean(scores),
+            f"{key}.{name}.f_spread": statistics.stdev(scores),
+        }
+    return {
+        **figures,
+        f"{key}.bfloat16.same_answers": statistics.mean(agreements),
+        f"{key}.bfloat16.fewest_same_answers": min(agreements),
+        f"{key}.fast.same_answers_when_trained": statistics.mean(
+            float((one.answers == other.answers).mean()) for one, other in zip(plain, fast, strict=True)
+        ),
+    }
+
+
+def _train(network: PreparedNetwork, data: PreparedData, features: list[np.ndarray], *, seed: int) -> TrainedHead:
+    """Train the head of the first fold; `EPOCHS` epochs, none is kept but the last."""
+    trainer = _build_trainer(network.cut, data=data, features=features, seed=seed)
+    tiles, fold = data.tiles, data.folds.folds[0]
+    test = tiles.get_tiles_of(fold.test)
+    trained = trainer.train_fold(
+        fold=0,
+        learning_rate=LEARNING_RATE,
+        batch_size=BATCH_SIZE,
+        training=tiles.get_tiles_of(fold.training),
+        validation=tiles.get_tiles_of(fold.validation),
+        test=test,
+    )
+    answers = trained.test_probabilities.argmax(axis=1)
+    truth = tiles.label_of_tile[test]
+    return TrainedHead(
+        f_measure=float(f1_score(truth, answers, average="macro")),
+        answers=answers,
+        trainer=trainer,
+        head_weights=trained.head_weights,
+    )
+
+
+def _build_trainer(cut: CutNetwork, *, data: PreparedData, features: list[np.ndarray], seed: int) -> HeadTrainer:
+    tiles = data.tiles
+    return HeadTrainer(
+        cut,
+        features=features,
+        labels=tiles.label_of_tile,
+        groups=[tiles.group_of_image[image] for image in tiles.image_of_tile],
+        n_classes=len(tiles.class_names),
+        settings=TrainingSettings(epochs=EPOCHS, patience=0),
+        seed=seed,
+    )
+
+
+def _list_test_tiles(data: PreparedData) -> np.ndarray:
+    return data.tiles.get_tiles_of(data.folds.folds[0].test)
