@@ -39,7 +39,7 @@ def add_benchmark(measure: Callable[..., Figures]) -> click.Command:
 
 @add_benchmark
 @click.option("--backbone", default="vgg16", show_default=True)
-@click.option("--tiles", "n_tiles", default=96, show_default=True)
+@click.option("--tiles", "n_tiles", default=600, show_default=True)
 def features(*, threads: int, backbone: str, n_tiles: int) -> Figures:
     """Tiles per second from files to stored features, against the bare forward pass, in both precisions."""
     from benchmarks.features import measure_features
