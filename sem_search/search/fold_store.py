@@ -12,6 +12,8 @@ import io
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
 
 HASH_LENGTH = 64
 """Hexadecimal digits of a sha256."""
+
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading an archive raises that is none of ours, pickled objects included: they are never loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +47,19 @@ class FoldStore:
     folder: Path
 
     def read(self, *, cell: Cell, fold: int) -> KeptFold | None:
-        """Return a finished fold, or None if it is not there or does not match its hash any more."""
-        path = self._locate(cell, fold)
+        """Return a finished fold, or None if it is not there, does not match its hash, or is no fold."""
+        archive = self._read_archive(self._locate(cell, fold))
+        if archive is None:
+            return None
         try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+            kept = _unpack(archive)
+        except DAMAGE:
             return None
-        stated, archive = content[:HASH_LENGTH], content[HASH_LENGTH + 1 :]
-        if hashlib.sha256(archive).hexdigest().encode() != stated:
-            return None
-        return _unpack(archive)
+        return kept if kept.outcome.fold == fold else None
+
+    def is_whole(self, *, cell: Cell, fold: int) -> bool:
+        """Tell whether a fold is there and matches its hash."""
+        return self._read_archive(self._locate(cell, fold)) is not None
 
     def is_damaged(self, *, cell: Cell, fold: int) -> bool:
         """Tell whether a fold is there that does not match its hash."""
@@ -69,6 +77,14 @@ class FoldStore:
 
     def _locate(self, cell: Cell, fold: int) -> Path:
         return self.folder / cell.name / f"fold_{fold}.bin"
+
+    def _read_archive(self, path: Path) -> bytes | None:
+        try:
+            content = path.read_bytes()
+        except OSError:  # not there, or on a disk that cannot be read any more
+            return None
+        stated, archive = content[:HASH_LENGTH], content[HASH_LENGTH + 1 :]
+        return archive if hashlib.sha256(archive).hexdigest().encode() == stated else None
 
 
 def write_atomically(path: Path, content: bytes) -> None:
