@@ -33,7 +33,7 @@ def _add_study_options(command: Command) -> Command:
     "--only",
     default="leak,metadata,left-out,controls",
     show_default=True,
-    help="Questions to ask, by commas.",
+    help="Questions to ask, by commas. `nested` makes the choice anew inside every fold: four times the search.",
 )
 @_add_study_options
 def audit(study: str, only: str, storage: str, study_folder: str | None, threads: int | None) -> None:
@@ -78,7 +78,7 @@ def lots(folders: tuple[Path, ...], output: Path, **given: Any) -> None:
     """Ask whether lots of one material can be told apart: FOLDERS are two or more, one per lot.
 
     A classifier two-sample test on features of a network that knows neither, with the difference that so many images
-    could have shown, and the tiles that tell most. Nothing is trained.
+    could have shown, the tiles that tell most, and what in them does. Nothing is trained.
     """
     from sem_search.search.comparing_lots import run_lots
 
@@ -87,13 +87,14 @@ def lots(folders: tuple[Path, ...], output: Path, **given: Any) -> None:
 
 @click.command()
 @click.argument("study")
+@click.option("--other", default=None, help="A second study of the same images and folds: does its network look there?")
 @_add_study_options
-def morphology(study: str, storage: str, study_folder: str | None, threads: int | None) -> None:
+def morphology(study: str, other: str | None, storage: str, study_folder: str | None, threads: int | None) -> None:
     """Ask what a study's network looks at: heat maps against the particles' size, shape and roughness.
 
-    And first whether the maps mean anything: agreement of the folds, randomised weights, deletion and insertion.
-    Nothing is trained. To be started in the folder of the search.
+    And first whether the maps mean anything: agreement of the folds, and with the network of another study, randomised
+    weights, deletion and insertion. Nothing is trained. To be started in the folder of the search.
     """
     from sem_search.search.auditing import run_morphology
 
-    run_morphology(study, storage=storage, study_folder=study_folder, threads=threads)
+    run_morphology(study, other=other, storage=storage, study_folder=study_folder, threads=threads)

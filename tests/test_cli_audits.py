@@ -62,7 +62,12 @@ def test_lots_takes_folders_and_what_a_network_needs(monkeypatch: pytest.MonkeyP
     assert (given["backbone"], given["tile_px"], given["output"]) == ("resnet50", 96, Path("lots"))
 
 
-def test_morphology_takes_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_morphology_takes_a_study_and_another(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = catch(monkeypatch, "sem_search.search.auditing", "run_morphology")
     assert CliRunner().invoke(commands, ["morphology", "mine", "--study-folder", "kept"]).exit_code == 0
-    assert calls == [(("mine",), {"storage": "sqlite:///optuna.db", "study_folder": "kept", "threads": None})]
+    assert CliRunner().invoke(commands, ["morphology", "mine", "--other", "yours"]).exit_code == 0
+    common = {"storage": "sqlite:///optuna.db", "threads": None}
+    assert calls == [
+        (("mine",), {**common, "other": None, "study_folder": "kept"}),
+        (("mine",), {**common, "other": "yours", "study_folder": None}),
+    ]

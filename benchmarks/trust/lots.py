@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.trust.tables import Table
-from sem_search.evaluation.two_sample import LotPair, compare_lots, deal_images, score_deals, whiten_images
+from sem_search.evaluation.lot_scores import deal_images, score_deals, whiten_images
+from sem_search.evaluation.two_sample import LotPair, compare_lots
 
 N_FEATURES, N_TILES = 100, 6
 P_VALUE = 0.05
@@ -19,7 +20,7 @@ def simulate_statistics(
     found: dict[str, list[bool]] = {"auroc": [], "accuracy": []}
     for _ in range(n_tests):
         features, image = _draw_lots(n_images, shift=shift, rng=rng)
-        points, _ = whiten_images(features, row_of_tile=image)
+        points = whiten_images(features, row_of_tile=image).points
         is_first = np.repeat([1.0, 0.0], n_images)
         observed = score_deals(points, is_first[None])
         dealt = score_deals(points, deal_images(is_first, n_deals=n_deals, rng=rng))

@@ -83,14 +83,12 @@ _VERDICTS: dict[ControlName, tuple[str, str]] = {
 """What is said of each control: when all is well, and when not."""
 
 
-def run_controls(subject: AuditSubject, *, tell: Tell) -> tuple[Control, ...]:
-    """Run all negative controls."""
-    return (
-        shuffle_labels(subject, tell=tell),
-        show_constant_images(subject, tell=tell),
-        blur_particles(subject, tell=tell),
-        reorder_tiles(subject, tell=tell),
-    )
+def iter_controls(subject: AuditSubject, *, tell: Tell) -> Iterator[Control]:
+    """Run all negative controls, one after the other."""
+    yield shuffle_labels(subject, tell=tell)
+    yield show_constant_images(subject, tell=tell)
+    yield blur_particles(subject, tell=tell)
+    yield reorder_tiles(subject, tell=tell)
 
 
 def shuffle_labels(subject: AuditSubject, *, tell: Tell) -> Control:

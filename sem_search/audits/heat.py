@@ -4,7 +4,7 @@ Everything works on kept trunk features: a head is given weights and explains, n
 deleted gets the mean features of all tiles, as if nothing particular were there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,24 @@ class Explainer:
         logits = np.asarray(self._head(shown, training=False), dtype=np.float64)
         answers: FloatVector = softmax(logits, axis=1)[np.arange(len(labels)), labels]
         return answers
+
+
+def explain_unseen(explainer: Explainer, *, head_weights: Mapping[int, HeadWeights], own_fold: IntVector) -> FloatMaps:
+    """Return where each tile's own head looks, the one that never saw it, shape (n_tiles, height, width).
+
+    Args:
+        explainer: Of the study.
+        head_weights: The head of each fold, by the fold's number.
+        own_fold: The fold that tests each tile, shape (n_tiles,).
+    """
+    parts = []
+    for fold, weights in head_weights.items():
+        members = np.flatnonzero(own_fold == fold)
+        parts.append((members, explainer.explain(weights, members)))
+    maps = np.zeros((len(own_fold), *parts[0][1].shape[1:]))
+    for members, values in parts:
+        maps[members] = values
+    return maps
 
 
 def compute_mean_features(subject: AuditSubject) -> list[NDArray[np.float64]]:

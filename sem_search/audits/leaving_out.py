@@ -5,7 +5,7 @@ out. An image can be tested only if its class was also imaged with another value
 on these data can tell the material from the value, and that is said.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,12 +68,10 @@ class _Plan:
     untested: str | None
 
 
-def audit_left_out(subject: AuditSubject, *, tell: Tell) -> tuple[LeftOutAttribute, ...]:
-    """Leave out every session, detector and pixel size in turn, as far as the catalogue allows."""
-    return tuple(
-        _audit_attribute(subject, attribute=attribute, describe=describe, tell=tell)
-        for attribute, describe in LEFT_OUT.items()
-    )
+def iter_left_out(subject: AuditSubject, *, tell: Tell) -> Iterator[LeftOutAttribute]:
+    """Leave out every session, then every detector and pixel size in turn, as far as the catalogue allows."""
+    for attribute, describe in LEFT_OUT.items():
+        yield _audit_attribute(subject, attribute=attribute, describe=describe, tell=tell)
 
 
 def _audit_attribute(

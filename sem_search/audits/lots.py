@@ -6,26 +6,41 @@ first: no test can tell the two apart.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sem_search.audits.lot_regions import FloatMap, compute_heat, compute_shares
+from sem_search.evaluation.lot_power import MAX_P_VALUE
 from sem_search.evaluation.outcomes import TileTable
-from sem_search.evaluation.two_sample import MAX_P_VALUE, LotPair, compare_lots
+from sem_search.evaluation.two_sample import LotPair, compare_lots
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.confounds import compute_confounds, find_confounds
 from sem_search.micrographs.reading import read_micrograph
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
+from sem_search.tracking.answer_page import CaptionedFigure, build_answer_page
 from sem_search.tracking.figures_audit import BarRow, TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.loggable import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
+from sem_search.tracking.plain import list_numbers
 from sem_search.tracking.trust import list_interval
 from sem_search.transfer.embeddings import embed_stored_features
 
 N_SHOWN = 4
 """Tiles shown of each lot of a pair: those that tell most."""
+
+FIGURE_CAPTION = (
+    "Share of the images that the other images assign to the right lot, pair by pair. Orange: the lots differ, all "
+    "pairs considered."
+)
+
+REGIONS_CAPTION = (
+    "For each pair, the tiles that look most like their own lot and least like the other, one of each image, and the "
+    "regions that speak for their lot: where it is bright, the tile owes its score to what is there. Where lots do not "
+    "differ beyond chance, these are chance, too."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +53,8 @@ class TellingTile:
     tile_of_image: int
     score: float
     """How far towards its own lot, judged by the other images."""
+    shares: FloatMap
+    """What each place of the tile adds to the score, shape (side, side); the mean is the score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +101,7 @@ def audit_lots(
     findings = find_confounds(catalogue, compute_confounds(catalogue))
     return LotsAudit(
         pairs=pairs,
-        telling=tuple(tile for pair in pairs for tile in _find_telling(pair, tiles=tiles)),
+        telling=tuple(tile for pair in pairs for tile in _find_telling(pair, tiles=tiles, features=features)),
         remarks=tuple(finding.message for finding in findings if finding.severity != "note"),
         n_images=len(tiles.image_ids),
         n_tiles=tiles.n_tiles,
@@ -118,7 +135,8 @@ def describe_pair(pair: LotPair, *, n_pairs: int) -> str:
 def iter_lots_artifacts(
     audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid, crop_bottom_px: int, max_megapixels: float
 ) -> Iterator[Artifact]:
-    """Yield what is written of a comparison of lots: words, numbers, table, figure and the tiles that tell most."""
+    """Yield what is written of a comparison of lots: words, numbers, table, figure, and the tiles that tell most, as
+    they are and with the regions that speak for their lot."""
     yield TextArtifact(path="lots.txt", text=audit.to_text() + "\n")
     yield JsonArtifact(path="lots.json", content=list_lots(audit))
     yield TableArtifact(
@@ -143,11 +161,28 @@ def iter_lots_artifacts(
         reference=0.5,
         reference_name="chance; orange: the lots differ, all pairs considered",
     )
-    yield FigureArtifact(path="lots.png", draw=draw)
+    figure = FigureArtifact(path="lots.png", draw=draw)
+    yield figure
     pictures = read_telling_tiles(
         audit, catalogue=catalogue, grid=grid, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
     )
     yield FigureArtifact(path="telling_tiles.jpg", draw=partial(draw_tiles, pictures, per_line=N_SHOWN))
+    heated = [
+        replace(picture, heat_map=compute_heat(tile.shares).astype(np.float32))
+        for picture, tile in zip(pictures, audit.telling, strict=True)
+    ]
+    sheet = FigureArtifact(path="telling_regions.jpg", draw=partial(draw_tiles, heated, per_line=N_SHOWN))
+    yield sheet
+    yield JsonArtifact(path="telling_regions.json", content=[_list_regions(tile) for tile in audit.telling])
+    yield build_answer_page(
+        path="lots.html",
+        title="Can the lots be told apart?",
+        text=audit.to_text(),
+        figures=[
+            CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION),
+            CaptionedFigure(artifact=sheet, caption=REGIONS_CAPTION),
+        ],
+    )
 
 
 def read_telling_tiles(
@@ -195,22 +230,40 @@ def list_lots(audit: LotsAudit) -> dict[str, Any]:
     }
 
 
-def _find_telling(pair: LotPair, *, tiles: TileTable) -> Iterator[TellingTile]:
+def _list_regions(tile: TellingTile) -> dict[str, Any]:
+    """Return what each place of a tile adds to its score, row by row."""
+    return {
+        "pair": tile.pair,
+        "lot": tile.lot,
+        "image_id": tile.image_id,
+        "tile_of_image": tile.tile_of_image,
+        "shares": list_numbers(tile.shares),
+    }
+
+
+def _find_telling(pair: LotPair, *, tiles: TileTable, features: Sequence[NDArray[np.float32]]) -> Iterator[TellingTile]:
     """Yield the tiles of each lot that look most like their own, one of each image."""
     first_tile = np.searchsorted(tiles.image_of_tile, np.arange(len(tiles.image_ids)))
     for lot, sign in ((pair.first, 1.0), (pair.second, -1.0)):
         is_own = tiles.label_of_tile[pair.tiles] == tiles.class_names.index(lot)
-        own, scores = pair.tiles[is_own], sign * pair.score_of_tile[is_own]
+        own, scores = np.flatnonzero(is_own), sign * pair.score_of_tile[is_own]
         order = np.argsort(-scores, kind="stable")
-        images = tiles.image_of_tile[own[order]]
+        images = tiles.image_of_tile[pair.tiles[own[order]]]
         best_of_image = order[np.sort(np.unique(images, return_index=True)[1])]
         for row in best_of_image[:N_SHOWN]:
-            tile = int(own[row])
+            tile = int(pair.tiles[own[row]])
             image = int(tiles.image_of_tile[tile])
+            judge = pair.scorer.row_of_tile[own[row]]
+            shares = compute_shares(
+                [array[tile] for array in features],
+                weights=pair.scorer.weights[judge],
+                offset=float(pair.scorer.offsets[judge]),
+            )
             yield TellingTile(
                 pair=f"{pair.first} / {pair.second}",
                 lot=lot,
                 image_id=tiles.image_ids[image],
                 tile_of_image=int(tile - first_tile[image]),
                 score=float(scores[row]),
+                shares=sign * shares,
             )

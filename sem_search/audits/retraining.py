@@ -1,4 +1,4 @@
-"""The winner's cell trained again, with one thing changed: labels, folds, groups or what the trunk was shown."""
+"""Cells trained again, with one thing changed: labels, folds, groups or what the trunk was shown."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.outcomes import FoldOutcome, IntVector, TrainingCurves
+from sem_search.evaluation.outcomes import Cell, FoldOutcome, IntVector, TrainingCurves
 from sem_search.transfer.training import HeadTrainer
 
 Tell = Callable[[str], None]
@@ -62,7 +62,46 @@ def retrain_winner(
     Raises:
         LeakError: A group stands on two sides of a fold.
     """
-    trainer = HeadTrainer(
+    trainer = _build_trainer(subject, features=features, labels=labels, groups=groups)
+    outcomes: list[FoldOutcome] = []
+    for side in sides:
+        tell(f"{name}: fold {len(outcomes) + 1} of {len(sides)}")
+        outcomes.append(_train(trainer, side=side, cell=subject.winner.cell))
+    return tuple(outcomes)
+
+
+def retrain_cells(
+    subject: AuditSubject, *, cells: Sequence[Cell], sides: Sequence[TileSides], name: str, tell: Tell
+) -> tuple[tuple[FoldOutcome, ...], ...]:
+    """Train several cells on these folds, with the study's own tiles; return the folds of each cell.
+
+    Args:
+        subject: The study.
+        cells: What is trained.
+        sides: The folds.
+        name: Of the audit, for who waits.
+        tell: Told before each cell.
+
+    Raises:
+        LeakError: A group stands on two sides of a fold.
+    """
+    trainer = _build_trainer(subject)
+    outcomes = []
+    for place, cell in enumerate(cells, start=1):
+        tell(f"{name}: combination {place} of {len(cells)}, {len(sides)} heads")
+        outcomes.append(tuple(_train(trainer, side=side, cell=cell) for side in sides))
+    return tuple(outcomes)
+
+
+def _build_trainer(
+    subject: AuditSubject,
+    *,
+    features: Sequence[NDArray[np.float32]] | None = None,
+    labels: IntVector | None = None,
+    groups: Sequence[str] | None = None,
+) -> HeadTrainer:
+    """Return a trainer of the study's heads; what is not given is the study's own."""
+    return HeadTrainer(
         subject.cut,
         features=subject.features.arrays if features is None else features,
         labels=subject.tiles.label_of_tile if labels is None else labels,
@@ -73,19 +112,14 @@ def retrain_winner(
         hidden_units=subject.hidden_units,
         dropout=subject.dropout,
     )
-    outcomes: list[FoldOutcome] = []
-    for side in sides:
-        tell(f"{name}: fold {len(outcomes) + 1} of {len(sides)}")
-        outcomes.append(_train(trainer, side=side, subject=subject))
-    return tuple(outcomes)
 
 
-def _train(trainer: HeadTrainer, *, side: TileSides, subject: AuditSubject) -> FoldOutcome:
+def _train(trainer: HeadTrainer, *, side: TileSides, cell: Cell) -> FoldOutcome:
     """Train one fold."""
     done = trainer.train_fold(
         fold=side.number,
-        learning_rate=subject.winner.cell.learning_rate,
-        batch_size=subject.winner.cell.batch_size,
+        learning_rate=cell.learning_rate,
+        batch_size=cell.batch_size,
         training=side.training,
         validation=side.validation,
         test=side.test,

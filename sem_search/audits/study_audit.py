@@ -1,30 +1,42 @@
 """The audit of a study: all questions, what is said of the answers, and what goes into its run."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from sem_search.audits.controls import Control, run_controls
+from sem_search.audits.controls import Control, iter_controls
 from sem_search.audits.leak import LeakAudit, audit_leak
-from sem_search.audits.leaving_out import LeftOutAttribute, audit_left_out
+from sem_search.audits.leaving_out import LeftOutAttribute, iter_left_out
 from sem_search.audits.metadata import MetadataAudit, audit_metadata
+from sem_search.audits.nested import NestedChoice, choose_inside_folds
 from sem_search.audits.retraining import Tell
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import SettingsError
 from sem_search.evaluation.comparing import Difference
 from sem_search.evaluation.intervals import Interval, compute_intervals
+from sem_search.tracking.answer_page import CaptionedFigure, build_answer_page
 from sem_search.tracking.figures_audit import BarRow, draw_rows
 from sem_search.tracking.loggable import Entry, FigureArtifact, JsonArtifact, TextArtifact, iter_finite_metrics
 from sem_search.tracking.names import make_safe_name
 from sem_search.tracking.trust import list_interval
 
 QUESTIONS = ("leak", "metadata", "left-out", "controls")
+"""Asked where nobody says otherwise."""
+
+ALL_QUESTIONS = ("leak", "nested", "metadata", "left-out", "controls")
+"""The choice made anew inside the folds costs several times the search: it is asked by name."""
+
+FIGURE_CAPTION = (
+    "How many test images are named rightly, as measured and when something was changed. Orange: look at this. What "
+    "names images without their pictures, or from pictures without particles, should lie near the dashed line, or at "
+    "least well below what was measured."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyAudit:
-    """What was asked and answered; None where it was not asked."""
+    """What was asked and answered; None where it was not asked, or is not answered yet."""
 
     study: str
     measured: Interval
@@ -32,17 +44,21 @@ class StudyAudit:
     chance: float
     """Share of images in the largest class."""
     leak: LeakAudit | None = None
+    nested: NestedChoice | None = None
     metadata: MetadataAudit | None = None
     left_out: tuple[LeftOutAttribute, ...] = field(default=())
     controls: tuple[Control, ...] = field(default=())
 
     def to_text(self) -> str:
-        """Return everything in plain words, one question after the other."""
+        """Return everything in plain words, one question after the other; what is answered later stands below."""
         parts = [f"Audit of study {self.study}: {self.measured.to_text()} of the test images are named rightly."]
         if self.leak is not None:
             parts += ["", "Is the split honest?", self.leak.to_text()]
-        if self.metadata is not None:
-            parts += ["", "Could it be the session instead of the material?", self.metadata.to_text()]
+        if self.nested is not None:
+            parts += ["", "How much of it is luck of the choice?", self.nested.to_text()]
+        if self.metadata is not None or self.left_out:
+            parts += ["", "Could it be the session instead of the material?"]
+        parts += [] if self.metadata is None else [self.metadata.to_text()]
         parts += [entry.to_text() for entry in self.left_out]
         if self.controls:
             parts += ["", "Negative controls: what is left when the material cannot be seen?"]
@@ -50,55 +66,79 @@ class StudyAudit:
         return "\n".join(parts) + "\n"
 
 
-def audit_study(subject: AuditSubject, *, questions: tuple[str, ...] = QUESTIONS, tell: Tell) -> StudyAudit:
-    """Ask a finished study these questions.
+def iter_audits(subject: AuditSubject, *, questions: tuple[str, ...] = QUESTIONS, tell: Tell) -> Iterator[StudyAudit]:
+    """Ask a finished study these questions, and yield the audit as it grows: first without any, then answer by answer.
+
+    Each text begins with the one before, so that what is new can be said at once.
 
     Args:
         subject: The study.
-        questions: Of `QUESTIONS`.
+        questions: Of `ALL_QUESTIONS`; asked in that order.
         tell: Told before each fold that is trained.
 
     Raises:
         SettingsError: A question is not known.
     """
     check_questions(questions)
-    return StudyAudit(
+    audit = StudyAudit(
         study=subject.study,
         measured=compute_intervals(subject.pool_winner()).image_accuracy,
         chance=subject.largest_class_share,
-        leak=audit_leak(subject, tell=tell) if "leak" in questions else None,
-        metadata=audit_metadata(subject) if "metadata" in questions else None,
-        left_out=audit_left_out(subject, tell=tell) if "left-out" in questions else (),
-        controls=run_controls(subject, tell=tell) if "controls" in questions else (),
     )
+    yield audit
+    if "leak" in questions:
+        audit = replace(audit, leak=audit_leak(subject, tell=tell))
+        yield audit
+    if "nested" in questions:
+        audit = replace(audit, nested=choose_inside_folds(subject, tell=tell))
+        yield audit
+    if "metadata" in questions:
+        audit = replace(audit, metadata=audit_metadata(subject))
+        yield audit
+    for entry in iter_left_out(subject, tell=tell) if "left-out" in questions else ():
+        audit = replace(audit, left_out=(*audit.left_out, entry))
+        yield audit
+    for control in iter_controls(subject, tell=tell) if "controls" in questions else ():
+        audit = replace(audit, controls=(*audit.controls, control))
+        yield audit
 
 
 def check_questions(questions: tuple[str, ...]) -> None:
     """Raise SettingsError unless each of these can be asked."""
-    unknown = [question for question in questions if question not in QUESTIONS]
+    unknown = [question for question in questions if question not in ALL_QUESTIONS]
     if unknown or not questions:
         raise SettingsError(
-            f"only={','.join(questions)}: an audit asks {', '.join(QUESTIONS)}; "
+            f"only={','.join(questions)}: an audit asks {', '.join(ALL_QUESTIONS)}; "
             f"{', '.join(map(repr, unknown)) or 'nothing'} is not among them."
         )
 
 
-def iter_audit_entries(audit: StudyAudit) -> Iterator[Entry]:
-    """Yield what is logged of an audit: words, numbers, metrics and one figure."""
+def iter_audit_entries(audit: StudyAudit, *, known: StudyAudit | None = None) -> Iterator[Entry]:
+    """Yield what is logged of an audit: words, numbers, one figure, a page of both, and those metrics that are new.
+
+    Args:
+        audit: As far as it has come.
+        known: What was logged already; files are written over, metrics are not told twice.
+    """
     yield TextArtifact(path="audit/audit.txt", text=audit.to_text())
     yield JsonArtifact(path="audit/audit.json", content=list_audit(audit))
-    rows = list_rows(audit)
     draw = partial(
         draw_rows,
-        rows,
+        list_rows(audit),
         axis_label="Share of test images named rightly, with 95 % interval",
         reference=audit.chance,
         reference_name="always naming the largest class",
     )
-    yield FigureArtifact(path="audit/audit.png", draw=draw)
-    numbers = [(f"audit/{make_safe_name(row.name)}", row.value, 0) for row in rows]
-    if audit.leak is not None:
-        numbers.append(("audit/leak_gap", audit.leak.comparison.f_measure.value, 0))
+    figure = FigureArtifact(path="audit/audit.png", draw=draw)
+    yield figure
+    yield build_answer_page(
+        path="audit/audit.html",
+        title=f"Is the score of study {audit.study} what it seems to be?",
+        text=audit.to_text(),
+        figures=[CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)],
+    )
+    before = {} if known is None else _list_numbers(known)
+    numbers = [(name, value, 0) for name, value in _list_numbers(audit).items() if name not in before]
     yield from iter_finite_metrics(numbers, source="audit")
 
 
@@ -127,6 +167,7 @@ def list_audit(audit: StudyAudit) -> dict[str, Any]:
         "measured_image_accuracy": list_interval(audit.measured),
         "chance": audit.chance,
         "leak": None if audit.leak is None else _list_leak(audit.leak),
+        "nested": None if audit.nested is None else _list_nested(audit.nested),
         "metadata": None if audit.metadata is None else _list_metadata(audit.metadata),
         "left_out": [_list_left_out(entry) for entry in audit.left_out],
         "controls": [_list_control(control) for control in audit.controls],
@@ -146,6 +187,16 @@ def list_difference(difference: Difference) -> dict[str, float | bool]:
     }
 
 
+def _list_numbers(audit: StudyAudit) -> dict[str, float]:
+    """Return the metrics by name."""
+    numbers = {f"audit/{make_safe_name(row.name)}": row.value for row in list_rows(audit)}
+    if audit.leak is not None:
+        numbers["audit/leak_gap"] = audit.leak.comparison.f_measure.value
+    if audit.nested is not None:
+        numbers["audit/nested_f_measure"] = audit.nested.score
+    return numbers
+
+
 def _build_row(name: str, interval: Interval, *, is_marked: bool = False) -> BarRow:
     """Return one row of the figure."""
     return BarRow(name=name, value=interval.value, low=interval.low, high=interval.high, is_marked=is_marked)
@@ -163,6 +214,24 @@ def _list_leak(leak: LeakAudit) -> dict[str, Any]:
             name: list_difference(entry)
             for name, entry in zip(comparison.class_names, comparison.f_measure_of_class, strict=True)
         },
+    }
+
+
+def _list_nested(nested: NestedChoice) -> dict[str, Any]:
+    """Return the choice made anew, beside the other estimates of the same."""
+    bias = nested.bias
+    return {
+        "f_measure": nested.score,
+        "f_measure_of_fold": nested.score_of_fold.tolist(),
+        "chosen": [cell.name for cell in nested.chosen],
+        "n_candidates": bias.n_candidates,
+        "n_trained": nested.n_trained,
+        "agrees": nested.agrees,
+        "chosen_on": bias.select_on,
+        "naive": bias.naive,
+        "test": bias.test,
+        "corrected": list_interval(bias.corrected),
+        "by_folds_left_out": bias.fold_out,
     }
 
 

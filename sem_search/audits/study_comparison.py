@@ -9,6 +9,7 @@ from sem_search.audits.study_audit import list_difference
 from sem_search.errors import DataError, NotComparableError
 from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
 from sem_search.evaluation.outcomes import StudyOutcome
+from sem_search.tracking.answer_page import CaptionedFigure, build_answer_page
 from sem_search.tracking.figures_audit import BarRow, draw_rows
 from sem_search.tracking.loggable import (
     Entry,
@@ -27,6 +28,11 @@ FIGURE_WORDS = {
 }
 
 MAX_P_VALUE = 0.05
+
+FIGURE_CAPTION = (
+    "The first study's figures less the second's, on the same test images: right of the dashed line the first is "
+    "better. Orange: other images would hardly have turned it round."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +115,7 @@ def compare_studies(first: StudyOutcome, second: StudyOutcome) -> StudyCompariso
 
 
 def iter_comparison_entries(compared: StudyComparison) -> Iterator[Entry]:
-    """Yield what is logged of a comparison: words, table, numbers and a figure."""
+    """Yield what is logged of a comparison: words, table, numbers, a figure, and a page of words and figure."""
     rows = [
         BarRow(name=name, value=entry.value, low=entry.low, high=entry.high, is_marked=entry.is_clear)
         for name, entry in compared.rows
@@ -132,7 +138,14 @@ def iter_comparison_entries(compared: StudyComparison) -> Iterator[Entry]:
         reference_name="no difference; orange: the interval leaves it out",
         limits=None,
     )
-    yield FigureArtifact(path="comparison/comparison.png", draw=draw)
+    figure = FigureArtifact(path="comparison/comparison.png", draw=draw)
+    yield figure
+    yield build_answer_page(
+        path="comparison/comparison.html",
+        title=f"{compared.first} or {compared.second}: which is better?",
+        text=compared.to_text(),
+        figures=[CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)],
+    )
     numbers = [(f"comparison/{name}", getattr(compared.comparison, name).value, 0) for name in FIGURE_WORDS]
     yield from iter_finite_metrics(numbers, source="comparison")
 

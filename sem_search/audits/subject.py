@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sem_search.evaluation.answers import AnswerTable
 from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.metrics import predict_classes
-from sem_search.evaluation.outcomes import FoldOutcome, IntVector, TileTable, TrialOutcome
+from sem_search.evaluation.outcomes import FoldOutcome, IntVector, Side, StudyOutcome, TileTable, TrialOutcome
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.tiles import TileGrid
@@ -25,6 +25,9 @@ class AuditSubject:
 
     study: str
     winner: TrialOutcome
+    trials: tuple[TrialOutcome, ...]
+    """All that the winner was chosen among, and the winner."""
+    select_on: Side
     tiles: TileTable
     folds: FoldTable
     catalogue: Catalogue
@@ -59,6 +62,18 @@ class AuditSubject:
     def largest_class_share(self) -> float:
         """Share of images in the largest class: what always naming that class would get right."""
         return float(np.bincount(self.tiles.label_of_image).max() / len(self.tiles.image_ids))
+
+    @property
+    def outcome(self) -> StudyOutcome:
+        """What the search found out."""
+        return StudyOutcome(
+            name=self.study,
+            backbone=self.backbone.name,
+            select_on=self.select_on,
+            tiles=self.tiles,
+            trials=self.trials,
+            winner_number=self.winner.number,
+        )
 
     def pool_winner(self) -> AnswerTable:
         """Return what the winner's networks answered to the test images, one row per image."""

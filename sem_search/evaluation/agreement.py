@@ -1,34 +1,27 @@
-"""Whether heat maps mean anything: agreement, deletion and insertion, and what the heat lies on. Numbers only.
+"""Whether heat maps mean anything: agreement of several explainers, deletion and insertion. Numbers only.
 
 A heat map that the network of another fold, or another backbone, does not share tells of that network, not of the
 material. One that stays when the weights are randomised tells of the picture's edges (Adebayo et al., NeurIPS 2018).
-One whose hottest places can be blanked without loss of score does not explain the score (RISE: Petsiuk, Das and Saenko,
-BMVC 2018). And one that lies on particles of one kind no more than the map of another tile does, lies there by chance.
+And one whose hottest places can be blanked without loss of score does not explain the score (RISE: Petsiuk, Das and
+Saenko, BMVC 2018).
 
 All figures are means over images, each image with its tiles together; intervals are from a bootstrap over images, by
 Student's t, since there may be few.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
 from sem_search.evaluation.intervals import LEVEL, Interval, check_level
 from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
 from sem_search.evaluation.resampling import N_RESAMPLES
-from sem_search.evaluation.two_sample import adjust_p_values
 
 TOP_SHARE = 0.1  # of the cells: of 7 x 7, the five hottest
-
-N_SHUFFLES = 999  # p-values down to 0.001
-
-MIN_PARTICLES = 3  # fewer in an image have no order to speak of
 
 ROUNDING = 1e-12
 
@@ -60,41 +53,6 @@ class CurveScores:
     """The same in the other order, as a rule one by chance."""
     difference: Interval
     """Area less other area. A map that explains is below 0 when cells are deleted, above 0 when they are inserted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeatCorrelation:
-    """Whether the heat lies on particles with much, or little, of one measure."""
-
-    measure: str
-    n_images: int
-    n_particles: int
-    correlation: Interval
-    """Spearman's, of mean heat and measure over the particles of an image; mean over images, each by its particles."""
-    chance_correlation: float
-    """Its mean with the maps exchanged between tiles: what size and place of the particles alone bring about."""
-    p_value: float
-    """How often exchanged maps correlate as far from `chance_correlation`."""
-    adjusted_p_value: float
-    """For the number of measures (Holm 1979)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Particles:
-    """Which cells of which tile each particle covers."""
-
-    cover: csr_matrix
-    """Pixels of each particle in each cell, shape (n_particles, n_tiles * n_cells)."""
-    n_pixels: FloatVector
-    image_of_particle: IntVector
-    """-1 for particles that no tile shows."""
-
-    def compute_mean_heat(self, maps: FloatMatrix) -> FloatVector:
-        """Return the mean heat on each particle, shape (n_particles,); NaN where no tile shows it."""
-        heat = np.full(len(self.n_pixels), np.nan)
-        is_shown = self.n_pixels > 0
-        heat[is_shown] = (self.cover @ maps.ravel())[is_shown] / self.n_pixels[is_shown]
-        return heat
 
 
 def compute_heat_map_agreement(
@@ -134,8 +92,8 @@ def compute_heat_map_agreement(
     return HeatMapAgreement(
         n_images=len(images),
         n_tiles=int(is_usable.sum()),
-        rank_correlation=_average_images(correlation_of_image, lowest=-1.0, highest=1.0, level=level, seed=seed),
-        top_overlap=_average_images(overlap_of_image, lowest=0.0, highest=1.0, level=level, seed=seed),
+        rank_correlation=average_images(correlation_of_image, lowest=-1.0, highest=1.0, level=level, seed=seed),
+        top_overlap=average_images(overlap_of_image, lowest=0.0, highest=1.0, level=level, seed=seed),
         chance_rank_correlation=float(np.mean(_average_tiles(chance[0], image_of_tile=image_of_tile)[1])),
         chance_top_overlap=float(np.mean(_average_tiles(chance[1], image_of_tile=image_of_tile)[1])),
     )
@@ -189,7 +147,7 @@ def compare_curves(
 
     def average(values: FloatVector) -> Interval:
         _, of_image = _average_tiles(values, image_of_tile=image_of_tile)
-        return _average_images(of_image, lowest=-np.inf, highest=np.inf, level=level, seed=seed)
+        return average_images(of_image, lowest=-np.inf, highest=np.inf, level=level, seed=seed)
 
     return CurveScores(
         n_images=len(np.unique(image_of_tile)),
@@ -199,46 +157,52 @@ def compare_curves(
     )
 
 
-def correlate_heat(
-    maps: NDArray[np.float64],
+def average_images(
+    values: FloatVector,
     *,
-    particle_maps: NDArray[np.int64],
-    measures: Mapping[str, FloatVector],
-    image_of_tile: IntVector,
-    level: float = LEVEL,
-    n_shuffles: int = N_SHUFFLES,
-    seed: int = 0,
-) -> tuple[HeatCorrelation, ...]:
-    """Return for each measure whether the heat lies on particles with much or little of it.
+    lowest: float,
+    highest: float,
+    level: float,
+    seed: int,
+    weights: FloatVector | None = None,
+) -> Interval:
+    """Return the mean over images with its interval, `lowest` and `highest` being what the figure can be."""
+    check_level(level)
+    n_images = len(values)
+    if n_images < 2:
+        raise ValueError(f"An interval over images needs two images or more that can be used, got {n_images}.")
+    weights = np.ones(n_images) if weights is None else weights
+    value = float(weights @ values / weights.sum())
+    times = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=N_RESAMPLES)
+    means = (times @ (weights * values)) / (times @ weights)
+    error = float(means.std()) * np.sqrt(n_images / (n_images - 1))
+    half = float(student_t.ppf((1 + level) / 2, n_images - 1)) * error
+    return Interval(value=value, low=max(value - half, lowest), high=min(value + half, highest), level=level)
 
-    Particles are ranked within their image, so that images that differ in heat, or in particles, bring about nothing.
+
+def standardise_ranks(ranks: FloatMatrix) -> FloatMatrix:
+    """Return ranks less their mean, of length 1, along the last axis; NaN where all are alike."""
+    centred = ranks - ranks.mean(axis=-1, keepdims=True)
+    length = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
+    scaled: FloatMatrix = np.divide(centred, length, out=np.full(centred.shape, np.nan), where=length > ROUNDING)
+    return scaled
+
+
+def bring_to_shape(maps: NDArray[np.float64], *, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return maps at a coarser resolution, each cell the mean of what it covers; for networks of unlike resolution.
 
     Args:
-        maps: Heat, shape (n_tiles, height, width).
-        particle_maps: 0 on the ground, k + 1 on particle k, shape (n_tiles, m * height, m * width) with a whole m. A
-            particle may lie in several tiles of one image.
-        measures: Name to one number per particle, each of shape (n_particles,).
-        image_of_tile: Shape (n_tiles,).
-        level: Of the intervals.
-        n_shuffles: How often the maps are exchanged between tiles.
-        seed: Of the exchanges and of the bootstrap.
+        maps: Shape (n_tiles, height, width).
+        shape: Height and width wanted, neither more than there is.
 
     Raises:
-        ValueError: Shapes do not match, a particle lies in two images, a measure is not finite, or fewer than two
-            images have three particles that differ in the measure.
+        ValueError: The maps are coarser than that.
     """
-    _check_maps(maps, particle_maps=particle_maps, image_of_tile=image_of_tile)
-    _check_measures(measures, n_particles=int(particle_maps.max()))
-    particles = _cover_cells(particle_maps, shape=maps.shape, image_of_tile=image_of_tile)
-    rng = np.random.default_rng(seed)
-    heats = [particles.compute_mean_heat(maps)]
-    heats += [particles.compute_mean_heat(maps[rng.permutation(len(maps))]) for _ in range(n_shuffles)]
-    found = [
-        _correlate_measure(name, values, heats=np.array(heats), particles=particles, level=level, seed=seed)
-        for name, values in measures.items()
-    ]
-    adjusted = adjust_p_values(np.array([entry.p_value for entry in found]))
-    return tuple(replace(entry, adjusted_p_value=float(p)) for entry, p in zip(found, adjusted, strict=True))
+    if maps.shape[1] < shape[0] or maps.shape[2] < shape[1]:
+        raise ValueError(f"Maps of shape {maps.shape} are coarser than {shape[0]} x {shape[1]} cells.")
+    rows, columns = (_compute_cover(n_fine, n) for n_fine, n in zip(maps.shape[1:], shape, strict=True))
+    coarse: NDArray[np.float64] = rows @ maps @ columns.T
+    return coarse
 
 
 def _compare_explainers(
@@ -248,21 +212,13 @@ def _compare_explainers(
 
     Both arrays have shape (n_explainers, n_tiles, n_cells).
     """
-    ranks = [_standardise(rankdata(cells, axis=-1)) for cells in (first, second)]
+    ranks = [standardise_ranks(rankdata(cells, axis=-1)) for cells in (first, second)]
     n_top = max(round(top_share * first.shape[-1]), 1)
     members = [_find_hottest(cells, n_top=n_top) for cells in (first, second)]
     pairs = list(combinations(range(len(first)), 2))
     correlations = np.stack([(ranks[0][one] * ranks[1][two]).sum(axis=-1) for one, two in pairs])
     overlaps = np.stack([(members[0][one] * members[1][two]).sum(axis=-1) / n_top for one, two in pairs])
     return _average_rows(correlations), _average_rows(np.where(np.isfinite(correlations), overlaps, np.nan))
-
-
-def _standardise(ranks: FloatMatrix) -> FloatMatrix:
-    """Return ranks less their mean, of length 1, along the last axis; NaN where all are alike."""
-    centred = ranks - ranks.mean(axis=-1, keepdims=True)
-    length = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
-    scaled: FloatMatrix = np.divide(centred, length, out=np.full(centred.shape, np.nan), where=length > ROUNDING)
-    return scaled
 
 
 def _find_hottest(cells: FloatMatrix, *, n_top: int) -> FloatMatrix:
@@ -273,6 +229,15 @@ def _find_hottest(cells: FloatMatrix, *, n_top: int) -> FloatMatrix:
     left = n_top - is_above.sum(axis=-1, keepdims=True)
     members: FloatMatrix = is_above + is_equal * left / is_equal.sum(axis=-1, keepdims=True)
     return members
+
+
+def _compute_cover(n_fine: int, n_coarse: int) -> FloatMatrix:
+    """Return which share of each coarse cell each fine one makes up, shape (n_coarse, n_fine)."""
+    edges = np.arange(n_coarse + 1) / n_coarse
+    low, high = np.arange(n_fine) / n_fine, np.arange(1, n_fine + 1) / n_fine
+    shared = np.minimum(edges[1:, None], high) - np.maximum(edges[:-1, None], low)
+    cover: FloatMatrix = np.maximum(shared, 0.0) * n_coarse
+    return cover
 
 
 def _draw_others(image_of_tile: IntVector, *, rng: np.random.Generator) -> IntVector:
@@ -298,116 +263,3 @@ def _average_tiles(values: FloatVector, *, image_of_tile: IntVector) -> tuple[In
     images, rows = np.unique(image_of_tile[is_told], return_inverse=True)
     sums = np.bincount(rows, weights=values[is_told], minlength=len(images))
     return images, sums / np.maximum(np.bincount(rows, minlength=len(images)), 1)
-
-
-def _average_images(
-    values: FloatVector,
-    *,
-    lowest: float,
-    highest: float,
-    level: float,
-    seed: int,
-    weights: FloatVector | None = None,
-) -> Interval:
-    """Return the mean over images with its interval, `lowest` and `highest` being what the figure can be."""
-    check_level(level)
-    n_images = len(values)
-    if n_images < 2:
-        raise ValueError(f"An interval over images needs two images or more that can be used, got {n_images}.")
-    weights = np.ones(n_images) if weights is None else weights
-    value = float(weights @ values / weights.sum())
-    times = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=N_RESAMPLES)
-    means = (times @ (weights * values)) / (times @ weights)
-    error = float(means.std()) * np.sqrt(n_images / (n_images - 1))
-    half = float(student_t.ppf((1 + level) / 2, n_images - 1)) * error
-    return Interval(value=value, low=max(value - half, lowest), high=min(value + half, highest), level=level)
-
-
-def _cover_cells(particle_maps: NDArray[np.int64], *, shape: tuple[int, ...], image_of_tile: IntVector) -> _Particles:
-    """Count the pixels of each particle in each cell."""
-    n_particles, (n_tiles, height, width) = int(particle_maps.max()), shape
-    cell_of_pixel = _number_cells(particle_maps.shape[1:], height=height, width=width)
-    rows, columns, counts = [], [], []
-    image_of_particle = np.full(n_particles, -1, dtype=np.int64)
-    for tile in range(n_tiles):
-        is_particle = particle_maps[tile] > 0
-        keys = (particle_maps[tile][is_particle] - 1) * (height * width) + cell_of_pixel[is_particle]
-        pairs, n_pixels = np.unique(keys, return_counts=True)
-        seen = pairs // (height * width)
-        _check_images(image_of_particle[seen], image=int(image_of_tile[tile]), particles=seen)
-        image_of_particle[seen] = image_of_tile[tile]
-        rows.append(seen)
-        columns.append(tile * height * width + pairs % (height * width))
-        counts.append(n_pixels.astype(np.float64))
-    places = (np.concatenate(rows), np.concatenate(columns))
-    cover = csr_matrix((np.concatenate(counts), places), shape=(n_particles, n_tiles * height * width))
-    return _Particles(cover=cover, n_pixels=np.asarray(cover.sum(axis=1)).ravel(), image_of_particle=image_of_particle)
-
-
-def _number_cells(shape: tuple[int, ...], *, height: int, width: int) -> NDArray[np.int64]:
-    """Return the cell of each pixel, shape (height_px, width_px)."""
-    rows = np.arange(shape[0]) * height // shape[0]
-    columns = np.arange(shape[1]) * width // shape[1]
-    return (rows[:, None] * width + columns).astype(np.int64)
-
-
-def _correlate_measure(
-    name: str, values: FloatVector, *, heats: FloatMatrix, particles: _Particles, level: float, seed: int
-) -> HeatCorrelation:
-    """Return one measure's correlation; `heats` has the true maps first, then the exchanged ones."""
-    correlations, n_particles = [], []
-    for image in np.unique(particles.image_of_particle[particles.image_of_particle >= 0]):
-        members = np.flatnonzero(particles.image_of_particle == image)
-        if len(members) < MIN_PARTICLES or np.ptp(values[members]) == 0:
-            continue
-        heat = _standardise(rankdata(heats[:, members], axis=1))
-        correlations.append(np.nan_to_num(heat @ _standardise(rankdata(values[members]))))  # heat all alike: none
-        n_particles.append(len(members))
-    if len(correlations) < 2:
-        raise ValueError(
-            f"Fewer than two images have {MIN_PARTICLES} particles that differ in {name!r}: nothing can be correlated."
-        )
-    weights = np.array(n_particles, dtype=np.float64) - 1  # the inverse variance of a rank correlation by chance
-    table = np.array(correlations)
-    means = weights @ table / weights.sum()
-    chance = float(means[1:].mean())
-    n_as_far = int((np.abs(means[1:] - chance) >= abs(means[0] - chance) - ROUNDING).sum())
-    p_value = (n_as_far + 1) / len(means)
-    return HeatCorrelation(
-        measure=name,
-        n_images=len(table),
-        n_particles=sum(n_particles),
-        correlation=_average_images(table[:, 0], lowest=-1.0, highest=1.0, level=level, seed=seed, weights=weights),
-        chance_correlation=chance,
-        p_value=p_value,
-        adjusted_p_value=p_value,
-    )
-
-
-def _check_maps(maps: NDArray[np.float64], *, particle_maps: NDArray[np.int64], image_of_tile: IntVector) -> None:
-    """Raise unless heat and particles lie on the same tiles."""
-    is_matching = (
-        maps.ndim == particle_maps.ndim == 3
-        and len(maps) == len(particle_maps) == len(image_of_tile) > 0
-        and particle_maps.shape[1] % maps.shape[1] == 0
-        and particle_maps.shape[1] // maps.shape[1] == particle_maps.shape[2] / maps.shape[2]
-    )
-    if not is_matching:
-        raise ValueError(
-            f"Heat maps of shape {maps.shape} do not lie on particle maps of shape {particle_maps.shape} of "
-            f"{len(image_of_tile)} tiles: each cell must be a whole number of pixels wide."
-        )
-
-
-def _check_measures(measures: Mapping[str, FloatVector], *, n_particles: int) -> None:
-    """Raise unless every particle has every measure."""
-    for name, values in measures.items():
-        if len(values) < n_particles or not np.isfinite(values).all():
-            raise ValueError(f"Measure {name!r} must have {n_particles} finite values, one per particle.")
-
-
-def _check_images(found: IntVector, *, image: int, particles: IntVector) -> None:
-    """Raise if a particle has been seen in another image."""
-    is_elsewhere = (found >= 0) & (found != image)
-    if is_elsewhere.any():
-        raise ValueError(f"Particle {particles[is_elsewhere][0]} lies in two images.")

@@ -38,6 +38,18 @@ class ShrunkCovariance:
         whitened: FloatMatrix = (steps @ self.directions.T) / np.sqrt(self.variances + self.floor_variance)
         return whitened
 
+    def pull_back(self, whitened: FloatMatrix) -> FloatMatrix:
+        """Return the weights of the features whose sum over a step is its whitened form times each row.
+
+        Args:
+            whitened: Shape (n_rows, n_directions).
+
+        Returns:
+            Shape (n_rows, n_features): `step @ pull_back(w).T == whiten(step) @ w.T`.
+        """
+        weights: FloatMatrix = (whitened / np.sqrt(self.variances + self.floor_variance)) @ self.directions
+        return weights
+
 
 def fit_covariance(steps: FloatMatrix) -> ShrunkCovariance:
     """Return the shrunk covariance of steps from a known centre.

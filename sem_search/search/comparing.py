@@ -36,10 +36,7 @@ def run_comparison(first: str, second: str, *, storage: str, study_folder: str |
     Raises:
         InputError: A study is missing, or the two do not have the same data and folds; each difference is named.
     """
-    if first == second:
-        raise NotComparableError(f"{first!r} cannot be compared with itself: name two studies.")
-    studies = [load_study(name=name, storage=storage) for name in (first, second)]
-    check_comparable(*studies)
+    studies = check_pair(first, second, storage=storage)
     settings = [read_settings(study, storage=storage, study_folder=study_folder, threads=None) for study in studies]
     for name, own in zip((first, second), settings, strict=True):
         check_study_folder(own, name=name)
@@ -58,8 +55,21 @@ def run_comparison(first: str, second: str, *, storage: str, study_folder: str |
     ) as run_id:
         log_entries(iter_comparison_entries(compared), run_id=run_id)
     click.echo(compared.to_text())
-    click.echo(f"Logged as run {run_id}, artifacts below comparison/.")
+    click.echo(f"Logged as run {run_id}, artifacts below comparison/: comparison.html has words and figure.")
     return compared
+
+
+def check_pair(first: str, second: str, *, storage: str) -> tuple[optuna.Study, optuna.Study]:
+    """Return two studies of one storage that can be compared.
+
+    Raises:
+        InputError: A study is missing, they are one, or they do not have the same data and folds.
+    """
+    if first == second:
+        raise NotComparableError(f"{first!r} cannot be compared with itself: name two studies.")
+    one, two = (load_study(name=name, storage=storage) for name in (first, second))
+    check_comparable(one, two)
+    return one, two
 
 
 def check_comparable(first: optuna.Study, second: optuna.Study) -> None:

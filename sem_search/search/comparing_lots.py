@@ -54,7 +54,10 @@ def run_lots(folders: Sequence[Path], *, output: Path, **given: Any) -> LotsAudi
     ):
         write_artifact(artifact, target=output / artifact.path)
     click.echo(audit.to_text())
-    click.echo(f"Written to {output}: lots.txt, lots.json, lots.png, telling_tiles.csv, telling_tiles.jpg.")
+    click.echo(
+        f"Written to {output}: lots.html has all of it; lots.txt, lots.json, lots.png; the tiles that tell most in "
+        "telling_tiles.csv and telling_tiles.jpg, what in them speaks for their lot in telling_regions.jpg and .json."
+    )
     return audit
 
 

@@ -153,7 +153,8 @@ def _describe_choice(bias: SelectionBias) -> str:
     return (
         f"The winner was the best of {bias.n_candidates} complete trials on the {bias.select_on} tiles. The best of "
         f"many is in part the luckiest: its score there is {bias.naive:.3f}; a winner chosen so can be expected to "
-        f"score {bias.corrected.to_text()} on images that had no part in the choice. {_describe_optimism(bias)}"
+        f"score {bias.corrected.to_text()} on images that had no part in the choice (BBC-CV; by choices with each "
+        f"fold’s images left out: {bias.fold_out:.3f}). {_describe_optimism(bias)}"
     )
 
 

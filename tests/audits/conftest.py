@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sem_search.audits.morphology import MorphologyAudit, audit_morphology
+from sem_search.audits.other_network import explain_study
 from sem_search.audits.retraining import list_sides, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.outcomes import Cell, TrialOutcome
@@ -55,6 +57,8 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
     untrained = AuditSubject(
         study="a study",
         winner=TrialOutcome(number=0, cell=CELL, state="complete", folds=()),
+        trials=(),
+        select_on="validation",
         tiles=data.tiles,
         folds=data.folds,
         catalogue=data.catalogue,
@@ -70,7 +74,8 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
         seed=0,
     )
     folds = retrain_winner(untrained, sides=list_sides(untrained), name="winner", tell=keep_quiet)
-    return dataclasses.replace(untrained, winner=dataclasses.replace(untrained.winner, folds=folds))
+    winner = dataclasses.replace(untrained.winner, folds=folds)
+    return dataclasses.replace(untrained, winner=winner, trials=(winner,))
 
 
 @pytest.fixture(scope="session")
@@ -112,3 +117,10 @@ def head_weights(subject: AuditSubject):
         ).head_weights
         for side in list_sides(subject)
     }
+
+
+@pytest.fixture(scope="session")
+def morphology(subject: AuditSubject, head_weights) -> MorphologyAudit:
+    """What the network of `subject` looks at, and whether itself, as another study's, looks there, too."""
+    other = explain_study(subject, head_weights=head_weights)
+    return audit_morphology(subject, head_weights=head_weights, tell=keep_quiet, other=other)

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sem_search.audits.controls import Control, blur_tiles, deal_labels, run_controls
+from sem_search.audits.controls import Control, blur_tiles, deal_labels, iter_controls
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.comparing import Difference
 
 
 @pytest.fixture(scope="module")
 def controls(subject: AuditSubject, tell) -> dict[str, Control]:
-    return {control.name: control for control in run_controls(subject, tell=tell)}
+    return {control.name: control for control in iter_controls(subject, tell=tell)}
 
 
 def test_all_four_are_run(controls: dict[str, Control]) -> None:

@@ -3,12 +3,12 @@
 import pytest
 
 from sem_search.audits import leaving_out
-from sem_search.audits.leaving_out import LeftOutAttribute, audit_left_out
+from sem_search.audits.leaving_out import LeftOutAttribute, iter_left_out
 from sem_search.audits.subject import AuditSubject
 
 
 def audit_session(subject: AuditSubject, tell) -> LeftOutAttribute:
-    return next(entry for entry in audit_left_out(subject, tell=tell) if entry.attribute == "session")
+    return next(entry for entry in iter_left_out(subject, tell=tell) if entry.attribute == "session")
 
 
 def test_each_session_is_named_by_a_network_of_the_others(subject: AuditSubject, take_in_sessions, tell) -> None:
@@ -40,7 +40,7 @@ def test_where_class_and_session_are_one_nothing_can_be_tried(subject: AuditSubj
 
 
 def test_an_attribute_without_values_is_told(subject: AuditSubject, take_in_sessions, tell) -> None:
-    by_name = {entry.attribute: entry for entry in audit_left_out(subject, tell=tell)}
+    by_name = {entry.attribute: entry for entry in iter_left_out(subject, tell=tell)}
     assert by_name["detector"].untested == ("No file tells it.",)
     assert audit_session(take_in_sessions(subject, lambda *_: "monday"), tell).untested == (
         "It is monday for all images.",

@@ -9,7 +9,7 @@ import pytest
 from sem_search.audits.lots import LotsAudit, audit_lots, describe_pair, iter_lots_artifacts, list_lots
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
-from sem_search.tracking.loggable import FigureArtifact, TableArtifact
+from sem_search.tracking.loggable import FigureArtifact, JsonArtifact, TableArtifact
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,16 @@ def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: Audit
             audit, catalogue=subject.catalogue, grid=subject.grid, crop_bottom_px=0, max_megapixels=100
         )
     }
-    assert list(artifacts) == ["lots.txt", "lots.json", "telling_tiles.csv", "lots.png", "telling_tiles.jpg"]
+    assert list(artifacts) == [
+        "lots.txt",
+        "lots.json",
+        "telling_tiles.csv",
+        "lots.png",
+        "telling_tiles.jpg",
+        "telling_regions.jpg",
+        "telling_regions.json",
+        "lots.html",
+    ]
     content = list_lots(audit)
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     table, sheet = artifacts["telling_tiles.csv"], artifacts["telling_tiles.jpg"]
@@ -88,3 +97,21 @@ def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: Audit
     assert len(figure.axes) == 24
     shown = np.asarray(figure.axes[0].images[0].get_array())
     assert shown.shape == (48, 48)
+
+
+def test_the_regions_that_tell_most_are_shown_with_their_numbers(audit: LotsAudit, subject: AuditSubject) -> None:
+    for tile in audit.telling:
+        assert tile.shares.mean() == pytest.approx(tile.score, rel=1e-4)
+    artifacts = {
+        artifact.path: artifact
+        for artifact in iter_lots_artifacts(
+            audit, catalogue=subject.catalogue, grid=subject.grid, crop_bottom_px=0, max_megapixels=100
+        )
+    }
+    sheet, numbers = artifacts["telling_regions.jpg"], artifacts["telling_regions.json"]
+    assert isinstance(sheet, FigureArtifact) and isinstance(numbers, JsonArtifact)
+    images = sheet.draw().axes[0].images
+    assert len(images) == 2, "the tile, and the heat over it"
+    assert np.asarray(images[1].get_array()).max() == 1
+    assert len(numbers.content) == len(audit.telling)
+    np.testing.assert_allclose(numbers.content[0]["shares"], audit.telling[0].shares)

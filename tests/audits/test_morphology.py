@@ -1,30 +1,20 @@
 """Heat maps held against themselves and against particles: what is said follows what was found."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
 from sem_search.audits import morphology as room
 from sem_search.audits.heat import HeadWeights
-from sem_search.audits.morphology import (
-    MorphologyAudit,
-    audit_morphology,
-    build_particle_table,
-    iter_morphology_entries,
-    list_morphology,
-    measure_images,
-)
+from sem_search.audits.morphology import MorphologyAudit
 from sem_search.audits.subject import AuditSubject
-from sem_search.errors import DataError
 from sem_search.evaluation.intervals import Interval
-from sem_search.tracking.loggable import FigureArtifact, JsonArtifact, Metrics, TableArtifact, TextArtifact
 
 
 @pytest.fixture(scope="module")
-def audit(subject: AuditSubject, head_weights: dict[int, HeadWeights], tell) -> MorphologyAudit:
-    return audit_morphology(subject, head_weights=head_weights, tell=tell)
+def audit(morphology: MorphologyAudit) -> MorphologyAudit:
+    return morphology
 
 
 def test_every_tile_is_explained_by_the_head_that_never_saw_it(
@@ -35,20 +25,12 @@ def test_every_tile_is_explained_by_the_head_that_never_saw_it(
     assert np.array_equal(audit.maps[fold.test_tiles], own)
 
 
-def test_particles_of_each_tile_are_those_of_its_image(audit: MorphologyAudit, subject: AuditSubject) -> None:
-    table = audit.particles
-    for tile, image in enumerate(subject.tiles.image_of_tile):
-        numbers = np.unique(table.particle_maps[tile])
-        assert set(table.image_of_particle[numbers[numbers > 0] - 1]) <= {image}
-    assert table.particle_maps.shape[1] % audit.maps.shape[1] == 0
-    assert audit.n_particles == len(table.measures["solidity"]) > 10
-
-
 def test_all_questions_are_answered_in_words(audit: MorphologyAudit) -> None:
     text = audit.to_text()
     for words in (
         "Heads of different folds order the places of a tile alike to",
         "With the new layers randomised a map keeps",
+        "The network of study a study (tiny) orders the places of a tile alike",
         "Deleting the hottest cells first lowers",
         "particles were found; they cover",
         "equivalent diameter: ",
@@ -86,32 +68,3 @@ def test_a_correlation_is_told_with_its_sign(audit: MorphologyAudit, p_value: fl
 def test_a_closed_bed_is_told(audit: MorphologyAudit) -> None:
     assert "Hardly any ground is seen" in dataclasses.replace(audit, share_covered=0.9).to_text()
     assert "Hardly any ground is seen" not in dataclasses.replace(audit, share_covered=0.4).to_text()
-
-
-def test_numbers_particles_and_figures_are_logged(audit: MorphologyAudit, subject: AuditSubject) -> None:
-    entries = list(iter_morphology_entries(audit, subject=subject))
-    assert [type(entry) for entry in entries] == [
-        TextArtifact,
-        JsonArtifact,
-        TableArtifact,
-        FigureArtifact,
-        FigureArtifact,
-        Metrics,
-    ]
-    content = list_morphology(audit)
-    assert json.loads(json.dumps(content, allow_nan=False)) == content
-    for entry in entries[3:5]:
-        entry.draw().canvas.draw()  # type: ignore[union-attr]
-
-
-def test_diameters_are_told_in_nm_where_the_file_tells(audit: MorphologyAudit, subject: AuditSubject) -> None:
-    assert {row[-1] for row in build_particle_table(audit, subject=subject).rows} == {None}
-    records = tuple(dataclasses.replace(record, pixel_size_nm=10.0) for record in subject.catalogue.records)
-    known = dataclasses.replace(subject, catalogue=dataclasses.replace(subject.catalogue, records=records))
-    table = build_particle_table(audit, subject=known)
-    assert table.rows[0][-1] == pytest.approx(10 * table.rows[0][2], abs=0.01)
-
-
-def test_maps_that_do_not_fit_the_tiles_are_refused(subject: AuditSubject) -> None:
-    with pytest.raises(DataError, match="tile_px=48 is no multiple of a heat map of 7 x 7 cells"):
-        measure_images(subject, shape=(7, 7))

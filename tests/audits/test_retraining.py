@@ -1,11 +1,12 @@
-"""The winner trained again: with nothing changed it is the winner."""
+"""Cells trained again: with nothing changed the winner is the winner."""
 
 import numpy as np
 import pytest
 
-from sem_search.audits.retraining import TileSides, list_sides, retrain_winner
+from sem_search.audits.retraining import TileSides, list_sides, retrain_cells, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import LeakError
+from sem_search.evaluation.outcomes import Cell
 
 
 def test_with_nothing_changed_it_answers_the_same(subject: AuditSubject) -> None:
@@ -14,6 +15,16 @@ def test_with_nothing_changed_it_answers_the_same(subject: AuditSubject) -> None
     assert np.array_equal(again[0].test_probabilities, subject.winner.folds[0].test_probabilities)
     assert np.array_equal(again[0].curves.training_loss, subject.winner.folds[0].curves.training_loss)
     assert told == ["again: fold 1 of 1"]
+
+
+def test_each_cell_is_trained_as_it_would_be_alone(subject: AuditSubject) -> None:
+    told: list[str] = []
+    other = Cell(learning_rate=0.01, batch_size=16)
+    (_, again) = retrain_cells(
+        subject, cells=[other, subject.winner.cell], sides=list_sides(subject)[1:2], name="two", tell=told.append
+    )
+    assert np.array_equal(again[0].test_probabilities, subject.winner.folds[1].test_probabilities)
+    assert told == ["two: combination 1 of 2, 1 heads", "two: combination 2 of 2, 1 heads"]
 
 
 def test_the_gate_against_leaks_holds_here_too(subject: AuditSubject, tell) -> None:

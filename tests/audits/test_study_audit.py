@@ -1,18 +1,32 @@
 """The audit as a whole: what is asked, said and logged."""
 
+import itertools
 import json
 
 import pytest
 
-from sem_search.audits.study_audit import QUESTIONS, StudyAudit, audit_study, iter_audit_entries, list_audit, list_rows
+from sem_search.audits.study_audit import (
+    ALL_QUESTIONS,
+    StudyAudit,
+    iter_audit_entries,
+    iter_audits,
+    list_audit,
+    list_rows,
+)
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import SettingsError
 from sem_search.tracking.loggable import FigureArtifact, JsonArtifact, Metrics, TextArtifact
 
 
 @pytest.fixture(scope="module")
-def audit(subject: AuditSubject, tell) -> StudyAudit:
-    return audit_study(subject, tell=tell)
+def audits(subject: AuditSubject, tell) -> list[StudyAudit]:
+    """Every state that the audit goes through, all questions asked."""
+    return list(iter_audits(subject, questions=ALL_QUESTIONS, tell=tell))
+
+
+@pytest.fixture(scope="module")
+def audit(audits: list[StudyAudit]) -> StudyAudit:
+    return audits[-1]
 
 
 def test_everything_is_said(audit: StudyAudit) -> None:
@@ -20,6 +34,7 @@ def test_everything_is_said(audit: StudyAudit) -> None:
     assert text.startswith("Audit of study a study: ")
     for words in (
         "What a careless split would have claimed",
+        "How much of it is luck of the choice?",
         "Without looking at any picture, from",
         "Leaving out a session cannot be tried on these data. No file tells it.",
         "Shuffled labels: ",
@@ -28,8 +43,28 @@ def test_everything_is_said(audit: StudyAudit) -> None:
         assert words in text
 
 
+def test_every_answer_is_told_as_it_comes_and_stays(audits: list[StudyAudit]) -> None:
+    assert len(audits) == 1 + 1 + 1 + 1 + 3 + 4
+    for before, after in itertools.pairwise(audits):
+        assert after.to_text().startswith(before.to_text())
+        assert len(after.to_text()) > len(before.to_text())
+
+
+def test_metrics_are_logged_once(audits: list[StudyAudit]) -> None:
+    told: list[str] = []
+    for before, after in zip([None, *audits], audits, strict=False):
+        told += [
+            point.key
+            for entry in iter_audit_entries(after, known=before)
+            if isinstance(entry, Metrics)
+            for point in entry.points
+        ]
+    assert len(told) == len(set(told))
+    assert {"audit/as_measured", "audit/leak_gap", "audit/nested_f_measure", "audit/tiles_in_random_order"} <= set(told)
+
+
 def test_only_what_is_asked_is_answered(subject: AuditSubject, tell) -> None:
-    audit = audit_study(subject, questions=("metadata",), tell=tell)
+    *_, audit = iter_audits(subject, questions=("metadata",), tell=tell)
     assert audit.leak is None and audit.controls == () and audit.left_out == ()
     assert [row.name for row in list_rows(audit)] == ["as measured", "metadata alone"]
     assert "careless" not in audit.to_text()
@@ -38,14 +73,14 @@ def test_only_what_is_asked_is_answered(subject: AuditSubject, tell) -> None:
 @pytest.mark.parametrize(("questions", "words"), [(("leak", "lak"), "'lak' is not among them"), ((), "nothing is not")])
 def test_an_unknown_question_is_refused(subject: AuditSubject, tell, questions: tuple[str, ...], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        audit_study(subject, questions=questions, tell=tell)
+        next(iter_audits(subject, questions=questions, tell=tell))
 
 
 def test_words_numbers_and_figure_are_logged(audit: StudyAudit) -> None:
     entries = list(iter_audit_entries(audit))
     kinds = [type(entry) for entry in entries]
-    assert kinds == [TextArtifact, JsonArtifact, FigureArtifact, Metrics]
-    keys = {point.key for point in entries[3].points}  # type: ignore[union-attr]
+    assert kinds == [TextArtifact, JsonArtifact, FigureArtifact, TextArtifact, Metrics]
+    keys = {point.key for point in entries[4].points}  # type: ignore[union-attr]
     assert {"audit/as_measured", "audit/metadata_alone", "audit/shuffled_labels", "audit/leak_gap"} <= keys
     entries[2].draw().canvas.draw()  # type: ignore[union-attr]
 
@@ -53,6 +88,6 @@ def test_words_numbers_and_figure_are_logged(audit: StudyAudit) -> None:
 def test_numbers_are_json_and_complete(audit: StudyAudit) -> None:
     content = list_audit(audit)
     assert json.loads(json.dumps(content, allow_nan=False)) == content
-    assert {question.replace("-", "_") for question in QUESTIONS} <= set(content)
+    assert {question.replace("-", "_") for question in ALL_QUESTIONS} <= set(content)
     assert set(content["leak"]["f_measure_of_class"]) == {"blobs", "grains", "stripes"}
     assert [row["name"] for row in content["controls"]] == [control.name for control in audit.controls]

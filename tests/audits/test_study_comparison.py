@@ -71,7 +71,14 @@ def test_a_verdict_needs_images_and_folds(
 
 def test_table_numbers_and_figure_are_logged(compared: StudyComparison) -> None:
     entries = list(iter_comparison_entries(compared))
-    assert [type(entry) for entry in entries] == [TextArtifact, TableArtifact, JsonArtifact, FigureArtifact, Metrics]
+    assert [type(entry) for entry in entries] == [
+        TextArtifact,
+        TableArtifact,
+        JsonArtifact,
+        FigureArtifact,
+        TextArtifact,
+        Metrics,
+    ]
     table, numbers, figure = entries[1:4]
     assert [row[0] for row in table.rows][4:] == ["blobs", "grains", "stripes"]  # type: ignore[union-attr]
     content = numbers.content  # type: ignore[union-attr]

@@ -27,6 +27,15 @@ def test_whitened_points_have_mahalanobis_lengths() -> None:
     np.testing.assert_allclose((covariance.whiten(steps) ** 2).sum(axis=1), covariance.measure(steps))
 
 
+def test_weights_are_pulled_back_through_the_whitening() -> None:
+    rng = np.random.default_rng(0)
+    steps, weights = rng.normal(size=(12, 40)), rng.normal(size=(3, 12))
+    covariance = fit_covariance(steps)
+    pulled = covariance.pull_back(weights[:, : len(covariance.directions)])
+    expected = covariance.whiten(steps) @ weights[:, : len(covariance.directions)].T
+    np.testing.assert_allclose(steps @ pulled.T, expected)
+
+
 def test_points_without_spread_have_no_infinite_lengths() -> None:
     covariance = fit_covariance(np.zeros((4, 3)))
     assert covariance.measure(np.zeros((1, 3)))[0] == 0

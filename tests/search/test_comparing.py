@@ -85,4 +85,4 @@ def test_two_studies_of_one_storage_are_compared_and_logged(
     runs = tracking.search_runs([tracking.get_experiment_by_name("searches").experiment_id])
     (run,) = [run for run in runs if run.data.tags.get("sem_search.kind") == "comparison"]
     assert run.data.tags["mlflow.parentRunId"] == run_id
-    assert len(tracking.list_artifacts(run.info.run_id, "comparison")) == 4
+    assert len(tracking.list_artifacts(run.info.run_id, "comparison")) == 5

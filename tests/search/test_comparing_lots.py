@@ -59,4 +59,7 @@ def test_lots_are_tested_and_written(
         "lots.png",
         "telling_tiles.csv",
         "telling_tiles.jpg",
+        "telling_regions.jpg",
+        "telling_regions.json",
+        "lots.html",
     }

@@ -1,0 +1,145 @@
+"""The choice made anew inside every fold: what the search's procedure is worth, choice included, by training.
+
+Nested cross-validation (Stone, J. R. Stat. Soc. B 36 (1974) 111; Varma and Simon, BMC Bioinformatics 7 (2006) 91): the
+test images of a fold are put away; each of the other parts in turn stops the training and judges the combination, the
+rest trains; the combination that is best on average is judged on the images put away, by the head that the study itself
+trained in that fold. So no image has a part in choosing what it judges. It checks the bias-corrected score (BBC-CV),
+which trains nothing.
+
+Cost: combinations x folds x (folds - 1) heads, four times the search with five folds; so it is asked by name only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sem_search.audits.retraining import Tell, TileSides, retrain_cells
+from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.outcomes import Cell, FloatMatrix, FloatVector, FoldOutcome, TileTable, TrialOutcome
+from sem_search.evaluation.selection import (
+    SelectionBias,
+    compute_nested_score,
+    compute_selection_bias,
+    get_candidates,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NestedChoice:
+    """The score of choices made inside the folds, beside the other estimates of it."""
+
+    score: float
+    """Mean over the folds of the macro F-measure over tiles, each of the combination chosen without the fold."""
+    score_of_fold: FloatVector
+    """Shape (n_folds,)."""
+    chosen: tuple[Cell, ...]
+    """The combination chosen for each fold."""
+    n_trained: int
+    """Heads trained for it."""
+    bias: SelectionBias
+    """The study's own choice."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the score lies in the interval of the bias-corrected one."""
+        return bool(self.bias.corrected.low <= self.score <= self.bias.corrected.high)
+
+    def to_text(self) -> str:
+        """Return the score and what it means, in plain words."""
+        bias = self.bias
+        if bias.n_candidates == 1:
+            return "Only one combination was tried in full: nothing was chosen, and there is nothing to choose anew."
+        verdict = (
+            "The check by training and the corrected score agree."
+            if self.agrees
+            else "They do not agree: trust the lower of the two, and search with more images."
+        )
+        common = max(set(self.chosen), key=self.chosen.count)
+        return (
+            f"With the choice among {bias.n_candidates} combinations made anew inside each fold ({self.n_trained} "
+            f"heads trained for it) the F-measure is {self.score:.3f} on images that chose nothing; the corrected "
+            f"score (BBC-CV) is {bias.corrected.to_text()}, the winner's own {bias.naive:.3f} on the {bias.select_on} "
+            f"tiles that chose it and {bias.test:.3f} on test tiles. {verdict} Chosen most often: {common.name}, in "
+            f"{self.chosen.count(common)} of {len(self.chosen)} folds."
+        )
+
+
+def choose_inside_folds(subject: AuditSubject, *, tell: Tell) -> NestedChoice:
+    """Make the study's choice anew inside each of its folds.
+
+    Args:
+        subject: The study; only its complete trials take part.
+        tell: Told before each combination is trained.
+    """
+    candidates = get_candidates(subject.outcome)
+    outer = np.stack(
+        [compute_side_scores(trial, tiles=subject.tiles, side="test").f_measure_of_fold for trial in candidates], axis=1
+    )
+    sides = list_inner_sides(subject) if len(candidates) > 1 else ()
+    inner = _train_inner_folds(candidates, subject=subject, sides=sides, tell=tell) if sides else np.zeros(outer.shape)
+    best = inner.argmax(axis=1)
+    return NestedChoice(
+        score=compute_nested_score(inner=inner, outer=outer),
+        score_of_fold=outer[np.arange(len(outer)), best],
+        chosen=tuple(candidates[place].cell for place in best),
+        n_trained=len(candidates) * len(sides),
+        bias=compute_selection_bias(subject.outcome, select_on=subject.select_on),
+    )
+
+
+def list_inner_sides(subject: AuditSubject) -> tuple[TileSides, ...]:
+    """Return the folds inside each fold, one fold's after the other's: each other part judges once, the rest trains.
+
+    The images put away stand on the test side: they are answered, and nothing looks at the answers.
+    """
+    tiles = subject.tiles
+    parts = [tiles.get_tiles_of(fold.test) for fold in subject.folds.folds]
+    n_folds = len(parts)
+    return tuple(
+        TileSides(
+            number=outer * n_folds + inner,
+            training=np.sort(np.concatenate([parts[other] for other in range(n_folds) if other not in (outer, inner)])),
+            validation=parts[inner],
+            test=parts[outer],
+        )
+        for outer in range(n_folds)
+        for inner in range(n_folds)
+        if inner != outer
+    )
+
+
+def score_inner_folds(
+    candidates: Sequence[TrialOutcome], *, trained: Sequence[Sequence[FoldOutcome]], tiles: TileTable
+) -> FloatMatrix:
+    """Return what each candidate scored inside each fold, shape (n_folds, n_candidates).
+
+    Args:
+        candidates: The trials.
+        trained: What came of `list_inner_sides` for each of them.
+        tiles: The study's tiles.
+    """
+    scores = np.stack(
+        [
+            compute_side_scores(
+                TrialOutcome(number=trial.number, cell=trial.cell, state="complete", folds=tuple(folds)),
+                tiles=tiles,
+                side="validation",
+            ).f_measure_of_fold
+            for trial, folds in zip(candidates, trained, strict=True)
+        ],
+        axis=1,
+    )
+    n_inside = len(candidates[0].folds) - 1
+    means: FloatMatrix = scores.reshape(-1, n_inside, len(candidates)).mean(axis=1)
+    return means
+
+
+def _train_inner_folds(
+    candidates: Sequence[TrialOutcome], *, subject: AuditSubject, sides: Sequence[TileSides], tell: Tell
+) -> FloatMatrix:
+    """Train every candidate inside every fold; return the scores, shape (n_folds, n_candidates)."""
+    cells = [trial.cell for trial in candidates]
+    trained = retrain_cells(subject, cells=cells, sides=sides, name="choice inside the folds", tell=tell)
+    return score_inner_folds(candidates, trained=trained, tiles=subject.tiles)
