@@ -14,10 +14,12 @@ import click
 import sem_search
 from sem_search.cli_audits import audit, compare, lots, morphology
 from sem_search.cli_registry import registry
-from sem_search.errors import InputError
+from sem_search.errors import InputError, StoreError
 from sem_search.options import AUTO, OPTIONS
+from sem_search.transfer.quiet_start import load_tensorflow
 
 EXIT_INPUT_ERROR = 2
+EXIT_STORE_ERROR = 1
 
 QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -32,7 +34,7 @@ Command = Callable[..., Any]
 
 
 def main() -> None:
-    """Run the command line; wrong input ends with one sentence and exit code 2."""
+    """Run the command line; wrong input ends with one sentence and exit code 2, a store that fails with exit code 1."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
@@ -40,6 +42,9 @@ def main() -> None:
     except InputError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(EXIT_INPUT_ERROR)
+    except StoreError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_STORE_ERROR)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -74,6 +79,7 @@ def search(**given: str | None) -> None:
     from sem_search.settings import build_settings
 
     settings = build_settings(given)
+    load_tensorflow()
     from sem_search.search.run import run_search  # after the settings are known to be good: it takes seconds
 
     try:
@@ -104,6 +110,7 @@ def _read_threads(_context: click.Context, _parameter: click.Parameter, value: s
 )
 def worker(study: str, storage: str, threads: int | None) -> None:
     """Help with a running study: claim its cells, one after the other, until none is left."""
+    load_tensorflow()
     from sem_search.search.run import run_worker
 
     run_worker(study=study, storage=storage, threads=threads)
@@ -131,6 +138,7 @@ def predict(
     coverage: float,
 ) -> None:
     """Classify whole micrographs, files or folders, with a registered model; a run that was stopped goes on."""
+    load_tensorflow()
     from sem_search.deployment.predicting import predict_images
 
     sys.exit(
@@ -246,6 +254,7 @@ def cache() -> None:
 @cache.command("list")
 def cache_list() -> None:
     """List what the cache holds."""
+    load_tensorflow()
     from sem_search.places import get_cache_folder
     from sem_search.transfer.features import list_stores
 
@@ -259,6 +268,7 @@ def cache_list() -> None:
 @cache.command("clear")
 def cache_clear() -> None:
     """Remove everything that can be computed again."""
+    load_tensorflow()
     from sem_search.places import get_cache_folder
     from sem_search.transfer.features import clear_stores
 

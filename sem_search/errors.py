@@ -18,8 +18,8 @@
     ├── StoreError                  something on disk is damaged, or could not be written
     └── FailedTrialError            this trial failed; the study goes on with the next
 
-A message says what was wrong, what was found, and what to do. `InputError` ends the command with exit code 2,
-every other error with exit code 1 and its traceback.
+A message says what was wrong, what was found, and what to do. `InputError` ends the command with exit code 2 and
+`StoreError` with exit code 1, both with the message alone; every other error with exit code 1 and its traceback.
 """
 
 

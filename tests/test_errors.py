@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sem_search import cli, errors
-from sem_search.errors import InputError, SemSearchError
+from sem_search.errors import InputError, SemSearchError, StoreError
 
 PACKAGE = Path(errors.__file__).parent
 TREE_LINE = re.compile(r"^    (?P<indent>[│ ]*)(?:[├└]── )?(?P<name>\w+Error)\b(?P<meaning>.*)$")
@@ -94,7 +94,23 @@ def test_wrong_input_ends_the_command_with_one_sentence_and_exit_code_2(
     assert capsys.readouterr().err == "Error: what is wrong, what was found, what to do\n"
 
 
-@pytest.mark.parametrize("error", [found for found in list_error_classes() if not issubclass(found, InputError)])
+@pytest.mark.parametrize("error", [found for found in list_error_classes() if issubclass(found, StoreError)])
+def test_a_store_that_fails_ends_with_its_message_and_exit_code_1(
+    error: type[StoreError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise build_error(error, "the disk is full: free it")
+
+    monkeypatch.setattr(cli, "commands", fail)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "Error: the disk is full: free it\n"
+
+
+@pytest.mark.parametrize(
+    "error", [found for found in list_error_classes() if not issubclass(found, InputError | StoreError)]
+)
 def test_every_other_error_keeps_its_traceback(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> None:
         raise build_error(error, "a fault")

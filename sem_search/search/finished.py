@@ -48,6 +48,7 @@ def take_up_study(
     Raises:
         StudyMismatchError: There is no such study or no folder of it, or data and weights are not its own any more.
         FailedTrialError: No trial of it has finished.
+        StoreError: Finished folds are lost or damaged.
     """
     quieten()
     loaded = load_study(name=name, storage=storage)
@@ -58,7 +59,8 @@ def take_up_study(
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
     fingerprint = compute_fingerprint(settings, data=data, network=network)
-    claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
+    for warning in claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds):
+        click.echo(f"Warning: {warning}", err=True)
     features = compute_features(settings, data=data, network=network)
     prepared = PreparedSearch(
         settings=settings, name=name, fingerprint=fingerprint, data=data, network=network, features=features

@@ -24,8 +24,9 @@ from sem_search.search.racing import ACCURACIES, FoldRace, find_rival
 from sem_search.search.space import suggest_cell
 from sem_search.search.study import PROCESS, QUEUED, REASON, RUN_ID, find_known_result
 from sem_search.tracking.entries import iter_cell_entries, iter_curve_entries, iter_fold_entries, iter_trial_entries
-from sem_search.tracking.loggable import Scalar, TextArtifact
+from sem_search.tracking.loggable import Scalar, Tags, TextArtifact
 from sem_search.tracking.mlflow_log import RunStatus, end_run, log_entries, open_child_run
+from sem_search.tracking.names import mask_secrets
 from sem_search.tracking.runs import describe_trial, supersede_run
 from sem_search.transfer.training import HeadTrainer
 
@@ -112,7 +113,7 @@ class CellObjective:
             status = "KILLED"
             raise
         except Exception as error:
-            trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
+            trial.set_user_attr(REASON, mask_secrets(f"{type(error).__name__}: {error}"))
             log_entries([TextArtifact(path="traceback.txt", text=traceback.format_exc())], run_id=run_id)
             raise
         finally:
@@ -146,6 +147,10 @@ class CellObjective:
     def _run_fold(self, trial: optuna.Trial, *, cell: Cell, fold: Fold, run_id: str) -> KeptFold:
         """Return a finished fold, or end the cell within it, with the curves that it has so far."""
         settings = self.prepared.settings
+        if self.prepared.store.is_damaged(cell=cell, fold=fold.number):
+            warning = f"{cell.name}, fold {fold.number + 1}, was damaged on disk and is trained again"
+            self.progress.show_trial(f"Warning: {warning}.", value=None)
+            log_entries([Tags(values={f"sem_search.damaged_fold.{fold.number}": warning})], run_id=run_id)
         race = FoldRace(
             fold=fold.number,
             n_epochs=settings.epochs,

@@ -1,9 +1,11 @@
 """What a study found out, read back from the finished folds: nothing that is reported exists only in memory."""
 
+from collections.abc import Iterator
+
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sem_search.errors import FailedTrialError
+from sem_search.errors import FailedTrialError, StoreError
 from sem_search.evaluation.outcomes import Cell, StudyOutcome, TrialOutcome
 from sem_search.evaluation.outcomes import TrialState as OutcomeState
 from sem_search.micrographs.folds import FoldTable
@@ -32,6 +34,7 @@ def read_stored_outcome(
 
     Raises:
         FailedTrialError: No trial has finished.
+        StoreError: A fold that the study was told of is lost or damaged on disk.
     """
     finished = [trial for trial in study.get_trials(deepcopy=False) if _is_reported(trial)]
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
@@ -58,6 +61,14 @@ def read_kept_folds(prepared: PreparedSearch, *, cell: Cell) -> tuple[KeptFold, 
     return _read_folds(prepared.store, cell=cell, folds=prepared.data.folds)
 
 
+def iter_told_folds(study: optuna.Study) -> Iterator[tuple[FrozenTrial, int]]:
+    """Yield each finished trial that is reported with the number of each fold that it told of, in order."""
+    for trial in study.get_trials(deepcopy=False):
+        if _is_reported(trial):
+            for number in sorted(trial.intermediate_values):
+                yield trial, number
+
+
 def get_cell(trial: FrozenTrial) -> Cell:
     """Return the cell of a trial that has begun."""
     return Cell(learning_rate=float(trial.params["learning_rate"]), batch_size=int(trial.params["batch_size"]))
@@ -77,6 +88,11 @@ def _read_trial(trial: FrozenTrial, *, store: FoldStore, folds: FoldTable) -> Tr
     cell = get_cell(trial)
     n_told = len(trial.intermediate_values)
     outcomes = tuple(kept.outcome for kept in _read_folds(store, cell=cell, folds=folds))
+    if len(outcomes) < n_told:
+        raise StoreError(
+            f"{cell.name}: {n_told - len(outcomes)} of {n_told} finished folds are lost or damaged in {store.folder}. "
+            "Start the search's own command again: it trains them anew, to the same numbers."
+        )
     return TrialOutcome(
         number=trial.number,
         cell=cell,

@@ -13,7 +13,9 @@ from sem_search.evaluation.outcomes import Cell
 from sem_search.search.concluding import Conclusion, conclude_study
 from sem_search.search.data import PreparedData, prepare_data
 from sem_search.search.describing import describe_params, log_study_start
+from sem_search.search.disk import explain_disk_errors
 from sem_search.search.explaining import choose_sheet_tiles, read_sheet_pixels
+from sem_search.search.mending import mend_folds
 from sem_search.search.network import build_trainer, compute_features, prepare_network
 from sem_search.search.objective import CellObjective
 from sem_search.search.outcome import get_cell
@@ -38,6 +40,9 @@ from sem_search.search.study import (
 )
 from sem_search.search.working import work
 from sem_search.settings import SearchSettings
+from sem_search.tracking.loggable import Tags
+from sem_search.tracking.mlflow_log import log_entries
+from sem_search.tracking.names import mask_secrets
 from sem_search.tracking.runs import (
     adopt_trial_run,
     create_store,
@@ -56,6 +61,11 @@ def run_search(settings: SearchSettings) -> Conclusion:
     Raises:
         InputError: Data, weights or settings cannot be used; nothing was trained.
     """
+    with explain_disk_errors():
+        return _search(settings)
+
+
+def _search(settings: SearchSettings) -> Conclusion:
     _prepare_process()
     if settings.study is not None:
         check_study_name(settings.study)
@@ -69,7 +79,9 @@ def run_search(settings: SearchSettings) -> Conclusion:
         click.echo(f"Warning: {warning}", err=True)
     fingerprint = compute_fingerprint(settings, data=data, network=network)
     name = name_study(settings, fingerprint=fingerprint)
-    claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
+    mended = claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
+    for warning in mended:
+        click.echo(f"Warning: {warning}", err=True)
     with lock_stores(settings):
         create_store()
         study = open_study(settings, name=name, fingerprint=fingerprint)
@@ -83,6 +95,9 @@ def run_search(settings: SearchSettings) -> Conclusion:
         log_study_start(prepared, run_id=run_id)
         trainer = build_trainer(settings, data=data, network=network, features=features)
         _work(study, prepared=prepared, trainer=trainer, run_id=run_id, waits_for_others=True)
+        mended += mend_folds(study, prepared=prepared, trainer=trainer)
+        if mended:
+            log_entries([Tags(values={"sem_search.mended": "\n".join(mended)})], run_id=run_id)
         with lock_stores(settings):
             conclusion = conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id)
     click.echo(conclusion.to_text())
@@ -97,6 +112,11 @@ def run_worker(*, study: str, storage: str, threads: int | None) -> None:
     Raises:
         StudyMismatchError: There is no such study, or the data, the weights or the settings here are not its own.
     """
+    with explain_disk_errors():
+        _help(study=study, storage=storage, threads=threads)
+
+
+def _help(*, study: str, storage: str, threads: int | None) -> None:
     _prepare_process()
     loaded = load_study(name=study, storage=storage)
     settings = SearchSettings.model_validate_json(loaded.user_attrs[SETTINGS])
@@ -106,7 +126,8 @@ def run_worker(*, study: str, storage: str, threads: int | None) -> None:
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
     fingerprint = compute_fingerprint(settings, data=data, network=network)
-    claim_study_folder(settings, name=study, fingerprint=fingerprint, folds=data.folds)
+    for warning in claim_study_folder(settings, name=study, fingerprint=fingerprint, folds=data.folds):
+        click.echo(f"Warning: {warning}", err=True)
     opened = open_study(settings, name=study, fingerprint=fingerprint)
     features = compute_features(settings, data=data, network=network)
     prepared = PreparedSearch(
@@ -150,7 +171,8 @@ def _tell_data(data: PreparedData) -> None:
 
 def _take_over(study: optuna.Study, *, settings: SearchSettings, run_id: str) -> None:
     """Sign the study, end what dead searches left running, and gather the finished trials below this run."""
-    study.set_user_attr(SETTINGS, settings.model_dump_json())
+    stated = settings.model_copy(update={"storage": mask_secrets(settings.storage)})  # who comes here knows the URL
+    study.set_user_attr(SETTINGS, stated.model_dump_json())
     study.set_user_attr(STUDY_RUN_ID, run_id)
     for dead in find_dead_study_runs(find_unfinished_study_runs(study=study.study_name, but=run_id)):
         supersede_run(dead, by=run_id)

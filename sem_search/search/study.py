@@ -149,6 +149,21 @@ def load_study(*, name: str, storage: str) -> optuna.Study:
     return study
 
 
+def read_stored_fingerprint(*, name: str, storage: str) -> dict[str, Any] | None:
+    """Return what a study was made with as its database has it, None where there is no such study.
+
+    Raises:
+        SettingsError: The storage cannot be opened.
+    """
+    if not _has_file(storage):
+        return None
+    opened = _open_storage(storage)
+    if name not in optuna.study.get_all_study_names(storage=opened):
+        return None
+    stored = optuna.load_study(study_name=name, storage=opened).user_attrs.get(FINGERPRINT)
+    return None if stored is None else dict(json.loads(stored))
+
+
 def find_dead_study_runs(runs: Mapping[str, str]) -> tuple[str, ...]:
     """Return the runs, of run id -> process, whose process is known to be gone."""
     return tuple(run_id for run_id, process in runs.items() if is_known_dead(process))
@@ -182,12 +197,21 @@ def _check_storage_exists(url: str) -> None:
     Raises:
         SettingsError: Names the file.
     """
-    path = url.removeprefix("sqlite:///").partition("?")[0]
-    if path != url.partition("?")[0] and not path.startswith("file:") and not Path(path).exists():
+    if not _has_file(url):
         raise SettingsError(
-            f"storage={url}: there is no such file here ({Path(path).absolute()}). Start the worker in the folder of "
-            "the search, or give the search's storage."
+            f"storage={url}: there is no such file here ({Path(_get_file(url)).absolute()}). Start the worker in the "
+            "folder of the search, or give the search's storage."
         )
+
+
+def _has_file(url: str) -> bool:
+    """Tell whether the file of an SQLite storage is there; True for all that is not a file."""
+    path = _get_file(url)
+    return path == url.partition("?")[0] or path.startswith("file:") or Path(path).exists()
+
+
+def _get_file(url: str) -> str:
+    return url.removeprefix("sqlite:///").partition("?")[0]
 
 
 def _open_storage(url: str) -> optuna.storages.BaseStorage:

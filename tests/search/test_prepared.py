@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from filelock import Timeout
 
-from sem_search.errors import StoreError, StudyMismatchError
+from sem_search.errors import SettingsError, StudyMismatchError
+from sem_search.micrographs.folds import FoldTable
 from sem_search.search.prepared import (
     check_study_name,
     claim_study_folder,
@@ -17,6 +18,7 @@ from sem_search.search.prepared import (
     lock_stores,
     name_study,
 )
+from sem_search.search.study import open_study
 from sem_search.settings import INCOMPARABLE
 
 
@@ -98,7 +100,10 @@ def test_the_same_search_gets_the_same_name_and_another_gets_another(prepared) -
     assert name(change_settings(prepared, study="mine")) == "mine"
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a/b", "a\\b", "..", ".hidden", "a:b", "what?", "a*", "<a>", "a|b", 'a"b'])
+@pytest.mark.parametrize(
+    "name",
+    ["", "  ", "a/b", "a\\b", "..", ".hidden", "a:b", "what?", "a*", "<a>", "a|b", 'a"b', "a\nb", "a" * 201, "a\0"],
+)
 def test_names_that_are_no_folders_are_refused(name: str) -> None:
     with pytest.raises(StudyMismatchError, match=r"cannot be the name of a folder: use letters"):
         check_study_name(name)
@@ -114,12 +119,13 @@ def claim(search, **changes: Any):
     return claim_study_folder(search.settings, name="s", fingerprint=fingerprint(search), folds=search.data.folds)
 
 
-def test_the_fold_table_is_written_once_and_read_back(prepared) -> None:
-    assert claim(prepared) == prepared.data.folds
-    path = get_study_folder(prepared.settings, name="s") / "folds.json"
-    kept = dataclasses.replace(prepared.data.folds, seed=77)
-    path.write_text(kept.to_json(), encoding="utf-8")
-    assert claim(prepared) == kept, "what was written counts, not what is drawn now"
+def test_the_folder_is_written_once(prepared) -> None:
+    assert claim(prepared) == ()
+    folder = get_study_folder(prepared.settings, name="s")
+    stamps = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert claim(prepared) == ()
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
+    assert FoldTable.from_json((folder / "folds.json").read_text(encoding="utf-8")) == prepared.data.folds
 
 
 def test_the_folder_of_another_search_is_refused_and_left_as_it_was(prepared) -> None:
@@ -131,11 +137,88 @@ def test_the_folder_of_another_search_is_refused_and_left_as_it_was(prepared) ->
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_damaged_fold_table_is_never_believed(prepared) -> None:
+def flip(path: Path, *, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("at", [0, 30, -2, -40])
+def test_a_flipped_bit_in_the_fold_table_is_mended(prepared, at: int) -> None:
     claim(prepared)
-    (get_study_folder(prepared.settings, name="s") / "folds.json").write_text("{", encoding="utf-8")
-    with pytest.raises(StoreError, match="fold table is damaged"):
-        claim(prepared)
+    path = get_study_folder(prepared.settings, name="s") / "folds.json"
+    flip(path, at=at)
+    (warning,) = claim(prepared)
+    assert "folds.json was damaged or lost" in warning
+    assert FoldTable.from_json(path.read_text(encoding="utf-8")) == prepared.data.folds
+    assert claim(prepared) == ()
+
+
+def test_a_lost_fold_table_is_written_again(prepared) -> None:
+    claim(prepared)
+    path = get_study_folder(prepared.settings, name="s") / "folds.json"
+    path.unlink()
+    assert len(claim(prepared)) == 1
+    assert path.exists()
+
+
+def list_positions(prepared) -> list[int]:
+    claim(prepared)
+    content = (get_study_folder(prepared.settings, name="s") / "study.json").read_bytes()
+    return [0, content.index(b"epochs") + 9, content.index(b"seed"), len(content) - 10, len(content) - 1]
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_flipped_bit_in_the_statement_is_mended_where_the_database_vouches(
+    prepared, place: int, tmp_path: Path
+) -> None:
+    prepared = change_settings(prepared, storage=f"sqlite:///{tmp_path}/own.db")
+    at = list_positions(prepared)[place]
+    open_study(prepared.settings, name="s", fingerprint=fingerprint(prepared))
+    path = get_study_folder(prepared.settings, name="s") / "study.json"
+    before = path.read_bytes()
+    flip(path, at=at)
+    (warning,) = claim(prepared)
+    assert "study.json was damaged" in warning
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_statement_that_nobody_vouches_for_is_refused(prepared, tmp_path: Path) -> None:
+    claim(prepared)
+    path = get_study_folder(prepared.settings, name="s") / "study.json"
+    path.write_bytes(b"{")
+    with pytest.raises(StudyMismatchError, match=r"study\.json is damaged, and the storage holds no study 's'"):
+        claim(prepared, storage=f"sqlite:///{tmp_path}/none.db")
+    assert path.read_bytes() == b"{"
+    assert not (tmp_path / "none.db").exists(), "a look makes no database"
+
+
+def test_a_damaged_statement_of_another_search_is_refused(prepared, tmp_path: Path) -> None:
+    prepared = change_settings(prepared, storage=f"sqlite:///{tmp_path}/own.db")
+    claim(prepared)
+    open_study(prepared.settings, name="s", fingerprint=fingerprint(prepared))
+    (get_study_folder(prepared.settings, name="s") / "study.json").write_bytes(b"")
+    with pytest.raises(StudyMismatchError, match="epochs was 3 and is now 5"):
+        claim(prepared, epochs=5)
+
+
+def test_a_statement_of_before_the_seal_is_taken(prepared) -> None:
+    claim(prepared)
+    path = get_study_folder(prepared.settings, name="s") / "study.json"
+    path.write_text(json.dumps(fingerprint(prepared)), encoding="utf-8")
+    assert claim(prepared) == ()
+    with pytest.raises(StudyMismatchError, match="epochs was 3 and is now 5"):
+        claim(prepared, epochs=5)
+
+
+def test_a_folder_that_cannot_be_made_is_a_wrong_setting(prepared, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(
+        SettingsError, match=r"study_folder='.*file/in': the folder .* cannot be used \(Not a directory\)"
+    ):
+        claim(prepared, study_folder=str(tmp_path / "file" / "in"))
+    with pytest.raises(SettingsError, match="cannot be used"):
+        lock_stores(change_settings(prepared, study_folder=str(tmp_path / "file" / "in")).settings)
 
 
 def test_one_search_at_a_time_makes_the_databases(prepared) -> None:

@@ -1,0 +1,49 @@
+"""A disk that is full or cannot be written, told in one sentence wherever it was met.
+
+Our own files say so themselves. MLflow, Optuna and SQLite raise what they like, from an `OSError` deep in a chain of
+causes to SQLite's own errors, and their last line seldom names the disk.
+"""
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sem_search.errors import StoreError
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM})
+SQLITE_DISK_ERRORS = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
+MAX_CAUSES = 20
+
+
+@contextmanager
+def explain_disk_errors() -> Iterator[None]:
+    """Turn what the disk refuses, however deep it stands among the causes, into a StoreError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        reason = None if isinstance(error, StoreError) else find_disk_error(error)
+        if reason is None:
+            raise
+        raise StoreError(
+            f"The disk refused to write or to read: {reason}. Free it, or make it writable, and start the same command "
+            "again: finished folds are kept, and nothing half-written is believed."
+        ) from error
+
+
+def find_disk_error(error: BaseException) -> str | None:
+    """Return what the disk said, if it is among the causes of an error, else None."""
+    seen: BaseException | None = error
+    for _ in range(MAX_CAUSES):
+        if seen is None:
+            return None
+        if isinstance(seen, OSError) and seen.errno in DISK_ERRORS:
+            return seen.strerror if seen.filename is None else f"{seen.strerror} ({seen.filename})"
+        if isinstance(seen, sqlite3.Error) and _get_sqlite_name(seen).startswith(SQLITE_DISK_ERRORS):
+            return f"SQLite says {seen}"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _get_sqlite_name(error: sqlite3.Error) -> str:
+    return str(getattr(error, "sqlite_errorname", ""))
