@@ -16,6 +16,7 @@ from sem_search.cli_audits import audit, compare, lots, morphology
 from sem_search.cli_registry import registry
 from sem_search.errors import InputError, StoreError
 from sem_search.options import AUTO, OPTIONS
+from sem_search.transfer.quiet_start import load_tensorflow
 
 EXIT_INPUT_ERROR = 2
 EXIT_STORE_ERROR = 1
@@ -78,6 +79,7 @@ def search(**given: str | None) -> None:
     from sem_search.settings import build_settings
 
     settings = build_settings(given)
+    load_tensorflow()
     from sem_search.search.run import run_search  # after the settings are known to be good: it takes seconds
 
     try:
@@ -108,6 +110,7 @@ def _read_threads(_context: click.Context, _parameter: click.Parameter, value: s
 )
 def worker(study: str, storage: str, threads: int | None) -> None:
     """Help with a running study: claim its cells, one after the other, until none is left."""
+    load_tensorflow()
     from sem_search.search.run import run_worker
 
     run_worker(study=study, storage=storage, threads=threads)
@@ -135,6 +138,7 @@ def predict(
     coverage: float,
 ) -> None:
     """Classify whole micrographs, files or folders, with a registered model; a run that was stopped goes on."""
+    load_tensorflow()
     from sem_search.deployment.predicting import predict_images
 
     sys.exit(
@@ -250,6 +254,7 @@ def cache() -> None:
 @cache.command("list")
 def cache_list() -> None:
     """List what the cache holds."""
+    load_tensorflow()
     from sem_search.places import get_cache_folder
     from sem_search.transfer.features import list_stores
 
@@ -263,6 +268,7 @@ def cache_list() -> None:
 @cache.command("clear")
 def cache_clear() -> None:
     """Remove everything that can be computed again."""
+    load_tensorflow()
     from sem_search.places import get_cache_folder
     from sem_search.transfer.features import clear_stores
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from sem_search.transfer.names import BACKBONE_NAMES
+from sem_search.transfer.quiet_start import load_tensorflow
 
 Command = Callable[..., Any]
 
@@ -43,6 +44,7 @@ def audit(study: str, only: str, storage: str, study_folder: str | None, threads
     is left of the score when the material cannot be seen? Heads alone are trained: minutes, not hours. To be started
     in the folder of the search.
     """
+    load_tensorflow()
     from sem_search.search.auditing import run_audit
 
     questions = tuple(part.strip() for part in only.split(",") if part.strip())
@@ -59,6 +61,7 @@ def compare(study_a: str, study_b: str, storage: str, study_folder: str | None) 
 
     Differences with intervals, of all classes and of each, and two tests. Refused where data or folds differ.
     """
+    load_tensorflow()
     from sem_search.search.comparing import run_comparison
 
     run_comparison(study_a, study_b, storage=storage, study_folder=study_folder)
@@ -80,6 +83,7 @@ def lots(folders: tuple[Path, ...], output: Path, **given: Any) -> None:
     A classifier two-sample test on features of a network that knows neither, with the difference that so many images
     could have shown, the tiles that tell most, and what in them does. Nothing is trained.
     """
+    load_tensorflow()
     from sem_search.search.comparing_lots import run_lots
 
     run_lots(folders, output=output, **given)
@@ -95,6 +99,7 @@ def morphology(study: str, other: str | None, storage: str, study_folder: str | 
     And first whether the maps mean anything: agreement of the folds, and with the network of another study, randomised
     weights, deletion and insertion. Nothing is trained. To be started in the folder of the search.
     """
+    load_tensorflow()
     from sem_search.search.auditing import run_morphology
 
     run_morphology(study, other=other, storage=storage, study_folder=study_folder, threads=threads)
