@@ -50,7 +50,10 @@ class NestedChoice:
         """Return the score and what it means, in plain words."""
         bias = self.bias
         if bias.n_candidates == 1:
-            return "Only one combination was tried in full: nothing was chosen, and there is nothing to choose anew."
+            return (
+                "Only one combination was tried in full, so that there is nothing to choose anew; those that were "
+                "ended early do not take part. Search with pruner=none to ask this."
+            )
         verdict = (
             "The check by training and the corrected score agree."
             if self.agrees

@@ -146,10 +146,7 @@ def _describe_intervals(trust: StudyTrust) -> str:
 def _describe_choice(bias: SelectionBias) -> str:
     """Say what this study's choice did."""
     if bias.n_candidates == 1:
-        return (
-            "Only one combination was tried in full, so nothing was chosen and the score owes nothing to a choice."
-            + (f" {bias.n_left_out} more were ended early or failed." if bias.n_left_out else "")
-        )
+        return _describe_single(bias)
     return (
         f"The winner was the best of {bias.n_candidates} complete trials on the {bias.select_on} tiles. The best of "
         f"many is in part the luckiest: its score there is {bias.naive:.3f}; a winner chosen so can be expected to "
@@ -158,9 +155,22 @@ def _describe_choice(bias: SelectionBias) -> str:
     )
 
 
+def _describe_single(bias: SelectionBias) -> str:
+    """Say what is known of a choice where one trial alone answered all images."""
+    if not bias.n_left_out:
+        return "Only one combination was tried, so nothing was chosen and the score owes nothing to a choice."
+    others = "1 other was" if bias.n_left_out == 1 else f"{bias.n_left_out} others were"
+    return (
+        f"Only one combination was tried in full; {others} ended early or failed. They did not answer all images, so "
+        "that what the choice put into the score cannot be computed: search with pruner=none to know it."
+    )
+
+
 def _describe_test_choice(trust: StudyTrust) -> str:
     """Say what choosing on the test tiles, as the paper did, flatters."""
     bias = trust.chosen_on_test
+    if bias.n_candidates == 1 and bias.n_left_out:
+        return "What choosing on the test tiles, as the paper did, would have claimed is not known either."
     if bias.n_candidates == 1:
         return "With a single trial, choosing on the test tiles, as the paper did, would have claimed no more."
     return (

@@ -131,6 +131,15 @@ def test_choosing_on_the_test_tiles_is_said_up_front(study: StudyOutcome, contex
 
 
 @wordy
+def test_a_choice_among_pruned_trials_is_not_called_free(study: StudyOutcome, context: StudyContext) -> None:
+    trials = tuple(trial for trial in study.trials if trial.state != "complete" or trial == study.winner)
+    assert len(trials) > 1
+    text = read_page(render_report(replace(study, trials=trials), context=context)).text
+    assert "what choosing on the test tiles would have claimed is not known" in text
+    assert "would have claimed no more" not in text
+
+
+@wordy
 def test_the_price_of_choosing_on_the_test_tiles_is_told(
     study: StudyOutcome, context: StudyContext, make_trial: Callable[..., TrialOutcome]
 ) -> None:

@@ -67,15 +67,24 @@ def test_what_choosing_flatters(trust: StudyTrust, naive: float, expected: str) 
     assert expected in sentence
 
 
-def test_a_single_trial_chose_nothing(trust: StudyTrust) -> None:
+@pytest.mark.parametrize(
+    ("n_left_out", "first", "second"),
+    [
+        (0, "so nothing was chosen and the score owes nothing to a choice.", "would have claimed no more"),
+        (1, "1 other was ended early or failed. They did not answer all images", "is not known either"),
+        (3, "3 others were ended early or failed. They did not answer all images", "is not known either"),
+    ],
+)
+def test_where_one_trial_answered_all_images_the_choice_is_told_as_far_as_it_is_known(
+    trust: StudyTrust, n_left_out: int, first: str, second: str
+) -> None:
     alone = {
-        f"chosen_on_{side}": replace(getattr(trust, f"chosen_on_{side}"), n_candidates=1, n_left_out=3)
+        f"chosen_on_{side}": replace(getattr(trust, f"chosen_on_{side}"), n_candidates=1, n_left_out=n_left_out)
         for side in ("validation", "test")
     }
     words = write_trust_words(replace(trust, **alone))
-    assert "nothing was chosen" in words.choice[0]
-    assert "3 more were ended early or failed." in words.choice[0]
-    assert "would have claimed no more" in words.choice[1]
+    assert first in words.choice[0]
+    assert second in words.choice[1]
 
 
 @pytest.mark.parametrize(
