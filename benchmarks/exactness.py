@@ -50,11 +50,14 @@ def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -
             plain.append(_train(network, prepared, features, seed=seed))
         fast.append(_train(network, prepared, features, seed=seed))
         low.append(_train(rounded_network, prepared, rounded_features, seed=seed))
-        asked = low[-1].trainer.predict(fast[-1].head_weights, _list_test_tiles(prepared)).argmax(axis=1)
-        agreements.append(float((asked == fast[-1].answers).mean()))
+        agreements.append(_compare_answers(fast[-1], low[-1], tiles=_list_unseen_tiles(prepared)))
     way = type(choose_pass(fast[0].trainer.head, convolution=network.cut.convolution)).__name__
     key = f"exactness.{backbone}"
-    figures = {f"{key}.test_tiles": float(len(fast[0].answers)), f"{key}.{way}": 1.0}
+    figures = {
+        f"{key}.test_tiles": float(len(fast[0].answers)),
+        f"{key}.asked_tiles": float(len(_list_unseen_tiles(prepared))),
+        f"{key}.{way}": 1.0,
+    }
     for name, heads in {"plain": plain, "fast": fast, "bfloat16": low}.items():
         scores = [head.f_measure for head in heads]
         figures |= {
@@ -107,5 +110,15 @@ def _build_trainer(cut: CutNetwork, *, data: PreparedData, features: list[np.nda
     )
 
 
-def _list_test_tiles(data: PreparedData) -> np.ndarray:
-    return data.tiles.get_tiles_of(data.folds.folds[0].test)
+def _compare_answers(exact: TrainedHead, rounded: TrainedHead, *, tiles: np.ndarray) -> float:
+    """Return on which share of the tiles the exact head answers the same from either trunk's features."""
+    answers = [
+        trainer.predict(exact.head_weights, tiles).argmax(axis=1) for trainer in (exact.trainer, rounded.trainer)
+    ]
+    return float((answers[0] == answers[1]).mean())
+
+
+def _list_unseen_tiles(data: PreparedData) -> np.ndarray:
+    """Return the tiles that the head of the first fold was not trained on."""
+    fold = data.folds.folds[0]
+    return data.tiles.get_tiles_of((*fold.validation, *fold.test))
