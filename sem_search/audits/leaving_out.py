@@ -131,13 +131,7 @@ def _plan_value(
     n_left = np.array([len(np.unique(groups[is_left & (labels == label)])) for label in range(subject.n_classes)])
     missing = [tiles.class_names[label] for label in np.unique(labels[is_out]) if n_left[label] < MIN_GROUPS]
     is_tested = is_out & (n_left[labels] >= MIN_GROUPS)
-    untested = (
-        f"{value} cannot be left out for {', '.join(missing)}: too few images of the class have another {attribute}, "
-        "so that here the material and its "
-        f"{attribute} are one."
-        if missing
-        else None
-    )
+    untested = _describe_missing(missing, value=value, attribute=attribute, n_classes=len(np.unique(labels[is_out])))
     if not is_tested.any():
         return _Plan(value=value, sides=None, untested=untested)
     is_validation = _choose_validation(groups, labels=labels, is_left=is_left, n_folds=len(subject.folds.folds))
@@ -150,6 +144,17 @@ def _plan_value(
             test=np.flatnonzero(is_tested[tiles.image_of_tile]),
         ),
         untested=untested,
+    )
+
+
+def _describe_missing(missing: list[str], *, value: str, attribute: str, n_classes: int) -> str | None:
+    """Say for which classes a value cannot be left out, None where it can; `n_classes` have the value."""
+    if not missing:
+        return None
+    are_one = f", so that here the material and its {attribute} are one" if n_classes == 1 else ""
+    return (
+        f"{value} cannot be left out for {', '.join(missing)}: too few images of the class have another {attribute} to "
+        f"learn it from{are_one}."
     )
 
 

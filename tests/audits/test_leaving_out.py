@@ -30,13 +30,16 @@ def test_a_class_of_a_single_session_cannot_be_tested_and_that_is_said(
 
     entry = audit_session(take_in_sessions(subject, describe), tell)
     assert entry.n_images == 10
-    assert "monday cannot be left out for blobs: too few images of the class have another session" in entry.to_text()
+    assert entry.to_text().endswith(
+        "monday cannot be left out for blobs: too few images of the class have another session to learn it from."
+    )
 
 
 def test_where_class_and_session_are_one_nothing_can_be_tried(subject: AuditSubject, take_in_sessions, tell) -> None:
     entry = audit_session(take_in_sessions(subject, lambda _, label: f"day of {label}"), tell)
     assert (entry.n_images, entry.accuracy) == (0, None)
     assert entry.to_text().startswith("Leaving out a session cannot be tried on these data. day of blobs cannot be")
+    assert entry.to_text().count("so that here the material and its session are one.") == 3
 
 
 def test_an_attribute_without_values_is_told(subject: AuditSubject, take_in_sessions, tell) -> None:
