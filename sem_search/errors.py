@@ -16,6 +16,8 @@
     │   └── NotPromotedError        a version may not become champion
     ├── LeakError                   a group stands on two sides of a split: never trained on
     ├── StoreError                  something on disk is damaged, or could not be written
+    ├── ClusterError                the cluster went away; the same command again goes on
+    ├── HeldUpError                 this cell waits for an earlier one, which is to be trained first
     └── FailedTrialError            this trial failed; the study goes on with the next
 
 A message says what was wrong, what was found, and what to do. `InputError` ends the command with exit code 2 and
@@ -94,6 +96,14 @@ class LeakError(SemSearchError):
 
 class StoreError(SemSearchError):
     """Something on disk is damaged, or could not be written."""
+
+
+class ClusterError(SemSearchError):
+    """The cluster went away or could not do its work; what is finished is kept."""
+
+
+class HeldUpError(SemSearchError):
+    """This cell cannot be judged before an earlier one, which nobody is at work on; no user ever sees it."""
 
 
 class FailedTrialError(SemSearchError):

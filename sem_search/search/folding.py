@@ -2,14 +2,77 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 from sem_search.errors import FailedTrialError
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
 from sem_search.micrographs.folds import Fold
 from sem_search.search.fold_store import KeptFold
+from sem_search.search.judging import CellJudge
 from sem_search.search.prepared import PreparedSearch
 from sem_search.search.progress import SearchProgress
+from sem_search.search.racing import FoldRace
 from sem_search.transfer.training import EpochFigures, FoldTraining, HeadTrainer, OutOfMemoryError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObtainedFold:
+    """A finished fold, and whether its epochs were told of one by one."""
+
+    kept: KeptFold
+    is_watched: bool
+
+
+class FoldSource(Protocol):
+    """Where the folds of a cell come from."""
+
+    def obtain(
+        self, *, cell: Cell, fold: Fold, race: FoldRace, judge: CellJudge, on_epoch: Callable[[EpochFigures], None]
+    ) -> ObtainedFold:
+        """Return a finished fold, kept on disk.
+
+        Args:
+            cell: What is tried.
+            fold: Which images stand where.
+            race: Of this fold; where epochs are not told of, the source takes them in if they end the fold.
+            judge: Of this cell.
+            on_epoch: Is told the figures of each epoch that is trained in this process. What it raises ends the fold.
+
+        Raises:
+            optuna.TrialPruned: The cell is ended within this fold.
+            FailedTrialError: This cell cannot be trained.
+        """
+
+    def leave(self, cell: Cell) -> None:
+        """No further fold of this cell will be asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFolds:
+    """Folds from disk, else trained in this process."""
+
+    prepared: PreparedSearch
+    trainer: HeadTrainer
+    progress: SearchProgress
+
+    def obtain(
+        self, *, cell: Cell, fold: Fold, race: FoldRace, judge: CellJudge, on_epoch: Callable[[EpochFigures], None]
+    ) -> ObtainedFold:
+        """As `FoldSource`; race and judge are asked by `on_epoch`."""
+        told: list[EpochFigures] = []
+
+        def tell(figures: EpochFigures) -> None:
+            told.append(figures)
+            on_epoch(figures)
+
+        kept = obtain_fold(
+            self.prepared, trainer=self.trainer, cell=cell, fold=fold, progress=self.progress, on_epoch=tell
+        )
+        return ObtainedFold(kept=kept, is_watched=bool(told))
+
+    def leave(self, cell: Cell) -> None:
+        """Nothing was begun that is not finished."""
 
 
 def obtain_fold(

@@ -1,28 +1,32 @@
 """One trial: a cell trained on every fold, each fold kept on disk before it is told of, the whole logged as one run."""
 
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import optuna
 
-from sem_search.errors import FailedTrialError
+from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrialOutcome, TrialState
 from sem_search.micrographs.folds import Fold
 from sem_search.micrographs.tiles import FloatTiles
+from sem_search.search.course import CellCourse
 from sem_search.search.explaining import SheetTile, explain_sheet
 from sem_search.search.fold_store import KeptFold
-from sem_search.search.folding import obtain_fold
+from sem_search.search.folding import FoldSource, LocalFolds
+from sem_search.search.judging import CellJudge
 from sem_search.search.packing import log_trial_model
 from sem_search.search.prepared import PreparedSearch
 from sem_search.search.processes import describe_process
 from sem_search.search.progress import SearchProgress
-from sem_search.search.racing import ACCURACIES, FoldRace, find_rival
+from sem_search.search.racing import ACCURACIES, FoldRace
+from sem_search.search.reviving import PROCESS, TrialWatch
 from sem_search.search.space import suggest_cell
-from sem_search.search.study import PROCESS, QUEUED, REASON, RUN_ID, find_known_result
+from sem_search.search.study import QUEUED, REASON, RUN_ID, find_known_result
 from sem_search.tracking.entries import iter_cell_entries, iter_curve_entries, iter_fold_entries, iter_trial_entries
 from sem_search.tracking.loggable import Scalar, Tags, TextArtifact
 from sem_search.tracking.mlflow_log import RunStatus, end_run, log_entries, open_child_run
@@ -31,6 +35,9 @@ from sem_search.tracking.runs import describe_trial, supersede_run
 from sem_search.transfer.training import HeadTrainer
 
 SURPLUS = "no cell was left in the queue when this trial began"
+
+WAIT_S = 1.0
+"""Between two looks at the trials that this one waits for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,10 @@ class CellObjective:
     sheet_pixels: FloatTiles
     params: Mapping[str, Scalar]
     """What every trial's run repeats of the study's settings, so that the UI can compare runs of several studies."""
+    source: FoldSource | None = None
+    """Where finished folds come from; by default they are trained in this process."""
+    watch: TrialWatch = field(default_factory=TrialWatch)
+    """Tells dead workers from living ones while this one waits for another's trial."""
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Return the objective of the trial's cell, in [0, 1].
@@ -77,18 +88,24 @@ class CellObjective:
 
     def _run(self, trial: optuna.Trial, *, cell: Cell) -> float:
         """Train the cell and log it: FINISHED, KILLED when pruned or interrupted, FAILED with its traceback."""
-        kept_folds: list[KeptFold] = []
+        settings = self.prepared.settings
+        judge = CellJudge(trial.study, number=trial.number, settings=settings)
         with self._open_run(trial, cell=cell) as run_id:
+            course = CellCourse(
+                judge=judge, n_folds=settings.folds, accept=lambda kept: self._accept_fold(trial, kept, run_id=run_id)
+            )
             try:
-                value = self._run_folds(trial, cell=cell, run_id=run_id, kept_folds=kept_folds)
+                value = self._run_folds(trial, cell=cell, run_id=run_id, course=course, judge=judge)
             except optuna.TrialPruned as error:
                 trial.set_user_attr(REASON, str(error))
-                self._log_end(trial, cell=cell, run_id=run_id, kept_folds=kept_folds, pruned_because=str(error))
+                self._log_end(trial, cell=cell, run_id=run_id, kept_folds=course.accepted, pruned_because=str(error))
                 raise
             except FailedTrialError:
-                self.progress.skip_folds(self.prepared.settings.folds - len(kept_folds))
+                self.progress.skip_folds(settings.folds - course.n_finished)
                 raise
-            self._log_end(trial, cell=cell, run_id=run_id, kept_folds=kept_folds)
+            finally:
+                self._get_source().leave(cell)
+            self._log_end(trial, cell=cell, run_id=run_id, kept_folds=course.accepted)
         return value
 
     @contextmanager
@@ -109,7 +126,7 @@ class CellObjective:
         try:
             yield run_id
             status = "FINISHED"
-        except (optuna.TrialPruned, KeyboardInterrupt, SystemExit):
+        except (optuna.TrialPruned, HeldUpError, KeyboardInterrupt, SystemExit):
             status = "KILLED"
             raise
         except Exception as error:
@@ -119,58 +136,71 @@ class CellObjective:
         finally:
             end_run(run_id, status=status)
 
-    def _run_folds(self, trial: optuna.Trial, *, cell: Cell, run_id: str, kept_folds: list[KeptFold]) -> float:
+    def _run_folds(
+        self, trial: optuna.Trial, *, cell: Cell, run_id: str, course: CellCourse, judge: CellJudge
+    ) -> float:
         """Train fold after fold; return the mean F-measure."""
-        prepared = self.prepared
+        n_folds = self.prepared.settings.folds
         log_entries(iter_cell_entries(cell, trial=trial.number, settings=self.params), run_id=run_id)
-        told = dict(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
-        values: list[float] = []
-        for fold in prepared.data.folds.folds:
-            kept = self._run_fold(trial, cell=cell, fold=fold, run_id=run_id)
-            kept_folds.append(kept)
-            log_entries(iter_fold_entries(kept.outcome, tiles=prepared.data.tiles), run_id=run_id)
-            values.append(
-                compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, side=prepared.settings.select_on)
-            )
-            if fold.number not in told:  # a trial that is taken up again has told its first folds already
-                trial.report(values[-1], step=fold.number)
-            n_left = prepared.settings.folds - len(values)
-            if n_left and trial.should_prune():
-                self.progress.skip_folds(n_left)
-                self.progress.show_trial(f"{cell.name}: pruned after {len(values)} folds", value=None)
-                raise optuna.TrialPruned(
-                    f"after {len(values)} of {prepared.settings.folds} folds: worse than the best cell on these folds"
-                )
-        trial.set_user_attr(ACCURACIES, [_get_accuracy(kept.outcome) for kept in kept_folds])
-        return float(np.mean(values))
+        try:
+            for fold in self.prepared.data.folds.folds:
+                self._warn_of_damage(cell=cell, fold=fold, run_id=run_id)
+                self._run_fold(cell=cell, fold=fold, course=course, judge=judge)
+            self._wait_for_judge(trial, judge=judge)
+            course.settle()
+        except optuna.TrialPruned:
+            where = f"after {len(course.accepted)} folds"
+            if course.ended is not None:
+                where = f"in fold {course.ended.fold + 1}"
+                log_entries(iter_curve_entries(course.ended.curves, fold=course.ended.fold), run_id=run_id)
+            self.progress.skip_folds(n_folds - course.n_finished)
+            self.progress.show_trial(f"{cell.name}: pruned {where}", value=None)
+            raise
+        trial.set_user_attr(ACCURACIES, [_get_accuracy(kept.outcome) for kept in course.accepted])
+        return float(np.mean(course.values))
 
-    def _run_fold(self, trial: optuna.Trial, *, cell: Cell, fold: Fold, run_id: str) -> KeptFold:
-        """Return a finished fold, or end the cell within it, with the curves that it has so far."""
-        settings = self.prepared.settings
+    def _run_fold(self, *, cell: Cell, fold: Fold, course: CellCourse, judge: CellJudge) -> None:
+        """Bring one fold onto the course."""
+        race = FoldRace(
+            fold=fold.number,
+            n_epochs=self.prepared.settings.epochs,
+            n_tiles=len(self.prepared.data.tiles.get_tiles_of(fold.validation)),
+        )
+        course.begin_fold(race)
+        obtained = self._get_source().obtain(cell=cell, fold=fold, race=race, judge=judge, on_epoch=course.watch)
+        course.finish_fold(obtained.kept, is_watched=obtained.is_watched)
+
+    def _warn_of_damage(self, *, cell: Cell, fold: Fold, run_id: str) -> None:
+        """Say that a kept fold is not what was written, and will be trained again."""
         if self.prepared.store.is_damaged(cell=cell, fold=fold.number):
             warning = f"{cell.name}, fold {fold.number + 1}, was damaged on disk and is trained again"
             self.progress.show_trial(f"Warning: {warning}.", value=None)
             log_entries([Tags(values={f"sem_search.damaged_fold.{fold.number}": warning})], run_id=run_id)
-        race = FoldRace(
-            fold=fold.number,
-            n_epochs=settings.epochs,
-            n_tiles=len(self.prepared.data.tiles.get_tiles_of(fold.validation)),
-            rival=find_rival(trial.study, fold=fold.number) if settings.pruner == "race" else None,
-        )
-        try:
-            return obtain_fold(
-                self.prepared,
-                trainer=self.trainer,
-                cell=cell,
-                fold=fold,
-                progress=self.progress,
-                on_epoch=race.add,
-            )
-        except optuna.TrialPruned:
-            log_entries(iter_curve_entries(race.curves, fold=fold.number), run_id=run_id)
-            self.progress.skip_folds(settings.folds - fold.number)
-            self.progress.show_trial(f"{cell.name}: pruned in fold {fold.number + 1}", value=None)
-            raise
+
+    def _accept_fold(self, trial: optuna.Trial, kept: KeptFold, *, run_id: str) -> float:
+        """Log and report a fold; return its F-measure."""
+        prepared = self.prepared
+        log_entries(iter_fold_entries(kept.outcome, tiles=prepared.data.tiles), run_id=run_id)
+        value = compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, side=prepared.settings.select_on)
+        told = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if kept.outcome.fold not in told:  # a trial that is taken up again has told its first folds already
+            trial.report(value, step=kept.outcome.fold)
+        return value
+
+    def _wait_for_judge(self, trial: optuna.Trial, *, judge: CellJudge) -> None:
+        """Wait until every earlier trial has ended.
+
+        Raises:
+            HeldUpError: One of them waits in the queue: this one gives way, and keeps its finished folds.
+        """
+        while not judge.is_settled:
+            self.watch.take_back_dead(trial.study)
+            if judge.is_held_up:
+                raise HeldUpError("an earlier trial is to be trained first")
+            time.sleep(WAIT_S)
+
+    def _get_source(self) -> FoldSource:
+        return self.source or LocalFolds(prepared=self.prepared, trainer=self.trainer, progress=self.progress)
 
     def _log_end(
         self,

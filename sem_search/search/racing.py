@@ -8,15 +8,18 @@ fold, by more than two standard errors of the difference, the cell is ended.
 Source of the idea: Domhan, Springenberg and Hutter 2015, who extrapolate with parametric curves instead of a line.
 docs/decisions/007-pruner.md gives the epochs saved and the scores lost.
 
-A race ends cells and never changes a score: a fold that is finished is the same whoever it ran against.
+A race ends cells and never changes a score: a fold that is finished is the same whoever it ran against. And whether it
+ended is a function of its curve and its rival alone, so that a fold which was trained before its rival was known can be
+judged afterwards (see `judging`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from sem_search.evaluation.outcomes import TrainingCurves
 from sem_search.transfer.stopping import EpochFigures
@@ -39,12 +42,12 @@ class Rival:
     """Share of right validation tiles at the epoch that was kept."""
 
 
-def find_rival(study: optuna.Study, *, fold: int) -> Rival | None:
-    """Return the best complete trial's accuracy on a fold; None while no trial is complete."""
+def find_rival(trials: Iterable[FrozenTrial], *, fold: int) -> Rival | None:
+    """Return the accuracy on a fold of the best of these trials that is complete; None where none is."""
     known = [
         trial
-        for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-        if ACCURACIES in trial.user_attrs and trial.value is not None
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and ACCURACIES in trial.user_attrs and trial.value is not None
     ]
     if not known:
         return None
@@ -75,26 +78,29 @@ def compute_allowance(accuracy: float, *, n_tiles: int) -> float:
 
 
 class FoldRace:
-    """One fold of a cell against the best cell on the same fold."""
+    """One fold of a cell against the best cell on the same fold.
 
-    def __init__(self, *, fold: int, n_epochs: int, n_tiles: int, rival: Rival | None) -> None:
+    Epochs are taken in as they are trained, or all at once from a fold that is kept, and looked at once the rival is
+    known: the fold ends at the same epoch either way.
+    """
+
+    def __init__(self, *, fold: int, n_epochs: int, n_tiles: int) -> None:
         """Begin a fold.
 
         Args:
             fold: Its number.
             n_epochs: Most epochs.
             n_tiles: Validation tiles.
-            rival: Whom to catch up with; None lets the fold run to its end.
         """
-        self._fold = fold
+        self.fold = fold
         self._n_epochs = n_epochs
         self._n_tiles = n_tiles
-        self._rival = rival
         self._figures: list[EpochFigures] = []
+        self._n_seen = 0
 
     @property
     def curves(self) -> TrainingCurves:
-        """What has been trained so far."""
+        """What has been trained so far, or until the fold was ended."""
         return TrainingCurves(
             training_loss=np.array([epoch.training_loss for epoch in self._figures]),
             training_accuracy=np.array([epoch.training_accuracy for epoch in self._figures]),
@@ -103,18 +109,45 @@ class FoldRace:
         )
 
     def add(self, figures: EpochFigures) -> None:
-        """Take in the next epoch.
+        """Take in the next epoch."""
+        self._figures.append(figures)
+
+    def replace(self, curves: TrainingCurves) -> None:
+        """Take in the epochs of a fold that was trained elsewhere or before, instead of those known so far."""
+        columns = (curves.training_loss, curves.training_accuracy, curves.validation_loss, curves.validation_accuracy)
+        self._figures = [
+            EpochFigures(
+                training_loss=float(training_loss),
+                training_accuracy=float(training_accuracy),
+                validation_loss=float(validation_loss),
+                validation_accuracy=float(validation_accuracy),
+            )
+            for training_loss, training_accuracy, validation_loss, validation_accuracy in zip(*columns, strict=True)
+        ]
+        self._n_seen = 0
+
+    def check(self, rival: Rival | None) -> None:
+        """Look at every epoch that was not looked at yet.
+
+        Args:
+            rival: Whom to catch up with; None lets the fold run to its end.
 
         Raises:
-            optuna.TrialPruned: The fold can no longer catch up.
+            optuna.TrialPruned: At the first epoch after which the fold could no longer catch up; what was trained
+                beyond it is forgotten.
         """
-        self._figures.append(figures)
-        if self._rival is None or len(self._figures) < WINDOW:
-            return
-        reachable = extrapolate_accuracy([one.validation_accuracy for one in self._figures], n_epochs=self._n_epochs)
-        if reachable < self._rival.accuracy - compute_allowance(self._rival.accuracy, n_tiles=self._n_tiles):
+        while self._n_seen < len(self._figures):
+            self._n_seen += 1
+            if rival is not None and self._n_seen >= WINDOW:
+                self._check_epoch(rival)
+
+    def _check_epoch(self, rival: Rival) -> None:
+        accuracies = [one.validation_accuracy for one in self._figures[: self._n_seen]]
+        reachable = extrapolate_accuracy(accuracies, n_epochs=self._n_epochs)
+        if reachable < rival.accuracy - compute_allowance(rival.accuracy, n_tiles=self._n_tiles):
+            self._figures = self._figures[: self._n_seen]
             raise optuna.TrialPruned(
-                f"in fold {self._fold + 1}, after epoch {len(self._figures)} of {self._n_epochs}: validation accuracy "
-                f"{figures.validation_accuracy:.3f}, on its way to {min(reachable, 1.0):.3f} at best, cannot reach the "
-                f"{self._rival.accuracy:.3f} of trial {self._rival.trial} on this fold"
+                f"in fold {self.fold + 1}, after epoch {self._n_seen} of {self._n_epochs}: validation accuracy "
+                f"{accuracies[-1]:.3f}, on its way to {min(reachable, 1.0):.3f} at best, cannot reach the "
+                f"{rival.accuracy:.3f} of trial {rival.trial} on this fold"
             )

@@ -94,7 +94,7 @@ def _search(settings: SearchSettings) -> Conclusion:
         )
         log_study_start(prepared, run_id=run_id)
         trainer = build_trainer(settings, data=data, network=network, features=features)
-        _work(study, prepared=prepared, trainer=trainer, run_id=run_id, waits_for_others=True)
+        _work(study, prepared=prepared, trainer=trainer, run_id=run_id)
         mended += mend_folds(study, prepared=prepared, trainer=trainer)
         if mended:
             log_entries([Tags(values={"sem_search.mended": "\n".join(mended)})], run_id=run_id)
@@ -135,7 +135,7 @@ def _help(*, study: str, storage: str, threads: int | None) -> None:
     )
     trainer = build_trainer(settings, data=data, network=network, features=features)
     run_id = str(loaded.user_attrs[STUDY_RUN_ID])
-    _work(opened, prepared=prepared, trainer=trainer, run_id=run_id, waits_for_others=False)
+    _work(opened, prepared=prepared, trainer=trainer, run_id=run_id)
     click.echo(f"No cell of study {study!r} is left to claim.")
 
 
@@ -181,9 +181,7 @@ def _take_over(study: optuna.Study, *, settings: SearchSettings, run_id: str) ->
             adopt_trial_run(trial.user_attrs[RUN_ID], parent_run_id=run_id)
 
 
-def _work(
-    study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str, waits_for_others: bool
-) -> None:
+def _work(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> None:
     settings = prepared.settings
     sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
     n_trials = settings.trials or settings.n_cells
@@ -200,7 +198,7 @@ def _work(
         params=describe_params(prepared),
     )
     try:
-        work(study, objective=objective, waits_for_others=waits_for_others)
+        work(study, objective=objective, watch=objective.watch)
     finally:
         progress.close()
 

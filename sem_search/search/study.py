@@ -1,4 +1,4 @@
-"""The Optuna study: opened or taken up again, its cells queued, its dead trials taken back.
+"""The Optuna study: opened or taken up again, and its cells queued.
 
 The cells are enqueued as waiting trials on a storage with a heartbeat: of the ways tried (grid sampler, brute force,
 queue) the only one that neither lost nor doubled a cell when a worker was killed.
@@ -7,7 +7,6 @@ queue) the only one that neither lost nor doubled a cell when a worker was kille
 import json
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,11 @@ FINGERPRINT = "fingerprint"
 SETTINGS = "settings"
 STUDY_RUN_ID = "mlflow_study_run_id"
 QUEUED = "queued"
-PROCESS = "process"
 RUN_ID = "mlflow_run_id"
 REASON = "reason"
 """Why a trial was pruned or how it failed; Optuna itself keeps no reason."""
 
 HEARTBEAT_S = 10
-GRACE_S = 120
-"""A worker that was silent for so long is given up: well over a database's restart."""
-
-UNSIGNED_S = 60
-"""A running trial that nobody has signed after so long was claimed by a process that died in the act."""
 
 SQLITE_WAIT_S = 60
 """SQLite has one writer at a time; workers wait for their turn."""
@@ -109,19 +102,6 @@ def choose_sampler(study: optuna.Study, *, settings: SearchSettings) -> optuna.s
     if settings.sampler == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)
-
-
-def take_back_dead_trials(study: optuna.Study) -> int:
-    """Put trials of dead processes back into the queue; return how many.
-
-    A trial of this machine goes back under its own number, so that the order of trials, and with it every decision of
-    a pruner, is that of an undisturbed study. A trial of another machine is enqueued anew once its heartbeat is stale.
-    """
-    dead = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if _is_dead(trial)]
-    for trial in dead:
-        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
-    optuna.storages.fail_stale_trials(study)
-    return len(dead)
 
 
 def load_study(*, name: str, storage: str) -> optuna.Study:
@@ -223,8 +203,6 @@ def _open_storage(url: str) -> optuna.storages.BaseStorage:
             url,
             engine_kwargs=arguments,
             heartbeat_interval=HEARTBEAT_S,
-            grace_period=GRACE_S,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
         )
         if storage.engine.dialect.name == "sqlite":
             _take_turns(storage.engine)
@@ -261,11 +239,3 @@ def _take_turns(engine: Engine) -> None:
 def _get_fixed_cell(trial: FrozenTrial) -> tuple[float, int]:
     params = trial.system_attrs.get("fixed_params", trial.params)
     return params.get("learning_rate"), params.get("batch_size")
-
-
-def _is_dead(trial: FrozenTrial) -> bool:
-    signed = trial.user_attrs.get(PROCESS)
-    if signed is not None:
-        return is_known_dead(signed)
-    begun = trial.datetime_start
-    return begun is not None and datetime.now() - begun > timedelta(seconds=UNSIGNED_S)

@@ -1,54 +1,80 @@
 """The loop of a worker: claim a cell, train it, claim the next, until none is left.
 
-The searching process and every helping worker run the same loop; they meet only in the study's database.
+The searching process and every helping worker run the same loop; they meet only in the study's database. A trial ends
+as complete, pruned or failed, or it goes back into the queue under its own number: whatever stops a process, its cell
+is not lost. (Optuna's `optimize` would tell an interrupted trial as failed, and a resumed study would leave it out.)
 """
 
 import time
+import warnings
 
 import click
 import optuna
+from optuna.trial import TrialState
 
-from sem_search.errors import FailedTrialError
+from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.search.objective import CellObjective
-from sem_search.search.study import (
-    choose_sampler,
-    count_finished,
-    count_running,
-    count_waiting,
-    take_back_dead_trials,
-)
+from sem_search.search.reviving import TrialWatch, keep_heartbeat, put_back, read_claim
+from sem_search.search.study import choose_sampler, count_finished, count_running, count_waiting
 from sem_search.settings import SearchSettings
 
 WAIT_S = 2.0
 """Between two looks at the trials of other workers."""
 
 
-def work(study: optuna.Study, *, objective: CellObjective, waits_for_others: bool) -> None:
-    """Run trials until the study has all that was asked for.
+def work(study: optuna.Study, *, objective: CellObjective, watch: TrialWatch | None = None) -> None:
+    """Run trials until the study has all that was asked for, and those of other workers have ended, too.
+
+    A trial that a dead worker leaves behind is taken up meanwhile.
 
     Args:
         study: The study.
         objective: What a trial does.
-        waits_for_others: Stay until the trials of other workers have ended too, and take up those of dead ones.
+        watch: Tells dead workers from living ones; by default a new one.
     """
+    watch = watch or TrialWatch()
     settings = objective.prepared.settings
     ends_at = None if settings.timeout is None else time.monotonic() + settings.timeout
     has_told = False
     while True:
-        take_back_dead_trials(study)
+        watch.take_back_dead(study)
         if ends_at is not None and time.monotonic() >= ends_at:
             click.echo(f"The timeout of {settings.timeout:g} s is over; no further trial is begun.", err=True)
             return
         if _has_work(study, settings=settings):
             study.sampler = choose_sampler(study, settings=settings)
-            study.optimize(objective, n_trials=1, catch=(FailedTrialError,))
-        elif waits_for_others and count_running(study):
+            _run_trial(study, objective=objective)
+        elif count_running(study):
             if not has_told:
                 click.echo(f"Waiting for {count_running(study)} trial(s) of other workers ...", err=True)
                 has_told = True
             time.sleep(WAIT_S)
         else:
             return
+
+
+def _run_trial(study: optuna.Study, *, objective: CellObjective) -> None:
+    """Claim the next trial, run it, and tell how it ended."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Heartbeat of storage")  # it is kept here, as `optimize` would
+        trial = study.ask()
+    claimed = read_claim(study, trial._trial_id)
+    try:
+        with keep_heartbeat(study, trial._trial_id):
+            value = objective(trial)
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+    except FailedTrialError as error:
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        if trial.params:  # not one that found the queue empty
+            click.echo(f"Trial {trial.number} failed: {error}", err=True)
+    except HeldUpError:
+        put_back(study, trial._trial_id, claimed=claimed)
+    except BaseException:
+        put_back(study, trial._trial_id, claimed=claimed)
+        raise
+    else:
+        study.tell(trial, value, skip_if_finished=True)
 
 
 def _has_work(study: optuna.Study, *, settings: SearchSettings) -> bool:

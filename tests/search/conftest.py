@@ -184,7 +184,7 @@ def progress() -> Iterator[RecordingProgress]:
 def study() -> optuna.Study:
     """A study in memory."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(study_name="a study", direction="maximize")
+    return optuna.create_study(study_name="a study", direction="maximize", pruner=optuna.pruners.NopPruner())
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from sem_search.search.explaining import choose_sheet_tiles
 from sem_search.search.objective import CellObjective
 from sem_search.search.processes import describe_process
 from sem_search.search.racing import ACCURACIES
-from sem_search.search.study import PROCESS, QUEUED, REASON, RUN_ID
+from sem_search.search.reviving import PROCESS
+from sem_search.search.study import QUEUED, REASON, RUN_ID
 from sem_search.tracking.loggable import Entry, FigureArtifact, Metrics, Params, Tags, TextArtifact
 from sem_search.transfer.training import EpochFigures
 

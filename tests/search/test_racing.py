@@ -26,10 +26,11 @@ def make_figures(accuracy: float) -> EpochFigures:
 
 def run_race(accuracies: list[float], *, rival: Rival | None = RIVAL, n_tiles: int = N_TILES) -> int | None:
     """Return after how many epochs the race was lost; None where it was not."""
-    race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=n_tiles, rival=rival)
+    race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=n_tiles)
     for number, accuracy in enumerate(accuracies, start=1):
+        race.add(make_figures(accuracy))
         try:
-            race.add(make_figures(accuracy))
+            race.check(rival)
         except optuna.TrialPruned:
             return number
     return None
@@ -82,14 +83,37 @@ def test_without_a_rival_nothing_is_ended() -> None:
 
 
 def test_the_message_says_how_far_it_came_and_whom_it_ran_against() -> None:
-    race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES, rival=RIVAL)
+    race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES)
     with pytest.raises(optuna.TrialPruned, match=r"fold 2, after epoch 10 of 100.*0\.250.*0\.950 of trial 3"):
         for _ in range(N_EPOCHS):
             race.add(make_figures(0.25))
+            race.check(RIVAL)
     assert race.curves.validation_accuracy.tolist() == [0.25] * WINDOW
     assert race.curves.validation_loss.tolist() == [2.0] * WINDOW
     assert race.curves.training_loss.tolist() == [1.0] * WINDOW
     assert race.curves.training_accuracy.tolist() == [0.5] * WINDOW
+
+
+@pytest.mark.parametrize(
+    "accuracies",
+    [[0.1] * N_EPOCHS, [0.5 + 0.02 * epoch for epoch in range(20)] + [0.9] * 80, [0.99] * N_EPOCHS],
+)
+def test_a_fold_that_is_judged_afterwards_ends_at_the_epoch_where_it_would_have(accuracies: list[float]) -> None:
+    ended = run_race(accuracies)
+    live = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES)
+    for accuracy in accuracies:
+        live.add(make_figures(accuracy))
+    afterwards = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES)
+    afterwards.replace(live.curves)
+    afterwards.check(None)
+    afterwards.replace(live.curves)
+    for race in (live, afterwards):
+        if ended is None:
+            race.check(RIVAL)
+        else:
+            with pytest.raises(optuna.TrialPruned, match=f"after epoch {ended} of"):
+                race.check(RIVAL)
+        assert race.curves.validation_accuracy.tolist() == accuracies[:ended]
 
 
 def add_trial(study: optuna.Study, *, value: float | None, accuracies: list[float] | None) -> None:
@@ -100,11 +124,11 @@ def add_trial(study: optuna.Study, *, value: float | None, accuracies: list[floa
 
 def test_the_rival_is_the_best_complete_trial() -> None:
     study = optuna.create_study(direction="maximize")
-    assert find_rival(study, fold=0) is None
+    assert find_rival(study.get_trials(), fold=0) is None
     add_trial(study, value=None, accuracies=[1.0, 1.0])
-    assert find_rival(study, fold=0) is None
+    assert find_rival(study.get_trials(), fold=0) is None
     add_trial(study, value=0.7, accuracies=[0.9, 0.5])
     add_trial(study, value=0.8, accuracies=[0.6, 0.95])
     add_trial(study, value=0.8, accuracies=[0.1, 0.1])
     add_trial(study, value=0.99, accuracies=None)
-    assert find_rival(study, fold=1) == Rival(trial=2, accuracy=0.95)
+    assert find_rival(study.get_trials(), fold=1) == Rival(trial=2, accuracy=0.95)

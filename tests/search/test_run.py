@@ -140,7 +140,6 @@ def test_every_cell_waits_in_a_study_that_is_signed(
     assert SearchSettings.model_validate_json(study.user_attrs[SETTINGS]) == asked
     run = tracking.get_run(study.user_attrs[STUDY_RUN_ID])
     assert objective.study_run_id == run.info.run_id
-    assert stopped["waits_for_others"] is True
     assert run.info.status == "FAILED"
     assert run.data.params["backbone"] == "tiny"
     assert run.data.tags["sem_search.weights_used"] == "random"
@@ -228,7 +227,6 @@ def test_a_worker_helps_with_the_study_s_own_settings(
     objective = stopped["objective"]
     assert objective.prepared.settings == change(asked, study="mine")
     assert objective.study_run_id == run_id
-    assert stopped["waits_for_others"] is False
     monkeypatch.setattr(run_module, "work", lambda *_, **__: None)
     run_worker(study="mine", storage=asked.storage, threads=3)
     assert threads == [asked.threads, 3]

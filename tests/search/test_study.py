@@ -1,16 +1,13 @@
-"""The study: every cell queued once, dead trials taken back under their own number, differences named."""
+"""The study: every cell queued once, differences named."""
 
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
 
 from sem_search.errors import SettingsError, StudyMismatchError
-from sem_search.search.processes import describe_process
 from sem_search.search.space import order_cells
 from sem_search.search.study import (
-    PROCESS,
     SETTINGS,
     STUDY_RUN_ID,
     choose_sampler,
@@ -18,7 +15,6 @@ from sem_search.search.study import (
     enqueue_cells,
     load_study,
     open_study,
-    take_back_dead_trials,
 )
 from sem_search.settings import SearchSettings, build_settings
 
@@ -47,26 +43,6 @@ def test_fewer_trials_than_cells_queue_the_likely_ones(settings: SearchSettings)
     study = open_it(few)
     enqueue_cells(study, settings=few)
     assert count_waiting(study) == 2
-
-
-def test_a_dead_trial_goes_back_under_its_own_number(settings: SearchSettings, dead_process: str) -> None:
-    study = open_it(settings)
-    enqueue_cells(study, settings=settings)
-    first = study.ask()
-    first.set_user_attr(PROCESS, dead_process)
-    first.report(0.5, step=0)
-    assert take_back_dead_trials(study) == 1
-    again = study.ask()
-    assert again.number == first.number
-    assert study.get_trials()[again.number].intermediate_values == {0: 0.5}
-
-
-def test_a_living_trial_is_left_alone(settings: SearchSettings) -> None:
-    study = open_it(settings)
-    enqueue_cells(study, settings=settings)
-    study.ask().set_user_attr(PROCESS, describe_process())
-    assert take_back_dead_trials(study) == 0
-    assert len(study.get_trials(states=(TrialState.RUNNING,))) == 1
 
 
 def test_a_changed_setting_is_refused_and_named(settings: SearchSettings) -> None:

@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, StoreError
 from sem_search.search.processes import describe_process
+from sem_search.search.reviving import PROCESS
 from sem_search.search.space import suggest_cell
-from sem_search.search.study import PROCESS, QUEUED, count_finished, enqueue_cells, open_study
+from sem_search.search.study import QUEUED, count_finished, enqueue_cells, open_study
 from sem_search.search.working import work
 from sem_search.settings import SearchSettings, build_settings
 
@@ -63,9 +64,9 @@ def open_it(settings: SearchSettings) -> optuna.Study:
 
 def test_every_cell_is_visited_once(settings: SearchSettings) -> None:
     study, objective = open_it(settings), FakeObjective(settings)
-    work(study, objective=objective, waits_for_others=True)
+    work(study, objective=objective)
     assert sorted(objective.cells) == ["lr1e-01_bs16", "lr1e-01_bs32", "lr1e-02_bs16", "lr1e-02_bs32"]
-    work(study, objective=objective, waits_for_others=True)
+    work(study, objective=objective)
     assert len(objective.cells) == 4, "a finished study has nothing left to do"
 
 
@@ -76,7 +77,7 @@ def test_two_workers_share_the_cells_and_double_none(settings: SearchSettings) -
         threading.Thread(
             target=work,
             args=(open_study(settings, name="a", fingerprint={}),),
-            kwargs={"objective": objective, "waits_for_others": True},
+            kwargs={"objective": objective},
         )
         for objective in objectives
     ]
@@ -114,14 +115,14 @@ def test_the_trial_of_a_dead_process_is_taken_up(settings: SearchSettings) -> No
     dead = study.get_trials()[0]
     study._storage.set_trial_user_attr(dead._trial_id, PROCESS, f"{socket.gethostname()}:999999:1.00")
     objective = FakeObjective(settings)
-    work(study, objective=objective, waits_for_others=True)
+    work(study, objective=objective)
     assert len(set(objective.cells)) == 4
     assert {trial.state for trial in study.get_trials()} == {TrialState.COMPLETE}
 
 
 def test_a_failed_trial_does_not_stop_the_study(settings: SearchSettings) -> None:
     study, objective = open_it(settings), FakeObjective(settings, error=FailedTrialError)
-    work(study, objective=objective, waits_for_others=True)
+    work(study, objective=objective)
     assert len(objective.cells) == 4
     assert {trial.state for trial in study.get_trials()} == {TrialState.FAIL}
 
@@ -129,14 +130,14 @@ def test_a_failed_trial_does_not_stop_the_study(settings: SearchSettings) -> Non
 def test_any_other_error_stops_it(settings: SearchSettings) -> None:
     study, objective = open_it(settings), FakeObjective(settings, error=StoreError)
     with pytest.raises(StoreError):
-        work(study, objective=objective, waits_for_others=True)
+        work(study, objective=objective)
     assert len(objective.cells) == 1
 
 
 def test_a_timeout_begins_no_further_trial(settings: SearchSettings) -> None:
     short = settings.model_copy(update={"timeout": 1e-9})
     study, objective = open_it(short), FakeObjective(short)
-    work(study, objective=objective, waits_for_others=True)
+    work(study, objective=objective)
     assert objective.cells == []
 
 
@@ -144,7 +145,7 @@ def test_a_timeout_begins_no_further_trial(settings: SearchSettings) -> None:
 def test_a_sampler_runs_as_many_trials_as_asked(settings: SearchSettings, sampler: str) -> None:
     drawn = settings.model_copy(update={"sampler": sampler, "trials": 6})
     study, objective = open_it(drawn), FakeObjective(drawn)
-    work(study, objective=objective, waits_for_others=True)
+    work(study, objective=objective)
     assert count_finished(study) == 6
 
 
@@ -152,5 +153,5 @@ def test_a_resumed_study_stops_at_the_trials_that_are_asked_for_now(settings: Se
     study = open_it(settings)
     few = settings.model_copy(update={"trials": 1})
     objective = FakeObjective(few)
-    work(study, objective=objective, waits_for_others=True)
+    work(study, objective=objective)
     assert len(objective.cells) == 1, "four cells are queued, one was asked for"
