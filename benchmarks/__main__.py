@@ -143,6 +143,17 @@ def fuzz(*, threads: int, n_requests: int) -> Figures:
 
 
 @add_benchmark
+@click.option("--images", "n_images", default=2000, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def bad_input(*, threads: int, n_images: int, seed: int) -> Figures:
+    """Damaged and hostile picture files, wrong CSVs and wrong settings: how many were refused as they should be."""
+    del threads  # nothing is trained
+    from benchmarks.bad_input import measure_bad_input
+
+    return measure_bad_input(n_images=n_images, seed=seed)
+
+
+@add_benchmark
 @click.option("--model", required=True, help="URI or folder of a model of the demonstration set, seed 0.")
 @click.option("--files", default=None, type=click.Path(exists=True, path_type=Path), help="Other micrographs.")
 def strangers(*, threads: int, model: str, files: Path | None) -> Figures:

@@ -30,6 +30,9 @@ QUIET = {
 Whoever sets one of these himself is obeyed.
 """
 
+BARE_SWITCH: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
+"""An option that may stand without a value. No other may: "-1" would be taken for an option, and not named as wrong."""
+
 Command = Callable[..., Any]
 
 
@@ -62,8 +65,7 @@ def add_settings_options(command: Command) -> Command:
             option.name,
             metavar="VALUE",
             default=None,
-            is_flag=False,
-            flag_value="true" if option.is_switch else None,
+            **(BARE_SWITCH if option.is_switch else {}),
             help=f"{option.description}{shown}",
         )(command)
     return command

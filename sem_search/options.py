@@ -56,6 +56,12 @@ OPTIONS = (
         is_switch=True,
     ),
     Option(
+        name="allow_outside",
+        description="Let a CSV name pictures that do not lie below its own folder; only for a CSV that you trust.",
+        default="false",
+        is_switch=True,
+    ),
+    Option(
         name="crop_bottom_px", description="Height of the data bar in px, where the file does not tell it.", default="0"
     ),
     Option(name="max_megapixels", description="Larger pictures are refused before they are decoded.", default="100.0"),

@@ -63,6 +63,7 @@ class SearchSettings(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto")
     exclude: WordList = Field(())
     skip_unreadable: bool = Field(False)
+    allow_outside: bool = Field(False)
     crop_bottom_px: int = Field(0, ge=0)
     max_megapixels: float = Field(100.0, gt=0)
     tile_px: int = Field(224, ge=32, le=1024)
@@ -188,6 +189,11 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
         f"trials={settings.trials} is more than the {n_cells} cells that sampler=grid visits once each: "
         "leave trials out, or widen learning_rates or batch_sizes": (
             settings.sampler == "grid" and (settings.trials or 0) > n_cells
+        ),
+        f"model_name={settings.model_name!r} cannot be the name of a registered model: "
+        "it must not be blank, nor hold '/' or ':'": (
+            settings.model_name is not None
+            and (not settings.model_name.strip() or set(settings.model_name) & set("/:"))
         ),
         f"crop_bottom_px={settings.crop_bottom_px} contradicts data=demo, whose data bar is known": (
             settings.data == DEMO and settings.crop_bottom_px > 0

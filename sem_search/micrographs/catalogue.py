@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,6 +156,7 @@ def read_catalogue(
     crop_bottom_px: int = 0,
     min_side_px: int = 224,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    allow_outside: bool = False,
     progress: bool = False,
 ) -> Catalogue:
     """Return the catalogue of a folder or a CSV, every picture decoded once.
@@ -167,6 +168,7 @@ def read_catalogue(
         crop_bottom_px: Rows of the data bar where a file's metadata do not tell.
         min_side_px: Smallest width and height without data bar: a tile's side.
         max_megapixels: Largest picture.
+        allow_outside: Whether a CSV may name pictures that do not lie below its own folder.
         progress: Show a bar.
 
     Raises:
@@ -175,7 +177,7 @@ def read_catalogue(
         UnreadableDataError: Files cannot be used; the message lists all of them, each with its reason.
     """
     return read_listing(
-        list_images(data, exclude=exclude),
+        list_images(data, exclude=exclude, allow_outside=allow_outside),
         skip_unreadable=skip_unreadable,
         crop_bottom_px=crop_bottom_px,
         min_side_px=min_side_px,
@@ -210,6 +212,36 @@ def read_listing(
         _check_skipped(listing.images, records=records, skipped=skipped, is_allowed=skip_unreadable)
     warnings = (*listing.warnings, *_warn_about_skipped(skipped, root=listing.root), *_sum_up_warnings(records))
     return Catalogue(root=listing.root, records=records, skipped=skipped, warnings=warnings)
+
+
+def read_recorded(
+    record: ImageRecord, *, crop_bottom_px: int = 0, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> FloatImage:
+    """Return the grey levels of a catalogued picture, read again and held against its record.
+
+    Args:
+        record: The picture.
+        crop_bottom_px: As when the catalogue was read.
+        max_megapixels: As when the catalogue was read.
+
+    Raises:
+        UnreadableImageError: The file can no longer be read.
+        DataError: Its pixels are not those that were catalogued.
+    """
+    micrograph = read_micrograph(
+        record.path, name=record.image_id, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
+    )
+    if compute_pixels_sha256(micrograph.pixels) != record.pixels_sha256:
+        raise DataError(
+            f"{record.image_id} has changed since it was catalogued, or crop_bottom_px has: its pixels are not "
+            "those that were recorded; read the data again, or put the file back"
+        )
+    return micrograph.pixels
+
+
+def locate_below(root: Path, path: Path) -> str:
+    """Return a POSIX path from the root, with `..` where it does not lie below it."""
+    return PurePath(os.path.relpath(path, root)).as_posix()
 
 
 def compute_pixels_sha256(pixels: FloatImage) -> str:
@@ -254,7 +286,10 @@ def _read_record(
             "choose a smaller tile_px, or leave it out"
         )
         return SkippedFile(path=image.path, reason=reason)
-    return _build_record(image, micrograph=micrograph)
+    try:
+        return _build_record(image, micrograph=micrograph)
+    except OSError as error:
+        return SkippedFile(path=image.path, reason=f"vanished while it was read ({error.strerror}): put it back")
 
 
 def _build_record(image: ListedImage, *, micrograph: Micrograph) -> ImageRecord:
@@ -310,7 +345,7 @@ def _check_skipped(
 
 def _warn_about_skipped(skipped: Sequence[SkippedFile], *, root: Path) -> list[str]:
     """Return one warning per file that was left out."""
-    return [f"left out {file.path.relative_to(root).as_posix()}: {file.reason}" for file in skipped]
+    return [f"left out {locate_below(root, file.path)}: {file.reason}" for file in skipped]
 
 
 def _sum_up_warnings(records: Sequence[ImageRecord]) -> list[str]:
@@ -322,7 +357,7 @@ def _sum_up_warnings(records: Sequence[ImageRecord]) -> list[str]:
 
 def _encode_paths(values: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
     """Return a record's fields with its path as text relative to the root."""
-    return {**values, "path": values["path"].relative_to(root).as_posix()}
+    return {**values, "path": locate_below(root, values["path"])}
 
 
 def _decode_paths(values: Mapping[str, Any], *, root: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from sem_search.errors import ClassTooSmallError
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord, locate_below
 from sem_search.micrographs.findings import Finding, Severity, count, join_words, name_some
 from sem_search.micrographs.folds import draw_folds
 from sem_search.micrographs.similarity import SimilarPair, group_similar
@@ -206,7 +206,7 @@ def find_reading_troubles(catalogue: Catalogue) -> list[Finding]:
         Finding(
             kind="unusable_file",
             severity="warning",
-            message=f"{file.path.relative_to(catalogue.root).as_posix()} cannot be used: {file.reason.rstrip('.')}.",
+            message=f"{locate_below(catalogue.root, file.path)} cannot be used: {file.reason.rstrip('.')}.",
         )
         for file in catalogue.skipped
     ]

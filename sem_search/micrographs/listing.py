@@ -1,7 +1,10 @@
 """Which files belong to which class, found without opening a single picture.
 
 A folder: one sub-folder per class, pictures anywhere below it. A CSV: `image,label[,group][,session]`, paths relative
-to the CSV. Names are compared in Unicode's composed form (NFC), so that a data set keeps its image ids, and with them
+to the CSV; they may not leave its folder, by links neither, unless that is allowed: a CSV may come from anybody, and a
+model's record holds what its pictures looked like.
+
+Names are compared in Unicode's composed form (NFC), so that a data set keeps its image ids, and with them
 its folds, when it moves between macOS and other systems.
 """
 
@@ -28,6 +31,8 @@ CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 CSV_COLUMNS = ("image", "label", "group", "session")
 CSV_DELIMITERS = (",", ";", "\t")  # spreadsheets write ; where the decimal sign is a comma
 MAX_PROBLEMS_SHOWN = 10
+MAX_NAME, MAX_PATH = 255, 4000  # bytes, on all usual file systems
+MAX_NAME_SHOWN = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +56,13 @@ class Listing:
     warnings: tuple[str, ...]
 
 
-def list_images(data: Path, *, exclude: Sequence[str] = ()) -> Listing:
+def list_images(data: Path, *, exclude: Sequence[str] = (), allow_outside: bool = False) -> Listing:
     """Return the picture files of a folder or a CSV with their classes.
 
     Args:
         data: A folder with one sub-folder per class, or a CSV file.
         exclude: Classes to leave out.
+        allow_outside: Whether a CSV may name pictures that do not lie below its own folder.
 
     Raises:
         DataError: There is no such folder or file, it has no classes, a class has no picture, fewer than two classes
@@ -66,7 +72,7 @@ def list_images(data: Path, *, exclude: Sequence[str] = ()) -> Listing:
     if data.is_dir():
         listing = _list_folder(data, excluded=_normalise_all(exclude))
     elif data.is_file() and data.suffix.lower() in CSV_SUFFIXES:
-        listing = _list_csv(data, excluded=_normalise_all(exclude))
+        listing = _list_csv(data, excluded=_normalise_all(exclude), allow_outside=allow_outside)
     elif data.exists():
         raise DataError(f"{data} is neither a folder nor a CSV file: give a folder with one sub-folder per class")
     else:
@@ -209,18 +215,18 @@ def _build_listing(root: Path, *, images: Sequence[ListedImage], warnings: Seque
     return Listing(root=root.absolute(), images=ordered, warnings=tuple(warnings))
 
 
-def _list_csv(file: Path, *, excluded: frozenset[str]) -> Listing:
+def _list_csv(file: Path, *, excluded: frozenset[str], allow_outside: bool) -> Listing:
     """Return the pictures that a CSV names."""
     header, rows = _read_csv(file)
     missing = [column for column in ("image", "label") if column not in header]
     if missing:
         raise DataError(
-            f"{file} has no column {' and '.join(map(repr, missing))}: its first line is {','.join(header)!r}, "
-            "it should be image,label[,group][,session]"
+            f"{file} has no column {' and '.join(map(repr, missing))}: "
+            f"its first line is {_abridge(','.join(header))!r}, it should be image,label[,group][,session]"
         )
     problems, images = [], []
     for line, row in rows:
-        fault = _find_fault(row)
+        fault = _find_fault(row) or (None if allow_outside else _find_way_out(row, root=file.parent))
         if fault:
             problems.append(f"line {line}: {fault}")
         else:
@@ -270,10 +276,31 @@ def _find_fault(row: dict[str, str]) -> str | None:
         return f"more values than columns ({row['']!r}); put values that hold the separator in quotes"
     if not image or not row.get("label"):
         return f"image is {image!r} and label is {row.get('label', '')!r}; both are needed"
-    path = _to_posix(image)
-    if PureWindowsPath(image).drive or path.startswith("/") or path == ".." or path.startswith("../"):
-        return f"{image!r} leaves the folder of the CSV; give paths relative to it"
+    if any(unicodedata.category(sign) == "Cc" for sign in image + row["label"]):
+        return f"image is {_abridge(image)!r} and label is {_abridge(row['label'])!r}; control characters name nothing"
+    names = (row["label"], *_to_posix(image).split("/"))
+    longest = max(len(name.encode(errors="surrogatepass")) for name in names)
+    if longest > MAX_NAME or len(image.encode(errors="surrogatepass")) > MAX_PATH:
+        return f"image {_abridge(image)!r} or label {_abridge(row['label'])!r} is longer than a file's name can be"
     return None
+
+
+def _find_way_out(row: dict[str, str], *, root: Path) -> str | None:
+    """Return a fault if a row's path leaves the folder of the CSV, as it is written or through links."""
+    image = row["image"]
+    path = _to_posix(image)
+    way_out = "give paths relative to it, or set allow_outside=true if you trust the CSV"
+    if PureWindowsPath(image).drive or path.startswith("/") or path == ".." or path.startswith("../"):
+        return f"{image!r} leaves the folder of the CSV; {way_out}"
+    try:
+        is_inside = _locate(row, root=root).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # links that run in a circle
+        return f"{image!r} cannot be followed: its links run in a circle, or a folder cannot be read"
+    return None if is_inside else f"{image!r} leads through a link out of the folder of the CSV; {way_out}"
+
+
+def _abridge(text: str) -> str:
+    return text if len(text) <= MAX_NAME_SHOWN else f"{text[:MAX_NAME_SHOWN]}..."
 
 
 def _to_posix(image: str) -> str:
@@ -283,16 +310,20 @@ def _to_posix(image: str) -> str:
 
 def _build_listed_from_row(row: dict[str, str], *, root: Path) -> ListedImage:
     """Return the record of a row without fault."""
-    relative = _to_posix(row["image"])
-    spellings = [relative, *(unicodedata.normalize(form, relative) for form in ("NFC", "NFD"))]
-    existing = (path for spelling in spellings if (path := root / spelling).exists())
     return ListedImage(
-        path=next(existing, root / relative).absolute(),
-        image_id=unicodedata.normalize("NFC", relative),
+        path=_locate(row, root=root).absolute(),
+        image_id=unicodedata.normalize("NFC", _to_posix(row["image"])),
         label=unicodedata.normalize("NFC", row["label"]),
         group=row.get("group") or None,
         session=row.get("session") or None,
     )
+
+
+def _locate(row: dict[str, str], *, root: Path) -> Path:
+    """Return the file that a row means, in whichever spelling of its name there is one."""
+    relative = _to_posix(row["image"])
+    spellings = [relative, *(unicodedata.normalize(form, relative) for form in ("NFC", "NFD"))]
+    return next((path for spelling in spellings if (path := root / spelling).exists()), root / relative)
 
 
 def _check_names(images: Sequence[ListedImage]) -> None:

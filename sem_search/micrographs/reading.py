@@ -12,6 +12,7 @@ PNG, JPEG, BMP and TIFF; what the bytes say counts, not the file's name. The rul
 import dataclasses
 import io
 import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,13 @@ from sem_search.micrographs.grey import (
     scale_levels,
 )
 from sem_search.micrographs.instruments import InstrumentMetadata, merge_metadata, read_sidecar_metadata
-from sem_search.micrographs.tiffs import check_pixel_count, decode_plain_tiff, examine_tiff
+from sem_search.micrographs.tiffs import (
+    JPEG_SCAN,
+    MAX_JPEG_SCANS,
+    check_pixel_count,
+    decode_plain_tiff,
+    examine_tiff,
+)
 
 __all__ = ["DEFAULT_MAX_MEGAPIXELS", "FloatImage", "InstrumentMetadata", "Micrograph", "encode_png", "read_micrograph"]
 
@@ -41,7 +48,12 @@ DEFAULT_MAX_MEGAPIXELS = 100.0  # ten times what a microscope's largest usual sc
 MAX_FILE_BYTES_PER_PIXEL = 8  # four samples of 16 bits, not compressed
 FILE_BYTES_BESIDE_PIXELS = 64_000_000  # thumbnails, further pages, metadata
 ORIENTATION_TAG = 274
+PNG_FIRST_CHUNK_AT = 8  # behind the signature
+MAX_PNG_CHUNKS, MIN_PNG_CHUNK_BYTES = 1000, 512  # pictures are written in chunks of 8 kB and more
 PNG_BIT_DEPTH_AT = 24  # signature, length and type of the first chunk, width, height
+
+# Damage that Pillow meets ends in our own error or warning; its words on stderr would only repeat it.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 # The plug-ins are named, not found by Image.open: it would try thirty more formats, and holds a pixel limit of its own.
 PLUGINS: dict[bytes, tuple[str, type[ImageFile.ImageFile]]] = {
@@ -112,8 +124,9 @@ def read_micrograph(
         return _decode(data, path=path, crop_bottom_px=crop_bottom_px, max_pixels=max_megapixels * 1e6)
     except UnreadableImageError as error:
         raise UnreadableImageError(f"{shown}: {error}") from error.__cause__
-    except OSError as error:
-        raise UnreadableImageError(f"{shown}: cannot be read ({error.strerror or error}): check the file") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character, which no file can bear
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableImageError(f"{shown}: cannot be read ({reason}): check the file") from error
 
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
@@ -238,8 +251,15 @@ def _decode_tiff(data: bytes, *, max_pixels: float) -> _Picture:
 
 def _decode_other(data: bytes, *, kind: str, plugin: type[ImageFile.ImageFile], max_pixels: float) -> _Picture:
     """Decode a PNG, JPEG or BMP."""
+    if kind == "PNG":
+        _check_chunks(data)
     image = plugin(io.BytesIO(data))
     check_pixel_count(*image.size, max_pixels=max_pixels)
+    if kind == "JPEG" and data.count(JPEG_SCAN) > MAX_JPEG_SCANS:
+        raise UnreadableImageError(
+            f"has {data.count(JPEG_SCAN)} scans where a JPEG needs about ten, and each takes the time of a whole "
+            "picture: export it again"
+        )
     n_frames = getattr(image, "n_frames", 1)
     if n_frames > 1:
         raise UnreadableImageError(f"is an animation of {n_frames} frames: export the one that is meant as a picture")
@@ -258,6 +278,17 @@ def _decode_other(data: bytes, *, kind: str, plugin: type[ImageFile.ImageFile], 
         metadata=InstrumentMetadata(),
         warnings=(*_warn_if_turned(orientation), *find_losses(image, bits=bits), *doubts),
     )
+
+
+def _check_chunks(data: bytes) -> None:
+    """Raise if a PNG is cut into far more pieces than any program cuts it: each costs 20 microseconds."""
+    n_allowed = MAX_PNG_CHUNKS + len(data) // MIN_PNG_CHUNK_BYTES
+    at, n_chunks = PNG_FIRST_CHUNK_AT, 0
+    while at + 4 <= len(data):
+        at += 12 + int.from_bytes(data[at : at + 4], "big")  # length, type and checksum stand around the content
+        n_chunks += 1
+        if n_chunks > n_allowed:
+            raise UnreadableImageError(f"has more than {n_allowed} chunks for {len(data)} bytes: export it again")
 
 
 def _warn_if_turned(orientation: object) -> tuple[str, ...]:

@@ -41,8 +41,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sem_search.errors import DataError
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, read_micrograph
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord, read_recorded
+from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.registration import Plane, Scene, Shape, build_plane, build_scene, register
 from sem_search.progress import ProgressMeter, iter_measured
 
@@ -83,12 +83,13 @@ def find_similar_pairs(
 
     Args:
         catalogue: The images; their files are read again.
-        crop_bottom_px: Rows of the data bar where a file's metadata do not tell.
-        max_megapixels: Largest picture.
+        crop_bottom_px: As when the catalogue was read.
+        max_megapixels: As when the catalogue was read.
         progress: Show bars.
 
     Raises:
         UnreadableImageError: A file cannot be read any more.
+        DataError: A file's pixels are not those that were catalogued.
     """
     read = partial(_read_scene, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
     records = catalogue.records
@@ -145,10 +146,7 @@ def group_similar(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> Catalog
 
 def _read_scene(record: ImageRecord, *, crop_bottom_px: int, max_megapixels: float) -> Scene:
     """Return what is kept of one image."""
-    micrograph = read_micrograph(
-        record.path, name=record.image_id, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
-    )
-    return build_scene(micrograph.pixels)
+    return build_scene(read_recorded(record, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels))
 
 
 def _iter_blocks(n_images: int) -> Iterator[tuple[tuple[int, int], ...]]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, FloatImage, read_micrograph
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord, read_recorded
+from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, FloatImage
 from sem_search.progress import iter_measured
 
 MAX_READERS = 4  # as in the catalogue
@@ -54,12 +54,13 @@ def survey_pixels(
 
     Args:
         catalogue: The images; their files are read again.
-        crop_bottom_px: Rows of the data bar where a file's metadata do not tell.
-        max_megapixels: Largest picture.
+        crop_bottom_px: As when the catalogue was read.
+        max_megapixels: As when the catalogue was read.
         progress: Show a bar.
 
     Raises:
         UnreadableImageError: A file cannot be read any more.
+        DataError: A file's pixels are not those that were catalogued.
     """
     read = partial(_read_facts, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
     pool = ThreadPoolExecutor(max_workers=min(MAX_READERS, os.cpu_count() or 1))
@@ -95,10 +96,7 @@ def compute_pixel_facts(image: FloatImage) -> PixelFacts:
 
 def _read_facts(record: ImageRecord, *, crop_bottom_px: int, max_megapixels: float) -> PixelFacts:
     """Return what one file's pixels tell."""
-    micrograph = read_micrograph(
-        record.path, name=record.image_id, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
-    )
-    return compute_pixel_facts(micrograph.pixels)
+    return compute_pixel_facts(read_recorded(record, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels))
 
 
 def _resize(image: FloatImage, *, width_px: int, height_px: int) -> FloatImage:

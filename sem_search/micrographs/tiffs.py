@@ -10,6 +10,7 @@ import io
 import itertools
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,10 @@ MAX_BYTES_PER_PIXEL = 8  # four samples of 16 bits; more is no picture
 MAX_TILE_EXCESS, MAX_TILE_PIXELS = 4, 4_000_000  # storage tiles may stick out of a small picture, within reason
 ORIENTATION_TAG = 274
 MAX_SAMPLE_VALUE_TAG = 281
+JPEG_SCAN = b"\xff\xda"  # in compressed data 0xff is followed by 0x00, so that this is the marker wherever it stands
+MAX_JPEG_SCANS = 200  # a progressive JPEG has about ten; each costs the time of a whole picture, and few bytes
 MAX_PAGES_COUNTED = 1000  # a file may hold millions of empty ones to keep its reader busy
+MAX_TAGS_COUNTED = 30_000  # of all pages together; a page has about twenty, and each costs 16 microseconds
 
 # Damage that tifffile meets ends in our own error or warning; its log lines on stderr would only repeat it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -69,6 +73,7 @@ def examine_tiff(data: bytes, *, max_pixels: float) -> TiffFacts:
         _check_size(page, max_pixels=max_pixels)
         _check_samples(page)
         _check_extent(page, file_bytes=len(data))
+        _check_scans(page, n_scans=data.count(JPEG_SCAN))
         white = page.tags.valueof(MAX_SAMPLE_VALUE_TAG)
         return TiffFacts(
             page=index,
@@ -111,7 +116,7 @@ def _get_orientation(page: tifffile.TiffPage) -> int:
 
 def _choose_page(tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, int, tuple[str, ...]]:
     """Return the first full page and what is to be said about the others."""
-    pages = [page.aspage() for page in itertools.islice(tiff.pages, MAX_PAGES_COUNTED)]
+    pages = list(_iter_pages(tiff))
     full = [index for index, page in enumerate(pages) if not (page.is_reduced or page.is_mask)]
     if not pages:
         raise UnreadableImageError("the TIFF file has no page, so it is truncated or damaged: copy or export it again")
@@ -123,6 +128,16 @@ def _choose_page(tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, int, tuple
     if full[0] > 0:
         warnings.append(f"page 1 is a thumbnail; page {full[0] + 1} was read")
     return pages[full[0]], full[0], tuple(warnings)
+
+
+def _iter_pages(tiff: tifffile.TiffFile) -> Iterator[tifffile.TiffPage]:
+    """Yield the pages, until there are more of them, or of their tags, than any picture has."""
+    n_tags = 0
+    for page in itertools.islice(tiff.pages, MAX_PAGES_COUNTED):
+        yield page.aspage()
+        n_tags += len(page.aspage().tags)
+        if n_tags > MAX_TAGS_COUNTED:
+            return
 
 
 def _check_size(page: tifffile.TiffPage, *, max_pixels: float) -> None:
@@ -187,10 +202,23 @@ def _check_extent(page: tifffile.TiffPage, *, file_bytes: int) -> None:
             f"the file is truncated: it has {file_bytes} bytes, its picture ends at byte {end}: copy or export it again"
         )
     n_stored = sum(count for _, count in pieces)
+    if n_stored > file_bytes:  # each piece is read whole: a thousand that share their bytes would take a thousand times
+        raise UnreadableImageError(
+            f"its pieces have {n_stored} bytes together, the whole file {file_bytes}: they overlap, export it again"
+        )
     n_expected = math.ceil(page.imagewidth * _get_bits(page) / 8) * page.imagelength * page.samplesperpixel
     if page.compression == tifffile.COMPRESSION.NONE and n_stored < n_expected:
         raise UnreadableImageError(
             f"the picture needs {n_expected} bytes, the file holds {n_stored} of them: copy or export it again"
+        )
+
+
+def _check_scans(page: tifffile.TiffPage, *, n_scans: int) -> None:
+    """Raise if a JPEG in the file would be decoded hundreds of times over."""
+    n_pieces = math.prod(page.chunked)
+    if page.compression == tifffile.COMPRESSION.JPEG and n_scans > MAX_JPEG_SCANS * n_pieces:
+        raise UnreadableImageError(
+            f"its {n_pieces} pieces have {n_scans} JPEG scans, each of which takes the time of a piece: export it again"
         )
 
 

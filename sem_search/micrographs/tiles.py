@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.errors import DataError, ImageTooSmallError, SettingsError
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord, compute_pixels_sha256
-from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, FloatImage, read_micrograph
+from sem_search.errors import ImageTooSmallError, SettingsError
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord, read_recorded
+from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, FloatImage
 
 FloatTiles = NDArray[np.float32]
 """Grey levels in [0, 1], shape (n_tiles, size_px, size_px)."""
@@ -131,15 +131,8 @@ def iter_image_tiles(
         ImageTooSmallError: No tile fits into an image.
     """
     for record in catalogue.records:
-        micrograph = read_micrograph(
-            record.path, name=record.image_id, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
-        )
-        if compute_pixels_sha256(micrograph.pixels) != record.pixels_sha256:
-            raise DataError(
-                f"{record.image_id} has changed since it was catalogued, or crop_bottom_px has: its pixels are not "
-                "those that were recorded; read the data again, or put the file back"
-            )
-        yield record, cut_tiles(micrograph.pixels, grid=grid)
+        pixels = read_recorded(record, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
+        yield record, cut_tiles(pixels, grid=grid)
 
 
 def _check_fits(height_px: int, width_px: int, *, grid: TileGrid, name: str) -> None:

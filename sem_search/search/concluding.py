@@ -9,7 +9,7 @@ from sem_search.deployment.registry import GateRule, RegisteredVersion, register
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SideScores, compute_side_scores
 from sem_search.evaluation.outcomes import StudyOutcome
-from sem_search.micrographs.reading import read_micrograph
+from sem_search.micrographs.catalogue import read_recorded
 from sem_search.search.describing import describe_hashes, describe_params, describe_versions
 from sem_search.search.explaining import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.outcome import read_kept_folds, read_study_outcome
@@ -151,11 +151,11 @@ def _read_examples(prepared: PreparedSearch) -> tuple[ExampleImage, ...]:
     examples = []
     for label in prepared.data.tiles.class_names:
         record = next(record for record in prepared.data.catalogue.records if record.label == label)
-        pixels = read_micrograph(
-            record.path,
+        pixels = read_recorded(
+            record,
             crop_bottom_px=prepared.data.crop_bottom_px,
             max_megapixels=prepared.settings.max_megapixels,
-        ).pixels
+        )
         step = max(1, round(pixels.shape[1] / SHOWN_SIDE_PX))
         examples.append(
             ExampleImage(

@@ -58,6 +58,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         crop_bottom_px=crop_bottom_px,
         min_side_px=settings.tile_px,
         max_megapixels=settings.max_megapixels,
+        allow_outside=settings.allow_outside,
     )
     # Drawn once before the slow look for overlaps: a class that is too small is told at once.
     draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sem_search.evaluation.outcomes import TileTable
+from sem_search.micrographs.catalogue import read_recorded
 from sem_search.micrographs.folds import FoldTable
-from sem_search.micrographs.reading import read_micrograph
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
 from sem_search.search.data import PreparedData
 from sem_search.search.fold_store import KeptFold
@@ -49,13 +49,11 @@ def read_sheet_pixels(data: PreparedData, *, sheet: tuple[SheetTile, ...], max_m
     """Return the sheet's tiles, shape (n_sheet, tile_px, tile_px)."""
     pixels = []
     for place in sheet:
-        micrograph = read_micrograph(
-            data.catalogue.records[place.image].path,
-            crop_bottom_px=data.crop_bottom_px,
-            max_megapixels=max_megapixels,
+        shown = read_recorded(
+            data.catalogue.records[place.image], crop_bottom_px=data.crop_bottom_px, max_megapixels=max_megapixels
         )
         first_of_image = int(np.flatnonzero(data.tiles.image_of_tile == place.image)[0])
-        pixels.append(cut_tiles(micrograph.pixels, grid=data.grid)[place.tile - first_of_image])
+        pixels.append(cut_tiles(shown, grid=data.grid)[place.tile - first_of_image])
     return np.stack(pixels)
 
 

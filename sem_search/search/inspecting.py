@@ -24,6 +24,7 @@ def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
         crop_bottom_px=crop_bottom_px,
         min_side_px=settings.tile_px,
         max_megapixels=settings.max_megapixels,
+        allow_outside=settings.allow_outside,
         progress=True,
     )
     inspection = inspect_catalogue(

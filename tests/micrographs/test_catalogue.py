@@ -11,8 +11,15 @@ import pytest
 import tifffile
 from PIL import Image
 
-from sem_search.errors import DataError, SettingsError, StoreError, UnreadableDataError
-from sem_search.micrographs.catalogue import Catalogue, compute_noise, compute_pixels_sha256, read_catalogue
+from sem_search.errors import DataError, SettingsError, StoreError, UnreadableDataError, UnreadableImageError
+from sem_search.micrographs import catalogue as catalogue_module
+from sem_search.micrographs.catalogue import (
+    Catalogue,
+    compute_noise,
+    compute_pixels_sha256,
+    read_catalogue,
+    read_recorded,
+)
 
 SHARED = Path(__file__).parents[3] / "shared"
 REAL_FILES = SHARED / "data" / "lung_cells_sem"
@@ -272,3 +279,42 @@ def test_the_instrument_files(tmp_path: Path) -> None:
     assert len({record.pixels_sha256 for record in catalogue.records}) == 34  # two files show the same picture
     assert all(0.01 < record.noise < 0.04 for record in catalogue.records)
     assert len(read_catalogue(REAL_FILES, exclude=["Untreated", "IPDI"]).records) == 22
+
+
+def test_pictures_outside_the_csv_s_folder_are_written_down_relative_to_it(data: Path, tmp_path: Path) -> None:
+    place = tmp_path / "csv" / "list.csv"
+    place.parent.mkdir()
+    (place.parent / "torn.png").write_bytes(b"torn")
+    rows = [f"../data/{label}/{number}.png,{label}" for label in ("salt", "sand") for number in range(3)]
+    place.write_text("\n".join(["image,label", *rows, "torn.png,salt"]), encoding="utf-8")
+    with pytest.raises(DataError, match="leaves the folder"):
+        read(place)
+    catalogue = read(place, allow_outside=True, skip_unreadable=True)
+    assert len(catalogue.records) == 6
+    assert Catalogue.from_json(catalogue.to_json(), root=catalogue.root).digest == catalogue.digest
+    assert all(record.path.samefile(data / record.image_id.removeprefix("../data/")) for record in catalogue.records)
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = catalogue_module.read_micrograph
+
+    def read_and_lose(path: Path, **options: object) -> object:
+        micrograph = real(path, **options)  # type: ignore[arg-type]
+        if path.name == "1.png":
+            path.unlink()
+        return micrograph
+
+    monkeypatch.setattr(catalogue_module, "read_micrograph", read_and_lose)
+    with pytest.raises(UnreadableDataError, match=r"salt/1\.png: vanished while it was read \(No such file"):
+        read(data)
+
+
+def test_a_picture_is_held_against_its_record_whenever_it_is_read_again(data: Path) -> None:
+    record = read(data).records[0]
+    assert compute_pixels_sha256(read_recorded(record)) == record.pixels_sha256
+    save(record.path, make_picture())
+    with pytest.raises(DataError, match=r"salt/0\.png has changed since it was catalogued"):
+        read_recorded(record)
+    record.path.unlink()
+    with pytest.raises(UnreadableImageError, match=r"salt/0\.png: there is no such file"):
+        read_recorded(record)

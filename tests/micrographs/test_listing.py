@@ -166,6 +166,9 @@ def test_columns_that_are_not_used_are_told(tmp_path: Path) -> None:
         ("image,label\na/../../1.png,a\n", "leaves the folder"),
         ("image,label\n..\\1.png,a\n", "leaves the folder"),
         ("image,label\nC:\\x\\1.png,a\n", "leaves the folder"),
+        ("image,label\na\0.png,a\n", "control characters name nothing"),
+        ("image,label\n1.png,a\x1b[31m\n", r"label is 'a\\x1b\[31m'; control characters"),
+        (f"image,label\n{'x' * 300}.png,a\n", r"image 'x{60}\.\.\.' or label 'a' is longer than a file's name can be"),
         ("image,label\n1.png,a,b\n", r"line 2: more values than columns \('b'\)"),
         ('image,label\n"1.png,a\n', "is not a well-formed CSV: line 2"),
         ("image,label\n1.png,a\na/../1.png,b\n", "1.png: named 2 times"),
@@ -175,6 +178,45 @@ def test_columns_that_are_not_used_are_told(tmp_path: Path) -> None:
 def test_faulty_csvs_name_line_and_fault(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         list_images(write_csv(tmp_path, text))
+
+
+@pytest.fixture
+def with_links(tmp_path: Path) -> Path:
+    """A CSV beside links that lead out of its folder, into it, and round in a circle."""
+    make_files(tmp_path, "elsewhere/secret.png", "data/real/1.png")
+    data = tmp_path / "data"
+    (data / "file.png").symlink_to(tmp_path / "elsewhere" / "secret.png")
+    (data / "folder").symlink_to(tmp_path / "elsewhere")
+    (data / "inner.png").symlink_to(data / "real" / "1.png")
+    (data / "circle").symlink_to(data / "circle")
+    return data
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("file.png", "'file.png' leads through a link out of the folder of the CSV; give paths relative to it, or set"),
+        ("folder/secret.png", "'folder/secret.png' leads through a link out"),
+        ("folder/none.png", "leads through a link out"),
+        ("circle/1.png", "'circle/1.png' cannot be followed: its links run in a circle"),
+    ],
+)
+def test_a_csv_does_not_leave_its_folder_through_links(with_links: Path, image: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        list_images(write_csv(with_links, f"image,label\n{image},a\nreal/1.png,b\n"))
+
+
+def test_links_within_the_folder_are_followed(with_links: Path) -> None:
+    listing = list_images(write_csv(with_links, "image,label\ninner.png,a\nreal/1.png,b\n"))
+    assert labels_of(listing) == {"inner.png": "a", "real/1.png": "b"}
+
+
+def test_a_csv_that_is_trusted_may_leave_its_folder(with_links: Path) -> None:
+    outside = with_links.parent / "elsewhere" / "secret.png"
+    rows = f"image,label\nfile.png,a\n../elsewhere/secret.png,a\n{outside},b\n"
+    listing = list_images(write_csv(with_links, rows), allow_outside=True)
+    assert labels_of(listing) == {"file.png": "a", "../elsewhere/secret.png": "a", outside.as_posix(): "b"}
+    assert all(image.path.exists() for image in listing.images)
 
 
 def test_all_faulty_lines_are_told_but_not_without_end(tmp_path: Path) -> None:

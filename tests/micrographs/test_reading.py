@@ -390,3 +390,24 @@ def test_instrument_files_equal_what_tifffile_decodes(real_micrographs: dict[str
         levels = tifffile.imread(path)[:1024]
         expected = levels / np.float32(np.iinfo(levels.dtype).max)
         assert np.array_equal(real_micrographs[path.name].pixels, expected), path.name
+
+
+def test_a_jpeg_that_is_said_again_and_again_is_refused_at_once() -> None:
+    content = save(pillow8(), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    assert read_micrograph(content[:last] + content[last:-2] * 20 + content[-2:]).pixels.shape == (30, 40)
+    with pytest.raises(UnreadableImageError, match=r"has 3\d\d scans where a JPEG needs about ten"):
+        read_micrograph(content[:last] + content[last:-2] * 300 + content[-2:])
+
+
+def test_a_png_of_crumbs_is_refused_at_once() -> None:
+    content = save(pillow8(), "PNG")
+    crumb = b"\0\0\0\0tEXt" + struct.pack(">I", zlib.crc32(b"tEXt"))
+    assert read_micrograph(content[:33] + crumb * 500 + content[33:]).pixels.shape == (30, 40)
+    with pytest.raises(UnreadableImageError, match=r"has more than \d+ chunks for \d+ bytes: export it again"):
+        read_micrograph(content[:33] + crumb * 5000 + content[33:])
+
+
+def test_a_name_that_no_file_can_bear_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImageError, match=r"cannot be read \(embedded null byte\): check the file"):
+        read_micrograph(tmp_path / "a\0.png")

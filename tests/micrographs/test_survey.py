@@ -59,6 +59,7 @@ def test_all_images_are_surveyed_without_their_bar(tmp_path: Path) -> None:
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
     catalogue = read_catalogue(tmp_path, min_side_px=16)
     assert [facts.white for facts in survey_pixels(catalogue).values()] == [0.25] * 4
+    catalogue = read_catalogue(tmp_path, min_side_px=16, crop_bottom_px=10)
     cut = survey_pixels(catalogue, crop_bottom_px=10)
     assert list(cut) == [record.image_id for record in catalogue.records]
     assert [facts.white for facts in cut.values()] == [0.0] * 4

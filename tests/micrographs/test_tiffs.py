@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from benchmarks.hostile_images import iter_hostile_images
 from sem_search.errors import UnreadableImageError
 from sem_search.micrographs.reading import read_micrograph
 
@@ -118,3 +120,25 @@ def test_a_tiff_whose_pages_go_round_in_circles_ends() -> None:
     circular = bytearray(data)
     struct.pack_into("<I", circular, start + 2 + 12 * n_tags, start)
     assert np.array_equal(read_micrograph(bytes(circular)).pixels, GREY8 / np.float32(255))
+
+
+def test_pieces_that_share_their_bytes_are_refused() -> None:
+    """Four thousand strips that are one: read one by one, they would take 32 GB."""
+    content = next(image.content for image in iter_hostile_images(n=100, seed=0) if "overlapping" in image.name)
+    with pytest.raises(UnreadableImageError, match=r"its pieces have 32\d{9} bytes together, the whole file 80\d{5}"):
+        read_micrograph(content)
+
+
+def test_pages_are_counted_only_as_far_as_a_picture_s_go() -> None:
+    content = next(image.content for image in iter_hostile_images(n=100, seed=0) if "heavy-pages" in image.name)
+    begun_s = time.perf_counter()
+    with pytest.raises(UnreadableImageError):
+        read_micrograph(content)
+    assert time.perf_counter() - begun_s < 10, "it took 62 s when all pages' tags were read"
+
+
+def test_a_piece_that_is_decoded_again_and_again_is_refused() -> None:
+    content = save(Image.fromarray(SMOOTH8), "TIFF", compression="jpeg")
+    assert read_micrograph(content + b"\xff\xda" * 100).pixels.shape == (30, 40)
+    with pytest.raises(UnreadableImageError, match=r"its 1 pieces have 301 JPEG scans"):
+        read_micrograph(content + b"\xff\xda" * 300)
