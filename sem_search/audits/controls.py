@@ -1,6 +1,7 @@
 """Negative controls: data in which the material cannot be seen, on which the score must fall to chance.
 
-- Shuffled labels: classes dealt anew to the groups of images. Whatever is still named rightly is leaked.
+- Shuffled labels: classes dealt anew to the groups of images, evenly over the true ones. Whatever is still named
+  rightly is leaked.
 - Constant images: every image a single grey, its own mean. What is named rightly is named by brightness.
 - Particles blurred away: shading and brightness stay, texture and outlines go.
 - Tiles in random order: the same training with its tiles in another order. The score must stay as it is.
@@ -167,12 +168,20 @@ def reorder_tiles(subject: AuditSubject, *, tell: Tell) -> Control:
 
 
 def deal_labels(subject: AuditSubject) -> IntVector:
-    """Return a class for each image, shape (n_images,), the groups' classes dealt anew; as many of each as before."""
+    """Return a class for each image, shape (n_images,), the groups' classes dealt anew; as many of each as before.
+
+    Every class is spread evenly over the groups of each true class and of each session: with few groups a plain
+    permutation gives many of one material the same new class by chance, which the network then learns rightly.
+    """
     groups = number_groups(subject.tiles.group_of_image)
     _, first_image = np.unique(groups, return_index=True)
+    labels = subject.tiles.label_of_image[first_image]
+    sessions = np.array([subject.catalogue.records[image].session or "" for image in first_image])
     rng = np.random.default_rng(derive_seed(subject.seed, "audit", "labels"))
-    dealt: IntVector = rng.permutation(subject.tiles.label_of_image[first_image])[groups]
-    return dealt
+    order = np.lexsort((rng.random(len(labels)), sessions, labels))
+    dealt = np.empty_like(labels)
+    dealt[order] = _spread_evenly(labels, rng=rng)
+    return dealt[groups]
 
 
 def blur_tiles(tiles: FloatTiles) -> FloatTiles:
@@ -180,6 +189,14 @@ def blur_tiles(tiles: FloatTiles) -> FloatTiles:
     sigma = BLUR_SHARE * tiles.shape[1]
     blurred: FloatTiles = gaussian_filter(tiles, sigma=(0, sigma, sigma), mode="reflect").astype(np.float32)
     return blurred
+
+
+def _spread_evenly(labels: IntVector, *, rng: np.random.Generator) -> IntVector:
+    """Return the labels in an order in which any stretch has about as large a share of each as the whole."""
+    values, counts = np.unique(labels, return_counts=True)
+    places = np.concatenate([(np.arange(count) + rng.random()) / count for count in counts])
+    spread: IntVector = np.repeat(values, counts)[np.argsort(places, kind="stable")]
+    return spread
 
 
 def _retrain(

@@ -49,6 +49,15 @@ def test_labels_are_dealt_by_group_and_as_many_as_before(subject: AuditSubject) 
     assert len(of_group) == len(set(groups))
 
 
+def test_new_labels_tell_neither_the_material_nor_the_session(subject: AuditSubject, take_in_sessions) -> None:
+    dated = take_in_sessions(subject, lambda place, _: "monday" if place % 5 < 3 else "tuesday")
+    for seed in range(20):
+        dealt = deal_labels(dataclasses.replace(dated, seed=seed))
+        for label in range(3):
+            counts = np.bincount(dealt[subject.tiles.label_of_image == label], minlength=3)
+            assert counts.min() >= 1 and counts.max() <= 3, "of five images two of each class, as near as can be"
+
+
 def test_blurring_leaves_brightness_and_nothing_small() -> None:
     tiles = np.random.default_rng(0).random((2, 48, 48)).astype(np.float32)
     blurred = blur_tiles(tiles)
