@@ -19,6 +19,7 @@ from sem_search.evaluation.outcomes import FoldOutcome, IntVector
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.confounds import ATTRIBUTES as WAYS_OF_TAKING
 from sem_search.micrographs.confounds import UNTOLD
+from sem_search.micrographs.findings import count
 
 MIN_GROUPS = 2
 """Of a class among the images not left out: one to train on, one to stop on."""
@@ -52,10 +53,10 @@ class LeftOutAttribute:
         why = " ".join(self.untested)
         if self.accuracy is None or self.usual_accuracy is None:
             return f"Leaving out a {self.attribute} cannot be tried on these data. {why}".strip()
+        images = f"{count(self.n_images, 'image')} {'is' if self.n_images == 1 else 'are'}"
         return (
-            f"With each {self.attribute} left out in turn, {self.accuracy.to_text()} of {self.n_images} images are "
-            f"named rightly; with the others of their {self.attribute} known it was {self.usual_accuracy.to_text()}. "
-            f"{why}"
+            f"With each {self.attribute} left out in turn, {self.accuracy.to_text()} of {images} named rightly; with "
+            f"the others of their {self.attribute} known it was {self.usual_accuracy.to_text()}. {why}"
         ).strip()
 
 
