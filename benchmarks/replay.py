@@ -17,7 +17,7 @@ from benchmarks.pruners import PRUNERS
 from benchmarks.searching import read_grid
 from sem_search.evaluation.outcomes import Cell, FoldOutcome
 from sem_search.search.pruning import build_pruner
-from sem_search.search.racing import WINDOW, compute_allowance, extrapolate_accuracy
+from sem_search.search.racing import WINDOW, are_behind, compute_allowance, extrapolate_accuracy
 from sem_search.search.space import order_cells
 from sem_search.settings import build_settings
 
@@ -39,11 +39,17 @@ class StoppedFold:
     n_most_epochs: int
     """Epochs that the plain grid allowed."""
 
-    def find_end(self, rival: float) -> int | None:
-        """Return after how many epochs a race against this accuracy is lost; None where it is not."""
+    def find_end(self, rival: float, *, leads: list[float]) -> int | None:
+        """Return after how many epochs a race against this accuracy is lost; None where it is not.
+
+        Args:
+            rival: The best cell's accuracy on this fold.
+            leads: By how much it was better on the folds before.
+        """
         limit = rival - compute_allowance(rival, n_tiles=self.n_tiles)
         for n_epochs in range(WINDOW, self.n_epochs + 1):
-            if extrapolate_accuracy(self.accuracies[:n_epochs], n_epochs=self.n_most_epochs) < limit:
+            line = extrapolate_accuracy(self.accuracies[:n_epochs], n_epochs=self.n_most_epochs)
+            if line < limit or are_behind([*leads, rival - min(line, 1.0)]):
                 return n_epochs
         return None
 
@@ -114,7 +120,10 @@ def _replay(
         trial = study.ask()
         folds = stopped[cell]
         for number, fold in enumerate(folds):
-            end = fold.find_end(rivals[number]) if is_race and rivals is not None else None
+            end = None
+            if is_race and rivals is not None:
+                leads = [rival - one.score for rival, one in zip(rivals[:number], folds, strict=False)]
+                end = fold.find_end(rivals[number], leads=leads)
             n_epochs += end or fold.n_epochs
             if end is not None:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)

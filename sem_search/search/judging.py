@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sem_search.evaluation.outcomes import FoldOutcome
 from sem_search.search.racing import Rival, find_rival
 from sem_search.settings import SearchSettings
 
@@ -54,9 +55,14 @@ class CellJudge:
         """Whether a trial before this one waits in the queue: nobody may be at work on it, so this process should."""
         return not self._is_idle and any(trial.state == TrialState.WAITING for trial in self._list_before())
 
-    def find_rival(self, *, fold: int) -> Rival | None:
-        """Return whom a fold races against, if anyone; to be asked once the cell can be judged."""
-        return find_rival(self._before or (), fold=fold) if self._is_racing else None
+    def find_rival(self, *, fold: int, finished: Sequence[FoldOutcome] = ()) -> Rival | None:
+        """Return whom a fold races against, if anyone; to be asked once the cell can be judged.
+
+        Args:
+            fold: Its number.
+            finished: The folds of the cell before it.
+        """
+        return find_rival(self._before or (), fold=fold, finished=finished) if self._is_racing else None
 
     def is_hopeless(self, values: Sequence[float]) -> bool:
         """Tell whether the pruner ends the cell after these folds; to be asked once the cell can be judged.

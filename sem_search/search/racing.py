@@ -3,8 +3,12 @@
 A pruner that is asked between folds cannot spare a slow cell its first folds, and slow cells are the dear ones: at a
 small learning rate every epoch is a little better than the last, so that early stopping never ends them. Where such a
 fold is heading shows after a few epochs. A straight line through the latest validation accuracies, drawn on to the last
-epoch, is generous, for learning curves flatten; if even the line stays below what the best cell reached on the same
-fold, by more than two standard errors of the difference, the cell is ended.
+epoch, is generous, for learning curves flatten. The cell is ended if even what the line promises
+
+1. is less than what the best cell reached on the same fold, by more than two standard errors of the difference; or
+2. would not spare it the pruner: the signed-rank test over its finished folds and this one, taken at its promise, says
+   that the cell is worse. So a third fold is ended as soon as it cannot change what the first two have said.
+
 Source of the idea: Domhan, Springenberg and Hutter 2015, who extrapolate with parametric curves instead of a line.
 docs/decisions/007-pruner.md gives the epochs saved and the scores lost.
 
@@ -20,8 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import wilcoxon
 
-from sem_search.evaluation.outcomes import TrainingCurves
+from sem_search.evaluation.outcomes import FoldOutcome, TrainingCurves
+from sem_search.search.pruning import FIRST_STEPS, WILCOXON_P
 from sem_search.transfer.stopping import EpochFigures
 
 WINDOW = 10
@@ -40,10 +46,23 @@ class Rival:
     trial: int
     accuracy: float
     """Share of right validation tiles at the epoch that was kept."""
+    leads: tuple[float, ...] = ()
+    """By how much its accuracy was higher on the folds that both have finished."""
 
 
-def find_rival(trials: Iterable[FrozenTrial], *, fold: int) -> Rival | None:
-    """Return the accuracy on a fold of the best of these trials that is complete; None where none is."""
+def get_accuracy(fold: FoldOutcome) -> float:
+    """Return the share of right validation tiles at the epoch that was kept."""
+    return float(fold.curves.validation_accuracy[fold.best_epoch])
+
+
+def find_rival(trials: Iterable[FrozenTrial], *, fold: int, finished: Sequence[FoldOutcome] = ()) -> Rival | None:
+    """Return what the best of these trials that is complete reached on a fold; None where none is.
+
+    Args:
+        trials: Of the study.
+        fold: The fold that is raced on.
+        finished: The folds before it, of the cell that races.
+    """
     known = [
         trial
         for trial in trials
@@ -52,7 +71,12 @@ def find_rival(trials: Iterable[FrozenTrial], *, fold: int) -> Rival | None:
     if not known:
         return None
     best = max(known, key=lambda trial: trial.value or 0.0)
-    return Rival(trial=best.number, accuracy=float(best.user_attrs[ACCURACIES][fold]))
+    accuracies = [float(accuracy) for accuracy in best.user_attrs[ACCURACIES]]
+    return Rival(
+        trial=best.number,
+        accuracy=accuracies[fold],
+        leads=tuple(accuracies[outcome.fold] - get_accuracy(outcome) for outcome in finished),
+    )
 
 
 def extrapolate_accuracy(accuracies: Sequence[float], *, n_epochs: int) -> float:
@@ -75,6 +99,17 @@ def compute_allowance(accuracy: float, *, n_tiles: int) -> float:
     Both heads answer the same tiles, so that the true error of the difference is smaller: the allowance is generous.
     """
     return STANDARD_ERRORS * math.sqrt(2 * accuracy * (1 - accuracy) / n_tiles)
+
+
+def are_behind(leads: Sequence[float]) -> bool:
+    """Tell whether a rival leads over the folds, by the test that the pruner makes between folds.
+
+    Args:
+        leads: Its accuracy less the other's, on each fold.
+    """
+    if len(leads) <= FIRST_STEPS or sum(leads) <= 0:
+        return False
+    return bool(wilcoxon(leads, alternative="greater", zero_method="zsplit").pvalue < WILCOXON_P)
 
 
 class FoldRace:
@@ -143,11 +178,16 @@ class FoldRace:
 
     def _check_epoch(self, rival: Rival) -> None:
         accuracies = [one.validation_accuracy for one in self._figures[: self._n_seen]]
-        reachable = extrapolate_accuracy(accuracies, n_epochs=self._n_epochs)
-        if reachable < rival.accuracy - compute_allowance(rival.accuracy, n_tiles=self._n_tiles):
+        reachable = min(extrapolate_accuracy(accuracies, n_epochs=self._n_epochs), 1.0)
+        is_out_of_reach = reachable < rival.accuracy - compute_allowance(rival.accuracy, n_tiles=self._n_tiles)
+        if is_out_of_reach or are_behind([*rival.leads, rival.accuracy - reachable]):
             self._figures = self._figures[: self._n_seen]
             raise optuna.TrialPruned(
                 f"in fold {self.fold + 1}, after epoch {self._n_seen} of {self._n_epochs}: validation accuracy "
-                f"{accuracies[-1]:.3f}, on its way to {min(reachable, 1.0):.3f} at best, cannot reach the "
-                f"{rival.accuracy:.3f} of trial {rival.trial} on this fold"
+                f"{accuracies[-1]:.3f}, on its way to {reachable:.3f} at best, "
+                + (
+                    f"cannot reach the {rival.accuracy:.3f} of trial {rival.trial} on this fold"
+                    if is_out_of_reach
+                    else f"cannot make up for being behind trial {rival.trial} on the folds before"
+                )
             )

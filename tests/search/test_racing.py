@@ -2,15 +2,19 @@ import numpy as np
 import optuna
 import pytest
 
+from sem_search.evaluation.outcomes import FoldOutcome, TrainingCurves
+from sem_search.search.pruning import build_pruner
 from sem_search.search.racing import (
     ACCURACIES,
     WINDOW,
     FoldRace,
     Rival,
+    are_behind,
     compute_allowance,
     extrapolate_accuracy,
     find_rival,
 )
+from sem_search.settings import build_settings
 from sem_search.transfer.stopping import EpochFigures
 
 N_EPOCHS = 100
@@ -132,3 +136,66 @@ def test_the_rival_is_the_best_complete_trial() -> None:
     add_trial(study, value=0.8, accuracies=[0.1, 0.1])
     add_trial(study, value=0.99, accuracies=None)
     assert find_rival(study.get_trials(), fold=1) == Rival(trial=2, accuracy=0.95)
+
+
+@pytest.mark.parametrize(
+    ("leads", "expected"),
+    [
+        ((0.1, 0.1, 0.1), True),
+        ((0.1, 0.1), False),  # two folds are granted
+        ((0.1, 0.1, -0.05), False),
+        ((0.1, 0.1, 0.1, -0.05), True),
+        ((-0.1, -0.1, -0.1), False),
+        ((0.0, 0.0, 0.0), False),
+    ],
+)
+def test_who_is_behind_is_what_the_pruner_says(leads: tuple[float, ...], expected: bool) -> None:
+    assert are_behind(leads) is expected
+    study = optuna.create_study(direction="maximize", pruner=build_pruner(build_settings({"pruner": "race"})))
+    best = optuna.trial.create_trial(value=0.9, intermediate_values=dict.fromkeys(range(len(leads)), 0.9))
+    study.add_trial(best)
+    mine = {fold: 0.9 - lead for fold, lead in enumerate(leads)}
+    running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, intermediate_values=mine)
+    assert study.pruner.prune(study, running) is expected
+
+
+def test_a_third_fold_is_ended_once_it_cannot_change_what_two_have_said() -> None:
+    slow = [0.5 + 0.004 * epoch for epoch in range(N_EPOCHS)]  # on its way to 0.896: within the allowance of few tiles
+    assert run_race(slow, n_tiles=40) is None
+    behind = Rival(trial=3, accuracy=0.95, leads=(0.05, 0.05))
+    assert run_race(slow, n_tiles=40, rival=behind) == WINDOW
+    ahead_once = Rival(trial=3, accuracy=0.95, leads=(0.05, -0.06))
+    assert run_race(slow, n_tiles=40, rival=ahead_once) is None
+
+
+def test_the_message_tells_of_the_folds_before() -> None:
+    race = FoldRace(fold=2, n_epochs=N_EPOCHS, n_tiles=40)
+    for _ in range(WINDOW):
+        race.add(make_figures(0.9))
+    with pytest.raises(optuna.TrialPruned, match=r"fold 3, after epoch 10 of 100.*behind trial 3 on the folds before"):
+        race.check(Rival(trial=3, accuracy=0.95, leads=(0.1, 0.1)))
+
+
+def test_a_rival_leads_by_what_it_did_better_on_finished_folds() -> None:
+    study = optuna.create_study(direction="maximize")
+    add_trial(study, value=0.8, accuracies=[0.9, 0.7, 0.6])
+    curve = np.array([0.2, 0.8, 0.4])
+    folds = [
+        FoldOutcome(
+            fold=number,
+            validation_tiles=np.arange(1),
+            validation_probabilities=np.ones((1, 1)),
+            test_tiles=np.arange(1),
+            test_probabilities=np.ones((1, 1)),
+            curves=TrainingCurves(
+                training_loss=curve, training_accuracy=curve, validation_loss=curve, validation_accuracy=curve
+            ),
+            best_epoch=1,
+            is_diverged=False,
+            training_s=1.0,
+        )
+        for number in range(2)
+    ]
+    rival = find_rival(study.trials, fold=2, finished=folds)
+    assert rival is not None
+    assert (rival.accuracy, rival.leads) == (0.6, pytest.approx((0.1, -0.1)))
