@@ -18,7 +18,7 @@ from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
 from sem_search.micrographs.inspection import Finding, inspect_catalogue
 from sem_search.micrographs.similarity import group_similar
 from sem_search.micrographs.tiles import TileGrid, build_tile_table
-from sem_search.places import get_cache_folder
+from sem_search.places import get_cache_folder, make_cache_folder
 from sem_search.settings import DEMO, SearchSettings
 
 DEMO_SIZE = "small"
@@ -87,7 +87,8 @@ def locate_data(settings: SearchSettings) -> tuple[Path, int]:
     if settings.data == DEMO:
         # The recipe's version stands in the name: a set of another version is refused where it lies, not overwritten.
         name = f"{DEMO_SIZE}-{settings.seed}-v{RECIPE_VERSION}"
-        folder = write_demo_data(get_cache_folder() / "demo" / name, size=DEMO_SIZE, seed=settings.seed, progress=True)
+        cache = make_cache_folder(get_cache_folder())
+        folder = write_demo_data(cache / "demo" / name, size=DEMO_SIZE, seed=settings.seed, progress=True)
         return folder, DEMO_SIZES[DEMO_SIZE].bar_height_px
     path = Path(settings.data).expanduser()
     if not path.exists():

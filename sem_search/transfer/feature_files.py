@@ -71,7 +71,7 @@ def open_store(folder: Path) -> tuple[NDArray[np.float32], ...]:
         DamagedStoreError: Something is missing or differs from the manifest.
     """
     manifest = _read_manifest(folder)
-    return tuple(_open_array(folder, entry) for entry in manifest["arrays"])
+    return tuple(_open_array(folder, entry) for entry in _list_entries(folder, manifest))
 
 
 def iter_summaries(cache_folder: Path) -> Iterator[StoreSummary]:
@@ -238,10 +238,20 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DamagedStoreError(f"{folder}: its manifest cannot be read ({error})") from error
     entries: dict[str, Any] = manifest if isinstance(manifest, dict) else {}
-    is_whole = entries.keys() >= {"n_tiles", "written_at", "about", "arrays"}
+    kinds = {"n_tiles": int, "written_at": str, "about": dict, "arrays": list}
+    is_whole = all(isinstance(entries.get(name), kind) for name, kind in kinds.items())
     if not is_whole or (entries.get("format"), entries.get("key")) != (FORMAT, folder.name):
         raise DamagedStoreError(f"{folder}: its manifest is not one of this store")
     return entries
+
+
+def _list_entries(folder: Path, manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the manifest's arrays, after looking whether each names a file of this very folder, and its hash."""
+    for entry in manifest["arrays"]:
+        named = [entry.get("file"), entry.get("sha256")] if isinstance(entry, dict) else [None]
+        if not (all(isinstance(name, str) for name in named) and _FILE_NAME.fullmatch(str(named[0]))):
+            raise DamagedStoreError(f"{folder}: its manifest names no arrays of this folder")
+    return list(manifest["arrays"])
 
 
 def _open_array(folder: Path, entry: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -252,8 +262,10 @@ def _open_array(folder: Path, entry: Mapping[str, Any]) -> NDArray[np.float32]:
         if found != entry["sha256"]:
             raise DamagedStoreError(f"{file}: it has changed since it was written")
         array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
+    except (OSError, ValueError, EOFError) as error:  # ValueError: no array, or pickled objects, which are not loaded
         raise DamagedStoreError(f"{file}: it cannot be read ({error})") from error
+    if list(array.shape) != entry.get("shape"):
+        raise DamagedStoreError(f"{file}: its shape is not the manifest's")
     return array
 
 

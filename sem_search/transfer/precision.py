@@ -14,6 +14,7 @@ import json
 import platform
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ import numpy as np
 import tensorflow as tf
 from filelock import FileLock
 
+from sem_search.errors import StoreError
+from sem_search.places import explain_cache, make_cache_folder
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork
 from sem_search.transfer.trunk import POLICIES, Precision, compile_trunk
@@ -74,14 +77,34 @@ def choose_precision(cut: CutNetwork, *, backbone: Backbone, cache_folder: Path)
     """
     if not may_have_bfloat16():
         return "float32"
-    cache_folder.mkdir(parents=True, exist_ok=True)
+    make_cache_folder(cache_folder)
     file, key = cache_folder / CHOICES_FILE, _name_machine(cut, backbone=backbone)
     with FileLock(file.with_suffix(".lock")):
-        choices: dict[str, Precision] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        choices = _read_choices(file)
         if choices.get(key) not in POLICIES:
             choices[key] = _measure(cut, backbone=backbone)
-            file.write_text(json.dumps(choices, indent=1), encoding="utf-8")
+            _write_choices(choices, file=file)
         return choices[key]
+
+
+def _read_choices(file: Path) -> dict[str, Precision]:
+    """Return the choices that were kept; a file that is damaged is none, and they are measured again."""
+    try:
+        choices = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return choices if isinstance(choices, dict) else {}
+
+
+def _write_choices(choices: Mapping[str, Precision], *, file: Path) -> None:
+    """Write the choices so that they are there in full or as they were."""
+    partial = file.with_suffix(".partial")
+    try:
+        partial.write_text(json.dumps(choices, indent=1), encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(explain_cache(file.parent, reason=error.strerror or str(error))) from error
 
 
 def may_have_bfloat16() -> bool:

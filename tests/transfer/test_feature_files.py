@@ -1,7 +1,10 @@
 """A store is whole or it does not exist, and what has changed since it was written is not believed."""
 
 import errno
+import hashlib
+import io
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +147,45 @@ def _take_a_later_format(folder: Path) -> None:
     _change_the_manifest(folder, format="sem_search features 99")
 
 
+def _put_in_place_of_an_array(folder: Path, content: bytes) -> None:
+    """Put something else in place of an array, with the hash that goes with it: what no accident does."""
+    (folder / "features_0.npy").write_bytes(content)
+    arrays = json.loads((folder / "manifest.json").read_text())["arrays"]
+    arrays[0]["sha256"] = hashlib.sha256(content).hexdigest()
+    _change_the_manifest(folder, arrays=arrays)
+
+
+def _put_objects_in_place_of_an_array(folder: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"an": "object"}]), allow_pickle=True)
+    _put_in_place_of_an_array(folder, buffer.getvalue())
+
+
+def _put_a_pickle_in_place_of_an_array(folder: Path) -> None:
+    _put_in_place_of_an_array(folder, pickle.dumps({"an": "object"}))
+
+
+def _put_another_array_in_its_place(folder: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3, np.float32))
+    _put_in_place_of_an_array(folder, buffer.getvalue())
+
+
+def _name_a_file_elsewhere(folder: Path) -> None:
+    secret = folder.parent / "secret.npy"
+    np.save(secret, np.zeros(3, np.float32))
+    digest = hashlib.sha256(secret.read_bytes()).hexdigest()
+    _change_the_manifest(folder, arrays=[{"file": "../secret.npy", "sha256": digest, "shape": [3]}])
+
+
+def _name_nothing(folder: Path) -> None:
+    _change_the_manifest(folder, arrays=["features_0.npy"])
+
+
+def _tell_no_arrays(folder: Path) -> None:
+    _change_the_manifest(folder, arrays={})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -154,6 +196,12 @@ def _take_a_later_format(folder: Path) -> None:
         (_tear_the_manifest, "its manifest cannot be read"),
         (_take_anothers_manifest, "its manifest is not one of this store"),
         (_take_a_later_format, "its manifest is not one of this store"),
+        (_put_objects_in_place_of_an_array, r"cannot be read \(Array can't be memory-mapped"),
+        (_put_a_pickle_in_place_of_an_array, r"features_0\.npy: it cannot be read"),
+        (_put_another_array_in_its_place, r"features_0\.npy: its shape is not the manifest's"),
+        (_name_a_file_elsewhere, "its manifest names no arrays of this folder"),
+        (_name_nothing, "its manifest names no arrays of this folder"),
+        (_tell_no_arrays, "its manifest is not one of this store"),
     ],
 )
 def test_damage_is_noticed(damage, message, tmp_path):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from sem_search.errors import StoreError
 from sem_search.transfer import precision
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
@@ -101,3 +102,32 @@ def test_without_bfloat16_nothing_is_measured(cut: CutNetwork, tmp_path: Path, m
     monkeypatch.setattr(precision, "may_have_bfloat16", lambda: False)
     assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == "float32"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\x80\x04cos\nsystem\n", b'{"a": 1}'])
+def test_a_damaged_choice_is_measured_again(
+    cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
+    monkeypatch.setattr(precision, "may_have_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_measure", lambda *_, **__: "float32")
+    (tmp_path / "precision.json").write_bytes(damage)
+    assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == "float32"
+    monkeypatch.setattr(precision, "_measure", lambda *_, **__: pytest.fail("the choice was kept"))
+    assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == "float32"
+
+
+def test_a_choice_that_cannot_be_written_leaves_the_old_ones(
+    cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "may_have_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_measure", lambda *_, **__: "float32")
+    (tmp_path / "precision.json").write_text('{"another machine": "bfloat16"}')
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(StoreError, match=r"cannot be used \(No space left on device\): make room"):
+        choose_precision(cut, backbone=TINY, cache_folder=tmp_path)
+    assert (tmp_path / "precision.json").read_text() == '{"another machine": "bfloat16"}'
+    assert not (tmp_path / "precision.partial").exists()
