@@ -4,7 +4,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from benchmarks.searching import read_grid, run_search
+from benchmarks.searching import count_ended_epochs, read_grid, run_search
 
 PLAIN = {"pruner": "none", "patience": "0"}
 """The paper's way: every epoch of every fold of every cell."""
@@ -32,7 +32,7 @@ def measure_search(*, backbone: str, weights: str, data: str, threads: int) -> d
             figures |= {
                 f"search.{way}.cells": float(len(grid.folds_of)),
                 f"search.{way}.folds": float(grid.n_folds),
-                f"search.{way}.epochs": float(grid.n_epochs),
+                f"search.{way}.epochs": float(grid.n_epochs + count_ended_epochs(folder, study=winner[1])),
                 f"search.{way}.training_s": grid.training_s,
                 f"search.{way}.learning_rate": float(winner[2]),
                 f"search.{way}.batch_size": float(winner[3]),

@@ -1,6 +1,7 @@
 """Searches run as a user runs them, in a folder of their own, and what they left behind."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -8,10 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import optuna
 
 from sem_search.evaluation.outcomes import Cell, FoldOutcome
 from sem_search.search.fold_store import FoldStore
+from sem_search.search.study import REASON
 from sem_search.settings import PAPER_BATCH_SIZES, PAPER_LEARNING_RATES
+
+ENDED_AFTER = re.compile(r"in fold \d+, after epoch (?P<epochs>\d+) of")
+"""How the reason of a cell that was ended within a fold begins."""
 
 
 def start_search(folder: Path, parameters: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -66,6 +72,19 @@ class TrainedGrid:
     def training_s(self) -> float:
         """Seconds spent in training."""
         return float(np.sum([fold.training_s for folds in self.folds_of.values() for fold in folds]))
+
+
+def count_ended_epochs(folder: Path, *, study: str) -> int:
+    """Return the epochs of the folds that a race ended: they were trained, and are not kept.
+
+    Args:
+        folder: Where the search ran.
+        study: Its study.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    trials = optuna.load_study(study_name=study, storage=f"sqlite:///{folder}/optuna.db").get_trials(deepcopy=False)
+    ends = (ENDED_AFTER.match(str(trial.user_attrs.get(REASON, ""))) for trial in trials)
+    return sum(int(end["epochs"]) for end in ends if end is not None)
 
 
 def read_grid(study_folder: Path, *, n_folds: int = 5) -> TrainedGrid:

@@ -4,14 +4,19 @@ import json
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import benchmarks
 from benchmarks.replay import measure_replay, stop_fold
+from benchmarks.searching import count_ended_epochs
 from benchmarks.timing import measure_side_by_side
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
 from sem_search.search.fold_store import FoldStore, KeptFold
+from sem_search.search.racing import FoldRace, Rival
+from sem_search.search.study import REASON
+from sem_search.transfer.stopping import EpochFigures
 
 N_EPOCHS = 40
 
@@ -89,3 +94,16 @@ def test_json_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert figures["threads"] == 1
     assert all(isinstance(value, float) for value in figures.values())
     assert "pruners.median.share_of_folds" in done.output
+
+
+def test_epochs_of_folds_that_were_ended_are_counted(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
+    race = FoldRace(fold=1, n_epochs=100, n_tiles=400)
+    for _ in range(12):
+        race.add(EpochFigures(training_loss=1, training_accuracy=0, validation_loss=1, validation_accuracy=0.1))
+    with pytest.raises(optuna.TrialPruned) as ended:
+        race.check(Rival(trial=0, accuracy=0.9))
+    for reason in (str(ended.value), "after 3 of 5 folds: worse than the best cell on these folds"):
+        state = optuna.trial.TrialState.PRUNED
+        study.add_trial(optuna.trial.create_trial(state=state, user_attrs={REASON: reason}))
+    assert count_ended_epochs(tmp_path, study="s") == 10
