@@ -6,12 +6,23 @@ import click
 
 from benchmarks.trust import comparing, conformal, intervals, lots, scores, selection
 
+RENDERED_LOTS = "rendered-lots"
+
+
+def print_rendered_lots(*, n_studies: int, weights: str = "auto") -> None:
+    """Print false alarms and power on rendered lots, seen by MobileNetV2."""
+    from benchmarks.trust.rendered_lots import print_tables  # here, because it loads TensorFlow
+
+    print_tables(n_studies=n_studies, weights=weights)
+
+
 SIMULATIONS: dict[str, Callable[..., None]] = {
     "intervals": intervals.print_tables,
     "comparing": comparing.print_tables,
     "selection": selection.print_tables,
     "conformal": conformal.print_tables,
     "lots": lots.print_tables,
+    RENDERED_LOTS: print_rendered_lots,
     "scores": scores.print_tables,
 }
 
@@ -19,9 +30,12 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
 @click.command(help="\n\n".join(f"{name}: {run.__doc__}" for name, run in SIMULATIONS.items()))
 @click.argument("name", type=click.Choice(list(SIMULATIONS)))
 @click.option("--studies", "n_studies", default=300, show_default=True, help="Made-up studies for each row.")
-def main(name: str, *, n_studies: int) -> None:
+@click.option("--weights", default=None, help=f"Of the network of {RENDERED_LOTS}, as in a search.  [default: auto]")
+def main(name: str, *, n_studies: int, weights: str | None) -> None:
     """Run one set of simulations."""
-    SIMULATIONS[name](n_studies=n_studies)
+    if weights is not None and name != RENDERED_LOTS:
+        raise click.UsageError(f"--weights has no effect on {name}: only {RENDERED_LOTS} looks through a network.")
+    SIMULATIONS[name](n_studies=n_studies, **({} if weights is None else {"weights": weights}))
 
 
 if __name__ == "__main__":

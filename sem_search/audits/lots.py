@@ -49,6 +49,7 @@ class TellingTile:
 
     pair: str
     lot: str
+    other: str
     image_id: str
     tile_of_image: int
     score: float
@@ -113,8 +114,9 @@ def describe_pair(pair: LotPair, *, n_pairs: int) -> str:
     name = f"{pair.first} and {pair.second}"
     among = f", {n_pairs} pairs considered" if n_pairs > 1 else ""
     result = (
-        f"{pair.accuracy.to_text()} of the images are assigned to the right lot by the others (chance: 0.5); "
-        f"p = {pair.adjusted_p_value:.3f}{among}; {pair.n_first} and {pair.n_second} independent images."
+        f"{pair.accuracy.to_text()} of the images are assigned to the right lot by the others (chance: 0.5); ranked by "
+        f"likeness, AUROC {pair.auroc:.3f}, p = {pair.adjusted_p_value:.3f}{among}; {pair.n_first} and "
+        f"{pair.n_second} independent images."
     )
     power = (
         "Even a very large difference would as a rule have been missed with so few images."
@@ -198,7 +200,7 @@ def read_telling_tiles(
         pictures.append(
             TilePicture(
                 pixels=cut_tiles(pixels, grid=grid)[tile.tile_of_image],
-                title=tile.lot,
+                title=f"{tile.lot}, not {tile.other}",
                 caption=f"{tile.image_id}, tile {tile.tile_of_image}",
             )
         )
@@ -244,7 +246,7 @@ def _list_regions(tile: TellingTile) -> dict[str, Any]:
 def _find_telling(pair: LotPair, *, tiles: TileTable, features: Sequence[NDArray[np.float32]]) -> Iterator[TellingTile]:
     """Yield the tiles of each lot that look most like their own, one of each image."""
     first_tile = np.searchsorted(tiles.image_of_tile, np.arange(len(tiles.image_ids)))
-    for lot, sign in ((pair.first, 1.0), (pair.second, -1.0)):
+    for lot, other, sign in ((pair.first, pair.second, 1.0), (pair.second, pair.first, -1.0)):
         is_own = tiles.label_of_tile[pair.tiles] == tiles.class_names.index(lot)
         own, scores = np.flatnonzero(is_own), sign * pair.score_of_tile[is_own]
         order = np.argsort(-scores, kind="stable")
@@ -262,6 +264,7 @@ def _find_telling(pair: LotPair, *, tiles: TileTable, features: Sequence[NDArray
             yield TellingTile(
                 pair=f"{pair.first} / {pair.second}",
                 lot=lot,
+                other=other,
                 image_id=tiles.image_ids[image],
                 tile_of_image=int(tile - first_tile[image]),
                 score=float(scores[row]),

@@ -29,6 +29,9 @@ FIGURE_WORDS = {
 
 MAX_P_VALUE = 0.05
 
+SMALLEST_P_VALUE = 0.001
+"""Of those that are printed as a number."""
+
 FIGURE_CAPTION = (
     "The first study's figures less the second's, on the same test images: right of the dashed line the first is "
     "better. Orange: other images would hardly have turned it round."
@@ -74,12 +77,12 @@ class StudyComparison:
         images, folds = self.comparison.image_test, self.comparison.fold_test
         sentences = [
             f"Whole images (McNemar): {images.n_first_better} named better by the first, {images.n_second_better} by "
-            f"the second; p = {images.p_value:.3f}."
+            f"the second; {_format_p_value(images.p_value)}."
         ]
         if folds is not None:
             sentences.append(
-                f"Folds (corrected resampled t-test): mean difference {folds.mean:+.3f}, p = {folds.p_value:.3f}: "
-                "whether other training images could turn it round."
+                f"Folds (corrected resampled t-test): mean difference {folds.mean:+.3f}, "
+                f"{_format_p_value(folds.p_value)}: whether other training images could turn it round."
             )
         return sentences
 
@@ -174,6 +177,11 @@ def list_comparison(compared: StudyComparison) -> dict[str, Any]:
             "p_value": comparison.image_test.p_value,
         },
     }
+
+
+def _format_p_value(p_value: float) -> str:
+    """Return `p = 0.123`, or that it is below what three decimals show."""
+    return "p < 0.001" if p_value < SMALLEST_P_VALUE else f"p = {p_value:.3f}"
 
 
 def _describe_difference(first: str, second: str, *, name: str, one: tuple[str, ...], two: tuple[str, ...]) -> str:

@@ -67,7 +67,7 @@ def test_words_follow_the_test(
         audit.pairs[0], adjusted_p_value=p_value, smallest_p_value=smallest, detectable_accuracy=detectable
     )
     assert words in describe_pair(pair, n_pairs=3)
-    assert "3 pairs considered" in describe_pair(pair, n_pairs=3)
+    assert f"AUROC 1.000, p = {p_value:.3f}, 3 pairs considered" in describe_pair(pair, n_pairs=3)
     assert "considered" not in describe_pair(pair, n_pairs=1)
 
 
@@ -112,6 +112,7 @@ def test_the_regions_that_tell_most_are_shown_with_their_numbers(audit: LotsAudi
     assert isinstance(sheet, FigureArtifact) and isinstance(numbers, JsonArtifact)
     images = sheet.draw().axes[0].images
     assert len(images) == 2, "the tile, and the heat over it"
+    assert sheet.draw().axes[0].get_title() == "blobs, not grains"
     assert np.asarray(images[1].get_array()).max() == 1
     assert len(numbers.content) == len(audit.telling)
     np.testing.assert_allclose(numbers.content[0]["shares"], audit.telling[0].shares)

@@ -69,6 +69,14 @@ def test_a_verdict_needs_images_and_folds(
     assert verdict in dataclasses.replace(compared, comparison=judged).to_text().splitlines()[-1]
 
 
+@pytest.mark.parametrize(("p_value", "words"), [(0.0123, "+0.200, p = 0.012:"), (0.0004, "+0.200, p < 0.001:")])
+def test_a_p_value_is_never_printed_as_zero(compared: StudyComparison, p_value: float, words: str) -> None:
+    assert compared.comparison.fold_test is not None
+    fold_test = dataclasses.replace(compared.comparison.fold_test, mean=0.2, p_value=p_value)
+    judged = dataclasses.replace(compared.comparison, fold_test=fold_test)
+    assert words in dataclasses.replace(compared, comparison=judged).to_text()
+
+
 def test_table_numbers_and_figure_are_logged(compared: StudyComparison) -> None:
     entries = list(iter_comparison_entries(compared))
     assert [type(entry) for entry in entries] == [

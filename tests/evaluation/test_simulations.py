@@ -8,10 +8,12 @@ from benchmarks.trust.conformal import ANSWERS, simulate_coverage, simulate_ense
 from benchmarks.trust.intervals import WORLDS, simulate_trained
 from benchmarks.trust.intervals import simulate_coverage as simulate_interval_coverage
 from benchmarks.trust.lots import simulate_lots
+from benchmarks.trust.rendered_lots import USUAL, build_network, embed_pool, simulate_pools
 from benchmarks.trust.scores import simulate_calibration, simulate_novelty
 from benchmarks.trust.selection import SIDES, iter_grids, simulate_selection
 from benchmarks.trust.worlds import World, compute_truth, draw_answers
 from sem_search.evaluation.answers import compute_figures
+from sem_search.micrographs.rendering.materials import MATERIALS
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +111,18 @@ def test_the_power_foretold_is_the_power_found() -> None:
     weak, strong = (simulate_lots(n_images=10, shift=shift, n_tests=100) for shift in (3.0, 5.0))
     assert weak["found"] < 0.8 < strong["found"]
     assert weak["accuracy"] < foretold < strong["accuracy"] + 0.03
+
+
+def test_rendered_lots_are_told_apart_where_they_differ_and_not_where_they_do_not() -> None:
+    """Random weights see another material, not a rougher one: what ImageNet's see stands in docs/trust.md."""
+    network = build_network("tiny", weights="random")
+    usual = embed_pool(USUAL, n_images=48, network=network, name="usual")
+    spheres = next(material for material in MATERIALS if material.name == "mannitol-spherical")
+    other = embed_pool(spheres, n_images=24, network=network, name="spheres")
+    same = simulate_pools(usual, None, n_images=8, n_tests=200)
+    assert same["found"] <= 0.08
+    assert same["held"] > 0.9
+    assert simulate_pools(usual, other, n_images=8, n_tests=40)["found"] > same["found"] + 0.3
 
 
 def test_scaling_mends_what_boasts_and_spoils_nothing() -> None:
