@@ -1,7 +1,7 @@
 """A finished trial as a servable model: its fold heads over the shared trunk, logged into the trial's run."""
 
 from sem_search.deployment.calibrating import fit_calibration
-from sem_search.deployment.packaging import MODEL_NAME, ClassifierParts, log_classifier
+from sem_search.deployment.packaging import MODEL_NAME, ClassifierParts, post_classifier
 from sem_search.evaluation.outcomes import TrialOutcome
 from sem_search.search.describing import describe_hashes
 from sem_search.search.fold_store import KeptFold
@@ -43,6 +43,6 @@ def log_trial_model(
         hashes=describe_hashes(prepared),
         calibration=fit_calibration(outcome, tiles=prepared.data.tiles, novelty=prepared.novelty),
     )
-    logged = log_classifier(parts, run_id=run_id, record=build_record(prepared, outcome=outcome))
-    if logged.warnings:
-        log_entries([Tags(values={"sem_search.model_warnings": "\n".join(logged.warnings)})], run_id=run_id)
+    warnings = post_classifier(parts, run_id=run_id, record=build_record(prepared, outcome=outcome))
+    if warnings:
+        log_entries([Tags(values={"sem_search.model_warnings": "\n".join(warnings)})], run_id=run_id)

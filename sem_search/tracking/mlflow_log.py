@@ -1,39 +1,37 @@
-"""The one loop that hands entries to MLflow, and the few calls about runs and data that go with it.
+"""What the rest of the program calls to log: entries, runs, the data, by way of the outbox if one is open.
 
 Everything goes through `MlflowClient` with the run named in each call: no active run, no global state, any tracking
 store. Nothing is cut in silence: MLflow shortens long parameters and tags by itself, so a value over its limit is
 written as a file of the run, and the parameter says where. Passwords in URLs are masked in all that is text.
+
+How an item reaches MLflow stands in `delivering`.
 """
 
 import json
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import zip_longest
+import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pandas as pd
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_DATASET_CONTEXT,
-    MLFLOW_GIT_COMMIT,
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_SOURCE_NAME,
-    MLFLOW_SOURCE_TYPE,
-    MLFLOW_USER,
+
+from sem_search.tracking.delivering import (
+    CATALOGUE,
+    END,
+    ENTRIES,
+    OPEN,
+    deliver_catalogue,
+    deliver_end,
+    deliver_entries,
+    open_run,
 )
-
 from sem_search.tracking.files import write_artifact
-from sem_search.tracking.loggable import Artifact, Entry, MetricPoint, Metrics, Params, Scalar, Tags, TextArtifact
+from sem_search.tracking.loggable import Artifact, Entry, Metrics, Params, Scalar, Tags, TextArtifact
 from sem_search.tracking.names import make_metric_names, mask_secrets
-
-METRICS_PER_BATCH = 800
-PARAMS_PER_BATCH = 100
-TAGS_PER_BATCH = 100
-"""MLflow takes at most 1000 things per call, of them 100 parameters and 100 tags: these three fill one call."""
+from sem_search.tracking.outbox import UNNAMED, Item, RunNames
+from sem_search.tracking.posting import get_outbox, post, post_facts
 
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
@@ -42,11 +40,7 @@ TAG_LENGTH = 8000
 DIGEST_LENGTH = 36
 """Characters that MLflow keeps of a data set's digest."""
 
-INHERITED_TAGS = (MLFLOW_USER, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_GIT_COMMIT)
-"""What a child run takes over from its parent: who ran what, which the client alone would not write."""
-
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
-Item = TypeVar("Item")
 
 
 def log_entries(entries: Iterable[Entry], *, run_id: str) -> None:
@@ -58,41 +52,34 @@ def log_entries(entries: Iterable[Entry], *, run_id: str) -> None:
     Raises:
         MlflowException: The store refuses, for example because a parameter is already there with another value.
     """
-    client = MlflowClient()
-    params: dict[str, str] = {}
-    tags: dict[str, str] = {}
-    points: list[MetricPoint] = []
-    with tempfile.TemporaryDirectory(prefix="sem_search_") as name:
-        folder = Path(name)
-        for entry in entries:
-            match entry:
-                case Params():
-                    params |= _shorten(entry.values, kind="params", limit=PARAM_LENGTH, folder=folder)
-                case Tags():
-                    tags |= _shorten(entry.values, kind="tags", limit=TAG_LENGTH, folder=folder)
-                case Metrics():
-                    points.extend(entry.points)
-                case _:
-                    _write(entry, folder=folder)
-        _log_batches(client, run_id=run_id, points=points, params=params, tags=tags)
-        if any(folder.iterdir()):
-            client.log_artifacts(run_id, str(folder))
+    post(ENTRIES, run=run_id, deliverer=deliver_entries, write=lambda folder: _write_entries(entries, folder=folder))
 
 
 def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str]) -> str:
-    """Open a run below another, in the same experiment; return its id. The caller ends it with `end_run`."""
-    client = MlflowClient()
-    parent = client.get_run(parent_run_id)
-    inherited = {key: parent.data.tags[key] for key in INHERITED_TAGS if key in parent.data.tags}
-    own = {key: mask_secrets(value) for key, value in tags.items()}
-    all_tags = {**inherited, **own, MLFLOW_PARENT_RUN_ID: parent_run_id}
-    run = client.create_run(parent.info.experiment_id, tags=all_tags, run_name=name)
-    return str(run.info.run_id)
+    """Open a run below another, in the same experiment; the caller ends it with `end_run`.
+
+    Returns:
+        Its id. Where an outbox is open and the store is away: a name, which stands for it in every call, and which
+        `posting.resolve_run` turns into the id later.
+    """
+    facts = {
+        "parent": parent_run_id,
+        "name": name,
+        "tags": {key: mask_secrets(value) for key, value in tags.items()},
+        "start_ms": _now_ms(),
+    }
+    run = f"{UNNAMED}{uuid.uuid4().hex}"
+    outbox = get_outbox()
+    if outbox is None:
+        return open_run(Item(folder=Path(), kind=OPEN, run=run, facts=facts), RunNames(Path()))
+    outbox.add(OPEN, run=run, write=lambda _: facts)
+    outbox.deliver()
+    return outbox.runs.find(run) or run
 
 
 def end_run(run_id: str, *, status: RunStatus) -> None:
     """End a run: FINISHED, KILLED for a pruned trial, FAILED for one that raised."""
-    MlflowClient().set_terminated(run_id, status=status)
+    post_facts(END, run=run_id, deliverer=deliver_end, facts={"status": status, "end_ms": _now_ms()})
 
 
 def log_catalogue(frame: pd.DataFrame, *, name: str, digest: str, source: str, run_id: str) -> None:
@@ -108,18 +95,42 @@ def log_catalogue(frame: pd.DataFrame, *, name: str, digest: str, source: str, r
         source: Folder or file that the data came from, or what else they are.
         run_id: The run.
     """
-    dataset = Dataset(
-        name=name,
-        digest=digest[:DIGEST_LENGTH],
-        source_type="local",
-        source=json.dumps({"uri": mask_secrets(source)}),
-        schema=json.dumps({"mlflow_colspec": _build_schema(frame).to_dict()}),
-        profile=json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
-    )
-    context = InputTag(key=MLFLOW_DATASET_CONTEXT, value="training")
-    client = MlflowClient()
-    client.log_inputs(run_id, datasets=[DatasetInput(dataset=dataset, tags=[context])])
-    client.log_text(run_id, mask_secrets(frame.to_csv(index=False)), "data/catalogue.csv")
+    facts = {
+        "name": name,
+        "digest": digest[:DIGEST_LENGTH],
+        "source_type": "local",
+        "source": json.dumps({"uri": mask_secrets(source)}),
+        "schema": json.dumps({"mlflow_colspec": _build_schema(frame).to_dict()}),
+        "profile": json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
+    }
+
+    def write(folder: Path) -> Mapping[str, Any]:
+        _write(TextArtifact(path="data/catalogue.csv", text=frame.to_csv(index=False)), folder=folder)
+        return facts
+
+    post(CATALOGUE, run=run_id, deliverer=deliver_catalogue, write=write)
+
+
+def _write_entries(entries: Iterable[Entry], *, folder: Path) -> Mapping[str, Any]:
+    """Write the files of entries, and return the rest of them."""
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    metrics: list[tuple[str, float, int]] = []
+    for entry in entries:
+        match entry:
+            case Params():
+                params |= _shorten(entry.values, kind="params", limit=PARAM_LENGTH, folder=folder)
+            case Tags():
+                tags |= _shorten(entry.values, kind="tags", limit=TAG_LENGTH, folder=folder)
+            case Metrics():
+                metrics.extend((point.key, point.value, point.step) for point in entry.points)
+            case _:
+                _write(entry, folder=folder)
+    return {"params": params, "tags": tags, "metrics": metrics, "now_ms": _now_ms()}
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _shorten(values: Mapping[str, Scalar], *, kind: str, limit: int, folder: Path) -> dict[str, str]:
@@ -139,33 +150,6 @@ def _write(artifact: Artifact, *, folder: Path) -> None:
     target = folder / artifact.path
     target.parent.mkdir(parents=True, exist_ok=True)
     write_artifact(artifact, target=target)
-
-
-def _log_batches(
-    client: MlflowClient,
-    *,
-    run_id: str,
-    points: Sequence[MetricPoint],
-    params: Mapping[str, str],
-    tags: Mapping[str, str],
-) -> None:
-    """Write numbers, parameters and tags, each call filled as far as MLflow allows."""
-    now_ms = int(time.time() * 1000)
-    metrics = [Metric(point.key, point.value, now_ms, point.step) for point in points]
-    batches = zip_longest(
-        _iter_chunks(metrics, size=METRICS_PER_BATCH),
-        _iter_chunks([Param(key, value) for key, value in params.items()], size=PARAMS_PER_BATCH),
-        _iter_chunks([RunTag(key, value) for key, value in tags.items()], size=TAGS_PER_BATCH),
-        fillvalue=(),
-    )
-    for some_metrics, some_params, some_tags in batches:
-        client.log_batch(run_id, metrics=some_metrics, params=some_params, tags=some_tags)
-
-
-def _iter_chunks(items: Sequence[Item], *, size: int) -> Iterator[Sequence[Item]]:
-    """Yield the items in pieces of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _build_schema(frame: pd.DataFrame) -> Schema:

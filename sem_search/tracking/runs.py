@@ -6,15 +6,39 @@ latest run always has all of its trials below it.
 """
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import mlflow
 from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from sem_search.errors import SettingsError
+from sem_search.tracking.delivering import SUPERSEDE, TAG_SUPERSEDED_BY, deliver_supersede
+from sem_search.tracking.mlflow_log import RunStatus, end_run
 from sem_search.tracking.names import mask_secrets
+from sem_search.tracking.outages import LOOK, ask_once, is_outage
+from sem_search.tracking.posting import get_outbox, post_facts
+
+__all__ = [
+    "TAG_SUPERSEDED_BY",
+    "adopt_trial_run",
+    "check_run_is_known",
+    "create_store",
+    "describe_audit",
+    "describe_trial",
+    "find_unfinished_study_runs",
+    "get_params",
+    "get_tracking_uri",
+    "open_study_run",
+    "supersede_run",
+]
+
+NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+"""MLflow's words for it."""
 
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
 
@@ -22,7 +46,6 @@ TAG_STUDY = "sem_search.study"
 TAG_KIND = "sem_search.kind"
 TAG_CELL = "sem_search.cell"
 TAG_PROCESS = "sem_search.process"
-TAG_SUPERSEDED_BY = "sem_search.superseded_by"
 
 UNFINISHED = ("RUNNING", "SCHEDULED")
 
@@ -51,7 +74,7 @@ def open_study_run(*, study: str, process: str) -> Iterator[str]:
         client.update_run(run.info.run_id, name=study)
     for key, value in {TAG_STUDY: study, TAG_KIND: "study", TAG_PROCESS: process}.items():
         client.set_tag(run.info.run_id, key, value)
-    status = "FAILED"
+    status: RunStatus = "FAILED"
     try:
         yield run.info.run_id
         status = "FINISHED"
@@ -59,7 +82,18 @@ def open_study_run(*, study: str, process: str) -> Iterator[str]:
         status = "KILLED"
         raise
     finally:
-        mlflow.end_run(status)
+        end_run(run.info.run_id, status=status)
+        _leave_active_run(status)
+
+
+def _leave_active_run(status: RunStatus) -> None:
+    """Let MLflow forget which run is active. It tells the store once more; where that is away, the outbox does so."""
+    try:
+        with ask_once(LOOK):
+            mlflow.end_run(status)
+    except MlflowException as error:
+        if get_outbox() is None or not is_outage(error):
+            raise
 
 
 def describe_trial(*, study: str, cell: str, process: str) -> dict[str, str]:
@@ -74,9 +108,8 @@ def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
 
 def supersede_run(run_id: str, *, by: str) -> None:
     """End a run whose process is gone; `by` is the run that takes over."""
-    client = MlflowClient()
-    client.set_tag(run_id, TAG_SUPERSEDED_BY, by)
-    client.set_terminated(run_id, status="KILLED")
+    facts = {"by": by, "end_ms": int(time.time() * 1000)}
+    post_facts(SUPERSEDE, run=run_id, deliverer=deliver_supersede, facts=facts)
 
 
 def adopt_trial_run(run_id: str, *, parent_run_id: str) -> None:
@@ -114,6 +147,23 @@ def _iter_study_runs(*, study: str, near_run_id: str) -> Iterator[Run]:
 def get_params(run_id: str) -> dict[str, str]:
     """Return the parameters that a run holds already."""
     return dict(MlflowClient().get_run(run_id).data.params)
+
+
+def check_run_is_known(run_id: str) -> None:
+    """Refuse a tracking store that does not hold a study's run: what is logged there, the search would never see.
+
+    Raises:
+        SettingsError: Names the store.
+    """
+    try:
+        MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in NOT_FOUND:
+            raise
+        raise SettingsError(
+            f"MLFLOW_TRACKING_URI={get_tracking_uri()} does not hold the study's run {run_id}: set it to the tracking "
+            "server that the search logs to."
+        ) from error
 
 
 def get_tracking_uri() -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import socket
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +19,11 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What was handed to the packaging and to the log; `warnings` is what the packaging answers."""
     seen: dict[str, Any] = {"warnings": (), "entries": []}
 
-    def log_classifier(parts: object, *, run_id: str, record: object) -> SimpleNamespace:
+    def post_classifier(parts: object, *, run_id: str, record: object) -> tuple[str, ...]:
         seen.update(parts=parts, run_id=run_id, record=record)
-        return SimpleNamespace(warnings=seen["warnings"])
+        return tuple(seen["warnings"])
 
-    monkeypatch.setattr(packing, "log_classifier", log_classifier)
+    monkeypatch.setattr(packing, "post_classifier", post_classifier)
     monkeypatch.setattr(packing, "log_entries", lambda entries, *, run_id: seen["entries"].append((run_id, *entries)))
     return seen
 

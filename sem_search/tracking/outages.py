@@ -1,0 +1,120 @@
+"""Is the tracking store away, or does it refuse? What is away is waited for; a refusal is raised at once.
+
+MLflow asks seven times with pauses that double, so that a call to a server that is down returns after four minutes, and
+training would stand still meanwhile. Within `ask_once` each call is made once: whoever waits is the outbox.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from sem_search.errors import StoreError
+from sem_search.tracking.names import mask_secrets
+
+AWAY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+"""MLflow's words for a database that is gone or locked, and for a server that is asked too much."""
+
+NO_RETRY: Mapping[str, str] = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+LOOK: Mapping[str, str] = {**NO_RETRY, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+"""For a look whether the server is back: one that hangs may not hold up the training."""
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+"""Between two attempts; each pause is twice the one before."""
+
+Result = TypeVar("Result")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether an error of MLflow's means that the store is away, not that it refuses.
+
+    MLflow wraps what happened, so the chain of causes is looked through: connections refused, broken or too slow, HTTP
+    429 and 5xx, a database that does not answer or is locked.
+    """
+    return any(_is_away(one) for one in _iter_chain(error))
+
+
+@contextmanager
+def ask_once(variables: Mapping[str, str] = NO_RETRY) -> Iterator[None]:
+    """Let MLflow make each call once; its own variables are put back afterwards."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def look_at_store() -> None:
+    """Ask the tracking store for next to nothing; raises what it raises, within seconds."""
+    with ask_once(LOOK):
+        MlflowClient().search_experiments(max_results=1)
+
+
+def persist(act: Callable[[], Result], *, patience_s: float, tell: Callable[[str], None]) -> Result:
+    """Do something that may safely be done twice, again and again while the store is away.
+
+    Args:
+        act: What to do; done anew from its beginning after an outage.
+        patience_s: For how long, in seconds.
+        tell: Is told once that the store is away.
+
+    Raises:
+        StoreError: The store stayed away. What `act` raises else is not touched.
+    """
+    ends_at, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
+    while True:
+        try:
+            with ask_once():
+                return act()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            if time.monotonic() >= ends_at:
+                raise StoreError(describe_absence(error, patience_s=patience_s)) from error
+            if pause_s == FIRST_PAUSE_S:
+                tell(f"The tracking store does not answer; waiting for it, at most {patience_s:g} s.")
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def describe_absence(error: BaseException, *, patience_s: float) -> str:
+    """Return what is said when a store stayed away, passwords masked."""
+    return (
+        f"The tracking store did not answer for {patience_s:g} s ({mask_secrets(str(error))}). Nothing is lost: give "
+        "the same command again when it is back, or let it wait longer with outage_wait=SECONDS."
+    )
+
+
+def _is_away(error: BaseException) -> bool:
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code == 429 or error.response.status_code >= 500
+    if isinstance(error, MlflowException):
+        return error.error_code in AWAY
+    return isinstance(
+        error,
+        ConnectionError
+        | requests.ConnectionError
+        | requests.Timeout
+        | requests.exceptions.RetryError
+        | requests.exceptions.ChunkedEncodingError,
+    )
+
+
+def _iter_chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__

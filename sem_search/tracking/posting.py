@@ -1,0 +1,105 @@
+"""The way of everything that is logged: into the outbox of this process where one is open, else straight to MLflow.
+
+A process has one tracking store, as MLflow sees it, and so it has one outbox. Whoever logs finds it by himself: nobody
+can forget to hand it on, and with none open (an audit, a test) the same items are delivered from a temporary folder.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sem_search.errors import StoreError
+from sem_search.tracking.outages import is_outage, look_at_store
+from sem_search.tracking.outbox import FILES, RUNS, Item, Outbox, RunNames, Writer
+
+EXIT_S = 3.0
+"""How long a search that was stopped, or has failed, still tries to log what is left: somebody waits for it to end."""
+
+Deliverer = Callable[[Item, RunNames], None]
+"""Logs an item; its run, and any run it names, may be a name that `RunNames` knows."""
+
+_open: list[Outbox] = []
+
+
+@contextmanager
+def open_outbox(
+    root: Path, *, deliverers: Mapping[str, Deliverer], patience_s: float, tell: Callable[[str], None]
+) -> Iterator[Outbox]:
+    """Open this process's outbox; what dead processes of the study left is delivered first.
+
+    At the end what is left is delivered, for `patience_s` seconds at most; after an interruption or an error for
+    `EXIT_S` seconds only, and what is left then is for the next process.
+
+    Args:
+        root: The folder that all processes of a study share.
+        deliverers: How each kind of item is logged.
+        patience_s: How long the end waits for a store that is away.
+        tell: Is told when the store goes away and comes back, and what is left.
+
+    Raises:
+        StoreError: The end was reached, and the store stayed away.
+    """
+    outbox = Outbox(
+        root,
+        deliver=lambda box, item: deliverers[item.kind](item, box.runs),
+        is_outage=is_outage,
+        look=look_at_store,
+        tell=tell,
+    )
+    _open.append(outbox)
+    try:
+        yield outbox
+        if not outbox.flush(patience_s=patience_s):
+            raise StoreError(describe_rest(outbox))
+    except BaseException:
+        if not outbox.flush(patience_s=EXIT_S):
+            tell(describe_rest(outbox))
+        raise
+    finally:
+        _open.remove(outbox)
+        outbox.close()
+
+
+def post(kind: str, *, run: str, deliverer: Deliverer, write: Writer) -> None:
+    """Log something, now or as soon as the store is there.
+
+    Args:
+        kind: As the outbox's deliverers know it.
+        run: Id or name of the run.
+        deliverer: Logs it where no outbox is open.
+        write: Writes its files into a folder, and returns its facts as JSON values.
+    """
+    if _open:
+        _open[-1].add(kind, run=run, write=write)
+        _open[-1].deliver()
+        return
+    with tempfile.TemporaryDirectory(prefix="sem_search_") as name:
+        files = Path(name) / FILES
+        files.mkdir()
+        facts = write(files)
+        deliverer(Item(folder=Path(name), kind=kind, run=run, facts=facts), RunNames(Path(name)))
+
+
+def post_facts(kind: str, *, run: str, deliverer: Deliverer, facts: Mapping[str, Any]) -> None:
+    """Log something that has no files."""
+    post(kind, run=run, deliverer=deliverer, write=lambda _: facts)
+
+
+def get_outbox() -> Outbox | None:
+    """Return the outbox of this process, if one is open."""
+    return _open[-1] if _open else None
+
+
+def resolve_run(name: str, *, root: Path) -> str:
+    """Return the id of a run that may have been named while the store was away; an unopened one keeps its name."""
+    return RunNames(root / RUNS).find(name) or name
+
+
+def describe_rest(outbox: Outbox) -> str:
+    """Return what is said of what could not be logged."""
+    return (
+        f"The tracking store does not answer: {outbox.count()} entries are kept in {outbox.root}. "
+        "When it is back, give the same command again; it logs them first."
+    )
