@@ -11,7 +11,7 @@ Optuna's own retry gives the cell a new number at the end of the queue, and take
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,10 +21,13 @@ from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel, TrialUserAttributeModel
 from optuna.trial import TrialState
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from sem_search.errors import StoreError
+from sem_search.search.patience import Patient, Result
 from sem_search.search.processes import describe_process, is_known_dead
+from sem_search.search.queue import read_running
 
 PROCESS = "process"
 """Where a trial says who is at work on it."""
@@ -106,11 +109,14 @@ def read_claim(study: optuna.Study, trial_id: int) -> datetime | None:
     storage = study._storage
     if not isinstance(storage, _CachedStorage):
         return storage.get_trial(trial_id).datetime_start
-    with storage._backend.engine.begin() as connection:
+
+    def read(connection: Connection) -> datetime | None:
         claimed: datetime | None = connection.execute(
             select(TRIALS.datetime_start).where(TRIALS.trial_id == trial_id)
         ).scalar()
         return claimed
+
+    return _in_transaction(storage, read)
 
 
 def put_back(study: optuna.Study, trial_id: int, *, claimed: datetime | None) -> bool:
@@ -131,17 +137,35 @@ def put_back(study: optuna.Study, trial_id: int, *, claimed: datetime | None) ->
         return True
     seen = (TRIALS.trial_id == trial_id, TRIALS.state == TrialState.RUNNING, TRIALS.datetime_start == claimed)
     signature = (TrialUserAttributeModel.trial_id == trial_id, TrialUserAttributeModel.key == PROCESS)
-    with storage._backend.engine.begin() as connection:
+
+    def put(connection: Connection) -> bool:
         is_seen = connection.execute(update(TrialModel).where(*seen).values(state=TrialState.WAITING)).rowcount == 1
         if is_seen:
             connection.execute(delete(TrialHeartbeatModel).where(TrialHeartbeatModel.trial_id == trial_id))
             connection.execute(delete(TrialUserAttributeModel).where(*signature))
-    return is_seen
+        return is_seen
+
+    return _in_transaction(storage, put)
+
+
+def let_go(study: optuna.Study, trial_id: int, *, claimed: datetime | None) -> None:
+    """Put a trial back into the queue because this process ends: tried once, for somebody waits for the end.
+
+    Where the database is away, too, the trial stays signed by this process; the next one finds it dead, and puts the
+    trial back.
+    """
+    backend = study._storage._backend if isinstance(study._storage, _CachedStorage) else None
+    if isinstance(backend, Patient):
+        backend.patience_s = 0.0
+    try:
+        put_back(study, trial_id, claimed=claimed)
+    except StoreError as error:
+        logger.info("Trial %d is left to the next process: %s", trial_id, error)
 
 
 def _read_pulses(study: optuna.Study) -> Mapping[int, Pulse]:
     """Return the pulse of each running trial, by trial id."""
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    running = read_running(study)
     beats = _read_heartbeats(study) if running else {}
     pulses = {}
     for trial in running:
@@ -162,8 +186,22 @@ def _read_heartbeats(study: optuna.Study) -> Mapping[int, tuple[datetime | None,
         .select_from(TrialModel.__table__.outerjoin(TrialHeartbeatModel.__table__, TRIALS.trial_id == beats.trial_id))
         .where(TRIALS.study_id == study._study_id, TRIALS.state == TrialState.RUNNING)
     )
-    with storage._backend.engine.begin() as connection:
+
+    def read(connection: Connection) -> Mapping[int, tuple[datetime | None, datetime | None]]:
         return {trial_id: (claimed, heartbeat) for trial_id, claimed, heartbeat in connection.execute(rows)}
+
+    return _in_transaction(storage, read)
+
+
+def _in_transaction(storage: _CachedStorage, act: Callable[[Connection], Result]) -> Result:
+    """Do something in one transaction, waiting as the storage does while its database is away."""
+    backend = storage._backend
+
+    def act_once() -> Result:
+        with backend.engine.begin() as connection:
+            return act(connection)
+
+    return backend._persist(act_once) if isinstance(backend, Patient) else act_once()
 
 
 def _beat(storage: BaseHeartbeat, trial_id: int, interval_s: float, is_over: threading.Event) -> None:

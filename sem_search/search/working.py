@@ -7,6 +7,7 @@ is not lost. (Optuna's `optimize` would tell an interrupted trial as failed, and
 
 import time
 import warnings
+from collections import Counter
 
 import click
 import optuna
@@ -14,8 +15,9 @@ from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.search.objective import CellObjective
-from sem_search.search.reviving import TrialWatch, keep_heartbeat, put_back, read_claim
-from sem_search.search.study import choose_sampler, count_finished, count_running, count_waiting
+from sem_search.search.queue import claim_next, count_states
+from sem_search.search.reviving import TrialWatch, keep_heartbeat, let_go, put_back, read_claim
+from sem_search.search.study import choose_sampler
 from sem_search.settings import SearchSettings
 
 WAIT_S = 2.0
@@ -41,12 +43,13 @@ def work(study: optuna.Study, *, objective: CellObjective, watch: TrialWatch | N
         if ends_at is not None and time.monotonic() >= ends_at:
             click.echo(f"The timeout of {settings.timeout:g} s is over; no further trial is begun.", err=True)
             return
-        if _has_work(study, settings=settings):
+        counts = count_states(study)
+        if _has_work(counts, settings=settings):
             study.sampler = choose_sampler(study, settings=settings)
             _run_trial(study, objective=objective)
-        elif count_running(study):
+        elif counts[TrialState.RUNNING]:
             if not has_told:
-                click.echo(f"Waiting for {count_running(study)} trial(s) of other workers ...", err=True)
+                click.echo(f"Waiting for {counts[TrialState.RUNNING]} trial(s) of other workers ...", err=True)
                 has_told = True
             time.sleep(WAIT_S)
         else:
@@ -57,7 +60,10 @@ def _run_trial(study: optuna.Study, *, objective: CellObjective) -> None:
     """Claim the next trial, run it, and tell how it ended."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Heartbeat of storage")  # it is kept here, as `optimize` would
-        trial = study.ask()
+        trial = claim_next(study)
+        if trial is None and objective.prepared.settings.sampler == "grid":
+            return  # other workers were quicker
+        trial = trial or study.ask()
     claimed = read_claim(study, trial._trial_id)
     try:
         with keep_heartbeat(study, trial._trial_id):
@@ -71,17 +77,17 @@ def _run_trial(study: optuna.Study, *, objective: CellObjective) -> None:
     except HeldUpError:
         put_back(study, trial._trial_id, claimed=claimed)
     except BaseException:
-        put_back(study, trial._trial_id, claimed=claimed)
+        let_go(study, trial._trial_id, claimed=claimed)
         raise
     else:
         study.tell(trial, value, skip_if_finished=True)
 
 
-def _has_work(study: optuna.Study, *, settings: SearchSettings) -> bool:
+def _has_work(counts: Counter[TrialState], *, settings: SearchSettings) -> bool:
     """Tell whether a trial may be begun: as many as were asked for, and on a grid only queued cells."""
-    n_begun = count_finished(study) + count_running(study)
+    n_begun = counts.total() - counts[TrialState.WAITING]
     if settings.trials is not None and n_begun >= settings.trials:
         return False
-    if count_waiting(study):
+    if counts[TrialState.WAITING]:
         return True
     return settings.sampler != "grid" and n_begun < (settings.trials or settings.n_cells)

@@ -1,0 +1,75 @@
+"""Is the study's database away, or does it refuse? What is away is waited for; a refusal is raised at once."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar, runtime_checkable
+
+import optuna
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from sem_search.errors import StoreError
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 15.0
+"""Between two attempts; each pause is twice the one before."""
+
+Result = TypeVar("Result")
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A storage that waits."""
+
+    patience_s: float
+
+    def _persist(self, act: Callable[[], Result]) -> Result: ...
+
+
+def persist(act: Callable[[], Result], *, patience_s: float, tell: Callable[[str], None]) -> Result:
+    """Do something that may safely be done twice, again and again while the database is away.
+
+    Args:
+        act: What to do.
+        patience_s: For how long, in seconds.
+        tell: Is told once that the database is away, and once that it is back.
+
+    Raises:
+        StoreError: The database stayed away. What `act` raises else is not touched.
+    """
+    begun, pause_s, is_told = time.monotonic(), FIRST_PAUSE_S, False
+    while True:
+        try:
+            result = act()
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if not is_outage(error):
+                raise
+            silent_s = time.monotonic() - begun
+            if silent_s >= patience_s:
+                raise StoreError(
+                    f"The study's database has not answered for {silent_s:.0f} s. Finished folds are on disk: give the "
+                    "same command again when it is back, or let it wait longer with outage_wait=SECONDS."
+                ) from None  # the driver's own message may hold the password
+            if not is_told:
+                tell(f"The study's database does not answer; waiting for it, at most {patience_s:g} s.")
+                is_told = True
+            time.sleep(min(pause_s, max(0.0, patience_s - silent_s)))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        else:
+            if is_told:
+                tell("The study's database answers again.")
+            return result
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether an error means that the database is away, or for now too busy, not that it refuses.
+
+    PostgreSQL's driver has a class of its own for that, which also covers a shutdown, a deadlock and too many
+    connections. SQLite has only one class for everything; there it is the lock that passes.
+    """
+    cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    if not isinstance(cause, DBAPIError):
+        return False
+    if cause.connection_invalidated:
+        return True
+    is_sqlite = type(cause.orig).__module__.startswith("sqlite3")
+    return isinstance(cause, OperationalError) and (not is_sqlite or "locked" in str(cause.orig))

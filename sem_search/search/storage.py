@@ -1,0 +1,178 @@
+"""The study's database: opened with its driver, and waited for while it is away.
+
+Optuna gives up at the first call that a database does not answer; a restart of two seconds then costs a trial. Here
+each call is made again, with growing pauses, until the database is back or the patience is over. A call may have
+succeeded although its answer was lost, so doing it twice must be the same as doing it once: attributes, parameters and
+intermediate values are written over with the same; a trial's end, and a claim, are recognised as our own.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import optuna
+from optuna.trial import TrialState
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+
+from sem_search.errors import SettingsError, StoreError
+from sem_search.search.patience import persist
+from sem_search.search.processes import describe_process
+from sem_search.search.reviving import PROCESS
+
+HEARTBEAT_S = 10
+GRACE_S = 120
+"""What Optuna is told; who is dead is decided in `reviving`."""
+
+SQLITE_WAIT_S = 60
+"""SQLite has one writer at a time; workers wait for their turn."""
+
+POSTGRESQL = "postgresql"
+
+CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+"""A server that fell silent without a word is noticed within about a minute, not after the system's two hours."""
+
+Result = TypeVar("Result")
+
+
+class PatientStorage(optuna.storages.RDBStorage):
+    """Optuna's storage, which waits for a database that is away."""
+
+    patience_s: float = 0.0
+    tell: Callable[[str], None] = staticmethod(lambda _: None)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Set a trial's state once, also where the answer to the first attempt was lost.
+
+        Returns:
+            False if another process has claimed the trial.
+        """
+        attempts = 0
+
+        def act() -> bool:
+            nonlocal attempts
+            attempts += 1
+            try:
+                is_set = super(PatientStorage, self).set_trial_state_values(trial_id, state, values)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                if attempts > 1 and self.get_trial(trial_id).state == state:
+                    return True
+                raise
+            return is_set or (attempts > 1 and self._is_claimed_here(trial_id, state))
+
+        return self._persist(act)
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Try once: a beat that was not taken is followed by the next."""
+        super().record_heartbeat(trial_id)
+
+    def _is_claimed_here(self, trial_id: int, state: TrialState) -> bool:
+        """Tell whether a claim, whose answer was lost, was ours: the trial runs, and nobody else has signed it."""
+        trial = self.get_trial(trial_id)
+        signed = trial.user_attrs.get(PROCESS)
+        return state == trial.state == TrialState.RUNNING and signed in (None, describe_process())
+
+    def _persist(self, act: Callable[[], Result]) -> Result:
+        try:
+            return persist(act, patience_s=self.patience_s, tell=self.tell)
+        except StoreError:
+            self.patience_s = 0.0  # whoever cleans up after this shall not wait as long again
+            raise
+
+
+def _make_patient(name: str) -> None:
+    """Let a method of the storage wait; a call within another does not wait by itself, the outer one does."""
+    method = getattr(optuna.storages.RDBStorage, name)
+
+    def patient(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
+        return self._persist(lambda: method(self, *args, **kwargs))
+
+    patient.__name__, patient.__doc__ = name, method.__doc__
+    setattr(PatientStorage, name, patient)
+
+
+for _name in (
+    "create_new_study",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_all_studies",
+    "_create_new_trial",
+    "_set_trial_param",
+    "get_trial_id_from_study_id_trial_number",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "get_trial",
+    "_get_trials",
+    "_get_best_trial_id",
+):
+    _make_patient(_name)
+
+
+def open_storage(url: str, *, patience_s: float = 0.0, tell: Callable[[str], None] = lambda _: None) -> PatientStorage:
+    """Return the study's database.
+
+    Args:
+        url: SQLAlchemy's URL of it.
+        patience_s: How long later calls wait for it; opening it does not wait, for a URL may be mistyped.
+        tell: Is told when it is away.
+
+    Raises:
+        SettingsError: It cannot be opened, or its driver is missing.
+    """
+    # SQLAlchemy announces each plugin at INFO where logging is set up; a search has one progress bar instead.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        storage = PatientStorage(
+            url, engine_kwargs=_choose_arguments(url), heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S
+        )
+        if storage.engine.dialect.name == "sqlite":
+            _take_turns(storage.engine)
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        raise SettingsError(_explain(url, error=error)) from None  # URL and driver's message may hold the password
+    storage.patience_s, storage.tell = patience_s, tell
+    return storage
+
+
+def _choose_arguments(url: str) -> dict[str, Any]:
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": SQLITE_WAIT_S}}
+    is_libpq = url.startswith((f"{POSTGRESQL}:", f"{POSTGRESQL}+psycopg"))
+    return {"pool_pre_ping": True, "connect_args": CONNECTION if is_libpq else {}}
+
+
+def _explain(url: str, *, error: Exception) -> str:
+    """Return why a database cannot be opened, and what to do, without the URL's password."""
+    shown = f"storage={url.partition(':')[0]}:..."
+    if isinstance(error, ImportError | NoSuchModuleError) and url.startswith(POSTGRESQL):
+        return f"{shown} needs a driver that is not installed: pip install 'sem-search[postgresql]'."
+    return (
+        f"{shown} cannot be opened ({type(error).__name__}). It must be a database URL such as sqlite:///optuna.db or "
+        "postgresql://user@host/name, whose server runs and whose driver is installed; other storages have no "
+        "heartbeat, and would lose the trial of a killed worker."
+    )
+
+
+def _take_turns(engine: Engine) -> None:
+    """Let every transaction on SQLite begin as a writer, so that two workers cannot both claim one waiting trial.
+
+    Optuna reads a trial's state and then sets it, in one transaction. Python's driver begins that transaction at the
+    write: on a busy machine two workers both read "waiting", and both were seen to train the cell. SQLite knows no
+    lock on rows (`SELECT ... FOR UPDATE`), which does this in other databases.
+    Source: SQLAlchemy's documentation of its SQLite dialect, on serializable isolation and the driver's transactions.
+    """
+
+    def leave_transactions_to_sqlalchemy(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    def begin_as_writer(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", leave_transactions_to_sqlalchemy)
+    event.listen(engine, "begin", begin_as_writer)
+    engine.dispose()  # connections of before know nothing of this
