@@ -5,7 +5,9 @@ training would stand still meanwhile. Within `ask_once` each call is made once: 
 """
 
 import os
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
@@ -30,6 +32,11 @@ LONGEST_PAUSE_S = 30.0
 
 Result = TypeVar("Result")
 
+_guard = threading.Lock()
+_n_within: Counter[str] = Counter()
+_before: dict[str, str | None] = {}
+"""How many are within `ask_once`, by variable, and what each variable was before: the environment is everybody's."""
+
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether an error of MLflow's means that the store is away, not that it refuses.
@@ -42,17 +49,28 @@ def is_outage(error: BaseException) -> bool:
 
 @contextmanager
 def ask_once(variables: Mapping[str, str] = NO_RETRY) -> Iterator[None]:
-    """Let MLflow make each call once; its own variables are put back afterwards."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    """Let MLflow make each call once; its own variables are put back when nobody is within this any more."""
+    with _guard:
+        for name, value in variables.items():
+            if not _n_within[name]:
+                _before[name] = os.environ.get(name)
+            _n_within[name] += 1
+            os.environ[name] = value
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        with _guard:
+            for name in variables:
+                _n_within[name] -= 1
+                if not _n_within[name]:
+                    _put_back(name, _before.pop(name))
+
+
+def _put_back(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def look_at_store() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sem_search.errors import StoreError
-from sem_search.tracking.outages import is_outage, look_at_store
+from sem_search.tracking.outages import ask_once, is_outage, look_at_store
 from sem_search.tracking.outbox import FILES, RUNS, Item, Outbox, RunNames, Writer
 
 EXIT_S = 3.0
@@ -41,9 +41,14 @@ def open_outbox(
     Raises:
         StoreError: The end was reached, and the store stayed away.
     """
+
+    def deliver(box: Outbox, item: Item) -> None:
+        with ask_once():
+            deliverers[item.kind](item, box.runs)
+
     outbox = Outbox(
         root,
-        deliver=lambda box, item: deliverers[item.kind](item, box.runs),
+        deliver=deliver,
         is_outage=is_outage,
         look=look_at_store,
         tell=tell,
