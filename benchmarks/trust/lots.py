@@ -64,9 +64,9 @@ def print_tables(*, n_studies: int) -> None:
             found = simulate_lots(n_images=n_images, shift=shift, n_tests=n_studies)
             by = simulate_statistics(n_images=n_images, shift=shift, n_tests=n_studies)
             row = [f"{n_images} + {n_images}", f"{shift:g}", found["accuracy"], found["found"], by["accuracy"]]
-            rows.append([*row, *([found["held"], foretold] if shift == 0 else ["", ""])])
+            rows.append([*row, *([found["held"], foretold] if shift == 0 else ["-", "-"])])
     columns = ["images", "shift", "mean accuracy", "told apart", "told apart by accuracy"]
-    columns += ["interval of the accuracy holds 50", "detectable accuracy foretold"]
+    columns += ["interval of the accuracy holds 50 %", "detectable accuracy foretold"]
     Table(title="Lots told apart (p <= 0.05)", columns=columns, rows=rows).show(percent=True)
 
 

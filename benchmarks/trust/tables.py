@@ -1,5 +1,6 @@
 """Tables as Markdown, so that they can be put into `docs/trust.md` as they are printed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,9 +25,12 @@ class Table:
 
 
 def _format(value: str | float, *, percent: bool) -> str:
-    """Return a word as it is, a whole number as such, a share as 95.3, any other number to three decimals."""
+    """Return a word as it is, a whole number as such, a share as 95.3, any other number to three decimals; `-` for
+    what is not known."""
     if isinstance(value, str):
         return value
+    if math.isnan(value):
+        return "-"
     if isinstance(value, int):
         return str(value)
     return f"{100 * value:.1f}" if percent else f"{value:.3f}"

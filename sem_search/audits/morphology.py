@@ -136,7 +136,7 @@ class MorphologyAudit:
         return text
 
     def _describe_classes(self) -> list[str]:
-        lines = []
+        lines = ["Class by class, adjusted for the number of measures, not of classes:"]
         for name, entries in self.of_class.items():
             found = [entry for entry in entries if entry.adjusted_p_value <= MAX_P_VALUE]
             what = "; ".join(f"{entry.measure} {entry.correlation.to_text()}" for entry in found)

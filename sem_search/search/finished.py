@@ -1,10 +1,12 @@
 """A finished study taken up again: settings, data, folds, features and outcome, as its search left them."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 
 import click
 import optuna
@@ -76,6 +78,8 @@ def take_up_study(
 def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -> Iterator[str]:
     """Give the id of a new run below a study's, for what is asked of it; it ends as FINISHED, KILLED or FAILED.
 
+    SIGTERM ends it as Ctrl-C does: a batch system that stops the process leaves no run that seems to go on.
+
     Args:
         study: The study asked.
         kind: What is asked: `audit`, `comparison`, `morphology`.
@@ -85,6 +89,7 @@ def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -
     tags = describe_audit(study=study, kind=kind, process=describe_process())
     run_id = open_child_run(parent_run_id=parent_run_id, name=name, tags=tags)
     status: RunStatus = "FAILED"
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield run_id
         status = "FINISHED"
@@ -92,6 +97,7 @@ def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -
         status = "KILLED"
         raise
     finally:
+        signal.signal(signal.SIGTERM, before)
         end_run(run_id, status=status)
 
 
@@ -130,3 +136,7 @@ def quieten() -> None:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     # Each audit trains with a trainer of its own, and TensorFlow warns that it compiles the same thing again.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

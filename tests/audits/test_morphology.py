@@ -35,6 +35,7 @@ def test_all_questions_are_answered_in_words(audit: MorphologyAudit) -> None:
         "particles were found; they cover",
         "equivalent diameter: ",
         "roughness: ",
+        "Class by class, adjusted for the number of measures, not of classes:",
         "stripes: ",
     ):
         assert words in text

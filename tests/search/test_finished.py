@@ -1,6 +1,7 @@
 """A finished study taken up again, or refused in words."""
 
 import json
+import signal
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -99,3 +100,14 @@ def test_a_question_s_run_ends_as_it_went(
     run = tracking.get_run(own)
     assert run.info.status == status
     assert (run.data.tags["sem_search.kind"], run.data.tags["mlflow.parentRunId"]) == ("audit", run_id)
+
+
+def test_a_batch_system_s_signal_ends_the_run_as_ctrl_c_does(tracking: MlflowClient, run_id: str) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_question_run(study="a study", kind="audit", parent_run_id=run_id, name="asked") as own,
+    ):
+        signal.raise_signal(signal.SIGTERM)
+    assert tracking.get_run(own).info.status == "KILLED"
+    assert signal.getsignal(signal.SIGTERM) == before
