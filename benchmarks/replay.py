@@ -17,7 +17,7 @@ from benchmarks.pruners import PRUNERS
 from benchmarks.searching import read_grid
 from sem_search.evaluation.outcomes import Cell, FoldOutcome
 from sem_search.search.pruning import build_pruner
-from sem_search.search.racing import WINDOW, are_behind, compute_allowance, extrapolate_accuracy
+from sem_search.search.racing import WINDOW, extrapolate_accuracy, is_hopeless
 from sem_search.search.space import order_cells
 from sem_search.settings import build_settings
 
@@ -46,10 +46,9 @@ class StoppedFold:
             rival: The best cell's accuracy on this fold.
             leads: By how much it was better on the folds before.
         """
-        limit = rival - compute_allowance(rival, n_tiles=self.n_tiles)
         for n_epochs in range(WINDOW, self.n_epochs + 1):
             line = extrapolate_accuracy(self.accuracies[:n_epochs], n_epochs=self.n_most_epochs)
-            if line < limit or are_behind([*leads, rival - min(line, 1.0)]):
+            if is_hopeless([*leads, rival - min(line, 1.0)], accuracy=rival, n_tiles=self.n_tiles):
                 return n_epochs
         return None
 

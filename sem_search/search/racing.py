@@ -5,7 +5,7 @@ small learning rate every epoch is a little better than the last, so that early 
 fold is heading shows after a few epochs. A straight line through the latest validation accuracies, drawn on to the last
 epoch, is generous, for learning curves flatten. The cell is ended if even what the line promises
 
-1. is less than what the best cell reached on the same fold, by more than two standard errors of the difference; or
+1. leaves it behind the best cell on the same folds, by more than two standard errors of the difference; or
 2. would not spare it the pruner: the signed-rank test over its finished folds and this one, taken at its promise, says
    that the cell is worse. So a third fold is ended as soon as it cannot change what the first two have said.
 
@@ -101,6 +101,18 @@ def compute_allowance(accuracy: float, *, n_tiles: int) -> float:
     return STANDARD_ERRORS * math.sqrt(2 * accuracy * (1 - accuracy) / n_tiles)
 
 
+def is_hopeless(leads: Sequence[float], *, accuracy: float, n_tiles: int) -> bool:
+    """Tell whether a cell cannot catch up with its rival any more.
+
+    Args:
+        leads: The rival's accuracy less the cell's on each fold so far, with the last fold at its promise.
+        accuracy: Of the rival on the last fold.
+        n_tiles: Validation tiles of a fold.
+    """
+    lead = sum(leads) / len(leads)
+    return lead > compute_allowance(accuracy, n_tiles=n_tiles * len(leads)) or are_behind(leads)
+
+
 def are_behind(leads: Sequence[float]) -> bool:
     """Tell whether a rival leads over the folds, by the test that the pruner makes between folds.
 
@@ -179,15 +191,12 @@ class FoldRace:
     def _check_epoch(self, rival: Rival) -> None:
         accuracies = [one.validation_accuracy for one in self._figures[: self._n_seen]]
         reachable = min(extrapolate_accuracy(accuracies, n_epochs=self._n_epochs), 1.0)
-        is_out_of_reach = reachable < rival.accuracy - compute_allowance(rival.accuracy, n_tiles=self._n_tiles)
-        if is_out_of_reach or are_behind([*rival.leads, rival.accuracy - reachable]):
+        leads = [*rival.leads, rival.accuracy - reachable]
+        if is_hopeless(leads, accuracy=rival.accuracy, n_tiles=self._n_tiles):
             self._figures = self._figures[: self._n_seen]
             raise optuna.TrialPruned(
                 f"in fold {self.fold + 1}, after epoch {self._n_seen} of {self._n_epochs}: validation accuracy "
-                f"{accuracies[-1]:.3f}, on its way to {reachable:.3f} at best, "
-                + (
-                    f"cannot reach the {rival.accuracy:.3f} of trial {rival.trial} on this fold"
-                    if is_out_of_reach
-                    else f"cannot make up for being behind trial {rival.trial} on the folds before"
-                )
+                f"{accuracies[-1]:.3f}, on its way to {reachable:.3f} at best, is too far behind the "
+                f"{rival.accuracy:.3f} of trial {rival.trial}"
+                + (f", which led by {np.mean(rival.leads):.3f} on the folds before" if rival.leads else "")
             )

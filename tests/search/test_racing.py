@@ -168,11 +168,20 @@ def test_a_third_fold_is_ended_once_it_cannot_change_what_two_have_said() -> Non
     assert run_race(slow, n_tiles=40, rival=ahead_once) is None
 
 
+def test_who_was_ahead_before_may_fall_behind_on_one_fold() -> None:
+    flat = [0.85] * N_EPOCHS
+    assert run_race(flat) == WINDOW
+    assert run_race(flat, rival=Rival(trial=3, accuracy=0.95, leads=(-0.05, -0.05))) is None
+    assert run_race(flat, rival=Rival(trial=3, accuracy=0.95, leads=(0.0,))) == WINDOW
+
+
 def test_the_message_tells_of_the_folds_before() -> None:
     race = FoldRace(fold=2, n_epochs=N_EPOCHS, n_tiles=40)
     for _ in range(WINDOW):
         race.add(make_figures(0.9))
-    with pytest.raises(optuna.TrialPruned, match=r"fold 3, after epoch 10 of 100.*behind trial 3 on the folds before"):
+    with pytest.raises(
+        optuna.TrialPruned, match=r"fold 3, after epoch 10 of 100.*trial 3, which led by 0\.100 on the folds"
+    ):
         race.check(Rival(trial=3, accuracy=0.95, leads=(0.1, 0.1)))
 
 
