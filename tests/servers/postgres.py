@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,17 @@ class Postgres:
     def stop(self, mode: str = "fast") -> None:
         """Stop it: `fast` ends every connection, `immediate` is a crash."""
         self.control("stop", "-w", "-m", mode)
+
+    def is_up(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def restart_in_background(self, seconds: float, *, mode: str = "fast") -> threading.Thread:
+        """Stop it now, and start it after a while; the thread may be waited for."""
+        self.stop(mode)
+        thread = threading.Thread(target=lambda: (time.sleep(seconds), self.start()))
+        thread.start()
+        return thread
 
     def restart_after(self, seconds: float, *, mode: str = "fast") -> None:
         self.stop(mode)
