@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
 import optuna
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from sem_search.errors import StoreError
 
@@ -63,8 +63,8 @@ def persist(act: Callable[[], Result], *, patience_s: float, tell: Callable[[str
 def is_outage(error: BaseException) -> bool:
     """Tell whether an error means that the database is away, or for now too busy, not that it refuses.
 
-    PostgreSQL's driver has a class of its own for that, which also covers a shutdown, a deadlock and too many
-    connections. SQLite has only one class for everything; there it is the lock that passes.
+    psycopg has a class of its own for that, which also covers a shutdown, a deadlock and too many connections; pg8000
+    has another, for connections alone. SQLite has only one class for everything; there it is the lock that passes.
     """
     cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
     if not isinstance(cause, DBAPIError):
@@ -72,4 +72,4 @@ def is_outage(error: BaseException) -> bool:
     if cause.connection_invalidated:
         return True
     is_sqlite = type(cause.orig).__module__.startswith("sqlite3")
-    return isinstance(cause, OperationalError) and (not is_sqlite or "locked" in str(cause.orig))
+    return isinstance(cause, OperationalError | InterfaceError) and (not is_sqlite or "locked" in str(cause.orig))

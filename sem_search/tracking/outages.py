@@ -99,7 +99,9 @@ def persist(act: Callable[[], Result], *, patience_s: float, tell: Callable[[str
             if not is_outage(error):
                 raise
             if time.monotonic() >= ends_at:
-                raise StoreError(describe_absence(error, patience_s=patience_s)) from error
+                raise StoreError(
+                    describe_absence(error, patience_s=patience_s)
+                ) from None  # its URL may hold a password
             if pause_s == FIRST_PAUSE_S:
                 tell(f"The tracking store does not answer; waiting for it, at most {patience_s:g} s.")
         time.sleep(pause_s)
