@@ -12,6 +12,7 @@ from benchmarks.__main__ import benchmarks
 from benchmarks.replay import measure_replay, stop_fold
 from benchmarks.searching import count_ended_epochs
 from benchmarks.timing import measure_side_by_side
+from benchmarks.trust.__main__ import main as simulate
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
 from sem_search.search.fold_store import FoldStore, KeptFold
 from sem_search.search.racing import FoldRace, Rival
@@ -107,3 +108,9 @@ def test_epochs_of_folds_that_were_ended_are_counted(tmp_path: Path) -> None:
         state = optuna.trial.TrialState.PRUNED
         study.add_trial(optuna.trial.create_trial(state=state, user_attrs={REASON: reason}))
     assert count_ended_epochs(tmp_path, study="s") == 10
+
+
+def test_weights_are_refused_where_no_network_looks() -> None:
+    done = CliRunner().invoke(simulate, ["lots", "--weights", "random"])
+    assert done.exit_code == 2
+    assert "--weights has no effect on lots: only rendered-lots looks through a network." in done.output
