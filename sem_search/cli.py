@@ -5,8 +5,10 @@ Nothing heavy is imported before a command knows that it was called rightly, so 
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
@@ -40,6 +42,7 @@ def main() -> None:
     """Run the command line; wrong input ends with one sentence and exit code 2, a store that fails with exit code 1."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    sys.excepthook = print_without_secrets
     try:
         commands(prog_name="sem-search", standalone_mode=True)
     except InputError as error:
@@ -48,6 +51,13 @@ def main() -> None:
     except StoreError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(EXIT_STORE_ERROR)
+
+
+def print_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that nobody expected with its traceback, but for passwords: the URL of a server may hold one."""
+    from sem_search.tracking.names import mask_secrets
+
+    click.echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -110,12 +120,18 @@ def _read_threads(_context: click.Context, _parameter: click.Parameter, value: s
     callback=_read_threads,
     help="Processor threads.  [default: the search's]",
 )
-def worker(study: str, storage: str, threads: int | None) -> None:
-    """Help with a running study: claim its cells, one after the other, until none is left."""
+@click.option("--data", default=None, help="The images as this machine reaches them.  [default: the search's path]")
+@click.option(
+    "--study-folder", default=None, help="Finished folds, as reached from here.  [default: the search's path]"
+)
+@click.option("--shared", default=None, help="Shared storage as this machine reaches it.  [default: the search's]")
+def worker(study: str, storage: str, threads: int | None, **places: str | None) -> None:
+    """Help with a running study: claim its cells, and those of dead workers, until all have ended."""
     load_tensorflow()
     from sem_search.search.run import run_worker
 
-    run_worker(study=study, storage=storage, threads=threads)
+    given = {name: None if value == AUTO else value for name, value in places.items()}
+    run_worker(study=study, storage=storage, threads=threads, **given)
 
 
 @commands.command()

@@ -91,6 +91,13 @@ OPTIONS = (
     Option(name="study", description="Name of the study; default: derived from data and settings."),
     Option(name="storage", description="Optuna storage URL.", default="sqlite:///optuna.db"),
     Option(name="study_folder", description="Folder that keeps the finished folds of every study.", default="studies"),
+    Option(
+        name="outage_wait",
+        description="Seconds to wait for a database or tracking server that is away.",
+        default="600.0",
+    ),
+    Option(name="cluster", description="Dask scheduler whose workers train, such as tcp://host:8786; needs shared."),
+    Option(name="shared", description="Folder or fsspec URL that every machine of the search reaches."),
     Option(name="model_name", description="Registered model; default: sem-search-<backbone>."),
     Option(
         name="promote_margin",

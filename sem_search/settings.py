@@ -5,6 +5,7 @@ that settings which contradict each other, or would have no effect, are refused 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from sem_search.errors import SettingsError
 from sem_search.options import AUTO, DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.transfer.names import BACKBONE_NAMES
+
+CLUSTER_ADDRESS = re.compile(r"(tcp|tls|ws|wss)://[^\s/@]+:\d+")
+"""Addresses of a Dask scheduler; `tls` is the one for networks with strangers in them."""
 
 DEMO = "demo"
 """The `data` that stands for the demonstration set."""
@@ -86,6 +90,9 @@ class SearchSettings(BaseModel):
     study: str | None = Field(None)
     storage: str = Field("sqlite:///optuna.db")
     study_folder: str = Field("studies")
+    outage_wait: float = Field(600.0, ge=0)
+    cluster: str | None = Field(None)
+    shared: str | None = Field(None)
     model_name: str | None = Field(None)
     promote_margin: float = Field(DEFAULT_PROMOTE_MARGIN, ge=0, lt=1)
     promote_confidence: float = Field(DEFAULT_PROMOTE_CONFIDENCE, gt=0.5, lt=1)
@@ -197,6 +204,15 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
         ),
         f"crop_bottom_px={settings.crop_bottom_px} contradicts data=demo, whose data bar is known": (
             settings.data == DEMO and settings.crop_bottom_px > 0
+        ),
+    }
+    shown = re.sub(r"//[^/@]*@", "//***@", settings.cluster or "")
+    checks |= {
+        f"cluster={shown} needs shared=FOLDER_OR_URL, a place that every worker of it reaches": (
+            settings.cluster is not None and settings.shared is None
+        ),
+        f"cluster={shown!r} is no address of a Dask scheduler, such as tcp://host:8786": (
+            settings.cluster is not None and not CLUSTER_ADDRESS.fullmatch(settings.cluster)
         ),
     }
     return [sentence for sentence, is_wrong in checks.items() if is_wrong]

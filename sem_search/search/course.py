@@ -12,7 +12,7 @@ import optuna
 
 from sem_search.search.fold_store import KeptFold
 from sem_search.search.judging import CellJudge
-from sem_search.search.racing import FoldRace
+from sem_search.search.racing import FoldRace, Rival
 from sem_search.transfer.stopping import EpochFigures
 
 
@@ -48,11 +48,22 @@ class CellCourse:
         Raises:
             optuna.TrialPruned: The cell is ended, in this fold or by one before it.
         """
-        race = self._get_race()
-        race.add(figures)
+        self._get_race().add(figures)
+        self.check()
+
+    def check(self) -> None:
+        """Judge the fold that is being trained, and those before it, if the cell can be judged.
+
+        Raises:
+            optuna.TrialPruned: The cell is ended.
+        """
         if self._judge.is_settled:
             self.settle()
-            self._check(race)
+            self._check(self._get_race())
+
+    def find_rival(self) -> Rival | None:
+        """Return whom the fold that was begun races against; None where nobody, or where it is not known yet."""
+        return self._find_rival(self._get_race()) if self._judge.is_settled else None
 
     def finish_fold(self, kept: KeptFold, *, is_watched: bool) -> None:
         """Take in a finished fold.
@@ -90,10 +101,13 @@ class CellCourse:
 
     def _check(self, race: FoldRace) -> None:
         try:
-            race.check(self._judge.find_rival(fold=race.fold))
+            race.check(self._find_rival(race))
         except optuna.TrialPruned:
             self.ended = race
             raise
+
+    def _find_rival(self, race: FoldRace) -> Rival | None:
+        return self._judge.find_rival(fold=race.fold, finished=[kept.outcome for kept in self.accepted])
 
     def _get_race(self) -> FoldRace:
         if self._race is None:

@@ -8,9 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import sem_search
+from sem_search.search.outages import tell_outage
 from sem_search.search.prepared import PreparedSearch
 from sem_search.tracking.loggable import JsonArtifact, Params, Scalar, Tags
 from sem_search.tracking.mlflow_log import log_catalogue, log_entries
+from sem_search.tracking.outages import persist
 from sem_search.tracking.runs import get_params
 
 NO_PARAMS = (
@@ -18,6 +20,9 @@ NO_PARAMS = (
     "batch_sizes",
     "storage",
     "study_folder",
+    "outage_wait",
+    "cluster",
+    "shared",
     "study",
     "model_name",
     "promote_margin",
@@ -32,9 +37,11 @@ LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn",
 
 def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
     """Log what the study is, so that a search that is still running can already be understood in the UI."""
+    # Computing features may have taken hours: the server is there again, or is waited for.
+    taken = persist(lambda: get_params(run_id), patience_s=prepared.settings.outage_wait, tell=tell_outage)
     log_entries(
         [
-            Params(values=_resolve_names(describe_params(prepared), taken=get_params(run_id))),
+            Params(values=_resolve_names(describe_params(prepared), taken=taken)),
             Tags(values=describe_tags(prepared)),
             JsonArtifact(path="study/settings.json", content=prepared.settings.model_dump(mode="json")),
             JsonArtifact(path="study/fingerprint.json", content=dict(prepared.fingerprint)),

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,16 @@ HASH_LENGTH = 64
 
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading an archive raises that is none of ours, pickled objects included: they are never loaded."""
+
+
+class ObjectStore(Protocol):
+    """Objects by name, each whole or not there."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return an object's content; None if it is not there or damaged."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Keep an object; raises StoreError."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +55,17 @@ class FoldStore:
     """The finished folds of one study."""
 
     folder: Path
+    shared: ObjectStore | None = None
+    """A second place, which other machines reach: what is not here is fetched from it, what is written goes to both."""
 
     def read(self, *, cell: Cell, fold: int) -> KeptFold | None:
         """Return a finished fold, or None if it is not there, does not match its hash, or is no fold."""
-        archive = self._read_archive(self._locate(cell, fold))
-        if archive is None:
-            return None
-        try:
-            kept = _unpack(archive)
-        except DAMAGE:
-            return None
-        return kept if kept.outcome.fold == fold else None
+        archive = self._find_archive(cell, fold)
+        return None if archive is None else unpack_fold(archive, fold=fold)
 
     def is_whole(self, *, cell: Cell, fold: int) -> bool:
         """Tell whether a fold is there and matches its hash."""
-        return self._read_archive(self._locate(cell, fold)) is not None
+        return self._find_archive(cell, fold) is not None
 
     def is_damaged(self, *, cell: Cell, fold: int) -> bool:
         """Tell whether a fold is there that does not match its hash."""
@@ -71,12 +77,26 @@ class FoldStore:
         Raises:
             StoreError: The disk is full or the folder cannot be written; nothing half-written is left.
         """
-        archive = _pack(kept)
-        content = hashlib.sha256(archive).hexdigest().encode() + b"\n" + archive
-        write_atomically(self._locate(cell, kept.outcome.fold), content)
+        archive = pack_fold(kept)
+        self._write_archive(archive, cell=cell, fold=kept.outcome.fold)
+        if self.shared is not None:
+            self.shared.write(name_fold(self.folder.name, cell=cell, fold=kept.outcome.fold), archive)
 
     def _locate(self, cell: Cell, fold: int) -> Path:
         return self.folder / cell.name / f"fold_{fold}.bin"
+
+    def _find_archive(self, cell: Cell, fold: int) -> bytes | None:
+        """Return a fold from here, else from the shared place, whence it is brought here."""
+        archive = self._read_archive(self._locate(cell, fold))
+        if archive is None and self.shared is not None:
+            archive = self.shared.read(name_fold(self.folder.name, cell=cell, fold=fold))
+            if archive is not None:
+                self._write_archive(archive, cell=cell, fold=fold)
+        return archive
+
+    def _write_archive(self, archive: bytes, *, cell: Cell, fold: int) -> None:
+        content = hashlib.sha256(archive).hexdigest().encode() + b"\n" + archive
+        write_atomically(self._locate(cell, fold), content)
 
     def _read_archive(self, path: Path) -> bytes | None:
         try:
@@ -112,7 +132,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _pack(kept: KeptFold) -> bytes:
+def name_fold(study: str, *, cell: Cell, fold: int) -> str:
+    """Return the name of a finished fold in the shared place."""
+    return f"studies/{study}/{cell.name}/fold_{fold}.bin"
+
+
+def pack_fold(kept: KeptFold) -> bytes:
+    """Return a finished fold as a NumPy archive."""
     outcome = kept.outcome
     facts = {
         "fold": outcome.fold,
@@ -136,6 +162,15 @@ def _pack(kept: KeptFold) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def unpack_fold(archive: bytes, *, fold: int) -> KeptFold | None:
+    """Return the fold of this number that was packed; None where it is none, or another."""
+    try:
+        kept = _unpack(archive)
+    except DAMAGE:
+        return None
+    return kept if kept.outcome.fold == fold else None
 
 
 def _unpack(archive: bytes) -> KeptFold:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sem_search.errors import FailedTrialError
-from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
+from sem_search.evaluation.outcomes import Cell, FoldOutcome, TileTable, TrainingCurves
 from sem_search.micrographs.folds import Fold
 from sem_search.search.fold_store import KeptFold
-from sem_search.search.judging import CellJudge
 from sem_search.search.prepared import PreparedSearch
 from sem_search.search.progress import SearchProgress
-from sem_search.search.racing import FoldRace
+from sem_search.search.racing import FoldRace, Rival
 from sem_search.transfer.training import EpochFigures, FoldTraining, HeadTrainer, OutOfMemoryError
 
 
@@ -28,7 +27,14 @@ class FoldSource(Protocol):
     """Where the folds of a cell come from."""
 
     def obtain(
-        self, *, cell: Cell, fold: Fold, race: FoldRace, judge: CellJudge, on_epoch: Callable[[EpochFigures], None]
+        self,
+        *,
+        cell: Cell,
+        fold: Fold,
+        race: FoldRace,
+        find_rival: Callable[[], Rival | None],
+        on_epoch: Callable[[EpochFigures], None],
+        check: Callable[[], None],
     ) -> ObtainedFold:
         """Return a finished fold, kept on disk.
 
@@ -36,8 +42,9 @@ class FoldSource(Protocol):
             cell: What is tried.
             fold: Which images stand where.
             race: Of this fold; where epochs are not told of, the source takes them in if they end the fold.
-            judge: Of this cell.
+            find_rival: Returns whom the fold races against, as far as is known.
             on_epoch: Is told the figures of each epoch that is trained in this process. What it raises ends the fold.
+            check: Ends the cell, if it can be judged, by what the race has taken in.
 
         Raises:
             optuna.TrialPruned: The cell is ended within this fold.
@@ -46,6 +53,9 @@ class FoldSource(Protocol):
 
     def leave(self, cell: Cell) -> None:
         """No further fold of this cell will be asked for."""
+
+    def close(self) -> None:
+        """No further fold of any cell will be asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +67,16 @@ class LocalFolds:
     progress: SearchProgress
 
     def obtain(
-        self, *, cell: Cell, fold: Fold, race: FoldRace, judge: CellJudge, on_epoch: Callable[[EpochFigures], None]
+        self,
+        *,
+        cell: Cell,
+        fold: Fold,
+        race: FoldRace,
+        find_rival: Callable[[], Rival | None],
+        on_epoch: Callable[[EpochFigures], None],
+        check: Callable[[], None],
     ) -> ObtainedFold:
-        """As `FoldSource`; race and judge are asked by `on_epoch`."""
+        """As `FoldSource`; the race is run by `on_epoch`."""
         told: list[EpochFigures] = []
 
         def tell(figures: EpochFigures) -> None:
@@ -72,6 +89,9 @@ class LocalFolds:
         return ObtainedFold(kept=kept, is_watched=bool(told))
 
     def leave(self, cell: Cell) -> None:
+        """Nothing was begun that is not finished."""
+
+    def close(self) -> None:
         """Nothing was begun that is not finished."""
 
 
@@ -101,31 +121,35 @@ def obtain_fold(
     kept = prepared.store.read(cell=cell, fold=fold.number)
     is_new = kept is None
     if kept is None:
-        kept = _train_fold(prepared, trainer=trainer, cell=cell, fold=fold, progress=progress, on_epoch=on_epoch)
+        epochs = itertools.count()
+
+        def show(figures: EpochFigures) -> None:
+            progress.show_epoch(cell=cell, fold=fold.number, epoch=next(epochs), n_epochs=prepared.settings.epochs)
+            if on_epoch is not None:
+                on_epoch(figures)
+
+        kept = train_fold(trainer, tiles=prepared.data.tiles, cell=cell, fold=fold, on_epoch=show)
         prepared.store.write(kept, cell=cell)
     progress.count_fold(cell=cell, fold=fold.number, is_new=is_new)
     return kept
 
 
-def _train_fold(
-    prepared: PreparedSearch,
-    *,
-    trainer: HeadTrainer,
-    cell: Cell,
-    fold: Fold,
-    progress: SearchProgress,
-    on_epoch: Callable[[EpochFigures], None] | None,
+def train_fold(
+    trainer: HeadTrainer, *, tiles: TileTable, cell: Cell, fold: Fold, on_epoch: Callable[[EpochFigures], None]
 ) -> KeptFold:
-    tiles = prepared.data.tiles
+    """Return a fold that is trained now: a pure function of features, tiles, cell and fold.
+
+    Args:
+        trainer: Holds features and head.
+        tiles: Which tile belongs to which image.
+        cell: What is tried.
+        fold: Which images stand where.
+        on_epoch: Is told the figures of each epoch. What it raises ends the fold.
+
+    Raises:
+        FailedTrialError: The memory does not suffice for this cell.
+    """
     validation, test = tiles.get_tiles_of(fold.validation), tiles.get_tiles_of(fold.test)
-
-    epochs = itertools.count()
-
-    def show(figures: EpochFigures) -> None:
-        progress.show_epoch(cell=cell, fold=fold.number, epoch=next(epochs), n_epochs=prepared.settings.epochs)
-        if on_epoch is not None:
-            on_epoch(figures)
-
     try:
         training = trainer.train_fold(
             fold=fold.number,
@@ -134,7 +158,7 @@ def _train_fold(
             training=tiles.get_tiles_of(fold.training),
             validation=validation,
             test=test,
-            on_epoch=show,
+            on_epoch=on_epoch,
         )
     except OutOfMemoryError as error:
         raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error

@@ -11,7 +11,7 @@ import optuna
 
 from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.evaluation.metrics import compute_fold_f_measure
-from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrialOutcome, TrialState
+from sem_search.evaluation.outcomes import Cell, TrialOutcome, TrialState
 from sem_search.micrographs.folds import Fold
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.search.course import CellCourse
@@ -23,7 +23,7 @@ from sem_search.search.packing import log_trial_model
 from sem_search.search.prepared import PreparedSearch
 from sem_search.search.processes import describe_process
 from sem_search.search.progress import SearchProgress
-from sem_search.search.racing import ACCURACIES, FoldRace
+from sem_search.search.racing import ACCURACIES, FoldRace, get_accuracy
 from sem_search.search.reviving import PROCESS, TrialWatch
 from sem_search.search.space import suggest_cell
 from sem_search.search.study import QUEUED, REASON, RUN_ID, find_known_result
@@ -145,7 +145,7 @@ class CellObjective:
         try:
             for fold in self.prepared.data.folds.folds:
                 self._warn_of_damage(cell=cell, fold=fold, run_id=run_id)
-                self._run_fold(cell=cell, fold=fold, course=course, judge=judge)
+                self._run_fold(cell=cell, fold=fold, course=course)
             self._wait_for_judge(trial, judge=judge)
             course.settle()
         except optuna.TrialPruned:
@@ -156,10 +156,10 @@ class CellObjective:
             self.progress.skip_folds(n_folds - course.n_finished)
             self.progress.show_trial(f"{cell.name}: pruned {where}", value=None)
             raise
-        trial.set_user_attr(ACCURACIES, [_get_accuracy(kept.outcome) for kept in course.accepted])
+        trial.set_user_attr(ACCURACIES, [get_accuracy(kept.outcome) for kept in course.accepted])
         return float(np.mean(course.values))
 
-    def _run_fold(self, *, cell: Cell, fold: Fold, course: CellCourse, judge: CellJudge) -> None:
+    def _run_fold(self, *, cell: Cell, fold: Fold, course: CellCourse) -> None:
         """Bring one fold onto the course."""
         race = FoldRace(
             fold=fold.number,
@@ -167,7 +167,14 @@ class CellObjective:
             n_tiles=len(self.prepared.data.tiles.get_tiles_of(fold.validation)),
         )
         course.begin_fold(race)
-        obtained = self._get_source().obtain(cell=cell, fold=fold, race=race, judge=judge, on_epoch=course.watch)
+        obtained = self._get_source().obtain(
+            cell=cell,
+            fold=fold,
+            race=race,
+            find_rival=course.find_rival,
+            on_epoch=course.watch,
+            check=course.check,
+        )
         course.finish_fold(obtained.kept, is_watched=obtained.is_watched)
 
     def _warn_of_damage(self, *, cell: Cell, fold: Fold, run_id: str) -> None:
@@ -235,8 +242,3 @@ class CellObjective:
             log_trial_model(
                 self.prepared, outcome=outcome, trainer=self.trainer, kept_folds=tuple(kept_folds), run_id=run_id
             )
-
-
-def _get_accuracy(fold: FoldOutcome) -> float:
-    """Return the share of right validation tiles at the epoch that was kept."""
-    return float(fold.curves.validation_accuracy[fold.best_epoch])

@@ -11,9 +11,11 @@ from sem_search.evaluation.outcomes import TrialState as OutcomeState
 from sem_search.micrographs.folds import FoldTable
 from sem_search.search.data import PreparedData
 from sem_search.search.fold_store import FoldStore, KeptFold
-from sem_search.search.prepared import PreparedSearch, get_study_folder
+from sem_search.search.outages import OUTBOX
+from sem_search.search.prepared import PreparedSearch, open_fold_store
 from sem_search.search.study import REASON, RUN_ID
 from sem_search.settings import SearchSettings
+from sem_search.tracking.posting import resolve_run
 
 OUTCOME_STATES: dict[TrialState, OutcomeState] = {
     TrialState.COMPLETE: "complete",
@@ -43,7 +45,7 @@ def read_stored_outcome(
             f"No trial of study {name!r} has finished, so there is no winner. The trials' runs in MLflow "
             "hold the reason (traceback.txt); a timeout may have been too short for a single cell."
         )
-    store = FoldStore(folder=get_study_folder(settings, name=name))
+    store = open_fold_store(settings, name=name)
     # Of equal cells the earliest wins: max keeps the first.
     winner = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
     return StudyOutcome(
@@ -87,6 +89,7 @@ def _read_folds(store: FoldStore, *, cell: Cell, folds: FoldTable) -> tuple[Kept
 def _read_trial(trial: FrozenTrial, *, store: FoldStore, folds: FoldTable) -> TrialOutcome:
     cell = get_cell(trial)
     n_told = len(trial.intermediate_values)
+    run_id = trial.user_attrs.get(RUN_ID)
     outcomes = tuple(kept.outcome for kept in _read_folds(store, cell=cell, folds=folds))
     if len(outcomes) < n_told:
         raise StoreError(
@@ -98,6 +101,6 @@ def _read_trial(trial: FrozenTrial, *, store: FoldStore, folds: FoldTable) -> Tr
         cell=cell,
         state=OUTCOME_STATES[trial.state],
         folds=outcomes[:n_told],
-        run_id=trial.user_attrs.get(RUN_ID),
+        run_id=None if run_id is None else resolve_run(run_id, root=store.folder / OUTBOX),
         message=None if trial.state == TrialState.COMPLETE else trial.user_attrs.get(REASON),
     )

@@ -23,6 +23,7 @@ from sem_search.search.data import PreparedData
 from sem_search.search.fold_store import FoldStore, write_atomically
 from sem_search.search.known_images import fit_known_images
 from sem_search.search.network import PreparedNetwork
+from sem_search.search.sharing import open_shared
 from sem_search.search.study import check_fingerprint, read_stored_fingerprint
 from sem_search.settings import INCOMPARABLE, SearchSettings
 from sem_search.transfer.features import FeatureStore
@@ -53,7 +54,7 @@ class PreparedSearch:
     @property
     def store(self) -> FoldStore:
         """Where finished folds are kept."""
-        return FoldStore(folder=get_study_folder(self.settings, name=self.name))
+        return open_fold_store(self.settings, name=self.name)
 
     @cached_property
     def novelty(self) -> NoveltyModel:
@@ -90,6 +91,11 @@ def name_study(settings: SearchSettings, *, fingerprint: Mapping[str, Any]) -> s
 def get_study_folder(settings: SearchSettings, *, name: str) -> Path:
     """Return the folder of one study."""
     return Path(settings.study_folder) / name
+
+
+def open_fold_store(settings: SearchSettings, *, name: str) -> FoldStore:
+    """Return where the finished folds of a study are kept."""
+    return FoldStore(folder=get_study_folder(settings, name=name), shared=open_shared(settings.shared))
 
 
 def lock_stores(settings: SearchSettings) -> FileLock:

@@ -1,10 +1,15 @@
 """The whole way, once: prepare, work, conclude. `mlflow run .` and `sem-search search` and `worker` end here."""
 
+import json
 import logging
+import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import click
 import optuna
@@ -14,22 +19,33 @@ from sem_search.search.concluding import Conclusion, conclude_study
 from sem_search.search.data import PreparedData, prepare_data
 from sem_search.search.describing import describe_params, log_study_start
 from sem_search.search.disk import explain_disk_errors
+from sem_search.search.executing import Hands
 from sem_search.search.explaining import choose_sheet_tiles, read_sheet_pixels
+from sem_search.search.handing_out import Share
 from sem_search.search.mending import mend_folds
 from sem_search.search.network import build_trainer, compute_features, prepare_network
 from sem_search.search.objective import CellObjective
+from sem_search.search.outages import (
+    START_S,
+    find_trial_run,
+    open_study_outbox,
+    tell_outage,
+    wait_for_logging,
+)
 from sem_search.search.outcome import get_cell
 from sem_search.search.prepared import (
     PreparedSearch,
     check_study_name,
     claim_study_folder,
     compute_fingerprint,
+    get_study_folder,
     lock_stores,
     name_study,
 )
-from sem_search.search.processes import describe_process
+from sem_search.search.processes import describe_process, is_known_dead
 from sem_search.search.progress import SearchProgress
 from sem_search.search.study import (
+    FINGERPRINT,
     RUN_ID,
     SETTINGS,
     STUDY_RUN_ID,
@@ -43,8 +59,12 @@ from sem_search.settings import SearchSettings
 from sem_search.tracking.loggable import Tags
 from sem_search.tracking.mlflow_log import log_entries
 from sem_search.tracking.names import mask_secrets
+from sem_search.tracking.outages import persist
+from sem_search.tracking.run_watch import watch_runs
 from sem_search.tracking.runs import (
+    RUN_ID_VARIABLE,
     adopt_trial_run,
+    check_run_is_known,
     create_store,
     find_unfinished_study_runs,
     open_study_run,
@@ -71,6 +91,7 @@ def _search(settings: SearchSettings) -> Conclusion:
         check_study_name(settings.study)
     check_weights(settings.weights)
     _announce(settings)
+    _warn_of_logged_password(settings)
     data = prepare_data(settings)
     _tell_data(data)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
@@ -83,60 +104,116 @@ def _search(settings: SearchSettings) -> Conclusion:
     for warning in mended:
         click.echo(f"Warning: {warning}", err=True)
     with lock_stores(settings):
-        create_store()
-        study = open_study(settings, name=name, fingerprint=fingerprint)
+        persist(create_store, patience_s=min(settings.outage_wait, START_S), tell=tell_outage)
+        study = open_study(settings, name=name, fingerprint=fingerprint, tell=tell_outage)
         enqueue_cells(study, settings=settings)
-    with open_study_run(study=name, process=describe_process()) as run_id:
-        _take_over(study, settings=settings, run_id=run_id)
-        features = compute_features(settings, data=data, network=network)
+    with (
+        _open_hands(settings) as hands,
+        open_study_outbox(settings, name=name) as outbox,
+        open_study_run(study=name, process=describe_process()) as run_id,
+        watch_runs(run_id, study=name, is_known_dead=is_known_dead),
+    ):
+        persist(
+            lambda: _take_over(study, settings=settings, run_id=run_id),
+            patience_s=settings.outage_wait,
+            tell=tell_outage,
+        )
+        share = None
+        if hands is not None:
+            share = Share(hands=hands, settings=settings, study=name, data=data, network=network)
+        features = compute_features(
+            settings, data=data, network=network, elsewhere=share.compute_shards if share else None
+        )
         prepared = PreparedSearch(
             settings=settings, name=name, fingerprint=fingerprint, data=data, network=network, features=features
         )
         log_study_start(prepared, run_id=run_id)
         trainer = build_trainer(settings, data=data, network=network, features=features)
-        _work(study, prepared=prepared, trainer=trainer, run_id=run_id)
+        _work(study, prepared=prepared, trainer=trainer, run_id=run_id, share=share)
         mended += mend_folds(study, prepared=prepared, trainer=trainer)
         if mended:
             log_entries([Tags(values={"sem_search.mended": "\n".join(mended)})], run_id=run_id)
+        wait_for_logging(outbox, patience_s=settings.outage_wait)
         with lock_stores(settings):
-            conclusion = conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id)
+            conclusion = persist(
+                lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
+                patience_s=settings.outage_wait,
+                tell=tell_outage,
+            )
     click.echo(conclusion.to_text())
     return conclusion
 
 
-def run_worker(*, study: str, storage: str, threads: int | None) -> None:
-    """Help with a study that a search has begun: claim cells until none is left.
+def run_worker(
+    *,
+    study: str,
+    storage: str,
+    threads: int | None,
+    data: str | None = None,
+    study_folder: str | None = None,
+    shared: str | None = None,
+) -> None:
+    """Help with a study that a search has begun: claim cells, and those of dead workers, until all have ended.
 
-    Settings, data and folds are those of the study; the data must be reachable under the same path.
+    Settings, images and folds are those of the study, held to their hashes; features that shared storage or the cache
+    here lack are computed.
+
+    Args:
+        study: Its name.
+        storage: Its database.
+        threads: Processor threads; the search's by default, and another number changes the last digits of results.
+        data: Where the images lie on this machine; by default where the search found them.
+        study_folder: Where finished folds are kept on this machine; by default under the search's own path.
+        shared: The name by which this machine reaches shared storage; by default the search's.
 
     Raises:
         StudyMismatchError: There is no such study, or the data, the weights or the settings here are not its own.
     """
+    places = {"data": data, "study_folder": study_folder, "shared": shared, "threads": threads}
+    given = {name: value for name, value in places.items() if value is not None}
     with explain_disk_errors():
-        _help(study=study, storage=storage, threads=threads)
+        _help(study=study, storage=storage, given=given)
 
 
-def _help(*, study: str, storage: str, threads: int | None) -> None:
+def _help(*, study: str, storage: str, given: Mapping[str, Any]) -> None:
     _prepare_process()
     loaded = load_study(name=study, storage=storage)
     settings = SearchSettings.model_validate_json(loaded.user_attrs[SETTINGS])
-    settings = settings.model_copy(update={"study": study, "storage": storage, "threads": threads or settings.threads})
+    settings = settings.model_copy(update={"study": study, "storage": storage, "cluster": None, **given})
+    run_id = str(loaded.user_attrs[STUDY_RUN_ID])
+    check_run_is_known(run_id)
     check_weights(settings.weights)
     data = prepare_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
-    network = prepare_network(settings)
+    # What `auto` came to on the search's machine, whatever it would come to on this one.
+    precision = json.loads(loaded.user_attrs[FINGERPRINT])["precision"]
+    network = prepare_network(settings.model_copy(update={"precision": precision}))
+    _warn_unless_shared(settings, name=study)
     fingerprint = compute_fingerprint(settings, data=data, network=network)
     for warning in claim_study_folder(settings, name=study, fingerprint=fingerprint, folds=data.folds):
         click.echo(f"Warning: {warning}", err=True)
-    opened = open_study(settings, name=study, fingerprint=fingerprint)
+    opened = open_study(settings, name=study, fingerprint=fingerprint, tell=tell_outage)
     features = compute_features(settings, data=data, network=network)
     prepared = PreparedSearch(
         settings=settings, name=study, fingerprint=fingerprint, data=data, network=network, features=features
     )
     trainer = build_trainer(settings, data=data, network=network, features=features)
-    run_id = str(loaded.user_attrs[STUDY_RUN_ID])
-    _work(opened, prepared=prepared, trainer=trainer, run_id=run_id)
+    with open_study_outbox(settings, name=study):
+        _work(opened, prepared=prepared, trainer=trainer, run_id=run_id)
     click.echo(f"No cell of study {study!r} is left to claim.")
+
+
+def _warn_unless_shared(settings: SearchSettings, *, name: str) -> None:
+    """Say what follows if the search's finished folds and this worker's lie on different machines."""
+    folder = get_study_folder(settings, name=name)
+    if settings.shared is None and not (folder / "study.json").exists():
+        click.echo(
+            f"Warning: the search's finished folds are not to be seen here ({folder.absolute()}), and there is no "
+            "shared storage. What this worker finishes is logged, but a cell that it leaves behind begins anew "
+            "elsewhere, and the search trains this worker's folds again before it reports them. Give --study-folder "
+            "as this machine reaches it, or start the search with shared=FOLDER_OR_URL.",
+            err=True,
+        )
 
 
 def _prepare_process() -> None:
@@ -161,6 +238,16 @@ def _announce(settings: SearchSettings) -> None:
     sys.stdout.flush()
 
 
+def _warn_of_logged_password(settings: SearchSettings) -> None:
+    """Say what `mlflow run` does with its parameters before this program begins, and what to do instead."""
+    if RUN_ID_VARIABLE in os.environ and mask_secrets(settings.storage) != settings.storage:
+        click.echo(
+            "Warning: mlflow run has logged storage, with its password, as a parameter. Leave the password out of the "
+            "URL and give it as PGPASSWORD or in ~/.pgpass; change the one that was logged.",
+            err=True,
+        )
+
+
 def _tell_data(data: PreparedData) -> None:
     n_images, n_classes = len(data.catalogue.records), len(data.tiles.class_names)
     click.echo(f"{n_images} images of {n_classes} classes, {data.tiles.n_tiles} tiles.")
@@ -178,10 +265,24 @@ def _take_over(study: optuna.Study, *, settings: SearchSettings, run_id: str) ->
         supersede_run(dead, by=run_id)
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished() and RUN_ID in trial.user_attrs:
-            adopt_trial_run(trial.user_attrs[RUN_ID], parent_run_id=run_id)
+            adopt_trial_run(find_trial_run(trial, settings=settings, study=study.study_name), parent_run_id=run_id)
 
 
-def _work(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> None:
+@contextmanager
+def _open_hands(settings: SearchSettings) -> Iterator[Hands | None]:
+    """Give the cluster's workers, if the search is to have any."""
+    if settings.cluster is None:
+        yield None
+        return
+    from sem_search.search.cluster import open_cluster
+
+    with open_cluster(settings.cluster) as hands:
+        yield hands
+
+
+def _work(
+    study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str, share: Share | None = None
+) -> None:
     settings = prepared.settings
     sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
     n_trials = settings.trials or settings.n_cells
@@ -196,10 +297,13 @@ def _work(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer
         sheet=sheet,
         sheet_pixels=read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=settings.max_megapixels),
         params=describe_params(prepared),
+        source=None if share is None else share.open_folds(study, store=prepared.store, progress=progress),
     )
     try:
         work(study, objective=objective, watch=objective.watch)
     finally:
+        if objective.source is not None:
+            objective.source.close()
         progress.close()
 
 

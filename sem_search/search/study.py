@@ -5,21 +5,20 @@ queue) the only one that neither lost nor doubled a cell when a worker was kille
 """
 
 import json
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import SQLAlchemyError
 
 from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.evaluation.outcomes import Cell
 from sem_search.search.processes import is_known_dead
 from sem_search.search.pruning import build_pruner
+from sem_search.search.queue import count_states
 from sem_search.search.space import order_cells
+from sem_search.search.storage import open_storage
 from sem_search.seeds import derive_seed
 from sem_search.settings import SearchSettings
 
@@ -31,19 +30,21 @@ RUN_ID = "mlflow_run_id"
 REASON = "reason"
 """Why a trial was pruned or how it failed; Optuna itself keeps no reason."""
 
-HEARTBEAT_S = 10
 
-SQLITE_WAIT_S = 60
-"""SQLite has one writer at a time; workers wait for their turn."""
-
-
-def open_study(settings: SearchSettings, *, name: str, fingerprint: Mapping[str, Any]) -> optuna.Study:
+def open_study(
+    settings: SearchSettings,
+    *,
+    name: str,
+    fingerprint: Mapping[str, Any],
+    tell: Callable[[str], None] = lambda _: None,
+) -> optuna.Study:
     """Return the study of this name, new or as it was left.
 
     Args:
         settings: Storage, sampler and pruner.
         name: The study's name.
         fingerprint: What must be equal for results to be comparable, as JSON values by name.
+        tell: Is told when the database is away, and when it is back.
 
     Raises:
         SettingsError: The storage cannot be opened.
@@ -51,7 +52,7 @@ def open_study(settings: SearchSettings, *, name: str, fingerprint: Mapping[str,
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=_open_storage(settings.storage),
+        storage=open_storage(settings.storage, patience_s=settings.outage_wait, tell=tell),
         study_name=name,
         direction="maximize",
         load_if_exists=True,
@@ -98,7 +99,7 @@ def enqueue_cells(study: optuna.Study, *, settings: SearchSettings) -> None:
 
 def choose_sampler(study: optuna.Study, *, settings: SearchSettings) -> optuna.samplers.BaseSampler:
     """Return the sampler of the next trial, seeded by its number: a resumed study suggests what it would have."""
-    seed = derive_seed(settings.seed, "sampler", len(study.get_trials(deepcopy=False)))
+    seed = derive_seed(settings.seed, "sampler", count_states(study).total())
     if settings.sampler == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)
@@ -113,7 +114,7 @@ def load_study(*, name: str, storage: str) -> optuna.Study:
             only just begun.
     """
     _check_storage_exists(storage)
-    opened = _open_storage(storage)
+    opened = open_storage(storage)
     names = optuna.study.get_all_study_names(storage=opened)
     if name not in names:
         raise StudyMismatchError(
@@ -137,7 +138,7 @@ def read_stored_fingerprint(*, name: str, storage: str) -> dict[str, Any] | None
     """
     if not _has_file(storage):
         return None
-    opened = _open_storage(storage)
+    opened = open_storage(storage)
     if name not in optuna.study.get_all_study_names(storage=opened):
         return None
     stored = optuna.load_study(study_name=name, storage=opened).user_attrs.get(FINGERPRINT)
@@ -151,17 +152,24 @@ def find_dead_study_runs(runs: Mapping[str, str]) -> tuple[str, ...]:
 
 def count_finished(study: optuna.Study) -> int:
     """Return the number of trials that have ended, well or badly."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)))
+    return sum(count for state, count in count_states(study).items() if state.is_finished())
 
 
 def count_waiting(study: optuna.Study) -> int:
     """Return the number of queued trials that nobody has begun."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    return count_states(study)[TrialState.WAITING]
+
+
+def list_waiting_cells(study: optuna.Study) -> list[Cell]:
+    """Return the queued cells that nobody has begun, in the order of their turn."""
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    fixed = [_get_fixed_cell(trial) for trial in sorted(waiting, key=lambda trial: trial.number)]
+    return [Cell(learning_rate=rate, batch_size=size) for rate, size in fixed if None not in (rate, size)]
 
 
 def count_running(study: optuna.Study) -> int:
     """Return the number of trials that some process is at work on."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    return count_states(study)[TrialState.RUNNING]
 
 
 def find_known_result(study: optuna.Study, *, cell: Cell, before: int) -> FrozenTrial | None:
@@ -192,48 +200,6 @@ def _has_file(url: str) -> bool:
 
 def _get_file(url: str) -> str:
     return url.removeprefix("sqlite:///").partition("?")[0]
-
-
-def _open_storage(url: str) -> optuna.storages.BaseStorage:
-    # SQLAlchemy announces each plugin at INFO where logging is set up; a search has one progress bar instead.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    arguments = {"connect_args": {"timeout": SQLITE_WAIT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    try:
-        storage = optuna.storages.RDBStorage(
-            url,
-            engine_kwargs=arguments,
-            heartbeat_interval=HEARTBEAT_S,
-        )
-        if storage.engine.dialect.name == "sqlite":
-            _take_turns(storage.engine)
-        return storage
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        # Neither the URL nor the driver's message is repeated: both may hold the password.
-        raise SettingsError(
-            f"storage={url.partition(':')[0]}:... cannot be opened ({type(error).__name__}). It must be a database URL "
-            "such as sqlite:///optuna.db or postgresql://user@host/name, whose server runs and whose driver is "
-            "installed; other storages have no heartbeat, and would lose the trial of a killed worker."
-        ) from error
-
-
-def _take_turns(engine: Engine) -> None:
-    """Let every transaction on SQLite begin as a writer, so that two workers cannot both claim one waiting trial.
-
-    Optuna reads a trial's state and then sets it, in one transaction. Python's driver begins that transaction at the
-    write: on a busy machine two workers both read "waiting", and both were seen to train the cell. SQLite knows no
-    lock on rows (`SELECT ... FOR UPDATE`), which does this in other databases.
-    Source: SQLAlchemy's documentation of its SQLite dialect, on serializable isolation and the driver's transactions.
-    """
-
-    def leave_transactions_to_sqlalchemy(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-
-    def begin_as_writer(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    event.listen(engine, "connect", leave_transactions_to_sqlalchemy)
-    event.listen(engine, "begin", begin_as_writer)
-    engine.dispose()  # connections of before know nothing of this
 
 
 def _get_fixed_cell(trial: FrozenTrial) -> tuple[float, int]:

@@ -7,7 +7,7 @@ exist; and it is hashed when opened, so that one that has been damaged since is 
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,7 @@ def get_features(
     cache_folder: Path,
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: bool = False,
+    computed: Callable[[], Iterator[Sequence[NDArray[np.float32]]]] | None = None,
 ) -> FeatureStore:
     """Return the trunk's outputs for every tile, from the cache where they are known.
 
@@ -81,11 +82,13 @@ def get_features(
         cache_folder: Where stores are kept.
         batch_size: Tiles computed at once; not part of the key.
         progress: Show how far it is, on standard error.
+        computed: Starts an iterator of the same outputs, some tiles at a time and in order, that come from elsewhere;
+            called instead of `tiles`.
 
     Raises:
         StoreError: The store could not be written (no room, no permission), or the tiles were not `n_tiles`.
     """
-    key = _compute_key(cut, backbone=backbone, content_key=content_key, n_tiles=n_tiles)
+    key = compute_feature_key(cut, backbone=backbone, content_key=content_key, n_tiles=n_tiles)
     folder = get_store_folder(cache_folder, key)
     with _lock(folder, is_told=progress):
         arrays, warnings = _open_if_whole(folder)
@@ -99,13 +102,47 @@ def get_features(
                     "precision": get_precision(cut.trunk),
                 },
             )
-            run = compile_trunk(cut.trunk, backbone=backbone, batch_size=min(batch_size, n_tiles))
+            if computed is None:
+                run = compile_trunk(cut.trunk, backbone=backbone, batch_size=min(batch_size, n_tiles))
+                batches = iter_features(run, tiles(), batch_size=min(batch_size, n_tiles))
+            else:
+                batches = computed()
             with writer, ProgressMeter("Features", total=n_tiles, unit="tiles", is_shown=progress) as meter:
-                for features in _iter_features(run, tiles(), batch_size=min(batch_size, n_tiles)):
+                for features in batches:
                     writer.append(features)
                     meter.update(len(features[0]))
             arrays = open_store(folder)
     return FeatureStore(key=key, folder=folder, arrays=arrays, warnings=warnings)
+
+
+def compute_feature_key(cut: CutNetwork, *, backbone: Backbone, content_key: str, n_tiles: int) -> str:
+    """Return the name of the store: a hash of all that its values depend on."""
+    identity = [
+        content_key,
+        n_tiles,
+        backbone.name,
+        cut.convolution,
+        [list(tensor.shape[1:]) for tensor in (*cut.trunk.inputs, *cut.trunk.outputs)],
+        compute_weights_digest(cut.trunk),
+        get_precision(cut.trunk),
+    ]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:KEY_DIGITS]
+
+
+def iter_features(
+    run: Callable[[FloatTiles], list[Any]], tiles: Iterator[FloatTiles], *, batch_size: int
+) -> Iterator[Sequence[NDArray[np.float32]]]:
+    """Yield the trunk's outputs batch by batch, while the next tiles are decoded and cut in another thread.
+
+    Args:
+        run: The trunk, compiled for this batch size.
+        tiles: Grey tiles in [0, 1], each item of shape (n, size_px, size_px).
+        batch_size: Tiles computed at once; the last batch is filled up with black, and its surplus left out.
+    """
+    for batch in prefetch(iter_batches(tiles, batch_size=batch_size), n_ahead=N_BATCHES_AHEAD):
+        missing = batch_size - len(batch)
+        padded = np.pad(batch, ((0, missing), (0, 0), (0, 0))) if missing else batch
+        yield [np.asarray(output)[: len(batch)] for output in run(padded)]
 
 
 def list_stores(cache_folder: Path) -> tuple[StoreSummary, ...]:
@@ -131,20 +168,6 @@ def clear_stores(cache_folder: Path) -> int:
             continue
         n_removed += not is_partial
     return n_removed
-
-
-def _compute_key(cut: CutNetwork, *, backbone: Backbone, content_key: str, n_tiles: int) -> str:
-    """Return the name of the store: a hash of all that its values depend on."""
-    identity = [
-        content_key,
-        n_tiles,
-        backbone.name,
-        cut.convolution,
-        [list(tensor.shape[1:]) for tensor in (*cut.trunk.inputs, *cut.trunk.outputs)],
-        compute_weights_digest(cut.trunk),
-        get_precision(cut.trunk),
-    ]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:KEY_DIGITS]
 
 
 @contextmanager
@@ -179,13 +202,3 @@ def _open_if_whole(folder: Path) -> tuple[tuple[NDArray[np.float32], ...] | None
         with explain_write_errors(folder):
             remove_store(folder)
         return None, (f"A feature store was damaged and has been computed again: {error}.",)
-
-
-def _iter_features(
-    run: Callable[[FloatTiles], list[Any]], tiles: Iterator[FloatTiles], *, batch_size: int
-) -> Iterator[list[NDArray[np.float32]]]:
-    """Yield the trunk's outputs batch by batch, while the next tiles are decoded and cut in another thread."""
-    for batch in prefetch(iter_batches(tiles, batch_size=batch_size), n_ahead=N_BATCHES_AHEAD):
-        missing = batch_size - len(batch)
-        padded = np.pad(batch, ((0, missing), (0, 0), (0, 0))) if missing else batch
-        yield [np.asarray(output)[: len(batch)] for output in run(padded)]
