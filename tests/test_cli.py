@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sem_search.cli import commands
+from sem_search.cli import commands, print_without_secrets
 
 HELP_LIMIT_S = 0.5
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "skimage", "sklearn", "pandas", "scipy", "numpy")
@@ -42,7 +42,7 @@ def test_help_is_quick() -> None:
 
 def test_help_loads_no_heavy_library() -> None:
     code = (
-        "import sys; from sem_search.cli import commands\n"
+        "import sys; from sem_search.cli import commands, print_without_secrets\n"
         "try: commands(['search', '--help'])\n"
         "except SystemExit: pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
@@ -96,3 +96,14 @@ def test_a_search_that_is_stopped_says_that_nothing_is_lost(monkeypatch: pytest.
     done = CliRunner().invoke(commands, ["search"])
     assert done.exit_code == 1
     assert "the same command again goes on from there" in done.output
+
+
+def test_an_unexpected_error_shows_its_traceback_and_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise RuntimeError("no answer from https://me:s3cret@host/api")
+    except RuntimeError as error:
+        print_without_secrets(type(error), error, error.__traceback__)
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert "https://me:***@host/api" in printed
+    assert "s3cret" not in printed

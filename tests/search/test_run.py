@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
-from sem_search.errors import DataError, StudyMismatchError, WeightsError
+from sem_search.errors import DataError, SettingsError, StudyMismatchError, WeightsError
 from sem_search.search import network as network_module
 from sem_search.search import run as run_module
 from sem_search.search.data import PreparedData, prepare_data
@@ -234,6 +235,66 @@ def test_a_worker_helps_with_the_study_s_own_settings(
 
 
 @pytest.mark.usefixtures("cache", "begun")
+def test_a_worker_of_another_machine_is_told_where_things_are_and_what_follows_if_it_is_not(
+    asked: SearchSettings,
+    stopped: dict[str, Any],
+    tiny_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin(change(asked, study="mine"))
+    moved = str(shutil.copytree(tiny_folder, Path.cwd() / "moved"))
+    given = {"data": moved, "study_folder": str(tmp_path / "mine")}
+    capsys.readouterr()
+    with pytest.raises(StoppedError):
+        run_worker(study="mine", storage=asked.storage, threads=None, **given)
+    assert "the search's finished folds are not to be seen here" in capsys.readouterr().err
+    settings = stopped["objective"].prepared.settings
+    assert (settings.data, settings.study_folder, settings.shared) == (moved, str(tmp_path / "mine"), None)
+    with pytest.raises(StoppedError):
+        run_worker(study="mine", storage=asked.storage, threads=None, **given, shared=str(tmp_path / "shared"))
+    assert "are not to be seen here" not in capsys.readouterr().err
+    assert stopped["objective"].prepared.store.shared.url == str(tmp_path / "shared")
+    assert stopped["objective"].source is None, "a worker trains by itself"
+
+
+@pytest.mark.usefixtures("cache", "begun")
+def test_a_worker_computes_in_the_precision_that_the_search_has_chosen(
+    asked: SearchSettings, stopped: dict[str, Any], network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(change(asked, study="mine"))
+    seen: list[str] = []
+    monkeypatch.setattr(run_module, "prepare_network", lambda now: seen.append(now.precision) or network)
+    with pytest.raises(StoppedError):
+        run_worker(study="mine", storage=asked.storage, threads=None)
+    assert (asked.precision, seen) == ("auto", ["float32"])
+
+
+@pytest.mark.usefixtures("cache", "begun")
+def test_a_worker_that_logs_elsewhere_is_refused(
+    asked: SearchSettings, stopped: dict[str, Any], tracking: MlflowClient, make_mlflow_store, tmp_path: Path
+) -> None:
+    begin(change(asked, study="mine"))
+    before = mlflow.get_tracking_uri()
+    (tmp_path / "other").mkdir()
+    mlflow.set_tracking_uri(make_mlflow_store(tmp_path / "other"))
+    try:
+        with pytest.raises(SettingsError, match=r"MLFLOW_TRACKING_URI=.*does not hold the study's run"):
+            run_worker(study="mine", storage=asked.storage, threads=None)
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def test_a_cluster_that_does_not_answer_is_refused_before_a_run_is_opened(
+    asked: SearchSettings, begun: list[str], stopped: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sem_search.search.cluster.CONNECT_S", 0.5)
+    monkeypatch.setattr(run_module, "open_study_run", lambda **_: pytest.fail("a run was opened"))
+    with pytest.raises(SettingsError, match=r"cluster=tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
+        run_search(change(asked, cluster="tcp://127.0.0.1:9", shared=str(cache / "shared")))
+
+
+@pytest.mark.usefixtures("cache", "begun")
 def test_a_worker_whose_data_have_changed_is_refused(
     asked: SearchSettings, stopped: dict[str, Any], tiny_folder: Path
 ) -> None:
@@ -250,3 +311,30 @@ def test_a_worker_without_a_study_is_refused(asked: SearchSettings) -> None:
     open_study(asked, name="other", fingerprint={})
     with pytest.raises(StudyMismatchError, match="there are: other"):
         run_worker(study="mine", storage=asked.storage, threads=None)
+
+
+@pytest.mark.parametrize(
+    ("is_from_mlflow_run", "storage", "is_told"),
+    [
+        (True, "postgresql://me:s3cret@host/x", True),
+        (False, "postgresql://me:s3cret@host/x", False),
+        (True, "postgresql://me@host/x", False),
+    ],
+)
+def test_a_password_that_mlflow_run_has_logged_is_told(
+    asked: SearchSettings,
+    begun: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_from_mlflow_run: bool,
+    storage: str,
+    is_told: bool,
+) -> None:
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    if is_from_mlflow_run:
+        monkeypatch.setenv("MLFLOW_RUN_ID", "a run")
+    with pytest.raises(DataError):
+        run_search(change(asked, data="no/such", storage=storage))
+    printed = capsys.readouterr().err
+    assert ("give it as PGPASSWORD" in printed) is is_told
+    assert "s3cret" not in printed

@@ -1,0 +1,176 @@
+"""The study's database away, back, gone for good; its driver missing; a call that was done although nobody heard so."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
+
+from sem_search.errors import SettingsError, StoreError
+from sem_search.search.processes import describe_process
+from sem_search.search.reviving import PROCESS, TrialWatch, let_go, read_claim
+from sem_search.search.storage import PatientStorage, open_storage
+from tests.servers.postgres import PASSWORD, Postgres, find_obstacle, run_postgres
+
+ROOT = Path(__file__).parents[2]
+
+needs_postgres = pytest.mark.skipif(find_obstacle() is not None, reason=find_obstacle() or "")
+
+
+class Answers:
+    """Lets the answer to the next calls of a method be lost, after the call was done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, *, n_lost: int) -> None:
+        self.n_lost = n_lost
+        real = getattr(optuna.storages.RDBStorage, name)
+
+        def call(storage: PatientStorage, *args: object, **kwargs: object) -> object:
+            result = real(storage, *args, **kwargs)
+            if self.n_lost:
+                self.n_lost -= 1
+                lost = OperationalError("COMMIT", None, Exception("server closed the connection unexpectedly"))
+                raise optuna.exceptions.StorageInternalError("lost") from lost
+            return result
+
+        monkeypatch.setattr(optuna.storages.RDBStorage, name, call)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> PatientStorage:
+    return open_storage(f"sqlite:///{tmp_path}/optuna.db", patience_s=30)
+
+
+@pytest.fixture
+def study(storage: PatientStorage) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(storage=storage, direction="maximize")
+    for rate in (0.1, 0.2):
+        study.enqueue_trial({"x": rate})
+    return study
+
+
+def test_a_trial_s_end_that_nobody_heard_of_is_told_once(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = study.ask()
+    answers = Answers(monkeypatch, "set_trial_state_values", n_lost=1)
+    study.tell(trial, 0.5)
+    assert answers.n_lost == 0
+    (told,) = study.get_trials(states=(TrialState.COMPLETE,))
+    assert told.value == 0.5
+
+
+def test_a_claim_that_nobody_heard_of_is_known_as_our_own(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    Answers(monkeypatch, "set_trial_state_values", n_lost=1)
+    assert study.ask().number == 0, "the next trial, not the one after it"
+    assert len(study.get_trials(states=(TrialState.RUNNING,))) == 1
+
+
+def test_the_claim_of_another_is_not_ours(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = study.ask()
+    other.set_user_attr(PROCESS, "another:1:1")
+    Answers(monkeypatch, "set_trial_state_values", n_lost=1)
+    assert not study._storage.set_trial_state_values(other._trial_id, state=TrialState.RUNNING)
+
+
+def test_a_trial_that_another_has_ended_is_still_refused(study: optuna.Study) -> None:
+    trial = study.ask()
+    study.tell(trial, 0.5)
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.COMPLETE, values=[0.5])
+
+
+def test_a_missing_driver_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(SettingsError, match=r"pip install 'sem-search\[postgresql\]'") as caught:
+        open_storage(f"postgresql://me:{PASSWORD}@localhost/x")
+    assert PASSWORD not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with run_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def url(postgres: Postgres, request: pytest.FixtureRequest) -> str:
+    if not postgres.is_up():
+        postgres.start()
+    return postgres.make_database(f"{request.node.originalname[5:40]}-{time.time_ns()}")
+
+
+@needs_postgres
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_calls_wait_for_postgresql(postgres: Postgres, url: str, mode: str) -> None:
+    told: list[str] = []
+    study = optuna.create_study(storage=open_storage(url, patience_s=60, tell=told.append), direction="maximize")
+    study.enqueue_trial({"x": 0.5})
+    trial = study.ask()
+    trial.set_user_attr(PROCESS, describe_process())
+    claimed = read_claim(study, trial._trial_id)
+    starting = postgres.restart_in_background(2.0, mode=mode)
+    trial.report(0.25, step=0)
+    assert not TrialWatch().take_back_dead(study)
+    study.tell(trial, 0.5)
+    starting.join()
+    (told_trial,) = study.get_trials()
+    assert (told_trial.value, told_trial.intermediate_values) == (0.5, {0: 0.25})
+    assert claimed is not None
+    assert told == [
+        "The study's database does not answer; waiting for it, at most 60 s.",
+        "The study's database answers again.",
+    ]
+
+
+@needs_postgres
+def test_what_stays_away_is_one_sentence_and_nobody_waits_twice(postgres: Postgres, url: str) -> None:
+    storage = open_storage(url, patience_s=1.0)
+    study = optuna.create_study(storage=storage)
+    study.enqueue_trial({"x": 0.5})
+    trial = study.ask()
+    claimed = read_claim(study, trial._trial_id)
+    postgres.stop()
+    with pytest.raises(StoreError, match=r"has not answered for 1 s\. Finished folds are on disk") as caught:
+        study.tell(trial, 0.5)
+    assert PASSWORD not in str(caught.value)
+    assert storage.patience_s == 0
+    let_go(study, trial._trial_id, claimed=claimed)
+    postgres.start()
+    assert study.get_trials()[0].state == TrialState.RUNNING, "left to the next process"
+
+
+@needs_postgres
+@pytest.mark.parametrize(("old", "new"), [(PASSWORD, "wrong-secret"), ("127.0.0.1", "127.0.0.2")], ids=["word", "port"])
+def test_what_cannot_be_opened_is_refused_at_once_without_its_password(url: str, old: str, new: str) -> None:
+    with pytest.raises(SettingsError, match="cannot be opened") as caught:
+        open_storage(url.replace(old, new), patience_s=600)
+    for secret in (PASSWORD, "wrong-secret"):
+        assert secret not in str(caught.value)
+
+
+def test_a_command_line_never_shows_the_password(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sem_search",
+            "worker",
+            "--study",
+            "x",
+            "--storage",
+            f"postgresql://me:{PASSWORD}@127.0.0.1:1/x",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+    )
+    assert done.returncode == 2
+    assert PASSWORD not in done.stdout + done.stderr
