@@ -8,6 +8,7 @@ known is told from the trunk, which is frozen, so there it makes no difference.
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def read_calibration(path: Path) -> Calibration:
                 ),
                 novelty=_read_novelty(arrays),
             )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise StoreError(f"The model is damaged: {path.name} does not hold a calibration.") from error
 
 

@@ -7,20 +7,17 @@ the square of the study; 64 workers then spend minutes on what one row tells.
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeVar
+from datetime import datetime
 
 import optuna
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Select, func, select
+from sqlalchemy import Connection, func, select, update
 
-AT_ONCE = 100
-"""Waiting trials that are looked at together: as many workers may claim one of them before this one does."""
+from sem_search.search.patience import Patient, Result
 
 TRIALS = TrialModel.__table__.c
-
-Result = TypeVar("Result")
 
 
 def count_states(study: optuna.Study) -> Counter[TrialState]:
@@ -29,7 +26,7 @@ def count_states(study: optuna.Study) -> Counter[TrialState]:
     if not isinstance(storage, _CachedStorage):  # a study in memory
         return Counter(trial.state for trial in study.get_trials(deepcopy=False))
     query = select(TRIALS.state, func.count()).where(TRIALS.study_id == study._study_id).group_by(TRIALS.state)
-    return Counter(dict(_fetch(storage, query)))
+    return Counter(_in_transaction(storage, lambda connection: dict(connection.execute(query).tuples().all())))
 
 
 def read_running(study: optuna.Study) -> list[FrozenTrial]:
@@ -48,28 +45,27 @@ def claim_next(study: optuna.Study) -> optuna.Trial | None:
     storage = study._storage
     if not isinstance(storage, _CachedStorage):  # a study in memory, which no other worker sees
         return study.ask() if count_states(study)[TrialState.WAITING] else None
-    while waiting := _list_waiting(study, storage):
-        for trial_id in waiting:
-            if _claim(storage, trial_id):
-                return _take(study, storage, trial_id)
-    return None
+    trial_id = _in_transaction(storage, lambda connection: _claim_first(connection, study_id=study._study_id))
+    return None if trial_id is None else _take(study, storage, trial_id)
 
 
-def _list_waiting(study: optuna.Study, storage: _CachedStorage) -> list[int]:
-    query = (
+def _claim_first(connection: Connection, *, study_id: int) -> int | None:
+    """Set the first waiting trial running; one that another worker is just claiming is passed over, not waited for.
+
+    A claim whose answer is lost on the way is unsigned, and goes back into the queue after a while.
+    """
+    waiting = (
         select(TRIALS.trial_id)
-        .where(TRIALS.study_id == study._study_id, TRIALS.state == TrialState.WAITING)
+        .where(TRIALS.study_id == study_id, TRIALS.state == TrialState.WAITING)
         .order_by(TRIALS.number)
-        .limit(AT_ONCE)
+        .limit(1)
+        .with_for_update(skip_locked=True)
     )
-    return [trial_id for (trial_id,) in _fetch(storage, query)]
-
-
-def _claim(storage: _CachedStorage, trial_id: int) -> bool:
-    try:
-        return storage.set_trial_state_values(trial_id, state=TrialState.RUNNING)
-    except optuna.exceptions.UpdateFinishedTrialError:
-        return False
+    trial_id: int | None = connection.execute(waiting).scalar()
+    if trial_id is not None:
+        claim = update(TrialModel).where(TRIALS.trial_id == trial_id)
+        connection.execute(claim.values(state=TrialState.RUNNING, datetime_start=datetime.now()))
+    return trial_id
 
 
 def _take(study: optuna.Study, storage: _CachedStorage, trial_id: int) -> optuna.Trial:
@@ -80,17 +76,12 @@ def _take(study: optuna.Study, storage: _CachedStorage, trial_id: int) -> optuna
     return optuna.Trial(study, trial_id)
 
 
-def _fetch(storage: _CachedStorage, query: Select[Any]) -> list[tuple[Any, ...]]:
-    """Return the rows of a query, waiting for a database that is away as all other calls do."""
+def _in_transaction(storage: _CachedStorage, act: Callable[[Connection], Result]) -> Result:
+    """Do something in one transaction, waiting for a database that is away as all other calls do."""
     backend = storage._backend
 
-    def act() -> list[tuple[Any, ...]]:
+    def act_once() -> Result:
         with backend.engine.begin() as connection:
-            return [tuple(row) for row in connection.execute(query)]
+            return act(connection)
 
-    persist: Callable[[Callable[[], Result]], Result] = getattr(backend, "_persist", _do)
-    return persist(act)
-
-
-def _do(act: Callable[[], Result]) -> Result:
-    return act()
+    return backend._persist(act_once) if isinstance(backend, Patient) else act_once()
