@@ -1,0 +1,29 @@
+"""The door to Dask: what is said where it is closed. A real cluster is tried in `test_cluster_processes`."""
+
+import sys
+
+import pytest
+
+from sem_search.errors import SettingsError
+from sem_search.search import cluster
+from sem_search.search.cluster import open_cluster
+
+
+def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with (
+        pytest.raises(SettingsError, match=r"cluster=tcp://h:1 needs Dask: pip install 'sem-search\[cluster\]'"),
+        open_cluster("tcp://h:1"),
+    ):
+        pytest.fail("opened")
+
+
+def test_where_no_scheduler_answers_it_says_so_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.5)
+    with (
+        pytest.raises(
+            SettingsError, match=r"cluster=tcp://127\.0\.0\.1:9: no Dask scheduler answers there within 0\.5 s"
+        ),
+        open_cluster("tcp://127.0.0.1:9"),
+    ):
+        pytest.fail("opened")
