@@ -1,5 +1,10 @@
 """What waits to be logged: in order, whole, once, whatever happens to the process or the store."""
 
+import os
+import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -218,3 +223,64 @@ def test_a_name_stands_for_a_run_once_it_is_opened(tmp_path: Path) -> None:
     assert names.find("pending-1") is None
     names.set("pending-1", "0123abc")
     assert RunNames(tmp_path / "runs").find("pending-1") == "0123abc"
+
+
+N_KILLS = 10
+N_ITEMS = 400
+
+PROGRAM = """
+import os, sys
+from pathlib import Path
+from sem_search.tracking.outbox import Outbox
+
+root, log, counter = map(Path, sys.argv[1:4])
+
+def deliver(box, item):
+    with log.open("a") as file:
+        file.write(f"{item.facts['number']} {(item.files / 'file').read_text()}\\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+def write(folder):
+    (folder / "file").write_text(str(number))
+    return {"number": number}
+
+box = Outbox(root, deliver=deliver, is_outage=lambda error: False, look=lambda: None, tell=print)
+for number in range(int(counter.read_text()), int(sys.argv[4])):
+    box.add("kind", run="run", write=write)
+    counter.write_text(str(number + 1))  # from here on it counts as kept
+    if number % 7 == 0:
+        box.deliver()
+box.flush(patience_s=0)
+box.close()
+"""
+
+
+def test_what_counts_as_kept_survives_kills_at_random_moments(tmp_path: Path) -> None:
+    """A process that fills its outbox and empties it is killed again and again; the last one is let finish."""
+    root, log, counter = tmp_path / "outbox", tmp_path / "log", tmp_path / "counter"
+    log.touch()
+    counter.write_text("0")
+    rng = random.Random(0)
+
+    def start() -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-c", PROGRAM, str(root), str(log), str(counter), str(N_ITEMS)]
+        return subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+
+    for _ in range(N_KILLS):
+        before = counter.read_text()
+        process = start()
+        while counter.read_text() == before and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.wait()
+        if not counter.read_text():
+            counter.write_text(before)  # killed while this test's own counter was written
+    assert start().wait(timeout=300) == 0
+
+    lines = log.read_text().splitlines()
+    assert all(line.split() == [line.split()[0]] * 2 for line in lines), "whole, and with its own file"
+    first_times = list(dict.fromkeys(int(line.split()[0]) for line in lines))
+    assert first_times == list(range(N_ITEMS)), "none lost, and in order"
+    assert not list_items(root)
