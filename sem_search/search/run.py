@@ -139,6 +139,7 @@ def _search(settings: SearchSettings) -> Conclusion:
                 lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
                 patience_s=settings.outage_wait,
                 tell=tell_outage,
+                is_quick=False,
             )
     click.echo(conclusion.to_text())
     return conclusion

@@ -1,7 +1,7 @@
 """Is the tracking store away, or does it refuse? What is away is waited for; a refusal is raised at once.
 
 MLflow asks seven times with pauses that double, so that a call to a server that is down returns after four minutes, and
-training would stand still meanwhile. Within `ask_once` each call is made once: whoever waits is the outbox.
+training would stand still meanwhile. Within `ask_once` it gives up at once: whoever waits is the outbox.
 """
 
 import os
@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import requests
@@ -22,7 +22,9 @@ from sem_search.tracking.names import mask_secrets
 AWAY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """MLflow's words for a database that is gone or locked, and for a server that is asked too much."""
 
-NO_RETRY: Mapping[str, str] = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+NO_RETRY: Mapping[str, str] = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+"""One, at once: a server may close an idle connection at the moment in which it is used again."""
+
 LOOK: Mapping[str, str] = {**NO_RETRY, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 """For a look whether the server is back: one that hangs may not hold up the training."""
 
@@ -49,7 +51,7 @@ def is_outage(error: BaseException) -> bool:
 
 @contextmanager
 def ask_once(variables: Mapping[str, str] = NO_RETRY) -> Iterator[None]:
-    """Let MLflow make each call once; its own variables are put back when nobody is within this any more."""
+    """Let MLflow give up at once; its own variables are put back when nobody is within this any more."""
     with _guard:
         for name, value in variables.items():
             if not _n_within[name]:
@@ -79,13 +81,17 @@ def look_at_store() -> None:
         MlflowClient().search_experiments(max_results=1)
 
 
-def persist(act: Callable[[], Result], *, patience_s: float, tell: Callable[[str], None]) -> Result:
+def persist(
+    act: Callable[[], Result], *, patience_s: float, tell: Callable[[str], None], is_quick: bool = True
+) -> Result:
     """Do something that may safely be done twice, again and again while the store is away.
 
     Args:
         act: What to do; done anew from its beginning after an outage.
         patience_s: For how long, in seconds.
         tell: Is told once that the store is away.
+        is_quick: The act is a call or two, made once each. One that downloads and registers keeps MLflow's own
+            retries: what fails within a download no longer says why, and could not be told from a refusal.
 
     Raises:
         StoreError: The store stayed away. What `act` raises else is not touched.
@@ -93,7 +99,7 @@ def persist(act: Callable[[], Result], *, patience_s: float, tell: Callable[[str
     ends_at, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
     while True:
         try:
-            with ask_once():
+            with ask_once() if is_quick else nullcontext():
                 return act()
         except Exception as error:
             if not is_outage(error):

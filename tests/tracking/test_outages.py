@@ -55,7 +55,7 @@ def test_a_server_that_is_not_there_is_away_and_told_at_once(monkeypatch: pytest
 def test_variables_that_were_not_set_are_not_set_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     with ask_once():
-        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
@@ -90,3 +90,12 @@ def test_a_refusal_is_raised_at_once() -> None:
 
     with pytest.raises(MlflowException, match="no"):
         persist(act, patience_s=60, tell=lambda _: pytest.fail("it is there"))
+
+
+@pytest.mark.parametrize(("is_quick", "n_retries"), [(True, "1"), (False, "5")])
+def test_only_a_quick_act_gives_up_at_once(monkeypatch: pytest.MonkeyPatch, is_quick: bool, n_retries: str) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    seen = persist(
+        lambda: os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"], patience_s=0, tell=lambda _: None, is_quick=is_quick
+    )
+    assert seen == n_retries
