@@ -22,6 +22,8 @@ from sem_search.transfer.quiet_start import load_tensorflow
 
 EXIT_INPUT_ERROR = 2
 EXIT_STORE_ERROR = 1
+EXIT_STOPPED = 130
+"""As shells say of a program that Ctrl-C ended."""
 
 QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -98,7 +100,7 @@ def search(**given: str | None) -> None:
         run_search(settings)
     except KeyboardInterrupt:
         click.echo("Stopped. What is finished is kept: the same command again goes on from there.", err=True)
-        raise
+        sys.exit(EXIT_STOPPED)
 
 
 def _read_threads(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
@@ -142,7 +144,7 @@ def worker(study: str, storage: str, threads: int | None, **places: str | None) 
     "--format",
     "output_format",
     default=None,
-    type=click.Choice(["csv", "json", "parquet"]),
+    type=click.Choice([AUTO, "csv", "json", "parquet"]),
     help="Of the table.  [default: by the file's name, else csv]",
 )
 @click.option("--explain", default=None, type=click.Path(path_type=Path), help="Folder for Grad-CAM overlays.")
@@ -159,16 +161,18 @@ def predict(
     load_tensorflow()
     from sem_search.deployment.predicting import predict_images
 
-    sys.exit(
-        predict_images(
+    try:
+        code = predict_images(
             images,
             model_uri=model,
             output=output,
-            output_format=output_format,
+            output_format=None if output_format == AUTO else output_format,
             explain_folder=explain,
             coverage=coverage,
         )
-    )
+    except KeyboardInterrupt:  # what is kept of a table, and how to go on, has been said
+        code = EXIT_STOPPED
+    sys.exit(code)
 
 
 def add_serving_options(command: Command) -> Command:
@@ -213,7 +217,13 @@ def app(port: int, browser: bool, **given: Any) -> None:
     """Open a page where a micrograph is dropped and named, with the picture of where the network looks."""
     from sem_search.deployment.running import build_serve_settings, run_server
 
-    run_server(build_serve_settings(port=port, has_page=True, **given), when_ready=click.launch if browser else None)
+    run_server(build_serve_settings(port=port, has_page=True, **given), when_ready=_open_page if browser else None)
+
+
+def _open_page(url: str) -> None:
+    """Open a page where there is a screen; elsewhere its address, which was just told, is all there is."""
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        click.launch(url)
 
 
 @commands.command()

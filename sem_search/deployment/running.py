@@ -119,6 +119,7 @@ async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object]
         await runner.setup()
         try:
             await _listen(runner, settings=settings)  # first: a port that is taken is told at once
+            _logger.info("%s is being loaded, which takes a moment ...", settings.address)
             if await _start_unless_stopped(rotation, asked_to_stop=asked_to_stop):
                 url = f"http://{settings.host}:{settings.port}"
                 _logger.info("%s is served at %s; Ctrl-C ends it.", settings.address, url)

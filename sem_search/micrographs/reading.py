@@ -205,7 +205,7 @@ def _recognise(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
         if data.startswith(signature):
             return known
     refused = next((kind for signature, kind in REFUSED_SIGNATURES.items() if data.startswith(signature)), None)
-    found = f"is a {refused} file" if refused else f"is no picture known here (it begins with {data[:8]!r})"
+    found = f"is a {refused} file" if refused else "is no picture known here"
     raise UnreadableImageError(f"{found}: only PNG, JPEG, BMP and TIFF are read; export it as one of them")
 
 

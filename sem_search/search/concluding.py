@@ -53,8 +53,10 @@ class Conclusion:
                 f"whole test images {self.test.image_f_measure:.4f}.",
                 f"  Registered as {version.name} version {version.version}, {version.reason}",
                 "See every trial:  mlflow ui     (in this folder, then http://127.0.0.1:5000)",
-                f"Serve it:         mlflow models serve -m {model} --env-manager local -p 5001",
-                f"Classify images:  python -m sem_search predict IMAGES... --model {model}",
+                f"Classify images:  scripts/sem-search predict IMAGES... --model {model}",
+                f"A page for it:    scripts/sem-search app --model {model}",
+                f"Serve it:         scripts/sem-search serve --model {model}",
+                f"  or, bare:       mlflow models serve -m {model} --env-manager local -p 5001",
                 f"Read the report:  artifacts of run {self.run_id}, report.html",
             ]
         )

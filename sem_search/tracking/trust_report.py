@@ -138,8 +138,8 @@ def _describe_intervals(trust: StudyTrust) -> str:
     )
     return (
         f"The test scores rest on {count}. Other images of the same kind would have given other figures: in 95 of 100 "
-        "such cases the true figure lies inside the interval. The interval is about the images, not about training the "
-        "network anew, and not about images of another kind."
+        "such cases the true figure lies inside the interval (in somewhat fewer with less than ten images a class). "
+        "The interval is about the images, not about training the network anew, and not about images of another kind."
     )
 
 
@@ -206,13 +206,23 @@ def _describe_scaling(trust: StudyTrust) -> str:
     before, after = trust.calibration, trust.scaled_calibration
     low, high = float(trust.temperatures.min()), float(trust.temperatures.max())
     temperatures = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
-    better = after.negative_log_likelihood < before.negative_log_likelihood
     return (
         f"Temperature scaling, each fold by what the others ask for (temperature {temperatures}), brings the error to "
-        f"{after.expected_calibration_error:.3f} and the surprise by the truth from "
-        f"{before.negative_log_likelihood:.3f} to {after.negative_log_likelihood:.3f} nats: "
-        f"{'it helps' if better else 'it does not help'} on images that it was not fitted on."
+        f"{after.expected_calibration_error:.3f} and the surprise by the truth (in nats; 0 for one who is always "
+        f"surely right) from {before.negative_log_likelihood:.3f} to {after.negative_log_likelihood:.3f}: "
+        f"{_judge_scaling(before, after)} on images that it was not fitted on."
     )
+
+
+def _judge_scaling(before: CalibrationScores, after: CalibrationScores) -> str:
+    """Say whether both figures fell, one of them, or none; as they are printed, so that no digit contradicts it."""
+    gains = [
+        round(before.negative_log_likelihood, 3) > round(after.negative_log_likelihood, 3),
+        round(before.expected_calibration_error, 3) > round(after.expected_calibration_error, 3),
+    ]
+    if all(gains):
+        return "it helps"
+    return "it helps in one respect and not in the other" if any(gains) else "it does not help"
 
 
 def _describe_refusals(trust: StudyTrust) -> str:

@@ -121,7 +121,7 @@ def animate(kind: str, **options: Any) -> bytes:
 
 REFUSED = {
     "empty": (b"", "the file is empty"),
-    "text": (b"hello world", "is no picture known here (it begins with b'hello wo')"),
+    "text": (b"hello world", "is no picture known here: only PNG, JPEG, BMP and TIFF"),
     "gif": (save(pillow8(), "GIF"), "is a GIF file: only PNG, JPEG, BMP and TIFF"),
     "animated gif": (animate("GIF"), "is a GIF file"),
     "webp": (b"RIFF\0\0\0\0WEBPVP8 ", "is a WebP or other RIFF file"),

@@ -204,8 +204,10 @@ def test_the_last_lines_name_winner_scores_and_what_to_do(finished, prepared, tr
         f"whole test images {test.image_f_measure:.4f}.",
         "  Registered as sem-search-tiny version 4, champion: the first of its name",
         "See every trial:  mlflow ui     (in this folder, then http://127.0.0.1:5000)",
-        "Serve it:         mlflow models serve -m models:/sem-search-tiny@champion --env-manager local -p 5001",
-        "Classify images:  python -m sem_search predict IMAGES... --model models:/sem-search-tiny@champion",
+        "Classify images:  scripts/sem-search predict IMAGES... --model models:/sem-search-tiny@champion",
+        "A page for it:    scripts/sem-search app --model models:/sem-search-tiny@champion",
+        "Serve it:         scripts/sem-search serve --model models:/sem-search-tiny@champion",
+        "  or, bare:       mlflow models serve -m models:/sem-search-tiny@champion --env-manager local -p 5001",
         "Read the report:  artifacts of run study-run, report.html",
     ]
 

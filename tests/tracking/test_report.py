@@ -106,7 +106,7 @@ def test_the_headline_is_the_winner_on_test_tiles_and_images(page: Page, study: 
         "2 complete, 1 ended early as hopeless, 0 failed",
         "test tiles choose nothing, so theirs is the score to quote",
         "mlflow ui --backend-store-uri",
-        "python -m sem_search predict IMAGES... --model models:/sem-search-tiny@champion",
+        "scripts/sem-search predict IMAGES... --model models:/sem-search-tiny@champion",
         "mlflow models serve -m models:/sem-search-tiny@champion",
         "postgresql://user:***@host/db",
         "timeout not set",
@@ -211,5 +211,5 @@ def test_trust_stands_before_the_pictures_with_its_interval(study: StudyOutcome,
     interval = compute_trust(study).test.f_measure
     assert f"test tiles, mean F-measure {interval.value:.3f} {interval.low:.3f} to {interval.high:.3f}" in section
     assert "Choosing on the test tiles, as the paper did" in section
-    assert "python -m sem_search audit little study" in section
+    assert "scripts/sem-search audit little study" in section
     assert "90.0 % (too few images: all classes)" in section

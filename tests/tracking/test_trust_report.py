@@ -95,15 +95,23 @@ def test_an_error_of_calibration_is_held_against_chance(trust: StudyTrust, error
     assert expected in write_trust_words(replace(trust, calibration=scores)).calibration[0]
 
 
-@pytest.mark.parametrize(("after", "expected"), [(0.4, "it helps"), (0.6, "it does not help")])
-def test_scaling_is_judged_by_its_surprise(trust: StudyTrust, after: float, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("surprise", "error", "expected"),
+    [
+        (0.4, 0.1, "it helps on images"),
+        (0.6, 0.3, "it does not help"),
+        (0.4, 0.3, "it helps in one respect and not in the other"),
+        (0.6, 0.1, "it helps in one respect and not in the other"),
+        (0.4999, 0.3, "it does not help"),  # printed as 0.500: no gain that can be seen
+    ],
+)
+def test_scaling_is_judged_by_both_figures_as_they_are_printed(
+    trust: StudyTrust, surprise: float, error: float, expected: str
+) -> None:
+    before = replace(trust.calibration, negative_log_likelihood=0.5, expected_calibration_error=0.2)
+    after = replace(trust.calibration, negative_log_likelihood=surprise, expected_calibration_error=error)
     words = write_trust_words(
-        replace(
-            trust,
-            calibration=replace(trust.calibration, negative_log_likelihood=0.5),
-            scaled_calibration=replace(trust.scaled_calibration, negative_log_likelihood=after),
-            temperatures=np.array([1.5, 2.0]),
-        )
+        replace(trust, calibration=before, scaled_calibration=after, temperatures=np.array([1.5, 2.0]))
     )
     assert expected in words.calibration[1]
     assert "temperature 1.50 to 2.00" in words.calibration[1]

@@ -133,8 +133,9 @@ def _read_data_param(client: MlflowClient, *, run_id: str | None) -> Path | None
 def _iter_history_checks(client: MlflowClient, *, journal: Journal, expect_head: str | None) -> Iterator[Check]:
     history = journal.history
     n_forks = count_forks(history)
+    entries = "1 entry" if len(history.entries) == 1 else f"{len(history.entries)} entries"
     forks = f", {n_forks} made at the same moment as another" if n_forks else ""
-    yield _sum_up("history", iter_problems(history), ok=f"{len(history.entries)} entries, each follows the last{forks}")
+    yield _sum_up("history", iter_problems(history), ok=f"{entries}, each follows the one before{forks}")
     versions = list_model_versions(client, name=journal.name)
     yield _sum_up(
         "end of the history", _iter_end_problems(journal, versions=versions), ok="the aliases stand where it says"

@@ -80,7 +80,7 @@ def test_what_nobody_touched_is_sound(old_laboratory: Any, version: str) -> None
 
 def test_each_check_says_what_it_looked_at(old_laboratory: Any) -> None:
     details = {check.name: check.detail for check in verify(old_laboratory).checks}
-    assert details["history"] == "5 entries, each follows the last"
+    assert details["history"] == "5 entries, each follows the one before"
     assert details["tags of the version"] == "as entry 3 of the history says"
     assert details["files"] == "6 files, weights and code among them"
     assert details["images"] == (
