@@ -154,6 +154,18 @@ def bad_input(*, threads: int, n_images: int, seed: int) -> Figures:
 
 
 @add_benchmark
+@click.option("--workers", "n_workers", default=64, show_default=True)
+@click.option("--cells", "n_cells", default=2000, show_default=True)
+@click.option("--processes", "n_processes", default=4, show_default=True, help="That the workers are threads of.")
+def load(*, threads: int, n_workers: int, n_cells: int, n_processes: int) -> Figures:
+    """Many workers on one PostgreSQL: cells lost and doubled, and seconds per claim; a server of its own is started."""
+    del threads  # nothing is trained
+    from benchmarks.load import measure_load
+
+    return measure_load(n_workers=n_workers, n_cells=n_cells, n_processes=n_processes)
+
+
+@add_benchmark
 @click.option("--model", required=True, help="URI or folder of a model of the demonstration set, seed 0.")
 @click.option("--files", default=None, type=click.Path(exists=True, path_type=Path), help="Other micrographs.")
 def strangers(*, threads: int, model: str, files: Path | None) -> Figures:

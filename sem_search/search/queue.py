@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import optuna
-from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, func, select, update
@@ -71,8 +71,11 @@ def _claim_first(connection: Connection, *, study_id: int) -> int | None:
 def _take(study: optuna.Study, storage: _CachedStorage, trial_id: int) -> optuna.Trial:
     """Return a claimed trial, as `ask` does."""
     study._thread_local.cached_all_trials = None
-    if trial_id not in storage._trial_id_to_study_id_and_number:  # queued since this process last read the study
-        storage._read_trials_from_remote_storage(study._study_id)
+    if trial_id not in storage._trial_id_to_study_id_and_number:  # this process has not read the study since
+        trial = storage._backend.get_trial(trial_id)  # this one alone: all of them are seconds in a large study
+        with storage._lock:
+            storage._studies.setdefault(study._study_id, _StudyInfo())
+            storage._add_trials_to_cache(study._study_id, [trial])
     return optuna.Trial(study, trial_id)
 
 

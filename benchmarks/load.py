@@ -1,0 +1,144 @@
+"""Many workers on one database: claims of a trivial objective through the program's own loop, counted and timed.
+
+Started as a program it is one process of workers: `python -m benchmarks.load URL N_CELLS N_THREADS`, each of its
+threads a worker with connections of its own. It prints, as JSON, the cells that its workers were given, and how long
+each claim took: from the end of one objective to the begin of the next, telling of the one included.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+
+from benchmarks.postgres import run_postgres
+from sem_search.search.processes import describe_process
+from sem_search.search.reviving import PROCESS
+from sem_search.search.space import suggest_cell
+from sem_search.search.study import count_finished, enqueue_cells, open_study
+from sem_search.search.working import work
+from sem_search.settings import SearchSettings, build_settings
+
+NAME = "load"
+DRIVER = "postgresql+psycopg" if find_spec("psycopg") else "postgresql+pg8000"
+N_BATCH_SIZES = 40
+LIMIT_S = 3600
+
+
+@dataclass
+class TrivialObjective:
+    """Signs its trial and gives it a value; remembers which cells it was given, and when."""
+
+    settings: SearchSettings
+    cells: list[str] = field(default_factory=list)
+    claims_s: list[float] = field(default_factory=list)
+    ended_s: float | None = None
+
+    @property
+    def prepared(self) -> SimpleNamespace:
+        """What the workers' loop asks for."""
+        return SimpleNamespace(settings=self.settings)
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Return a value for the trial's cell."""
+        if self.ended_s is not None:
+            self.claims_s.append(time.perf_counter() - self.ended_s)
+        trial.set_user_attr(PROCESS, describe_process())
+        cell = suggest_cell(trial, settings=self.settings)
+        self.cells.append(cell.name)
+        self.ended_s = time.perf_counter()
+        return cell.learning_rate
+
+
+def measure_load(*, n_workers: int, n_cells: int, n_processes: int) -> Mapping[str, float]:
+    """Return how many cells were lost and doubled, and how long claims took, on a PostgreSQL server of one's own."""
+    with run_postgres(max_connections=4 * n_workers + 20) as plain_url:
+        url = plain_url.replace("postgresql", DRIVER, 1)
+        settings = build_load_settings(url, n_cells=n_cells)
+        begun_s = time.perf_counter()
+        study = open_study(settings, name=NAME, fingerprint={})
+        enqueue_cells(study, settings=settings)
+        queued_s = time.perf_counter() - begun_s
+        begun_s = time.perf_counter()
+        answers = run_processes(url, n_cells=n_cells, n_workers=n_workers, n_processes=n_processes)
+        took_s = time.perf_counter() - begun_s
+        n_finished = count_finished(study)
+        states = Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
+    counts = Counter(cell for answer in answers for cell in answer["cells"])
+    claims_s = sorted(claim for answer in answers for claim in answer["claims_s"])
+    return {
+        "workers": n_workers,
+        "cells": n_cells,
+        "lost": n_cells - len(counts),
+        "doubled": sum(count - 1 for count in counts.values()),
+        "finished": n_finished,
+        "complete": states["COMPLETE"],
+        "queued_s": queued_s,
+        "whole_s": took_s,
+        "cells_per_s": n_cells / took_s,
+        "claim_median_s": statistics.median(claims_s),
+        "claim_p95_s": claims_s[int(0.95 * len(claims_s))],
+        "claim_longest_s": claims_s[-1],
+    }
+
+
+def build_load_settings(url: str, *, n_cells: int) -> SearchSettings:
+    """Return a grid of so many cells."""
+    sizes = list(range(1, min(N_BATCH_SIZES, n_cells) + 1))
+    rates = [f"{1e-5 * (k + 1):.5g}" for k in range(n_cells // len(sizes))]
+    return build_settings(
+        {
+            "storage": url,
+            "learning_rates": ",".join(rates),
+            "batch_sizes": ",".join(map(str, sizes)),
+            "pruner": "none",
+            "study": NAME,
+        }
+    )
+
+
+def run_processes(url: str, *, n_cells: int, n_workers: int, n_processes: int) -> list[dict[str, Any]]:
+    """Run the workers in so many processes, and return what each process printed."""
+    words = [sys.executable, "-m", "benchmarks.load", url, str(n_cells), str(n_workers // n_processes)]
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(n_processes)]
+    answers = [process.communicate(timeout=LIMIT_S)[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise RuntimeError("a process of workers failed; it has said why")
+    return [json.loads(answer.splitlines()[-1]) for answer in answers]
+
+
+def run_threads(url: str, *, n_cells: int, n_threads: int) -> list[TrivialObjective]:
+    """Run so many workers in this process until no cell is left."""
+    settings = build_load_settings(url, n_cells=n_cells)
+    objectives = [TrivialObjective(settings) for _ in range(n_threads)]
+
+    def run(objective: TrivialObjective) -> None:
+        try:
+            work(open_study(settings, name=NAME, fingerprint={}), objective=objective)  # type: ignore[arg-type]
+        except BaseException:  # noqa: BLE001 - printed, and the process ends
+            traceback.print_exc()
+            os._exit(1)  # a worker is a process of its own in earnest: what it leaves behind must not pass for living
+
+    threads = [threading.Thread(target=run, args=(objective,)) for objective in objectives]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return objectives
+
+
+if __name__ == "__main__":
+    done = run_threads(sys.argv[1], n_cells=int(sys.argv[2]), n_threads=int(sys.argv[3]))
+    cells = [cell for objective in done for cell in objective.cells]
+    print(json.dumps({"cells": cells, "claims_s": [s for objective in done for s in objective.claims_s]}))
