@@ -1,8 +1,10 @@
 """The study's database away, back, gone for good; its driver missing; a call that was done although nobody heard so."""
 
 import os
+import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from sem_search.errors import SettingsError, StoreError
 from sem_search.search.processes import describe_process
+from sem_search.search.queue import claim_next
 from sem_search.search.reviving import PROCESS, TrialWatch, let_go, read_claim
 from sem_search.search.storage import PatientStorage, open_storage
 from tests.servers.postgres import PASSWORD, Postgres, find_obstacle, run_postgres
@@ -174,3 +177,43 @@ def test_a_command_line_never_shows_the_password(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert PASSWORD not in done.stdout + done.stderr
+
+
+N_CELLS = 30
+
+
+@needs_postgres
+@pytest.mark.long
+@pytest.mark.parametrize("attempt", range(10))
+def test_a_database_that_stops_again_and_again_loses_and_doubles_nothing(
+    postgres: Postgres, url: str, attempt: int
+) -> None:
+    """It goes down at random moments of claiming, reporting and telling; half of the times by a crash."""
+    rng = random.Random(attempt)
+    study = optuna.create_study(storage=open_storage(url, patience_s=120), direction="maximize")
+    for number in range(N_CELLS):
+        study.enqueue_trial({"x": number / N_CELLS})
+    is_over = threading.Event()
+
+    def disturb() -> None:
+        while not is_over.wait(timeout=rng.uniform(0.05, 1.5)):
+            postgres.restart_after(rng.uniform(0.0, 0.5), mode=rng.choice(["fast", "immediate"]))
+
+    disturber = threading.Thread(target=disturb)
+    disturber.start()
+    claimed = []
+    try:
+        while (trial := claim_next(study)) is not None:
+            value = trial.suggest_float("x", 0, 1)
+            claimed.append(trial.number)
+            for step in range(3):
+                trial.report(value + step, step=step)
+            study.tell(trial, value)
+    finally:
+        is_over.set()
+        disturber.join()
+    assert claimed == list(range(N_CELLS)), "each once, and in order"
+    trials = study.get_trials()
+    assert [trial.value for trial in trials] == [number / N_CELLS for number in range(N_CELLS)]
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert all(trial.intermediate_values == {step: trial.value + step for step in range(3)} for trial in trials)
