@@ -76,8 +76,11 @@ def check_same(place: Place, *, as_in: Place) -> None:
     assert read_winner(place) == read_winner(as_in)
 
 
+AGAIN = [pytest.param(1, id=f"again {attempt}", marks=pytest.mark.long) for attempt in range(1, 5)]
+
+
 @pytest.mark.parametrize(
-    "n_killed", [pytest.param(0, id="undisturbed"), pytest.param(1, id="one of three workers is killed")]
+    "n_killed", [pytest.param(0, id="undisturbed"), pytest.param(1, id="one of three workers is killed"), *AGAIN]
 )
 def test_a_dask_cluster_gives_the_numbers_of_one_process(
     alone: Place, tiny_folder: Path, tmp_path: Path, n_killed: int
@@ -98,8 +101,11 @@ def test_a_dask_cluster_gives_the_numbers_of_one_process(
     check_same(place, as_in=alone)
 
 
-def test_one_of_three_independent_workers_is_killed(alone: Place, tiny_folder: Path, tmp_path: Path) -> None:
-    """They have nothing in common with the search but the database, the tracking store and the shared folder."""
+@pytest.mark.parametrize("n_killed", [pytest.param(1, id="once"), *AGAIN])
+def test_one_of_three_independent_workers_is_killed(
+    alone: Place, tiny_folder: Path, tmp_path: Path, n_killed: int
+) -> None:
+    """The search and two helpers have nothing in common but database, tracking store and shared folder."""
     place = Place(folder=tmp_path)
     shared = tmp_path / "shared"
     search = place.start_search(
@@ -109,15 +115,19 @@ def test_one_of_three_independent_workers_is_killed(alone: Place, tiny_folder: P
     try:
         wait_until(lambda: place.count_kept_folds() >= 1 or search.poll() is not None, what="the first fold")
         words = ("--study", "grid", "--storage", f"sqlite:///{tmp_path}/optuna.db")
-        workers = [start_worker(place, *words, machine=f"machine_{number}") for number in range(3)]
+        workers = [start_worker(place, *words, machine=f"machine_{number}") for number in range(2)]
 
         def has_begun() -> bool:
             return any((tmp_path / "machine_0" / "studies").glob("*/*/fold_*.bin")) or workers[0].poll() is not None
 
         wait_until(has_begun, what="the first worker's first fold")
-        workers[0].send_signal(signal.SIGKILL)
-        outputs = [process.communicate(timeout=LIMIT_S) for process in (search, *workers[1:])]
-        assert [process.returncode for process in (search, *workers[1:])] == [0, 0, 0], str(outputs)[-5000:]
+        if workers[0].poll() is not None:
+            pytest.skip("the search had done everything before the worker had begun: nobody was left to be killed")
+        for worker in workers[:n_killed]:
+            worker.send_signal(signal.SIGKILL)
+        living = (search, *workers[n_killed:])
+        outputs = [process.communicate(timeout=LIMIT_S) for process in living]
+        assert [process.returncode for process in living] == [0] * len(living), str(outputs)[-5000:]
     finally:
         for process in (search, *workers):
             process.kill()
