@@ -48,7 +48,9 @@ def test_a_cache_is_made_for_its_owner_alone_and_one_that_is_there_stays_as_it_i
 
 def test_a_cache_that_cannot_be_made_is_told_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"cache folder .*file/cache cannot be used \((Not a directory|File exists)\): make room"):
+    with pytest.raises(
+        StoreError, match=r"cache folder .*file/cache cannot be used \((Not a directory|File exists)\): make room"
+    ):
         make_cache_folder(tmp_path / "file" / "cache")
 
 
