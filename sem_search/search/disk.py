@@ -41,7 +41,8 @@ def find_disk_error(error: BaseException) -> str | None:
             return seen.strerror if seen.filename is None else f"{seen.strerror} ({seen.filename})"
         if isinstance(seen, sqlite3.Error) and _get_sqlite_name(seen).startswith(SQLITE_DISK_ERRORS):
             return f"SQLite says {seen}"
-        seen = seen.__cause__ or seen.__context__
+        # An error raised "from None" says all there is to say: a storage that cannot be opened is a wrong setting.
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return None
 
 

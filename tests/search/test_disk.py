@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sem_search.errors import FailedTrialError, SemSearchError, StoreError
+from sem_search.errors import FailedTrialError, SemSearchError, SettingsError, StoreError
 from sem_search.search.disk import explain_disk_errors, find_disk_error
 
 
@@ -72,3 +72,11 @@ def test_a_chain_that_runs_in_a_circle_ends() -> None:
     one, two = SemSearchError("one"), SemSearchError("two")
     one.__cause__, two.__cause__ = two, one
     assert find_disk_error(one) is None
+
+
+def test_an_error_that_hides_its_cause_speaks_for_itself() -> None:
+    with pytest.raises(SettingsError, match="storage"), explain_disk_errors():
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise SettingsError("storage=x cannot be opened.") from None
