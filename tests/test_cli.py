@@ -94,8 +94,9 @@ def test_a_search_that_is_stopped_says_that_nothing_is_lost(monkeypatch: pytest.
 
     monkeypatch.setattr("sem_search.search.run.run_search", interrupt)
     done = CliRunner().invoke(commands, ["search"])
-    assert done.exit_code == 1
+    assert done.exit_code == 130
     assert "the same command again goes on from there" in done.output
+    assert "Aborted" not in done.output
 
 
 def test_an_unexpected_error_shows_its_traceback_and_no_password(capsys: pytest.CaptureFixture[str]) -> None:

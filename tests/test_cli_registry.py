@@ -137,7 +137,7 @@ def list_documented_commands() -> list[str]:
 @pytest.mark.parametrize("line", list_documented_commands())
 def test_every_command_of_the_page_is_one(line: str) -> None:
     program, group, name, *words = shlex.split(line, comments=True)
-    assert (program, group) == ("sem-search", "registry")
+    assert (program, group) == ("scripts/sem-search", "registry")
     commands.commands["registry"].commands[name].make_context(name, words)
 
 

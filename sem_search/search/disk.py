@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sem_search.errors import StoreError
+from sem_search.errors import InputError, StoreError
 
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM})
 SQLITE_DISK_ERRORS = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
@@ -22,7 +22,8 @@ def explain_disk_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = None if isinstance(error, StoreError) else find_disk_error(error)
+        # Wrong input says what is wrong with it: a storage that cannot be opened is a mistyped setting as a rule.
+        reason = None if isinstance(error, (StoreError, InputError)) else find_disk_error(error)
         if reason is None:
             raise
         raise StoreError(
@@ -41,8 +42,7 @@ def find_disk_error(error: BaseException) -> str | None:
             return seen.strerror if seen.filename is None else f"{seen.strerror} ({seen.filename})"
         if isinstance(seen, sqlite3.Error) and _get_sqlite_name(seen).startswith(SQLITE_DISK_ERRORS):
             return f"SQLite says {seen}"
-        # An error raised "from None" says all there is to say: a storage that cannot be opened is a wrong setting.
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+        seen = seen.__cause__ or seen.__context__
     return None
 
 

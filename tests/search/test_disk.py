@@ -74,7 +74,7 @@ def test_a_chain_that_runs_in_a_circle_ends() -> None:
     assert find_disk_error(one) is None
 
 
-def test_an_error_that_hides_its_cause_speaks_for_itself() -> None:
+def test_wrong_input_speaks_for_itself() -> None:
     with pytest.raises(SettingsError, match="storage"), explain_disk_errors():
         try:
             raise OSError(errno.ENOSPC, "No space left on device")
