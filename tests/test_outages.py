@@ -225,7 +225,7 @@ def test_postgresql_and_a_server_give_the_numbers_of_sqlite(place: Place, undist
 
 
 @needs_postgres
-@pytest.mark.slow
+@pytest.mark.long
 def test_postgresql_stops_twice_and_comes_back(
     place: Place, postgres: Postgres, undisturbed: tuple[Place, str]
 ) -> None:
@@ -240,7 +240,7 @@ def test_postgresql_stops_twice_and_comes_back(
 
 
 @needs_postgres
-@pytest.mark.slow
+@pytest.mark.long
 def test_work_goes_on_while_the_tracking_server_is_down(
     place: Place, server: TrackingServer, undisturbed: tuple[Place, str]
 ) -> None:
@@ -257,7 +257,7 @@ def test_work_goes_on_while_the_tracking_server_is_down(
 
 
 @needs_postgres
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search_that_is_killed_while_the_server_is_down_loses_nothing(
     place: Place, server: TrackingServer, undisturbed: tuple[Place, str]
 ) -> None:
@@ -276,7 +276,7 @@ def test_a_search_that_is_killed_while_the_server_is_down_loses_nothing(
 
 
 @needs_postgres
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "is_up"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
 def test_a_search_that_is_told_to_stop_ends_its_runs(
     place: Place, server: TrackingServer, undisturbed: tuple[Place, str], number: signal.Signals, is_up: bool
@@ -306,7 +306,7 @@ def test_a_search_that_is_told_to_stop_ends_its_runs(
 
 
 @needs_postgres
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_searches_on_empty_stores_at_once(place: Place, undisturbed: tuple[Place, str]) -> None:
     both = [place.start() for _ in range(2)]
     printed = [place.finish(process) for process in both]

@@ -30,6 +30,7 @@ SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 CSV_COLUMNS = ("image", "label", "group", "session")
 CSV_DELIMITERS = (",", ";", "\t")  # spreadsheets write ; where the decimal sign is a comma
+MAX_VALUE_LENGTH = 32_768  # paths are shorter on every system
 MAX_PROBLEMS_SHOWN = 10
 MAX_NAME, MAX_PATH = 255, 4000  # bytes, on all usual file systems
 MAX_NAME_SHOWN = 60
@@ -252,7 +253,7 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     delimiter = max(CSV_DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
+        lines = [(reader.line_num, [value.strip() for value in _check_lengths(values)]) for values in reader]
     except csv.Error as error:
         raise DataError(f"{file} is not a well-formed CSV: line {reader.line_num}, {error}") from error
     filled = [(line, values) for line, values in lines if any(values)]
@@ -260,6 +261,13 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise DataError(f"{file} is empty: its first line should be image,label[,group][,session]")
     header = [name.lower() for name in filled[0][1]]
     return header, [(line, _name_values(header, values)) for line, values in filled[1:]]
+
+
+def _check_lengths(values: list[str]) -> list[str]:
+    """Return the values of a line, none of them absurdly long; `csv` has a limit, too, which others may have raised."""
+    if any(len(value) > MAX_VALUE_LENGTH for value in values):
+        raise csv.Error(f"a value of more than {MAX_VALUE_LENGTH} characters")
+    return values
 
 
 def _name_values(header: Sequence[str], values: Sequence[str]) -> dict[str, str]:
