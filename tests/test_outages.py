@@ -225,7 +225,7 @@ def test_postgresql_and_a_server_give_the_numbers_of_sqlite(place: Place, undist
 
 
 @needs_postgres
-@pytest.mark.long
+@pytest.mark.slow
 def test_postgresql_stops_twice_and_comes_back(
     place: Place, postgres: Postgres, undisturbed: tuple[Place, str]
 ) -> None:
@@ -240,7 +240,7 @@ def test_postgresql_stops_twice_and_comes_back(
 
 
 @needs_postgres
-@pytest.mark.long
+@pytest.mark.slow
 def test_work_goes_on_while_the_tracking_server_is_down(
     place: Place, server: TrackingServer, undisturbed: tuple[Place, str]
 ) -> None:

@@ -5,13 +5,16 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
 import optuna
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from sem_search.errors import StoreError
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 15.0
 """Between two attempts; each pause is twice the one before."""
+
+CONNECTION_LOST = "8s2b"
+"""SQLAlchemy's code for a call that came after its connection had broken off, within the same transaction."""
 
 Result = TypeVar("Result")
 
@@ -67,6 +70,8 @@ def is_outage(error: BaseException) -> bool:
     has another, for connections alone. SQLite has only one class for everything; there it is the lock that passes.
     """
     cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    if isinstance(cause, PendingRollbackError):
+        return cause.code == CONNECTION_LOST
     if not isinstance(cause, DBAPIError):
         return False
     if cause.connection_invalidated:
