@@ -26,7 +26,7 @@ def count_states(study: optuna.Study) -> Counter[TrialState]:
     if not isinstance(storage, _CachedStorage):  # a study in memory
         return Counter(trial.state for trial in study.get_trials(deepcopy=False))
     query = select(TRIALS.state, func.count()).where(TRIALS.study_id == study._study_id).group_by(TRIALS.state)
-    return Counter(_in_transaction(storage, lambda connection: dict(connection.execute(query).tuples().all())))
+    return Counter(run_in_transaction(storage, lambda connection: dict(connection.execute(query).tuples().all())))
 
 
 def read_running(study: optuna.Study) -> list[FrozenTrial]:
@@ -45,7 +45,7 @@ def claim_next(study: optuna.Study) -> optuna.Trial | None:
     storage = study._storage
     if not isinstance(storage, _CachedStorage):  # a study in memory, which no other worker sees
         return study.ask() if count_states(study)[TrialState.WAITING] else None
-    trial_id = _in_transaction(storage, lambda connection: _claim_first(connection, study_id=study._study_id))
+    trial_id = run_in_transaction(storage, lambda connection: _claim_first(connection, study_id=study._study_id))
     return None if trial_id is None else _take(study, storage, trial_id)
 
 
@@ -79,8 +79,16 @@ def _take(study: optuna.Study, storage: _CachedStorage, trial_id: int) -> optuna
     return optuna.Trial(study, trial_id)
 
 
-def _in_transaction(storage: _CachedStorage, act: Callable[[Connection], Result]) -> Result:
-    """Do something in one transaction, waiting for a database that is away as all other calls do."""
+def run_in_transaction(storage: _CachedStorage, act: Callable[[Connection], Result]) -> Result:
+    """Do something in one transaction, waiting for a database that is away as all other calls do.
+
+    Args:
+        storage: Of a study in a database.
+        act: What to do; where the database goes away meanwhile, it is done again.
+
+    Raises:
+        StoreError: The database stayed away.
+    """
     backend = storage._backend
 
     def act_once() -> Result:

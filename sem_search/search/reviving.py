@@ -11,7 +11,7 @@ Optuna's own retry gives the cell a new number at the end of the queue, and take
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,9 +25,9 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from sem_search.errors import StoreError
-from sem_search.search.patience import Patient, Result
+from sem_search.search.patience import Patient
 from sem_search.search.processes import describe_process, is_known_dead
-from sem_search.search.queue import read_running
+from sem_search.search.queue import read_running, run_in_transaction
 
 PROCESS = "process"
 """Where a trial says who is at work on it."""
@@ -116,7 +116,7 @@ def read_claim(study: optuna.Study, trial_id: int) -> datetime | None:
         ).scalar()
         return claimed
 
-    return _in_transaction(storage, read)
+    return run_in_transaction(storage, read)
 
 
 def put_back(study: optuna.Study, trial_id: int, *, claimed: datetime | None) -> bool:
@@ -145,7 +145,7 @@ def put_back(study: optuna.Study, trial_id: int, *, claimed: datetime | None) ->
             connection.execute(delete(TrialUserAttributeModel).where(*signature))
         return is_seen
 
-    return _in_transaction(storage, put)
+    return run_in_transaction(storage, put)
 
 
 def let_go(study: optuna.Study, trial_id: int, *, claimed: datetime | None) -> None:
@@ -190,18 +190,7 @@ def _read_heartbeats(study: optuna.Study) -> Mapping[int, tuple[datetime | None,
     def read(connection: Connection) -> Mapping[int, tuple[datetime | None, datetime | None]]:
         return {trial_id: (claimed, heartbeat) for trial_id, claimed, heartbeat in connection.execute(rows)}
 
-    return _in_transaction(storage, read)
-
-
-def _in_transaction(storage: _CachedStorage, act: Callable[[Connection], Result]) -> Result:
-    """Do something in one transaction, waiting as the storage does while its database is away."""
-    backend = storage._backend
-
-    def act_once() -> Result:
-        with backend.engine.begin() as connection:
-            return act(connection)
-
-    return backend._persist(act_once) if isinstance(backend, Patient) else act_once()
+    return run_in_transaction(storage, read)
 
 
 def _beat(storage: BaseHeartbeat, trial_id: int, interval_s: float, is_over: threading.Event) -> None:
