@@ -43,8 +43,6 @@ LOOK_EVERY_S = 0.5
 VISIBLE_S = 30.0
 """How long a result may take to be seen here after its worker has written it: network folders cache."""
 
-CURVES = ("training_loss", "training_accuracy", "validation_loss", "validation_accuracy")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Hands:
@@ -107,7 +105,7 @@ def run_fold_task(task: str) -> str:
             try:
                 kept = train_fold(bench.get_trainer(), tiles=bench.tiles, cell=cell, fold=fold, on_epoch=watch)
             except optuna.TrialPruned:
-                return json.dumps({"curves": {curve: getattr(race.curves, curve).tolist() for curve in CURVES}})
+                return json.dumps({"curves": {name: values.tolist() for name, values in vars(race.curves).items()}})
             shared.write(name, pack_fold(kept))
     return json.dumps({"curves": None})
 
