@@ -68,7 +68,7 @@ def prepare_network(settings: SearchSettings) -> PreparedNetwork:
         weights=settings.weights,
         tile_px=settings.tile_px,
         seed=settings.seed,
-        calibration_tiles=_render_calibration_tiles(settings.tile_px),
+        calibration_tiles=render_calibration_tiles(settings.tile_px),
     )
     cut = cut_network(model)
     precision = settings.precision
@@ -199,7 +199,7 @@ def _iter_tiles(settings: SearchSettings, *, data: PreparedData, catalogue: Cata
         yield tiles
 
 
-def _render_calibration_tiles(tile_px: int) -> FloatTiles:
+def render_calibration_tiles(tile_px: int) -> FloatTiles:
     """Return rendered particle tiles, shape (N_CALIBRATION_TILES, tile_px, tile_px): any user's data stay unseen."""
     size = DEMO_SIZES["small"]
     grid = TileGrid(size_px=min(tile_px, size.scan_height_px), stride_px=tile_px)

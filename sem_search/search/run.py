@@ -63,7 +63,7 @@ from sem_search.tracking.outages import persist
 from sem_search.tracking.run_watch import watch_runs
 from sem_search.tracking.runs import (
     RUN_ID_VARIABLE,
-    adopt_trial_run,
+    adopt_trial_runs,
     check_run_is_known,
     create_store,
     find_unfinished_study_runs,
@@ -264,9 +264,12 @@ def _take_over(study: optuna.Study, *, settings: SearchSettings, run_id: str) ->
     study.set_user_attr(STUDY_RUN_ID, run_id)
     for dead in find_dead_study_runs(find_unfinished_study_runs(study=study.study_name, but=run_id)):
         supersede_run(dead, by=run_id)
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished() and RUN_ID in trial.user_attrs:
-            adopt_trial_run(find_trial_run(trial, settings=settings, study=study.study_name), parent_run_id=run_id)
+    finished = {
+        find_trial_run(trial, settings=settings, study=study.study_name)
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished() and RUN_ID in trial.user_attrs
+    }
+    adopt_trial_runs(finished, study=study.study_name, parent_run_id=run_id)
 
 
 @contextmanager

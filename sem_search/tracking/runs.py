@@ -7,7 +7,7 @@ latest run always has all of its trials below it.
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import mlflow
@@ -25,7 +25,7 @@ from sem_search.tracking.posting import get_outbox, post_facts
 
 __all__ = [
     "TAG_SUPERSEDED_BY",
-    "adopt_trial_run",
+    "adopt_trial_runs",
     "check_run_is_known",
     "create_store",
     "describe_audit",
@@ -112,29 +112,37 @@ def supersede_run(run_id: str, *, by: str) -> None:
     post_facts(SUPERSEDE, run=run_id, deliverer=deliver_supersede, facts=facts)
 
 
-def adopt_trial_run(run_id: str, *, parent_run_id: str) -> None:
-    """Put a finished trial run below the study run that goes on."""
-    MlflowClient().set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_run_id)
+def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str) -> None:
+    """Put finished trial runs of a study below the study run that goes on, unless they are there already."""
+    quoted = parent_run_id.replace("'", "")
+    elsewhere = _iter_runs(
+        "trial", study=study, near_run_id=parent_run_id, where=f"tags.`{MLFLOW_PARENT_RUN_ID}` != '{quoted}'"
+    )
+    client = MlflowClient()
+    for run_id in [run.info.run_id for run in elsewhere if run.info.run_id in run_ids]:
+        client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_run_id)
 
 
 def find_unfinished_study_runs(*, study: str, but: str) -> Mapping[str, str]:
     """Return run id -> process of the study's runs that were never ended, but for one."""
     return {
         run.info.run_id: run.data.tags.get(TAG_PROCESS, "")
-        for run in _iter_study_runs(study=study, near_run_id=but)
-        if run.info.status in UNFINISHED and run.info.run_id != but and run.data.tags.get(TAG_KIND) == "study"
+        for run in _iter_runs("study", study=study, near_run_id=but)
+        if run.info.status in UNFINISHED and run.info.run_id != but
     }
 
 
-def _iter_study_runs(*, study: str, near_run_id: str) -> Iterator[Run]:
+def _iter_runs(kind: str, *, study: str, near_run_id: str, where: str | None = None) -> Iterator[Run]:
+    """Yield the runs of one kind; MLflow picks them, for a large study has thousands of others."""
     client = MlflowClient()
     experiment_id = client.get_run(near_run_id).info.experiment_id
     quoted = study.replace("'", "")
+    conditions = [f"tags.`{TAG_STUDY}` = '{quoted}'", f"tags.`{TAG_KIND}` = '{kind}'", *([where] if where else [])]
     token: str | None = None
     while True:
         page = client.search_runs(
             [experiment_id],
-            filter_string=f"tags.`{TAG_STUDY}` = '{quoted}'",
+            filter_string=" and ".join(conditions),
             run_view_type=ViewType.ACTIVE_ONLY,
             page_token=token,
         )

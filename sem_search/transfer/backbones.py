@@ -67,6 +67,10 @@ class Backbone:
             )
         return self.build_network(input_shape=(tile_px, tile_px, 3))
 
+    def build_open(self) -> keras.Model:
+        """Return the same network for pictures of any size."""
+        return self.build_network(input_shape=(None, None, 3))
+
     def preprocess(self, tiles: NDArray[np.float32] | Any) -> Any:
         """Turn grey tiles into what the network takes, the same way before training and when serving.
 
@@ -95,13 +99,13 @@ def get_backbone(name: str) -> Backbone:
 def _build_application(application: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
     """Return the building function of one of keras.applications, without classifier and without any download."""
 
-    def build(*, input_shape: tuple[int, int, int]) -> keras.Model:
+    def build(*, input_shape: tuple[int | None, int | None, int]) -> keras.Model:
         return application(include_top=False, weights=None, input_shape=input_shape)
 
     return build
 
 
-def _build_efficientnet_b0(*, input_shape: tuple[int, int, int]) -> keras.Model:
+def _build_efficientnet_b0(*, input_shape: tuple[int | None, int | None, int]) -> keras.Model:
     """Build EfficientNetB0 as Keras does for ImageNet weights.
 
     Keras inserts a second scaling of the input only where `weights="imagenet"`; built without weights, the network is
@@ -119,7 +123,7 @@ def _build_efficientnet_b0(*, input_shape: tuple[int, int, int]) -> keras.Model:
     return keras.models.clone_model(plain, call_function=call)
 
 
-def _build_tiny(*, input_shape: tuple[int, int, int]) -> keras.Model:
+def _build_tiny(*, input_shape: tuple[int | None, int | None, int]) -> keras.Model:
     """Build two convolutions, the first with steps of 4 px."""
     picture = keras.Input(input_shape)
     first = keras.layers.Conv2D(8, 5, strides=4, padding="same", activation="relu", name="conv_1")(picture)

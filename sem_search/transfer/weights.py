@@ -23,11 +23,9 @@ from sem_search.transfer.names import (
     WEIGHTS_NAMES,
     WEIGHTS_SUFFIXES,
 )
+from sem_search.transfer.particle_weights import has_particle_weights, load_particle_weights
 from sem_search.transfer.random_weights import fill_random_weights
 from sem_search.transfer.weight_files import read_weights_into
-
-PARTICLES_FOLDER = Path(__file__).with_name("particles")
-"""Weights that ship with the package: one `<backbone>.weights.h5` for each network that has them."""
 
 FIRST_BYTE_S = 20.0
 """How long the first byte of a download may take where ImageNet weights were asked for by name."""
@@ -131,17 +129,12 @@ def _load_imagenet(model: keras.Model, backbone: Backbone, *, first_byte_s: floa
 
 
 def _load_particles(model: keras.Model, backbone: Backbone) -> None:
-    file = _get_particles_file(backbone)
-    if not file.is_file():
+    if not has_particle_weights(backbone.name):
         raise WeightsError(
             f"weights={PARTICLES_WEIGHTS!r}: this version ships none for backbone {backbone.name!r}; "
             f"give weights={AUTO_WEIGHTS}, {RANDOM_WEIGHTS} or a file."
         )
-    read_weights_into(model, file=file)
-
-
-def _get_particles_file(backbone: Backbone) -> Path:
-    return PARTICLES_FOLDER / f"{backbone.name}.weights.h5"
+    load_particle_weights(model, name=backbone.name)
 
 
 def _load_best(model: keras.Model, backbone: Backbone) -> tuple[str, tuple[str, ...]]:
@@ -152,7 +145,7 @@ def _load_best(model: keras.Model, backbone: Backbone) -> tuple[str, tuple[str, 
         reason = str(error)
     else:
         return IMAGENET_WEIGHTS, ()
-    if _get_particles_file(backbone).is_file():
+    if has_particle_weights(backbone.name):
         _load_particles(model, backbone)
         return PARTICLES_WEIGHTS, (
             f"weights={AUTO_WEIGHTS}: weights trained on rendered particles are used instead of ImageNet's. {reason}",

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -27,6 +29,25 @@ def wait_until(is_so: Callable[[], bool], *, what: str, limit_s: float = LIMIT_S
     while not is_so():
         assert time.monotonic() < ends_at, f"{what} did not happen within {limit_s:g} s"
         time.sleep(0.05)
+
+
+def hold(process: subprocess.Popen[str], *, databases: list[Path]) -> None:
+    """Stop a process where it stands, but not within a transaction, for others would wait for its locks."""
+    process.send_signal(signal.SIGSTOP)
+    while not all(map(is_free, databases)):
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGSTOP)
+
+
+def is_free(database: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(database, timeout=0.0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return False
+    return True
 
 
 @dataclass(kw_only=True)

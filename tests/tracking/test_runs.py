@@ -7,12 +7,13 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sem_search.tracking.mlflow_log import end_run, open_child_run
 from sem_search.tracking.runs import (
     RUN_ID_VARIABLE,
     TAG_SUPERSEDED_BY,
-    adopt_trial_run,
+    adopt_trial_runs,
     describe_trial,
     find_unfinished_study_runs,
     open_study_run,
@@ -80,13 +81,35 @@ def open_study_run_beside(*, study: str):
     return open_study_run(study=study, process="second")
 
 
-def test_a_finished_trial_moves_below_the_run_that_goes_on(store: MlflowClient) -> None:
+def test_finished_trials_move_below_the_run_that_goes_on(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once: those that are there already, and another study's, are left alone."""
+    told: list[str] = []
+    tell = MlflowClient.set_tag
+
+    def watch(client: MlflowClient, run_id: str, key: str, value: str) -> None:
+        if key == MLFLOW_PARENT_RUN_ID:
+            told.append(run_id)
+        tell(client, run_id, key, value)
+
+    monkeypatch.setattr(MlflowClient, "set_tag", watch)
     with open_study_run(study="a", process="me") as first:
-        trial = open_child_run(
-            parent_run_id=first, name="cell", tags=describe_trial(study="a", cell="cell", process="me")
-        )
-        end_run(trial, status="FINISHED")
+        trials = [open_trial(first, study="a") for _ in range(3)]
+        other = open_trial(first, study="b")
     with open_study_run(study="a", process="me") as second:
-        adopt_trial_run(trial, parent_run_id=second)
-    assert store.get_run(trial).data.tags["mlflow.parentRunId"] == second
-    assert store.get_run(trial).info.status == "FINISHED"
+        for _ in range(2):
+            adopt_trial_runs({*trials[:2], other}, study="a", parent_run_id=second)
+    assert sorted(told) == sorted(trials[:2])
+    assert [store.get_run(trial).data.tags[MLFLOW_PARENT_RUN_ID] for trial in (*trials, other)] == [
+        second,
+        second,
+        first,
+        first,
+    ]
+    assert {store.get_run(trial).info.status for trial in trials} == {"FINISHED"}
+
+
+def open_trial(parent: str, *, study: str) -> str:
+    tags = describe_trial(study=study, cell="cell", process="me")
+    trial = open_child_run(parent_run_id=parent, name="cell", tags=tags)
+    end_run(trial, status="FINISHED")
+    return trial

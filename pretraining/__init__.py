@@ -1,0 +1,14 @@
+"""How the weights that ship with the package were made: backbones trained on endless rendered particle fields.
+
+    materials.py   random powders and instruments, far wider than the demonstration set's
+    properties.py  what the network learns to read off a picture: the powder's and the instrument's parameters
+    scans.py       rendered scans, renewed round by round
+    crops.py       batches of crops, turned, mirrored and exposed anew
+    networks.py    narrow twins of a backbone, and how what they learned is carried over into the whole
+    training.py    one stage of training: resumable
+    recipe.py      the stages of each backbone
+    packing.py     folding and packing into the package's own files
+
+Keras is used through its backend-neutral parts alone, so that all of it also runs on an accelerator under JAX or
+PyTorch. `scripts/pretrain` is the one command.
+"""

@@ -1,0 +1,55 @@
+"""`scripts/pretrain BACKBONE`: train the weights that ship with the package, or go on where it was interrupted.
+
+Recipe: every scan shows a powder of its own, drawn at random (`materials`), and the network says which eighth of each
+property's range it belongs to (`properties`). Narrow twins of the backbone are trained, and laid side by side into the
+whole (`networks`). What it costs and scores stands in docs/weights.md.
+"""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import click
+
+DEFAULT_FOLDER = Path("pretraining-work")
+
+
+@click.command()
+@click.argument("name", metavar="BACKBONE")
+@click.option("--folder", default=DEFAULT_FOLDER, type=click.Path(path_type=Path), show_default=True, help="Keeps all.")
+@click.option("--renderers", default=1, show_default=True, help="Processes that render while the network trains.")
+@click.option("--share", default=1.0, show_default=True, help="Of the recipe's rounds: less is a trial.")
+@click.option("--pack/--no-pack", "is_packed", default=True, help="Whether the package gets the weights at the end.")
+def main(name: str, folder: Path, renderers: int, share: float, is_packed: bool) -> None:
+    """Train BACKBONE on rendered particles: vgg16, resnet50 or mobilenet_v2. The same command goes on after a stop."""
+    from pretraining.packing import pack
+    from pretraining.recipe import RECIPES, shorten
+    from pretraining.scans import open_scans
+    from pretraining.training import train_twin
+    from sem_search.transfer.backbones import get_backbone
+
+    if name not in RECIPES:
+        raise click.BadParameter(f"{name!r} has no recipe; choose one of: {', '.join(RECIPES)}", param_hint="BACKBONE")
+    recipe, backbone = shorten(RECIPES[name], share=share), get_backbone(name)
+    twins = []
+    for number, twin_recipe in enumerate(recipe.twins):
+        with open_scans(folder, recipe=recipe.scans, n_processes=renderers) as pool:
+            twins.append(
+                train_twin(
+                    pool,
+                    backbone=backbone,
+                    recipe=twin_recipe,
+                    folder=folder / f"{name}-{number}",
+                    tell=lambda text, number=number: click.echo(
+                        f"{time.strftime('%H:%M:%S')} {name}, twin {number + 1} of {len(recipe.twins)}, {text}"
+                    ),
+                )
+            )
+    if is_packed:
+        facts = {"machine": f"{os.cpu_count()} processors, {platform.machine()}"}
+        click.echo(f"Written: {pack(twins, backbone=backbone, recipe=recipe, facts=facts)}")
+
+
+if __name__ == "__main__":
+    main(prog_name="scripts/pretrain")

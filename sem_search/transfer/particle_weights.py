@@ -1,0 +1,118 @@
+"""The weights that ship with this package: backbones trained on rendered particles, for where no network reaches.
+
+Compact: of each kernel, whole numbers of 8 bits and one scale per output channel; all else in 32 bits. What they unpack
+to is one product of two exact numbers each, so that every machine gets the same values. Read by NumPy without pickle,
+and held to the hash in the card that lies beside them. `docs/weights.md` says how they were made and what they score.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from sem_search.errors import WeightsError
+
+LEVELS = 127
+"""Of each sign: a kernel's channel is stored as whole numbers from -127 to 127, times its own scale."""
+
+PARTICLES_FOLDER = Path(__file__).with_name("particles")
+"""One `<backbone>.npz` and one card, `<backbone>.json`, for each network that has them."""
+
+
+def has_particle_weights(name: str) -> bool:
+    """Tell whether weights for this backbone ship with the package."""
+    return (PARTICLES_FOLDER / f"{name}.npz").is_file()
+
+
+def load_particle_weights(model: keras.Model, *, name: str) -> None:
+    """Give a backbone the weights that ship with the package.
+
+    Args:
+        model: The network without its classifier; changed in place.
+        name: The backbone's.
+
+    Raises:
+        WeightsError: They are damaged, or do not fit the network.
+    """
+    file = PARTICLES_FOLDER / f"{name}.npz"
+    wanted = read_card(name).get("sha256")
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != wanted:
+        raise WeightsError(
+            f"{file} is damaged: its SHA-256 is {found}, its card says {wanted}. Install the package again."
+        )
+    arrays = _read_arrays(file)
+    shapes = [tuple(weight.shape) for weight in model.weights]
+    if [array.shape for array in arrays] != shapes:
+        raise WeightsError(
+            f"{file} does not fit {model.name!r}: it holds {len(arrays)} arrays, the network {len(shapes)}, or their "
+            "shapes differ. Install the versions of Keras and of this package that belong together."
+        )
+    model.set_weights(arrays)
+
+
+def read_card(name: str) -> Mapping[str, Any]:
+    """Return what is told of the weights of a backbone: recipe, seeds, data, time, machine, scores, hash.
+
+    Raises:
+        WeightsError: The card is missing or damaged.
+    """
+    file = PARTICLES_FOLDER / f"{name}.json"
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{file} cannot be read ({type(error).__name__}). Install the package again.") from error
+
+
+def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, Any], folder: Path) -> Path:
+    """Write a backbone's weights and their card; return the file of the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.npz"
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, weight in enumerate(model.get_weights()):
+        arrays |= {f"{number:04d}.{part}": array for part, array in pack_array(weight).items()}
+    np.savez_compressed(file, **arrays)
+    card = {**card, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    (folder / f"{name}.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return file
+
+
+def pack_array(array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Return an array in parts: vectors as they are, kernels as whole numbers and the scale of each channel."""
+    if array.ndim < 2:
+        return {"values": array}
+    axis = _find_channels(array.shape)
+    others = tuple(k for k in range(array.ndim) if k != axis)
+    scale = (np.abs(array).max(axis=others, keepdims=True) / LEVELS).astype(np.float32)
+    levels = np.rint(array / np.where(scale > 0, scale, 1)).astype(np.int8)
+    return {"levels": levels, "scale": scale}
+
+
+def unpack_array(parts: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Return what `pack_array` took apart, rounded to its levels."""
+    if "values" in parts:
+        return np.asarray(parts["values"], dtype=np.float32)
+    return parts["levels"].astype(np.float32) * np.asarray(parts["scale"], dtype=np.float32)
+
+
+def _find_channels(shape: tuple[int, ...]) -> int:
+    """Return the axis of the output channels: the last, or the one before it in depthwise kernels."""
+    return len(shape) - 1 if shape[-1] > 1 else len(shape) - 2
+
+
+def _read_arrays(file: Path) -> list[NDArray[np.float32]]:
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            parts: dict[str, dict[str, NDArray[Any]]] = {}
+            for key in sorted(stored.files):
+                number, part = key.split(".")
+                parts.setdefault(number, {})[part] = stored[key]
+            return [unpack_array(parts[number]) for number in sorted(parts)]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{file} cannot be read ({type(error).__name__}). Install the package again.") from error

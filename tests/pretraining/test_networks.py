@@ -1,0 +1,45 @@
+"""What narrow twins have learned is what the published network computes."""
+
+import keras
+import numpy as np
+import pytest
+
+from pretraining.networks import build_twin
+from pretraining.packing import build_published
+from sem_search.transfer.backbones import get_backbone
+
+
+def disturb(model: keras.Model, *, seed: int) -> None:
+    """Give every weight, moving means and variances too, a value that no fresh layer has."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        is_spread = "variance" in weight.path or "gamma" in weight.path
+        drawn = rng.uniform(0.5, 1.5, weight.shape) if is_spread else rng.normal(0.0, 0.2, weight.shape)
+        weight.assign(drawn.astype(np.float32))
+
+
+@pytest.mark.parametrize(("name", "divisor"), [("tiny", 2), ("tiny", 1), ("vgg16", 4), ("mobilenet_v2", 1)])
+def test_twins_side_by_side_are_the_published_network(name: str, divisor: int) -> None:
+    backbone = get_backbone(name)
+    twins = [build_twin(backbone.build_open(), divisor=divisor) for _ in range(divisor)]
+    for seed, twin in enumerate(twins):
+        disturb(twin, seed=seed)
+    published = build_published(twins, backbone=backbone)  # raises unless the features are the same
+    kernels = [weight for weight in published.weights if weight.name == "kernel"]
+    assert [weight.shape for weight in published.weights] == [
+        weight.shape for weight in backbone.build(tile_px=64).weights
+    ]
+    if divisor > 1:
+        assert not np.asarray(kernels[-1])[..., : kernels[-1].shape[-2] // divisor, kernels[-1].shape[-1] // 2 :].any()
+
+
+def test_a_twin_that_does_not_fit_is_told() -> None:
+    backbone = get_backbone("tiny")
+    twins = [build_twin(backbone.build_open(), divisor=2) for _ in range(2)]
+    for seed, twin in enumerate(twins):
+        disturb(twin, seed=seed)
+    twins[1].layers[-1].trainable = False
+    broken = [weight for weight in twins[1].weights if weight.name == "moving_variance"][-1]
+    broken.assign(np.full(broken.shape, np.nan, dtype=np.float32))
+    with pytest.raises(ValueError, match="tiny does not compute what its twins do"):
+        build_published(twins, backbone=backbone)
