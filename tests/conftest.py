@@ -1,12 +1,17 @@
 """The one fixture that makes every test cheap: three materials of 96-px pictures that a tiny network tells apart."""
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Whoever runs the tests in a script's background has Ctrl-C ignored; so would every search that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_TILE_PX = 48
 TINY_IMAGES_PER_CLASS = 5

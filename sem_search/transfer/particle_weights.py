@@ -77,7 +77,7 @@ def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, 
     arrays: dict[str, NDArray[Any]] = {}
     for number, weight in enumerate(model.get_weights()):
         arrays |= {f"{number:04d}.{part}": array for part, array in pack_array(weight).items()}
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, allow_pickle=False, **arrays)
     card = {**card, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     (folder / f"{name}.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return file
