@@ -12,6 +12,7 @@ from itertools import zip_longest
 from typing import TypeVar
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
     MLFLOW_DATASET_CONTEXT,
@@ -44,6 +45,9 @@ TAGS_PER_BATCH = 100
 
 INHERITED_TAGS = (MLFLOW_USER, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_GIT_COMMIT)
 """What a child run takes over from its parent: who ran what, which the client alone would not write."""
+
+DOUBLED = ("UniqueViolation", "UNIQUE constraint", "Duplicate entry")
+"""What PostgreSQL, SQLite and MySQL say of a row that another process has just written; MLflow looks, then writes."""
 
 Part = TypeVar("Part")
 
@@ -92,7 +96,13 @@ def deliver_catalogue(item: Item, runs: RunNames) -> None:
     """Log the data set of a run and its table."""
     client, run_id = MlflowClient(), find_run(item.run, runs)
     context = InputTag(key=MLFLOW_DATASET_CONTEXT, value="training")
-    client.log_inputs(run_id, datasets=[DatasetInput(dataset=Dataset(**item.facts), tags=[context])])
+    data = DatasetInput(dataset=Dataset(**item.facts), tags=[context])
+    try:
+        client.log_inputs(run_id, datasets=[data])
+    except MlflowException as error:
+        if not any(words in str(error) for words in DOUBLED):
+            raise
+        client.log_inputs(run_id, datasets=[data])  # another search has just named the same data: now they are known
     _log_files(item, client=client, run_id=run_id)
 
 

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run, ViewType
@@ -42,6 +43,8 @@ NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
 
+SQLITE = "sqlite:///"
+
 TAG_STUDY = "sem_search.study"
 TAG_KIND = "sem_search.kind"
 TAG_CELL = "sem_search.cell"
@@ -51,8 +54,20 @@ UNFINISHED = ("RUNNING", "SCHEDULED")
 
 
 def create_store() -> None:
-    """Make the tracking store's tables where they do not exist yet; to be called by one process at a time."""
-    MlflowClient().search_experiments(max_results=1)
+    """Make the tracking store's tables where they do not exist yet; to be called by one process at a time.
+
+    A new SQLite file appears under its name when all of its tables are there. MLflow makes them one after the other,
+    and a file in which it was stopped halfway, by a full disk for example, it can neither open nor mend.
+    """
+    uri = mlflow.get_tracking_uri()
+    file = Path(uri.removeprefix(SQLITE))
+    if not uri.startswith(SQLITE) or file.exists():
+        MlflowClient().search_experiments(max_results=1)
+        return
+    partial = file.with_name(f".{file.name}.partial")
+    partial.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
+    partial.replace(file)
 
 
 @contextmanager

@@ -224,3 +224,42 @@ def test_a_run_is_superseded_under_the_real_ids(
 def test_every_kind_of_item_has_its_deliverer() -> None:
     kinds = {delivering.OPEN, delivering.ENTRIES, delivering.CATALOGUE, delivering.SUPERSEDE, delivering.END}
     assert set(DELIVERERS) == kinds
+
+
+def name_data(run: str) -> None:
+    log_catalogue(pd.DataFrame({"image": ["a"]}), name="d", digest="0" * 64, source="s", run_id=run)
+
+
+def test_two_searches_that_name_the_same_data_at_once_both_do(
+    store: MlflowClient, study_run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow looks whether it knows the data, then writes; the other search is quicker here, in between."""
+    other = open_child_run(parent_run_id=study_run, name="other", tags={})
+    log_inputs, refusals = MlflowClient.log_inputs, []
+
+    def lose(client: MlflowClient, run_id: str, **inputs: object) -> None:
+        log_inputs(client, other if not refusals else run_id, **inputs)  # type: ignore[arg-type]
+        if not refusals:
+            refusals.append(MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name"))
+            raise refusals[0]
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", lose)
+    name_data(study_run)
+    assert refusals
+    for run in (study_run, other):
+        assert [one.dataset.name for one in store.get_run(run).inputs.dataset_inputs] == ["d"]
+
+
+def test_data_that_mlflow_refuses_for_another_reason_are_an_error(
+    store: MlflowClient, study_run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def refuse(client: MlflowClient, run_id: str, **inputs: object) -> None:
+        calls.append(run_id)
+        raise MlflowException("no such run")
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", refuse)
+    with pytest.raises(MlflowException, match="no such run"):
+        name_data(study_run)
+    assert calls == [study_run]

@@ -1,6 +1,7 @@
 """Study runs: opened once, ended truthfully, and what a dead search left behind is gathered."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sem_search.tracking.runs import (
     RUN_ID_VARIABLE,
     TAG_SUPERSEDED_BY,
     adopt_trial_runs,
+    create_store,
     describe_trial,
     find_unfinished_study_runs,
     open_study_run,
@@ -113,3 +115,27 @@ def open_trial(parent: str, *, study: str) -> str:
     trial = open_child_run(parent_run_id=parent, name="cell", tags=tags)
     end_run(trial, status="FINISHED")
     return trial
+
+
+def test_a_store_that_could_not_be_made_whole_is_not_there(
+    store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full in the middle of MLflow's tables; made again, it is as if nothing had been."""
+    file = tmp_path / "new.db"
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{file}")
+    search = MlflowClient.search_experiments
+
+    def fill_disk(client: MlflowClient, **options: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with sqlite3.connect(tmp_path / ".new.db.partial") as connection:  # of a process that was killed
+        connection.execute("CREATE TABLE assessments (assessment_id TEXT)")
+    monkeypatch.setattr(MlflowClient, "search_experiments", fill_disk)
+    with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+        create_store()
+    assert not file.exists()
+    monkeypatch.setattr(MlflowClient, "search_experiments", search)
+    create_store()
+    assert [one.name for one in MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()] == ["Default"]
+    assert sorted(path.name for path in tmp_path.iterdir() if "new.db" in path.name) == ["new.db"]
+    create_store()  # a store that is there is opened as it is
