@@ -7,6 +7,7 @@ latest run always has all of its trials below it.
 
 import os
 import time
+import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,8 +65,10 @@ def create_store() -> None:
     if not uri.startswith(SQLITE) or file.exists():
         MlflowClient().search_experiments(max_results=1)
         return
-    partial = file.with_name(f".{file.name}.partial")
-    partial.unlink(missing_ok=True)
+    for left in file.parent.glob(f".{file.name}.*.partial"):
+        left.unlink()
+    # Named anew each time: MLflow remembers what it has opened, and would not make the tables of a second one.
+    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
     MlflowClient(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
     partial.replace(file)
 

@@ -128,7 +128,7 @@ def test_a_store_that_could_not_be_made_whole_is_not_there(
     def fill_disk(client: MlflowClient, **options: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    with sqlite3.connect(tmp_path / ".new.db.partial") as connection:  # of a process that was killed
+    with sqlite3.connect(tmp_path / ".new.db.1.partial") as connection:  # of a process that was killed
         connection.execute("CREATE TABLE assessments (assessment_id TEXT)")
     monkeypatch.setattr(MlflowClient, "search_experiments", fill_disk)
     with pytest.raises(sqlite3.OperationalError, match="disk is full"):
