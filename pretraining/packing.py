@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pretraining.networks import build_twin, fold_normalisation, join_twins
+from pretraining.networks import join_twins
 from pretraining.recipe import PretrainingRecipe
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.particle_weights import PARTICLES_FOLDER, write_particle_weights
@@ -58,9 +58,7 @@ def build_published(twins: Sequence[keras.Model], *, backbone: Backbone) -> kera
         ValueError: They are not.
     """
     published = backbone.build_open()
-    whole = build_twin(published)
-    join_twins(twins, whole=whole)
-    fold_normalisation(whole, published=published)
+    join_twins(twins, published=published)
     pictures = backbone.preprocess(np.random.default_rng(0).random((2, PROBE_PX, PROBE_PX), dtype=np.float32))
     wanted = np.concatenate([np.asarray(twin(pictures, training=False)) for twin in twins], axis=-1)
     found = np.asarray(published(pictures, training=False))

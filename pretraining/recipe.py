@@ -26,11 +26,15 @@ _SCANS = ScanRecipe()
 RECIPES: Mapping[str, PretrainingRecipe] = {
     "vgg16": PretrainingRecipe(
         scans=_SCANS,
-        twin=TrainingRecipe(divisor=4, crop_px=160, batch_size=32, n_rounds=10, n_steps=500),
+        twin=TrainingRecipe(
+            divisor=4, skipped=r"block[12]_conv2|block[345]_conv3", crop_px=160, batch_size=32, n_rounds=10, n_steps=500
+        ),
     ),
     "resnet50": PretrainingRecipe(
         scans=_SCANS,
-        twin=TrainingRecipe(divisor=4, crop_px=160, batch_size=32, n_rounds=10, n_steps=500),
+        twin=TrainingRecipe(
+            divisor=4, skipped=r"conv\d_block[2-6]_add", crop_px=160, batch_size=32, n_rounds=10, n_steps=500
+        ),
     ),
     "mobilenet_v2": PretrainingRecipe(
         scans=_SCANS,

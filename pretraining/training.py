@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from pretraining.crops import CropBatches, CropRecipe
-from pretraining.networks import build_twin
+from pretraining.networks import NOTHING, build_twin
 from pretraining.properties import N_BINS, PROPERTIES
 from pretraining.scans import ScanPool
 from sem_search.seeds import derive_seed
@@ -26,6 +26,7 @@ class TrainingRecipe:
     """How one twin is trained."""
 
     divisor: int
+    skipped: str = NOTHING
     crop_px: int
     batch_size: int
     n_rounds: int
@@ -72,11 +73,13 @@ def train_twin(
     """
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(derive_seed(recipe.seed, "twin"))
-    twin = build_twin(backbone.build_open(), divisor=recipe.divisor)
+    twin = build_twin(backbone.build_open(), divisor=recipe.divisor, skipped=recipe.skipped)
     if begin_with is not None:
         twin.set_weights(begin_with.get_weights())
     reader = PropertyReader(twin, backbone=backbone)
-    reader.compile(optimizer=build_optimizer(recipe), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    # Not XLA, which Keras would choose: twice slower on processors for networks as narrow as these.
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    reader.compile(optimizer=build_optimizer(recipe), loss=loss, jit_compile=False)
     reader(np.zeros((1, recipe.crop_px, recipe.crop_px), dtype=np.float32))
     reader.optimizer.build(reader.trainable_variables)
     state = _TrainingState(folder, recipe=recipe)
@@ -88,11 +91,11 @@ def train_twin(
         begun_s = time.monotonic()
         crops = CropRecipe(side_px=recipe.crop_px, batch_size=recipe.batch_size, seed=recipe.seed)
         batches = CropBatches(pool, recipe=crops, first=number * recipe.n_steps, n_batches=recipe.n_steps)
-        loss = reader.fit(batches, shuffle=False, verbose=0).history["loss"][-1]
+        mean_loss = reader.fit(batches, shuffle=False, verbose=0).history["loss"][-1]
         state.keep(reader, n_rounds=number + 1)
         n_crops = recipe.n_steps * recipe.batch_size
         tell(
-            f"round {number + 1} of {recipe.n_rounds}: loss {loss:.4f}, "
+            f"round {number + 1} of {recipe.n_rounds}: loss {mean_loss:.4f}, "
             f"{n_crops / (time.monotonic() - begun_s):.0f} crops/s"
         )
         if number + 1 < recipe.n_rounds:
