@@ -127,13 +127,21 @@ def _read_threads(_context: click.Context, _parameter: click.Parameter, value: s
     "--study-folder", default=None, help="Finished folds, as reached from here.  [default: the search's path]"
 )
 @click.option("--shared", default=None, help="Shared storage as this machine reaches it.  [default: the search's]")
-def worker(study: str, storage: str, threads: int | None, **places: str | None) -> None:
+@click.option(
+    "--wait",
+    "wait_s",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds to wait for the study.",
+)
+def worker(study: str, storage: str, threads: int | None, wait_s: float, **places: str | None) -> None:
     """Help with a running study: claim its cells, and those of dead workers, until all have ended."""
     load_tensorflow()
     from sem_search.search.run import run_worker
 
     given = {name: None if value == AUTO else value for name, value in places.items()}
-    run_worker(study=study, storage=storage, threads=threads, **given)
+    run_worker(study=study, storage=storage, threads=threads, wait_s=wait_s, **given)
 
 
 @commands.command()

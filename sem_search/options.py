@@ -73,7 +73,9 @@ OPTIONS = (
     Option(name="sampler", description="grid visits every cell once; tpe; random.", default="grid"),
     Option(name="trials", description="Number of trials; default: one per cell."),
     Option(name="timeout", description="Seconds after which no further trial is begun."),
-    Option(name="pruner", description="How hopeless cells are ended early.", default="race"),
+    Option(
+        name="pruner", description="How hopeless cells are ended early: race, wilcoxon, median or none.", default="race"
+    ),
     Option(name="epochs", description="Most epochs per fold.", default="100"),
     Option(
         name="patience", description="Epochs without a better validation loss before stopping; 0: never.", default="10"

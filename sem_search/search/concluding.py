@@ -1,6 +1,7 @@
 """The end of a search: the winner chosen, drawn, reported and registered."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -23,6 +24,9 @@ from sem_search.tracking.mlflow_log import log_entries
 from sem_search.tracking.runs import get_tracking_uri
 from sem_search.transfer.training import HeadTrainer
 
+SCRIPT = Path("scripts/sem-search")
+"""What starts this program in a checkout, with its own environment; installed, it has a name of its own."""
+
 SHOWN_SIDE_PX = 480
 """Originals are shown reduced to about this width: a report of ten classes stays a few MB."""
 
@@ -40,6 +44,7 @@ class Conclusion:
     def to_text(self) -> str:
         """Return the last lines that a search prints."""
         cell, version = self.outcome.winner.cell, self.registered
+        command = str(SCRIPT) if SCRIPT.exists() else "sem-search"
         model = (
             f"models:/{version.name}@{version.alias}" if version.alias else f"models:/{version.name}/{version.version}"
         )
@@ -52,14 +57,20 @@ class Conclusion:
                 f"validation {self.validation.f_measure:.4f}, test {self.test.f_measure:.4f}; "
                 f"whole test images {self.test.image_f_measure:.4f}.",
                 f"  Registered as {version.name} version {version.version}, {version.reason}",
-                "See every trial:  mlflow ui     (in this folder, then http://127.0.0.1:5000)",
-                f"Classify images:  scripts/sem-search predict IMAGES... --model {model}",
-                f"A page for it:    scripts/sem-search app --model {model}",
-                f"Serve it:         scripts/sem-search serve --model {model}",
+                f"See every trial:  {_tell_where_runs_are()}",
+                f"Classify images:  {command} predict IMAGES... --model {model}",
+                f"A page for it:    {command} app --model {model}",
+                f"Serve it:         {command} serve --model {model}",
                 f"  or, bare:       mlflow models serve -m {model} --env-manager local -p 5001",
                 f"Read the report:  artifacts of run {self.run_id}, report.html",
             ]
         )
+
+
+def _tell_where_runs_are() -> str:
+    """Return where the user sees the runs: on the tracking server, if there is one."""
+    uri = get_tracking_uri()
+    return uri if uri.startswith("http") else "mlflow ui     (in this folder, then http://127.0.0.1:5000)"
 
 
 def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> Conclusion:

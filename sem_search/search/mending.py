@@ -43,7 +43,10 @@ def mend_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTr
             kept = obtain_fold(prepared, trainer=trainer, cell=cell, fold=folds[number], progress=progress)
             value = compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, side=prepared.settings.select_on)
             told = trial.intermediate_values[number]
-            warning = f"{cell.name}, fold {number + 1}, was lost or damaged on disk and has been trained again"
+            warning = (
+                f"{cell.name}, fold {number + 1}, could not be read on this machine (lost, damaged, or kept by a "
+                "worker elsewhere) and has been trained again"
+            )
             if value != told:
                 warning += f": F {value!r} now, {told!r} before (another machine, or another number of threads?)"
             click.echo(f"Warning: {warning}.", err=True)

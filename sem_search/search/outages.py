@@ -24,9 +24,6 @@ from sem_search.tracking.posting import describe_rest, open_outbox, resolve_run
 OUTBOX = "outbox"
 """The folder below a study's own in which what is to be logged waits."""
 
-START_S = 30.0
-"""Nothing is lost by not starting, and a mistyped address should be told soon."""
-
 
 def tell_outage(text: str) -> None:
     """Say that something is away, or back, to who waits."""

@@ -1,5 +1,6 @@
 """Is the study's database away, or does it refuse? What is away is waited for; a refusal is raised at once."""
 
+import re
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable
@@ -15,6 +16,12 @@ LONGEST_PAUSE_S = 15.0
 
 CONNECTION_LOST = "8s2b"
 """SQLAlchemy's code for a call that came after its connection had broken off, within the same transaction."""
+
+REFUSAL = re.compile(
+    r"password authentication failed[^\n]*|no password supplied|no pg_hba\.conf entry[^\n]*"
+    r"|(?:role|database) \"[^\"\n]*\" does not exist|role \"[^\"\n]*\" is not permitted to log in"
+)
+"""What PostgreSQL says to somebody whom it will not let in however long he waits; none of it holds a password."""
 
 Result = TypeVar("Result")
 
@@ -70,6 +77,8 @@ def is_outage(error: BaseException) -> bool:
     has another, for connections alone. SQLite has only one class for everything; there it is the lock that passes.
     """
     cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    if find_refusal(error) is not None:
+        return False
     if isinstance(cause, PendingRollbackError):
         return cause.code == CONNECTION_LOST
     if not isinstance(cause, DBAPIError):
@@ -78,3 +87,10 @@ def is_outage(error: BaseException) -> bool:
         return True
     is_sqlite = type(cause.orig).__module__.startswith("sqlite3")
     return isinstance(cause, OperationalError | InterfaceError) and (not is_sqlite or "locked" in str(cause.orig))
+
+
+def find_refusal(error: BaseException) -> str | None:
+    """Return PostgreSQL's own words if it does not let us in, else None."""
+    cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    said = REFUSAL.search(str(cause.orig)) if isinstance(cause, DBAPIError) else None
+    return None if said is None else said[0]

@@ -15,7 +15,9 @@ LINE_EVERY_S = 15.0
 class SearchProgress:
     """Counts folds; a fold is the unit of work that takes about equally long."""
 
-    def __init__(self, *, n_folds_total: int, n_folds_done: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, *, n_folds_total: int, n_folds_done: int, best: float | None = None, stream: TextIO | None = None
+    ) -> None:
         self._stream = stream or sys.stderr
         self._is_terminal = self._stream.isatty()
         self._bar = tqdm(
@@ -32,7 +34,7 @@ class SearchProgress:
         self._n_total = n_folds_total
         self._begun = time.monotonic()
         self._last_line = -LINE_EVERY_S
-        self._best: float | None = None
+        self._best = best
         self._now = ""
 
     def show_epoch(self, *, cell: Cell, fold: int, epoch: int, n_epochs: int) -> None:

@@ -5,15 +5,17 @@ import logging
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
 import click
 import optuna
 
+from sem_search.errors import InputError, StudyMismatchError
 from sem_search.evaluation.outcomes import Cell
 from sem_search.search.concluding import Conclusion, conclude_study
 from sem_search.search.data import PreparedData, prepare_data
@@ -26,7 +28,6 @@ from sem_search.search.mending import mend_folds
 from sem_search.search.network import build_trainer, compute_features, prepare_network
 from sem_search.search.objective import CellObjective
 from sem_search.search.outages import (
-    START_S,
     find_trial_run,
     open_study_outbox,
     tell_outage,
@@ -44,11 +45,13 @@ from sem_search.search.prepared import (
 )
 from sem_search.search.processes import describe_process, is_known_dead
 from sem_search.search.progress import SearchProgress
+from sem_search.search.storage import START_S, check_storage
 from sem_search.search.study import (
     FINGERPRINT,
     RUN_ID,
     SETTINGS,
     STUDY_RUN_ID,
+    check_fingerprint,
     enqueue_cells,
     find_dead_study_runs,
     load_study,
@@ -74,6 +77,11 @@ from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.training import HeadTrainer
 from sem_search.transfer.weights import check_weights
 
+SAME_IMAGES = "A worker needs the search's own images and versions: give --data as this machine reaches them."
+
+WAIT_S = 2.0
+"""Between two looks whether a search has begun."""
+
 
 def run_search(settings: SearchSettings) -> Conclusion:
     """Search, track, register: the program's main act. Prints what it does and ends with the winner.
@@ -92,6 +100,7 @@ def _search(settings: SearchSettings) -> Conclusion:
     check_weights(settings.weights)
     _announce(settings)
     _warn_of_logged_password(settings)
+    check_storage(settings.storage, patience_s=settings.outage_wait, tell=tell_outage)
     data = prepare_data(settings)
     _tell_data(data)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
@@ -103,12 +112,9 @@ def _search(settings: SearchSettings) -> Conclusion:
     mended = claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
     for warning in mended:
         click.echo(f"Warning: {warning}", err=True)
-    with lock_stores(settings):
-        persist(create_store, patience_s=min(settings.outage_wait, START_S), tell=tell_outage)
-        study = open_study(settings, name=name, fingerprint=fingerprint, tell=tell_outage)
-        enqueue_cells(study, settings=settings)
     with (
-        _open_hands(settings) as hands,
+        _open_hands(settings) as hands,  # before anything is written of a study that would have none
+        nullcontext(_begin_study(settings, name=name, fingerprint=fingerprint)) as study,
         open_study_outbox(settings, name=name) as outbox,
         open_study_run(study=name, process=describe_process()) as run_id,
         watch_runs(run_id, study=name, is_known_dead=is_known_dead),
@@ -145,6 +151,15 @@ def _search(settings: SearchSettings) -> Conclusion:
     return conclusion
 
 
+def _begin_study(settings: SearchSettings, *, name: str, fingerprint: Mapping[str, Any]) -> optuna.Study:
+    """Make the stores' tables where there are none, and the study with its cells, or take it up."""
+    with lock_stores(settings):
+        persist(create_store, patience_s=min(settings.outage_wait, START_S), tell=tell_outage)
+        study = open_study(settings, name=name, fingerprint=fingerprint, tell=tell_outage)
+        enqueue_cells(study, settings=settings)
+    return study
+
+
 def run_worker(
     *,
     study: str,
@@ -153,6 +168,7 @@ def run_worker(
     data: str | None = None,
     study_folder: str | None = None,
     shared: str | None = None,
+    wait_s: float = 0.0,
 ) -> None:
     """Help with a study that a search has begun: claim cells, and those of dead workers, until all have ended.
 
@@ -166,31 +182,36 @@ def run_worker(
         data: Where the images lie on this machine; by default where the search found them.
         study_folder: Where finished folds are kept on this machine; by default under the search's own path.
         shared: The name by which this machine reaches shared storage; by default the search's.
+        wait_s: How long to wait for a study that no search has begun yet.
 
     Raises:
         StudyMismatchError: There is no such study, or the data, the weights or the settings here are not its own.
+        StoreError: The study's database or the tracking server does not answer.
     """
     places = {"data": data, "study_folder": study_folder, "shared": shared, "threads": threads}
     given = {name: value for name, value in places.items() if value is not None}
     with explain_disk_errors():
-        _help(study=study, storage=storage, given=given)
+        _help(study=study, storage=storage, given=given, wait_s=wait_s)
 
 
-def _help(*, study: str, storage: str, given: Mapping[str, Any]) -> None:
+def _help(*, study: str, storage: str, given: Mapping[str, Any], wait_s: float) -> None:
     _prepare_process()
-    loaded = load_study(name=study, storage=storage)
+    loaded = _wait_for_study(study, storage=storage, wait_s=wait_s)
     settings = SearchSettings.model_validate_json(loaded.user_attrs[SETTINGS])
     settings = settings.model_copy(update={"study": study, "storage": storage, "cluster": None, **given})
     run_id = str(loaded.user_attrs[STUDY_RUN_ID])
-    check_run_is_known(run_id)
+    persist(lambda: check_run_is_known(run_id), patience_s=min(settings.outage_wait, START_S), tell=tell_outage)
     check_weights(settings.weights)
-    data = prepare_data(settings)
+    data = _prepare_same_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     # What `auto` came to on the search's machine, whatever it would come to on this one.
     precision = json.loads(loaded.user_attrs[FINGERPRINT])["precision"]
     network = prepare_network(settings.model_copy(update={"precision": precision}))
     _warn_unless_shared(settings, name=study)
     fingerprint = compute_fingerprint(settings, data=data, network=network)
+    check_fingerprint(
+        name=study, stored=json.loads(loaded.user_attrs[FINGERPRINT]), wanted=fingerprint, remedy=SAME_IMAGES
+    )
     for warning in claim_study_folder(settings, name=study, fingerprint=fingerprint, folds=data.folds):
         click.echo(f"Warning: {warning}", err=True)
     opened = open_study(settings, name=study, fingerprint=fingerprint, tell=tell_outage)
@@ -202,6 +223,29 @@ def _help(*, study: str, storage: str, given: Mapping[str, Any]) -> None:
     with open_study_outbox(settings, name=study):
         _work(opened, prepared=prepared, trainer=trainer, run_id=run_id)
     click.echo(f"No cell of study {study!r} is left to claim.")
+
+
+def _wait_for_study(name: str, *, storage: str, wait_s: float) -> optuna.Study:
+    """Return a study that a search has begun, or is about to begin."""
+    ends_at, is_told = time.monotonic() + wait_s, False
+    while True:
+        try:
+            return load_study(name=name, storage=storage, patience_s=START_S, tell=tell_outage)
+        except StudyMismatchError:
+            if time.monotonic() >= ends_at:
+                raise
+        if not is_told:
+            click.echo(f"Waiting for a search to begin study {name!r}, at most {wait_s:g} s ...", err=True)
+            is_told = True
+        time.sleep(WAIT_S)
+
+
+def _prepare_same_data(settings: SearchSettings) -> PreparedData:
+    """Return the search's data as this machine sees them; what is wrong with them here was not wrong there."""
+    try:
+        return prepare_data(settings)
+    except InputError as error:
+        raise StudyMismatchError(f"This machine does not see what the search saw: {error} {SAME_IMAGES}") from error
 
 
 def _warn_unless_shared(settings: SearchSettings, *, name: str) -> None:
@@ -291,7 +335,9 @@ def _work(
     sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
     n_trials = settings.trials or settings.n_cells
     progress = SearchProgress(
-        n_folds_total=n_trials * settings.folds, n_folds_done=_count_known_folds(study, settings=settings)
+        n_folds_total=n_trials * settings.folds,
+        n_folds_done=_count_known_folds(study, settings=settings),
+        best=_find_best(study),
     )
     objective = CellObjective(
         prepared=prepared,
@@ -309,6 +355,12 @@ def _work(
         if objective.source is not None:
             objective.source.close()
         progress.close()
+
+
+def _find_best(study: optuna.Study) -> float | None:
+    """Return the best value so far, None where no trial is complete."""
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    return max((trial.value for trial in complete if trial.value is not None), default=None)
 
 
 def _count_known_folds(study: optuna.Study, *, settings: SearchSettings) -> int:

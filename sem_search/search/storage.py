@@ -7,16 +7,17 @@ intermediate values are written over with the same; a trial's end, and a claim, 
 """
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import optuna
 from optuna.trial import TrialState
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from sem_search.errors import SettingsError, StoreError
-from sem_search.search.patience import persist
+from sem_search.search.patience import find_refusal, persist
 from sem_search.search.processes import describe_process
 from sem_search.search.reviving import PROCESS
 
@@ -31,6 +32,9 @@ POSTGRESQL = "postgresql"
 
 CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 """A server that fell silent without a word is noticed within about a minute, not after the system's two hours."""
+
+START_S = 30.0
+"""How long a database that does not answer is waited for at the start: a restart, but not all of a mistyped address."""
 
 Result = TypeVar("Result")
 
@@ -119,24 +123,52 @@ def open_storage(url: str, *, patience_s: float = 0.0, tell: Callable[[str], Non
 
     Args:
         url: SQLAlchemy's URL of it.
-        patience_s: How long later calls wait for it; opening it does not wait, for a URL may be mistyped.
+        patience_s: How long later calls wait for it; opening it waits `START_S` at most, for a URL may be mistyped.
         tell: Is told when it is away.
 
     Raises:
-        SettingsError: It cannot be opened, or its driver is missing.
+        SettingsError: It cannot be opened, does not let us in, or its driver is missing.
+        StoreError: It does not answer.
     """
     # SQLAlchemy announces each plugin at INFO where logging is set up; a search has one progress bar instead.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    try:
-        storage = PatientStorage(
+
+    def open_once() -> PatientStorage:
+        return PatientStorage(
             url, engine_kwargs=_choose_arguments(url), heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S
         )
+
+    try:
+        storage = persist(open_once, patience_s=min(patience_s, START_S), tell=tell)
         if storage.engine.dialect.name == "sqlite":
             _take_turns(storage.engine)
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise SettingsError(_explain(url, error=error)) from None  # URL and driver's message may hold the password
     storage.patience_s, storage.tell = patience_s, tell
     return storage
+
+
+def check_storage(url: str, *, patience_s: float, tell: Callable[[str], None]) -> None:
+    """Knock at a database server before anything is computed; a file is left alone, for to open it would make it.
+
+    Raises:
+        SettingsError: It does not let us in, or its driver is missing.
+        StoreError: It does not answer.
+    """
+    if url.startswith("sqlite"):
+        return
+
+    def knock() -> None:
+        engine = create_engine(url, **_choose_arguments(url))
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+    try:
+        persist(knock, patience_s=min(patience_s, START_S), tell=tell)
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        raise SettingsError(_explain(url, error=error)) from None
 
 
 def _choose_arguments(url: str) -> dict[str, Any]:
@@ -151,11 +183,24 @@ def _explain(url: str, *, error: Exception) -> str:
     shown = f"storage={url.partition(':')[0]}:..."
     if isinstance(error, ImportError | NoSuchModuleError) and url.startswith(POSTGRESQL):
         return f"{shown} needs a driver that is not installed: pip install 'sem-search[postgresql]'."
+    refusal = find_refusal(error) or find_refusal(error.__cause__ or error)
+    if refusal is not None:
+        return f"{shown} does not let us in; it says: {refusal}. {_advise(refusal)}"
     return (
         f"{shown} cannot be opened ({type(error).__name__}). It must be a database URL such as sqlite:///optuna.db or "
-        "postgresql://user@host/name, whose server runs and whose driver is installed; other storages have no "
-        "heartbeat, and would lose the trial of a killed worker."
+        "postgresql://user@host/name, whose driver is installed."
     )
+
+
+def _advise(refusal: str) -> str:
+    """Return what can be done about a refusal."""
+    if re.search("password", refusal):
+        return "Give the password as PGPASSWORD or in ~/.pgpass."
+    if refusal.startswith("database"):
+        return "Make it first (createdb), or correct the end of the URL."
+    if refusal.startswith("role"):
+        return "Make it first (createuser), or correct the user in the URL."
+    return "The server's pg_hba.conf must let this machine in (docs/cluster.md)."
 
 
 def _take_turns(engine: Engine) -> None:

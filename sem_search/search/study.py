@@ -27,6 +27,8 @@ SETTINGS = "settings"
 STUDY_RUN_ID = "mlflow_study_run_id"
 QUEUED = "queued"
 RUN_ID = "mlflow_run_id"
+OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
+
 REASON = "reason"
 """Why a trial was pruned or how it failed; Optuna itself keeps no reason."""
 
@@ -66,8 +68,16 @@ def open_study(
     return study
 
 
-def check_fingerprint(*, name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def check_fingerprint(
+    *, name: str, stored: Mapping[str, Any], wanted: Mapping[str, Any], remedy: str = OTHER_STUDY
+) -> None:
     """Refuse a study whose results would not be comparable.
+
+    Args:
+        name: The study's name.
+        stored: What it was made with.
+        wanted: What is wanted of it now.
+        remedy: What to do, as a sentence.
 
     Raises:
         StudyMismatchError: Names every difference, before and now.
@@ -80,8 +90,7 @@ def check_fingerprint(*, name: str, stored: Mapping[str, Any], wanted: Mapping[s
     ]
     if differences:
         raise StudyMismatchError(
-            f"Study {name!r} exists, and its results would not be comparable: {'; '.join(differences)}. "
-            "Give the settings it was made with, or another study=NAME."
+            f"Study {name!r} exists, and its results would not be comparable: {'; '.join(differences)}. {remedy}"
         )
 
 
@@ -105,16 +114,25 @@ def choose_sampler(study: optuna.Study, *, settings: SearchSettings) -> optuna.s
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def load_study(*, name: str, storage: str) -> optuna.Study:
+def load_study(
+    *, name: str, storage: str, patience_s: float = 0.0, tell: Callable[[str], None] = lambda _: None
+) -> optuna.Study:
     """Return a study that a search has made and signed with its settings.
+
+    Args:
+        name: Its name.
+        storage: Its database.
+        patience_s: How long a database that is away is waited for.
+        tell: Is told when it is.
 
     Raises:
         SettingsError: The storage cannot be opened.
+        StoreError: It does not answer.
         StudyMismatchError: There is none of this name, and the message names those that there are; or its search has
             only just begun.
     """
     _check_storage_exists(storage)
-    opened = open_storage(storage)
+    opened = open_storage(storage, patience_s=patience_s, tell=tell)
     names = optuna.study.get_all_study_names(storage=opened)
     if name not in names:
         raise StudyMismatchError(

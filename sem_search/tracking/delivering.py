@@ -34,6 +34,8 @@ TAG_NAME = "sem_search.name_in_outbox"
 """By which a run is found again whose id was lost on the way."""
 
 TAG_SUPERSEDED_BY = "sem_search.superseded_by"
+TAG_TRIAL_STATE = "trial_state"
+SUPERSEDED = "superseded"
 
 ATTEMPTED = "attempted"
 """A file beside an item that was handed to MLflow before, with unknown success."""
@@ -107,10 +109,16 @@ def deliver_catalogue(item: Item, runs: RunNames) -> None:
 
 
 def deliver_supersede(item: Item, runs: RunNames) -> None:
-    """End a run whose process is gone, and say which run took over."""
+    """End a run whose process is gone, and say which run took over; one that has ended keeps its time.
+
+    Its trial counts in the run that took over: whoever filters runs by `trial_state` finds each trial once.
+    """
     client, run_id = MlflowClient(), find_run(item.run, runs)
     client.set_tag(run_id, TAG_SUPERSEDED_BY, find_run(item.facts["by"], runs))
-    client.set_terminated(run_id, status="KILLED", end_time=item.facts["end_ms"])
+    run = client.get_run(run_id)
+    if TAG_TRIAL_STATE in run.data.tags:
+        client.set_tag(run_id, TAG_TRIAL_STATE, SUPERSEDED)
+    client.set_terminated(run_id, status="KILLED", end_time=run.info.end_time or item.facts["end_ms"])
 
 
 def deliver_end(item: Item, runs: RunNames) -> None:

@@ -51,6 +51,15 @@ TAG_KIND = "sem_search.kind"
 TAG_CELL = "sem_search.cell"
 TAG_PROCESS = "sem_search.process"
 
+REFUSALS: Mapping[str, str] = {
+    "UNAUTHENTICATED": "it wants a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+    "PERMISSION_DENIED": (
+        "the host and port of this URL must stand in the server's --allowed-hosts, "
+        "or the user has no permission (docs/cluster.md)."
+    ),
+}
+"""What to do, by MLflow's words for HTTP 401 and 403."""
+
 UNFINISHED = ("RUNNING", "SCHEDULED")
 
 
@@ -63,7 +72,8 @@ def create_store() -> None:
     uri = mlflow.get_tracking_uri()
     file = Path(uri.removeprefix(SQLITE))
     if not uri.startswith(SQLITE) or file.exists():
-        MlflowClient().search_experiments(max_results=1)
+        with explain_refusal():
+            MlflowClient().search_experiments(max_results=1)
         return
     for left in file.parent.glob(f".{file.name}.*.partial"):
         left.unlink()
@@ -182,7 +192,8 @@ def check_run_is_known(run_id: str) -> None:
         SettingsError: Names the store.
     """
     try:
-        MlflowClient().get_run(run_id)
+        with explain_refusal():
+            MlflowClient().get_run(run_id)
     except MlflowException as error:
         if error.error_code not in NOT_FOUND:
             raise
@@ -190,6 +201,18 @@ def check_run_is_known(run_id: str) -> None:
             f"MLFLOW_TRACKING_URI={get_tracking_uri()} does not hold the study's run {run_id}: set it to the tracking "
             "server that the search logs to."
         ) from error
+
+
+@contextmanager
+def explain_refusal() -> Iterator[None]:
+    """Turn a tracking server's refusal to talk to us at all into a SettingsError that says what to do."""
+    try:
+        yield
+    except MlflowException as error:
+        advice = REFUSALS.get(error.error_code)
+        if advice is None:
+            raise
+        raise SettingsError(f"MLFLOW_TRACKING_URI={get_tracking_uri()}: the server refuses us; {advice}") from None
 
 
 def get_tracking_uri() -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -225,3 +226,15 @@ def test_what_can_be_served_is_named_by_alias_or_else_by_version(
     assert f"--model {uri}\n" in text
     assert world.context is not None
     assert world.context.model_uri == uri
+
+
+def test_where_the_runs_are_and_how_the_program_is_called(
+    finished, prepared, trainer, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a tracking server, and installed in an environment of its own, in a folder that is no checkout."""
+    conclusion = conclude(finished, prepared, trainer)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sem_search.search.concluding.get_tracking_uri", lambda: "http://db:5000")
+    lines = conclusion.to_text().splitlines()
+    assert "See every trial:  http://db:5000" in lines
+    assert "Serve it:         sem-search serve --model models:/sem-search-tiny@champion" in lines

@@ -65,7 +65,10 @@ def test_a_lost_fold_is_trained_again_to_the_same_numbers(
     with pytest.raises(StoreError, match=r"lr1e-01_bs8: 1 of 3 finished folds are lost or damaged in .* again"):
         read_study_outcome(study, prepared=prepared)
     (warning,) = mend_folds(study, prepared=prepared, trainer=trainer)
-    assert warning == "lr1e-01_bs8, fold 2, was lost or damaged on disk and has been trained again"
+    assert warning == (
+        "lr1e-01_bs8, fold 2, could not be read on this machine (lost, damaged, or kept by a worker elsewhere) "
+        "and has been trained again"
+    )
     assert warning in capsys.readouterr().err
     after = read_study_outcome(study, prepared=prepared).winner.folds[1]
     assert after.test_probabilities.tobytes() == before.test_probabilities.tobytes()

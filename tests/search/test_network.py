@@ -37,7 +37,7 @@ def test_the_network_is_cut_and_its_weights_are_told(network, settings) -> None:
 
 def test_the_seed_decides_random_weights(settings, network, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = np.random.default_rng(0).random((4, 48, 48)).astype(np.float32)
-    monkeypatch.setattr(network_module, "_render_calibration_tiles", lambda _: tiles)
+    monkeypatch.setattr(network_module, "render_calibration_tiles", lambda _: tiles)
     seeds = [prepare_network(settings.model_copy(update={"seed": seed})).weights.sha256 for seed in (0, 0, 1)]
     assert seeds[0] == seeds[1] != seeds[2]
 
@@ -59,7 +59,7 @@ def test_weights_are_scaled_on_rendered_pictures_of_any_size(
 
 
 def test_weights_that_cannot_be_had_are_refused(settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network_module, "_render_calibration_tiles", lambda _: None)
+    monkeypatch.setattr(network_module, "render_calibration_tiles", lambda _: None)
     with pytest.raises(WeightsError, match=r"no/such\.h5"):
         prepare_network(settings.model_copy(update={"weights": "no/such.h5"}))
 

@@ -74,8 +74,9 @@ def test_folds_of_a_pruned_cell_are_no_work_left(clock: list[float]) -> None:
 
 def test_a_resumed_search_begins_where_it_stopped(clock: list[float]) -> None:
     stream = io.StringIO()
-    show(make(stream, n_folds_done=7))
+    show(SearchProgress(n_folds_total=10, n_folds_done=7, best=0.75, stream=stream))
     assert stream.getvalue().startswith("7/10 folds")
+    assert ", best F 0.750, " in stream.getvalue()
 
 
 def test_the_best_value_is_kept_and_pruned_cells_have_none(clock: list[float]) -> None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -21,6 +22,7 @@ from sem_search.search.prepared import get_study_folder
 from sem_search.search.run import run_search, run_worker
 from sem_search.search.study import RUN_ID, SETTINGS, STUDY_RUN_ID, open_study
 from sem_search.settings import SearchSettings
+from sem_search.tracking.runs import describe_trial
 
 BEGINS = ("prepare_data", "configure_tensorflow", "prepare_network", "create_store", "compute_features")
 """What a search does, in this order, before it trains."""
@@ -87,7 +89,7 @@ def test_wrong_input_is_refused_as_early_as_it_can_be_and_leaves_nothing_behind(
     steps: list[str],
 ) -> None:
     Path("damaged.h5").write_bytes(b"no weights")
-    monkeypatch.setattr(network_module, "_render_calibration_tiles", lambda _: None)
+    monkeypatch.setattr(network_module, "render_calibration_tiles", lambda _: None)
     with pytest.raises(error):
         run_search(change(asked, **changes))
     assert tuple(begun) == tuple(steps)
@@ -156,8 +158,9 @@ def test_what_a_dead_search_left_is_taken_over(
     old = study.user_attrs[STUDY_RUN_ID]
     tracking.set_tag(old, "sem_search.process", dead_process)
     tracking.update_run(old, status="RUNNING")
+    tags = describe_trial(study=study.study_name, cell="cell", process=dead_process)
     trial_run = tracking.create_run(
-        tracking.get_run(old).info.experiment_id, tags={"mlflow.parentRunId": old}
+        tracking.get_run(old).info.experiment_id, tags={"mlflow.parentRunId": old, **tags}
     ).info.run_id
     trial = study.ask()
     trial.set_user_attr(RUN_ID, trial_run)
@@ -290,6 +293,7 @@ def test_a_cluster_that_does_not_answer_is_refused_before_a_run_is_opened(
 ) -> None:
     monkeypatch.setattr("sem_search.search.cluster.CONNECT_S", 0.5)
     monkeypatch.setattr(run_module, "open_study_run", lambda **_: pytest.fail("a run was opened"))
+    monkeypatch.setattr(run_module, "open_study", lambda *_, **__: pytest.fail("a study was made"))
     with pytest.raises(SettingsError, match=r"cluster=tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
         run_search(change(asked, cluster="tcp://127.0.0.1:9", shared=str(cache / "shared")))
 
@@ -302,7 +306,11 @@ def test_a_worker_whose_data_have_changed_is_refused(
     begin(change(asked, study="mine", data=str(folder)))
     (folder / "blobs" / "0.png").unlink()
     stopped.clear()
-    with pytest.raises(StudyMismatchError, match=r"data was .* and is now"):
+    with pytest.raises(StudyMismatchError, match=r"data was .* and is now .*A worker needs the search's own images"):
+        run_worker(study="mine", storage=asked.storage, threads=None)
+    for file in (folder / "blobs").iterdir():
+        file.unlink()
+    with pytest.raises(StudyMismatchError, match=r"does not see what the search saw: .* give --data as this machine"):
         run_worker(study="mine", storage=asked.storage, threads=None)
     assert stopped == {}
 
@@ -311,6 +319,26 @@ def test_a_worker_without_a_study_is_refused(asked: SearchSettings) -> None:
     open_study(asked, name="other", fingerprint={})
     with pytest.raises(StudyMismatchError, match="there are: other"):
         run_worker(study="mine", storage=asked.storage, threads=None)
+
+
+def test_a_worker_may_wait_for_its_study(
+    asked: SearchSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It looks again and again, and says once what it waits for; then the study is there, though not yet signed."""
+    looks: list[float] = []
+
+    def begin_study(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            open_study(asked, name="mine", fingerprint={})
+
+    open_study(asked, name="other", fingerprint={})
+    clock = iter(range(0, 100, 2))
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(sleep=begin_study, monotonic=lambda: float(next(clock))))
+    with pytest.raises(StudyMismatchError, match="is not signed by a search yet"):
+        run_worker(study="mine", storage=asked.storage, threads=None, wait_s=9.0)
+    assert len(looks) == 4
+    assert capsys.readouterr().err.count("Waiting for a search to begin study 'mine', at most 9 s ...") == 1
 
 
 @pytest.mark.parametrize(
@@ -333,6 +361,7 @@ def test_a_password_that_mlflow_run_has_logged_is_told(
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     if is_from_mlflow_run:
         monkeypatch.setenv("MLFLOW_RUN_ID", "a run")
+    monkeypatch.setattr(run_module, "check_storage", lambda *_, **__: None)
     with pytest.raises(DataError):
         run_search(change(asked, data="no/such", storage=storage))
     printed = capsys.readouterr().err

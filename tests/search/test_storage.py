@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
@@ -18,7 +18,7 @@ from sem_search.errors import SettingsError, StoreError
 from sem_search.search.processes import describe_process
 from sem_search.search.queue import claim_next
 from sem_search.search.reviving import PROCESS, TrialWatch, let_go, read_claim
-from sem_search.search.storage import PatientStorage, open_storage
+from sem_search.search.storage import START_S, PatientStorage, check_storage, open_storage
 from tests.servers.postgres import PASSWORD, Postgres, find_obstacle, run_postgres
 
 ROOT = Path(__file__).parents[2]
@@ -149,26 +149,73 @@ def test_what_stays_away_is_one_sentence_and_nobody_waits_twice(postgres: Postgr
 
 
 @needs_postgres
-@pytest.mark.parametrize(("old", "new"), [(PASSWORD, "wrong-secret"), ("127.0.0.1", "127.0.0.2")], ids=["word", "port"])
-def test_what_cannot_be_opened_is_refused_at_once_without_its_password(url: str, old: str, new: str) -> None:
-    with pytest.raises(SettingsError, match="cannot be opened") as caught:
-        open_storage(url.replace(old, new), patience_s=600)
+@pytest.mark.parametrize("knock", [open_storage, check_storage], ids=["opened", "knocked at"])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda url: url.replace(PASSWORD, "wrong-secret"),
+            r"it says: password authentication failed for user .*PGPASS",
+        ),
+        (lambda url: url.replace(f":{PASSWORD}@", "@"), r"it says: no password supplied\. Give the password as PGPASS"),
+        (lambda url: f"{url}-not", r"it says: database .* does not exist\. Make it first \(createdb\)"),
+    ],
+    ids=["wrong password", "no password", "no database"],
+)
+def test_a_server_that_does_not_let_us_in_is_quoted_at_once_without_its_password(
+    url: str, monkeypatch: pytest.MonkeyPatch, knock: Callable[..., object], change: Callable[[str], str], expected: str
+) -> None:
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    monkeypatch.setenv("PGPASSFILE", "/nonexistent")
+    begun = time.monotonic()
+    with pytest.raises(SettingsError, match=expected) as caught:
+        knock(change(url), patience_s=600, tell=pytest.fail)
+    assert time.monotonic() - begun < 20
     for secret in (PASSWORD, "wrong-secret"):
         assert secret not in str(caught.value)
 
 
-def test_a_command_line_never_shows_the_password(tmp_path: Path) -> None:
+@needs_postgres
+@pytest.mark.parametrize("knock", [open_storage, check_storage], ids=["opened", "knocked at"])
+def test_a_server_that_is_away_at_the_start_is_waited_for(
+    postgres: Postgres, url: str, knock: Callable[..., object]
+) -> None:
+    told: list[str] = []
+    starting = postgres.restart_in_background(2.0, mode="fast")
+    knock(url, patience_s=600, tell=told.append)
+    starting.join()
+    assert told == [
+        f"The study's database does not answer; waiting for it, at most {START_S:g} s.",
+        "The study's database answers again.",
+    ]
+
+
+def test_a_server_that_stays_away_at_the_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sem_search.search.storage.START_S", 0.5)
+    with pytest.raises(StoreError, match=r"has not answered for 1 s") as caught:
+        check_storage(f"postgresql://me:{PASSWORD}@127.0.0.1:1/x", patience_s=600, tell=lambda _: None)
+    assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///not_there.db", "sqlite://"])
+def test_a_file_is_not_knocked_at(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_storage(url, patience_s=0, tell=pytest.fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["nonsense", "redis://localhost/0"])
+def test_what_is_no_database_is_refused(url: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"cannot be opened .*It must be a database URL such as sqlite:///optuna\.db"
+    ):
+        check_storage(url, patience_s=600, tell=pytest.fail)
+
+
+@needs_postgres
+def test_a_command_line_never_shows_the_password(url: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "sem_search",
-            "worker",
-            "--study",
-            "x",
-            "--storage",
-            f"postgresql://me:{PASSWORD}@127.0.0.1:1/x",
-        ],
+        [sys.executable, "-m", "sem_search", "worker", "--study", "x", "--storage", url.replace(PASSWORD, "n0t-it")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -176,7 +223,8 @@ def test_a_command_line_never_shows_the_password(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
     )
     assert done.returncode == 2
-    assert PASSWORD not in done.stdout + done.stderr
+    assert "password authentication failed" in done.stderr
+    assert "n0t-it" not in done.stdout + done.stderr
 
 
 N_CELLS = 30

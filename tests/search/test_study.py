@@ -86,9 +86,7 @@ def test_a_worker_makes_no_database_where_there_is_none(tmp_path: Path, options:
     assert list(path.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "url", ["sqlite:////no/such/folder/optuna.db", "postgresql://me:secret@127.0.0.1:1/x", "nonsense", "redis://h"]
-)
+@pytest.mark.parametrize("url", ["sqlite:////no/such/folder/optuna.db", "nonsense:secret", "redis://me:secret@h"])
 def test_a_storage_that_cannot_be_opened_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(SettingsError, match="storage=") as caught:
         open_it(build_settings({"storage": url}))

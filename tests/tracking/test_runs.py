@@ -7,14 +7,18 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, UNAUTHENTICATED
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from sem_search.errors import SettingsError
 from sem_search.tracking.mlflow_log import end_run, open_child_run
 from sem_search.tracking.runs import (
     RUN_ID_VARIABLE,
     TAG_SUPERSEDED_BY,
     adopt_trial_runs,
+    check_run_is_known,
     create_store,
     describe_trial,
     find_unfinished_study_runs,
@@ -81,6 +85,41 @@ def open_study_run_beside(*, study: str):
     """Open another study run while one is active, as a second process would."""
     mlflow.end_run()
     return open_study_run(study=study, process="second")
+
+
+def test_a_superseded_run_keeps_its_end_and_no_longer_counts(store: MlflowClient) -> None:
+    """Ended by Ctrl-C while its results were logged: whoever counts complete trials finds this one once."""
+    with open_study_run(study="a", process="me") as study:
+        ended, running = (open_child_run(parent_run_id=study, name="cell", tags={}) for _ in range(2))
+        store.set_tag(ended, "trial_state", "complete")
+        store.set_terminated(ended, status="KILLED", end_time=1_700_000_000_000)
+        for run in (ended, running):
+            supersede_run(run, by=study)
+    assert store.get_run(ended).info.end_time == 1_700_000_000_000
+    assert store.get_run(ended).data.tags["trial_state"] == "superseded"
+    assert store.get_run(running).info.status == "KILLED"
+    assert "trial_state" not in store.get_run(running).data.tags
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (PERMISSION_DENIED, r"the server refuses us; the host and port of this URL must stand in .*--allowed-hosts"),
+        (UNAUTHENTICATED, r"the server refuses us; it wants a name and a password: set MLFLOW_TRACKING_USERNAME"),
+    ],
+)
+def test_a_server_that_refuses_us_is_a_sentence(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, code: int, expected: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MlflowException("API request failed with error code", error_code=code)
+
+    for name in ("search_experiments", "get_run"):
+        monkeypatch.setattr(MlflowClient, name, refuse)
+    with pytest.raises(SettingsError, match=expected):
+        create_store()
+    with pytest.raises(SettingsError, match=expected):
+        check_run_is_known("0" * 32)
 
 
 def test_finished_trials_move_below_the_run_that_goes_on(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
