@@ -85,7 +85,12 @@ class Volume(Strict):
     emptyDir: EmptyDir | None = None
 
 
+class SecurityContext(Strict):
+    fsGroup: int
+
+
 class PodSpec(Strict):
+    securityContext: SecurityContext | None = None
     restartPolicy: str = Field(pattern="^(Never|OnFailure)$")
     terminationGracePeriodSeconds: int | None = None
     containers: list[Container] = Field(min_length=1)
@@ -230,7 +235,9 @@ def test_the_slurm_script_is_bash_and_calls_a_command_that_exists() -> None:
     script = ROOT / "deploy" / "slurm" / "workers.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
     assert script.stat().st_mode & 0o111
-    (line,) = [line for line in script.read_text(encoding="utf-8").splitlines() if line.startswith("exec srun")]
+    joined = script.read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = [line for line in joined.splitlines() if line.startswith("exec srun")]
+    assert "--cpus-per-task=" in line
     words = shlex.split(line)
     check_sem_search(words[words.index(".venv/bin/sem-search") + 1 :])
 

@@ -27,7 +27,9 @@ def open_cluster(address: str) -> Iterator[Hands]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise SettingsError(f"cluster={address} needs Dask: pip install 'sem-search[cluster]'.") from error
+        raise SettingsError(
+            f"cluster={address} needs Dask: pip install '.[cluster]' in the project's folder."
+        ) from error
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError, TypeError) as error:

@@ -91,7 +91,7 @@ class SharedStore:
             import fsspec
         except ImportError as error:
             raise SettingsError(
-                f"shared={shown} is no folder, and URLs need fsspec: pip install 'sem-search[cluster]'."
+                f"shared={shown} is no folder, and URLs need fsspec: pip install '.[cluster]' in the project's folder."
             ) from error
         try:
             system, root = fsspec.core.url_to_fs(self.url)

@@ -182,7 +182,7 @@ def _explain(url: str, *, error: Exception) -> str:
     """Return why a database cannot be opened, and what to do, without the URL's password."""
     shown = f"storage={url.partition(':')[0]}:..."
     if isinstance(error, ImportError | NoSuchModuleError) and url.startswith(POSTGRESQL):
-        return f"{shown} needs a driver that is not installed: pip install 'sem-search[postgresql]'."
+        return f"{shown} needs a driver that is not installed: pip install '.[postgresql]' in the project's folder."
     refusal = find_refusal(error) or find_refusal(error.__cause__ or error)
     if refusal is not None:
         return f"{shown} does not let us in; it says: {refusal}. {_advise(refusal)}"

@@ -12,7 +12,7 @@ from sem_search.search.cluster import open_cluster
 def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (
-        pytest.raises(SettingsError, match=r"cluster=tcp://h:1 needs Dask: pip install 'sem-search\[cluster\]'"),
+        pytest.raises(SettingsError, match=r"cluster=tcp://h:1 needs Dask: pip install '\.\[cluster\]'"),
         open_cluster("tcp://h:1"),
     ):
         pytest.fail("opened")

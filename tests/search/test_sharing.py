@@ -68,7 +68,7 @@ def test_an_unknown_protocol_is_refused_without_its_password() -> None:
 
 def test_a_url_without_fsspec_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(SettingsError, match=r"pip install 'sem-search\[cluster\]'"):
+    with pytest.raises(SettingsError, match=r"pip install '\.\[cluster\]'"):
         SharedStore(url="memory://a").check()
 
 

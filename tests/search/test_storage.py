@@ -89,7 +89,7 @@ def test_a_trial_that_another_has_ended_is_still_refused(study: optuna.Study) ->
 
 def test_a_missing_driver_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(SettingsError, match=r"pip install 'sem-search\[postgresql\]'") as caught:
+    with pytest.raises(SettingsError, match=r"pip install '\.\[postgresql\]'") as caught:
         open_storage(f"postgresql://me:{PASSWORD}@localhost/x")
     assert PASSWORD not in str(caught.value)
     assert caught.value.__cause__ is None

@@ -29,7 +29,7 @@ def find_obstacle() -> str | None:
     if find_program("initdb") is None:
         return "PostgreSQL is not installed (Debian, Ubuntu: apt install postgresql)"
     if find_spec("psycopg") is None:
-        return "the driver is not installed (pip install 'sem-search[postgresql]')"
+        return "the driver is not installed (pip install '.[postgresql]' in the project's folder)"
     if os.getuid() == 0 and (shutil.which("setpriv") is None or find_user() is None):
         return "PostgreSQL refuses to run as root, and there is no other user to run it as"
     return None
