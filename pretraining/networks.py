@@ -65,7 +65,7 @@ def join_twins(twins: Sequence[keras.Model], *, published: keras.Model) -> None:
     Layers that the twins skip pass on what they get: a residual branch adds nothing, a convolution is the identity.
 
     Args:
-        twins: As many as one of them is narrower.
+        twins: At most as many as one of them is narrower; channels that none of them fills stay empty.
         published: Changed in place.
     """
     known = {layer.name for layer in twins[0].layers}

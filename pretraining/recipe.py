@@ -13,32 +13,45 @@ class PretrainingRecipe:
 
     scans: ScanRecipe
     twin: TrainingRecipe
-    """Of the first twin; the others differ in the seed alone. As many are trained as one is narrower."""
+    """Of the first twin; the others differ in the seed alone."""
+    n_twins: int = 1
+    """At most as many as one is narrower; channels that none of them fills stay empty."""
 
     @property
     def twins(self) -> tuple[TrainingRecipe, ...]:
         """One recipe for each twin."""
-        return tuple(replace(self.twin, seed=self.twin.seed + number) for number in range(self.twin.divisor))
+        return tuple(replace(self.twin, seed=self.twin.seed + number) for number in range(self.n_twins))
 
 
-_SCANS = ScanRecipe()
+_SCANS = ScanRecipe(n_scans=6000, n_renewed=200)
 
 RECIPES: Mapping[str, PretrainingRecipe] = {
     "vgg16": PretrainingRecipe(
         scans=_SCANS,
         twin=TrainingRecipe(
-            divisor=4, skipped=r"block[12]_conv2|block[345]_conv3", crop_px=160, batch_size=32, n_rounds=10, n_steps=500
+            divisor=2,
+            skipped=r"block[12]_conv2|block[345]_conv[23]",
+            crop_px=96,
+            batch_size=32,
+            n_rounds=20,
+            n_steps=400,
         ),
     ),
     "resnet50": PretrainingRecipe(
         scans=_SCANS,
+        # The last block stays: its convolution is the one that a search trains.
         twin=TrainingRecipe(
-            divisor=4, skipped=r"conv\d_block[2-6]_add", crop_px=160, batch_size=32, n_rounds=10, n_steps=500
+            divisor=2,
+            skipped=r"conv[234]_block[2-6]_add|conv5_block2_add",
+            crop_px=96,
+            batch_size=32,
+            n_rounds=20,
+            n_steps=400,
         ),
     ),
     "mobilenet_v2": PretrainingRecipe(
         scans=_SCANS,
-        twin=TrainingRecipe(divisor=1, crop_px=160, batch_size=32, n_rounds=10, n_steps=500),
+        twin=TrainingRecipe(divisor=1, crop_px=96, batch_size=32, n_rounds=20, n_steps=400),
     ),
 }
 

@@ -87,7 +87,7 @@ def test_exposure_keeps_levels_in_range() -> None:
 
 
 def test_the_command_trains_packs_and_what_ships_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(recipe.RECIPES, "tiny", PretrainingRecipe(scans=SCANS, twin=TWIN))  # type: ignore[index]
+    monkeypatch.setitem(recipe.RECIPES, "tiny", PretrainingRecipe(scans=SCANS, twin=TWIN, n_twins=2))  # type: ignore[index]
     monkeypatch.setattr(packing, "PARTICLES_FOLDER", tmp_path / "package")
     monkeypatch.setattr(particle_weights, "PARTICLES_FOLDER", tmp_path / "package")
     done = CliRunner().invoke(main, ["tiny", "--folder", str(tmp_path / "work"), "--share", "0.4"])
