@@ -180,13 +180,16 @@ def strangers(*, threads: int, model: str, files: Path | None) -> Figures:
 @click.option("--backbone", default="mobilenet_v2", show_default=True)
 @click.option("--weights", default="particles", show_default=True, help="As in a search.")
 @click.option("--data", default="demo", show_default=True, help="demo, or a folder of real files.")
+@click.option("--exclude", default="", help="Classes of the folder to leave out, by commas.")
 @click.option("--search", "with_search", is_flag=True, help="Run whole searches, too: minutes to an hour each.")
-def weights(*, threads: int, backbone: str, weights: str, data: str, with_search: bool) -> Figures:
+def weights(*, threads: int, backbone: str, weights: str, data: str, exclude: str, with_search: bool) -> Figures:
     """What weights are worth: a linear probe, epochs until heads have learned, and on demand whole searches."""
     from benchmarks.weights import measure_weights
 
     _configure(threads)
-    return measure_weights(backbone, weights=weights, data=data, with_search=with_search, threads=threads)
+    return measure_weights(
+        backbone, weights=weights, data=data, exclude=exclude, with_search=with_search, threads=threads
+    )
 
 
 def _configure(threads: int) -> None:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -24,14 +25,11 @@ from sem_search.micrographs.tiles import iter_image_tiles
 from sem_search.search.data import PreparedData, prepare_data
 from sem_search.search.network import build_trainer, compute_features, prepare_network, render_calibration_tiles
 from sem_search.settings import SearchSettings, build_settings
-from sem_search.transfer.backbones import get_backbone
+from sem_search.transfer.backbones import DEFAULT_TILE_PX, get_backbone
 from sem_search.transfer.weights import build_weighted_backbone
 
 DEMO_SEEDS = (90_001, 90_002, 90_003)
 REAL_SEEDS = (0, 1, 2)
-EXCLUDED = "Untreated"
-"""Class of the real files with too few groups for five folds."""
-
 PENALTY = 0.1
 """Inverse strength of the probe's penalty; the same for all weights."""
 
@@ -42,18 +40,30 @@ NEAR = 0.95
 SCORES = re.compile(r"validation (\d\.\d+), test (\d\.\d+); whole test images (\d\.\d+)")
 
 
-def measure_weights(backbone: str, *, weights: str, data: str, with_search: bool, threads: int) -> dict[str, float]:
+def measure_weights(
+    backbone: str,
+    *,
+    weights: str,
+    data: str,
+    threads: int,
+    exclude: str = "",
+    tile_px: int = DEFAULT_TILE_PX,
+    with_search: bool = False,
+) -> dict[str, float]:
     """Return the probe's F, the epochs a head needs, and on demand a search's F, each per seed and in the mean.
 
     Args:
         backbone: Its name.
         weights: As in a search.
         data: `demo`, or a folder of real files.
-        with_search: Whether a whole search is run for each seed.
         threads: Of the search.
+        exclude: Classes of the folder to leave out, by commas.
+        tile_px: Side of a tile.
+        with_search: Whether a whole search is run for each seed.
     """
     found: dict[str, list[float]] = {}
-    for settings in _iter_settings(backbone, weights=weights, data=data, threads=threads):
+    given = {"backbone": backbone, "weights": weights, "threads": threads, "exclude": exclude, "tile_px": tile_px}
+    for settings in _iter_settings(given, data=data):
         with settings as one:
             prepared = prepare_data(one)
             found.setdefault("probe_f", []).append(_probe(one, data=prepared))
@@ -69,28 +79,18 @@ def measure_weights(backbone: str, *, weights: str, data: str, with_search: bool
     return figures
 
 
-def _iter_settings(
-    backbone: str, *, weights: str, data: str, threads: int
-) -> Iterator[AbstractContextManager[SearchSettings]]:
+def _iter_settings(given: dict[str, Any], *, data: str) -> Iterator[AbstractContextManager[SearchSettings]]:
     """Yield, as contexts, the settings of each seed; the files of a demonstration set live as long as its context."""
-    given = {
-        "backbone": backbone,
-        "weights": weights,
-        "preset": "standard",
-        "precision": "float32",
-        "threads": threads,
-        "patience": "0",
-        "epochs": str(EPOCHS),
-    }
+    given = {**given, "preset": "standard", "precision": "float32", "patience": 0, "epochs": EPOCHS}
     for seed in DEMO_SEEDS if data == "demo" else REAL_SEEDS:
         if data == "demo":
             yield _render(given, seed=seed)
         else:
-            yield nullcontext(build_settings({**given, "data": data, "exclude": EXCLUDED, "seed": str(seed)}))
+            yield nullcontext(build_settings({**given, "data": data, "seed": seed}))
 
 
 @contextmanager
-def _render(given: dict[str, object], *, seed: int) -> Iterator[SearchSettings]:
+def _render(given: dict[str, Any], *, seed: int) -> Iterator[SearchSettings]:
     with tempfile.TemporaryDirectory() as name:
         folder = write_demo_data(Path(name) / "demo", seed=seed)
         crop = str(DEMO_SIZES["small"].bar_height_px)
@@ -157,6 +157,7 @@ def _search(settings: SearchSettings) -> float:
         "preset": "standard",
         "crop_bottom_px": str(settings.crop_bottom_px),
         "seed": str(settings.seed),
+        "tile_px": str(settings.tile_px),
         "threads": str(settings.threads),
     }
     if settings.exclude:

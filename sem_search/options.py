@@ -40,7 +40,7 @@ OPTIONS = (
     ),
     Option(
         name="weights",
-        description="imagenet, random, a weights file, or auto: the best that can be had.",
+        description="imagenet, particles, random, a weights file, or auto: the best that can be had.",
         default="auto",
     ),
     Option(

@@ -13,11 +13,13 @@ from benchmarks.replay import measure_replay, stop_fold
 from benchmarks.searching import count_ended_epochs
 from benchmarks.timing import measure_side_by_side
 from benchmarks.trust.__main__ import main as simulate
+from benchmarks.weights import measure_weights
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
 from sem_search.search.fold_store import FoldStore, KeptFold
 from sem_search.search.racing import FoldRace, Rival
 from sem_search.search.study import REASON
 from sem_search.transfer.stopping import EpochFigures
+from tests.conftest import TINY_TILE_PX
 
 N_EPOCHS = 40
 
@@ -114,3 +116,19 @@ def test_weights_are_refused_where_no_network_looks() -> None:
     done = CliRunner().invoke(simulate, ["lots", "--weights", "random"])
     assert done.exit_code == 2
     assert "--weights has no effect on lots: only rendered-lots looks through a network." in done.output
+
+
+def test_what_weights_are_worth(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each seed has its folds; random weights tell stripes from grains well enough to be no chance."""
+    monkeypatch.setenv("SEM_SEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("benchmarks.weights.EPOCHS", 3)
+    figures = measure_weights(
+        "tiny", weights="random", data=str(tiny_folder), exclude="blobs", tile_px=TINY_TILE_PX, threads=1
+    )
+    key = "weights.tiny.random.real"
+    assert set(figures) == {
+        f"{key}.{name}{end}" for name in ("probe_f", "head_accuracy", "epochs_to_95%") for end in ("", ".0", ".1", ".2")
+    }
+    assert figures[f"{key}.probe_f"] > 0.8
+    assert 1 <= figures[f"{key}.epochs_to_95%"] <= 3
+    assert figures[f"{key}.probe_f"] == pytest.approx(sum(figures[f"{key}.probe_f.{k}"] for k in range(3)) / 3)
