@@ -1,8 +1,8 @@
 """`scripts/pretrain BACKBONE`: train the weights that ship with the package, or go on where it was interrupted.
 
-Recipe: every scan shows a powder of its own, drawn at random (`materials`), and the network says which eighth of each
-property's range it belongs to (`properties`). Narrow twins of the backbone are trained, and laid side by side into the
-whole (`networks`). What it costs and scores stands in docs/weights.md.
+Recipe: every scan shows a powder of its own, drawn at random (`materials`), and the network says to which of eight
+classes of each property it belongs (`properties`). A small twin of the backbone is trained, and laid into the whole
+(`networks`). What it costs and scores stands in docs/weights.md.
 """
 
 import os
@@ -18,10 +18,22 @@ DEFAULT_FOLDER = Path("pretraining-work")
 @click.command()
 @click.argument("name", metavar="BACKBONE")
 @click.option("--folder", default=DEFAULT_FOLDER, type=click.Path(path_type=Path), show_default=True, help="Keeps all.")
-@click.option("--renderers", default=1, show_default=True, help="Processes that render while the network trains.")
-@click.option("--share", default=1.0, show_default=True, help="Of the recipe's rounds: less is a trial.")
-@click.option("--pack/--no-pack", "is_packed", default=True, help="Whether the package gets the weights at the end.")
-def main(name: str, folder: Path, renderers: int, share: float, is_packed: bool) -> None:
+@click.option(
+    "--renderers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Processes that render while the network trains.",
+)
+@click.option(
+    "--share",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Of the recipe's rounds: less is a trial, in a folder of its own.",
+)
+@click.option("--pack", "target", default=None, type=click.Path(path_type=Path), help="Where to, if not the package.")
+def main(name: str, folder: Path, renderers: int, share: float, target: Path | None) -> None:
     """Train BACKBONE on rendered particles: vgg16, resnet50 or mobilenet_v2. The same command goes on after a stop."""
     from pretraining.packing import pack
     from pretraining.recipe import RECIPES, shorten
@@ -40,15 +52,17 @@ def main(name: str, folder: Path, renderers: int, share: float, is_packed: bool)
                     pool,
                     backbone=backbone,
                     recipe=twin_recipe,
-                    folder=folder / f"{name}-{number}",
+                    folder=folder / (f"{name}-{number}" if share == 1 else f"{name}-{number}-share-{share:g}"),
                     tell=lambda text, number=number: click.echo(
                         f"{time.strftime('%H:%M:%S')} {name}, twin {number + 1} of {len(recipe.twins)}, {text}"
                     ),
                 )
             )
-    if is_packed:
+    if share < 1 and target is None:
+        click.echo("A trial is not packed: give --pack FOLDER to have its weights.")
+    else:
         facts = {"machine": f"{os.cpu_count()} processors, {platform.machine()}"}
-        click.echo(f"Written: {pack(twins, backbone=backbone, recipe=recipe, facts=facts)}")
+        click.echo(f"Written: {pack(twins, backbone=backbone, recipe=recipe, facts=facts, folder=target)}")
 
 
 if __name__ == "__main__":

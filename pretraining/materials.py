@@ -39,7 +39,8 @@ def draw_subject(rng: np.random.Generator) -> Subject:
 def draw_material(rng: np.random.Generator) -> Material:
     """Return a powder drawn at random.
 
-    Properties that real powders may lack (facets, grooves, needles, bending, plateaus) are absent from half of them.
+    Properties that real powders may lack (corners, facets, grooves, needles, bending, plateaus) are absent from half of
+    them.
     """
     is_fibrous = rng.random() < 0.15
     aspect = _draw_log(rng, 3.0, 9.0) if is_fibrous else _draw_log(rng, 1.0, 4.0)

@@ -1,9 +1,9 @@
 """Small twins of a backbone, and how what they have learned is carried over into the whole network.
 
 Training the whole of VGG16 on every crop costs sixteen times what its twin with a quarter of the channels costs, and
-many times more than a twin that lacks layers, too. So twins are trained, each from a seed of its own, and laid side by
-side into the channels of the whole (`join_twins`), which computes what each of them does: its kernels are
-block-diagonal, and layers that the twins lack pass on what they get. The whole may be trained further.
+many times more than a twin that lacks layers, too. So a twin is trained, or several, each from a seed of its own, and
+laid side by side into the channels of the whole (`join_twins`), which computes what each of them does: its kernels are
+block-diagonal, layers that the twins lack pass on what they get, and channels that no twin fills stay empty.
 Widening and deepening a trained network in place of training it anew is the idea of Chen, Goodfellow and Shlens,
 Net2Net (2016).
 

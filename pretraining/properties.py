@@ -1,11 +1,12 @@
-"""What the network learns to read off a picture: which eighth of each property's range its powder belongs to.
+"""What the network learns to read off a picture: to which of eight classes of each property its powder belongs.
 
-Each property is cut into bins that are equally likely among drawn powders, and the network says how likely each bin
-is. A regression of the same numbers, tried before, has to give one number where a crop leaves several open; and its
-features need only be linear in a few numbers.
+The classes are equally frequent among drawn powders, but that what is absent is the first alone, and the network says
+how likely each is. A regression of the same numbers, tried before, has to give one number where a crop leaves several
+open; and its features need only be linear in a few numbers.
 """
 
 import functools
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -65,3 +66,8 @@ def get_edges() -> NDArray[np.float64]:
     drawn = np.array([gather_properties(describe_subject(draw_subject(rng))) for _ in range(N_DRAWN)])
     edges: NDArray[np.float64] = np.quantile(drawn, np.arange(1, N_BINS) / N_BINS, axis=0).T
     return edges
+
+
+def compute_digest() -> str:
+    """Return what names these properties and bins, and with them the powders that are drawn."""
+    return hashlib.sha256(repr(PROPERTIES).encode() + get_edges().tobytes()).hexdigest()[:8]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretraining.materials import describe_subject, draw_subject
-from pretraining.properties import PROPERTIES, compute_bins
+from pretraining.properties import PROPERTIES, compute_bins, compute_digest
 from sem_search.micrographs.rendering.scan import render_scan
 from sem_search.seeds import derive_seed
 
@@ -27,9 +27,9 @@ N_AT_ONCE = 25
 class ScanRecipe:
     """Which scans there are."""
 
-    n_scans: int = 6000
+    n_scans: int
     """Held at a time."""
-    n_renewed: int = 1000
+    n_renewed: int
     """Replaced after each round."""
     side_px: int = 320
     seed: int = 0
@@ -78,10 +78,11 @@ class ScanPool:
 @contextmanager
 def open_scans(folder: Path, *, recipe: ScanRecipe, n_processes: int) -> Iterator[ScanPool]:
     """Give the scans of a recipe, kept below a folder; what was rendered for another training is used again."""
-    place = folder / f"scans-{recipe.n_scans}x{recipe.side_px}-seed{recipe.seed}"
+    place = folder / f"scans-{recipe.n_scans}x{recipe.side_px}-seed{recipe.seed}-{compute_digest()}"
     place.mkdir(parents=True, exist_ok=True)
     n, side = recipe.n_scans, recipe.side_px
-    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as executor:
+    executor = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"))
+    try:
         yield ScanPool(
             recipe=recipe,
             pixels=_open(place / "pixels.npy", shape=(n, side, side), dtype=np.dtype(np.uint8)),
@@ -89,6 +90,8 @@ def open_scans(folder: Path, *, recipe: ScanRecipe, n_processes: int) -> Iterato
             indices=_open(place / "indices.npy", shape=(n,), dtype=np.dtype(np.int64), fill=-1),
             executor=executor,
         )
+    finally:
+        executor.shutdown(cancel_futures=True)  # who interrupts does not wait for what is queued
 
 
 def render_scans(indices: NDArray[np.int64], *, recipe: ScanRecipe) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -108,6 +111,9 @@ def render_scans(indices: NDArray[np.int64], *, recipe: ScanRecipe) -> tuple[NDA
 def _open(file: Path, *, shape: tuple[int, ...], dtype: np.dtype, fill: int = 0) -> NDArray:
     if file.exists():
         return np.lib.format.open_memmap(file, mode="r+")
-    array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+    partial = file.with_name(f"{file.name}.partial")
+    array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
     array[...] = fill
-    return array
+    array.flush()
+    partial.replace(file)
+    return np.lib.format.open_memmap(file, mode="r+")

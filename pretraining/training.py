@@ -59,7 +59,6 @@ def train_twin(
     recipe: TrainingRecipe,
     folder: Path,
     tell: Callable[[str], None],
-    begin_with: keras.Model | None = None,
 ) -> keras.Model:
     """Train a twin, or take up its training where it was interrupted; return it.
 
@@ -69,25 +68,25 @@ def train_twin(
         recipe: How.
         folder: Keeps the state after each round.
         tell: Is told of each round.
-        begin_with: A twin of the same width that has learned before; it is trained further.
     """
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(derive_seed(recipe.seed, "twin"))
     twin = build_twin(backbone.build_open(), divisor=recipe.divisor, skipped=recipe.skipped)
-    if begin_with is not None:
-        twin.set_weights(begin_with.get_weights())
     reader = PropertyReader(twin, backbone=backbone)
-    # Not XLA, which Keras would choose: twice slower on processors for networks as narrow as these.
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # Not XLA, which Keras would choose: twice slower on processors for networks as narrow as these.
     reader.compile(optimizer=build_optimizer(recipe), loss=loss, jit_compile=False)
     reader(np.zeros((1, recipe.crop_px, recipe.crop_px), dtype=np.float32))
     reader.optimizer.build(reader.trainable_variables)
     state = _TrainingState(folder, recipe=recipe)
     done = state.restore(reader)
-    pool.begin_rendering(round_number=done)
+    if done < recipe.n_rounds:
+        pool.begin_rendering(round_number=done)
     for number in range(done, recipe.n_rounds):
         for _ in pool.finish_rendering():
             pass
+        if number + 1 < recipe.n_rounds:
+            pool.begin_rendering(round_number=number + 1)  # while the network trains
         begun_s = time.monotonic()
         crops = CropRecipe(side_px=recipe.crop_px, batch_size=recipe.batch_size, seed=recipe.seed)
         batches = CropBatches(pool, recipe=crops, first=number * recipe.n_steps, n_batches=recipe.n_steps)
@@ -98,8 +97,6 @@ def train_twin(
             f"round {number + 1} of {recipe.n_rounds}: loss {mean_loss:.4f}, "
             f"{n_crops / (time.monotonic() - begun_s):.0f} crops/s"
         )
-        if number + 1 < recipe.n_rounds:
-            pool.begin_rendering(round_number=number + 1)
     return twin
 
 

@@ -18,10 +18,18 @@ CONNECTION_LOST = "8s2b"
 """SQLAlchemy's code for a call that came after its connection had broken off, within the same transaction."""
 
 REFUSAL = re.compile(
-    r"password authentication failed[^\n]*|no password supplied|no pg_hba\.conf entry[^\n]*"
+    r"\w+ authentication failed[^\n]*|no password supplied|no pg_hba\.conf entry[^\n]*|permission denied for [^\n]*"
     r"|(?:role|database) \"[^\"\n]*\" does not exist|role \"[^\"\n]*\" is not permitted to log in"
 )
-"""What PostgreSQL says to somebody whom it will not let in however long he waits; none of it holds a password."""
+"""What PostgreSQL says to somebody whom it will not let in however long he waits; none of it holds a password.
+
+English words alone: a server that speaks another language is waited for in vain.
+"""
+
+FINISHED_IS_KEPT = (
+    "Finished folds are on disk: give the same command again when it is back, or let it wait longer with "
+    "outage_wait=SECONDS."
+)
 
 Result = TypeVar("Result")
 
@@ -35,13 +43,16 @@ class Patient(Protocol):
     def _persist(self, act: Callable[[], Result]) -> Result: ...
 
 
-def persist(act: Callable[[], Result], *, patience_s: float, tell: Callable[[str], None]) -> Result:
+def persist(
+    act: Callable[[], Result], *, patience_s: float, tell: Callable[[str], None], advice: str = FINISHED_IS_KEPT
+) -> Result:
     """Do something that may safely be done twice, again and again while the database is away.
 
     Args:
         act: What to do.
         patience_s: For how long, in seconds.
         tell: Is told once that the database is away, and once that it is back.
+        advice: What to do if it stays away.
 
     Raises:
         StoreError: The database stayed away. What `act` raises else is not touched.
@@ -56,8 +67,7 @@ def persist(act: Callable[[], Result], *, patience_s: float, tell: Callable[[str
             silent_s = time.monotonic() - begun
             if silent_s >= patience_s:
                 raise StoreError(
-                    f"The study's database has not answered for {silent_s:.0f} s. Finished folds are on disk: give the "
-                    "same command again when it is back, or let it wait longer with outage_wait=SECONDS."
+                    f"The study's database has not answered for {silent_s:.0f} s. {advice}"
                 ) from None  # the driver's own message may hold the password
             if not is_told:
                 tell(f"The study's database does not answer; waiting for it, at most {patience_s:g} s.")

@@ -54,6 +54,7 @@ from sem_search.search.study import (
     check_fingerprint,
     enqueue_cells,
     find_dead_study_runs,
+    has_file,
     load_study,
     open_study,
 )
@@ -88,6 +89,7 @@ def run_search(settings: SearchSettings) -> Conclusion:
 
     Raises:
         InputError: Data, weights or settings cannot be used; nothing was trained.
+        StoreError: A database, the tracking server or the disk does not answer, or did not stay.
     """
     with explain_disk_errors():
         return _search(settings)
@@ -113,7 +115,7 @@ def _search(settings: SearchSettings) -> Conclusion:
     for warning in mended:
         click.echo(f"Warning: {warning}", err=True)
     with (
-        _open_hands(settings) as hands,  # before anything is written of a study that would have none
+        _open_hands(settings) as hands,  # before a study is made in the database that would have none
         nullcontext(_begin_study(settings, name=name, fingerprint=fingerprint)) as study,
         open_study_outbox(settings, name=name) as outbox,
         open_study_run(study=name, process=describe_process()) as run_id,
@@ -230,9 +232,11 @@ def _wait_for_study(name: str, *, storage: str, wait_s: float) -> optuna.Study:
     ends_at, is_told = time.monotonic() + wait_s, False
     while True:
         try:
-            return load_study(name=name, storage=storage, patience_s=START_S, tell=tell_outage)
+            is_over = time.monotonic() >= ends_at
+            if is_over or has_file(storage):
+                return load_study(name=name, storage=storage, patience_s=START_S, tell=tell_outage)
         except StudyMismatchError:
-            if time.monotonic() >= ends_at:
+            if is_over:
                 raise
         if not is_told:
             click.echo(f"Waiting for a search to begin study {name!r}, at most {wait_s:g} s ...", err=True)

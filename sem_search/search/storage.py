@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import optuna
+from optuna.storages._rdb.models import StudyModel
 from optuna.trial import TrialState
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from sem_search.errors import SettingsError, StoreError
@@ -34,7 +35,9 @@ CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval
 """A server that fell silent without a word is noticed within about a minute, not after the system's two hours."""
 
 START_S = 30.0
-"""How long a database that does not answer is waited for at the start: a restart, but not all of a mistyped address."""
+"""How long a database or a tracking server that does not answer is waited for at the start: it may be mistyped."""
+
+LATER = "Nothing was begun: correct the address, or give the same command again when it is back."
 
 Result = TypeVar("Result")
 
@@ -139,7 +142,7 @@ def open_storage(url: str, *, patience_s: float = 0.0, tell: Callable[[str], Non
         )
 
     try:
-        storage = persist(open_once, patience_s=min(patience_s, START_S), tell=tell)
+        storage = persist(open_once, patience_s=min(patience_s, START_S), tell=tell, advice=LATER)
         if storage.engine.dialect.name == "sqlite":
             _take_turns(storage.engine)
     except (SQLAlchemyError, ImportError, ValueError) as error:
@@ -152,21 +155,46 @@ def check_storage(url: str, *, patience_s: float, tell: Callable[[str], None]) -
     """Knock at a database server before anything is computed; a file is left alone, for to open it would make it.
 
     Raises:
-        SettingsError: It does not let us in, or its driver is missing.
+        SettingsError: It is no database, does not let us in, or its driver is missing.
         StoreError: It does not answer.
     """
     if url.startswith("sqlite"):
         return
 
-    def knock() -> None:
+    _look(url, lambda connection: None, patience_s=patience_s, tell=tell)
+
+
+def read_study_names(url: str, *, patience_s: float, tell: Callable[[str], None]) -> tuple[str, ...]:
+    """Return the names of a database's studies, none where it has no tables yet.
+
+    Nothing is written: Optuna makes its tables where it finds none, and cannot bear another process that does the same.
+
+    Raises:
+        SettingsError: It is no database, does not let us in, or its driver is missing.
+        StoreError: It does not answer.
+    """
+
+    def read(connection: Connection) -> tuple[str, ...]:
+        if not inspect(connection).has_table(StudyModel.__tablename__):
+            return ()
+        return tuple(connection.execute(select(StudyModel.study_name)).scalars())
+
+    return _look(url, read, patience_s=patience_s, tell=tell)
+
+
+def _look(url: str, look: Callable[[Connection], Result], *, patience_s: float, tell: Callable[[str], None]) -> Result:
+    """Look into a database by a connection of its own, which is closed again."""
+
+    def look_once() -> Result:
         engine = create_engine(url, **_choose_arguments(url))
         try:
-            engine.connect().close()
+            with engine.connect() as connection:
+                return look(connection)
         finally:
             engine.dispose()
 
     try:
-        persist(knock, patience_s=min(patience_s, START_S), tell=tell)
+        return persist(look_once, patience_s=min(patience_s, START_S), tell=tell, advice=LATER)
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise SettingsError(_explain(url, error=error)) from None
 
@@ -194,13 +222,15 @@ def _explain(url: str, *, error: Exception) -> str:
 
 def _advise(refusal: str) -> str:
     """Return what can be done about a refusal."""
-    if re.search("password", refusal):
+    if re.search("password|authentication", refusal):
         return "Give the password as PGPASSWORD or in ~/.pgpass."
     if refusal.startswith("database"):
         return "Make it first (createdb), or correct the end of the URL."
-    if refusal.startswith("role"):
+    if refusal.startswith("role") and refusal.endswith("does not exist"):
         return "Make it first (createuser), or correct the user in the URL."
-    return "The server's pg_hba.conf must let this machine in (docs/cluster.md)."
+    if refusal.startswith("no pg_hba.conf"):
+        return "The server's pg_hba.conf must let this machine in (docs/cluster.md)."
+    return "Whoever keeps the server must allow it."
 
 
 def _take_turns(engine: Engine) -> None:

@@ -18,7 +18,7 @@ from sem_search.search.processes import is_known_dead
 from sem_search.search.pruning import build_pruner
 from sem_search.search.queue import count_states
 from sem_search.search.space import order_cells
-from sem_search.search.storage import open_storage
+from sem_search.search.storage import open_storage, read_study_names
 from sem_search.seeds import derive_seed
 from sem_search.settings import SearchSettings
 
@@ -50,6 +50,7 @@ def open_study(
 
     Raises:
         SettingsError: The storage cannot be opened.
+        StoreError: It does not answer.
         StudyMismatchError: The study exists and was made with something else; each difference is named.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -132,14 +133,13 @@ def load_study(
             only just begun.
     """
     _check_storage_exists(storage)
-    opened = open_storage(storage, patience_s=patience_s, tell=tell)
-    names = optuna.study.get_all_study_names(storage=opened)
+    names = read_study_names(storage, patience_s=patience_s, tell=tell)
     if name not in names:
         raise StudyMismatchError(
             f"There is no study {name!r} in this storage; there are: {', '.join(sorted(names)) or 'none'}. "
             "Start the search first, and give its storage."
         )
-    study = optuna.load_study(study_name=name, storage=opened)
+    study = optuna.load_study(study_name=name, storage=open_storage(storage, patience_s=patience_s, tell=tell))
     if not {SETTINGS, STUDY_RUN_ID} <= set(study.user_attrs):
         raise StudyMismatchError(
             f"Study {name!r} is not signed by a search yet, so nobody knows what to do in it. If its search has just "
@@ -154,7 +154,7 @@ def read_stored_fingerprint(*, name: str, storage: str) -> dict[str, Any] | None
     Raises:
         SettingsError: The storage cannot be opened.
     """
-    if not _has_file(storage):
+    if not has_file(storage):
         return None
     opened = open_storage(storage)
     if name not in optuna.study.get_all_study_names(storage=opened):
@@ -203,14 +203,14 @@ def _check_storage_exists(url: str) -> None:
     Raises:
         SettingsError: Names the file.
     """
-    if not _has_file(url):
+    if not has_file(url):
         raise SettingsError(
             f"storage={url}: there is no such file here ({Path(_get_file(url)).absolute()}). Start the worker in the "
             "folder of the search, or give the search's storage."
         )
 
 
-def _has_file(url: str) -> bool:
+def has_file(url: str) -> bool:
     """Tell whether the file of an SQLite storage is there; True for all that is not a file."""
     path = _get_file(url)
     return path == url.partition("?")[0] or path.startswith("file:") or Path(path).exists()

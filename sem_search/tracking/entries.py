@@ -9,6 +9,7 @@ from dataclasses import asdict
 from functools import partial
 
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
+from sem_search.tracking.delivering import TAG_TRIAL_STATE
 from sem_search.tracking.figures_trial import (
     draw_confusion_matrix,
     draw_grad_cam_sheet,
@@ -164,7 +165,7 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
 
 def _iter_state_entries(trial: TrialOutcome) -> Iterator[Entry]:
     """Yield how a trial ended, and why."""
-    yield Tags(values={"trial_state": trial.state, "n_folds_finished": str(len(trial.folds))})
+    yield Tags(values={TAG_TRIAL_STATE: trial.state, "n_folds_finished": str(len(trial.folds))})
     if trial.message:
         yield TextArtifact(path=f"{trial.state}.txt", text=trial.message)
 

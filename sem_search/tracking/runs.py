@@ -67,20 +67,32 @@ def create_store() -> None:
     """Make the tracking store's tables where they do not exist yet; to be called by one process at a time.
 
     A new SQLite file appears under its name when all of its tables are there. MLflow makes them one after the other,
-    and a file in which it was stopped halfway, by a full disk for example, it can neither open nor mend.
+    and a file in which it was stopped halfway, by a full disk for example, it can neither open nor mend. One that
+    another program has made meanwhile is left as it is.
     """
     uri = mlflow.get_tracking_uri()
     file = Path(uri.removeprefix(SQLITE))
-    if not uri.startswith(SQLITE) or file.exists():
+    if not uri.startswith(SQLITE) or file.exists() or "?" in uri or ":memory:" in uri:
         with explain_refusal():
             MlflowClient().search_experiments(max_results=1)
         return
-    for left in file.parent.glob(f".{file.name}.*.partial"):
-        left.unlink()
     # Named anew each time: MLflow remembers what it has opened, and would not make the tables of a second one.
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
-    MlflowClient(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
-    partial.replace(file)
+    try:
+        MlflowClient(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
+        _give_name(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _give_name(partial: Path, file: Path) -> None:
+    """Let a file appear under its name unless there is one; where the file system knows no links, it is moved."""
+    try:
+        os.link(partial, file)
+    except FileExistsError:
+        return
+    except OSError:
+        partial.rename(file)
 
 
 @contextmanager

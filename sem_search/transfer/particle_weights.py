@@ -42,7 +42,10 @@ def load_particle_weights(model: keras.Model, *, name: str) -> None:
     """
     file = PARTICLES_FOLDER / f"{name}.npz"
     wanted = read_card(name).get("sha256")
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read ({type(error).__name__}). Install the package again.") from error
     if found != wanted:
         raise WeightsError(
             f"{file} is damaged: its SHA-256 is {found}, its card says {wanted}. Install the package again."
@@ -58,7 +61,7 @@ def load_particle_weights(model: keras.Model, *, name: str) -> None:
 
 
 def read_card(name: str) -> Mapping[str, Any]:
-    """Return what is told of the weights of a backbone: recipe, seeds, data, time, machine, scores, hash.
+    """Return what is told of the weights of a backbone: how they were made, from how much, and their hash.
 
     Raises:
         WeightsError: The card is missing or damaged.
@@ -74,10 +77,10 @@ def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, 
     """Write a backbone's weights and their card; return the file of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.npz"
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Any] = {}
     for number, weight in enumerate(model.get_weights()):
         arrays |= {f"{number:04d}.{part}": array for part, array in pack_array(weight).items()}
-    np.savez_compressed(file, allow_pickle=False, **arrays)
+    np.savez_compressed(file, **arrays)
     card = {**card, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     (folder / f"{name}.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return file

@@ -90,12 +90,18 @@ def test_the_command_trains_packs_and_what_ships_can_be_loaded(tmp_path: Path, m
     monkeypatch.setitem(recipe.RECIPES, "tiny", PretrainingRecipe(scans=SCANS, twin=TWIN, n_twins=2))  # type: ignore[index]
     monkeypatch.setattr(packing, "PARTICLES_FOLDER", tmp_path / "package")
     monkeypatch.setattr(particle_weights, "PARTICLES_FOLDER", tmp_path / "package")
-    done = CliRunner().invoke(main, ["tiny", "--folder", str(tmp_path / "work"), "--share", "0.4"])
+    trial = CliRunner().invoke(main, ["tiny", "--folder", str(tmp_path / "work"), "--share", "0.4"])
+    assert trial.exit_code == 0, trial.output
+    assert "twin 2 of 2, round 1 of 1: loss " in trial.output
+    assert "A trial is not packed" in trial.output
+    assert not (tmp_path / "package").exists()
+    done = CliRunner().invoke(main, ["tiny", "--folder", str(tmp_path / "work")])
     assert done.exit_code == 0, done.output
-    assert "twin 2 of 2, round 1 of 1: loss " in done.output
+    again = CliRunner().invoke(main, ["tiny", "--folder", str(tmp_path / "work")])
+    assert "round" not in again.output, "nothing is trained, nor rendered, twice"
     load_particle_weights(get_backbone("tiny").build(tile_px=48), name="tiny")
     card = read_card("tiny")
-    assert (card["n_crops"], card["n_scans"], card["recipe"]["twin"]["n_rounds"]) == (16, 6, 1)
+    assert (card["n_crops"], card["n_scans"], card["recipe"]["twin"]["n_rounds"]) == (48, 10, 3)
     assert json.dumps(card), "a card is plain data"
 
 

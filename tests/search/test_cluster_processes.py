@@ -106,9 +106,9 @@ def test_a_dask_cluster_gives_the_numbers_of_one_process(
 def test_one_of_three_independent_workers_is_killed(
     alone: Place, tiny_folder: Path, tmp_path: Path, attempt: str
 ) -> None:
-    """The search and two helpers have nothing in common but database, tracking store and shared folder.
+    """The search and two workers have nothing in common but database, tracking store and shared folder.
 
-    The search is held while the helpers begin, else it would have done everything before they have loaded TensorFlow.
+    The search is held while the workers begin, else it would have done everything before they have loaded TensorFlow.
     """
     place = Place(folder=tmp_path)
     shared = tmp_path / "shared"

@@ -12,6 +12,7 @@ import mlflow
 import optuna
 import pytest
 from mlflow.tracking import MlflowClient
+from optuna import delete_study
 from optuna.trial import TrialState
 
 from sem_search.errors import DataError, SettingsError, StudyMismatchError, WeightsError
@@ -321,24 +322,47 @@ def test_a_worker_without_a_study_is_refused(asked: SearchSettings) -> None:
         run_worker(study="mine", storage=asked.storage, threads=None)
 
 
+@pytest.mark.usefixtures("cache", "begun")
+@pytest.mark.parametrize("is_file_there", [False, True])
 def test_a_worker_may_wait_for_its_study(
-    asked: SearchSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: SearchSettings,
+    stopped: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_file_there: bool,
 ) -> None:
-    """It looks again and again, and says once what it waits for; then the study is there, though not yet signed."""
+    """It looks again and again, says once what it waits for, and helps when a search has begun."""
     looks: list[float] = []
 
-    def begin_study(seconds: float) -> None:
+    def begin_meanwhile(seconds: float) -> None:
         looks.append(seconds)
+        if len(looks) == 2:
+            open_study(asked, name="mine", fingerprint={})  # which a search has not signed yet
+            delete_study(study_name="mine", storage=asked.storage)
         if len(looks) == 3:
-            open_study(asked, name="mine", fingerprint={})
+            begin(change(asked, study="mine"))
 
-    open_study(asked, name="other", fingerprint={})
-    clock = iter(range(0, 100, 2))
-    monkeypatch.setattr(run_module, "time", SimpleNamespace(sleep=begin_study, monotonic=lambda: float(next(clock))))
+    if is_file_there:
+        open_study(asked, name="other", fingerprint={})
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(
+        run_module, "time", SimpleNamespace(sleep=begin_meanwhile, monotonic=lambda: float(next(clock)))
+    )
+    with pytest.raises(StoppedError):
+        run_worker(study="mine", storage=asked.storage, threads=None, wait_s=100.0)
+    assert len(looks) == 3
+    assert stopped["study"].study_name == "mine"
+    assert capsys.readouterr().err.count("Waiting for a search to begin study 'mine', at most 100 s ...") == 1
+
+
+def test_a_worker_does_not_wait_for_ever(asked: SearchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(sleep=lambda _: None, monotonic=lambda: float(next(clock))))
+    with pytest.raises(SettingsError, match="there is no such file here"):
+        run_worker(study="mine", storage=asked.storage, threads=None, wait_s=9.0)
+    open_study(asked, name="mine", fingerprint={})
     with pytest.raises(StudyMismatchError, match="is not signed by a search yet"):
         run_worker(study="mine", storage=asked.storage, threads=None, wait_s=9.0)
-    assert len(looks) == 4
-    assert capsys.readouterr().err.count("Waiting for a search to begin study 'mine', at most 9 s ...") == 1
 
 
 @pytest.mark.parametrize(

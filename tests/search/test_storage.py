@@ -12,13 +12,14 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import OperationalError
 
 from sem_search.errors import SettingsError, StoreError
 from sem_search.search.processes import describe_process
 from sem_search.search.queue import claim_next
 from sem_search.search.reviving import PROCESS, TrialWatch, let_go, read_claim
-from sem_search.search.storage import START_S, PatientStorage, check_storage, open_storage
+from sem_search.search.storage import START_S, PatientStorage, check_storage, open_storage, read_study_names
 from tests.servers.postgres import PASSWORD, Postgres, find_obstacle, run_postgres
 
 ROOT = Path(__file__).parents[2]
@@ -265,3 +266,25 @@ def test_a_database_that_stops_again_and_again_loses_and_doubles_nothing(
     assert [trial.value for trial in trials] == [number / N_CELLS for number in range(N_CELLS)]
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     assert all(trial.intermediate_values == {step: trial.value + step for step in range(3)} for trial in trials)
+
+
+@needs_postgres
+def test_workers_that_look_for_a_study_leave_an_empty_database_empty(url: str) -> None:
+    """Eight at once beside a search that makes its tables: Optuna could not bear a second one that does."""
+    seen: list[tuple[str, ...]] = []
+
+    def look() -> None:
+        while not seen or not seen[-1]:
+            seen.append(read_study_names(url, patience_s=0.0, tell=pytest.fail))
+
+    engine = create_engine(url)
+    assert read_study_names(url, patience_s=0.0, tell=pytest.fail) == ()
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    optuna.create_study(storage=open_storage(url), study_name="mine")
+    for thread in threads:
+        thread.join(timeout=60)
+    assert seen[-1] == ("mine",)

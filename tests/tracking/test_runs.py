@@ -175,6 +175,26 @@ def test_a_store_that_could_not_be_made_whole_is_not_there(
     assert not file.exists()
     monkeypatch.setattr(MlflowClient, "search_experiments", search)
     create_store()
-    assert [one.name for one in MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()] == ["Default"]
-    assert sorted(path.name for path in tmp_path.iterdir() if "new.db" in path.name) == ["new.db"]
-    create_store()  # a store that is there is opened as it is
+    made = MlflowClient(tracking_uri=f"sqlite:///{file}")
+    assert [one.name for one in made.search_experiments()] == ["Default"]
+    assert sorted(path.name for path in tmp_path.iterdir() if "new.db" in path.name) == [".new.db.1.partial", "new.db"]
+    made.create_experiment("mine")
+    create_store()
+    assert {one.name for one in made.search_experiments()} == {"Default", "mine"}, "one that is there is left as it is"
+
+
+def test_a_store_that_another_has_made_meanwhile_is_left_as_it_is(
+    store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "new.db"
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{file}")
+    search = MlflowClient.search_experiments
+
+    def be_late(client: MlflowClient, **options: object) -> object:
+        file.write_text("another's")
+        return search(client, **options)
+
+    monkeypatch.setattr(MlflowClient, "search_experiments", be_late)
+    create_store()
+    assert file.read_text() == "another's"
+    assert [path.name for path in tmp_path.iterdir() if "new.db" in path.name] == ["new.db"]

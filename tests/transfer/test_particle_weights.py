@@ -48,10 +48,13 @@ def test_a_channel_of_zeros_stays_one() -> None:
 
 
 def test_what_was_written_is_loaded(shipped: Path) -> None:
-    first, second = build(), build()
-    load_particle_weights(first, name="tiny")
-    load_particle_weights(second, name="tiny")
-    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+    source, first, second = build(), build(), build()
+    file = write_particle_weights(source, name="tiny", card={"seed": 7}, folder=shipped.parent)
+    assert file == shipped
+    for model in (first, second):
+        load_particle_weights(model, name="tiny")
+    for before, one, other in zip(source.get_weights(), first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, unpack_array(pack_array(before)))
         np.testing.assert_array_equal(one, other)
     assert read_card("tiny")["seed"] == 7
     assert has_particle_weights("tiny")
@@ -63,6 +66,12 @@ def test_a_flipped_bit_is_refused(shipped: Path) -> None:
     content[len(content) // 2] ^= 1
     shipped.write_bytes(content)
     with pytest.raises(WeightsError, match=r"tiny\.npz is damaged: its SHA-256 is .*, its card says"):
+        load_particle_weights(build(), name="tiny")
+
+
+def test_lost_weights_are_refused_in_a_sentence(shipped: Path) -> None:
+    shipped.unlink()
+    with pytest.raises(WeightsError, match=r"tiny\.npz cannot be read \(FileNotFoundError\)"):
         load_particle_weights(build(), name="tiny")
 
 
