@@ -1,0 +1,64 @@
+"""What ships: small, whole by its card, and worth more than random weights on particles that nobody trained on."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sem_search.micrographs.demo import MATERIALS
+from sem_search.micrographs.rendering.scan import render_scan
+from sem_search.transfer.backbones import get_backbone
+from sem_search.transfer.particle_weights import PARTICLES_FOLDER, read_card
+from sem_search.transfer.weights import build_weighted_backbone
+
+SHIPPED = sorted(file.stem for file in PARTICLES_FOLDER.glob("*.npz"))
+MAX_BYTES = 45e6
+TILE_PX = 224
+N_TILES = 6
+"""Of each material, each from a scan of its own; the first four train, the others ask."""
+
+
+def test_all_that_ships_is_small() -> None:
+    assert SHIPPED
+    assert sum(file.stat().st_size for file in PARTICLES_FOLDER.iterdir()) < MAX_BYTES
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_card_tells_how_they_were_made(name: str) -> None:
+    card = read_card(name)
+    assert card["backbone"] == name
+    assert card["n_crops"] > 100_000
+    assert {"divisor", "skipped", "crop_px", "n_rounds", "seed"} <= set(card["recipe"]["twin"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_they_tell_materials_apart_better_than_random_weights(name: str) -> None:
+    seed = 70_000
+    tiles = np.stack(
+        [
+            render_scan(material, height_px=TILE_PX, width_px=TILE_PX, seed=seed + 100 * place + number)
+            for place, material in enumerate(MATERIALS)
+            for number in range(N_TILES)
+        ]
+    )
+    labels, numbers = np.divmod(np.arange(len(tiles)), N_TILES)
+    is_asked = numbers >= 4
+    right = {}
+    for weights in ("particles", "random"):
+        backbone = get_backbone(name)
+        model, record = build_weighted_backbone(
+            backbone, weights=weights, tile_px=TILE_PX, seed=0, calibration_tiles=tiles[:4]
+        )
+        assert record.used == weights
+        features = np.concatenate(
+            [
+                model.predict_on_batch(backbone.preprocess(tiles[start : start + 20])).mean(axis=(1, 2))
+                for start in range(0, len(tiles), 20)
+            ]
+        )
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000))
+        probe.fit(features[~is_asked], labels[~is_asked])
+        right[weights] = float(probe.score(features[is_asked], labels[is_asked]))
+    assert right["particles"] >= right["random"] + 0.15, right
