@@ -24,6 +24,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from sem_search.errors import StoreError
+from sem_search.tracking.names import TAG_TRIAL_STATE
 from sem_search.tracking.outbox import Item, RunNames
 from sem_search.tracking.posting import Deliverer
 
@@ -34,7 +35,6 @@ TAG_NAME = "sem_search.name_in_outbox"
 """By which a run is found again whose id was lost on the way."""
 
 TAG_SUPERSEDED_BY = "sem_search.superseded_by"
-TAG_TRIAL_STATE = "trial_state"
 SUPERSEDED = "superseded"
 
 ATTEMPTED = "attempted"

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from functools import partial
 
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
-from sem_search.tracking.delivering import TAG_TRIAL_STATE
 from sem_search.tracking.figures_trial import (
     draw_confusion_matrix,
     draw_grad_cam_sheet,
@@ -38,6 +37,7 @@ from sem_search.tracking.loggable import (
     TextArtifact,
     iter_finite_metrics,
 )
+from sem_search.tracking.names import TAG_TRIAL_STATE
 from sem_search.tracking.plain import list_class_names, list_confusion, list_curves, list_heat_maps, list_indices
 from sem_search.tracking.predictions import build_image_predictions, build_tile_predictions
 from sem_search.tracking.report import render_report

@@ -8,6 +8,9 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+TAG_TRIAL_STATE = "trial_state"
+"""How a trial's run says what became of it: complete, pruned, failed; superseded where another run took over."""
+
 NAME_LENGTH = 100
 """MLflow allows 250 characters for a whole key; this leaves room for what stands before the class."""
 
