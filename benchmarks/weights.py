@@ -5,7 +5,6 @@ and validation images, asked on its test images. Demonstration sets are rendered
 nothing else; real files keep theirs and get folds from `REAL_SEEDS`.
 """
 
-import re
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.search import SCORES
 from benchmarks.searching import run_search
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
 from sem_search.micrographs.tiles import iter_image_tiles
@@ -36,8 +36,6 @@ PENALTY = 0.1
 LEARNING_RATE, BATCH_SIZE, EPOCHS = 1e-2, 16, 40
 NEAR = 0.95
 """Share of the final accuracy at which a head counts as having learned."""
-
-SCORES = re.compile(r"validation (\d\.\d+), test (\d\.\d+); whole test images (\d\.\d+)")
 
 
 def measure_weights(

@@ -24,35 +24,15 @@ class PretrainingRecipe:
 
 
 _SCANS = ScanRecipe(n_scans=6000, n_renewed=200)
+_TWIN = TrainingRecipe(divisor=2, crop_px=96, batch_size=32, n_rounds=20, n_steps=400)
 
 RECIPES: Mapping[str, PretrainingRecipe] = {
-    "vgg16": PretrainingRecipe(
-        scans=_SCANS,
-        twin=TrainingRecipe(
-            divisor=2,
-            skipped=r"block[12]_conv2|block[345]_conv[23]",
-            crop_px=96,
-            batch_size=32,
-            n_rounds=20,
-            n_steps=400,
-        ),
-    ),
+    "vgg16": PretrainingRecipe(scans=_SCANS, twin=replace(_TWIN, skipped=r"block[12]_conv2|block[345]_conv[23]")),
+    # The last block stays: its convolution is the one that a search trains.
     "resnet50": PretrainingRecipe(
-        scans=_SCANS,
-        # The last block stays: its convolution is the one that a search trains.
-        twin=TrainingRecipe(
-            divisor=2,
-            skipped=r"conv[234]_block[2-6]_add|conv5_block2_add",
-            crop_px=96,
-            batch_size=32,
-            n_rounds=20,
-            n_steps=400,
-        ),
+        scans=_SCANS, twin=replace(_TWIN, skipped=r"conv[234]_block[2-6]_add|conv5_block2_add")
     ),
-    "mobilenet_v2": PretrainingRecipe(
-        scans=_SCANS,
-        twin=TrainingRecipe(divisor=1, crop_px=96, batch_size=32, n_rounds=20, n_steps=400),
-    ),
+    "mobilenet_v2": PretrainingRecipe(scans=_SCANS, twin=replace(_TWIN, divisor=1)),
 }
 
 

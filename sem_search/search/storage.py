@@ -160,7 +160,6 @@ def check_storage(url: str, *, patience_s: float, tell: Callable[[str], None]) -
     """
     if url.startswith("sqlite"):
         return
-
     _look(url, lambda connection: None, patience_s=patience_s, tell=tell)
 
 
@@ -211,7 +210,7 @@ def _explain(url: str, *, error: Exception) -> str:
     shown = f"storage={url.partition(':')[0]}:..."
     if isinstance(error, ImportError | NoSuchModuleError) and url.startswith(POSTGRESQL):
         return f"{shown} needs a driver that is not installed: pip install '.[postgresql]' in the project's folder."
-    refusal = find_refusal(error) or find_refusal(error.__cause__ or error)
+    refusal = find_refusal(error)
     if refusal is not None:
         return f"{shown} does not let us in; it says: {refusal}. {_advise(refusal)}"
     return (

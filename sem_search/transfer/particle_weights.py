@@ -6,6 +6,7 @@ and held to the hash in the card that lies beside them. `docs/weights.md` says h
 """
 
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -43,14 +44,15 @@ def load_particle_weights(model: keras.Model, *, name: str) -> None:
     file = PARTICLES_FOLDER / f"{name}.npz"
     wanted = read_card(name).get("sha256")
     try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        content = file.read_bytes()
     except OSError as error:
-        raise WeightsError(f"{file} cannot be read ({type(error).__name__}). Install the package again.") from error
+        raise _explain(file, error=error) from error
+    found = hashlib.sha256(content).hexdigest()
     if found != wanted:
         raise WeightsError(
             f"{file} is damaged: its SHA-256 is {found}, its card says {wanted}. Install the package again."
         )
-    arrays = _read_arrays(file)
+    arrays = _read_arrays(content, file=file)
     shapes = [tuple(weight.shape) for weight in model.weights]
     if [array.shape for array in arrays] != shapes:
         raise WeightsError(
@@ -70,7 +72,7 @@ def read_card(name: str) -> Mapping[str, Any]:
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise WeightsError(f"{file} cannot be read ({type(error).__name__}). Install the package again.") from error
+        raise _explain(file, error=error) from error
 
 
 def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, Any], folder: Path) -> Path:
@@ -109,13 +111,17 @@ def _find_channels(shape: tuple[int, ...]) -> int:
     return len(shape) - 1 if shape[-1] > 1 else len(shape) - 2
 
 
-def _read_arrays(file: Path) -> list[NDArray[np.float32]]:
+def _explain(file: Path, *, error: Exception) -> WeightsError:
+    return WeightsError(f"{file} cannot be read ({type(error).__name__}). Install the package again.")
+
+
+def _read_arrays(content: bytes, *, file: Path) -> list[NDArray[np.float32]]:
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             parts: dict[str, dict[str, NDArray[Any]]] = {}
             for key in sorted(stored.files):
                 number, part = key.split(".")
                 parts.setdefault(number, {})[part] = stored[key]
             return [unpack_array(parts[number]) for number in sorted(parts)]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{file} cannot be read ({type(error).__name__}). Install the package again.") from error
+        raise _explain(file, error=error) from error
