@@ -30,7 +30,10 @@ RECIPES: Mapping[str, PretrainingRecipe] = {
     "vgg16": PretrainingRecipe(scans=_SCANS, twin=replace(_TWIN, skipped=r"block[12]_conv2|block[345]_conv[23]")),
     # The last block stays: its convolution is the one that a search trains.
     "resnet50": PretrainingRecipe(
-        scans=_SCANS, twin=replace(_TWIN, skipped=r"conv[234]_block[2-6]_add|conv5_block2_add")
+        scans=_SCANS,
+        twin=replace(
+            _TWIN, divisor=1, skipped=r"conv[234]_block[2-6]_add|conv5_block2_add", n_rounds=10, teacher="vgg16"
+        ),
     ),
     "mobilenet_v2": PretrainingRecipe(scans=_SCANS, twin=replace(_TWIN, divisor=1)),
 }

@@ -1,4 +1,8 @@
-"""One twin trained to read properties off crops: resumable round by round, the same on every run with the same seed."""
+"""One twin trained to read properties off crops: resumable round by round, the same on every run with the same seed.
+
+A twin that learns slowly by itself gets a teacher: a trained twin of another backbone, whose features it learns to
+predict as well, place by place and in their mean. The idea is that of Romero et al., FitNets (2015), equation 3.
+"""
 
 import json
 import time
@@ -20,6 +24,9 @@ from sem_search.transfer.backbones import Backbone
 WARM_UP = 0.03
 """Share of the steps over which the learning rate rises."""
 
+FAINT = 1e-3
+"""Variance of a teacher's channel, well below which there is nothing to imitate."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
@@ -35,21 +42,73 @@ class TrainingRecipe:
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     seed: int = 0
+    teacher: str | None = None
+    """The backbone whose trained twin is imitated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A trained twin, and of which backbone it is."""
+
+    twin: keras.Model
+    backbone: Backbone
 
 
 class PropertyReader(keras.Model):
     """A twin, its mean features, and for each property how likely each bin is: all linear behind the features."""
 
-    def __init__(self, twin: keras.Model, *, backbone: Backbone) -> None:
+    def __init__(self, twin: keras.Model, *, backbone: Backbone, teacher: Teacher | None = None) -> None:
         super().__init__()
         self.twin, self.backbone = twin, backbone
-        self.pooling = keras.layers.GlobalAveragePooling2D()
         self.answers = keras.layers.Dense(len(PROPERTIES) * N_BINS)
+        self.imitation = None if teacher is None else Imitation(teacher)
 
     def call(self, crops: Any, training: bool = False) -> Any:
         """Return logits, shape (n, n_properties, N_BINS), of crops of shape (n, side_px, side_px) in [0, 1]."""
-        features = self.pooling(self.twin(self.backbone.preprocess(crops), training=training))
-        return keras.ops.reshape(self.answers(features), (-1, len(PROPERTIES), N_BINS))
+        maps = self.twin(self.backbone.preprocess(crops), training=training)
+        if self.imitation is not None:
+            self.imitation(crops, maps)
+        return keras.ops.reshape(self.answers(_pool(maps)), (-1, len(PROPERTIES), N_BINS))
+
+
+class Imitation(keras.layers.Layer):
+    """How badly a teacher's features follow, linearly, from a twin's: the mean squares are added to the loss."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        teacher.twin.trainable = False
+        self.teacher = teacher
+        n_channels = teacher.twin.output_shape[-1]
+        self.places = keras.layers.Dense(n_channels)
+        self.means = keras.layers.Dense(n_channels)
+
+    def call(self, crops: Any, maps: Any) -> Any:
+        """Return the maps as they are.
+
+        Args:
+            crops: Shape (n, side_px, side_px), in [0, 1].
+            maps: The twin's features, shape (n, height, width, n_channels); the teacher's must be as high and wide.
+        """
+        wanted = self.teacher.twin(self.teacher.backbone.preprocess(crops), training=False)
+        if maps.shape[1:3] != wanted.shape[1:3]:
+            raise ValueError(f"the twin's maps are {maps.shape[1:3]}, its teacher's {wanted.shape[1:3]}")
+        self.add_loss(_mean_square(self.places(maps) - _standardise(wanted)))
+        self.add_loss(_mean_square(self.means(_pool(maps)) - _standardise(_pool(wanted))))
+        return maps
+
+
+def _pool(maps: Any) -> Any:
+    return keras.ops.mean(maps, axis=(1, 2))
+
+
+def _mean_square(values: Any) -> Any:
+    return keras.ops.mean(keras.ops.square(values))
+
+
+def _standardise(values: Any) -> Any:
+    """Return each channel with mean 0 and variance 1 over the batch; what hardly varies stays small."""
+    mean, variance = keras.ops.moments(values, axes=list(range(len(values.shape) - 1)))
+    return (values - mean) / keras.ops.sqrt(variance + FAINT)
 
 
 def train_twin(
@@ -59,6 +118,7 @@ def train_twin(
     recipe: TrainingRecipe,
     folder: Path,
     tell: Callable[[str], None],
+    teacher: Teacher | None = None,
 ) -> keras.Model:
     """Train a twin, or take up its training where it was interrupted; return it.
 
@@ -68,11 +128,12 @@ def train_twin(
         recipe: How.
         folder: Keeps the state after each round.
         tell: Is told of each round.
+        teacher: The one that the recipe names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(derive_seed(recipe.seed, "twin"))
     twin = build_twin(backbone.build_open(), divisor=recipe.divisor, skipped=recipe.skipped)
-    reader = PropertyReader(twin, backbone=backbone)
+    reader = PropertyReader(twin, backbone=backbone, teacher=teacher)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     # Not XLA, which Keras would choose: twice slower on processors for networks as narrow as these.
     reader.compile(optimizer=build_optimizer(recipe), loss=loss, jit_compile=False)
