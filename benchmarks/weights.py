@@ -21,12 +21,11 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.search import SCORES
 from benchmarks.searching import run_search
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
-from sem_search.micrographs.tiles import iter_image_tiles
 from sem_search.search.data import PreparedData, prepare_data
-from sem_search.search.network import build_trainer, compute_features, prepare_network, render_calibration_tiles
+from sem_search.search.network import PreparedNetwork, build_trainer, compute_features, prepare_network
 from sem_search.settings import SearchSettings, build_settings
-from sem_search.transfer.backbones import DEFAULT_TILE_PX, get_backbone
-from sem_search.transfer.weights import build_weighted_backbone
+from sem_search.transfer.backbones import DEFAULT_TILE_PX
+from sem_search.transfer.features import FeatureStore
 
 DEMO_SEEDS = (90_001, 90_002, 90_003)
 REAL_SEEDS = (0, 1, 2)
@@ -36,6 +35,9 @@ PENALTY = 0.1
 LEARNING_RATE, BATCH_SIZE, EPOCHS = 1e-2, 16, 40
 NEAR = 0.95
 """Share of the final accuracy at which a head counts as having learned."""
+
+N_AT_ONCE = 50
+"""Tiles whose features become the network's last ones at once."""
 
 
 def measure_weights(
@@ -63,9 +65,10 @@ def measure_weights(
     given = {"backbone": backbone, "weights": weights, "threads": threads, "exclude": exclude, "tile_px": tile_px}
     for settings in _iter_settings(given, data=data):
         with settings as one:
-            prepared = prepare_data(one)
-            found.setdefault("probe_f", []).append(_probe(one, data=prepared))
-            accuracy, epochs = _train_heads(one, data=prepared)
+            data_of_seed, network = prepare_data(one), prepare_network(one)
+            store = compute_features(one, data=data_of_seed, network=network)
+            found.setdefault("probe_f", []).append(_probe(data_of_seed, network=network, store=store))
+            accuracy, epochs = _train_heads(one, data=data_of_seed, network=network, store=store)
             found.setdefault("head_accuracy", []).append(accuracy)
             found.setdefault(f"epochs_to_{NEAR:.0%}", []).append(epochs)
             if with_search:
@@ -95,24 +98,13 @@ def _render(given: dict[str, Any], *, seed: int) -> Iterator[SearchSettings]:
         yield build_settings({**given, "data": str(folder), "crop_bottom_px": crop, "seed": "0"})
 
 
-def _probe(settings: SearchSettings, *, data: PreparedData) -> float:
+def _probe(data: PreparedData, *, network: PreparedNetwork, store: FeatureStore) -> float:
     """Return macro F over all test tiles of all folds."""
-    backbone = get_backbone(settings.backbone)
-    model, _ = build_weighted_backbone(
-        backbone,
-        weights=settings.weights,
-        tile_px=settings.tile_px,
-        seed=settings.seed,
-        calibration_tiles=render_calibration_tiles(settings.tile_px),
-    )
-    tiles = iter_image_tiles(
-        data.catalogue,
-        grid=data.grid,
-        crop_bottom_px=data.crop_bottom_px,
-        max_megapixels=settings.max_megapixels,
-    )
     features = np.concatenate(
-        [model.predict_on_batch(backbone.preprocess(some)).mean(axis=(1, 2)) for _, some in tiles]
+        [
+            network.cut.tail.predict_on_batch([array[start : start + N_AT_ONCE] for array in store.arrays]).mean((1, 2))
+            for start in range(0, data.tiles.n_tiles, N_AT_ONCE)
+        ]
     )
     truth = data.tiles.label_of_tile
     answers = np.full_like(truth, -1)
@@ -124,12 +116,11 @@ def _probe(settings: SearchSettings, *, data: PreparedData) -> float:
     return float(f1_score(truth, answers, average="macro"))
 
 
-def _train_heads(settings: SearchSettings, *, data: PreparedData) -> tuple[float, float]:
+def _train_heads(
+    settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, store: FeatureStore
+) -> tuple[float, float]:
     """Return the last validation accuracy of heads, and after how many epochs they came near it, mean over folds."""
-    network = prepare_network(settings)
-    trainer = build_trainer(
-        settings, data=data, network=network, features=compute_features(settings, data=data, network=network)
-    )
+    trainer = build_trainer(settings, data=data, network=network, features=store)
     curves = [
         trainer.train_fold(
             fold=fold.number,

@@ -35,7 +35,10 @@ RECIPES: Mapping[str, PretrainingRecipe] = {
             _TWIN, divisor=1, skipped=r"conv[234]_block[2-6]_add|conv5_block2_add", n_rounds=10, teacher="vgg16"
         ),
     ),
-    "mobilenet_v2": PretrainingRecipe(scans=_SCANS, twin=replace(_TWIN, divisor=1)),
+    "mobilenet_v2": PretrainingRecipe(
+        scans=_SCANS,
+        twin=replace(_TWIN, divisor=1, skipped=r"block_(2|4|5|7|8|9|11|12|14|15)_add", n_rounds=10, teacher="vgg16"),
+    ),
 }
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -11,11 +12,12 @@ from click.testing import CliRunner
 from pretraining import packing, recipe
 from pretraining.__main__ import main
 from pretraining.crops import CropBatches, CropRecipe, expose
+from pretraining.networks import build_twin
 from pretraining.properties import PROPERTIES
 from pretraining.recipe import PretrainingRecipe, shorten
 from pretraining.scans import ScanRecipe, open_scans, render_scans
-from pretraining.training import TrainingRecipe, train_twin
-from sem_search.transfer import particle_weights
+from pretraining.training import FAINT, Imitation, Teacher, TrainingRecipe, train_twin
+from sem_search.transfer import backbones, particle_weights
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.particle_weights import load_particle_weights, read_card
 
@@ -23,7 +25,9 @@ SCANS = ScanRecipe(n_scans=6, n_renewed=2, side_px=64)
 TWIN = TrainingRecipe(divisor=2, crop_px=32, batch_size=4, n_rounds=3, n_steps=2)
 
 
-def train(folder: Path, *, twin: TrainingRecipe, stop_after: int | None = None) -> list[np.ndarray]:
+def train(
+    folder: Path, *, twin: TrainingRecipe, stop_after: int | None = None, teacher: Teacher | None = None
+) -> list[np.ndarray]:
     told = []
 
     def tell(text: str) -> None:
@@ -32,8 +36,18 @@ def train(folder: Path, *, twin: TrainingRecipe, stop_after: int | None = None) 
             raise KeyboardInterrupt
 
     with open_scans(folder, recipe=SCANS, n_processes=1) as pool:
-        trained = train_twin(pool, backbone=get_backbone("tiny"), recipe=twin, folder=folder / "twin", tell=tell)
+        trained = train_twin(
+            pool, backbone=get_backbone("tiny"), recipe=twin, folder=folder / "twin", tell=tell, teacher=teacher
+        )
     return trained.get_weights()
+
+
+def build_teacher(*, seed: int = 0, strides: int = 1) -> Teacher:
+    """Return a tiny network as it comes, whose maps are as high and wide as a twin's unless it steps on."""
+    keras.utils.set_random_seed(seed)
+    twin = build_twin(get_backbone("tiny").build_open(), divisor=4)
+    smaller = keras.layers.MaxPooling2D(strides)(twin.output)
+    return Teacher(twin=keras.Model(twin.input, smaller), backbone=get_backbone("tiny"))
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
@@ -44,6 +58,44 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path) -> 
     for one, other in zip(through, resumed, strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(list((tmp_path / "again" / "twin").glob("*.weights.h5"))) == 1
+
+
+def test_what_a_teacher_tells_is_learned_and_the_teacher_learns_nothing(tmp_path: Path) -> None:
+    teacher = build_teacher()
+    before = teacher.twin.get_weights()
+    taught = train(tmp_path / "taught", twin=TWIN, teacher=teacher)
+    for one, other in zip(before, teacher.twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    alone = train(tmp_path / "alone", twin=TWIN)
+    of_another = train(tmp_path / "of_another", twin=TWIN, teacher=build_teacher(seed=1))
+    assert not np.array_equal(taught[0], alone[0])
+    assert not np.array_equal(taught[0], of_another[0])
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "again", twin=TWIN, teacher=teacher, stop_after=1)
+    for one, other in zip(taught, train(tmp_path / "again", twin=TWIN, teacher=teacher), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_imitation_costs_nothing_when_the_twin_is_its_teacher() -> None:
+    teacher = build_teacher()
+    imitation = Imitation(teacher)
+    crops = np.random.default_rng(0).random((64, 32, 32), dtype=np.float32)
+    maps = teacher.twin(teacher.backbone.preprocess(crops))
+    imitation(crops, maps)
+    values = np.asarray(maps)
+    for layer, features in ((imitation.places, values), (imitation.means, values.mean(axis=(1, 2)))):
+        flat = features.reshape(-1, features.shape[-1])
+        scale = 1.0 / np.sqrt(flat.var(axis=0) + FAINT)
+        layer.set_weights([np.diag(scale), -flat.mean(axis=0) * scale])  # what standardises, and is linear
+    imitation(crops, maps)
+    assert [float(loss) for loss in imitation.losses] == pytest.approx([0.0, 0.0], abs=1e-6)
+    imitation(crops, maps[::-1])
+    assert min(float(loss) for loss in imitation.losses) > 0.05, "of other crops it does"
+
+
+def test_a_teacher_with_other_maps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the twin's maps are \(4, 4\), its teacher's \(2, 2\)"):
+        train(tmp_path, twin=TWIN, teacher=build_teacher(strides=2))
 
 
 def test_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -103,6 +155,28 @@ def test_the_command_trains_packs_and_what_ships_can_be_loaded(tmp_path: Path, m
     card = read_card("tiny")
     assert (card["n_crops"], card["n_scans"], card["recipe"]["twin"]["n_rounds"]) == (48, 10, 3)
     assert json.dumps(card), "a card is plain data"
+
+
+def test_the_command_trains_the_teacher_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pupil = replace(get_backbone("tiny"), name="pupil")
+    monkeypatch.setattr(backbones, "BACKBONES", {**backbones.BACKBONES, "pupil": pupil})
+    monkeypatch.setitem(recipe.RECIPES, "tiny", PretrainingRecipe(scans=SCANS, twin=TWIN))  # type: ignore[index]
+    taught = PretrainingRecipe(scans=SCANS, twin=replace(TWIN, divisor=1, n_rounds=1, teacher="tiny"))
+    monkeypatch.setitem(recipe.RECIPES, "pupil", taught)  # type: ignore[index]
+    given = ["pupil", "--folder", str(tmp_path / "work"), "--pack", str(tmp_path / "packed")]
+    done = CliRunner().invoke(main, given)
+    assert done.exit_code == 0, done.output
+    told = [" ".join(line.split()[1:8]) for line in done.output.splitlines() if "round" in line]
+    assert told == [f"tiny, twin 1 of 1, round {number}" for number in (1, 2, 3)] + ["pupil, twin 1 of 1, round 1"]
+    assert [file.name for file in sorted((tmp_path / "packed").iterdir())] == ["pupil.json", "pupil.npz"]
+    again = CliRunner().invoke(main, given)
+    assert again.exit_code == 0, again.output
+    assert "round" not in again.output
+
+
+def test_every_teacher_has_a_recipe_and_no_teacher() -> None:
+    teachers = {row.twin.teacher for row in recipe.RECIPES.values()} - {None}
+    assert {recipe.RECIPES[str(name)].twin.teacher for name in teachers} <= {None}
 
 
 def test_a_backbone_without_a_recipe_is_refused(tmp_path: Path) -> None:
