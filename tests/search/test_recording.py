@@ -103,7 +103,7 @@ def test_settings_of_the_machine_and_of_the_registry_are_no_part_of_a_model(prep
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("put the file into /root/.keras/models, or give", "put the file into models, or give"),
+        ("put the file into /home/me/.keras/models, or give", "put the file into models, or give"),
         ("from https://host/a/b.h5: no route", "from https://host/a/b.h5: no route"),
         (r"in C:\Users\me\data.csv", "in data.csv"),
         ("put it into ~/models", "put it into ~/models"),
