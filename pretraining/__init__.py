@@ -5,8 +5,8 @@
     scans.py       rendered scans, renewed round by round
     crops.py       batches of crops, turned, mirrored and exposed anew
     networks.py    narrow twins of a backbone, and how what they learned is carried over into the whole
-    training.py    one stage of training: resumable
-    recipe.py      the stages of each backbone
+    training.py    one twin's training, resumable, by itself or with a teacher
+    recipe.py      what each backbone's twins are, see, and are taught by
     packing.py     folding and packing into the package's own files
 
 Keras is used through its backend-neutral parts alone, so that all of it also runs on an accelerator under JAX or

@@ -26,18 +26,16 @@ class PretrainingRecipe:
 _SCANS = ScanRecipe(n_scans=6000, n_renewed=200)
 _TWIN = TrainingRecipe(divisor=2, crop_px=96, batch_size=32, n_rounds=20, n_steps=400)
 
+_TAUGHT = replace(_TWIN, divisor=1, n_rounds=10, teacher="vgg16")
+
 RECIPES: Mapping[str, PretrainingRecipe] = {
     "vgg16": PretrainingRecipe(scans=_SCANS, twin=replace(_TWIN, skipped=r"block[12]_conv2|block[345]_conv[23]")),
     # The last block stays: its convolution is the one that a search trains.
     "resnet50": PretrainingRecipe(
-        scans=_SCANS,
-        twin=replace(
-            _TWIN, divisor=1, skipped=r"conv[234]_block[2-6]_add|conv5_block2_add", n_rounds=10, teacher="vgg16"
-        ),
+        scans=_SCANS, twin=replace(_TAUGHT, skipped=r"conv[234]_block[2-6]_add|conv5_block2_add")
     ),
     "mobilenet_v2": PretrainingRecipe(
-        scans=_SCANS,
-        twin=replace(_TWIN, divisor=1, skipped=r"block_(2|4|5|7|8|9|11|12|14|15)_add", n_rounds=10, teacher="vgg16"),
+        scans=_SCANS, twin=replace(_TAUGHT, skipped=r"block_(2|4|5|7|8|9|11|12|14|15)_add")
     ),
 }
 

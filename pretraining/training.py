@@ -76,7 +76,6 @@ class Imitation(keras.layers.Layer):
 
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()
-        teacher.twin.trainable = False
         self.teacher = teacher
         n_channels = teacher.twin.output_shape[-1]
         self.places = keras.layers.Dense(n_channels)
