@@ -156,12 +156,18 @@ def open_trial(parent: str, *, study: str) -> str:
     return trial
 
 
-def test_a_store_that_could_not_be_made_whole_is_not_there(
-    store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk is full in the middle of MLflow's tables; made again, it is as if nothing had been."""
+@pytest.fixture
+def new_file(store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where the tracking store is to be made; nothing is there yet."""
     file = tmp_path / "new.db"
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{file}")
+    return file
+
+
+def test_a_store_that_could_not_be_made_whole_is_not_there(
+    new_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full in the middle of MLflow's tables; made again, it is as if nothing had been."""
     search = MlflowClient.search_experiments
 
     def fill_disk(client: MlflowClient, **options: object) -> None:
@@ -172,10 +178,10 @@ def test_a_store_that_could_not_be_made_whole_is_not_there(
     monkeypatch.setattr(MlflowClient, "search_experiments", fill_disk)
     with pytest.raises(sqlite3.OperationalError, match="disk is full"):
         create_store()
-    assert not file.exists()
+    assert not new_file.exists()
     monkeypatch.setattr(MlflowClient, "search_experiments", search)
     create_store()
-    made = MlflowClient(tracking_uri=f"sqlite:///{file}")
+    made = MlflowClient(tracking_uri=f"sqlite:///{new_file}")
     assert [one.name for one in made.search_experiments()] == ["Default"]
     assert sorted(path.name for path in tmp_path.iterdir() if "new.db" in path.name) == [".new.db.1.partial", "new.db"]
     made.create_experiment("mine")
@@ -184,17 +190,15 @@ def test_a_store_that_could_not_be_made_whole_is_not_there(
 
 
 def test_a_store_that_another_has_made_meanwhile_is_left_as_it_is(
-    store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "new.db"
-    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{file}")
     search = MlflowClient.search_experiments
 
     def be_late(client: MlflowClient, **options: object) -> object:
-        file.write_text("another's")
+        new_file.write_text("another's")
         return search(client, **options)
 
     monkeypatch.setattr(MlflowClient, "search_experiments", be_late)
     create_store()
-    assert file.read_text() == "another's"
+    assert new_file.read_text() == "another's"
     assert [path.name for path in tmp_path.iterdir() if "new.db" in path.name] == ["new.db"]
