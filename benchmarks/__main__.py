@@ -181,15 +181,23 @@ def strangers(*, threads: int, model: str, files: Path | None) -> Figures:
 @click.option("--weights", default="particles", show_default=True, help="As in a search.")
 @click.option("--data", default="demo", show_default=True, help="demo, or a folder of real files.")
 @click.option("--exclude", default="", help="Classes of the folder to leave out, by commas.")
-@click.option("--search", "with_search", is_flag=True, help="Run whole searches, too: minutes to an hour each.")
-def weights(*, threads: int, backbone: str, weights: str, data: str, exclude: str, with_search: bool) -> Figures:
+@click.option(
+    "--searches",
+    "n_searches",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 3),
+    help="For how many of the three seeds a whole search is run, too: minutes to an hour each.",
+)
+@click.option("--in-card", is_flag=True, help="Have the card of the shipped weights tell the figures, too.")
+def weights(*, threads: int, backbone: str, weights: str, in_card: bool, **options: Any) -> Figures:
     """What weights are worth: a linear probe, epochs until heads have learned, and on demand whole searches."""
     from benchmarks.weights import measure_weights
 
+    if in_card and weights != "particles":
+        raise click.UsageError(f"--in-card is for the weights that ship, --weights particles; {weights} have no card.")
     _configure(threads)
-    return measure_weights(
-        backbone, weights=weights, data=data, exclude=exclude, with_search=with_search, threads=threads
-    )
+    return measure_weights(backbone, weights=weights, in_card=in_card, threads=threads, **options)
 
 
 def _configure(threads: int) -> None:

@@ -26,6 +26,7 @@ from sem_search.search.network import PreparedNetwork, build_trainer, compute_fe
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.transfer.backbones import DEFAULT_TILE_PX
 from sem_search.transfer.features import FeatureStore
+from sem_search.transfer.particle_weights import add_scores
 
 DEMO_SEEDS = (90_001, 90_002, 90_003)
 REAL_SEEDS = (0, 1, 2)
@@ -48,9 +49,10 @@ def measure_weights(
     threads: int,
     exclude: str = "",
     tile_px: int = DEFAULT_TILE_PX,
-    with_search: bool = False,
+    n_searches: int = 0,
+    in_card: bool = False,
 ) -> dict[str, float]:
-    """Return the probe's F, the epochs a head needs, and on demand a search's F, each per seed and in the mean.
+    """Return the probe's F, the epochs a head needs, and on demand searches' F, each per seed and in the mean.
 
     Args:
         backbone: Its name.
@@ -59,11 +61,25 @@ def measure_weights(
         threads: Of the search.
         exclude: Classes of the folder to leave out, by commas.
         tile_px: Side of a tile.
-        with_search: Whether a whole search is run for each seed.
+        n_searches: For how many of the seeds a whole search is run.
+        in_card: Whether the card of the shipped weights is to tell the means, too.
     """
-    found: dict[str, list[float]] = {}
     given = {"backbone": backbone, "weights": weights, "threads": threads, "exclude": exclude, "tile_px": tile_px}
-    for settings in _iter_settings(given, data=data):
+    found = _measure_seeds(given, data=data, n_searches=n_searches)
+    means = {name: statistics.mean(values) for name, values in found.items()}
+    if in_card:
+        add_scores(backbone, data="demo" if data == "demo" else Path(data).name, scores=means)
+    key = f"weights.{backbone}.{Path(weights).name.split('.')[0]}.{'demo' if data == 'demo' else 'real'}"
+    figures = {f"{key}.{name}": mean for name, mean in means.items()}
+    for name, values in found.items():
+        figures |= {f"{key}.{name}.{number}": value for number, value in enumerate(values)}
+    return figures
+
+
+def _measure_seeds(given: dict[str, Any], *, data: str, n_searches: int) -> dict[str, list[float]]:
+    """Return by its name each figure of each seed."""
+    found: dict[str, list[float]] = {}
+    for number, settings in enumerate(_iter_settings(given, data=data)):
         with settings as one:
             data_of_seed, network = prepare_data(one), prepare_network(one)
             store = compute_features(one, data=data_of_seed, network=network)
@@ -71,13 +87,9 @@ def measure_weights(
             accuracy, epochs = _train_heads(one, data=data_of_seed, network=network, store=store)
             found.setdefault("head_accuracy", []).append(accuracy)
             found.setdefault(f"epochs_to_{NEAR:.0%}", []).append(epochs)
-            if with_search:
+            if number < n_searches:
                 found.setdefault("search_test_f", []).append(_search(one))
-    key = f"weights.{backbone}.{Path(weights).name.split('.')[0]}.{'demo' if data == 'demo' else 'real'}"
-    figures = {f"{key}.{name}": statistics.mean(values) for name, values in found.items()}
-    for name, values in found.items():
-        figures |= {f"{key}.{name}.{number}": value for number, value in enumerate(values)}
-    return figures
+    return found
 
 
 def _iter_settings(given: dict[str, Any], *, data: str) -> Iterator[AbstractContextManager[SearchSettings]]:

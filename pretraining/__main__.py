@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    import keras
+    from pretraining.training import TrainedTwin
 
 DEFAULT_FOLDER = Path("pretraining-work")
 
@@ -57,7 +57,7 @@ def main(name: str, folder: Path, renderers: int, share: float, target: Path | N
         click.echo(f"Written: {pack(twins, backbone=get_backbone(name), recipe=recipe, facts=facts, folder=target)}")
 
 
-def _train(name: str, *, folder: Path, renderers: int, share: float) -> list[keras.Model]:
+def _train(name: str, *, folder: Path, renderers: int, share: float) -> list[TrainedTwin]:
     """Return the trained twins of a backbone; what the folder has of them, or their teacher, is not trained anew."""
     from pretraining.recipe import RECIPES, shorten
     from pretraining.scans import open_scans
@@ -68,7 +68,7 @@ def _train(name: str, *, folder: Path, renderers: int, share: float) -> list[ker
     teacher = None
     if recipe.twin.teacher is not None:
         taught = _train(recipe.twin.teacher, folder=folder, renderers=renderers, share=share)
-        teacher = Teacher(twin=taught[0], backbone=get_backbone(recipe.twin.teacher))
+        teacher = Teacher(twin=taught[0].network, backbone=get_backbone(recipe.twin.teacher))
     twins = []
     for number, twin_recipe in enumerate(recipe.twins):
         with open_scans(folder, recipe=recipe.scans, n_processes=renderers) as pool:

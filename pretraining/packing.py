@@ -11,6 +11,7 @@ import numpy as np
 
 from pretraining.networks import join_twins
 from pretraining.recipe import PretrainingRecipe
+from pretraining.training import TrainedTwin
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.particle_weights import PARTICLES_FOLDER, write_particle_weights
 
@@ -20,7 +21,7 @@ TOLERANCE = 1e-3
 
 
 def pack(
-    twins: Sequence[keras.Model],
+    twins: Sequence[TrainedTwin],
     *,
     backbone: Backbone,
     recipe: PretrainingRecipe,
@@ -39,11 +40,12 @@ def pack(
     Raises:
         ValueError: The published network does not compute what the twins do.
     """
-    published = build_published(twins, backbone=backbone)
+    published = build_published([twin.network for twin in twins], backbone=backbone)
     card = {
         "backbone": backbone.name,
         "made": time.strftime("%Y-%m-%d"),
         "recipe": asdict(recipe),
+        "training_s": round(sum(twin.training_s for twin in twins)),
         "n_crops": sum(twin.n_rounds * twin.n_steps * twin.batch_size for twin in recipe.twins),
         "n_scans": recipe.scans.n_scans + (recipe.twin.n_rounds - 1) * recipe.scans.n_renewed,
         **facts,

@@ -54,6 +54,15 @@ class Teacher:
     backbone: Backbone
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainedTwin:
+    """A twin that has learned, and what that took."""
+
+    network: keras.Model
+    training_s: float
+    """Without what was waited for scans."""
+
+
 class PropertyReader(keras.Model):
     """A twin, its mean features, and for each property how likely each bin is: all linear behind the features."""
 
@@ -118,7 +127,7 @@ def train_twin(
     folder: Path,
     tell: Callable[[str], None],
     teacher: Teacher | None = None,
-) -> keras.Model:
+) -> TrainedTwin:
     """Train a twin, or take up its training where it was interrupted; return it.
 
     Args:
@@ -139,7 +148,7 @@ def train_twin(
     reader(np.zeros((1, recipe.crop_px, recipe.crop_px), dtype=np.float32))
     reader.optimizer.build(reader.trainable_variables)
     state = _TrainingState(folder, recipe=recipe)
-    done = state.restore(reader)
+    done, training_s = state.restore(reader)
     if done < recipe.n_rounds:
         pool.begin_rendering(round_number=done)
     for number in range(done, recipe.n_rounds):
@@ -151,13 +160,12 @@ def train_twin(
         crops = CropRecipe(side_px=recipe.crop_px, batch_size=recipe.batch_size, seed=recipe.seed)
         batches = CropBatches(pool, recipe=crops, first=number * recipe.n_steps, n_batches=recipe.n_steps)
         mean_loss = reader.fit(batches, shuffle=False, verbose=0).history["loss"][-1]
-        state.keep(reader, n_rounds=number + 1)
+        round_s = time.monotonic() - begun_s
+        training_s += round_s
+        state.keep(reader, n_rounds=number + 1, training_s=training_s)
         n_crops = recipe.n_steps * recipe.batch_size
-        tell(
-            f"round {number + 1} of {recipe.n_rounds}: loss {mean_loss:.4f}, "
-            f"{n_crops / (time.monotonic() - begun_s):.0f} crops/s"
-        )
-    return twin
+        tell(f"round {number + 1} of {recipe.n_rounds}: loss {mean_loss:.4f}, {n_crops / round_s:.0f} crops/s")
+    return TrainedTwin(network=twin, training_s=training_s)
 
 
 def build_optimizer(recipe: TrainingRecipe) -> keras.optimizers.Optimizer:
@@ -176,26 +184,27 @@ class _TrainingState:
     def __init__(self, folder: Path, *, recipe: TrainingRecipe) -> None:
         self.folder, self.recipe = folder, asdict(recipe)
 
-    def restore(self, reader: PropertyReader) -> int:
-        """Load what was learned; return how many rounds that took.
+    def restore(self, reader: PropertyReader) -> tuple[int, float]:
+        """Load what was learned; return how many rounds and seconds that took.
 
         Raises:
             ValueError: The folder holds another training.
         """
         if not (self.folder / "state.json").exists():
-            return 0
+            return 0, 0.0
         state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
         if state["recipe"] != self.recipe:
             raise ValueError(f"{self.folder} holds another training ({state['recipe']}); choose another folder")
         reader.load_weights(self.folder / state["file"])
-        return int(state["n_rounds"])
+        return int(state["n_rounds"]), float(state["training_s"])
 
-    def keep(self, reader: PropertyReader, *, n_rounds: int) -> None:
+    def keep(self, reader: PropertyReader, *, n_rounds: int, training_s: float) -> None:
         """Write what was learned beside the last state, then point to it."""
         file = f"round-{n_rounds}.weights.h5"
         reader.save_weights(self.folder / file)
         partial = self.folder / "state.json.partial"
-        partial.write_text(json.dumps({"recipe": self.recipe, "file": file, "n_rounds": n_rounds}), encoding="utf-8")
+        kept = {"recipe": self.recipe, "file": file, "n_rounds": n_rounds, "training_s": training_s}
+        partial.write_text(json.dumps(kept), encoding="utf-8")
         partial.replace(self.folder / "state.json")
         for old in self.folder.glob("round-*.weights.h5"):
             if old.name != file:

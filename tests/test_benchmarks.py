@@ -118,14 +118,26 @@ def test_weights_are_refused_where_no_network_looks() -> None:
     assert "--weights has no effect on lots: only rendered-lots looks through a network." in done.output
 
 
+def test_only_what_ships_has_a_card() -> None:
+    done = CliRunner().invoke(benchmarks, ["weights", "--weights", "random", "--in-card"])
+    assert done.exit_code == 2
+    assert "--in-card is for the weights that ship, --weights particles; random have no card." in done.output
+
+
 def test_what_weights_are_worth(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each seed has its folds; random weights tell stripes from grains well enough to be no chance."""
+    cards: list[tuple[str, str, dict[str, float]]] = []
+    monkeypatch.setattr(
+        "benchmarks.weights.add_scores", lambda name, *, data, scores: cards.append((name, data, scores))
+    )
     monkeypatch.setenv("SEM_SEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("benchmarks.weights.EPOCHS", 3)
     figures = measure_weights(
-        "tiny", weights="random", data=str(tiny_folder), exclude="blobs", tile_px=TINY_TILE_PX, threads=1
+        "tiny", weights="random", data=str(tiny_folder), exclude="blobs", tile_px=TINY_TILE_PX, threads=1, in_card=True
     )
     key = "weights.tiny.random.real"
+    means = {name: figures[f"{key}.{name}"] for name in ("probe_f", "head_accuracy", "epochs_to_95%")}
+    assert cards == [("tiny", tiny_folder.name, means)]
     assert set(figures) == {
         f"{key}.{name}{end}" for name in ("probe_f", "head_accuracy", "epochs_to_95%") for end in ("", ".0", ".1", ".2")
     }

@@ -75,6 +75,22 @@ def read_card(name: str) -> Mapping[str, Any]:
         raise _explain(file, error=error) from error
 
 
+def add_scores(name: str, *, data: str, scores: Mapping[str, float]) -> Path:
+    """Write what the shipped weights of a backbone are worth into their card; return its file.
+
+    Args:
+        name: The backbone's.
+        data: On which pictures; what the card says of others stays.
+        scores: By their names.
+
+    Raises:
+        WeightsError: The card is missing or damaged.
+    """
+    card = dict(read_card(name))
+    known = card.get("scores", {})
+    return _write_card({**card, "scores": {**known, data: dict(scores)}}, name=name, folder=PARTICLES_FOLDER)
+
+
 def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, Any], folder: Path) -> Path:
     """Write a backbone's weights and their card; return the file of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +100,7 @@ def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, 
         arrays |= {f"{number:04d}.{part}": array for part, array in pack_array(weight).items()}
     np.savez_compressed(file, **arrays)
     card = {**card, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    (folder / f"{name}.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    _write_card(card, name=name, folder=folder)
     return file
 
 
@@ -104,6 +120,12 @@ def unpack_array(parts: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     if "values" in parts:
         return np.asarray(parts["values"], dtype=np.float32)
     return parts["levels"].astype(np.float32) * np.asarray(parts["scale"], dtype=np.float32)
+
+
+def _write_card(card: Mapping[str, Any], *, name: str, folder: Path) -> Path:
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return file
 
 
 def _find_channels(shape: tuple[int, ...]) -> int:

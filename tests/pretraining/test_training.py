@@ -39,7 +39,12 @@ def train(
         trained = train_twin(
             pool, backbone=get_backbone("tiny"), recipe=twin, folder=folder / "twin", tell=tell, teacher=teacher
         )
-    return trained.get_weights()
+    assert trained.training_s > 0
+    return trained.network.get_weights()
+
+
+def read_training_s(folder: Path) -> float:
+    return float(json.loads((folder / "state.json").read_text(encoding="utf-8"))["training_s"])
 
 
 def build_teacher(*, seed: int = 0, strides: int = 1) -> Teacher:
@@ -54,7 +59,9 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path) -> 
     through = train(tmp_path / "through", twin=TWIN)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "again", twin=TWIN, stop_after=2)
+    before_s = read_training_s(tmp_path / "again" / "twin")
     resumed = train(tmp_path / "again", twin=TWIN)
+    assert read_training_s(tmp_path / "again" / "twin") > before_s > 0, "the time of both is counted"
     for one, other in zip(through, resumed, strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(list((tmp_path / "again" / "twin").glob("*.weights.h5"))) == 1
@@ -155,6 +162,7 @@ def test_the_command_trains_packs_and_what_ships_can_be_loaded(tmp_path: Path, m
     card = read_card("tiny")
     assert (card["n_crops"], card["n_scans"], card["recipe"]["twin"]["n_rounds"]) == (48, 10, 3)
     assert json.dumps(card), "a card is plain data"
+    assert card["training_s"] == round(sum(read_training_s(tmp_path / "work" / f"tiny-{number}") for number in (0, 1)))
 
 
 def test_the_command_trains_the_teacher_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from sem_search.errors import WeightsError
 from sem_search.transfer import particle_weights
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.particle_weights import (
+    add_scores,
     has_particle_weights,
     load_particle_weights,
     pack_array,
@@ -58,6 +59,14 @@ def test_what_was_written_is_loaded(shipped: Path) -> None:
         np.testing.assert_array_equal(one, other)
     assert read_card("tiny")["seed"] == 7
     assert has_particle_weights("tiny")
+
+
+def test_a_card_keeps_the_scores_of_each_set_of_pictures(shipped: Path) -> None:
+    before = read_card("tiny")
+    for data, f in (("demo", 0.5), ("cells", 0.6), ("demo", 0.7)):
+        assert add_scores("tiny", data=data, scores={"probe_f": f}) == shipped.with_suffix(".json")
+    assert read_card("tiny") == {**before, "scores": {"demo": {"probe_f": 0.7}, "cells": {"probe_f": 0.6}}}
+    load_particle_weights(build(), name="tiny")
     assert not has_particle_weights("vgg19")
 
 
