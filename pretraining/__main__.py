@@ -41,24 +41,37 @@ DEFAULT_FOLDER = Path("pretraining-work")
 )
 @click.option("--pack", "target", default=None, type=click.Path(path_type=Path), help="Where to, if not the package.")
 def main(name: str, folder: Path, renderers: int, share: float, target: Path | None) -> None:
-    """Train BACKBONE on rendered particles: vgg16, resnet50 or mobilenet_v2. The same command goes on after a stop."""
+    """Train BACKBONE on rendered particles: vgg16, resnet50 or mobilenet_v2. The same command goes on after a stop.
+
+    The weights and the card that it ends with replace those of the package, unless --pack names another folder.
+    """
+    from filelock import FileLock, Timeout
+
     from pretraining.packing import pack
     from pretraining.recipe import RECIPES, shorten
+    from sem_search.errors import SemSearchError
     from sem_search.transfer.backbones import get_backbone
 
     if name not in RECIPES:
         raise click.BadParameter(f"{name!r} has no recipe; choose one of: {', '.join(RECIPES)}", param_hint="BACKBONE")
-    twins = _train(name, folder=folder, renderers=renderers, share=share)
-    if share < 1 and target is None:
-        click.echo("A trial is not packed: give --pack FOLDER to have its weights.")
-    else:
-        facts = {"machine": f"{os.cpu_count()} processors, {platform.machine()}"}
-        recipe = shorten(RECIPES[name], share=share)
-        click.echo(f"Written: {pack(twins, backbone=get_backbone(name), recipe=recipe, facts=facts, folder=target)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            trained = _train(name, folder=folder, renderers=renderers, share=share)
+            if share < 1 and target is None:
+                click.echo("A trial is not packed: give --pack FOLDER to have its weights.")
+                return
+            recipe = shorten(RECIPES[name], share=share)
+            file = pack(trained, backbone=get_backbone(name), recipe=recipe, facts=_describe_machine(), folder=target)
+    except Timeout as error:
+        raise click.ClickException(f"another training runs in {folder}: wait for it, or give --folder.") from error
+    except SemSearchError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"Written: {file}")
 
 
-def _train(name: str, *, folder: Path, renderers: int, share: float) -> list[TrainedTwin]:
-    """Return the trained twins of a backbone; what the folder has of them, or their teacher, is not trained anew."""
+def _train(name: str, *, folder: Path, renderers: int, share: float) -> TrainedTwin:
+    """Return the trained twin of a backbone; what the folder has of it, or of its teacher, is not trained anew."""
     from pretraining.recipe import RECIPES, shorten
     from pretraining.scans import open_scans
     from pretraining.training import Teacher, train_twin
@@ -68,23 +81,26 @@ def _train(name: str, *, folder: Path, renderers: int, share: float) -> list[Tra
     teacher = None
     if recipe.twin.teacher is not None:
         taught = _train(recipe.twin.teacher, folder=folder, renderers=renderers, share=share)
-        teacher = Teacher(twin=taught[0].network, backbone=get_backbone(recipe.twin.teacher))
-    twins = []
-    for number, twin_recipe in enumerate(recipe.twins):
-        with open_scans(folder, recipe=recipe.scans, n_processes=renderers) as pool:
-            twins.append(
-                train_twin(
-                    pool,
-                    backbone=get_backbone(name),
-                    recipe=twin_recipe,
-                    folder=folder / (f"{name}-{number}" if share == 1 else f"{name}-{number}-share-{share:g}"),
-                    tell=lambda text, number=number: click.echo(
-                        f"{time.strftime('%H:%M:%S')} {name}, twin {number + 1} of {len(recipe.twins)}, {text}"
-                    ),
-                    teacher=teacher,
-                )
-            )
-    return twins
+        teacher = Teacher(twin=taught.network, backbone=get_backbone(recipe.twin.teacher))
+    with open_scans(folder, recipe=recipe.scans, n_processes=renderers) as pool:
+        return train_twin(
+            pool,
+            backbone=get_backbone(name),
+            recipe=recipe.twin,
+            folder=folder / (name if share == 1 else f"{name}-share-{share:g}"),
+            tell=lambda text: click.echo(f"{time.strftime('%H:%M:%S')} {name}, {text}"),
+            teacher=teacher,
+        )
+
+
+def _describe_machine() -> dict[str, str]:
+    import keras
+
+    device = keras.ops.zeros(1).device  # the word of each backend for it
+    return {
+        "machine": f"{os.cpu_count()} processors, {platform.machine()}; computed on {device}",
+        "software": f"Keras {keras.__version__} on {keras.backend.backend()}",
+    }
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def draw_material(rng: np.random.Generator) -> Material:
         flatness=_draw_or_none(rng, rng.uniform(0.2, 0.9)),
         bend=_draw_or_none(rng, rng.uniform(0.05, 0.6)),
         outline_roughness=_draw_log(rng, 0.008, 0.15),
-        n_facets=int(_draw_or_none(rng, rng.integers(4, 15))),
+        n_facets=int(_draw_or_none(rng, float(rng.integers(4, 15)))),
         facet_depth=rng.uniform(0.2, 0.9),
         striation=_draw_or_none(rng, _draw_log(rng, 0.02, 0.25)),
         graininess=_draw_log(rng, 0.004, 0.15),

@@ -1,18 +1,16 @@
-"""Small twins of a backbone, and how what they have learned is carried over into the whole network.
+"""A small twin of a backbone, and how what it has learned is carried over into the whole network.
 
-Training the whole of VGG16 on every crop costs sixteen times what its twin with a quarter of the channels costs, and
-many times more than a twin that lacks layers, too. So a twin is trained, or several, each from a seed of its own, and
-laid side by side into the channels of the whole (`join_twins`), which computes what each of them does: its kernels are
-block-diagonal, layers that the twins lack pass on what they get, and channels that no twin fills stay empty.
-Widening and deepening a trained network in place of training it anew is the idea of Chen, Goodfellow and Shlens,
-Net2Net (2016).
+Training the whole of VGG16 on every crop costs four times what its twin with half of the channels costs, and many times
+more than a twin that lacks layers, too. So a twin is trained, and laid into the first channels of the whole
+(`carry_over`), which computes what it does: layers that the twin lacks pass on what they get, channels that it lacks
+stay empty. Widening and deepening a trained network in place of training it anew is the idea of Chen, Goodfellow and
+Shlens, Net2Net (2016).
 
-The published VGG16 has no batch normalisation, and hardly trains without: its twins have it after every convolution,
+The published VGG16 has no batch normalisation, and hardly trains without: its twin has it after every convolution,
 and it is folded into the convolutions at the end, exactly, since it follows them directly.
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -59,21 +57,21 @@ def build_twin(published: keras.Model, *, divisor: int = 1, skipped: str = NOTHI
     return keras.models.clone_model(published, clone_function=clone, call_function=call)
 
 
-def join_twins(twins: Sequence[keras.Model], *, published: keras.Model) -> None:
-    """Lay twins side by side into the channels of the published network, which then computes what each of them does.
+def carry_over(twin: keras.Model, *, published: keras.Model) -> None:
+    """Lay a twin into the first channels of the published network, which then computes what the twin does.
 
-    Layers that the twins skip pass on what they get: a residual branch adds nothing, a convolution is the identity.
+    Layers that the twin skips pass on what they get: a residual branch adds nothing, a convolution is the identity.
 
     Args:
-        twins: At most as many as one of them is narrower; channels that none of them fills stay empty.
+        twin: What `build_twin` made of the same network.
         published: Changed in place.
     """
-    known = {layer.name for layer in twins[0].layers}
+    known = {layer.name for layer in twin.layers}
     for layer in (layer for layer in published.layers if layer.weights):
         shapes = [weight.shape for weight in layer.weights]
         if layer.name in known:
-            of_twins = zip(*(_get_folded_weights(twin, layer.name) for twin in twins), strict=True)
-            layer.set_weights([_join(arrays, like=shape) for arrays, shape in zip(of_twins, shapes, strict=True)])
+            folded = _get_folded_weights(twin, layer.name)
+            layer.set_weights([_widen(array, shape=shape) for array, shape in zip(folded, shapes, strict=True)])
         elif type(layer) is keras.layers.Conv2D and layer.activation is not keras.activations.linear:
             layer.set_weights([_build_identity(shapes[0]), np.zeros(shapes[1], dtype=np.float32)])
         else:
@@ -99,18 +97,6 @@ def _build_identity(shape: tuple[int, ...]) -> NDArray[np.float32]:
     return kernel
 
 
-def _join(arrays: Sequence[NDArray[np.float32]], *, like: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return vectors one after the other, kernels as blocks along the diagonal of their two last axes.
-
-    An axis that is not wider in the whole (the picture's three channels, a depthwise kernel's last) is shared.
-    """
-    first = arrays[0]
-    is_wider = [whole > part for whole, part in zip(like, first.shape, strict=True)]
-    joined = np.zeros(like, dtype=first.dtype)
-    for number, array in enumerate(arrays):
-        places = tuple(
-            slice(number * size, (number + 1) * size) if wider else slice(None)
-            for size, wider in zip(array.shape, is_wider, strict=True)
-        )
-        joined[places] = array
-    return joined
+def _widen(array: NDArray[np.float32], *, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return an array of this shape that begins with the given one and is 0 elsewhere."""
+    return np.pad(array, [(0, whole - part) for whole, part in zip(shape, array.shape, strict=True)])

@@ -1,27 +1,42 @@
-"""Twins laid side by side, folded, and packed into the package's own files with a card that says how they were made."""
+"""A twin carried over into the whole network, and packed into the package's own files with a card that says how."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
-from pretraining.networks import join_twins
+from pretraining.networks import carry_over
 from pretraining.recipe import PretrainingRecipe
 from pretraining.training import TrainedTwin
+from sem_search.errors import SemSearchError
 from sem_search.transfer.backbones import Backbone
-from sem_search.transfer.particle_weights import PARTICLES_FOLDER, write_particle_weights
+from sem_search.transfer.particle_weights import (
+    PARTICLES_FOLDER,
+    pack_array,
+    unpack_array,
+    write_particle_weights,
+)
+
+
+class PackingError(SemSearchError):
+    """Weights that would not be what was trained."""
+
 
 PROBE_PX = 64
 TOLERANCE = 1e-3
-"""By which joined and folded networks may differ from the twins, of the largest feature: rounding alone."""
+"""By which the whole network may differ from its twin, of the largest feature: rounding of 32 bits alone."""
+
+PACKED_TOLERANCE = 0.1
+"""And what is packed in 8 bits: root mean square over the features, of their own."""
 
 
 def pack(
-    twins: Sequence[TrainedTwin],
+    trained: TrainedTwin,
     *,
     backbone: Backbone,
     recipe: PretrainingRecipe,
@@ -31,41 +46,68 @@ def pack(
     """Write the weights and the card of a backbone; return the file of the weights.
 
     Args:
-        twins: All that the recipe asks for.
+        trained: To the end of its recipe.
         backbone: Which network.
-        recipe: How they were made.
+        recipe: How it was made.
         facts: What else the card is to tell.
         folder: Where to; by default into the package.
 
     Raises:
-        ValueError: The published network does not compute what the twins do.
+        PackingError: The published network does not compute what the twin does, as it is or packed.
     """
-    published = build_published([twin.network for twin in twins], backbone=backbone)
+    published = build_published(trained.network, backbone=backbone)
+    twin = recipe.twin
     card = {
         "backbone": backbone.name,
         "made": time.strftime("%Y-%m-%d"),
         "recipe": asdict(recipe),
-        "training_s": round(sum(twin.training_s for twin in twins)),
-        "n_crops": sum(twin.n_rounds * twin.n_steps * twin.batch_size for twin in recipe.twins),
-        "n_scans": recipe.scans.n_scans + (recipe.twin.n_rounds - 1) * recipe.scans.n_renewed,
+        "training_s": round(trained.training_s),
+        "n_crops": twin.n_rounds * twin.n_steps * twin.batch_size,
+        "n_scans": recipe.scans.n_scans + (twin.n_rounds - 1) * recipe.scans.n_renewed,
+        "rounding": float(f"{measure_rounding(published, backbone=backbone):.2g}"),
         **facts,
     }
     return write_particle_weights(published, name=backbone.name, card=card, folder=folder or PARTICLES_FOLDER)
 
 
-def build_published(twins: Sequence[keras.Model], *, backbone: Backbone) -> keras.Model:
-    """Return the published architecture with what the twins have learned; its features are theirs, one after the other.
+def build_published(twin: keras.Model, *, backbone: Backbone) -> keras.Model:
+    """Return the published architecture with what the twin has learned; its first features are the twin's, the rest 0.
 
     Raises:
-        ValueError: They are not.
+        PackingError: They are not.
     """
     published = backbone.build_open()
-    join_twins(twins, published=published)
-    pictures = backbone.preprocess(np.random.default_rng(0).random((2, PROBE_PX, PROBE_PX), dtype=np.float32))
-    wanted = np.concatenate([np.asarray(twin(pictures, training=False)) for twin in twins], axis=-1)
-    found = np.asarray(published(pictures, training=False))
-    wanted = np.pad(wanted, [(0, 0)] * 3 + [(0, found.shape[-1] - wanted.shape[-1])])  # channels that no twin fills
+    carry_over(twin, published=published)
+    wanted, found = _compute_features(twin, backbone=backbone), _compute_features(published, backbone=backbone)
+    wanted = np.pad(wanted, [(0, 0)] * 3 + [(0, found.shape[-1] - wanted.shape[-1])])
     error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
     if not error < TOLERANCE:
-        raise ValueError(f"{backbone.name} does not compute what its twins do: features differ by {error:.2g}")
+        raise PackingError(
+            f"{backbone.name} does not compute what its twin does: features differ by {error:.2g} of the largest. "
+            "Nothing was written; its layers and `pretraining/networks.py` do not fit each other."
+        )
     return published
+
+
+def measure_rounding(published: keras.Model, *, backbone: Backbone) -> float:
+    """Return by how much packing changes the features: root mean square, as a share of theirs.
+
+    Raises:
+        PackingError: By too much.
+    """
+    rounded = backbone.build_open()
+    rounded.set_weights([unpack_array(pack_array(array)) for array in published.get_weights()])
+    wanted, found = _compute_features(published, backbone=backbone), _compute_features(rounded, backbone=backbone)
+    error = float(np.sqrt(np.square(found - wanted).mean() / np.square(wanted).mean()))
+    if not error < PACKED_TOLERANCE:
+        raise PackingError(
+            f"{backbone.name} loses too much in 8 bits: features differ by {error:.2g} of their root mean square, "
+            f"{PACKED_TOLERANCE:g} is allowed. Nothing was written; look for channels of very unequal weights."
+        )
+    return error
+
+
+def _compute_features(network: keras.Model, *, backbone: Backbone) -> NDArray[np.float32]:
+    pictures = np.random.default_rng(0).random((2, PROBE_PX, PROBE_PX), dtype=np.float32)
+    features: NDArray[np.float32] = keras.ops.convert_to_numpy(network(backbone.preprocess(pictures), training=False))
+    return features

@@ -6,7 +6,6 @@ open; and its features need only be linear in a few numbers.
 """
 
 import functools
-import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -66,8 +65,3 @@ def get_edges() -> NDArray[np.float64]:
     drawn = np.array([gather_properties(describe_subject(draw_subject(rng))) for _ in range(N_DRAWN)])
     edges: NDArray[np.float64] = np.quantile(drawn, np.arange(1, N_BINS) / N_BINS, axis=0).T
     return edges
-
-
-def compute_digest() -> str:
-    """Return what names these properties and bins, and with them the powders that are drawn."""
-    return hashlib.sha256(repr(PROPERTIES).encode() + get_edges().tobytes()).hexdigest()[:8]

@@ -1,4 +1,13 @@
-"""How each backbone's shipped weights were made: the recipes that `scripts/pretrain` follows."""
+"""How each backbone's shipped weights were made: the recipes that `scripts/pretrain` follows.
+
+What each costs on two cores of an Intel Xeon with AVX-512, and the F of a linear probe on unseen demonstration sets:
+
+    vgg16         256,000 crops,  70 minutes on one of them   0.88
+    resnet50      128,000 crops,  48 minutes after vgg16      0.88
+    mobilenet_v2  MOBROW
+
+Half of VGG16's crops give 0.80 on the development seed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,18 +18,10 @@ from pretraining.training import TrainingRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingRecipe:
-    """Twins side by side, and what they see."""
+    """A twin, and what it sees."""
 
     scans: ScanRecipe
     twin: TrainingRecipe
-    """Of the first twin; the others differ in the seed alone."""
-    n_twins: int = 1
-    """At most as many as one is narrower; channels that none of them fills stay empty."""
-
-    @property
-    def twins(self) -> tuple[TrainingRecipe, ...]:
-        """One recipe for each twin."""
-        return tuple(replace(self.twin, seed=self.twin.seed + number) for number in range(self.n_twins))
 
 
 _SCANS = ScanRecipe(n_scans=6000, n_renewed=200)

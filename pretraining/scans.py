@@ -4,18 +4,20 @@ Scan i follows from the seed and i alone, and round r sees scans r * n_renewed t
 learned does not depend on how many processes render, nor on where a training was interrupted.
 """
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pretraining.materials import describe_subject, draw_subject
-from pretraining.properties import PROPERTIES, compute_bins, compute_digest
+from pretraining.properties import PROPERTIES, compute_bins, get_edges
 from sem_search.micrographs.rendering.scan import render_scan
 from sem_search.seeds import derive_seed
 
@@ -46,6 +48,8 @@ class ScanPool:
     """Shape (n_scans, n_properties), in a file."""
     indices: NDArray[np.int64]
     """Shape (n_scans,), in a file: which scan lies here, -1 for none."""
+    digest: str
+    """Of what is rendered: its properties, their bins, and the renderer."""
     executor: ProcessPoolExecutor
     _pending: list[tuple[NDArray[np.int64], Future[tuple[NDArray[np.uint8], NDArray[np.int32]]]]] = field(
         default_factory=list
@@ -58,6 +62,11 @@ class ScanPool:
         for start in range(0, len(missing), N_AT_ONCE):
             some = missing[start : start + N_AT_ONCE]
             self._pending.append((some, self.executor.submit(render_scans, some, recipe=self.recipe)))
+
+    @property
+    def n_pending(self) -> int:
+        """Scans that are being rendered."""
+        return sum(len(some) for some, _ in self._pending)
 
     def finish_rendering(self) -> Iterator[int]:
         """Put scans in their places as they come, yielding how many came."""
@@ -77,8 +86,9 @@ class ScanPool:
 
 @contextmanager
 def open_scans(folder: Path, *, recipe: ScanRecipe, n_processes: int) -> Iterator[ScanPool]:
-    """Give the scans of a recipe, kept below a folder; what was rendered for another training is used again."""
-    place = folder / f"scans-{recipe.n_scans}x{recipe.side_px}-seed{recipe.seed}-{compute_digest()}"
+    """Give the scans of a recipe, kept below a folder; those of another training's last rounds are used again."""
+    digest = compute_digest(recipe)
+    place = folder / f"scans-{recipe.n_scans}x{recipe.side_px}-seed{recipe.seed}-{digest}"
     place.mkdir(parents=True, exist_ok=True)
     n, side = recipe.n_scans, recipe.side_px
     executor = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"))
@@ -88,10 +98,18 @@ def open_scans(folder: Path, *, recipe: ScanRecipe, n_processes: int) -> Iterato
             pixels=_open(place / "pixels.npy", shape=(n, side, side), dtype=np.dtype(np.uint8)),
             bins=_open(place / "bins.npy", shape=(n, len(PROPERTIES)), dtype=np.dtype(np.int32)),
             indices=_open(place / "indices.npy", shape=(n,), dtype=np.dtype(np.int64), fill=-1),
+            digest=digest,
             executor=executor,
         )
     finally:
         executor.shutdown(cancel_futures=True)  # who interrupts does not wait for what is queued
+
+
+def compute_digest(recipe: ScanRecipe) -> str:
+    """Return what names the powders, how they are drawn and rendered, and what is asked of them."""
+    pixels, bins = render_scans(np.array([0]), recipe=recipe)
+    content = repr(PROPERTIES).encode() + get_edges().tobytes() + pixels.tobytes() + bins.tobytes()
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def render_scans(indices: NDArray[np.int64], *, recipe: ScanRecipe) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -108,7 +126,7 @@ def render_scans(indices: NDArray[np.int64], *, recipe: ScanRecipe) -> tuple[NDA
     return np.stack(pixels), np.stack(bins)
 
 
-def _open(file: Path, *, shape: tuple[int, ...], dtype: np.dtype, fill: int = 0) -> NDArray:
+def _open(file: Path, *, shape: tuple[int, ...], dtype: np.dtype[Any], fill: int = 0) -> NDArray[Any]:
     if file.exists():
         return np.lib.format.open_memmap(file, mode="r+")
     partial = file.with_name(f"{file.name}.partial")

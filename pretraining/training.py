@@ -1,4 +1,4 @@
-"""One twin trained to read properties off crops: resumable round by round, the same on every run with the same seed.
+"""A twin trained to read properties off crops: resumable round by round, its scans and batches following from the seed.
 
 A twin that learns slowly by itself gets a teacher: a trained twin of another backbone, whose features it learns to
 predict as well, place by place and in their mean. The idea is that of Romero et al., FitNets (2015), equation 3.
@@ -6,7 +6,7 @@ predict as well, place by place and in their mean. The idea is that of Romero et
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,21 @@ from pretraining.crops import CropBatches, CropRecipe
 from pretraining.networks import NOTHING, build_twin
 from pretraining.properties import N_BINS, PROPERTIES
 from pretraining.scans import ScanPool
+from sem_search.errors import SemSearchError, SettingsError
+from sem_search.progress import ProgressMeter
 from sem_search.seeds import derive_seed
 from sem_search.transfer.backbones import Backbone
+from sem_search.transfer.weights import compute_weights_digest
 
 WARM_UP = 0.03
 """Share of the steps over which the learning rate rises."""
 
 FAINT = 1e-3
 """Variance of a teacher's channel, well below which there is nothing to imitate."""
+
+
+class TrainingError(SemSearchError):
+    """Nothing can be learned any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +104,7 @@ class Imitation(keras.layers.Layer):
             crops: Shape (n, side_px, side_px), in [0, 1].
             maps: The twin's features, shape (n, height, width, n_channels); the teacher's must be as high and wide.
         """
-        wanted = self.teacher.twin(self.teacher.backbone.preprocess(crops), training=False)
+        wanted = keras.ops.stop_gradient(self.teacher.twin(self.teacher.backbone.preprocess(crops), training=False))
         if maps.shape[1:3] != wanted.shape[1:3]:
             raise ValueError(f"the twin's maps are {maps.shape[1:3]}, its teacher's {wanted.shape[1:3]}")
         self.add_loss(_mean_square(self.places(maps) - _standardise(wanted)))
@@ -137,35 +144,73 @@ def train_twin(
         folder: Keeps the state after each round.
         tell: Is told of each round.
         teacher: The one that the recipe names.
+
+    Raises:
+        SettingsError: The folder holds another training.
+        TrainingError: The loss is no number any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(derive_seed(recipe.seed, "twin"))
-    twin = build_twin(backbone.build_open(), divisor=recipe.divisor, skipped=recipe.skipped)
-    reader = PropertyReader(twin, backbone=backbone, teacher=teacher)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    # Not XLA, which Keras would choose: twice slower on processors for networks as narrow as these.
-    reader.compile(optimizer=build_optimizer(recipe), loss=loss, jit_compile=False)
-    reader(np.zeros((1, recipe.crop_px, recipe.crop_px), dtype=np.float32))
-    reader.optimizer.build(reader.trainable_variables)
-    state = _TrainingState(folder, recipe=recipe)
+    reader = build_reader(backbone, recipe=recipe, teacher=teacher)
+    state = _TrainingState(folder, identity=describe_training(pool, recipe=recipe, teacher=teacher))
     done, training_s = state.restore(reader)
     if done < recipe.n_rounds:
         pool.begin_rendering(round_number=done)
     for number in range(done, recipe.n_rounds):
-        for _ in pool.finish_rendering():
-            pass
+        finish_rendering(pool)
         if number + 1 < recipe.n_rounds:
             pool.begin_rendering(round_number=number + 1)  # while the network trains
         begun_s = time.monotonic()
-        crops = CropRecipe(side_px=recipe.crop_px, batch_size=recipe.batch_size, seed=recipe.seed)
-        batches = CropBatches(pool, recipe=crops, first=number * recipe.n_steps, n_batches=recipe.n_steps)
-        mean_loss = reader.fit(batches, shuffle=False, verbose=0).history["loss"][-1]
+        loss = _train_round(reader, pool=pool, recipe=recipe, number=number)
         round_s = time.monotonic() - begun_s
         training_s += round_s
         state.keep(reader, n_rounds=number + 1, training_s=training_s)
         n_crops = recipe.n_steps * recipe.batch_size
-        tell(f"round {number + 1} of {recipe.n_rounds}: loss {mean_loss:.4f}, {n_crops / round_s:.0f} crops/s")
-    return TrainedTwin(network=twin, training_s=training_s)
+        tell(f"round {number + 1} of {recipe.n_rounds}: loss {loss:.4f}, {n_crops / round_s:.0f} crops/s")
+    return TrainedTwin(network=reader.twin, training_s=training_s)
+
+
+def build_reader(backbone: Backbone, *, recipe: TrainingRecipe, teacher: Teacher | None) -> PropertyReader:
+    """Return a twin that has learned nothing yet, ready to be trained."""
+    keras.utils.set_random_seed(derive_seed(recipe.seed, "twin"))
+    twin = build_twin(backbone.build_open(), divisor=recipe.divisor, skipped=recipe.skipped)
+    reader = PropertyReader(twin, backbone=backbone, teacher=teacher)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # Not TensorFlow's XLA, which Keras would choose: twice slower on processors for networks as narrow as these. JAX
+    # compiles in no other way.
+    reader.compile(optimizer=build_optimizer(recipe), loss=loss, jit_compile=keras.backend.backend() == "jax")
+    reader(np.zeros((1, recipe.crop_px, recipe.crop_px), dtype=np.float32))
+    reader.optimizer.build(reader.trainable_variables)
+    return reader
+
+
+def _train_round(reader: PropertyReader, *, pool: ScanPool, recipe: TrainingRecipe, number: int) -> float:
+    """Train for a round and return its mean loss."""
+    crops = CropRecipe(side_px=recipe.crop_px, batch_size=recipe.batch_size, seed=recipe.seed)
+    batches = CropBatches(pool, recipe=crops, first=number * recipe.n_steps, n_batches=recipe.n_steps)
+    loss = float(reader.fit(batches, shuffle=False, verbose=0).history["loss"][-1])
+    if not np.isfinite(loss):
+        raise TrainingError(
+            f"{reader.backbone.name}: the loss of round {number + 1} is {loss}; what was learned before is kept. Lower "
+            "the recipe's learning rate."
+        )
+    return loss
+
+
+def describe_training(pool: ScanPool, *, recipe: TrainingRecipe, teacher: Teacher | None) -> dict[str, Any]:
+    """Return all that decides what is learned, as plain data."""
+    return {
+        "recipe": asdict(recipe),
+        "scans": asdict(pool.recipe),
+        "powders": pool.digest,
+        "teacher": None if teacher is None else compute_weights_digest(teacher.twin),
+    }
+
+
+def finish_rendering(pool: ScanPool) -> None:
+    """Wait for the scans of the round, and show how they come."""
+    with ProgressMeter("Rendering", total=pool.n_pending, unit="scans", is_shown=pool.n_pending > 0) as meter:
+        for n_scans in pool.finish_rendering():
+            meter.update(n_scans)
 
 
 def build_optimizer(recipe: TrainingRecipe) -> keras.optimizers.Optimizer:
@@ -181,20 +226,24 @@ def build_optimizer(recipe: TrainingRecipe) -> keras.optimizers.Optimizer:
 class _TrainingState:
     """The files that a training is taken up from."""
 
-    def __init__(self, folder: Path, *, recipe: TrainingRecipe) -> None:
-        self.folder, self.recipe = folder, asdict(recipe)
+    def __init__(self, folder: Path, *, identity: Mapping[str, Any]) -> None:
+        self.folder, self.identity = folder, identity
 
     def restore(self, reader: PropertyReader) -> tuple[int, float]:
         """Load what was learned; return how many rounds and seconds that took.
 
         Raises:
-            ValueError: The folder holds another training.
+            SettingsError: The folder holds another training.
         """
         if not (self.folder / "state.json").exists():
             return 0, 0.0
         state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
-        if state["recipe"] != self.recipe:
-            raise ValueError(f"{self.folder} holds another training ({state['recipe']}); choose another folder")
+        others = [name for name, value in self.identity.items() if state.get(name) != value]
+        if others:
+            raise SettingsError(
+                f"{self.folder} holds another training; what differs: {', '.join(others)}. Choose another folder, or "
+                "remove this one."
+            )
         reader.load_weights(self.folder / state["file"])
         return int(state["n_rounds"]), float(state["training_s"])
 
@@ -203,7 +252,7 @@ class _TrainingState:
         file = f"round-{n_rounds}.weights.h5"
         reader.save_weights(self.folder / file)
         partial = self.folder / "state.json.partial"
-        kept = {"recipe": self.recipe, "file": file, "n_rounds": n_rounds, "training_s": training_s}
+        kept = {**self.identity, "file": file, "n_rounds": n_rounds, "training_s": training_s}
         partial.write_text(json.dumps(kept), encoding="utf-8")
         partial.replace(self.folder / "state.json")
         for old in self.folder.glob("round-*.weights.h5"):

@@ -36,7 +36,7 @@ def run_lots(folders: Sequence[Path], *, output: Path, **given: Any) -> LotsAudi
     """
     quieten()
     settings = build_settings({"data": str(folders[0]), **given})
-    check_weights(settings.weights)
+    check_weights(settings.weights, backbone=settings.backbone)
     data = prepare_lots(name_lots(folders), settings=settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)

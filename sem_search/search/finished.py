@@ -56,7 +56,7 @@ def take_up_study(
     loaded = load_study(name=name, storage=storage)
     settings = read_settings(loaded, storage=storage, study_folder=study_folder, threads=threads)
     check_study_folder(settings, name=name)
-    check_weights(settings.weights)
+    check_weights(settings.weights, backbone=settings.backbone)
     data = prepare_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)

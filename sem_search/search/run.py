@@ -99,7 +99,7 @@ def _search(settings: SearchSettings) -> Conclusion:
     _prepare_process()
     if settings.study is not None:
         check_study_name(settings.study)
-    check_weights(settings.weights)
+    check_weights(settings.weights, backbone=settings.backbone)
     _announce(settings)
     _warn_of_logged_password(settings)
     check_storage(settings.storage, patience_s=settings.outage_wait, tell=tell_outage)
@@ -203,7 +203,7 @@ def _help(*, study: str, storage: str, given: Mapping[str, Any], wait_s: float) 
     settings = settings.model_copy(update={"study": study, "storage": storage, "cluster": None, **given})
     run_id = str(loaded.user_attrs[STUDY_RUN_ID])
     persist(lambda: check_run_is_known(run_id), patience_s=min(settings.outage_wait, START_S), tell=tell_outage)
-    check_weights(settings.weights)
+    check_weights(settings.weights, backbone=settings.backbone)
     data = _prepare_same_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     # What `auto` came to on the search's machine, whatever it would come to on this one.

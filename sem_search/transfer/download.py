@@ -73,7 +73,7 @@ class _Download:
     def _fail(self, reason: str) -> None:
         raise WeightsError(
             f"ImageNet weights could not be downloaded from {self._published.url}: {reason}. Connect this machine, "
-            f"put the file into {self._file.parent}, or give weights=FILE or weights=random."
+            f"or put the file into {self._file.parent}."
         )
 
     def _run(self) -> None:

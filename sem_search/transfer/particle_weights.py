@@ -31,6 +31,11 @@ def has_particle_weights(name: str) -> bool:
     return (PARTICLES_FOLDER / f"{name}.npz").is_file()
 
 
+def list_particle_weights() -> list[str]:
+    """Return the names of the backbones whose weights ship with the package."""
+    return sorted(file.stem for file in PARTICLES_FOLDER.glob("*.npz"))
+
+
 def load_particle_weights(model: keras.Model, *, name: str) -> None:
     """Give a backbone the weights that ship with the package.
 
@@ -53,11 +58,11 @@ def load_particle_weights(model: keras.Model, *, name: str) -> None:
             f"{file} is damaged: its SHA-256 is {found}, its card says {wanted}. Install the package again."
         )
     arrays = _read_arrays(content, file=file)
-    shapes = [tuple(weight.shape) for weight in model.weights]
-    if [array.shape for array in arrays] != shapes:
+    misfit = _find_misfit(arrays, model=model)
+    if misfit is not None:
         raise WeightsError(
-            f"{file} does not fit {model.name!r}: it holds {len(arrays)} arrays, the network {len(shapes)}, or their "
-            "shapes differ. Install the versions of Keras and of this package that belong together."
+            f"{file} does not fit {model.name!r}: {misfit}. Install the versions of Keras and of this package that "
+            "belong together."
         )
     model.set_weights(arrays)
 
@@ -80,7 +85,7 @@ def add_scores(name: str, *, data: str, scores: Mapping[str, float]) -> Path:
 
     Args:
         name: The backbone's.
-        data: On which pictures; what the card says of others stays.
+        data: On which pictures; other scores, and those of other pictures, stay.
         scores: By their names.
 
     Raises:
@@ -88,7 +93,8 @@ def add_scores(name: str, *, data: str, scores: Mapping[str, float]) -> Path:
     """
     card = dict(read_card(name))
     known = card.get("scores", {})
-    return _write_card({**card, "scores": {**known, data: dict(scores)}}, name=name, folder=PARTICLES_FOLDER)
+    of_data = {**known.get(data, {}), **scores}
+    return _write_card({**card, "scores": {**known, data: of_data}}, name=name, folder=PARTICLES_FOLDER)
 
 
 def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, Any], folder: Path) -> Path:
@@ -111,7 +117,7 @@ def pack_array(array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     axis = _find_channels(array.shape)
     others = tuple(k for k in range(array.ndim) if k != axis)
     scale = (np.abs(array).max(axis=others, keepdims=True) / LEVELS).astype(np.float32)
-    levels = np.rint(array / np.where(scale > 0, scale, 1)).astype(np.int8)
+    levels = np.rint(array / np.where(scale > 0, scale, 1)).clip(-LEVELS, LEVELS).astype(np.int8)
     return {"levels": levels, "scale": scale}
 
 
@@ -131,6 +137,16 @@ def _write_card(card: Mapping[str, Any], *, name: str, folder: Path) -> Path:
 def _find_channels(shape: tuple[int, ...]) -> int:
     """Return the axis of the output channels: the last, or the one before it in depthwise kernels."""
     return len(shape) - 1 if shape[-1] > 1 else len(shape) - 2
+
+
+def _find_misfit(arrays: list[NDArray[np.float32]], *, model: keras.Model) -> str | None:
+    """Return why arrays are not a network's weights, or None where they can be."""
+    if len(arrays) != len(model.weights):
+        return f"it holds {len(arrays)} arrays, the network {len(model.weights)}"
+    for array, weight in zip(arrays, model.weights, strict=True):
+        if array.shape != tuple(weight.shape):
+            return f"it holds {array.shape} where the network has {tuple(weight.shape)} ({weight.path})"
+    return None
 
 
 def _explain(file: Path, *, error: Exception) -> WeightsError:

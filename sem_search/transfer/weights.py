@@ -23,7 +23,7 @@ from sem_search.transfer.names import (
     WEIGHTS_NAMES,
     WEIGHTS_SUFFIXES,
 )
-from sem_search.transfer.particle_weights import has_particle_weights, load_particle_weights
+from sem_search.transfer.particle_weights import has_particle_weights, list_particle_weights, load_particle_weights
 from sem_search.transfer.random_weights import fill_random_weights
 from sem_search.transfer.weight_files import read_weights_into
 
@@ -77,26 +77,36 @@ def build_weighted_backbone(
     used = weights
     warnings: tuple[str, ...] = ()
     if weights == IMAGENET_WEIGHTS:
-        _load_imagenet(model, backbone, first_byte_s=FIRST_BYTE_S, whole_file_s=WHOLE_FILE_S)
+        _load_imagenet_or_explain(model, backbone)
     elif weights == PARTICLES_WEIGHTS:
-        _load_particles(model, backbone)
+        check_weights(weights, backbone=backbone.name)
+        load_particle_weights(model, name=backbone.name)
     elif weights == AUTO_WEIGHTS:
         used, warnings = _load_best(model, backbone)
     elif weights != RANDOM_WEIGHTS:
-        used = _load_file(model, weights)
+        used = _load_file(model, weights, backbone=backbone.name)
     if used == RANDOM_WEIGHTS:
         fill_random_weights(model, pictures=backbone.preprocess(calibration_tiles), seed=seed)
     digest = compute_weights_digest(model)
     return model, WeightsRecord(requested=weights, used=used, sha256=digest, warnings=warnings)
 
 
-def check_weights(weights: str) -> None:
+def check_weights(weights: str, *, backbone: str) -> None:
     """Refuse what is neither a name of weights nor a file: told at once, before data are read and networks built.
+
+    Args:
+        weights: As in `build_weighted_backbone`.
+        backbone: The name of the network that they are for.
 
     Raises:
         WeightsError: There are no such weights.
     """
     file = Path(weights).expanduser()
+    if weights == PARTICLES_WEIGHTS and not has_particle_weights(backbone):
+        raise WeightsError(
+            f"weights={PARTICLES_WEIGHTS!r}: this version ships none for backbone {backbone!r}, only for "
+            f"{', '.join(list_particle_weights())}. Choose one of these, or give {_name_substitutes(backbone)}."
+        )
     if weights in WEIGHTS_NAMES or file.is_file():
         return
     if file.suffix in WEIGHTS_SUFFIXES:
@@ -112,29 +122,30 @@ def compute_weights_digest(model: keras.Model) -> str:
     """
     digest = hashlib.sha256()
     for place, weight in enumerate(model.weights):
-        array = np.ascontiguousarray(weight.numpy())
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
         digest.update(f"{place} {weight.name} {array.shape} {array.dtype.str}\n".encode())
         digest.update(array.data)
     return digest.hexdigest()
 
 
+def _load_imagenet_or_explain(model: keras.Model, backbone: Backbone) -> None:
+    try:
+        _load_imagenet(model, backbone, first_byte_s=FIRST_BYTE_S, whole_file_s=WHOLE_FILE_S)
+    except WeightsError as error:
+        raise WeightsError(f"{error} Else give {_name_substitutes(backbone.name)}.") from error
+
+
+def _name_substitutes(backbone: str) -> str:
+    """Return, as they are typed, the weights that can be had anywhere."""
+    shipped = f"weights={PARTICLES_WEIGHTS}, " if has_particle_weights(backbone) else ""
+    return f"{shipped}weights={RANDOM_WEIGHTS} or weights=FILE"
+
+
 def _load_imagenet(model: keras.Model, backbone: Backbone, *, first_byte_s: float, whole_file_s: float) -> None:
     if backbone.imagenet is None:
-        raise WeightsError(
-            f"weights={IMAGENET_WEIGHTS!r}: there are none for backbone {backbone.name!r}; "
-            f"give weights={RANDOM_WEIGHTS} or a file."
-        )
+        raise WeightsError(f"weights={IMAGENET_WEIGHTS!r}: there are none for backbone {backbone.name!r}.")
     file = fetch_published_weights(backbone.imagenet, first_byte_s=first_byte_s, whole_file_s=whole_file_s)
     read_weights_into(model, file=file)
-
-
-def _load_particles(model: keras.Model, backbone: Backbone) -> None:
-    if not has_particle_weights(backbone.name):
-        raise WeightsError(
-            f"weights={PARTICLES_WEIGHTS!r}: this version ships none for backbone {backbone.name!r}; "
-            f"give weights={AUTO_WEIGHTS}, {RANDOM_WEIGHTS} or a file."
-        )
-    load_particle_weights(model, name=backbone.name)
 
 
 def _load_best(model: keras.Model, backbone: Backbone) -> tuple[str, tuple[str, ...]]:
@@ -146,7 +157,7 @@ def _load_best(model: keras.Model, backbone: Backbone) -> tuple[str, tuple[str, 
     else:
         return IMAGENET_WEIGHTS, ()
     if has_particle_weights(backbone.name):
-        _load_particles(model, backbone)
+        load_particle_weights(model, name=backbone.name)
         return PARTICLES_WEIGHTS, (
             f"weights={AUTO_WEIGHTS}: weights trained on rendered particles are used instead of ImageNet's. {reason}",
         )
@@ -156,8 +167,8 @@ def _load_best(model: keras.Model, backbone: Backbone) -> tuple[str, tuple[str, 
     )
 
 
-def _load_file(model: keras.Model, weights: str) -> str:
-    check_weights(weights)
+def _load_file(model: keras.Model, weights: str, *, backbone: str) -> str:
+    check_weights(weights, backbone=backbone)
     file = Path(weights).expanduser()
     read_weights_into(model, file=file)
     return file.name

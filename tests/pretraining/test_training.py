@@ -1,32 +1,29 @@
-"""A training gives the same weights whether it was interrupted or not, and whatever renders its scans."""
+"""A training gives the same weights whether it was interrupted or not, and no other training is gone on with."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from pretraining import packing, recipe
-from pretraining.__main__ import main
-from pretraining.crops import CropBatches, CropRecipe, expose
 from pretraining.networks import build_twin
-from pretraining.properties import PROPERTIES
-from pretraining.recipe import PretrainingRecipe, shorten
-from pretraining.scans import ScanRecipe, open_scans, render_scans
-from pretraining.training import FAINT, Imitation, Teacher, TrainingRecipe, train_twin
-from sem_search.transfer import backbones, particle_weights
+from pretraining.scans import ScanRecipe, open_scans
+from pretraining.training import FAINT, Imitation, Teacher, TrainingError, TrainingRecipe, train_twin
+from sem_search.errors import SettingsError
 from sem_search.transfer.backbones import get_backbone
-from sem_search.transfer.particle_weights import load_particle_weights, read_card
-
-SCANS = ScanRecipe(n_scans=6, n_renewed=2, side_px=64)
-TWIN = TrainingRecipe(divisor=2, crop_px=32, batch_size=4, n_rounds=3, n_steps=2)
+from tests.pretraining.recipes import SCANS, TWIN
 
 
 def train(
-    folder: Path, *, twin: TrainingRecipe, stop_after: int | None = None, teacher: Teacher | None = None
+    folder: Path,
+    *,
+    twin: TrainingRecipe,
+    scans: ScanRecipe = SCANS,
+    stop_after: int | None = None,
+    teacher: Teacher | None = None,
 ) -> list[np.ndarray]:
     told = []
 
@@ -35,7 +32,7 @@ def train(
         if stop_after == len(told):
             raise KeyboardInterrupt
 
-    with open_scans(folder, recipe=SCANS, n_processes=1) as pool:
+    with open_scans(folder, recipe=scans, n_processes=1) as pool:
         trained = train_twin(
             pool, backbone=get_backbone("tiny"), recipe=twin, folder=folder / "twin", tell=tell, teacher=teacher
         )
@@ -105,94 +102,23 @@ def test_a_teacher_with_other_maps_is_refused(tmp_path: Path) -> None:
         train(tmp_path, twin=TWIN, teacher=build_teacher(strides=2))
 
 
-def test_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
-    train(tmp_path, twin=replace(TWIN, n_rounds=1))
-    with pytest.raises(ValueError, match="holds another training"):
-        train(tmp_path, twin=replace(TWIN, n_rounds=1, seed=1))
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"twin": replace(TWIN, n_rounds=1, seed=1)}, "recipe"),
+        ({"scans": replace(SCANS, n_renewed=3)}, "scans"),
+        ({"teacher": build_teacher(seed=1)}, "teacher"),
+    ],
+)
+def test_another_training_is_not_gone_on_with(changed: dict[str, Any], what: str, tmp_path: Path) -> None:
+    given = {"twin": replace(TWIN, n_rounds=1), "teacher": build_teacher()}
+    train(tmp_path, **given)
+    with pytest.raises(SettingsError, match=f"twin holds another training; what differs: {what}"):
+        train(tmp_path, **given | changed)
 
 
-def test_scans_are_renewed_and_follow_from_their_numbers(tmp_path: Path) -> None:
-    with open_scans(tmp_path, recipe=SCANS, n_processes=1) as pool:
-        for number, indices in ((0, [0, 1, 2, 3, 4, 5]), (1, [6, 7, 2, 3, 4, 5])):
-            pool.begin_rendering(round_number=number)
-            came = sum(pool.finish_rendering())
-            assert pool.indices.tolist() == indices
-            assert came == (6 if number == 0 else 2), "what is there is not rendered again"
-        pixels, bins = render_scans(np.array([7, 2]), recipe=SCANS)
-        np.testing.assert_array_equal(pool.pixels[[1, 2]], pixels)
-        np.testing.assert_array_equal(pool.bins[[1, 2]], bins)
-
-
-def test_batches_follow_from_their_number(tmp_path: Path) -> None:
-    crops = CropRecipe(side_px=32, batch_size=5, seed=3)
-    with open_scans(tmp_path, recipe=SCANS, n_processes=1) as pool:
-        pool.begin_rendering(round_number=0)
-        assert sum(pool.finish_rendering()) == 6
-        first = CropBatches(pool, recipe=crops, first=0, n_batches=3)
-        later = CropBatches(pool, recipe=crops, first=2, n_batches=1)
-        grey, bins = first[2]
-        assert (grey.shape, grey.dtype, bins.shape) == ((5, 32, 32), np.float32, (5, len(PROPERTIES)))
-        assert 0.0 <= grey.min() < grey.max() <= 1.0
-        np.testing.assert_array_equal(grey, later[0][0])
-        assert not np.array_equal(first[0][0], first[1][0])
-
-
-def test_exposure_keeps_levels_in_range() -> None:
-    levels = np.array([[[0, 255], [128, 30]]] * 50, dtype=np.uint8)
-    grey = expose(levels, rng=np.random.default_rng(0))
-    assert (grey.min() >= 0.0, grey.max() <= 1.0) == (True, True)
-    assert np.isfinite(grey).all()
-    assert len(np.unique(grey[:, 1, 0])) > 40, "each crop has its own"
-
-
-def test_the_command_trains_packs_and_what_ships_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(recipe.RECIPES, "tiny", PretrainingRecipe(scans=SCANS, twin=TWIN, n_twins=2))  # type: ignore[index]
-    monkeypatch.setattr(packing, "PARTICLES_FOLDER", tmp_path / "package")
-    monkeypatch.setattr(particle_weights, "PARTICLES_FOLDER", tmp_path / "package")
-    trial = CliRunner().invoke(main, ["tiny", "--folder", str(tmp_path / "work"), "--share", "0.4"])
-    assert trial.exit_code == 0, trial.output
-    assert "twin 2 of 2, round 1 of 1: loss " in trial.output
-    assert "A trial is not packed" in trial.output
-    assert not (tmp_path / "package").exists()
-    done = CliRunner().invoke(main, ["tiny", "--folder", str(tmp_path / "work")])
-    assert done.exit_code == 0, done.output
-    again = CliRunner().invoke(main, ["tiny", "--folder", str(tmp_path / "work")])
-    assert "round" not in again.output, "nothing is trained, nor rendered, twice"
-    load_particle_weights(get_backbone("tiny").build(tile_px=48), name="tiny")
-    card = read_card("tiny")
-    assert (card["n_crops"], card["n_scans"], card["recipe"]["twin"]["n_rounds"]) == (48, 10, 3)
-    assert json.dumps(card), "a card is plain data"
-    assert card["training_s"] == round(sum(read_training_s(tmp_path / "work" / f"tiny-{number}") for number in (0, 1)))
-
-
-def test_the_command_trains_the_teacher_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pupil = replace(get_backbone("tiny"), name="pupil")
-    monkeypatch.setattr(backbones, "BACKBONES", {**backbones.BACKBONES, "pupil": pupil})
-    monkeypatch.setitem(recipe.RECIPES, "tiny", PretrainingRecipe(scans=SCANS, twin=TWIN))  # type: ignore[index]
-    taught = PretrainingRecipe(scans=SCANS, twin=replace(TWIN, divisor=1, n_rounds=1, teacher="tiny"))
-    monkeypatch.setitem(recipe.RECIPES, "pupil", taught)  # type: ignore[index]
-    given = ["pupil", "--folder", str(tmp_path / "work"), "--pack", str(tmp_path / "packed")]
-    done = CliRunner().invoke(main, given)
-    assert done.exit_code == 0, done.output
-    told = [" ".join(line.split()[1:8]) for line in done.output.splitlines() if "round" in line]
-    assert told == [f"tiny, twin 1 of 1, round {number}" for number in (1, 2, 3)] + ["pupil, twin 1 of 1, round 1"]
-    assert [file.name for file in sorted((tmp_path / "packed").iterdir())] == ["pupil.json", "pupil.npz"]
-    again = CliRunner().invoke(main, given)
-    assert again.exit_code == 0, again.output
-    assert "round" not in again.output
-
-
-def test_every_teacher_has_a_recipe_and_no_teacher() -> None:
-    teachers = {row.twin.teacher for row in recipe.RECIPES.values()} - {None}
-    assert {recipe.RECIPES[str(name)].twin.teacher for name in teachers} <= {None}
-
-
-def test_a_backbone_without_a_recipe_is_refused(tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["vgg19", "--folder", str(tmp_path)])
-    assert done.exit_code == 2
-    assert "'vgg19' has no recipe; choose one of: vgg16, resnet50, mobilenet_v2" in done.output
-
-
-def test_a_share_of_a_recipe_keeps_a_round() -> None:
-    whole = PretrainingRecipe(scans=SCANS, twin=TWIN)
-    assert [shorten(whole, share=share).twin.n_rounds for share in (1.0, 0.5, 0.01)] == [3, 2, 1]
+def test_a_loss_that_is_no_number_ends_it_and_is_not_kept(tmp_path: Path) -> None:
+    wild = replace(TWIN, learning_rate=float("nan"))
+    with pytest.raises(TrainingError, match=r"tiny: the loss of round 1 is nan; .* Lower the recipe's learning rate"):
+        train(tmp_path, twin=wild)
+    assert not list((tmp_path / "twin").iterdir())

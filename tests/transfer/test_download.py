@@ -127,7 +127,7 @@ def test_what_goes_wrong_is_said_in_time_and_nothing_is_kept(serve, answer, dige
         _fetch(published)
     assert time.monotonic() - started_s < 5 * PATIENCE_S
     assert "net_notop.h5: " in str(raised.value)
-    assert "give weights=FILE or weights=random" in str(raised.value)
+    assert "or put the file into" in str(raised.value)
     deadline_s = time.monotonic() + 5
     while _list_cache() and time.monotonic() < deadline_s:
         time.sleep(0.02)

@@ -58,16 +58,17 @@ def test_what_was_written_is_loaded(shipped: Path) -> None:
         np.testing.assert_array_equal(one, unpack_array(pack_array(before)))
         np.testing.assert_array_equal(one, other)
     assert read_card("tiny")["seed"] == 7
-    assert has_particle_weights("tiny")
+    assert (has_particle_weights("tiny"), has_particle_weights("vgg19")) == (True, False)
 
 
 def test_a_card_keeps_the_scores_of_each_set_of_pictures(shipped: Path) -> None:
     before = read_card("tiny")
     for data, f in (("demo", 0.5), ("cells", 0.6), ("demo", 0.7)):
         assert add_scores("tiny", data=data, scores={"probe_f": f}) == shipped.with_suffix(".json")
-    assert read_card("tiny") == {**before, "scores": {"demo": {"probe_f": 0.7}, "cells": {"probe_f": 0.6}}}
+    add_scores("tiny", data="cells", scores={"search_test_f": 0.8})
+    scores = {"demo": {"probe_f": 0.7}, "cells": {"probe_f": 0.6, "search_test_f": 0.8}}
+    assert read_card("tiny") == {**before, "scores": scores}
     load_particle_weights(build(), name="tiny")
-    assert not has_particle_weights("vgg19")
 
 
 def test_a_flipped_bit_is_refused(shipped: Path) -> None:
@@ -93,6 +94,18 @@ def test_a_missing_card_is_refused(shipped: Path) -> None:
 def test_weights_of_another_network_are_refused(shipped: Path) -> None:
     with pytest.raises(WeightsError, match=r"does not fit 'other': it holds 4 arrays, the network 2"):
         load_particle_weights(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="other"), name="tiny")
+
+
+def test_arrays_of_another_shape_are_refused(shipped: Path) -> None:
+    wider = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), keras.layers.Dense(2)], name="other")
+    with pytest.raises(WeightsError, match=r"does not fit 'other': it holds \(.*\) where the network has \(4, 2\)"):
+        load_particle_weights(wider, name="tiny")
+
+
+def test_a_damaged_card_is_refused(shipped: Path) -> None:
+    shipped.with_suffix(".json").write_text("{", encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"tiny\.json cannot be read \(JSONDecodeError\)"):
+        load_particle_weights(build(), name="tiny")
 
 
 def test_a_pickle_is_not_opened(shipped: Path) -> None:

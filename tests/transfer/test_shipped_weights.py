@@ -9,10 +9,15 @@ from sklearn.preprocessing import StandardScaler
 from sem_search.micrographs.demo import MATERIALS
 from sem_search.micrographs.rendering.scan import render_scan
 from sem_search.transfer.backbones import get_backbone
-from sem_search.transfer.particle_weights import PARTICLES_FOLDER, read_card
+from sem_search.transfer.particle_weights import (
+    PARTICLES_FOLDER,
+    list_particle_weights,
+    load_particle_weights,
+    read_card,
+)
 from sem_search.transfer.weights import build_weighted_backbone
 
-SHIPPED = sorted(file.stem for file in PARTICLES_FOLDER.glob("*.npz"))
+SHIPPED = ("mobilenet_v2", "resnet50", "vgg16")
 MAX_BYTES = 45e6
 TILE_PX = 224
 N_TILES = 6
@@ -20,7 +25,7 @@ N_TILES = 6
 
 
 def test_all_that_ships_is_small() -> None:
-    assert SHIPPED
+    assert list_particle_weights() == list(SHIPPED)
     assert sum(file.stat().st_size for file in PARTICLES_FOLDER.iterdir()) < MAX_BYTES
 
 
@@ -29,7 +34,15 @@ def test_a_card_tells_how_they_were_made(name: str) -> None:
     card = read_card(name)
     assert card["backbone"] == name
     assert card["n_crops"] > 100_000
-    assert {"divisor", "skipped", "crop_px", "n_rounds", "seed"} <= set(card["recipe"]["twin"])
+    assert {"divisor", "skipped", "crop_px", "n_rounds", "seed", "teacher"} <= set(card["recipe"]["twin"])
+    assert {"training_s", "n_scans", "rounding", "machine", "software", "sha256"} <= set(card)
+    assert card["scores"].keys() == {"demo", "lung_cells_sem"}
+    assert card["scores"]["demo"]["probe_f"] > 0.8
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_they_are_whole_and_fit_the_published_network(name: str) -> None:
+    load_particle_weights(get_backbone(name).build_open(), name=name)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from sem_search.errors import WeightsError
 from sem_search.transfer import particle_weights, weights
 from sem_search.transfer.backbones import Backbone, PublishedWeights, get_backbone
 from sem_search.transfer.particle_weights import write_particle_weights
-from sem_search.transfer.weights import WeightsRecord, build_weighted_backbone, compute_weights_digest
+from sem_search.transfer.weights import WeightsRecord, build_weighted_backbone, check_weights, compute_weights_digest
 
 SHARED = Path(__file__).parents[3] / "shared"
 MOBILENET_FILE = SHARED / "weights" / "mobilenet_v2_imagenet_notop.weights.h5"
@@ -89,19 +89,30 @@ def test_imagenet_weights_come_from_keras_cache(cache):
 
 
 def test_imagenet_weights_that_cannot_be_had_are_an_error_in_words():
-    with pytest.raises(WeightsError, match=r"could not be downloaded from http://127\.0\.0\.1:9/net_notop\.h5"):
+    wanted = (
+        r"could not be downloaded from http://127\.0\.0\.1:9/net_notop\.h5.*Else give weights=random or weights=FILE"
+    )
+    with pytest.raises(WeightsError, match=wanted):
+        _build("imagenet")
+
+
+def test_what_ships_is_named_where_imagenet_weights_cannot_be_had(tmp_path):
+    _ship_some(tmp_path / "particles")
+    with pytest.raises(WeightsError, match="Else give weights=particles, weights=random or weights=FILE"):
         _build("imagenet")
 
 
 def test_imagenet_weights_that_do_not_exist_are_an_error_in_words():
-    with pytest.raises(WeightsError, match="there are none for backbone 'tiny'; give weights=random or a file"):
+    with pytest.raises(WeightsError, match=r"there are none for backbone 'tiny'\. Else give weights=random"):
         _build("imagenet", backbone=get_backbone("tiny"))
 
 
 def test_particles_weights_ship_with_the_package_or_are_an_error(tmp_path):
-    with pytest.raises(WeightsError, match="this version ships none for backbone 'small'; give weights=auto, random"):
+    with pytest.raises(WeightsError, match="this version ships none for backbone 'small', only for"):
         _build("particles")
     source = _ship_some(tmp_path / "particles")
+    with pytest.raises(WeightsError, match=r"only for small\. Choose one of these, or give weights=random"):
+        check_weights("particles", backbone="vgg19")
     model, record = _build("particles")
     _assert_near(model, source)
     assert (record.used, record.warnings) == ("particles", ())
