@@ -22,7 +22,7 @@ from sem_search.errors import SemSearchError, SettingsError
 from sem_search.progress import ProgressMeter
 from sem_search.seeds import derive_seed
 from sem_search.transfer.backbones import Backbone
-from sem_search.transfer.weights import compute_weights_digest
+from sem_search.transfer.weights_digest import compute_weights_digest
 
 WARM_UP = 0.03
 """Share of the steps over which the learning rate rises."""
@@ -208,7 +208,9 @@ def describe_training(pool: ScanPool, *, recipe: TrainingRecipe, teacher: Teache
 
 def finish_rendering(pool: ScanPool) -> None:
     """Wait for the scans of the round, and show how they come."""
-    with ProgressMeter("Rendering", total=pool.n_pending, unit="scans", is_shown=pool.n_pending > 0) as meter:
+    with ProgressMeter(
+        "Rendering", total=pool.n_pending, unit="scans", is_shown=pool.n_pending > pool.recipe.n_renewed
+    ) as meter:
         for n_scans in pool.finish_rendering():
             meter.update(n_scans)
 

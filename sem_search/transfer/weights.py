@@ -4,12 +4,10 @@ Whatever was asked for, the record tells which weights the network has got, by n
 where that is less than was hoped for.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from sem_search.errors import WeightsError
 from sem_search.micrographs.tiles import FloatTiles
@@ -26,6 +24,7 @@ from sem_search.transfer.names import (
 from sem_search.transfer.particle_weights import has_particle_weights, list_particle_weights, load_particle_weights
 from sem_search.transfer.random_weights import fill_random_weights
 from sem_search.transfer.weight_files import read_weights_into
+from sem_search.transfer.weights_digest import compute_weights_digest
 
 FIRST_BYTE_S = 20.0
 """How long the first byte of a download may take where ImageNet weights were asked for by name."""
@@ -112,20 +111,6 @@ def check_weights(weights: str, *, backbone: str) -> None:
     if file.suffix in WEIGHTS_SUFFIXES:
         raise WeightsError(f"weights={weights!r}: there is no such file here ({file.absolute()}).")
     raise WeightsError(f"weights={weights!r} is neither a file nor one of: {', '.join(WEIGHTS_NAMES)}")
-
-
-def compute_weights_digest(model: keras.Model) -> str:
-    """Return the SHA-256, in hexadecimal, over all arrays of a network in order.
-
-    The arrays' own names, shapes and types go in with their place; the names of layers do not, because Keras numbers
-    unnamed layers by what else the process has built.
-    """
-    digest = hashlib.sha256()
-    for place, weight in enumerate(model.weights):
-        array = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
-        digest.update(f"{place} {weight.name} {array.shape} {array.dtype.str}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 def _load_imagenet_or_explain(model: keras.Model, backbone: Backbone) -> None:
