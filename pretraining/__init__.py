@@ -4,11 +4,11 @@
     properties.py  what the network learns to read off a picture: the powder's and the instrument's parameters
     scans.py       rendered scans, renewed round by round
     crops.py       batches of crops, turned, mirrored and exposed anew
-    networks.py    narrow twins of a backbone, and how what they learned is carried over into the whole
-    training.py    one twin's training, resumable, by itself or with a teacher
-    recipe.py      what each backbone's twins are, see, and are taught by
+    networks.py    a small twin of a backbone, and how what it learned is carried over into the whole
+    training.py    a twin's training, resumable, by itself or with a teacher
+    recipe.py      what each backbone's twin is, sees, and is taught by
     packing.py     folding and packing into the package's own files
 
-Keras is used through its backend-neutral parts alone, so that all of it also runs on an accelerator under JAX or
-PyTorch. `scripts/pretrain` is the one command.
+Keras is used through its backend-neutral parts alone, so that all of it also runs on an accelerator under another
+backend than TensorFlow. `scripts/pretrain` is the one command.
 """
