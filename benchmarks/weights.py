@@ -7,12 +7,13 @@ nothing else; real files keep theirs and get folds from `REAL_SEEDS`.
 
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
@@ -144,8 +145,16 @@ def _train_heads(
         ).curves.validation_accuracy
         for fold in data.folds.folds
     ]
-    mean = np.mean(np.array(curves), axis=0)
+    mean = average_curves(curves)
     return float(mean[-1]), float(1 + np.argmax(mean >= NEAR * mean[-1]))
+
+
+def average_curves(curves: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """Return the mean over folds, shape (EPOCHS,); one that ended early, as its head diverged, keeps what it had."""
+    mean: NDArray[np.float64] = np.mean(
+        [np.pad(curve, (0, EPOCHS - len(curve)), mode="edge") for curve in curves], axis=0
+    )
+    return mean
 
 
 def _search(settings: SearchSettings) -> float:

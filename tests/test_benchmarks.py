@@ -13,7 +13,7 @@ from benchmarks.replay import measure_replay, stop_fold
 from benchmarks.searching import count_ended_epochs
 from benchmarks.timing import measure_side_by_side
 from benchmarks.trust.__main__ import main as simulate
-from benchmarks.weights import measure_weights
+from benchmarks.weights import average_curves, measure_weights
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
 from sem_search.search.fold_store import FoldStore, KeptFold
 from sem_search.search.racing import FoldRace, Rival
@@ -122,6 +122,11 @@ def test_only_what_ships_has_a_card() -> None:
     done = CliRunner().invoke(benchmarks, ["weights", "--weights", "random", "--in-card"])
     assert done.exit_code == 2
     assert "--in-card is for the weights that ship, --weights particles; random have no card." in done.output
+
+
+def test_a_diverged_fold_keeps_the_accuracy_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.weights.EPOCHS", 3)
+    assert average_curves([[0.1, 0.5, 0.9], [0.3]]) == pytest.approx([0.2, 0.4, 0.6])
 
 
 def test_what_weights_are_worth(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
