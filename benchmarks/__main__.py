@@ -189,6 +189,7 @@ def strangers(*, threads: int, model: str, files: Path | None) -> Figures:
     type=click.IntRange(0, 3),
     help="For how many of the three seeds a whole search is run, too: minutes to an hour each.",
 )
+@click.option("--heads/--no-heads", "with_heads", default=True, help="Train heads: with VGG16 a quarter of an hour.")
 @click.option("--in-card", is_flag=True, help="Have the card of the shipped weights tell the figures, too.")
 def weights(*, threads: int, backbone: str, weights: str, in_card: bool, **options: Any) -> Figures:
     """What weights are worth: a linear probe, epochs until heads have learned, and on demand whole searches."""

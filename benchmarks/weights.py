@@ -50,10 +50,11 @@ def measure_weights(
     threads: int,
     exclude: str = "",
     tile_px: int = DEFAULT_TILE_PX,
+    with_heads: bool = True,
     n_searches: int = 0,
     in_card: bool = False,
 ) -> dict[str, float]:
-    """Return the probe's F, the epochs a head needs, and on demand searches' F, each per seed and in the mean.
+    """Return the probe's F, the epochs a head needs, and on demand searches' F, each of each seed and in the mean.
 
     Args:
         backbone: Its name.
@@ -62,11 +63,12 @@ def measure_weights(
         threads: Of the search.
         exclude: Classes of the folder to leave out, by commas.
         tile_px: Side of a tile.
+        with_heads: Whether heads are trained, which takes VGG16 a quarter of an hour.
         n_searches: For how many of the seeds a whole search is run.
         in_card: Whether the card of the shipped weights is to tell the means, too.
     """
     given = {"backbone": backbone, "weights": weights, "threads": threads, "exclude": exclude, "tile_px": tile_px}
-    found = _measure_seeds(given, data=data, n_searches=n_searches)
+    found = _measure_seeds(given, data=data, with_heads=with_heads, n_searches=n_searches)
     means = {name: statistics.mean(values) for name, values in found.items()}
     if in_card:
         add_scores(backbone, data="demo" if data == "demo" else Path(data).name, scores=means)
@@ -77,7 +79,7 @@ def measure_weights(
     return figures
 
 
-def _measure_seeds(given: dict[str, Any], *, data: str, n_searches: int) -> dict[str, list[float]]:
+def _measure_seeds(given: dict[str, Any], *, data: str, with_heads: bool, n_searches: int) -> dict[str, list[float]]:
     """Return by its name each figure of each seed."""
     found: dict[str, list[float]] = {}
     for number, settings in enumerate(_iter_settings(given, data=data)):
@@ -85,9 +87,10 @@ def _measure_seeds(given: dict[str, Any], *, data: str, n_searches: int) -> dict
             data_of_seed, network = prepare_data(one), prepare_network(one)
             store = compute_features(one, data=data_of_seed, network=network)
             found.setdefault("probe_f", []).append(_probe(data_of_seed, network=network, store=store))
-            accuracy, epochs = _train_heads(one, data=data_of_seed, network=network, store=store)
-            found.setdefault("head_accuracy", []).append(accuracy)
-            found.setdefault(f"epochs_to_{NEAR:.0%}", []).append(epochs)
+            if with_heads:
+                accuracy, epochs = _train_heads(one, data=data_of_seed, network=network, store=store)
+                found.setdefault("head_accuracy", []).append(accuracy)
+                found.setdefault(f"epochs_to_{NEAR:.0%}", []).append(epochs)
             if number < n_searches:
                 found.setdefault("search_test_f", []).append(_search(one))
     return found
