@@ -194,9 +194,15 @@ def strangers(*, threads: int, model: str, files: Path | None) -> Figures:
 def weights(*, threads: int, backbone: str, weights: str, in_card: bool, **options: Any) -> Figures:
     """What weights are worth: a linear probe, epochs until heads have learned, and on demand whole searches."""
     from benchmarks.weights import measure_weights
+    from sem_search.errors import WeightsError
+    from sem_search.transfer.weights import check_weights
 
     if in_card and weights != "particles":
         raise click.UsageError(f"--in-card is for the weights that ship, --weights particles; {weights} have no card.")
+    try:
+        check_weights(weights, backbone=backbone)
+    except WeightsError as error:
+        raise click.ClickException(str(error)) from error
     _configure(threads)
     return measure_weights(backbone, weights=weights, in_card=in_card, threads=threads, **options)
 

@@ -63,6 +63,8 @@ def main(name: str, folder: Path, renderers: int, share: float, target: Path | N
                 return
             recipe = shorten(RECIPES[name], share=share)
             file = pack(trained, backbone=get_backbone(name), recipe=recipe, facts=_describe_machine(), folder=target)
+    except KeyboardInterrupt as error:
+        raise click.ClickException("stopped; the same command goes on. What this round had learned is lost.") from error
     except Timeout as error:
         raise click.ClickException(f"another training runs in {folder}: wait for it, or give --folder.") from error
     except SemSearchError as error:

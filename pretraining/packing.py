@@ -21,6 +21,7 @@ from sem_search.transfer.particle_weights import (
     unpack_array,
     write_particle_weights,
 )
+from sem_search.transfer.weights_digest import compute_weights_digest
 
 
 class PackingError(SemSearchError):
@@ -65,6 +66,9 @@ def pack(
         "n_crops": twin.n_rounds * twin.n_steps * twin.batch_size,
         "n_scans": recipe.scans.n_scans + (twin.n_rounds - 1) * recipe.scans.n_renewed,
         "rounding": float(f"{measure_rounding(published, backbone=backbone):.2g}"),
+        "powders": trained.identity["powders"],
+        "teacher_sha256": trained.identity["teacher"],
+        "weights_sha256": compute_weights_digest(round_weights(published, backbone=backbone)),
         **facts,
     }
     return write_particle_weights(published, name=backbone.name, card=card, folder=folder or PARTICLES_FOLDER)
@@ -89,14 +93,20 @@ def build_published(twin: keras.Model, *, backbone: Backbone) -> keras.Model:
     return published
 
 
+def round_weights(published: keras.Model, *, backbone: Backbone) -> keras.Model:
+    """Return the network with the weights that packing leaves of its own."""
+    rounded = backbone.build_open()
+    rounded.set_weights([unpack_array(pack_array(array)) for array in published.get_weights()])
+    return rounded
+
+
 def measure_rounding(published: keras.Model, *, backbone: Backbone) -> float:
     """Return by how much packing changes the features: root mean square, as a share of theirs.
 
     Raises:
         PackingError: By too much.
     """
-    rounded = backbone.build_open()
-    rounded.set_weights([unpack_array(pack_array(array)) for array in published.get_weights()])
+    rounded = round_weights(published, backbone=backbone)
     wanted, found = _compute_features(published, backbone=backbone), _compute_features(rounded, backbone=backbone)
     error = float(np.sqrt(np.square(found - wanted).mean() / np.square(wanted).mean()))
     if not error < PACKED_TOLERANCE:

@@ -5,6 +5,9 @@ learned does not depend on how many processes render, nor on where a training wa
 """
 
 import hashlib
+import os
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +23,9 @@ from pretraining.materials import describe_subject, draw_subject
 from pretraining.properties import PROPERTIES, compute_bins, get_edges
 from sem_search.micrographs.rendering.scan import render_scan
 from sem_search.seeds import derive_seed
+
+WATCH_S = 1.0
+"""Seconds between two looks of a renderer whether its parent lives."""
 
 N_AT_ONCE = 25
 """Scans that one task renders: a second or two."""
@@ -91,7 +97,9 @@ def open_scans(folder: Path, *, recipe: ScanRecipe, n_processes: int) -> Iterato
     place = folder / f"scans-{recipe.n_scans}x{recipe.side_px}-seed{recipe.seed}-{digest}"
     place.mkdir(parents=True, exist_ok=True)
     n, side = recipe.n_scans, recipe.side_px
-    executor = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"))
+    executor = ProcessPoolExecutor(
+        n_processes, mp_context=get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
+    )
     try:
         yield ScanPool(
             recipe=recipe,
@@ -103,6 +111,17 @@ def open_scans(folder: Path, *, recipe: ScanRecipe, n_processes: int) -> Iterato
         )
     finally:
         executor.shutdown(cancel_futures=True)  # who interrupts does not wait for what is queued
+
+
+def end_with(parent: int) -> None:
+    """Have this process end when its parent is gone, which may have been killed and told nobody."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True, name="watches the parent").start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_S)
+    os._exit(1)
 
 
 def compute_digest(recipe: ScanRecipe) -> str:

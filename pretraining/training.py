@@ -67,7 +67,9 @@ class TrainedTwin:
 
     network: keras.Model
     training_s: float
-    """Without what was waited for scans."""
+    """Without what was waited for scans, and without its teacher's."""
+    identity: Mapping[str, Any]
+    """All that decided what was learned, see `describe_training`."""
 
 
 class PropertyReader(keras.Model):
@@ -151,7 +153,8 @@ def train_twin(
     """
     folder.mkdir(parents=True, exist_ok=True)
     reader = build_reader(backbone, recipe=recipe, teacher=teacher)
-    state = _TrainingState(folder, identity=describe_training(pool, recipe=recipe, teacher=teacher))
+    identity = describe_training(pool, recipe=recipe, teacher=teacher)
+    state = _TrainingState(folder, identity=identity)
     done, training_s = state.restore(reader)
     if done < recipe.n_rounds:
         pool.begin_rendering(round_number=done)
@@ -166,7 +169,7 @@ def train_twin(
         state.keep(reader, n_rounds=number + 1, training_s=training_s)
         n_crops = recipe.n_steps * recipe.batch_size
         tell(f"round {number + 1} of {recipe.n_rounds}: loss {loss:.4f}, {n_crops / round_s:.0f} crops/s")
-    return TrainedTwin(network=reader.twin, training_s=training_s)
+    return TrainedTwin(network=reader.twin, training_s=training_s, identity=identity)
 
 
 def build_reader(backbone: Backbone, *, recipe: TrainingRecipe, teacher: Teacher | None) -> PropertyReader:
@@ -187,7 +190,11 @@ def _train_round(reader: PropertyReader, *, pool: ScanPool, recipe: TrainingReci
     """Train for a round and return its mean loss."""
     crops = CropRecipe(side_px=recipe.crop_px, batch_size=recipe.batch_size, seed=recipe.seed)
     batches = CropBatches(pool, recipe=crops, first=number * recipe.n_steps, n_batches=recipe.n_steps)
-    loss = float(reader.fit(batches, shuffle=False, verbose=0).history["loss"][-1])
+    label = f"{reader.backbone.name}, round {number + 1} of {recipe.n_rounds}"
+    with ProgressMeter(label, total=recipe.n_steps, unit="steps", is_shown=True) as meter:
+        tell_step = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: meter.update(1))
+        history = reader.fit(batches, shuffle=False, verbose=0, callbacks=[tell_step]).history
+    loss = float(history["loss"][-1])
     if not np.isfinite(loss):
         raise TrainingError(
             f"{reader.backbone.name}: the loss of round {number + 1} is {loss}; what was learned before is kept. Lower "

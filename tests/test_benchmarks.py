@@ -124,6 +124,16 @@ def test_only_what_ships_has_a_card() -> None:
     assert "--in-card is for the weights that ship, --weights particles; random have no card." in done.output
 
 
+def test_weights_that_there_are_not_are_refused_before_anything_is_rendered() -> None:
+    for given, message in (
+        (["--backbone", "densenet121"], "this version ships none for backbone 'densenet121'"),
+        (["--weights", "lost.weights.h5"], "there is no such file here"),
+    ):
+        done = CliRunner().invoke(benchmarks, ["weights", *given])
+        assert done.exit_code == 1
+        assert message in done.output
+
+
 def test_a_diverged_fold_keeps_the_accuracy_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.weights.EPOCHS", 3)
     assert average_curves([[0.1, 0.5, 0.9], [0.3]]) == pytest.approx([0.2, 0.4, 0.6])

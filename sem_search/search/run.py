@@ -107,6 +107,7 @@ def _search(settings: SearchSettings) -> Conclusion:
     _tell_data(data)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
+    click.echo(f"{settings.backbone} has the weights {network.weights.used!r}.")
     for warning in (*data.catalogue.warnings, *network.weights.warnings):
         click.echo(f"Warning: {warning}", err=True)
     fingerprint = compute_fingerprint(settings, data=data, network=network)

@@ -29,5 +29,8 @@ RANDOM_WEIGHTS = "random"
 WEIGHTS_NAMES = (AUTO_WEIGHTS, IMAGENET_WEIGHTS, PARTICLES_WEIGHTS, RANDOM_WEIGHTS)
 """What `weights` may be besides the path of a file."""
 
-WEIGHTS_SUFFIXES = (".h5", ".keras")
+PACKED_SUFFIX = ".npz"
+"""End of what `scripts/pretrain --pack` writes."""
+
+WEIGHTS_SUFFIXES = (".h5", ".keras", PACKED_SUFFIX)
 """Ends of the weights files that can be read; `.weights.h5` is one of the first kind."""

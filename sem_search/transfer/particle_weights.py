@@ -37,47 +37,50 @@ def list_particle_weights() -> list[str]:
 
 
 def load_particle_weights(model: keras.Model, *, name: str) -> None:
-    """Give a backbone the weights that ship with the package.
+    """Give a backbone the weights that ship with the package; see `load_packed_weights`.
 
     Args:
         model: The network without its classifier; changed in place.
         name: The backbone's.
+    """
+    load_packed_weights(model, file=PARTICLES_FOLDER / f"{name}.npz")
+
+
+def load_packed_weights(model: keras.Model, *, file: Path) -> None:
+    """Give a backbone what `write_particle_weights` wrote, held to the hash in the card beside it.
+
+    Args:
+        model: The network without its classifier; changed in place.
+        file: Ends in `.npz`; its card has the same name and ends in `.json`.
 
     Raises:
-        WeightsError: They are damaged, or do not fit the network.
+        WeightsError: They or their card are missing or damaged, or do not fit the network.
     """
-    file = PARTICLES_FOLDER / f"{name}.npz"
-    wanted = read_card(name).get("sha256")
+    wanted = _read_card(file.with_suffix(".json")).get("sha256")
     try:
         content = file.read_bytes()
     except OSError as error:
         raise _explain(file, error=error) from error
     found = hashlib.sha256(content).hexdigest()
     if found != wanted:
-        raise WeightsError(
-            f"{file} is damaged: its SHA-256 is {found}, its card says {wanted}. Install the package again."
-        )
+        raise WeightsError(f"{file} is damaged: its SHA-256 is {found}, its card says {wanted}. {_name_remedy(file)}")
     arrays = _read_arrays(content, file=file)
     misfit = _find_misfit(arrays, model=model)
     if misfit is not None:
         raise WeightsError(
-            f"{file} does not fit {model.name!r}: {misfit}. Install the versions of Keras and of this package that "
-            "belong together."
+            f"{file} does not fit {model.name!r}: {misfit}. It is of another backbone, or of another version of Keras "
+            "or of this package."
         )
     model.set_weights(arrays)
 
 
 def read_card(name: str) -> Mapping[str, Any]:
-    """Return what is told of the weights of a backbone: how they were made, from how much, and their hash.
+    """Return what is told of the shipped weights of a backbone: how they were made, from how much, and their hash.
 
     Raises:
         WeightsError: The card is missing or damaged.
     """
-    file = PARTICLES_FOLDER / f"{name}.json"
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise _explain(file, error=error) from error
+    return _read_card(PARTICLES_FOLDER / f"{name}.json")
 
 
 def add_scores(name: str, *, data: str, scores: Mapping[str, float]) -> Path:
@@ -149,8 +152,21 @@ def _find_misfit(arrays: list[NDArray[np.float32]], *, model: keras.Model) -> st
     return None
 
 
+def _read_card(file: Path) -> Mapping[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise _explain(file, error=error) from error
+
+
 def _explain(file: Path, *, error: Exception) -> WeightsError:
-    return WeightsError(f"{file} cannot be read ({type(error).__name__}). Install the package again.")
+    return WeightsError(f"{file} cannot be read ({type(error).__name__}). {_name_remedy(file)}")
+
+
+def _name_remedy(file: Path) -> str:
+    if file.parent == PARTICLES_FOLDER:
+        return "Install the package again."
+    return "Weights and card are one: copy both again, or have scripts/pretrain pack them again."
 
 
 def _read_arrays(content: bytes, *, file: Path) -> list[NDArray[np.float32]]:

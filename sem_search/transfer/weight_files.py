@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from sem_search.errors import WeightsError
-from sem_search.transfer.names import WEIGHTS_SUFFIXES
+from sem_search.transfer.names import PACKED_SUFFIX, WEIGHTS_SUFFIXES
+from sem_search.transfer.particle_weights import load_packed_weights
 
 N_MISFITS_SHOWN = 5
 
@@ -18,8 +19,9 @@ def read_weights_into(model: keras.Model, *, file: Path) -> None:
 
     Args:
         model: The network; changed in place. After an error its weights are not to be used.
-        file: HDF5 weights (`.weights.h5`, or `.h5` as older Keras wrote them), or a saved Keras model (`.keras`)
-            that contains layers of the same names or the same weights in the same order.
+        file: HDF5 weights (`.weights.h5`, or `.h5` as older Keras wrote them), a saved Keras model (`.keras`) that
+            contains layers of the same names or the same weights in the same order, or what `scripts/pretrain --pack`
+            wrote (`.npz`, its card beside it).
 
     Raises:
         WeightsError: There is no such file, it is no weights file, it does not fit the network (the message names
@@ -29,10 +31,11 @@ def read_weights_into(model: keras.Model, *, file: Path) -> None:
         raise WeightsError(f"weights={str(file)!r}: there is no such file.")
     if file.suffix not in WEIGHTS_SUFFIXES:
         raise WeightsError(
-            f"weights={str(file)!r}: weights are read from files that end in {' or '.join(WEIGHTS_SUFFIXES)}, "
-            f"not in {file.suffix!r}."
+            f"weights={str(file)!r}: weights files end in one of {', '.join(WEIGHTS_SUFFIXES)}, not in {file.suffix!r}."
         )
-    if file.suffix == ".keras":
+    if file.suffix == PACKED_SUFFIX:
+        load_packed_weights(model, file=file)
+    elif file.suffix == ".keras":
         _copy_weights(_read_saved_model(file), model=model, file=file)
     else:
         _read_hdf5(model, file)

@@ -144,7 +144,9 @@ def _load_best(model: keras.Model, backbone: Backbone) -> tuple[str, tuple[str, 
     if has_particle_weights(backbone.name):
         load_particle_weights(model, name=backbone.name)
         return PARTICLES_WEIGHTS, (
-            f"weights={AUTO_WEIGHTS}: weights trained on rendered particles are used instead of ImageNet's. {reason}",
+            f"weights={AUTO_WEIGHTS}: the weights trained on rendered particles that ship with this package are used "
+            "instead of ImageNet's. docs/weights.md says what they are worth; scores with other weights are not to be "
+            f"compared with these. {reason}",
         )
     return RANDOM_WEIGHTS, (
         f"weights={AUTO_WEIGHTS}: RANDOM weights are used, with which scores stay far below those of ImageNet weights. "

@@ -48,7 +48,7 @@ def test_the_command_trains_the_teacher_first_and_once(tmp_path: Path, monkeypat
     given = ["pupil", "--folder", str(tmp_path / "work"), "--pack", str(tmp_path / "packed")]
     done = CliRunner().invoke(main, given)
     assert done.exit_code == 0, done.output
-    told = [" ".join(line.split()[1:5]) for line in done.output.splitlines() if "round" in line]
+    told = [" ".join(line.split()[1:5]) for line in done.output.splitlines() if "loss" in line]
     assert told == [f"tiny, round {number} of" for number in (1, 2, 3)] + ["pupil, round 1 of"]
     assert [file.name for file in sorted((tmp_path / "packed").iterdir())] == ["pupil.json", "pupil.npz"]
     again = CliRunner().invoke(main, given)
@@ -77,3 +77,13 @@ def test_another_training_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: 
         done = CliRunner().invoke(main, given)
     assert done.exit_code == 1
     assert "holds another training; what differs: recipe. Choose another folder" in done.output
+
+
+def test_a_stop_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*given: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pretraining.scans.open_scans", interrupt)
+    done = CliRunner().invoke(main, ["vgg16", "--folder", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "Error: stopped; the same command goes on." in done.output

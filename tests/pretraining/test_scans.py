@@ -1,9 +1,14 @@
 """Scans follow from their numbers, whatever renders them."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
+import psutil
 import pytest
 
 from pretraining import scans
@@ -30,3 +35,27 @@ def test_what_another_renderer_drew_is_not_used(tmp_path: Path, monkeypatch: pyt
     draw = scans.render_scan
     monkeypatch.setattr(scans, "render_scan", lambda *given, **options: 0.9 * draw(*given, **options))
     assert digest != compute_digest(SCANS)
+
+
+def test_renderers_end_with_a_process_that_was_killed(tmp_path: Path) -> None:
+    code = f"""
+import os, sys
+from pathlib import Path
+from pretraining.scans import ScanRecipe, open_scans
+if __name__ == "__main__":
+    recipe = ScanRecipe(n_scans=2, n_renewed=1, side_px=64)
+    with open_scans(Path({str(tmp_path)!r}), recipe=recipe, n_processes=1) as pool:
+        pool.begin_rendering(round_number=0)
+        sum(pool.finish_rendering())
+        print(*pool.executor._processes, flush=True)
+        sys.stdin.read()
+"""
+    (tmp_path / "begin.py").write_text(code, encoding="utf-8")
+    words = [sys.executable, str(tmp_path / "begin.py")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(words, stdin=PIPE, stdout=PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        (renderer,) = (psutil.Process(int(word)) for word in process.stdout.readline().split())
+        process.kill()
+    psutil.wait_procs([renderer], timeout=20)
+    assert not renderer.is_running() or renderer.status() == psutil.STATUS_ZOMBIE

@@ -98,7 +98,7 @@ def _write_unsafe(file: Path) -> None:
     ("name", "write", "message"),
     [
         ("none.h5", lambda file: None, "there is no such file"),
-        ("some.npz", _write_text, r"end in \.h5 or \.keras, not in '\.npz'"),
+        ("some.pth", _write_text, r"files end in one of \.h5, \.keras, \.npz, not in '\.pth'"),
         ("some.h5", _write_text, "do not fit 'small'"),
         ("some.weights.h5", _write_text, "do not fit 'small'"),
         ("some.keras", _write_text, "not a Keras model that can be loaded safely"),

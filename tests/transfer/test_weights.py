@@ -132,7 +132,7 @@ def test_auto_takes_particles_next_and_says_so(tmp_path):
     _assert_near(model, source)
     assert record.used == "particles"
     (warning,) = record.warnings
-    assert "weights trained on rendered particles are used instead of ImageNet's" in warning
+    assert "trained on rendered particles that ship with this package are used instead of ImageNet's" in warning
     assert "could not be downloaded" in warning
 
 
@@ -156,6 +156,16 @@ def test_auto_waits_less_long_than_a_wish_for_imagenet(monkeypatch):
     with pytest.raises(WeightsError, match="no network"):
         _build("imagenet")
     assert waits == [(4.0, 120.0), (20.0, 300.0)]
+
+
+def test_what_pretraining_packed_is_a_file_like_any_other(tmp_path):
+    source = _ship_some(tmp_path / "trial")
+    model, record = _build(str(tmp_path / "trial" / "small.npz"))
+    _assert_near(model, source)
+    assert record.used == "small.npz"
+    (tmp_path / "trial" / "small.json").unlink()
+    with pytest.raises(WeightsError, match=r"small\.json cannot be read .* have scripts/pretrain pack them again"):
+        _build(str(tmp_path / "trial" / "small.npz"))
 
 
 @pytest.mark.parametrize("name", ["some.weights.h5", "some.h5", "some.keras"])
