@@ -125,7 +125,7 @@ def _watch(parent: int) -> None:
 
 
 def compute_digest(recipe: ScanRecipe) -> str:
-    """Return what names the powders, how they are drawn and rendered, and what is asked of them."""
+    """Return what names what is asked of the powders, and how they are drawn and rendered, by the first of them."""
     pixels, bins = render_scans(np.array([0]), recipe=recipe)
     content = repr(PROPERTIES).encode() + get_edges().tobytes() + pixels.tobytes() + bins.tobytes()
     return hashlib.sha256(content).hexdigest()[:8]

@@ -69,7 +69,7 @@ class TrainedTwin:
     training_s: float
     """Without what was waited for scans, and without its teacher's."""
     identity: Mapping[str, Any]
-    """All that decided what was learned, see `describe_training`."""
+    """See `describe_training`."""
 
 
 class PropertyReader(keras.Model):
@@ -204,7 +204,7 @@ def _train_round(reader: PropertyReader, *, pool: ScanPool, recipe: TrainingReci
 
 
 def describe_training(pool: ScanPool, *, recipe: TrainingRecipe, teacher: Teacher | None) -> dict[str, Any]:
-    """Return all that decides what is learned, as plain data."""
+    """Return, as plain data, what a training must have in common with the one that it takes up."""
     return {
         "recipe": asdict(recipe),
         "scans": asdict(pool.recipe),

@@ -28,7 +28,7 @@ def test_scans_are_renewed_and_follow_from_their_numbers(tmp_path: Path) -> None
         np.testing.assert_array_equal(pool.bins[[1, 2]], bins)
 
 
-def test_what_another_renderer_drew_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_renderer_has_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     digest = compute_digest(SCANS)
     assert digest == compute_digest(SCANS)
     assert digest != compute_digest(replace(SCANS, seed=1))

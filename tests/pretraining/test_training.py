@@ -107,14 +107,16 @@ def test_a_teacher_with_other_maps_is_refused(tmp_path: Path) -> None:
     [
         ({"twin": replace(TWIN, n_rounds=1, seed=1)}, "recipe"),
         ({"scans": replace(SCANS, n_renewed=3)}, "scans"),
-        ({"teacher": build_teacher(seed=1)}, "teacher"),
+        ({"teacher_seed": 1}, "teacher"),
     ],
 )
 def test_another_training_is_not_gone_on_with(changed: dict[str, Any], what: str, tmp_path: Path) -> None:
-    given = {"twin": replace(TWIN, n_rounds=1), "teacher": build_teacher()}
-    train(tmp_path, **given)
+    def train_taught(*, teacher_seed: int = 0, **given: Any) -> None:
+        train(tmp_path, **{"twin": replace(TWIN, n_rounds=1), "teacher": build_teacher(seed=teacher_seed)} | given)
+
+    train_taught()
     with pytest.raises(SettingsError, match=f"twin holds another training; what differs: {what}"):
-        train(tmp_path, **given | changed)
+        train_taught(**changed)
 
 
 def test_a_loss_that_is_no_number_ends_it_and_is_not_kept(tmp_path: Path) -> None:

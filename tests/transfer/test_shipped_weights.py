@@ -16,6 +16,7 @@ from sem_search.transfer.particle_weights import (
     read_card,
 )
 from sem_search.transfer.weights import build_weighted_backbone
+from sem_search.transfer.weights_digest import compute_weights_digest
 
 SHIPPED = ("mobilenet_v2", "resnet50", "vgg16")
 MAX_BYTES = 45e6
@@ -42,7 +43,9 @@ def test_a_card_tells_how_they_were_made(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_they_are_whole_and_fit_the_published_network(name: str) -> None:
-    load_particle_weights(get_backbone(name).build_open(), name=name)
+    model = get_backbone(name).build(tile_px=TILE_PX)
+    load_particle_weights(model, name=name)
+    assert compute_weights_digest(model) == read_card(name)["weights_sha256"], "what a run logs"
 
 
 @pytest.mark.slow
