@@ -57,6 +57,7 @@ def pack(
         PackingError: The published network does not compute what the twin does, as it is or packed.
     """
     published = build_published(trained.network, backbone=backbone)
+    rounded = round_weights(published, backbone=backbone)
     twin = recipe.twin
     card = {
         "backbone": backbone.name,
@@ -65,10 +66,10 @@ def pack(
         "training_s": round(trained.training_s),
         "n_crops": twin.n_rounds * twin.n_steps * twin.batch_size,
         "n_scans": recipe.scans.n_scans + (twin.n_rounds - 1) * recipe.scans.n_renewed,
-        "rounding": float(f"{measure_rounding(published, backbone=backbone):.2g}"),
+        "rounding": float(f"{measure_rounding(published, rounded=rounded, backbone=backbone):.2g}"),
         "powders": trained.identity["powders"],
         "teacher_sha256": trained.identity["teacher"],
-        "weights_sha256": compute_weights_digest(round_weights(published, backbone=backbone)),
+        "weights_sha256": compute_weights_digest(rounded),
         **facts,
     }
     return write_particle_weights(published, name=backbone.name, card=card, folder=folder or PARTICLES_FOLDER)
@@ -100,13 +101,12 @@ def round_weights(published: keras.Model, *, backbone: Backbone) -> keras.Model:
     return rounded
 
 
-def measure_rounding(published: keras.Model, *, backbone: Backbone) -> float:
+def measure_rounding(published: keras.Model, *, rounded: keras.Model, backbone: Backbone) -> float:
     """Return by how much packing changes the features: root mean square, as a share of theirs.
 
     Raises:
         PackingError: By too much.
     """
-    rounded = round_weights(published, backbone=backbone)
     wanted, found = _compute_features(published, backbone=backbone), _compute_features(rounded, backbone=backbone)
     error = float(np.sqrt(np.square(found - wanted).mean() / np.square(wanted).mean()))
     if not error < PACKED_TOLERANCE:

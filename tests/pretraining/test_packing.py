@@ -5,7 +5,7 @@ import pytest
 
 from pretraining import packing
 from pretraining.networks import build_twin
-from pretraining.packing import PackingError, build_published, measure_rounding
+from pretraining.packing import PackingError, build_published, measure_rounding, round_weights
 from sem_search.transfer.backbones import get_backbone
 from tests.pretraining.disturbed import disturb
 
@@ -32,11 +32,12 @@ def test_a_network_that_computes_something_else_is_not_packed(monkeypatch: pytes
 def test_what_eight_bits_cost_is_measured_and_too_much_is_refused() -> None:
     backbone = get_backbone("tiny")
     published = build_published(build_disturbed_twin(), backbone=backbone)
-    assert 0.0 < measure_rounding(published, backbone=backbone) < 0.02
+    rounded = round_weights(published, backbone=backbone)
+    assert 0.0 < measure_rounding(published, rounded=rounded, backbone=backbone) < 0.02
     kernel = published.weights[0]
     values = kernel.numpy()
     values[0, 0, 0] *= 3000.0  # the other weights of each channel are lost beside it
     values[0, 0, 1] = -values[0, 0, 0]
     kernel.assign(values)
     with pytest.raises(PackingError, match="tiny loses too much in 8 bits: features differ by"):
-        measure_rounding(published, backbone=backbone)
+        measure_rounding(published, rounded=round_weights(published, backbone=backbone), backbone=backbone)
