@@ -11,7 +11,6 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from sem_search.tracking.figure_style import render_figure
 from sem_search.tracking.loggable import FigureArtifact, TextArtifact
 
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
@@ -81,14 +80,13 @@ def _get_kind(line: str) -> str:
 
 
 def _draw(figure: CaptionedFigure) -> _DrawnFigure:
-    """Draw a figure and return it as the page holds it."""
-    drawn = figure.artifact.draw()
-    suffix = Path(figure.artifact.path).suffix
+    """Return a figure as the page holds it."""
+    picture = figure.artifact.picture
     return _DrawnFigure(
         caption=figure.caption,
-        width_in=round(drawn.get_figwidth(), 2),
-        media_type=MEDIA_TYPES[suffix],
-        content_base64=base64.b64encode(render_figure(drawn, suffix=suffix)).decode("ascii"),
+        width_in=picture.width_in,
+        media_type=MEDIA_TYPES[Path(figure.artifact.path).suffix],
+        content_base64=base64.b64encode(picture.content).decode("ascii"),
     )
 
 

@@ -151,7 +151,8 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
     yield from iter_finite_metrics(iter_trust_numbers(trust), source="trust")
     yield Tags(values=_describe_winner(study))
     yield Tags(values=_count_remarks(context))
-    for figure in (*list_study_figures(study, context=context), *list_trust_figures(trust)):
+    figures = (*list_study_figures(study, context=context), *list_trust_figures(trust))
+    for figure in figures:
         yield figure.artifact
         yield figure.numbers
     yield build_interval_table(trust)
@@ -160,7 +161,7 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
     yield build_trial_table(rows, path="trials.csv")
     yield JsonArtifact(path="trials.json", content=[asdict(row) for row in rows])
     yield build_fold_table(compute_fold_rows(context.folds, tiles=study.tiles), path="folds.csv")
-    yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust))
+    yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust, figures=figures))
 
 
 def _iter_state_entries(trial: TrialOutcome) -> Iterator[Entry]:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import assert_never
 
-from sem_search.tracking.figure_style import render_figure
 from sem_search.tracking.loggable import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
 from sem_search.tracking.names import mask_secrets
 
@@ -19,7 +18,7 @@ def write_artifact(artifact: Artifact, *, target: Path) -> None:
     """
     match artifact:
         case FigureArtifact():
-            target.write_bytes(render_figure(artifact.draw(), suffix=target.suffix))
+            target.write_bytes(artifact.picture.content)
         case TextArtifact():
             _write_text(artifact.text, target=target)
         case JsonArtifact():

@@ -8,6 +8,8 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,10 +98,27 @@ class TableArtifact(_Artifact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A drawn figure as a file."""
+
+    content: bytes
+    width_in: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class FigureArtifact(_Artifact):
-    """A picture, drawn when it is written and not before; the path ends in `.png` or `.jpg`."""
+    """A figure, drawn when it is first asked for and not before; the path ends in `.png` or `.jpg`."""
 
     draw: Callable[[], "Figure"]
+
+    @cached_property
+    def picture(self) -> Picture:
+        """The figure as a file; drawn once, though it is logged and stands in a page as well."""
+        from sem_search.tracking.figure_style import render_figure
+
+        figure = self.draw()
+        content = render_figure(figure, suffix=PurePosixPath(self.path).suffix)
+        return Picture(content=content, width_in=round(figure.get_figwidth(), 2))
 
 
 Artifact = JsonArtifact | TextArtifact | TableArtifact | FigureArtifact

@@ -5,7 +5,7 @@ the file itself, there is no script and no link, so it can be mailed, printed an
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from sem_search.evaluation.metrics import SideScores, compute_side_scores
 from sem_search.evaluation.outcomes import Side, StudyOutcome
-from sem_search.tracking.figure_style import render_figure
 from sem_search.tracking.figures_study import format_rate
 from sem_search.tracking.inputs import StudyContext
 from sem_search.tracking.loggable import Scalar
@@ -84,16 +83,23 @@ class ReportFigure:
     content_base64: str
 
 
-def render_report(study: StudyOutcome, *, context: StudyContext, trust: StudyTrust | None = None) -> str:
+def render_report(
+    study: StudyOutcome,
+    *,
+    context: StudyContext,
+    trust: StudyTrust | None = None,
+    figures: Sequence[StudyFigure] | None = None,
+) -> str:
     """Return the report as one HTML page.
 
     Args:
         study: All trials, at least the winner complete.
         context: What the report tells beyond the predictions.
         trust: What `compute_trust` found in this study; computed where it is not at hand.
+        figures: Those of the study and of its trust; listed where they are not at hand.
     """
     trust = trust or compute_trust(study)
-    figures = (*list_study_figures(study, context=context), *list_trust_figures(trust))
+    figures = figures or (*list_study_figures(study, context=context), *list_trust_figures(trust))
     return _get_template().render(
         study=study,
         context=context,
@@ -213,15 +219,14 @@ def _list_pairs(study: StudyOutcome) -> dict[Unit, tuple[ConfusedPair, ...]]:
 
 
 def _embed(figure: StudyFigure) -> ReportFigure:
-    """Draw a figure and return it as the page holds it."""
-    drawn = figure.artifact.draw()
-    suffix = Path(figure.artifact.path).suffix
+    """Return a figure as the page holds it."""
+    picture = figure.artifact.picture
     return ReportFigure(
         number=figure.number,
         caption=figure.caption,
-        width_in=round(drawn.get_figwidth(), 2),
-        media_type=MEDIA_TYPES[suffix],
-        content_base64=base64.b64encode(render_figure(drawn, suffix=suffix)).decode("ascii"),
+        width_in=picture.width_in,
+        media_type=MEDIA_TYPES[Path(figure.artifact.path).suffix],
+        content_base64=base64.b64encode(picture.content).decode("ascii"),
     )
 
 

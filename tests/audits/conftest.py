@@ -19,6 +19,10 @@ from sem_search.transfer.training import HeadTrainer, TrainingSettings
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 
+MAP_TOLERANCE = 1e-6
+"""Of heat maps in [0, 1] that were computed in batches of other shapes: the same numbers to a few units of float32
+(seen: 3e-8). Bits are equal for the same shapes on the same machine alone."""
+
 
 def keep_quiet(_: str) -> None:
     """Nobody waits."""

@@ -10,6 +10,7 @@ from sem_search.audits.heat import HeadWeights
 from sem_search.audits.morphology import MorphologyAudit
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.intervals import Interval
+from tests.audits.conftest import MAP_TOLERANCE
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,8 @@ def test_every_tile_is_explained_by_the_head_that_never_saw_it(
 ) -> None:
     fold = subject.winner.folds[1]
     own = room.Explainer(subject).explain(head_weights[fold.fold], fold.test_tiles)
-    assert np.array_equal(audit.maps[fold.test_tiles], own)
+    # In batches of other shapes float32 sums run in another order: on some processors the last digit differs.
+    np.testing.assert_allclose(audit.maps[fold.test_tiles], own, rtol=0, atol=MAP_TOLERANCE)
 
 
 def test_all_questions_are_answered_in_words(audit: MorphologyAudit) -> None:

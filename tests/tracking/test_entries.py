@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from sem_search.evaluation.metrics import compute_side_scores
 from sem_search.evaluation.outcomes import Cell, StudyOutcome, TileTable, TrialOutcome
+from sem_search.tracking import figure_style
 from sem_search.tracking.entries import (
     Entry,
     FigureArtifact,
@@ -156,6 +158,23 @@ def test_a_study_yields_the_winner_the_figures_and_the_report(study: StudyOutcom
     assert len(figures) == 13
     for figure in figures:  # the numbers behind each picture stand beside it
         assert figure.rsplit(".", 1)[0] + ".json" in paths
+
+
+def test_the_report_and_the_artifacts_share_one_drawing_of_each_figure(
+    study: StudyOutcome, context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    render = figure_style.render_figure
+
+    def count(figure: Figure, *, suffix: str) -> bytes:
+        drawn.append(figure)
+        return render(figure, suffix=suffix)
+
+    monkeypatch.setattr(figure_style, "render_figure", count)
+    figures = [entry for entry in iter_study_entries(study, context=context) if isinstance(entry, FigureArtifact)]
+    assert len(figures) == len(drawn) > 5, "the report has drawn each, once"
+    assert all(figure.picture.content for figure in figures)
+    assert len(figures) == len(drawn)
 
 
 def test_parameters_are_left_to_the_trials(study: StudyOutcome, context: StudyContext) -> None:

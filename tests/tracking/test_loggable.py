@@ -1,8 +1,10 @@
 """Records that MLflow would refuse, or change in silence, cannot be made."""
 
 import pytest
+from matplotlib.figure import Figure
 
 from sem_search.tracking.loggable import (
+    FigureArtifact,
     JsonArtifact,
     MetricPoint,
     Metrics,
@@ -56,3 +58,17 @@ def test_numbers_that_are_not_finite_are_counted_in_a_tag() -> None:
 )
 def test_only_what_there_is_is_yielded(values: list[tuple[str, float, int]], kinds: list[type]) -> None:
     assert [type(entry) for entry in iter_finite_metrics(values, source="x")] == kinds
+
+
+def test_a_figure_is_drawn_once_however_often_it_is_needed() -> None:
+    drawn = []
+
+    def draw() -> Figure:
+        drawn.append(Figure(figsize=(2.5, 1)))
+        return drawn[-1]
+
+    artifact = FigureArtifact(path="a/b.png", draw=draw)
+    assert drawn == []
+    assert artifact.picture.content.startswith(b"\x89PNG")
+    assert artifact.picture.width_in == 2.5
+    assert len(drawn) == 1
