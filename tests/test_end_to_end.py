@@ -13,6 +13,8 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests.programs import Program
+
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 LIMIT_S = 420
@@ -46,16 +48,9 @@ class Place:
         }
         return environment
 
-    def start_search(self, **parameters: str) -> subprocess.Popen[str]:
+    def start_search(self, **parameters: str) -> Program:
         words = [word for name, value in parameters.items() for word in (f"--{name.replace('_', '-')}", value)]
-        return subprocess.Popen(
-            [sys.executable, "-m", "sem_search", "search", *words],
-            cwd=self.folder,
-            env=self.make_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return Program(["search", *words], folder=self.folder, environment=self.make_environment())
 
     def run_search(self, **parameters: str) -> subprocess.CompletedProcess[str]:
         process = self.start_search(**parameters)

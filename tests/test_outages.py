@@ -6,8 +6,6 @@ search that nobody disturbed, on SQLite.
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests.programs import Program
 from tests.servers.postgres import PASSWORD, Postgres, find_obstacle, run_postgres
 from tests.servers.tracking import TrackingServer, run_tracking_server
 
@@ -63,7 +62,7 @@ class Place:
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
 
-    def start(self, **changes: str) -> subprocess.Popen[str]:
+    def start(self, **changes: str) -> Program:
         given = {
             "data": str(self.data),
             "storage": self.storage,
@@ -72,16 +71,9 @@ class Place:
             **changes,
         }
         words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
-        return subprocess.Popen(
-            [sys.executable, "-m", "sem_search", "search", *words],
-            cwd=self.folder,
-            env=self.make_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return Program(["search", *words], folder=self.folder, environment=self.make_environment(), merge=True)
 
-    def finish(self, process: subprocess.Popen[str]) -> str:
+    def finish(self, process: Program) -> str:
         """Wait for a search to end well; return what it printed."""
         try:
             printed, _ = process.communicate(timeout=LIMIT_S)
@@ -91,7 +83,7 @@ class Place:
         assert PASSWORD not in printed
         return printed
 
-    def wait_for_folds(self, n_folds: int, *, process: subprocess.Popen[str]) -> None:
+    def wait_for_folds(self, n_folds: int, *, process: Program) -> None:
         ends_at = time.monotonic() + LIMIT_S
         while len(self.stamp_folds()) < n_folds:
             assert process.poll() is None, process.communicate()[0][-5000:]

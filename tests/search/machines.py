@@ -1,7 +1,6 @@
 """Real processes that stand for several machines: Dask schedulers, Dask workers, and workers of our own."""
 
 import contextlib
-import os
 import signal
 import socket
 import sqlite3
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.programs import Program
 from tests.test_end_to_end import Place
 
 LIMIT_S = 900
@@ -31,7 +31,7 @@ def wait_until(is_so: Callable[[], bool], *, what: str, limit_s: float = LIMIT_S
         time.sleep(0.05)
 
 
-def hold(process: subprocess.Popen[str], *, databases: list[Path]) -> None:
+def hold(process: Program, *, databases: list[Path]) -> None:
     """Stop a process where it stands, but not within a transaction, for others would wait for its locks."""
     process.send_signal(signal.SIGSTOP)
     while not all(map(is_free, databases)):
@@ -118,7 +118,7 @@ def run_cluster(folder: Path, *, n_workers: int) -> Iterator[DaskCluster]:
         cluster.stop()
 
 
-def start_worker(place: Place, *words: str, machine: str | None = None) -> subprocess.Popen[str]:
+def start_worker(place: Place, *words: str, machine: str | None = None) -> Program:
     """Start `sem-search worker`; with `machine`, in a folder and with a cache of that machine's own."""
     environment = place.make_environment() | {"OMP_NUM_THREADS": "1"}
     folder = place.folder
@@ -126,12 +126,4 @@ def start_worker(place: Place, *words: str, machine: str | None = None) -> subpr
         folder = place.folder / machine
         folder.mkdir(exist_ok=True)
         environment["SEM_SEARCH_CACHE"] = str(folder / "cache")
-    return subprocess.Popen(
-        [sys.executable, "-m", "sem_search", "worker", *words],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=os.setpgrp,
-    )
+    return Program(["worker", *words], folder=folder, environment=environment)
