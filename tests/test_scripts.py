@@ -65,7 +65,7 @@ def test_tests_are_run_after_style_and_types(checkout: Path) -> None:
     calls = call(checkout, "test", "-m", "not slow")
     assert calls[0] == f"{INSTALL} .[dev]"
     assert [line.split()[0] for line in calls[1:]] == ["ruff", "ruff", "lint-imports", "mypy", "python"]
-    assert calls[-1] == "python -m pytest -m not slow"
+    assert calls[-1] == "python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m not slow"
 
 
 def test_nothing_is_installed_twice_until_the_requirements_change(checkout: Path) -> None:
