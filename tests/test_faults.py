@@ -63,12 +63,12 @@ def kill_at(place: Place, *, after_s: float, data: Path) -> bool:
     """Start a search and kill it after so long; tell whether it was still at work."""
     process = place.start_search(data=str(data), **PARAMETERS)
     try:
-        process.communicate(timeout=after_s)
+        _, errors = process.communicate(timeout=after_s)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         return True
-    assert process.returncode == 0
+    assert process.returncode == 0, errors[-4000:]
     return False
 
 

@@ -223,20 +223,23 @@ def post_classifier(
 def deliver_classifier(item: Item, runs: RunNames) -> None:
     """Log a staged classifier as the one model of this name in its run, however often this is done.
 
-    A model that was begun and not finished is written again under its own id.
+    A model that was begun and not finished is removed, and logged anew: MLflow cannot go on with it, for it refuses to
+    list the same model twice among a run's outputs.
     """
     client, run_id = MlflowClient(), find_run(item.run, runs)
     experiment_id = client.get_run(run_id).info.experiment_id
     name = item.facts["name"]
-    begun = client.search_logged_models(
-        [experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = '{name}'", max_results=1
+    known = client.search_logged_models(
+        [experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = '{name}'"
     )
-    if begun and begun[0].status == LoggedModelStatus.READY:
+    if any(model.status == LoggedModelStatus.READY for model in known):
         return
+    for unfinished in known:
+        client.delete_logged_model(str(unfinished.model_id))
     with tempfile.TemporaryDirectory(prefix="sem_search_") as staging:
         folder = Path(staging, "item")
         shutil.copytree(item.files, folder)
-        _log_staged(folder, facts=item.facts, run_id=run_id, model_id=str(begun[0].model_id) if begun else None)
+        _log_staged(folder, facts=item.facts, run_id=run_id)
 
 
 def _stage(parts: ClassifierParts, *, folder: Path, name: str, record: ModelRecord | None) -> dict[str, Any]:
@@ -255,14 +258,14 @@ def _stage(parts: ClassifierParts, *, folder: Path, name: str, record: ModelReco
     }
 
 
-def _log_staged(folder: Path, *, facts: Mapping[str, Any], run_id: str, model_id: str | None = None) -> str:
+def _log_staged(folder: Path, *, facts: Mapping[str, Any], run_id: str) -> str:
     """Log what lies in a folder as a model of a run; return the model's id."""
     _name_run_in_card(folder / RECORD_FOLDER, run_id=run_id)
     images, params = facts["example"]
     with _quiet_mlflow():
         logged = Model.log(
             artifact_path=None,
-            model_id=model_id or _open_logged_model(run_id=run_id, name=facts["name"]),
+            model_id=_open_logged_model(run_id=run_id, name=facts["name"]),
             flavor=_SelfContainedFlavor,
             run_id=run_id,
             step=NO_STEP,
