@@ -24,7 +24,23 @@ READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tif
 REFUSED_SUFFIXES = (".gif", ".apng", ".webp", ".jp2", ".heic", ".avif")  # meant as pictures: not to be passed over
 PICTURE_SUFFIXES = frozenset((*READ_SUFFIXES, *REFUSED_SUFFIXES))
 COMPANION_SUFFIXES = frozenset(  # what stands beside pictures and is none
-    (".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".ini", ".db", ".log")
+    (
+        ".txt",
+        ".md",
+        ".rst",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".yaml",
+        ".yml",
+        ".xml",
+        ".html",
+        ".pdf",
+        ".ini",
+        ".db",
+        ".log",
+        ".hdr",
+    )
 )
 SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"))
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")

@@ -131,7 +131,7 @@ def test_zeiss_tag() -> None:
         ("AP_ACTUALKV\r\nEHT =  3.00 kV", "AP_MANUALKV\r\nEHT Target = 500.0 V", "voltage_kv", 0.5),
         ("40 * 24", "40 * 30", "scan_height_px", None),  # the bar may be drawn into the scan: only the user knows
         ("40 * 24", "40 * 90", "scan_height_px", None),
-        ("AP_IMAGE_PIXEL_SIZE", "AP_OTHER", "pixel_size_nm", 99.0),
+        ("AP_IMAGE_PIXEL_SIZE", "AP_OTHER", "pixel_size_nm", None),  # AP_PIXEL_SIZE is of the display's pixels
     ],
 )
 def test_zeiss_variants(old: str, new: str, field: str, expected: Any) -> None:
