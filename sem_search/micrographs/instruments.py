@@ -161,6 +161,7 @@ def _parse_zeiss(entries: Mapping[str, Any], *, file_width_px: int, file_height_
     """Read tifffile's form of a Zeiss tag: key -> (name, value[, unit]).
 
     AP_PIXEL_SIZE is not used: it is that of the instrument's display, which is 1024 pixels wide whatever is stored.
+    Older instruments write no AP_IMAGE_PIXEL_SIZE, but the width and height of the field.
     """
 
     def tell(*keys: str) -> tuple[Any, str]:
@@ -168,11 +169,15 @@ def _parse_zeiss(entries: Mapping[str, Any], *, file_width_px: int, file_height_
         value, unit = [*found[1:3], None, None][:2]
         return value, str(unit or "")
 
-    field, field_unit = tell("ap_width")
-    width = _to_positive(field)
-    pixel_nm, doubts = _agree(
-        tell("ap_image_pixel_size"), (width and file_width_px and width / file_width_px, field_unit)
-    )
+    def divide(key: str, n_px: int) -> tuple[float | None, str]:
+        field, unit = tell(key)
+        length = _to_positive(field)
+        return (length / n_px if length is not None and n_px > 0 else None), unit
+
+    sizes = [tell("ap_image_pixel_size"), divide("ap_width", file_width_px)]
+    if _to_positive(sizes[0][0]) is None:  # only the field tells it: a file that was cut shows in its height
+        sizes.append(divide("ap_height", file_height_px))
+    pixel_nm, doubts = _agree(*sizes)
     voltage, voltage_unit = tell("ap_actualkv", "ap_manualkv")
     acquired_at, warnings = parse_moment(_join(tell("ap_date")[0], tell("ap_time")[0]))
     width_px, height_px = _parse_size(_to_text(tell("dp_image_store")[0]))
