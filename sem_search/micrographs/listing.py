@@ -24,24 +24,8 @@ READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tif
 REFUSED_SUFFIXES = (".gif", ".apng", ".webp", ".jp2", ".heic", ".avif")  # meant as pictures: not to be passed over
 PICTURE_SUFFIXES = frozenset((*READ_SUFFIXES, *REFUSED_SUFFIXES))
 COMPANION_SUFFIXES = frozenset(  # what stands beside pictures and is none
-    (
-        ".txt",
-        ".md",
-        ".rst",
-        ".csv",
-        ".tsv",
-        ".json",
-        ".yaml",
-        ".yml",
-        ".xml",
-        ".html",
-        ".pdf",
-        ".ini",
-        ".db",
-        ".log",
-        ".hdr",
-    )
-)
+    (".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".ini", ".db", ".log")
+) | {".hdr"}  # TESCAN's
 SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"))
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 CSV_COLUMNS = ("image", "label", "group", "session")
