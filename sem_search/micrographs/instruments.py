@@ -241,8 +241,9 @@ def _parse_phenom(xml: str, *, file_height_px: int) -> InstrumentMetadata:
 def _read_scale(page: tifffile.TiffPage) -> InstrumentMetadata:
     """Return the pixel size that ImageJ or OME-TIFF give in the file's description."""
     file = page.parent
-    if file.is_imagej:
-        pixel_nm, warnings = _parse_imagej(page, entries=file.imagej_metadata or {})
+    imagej = file.pages.first.imagej_description  # of the file: the other pages need not have one
+    if imagej is not None:
+        pixel_nm, warnings = _parse_imagej(page, pairs=_parse_pairs(imagej, separator="="))
     elif file.is_ome:
         pixel_nm, warnings = _parse_ome(file.ome_metadata or "", width_px=page.imagewidth)
     else:
@@ -250,20 +251,20 @@ def _read_scale(page: tifffile.TiffPage) -> InstrumentMetadata:
     return InstrumentMetadata(pixel_size_nm=pixel_nm, warnings=warnings)
 
 
-def _parse_imagej(page: tifffile.TiffPage, *, entries: Mapping[str, Any]) -> tuple[float | None, tuple[str, ...]]:
+def _parse_imagej(page: tifffile.TiffPage, *, pairs: Mapping[str, str]) -> tuple[float | None, tuple[str, ...]]:
     """Read ImageJ's scale: a unit in the description, pixels per unit in the tags for resolution.
 
     In inches and centimetres it is mostly the resolution for printing that ImageJ found in the file.
     """
-    x_unit = str(entries.get("unit", ""))
+    x_unit = pairs.get("unit", "")
     sides = [
         (_invert(page.tags.valueof(code)), unit)
-        for code, unit in ((X_RESOLUTION_TAG, x_unit), (Y_RESOLUTION_TAG, str(entries.get("yunit", x_unit))))
+        for code, unit in ((X_RESOLUTION_TAG, x_unit), (Y_RESOLUTION_TAG, pairs.get("yunit", x_unit)))
     ]
     if not _is_length(x_unit):
         return None, ()
     pixel_nm, warnings = _agree(*sides)
-    is_print = x_unit in PRINT_UNITS and pixel_nm is not None and pixel_nm >= FINEST_PRINT_NM
+    is_print = x_unit in PRINT_UNITS and (pixel_nm is None or pixel_nm >= FINEST_PRINT_NM)
     return (None, ()) if is_print else (pixel_nm, warnings)
 
 

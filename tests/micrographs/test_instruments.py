@@ -273,6 +273,7 @@ def test_phenom_variants(old: str, new: str, expected: float | None) -> None:
         ("pixel", (1.0, 1.0), None),
         ("", (1.0, 1.0), None),
         ("inch", (300.0, 300.0), None),  # for printing
+        ("inch", (204.0, 98.0), None),
         ("cm", (118.11, 118.11), None),
         ("cm", (1e6, 1e6), 10.0),
     ],
@@ -282,7 +283,7 @@ def test_imagej_scale(unit: str, resolution: tuple[float, float], expected: floa
         description=f"ImageJ=1.53t\nunit={unit}\nmin=0.0\nmax=255.0\n", resolution=resolution, metadata=None
     )
     assert told.pixel_size_nm == (None if expected is None else pytest.approx(expected, rel=1e-5))
-    assert bool(told.warnings) == (unit == "furlong" or resolution[0] != resolution[1])
+    assert bool(told.warnings) == (unit == "furlong" or (unit == "nm" and resolution[0] != resolution[1]))
 
 
 def test_a_resolution_without_a_unit_of_length_is_no_scale() -> None:
