@@ -51,6 +51,7 @@ FILE_BYTES_BESIDE_PIXELS = 64_000_000  # thumbnails, further pages, metadata
 ORIENTATION_TAG = 274
 PNG_FIRST_CHUNK_AT = 8  # behind the signature
 MAX_PNG_CHUNKS, MIN_PNG_CHUNK_BYTES = 1000, 512  # pictures are written in chunks of 8 kB and more
+NOT_SUPPORTED = ("Unsupported", "cannot handle")  # so Pillow says of whole BMP and JPEG files that it cannot decode
 PNG_BIT_DEPTH_AT = 24  # signature, length and type of the first chunk, width, height
 
 # Damage that Pillow meets ends in our own error or warning; its words on stderr would only repeat it.
@@ -176,6 +177,11 @@ def _decode(data: bytes, *, path: Path | None, crop_bottom_px: int, max_pixels: 
     except UnreadableImageError:
         raise
     except Exception as error:  # decoders fed with damaged bytes raise whatever comes
+        if _describe(error).startswith(NOT_SUPPORTED):
+            raise UnreadableImageError(
+                f"is a {kind} file of a kind that is not read here ({_describe(error)}): "
+                "export it as PNG or TIFF of 8 or 16 bits"
+            ) from error
         raise UnreadableImageError(
             f"the {kind} file is damaged, truncated or of an unknown kind ({_describe(error)}): copy or export it again"
         ) from error

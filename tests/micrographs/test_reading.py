@@ -149,6 +149,24 @@ def test_what_is_no_still_micrograph_is_refused(name: str) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("kind", "at", "found", "changed", "reason"),
+    [
+        ("JPEG", b"\xff\xc0\x00\x0b", 8, 12, "cannot handle 12-bit layers"),
+        ("BMP", b"\x01\x00", 8, 7, r"Unsupported BMP pixel depth \(7\)"),
+    ],
+)
+def test_whole_files_of_a_depth_that_is_not_read_are_called_so(
+    kind: str, at: bytes, found: int, changed: int, reason: str
+) -> None:
+    content = save(pillow8(), kind)
+    before = content.index(at, 20 if kind == "BMP" else 0) + len(at)
+    assert content[before] == found
+    data = content[:before] + bytes([changed]) + content[before + 1 :]
+    with pytest.raises(UnreadableImageError, match=rf"is a {kind} file of a kind that is not read here \({reason}"):
+        read_micrograph(data)
+
+
 COMPLETE = {
     **{f"8 bits, {name}": make for name, make in EIGHT_BIT.items()},
     **{f"16 bits, {name}": make for name, make in SIXTEEN_BIT.items()},
