@@ -12,6 +12,7 @@ that of this file's pixels: the size of a display's pixels, or a resolution for 
 import contextlib
 import dataclasses
 import html
+import itertools
 import math
 import re
 import unicodedata
@@ -72,19 +73,17 @@ def read_tiff_metadata(page: tifffile.TiffPage) -> InstrumentMetadata:
     Raises:
         UnreadableImageError: The tags say that the picture shows several view fields side by side.
     """
-    sections: dict[str, Any] = {}
-    for code in FEI_TAGS:
-        tag = page.tags.valueof(code)
-        if isinstance(tag, dict):
-            sections = {**tag, **sections}
-    if sections:
-        return _parse_fei(sections)
-    zeiss, tescan, phenom = (page.tags.valueof(code) for code in (ZEISS_TAG, TESCAN_TAG, PHENOM_TAG))
-    if isinstance(zeiss, dict):
+    sections = [_parse_sections(_read_tag(page, code)) for code in FEI_TAGS]
+    if any(sections):
+        return _parse_fei({**sections[1], **sections[0]})
+    zeiss = _parse_zeiss_entries(_read_tag(page, ZEISS_TAG))
+    if zeiss:
         return _parse_zeiss(zeiss, file_width_px=page.imagewidth, file_height_px=page.imagelength)
-    if isinstance(tescan, bytes):  # a preview picture stands before the text
-        return _parse_tescan(tescan.decode("latin-1"), file_height_px=page.imagelength)
-    if isinstance(phenom, str) and "<FeiImage" in phenom:  # Thermo's transmission microscopes use the tag, too
+    tescan = _read_tag(page, TESCAN_TAG)
+    if tescan:
+        return _parse_tescan(tescan, file_height_px=page.imagelength)
+    phenom = _read_tag(page, PHENOM_TAG)
+    if "<FeiImage" in phenom:  # Thermo's transmission microscopes use the tag, too
         return _parse_phenom(phenom, file_height_px=page.imagelength)
     return _read_scale(page)
 
@@ -123,18 +122,43 @@ def merge_metadata(first: InstrumentMetadata, second: InstrumentMetadata) -> Ins
     return dataclasses.replace(first, **filled, warnings=first.warnings + second.warnings)
 
 
-def _parse_fei(sections: Mapping[str, Any]) -> InstrumentMetadata:
-    """Read the INI-like sections of a Thermo/FEI tag, which is in SI units."""
+def _read_tag(page: tifffile.TiffPage, code: int) -> str:
+    """Return the text of a tag, empty where there is none.
 
-    def tell(section: str, key: str) -> Any:
-        content = sections.get(section)
-        return content.get(key) if isinstance(content, Mapping) else None
+    It is decoded here: tifffile drops the whole of it if an operator's remark is not in a western encoding.
+    """
+    tag = page.tags.get(code)
+    if tag is None:
+        return ""
+    file = page.parent.filehandle
+    file.seek(tag.valueoffset)
+    return _decode(file.read(tag.valuebytecount))
+
+
+def _parse_sections(text: str) -> dict[str, dict[str, str]]:
+    """Return section -> key -> value of the INI-like lines of a Thermo/FEI tag."""
+    sections: dict[str, dict[str, str]] = {}
+    pairs: dict[str, str] = {}
+    for line in map(str.strip, text.splitlines()):
+        key, separator, value = line.partition("=")
+        if line.startswith("["):
+            pairs = sections.setdefault(line[1:-1], {})
+        elif separator:
+            pairs[key.strip()] = value.strip()
+    return sections
+
+
+def _parse_fei(sections: Mapping[str, Mapping[str, str]]) -> InstrumentMetadata:
+    """Read the sections of a Thermo/FEI tag, which is in SI units."""
+
+    def tell(section: str, key: str) -> str | None:
+        return sections.get(section, {}).get(key)
 
     # Which beam took the picture; where none is named, another beam's field would be another picture's.
-    beam, scan = str(tell("Beam", "Beam") or ""), str(tell("Beam", "Scan") or "")
+    beam, scan = tell("Beam", "Beam") or "", tell("Beam", "Scan") or ""
     width_px = _to_count(tell("Image", "ResolutionX"))
     section = next((name for name in ("Scan", scan) if _to_positive(tell(name, "PixelWidth"))), "")
-    sides = [(tell(section, side), "m") for side in ("PixelWidth", "PixelHeight")]
+    sides: list[tuple[Any, str]] = [(tell(section, side), "m") for side in ("PixelWidth", "PixelHeight")]
     field_m = _to_positive(tell("Scan", "HorFieldsize")) or _to_positive(tell(beam, "HFW"))
     if not section and field_m is not None and width_px is not None:
         sides = [(field_m / width_px, "m")]
@@ -157,36 +181,47 @@ def _parse_fei(sections: Mapping[str, Any]) -> InstrumentMetadata:
     )
 
 
-def _parse_zeiss(entries: Mapping[str, Any], *, file_width_px: int, file_height_px: int) -> InstrumentMetadata:
-    """Read tifffile's form of a Zeiss tag: key -> (name, value[, unit]).
+def _parse_zeiss_entries(text: str) -> dict[str, str]:
+    """Return key -> value of a Zeiss tag: below each line `KEY` stands one `Name = value`, or `Name :value`."""
+    return {
+        key.strip(): line.partition("=" if "=" in line else ":")[2].strip()
+        for key, line in itertools.pairwise(text.splitlines())
+        if key.isupper()
+    }
+
+
+def _parse_zeiss(entries: Mapping[str, str], *, file_width_px: int, file_height_px: int) -> InstrumentMetadata:
+    """Read the entries of a Zeiss tag.
 
     AP_PIXEL_SIZE is not used: it is that of the instrument's display, which is 1024 pixels wide whatever is stored.
     Older instruments write no AP_IMAGE_PIXEL_SIZE, but the width and height of the field.
     """
 
-    def tell(*keys: str) -> tuple[Any, str]:
-        found: list[Any] = next((list(entries[key]) for key in keys if key in entries), [])
-        value, unit = [*found[1:3], None, None][:2]
-        return value, str(unit or "")
+    def tell(*keys: str) -> str | None:
+        return next((entries[key] for key in keys if key in entries), None)
+
+    def measure(*keys: str) -> tuple[str, str]:
+        value, _, unit = (tell(*keys) or "").partition(" ")
+        return value, unit.strip()
 
     def divide(key: str, n_px: int) -> tuple[float | None, str]:
-        field, unit = tell(key)
+        field, unit = measure(key)
         length = _to_positive(field)
         return (length / n_px if length is not None and n_px > 0 else None), unit
 
-    sizes = [tell("ap_image_pixel_size"), divide("ap_width", file_width_px)]
+    sizes: list[tuple[Any, str]] = [measure("AP_IMAGE_PIXEL_SIZE"), divide("AP_WIDTH", file_width_px)]
     if _to_positive(sizes[0][0]) is None:  # only the field tells it: a file that was cut shows in its height
-        sizes.append(divide("ap_height", file_height_px))
+        sizes.append(divide("AP_HEIGHT", file_height_px))
     pixel_nm, doubts = _agree(*sizes)
-    voltage, voltage_unit = tell("ap_actualkv", "ap_manualkv")
-    acquired_at, warnings = parse_moment(_join(tell("ap_date")[0], tell("ap_time")[0]))
-    width_px, height_px = _parse_size(_to_text(tell("dp_image_store")[0]))
+    voltage, voltage_unit = measure("AP_ACTUALKV", "AP_MANUALKV")
+    acquired_at, warnings = parse_moment(_join(tell("AP_DATE"), tell("AP_TIME")))
+    width_px, height_px = _parse_size(tell("DP_IMAGE_STORE"))
     return InstrumentMetadata(
         pixel_size_nm=pixel_nm,
         acquired_at=acquired_at,
-        detector=_to_text(tell("dp_detector_channel", "dp_detector_type")[0]),
+        detector=_to_text(tell("DP_DETECTOR_CHANNEL", "DP_DETECTOR_TYPE")),
         voltage_kv=_scale(_to_positive(voltage), {"V": 1e-3, "kV": 1.0}.get(voltage_unit, math.nan)),
-        instrument=_to_text(tell("dp_sem", "sv_serial_number")[0]),
+        instrument=_to_text(tell("DP_SEM", "SV_SERIAL_NUMBER")),
         scan_width_px=width_px,
         scan_height_px=_keep_if_bar_is_below(height_px, file_height_px=file_height_px),
         warnings=warnings + doubts,
@@ -358,8 +393,8 @@ def _keep_if_bar_is_below(height_px: int | None, *, file_height_px: int) -> int 
 
 def _subtract_bar(bar_px: str | None, *, file_height_px: int) -> int | None:
     """Return the scan height where the height of the data bar is told, and leaves something above it."""
-    height_px = file_height_px - int(bar_px) if bar_px and bar_px.strip().isdecimal() else None
-    return _keep_if_bar_is_below(height_px, file_height_px=file_height_px)
+    n_rows = _to_count(bar_px)
+    return _keep_if_bar_is_below(n_rows and file_height_px - n_rows, file_height_px=file_height_px)
 
 
 def _iter_sidecars(picture: Path) -> Iterator[str]:
@@ -391,7 +426,7 @@ def _parse_pairs(text: str, *, separator: str | None) -> dict[str, str]:
 
 def _parse_size(text: str | None) -> tuple[int | None, int | None]:
     """Return (width, height) from `1280x960`, `1024 * 768` or `1280 960`."""
-    match = re.fullmatch(r"\s*(\d+)\s*[xX*\s]\s*(\d+)\s*", text or "")
+    match = re.fullmatch(r"\s*(\d{1,9})\s*[xX*\s]\s*(\d{1,9})\s*", text or "")
     return (int(match[1]), int(match[2])) if match else (None, None)
 
 
@@ -454,19 +489,19 @@ def _to_positive(value: Any) -> float | None:
     """Return a finite number above zero, or None."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) and number > 0 else None
 
 
-def _to_int(value: Any) -> int | None:
-    """Return a whole number of either sign, or None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _to_int(text: str | None) -> int | None:
+    """Return a whole number of either sign, or None where there is none or it has more digits than any size."""
+    return int(text) if re.fullmatch(r"\s*[+-]?\d{1,9}\s*", text or "", re.ASCII) and text else None
 
 
-def _to_count(value: Any) -> int | None:
+def _to_count(text: str | None) -> int | None:
     """Return a whole number above zero, or None."""
-    number = _to_int(value)
+    number = _to_int(text)
     return number if number is not None and number > 0 else None
 
 

@@ -313,12 +313,46 @@ def test_ome_scale(attributes: str, expected: float | None) -> None:
     assert read_tiff(description=xml.encode(), metadata=None).pixel_size_nm == expected
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "cp932", "utf-8"])
+@pytest.mark.parametrize("code", [34682, 34680, 34118, 34683, 50431])
+def test_an_operator_s_remark_in_another_script_hides_nothing(code: int, encoding: str) -> None:
+    """tifffile drops a tag whole whose text it cannot decode; the data bar would stay on."""
+    remark = "Ärger" if encoding == "cp1252" else "結晶、粒"
+    text, line = {
+        34682: (write_fei(FEI), "UserText"),
+        34680: (write_fei(FEI), "UserText"),
+        34118: (ZEISS, "SV_USER_TEXT\r\nUser Text"),
+        34683: (PHENOM, "<!--"),
+        50431: (TESCAN, "Description"),
+    }[code]
+    told = read_tiff(extratags=[(code, 7, len(data := f"{text}{line}={remark}\n".encode(encoding)), data, True)])
+    assert told == read_tiff(extratags=[(code, 7, len(text), text.encode("ascii"), True)])
+    assert told.pixel_size_nm is not None
+    assert told.scan_height_px is not None
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "1" + "0" * 5000, "-1e999"])
+def test_numbers_that_no_size_can_be_are_left_out(tmp_path: Path, number: str) -> None:
+    sections = {
+        **FEI,
+        "Scan": {"PixelWidth": number},
+        "EScan": {},
+        "Image": {"ResolutionX": number, "ResolutionY": number},
+    }
+    told = read_tag(34682, write_fei(sections))
+    assert (told.pixel_size_nm, told.scan_width_px, told.scan_height_px) == (None, None, None)
+    (tmp_path / "a.hdr").write_text(TESCAN.replace("Size=6", f"Size={number}"))
+    assert read_sidecar_metadata(tmp_path / "a.tif", file_height_px=30).scan_height_px is None
+    (tmp_path / "b.txt").write_text(NEW_JEOL.replace("1280 960", f"{number} {number}"))
+    assert read_sidecar_metadata(tmp_path / "b.tif", file_height_px=30).scan_width_px is None
+
+
 def test_a_tiff_without_such_tags_tells_nothing() -> None:
     assert read_tag(270, "a description") == InstrumentMetadata()
 
 
 @pytest.mark.parametrize("text", ["", "rubbish", "[User", "=\r\n[]\r\n=5", "[Scan]\r\nPixelWidth\r\n"])
-@pytest.mark.parametrize("code", [34682, 34118, 34683])
+@pytest.mark.parametrize("code", [34682, 34118, 34683, 50431])
 def test_rubbish_in_the_tags_tells_nothing(code: int, text: str) -> None:
     assert read_tag(code, text) == InstrumentMetadata()
 
