@@ -32,12 +32,8 @@ PHENOM_TAG = 34683
 X_RESOLUTION_TAG, Y_RESOLUTION_TAG = 282, 283
 SIDECAR_SUFFIXES = (".txt", ".TXT", ".Txt", ".hdr", ".HDR")
 MAX_SIDECAR_BYTES = 1_000_000  # a sidecar has a few kB; anything larger is some other text
-NM_PER_UNIT = {"pm": 1e-3, "Å": 0.1, "nm": 1.0, "um": 1e3, "μm": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9} | {
-    "micron": 1e3,
-    "microns": 1e3,
-    "inch": 2.54e7,
-    "in": 2.54e7,
-}
+NM_PER_UNIT = {"pm": 1e-3, "Å": 0.1, "nm": 1.0, "um": 1e3, "μm": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9}
+NM_PER_UNIT |= {"micron": 1e3, "microns": 1e3, "inch": 2.54e7, "in": 2.54e7}  # as ImageJ and OME spell them
 EAST_ASIAN_ENCODINGS = ("cp932", "gbk", "cp949", "big5")  # each writes the micro sign with two bytes of its own
 PRINT_UNITS = ("inch", "in", "cm")
 FINEST_PRINT_NM = 1000.0  # no printer or scanner has 25,400 dots per inch; ImageJ takes over what they have as a scale
@@ -523,11 +519,10 @@ def _agree(*told: tuple[Any, str]) -> tuple[float | None, tuple[str, ...]]:
     Those without a length or a unit are passed over. Pixels that are wider than high have no single size.
     """
     given = [(length, unit) for value, unit in told if unit and (length := _to_positive(value)) is not None]
-    sizes = [_scale(length, _find_factor(unit)) for length, unit in given]
+    sizes = (_scale(length, _find_factor(unit)) for length, unit in given)
     known = [size for size in sizes if size is not None]
-    if len(known) < len(given):
-        unit = given[sizes.index(None)][1]
-        return None, (f"its pixel size is in the unit {unit[:20]!r}, which is not known here, and is left out",)
+    if not known and given:
+        return None, (f"its pixel size is in the unit {given[0][1][:20]!r}, which is not known here, and is left out",)
     if not known:
         return None, ()
     if max(known) > min(known) * (1 + SIZE_TOLERANCE):

@@ -426,6 +426,8 @@ def test_newer_jeol_sidecar(tmp_path: Path) -> None:
         (("$CM_FIELD", "$SM_MICRON"), {"100.000nm 100.000nm": "100.000nm 140.000nm"}, None),
         (("$CM_FIELD", "$SM_MICRON"), {"100.000nm 100.000nm": "100.000"}, None),
         (("$CM_IMAGE", "$CM_PIXEL", "$SM_MICRON"), {}, None),
+        ((), {"µm": "?m"}, 100.0),  # one size in a unit that is known is enough
+        (("$CM_PIXEL",), {"µm": "?m"}, None),
     ],
 )
 def test_newer_jeol_variants(
