@@ -31,6 +31,7 @@ TESCAN_TAG = 50431
 PHENOM_TAG = 34683
 X_RESOLUTION_TAG, Y_RESOLUTION_TAG = 282, 283
 SIDECAR_SUFFIXES = (".txt", ".TXT", ".Txt", ".hdr", ".HDR")
+MAX_TAG_BYTES = 4_000_000  # a tag has some 10 kB, and TESCAN's a small preview; ten million lines would take seconds
 MAX_SIDECAR_BYTES = 1_000_000  # a sidecar has a few kB; anything larger is some other text
 NM_PER_UNIT = {"pm": 1e-3, "Å": 0.1, "nm": 1.0, "um": 1e3, "μm": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9}
 NM_PER_UNIT |= {"micron": 1e3, "microns": 1e3, "inch": 2.54e7, "in": 2.54e7}  # as ImageJ and OME spell them
@@ -119,12 +120,12 @@ def merge_metadata(first: InstrumentMetadata, second: InstrumentMetadata) -> Ins
 
 
 def _read_tag(page: tifffile.TiffPage, code: int) -> str:
-    """Return the text of a tag, empty where there is none.
+    """Return the text of a tag, empty where there is none or it is larger than any instrument's.
 
     It is decoded here: tifffile drops the whole of it if an operator's remark is not in a western encoding.
     """
     tag = page.tags.get(code)
-    if tag is None:
+    if tag is None or tag.valuebytecount > MAX_TAG_BYTES:
         return ""
     file = page.parent.filehandle
     file.seek(tag.valueoffset)

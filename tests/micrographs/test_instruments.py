@@ -331,6 +331,12 @@ def test_an_operator_s_remark_in_another_script_hides_nothing(code: int, encodin
     assert told.scan_height_px is not None
 
 
+def test_a_tag_larger_than_any_instrument_s_is_not_read() -> None:
+    """Two million lines took 25 s."""
+    assert read_tag(34682, write_fei(FEI) + "x" * 3_000_000).detector == "ETD"
+    assert read_tag(34682, write_fei(FEI) + "b=c\r\n" * 1_000_000) == InstrumentMetadata()
+
+
 @pytest.mark.parametrize("number", ["9" * 400, "1" + "0" * 5000, "-1e999"])
 def test_numbers_that_no_size_can_be_are_left_out(tmp_path: Path, number: str) -> None:
     sections = {
