@@ -19,6 +19,8 @@ FloatImage = NDArray[np.float32]
 """Grey levels in [0, 1], shape (height_px, width_px)."""
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
 """Grey levels as stored, shape (height_px, width_px)."""
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+"""Grey or colour, and alpha where there is one, as stored, shape (height_px, width_px, n_samples)."""
 
 TWELVE_BIT_WHITE = 4095
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # some Pillow versions call a 16-bit PNG "I"
@@ -26,22 +28,25 @@ LUMA_WEIGHTS = (19595, 38470, 7471)  # ITU-R BT.601 in 1/65536, the same whole n
 ALPHA_WARNING = "transparency was ignored"
 
 
-def compute_luma(samples: NDArray[np.uint16]) -> NDArray[np.uint16]:
+def compute_luma(samples: Samples) -> Levels:
     """Return grey of shape (height, width) from samples (height, width, n): grey, grey and alpha, or colour first."""
     if samples.shape[2] < 3:
         return samples[:, :, 0]
     weighted = samples[:, :, :3].astype(np.uint32) @ np.array(LUMA_WEIGHTS, dtype=np.uint32)
-    return ((weighted + np.uint32(1 << 15)) >> np.uint32(16)).astype(np.uint16)
+    grey = (weighted + np.uint32(1 << 15)) >> np.uint32(16)
+    return grey.astype(np.uint8) if samples.dtype == np.uint8 else grey.astype(np.uint16)
 
 
-def name_plain_mode(samples: NDArray[np.uint16]) -> str:
+def name_plain_mode(samples: Samples) -> str:
     """Return a name in Pillow's manner; Pillow itself has none for 16-bit colour."""
-    return {1: "I;16", 2: "LA;16", 3: "RGB;16"}.get(samples.shape[2], "RGBA;16")
+    name = {1: "L", 2: "LA", 3: "RGB"}.get(samples.shape[2], "RGBA")
+    return name if samples.dtype == np.uint8 else f"{name};16".replace("L;16", "I;16")
 
 
-def find_plain_alpha(samples: NDArray[np.uint16]) -> tuple[str, ...]:
+def find_plain_alpha(samples: Samples) -> tuple[str, ...]:
     """Return a warning if a fourth, or second, channel says more than that all is opaque."""
-    has_alpha = samples.shape[2] in (2, 4) and bool((samples[:, :, -1] < np.iinfo(np.uint16).max).any())
+    opaque = np.iinfo(samples.dtype).max
+    has_alpha = samples.shape[2] in (2, 4) and bool((samples[:, :, -1] < opaque).any())
     return (ALPHA_WARNING,) if has_alpha else ()
 
 
@@ -80,19 +85,27 @@ def find_losses(image: Image.Image, *, bits: int) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def scale_levels(levels: Levels, *, told_white: int | None) -> tuple[FloatImage, tuple[str, ...]]:
+def scale_levels(
+    levels: Levels, *, told_white: int | None, is_inverted: bool = False
+) -> tuple[FloatImage, tuple[str, ...]]:
     """Return grey in [0, 1], and a warning if the levels look like 12 bits that the file calls 16.
 
     A quotient of whole numbers, so that 8-bit levels and the same levels stored in 16 bits give the same float.
+
+    Args:
+        levels: As stored.
+        told_white: The highest level as the file tells it, where it is not that of its bits.
+        is_inverted: Whether the highest level means black.
     """
-    white = int(np.iinfo(levels.dtype).max)
+    highest = int(np.iinfo(levels.dtype).max)
     warnings: tuple[str, ...] = ()
-    brightest = int(levels.max())
-    if told_white is not None and brightest <= told_white:
-        white = told_white
-    elif levels.dtype == np.uint16 and brightest <= TWELVE_BIT_WHITE:
+    found = int(levels.max())
+    if told_white is not None and found <= told_white:
+        highest = told_white
+    elif levels.dtype == np.uint16 and found <= TWELVE_BIT_WHITE:
         warnings = (
             "16-bit levels all lie below 4096 of 65535, as if the instrument stored 12 bits: it is read as nearly "
-            "black; stretch such files to the full range once, all alike",
+            f"{'white' if is_inverted else 'black'}; stretch such files to the full range once, all alike",
         )
-    return levels.astype(np.float32) / np.float32(white), warnings
+    grey = levels.astype(np.float32)
+    return (highest - grey if is_inverted else grey) / np.float32(highest), warnings

@@ -25,7 +25,7 @@ REFUSED_SUFFIXES = (".gif", ".apng", ".webp", ".jp2", ".heic", ".avif")  # meant
 PICTURE_SUFFIXES = frozenset((*READ_SUFFIXES, *REFUSED_SUFFIXES))
 COMPANION_SUFFIXES = frozenset(  # what stands beside pictures and is none
     (".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".ini", ".db", ".log")
-)
+) | {".hdr"}  # TESCAN's
 SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"))
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 CSV_COLUMNS = ("image", "label", "group", "session")

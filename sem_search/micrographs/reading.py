@@ -5,7 +5,7 @@ PNG, JPEG, BMP and TIFF; what the bytes say counts, not the file's name. The rul
 - Levels become grey in [0, 1] as `grey` says: 8 and 16 bits in their full range, colour as luma, transparency ignored.
 - A TIFF or EXIF orientation is applied, so that the bottom of the picture is the bottom that the user sees.
 - Signed, 32-bit and floating-point levels are refused: nothing tells which of them is white.
-- Several pages: the first full one, with a warning. Several frames of an animation: refused.
+- Several pages: the largest full one, the first of several, with a warning. Several frames of an animation: refused.
 - Truncated, damaged, oversized: refused, before decoding where the header tells. No decoder fills a gap with black.
 """
 
@@ -37,6 +37,7 @@ from sem_search.micrographs.instruments import InstrumentMetadata, merge_metadat
 from sem_search.micrographs.tiffs import (
     JPEG_SCAN,
     MAX_JPEG_SCANS,
+    TiffFacts,
     check_pixel_count,
     decode_plain_tiff,
     examine_tiff,
@@ -50,6 +51,7 @@ FILE_BYTES_BESIDE_PIXELS = 64_000_000  # thumbnails, further pages, metadata
 ORIENTATION_TAG = 274
 PNG_FIRST_CHUNK_AT = 8  # behind the signature
 MAX_PNG_CHUNKS, MIN_PNG_CHUNK_BYTES = 1000, 512  # pictures are written in chunks of 8 kB and more
+NOT_SUPPORTED = ("Unsupported", "cannot handle")  # so Pillow says of whole BMP and JPEG files that it cannot decode
 PNG_BIT_DEPTH_AT = 24  # signature, length and type of the first chunk, width, height
 
 # Damage that Pillow meets ends in our own error or warning; its words on stderr would only repeat it.
@@ -103,8 +105,8 @@ def read_micrograph(
     """Return one micrograph as grey levels in [0, 1], data bar removed.
 
     Args:
-        source: The picture file, or its content. The text file that Hitachi and JEOL write beside a picture is read
-            for paths only.
+        source: The picture file, or its content. The text file that Hitachi, JEOL and TESCAN write beside a picture
+            is read for paths only.
         name: What messages call the picture; the path by default.
         crop_bottom_px: Rows of the data bar, used where the metadata do not tell how many rows the scan has.
         max_megapixels: Largest picture, checked before it is decoded.
@@ -112,8 +114,8 @@ def read_micrograph(
     Raises:
         SettingsError: `crop_bottom_px` is negative.
         UnreadableImageError: The file is missing, empty, not a picture of these formats, truncated, damaged, animated,
-            too large, of unknown grey range, or nothing is left of it above the data bar. The message is one
-            sentence: name, reason, what to do.
+            too large, of unknown grey range, of a kind of TIFF that is not read, shows several view fields side by
+            side, or nothing is left of it above the data bar. The message is one sentence: name, reason, what to do.
     """
     if crop_bottom_px < 0:
         raise SettingsError(f"crop_bottom_px must be 0 or more, got {crop_bottom_px}")
@@ -175,17 +177,22 @@ def _decode(data: bytes, *, path: Path | None, crop_bottom_px: int, max_pixels: 
     except UnreadableImageError:
         raise
     except Exception as error:  # decoders fed with damaged bytes raise whatever comes
+        if _describe(error).startswith(NOT_SUPPORTED):
+            raise UnreadableImageError(
+                f"is a {kind} file of a kind that is not read here ({_describe(error)}): "
+                "export it as PNG or TIFF of 8 or 16 bits"
+            ) from error
         raise UnreadableImageError(
             f"the {kind} file is damaged, truncated or of an unknown kind ({_describe(error)}): copy or export it again"
         ) from error
     height_px, width_px = picture.grey.shape
-    metadata = picture.metadata
+    metadata = _check_scan_size(picture.metadata, height_px=height_px, width_px=width_px)
     if path is not None:
         sidecar = read_sidecar_metadata(path, file_height_px=height_px)
+        sidecar = _check_scan_size(sidecar, height_px=height_px, width_px=width_px)
         if metadata.scan_height_px is None:
             sidecar = _warn_if_served_otherwise(sidecar, height_px=height_px, crop_bottom_px=crop_bottom_px)
         metadata = merge_metadata(metadata, sidecar)
-    metadata = _check_scan_size(metadata, height_px=height_px, width_px=width_px)
     return Micrograph(
         pixels=_remove_bar(picture.grey, scan_height_px=metadata.scan_height_px, crop_bottom_px=crop_bottom_px),
         metadata=metadata,
@@ -233,13 +240,16 @@ def _decode_tiff(data: bytes, *, max_pixels: float) -> _Picture:
         samples = decode_plain_tiff(data, page=facts.page)
         levels, mode, losses = compute_luma(samples), name_plain_mode(samples), find_plain_alpha(samples)
     else:
-        image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-        image.seek(facts.page)
-        image.load()  # also turns it upright
+        image = _load_tiff(data, facts=facts)
+        if facts.palette is not None:
+            image.putpalette(facts.palette)
         levels, mode, losses = compute_levels(image), name_mode(image), find_losses(image, bits=facts.bits)
-    if facts.is_inverted and levels.dtype == np.uint16:  # Pillow has inverted those of 8 bits
-        levels = np.iinfo(np.uint16).max - levels
-    grey, doubts = scale_levels(levels, told_white=TWELVE_BIT_WHITE if facts.bits == 12 else facts.max_value)
+    grey, doubts = scale_levels(
+        levels,
+        told_white=TWELVE_BIT_WHITE if facts.bits == 12 else facts.max_value,
+        # Pillow has inverted those of 8 bits.
+        is_inverted=facts.is_inverted and (facts.is_plain or levels.dtype == np.uint16),
+    )
     return _Picture(
         grey=grey,
         bits=facts.bits,
@@ -247,6 +257,23 @@ def _decode_tiff(data: bytes, *, max_pixels: float) -> _Picture:
         metadata=facts.metadata,
         warnings=(*facts.warnings, *_warn_if_turned(facts.orientation), *losses, *doubts),
     )
+
+
+def _load_tiff(data: bytes, *, facts: TiffFacts) -> Image.Image:
+    """Return the page as Pillow decodes it.
+
+    Damage shows while it is decoded, as an OSError; what Pillow does not know, it says in these ways.
+    """
+    try:
+        image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+        image.seek(facts.page)
+        image.load()  # also turns it upright
+    except (SyntaxError, IndexError, ValueError) as error:
+        raise UnreadableImageError(
+            f"holds {facts.kind}, a kind of TIFF that is not read here: "
+            "save it as grey of 8 or 16 bits without compression"
+        ) from error
+    return image
 
 
 def _decode_other(data: bytes, *, kind: str, plugin: type[ImageFile.ImageFile], max_pixels: float) -> _Picture:
@@ -314,26 +341,26 @@ def _warn_if_served_otherwise(
 
 
 def _check_scan_size(metadata: InstrumentMetadata, *, height_px: int, width_px: int) -> InstrumentMetadata:
-    """Raise if the scan cannot lie in the file; drop what no longer holds if the file has another width."""
+    """Drop what no longer holds if the file has another width than the scan; raise if the scan cannot lie in it."""
     scan_px = metadata.scan_height_px
+    if metadata.scan_width_px not in (None, width_px):
+        warning = (
+            f"its metadata give a scan {metadata.scan_width_px} px wide, but the file has {width_px}, so it was cut, "
+            "stitched or resized: pixel size and scan height are not used"
+        )
+        return dataclasses.replace(
+            metadata,
+            pixel_size_nm=None,
+            scan_width_px=None,
+            scan_height_px=None,
+            warnings=(*metadata.warnings, warning),
+        )
     if scan_px is not None and not 0 < scan_px <= height_px:
         raise UnreadableImageError(
             f"its metadata give a scan height of {scan_px} px, but the file has {height_px} rows, so it was cut or "
             "resized: use the instrument's own file, or save it without these metadata"
         )
-    if metadata.scan_width_px in (None, width_px):
-        return metadata
-    warning = (
-        f"its metadata give a scan {metadata.scan_width_px} px wide, but the file has {width_px}, so it was cut, "
-        "stitched or resized: pixel size and scan height are not used"
-    )
-    return dataclasses.replace(
-        metadata,
-        pixel_size_nm=None,
-        scan_width_px=None,
-        scan_height_px=None,
-        warnings=(*metadata.warnings, warning),
-    )
+    return metadata
 
 
 def _remove_bar(grey: FloatImage, *, scan_height_px: int | None, crop_bottom_px: int) -> FloatImage:

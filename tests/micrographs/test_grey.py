@@ -112,3 +112,36 @@ def test_twelve_bits_count_against_their_own_white_where_the_file_tells_it() -> 
     assert told.warnings == ()
     wrong = read_micrograph(save_tiff(GREY16, extratags=[(281, "H", 1, 4095, True)]))
     assert np.array_equal(wrong.pixels, GREY16 / np.float32(65535))
+
+
+def test_levels_count_from_their_own_white_where_zero_is_white() -> None:
+    levels = GREY16 % 4096
+    told = read_micrograph(save_tiff(levels, photometric="miniswhite", extratags=[(281, "H", 1, 4095, True)]))
+    assert np.array_equal(told.pixels, (4095 - levels) / np.float32(4095))
+    assert told.warnings == ()
+    untold = read_micrograph(save_tiff(levels, photometric="miniswhite"))
+    assert np.array_equal(untold.pixels, (65535 - levels) / np.float32(65535))
+    assert "it is read as nearly white" in untold.warnings[0]
+
+
+@pytest.mark.parametrize("factor", [1, 256, 257])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_palette_of_8_bits_is_read_like_one_of_16(factor: int, compression: str | None) -> None:
+    """Libtiff's programs take a palette without an entry above 255 as 8 bits; as 16 bits it would be black."""
+    grey = np.arange(256, dtype=np.uint16)[::-1] * np.uint16(factor)
+    data = save_tiff(GREY8, photometric="palette", colormap=np.stack([grey] * 3), compression=compression)
+    micrograph = read_micrograph(data)
+    assert np.array_equal(micrograph.pixels, (255 - GREY8) / np.float32(255))
+    assert (micrograph.mode, micrograph.warnings) == ("P", ())
+
+
+def test_a_palette_of_8_bits_has_its_colours() -> None:
+    colours = np.zeros((3, 256), np.uint16)
+    colours[0, 1], colours[1, 2], colours[2, 3] = 255, 255, 255
+    data = save_tiff(np.tile(np.arange(4, dtype=np.uint8), (8, 4)), photometric="palette", colormap=colours)
+    assert np.abs(read_micrograph(data).pixels[0, :4] - [0, 0.299, 0.587, 0.114]).max() < 0.002
+
+
+def test_an_all_black_palette_stays_black() -> None:
+    data = save_tiff(GREY8, photometric="palette", colormap=np.zeros((3, 256), np.uint16))
+    assert read_micrograph(data).pixels.max() == 0

@@ -39,7 +39,9 @@ def test_each_sub_folder_is_a_class_and_nested_files_belong_to_it(tmp_path: Path
 
 def test_what_is_no_picture_is_left_out_in_silence_only_where_it_is_expected(tmp_path: Path) -> None:
     make_files(tmp_path, "a/1.png", "b/1.png", "b/2.png")
-    make_files(tmp_path, "SOURCE.md", "a/1.txt", "a/Thumbs.db", "a/desktop.ini", "a/.hidden.png", ".git/x.png")
+    make_files(
+        tmp_path, "SOURCE.md", "a/1.txt", "a/Thumbs.db", "a/desktop.ini", "a/1-png.hdr", "a/.hidden.png", ".git/x.png"
+    )
     make_files(tmp_path, "__MACOSX/a/._1.png", "a/.cache/1.png", "@eaDir/1.png")
     assert list_images(tmp_path).warnings == ()
     make_files(tmp_path, "b/1.dm3", "b/2.dm3", "b/README", "loose.png")

@@ -149,6 +149,24 @@ def test_what_is_no_still_micrograph_is_refused(name: str) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("kind", "at", "found", "changed", "reason"),
+    [
+        ("JPEG", b"\xff\xc0\x00\x0b", 8, 12, "cannot handle 12-bit layers"),
+        ("BMP", b"\x01\x00", 8, 7, r"Unsupported BMP pixel depth \(7\)"),
+    ],
+)
+def test_whole_files_of_a_depth_that_is_not_read_are_called_so(
+    kind: str, at: bytes, found: int, changed: int, reason: str
+) -> None:
+    content = save(pillow8(), kind)
+    before = content.index(at, 20 if kind == "BMP" else 0) + len(at)
+    assert content[before] == found
+    data = content[:before] + bytes([changed]) + content[before + 1 :]
+    with pytest.raises(UnreadableImageError, match=rf"is a {kind} file of a kind that is not read here \({reason}"):
+        read_micrograph(data)
+
+
 COMPLETE = {
     **{f"8 bits, {name}": make for name, make in EIGHT_BIT.items()},
     **{f"16 bits, {name}": make for name, make in SIXTEEN_BIT.items()},
@@ -330,6 +348,78 @@ def test_the_sidecar_is_read_for_paths(tmp_path: Path) -> None:
     assert "set crop_bottom_px=5, too" in micrograph.warnings[0]
     assert read_micrograph(path, crop_bottom_px=5).warnings == ()
     assert read_micrograph(path.read_bytes()).metadata.pixel_size_nm is None
+
+
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_text_of_another_size_gives_no_advice(tmp_path: Path, factor: float) -> None:
+    """To cut as many rows as the text of a smaller picture seems to say would throw away half of this one."""
+    path = tmp_path / "a.tif"
+    path.write_bytes(save_tiff(GREY8))
+    size = f"{round(40 * factor)}x{round(25 * factor)}"
+    (tmp_path / "a.txt").write_text(f"[SemImageFile]\nDataSize={size}\nPixelSize=5.0\nSignalName=SE\n")
+    micrograph = read_micrograph(path)
+    assert micrograph.pixels.shape == (30, 40)
+    assert (micrograph.metadata.pixel_size_nm, micrograph.metadata.detector) == (None, "SE")
+    (warning,) = micrograph.warnings
+    assert f"a scan {round(40 * factor)} px wide, but the file has 40" in warning
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 60), (20, 12)])
+def test_instrument_files_made_smaller_or_larger_are_read_alike(width: int, height: int) -> None:
+    micrograph = read_micrograph(save_fei(width, height))
+    assert (micrograph.pixels.shape, micrograph.metadata.pixel_size_nm) == ((30, 40), None)
+    assert f"a scan {width} px wide, but the file has 40" in micrograph.warnings[-1]
+
+
+def test_the_scale_of_a_file_saved_anew_outlives_the_text_of_the_old_one(tmp_path: Path) -> None:
+    """ImageJ tells the size of the pixels that it saved, whatever their number was before."""
+    path = tmp_path / "a.tif"
+    description = "ImageJ=1.53t\nunit=nm\n"
+    path.write_bytes(save_tiff(GREY8, description=description, resolution=(0.1, 0.1), metadata=None))
+    (tmp_path / "a.txt").write_text(
+        "$CM_FULL_SIZE 80 60\n$$SM_MICRON_BAR 160\n$$SM_MICRON_MARKER 800nm\n$CM_SIGNAL SEI\n"
+    )
+    metadata = read_micrograph(path).metadata
+    assert (metadata.pixel_size_nm, metadata.detector) == (10.0, "SEI")
+
+
+CASES = SHARED / "cases"
+
+
+@pytest.mark.parametrize(
+    ("name", "pixel_size_nm", "shape"),
+    [
+        ("zeiss-old-pixel-size/zeiss_512.tif", 11.65, (384, 512)),
+        ("zeiss-old-pixel-size/zeiss_1024.tif", 5.825, (768, 1024)),
+        ("zeiss-old-pixel-size/zeiss_2048.tif", 2.9125, (1536, 2048)),
+        ("jeol-new-sidecar/jsm_it.tif", 100.0, (960, 1280)),
+        ("jeol-micro-sign-cp932/a.tif", 94.3396, (960, 1280)),
+        ("tescan/with_tag.tif", 2501.2, (768, 1024)),
+        ("tescan/with_hdr.tif", 2501.2, (768, 1024)),
+        ("phenom/phenom.tif", 131.0, (1088, 1024)),
+        ("thumbnail-unmarked/small_first.tif", None, (256, 320)),
+        ("bigtiff-big-endian/u8.tif", None, (256, 320)),
+        ("bigtiff-big-endian/u16_plain_is_read.tif", None, (256, 320)),
+    ],
+)
+def test_files_that_were_once_misread(name: str, pixel_size_nm: float | None, shape: tuple[int, int]) -> None:
+    if not (CASES / name).is_file():
+        pytest.skip(f"needs {CASES / name}")
+    micrograph = read_micrograph(CASES / name)
+    told = micrograph.metadata.pixel_size_nm
+    assert told == (None if pixel_size_nm is None else pytest.approx(pixel_size_nm, rel=1e-4))
+    assert micrograph.pixels.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("jpeg2000-in-tiff/j2k.tif", "is compressed with JPEG2000"), ("bigtiff-big-endian/u16_lzw.tif", "BigTIFF")],
+)
+def test_files_that_were_once_called_damaged(name: str, reason: str) -> None:
+    if not (CASES / name).is_file():
+        pytest.skip(f"needs {CASES / name}")
+    with pytest.raises(UnreadableImageError, match=reason):
+        read_micrograph(CASES / name)
 
 
 def test_reading_does_not_depend_on_the_locale(tmp_path: Path) -> None:
