@@ -22,6 +22,7 @@ LIMIT_S = 420
 TINY_PARAMETERS = {
     "backbone": "tiny",
     "weights": "random",
+    "precision": "float32",  # which of two a processor finds faster may change from one measurement to the next
     "preset": "standard",
     "tile_px": "48",
     "epochs": "4",

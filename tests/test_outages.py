@@ -29,6 +29,7 @@ N_FOLDS = 6
 PARAMETERS = {
     "backbone": "tiny",
     "weights": "random",
+    "precision": "float32",  # which of two a processor finds faster may change from one measurement to the next
     "preset": "standard",
     "tile_px": "48",
     "folds": "3",
