@@ -47,17 +47,16 @@ def main() -> None:
     sys.excepthook = print_without_secrets
     try:
         commands(prog_name="sem-search", standalone_mode=True)
-    except InputError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(EXIT_INPUT_ERROR)
-    except StoreError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(EXIT_STORE_ERROR)
+    except (InputError, StoreError) as error:
+        from sem_search.secrets import mask_secrets
+
+        click.echo(f"Error: {mask_secrets(str(error))}", err=True)
+        sys.exit(EXIT_INPUT_ERROR if isinstance(error, InputError) else EXIT_STORE_ERROR)
 
 
 def print_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an error that nobody expected with its traceback, but for passwords: the URL of a server may hold one."""
-    from sem_search.tracking.names import mask_secrets
+    from sem_search.secrets import mask_secrets
 
     click.echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 

@@ -87,7 +87,7 @@ def run_fold_task(task: str) -> str:
     bench = open_bench(given["bench"], shared=shared)
     cell = Cell(learning_rate=given["learning_rate"], batch_size=given["batch_size"])
     fold = next(fold for fold in bench.folds.folds if fold.number == given["fold"])
-    rival = None if given["rival"] is None else Rival(**{**given["rival"], "leads": tuple(given["rival"]["leads"])})
+    rival = None if given["rival"] is None else _read_rival(given["rival"])
     name = name_fold(bench.study, cell=cell, fold=fold.number)
     race = FoldRace(
         fold=fold.number,
@@ -108,6 +108,10 @@ def run_fold_task(task: str) -> str:
                 return json.dumps({"curves": {name: values.tolist() for name, values in vars(race.curves).items()}})
             shared.write(name, pack_fold(kept))
     return json.dumps({"curves": None})
+
+
+def _read_rival(fields: dict[str, Any]) -> Rival:
+    return Rival(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 def compute_shards(

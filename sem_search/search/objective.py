@@ -27,10 +27,10 @@ from sem_search.search.racing import ACCURACIES, FoldRace, get_accuracy
 from sem_search.search.reviving import PROCESS, TrialWatch
 from sem_search.search.space import suggest_cell
 from sem_search.search.study import QUEUED, REASON, RUN_ID, find_known_result
+from sem_search.secrets import mask_secrets
 from sem_search.tracking.entries import iter_cell_entries, iter_curve_entries, iter_fold_entries, iter_trial_entries
 from sem_search.tracking.loggable import Scalar, Tags, TextArtifact
 from sem_search.tracking.mlflow_log import RunStatus, end_run, log_entries, open_child_run
-from sem_search.tracking.names import mask_secrets
 from sem_search.tracking.runs import describe_trial, supersede_run
 from sem_search.transfer.training import HeadTrainer
 

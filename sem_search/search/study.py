@@ -18,7 +18,8 @@ from sem_search.search.processes import is_known_dead
 from sem_search.search.pruning import build_pruner
 from sem_search.search.queue import count_states
 from sem_search.search.space import order_cells
-from sem_search.search.storage import open_storage, read_study_names
+from sem_search.search.storage import START_S, open_storage, read_study_names
+from sem_search.secrets import mask_url
 from sem_search.seeds import derive_seed
 from sem_search.settings import SearchSettings
 
@@ -95,6 +96,12 @@ def check_fingerprint(
         )
 
 
+def keep_precision(settings: SearchSettings, *, study: optuna.Study) -> SearchSettings:
+    """Return the settings with what `precision=auto` came to when the study was begun, whatever it would be here."""
+    stored = json.loads(study.user_attrs[FINGERPRINT])
+    return settings.model_copy(update={"precision": stored.get("precision", settings.precision)})
+
+
 def enqueue_cells(study: optuna.Study, *, settings: SearchSettings) -> None:
     """Queue every cell of the grid that the study does not know yet, in the order of `order_cells`."""
     if settings.sampler != "grid":
@@ -153,13 +160,11 @@ def read_stored_fingerprint(*, name: str, storage: str) -> dict[str, Any] | None
 
     Raises:
         SettingsError: The storage cannot be opened.
+        StoreError: It does not answer.
     """
-    if not has_file(storage):
+    if not has_file(storage) or name not in read_study_names(storage, patience_s=START_S, tell=lambda _: None):
         return None
-    opened = open_storage(storage)
-    if name not in optuna.study.get_all_study_names(storage=opened):
-        return None
-    stored = optuna.load_study(study_name=name, storage=opened).user_attrs.get(FINGERPRINT)
+    stored = optuna.load_study(study_name=name, storage=open_storage(storage)).user_attrs.get(FINGERPRINT)
     return None if stored is None else dict(json.loads(stored))
 
 
@@ -205,8 +210,8 @@ def _check_storage_exists(url: str) -> None:
     """
     if not has_file(url):
         raise SettingsError(
-            f"storage={url}: there is no such file here ({Path(_get_file(url)).absolute()}). Start the worker in the "
-            "folder of the search, or give the search's storage."
+            f"storage={mask_url(url)}: there is no such file here ({Path(_get_file(url)).absolute()}). "
+            "Start the worker in the folder of the search, or give the search's storage."
         )
 
 

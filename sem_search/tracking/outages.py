@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from sem_search.errors import StoreError
-from sem_search.tracking.names import mask_secrets
+from sem_search.secrets import mask_secrets
 
 AWAY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """MLflow's words for a database that is gone or locked, and for a server that is asked too much."""

@@ -19,9 +19,9 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sem_search.errors import SettingsError
+from sem_search.secrets import mask_url
 from sem_search.tracking.delivering import SUPERSEDE, TAG_SUPERSEDED_BY, deliver_supersede
 from sem_search.tracking.mlflow_log import RunStatus, end_run
-from sem_search.tracking.names import mask_secrets
 from sem_search.tracking.outages import LOOK, ask_once, is_outage
 from sem_search.tracking.posting import get_outbox, post_facts
 
@@ -229,4 +229,4 @@ def explain_refusal() -> Iterator[None]:
 
 def get_tracking_uri() -> str:
     """Return the store that holds the runs, passwords masked."""
-    return mask_secrets(mlflow.get_tracking_uri())
+    return mask_url(mlflow.get_tracking_uri())

@@ -212,7 +212,7 @@ def test_hands_are_kept_busy_with_the_folds_to_come_each_once(
     for _ in range(2):
         source._keep_busy(CELL, first)
     assert shelf.places == [(0.1, 1), (0.1, 2), (0.01, 1), (0.01, 2)], "fold 0 of the next cell is kept already"
-    assert shelf.tasks[0]["rival"] == {"trial": 0, "accuracy": 1.0, "leads": []}
+    assert shelf.tasks[0]["rival"] == {"trial": 0, "accuracy": 1.0, "before": [], "leads": []}
     assert count_wanted(hands) == 4
     source.leave(CELL)
     assert set(source._flying) == {(NEXT.name, 1), (NEXT.name, 2)}

@@ -1,5 +1,6 @@
 """The main act's edges: what is refused before what, how it is interrupted, what it says, and what it takes over."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from sem_search.search.run import run_search, run_worker
 from sem_search.search.study import RUN_ID, SETTINGS, STUDY_RUN_ID, open_study
 from sem_search.settings import SearchSettings
 from sem_search.tracking.runs import describe_trial
+from sem_search.transfer.precision import set_precision
 
 BEGINS = ("prepare_data", "configure_tensorflow", "prepare_network", "create_store", "compute_features")
 """What a search does, in this order, before it trains."""
@@ -276,6 +278,33 @@ def test_a_worker_computes_in_the_precision_that_the_search_has_chosen(
 
 
 @pytest.mark.usefixtures("cache", "begun")
+@pytest.mark.parametrize("study", [None, "mine"])
+def test_a_search_goes_on_in_the_precision_that_its_study_was_begun_with(
+    asked: SearchSettings, stopped: dict[str, Any], network, monkeypatch: pytest.MonkeyPatch, study: str | None
+) -> None:
+    measured = "bfloat16"
+
+    def prepare(settings: SearchSettings) -> object:
+        precision = measured if settings.precision == "auto" else settings.precision
+        return dataclasses.replace(network, cut=set_precision(network.cut, precision=precision))
+
+    monkeypatch.setattr(run_module, "prepare_network", prepare)
+    begin(change(asked, study=study))
+    first = stopped["objective"].prepared
+    measured = "float32"
+    begin(change(asked, study=study))
+    again = stopped["objective"].prepared
+    assert (again.name, again.network.precision) == (first.name, "bfloat16")
+    assert again.fingerprint == first.fingerprint
+    with pytest.raises(StudyMismatchError if study else StoppedError, match="precision was" if study else None):
+        run_search(change(asked, study=study, precision="float32"))
+    if study is None:
+        assert stopped["objective"].prepared.name != first.name, "another precision that is asked for is another study"
+        begin(asked)
+        assert stopped["objective"].prepared.network.precision == "float32", "both are there: the one measured"
+
+
+@pytest.mark.usefixtures("cache", "begun")
 def test_a_worker_that_logs_elsewhere_is_refused(
     asked: SearchSettings, stopped: dict[str, Any], tracking: MlflowClient, make_mlflow_store, tmp_path: Path
 ) -> None:
@@ -371,6 +400,9 @@ def test_a_worker_does_not_wait_for_ever(asked: SearchSettings, monkeypatch: pyt
     [
         (True, "postgresql://me:s3cret@host/x", True),
         (False, "postgresql://me:s3cret@host/x", False),
+        (True, "postgresql://me:s3cret/s3cret@host/x", True),
+        (True, "postgresql://me:s3cret s3cret@host/x", True),
+        (True, "postgresql://me@host/x?sslpassword=s3cret", True),
         (True, "postgresql://me@host/x", False),
     ],
 )
