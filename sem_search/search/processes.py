@@ -12,7 +12,6 @@ same numbers, each in a PID namespace of its own. Nothing is known of a process 
 """
 
 import hashlib
-import os
 import socket
 import uuid
 from contextlib import suppress

@@ -42,7 +42,7 @@ class SharedStore:
         """
         sealed = seal(content)
         if self._folder is not None:
-            write_atomically(self._folder / name, sealed)
+            write_atomically(self._folder / name, sealed, setting="shared")
             return
         system, root = self._remote
         path = f"{root}/{name}"
