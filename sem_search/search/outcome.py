@@ -37,7 +37,7 @@ def read_stored_outcome(
         FailedTrialError: No trial has finished.
         StoreError: A fold that the study was told of is lost or damaged on disk.
     """
-    finished = [trial for trial in study.get_trials(deepcopy=False) if _is_reported(trial)]
+    finished = _list_reported(study)
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
     if not complete:
         raise FailedTrialError(
@@ -64,15 +64,24 @@ def read_kept_folds(prepared: PreparedSearch, *, cell: Cell) -> tuple[KeptFold, 
 
 def iter_told_folds(study: optuna.Study) -> Iterator[tuple[FrozenTrial, int]]:
     """Yield each finished trial that is reported with the number of each fold that it told of, in order."""
-    for trial in study.get_trials(deepcopy=False):
-        if _is_reported(trial):
-            for number in sorted(trial.intermediate_values):
-                yield trial, number
+    for trial in _list_reported(study):
+        for number in sorted(trial.intermediate_values):
+            yield trial, number
 
 
 def get_cell(trial: FrozenTrial) -> Cell:
     """Return the cell of a trial that has begun."""
     return Cell(learning_rate=float(trial.params["learning_rate"]), batch_size=int(trial.params["batch_size"]))
+
+
+def _list_reported(study: optuna.Study) -> list[FrozenTrial]:
+    """Return one trial of each cell, by number: two workers that draw a cell at one moment both train it."""
+    order = list(OUTCOME_STATES)
+    reported: dict[Cell, FrozenTrial] = {}
+    trials = [trial for trial in study.get_trials(deepcopy=False) if _is_reported(trial)]
+    for trial in sorted(trials, key=lambda trial: (order.index(trial.state), trial.number)):
+        reported.setdefault(get_cell(trial), trial)
+    return sorted(reported.values(), key=lambda trial: trial.number)
 
 
 def _is_reported(trial: FrozenTrial) -> bool:

@@ -34,6 +34,44 @@ REASON = "reason"
 """Why a trial was pruned or how it failed; Optuna itself keeps no reason."""
 
 
+class NumberedSampler(optuna.samplers.BaseSampler):
+    """Draws each trial's values with a seed of its number: a resumed study suggests what it would have.
+
+    The number is known once a trial is begun. Before, two workers would seed alike, and draw the same cells.
+    """
+
+    def __init__(self, build: Callable[..., optuna.samplers.BaseSampler], *, seed: int) -> None:
+        """Begin with Optuna's sampler of one trial, which takes its seed as `seed`, and the seed of all."""
+        self._build = build
+        self._seed = seed
+
+    def infer_relative_search_space(
+        self, _study: optuna.Study, _trial: FrozenTrial
+    ) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Return none: values are drawn one by one."""
+        return {}
+
+    def sample_relative(
+        self,
+        _study: optuna.Study,
+        _trial: FrozenTrial,
+        _search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        """Return none."""
+        return {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
+        """Return a value of a parameter."""
+        sampler = self._build(seed=derive_seed(self._seed, "sampler", trial.number, param_name))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
 def open_study(
     settings: SearchSettings,
     *,
@@ -60,6 +98,7 @@ def open_study(
         study_name=name,
         direction="maximize",
         load_if_exists=True,
+        sampler=_build_sampler(settings),
         pruner=build_pruner(settings),
     )
     stored = study.user_attrs.get(FINGERPRINT)
@@ -68,6 +107,12 @@ def open_study(
         return study
     check_fingerprint(name=name, stored=json.loads(stored), wanted=fingerprint)
     return study
+
+
+def _build_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
+    """Return the sampler of a study's trials."""
+    build = optuna.samplers.TPESampler if settings.sampler == "tpe" else optuna.samplers.RandomSampler
+    return NumberedSampler(build, seed=settings.seed)
 
 
 def check_fingerprint(
@@ -112,14 +157,6 @@ def enqueue_cells(study: optuna.Study, *, settings: SearchSettings) -> None:
             study.enqueue_trial(
                 {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}, user_attrs={QUEUED: True}
             )
-
-
-def choose_sampler(study: optuna.Study, *, settings: SearchSettings) -> optuna.samplers.BaseSampler:
-    """Return the sampler of the next trial, seeded by its number: a resumed study suggests what it would have."""
-    seed = derive_seed(settings.seed, "sampler", count_states(study).total())
-    if settings.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)
 
 
 def load_study(
@@ -195,11 +232,13 @@ def count_running(study: optuna.Study) -> int:
     return count_states(study)[TrialState.RUNNING]
 
 
-def find_known_result(study: optuna.Study, *, cell: Cell, before: int) -> FrozenTrial | None:
-    """Return the trial that has already finished this cell, if one with a lower number has."""
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+def find_earlier_trial(study: optuna.Study, *, cell: Cell, before: int) -> FrozenTrial | None:
+    """Return the trial of this cell with a lower number, if there is one: a finished one first, no failed one."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
     wanted = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
-    return next((trial for trial in finished if trial.number < before and trial.params == wanted), None)
+    trials = study.get_trials(deepcopy=False, states=states)
+    earlier = [trial for trial in trials if trial.number < before and trial.params == wanted]
+    return min(earlier, key=lambda trial: (not trial.state.is_finished(), trial.number), default=None)
 
 
 def _check_storage_exists(url: str) -> None:

@@ -100,7 +100,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_half_one(tmp_path: Path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(StoreError, match="No space left on device.*set study_folder to a place"):
+    with pytest.raises(StoreError, match=r"No space left on device.*set study_folder to a place"):
         write_atomically(path, b"new")
     with pytest.raises(StoreError, match="set shared to a place") as caught:
         SharedStore(url=str(tmp_path)).write("file.bin", b"new")
