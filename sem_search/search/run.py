@@ -242,8 +242,9 @@ def _wait_for_study(name: str, *, storage: str, wait_s: float) -> optuna.Study:
     """Return a study that a search has begun, or is about to begin."""
     ends_at, is_told = time.monotonic() + wait_s, False
     while True:
+        left_s = ends_at - time.monotonic()
+        is_over = left_s <= 0
         try:
-            is_over = time.monotonic() >= ends_at
             if is_over or has_file(storage):
                 return load_study(name=name, storage=storage, patience_s=START_S, tell=tell_outage)
         except StudyMismatchError:
@@ -252,7 +253,7 @@ def _wait_for_study(name: str, *, storage: str, wait_s: float) -> optuna.Study:
         if not is_told:
             click.echo(f"Waiting for a search to begin study {name!r}, at most {wait_s:g} s ...", err=True)
             is_told = True
-        time.sleep(WAIT_S)
+        time.sleep(min(WAIT_S, left_s))
 
 
 def _prepare_same_data(settings: SearchSettings) -> PreparedData:

@@ -146,10 +146,10 @@ def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
     return {TAG_STUDY: study, TAG_KIND: kind, TAG_PROCESS: process}
 
 
-def supersede_run(run_id: str, *, by: str) -> None:
-    """End a run whose process is gone; `by` is the run that takes over."""
+def supersede_run(run_id: str, *, by: str, is_later: bool = False) -> None:
+    """End a run whose process is gone, at once or with what is logged next; `by` is the run that takes over."""
     facts = {"by": by, "end_ms": int(time.time() * 1000)}
-    post_facts(SUPERSEDE, run=run_id, deliverer=deliver_supersede, facts=facts)
+    post_facts(SUPERSEDE, run=run_id, deliverer=deliver_supersede, facts=facts, is_later=is_later)
 
 
 def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str) -> None:

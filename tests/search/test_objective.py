@@ -191,7 +191,7 @@ def test_a_race_ends_a_cell_within_a_fold_and_keeps_the_curves(
 ) -> None:
     keep_folds(n_folds=1)
     set_race(objective)
-    add_rival(study, accuracies=[0.1, 1.0, 1.0])
+    add_rival(study, accuracies=[0.6, 1.0, 1.0])
     with pytest.raises(optuna.TrialPruned, match=r"in fold 2, after epoch 10 of 40"):
         objective(ask())
     assert run_flat_epochs == [10]
