@@ -205,9 +205,9 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
             settings.sampler == "grid" and (settings.trials or 0) > n_cells
         ),
         f"model_name={settings.model_name!r} cannot be the name of a registered model: "
-        "it must not be blank, nor hold '/' or ':'": (
+        "it must not be blank, nor hold '/', ':' or '\"'": (
             settings.model_name is not None
-            and (not settings.model_name.strip() or set(settings.model_name) & set("/:"))
+            and (not settings.model_name.strip() or set(settings.model_name) & set('/:"'))
         ),
         f"crop_bottom_px={settings.crop_bottom_px} contradicts data=demo, whose data bar is known": (
             settings.data == DEMO and settings.crop_bottom_px > 0

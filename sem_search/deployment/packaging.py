@@ -57,6 +57,7 @@ from sem_search.deployment.serving import MODEL_FOLDER
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, encode_png
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.tracking.delivering import find_run
+from sem_search.tracking.names import quote
 from sem_search.tracking.outbox import UNNAMED, Item, RunNames
 from sem_search.tracking.posting import post
 
@@ -229,7 +230,7 @@ def deliver_classifier(item: Item, runs: RunNames) -> None:
     experiment_id = client.get_run(run_id).info.experiment_id
     name = item.facts["name"]
     begun = client.search_logged_models(
-        [experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = '{name}'", max_results=1
+        [experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = {quote(name)}", max_results=1
     )
     if begun and begun[0].status == LoggedModelStatus.READY:
         return

@@ -42,6 +42,11 @@ def make_safe_name(text: str) -> str:
     return name or "_"
 
 
+def quote(text: str) -> str:
+    """Return a string for MLflow's filters, which know two kinds of quotes and no escape."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
 def _spell(character: str) -> str:
     """Return a Greek letter by its name, nothing for an accent, anything else as it is."""
     name = unicodedata.name(character, "")
