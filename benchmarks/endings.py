@@ -11,7 +11,7 @@ from sem_search.search.racing import FoldRace, Rival
 from sem_search.transfer.stopping import EpochFigures
 
 N_EPOCHS, N_TILES = 100, 60
-N_CELLS = 400
+N_CELLS = 200
 
 RISE_EPOCHS = 5.0
 """After as many epochs a cell has 63 % of its true accuracy."""

@@ -89,7 +89,10 @@ def run_fold_task(task: str) -> str:
     bench = open_bench(given["bench"], shared=shared)
     cell = Cell(learning_rate=given["learning_rate"], batch_size=given["batch_size"])
     fold = next(fold for fold in bench.folds.folds if fold.number == given["fold"])
-    rival = None if given["rival"] is None else _read_rival(given["rival"])
+    rival = None
+    if given["rival"] is not None:
+        folds_before = {name: tuple(given["rival"].get(name, ())) for name in ("before", "leads")}
+        rival = Rival(trial=given["rival"]["trial"], accuracy=given["rival"]["accuracy"], **folds_before)
     name = name_fold(bench.study, cell=cell, fold=fold.number)
     race = FoldRace(
         fold=fold.number,
@@ -110,10 +113,6 @@ def run_fold_task(task: str) -> str:
                 return json.dumps({"curves": {name: values.tolist() for name, values in vars(race.curves).items()}})
             shared.write(name, pack_fold(kept))
     return json.dumps({"curves": None})
-
-
-def _read_rival(fields: dict[str, Any]) -> Rival:
-    return Rival(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 def compute_shards(
