@@ -101,32 +101,39 @@ def extrapolate_accuracy(accuracies: Sequence[float], *, n_epochs: int) -> float
     return float(now + max(slope, 0.0) * (n_epochs - len(accuracies)))
 
 
-def compute_allowance(accuracy: float, *, n_tiles: int) -> float:
-    """Return `STANDARD_ERRORS` of the difference of two shares near `accuracy`, each over `n_tiles` tiles.
+def compute_allowance(accuracy: float, other: float | None = None, *, n_tiles: int) -> float:
+    """Return `STANDARD_ERRORS` of the difference of two shares, each over `n_tiles` tiles.
 
-    One right and one wrong tile are added to either sample (Agresti and Caffo, Am. Stat. 54 (2000) 280). Without them
-    the error is 0 at an accuracy of 1, and too small near it. Both heads answer the same tiles, so that the true error
-    of the difference is smaller still: the allowance is generous.
+    One right and one wrong tile are added to either (Agresti and Caffo, Am. Stat. 54 (2000) 280): without them the
+    error of a share is 0 at 1, and too small near it. Both heads answer the same tiles, so that the true error of the
+    difference is smaller: the allowance is generous.
+
+    Args:
+        accuracy: One share.
+        other: The other; by default it is the same.
+        n_tiles: Tiles of each.
     """
-    n_adjusted = n_tiles + 2
-    adjusted = (accuracy * n_tiles + 1) / n_adjusted
-    return STANDARD_ERRORS * math.sqrt(2 * adjusted * (1 - adjusted) / n_adjusted)
+    shares = (_adjust(accuracy, n_tiles=n_tiles), _adjust(accuracy if other is None else other, n_tiles=n_tiles))
+    return STANDARD_ERRORS * math.sqrt(sum(share * (1 - share) for share in shares) / (n_tiles + 2))
 
 
 def is_hopeless(leads: Sequence[float], *, accuracy: float, n_tiles: int) -> bool:
     """Tell whether a cell cannot catch up with its rival any more.
-
-    The error is taken where both would be if they were equally good, at the mean of their accuracies: the rival was
-    chosen for being high, so that its own accuracy promises less error than there is.
 
     Args:
         leads: The rival's accuracy less the cell's on each fold so far, with the last fold at its promise.
         accuracy: Of the rival, its mean over these folds.
         n_tiles: Validation tiles of a fold.
     """
-    lead = sum(leads) / len(leads)
-    allowance = compute_allowance(accuracy - lead / 2, n_tiles=n_tiles * len(leads))
-    return lead > allowance or are_behind(leads)
+    n_all = n_tiles * len(leads)
+    promised = accuracy - sum(leads) / len(leads)
+    lead = _adjust(accuracy, n_tiles=n_all) - _adjust(promised, n_tiles=n_all)
+    return lead > compute_allowance(accuracy, promised, n_tiles=n_all) or are_behind(leads)
+
+
+def _adjust(accuracy: float, *, n_tiles: int) -> float:
+    """Return a share with one right and one wrong tile more."""
+    return (accuracy * n_tiles + 1) / (n_tiles + 2)
 
 
 def are_behind(leads: Sequence[float]) -> bool:

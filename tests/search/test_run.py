@@ -266,6 +266,19 @@ def test_a_worker_of_another_machine_is_told_where_things_are_and_what_follows_i
 
 
 @pytest.mark.usefixtures("cache", "begun")
+def test_a_worker_is_asked_for_shared_storage_whose_password_is_not_kept(
+    asked: SearchSettings, stopped: dict[str, Any], tmp_path: Path
+) -> None:
+    begin(change(asked, study="mine"))
+    kept = change(asked, study="mine", shared="ftp://me:s3cret@host/folder").without_passwords
+    stopped["study"].set_user_attr(SETTINGS, kept.model_dump_json())
+    with pytest.raises(SettingsError, match=r"shared=ftp://me:\*\*\*@host/folder has a password, .* give --shared"):
+        run_worker(study="mine", storage=asked.storage, threads=None)
+    with pytest.raises(StoppedError):
+        run_worker(study="mine", storage=asked.storage, threads=None, shared=str(tmp_path / "shared"))
+
+
+@pytest.mark.usefixtures("cache", "begun")
 def test_a_worker_computes_in_the_precision_that_the_search_has_chosen(
     asked: SearchSettings, stopped: dict[str, Any], network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
