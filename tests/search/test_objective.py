@@ -346,21 +346,20 @@ def test_a_cell_that_another_worker_is_training_is_waited_for(
     assert waits == [describe_process()] * 2, "signed while it waits"
 
 
-def test_a_cell_whose_earlier_trial_went_back_into_the_queue_gives_way(
-    objective, ask, study, untouched_trainer
-) -> None:
+def test_a_cell_whose_earlier_trial_went_back_into_the_queue_gives_way(objective, study, untouched_trainer) -> None:
     cell = {"learning_rate": CELL.learning_rate, "batch_size": CELL.batch_size}
     spaces = {
         "learning_rate": optuna.distributions.CategoricalDistribution(objective.prepared.settings.learning_rates),
         "batch_size": optuna.distributions.CategoricalDistribution(objective.prepared.settings.batch_sizes),
     }
     study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, params=cell, distributions=spaces))
-    trial = optuna.Trial(study, study._storage.create_new_trial(study._study_id))
-    trial.set_user_attr(QUEUED, True)
-    for name, value in cell.items():
-        study._storage.set_trial_param(trial._trial_id, name, spaces[name].to_internal_repr(value), spaces[name])
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=cell, distributions=spaces, user_attrs={QUEUED: True}
+        )
+    )
     with pytest.raises(HeldUpError, match="same cell"):
-        objective(trial)
+        objective(optuna.Trial(study, study.trials[1]._trial_id))
 
 
 def test_a_cell_that_was_pruned_is_pruned_again_at_once(objective, ask, study, keep_folds, untouched_trainer) -> None:
