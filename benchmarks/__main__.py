@@ -114,6 +114,15 @@ def pruners(*, threads: int, study_folder: Path | None) -> Figures:
 
 
 @add_benchmark
+def endings(*, threads: int) -> Figures:
+    """How often a race ends a cell that is truly better than the best so far, and one that is truly worse."""
+    del threads  # nothing is trained
+    from benchmarks.endings import measure_endings
+
+    return measure_endings()
+
+
+@add_benchmark
 def start(*, threads: int) -> Figures:
     """Seconds until the help is printed, and until a finished search has said so again."""
     from benchmarks.start import measure_start

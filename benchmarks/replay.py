@@ -17,7 +17,7 @@ from benchmarks.pruners import PRUNERS
 from benchmarks.searching import read_grid
 from sem_search.evaluation.outcomes import Cell, FoldOutcome
 from sem_search.search.pruning import build_pruner
-from sem_search.search.racing import WINDOW, extrapolate_accuracy, is_hopeless
+from sem_search.search.racing import WINDOW, Rival, extrapolate_accuracy, is_hopeless
 from sem_search.search.space import order_cells
 from sem_search.settings import build_settings
 
@@ -39,16 +39,12 @@ class StoppedFold:
     n_most_epochs: int
     """Epochs that the plain grid allowed."""
 
-    def find_end(self, rival: float, *, leads: list[float]) -> int | None:
-        """Return after how many epochs a race against this accuracy is lost; None where it is not.
-
-        Args:
-            rival: The best cell's accuracy on this fold.
-            leads: By how much it was better on the folds before.
-        """
+    def find_end(self, rival: Rival) -> int | None:
+        """Return after how many epochs a race is lost; None where it is not."""
         for n_epochs in range(WINDOW, self.n_epochs + 1):
             line = extrapolate_accuracy(self.accuracies[:n_epochs], n_epochs=self.n_most_epochs)
-            if is_hopeless([*leads, rival - min(line, 1.0)], accuracy=rival, n_tiles=self.n_tiles):
+            leads = [*rival.leads, rival.accuracy - min(line, 1.0)]
+            if is_hopeless(leads, accuracy=rival.mean_accuracy, n_tiles=self.n_tiles):
                 return n_epochs
         return None
 
@@ -121,8 +117,9 @@ def _replay(
         for number, fold in enumerate(folds):
             end = None
             if is_race and rivals is not None:
-                leads = [rival - one.score for rival, one in zip(rivals[:number], folds, strict=False)]
-                end = fold.find_end(rivals[number], leads=leads)
+                before = tuple(rivals[:number])
+                leads = tuple(rival - one.score for rival, one in zip(before, folds, strict=False))
+                end = fold.find_end(Rival(trial=0, accuracy=rivals[number], before=before, leads=leads))
             n_epochs += end or fold.n_epochs
             if end is not None:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)

@@ -47,22 +47,33 @@ def main() -> None:
     sys.excepthook = print_without_secrets
     try:
         commands(prog_name="sem-search", standalone_mode=True)
-    except InputError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(EXIT_INPUT_ERROR)
-    except StoreError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(EXIT_STORE_ERROR)
+    except (InputError, StoreError) as error:
+        from sem_search.secrets import mask_secrets
+
+        click.echo(f"Error: {mask_secrets(str(error))}", err=True)
+        sys.exit(EXIT_INPUT_ERROR if isinstance(error, InputError) else EXIT_STORE_ERROR)
 
 
 def print_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an error that nobody expected with its traceback, but for passwords: the URL of a server may hold one."""
-    from sem_search.tracking.names import mask_secrets
+    from sem_search.secrets import mask_secrets
 
     click.echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Commands(click.Group):
+    """Commands that all end alike when Ctrl-C, or the batch system, stops them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was given."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Stopped. What is finished is kept: the same command again goes on from there.", err=True)
+            ctx.exit(EXIT_STOPPED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(sem_search.__version__)
 def commands() -> None:
     """Find, prove, explain and serve the settings that recognise your materials in SEM micrographs."""
@@ -96,11 +107,7 @@ def search(**given: str | None) -> None:
     load_tensorflow()
     from sem_search.search.run import run_search  # after the settings are known to be good: it takes seconds
 
-    try:
-        run_search(settings)
-    except KeyboardInterrupt:
-        click.echo("Stopped. What is finished is kept: the same command again goes on from there.", err=True)
-        sys.exit(EXIT_STOPPED)
+    run_search(settings)
 
 
 def _read_threads(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
@@ -169,17 +176,14 @@ def predict(
     load_tensorflow()
     from sem_search.deployment.predicting import predict_images
 
-    try:
-        code = predict_images(
-            images,
-            model_uri=model,
-            output=output,
-            output_format=None if output_format == AUTO else output_format,
-            explain_folder=explain,
-            coverage=coverage,
-        )
-    except KeyboardInterrupt:  # what is kept of a table, and how to go on, has been said
-        code = EXIT_STOPPED
+    code = predict_images(
+        images,
+        model_uri=model,
+        output=output,
+        output_format=None if output_format == AUTO else output_format,
+        explain_folder=explain,
+        coverage=coverage,
+    )
     sys.exit(code)
 
 

@@ -16,7 +16,7 @@
     │   └── NotPromotedError        a version may not become champion
     ├── LeakError                   a group stands on two sides of a split: never trained on
     ├── StoreError                  something on disk is damaged, or could not be written
-    ├── ClusterError                the cluster went away; the same command again goes on
+    │   └── ClusterError            the cluster went away; the same command again goes on
     ├── HeldUpError                 this cell waits for an earlier one, which is to be trained first
     └── FailedTrialError            this trial failed; the study goes on with the next
 
@@ -98,7 +98,7 @@ class StoreError(SemSearchError):
     """Something on disk is damaged, or could not be written."""
 
 
-class ClusterError(SemSearchError):
+class ClusterError(StoreError):
     """The cluster went away or could not do its work; what is finished is kept."""
 
 

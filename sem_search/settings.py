@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from sem_search.errors import SettingsError
 from sem_search.options import AUTO, DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
+from sem_search.secrets import mask_url
 from sem_search.transfer.names import BACKBONE_NAMES
 
 CLUSTER_ADDRESS = re.compile(r"(tcp|tls|ws|wss)://[^\s/@]+:\d+")
@@ -114,6 +115,12 @@ class SearchSettings(BaseModel):
         return self.model_name or f"sem-search-{self.backbone.replace('_', '-')}"
 
     @property
+    def without_passwords(self) -> Self:
+        """The same settings as they may be kept and shown."""
+        urls = {"storage": self.storage, "shared": self.shared}
+        return self.model_copy(update={name: url and mask_url(url) for name, url in urls.items()})
+
+    @property
     def n_cells(self) -> int:
         """Number of combinations of learning rate and batch size."""
         return len(self.learning_rates) * len(self.batch_sizes)
@@ -198,15 +205,15 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
             settings.sampler == "grid" and (settings.trials or 0) > n_cells
         ),
         f"model_name={settings.model_name!r} cannot be the name of a registered model: "
-        "it must not be blank, nor hold '/' or ':'": (
+        "it must not be blank, nor hold '/', ':' or '\"'": (
             settings.model_name is not None
-            and (not settings.model_name.strip() or set(settings.model_name) & set("/:"))
+            and (not settings.model_name.strip() or set(settings.model_name) & set('/:"'))
         ),
         f"crop_bottom_px={settings.crop_bottom_px} contradicts data=demo, whose data bar is known": (
             settings.data == DEMO and settings.crop_bottom_px > 0
         ),
     }
-    shown = re.sub(r"//[^/@]*@", "//***@", settings.cluster or "")
+    shown = mask_url(settings.cluster or "")
     checks |= {
         f"cluster={shown} needs shared=FOLDER_OR_URL, a place that every worker of it reaches": (
             settings.cluster is not None and settings.shared is None

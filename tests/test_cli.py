@@ -88,14 +88,30 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(words: list[str], named: st
     assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"
 
 
-def test_a_search_that_is_stopped_says_that_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_settings: object) -> None:
+@pytest.mark.parametrize(
+    ("called", "arguments"),
+    [
+        ("sem_search.search.run.run_search", ["search"]),
+        ("sem_search.search.run.run_worker", ["worker", "--study", "a"]),
+        ("sem_search.search.auditing.run_audit", ["audit", "a"]),
+        ("sem_search.search.auditing.run_morphology", ["morphology", "a"]),
+        ("sem_search.search.comparing.run_comparison", ["compare", "a", "b"]),
+        ("sem_search.search.comparing_lots.run_lots", ["lots", "a", "b"]),
+        ("sem_search.search.inspecting.run_inspection", ["inspect", "a"]),
+        ("sem_search.deployment.predicting.predict_images", ["predict", "a.png", "--model", "models:/a@champion"]),
+        ("sem_search.micrographs.demo.write_demo_data", ["demo-data", "a"]),
+    ],
+)
+def test_a_command_that_is_stopped_says_that_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, called: str, arguments: list[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sem_search.search.run.run_search", interrupt)
-    done = CliRunner().invoke(commands, ["search"])
+    monkeypatch.setattr(called, interrupt)
+    done = CliRunner().invoke(commands, arguments)
     assert done.exit_code == 130
-    assert "the same command again goes on from there" in done.output
+    assert done.output.endswith("Stopped. What is finished is kept: the same command again goes on from there.\n")
     assert "Aborted" not in done.output
 
 

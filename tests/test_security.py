@@ -23,7 +23,7 @@ from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.reading import read_micrograph
 from sem_search.search.fold_store import FoldStore
-from sem_search.tracking.names import mask_secrets
+from sem_search.secrets import mask_secrets
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.weight_files import read_weights_into
 

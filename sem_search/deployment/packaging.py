@@ -57,6 +57,7 @@ from sem_search.deployment.serving import MODEL_FOLDER
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, encode_png
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.tracking.delivering import find_run
+from sem_search.tracking.names import quote
 from sem_search.tracking.outbox import UNNAMED, Item, RunNames
 from sem_search.tracking.posting import post
 
@@ -230,7 +231,7 @@ def deliver_classifier(item: Item, runs: RunNames) -> None:
     experiment_id = client.get_run(run_id).info.experiment_id
     name = item.facts["name"]
     known = client.search_logged_models(
-        [experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = '{name}'"
+        [experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = {quote(name)}"
     )
     if any(model.status == LoggedModelStatus.READY for model in known):
         return

@@ -25,8 +25,8 @@ from sem_search.search.describing import describe_versions
 from sem_search.search.feature_shards import Features, ShardComputer, iter_shards
 from sem_search.search.network import PreparedNetwork, build_head_trainer, get_content_key, get_feature_key
 from sem_search.search.sharing import SharedStore
+from sem_search.secrets import mask_url
 from sem_search.settings import SearchSettings
-from sem_search.tracking.names import mask_secrets
 from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.features import compute_feature_key, get_features
@@ -96,7 +96,7 @@ class Bench:
     def _refuse_shard(self, index: int) -> Features:
         raise SettingsError(
             f"{_name_here()} does not find feature shard {index} of study {self.study!r} in "
-            f"shared={mask_secrets(self.shared.url)}: every worker must reach the same place."
+            f"shared={mask_url(self.shared.url)}: every worker must reach the same place."
         )
 
 
@@ -219,7 +219,7 @@ def _read(name: str, *, shared: SharedStore) -> bytes:
     content = shared.read(name)
     if content is None:
         raise SettingsError(
-            f"{_name_here()} does not find {name} in shared={mask_secrets(shared.url)}: give a place that the search "
+            f"{_name_here()} does not find {name} in shared={mask_url(shared.url)}: give a place that the search "
             "and every worker reach under the same name."
         )
     return content

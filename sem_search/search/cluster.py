@@ -5,10 +5,12 @@ and its scheduler obeys whoever reaches it: it belongs in a closed network, or b
 """
 
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from typing import Any
 
-from sem_search.errors import SettingsError
-from sem_search.search.executing import Hands
+from sem_search.errors import ClusterError, SettingsError
+from sem_search.search.executing import IS_KEPT, Hands
 
 CONNECT_S = 15.0
 """A scheduler that answers at all answers in a moment; one that is only just being started may take some seconds."""
@@ -38,6 +40,14 @@ def open_cluster(address: str) -> Iterator[Hands]:
             "Start one (dask scheduler), or leave cluster out to work on this machine alone."
         ) from error
     try:
-        yield Hands(executor=client.get_executor(pure=False), count=lambda: sum(client.nthreads().values()))
+        yield Hands(executor=client.get_executor(pure=False), count=lambda: _count_threads(client))
     finally:
         client.close()
+
+
+def _count_threads(client: Any) -> int:
+    """Return how many tasks the cluster can work on; raises ClusterError where the scheduler does not say."""
+    try:
+        return sum(client.nthreads().values())
+    except (OSError, TimeoutError, CancelledError) as error:
+        raise ClusterError(f"The cluster could not be reached any more ({type(error).__name__}). {IS_KEPT}") from error

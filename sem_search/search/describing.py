@@ -38,12 +38,13 @@ LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn",
 def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
     """Log what the study is, so that a search that is still running can already be understood in the UI."""
     # Computing features may have taken hours: the server is there again, or is waited for.
+    settings = prepared.settings.without_passwords.model_dump(mode="json")
     taken = persist(lambda: get_params(run_id), patience_s=prepared.settings.outage_wait, tell=tell_outage)
     log_entries(
         [
             Params(values=_resolve_names(describe_params(prepared), taken=taken)),
             Tags(values=describe_tags(prepared)),
-            JsonArtifact(path="study/settings.json", content=prepared.settings.model_dump(mode="json")),
+            JsonArtifact(path="study/settings.json", content=settings),
             JsonArtifact(path="study/fingerprint.json", content=dict(prepared.fingerprint)),
             JsonArtifact(path="study/versions.json", content=dict(describe_versions())),
         ],

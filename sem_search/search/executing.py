@@ -15,8 +15,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
-from concurrent.futures import TimeoutError as NotDoneError
+from concurrent.futures import CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +23,7 @@ import click
 import numpy as np
 import optuna
 
-from sem_search.errors import ClusterError, FailedTrialError, SettingsError
+from sem_search.errors import ClusterError, FailedTrialError, SettingsError, StoreError
 from sem_search.evaluation.outcomes import Cell, TrainingCurves
 from sem_search.micrographs.folds import Fold
 from sem_search.micrographs.tiles import FloatTiles
@@ -35,10 +34,13 @@ from sem_search.search.folding import ObtainedFold, train_fold
 from sem_search.search.progress import SearchProgress
 from sem_search.search.racing import FoldRace, Rival
 from sem_search.search.sharing import SharedStore
+from sem_search.secrets import mask_secrets
 from sem_search.transfer.stopping import EpochFigures
 
 LOOK_EVERY_S = 0.5
 """Between two looks at how many hands there are while a result is awaited."""
+
+IS_KEPT = "What is finished is kept: give the same command again when it is there."
 
 VISIBLE_S = 30.0
 """How long a result may take to be seen here after its worker has written it: network folders cache."""
@@ -87,7 +89,10 @@ def run_fold_task(task: str) -> str:
     bench = open_bench(given["bench"], shared=shared)
     cell = Cell(learning_rate=given["learning_rate"], batch_size=given["batch_size"])
     fold = next(fold for fold in bench.folds.folds if fold.number == given["fold"])
-    rival = None if given["rival"] is None else Rival(**{**given["rival"], "leads": tuple(given["rival"]["leads"])})
+    rival = None
+    if given["rival"] is not None:
+        folds_before = {name: tuple(given["rival"].get(name, ())) for name in ("before", "leads")}
+        rival = Rival(trial=given["rival"]["trial"], accuracy=given["rival"]["accuracy"], **folds_before)
     name = name_fold(bench.study, cell=cell, fold=fold.number)
     race = FoldRace(
         fold=fold.number,
@@ -162,35 +167,34 @@ def await_result(future: "Future[str]", *, hands: Hands, while_waiting: Callable
 
     Raises:
         ClusterError: The cluster went away.
+        StoreError: The worker could not read or write something, or waited for it too long.
         FailedTrialError: The task took several workers with it.
         SettingsError: The worker cannot work as it is set up; its message says why.
     """
     has_told = False
-    while True:
-        try:
-            return future.result(timeout=LOOK_EVERY_S)
-        except NotDoneError:
-            if while_waiting is not None:
-                while_waiting()
-            if not has_told and not hands.count():
-                click.echo("The cluster has no worker at this moment; waiting for one ...", err=True)
-                has_told = True
-        except CancelledError as error:
-            raise ClusterError(
-                "The cluster's scheduler went away, or took a task back. What is finished is kept: give the same "
-                "command again when it is there."
-            ) from error
-        except OSError as error:
-            raise ClusterError(
-                f"The cluster could not be reached any more ({type(error).__name__}). What is finished is kept: give "
-                "the same command again when it is there."
-            ) from error
-        except Exception as error:
-            if type(error).__name__ != "KilledWorker":  # Dask's own, which need not be installed here
-                raise
-            raise FailedTrialError(
-                "every worker that was given this task died at it: is their memory large enough for it?"
-            ) from error
+    while not wait([future], timeout=LOOK_EVERY_S).done:
+        if while_waiting is not None:
+            while_waiting()
+        if not has_told and not hands.count():
+            click.echo("The cluster has no worker at this moment; waiting for one ...", err=True)
+            has_told = True
+    try:
+        return future.result()
+    except CancelledError as error:
+        raise ClusterError(f"The cluster's scheduler went away, or took a task back. {IS_KEPT}") from error
+    except OSError as error:
+        if type(error).__name__ == "CommClosedError":  # Dask's own, which need not be installed here
+            raise ClusterError(f"The cluster could not be reached any more. {IS_KEPT}") from error
+        raise StoreError(
+            f"A worker of the cluster could not do its task: {mask_secrets(f'{type(error).__name__}: {error}')}. Mend "
+            "that on the worker's machine. What is finished is kept: then give the same command again."
+        ) from error
+    except Exception as error:
+        if type(error).__name__ != "KilledWorker":  # Dask's own, too
+            raise
+        raise FailedTrialError(
+            "every worker that was given this task died at it: is their memory large enough for it?"
+        ) from error
 
 
 @dataclass(kw_only=True)

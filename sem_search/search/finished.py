@@ -18,7 +18,8 @@ from sem_search.search.network import compute_features, prepare_network
 from sem_search.search.outcome import read_study_outcome
 from sem_search.search.prepared import PreparedSearch, claim_study_folder, compute_fingerprint, get_study_folder
 from sem_search.search.processes import describe_process
-from sem_search.search.study import SETTINGS, STUDY_RUN_ID, load_study
+from sem_search.search.study import SETTINGS, STUDY_RUN_ID, keep_precision, load_study
+from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
 from sem_search.tracking.mlflow_log import RunStatus, end_run, open_child_run
 from sem_search.tracking.runs import describe_audit
@@ -59,7 +60,7 @@ def take_up_study(
     check_weights(settings.weights, backbone=settings.backbone)
     data = prepare_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
-    network = prepare_network(settings)
+    network = prepare_network(keep_precision(settings, study=loaded))
     fingerprint = compute_fingerprint(settings, data=data, network=network)
     for warning in claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds):
         click.echo(f"Warning: {warning}", err=True)
@@ -126,6 +127,8 @@ def read_settings(
         "study_folder": study_folder or settings.study_folder,
         "threads": threads or settings.threads,
     }
+    if MASK in (settings.shared or ""):
+        changes["shared"] = None  # its password is not kept; finished folds and features also lie here
     return settings.model_copy(update=changes)
 
 

@@ -59,16 +59,25 @@ class FoldStore:
     """A second place, which other machines reach: what is not here is fetched from it, what is written goes to both."""
 
     def read(self, *, cell: Cell, fold: int) -> KeptFold | None:
-        """Return a finished fold, or None if it is not there, does not match its hash, or is no fold."""
-        archive = self._find_archive(cell, fold)
-        return None if archive is None else unpack_fold(archive, fold=fold)
+        """Return a finished fold, or None if it is not there, does not match its hash, or is no fold.
+
+        One from the shared place is brought here.
+        """
+        archive = self._read_archive(self._locate(cell, fold))
+        kept = None if archive is None else unpack_fold(archive, fold=fold)
+        if kept is None and self.shared is not None:
+            archive = self.shared.read(name_fold(self.folder.name, cell=cell, fold=fold))
+            kept = None if archive is None else unpack_fold(archive, fold=fold)
+            if archive is not None and kept is not None:
+                self._write_archive(archive, cell=cell, fold=fold)
+        return kept
 
     def is_whole(self, *, cell: Cell, fold: int) -> bool:
-        """Tell whether a fold is there and matches its hash."""
-        return self._find_archive(cell, fold) is not None
+        """Tell whether a fold is there and can be read."""
+        return self.read(cell=cell, fold=fold) is not None
 
     def is_damaged(self, *, cell: Cell, fold: int) -> bool:
-        """Tell whether a fold is there that does not match its hash."""
+        """Tell whether a fold is there that cannot be read."""
         return self._locate(cell, fold).exists() and self.read(cell=cell, fold=fold) is None
 
     def write(self, kept: KeptFold, *, cell: Cell) -> None:
@@ -85,15 +94,6 @@ class FoldStore:
     def _locate(self, cell: Cell, fold: int) -> Path:
         return self.folder / cell.name / f"fold_{fold}.bin"
 
-    def _find_archive(self, cell: Cell, fold: int) -> bytes | None:
-        """Return a fold from here, else from the shared place, whence it is brought here."""
-        archive = self._read_archive(self._locate(cell, fold))
-        if archive is None and self.shared is not None:
-            archive = self.shared.read(name_fold(self.folder.name, cell=cell, fold=fold))
-            if archive is not None:
-                self._write_archive(archive, cell=cell, fold=fold)
-        return archive
-
     def _write_archive(self, archive: bytes, *, cell: Cell, fold: int) -> None:
         content = hashlib.sha256(archive).hexdigest().encode() + b"\n" + archive
         write_atomically(self._locate(cell, fold), content)
@@ -107,8 +107,13 @@ class FoldStore:
         return archive if hashlib.sha256(archive).hexdigest().encode() == stated else None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, setting: str = "study_folder") -> None:
     """Write a file so that it is either there in full or not at all.
+
+    Args:
+        path: The file.
+        content: All of it.
+        setting: What names the place, for who must give another.
 
     Raises:
         StoreError: It could not be written; the message gives the system's reason.
@@ -127,7 +132,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise StoreError(
-            f"{path} could not be written: {error.strerror or error}. Free the disk, or set study_folder to a place "
+            f"{path} could not be written: {error.strerror or error}. Free the disk, or set {setting} to a place "
             "that can be written, and start the same command again: finished folds are kept."
         ) from error
 

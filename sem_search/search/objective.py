@@ -26,11 +26,11 @@ from sem_search.search.progress import SearchProgress
 from sem_search.search.racing import ACCURACIES, FoldRace, get_accuracy
 from sem_search.search.reviving import PROCESS, TrialWatch
 from sem_search.search.space import suggest_cell
-from sem_search.search.study import QUEUED, REASON, RUN_ID, find_known_result
+from sem_search.search.study import QUEUED, REASON, RUN_ID, find_earlier_trial
+from sem_search.secrets import mask_secrets
 from sem_search.tracking.entries import iter_cell_entries, iter_curve_entries, iter_fold_entries, iter_trial_entries
 from sem_search.tracking.loggable import Scalar, Tags, TextArtifact
 from sem_search.tracking.mlflow_log import RunStatus, end_run, log_entries, open_child_run
-from sem_search.tracking.names import mask_secrets
 from sem_search.tracking.runs import describe_trial, supersede_run
 from sem_search.transfer.training import HeadTrainer
 
@@ -71,12 +71,30 @@ class CellObjective:
         if settings.sampler == "grid" and QUEUED not in trial.user_attrs:
             raise FailedTrialError(SURPLUS)
         cell = suggest_cell(trial, settings=settings)
-        known = find_known_result(trial.study, cell=cell, before=trial.number)
+        known = self._find_known(trial, cell=cell)
         if known is not None:
             return self._repeat(known, trial=trial)
         value = self._run(trial, cell=cell)
         self.progress.show_trial(f"{cell.name}: F {value:.4f} ({settings.select_on} tiles)", value=value)
         return value
+
+    def _find_known(self, trial: optuna.Trial, *, cell: Cell) -> optuna.trial.FrozenTrial | None:
+        """Return the finished trial that has this cell already; one that another worker is training is waited for.
+
+        Raises:
+            HeldUpError: The earlier trial waits in the queue.
+        """
+        while True:
+            earlier = find_earlier_trial(trial.study, cell=cell, before=trial.number)
+            if earlier is None or earlier.state.is_finished():
+                return earlier
+            if earlier.user_attrs.get(PROCESS) == describe_process():
+                return None  # nobody waits for himself
+            if earlier.state == optuna.trial.TrialState.WAITING:
+                raise HeldUpError("an earlier trial of the same cell is to be trained first")
+            trial.set_user_attr(PROCESS, describe_process())  # unsigned, it would pass for dead
+            self.watch.take_back_dead(trial.study)
+            time.sleep(WAIT_S)
 
     def _repeat(self, known: optuna.trial.FrozenTrial, *, trial: optuna.Trial) -> float:
         """A cell that a sampler draws again takes its known result, and gets no run of its own."""

@@ -1,6 +1,6 @@
 """What a study found out, read back from the finished folds: nothing that is reported exists only in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -8,7 +8,6 @@ from optuna.trial import FrozenTrial, TrialState
 from sem_search.errors import FailedTrialError, StoreError
 from sem_search.evaluation.outcomes import Cell, StudyOutcome, TrialOutcome
 from sem_search.evaluation.outcomes import TrialState as OutcomeState
-from sem_search.micrographs.folds import FoldTable
 from sem_search.search.data import PreparedData
 from sem_search.search.fold_store import FoldStore, KeptFold
 from sem_search.search.outages import OUTBOX
@@ -38,7 +37,7 @@ def read_stored_outcome(
         FailedTrialError: No trial has finished.
         StoreError: A fold that the study was told of is lost or damaged on disk.
     """
-    finished = [trial for trial in study.get_trials(deepcopy=False) if _is_reported(trial)]
+    finished = _list_reported(study)
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
     if not complete:
         raise FailedTrialError(
@@ -53,22 +52,21 @@ def read_stored_outcome(
         backbone=settings.backbone,
         select_on=settings.select_on,
         tiles=data.tiles,
-        trials=tuple(_read_trial(trial, store=store, folds=data.folds) for trial in finished),
+        trials=tuple(_read_trial(trial, store=store) for trial in finished),
         winner_number=winner.number,
     )
 
 
 def read_kept_folds(prepared: PreparedSearch, *, cell: Cell) -> tuple[KeptFold, ...]:
     """Return the finished folds of a cell, in order."""
-    return _read_folds(prepared.store, cell=cell, folds=prepared.data.folds)
+    return _read_folds(prepared.store, cell=cell, numbers=[fold.number for fold in prepared.data.folds.folds])
 
 
 def iter_told_folds(study: optuna.Study) -> Iterator[tuple[FrozenTrial, int]]:
     """Yield each finished trial that is reported with the number of each fold that it told of, in order."""
-    for trial in study.get_trials(deepcopy=False):
-        if _is_reported(trial):
-            for number in sorted(trial.intermediate_values):
-                yield trial, number
+    for trial in _list_reported(study):
+        for number in sorted(trial.intermediate_values):
+            yield trial, number
 
 
 def get_cell(trial: FrozenTrial) -> Cell:
@@ -76,31 +74,41 @@ def get_cell(trial: FrozenTrial) -> Cell:
     return Cell(learning_rate=float(trial.params["learning_rate"]), batch_size=int(trial.params["batch_size"]))
 
 
+def _list_reported(study: optuna.Study) -> list[FrozenTrial]:
+    """Return one trial of each cell, by number: two workers that draw a cell at one moment both train it."""
+    order = list(OUTCOME_STATES)
+    reported: dict[Cell, FrozenTrial] = {}
+    trials = [trial for trial in study.get_trials(deepcopy=False) if _is_reported(trial)]
+    for trial in sorted(trials, key=lambda trial: (order.index(trial.state), trial.number)):
+        reported.setdefault(get_cell(trial), trial)
+    return sorted(reported.values(), key=lambda trial: trial.number)
+
+
 def _is_reported(trial: FrozenTrial) -> bool:
     """A repeated cell, or a trial that found the queue empty, is no result of its own."""
     return trial.state in OUTCOME_STATES and "repeats" not in trial.user_attrs and len(trial.params) == 2
 
 
-def _read_folds(store: FoldStore, *, cell: Cell, folds: FoldTable) -> tuple[KeptFold, ...]:
-    kept = (store.read(cell=cell, fold=fold.number) for fold in folds.folds)
+def _read_folds(store: FoldStore, *, cell: Cell, numbers: Sequence[int]) -> tuple[KeptFold, ...]:
+    kept = (store.read(cell=cell, fold=number) for number in numbers)
     return tuple(fold for fold in kept if fold is not None)
 
 
-def _read_trial(trial: FrozenTrial, *, store: FoldStore, folds: FoldTable) -> TrialOutcome:
+def _read_trial(trial: FrozenTrial, *, store: FoldStore) -> TrialOutcome:
     cell = get_cell(trial)
-    n_told = len(trial.intermediate_values)
+    told = trial.intermediate_values
     run_id = trial.user_attrs.get(RUN_ID)
-    outcomes = tuple(kept.outcome for kept in _read_folds(store, cell=cell, folds=folds))
-    if len(outcomes) < n_told:
+    kept_folds = _read_folds(store, cell=cell, numbers=sorted(told))
+    if len(kept_folds) < len(told):
         raise StoreError(
-            f"{cell.name}: {n_told - len(outcomes)} of {n_told} finished folds are lost or damaged in {store.folder}. "
-            "Start the search's own command again: it trains them anew, to the same numbers."
+            f"{cell.name}: {len(told) - len(kept_folds)} of {len(told)} finished folds are lost or damaged in "
+            f"{store.folder}. Start the search's own command again: it trains them anew, to the same numbers."
         )
     return TrialOutcome(
         number=trial.number,
         cell=cell,
         state=OUTCOME_STATES[trial.state],
-        folds=outcomes[:n_told],
+        folds=tuple(kept.outcome for kept in kept_folds),
         run_id=None if run_id is None else resolve_run(run_id, root=store.folder / OUTBOX),
         message=None if trial.state == TrialState.COMPLETE else trial.user_attrs.get(REASON),
     )

@@ -19,6 +19,7 @@ from filelock import FileLock
 from sem_search.errors import SettingsError, StoreError, StudyMismatchError
 from sem_search.evaluation.novelty import NoveltyModel
 from sem_search.micrographs.folds import FoldTable
+from sem_search.options import AUTO
 from sem_search.search.data import PreparedData
 from sem_search.search.fold_store import FoldStore, write_atomically
 from sem_search.search.known_images import fit_known_images
@@ -27,6 +28,7 @@ from sem_search.search.sharing import open_shared
 from sem_search.search.study import check_fingerprint, read_stored_fingerprint
 from sem_search.settings import INCOMPARABLE, SearchSettings
 from sem_search.transfer.features import FeatureStore
+from sem_search.transfer.trunk import POLICIES
 
 RESULTS_VERSION = 1
 """Raised when a change of the program changes the numbers: folds of before are then not mixed with folds of after."""
@@ -86,6 +88,27 @@ def name_study(settings: SearchSettings, *, fingerprint: Mapping[str, Any]) -> s
         return settings.study
     digest = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
     return f"{settings.backbone}-{settings.preset}-{digest[:NAME_DIGITS]}"
+
+
+def find_begun_precision(settings: SearchSettings, *, fingerprint: Mapping[str, Any]) -> str:
+    """Return the precision of the study that a search goes on with; of a new one, that of its fingerprint.
+
+    Measured again, in a cache that was cleared or on another machine, `precision=auto` may come out differently: that
+    alone makes no other study.
+
+    Raises:
+        SettingsError: The storage cannot be opened.
+        StoreError: It does not answer.
+    """
+    measured = str(fingerprint["precision"])
+    if settings.precision != AUTO:
+        return measured
+    for precision in (measured, *(other for other in POLICIES if other != measured)):
+        name = name_study(settings, fingerprint={**fingerprint, "precision": precision})
+        stored = read_stored_fingerprint(name=name, storage=settings.storage)
+        if stored is not None and stored.get("precision") == precision:
+            return precision
+    return measured
 
 
 def get_study_folder(settings: SearchSettings, *, name: str) -> Path:

@@ -6,10 +6,15 @@ the missing heartbeat tells, minutes later.
 When a process began is told by the kernel's count of ticks since it was booted, and by which boot that was. The time of
 day will not do: Linux derives a process's from the present time of day, so that after a jump of the clock a living
 process has begun at another time than it said itself, and would pass for dead.
+
+A host name does not tell a machine: two may share one, and containers that share their machine's have processes of the
+same numbers, each in a PID namespace of its own. Nothing is known of a process in another namespace.
 """
 
-import os
+import hashlib
 import socket
+import uuid
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -19,32 +24,45 @@ PROC = Path("/proc")
 START_FIELD = 19
 """Of /proc/PID/stat, counted after the name, which is in brackets and may hold anything: field 22 of proc(5)."""
 
+MACHINE_ID = Path("/etc/machine-id")
+
 BOOT_DIGITS = 8
+PLACE_DIGITS = 8
 
 
 def describe_process() -> str:
-    """Return `host:pid:start` of this process; no other process ever has the same."""
+    """Return `host:pid:place/start` of this process; no other process ever has the same."""
     process = psutil.Process()
-    return f"{socket.gethostname()}:{process.pid}:{_read_start(process)}"
+    return f"{socket.gethostname()}:{process.pid}:{_read_place()}/{_read_start(process)}"
 
 
 def is_known_dead(description: str) -> bool:
     """Tell whether the described process belonged to this machine and is gone.
 
-    False for a process of another machine: nothing can be known of it from here.
+    False for a process of another machine or PID namespace: nothing can be known of it from here.
     """
     host, _, rest = description.rpartition(":")
     host, _, pid = host.rpartition(":")
-    if host != socket.gethostname() or not pid.isdigit():
+    place, _, start = rest.rpartition("/")  # a process of an earlier version gives no place
+    if host != socket.gethostname() or not pid.isdigit() or place not in ("", _read_place()):
         return False
-    if int(pid) == os.getpid():
-        return description != describe_process()
     try:
         process = psutil.Process(int(pid))
         # A killed process whose parent never asks for it stays in the table: the usual case in a container.
-        return process.status() == psutil.STATUS_ZOMBIE or _read_start(process) != rest
+        return process.status() == psutil.STATUS_ZOMBIE or _read_start(process) != start
     except psutil.NoSuchProcess:
         return True
+
+
+@cache
+def _read_place() -> str:
+    """Return what tells this machine, and the PID namespace of this process, from others of the same host name."""
+    namespace = machine = ""
+    with suppress(OSError):  # other systems have neither
+        namespace = str((PROC / "self" / "ns" / "pid").readlink())
+    with suppress(OSError):
+        machine = MACHINE_ID.read_text(errors="replace").strip()
+    return hashlib.sha256(f"{namespace} {machine or uuid.getnode()}".encode()).hexdigest()[:PLACE_DIGITS]
 
 
 def _read_start(process: psutil.Process) -> str:

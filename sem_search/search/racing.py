@@ -46,8 +46,15 @@ class Rival:
     trial: int
     accuracy: float
     """Share of right validation tiles at the epoch that was kept."""
+    before: tuple[float, ...] = ()
+    """Its accuracy on the folds that both have finished."""
     leads: tuple[float, ...] = ()
-    """By how much its accuracy was higher on the folds that both have finished."""
+    """By how much its accuracy was higher on them."""
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Its accuracy over the finished folds and this one."""
+        return sum((*self.before, self.accuracy)) / (len(self.before) + 1)
 
 
 def get_accuracy(fold: FoldOutcome) -> float:
@@ -75,6 +82,7 @@ def find_rival(trials: Iterable[FrozenTrial], *, fold: int, finished: Sequence[F
     return Rival(
         trial=best.number,
         accuracy=accuracies[fold],
+        before=tuple(accuracies[outcome.fold] for outcome in finished),
         leads=tuple(accuracies[outcome.fold] - get_accuracy(outcome) for outcome in finished),
     )
 
@@ -93,12 +101,20 @@ def extrapolate_accuracy(accuracies: Sequence[float], *, n_epochs: int) -> float
     return float(now + max(slope, 0.0) * (n_epochs - len(accuracies)))
 
 
-def compute_allowance(accuracy: float, *, n_tiles: int) -> float:
-    """Return `STANDARD_ERRORS` of the difference of two shares near `accuracy`, each over `n_tiles` tiles.
+def compute_allowance(accuracy: float, other: float | None = None, *, n_tiles: int) -> float:
+    """Return `STANDARD_ERRORS` of the difference of two shares, each over `n_tiles` tiles.
 
-    Both heads answer the same tiles, so that the true error of the difference is smaller: the allowance is generous.
+    One right and one wrong tile are added to either (Agresti and Caffo, Am. Stat. 54 (2000) 280): without them the
+    error of a share is 0 at 1, and too small near it. Both heads answer the same tiles, so that the true error of the
+    difference is smaller: the allowance is generous.
+
+    Args:
+        accuracy: One share.
+        other: The other; by default it is the same.
+        n_tiles: Tiles of each.
     """
-    return STANDARD_ERRORS * math.sqrt(2 * accuracy * (1 - accuracy) / n_tiles)
+    shares = (_adjust(accuracy, n_tiles=n_tiles), _adjust(accuracy if other is None else other, n_tiles=n_tiles))
+    return STANDARD_ERRORS * math.sqrt(sum(share * (1 - share) for share in shares) / (n_tiles + 2))
 
 
 def is_hopeless(leads: Sequence[float], *, accuracy: float, n_tiles: int) -> bool:
@@ -106,11 +122,18 @@ def is_hopeless(leads: Sequence[float], *, accuracy: float, n_tiles: int) -> boo
 
     Args:
         leads: The rival's accuracy less the cell's on each fold so far, with the last fold at its promise.
-        accuracy: Of the rival on the last fold.
+        accuracy: Of the rival, its mean over these folds.
         n_tiles: Validation tiles of a fold.
     """
-    lead = sum(leads) / len(leads)
-    return lead > compute_allowance(accuracy, n_tiles=n_tiles * len(leads)) or are_behind(leads)
+    n_all = n_tiles * len(leads)
+    promised = accuracy - sum(leads) / len(leads)
+    lead = _adjust(accuracy, n_tiles=n_all) - _adjust(promised, n_tiles=n_all)
+    return lead > compute_allowance(accuracy, promised, n_tiles=n_all) or are_behind(leads)
+
+
+def _adjust(accuracy: float, *, n_tiles: int) -> float:
+    """Return a share with one right and one wrong tile more."""
+    return (accuracy * n_tiles + 1) / (n_tiles + 2)
 
 
 def are_behind(leads: Sequence[float]) -> bool:
@@ -192,7 +215,7 @@ class FoldRace:
         accuracies = [one.validation_accuracy for one in self._figures[: self._n_seen]]
         reachable = min(extrapolate_accuracy(accuracies, n_epochs=self._n_epochs), 1.0)
         leads = [*rival.leads, rival.accuracy - reachable]
-        if is_hopeless(leads, accuracy=rival.accuracy, n_tiles=self._n_tiles):
+        if is_hopeless(leads, accuracy=rival.mean_accuracy, n_tiles=self._n_tiles):
             self._figures = self._figures[: self._n_seen]
             raise optuna.TrialPruned(
                 f"in fold {self.fold + 1}, after epoch {self._n_seen} of {self._n_epochs}: validation accuracy "

@@ -197,7 +197,9 @@ def _beat(storage: BaseHeartbeat, trial_id: int, interval_s: float, is_over: thr
     while True:
         try:
             storage.record_heartbeat(trial_id)
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            logger.info("A heartbeat was not taken (%s); the next one will be.", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - without a heartbeat, others would take this trial back
+            is_away = isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError)
+            level = logging.INFO if is_away else logging.WARNING
+            logger.log(level, "A heartbeat was not taken (%s); the next one will be.", type(error).__name__)
         if is_over.wait(timeout=interval_s):
             return

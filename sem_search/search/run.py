@@ -15,7 +15,7 @@ from typing import Any
 import click
 import optuna
 
-from sem_search.errors import InputError, StudyMismatchError
+from sem_search.errors import InputError, SettingsError, StudyMismatchError
 from sem_search.evaluation.outcomes import Cell
 from sem_search.search.concluding import Conclusion, conclude_study
 from sem_search.search.data import PreparedData, prepare_data
@@ -39,6 +39,7 @@ from sem_search.search.prepared import (
     check_study_name,
     claim_study_folder,
     compute_fingerprint,
+    find_begun_precision,
     get_study_folder,
     lock_stores,
     name_study,
@@ -55,14 +56,15 @@ from sem_search.search.study import (
     enqueue_cells,
     find_dead_study_runs,
     has_file,
+    keep_precision,
     load_study,
     open_study,
 )
 from sem_search.search.working import work
+from sem_search.secrets import MASK, mask_url
 from sem_search.settings import SearchSettings
 from sem_search.tracking.loggable import Tags
 from sem_search.tracking.mlflow_log import log_entries
-from sem_search.tracking.names import mask_secrets
 from sem_search.tracking.outages import persist
 from sem_search.tracking.run_watch import watch_runs
 from sem_search.tracking.runs import (
@@ -111,6 +113,11 @@ def _search(settings: SearchSettings) -> Conclusion:
     for warning in (*data.catalogue.warnings, *network.weights.warnings):
         click.echo(f"Warning: {warning}", err=True)
     fingerprint = compute_fingerprint(settings, data=data, network=network)
+    precision = find_begun_precision(settings, fingerprint=fingerprint)
+    if precision != network.precision:
+        click.echo(f"The study was begun with precision={precision}; it goes on with that.", err=True)
+        network = prepare_network(settings.model_copy(update={"precision": precision}))
+        fingerprint = compute_fingerprint(settings, data=data, network=network)
     name = name_study(settings, fingerprint=fingerprint)
     mended = claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
     for warning in mended:
@@ -202,14 +209,17 @@ def _help(*, study: str, storage: str, given: Mapping[str, Any], wait_s: float) 
     loaded = _wait_for_study(study, storage=storage, wait_s=wait_s)
     settings = SearchSettings.model_validate_json(loaded.user_attrs[SETTINGS])
     settings = settings.model_copy(update={"study": study, "storage": storage, "cluster": None, **given})
+    if MASK in (settings.shared or ""):
+        raise SettingsError(
+            f"The search's shared={settings.shared} has a password, which is not kept: give --shared as this machine "
+            "reaches it."
+        )
     run_id = str(loaded.user_attrs[STUDY_RUN_ID])
     persist(lambda: check_run_is_known(run_id), patience_s=min(settings.outage_wait, START_S), tell=tell_outage)
     check_weights(settings.weights, backbone=settings.backbone)
     data = _prepare_same_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
-    # What `auto` came to on the search's machine, whatever it would come to on this one.
-    precision = json.loads(loaded.user_attrs[FINGERPRINT])["precision"]
-    network = prepare_network(settings.model_copy(update={"precision": precision}))
+    network = prepare_network(keep_precision(settings, study=loaded))
     _warn_unless_shared(settings, name=study)
     fingerprint = compute_fingerprint(settings, data=data, network=network)
     check_fingerprint(
@@ -232,8 +242,9 @@ def _wait_for_study(name: str, *, storage: str, wait_s: float) -> optuna.Study:
     """Return a study that a search has begun, or is about to begin."""
     ends_at, is_told = time.monotonic() + wait_s, False
     while True:
+        left_s = ends_at - time.monotonic()
+        is_over = left_s <= 0
         try:
-            is_over = time.monotonic() >= ends_at
             if is_over or has_file(storage):
                 return load_study(name=name, storage=storage, patience_s=START_S, tell=tell_outage)
         except StudyMismatchError:
@@ -242,7 +253,7 @@ def _wait_for_study(name: str, *, storage: str, wait_s: float) -> optuna.Study:
         if not is_told:
             click.echo(f"Waiting for a search to begin study {name!r}, at most {wait_s:g} s ...", err=True)
             is_told = True
-        time.sleep(WAIT_S)
+        time.sleep(min(WAIT_S, left_s))
 
 
 def _prepare_same_data(settings: SearchSettings) -> PreparedData:
@@ -290,7 +301,7 @@ def _announce(settings: SearchSettings) -> None:
 
 def _warn_of_logged_password(settings: SearchSettings) -> None:
     """Say what `mlflow run` does with its parameters before this program begins, and what to do instead."""
-    if RUN_ID_VARIABLE in os.environ and mask_secrets(settings.storage) != settings.storage:
+    if RUN_ID_VARIABLE in os.environ and mask_url(settings.storage) != settings.storage:
         click.echo(
             "Warning: mlflow run has logged storage, with its password, as a parameter. Leave the password out of the "
             "URL and give it as PGPASSWORD or in ~/.pgpass; change the one that was logged.",
@@ -308,8 +319,7 @@ def _tell_data(data: PreparedData) -> None:
 
 def _take_over(study: optuna.Study, *, settings: SearchSettings, run_id: str) -> None:
     """Sign the study, end what dead searches left running, and gather the finished trials below this run."""
-    stated = settings.model_copy(update={"storage": mask_secrets(settings.storage)})  # who comes here knows the URL
-    study.set_user_attr(SETTINGS, stated.model_dump_json())
+    study.set_user_attr(SETTINGS, settings.without_passwords.model_dump_json())  # who comes here knows the URL
     study.set_user_attr(STUDY_RUN_ID, run_id)
     for dead in find_dead_study_runs(find_unfinished_study_runs(study=study.study_name, but=run_id)):
         supersede_run(dead, by=run_id)

@@ -17,7 +17,7 @@ from typing import Any
 
 from sem_search.errors import SettingsError, StoreError
 from sem_search.search.fold_store import HASH_LENGTH, write_atomically
-from sem_search.tracking.names import mask_secrets
+from sem_search.secrets import mask_secrets, mask_url
 
 FOLDER_SCHEME = "file://"
 
@@ -42,7 +42,7 @@ class SharedStore:
         """
         sealed = seal(content)
         if self._folder is not None:
-            write_atomically(self._folder / name, sealed)
+            write_atomically(self._folder / name, sealed, setting="shared")
             return
         system, root = self._remote
         path = f"{root}/{name}"
@@ -50,7 +50,7 @@ class SharedStore:
             system.makedirs(path.rpartition("/")[0], exist_ok=True)
             system.pipe_file(path, sealed)
         except OSError as error:
-            raise StoreError(f"{mask_secrets(self.url)}/{name} could not be written: {_describe(error)}.") from error
+            raise StoreError(f"{mask_url(self.url)}/{name} could not be written: {_describe(error)}.") from error
 
     def has(self, name: str) -> bool:
         """Tell whether an object is there, without reading it: it may yet turn out to be damaged."""
@@ -68,9 +68,9 @@ class SharedStore:
         try:
             self.write("probe.bin", b"sem_search")
         except (StoreError, OSError) as error:
-            raise SettingsError(f"shared={mask_secrets(self.url)}: nothing can be written there: {error}") from error
+            raise SettingsError(f"shared={mask_url(self.url)}: nothing can be written there: {error}") from error
         if self.read("probe.bin") != b"sem_search":
-            raise SettingsError(f"shared={mask_secrets(self.url)}: what is written there cannot be read again.")
+            raise SettingsError(f"shared={mask_url(self.url)}: what is written there cannot be read again.")
 
     @property
     def _folder(self) -> Path | None:
@@ -86,7 +86,7 @@ class SharedStore:
         Raises:
             SettingsError: fsspec, or its driver for such URLs, is not installed, or it refuses the URL.
         """
-        shown = mask_secrets(self.url)
+        shown = mask_url(self.url)
         try:
             import fsspec
         except ImportError as error:

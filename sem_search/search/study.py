@@ -18,7 +18,8 @@ from sem_search.search.processes import is_known_dead
 from sem_search.search.pruning import build_pruner
 from sem_search.search.queue import count_states
 from sem_search.search.space import order_cells
-from sem_search.search.storage import open_storage, read_study_names
+from sem_search.search.storage import START_S, open_storage, read_study_names
+from sem_search.secrets import mask_url
 from sem_search.seeds import derive_seed
 from sem_search.settings import SearchSettings
 
@@ -31,6 +32,44 @@ OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
 
 REASON = "reason"
 """Why a trial was pruned or how it failed; Optuna itself keeps no reason."""
+
+
+class NumberedSampler(optuna.samplers.BaseSampler):
+    """Draws each trial's values with a seed of its number: a resumed study suggests what it would have.
+
+    The number is known once a trial is begun. Before, two workers would seed alike, and draw the same cells.
+    """
+
+    def __init__(self, build: Callable[..., optuna.samplers.BaseSampler], *, seed: int) -> None:
+        """Begin with Optuna's sampler of one trial, which takes its seed as `seed`, and the seed of all."""
+        self._build = build
+        self._seed = seed
+
+    def infer_relative_search_space(
+        self, _study: optuna.Study, _trial: FrozenTrial
+    ) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Return none: values are drawn one by one."""
+        return {}
+
+    def sample_relative(
+        self,
+        _study: optuna.Study,
+        _trial: FrozenTrial,
+        _search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        """Return none."""
+        return {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
+        """Return a value of a parameter."""
+        sampler = self._build(seed=derive_seed(self._seed, "sampler", trial.number, param_name))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
 def open_study(
@@ -59,6 +98,7 @@ def open_study(
         study_name=name,
         direction="maximize",
         load_if_exists=True,
+        sampler=_build_sampler(settings),
         pruner=build_pruner(settings),
     )
     stored = study.user_attrs.get(FINGERPRINT)
@@ -67,6 +107,12 @@ def open_study(
         return study
     check_fingerprint(name=name, stored=json.loads(stored), wanted=fingerprint)
     return study
+
+
+def _build_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
+    """Return the sampler of a study's trials."""
+    build = optuna.samplers.TPESampler if settings.sampler == "tpe" else optuna.samplers.RandomSampler
+    return NumberedSampler(build, seed=settings.seed)
 
 
 def check_fingerprint(
@@ -95,6 +141,12 @@ def check_fingerprint(
         )
 
 
+def keep_precision(settings: SearchSettings, *, study: optuna.Study) -> SearchSettings:
+    """Return the settings with what `precision=auto` came to when the study was begun, whatever it would be here."""
+    stored = json.loads(study.user_attrs[FINGERPRINT])
+    return settings.model_copy(update={"precision": stored.get("precision", settings.precision)})
+
+
 def enqueue_cells(study: optuna.Study, *, settings: SearchSettings) -> None:
     """Queue every cell of the grid that the study does not know yet, in the order of `order_cells`."""
     if settings.sampler != "grid":
@@ -105,14 +157,6 @@ def enqueue_cells(study: optuna.Study, *, settings: SearchSettings) -> None:
             study.enqueue_trial(
                 {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}, user_attrs={QUEUED: True}
             )
-
-
-def choose_sampler(study: optuna.Study, *, settings: SearchSettings) -> optuna.samplers.BaseSampler:
-    """Return the sampler of the next trial, seeded by its number: a resumed study suggests what it would have."""
-    seed = derive_seed(settings.seed, "sampler", count_states(study).total())
-    if settings.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)
 
 
 def load_study(
@@ -153,13 +197,11 @@ def read_stored_fingerprint(*, name: str, storage: str) -> dict[str, Any] | None
 
     Raises:
         SettingsError: The storage cannot be opened.
+        StoreError: It does not answer.
     """
-    if not has_file(storage):
+    if not has_file(storage) or name not in read_study_names(storage, patience_s=START_S, tell=lambda _: None):
         return None
-    opened = open_storage(storage)
-    if name not in optuna.study.get_all_study_names(storage=opened):
-        return None
-    stored = optuna.load_study(study_name=name, storage=opened).user_attrs.get(FINGERPRINT)
+    stored = optuna.load_study(study_name=name, storage=open_storage(storage)).user_attrs.get(FINGERPRINT)
     return None if stored is None else dict(json.loads(stored))
 
 
@@ -190,11 +232,13 @@ def count_running(study: optuna.Study) -> int:
     return count_states(study)[TrialState.RUNNING]
 
 
-def find_known_result(study: optuna.Study, *, cell: Cell, before: int) -> FrozenTrial | None:
-    """Return the trial that has already finished this cell, if one with a lower number has."""
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+def find_earlier_trial(study: optuna.Study, *, cell: Cell, before: int) -> FrozenTrial | None:
+    """Return the trial of this cell with a lower number, if there is one: a finished one first, no failed one."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
     wanted = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
-    return next((trial for trial in finished if trial.number < before and trial.params == wanted), None)
+    trials = study.get_trials(deepcopy=False, states=states)
+    earlier = [trial for trial in trials if trial.number < before and trial.params == wanted]
+    return min(earlier, key=lambda trial: (not trial.state.is_finished(), trial.number), default=None)
 
 
 def _check_storage_exists(url: str) -> None:
@@ -205,8 +249,8 @@ def _check_storage_exists(url: str) -> None:
     """
     if not has_file(url):
         raise SettingsError(
-            f"storage={url}: there is no such file here ({Path(_get_file(url)).absolute()}). Start the worker in the "
-            "folder of the search, or give the search's storage."
+            f"storage={mask_url(url)}: there is no such file here ({Path(_get_file(url)).absolute()}). "
+            "Start the worker in the folder of the search, or give the search's storage."
         )
 
 

@@ -17,7 +17,6 @@ from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.search.objective import CellObjective
 from sem_search.search.queue import claim_next, count_states
 from sem_search.search.reviving import TrialWatch, keep_heartbeat, let_go, put_back, read_claim
-from sem_search.search.study import choose_sampler
 from sem_search.settings import SearchSettings
 
 WAIT_S = 2.0
@@ -45,7 +44,6 @@ def work(study: optuna.Study, *, objective: CellObjective, watch: TrialWatch | N
             return
         counts = count_states(study)
         if _has_work(counts, settings=settings):
-            study.sampler = choose_sampler(study, settings=settings)
             _run_trial(study, objective=objective)
         elif counts[TrialState.RUNNING]:
             if not has_told:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import assert_never
 
+from sem_search.secrets import mask_secrets
 from sem_search.tracking.loggable import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
-from sem_search.tracking.names import mask_secrets
 
 
 def write_artifact(artifact: Artifact, *, target: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 from mlflow.types import ColSpec, DataType, Schema
 
+from sem_search.secrets import mask_secrets
 from sem_search.tracking.delivering import (
     CATALOGUE,
     END,
@@ -29,7 +30,7 @@ from sem_search.tracking.delivering import (
 )
 from sem_search.tracking.files import write_artifact
 from sem_search.tracking.loggable import Artifact, Entry, Metrics, Params, Scalar, Tags, TextArtifact
-from sem_search.tracking.names import make_metric_names, mask_secrets
+from sem_search.tracking.names import make_metric_names
 from sem_search.tracking.outbox import UNNAMED, Item, RunNames
 from sem_search.tracking.posting import get_outbox, post, post_facts
 

@@ -1,4 +1,4 @@
-"""Any text as a name that MLflow, its databases and file systems take, and secrets out of any text.
+"""Any text as a name that MLflow, its databases and file systems take.
 
 Class names come from folder names and may hold any character. MLflow takes few, some databases compare names without
 case, and a name that is only shortened or replaced could collide with another: names are therefore made together.
@@ -15,11 +15,6 @@ NAME_LENGTH = 100
 """MLflow allows 250 characters for a whole key; this leaves room for what stands before the class."""
 
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_.\-]+")
-_CREDENTIALS = re.compile(r"://([^\s/:@]*):([^\s/]*)@")
-_SECRET_FIELDS = re.compile(
-    r"\b(password|passwd|pwd|token|secret|api_key|access_key)=('[^']*'|[^\s&;,'\"=<>][^\s&;,'\"]*)", re.IGNORECASE
-)
-MASK = "***"
 
 
 def make_metric_names(texts: Sequence[str]) -> Mapping[str, str]:
@@ -47,10 +42,9 @@ def make_safe_name(text: str) -> str:
     return name or "_"
 
 
-def mask_secrets(text: str) -> str:
-    """Return the text with passwords in URLs and in `password=...` fields replaced by `***`."""
-    without_credentials = _CREDENTIALS.sub(rf"://\1:{MASK}@", text)
-    return _SECRET_FIELDS.sub(rf"\1={MASK}", without_credentials)
+def quote(text: str) -> str:
+    """Return a string for MLflow's filters, which know two kinds of quotes and no escape."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def _spell(character: str) -> str:

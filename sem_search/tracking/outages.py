@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from sem_search.errors import StoreError
-from sem_search.tracking.names import mask_secrets
+from sem_search.secrets import mask_secrets
 
 AWAY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """MLflow's words for a database that is gone or locked, and for a server that is asked too much."""
@@ -104,13 +104,14 @@ def persist(
         except Exception as error:
             if not is_outage(error):
                 raise
-            if time.monotonic() >= ends_at:
+            left_s = ends_at - time.monotonic()
+            if left_s <= 0:
                 raise StoreError(
                     describe_absence(error, patience_s=patience_s)
                 ) from None  # its URL may hold a password
             if pause_s == FIRST_PAUSE_S:
                 tell(f"The tracking store does not answer; waiting for it, at most {patience_s:g} s.")
-        time.sleep(pause_s)
+        time.sleep(min(pause_s, left_s))
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 

@@ -29,7 +29,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sem_search.errors import StoreError
-from sem_search.tracking.names import mask_secrets
+from sem_search.secrets import mask_secrets
 
 FACTS = "item.json"
 FILES = "files"

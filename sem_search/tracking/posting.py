@@ -67,7 +67,7 @@ def open_outbox(
         outbox.close()
 
 
-def post(kind: str, *, run: str, deliverer: Deliverer, write: Writer) -> None:
+def post(kind: str, *, run: str, deliverer: Deliverer, write: Writer, is_later: bool = False) -> None:
     """Log something, now or as soon as the store is there.
 
     Args:
@@ -75,10 +75,13 @@ def post(kind: str, *, run: str, deliverer: Deliverer, write: Writer) -> None:
         run: Id or name of the run.
         deliverer: Logs it where no outbox is open.
         write: Writes its files into a folder, and returns its facts as JSON values.
+        is_later: Leave it to who logs next: a thread beside the search must not meet the refusal of what the search
+            has logged.
     """
     if _open:
         _open[-1].add(kind, run=run, write=write)
-        _open[-1].deliver()
+        if not is_later:
+            _open[-1].deliver()
         return
     with tempfile.TemporaryDirectory(prefix="sem_search_") as name:
         files = Path(name) / FILES
@@ -87,9 +90,9 @@ def post(kind: str, *, run: str, deliverer: Deliverer, write: Writer) -> None:
         deliverer(Item(folder=Path(name), kind=kind, run=run, facts=facts), RunNames(Path(name)))
 
 
-def post_facts(kind: str, *, run: str, deliverer: Deliverer, facts: Mapping[str, Any]) -> None:
+def post_facts(kind: str, *, run: str, deliverer: Deliverer, facts: Mapping[str, Any], is_later: bool = False) -> None:
     """Log something that has no files."""
-    post(kind, run=run, deliverer=deliverer, write=lambda _: facts)
+    post(kind, run=run, deliverer=deliverer, write=lambda _: facts, is_later=is_later)
 
 
 def get_outbox() -> Outbox | None:

@@ -14,10 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from sem_search.evaluation.metrics import SideScores, compute_side_scores
 from sem_search.evaluation.outcomes import Side, StudyOutcome
+from sem_search.secrets import mask_secrets
 from sem_search.tracking.figures_study import format_rate
 from sem_search.tracking.inputs import StudyContext
 from sem_search.tracking.loggable import Scalar
-from sem_search.tracking.names import mask_secrets
 from sem_search.tracking.study_figures import StudyFigure, list_study_figures
 from sem_search.tracking.tables import (
     SIDES,

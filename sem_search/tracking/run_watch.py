@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sem_search.tracking.outages import LOOK, ask_once
+from sem_search.tracking.outages import LOOK, ask_once, is_outage
 from sem_search.tracking.runs import find_unfinished_study_runs, supersede_run
 
 TAG_ALIVE = "sem_search.alive"
@@ -70,8 +69,9 @@ def watch_runs(
             try:
                 give_sign(run_id)
                 end_silent_runs(watch, study=study, by=run_id, is_known_dead=is_known_dead)
-            except MlflowException as error:
-                logger.info("No sign of life was given (%s); the next one will be.", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - without signs of life, others would end this run
+                level = logging.INFO if is_outage(error) else logging.WARNING
+                logger.log(level, "No sign of life was given (%s); the next one will be.", type(error).__name__)
                 watch = RunWatch(grace_s=grace_s)
             if is_over.wait(timeout=beat_s):
                 return
@@ -99,5 +99,5 @@ def end_silent_runs(watch: RunWatch, *, study: str, by: str, is_known_dead: Call
     silent = watch.find_silent(signs)
     gone = tuple(run_id for run_id, process in processes.items() if run_id in silent or is_known_dead(process))
     for run_id in gone:
-        supersede_run(run_id, by=by)
+        supersede_run(run_id, by=by, is_later=True)
     return gone

@@ -19,9 +19,10 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sem_search.errors import SettingsError
+from sem_search.secrets import mask_url
 from sem_search.tracking.delivering import SUPERSEDE, TAG_SUPERSEDED_BY, deliver_supersede
 from sem_search.tracking.mlflow_log import RunStatus, end_run
-from sem_search.tracking.names import mask_secrets
+from sem_search.tracking.names import quote
 from sem_search.tracking.outages import LOOK, ask_once, is_outage
 from sem_search.tracking.posting import get_outbox, post_facts
 
@@ -146,18 +147,16 @@ def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
     return {TAG_STUDY: study, TAG_KIND: kind, TAG_PROCESS: process}
 
 
-def supersede_run(run_id: str, *, by: str) -> None:
-    """End a run whose process is gone; `by` is the run that takes over."""
+def supersede_run(run_id: str, *, by: str, is_later: bool = False) -> None:
+    """End a run whose process is gone, at once or with what is logged next; `by` is the run that takes over."""
     facts = {"by": by, "end_ms": int(time.time() * 1000)}
-    post_facts(SUPERSEDE, run=run_id, deliverer=deliver_supersede, facts=facts)
+    post_facts(SUPERSEDE, run=run_id, deliverer=deliver_supersede, facts=facts, is_later=is_later)
 
 
 def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str) -> None:
     """Put finished trial runs of a study below the study run that goes on, unless they are there already."""
-    quoted = parent_run_id.replace("'", "")
-    elsewhere = _iter_runs(
-        "trial", study=study, near_run_id=parent_run_id, where=f"tags.`{MLFLOW_PARENT_RUN_ID}` != '{quoted}'"
-    )
+    where = f"tags.`{MLFLOW_PARENT_RUN_ID}` != {quote(parent_run_id)}"
+    elsewhere = _iter_runs("trial", study=study, near_run_id=parent_run_id, where=where)
     client = MlflowClient()
     for run_id in [run.info.run_id for run in elsewhere if run.info.run_id in run_ids]:
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_run_id)
@@ -176,8 +175,7 @@ def _iter_runs(kind: str, *, study: str, near_run_id: str, where: str | None = N
     """Yield the runs of one kind; MLflow picks them, for a large study has thousands of others."""
     client = MlflowClient()
     experiment_id = client.get_run(near_run_id).info.experiment_id
-    quoted = study.replace("'", "")
-    conditions = [f"tags.`{TAG_STUDY}` = '{quoted}'", f"tags.`{TAG_KIND}` = '{kind}'", *([where] if where else [])]
+    conditions = [f"tags.`{TAG_STUDY}` = {quote(study)}", f"tags.`{TAG_KIND}` = '{kind}'", *([where] if where else [])]
     token: str | None = None
     while True:
         page = client.search_runs(
@@ -229,4 +227,4 @@ def explain_refusal() -> Iterator[None]:
 
 def get_tracking_uri() -> str:
     """Return the store that holds the runs, passwords masked."""
-    return mask_secrets(mlflow.get_tracking_uri())
+    return mask_url(mlflow.get_tracking_uri())

@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import pytest
 
-from sem_search.errors import ClusterError, FailedTrialError, SettingsError
+from sem_search.errors import ClusterError, FailedTrialError, SettingsError, StoreError
 from sem_search.evaluation.outcomes import Cell
 from sem_search.places import CACHE_VARIABLE
 from sem_search.search import bench as bench_module
@@ -212,7 +212,7 @@ def test_hands_are_kept_busy_with_the_folds_to_come_each_once(
     for _ in range(2):
         source._keep_busy(CELL, first)
     assert shelf.places == [(0.1, 1), (0.1, 2), (0.01, 1), (0.01, 2)], "fold 0 of the next cell is kept already"
-    assert shelf.tasks[0]["rival"] == {"trial": 0, "accuracy": 1.0, "leads": []}
+    assert shelf.tasks[0]["rival"] == {"trial": 0, "accuracy": 1.0, "before": [], "leads": []}
     assert count_wanted(hands) == 4
     source.leave(CELL)
     assert set(source._flying) == {(NEXT.name, 1), (NEXT.name, 2)}
@@ -226,11 +226,18 @@ class KilledWorker(Exception):
     """As Dask's."""
 
 
+class CommClosedError(OSError):
+    """As Dask's."""
+
+
 @pytest.mark.parametrize(
     ("error", "expected", "words"),
     [
         (CancelledError(), ClusterError, "scheduler went away, or took a task back. What is finished is kept"),
-        (OSError("closed"), ClusterError, "could not be reached any more"),
+        (CommClosedError("closed"), ClusterError, "could not be reached any more"),
+        (PermissionError(13, "Permission denied", "/cache"), StoreError, r"PermissionError: .*denied: '/cache'\. Mend"),
+        (TimeoutError("nfs"), StoreError, "could not do its task: TimeoutError: nfs"),
+        (OSError("at postgresql://me:s3cret@host"), StoreError, r"at postgresql://me:\*\*\*@host"),
         (KilledWorker(), FailedTrialError, "every worker that was given this task died at it"),
         (SettingsError("not found"), SettingsError, "not found"),
         (FailedTrialError("memory"), FailedTrialError, "memory"),

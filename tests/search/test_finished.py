@@ -1,5 +1,6 @@
 """A finished study taken up again, or refused in words."""
 
+import dataclasses
 import json
 import signal
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from sem_search.search import finished as room
 from sem_search.search.finished import open_question_run, take_up_study, tell_progress
 from sem_search.search.prepared import claim_study_folder
 from sem_search.search.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
+from sem_search.settings import SearchSettings
+from sem_search.transfer.precision import set_precision
 
 NAME = "a study"
 
@@ -67,6 +70,34 @@ def test_settings_folds_and_winner_are_the_search_s_own(
     assert taken.prepared.data.folds == prepared.data.folds
     assert taken.prepared.features.key == prepared.features.key
     assert taken.prepared.settings.threads == 1
+
+
+@pytest.mark.usefixtures("known_network", "cache")
+def test_a_study_is_taken_up_in_its_own_precision_whatever_would_be_chosen_here(
+    prepared, network, storage: str, keep_folds: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(settings: SearchSettings) -> object:
+        precision = "bfloat16" if settings.precision == "auto" else settings.precision
+        return dataclasses.replace(network, cut=set_precision(network.cut, precision=precision))
+
+    monkeypatch.setattr(room, "prepare_network", prepare)
+    claim(prepared)
+    keep_folds()
+    assert prepared.settings.precision == "auto"
+    assert take_up_study(NAME, storage=storage).prepared.network.precision == "float32"
+
+
+@pytest.mark.usefixtures("known_network", "cache")
+def test_shared_storage_whose_password_is_not_kept_is_not_asked(
+    prepared, storage: str, keep_folds: Callable[..., object]
+) -> None:
+    shared = prepared.settings.model_copy(update={"shared": "ftp://me:secret@host/folder"})
+    stored = shared.without_passwords.model_dump_json()
+    assert "secret" not in stored
+    optuna.load_study(study_name=NAME, storage=storage).set_user_attr(SETTINGS, stored)
+    claim(prepared)
+    keep_folds()
+    assert take_up_study(NAME, storage=storage).prepared.settings.shared is None
 
 
 def test_without_its_folder_nothing_is_made_up(prepared, storage: str, tmp_path: Path) -> None:

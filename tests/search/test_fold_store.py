@@ -7,7 +7,8 @@ import pytest
 
 from sem_search.errors import StoreError
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
-from sem_search.search.fold_store import FoldStore, KeptFold, write_atomically
+from sem_search.search.fold_store import FoldStore, KeptFold, name_fold, pack_fold, write_atomically
+from sem_search.search.sharing import SharedStore, seal
 
 CELL = Cell(learning_rate=0.01, batch_size=16)
 
@@ -76,6 +77,21 @@ def test_writing_again_after_damage_heals(tmp_path: Path) -> None:
     assert store.read(cell=CELL, fold=2) is not None
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_sealed_file_that_is_no_fold_is_damaged_and_gives_way_to_a_shared_fold(
+    tmp_path: Path, is_shared: bool
+) -> None:
+    shared = SharedStore(url=str(tmp_path / "shared"))
+    store = FoldStore(folder=tmp_path / "studies", shared=shared if is_shared else None)
+    path = tmp_path / "studies" / CELL.name / "fold_2.bin"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(seal(b"an archive of another version"))
+    shared.write(name_fold("studies", cell=CELL, fold=2), pack_fold(make_kept()))
+    assert store.is_damaged(cell=CELL, fold=2) is not is_shared
+    assert store.is_whole(cell=CELL, fold=2) is is_shared
+    assert (FoldStore(folder=tmp_path / "studies").read(cell=CELL, fold=2) is not None) is is_shared
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_half_one(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "file.bin"
     write_atomically(path, b"old")
@@ -84,7 +100,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_half_one(tmp_path: Path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(StoreError, match="No space left on device"):
+    with pytest.raises(StoreError, match=r"No space left on device.*set study_folder to a place"):
         write_atomically(path, b"new")
+    with pytest.raises(StoreError, match="set shared to a place") as caught:
+        SharedStore(url=str(tmp_path)).write("file.bin", b"new")
+    assert "study_folder" not in str(caught.value)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

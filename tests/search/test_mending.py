@@ -1,5 +1,6 @@
 """Folds that were told and lost are trained again, to the same numbers, before anything is reported."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,7 +57,12 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("harm", [flip, Path.unlink, lambda path: path.write_bytes(b"")])
+def seal_another_format(path: Path) -> None:
+    body = b"an archive of another version"
+    path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+
+
+@pytest.mark.parametrize("harm", [flip, Path.unlink, lambda path: path.write_bytes(b""), seal_another_format])
 def test_a_lost_fold_is_trained_again_to_the_same_numbers(
     study, prepared, trainer, finished: list[float], harm: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
 ) -> None:

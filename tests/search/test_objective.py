@@ -1,6 +1,7 @@
 """One trial: its value, its run and how that ends, and what is never done twice."""
 
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
-from sem_search.errors import FailedTrialError
+from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.evaluation.outcomes import Cell
 from sem_search.search import objective as objective_module
@@ -19,6 +20,7 @@ from sem_search.search.objective import CellObjective
 from sem_search.search.processes import describe_process
 from sem_search.search.racing import ACCURACIES
 from sem_search.search.reviving import PROCESS
+from sem_search.search.space import suggest_cell
 from sem_search.search.study import QUEUED, REASON, RUN_ID
 from sem_search.tracking.loggable import Entry, FigureArtifact, Metrics, Params, Tags, TextArtifact
 from sem_search.transfer.training import EpochFigures
@@ -189,7 +191,7 @@ def test_a_race_ends_a_cell_within_a_fold_and_keeps_the_curves(
 ) -> None:
     keep_folds(n_folds=1)
     set_race(objective)
-    add_rival(study, accuracies=[0.1, 1.0, 1.0])
+    add_rival(study, accuracies=[0.6, 1.0, 1.0])
     with pytest.raises(optuna.TrialPruned, match=r"in fold 2, after epoch 10 of 40"):
         objective(ask())
     assert run_flat_epochs == [10]
@@ -323,6 +325,41 @@ def test_a_cell_that_is_drawn_again_takes_its_known_result_without_a_run(
     assert RUN_ID not in study.trials[1].user_attrs
     assert len(log.entries) == 1
     assert progress.told[-1] == ("skip", 3)
+
+
+def test_a_cell_that_another_worker_is_training_is_waited_for(
+    objective, ask, study, untouched_trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ask()
+    suggest_cell(first, settings=objective.prepared.settings)
+    first.set_user_attr(PROCESS, "elsewhere:1:1.00")
+    waits = []
+
+    def wait(_seconds: float) -> None:
+        waits.append(study.trials[1].user_attrs[PROCESS])
+        if len(waits) == 2:
+            study.tell(first, 0.25)
+
+    monkeypatch.setattr(objective_module, "time", SimpleNamespace(sleep=wait))
+    assert objective(ask(again=True)) == 0.25
+    assert study.trials[1].user_attrs["repeats"] == 0
+    assert waits == [describe_process()] * 2, "signed while it waits"
+
+
+def test_a_cell_whose_earlier_trial_went_back_into_the_queue_gives_way(objective, study, untouched_trainer) -> None:
+    cell = {"learning_rate": CELL.learning_rate, "batch_size": CELL.batch_size}
+    spaces = {
+        "learning_rate": optuna.distributions.CategoricalDistribution(objective.prepared.settings.learning_rates),
+        "batch_size": optuna.distributions.CategoricalDistribution(objective.prepared.settings.batch_sizes),
+    }
+    study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, params=cell, distributions=spaces))
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=cell, distributions=spaces, user_attrs={QUEUED: True}
+        )
+    )
+    with pytest.raises(HeldUpError, match="same cell"):
+        objective(optuna.Trial(study, study.trials[1]._trial_id))
 
 
 def test_a_cell_that_was_pruned_is_pruned_again_at_once(objective, ask, study, keep_folds, untouched_trainer) -> None:

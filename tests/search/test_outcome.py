@@ -6,9 +6,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sem_search.errors import FailedTrialError
+from sem_search.errors import FailedTrialError, StoreError
 from sem_search.evaluation.outcomes import Cell
-from sem_search.search.outcome import get_cell, read_kept_folds, read_study_outcome
+from sem_search.search.outcome import get_cell, iter_told_folds, read_kept_folds, read_study_outcome
 from sem_search.search.study import REASON, RUN_ID
 
 RATES, SIZES = [0.1, 0.01], [8, 16]
@@ -69,6 +69,37 @@ def test_folds_that_were_kept_but_not_told_are_not_reported(study, prepared, kee
     add_trial(study, cell=CELLS[0], value=0.5)
     add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=2)
     assert [len(trial.folds) for trial in read_study_outcome(study, prepared=prepared).trials] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("states", "reported"),
+    [
+        ([TrialState.COMPLETE, TrialState.COMPLETE], 0),
+        ([TrialState.PRUNED, TrialState.COMPLETE], 1),
+        ([TrialState.FAIL, TrialState.PRUNED], 1),
+    ],
+)
+def test_a_cell_that_two_workers_drew_at_one_moment_is_reported_once(
+    study, prepared, keep_folds, states: list[TrialState], reported: int
+) -> None:
+    keep_folds(cell=CELLS[0])
+    keep_folds(cell=CELLS[1])
+    for state in states:
+        add_trial(study, cell=CELLS[0], state=state, value=0.5 if state == TrialState.COMPLETE else None)
+    add_trial(study, cell=CELLS[1], value=0.4)
+    assert [trial.number for trial in read_study_outcome(study, prepared=prepared).trials] == [reported, 2]
+    assert sorted({trial.number for trial, _ in iter_told_folds(study)}) == [reported, 2]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_fold_is_missed_and_no_later_one_stands_for_it(study, prepared, keep_folds, lost: int) -> None:
+    keep_folds(cell=CELLS[0])
+    keep_folds(cell=CELLS[1])
+    add_trial(study, cell=CELLS[0], value=0.5)
+    add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=2)
+    (prepared.store.folder / CELLS[1].name / f"fold_{lost}.bin").unlink()
+    with pytest.raises(StoreError, match=r"1 of 2 finished folds are lost or damaged"):
+        read_study_outcome(study, prepared=prepared)
 
 
 def test_what_is_no_result_of_its_own_is_left_out(study, prepared, keep_folds) -> None:

@@ -1,6 +1,7 @@
 """Who is working, and who is known to be gone."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sem_search.search import processes
 from sem_search.search.processes import describe_process, is_known_dead
 
 PROGRAM = "from sem_search.search.processes import describe_process; print(describe_process(), flush=True); input()"
@@ -84,6 +86,61 @@ def test_a_clock_that_jumps_makes_no_living_process_pass_for_dead(
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert not is_known_dead(other[1])
     assert describe_process() == before
+
+
+@pytest.fixture
+def forget() -> Iterator[None]:
+    """What is remembered of this machine, read anew."""
+    processes._read_place.cache_clear()
+    yield
+    processes._read_place.cache_clear()
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="util-linux' unshare is not here")
+def test_a_living_process_in_another_pid_namespace_does_not_pass_for_dead() -> None:
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    ) as process:
+        assert process.stdout is not None
+        description = process.stdout.readline().strip()
+        if not description:
+            pytest.skip(f"this machine allows no PID namespace: {process.communicate()[1].strip()}")
+        host, pid, start = description.rsplit(":", 2)
+        assert (host, pid) == (socket.gethostname(), "1"), "number 1 is another process here, which lives"
+        assert start.rpartition("/")[0] != describe_process().rsplit(":", 1)[1].rpartition("/")[0]
+        assert not is_known_dead(description)
+        process.communicate("")
+
+
+@pytest.mark.usefixtures("forget")
+@pytest.mark.parametrize("gone", [(), ("PROC",), ("PROC", "MACHINE_ID")], ids=["here", "no /proc", "neither"])
+def test_machines_of_one_host_name_are_told_apart_with_or_without_proc(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gone: tuple[str, ...]
+) -> None:
+    for name in gone:
+        monkeypatch.setattr(processes, name, tmp_path / "no" / "such")
+    mine = describe_process()
+    assert not is_known_dead(mine)
+    host, _, rest = mine.rsplit(":", 2)
+    assert is_known_dead(f"{host}:999999:{rest}")
+    processes._read_place.cache_clear()
+    (tmp_path / "machine-id").write_text("another")
+    monkeypatch.setattr(processes, "MACHINE_ID", tmp_path / "machine-id")
+    assert not is_known_dead(f"{host}:999999:{rest}"), "it may live on that other machine"
+    assert describe_process() != mine
+
+
+def test_a_living_process_of_an_earlier_version_does_not_pass_for_dead(
+    other: tuple[subprocess.Popen[str], str],
+) -> None:
+    host, pid, rest = other[1].rsplit(":", 2)
+    assert not is_known_dead(f"{host}:{pid}:{rest.rpartition('/')[2]}")
 
 
 def test_a_process_of_another_boot_is_gone() -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import optuna
 import pytest
 
+from benchmarks.endings import simulate_endings
 from sem_search.evaluation.outcomes import FoldOutcome, TrainingCurves
 from sem_search.search.pruning import build_pruner
 from sem_search.search.racing import (
@@ -13,6 +14,7 @@ from sem_search.search.racing import (
     compute_allowance,
     extrapolate_accuracy,
     find_rival,
+    is_hopeless,
 )
 from sem_search.settings import build_settings
 from sem_search.transfer.stopping import EpochFigures
@@ -61,6 +63,47 @@ def test_the_allowance_is_two_standard_errors_of_a_difference() -> None:
     shares = np.random.default_rng(0).binomial(N_TILES, 0.8, size=(100_000, 2)) / N_TILES
     spread = float(np.std(shares[:, 0] - shares[:, 1]))
     assert compute_allowance(0.8, n_tiles=N_TILES) == pytest.approx(2 * spread, rel=0.02)
+
+
+@pytest.mark.parametrize("n_tiles", [4, 20, 60, 400])
+def test_an_accuracy_of_one_or_none_has_an_error_too(n_tiles: int) -> None:
+    at_one, beside = (compute_allowance(accuracy, n_tiles=n_tiles) for accuracy in (1.0, 1.0 - 1 / n_tiles))
+    assert 1 / n_tiles < at_one <= beside
+    assert compute_allowance(0.0, n_tiles=n_tiles) == pytest.approx(at_one)
+
+
+@pytest.mark.parametrize(("n_wrong", "expected"), [(0, None), (1, None), (3, None), (8, WINDOW), (60, WINDOW)])
+def test_a_rival_s_perfect_fold_ends_only_who_is_clearly_worse(n_wrong: int, expected: int | None) -> None:
+    flat = [1 - n_wrong / 60] * N_EPOCHS
+    assert run_race(flat, rival=Rival(trial=3, accuracy=1.0), n_tiles=60) == expected
+
+
+def test_the_error_is_that_of_all_folds_that_are_compared() -> None:
+    flat = [0.94] * N_EPOCHS
+    perfect_here = Rival(trial=3, accuracy=1.0, before=(0.8, 0.8), leads=(0.06, 0.02))
+    assert perfect_here.mean_accuracy == pytest.approx(2.6 / 3)
+    assert compute_allowance(2.6 / 3, n_tiles=180) > 0.14 / 3 > compute_allowance(1.0, n_tiles=180)
+    assert not is_hopeless([0.06, 0.02 - 0.06, 0.06], accuracy=2.6 / 3, n_tiles=60)
+    assert run_race(flat, rival=Rival(trial=3, accuracy=1.0, before=(0.8,), leads=(0.06,)), n_tiles=60) is None
+
+
+@pytest.mark.parametrize(
+    ("shown", "true", "fewest", "most"),
+    [
+        # Truly better by 0.02, or as good: hardly ever ended, whatever the rival shows on the fold.
+        (0.8, 0.82, 0.0, 0.05),
+        (0.95, 0.97, 0.0, 0.05),
+        (59 / 60, 0.98, 0.0, 0.05),
+        (1.0, 0.98, 0.0, 0.15),
+        (0.95, 0.95, 0.0, 0.1),
+        # Truly worse by much: ended, or the race would save nothing.
+        (0.8, 0.6, 0.95, 1.0),
+        (0.95, 0.8, 0.95, 1.0),
+        (1.0, 0.86, 0.95, 1.0),
+    ],
+)
+def test_a_race_ends_the_worse_and_spares_the_better(shown: float, true: float, fewest: float, most: float) -> None:
+    assert fewest <= simulate_endings(shown=shown, true=true, n_cells=60) <= most
 
 
 @pytest.mark.parametrize(
@@ -207,4 +250,5 @@ def test_a_rival_leads_by_what_it_did_better_on_finished_folds() -> None:
     ]
     rival = find_rival(study.trials, fold=2, finished=folds)
     assert rival is not None
-    assert (rival.accuracy, rival.leads) == (0.6, pytest.approx((0.1, -0.1)))
+    assert (rival.accuracy, rival.before, rival.leads) == (0.6, (0.9, 0.7), pytest.approx((0.1, -0.1)))
+    assert rival.mean_accuracy == pytest.approx(2.2 / 3)

@@ -1,5 +1,6 @@
 """The main act's edges: what is refused before what, how it is interrupted, what it says, and what it takes over."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from sem_search.search.run import run_search, run_worker
 from sem_search.search.study import RUN_ID, SETTINGS, STUDY_RUN_ID, open_study
 from sem_search.settings import SearchSettings
 from sem_search.tracking.runs import describe_trial
+from sem_search.transfer.precision import set_precision
 
 BEGINS = ("prepare_data", "configure_tensorflow", "prepare_network", "create_store", "compute_features")
 """What a search does, in this order, before it trains."""
@@ -264,6 +266,19 @@ def test_a_worker_of_another_machine_is_told_where_things_are_and_what_follows_i
 
 
 @pytest.mark.usefixtures("cache", "begun")
+def test_a_worker_is_asked_for_shared_storage_whose_password_is_not_kept(
+    asked: SearchSettings, stopped: dict[str, Any], tmp_path: Path
+) -> None:
+    begin(change(asked, study="mine"))
+    kept = change(asked, study="mine", shared="ftp://me:s3cret@host/folder").without_passwords
+    stopped["study"].set_user_attr(SETTINGS, kept.model_dump_json())
+    with pytest.raises(SettingsError, match=r"shared=ftp://me:\*\*\*@host/folder has a password, .* give --shared"):
+        run_worker(study="mine", storage=asked.storage, threads=None)
+    with pytest.raises(StoppedError):
+        run_worker(study="mine", storage=asked.storage, threads=None, shared=str(tmp_path / "shared"))
+
+
+@pytest.mark.usefixtures("cache", "begun")
 def test_a_worker_computes_in_the_precision_that_the_search_has_chosen(
     asked: SearchSettings, stopped: dict[str, Any], network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +288,33 @@ def test_a_worker_computes_in_the_precision_that_the_search_has_chosen(
     with pytest.raises(StoppedError):
         run_worker(study="mine", storage=asked.storage, threads=None)
     assert (asked.precision, seen) == ("auto", ["float32"])
+
+
+@pytest.mark.usefixtures("cache", "begun")
+@pytest.mark.parametrize("study", [None, "mine"])
+def test_a_search_goes_on_in_the_precision_that_its_study_was_begun_with(
+    asked: SearchSettings, stopped: dict[str, Any], network, monkeypatch: pytest.MonkeyPatch, study: str | None
+) -> None:
+    measured = "bfloat16"
+
+    def prepare(settings: SearchSettings) -> object:
+        precision = measured if settings.precision == "auto" else settings.precision
+        return dataclasses.replace(network, cut=set_precision(network.cut, precision=precision))
+
+    monkeypatch.setattr(run_module, "prepare_network", prepare)
+    begin(change(asked, study=study))
+    first = stopped["objective"].prepared
+    measured = "float32"
+    begin(change(asked, study=study))
+    again = stopped["objective"].prepared
+    assert (again.name, again.network.precision) == (first.name, "bfloat16")
+    assert again.fingerprint == first.fingerprint
+    with pytest.raises(StudyMismatchError if study else StoppedError, match="precision was" if study else None):
+        run_search(change(asked, study=study, precision="float32"))
+    if study is None:
+        assert stopped["objective"].prepared.name != first.name, "another precision that is asked for is another study"
+        begin(asked)
+        assert stopped["objective"].prepared.network.precision == "float32", "both are there: the one measured"
 
 
 @pytest.mark.usefixtures("cache", "begun")
@@ -371,6 +413,9 @@ def test_a_worker_does_not_wait_for_ever(asked: SearchSettings, monkeypatch: pyt
     [
         (True, "postgresql://me:s3cret@host/x", True),
         (False, "postgresql://me:s3cret@host/x", False),
+        (True, "postgresql://me:s3cret/s3cret@host/x", True),
+        (True, "postgresql://me:s3cret s3cret@host/x", True),
+        (True, "postgresql://me@host/x?sslpassword=s3cret", True),
         (True, "postgresql://me@host/x", False),
     ],
 )

@@ -6,11 +6,10 @@ import optuna
 import pytest
 
 from sem_search.errors import SettingsError, StudyMismatchError
-from sem_search.search.space import order_cells
+from sem_search.search.space import order_cells, suggest_cell
 from sem_search.search.study import (
     SETTINGS,
     STUDY_RUN_ID,
-    choose_sampler,
     count_waiting,
     enqueue_cells,
     load_study,
@@ -99,7 +98,6 @@ def test_a_resumed_sampler_suggests_what_an_undisturbed_one_would(settings: Sear
     def draw(study: optuna.Study) -> list[float]:
         drawn = []
         for _ in range(6):
-            study.sampler = choose_sampler(study, settings=tpe)
             trial = study.ask()
             drawn.append(trial.suggest_categorical("learning_rate", list(tpe.learning_rates)))
             study.tell(trial, drawn[-1])
@@ -109,3 +107,14 @@ def test_a_resumed_sampler_suggests_what_an_undisturbed_one_would(settings: Sear
     interrupted = open_study(tpe, name="two", fingerprint={})
     assert one == draw(interrupted)
     assert len(set(one)) > 1
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_workers_that_begin_at_one_moment_do_not_draw_alike(settings: SearchSettings, sampler: str) -> None:
+    settings = settings.model_copy(update={"sampler": sampler})
+    workers = [open_it(settings) for _ in range(3)]
+    drawn = [[suggest_cell(worker.ask(), settings=settings) for worker in workers] for _ in range(4)]
+    assert sum(len(set(cells)) == 1 for cells in drawn) <= 1, drawn
+    again = settings.model_copy(update={"storage": settings.storage.replace("optuna.db", "again.db")})
+    alone = open_it(again)
+    assert [suggest_cell(alone.ask(), settings=again) for _ in range(12)] == [cell for cells in drawn for cell in cells]

@@ -1,6 +1,7 @@
 """What counts as away, and what as a refusal."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -82,6 +83,24 @@ def test_what_stays_away_is_one_sentence_without_a_password() -> None:
     with pytest.raises(StoreError, match=r"did not answer for 0 s.*Nothing is lost") as caught:
         persist(act, patience_s=0, tell=lambda _: None)
     assert "secret" not in str(caught.value)
+
+
+def test_a_pause_ends_with_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, pauses = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(outages, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: now[0]))
+
+    def act() -> None:
+        raise ConnectionError
+
+    with pytest.raises(StoreError, match="did not answer for 45 s"):
+        persist(act, patience_s=45, tell=lambda _: None)
+    assert sum(pauses) == 45
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 13.5]
 
 
 def test_a_refusal_is_raised_at_once() -> None:

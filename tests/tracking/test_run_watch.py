@@ -8,7 +8,12 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sem_search.tracking.run_watch import TAG_ALIVE, RunWatch, watch_runs
+from sem_search.errors import StoreError
+from sem_search.tracking import run_watch
+from sem_search.tracking.delivering import SUPERSEDE, deliver_supersede
+from sem_search.tracking.outbox import Item, RunNames
+from sem_search.tracking.posting import open_outbox
+from sem_search.tracking.run_watch import TAG_ALIVE, RunWatch, end_silent_runs, watch_runs
 from sem_search.tracking.runs import RUN_ID_VARIABLE, TAG_KIND, TAG_PROCESS, TAG_STUDY, TAG_SUPERSEDED_BY
 
 ELSEWHERE = "a-machine-that-is-gone:4711:1"
@@ -78,3 +83,39 @@ def test_a_process_of_this_machine_that_is_gone_is_not_waited_for(store: MlflowC
     gone, mine = open_run(store, process="dead"), open_run(store, process="me")
     with watch_runs(mine, study="a", is_known_dead=lambda process: process == "dead", beat_s=0.05, grace_s=3600):
         wait_until(lambda: store.get_run(gone).info.status == "KILLED")
+
+
+def test_what_the_search_has_logged_is_refused_to_the_search_and_not_to_the_watch(
+    store: MlflowClient, tmp_path: Path
+) -> None:
+    def refuse(_item: Item, _runs: RunNames) -> None:
+        raise ValueError("no such thing")
+
+    gone, mine = open_run(store, process="dead"), open_run(store, process="me")
+    deliverers = {SUPERSEDE: deliver_supersede, "mine": refuse}
+    with open_outbox(tmp_path / "outbox", deliverers=deliverers, patience_s=5, tell=lambda _: None) as outbox:
+        outbox.add("mine", run=mine, write=lambda _: {})
+        ended = end_silent_runs(RunWatch(), study="a", by=mine, is_known_dead=lambda process: process == "dead")
+        assert ended == (gone,)
+        with pytest.raises(ValueError, match="no such thing"):
+            outbox.deliver()
+    assert store.get_run(gone).info.status == "KILLED"
+
+
+def test_a_sign_that_fails_for_whatever_reason_is_followed_by_the_next(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = open_run(store, process="me")
+    errors: list[Exception] = [ConnectionError(), OSError(28, "No space left on device"), StoreError("full")]
+
+    def end(*_: object, **__: object) -> None:
+        if errors:
+            raise errors.pop(0)
+
+    monkeypatch.setattr(run_watch, "end_silent_runs", end)
+    with watch_runs(mine, study="a", is_known_dead=lambda _: False, beat_s=0.02):
+        wait_until(lambda: not errors)
+        sign = store.get_run(mine).data.tags[TAG_ALIVE]
+        wait_until(lambda: store.get_run(mine).data.tags[TAG_ALIVE] != sign)
+    levels = [record.levelname for record in caplog.records if "No sign of life" in record.message]
+    assert levels == ["WARNING", "WARNING"], "an outage is told by the outbox"

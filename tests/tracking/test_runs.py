@@ -81,6 +81,23 @@ def test_what_a_dead_search_left_running_is_found_and_ended(store: MlflowClient)
     assert ended.data.tags[TAG_SUPERSEDED_BY] == second
 
 
+@pytest.mark.parametrize("name", ["it's", "its", "50 % `x`; --", "x' and tags.`k` = 'y"])
+def test_a_study_finds_its_own_runs_whatever_its_name(store: MlflowClient, name: str) -> None:
+    opened = {}
+    for study in (name, "its" if name != "its" else "it's"):
+        with open_study_run(study=study, process=study) as run_id:
+            trial = open_child_run(
+                parent_run_id=run_id, name="cell", tags=describe_trial(study=study, cell="cell", process=study)
+            )
+        store.update_run(run_id, status="RUNNING")
+        opened[study] = (run_id, trial)
+    with open_study_run(study=name, process="second") as second:
+        assert find_unfinished_study_runs(study=name, but=second) == {opened[name][0]: name}
+        adopt_trial_runs([trial for _, trial in opened.values()], study=name, parent_run_id=second)
+        parents = {study: store.get_run(trial).data.tags[MLFLOW_PARENT_RUN_ID] for study, (_, trial) in opened.items()}
+        assert parents == {study: second if study == name else run_id for study, (run_id, _) in opened.items()}
+
+
 def open_study_run_beside(*, study: str):
     """Open another study run while one is active, as a second process would."""
     mlflow.end_run()

@@ -25,7 +25,8 @@ from sem_search.deployment.registry.versions import (
     get_registered_model,
     list_model_versions,
 )
-from sem_search.tracking.names import make_safe_name, mask_secrets
+from sem_search.secrets import mask_secrets
+from sem_search.tracking.names import make_safe_name
 
 COPY_FOLDER = "registry"
 """Folder among a run's artifacts that keeps the copies of the entries which the run caused."""

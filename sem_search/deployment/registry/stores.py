@@ -6,7 +6,7 @@ import mlflow
 from mlflow import MlflowClient
 
 from sem_search.errors import ModelNotFoundError
-from sem_search.tracking.names import mask_secrets
+from sem_search.secrets import mask_url
 
 SQLITE = "sqlite:///"
 
@@ -29,7 +29,7 @@ def open_client() -> MlflowClient:
 
 def describe_store() -> str:
     """Return where the registry is, passwords masked."""
-    return mask_secrets(mlflow.get_registry_uri())
+    return mask_url(mlflow.get_registry_uri())
 
 
 def find_sqlite_file(registry_uri: str) -> Path | None:

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from sem_search.deployment.registry.stores import describe_store, open_client
 from sem_search.deployment.registry.tags import TAG_SOURCE_RUN
 from sem_search.errors import ModelNotFoundError
+from sem_search.tracking.names import quote
 
 LATEST = "latest"
 
@@ -105,11 +106,6 @@ def find_version_of_run(client: MlflowClient, *, name: str, run_id: str) -> Mode
     """Return the version that was made of this run's model, if there is one."""
     versions = client.search_model_versions(f"name = {quote(name)} AND tags.`{TAG_SOURCE_RUN}` = '{run_id}'")
     return min(versions, key=lambda version: int(version.version), default=None)
-
-
-def quote(text: str) -> str:
-    """Return a string for MLflow's filters, which know two kinds of quotes and no escape."""
-    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def _parse_address(model_uri: str) -> Address | None:
