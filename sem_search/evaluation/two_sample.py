@@ -136,6 +136,17 @@ def adjust_p_values(p_values: FloatVector) -> FloatVector:
     return adjusted
 
 
+def adjust_smallest_p_values(p_values: FloatVector, *, smallest: FloatVector) -> FloatVector:
+    """Return the least that each adjusted p-value could have been, the others as they are, shape (n,).
+
+    Args:
+        p_values: Not adjusted, shape (n,).
+        smallest: The least that each can be before the adjustment, shape (n,).
+    """
+    numbers = np.arange(len(p_values))
+    return np.array([adjust_p_values(np.where(numbers == own, smallest, p_values))[own] for own in numbers])
+
+
 def compute_smallest_p_value(n_first: int, n_second: int, *, n_deals: int = N_DEALS) -> float:
     """Return the least p-value that a test can give: one of all different deals, or one of those made.
 
