@@ -21,7 +21,7 @@ import numpy as np
 
 from sem_search.errors import DataError
 from sem_search.evaluation.intervals import LEVEL, Interval, compute_share_interval
-from sem_search.evaluation.lot_power import N_POWER_TESTS, find_detectable_accuracy
+from sem_search.evaluation.lot_power import MAX_P_VALUE, N_POWER_TESTS, find_detectable_accuracy
 from sem_search.evaluation.lot_scores import (
     ROUNDING,
     DealScores,
@@ -198,6 +198,8 @@ def _compare_pair(
     n_first, n_second = int(is_first.sum()), int((1 - is_first).sum())
     dealt = score_deals(whitened.points, deal_images(is_first, n_deals=n_deals, rng=rng))
     p_value = dealt.compute_p_value(auroc=auroc)
+    smallest = compute_smallest_p_value(n_first, n_second, n_deals=n_deals)
+    can_be_found = smallest * n_pairs <= MAX_P_VALUE + ROUNDING
     scorer = build_tile_scorer(whitened, is_first=is_first, row_of_tile=row_of_tile)
     return LotPair(
         first=names[lots[0]],
@@ -208,9 +210,9 @@ def _compare_pair(
         auroc=auroc,
         p_value=p_value,
         adjusted_p_value=p_value,
-        smallest_p_value=compute_smallest_p_value(n_first, n_second, n_deals=n_deals),
+        smallest_p_value=smallest,
         detectable_accuracy=find_detectable_accuracy(
-            whitened.points, is_first, n_tests=n_power_tests, n_pairs=n_pairs, rng=rng
+            whitened.points, is_first, n_tests=n_power_tests * can_be_found, n_pairs=n_pairs, rng=rng
         ),
         n_tiles_of_image=int(np.bincount(np.unique(image_of_tile[tiles[looked_at]], return_inverse=True)[1]).min()),
         n_tiles_left_out=len(tiles) - len(looked_at),

@@ -99,10 +99,8 @@ def test_holm_by_hand() -> None:
 )
 def test_equal_lots_of_images_of_unlike_size_are_rarely_found_different(sizes: Sizes) -> None:
     """Means over all tiles are told apart in 15 to 26 of 100 tests."""
-    n_tests = 250
-    assert (
-        simulate_lots(n_images=sizes, shift=0.0, n_tests=n_tests)["found"] <= binom.ppf(0.999, n_tests, 0.05) / n_tests
-    )
+    found = simulate_lots(n_images=sizes, shift=0.0, n_tests=250)["found"]
+    assert found <= binom.ppf(0.999, 250, 0.05) / 250
     assert simulate_lots(n_images=sizes, shift=12.0, n_tests=10)["found"] > 0.6
 
 
@@ -150,7 +148,7 @@ def test_what_many_pairs_of_few_images_cannot_show_is_known() -> None:
 
 def test_many_pairs_get_as_many_deals_as_they_need() -> None:
     pairs = compare(draw_lots(*[8] * 4, shift=9.0), n_deals=9, n_power_tests=0)
-    assert {pair.smallest_p_value for pair in pairs if not pair.is_different()} == {3 / 600}
+    assert {pair.smallest_p_value for pair in pairs if not pair.is_different()} == {6 / 600}
     assert [pair.is_different() for pair in pairs] == [True, False, False, True, True, False]
 
 
