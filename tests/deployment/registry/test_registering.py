@@ -51,7 +51,7 @@ def test_one_that_beats_the_champion_image_by_image_takes_its_place(laboratory: 
 @pytest.mark.parametrize(
     ("skill", "changes", "reason"),
     [
-        (BETTER, {}, "version 2 does not beat version 1: F-measure 1.0000 against 1.0000 on the same validation tiles"),
+        (BETTER, {}, "version 2 does not beat version 1: F-measure 1.0000 against 1.0000 on the same test tiles"),
         (POOR, {"seed": 1}, "version 2 does not beat version 1: F-measure 0."),
         (
             BETTER,
