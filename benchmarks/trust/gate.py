@@ -108,9 +108,8 @@ def _keep_epochs(study: StudyOutcome, *, n_epochs: int) -> list[TrialOutcome]:
         true = labels[fold.validation_tiles]
         return float(-np.log(fold.validation_probabilities[np.arange(len(true)), true]).mean())
 
-    return [
-        replace(
-            epochs[0], folds=tuple(min(of_fold, key=compute_loss) for of_fold in zip(*(one.folds for one in epochs)))
-        )
-        for epochs in cells
-    ]
+    kept = []
+    for epochs in cells:
+        of_fold = zip(*(epoch.folds for epoch in epochs), strict=True)
+        kept.append(replace(epochs[0], folds=tuple(min(folds, key=compute_loss) for folds in of_fold)))
+    return kept

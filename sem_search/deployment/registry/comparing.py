@@ -238,9 +238,9 @@ def _word_verdict(
     chosen = " (the test tiles chose the settings of both)" if select_on == "test" else ""
     return (
         f"version {first.version} {'beats' if beats else 'does not beat'} version {second.version}: F-measure "
-        f"{decisive.first:.4f} against {decisive.second:.4f} on the same {get_judging_side(select_on)} tiles{chosen}; the "
-        f"difference of {decisive.value:+.4f} is at least {decisive.low:+.4f} with {100 * rule.confidence:g} % confidence over the "
-        f"images, where {needed} was needed."
+        f"{decisive.first:.4f} against {decisive.second:.4f} on the same {get_judging_side(select_on)} tiles{chosen}; "
+        f"the difference of {decisive.value:+.4f} is at least {decisive.low:+.4f} with {100 * rule.confidence:g} % "
+        f"confidence over the images, where {needed} was needed."
     )
 
 
