@@ -69,7 +69,7 @@ def test_of_twenty_that_are_no_better_about_one_passes(laboratory: Any, make_rec
             one.trial,
             two.trial,
             tiles=one.tiles,
-            side=get_judging_side("validation"),
+            side=side,
             level=rule.level,
             n_resamples=500,
         ).f_measure
