@@ -145,11 +145,19 @@ def _compute_shares(
 
 
 def _mix_answers(candidates: Sequence[TrialOutcome], *, tiles: TileTable, shares: FloatMatrix) -> AnswerTable:
-    """Return the test answers of all candidates, each image's with the shares of its column."""
+    """Return the test answers of all candidates, each image's with the shares of its column.
+
+    A whole image is taken for what most of the shares take it for.
+    """
     tables = [tabulate_answers(trial, tiles=tiles, side="test") for trial in candidates]
     images = tables[0].image_of_row
-    mixed = sum(share[images, None] * table.tile_counts for share, table in zip(shares, tables, strict=True))
-    return dataclasses.replace(tables[0], tile_counts=np.asarray(mixed))
+    classes = np.arange(tables[0].n_classes)
+    mixed = np.zeros((len(images), len(classes)))
+    votes = np.zeros_like(mixed)
+    for share, table in zip(shares, tables, strict=True):
+        mixed += share[images, None] * table.tile_counts
+        votes += share[images, None] * (table.answer_of_row[:, None] == classes)
+    return dataclasses.replace(tables[0], tile_counts=mixed, answer_of_row=votes.argmax(axis=1))
 
 
 def _compute_fold_out_score(candidates: Sequence[TrialOutcome], *, tiles: TileTable, select_on: Side) -> float:
