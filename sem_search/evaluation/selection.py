@@ -56,6 +56,11 @@ class SelectionBias:
     """Trial number to the share of draws in which it was the best, the commonest first: how clear the choice was."""
 
     @property
+    def is_known(self) -> bool:
+        """Whether the correction says anything: not if all others that could have been chosen ended early or failed."""
+        return self.n_candidates > 1 or not self.n_left_out
+
+    @property
     def optimism(self) -> float:
         """By how much the naive score flatters."""
         return self.naive - self.corrected.value
