@@ -134,8 +134,9 @@ def correlate_heat(
             ranks = standardise_ranks(rankdata(heat, axis=1))
             for name, values in measures.items():
                 if np.ptp(values[members]) > 0:
-                    found = np.nan_to_num(ranks @ standardise_ranks(rankdata(values[members])))  # heat all alike: none
-                    sums[name].add(found, unit=number, sources=sources, place=place, n_particles=len(members))
+                    order = standardise_ranks(rankdata(values[members]))
+                    correlations = np.nan_to_num(ranks @ order)  # heat all alike: none
+                    sums[name].add(correlations, unit=number, sources=sources, place=place, n_particles=len(members))
     found = [sums[name].conclude(level=level) for name in measures]
     p_values = np.array([entry.p_value for entry in found])
     adjusted = adjust_p_values(p_values)
