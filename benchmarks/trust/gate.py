@@ -10,8 +10,8 @@ from benchmarks.trust.tables import Table
 from sem_search.deployment.registry import GateRule
 from sem_search.deployment.registry.comparing import get_judging_side
 from sem_search.evaluation.comparing import compare_trials
-from sem_search.evaluation.metrics import compute_side_scores
-from sem_search.evaluation.outcomes import FoldOutcome, Side, StudyOutcome, TrialOutcome
+from sem_search.evaluation.metrics import compute_fold_f_measure
+from sem_search.evaluation.outcomes import FoldOutcome, Side, StudyOutcome, TileTable, TrialOutcome
 
 BETTER_BY = 0.5
 """Logits by which every cell of a better newcomer leads."""
@@ -57,7 +57,7 @@ def simulate_gate(
     for number in range(n_studies):
         study, _ = draw_study(contest, rng)
         trials = _keep_epochs(study, n_epochs=contest.n_epochs)
-        scores = [compute_side_scores(trial, tiles=study.tiles, side=select_on).f_measure for trial in trials]
+        scores = [_compute_objective(trial, tiles=study.tiles, side=select_on) for trial in trials]
         champion = trials[int(np.argmax(scores[: contest.n_champion]))]
         newcomer = trials[contest.n_champion + int(np.argmax(scores[contest.n_champion :]))]
         for side in SIDES:
@@ -97,6 +97,11 @@ def print_tables(*, n_studies: int) -> None:
     del columns[2]
     title = f"Chosen on test tiles, each head kept at the best of {N_EPOCHS} epochs on validation tiles"
     Table(title=title, columns=columns, rows=rows).show(percent=True)
+
+
+def _compute_objective(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> float:
+    """Return the mean over the folds of the macro F-measure over tiles."""
+    return float(np.mean([compute_fold_f_measure(fold, tiles=tiles, side=side) for fold in trial.folds]))
 
 
 def _keep_epochs(study: StudyOutcome, *, n_epochs: int) -> list[TrialOutcome]:
