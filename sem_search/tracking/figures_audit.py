@@ -121,7 +121,8 @@ def draw_tiles(pictures: Sequence[TilePicture], *, per_line: int) -> Figure:
         axes.imshow(picture.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
         if picture.heat_map is not None:
             axes.imshow(picture.heat_map, cmap=HEAT_MAP, vmin=0, vmax=1, extent=extent, alpha=0.45)
-        lines = textwrap.wrap(shorten(picture.title, length=2 * TITLE_LENGTH), TITLE_LENGTH)
+        whole = shorten(picture.title, length=2 * TITLE_LENGTH)
+        lines = textwrap.wrap(whole, TITLE_LENGTH, break_on_hyphens=False)
         title = "\n".join(make_caption(line, length=TITLE_LENGTH) for line in lines)
         axes.set_title(title, fontsize=SMALL_PT)
         axes.set_xlabel(make_caption(picture.caption, length=34), fontsize=SMALL_PT - 2)
