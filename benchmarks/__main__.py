@@ -222,5 +222,14 @@ def _configure(threads: int) -> None:
     configure_tensorflow(threads=threads, seed=0)
 
 
+@benchmarks.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def trust(arguments: tuple[str, ...]) -> None:
+    """Hold a statistic against a known truth: false alarms, power, coverage; the tables of docs/trust.md."""
+    from benchmarks.trust.__main__ import main
+
+    main(args=list(arguments), prog_name="scripts/benchmark trust")
+
+
 if __name__ == "__main__":
     benchmarks(prog_name="scripts/benchmark")

@@ -103,7 +103,7 @@ OPTIONS = (
     Option(name="model_name", description="Registered model; default: sem-search-<backbone>."),
     Option(
         name="promote_margin",
-        description="F-measure by which a winner must beat the champion to take its place.",
+        description="F-measure over test tiles by which a winner must beat the champion to take its place.",
         default=str(DEFAULT_PROMOTE_MARGIN),
     ),
     Option(

@@ -118,6 +118,19 @@ def test_weights_are_refused_where_no_network_looks() -> None:
     assert "--weights has no effect on lots: only rendered-lots looks through a network." in done.output
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("heat", "| both smooth, 4; 10 overlapping pairs of images |"),
+        ("controls", "| 10 classes x 5, material seen |"),
+    ],
+)
+def test_simulations_print_the_tables_of_the_docs(name: str, words: str) -> None:
+    done = CliRunner().invoke(benchmarks, ["trust", name, "--studies", "1"])
+    assert done.exit_code == 0, done.output
+    assert words in done.output
+
+
 def test_only_what_ships_has_a_card() -> None:
     done = CliRunner().invoke(benchmarks, ["weights", "--weights", "random", "--in-card"])
     assert done.exit_code == 2

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from benchmarks.trust import comparing, conformal, intervals, lots, scores, selection
+from benchmarks.trust import comparing, conformal, controls, gate, heat, intervals, lots, scores, selection
 
 RENDERED_LOTS = "rendered-lots"
 
@@ -24,6 +24,9 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
     "lots": lots.print_tables,
     RENDERED_LOTS: print_rendered_lots,
     "scores": scores.print_tables,
+    "heat": heat.print_tables,
+    "gate": gate.print_tables,
+    "controls": controls.print_tables,
 }
 
 

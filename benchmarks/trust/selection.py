@@ -177,6 +177,11 @@ class _Worth:
         return float(np.interp(strength, self.strengths, self.scores))
 
 
+def compute_worth(strength: float, *, images_per_class: int) -> float:
+    """Return what a cell of this strength scores on average on new images (macro F)."""
+    return _get_worth(images_per_class).compute(strength)
+
+
 @cache
 def _get_worth(images_per_class: int) -> _Worth:
     """Return the worth of cells for studies of this size."""

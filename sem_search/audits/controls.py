@@ -1,7 +1,7 @@
 """Negative controls: data in which the material cannot be seen, on which the score must fall to chance.
 
-- Shuffled labels: classes dealt anew to the groups of images, evenly over the true ones. Whatever is still named
-  rightly is leaked.
+- Shuffled labels: in every fold classes are dealt anew, among the training, the validation and the test groups of
+  images each. Test labels that are predicted more often than another deal of them would be have leaked.
 - Constant images: every image a single grey, its own mean. What is named rightly is named by brightness.
 - Particles blurred away: shading and brightness stay, texture and outlines go.
 - Tiles in random order: the same training with its tiles in another order. The score must stay as it is.
@@ -22,13 +22,16 @@ from sem_search.audits.subject import AuditSubject, number_groups, pool_answers
 from sem_search.evaluation.answers import AnswerTable
 from sem_search.evaluation.comparing import Difference, compare_answers
 from sem_search.evaluation.intervals import SideIntervals, compute_intervals
-from sem_search.evaluation.outcomes import IntVector
+from sem_search.evaluation.label_test import LabelTest, compute_label_test
+from sem_search.evaluation.outcomes import FoldOutcome, IntVector
 from sem_search.micrographs.tiles import FloatTiles, iter_image_tiles
 from sem_search.places import get_cache_folder
 from sem_search.seeds import derive_seed
 from sem_search.transfer.features import get_features
 
 ControlName = Literal["shuffled labels", "constant images", "particles blurred away", "tiles in random order"]
+
+MAX_P_VALUE = 0.05
 
 BLUR_SHARE = 1 / 8
 """Standard deviation of the blur as a share of the tile's side: 28 px of 224 leave no outline of a particle."""
@@ -45,20 +48,27 @@ class Control:
     """Share of images named rightly without looking: the largest class's."""
     difference: Difference | None = None
     """Of the share of images named rightly, to the study's own; only where the score must stay as it is."""
+    label_test: LabelTest | None = None
+    """Against other deals of the test labels; only where labels were dealt."""
 
     @property
     def is_as_it_should_be(self) -> bool:
         """Whether the score fell to chance, or stayed, as this control demands."""
         if self.difference is not None:
             return not self.difference.is_clear
+        if self.label_test is not None:
+            return self.label_test.p_value > MAX_P_VALUE
         return self.scores.image_accuracy.low <= self.chance
 
     def to_text(self) -> str:
         """Return the result and what it means in plain words."""
         accuracy = self.scores.image_accuracy
+        reference = f"{self.chance:.3f} by naming the largest class"
+        if (test := self.label_test) is not None:
+            reference = f"{test.expected:.3f} with other deals of the test labels, p = {test.p_value:.3f}"
         begin = (
             f"{self.name.capitalize()}: {accuracy.to_text()} of the images named rightly, "
-            f"{self.usual.image_accuracy.value:.3f} as measured, {self.chance:.3f} by naming the largest class."
+            f"{self.usual.image_accuracy.value:.3f} as measured, {reference}."
         )
         return f"{begin} {_VERDICTS[self.name][0 if self.is_as_it_should_be else 1]}"
 
@@ -93,16 +103,22 @@ def iter_controls(subject: AuditSubject, *, tell: Tell) -> Iterator[Control]:
 
 
 def shuffle_labels(subject: AuditSubject, *, tell: Tell) -> Control:
-    """Train on classes dealt anew to the groups of images."""
-    labels = deal_labels(subject)
-    tiles = replace(subject.tiles, label_of_image=labels)
-    outcomes = retrain_winner(
-        subject, sides=list_sides(subject), name="shuffled labels", tell=tell, labels=tiles.label_of_tile
-    )
+    """Train on classes dealt anew to the groups of images, another deal in every fold."""
+    tiles, fold_of_image = subject.tiles, subject.fold_of_image
+    dealt = np.empty_like(tiles.label_of_image)
+    outcomes: list[FoldOutcome] = []
+    for side in list_sides(subject):
+        labels = deal_labels(subject, fold=side.number)
+        dealt[fold_of_image == side.number] = labels[fold_of_image == side.number]
+        outcomes += retrain_winner(
+            subject, sides=[side], name=f"shuffled labels {side.number}", tell=tell, labels=labels[tiles.image_of_tile]
+        )
+    answers = pool_answers(outcomes, tiles=replace(tiles, label_of_image=dealt), fold_of_image=fold_of_image)
     return _build_control(
         "shuffled labels",
         subject=subject,
-        answers=pool_answers(outcomes, tiles=tiles, fold_of_image=subject.fold_of_image),
+        answers=answers,
+        label_test=compute_label_test(answers, seed=derive_seed(subject.seed, "audit", "label test")),
     )
 
 
@@ -167,21 +183,22 @@ def reorder_tiles(subject: AuditSubject, *, tell: Tell) -> Control:
     )
 
 
-def deal_labels(subject: AuditSubject) -> IntVector:
-    """Return a class for each image, shape (n_images,), the groups' classes dealt anew; as many of each as before.
+def deal_labels(subject: AuditSubject, *, fold: int) -> IntVector:
+    """Return a class for each image, shape (n_images,), dealt anew to the groups of each split of a fold.
 
-    Every class is spread evenly over the groups of each true class and of each session: with few groups a plain
-    permutation gives many of one material the same new class by chance, which the network then learns rightly.
+    Each split has as many groups of each class as before. The test labels are independent of all others, so that
+    another deal of them was as likely, whatever the network has learnt.
     """
     groups = number_groups(subject.tiles.group_of_image)
     _, first_image = np.unique(groups, return_index=True)
-    labels = subject.tiles.label_of_image[first_image]
-    sessions = np.array([subject.catalogue.records[image].session or "" for image in first_image])
-    rng = np.random.default_rng(derive_seed(subject.seed, "audit", "labels"))
-    order = np.lexsort((rng.random(len(labels)), sessions, labels))
-    dealt = np.empty_like(labels)
-    dealt[order] = _spread_evenly(labels, rng=rng)
-    return dealt[groups]
+    dealt = subject.tiles.label_of_image[first_image]
+    division = next(one for one in subject.folds.folds if one.number == fold)
+    rng = np.random.default_rng(derive_seed(subject.seed, "audit", "labels", fold))
+    for images in (division.training, division.validation, division.test):
+        members = np.unique(groups[np.isin(subject.tiles.image_ids, images)])
+        dealt[members] = rng.permutation(dealt[members])
+    labels: IntVector = dealt[groups]
+    return labels
 
 
 def blur_tiles(tiles: FloatTiles) -> FloatTiles:
@@ -189,14 +206,6 @@ def blur_tiles(tiles: FloatTiles) -> FloatTiles:
     sigma = BLUR_SHARE * tiles.shape[1]
     blurred: FloatTiles = gaussian_filter(tiles, sigma=(0, sigma, sigma), mode="reflect").astype(np.float32)
     return blurred
-
-
-def _spread_evenly(labels: IntVector, *, rng: np.random.Generator) -> IntVector:
-    """Return the labels in an order in which any stretch has about as large a share of each as the whole."""
-    values, counts = np.unique(labels, return_counts=True)
-    places = np.concatenate([(np.arange(count) + rng.random()) / count for count in counts])
-    spread: IntVector = np.repeat(values, counts)[np.argsort(places, kind="stable")]
-    return spread
 
 
 def _retrain(
@@ -213,7 +222,12 @@ def _retrain(
 
 
 def _build_control(
-    name: ControlName, *, subject: AuditSubject, answers: AnswerTable, difference: Difference | None = None
+    name: ControlName,
+    *,
+    subject: AuditSubject,
+    answers: AnswerTable,
+    difference: Difference | None = None,
+    label_test: LabelTest | None = None,
 ) -> Control:
     """Put scores and chance together."""
     return Control(
@@ -222,4 +236,5 @@ def _build_control(
         usual=compute_intervals(subject.pool_winner()),
         chance=subject.largest_class_share,
         difference=difference,
+        label_test=label_test,
     )

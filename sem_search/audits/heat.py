@@ -129,12 +129,12 @@ class Explainer:
 
 
 def explain_unseen(explainer: Explainer, *, head_weights: Mapping[int, HeadWeights], own_fold: IntVector) -> FloatMaps:
-    """Return where each tile's own head looks, the one that never saw it, shape (n_tiles, height, width).
+    """Return where a head looks that was not trained on the tile, shape (n_tiles, height, width).
 
     Args:
         explainer: Of the study.
         head_weights: The head of each fold, by the fold's number.
-        own_fold: The fold that tests each tile, shape (n_tiles,).
+        own_fold: Whose head explains each tile: the fold that tests or validates it, shape (n_tiles,).
     """
     parts = []
     for fold, weights in head_weights.items():

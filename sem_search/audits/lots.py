@@ -31,9 +31,13 @@ from sem_search.transfer.embeddings import embed_stored_features
 N_SHOWN = 4
 """Tiles shown of each lot of a pair: those that tell most."""
 
+MORE_IMAGES = "take more images, ten or more of each lot"
+"""Fewer seldom show any but very large differences (`docs/trust.md`)."""
+
 FIGURE_CAPTION = (
     "Share of the images that the other images assign to the right lot, pair by pair. Orange: the lots differ, all "
-    "pairs considered."
+    "pairs considered. What decides is how often deals of the images by chance rank them as well (the p-value), not "
+    "the interval of the share."
 )
 
 REGIONS_CAPTION = (
@@ -110,28 +114,42 @@ def audit_lots(
 
 
 def describe_pair(pair: LotPair, *, n_pairs: int) -> str:
-    """Return one pair's result in plain words."""
+    """Return one pair's result in plain words; the interval of the accuracy only where the lots do differ."""
     name = f"{pair.first} and {pair.second}"
     among = f", {n_pairs} pairs considered" if n_pairs > 1 else ""
+    accuracy = pair.accuracy.to_text() if pair.is_different() else f"{pair.accuracy.value:.3f}"
     result = (
-        f"{pair.accuracy.to_text()} of the images are assigned to the right lot by the others (chance: 0.5); ranked by "
+        f"{accuracy} of the images are assigned to the right lot by the others (chance: 0.5); ranked by "
         f"likeness, AUROC {pair.auroc:.3f}, p = {pair.adjusted_p_value:.3f}{among}; {pair.n_first} and "
         f"{pair.n_second} independent images."
     )
-    power = (
-        "Even a very large difference would as a rule have been missed with so few images."
-        if pair.detectable_accuracy is None
-        else f"With so many images a difference is found in four of five cases if {pair.detectable_accuracy:.2f} of "
-        "all images can be told apart."
-    )
+    if pair.n_tiles_left_out:
+        result += (
+            f" Images of unlike size: {pair.n_tiles_of_image} tiles of each were looked at, as many as the smallest "
+            f"has, and {pair.n_tiles_left_out} tiles left out."
+        )
     if pair.is_different():
         return f"{name} differ: {result}"
+    result += f" {100 * pair.p_value:.3g} % of all deals of these images by chance rank them as well."
     if pair.smallest_p_value > MAX_P_VALUE:
         return (
             f"{name}: nothing can be said. {result} With so few images no p-value below {pair.smallest_p_value:.3f} "
-            "is possible."
+            f"is possible{among}: {MORE_IMAGES}."
         )
-    return f"{name}: no difference was found, which does not prove that there is none. {result} {power}"
+    return f"{name}: no difference was found, which does not prove that there is none. {result} {_describe_power(pair)}"
+
+
+def _describe_power(pair: LotPair) -> str:
+    """Say which difference so many images show, and what to do where a larger one did not suffice."""
+    if pair.detectable_accuracy is None:
+        return f"Even a very large difference would as a rule have been missed with so few images: {MORE_IMAGES}."
+    power = (
+        f"With so many images a difference is found in four of five cases if {pair.detectable_accuracy:.2f} of all "
+        "images can be told apart"
+    )
+    if pair.accuracy.value < pair.detectable_accuracy:
+        return f"{power}."
+    return f"{power}; here as many were, but chance too often brings about the same: {MORE_IMAGES}."
 
 
 def iter_lots_artifacts(
@@ -226,6 +244,8 @@ def list_lots(audit: LotsAudit) -> dict[str, Any]:
                 "smallest_p_value": pair.smallest_p_value,
                 "detectable_accuracy": pair.detectable_accuracy,
                 "is_different": pair.is_different(),
+                "n_tiles_of_image": pair.n_tiles_of_image,
+                "n_tiles_left_out": pair.n_tiles_left_out,
             }
             for pair in audit.pairs
         ],

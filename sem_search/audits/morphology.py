@@ -1,14 +1,16 @@
 """What the network looks at: its heat maps held against the particles, and against themselves.
 
 The paper asks which features of the particles the network uses and leaves it open. Here the particles of the test
-images are found and measured, and the heat on each is correlated with its size, shape and roughness, against maps that
-were exchanged between tiles. Before that, three checks say whether the maps mean anything: the heads of different folds
-must agree, maps of randomised weights must not look the same, and the score must fall when the hottest cells go.
+images are found and measured, and the heat on each is correlated with its size, shape and roughness, against the heat
+of other images. Before that, three checks say whether the maps mean anything: heads of different folds must agree, maps
+of randomised weights must not look the same, and the score must fall when the hottest cells go.
 
-Test images only, each explained by the head that never saw it; the logit of the true class is explained.
+Each image is explained by the head that it tests, which never saw it; only for the agreement of folds also by the head
+whose epochs it validates, the one other head that was not trained on it. The logit of the true class is explained.
+Images of one group are not independent and count as one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,19 +31,19 @@ from sem_search.audits.retraining import Tell
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
 from sem_search.evaluation.agreement import (
+    ROUNDING,
     CurveScores,
     HeatMapAgreement,
     compare_curves,
     compute_heat_map_agreement,
 )
-from sem_search.evaluation.heat_correlation import HeatCorrelation, correlate_heat
+from sem_search.evaluation.heat_correlation import MAX_P_VALUE, HeatCorrelation, correlate_heat
 from sem_search.evaluation.outcomes import FloatMatrix, IntVector
 from sem_search.seeds import derive_seed
 
 TRACED_PER_IMAGE = 3
 """Tiles of each image whose cells are deleted and inserted: 44 passes through the head for each."""
 
-MAX_P_VALUE = 0.05
 CLOSED_BED = 0.8
 """Share of an image from which it shows no ground: bright parts of surfaces, not particles, were measured."""
 
@@ -53,7 +55,8 @@ class MorphologyAudit:
     study: str
     class_names: tuple[str, ...]
     folds: HeatMapAgreement
-    """Between the heads of all folds."""
+    """Between the two heads that were not trained on a tile: that of the fold that tests it, and that of the fold that
+    it validates."""
     new_layers: HeatMapAgreement
     """Between each map and that of the same head with its new layers randomised."""
     all_trained: HeatMapAgreement
@@ -100,7 +103,8 @@ class MorphologyAudit:
         folds = self.folds
         return (
             f"Heads of different folds order the places of a tile alike to {folds.rank_correlation.to_text()} (rank "
-            f"correlation; maps of different images: {folds.chance_rank_correlation:.3f}), and share "
+            "correlation, of the two heads that were not trained on it; maps of different images: "
+            f"{folds.chance_rank_correlation:.3f}), and share "
             f"{100 * folds.top_overlap.value:.0f} % of the hottest tenth."
         )
 
@@ -138,9 +142,10 @@ class MorphologyAudit:
     def _describe_classes(self) -> list[str]:
         lines = ["Class by class, adjusted for the number of measures, not of classes:"]
         for name, entries in self.of_class.items():
-            found = [entry for entry in entries if entry.adjusted_p_value <= MAX_P_VALUE]
+            found = [entry for entry in entries if entry.is_found]
             what = "; ".join(f"{entry.measure} {entry.correlation.to_text()}" for entry in found)
-            lines.append(f"{name}: {what or 'no measure goes with the heat beyond chance'}.")
+            nothing = _describe_nothing(entries, otherwise="no measure goes with the heat beyond chance")
+            lines.append(f"{name}: {what or nothing}.")
         return lines
 
 
@@ -165,10 +170,8 @@ def audit_morphology(
     tell("heat maps of all folds")
     explainer = Explainer(subject)
     own_fold = subject.fold_of_image[subject.tiles.image_of_tile]
-    tiles = np.arange(subject.tiles.n_tiles)
-    folds = sorted(head_weights)
-    of_folds = np.stack([explainer.explain(head_weights[fold], tiles) for fold in folds])
-    maps = of_folds[np.searchsorted(folds, own_fold), tiles]
+    maps = explain_unseen(explainer, head_weights=head_weights, own_fold=own_fold)
+    validated = explain_unseen(explainer, head_weights=head_weights, own_fold=_find_validating_fold(subject))
     randomised = [
         explain_unseen(explainer, head_weights=dealt, own_fold=own_fold)
         for dealt in (
@@ -180,11 +183,11 @@ def audit_morphology(
     curves = _trace_all(explainer, subject=subject, head_weights=head_weights, own_fold=own_fold, maps=maps)
     tell("particles")
     particles = measure_images(subject, shape=maps.shape[1:])
-    agree = partial(compute_heat_map_agreement, image_of_tile=subject.tiles.image_of_tile, seed=subject.seed)
+    agree = partial(compute_heat_map_agreement, image_of_tile=subject.group_number_of_tile, seed=subject.seed)
     return MorphologyAudit(
         study=subject.study,
         class_names=subject.tiles.class_names,
-        folds=agree(of_folds),
+        folds=agree(np.stack([maps, validated])),
         new_layers=agree(np.stack([maps, randomised[0]])),
         all_trained=agree(np.stack([maps, randomised[1]])),
         other=None if other is None else compare_networks(maps, other=other, subject=subject),
@@ -197,6 +200,14 @@ def audit_morphology(
         maps=maps,
         particles=particles,
     )
+
+
+def _find_validating_fold(subject: AuditSubject) -> IntVector:
+    """Return the fold that each tile validates, shape (n_tiles,)."""
+    number_of = {image_id: fold.number for fold in subject.folds.folds for image_id in fold.validation}
+    of_image = np.array([number_of[image_id] for image_id in subject.tiles.image_ids], dtype=np.int64)
+    found: IntVector = of_image[subject.tiles.image_of_tile]
+    return found
 
 
 def _trace_all(
@@ -219,11 +230,11 @@ def _trace_all(
         order.append(members)
         by_heat.append(explainer.trace(weights, members, order=maps[members], mean=mean))
         by_chance.append(explainer.trace(weights, members, order=rng.random(maps[members].shape), mean=mean))
-    images = subject.tiles.image_of_tile[np.concatenate(order)]
+    groups = subject.group_number_of_tile[np.concatenate(order)]
 
     def compare(name: str) -> CurveScores:
         heat, chance = (_join(curves, name) for curves in (by_heat, by_chance))
-        return compare_curves(heat, chance, shares=SHARES, image_of_tile=images, seed=subject.seed)
+        return compare_curves(heat, chance, shares=SHARES, image_of_tile=groups)
 
     return compare("deletion"), compare("insertion")
 
@@ -250,6 +261,7 @@ def _correlate_all(subject: AuditSubject, *, maps: FloatMaps, particles: Particl
             particle_maps=particles.particle_maps,
             measures=particles.measures,
             image_of_tile=subject.tiles.image_of_tile,
+            group_of_image=subject.tiles.group_of_image,
             seed=subject.seed,
         )
     except ValueError as error:
@@ -272,6 +284,7 @@ def _correlate_classes(
                 particle_maps=particles.particle_maps[members],
                 measures=particles.measures,
                 image_of_tile=subject.tiles.image_of_tile[members],
+                group_of_image=subject.tiles.group_of_image,
                 seed=subject.seed,
             )
         except ValueError:  # fewer than two images with particles: that nothing can be said is said
@@ -281,13 +294,23 @@ def _correlate_classes(
 
 def _describe_correlation(entry: HeatCorrelation) -> str:
     """Say whether the heat goes with one measure."""
-    amount = "large" if entry.correlation.value > entry.chance_correlation else "small"
-    verdict = (
-        f"the heat lies on particles with {amount} {entry.measure}"
-        if entry.adjusted_p_value <= MAX_P_VALUE
-        else "no more than chance"
-    )
+    text = f"{entry.measure}: {entry.correlation.to_text()}, "
+    if entry.chance_correlation is not None:
+        text += f"{entry.chance_correlation:.3f} with the heat of other images, "
+    text += f"p = {entry.adjusted_p_value:.3f}, {entry.n_particles} particles of {entry.n_images} images: "
+    if not entry.is_found:
+        return f"{text}{_describe_nothing([entry], otherwise='no more than chance')}."
+    return f"{text}the heat lies on particles with {'large' if entry.excess > 0 else 'small'} {entry.measure}."
+
+
+def _describe_nothing(entries: Sequence[HeatCorrelation], *, otherwise: str) -> str:
+    """Say that no measure goes with the heat, or that so few images could not have shown it."""
+    if not entries:
+        return "too few images with particles to say anything"
+    smallest = min(entry.smallest_p_value for entry in entries)
+    if smallest <= MAX_P_VALUE + ROUNDING:
+        return otherwise
     return (
-        f"{entry.measure}: {entry.correlation.to_text()}, {entry.chance_correlation:.3f} with maps exchanged, "
-        f"p = {entry.adjusted_p_value:.3f}, {entry.n_particles} particles of {entry.n_images} images: {verdict}."
+        f"nothing can be said, too few images with the same number of tiles can exchange their heat (no p-value below "
+        f"{smallest:.3f} is possible)"
     )

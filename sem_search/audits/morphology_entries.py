@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sem_search.audits.morphology import MAX_P_VALUE, MorphologyAudit
+from sem_search.audits.morphology import MorphologyAudit
 from sem_search.audits.other_network import OtherNetwork
 from sem_search.audits.particles import MEASURES
 from sem_search.audits.subject import AuditSubject
@@ -31,8 +31,8 @@ SHOWN = 12
 """Tiles with their heat, of all classes together."""
 
 FIGURE_CAPTION = (
-    "Whether the heat lies on particles with much (right of the dashed line) or little of a measure, within images. "
-    "Orange: more than when the maps are exchanged between tiles."
+    "Whether the heat lies on particles with much (right of the dashed line) or little of a measure, within images: "
+    "rank correlation less that with the heat of other images. Orange: beyond chance, all measures considered."
 )
 SHEET_CAPTION = "Test tiles of every class with their heat: bright is where the answer comes from."
 
@@ -45,19 +45,19 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject) ->
     rows = [
         BarRow(
             name=entry.measure,
-            value=entry.correlation.value,
-            low=entry.correlation.low,
-            high=entry.correlation.high,
-            is_marked=entry.adjusted_p_value <= MAX_P_VALUE,
+            value=entry.excess,
+            low=entry.excess - entry.correlation.value + entry.correlation.low,
+            high=entry.excess - entry.correlation.value + entry.correlation.high,
+            is_marked=entry.is_found,
         )
         for entry in audit.correlations
     ]
     draw = partial(
         draw_rows,
         rows,
-        axis_label="Rank correlation of heat and measure within images, with 95 % interval",
+        axis_label="Rank correlation of heat and measure within images, less chance, with 95 % interval",
         reference=0.0,
-        reference_name="none; orange: beyond maps exchanged between tiles",
+        reference_name="as with the heat of other images; orange: beyond chance",
         limits=(-1.0, 1.0),
     )
     figure = FigureArtifact(path="morphology/correlations.png", draw=draw)
@@ -187,4 +187,5 @@ def _list_correlation(entry: HeatCorrelation) -> dict[str, Any]:
         "chance_correlation": entry.chance_correlation,
         "p_value": entry.p_value,
         "adjusted_p_value": entry.adjusted_p_value,
+        "smallest_p_value": entry.smallest_p_value,
     }

@@ -69,5 +69,5 @@ def compare_networks(maps: FloatMaps, *, other: OtherMaps, subject: AuditSubject
     """Return how far maps of the subject's tiles, shape (n_tiles, height, width), agree with another network's."""
     shape = min(maps.shape[1], other.maps.shape[1]), min(maps.shape[2], other.maps.shape[2])
     both = np.stack([bring_to_shape(some, shape=shape) for some in (maps, other.maps)])
-    agreement = compute_heat_map_agreement(both, image_of_tile=subject.tiles.image_of_tile, seed=subject.seed)
+    agreement = compute_heat_map_agreement(both, image_of_tile=subject.group_number_of_tile, seed=subject.seed)
     return OtherNetwork(study=other.study, backbone=other.backbone, agreement=agreement)

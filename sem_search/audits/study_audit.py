@@ -1,7 +1,7 @@
 """The audit of a study: all questions, what is said of the answers, and what goes into its run."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -268,6 +268,7 @@ def _list_control(control: Control) -> dict[str, Any]:
         "image_f_measure": list_interval(control.scores.image_f_measure),
         "tile_f_measure": list_interval(control.scores.f_measure),
         "chance": control.chance,
+        "label_test": None if control.label_test is None else asdict(control.label_test),
         "difference": None if control.difference is None else list_difference(control.difference),
         "is_as_it_should_be": control.is_as_it_should_be,
     }

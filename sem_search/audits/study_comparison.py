@@ -1,13 +1,14 @@
 """Two studies over the same images in the same folds: whose winner is better, in what, and whether it is clear."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from sem_search.audits.study_audit import list_difference
 from sem_search.errors import DataError, NotComparableError
 from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
+from sem_search.evaluation.intervals import LEVEL
 from sem_search.evaluation.outcomes import StudyOutcome
 from sem_search.tracking.answer_page import CaptionedFigure, build_answer_page
 from sem_search.tracking.figures_audit import BarRow, draw_rows
@@ -48,7 +49,7 @@ class StudyComparison:
 
     @property
     def rows(self) -> list[tuple[str, Difference]]:
-        """Every figure compared: those of all classes, then each class's F-measure."""
+        """Every figure compared: those of all classes, then each class's F-measure, whose intervals hold together."""
         figures = [(words, getattr(self.comparison, name)) for name, words in FIGURE_WORDS.items()]
         return figures + list(zip(self.comparison.class_names, self.comparison.f_measure_of_class, strict=True))
 
@@ -64,7 +65,8 @@ class StudyComparison:
         return "\n".join(
             [
                 f"First: {self.first}; second: {self.second}; {comparison.n_images} test images, "
-                f"{comparison.n_folds} folds. *: the interval leaves out 0.",
+                f"{comparison.n_folds} folds. *: the interval leaves out 0. The intervals of the "
+                f"{len(comparison.class_names)} classes hold for all of them together (Bonferroni).",
                 head,
                 *lines,
                 *self._describe_tests(),
@@ -112,9 +114,15 @@ def compare_studies(first: StudyOutcome, second: StudyOutcome) -> StudyCompariso
             raise NotComparableError(_describe_difference(first.name, second.name, name=name, one=one, two=two))
     try:
         comparison = compare_trials(first.winner, second.winner, tiles=first.tiles)
+        level = 1 - (1 - LEVEL) / len(first.tiles.class_names)  # else one of twenty equal classes would be marked
+        of_all_classes = compare_trials(first.winner, second.winner, tiles=first.tiles, level=level)
     except DataError as error:
         raise NotComparableError(f"Studies {first.name!r} and {second.name!r} cannot be compared: {error}.") from error
-    return StudyComparison(first=first.name, second=second.name, comparison=comparison)
+    return StudyComparison(
+        first=first.name,
+        second=second.name,
+        comparison=replace(comparison, f_measure_of_class=of_all_classes.f_measure_of_class),
+    )
 
 
 def iter_comparison_entries(compared: StudyComparison) -> Iterator[Entry]:
@@ -136,7 +144,7 @@ def iter_comparison_entries(compared: StudyComparison) -> Iterator[Entry]:
     draw = partial(
         draw_rows,
         rows,
-        axis_label=f"{compared.first} less {compared.second}, with 95 % interval",
+        axis_label=f"{compared.first} less {compared.second}, with 95 % interval (of classes: for all together)",
         reference=0.0,
         reference_name="no difference; orange: the interval leaves it out",
         limits=None,

@@ -59,6 +59,12 @@ class AuditSubject:
         return [self.tiles.group_of_image[image] for image in self.tiles.image_of_tile]
 
     @property
+    def group_number_of_tile(self) -> IntVector:
+        """The same as a number, 0 to n_groups - 1, shape (n_tiles,): what counts as independent."""
+        numbers: IntVector = number_groups(self.tiles.group_of_image)[self.tiles.image_of_tile]
+        return numbers
+
+    @property
     def largest_class_share(self) -> float:
         """Share of images in the largest class: what always naming that class would get right."""
         return float(np.bincount(self.tiles.label_of_image).max() / len(self.tiles.image_ids))

@@ -5,8 +5,8 @@ material. One that stays when the weights are randomised tells of the picture's 
 And one whose hottest places can be blanked without loss of score does not explain the score (RISE: Petsiuk, Das and
 Saenko, BMVC 2018).
 
-All figures are means over images, each image with its tiles together; intervals are from a bootstrap over images, by
-Student's t, since there may be few.
+All figures are means over images, each image with its tiles together, images of one group as one; intervals are
+Student's, over images.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ from scipy.stats import t as student_t
 
 from sem_search.evaluation.intervals import LEVEL, Interval, check_level
 from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
-from sem_search.evaluation.resampling import N_RESAMPLES
 
 TOP_SHARE = 0.1  # of the cells: of 7 x 7, the five hottest
 
@@ -68,10 +67,10 @@ def compute_heat_map_agreement(
     Args:
         maps: Shape (n_explainers, n_tiles, height, width), two explainers or more, of one resolution. Blank maps, all
             of whose cells are alike, have no order and are left out.
-        image_of_tile: Shape (n_tiles,).
+        image_of_tile: The image, or group of images, of each tile, shape (n_tiles,): what is independent.
         top_share: Share of the cells that count as hottest, in (0, 1).
         level: Of the intervals.
-        seed: Of the bootstrap and of the pairs of different images.
+        seed: Of the pairs of different images.
 
     Raises:
         ValueError: Shapes do not match, or there are fewer than two explainers, or than two images with two maps that
@@ -92,8 +91,8 @@ def compute_heat_map_agreement(
     return HeatMapAgreement(
         n_images=len(images),
         n_tiles=int(is_usable.sum()),
-        rank_correlation=average_images(correlation_of_image, lowest=-1.0, highest=1.0, level=level, seed=seed),
-        top_overlap=average_images(overlap_of_image, lowest=0.0, highest=1.0, level=level, seed=seed),
+        rank_correlation=average_images(correlation_of_image, lowest=-1.0, highest=1.0, level=level),
+        top_overlap=average_images(overlap_of_image, lowest=0.0, highest=1.0, level=level),
         chance_rank_correlation=float(np.mean(_average_tiles(chance[0], image_of_tile=image_of_tile)[1])),
         chance_top_overlap=float(np.mean(_average_tiles(chance[1], image_of_tile=image_of_tile)[1])),
     )
@@ -124,7 +123,6 @@ def compare_curves(
     shares: FloatVector,
     image_of_tile: IntVector,
     level: float = LEVEL,
-    seed: int = 0,
 ) -> CurveScores:
     """Return the areas of curves in the order of the heat, of those in another order, and their difference.
 
@@ -132,9 +130,8 @@ def compare_curves(
         scores: In the order of the heat, shape (n_tiles, n_steps).
         other_scores: In the other order, of the same tiles, same shape.
         shares: As in `compute_curve_areas`.
-        image_of_tile: Shape (n_tiles,).
+        image_of_tile: The image, or group of images, of each tile, shape (n_tiles,).
         level: Of the intervals.
-        seed: Of the bootstrap.
 
     Raises:
         ValueError: Shapes do not match, the shares do not ascend, or there are fewer than two images.
@@ -147,7 +144,7 @@ def compare_curves(
 
     def average(values: FloatVector) -> Interval:
         _, of_image = _average_tiles(values, image_of_tile=image_of_tile)
-        return average_images(of_image, lowest=-np.inf, highest=np.inf, level=level, seed=seed)
+        return average_images(of_image, lowest=-np.inf, highest=np.inf, level=level)
 
     return CurveScores(
         n_images=len(np.unique(image_of_tile)),
@@ -158,25 +155,30 @@ def compare_curves(
 
 
 def average_images(
-    values: FloatVector,
-    *,
-    lowest: float,
-    highest: float,
-    level: float,
-    seed: int,
-    weights: FloatVector | None = None,
+    values: FloatVector, *, lowest: float, highest: float, level: float, weights: FloatVector | None = None
 ) -> Interval:
-    """Return the mean over images with its interval, `lowest` and `highest` being what the figure can be."""
+    """Return the mean over independent images with its interval by Student's t.
+
+    Args:
+        values: One per image, or group of images, shape (n_images,).
+        lowest: What the mean can be at least; the interval ends there.
+        highest: What it can be at most.
+        level: Of the interval, in (0, 1).
+        weights: How much each value counts, above 0, in any unit, shape (n_images,); by default all alike. Nothing is
+            assumed of the values' variances (HC2 of MacKinnon and White, J. Econometrics 29 (1985) 305), and the
+            degrees of freedom are those of Kish's effective number of images.
+
+    Raises:
+        ValueError: There are fewer than two values, or the level is not in (0, 1).
+    """
     check_level(level)
     n_images = len(values)
     if n_images < 2:
         raise ValueError(f"An interval over images needs two images or more that can be used, got {n_images}.")
-    weights = np.ones(n_images) if weights is None else weights
-    value = float(weights @ values / weights.sum())
-    times = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=N_RESAMPLES)
-    means = (times @ (weights * values)) / (times @ weights)
-    error = float(means.std()) * np.sqrt(n_images / (n_images - 1))
-    half = float(student_t.ppf((1 + level) / 2, n_images - 1)) * error
+    shares = np.full(n_images, 1 / n_images) if weights is None else weights / weights.sum()
+    value = float(shares @ values)
+    error = np.sqrt(shares**2 / (1 - shares) @ (values - value) ** 2)
+    half = float(student_t.ppf((1 + level) / 2, 1 / (shares @ shares) - 1) * error)
     return Interval(value=value, low=max(value - half, lowest), high=min(value + half, highest), level=level)
 
 

@@ -269,9 +269,11 @@ def _test_folds(
 
 
 def _compute_test_share(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> float:
-    """Return tiles tested on over tiles trained on; what is on neither side was trained on."""
-    n_training = tiles.n_tiles - len(fold.validation_tiles) - len(fold.test_tiles)
-    return len(fold.get_side(side)[0]) / n_training
+    """Return images tested on over images trained on, however many tiles each has; what was neither validated nor
+    tested on was trained on."""
+    n_tested = len(np.unique(tiles.image_of_tile[fold.get_side(side)[0]]))
+    held_out = np.concatenate([fold.validation_tiles, fold.test_tiles])
+    return n_tested / (len(tiles.image_ids) - len(np.unique(tiles.image_of_tile[held_out])))
 
 
 def _build_difference(

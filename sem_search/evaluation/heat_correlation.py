@@ -1,10 +1,15 @@
 """What the heat of a map lies on: whether particles with much, or little, of a measure are hot. Numbers only.
 
-A map that lies on particles of one kind no more than the map of another tile does, lies there by chance: the null is
-made of the same maps, exchanged between tiles.
+The null hypothesis is that the heat of an image has nothing to do with its particles. Heat and particles may both vary
+smoothly over an image (shading, charging, fines on one side), so that the tiles of one image are not independent: what
+is exchanged under it is the heat of whole images, place by place, or of whole groups where images overlap. The p-value
+is exact: all exchanges are counted where there are few, else (b + 1) / (m + 1) of m exchanges drawn, b of them as far
+from the middle (Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39).
 """
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,10 +19,12 @@ from scipy.stats import rankdata
 
 from sem_search.evaluation.agreement import ROUNDING, average_images, standardise_ranks
 from sem_search.evaluation.intervals import LEVEL, Interval
-from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
-from sem_search.evaluation.two_sample import adjust_p_values
+from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntMatrix, IntVector
+from sem_search.evaluation.two_sample import adjust_p_values, adjust_smallest_p_values
 
 N_SHUFFLES = 999  # p-values down to 0.001
+
+MAX_P_VALUE = 0.05
 
 MIN_PARTICLES = 3  # fewer in an image have no order to speak of
 
@@ -31,12 +38,25 @@ class HeatCorrelation:
     n_particles: int
     correlation: Interval
     """Spearman's, of mean heat and measure over the particles of an image; mean over images, each by its particles."""
-    chance_correlation: float
-    """Its mean with the maps exchanged between tiles: what size and place of the particles alone bring about."""
+    chance_correlation: float | None
+    """Its mean with the heat of other images: what size and place of the particles alone bring about. None where no
+    two images have the same number of tiles."""
     p_value: float
-    """How often exchanged maps correlate as far from `chance_correlation`."""
+    """Share of exchanges of whole images' heat, the true one among them, that correlate as far from the middle."""
     adjusted_p_value: float
     """For the number of measures (Holm 1979)."""
+    smallest_p_value: float
+    """The least adjusted p-value that so many images, exchanges and measures could have given."""
+
+    @property
+    def excess(self) -> float:
+        """The correlation less what it is by chance."""
+        return self.correlation.value - (self.chance_correlation or 0.0)
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the heat goes with the measure, all measures considered."""
+        return self.adjusted_p_value <= MAX_P_VALUE + ROUNDING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +69,19 @@ class _Particles:
     image_of_particle: IntVector
     """-1 for particles that no tile shows."""
 
-    def compute_mean_heat(self, maps: FloatMatrix) -> FloatVector:
-        """Return the mean heat on each particle, shape (n_particles,); NaN where no tile shows it."""
-        heat = np.full(len(self.n_pixels), np.nan)
-        is_shown = self.n_pixels > 0
-        heat[is_shown] = (self.cover @ maps.ravel())[is_shown] / self.n_pixels[is_shown]
-        return heat
+
+@dataclass(frozen=True, kw_only=True)
+class _Unit:
+    """One image, or the images of one group: whose heat is exchanged as a whole."""
+
+    images: tuple[int, ...]
+    """Those with fewer tiles first."""
+    tiles_of_image: tuple[IntVector, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Tiles of each image: units of one shape can exchange their heat."""
+        return tuple(len(tiles) for tiles in self.tiles_of_image)
 
 
 def correlate_heat(
@@ -63,6 +90,7 @@ def correlate_heat(
     particle_maps: NDArray[np.int64],
     measures: Mapping[str, FloatVector],
     image_of_tile: IntVector,
+    group_of_image: Sequence[object] | None = None,
     level: float = LEVEL,
     n_shuffles: int = N_SHUFFLES,
     seed: int = 0,
@@ -76,27 +104,172 @@ def correlate_heat(
         particle_maps: 0 on the ground, k + 1 on particle k, shape (n_tiles, m * height, m * width) with a whole m. A
             particle may lie in several tiles of one image.
         measures: Name to one number per particle, each of shape (n_particles,).
-        image_of_tile: Shape (n_tiles,).
+        image_of_tile: Shape (n_tiles,); the tiles of an image in the same order of places in every image.
+        group_of_image: Which group each image belongs to, at the numbers that `image_of_tile` holds; by default each is
+            one of its own.
         level: Of the intervals.
-        n_shuffles: How often the maps are exchanged between tiles.
-        seed: Of the exchanges and of the bootstrap.
+        n_shuffles: How often the heat is exchanged; fewer where there are not so many exchanges.
+        seed: Of the exchanges.
 
     Raises:
         ValueError: Shapes do not match, a particle lies in two images, a measure is not finite, or fewer than two
-            images have three particles that differ in the measure.
+            independent images have three particles that differ in the measure.
     """
     _check_maps(maps, particle_maps=particle_maps, image_of_tile=image_of_tile)
     _check_measures(measures, n_particles=int(particle_maps.max()))
     particles = _cover_cells(particle_maps, shape=maps.shape, image_of_tile=image_of_tile)
-    rng = np.random.default_rng(seed)
-    heats = [particles.compute_mean_heat(maps)]
-    heats += [particles.compute_mean_heat(maps[rng.permutation(len(maps))]) for _ in range(n_shuffles)]
-    found = [
-        _correlate_measure(name, values, heats=np.array(heats), particles=particles, level=level, seed=seed)
-        for name, values in measures.items()
-    ]
-    adjusted = adjust_p_values(np.array([entry.p_value for entry in found]))
-    return tuple(replace(entry, adjusted_p_value=float(p)) for entry, p in zip(found, adjusted, strict=True))
+    units = _list_units(image_of_tile, group_of_image=group_of_image)
+    exchanges = _exchange_units(units, n_shuffles=n_shuffles, rng=np.random.default_rng(seed))
+    sums = {name: _Sums(name=name, units=units, n_exchanges=len(exchanges)) for name in measures}
+    for number, unit in enumerate(units):
+        sources, place = np.unique(exchanges[:, number], return_inverse=True)
+        for position, image in enumerate(unit.images):
+            members = np.flatnonzero(particles.image_of_particle == image)
+            if len(members) < MIN_PARTICLES:
+                continue
+            tiles = np.stack([units[source].tiles_of_image[position] for source in sources])
+            heat = _compute_mean_heat(
+                particles, members=members, own_tiles=unit.tiles_of_image[position], maps=maps, tiles=tiles
+            )
+            ranks = standardise_ranks(rankdata(heat, axis=1))
+            for name, values in measures.items():
+                if np.ptp(values[members]) > 0:
+                    order = standardise_ranks(rankdata(values[members]))
+                    correlations = np.nan_to_num(ranks @ order)  # heat all alike: none
+                    sums[name].add(correlations, unit=number, sources=sources, place=place, n_particles=len(members))
+    found = [sums[name].conclude(level=level) for name in measures]
+    p_values = np.array([entry.p_value for entry in found])
+    adjusted = adjust_p_values(p_values)
+    smallest = adjust_smallest_p_values(p_values, smallest=np.array([entry.smallest_p_value for entry in found]))
+    return tuple(
+        replace(entry, adjusted_p_value=float(p), smallest_p_value=float(least))
+        for entry, p, least in zip(found, adjusted, smallest, strict=True)
+    )
+
+
+def _list_units(image_of_tile: IntVector, *, group_of_image: Sequence[object] | None) -> tuple[_Unit, ...]:
+    """Return the images, those of one group together."""
+    images, n_tiles = np.unique(image_of_tile, return_counts=True)
+    groups = images if group_of_image is None else np.asarray(group_of_image)[images]
+    units = []
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        members = members[np.argsort(n_tiles[members], kind="stable")]
+        units.append(
+            _Unit(
+                images=tuple(int(image) for image in images[members]),
+                tiles_of_image=tuple(np.flatnonzero(image_of_tile == image) for image in images[members]),
+            )
+        )
+    return tuple(units)
+
+
+def _exchange_units(units: Sequence[_Unit], *, n_shuffles: int, rng: np.random.Generator) -> IntMatrix:
+    """Return which unit's heat each unit gets, shape (1 + n_exchanges, n_units), its own first.
+
+    Only units of one shape exchange. Where there are no more than `n_shuffles` other exchanges, each is there once.
+    """
+    strata = _list_strata(units)
+    if math.prod(math.factorial(len(stratum)) for stratum in strata) <= n_shuffles + 1:
+        choices = itertools.product(*(itertools.permutations(stratum) for stratum in strata))
+        dealt = np.array([np.concatenate(choice) for choice in choices])
+    else:
+        drawn = [rng.permuted(np.tile(stratum, (n_shuffles, 1)), axis=1) for stratum in strata]
+        dealt = np.vstack([np.concatenate(strata), np.hstack(drawn)])
+    exchanges = np.empty(dealt.shape, dtype=np.int64)
+    exchanges[:, np.concatenate(strata)] = dealt
+    return exchanges
+
+
+def _list_strata(units: Sequence[_Unit]) -> list[list[int]]:
+    """Return the numbers of the units of each shape."""
+    shapes = [unit.shape for unit in units]
+    return [[number for number, own in enumerate(shapes) if own == shape] for shape in sorted(set(shapes))]
+
+
+def _compute_mean_heat(
+    particles: _Particles, *, members: IntVector, own_tiles: IntVector, maps: NDArray[np.float64], tiles: IntMatrix
+) -> FloatMatrix:
+    """Return the mean heat on each particle of an image if it had the maps of other tiles.
+
+    Args:
+        particles: All of them.
+        members: Those of the image, shape (n_members,).
+        own_tiles: The tiles of the image, shape (n_own,).
+        maps: All maps.
+        tiles: Whose maps lie on these tiles, one row per exchange, shape (n_sources, n_own).
+
+    Returns:
+        Shape (n_sources, n_members).
+    """
+    n_cells = maps.shape[1] * maps.shape[2]
+    cells = (own_tiles[:, None] * n_cells + np.arange(n_cells)).ravel()
+    heat = particles.cover[members][:, cells] @ maps[tiles].reshape(len(tiles), -1).T
+    mean: FloatMatrix = heat.T / particles.n_pixels[members]
+    return mean
+
+
+class _Sums:
+    """What one measure adds up to over the units, for every exchange."""
+
+    def __init__(self, *, name: str, units: Sequence[_Unit], n_exchanges: int) -> None:
+        self._name, self._units = name, units
+        self._weights = np.zeros(len(units))
+        self._observed = np.zeros(len(units))
+        self._of_others = np.full(len(units), np.nan)
+        self._totals = np.zeros(n_exchanges)
+        self._n_particles: list[int] = []
+
+    def add(
+        self, correlations: FloatVector, *, unit: int, sources: IntVector, place: IntVector, n_particles: int
+    ) -> None:
+        """Add one image of a unit: its correlation with the heat of each source, and which source each exchange has."""
+        weight = n_particles - 1  # the inverse variance of a rank correlation by chance
+        self._n_particles.append(n_particles)
+        self._weights[unit] += weight
+        self._observed[unit] += weight * correlations[sources == unit][0]
+        self._totals += weight * correlations[place]
+        is_other = sources[place] != unit
+        if is_other.any():
+            own = weight * float(correlations[place][is_other].mean())
+            self._of_others[unit] = np.nan_to_num(self._of_others[unit]) + own
+
+    def conclude(self, *, level: float) -> HeatCorrelation:
+        """Return the correlation, what it is by chance, and its p-value, not yet adjusted."""
+        is_used = self._weights > 0
+        if is_used.sum() < 2:
+            raise ValueError(
+                f"Fewer than two images have {MIN_PARTICLES} particles that differ in {self._name!r}: nothing can be "
+                "correlated (images of one group count as one)."
+            )
+        weights = self._weights[is_used]
+        means = self._totals / weights.sum()
+        distances = np.abs(means - means.mean())
+        p_value = int((distances >= distances[0] - ROUNDING).sum()) / len(means)
+        has_others = np.isfinite(self._of_others)
+        return HeatCorrelation(
+            measure=self._name,
+            n_images=len(self._n_particles),
+            n_particles=sum(self._n_particles),
+            correlation=average_images(
+                self._observed[is_used] / weights, lowest=-1.0, highest=1.0, level=level, weights=weights
+            ),
+            chance_correlation=float(self._of_others[has_others].sum() / self._weights[has_others].sum())
+            if has_others.any()
+            else None,
+            p_value=p_value,
+            adjusted_p_value=p_value,
+            smallest_p_value=max(self._compute_rarest(is_used), 1 / len(means)),
+        )
+
+    def _compute_rarest(self, is_used: NDArray[np.bool_]) -> float:
+        """Return the share of all exchanges that leave every unit with particles its own heat.
+
+        Where no more than two units can exchange, the exchange of all of them lies as far on the other side.
+        """
+        strata = [(len(stratum), int(is_used[stratum].sum())) for stratum in _list_strata(self._units)]
+        rarest = math.prod(1 / math.perm(size, n_used) for size, n_used in strata)
+        return rarest if any(size > 2 for size, n_used in strata if n_used) else min(2 * rarest, 1.0)
 
 
 def _cover_cells(particle_maps: NDArray[np.int64], *, shape: tuple[int, ...], image_of_tile: IntVector) -> _Particles:
@@ -125,39 +298,6 @@ def _number_cells(shape: tuple[int, ...], *, height: int, width: int) -> NDArray
     rows = np.arange(shape[0]) * height // shape[0]
     columns = np.arange(shape[1]) * width // shape[1]
     return (rows[:, None] * width + columns).astype(np.int64)
-
-
-def _correlate_measure(
-    name: str, values: FloatVector, *, heats: FloatMatrix, particles: _Particles, level: float, seed: int
-) -> HeatCorrelation:
-    """Return one measure's correlation; `heats` has the true maps first, then the exchanged ones."""
-    correlations, n_particles = [], []
-    for image in np.unique(particles.image_of_particle[particles.image_of_particle >= 0]):
-        members = np.flatnonzero(particles.image_of_particle == image)
-        if len(members) < MIN_PARTICLES or np.ptp(values[members]) == 0:
-            continue
-        heat = standardise_ranks(rankdata(heats[:, members], axis=1))
-        correlations.append(np.nan_to_num(heat @ standardise_ranks(rankdata(values[members]))))  # heat all alike: none
-        n_particles.append(len(members))
-    if len(correlations) < 2:
-        raise ValueError(
-            f"Fewer than two images have {MIN_PARTICLES} particles that differ in {name!r}: nothing can be correlated."
-        )
-    weights = np.array(n_particles, dtype=np.float64) - 1  # the inverse variance of a rank correlation by chance
-    table = np.array(correlations)
-    means = weights @ table / weights.sum()
-    chance = float(means[1:].mean())
-    n_as_far = int((np.abs(means[1:] - chance) >= abs(means[0] - chance) - ROUNDING).sum())
-    p_value = (n_as_far + 1) / len(means)
-    return HeatCorrelation(
-        measure=name,
-        n_images=len(table),
-        n_particles=sum(n_particles),
-        correlation=average_images(table[:, 0], lowest=-1.0, highest=1.0, level=level, seed=seed, weights=weights),
-        chance_correlation=chance,
-        p_value=p_value,
-        adjusted_p_value=p_value,
-    )
 
 
 def _check_maps(maps: NDArray[np.float64], *, particle_maps: NDArray[np.int64], image_of_tile: IntVector) -> None:

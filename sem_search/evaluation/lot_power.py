@@ -3,7 +3,7 @@
 import numpy as np
 
 from sem_search.evaluation.covariance import fit_covariance
-from sem_search.evaluation.lot_scores import deal_images, score_deals
+from sem_search.evaluation.lot_scores import ROUNDING, deal_images, score_deals
 from sem_search.evaluation.outcomes import FloatMatrix, FloatVector
 
 POWER = 0.8
@@ -15,11 +15,11 @@ SHIFTS = np.arange(0.5, 8.1, 0.5)
 """Differences tried, in standard deviations of whitened image means."""
 
 N_POWER_TESTS, N_POWER_DEALS = 60, 99
-"""Simulated tests of each difference, and deals in each: the power to about 5 %."""
+"""Simulated tests of each difference, and deals in each where there is one pair of lots: the power to about 5 %."""
 
 
 def find_detectable_accuracy(
-    points: FloatMatrix, is_first: FloatVector, *, n_tests: int, rng: np.random.Generator
+    points: FloatMatrix, is_first: FloatVector, *, n_tests: int, rng: np.random.Generator, n_pairs: int = 1
 ) -> float | None:
     """Return the accuracy at which the test has its power, None where even the largest difference tried is missed.
 
@@ -31,11 +31,13 @@ def find_detectable_accuracy(
         is_first: 1 for images of the first lot, shape (n_images,).
         n_tests: Tests simulated for each difference tried; 0 tries none.
         rng: Draws deals and directions.
+        n_pairs: Pairs of lots that are tested: the p-value found must be as much smaller, as for the first pair by Holm
+            and for all by Bonferroni.
     """
     centred = _centre_lots(points, is_first)
     below = 0.5, 0.0
     for shift in SHIFTS if n_tests else ():
-        above = _simulate_tests(centred, is_first, shift=float(shift), n_tests=n_tests, rng=rng)
+        above = _simulate_tests(centred, is_first, shift=float(shift), n_tests=n_tests, n_pairs=n_pairs, rng=rng)
         if above[1] >= POWER:
             return _interpolate(below, above)
         below = above
@@ -53,7 +55,13 @@ def _centre_lots(points: FloatMatrix, is_first: FloatVector) -> FloatMatrix:
 
 
 def _simulate_tests(
-    centred: FloatMatrix, is_first: FloatVector, *, shift: float, n_tests: int, rng: np.random.Generator
+    centred: FloatMatrix,
+    is_first: FloatVector,
+    *,
+    shift: float,
+    n_tests: int,
+    n_pairs: int,
+    rng: np.random.Generator,
 ) -> tuple[float, float]:
     """Return mean accuracy and power of tests on lots that differ by a shift."""
     accuracies, is_found = np.empty(n_tests), np.empty(n_tests)
@@ -64,8 +72,9 @@ def _simulate_tests(
         dealt = fit_covariance(dealt - dealt.mean(axis=0)).whiten(dealt - dealt.mean(axis=0))
         observed = score_deals(dealt, is_first[None])
         accuracies[number] = observed.compute_accuracy()[0]
-        others = score_deals(dealt, deal_images(is_first, n_deals=N_POWER_DEALS, rng=rng))
-        is_found[number] = others.compute_p_value(auroc=float(observed.compute_auroc()[0])) <= MAX_P_VALUE
+        others = score_deals(dealt, deal_images(is_first, n_deals=(N_POWER_DEALS + 1) * n_pairs - 1, rng=rng))
+        p_value = others.compute_p_value(auroc=float(observed.compute_auroc()[0]))
+        is_found[number] = p_value <= MAX_P_VALUE / n_pairs + ROUNDING
     return float(accuracies.mean()), float(is_found.mean())
 
 

@@ -2,11 +2,15 @@
 
 The classifier is a linear discriminant on image means of trunk features. What may be fitted once: the covariance of
 image means (`covariance`) does not know the lots. It is a function of all images in any order, and so the same for
-every deal; deals stay exchangeable and the p-value exact. All that knows the lots is the two means, and these leave out
-the image that is judged. An image's score then is a sum over a matrix of inner products, and a thousand deals are a few
-matrix products.
+every deal. All that knows the lots is the two means, and these leave out the image that is judged. An image's score
+then is a sum over a matrix of inner products, and a thousand deals are a few matrix products.
+
+Image means of unlike numbers of tiles are not exchangeable: that of one tile strays farther than that of twenty. So the
+test looks at as many tiles of every image as the smallest has (`balance_tiles`).
 """
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +85,36 @@ class TileScorer:
         return scores
 
 
+def balance_tiles(image_of_tile: IntVector, *, group_of_tile: IntVector, rng: np.random.Generator) -> IntVector:
+    """Return which tiles to look at so that every group has as many images, and every image as many tiles.
+
+    Of each group the images with the most tiles are taken, of each image tiles drawn by chance; as many of either as
+    leave the most tiles. Nothing is drawn where all groups are alike.
+
+    Args:
+        image_of_tile: Shape (n_tiles,).
+        group_of_tile: Shape (n_tiles,).
+        rng: Draws the tiles.
+
+    Returns:
+        Indices, ascending, shape (n,).
+    """
+    images, first_tile, n_tiles = np.unique(image_of_tile, return_index=True, return_counts=True)
+    groups = group_of_tile[first_tile]
+    order = np.lexsort((-n_tiles, groups))
+    rank = np.empty(len(images), dtype=np.int64)  # of each image in its group, that with the most tiles first
+    rank[order] = np.arange(len(images)) - np.searchsorted(groups[order], groups[order])
+    n_smallest = int(np.unique(groups, return_counts=True)[1].min())
+    fewest = np.array([n_tiles[rank <= last].min() for last in range(n_smallest)])
+    last = int(np.argmax(fewest * np.arange(1, n_smallest + 1)))
+    chosen = []
+    for image in images[rank <= last]:
+        tiles = np.flatnonzero(image_of_tile == image)
+        chosen.append(tiles if len(tiles) == fewest[last] else rng.permutation(tiles)[: fewest[last]])
+    balanced: IntVector = np.sort(np.concatenate(chosen))
+    return balanced
+
+
 def whiten_images(features: FloatMatrix, *, row_of_tile: IntVector) -> WhitenedImages:
     """Return the image means of tiles, whitened.
 
@@ -116,7 +150,18 @@ def score_deals(points: FloatMatrix, is_first: FloatMatrix) -> DealScores:
 
 
 def deal_images(is_first: FloatVector, *, n_deals: int, rng: np.random.Generator) -> FloatMatrix:
-    """Return the images dealt to the lots by chance, shape (n_deals, n_images)."""
+    """Return the images dealt to the lots by chance, shape (n_dealt, n_images).
+
+    Where there are no more than `n_deals` other deals each of them is there once, so that the p-value of few images is
+    counted and not drawn.
+    """
+    n_images, n_first = len(is_first), int(is_first.sum())
+    if math.comb(n_images, n_first) <= n_deals + 1:
+        members = np.array(list(itertools.combinations(range(n_images), n_first)))
+        all_deals = np.zeros((len(members), n_images))
+        np.put_along_axis(all_deals, members, 1.0, axis=1)
+        others: FloatMatrix = all_deals[(all_deals != is_first).any(axis=1)]
+        return others
     dealt: FloatMatrix = rng.permuted(np.tile(is_first, (n_deals, 1)), axis=1)
     return dealt
 

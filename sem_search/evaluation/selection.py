@@ -56,6 +56,11 @@ class SelectionBias:
     """Trial number to the share of draws in which it was the best, the commonest first: how clear the choice was."""
 
     @property
+    def is_known(self) -> bool:
+        """Whether the correction says anything: not if all others that could have been chosen ended early or failed."""
+        return self.n_candidates > 1 or not self.n_left_out
+
+    @property
     def optimism(self) -> float:
         """By how much the naive score flatters."""
         return self.naive - self.corrected.value
@@ -77,8 +82,13 @@ def compute_selection_bias(
         ValueError: There is no complete trial, or complete trials have different folds.
     """
     candidates = get_candidates(study)
-    scores = [compute_side_scores(trial, tiles=study.tiles, side=select_on).f_measure for trial in candidates]
-    winner = candidates[int(np.argmax(scores))]
+    of_side = {
+        side: [compute_side_scores(trial, tiles=study.tiles, side=side) for trial in candidates]
+        for side in {select_on, "test"}
+    }
+    scores = [one.f_measure for one in of_side[select_on]]
+    best = int(np.argmax(scores))
+    winner = candidates[best]
     shares, chosen = _compute_shares(candidates, tiles=study.tiles, select_on=select_on, n_draws=n_draws, seed=seed)
     answers = _mix_answers(candidates, tiles=study.tiles, shares=shares)
     often = np.bincount(chosen, minlength=len(candidates)) / n_draws
@@ -88,9 +98,12 @@ def compute_selection_bias(
         n_left_out=len(study.trials) - len(candidates),
         winner=winner.number,
         naive=max(scores),
-        test=compute_side_scores(winner, tiles=study.tiles, side="test").f_measure,
+        test=of_side["test"][best].f_measure,
         corrected=compute_intervals(answers, level=level, seed=seed).f_measure,
-        fold_out=_compute_fold_out_score(candidates, tiles=study.tiles, select_on=select_on),
+        fold_out=_compute_fold_out_score(
+            *(np.stack([one.f_measure_of_fold for one in of_side[side]], axis=1) for side in (select_on, "test")),
+            is_free=_find_free_folds(winner, tiles=study.tiles, select_on=select_on),
+        ),
         times_chosen={
             candidates[index].number: float(often[index])
             for index in np.argsort(-often, kind="stable")
@@ -145,22 +158,26 @@ def _compute_shares(
 
 
 def _mix_answers(candidates: Sequence[TrialOutcome], *, tiles: TileTable, shares: FloatMatrix) -> AnswerTable:
-    """Return the test answers of all candidates, each image's with the shares of its column."""
+    """Return the test answers of all candidates, each image's with the shares of its column.
+
+    A whole image is taken for what most of the shares take it for.
+    """
     tables = [tabulate_answers(trial, tiles=tiles, side="test") for trial in candidates]
     images = tables[0].image_of_row
-    mixed = sum(share[images, None] * table.tile_counts for share, table in zip(shares, tables, strict=True))
-    return dataclasses.replace(tables[0], tile_counts=np.asarray(mixed))
+    classes = np.arange(tables[0].n_classes)
+    mixed = np.zeros((len(images), len(classes)))
+    votes = np.zeros_like(mixed)
+    for share, table in zip(shares, tables, strict=True):
+        mixed += share[images, None] * table.tile_counts
+        votes += share[images, None] * (table.answer_of_row[:, None] == classes)
+    return dataclasses.replace(tables[0], tile_counts=mixed, answer_of_row=votes.argmax(axis=1))
 
 
-def _compute_fold_out_score(candidates: Sequence[TrialOutcome], *, tiles: TileTable, select_on: Side) -> float:
-    """Return the mean test score over folds, each of the candidate chosen without that fold's test images."""
-    chosen_on = np.stack(
-        [compute_side_scores(trial, tiles=tiles, side=select_on).f_measure_of_fold for trial in candidates], axis=1
-    )
-    judged_on = np.stack(
-        [compute_side_scores(trial, tiles=tiles, side="test").f_measure_of_fold for trial in candidates], axis=1
-    )
-    is_free = _find_free_folds(candidates[0], tiles=tiles, select_on=select_on)
+def _compute_fold_out_score(chosen_on: FloatMatrix, judged_on: FloatMatrix, *, is_free: FloatMatrix) -> float:
+    """Return the mean test score over folds, each of the candidate chosen without that fold's test images.
+
+    Both scores have shape (n_folds, n_candidates).
+    """
     inner = np.stack([chosen_on[free].mean(axis=0) for free in is_free])
     return compute_nested_score(inner=inner, outer=judged_on)
 

@@ -3,28 +3,30 @@
 A classifier two-sample test (Lopez-Paz and Oquab, ICLR 2017): if a classifier names the lot of images that it was not
 fitted on better than chance, the lots differ. The classifier is a linear discriminant on image means of trunk features,
 in leave-one-image-out form (`lot_scores`). The p-value is that of the area under its ROC curve (AUROC) over images,
-among deals of the images to the lots by chance: (b + 1) / (m + 1) of m deals, b of them as high (Phipson and Smyth,
-Stat. Appl. Genet. Mol. Biol. 9 (2010) 39). On made-up lots the AUROC found more differences than the accuracy, which
-takes few values only (`docs/trust.md`).
+among deals of the images to the lots by chance: the share of all deals that are as high, where there are few, else
+(b + 1) / (m + 1) of m deals, b of them as high (Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39). On
+made-up lots the AUROC found more differences than the accuracy, which takes few values only (`docs/trust.md`).
 
-The unit is the group: images of one group (overlapping fields) count as one image, all their tiles together.
+The unit is the group: images of one group (overlapping fields) count as one image. Every group has as many images, and
+every image as many tiles, as the smallest.
 """
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import comb
 
 from sem_search.errors import DataError
 from sem_search.evaluation.intervals import LEVEL, Interval, compute_share_interval
-from sem_search.evaluation.lot_power import N_POWER_TESTS, find_detectable_accuracy
+from sem_search.evaluation.lot_power import MAX_P_VALUE, N_POWER_TESTS, find_detectable_accuracy
 from sem_search.evaluation.lot_scores import (
     ROUNDING,
     DealScores,
     TileScorer,
+    balance_tiles,
     build_tile_scorer,
     deal_images,
     score_deals,
@@ -33,6 +35,9 @@ from sem_search.evaluation.lot_scores import (
 from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
 
 N_DEALS = 999  # p-values down to 0.001
+
+DEALS_OF_PAIR = 100
+"""For each pair of lots, if that is more: else no p-value could be small enough for many pairs."""
 
 MIN_IMAGES = 4
 """Of each lot: with three against three no p-value is below 0.1."""
@@ -55,10 +60,13 @@ class LotPair:
     adjusted_p_value: float
     """For the number of pairs (Holm, Scand. J. Stat. 6 (1979) 65)."""
     smallest_p_value: float
-    """The least that so many images and deals can give."""
+    """The least adjusted p-value that so many images, deals and pairs could have given."""
     detectable_accuracy: float | None
-    """The true accuracy that 80 of 100 such tests would find at a p-value of 0.05, before any adjustment. None where
+    """The true accuracy that 80 of 100 such tests would find at a p-value of 0.05, adjusted for all pairs. None where
     even the largest difference tried would be missed, or none was tried."""
+    n_tiles_of_image: int
+    """Tiles of each image that the test looked at: as many as the smallest has, drawn by chance from larger ones."""
+    n_tiles_left_out: int
     tiles: IntVector
     """Indices of the two lots' tiles, shape (n,)."""
     scorer: TileScorer
@@ -92,10 +100,11 @@ def compare_lots(
         lot_of_image: Index of each image's lot in `lot_names`, shape (n_images,).
         lot_names: Two or more.
         group_of_image: Which group each image belongs to; by default each is one of its own.
-        n_deals: Deals by chance.
-        n_power_tests: Tests simulated for each difference tried, about a second a pair; 0 leaves the power out.
+        n_deals: Deals by chance; at least 100 for each pair, and no more than there are.
+        n_power_tests: Tests simulated for each difference tried, about a second for one pair, longer for each of many;
+            0 leaves the power out.
         level: Of the intervals of the accuracies.
-        seed: Of the deals.
+        seed: Of the deals, and of the tiles drawn from images that have more than others.
 
     Raises:
         DataError: A lot has fewer than 4 independent images, or a group has images of two lots; the message names it.
@@ -105,22 +114,30 @@ def compare_lots(
     _check_shapes(features, image_of_tile=image_of_tile, lot_of_image=lot_of_image, groups=groups, names=lot_names)
     _check_lots(groups, lot_of_image=lot_of_image, names=lot_names)
     group_of_tile = np.unique(groups, return_inverse=True)[1][image_of_tile]
+    choices = list(itertools.combinations(range(len(lot_names)), 2))
     pairs = [
         _compare_pair(
             features,
+            image_of_tile=image_of_tile,
             group_of_tile=group_of_tile,
             lot_of_tile=lot_of_image[image_of_tile],
             lots=lots,
             names=lot_names,
-            n_deals=n_deals,
+            n_deals=max(n_deals, DEALS_OF_PAIR * len(choices) - 1),
+            n_pairs=len(choices),
             n_power_tests=n_power_tests,
             level=level,
             rng=np.random.default_rng([seed, *lots]),
         )
-        for lots in itertools.combinations(range(len(lot_names)), 2)
+        for lots in choices
     ]
-    adjusted = adjust_p_values(np.array([pair.p_value for pair in pairs]))
-    return tuple(dataclasses.replace(pair, adjusted_p_value=float(p)) for pair, p in zip(pairs, adjusted, strict=True))
+    p_values = np.array([pair.p_value for pair in pairs])
+    adjusted = adjust_p_values(p_values)
+    smallest = adjust_smallest_p_values(p_values, smallest=np.array([pair.smallest_p_value for pair in pairs]))
+    return tuple(
+        dataclasses.replace(pair, adjusted_p_value=float(p), smallest_p_value=float(least))
+        for pair, p, least in zip(pairs, adjusted, smallest, strict=True)
+    )
 
 
 def adjust_p_values(p_values: FloatVector) -> FloatVector:
@@ -136,23 +153,36 @@ def adjust_p_values(p_values: FloatVector) -> FloatVector:
     return adjusted
 
 
+def adjust_smallest_p_values(p_values: FloatVector, *, smallest: FloatVector) -> FloatVector:
+    """Return the least that each adjusted p-value could have been, the others as they are, shape (n,).
+
+    Args:
+        p_values: Not adjusted, shape (n,).
+        smallest: The least that each can be before the adjustment, shape (n,).
+    """
+    numbers = np.arange(len(p_values))
+    return np.array([adjust_p_values(np.where(numbers == own, smallest, p_values))[own] for own in numbers])
+
+
 def compute_smallest_p_value(n_first: int, n_second: int, *, n_deals: int = N_DEALS) -> float:
-    """Return the least p-value that a test can give: one of all different deals, or one of those made.
+    """Return the least p-value that a test can give: one of all different deals, or one of those drawn.
 
     With two lots of one size each deal has a twin, the lots exchanged, that scores the same.
     """
-    n_different = float(comb(n_first + n_second, n_first)) / (2 if n_first == n_second else 1)
-    return max(1 / n_different, 1 / (n_deals + 1))
+    n_all = math.comb(n_first + n_second, n_first)
+    return (2 if n_first == n_second else 1) / n_all if n_all <= n_deals + 1 else 1 / (n_deals + 1)
 
 
 def _compare_pair(
     features: FloatMatrix,
     *,
+    image_of_tile: IntVector,
     group_of_tile: IntVector,
     lot_of_tile: IntVector,
     lots: tuple[int, int],
     names: Sequence[str],
     n_deals: int,
+    n_pairs: int,
     n_power_tests: int,
     level: float,
     rng: np.random.Generator,
@@ -161,12 +191,15 @@ def _compare_pair(
     tiles = np.flatnonzero(np.isin(lot_of_tile, lots))
     _, first_tile, row_of_tile = np.unique(group_of_tile[tiles], return_index=True, return_inverse=True)
     is_first = (lot_of_tile[tiles][first_tile] == lots[0]).astype(np.float64)
-    whitened = whiten_images(features[tiles], row_of_tile=row_of_tile)
+    looked_at = balance_tiles(image_of_tile[tiles], group_of_tile=row_of_tile, rng=rng)
+    whitened = whiten_images(features[tiles[looked_at]], row_of_tile=row_of_tile[looked_at])
     observed = score_deals(whitened.points, is_first[None])
     auroc, accuracy = float(observed.compute_auroc()[0]), float(observed.compute_accuracy()[0])
     n_first, n_second = int(is_first.sum()), int((1 - is_first).sum())
     dealt = score_deals(whitened.points, deal_images(is_first, n_deals=n_deals, rng=rng))
     p_value = dealt.compute_p_value(auroc=auroc)
+    smallest = compute_smallest_p_value(n_first, n_second, n_deals=n_deals)
+    can_be_found = smallest * n_pairs <= MAX_P_VALUE + ROUNDING
     scorer = build_tile_scorer(whitened, is_first=is_first, row_of_tile=row_of_tile)
     return LotPair(
         first=names[lots[0]],
@@ -177,8 +210,12 @@ def _compare_pair(
         auroc=auroc,
         p_value=p_value,
         adjusted_p_value=p_value,
-        smallest_p_value=compute_smallest_p_value(n_first, n_second, n_deals=n_deals),
-        detectable_accuracy=find_detectable_accuracy(whitened.points, is_first, n_tests=n_power_tests, rng=rng),
+        smallest_p_value=smallest,
+        detectable_accuracy=find_detectable_accuracy(
+            whitened.points, is_first, n_tests=n_power_tests * can_be_found, n_pairs=n_pairs, rng=rng
+        ),
+        n_tiles_of_image=int(np.bincount(np.unique(image_of_tile[tiles[looked_at]], return_inverse=True)[1]).min()),
+        n_tiles_left_out=len(tiles) - len(looked_at),
         tiles=tiles,
         scorer=scorer,
         score_of_tile=scorer.score(features[tiles]),

@@ -2,7 +2,8 @@
 
 For each attribute, every image is given the commonest class among the images of its value. How often that is right,
 against how often it is when the classes are dealt out at random, is a pair of numbers that needs no statistics to be
-read. The p-value, by permutation, is of the mutual information, which also sees one small class set apart.
+read. The p-value, by permutation, is of the mutual information, which also sees one small class set apart. Images of
+one group (overlapping fields, say) share class and settings, so that classes are dealt out to groups, not to images.
 """
 
 from collections import Counter
@@ -102,11 +103,14 @@ def compute_confounds(catalogue: Catalogue) -> tuple[Confound, ...]:
     """Return how well each attribute that takes more than one value tells the class, the best first."""
     records = catalogue.records
     labels = np.array([catalogue.class_names.index(record.label) for record in records], dtype=np.int64)
+    groups = _number_groups(records)
     confounds = []
     for attribute, describe in ATTRIBUTES.items():
         values = [describe(record) for record in records]
         if len(set(values)) > 1:
-            confounds.append(_compute_confound(attribute, values=values, labels=labels, names=catalogue.class_names))
+            confounds.append(
+                _compute_confound(attribute, values=values, labels=labels, groups=groups, names=catalogue.class_names)
+            )
     return tuple(sorted(confounds, key=lambda confound: -confound.n_right))
 
 
@@ -156,10 +160,13 @@ def compute_counts(values: Sequence[str], labels: Labels, *, n_classes: int) -> 
     return np.bincount(rows * n_classes + labels, minlength=n_values * n_classes).reshape(n_values, n_classes)
 
 
-def _compute_confound(attribute: str, *, values: list[str], labels: Labels, names: tuple[str, ...]) -> Confound:
+def _compute_confound(
+    attribute: str, *, values: list[str], labels: Labels, groups: Labels, names: tuple[str, ...]
+) -> Confound:
     """Return one attribute's guesses, with the permutation test."""
     counts = compute_counts(values, labels, n_classes=len(names))
-    dealt = [compute_counts(values, shuffled, n_classes=len(names)) for shuffled in _iter_shuffled(labels, attribute)]
+    shuffles = _iter_shuffled(labels, groups=groups, name=attribute)
+    dealt = [compute_counts(values, shuffled, n_classes=len(names)) for shuffled in shuffles]
     return Confound(
         attribute=attribute,
         n_images=len(labels),
@@ -173,10 +180,17 @@ def _compute_confound(attribute: str, *, values: list[str], labels: Labels, name
     )
 
 
-def _iter_shuffled(labels: Labels, name: str) -> Iterator[Labels]:
-    """Yield the labels dealt out at random, always the same way for one name."""
+def _number_groups(records: Sequence[ImageRecord]) -> Labels:
+    """Return a number for the group of each image, in the order in which they come, shape (n_images,)."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(record.group, len(numbers)) for record in records], dtype=np.int64)
+
+
+def _iter_shuffled(labels: Labels, *, groups: Labels, name: str) -> Iterator[Labels]:
+    """Yield the labels dealt out to the groups at random, always the same way for one name."""
     rng = np.random.default_rng(derive_seed(0, "inspection", name))
-    return (rng.permutation(labels) for _ in range(N_PERMUTATIONS))
+    of_group = labels[np.unique(groups, return_index=True)[1]]
+    return (rng.permutation(of_group)[groups] for _ in range(N_PERMUTATIONS))
 
 
 def _count_right(counts: NDArray[np.int64]) -> int:
@@ -186,7 +200,8 @@ def _count_right(counts: NDArray[np.int64]) -> int:
 
 def _compute_closeness(counts: NDArray[np.int64]) -> float:
     """Return the mutual information of value and class, but for a factor and a term that shuffling leaves alone."""
-    return float(xlogy(counts, counts).sum())
+    of_class = counts.sum(axis=0)
+    return float(xlogy(counts, counts).sum() - xlogy(of_class, of_class).sum())
 
 
 def _compute_p_value(observed: float, shuffled: Sequence[float]) -> float:
@@ -248,11 +263,13 @@ def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
     """Return a note for each of brightness, contrast and noise that tells the class."""
     names = catalogue.class_names
     labels = np.array([names.index(record.label) for record in catalogue.records], dtype=np.int64)
+    groups = _number_groups(catalogue.records)
     findings = []
     for level, measure in LEVELS.items():
         values = np.array([measure(record) for record in catalogue.records])
         n_right = _count_nearest(values, labels, n_classes=len(names))
-        dealt = [_count_nearest(values, shuffled, n_classes=len(names)) for shuffled in _iter_shuffled(labels, level)]
+        shuffles = _iter_shuffled(labels, groups=groups, name=level)
+        dealt = [_count_nearest(values, shuffled, n_classes=len(names)) for shuffled in shuffles]
         by_chance, p_value = float(np.mean(dealt)), _compute_p_value(n_right, dealt)
         if p_value <= MAX_P_VALUE and n_right - by_chance >= MIN_GAIN * len(labels):
             means = "; ".join(f"{name} {values[labels == i].mean():.2g}" for i, name in enumerate(names))

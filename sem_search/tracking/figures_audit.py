@@ -4,6 +4,7 @@ Every function takes the numbers and returns the figure; nothing is saved here.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,10 +22,13 @@ from sem_search.tracking.figure_style import (
     hide_frame,
     make_caption,
     make_figure,
+    shorten,
 )
 from sem_search.tracking.inputs import GreyImage
 
 NAME_LENGTH = 44
+TITLE_LENGTH = 26
+"""Characters that fit above a tile; a title has two lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +121,10 @@ def draw_tiles(pictures: Sequence[TilePicture], *, per_line: int) -> Figure:
         axes.imshow(picture.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
         if picture.heat_map is not None:
             axes.imshow(picture.heat_map, cmap=HEAT_MAP, vmin=0, vmax=1, extent=extent, alpha=0.45)
-        axes.set_title(make_caption(picture.title, length=24), fontsize=SMALL_PT)
+        whole = shorten(picture.title, length=2 * TITLE_LENGTH)
+        lines = textwrap.wrap(whole, TITLE_LENGTH, break_on_hyphens=False)
+        title = "\n".join(make_caption(line, length=TITLE_LENGTH) for line in lines)
+        axes.set_title(title, fontsize=SMALL_PT)
         axes.set_xlabel(make_caption(picture.caption, length=34), fontsize=SMALL_PT - 2)
         hide_frame(axes)
     for axes in list(figure.axes)[len(pictures) :]:

@@ -57,8 +57,9 @@ def iter_study_numbers(study: StudyOutcome) -> Iterator[NumberRow]:
     yield "winner/learning_rate", winner.cell.learning_rate, 0
     yield "winner/batch_size", float(winner.cell.batch_size), 0
     yield "selection/test_f_measure_chosen_on_validation", selection.chosen_on_validation.test_f_measure, 0
-    yield "selection/test_f_measure_chosen_on_test", selection.chosen_on_test.test_f_measure, 0
-    yield "selection_optimism", selection.optimism, 0
+    if sum(trial.state == "complete" for trial in study.trials) > 1 or len(study.trials) == 1:  # else not known
+        yield "selection/test_f_measure_chosen_on_test", selection.chosen_on_test.test_f_measure, 0
+        yield "selection_optimism", selection.optimism, 0
     for state in STATES:
         yield f"trials/{state}", float(sum(trial.state == state for trial in study.trials)), 0
 

@@ -148,8 +148,9 @@ def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
         stem = f"trust/chosen_on_{bias.select_on}"
         yield f"{stem}/naive", bias.naive, 0
         yield f"{stem}/test", bias.test, 0
-        yield from _iter_interval(f"{stem}/corrected", bias.corrected, has_value=True)
-        yield f"{stem}/optimism", bias.optimism, 0
+        if bias.is_known:
+            yield from _iter_interval(f"{stem}/corrected", bias.corrected, has_value=True)
+            yield f"{stem}/optimism", bias.optimism, 0
     for stem, scores in (
         ("trust/calibration", trust.calibration),
         ("trust/calibration_scaled", trust.scaled_calibration),

@@ -181,9 +181,11 @@ def _describe_test_choice(trust: StudyTrust) -> str:
 
 def _describe_optimism(bias: SelectionBias) -> str:
     """Say by how much a score flatters."""
-    if bias.optimism < NEGLIGIBLE:
-        return "The choice flatters by nothing that could be measured."
-    return f"The choice flatters by {bias.optimism:.3f}."
+    amount = "nothing that could be measured" if bias.optimism < NEGLIGIBLE else f"{bias.optimism:.3f}"
+    sentence = f"The choice flatters by {amount}."
+    if not bias.n_left_out:
+        return sentence
+    return f"{sentence} Trials that ended early or failed, {bias.n_left_out} of them, are not counted: it may be more."
 
 
 def _describe_calibration(scores: CalibrationScores) -> str:

@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from sem_search.audits.controls import Control, blur_tiles, deal_labels, iter_controls
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.comparing import Difference
+from sem_search.evaluation.label_test import LabelTest
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +41,46 @@ def test_the_order_of_tiles_does_not_matter(controls: dict[str, Control]) -> Non
     assert control.is_as_it_should_be
 
 
-def test_labels_are_dealt_by_group_and_as_many_as_before(subject: AuditSubject) -> None:
-    dealt = deal_labels(subject)
-    assert sorted(dealt) == sorted(subject.tiles.label_of_image)
-    assert (dealt != subject.tiles.label_of_image).any()
-    groups = tuple(f"pair {place // 5}-{place % 5 // 2}" for place in range(15))
+def test_labels_are_dealt_by_group_and_as_many_as_before_in_every_split(subject: AuditSubject) -> None:
+    ids = np.array(subject.tiles.image_ids)
+    deals = []
+    for fold in subject.folds.folds:
+        dealt = deal_labels(subject, fold=fold.number)
+        for images in (fold.training, fold.validation, fold.test):
+            members = np.isin(ids, images)
+            assert sorted(dealt[members]) == sorted(subject.tiles.label_of_image[members])
+        deals.append(tuple(dealt))
+    assert len({*deals, tuple(subject.tiles.label_of_image)}) == len(deals) + 1, "another deal in every fold"
+
+
+def test_images_of_one_group_are_dealt_one_label(subject: AuditSubject) -> None:
+    part = {image: number for number, fold in enumerate(subject.folds.folds) for image in fold.test}
+    groups = tuple(f"{image.split('/')[0]} {part[image]}" for image in subject.tiles.image_ids)
     joined = dataclasses.replace(subject, tiles=dataclasses.replace(subject.tiles, group_of_image=groups))
-    of_group = {(group, int(label)) for group, label in zip(groups, deal_labels(joined), strict=True)}
-    assert len(of_group) == len(set(groups))
+    assert len(set(groups)) < len(groups)
+    for fold in subject.folds.folds:
+        dealt = deal_labels(joined, fold=fold.number)
+        assert len(set(zip(groups, dealt.tolist(), strict=True))) == len(set(groups))
 
 
-def test_new_labels_tell_neither_the_material_nor_the_session(subject: AuditSubject, take_in_sessions) -> None:
-    dated = take_in_sessions(subject, lambda place, _: "monday" if place % 5 < 3 else "tuesday")
-    for seed in range(20):
-        dealt = deal_labels(dataclasses.replace(dated, seed=seed))
-        for label in range(3):
-            counts = np.bincount(dealt[subject.tiles.label_of_image == label], minlength=3)
-            assert counts.min() >= 1 and counts.max() <= 3, "of five images two of each class, as near as can be"
+def test_test_labels_are_dealt_by_chance_alone(subject: AuditSubject) -> None:
+    """Over many seeds each label falls on each test image as often as there are images of it."""
+    fold = subject.folds.folds[0]
+    is_tested = np.isin(subject.tiles.image_ids, fold.test)
+    share = np.bincount(subject.tiles.label_of_image[is_tested], minlength=3) / is_tested.sum()
+    deals = np.array(
+        [deal_labels(dataclasses.replace(subject, seed=seed), fold=fold.number)[is_tested] for seed in range(200)]
+    )
+    for label in range(3):
+        low, high = binom.interval(0.9999, 200, share[label])
+        assert ((deals == label).sum(axis=0) >= low).all() and ((deals == label).sum(axis=0) <= high).all()
+
+
+def test_shuffled_labels_are_held_against_other_deals(controls: dict[str, Control]) -> None:
+    control = controls["shuffled labels"]
+    assert control.label_test is not None
+    assert control.label_test.accuracy == control.scores.image_accuracy.value
+    assert f"{control.label_test.expected:.3f} with other deals of the test labels, p = " in control.to_text()
 
 
 def test_blurring_leaves_brightness_and_nothing_small() -> None:
@@ -69,7 +94,6 @@ def test_blurring_leaves_brightness_and_nothing_small() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("shuffled labels", "ALARM: labels that mean nothing are recognised"),
         ("constant images", "brightness alone gives classes away"),
         ("particles blurred away", "without any particle's texture or outline, give classes away"),
     ],
@@ -78,6 +102,13 @@ def test_a_score_above_chance_is_an_alarm(controls: dict[str, Control], name: st
     control = dataclasses.replace(controls[name], chance=-1.0)
     assert not control.is_as_it_should_be
     assert words in control.to_text()
+
+
+def test_dealt_labels_that_are_predicted_are_an_alarm(controls: dict[str, Control]) -> None:
+    found = LabelTest(accuracy=0.6, expected=0.3, p_value=0.01)
+    control = dataclasses.replace(controls["shuffled labels"], label_test=found)
+    assert not control.is_as_it_should_be
+    assert "ALARM: labels that mean nothing are recognised" in control.to_text()
 
 
 def test_a_score_that_depends_on_the_order_is_told(controls: dict[str, Control]) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from sem_search.audits import morphology as room
 from sem_search.audits.heat import HeadWeights
-from sem_search.audits.morphology import MorphologyAudit
+from sem_search.audits.morphology import MorphologyAudit, audit_morphology
 from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.agreement import compute_heat_map_agreement
 from sem_search.evaluation.intervals import Interval
 from tests.audits.conftest import MAP_TOLERANCE
 
@@ -25,6 +26,32 @@ def test_every_tile_is_explained_by_the_head_that_never_saw_it(
     own = room.Explainer(subject).explain(head_weights[fold.fold], fold.test_tiles)
     # In batches of other shapes float32 sums run in another order: on some processors the last digit differs.
     np.testing.assert_allclose(audit.maps[fold.test_tiles], own, rtol=0, atol=MAP_TOLERANCE)
+
+
+def test_the_folds_are_held_against_one_another_by_heads_that_were_not_trained_on_the_tile(
+    audit: MorphologyAudit, subject: AuditSubject, head_weights: dict[int, HeadWeights]
+) -> None:
+    explainer = room.Explainer(subject)
+    maps = np.zeros((2, *audit.maps.shape))
+    for fold in subject.winner.folds:
+        for place, tiles in enumerate((fold.test_tiles, fold.validation_tiles)):
+            maps[place, tiles] = explainer.explain(head_weights[fold.fold], tiles)
+    expected = compute_heat_map_agreement(maps, image_of_tile=subject.tiles.image_of_tile, seed=subject.seed)
+    assert audit.folds == expected
+
+
+def test_images_of_one_group_count_as_one(
+    subject: AuditSubject, head_weights: dict[int, HeadWeights], monkeypatch: pytest.MonkeyPatch, tell
+) -> None:
+    pairs = [place // 2 for place in range(5)] * 3  # of the five images of each class
+    groups = tuple(f"{image.split('/')[0]} {pair}" for image, pair in zip(subject.tiles.image_ids, pairs, strict=True))
+    joined = dataclasses.replace(subject, tiles=dataclasses.replace(subject.tiles, group_of_image=groups))
+    asked: list[dict] = []
+    correlate = room.correlate_heat
+    monkeypatch.setattr(room, "correlate_heat", lambda maps, **given: asked.append(given) or correlate(maps, **given))
+    audit = audit_morphology(joined, head_weights=head_weights, tell=tell)
+    assert audit.folds.n_images == audit.deletion.n_images == len(set(groups)) < len(groups)
+    assert {given["group_of_image"] for given in asked} == {groups}
 
 
 def test_all_questions_are_answered_in_words(audit: MorphologyAudit) -> None:
@@ -66,6 +93,17 @@ def test_a_correlation_is_told_with_its_sign(audit: MorphologyAudit, p_value: fl
         correlation=Interval(value=value, low=value - 0.1, high=value + 0.1),
     )
     assert words in dataclasses.replace(audit, correlations=(entry,)).to_text()
+
+
+def test_too_few_images_to_exchange_say_nothing(audit: MorphologyAudit) -> None:
+    entry = dataclasses.replace(audit.correlations[0], p_value=0.2, adjusted_p_value=1.0, smallest_p_value=0.25)
+    few = dataclasses.replace(audit, correlations=(entry,), of_class={"blobs": (entry,), "grains": ()})
+    text = few.to_text()
+    assert text.count("nothing can be said, too few images with the same number of tiles can exchange their heat") == 2
+    assert "no p-value below 0.250 is possible" in text
+    assert "grains: too few images with particles to say anything." in text
+    alone = dataclasses.replace(entry, chance_correlation=None)
+    assert "with the heat of other images" not in dataclasses.replace(audit, correlations=(alone,)).to_text()
 
 
 def test_a_closed_bed_is_told(audit: MorphologyAudit) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sem_search.audits.morphology import MorphologyAudit
 from sem_search.audits.morphology_entries import build_particle_table, iter_morphology_entries, list_morphology
 from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.intervals import Interval
 from sem_search.tracking.loggable import FigureArtifact, JsonArtifact, Metrics, TableArtifact, TextArtifact
 
 
@@ -42,3 +43,20 @@ def test_another_network_is_logged_where_one_was_asked(morphology: MorphologyAud
         (metrics,) = [entry for entry in iter_morphology_entries(audit, subject=subject) if isinstance(entry, Metrics)]
         assert ("morphology/agreement_with_other" in {point.key for point in metrics.points}) is is_there
         assert (list_morphology(audit)["agreement"]["other_network"] is not None) is is_there
+
+
+def test_the_figure_and_the_words_agree_on_much_and_little(morphology: MorphologyAudit, subject: AuditSubject) -> None:
+    """A correlation below that by chance is little, in the figure as in the words."""
+    entry = dataclasses.replace(
+        morphology.correlations[0],
+        correlation=Interval(value=0.1, low=0.06, high=0.13),
+        chance_correlation=0.14,
+        adjusted_p_value=0.01,
+    )
+    audit = dataclasses.replace(morphology, correlations=(entry,))
+    assert "the heat lies on particles with small equivalent diameter" in audit.to_text()
+    entries = list(iter_morphology_entries(audit, subject=subject))
+    axes = entries[3].draw().axes[0]  # type: ignore[union-attr]
+    (dot, *_) = axes.containers[0].lines
+    assert dot.get_xdata()[0] == pytest.approx(-0.04)
+    assert axes.get_lines()[-1].get_xdata() == [0.0, 0.0]

@@ -9,7 +9,7 @@ import pytest
 from sem_search.audits.study_comparison import StudyComparison, compare_studies, iter_comparison_entries
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import NotComparableError
-from sem_search.evaluation.comparing import Difference
+from sem_search.evaluation.comparing import Difference, compare_trials
 from sem_search.evaluation.outcomes import StudyOutcome
 from sem_search.tracking.loggable import FigureArtifact, JsonArtifact, Metrics, TableArtifact, TextArtifact
 
@@ -47,6 +47,20 @@ def test_the_better_is_named(compared: StudyComparison) -> None:
     assert compared.comparison.image_accuracy.second == pytest.approx(1 / 3)
     assert "good is better" in text
     assert "stripes" in text
+
+
+def test_classes_are_marked_only_if_they_differ_all_classes_considered(
+    compared: StudyComparison, good: StudyOutcome, poor: StudyOutcome
+) -> None:
+    alone = compare_trials(good.winner, poor.winner, tiles=good.tiles)
+    together = compared.comparison.f_measure_of_class
+    assert {entry.level for entry in together} == {1 - 0.05 / 3}
+    assert all(
+        wide.low < narrow.low and wide.value == narrow.value
+        for wide, narrow in zip(together, alone.f_measure_of_class, strict=True)
+    )
+    assert compared.comparison.f_measure == alone.f_measure
+    assert "The intervals of the 3 classes hold for all of them together (Bonferroni)." in compared.to_text()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import spearmanr
 
 from sem_search.evaluation.agreement import (
+    average_images,
     bring_to_shape,
     compare_curves,
     compute_curve_areas,
@@ -118,3 +120,29 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compute_curve_areas(np.zeros((2, 3)), shares=np.array([0.0, 0.5, 0.5]))
     with pytest.raises(ValueError, match=r"\(2, 3\) and \(2, 4\) do not match 2 tiles"):
         compare_curves(np.zeros((2, 3)), np.zeros((2, 4)), shares=np.arange(3.0), image_of_tile=np.arange(2))
+
+
+def test_the_mean_over_images_has_students_interval() -> None:
+    values = np.random.default_rng(0).random(12)
+    found = average_images(values, lowest=-1.0, highest=2.0, level=0.95)
+    expected = stats.t.interval(0.95, 11, loc=values.mean(), scale=stats.sem(values))
+    assert (found.low, found.high) == pytest.approx(expected)
+    weighted = average_images(values, lowest=-1.0, highest=2.0, level=0.95, weights=np.full(12, 7.0))
+    assert (weighted.low, weighted.high) == pytest.approx(expected)
+    alike = average_images(np.full(3, 0.5), lowest=0.0, highest=1.0, level=0.95)
+    assert (alike.low, alike.value, alike.high) == (0.5, 0.5, 0.5)
+    assert average_images(np.array([0.0, 1.0]), lowest=0.0, highest=1.0, level=0.95).high == 1.0
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_the_interval_of_a_weighted_mean_holds_it(power: float) -> None:
+    """Images of unlike numbers of particles, equally or less variable the more they have: 300 samples of 10."""
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(300):
+        weights = rng.integers(2, 40, size=10).astype(float)
+        values = rng.normal(size=10) / weights**power
+        found = average_images(values, lowest=-9.0, highest=9.0, level=0.9, weights=weights)
+        held.append(found.low <= 0 <= found.high)
+    low, high = stats.binom.interval(0.998, 300, 0.9)
+    assert low <= sum(held) <= high

@@ -1,5 +1,7 @@
 """Paired differences, the tests over folds and over images, and pairs that cannot be made."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
@@ -123,3 +125,17 @@ def test_the_level_is_checked_first(build_tiles, build_trial) -> None:
     tiles = build_tiles()
     with pytest.raises(ValueError, match="must lie between 0 and 1, both excluded; got 2"):
         compare_trials(build_trial(tiles), build_trial(tiles), tiles=tiles, level=2)
+
+
+def test_folds_are_weighed_by_images_not_by_tiles(build_tiles, build_trial) -> None:
+    """Nadeau and Bengio's share is of independent examples: tiles of one image are none."""
+    tiles = build_tiles(n_classes=2, images_per_class=8)
+    counts = np.where(np.arange(16) % 4 == 0, 20, 1)
+    unlike = dataclasses.replace(tiles, image_of_tile=np.repeat(np.arange(16), counts))
+    one, two = build_trial(unlike, strength=1.0, seed=1), build_trial(unlike, strength=0.5, seed=2)
+    found = compare_trials(one, two, tiles=unlike).fold_test
+    shares = []
+    for fold in one.folds:
+        tested, validated = (set(unlike.image_of_tile[some]) for some in (fold.test_tiles, fold.validation_tiles))
+        shares.append(len(tested) / (16 - len(tested | validated)))
+    assert found.p_value == compute_fold_test(found.differences, test_share=np.mean(shares)).p_value

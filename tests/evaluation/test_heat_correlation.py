@@ -1,9 +1,13 @@
 """Heat that lies on particles by rule or by chance."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import binom, spearmanr
 
+from benchmarks.trust.heat import SMOOTH, Scene, simulate_heat
 from sem_search.evaluation.heat_correlation import correlate_heat
 
 IMAGE_OF_TILE = np.repeat(np.arange(6), 4)
@@ -95,3 +99,84 @@ def test_a_particle_lies_in_one_image() -> None:
     laid["particle_maps"][23, 27, 27] = 1
     with pytest.raises(ValueError, match="Particle 0 lies in two images"):
         correlate(laid)
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        SMOOTH,
+        replace(SMOOTH, name="unlike numbers of tiles", n_images=12, shapes=((4, 5), (2, 3))),
+        replace(SMOOTH, name="overlapping pairs", n_images=16, shapes=((2, 3),), images_per_group=2),
+    ],
+    ids=lambda scene: scene.name,
+)
+def test_smooth_heat_and_smooth_particles_that_have_nothing_to_do_with_one_another_are_rarely_found(
+    scene: Scene,
+) -> None:
+    """Where tiles are exchanged half of such tests find something, and a quarter where images of a pair are."""
+    n_studies = 80
+    found = simulate_heat(scene, n_studies=n_studies, n_shuffles=99)
+    assert found["found"] <= binom.ppf(0.999, n_studies, 0.05) / n_studies
+    assert found["held"] >= binom.ppf(0.001, n_studies, 0.95) / n_studies
+
+
+def test_heat_that_follows_a_measure_is_found_where_both_are_smooth() -> None:
+    scene = replace(SMOOTH, slope_of_heat=1.0, slope_of_measure=1.0, follow=0.3)
+    assert simulate_heat(scene, n_studies=20, n_shuffles=99)["found"] > 0.8
+
+
+def test_all_exchanges_of_few_images_are_counted() -> None:
+    laid = lay_particles(follow=0.2)
+    few = {
+        **{name: laid[name][:16] for name in ("maps", "particle_maps", "image_of_tile")},
+        "measures": {"roundness": laid["measures"]["roundness"][:48]},
+    }
+    found, again = (correlate(few, n_shuffles=n, seed=n)[0] for n in (23, 999))
+    assert (found.p_value, found.smallest_p_value) == (again.p_value, 1 / 24)
+
+    pixels = few["maps"].repeat(4, axis=1).repeat(4, axis=2).reshape(4, 4, 28, 28)
+    particle_maps = few["particle_maps"].reshape(4, 4, 28, 28)
+    means = []
+    for order in itertools.permutations(range(4)):
+        of_image = [
+            spearmanr(
+                [pixels[order[k]][particle_maps[k] == number].mean() for number in range(12 * k + 1, 12 * k + 13)],
+                few["measures"]["roundness"][12 * k : 12 * k + 12],
+            ).statistic
+            for k in range(4)
+        ]
+        means.append(np.mean(of_image))
+    distances = np.abs(np.array(means) - np.mean(means))
+    assert found.p_value == np.mean(distances >= distances[0] - 1e-12)
+
+
+def test_only_images_with_as_many_tiles_exchange_their_heat() -> None:
+    laid = lay_particles(follow=1.0)
+    laid["image_of_tile"] = np.repeat(np.arange(6), [4, 4, 4, 4, 3, 5])
+    (roundness, _) = correlate(laid)
+    assert roundness.smallest_p_value == 2 / 24  # of two measures
+    laid["image_of_tile"] = np.repeat(np.arange(6), [1, 2, 3, 5, 6, 7])
+    (roundness, _) = correlate(laid)
+    assert (roundness.p_value, roundness.smallest_p_value, roundness.chance_correlation) == (1.0, 1.0, None)
+    assert roundness.correlation.low > 0
+
+
+def test_two_images_can_show_nothing() -> None:
+    laid = lay_particles(follow=1.0)
+    two = {
+        **{name: laid[name][:8] for name in ("maps", "particle_maps", "image_of_tile")},
+        "measures": {"roundness": laid["measures"]["roundness"][:24]},
+    }
+    (found,) = correlate(two)
+    assert (found.p_value, found.smallest_p_value, found.is_found) == (1.0, 1.0, False)
+
+
+def test_images_of_a_group_exchange_their_heat_together() -> None:
+    (grouped, _) = correlate(lay_particles(follow=1.0), group_of_image=["a", "a", "b", "b", "c", "c"])
+    (single, _) = correlate(lay_particles(follow=1.0))
+    assert grouped.smallest_p_value == 2 / 6
+    assert single.smallest_p_value == 2 / 720
+    assert (grouped.n_images, grouped.n_particles) == (6, 72)
+    assert grouped.correlation.value == pytest.approx(single.correlation.value)
+    with pytest.raises(ValueError, match="images of one group count as one"):
+        correlate(lay_particles(follow=1.0), group_of_image=["a"] * 6)

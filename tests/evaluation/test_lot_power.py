@@ -29,3 +29,18 @@ def test_what_the_lots_differ_in_already_plays_no_part() -> None:
         find_detectable_accuracy(some, is_first, n_tests=20, rng=np.random.default_rng(1)) for some in (points, apart)
     ]
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
+def test_many_pairs_need_larger_differences() -> None:
+    points = np.random.default_rng(0).normal(size=(24, 12))
+    is_first = np.repeat([1.0, 0.0], 12)
+    one, ten = (
+        find_detectable_accuracy(points, is_first, n_tests=30, n_pairs=n_pairs, rng=np.random.default_rng(1))
+        for n_pairs in (1, 10)
+    )
+    assert one is not None and ten is not None
+    assert one + 0.02 < ten
+    few = np.repeat([1.0, 0.0], 5)
+    assert find_detectable_accuracy(points[:10], few, n_tests=30, n_pairs=10, rng=np.random.default_rng(1)) is None, (
+        "10 / 126 is above 0.05"
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sem_search.evaluation.lot_scores import build_tile_scorer, deal_images, score_deals, whiten_images
+from sem_search.evaluation.lot_scores import balance_tiles, build_tile_scorer, deal_images, score_deals, whiten_images
 
 IS_FIRST = (np.arange(9) < 4).astype(float)
 
@@ -46,3 +46,33 @@ def test_the_p_value_counts_the_deal_itself() -> None:
     dealt = score_deals(points, deal_images(IS_FIRST, n_deals=99, rng=rng))
     assert dealt.compute_p_value(auroc=1.1) == pytest.approx(0.01)
     assert dealt.compute_p_value(auroc=0.0) == 1.0
+
+
+def test_few_deals_are_all_there_once() -> None:
+    dealt = deal_images(IS_FIRST, n_deals=125, rng=np.random.default_rng(0))
+    assert dealt.shape == (125, 9)
+    assert (dealt.sum(axis=1) == 4).all()
+    assert len({tuple(deal) for deal in [*dealt, IS_FIRST]}) == 126
+
+
+@pytest.mark.parametrize(
+    ("n_tiles_of_image", "group_of_image", "expected"),
+    [
+        ([3, 3, 3], [0, 1, 2], [3, 3, 3]),
+        ([1, 3, 20], [0, 1, 2], [1, 1, 1]),
+        ([4], [0], [4]),
+        ([2, 2, 2, 2], [0, 0, 1, 1], [2, 2, 2, 2]),
+        ([2, 5, 4], [0, 0, 1], [0, 4, 4]),  # one image of each group, that with the most tiles
+        ([2, 2, 3, 3], [0, 0, 1, 1], [2, 2, 2, 2]),
+        ([9, 1, 9, 1], [0, 0, 1, 1], [9, 0, 9, 0]),  # nine tiles of one image are more than one of each of two
+        ([2, 2, 2, 2, 2], [1, 1, 1, 0, 0], [2, 2, 0, 2, 2]),
+    ],
+)
+def test_groups_are_balanced(n_tiles_of_image: list[int], group_of_image: list[int], expected: list[int]) -> None:
+    image = np.repeat(np.arange(len(n_tiles_of_image)), n_tiles_of_image)
+    order = np.random.default_rng(0).permutation(len(image))
+    chosen = balance_tiles(
+        image[order], group_of_tile=np.array(group_of_image)[image[order]], rng=np.random.default_rng(0)
+    )
+    assert np.bincount(image[order][chosen], minlength=len(expected)).tolist() == expected
+    assert (np.diff(chosen) > 0).all()

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.metrics import compute_side_scores
 from sem_search.evaluation.outcomes import StudyOutcome
-from sem_search.evaluation.selection import compute_nested_score, compute_selection_bias, get_candidates
+from sem_search.evaluation.selection import _mix_answers, compute_nested_score, compute_selection_bias, get_candidates
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +119,16 @@ def test_a_study_without_complete_trials_chose_nothing(lottery) -> None:
     )
     with pytest.raises(ValueError, match=r"have different folds: \[\(0, 1\), \(0, 1, 2\)\]"):
         get_candidates(uneven)
+
+
+def test_mixed_answers_of_whole_images_are_mixed_too(build_tiles, build_trial) -> None:
+    tiles = build_tiles()
+    candidates = [build_trial(tiles, strength=strength, seed=seed) for seed, strength in enumerate((3.0, 0.0))]
+    tables = [tabulate_answers(trial, tiles=tiles, side="test") for trial in candidates]
+    shares = np.zeros((2, len(tiles.image_ids)))
+    shares[0, ::2], shares[1, 1::2] = 1.0, 1.0
+    mixed = _mix_answers(candidates, tiles=tiles, shares=shares)
+    for table, place in ((tables[0], 0), (tables[1], 1)):
+        rows = mixed.image_of_row % 2 == place
+        np.testing.assert_array_equal(mixed.answer_of_row[rows], table.answer_of_row[rows])
+        np.testing.assert_array_equal(mixed.tile_counts[rows], table.tile_counts[rows])

@@ -4,9 +4,17 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import binom, permutation_test
 
+from benchmarks.trust.lots import Sizes, simulate_lots
 from sem_search.errors import DataError
-from sem_search.evaluation.two_sample import adjust_p_values, compare_lots, compute_smallest_p_value
+from sem_search.evaluation.lot_scores import score_deals, whiten_images
+from sem_search.evaluation.two_sample import (
+    adjust_p_values,
+    adjust_smallest_p_values,
+    compare_lots,
+    compute_smallest_p_value,
+)
 
 N_FEATURES = 30
 
@@ -22,7 +30,7 @@ def draw_lots(*sizes: int, shift: float = 0.0, n_tiles: int = 3, seed: int = 0) 
         "features": images[image] + 0.5 * rng.normal(size=(len(image), N_FEATURES)),
         "image_of_tile": image,
         "lot_of_image": lot,
-        "lot_names": tuple("ABCD"[: len(sizes)]),
+        "lot_names": tuple("ABCDE"[: len(sizes)]),
     }
 
 
@@ -78,6 +86,76 @@ def test_holm_by_hand() -> None:
     adjusted = adjust_p_values(np.array([0.04, 0.01, 0.03, 0.5]))
     np.testing.assert_allclose(adjusted, [0.09, 0.04, 0.09, 0.5])
     np.testing.assert_allclose(adjust_p_values(np.array([0.6, 0.9])), [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        Sizes(n_images=(10, 10), n_tiles=(1, 20)),
+        Sizes(n_images=(5, 20), n_tiles=(1, 20)),
+        Sizes(n_images=(8, 24), images_per_group=(1, 3)),
+    ],
+    ids=lambda sizes: sizes.name,
+)
+def test_equal_lots_of_images_of_unlike_size_are_rarely_found_different(sizes: Sizes) -> None:
+    """Means over all tiles are told apart in 15 to 26 of 100 tests."""
+    found = simulate_lots(n_images=sizes, shift=0.0, n_tests=250)["found"]
+    assert found <= binom.ppf(0.999, 250, 0.05) / 250
+    assert simulate_lots(n_images=sizes, shift=12.0, n_tests=10)["found"] > 0.6
+
+
+def test_tiles_that_only_larger_images_have_are_left_out_and_it_is_told() -> None:
+    lots = draw_lots(6, 6, n_tiles=5)
+    is_kept = (lots["image_of_tile"] >= 6) | (np.arange(60) % 5 < 2)
+    fewer = {**lots, **{name: lots[name][is_kept] for name in ("features", "image_of_tile")}}
+    (pair,) = compare(fewer, n_power_tests=0)
+    assert (pair.n_tiles_of_image, pair.n_tiles_left_out) == (2, 18)
+    assert len(pair.tiles) == len(pair.score_of_tile) == 42
+    (whole,) = compare(lots, n_power_tests=0)
+    assert (whole.n_tiles_of_image, whole.n_tiles_left_out) == (5, 0)
+
+
+@pytest.mark.parametrize(("n_first", "n_second"), [(4, 4), (4, 5), (5, 5)])
+def test_the_p_value_of_few_images_is_that_of_all_deals(n_first: int, n_second: int) -> None:
+    lots = draw_lots(n_first, n_second, shift=2.0)
+    points = whiten_images(lots["features"], row_of_tile=lots["image_of_tile"]).points
+
+    def compute_auroc(first: np.ndarray, second: np.ndarray) -> float:
+        is_first = np.isin(np.arange(n_first + n_second), first).astype(float)
+        return float(score_deals(points, is_first[None]).compute_auroc()[0])
+
+    expected = permutation_test(
+        (np.arange(n_first), np.arange(n_first, n_first + n_second)),
+        compute_auroc,
+        alternative="greater",
+        n_resamples=np.inf,
+    )
+    pairs = [compare(lots, n_power_tests=0, seed=seed)[0] for seed in (0, 1)]
+    assert [pair.p_value for pair in pairs] == pytest.approx([expected.pvalue] * 2)
+    assert pairs[0].p_value >= pairs[0].smallest_p_value
+
+
+def test_what_many_pairs_of_few_images_cannot_show_is_known() -> None:
+    """Six pairs of 4 + 4 images: 6 / 35 is the least p-value, however far apart the lots are."""
+    lots = draw_lots(4, 4, 4, 4)
+    lots["features"] += 40.0 * np.eye(N_FEATURES)[np.repeat(np.arange(4), 12)]
+    pairs = compare(lots)
+    assert all(pair.accuracy.value == pair.auroc == 1 for pair in pairs)
+    assert [pair.adjusted_p_value for pair in pairs] == pytest.approx([6 / 35] * 6)
+    assert [pair.smallest_p_value for pair in pairs] == pytest.approx([6 / 35] * 6)
+    assert {pair.detectable_accuracy for pair in pairs} == {None}
+
+
+def test_many_pairs_get_as_many_deals_as_they_need() -> None:
+    pairs = compare(draw_lots(*[8] * 4, shift=9.0), n_deals=9, n_power_tests=0)
+    assert {pair.smallest_p_value for pair in pairs if not pair.is_different()} == {6 / 600}
+    assert [pair.is_different() for pair in pairs] == [True, False, False, True, True, False]
+
+
+def test_the_smallest_adjusted_p_value_knows_the_other_pairs() -> None:
+    smallest = adjust_smallest_p_values(np.array([0.001, 0.4]), smallest=np.array([0.001, 0.0286]))
+    np.testing.assert_allclose(smallest, [0.002, 0.0286])
+    np.testing.assert_allclose(adjust_smallest_p_values(np.array([0.2]), smallest=np.array([0.1])), [0.1])
 
 
 def test_images_of_a_group_count_once() -> None:

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
+from sem_search.micrographs import confounds as room
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.confounds import compute_confounds, compute_counts, find_confounds, find_mixtures
 
@@ -117,6 +119,39 @@ def test_chance_alone_seldom_warns(make_record: Make, make_catalogue: Make) -> N
         catalogue = make_classes(make_record, make_catalogue, session=lambda c, i, r=random: f"day {r.integers(4)}")
         n_warnings += any(confound.is_warning for confound in compute_confounds(catalogue))
     assert n_warnings <= 1
+
+
+def test_images_of_one_group_are_one_witness(
+    make_record: Make, make_catalogue: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three overlapping images of each place share class and session by nature: dealt out image by image, every second
+    data set would seem confounded."""
+    monkeypatch.setattr(room, "N_PERMUTATIONS", 99)
+    p_values = []
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        session, grey = random.integers(2, size=(3, 4)), random.normal(size=(3, 4))
+        catalogue = make_classes(
+            make_record,
+            make_catalogue,
+            n_images=12,
+            session=lambda c, i, found=session: f"day {found[c, i // 3]}",
+            group=lambda c, i: f"place {c} {i // 3}",
+            mean_grey=lambda c, i, found=grey: float(found[c, i // 3]),
+        )
+        p_values += [confound.p_value for confound in compute_confounds(catalogue)]
+    n_found = int((np.array(p_values) <= 0.05).sum())
+    assert n_found <= binom.ppf(0.999, len(p_values), 0.05)
+
+
+def test_a_group_of_its_own_for_each_image_changes_nothing(make_record: Make, make_catalogue: Make) -> None:
+    told = make_classes(make_record, make_catalogue, session=lambda c, i: f"day {c}")
+    in_pairs = make_classes(
+        make_record, make_catalogue, session=lambda c, i: f"day {c}", group=lambda c, i: f"{c} {i // 2}"
+    )
+    (alone,), (paired,) = compute_confounds(told), compute_confounds(in_pairs)
+    assert alone.p_value == paired.p_value == 0.001
+    assert alone.table == paired.table
 
 
 def test_a_class_of_one_session_is_named_with_its_company(make_record: Make, make_catalogue: Make) -> None:

@@ -58,6 +58,17 @@ def test_a_sheet_shows_tiles_and_heat_and_leaves_the_rest_blank() -> None:
     assert not figure.axes[2].axison
 
 
+def test_the_names_of_two_lots_are_both_read_in_full() -> None:
+    pixels = np.full((48, 48), 0.5, dtype=np.float32)
+    figure = draw_tiles(
+        [TilePicture(pixels=pixels, title="lactose-fine, not lactose-medium", caption="a.png, tile 0")], per_line=1
+    )
+    assert figure.axes[0].get_title().replace("\n", " ") == "lactose-fine, not lactose-medium"
+    figure = draw_tiles([TilePicture(pixels=pixels, title="$x$ " * 40, caption="")], per_line=1)
+    assert max(len(line) for line in figure.axes[0].get_title().split("\n")) < 60
+    figure.canvas.draw()
+
+
 def test_a_sheet_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one tile"):
         draw_tiles([], per_line=4)

@@ -137,6 +137,8 @@ def test_a_choice_among_pruned_trials_is_not_called_free(study: StudyOutcome, co
     text = read_page(render_report(replace(study, trials=trials), context=context)).text
     assert "what choosing on the test tiles would have claimed is not known" in text
     assert "would have claimed no more" not in text
+    text = read_page(render_report(study, context=context)).text
+    assert f"Only the 2 combinations that were completed, of {len(study.trials)}, are compared." in text
 
 
 @wordy

@@ -134,6 +134,15 @@ def test_a_study_has_the_winner_s_numbers_under_its_own_name(study: StudyOutcome
     }
 
 
+def test_what_pruning_left_unknown_has_no_number(study: StudyOutcome) -> None:
+    trials = tuple(trial for trial in study.trials if trial.state != "complete" or trial == study.winner)
+    assert len(trials) > 1
+    names = {name for name, _ in collect(iter_study_numbers(replace(study, trials=trials)))}
+    assert not names & {"selection_optimism", "selection/test_f_measure_chosen_on_test"}
+    alone = collect(iter_study_numbers(replace(study, trials=(study.winner,))))
+    assert alone["selection_optimism", 0] == 0
+
+
 def test_the_optimism_is_what_choosing_on_test_tiles_would_have_added(
     study: StudyOutcome, make_trial: MakeTrial
 ) -> None:

@@ -65,6 +65,16 @@ def test_numbers_have_names_of_their_own(trust: StudyTrust) -> None:
     assert values["trust/risk/coverage_at_5_percent"] == trust.risk.get_coverage_at(0.05)
 
 
+def test_what_pruning_left_unknown_has_no_number(trust: StudyTrust) -> None:
+    alone = {
+        f"chosen_on_{side}": replace(getattr(trust, f"chosen_on_{side}"), n_candidates=1, n_left_out=3)
+        for side in ("validation", "test")
+    }
+    names = {key for key, _, _ in iter_trust_numbers(replace(trust, **alone))}
+    assert not {name for name in names if "/corrected" in name or "/optimism" in name}
+    assert "trust/chosen_on_test/naive" in names
+
+
 @pytest.mark.parametrize(
     "list_numbers",
     [room.list_intervals, room.list_selection, room.list_calibration, room.list_sets, room.list_risk],

@@ -67,6 +67,14 @@ def test_what_choosing_flatters(trust: StudyTrust, naive: float, expected: str) 
     assert expected in sentence
 
 
+@pytest.mark.parametrize(("n_left_out", "is_told"), [(0, False), (18, True)])
+def test_what_pruned_trials_may_have_added_is_told(trust: StudyTrust, n_left_out: int, is_told: bool) -> None:
+    bias = replace(trust.chosen_on_validation, n_left_out=n_left_out)
+    sentence = write_trust_words(replace(trust, chosen_on_validation=bias)).choice[0]
+    told = f"Trials that ended early or failed, {n_left_out} of them, are not counted: it may be more."
+    assert (told in sentence) is is_told
+
+
 @pytest.mark.parametrize(
     ("n_left_out", "first", "second"),
     [

@@ -1,11 +1,11 @@
 """Two versions compared on the images that both were measured on, each answered by heads that never saw it.
 
 A difference of scores means something only where everything else is equal: the same images with the same labels and
-groups, cut into the same tiles, dealt to the same folds, and each version's settings chosen on the same side. Where
+groups, cut into the same tiles, dealt to the same folds, and each version's settings chosen on the same split. Where
 something differs it is said, and nothing is compared.
 
-What decides is the objective, on the side that chose: the test side chose nothing, and stays what is reported. Both
-sides are shown.
+What decides is the macro F-measure on the split that chose neither version's settings (`get_judging_side`): on the one
+that chose them the winner of a large search is flattered more than that of a small one. Both splits are shown.
 """
 
 import math
@@ -83,6 +83,9 @@ class VersionComparison:
     class_names: tuple[str, ...]
     n_images: int
     select_on: Side
+    """The split that chose both versions' settings."""
+    judged_on: Side
+    """The split that decides; see `get_judging_side`."""
     margin: float
     confidence: float
     sides: tuple[SideComparison, ...]
@@ -92,8 +95,17 @@ class VersionComparison:
 
     @property
     def deciding(self) -> SideComparison:
-        """The side that chose both versions' settings."""
-        return next(side for side in self.sides if side.side == self.select_on)
+        """The split that decides."""
+        return next(side for side in self.sides if side.side == self.judged_on)
+
+
+def get_judging_side(select_on: Side) -> Side:
+    """Return the split that decides between two versions whose settings were chosen on another.
+
+    The test tiles chose nothing. Where they chose the settings, as in the paper, no tiles chose nothing: then the
+    validation tiles decide, which chose only at which epoch each head was kept, by the same rule for both versions.
+    """
+    return "validation" if select_on == "test" else "test"
 
 
 def compare_versions(name: str, first: str, second: str, *, rule: GateRule | None = None) -> VersionComparison:
@@ -185,15 +197,17 @@ def _compare(
         raise NotComparableError(
             f"versions {first.version} and {second.version} could not be compared image by image: {error}"
         ) from error
-    decisive = compared[select_on].f_measure
+    judged_on = get_judging_side(select_on)
+    decisive = compared[judged_on].f_measure
     is_better = decisive.low > rule.margin
     return VersionComparison(
         model=first.name,
         first=str(first.version),
         second=str(second.version),
         class_names=one.tiles.class_names,
-        n_images=compared[select_on].n_images,
+        n_images=compared[judged_on].n_images,
         select_on=select_on,
+        judged_on=judged_on,
         margin=rule.margin,
         confidence=rule.confidence,
         sides=tuple(_describe_side(side, comparison) for side, comparison in compared.items()),
@@ -221,11 +235,12 @@ def _word_verdict(
     """Return the finding as a sentence: both figures, their difference, its bound, and what was asked for."""
     beats = decisive.low > rule.margin
     needed = f"more than {rule.margin:g}" if rule.margin else "above 0"
+    chosen = " (the test tiles chose the settings of both)" if select_on == "test" else ""
     return (
         f"version {first.version} {'beats' if beats else 'does not beat'} version {second.version}: F-measure "
-        f"{decisive.first:.4f} against {decisive.second:.4f} on the same {select_on} tiles; the difference of "
-        f"{decisive.value:+.4f} is at least {decisive.low:+.4f} with {100 * rule.confidence:g} % confidence over the "
-        f"images, where {needed} was needed."
+        f"{decisive.first:.4f} against {decisive.second:.4f} on the same {get_judging_side(select_on)} tiles{chosen}; "
+        f"the difference of {decisive.value:+.4f} is at least {decisive.low:+.4f} with {100 * rule.confidence:g} % "
+        f"confidence over the images, where {needed} was needed."
     )
 
 

@@ -37,10 +37,11 @@ def judge(newcomer: ModelVersion, *, champion: ModelVersion, rule: GateRule) -> 
 
 
 def _summarise(comparison: VersionComparison) -> dict[str, Any]:
-    """Return the figures that decided, and those of the side that chose nothing."""
+    """Return the figures of both splits, and which of them decided."""
     return {
         "with": comparison.second,
         "select_on": comparison.select_on,
+        "judged_on": comparison.judged_on,
         "n_images": comparison.n_images,
         "margin": comparison.margin,
         "confidence": comparison.confidence,

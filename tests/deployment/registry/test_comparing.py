@@ -1,19 +1,23 @@
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from sem_search.deployment.registry import GateRule, compare_versions
+from sem_search.deployment.registry import GateRule, compare_versions, comparing
 from sem_search.deployment.registry.comparing import iter_difference_rows
 from sem_search.errors import ModelNotFoundError, NotComparableError, SettingsError, StoreError
 from sem_search.evaluation.comparing import compare_trials
+from tests.deployment.registry.conftest import POOR
 
 
-def test_both_sides_are_compared_and_the_choosing_side_decides(old_laboratory: Any) -> None:
+def test_both_sides_are_compared_and_the_side_that_chose_nothing_decides(old_laboratory: Any) -> None:
     comparison = compare_versions(old_laboratory.name, "3", "1")
     assert (comparison.first, comparison.second, comparison.select_on) == ("3", "1", "validation")
     assert comparison.is_better
     assert [side.side for side in comparison.sides] == ["validation", "test"]
-    assert comparison.deciding is comparison.sides[0]
+    assert comparison.judged_on == "test"
+    assert comparison.deciding is comparison.sides[1]
     records = [
         old_laboratory.records[old_laboratory.client.get_model_version(old_laboratory.name, version).run_id]
         for version in ("3", "1")
@@ -25,6 +29,41 @@ def test_both_sides_are_compared_and_the_choosing_side_decides(old_laboratory: A
         assert side.image_accuracy == expected.image_accuracy
         assert side.p_over_folds == expected.fold_test.p_value
         assert side.p_over_images == expected.image_test.p_value
+
+
+@pytest.mark.parametrize(
+    ("select_on", "better_on", "is_better"),
+    [
+        ("validation", "validation", False),
+        ("validation", "test", True),
+        ("test", "test", False),
+        ("test", "validation", True),
+    ],
+)
+def test_a_lead_on_the_tiles_that_chose_is_no_lead(
+    laboratory: Any, monkeypatch: pytest.MonkeyPatch, select_on: str, better_on: str, is_better: bool
+) -> None:
+    laboratory.register(POOR, select_on=select_on)
+    laboratory.register(POOR, select_on=select_on)
+    read = comparing._read_answers
+
+    def read_flattered(version: Any) -> Any:
+        answers = read(version)
+        if version.version in ("1", 1):
+            return answers
+        right = np.eye(len(answers.tiles.class_names))[answers.tiles.label_of_tile]
+        folds = tuple(
+            replace(fold, **{f"{better_on}_probabilities": right[getattr(fold, f"{better_on}_tiles")]})
+            for fold in answers.trial.folds
+        )
+        return replace(answers, trial=replace(answers.trial, folds=folds))
+
+    monkeypatch.setattr(comparing, "_read_answers", read_flattered)
+    comparison = compare_versions(laboratory.name, "2", "1")
+    assert (comparison.select_on, comparison.is_better) == (select_on, is_better)
+    assert comparison.judged_on != select_on
+    assert ("(the test tiles chose the settings of both)" in comparison.verdict) is (select_on == "test")
+    assert f"on the same {comparison.judged_on} tiles" in comparison.verdict
 
 
 def test_turned_round_the_difference_turns_round(old_laboratory: Any) -> None:
@@ -39,7 +78,7 @@ def test_the_verdict_says_all_that_was_weighed(old_laboratory: Any) -> None:
     comparison = compare_versions(old_laboratory.name, "3", "1", rule=GateRule(margin=0.01, confidence=0.99))
     difference = comparison.deciding.f_measure
     assert comparison.verdict == (
-        f"version 3 beats version 1: F-measure 1.0000 against {difference.second:.4f} on the same validation tiles; "
+        f"version 3 beats version 1: F-measure 1.0000 against {difference.second:.4f} on the same test tiles; "
         f"the difference of {difference.value:+.4f} is at least {difference.low:+.4f} with 99 % confidence over the "
         "images, where more than 0.01 was needed."
     )
@@ -90,12 +129,6 @@ def test_tags_that_lie_do_not_make_two_versions_comparable(laboratory: Any) -> N
 
 
 def test_other_tiles_are_another_question(laboratory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    import numpy as np
-
-    from sem_search.deployment.registry import comparing
-
     laboratory.register()
     laboratory.register()
     read, n_read = comparing._read_answers, []
@@ -114,10 +147,6 @@ def test_other_tiles_are_another_question(laboratory: Any, monkeypatch: pytest.M
 def test_images_that_hang_together_cannot_be_resampled_and_it_is_told(
     laboratory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
-    from sem_search.deployment.registry import comparing
-
     laboratory.register()
     laboratory.register()
     read = comparing._read_answers

@@ -2,9 +2,13 @@ import json
 from typing import Any
 
 import pytest
+from scipy.stats import binom
 
+from benchmarks.trust.gate import build_contest, simulate_gate
 from sem_search.deployment.registry import GateRule
+from sem_search.deployment.registry.comparing import get_judging_side
 from sem_search.deployment.registry.gate import judge
+from sem_search.evaluation.comparing import compare_trials
 
 
 def get_version(laboratory: Any, version: str) -> Any:
@@ -22,7 +26,8 @@ def test_the_better_one_passes_with_its_figures(old_laboratory: Any) -> None:
         "margin": 0.0,
         "confidence": 0.95,
     }
-    assert verdict.comparison["validation"]["low"] > 0
+    assert verdict.comparison["judged_on"] == "test"
+    assert verdict.comparison["test"]["low"] > 0
     json.dumps(dict(verdict.comparison), allow_nan=False)
 
 
@@ -56,14 +61,25 @@ def test_a_champion_with_a_damaged_record_is_not_beaten_by_that(laboratory: Any)
 
 
 def test_of_twenty_that_are_no_better_about_one_passes(laboratory: Any, make_record: Any) -> None:
-    """The promise of the confidence, on answers of equal skill; decision 011 has the table of longer simulations."""
-    from sem_search.evaluation.comparing import compare_trials
-
-    rule, passed = GateRule(), 0
+    """The promise of the confidence, on answers of equal skill; decision 025 has the table of longer simulations."""
+    rule, passed, side = GateRule(), 0, get_judging_side("validation")
     for seed in range(60):
         one, two = (make_record(laboratory.data, skill=1.5, seed=1000 + 2 * seed + i).out_of_fold for i in (0, 1))
         difference = compare_trials(
-            one.trial, two.trial, tiles=one.tiles, side="validation", level=rule.level, n_resamples=500
+            one.trial,
+            two.trial,
+            tiles=one.tiles,
+            side=side,
+            level=rule.level,
+            n_resamples=500,
         ).f_measure
         passed += difference.low > rule.margin
     assert passed <= 8  # 5 % of 60 are 3; more than 8 would happen in under 1 of 200 cases
+
+
+def test_the_best_of_twenty_that_is_no_better_rarely_passes_against_a_single_one() -> None:
+    """Judged on the tiles that chose it, it would in 34 of 100 cases."""
+    n_studies = 40
+    passed = simulate_gate(build_contest(1, 20), n_studies=n_studies)
+    assert passed[get_judging_side("validation")] <= binom.ppf(0.999, n_studies, 0.05) / n_studies
+    assert passed["validation"] > binom.ppf(0.999, n_studies, 0.05) / n_studies, "why it is not judged there"
