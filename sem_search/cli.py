@@ -189,6 +189,12 @@ def add_serving_options(command: Command) -> Command:
         (
             click.option("--model", required=True, help="For example models:/sem-search-vgg16@champion: watched."),
             click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+            click.option(
+                "--allowed-hosts",
+                default="",
+                metavar="NAMES",
+                help="Names by which callers may ask, beside localhost and --host; separated by commas.",
+            ),
             click.option("--workers", default=1, type=click.IntRange(1, 64), show_default=True, help="Processes."),
             click.option(
                 "--env-manager",

@@ -36,7 +36,7 @@ def resolve_model_uri(model_uri: str) -> str:
     """
     if not model_uri.startswith("models:"):
         return model_uri
-    address = _parse_address(model_uri)
+    address = parse_address(model_uri)
     if address is None:
         return model_uri
     return f"models:/{address.name}/{_resolve(open_client(), address=address)}"
@@ -112,7 +112,7 @@ def quote(text: str) -> str:
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
-def _parse_address(model_uri: str) -> Address | None:
+def parse_address(model_uri: str) -> Address | None:
     """Return what `models:/...` names, or None for a model that is not registered, `models:/<model id>`."""
     path = model_uri.removeprefix("models:").lstrip("/")
     name, slash, version = path.partition("/")
