@@ -18,6 +18,7 @@ from sem_search.cli_audits import audit, compare, lots, morphology
 from sem_search.cli_registry import registry
 from sem_search.errors import InputError, StoreError
 from sem_search.options import AUTO, OPTIONS
+from sem_search.terminal import echo
 from sem_search.transfer.quiet_start import load_tensorflow
 
 EXIT_INPUT_ERROR = 2
@@ -48,10 +49,10 @@ def main() -> None:
     try:
         commands(prog_name="sem-search", standalone_mode=True)
     except InputError as error:
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
         sys.exit(EXIT_INPUT_ERROR)
     except StoreError as error:
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
         sys.exit(EXIT_STORE_ERROR)
 
 
@@ -59,7 +60,7 @@ def print_without_secrets(kind: type[BaseException], error: BaseException, trace
     """Print an error that nobody expected with its traceback, but for passwords: the URL of a server may hold one."""
     from sem_search.tracking.names import mask_secrets
 
-    click.echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+    echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -278,7 +279,7 @@ def demo_data(folder: Path, size: str, seed: int) -> None:
 
     write_demo_data(folder, size=size, seed=seed, progress=True)
     bar_px = DEMO_SIZES[size].bar_height_px
-    click.echo(f"Written to {folder}. The data bar is {bar_px} px high: search it with crop_bottom_px={bar_px}.")
+    echo(f"Written to {folder}. The data bar is {bar_px} px high: search it with crop_bottom_px={bar_px}.")
 
 
 commands.add_command(registry)
@@ -302,9 +303,9 @@ def cache_list() -> None:
 
     folder = get_cache_folder()
     stores = list_stores(folder)
-    click.echo(f"{folder}: {len(stores)} feature store(s)")
+    echo(f"{folder}: {len(stores)} feature store(s)")
     for store in stores:
-        click.echo(f"  {store}")
+        echo(f"  {store}")
 
 
 @cache.command("clear")

@@ -28,6 +28,7 @@ from sem_search.deployment.registry import fetch_model, resolve_model_uri
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.listing import PICTURE_SUFFIXES
 from sem_search.progress import iter_measured
+from sem_search.terminal import show_line
 
 EXIT_UNREADABLE = 2
 """The exit code of a command whose input was wrong; every readable image was answered all the same."""
@@ -294,7 +295,7 @@ def _summarise(failed: Sequence[Prediction], *, n_images: int, stream: TextIO) -
     """Say how many images were answered, and name the first ones that were not."""
     print(f"{n_images - len(failed)} of {n_images} images classified.", file=stream)
     for prediction in failed[:LISTED]:
-        print(f"  {prediction.image}: {prediction.error}", file=stream)
+        print(show_line(f"  {prediction.image}: {prediction.error}"), file=stream)
     if len(failed) > LISTED:
         print(f"  and {len(failed) - LISTED} more; see the column 'error'.", file=stream)
 

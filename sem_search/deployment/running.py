@@ -18,6 +18,7 @@ from sem_search.deployment.registry import resolve_model_uri
 from sem_search.deployment.rotation import Rotation
 from sem_search.errors import SettingsError
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
+from sem_search.terminal import PlainFormatter
 
 AT_ONCE_PER_WORKER = 2
 """While the network works on one request, the pictures of the next are decoded."""
@@ -96,7 +97,9 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
         SettingsError: The port is taken, or the host is none of this machine's.
         StoreError: The model's server could not be started.
     """
-    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter(LOG_FORMAT))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("sem_search").setLevel(logging.INFO)
     # What is no HTTP is refused by aiohttp, and would fill the log with a stack trace for each such connection.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)

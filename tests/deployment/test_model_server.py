@@ -156,6 +156,21 @@ def test_a_child_listens_where_no_other_user_can_ask_it(
     asyncio.run(run())
 
 
+def test_a_model_that_is_not_what_was_registered_starts_no_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str, *, folder: Path) -> Path:
+        (folder / "model").mkdir()
+        raise StoreError("it is altered.")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(model_server, "fetch_model", refuse)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", None)
+    with pytest.raises(StoreError, match="it is altered"):
+        asyncio.run(start_model_server("models:/lactose/1", settings=ServerSettings()))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_whose_path_is_too_long_for_a_socket_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError, match="too long a path for a socket: set TMPDIR"):
         asyncio.run(start_for_real(monkeypatch, tmp_path / ("x" * 90)))
