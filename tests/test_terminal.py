@@ -63,10 +63,9 @@ def test_printed_and_logged_text_is_spelt_out(capsys: pytest.CaptureFixture[str]
 def test_every_csv_that_is_written_marks_formulas() -> None:
     writers = []
     for file in sorted(Path(sem_search.__file__).parent.rglob("*.py")):
-        source = file.read_text(encoding="utf-8")
-        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-        if any(ast.unparse(call.func) in ("csv.writer", "csv.DictWriter") for call in calls):
-            assert any(ast.unparse(call.func) == "protect_cell" for call in calls), file
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        called = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+        if called & {"csv.writer", "csv.DictWriter"} or any(name.endswith(".to_csv") for name in called):
+            assert any(isinstance(node, ast.Name) and node.id == "protect_cell" for node in nodes), file
             writers.append(file.name)
-        assert not any(ast.unparse(call.func).endswith(".to_csv") for call in calls), file
-    assert writers
+    assert len(writers) >= 3

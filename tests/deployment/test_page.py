@@ -27,3 +27,13 @@ def test_what_comes_from_files_and_models_is_never_taken_for_html() -> None:
     html = read_page().html
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert way not in html
+
+
+def test_each_answer_names_its_version_and_the_heading_follows_the_champion() -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", read_page().html, re.DOTALL)
+    (facts,) = re.findall(r"^function showFacts.*?^}", script, re.DOTALL | re.MULTILINE)
+    named = "nameModel(answer.model_name, answer.model_version)"
+    assert f'tell("Answered by", {named})' in facts
+    assert f'byId("model").textContent = {named}' in facts
+    (heading,) = re.findall(r"^async function showModel.*?^}", script, re.DOTALL | re.MULTILINE)
+    assert re.search(r"^  setTimeout\(showModel", heading, re.MULTILINE), "on every way, not only until it is loaded"

@@ -122,7 +122,10 @@ def test_a_person_drops_a_micrograph_on_the_page(server: RunningServer, tmp_path
         for words in ("Prediction set", "holds the true material in 90.0 % of cases", "fold heads", "Strangeness"):
             assert words in shown
         assert "134.9 nm" in shown
+        assert f"{MODEL}, version 1" in browser.read_text("article")
         assert browser.run("return document.querySelector('figure img').naturalWidth") == 1536
+        browser.run("document.getElementById('model').textContent = 'of before'")
+        browser.wait_for_text("#model", f"{MODEL}, version 1")
         (tmp_path / "torn.png").write_bytes(picture.read_bytes()[:1000])
         browser.choose_file("#file", tmp_path / "torn.png")
         assert browser.wait_for_text(".failed", "No answer: ")
