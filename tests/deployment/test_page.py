@@ -59,7 +59,8 @@ const settle = () => new Promise((resolve) => setImmediate(resolve));
   showFacts(box, { prediction_set: ["a"], coverage: 0.9, n_calibration_images: 9, agreement: 1, spread: 0,
     pixel_size_nm: null, pixel_size: "unknown", n_tiles: 4, model_name: "m", model_version: "3" });
   await look();
-  console.log(JSON.stringify({ seen, waiting: timers.length, card: box.children[0].children.map((e) => e.textContent) }));
+  const card = box.children[0].children.map((element) => element.textContent);
+  console.log(JSON.stringify({ seen, waiting: timers.length, card }));
 })();
 """
 
