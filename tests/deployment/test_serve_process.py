@@ -6,6 +6,7 @@ exchanged is in `test_story`.
 
 import json
 import signal
+import stat
 import threading
 import time
 import urllib.error
@@ -80,6 +81,22 @@ def test_the_version_that_answers_is_named_in_answer_header_and_version(server: 
     with urllib.request.urlopen(f"{server.url}/version", timeout=LIMIT_S) as response:
         told = json.load(response)
     assert (told["address"], told["model"], told["version"]) == (f"models:/{MODEL}@champion", MODEL, "1")
+
+
+def test_the_model_s_own_server_cannot_be_asked_past_the_front(server: RunningServer) -> None:
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    listening = [place for child in children for place in child.net_connections("tcp") if place.status == "LISTEN"]
+    assert listening == []
+    sockets = {place.laddr for child in children for place in child.net_connections("unix") if place.laddr}
+    (own,) = [Path(name) for name in sockets if Path(name).name == "socket"]
+    assert stat.S_IMODE(own.parent.stat().st_mode) == 0o700
+
+
+def test_a_refusal_of_the_real_server_behind_holds_its_reason_alone(server: RunningServer) -> None:
+    status, answer, _ = ask(server, b'{"inputs": ["not base64!"]}')
+    assert status == 400
+    assert answer["message"].startswith("1 of 1 images cannot be answered")
+    assert "Failed to predict" not in answer["message"]
 
 
 def test_hostile_requests_are_refused_and_the_server_goes_on_within_its_memory(
