@@ -226,15 +226,31 @@ def test_the_largest_request_that_is_allowed_is_far_from_that_limit() -> None:
     assert admit_request(body, content_type="application/json", limits=limits, param_names=()).n_rows == limits.max_rows
 
 
-@pytest.mark.parametrize("escape", ["\U0001f600", "\\ud83d\\ude00"], ids=["as it is", "escaped"])
-def test_one_wide_character_does_not_make_a_large_request_four_times_as_large(escape: str) -> None:
-    body = ('{"inputs": ["' + "A" * 4_000_000 + escape + '"]}').encode()
+LONG = 4_000_000
+
+LARGE: dict[str, tuple[bytes, str]] = {
+    "as it is": (b'{"inputs": ["' + b"A" * LONG + "\U0001f600".encode() + b'"]}', "application/json"),
+    "escaped": (b'{"inputs": ["' + b"A" * LONG + rb'\ud83d\ude00"]}', "application/json"),
+    "CSV": (b"image\n" + b"A" * LONG + "\U0001f600".encode(), "text/csv"),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_one_wide_character_does_not_make_a_large_request_many_times_as_large(kind: str) -> None:
+    body, content_type = LARGE[kind]
     tracemalloc.start()
     try:
-        (cell,) = get_cells(admit(body))
+        (cell,) = get_cells(admit(body, content_type))
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert cell.isascii()
-    assert len(cell) == 4_000_001
-    assert peak_bytes < 7.5 * len(body)
+    assert len(cell) == LONG + 1
+    assert peak_bytes < 8 * len(body)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("last", ["", "end"])
+def test_lines_of_a_csv_end_as_any_system_ends_them(end: str, last: str) -> None:
+    text = end.join(["image,n", "x,1", "", f'"y{end}z",2', "\x0b\u2028w,3"]) + (end if last else "")
+    assert get_cells(admit(text.encode(), "text/csv")) == ["x", f"y{end}z", "\x0b?w"]
