@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command knows that it was called rightly, so that `--help` and refusals are quick.
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -18,7 +19,7 @@ from sem_search.cli_audits import audit, compare, lots, morphology
 from sem_search.cli_registry import registry
 from sem_search.errors import InputError, StoreError
 from sem_search.options import AUTO, OPTIONS
-from sem_search.terminal import echo
+from sem_search.terminal import PlainFormatter, echo
 from sem_search.transfer.quiet_start import load_tensorflow
 
 EXIT_INPUT_ERROR = 2
@@ -46,6 +47,8 @@ def main() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     sys.excepthook = print_without_secrets
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged while nobody has set up logs
     try:
         commands(prog_name="sem-search", standalone_mode=True)
     except InputError as error:
