@@ -114,7 +114,7 @@ class Front:
 
     @web.middleware
     async def _check_caller(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        _check_caller(request, allowed_hosts=self._settings.allowed_hosts)
+        _check_host_and_origin(request, allowed_hosts=self._settings.allowed_hosts)
         return await handler(request)
 
     async def ping(self, _: web.Request) -> web.Response:
@@ -242,7 +242,7 @@ class Front:
     async def _expect(self, request: web.Request) -> web.StreamResponse | None:
         """Refuse a body that is too large before it is sent, where the caller waits for leave to send it."""
         try:
-            _check_caller(request, allowed_hosts=self._settings.allowed_hosts)
+            _check_host_and_origin(request, allowed_hosts=self._settings.allowed_hosts)
             _check_headers(request, limits=self._settings.limits)
         except RefusedRequestError as error:  # aiohttp asks before it enters the middleware
             return _refuse(error.status, str(error))
@@ -273,7 +273,7 @@ async def _speak_plainly(request: web.Request, handler: Handler) -> web.StreamRe
         return _refuse(500, "The server failed on this request; its log says why.")
 
 
-def _check_caller(request: web.Request, *, allowed_hosts: frozenset[str]) -> None:
+def _check_host_and_origin(request: web.Request, *, allowed_hosts: frozenset[str]) -> None:
     headers = request.headers
     check_caller(host=headers.get("Host"), origin=headers.get("Origin"), allowed_hosts=allowed_hosts)
 
