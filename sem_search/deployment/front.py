@@ -150,7 +150,8 @@ class Front:
         _check_headers(request, limits=limits)
         if self._rotation.current is None:
             return _refuse(503, "No model answers at present: try again soon.")
-        if not self._budget.has_room(request.content_length or 0):
+        announced = request.content_length or 0
+        if not self._budget.has_room(announced, body_bytes=announced):
             return _refuse(503, NO_ROOM)
         body = bytearray()
         try:
@@ -187,7 +188,8 @@ class Front:
                 return _refuse(
                     413, "The request is larger than this server takes: send fewer or smaller images at once."
                 )
-            if not self._budget.take(len(chunk), held_bytes=len(into)):
+            size = max(request.content_length or 0, len(into) + len(chunk))
+            if not self._budget.take(len(chunk), body_bytes=size):
                 return _refuse(503, NO_ROOM)
             into += chunk
         return None

@@ -106,15 +106,14 @@ class BodyBudget:
         self._kept_bytes = kept_bytes
         self._used_bytes = 0
 
-    def has_room(self, n_bytes: int, *, held_bytes: int = 0) -> bool:
-        """Tell whether so many bytes more may be taken by a body that holds some already."""
-        is_small = held_bytes + n_bytes <= SMALL_BYTES
-        limit_bytes = self._total_bytes - (0 if is_small else self._kept_bytes)
+    def has_room(self, n_bytes: int, *, body_bytes: int) -> bool:
+        """Tell whether so many bytes more may be taken by a body of a size, as announced or as far as it is known."""
+        limit_bytes = self._total_bytes - (0 if body_bytes <= SMALL_BYTES else self._kept_bytes)
         return self._used_bytes + n_bytes <= limit_bytes
 
-    def take(self, n_bytes: int, *, held_bytes: int) -> bool:
+    def take(self, n_bytes: int, *, body_bytes: int) -> bool:
         """Take bytes for a body, and tell whether there was room for them."""
-        has_room = self.has_room(n_bytes, held_bytes=held_bytes)
+        has_room = self.has_room(n_bytes, body_bytes=body_bytes)
         self._used_bytes += n_bytes if has_room else 0
         return has_room
 

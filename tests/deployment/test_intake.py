@@ -84,20 +84,22 @@ def test_what_is_no_name_of_a_host_is_told(name: str) -> None:
 
 def test_what_counts_is_what_has_arrived() -> None:
     budget = BodyBudget(total_bytes=100, kept_bytes=0)
-    assert budget.take(60, held_bytes=0)
-    assert budget.has_room(40)
-    assert not budget.take(41, held_bytes=0)
-    assert budget.take(40, held_bytes=60), "a refusal takes nothing"
+    assert budget.take(60, body_bytes=100)
+    assert budget.has_room(40, body_bytes=40)
+    assert not budget.take(41, body_bytes=41)
+    assert budget.take(40, body_bytes=100), "a refusal takes nothing"
     budget.give_back(100)
-    assert budget.has_room(100)
-    assert not budget.has_room(101)
+    assert budget.has_room(100, body_bytes=100)
+    assert not budget.has_room(101, body_bytes=101)
 
 
 def test_large_bodies_leave_room_for_small_ones() -> None:
     budget = BodyBudget(total_bytes=10 * SMALL_BYTES, kept_bytes=2 * SMALL_BYTES)
-    assert not budget.take(8 * SMALL_BYTES + 1, held_bytes=0)
-    assert budget.take(8 * SMALL_BYTES, held_bytes=0)
-    assert not budget.take(1, held_bytes=SMALL_BYTES), "it is large by what it holds already"
-    assert budget.take(SMALL_BYTES, held_bytes=0)
-    assert budget.take(SMALL_BYTES - 1, held_bytes=1)
-    assert not budget.has_room(2)
+    large = 64 * SMALL_BYTES
+    assert not budget.take(8 * SMALL_BYTES + 1, body_bytes=large)
+    assert budget.take(8 * SMALL_BYTES, body_bytes=large)
+    assert not budget.take(1, body_bytes=large), "it will be large, however little of it is there"
+    assert not budget.take(1, body_bytes=SMALL_BYTES + 1)
+    assert budget.take(2 * SMALL_BYTES - 1, body_bytes=SMALL_BYTES)
+    assert budget.has_room(1, body_bytes=1)
+    assert not budget.has_room(2, body_bytes=2)
