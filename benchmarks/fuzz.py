@@ -1,8 +1,8 @@
 """Thousands of requests that no caller should send, to a real server: what it answers, and what it costs.
 
 Half are drawn by hypothesis from a description of all that can be put into a request, half are nasties written by hand,
-sent in random order and in several connections at once. The server must answer each with a sentence or not at all
-(where the caller broke off), go on, and not grow.
+sent in random order and in several connections at once, while others announce much and send nothing. The server must
+answer each with a sentence or not at all (where the caller broke off), go on, answer `/ping` meanwhile, and not grow.
 """
 
 import base64
@@ -11,8 +11,10 @@ import http.client
 import io
 import json
 import random
+import select
 import socket
 import tempfile
+import threading
 import time
 import zlib
 from collections import Counter
@@ -30,7 +32,7 @@ from PIL import Image
 from benchmarks.servers import build_untrained_parts, run_server, write_registry
 
 JSON_HEADERS = {"Content-Type": "application/json"}
-ALLOWED = frozenset({200, 400, 404, 405, 408, 411, 413, 415, 417, 431})
+ALLOWED = frozenset({200, 400, 403, 404, 405, 408, 411, 413, 415, 417, 431})
 LEAKS = (
     *("Traceback", "stack_trace", "site-packages", ".py", 'File "', "aiohttp", "uvicorn"),
     *("/root", "/home", tempfile.gettempdir()),
@@ -39,6 +41,15 @@ LEAKS = (
 
 ANSWER_LIMIT_S = 90.0
 N_CLIENTS = 4
+
+N_HOLDING = 8
+"""Connections that announce the largest body and send its first byte, all the time."""
+
+DRIP_S = 0.5
+PING_S = 0.05
+
+WIDE_BYTES = 30_000_000
+"""Of bodies with millions of small values: as Python's objects they would take up to a gigabyte."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,8 @@ class FuzzedRequest:
     headers: Mapping[str, str] = field(default_factory=lambda: JSON_HEADERS)
     raw: bytes | None = None
     """Bytes to send as they are, instead of an HTTP request; the connection is then half closed."""
+    is_slow: bool = False
+    """Of `raw`: a byte follows now and then, until there is an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +118,28 @@ def write_png_bomb(side_px: int) -> bytes:
 def _records(*cells: Any, **params: Any) -> bytes:
     table: dict[str, Any] = {"dataframe_records": [{"image": cell} for cell in cells]}
     return json.dumps(table | ({"params": params} if params else {})).encode()
+
+
+FOREIGN = {
+    "host": {"Host": "evil.example"},
+    "host with the port": {"Host": "evil.example:5001"},
+    "host that begins well": {"Host": "localhost.evil.example"},
+    "no host": {"Host": ""},
+    "origin": {"Origin": "http://evil.example"},
+    "no origin": {"Origin": "null"},
+    "rebound page": {"Host": "evil.example", "Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
+}
+
+WIDE_UNITS = {
+    "lists": b"[],",
+    "objects": b"{},",
+    "texts": b'"a",',
+    "numbers": b"1.5,",
+    "nested objects": b'{"a":0},',
+    "records": b'{"image":0},',
+}
+
+HEAD = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 def _build_nasties() -> dict[str, Callable[[], FuzzedRequest]]:
@@ -171,6 +206,12 @@ def _build_nasties() -> dict[str, Callable[[], FuzzedRequest]]:
         "wrong parameters": lambda: _records(good, explain="yes", coverage="high"),
         "coverage 2": lambda: _records(good, coverage=2),
         "coverage -1": lambda: _records(good, coverage=-1e308),
+        **{
+            f"wide: {name}": lambda unit=unit: b'{"instances":[' + unit * (WIDE_BYTES // len(unit)) + b"0]}"
+            for name, unit in WIDE_UNITS.items()
+        },
+        "wide character": lambda: b'{"inputs": ["' + b"A" * WIDE_BYTES + '\U0001f600"]}'.encode(),
+        "wide: short lines": lambda: b'{"inputs": ["' + b"QUJD " * (WIDE_BYTES // 5) + b'"]}',
         "huge JSON": lambda: b'{"inputs": ["' + b"A" * 80_000_000 + b'"]}',
         "large JSON": lambda: b'{"inputs": ["' + b"A" * 30_000_000 + b'"]}',
         "chat": lambda: json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode(),
@@ -181,22 +222,23 @@ def _build_nasties() -> dict[str, Callable[[], FuzzedRequest]]:
     }
     raws = {
         "no HTTP": b"hello\r\n\r\n",
-        "half a request": b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n",
-        "less than promised": b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        "half a request": b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n",
+        "less than promised": b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 1000\r\n\r\n{}",
-        "negative length": b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
-        "two lengths": b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
-        "length and chunks": b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+        "negative length": b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        "two lengths": b"POST /invocations HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
+        "length and chunks": b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "bad chunk": b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        "bad chunk": b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
-        "long header": b"GET /ping HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n",
-        "many headers": b"GET /ping HTTP/1.1\r\nHost: a\r\n"
+        "long header": b"GET /ping HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n",
+        "many headers": b"GET /ping HTTP/1.1\r\nHost: localhost\r\n"
         + b"".join(b"X-%d: a\r\n" % n for n in range(5000))
         + b"\r\n",
-        "long path": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        "long path": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
-        "length of 10 GB": b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        "length of 10 GB": b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 10000000000\r\n\r\n{",
     }
     nasties |= {
@@ -228,8 +270,22 @@ def _build_nasties() -> dict[str, Callable[[], FuzzedRequest]]:
         FuzzedRequest(
             name="CSV of commas", body=b"image" + b"," * 1_000_000 + b"\nx\n", headers={"Content-Type": "text/csv"}
         ),
+        *(
+            FuzzedRequest(name=f"foreign: {name}", body=_records(good), headers=JSON_HEADERS | headers)
+            for name, headers in FOREIGN.items()
+        ),
+        FuzzedRequest(name="foreign: page", method="GET", path="/", headers=FOREIGN["host"]),
+        FuzzedRequest(name="slow: one byte", raw=HEAD + b"Content-Length: 40000000\r\n\r\n{", is_slow=True),
+        FuzzedRequest(name="slow: chunks", raw=HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffff\r\n{", is_slow=True),
         FuzzedRequest(name="CSV of NULs", body=b"image\n\x00\x00\n", headers={"Content-Type": "text/csv"}),
     ]
+    tables = {"commas": lambda: b"image" + b"," * WIDE_BYTES, "blank lines": lambda: b"image\n" + b"\n" * WIDE_BYTES}
+    nasties |= {
+        f"wide: CSV of {name}": lambda name=name, build=build: FuzzedRequest(  # type: ignore[misc]
+            name=f"wide: CSV of {name}", body=build(), headers={"Content-Type": "text/csv"}
+        )
+        for name, build in tables.items()
+    }
     return nasties | {request.name: lambda request=request: request for request in others}  # type: ignore[misc]
 
 
@@ -356,7 +412,7 @@ def send(port: int, request: FuzzedRequest) -> FuzzedAnswer:
     """Send one request and return what came back."""
     begun_s = time.monotonic()
     try:
-        status, body = _send_raw(port, request.raw) if request.raw is not None else _send_http(port, request)
+        status, body = _send_raw(port, request) if request.raw is not None else _send_http(port, request)
     except (OSError, http.client.HTTPException):
         status, body = None, ""
     return FuzzedAnswer(request=request, status=status, body=body, took_s=time.monotonic() - begun_s)
@@ -374,17 +430,74 @@ def _send_http(port: int, request: FuzzedRequest) -> tuple[int | None, str]:
         connection.close()
 
 
-def _send_raw(port: int, content: bytes) -> tuple[int | None, str]:
+def _send_raw(port: int, request: FuzzedRequest) -> tuple[int | None, str]:
+    received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=2 * ANSWER_LIMIT_S) as connection:
-        connection.sendall(content)
-        connection.shutdown(socket.SHUT_WR)
-        received = b""
+        connection.sendall(request.raw or b"")
+        if request.is_slow:
+            received = _drip(connection)
+        else:
+            connection.shutdown(socket.SHUT_WR)
         while chunk := connection.recv(65_536):
             received += chunk
     if not received:
         return None, ""
     head, _, body = received.partition(b"\r\n\r\n")
     return int(head.split()[1]), body.decode("utf-8", "replace")
+
+
+def _drip(connection: socket.socket) -> bytes:
+    """Send a byte now and then until something comes back, and return that."""
+    deadline_s = time.monotonic() + ANSWER_LIMIT_S
+    while not select.select([connection], [], [], DRIP_S)[0] and time.monotonic() < deadline_s:
+        connection.sendall(b" ")
+    return connection.recv(65_536)
+
+
+@contextlib.contextmanager
+def hold_connections(port: int) -> Iterator[None]:
+    """Hold connections whose callers announce the largest body and send one byte; the server may drop them."""
+    held: list[socket.socket] = []
+    is_over = threading.Event()
+
+    def hold() -> None:
+        while not is_over.wait(1.0 if held else 0.0):
+            gone = select.select(held, [], [], 0)[0]  # answered, or closed
+            for connection in gone:
+                held.remove(connection)
+                connection.close()
+            while len(held) < N_HOLDING:
+                held.append(socket.create_connection(("127.0.0.1", port), timeout=ANSWER_LIMIT_S))
+                held[-1].sendall(HEAD + b"Content-Length: 40000000\r\n\r\n{")
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(timeout=10)
+        for connection in held:
+            connection.close()
+
+
+@contextlib.contextmanager
+def measure_pings(port: int) -> Iterator[list[float]]:
+    """Give a list that fills with the seconds that each of many `/ping` takes: the longest is how long all waited."""
+    took_s: list[float] = []
+    is_over = threading.Event()
+
+    def ping() -> None:
+        while not is_over.wait(PING_S):
+            took_s.append(send(port, FuzzedRequest(name="ping", method="GET", path="/ping")).took_s)
+
+    thread = threading.Thread(target=ping, daemon=True)
+    thread.start()
+    try:
+        yield took_s
+    finally:
+        is_over.set()
+        thread.join(timeout=ANSWER_LIMIT_S)
 
 
 def iter_requests(n: int, *, seed: int = 0) -> Iterator[FuzzedRequest]:
@@ -405,6 +518,8 @@ class FuzzReport:
     statuses: Mapping[int | None, int]
     complaints: tuple[str, ...]
     slowest: tuple[str, float]
+    longest_ping_s: float
+    """Of a caller who asks all the time whether the server is there."""
     peak_mb: float
 
 
@@ -430,6 +545,7 @@ def measure_fuzz(*, n: int) -> dict[str, float]:
         "fuzz.server_errors": float(sum(n for status, n in report.statuses.items() if status and status >= 500)),
         "fuzz.answers_still": float(answers_still),
         "fuzz.slowest_s": report.slowest[1],
+        "fuzz.longest_ping_s": report.longest_ping_s,
         "fuzz.memory_before_mb": before_mb,
         "fuzz.memory_peak_mb": report.peak_mb,
         "fuzz.memory_after_mb": after_mb,
@@ -440,7 +556,7 @@ def fuzz(port: int, *, n: int, measure_mb: Callable[[], float], seed: int = 0) -
     """Send many requests over several connections at once and return what became of them."""
     answers: list[tuple[str, int | None, str | None, float]] = []
     peak_mb = measure_mb()
-    with ThreadPoolExecutor(N_CLIENTS) as pool:
+    with hold_connections(port), measure_pings(port) as pings_s, ThreadPoolExecutor(N_CLIENTS) as pool:
         waiting = []
         for request in iter_requests(n, seed=seed):
             waiting.append(pool.submit(send, port, request))
@@ -458,6 +574,7 @@ def fuzz(port: int, *, n: int, measure_mb: Callable[[], float], seed: int = 0) -
         statuses=Counter(status for _, status, _, _ in answers),
         complaints=tuple(complaint for _, _, complaint, _ in answers if complaint is not None),
         slowest=(slowest[0], slowest[3]),
+        longest_ping_s=max(pings_s, default=0.0),
         peak_mb=peak_mb,
     )
 

@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command knows that it was called rightly, so that `--help` and refusals are quick.
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -18,6 +19,7 @@ from sem_search.cli_audits import audit, compare, lots, morphology
 from sem_search.cli_registry import registry
 from sem_search.errors import InputError, StoreError
 from sem_search.options import AUTO, OPTIONS
+from sem_search.terminal import PlainFormatter, echo
 from sem_search.transfer.quiet_start import load_tensorflow
 
 EXIT_INPUT_ERROR = 2
@@ -45,12 +47,14 @@ def main() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     sys.excepthook = print_without_secrets
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged while nobody has set up logs
     try:
         commands(prog_name="sem-search", standalone_mode=True)
     except (InputError, StoreError) as error:
         from sem_search.secrets import mask_secrets
 
-        click.echo(f"Error: {mask_secrets(str(error))}", err=True)
+        echo(f"Error: {mask_secrets(str(error))}", err=True)
         sys.exit(EXIT_INPUT_ERROR if isinstance(error, InputError) else EXIT_STORE_ERROR)
 
 
@@ -58,7 +62,7 @@ def print_without_secrets(kind: type[BaseException], error: BaseException, trace
     """Print an error that nobody expected with its traceback, but for passwords: the URL of a server may hold one."""
     from sem_search.secrets import mask_secrets
 
-    click.echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+    echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
 class Commands(click.Group):
@@ -69,7 +73,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("Stopped. What is finished is kept: the same command again goes on from there.", err=True)
+            echo("Stopped. What is finished is kept: the same command again goes on from there.", err=True)
             ctx.exit(EXIT_STOPPED)
 
 
@@ -193,6 +197,12 @@ def add_serving_options(command: Command) -> Command:
         (
             click.option("--model", required=True, help="For example models:/sem-search-vgg16@champion: watched."),
             click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+            click.option(
+                "--allowed-hosts",
+                default="",
+                metavar="NAMES",
+                help="Names by which callers may ask, beside localhost and --host; separated by commas.",
+            ),
             click.option("--workers", default=1, type=click.IntRange(1, 64), show_default=True, help="Processes."),
             click.option(
                 "--env-manager",
@@ -276,7 +286,7 @@ def demo_data(folder: Path, size: str, seed: int) -> None:
 
     write_demo_data(folder, size=size, seed=seed, progress=True)
     bar_px = DEMO_SIZES[size].bar_height_px
-    click.echo(f"Written to {folder}. The data bar is {bar_px} px high: search it with crop_bottom_px={bar_px}.")
+    echo(f"Written to {folder}. The data bar is {bar_px} px high: search it with crop_bottom_px={bar_px}.")
 
 
 commands.add_command(registry)
@@ -300,9 +310,9 @@ def cache_list() -> None:
 
     folder = get_cache_folder()
     stores = list_stores(folder)
-    click.echo(f"{folder}: {len(stores)} feature store(s)")
+    echo(f"{folder}: {len(stores)} feature store(s)")
     for store in stores:
-        click.echo(f"  {store}")
+        echo(f"  {store}")
 
 
 @cache.command("clear")

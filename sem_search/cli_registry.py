@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sem_search.options import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
+from sem_search.terminal import echo
 
 if TYPE_CHECKING:
     from sem_search.deployment.registry import GateRule, HistoryEntry
@@ -177,7 +178,7 @@ def verify(*, version: str, model: str, data: Path | None, expect_head: str | No
 
 
 def _print(text: str, content: object, *, as_json: bool) -> None:
-    click.echo(json.dumps(content, ensure_ascii=False, indent=1) if as_json else text)
+    echo(json.dumps(content, ensure_ascii=False, indent=1) if as_json else text)
 
 
 def _describe_entry(entry: "HistoryEntry") -> dict[str, Any]:

@@ -88,6 +88,13 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(words: list[str], named: st
     assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"
 
 
+def test_what_a_file_is_called_is_no_command_to_the_terminal(tmp_path: Path) -> None:
+    done = run("inspect", str(tmp_path / "\x1b[2J\x9b31m"))
+    assert done.returncode == 2
+    assert "\\u001b[2J\\u009b31m" in done.stderr
+    assert not set(done.stderr) & {"\x1b", "\x9b"}
+
+
 @pytest.mark.parametrize(
     ("called", "arguments"),
     [

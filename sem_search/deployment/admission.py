@@ -7,9 +7,9 @@ sent. Whether an image can be answered is the model's to say, not the front's.
 """
 
 import csv
-import io
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from sem_search.deployment.image_requests import (
     MAX_ROWS,
     decode_base64,
 )
+from sem_search.deployment.intake import SMALL_BYTES
 from sem_search.errors import DataError, RefusedRequestError
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.sizes import read_pixel_count
@@ -37,7 +38,15 @@ PARAMS_KEY = "params"
 MAX_PARAM_CHARACTERS = 100
 """Of a parameter that is a text: no parameter of the classifier takes a longer one."""
 
+LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+
 LARGEST_INTEGER = 2**63
+
+MAX_ELEMENTS = 101 * MAX_ROWS
+"""Rows with 100 columns each. Read into Python, an empty list of two bytes takes more than fifty."""
+
+SEPARATORS = {JSON_TYPE: (b",", b"[", b"{"), CSV_TYPE: (b",", b"\n", b"\r")}
+"""Each value has one of these before it. Base64 has none of them, so that pictures count for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +56,8 @@ class RequestLimits:
     max_bytes: int = 64_000_000
     """Of the body. 48 MB of picture files: a 4096 x 3072 scan of 16 bits has 25 MB, not compressed."""
     max_rows: int = MAX_ROWS
+    max_elements: int = MAX_ELEMENTS
+    """Counted in the bytes, before anything is made of them."""
     max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     max_request_megapixels: float = MAX_REQUEST_MEGAPIXELS
 
@@ -61,7 +72,7 @@ class AdmittedRequest:
 
 
 def admit_request(
-    body: bytes, *, content_type: str, limits: RequestLimits, param_names: Iterable[str]
+    body: bytes | bytearray, *, content_type: str, limits: RequestLimits, param_names: Iterable[str]
 ) -> AdmittedRequest:
     """Return the request in the one shape that is passed on.
 
@@ -75,6 +86,7 @@ def admit_request(
         RefusedRequestError: With the HTTP status and one sentence, which names the row where one is at fault.
     """
     kind = _read_content_type(content_type)
+    _check_elements(body, kind=kind, limits=limits)
     cells, params = _read_csv(body, limits=limits) if kind == CSV_TYPE else _read_json(body)
     _check_params(params, param_names=tuple(param_names))
     if not cells:
@@ -83,8 +95,9 @@ def admit_request(
         )
     if len(cells) > limits.max_rows:
         raise _refuse_rows(f"{len(cells)}", limits=limits)
+    cells = [_simplify(cell) for cell in cells]
     _check_pixels(cells, limits=limits, is_reported=params.get("on_error") == "report")
-    table = {"columns": [IMAGE_COLUMN], "data": [[_simplify(cell)] for cell in cells]}
+    table = {"columns": [IMAGE_COLUMN], "data": [[cell] for cell in cells]}
     admitted = json.dumps({"dataframe_split": table, PARAMS_KEY: dict(params)}).encode("ascii")
     return AdmittedRequest(body=admitted, n_rows=len(cells))
 
@@ -103,12 +116,39 @@ def _read_content_type(content_type: str) -> str:
     return kind
 
 
-def _read_json(body: bytes) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """Return the image cells and the parameters of a JSON request."""
+def _check_elements(body: bytes | bytearray, *, kind: str, limits: RequestLimits) -> None:
+    """Refuse a body of too many small values before it is read, which would take many times its size."""
+    n_elements = sum(body.count(separator) for separator in SEPARATORS[kind])
+    if n_elements > limits.max_elements:
+        raise RefusedRequestError(
+            f"The request holds {n_elements} commas, {'line ends' if kind == CSV_TYPE else 'brackets'} and the like, "
+            f"and at most {limits.max_elements} are read: send fewer images at once, and no columns beside "
+            f"'{IMAGE_COLUMN}'.",
+            status=TOO_LARGE,
+        )
+
+
+def _decode(body: bytes | bytearray) -> str:
+    """Return the text of a body.
+
+    One wide character makes a text four times as long in memory, and all that is cut from it: in a large one they give
+    way to question marks, since no picture has any.
+    """
     try:
-        request = json.loads(body.decode("utf-8-sig"))
+        text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RefusedRequestError(f"The request is not UTF-8 (byte {error.start}).", status=BAD_REQUEST) from error
+    return text if len(body) <= SMALL_BYTES else _to_ascii(text)
+
+
+def _to_ascii(text: str) -> str:
+    return text if text.isascii() else text.encode("ascii", "replace").decode("ascii")
+
+
+def _read_json(body: bytes | bytearray) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return the image cells and the parameters of a JSON request."""
+    try:
+        request = json.loads(_decode(body))
     except json.JSONDecodeError as error:
         raise RefusedRequestError(
             f"The request is not valid JSON ({error.msg} at character {error.pos}).", status=BAD_REQUEST
@@ -177,14 +217,12 @@ def _read_values(table: Any, *, key: str) -> Sequence[Any]:
     return [row.get(IMAGE_COLUMN) if isinstance(row, dict) else row for row in table]
 
 
-def _read_csv(body: bytes, *, limits: RequestLimits) -> tuple[Sequence[Any], Mapping[str, Any]]:
+def _read_csv(body: bytes | bytearray, *, limits: RequestLimits) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return the image cells of a CSV request, which has no parameters."""
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RefusedRequestError(f"The request is not UTF-8 (byte {error.start}).", status=BAD_REQUEST) from error
+    text = _decode(body)
     csv.field_size_limit(max(csv.field_size_limit(), limits.max_bytes))  # the module's own limit is 131072 characters
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = (found[0] for found in LINE.finditer(text))  # io.StringIO would take four bytes for each character
+    reader = csv.reader(lines, strict=True)
     cells: list[Any] = []
     try:
         columns = next(reader, [])
@@ -256,8 +294,8 @@ def _measure(cell: Any) -> float:
 
 def _simplify(cell: Any) -> Any:
     """Return a cell that JSON and a table can hold; what is no text is refused by the model, by its type."""
-    if isinstance(cell, str) and not cell.isascii():
-        return cell.encode("utf-8", "replace").decode()  # half a character is no text that a table can hold
+    if isinstance(cell, str):
+        return _to_ascii(cell)  # no picture has other characters, and half a character is no text for a table
     if isinstance(cell, list | dict):
         return type(cell)()
     if isinstance(cell, float) and not math.isfinite(cell):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sem_search.deployment.card import CardConfusion, CardScore, ModelCard
+from sem_search.terminal import show_line
 
 PAPER = (
     "Iwata, Hayashi et al., Classification of scanning electron microscope images of pharmaceutical excipients using "
@@ -38,7 +39,7 @@ def shorten_card(card: ModelCard, *, name: str, version: str, limit: int) -> str
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose columns stand below one another on a terminal, too."""
-    table = [list(header), *[[cell.replace("|", "\\|") for cell in row] for row in rows]]
+    table = [list(header), *[[show_line(cell).replace("|", "\\|") for cell in row] for row in rows]]
     widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(header))]
     lines = [_format_row(row, widths=widths) for row in table]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])

@@ -4,9 +4,9 @@
 what was measured, and `model.json` itself. The hash of the list stands for the whole model, and the registry's history
 holds it.
 
-Loading a model leaves files beside those that were logged: a note of MLflow's, which nothing reads, and Python's
-bytecode. They are not taken for tampering. But whoever can write there could also have written bytecode that does
-something else, which is why `verify` says how much there is.
+MLflow's own commands, which load a model in place, leave files beside those that were logged: a note of MLflow's and
+Python's bytecode. They are not taken for tampering. But whoever can write there could also have written bytecode that
+does something else, which is why `verify` says how much there is, and `registry.contents.fetch_model` leaves it out.
 """
 
 import json

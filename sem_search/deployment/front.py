@@ -8,9 +8,8 @@ which answered. It is written on aiohttp, server and client in one, which MLflow
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -19,6 +18,7 @@ from aiohttp import web
 
 import sem_search
 from sem_search.deployment.admission import AdmittedRequest, RequestLimits, admit_request
+from sem_search.deployment.intake import LOCAL_HOSTS, BodyBudget, check_caller
 from sem_search.deployment.page import Page
 from sem_search.deployment.rotation import Rotation, ServedVersion
 from sem_search.errors import RefusedRequestError
@@ -28,10 +28,18 @@ MODEL_HEADER, VERSION_HEADER = "X-Model-Name", "X-Model-Version"
 REQUESTS_HELD = 4
 """Bodies of the largest size that may be in memory at once; further callers are asked to come again."""
 
+KEPT_SHARE = 1 / 8
+"""Of that memory, for small bodies only."""
+
 READ_LIMIT_S = 60.0
 """Longest that a caller may take to send a body."""
 
+PACE_BYTES, PACE_S = 100_000, 10.0
+"""Each of so many bytes, and the last ones, must come within so many seconds: 10 kB/s. Slower callers are dropped."""
+
 RETRY_AFTER_S = 2
+
+NO_ROOM = "Too many large requests are under way: try again soon."
 
 N_ADMITTING = 2
 """Threads that take requests apart."""
@@ -41,6 +49,7 @@ DATA_MARK = "\nError: "
 
 CODES = {
     400: "BAD_REQUEST",
+    403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     408: "REQUEST_TIMEOUT",
@@ -64,6 +73,8 @@ class FrontSettings:
     """What the front allows."""
 
     limits: RequestLimits = field(default_factory=RequestLimits)
+    allowed_hosts: frozenset[str] = LOCAL_HOSTS
+    """Names that it answers to, see `intake.read_allowed_hosts`."""
     n_at_once: int = 2
     """Requests that the model works on at the same time; further ones wait in the front."""
     timeout_s: float = 60.0
@@ -76,26 +87,21 @@ class Front:
     Args:
         rotation: Knows the version that answers.
         settings: What is allowed.
-        session: For asking the version's server.
         page: The page for people, served at `/`; None serves none.
     """
 
-    def __init__(
-        self, *, rotation: Rotation, settings: FrontSettings, session: aiohttp.ClientSession, page: Page | None = None
-    ) -> None:
+    def __init__(self, *, rotation: Rotation, settings: FrontSettings, page: Page | None = None) -> None:
         self._rotation = rotation
         self._settings = settings
-        self._session = session
         self._page = page
         self._turns = asyncio.Semaphore(settings.n_at_once)
-        self._free_bytes = REQUESTS_HELD * settings.limits.max_bytes
+        total_bytes = REQUESTS_HELD * settings.limits.max_bytes
+        self._budget = BodyBudget(total_bytes=total_bytes, kept_bytes=int(KEPT_SHARE * total_bytes))
         self._admitting = ThreadPoolExecutor(N_ADMITTING, thread_name_prefix="admitting")
 
     def build_application(self) -> web.Application:
         """Return the application of this front."""
-        application = web.Application(
-            client_max_size=self._settings.limits.max_bytes, middlewares=[_speak_plainly], logger=_logger
-        )
+        application = web.Application(middlewares=[_speak_plainly, self._check_caller], logger=_logger)
         application.on_response_prepare.append(_name_server)
         add = application.router.add_route
         add("GET", "/ping", self.ping)
@@ -105,6 +111,11 @@ class Front:
         if self._page is not None:
             add("GET", "/", self._build_page_handler(self._page))
         return application
+
+    @web.middleware
+    async def _check_caller(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        _check_host_and_origin(request, allowed_hosts=self._settings.allowed_hosts)
+        return await handler(request)
 
     async def ping(self, _: web.Request) -> web.Response:
         """Answer 200 while a version answers, else 503."""
@@ -139,17 +150,51 @@ class Front:
         _check_headers(request, limits=limits)
         if self._rotation.current is None:
             return _refuse(503, "No model answers at present: try again soon.")
-        async with self._hold(request.content_length or limits.max_bytes) as is_held:
-            if not is_held:
-                return _refuse(503, "Too many large requests are under way: try again soon.")
-            try:
-                async with asyncio.timeout(READ_LIMIT_S):
-                    body = await request.read()
-            except TimeoutError:
-                return _refuse(408, f"The request was not sent within {READ_LIMIT_S:g} s.")
+        announced = request.content_length or 0
+        if not self._budget.has_room(announced, body_bytes=announced):
+            return _refuse(503, NO_ROOM)
+        body = bytearray()
+        try:
+            refusal = await self._read(request, into=body)
+            if refusal is not None:
+                return refusal
             return await self._admit_and_ask(body, content_type=request.headers.get("Content-Type", ""))
+        finally:
+            self._budget.give_back(len(body))
 
-    async def _admit_and_ask(self, body: bytes, *, content_type: str) -> web.Response:
+    async def _read(self, request: web.Request, *, into: bytearray) -> web.Response | None:
+        """Read a body as it comes, what is held of it taken from the budget; return a refusal if that ended early."""
+        try:
+            async with asyncio.timeout(READ_LIMIT_S):
+                while not request.content.at_eof():
+                    async with asyncio.timeout(PACE_S):
+                        refusal = await self._read_part(request, into=into)
+                    if refusal is not None:
+                        return refusal
+        except TimeoutError:
+            refusal = _refuse(
+                408,
+                f"The request was not sent within {READ_LIMIT_S:g} s, or slower than {PACE_BYTES / PACE_S:g} bytes/s.",
+            )
+            refusal.force_close()
+            return refusal
+        return None
+
+    async def _read_part(self, request: web.Request, *, into: bytearray) -> web.Response | None:
+        """Read the next bytes that a caller must send within the pace, or the last ones."""
+        until = len(into) + PACE_BYTES
+        while len(into) < until and (chunk := await request.content.readany()):
+            if len(into) + len(chunk) > self._settings.limits.max_bytes:
+                return _refuse(
+                    413, "The request is larger than this server takes: send fewer or smaller images at once."
+                )
+            size = max(request.content_length or 0, len(into) + len(chunk))
+            if not self._budget.take(len(chunk), body_bytes=size):
+                return _refuse(503, NO_ROOM)
+            into += chunk
+        return None
+
+    async def _admit_and_ask(self, body: bytearray, *, content_type: str) -> web.Response:
         served = self._rotation.current
         if served is None:
             return _refuse(503, "No model answers at present: try again soon.")
@@ -183,7 +228,7 @@ class Front:
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s + 5.0)
         url = f"{served.server.address}/invocations"
         try:
-            async with self._session.post(
+            async with served.server.session.post(
                 url, data=body, headers={"Content-Type": "application/json"}, timeout=timeout
             ) as response:
                 content = await response.read()
@@ -199,24 +244,13 @@ class Front:
     async def _expect(self, request: web.Request) -> web.StreamResponse | None:
         """Refuse a body that is too large before it is sent, where the caller waits for leave to send it."""
         try:
+            _check_host_and_origin(request, allowed_hosts=self._settings.allowed_hosts)
             _check_headers(request, limits=self._settings.limits)
         except RefusedRequestError as error:  # aiohttp asks before it enters the middleware
             return _refuse(error.status, str(error))
         if request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None
-
-    @asynccontextmanager
-    async def _hold(self, n_bytes: int) -> AsyncIterator[bool]:
-        """Keep account of what bodies take in memory; gives False where there is no room."""
-        if n_bytes > self._free_bytes:
-            yield False
-            return
-        self._free_bytes -= n_bytes
-        try:
-            yield True
-        finally:
-            self._free_bytes += n_bytes
 
 
 async def _name_server(_: web.Request, response: web.StreamResponse) -> None:
@@ -232,8 +266,6 @@ async def _speak_plainly(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     except RefusedRequestError as error:
         return _refuse(error.status, str(error))
-    except web.HTTPRequestEntityTooLarge:
-        return _refuse(413, "The request is larger than this server takes: send fewer or smaller images at once.")
     except web.HTTPException as error:
         return _refuse(error.status, f"{error.reason}: this server knows POST /invocations, GET /ping and /version.")
     except (ConnectionError, asyncio.CancelledError):
@@ -241,6 +273,11 @@ async def _speak_plainly(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception:
         _logger.exception("The front failed on a request.")
         return _refuse(500, "The server failed on this request; its log says why.")
+
+
+def _check_host_and_origin(request: web.Request, *, allowed_hosts: frozenset[str]) -> None:
+    headers = request.headers
+    check_caller(host=headers.get("Host"), origin=headers.get("Origin"), allowed_hosts=allowed_hosts)
 
 
 def _check_headers(request: web.Request, *, limits: RequestLimits) -> None:

@@ -1,23 +1,35 @@
-"""One `mlflow models serve` as a child process: started, waited for, asked, and ended with all that it started."""
+"""One `mlflow models serve` as a child process: started, waited for, asked, and ended with all that it started.
+
+It listens on a socket in a folder that its user alone can enter, beside the copy of the model that it serves: no other
+user of the machine can pass by the front, and no other process can take its place.
+"""
 
 import asyncio
 import contextlib
 import ctypes
 import logging
 import os
+import shutil
 import signal
-import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 
+from sem_search.deployment.registry import fetch_model
 from sem_search.deployment.served_name import SERVED_MODEL_VARIABLE
 from sem_search.errors import StoreError
 
-LOOPBACK = "127.0.0.1"
-"""The child is reached through the front only."""
+SOCKET = "socket"
+
+SOCKET_VARIABLE = "UVICORN_UDS"
+"""uvicorn takes each option of its command line from the environment, too; MLflow's command line has none for this."""
+
+MAX_SOCKET_PATH_BYTES = 103
+"""What all systems take: macOS, the strictest, has room for 104 with the end mark."""
 
 READY_POLL_S = 0.25
 
@@ -44,11 +56,23 @@ class ServerSettings:
 
 
 class ModelServer:
-    """A running child that serves one model; made by `start_model_server`."""
+    """A running child that serves one model; made by `start_model_server`.
 
-    def __init__(self, *, model_uri: str, address: str, process: asyncio.subprocess.Process) -> None:
+    Args:
+        model_uri: What it serves.
+        folder: Of its own, with its socket; removed when it has ended.
+        process: The child.
+    """
+
+    address = "http://localhost"
+    """Of the child's socket, within `session`."""
+
+    def __init__(self, *, model_uri: str, folder: Path, process: asyncio.subprocess.Process) -> None:
         self.model_uri = model_uri
-        self.address = address
+        # A connection for each request: one that was kept open may be closed by the other side in the very same moment.
+        connector = aiohttp.UnixConnector(path=str(folder / SOCKET), limit=0, force_close=True)
+        self.session = aiohttp.ClientSession(connector=connector, trust_env=False, auto_decompress=False)
+        self._folder = folder
         self._process = process
         self._n_leases = 0
         self._is_idle = asyncio.Event()
@@ -75,7 +99,7 @@ class ModelServer:
         if self._n_leases == 0:
             self._is_idle.set()
 
-    async def wait_until_ready(self, session: aiohttp.ClientSession, *, limit_s: float) -> None:
+    async def wait_until_ready(self, *, limit_s: float) -> None:
         """Return when the child answers `/ping`, which it does once its model is loaded and warm.
 
         Raises:
@@ -83,7 +107,7 @@ class ModelServer:
         """
         try:
             async with asyncio.timeout(limit_s):
-                while not await self._answers(session):
+                while not await self._answers():
                     if not self.is_running:
                         raise StoreError(
                             f"The server of {self.model_uri} ended with code {self._process.returncode} before it "
@@ -117,46 +141,57 @@ class ModelServer:
                 _logger.warning("The server of %s did not end by itself; it is killed.", self.model_uri)
         self._signal(signal.SIGKILL)  # workers that outlived their parent
         await self._process.wait()
+        await self.session.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):  # all of them may have ended
             os.killpg(self.pid, number)
 
-    async def _answers(self, session: aiohttp.ClientSession) -> bool:
+    async def _answers(self) -> bool:
         try:
-            async with session.get(f"{self.address}/ping", timeout=aiohttp.ClientTimeout(total=5)) as response:
+            async with self.session.get(f"{self.address}/ping", timeout=aiohttp.ClientTimeout(total=5)) as response:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
 
 async def start_model_server(model_uri: str, *, settings: ServerSettings) -> ModelServer:
-    """Start MLflow's server of one model on a free port; it is not ready yet.
+    """Start MLflow's server of one model; it is not ready yet.
 
     Args:
         model_uri: `models:/<name>/<version>`, or any other URI of a model.
         settings: How to start it.
+
+    Raises:
+        ModelNotFoundError: There is no such model.
+        StoreError: The model is not what was registered, or there is no place for its socket.
     """
-    port = _find_free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model_uri]
-    process = await asyncio.create_subprocess_exec(
+    folder = Path(tempfile.mkdtemp(prefix="sem-search-"))  # mode 0700
+    try:
+        model = await asyncio.to_thread(fetch_model, model_uri, folder=folder)
+        process = await _start_process(model, folder=folder, model_uri=model_uri, settings=settings)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return ModelServer(model_uri=model_uri, folder=folder, process=process)
+
+
+async def _start_process(
+    model: Path, *, folder: Path, model_uri: str, settings: ServerSettings
+) -> asyncio.subprocess.Process:
+    if len(os.fsencode(folder / SOCKET)) > MAX_SOCKET_PATH_BYTES:
+        raise StoreError(f"{folder} is too long a path for a socket: set TMPDIR to a shorter one, such as /tmp.")
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
+    return await asyncio.create_subprocess_exec(
         *command,
-        *("--host", LOOPBACK, "--port", str(port)),
         *("--env-manager", settings.env_manager, "--workers", str(settings.n_workers)),
         *("--timeout", str(settings.timeout_s)),
-        env=_build_environment(model_uri),
+        env=_build_environment(model_uri) | {SOCKET_VARIABLE: str(folder / SOCKET)},
         stdin=asyncio.subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=_build_preexec(),
     )
-    return ModelServer(model_uri=model_uri, address=f"http://{LOOPBACK}:{port}", process=process)
-
-
-def _find_free_port() -> int:
-    with socket.socket() as free:
-        free.bind((LOOPBACK, 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _build_environment(model_uri: str) -> dict[str, str]:

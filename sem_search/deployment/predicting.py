@@ -7,6 +7,7 @@ same command is given again.
 
 import base64
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ from mlflow.pyfunc import load_model as load_pyfunc
 from sem_search.deployment.image_requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.deployment.prediction_journal import PredictionJournal
 from sem_search.deployment.prediction_tables import Prediction, choose_format, write_predictions
-from sem_search.deployment.registry import resolve_model_uri
+from sem_search.deployment.registry import fetch_model, resolve_model_uri
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.listing import PICTURE_SUFFIXES
 from sem_search.progress import iter_measured
+from sem_search.terminal import show_line
 
 EXIT_UNREADABLE = 2
 """The exit code of a command whose input was wrong; every readable image was answered all the same."""
@@ -141,15 +143,19 @@ def find_images(images: Sequence[Path]) -> tuple[FoundImage, ...]:
 def load_model(model_uri: str) -> PyFuncModel:
     """Load a classifier into this process, which goes on with its own sem_search.
 
+    Its files are compared with what the registry holds before anything of them is run.
+
     MLflow puts the model's copy of this package first on the path. It would not be imported here, where sem_search
     already is, but processes started from here inherit the path: it is put back.
 
     Raises:
         ModelNotFoundError: There is no such model, or it cannot be loaded.
+        StoreError: A file is not what was registered.
     """
     path_before = list(sys.path)
     try:
-        model = load_pyfunc(model_uri)
+        with tempfile.TemporaryDirectory(prefix="sem-search-") as folder:
+            model = load_pyfunc(str(fetch_model(model_uri, folder=Path(folder))))
     except (MlflowException, OSError) as error:
         raise ModelNotFoundError(f"Model {model_uri!r} cannot be loaded: {_shorten(error)}") from error
     finally:
@@ -285,7 +291,7 @@ def _summarise(failed: Sequence[Prediction], *, n_images: int, stream: TextIO) -
     """Say how many images were answered, and name the first ones that were not."""
     print(f"{n_images - len(failed)} of {n_images} images classified.", file=stream)
     for prediction in failed[:LISTED]:
-        print(f"  {prediction.image}: {prediction.error}", file=stream)
+        print(show_line(f"  {prediction.image}: {prediction.error}"), file=stream)
     if len(failed) > LISTED:
         print(f"  and {len(failed) - LISTED} more; see the column 'error'.", file=stream)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from sem_search.errors import SettingsError
+from sem_search.terminal import protect_cell, show_controls
 
 TableFormat = Literal["csv", "json", "parquet"]
 
@@ -130,12 +131,13 @@ def write_predictions(
     return tuple(failed)
 
 
-def _write_csv(predictions: Iterable[Prediction], *, class_names: Sequence[str], file: TextIO) -> None:
-    writer = csv.DictWriter(file, [*CSV_COLUMNS, *(CLASS_PREFIX + name for name in class_names)], lineterminator="\n")
+def _write_csv(predictions: Iterable[Prediction], *, class_names: Sequence[str], file: "TextIO | _Terminal") -> None:
+    columns = [*CSV_COLUMNS, *(CLASS_PREFIX + name for name in class_names)]
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
     for prediction in predictions:
         row = _flatten(prediction)
-        writer.writerow({name: _to_text(value, name=name) for name, value in row.items()})
+        writer.writerow({name: protect_cell(_to_text(value, name=name)) for name, value in row.items()})
         file.flush()
 
 
@@ -153,7 +155,7 @@ def _to_text(value: Any, *, name: str) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _write_json(predictions: Iterable[Prediction], *, file: TextIO) -> None:
+def _write_json(predictions: Iterable[Prediction], *, file: "TextIO | _Terminal") -> None:
     """Write a list with one record per line."""
     file.write("[")
     for index, prediction in enumerate(predictions):
@@ -173,11 +175,21 @@ def _to_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+class _Terminal:
+    """Standard output that a person looks at: control characters are spelt out, see `terminal`."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(show_controls(text))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
 @contextmanager
-def _open(output: Path | None) -> Iterator[TextIO]:
+def _open(output: Path | None) -> Iterator[TextIO | _Terminal]:
     """Give standard output, or a file that takes its place only when all is written."""
     if output is None:
-        yield sys.stdout
+        yield _Terminal() if sys.stdout.isatty() else sys.stdout
         return
     with _replace_when_whole(output) as path, path.open("w", encoding="utf-8", newline="") as file:
         yield file

@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 from mlflow.exceptions import MlflowException
 from mlflow.models import get_model_info
 
@@ -58,23 +57,13 @@ class Rotation:
         address: `models:/<name>@<alias>`, or the URI of one model, which is then never exchanged.
         settings: How servers are started.
         watch_s: Seconds between two looks at the alias.
-        session: For asking servers whether they are ready.
         resolve: Looks an address up.
     """
 
-    def __init__(
-        self,
-        *,
-        address: str,
-        settings: ServerSettings,
-        watch_s: float,
-        session: aiohttp.ClientSession,
-        resolve: Resolver,
-    ) -> None:
+    def __init__(self, *, address: str, settings: ServerSettings, watch_s: float, resolve: Resolver) -> None:
         self.address = address
         self._settings = settings
         self._watch_s = watch_s
-        self._session = session
         self._resolve = resolve
         self._current: ServedVersion | None = None
         self._mourned: ModelServer | None = None
@@ -92,7 +81,7 @@ class Rotation:
 
         Raises:
             ModelNotFoundError: There is no such model.
-            StoreError: Its server could not be started.
+            StoreError: Its files are not those that were registered, or its server could not be started.
         """
         self._current = await self._launch(await asyncio.to_thread(self._resolve, self.address))
 
@@ -163,7 +152,7 @@ class Rotation:
         param_names = await asyncio.to_thread(_read_param_names, model_uri)
         server = await start_model_server(model_uri, settings=self._settings)
         try:
-            await server.wait_until_ready(self._session, limit_s=self._settings.start_limit_s)
+            await server.wait_until_ready(limit_s=self._settings.start_limit_s)
         except BaseException:
             await server.stop()
             raise

@@ -7,17 +7,18 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import aiohttp
 from aiohttp import web
 
 from sem_search.deployment.admission import RequestLimits
 from sem_search.deployment.front import Front, FrontSettings
+from sem_search.deployment.intake import ANY_ADDRESS, LOCAL_HOSTS, read_allowed_hosts, write_host
 from sem_search.deployment.model_server import ServerSettings
 from sem_search.deployment.page import read_page
 from sem_search.deployment.registry import resolve_model_uri
 from sem_search.deployment.rotation import Rotation
 from sem_search.errors import SettingsError
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
+from sem_search.terminal import PlainFormatter
 
 AT_ONCE_PER_WORKER = 2
 """While the network works on one request, the pictures of the next are decoded."""
@@ -52,12 +53,13 @@ def build_serve_settings(
     watch: float,
     max_request_mb: float,
     max_megapixels: float,
+    allowed_hosts: str = "",
     has_page: bool = False,
 ) -> ServeSettings:
     """Return the settings that the command line's words mean.
 
     Raises:
-        SettingsError: A value is out of range.
+        SettingsError: A value is out of range, or `allowed_hosts` are no names of hosts.
     """
     for name, value in (("watch", watch), ("max-request-mb", max_request_mb), ("max-megapixels", max_megapixels)):
         if not value > 0:
@@ -72,7 +74,12 @@ def build_serve_settings(
         host=host,
         port=port,
         watch_s=watch,
-        front=FrontSettings(limits=limits, n_at_once=AT_ONCE_PER_WORKER * workers, timeout_s=float(timeout)),
+        front=FrontSettings(
+            limits=limits,
+            allowed_hosts=read_allowed_hosts(allowed_hosts, host=host),
+            n_at_once=AT_ONCE_PER_WORKER * workers,
+            timeout_s=float(timeout),
+        ),
         server=ServerSettings(n_workers=workers, env_manager=env_manager, timeout_s=timeout),
         has_page=has_page,
     )
@@ -90,7 +97,9 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
         SettingsError: The port is taken, or the host is none of this machine's.
         StoreError: The model's server could not be started.
     """
-    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter(LOG_FORMAT))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("sem_search").setLevel(logging.INFO)
     # What is no HTTP is refused by aiohttp, and would fill the log with a stack trace for each such connection.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
@@ -99,37 +108,29 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
 
 async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object] | None) -> None:
     asked_to_stop = _catch_signals()
-    # A connection for each request: one that was kept open may be closed by the other side in the very same moment.
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    async with aiohttp.ClientSession(connector=connector, trust_env=False, auto_decompress=False) as session:
-        rotation = Rotation(
-            address=settings.address,
-            settings=settings.server,
-            watch_s=settings.watch_s,
-            session=session,
-            resolve=resolve_model_uri,
+    if write_host(settings.host) in ANY_ADDRESS and settings.front.allowed_hosts <= LOCAL_HOSTS | ANY_ADDRESS:
+        _logger.warning(
+            "Only callers who ask for localhost are answered: give the names of this server with --allowed-hosts."
         )
-        front = Front(
-            rotation=rotation,
-            settings=settings.front,
-            session=session,
-            page=read_page() if settings.has_page else None,
-        )
-        runner = web.AppRunner(front.build_application(), access_log=None, auto_decompress=False)
-        await runner.setup()
-        try:
-            await _listen(runner, settings=settings)  # first: a port that is taken is told at once
-            _logger.info("%s is being loaded, which takes a moment ...", settings.address)
-            if await _start_unless_stopped(rotation, asked_to_stop=asked_to_stop):
-                url = f"http://{settings.host}:{settings.port}"
-                _logger.info("%s is served at %s; Ctrl-C ends it.", settings.address, url)
-                if when_ready is not None:
-                    when_ready(url)
-                await _watch_until(asked_to_stop, rotation=rotation)
-                _logger.info("Asked to stop: requests that are under way are answered.")
-        finally:
-            await runner.cleanup()
-            await rotation.stop(limit_s=settings.front.timeout_s)
+    rotation = Rotation(
+        address=settings.address, settings=settings.server, watch_s=settings.watch_s, resolve=resolve_model_uri
+    )
+    front = Front(rotation=rotation, settings=settings.front, page=read_page() if settings.has_page else None)
+    runner = web.AppRunner(front.build_application(), access_log=None, auto_decompress=False)
+    await runner.setup()
+    try:
+        await _listen(runner, settings=settings)  # first: a port that is taken is told at once
+        _logger.info("%s is being loaded, which takes a moment ...", settings.address)
+        if await _start_unless_stopped(rotation, asked_to_stop=asked_to_stop):
+            url = f"http://{write_host(settings.host)}:{settings.port}"
+            _logger.info("%s is served at %s; Ctrl-C ends it.", settings.address, url)
+            if when_ready is not None:
+                when_ready(url)
+            await _watch_until(asked_to_stop, rotation=rotation)
+            _logger.info("Asked to stop: requests that are under way are answered.")
+    finally:
+        await runner.cleanup()
+        await rotation.stop(limit_s=settings.front.timeout_s)
 
 
 def _catch_signals() -> asyncio.Event:

@@ -11,6 +11,7 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.search.comparing import check_pair
 from sem_search.search.finished import FinishedStudy, open_question_run, take_up_study, tell_progress
 from sem_search.search.outcome import read_kept_folds
+from sem_search.terminal import echo
 from sem_search.tracking.mlflow_log import log_entries
 from sem_search.transfer.training import TrainingSettings
 
@@ -39,10 +40,10 @@ def run_audit(
         audits = iter_audits(build_subject(finished), questions=questions, tell=tell_progress)
         known = next(audits)
         log_entries(iter_audit_entries(known), run_id=run_id)
-        click.echo(known.to_text(), nl=False)
+        echo(known.to_text(), nl=False)
         for audit in audits:
             log_entries(iter_audit_entries(audit, known=known), run_id=run_id)
-            click.echo(audit.to_text().removeprefix(known.to_text()), nl=False)
+            echo(audit.to_text().removeprefix(known.to_text()), nl=False)
             known = audit
     click.echo(f"Logged as run {run_id}, artifacts below audit/: audit.html has words and figure.")
     return known
@@ -110,7 +111,7 @@ def run_morphology(
             else _explain_other(other, storage=storage, study_folder=study_folder, threads=threads),
         )
         log_entries(iter_morphology_entries(audit, subject=subject), run_id=run_id)
-    click.echo(audit.to_text())
+    echo(audit.to_text())
     click.echo(f"Logged as run {run_id}, artifacts below morphology/: morphology.html has words and figures.")
     return audit
 

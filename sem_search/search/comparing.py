@@ -14,6 +14,7 @@ from sem_search.search.data import prepare_data
 from sem_search.search.finished import check_study_folder, open_question_run, read_settings
 from sem_search.search.outcome import read_stored_outcome
 from sem_search.search.study import FINGERPRINT, STUDY_RUN_ID, load_study
+from sem_search.terminal import echo
 from sem_search.tracking.mlflow_log import log_entries
 
 MUST_AGREE: Mapping[str, str] = {
@@ -54,7 +55,7 @@ def run_comparison(first: str, second: str, *, storage: str, study_folder: str |
         name=f"{first} against {second}",
     ) as run_id:
         log_entries(iter_comparison_entries(compared), run_id=run_id)
-    click.echo(compared.to_text())
+    echo(compared.to_text())
     click.echo(f"Logged as run {run_id}, artifacts below comparison/: comparison.html has words and figure.")
     return compared
 

@@ -18,6 +18,7 @@ from sem_search.search.data import PreparedData, build_study_tiles
 from sem_search.search.finished import quieten
 from sem_search.search.network import compute_features, prepare_network
 from sem_search.settings import SearchSettings, build_settings
+from sem_search.terminal import echo
 from sem_search.tracking.files import write_artifact
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights import check_weights
@@ -41,7 +42,7 @@ def run_lots(folders: Sequence[Path], *, output: Path, **given: Any) -> LotsAudi
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
     for warning in (*data.catalogue.warnings, *network.weights.warnings):
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     features = compute_features(settings, data=data, network=network)
     audit = audit_lots(data.catalogue, tiles=data.tiles, features=features.arrays, seed=settings.seed)
     output.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ def run_lots(folders: Sequence[Path], *, output: Path, **given: Any) -> LotsAudi
         max_megapixels=settings.max_megapixels,
     ):
         write_artifact(artifact, target=output / artifact.path)
-    click.echo(audit.to_text())
+    echo(audit.to_text())
     click.echo(
         f"Written to {output}: lots.html has all of it; lots.txt, lots.json, lots.png; the tiles that tell most in "
         "telling_tiles.csv and telling_tiles.jpg, what in them speaks for their lot in telling_regions.jpg and .json."

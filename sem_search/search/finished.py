@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-import click
 import optuna
 
 from sem_search.errors import StudyMismatchError
@@ -21,6 +20,7 @@ from sem_search.search.processes import describe_process
 from sem_search.search.study import SETTINGS, STUDY_RUN_ID, keep_precision, load_study
 from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
+from sem_search.terminal import echo
 from sem_search.tracking.mlflow_log import RunStatus, end_run, open_child_run
 from sem_search.tracking.runs import describe_audit
 from sem_search.transfer.runtime import configure_tensorflow
@@ -63,7 +63,7 @@ def take_up_study(
     network = prepare_network(keep_precision(settings, study=loaded))
     fingerprint = compute_fingerprint(settings, data=data, network=network)
     for warning in claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds):
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     features = compute_features(settings, data=data, network=network)
     prepared = PreparedSearch(
         settings=settings, name=name, fingerprint=fingerprint, data=data, network=network, features=features
@@ -104,7 +104,7 @@ def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -
 
 def tell_progress(text: str) -> None:
     """Say what is being trained, to who waits."""
-    click.echo(f"  {text}", err=True)
+    echo(f"  {text}", err=True)
 
 
 def check_study_folder(settings: SearchSettings, *, name: str) -> None:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import click
-
 from sem_search.micrographs.catalogue import read_catalogue
 from sem_search.micrographs.inspection import Inspection, inspect_catalogue
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.search.data import locate_data
 from sem_search.settings import SearchSettings
+from sem_search.terminal import echo
 
 
 def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
@@ -35,9 +34,9 @@ def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
         grid=TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px),
         progress=True,
     )
-    click.echo(inspection.to_text())
+    echo(inspection.to_text())
     output.mkdir(parents=True, exist_ok=True)
     (output / "inspection.json").write_text(inspection.to_json(), encoding="utf-8")
     (output / "inspection.html").write_text(inspection.to_html(), encoding="utf-8")
-    click.echo(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
+    echo(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
     return inspection

@@ -5,7 +5,6 @@ been lost since, what was told of the fold still counts, and what it answered is
 function of data, settings and seed. Nothing is reported from fewer folds than the study was told of.
 """
 
-import click
 import optuna
 
 from sem_search.evaluation.metrics import compute_fold_f_measure
@@ -13,6 +12,7 @@ from sem_search.search.folding import obtain_fold
 from sem_search.search.outcome import get_cell, iter_told_folds
 from sem_search.search.prepared import PreparedSearch
 from sem_search.search.progress import SearchProgress
+from sem_search.terminal import echo
 from sem_search.transfer.training import HeadTrainer
 
 
@@ -49,7 +49,7 @@ def mend_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTr
             )
             if value != told:
                 warning += f": F {value!r} now, {told!r} before (another machine, or another number of threads?)"
-            click.echo(f"Warning: {warning}.", err=True)
+            echo(f"Warning: {warning}.", err=True)
             warnings.append(warning)
     finally:
         progress.close()

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
 from optuna.trial import FrozenTrial
 
 from sem_search.deployment.packaging import MODEL_ITEM, deliver_classifier
@@ -17,6 +16,7 @@ from sem_search.errors import StoreError
 from sem_search.search.prepared import get_study_folder
 from sem_search.search.study import RUN_ID
 from sem_search.settings import SearchSettings
+from sem_search.terminal import echo
 from sem_search.tracking.delivering import DELIVERERS
 from sem_search.tracking.outbox import Outbox
 from sem_search.tracking.posting import describe_rest, open_outbox, resolve_run
@@ -27,7 +27,7 @@ OUTBOX = "outbox"
 
 def tell_outage(text: str) -> None:
     """Say that something is away, or back, to who waits."""
-    click.echo(f"Warning: {text}", err=True)
+    echo(f"Warning: {text}", err=True)
 
 
 def locate_outbox(settings: SearchSettings, *, name: str) -> Path:

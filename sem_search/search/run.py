@@ -63,6 +63,7 @@ from sem_search.search.study import (
 from sem_search.search.working import work
 from sem_search.secrets import MASK, mask_url
 from sem_search.settings import SearchSettings
+from sem_search.terminal import echo
 from sem_search.tracking.loggable import Tags
 from sem_search.tracking.mlflow_log import log_entries
 from sem_search.tracking.outages import persist
@@ -111,7 +112,7 @@ def _search(settings: SearchSettings) -> Conclusion:
     network = prepare_network(settings)
     click.echo(f"{settings.backbone} has the weights {network.weights.used!r}.")
     for warning in (*data.catalogue.warnings, *network.weights.warnings):
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     fingerprint = compute_fingerprint(settings, data=data, network=network)
     precision = find_begun_precision(settings, fingerprint=fingerprint)
     if precision != network.precision:
@@ -121,7 +122,7 @@ def _search(settings: SearchSettings) -> Conclusion:
     name = name_study(settings, fingerprint=fingerprint)
     mended = claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
     for warning in mended:
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     with (
         _open_hands(settings) as hands,  # before a study is made in the database that would have none
         nullcontext(_begin_study(settings, name=name, fingerprint=fingerprint)) as study,
@@ -157,7 +158,7 @@ def _search(settings: SearchSettings) -> Conclusion:
                 tell=tell_outage,
                 is_quick=False,
             )
-    click.echo(conclusion.to_text())
+    echo(conclusion.to_text())
     return conclusion
 
 
@@ -226,7 +227,7 @@ def _help(*, study: str, storage: str, given: Mapping[str, Any], wait_s: float) 
         name=study, stored=json.loads(loaded.user_attrs[FINGERPRINT]), wanted=fingerprint, remedy=SAME_IMAGES
     )
     for warning in claim_study_folder(settings, name=study, fingerprint=fingerprint, folds=data.folds):
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     opened = open_study(settings, name=study, fingerprint=fingerprint, tell=tell_outage)
     features = compute_features(settings, data=data, network=network)
     prepared = PreparedSearch(
@@ -314,7 +315,7 @@ def _tell_data(data: PreparedData) -> None:
     click.echo(f"{n_images} images of {n_classes} classes, {data.tiles.n_tiles} tiles.")
     for finding in data.findings:
         if finding.severity != "note":
-            click.echo(f"{finding.severity.capitalize()}: {finding.message}", err=True)
+            echo(f"{finding.severity.capitalize()}: {finding.message}", err=True)
 
 
 def _take_over(study: optuna.Study, *, settings: SearchSettings, run_id: str) -> None:

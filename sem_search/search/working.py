@@ -18,6 +18,7 @@ from sem_search.search.objective import CellObjective
 from sem_search.search.queue import claim_next, count_states
 from sem_search.search.reviving import TrialWatch, keep_heartbeat, let_go, put_back, read_claim
 from sem_search.settings import SearchSettings
+from sem_search.terminal import echo
 
 WAIT_S = 2.0
 """Between two looks at the trials of other workers."""
@@ -71,7 +72,7 @@ def _run_trial(study: optuna.Study, *, objective: CellObjective) -> None:
     except FailedTrialError as error:
         study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         if trial.params:  # not one that found the queue empty
-            click.echo(f"Trial {trial.number} failed: {error}", err=True)
+            echo(f"Trial {trial.number} failed: {error}", err=True)
     except HeldUpError:
         put_back(study, trial._trial_id, claimed=claimed)
     except BaseException:

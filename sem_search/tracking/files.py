@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import assert_never
 
 from sem_search.secrets import mask_secrets
+from sem_search.terminal import protect_cell
 from sem_search.tracking.loggable import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
 
 
@@ -43,9 +44,8 @@ def _format_json(artifact: JsonArtifact) -> str:
 
 
 def _format_csv(artifact: TableArtifact) -> str:
-    """Return CSV with a header; None is an empty field."""
+    """Return CSV with a header; None is an empty field, and no text is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(artifact.columns)
-    writer.writerows(artifact.rows)
+    writer.writerows([protect_cell(value) for value in row] for row in (artifact.columns, *artifact.rows))
     return text.getvalue()

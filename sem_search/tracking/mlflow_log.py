@@ -18,6 +18,7 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType, Schema
 
 from sem_search.secrets import mask_secrets
+from sem_search.terminal import protect_cell
 from sem_search.tracking.delivering import (
     CATALOGUE,
     END,
@@ -106,7 +107,7 @@ def log_catalogue(frame: pd.DataFrame, *, name: str, digest: str, source: str, r
     }
 
     def write(folder: Path) -> Mapping[str, Any]:
-        _write(TextArtifact(path="data/catalogue.csv", text=frame.to_csv(index=False)), folder=folder)
+        _write(TextArtifact(path="data/catalogue.csv", text=frame.map(protect_cell).to_csv(index=False)), folder=folder)
         return facts
 
     post(CATALOGUE, run=run_id, deliverer=deliver_catalogue, write=write)

@@ -13,6 +13,8 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
+import h5py
+
 from sem_search.errors import WeightsError
 from sem_search.progress import ProgressMeter
 from sem_search.transfer.backbones import PublishedWeights
@@ -26,6 +28,8 @@ MD5_DIGITS = 32
 def fetch_published_weights(published: PublishedWeights, *, first_byte_s: float, whole_file_s: float) -> Path:
     """Return the file of published weights from Keras' cache, or download it into there.
 
+    A file in the cache that is damaged, cut off or another one than published is downloaded anew.
+
     Args:
         published: Address and hash.
         first_byte_s: Longest wait for the first byte, in seconds, name look-up included.
@@ -35,10 +39,14 @@ def fetch_published_weights(published: PublishedWeights, *, first_byte_s: float,
         WeightsError: It is not in the cache and could not be downloaded in time, or was not what is published.
     """
     file = get_keras_models_folder() / published.file_name
-    if file.is_file() and _find_fault(file, digest=published.digest) is None:
+    fault = _find_fault(file, digest=published.digest) if file.is_file() else None
+    if file.is_file() and fault is None:
         return file
     download = _Download(published, file=file, first_byte_s=first_byte_s)
-    download.wait(first_byte_s=first_byte_s, whole_file_s=whole_file_s)
+    try:
+        download.wait(first_byte_s=first_byte_s, whole_file_s=whole_file_s)
+    except WeightsError as error:
+        raise (WeightsError(f"{error} The file that is there is of no use: {fault}.") if fault else error) from None
     return file
 
 
@@ -114,6 +122,15 @@ def _find_fault(file: Path, *, digest: str | None) -> str | None:
             return "what came is no HDF5 file (a login page?)"
         stream.seek(0)
         if digest is None:
-            return None
+            return _find_cut(file)
         found = hashlib.file_digest(stream, "md5" if len(digest) == MD5_DIGITS else "sha256").hexdigest()
     return None if found == digest else f"its hash is {found}, published is {digest}"
+
+
+def _find_cut(file: Path) -> str | None:
+    """Return what HDF5 has against a file whose hash is not published: it knows its own length."""
+    try:
+        with h5py.File(file, "r"):
+            return None
+    except OSError as error:
+        return f"it is damaged or cut off: {error}"

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -172,3 +173,84 @@ def test_one_large_image_is_left_to_the_model_where_errors_are_reported() -> Non
     assert len(get_cells(admit(request))) == 2
     with pytest.raises(RefusedRequestError, match="first 3 of 3"):
         admit({"inputs": [encode(200, 100)] + [encode(90, 100)] * 2, "params": {"on_error": "report"}})
+
+
+HUGE = 2_000_000
+"""Bytes of bodies that a careless reader turns into a hundred megabytes."""
+
+WIDE: dict[str, tuple[bytes, str]] = {
+    "lists": (b'{"instances":[' + b"[]," * (HUGE // 3) + b"0]}", "application/json"),
+    "objects": (b'{"instances":[' + b"{}," * (HUGE // 3) + b"0]}", "application/json"),
+    "records": (b'{"instances":[' + b'{"image":0},' * (HUGE // 12) + b"0]}", "application/json"),
+    "texts": (b'{"instances":[' + b'"a",' * (HUGE // 4) + b"0]}", "application/json"),
+    "numbers": (b'{"instances":[' + b"1," * (HUGE // 2) + b"0]}", "application/json"),
+    "keys": (b'{"instances":[{' + b'"a":0,' * (HUGE // 6) + b'"b":0}]}', "application/json"),
+    "nested": (b'{"instances":' + b"[" * HUGE, "application/json"),
+    "CSV of commas": (b"image" + b"," * HUGE + b"\nx\n", "text/csv"),
+    "CSV of lines": (b"image\n" + b"\n" * HUGE, "text/csv"),
+    "CSV of old lines": (b"image\r" + b"\r" * HUGE, "text/csv"),
+}
+
+
+@pytest.mark.parametrize("kind", WIDE)
+def test_many_small_values_are_refused_before_they_are_read(kind: str) -> None:
+    body, content_type = WIDE[kind]
+    tracemalloc.start()
+    try:
+        with pytest.raises(RefusedRequestError, match=r"holds \d+ commas, .* and at most 101000 are read") as caught:
+            admit(body, content_type)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.status == 413
+    assert peak_bytes < len(body) / 10
+
+
+def test_so_many_values_are_read_and_not_one_more() -> None:
+    limits = RequestLimits(max_elements=5)
+    body = b'{"inputs": ["a", "b", "c"], "x": 1}'
+    assert body.count(b",") + body.count(b"[") + body.count(b"{") == 5
+    assert admit_request(body, content_type="application/json", limits=limits, param_names=()).n_rows == 3
+    with pytest.raises(RefusedRequestError, match="holds 6 commas"):
+        admit_request(body[:-1] + b', "y": 1}', content_type="application/json", limits=limits, param_names=())
+    csv_body = b"image,a\nx,1\ny,2"
+    assert admit_request(csv_body, content_type="text/csv", limits=limits, param_names=()).n_rows == 2
+    with pytest.raises(RefusedRequestError, match="holds 6 commas, line ends"):
+        admit_request(csv_body + b"\n", content_type="text/csv", limits=limits, param_names=())
+
+
+def test_the_largest_request_that_is_allowed_is_far_from_that_limit() -> None:
+    limits = RequestLimits()
+    records = [{"image": "AAAA", "operator": "me", "place": [1, 2]} for _ in range(limits.max_rows)]
+    body = json.dumps({"dataframe_records": records}).encode()
+    assert admit_request(body, content_type="application/json", limits=limits, param_names=()).n_rows == limits.max_rows
+
+
+LONG = 4_000_000
+
+LARGE: dict[str, tuple[bytes, str]] = {
+    "as it is": (b'{"inputs": ["' + b"A" * LONG + "\U0001f600".encode() + b'"]}', "application/json"),
+    "escaped": (b'{"inputs": ["' + b"A" * LONG + rb'\ud83d\ude00"]}', "application/json"),
+    "CSV": (b"image\n" + b"A" * LONG + "\U0001f600".encode(), "text/csv"),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_one_wide_character_does_not_make_a_large_request_many_times_as_large(kind: str) -> None:
+    body, content_type = LARGE[kind]
+    tracemalloc.start()
+    try:
+        (cell,) = get_cells(admit(body, content_type))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert cell.isascii()
+    assert len(cell) == LONG + 1
+    assert peak_bytes < 8 * len(body)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("last", ["", "end"])
+def test_lines_of_a_csv_end_as_any_system_ends_them(end: str, last: str) -> None:
+    text = end.join(["image,n", "x,1", "", f'"y{end}z",2', "\x0b\u2028w,3"]) + (end if last else "")
+    assert get_cells(admit(text.encode(), "text/csv")) == ["x", f"y{end}z", "\x0b?w"]

@@ -73,3 +73,7 @@ def test_tables_stand_in_columns_and_keep_their_bars() -> None:
         "|-----|------|",
         "| 1   | x\\|y |",
     ]
+
+
+def test_a_cell_cannot_pass_for_a_further_row() -> None:
+    assert len(format_table(("class", "n"), [("a\n| evil | 99 |", "1")]).splitlines()) == 3

@@ -27,6 +27,7 @@ class FakeServer:
     """Stands for a child process; counts what is under way."""
 
     address: str
+    session: aiohttp.ClientSession
     is_running: bool = True
     n_entered: int = 0
     n_left: int = 0
@@ -83,13 +84,12 @@ async def open_bench(
     behind = web.Application(client_max_size=10**9)
     behind.router.add_post("/invocations", receive)
     async with test_utils.TestServer(behind) as running, aiohttp.ClientSession() as session:
-        server = FakeServer(address=str(running.make_url("")).rstrip("/"))
+        server = FakeServer(address=str(running.make_url("")).rstrip("/"), session=session)
         version = ServedVersion(model_uri=model_uri, param_names=PARAMS, server=server)  # type: ignore[arg-type]
         rotation = FakeRotation(current=version)
         front = Front(
             rotation=rotation,  # type: ignore[arg-type]
             settings=settings or FrontSettings(limits=RequestLimits(max_bytes=10_000)),
-            session=session,
             page=read_page() if has_page else None,
         )
         before = test_utils.TestServer(front.build_application())
@@ -205,14 +205,10 @@ def test_what_is_refused_here_never_reaches_the_server_behind() -> None:
 
 
 def test_a_body_that_tells_no_length_is_cut_off() -> None:
-    async def drip() -> AsyncIterator[bytes]:
-        for _ in range(11):
-            yield b"x" * 1000
-
     async def run() -> None:
         async with open_bench() as bench:
             async with bench.client.post(
-                "/invocations", data=drip(), headers={"Content-Type": "application/json"}
+                "/invocations", data=drip(b"x" * 1000, times=11), headers={"Content-Type": "application/json"}
             ) as response:
                 assert response.status == 413
                 assert "larger than this server takes" in (await response.json())["message"]
@@ -226,8 +222,8 @@ def test_a_caller_who_asks_first_is_told_before_sending() -> None:
         async with open_bench() as bench:
             reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
             writer.write(
-                b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
-                b"Content-Length: 99999999\r\n\r\n"
+                b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"
             )
             assert b" 413 " in await reader.readline()
             writer.close()
@@ -241,7 +237,7 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytes
     async def run() -> None:
         async with open_bench() as bench:
             reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
-            writer.write(b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{")
+            writer.write(b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
             assert b" 408 " in await reader.readline()
             writer.close()
 
@@ -309,6 +305,135 @@ def test_bodies_in_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             go_on.set()
             assert (await first)[0] == 200
             assert (await bench.post(large))[0] == 200
+
+    asyncio.run(run())
+
+
+def test_callers_who_announce_much_and_send_little_shut_nobody_out() -> None:
+    async def run() -> None:
+        async with open_bench(settings=FrontSettings()) as bench:
+            writers = []
+            for _ in range(2 * front_module.REQUESTS_HELD):
+                _, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
+                writer.write(
+                    b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                    b"Content-Length: 64000000\r\n\r\n{"
+                )
+                writers.append(writer)
+            await asyncio.sleep(0.1)
+            assert (await bench.post(TABLE))[0] == 200
+            assert (await bench.post({"inputs": ["A" * 2_000_000]}))[0] == 200
+            for writer in writers:
+                writer.close()
+
+    asyncio.run(run())
+
+
+def test_large_bodies_that_are_held_leave_room_for_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_module, "REQUESTS_HELD", 1)
+    monkeypatch.setattr(front_module, "KEPT_SHARE", 0.5)
+
+    async def run() -> None:
+        go_on = asyncio.Event()
+
+        async def wait(_: web.Request) -> web.Response:
+            await go_on.wait()
+            return web.json_response({"predictions": []})
+
+        settings = FrontSettings(limits=RequestLimits(max_bytes=8_000_000), n_at_once=5)
+        async with open_bench(wait, settings=settings) as bench:
+            large, small = {"inputs": ["A" * 3_000_000]}, {"inputs": ["A" * 900_000]}
+            waiting = [asyncio.create_task(bench.post(large))]
+            while not bench.asked:
+                await asyncio.sleep(0.01)
+            assert (await bench.post(large))[0] == 503
+            async with bench.client.post("/invocations", data=drip(b"x" * 500_000, times=4)) as response:
+                assert response.status == 503, "its length is not told, and seen as it comes"
+            waiting.append(asyncio.create_task(bench.post(small)))
+            while len(bench.asked) < 2:
+                await asyncio.sleep(0.01)
+            go_on.set()
+            assert [status for status, _, _ in await asyncio.gather(*waiting)] == [200, 200]
+            assert (await bench.post(large))[0] == 200
+
+    asyncio.run(run())
+
+
+async def drip(piece: bytes, *, times: int, pause_s: float = 0.0) -> AsyncIterator[bytes]:
+    for _ in range(times):
+        await asyncio.sleep(pause_s)
+        yield piece
+
+
+@pytest.mark.parametrize("pause_s", [0.03, 5.0], ids=["slow", "still"])
+def test_a_caller_who_sends_too_slowly_is_dropped(monkeypatch: pytest.MonkeyPatch, pause_s: float) -> None:
+    monkeypatch.setattr(front_module, "PACE_S", 0.2)
+
+    async def run() -> None:
+        async with open_bench() as bench:
+            async with bench.client.post("/invocations", data=drip(b"x", times=100, pause_s=pause_s)) as response:
+                assert response.status == 408
+                assert "slower than" in (await response.json())["message"]
+                assert response.headers["Connection"] == "close"
+            assert (await bench.post(TABLE))[0] == 200
+
+    asyncio.run(run())
+
+
+def test_a_caller_who_keeps_the_pace_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_module, "PACE_S", 0.3)
+    monkeypatch.setattr(front_module, "PACE_BYTES", 100)
+
+    async def run() -> None:
+        body = json.dumps({"inputs": ["A" * 985]}).encode()
+
+        async def send() -> AsyncIterator[bytes]:
+            for at in range(0, len(body), 100):
+                await asyncio.sleep(0.05)
+                yield body[at : at + 100]
+
+        async with open_bench() as bench:
+            headers = {"Content-Type": "application/json"}
+            async with bench.client.post("/invocations", data=send(), headers=headers) as response:
+                assert response.status == 200
+
+    asyncio.run(run())
+
+
+FOREIGN = [
+    {"Host": "evil.example"},
+    {"Host": "evil.example", "Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"},
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_requests_to_other_names_and_of_foreign_pages_are_refused(headers: dict[str, str]) -> None:
+    async def run() -> None:
+        async with open_bench(has_page=True) as bench:
+            for method, path in [("GET", "/"), ("GET", "/ping"), ("GET", "/version"), ("POST", "/invocations")]:
+                async with bench.client.request(method, path, headers=headers) as response:
+                    assert (response.status, (await response.json())["error_code"]) == (403, "PERMISSION_DENIED")
+                    assert "X-Model-Name" not in response.headers
+            assert bench.asked == []
+            reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
+            lines = "".join(f"{name}: {text}\r\n" for name, text in ({"Host": "localhost"} | headers).items())
+            writer.write(f"POST /invocations HTTP/1.1\r\n{lines}Expect: 100-continue\r\n\r\n".encode())
+            assert b" 403 " in await reader.readline()
+            writer.close()
+
+    asyncio.run(run())
+
+
+def test_other_names_and_the_own_page_are_answered_where_they_are_allowed() -> None:
+    settings = FrontSettings(allowed_hosts=frozenset({"sem.example.org"}))
+
+    async def run() -> None:
+        async with open_bench(settings=settings) as bench:
+            for name, status in [("sem.example.org", 200), ("127.0.0.1", 403)]:
+                found, _, _ = await bench.post(TABLE, Host=name, Origin=f"https://{name}")
+                assert found == status
 
     asyncio.run(run())
 

@@ -1,5 +1,6 @@
 import base64
 import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,18 @@ def column(*values: Any) -> pd.DataFrame:
 )
 def test_decode_base64(text: str) -> None:
     assert decode_base64(text) == CONTENT
+
+
+def test_many_short_lines_take_no_more_memory_than_the_text_itself() -> None:
+    content = bytes(300_000)
+    text = " ".join(base64.b64encode(content[at : at + 3]).decode() for at in range(0, len(content), 3))
+    tracemalloc.start()
+    try:
+        assert decode_base64(text) == content
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 3 * len(text)
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,27 @@
 import asyncio
 import os
 import signal
+import stat
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
-import aiohttp
 import pytest
 
 from sem_search.deployment import model_server
-from sem_search.deployment.model_server import ModelServer, _build_environment, _build_preexec
+from sem_search.deployment.model_server import (
+    ModelServer,
+    ServerSettings,
+    _build_environment,
+    _build_preexec,
+    start_model_server,
+)
 from sem_search.deployment.served_name import SERVED_MODEL_VARIABLE
 from sem_search.errors import StoreError
 
 SERVER = """
-import http.server, signal, subprocess, sys
+import http.server, signal, socketserver, subprocess, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -25,18 +33,19 @@ if "deaf" in sys.argv: signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if "fails" in sys.argv: sys.exit(7)
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 open(sys.argv[2], "w").write(str(worker.pid))
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+socketserver.UnixStreamServer(sys.argv[1] + "x" * ("elsewhere" in sys.argv), Handler).serve_forever()
 """
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 
 
 async def start(tmp_path: Path, *words: str) -> ModelServer:
-    port = model_server._find_free_port()
+    folder = tmp_path / "own"
+    folder.mkdir(exist_ok=True)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVER, str(port), str(tmp_path / "worker"), *words, start_new_session=True
+        sys.executable, "-c", SERVER, str(folder / "socket"), str(tmp_path / "worker"), *words, start_new_session=True
     )
-    return ModelServer(model_uri="models:/lactose/1", address=f"http://127.0.0.1:{port}", process=process)
+    return ModelServer(model_uri="models:/lactose/1", folder=folder, process=process)
 
 
 def is_alive(pid: int) -> bool:
@@ -49,8 +58,7 @@ def is_alive(pid: int) -> bool:
 def test_a_child_is_waited_for_and_ended_with_all_that_it_started(tmp_path: Path) -> None:
     async def run() -> None:
         server = await start(tmp_path)
-        async with aiohttp.ClientSession() as session:
-            await server.wait_until_ready(session, limit_s=30)
+        await server.wait_until_ready(limit_s=30)
         worker = int((tmp_path / "worker").read_text())
         assert server.is_running
         await server.stop()
@@ -69,8 +77,7 @@ def test_a_child_that_does_not_listen_is_killed(
 
     async def run() -> None:
         server = await start(tmp_path, "deaf")
-        async with aiohttp.ClientSession() as session:
-            await server.wait_until_ready(session, limit_s=30)
+        await server.wait_until_ready(limit_s=30)
         await server.stop()
         assert await server.wait_until_ended() == -signal.SIGKILL
 
@@ -98,17 +105,76 @@ def test_requests_under_way_are_waited_for(tmp_path: Path, caplog: pytest.LogCap
 
 def test_a_child_that_ends_or_never_answers_is_an_error(tmp_path: Path) -> None:
     async def run() -> None:
-        async with aiohttp.ClientSession() as session:
-            server = await start(tmp_path, "fails")
-            with pytest.raises(StoreError, match=r"server of models:/lactose/1 ended with code 7 before it answered"):
-                await server.wait_until_ready(session, limit_s=30)
-            server = await start(tmp_path)
-            server.address = "http://127.0.0.1:1"
-            with pytest.raises(StoreError, match=r"did not answer within 0\.1 s"):
-                await server.wait_until_ready(session, limit_s=0.1)
-            await server.stop()
+        server = await start(tmp_path, "fails")
+        with pytest.raises(StoreError, match=r"server of models:/lactose/1 ended with code 7 before it answered"):
+            await server.wait_until_ready(limit_s=30)
+        await server.stop()
+        server = await start(tmp_path, "elsewhere")
+        with pytest.raises(StoreError, match=r"did not answer within 0\.1 s"):
+            await server.wait_until_ready(limit_s=0.1)
+        await server.stop()
 
     asyncio.run(run())
+
+
+async def start_for_real(monkeypatch: pytest.MonkeyPatch, folder: Path) -> ModelServer:
+    """Start a server whose model is a folder, and whose Python answers as MLflow's command would: not at all."""
+
+    def fetch(_: str, *, folder: Path) -> Path:
+        return folder / "model"
+
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(model_server, "fetch_model", fetch)
+    monkeypatch.setattr(model_server.sys, "executable", "/bin/echo")
+    return await start_model_server("models:/lactose/1", settings=ServerSettings())
+
+
+def test_a_child_listens_where_no_other_user_can_ask_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told: dict[str, str] = {}
+    start_process = asyncio.create_subprocess_exec
+
+    async def note(*command: str, env: dict[str, str], **settings: Any) -> asyncio.subprocess.Process:
+        told.update(env)
+        return await start_process(*command, env=env, **settings)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", note)
+
+    async def run() -> None:
+        server = await start_for_real(monkeypatch, tmp_path / "t")
+        (folder,) = (tmp_path / "t").iterdir()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert told["UVICORN_UDS"] == str(folder / "socket")
+        await server.wait_until_ended()
+        assert f"--model-uri {folder / 'model'}" in (words := capfd.readouterr().out)
+        assert "--port" not in words
+        await server.stop()
+        assert not folder.exists()
+
+    asyncio.run(run())
+
+
+def test_a_model_that_is_not_what_was_registered_starts_no_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str, *, folder: Path) -> Path:
+        (folder / "model").mkdir()
+        raise StoreError("it is altered.")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(model_server, "fetch_model", refuse)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", None)
+    with pytest.raises(StoreError, match="it is altered"):
+        asyncio.run(start_model_server("models:/lactose/1", settings=ServerSettings()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match="too long a path for a socket: set TMPDIR"):
+        asyncio.run(start_for_real(monkeypatch, tmp_path / ("x" * 90)))
+    assert list((tmp_path / ("x" * 90)).iterdir()) == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ties a child's life to its parent's")

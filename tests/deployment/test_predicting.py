@@ -17,7 +17,7 @@ from sem_search.deployment import image_requests, predicting
 from sem_search.deployment.packaging import LoggedClassifier
 from sem_search.deployment.predicting import find_images, load_model, predict_images
 from sem_search.deployment.prediction_tables import CSV_COLUMNS
-from sem_search.errors import DataError, ModelNotFoundError, SettingsError
+from sem_search.errors import DataError, ModelNotFoundError, SettingsError, StoreError
 
 CLASS_NAMES = ("cellulose", "lactose", "starch")
 
@@ -268,3 +268,14 @@ def test_a_model_of_another_kind_is_refused(
     mlflow.pyfunc.save_model(tmp_path / "other", python_model=script, pip_requirements=["mlflow"])
     with pytest.raises(ModelNotFoundError, match="is no classifier of sem_search"):
         predict_images([folder], model_uri=str(tmp_path / "other"))
+
+
+def test_altered_code_is_refused_before_it_runs(
+    logged: LoggedClassifier, tracking: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    model = Path(mlflow.artifacts.download_artifacts(artifact_uri=logged.model_uri, dst_path=str(tmp_path)))
+    script = model / "served_model.py"
+    script.write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n" + script.read_text())
+    with pytest.raises(StoreError, match=r"is not served: served_model\.py is not the file that was logged"):
+        load_model(str(model))
+    assert not (tmp_path / "ran").exists()

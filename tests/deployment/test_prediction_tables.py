@@ -134,3 +134,53 @@ def test_a_table_is_there_in_full_or_not_at_all(tmp_path: Path) -> None:
 def test_folders_of_the_output_are_made(tmp_path: Path) -> None:
     write_predictions([GOOD], class_names=CLASSES, output=tmp_path / "a" / "b.csv", output_format="csv")
     assert (tmp_path / "a" / "b.csv").stat().st_mode & 0o044
+
+
+FORMULA = '=HYPERLINK("http://evil","x").tif'
+HOSTILE = Prediction(
+    image=FORMULA,
+    model="models:/m/1",
+    label="@SUM(1)",
+    probability=0.5,
+    probabilities={"@SUM(1)": 0.5},
+    prediction_set=("@SUM(1)", "a"),
+    coverage=0.9,
+    pixel_size_nm=-1.5,
+    warnings=("-1+cmd",),
+    error="\t=1",
+)
+
+
+def test_no_cell_of_a_csv_is_a_formula_and_other_formats_are_as_they_were(tmp_path: Path) -> None:
+    for output_format in ("csv", "json", "parquet"):
+        write_predictions(
+            [HOSTILE],
+            class_names=["@SUM(1)"],
+            output=tmp_path / f"p.{output_format}",
+            output_format=output_format,  # type: ignore[arg-type]
+        )
+    with (tmp_path / "p.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["image"] == f"'{FORMULA}"
+    assert (row["label"], row["prediction_set"], row["warnings"]) == ("'@SUM(1)", "'@SUM(1); a", "'-1+cmd")
+    assert (row["error"], row["pixel_size_nm"], row["p_@SUM(1)"]) == ("'\t=1", "-1.5", "0.500000")
+    (record,) = json.loads((tmp_path / "p.json").read_text())
+    assert (record["image"], record["label"]) == (FORMULA, "@SUM(1)")
+    assert pq.read_table(tmp_path / "p.parquet").to_pylist()[0]["image"] == FORMULA
+
+
+@pytest.mark.parametrize("output_format", ["csv", "json"])
+def test_a_terminal_is_sent_no_control_characters(
+    output_format: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = Prediction(image="\x1b[2J\x9bm.tif", model="m", error="a")
+    for is_terminal, image in [(True, "\\u001b[2J\\u009bm.tif"), (False, hostile.image)]:
+        monkeypatch.setattr("sys.stdout.isatty", lambda is_terminal=is_terminal: is_terminal)
+        write_predictions([hostile], class_names=["\x1bc"], output=None, output_format=output_format)  # type: ignore[arg-type]
+        shown = capsys.readouterr().out
+        if output_format == "json":
+            assert json.loads(shown)[0]["image"] == hostile.image
+        else:
+            assert image in shown
+        assert ("\x9b" in shown) is not is_terminal
+        assert "\x1b" not in shown or not is_terminal

@@ -27,7 +27,7 @@ class FakeServer:
     is_drained: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def wait_until_ready(self, _: Any, *, limit_s: float) -> None:
+    async def wait_until_ready(self, *, limit_s: float) -> None:
         await asyncio.sleep(0)
         if not self.is_startable:
             raise StoreError("it ended with code 3.")
@@ -88,8 +88,7 @@ def watch(world: World, story: Callable[[Rotation], Coroutine[Any, Any, None]], 
             address=address,
             settings=SETTINGS,
             watch_s=0.01,
-            session=None,
-            resolve=world.resolve,  # type: ignore[arg-type]
+            resolve=world.resolve,
         )
         await rotation.start()
         watching = asyncio.create_task(rotation.watch())
@@ -131,7 +130,7 @@ def test_a_new_champion_takes_the_place_of_the_old_one(world: World) -> None:
 def test_the_old_one_answers_until_the_new_one_is_ready(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     is_ready = asyncio.Event()
 
-    async def wait_until_ready(server: FakeServer, _: Any, *, limit_s: float) -> None:
+    async def wait_until_ready(server: FakeServer, *, limit_s: float) -> None:
         if server.model_uri.endswith("2"):
             await is_ready.wait()
 
@@ -212,8 +211,7 @@ def test_a_first_start_that_fails_is_told(world: World, reason: str) -> None:
             address=ADDRESS,
             settings=SETTINGS,
             watch_s=1,
-            session=None,
-            resolve=world.resolve,  # type: ignore[arg-type]
+            resolve=world.resolve,
         )
         with pytest.raises(ModelNotFoundError if reason == "no model" else StoreError):
             await rotation.start()

@@ -4,6 +4,7 @@ import mlflow
 import pytest
 
 from benchmarks.servers import find_free_port
+from sem_search.deployment.intake import LOCAL_HOSTS
 from sem_search.deployment.running import build_serve_settings, run_server
 from sem_search.errors import ModelNotFoundError, SettingsError
 
@@ -27,6 +28,26 @@ def test_the_words_of_the_command_line_become_settings() -> None:
     assert (settings.front.n_at_once, settings.front.timeout_s) == (4, 30.0)
     limits = settings.front.limits
     assert (limits.max_bytes, limits.max_request_megapixels, limits.max_image_megapixels) == (10_000_000, 150.0, 100.0)
+
+
+def test_the_names_that_callers_may_use() -> None:
+    assert build_serve_settings(**TOLD).front.allowed_hosts == LOCAL_HOSTS
+    told = build_serve_settings(**TOLD | {"host": "192.0.2.1", "allowed_hosts": "sem.example.org"})
+    assert told.front.allowed_hosts == LOCAL_HOSTS | {"192.0.2.1", "sem.example.org"}
+    with pytest.raises(SettingsError, match="allowed-hosts: 'http://a' is no name of a host"):
+        build_serve_settings(**TOLD | {"allowed_hosts": "http://a"})
+
+
+@pytest.mark.parametrize(("host", "names", "is_told"), [("0.0.0.0", "", True), ("0.0.0.0", "a.example", False)])
+def test_a_server_that_nobody_elsewhere_can_ask_says_so(
+    tracking: mlflow.MlflowClient, caplog: pytest.LogCaptureFixture, host: str, names: str, is_told: bool
+) -> None:
+    settings = build_serve_settings(
+        **TOLD | {"port": find_free_port(), "model": "models:/no-such@champion", "host": host, "allowed_hosts": names}
+    )
+    with pytest.raises(ModelNotFoundError):
+        run_server(settings)
+    assert ("give the names of this server with --allowed-hosts" in caplog.text) is is_told
 
 
 @pytest.mark.parametrize("name", ["watch", "max_request_mb", "max_megapixels"])

@@ -6,6 +6,7 @@ exchanged is in `test_story`.
 
 import json
 import signal
+import stat
 import threading
 import time
 import urllib.error
@@ -82,14 +83,36 @@ def test_the_version_that_answers_is_named_in_answer_header_and_version(server: 
     assert (told["address"], told["model"], told["version"]) == (f"models:/{MODEL}@champion", MODEL, "1")
 
 
+def test_the_model_s_own_server_cannot_be_asked_past_the_front(server: RunningServer) -> None:
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    listening = [place for child in children for place in child.net_connections("tcp") if place.status == "LISTEN"]
+    assert listening == []
+    sockets = {place.laddr for child in children for place in child.net_connections("unix") if place.laddr}
+    (own,) = [Path(name) for name in sockets if Path(name).name == "socket"]
+    assert stat.S_IMODE(own.parent.stat().st_mode) == 0o700
+
+
+def test_a_refusal_of_the_real_server_behind_holds_its_reason_alone(server: RunningServer) -> None:
+    status, answer, _ = ask(server, b'{"inputs": ["not base64!"]}')
+    assert status == 400
+    assert answer["message"].startswith("1 of 1 images cannot be answered")
+    assert "Failed to predict" not in answer["message"]
+
+
 def test_hostile_requests_are_refused_and_the_server_goes_on_within_its_memory(
     server: RunningServer, body: bytes
 ) -> None:
     before_mb = server.measure_memory_mb()
-    answers = [send(server.port, build()) for name, build in NASTIES.items() if "JSON" not in name]
+    quick = [build for name, build in NASTIES.items() if "JSON" not in name and not name.startswith("slow")]
+    answers = [send(server.port, build()) for build in quick]
     assert [f"{answer.request.name}: {answer.complaint}" for answer in answers if answer.complaint] == []
     by_name = {answer.request.name: answer.status for answer in answers}
     assert by_name["10,000 rows"] == by_name["PNG bomb"] == by_name["many PNG bombs"] == 413
+    wide = {name: status for name, status in by_name.items() if name.startswith("wide: ")}
+    assert {name: status for name, status in wide.items() if status != 413} == {"wide: short lines": 400}
+    foreign = [status for name, status in by_name.items() if name.startswith("foreign: ")]
+    assert foreign
+    assert set(foreign) == {403}
     assert by_name["Parquet"] == by_name["deflated"] == 415
     report = fuzz(server.port, n=N_FUZZED, measure_mb=server.measure_memory_mb)
     assert report.complaints == ()
@@ -122,7 +145,10 @@ def test_a_person_drops_a_micrograph_on_the_page(server: RunningServer, tmp_path
         for words in ("Prediction set", "holds the true material in 90.0 % of cases", "fold heads", "Strangeness"):
             assert words in shown
         assert "134.9 nm" in shown
+        assert f"{MODEL}, version 1" in browser.read_text("article")
         assert browser.run("return document.querySelector('figure img').naturalWidth") == 1536
+        browser.run("document.getElementById('model').textContent = 'of before'")
+        browser.wait_for_text("#model", f"{MODEL}, version 1")
         (tmp_path / "torn.png").write_bytes(picture.read_bytes()[:1000])
         browser.choose_file("#file", tmp_path / "torn.png")
         assert browser.wait_for_text(".failed", "No answer: ")

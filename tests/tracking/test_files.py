@@ -54,3 +54,9 @@ def test_a_figure_has_a_format_that_is_known(tmp_path: Path) -> None:
     artifact = FigureArtifact(path="a.gif", draw=lambda: make_figure(width_in=1, height_in=1))
     with pytest.raises(ValueError, match=r"written as \.png or \.jpg, not as '\.gif'"):
         write_artifact(artifact, target=tmp_path / "a.gif")
+
+
+def test_no_text_of_a_table_is_a_formula(tmp_path: Path) -> None:
+    table = TableArtifact(path="a.csv", columns=("=class", "value"), rows=(("@SUM(1)", -1.5), ("+a", None)))
+    write_artifact(table, target=tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == "'=class,value\n'@SUM(1),-1.5\n'+a,\n"

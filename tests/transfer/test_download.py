@@ -1,19 +1,30 @@
 """A download gets one try, ends in time whatever the other side does, and keeps the published file only."""
 
 import hashlib
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from sem_search.errors import WeightsError
 from sem_search.transfer.backbones import PublishedWeights
 from sem_search.transfer.download import HDF5_SIGNATURE, fetch_published_weights, get_keras_models_folder
 
-CONTENT = HDF5_SIGNATURE + b"weights" * 1000
+
+def _write_hdf5(*, n_values: int) -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["weights"] = np.arange(n_values)
+    return buffer.getvalue()
+
+
+CONTENT = _write_hdf5(n_values=1000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PATIENCE_S = 0.4
@@ -51,6 +62,10 @@ def _answer_with_login_page(handler: BaseHTTPRequestHandler) -> None:
 
 def _answer_other_weights(handler: BaseHTTPRequestHandler) -> None:
     _send(handler, HDF5_SIGNATURE + b"others")
+
+
+def _answer_cut_weights(handler: BaseHTTPRequestHandler) -> None:
+    _send(handler, CONTENT[:-1])
 
 
 def _answer_missing(handler: BaseHTTPRequestHandler) -> None:
@@ -114,9 +129,10 @@ def test_published_file_is_kept_in_keras_cache_and_not_fetched_again(serve, dige
     [
         (_answer_not_at_all, MD5, r"no answer within 0\.4 s|timed out"),
         (_answer_drop_by_drop, MD5, r"not complete after 0\.4 s"),
-        (_answer_half, MD5, r"ended after 100 of 7008 bytes"),
+        (_answer_half, MD5, rf"ended after 100 of {len(CONTENT)} bytes"),
         (_answer_with_login_page, None, "what came is no HDF5 file"),
         (_answer_other_weights, MD5, "its hash is .* published is"),
+        (_answer_cut_weights, None, "it is damaged or cut off: .*truncated file"),
         (_answer_missing, MD5, "HTTP Error 404"),
     ],
 )
@@ -154,12 +170,23 @@ def test_name_lookup_that_never_answers_is_given_up(serve, monkeypatch):
     assert time.monotonic() - started_s < 2 * PATIENCE_S
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_anew(serve):
-    published = serve(_answer_well)
+@pytest.mark.parametrize("digest", [MD5, SHA256, None])
+@pytest.mark.parametrize("n_left", [8, 50, len(CONTENT) // 2, len(CONTENT) - 1])
+def test_a_damaged_file_in_the_cache_is_fetched_anew(serve, digest, n_left):
+    published = serve(_answer_well, digest=digest)
     folder = get_keras_models_folder()
     folder.mkdir(parents=True)
-    (folder / "net_notop.h5").write_bytes(CONTENT[:50])
+    (folder / "net_notop.h5").write_bytes(CONTENT[:n_left])
     assert _fetch(published).read_bytes() == CONTENT
+
+
+def test_a_damaged_file_is_named_where_no_other_can_be_fetched(serve):
+    serve(_answer_well)
+    folder = get_keras_models_folder()
+    folder.mkdir(parents=True)
+    (folder / "net_notop.h5").write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError, match=r"refused.* The file that is there is of no use: it is damaged or cut off"):
+        _fetch(PublishedWeights(url="http://127.0.0.1:9/net_notop.h5", digest=None))
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_in_words(serve, monkeypatch, tmp_path):

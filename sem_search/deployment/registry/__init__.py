@@ -11,6 +11,7 @@ Source of the words: MLflow's registry; challengers and champions are its own su
 """
 
 from sem_search.deployment.registry.comparing import GateRule, VersionComparison, compare_versions
+from sem_search.deployment.registry.contents import fetch_model
 from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.listing import ModelOverview, list_models, list_moves, list_versions
 from sem_search.deployment.registry.moving import Move, promote_version, roll_back
@@ -29,6 +30,7 @@ __all__ = [
     "VersionComparison",
     "VersionView",
     "compare_versions",
+    "fetch_model",
     "list_models",
     "list_moves",
     "list_versions",

@@ -1,5 +1,7 @@
 """The files of a version, fetched from wherever the registry keeps them into a folder that is removed afterwards."""
 
+import logging
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +12,19 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from sem_search.deployment.description import compute_file_sha256
-from sem_search.deployment.file_list import FILE_LIST
+from sem_search.deployment.file_list import BYTECODE, FILE_LIST, check_files
 from sem_search.deployment.record import RECORD_FOLDER
+from sem_search.deployment.registry.stores import open_client
+from sem_search.deployment.registry.tags import TAG_FILES
+from sem_search.deployment.registry.versions import parse_address
+from sem_search.errors import StoreError
 
 RECORD_PATH = f"artifacts/{RECORD_FOLDER}"
 """Where MLflow puts the record within the model."""
 
 LOGGED_MODEL = "models:/"
+
+_logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -40,3 +48,48 @@ def read_files_sha256(logged_uri: str) -> str | None:
     with tempfile.TemporaryDirectory(prefix="sem_search_") as folder:
         path = mlflow.artifacts.download_artifacts(artifact_uri=f"{location}/{FILE_LIST}", dst_path=folder)
         return compute_file_sha256(Path(path))
+
+
+def fetch_model(model_uri: str, *, folder: Path) -> Path:
+    """Return a copy of a model whose files are those that were registered, to be loaded from there.
+
+    Code and weights are compared before anything of them is run: the hash of the list of files with the one that the
+    registry holds, and every file with the list. Bytecode, which is on no list, is left out of the copy.
+
+    Args:
+        model_uri: `models:/<name>/<version>`, or any other URI of a model.
+        folder: Where to put the copy.
+
+    Raises:
+        MlflowException: There is no such model, or it cannot be fetched.
+        StoreError: A file is not what was registered; the message names it.
+    """
+    stated = _read_registered_sha256(model_uri)
+    model = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=str(folder / "model")))
+    for bytecode in list(model.rglob(BYTECODE)):
+        shutil.rmtree(bytecode)
+    _check_model(model, model_uri=model_uri, stated=stated)
+    return model
+
+
+def _read_registered_sha256(model_uri: str) -> str | None:
+    """Return the hash of a registered version's list of files; None for a model that is not registered."""
+    address = parse_address(model_uri) if model_uri.startswith("models:") else None
+    if address is None or address.version is None:
+        return None
+    sha256: str | None = open_client().get_model_version(address.name, address.version).tags.get(TAG_FILES)
+    if sha256 is None:
+        _logger.warning("The registry holds no hash of %s: its files are compared with its own list only.", model_uri)
+    return sha256
+
+
+def _check_model(model: Path, *, model_uri: str, stated: str | None) -> None:
+    has_list = (model / FILE_LIST).is_file()
+    if stated is not None and not (has_list and compute_file_sha256(model / FILE_LIST) == stated):
+        raise StoreError(
+            f"{model_uri} is not served: {FILE_LIST} is {'not what was registered' if has_list else 'missing'}. "
+            "`sem-search registry verify` says more."
+        )
+    problems = check_files(model).problems if has_list else ()
+    if problems:
+        raise StoreError(f"{model_uri} is not served: {problems[0]} `sem-search registry verify` says more.")

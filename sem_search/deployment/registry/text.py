@@ -9,9 +9,11 @@ from sem_search.deployment.registry.listing import ModelOverview, VersionRow
 from sem_search.deployment.registry.moving import Move
 from sem_search.deployment.registry.showing import NO_CARD, VersionView
 from sem_search.deployment.registry.verifying import Verification
+from sem_search.terminal import show_controls, show_line
 
 HASH_DIGITS = 16
 NONE = "-"
+NO_MOVE = "No alias was moved yet."
 
 
 def format_overviews(overviews: Sequence[ModelOverview]) -> str:
@@ -21,23 +23,23 @@ def format_overviews(overviews: Sequence[ModelOverview]) -> str:
 
 def format_view(view: VersionView) -> str:
     """Return the model card and what happened to the version."""
-    held = f"Aliases: {', '.join(view.aliases) or 'none'}."
+    held = show_line(f"Aliases: {', '.join(view.aliases) or 'none'}.")
     card = NO_CARD if view.card is None else render_card(view.card, name=view.name, version=view.version).rstrip()
-    return f"{card}\n\n## In the registry\n\n{held}\n\n{format_moves(view.moves)}"
+    return f"{show_controls(card)}\n\n## In the registry\n\n{held}\n\n{format_moves(view.moves)}"
 
 
 def format_moves(entries: Sequence[HistoryEntry]) -> str:
     """Return the history, one paragraph per move."""
-    return "\n".join(line for entry in entries for line in _iter_entry_lines(entry)) or "No alias was moved yet."
+    return "\n".join(show_line(line) for entry in entries for line in _iter_entry_lines(entry)) or NO_MOVE
 
 
 def format_move(move: Move) -> str:
     """Return a move that was just made, with the hash to write down."""
     return "\n".join(
         [
-            *_iter_entry_lines(move.entry),
+            *map(show_line, _iter_entry_lines(move.entry)),
             f"Hash of this entry, to be kept elsewhere: {move.entry.sha256}",
-            *(f"Warning: {warning}" for warning in move.warnings),
+            *(show_line(f"Warning: {warning}") for warning in move.warnings),
         ]
     )
 
@@ -76,7 +78,7 @@ def format_verification(verification: Verification) -> str:
     """Return every check, and the first that failed once more at the end."""
     rows = [(check.outcome, check.name, check.detail) for check in verification.checks]
     width = max(len(name) for _, name, _ in rows)
-    lines = [f"{outcome:<11}  {name:<{width}}  {detail}" for outcome, name, detail in rows]
+    lines = [show_line(f"{outcome:<11}  {name:<{width}}  {detail}") for outcome, name, detail in rows]
     title = f"{verification.model}, version {verification.version}"
     failure = verification.first_failure
     verdict = (
@@ -85,7 +87,7 @@ def format_verification(verification: Verification) -> str:
         else f"{title} is not what was written. First: {failure.name}: {failure.detail}"
     )
     head = f"Hash of the last entry, to be kept elsewhere: {verification.head_sha256 or 'none, no alias was moved yet'}"
-    return "\n".join([*lines, "", verdict, head])
+    return "\n".join([*lines, "", show_line(verdict), head])
 
 
 def _format_overview(overview: ModelOverview) -> str:
@@ -93,12 +95,12 @@ def _format_overview(overview: ModelOverview) -> str:
         f"{overview.name}: {_count(len(overview.versions), 'version')}, champion {overview.champion or 'none'}, "
         f"{_count(overview.n_moves, 'entry', 'entries')} in the history"
     )
-    remarks = [f"Warning: {remark}" for remark in overview.remarks]
+    remarks = [show_line(f"Warning: {remark}") for remark in overview.remarks]
     table = format_table(
         ("version", "alias", "registered", "score", "validation F", "test F", "study"),
         [_list_cells(row) for row in overview.versions],
     )
-    return "\n".join([title, *remarks, table])
+    return "\n".join([show_line(title), *remarks, table])
 
 
 def _list_cells(row: VersionRow) -> tuple[str, ...]:

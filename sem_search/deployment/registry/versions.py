@@ -37,7 +37,7 @@ def resolve_model_uri(model_uri: str) -> str:
     """
     if not model_uri.startswith("models:"):
         return model_uri
-    address = _parse_address(model_uri)
+    address = parse_address(model_uri)
     if address is None:
         return model_uri
     return f"models:/{address.name}/{_resolve(open_client(), address=address)}"
@@ -108,7 +108,7 @@ def find_version_of_run(client: MlflowClient, *, name: str, run_id: str) -> Mode
     return min(versions, key=lambda version: int(version.version), default=None)
 
 
-def _parse_address(model_uri: str) -> Address | None:
+def parse_address(model_uri: str) -> Address | None:
     """Return what `models:/...` names, or None for a model that is not registered, `models:/<model id>`."""
     path = model_uri.removeprefix("models:").lstrip("/")
     name, slash, version = path.partition("/")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 from sem_search.deployment.registry import (
@@ -117,3 +118,17 @@ def test_a_failure_is_named_at_the_end() -> None:
         "m, version 1 is not what was written. First: files: a is missing.",
         "Hash of the last entry, to be kept elsewhere: none, no alias was moved yet",
     ]
+
+
+def test_what_a_tag_holds_is_neither_a_command_to_the_terminal_nor_a_further_line() -> None:
+    entry = replace(ENTRY, who="\x1b[2Jme", reason="\x1b]0;pwned\x07 ok\n3. 2026-01-01T00:00:00 UTC, boss: promoted")
+    for text in (format_moves([entry]), format_move(Move(entry=entry, warnings=("a\x9bb\nc",)))):
+        assert not set(text) & {"\x1b", "\x07", "\x9b"}
+        assert "\\u001b[2Jme" in text
+        assert not any(line.startswith("3.") for line in text.splitlines())
+    check = Check(name="tags", outcome="failed", detail="score is '\x1b[2J'\nok")
+    text = format_verification(Verification(model="m\x1b", version="1", checks=(check,), head_sha256=None))
+    assert "\x1b" not in text
+    assert "\nok" not in text
+    view = VersionView(name="m\x1b", version="1", aliases=("a\x1b",), card=None, moves=(entry,))
+    assert "\x1b" not in format_view(view)

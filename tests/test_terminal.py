@@ -1,0 +1,71 @@
+"""Text from outside, made harmless where it is shown."""
+
+import ast
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sem_search
+from sem_search.terminal import PlainFormatter, echo, protect_cell, show_controls, show_line
+
+CLEAR, TITLE, BELL, C1, RIGHT_TO_LEFT = "\x1b[2J", "\x1b]0;pwned\x07", "\x07", "\x9b2J", "\u202e"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("größe µm 图像 a\tb\nc", "größe µm 图像 a\tb\nc"),
+        (f"a{CLEAR}b", "a\\u001b[2Jb"),
+        (TITLE, "\\u001b]0;pwned\\u0007"),
+        (C1, "\\u009b2J"),
+        ("good\rbad", "good\\u000dbad"),
+        ("a\x00\x08\x7f", "a\\u0000\\u0008\\u007f"),
+        (f"a{RIGHT_TO_LEFT}b", "a\\u202eb"),
+    ],
+)
+def test_control_characters_are_spelt_out(text: str, shown: str) -> None:
+    assert show_controls(text) == shown
+    assert show_controls(shown) == shown
+
+
+def test_one_line_stays_one_line() -> None:
+    assert show_line("a\n2. promoted\tb\u2028c") == "a\\u000a2. promoted\\u0009b\\u2028c"
+
+
+def test_json_stays_json() -> None:
+    content = {"reason": f"{C1}{RIGHT_TO_LEFT}\x7f"}
+    assert json.loads(show_controls(json.dumps(content, ensure_ascii=False))) == content
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_text_that_a_spreadsheet_would_compute_is_marked(start: str) -> None:
+    assert protect_cell(f"{start}HYPERLINK(1)") == f"'{start}HYPERLINK(1)"
+    assert protect_cell(f"a{start}b") == f"a{start}b"
+
+
+@pytest.mark.parametrize("value", [-1.5, -3, None, True, "", "starch", "'=1"])
+def test_numbers_and_other_texts_stay_as_they_are(value: Any) -> None:
+    assert protect_cell(value) is value
+
+
+def test_printed_and_logged_text_is_spelt_out(capsys: pytest.CaptureFixture[str]) -> None:
+    echo(f"a{BELL}", nl=False)
+    echo(f"b{BELL}", err=True)
+    assert capsys.readouterr() == ("a\\u0007", "b\\u0007\n")
+    record = logging.LogRecord("x", logging.INFO, __file__, 1, "served %s", (CLEAR,), None)
+    assert PlainFormatter("%(message)s").format(record) == "served \\u001b[2J"
+
+
+def test_every_csv_that_is_written_marks_formulas() -> None:
+    writers = []
+    for file in sorted(Path(sem_search.__file__).parent.rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        called = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+        if called & {"csv.writer", "csv.DictWriter"} or any(name.endswith(".to_csv") for name in called):
+            assert any(isinstance(node, ast.Name) and node.id == "protect_cell" for node in nodes), file
+            writers.append(file.name)
+    assert len(writers) >= 3
