@@ -18,6 +18,7 @@ from sem_search.cli_audits import audit, compare, lots, morphology
 from sem_search.cli_registry import registry
 from sem_search.errors import InputError, StoreError
 from sem_search.options import AUTO, OPTIONS
+from sem_search.places import find_search_folder, write_store_plainly
 from sem_search.transfer.quiet_start import load_tensorflow
 
 EXIT_INPUT_ERROR = 2
@@ -45,6 +46,8 @@ def main() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     sys.excepthook = print_without_secrets
+    os.chdir(find_search_folder())
+    write_store_plainly()
     try:
         commands(prog_name="sem-search", standalone_mode=True)
     except InputError as error:

@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sem_search.errors import SettingsError
+from sem_search.places import find_sqlite_file, make_sqlite_url
 from sem_search.tracking.delivering import SUPERSEDE, TAG_SUPERSEDED_BY, deliver_supersede
 from sem_search.tracking.mlflow_log import RunStatus, end_run
 from sem_search.tracking.names import mask_secrets
@@ -44,8 +45,6 @@ NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
 
-SQLITE = "sqlite:///"
-
 TAG_STUDY = "sem_search.study"
 TAG_KIND = "sem_search.kind"
 TAG_CELL = "sem_search.cell"
@@ -70,16 +69,15 @@ def create_store() -> None:
     and a file in which it was stopped halfway, by a full disk for example, it can neither open nor mend. One that
     another program has made meanwhile is left as it is.
     """
-    uri = mlflow.get_tracking_uri()
-    file = Path(uri.removeprefix(SQLITE))
-    if not uri.startswith(SQLITE) or file.exists() or "?" in uri or ":memory:" in uri:
+    file = find_sqlite_file(mlflow.get_tracking_uri())
+    if file is None or file.exists():
         with explain_refusal():
             MlflowClient().search_experiments(max_results=1)
         return
     # Named anew each time: MLflow remembers what it has opened, and would not make the tables of a second one.
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
     try:
-        MlflowClient(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
+        MlflowClient(tracking_uri=make_sqlite_url(partial)).search_experiments(max_results=1)
         _give_name(partial, file)
     finally:
         partial.unlink(missing_ok=True)

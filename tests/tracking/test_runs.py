@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import mlflow
 import pytest
@@ -202,3 +203,17 @@ def test_a_store_that_another_has_made_meanwhile_is_left_as_it_is(
     create_store()
     assert new_file.read_text() == "another's"
     assert [path.name for path in tmp_path.iterdir() if "new.db" in path.name] == ["new.db"]
+
+
+@pytest.mark.parametrize("folder", ["My Search ü", "50 %25"])
+def test_the_default_store_is_made_in_a_folder_of_any_name(
+    store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """MLflow writes its default URI percent-encoded; what is made is the file that it opens."""
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    default = f"sqlite:///{quote(str(tmp_path / folder))}/mlflow.db"
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: default)
+    create_store()
+    assert [path.name for path in (tmp_path / folder).iterdir()] == ["mlflow.db"]
+    assert [one.name for one in MlflowClient(tracking_uri=default).search_experiments()] == ["Default"]

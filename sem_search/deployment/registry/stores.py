@@ -1,14 +1,11 @@
 """Where the registry is: opened only if it is there, named without its password."""
 
-from pathlib import Path
-
 import mlflow
 from mlflow import MlflowClient
 
 from sem_search.errors import ModelNotFoundError
+from sem_search.places import find_sqlite_file
 from sem_search.tracking.names import mask_secrets
-
-SQLITE = "sqlite:///"
 
 
 def open_client() -> MlflowClient:
@@ -30,11 +27,3 @@ def open_client() -> MlflowClient:
 def describe_store() -> str:
     """Return where the registry is, passwords masked."""
     return mask_secrets(mlflow.get_registry_uri())
-
-
-def find_sqlite_file(registry_uri: str) -> Path | None:
-    """Return the file of a registry in SQLite; None for any other, and for one in memory."""
-    file = registry_uri.removeprefix(SQLITE)
-    if not registry_uri.startswith(SQLITE) or not file or set(file) & set("?:"):
-        return None
-    return Path(file).absolute()

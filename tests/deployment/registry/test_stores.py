@@ -3,8 +3,9 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from sem_search.deployment.registry.stores import describe_store, find_sqlite_file, open_client
+from sem_search.deployment.registry.stores import describe_store, open_client
 from sem_search.errors import ModelNotFoundError
+from sem_search.places import find_sqlite_file
 
 
 @pytest.fixture
@@ -44,3 +45,12 @@ def test_a_password_is_not_told(set_store) -> None:
 )
 def test_the_file_of_a_store(uri: str, file: str | None) -> None:
     assert find_sqlite_file(uri) == (None if file is None else Path(file))
+
+
+def test_a_store_is_found_in_a_folder_of_any_name(tmp_path: Path, set_store, make_mlflow_store) -> None:
+    """MLflow's default URI is percent-encoded, its file is not."""
+    folder = tmp_path / "My Search ü"
+    folder.mkdir()
+    make_mlflow_store(folder)
+    set_store(f"sqlite:///{tmp_path}/My%20Search%20%C3%BC/mlflow.db")
+    assert open_client().search_registered_models() == []
