@@ -1,18 +1,23 @@
 """The end of a search: the winner chosen, drawn, reported and registered."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial
 
+import sem_search
 from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SideScores, compute_side_scores
 from sem_search.evaluation.outcomes import StudyOutcome
 from sem_search.micrographs.catalogue import read_recorded
+from sem_search.places import STORE_FILE, find_sqlite_file
 from sem_search.search.describing import describe_hashes, describe_params, describe_versions
 from sem_search.search.explaining import choose_sheet_tiles, explain_sheet, read_sheet_pixels
+from sem_search.search.outages import find_trial_run
 from sem_search.search.outcome import read_kept_folds, read_study_outcome
 from sem_search.search.packing import MODEL_PATH
 from sem_search.search.plots import build_optuna_page
@@ -24,8 +29,8 @@ from sem_search.tracking.mlflow_log import log_entries
 from sem_search.tracking.runs import get_tracking_uri
 from sem_search.transfer.training import HeadTrainer
 
-SCRIPT = Path("scripts/sem-search")
-"""What starts this program in a checkout, with its own environment; installed, it has a name of its own."""
+SCRIPT = Path(sem_search.__file__).parents[1] / "scripts" / "sem-search"
+"""What starts this program from a checkout, with its own environment; installed, it has a name of its own."""
 
 SHOWN_SIDE_PX = 480
 """Originals are shown reduced to about this width: a report of ten classes stays a few MB."""
@@ -44,7 +49,7 @@ class Conclusion:
     def to_text(self) -> str:
         """Return the last lines that a search prints."""
         cell, version = self.outcome.winner.cell, self.registered
-        command = str(SCRIPT) if SCRIPT.exists() else "sem-search"
+        command = find_command()
         model = (
             f"models:/{version.name}@{version.alias}" if version.alias else f"models:/{version.name}/{version.version}"
         )
@@ -67,10 +72,22 @@ class Conclusion:
         )
 
 
+def find_command() -> str:
+    """Return what starts this program from the current folder, as a shell takes it."""
+    if not SCRIPT.is_file():
+        return "sem-search"
+    is_here = SCRIPT.is_relative_to(Path.cwd())
+    return shlex.quote(str(SCRIPT.relative_to(Path.cwd()) if is_here else SCRIPT))
+
+
 def _tell_where_runs_are() -> str:
     """Return where the user sees the runs: on the tracking server, if there is one."""
     uri = get_tracking_uri()
-    return uri if uri.startswith("http") else "mlflow ui     (in this folder, then http://127.0.0.1:5000)"
+    if uri.startswith("http"):
+        return uri
+    if find_sqlite_file(uri) == Path.cwd() / STORE_FILE:
+        return "mlflow ui     (in this folder, then http://127.0.0.1:5000)"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}     (then http://127.0.0.1:5000)"
 
 
 def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> Conclusion:
@@ -78,7 +95,8 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     outcome = read_study_outcome(study, prepared=prepared)
     validation = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="validation")
     test = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="test")
-    registered = _register(outcome, prepared=prepared, validation=validation, test=test)
+    trial = study.get_trials(deepcopy=False)[outcome.winner.number]
+    registered = _register(outcome, trial=trial, prepared=prepared, validation=validation, test=test)
     log_entries(
         iter_study_entries(
             outcome,
@@ -91,7 +109,7 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
 
 
 def _register(
-    outcome: StudyOutcome, *, prepared: PreparedSearch, validation: SideScores, test: SideScores
+    outcome: StudyOutcome, *, trial: FrozenTrial, prepared: PreparedSearch, validation: SideScores, test: SideScores
 ) -> RegisteredVersion:
     winner = outcome.winner
     if winner.run_id is None:
@@ -115,6 +133,7 @@ def _register(
             "sem_search.learning_rate": f"{winner.cell.learning_rate:g}",
             "sem_search.batch_size": str(winner.cell.batch_size),
         },
+        earlier_run_id=find_trial_run(trial, settings=prepared.settings, study=prepared.name),
         rule=GateRule(margin=prepared.settings.promote_margin, confidence=prepared.settings.promote_confidence),
     )
 
@@ -144,6 +163,7 @@ def _describe_study(
         hashes=describe_hashes(prepared),
         model_uri=f"models:/{registered.name}@{alias}" if alias else f"models:/{registered.name}/{registered.version}",
         run_id=run_id,
+        command=find_command(),
         tracking_uri=get_tracking_uri(),
     )
 

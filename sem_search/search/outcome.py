@@ -1,6 +1,6 @@
 """What a study found out, read back from the finished folds: nothing that is reported exists only in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -13,7 +13,7 @@ from sem_search.search.data import PreparedData
 from sem_search.search.fold_store import FoldStore, KeptFold
 from sem_search.search.outages import OUTBOX
 from sem_search.search.prepared import PreparedSearch, open_fold_store
-from sem_search.search.study import REASON, RUN_ID
+from sem_search.search.study import REASON, RUN_ID, TRIAL_RUNS
 from sem_search.settings import SearchSettings
 from sem_search.tracking.posting import resolve_run
 
@@ -48,12 +48,15 @@ def read_stored_outcome(
     store = open_fold_store(settings, name=name)
     # Of equal cells the earliest wins: max keeps the first.
     winner = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
+    runs: Mapping[str, str] = study.user_attrs.get(TRIAL_RUNS, {})
     return StudyOutcome(
         name=name,
         backbone=settings.backbone,
         select_on=settings.select_on,
         tiles=data.tiles,
-        trials=tuple(_read_trial(trial, store=store, folds=data.folds) for trial in finished),
+        trials=tuple(
+            _read_trial(trial, store=store, folds=data.folds, run=runs.get(str(trial.number))) for trial in finished
+        ),
         winner_number=winner.number,
     )
 
@@ -86,10 +89,11 @@ def _read_folds(store: FoldStore, *, cell: Cell, folds: FoldTable) -> tuple[Kept
     return tuple(fold for fold in kept if fold is not None)
 
 
-def _read_trial(trial: FrozenTrial, *, store: FoldStore, folds: FoldTable) -> TrialOutcome:
+def _read_trial(trial: FrozenTrial, *, store: FoldStore, folds: FoldTable, run: str | None) -> TrialOutcome:
+    """Return a trial's outcome; `run` is the run that it was logged to anew."""
     cell = get_cell(trial)
     n_told = len(trial.intermediate_values)
-    run_id = trial.user_attrs.get(RUN_ID)
+    run_id = run or trial.user_attrs.get(RUN_ID)
     outcomes = tuple(kept.outcome for kept in _read_folds(store, cell=cell, folds=folds))
     if len(outcomes) < n_told:
         raise StoreError(

@@ -45,6 +45,7 @@ from sem_search.search.prepared import (
 )
 from sem_search.search.processes import describe_process, is_known_dead
 from sem_search.search.progress import SearchProgress
+from sem_search.search.relogging import log_missing_trials
 from sem_search.search.storage import START_S, check_storage
 from sem_search.search.study import (
     FINGERPRINT,
@@ -144,6 +145,8 @@ def _search(settings: SearchSettings) -> Conclusion:
             log_entries([Tags(values={"sem_search.mended": "\n".join(mended)})], run_id=run_id)
         wait_for_logging(outbox, patience_s=settings.outage_wait)
         with lock_stores(settings):
+            if log_missing_trials(study, prepared=prepared, trainer=trainer, run_id=run_id):
+                wait_for_logging(outbox, patience_s=settings.outage_wait)
             conclusion = persist(
                 lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
                 patience_s=settings.outage_wait,

@@ -27,6 +27,9 @@ SETTINGS = "settings"
 STUDY_RUN_ID = "mlflow_study_run_id"
 QUEUED = "queued"
 RUN_ID = "mlflow_run_id"
+TRIAL_RUNS = "mlflow_trial_runs"
+"""Attribute of a study: trial number -> run, for trials whose runs were logged anew after they had finished."""
+
 OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
 
 REASON = "reason"

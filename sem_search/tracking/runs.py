@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -20,7 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sem_search.errors import SettingsError
 from sem_search.places import find_sqlite_file, make_sqlite_url
-from sem_search.tracking.delivering import SUPERSEDE, TAG_SUPERSEDED_BY, deliver_supersede
+from sem_search.tracking.delivering import NOT_FOUND, SUPERSEDE, TAG_SUPERSEDED_BY, deliver_supersede
 from sem_search.tracking.mlflow_log import RunStatus, end_run
 from sem_search.tracking.names import mask_secrets
 from sem_search.tracking.outages import LOOK, ask_once, is_outage
@@ -28,6 +29,8 @@ from sem_search.tracking.posting import get_outbox, post_facts
 
 __all__ = [
     "TAG_SUPERSEDED_BY",
+    "UNFINISHED",
+    "FoundRun",
     "adopt_trial_runs",
     "check_run_is_known",
     "create_store",
@@ -36,12 +39,10 @@ __all__ = [
     "find_unfinished_study_runs",
     "get_params",
     "get_tracking_uri",
+    "list_trial_runs",
     "open_study_run",
     "supersede_run",
 ]
-
-NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
-"""MLflow's words for it."""
 
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
 
@@ -159,6 +160,23 @@ def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str
     client = MlflowClient()
     for run_id in [run.info.run_id for run in elsewhere if run.info.run_id in run_ids]:
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_run_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundRun:
+    """What MLflow knows of a run."""
+
+    status: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+
+
+def list_trial_runs(*, study: str, near_run_id: str) -> dict[str, FoundRun]:
+    """Return the runs of a study's trials in the experiment of another run, by their ids; deleted ones are left out."""
+    return {
+        run.info.run_id: FoundRun(status=run.info.status, tags=run.data.tags, params=run.data.params)
+        for run in _iter_runs("trial", study=study, near_run_id=near_run_id)
+    }
 
 
 def find_unfinished_study_runs(*, study: str, but: str) -> Mapping[str, str]:

@@ -38,6 +38,7 @@ from sem_search.deployment.registry.tags import (
 from sem_search.deployment.registry.version_facts import describe_hashes, describe_scores
 from sem_search.deployment.registry.versions import NOT_FOUND, find_version_of_run, quote
 from sem_search.errors import ModelNotFoundError, StoreError
+from sem_search.tracking.delivering import find_active_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ def register_winner(
     folds_digest: str,
     tags: Mapping[str, str],
     rule: GateRule | None = None,
+    earlier_run_id: str | None = None,
 ) -> RegisteredVersion:
     """Register a study's winner once, and give it the alias that it deserves.
 
@@ -75,6 +77,8 @@ def register_winner(
         tags: Further tags of the version. `sem_search.select_on` says which tiles the score is of; scores of
             different tiles are not compared.
         rule: How far and how surely a champion must be beaten; None: the defaults.
+        earlier_run_id: The run that the same model was logged to first. Where that run is there, and its model was
+            registered, that version is the model's.
 
     Returns:
         The version, its alias, and why it has that one.
@@ -88,6 +92,8 @@ def register_winner(
     client = MlflowClient()
     with lock_registry():
         version = find_version_of_run(client, name=model_name, run_id=run_id)
+        if version is None and earlier_run_id is not None and find_active_run(earlier_run_id) is not None:
+            version = find_version_of_run(client, name=model_name, run_id=earlier_run_id)
         if version is None:
             logged_uri = _find_logged_model(client, model_uri=model_uri, run_id=run_id)
             facts = {TAG_SCORE: repr(float(score)), TAG_DATA: data_digest, TAG_FOLDS: folds_digest}
