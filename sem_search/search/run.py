@@ -19,7 +19,7 @@ from sem_search.errors import InputError, StudyMismatchError
 from sem_search.evaluation.outcomes import Cell
 from sem_search.search.concluding import Conclusion, conclude_study
 from sem_search.search.data import PreparedData, prepare_data
-from sem_search.search.describing import describe_params, log_study_start
+from sem_search.search.describing import describe_params, describe_settings, log_study_start
 from sem_search.search.disk import explain_disk_errors
 from sem_search.search.executing import Hands
 from sem_search.search.explaining import choose_sheet_tiles, read_sheet_pixels
@@ -71,6 +71,7 @@ from sem_search.tracking.runs import (
     adopt_trial_runs,
     check_run_is_known,
     create_store,
+    explain_artifact_store,
     find_unfinished_study_runs,
     open_study_run,
     supersede_run,
@@ -128,6 +129,8 @@ def _search(settings: SearchSettings) -> Conclusion:
             patience_s=settings.outage_wait,
             tell=tell_outage,
         )
+        with explain_artifact_store(run_id):
+            log_entries([describe_settings(settings)], run_id=run_id)
         share = None
         if hands is not None:
             share = Share(hands=hands, settings=settings, study=name, data=data, network=network)

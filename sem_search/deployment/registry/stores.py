@@ -6,6 +6,8 @@ from mlflow import MlflowClient
 from sem_search.errors import ModelNotFoundError
 from sem_search.places import find_sqlite_file
 from sem_search.tracking.names import mask_secrets
+from sem_search.tracking.outages import check_store_answers
+from sem_search.tracking.runs import explain_refusal
 
 
 def open_client() -> MlflowClient:
@@ -14,6 +16,8 @@ def open_client() -> MlflowClient:
     Raises:
         ModelNotFoundError: It would be an SQLite file that is not there. MLflow would make an empty one, and a question
             asked in the wrong folder would leave a database behind.
+        SettingsError: It refuses us, or is none.
+        StoreError: It does not answer.
     """
     file = find_sqlite_file(mlflow.get_registry_uri())
     if file is not None and not file.is_file():
@@ -21,7 +25,10 @@ def open_client() -> MlflowClient:
             f"There is no registry {describe_store()} here: give the command in the folder of the search, or say where "
             "the registry is with MLFLOW_TRACKING_URI."
         )
-    return MlflowClient()
+    client = MlflowClient()
+    with explain_refusal():
+        check_store_answers(lambda: client.search_registered_models(max_results=1))
+    return client
 
 
 def describe_store() -> str:
