@@ -42,7 +42,7 @@ def find_missing_folder(model_uri: str) -> Path | None:
     try:
         name, _, version = model_uri.removeprefix(LOGGED_MODEL).partition("/")
         source = client.get_model_version(name, version).source if version else model_uri
-        location = client.get_logged_model(source.removeprefix(LOGGED_MODEL)).artifact_location
+        location = client.get_logged_model(str(source).removeprefix(LOGGED_MODEL)).artifact_location
     except MlflowException:
         return None
     folder = Path(unquote(urlsplit(location).path) if location.startswith("file:") else location)
@@ -50,12 +50,12 @@ def find_missing_folder(model_uri: str) -> Path | None:
 
 
 def describe_failure(model_uri: str, *, error: Exception) -> str:
-    """Return why a model cannot be loaded: MLflow says of one whose folder was moved that an artifact '' is not there."""
+    """Return why a model cannot be loaded; of one whose folder was moved, MLflow itself names no folder."""
     missing = find_missing_folder(model_uri) if model_uri.startswith(LOGGED_MODEL) else None
     if missing is not None:
         return (
-            f"Model {model_uri!r} cannot be loaded: its files should lie in {missing}, which is not there. MLflow keeps "
-            "whole paths: move the search's folder back to where it was, or put a link to it there."
+            f"Model {model_uri!r} cannot be loaded: its files should lie in {missing}, which is not there. "
+            "MLflow keeps whole paths: move the search's folder back to where it was, or put a link to it there."
         )
     lines = str(error).strip().splitlines()
     return f"Model {model_uri!r} cannot be loaded: {lines[0][:300] if lines else type(error).__name__}"
