@@ -25,8 +25,8 @@ def open_client() -> MlflowClient:
             f"There is no registry {describe_store()} here: give the command in the folder of the search, or say where "
             "the registry is with MLFLOW_TRACKING_URI."
         )
-    client = MlflowClient()
     with explain_refusal():
+        client = MlflowClient()
         check_store_answers(lambda: client.search_registered_models(max_results=1))
     return client
 

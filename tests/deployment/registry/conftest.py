@@ -75,6 +75,7 @@ class Laboratory:
         select_on: str = "validation",
         rule: GateRule | None = None,
         score: float | None = None,
+        earlier_run_id: str | None = None,
         **changes: Any,
     ) -> RegisteredVersion:
         """Log a model and bring it to the registry, as a search does with its winner."""
@@ -99,6 +100,7 @@ class Laboratory:
                 "sem_search.test_f_measure": f"{scores['test']:.6f}",
             },
             rule=rule,
+            earlier_run_id=earlier_run_id,
         )
 
     def read_journal(self) -> Journal:
