@@ -31,6 +31,7 @@ PARAMETERS = {
     "batch_sizes": "8",
     "threads": "1",
 }
+KINDS = ("study", "trial")
 MODEL = "models:/sem-search-tiny@champion"
 RESULTS = {"mlflow.db", "mlruns", "optuna.db", "studies", "inspection"}
 
