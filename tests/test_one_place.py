@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
 from benchmarks.servers import find_free_port, wait_until_up
 from sem_search.places import make_sqlite_url
-from tests.conftest import write_tiny_folder
+from tests.conftest import draw_texture, write_tiny_folder
 
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 420
@@ -72,7 +73,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
     write_tiny_folder(place / "Meine Bilder")
     before = set(ROOT.iterdir())
     mlflow_run = ("mlflow", "run", str(ROOT), "--env-manager", "local")
-    run(*mlflow_run, "-e", "inspect", "-P", "data=Meine Bilder", folder=place, environment=environment)
+    for number in range(6):
+        material = ("blobs", "grains")[number % 2]
+        (place / "large" / material).mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(draw_texture(material, seed=number, side_px=224))
+        picture.save(place / "large" / material / f"{number}.png")
+    run(*mlflow_run, "-e", "inspect", "-P", "data=large", "-P", "folds=3", folder=place, environment=environment)
     words = [word for name, value in PARAMETERS.items() for word in ("-P", f"{name}={value}")]
     printed = run(*mlflow_run, *words, folder=place, environment=environment)
     (place / "printed.txt").write_text(printed)

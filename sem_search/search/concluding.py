@@ -1,12 +1,12 @@
 """The end of a search: the winner chosen, drawn, reported and registered."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
 
 import sem_search
 from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
@@ -17,15 +17,17 @@ from sem_search.micrographs.catalogue import read_recorded
 from sem_search.places import STORE_FILE, find_sqlite_file
 from sem_search.search.describing import describe_hashes, describe_params, describe_versions
 from sem_search.search.explaining import choose_sheet_tiles, explain_sheet, read_sheet_pixels
-from sem_search.search.outages import find_trial_run
+from sem_search.search.outages import locate_outbox
 from sem_search.search.outcome import read_kept_folds, read_study_outcome
 from sem_search.search.packing import MODEL_PATH
 from sem_search.search.plots import build_optuna_page
 from sem_search.search.prepared import PreparedSearch
 from sem_search.search.space import order_cells
+from sem_search.search.study import RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries import iter_study_entries
 from sem_search.tracking.inputs import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.mlflow_log import log_entries
+from sem_search.tracking.posting import resolve_run
 from sem_search.tracking.runs import get_tracking_uri
 from sem_search.transfer.training import HeadTrainer
 
@@ -96,7 +98,15 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     validation = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="validation")
     test = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="test")
     trial = study.get_trials(deepcopy=False)[outcome.winner.number]
-    registered = _register(outcome, trial=trial, prepared=prepared, validation=validation, test=test)
+    earlier = [trial.user_attrs.get(RUN_ID), *study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), ())]
+    root = locate_outbox(prepared.settings, name=prepared.name)
+    registered = _register(
+        outcome,
+        prepared=prepared,
+        validation=validation,
+        test=test,
+        earlier_run_ids=[resolve_run(run, root=root) for run in earlier if run is not None],
+    )
     log_entries(
         iter_study_entries(
             outcome,
@@ -109,7 +119,12 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
 
 
 def _register(
-    outcome: StudyOutcome, *, trial: FrozenTrial, prepared: PreparedSearch, validation: SideScores, test: SideScores
+    outcome: StudyOutcome,
+    *,
+    prepared: PreparedSearch,
+    validation: SideScores,
+    test: SideScores,
+    earlier_run_ids: Sequence[str],
 ) -> RegisteredVersion:
     winner = outcome.winner
     if winner.run_id is None:
@@ -133,7 +148,7 @@ def _register(
             "sem_search.learning_rate": f"{winner.cell.learning_rate:g}",
             "sem_search.batch_size": str(winner.cell.batch_size),
         },
-        earlier_run_id=find_trial_run(trial, settings=prepared.settings, study=prepared.name),
+        earlier_run_ids=earlier_run_ids,
         rule=GateRule(margin=prepared.settings.promote_margin, confidence=prepared.settings.promote_confidence),
     )
 

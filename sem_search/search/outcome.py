@@ -1,6 +1,6 @@
 """What a study found out, read back from the finished folds: nothing that is reported exists only in memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -48,14 +48,15 @@ def read_stored_outcome(
     store = open_fold_store(settings, name=name)
     # Of equal cells the earliest wins: max keeps the first.
     winner = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
-    runs: Mapping[str, str] = study.user_attrs.get(TRIAL_RUNS, {})
+    runs: Mapping[str, Sequence[str]] = study.user_attrs.get(TRIAL_RUNS, {})
     return StudyOutcome(
         name=name,
         backbone=settings.backbone,
         select_on=settings.select_on,
         tiles=data.tiles,
         trials=tuple(
-            _read_trial(trial, store=store, folds=data.folds, run=runs.get(str(trial.number))) for trial in finished
+            _read_trial(trial, store=store, folds=data.folds, run=runs.get(str(trial.number), [None])[-1])
+            for trial in finished
         ),
         winner_number=winner.number,
     )
@@ -89,11 +90,11 @@ def _read_folds(store: FoldStore, *, cell: Cell, folds: FoldTable) -> tuple[Kept
     return tuple(fold for fold in kept if fold is not None)
 
 
-def _read_trial(trial: FrozenTrial, *, store: FoldStore, folds: FoldTable, run: str | None) -> TrialOutcome:
-    """Return a trial's outcome; `run` is the run that it was logged to anew."""
+def _read_trial(trial: FrozenTrial, *, store: FoldStore, folds: FoldTable, runs: Sequence[str]) -> TrialOutcome:
+    """Return a trial's outcome; `runs` are those that it was logged to anew, the valid one last."""
     cell = get_cell(trial)
     n_told = len(trial.intermediate_values)
-    run_id = run or trial.user_attrs.get(RUN_ID)
+    run_id = runs[-1] if runs else trial.user_attrs.get(RUN_ID)
     outcomes = tuple(kept.outcome for kept in _read_folds(store, cell=cell, folds=folds))
     if len(outcomes) < n_told:
         raise StoreError(

@@ -54,14 +54,15 @@ def log_missing_trials(study: optuna.Study, *, prepared: PreparedSearch, trainer
         patience_s=prepared.settings.outage_wait,
         tell=tell_outage,
     )
-    known: Mapping[str, str] = study.user_attrs.get(TRIAL_RUNS, {})
+    known: Mapping[str, list[str]] = study.user_attrs.get(TRIAL_RUNS, {})
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if RUN_ID in trial.user_attrs}
     found: dict[int, str] = {}
     missing: list[TrialOutcome] = []
     for outcome in read_study_outcome(study, prepared=prepared).trials:
         if outcome.number in trials:
             own = str(trials[outcome.number].user_attrs[RUN_ID])
-            run = _find_run(outcome, named=(known.get(str(outcome.number), own), own), here=here, prepared=prepared)
+            named = (*known.get(str(outcome.number), ()), own)
+            run = _find_run(outcome, named=named, here=here, prepared=prepared)
             if run is None:
                 missing.append(outcome)
             else:
@@ -76,9 +77,9 @@ def log_missing_trials(study: optuna.Study, *, prepared: PreparedSearch, trainer
     for number, run in _log_anew(missing, prepared=prepared, trainer=trainer, run_id=run_id, here=here):
         found[number] = run
     runs = {
-        str(number): run
+        str(number): [*(one for one in known.get(str(number), ()) if one != run), run]
         for number, run in found.items()
-        if run != _resolve(trials[number].user_attrs[RUN_ID], prepared)
+        if str(number) in known or run != _resolve(trials[number].user_attrs[RUN_ID], prepared)
     }
     if runs != known:
         study.set_user_attr(TRIAL_RUNS, runs)

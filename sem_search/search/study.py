@@ -28,7 +28,7 @@ STUDY_RUN_ID = "mlflow_study_run_id"
 QUEUED = "queued"
 RUN_ID = "mlflow_run_id"
 TRIAL_RUNS = "mlflow_trial_runs"
-"""Attribute of a study: trial number -> run, for trials whose runs were logged anew after they had finished."""
+"""Attribute of a study: trial number -> runs that the trial was logged to after it had finished, the valid one last."""
 
 OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
 

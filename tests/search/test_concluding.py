@@ -16,7 +16,7 @@ from sem_search.evaluation.outcomes import Cell, Side, StudyOutcome
 from sem_search.search import concluding
 from sem_search.search.concluding import Conclusion, conclude_study
 from sem_search.search.outcome import read_kept_folds
-from sem_search.search.study import RUN_ID
+from sem_search.search.study import RUN_ID, TRIAL_RUNS
 from sem_search.tracking.inputs import StudyContext
 
 BEST, OTHER = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=16)
@@ -278,3 +278,13 @@ def test_a_store_that_mlflow_would_not_find_by_itself_is_named(
     monkeypatch.setattr(concluding, "get_tracking_uri", lambda: uri.format(folder=tmp_path))
     lines = conclusion.to_text().splitlines()
     assert f"See every trial:  {expected}" in lines
+
+
+def test_a_winner_that_was_logged_anew_names_its_earlier_runs(
+    finished: optuna.Study, prepared, trainer, world: World
+) -> None:
+    """So that a model that was registered from one of them is not registered twice."""
+    finished.set_user_attr(TRIAL_RUNS, {"1": ["second", "third"]})
+    conclude(finished, prepared, trainer)
+    assert world.registered["run_id"] == "third"
+    assert world.registered["earlier_run_ids"] == ["best", "second", "third"]

@@ -94,7 +94,7 @@ def test_each_trial_has_all_of_its_run_again_and_only_once(
     assert [run.info.run_id for run in list_children(tracking, again)] == [run.info.run_id for run in runs]
     finished.set_user_attr(TRIAL_RUNS, {})  # the database was put back from a copy of before
     assert log_missing_trials(finished, prepared=prepared, trainer=untouched_trainer, run_id=again) == 0
-    assert finished.user_attrs[TRIAL_RUNS] == {str(n): run.info.run_id for n, run in enumerate(runs)}
+    assert finished.user_attrs[TRIAL_RUNS] == {str(n): [run.info.run_id] for n, run in enumerate(runs)}
 
 
 @pytest.fixture
@@ -111,21 +111,22 @@ def log_end_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_experiment_has_its_own_runs_and_finds_them_again(
     study, prepared, trainer, keep_folds, tracking: MlflowClient, run_id: str
 ) -> None:
-    """Logged in one experiment, asked for in another, and in each again: two runs, each below its latest study run."""
+    """Logged in one experiment, asked for in others, and in each again: three runs, each below its latest study run."""
     keep_folds()
     tags = describe_trial(study=prepared.name, cell="cell", process="me")
     experiment = tracking.get_run(run_id).info.experiment_id
     first = tracking.create_run(experiment, tags={**tags, "mlflow.parentRunId": run_id}).info.run_id
     finish_trial(study, state=TrialState.COMPLETE, run=first)
     seen = set()
-    for name, n_new in (("other", 1), ("searches", 0), ("other", 0), ("searches", 0)):
+    for name, n_new in (("other", 1), ("third", 1), ("searches", 0), ("other", 0), ("searches", 0)):
         asked = begin_study_run(tracking, experiment=name)
         assert log_missing_trials(study, prepared=prepared, trainer=trainer, run_id=asked) == n_new
         (outcome,) = read_study_outcome(study, prepared=prepared).trials
         assert (outcome.run_id == first) == (name == "searches")
         assert tracking.get_run(outcome.run_id).data.tags["mlflow.parentRunId"] == asked
         seen.add(outcome.run_id)
-    assert len(seen) == 2
+    assert len(seen) == 3
+    assert set(study.user_attrs[TRIAL_RUNS]["0"]) == seen, "each is known: the model may be registered from any"
 
 
 @pytest.mark.usefixtures("log_end_of_nothing")

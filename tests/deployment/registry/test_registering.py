@@ -247,10 +247,11 @@ def test_a_model_that_was_logged_anew_is_registered_once_where_its_first_run_is_
     laboratory: Any, first_is_there: bool
 ) -> None:
     """The same search under another experiment; where the first run was deleted, its files may be gone, too."""
+    nowhere = "0" * 32
     first, second = laboratory.log_run(), laboratory.log_run()
     laboratory.register(run_id=first)
     if not first_is_there:
         laboratory.client.delete_run(first)
-    again = laboratory.register(run_id=second, earlier_run_id=first)
+    again = laboratory.register(run_id=second, earlier_run_ids=[nowhere, first])
     assert again.version == ("1" if first_is_there else "2")
-    assert laboratory.register(run_id=second, earlier_run_id=first).version == again.version
+    assert laboratory.register(run_id=second, earlier_run_ids=[nowhere, first]).version == again.version
