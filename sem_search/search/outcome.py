@@ -55,7 +55,7 @@ def read_stored_outcome(
         select_on=settings.select_on,
         tiles=data.tiles,
         trials=tuple(
-            _read_trial(trial, store=store, folds=data.folds, run=runs.get(str(trial.number), [None])[-1])
+            _read_trial(trial, store=store, folds=data.folds, runs=runs.get(str(trial.number), ()))
             for trial in finished
         ),
         winner_number=winner.number,
