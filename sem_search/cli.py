@@ -19,6 +19,7 @@ from sem_search.cli_audits import audit, compare, lots, morphology
 from sem_search.cli_registry import registry
 from sem_search.errors import InputError, StoreError
 from sem_search.options import AUTO, OPTIONS
+from sem_search.places import find_search_folder, write_store_plainly
 from sem_search.terminal import PlainFormatter, echo
 from sem_search.transfer.quiet_start import load_tensorflow
 
@@ -49,6 +50,8 @@ def main() -> None:
     sys.excepthook = print_without_secrets
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged while nobody has set up logs
+    os.chdir(find_search_folder())
+    write_store_plainly()
     try:
         commands(prog_name="sem-search", standalone_mode=True)
     except (InputError, StoreError) as error:

@@ -1,13 +1,21 @@
-"""Where things are kept that outlive a run: one cache folder, the user's own to move or to delete."""
+"""Where things are kept that outlive a run: the cache folder, and the files of databases in SQLite."""
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import platformdirs
 
 from sem_search.errors import StoreError
 
 CACHE_VARIABLE = "SEM_SEARCH_CACHE"
+
+FOLDER_VARIABLE = "SEM_SEARCH_FOLDER"
+"""Where the user stood who started `mlflow run`; `scripts/search` sets it."""
+
+STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+STORE_FILE = "mlflow.db"
+"""MLflow's default store, in the folder where the user stands."""
 
 
 def get_cache_folder() -> Path:
@@ -45,3 +53,56 @@ def explain_cache(folder: Path, *, reason: str) -> str:
         f"The cache folder {folder} cannot be used ({reason}): make room, make it writable, or set {CACHE_VARIABLE} to "
         "another folder."
     )
+
+
+def find_sqlite_file(url: str) -> Path | None:
+    """Return the file of a database in SQLite; None for any other database, and for one in memory.
+
+    A URL may hold its path with spaces and letters percent-encoded, as MLflow's default does, or as it is: SQLAlchemy,
+    which opens the file, is asked which one it means.
+
+    Args:
+        url: Of MLflow's store, or of Optuna's storage.
+    """
+    if not url.startswith("sqlite"):
+        return None
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parts = make_url(url)
+    except ArgumentError:
+        return None  # whoever opens it says so
+    if not parts.database or parts.database.startswith((":", "file:")) or {"mode", "uri"} & set(parts.query):
+        return None
+    return Path(parts.database).absolute()
+
+
+def make_sqlite_url(file: Path) -> str:
+    """Return the URL of an SQLite file; of its path only what a URL would take for something else is encoded."""
+    return f"sqlite:///{str(file.absolute()).replace('%', '%25').replace('?', '%3F')}"
+
+
+def find_search_folder() -> Path:
+    """Return the folder in which a command works: where data are looked for and all that it makes is put.
+
+    It is the current folder, but for a command that `mlflow run` has started. MLflow starts it in the project's folder,
+    and makes its own store where the user stands: all the rest belongs there, too (docs/decisions/024-one-place.md).
+    """
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return Path.cwd()
+    named = os.environ.get(FOLDER_VARIABLE)
+    file = find_sqlite_file(os.environ.get(STORE_VARIABLE, ""))
+    beside_store = file.parent if file is not None and file.name == STORE_FILE else Path.cwd()
+    return Path(named) if named else beside_store
+
+
+def write_store_plainly() -> None:
+    """Name MLflow's store by its path as it is, where MLflow would percent-encode it.
+
+    It opens the right file then, but makes an empty folder of the encoded name first, or fails where it may not.
+    """
+    uri = os.environ.get(STORE_VARIABLE) or f"sqlite:///{quote(str(Path.cwd() / STORE_FILE))}"
+    file = find_sqlite_file(uri) if "%" in uri and "?" not in uri else None
+    if file is not None:
+        os.environ[STORE_VARIABLE] = make_sqlite_url(file)

@@ -134,7 +134,7 @@ def check_script(words: list[str]) -> None:
         assert 'exec python -m sem_search "$@"' in path.read_text(encoding="utf-8")
         check_sem_search(words[1:])
     elif path.name == "search":
-        assert 'exec mlflow run . --env-manager local "$@"' in path.read_text(encoding="utf-8")
+        assert 'exec mlflow run "$project" --env-manager local "$@"' in path.read_text(encoding="utf-8")
         check_mlflow(["run", ".", *words[1:]])
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sem_search.places import find_sqlite_file
+
 ROOT = Path(__file__).parents[1]
 
 RECORDER = '#!/bin/sh\nprintf "%s\\n" "$(basename "$0") $*" >> "$RECORD"\n'
@@ -38,13 +40,14 @@ def call(checkout: Path, script: str, *words: str, cwd: Path | None = None) -> l
         (system / "python3").symlink_to(sys.executable)
     record = checkout.parent / "record.txt"
     record.unlink(missing_ok=True)
+    before = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run(
         [str(checkout / "scripts" / script), *words],
         check=True,
         capture_output=True,
         timeout=60,
         cwd=cwd or checkout,
-        env={**os.environ, "PATH": f"{system}{os.pathsep}/usr/bin{os.pathsep}/bin", "RECORD": str(record)},
+        env={**before, "PATH": f"{system}{os.pathsep}/usr/bin{os.pathsep}/bin", "RECORD": str(record)},
     )
     return record.read_text().splitlines()
 
@@ -52,13 +55,13 @@ def call(checkout: Path, script: str, *words: str, cwd: Path | None = None) -> l
 @pytest.mark.parametrize(
     ("script", "words", "called"),
     [
-        ("search", ["-P", "backbone=vgg16"], "mlflow run . --env-manager local -P backbone=vgg16"),
+        ("search", ["-P", "backbone=vgg16"], "mlflow run {checkout} --env-manager local -P backbone=vgg16"),
         ("sem-search", ["inspect", "a folder"], "python -m sem_search inspect a folder"),
         ("benchmark", ["epoch", "--batch-size", "16"], "python -m benchmarks epoch --batch-size 16"),
     ],
 )
 def test_arguments_go_to_the_program(checkout: Path, script: str, words: list[str], called: str) -> None:
-    assert call(checkout, script, *words) == [f"{INSTALL} .", called]
+    assert call(checkout, script, *words) == [f"{INSTALL} .", called.format(checkout=checkout)]
 
 
 def test_tests_are_run_after_style_and_types(checkout: Path) -> None:
@@ -70,14 +73,42 @@ def test_tests_are_run_after_style_and_types(checkout: Path) -> None:
 
 def test_nothing_is_installed_twice_until_the_requirements_change(checkout: Path) -> None:
     assert len(call(checkout, "search")) == 2
-    assert call(checkout, "search") == ["mlflow run . --env-manager local"]
+    assert call(checkout, "search") == [f"mlflow run {checkout} --env-manager local"]
     later = (checkout / ".venv" / ".installed").stat().st_mtime + 10
     os.utime(checkout / "pyproject.toml", (later, later))
     assert call(checkout, "search")[0].startswith(INSTALL)
 
 
-def test_the_command_line_runs_where_it_was_called(checkout: Path, tmp_path: Path) -> None:
-    (checkout / ".venv" / "bin" / "python").write_text(RECORDER + 'pwd >> "$RECORD"\n')
-    elsewhere = tmp_path / "elsewhere"
+@pytest.mark.parametrize("program", ["search", "sem-search", "benchmark", "pretrain"])
+def test_a_path_is_relative_to_where_the_user_stands(checkout: Path, tmp_path: Path, program: str) -> None:
+    """The project is found all the same, and MLflow's store is the one of this folder."""
+    told = """printf '%s\n' "$PWD|$PYTHONPATH|$MLFLOW_TRACKING_URI|$SEM_SEARCH_FOLDER" >> "$RECORD"\n"""
+    for name in ("python", "mlflow"):
+        (checkout / ".venv" / "bin" / name).write_text(RECORDER + told)
+    elsewhere = tmp_path / "My Search \u00fc 50%"
     elsewhere.mkdir()
-    assert call(checkout, "sem-search", "--version", cwd=elsewhere)[-1] == str(elsewhere)
+    stood, packages, store, folder = call(checkout, program, cwd=elsewhere)[-1].split("|")
+    assert stood == str(elsewhere)
+    if program == "search":
+        assert find_sqlite_file(store) == elsewhere / "mlflow.db"
+        assert folder == str(elsewhere)
+    if program in ("benchmark", "pretrain"):
+        assert packages == str(checkout), "they are no part of the installed package"
+
+
+def test_a_store_that_the_user_names_is_his(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = """printf '%s\n' "$MLFLOW_TRACKING_URI" >> "$RECORD"\n"""
+    (checkout / ".venv" / "bin" / "mlflow").write_text(RECORDER + told)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert call(checkout, "search")[-1] == "http://server:5000"
+
+
+def test_tests_install_nothing_but_the_project(checkout: Path) -> None:
+    """Whoever runs the tests as root gets no package and no file in /etc; CI alone installs its own database."""
+    system = checkout.parent / "bin"
+    system.mkdir()
+    (system / "apt-get").write_text(RECORDER)
+    (system / "apt-get").chmod(0o755)
+    assert not [line for line in call(checkout, "test") if "apt-get" in line]
+    assert "apt-get install" in (ROOT / ".ci" / "run").read_text()
+    assert not [path for path in (ROOT / "scripts").iterdir() if "/etc" in path.read_text()]

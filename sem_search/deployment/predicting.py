@@ -25,6 +25,7 @@ from sem_search.deployment.image_requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.deployment.prediction_journal import PredictionJournal
 from sem_search.deployment.prediction_tables import Prediction, choose_format, write_predictions
 from sem_search.deployment.registry import fetch_model, resolve_model_uri
+from sem_search.deployment.registry.contents import describe_failure
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.listing import PICTURE_SUFFIXES
 from sem_search.progress import iter_measured
@@ -157,7 +158,7 @@ def load_model(model_uri: str) -> PyFuncModel:
         with tempfile.TemporaryDirectory(prefix="sem-search-") as folder:
             model = load_pyfunc(str(fetch_model(model_uri, folder=Path(folder))))
     except (MlflowException, OSError) as error:
-        raise ModelNotFoundError(f"Model {model_uri!r} cannot be loaded: {_shorten(error)}") from error
+        raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
     finally:
         sys.path[:] = path_before
     return model
@@ -294,9 +295,3 @@ def _summarise(failed: Sequence[Prediction], *, n_images: int, stream: TextIO) -
         print(show_line(f"  {prediction.image}: {prediction.error}"), file=stream)
     if len(failed) > LISTED:
         print(f"  and {len(failed) - LISTED} more; see the column 'error'.", file=stream)
-
-
-def _shorten(error: Exception) -> str:
-    """Return the first line of a foreign message."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

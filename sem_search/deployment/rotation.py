@@ -17,7 +17,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import get_model_info
 
 from sem_search.deployment.model_server import ModelServer, ServerSettings, start_model_server
-from sem_search.errors import SemSearchError
+from sem_search.deployment.registry.contents import describe_failure
+from sem_search.errors import ModelNotFoundError, SemSearchError
 
 RETRY_S = 60.0
 """A version that could not be started is tried again after so long; the old one answers meanwhile."""
@@ -165,8 +166,15 @@ class Rotation:
 
 
 def _read_param_names(model_uri: str) -> tuple[str, ...]:
-    """Return the parameters that a model's signature names; nothing of the model is loaded."""
-    signature = get_model_info(model_uri).signature
+    """Return the parameters that a model's signature names; nothing of the model is loaded.
+
+    Raises:
+        ModelNotFoundError: Its files cannot be read.
+    """
+    try:
+        signature = get_model_info(model_uri).signature
+    except (MlflowException, OSError) as error:
+        raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
     return tuple(param.name for param in signature.params.params) if signature and signature.params else ()
 
 

@@ -11,7 +11,7 @@ from sem_search.audits.study_comparison import StudyComparison, compare_studies,
 from sem_search.errors import NotComparableError
 from sem_search.evaluation.outcomes import StudyOutcome
 from sem_search.search.data import prepare_data
-from sem_search.search.finished import check_study_folder, open_question_run, read_settings
+from sem_search.search.finished import check_study_folder, check_study_run, open_question_run, read_settings
 from sem_search.search.outcome import read_stored_outcome
 from sem_search.search.study import FINGERPRINT, STUDY_RUN_ID, load_study
 from sem_search.terminal import echo
@@ -41,6 +41,7 @@ def run_comparison(first: str, second: str, *, storage: str, study_folder: str |
     settings = [read_settings(study, storage=storage, study_folder=study_folder, threads=None) for study in studies]
     for name, own in zip((first, second), settings, strict=True):
         check_study_folder(own, name=name)
+    check_study_run(studies[0])
     data = prepare_data(settings[0])
     check_same_data(studies[0], digest=data.catalogue.digest)
     outcomes: list[StudyOutcome] = [

@@ -1,31 +1,38 @@
 """The end of a search: the winner chosen, drawn, reported and registered."""
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import optuna
 
+import sem_search
 from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SideScores, compute_side_scores
 from sem_search.evaluation.outcomes import StudyOutcome
 from sem_search.micrographs.catalogue import read_recorded
+from sem_search.places import STORE_FILE, find_sqlite_file
 from sem_search.search.describing import describe_hashes, describe_params, describe_versions
 from sem_search.search.explaining import choose_sheet_tiles, explain_sheet, read_sheet_pixels
+from sem_search.search.outages import locate_outbox
 from sem_search.search.outcome import read_kept_folds, read_study_outcome
 from sem_search.search.packing import MODEL_PATH
 from sem_search.search.plots import build_optuna_page
 from sem_search.search.prepared import PreparedSearch
 from sem_search.search.space import order_cells
+from sem_search.search.study import RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries import iter_study_entries
 from sem_search.tracking.inputs import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.mlflow_log import log_entries
+from sem_search.tracking.posting import resolve_run
 from sem_search.tracking.runs import get_tracking_uri
 from sem_search.transfer.training import HeadTrainer
 
-SCRIPT = Path("scripts/sem-search")
-"""What starts this program in a checkout, with its own environment; installed, it has a name of its own."""
+SCRIPT = Path(sem_search.__file__).parents[1] / "scripts" / "sem-search"
+"""What starts this program from a checkout, with its own environment; installed, it has a name of its own."""
 
 SHOWN_SIDE_PX = 480
 """Originals are shown reduced to about this width: a report of ten classes stays a few MB."""
@@ -44,7 +51,7 @@ class Conclusion:
     def to_text(self) -> str:
         """Return the last lines that a search prints."""
         cell, version = self.outcome.winner.cell, self.registered
-        command = str(SCRIPT) if SCRIPT.exists() else "sem-search"
+        command = find_command()
         model = (
             f"models:/{version.name}@{version.alias}" if version.alias else f"models:/{version.name}/{version.version}"
         )
@@ -67,10 +74,22 @@ class Conclusion:
         )
 
 
+def find_command() -> str:
+    """Return what starts this program from the current folder, as a shell takes it."""
+    if not SCRIPT.is_file():
+        return "sem-search"
+    is_here = SCRIPT.is_relative_to(Path.cwd())
+    return shlex.quote(str(SCRIPT.relative_to(Path.cwd()) if is_here else SCRIPT))
+
+
 def _tell_where_runs_are() -> str:
     """Return where the user sees the runs: on the tracking server, if there is one."""
     uri = get_tracking_uri()
-    return uri if uri.startswith("http") else "mlflow ui     (in this folder, then http://127.0.0.1:5000)"
+    if uri.startswith("http"):
+        return uri
+    if find_sqlite_file(uri) == Path.cwd() / STORE_FILE:
+        return "mlflow ui     (in this folder, then http://127.0.0.1:5000)"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}     (then http://127.0.0.1:5000)"
 
 
 def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> Conclusion:
@@ -78,7 +97,16 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     outcome = read_study_outcome(study, prepared=prepared)
     validation = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="validation")
     test = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="test")
-    registered = _register(outcome, prepared=prepared, validation=validation, test=test)
+    trial = study.get_trials(deepcopy=False)[outcome.winner.number]
+    earlier = [trial.user_attrs.get(RUN_ID), *study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), ())]
+    root = locate_outbox(prepared.settings, name=prepared.name)
+    registered = _register(
+        outcome,
+        prepared=prepared,
+        validation=validation,
+        test=test,
+        earlier_run_ids=[resolve_run(run, root=root) for run in earlier if run is not None],
+    )
     log_entries(
         iter_study_entries(
             outcome,
@@ -91,7 +119,12 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
 
 
 def _register(
-    outcome: StudyOutcome, *, prepared: PreparedSearch, validation: SideScores, test: SideScores
+    outcome: StudyOutcome,
+    *,
+    prepared: PreparedSearch,
+    validation: SideScores,
+    test: SideScores,
+    earlier_run_ids: Sequence[str],
 ) -> RegisteredVersion:
     winner = outcome.winner
     if winner.run_id is None:
@@ -115,6 +148,7 @@ def _register(
             "sem_search.learning_rate": f"{winner.cell.learning_rate:g}",
             "sem_search.batch_size": str(winner.cell.batch_size),
         },
+        earlier_run_ids=earlier_run_ids,
         rule=GateRule(margin=prepared.settings.promote_margin, confidence=prepared.settings.promote_confidence),
     )
 
@@ -144,6 +178,7 @@ def _describe_study(
         hashes=describe_hashes(prepared),
         model_uri=f"models:/{registered.name}@{alias}" if alias else f"models:/{registered.name}/{registered.version}",
         run_id=run_id,
+        command=find_command(),
         tracking_uri=get_tracking_uri(),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import sem_search
 from sem_search.search.outages import tell_outage
 from sem_search.search.prepared import PreparedSearch
+from sem_search.settings import SearchSettings
 from sem_search.tracking.loggable import JsonArtifact, Params, Scalar, Tags
 from sem_search.tracking.mlflow_log import log_catalogue, log_entries
 from sem_search.tracking.outages import persist
@@ -38,13 +39,12 @@ LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn",
 def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
     """Log what the study is, so that a search that is still running can already be understood in the UI."""
     # Computing features may have taken hours: the server is there again, or is waited for.
-    settings = prepared.settings.without_passwords.model_dump(mode="json")
     taken = persist(lambda: get_params(run_id), patience_s=prepared.settings.outage_wait, tell=tell_outage)
     log_entries(
         [
             Params(values=_resolve_names(describe_params(prepared), taken=taken)),
             Tags(values=describe_tags(prepared)),
-            JsonArtifact(path="study/settings.json", content=settings),
+            describe_settings(prepared.settings),
             JsonArtifact(path="study/fingerprint.json", content=dict(prepared.fingerprint)),
             JsonArtifact(path="study/versions.json", content=dict(describe_versions())),
         ],
@@ -57,6 +57,11 @@ def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
         source=str(prepared.data.catalogue.root),
         run_id=run_id,
     )
+
+
+def describe_settings(settings: SearchSettings) -> JsonArtifact:
+    """Return the settings as they were given, as a file of the study's run."""
+    return JsonArtifact(path="study/settings.json", content=settings.without_passwords.model_dump(mode="json"))
 
 
 def describe_params(prepared: PreparedSearch) -> dict[str, Scalar]:

@@ -22,7 +22,8 @@ from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
 from sem_search.terminal import echo
 from sem_search.tracking.mlflow_log import RunStatus, end_run, open_child_run
-from sem_search.tracking.runs import describe_audit
+from sem_search.tracking.outages import check_store_answers
+from sem_search.tracking.runs import check_run_is_known, describe_audit
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights import check_weights
 
@@ -57,6 +58,7 @@ def take_up_study(
     loaded = load_study(name=name, storage=storage)
     settings = read_settings(loaded, storage=storage, study_folder=study_folder, threads=threads)
     check_study_folder(settings, name=name)
+    check_study_run(loaded)
     check_weights(settings.weights, backbone=settings.backbone)
     data = prepare_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
@@ -105,6 +107,16 @@ def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -
 def tell_progress(text: str) -> None:
     """Say what is being trained, to who waits."""
     echo(f"  {text}", err=True)
+
+
+def check_study_run(study: optuna.Study) -> None:
+    """Refuse, before anything is computed, a tracking store that does not hold the study's run.
+
+    Raises:
+        SettingsError: Names the store, and says what to do.
+        StoreError: It does not answer.
+    """
+    check_store_answers(lambda: check_run_is_known(str(study.user_attrs[STUDY_RUN_ID])))
 
 
 def check_study_folder(settings: SearchSettings, *, name: str) -> None:

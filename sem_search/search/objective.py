@@ -4,14 +4,14 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import optuna
 
 from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.evaluation.metrics import compute_fold_f_measure
-from sem_search.evaluation.outcomes import Cell, TrialOutcome, TrialState
+from sem_search.evaluation.outcomes import Cell, TrialOutcome
 from sem_search.micrographs.folds import Fold
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.search.course import CellCourse
@@ -236,27 +236,52 @@ class CellObjective:
         kept_folds: list[KeptFold],
         pruned_because: str | None = None,
     ) -> None:
-        """Log what a trial found out; a finished one with its Grad-CAM sheet and its servable model."""
-        state: TrialState = "complete" if pruned_because is None else "pruned"
+        """Log what a trial found out."""
         outcome = TrialOutcome(
             number=trial.number,
             cell=cell,
-            state=state,
+            state="complete" if pruned_because is None else "pruned",
             folds=tuple(kept.outcome for kept in kept_folds),
             run_id=run_id,
             message=pruned_because,
         )
-        heat_maps = None
-        if state == "complete":
-            heat_maps = explain_sheet(
-                self.prepared,
-                trainer=self.trainer,
-                kept_folds=tuple(kept_folds),
-                sheet=self.sheet,
-                pixels=self.sheet_pixels,
-            )
-        log_entries(iter_trial_entries(outcome, tiles=self.prepared.data.tiles, heat_maps=heat_maps), run_id=run_id)
-        if state == "complete":
-            log_trial_model(
-                self.prepared, outcome=outcome, trainer=self.trainer, kept_folds=tuple(kept_folds), run_id=run_id
-            )
+        log_trial_end(
+            outcome,
+            prepared=self.prepared,
+            trainer=self.trainer,
+            kept_folds=tuple(kept_folds),
+            sheet=self.sheet,
+            sheet_pixels=self.sheet_pixels,
+            run_id=run_id,
+        )
+
+
+def log_trial_end(
+    outcome: TrialOutcome,
+    *,
+    prepared: PreparedSearch,
+    trainer: HeadTrainer,
+    kept_folds: tuple[KeptFold, ...],
+    sheet: tuple[SheetTile, ...],
+    sheet_pixels: FloatTiles,
+    run_id: str,
+) -> None:
+    """Log what a trial found out; a complete one with its Grad-CAM sheet and its servable model.
+
+    Args:
+        outcome: Of the trial.
+        prepared: The search.
+        trainer: Of its heads; nothing is trained.
+        kept_folds: The finished folds of the trial's cell, all of them where it is complete.
+        sheet: The tiles to be explained.
+        sheet_pixels: Their grey levels, shape (n_tiles, tile_px, tile_px).
+        run_id: The trial's run.
+    """
+    is_complete = outcome.state == "complete"
+    outcome = replace(outcome, run_id=run_id)
+    heat_maps = None
+    if is_complete:
+        heat_maps = explain_sheet(prepared, trainer=trainer, kept_folds=kept_folds, sheet=sheet, pixels=sheet_pixels)
+    log_entries(iter_trial_entries(outcome, tiles=prepared.data.tiles, heat_maps=heat_maps), run_id=run_id)
+    if is_complete:
+        log_trial_model(prepared, outcome=outcome, trainer=trainer, kept_folds=kept_folds, run_id=run_id)

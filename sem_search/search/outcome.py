@@ -1,6 +1,6 @@
 """What a study found out, read back from the finished folds: nothing that is reported exists only in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -12,7 +12,7 @@ from sem_search.search.data import PreparedData
 from sem_search.search.fold_store import FoldStore, KeptFold
 from sem_search.search.outages import OUTBOX
 from sem_search.search.prepared import PreparedSearch, open_fold_store
-from sem_search.search.study import REASON, RUN_ID
+from sem_search.search.study import REASON, RUN_ID, TRIAL_RUNS
 from sem_search.settings import SearchSettings
 from sem_search.tracking.posting import resolve_run
 
@@ -47,12 +47,13 @@ def read_stored_outcome(
     store = open_fold_store(settings, name=name)
     # Of equal cells the earliest wins: max keeps the first.
     winner = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
+    runs: Mapping[str, Sequence[str]] = study.user_attrs.get(TRIAL_RUNS, {})
     return StudyOutcome(
         name=name,
         backbone=settings.backbone,
         select_on=settings.select_on,
         tiles=data.tiles,
-        trials=tuple(_read_trial(trial, store=store) for trial in finished),
+        trials=tuple(_read_trial(trial, store=store, runs=runs.get(str(trial.number), ())) for trial in finished),
         winner_number=winner.number,
     )
 
@@ -94,10 +95,11 @@ def _read_folds(store: FoldStore, *, cell: Cell, numbers: Sequence[int]) -> tupl
     return tuple(fold for fold in kept if fold is not None)
 
 
-def _read_trial(trial: FrozenTrial, *, store: FoldStore) -> TrialOutcome:
+def _read_trial(trial: FrozenTrial, *, store: FoldStore, runs: Sequence[str]) -> TrialOutcome:
+    """Return a trial's outcome; `runs` are those that it was logged to anew, the valid one last."""
     cell = get_cell(trial)
     told = trial.intermediate_values
-    run_id = trial.user_attrs.get(RUN_ID)
+    run_id = runs[-1] if runs else trial.user_attrs.get(RUN_ID)
     kept_folds = _read_folds(store, cell=cell, numbers=sorted(told))
     if len(kept_folds) < len(told):
         raise StoreError(

@@ -19,7 +19,7 @@ from sem_search.errors import InputError, SettingsError, StudyMismatchError
 from sem_search.evaluation.outcomes import Cell
 from sem_search.search.concluding import Conclusion, conclude_study
 from sem_search.search.data import PreparedData, prepare_data
-from sem_search.search.describing import describe_params, log_study_start
+from sem_search.search.describing import describe_params, describe_settings, log_study_start
 from sem_search.search.disk import explain_disk_errors
 from sem_search.search.executing import Hands
 from sem_search.search.explaining import choose_sheet_tiles, read_sheet_pixels
@@ -46,6 +46,7 @@ from sem_search.search.prepared import (
 )
 from sem_search.search.processes import describe_process, is_known_dead
 from sem_search.search.progress import SearchProgress
+from sem_search.search.relogging import log_missing_trials
 from sem_search.search.storage import START_S, check_storage
 from sem_search.search.study import (
     FINGERPRINT,
@@ -73,6 +74,7 @@ from sem_search.tracking.runs import (
     adopt_trial_runs,
     check_run_is_known,
     create_store,
+    explain_artifact_store,
     find_unfinished_study_runs,
     open_study_run,
     supersede_run,
@@ -135,6 +137,8 @@ def _search(settings: SearchSettings) -> Conclusion:
             patience_s=settings.outage_wait,
             tell=tell_outage,
         )
+        with explain_artifact_store(run_id):
+            log_entries([describe_settings(settings)], run_id=run_id)
         share = None
         if hands is not None:
             share = Share(hands=hands, settings=settings, study=name, data=data, network=network)
@@ -152,6 +156,8 @@ def _search(settings: SearchSettings) -> Conclusion:
             log_entries([Tags(values={"sem_search.mended": "\n".join(mended)})], run_id=run_id)
         wait_for_logging(outbox, patience_s=settings.outage_wait)
         with lock_stores(settings):
+            if log_missing_trials(study, prepared=prepared, trainer=trainer, run_id=run_id):
+                wait_for_logging(outbox, patience_s=settings.outage_wait)
             conclusion = persist(
                 lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
                 patience_s=settings.outage_wait,

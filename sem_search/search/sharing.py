@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from sem_search.errors import SettingsError, StoreError
 from sem_search.search.fold_store import HASH_LENGTH, write_atomically
@@ -76,7 +77,7 @@ class SharedStore:
     def _folder(self) -> Path | None:
         """The folder, if it is one."""
         if self.url.startswith(FOLDER_SCHEME):
-            return Path(self.url.removeprefix(FOLDER_SCHEME))
+            return Path(unquote(self.url.removeprefix(FOLDER_SCHEME)))
         return None if "://" in self.url else Path(self.url).expanduser()
 
     @cached_property

@@ -8,6 +8,7 @@ intermediate values are written over with the same; a trial's end, and a claim, 
 
 import logging
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -18,9 +19,11 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from sem_search.errors import SettingsError, StoreError
+from sem_search.places import find_sqlite_file
 from sem_search.search.patience import find_refusal, persist
 from sem_search.search.processes import describe_process
 from sem_search.search.reviving import PROCESS
+from sem_search.secrets import mask_secrets
 
 HEARTBEAT_S = 10
 GRACE_S = 120
@@ -30,6 +33,9 @@ SQLITE_WAIT_S = 60
 """SQLite has one writer at a time; workers wait for their turn."""
 
 POSTGRESQL = "postgresql"
+
+MLFLOW_TABLE = "registered_models"
+"""Of MLflow's tables the one whose name is nobody else's."""
 
 CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 """A server that fell silent without a word is noticed within about a minute, not after the system's two hours."""
@@ -141,14 +147,40 @@ def open_storage(url: str, *, patience_s: float = 0.0, tell: Callable[[str], Non
             url, engine_kwargs=_choose_arguments(url), heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S
         )
 
+    _check_is_not_mlflows(url, patience_s=patience_s, tell=tell)
     try:
         storage = persist(open_once, patience_s=min(patience_s, START_S), tell=tell, advice=LATER)
         if storage.engine.dialect.name == "sqlite":
             _take_turns(storage.engine)
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise SettingsError(_explain(url, error=error)) from None  # URL and driver's message may hold the password
+    except RuntimeError as error:  # how Optuna says that the tables are of another version
+        shown = mask_secrets(url)
+        raise SettingsError(
+            f"storage={shown}: {str(error).replace('$STORAGE_URL', shlex.quote(shown))} Back it up before."
+        ) from None
     storage.patience_s, storage.tell = patience_s, tell
     return storage
+
+
+def _check_is_not_mlflows(url: str, *, patience_s: float, tell: Callable[[str], None]) -> None:
+    """Refuse MLflow's own database: both keep their version in a table of the same name, and break each other.
+
+    Raises:
+        SettingsError: MLflow's tables are in it.
+    """
+    file = find_sqlite_file(url)
+    if file is not None and not file.exists():
+        return
+
+    def look(connection: Connection) -> bool:
+        return inspect(connection).has_table(MLFLOW_TABLE)
+
+    if _look(url, look, patience_s=patience_s, tell=tell):
+        raise SettingsError(
+            f"storage={mask_secrets(url)} is MLflow's database: the study needs one of its own, such as "
+            "sqlite:///optuna.db, or a second one on the same server (createdb optuna)."
+        )
 
 
 def check_storage(url: str, *, patience_s: float, tell: Callable[[str], None]) -> None:

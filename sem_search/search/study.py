@@ -6,7 +6,6 @@ queue) the only one that neither lost nor doubled a cell when a worker was kille
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.evaluation.outcomes import Cell
+from sem_search.places import find_sqlite_file
 from sem_search.search.processes import is_known_dead
 from sem_search.search.pruning import build_pruner
 from sem_search.search.queue import count_states
@@ -28,6 +28,9 @@ SETTINGS = "settings"
 STUDY_RUN_ID = "mlflow_study_run_id"
 QUEUED = "queued"
 RUN_ID = "mlflow_run_id"
+TRIAL_RUNS = "mlflow_trial_runs"
+"""Attribute of a study: trial number -> runs that the trial was logged to after it had finished, the valid one last."""
+
 OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
 
 REASON = "reason"
@@ -249,19 +252,15 @@ def _check_storage_exists(url: str) -> None:
     """
     if not has_file(url):
         raise SettingsError(
-            f"storage={mask_url(url)}: there is no such file here ({Path(_get_file(url)).absolute()}). "
-            "Start the worker in the folder of the search, or give the search's storage."
+            f"storage={mask_url(url)}: there is no such file here ({find_sqlite_file(url)}). "
+            "Give this command in the folder of the search, or give the search's storage."
         )
 
 
 def has_file(url: str) -> bool:
     """Tell whether the file of an SQLite storage is there; True for all that is not a file."""
-    path = _get_file(url)
-    return path == url.partition("?")[0] or path.startswith("file:") or Path(path).exists()
-
-
-def _get_file(url: str) -> str:
-    return url.removeprefix("sqlite:///").partition("?")[0]
+    file = find_sqlite_file(url)
+    return file is None or file.exists()
 
 
 def _get_fixed_cell(trial: FrozenTrial) -> tuple[float, int]:

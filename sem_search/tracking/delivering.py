@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TypeVar
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
@@ -33,6 +33,9 @@ OPEN, ENTRIES, CATALOGUE, SUPERSEDE, END = "open", "entries", "catalogue", "supe
 
 TAG_NAME = "sem_search.name_in_outbox"
 """By which a run is found again whose id was lost on the way."""
+
+NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+"""MLflow's words for what is not there."""
 
 TAG_SUPERSEDED_BY = "sem_search.superseded_by"
 SUPERSEDED = "superseded"
@@ -111,11 +114,14 @@ def deliver_catalogue(item: Item, runs: RunNames) -> None:
 def deliver_supersede(item: Item, runs: RunNames) -> None:
     """End a run whose process is gone, and say which run took over; one that has ended keeps its time.
 
-    Its trial counts in the run that took over: whoever filters runs by `trial_state` finds each trial once.
+    Its trial counts in the run that took over: whoever filters runs by `trial_state` finds each trial once. A run
+    that was deleted, or lies in another store, is left as it is.
     """
     client, run_id = MlflowClient(), find_run(item.run, runs)
+    run = find_active_run(run_id)
+    if run is None:
+        return
     client.set_tag(run_id, TAG_SUPERSEDED_BY, find_run(item.facts["by"], runs))
-    run = client.get_run(run_id)
     if TAG_TRIAL_STATE in run.data.tags:
         client.set_tag(run_id, TAG_TRIAL_STATE, SUPERSEDED)
     client.set_terminated(run_id, status="KILLED", end_time=run.info.end_time or item.facts["end_ms"])
@@ -124,6 +130,17 @@ def deliver_supersede(item: Item, runs: RunNames) -> None:
 def deliver_end(item: Item, runs: RunNames) -> None:
     """End a run."""
     MlflowClient().set_terminated(find_run(item.run, runs), status=item.facts["status"], end_time=item.facts["end_ms"])
+
+
+def find_active_run(run_id: str) -> Run | None:
+    """Return a run that is in the tracking store and not deleted, else None."""
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in NOT_FOUND:
+            raise
+        return None
+    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
 
 DELIVERERS: Mapping[str, Deliverer] = {

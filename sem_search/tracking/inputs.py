@@ -121,5 +121,7 @@ class StudyContext:
     """`models:/name@alias` under which the winner can be served; None where it was not registered."""
     run_id: str | None = None
     """MLflow's run of the study."""
+    command: str = "scripts/sem-search"
+    """What starts this program where the report was made."""
     tracking_uri: str | None = None
     """The store that holds it; passwords are masked."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
+import mlflow
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -79,6 +80,27 @@ def look_at_store() -> None:
     """Ask the tracking store for next to nothing; raises what it raises, within seconds."""
     with ask_once(LOOK):
         MlflowClient().search_experiments(max_results=1)
+
+
+def check_store_answers(ask: Callable[[], object] | None = None) -> None:
+    """Ask a store for next to nothing, and raise in about ten seconds if it is away: somebody waits for an answer.
+
+    Args:
+        ask: Asks; by default the tracking store for one experiment.
+
+    Raises:
+        StoreError: It does not answer. What it raises else is not touched.
+    """
+    try:
+        with ask_once(LOOK):
+            (ask or look_at_store)()
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        raise StoreError(
+            f"The store {mask_secrets(mlflow.get_tracking_uri())} does not answer. Start it, or set "
+            "MLFLOW_TRACKING_URI to the one that is meant, and give the same command again."
+        ) from None  # its URL may hold a password
 
 
 def persist(

@@ -210,6 +210,10 @@ class Outbox:
             others = [folder for folder in list_writers(self.root) if folder not in self._locks]
             return sum(len(_list_folder(folder)) for folder in others if self._hold(folder))
 
+    def is_own(self, item: Item) -> bool:
+        """Tell whether an item is this process's own, and was not left by a dead one."""
+        return item.folder.parent == self._own
+
     def count(self) -> int:
         """Return how many items are left to this process."""
         return len(self._list_items())

@@ -10,12 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlflow.exceptions import MlflowException
+
 from sem_search.errors import StoreError
 from sem_search.tracking.outages import ask_once, is_outage, look_at_store
-from sem_search.tracking.outbox import FILES, RUNS, Item, Outbox, RunNames, Writer
+from sem_search.tracking.outbox import FILES, RUNS, UNNAMED, Item, Outbox, RunNames, Writer
 
 EXIT_S = 3.0
 """How long a search that was stopped, or has failed, still tries to log what is left: somebody waits for it to end."""
+
+NOWHERE = "0" * 32
+"""The id of a run that could not be opened, for the one that it belongs below is gone."""
 
 Deliverer = Callable[[Item, RunNames], None]
 """Logs an item; its run, and any run it names, may be a name that `RunNames` knows."""
@@ -38,13 +43,23 @@ def open_outbox(
         patience_s: How long the end waits for a store that is away.
         tell: Is told when the store goes away and comes back, and what is left.
 
+    What a dead process left for a run that was deleted, or lay in a store that was cleared since, is left out: the
+    search logs that trial anew (`search.relogging`).
+
     Raises:
         StoreError: The end was reached, and the store stayed away.
     """
 
     def deliver(box: Outbox, item: Item) -> None:
-        with ask_once():
-            deliverers[item.kind](item, box.runs)
+        try:
+            with ask_once():
+                deliverers[item.kind](item, box.runs)
+        except MlflowException as error:
+            if box.is_own(item) or not _is_lost(error):
+                raise
+            tell(f"The run of an entry that was kept is not in this tracking store any more: {item.key} is left out.")
+            if item.run.startswith(UNNAMED) and box.runs.find(item.run) is None:
+                box.runs.set(item.run, NOWHERE)
 
     outbox = Outbox(
         root,
@@ -65,6 +80,11 @@ def open_outbox(
     finally:
         _open.remove(outbox)
         outbox.close()
+
+
+def _is_lost(error: MlflowException) -> bool:
+    """Tell whether a run is not in the store, or was deleted."""
+    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND") or "'active' state" in str(error)
 
 
 def post(kind: str, *, run: str, deliverer: Deliverer, write: Writer, is_later: bool = False) -> None:

@@ -6,21 +6,26 @@ latest run always has all of its trials below it.
 """
 
 import os
+import sqlite3
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+from alembic.util.exc import CommandError
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sqlalchemy.exc import SQLAlchemyError
 
-from sem_search.errors import SettingsError
-from sem_search.secrets import mask_url
-from sem_search.tracking.delivering import SUPERSEDE, TAG_SUPERSEDED_BY, deliver_supersede
+from sem_search.errors import SemSearchError, SettingsError
+from sem_search.places import find_sqlite_file, make_sqlite_url
+from sem_search.secrets import mask_secrets, mask_url
+from sem_search.tracking.delivering import SUPERSEDE, TAG_SUPERSEDED_BY, deliver_supersede, find_active_run
 from sem_search.tracking.mlflow_log import RunStatus, end_run
 from sem_search.tracking.names import quote
 from sem_search.tracking.outages import LOOK, ask_once, is_outage
@@ -28,24 +33,23 @@ from sem_search.tracking.posting import get_outbox, post_facts
 
 __all__ = [
     "TAG_SUPERSEDED_BY",
+    "UNFINISHED",
+    "FoundRun",
     "adopt_trial_runs",
     "check_run_is_known",
     "create_store",
     "describe_audit",
     "describe_trial",
+    "explain_artifact_store",
     "find_unfinished_study_runs",
     "get_params",
     "get_tracking_uri",
+    "list_trial_runs",
     "open_study_run",
     "supersede_run",
 ]
 
-NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
-"""MLflow's words for it."""
-
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
-
-SQLITE = "sqlite:///"
 
 TAG_STUDY = "sem_search.study"
 TAG_KIND = "sem_search.kind"
@@ -61,6 +65,35 @@ REFUSALS: Mapping[str, str] = {
 }
 """What to do, by MLflow's words for HTTP 401 and 403."""
 
+ADVICE: Mapping[str, str] = {
+    "must be in the 'active' state": (
+        "Restore the experiment (mlflow experiments restore --experiment-id ID), or set MLFLOW_EXPERIMENT_NAME to "
+        "another one."
+    ),
+    "Run with id=": (
+        "Unset MLFLOW_RUN_ID. Below mlflow run: a relative SQLite URL means another file in each folder, so give the "
+        "file's whole path."
+    ),
+    "in the deleted state": "Unset MLFLOW_RUN_ID, or restore the run (mlflow runs restore --run-id ID).",
+    "filesystem tracking backend": (
+        "Unset MLFLOW_TRACKING_URI for a database in this folder, or set it to sqlite:///FILE.db or a server's address."
+    ),
+    "Databricks credential": "Log in (databricks auth login), or set MLFLOW_TRACKING_URI to another store.",
+    "Can't locate revision": (
+        "Another program's tables lie in this database, Optuna's for example: MLflow needs one of its own."
+    ),
+    "out-of-date database schema": "Back it up, then upgrade it: mlflow db upgrade URL.",
+    "No module named": "Install that driver, or set MLFLOW_TRACKING_URI to another store.",
+}
+"""What to do, by a part of what MLflow or a library below it says."""
+
+OTHER_ADVICE = "Set MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID to what is there, or unset them."
+
+SAID_LENGTH = 300
+"""Of what a library says, in characters."""
+
+SQLITE_HEADER = b"SQLite format 3\0"
+
 UNFINISHED = ("RUNNING", "SCHEDULED")
 
 
@@ -71,19 +104,27 @@ def create_store() -> None:
     and a file in which it was stopped halfway, by a full disk for example, it can neither open nor mend. One that
     another program has made meanwhile is left as it is.
     """
-    uri = mlflow.get_tracking_uri()
-    file = Path(uri.removeprefix(SQLITE))
-    if not uri.startswith(SQLITE) or file.exists() or "?" in uri or ":memory:" in uri:
+    file = find_sqlite_file(mlflow.get_tracking_uri())
+    if file is None or file.exists():
+        _check_file(file)
         with explain_refusal():
             MlflowClient().search_experiments(max_results=1)
         return
     # Named anew each time: MLflow remembers what it has opened, and would not make the tables of a second one.
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
     try:
-        MlflowClient(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
+        MlflowClient(tracking_uri=make_sqlite_url(partial)).search_experiments(max_results=1)
         _give_name(partial, file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _check_file(file: Path | None) -> None:
+    """Refuse a file that is no database at once; MLflow would try to open it for minutes."""
+    if file is not None and file.is_file() and file.stat().st_size:
+        with file.open("rb") as opened:
+            if opened.read(len(SQLITE_HEADER)) != SQLITE_HEADER:
+                raise SettingsError(f"MLFLOW_TRACKING_URI={get_tracking_uri()}: {file} is no SQLite database.")
 
 
 def _give_name(partial: Path, file: Path) -> None:
@@ -106,9 +147,13 @@ def open_study_run(*, study: str, process: str) -> Iterator[str]:
     Args:
         study: Name of the study; also the run's name where it has none of its own.
         process: Who is searching, as `search.processes` describes it.
+
+    Raises:
+        SettingsError: The experiment or the run that the environment names is not there, or was deleted.
     """
     is_from_mlflow_run = RUN_ID_VARIABLE in os.environ
-    run = mlflow.start_run(run_name=None if is_from_mlflow_run else study, log_system_metrics=False)
+    with explain_refusal():
+        run = mlflow.start_run(run_name=None if is_from_mlflow_run else study, log_system_metrics=False)
     os.environ.pop(RUN_ID_VARIABLE, None)
     client = MlflowClient()
     if is_from_mlflow_run:
@@ -162,6 +207,23 @@ def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_run_id)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoundRun:
+    """What MLflow knows of a run."""
+
+    status: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+
+
+def list_trial_runs(*, study: str, near_run_id: str) -> dict[str, FoundRun]:
+    """Return the runs of a study's trials in the experiment of another run, by their ids; deleted ones are left out."""
+    return {
+        run.info.run_id: FoundRun(status=run.info.status, tags=run.data.tags, params=run.data.params)
+        for run in _iter_runs("trial", study=study, near_run_id=near_run_id)
+    }
+
+
 def find_unfinished_study_runs(*, study: str, but: str) -> Mapping[str, str]:
     """Return run id -> process of the study's runs that were never ended, but for one."""
     return {
@@ -201,28 +263,80 @@ def check_run_is_known(run_id: str) -> None:
     Raises:
         SettingsError: Names the store.
     """
-    try:
-        with explain_refusal():
-            MlflowClient().get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
-            raise
+    file = find_sqlite_file(mlflow.get_tracking_uri())
+    _check_file(file)
+    is_there = file is None or file.exists()  # MLflow would make an empty one
+    with explain_refusal():
+        run = find_active_run(run_id) if is_there else None
+    if run is None:
         raise SettingsError(
             f"MLFLOW_TRACKING_URI={get_tracking_uri()} does not hold the study's run {run_id}: set it to the tracking "
-            "server that the search logs to."
-        ) from error
+            "server that the search logs to, or give the command in the folder of the search. If the run was deleted, "
+            "give the search's own command again: it logs the study anew."
+        )
+    with explain_artifact_store(run_id):
+        MlflowClient().list_artifacts(run_id)
 
 
 @contextmanager
 def explain_refusal() -> Iterator[None]:
-    """Turn a tracking server's refusal to talk to us at all into a SettingsError that says what to do."""
+    """Turn what a tracking store refuses into a SettingsError that says what to do.
+
+    What is away is waited for elsewhere, and what the disk refuses has its own sentence: both stay as they are.
+    """
     try:
         yield
-    except MlflowException as error:
-        advice = REFUSALS.get(error.error_code)
-        if advice is None:
+    except (MlflowException, ImportError, SQLAlchemyError, CommandError) as error:
+        if is_outage(error) or _is_of_disk(error):
             raise
-        raise SettingsError(f"MLFLOW_TRACKING_URI={get_tracking_uri()}: the server refuses us; {advice}") from None
+        uri = get_tracking_uri()
+        code = error.error_code if isinstance(error, MlflowException) else ""
+        if code in REFUSALS:
+            raise SettingsError(f"MLFLOW_TRACKING_URI={uri}: the server refuses us; {REFUSALS[code]}") from None
+        raise SettingsError(f"MLFLOW_TRACKING_URI={uri}: {describe_refusal(error)}") from None
+
+
+def describe_refusal(error: Exception) -> str:
+    """Return what was said, and what to do about it."""
+    advice = next((advice for part, advice in ADVICE.items() if part in str(error)), OTHER_ADVICE)
+    return f"{_quote(error)}. {advice}"
+
+
+def _quote(error: Exception) -> str:
+    """Return the first sentence of what a library said, without passwords."""
+    sentence = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+    return mask_secrets(sentence)[:SAID_LENGTH].rstrip(".")
+
+
+def _is_of_disk(error: BaseException) -> bool:
+    """Tell whether SQLite or the operating system stands among the causes."""
+    cause = error.__cause__ or error.__context__
+    if cause is None:
+        return False
+    is_of_system = isinstance(cause, OSError) and cause.errno is not None  # errors of HTTP are OSErrors, too
+    return is_of_system or isinstance(cause, sqlite3.Error) or _is_of_disk(cause)
+
+
+@contextmanager
+def explain_artifact_store(run_id: str) -> Iterator[None]:
+    """Turn what an experiment's artifact store refuses into a SettingsError, before anything is computed.
+
+    Each kind of store raises what it likes: a driver that is not installed, credentials that are not there, a bucket or
+    a folder of the server's that this machine does not see.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SemSearchError) or is_outage(error):
+            raise
+        place = mask_url(str(MlflowClient().get_run(run_id).info.artifact_uri))
+        missing = error.name if isinstance(error, ImportError) else None
+        package = "boto3" if missing in ("boto3", "botocore") else missing
+        advice = f"Install it: pip install {package}." if package else "Make it writable from this machine."
+        raise SettingsError(
+            f"The experiment's artifact store {place} cannot be used: {_quote(error)}. {advice} Or set "
+            "MLFLOW_EXPERIMENT_NAME to an experiment with another store."
+        ) from error
 
 
 def get_tracking_uri() -> str:

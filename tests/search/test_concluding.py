@@ -1,6 +1,7 @@
 """The end of a search: what is printed, what is registered with which score, and what the report is told."""
 
 import dataclasses
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sem_search.evaluation.outcomes import Cell, Side, StudyOutcome
 from sem_search.search import concluding
 from sem_search.search.concluding import Conclusion, conclude_study
 from sem_search.search.outcome import read_kept_folds
-from sem_search.search.study import RUN_ID
+from sem_search.search.study import RUN_ID, TRIAL_RUNS
 from sem_search.tracking.inputs import StudyContext
 
 BEST, OTHER = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=16)
@@ -234,7 +235,56 @@ def test_where_the_runs_are_and_how_the_program_is_called(
     """On a tracking server, and installed in an environment of its own, in a folder that is no checkout."""
     conclusion = conclude(finished, prepared, trainer)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sem_search.search.concluding.get_tracking_uri", lambda: "http://db:5000")
+    monkeypatch.setattr(concluding, "SCRIPT", tmp_path / "none")
+    monkeypatch.setattr(concluding, "get_tracking_uri", lambda: "http://db:5000")
     lines = conclusion.to_text().splitlines()
     assert "See every trial:  http://db:5000" in lines
     assert "Serve it:         sem-search serve --model models:/sem-search-tiny@champion" in lines
+
+
+@pytest.mark.parametrize(
+    ("stands", "expected"),
+    [("clone", "scripts/sem-search"), ("elsewhere", "'{folder}/clone/scripts/sem-search'")],
+)
+def test_the_commands_that_are_named_exist_where_they_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stands: str, expected: str
+) -> None:
+    """From another folder, the script's whole path, fit for a shell whatever letters it holds."""
+    folder = tmp_path / "My Folder"
+    (folder / "clone" / "scripts").mkdir(parents=True)
+    (folder / "clone" / "scripts" / "sem-search").touch()
+    (folder / "elsewhere").mkdir()
+    monkeypatch.setattr(concluding, "SCRIPT", folder / "clone" / "scripts" / "sem-search")
+    monkeypatch.chdir(folder / stands)
+    assert concluding.find_command() == expected.format(folder=folder)
+    assert Path(shlex.split(concluding.find_command())[0]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sqlite:///{folder}/mlflow.db", "mlflow ui     (in this folder, then http://127.0.0.1:5000)"),
+        (
+            "sqlite:////other place/x.db",
+            "mlflow ui --backend-store-uri 'sqlite:////other place/x.db'     (then http://127.0.0.1:5000)",
+        ),
+    ],
+)
+def test_a_store_that_mlflow_would_not_find_by_itself_is_named(
+    finished, prepared, trainer, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, expected: str
+) -> None:
+    conclusion = conclude(finished, prepared, trainer)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(concluding, "get_tracking_uri", lambda: uri.format(folder=tmp_path))
+    lines = conclusion.to_text().splitlines()
+    assert f"See every trial:  {expected}" in lines
+
+
+def test_a_winner_that_was_logged_anew_names_its_earlier_runs(
+    finished: optuna.Study, prepared, trainer, world: World
+) -> None:
+    """So that a model that was registered from one of them is not registered twice."""
+    finished.set_user_attr(TRIAL_RUNS, {"1": ["second", "third"]})
+    conclude(finished, prepared, trainer)
+    assert world.registered["run_id"] == "third"
+    assert world.registered["earlier_run_ids"] == ["best", "second", "third"]

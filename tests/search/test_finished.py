@@ -7,11 +7,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import mlflow
 import optuna
 import pytest
+from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 
-from sem_search.errors import StudyMismatchError
+from sem_search.cli import commands
+from sem_search.errors import SettingsError, StoreError, StudyMismatchError
 from sem_search.search import finished as room
 from sem_search.search.finished import open_question_run, take_up_study, tell_progress
 from sem_search.search.prepared import claim_study_folder
@@ -54,6 +57,7 @@ def claim(prepared) -> None:
 def known_network(network, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network of the session: building it again takes a second and the same numbers come out."""
     monkeypatch.setattr(room, "prepare_network", lambda _: network)
+    monkeypatch.setattr(room, "check_study_run", lambda _: None)  # tried by itself below
     monkeypatch.setattr(room, "configure_tensorflow", lambda **_: None)  # only possible before TensorFlow has run
 
 
@@ -142,3 +146,33 @@ def test_a_batch_system_s_signal_ends_the_run_as_ctrl_c_does(tracking: MlflowCli
         signal.raise_signal(signal.SIGTERM)
     assert tracking.get_run(own).info.status == "KILLED"
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("store", ["none here", "another", "away"])
+def test_a_store_without_the_study_is_told_before_anything_is_computed(
+    prepared, storage: str, tracking: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    """An audit in the wrong folder leaves no empty database behind."""
+    claim(prepared)
+    monkeypatch.setattr(room, "prepare_data", lambda _: pytest.fail("it was computed"))
+    if store == "none here":
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/elsewhere/mlflow.db")
+    if store == "away":
+        mlflow.set_tracking_uri("http://127.0.0.1:9")
+    expected = "does not answer" if store == "away" else "does not hold the study's run study-run.*in the folder of"
+    with pytest.raises(StoreError if store == "away" else SettingsError, match=expected):
+        take_up_study(NAME, storage=storage)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("ask", ["audit", "compare", "morphology"])
+def test_in_a_folder_without_stores_it_is_one_sentence_and_nothing_is_left(
+    ask: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [ask, "a study", *(["another"] if ask == "compare" else [])]
+    answer = CliRunner().invoke(commands, words)
+    assert isinstance(answer.exception, SettingsError)
+    assert "Give this command in the folder of the search, or give the search's storage" in str(answer.exception)
+    assert "worker" not in str(answer.exception)
+    assert list(tmp_path.iterdir()) == []

@@ -86,3 +86,10 @@ def test_a_storage_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_without_a_setting_there_is_none() -> None:
     assert open_shared(None) is None
     assert open_shared("a") == SharedStore(url="a")
+
+
+def test_a_file_url_means_the_folder_of_its_decoded_name(tmp_path: Path) -> None:
+    folder = tmp_path / "My Search ü"
+    SharedStore(url=folder.as_uri()).write("a.bin", b"content")
+    assert (folder / "a.bin").is_file()
+    assert SharedStore(url=f"file://{folder}").read("a.bin") == b"content", "as it is, it is understood, too"

@@ -288,3 +288,34 @@ def test_workers_that_look_for_a_study_leave_an_empty_database_empty(url: str) -
     for thread in threads:
         thread.join(timeout=60)
     assert seen[-1] == ("mine",)
+
+
+@pytest.mark.parametrize("has_optuna", [False, True])
+def test_mlflow_s_own_database_is_refused_and_left_as_it_is(
+    tmp_path: Path, make_mlflow_store: Callable[[Path], str], has_optuna: bool
+) -> None:
+    """Both keep their version in `alembic_version`; tables that an earlier attempt left change nothing."""
+    url = make_mlflow_store(tmp_path)
+    engine = create_engine(url)
+    if has_optuna:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE studies (study_id INTEGER)")
+    before = inspect(engine).get_table_names()
+    with pytest.raises(SettingsError, match=r"mlflow\.db is MLflow's database: the study needs one of its own"):
+        open_storage(url)
+    assert inspect(engine).get_table_names() == before
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [("v2.6.0.a", "optuna storage upgrade --storage"), ("v99.0.0.a", "updating optuna to the latest version")],
+)
+def test_tables_of_another_optuna_are_a_sentence(tmp_path: Path, version: str, advice: str) -> None:
+    url = f"sqlite:///{tmp_path}/My Search/optuna.db"
+    (tmp_path / "My Search").mkdir()
+    open_storage(url)
+    with create_engine(url).begin() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{version}'")
+    with pytest.raises(SettingsError, match=advice) as caught:
+        open_storage(url)
+    assert ("'" + url + "'" in str(caught.value)) == (version == "v2.6.0.a"), "ready for a shell"

@@ -80,7 +80,7 @@ def test_a_worker_gets_a_study_only_once_its_search_has_signed_it(
 def test_a_worker_makes_no_database_where_there_is_none(tmp_path: Path, options: str) -> None:
     path = tmp_path / "no" / "optuna.db"
     path.parent.mkdir()
-    with pytest.raises(SettingsError, match=r"there is no such file here \(.*optuna\.db\)\. Start the worker in"):
+    with pytest.raises(SettingsError, match=r"there is no such file here \(.*optuna\.db\)\. Give this command in"):
         load_study(name="a", storage=f"sqlite:///{path}{options}")
     assert list(path.parent.iterdir()) == []
 

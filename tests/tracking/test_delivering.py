@@ -263,3 +263,25 @@ def test_data_that_mlflow_refuses_for_another_reason_are_an_error(
     with pytest.raises(MlflowException, match="no such run"):
         name_data(study_run)
     assert calls == [study_run]
+
+
+def test_what_a_dead_process_left_for_a_run_that_is_gone_is_left_out_and_said(
+    store: MlflowClient, study_run: str, tmp_path: Path, away: Away, make_mlflow_store: Callable[[Path], str]
+) -> None:
+    """Killed while the server was away; then the store was cleared. What is logged afterwards is logged."""
+    with pytest.raises(StoreError), open_box(tmp_path / "outbox", away):
+        away.before = True
+        name = log_all(study_run)
+    away.before = False
+    (tmp_path / "new").mkdir()
+    mlflow.set_tracking_uri(make_mlflow_store(tmp_path / "new"))
+    client = MlflowClient()
+    experiment = client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri())
+    other = str(client.create_run(experiment).info.run_id)
+    told: list[str] = []
+    with open_box(tmp_path / "outbox", away, told) as box:
+        box.deliver()
+        assert log_all(other) == check(client, other)
+        assert box.count() == 0
+    assert sum("is not in this tracking store any more" in text for text in told) == 4
+    assert resolve_run(name, root=tmp_path / "outbox") == "0" * 32

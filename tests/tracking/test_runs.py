@@ -1,9 +1,11 @@
 """Study runs: opened once, ended truthfully, and what a dead search left behind is gathered."""
 
+import importlib.util
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import mlflow
 import pytest
@@ -13,7 +15,8 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sem_search.errors import SettingsError
-from sem_search.tracking.mlflow_log import end_run, open_child_run
+from sem_search.tracking.loggable import TextArtifact
+from sem_search.tracking.mlflow_log import end_run, log_entries, open_child_run
 from sem_search.tracking.runs import (
     RUN_ID_VARIABLE,
     TAG_SUPERSEDED_BY,
@@ -21,6 +24,7 @@ from sem_search.tracking.runs import (
     check_run_is_known,
     create_store,
     describe_trial,
+    explain_artifact_store,
     find_unfinished_study_runs,
     open_study_run,
     supersede_run,
@@ -219,3 +223,114 @@ def test_a_store_that_another_has_made_meanwhile_is_left_as_it_is(
     create_store()
     assert new_file.read_text() == "another's"
     assert [path.name for path in tmp_path.iterdir() if "new.db" in path.name] == ["new.db"]
+
+
+@pytest.mark.parametrize("folder", ["My Search ü", "50 %25"])
+def test_the_default_store_is_made_in_a_folder_of_any_name(
+    store: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """MLflow writes its default URI percent-encoded; what is made is the file that it opens."""
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    default = f"sqlite:///{quote(str(tmp_path / folder))}/mlflow.db"
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: default)
+    create_store()
+    assert [path.name for path in (tmp_path / folder).iterdir()] == ["mlflow.db"]
+    assert [one.name for one in MlflowClient(tracking_uri=default).search_experiments()] == ["Default"]
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        ("deleted experiment", "Restore the experiment .*, or set MLFLOW_EXPERIMENT_NAME"),
+        ("deleted default experiment", "Restore the experiment .*, or set MLFLOW_EXPERIMENT_NAME"),
+        ("unknown experiment", "`77` does not exist in the tracking server. Set MLFLOW_TRACKING_URI, MLFLOW_EXP"),
+        ("unknown run", "Run with id=0{32} not found. Unset MLFLOW_RUN_ID"),
+        ("deleted run", "in the deleted state. Unset MLFLOW_RUN_ID, or restore the run"),
+    ],
+)
+def test_an_experiment_or_run_that_is_not_there_is_a_sentence(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, harm: str, expected: str
+) -> None:
+    experiment = os.environ["MLFLOW_EXPERIMENT_ID"]
+    if harm == "deleted experiment":
+        store.delete_experiment(experiment)
+    elif harm == "deleted default experiment":
+        store.delete_experiment("0")
+        monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", "0")
+    elif harm == "unknown experiment":
+        monkeypatch.setattr(mlflow.tracking.fluent, "_active_experiment_id", None)
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
+    elif harm == "unknown run":
+        monkeypatch.setenv(RUN_ID_VARIABLE, "0" * 32)
+    else:
+        run_id = store.create_run(experiment).info.run_id
+        store.delete_run(run_id)
+        monkeypatch.setenv(RUN_ID_VARIABLE, run_id)
+    with pytest.raises(SettingsError, match=expected), open_study_run(study="a", process="me"):
+        pytest.fail("a run was opened")
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("file://{folder}/mlruns", "Unset MLFLOW_TRACKING_URI for a database in this folder"),
+        ("databricks", "Reading Databricks credential .* Log in"),
+        ("nonsense://host", "unsupported URI 'nonsense://host'"),
+        ("sqlite:///{folder}/text.db", "text.db is no SQLite database"),
+        ("sqlite:///{folder}/optuna.db", "MLflow needs one of its own"),
+    ],
+)
+def test_a_store_that_mlflow_cannot_use_is_a_sentence(tmp_path: Path, uri: str, expected: str) -> None:
+    (tmp_path / "text.db").write_text("this is no database " * 100)
+    with sqlite3.connect(tmp_path / "optuna.db") as connection:  # as Optuna says which version its tables have
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        connection.execute("INSERT INTO alembic_version VALUES ('v3.2.0.a')")
+    mlflow.set_tracking_uri(uri.format(folder=tmp_path))
+    with pytest.raises(SettingsError, match=expected) as caught:
+        create_store()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_artifact_store_that_cannot_be_used_is_a_sentence(store: MlflowClient, tmp_path: Path) -> None:
+    """A driver is missing here; a file stands where the folder should be there."""
+    (tmp_path / "file").touch()
+    for place, expected in (
+        ("s3://some-bucket/path", r"artifact store s3://some-bucket/path.* cannot be used: No module named 'boto"),
+        (str(tmp_path / "file"), r"artifact store .*file.* cannot be used: .* Make it writable"),
+    ):
+        if place.startswith("s3") and importlib.util.find_spec("boto3"):
+            continue
+        experiment = store.create_experiment(place[:2], artifact_location=place)
+        run_id = store.create_run(experiment).info.run_id
+        with pytest.raises(SettingsError, match=expected), explain_artifact_store(run_id):
+            log_entries([TextArtifact(path="a/b.txt", text="b")], run_id=run_id)
+        if place.startswith("s3"):
+            with pytest.raises(SettingsError, match=r"pip install boto3\. Or set MLFLOW_EXPERIMENT_NAME"):
+                check_run_is_known(run_id)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_study_s_run_is_looked_for_without_making_a_store(
+    store: MlflowClient, tmp_path: Path, is_there: bool
+) -> None:
+    with open_study_run(study="a", process="me") as run_id:
+        pass
+    mlflow.end_run()
+    if is_there:
+        check_run_is_known(run_id)
+        store.delete_run(run_id)
+    else:
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/elsewhere.db")
+    with pytest.raises(SettingsError, match=r"does not hold the study's run .* in the folder of the search"):
+        check_run_is_known(run_id)
+    assert not (tmp_path / "elsewhere.db").exists()
+
+
+def test_a_run_that_is_gone_needs_no_successor(store: MlflowClient) -> None:
+    """The tracking store was cleared, or the run deleted, while its trial was interrupted."""
+    with open_study_run(study="a", process="me") as study:
+        deleted = open_child_run(parent_run_id=study, name="cell", tags={})
+        store.delete_run(deleted)
+        for run in (deleted, "0" * 32):
+            supersede_run(run, by=study)

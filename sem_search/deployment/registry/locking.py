@@ -14,9 +14,8 @@ from pathlib import Path
 import mlflow
 from filelock import FileLock, Timeout
 
-from sem_search.deployment.registry.stores import find_sqlite_file
 from sem_search.errors import StoreError
-from sem_search.places import get_cache_folder
+from sem_search.places import find_sqlite_file, get_cache_folder
 
 WAIT_S = 600
 """A move takes seconds; after this long the process that holds the lock hangs."""

@@ -6,8 +6,9 @@ interrupted move is finished; and the decision is noted last, after which nothin
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import mlflow
 from mlflow import MlflowClient
@@ -38,6 +39,7 @@ from sem_search.deployment.registry.tags import (
 from sem_search.deployment.registry.version_facts import describe_hashes, describe_scores
 from sem_search.deployment.registry.versions import NOT_FOUND, find_version_of_run
 from sem_search.errors import ModelNotFoundError, StoreError
+from sem_search.tracking.delivering import find_active_run
 from sem_search.tracking.names import quote
 
 
@@ -63,6 +65,7 @@ def register_winner(
     folds_digest: str,
     tags: Mapping[str, str],
     rule: GateRule | None = None,
+    earlier_run_ids: Sequence[str] = (),
 ) -> RegisteredVersion:
     """Register a study's winner once, and give it the alias that it deserves.
 
@@ -76,6 +79,8 @@ def register_winner(
         tags: Further tags of the version. `sem_search.select_on` says which tiles the score is of; scores of
             different tiles are not compared.
         rule: How far and how surely a champion must be beaten; None: the defaults.
+        earlier_run_ids: Runs that the same model was logged to before. Where one of them is there, and its model was
+            registered, that version is the model's.
 
     Returns:
         The version, its alias, and why it has that one.
@@ -88,7 +93,9 @@ def register_winner(
         raise StoreError(f"score={score} of run {run_id} is no objective: it must lie between 0 and 1.")
     client = MlflowClient()
     with lock_registry():
-        version = find_version_of_run(client, name=model_name, run_id=run_id)
+        there = (one for one in earlier_run_ids if find_active_run(one) is not None)
+        versions = (find_version_of_run(client, name=model_name, run_id=one) for one in chain([run_id], there))
+        version = next((one for one in versions if one is not None), None)
         if version is None:
             logged_uri = _find_logged_model(client, model_uri=model_uri, run_id=run_id)
             facts = {TAG_SCORE: repr(float(score)), TAG_DATA: data_digest, TAG_FOLDS: folds_digest}

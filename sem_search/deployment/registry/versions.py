@@ -35,12 +35,11 @@ def resolve_model_uri(model_uri: str) -> str:
     Raises:
         ModelNotFoundError: There is no such model, version or alias; the message says what there is.
     """
-    if not model_uri.startswith("models:"):
+    if not model_uri.startswith(("models:", "runs:")):
         return model_uri
-    address = parse_address(model_uri)
-    if address is None:
-        return model_uri
-    return f"models:/{address.name}/{_resolve(open_client(), address=address)}"
+    address = parse_address(model_uri) if model_uri.startswith("models:") else None
+    client = open_client()  # a store that is not there, or away, is told at once; MLflow would ask for minutes
+    return model_uri if address is None else f"models:/{address.name}/{_resolve(client, address=address)}"
 
 
 def find_version(client: MlflowClient, *, name: str, version: str) -> ModelVersion:

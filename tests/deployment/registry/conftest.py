@@ -1,7 +1,7 @@
 """A registry of its own on a real SQLite store, with models that carry a record and were never trained."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,6 +75,7 @@ class Laboratory:
         select_on: str = "validation",
         rule: GateRule | None = None,
         score: float | None = None,
+        earlier_run_ids: Sequence[str] = (),
         **changes: Any,
     ) -> RegisteredVersion:
         """Log a model and bring it to the registry, as a search does with its winner."""
@@ -99,6 +100,7 @@ class Laboratory:
                 "sem_search.test_f_measure": f"{scores['test']:.6f}",
             },
             rule=rule,
+            earlier_run_ids=earlier_run_ids,
         )
 
     def read_journal(self) -> Journal:

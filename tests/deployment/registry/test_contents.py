@@ -7,8 +7,17 @@ import pytest
 
 from sem_search.deployment.description import compute_file_sha256
 from sem_search.deployment.file_list import FILE_LIST, write_file_list
-from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files, fetch_model, read_files_sha256
+from sem_search.deployment.predicting import load_model
+from sem_search.deployment.registry import show_version
+from sem_search.deployment.registry.contents import (
+    RECORD_PATH,
+    fetch_files,
+    fetch_model,
+    find_missing_folder,
+    read_files_sha256,
+)
 from sem_search.deployment.registry.tags import TAG_FILES
+from sem_search.deployment.rotation import _read_param_names
 from sem_search.errors import ModelNotFoundError, StoreError
 
 
@@ -117,3 +126,29 @@ def test_a_model_is_looked_for_in_a_registry_that_is_there(laboratory: Any, tmp_
     (tmp_path / "mlflow.db").rename(tmp_path / "gone.db")
     with pytest.raises(ModelNotFoundError, match="There is no registry"):
         fetch(laboratory, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["artifacts", "My Search ü"])
+def test_a_moved_folder_is_named_by_whoever_needs_it(laboratory: Any, name: str) -> None:
+    """MLflow says of it: No such artifact: ''."""
+    laboratory.artifacts = (laboratory.folder / name).as_uri()
+    version = laboratory.register().version
+    uri = f"models:/{laboratory.name}/{version}"
+    files = laboratory.client.get_logged_model(
+        laboratory.client.get_model_version(laboratory.name, version).source.removeprefix("models:/")
+    ).artifact_location
+    assert find_missing_folder(uri) is None
+    (laboratory.folder / name).rename(laboratory.folder / "moved")
+    missing = find_missing_folder(uri)
+    assert missing is not None
+    assert missing.is_relative_to(laboratory.folder / name)
+    assert files.endswith(missing.name)
+    said = r"should lie in .*" + name + r"/.*, which is not there.*move the search's folder back"
+    for ask in (load_model, _read_param_names, lambda _: show_version(laboratory.name, version)):
+        with pytest.raises(ModelNotFoundError, match=said):
+            ask(uri)
+
+
+def test_a_model_that_is_not_known_misses_no_folder(laboratory: Any) -> None:
+    assert find_missing_folder("models:/nobody/1") is None
+    assert find_missing_folder("models:/m-0123") is None

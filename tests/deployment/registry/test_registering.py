@@ -240,3 +240,18 @@ def test_a_run_that_is_not_there_is_named(laboratory: Any) -> None:
     laboratory.records["0123"] = laboratory.records[laboratory.log_run()]
     with pytest.raises(ModelNotFoundError, match="There is no run 0123"):
         laboratory.register(run_id="0123")
+
+
+@pytest.mark.parametrize("first_is_there", [True, False])
+def test_a_model_that_was_logged_anew_is_registered_once_where_its_first_run_is_there(
+    laboratory: Any, first_is_there: bool
+) -> None:
+    """The same search under another experiment; where the first run was deleted, its files may be gone, too."""
+    nowhere = "0" * 32
+    first, second = laboratory.log_run(), laboratory.log_run()
+    laboratory.register(run_id=first)
+    if not first_is_there:
+        laboratory.client.delete_run(first)
+    again = laboratory.register(run_id=second, earlier_run_ids=[nowhere, first])
+    assert again.version == ("1" if first_is_there else "2")
+    assert laboratory.register(run_id=second, earlier_run_ids=[nowhere, first]).version == again.version
