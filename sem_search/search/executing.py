@@ -172,7 +172,10 @@ def await_result(future: "Future[str]", *, hands: Hands, while_waiting: Callable
         SettingsError: The worker cannot work as it is set up; its message says why.
     """
     has_told = False
-    while not wait([future], timeout=LOOK_EVERY_S).done:
+    while not future.done():
+        wait([future], timeout=LOOK_EVERY_S)  # for `wait` alone, a future that was cancelled is never done
+        if future.done():
+            break
         if while_waiting is not None:
             while_waiting()
         if not has_told and not hands.count():

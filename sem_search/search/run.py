@@ -62,7 +62,7 @@ from sem_search.search.study import (
     open_study,
 )
 from sem_search.search.working import work
-from sem_search.secrets import MASK, mask_url
+from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
 from sem_search.terminal import echo
 from sem_search.tracking.loggable import Tags
@@ -84,6 +84,11 @@ from sem_search.transfer.training import HeadTrainer
 from sem_search.transfer.weights import check_weights
 
 SAME_IMAGES = "A worker needs the search's own images and versions: give --data as this machine reaches them."
+
+PASSWORD_ADVICE = {
+    "storage": "as PGPASSWORD or in ~/.pgpass",
+    "shared": "to fsspec, in its configuration files or variables (https://filesystem-spec.readthedocs.io)",
+}
 
 WAIT_S = 2.0
 """Between two looks whether a search has begun."""
@@ -308,12 +313,15 @@ def _announce(settings: SearchSettings) -> None:
 
 def _warn_of_logged_password(settings: SearchSettings) -> None:
     """Say what `mlflow run` does with its parameters before this program begins, and what to do instead."""
-    if RUN_ID_VARIABLE in os.environ and mask_url(settings.storage) != settings.storage:
-        click.echo(
-            "Warning: mlflow run has logged storage, with its password, as a parameter. Leave the password out of the "
-            "URL and give it as PGPASSWORD or in ~/.pgpass; change the one that was logged.",
-            err=True,
-        )
+    if RUN_ID_VARIABLE not in os.environ:
+        return
+    for name, advice in PASSWORD_ADVICE.items():
+        if getattr(settings, name) != getattr(settings.without_passwords, name):
+            click.echo(
+                f"Warning: mlflow run has logged {name}, with its password, as a parameter. Leave the password out of "
+                f"the URL and give it {advice}; change the one that was logged.",
+                err=True,
+            )
 
 
 def _tell_data(data: PreparedData) -> None:

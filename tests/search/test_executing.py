@@ -251,6 +251,13 @@ def test_what_a_task_raises_says_what_to_do(error: Exception, expected: type[Exc
         await_result(future, hands=Hands(executor=Shelf(), count=lambda: 1))
 
 
+def test_a_task_that_was_taken_back_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executing, "LOOK_EVERY_S", 0.01)
+    future: Future[str] = Future()
+    with pytest.raises(ClusterError, match="took a task back"):
+        await_result(future, hands=Hands(executor=Shelf(), count=lambda: 1), while_waiting=future.cancel)
+
+
 def test_a_cluster_without_workers_is_waited_for_and_told_of_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -437,3 +437,15 @@ def test_a_password_that_mlflow_run_has_logged_is_told(
     printed = capsys.readouterr().err
     assert ("give it as PGPASSWORD" in printed) is is_told
     assert "s3cret" not in printed
+
+
+def test_a_password_of_shared_storage_that_mlflow_run_has_logged_is_told(
+    asked: SearchSettings, begun: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "a run")
+    with pytest.raises(DataError):
+        run_search(change(asked, data="no/such", shared="ftp://me:s3 cret@host/folder"))
+    printed = capsys.readouterr().err
+    assert "mlflow run has logged shared, with its password" in printed
+    assert "logged storage" not in printed
+    assert "cret" not in printed
