@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,7 +94,9 @@ def search(folder: Path, environment: dict[str, str]) -> str:
 
 def list_trials(folder: Path, *, experiment: str = "Default") -> tuple[int, int, list[str]]:
     """Return the numbers of study runs and of trial runs, and the states of the trials below the latest study run."""
-    client = MlflowClient(tracking_uri=make_sqlite_url(folder / "mlflow.db"))
+    # A copy: MLflow goes on with the file that it has opened under a name, also when there is another one by now.
+    copy = shutil.copyfile(folder / "mlflow.db", folder.parent / f"{uuid.uuid4().hex}.db")
+    client = MlflowClient(tracking_uri=make_sqlite_url(copy))
     found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id], order_by=["start_time DESC"])
     kinds = {
         kind: [run for run in found if run.data.tags.get("sem_search.kind") == kind] for kind in ("study", "trial")
