@@ -165,12 +165,12 @@ def test_a_cleared_store_and_another_experiment_get_the_trials_anew_and_once(
     shutil.rmtree(folder / "mlruns")
     for n_studies, n_new in ((1, 2), (2, 0)):
         printed = search(folder, environment)
-        assert ("2 finished trials have no run in this experiment" in printed) == (n_new == 2)
+        assert ("without a run in this experiment: 2;" in printed) == (n_new == 2)
         assert "Registered as sem-search-tiny version 1," in printed
         assert list_trials(folder) == (n_studies, 2, before)
     for n_studies in (1, 2):
         printed = search(folder, environment | {"MLFLOW_EXPERIMENT_NAME": "E2"})
         assert "Registered as sem-search-tiny version 1, as before" in printed
         assert list_trials(folder, experiment="E2") == (n_studies, 2, before)
-    assert "finished trials have no run" not in search(folder, environment)
+    assert "without a run in this experiment" not in search(folder, environment)
     assert list_trials(folder) == (3, 2, before)
