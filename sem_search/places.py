@@ -89,7 +89,7 @@ def find_search_folder() -> Path:
     It is the current folder, but for a command that `mlflow run` has started. MLflow starts it in the project's folder,
     and makes its own store where the user stands: all the rest belongs there, too (docs/decisions/024-one-place.md).
     """
-    if "MLFLOW_RUN_ID" not in os.environ:
+    if "MLFLOW_RUN_ID" not in os.environ or not Path("MLproject").is_file():
         return Path.cwd()
     named = os.environ.get(FOLDER_VARIABLE)
     file = find_sqlite_file(os.environ.get(STORE_VARIABLE, ""))

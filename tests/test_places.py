@@ -125,8 +125,12 @@ def test_a_command_of_mlflow_run_works_where_its_user_stands(
     if named is not None:
         monkeypatch.setenv(FOLDER_VARIABLE, named.format(elsewhere=elsewhere))
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    (here / "MLproject").touch()
     assert find_search_folder() == here, "without mlflow run, it is where one stands"
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    (here / "MLproject").rename(here / "project")
+    assert find_search_folder() == here, "a run that the user names himself, outside of a project"
+    (here / "project").rename(here / "MLproject")
     assert find_search_folder() == (elsewhere if expected == "elsewhere" else here)
 
 

@@ -6,6 +6,7 @@ finished trial keeps its attributes in Optuna, so its new run stands in the stud
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import click
 import optuna
@@ -73,7 +74,7 @@ def log_missing_trials(study: optuna.Study, *, prepared: PreparedSearch, trainer
         tell=tell_outage,
     )
     if missing:
-        click.echo(f"{len(missing)} finished trials have no run in this experiment; they are logged anew.", err=True)
+        click.echo(f"Finished trials without a run in this experiment: {len(missing)}; they are logged anew.", err=True)
     for number, run in _log_anew(missing, prepared=prepared, trainer=trainer, run_id=run_id, here=here):
         found[number] = run
     runs = {
@@ -90,9 +91,9 @@ def _find_run(
     outcome: TrialOutcome, *, named: tuple[str, ...], here: Mapping[str, FoundRun], prepared: PreparedSearch
 ) -> str | None:
     """Return the run that a trial has here: one that the study names, else one that was logged anew before."""
-    resolved = [_resolve(name, prepared) for name in named]
-    again = [run_id for run_id, run in here.items() if _is_whole(run, outcome=outcome)]
-    return next((run_id for run_id in (*resolved, *again) if run_id in here), None)
+    named_here = (run_id for run_id in (_resolve(name, prepared) for name in named) if run_id in here)
+    again = (run_id for run_id, run in here.items() if _is_whole(run, outcome=outcome))
+    return next(chain(named_here, again), None)
 
 
 def _resolve(name: str, prepared: PreparedSearch) -> str:
