@@ -61,7 +61,7 @@ def simulate_statistics(
             ("auroc", dealt.compute_auroc(), observed.compute_auroc()),
             ("accuracy", dealt.compute_accuracy(), observed.compute_accuracy()),
         ):
-            found[name].append((int((of_deals >= value - EDGE).sum()) + 1) / (n_deals + 1) <= P_VALUE)
+            found[name].append((int((of_deals >= value - EDGE).sum()) + 1) / (len(of_deals) + 1) <= P_VALUE)
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 

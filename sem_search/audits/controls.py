@@ -111,7 +111,11 @@ def shuffle_labels(subject: AuditSubject, *, tell: Tell) -> Control:
         labels = deal_labels(subject, fold=side.number)
         dealt[fold_of_image == side.number] = labels[fold_of_image == side.number]
         outcomes += retrain_winner(
-            subject, sides=[side], name=f"shuffled labels {side.number}", tell=tell, labels=labels[tiles.image_of_tile]
+            subject,
+            sides=[side],
+            name=f"shuffled labels, deal {side.number + 1}",
+            tell=tell,
+            labels=labels[tiles.image_of_tile],
         )
     answers = pool_answers(outcomes, tiles=replace(tiles, label_of_image=dealt), fold_of_image=fold_of_image)
     return _build_control(

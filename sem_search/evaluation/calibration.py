@@ -9,9 +9,12 @@ A row is one answer, as a rule that of an image: tiles of one image are not inde
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
@@ -159,13 +162,20 @@ def cross_fit_temperature(probabilities: FloatMatrix, *, labels: IntVector, part
 
 
 def compute_calibration_scores(
-    probabilities: FloatMatrix, *, labels: IntVector, n_bins: int = N_BINS, seed: int = 0
+    probabilities: FloatMatrix,
+    *,
+    labels: IntVector,
+    group_of_row: Sequence[object] | None = None,
+    n_bins: int = N_BINS,
+    seed: int = 0,
 ) -> CalibrationScores:
     """Return the calibration errors and scores of these answers.
 
     Args:
         probabilities: Shape (n, n_classes), rows sum to one.
         labels: True classes, shape (n,).
+        group_of_row: Which group each answer belongs to, by default one of its own: by chance alone, answers of one
+            group are right together.
         n_bins: Most bins of the reliability curve.
         seed: Of the labels drawn to tell what chance alone would show.
 
@@ -173,7 +183,8 @@ def compute_calibration_scores(
         ValueError: There are no answers, they do not match the labels, or they are not finite.
     """
     bins = compute_reliability(probabilities, labels=labels, n_bins=n_bins)
-    drawn = _draw_errors_if_calibrated(probabilities, n_bins=n_bins, seed=seed)
+    groups = np.arange(len(labels)) if group_of_row is None else np.asarray(group_of_row)
+    drawn = _draw_errors_if_calibrated(probabilities, groups=groups, n_bins=n_bins, seed=seed)
     confidence, is_right = _get_confidence(probabilities, labels=labels)
     return CalibrationScores(
         n_answers=len(labels),
@@ -247,16 +258,19 @@ def compute_negative_log_likelihood(probabilities: FloatMatrix, *, labels: IntVe
     return float(-_take_logs(probabilities)[np.arange(len(labels)), labels].mean())
 
 
-def _draw_errors_if_calibrated(probabilities: FloatMatrix, *, n_bins: int, seed: int) -> FloatVector:
+def _draw_errors_if_calibrated(
+    probabilities: FloatMatrix, *, groups: NDArray[Any], n_bins: int, seed: int
+) -> FloatVector:
     """Return the errors of calibrated classifiers with these answers, shape (N_RESAMPLES,).
 
     Consistency resampling (Bröcker and Smith, Weather and Forecasting 22 (2007) 651): whether an answer is right is
-    drawn with its own confidence.
+    drawn with its own confidence, for the answers of one group by one draw.
     """
     confidence = probabilities.max(axis=1)
     bin_of_row = _assign_bins(confidence, n_bins=n_bins)
     members = np.eye(int(bin_of_row.max()) + 1)[bin_of_row]
-    is_right = np.random.default_rng(seed).random((N_RESAMPLES, len(confidence))) < confidence
+    distinct, group = np.unique(groups, return_inverse=True)
+    is_right = np.random.default_rng(seed).random((N_RESAMPLES, len(distinct)))[:, group] < confidence
     errors: FloatVector = np.abs((is_right - confidence) @ members).sum(axis=1) / len(confidence)
     return errors
 

@@ -118,14 +118,15 @@ def correlate_heat(
     _check_maps(maps, particle_maps=particle_maps, image_of_tile=image_of_tile)
     _check_measures(measures, n_particles=int(particle_maps.max()))
     particles = _cover_cells(particle_maps, shape=maps.shape, image_of_tile=image_of_tile)
+    particles_of_image = _list_places(particles.image_of_particle)
     units = _list_units(image_of_tile, group_of_image=group_of_image)
     exchanges = _exchange_units(units, n_shuffles=n_shuffles, rng=np.random.default_rng(seed))
     sums = {name: _Sums(name=name, units=units, n_exchanges=len(exchanges)) for name in measures}
     for number, unit in enumerate(units):
         sources, place = np.unique(exchanges[:, number], return_inverse=True)
         for position, image in enumerate(unit.images):
-            members = np.flatnonzero(particles.image_of_particle == image)
-            if len(members) < MIN_PARTICLES:
+            members = particles_of_image.get(image)
+            if members is None or len(members) < MIN_PARTICLES:
                 continue
             tiles = np.stack([units[source].tiles_of_image[position] for source in sources])
             heat = _compute_mean_heat(
@@ -149,19 +150,21 @@ def correlate_heat(
 
 def _list_units(image_of_tile: IntVector, *, group_of_image: Sequence[object] | None) -> tuple[_Unit, ...]:
     """Return the images, those of one group together."""
-    images, n_tiles = np.unique(image_of_tile, return_counts=True)
+    tiles_of_image = _list_places(image_of_tile)
+    images = np.array(list(tiles_of_image))
     groups = images if group_of_image is None else np.asarray(group_of_image)[images]
     units = []
-    for group in np.unique(groups):
-        members = np.flatnonzero(groups == group)
-        members = members[np.argsort(n_tiles[members], kind="stable")]
-        units.append(
-            _Unit(
-                images=tuple(int(image) for image in images[members]),
-                tiles_of_image=tuple(np.flatnonzero(image_of_tile == image) for image in images[members]),
-            )
-        )
+    for members in _list_places(np.unique(groups, return_inverse=True)[1]).values():
+        own = sorted((int(image) for image in images[members]), key=lambda image: len(tiles_of_image[image]))
+        units.append(_Unit(images=tuple(own), tiles_of_image=tuple(tiles_of_image[image] for image in own)))
     return tuple(units)
+
+
+def _list_places(numbers: IntVector) -> dict[int, IntVector]:
+    """Return where each number stands, ascending."""
+    order = np.argsort(numbers, kind="stable")
+    values, starts = np.unique(numbers[order], return_index=True)
+    return {int(value): places for value, places in zip(values, np.split(order, starts[1:]), strict=True)}
 
 
 def _exchange_units(units: Sequence[_Unit], *, n_shuffles: int, rng: np.random.Generator) -> IntMatrix:
@@ -183,8 +186,10 @@ def _exchange_units(units: Sequence[_Unit], *, n_shuffles: int, rng: np.random.G
 
 def _list_strata(units: Sequence[_Unit]) -> list[list[int]]:
     """Return the numbers of the units of each shape."""
-    shapes = [unit.shape for unit in units]
-    return [[number for number, own in enumerate(shapes) if own == shape] for shape in sorted(set(shapes))]
+    strata: dict[tuple[int, ...], list[int]] = {}
+    for number, unit in enumerate(units):
+        strata.setdefault(unit.shape, []).append(number)
+    return list(strata.values())
 
 
 def _compute_mean_heat(

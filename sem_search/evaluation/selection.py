@@ -25,7 +25,7 @@ import numpy as np
 
 from sem_search.evaluation.answers import AnswerTable, tabulate_answers
 from sem_search.evaluation.intervals import LEVEL, Interval, compute_intervals
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.evaluation.outcomes import FloatMatrix, IntVector, Side, StudyOutcome, TileTable, TrialOutcome
 from sem_search.evaluation.resampling import count_draws, resample_figures
 
@@ -82,11 +82,16 @@ def compute_selection_bias(
         ValueError: There is no complete trial, or complete trials have different folds.
     """
     candidates = get_candidates(study)
-    of_side = {
-        side: [compute_side_scores(trial, tiles=study.tiles, side=side) for trial in candidates]
-        for side in {select_on, "test"}
-    }
-    scores = [one.f_measure for one in of_side[select_on]]
+    chosen_on, judged_on = (
+        np.array(
+            [
+                [compute_fold_f_measure(fold, tiles=study.tiles, side=side) for fold in trial.folds]
+                for trial in candidates
+            ]
+        )
+        for side in (select_on, "test")
+    )
+    scores = [float(folds.mean()) for folds in chosen_on]
     best = int(np.argmax(scores))
     winner = candidates[best]
     shares, chosen = _compute_shares(candidates, tiles=study.tiles, select_on=select_on, n_draws=n_draws, seed=seed)
@@ -98,10 +103,11 @@ def compute_selection_bias(
         n_left_out=len(study.trials) - len(candidates),
         winner=winner.number,
         naive=max(scores),
-        test=of_side["test"][best].f_measure,
+        test=float(judged_on[best].mean()),
         corrected=compute_intervals(answers, level=level, seed=seed).f_measure,
         fold_out=_compute_fold_out_score(
-            *(np.stack([one.f_measure_of_fold for one in of_side[side]], axis=1) for side in (select_on, "test")),
+            chosen_on.T,
+            judged_on.T,
             is_free=_find_free_folds(winner, tiles=study.tiles, select_on=select_on),
         ),
         times_chosen={

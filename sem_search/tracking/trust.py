@@ -112,8 +112,12 @@ def compute_trust(study: StudyOutcome) -> StudyTrust:
         test=intervals["test"],
         chosen_on_validation=compute_selection_bias(study, select_on="validation"),
         chosen_on_test=compute_selection_bias(study, select_on="test"),
-        calibration=compute_calibration_scores(answers.probabilities, labels=answers.labels),
-        scaled_calibration=compute_calibration_scores(scaled.probabilities, labels=answers.labels),
+        calibration=compute_calibration_scores(
+            answers.probabilities, labels=answers.labels, group_of_row=answers.group_of_row
+        ),
+        scaled_calibration=compute_calibration_scores(
+            scaled.probabilities, labels=answers.labels, group_of_row=answers.group_of_row
+        ),
         temperatures=scaled.temperatures,
         sets=tuple(_judge_sets(answers, coverage=coverage) for coverage in COVERAGES),
         risk=compute_risk_coverage(answers.probabilities, labels=answers.labels),

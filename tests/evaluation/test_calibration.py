@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
+from scipy.stats import binom
 from sklearn.metrics import log_loss
 
 from sem_search.evaluation.calibration import (
@@ -185,3 +186,15 @@ def test_a_temperature_is_a_positive_number(temperature: float) -> None:
 def test_a_curve_needs_a_bin() -> None:
     with pytest.raises(ValueError, match="at least one bin, got 0"):
         compute_reliability(np.full((4, 2), 0.5), labels=np.zeros(4, dtype=np.int64), n_bins=0)
+
+
+def test_images_of_one_group_are_right_or_wrong_together() -> None:
+    """Four overlapping images of each place; taken for independent they would alarm far too often."""
+    alarms = {"by group": 0, "each by itself": 0}
+    for seed in range(100):
+        probabilities, labels = (values.repeat(4, axis=0) for values in draw_calibrated(n=20, seed=seed))
+        groups = np.arange(20).repeat(4)
+        for name, group_of_row in (("by group", groups), ("each by itself", None)):
+            scores = compute_calibration_scores(probabilities, labels=labels, group_of_row=group_of_row)
+            alarms[name] += scores.expected_calibration_error > scores.highest_error_if_calibrated
+    assert alarms["by group"] <= binom.ppf(0.999, 100, 0.05) < alarms["each by itself"]
