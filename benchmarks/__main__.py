@@ -181,7 +181,7 @@ def strangers(*, threads: int, model: str, files: Path | None) -> Figures:
 @click.option("--weights", default="imagenet", show_default=True, help="As in a search.")
 @click.option("--sets", default=None, type=click.Path(exists=True, path_type=Path), help="A folder of each set.")
 @click.option("--images", "images_per_class", default=8, show_default=True, help="That a model knows of each class.")
-@click.option("--models", "n_models", default=10, show_default=True, help="Of each kind.")
+@click.option("--models", "n_models", default=25, show_default=True, help="Of each kind.")
 def known_images(
     *, threads: int, backbone: str, weights: str, sets: Path | None, images_per_class: int, n_models: int
 ) -> Figures:

@@ -33,7 +33,7 @@ BATCH_TILES = 20
 N_STRANGERS = 25
 """Of each set at most, and so many are asked of each class that is known."""
 
-N_KNOWN_SETS, N_MIXED = 5, 3
+N_MATERIALS, N_KNOWN_SETS, N_MIXED = 7, 5, 3
 SMALL_TILES = 2
 """Sets whose images have fewer tiles are strangers only."""
 
@@ -73,15 +73,17 @@ def measure_known_images(
     }
     folders = sorted(folder for folder in sets.iterdir() if folder.is_dir()) if sets is not None else []
     others = {folder.name: embed.read(folder) for folder in folders}
-    others["photographs"] = embed.embed(iter_photographs())
+    strangers = {"photographs": embed.embed(iter_photographs())}
     figures: dict[str, float] = {}
-    for kind in ("materials", "materials, one varied", "sets", "sets, one varied"):
-        if kind.startswith("sets") and _count_sets(others) < N_KNOWN_SETS - 1 + N_MIXED:
+    for kind in ("materials", "materials_varied", "sets", "sets_varied"):
+        if kind.startswith("sets") and len(_name_micrographs(others)) < N_KNOWN_SETS - 1 + N_MIXED:
             continue
         found: dict[str, list[float]] = {}
         for number in range(n_models):
             rng = np.random.default_rng([number, len(kind)])
-            case = _draw_case(kind, rendered=rendered, others=others, n_images=images_per_class, rng=rng)
+            case = _draw_case(
+                kind, rendered=rendered, others=others, strangers=strangers, n_images=images_per_class, rng=rng
+            )
             for name, share in _ask(case, is_mixed="varied" in kind, rng=rng):
                 found.setdefault(name, []).append(share)
         figures |= {f"{kind}.{name}": float(np.mean(shares)) for name, shares in found.items()}
@@ -120,12 +122,13 @@ def _render() -> Path:
     return write_demo_data(get_cache_folder() / "demo" / "known-images", size="paper", seed=0)
 
 
-def _count_sets(others: Mapping[str, Images]) -> int:
-    return sum(_is_micrographs(images) for images in others.values())
-
-
-def _is_micrographs(images: Images) -> bool:
-    return len(images) > N_PARTS and float(np.median([len(image) for image in images])) > SMALL_TILES
+def _name_micrographs(others: Mapping[str, Images]) -> list[str]:
+    """Return the sets that can be a class."""
+    return sorted(
+        name
+        for name, images in others.items()
+        if len(images) > N_PARTS and np.median([len(image) for image in images]) > SMALL_TILES
+    )
 
 
 def _draw_case(
@@ -133,17 +136,17 @@ def _draw_case(
     *,
     rendered: Mapping[str, Images],
     others: Mapping[str, Images],
+    strangers: Mapping[str, Images],
     n_images: int,
     rng: np.random.Generator,
 ) -> Case:
     if kind.startswith("materials"):
         names = rng.permutation(sorted(rendered)).tolist()
-        near, pool, n_classes, strangers = names[:2], names[2:9], 7, dict(others)
+        near, pool, n_classes = names[:2], names[2 : 2 + N_MATERIALS], N_MATERIALS
     else:
         near = []
-        pool = rng.permutation(sorted(name for name in others if _is_micrographs(others[name]))).tolist()
-        n_classes = N_KNOWN_SETS
-        strangers = {"rendered": [image for images in rendered.values() for image in images]}
+        pool, n_classes = rng.permutation(_name_micrographs(others)).tolist(), N_KNOWN_SETS
+        strangers = {**strangers, "rendered": [image for images in rendered.values() for image in images]}
     everything = {**rendered, **others}
     shuffled = {name: [everything[name][i] for i in rng.permutation(len(everything[name]))] for name in everything}
     groups = [[name] for name in pool]
@@ -152,7 +155,7 @@ def _draw_case(
         groups = [pool[:N_MIXED], *([name] for name in pool[N_MIXED : N_MIXED + n_single])]
     groups = groups[:n_classes]
     used = {name for group in groups for name in group}
-    strangers |= {name: images for name, images in others.items() if name not in used}
+    strangers = {**strangers, **{name: images for name, images in others.items() if name not in used}}
     classes, known = [], []
     for group in groups:
         n_each = -(-n_images // len(group))

@@ -69,5 +69,5 @@ def test_what_is_written_is_read(out_of_fold: OutOfFold, parts: Any, tmp_path: P
             assert np.array_equal(getattr(found.answers, name), getattr(calibration.answers, name))
         assert (found.novelty is None) == (novelty is None)
     assert found.novelty is not None
-    assert found.novelty.threshold == parts.calibration.novelty.threshold
+    assert np.array_equal(found.novelty.limits.distances, parts.calibration.novelty.limits.distances)
     assert np.array_equal(found.novelty.metric.class_means, parts.calibration.novelty.metric.class_means)
