@@ -187,6 +187,24 @@ def strangers(*, threads: int, model: str, files: Path | None) -> Figures:
 
 @add_benchmark
 @click.option("--backbone", default="mobilenet_v2", show_default=True)
+@click.option("--weights", default="imagenet", show_default=True, help="As in a search.")
+@click.option("--sets", default=None, type=click.Path(exists=True, path_type=Path), help="A folder of each set.")
+@click.option("--images", "images_per_class", default=8, show_default=True, help="That a model knows of each class.")
+@click.option("--models", "n_models", default=25, show_default=True, help="Of each kind.")
+def known_images(
+    *, threads: int, backbone: str, weights: str, sets: Path | None, images_per_class: int, n_models: int
+) -> Figures:
+    """Known images called unknown, and strangers called known: varied classes, small images."""
+    from benchmarks.known_images import measure_known_images
+
+    _configure(threads)
+    return measure_known_images(
+        backbone=backbone, weights=weights, sets=sets, images_per_class=images_per_class, n_models=n_models
+    )
+
+
+@add_benchmark
+@click.option("--backbone", default="mobilenet_v2", show_default=True)
 @click.option("--weights", default="particles", show_default=True, help="As in a search.")
 @click.option("--data", default="demo", show_default=True, help="demo, or a folder of real files.")
 @click.option("--exclude", default="", help="Classes of the folder to leave out, by commas.")

@@ -13,11 +13,10 @@ from sem_search.deployment.loading import read_classifier
 from sem_search.deployment.serving import MODEL_FOLDER
 from sem_search.evaluation.calibration import compute_calibration_scores
 from sem_search.evaluation.conformal import compute_set_scores
-from sem_search.evaluation.novelty import compute_auroc, leave_classes_out
+from sem_search.evaluation.novelty import UNKNOWN_ABOVE
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
 from sem_search.micrographs.reading import FloatImage
-from sem_search.micrographs.tiles import iter_image_tiles
 from sem_search.places import get_cache_folder
 
 HELD_OUT_SEEDS = (1, 2, 3, 4)
@@ -41,17 +40,14 @@ def measure_strangers(model: str, *, files: Path | None) -> dict[str, float]:
     classifier = read_classifier(folder / "artifacts" / MODEL_FOLDER)
     answers, labels = _answer_held_out(classifier)
     figures = _score_held_out(answers, labels=labels, classifier=classifier)
-    figures |= _leave_one_class_out(classifier)
-    known = np.array([answer.novelty for answer in answers], dtype=np.float64)
     for name, images in _gather_strangers(classifier, files=files).items():
         novelty = np.array([answer.novelty for image in images for answer in classifier.classify([image])])
         figures |= {
             f"strangers.{name}.images": float(len(novelty)),
-            f"strangers.{name}.share_unknown": float((novelty > _get_threshold(classifier)).mean()),
+            f"strangers.{name}.share_unknown": float((novelty > UNKNOWN_ABOVE).mean()),
             f"strangers.{name}.least_novelty": float(novelty.min()),
-            f"strangers.{name}.auroc": compute_auroc(known=known, unknown=novelty),
         }
-    return figures | {"strangers.threshold": _get_threshold(classifier)}
+    return figures
 
 
 def _answer_held_out(classifier: MicrographClassifier) -> tuple[list[ImageAnswer], np.ndarray]:
@@ -91,33 +87,15 @@ def _score_held_out(
             f"heldout.sets_{coverage:g}.coverage": scores_of_sets.coverage,
             f"heldout.sets_{coverage:g}.mean_size": scores_of_sets.mean_size,
         }
-    is_known = [answer.novelty is not None and answer.novelty <= _get_threshold(classifier) for answer in answers]
+    is_known = [answer.novelty is not None and answer.novelty <= UNKNOWN_ABOVE for answer in answers]
     return figures | {"heldout.share_called_unknown": 1 - float(np.mean(is_known))}
-
-
-def _leave_one_class_out(classifier: MicrographClassifier) -> dict[str, float]:
-    """Return how well each material of the training set would be found if the model knew only the nine others."""
-    catalogue = _read_demo(0)
-    tiles = [tiles for _, tiles in _iter_tiles(catalogue, classifier=classifier)]
-    names = catalogue.class_names
-    found = leave_classes_out(
-        np.concatenate([classifier._ensemble.run(some).embeddings for some in tiles]),
-        image_of_tile=np.repeat(np.arange(len(tiles)), [len(some) for some in tiles]),
-        label_of_image=np.array([names.index(record.label) for record in catalogue.records]),
-        part_of_image=np.arange(len(tiles)) % 5,
-    )
-    figures = {f"left_out.{names[entry.label].replace(' ', '_')}.auroc": entry.auroc for entry in found}
-    return figures | {
-        "left_out.mean_auroc": float(np.mean([entry.auroc for entry in found])),
-        "left_out.mean_share_found": float(np.mean([entry.share_found for entry in found])),
-    }
 
 
 def _gather_strangers(classifier: MicrographClassifier, *, files: Path | None) -> Mapping[str, list[FloatImage]]:
     rng = np.random.default_rng(0)
     shape = (SIZE.scan_height_px, SIZE.scan_width_px)
     strangers: dict[str, list[FloatImage]] = {
-        "photographs": list(_iter_photographs()),
+        "photographs": list(iter_photographs()),
         "white_noise": [rng.uniform(size=shape).astype(np.float32) for _ in range(10)],
         "grey_noise": [np.clip(rng.normal(0.5, 0.1, shape), 0, 1).astype(np.float32) for _ in range(10)],
         "flat": [np.full(shape, level, dtype=np.float32) for level in (0.0, 0.25, 0.5, 0.75, 1.0)],
@@ -128,7 +106,7 @@ def _gather_strangers(classifier: MicrographClassifier, *, files: Path | None) -
     return strangers
 
 
-def _iter_photographs() -> Iterator[FloatImage]:
+def iter_photographs() -> Iterator[FloatImage]:
     """Yield the photographs that scikit-image brings along, as grey levels."""
     for name in PHOTOGRAPHS:
         picture = np.asarray(getattr(skimage.data, name)(), dtype=np.float32)
@@ -140,13 +118,3 @@ def _iter_photographs() -> Iterator[FloatImage]:
 def _read_demo(seed: int) -> Catalogue:
     folder = write_demo_data(get_cache_folder() / "demo" / f"strangers-{seed}", size="small", seed=seed)
     return read_catalogue(folder, crop_bottom_px=SIZE.bar_height_px)
-
-
-def _iter_tiles(catalogue: Catalogue, *, classifier: MicrographClassifier) -> Iterator[tuple[object, np.ndarray]]:
-    return iter_image_tiles(catalogue, grid=classifier.description.grid, crop_bottom_px=SIZE.bar_height_px)
-
-
-def _get_threshold(classifier: MicrographClassifier) -> float:
-    assert classifier.calibration is not None
-    assert classifier.calibration.novelty is not None
-    return classifier.calibration.novelty.threshold

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import benchmarks
+from benchmarks.known_images import _ask, _draw_case
 from benchmarks.replay import measure_replay, stop_fold
 from benchmarks.searching import count_ended_epochs
 from benchmarks.timing import measure_side_by_side
@@ -172,3 +173,42 @@ def test_what_weights_are_worth(tiny_folder: Path, tmp_path: Path, monkeypatch: 
     assert figures[f"{key}.probe_f"] > 0.8
     assert 1 <= figures[f"{key}.epochs_to_95%"] <= 3
     assert figures[f"{key}.probe_f"] == pytest.approx(sum(figures[f"{key}.probe_f.{k}"] for k in range(3)) / 3)
+
+
+@pytest.fixture
+def points() -> dict[str, list[np.ndarray]]:
+    """Nine sets of twelve images of four tiles, each number of features telling its set."""
+    rng = np.random.default_rng(0)
+    return {
+        name: [40 * i + rng.normal(size=(4, 9)) * np.eye(9)[i] for _ in range(12)] for i, name in enumerate("abcdefghi")
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_classes", "n_mixed", "n_near"),
+    [("materials", 7, 1, 2), ("materials_varied", 5, 3, 2), ("sets", 5, 1, 0), ("sets_varied", 5, 3, 0)],
+)
+def test_no_image_is_known_and_asked_and_no_stranger_is_known(
+    points: dict[str, list[np.ndarray]], kind: str, n_classes: int, n_mixed: int, n_near: int
+) -> None:
+    rendered, others = (points, {}) if kind.startswith("materials") else ({"r": [np.zeros((1, 9))]}, points)
+    case = _draw_case(
+        kind,
+        rendered=rendered,
+        others=others,
+        strangers={"photographs": [np.ones((1, 9))]},
+        n_images=8,
+        rng=np.random.default_rng(1),
+    )
+    known = [{id(image) for image in images} for images in case.classes]
+    assert [len(images) for images in known] == [8] * n_classes
+    assert len({round(float(image.mean()) / 40) for image in case.classes[0]}) == n_mixed
+    asked = {id(image) for images in case.known for image in images}
+    strange = {id(image) for images in (*case.near, *case.strangers.values()) for image in images}
+    assert not set().union(*known) & (asked | strange)
+    assert not asked & strange
+    assert len(case.near) == n_near
+    shares = dict(_ask(case, is_mixed=n_mixed > 1, rng=np.random.default_rng(2)))
+    assert shares["4_tiles.false_known.photographs"] == 0
+    assert ("4_tiles.false_unknown.varied_class" in shares) == (n_mixed > 1)
+    assert shares["1_tiles.false_unknown.worst_class"] >= shares["1_tiles.false_unknown"]

@@ -10,7 +10,7 @@ from sem_search.evaluation.calibration import (
     cross_fit_temperature,
     fit_temperature,
 )
-from sem_search.evaluation.novelty import fit_novelty, score_novelty
+from sem_search.evaluation.novelty import UNKNOWN_ABOVE, fit_novelty, score_novelty
 
 N_FEATURES = 60
 
@@ -58,7 +58,7 @@ def simulate_novelty(*, images_per_class: int, rate: float, n_studies: int, seed
         )
         for column, (known, n_tiles) in enumerate(((True, 6), (True, 1), (False, 6))):
             new, image = _draw_tiles(classes, np.arange(200) % 4 if known else np.full(50, 4), n_tiles=n_tiles, rng=rng)
-            alarms[number, column] = (score_novelty(model, new, image_of_tile=image)[1] > model.threshold).mean()
+            alarms[number, column] = (score_novelty(model, new, image_of_tile=image)[1] > UNKNOWN_ABOVE).mean()
     known, single, unknown = alarms.mean(axis=0)
     return {"known": float(known), "single tiles": float(single), "unknown": float(unknown)}
 

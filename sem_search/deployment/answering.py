@@ -16,6 +16,7 @@ from sem_search.deployment.pixel_sizes import check_pixel_size
 from sem_search.deployment.served_name import ServedName
 from sem_search.evaluation.conformal import compute_groups_needed
 from sem_search.evaluation.cross_conformal import predict_cross_set
+from sem_search.evaluation.novelty import UNKNOWN_ABOVE, NoveltyModel
 from sem_search.evaluation.outcomes import FloatVector
 from sem_search.micrographs.reading import Micrograph
 
@@ -113,19 +114,27 @@ def _judge_novelty(
     model = classifier.calibration.novelty if classifier.calibration is not None else None
     if model is None or answer.novelty is None:
         return dict.fromkeys(("is_known", "novelty", "novelty_threshold")), (NOVELTY_NOT_TOLD,)
-    is_known = answer.novelty <= model.threshold
+    is_known = answer.novelty <= UNKNOWN_ABOVE
     told: dict[str, bool | float | None] = {
         "is_known": is_known,
         "novelty": answer.novelty,
-        "novelty_threshold": model.threshold,
+        "novelty_threshold": UNKNOWN_ABOVE,
     }
     if is_known:
         return told, ()
     nearest = classifier.description.class_names[answer.label]
     return told, (
-        f"is unlike the training images (novelty {answer.novelty:.3g}, unknown above {model.threshold:.3g}): "
-        f"{nearest!r} is only the nearest that the classifier knows",
+        f"is unlike the training images (novelty {answer.novelty:.3g}, unknown above {UNKNOWN_ABOVE:g}): "
+        f"{nearest!r} is only the nearest that the classifier knows{_tell_alarms(model, label=answer.label)}",
     )
+
+
+def _tell_alarms(model: NoveltyModel, *, label: int) -> str:
+    """Return how many images of a class are called unknown, too, where these are more than is promised of all."""
+    n_images, n_alarms = int(model.class_sizes[label]), int(model.class_alarms[label])
+    if n_alarms <= model.attained_false_alarm_rate * n_images:
+        return ""
+    return f"; but it is a varied class: of its {n_images} training images, each judged by others, so were {n_alarms}"
 
 
 def _choose_set(

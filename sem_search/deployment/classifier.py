@@ -47,7 +47,7 @@ class ImageAnswer:
     tile_probabilities: FloatMatrix
     """Shape (n_tiles, n_classes): all heads together, not calibrated, since only images were calibrated on."""
     novelty: float | None
-    """How unlike the training images it is: about 1 for a known material; None where that cannot be told."""
+    """How unlike the training images it is: unknown above 1; None where that cannot be told."""
     corners: tuple[tuple[int, int], ...]
     """(top, left) of each tile in px."""
     overlay_png: bytes | None = None

@@ -1,18 +1,16 @@
 """Whether an image is like anything that the network was trained on.
 
 A network names every picture, a photograph of a cat included. Here each image is a point: the mean over its tiles of
-the trunk's channels. Its score is the squared Mahalanobis distance to the nearest class mean (Lee, Lee, Lee and Shin,
-NeurIPS 2018), under one covariance of all classes (`covariance`). The score is divided by what an image of a known
-class has on average with as many tiles: a known image scores about 1, whether it has one tile or twenty. Without that,
-means of single tiles lie far out, and every small known image is unknown.
+the trunk's channels. Its distance is the squared Mahalanobis distance to the nearest class mean (Lee, Lee, Lee and
+Shin, NeurIPS 2018), under one covariance of all classes (`covariance`).
 
-The threshold is a quantile of the scores of images left out of the fit, so that the share of known images that are
-called unknown is what was asked for (conformal anomaly detection: Bates et al., Ann. Stat. 51 (2023) 149).
+How far a known image may lie depends on how many tiles its mean is over: single tiles lie far out. So the limit is
+measured for each number of tiles, on runs of so many tiles out of images that were left out of the fit: it is the
+quantile of their distances that lets the share asked for through as unknown (conformal anomaly detection: Bates et al.,
+Ann. Stat. 51 (2023) 149). That share is promised of all known images together, not of each class: limits of each class
+let a varied class take in nearly everything. What was measured of each class on the images left out is kept and told.
 
-Chosen by what was measured on ImageNet MobileNetV2 features (leave one class out, mean AUROC over classes, 100 rendered
-images of ten materials / 33 real ones of four): Mahalanobis of image means 0.996 / 0.922; nearest neighbour by cosine
-(Sun et al., ICML 2022) 0.993 / 0.931, but it gave single tiles of known images away as unknown in 81 of 100 cases;
-relative Mahalanobis (Ren et al. 2021) 0.995 / 0.717; Mahalanobis of tiles, averaged, 0.744 / 0.682.
+Metrics, limits and rates were compared on eight sets of micrographs: `docs/decisions/028-known-images.md`.
 """
 
 from collections.abc import Mapping
@@ -20,12 +18,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from sem_search.evaluation.covariance import NEGLIGIBLE, ShrunkCovariance, fit_covariance
 from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
 
-FALSE_ALARM_RATE = 0.05
+FALSE_ALARM_RATE = 0.1
+"""As prediction sets leave out the true class of one image in ten. At half of it, twice as many strangers are taken for
+known: the limit then hangs on the two or three oddest of the known images."""
+
+UNKNOWN_ABOVE = 1.0
+"""An image with a higher novelty is unknown: novelty is the distance over its limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +47,22 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
-    """What a known image scores on average, by the number of its tiles."""
+class Limits:
+    """How far known images lie, by the number of their tiles."""
 
-    of_images: float
-    """With endlessly many tiles."""
-    of_tiles: float
-    """What is added with one tile; with n tiles the n-th part."""
+    tile_counts: FloatVector
+    """Numbers of tiles at which this was measured, ascending, shape (n_counts,)."""
+    distances: FloatVector
+    """The limit at each of them, shape (n_counts,)."""
 
-    def compute_expected(self, n_tiles: IntVector) -> FloatVector:
-        """Return the mean squared distance of known images of so many tiles, above 0, shape of `n_tiles`."""
-        expected: FloatVector = np.maximum(self.of_images + self.of_tiles / n_tiles, NEGLIGIBLE)
-        return expected
+    def interpolate(self, n_tiles: IntVector) -> FloatVector:
+        """Return the limit for means over so many tiles, above 0, shape of `n_tiles`.
+
+        Between two counts it is linear in 1 / n, as the variance of a mean is; outside it is that of the nearest.
+        """
+        limits = np.interp(1 / n_tiles, 1 / self.tile_counts[::-1], self.distances[::-1])
+        above_zero: FloatVector = np.maximum(limits, NEGLIGIBLE)
+        return above_zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +70,19 @@ class NoveltyModel:
     """All that is needed to score a new image."""
 
     metric: Metric
-    spread: Spread
-    threshold: float
-    """An image with a higher score is unknown."""
+    limits: Limits
     false_alarm_rate: float
     """Share of known images that may be called unknown."""
     n_images: int
-    """Known images behind the threshold."""
+    """Known images behind the limits."""
+    class_sizes: IntVector
+    """Known images of each class, shape (n_classes,); zeros where a model of an older version does not tell."""
+    class_alarms: IntVector
+    """How many of these were called unknown when they were left out of the fit, shape (n_classes,)."""
 
     @property
     def attained_false_alarm_rate(self) -> float:
-        """What can be promised: with n images the threshold is one of their scores, and no less than 1 / (n + 1)."""
+        """What can be promised: with n images the limit is one of their distances, and no less than 1 / (n + 1)."""
         return max(self.false_alarm_rate, 1 / (self.n_images + 1))
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
@@ -84,57 +92,46 @@ class NoveltyModel:
             "directions": self.metric.covariance.directions,
             "variances": self.metric.covariance.variances,
             "floor_variance": np.array(self.metric.covariance.floor_variance),
-            "spread_of_images": np.array(self.spread.of_images),
-            "spread_of_tiles": np.array(self.spread.of_tiles),
-            "threshold": np.array(self.threshold),
+            "tile_counts": self.limits.tile_counts,
+            "limits": self.limits.distances,
             "false_alarm_rate": np.array(self.false_alarm_rate),
             "n_images": np.array(float(self.n_images)),
+            "class_sizes": self.class_sizes.astype(np.float64),
+            "class_alarms": self.class_alarms.astype(np.float64),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.float64]]) -> "NoveltyModel":
-        """Return the model that `to_arrays` took apart.
+        """Return the model that `to_arrays` took apart, in this version or an older one.
 
         Raises:
             KeyError: An array is missing.
         """
+        class_means = np.asarray(arrays["class_means"], dtype=np.float64)
+        untold = np.zeros(len(class_means))
         return cls(
             metric=Metric(
-                class_means=np.asarray(arrays["class_means"], dtype=np.float64),
+                class_means=class_means,
                 covariance=ShrunkCovariance(
                     directions=np.asarray(arrays["directions"], dtype=np.float64),
                     variances=np.asarray(arrays["variances"], dtype=np.float64),
                     floor_variance=float(arrays["floor_variance"]),
                 ),
             ),
-            spread=Spread(of_images=float(arrays["spread_of_images"]), of_tiles=float(arrays["spread_of_tiles"])),
-            threshold=float(arrays["threshold"]),
+            limits=_read_limits(arrays),
             false_alarm_rate=float(arrays["false_alarm_rate"]),
             n_images=int(arrays["n_images"]),
+            class_sizes=arrays.get("class_sizes", untold).astype(np.int64),
+            class_alarms=arrays.get("class_alarms", untold).astype(np.int64),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftOutClass:
-    """How well the images of a class are found to be unknown by a model of all others."""
-
-    label: int
-    n_images: int
-    auroc: float
-    """How often one of them scores higher than a known image; 0.5 is chance."""
-    share_found: float
-    """Share of them that are called unknown."""
-    share_of_false_alarms: float
-    """Share of the known images, left out of the fit, that are called unknown."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Images:
-    """Known images as points."""
+    """Known images, their tiles side by side in order."""
 
-    features: FloatMatrix
-    """Shape (n_tiles, n_features)."""
-    image_of_tile: IntVector
+    tiles: tuple[FloatMatrix, ...]
+    """Of each image, shape (n_tiles, n_features)."""
     means: FloatMatrix
     """Shape (n_images, n_features)."""
     n_tiles: IntVector
@@ -150,10 +147,11 @@ def fit_novelty(
     part_of_image: IntVector,
     false_alarm_rate: float = FALSE_ALARM_RATE,
 ) -> NoveltyModel:
-    """Return the model of these images, with a threshold from images left out part by part.
+    """Return the model of these images, with limits from images left out part by part.
 
     Args:
-        features: Pooled trunk features, shape (n_tiles, n_features).
+        features: Pooled trunk features, shape (n_tiles, n_features); tiles of an image in the order in which they were
+            cut, so that neighbours stand together.
         image_of_tile: Index of each tile's image, shape (n_tiles,); every image has a tile.
         label_of_image: Class of each image, shape (n_images,).
         part_of_image: Images of one part are left out together, shape (n_images,): the folds, which keep groups whole.
@@ -166,15 +164,25 @@ def fit_novelty(
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"A false-alarm rate must lie between 0 and 1, both excluded; got {false_alarm_rate}.")
     images = _gather_images(features, image_of_tile=image_of_tile, labels=label_of_image, parts=part_of_image)
-    distances, spread = _cross_measure(images)
-    scores = np.sort(distances / spread.compute_expected(images.n_tiles))
-    rank = int(np.ceil((len(scores) + 1) * (1 - false_alarm_rate) - NEGLIGIBLE))
+    metrics = _fit_without_each_part(images)
+    tile_counts = _choose_tile_counts(images.n_tiles, false_alarm_rate=false_alarm_rate)
+    distances = [
+        _find_limit(_measure_runs(images, metrics=metrics, n_tiles=int(count)), false_alarm_rate=false_alarm_rate)
+        for count in tile_counts
+    ]
+    limits = Limits(tile_counts=tile_counts, distances=np.array(distances))
+    whole = np.array(
+        [metrics[part].measure(mean[None])[0] for part, mean in zip(images.parts, images.means, strict=True)]
+    )
+    is_alarm = whole > limits.interpolate(images.n_tiles)
+    _, classes = np.unique(images.labels, return_inverse=True)
     return NoveltyModel(
-        metric=_fit_metric(images, np.ones(len(scores), dtype=np.bool_)),
-        spread=spread,
-        threshold=float(scores[min(rank, len(scores)) - 1]),
+        metric=_fit_metric(images, np.ones(len(whole), dtype=np.bool_)),
+        limits=limits,
         false_alarm_rate=false_alarm_rate,
-        n_images=len(scores),
+        n_images=len(whole),
+        class_sizes=np.bincount(classes),
+        class_alarms=np.bincount(classes, weights=is_alarm).astype(np.int64),
     )
 
 
@@ -189,8 +197,8 @@ def score_novelty(
         image_of_tile: Shape (n_tiles,).
 
     Returns:
-        The image indices, ascending, shape (n_images,), and their scores, 0 or more, about 1 for known images; what is
-        above `model.threshold` is unknown. Features that are not finite score infinity.
+        The image indices, ascending, shape (n_images,), and their novelties, 0 or more; what is above `UNKNOWN_ABOVE`
+        is unknown. That of features that are not finite is infinity.
 
     Raises:
         ValueError: Shapes do not match.
@@ -201,91 +209,23 @@ def score_novelty(
             f"Features of shape {features.shape} do not match {len(image_of_tile)} tiles of {n_features} features."
         )
     images, rows, n_tiles = np.unique(image_of_tile, return_inverse=True, return_counts=True)
-    distances = model.metric.measure(_average_tiles(features, rows=rows, n_tiles=n_tiles))
-    scores = distances / model.spread.compute_expected(n_tiles)
-    return images.astype(np.int64), np.where(np.isfinite(scores), scores, np.inf)
+    means = np.zeros((len(images), n_features))
+    np.add.at(means, rows, features)
+    novelty = model.metric.measure(means / n_tiles[:, None]) / model.limits.interpolate(n_tiles)
+    return images.astype(np.int64), np.where(np.isfinite(novelty), novelty, np.inf)
 
 
-def cross_score_novelty(
-    features: FloatMatrix, *, image_of_tile: IntVector, label_of_image: IntVector, part_of_image: IntVector
-) -> FloatVector:
-    """Return each image's score under the model of all other parts, shape (n_images,); arguments as `fit_novelty`."""
-    images = _gather_images(features, image_of_tile=image_of_tile, labels=label_of_image, parts=part_of_image)
-    distances, spread = _cross_measure(images)
-    scores: FloatVector = distances / spread.compute_expected(images.n_tiles)
-    return scores
-
-
-def compute_auroc(*, known: FloatVector, unknown: FloatVector) -> float:
-    """Return how often an unknown image scores higher than a known one, ties counting half.
-
-    Raises:
-        ValueError: One of the two is empty.
-    """
-    if not len(known) or not len(unknown):
-        raise ValueError(f"An AUROC needs images of both kinds; got {len(known)} known and {len(unknown)} unknown.")
-    largest = np.finfo(np.float64).max
-    scores = np.minimum(np.concatenate([known, unknown]), largest)
-    return float(roc_auc_score(np.repeat([0, 1], [len(known), len(unknown)]), scores))
-
-
-def leave_classes_out(
-    features: FloatMatrix,
-    *,
-    image_of_tile: IntVector,
-    label_of_image: IntVector,
-    part_of_image: IntVector,
-    false_alarm_rate: float = FALSE_ALARM_RATE,
-) -> tuple[LeftOutClass, ...]:
-    """Return for each class how well its images are found by a model that knows all other classes.
-
-    Arguments and errors as `fit_novelty`; there must be two classes or more.
-    """
-    return tuple(
-        _leave_out(
-            int(label),
-            features=features,
-            image_of_tile=image_of_tile,
-            label_of_image=label_of_image,
-            part_of_image=part_of_image,
-            false_alarm_rate=false_alarm_rate,
-        )
-        for label in np.unique(label_of_image)
-    )
-
-
-def _leave_out(
-    label: int,
-    *,
-    features: FloatMatrix,
-    image_of_tile: IntVector,
-    label_of_image: IntVector,
-    part_of_image: IntVector,
-    false_alarm_rate: float,
-) -> LeftOutClass:
-    """Return how well one class is found."""
-    is_known = label_of_image != label
-    is_known_tile = is_known[image_of_tile]
-    number_of_image = np.cumsum(is_known) - 1
-    known = {
-        "image_of_tile": number_of_image[image_of_tile[is_known_tile]],
-        "label_of_image": label_of_image[is_known],
-        "part_of_image": part_of_image[is_known],
-    }
-    model = fit_novelty(features[is_known_tile], **known, false_alarm_rate=false_alarm_rate)
-    known_scores = cross_score_novelty(features[is_known_tile], **known)
-    _, scores = score_novelty(model, features[~is_known_tile], image_of_tile=image_of_tile[~is_known_tile])
-    return LeftOutClass(
-        label=label,
-        n_images=len(scores),
-        auroc=compute_auroc(known=known_scores, unknown=scores),
-        share_found=float((scores > model.threshold).mean()),
-        share_of_false_alarms=float((known_scores > model.threshold).mean()),
-    )
+def _read_limits(arrays: Mapping[str, NDArray[np.float64]]) -> Limits:
+    """Return stored limits; older versions had a threshold, in multiples of what known images have on average."""
+    if "limits" in arrays:
+        return Limits(tile_counts=np.asarray(arrays["tile_counts"]), distances=np.asarray(arrays["limits"]))
+    of_images, of_tiles = float(arrays["spread_of_images"]), float(arrays["spread_of_tiles"])
+    average = np.maximum([of_images + of_tiles, of_images], NEGLIGIBLE)
+    return Limits(tile_counts=np.array([1.0, np.inf]), distances=float(arrays["threshold"]) * average)
 
 
 def _gather_images(features: FloatMatrix, *, image_of_tile: IntVector, labels: IntVector, parts: IntVector) -> _Images:
-    """Check the shapes and average the tiles of each image."""
+    """Check the shapes and put the tiles of each image together."""
     images, n_tiles = np.unique(image_of_tile, return_counts=True)
     if features.ndim != 2 or len(features) != len(image_of_tile) or not len(images) == len(labels) == len(parts):
         raise ValueError(
@@ -296,33 +236,18 @@ def _gather_images(features: FloatMatrix, *, image_of_tile: IntVector, labels: I
         raise ValueError("Some features of the known images are not finite: compute them again.")
     if not np.array_equal(images, np.arange(len(labels))):
         raise ValueError(f"Images are numbered from {images.min()} to {images.max()}, not 0 to {len(labels) - 1}.")
-    return _Images(
-        features=features,
-        image_of_tile=image_of_tile,
-        means=_average_tiles(features, rows=image_of_tile, n_tiles=n_tiles),
-        n_tiles=n_tiles,
-        labels=labels,
-        parts=parts,
-    )
+    in_order = features[np.argsort(image_of_tile, kind="stable")]
+    tiles = tuple(np.split(in_order, np.cumsum(n_tiles)[:-1]))
+    means = np.stack([some.mean(axis=0) for some in tiles])
+    return _Images(tiles=tiles, means=means, n_tiles=n_tiles, labels=labels, parts=parts)
 
 
-def _cross_measure(images: _Images) -> tuple[FloatVector, Spread]:
-    """Return each image's distance under the metric of all other parts, shape (n_images,), and how known images spread.
-
-    The spread of images is a median: one odd image among the known ones does not make all others look typical.
-    """
+def _fit_without_each_part(images: _Images) -> dict[int, Metric]:
+    """Return for each part the metric of all others."""
     parts = np.unique(images.parts)
     if len(parts) < 2:
         raise ValueError("Images are scored by a model of other images: there must be two parts or more, got one.")
-    distances, of_tiles = np.zeros(len(images.labels)), np.zeros(len(parts))
-    for number, part in enumerate(parts):
-        is_fitted = images.parts != part
-        metric = _fit_metric(images, is_fitted)
-        distances[~is_fitted] = metric.measure(images.means[~is_fitted])
-        of_tiles[number] = _measure_tiles(images, is_fitted, metric=metric)
-    of_tile = float(of_tiles.mean())
-    of_images = max(float(np.median(distances - of_tile / images.n_tiles)), 0.0)
-    return distances, Spread(of_images=of_images, of_tiles=of_tile)
+    return {int(part): _fit_metric(images, images.parts != part) for part in parts}
 
 
 def _fit_metric(images: _Images, is_fitted: NDArray[np.bool_]) -> Metric:
@@ -334,23 +259,34 @@ def _fit_metric(images: _Images, is_fitted: NDArray[np.bool_]) -> Metric:
             f"{len(means)} images of {len(classes)} classes do not tell how images of a class differ: some class needs "
             "more images."
         )
-    class_means = _average_tiles(means, rows=rows, n_tiles=np.bincount(rows))
+    class_means = np.stack([means[labels == label].mean(axis=0) for label in classes])
     return Metric(class_means=class_means, covariance=fit_covariance(means - class_means[rows]))
 
 
-def _measure_tiles(images: _Images, is_fitted: NDArray[np.bool_], *, metric: Metric) -> float:
-    """Return the mean squared distance of a tile from its image, 0 where every image has one tile only."""
-    is_used = (is_fitted & (images.n_tiles > 1))[images.image_of_tile]
-    if not is_used.any():
-        return 0.0
-    image = images.image_of_tile[is_used]
-    n_tiles = images.n_tiles[image]
-    lengths = metric.covariance.measure(images.features[is_used] - images.means[image])
-    return float((lengths * n_tiles / (n_tiles - 1)).mean())
+def _choose_tile_counts(n_tiles: IntVector, *, false_alarm_rate: float) -> FloatVector:
+    """Return the numbers of tiles to measure limits at: powers of two, up to the most that enough images have."""
+    n_needed = min(int(np.ceil(1 / false_alarm_rate - NEGLIGIBLE)) - 1, len(n_tiles))
+    most = int(np.sort(n_tiles)[-n_needed])
+    return np.array([*(2**power for power in range(most.bit_length()) if 2**power < most), most], dtype=np.float64)
 
 
-def _average_tiles(features: FloatMatrix, *, rows: IntVector, n_tiles: IntVector) -> FloatMatrix:
-    """Return the mean of the rows of each number, shape (n_numbers, n_features)."""
-    sums = np.zeros((len(n_tiles), features.shape[1]))
-    np.add.at(sums, rows, features)
-    return sums / n_tiles[:, None]
+def _measure_runs(images: _Images, *, metrics: Mapping[int, Metric], n_tiles: int) -> list[FloatVector]:
+    """Return the distances of runs of so many tiles, for each image that has one, by the metric without its part."""
+    found = []
+    for tiles, part in zip(images.tiles, images.parts, strict=True):
+        n_runs = len(tiles) // n_tiles
+        if n_runs:
+            runs = tiles[: n_runs * n_tiles].reshape(n_runs, n_tiles, -1).mean(axis=1)
+            found.append(metrics[int(part)].measure(runs))
+    return found
+
+
+def _find_limit(distances: list[FloatVector], *, false_alarm_rate: float) -> float:
+    """Return the conformal quantile over images, one run of each at a time, averaged over the runs.
+
+    Runs of one image are not independent, so it counts once, however many it has.
+    """
+    n_images, n_runs = len(distances), max(len(some) for some in distances)
+    one_of_each = np.sort([np.resize(some, n_runs) for some in distances], axis=0)
+    rank = int(np.ceil((n_images + 1) * (1 - false_alarm_rate) - NEGLIGIBLE))
+    return float(one_of_each[min(rank, n_images) - 1].mean())

@@ -12,7 +12,7 @@ from sem_search.transfer.features import FeatureStore
 
 
 def fit_known_images(data: PreparedData, *, features: FeatureStore) -> NoveltyModel:
-    """Return the model of known images, its threshold from images left out fold by fold.
+    """Return the model of known images, its limits from images left out fold by fold.
 
     Cost: the features are read once, 0.4 MB a tile for VGG16, and one decomposition is made for each fold.
 

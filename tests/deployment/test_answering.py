@@ -20,7 +20,7 @@ ANSWER = ImageAnswer(
     probabilities=np.array([0.15, 0.6, 0.25]),
     head_probabilities=np.array([[0.1, 0.7, 0.2], [0.2, 0.35, 0.45]]),
     tile_probabilities=np.array([[0.1, 0.6, 0.3], [0.5, 0.3, 0.2]]),
-    novelty=1.5,
+    novelty=0.75,
     corners=((0, 0), (0, 32)),
     overlay_png=b"PNG",
 )
@@ -31,7 +31,9 @@ CALIBRATION = Calibration(
         network_of_image=np.arange(20) % 2,
         group_of_image=np.arange(20),
     ),
-    novelty=SimpleNamespace(threshold=2.0),  # type: ignore[arg-type]
+    novelty=SimpleNamespace(  # type: ignore[arg-type]
+        class_sizes=np.array([8, 8, 8]), class_alarms=np.array([0, 0, 3]), attained_false_alarm_rate=0.1
+    ),
 )
 
 
@@ -78,8 +80,8 @@ def test_an_answer_in_full() -> None:
         "coverage": 0.9,
         "n_calibration_images": 20,
         "is_known": True,
-        "novelty": 1.5,
-        "novelty_threshold": 2.0,
+        "novelty": 0.75,
+        "novelty_threshold": 1.0,
         "agreement": 0.5,
         "spread": pytest.approx(0.175),
         "pixel_size_nm": 100.0,
@@ -109,9 +111,18 @@ def test_an_unknown_material_is_refused_in_words() -> None:
     record = describe(dataclasses.replace(ANSWER, novelty=7.12345))
     assert (record["is_known"], record["novelty"]) == (False, 7.12345)
     assert record["warnings"][1] == (
-        "is unlike the training images (novelty 7.12, unknown above 2): 'lactose' is only the nearest that the "
+        "is unlike the training images (novelty 7.12, unknown above 1): 'lactose' is only the nearest that the "
         "classifier knows"
     )
+
+
+def test_of_a_varied_class_it_is_said_that_its_own_images_are_called_unknown_too() -> None:
+    starch = dataclasses.replace(ANSWER, probabilities=np.array([0.15, 0.25, 0.6]), novelty=1.25)
+    assert describe(starch)["warnings"][1] == (
+        "is unlike the training images (novelty 1.25, unknown above 1): 'starch' is only the nearest that the "
+        "classifier knows; but it is a varied class: of its 8 training images, each judged by others, so were 3"
+    )
+    assert describe(dataclasses.replace(starch, novelty=1.0))["is_known"]
 
 
 def test_a_model_without_calibration_says_so() -> None:

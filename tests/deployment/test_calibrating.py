@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sem_search.deployment.calibrating import fit_calibration, read_calibration, write_calibration
+from sem_search.deployment.calibrating import NOVELTY_PREFIX, fit_calibration, read_calibration, write_calibration
 from sem_search.deployment.record import ModelRecord, OutOfFold
 from sem_search.evaluation.calibration import apply_temperature, fit_temperature
 from sem_search.evaluation.images import combine_tiles
@@ -69,5 +69,21 @@ def test_what_is_written_is_read(out_of_fold: OutOfFold, parts: Any, tmp_path: P
             assert np.array_equal(getattr(found.answers, name), getattr(calibration.answers, name))
         assert (found.novelty is None) == (novelty is None)
     assert found.novelty is not None
-    assert found.novelty.threshold == parts.calibration.novelty.threshold
+    assert np.array_equal(found.novelty.limits.distances, parts.calibration.novelty.limits.distances)
     assert np.array_equal(found.novelty.metric.class_means, parts.calibration.novelty.metric.class_means)
+
+
+def test_a_calibration_of_an_older_version_is_read(out_of_fold: OutOfFold, parts: Any, tmp_path: Path) -> None:
+    """It held one threshold, in multiples of what images have on average with so many tiles."""
+    file = tmp_path / "calibration.npz"
+    calibration = fit_calibration(out_of_fold.trial, tiles=out_of_fold.tiles, novelty=parts.calibration.novelty)
+    assert calibration is not None
+    write_calibration(calibration, path=file)
+    newer = ("tile_counts", "limits", "class_sizes", "class_alarms")
+    with np.load(file) as archive:
+        arrays = {name: archive[name] for name in archive if name.removeprefix(NOVELTY_PREFIX) not in newer}
+    older = {"spread_of_images": 2.0, "spread_of_tiles": 6.0, "threshold": 1.5}
+    np.savez(file, **arrays, **{NOVELTY_PREFIX + name: np.array(value) for name, value in older.items()})
+    found = read_calibration(file).novelty
+    assert found is not None
+    np.testing.assert_allclose(found.limits.interpolate(np.array([1, 3, 6])), 1.5 * np.array([8.0, 4.0, 3.0]))

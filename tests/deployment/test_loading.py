@@ -81,7 +81,7 @@ def test_the_calibration_is_read_back(folder: Path, parts: ClassifierParts) -> N
     assert found.temperature == packed.temperature
     assert np.array_equal(found.answers.of_true_class, packed.answers.of_true_class)
     assert found.novelty is not None
-    assert found.novelty.threshold == packed.novelty.threshold
+    assert np.array_equal(found.novelty.limits.distances, packed.novelty.limits.distances)
 
 
 def test_a_model_without_a_calibration_is_served_as_such(parts: ClassifierParts, tmp_path: Path) -> None:
