@@ -20,7 +20,7 @@ from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.checks import WHOLE, ZOOMED, compute_zoom
 from sem_search.micrographs.confounds import UNTOLD, describe_pixel_size
 from sem_search.micrographs.findings import SEVERITIES, count
-from sem_search.micrographs.similarity import SimilarPair, group_similar
+from sem_search.micrographs.similarity import SimilarPair
 
 if TYPE_CHECKING:
     from sem_search.micrographs.inspection import Inspection
@@ -115,7 +115,7 @@ def render_html(inspection: "Inspection") -> str:
 
 def summarise_classes(inspection: "Inspection") -> list[ClassSummary]:
     """Return what is there of each class, in sorted order."""
-    grouped = group_similar(inspection.catalogue, inspection.pairs)
+    grouped = inspection.grouped
     summaries = []
     for name in grouped.class_names:
         records = [record for record in grouped.records if record.label == name]
@@ -141,7 +141,7 @@ def _tally(records: list[ImageRecord], describe: Callable[[ImageRecord], str]) -
 
 def _count_fields(inspection: "Inspection") -> int:
     """Return the number of groups after images of the same place are joined."""
-    return len({record.group for record in group_similar(inspection.catalogue, inspection.pairs).records})
+    return len({record.group for record in inspection.grouped.records})
 
 
 def _headline(inspection: "Inspection") -> str:

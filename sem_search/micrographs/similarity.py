@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -113,6 +114,18 @@ def find_similar_pairs(
     return tuple(sorted(found, key=lambda pair: (pair.first, pair.second)))
 
 
+def find_copies(catalogue: Catalogue) -> tuple[SimilarPair, ...]:
+    """Return all pairs of images that hold the same picture, pixel for pixel, in the catalogue's order.
+
+    Nothing is read: their hashes tell.
+    """
+    same: dict[str, list[ImageRecord]] = {}
+    for record in catalogue.records:
+        same.setdefault(record.pixels_sha256, []).append(record)
+    pairs = [_describe_copy(*ends) for records in same.values() for ends in combinations(records, 2)]
+    return tuple(sorted(pairs, key=lambda pair: (pair.first, pair.second)))
+
+
 def group_similar(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> Catalogue:
     """Return the catalogue with images that show the same place in one group.
 
@@ -179,14 +192,14 @@ def _compare(
     get_plane: Callable[[Scene, Shape], Plane],
 ) -> SimilarPair | None:
     """Return how two images are similar, None if they are not."""
-    build = partial(SimilarPair, first=first.image_id, second=second.image_id)
     if first.pixels_sha256 == second.pixels_sha256:
-        kind: PairKind = "identical_file" if first.sha256 == second.sha256 else "identical_pixels"
-        return build(kind=kind, overlap=1.0, shift_px=(0, 0), correlation=1.0)
+        return _describe_copy(first, second)
     for scale in _guess_scales(first, second):
         found = register(*scenes, scale=scale, get_plane=get_plane)
         if found is not None and found.is_match:
-            return build(
+            return SimilarPair(
+                first=first.image_id,
+                second=second.image_id,
                 kind="overlapping",
                 overlap=found.overlap,
                 shift_px=(round(found.row_px), round(found.column_px)),
@@ -194,6 +207,18 @@ def _compare(
                 scale=scale,
             )
     return None
+
+
+def _describe_copy(first: ImageRecord, second: ImageRecord) -> SimilarPair:
+    """Return the pair of two images whose pixels are equal."""
+    return SimilarPair(
+        first=first.image_id,
+        second=second.image_id,
+        kind="identical_file" if first.sha256 == second.sha256 else "identical_pixels",
+        overlap=1.0,
+        shift_px=(0, 0),
+        correlation=1.0,
+    )
 
 
 def _guess_scales(first: ImageRecord, second: ImageRecord) -> tuple[float, ...]:

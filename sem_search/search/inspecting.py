@@ -1,9 +1,11 @@
 """`sem-search inspect`: what is in the data and what is wrong with it, printed, and written as JSON and HTML."""
 
+import tempfile
 from pathlib import Path
 
 import click
 
+from sem_search.errors import SettingsError
 from sem_search.micrographs.catalogue import read_catalogue
 from sem_search.micrographs.inspection import Inspection, inspect_catalogue
 from sem_search.micrographs.tiles import TileGrid
@@ -15,7 +17,12 @@ def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
     """Inspect the data of the settings; write `inspection.json` and `inspection.html` into the folder.
 
     Files that cannot be read are findings here, not errors: to find them is what inspecting is for.
+
+    Raises:
+        DataError: There are no data, or no two classes.
+        SettingsError: The output folder cannot be written.
     """
+    _make_folder(output)
     data, crop_bottom_px = locate_data(settings)
     catalogue = read_catalogue(
         data,
@@ -33,11 +40,35 @@ def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
         crop_bottom_px=crop_bottom_px,
         max_megapixels=settings.max_megapixels,
         grid=TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px),
+        overlaps=settings.overlaps,
         progress=True,
     )
     click.echo(inspection.to_text())
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "inspection.json").write_text(inspection.to_json(), encoding="utf-8")
-    (output / "inspection.html").write_text(inspection.to_html(), encoding="utf-8")
+    _write(output / "inspection.json", inspection.to_json())
+    _write(output / "inspection.html", inspection.to_html())
     click.echo(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
     return inspection
+
+
+def _make_folder(output: Path) -> None:
+    """Make the folder, and try it: before hours of looking at images, not after them."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise _refuse(output, error) from error
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _refuse(file, error) from error
+
+
+def _refuse(place: Path, error: OSError) -> SettingsError:
+    """Return what is said of a place that cannot be written."""
+    return SettingsError(
+        f"{place.absolute()} cannot be written ({error.strerror}): name another folder with --output, or mend it."
+    )

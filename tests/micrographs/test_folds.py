@@ -175,7 +175,7 @@ def test_fewer_than_three_folds_are_refused(n_folds: int) -> None:
 
 def test_a_class_too_small_is_named_with_the_ways_out() -> None:
     with pytest.raises(ClassTooSmallError) as caught:
-        draw_folds(make_single_images(big=10, tiny=2), n_folds=5, seed=0)
+        draw_folds(make_single_images(big=10, other=10, tiny=2), n_folds=5, seed=0)
     assert str(caught.value) == (
         "class 'tiny' has 2 groups (2 images), but 5 folds need at least 5 groups of each class. "
         "Ways out: exclude=tiny, or at least 3 more images of other fields of view."
