@@ -358,16 +358,17 @@ def _check_skipped(
 ) -> None:
     """Raise if files may not be skipped, or if a class has none left."""
     listed = "\n".join(f"  - {cause.to_text()}" for cause in find_causes(skipped, root=root, tile_px=tile_px))
+    left = {record.label for record in records}
+    lost = sorted({image.label for image in images} - left)
     if not is_allowed:
+        way_out = "remove them" if lost else "remove them, or go on without them with skip_unreadable=true"
         raise UnreadableDataError(
-            f"{len(skipped)} of {len(images)} files cannot be used:\n{listed}\n"
-            "Mend or remove them, or go on without them with skip_unreadable=true."
+            f"{len(skipped)} of {len(images)} files cannot be used:\n{listed}\nMend or {way_out}."
         )
-    lost = sorted({image.label for image in images} - {record.label for record in records})
     if lost:
+        way_out = f", or leave the class out with exclude={write_list(lost)}" if len(left) > 1 else ""
         raise UnreadableDataError(
-            f"no usable image is left of class {', '.join(map(repr, lost))}:\n{listed}\n"
-            f"Mend the files, or leave the class out with exclude={write_list(lost)}."
+            f"no usable image is left of class {', '.join(map(repr, lost))}:\n{listed}\nMend the files{way_out}."
         )
 
 

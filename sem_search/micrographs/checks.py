@@ -28,10 +28,6 @@ RELABEL = (
     "At least one label is wrong: find out which, and move or remove that file. To go on as they are, set "
     "allow_errors=label_conflict"
 )
-UNGROUP = (
-    "Images that show the same place count as one group here: sem-search inspect shows which. If they do not, set "
-    "overlaps=report."
-)
 DAY_LENGTH = len("2020-02-06")
 DEFAULT_GRID = TileGrid()
 
@@ -84,7 +80,7 @@ def find_small_classes(catalogue: Catalogue, pairs: Sequence[SimilarPair], *, n_
     except ClassTooSmallError as error:
         groups = {name: {r.group for r in grouped.records if r.label == name} for name in grouped.class_names}
         small = tuple(name for name, found in groups.items() if len(found) < n_folds)
-        message = f"{str(error)[0].upper()}{str(error)[1:]}" + (f" {UNGROUP}" if pairs else "")
+        message = f"{str(error)[0].upper()}{str(error)[1:]}" + explain_grouping(pairs)
         findings.append(Finding(kind="class_too_small", severity="error", message=message, classes=small))
     n_images = Counter(record.label for record in catalogue.records)
     (largest, most), (smallest, fewest) = n_images.most_common()[0], n_images.most_common()[-1]
@@ -100,6 +96,15 @@ def find_small_classes(catalogue: Catalogue, pairs: Sequence[SimilarPair], *, n_
             )
         )
     return findings
+
+
+def explain_grouping(pairs: Sequence[SimilarPair]) -> str:
+    """Return what is added where too few groups are left because images were joined along these pairs."""
+    if not pairs:
+        return ""
+    has_overlaps = any(pair.kind == "overlapping" for pair in pairs)
+    way_out = " Overlapping fields stay apart with overlaps=report." if has_overlaps else ""
+    return f" Images that show the same place count as one group: sem-search inspect shows which.{way_out}"
 
 
 def find_similar_images(

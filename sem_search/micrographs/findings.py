@@ -33,7 +33,7 @@ class Finding:
     advice: str = ""
     """The last sentences of the message, where they say what to do: told once for several findings of a kind."""
     details: tuple[str, ...] = ()
-    """Where the message sums up many cases: each of them, in words."""
+    """Where the message sums up many cases: each of them, in words, without the advice."""
 
 
 def join_findings(findings: Iterable[Finding]) -> list[Finding]:

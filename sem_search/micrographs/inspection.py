@@ -19,7 +19,8 @@ Kinds of findings (`Finding.kind`), in the order in which they are looked for:
 Findings of one kind are joined: how many there are, a few examples, what to do; each is in `Finding.details`.
 
 The JSON, whose names and meanings stay: `schema` (1); `data` (the folder's name); `digest` of the catalogue;
-`n_images`; `n_fields`, groups after images of the same place are joined as `overlaps` says; `classes`, a list of `name`, `n_images`, `n_fields`, `sessions`, `pixel_sizes`, `bit_depths`, `image_sizes`, `detectors` (each list
+`n_images`; `n_fields`, groups after images of the same place are joined, as far as `overlaps` lets them; `classes`, a
+list of `name`, `n_images`, `n_fields`, `sessions`, `pixel_sizes`, `bit_depths`, `image_sizes`, `detectors` (each list
 value -> number of images); `pairs`, a list of `SimilarPair` by its fields; `confounds`, a list of `attribute`,
 `n_images`, `n_right`, `n_right_by_chance`, `p_value`, `given_away`, `is_warning`, `table` (class -> value -> number of
 images); `findings`, a list of `Finding` by its fields, errors first.
@@ -75,9 +76,14 @@ class Inspection:
     """A small JPEG of each image, by image id."""
 
     @property
+    def joining(self) -> tuple[SimilarPair, ...]:
+        """The pairs whose images a search keeps in one group."""
+        return choose_joining(self.pairs, overlaps=self.overlaps)
+
+    @property
     def grouped(self) -> Catalogue:
         """The catalogue with images of the same place in one group, as far as `overlaps` lets them."""
-        return group_similar(self.catalogue, choose_joining(self.pairs, overlaps=self.overlaps))
+        return group_similar(self.catalogue, self.joining)
 
     def to_json(self) -> str:
         """Return all but the thumbnails as JSON; the module's docstring gives its form."""

@@ -19,7 +19,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.checks import WHOLE, ZOOMED, compute_zoom
 from sem_search.micrographs.confounds import UNTOLD, describe_pixel_size
-from sem_search.micrographs.findings import SEVERITIES, count
+from sem_search.micrographs.findings import SEVERITIES, Finding, count
 from sem_search.micrographs.similarity import SimilarPair
 
 if TYPE_CHECKING:
@@ -71,9 +71,14 @@ def render_json(inspection: "Inspection") -> str:
             }
             for confound in inspection.confounds
         ],
-        "findings": [dataclasses.asdict(finding) for finding in inspection.findings],
+        "findings": [_to_json(finding) for finding in inspection.findings],
     }
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _to_json(finding: Finding) -> dict[str, Any]:
+    """Return a finding's fields, without those that the message repeats."""
+    return {name: value for name, value in dataclasses.asdict(finding).items() if name != "advice"}
 
 
 def render_text(inspection: "Inspection") -> str:

@@ -207,7 +207,8 @@ def _is_numbered(names: Sequence[str]) -> bool:
 def _advise_inner(folders: Sequence[Path]) -> str:
     """Return what to do where the classes lie one level deeper, or are to be told some other way."""
     table = "list all images in a CSV with the columns image and label, and group for those that belong together"
-    nested = next((folder for folder in folders if len(_list_inner(folder)) > 1), None)
+    likeliest = sorted(folders, key=lambda folder: not folder.name.lower().startswith("train"))
+    nested = next((folder for folder in likeliest if len(_list_inner(folder)) > 1), None)
     if nested is None:
         return f"Put the images of each class into one folder named after it, or {table}."
     return (

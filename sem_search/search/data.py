@@ -14,7 +14,7 @@ import numpy as np
 from sem_search.errors import ClassTooSmallError, DataError
 from sem_search.evaluation.outcomes import TileTable
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
-from sem_search.micrographs.checks import UNGROUP
+from sem_search.micrographs.checks import explain_grouping
 from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_data
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
 from sem_search.micrographs.inspection import Finding, inspect_catalogue
@@ -75,7 +75,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
     try:
         folds = draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
     except ClassTooSmallError as error:  # it was large enough before images were grouped
-        raise ClassTooSmallError(f"{error} {UNGROUP}") from error
+        raise ClassTooSmallError(f"{error}{explain_grouping(inspection.joining)}") from error
     check_folds(folds, catalogue=catalogue)
     return PreparedData(
         catalogue=catalogue,
