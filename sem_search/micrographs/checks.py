@@ -293,7 +293,7 @@ def find_reading_troubles(catalogue: Catalogue) -> list[Finding]:
         Finding(
             kind="unusable_file",
             severity="warning",
-            message=_describe_cause(cause, n_others=len(catalogue.records)),
+            message=_describe_cause(cause, n_all=len(catalogue.records) + len(catalogue.skipped)),
             details=cause.cases,
         )
         for cause in find_causes(catalogue.skipped, root=catalogue.root)
@@ -302,11 +302,11 @@ def find_reading_troubles(catalogue: Catalogue) -> list[Finding]:
     return findings + [Finding(kind="reading", severity="note", message=f"{word.rstrip('.')}.") for word in said]
 
 
-def _describe_cause(cause: SkippedCause, *, n_others: int) -> str:
+def _describe_cause(cause: SkippedCause, *, n_all: int) -> str:
     """Return which files cannot be used, and why."""
     n_files = len(cause.names)
     names = cause.names[0] if n_files == 1 else f"{count(n_files, 'file')} ({name_some(cause.names)})"
-    share = "" if n_files == 1 else f" of {n_files + n_others:,}"
+    share = "" if n_files == 1 else f" of {n_all:,}"
     return f"{names}{share} cannot be used: {cause.reason.rstrip('.')}."
 
 

@@ -22,9 +22,10 @@ def test_each_form_is_one_bright_particle_on_even_ground(form: str) -> None:
     assert width == 160
     assert middle.mean() > corner.mean() + 2 * corner.std()
     assert (render_particle(form, side_px=160, seed=1) == picture).all()
-    assert render_particle(form, side_px=160, seed=2).shape != picture.shape or (
-        render_particle(form, side_px=160, seed=2) != picture
-    ).any()
+    assert (
+        render_particle(form, side_px=160, seed=2).shape != picture.shape
+        or (render_particle(form, side_px=160, seed=2) != picture).any()
+    )
 
 
 def test_ten_forms_in_all_sizes_have_nothing_in_common(tmp_path: Path) -> None:

@@ -97,6 +97,18 @@ def test_wrong_input_is_refused_as_early_as_it_can_be_and_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.h5"]
 
 
+def test_one_picture_under_two_labels_stops_a_search_before_anything_is_computed(
+    asked: SearchSettings, tmp_path: Path, begun: list[str]
+) -> None:
+    folder = shutil.copytree(asked.data, tmp_path / "data")
+    shutil.copyfile(folder / "blobs" / "0.png", folder / "stripes" / "copy.png")
+    wrong = change(asked, data=str(folder))
+    with pytest.raises(DataError, match="allow_errors=label_conflict"):
+        run_search(wrong)
+    assert begun == ["prepare_data"]
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 @pytest.fixture
 def stopped(
     settings: SearchSettings, monkeypatch: pytest.MonkeyPatch, data: PreparedData, network, tracking: MlflowClient
@@ -119,6 +131,16 @@ def stopped(
 def begin(settings: SearchSettings) -> None:
     with pytest.raises(StoppedError):
         run_search(settings)
+
+
+@pytest.mark.usefixtures("cache", "stopped")
+def test_an_error_that_is_allowed_is_told_and_the_search_goes_on(
+    asked: SearchSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(asked.data, tmp_path / "data")
+    shutil.copyfile(folder / "blobs" / "0.png", folder / "stripes" / "copy.png")
+    begin(change(asked, data=str(folder), allow_errors=("label_conflict",)))
+    assert "Allowed error: The same place stands in 2 classes: blobs/0.png as blobs" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("cache")
