@@ -20,13 +20,14 @@ import numpy as np
 from tqdm import tqdm
 
 from sem_search.errors import DataError, StoreError, UnreadableDataError, UnreadableImageError
-from sem_search.micrographs.findings import MAX_EXAMPLES, count, name_some, write_list
+from sem_search.micrographs.findings import MAX_EXAMPLES, MAX_NAMED, count, name_some, write_list
 from sem_search.micrographs.listing import ListedImage, Listing, list_images
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, FloatImage, Micrograph, read_micrograph
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_REFUSED_NAMES = 50  # per cause, where they are to be mended or removed one by one
 TILE_STEP_PX = 32  # sides that are advised; the smallest that is allowed
 MAX_READERS = 4  # decoding releases the interpreter lock; more threads only hold more pictures in memory
 LAPLACE_GAIN = 6.0  # root of the summed squares of the noise mask
@@ -89,11 +90,11 @@ class SkippedCause:
     cases: tuple[str, ...]
     """Each file with its own reason."""
 
-    def to_text(self) -> str:
-        """Return which files, and why: `a.png: is empty`."""
+    def to_text(self, *, most: int = MAX_NAMED) -> str:
+        """Return which files, at most so many by name, and why: `a.png: is empty`."""
         if len(self.names) == 1:
             return f"{self.names[0]}: {self.reason}"
-        return f"{count(len(self.names), 'file')} ({name_some(self.names)}), each: {self.reason}"
+        return f"{count(len(self.names), 'file')} ({name_some(self.names, most=most)}), each: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,7 +358,9 @@ def _check_skipped(
     tile_px: int,
 ) -> None:
     """Raise if files may not be skipped, or if a class has none left."""
-    listed = "\n".join(f"  - {cause.to_text()}" for cause in find_causes(skipped, root=root, tile_px=tile_px))
+    listed = "\n".join(
+        f"  - {cause.to_text(most=MAX_REFUSED_NAMES)}" for cause in find_causes(skipped, root=root, tile_px=tile_px)
+    )
     left = {record.label for record in records}
     lost = sorted({image.label for image in images} - left)
     if not is_allowed:

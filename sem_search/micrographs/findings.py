@@ -76,12 +76,12 @@ def join_words(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def name_some(names: Collection[str]) -> str:
+def name_some(names: Collection[str], *, most: int = MAX_NAMED) -> str:
     """Return the first few names, and how many more there are."""
     shown = sorted(names)
-    if len(shown) <= MAX_NAMED:
+    if len(shown) <= most:
         return join_words(shown)
-    return f"{', '.join(shown[: MAX_NAMED - 1])} and {len(shown) - MAX_NAMED + 1:,} more"
+    return f"{', '.join(shown[: most - 1])} and {len(shown) - most + 1:,} more"
 
 
 def tell_some(parts: Sequence[str], *, noun: str) -> str:

@@ -32,7 +32,7 @@ MIN_SHARPNESS = 10.0  # chance among real fields reached 7.1, real overlaps of a
 MAX_AMBIGUITY = 0.55  # chance was never below 0.59 but for single spheres, dense specimens never above 0.5
 MIN_SPREAD = 0.2  # one particle, a label: up to 0.19; dense specimens 0.4 and more
 MIN_REMAINDER = 0.4  # data bars: up to 0.27; dense specimens 0.5 and more
-MAX_SYMMETRY = 0.7  # single round particles: 0.87 and more; of 1,214 real overlaps all but one at most 0.55
+MAX_SYMMETRY = 0.7  # single round particles: 0.87 and more; of 1,213 real overlaps all but one at most 0.55
 MIN_CORRELATION = 0.08  # strong noise (a fifth of the range) left 0.1 and more on all but thin fibres
 
 WORK_SIDE_PX = 256  # longer side where all shifts are tried: 384 separated no better, at twice the cost

@@ -22,7 +22,7 @@ def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
         DataError: There are no data, or no two classes.
         SettingsError: The output folder cannot be written.
     """
-    _make_folder(output)
+    _check_place(output)
     data, crop_bottom_px = locate_data(settings)
     catalogue = read_catalogue(
         data,
@@ -44,27 +44,24 @@ def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
         progress=True,
     )
     click.echo(inspection.to_text())
-    _write(output / "inspection.json", inspection.to_json())
-    _write(output / "inspection.html", inspection.to_html())
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "inspection.json").write_text(inspection.to_json(), encoding="utf-8")
+        (output / "inspection.html").write_text(inspection.to_html(), encoding="utf-8")
+    except OSError as error:
+        raise _refuse(output, error) from error
     click.echo(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
     return inspection
 
 
-def _make_folder(output: Path) -> None:
-    """Make the folder, and try it: before hours of looking at images, not after them."""
+def _check_place(output: Path) -> None:
+    """Raise if nothing can be written there: before hours of looking at images, not after them; nothing is left."""
+    place = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
+        with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
         raise _refuse(output, error) from error
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise _refuse(file, error) from error
 
 
 def _refuse(place: Path, error: OSError) -> SettingsError:
