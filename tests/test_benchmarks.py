@@ -9,12 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import benchmarks
+from benchmarks.overlaps import measure_overlaps
 from benchmarks.replay import measure_replay, stop_fold
 from benchmarks.searching import count_ended_epochs
 from benchmarks.timing import measure_side_by_side
 from benchmarks.trust.__main__ import main as simulate
 from benchmarks.weights import average_curves, measure_weights
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
+from sem_search.micrographs.rendering.materials import MATERIALS
 from sem_search.search.fold_store import FoldStore, KeptFold
 from sem_search.search.racing import FoldRace, Rival
 from sem_search.search.study import REASON
@@ -159,3 +161,15 @@ def test_what_weights_are_worth(tiny_folder: Path, tmp_path: Path, monkeypatch: 
     assert figures[f"{key}.probe_f"] > 0.8
     assert 1 <= figures[f"{key}.epochs_to_95%"] <= 3
     assert figures[f"{key}.probe_f"] == pytest.approx(sum(figures[f"{key}.probe_f.{k}"] for k in range(3)) / 3)
+
+
+def test_overlaps_are_found_where_there_are_some_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.overlaps.MATERIALS", MATERIALS[-1:])
+    monkeypatch.setattr("benchmarks.overlaps.SHARES", (0.5, 0.2))
+    monkeypatch.setattr("benchmarks.overlaps.FORMS", ("netted", "smooth", "ribbed"))
+    assert measure_overlaps(n_per_form=1, n_per_share=1) == {
+        "pairs_of_particles": 3.0,
+        "taken_for_one_place": 0.0,
+        "found_of_50%": 1.0,
+        "found_of_20%": 1.0,
+    }
