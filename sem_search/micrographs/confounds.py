@@ -241,6 +241,7 @@ def _find_single_sessions(catalogue: Catalogue) -> list[Finding]:
                     f"special then counts as {name}, and no test can tell the two apart. Image {name} in another "
                     "session, too."
                 ),
+                advice="Image every class in more than one session.",
                 classes=(name,),
             )
         )

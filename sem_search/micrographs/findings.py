@@ -31,19 +31,19 @@ class Finding:
     classes: tuple[str, ...] = ()
     """All classes concerned, sorted."""
     advice: str = ""
-    """The last sentences of the message, where they say what to do: told once for several findings of a kind."""
+    """What to do about all findings of the kind; told once, at the end, also where each message ends with it."""
     details: tuple[str, ...] = ()
     """Where the message sums up many cases: each of them, in words, without the advice."""
 
 
 def join_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Return one finding for all of one kind and severity, in the order of the first: how many, examples, what to do.
+    """Return one finding for all of one kind that have one advice, in the order of the first.
 
-    Findings that sum up already, and so have details, are left as they are.
+    It tells how many there are, a few examples, and what to do. Findings without an advice of their own sum up already.
     """
     kinds: dict[object, list[Finding]] = {}
     for number, finding in enumerate(findings):
-        key = (finding.kind, finding.severity, finding.advice, number if finding.details else None)
+        key = (finding.kind, finding.severity, finding.advice) if finding.advice else number
         kinds.setdefault(key, []).append(finding)
     return [_join(same) if len(same) > 1 else same[0] for same in kinds.values()]
 

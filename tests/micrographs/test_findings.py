@@ -1,5 +1,7 @@
 """How findings name what they are about."""
 
+import dataclasses
+
 import pytest
 
 from sem_search.micrographs.findings import (
@@ -68,8 +70,8 @@ def test_single_findings_other_kinds_and_sums_stay_as_they_are() -> None:
     others = [make_finding(0), make_finding(1, "zoomed_field"), make_finding(2, severity="error")]
     assert join_findings(others) == others
     assert join_findings([]) == []
-    (joined,) = join_findings([make_finding(0), make_finding(1)])
-    assert join_findings([joined, joined]) == [joined, joined]
+    sums = [dataclasses.replace(make_finding(number), advice="") for number in range(5)]
+    assert join_findings(sums) == sums, "causes without one advice for all of them"
 
 
 @pytest.mark.parametrize(
