@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from sem_search.errors import ClassTooSmallError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord, SkippedCause, find_causes
@@ -119,37 +120,23 @@ def find_similar_images(
     """
     records = {record.image_id: record for record in catalogue.records}
     copies = [pair for pair in pairs if pair.kind != "overlapping"]
-    sets = [(*_describe_copies(pairs), REMOVE, _list_ids(pairs)) for pairs in _join_copies(copies)]
-    overlap_advice = GROUPED if is_grouped else REPORTED
-    sets += [
-        (*_describe_overlap(pair, zoom=compute_zoom(pair, records)), overlap_advice, (pair.first, pair.second))
+    told = [(*_describe_copies(pairs), _list_ids(pairs), True) for pairs in _join_copies(copies)]
+    told += [
+        (*_describe_overlap(pair, zoom=compute_zoom(pair, records)), (pair.first, pair.second), False)
         for pair in pairs
         if pair.kind == "overlapping"
     ]
     findings = []
-    for kind, what, advice, ids in sets:
+    for kind, what, ids, is_copy in told:
         labels = tuple(sorted({records[image_id].label for image_id in ids}))
-        is_certain = advice == REMOVE
-        findings.append(
-            Finding(
-                kind=kind, severity="warning", message=f"{what} {advice}", advice=advice, images=ids, classes=labels
-            )
-        )
-        if len(labels) > 1 and (is_certain or is_grouped):
-            stands = _name_labels(ids, records=records)
-            relabel = (
-                f"{RELABEL}." if is_certain else f"{RELABEL}; if they do not show the same place, overlaps=report."
-            )
-            findings.append(
-                Finding(
-                    kind="label_conflict",
-                    severity="error",
-                    message=f"The same place stands in {count(len(labels), 'class')}: {stands}. {relabel}",
-                    advice=relabel,
-                    images=ids,
-                    classes=labels,
-                )
-            )
+        advice = REMOVE if is_copy else GROUPED if is_grouped else REPORTED
+        build = partial(Finding, images=ids, classes=labels)
+        findings.append(build(kind=kind, severity="warning", message=f"{what} {advice}", advice=advice))
+        if len(labels) > 1 and (is_copy or is_grouped):
+            stands = name_some([f"{image_id} as {records[image_id].label}" for image_id in ids])
+            relabel = f"{RELABEL}." if is_copy else f"{RELABEL}; if they do not show the same place, overlaps=report."
+            message = f"The same place stands in {count(len(labels), 'class')}: {stands}. {relabel}"
+            findings.append(build(kind="label_conflict", severity="error", message=message, advice=relabel))
     return findings
 
 
@@ -190,11 +177,6 @@ def _describe_likeness(pair: SimilarPair) -> str:
     if pair.kind == "overlapping":
         return f"overlap of {pair.overlap:.0%}, correlation {pair.correlation:.2f}"
     return pair.kind.replace("_", " ")
-
-
-def _name_labels(ids: Sequence[str], *, records: Mapping[str, ImageRecord]) -> str:
-    """Return which image bears which label, not all of very many."""
-    return name_some([f"{image_id} as {records[image_id].label}" for image_id in ids])
 
 
 def compute_zoom(pair: SimilarPair, records: Mapping[str, ImageRecord]) -> float:
