@@ -234,6 +234,16 @@ def weights(*, threads: int, backbone: str, weights: str, in_card: bool, **optio
     return measure_weights(backbone, weights=weights, in_card=in_card, threads=threads, **options)
 
 
+@add_benchmark
+@click.option("--per-form", "n_per_form", default=8, show_default=True, help="Single particles of each of ten forms.")
+@click.option("--per-share", "n_per_share", default=12, show_default=True, help="Overlaps of each powder and share.")
+def overlaps(*, threads: int, n_per_form: int, n_per_share: int) -> Figures:
+    """Overlaps that are found where there are some, and seen where there are none: single round particles."""
+    from benchmarks.overlaps import measure_overlaps
+
+    return measure_overlaps(n_per_form=n_per_form, n_per_share=n_per_share)
+
+
 def _configure(threads: int) -> None:
     from sem_search.transfer.runtime import configure_tensorflow
 

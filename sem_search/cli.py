@@ -255,25 +255,29 @@ def _open_page(url: str) -> None:
 @click.argument("data")
 @click.option("--output", default="inspection", type=click.Path(path_type=Path), show_default=True, help="Folder.")
 @click.option("--folds", default=5, type=click.IntRange(min=3), show_default=True, help="Folds to be made.")
-@click.option("--exclude", default="", help="Classes to leave out, separated by commas.")
+@click.option("--exclude", default="", help="Classes to leave out, by commas; a name that holds a comma in quotes.")
+@click.option(
+    "--overlaps",
+    default="group",
+    type=click.Choice([AUTO, "group", "report", "ignore"]),
+    show_default=True,
+    help="What a search does about images that show the same place; ignore: do not look for them.",
+)
+@click.option("--allow-outside", is_flag=True, help="Let a CSV name pictures that do not lie below its own folder.")
 @click.option("--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px.")
 @click.option("--tile-px", default=224, type=click.IntRange(min=32), show_default=True, help="Side of a tile in px.")
 @click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded.")
-def inspect(
-    data: str, output: Path, folds: int, exclude: str, crop_bottom_px: int, tile_px: int, max_megapixels: float
-) -> None:
+def inspect(*, data: str, output: Path, exclude: str, crop_bottom_px: int, **given: Any) -> None:
     """Say what is in a folder or CSV of micrographs, and what is wrong with it, before anything is trained."""
     from sem_search.search.inspecting import run_inspection
     from sem_search.settings import build_settings
 
     settings = build_settings(
         {
+            **given,
             "data": data,
-            "folds": folds,
             "exclude": exclude or None,
             "crop_bottom_px": crop_bottom_px or None,
-            "tile_px": tile_px,
-            "max_megapixels": max_megapixels,
         }
     )
     run_inspection(settings, output=output)

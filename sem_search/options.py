@@ -48,7 +48,7 @@ OPTIONS = (
         description="Of the frozen part: float32, bfloat16, or auto: bfloat16 where this processor is faster with it.",
         default="auto",
     ),
-    Option(name="exclude", description="Classes to leave out, separated by commas."),
+    Option(name="exclude", description="Classes to leave out, by commas; a name that holds a comma in quotes."),
     Option(
         name="skip_unreadable",
         description="Go on without files that cannot be read, and tag the run.",
@@ -61,6 +61,12 @@ OPTIONS = (
         default="false",
         is_switch=True,
     ),
+    Option(
+        name="overlaps",
+        description="Images that show the same place: group them, only report them, or ignore: do not look for them.",
+        default="group",
+    ),
+    Option(name="allow_errors", description="Errors of the inspection to go on with, by commas: label_conflict."),
     Option(
         name="crop_bottom_px", description="Height of the data bar in px, where the file does not tell it.", default="0"
     ),

@@ -6,12 +6,13 @@ that settings which contradict each other, or would have no effect, are refused 
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sem_search.errors import SettingsError
+from sem_search.micrographs.findings import ALLOWABLE_ERRORS, read_list
 from sem_search.options import AUTO, DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.secrets import mask_url
 from sem_search.transfer.names import BACKBONE_NAMES
@@ -48,7 +49,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 def _split_commas(value: object) -> object:
     """Turn `"1e-2, 1e-3"` into its parts; leave anything else as it is."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    return read_list(value) if isinstance(value, str) else value
 
 
 FloatList = Annotated[tuple[float, ...], BeforeValidator(_split_commas)]
@@ -69,6 +70,8 @@ class SearchSettings(BaseModel):
     exclude: WordList = Field(())
     skip_unreadable: bool = Field(False)
     allow_outside: bool = Field(False)
+    overlaps: Literal["group", "report", "ignore"] = Field("group")
+    allow_errors: WordList = Field(())
     crop_bottom_px: int = Field(0, ge=0)
     max_megapixels: float = Field(100.0, gt=0)
     tile_px: int = Field(224, ge=32, le=1024)
@@ -186,7 +189,13 @@ def _choose_preset(chosen: Mapping[str, Any]) -> str:
 def _find_contradictions(settings: SearchSettings) -> list[str]:
     """Return a sentence for each setting that is refused beside the others."""
     n_cells = settings.n_cells
+    unknown = [kind for kind in settings.allow_errors if kind not in ALLOWABLE_ERRORS]
     checks = {
+        f"data={settings.data!r} names nothing: give a folder with one sub-folder per class, a CSV, or {DEMO}": (
+            not settings.data.strip()
+        ),
+        f"allow_errors={_list(settings.allow_errors)}: {_list(unknown)} cannot be allowed; "
+        f"what can is {_list(ALLOWABLE_ERRORS)}": bool(unknown),
         f"backbone={settings.backbone!r} is not known; choose one of: {', '.join(BACKBONE_NAMES)}": (
             settings.backbone not in BACKBONE_NAMES
         ),
@@ -229,15 +238,22 @@ def _has_twice(values: tuple[float, ...]) -> bool:
     return len(set(values)) < len(values)
 
 
-def _list(values: tuple[object, ...]) -> str:
+def _list(values: Sequence[object]) -> str:
     return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
 def _describe(error: ValidationError) -> str:
     """Return pydantic's findings as sentences that name setting, value and what is allowed."""
     sentences = []
+    in_lists = {finding["loc"][0] for finding in error.errors() if len(finding["loc"]) > 1}
     for finding in error.errors():
-        name = ".".join(str(part) for part in finding["loc"])
+        name = str(finding["loc"][0]) if finding["loc"] else ""
         text = finding["msg"].removeprefix("Value error, ")
+        if finding["type"] == "too_short":  # also said of a list all of whose values are wrong
+            if name not in in_lists:
+                sentences.append(f"{name}: give at least one value")
+            continue
+        if name in in_lists:
+            text += ", and several are separated by commas"
         sentences.append(f"{name}={finding['input']!r}: {text}" if name else text)
     return "; ".join(sentences) + "."

@@ -10,12 +10,14 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import benchmarks
 from benchmarks.known_images import _ask, _draw_case
+from benchmarks.overlaps import measure_overlaps
 from benchmarks.replay import measure_replay, stop_fold
 from benchmarks.searching import count_ended_epochs
 from benchmarks.timing import measure_side_by_side
 from benchmarks.trust.__main__ import main as simulate
 from benchmarks.weights import average_curves, measure_weights
 from sem_search.evaluation.outcomes import Cell, FoldOutcome, TrainingCurves
+from sem_search.micrographs.rendering.materials import MATERIALS
 from sem_search.search.fold_store import FoldStore, KeptFold
 from sem_search.search.racing import FoldRace, Rival
 from sem_search.search.study import REASON
@@ -212,3 +214,15 @@ def test_no_image_is_known_and_asked_and_no_stranger_is_known(
     assert shares["4_tiles.false_known.photographs"] == 0
     assert ("4_tiles.false_unknown.varied_class" in shares) == (n_mixed > 1)
     assert shares["1_tiles.false_unknown.worst_class"] >= shares["1_tiles.false_unknown"]
+
+
+def test_overlaps_are_found_where_there_are_some_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.overlaps.MATERIALS", MATERIALS[-1:])
+    monkeypatch.setattr("benchmarks.overlaps.SHARES", (0.5, 0.2))
+    monkeypatch.setattr("benchmarks.overlaps.FORMS", ("netted", "smooth", "ribbed"))
+    assert measure_overlaps(n_per_form=1, n_per_share=1) == {
+        "pairs_of_particles": 3.0,
+        "taken_for_one_place": 0.0,
+        "found_of_50%": 1.0,
+        "found_of_20%": 1.0,
+    }

@@ -1,5 +1,7 @@
 """The command line: quick help, and refusals in one sentence with exit code 2."""
 
+import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from sem_search.cli import commands, print_without_secrets
+from sem_search.errors import InputError
 
 HELP_LIMIT_S = 0.5
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "skimage", "sklearn", "pandas", "scipy", "numpy")
@@ -131,3 +134,27 @@ def test_an_unexpected_error_shows_its_traceback_and_no_password(capsys: pytest.
     assert "Traceback" in printed
     assert "https://me:***@host/api" in printed
     assert "s3cret" not in printed
+
+
+def test_inspect_can_follow_its_own_advice(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{file},{file.parent.name}" for file in sorted(tiny_folder.glob("*/*.png"))]
+    (tmp_path / "set.csv").write_text("\n".join(["image,label", *lines]), encoding="utf-8")
+    words = ["inspect", "set.csv", "--folds", "3", "--tile-px", "48", "--overlaps", "ignore"]
+    refused = CliRunner().invoke(commands, words)
+    assert isinstance(refused.exception, InputError)
+    assert "allow_outside=true" in str(refused.exception)
+    assert CliRunner().invoke(commands, [*words, "--allow-outside"]).exit_code == 0
+    assert json.loads(Path("inspection/inspection.json").read_text(encoding="utf-8"))["n_images"] == 15
+
+
+def test_inspect_leaves_out_a_class_with_a_comma(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(tiny_folder, tmp_path / "data")
+    (folder / "grains").rename(folder / "MCC, 50 um")
+    words = ["inspect", "data", "--folds", "3", "--tile-px", "48", "--exclude", '"MCC, 50 um"']
+    assert CliRunner().invoke(commands, words).exit_code == 0
+    written = json.loads(Path("inspection/inspection.json").read_text(encoding="utf-8"))
+    assert [found["name"] for found in written["classes"]] == ["blobs", "stripes"]

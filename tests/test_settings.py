@@ -96,3 +96,47 @@ def test_more_trials_than_cells_are_fine_for_a_sampler() -> None:
 
 def test_registered_model_is_named_after_the_backbone() -> None:
     assert build_settings({"backbone": "mobilenet_v2"}).resolved_model_name == "sem-search-mobilenet-v2"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"data": ""}, "data='' names nothing: give a folder"),
+        ({"data": "  "}, "data='  ' names nothing"),
+        ({"overlaps": "join"}, "overlaps='join': Input should be 'group', 'report' or 'ignore'"),
+        ({"allow_errors": "label_conflict,no_such"}, "no_such cannot be allowed; what can is label_conflict"),
+        ({"allow_errors": "class_too_small"}, "class_too_small cannot be allowed"),
+        ({"exclude": "a\nb"}, "names by commas are expected"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(given: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        build_settings(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"learning_rates": "0.1;0.01"},
+            "learning_rates='0.1;0.01': Input should be a valid number, unable to parse string as a number, and "
+            "several are separated by commas.",
+        ),
+        ({"batch_sizes": ","}, "batch_sizes: give at least one value."),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_told_once(given: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        build_settings(given)
+    assert str(caught.value) == message
+
+
+def test_names_with_commas_stand_in_quotes() -> None:
+    assert build_settings({"exclude": '"MCC, 50 um", starch'}).exclude == ("MCC, 50 um", "starch")
+    assert build_settings({"exclude": ("MCC, 50 um",)}).exclude == ("MCC, 50 um",)
+
+
+def test_images_of_one_place_are_grouped_unless_told_otherwise() -> None:
+    settings = build_settings({"overlaps": "auto", "allow_errors": "auto"})
+    assert (settings.overlaps, settings.allow_errors) == ("group", ())
+    assert build_settings({"allow_errors": "label_conflict"}).allow_errors == ("label_conflict",)

@@ -149,7 +149,7 @@ def _flatten(prediction: Prediction) -> dict[str, Any]:
 
 def _to_text(value: Any, *, name: str) -> Any:
     if name in LISTS:
-        return "; ".join(value)
+        return json.dumps(value, ensure_ascii=False) if value else ""  # names may hold any sign that could part them
     if name in ROUNDED or name.startswith(CLASS_PREFIX):
         return None if value is None else f"{value:.6f}"
     return str(value).lower() if isinstance(value, bool) else value

@@ -8,8 +8,8 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +20,15 @@ import numpy as np
 from tqdm import tqdm
 
 from sem_search.errors import DataError, StoreError, UnreadableDataError, UnreadableImageError
+from sem_search.micrographs.findings import MAX_EXAMPLES, MAX_NAMED, count, name_some, write_list
 from sem_search.micrographs.listing import ListedImage, Listing, list_images
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, FloatImage, Micrograph, read_micrograph
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_REFUSED_NAMES = 50  # per cause, where they are to be mended or removed one by one
+TILE_STEP_PX = 32  # sides that are advised; the smallest that is allowed
 MAX_READERS = 4  # decoding releases the interpreter lock; more threads only hold more pictures in memory
 LAPLACE_GAIN = 6.0  # root of the summed squares of the noise mask
 MEDIAN_TO_DEVIATION = 1.4826  # standard deviation over median absolute deviation of a normal distribution
@@ -72,6 +75,26 @@ class SkippedFile:
 
     path: Path
     reason: str
+    size_px: tuple[int, int] | None = None
+    """Width and height, where what is wrong is that they are smaller than a tile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedCause:
+    """Files that were left out for one cause."""
+
+    names: tuple[str, ...]
+    """Paths from the root, sorted."""
+    reason: str
+    """In words, of all of them."""
+    cases: tuple[str, ...]
+    """Each file with its own reason."""
+
+    def to_text(self, *, most: int = MAX_NAMED) -> str:
+        """Return which files, at most so many by name, and why: `a.png: is empty`."""
+        if len(self.names) == 1:
+            return f"{self.names[0]}: {self.reason}"
+        return f"{count(len(self.names), 'file')} ({name_some(self.names, most=most)}), each: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,8 +232,16 @@ def read_listing(
     records = tuple(result for result in results if isinstance(result, ImageRecord))
     skipped = tuple(result for result in results if isinstance(result, SkippedFile))
     if skipped:
-        _check_skipped(listing.images, records=records, skipped=skipped, is_allowed=skip_unreadable)
-    warnings = (*listing.warnings, *_warn_about_skipped(skipped, root=listing.root), *_sum_up_warnings(records))
+        _check_skipped(
+            listing.images,
+            records=records,
+            skipped=skipped,
+            is_allowed=skip_unreadable,
+            root=listing.root,
+            tile_px=min_side_px,
+        )
+    left_out = _warn_about_skipped(skipped, root=listing.root, tile_px=min_side_px)
+    warnings = (*listing.warnings, *left_out, *_sum_up_warnings(records))
     return Catalogue(root=listing.root, records=records, skipped=skipped, warnings=warnings)
 
 
@@ -281,11 +312,8 @@ def _read_record(
         return SkippedFile(path=image.path, reason=str(error).removeprefix(f"{image.image_id}: "))
     height_px, width_px = micrograph.pixels.shape
     if min(height_px, width_px) < min_side_px:
-        reason = (
-            f"is {width_px} x {height_px} px without its data bar, smaller than a tile of {min_side_px} px: "
-            "choose a smaller tile_px, or leave it out"
-        )
-        return SkippedFile(path=image.path, reason=reason)
+        size_px = (width_px, height_px)
+        return SkippedFile(path=image.path, reason=_describe_sizes([size_px], tile_px=min_side_px), size_px=size_px)
     try:
         return _build_record(image, micrograph=micrograph)
     except OSError as error:
@@ -326,33 +354,92 @@ def _check_skipped(
     records: Sequence[ImageRecord],
     skipped: Sequence[SkippedFile],
     is_allowed: bool,
+    root: Path,
+    tile_px: int,
 ) -> None:
     """Raise if files may not be skipped, or if a class has none left."""
-    id_of_path = {image.path: image.image_id for image in images}
-    listed = "\n".join(f"  - {id_of_path[file.path]}: {file.reason}" for file in skipped)
+    listed = "\n".join(
+        f"  - {cause.to_text(most=MAX_REFUSED_NAMES)}" for cause in find_causes(skipped, root=root, tile_px=tile_px)
+    )
+    left = {record.label for record in records}
+    lost = sorted({image.label for image in images} - left)
     if not is_allowed:
+        way_out = "remove them" if lost else "remove them, or go on without them with skip_unreadable=true"
         raise UnreadableDataError(
-            f"{len(skipped)} of {len(images)} files cannot be used:\n{listed}\n"
-            "Mend or remove them, or go on without them with skip_unreadable=true."
+            f"{len(skipped)} of {len(images)} files cannot be used:\n{listed}\nMend or {way_out}."
         )
-    lost = sorted({image.label for image in images} - {record.label for record in records})
     if lost:
+        way_out = f", or leave the class out with exclude={write_list(lost)}" if len(left) > 1 else ""
         raise UnreadableDataError(
-            f"no usable image is left of class {', '.join(map(repr, lost))}:\n{listed}\n"
-            f"Mend the files, or leave the class out with exclude={','.join(lost)}."
+            f"no usable image is left of class {', '.join(map(repr, lost))}:\n{listed}\nMend the files{way_out}."
         )
 
 
-def _warn_about_skipped(skipped: Sequence[SkippedFile], *, root: Path) -> list[str]:
-    """Return one warning per file that was left out."""
-    return [f"left out {locate_below(root, file.path)}: {file.reason}" for file in skipped]
+def find_causes(skipped: Iterable[SkippedFile], *, root: Path, tile_px: int | None = None) -> list[SkippedCause]:
+    """Return the files that were left out by cause: a thousand files with one fault are one piece of news.
+
+    Up to MAX_EXAMPLES files of one cause are told one by one.
+
+    Args:
+        skipped: The files.
+        root: Of the data: names are told from there.
+        tile_px: Side of a tile, where it is known.
+    """
+    by_cause: dict[object, list[SkippedFile]] = {}
+    for file in skipped:
+        by_cause.setdefault(file.size_px is not None or _strip_numbers(file.reason), []).append(file)
+    causes = []
+    few = [[file] for files in by_cause.values() if len(files) <= MAX_EXAMPLES for file in files]
+    for files in [*few, *(files for files in by_cause.values() if len(files) > MAX_EXAMPLES)]:
+        cases = sorted((locate_below(root, file.path), file.reason) for file in files)
+        sizes = sorted({file.size_px for file in files if file.size_px is not None})
+        causes.append(
+            SkippedCause(
+                names=tuple(name for name, _ in cases),
+                reason=_describe_sizes(sizes, tile_px=tile_px) if len(sizes) > 1 else cases[0][1],
+                cases=tuple(f"{name}: {reason}" for name, reason in cases),
+            )
+        )
+    return causes
+
+
+def _strip_numbers(text: str) -> str:
+    """Return a text without what may differ between two files that have one fault."""
+    return re.sub(r"\d+", "0", text)
+
+
+def _describe_sizes(sizes: Sequence[tuple[int, int]], *, tile_px: int | None) -> str:
+    """Return what is said of pictures that are smaller than a tile, and the tile that they would take."""
+    smallest = min(sizes, key=min)
+    fitting_px = min(smallest) // TILE_STEP_PX * TILE_STEP_PX
+    way_out = f"set tile_px={fitting_px} or less, or leave" if fitting_px else "leave"
+    tile = "a tile" if tile_px is None else f"a tile of {tile_px} px"
+    size = f"{smallest[0]} x {smallest[1]} px"
+    if len(sizes) == 1:
+        return f"is {size} without its data bar, smaller than {tile}: {way_out} it out"
+    return f"is smaller than {tile} without its data bar, the smallest {size}: {way_out} them out"
+
+
+def _warn_about_skipped(skipped: Sequence[SkippedFile], *, root: Path, tile_px: int) -> list[str]:
+    """Return one warning per cause for which files were left out."""
+    return [f"left out {cause.to_text()}" for cause in find_causes(skipped, root=root, tile_px=tile_px)]
 
 
 def _sum_up_warnings(records: Sequence[ImageRecord]) -> list[str]:
-    """Return each warning of the images once, with how many have it and the first that does."""
-    counts = Counter(warning for record in records for warning in record.warnings)
-    first = {warning: record.image_id for record in reversed(records) for warning in record.warnings}
-    return [f"{warning} ({count} images, first {first[warning]})" for warning, count in counts.items()]
+    """Return each warning of the images once, with how many have it and the first that does.
+
+    Warnings that differ in numbers alone are one; those of the first image are told.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    images: dict[str, set[str]] = {}
+    for record in records:
+        for warning in record.warnings:
+            cause = _strip_numbers(warning)
+            first.setdefault(cause, (warning, record.image_id))
+            images.setdefault(cause, set()).add(record.image_id)
+    return [
+        f"{warning} ({count(len(images[cause]), 'image')}, first {name})" for cause, (warning, name) in first.items()
+    ]
 
 
 def _encode_paths(values: Mapping[str, Any], *, root: Path) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from sem_search.errors import ClassTooSmallError
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord, locate_below
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord, SkippedCause, find_causes
 from sem_search.micrographs.findings import Finding, Severity, count, join_words, name_some
 from sem_search.micrographs.folds import draw_folds
 from sem_search.micrographs.similarity import SimilarPair, group_similar
@@ -19,7 +20,15 @@ FEW_TILES = 4
 ZOOMED = 1.05  # fields that differ more in pixel size are called one field at two magnifications
 WHOLE = 0.95  # overlaps of more are called the same field
 REMOVE = "Keep one of them; until then they are one group, and count as one field."
-GROUPED = "A search keeps them in one group, never divided between training and test: they count as one field."
+GROUPED = (
+    "A search keeps them in one group, never divided between training and test: they count as one field. If they do "
+    "not show the same place, set overlaps=report."
+)
+REPORTED = "They are not kept in one group, since overlaps=report: if they do show the same place, set overlaps=group."
+RELABEL = (
+    "At least one label is wrong: find out which, and move or remove that file. To go on as they are, set "
+    "allow_errors=label_conflict"
+)
 DAY_LENGTH = len("2020-02-06")
 DEFAULT_GRID = TileGrid()
 
@@ -72,7 +81,7 @@ def find_small_classes(catalogue: Catalogue, pairs: Sequence[SimilarPair], *, n_
     except ClassTooSmallError as error:
         groups = {name: {r.group for r in grouped.records if r.label == name} for name in grouped.class_names}
         small = tuple(name for name, found in groups.items() if len(found) < n_folds)
-        message = f"{str(error)[0].upper()}{str(error)[1:]}"
+        message = f"{str(error)[0].upper()}{str(error)[1:]}" + explain_grouping(pairs)
         findings.append(Finding(kind="class_too_small", severity="error", message=message, classes=small))
     n_images = Counter(record.label for record in catalogue.records)
     (largest, most), (smallest, fewest) = n_images.most_common()[0], n_images.most_common()[-1]
@@ -90,30 +99,84 @@ def find_small_classes(catalogue: Catalogue, pairs: Sequence[SimilarPair], *, n_
     return findings
 
 
-def find_similar_images(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> list[Finding]:
-    """Return a warning for each set of copies and each overlapping pair, and an error where their labels differ."""
+def explain_grouping(pairs: Sequence[SimilarPair]) -> str:
+    """Return what is added where too few groups are left because images were joined along these pairs."""
+    if not pairs:
+        return ""
+    has_overlaps = any(pair.kind == "overlapping" for pair in pairs)
+    way_out = " Overlapping fields stay apart with overlaps=report." if has_overlaps else ""
+    return f" Images that show the same place count as one group: sem-search inspect shows which.{way_out}"
+
+
+def find_similar_images(
+    catalogue: Catalogue, pairs: Sequence[SimilarPair], *, is_grouped: bool = True
+) -> list[Finding]:
+    """Return a warning for each set of copies and each overlapping pair, and an error where their labels differ.
+
+    Args:
+        catalogue: The images.
+        pairs: Pairs among them.
+        is_grouped: Whether overlapping fields are taken for the same place; copies always are.
+    """
     records = {record.image_id: record for record in catalogue.records}
     copies = [pair for pair in pairs if pair.kind != "overlapping"]
-    sets = [(*_describe_copies(pairs), _list_ids(pairs)) for pairs in _join_copies(copies)]
-    sets += [
-        (*_describe_overlap(pair, zoom=compute_zoom(pair, records)), (pair.first, pair.second))
+    told = [(*_describe_copies(pairs), _list_ids(pairs), True) for pairs in _join_copies(copies)]
+    told += [
+        (*_describe_overlap(pair, zoom=compute_zoom(pair, records)), (pair.first, pair.second), False)
         for pair in pairs
         if pair.kind == "overlapping"
     ]
     findings = []
-    for kind, message, ids in sets:
+    for kind, what, ids, is_copy in told:
         labels = tuple(sorted({records[image_id].label for image_id in ids}))
-        findings.append(Finding(kind=kind, severity="warning", message=message, images=ids, classes=labels))
-        if len(labels) > 1:
-            stands = join_words([f"{image_id} as {records[image_id].label}" for image_id in ids])
-            message = (
-                f"The same place stands in {count(len(labels), 'class')}: {stands}. At least one label is wrong: find "
-                "out which, and move or remove that file."
-            )
-            findings.append(
-                Finding(kind="label_conflict", severity="error", message=message, images=ids, classes=labels)
-            )
+        advice = REMOVE if is_copy else GROUPED if is_grouped else REPORTED
+        build = partial(Finding, images=ids, classes=labels)
+        findings.append(build(kind=kind, severity="warning", message=f"{what} {advice}", advice=advice))
+        if len(labels) > 1 and (is_copy or is_grouped):
+            stands = name_some([f"{image_id} as {records[image_id].label}" for image_id in ids])
+            relabel = f"{RELABEL}." if is_copy else f"{RELABEL}; if they do not show the same place, overlaps=report."
+            message = f"The same place stands in {count(len(labels), 'class')}: {stands}. {relabel}"
+            findings.append(build(kind="label_conflict", severity="error", message=message, advice=relabel))
     return findings
+
+
+def find_joined_groups(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> list[Finding]:
+    """Return a warning for each two groups of the CSV that are kept together, and why.
+
+    Args:
+        catalogue: The images, with the groups that the CSV gives.
+        pairs: Pairs along which a search joins groups.
+    """
+    records = {record.image_id: record for record in catalogue.records}
+    reasons: dict[tuple[str, ...], SimilarPair] = {}
+    for pair in pairs:
+        ends = records[pair.first], records[pair.second]
+        given = [record.group for record in ends if record.group != record.image_id]
+        if given and ends[0].group != ends[1].group:
+            reasons.setdefault(tuple(sorted(record.group for record in ends)), pair)
+    advice = (
+        "They stay in one split, whole, though the CSV divides them. Give them one group there; or, where the two do "
+        "not show the same place, set overlaps=report. Copies of one picture are always kept together."
+    )
+    return [
+        Finding(
+            kind="groups_joined",
+            severity="warning",
+            message=f"The groups {join_words(groups)} are joined, because of {pair.first} and {pair.second} "
+            f"({_describe_likeness(pair)}). {advice}",
+            images=(pair.first, pair.second),
+            classes=tuple(sorted({records[pair.first].label, records[pair.second].label})),
+            advice=advice,
+        )
+        for groups, pair in reasons.items()
+    ]
+
+
+def _describe_likeness(pair: SimilarPair) -> str:
+    """Return in a few words how two images are similar."""
+    if pair.kind == "overlapping":
+        return f"overlap of {pair.overlap:.0%}, correlation {pair.correlation:.2f}"
+    return pair.kind.replace("_", " ")
 
 
 def compute_zoom(pair: SimilarPair, records: Mapping[str, ImageRecord]) -> float:
@@ -137,11 +200,17 @@ def find_same_moments(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> lis
     for moment, ids in sorted(moments.items()):
         ids.sort()
         if len(ids) > 1 and any((a, b) not in known for i, a in enumerate(ids) for b in ids[i + 1 :]):
-            message = (
-                f"{join_words(ids)} were taken at the same second ({moment}), but do not look alike: one scan by "
-                "several detectors, perhaps. If so, give them one group in the CSV."
+            advice = "If one scan was recorded by several detectors, give its images one group in the CSV."
+            what = f"{name_some(ids)} were taken at the same second ({moment}), but do not look alike."
+            findings.append(
+                Finding(
+                    kind="same_moment",
+                    severity="warning",
+                    message=f"{what} {advice}",
+                    advice=advice,
+                    images=tuple(ids),
+                )
             )
-            findings.append(Finding(kind="same_moment", severity="warning", message=message, images=tuple(ids)))
     return findings
 
 
@@ -201,17 +270,26 @@ def find_missing_metadata(catalogue: Catalogue) -> list[Finding]:
 
 
 def find_reading_troubles(catalogue: Catalogue) -> list[Finding]:
-    """Return a warning for each file that cannot be used, and a note for each thing that reading had to say."""
+    """Return a warning for each cause why files cannot be used, and a note for each thing that reading had to say."""
     findings = [
         Finding(
             kind="unusable_file",
             severity="warning",
-            message=f"{locate_below(catalogue.root, file.path)} cannot be used: {file.reason.rstrip('.')}.",
+            message=_describe_cause(cause, n_all=len(catalogue.records) + len(catalogue.skipped)),
+            details=cause.cases,
         )
-        for file in catalogue.skipped
+        for cause in find_causes(catalogue.skipped, root=catalogue.root)
     ]
     said = [warning for warning in catalogue.warnings if not warning.startswith("left out ")]  # told above
     return findings + [Finding(kind="reading", severity="note", message=f"{word.rstrip('.')}.") for word in said]
+
+
+def _describe_cause(cause: SkippedCause, *, n_all: int) -> str:
+    """Return which files cannot be used, and why."""
+    n_files = len(cause.names)
+    names = cause.names[0] if n_files == 1 else f"{count(n_files, 'file')} ({name_some(cause.names)})"
+    share = "" if n_files == 1 else f" of {n_all:,}"
+    return f"{names}{share} cannot be used: {cause.reason.rstrip('.')}."
 
 
 def _join_copies(copies: Sequence[SimilarPair]) -> list[list[SimilarPair]]:
@@ -232,10 +310,10 @@ def _list_ids(pairs: Sequence[SimilarPair]) -> tuple[str, ...]:
 
 def _describe_copies(pairs: Sequence[SimilarPair]) -> tuple[str, str]:
     """Return kind and message for a set of copies."""
-    names = join_words(_list_ids(pairs))
+    names = name_some(_list_ids(pairs))
     if all(pair.kind == "identical_file" for pair in pairs):
-        return "identical_files", f"{names} are the same file, byte for byte, under several names. {REMOVE}"
-    return "identical_pixels", f"{names} hold the same picture, pixel for pixel, though the files differ. {REMOVE}"
+        return "identical_files", f"{names} are the same file, byte for byte, under several names."
+    return "identical_pixels", f"{names} hold the same picture, pixel for pixel, though the files differ."
 
 
 def _describe_overlap(pair: SimilarPair, *, zoom: float) -> tuple[str, str]:
@@ -245,12 +323,12 @@ def _describe_overlap(pair: SimilarPair, *, zoom: float) -> tuple[str, str]:
         near, far = (pair.first, pair.second) if zoom > 1 else (pair.second, pair.first)
         part = "lies within" if pair.overlap > WHOLE else f"lies by {pair.overlap:.0%} of its area within"
         times = f"magnified {max(zoom, 1 / zoom):.3g} times as much"
-        return "zoomed_field", f"{near} {part} {far}, {times} ({surely}). {GROUPED}"
+        return "zoomed_field", f"{near} {part} {far}, {times} ({surely})."
     if pair.overlap > WHOLE:
         return "same_field", (
             f"{pair.first} and {pair.second} show the same field ({surely}): a copy with other brightness, size or bit "
-            f"depth, or a second scan. {GROUPED}"
+            "depth, or a second scan."
         )
     return "overlapping_fields", (
-        f"{pair.first} and {pair.second} overlap by {pair.overlap:.0%} of their area ({surely}). {GROUPED}"
+        f"{pair.first} and {pair.second} overlap by {pair.overlap:.0%} of their area ({surely})."
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.findings import Finding, count, join_words
+from sem_search.micrographs.findings import MAX_TOLD, Finding, count, name_some, tell_some, tell_values
 from sem_search.seeds import derive_seed
 
 UNTOLD = "not told"
@@ -131,9 +131,11 @@ def find_mixtures(catalogue: Catalogue) -> list[Finding]:
             values = Counter(describe(record) for record in catalogue.records if record.label == name)
             if len(values) > 1:
                 classes.append(name)
-                parts.append(f"{name} {join_words([f'{value} ({n})' for value, n in values.most_common()])}")
+                parts.append(f"{name} {tell_values(values.most_common())}")
         if classes:
-            message = f"The {attribute} differs within {count(len(classes), 'class')}: {'; '.join(parts)}."
+            message = (
+                f"The {attribute} differs within {count(len(classes), 'class')}: {tell_some(parts, noun='class')}."
+            )
             if attribute == "pixel size":
                 message += " The same texture has another size in pixels there: best keep to one magnification."
             findings.append(
@@ -142,6 +144,7 @@ def find_mixtures(catalogue: Catalogue) -> list[Finding]:
                     severity="note",
                     message=message,
                     classes=tuple(classes),
+                    details=tuple(parts) if len(parts) > MAX_TOLD else (),
                 )
             )
     return findings
@@ -212,19 +215,19 @@ def _compute_p_value(observed: float, shuffled: Sequence[float]) -> float:
 
 def _describe_confound(confound: Confound) -> Finding:
     """Return the warning about one attribute."""
-    table = "; ".join(
-        f"{name}: {join_words([f'{value} ({n})' for value, n in values])}" for name, values in confound.table
-    )
-    surest = f", surest for {join_words(confound.given_away)}" if confound.given_away else ""
+    table = [f"{name}: {tell_values(values)}" for name, values in confound.table]
+    surest = f", surest for {name_some(confound.given_away)}" if confound.given_away else ""
     return Finding(
         kind=f"confounded_{confound.attribute.replace(' ', '_')}",
         severity="warning",
         message=(
             f"The {confound.attribute} alone tells the class of {confound.n_right} of {confound.n_images} images "
             f"({confound.n_right / confound.n_images:.0%}; by chance it would be {confound.n_right_by_chance:.0f})"
-            f"{surest}: a network can learn it instead of the material. {table}. {ADVICE[confound.attribute]}"
+            f"{surest}: a network can learn it instead of the material. {tell_some(table, noun='class')}. "
+            f"{ADVICE[confound.attribute]}"
         ),
         classes=tuple(name for name, _ in confound.table),
+        details=tuple(table) if len(table) > MAX_TOLD else (),
     )
 
 
@@ -243,7 +246,7 @@ def _find_single_sessions(catalogue: Catalogue) -> list[Finding]:
         if session is None or len(records) < 2 or any(record.session != session for record in records):
             continue
         others = [other for other in classes_of[session] if other != name]
-        company = f"together with {join_words(others)}" if others else "in which no other class was imaged"
+        company = f"together with {name_some(others)}" if others else "in which no other class was imaged"
         findings.append(
             Finding(
                 kind="single_session",
@@ -253,6 +256,7 @@ def _find_single_sessions(catalogue: Catalogue) -> list[Finding]:
                     f"special then counts as {name}, and no test can tell the two apart. Image {name} in another "
                     "session, too."
                 ),
+                advice="Image every class in more than one session.",
                 classes=(name,),
             )
         )
@@ -272,14 +276,15 @@ def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
         dealt = [_count_nearest(values, shuffled, n_classes=len(names)) for shuffled in shuffles]
         by_chance, p_value = float(np.mean(dealt)), _compute_p_value(n_right, dealt)
         if p_value <= MAX_P_VALUE and n_right - by_chance >= MIN_GAIN * len(labels):
-            means = "; ".join(f"{name} {values[labels == i].mean():.2g}" for i, name in enumerate(names))
+            means = [f"{name} {values[labels == i].mean():.2g}" for i, name in enumerate(names)]
             findings.append(
                 Finding(
                     kind=f"telling_{level}",
                     severity="note",
                     message=(
                         f"The {level} alone tells the class of {n_right} of {len(labels)} images "
-                        f"({n_right / len(labels):.0%}; by chance it would be {by_chance:.0f}). Means: {means}. "
+                        f"({n_right / len(labels):.0%}; by chance it would be {by_chance:.0f}). "
+                        f"Means: {tell_some(means, noun='class')}. "
                         "This may be the material, or the instrument's settings: keep these alike for all classes."
                     ),
                     classes=names,

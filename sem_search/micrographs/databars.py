@@ -67,13 +67,17 @@ def compute_bar_height(feet: Sequence[NDArray[np.uint8]]) -> int:
 def _describe(records: Sequence[ImageRecord], *, bar_px: int, size: str) -> Finding:
     """Return the warning."""
     ids = [record.image_id for record in records]
+    advice = (
+        "Look where it begins, set crop_bottom_px to its height and inspect again: its text can tell the class, and "
+        "hides what overlaps."
+    )
     return Finding(
         kind="data_bar",
         severity="warning",
         message=(
             f"The lowest {bar_px} rows, about, look alike in all {count(len(records), 'image')} of {size} "
-            f"({name_some(ids)}): a data bar, it seems, which their metadata do not tell. Look where it begins, set "
-            "crop_bottom_px to its height and inspect again: its text can tell the class, and hides what overlaps."
+            f"({name_some(ids)}): a data bar, it seems, which their metadata do not tell. {advice}"
         ),
+        advice=advice,
         images=tuple(sorted(ids)),
     )

@@ -22,8 +22,11 @@ import numpy as np
 from sem_search.errors import ClassTooSmallError, LeakError, SettingsError, StoreError
 from sem_search.micrographs.balance import compute_shares
 from sem_search.micrographs.catalogue import Catalogue
+from sem_search.micrographs.findings import write_list
 from sem_search.seeds import derive_seed
 
+MIN_CLASSES = 2  # what a search needs
+MAX_CLASSES_TOLD = 10
 MIN_FOLDS = 3  # one part each for test, validation and training
 
 Composition = tuple[int, ...]
@@ -146,11 +149,14 @@ def _check_class_sizes(catalogue: Catalogue, *, compositions: Mapping[str, Compo
     names = [catalogue.class_names[index] for index in small]
     found = "; ".join(
         f"class {name!r} has {_count(n_groups[index], 'group')} ({_count(n_images[index], 'image')})"
-        for name, index in zip(names, small, strict=True)
+        for name, index in zip(names[:MAX_CLASSES_TOLD], small, strict=False)
     )
+    if len(names) > MAX_CLASSES_TOLD:
+        found += f"; {len(names) - MAX_CLASSES_TOLD} more classes are as small"
+    is_enough_left = len(catalogue.class_names) - len(names) >= MIN_CLASSES
     raise ClassTooSmallError(
         f"{found}, but {n_folds} folds need at least {n_folds} groups of each class. "
-        f"{_list_ways_out(names, smallest=int(n_groups.min()), n_folds=n_folds)}"
+        f"{_list_ways_out(names, is_enough_left=is_enough_left, smallest=int(n_groups.min()), n_folds=n_folds)}"
     )
 
 
@@ -159,12 +165,14 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _list_ways_out(names: Sequence[str], *, smallest: int, n_folds: int) -> str:
+def _list_ways_out(names: Sequence[str], *, is_enough_left: bool, smallest: int, n_folds: int) -> str:
     """Return what the user can do about classes that are too small."""
     more = _count(n_folds - smallest, "more image")
-    ways = [f"exclude={','.join(names)}", f"at least {more} of other fields of view"]
+    ways = [f"at least {more} of other fields of view"]
+    if is_enough_left:
+        ways.insert(0, f"exclude={write_list(names)}")
     if smallest >= MIN_FOLDS:
-        ways.insert(1, f"folds={smallest}")
+        ways.insert(-1, f"folds={smallest}")
     return f"Ways out: {', or '.join(ways)}."
 
 
@@ -193,8 +201,8 @@ def _check_parts(catalogue: Catalogue, *, part_of_group: Mapping[str, int], n_fo
         if len(parts_of[name]) < n_folds:
             raise ClassTooSmallError(
                 f"class {name!r} cannot be spread over {n_folds} folds: its groups also hold images of other classes, "
-                f"and only {len(parts_of[name])} parts get one. Ways out: exclude={name}, fewer folds, or look at the "
-                "labels of the images that are grouped with it."
+                f"and only {len(parts_of[name])} parts get one. Ways out: exclude={write_list([name])}, fewer folds, "
+                "or look at the labels of the images that are grouped with it."
             )
 
 

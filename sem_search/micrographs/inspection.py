@@ -4,8 +4,8 @@ Kinds of findings (`Finding.kind`), in the order in which they are looked for:
 
     unusable_file, reading               files left out, and what reading had to say
     class_too_small, unequal_classes     too few separate fields for the folds; very unequal classes
-    identical_files, identical_pixels, same_field, overlapping_fields, zoomed_field, label_conflict, same_moment
-                                         images that show the same place, also under two labels
+    identical_files, identical_pixels, same_field, overlapping_fields, zoomed_field, label_conflict, groups_joined,
+    same_moment                          images that show the same place, also under two labels, or in two groups
     data_bar                             the instrument's bar left on
     confounded_*, single_session, telling_*
                                          how an image was taken gives its class away
@@ -16,21 +16,25 @@ Kinds of findings (`Finding.kind`), in the order in which they are looked for:
     no_pixel_size, no_session, no_detector
                                          what the files do not tell
 
+Findings of one kind are joined: how many there are, a few examples, what to do; each is in `Finding.details`.
+
 The JSON, whose names and meanings stay: `schema` (1); `data` (the folder's name); `digest` of the catalogue;
-`n_images`; `n_fields`, groups after images of the same place are joined; `classes`, a list of `name`, `n_images`,
-`n_fields`, `sessions`, `pixel_sizes`, `bit_depths`, `image_sizes`, `detectors` (each list value -> number of images);
-`pairs`, a list of `SimilarPair` by its fields; `confounds`, a list of `attribute`, `n_images`, `n_right`,
-`n_right_by_chance`, `p_value`, `given_away`, `is_warning`, `table` (class -> value -> number of images); `findings`,
-a list of `Finding` by its fields, errors first.
+`n_images`; `n_fields`, groups after images of the same place are joined, as far as `overlaps` lets them; `classes`, a
+list of `name`, `n_images`, `n_fields`, `sessions`, `pixel_sizes`, `bit_depths`, `image_sizes`, `detectors` (each list
+value -> number of images); `pairs`, a list of `SimilarPair` by its fields; `confounds`, a list of `attribute`,
+`n_images`, `n_right`, `n_right_by_chance`, `p_value`, `given_away`, `is_warning`, `table` (class -> value -> number of
+images); `findings`, a list of `Finding` by its fields, errors first.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sem_search.micrographs import inspection_report
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.checks import (
     DEFAULT_GRID,
+    find_joined_groups,
     find_missing_metadata,
     find_pixel_faults,
     find_reading_troubles,
@@ -41,13 +45,19 @@ from sem_search.micrographs.checks import (
 from sem_search.micrographs.confounds import Confound, compute_confounds, find_confounds, find_mixtures
 from sem_search.micrographs.databars import find_data_bars
 from sem_search.micrographs.filenames import find_name_contradictions
-from sem_search.micrographs.findings import SEVERITIES, Finding
+from sem_search.micrographs.findings import SEVERITIES, Finding, join_findings
 from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS
-from sem_search.micrographs.similarity import SimilarPair, find_similar_pairs
+from sem_search.micrographs.similarity import SimilarPair, find_copies, find_similar_pairs, group_similar
 from sem_search.micrographs.survey import survey_pixels
 from sem_search.micrographs.tiles import TileGrid
 
-__all__ = ["Finding", "Inspection", "inspect_catalogue"]
+__all__ = ["Finding", "Inspection", "Overlaps", "inspect_catalogue"]
+
+Overlaps = Literal["group", "report", "ignore"]
+"""What is done about images that show the same place: kept in one group, only reported, or not looked for.
+
+Copies are kept in one group always: equal pixels are no matter of opinion.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +69,21 @@ class Inspection:
     pairs: tuple[SimilarPair, ...]
     findings: tuple[Finding, ...]
     """Errors first, then warnings, then notes; of one severity in the order of the module's list."""
+    overlaps: Overlaps = "group"
     confounds: tuple[Confound, ...] = ()
     """How well each attribute that differs tells the class, the best first."""
     thumbnails: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """A small JPEG of each image, by image id."""
+
+    @property
+    def joining(self) -> tuple[SimilarPair, ...]:
+        """The pairs whose images a search keeps in one group."""
+        return choose_joining(self.pairs, overlaps=self.overlaps)
+
+    @property
+    def grouped(self) -> Catalogue:
+        """The catalogue with images of the same place in one group, as far as `overlaps` lets them."""
+        return group_similar(self.catalogue, self.joining)
 
     def to_json(self) -> str:
         """Return all but the thumbnails as JSON; the module's docstring gives its form."""
@@ -85,6 +106,7 @@ def inspect_catalogue(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     grid: TileGrid = DEFAULT_GRID,
     pairs: Sequence[SimilarPair] | None = None,
+    overlaps: Overlaps = "group",
     progress: bool = False,
 ) -> Inspection:
     """Return what is wrong with a catalogue, or worth knowing of it.
@@ -96,6 +118,7 @@ def inspect_catalogue(
         max_megapixels: Largest picture.
         grid: The tiles that will be cut from the images.
         pairs: Images of the same place, where they are known already; found here by default.
+        overlaps: What a search does about them.
         progress: Show bars.
 
     Raises:
@@ -103,15 +126,19 @@ def inspect_catalogue(
         UnreadableImageError: A file cannot be read any more.
     """
     facts = survey_pixels(catalogue, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels, progress=progress)
-    if pairs is None:
+    if pairs is None and overlaps == "ignore":
+        pairs = find_copies(catalogue)
+    elif pairs is None:
         pairs = find_similar_pairs(
             catalogue, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels, progress=progress
         )
+    joining = choose_joining(pairs, overlaps=overlaps)
     confounds = compute_confounds(catalogue)
     findings = [
         *find_reading_troubles(catalogue),
-        *find_small_classes(catalogue, pairs, n_folds=n_folds),
-        *find_similar_images(catalogue, pairs),
+        *find_small_classes(catalogue, joining, n_folds=n_folds),
+        *find_similar_images(catalogue, pairs, is_grouped=overlaps == "group"),
+        *find_joined_groups(catalogue, joining),
         *find_same_moments(catalogue, pairs),
         *find_data_bars(catalogue, facts),
         *find_confounds(catalogue, confounds),
@@ -123,7 +150,13 @@ def inspect_catalogue(
     return Inspection(
         catalogue=catalogue,
         pairs=tuple(pairs),
-        findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
+        overlaps=overlaps,
+        findings=tuple(sorted(join_findings(findings), key=lambda finding: SEVERITIES.index(finding.severity))),
         confounds=confounds,
         thumbnails={image_id: found.thumbnail for image_id, found in facts.items()},
     )
+
+
+def choose_joining(pairs: Sequence[SimilarPair], *, overlaps: Overlaps) -> tuple[SimilarPair, ...]:
+    """Return the pairs whose images a search keeps in one group."""
+    return tuple(pair for pair in pairs if overlaps == "group" or pair.kind != "overlapping")

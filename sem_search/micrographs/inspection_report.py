@@ -19,8 +19,8 @@ from jinja2 import Environment, StrictUndefined, Template
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.checks import WHOLE, ZOOMED, compute_zoom
 from sem_search.micrographs.confounds import UNTOLD, describe_pixel_size
-from sem_search.micrographs.findings import SEVERITIES, count
-from sem_search.micrographs.similarity import SimilarPair, group_similar
+from sem_search.micrographs.findings import SEVERITIES, Finding, count
+from sem_search.micrographs.similarity import SimilarPair
 
 if TYPE_CHECKING:
     from sem_search.micrographs.inspection import Inspection
@@ -71,9 +71,14 @@ def render_json(inspection: "Inspection") -> str:
             }
             for confound in inspection.confounds
         ],
-        "findings": [dataclasses.asdict(finding) for finding in inspection.findings],
+        "findings": [_to_json(finding) for finding in inspection.findings],
     }
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _to_json(finding: Finding) -> dict[str, Any]:
+    """Return a finding's fields, without those that the message repeats."""
+    return {name: value for name, value in dataclasses.asdict(finding).items() if name != "advice"}
 
 
 def render_text(inspection: "Inspection") -> str:
@@ -115,7 +120,7 @@ def render_html(inspection: "Inspection") -> str:
 
 def summarise_classes(inspection: "Inspection") -> list[ClassSummary]:
     """Return what is there of each class, in sorted order."""
-    grouped = group_similar(inspection.catalogue, inspection.pairs)
+    grouped = inspection.grouped
     summaries = []
     for name in grouped.class_names:
         records = [record for record in grouped.records if record.label == name]
@@ -141,7 +146,7 @@ def _tally(records: list[ImageRecord], describe: Callable[[ImageRecord], str]) -
 
 def _count_fields(inspection: "Inspection") -> int:
     """Return the number of groups after images of the same place are joined."""
-    return len({record.group for record in group_similar(inspection.catalogue, inspection.pairs).records})
+    return len({record.group for record in inspection.grouped.records})
 
 
 def _headline(inspection: "Inspection") -> str:

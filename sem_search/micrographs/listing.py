@@ -12,6 +12,7 @@ import csv
 import io
 import os
 import posixpath
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from sem_search.errors import DataError, SettingsError
+from sem_search.micrographs.findings import join_words, name_some, write_list
 
 READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff")
 REFUSED_SUFFIXES = (".gif", ".apng", ".webp", ".jp2", ".heic", ".avif")  # meant as pictures: not to be passed over
@@ -27,6 +29,10 @@ COMPANION_SUFFIXES = frozenset(  # what stands beside pictures and is none
     (".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".ini", ".db", ".log")
 ) | {".hdr"}  # TESCAN's
 SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"))
+SPLIT_NAMES = frozenset(
+    ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "holdout")
+)
+NUMBERED_NAME = re.compile(r"(\D*?)[ _.-]*\d[\d _.-]*")  # batch1, lot-02, 2024-05-17
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 CSV_COLUMNS = ("image", "label", "group", "session")
 CSV_DELIMITERS = (",", ";", "\t")  # spreadsheets write ; where the decimal sign is a comma
@@ -82,7 +88,8 @@ def list_images(data: Path, *, exclude: Sequence[str] = (), allow_outside: bool 
     labels = sorted({image.label for image in listing.images})
     if len(labels) < 2:
         found = f"only the class {labels[0]!r}" if labels else "no class"
-        raise DataError(f"{data} has {found} that is not excluded: at least 2 are needed to tell apart")
+        inner = f" {_advise_inner([data / labels[0]])}" if labels and (data / labels[0]).is_dir() else ""
+        raise DataError(f"{data} has {found} that is not excluded: at least 2 are needed to tell apart.{inner}")
     return listing
 
 
@@ -98,12 +105,11 @@ def list_folders(folders: Mapping[str, Path]) -> Listing:
     if len(folders) < 2:
         raise DataError(f"{len(folders)} folder is given: at least 2 are needed to compare")
     images: list[ListedImage] = []
-    warnings: list[str] = []
+    files_of_class: dict[str, list[Path]] = {}
     for label, folder in folders.items():
         if not folder.is_dir():
             raise DataError(f"there is no folder {folder}")
-        files = list(_iter_files(folder, ancestors=frozenset()))
-        warnings += _warn_about_strangers(files, label=label)
+        files = files_of_class[label] = list(_iter_files(folder, ancestors=frozenset()))
         pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
         if not pictures:
             raise DataError(f"folder {folder} holds no PNG, JPEG, BMP or TIFF file")
@@ -112,7 +118,7 @@ def list_folders(folders: Mapping[str, Path]) -> Listing:
             images.append(ListedImage(path=file.absolute(), image_id=image_id, label=label, group=None, session=None))
     _check_names(images)
     root = Path(os.path.commonpath([folder.absolute() for folder in folders.values()]))
-    return _build_listing(root, images=images, warnings=warnings)
+    return _build_listing(root, images=images, warnings=_warn_about_strangers(files_of_class))
 
 
 def _normalise_all(names: Sequence[str]) -> frozenset[str]:
@@ -129,20 +135,86 @@ def _list_folder(root: Path, *, excluded: frozenset[str]) -> Listing:
     label_of = {folder: unicodedata.normalize("NFC", folder.name) for folder in folders}
     _check_excluded(excluded, labels=set(label_of.values()))
     images: list[ListedImage] = []
+    files_of_class: dict[str, list[Path]] = {}
     warnings = _warn_about_loose_files([entry for entry in entries if entry not in label_of])
-    for folder, label in label_of.items():
-        if label in excluded:
-            continue
-        files = list(_iter_files(folder, ancestors=frozenset()))
+    kept = {folder: label for folder, label in label_of.items() if label not in excluded}
+    warnings += _judge_nesting(root, folders=list(kept))
+    for folder, label in kept.items():
+        files = files_of_class[label] = list(_iter_files(folder, ancestors=frozenset()))
         pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
-        warnings += _warn_about_strangers(files, label=label)
         if not pictures:
             raise DataError(
                 f"class {label!r} has no picture: folder {folder} holds no PNG, JPEG, BMP or TIFF file; "
-                f"fill it, remove it, or leave it out with exclude={label}"
+                f"fill it, remove it, or leave it out with exclude={write_list([label])}"
             )
         images += [_build_listed(file, root=root, label=label) for file in pictures]
-    return _build_listing(root, images=images, warnings=warnings)
+    return _build_listing(root, images=images, warnings=[*warnings, *_warn_about_strangers(files_of_class)])
+
+
+def _judge_nesting(root: Path, *, folders: Sequence[Path]) -> list[str]:
+    """Return a warning if it is not plain which level of folders is the classes.
+
+    Lots within a class (lactose/lot1, starch/lot1) and classes within a lot (lot1/lactose, lot2/lactose) look alike:
+    only their names tell them apart. Refused is what can only be the second.
+
+    Raises:
+        DataError: The folders are named as splits, or numbered, with sub-folders of the same names that are not.
+    """
+    names = [folder.name for folder in folders]
+    splits = [name for name in names if name.lower() in SPLIT_NAMES]
+    if len(splits) > 1:
+        raise DataError(
+            f"the folders {join_words(splits)} in {root} are named as parts of a divided data set, not as classes. A "
+            f"search divides the images itself. {_advise_inner(folders)}"
+        )
+    inner = [_list_inner(folder) for folder in folders]
+    shared = sorted(name for name, n in Counter(name for found in inner for name in found).items() if n > 1)
+    if not shared or not all(inner):
+        return []
+    if _is_numbered(shared) and not _is_numbered(names):  # lots and days within a class
+        return []
+    all_inner = sorted({name for found in inner for name in found})
+    if len(all_inner) > 1 and _is_numbered(names) and not _is_numbered(all_inner):
+        raise DataError(
+            f"the folders {name_some(names)} in {root} are numbered, and hold sub-folders {name_some(all_inner)}, "
+            f"which seem to be the classes. {_advise_inner(folders)}"
+        )
+    return [
+        f"all class folders hold sub-folders, and {name_some(shared)} more than once: they are taken as parts of the "
+        f"classes {name_some(names)}. Are they the classes? {_advise_inner(folders)}"
+    ]
+
+
+def _list_inner(folder: Path) -> list[str]:
+    """Return the sub-folders of a class folder that hold pictures, none where pictures lie beside them."""
+    entries = list(_iter_entries(folder))
+    if any(entry.is_file() and entry.suffix.lower() in PICTURE_SUFFIXES for entry in entries):
+        return []
+    return sorted(
+        unicodedata.normalize("NFC", entry.name)
+        for entry in entries
+        if entry.is_dir()
+        and any(file.suffix.lower() in PICTURE_SUFFIXES for file in _iter_files(entry, ancestors=frozenset()))
+    )
+
+
+def _is_numbered(names: Sequence[str]) -> bool:
+    """Whether all names are one word, or none, with a number or a date."""
+    matches = [NUMBERED_NAME.fullmatch(name.lower()) for name in names]
+    return all(matches) and len({match[1] for match in matches if match}) == 1
+
+
+def _advise_inner(folders: Sequence[Path]) -> str:
+    """Return what to do where the classes lie one level deeper, or are to be told some other way."""
+    table = "list all images in a CSV with the columns image and label, and group for those that belong together"
+    likeliest = sorted(folders, key=lambda folder: not folder.name.lower().startswith("train"))
+    nested = next((folder for folder in likeliest if len(_list_inner(folder)) > 1), None)
+    if nested is None:
+        return f"Put the images of each class into one folder named after it, or {table}."
+    return (
+        f"Give data={nested} for its {name_some(_list_inner(nested))} alone; to take all, put the images of each class "
+        f"into one folder named after it, or {table}."
+    )
 
 
 def _iter_entries(folder: Path) -> Iterator[Path]:
@@ -188,14 +260,22 @@ def _warn_about_loose_files(files: Sequence[Path]) -> list[str]:
     return [f"files outside any class folder were left out: {_shorten(loose)}"]
 
 
-def _warn_about_strangers(files: Sequence[Path], *, label: str) -> list[str]:
-    """Return a warning if a class holds files that are neither pictures nor what usually stands beside them."""
+def _warn_about_strangers(files_of_class: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Return one warning if classes hold files that are neither pictures nor what usually stands beside them."""
     known = PICTURE_SUFFIXES | COMPANION_SUFFIXES
-    strangers = Counter(file.suffix.lower() or "no suffix" for file in files if file.suffix.lower() not in known)
+    strangers = [
+        (label, file.suffix.lower())
+        for label, files in files_of_class.items()
+        for file in files
+        if file.suffix.lower() not in known
+    ]
     if not strangers:
         return []
-    shown = _shorten([f"{suffix}: {count}" for suffix, count in sorted(strangers.items())])
-    return [f"class {label!r}: files of unknown kind were left out ({shown})"]
+    labels = sorted({label for label, _ in strangers})
+    kinds = Counter(suffix or "no suffix" for _, suffix in strangers)
+    shown = _shorten([f"{suffix}: {n}" for suffix, n in sorted(kinds.items())])
+    where = f"{'class' if len(labels) == 1 else 'classes'} {name_some([repr(label) for label in labels])}"
+    return [f"{where}: files of unknown kind were left out ({shown})"]
 
 
 def _shorten(names: Sequence[str]) -> str:
@@ -226,7 +306,8 @@ def _list_csv(file: Path, *, excluded: frozenset[str], allow_outside: bool) -> L
             f"its first line is {_abridge(','.join(header))!r}, it should be image,label[,group][,session]"
         )
     problems, images = [], []
-    for line, row in rows:
+    for line, written in rows:
+        row = _make_relative(written, root=file.parent)
         fault = _find_fault(row) or (None if allow_outside else _find_way_out(row, root=file.parent))
         if fault:
             problems.append(f"line {line}: {fault}")
@@ -307,6 +388,16 @@ def _find_way_out(row: dict[str, str], *, root: Path) -> str | None:
     return None if is_inside else f"{image!r} leads through a link out of the folder of the CSV; {way_out}"
 
 
+def _make_relative(row: dict[str, str], *, root: Path) -> dict[str, str]:
+    """Return a row whose absolute path lies in the folder of the CSV with the path from there."""
+    path = Path(row.get("image", "").replace("\\", "/"))
+    if not path.is_absolute():
+        return row
+    normal, folders = Path(os.path.normpath(path)), (root.absolute(), root.resolve())
+    inside = next((normal.relative_to(folder) for folder in folders if normal.is_relative_to(folder)), None)
+    return row if inside is None else {**row, "image": inside.as_posix()}
+
+
 def _abridge(text: str) -> str:
     return text if len(text) <= MAX_NAME_SHOWN else f"{text[:MAX_NAME_SHOWN]}..."
 
@@ -337,7 +428,7 @@ def _locate(row: dict[str, str], *, root: Path) -> Path:
 def _check_names(images: Sequence[ListedImage]) -> None:
     """Raise if two images would bear one name, or a name cannot be written down."""
     counts = Counter(image.image_id for image in images)
-    problems = [f"{image_id}: named {count} times" for image_id, count in counts.items() if count > 1]
+    problems = [f"{image_id}: named {n} times" for image_id, n in counts.items() if n > 1]
     problems += [f"{image_id!a}: the name is not valid UTF-8, rename it" for image_id in counts if _is_broken(image_id)]
     if problems:
         raise DataError("each image needs one name of its own:\n  " + "\n  ".join(_cut(problems)))

@@ -5,18 +5,19 @@ Everything that can be wrong with the data is found here, before a run is opened
 
 import hashlib
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sem_search.errors import DataError
+from sem_search.errors import ClassTooSmallError, DataError
 from sem_search.evaluation.outcomes import TileTable
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
+from sem_search.micrographs.checks import explain_grouping
 from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_data
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
 from sem_search.micrographs.inspection import Finding, inspect_catalogue
-from sem_search.micrographs.similarity import group_similar
 from sem_search.micrographs.tiles import TileGrid, build_tile_table
 from sem_search.places import get_cache_folder, make_cache_folder
 from sem_search.settings import DEMO, SearchSettings
@@ -68,9 +69,13 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         crop_bottom_px=crop_bottom_px,
         max_megapixels=settings.max_megapixels,
         grid=grid,
+        overlaps=settings.overlaps,
     )
-    catalogue = group_similar(catalogue, inspection.pairs)
-    folds = draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
+    catalogue = inspection.grouped
+    try:
+        folds = draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
+    except ClassTooSmallError as error:  # it was large enough before images were grouped
+        raise ClassTooSmallError(f"{error}{explain_grouping(inspection.joining)}") from error
     check_folds(folds, catalogue=catalogue)
     return PreparedData(
         catalogue=catalogue,
@@ -80,6 +85,21 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         tiles=build_study_tiles(catalogue, grid=grid),
         findings=inspection.findings,
     )
+
+
+def check_findings(findings: Sequence[Finding], *, allowed: Collection[str]) -> None:
+    """Raise if the inspection found errors with which nobody has said to go on.
+
+    Args:
+        findings: What it found.
+        allowed: Kinds of errors with which to go on.
+
+    Raises:
+        DataError: The message is that of the errors, with their ways out.
+    """
+    errors = [finding.message for finding in findings if finding.severity == "error" and finding.kind not in allowed]
+    if errors:
+        raise DataError(" ".join(errors))
 
 
 def locate_data(settings: SearchSettings) -> tuple[Path, int]:

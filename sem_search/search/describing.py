@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import sem_search
+from sem_search.micrographs.findings import write_list
 from sem_search.search.outages import tell_outage
 from sem_search.search.prepared import PreparedSearch
 from sem_search.settings import SearchSettings
@@ -69,7 +70,7 @@ def describe_params(prepared: PreparedSearch) -> dict[str, Scalar]:
     settings = prepared.settings
     params: dict[str, Scalar] = {}
     for name, value in settings.model_dump(exclude=set(NO_PARAMS)).items():
-        params[name] = ",".join(value) if isinstance(value, tuple) else value
+        params[name] = write_list(value) if isinstance(value, tuple) else value
     return params | {
         "stride_px": settings.resolved_stride_px,
         "crop_bottom_px": prepared.data.crop_bottom_px,
@@ -97,7 +98,8 @@ def describe_tags(prepared: PreparedSearch) -> dict[str, str]:
         tags["sem_search.skipped_files"] = str(len(prepared.data.catalogue.skipped))
     for finding in prepared.data.findings:
         if finding.severity != "note":
-            tags[f"sem_search.finding.{finding.kind}"] = finding.message
+            name = f"sem_search.finding.{finding.kind}"
+            tags[name] = f"{tags[name]}\n{finding.message}" if name in tags else finding.message
     return tags
 
 

@@ -18,7 +18,7 @@ import optuna
 from sem_search.errors import InputError, SettingsError, StudyMismatchError
 from sem_search.evaluation.outcomes import Cell
 from sem_search.search.concluding import Conclusion, conclude_study
-from sem_search.search.data import PreparedData, prepare_data
+from sem_search.search.data import PreparedData, check_findings, prepare_data
 from sem_search.search.describing import describe_params, describe_settings, log_study_start
 from sem_search.search.disk import explain_disk_errors
 from sem_search.search.executing import Hands
@@ -114,6 +114,7 @@ def _search(settings: SearchSettings) -> Conclusion:
     _warn_of_logged_password(settings)
     check_storage(settings.storage, patience_s=settings.outage_wait, tell=tell_outage)
     data = prepare_data(settings)
+    check_findings(data.findings, allowed=settings.allow_errors)
     _tell_data(data)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
@@ -329,7 +330,8 @@ def _tell_data(data: PreparedData) -> None:
     click.echo(f"{n_images} images of {n_classes} classes, {data.tiles.n_tiles} tiles.")
     for finding in data.findings:
         if finding.severity != "note":
-            echo(f"{finding.severity.capitalize()}: {finding.message}", err=True)
+            word = "Allowed error" if finding.severity == "error" else "Warning"  # others have ended the search
+            echo(f"{word}: {finding.message}", err=True)
 
 
 def _take_over(study: optuna.Study, *, settings: SearchSettings, run_id: str) -> None:

@@ -37,12 +37,27 @@ def test_csv_columns_are_as_promised(tmp_path: Path) -> None:
     assert (tmp_path / "p.csv").read_text() == (
         "image,label,probability,prediction_set,coverage,is_known,novelty,novelty_threshold,agreement,spread,"
         "pixel_size_nm,pixel_size,n_tiles,model,warnings,error,p_lactose,p_starch\n"
-        '"a,b.tif",starch,0.750000,starch; lactose,0.9,true,1.5,3.0,0.800000,0.050000,'
-        "134.896,as trained,20,models:/m/1,one; two,,0.250000,0.750000\n"
+        '"a,b.tif",starch,0.750000,"[""starch"", ""lactose""]",0.9,true,1.5,3.0,0.800000,0.050000,'
+        '134.896,as trained,20,models:/m/1,"[""one"", ""two""]",,0.250000,0.750000\n'
         "torn.png,,,,,,,,,,,,0,models:/m/1,,is damaged,,\n"
     )
     with (tmp_path / "p.csv").open() as file:
         assert next(csv.reader(file))[: len(CSV_COLUMNS)] == list(CSV_COLUMNS)
+
+
+def test_lists_in_a_csv_can_be_taken_apart_whatever_the_classes_are_called(tmp_path: Path) -> None:
+    names = ("Lactose; α", "MCC, 50 µm", 'the "fine" one', "starch")
+    table = tmp_path / "p.csv"
+    write_predictions(
+        [Prediction(image="a.tif", model="m", prediction_set=names), BAD],
+        class_names=names,
+        output=table,
+        output_format="csv",
+    )
+    with table.open(encoding="utf-8", newline="") as file:
+        good, bad = csv.DictReader(file)
+    assert tuple(json.loads(good["prediction_set"])) == names
+    assert bad["prediction_set"] == ""
 
 
 def test_json_holds_the_same_in_full_precision(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,6 +135,52 @@ def test_all_unusable_files_are_told_at_once(data: Path) -> None:
     assert len(catalogue.warnings) == 6
 
 
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ([(200, 200)], "is 200 x 200 px without its data bar, smaller than a tile of 224 px: set tile_px=192 or less"),
+        ([(200, 90), (100, 220)], "the smallest 200 x 90 px: set tile_px=64 or less, or leave them out"),
+        ([(31, 300)], "smaller than a tile of 224 px: leave it out"),
+    ],
+)
+def test_a_folder_of_pictures_smaller_than_a_tile_is_one_line_with_the_tile_that_fits(
+    data: Path, sizes: list[tuple[int, int]], words: str
+) -> None:
+    for number in range(140):
+        width, height = sizes[number % len(sizes)]
+        save(data / ("sand", "salt")[number % 2] / f"{number:03}.png", make_picture(height, width))
+    for picture in data.glob("*/?.png"):
+        save(picture, make_picture(230, 230))
+    with pytest.raises(UnreadableDataError) as caught:
+        read(data, min_side_px=224)
+    first, line, last = str(caught.value).splitlines()
+    assert first == "140 of 146 files cannot be used:"
+    assert line.startswith("  - 140 files (salt/001.png, salt/003.png, ")
+    assert " and 91 more), each: is " in line
+    assert len(line) < 1000
+    assert words in line
+    assert last == "Mend or remove them, or go on without them with skip_unreadable=true."
+    (warning,) = read(data, min_side_px=224, skip_unreadable=True).warnings
+    assert warning.startswith("left out 140 files (salt/001.png, salt/003.png, salt/005.png and 137 more), each: is ")
+    assert words in warning
+
+
+def test_no_way_out_is_named_that_leads_nowhere(data: Path) -> None:
+    with pytest.raises(UnreadableDataError) as caught:
+        read(data, min_side_px=224)
+    assert str(caught.value).endswith("\nMend or remove them.")
+    with pytest.raises(UnreadableDataError) as caught:
+        read(data, min_side_px=224, skip_unreadable=True)
+    assert str(caught.value).endswith("\nMend the files.")
+
+
+def test_skipped_files_keep_their_size_in_a_stored_catalogue(data: Path) -> None:
+    save(data / "sand" / "small.png", make_picture(32, 15))
+    catalogue = read(data, skip_unreadable=True)
+    assert catalogue.skipped[0].size_px == (15, 32)
+    assert Catalogue.from_json(catalogue.to_json(), root=data).skipped == catalogue.skipped
+
+
 def test_a_class_of_which_nothing_is_left_is_an_error(data: Path) -> None:
     (data / "rust").mkdir()
     (data / "rust" / "1.png").touch()
@@ -171,6 +218,16 @@ def test_warnings_of_images_are_summed_up(data: Path) -> None:
     catalogue = read(data)
     assert catalogue.warnings == ("has 2 pages; only the first was read (2 images, first sand/x.tif)",)
     assert catalogue.records[-1].warnings == ("has 2 pages; only the first was read",)
+
+
+def test_warnings_that_differ_in_numbers_are_one() -> None:
+    def warned(number: int) -> catalogue_module.ImageRecord:
+        return SimpleNamespace(image_id=f"{number}.tif", warnings=(f"holds {number} of 99 bytes", "has 2 pages"))  # type: ignore[return-value]
+
+    assert catalogue_module._sum_up_warnings([warned(number) for number in range(1, 1501)]) == [
+        "holds 1 of 99 bytes (1,500 images, first 1.tif)",
+        "has 2 pages (1,500 images, first 1.tif)",
+    ]
 
 
 def test_the_digest_depends_on_ids_labels_groups_and_pixels_alone(data: Path, tmp_path: Path) -> None:

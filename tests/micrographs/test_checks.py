@@ -11,6 +11,8 @@ from sem_search.errors import SettingsError
 from sem_search.micrographs.catalogue import SkippedFile
 from sem_search.micrographs.checks import (
     compute_zoom,
+    explain_grouping,
+    find_joined_groups,
     find_missing_metadata,
     find_pixel_faults,
     find_reading_troubles,
@@ -210,6 +212,87 @@ def test_what_the_files_do_not_tell(make_record: Make, make_catalogue: Make) -> 
     none = find_missing_metadata(make_classes(make_record, make_catalogue, salt=2))
     assert [finding.kind for finding in none] == ["no_pixel_size", "no_session", "no_detector"]
     assert none[0].message.startswith("The pixel size is told for no image:")
+
+
+def test_what_is_grouped_and_what_is_only_reported_says_the_way_out(make_record: Make, make_catalogue: Make) -> None:
+    catalogue = make_classes(make_record, make_catalogue, salt=2, sand=2)
+    pair, copy = make_pair("salt/0.png", "sand/0.png"), make_copy("salt/1.png", "sand/1.png")
+    grouped = find_similar_images(catalogue, [pair, copy])
+    assert [finding.kind for finding in grouped] == [
+        "identical_files", "label_conflict", "overlapping_fields", "label_conflict",
+    ]  # fmt: skip
+    of_copy, overlap, of_overlap = grouped[1:]
+    assert of_copy.message.endswith("To go on as they are, set allow_errors=label_conflict.")
+    assert "overlaps" not in of_copy.message
+    assert "set overlaps=report" in overlap.message
+    assert "overlaps=report" in of_overlap.message
+    reported = find_similar_images(catalogue, [pair, copy], is_grouped=False)
+    assert [finding.kind for finding in reported] == ["identical_files", "label_conflict", "overlapping_fields"]
+    assert "They are not kept in one group" in reported[2].message
+    assert "set overlaps=group" in reported[2].message
+
+
+def test_many_copies_of_one_picture_are_not_all_named(make_record: Make, make_catalogue: Make) -> None:
+    catalogue = make_classes(make_record, make_catalogue, salt=20, sand=20)
+    ids = [record.image_id for record in catalogue.records]
+    found = find_similar_images(catalogue, [make_copy(ids[0], other) for other in ids[1:]])
+    assert [finding.kind for finding in found] == ["identical_files", "label_conflict"]
+    assert all(len(finding.message) < 450 and len(finding.images) == 40 for finding in found)
+    assert "and 37 more" in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("groups", "pairs", "joined"),
+    [
+        ({"a": "monday", "b": "tuesday"}, [("a", "b")], ["The groups monday and tuesday are joined"]),
+        ({"a": "monday", "b": "monday"}, [("a", "b")], []),
+        ({"a": "a", "b": "b"}, [("a", "b")], []),  # the CSV gave none
+        ({"a": "monday", "b": "b"}, [("a", "b")], ["The groups b and monday are joined"]),
+        ({"a": "x", "b": "y", "c": "x"}, [("a", "b"), ("b", "c")], ["The groups x and y are joined"]),
+        ({"a": "x", "b": "y"}, [], []),
+    ],
+)
+def test_groups_of_the_csv_are_not_joined_in_silence(
+    make_record: Make,
+    make_catalogue: Make,
+    groups: dict[str, str],
+    pairs: list[tuple[str, str]],
+    joined: list[str],
+) -> None:
+    catalogue = make_catalogue(*(make_record(name, group=group) for name, group in groups.items()))
+    findings = find_joined_groups(catalogue, [make_pair(*ends) for ends in pairs])
+    assert [(f.kind, f.severity) for f in findings] == [("groups_joined", "warning")] * len(joined)
+    for finding, words in zip(findings, joined, strict=True):
+        assert finding.message.startswith(words)
+        assert "because of a and b (overlap of 42%, correlation 0.88)" in finding.message
+        assert "set overlaps=report" in finding.message
+
+
+def test_classes_made_too_small_by_grouping_are_told_how_to_undo_it(make_record: Make, make_catalogue: Make) -> None:
+    assert explain_grouping([]) == ""
+    assert "overlaps=report" not in explain_grouping([make_copy("a", "b")])
+    catalogue = make_classes(make_record, make_catalogue, salt=5, sand=6)
+    (finding,) = find_small_classes(catalogue, [make_pair("salt/0.png", "salt/3.png")], n_folds=5)
+    assert finding.message.endswith("Overlapping fields stay apart with overlaps=report.")
+
+
+def skip(name: str, reason: str, size_px: tuple[int, int] | None = None) -> SkippedFile:
+    return SkippedFile(path=Path("data") / "salt" / name, reason=reason, size_px=size_px)
+
+
+def test_files_with_one_fault_are_one_finding(make_record: Make, make_catalogue: Make) -> None:
+    small = [skip(f"{n:04}.png", "is 200 x 200 px, smaller", (200, 200)) for n in range(1800)]
+    cut = [skip(f"cut{n}.tif", f"holds {n} of 14190 bytes") for n in range(7)]
+    empty = [skip("empty1.png", "is empty"), skip("empty2.png", "is empty")]
+    findings = find_reading_troubles(make_catalogue(make_record("salt/a.png"), skipped=(*small, *cut, *empty)))
+    assert [finding.message.split(" cannot")[0] for finding in findings] == [
+        "salt/empty1.png",
+        "salt/empty2.png",
+        "1,800 files (salt/0000.png, salt/0001.png, salt/0002.png and 1,797 more) of 1,810",
+        "7 files (salt/cut0.tif, salt/cut1.tif, salt/cut2.tif and 4 more) of 1,810",
+    ]
+    assert findings[2].details[1799] == "salt/1799.png: is 200 x 200 px, smaller"
+    assert [len(finding.details) for finding in findings] == [1, 1, 1800, 7]
 
 
 def test_what_reading_had_to_say(make_record: Make, make_catalogue: Make) -> None:

@@ -10,6 +10,7 @@ from scipy.stats import binom
 from sem_search.micrographs import confounds as room
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.confounds import compute_confounds, compute_counts, find_confounds, find_mixtures
+from sem_search.micrographs.findings import join_findings
 
 Make = Callable[..., Any]
 
@@ -199,3 +200,25 @@ def test_the_test_of_chance_is_the_same_each_time(make_record: Make, make_catalo
         make_record(f"{label}/{i}.png", detector=("a", "b", "c")[i % 3]) for label in ("x", "y") for i in range(7)
     ]
     assert compute_confounds(make_catalogue(*records)) == compute_confounds(make_catalogue(*reversed(records)))
+
+
+def test_many_classes_of_one_session_each_are_one_finding(make_record: Make, make_catalogue: Make) -> None:
+    names = [f"class{number:02}" for number in range(30)]
+    records = [make_record(f"{name}/{n}.png", session=f"day {name}") for name in names for n in range(3)]
+    catalogue = make_catalogue(*records)
+    found = join_findings(find_confounds(catalogue, compute_confounds(catalogue)))
+    told = {finding.kind: finding for finding in found}
+    assert len(told) == len(found)
+    single, confounded = told["single_session"], told["confounded_session"]
+    assert single.message.startswith("30 times: All 3 images of class00 come from one session (day class00), in which")
+    assert single.message.endswith(" And 27 more. Image every class in more than one session.")
+    assert len(single.details) == len(confounded.details) == 30
+    assert "class09: day class09 (3); and 20 more classes. " in confounded.message
+    assert "surest for class00, class01, class02 and 27 more" in confounded.message
+
+
+def test_many_values_within_a_class_are_counted(make_record: Make, make_catalogue: Make) -> None:
+    records = [make_record(f"{'ab'[n % 2]}/{n}.png", width_px=1000 + n) for n in range(60)]
+    (mixed,) = find_mixtures(make_catalogue(*records))
+    assert mixed.message.count("px (1)") == 20
+    assert mixed.message.count("and 20 more") == 2

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def write_fei(
     tifffile.imwrite(path, pixels, extratags=[(34682, "s", 0, tag, True)])
 
 
-def inspect(folder: Path, **settings: int) -> Inspection:
+def inspect(folder: Path, **settings: Any) -> Inspection:
     return inspect_catalogue(read_catalogue(folder, min_side_px=48, skip_unreadable=True), **settings)
 
 
@@ -233,3 +234,56 @@ def test_the_real_reports(real: Inspection) -> None:
     html = real.to_html()
     assert html.count("<img") == 35 + 6
     assert len(html) < 3_000_000
+
+
+@pytest.fixture
+def shifted(tmp_path: Path) -> Path:
+    """Two classes of three fields, each taken four times with a shift; one picture is there twice."""
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        texture = gaussian_filter(rng.normal(size=(150, 210)), 1.5)
+        ground = 120 + 30 * texture / texture.std()
+        for step in range(4):
+            taken = ground[8 * step :, 10 * step :][:120, :160] + rng.normal(scale=6, size=(120, 160))
+            file = tmp_path / "shifted" / ("salt", "sand")[number % 2] / f"{number}{step}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.clip(taken, 0, 255).astype(np.uint8)).save(file)
+    (tmp_path / "shifted" / "salt" / "copy.png").write_bytes((tmp_path / "shifted" / "salt" / "00.png").read_bytes())
+    return tmp_path / "shifted"
+
+
+def test_many_shifted_copies_are_one_finding(shifted: Path) -> None:
+    inspection = inspect(shifted, n_folds=3)
+    assert len(inspection.pairs) == 6 * 6 + 4, "each field's pairs, and the copy's"
+    told = {finding.kind: finding for finding in inspection.findings if finding.severity != "note"}
+    assert sorted(told) == ["identical_files", "overlapping_fields"]
+    assert len(told) == sum(finding.severity != "note" for finding in inspection.findings)
+    overlaps = told["overlapping_fields"]
+    assert overlaps.message.startswith("39 times, on 25 images: salt/00.png and salt/01.png overlap by ")
+    assert overlaps.message.count("correlation") == 3
+    assert ". And 36 more. A search keeps them in one group" in overlaps.message
+    assert len(overlaps.details) == 39
+    written = {finding["kind"]: finding for finding in json.loads(inspection.to_json())["findings"]}
+    assert len(written["overlapping_fields"]["details"]) == 39
+    html = inspection.to_html()
+    assert "<details><summary>all 39 cases</summary>salt/00.png and salt/01.png overlap" in html
+    assert all(len(finding.message) < 900 for finding in inspection.findings)
+    assert inspection.to_text().count("\n") < 50
+
+
+@pytest.mark.parametrize(
+    ("overlaps", "n_pairs", "n_fields", "kinds"),
+    [
+        ("group", 40, 6, {"identical_files", "overlapping_fields"}),
+        ("report", 40, 24, {"identical_files", "overlapping_fields"}),
+        ("ignore", 1, 24, {"identical_files"}),
+    ],
+)
+def test_the_users_word_on_overlaps_counts(
+    shifted: Path, overlaps: Any, n_pairs: int, n_fields: int, kinds: set[str]
+) -> None:
+    inspection = inspect(shifted, n_folds=3, overlaps=overlaps)
+    assert len(inspection.pairs) == n_pairs
+    assert len({record.group for record in inspection.grouped.records}) == n_fields
+    assert json.loads(inspection.to_json())["n_fields"] == n_fields
+    assert {finding.kind for finding in inspection.findings if finding.severity == "warning"} == kinds

@@ -73,6 +73,7 @@ def test_the_json_has_the_form_that_is_promised(inspection: Inspection) -> None:
         "message": f"{EVIL} is wrong.",
         "images": [EVIL, LONG, "sand/1.png"],
         "classes": [],
+        "details": [],
     }
     session = next(confound for confound in content["confounds"] if confound["attribute"] == "session")
     assert set(session) == {

@@ -269,3 +269,100 @@ def test_lots_that_cannot_be_compared_are_named(tmp_path: Path, names: list[str]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=message):
         list_folders({name: tmp_path / name for name in names})
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (("train/a/1.png", "test/a/1.png"), "the folders test and train in .* are named as parts of a divided data"),
+        (("Train/a/1.png", "Train/b/1.png", "VAL/a/1.png", "VAL/b/1.png"), "Give data=.*/Train for its a and b"),
+        (("training/1.png", "validation/1.png", "a/1.png"), "A search divides the images itself"),
+        (
+            ("batch1/lactose/1.png", "batch1/starch/1.png", "batch2/lactose/1.png"),
+            "batch1 and batch2 in .* hold sub-folders lactose and starch, which seem to be the classes. Give data=.*1 ",
+        ),
+        (
+            ("2024-05-01/lactose/1.png", "2024-05-02/lactose/1.png", "2024-05-02/starch/1.png"),
+            "Give data=.*2024-05-02 for its lactose and starch alone; to take all, .* CSV",
+        ),
+        (("batch1/lactose/1.png", "batch1/starch/1.png"), "only the class 'batch1' .* Give data=.*batch1 for its lac"),
+    ],
+)
+def test_folders_that_cannot_be_classes_are_refused_with_the_way_out(
+    tmp_path: Path, files: tuple[str, ...], words: str
+) -> None:
+    make_files(tmp_path, *files)
+    with pytest.raises(DataError, match=words):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "is_told"),
+    [
+        (("lactose/lot1/1.png", "lactose/lot2/1.png", "starch/lot1/1.png", "starch/lot2/1.png"), False),
+        (("lactose/2024-05-01/1.png", "starch/2024-05-01/1.png"), False),
+        (("lactose/a/1.png", "starch/b/1.png"), False),
+        (("test/1.png", "control/1.png"), False),
+        (("batch1/1.png", "batch2/1.png"), False),
+        (("lactose/1.png", "lactose/raw/1.png", "starch/raw/1.png"), False),
+        (("lactose/raw/notes.txt", "lactose/1.png", "starch/raw/1.png"), False),
+        (("lactose/coarse/1.png", "starch/coarse/1.png"), True),
+        (("sample1/area1/1.png", "sample2/area1/1.png"), True),
+        (("day1/x/1.png", "day2/x/1.png"), True),
+    ],
+)
+def test_nested_folders_that_may_be_parts_of_a_class_go_on(
+    tmp_path: Path, files: tuple[str, ...], is_told: bool
+) -> None:
+    make_files(tmp_path, *files)
+    listing = list_images(tmp_path)
+    assert {image.label for image in listing.images} == {file.split("/")[0] for file in files}
+    assert [warning.startswith("all class folders hold sub-folders") for warning in listing.warnings] == [
+        True
+    ] * is_told
+
+
+def test_excluded_folders_play_no_part_in_that(tmp_path: Path) -> None:
+    make_files(tmp_path, "train/1.png", "test/1.png", "a/1.png", "b/1.png")
+    with pytest.raises(DataError, match="named as parts of a divided data set"):
+        list_images(tmp_path)
+    assert list_images(tmp_path, exclude=("train", "test")).warnings == ()
+
+
+def test_files_of_unknown_kind_in_many_classes_are_one_warning(tmp_path: Path) -> None:
+    for number in range(30):
+        make_files(tmp_path, f"class{number:02}/1.png", f"class{number:02}/1.hdr")
+    assert list_images(tmp_path).warnings == (
+        "classes 'class00', 'class01', 'class02' and 27 more: files of unknown kind were left out (.hdr: 30)",
+    )
+
+
+def test_absolute_paths_inside_the_folder_of_the_csv_are_inside(tmp_path: Path) -> None:
+    make_files(tmp_path, "data/a/1.png", "data/b/1.png", "else/1.png")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    lines = [f"{tmp_path}/data/a/1.png,a", f"{tmp_path}/data/b/../b/1.png,b"]
+    table = tmp_path / "data" / "set.csv"
+    table.write_text("\n".join(["image,label", *lines]), encoding="utf-8")
+    for reached in (table, tmp_path / "link" / "set.csv"):
+        listing = list_images(reached)
+        assert labels_of(listing) == {"a/1.png": "a", "b/1.png": "b"}
+        assert all(image.path.is_file() for image in listing.images)
+    for outside in (f"{tmp_path}/else/1.png,a", f"{tmp_path}/data/../else/1.png,a", f"{tmp_path}/data2/1.png,a"):
+        table.write_text("\n".join(["image,label", *lines, outside]), encoding="utf-8")
+        with pytest.raises(DataError, match="leaves the folder of the CSV"):
+            list_images(table)
+
+
+def test_one_image_by_two_spellings_of_its_path_is_named_twice(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "set.csv").write_text(f"image,label\na/1.png,a\n{tmp_path}/a/1.png,a\nb/1.png,b\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a/1\.png: named 2 times"):
+        list_images(tmp_path / "set.csv")
+
+
+def test_advice_quotes_a_class_with_a_comma(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "MCC, 50 um").mkdir()
+    with pytest.raises(DataError, match='exclude="MCC, 50 um"'):
+        list_images(tmp_path)
+    assert len(list_images(tmp_path, exclude=["MCC, 50 um"]).images) == 2

@@ -12,7 +12,13 @@ from scipy.ndimage import gaussian_filter
 
 from sem_search.errors import DataError, UnreadableImageError
 from sem_search.micrographs.catalogue import read_catalogue
-from sem_search.micrographs.similarity import BLOCK_IMAGES, SimilarPair, find_similar_pairs, group_similar
+from sem_search.micrographs.similarity import (
+    BLOCK_IMAGES,
+    SimilarPair,
+    find_copies,
+    find_similar_pairs,
+    group_similar,
+)
 
 Make = Callable[..., Any]
 HEIGHT, WIDTH = 180, 260
@@ -60,6 +66,7 @@ def test_the_same_bytes_and_the_same_pixels_are_told_apart(folder: Path) -> None
         ("sand/copy.png", "sand/other.bmp", "identical_pixels"),
     ]
     assert all((pair.overlap, pair.shift_px, pair.correlation) == (1.0, (0, 0), 1.0) for pair in pairs)
+    assert find_copies(read_catalogue(folder, min_side_px=48)) == tuple(pairs)
 
 
 def test_8_bits_in_16_are_the_same_pixels(folder: Path) -> None:

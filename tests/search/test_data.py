@@ -11,8 +11,9 @@ from PIL import Image
 
 from sem_search.errors import ClassTooSmallError, DataError, SettingsError, UnreadableDataError
 from sem_search.micrographs.demo import DEMO_SIZES
+from sem_search.micrographs.findings import ALLOWABLE_ERRORS
 from sem_search.search import data as data_module
-from sem_search.search.data import PreparedData, locate_data, prepare_data
+from sem_search.search.data import PreparedData, check_findings, locate_data, prepare_data
 from sem_search.settings import SearchSettings, build_settings
 
 
@@ -138,3 +139,82 @@ def test_the_demonstration_set_is_made_in_the_cache_once_per_seed(cache: Path, m
     assert all(folder.parent == cache / "demo" for folder in folders)
     assert [(size, seed) for _, size, seed in made] == [("small", 0), ("small", 1), ("small", 0)]
     assert locate_data(build_settings({}))[1] == DEMO_SIZES["small"].bar_height_px
+
+
+@pytest.fixture
+def twice_labelled(settings: SearchSettings, tiny_folder: Path, tmp_path: Path) -> SearchSettings:
+    """One picture under two labels."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "data")
+    shutil.copyfile(folder / "blobs" / "0.png", folder / "stripes" / "copy.png")
+    return settings.model_copy(update={"data": str(folder)})
+
+
+def test_an_error_of_the_inspection_stops_a_search_unless_it_is_allowed_by_name(
+    twice_labelled: SearchSettings,
+) -> None:
+    data = prepare_data(twice_labelled)
+    with pytest.raises(DataError) as caught:
+        check_findings(data.findings, allowed=())
+    assert str(caught.value) == (
+        "The same place stands in 2 classes: blobs/0.png as blobs and stripes/copy.png as stripes. At least one label "
+        "is wrong: find out which, and move or remove that file. To go on as they are, set allow_errors=label_conflict."
+    )
+    check_findings(data.findings, allowed=("label_conflict",))
+    check_findings((), allowed=())
+
+
+def test_every_error_that_can_be_allowed_is_one_that_inspection_finds(twice_labelled: SearchSettings) -> None:
+    found = {finding.kind for finding in prepare_data(twice_labelled).findings if finding.severity == "error"}
+    assert found == set(ALLOWABLE_ERRORS)
+
+
+def test_copies_are_grouped_whatever_is_said_of_overlaps(twice_labelled: SearchSettings) -> None:
+    for overlaps in ("group", "report", "ignore"):
+        records = prepare_data(twice_labelled.model_copy(update={"overlaps": overlaps})).catalogue.records
+        group_of = {record.image_id: record.group for record in records}
+        assert group_of["stripes/copy.png"] == group_of["blobs/0.png"]
+
+
+def test_overlapping_fields_are_in_one_group_if_the_user_does_not_say_otherwise(
+    settings: SearchSettings, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "data")
+    with Image.open(folder / "grains" / "0.png") as picture:
+        picture.point(lambda level: level * 0.8 + 10).save(folder / "grains" / "again.png")
+    given = settings.model_copy(update={"data": str(folder)})
+    digests = {}
+    for overlaps, n_groups in (("group", 15), ("report", 16), ("ignore", 16)):
+        prepared = prepare_data(given.model_copy(update={"overlaps": overlaps}))
+        assert len({record.group for record in prepared.catalogue.records}) == n_groups
+        digests[overlaps] = prepared.catalogue.digest
+        assert any(finding.kind == "same_field" for finding in prepared.findings) is (overlaps != "ignore")
+    assert digests["group"] != digests["report"] == digests["ignore"], "the fingerprint of a study knows its groups"
+
+
+def test_a_class_made_too_small_by_overlaps_is_told_with_the_way_out(
+    settings: SearchSettings, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "data")
+    with Image.open(folder / "grains" / "0.png") as picture:
+        for number in range(1, 5):
+            picture.point(lambda level, k=number: level * (1 - k / 10) + 10).save(folder / "grains" / f"{number}.png")
+    given = settings.model_copy(update={"data": str(folder)})
+    with pytest.raises(ClassTooSmallError, match=r"'grains' has 1 group .* stay apart with overlaps=report\.$"):
+        prepare_data(given)
+    assert prepare_data(given.model_copy(update={"overlaps": "report"})).tiles.n_tiles == 60
+
+
+def test_groups_of_a_csv_are_not_overruled_in_silence(
+    settings: SearchSettings, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "data")
+    shutil.copyfile(folder / "blobs" / "0.png", folder / "blobs" / "copy.png")
+    lines = [
+        f"{file.relative_to(folder).as_posix()},{file.parent.name},{file.stem}-lot" for file in folder.glob("*/*.png")
+    ]
+    (folder / "set.csv").write_text("\n".join(["image,label,group", *lines]), encoding="utf-8")
+    found = prepare_data(settings.model_copy(update={"data": str(folder / "set.csv")})).findings
+    (joined,) = [finding for finding in found if finding.kind == "groups_joined"]
+    assert joined.message.startswith(
+        "The groups 0-lot and copy-lot are joined, because of blobs/0.png and blobs/copy.png"
+    )

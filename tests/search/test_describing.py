@@ -51,6 +51,8 @@ def test_parameters_say_what_was_really_used(prepared) -> None:
 def test_excluded_classes_are_listed_in_words(prepared) -> None:
     settings = prepared.settings.model_copy(update={"exclude": ("a", "b")})
     assert describe_params(dataclasses.replace(prepared, settings=settings))["exclude"] == "a,b"
+    settings = prepared.settings.model_copy(update={"exclude": ("MCC, 50 um", "b")})
+    assert describe_params(dataclasses.replace(prepared, settings=settings))["exclude"] == '"MCC, 50 um",b'
 
 
 def test_tags_lead_back_to_data_folds_weights_and_code(prepared) -> None:
@@ -82,6 +84,15 @@ def test_what_fell_back_and_what_was_found_is_tagged_but_notes_are_not(prepared)
     assert tags["sem_search.finding.label_conflict"] == "label_conflict in words"
     assert tags["sem_search.finding.single_session"] == "single_session in words"
     assert "sem_search.finding.few_tiles" not in tags
+
+
+def test_two_findings_of_one_kind_both_stand_in_its_tag(prepared) -> None:
+    findings = tuple(
+        Finding(kind="label_conflict", severity="error", message=f"{name} has two labels")
+        for name in ("a.png", "b.png")
+    )
+    tags = describe_tags(dataclasses.replace(prepared, data=dataclasses.replace(prepared.data, findings=findings)))
+    assert tags["sem_search.finding.label_conflict"] == "a.png has two labels\nb.png has two labels"
 
 
 def test_a_search_without_trouble_has_no_tag_of_trouble(prepared) -> None:

@@ -1,12 +1,14 @@
 """`sem-search inspect`: what is wrong is found, printed and written, and nothing of it is an error."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from sem_search.errors import DataError
+from sem_search.errors import DataError, SettingsError
+from sem_search.search import inspecting
 from sem_search.search.inspecting import run_inspection
 from sem_search.settings import SearchSettings
 
@@ -75,3 +77,25 @@ def test_a_second_inspection_replaces_the_first(settings: SearchSettings, tmp_pa
     (tmp_path / "inspection.json").write_text("old", encoding="utf-8")
     run_inspection(settings, output=tmp_path)
     assert json.loads((tmp_path / "inspection.json").read_text(encoding="utf-8"))["n_images"] == 15
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_sentence_before_anything_is_read(
+    settings: SearchSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspecting, "read_catalogue", lambda *_, **__: pytest.fail("read the images first"))
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"file/inside cannot be written \(Not a directory\): name another folder"):
+        run_inspection(settings, output=tmp_path / "file" / "inside")
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(inspecting.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(SettingsError, match=r"cannot be written \(Read-only file system\)"):
+        run_inspection(settings, output=tmp_path / "made")
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told_in_one_sentence(settings: SearchSettings, tmp_path: Path) -> None:
+    (tmp_path / "inspection.json").mkdir()
+    with pytest.raises(SettingsError, match=r"cannot be written \(Is a directory\): name another folder"):
+        run_inspection(settings, output=tmp_path)

@@ -99,6 +99,18 @@ def test_wrong_input_is_refused_as_early_as_it_can_be_and_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.h5"]
 
 
+def test_one_picture_under_two_labels_stops_a_search_before_anything_is_computed(
+    asked: SearchSettings, tmp_path: Path, begun: list[str]
+) -> None:
+    folder = shutil.copytree(asked.data, tmp_path / "data")
+    shutil.copyfile(folder / "blobs" / "0.png", folder / "stripes" / "copy.png")
+    wrong = change(asked, data=str(folder))
+    with pytest.raises(DataError, match="allow_errors=label_conflict"):
+        run_search(wrong)
+    assert begun == ["prepare_data"]
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 @pytest.fixture
 def stopped(
     settings: SearchSettings, monkeypatch: pytest.MonkeyPatch, data: PreparedData, network, tracking: MlflowClient
@@ -213,11 +225,11 @@ def test_what_was_found_in_the_data_is_told_and_notes_are_not(
 ) -> None:
     folder = Path(shutil.copytree(tiny_folder, Path.cwd() / "data"))
     shutil.copyfile(folder / "blobs" / "0.png", folder / "stripes" / "copy.png")
-    begin(change(asked, data=str(folder)))
+    begin(change(asked, data=str(folder), allow_errors=("label_conflict",)))
     printed = capsys.readouterr()
     assert "16 images of 3 classes, 64 tiles." in printed.out
     assert "tiny has the weights 'random'." in printed.out
-    assert "Error: " in printed.err
+    assert "Allowed error: The same place stands in 2 classes" in printed.err
     assert "stripes/copy.png" in printed.err
     assert "The session is told for no image" not in printed.err
 
