@@ -14,8 +14,8 @@ What was measured when the thresholds were chosen:
   (`remainder`, 1,789 pairs); real overlaps 0.5 and more. Two pictures of one round particle each have a spread of 0.19
   at most, dense specimens 0.4 and more. Where they fill the frame that is not enough: of 1,770 pairs of such particles
   (ten forms, 100 to 450 px, rendered) 229 passed all of this, with sharp exposures 212, with soft ones 356. Against
-  the mirror images of one of the two their peaks are at most 1.15 times as high, those of real overlaps 1.84 times
-  (but for one of 1,213): none passes.
+  the mirror images of one of the two their peaks are at most 1.15 times as high (measured for the usual and the soft
+  exposures), those of real overlaps 1.84 times (but for one of 1,213): none passes.
 - Detection, with blur, noise (0.05 of the range), gamma, brightness and shading drawn anew for both:
 
       overlap of the area                        50 %     30 %     20 %     15 %     10 %
