@@ -40,7 +40,8 @@ def call(checkout: Path, script: str, *words: str, cwd: Path | None = None) -> l
         (system / "python3").symlink_to(sys.executable)
     record = checkout.parent / "record.txt"
     record.unlink(missing_ok=True)
-    before = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ours = ("PYTHONPATH", "MLFLOW_", "SEM_SEARCH_")  # what other tests of this process have set
+    before = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     subprocess.run(
         [str(checkout / "scripts" / script), *words],
         check=True,

@@ -177,7 +177,7 @@ def test_no_cell_of_a_csv_is_a_formula_and_other_formats_are_as_they_were(tmp_pa
     with (tmp_path / "p.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["image"] == f"'{FORMULA}"
-    assert (row["label"], row["prediction_set"], row["warnings"]) == ("'@SUM(1)", "'@SUM(1); a", "'-1+cmd")
+    assert (row["label"], row["prediction_set"], row["warnings"]) == ("'@SUM(1)", '["@SUM(1)", "a"]', '["-1+cmd"]')
     assert (row["error"], row["pixel_size_nm"], row["p_@SUM(1)"]) == ("'\t=1", "-1.5", "0.500000")
     (record,) = json.loads((tmp_path / "p.json").read_text())
     assert (record["image"], record["label"]) == (FORMULA, "@SUM(1)")

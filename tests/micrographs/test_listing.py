@@ -331,9 +331,9 @@ def test_excluded_folders_play_no_part_in_that(tmp_path: Path) -> None:
 
 def test_files_of_unknown_kind_in_many_classes_are_one_warning(tmp_path: Path) -> None:
     for number in range(30):
-        make_files(tmp_path, f"class{number:02}/1.png", f"class{number:02}/1.hdr")
+        make_files(tmp_path, f"class{number:02}/1.png", f"class{number:02}/1.xyz")
     assert list_images(tmp_path).warnings == (
-        "classes 'class00', 'class01', 'class02' and 27 more: files of unknown kind were left out (.hdr: 30)",
+        "classes 'class00', 'class01', 'class02' and 27 more: files of unknown kind were left out (.xyz: 30)",
     )
 
 

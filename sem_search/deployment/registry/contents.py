@@ -19,7 +19,7 @@ from sem_search.deployment.record import RECORD_FOLDER
 from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import TAG_FILES
 from sem_search.deployment.registry.versions import parse_address
-from sem_search.errors import StoreError
+from sem_search.errors import ModelNotFoundError, StoreError
 
 RECORD_PATH = f"artifacts/{RECORD_FOLDER}"
 """Where MLflow puts the record within the model."""
@@ -57,7 +57,7 @@ def find_missing_folder(model_uri: str) -> Path | None:
     return None if "://" in str(folder) or not folder.is_absolute() or folder.exists() else folder
 
 
-def describe_failure(model_uri: str, *, error: Exception) -> str:
+def describe_failure(model_uri: str, *, error: Exception | None = None) -> str:
     """Return why a model cannot be loaded; of one whose folder was moved, MLflow itself names no folder."""
     missing = find_missing_folder(model_uri) if model_uri.startswith(LOGGED_MODEL) else None
     if missing is not None:
@@ -65,7 +65,7 @@ def describe_failure(model_uri: str, *, error: Exception) -> str:
             f"Model {model_uri!r} cannot be loaded: its files should lie in {missing}, which is not there. "
             "MLflow keeps whole paths: move the search's folder back to where it was, or put a link to it there."
         )
-    lines = str(error).strip().splitlines()
+    lines = str(error or "").strip().splitlines()
     return f"Model {model_uri!r} cannot be loaded: {lines[0][:300] if lines else type(error).__name__}"
 
 
@@ -93,12 +93,15 @@ def fetch_model(model_uri: str, *, folder: Path) -> Path:
 
     Raises:
         MlflowException: There is no such model, or it cannot be fetched.
+        ModelNotFoundError: The folder of its files is not where it was; MLflow gives an empty copy then.
         StoreError: A file is not what was registered; the message names it.
     """
     stated = _read_registered_sha256(model_uri)
     model = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=str(folder / "model")))
     for bytecode in list(model.rglob(BYTECODE)):
         shutil.rmtree(bytecode)
+    if not (model / FILE_LIST).is_file() and find_missing_folder(model_uri) is not None:
+        raise ModelNotFoundError(describe_failure(model_uri))
     _check_model(model, model_uri=model_uri, stated=stated)
     return model
 
