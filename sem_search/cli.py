@@ -19,7 +19,7 @@ from sem_search.cli_audits import audit, compare, lots, morphology
 from sem_search.cli_registry import registry
 from sem_search.errors import InputError, StoreError
 from sem_search.options import AUTO, OPTIONS
-from sem_search.places import find_search_folder, write_store_plainly
+from sem_search.places import go_to_search_folder, write_store_plainly
 from sem_search.terminal import PlainFormatter, echo
 from sem_search.transfer.quiet_start import load_tensorflow
 
@@ -50,9 +50,9 @@ def main() -> None:
     sys.excepthook = print_without_secrets
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged while nobody has set up logs
-    os.chdir(find_search_folder())
-    write_store_plainly()
     try:
+        go_to_search_folder()
+        write_store_plainly()
         commands(prog_name="sem-search", standalone_mode=True)
     except (InputError, StoreError) as error:
         from sem_search.secrets import mask_secrets
@@ -68,6 +68,10 @@ def print_without_secrets(kind: type[BaseException], error: BaseException, trace
     echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
+GOES_ON = ("search", "worker")
+"""Commands whose finished work is on disk, so that the same command again goes on from there."""
+
+
 class Commands(click.Group):
     """Commands that all end alike when Ctrl-C, or the batch system, stops them."""
 
@@ -76,7 +80,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            echo("Stopped. What is finished is kept: the same command again goes on from there.", err=True)
+            kept = "What is finished is kept: the same command again goes on from there."
+            echo(f"Stopped. {kept}" if ctx.invoked_subcommand in GOES_ON else "Stopped.", err=True)
             ctx.exit(EXIT_STOPPED)
 
 

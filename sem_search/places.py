@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import platformdirs
 
-from sem_search.errors import StoreError
+from sem_search.errors import SettingsError, StoreError
 
 CACHE_VARIABLE = "SEM_SEARCH_CACHE"
 
@@ -95,6 +95,21 @@ def find_search_folder() -> Path:
     file = find_sqlite_file(os.environ.get(STORE_VARIABLE, ""))
     beside_store = file.parent if file is not None and file.name == STORE_FILE else Path.cwd()
     return Path(named) if named else beside_store
+
+
+def go_to_search_folder() -> None:
+    """Make the folder in which a command works the current one.
+
+    Raises:
+        SettingsError: There is no such folder.
+    """
+    try:
+        os.chdir(find_search_folder())
+    except OSError as error:
+        raise SettingsError(
+            f"The folder to work in is not there ({error.strerror}: {error.filename or 'the current folder'}): go to "
+            f"one that is, or set {FOLDER_VARIABLE} or {STORE_VARIABLE} to one that is."
+        ) from None
 
 
 def write_store_plainly() -> None:

@@ -10,11 +10,12 @@ MASK = "***"
 _FIELD = r"\w*(?:password|passwd|pwd|passphrase|token|secret|api_key|access_key)"
 
 _CREDENTIALS = re.compile(
-    r"://([^\s/:]*):(?:"
+    r"://([^\s/:]*):(?P<secret>"
     r"(?:(?!://)\S)*@"  # to the last @ of the word: a password may hold one, or a slash
     r"|(?!\s|\d{1,5}\b)(?:(?!://).)*?@(?:(?!://)\S)*@"  # a password with a blank; what looks like a port is none
     r"|(?!\s|\d{1,5}\b)(?:(?!://).)*?@)"
 )
+_PORT = re.compile(r"\d{1,5}[/?#\"']")
 _SECRET_FIELDS = re.compile(
     rf"\b({_FIELD})=('(?:\\.|[^'\\])*'|\"[^\s\":][^\"]*\"|[^\s&;,'\"=<>](?:[^\s&;,'\"]|[;,](?!\s|\w+=|$))*)",
     re.IGNORECASE,
@@ -24,7 +25,15 @@ _QUERY_FIELDS = re.compile(rf"([?&]{_FIELD})=[^&#]*", re.IGNORECASE)
 
 def mask_secrets(text: str) -> str:
     """Return any text with passwords in URLs and in `password=...` fields replaced by `***`."""
-    return _SECRET_FIELDS.sub(rf"\1={MASK}", _CREDENTIALS.sub(rf"://\1:{MASK}@", text))
+    return _SECRET_FIELDS.sub(rf"\1={MASK}", _CREDENTIALS.sub(_mask_password, text))
+
+
+def _mask_password(found: re.Match[str]) -> str:
+    """Return credentials without the password; a port of a web address, and a later `@`, are no credentials."""
+    is_web = found.string[: found.start()].endswith(("http", "https"))
+    if is_web and _PORT.match(found["secret"]):
+        return found[0]
+    return f"://{found[1]}:{MASK}@"
 
 
 def mask_url(url: str) -> str:

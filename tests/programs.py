@@ -38,7 +38,8 @@ class Program:
             merge: Whether what it says of errors stands among what it prints.
         """
         self.args = ["sem-search", *words]
-        self._output = Path(tempfile.mkdtemp(prefix="sem_search_program_"))
+        self._folder = tempfile.TemporaryDirectory(prefix="sem_search_program_")
+        self._output = Path(self._folder.name)
         self._merge = merge
         self._process: BaseProcess = FORKING.Process(
             target=_run, args=(list(words), str(folder), dict(environment), str(self._output), merge)
@@ -104,4 +105,4 @@ def _run(words: list[str], folder: str, environment: dict[str, str], output: str
         sys.excepthook(*sys.exc_info())
         sys.exit(1)
     finally:
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # multiprocessing leaves without it, a program of its own would not

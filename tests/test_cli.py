@@ -1,6 +1,7 @@
 """The command line: quick help, and refusals in one sentence with exit code 2."""
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -98,22 +99,29 @@ def test_what_a_file_is_called_is_no_command_to_the_terminal(tmp_path: Path) -> 
     assert not set(done.stderr) & {"\x1b", "\x9b"}
 
 
+KEPT = "Stopped. What is finished is kept: the same command again goes on from there.\n"
+
+
 @pytest.mark.parametrize(
-    ("called", "arguments"),
+    ("called", "arguments", "said"),
     [
-        ("sem_search.search.run.run_search", ["search"]),
-        ("sem_search.search.run.run_worker", ["worker", "--study", "a"]),
-        ("sem_search.search.auditing.run_audit", ["audit", "a"]),
-        ("sem_search.search.auditing.run_morphology", ["morphology", "a"]),
-        ("sem_search.search.comparing.run_comparison", ["compare", "a", "b"]),
-        ("sem_search.search.comparing_lots.run_lots", ["lots", "a", "b"]),
-        ("sem_search.search.inspecting.run_inspection", ["inspect", "a"]),
-        ("sem_search.deployment.predicting.predict_images", ["predict", "a.png", "--model", "models:/a@champion"]),
-        ("sem_search.micrographs.demo.write_demo_data", ["demo-data", "a"]),
+        ("sem_search.search.run.run_search", ["search"], KEPT),
+        ("sem_search.search.run.run_worker", ["worker", "--study", "a"], KEPT),
+        ("sem_search.search.auditing.run_audit", ["audit", "a"], "Stopped.\n"),
+        ("sem_search.search.auditing.run_morphology", ["morphology", "a"], "Stopped.\n"),
+        ("sem_search.search.comparing.run_comparison", ["compare", "a", "b"], "Stopped.\n"),
+        ("sem_search.search.comparing_lots.run_lots", ["lots", "a", "b"], "Stopped.\n"),
+        ("sem_search.search.inspecting.run_inspection", ["inspect", "a"], "Stopped.\n"),
+        (
+            "sem_search.deployment.predicting.predict_images",
+            ["predict", "a.png", "--model", "models:/a@champion"],
+            "Stopped.\n",
+        ),
+        ("sem_search.micrographs.demo.write_demo_data", ["demo-data", "a"], "Stopped.\n"),
     ],
 )
-def test_a_command_that_is_stopped_says_that_nothing_is_lost(
-    monkeypatch: pytest.MonkeyPatch, called: str, arguments: list[str]
+def test_a_command_that_is_stopped_promises_to_go_on_only_where_it_does(
+    monkeypatch: pytest.MonkeyPatch, called: str, arguments: list[str], said: str
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -121,7 +129,7 @@ def test_a_command_that_is_stopped_says_that_nothing_is_lost(
     monkeypatch.setattr(called, interrupt)
     done = CliRunner().invoke(commands, arguments)
     assert done.exit_code == 130
-    assert done.output.endswith("Stopped. What is finished is kept: the same command again goes on from there.\n")
+    assert done.output.endswith(said)
     assert "Aborted" not in done.output
 
 
@@ -158,3 +166,23 @@ def test_inspect_leaves_out_a_class_with_a_comma(
     assert CliRunner().invoke(commands, words).exit_code == 0
     written = json.loads(Path("inspection/inspection.json").read_text(encoding="utf-8"))
     assert [found["name"] for found in written["classes"]] == ["blobs", "stripes"]
+
+
+def test_a_folder_to_work_in_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "MLproject").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "sem_search", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "MLFLOW_RUN_ID": "x",
+            "SEM_SEARCH_FOLDER": str(tmp_path / "no" / "such"),
+        },
+    )
+    assert done.returncode == 2
+    assert "The folder to work in is not there (No such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -32,7 +32,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def call(checkout: Path, script: str, *words: str, cwd: Path | None = None) -> list[str]:
+def call(checkout: Path, script: str, *words: str, cwd: Path | None = None, **variables: str) -> list[str]:
     """Call a script and return how it called others, line by line."""
     system = checkout.parent / "bin"
     system.mkdir(exist_ok=True)
@@ -48,7 +48,7 @@ def call(checkout: Path, script: str, *words: str, cwd: Path | None = None) -> l
         capture_output=True,
         timeout=60,
         cwd=cwd or checkout,
-        env={**before, "PATH": f"{system}{os.pathsep}/usr/bin{os.pathsep}/bin", "RECORD": str(record)},
+        env={**before, "PATH": f"{system}{os.pathsep}/usr/bin{os.pathsep}/bin", "RECORD": str(record), **variables},
     )
     return record.read_text().splitlines()
 
@@ -97,11 +97,10 @@ def test_a_path_is_relative_to_where_the_user_stands(checkout: Path, tmp_path: P
         assert packages == str(checkout), "they are no part of the installed package"
 
 
-def test_a_store_that_the_user_names_is_his(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_the_user_names_is_his(checkout: Path) -> None:
     told = """printf '%s\n' "$MLFLOW_TRACKING_URI" >> "$RECORD"\n"""
     (checkout / ".venv" / "bin" / "mlflow").write_text(RECORDER + told)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
-    assert call(checkout, "search")[-1] == "http://server:5000"
+    assert call(checkout, "search", MLFLOW_TRACKING_URI="http://server:5000")[-1] == "http://server:5000"
 
 
 def test_tests_install_nothing_but_the_project(checkout: Path) -> None:

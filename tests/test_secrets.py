@@ -32,6 +32,10 @@ from sem_search.secrets import mask_secrets, mask_url
         ("at http://h:5001, models:/m@champion", "at http://h:5001, models:/m@champion"),
         ("5 tokens=7", "5 tokens=7"),
         ("nothing here", "nothing here"),
+        ("http://h:5000/#/models/m@champion", "http://h:5000/#/models/m@champion"),
+        ('{"a":"http://h:5000/y","b":"x@y"}', '{"a":"http://h:5000/y","b":"x@y"}'),
+        ("https://me:5000@h:5000/y and x@y", "https://me:***@h:5000/y and x@y"),
+        ("postgresql://me:54/2@h/db", "postgresql://me:***@h/db"),
     ],
 )
 def test_secrets_are_masked(text: str, masked: str) -> None:

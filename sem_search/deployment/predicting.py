@@ -182,14 +182,18 @@ def _list_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _open_journal(output: Path | None, *, question: Question) -> Iterator[PredictionJournal | None]:
-    """Give the journal of a table that is written to a file: a run that is stopped goes on from it."""
+    """Give the journal of a table that is written to a file, and say how to go on if that is stopped."""
     if output is None:
         yield None
         return
     with PredictionJournal(output, question=question.to_json()) as journal:
         if journal.n_known:
             print(f"{journal.n_known} images were answered before; they are not computed again.", file=sys.stderr)
-        yield journal
+        try:
+            yield journal
+        except KeyboardInterrupt:
+            print("What was answered is kept: the same command goes on from there.", file=sys.stderr)
+            raise
 
 
 def _iter_predictions(

@@ -13,7 +13,6 @@ same numbers, each in a PID namespace of its own. Nothing is known of a process 
 
 import hashlib
 import socket
-import uuid
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -58,11 +57,11 @@ def is_known_dead(description: str) -> bool:
 def _read_place() -> str:
     """Return what tells this machine, and the PID namespace of this process, from others of the same host name."""
     namespace = machine = ""
-    with suppress(OSError):  # other systems have neither
+    with suppress(OSError):  # other systems have neither: there the host name must do
         namespace = str((PROC / "self" / "ns" / "pid").readlink())
     with suppress(OSError):
         machine = MACHINE_ID.read_text(errors="replace").strip()
-    return hashlib.sha256(f"{namespace} {machine or uuid.getnode()}".encode()).hexdigest()[:PLACE_DIGITS]
+    return hashlib.sha256(f"{namespace} {machine}".encode()).hexdigest()[:PLACE_DIGITS]
 
 
 def _read_start(process: psutil.Process) -> str:

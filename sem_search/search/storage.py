@@ -23,7 +23,7 @@ from sem_search.places import find_sqlite_file
 from sem_search.search.patience import find_refusal, persist
 from sem_search.search.processes import describe_process
 from sem_search.search.reviving import PROCESS
-from sem_search.secrets import mask_secrets
+from sem_search.secrets import mask_url
 
 HEARTBEAT_S = 10
 GRACE_S = 120
@@ -155,10 +155,9 @@ def open_storage(url: str, *, patience_s: float = 0.0, tell: Callable[[str], Non
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise SettingsError(_explain(url, error=error)) from None  # URL and driver's message may hold the password
     except RuntimeError as error:  # how Optuna says that the tables are of another version
-        shown = mask_secrets(url)
-        raise SettingsError(
-            f"storage={shown}: {str(error).replace('$STORAGE_URL', shlex.quote(shown))} Back it up before."
-        ) from None
+        shown = mask_url(url)
+        said = str(error) if shown != url else str(error).replace("$STORAGE_URL", shlex.quote(url))
+        raise SettingsError(f"storage={shown}: {said} Back it up before.") from None
     storage.patience_s, storage.tell = patience_s, tell
     return storage
 
@@ -178,7 +177,7 @@ def _check_is_not_mlflows(url: str, *, patience_s: float, tell: Callable[[str], 
 
     if _look(url, look, patience_s=patience_s, tell=tell):
         raise SettingsError(
-            f"storage={mask_secrets(url)} is MLflow's database: the study needs one of its own, such as "
+            f"storage={mask_url(url)} is MLflow's database: the study needs one of its own, such as "
             "sqlite:///optuna.db, or a second one on the same server (createdb optuna)."
         )
 

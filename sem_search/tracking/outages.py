@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from sem_search.errors import StoreError
-from sem_search.secrets import mask_secrets
+from sem_search.secrets import mask_secrets, mask_url
 
 AWAY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """MLflow's words for a database that is gone or locked, and for a server that is asked too much."""
@@ -98,7 +98,7 @@ def check_store_answers(ask: Callable[[], object] | None = None) -> None:
         if not is_outage(error):
             raise
         raise StoreError(
-            f"The store {mask_secrets(mlflow.get_tracking_uri())} does not answer. Start it, or set "
+            f"The store {mask_url(mlflow.get_tracking_uri())} does not answer. Start it, or set "
             "MLFLOW_TRACKING_URI to the one that is meant, and give the same command again."
         ) from None  # its URL may hold a password
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from sem_search.evaluation.metrics import SideScores, compute_side_scores
 from sem_search.evaluation.outcomes import Side, StudyOutcome
-from sem_search.secrets import mask_secrets
+from sem_search.secrets import mask_secrets, mask_url
 from sem_search.tracking.figures_study import format_rate
 from sem_search.tracking.inputs import StudyContext
 from sem_search.tracking.loggable import Scalar
@@ -121,7 +121,7 @@ def render_report(
         warnings=[mask_secrets(warning) for warning in context.warnings],
         findings=[mask_secrets(finding) for finding in context.findings],
         data=mask_secrets(context.data),
-        tracking_uri=context.tracking_uri and mask_secrets(context.tracking_uri),
+        tracking_uri=context.tracking_uri and mask_url(context.tracking_uri),
         serving_port=SERVING_PORT,
     )
 

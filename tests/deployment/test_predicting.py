@@ -169,6 +169,7 @@ def test_a_run_that_was_stopped_goes_on(
     with pytest.raises(KeyboardInterrupt):
         predict_images([folder], model_uri=logged.model_uri, output=output)
     assert not output.exists()
+    assert "the same command goes on" in capsys.readouterr().err
     asked.clear()
     counting = Stopping()
     counting.predict = lambda frame, params: asked.append(1) or served.predict(frame, params=params)
