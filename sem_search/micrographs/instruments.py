@@ -40,7 +40,7 @@ PRINT_UNITS = ("inch", "in", "cm")
 FINEST_PRINT_NM = 1000.0  # no printer or scanner has 25,400 dots per inch; ImageJ takes over what they have as a scale
 MAX_OME_PICTURES = 1000  # as many as pages are counted; a file may name millions to keep its reader busy
 SIZE_TOLERANCE = 0.02  # scale bars are told in whole pixels, fields of view in three or four digits
-NUMBER = r"(?:0,\d+|\d+,(?!\d{3}(?!\d))\d+|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"  # 1,500 may be one and a half or more
+NUMBER = r"(?:0,\d+|\d+,(?!\d{3}(?!\d))\d+|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"  # not 1,500: 1.5 or 1500
 UNIT = r"[^\d\s.,;+-]+"
 LENGTHS = re.compile(rf"(?:({NUMBER})(?:\s*({UNIT}))?\s+)?({NUMBER})\s*({UNIT})")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -388,7 +388,7 @@ def _parse_lengths(text: str | None) -> tuple[list[tuple[float, str]], tuple[str
     known = [(length, name) for length, name in lengths if length is not None]
     if len(known) < len(lengths):
         return [], (
-            f"its metadata give {text[:20]!r} as a length, which cannot be read in one way only and is left out",
+            f"its metadata give {text[:20]!r} as a length, which cannot be read, or in two ways, and is left out",
         )
     return known, ()
 

@@ -94,6 +94,8 @@ def test_detectors_are_also_known_from_the_other_files(make_record: Make, make_c
         ("a_5KV_b", 5.0, False),
         ("a_5.0 kV", 5.0, False),
         ("a_15kV", 5.0, True),
+        ("a_1,5kV", 1.5, False),
+        ("a,15kV", 5.0, True),
         ("a_5KV", None, False),
         ("a_5KVA", 15.0, False),
         ("a_x15kv", 5.0, False),

@@ -499,7 +499,7 @@ def test_a_scale_bar_s_label_is_read_whole_or_not_at_all(tmp_path: Path, label: 
     (tmp_path / "a.txt").write_text(JEOL.replace("5um", label).replace("BAR 180", "BAR 150"))
     told = read_sidecar_metadata(tmp_path / "a.tif", file_height_px=30)
     assert told.pixel_size_nm == expected
-    warning = f"its metadata give {label!r} as a length, which cannot be read in one way only and is left out"
+    warning = f"its metadata give {label!r} as a length, which cannot be read, or in two ways, and is left out"
     assert told.warnings == (() if expected else (warning,))
 
 
