@@ -40,7 +40,7 @@ MAGNIFICATION_FORMS = (
     ),  # 1200x, 1.2kx; not 640x480
     re.compile(r"(?<![A-Za-z\d.])x(\d+(?:\.\d+)?)(k?)(?![A-Za-z\d]|,\d)", re.IGNORECASE),  # x1200, x1.2k
 )
-PLAIN_NUMBER = re.compile(r"(?<![A-Za-z\d.])[1-9]\d*(?![A-Za-z\d.])")
+PLAIN_NUMBER = re.compile(r"(?<![A-Za-z\d.])(?<!\d,)[1-9]\d*(?![A-Za-z\d.])")
 PLAIN_STEP = 50  # magnifications in names are round; counters and doses are more often not
 VOLTAGE_FORM = re.compile(r"(?<![A-Za-z\d.])(?<!\d,)(\d+(?:\.\d+)?)[ _-]?kv(?![A-Za-z])", re.IGNORECASE)
 RENAME = "Trust the metadata, and rename the files: somebody who chooses images by name gets others than meant."

@@ -126,6 +126,8 @@ def find_wrong(make_record: Make, make_catalogue: Make, images: list[tuple[str, 
         ([("a_1000x", 1000), ("b_1000x", 1000), ("c_2500x", 2500), ("d_2500x", 1000)], ["d_2500x"]),
         ([("a_1000x", 1000), ("b_1000x", 1000), ("c_2500x", 2500), ("d_12000x", 12000)], []),
         ([("a_x1.2k", 1200), ("b_1.2kx", 1200), ("c_1200X", 1200), ("d_12kx", 1200)], ["d_12kx"]),
+        # a number with a comma has two readings, and its parts are other numbers
+        ([("a_1000x", 1000), ("b_1000x", 1000), ("c_1,200x", 1200), ("d_x1,200", 1200), ("e_1,200", 1200)], []),
         # numbers without an x count once they are known to be magnifications
         ([("a_1000_1", 1000), ("b_1000_2", 1000), ("c_2500_3", 2500), ("d_2500_4", 1000)], ["d_2500_4"]),
         ([("a_1000x", 1000), ("b_1000x", 1000), ("c_1200x", 1200), ("d_2500_4", 2500), ("e_1000", 2500)], []),
