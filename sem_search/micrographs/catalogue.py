@@ -86,15 +86,18 @@ class SkippedCause:
     names: tuple[str, ...]
     """Paths from the root, sorted."""
     reason: str
-    """In words, of all of them."""
+    """In words, of all of them; the first one's where theirs differ in numbers."""
     cases: tuple[str, ...]
     """Each file with its own reason."""
+    is_example: bool = False
+    """Whether the reason is the first one's alone."""
 
     def to_text(self, *, most: int = MAX_NAMED) -> str:
         """Return which files, at most so many by name, and why: `a.png: is empty`."""
         if len(self.names) == 1:
             return f"{self.names[0]}: {self.reason}"
-        return f"{count(len(self.names), 'file')} ({name_some(self.names, most=most)}), each: {self.reason}"
+        told = f"for example {self.cases[0]}" if self.is_example else f"each: {self.reason}"
+        return f"{count(len(self.names), 'file')} ({name_some(self.names, most=most)}), {told}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -398,6 +401,7 @@ def find_causes(skipped: Iterable[SkippedFile], *, root: Path, tile_px: int | No
                 names=tuple(name for name, _ in cases),
                 reason=_describe_sizes(sizes, tile_px=tile_px) if len(sizes) > 1 else cases[0][1],
                 cases=tuple(f"{name}: {reason}" for name, reason in cases),
+                is_example=len(sizes) < 2 and len({reason for _, reason in cases}) > 1,
             )
         )
     return causes
@@ -428,18 +432,19 @@ def _warn_about_skipped(skipped: Sequence[SkippedFile], *, root: Path, tile_px: 
 def _sum_up_warnings(records: Sequence[ImageRecord]) -> list[str]:
     """Return each warning of the images once, with how many have it and the first that does.
 
-    Warnings that differ in numbers alone are one; those of the first image are told.
+    Warnings that differ in numbers alone are one; that of the first image is the example.
     """
-    first: dict[str, tuple[str, str]] = {}
-    images: dict[str, set[str]] = {}
+    same_cause: dict[str, list[tuple[str, str]]] = {}
     for record in records:
         for warning in record.warnings:
-            cause = _strip_numbers(warning)
-            first.setdefault(cause, (warning, record.image_id))
-            images.setdefault(cause, set()).add(record.image_id)
-    return [
-        f"{warning} ({count(len(images[cause]), 'image')}, first {name})" for cause, (warning, name) in first.items()
-    ]
+            same_cause.setdefault(_strip_numbers(warning), []).append((warning, record.image_id))
+    summed = []
+    for cases in same_cause.values():
+        warning, name = cases[0]
+        images = count(len({image_id for _, image_id in cases}), "image")
+        differ = len({words for words, _ in cases}) > 1
+        summed.append(f"{warning} ({f'for example {name}; {images} in all' if differ else f'{images}, first {name}'})")
+    return summed
 
 
 def _encode_paths(values: Mapping[str, Any], *, root: Path) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def find_similar_images(
 
 
 def find_joined_groups(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> list[Finding]:
-    """Return a warning for each two groups of the CSV that are kept together, and why.
+    """Return a warning for each group of the CSV that is joined with another, or with an image that has none, and why.
 
     Args:
         catalogue: The images, with the groups that the CSV gives.
@@ -151,25 +151,36 @@ def find_joined_groups(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> li
     reasons: dict[tuple[str, ...], SimilarPair] = {}
     for pair in pairs:
         ends = records[pair.first], records[pair.second]
-        given = [record.group for record in ends if record.group != record.image_id]
-        if given and ends[0].group != ends[1].group:
+        is_given = any(record.group != record.image_id for record in ends)
+        if is_given and ends[0].group != ends[1].group:
             reasons.setdefault(tuple(sorted(record.group for record in ends)), pair)
+    return [_describe_joined(pair, records=records) for pair in reasons.values()]
+
+
+def _describe_joined(pair: SimilarPair, *, records: Mapping[str, ImageRecord]) -> Finding:
+    """Return the warning that the ends of a pair are kept together, of which one at least has a group."""
+    ends = [records[pair.first], records[pair.second]]
+    groups = sorted(record.group for record in ends if record.group != record.image_id)
+    alone = [record.image_id for record in ends if record.group == record.image_id]
+    if alone:
+        joined = f"Group {groups[0]} and image {alone[0]}"
+        mend = "They stay in one split, whole, though the CSV gives the image no group. Give it that group there"
+    else:
+        joined = f"The groups {join_words(groups)}"
+        mend = "They stay in one split, whole, though the CSV divides them. Give them one group there"
     advice = (
-        "They stay in one split, whole, though the CSV divides them. Give them one group there; or, where the two do "
-        "not show the same place, set overlaps=report. Copies of one picture are always kept together."
+        f"{mend}; or, where the two do not show the same place, set overlaps=report. Copies of one picture are always "
+        "kept together."
     )
-    return [
-        Finding(
-            kind="groups_joined",
-            severity="warning",
-            message=f"The groups {join_words(groups)} are joined, because of {pair.first} and {pair.second} "
-            f"({_describe_likeness(pair)}). {advice}",
-            images=(pair.first, pair.second),
-            classes=tuple(sorted({records[pair.first].label, records[pair.second].label})),
-            advice=advice,
-        )
-        for groups, pair in reasons.items()
-    ]
+    return Finding(
+        kind="groups_joined",
+        severity="warning",
+        message=f"{joined} are joined, because of {pair.first} and {pair.second} "
+        f"({_describe_likeness(pair)}). {advice}",
+        images=(pair.first, pair.second),
+        classes=tuple(sorted({record.label for record in ends})),
+        advice=advice,
+    )
 
 
 def _describe_likeness(pair: SimilarPair) -> str:
@@ -289,7 +300,8 @@ def _describe_cause(cause: SkippedCause, *, n_all: int) -> str:
     n_files = len(cause.names)
     names = cause.names[0] if n_files == 1 else f"{count(n_files, 'file')} ({name_some(cause.names)})"
     share = "" if n_files == 1 else f" of {n_all:,}"
-    return f"{names}{share} cannot be used: {cause.reason.rstrip('.')}."
+    told = f", for example {cause.cases[0]}" if cause.is_example else f": {cause.reason}"
+    return f"{names}{share} cannot be used{told.rstrip('.')}."
 
 
 def _join_copies(copies: Sequence[SimilarPair]) -> list[list[SimilarPair]]:

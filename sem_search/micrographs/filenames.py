@@ -34,12 +34,15 @@ DAY_FORMS = (  # digits of year, month and day: 8 digits in a row, or parted by 
     re.compile(r"(?<!\d)(?P<m>\d{1,2})[-_. ](?P<d>\d{1,2})[-_. ](?P<y>\d{4})(?!\d)"),
 )
 MAGNIFICATION_FORMS = (
-    re.compile(r"(?<![A-Za-z\d.])(\d+(?:\.\d+)?)\s?(k?)x(?![A-Za-z\d])", re.IGNORECASE),  # 1200x, 1.2kx; not 640x480
-    re.compile(r"(?<![A-Za-z\d.])x(\d+(?:\.\d+)?)(k?)(?![A-Za-z\d])", re.IGNORECASE),  # x1200, x1.2k
+    # The number behind a digit and a comma is a part of another: 1,200x is not 200x, 1,5kV not 5 kV.
+    re.compile(
+        r"(?<![A-Za-z\d.])(?<!\d,)(\d+(?:\.\d+)?)\s?(k?)x(?![A-Za-z\d])", re.IGNORECASE
+    ),  # 1200x, 1.2kx; not 640x480
+    re.compile(r"(?<![A-Za-z\d.])x(\d+(?:\.\d+)?)(k?)(?![A-Za-z\d]|,\d)", re.IGNORECASE),  # x1200, x1.2k
 )
-PLAIN_NUMBER = re.compile(r"(?<![A-Za-z\d.])[1-9]\d*(?![A-Za-z\d.])")
+PLAIN_NUMBER = re.compile(r"(?<![A-Za-z\d.])(?<!\d,)[1-9]\d*(?![A-Za-z\d.])")
 PLAIN_STEP = 50  # magnifications in names are round; counters and doses are more often not
-VOLTAGE_FORM = re.compile(r"(?<![A-Za-z\d.])(\d+(?:\.\d+)?)[ _-]?kv(?![A-Za-z])", re.IGNORECASE)
+VOLTAGE_FORM = re.compile(r"(?<![A-Za-z\d.])(?<!\d,)(\d+(?:\.\d+)?)[ _-]?kv(?![A-Za-z])", re.IGNORECASE)
 RENAME = "Trust the metadata, and rename the files: somebody who chooses images by name gets others than meant."
 
 

@@ -116,13 +116,17 @@ def write_list(names: Iterable[str]) -> str:
 
 
 def read_list(line: str) -> tuple[str, ...]:
-    """Return the names in a line by commas, blanks round them left out; undoes `write_list`.
+    """Return the names in a line by commas, blanks round them left out.
+
+    It undoes `write_list`, but for names that are empty or that begin or end with blanks.
 
     Raises:
-        ValueError: The line is no line, or absurdly long.
+        ValueError: There is a line break outside quotation marks, or a name is absurdly long.
     """
     try:
         rows = list(csv.reader([line], skipinitialspace=True))
     except csv.Error as error:
-        raise ValueError(f"names by commas are expected: {error}") from error
+        is_broken = len(line.splitlines()) > 1
+        found = "a line break outside quotation marks" if is_broken else f"{len(line):,} characters"
+        raise ValueError(f"names by commas are expected in one line, but it holds {found}") from error
     return tuple(name for row in rows for part in row if (name := part.strip()))

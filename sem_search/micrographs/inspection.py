@@ -23,7 +23,7 @@ The JSON, whose names and meanings stay: `schema` (1); `data` (the folder's name
 list of `name`, `n_images`, `n_fields`, `sessions`, `pixel_sizes`, `bit_depths`, `image_sizes`, `detectors` (each list
 value -> number of images); `pairs`, a list of `SimilarPair` by its fields; `confounds`, a list of `attribute`,
 `n_images`, `n_right`, `n_right_by_chance`, `p_value`, `given_away`, `is_warning`, `table` (class -> value -> number of
-images); `findings`, a list of `Finding` by its fields, errors first.
+images); `findings`, a list of `Finding` by its fields but for `advice`, which `message` holds, errors first.
 """
 
 from collections.abc import Mapping, Sequence

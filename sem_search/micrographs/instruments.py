@@ -40,6 +40,9 @@ PRINT_UNITS = ("inch", "in", "cm")
 FINEST_PRINT_NM = 1000.0  # no printer or scanner has 25,400 dots per inch; ImageJ takes over what they have as a scale
 MAX_OME_PICTURES = 1000  # as many as pages are counted; a file may name millions to keep its reader busy
 SIZE_TOLERANCE = 0.02  # scale bars are told in whole pixels, fields of view in three or four digits
+NUMBER = r"(?:0,\d+|\d+,(?!\d{3}(?!\d))\d+|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"  # not 1,500: 1.5 or 1500
+UNIT = r"[^\d\s.,;+-]+"
+LENGTHS = re.compile(rf"(?:({NUMBER})(?:\s*({UNIT}))?\s+)?({NUMBER})\s*({UNIT})")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -350,16 +353,14 @@ def _parse_jeol(pairs: Mapping[str, str], *, file_height_px: int) -> InstrumentM
 
     acquired_at, warnings = parse_moment(_join(tell("$CM_DATE"), tell("$CM_TIME")))
     size = _parse_size(tell("$CM_FULL_SIZE", "$CM_IMAGE_SIZE"))
-    fields = zip(_parse_lengths(tell("$CM_FIELD_OF_VIEW")), size, strict=False)
+    sides, side_doubts = _parse_lengths(tell("$CM_PIXEL_SIZE"))
+    fields, field_doubts = _parse_lengths(tell("$CM_FIELD_OF_VIEW"))
+    labels, label_doubts = _parse_lengths(tell("$$SM_MICRON_MARKER", "$SM_MICRON_MARKER"))
     bar_px = _to_positive(tell("$$SM_MICRON_BAR", "$SM_MICRON_BAR"))
     pixel_nm, doubts = _agree(
-        *_parse_lengths(tell("$CM_PIXEL_SIZE")),
-        *((length / n_px, unit) for (length, unit), n_px in fields if n_px),
-        *(
-            (label / bar_px, unit)
-            for label, unit in _parse_lengths(tell("$$SM_MICRON_MARKER", "$SM_MICRON_MARKER"))
-            if bar_px
-        ),
+        *sides,
+        *((length / n_px, unit) for (length, unit), n_px in zip(fields, size, strict=False) if n_px),
+        *((length / bar_px, unit) for length, unit in labels if bar_px),
     )
     return InstrumentMetadata(
         pixel_size_nm=pixel_nm,
@@ -369,14 +370,27 @@ def _parse_jeol(pairs: Mapping[str, str], *, file_height_px: int) -> InstrumentM
         instrument=_to_text(tell("$CM_INSTRUMENT")),
         scan_width_px=size[0],
         scan_height_px=_keep_if_bar_is_below(size[1], file_height_px=file_height_px),
-        warnings=warnings + doubts,
+        warnings=warnings + side_doubts + field_doubts + label_doubts + doubts,
     )
 
 
-def _parse_lengths(text: str | None) -> list[tuple[float, str]]:
-    """Return the lengths in `5um`, `128.0µm 96.0µm` or `1.067 0.800mm`, where the last unit is that of all."""
-    found = re.findall(r"(\d+(?:\.\d*)?)\s*([^\d\s.]*)", text or "")
-    return [(float(number), unit or found[-1][1]) for number, unit in found]
+def _parse_lengths(text: str | None) -> tuple[list[tuple[float, str]], tuple[str, ...]]:
+    """Return the lengths in `5um`, `128.0µm 96.0µm` or `1.067 0.800mm`, where the last unit is that of all.
+
+    Anything else is none, with a warning: a part that looks like a length would be another one.
+    """
+    if text is None:
+        return [], ()
+    match = LENGTHS.fullmatch(text.strip())
+    first, first_unit, last, unit = match.groups() if match else (None, None, None, "")
+    written = [(first, first_unit or unit), (last, unit)] if first else [(last, unit)]
+    lengths = [(_to_positive((number or "").replace(",", ".")), name) for number, name in written]
+    known = [(length, name) for length, name in lengths if length is not None]
+    if len(known) < len(lengths):
+        return [], (
+            f"its metadata give {text[:20]!r} as a length, which cannot be read, or in two ways, and is left out",
+        )
+    return known, ()
 
 
 def _keep_if_bar_is_below(height_px: int | None, *, file_height_px: int) -> int | None:
@@ -517,18 +531,19 @@ def _is_length(unit: str) -> bool:
 def _agree(*told: tuple[Any, str]) -> tuple[float | None, tuple[str, ...]]:
     """Return the pixel size in nm that all of several (length, unit) mean, or None, with a warning where they differ.
 
-    Those without a length or a unit are passed over. Pixels that are wider than high have no single size.
+    Those without a length or a unit are passed over; one in a unit that is not known may contradict the others, and
+    leaves no size. Pixels that are wider than high have no single size.
     """
     given = [(length, unit) for value, unit in told if unit and (length := _to_positive(value)) is not None]
-    sizes = (_scale(length, _find_factor(unit)) for length, unit in given)
-    known = [size for size in sizes if size is not None]
-    if not known and given:
-        return None, (f"its pixel size is in the unit {given[0][1][:20]!r}, which is not known here, and is left out",)
-    if not known:
+    sizes = [length * _find_factor(unit) for length, unit in given]
+    unknown = [unit for (_, unit), size in zip(given, sizes, strict=True) if math.isnan(size)]
+    if unknown:
+        return None, (f"its pixel size is in the unit {unknown[0][:20]!r}, which is not known here, and is left out",)
+    if not sizes:
         return None, ()
-    if max(known) > min(known) * (1 + SIZE_TOLERANCE):
-        return None, (f"its metadata give pixels of {min(known):.4g} and of {max(known):.4g} nm, so no size is used",)
-    return known[0], ()
+    if max(sizes) > min(sizes) * (1 + SIZE_TOLERANCE):
+        return None, (f"its metadata give pixels of {min(sizes):.4g} and of {max(sizes):.4g} nm, so no size is used",)
+    return _scale(sizes[0], 1.0), ()
 
 
 def _find_factor(unit: str) -> float:

@@ -33,6 +33,7 @@ SPLIT_NAMES = frozenset(
     ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "holdout")
 )
 NUMBERED_NAME = re.compile(r"(\D*?)[ _.-]*\d[\d _.-]*")  # batch1, lot-02, 2024-05-17
+BATCH_WORDS = frozenset(("", "batch", "lot", "run", "day", "session", "series"))  # not PH101: classes are so named
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 CSV_COLUMNS = ("image", "label", "group", "session")
 CSV_DELIMITERS = (",", ";", "\t")  # spreadsheets write ; where the decimal sign is a comma
@@ -158,7 +159,8 @@ def _judge_nesting(root: Path, *, folders: Sequence[Path]) -> list[str]:
     only their names tell them apart. Refused is what can only be the second.
 
     Raises:
-        DataError: The folders are named as splits, or numbered, with sub-folders of the same names that are not.
+        DataError: The folders are named as splits, or as numbered batches, with sub-folders of the same names that are
+            not numbered.
     """
     names = [folder.name for folder in folders]
     splits = [name for name in names if name.lower() in SPLIT_NAMES]
@@ -174,7 +176,7 @@ def _judge_nesting(root: Path, *, folders: Sequence[Path]) -> list[str]:
     if _is_numbered(shared) and not _is_numbered(names):  # lots and days within a class
         return []
     all_inner = sorted({name for found in inner for name in found})
-    if len(all_inner) > 1 and _is_numbered(names) and not _is_numbered(all_inner):
+    if len(all_inner) > 1 and _are_batches(names) and not _is_numbered(all_inner):
         raise DataError(
             f"the folders {name_some(names)} in {root} are numbered, and hold sub-folders {name_some(all_inner)}, "
             f"which seem to be the classes. {_advise_inner(folders)}"
@@ -200,8 +202,19 @@ def _list_inner(folder: Path) -> list[str]:
 
 def _is_numbered(names: Sequence[str]) -> bool:
     """Whether all names are one word, or none, with a number or a date."""
+    return _find_word(names) is not None
+
+
+def _are_batches(names: Sequence[str]) -> bool:
+    """Whether all names are a word for a batch, or none, with a number or a date."""
+    return _find_word(names) in BATCH_WORDS
+
+
+def _find_word(names: Sequence[str]) -> str | None:
+    """Return the one word before the number or the date in all names, None where they are not so named."""
     matches = [NUMBERED_NAME.fullmatch(name.lower()) for name in names]
-    return all(matches) and len({match[1] for match in matches if match}) == 1
+    words = {match[1] if match else None for match in matches}
+    return words.pop() if len(words) == 1 else None
 
 
 def _advise_inner(folders: Sequence[Path]) -> str:

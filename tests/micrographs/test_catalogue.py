@@ -165,6 +165,19 @@ def test_a_folder_of_pictures_smaller_than_a_tile_is_one_line_with_the_tile_that
     assert words in warning
 
 
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [(1, "for example s/0.tif: has 1 pages of 11 MB"), (0, "each: has 1 pages of 11 MB")],
+)
+def test_what_is_true_of_one_file_is_not_told_of_all(step: int, told: str) -> None:
+    skipped = [
+        catalogue_module.SkippedFile(path=Path(f"data/s/{n}.tif"), reason=f"has {1 + step * n} pages of 11 MB")
+        for n in range(6)
+    ]
+    (cause,) = catalogue_module.find_causes(skipped, root=Path("data"))
+    assert cause.to_text() == f"6 files (s/0.tif, s/1.tif, s/2.tif and 3 more), {told}"
+
+
 def test_no_way_out_is_named_that_leads_nowhere(data: Path) -> None:
     with pytest.raises(UnreadableDataError) as caught:
         read(data, min_side_px=224)
@@ -225,7 +238,7 @@ def test_warnings_that_differ_in_numbers_are_one() -> None:
         return SimpleNamespace(image_id=f"{number}.tif", warnings=(f"holds {number} of 99 bytes", "has 2 pages"))  # type: ignore[return-value]
 
     assert catalogue_module._sum_up_warnings([warned(number) for number in range(1, 1501)]) == [
-        "holds 1 of 99 bytes (1,500 images, first 1.tif)",
+        "holds 1 of 99 bytes (for example 1.tif; 1,500 images in all)",
         "has 2 pages (1,500 images, first 1.tif)",
     ]
 

@@ -247,8 +247,10 @@ def test_many_copies_of_one_picture_are_not_all_named(make_record: Make, make_ca
         ({"a": "monday", "b": "tuesday"}, [("a", "b")], ["The groups monday and tuesday are joined"]),
         ({"a": "monday", "b": "monday"}, [("a", "b")], []),
         ({"a": "a", "b": "b"}, [("a", "b")], []),  # the CSV gave none
-        ({"a": "monday", "b": "b"}, [("a", "b")], ["The groups b and monday are joined"]),
+        ({"a": "monday", "b": "b"}, [("a", "b")], ["Group monday and image b are joined"]),
         ({"a": "x", "b": "y", "c": "x"}, [("a", "b"), ("b", "c")], ["The groups x and y are joined"]),
+        ({"a": "a", "b": "monday"}, [("a", "b")], ["Group monday and image a are joined"]),
+        ({"a": "b", "b": "a"}, [("a", "b")], ["The groups a and b are joined"]),
         ({"a": "x", "b": "y"}, [], []),
     ],
 )
@@ -266,6 +268,8 @@ def test_groups_of_the_csv_are_not_joined_in_silence(
         assert finding.message.startswith(words)
         assert "because of a and b (overlap of 42%, correlation 0.88)" in finding.message
         assert "set overlaps=report" in finding.message
+        assert ("the CSV divides them" in finding.message) == words.startswith("The groups")
+        assert ("the CSV gives the image no group" in finding.message) == words.startswith("Group ")
 
 
 def test_classes_made_too_small_by_grouping_are_told_how_to_undo_it(make_record: Make, make_catalogue: Make) -> None:
@@ -291,6 +295,8 @@ def test_files_with_one_fault_are_one_finding(make_record: Make, make_catalogue:
         "1,800 files (salt/0000.png, salt/0001.png, salt/0002.png and 1,797 more) of 1,810",
         "7 files (salt/cut0.tif, salt/cut1.tif, salt/cut2.tif and 4 more) of 1,810",
     ]
+    assert findings[2].message.endswith(" of 1,810 cannot be used: is 200 x 200 px, smaller.")
+    assert findings[3].message.endswith(" cannot be used, for example salt/cut0.tif: holds 0 of 14190 bytes.")
     assert findings[2].details[1799] == "salt/1799.png: is 200 x 200 px, smaller"
     assert [len(finding.details) for finding in findings] == [1, 1, 1800, 7]
 

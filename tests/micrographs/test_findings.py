@@ -90,9 +90,21 @@ def test_a_list_is_read_as_it_is_written_by_hand(line: str, names: tuple[str, ..
     assert read_list(line) == names
 
 
-def test_a_line_that_is_none_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="names by commas are expected"):
-        read_list("a\nb")
+def test_blanks_round_a_name_and_empty_names_are_lost() -> None:
+    assert read_list(write_list([" x", "y ", "", "a b"])) == ("x", "y", "a b")
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("a\nb", "a line break outside quotation marks"),
+        ("a\rb", "a line break outside quotation marks"),
+        ("x" * 200_000, "200,000 characters"),
+    ],
+)
+def test_a_line_that_is_none_is_a_value_error(line: str, found: str) -> None:
+    with pytest.raises(ValueError, match=f"^names by commas are expected in one line, but it holds {found}$"):
+        read_list(line)
 
 
 def test_long_lists_are_cut_and_counted() -> None:

@@ -77,6 +77,7 @@ def test_everything_wrong_is_found_at_once(good: Path) -> None:
         (good / "chalk").mkdir(exist_ok=True)
         tifffile.imwrite(good / "chalk" / f"{number}.tif", take(60 + number).astype(np.uint16) * 256)
     inspection = inspect(good)
+    assert all(finding.message.endswith(finding.advice) for finding in inspection.findings), "the JSON gives it there"
     assert {"class_too_small", "label_conflict"} == set(get_kinds(inspection, severity="error"))
     assert set(get_kinds(inspection, severity="warning")) >= {
         "unusable_file",

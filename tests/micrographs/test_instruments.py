@@ -432,7 +432,8 @@ def test_newer_jeol_sidecar(tmp_path: Path) -> None:
         (("$CM_FIELD", "$SM_MICRON"), {"100.000nm 100.000nm": "100.000nm 140.000nm"}, None),
         (("$CM_FIELD", "$SM_MICRON"), {"100.000nm 100.000nm": "100.000"}, None),
         (("$CM_IMAGE", "$CM_PIXEL", "$SM_MICRON"), {}, None),
-        ((), {"µm": "?m"}, 100.0),  # one size in a unit that is known is enough
+        ((), {"µm": "?m"}, None),  # it may be another size
+        (("$CM_FIELD", "$CM_PIXEL"), {"10µm": "10?m"}, None),
         (("$CM_PIXEL",), {"µm": "?m"}, None),
     ],
 )
@@ -463,6 +464,56 @@ def test_a_unit_that_is_not_known_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(JEOL.replace("5um", "5furlong"))
     told = read_sidecar_metadata(tmp_path / "a.tif", file_height_px=30)
     assert told.warnings == ("its pixel size is in the unit 'furlong', which is not known here, and is left out",)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("5um", 33.3333),
+        ("1,5um", 10.0),
+        ("1.5um", 10.0),
+        ("1,50 um", 10.0),
+        ("0,500um", 3.33333),
+        (".5um", 3.33333),
+        ("1.5e-6m", 10.0),
+        ("1.5E-6 m", 10.0),
+        ("1500 nm", 10.0),
+        ("1.500um", 10.0),
+        ("1,500um", None),  # one and a half, or fifteen hundred
+        ("1,500.5um", None),
+        ("1,5.5um", None),
+        ("1 000nm", None),
+        ("1, 5um", None),
+        ("-5um", None),
+        ("5um or 6um", None),
+        ("1um 2um 3um", None),
+        ("5", None),
+        ("um", None),
+        ("1e400m", None),
+        ("0um", None),
+        ("about 5um", None),
+        ("5um,", None),
+    ],
+)
+def test_a_scale_bar_s_label_is_read_whole_or_not_at_all(tmp_path: Path, label: str, expected: float | None) -> None:
+    (tmp_path / "a.txt").write_text(JEOL.replace("5um", label).replace("BAR 180", "BAR 150"))
+    told = read_sidecar_metadata(tmp_path / "a.tif", file_height_px=30)
+    assert told.pixel_size_nm == expected
+    warning = f"its metadata give {label!r} as a length, which cannot be read, or in two ways, and is left out"
+    assert told.warnings == (() if expected else (warning,))
+
+
+def test_a_field_of_view_with_decimal_commas_is_understood(tmp_path: Path) -> None:
+    text = NEW_JEOL.replace("128.000µm 96.000µm", "128,0 96,0µm").replace("100.000nm 100.000nm", "1,0e2nm")
+    (tmp_path / "a.txt").write_text(text)
+    told = read_sidecar_metadata(tmp_path / "a.tif", file_height_px=1024)
+    assert (told.pixel_size_nm, told.warnings) == (100.0, ())
+
+
+def test_a_long_row_of_lengths_does_not_keep_the_reader_busy(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(JEOL.replace("5um", "1  " * 100_000 + "!"))
+    (warning,) = read_sidecar_metadata(tmp_path / "a.tif", file_height_px=30).warnings
+    assert len(warning) < 120
 
 
 @pytest.mark.parametrize(("voltage", "expected"), [("15000 Volt", 15.0), ("15.0 kV", 15.0), ("15.0", None)])

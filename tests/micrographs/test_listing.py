@@ -285,6 +285,10 @@ def test_lots_that_cannot_be_compared_are_named(tmp_path: Path, names: list[str]
             ("2024-05-01/lactose/1.png", "2024-05-02/lactose/1.png", "2024-05-02/starch/1.png"),
             "Give data=.*2024-05-02 for its lactose and starch alone; to take all, .* CSV",
         ),
+        *(
+            ((f"{word}1/lactose/1.png", f"{word}1/starch/1.png", f"{word}2/lactose/1.png"), "which seem to be the cl")
+            for word in ("", "Batch_", "LOT-", "run ", "day", "session", "series.")
+        ),
         (("batch1/lactose/1.png", "batch1/starch/1.png"), "only the class 'batch1' .* Give data=.*batch1 for its lac"),
     ],
 )
@@ -309,6 +313,8 @@ def test_folders_that_cannot_be_classes_are_refused_with_the_way_out(
         (("lactose/coarse/1.png", "starch/coarse/1.png"), True),
         (("sample1/area1/1.png", "sample2/area1/1.png"), True),
         (("day1/x/1.png", "day2/x/1.png"), True),
+        (("PH101/surface/1.png", "PH101/fracture/1.png", "PH200/surface/1.png", "PH200/fracture/1.png"), True),
+        (("grade 1/raw/1.png", "grade 1/cut/1.png", "grade 2/raw/1.png"), True),
     ],
 )
 def test_nested_folders_that_may_be_parts_of_a_class_go_on(

@@ -23,6 +23,7 @@ from sem_search.deployment.registry.versions import find_version
 from sem_search.errors import NotComparableError, SettingsError
 from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
 from sem_search.evaluation.outcomes import Side
+from sem_search.micrographs.findings import join_words
 from sem_search.options import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.tracking.tables import SIDES
 
@@ -141,7 +142,7 @@ def compare_measured(first: ModelVersion, second: ModelVersion, *, rule: GateRul
     if different:
         raise NotComparableError(
             f"versions {first.version} and {second.version} were not measured on the same "
-            f"{_join(different)}, so they were not compared{_describe_classes(one, two)}."
+            f"{join_words(different)}, so they were not compared{_describe_classes(one, two)}."
         )
     side: Side = "test" if first.tags.get(TAG_SELECT_ON) == "test" else "validation"
     return _compare(first, second, one=one, two=two, select_on=side, rule=rule)
@@ -183,7 +184,7 @@ def _describe_classes(one: OutOfFold, two: OutOfFold) -> str:
         for which, names in (("first", mine - others), ("second", others - mine))
         if names
     ]
-    return f": {_join(told)}" if told else ""
+    return f": {join_words(told)}" if told else ""
 
 
 def _compare(
@@ -242,10 +243,6 @@ def _word_verdict(
         f"the difference of {decisive.value:+.4f} is at least {decisive.low:+.4f} with {100 * rule.confidence:g} % "
         f"confidence over the images, where {needed} was needed."
     )
-
-
-def _join(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _name_some(names: list[str]) -> str:
