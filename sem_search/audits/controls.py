@@ -2,7 +2,7 @@
 
 - Shuffled labels: in every fold classes are dealt anew, among the training, the validation and the test groups of
   images each. Test labels that are predicted more often than another deal of them would be have leaked.
-- Constant images: every image a single grey, its own mean. What is named rightly is named by brightness.
+- Constant images: every image a single grey, its own mean. What is correctly classified is classified by brightness.
 - Particles blurred away: shading and brightness stay, texture and outlines go.
 - Tiles in random order: the same training with its tiles in another order. The score must stay as it is.
 
@@ -45,9 +45,9 @@ class Control:
     scores: SideIntervals
     usual: SideIntervals
     chance: float
-    """Share of images named rightly without looking: the largest class's."""
+    """Share of images correctly classified without looking: the largest class's."""
     difference: Difference | None = None
-    """Of the share of images named rightly, to the study's own; only where the score must stay as it is."""
+    """Of the share of images correctly classified, to the study's own; only where the score must stay as it is."""
     label_test: LabelTest | None = None
     """Against other deals of the test labels; only where labels were dealt."""
 
@@ -67,7 +67,7 @@ class Control:
         if (test := self.label_test) is not None:
             reference = f"{test.expected:.3f} with other deals of the test labels, p = {test.p_value:.3f}"
         begin = (
-            f"{self.name.capitalize()}: {accuracy.to_text()} of the images named rightly, "
+            f"{self.name.capitalize()}: {accuracy.to_text()} of the images correctly classified, "
             f"{self.usual.image_accuracy.value:.3f} as measured, {reference}."
         )
         return f"{begin} {_VERDICTS[self.name][0 if self.is_as_it_should_be else 1]}"

@@ -82,10 +82,12 @@ class StudyComparison:
             f"the second; {_format_p_value(images.p_value)}."
         ]
         if folds is not None:
-            sentences.append(
-                f"Folds (corrected resampled t-test): mean difference {folds.mean:+.3f}, "
-                f"{_format_p_value(folds.p_value)}: whether other training images could turn it round."
+            found = (
+                "but all folds differ alike: no variance to test against, and no p-value."
+                if folds.p_value is None
+                else f"{_format_p_value(folds.p_value)}: whether other training images could turn it round."
             )
+            sentences.append(f"Folds (corrected resampled t-test): mean difference {folds.mean:+.3f}, {found}")
         return sentences
 
     def _describe_verdict(self) -> str:
@@ -94,7 +96,9 @@ class StudyComparison:
         if not entry.is_clear:
             return "Neither is clearly better: other images could have turned it round."
         better = self.first if entry.value > 0 else self.second
-        if folds is not None and folds.p_value > MAX_P_VALUE:
+        if folds is None or folds.p_value is None:
+            return f"{better} is better on such images; of other training images the folds say nothing."
+        if folds.p_value > MAX_P_VALUE:
             return f"{better} is better on such images; with other training images it might not be."
         return f"{better} is better, and neither other images nor other training images would be likely to change it."
 

@@ -63,6 +63,9 @@ CODES = {
     504: "DEADLINE_EXCEEDED",
 }
 
+PROBES = ("/ping", "/health")
+"""Answered whatever `Host` and `Origin` say: a liveness probe asks by the machine's address, and learns nothing."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _logger = logging.getLogger(__name__)
@@ -104,8 +107,8 @@ class Front:
         application = web.Application(middlewares=[_speak_plainly, self._check_caller], logger=_logger)
         application.on_response_prepare.append(_name_server)
         add = application.router.add_route
-        add("GET", "/ping", self.ping)
-        add("GET", "/health", self.ping)
+        for path in PROBES:
+            add("GET", path, self.ping)
         add("GET", "/version", self.tell_version)
         add("POST", "/invocations", self.answer, expect_handler=self._expect)
         if self._page is not None:
@@ -114,15 +117,15 @@ class Front:
 
     @web.middleware
     async def _check_caller(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        _check_host_and_origin(request, allowed_hosts=self._settings.allowed_hosts)
+        if request.method != "GET" or request.path not in PROBES:
+            _check_host_and_origin(request, allowed_hosts=self._settings.allowed_hosts)
         return await handler(request)
 
     async def ping(self, _: web.Request) -> web.Response:
-        """Answer 200 while a version answers, else 503."""
-        served = self._rotation.current
-        if served is None:
+        """Answer 200 while a version answers, else 503; which one is not said, since any caller is answered."""
+        if self._rotation.current is None:
             return _refuse(503, "No model answers at present.")
-        return web.json_response({"status": "ok"}, headers=_name_version(served))
+        return web.json_response({"status": "ok"})
 
     async def tell_version(self, _: web.Request) -> web.Response:
         """Say which version answers."""

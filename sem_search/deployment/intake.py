@@ -7,6 +7,7 @@ answered. `Origin` is the page that asks, as the browser tells it: it must be th
 Memory: what counts is what has arrived, not what was announced, since announcing costs a caller nothing.
 """
 
+import ipaddress
 import re
 
 from sem_search.errors import RefusedRequestError, SettingsError
@@ -31,13 +32,14 @@ def read_allowed_hosts(text: str, *, host: str) -> frozenset[str]:
     """Return the names that a server answers to: those of this machine, the one it listens on, and further ones.
 
     Args:
-        text: Further names, separated by commas, without ports; may be empty.
+        text: Further names, separated by commas, without ports; may be empty. An address of IP version 6 may stand
+            in brackets or not.
         host: What the server listens on.
 
     Raises:
         SettingsError: A name is no name of a host.
     """
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    names = [_write_name(name.strip().lower()) for name in text.split(",") if name.strip()]
     for name in names:
         found = HOST.fullmatch(name)
         if found is None or found["port"] is not None:
@@ -46,6 +48,14 @@ def read_allowed_hosts(text: str, *, host: str) -> frozenset[str]:
                 "commas, without http:// and without a port."
             )
     return LOCAL_HOSTS | {write_host(host)} | frozenset(names)
+
+
+def _write_name(name: str) -> str:
+    """Return a name as `Host` gives it: without the dot of the root, an address of IP version 6 in brackets."""
+    try:
+        return f"[{ipaddress.IPv6Address(name.removeprefix('[').removesuffix(']'))}]"
+    except ValueError:
+        return name.removesuffix(".")
 
 
 def write_host(host: str) -> str:
@@ -67,7 +77,7 @@ def check_caller(*, host: str | None, origin: str | None, allowed_hosts: frozens
         RefusedRequestError: With status 403.
     """
     found = HOST.fullmatch(host or "")
-    if found is None or found["name"].lower() not in allowed_hosts:
+    if found is None or found["name"].lower().removesuffix(".") not in allowed_hosts:
         raise RefusedRequestError(
             f"This server does not answer to the host {(host or '')[:60]!r}; whoever runs it can allow that name with "
             "--allowed-hosts.",

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -169,12 +170,28 @@ async def start_model_server(model_uri: str, *, settings: ServerSettings) -> Mod
     """
     folder = Path(tempfile.mkdtemp(prefix="sem-search-"))  # mode 0700
     try:
-        model = await asyncio.to_thread(fetch_model, model_uri, folder=folder)
+        model = await _run_to_end(partial(fetch_model, model_uri, folder=folder))
         process = await _start_process(model, folder=folder, model_uri=model_uri, settings=settings)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return ModelServer(model_uri=model_uri, folder=folder, process=process)
+
+
+async def _run_to_end(work: Callable[[], Path]) -> Path:
+    """Return what work in a thread gives; a cancellation waits for the end of the thread, which nothing can stop.
+
+    Else it would go on writing into a folder that was removed.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, work)  # no task: the end of the loop cancels all tasks
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        future.exception()  # looked at, or asyncio complains that nobody did
+        raise
 
 
 async def _start_process(

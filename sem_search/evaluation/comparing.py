@@ -70,10 +70,11 @@ class FoldTest:
     differences: FloatVector
     """First minus second in each fold, shape (n_folds,)."""
     mean: float
-    t: float
+    t: float | None
     """Mean difference in corrected standard errors; 0 where no fold differs."""
-    p_value: float
-    """Two-sided, with n_folds - 1 degrees of freedom."""
+    p_value: float | None
+    """Two-sided, with n_folds - 1 degrees of freedom; 1 where no fold differs. Neither is there where all folds differ
+    alike: without variance there is nothing to test against, and any small number would be made up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,8 +218,12 @@ def compute_fold_test(differences: FloatVector, *, test_share: float) -> FoldTes
     n_folds, mean = len(differences), float(differences.mean())
     error = math.sqrt((1 / n_folds + test_share) * float(differences.var(ddof=1)))
     if error < ROUNDING:  # all folds differ alike
+        no_difference = abs(mean) < ROUNDING
         return FoldTest(
-            differences=differences, mean=mean, t=_divide_by_zero(mean), p_value=float(abs(mean) < ROUNDING)
+            differences=differences,
+            mean=mean,
+            t=0.0 if no_difference else None,
+            p_value=1.0 if no_difference else None,
         )
     t = mean / error
     return FoldTest(differences=differences, mean=mean, t=t, p_value=float(2 * student_t.sf(abs(t), n_folds - 1)))
@@ -313,8 +318,3 @@ def _subtract_indices(first: ClassIndices, second: ClassIndices) -> ClassIndices
         recall=first.recall - second.recall,
         f_measure=first.f_measure - second.f_measure,
     )
-
-
-def _divide_by_zero(mean: float) -> float:
-    """Return the t of a difference without spread."""
-    return 0.0 if abs(mean) < ROUNDING else math.copysign(math.inf, mean)

@@ -60,8 +60,11 @@ class DealScores:
 
     def compute_p_value(self, *, auroc: float) -> float:
         """Return the share of deals, the observed one among them, whose AUROC is as high as the observed."""
-        n_as_high = int((self.compute_auroc() >= auroc - ROUNDING).sum())
-        return (n_as_high + 1) / (len(self.scores) + 1)
+        return (self.count_as_high(auroc) + 1) / (len(self.scores) + 1)
+
+    def count_as_high(self, auroc: float) -> int:
+        """Return how many deals have an AUROC as high as the observed."""
+        return int((self.compute_auroc() >= auroc - ROUNDING).sum())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from sem_search.errors import StoreError
-from sem_search.tracking.names import TAG_TRIAL_STATE
+from sem_search.tracking.names import NOT_FOUND, TAG_TRIAL_STATE
 from sem_search.tracking.outbox import Item, RunNames
 from sem_search.tracking.posting import Deliverer
 
@@ -33,9 +33,6 @@ OPEN, ENTRIES, CATALOGUE, SUPERSEDE, END = "open", "entries", "catalogue", "supe
 
 TAG_NAME = "sem_search.name_in_outbox"
 """By which a run is found again whose id was lost on the way."""
-
-NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
-"""MLflow's words for what is not there."""
 
 TAG_SUPERSEDED_BY = "sem_search.superseded_by"
 SUPERSEDED = "superseded"

@@ -13,6 +13,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from sem_search.errors import StoreError
+from sem_search.tracking.names import NOT_FOUND
 from sem_search.tracking.outages import ask_once, is_outage, look_at_store
 from sem_search.tracking.outbox import FILES, RUNS, UNNAMED, Item, Outbox, RunNames, Writer
 
@@ -84,7 +85,7 @@ def open_outbox(
 
 def _is_lost(error: MlflowException) -> bool:
     """Tell whether a run is not in the store, or was deleted."""
-    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND") or "'active' state" in str(error)
+    return error.error_code in NOT_FOUND or "'active' state" in str(error)
 
 
 def post(kind: str, *, run: str, deliverer: Deliverer, write: Writer, is_later: bool = False) -> None:

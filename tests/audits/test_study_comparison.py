@@ -6,10 +6,15 @@ import json
 import numpy as np
 import pytest
 
-from sem_search.audits.study_comparison import StudyComparison, compare_studies, iter_comparison_entries
+from sem_search.audits.study_comparison import (
+    StudyComparison,
+    compare_studies,
+    iter_comparison_entries,
+    list_comparison,
+)
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import NotComparableError
-from sem_search.evaluation.comparing import Difference, compare_trials
+from sem_search.evaluation.comparing import Difference, compare_trials, compute_fold_test
 from sem_search.evaluation.outcomes import StudyOutcome
 from sem_search.tracking.loggable import FigureArtifact, JsonArtifact, Metrics, TableArtifact, TextArtifact
 
@@ -69,10 +74,11 @@ def test_classes_are_marked_only_if_they_differ_all_classes_considered(
         (-0.1, 0.3, 0.01, "Neither is clearly better"),
         (0.05, 0.3, 0.4, "good is better on such images; with other training images it might not be."),
         (0.05, 0.3, 0.01, "good is better, and neither"),
+        (0.05, 0.3, None, "good is better on such images; of other training images the folds say nothing."),
     ],
 )
 def test_a_verdict_needs_images_and_folds(
-    compared: StudyComparison, low: float, high: float, p_value: float, verdict: str
+    compared: StudyComparison, low: float, high: float, p_value: float | None, verdict: str
 ) -> None:
     assert compared.comparison.fold_test is not None
     judged = dataclasses.replace(
@@ -81,6 +87,24 @@ def test_a_verdict_needs_images_and_folds(
         fold_test=dataclasses.replace(compared.comparison.fold_test, p_value=p_value),
     )
     assert verdict in dataclasses.replace(compared, comparison=judged).to_text().splitlines()[-1]
+
+
+def test_one_fold_says_nothing_of_other_training_images(compared: StudyComparison) -> None:
+    judged = dataclasses.replace(
+        compared.comparison, f_measure=Difference(first=0.8, second=0.6, low=0.05, high=0.3), fold_test=None
+    )
+    assert (
+        dataclasses.replace(compared, comparison=judged)
+        .to_text()
+        .endswith("of other training images the folds say nothing.")
+    )
+
+
+def test_folds_that_differ_alike_have_no_p_value(compared: StudyComparison) -> None:
+    fold_test = compute_fold_test(np.full(5, 0.2), test_share=0.25)
+    judged = dataclasses.replace(compared, comparison=dataclasses.replace(compared.comparison, fold_test=fold_test))
+    assert "+0.200, but all folds differ alike: no variance to test against, and no p-value." in judged.to_text()
+    assert list_comparison(judged)["corrected_resampled_t_test"]["p_value"] is None
 
 
 @pytest.mark.parametrize(("p_value", "words"), [(0.0123, "+0.200, p = 0.012:"), (0.0004, "+0.200, p < 0.001:")])

@@ -412,7 +412,7 @@ FOREIGN = [
 def test_requests_to_other_names_and_of_foreign_pages_are_refused(headers: dict[str, str]) -> None:
     async def run() -> None:
         async with open_bench(has_page=True) as bench:
-            for method, path in [("GET", "/"), ("GET", "/ping"), ("GET", "/version"), ("POST", "/invocations")]:
+            for method, path in [("GET", "/"), ("DELETE", "/ping"), ("GET", "/version"), ("POST", "/invocations")]:
                 async with bench.client.request(method, path, headers=headers) as response:
                     assert (response.status, (await response.json())["error_code"]) == (403, "PERMISSION_DENIED")
                     assert "X-Model-Name" not in response.headers
@@ -422,6 +422,17 @@ def test_requests_to_other_names_and_of_foreign_pages_are_refused(headers: dict[
             writer.write(f"POST /invocations HTTP/1.1\r\n{lines}Expect: 100-continue\r\n\r\n".encode())
             assert b" 403 " in await reader.readline()
             writer.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("headers", [{"Host": "10.1.2.3:5001"}, *FOREIGN])
+@pytest.mark.parametrize("path", ["/ping", "/health"])
+def test_a_probe_may_ask_by_any_name_and_learns_nothing_else(headers: dict[str, str], path: str) -> None:
+    async def run() -> None:
+        async with open_bench() as bench, bench.client.get(path, headers=headers) as response:
+            assert (response.status, await response.json()) == (200, {"status": "ok"})
+            assert not {"X-Model-Name", "X-Model-Version"} & set(response.headers)
 
     asyncio.run(run())
 

@@ -17,6 +17,8 @@ ANSWERED: list[tuple[str, str | None]] = [
     ("localhost", None),
     ("localhost:5001", None),
     ("LocalHost:5001", None),
+    ("localhost.", None),
+    ("localhost.:5001", "http://localhost.:5001"),
     ("127.0.0.1:5001", "http://127.0.0.1:5001"),
     ("[::1]:5001", "http://[::1]:5001"),
     ("192.0.2.7:5001", "http://192.0.2.7:5001"),
@@ -34,6 +36,8 @@ REFUSED: list[tuple[str | None, str | None, str]] = [
     ("localhost.evil.example", None, "does not answer to the host"),
     ("evil.example/localhost", None, "does not answer to the host"),
     ("localhost@evil.example", None, "does not answer to the host"),
+    ("localhost..", None, "does not answer to the host"),
+    ("evil.example.", None, "does not answer to the host"),
     ("localhost:5001x", None, "does not answer to the host"),
     ("localhost, evil.example", None, "does not answer to the host"),
     ("x" * 5000, None, "does not answer to the host"),
@@ -70,13 +74,16 @@ def test_other_names_and_pages_of_other_places_are_refused(host: str | None, ori
         ("", "::1", set()),
         ("", "Lab-3", {"lab-3"}),
         (" A.example , b.example,, [2001:db8::1]", "::", {"[::]", "a.example", "b.example", "[2001:db8::1]"}),
+        ("2001:db8::2", "127.0.0.1", {"[2001:db8::2]"}),
+        ("2001:DB8:0::3,sem.example.org.", "127.0.0.1", {"[2001:db8::3]", "sem.example.org"}),
+        ("::1", "127.0.0.1", set()),
     ],
 )
 def test_allowed_hosts(text: str, host: str, names: set[str]) -> None:
     assert read_allowed_hosts(text, host=host) == LOCAL_HOSTS | names
 
 
-@pytest.mark.parametrize("name", ["http://a.example", "a.example:80", "a b", "*", "größe.example"])
+@pytest.mark.parametrize("name", ["http://a.example", "a.example:80", "fade:80", "a b", "*", "größe.example"])
 def test_what_is_no_name_of_a_host_is_told(name: str) -> None:
     with pytest.raises(SettingsError, match=r"allowed-hosts: .* is no name of a host"):
         read_allowed_hosts(f"good.example,{name}", host="127.0.0.1")

@@ -6,6 +6,7 @@ import signal
 import stat
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,38 @@ def test_a_model_that_is_not_what_was_registered_starts_no_child(
     monkeypatch.setattr(asyncio, "create_subprocess_exec", None)
     with pytest.raises(StoreError, match="it is altered"):
         asyncio.run(start_model_server("models:/lactose/1", settings=ServerSettings()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("n_cancels", [1, 2])
+def test_no_copy_stays_behind_when_a_start_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_cancels: int, fails: bool
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def copy(_: str, *, folder: Path) -> Path:
+        begun.set()
+        may_end.wait(30)
+        (folder / "model").mkdir(parents=True)
+        if fails:
+            raise StoreError("damaged")
+        return folder / "model"
+
+    monkeypatch.setattr(model_server, "fetch_model", copy)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def run() -> None:
+        starting = asyncio.create_task(start_model_server("models:/lactose/1", settings=ServerSettings()))
+        await asyncio.to_thread(begun.wait, 30)
+        for _ in range(n_cancels):
+            starting.cancel()
+            await asyncio.sleep(0.05)
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    asyncio.run(run())
     assert list(tmp_path.iterdir()) == []
 
 

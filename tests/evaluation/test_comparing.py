@@ -75,9 +75,16 @@ def test_the_share_of_test_images_comes_from_the_folds(build_tiles, build_trial)
     assert test.p_value == compute_fold_test(test.differences, test_share=1 / 3).p_value  # 2 of 10 against 6 of 10
 
 
-def test_folds_that_differ_alike_leave_no_doubt() -> None:
-    test = compute_fold_test(np.full(5, 0.1), test_share=0.25)
-    assert (test.t, test.p_value) == (np.inf, 0.0)
+@pytest.mark.parametrize("n_folds", [2, 5])
+@pytest.mark.parametrize("difference", [0.1, -0.1, 1e-6])
+def test_folds_that_differ_alike_have_no_variance_to_test_against(n_folds, difference) -> None:
+    test = compute_fold_test(np.full(n_folds, difference), test_share=0.25)
+    assert (test.mean, test.t, test.p_value) == (pytest.approx(difference), None, None)
+
+
+def test_folds_that_do_not_differ_speak_for_no_difference() -> None:
+    test = compute_fold_test(np.zeros(5), test_share=0.25)
+    assert (test.t, test.p_value) == (0, 1)
 
 
 @pytest.mark.parametrize(("differences", "share"), [([0.1], 0.25), ([0.1, 0.2], 0.0)])

@@ -8,6 +8,7 @@ from scipy.stats import binom, permutation_test
 
 from benchmarks.trust.lots import Sizes, simulate_lots
 from sem_search.errors import DataError
+from sem_search.evaluation import two_sample
 from sem_search.evaluation.lot_scores import score_deals, whiten_images
 from sem_search.evaluation.two_sample import (
     adjust_p_values,
@@ -167,9 +168,25 @@ def test_images_of_a_group_count_once() -> None:
 
 
 def test_more_images_show_smaller_differences() -> None:
-    few, many = (compare(draw_lots(n, n))[0].detectable_accuracy for n in (5, 25))
-    assert few is None or few > many
-    assert 0.55 < many < 0.85
+    few, many = (compare(draw_lots(n, n))[0].detectable_accuracy for n in (10, 25))
+    assert few is not None and many is not None
+    assert 0.55 < many < few < 1
+
+
+def test_the_power_is_simulated_once_for_so_many_images_and_not_where_lots_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, int, int]] = []
+
+    def find(_: object, is_first: np.ndarray, *, n_pairs: int, **options: object) -> float:
+        asked.append((int(is_first.sum()), int((1 - is_first).sum()), n_pairs))
+        return 0.9
+
+    monkeypatch.setattr(two_sample, "find_detectable_accuracy", find)
+    pairs = compare(draw_lots(12, 12, 12, 14, 12, shift=12.0))
+    assert sorted(asked) == [(12, 12, 10), (12, 14, 10)]
+    assert [pair.detectable_accuracy for pair in pairs] == [None if pair.is_different() else 0.9 for pair in pairs]
+    assert sum(pair.is_different() for pair in pairs) == 4, "each of the pairs with B"
 
 
 def test_the_power_can_be_left_out() -> None:

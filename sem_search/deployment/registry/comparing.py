@@ -8,7 +8,6 @@ What decides is the macro F-measure on the split that chose neither version's se
 that chose them the winner of a large search is flattered more than that of a small one. Both splits are shown.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -69,7 +68,7 @@ class SideComparison:
     image_accuracy: Difference
     f_measure_of_class: tuple[Difference, ...]
     p_over_folds: float | None
-    """Two-sided, of the corrected resampled t-test; None where there are fewer than two folds."""
+    """Two-sided, of the corrected resampled t-test; None with fewer than two folds, or where all folds differ alike."""
     p_over_images: float
     """Two-sided, of McNemar's exact test over whole images."""
 
@@ -225,7 +224,7 @@ def _describe_side(side: Side, comparison: Comparison) -> SideComparison:
         image_f_measure=comparison.image_f_measure,
         image_accuracy=comparison.image_accuracy,
         f_measure_of_class=comparison.f_measure_of_class,
-        p_over_folds=None if test is None or math.isnan(test.p_value) else test.p_value,
+        p_over_folds=None if test is None else test.p_value,
         p_over_images=comparison.image_test.p_value,
     )
 

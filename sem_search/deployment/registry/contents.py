@@ -57,14 +57,19 @@ def find_missing_folder(model_uri: str) -> Path | None:
     return None if "://" in str(folder) or not folder.is_absolute() or folder.exists() else folder
 
 
+def describe_missing_folder(folder: Path) -> str:
+    """Return what is said of files whose folder is not there; it goes on after `... files`."""
+    return (
+        f"should lie in {folder}, which is not there. MLflow keeps whole paths: move the search's folder back to where "
+        "it was, or put a link to it there."
+    )
+
+
 def describe_failure(model_uri: str, *, error: Exception | None = None) -> str:
     """Return why a model cannot be loaded; of one whose folder was moved, MLflow itself names no folder."""
     missing = find_missing_folder(model_uri) if model_uri.startswith(LOGGED_MODEL) else None
     if missing is not None:
-        return (
-            f"Model {model_uri!r} cannot be loaded: its files should lie in {missing}, which is not there. "
-            "MLflow keeps whole paths: move the search's folder back to where it was, or put a link to it there."
-        )
+        return f"Model {model_uri!r} cannot be loaded: its files {describe_missing_folder(missing)}"
     lines = str(error or "").strip().splitlines()
     return f"Model {model_uri!r} cannot be loaded: {lines[0][:300] if lines else type(error).__name__}"
 

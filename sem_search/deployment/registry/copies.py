@@ -11,8 +11,7 @@ from mlflow.exceptions import MlflowException
 from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.journal import COPY_FOLDER, Journal, name_copy
 from sem_search.deployment.registry.tags import TAG_SOURCE_RUN
-from sem_search.deployment.registry.versions import NOT_FOUND
-from sem_search.tracking.names import make_safe_name
+from sem_search.tracking.names import NOT_FOUND, make_safe_name
 
 
 def iter_copy_problems(client: MlflowClient, *, journal: Journal, versions: Sequence[ModelVersion]) -> Iterator[str]:

@@ -20,13 +20,12 @@ from sem_search.deployment.registry.entries import Action, HistoryEntry
 from sem_search.deployment.registry.history import History, read_history
 from sem_search.deployment.registry.tags import CHALLENGER, CHAMPION, TAG_SETTLED
 from sem_search.deployment.registry.versions import (
-    NOT_FOUND,
     get_aliases,
     get_registered_model,
     list_model_versions,
 )
 from sem_search.secrets import mask_secrets
-from sem_search.tracking.names import make_safe_name
+from sem_search.tracking.names import NOT_FOUND, make_safe_name
 
 COPY_FOLDER = "registry"
 """Folder among a run's artifacts that keeps the copies of the entries which the run caused."""

@@ -37,10 +37,10 @@ from sem_search.deployment.registry.tags import (
     TAG_SOURCE_RUN,
 )
 from sem_search.deployment.registry.version_facts import describe_hashes, describe_scores
-from sem_search.deployment.registry.versions import NOT_FOUND, find_version_of_run
+from sem_search.deployment.registry.versions import find_version_of_run
 from sem_search.errors import ModelNotFoundError, StoreError
 from sem_search.tracking.delivering import find_active_run
-from sem_search.tracking.names import quote
+from sem_search.tracking.names import NOT_FOUND, quote
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,12 @@ from mlflow.entities.model_registry import ModelVersion
 from sem_search.deployment.card import ModelCard
 from sem_search.deployment.card_text import shorten_card
 from sem_search.deployment.record import read_card
-from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files, find_missing_folder
+from sem_search.deployment.registry.contents import (
+    RECORD_PATH,
+    describe_missing_folder,
+    fetch_files,
+    find_missing_folder,
+)
 from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.journal import read_journal
 from sem_search.deployment.registry.stores import open_client
@@ -47,10 +52,7 @@ def show_version(name: str, version: str) -> VersionView:
     found = find_version(client, name=name, version=version)
     missing = find_missing_folder(f"models:/{name}/{found.version}")
     if missing is not None:
-        raise ModelNotFoundError(
-            f"The files of version {found.version} of {name!r} should lie in {missing}, which is not there: move the "
-            "search's folder back to where it was, or put a link to it there."
-        )
+        raise ModelNotFoundError(f"The files of version {found.version} of {name!r} {describe_missing_folder(missing)}")
     journal = read_journal(client, name=name)
     number = str(found.version)
     return VersionView(

@@ -59,8 +59,8 @@ def format_comparison(comparison: VersionComparison) -> str:
     level = 100 * (2 * comparison.confidence - 1)
     header = ("side", "score", f"version {comparison.first}", f"version {comparison.second}", "difference")
     tests = [
-        f"On the {side.side} side: p = {_format_p(side.p_over_folds)} for other training images (corrected resampled "
-        f"t-test over the folds), p = {_format_p(side.p_over_images)} for whole images named rightly (McNemar)."
+        f"On the {side.side} side: {_format_p(side.p_over_folds)} for other training images (corrected resampled "
+        f"t-test over the folds), {_format_p(side.p_over_images)} for whole images named rightly (McNemar)."
         for side in comparison.sides
     ]
     return "\n".join(
@@ -134,4 +134,4 @@ def _count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def _format_p(p_value: float | None) -> str:
-    return NONE if p_value is None else f"{p_value:.3f}"
+    return "no p-value (fewer than two folds, or all differ alike)" if p_value is None else f"p = {p_value:.3f}"

@@ -10,14 +10,12 @@ from mlflow.exceptions import MlflowException
 from sem_search.deployment.registry.stores import describe_store, open_client
 from sem_search.deployment.registry.tags import TAG_SOURCE_RUN
 from sem_search.errors import ModelNotFoundError
-from sem_search.tracking.names import quote
+from sem_search.tracking.names import NOT_FOUND, quote
 
 LATEST = "latest"
 
 LISTED = 10
 """Names that a message lists."""
-
-NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,8 @@ def test_the_card_and_what_happened_since(old_laboratory: Any) -> None:
 
 
 def test_a_comparison_side_by_side(old_laboratory: Any) -> None:
-    text = format_comparison(compare_versions(old_laboratory.name, "3", "1"))
+    comparison = compare_versions(old_laboratory.name, "3", "1")
+    text = format_comparison(comparison)
     lines = text.splitlines()
     assert lines[0] == (
         "sem-search-tiny: 27 images, paired. In brackets: 90 % interval, whose lower end is passed with 95 % "
@@ -97,6 +98,8 @@ def test_a_comparison_side_by_side(old_laboratory: Any) -> None:
     assert "| version 3 | version 1 | difference" in lines[1]
     assert lines[-1].startswith("Version 3 beats version 1: F-measure 1.0000 against 0.")
     assert "On the test side: p = 0." in text
+    alike = replace(comparison, sides=tuple(replace(side, p_over_folds=None) for side in comparison.sides))
+    assert "On the test side: no p-value (fewer than two folds, or all differ alike) for" in format_comparison(alike)
 
 
 def test_a_verification_ends_with_its_verdict_and_the_hash_to_keep(old_laboratory: Any) -> None:
