@@ -268,7 +268,13 @@ def _open_page(url: str) -> None:
     show_default=True,
     help="What a search does about images that show the same place; ignore: do not look for them.",
 )
-@click.option("--allow-outside", is_flag=True, help="Let a CSV name pictures that do not lie below its own folder.")
+@click.option(
+    "--allow-outside",
+    default=None,
+    metavar="VALUE",
+    help="true: a CSV may name pictures that do not lie below its own folder.",
+    **BARE_SWITCH,
+)
 @click.option("--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px.")
 @click.option("--tile-px", default=224, type=click.IntRange(min=32), show_default=True, help="Side of a tile in px.")
 @click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded.")

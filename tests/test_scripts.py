@@ -112,3 +112,13 @@ def test_tests_install_nothing_but_the_project(checkout: Path) -> None:
     assert not [line for line in call(checkout, "test") if "apt-get" in line]
     assert "apt-get install" in (ROOT / ".ci" / "run").read_text()
     assert not [path for path in (ROOT / "scripts").iterdir() if "/etc" in path.read_text()]
+
+
+def test_a_tracking_server_that_is_away_is_told_before_mlflow_tries_it_for_minutes(checkout: Path) -> None:
+    asked = "python -m sem_search registry list"
+    assert asked not in call(checkout, "search")
+    assert asked in call(checkout, "search", MLFLOW_TRACKING_URI="http://server:5000")
+    (checkout / ".venv" / "bin" / "python").write_text(RECORDER + "exit 1\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        call(checkout, "search", MLFLOW_TRACKING_URI="http://server:5000")
+    assert "mlflow run" not in (checkout.parent / "record.txt").read_text()

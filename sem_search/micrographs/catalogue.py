@@ -91,6 +91,8 @@ class SkippedCause:
     """Each file with its own reason."""
     is_example: bool = False
     """Whether the reason is the first one's alone."""
+    is_of_size: bool = False
+    """Whether a smaller tile would take them all: they need not be looked at one by one."""
 
     def to_text(self, *, most: int = MAX_NAMED) -> str:
         """Return which files, at most so many by name, and why: `a.png: is empty`."""
@@ -362,7 +364,8 @@ def _check_skipped(
 ) -> None:
     """Raise if files may not be skipped, or if a class has none left."""
     listed = "\n".join(
-        f"  - {cause.to_text(most=MAX_REFUSED_NAMES)}" for cause in find_causes(skipped, root=root, tile_px=tile_px)
+        f"  - {cause.to_text(most=MAX_NAMED if cause.is_of_size else MAX_REFUSED_NAMES)}"
+        for cause in find_causes(skipped, root=root, tile_px=tile_px)
     )
     left = {record.label for record in records}
     lost = sorted({image.label for image in images} - left)
@@ -401,6 +404,7 @@ def find_causes(skipped: Iterable[SkippedFile], *, root: Path, tile_px: int | No
                 names=tuple(name for name, _ in cases),
                 reason=_describe_sizes(sizes, tile_px=tile_px) if len(sizes) > 1 else cases[0][1],
                 cases=tuple(f"{name}: {reason}" for name, reason in cases),
+                is_of_size=bool(sizes),
                 is_example=len(sizes) < 2 and len({reason for _, reason in cases}) > 1,
             )
         )

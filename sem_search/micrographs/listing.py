@@ -78,9 +78,9 @@ def list_images(data: Path, *, exclude: Sequence[str] = (), allow_outside: bool 
         SettingsError: `exclude` names a class that is not there; the message lists those that are.
     """
     if data.is_dir():
-        listing = _list_folder(data, excluded=_normalise_all(exclude))
+        listing = _list_folder(data, exclude=exclude)
     elif data.is_file() and data.suffix.lower() in CSV_SUFFIXES:
-        listing = _list_csv(data, excluded=_normalise_all(exclude), allow_outside=allow_outside)
+        listing = _list_csv(data, exclude=exclude, allow_outside=allow_outside)
     elif data.exists():
         raise DataError(f"{data} is neither a folder nor a CSV file: give a folder with one sub-folder per class")
     else:
@@ -122,19 +122,14 @@ def list_folders(folders: Mapping[str, Path]) -> Listing:
     return _build_listing(root, images=images, warnings=_warn_about_strangers(files_of_class))
 
 
-def _normalise_all(names: Sequence[str]) -> frozenset[str]:
-    """Return names in composed form."""
-    return frozenset(unicodedata.normalize("NFC", name) for name in names)
-
-
-def _list_folder(root: Path, *, excluded: frozenset[str]) -> Listing:
+def _list_folder(root: Path, *, exclude: Sequence[str]) -> Listing:
     """Return the pictures below each class folder."""
     entries = sorted(_iter_entries(root))
     folders = [entry for entry in entries if entry.is_dir()]
     if not folders:
         raise DataError(f"{root} has no sub-folders: put the images of each class into a folder named after the class")
     label_of = {folder: unicodedata.normalize("NFC", folder.name) for folder in folders}
-    _check_excluded(excluded, labels=set(label_of.values()))
+    excluded = _find_excluded(exclude, labels=set(label_of.values()))
     images: list[ListedImage] = []
     files_of_class: dict[str, list[Path]] = {}
     warnings = _warn_about_loose_files([entry for entry in entries if entry not in label_of])
@@ -256,13 +251,32 @@ def _iter_files(folder: Path, *, ancestors: frozenset[Path]) -> Iterator[Path]:
             yield entry
 
 
-def _check_excluded(excluded: frozenset[str], *, labels: set[str]) -> None:
-    """Raise if a class to be left out is not there: a typing error would keep it in."""
-    unknown = sorted(excluded - labels)
+def _find_excluded(exclude: Sequence[str], *, labels: set[str]) -> frozenset[str]:
+    """Return the classes to be left out.
+
+    A shell takes the quotation marks from `exclude="MCC, 50 um"`, and the name arrives in two parts: parts that follow
+    one another count as one name where there is such a class.
+
+    Raises:
+        SettingsError: A class is not there: a typing error would keep it in.
+    """
+    parts = [unicodedata.normalize("NFC", name) for name in exclude]
+    plain = {re.sub(r",\s*", ",", label): label for label in labels}
+    if set(parts) <= labels:
+        return frozenset(parts)
+    excluded, unknown, begin = set(), set(), 0
+    while begin < len(parts):
+        ends = range(len(parts), begin, -1)
+        end = next((end for end in ends if ",".join(parts[begin:end]) in plain), None)
+        if end is None:
+            unknown.add(parts[begin])
+        else:
+            excluded.add(plain[",".join(parts[begin:end])])
+        begin = end or begin + 1
     if unknown:
-        raise SettingsError(
-            f"exclude names {', '.join(map(repr, unknown))}, but the classes are {', '.join(map(repr, sorted(labels)))}"
-        )
+        shown, known = (", ".join(map(repr, sorted(names))) for names in (unknown, labels))
+        raise SettingsError(f"exclude names {shown}, but the classes are {known}")
+    return frozenset(excluded)
 
 
 def _warn_about_loose_files(files: Sequence[Path]) -> list[str]:
@@ -309,7 +323,7 @@ def _build_listing(root: Path, *, images: Sequence[ListedImage], warnings: Seque
     return Listing(root=root.absolute(), images=ordered, warnings=tuple(warnings))
 
 
-def _list_csv(file: Path, *, excluded: frozenset[str], allow_outside: bool) -> Listing:
+def _list_csv(file: Path, *, exclude: Sequence[str], allow_outside: bool) -> Listing:
     """Return the pictures that a CSV names."""
     header, rows = _read_csv(file)
     missing = [column for column in ("image", "label") if column not in header]
@@ -330,7 +344,7 @@ def _list_csv(file: Path, *, excluded: frozenset[str], allow_outside: bool) -> L
         raise DataError(f"{file} has faulty lines ({len(problems)}):\n  " + "\n  ".join(_cut(problems)))
     if not images:
         raise DataError(f"{file} names no images: it should hold one line image,label for each")
-    _check_excluded(excluded, labels={image.label for image in images})
+    excluded = _find_excluded(exclude, labels={image.label for image in images})
     unused = [column for column in header if column not in CSV_COLUMNS and column]
     warnings = [f"columns of the CSV that were not used: {', '.join(unused)}"] if unused else []
     kept = [image for image in images if image.label not in excluded]

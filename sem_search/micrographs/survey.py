@@ -39,6 +39,8 @@ class PixelFacts:
     """Different grey levels, as 16-bit numbers."""
     foot: NDArray[np.uint8]
     """The lowest fifth, all its rows, averaged to FOOT_COLUMNS columns, shape (n_rows, FOOT_COLUMNS)."""
+    head: NDArray[np.uint8]
+    """The highest fifth in the same form, upside down: its last row is the picture's first."""
     thumbnail: bytes
     """JPEG, its contrast stretched, longer side THUMBNAIL_SIDE_PX."""
 
@@ -90,6 +92,7 @@ def compute_pixel_facts(image: FloatImage) -> PixelFacts:
         white=float((image >= WHITE).mean()),
         n_levels=int(np.count_nonzero(np.bincount(levels, minlength=N_LEVELS))),
         foot=_to_bytes(_resize(image[-foot_px:], width_px=FOOT_COLUMNS, height_px=foot_px)),
+        head=_to_bytes(_resize(image[:foot_px][::-1], width_px=FOOT_COLUMNS, height_px=foot_px)),
         thumbnail=_build_thumbnail(image),
     )
 

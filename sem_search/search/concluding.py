@@ -1,6 +1,8 @@
 """The end of a search: the winner chosen, drawn, reported and registered."""
 
+import os
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,7 @@ class Conclusion:
                 f"Classify images:  {command} predict IMAGES... --model {model}",
                 f"A page for it:    {command} app --model {model}",
                 f"Serve it:         {command} serve --model {model}",
-                f"  or, bare:       mlflow models serve -m {model} --env-manager local -p 5001",
+                f"  or, bare:       {find_mlflow()} models serve -m {model} --env-manager local -p 5001",
                 f"Read the report:  artifacts of run {self.run_id}, report.html",
             ]
         )
@@ -76,10 +78,19 @@ class Conclusion:
 
 def find_command() -> str:
     """Return what starts this program from the current folder, as a shell takes it."""
-    if not SCRIPT.is_file():
-        return "sem-search"
-    is_here = SCRIPT.is_relative_to(Path.cwd())
-    return shlex.quote(str(SCRIPT.relative_to(Path.cwd()) if is_here else SCRIPT))
+    return _show(SCRIPT) if SCRIPT.is_file() else "sem-search"
+
+
+def find_mlflow() -> str:
+    """Return what starts MLflow: in a checkout whose environment is not activated, no path leads to it."""
+    own = Path(sys.executable).with_name("mlflow")
+    is_on_path = "VIRTUAL_ENV" in os.environ or not SCRIPT.is_file() or not own.is_file()
+    return "mlflow" if is_on_path else _show(own)
+
+
+def _show(program: Path) -> str:
+    is_here = program.is_relative_to(Path.cwd())
+    return shlex.quote(str(program.relative_to(Path.cwd()) if is_here else program))
 
 
 def _tell_where_runs_are() -> str:
@@ -88,8 +99,8 @@ def _tell_where_runs_are() -> str:
     if uri.startswith("http"):
         return uri
     if find_sqlite_file(uri) == Path.cwd() / STORE_FILE:
-        return "mlflow ui     (in this folder, then http://127.0.0.1:5000)"
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}     (then http://127.0.0.1:5000)"
+        return f"{find_mlflow()} ui     (in this folder, then http://127.0.0.1:5000)"
+    return f"{find_mlflow()} ui --backend-store-uri {shlex.quote(uri)}     (then http://127.0.0.1:5000)"
 
 
 def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> Conclusion:

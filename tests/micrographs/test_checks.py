@@ -159,7 +159,7 @@ def test_images_of_one_second_that_do_not_look_alike(
 
 def make_facts(*, black: float = 0.0, white: float = 0.0, n_levels: int = 250) -> PixelFacts:
     foot = np.zeros((2, 2), dtype=np.uint8)
-    return PixelFacts(black=black, white=white, n_levels=n_levels, foot=foot, thumbnail=b"")
+    return PixelFacts(black=black, white=white, n_levels=n_levels, foot=foot, head=foot, thumbnail=b"")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
-from sem_search.micrographs.databars import compute_bar_height, find_data_bars
+from sem_search.micrographs.databars import compute_bar_height, find_data_bars, is_even_ground
 from sem_search.micrographs.survey import compute_pixel_facts
 
 Make = Callable[..., Any]
@@ -54,6 +54,35 @@ def test_a_bar_is_measured(bar_px: int) -> None:
 )
 def test_scans_without_a_bar_are_not_accused(make: Callable[[int], np.ndarray]) -> None:
     assert compute_bar_height(get_feet([make(seed) for seed in range(6)])) == 0
+
+
+def make_particle(seed: int, *, noise: float, shade: float) -> np.ndarray:
+    """One bright disc about the middle of an even ground that gets brighter to the right."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:240, :320]
+    radius_px, top, left = rng.uniform(60, 90), 120 + rng.uniform(-10, 10), 160 + rng.uniform(-10, 10)
+    is_disc = np.hypot(rows - top, columns - left) < radius_px
+    ground = 0.1 + shade * columns / 320 + noise * rng.normal(size=rows.shape)
+    return np.clip(np.where(is_disc, 0.7, ground), 0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize(("noise", "shade"), [(0.0, 0.0), (0.01, 0.0), (0.03, 0.3), (0.05, 0.0)])
+def test_an_even_ground_is_no_bar(noise: float, shade: float) -> None:
+    assert count_bars([make_particle(seed, noise=noise, shade=shade) for seed in range(8)]) == []
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.05])
+def test_an_even_ground_hides_no_bar(noise: float) -> None:
+    images = [make_particle(seed, noise=noise, shade=0.0) for seed in range(8)]
+    assert count_bars([np.concatenate((image[:-24], make_bar(seed, 24))) for seed, image in enumerate(images)])
+
+
+def count_bars(images: list[np.ndarray]) -> list[int]:
+    """Return the height of a bar that is told, if there is one."""
+    facts = [compute_pixel_facts(image) for image in images]
+    feet, heads = [fact.foot for fact in facts], [fact.head for fact in facts]
+    height = compute_bar_height(feet)
+    return [height] if height >= 4 and not is_even_ground(feet, heads=heads) else []
 
 
 @pytest.mark.parametrize(("n_images", "n_findings"), [(3, 0), (4, 1)])

@@ -372,3 +372,27 @@ def test_advice_quotes_a_class_with_a_comma(tmp_path: Path) -> None:
     with pytest.raises(DataError, match='exclude="MCC, 50 um"'):
         list_images(tmp_path)
     assert len(list_images(tmp_path, exclude=["MCC, 50 um"]).images) == 2
+
+
+@pytest.mark.parametrize(
+    ("exclude", "left"),
+    [
+        (("MCC", "50 um"), ["a", "b"]),  # what is left of "MCC, 50 um" when a shell has taken its quotation marks
+        (("b", "MCC", "50 um"), ["a"]),
+        (("MCC, 50 um", "a"), ["b"]),
+    ],
+)
+def test_a_class_with_a_comma_is_left_out_with_or_without_quotes(
+    tmp_path: Path, exclude: tuple[str, ...], left: list[str]
+) -> None:
+    make_files(tmp_path, "MCC, 50 um/1.png", "a/1.png", "b/1.png", "c/1.png")
+    listing = list_images(tmp_path, exclude=exclude)
+    assert sorted({image.label for image in listing.images}) == [*left, "c"]
+
+
+def test_classes_of_the_parts_names_are_meant_where_there_are_some(tmp_path: Path) -> None:
+    make_files(tmp_path, "x,y/1.png", "x/1.png", "y/1.png", "c/1.png")
+    listing = list_images(tmp_path, exclude=("x", "y"))
+    assert sorted({image.label for image in listing.images}) == ["c", "x,y"]
+    with pytest.raises(SettingsError, match="exclude names 'z', but the classes are 'c', 'x', 'x,y', 'y'"):
+        list_images(tmp_path, exclude=("x", "z"))

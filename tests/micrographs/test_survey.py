@@ -28,6 +28,15 @@ def test_clipping_and_levels(levels: np.ndarray, black: float, white: float, n_l
     assert (facts.black, facts.white, facts.n_levels) == (pytest.approx(black), pytest.approx(white), n_levels)
 
 
+def test_the_head_is_the_highest_fifth_upside_down() -> None:
+    image = np.zeros((100, 300), dtype=np.float32)
+    image[:5] = 1
+    head = compute_pixel_facts(image).head
+    assert head.shape == (20, FOOT_COLUMNS)
+    assert head[-5:].min() == 255
+    assert head[:-5].max() == 0
+
+
 def test_the_foot_is_the_lowest_fifth_with_all_its_rows() -> None:
     image = np.zeros((100, 300), dtype=np.float32)
     image[85:, 150:] = 1

@@ -78,6 +78,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     for name in ("register_winner", "iter_study_entries", "log_entries"):
         monkeypatch.setattr(concluding, name, getattr(world, name))
     monkeypatch.setattr(concluding, "build_optuna_page", lambda _: "optuna")
+    monkeypatch.setenv("VIRTUAL_ENV", "activated")
     return world
 
 
@@ -258,6 +259,20 @@ def test_the_commands_that_are_named_exist_where_they_are_printed(
     monkeypatch.chdir(folder / stands)
     assert concluding.find_command() == expected.format(folder=folder)
     assert Path(shlex.split(concluding.find_command())[0]).is_file()
+
+
+def test_mlflow_is_named_by_its_path_where_no_path_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = tmp_path / "my clone" / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "mlflow").touch()
+    monkeypatch.setattr(concluding.sys, "executable", str(programs / "python"))
+    monkeypatch.setattr(concluding, "SCRIPT", programs / "mlflow")
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    assert concluding.find_mlflow() == f"'{programs / 'mlflow'}'"
+    monkeypatch.chdir(tmp_path / "my clone")
+    assert concluding.find_mlflow() == ".venv/bin/mlflow"
+    monkeypatch.setenv("VIRTUAL_ENV", str(programs))
+    assert concluding.find_mlflow() == "mlflow"
 
 
 @pytest.mark.parametrize(
