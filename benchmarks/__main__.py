@@ -222,7 +222,7 @@ def weights(*, threads: int, backbone: str, weights: str, in_card: bool, **optio
     """What weights are worth: a linear probe, epochs until heads have learned, and on demand whole searches."""
     from benchmarks.weights import measure_weights
     from sem_search.errors import WeightsError
-    from sem_search.transfer.weights import check_weights
+    from sem_search.transfer.weights.choice import check_weights
 
     if in_card and weights != "particles":
         raise click.UsageError(f"--in-card is for the weights that ship, --weights particles; {weights} have no card.")

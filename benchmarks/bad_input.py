@@ -99,7 +99,7 @@ def call_with_table(content: bytes, *, folder: Path) -> Refusal:
 
 def call_search(words: Sequence[str], *, folder: Path) -> Refusal:
     """Start a search in this process, with the command line's own way of ending."""
-    from sem_search import cli
+    from sem_search.cli import main as cli
 
     printed, errors, begun_s = io.StringIO(), io.StringIO(), time.perf_counter()
     exit_code: int | str | None = 0

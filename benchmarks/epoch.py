@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.timing import measure_side_by_side
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, build_head, build_uncut, cut_network
-from sem_search.transfer.training import HeadTrainer, TrainingSettings
+from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
 N_CLASSES = 10
 TILE_PX = 224

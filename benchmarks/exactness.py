@@ -12,13 +12,13 @@ from unittest import mock
 import numpy as np
 from sklearn.metrics import f1_score
 
-from sem_search.search.data import PreparedData, prepare_data
-from sem_search.search.network import PreparedNetwork, compute_features, prepare_network
+from sem_search.search.prepare.data import PreparedData, prepare_data
+from sem_search.search.prepare.network import PreparedNetwork, compute_features, prepare_network
 from sem_search.settings import build_settings
-from sem_search.transfer import training
 from sem_search.transfer.cut import CutNetwork
-from sem_search.transfer.passes import GeneralPass, choose_pass
-from sem_search.transfer.training import HeadTrainer, TrainingSettings
+from sem_search.transfer.heads import training
+from sem_search.transfer.heads.passes import GeneralPass, choose_pass
+from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
 N_SEEDS = 5
 LEARNING_RATE, BATCH_SIZE, EPOCHS = 1e-2, 16, 10

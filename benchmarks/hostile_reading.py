@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.hostile_images import iter_hostile_images
 from sem_search.errors import UnreadableImageError
-from sem_search.micrographs.reading import read_micrograph
+from sem_search.micrographs.reading.micrograph import read_micrograph
 
 MEGABYTE = 1 << 20
 

@@ -14,17 +14,17 @@ import numpy as np
 
 from benchmarks.strangers import iter_photographs
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE, fit_novelty, score_novelty
-from sem_search.evaluation.outcomes import FloatMatrix
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
-from sem_search.micrographs.reading import FloatImage, read_micrograph
+from sem_search.micrographs.reading.micrograph import FloatImage, read_micrograph
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 from sem_search.places import get_cache_folder
-from sem_search.search.network import render_calibration_tiles
+from sem_search.records import FloatMatrix
+from sem_search.search.prepare.network import render_calibration_tiles
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import cut_network
 from sem_search.transfer.embeddings import average_channels
 from sem_search.transfer.trunk import compile_trunk
-from sem_search.transfer.weights import build_weighted_backbone
+from sem_search.transfer.weights.choice import build_weighted_backbone
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 TILE_COUNTS = (1, 2, 4, 9, 20)

@@ -23,11 +23,11 @@ from typing import Any
 import optuna
 
 from benchmarks.postgres import run_postgres
-from sem_search.search.processes import describe_process
-from sem_search.search.reviving import PROCESS
-from sem_search.search.space import suggest_cell
-from sem_search.search.study import count_finished, enqueue_cells, open_study
-from sem_search.search.working import work
+from sem_search.search.trials.process_id import describe_process
+from sem_search.search.trials.space import suggest_cell
+from sem_search.search.trials.stale_trials import PROCESS
+from sem_search.search.trials.study import count_finished, enqueue_cells, open_study
+from sem_search.search.trials.worker_loop import work
 from sem_search.settings import SearchSettings, build_settings
 
 NAME = "load"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.single_particles import FORMS, SIDES_PX, render_particle
-from sem_search.micrographs.registration import Scene, build_scene, register
+from sem_search.micrographs.overlaps.registration import Scene, build_scene, register
 from sem_search.micrographs.rendering.materials import MATERIALS
 from sem_search.micrographs.rendering.scan import render_scan
 from sem_search.seeds import derive_seed

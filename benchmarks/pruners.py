@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import optuna
 
-from sem_search.evaluation.outcomes import Cell
-from sem_search.search.pruning import FIRST_STEPS
-from sem_search.search.space import order_cells
+from sem_search.records import Cell
+from sem_search.search.pruning.pruners import FIRST_STEPS
+from sem_search.search.trials.space import order_cells
 from sem_search.settings import build_settings
 
 N_STUDIES = 40

@@ -15,10 +15,10 @@ import optuna
 
 from benchmarks.pruners import PRUNERS
 from benchmarks.searching import read_grid
-from sem_search.evaluation.outcomes import Cell, FoldOutcome
-from sem_search.search.pruning import build_pruner
-from sem_search.search.racing import WINDOW, Rival, extrapolate_accuracy, is_hopeless
-from sem_search.search.space import order_cells
+from sem_search.records import Cell, FoldOutcome
+from sem_search.search.pruning.curve_extrapolation import WINDOW, Rival, extrapolate_accuracy, is_hopeless
+from sem_search.search.pruning.pruners import build_pruner
+from sem_search.search.trials.space import order_cells
 from sem_search.settings import build_settings
 
 PATIENCES = (5, 10, 15, 30)

@@ -38,7 +38,7 @@ def _measure_one(backbone_name: str, *, n_tiles: int, is_limited: bool) -> dict[
     from sem_search.transfer.backbones import get_backbone
     from sem_search.transfer.cut import cut_network
     from sem_search.transfer.features import get_features
-    from sem_search.transfer.training import HeadTrainer, TrainingSettings
+    from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
     backbone = get_backbone(backbone_name)
     cut = cut_network(backbone.build(tile_px=TILE_PX))

@@ -17,8 +17,8 @@ from PIL import Image
 
 from benchmarks.servers import build_untrained_parts, run_server, write_registry
 from benchmarks.timing import measure_side_by_side
-from sem_search.deployment.loading import read_classifier
-from sem_search.deployment.packaging import write_model_folder
+from sem_search.deployment.package.reading import read_classifier
+from sem_search.deployment.package.writing import write_model_folder
 from sem_search.micrographs.tiles import cut_tiles
 
 HEIGHT_PX, WIDTH_PX = 960, 1280

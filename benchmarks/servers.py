@@ -17,8 +17,8 @@ import mlflow
 import numpy as np
 import psutil
 
-from sem_search.deployment.calibrating import Calibration
-from sem_search.deployment.packaging import ClassifierParts, log_classifier
+from sem_search.deployment.package.calibration_record import Calibration
+from sem_search.deployment.package.writing import ClassifierParts, log_classifier
 from sem_search.evaluation.cross_conformal import CrossAnswers
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.transfer.backbones import get_backbone

@@ -7,16 +7,16 @@ import mlflow
 import numpy as np
 import skimage.data
 
-from sem_search.deployment.answering import _choose_set
-from sem_search.deployment.classifier import ImageAnswer, MicrographClassifier
-from sem_search.deployment.loading import read_classifier
-from sem_search.deployment.serving import MODEL_FOLDER
+from sem_search.deployment.classifier.classifier import ImageAnswer, MicrographClassifier
+from sem_search.deployment.package.reading import read_classifier
+from sem_search.deployment.pyfunc.answers import _choose_set
+from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.evaluation.calibration import compute_calibration_scores
 from sem_search.evaluation.conformal import compute_set_scores
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
-from sem_search.micrographs.reading import FloatImage
+from sem_search.micrographs.reading.micrograph import FloatImage
 from sem_search.places import get_cache_folder
 
 HELD_OUT_SEEDS = (1, 2, 3, 4)

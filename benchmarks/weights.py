@@ -22,12 +22,12 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.search import SCORES
 from benchmarks.searching import run_search
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
-from sem_search.search.data import PreparedData, prepare_data
-from sem_search.search.network import PreparedNetwork, build_trainer, compute_features, prepare_network
+from sem_search.search.prepare.data import PreparedData, prepare_data
+from sem_search.search.prepare.network import PreparedNetwork, build_trainer, compute_features, prepare_network
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.transfer.backbones import DEFAULT_TILE_PX
 from sem_search.transfer.features import FeatureStore
-from sem_search.transfer.particle_weights import add_scores
+from sem_search.transfer.weights.packed import add_scores
 
 DEMO_SEEDS = (90_001, 90_002, 90_003)
 REAL_SEEDS = (0, 1, 2)

@@ -15,13 +15,13 @@ from pretraining.recipe import PretrainingRecipe
 from pretraining.training import TrainedTwin
 from sem_search.errors import SemSearchError
 from sem_search.transfer.backbones import Backbone
-from sem_search.transfer.particle_weights import (
+from sem_search.transfer.weights.digest import compute_weights_digest
+from sem_search.transfer.weights.packed import (
     PARTICLES_FOLDER,
     pack_array,
     unpack_array,
     write_particle_weights,
 )
-from sem_search.transfer.weights_digest import compute_weights_digest
 
 
 class PackingError(SemSearchError):

@@ -2,7 +2,7 @@
 
 The suite starts some forty searches, and each import takes about seven seconds of processor. A process from here is as
 real as any other: it has its own number, folder, environment and output, and dies of a signal. How a program starts
-from nothing is tested elsewhere (tests/test_cli.py, `mlflow run` in tests/test_end_to_end.py).
+from nothing is tested elsewhere (tests/cli/test_main.py, `mlflow run` in tests/test_end_to_end.py).
 """
 
 import atexit
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-PRELOADED = ("sem_search.search.run", "sem_search.cli", "matplotlib.backends.backend_agg", "tensorflow", "mlflow")
+PRELOADED = ("sem_search.search.run", "sem_search.cli.main", "matplotlib.backends.backend_agg", "tensorflow", "mlflow")
 LIMIT_S = 30.0
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as the program does before it imports TensorFlow
@@ -95,7 +95,7 @@ def _run(words: list[str], folder: str, environment: dict[str, str], output: str
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv = ["sem-search", *words]
-    from sem_search.cli import main
+    from sem_search.cli.main import main
 
     try:
         main()

@@ -14,7 +14,7 @@ from benchmarks.hostile_images import build_good_images, iter_hostile_images
 from benchmarks.hostile_reading import ReadingOutcome, read_hostile_images
 from benchmarks.hostile_settings import WRONG_SETTINGS
 from benchmarks.hostile_tables import WRONG_TABLES
-from sem_search.micrographs.reading import read_micrograph
+from sem_search.micrographs.reading.micrograph import read_micrograph
 
 ROOT = Path(__file__).parents[1]
 N_IMAGES = 400

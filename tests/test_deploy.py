@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sem_search.cli import commands
+from sem_search.cli.main import commands
 from sem_search.errors import SettingsError
 from sem_search.settings import build_settings
 

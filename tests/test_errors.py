@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sem_search import cli, errors
+from sem_search import errors
+from sem_search.cli import main as cli
 from sem_search.errors import InputError, SemSearchError, StoreError
 
 PACKAGE = Path(errors.__file__).parent

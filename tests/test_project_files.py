@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sem_search.cli import commands
+from sem_search.cli.main import commands
 from sem_search.settings import SearchSettings
 
 ROOT = Path(__file__).parents[1]

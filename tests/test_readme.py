@@ -23,8 +23,8 @@ import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from sem_search.cli import commands
-from sem_search.deployment.image_requests import IMAGE_COLUMN
+from sem_search.cli.main import commands
+from sem_search.deployment.pyfunc.requests import IMAGE_COLUMN
 from sem_search.errors import SettingsError
 from sem_search.micrographs import demo
 from sem_search.options import OPTIONS
@@ -317,7 +317,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, make_mlflow_store: Call
     import keras
     import mlflow
 
-    from sem_search.deployment.packaging import ClassifierParts, log_classifier
+    from sem_search.deployment.package.writing import ClassifierParts, log_classifier
     from sem_search.micrographs.tiles import TileGrid
     from sem_search.transfer.backbones import get_backbone
     from sem_search.transfer.cut import build_head, cut_network

@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 
 import sem_search
-from sem_search.deployment.calibrating import read_calibration
-from sem_search.deployment.record import unpack_out_of_fold
+from sem_search.deployment.package.calibration_record import read_calibration
+from sem_search.deployment.package.record import unpack_out_of_fold
 from sem_search.errors import SemSearchError, StoreError, WeightsError
-from sem_search.evaluation.outcomes import Cell
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import FoldTable
-from sem_search.micrographs.reading import read_micrograph
-from sem_search.search.fold_store import FoldStore
+from sem_search.micrographs.reading.micrograph import read_micrograph
+from sem_search.records import Cell
+from sem_search.search.folds.store import FoldStore
 from sem_search.secrets import mask_secrets
 from sem_search.transfer.backbones import get_backbone
-from sem_search.transfer.weight_files import read_weights_into
+from sem_search.transfer.weights.files import read_weights_into
 
 PACKAGE = Path(sem_search.__file__).parent
 CELL = Cell(learning_rate=0.01, batch_size=16)
@@ -216,7 +216,7 @@ def test_passwords_are_masked_wherever_they_stand(text: str) -> None:
 def test_nothing_is_made_for_everyone_to_write(tmp_path: Path) -> None:
     store = FoldStore(folder=tmp_path / "studies")
     (tmp_path / "studies").mkdir()
-    from tests.search.test_fold_store import make_kept
+    from tests.search.folds.test_store import make_kept
 
     store.write(make_kept(0), cell=CELL)
     files = [path for path in (tmp_path / "studies").rglob("*") if path.is_file()]

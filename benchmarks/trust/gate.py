@@ -11,7 +11,7 @@ from sem_search.deployment.registry import GateRule
 from sem_search.deployment.registry.comparing import get_judging_side
 from sem_search.evaluation.comparing import compare_trials
 from sem_search.evaluation.metrics import compute_fold_f_measure
-from sem_search.evaluation.outcomes import FoldOutcome, Side, StudyOutcome, TileTable, TrialOutcome
+from sem_search.records import FoldOutcome, Side, StudyOutcome, TileTable, TrialOutcome
 
 BETTER_BY = 0.5
 """Logits by which every cell of a better newcomer leads."""

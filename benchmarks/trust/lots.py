@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.trust.tables import Table
-from sem_search.evaluation.lot_scores import deal_images, score_deals, whiten_images
-from sem_search.evaluation.two_sample import LotPair, compare_lots
+from sem_search.evaluation.lots.scores import deal_images, score_deals, whiten_images
+from sem_search.evaluation.lots.two_sample import LotPair, compare_lots
 
 N_FEATURES = 100
 P_VALUE = 0.05

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.trust.tables import Table
-from sem_search.evaluation.outcomes import FloatMatrix
-from sem_search.evaluation.two_sample import compare_lots
+from sem_search.evaluation.lots.two_sample import compare_lots
 from sem_search.micrographs.rendering.materials import MATERIALS, Material
 from sem_search.micrographs.rendering.scan import render_scan
 from sem_search.micrographs.tiles import FloatTiles, TileGrid, cut_tiles
-from sem_search.search.network import PreparedNetwork, prepare_network
+from sem_search.records import FloatMatrix
+from sem_search.search.prepare.network import PreparedNetwork, prepare_network
 from sem_search.seeds import derive_seed
 from sem_search.settings import build_settings
 from sem_search.transfer.embeddings import embed_stored_features

@@ -10,7 +10,8 @@ from scipy.special import softmax
 
 from benchmarks.trust.tables import Table
 from sem_search.evaluation.metrics import compute_class_indices
-from sem_search.evaluation.outcomes import (
+from sem_search.evaluation.selection import SelectionBias, compute_selection_bias
+from sem_search.records import (
     Cell,
     FoldOutcome,
     Side,
@@ -19,7 +20,6 @@ from sem_search.evaluation.outcomes import (
     TrainingCurves,
     TrialOutcome,
 )
-from sem_search.evaluation.selection import SelectionBias, compute_selection_bias
 
 N_CLASSES, N_TILES, N_FOLDS, SPREAD = 4, 6, 3, 0.9
 N_TRUE_FOLDS = 3000

@@ -23,9 +23,9 @@ from sem_search.evaluation.answers import AnswerTable
 from sem_search.evaluation.comparing import Difference, compare_answers
 from sem_search.evaluation.intervals import SideIntervals, compute_intervals
 from sem_search.evaluation.label_test import LabelTest, compute_label_test
-from sem_search.evaluation.outcomes import FoldOutcome, IntVector
 from sem_search.micrographs.tiles import FloatTiles, iter_image_tiles
 from sem_search.places import get_cache_folder
+from sem_search.records import FoldOutcome, IntVector
 from sem_search.seeds import derive_seed
 from sem_search.transfer.features import get_features
 

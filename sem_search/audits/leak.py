@@ -15,7 +15,7 @@ import numpy as np
 from sem_search.audits.retraining import Tell, TileSides, retrain_winner
 from sem_search.audits.subject import AuditSubject, pool_answers
 from sem_search.evaluation.comparing import Comparison, compare_answers
-from sem_search.evaluation.outcomes import IntVector
+from sem_search.records import IntVector
 from sem_search.seeds import derive_seed
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.evaluation.outcomes import FloatVector
+from sem_search.records import FloatVector
 from sem_search.transfer.gradcam import resize_heat_maps
 
 FloatMap = NDArray[np.float64]

@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.audits.lot_regions import FloatMap, compute_heat, compute_shares
-from sem_search.evaluation.lot_power import MAX_P_VALUE
-from sem_search.evaluation.outcomes import TileTable
-from sem_search.evaluation.two_sample import LotPair, compare_lots
+from sem_search.evaluation.lots.power import MAX_P_VALUE
+from sem_search.evaluation.lots.two_sample import LotPair, compare_lots
 from sem_search.micrographs.catalogue import Catalogue
-from sem_search.micrographs.confounds import compute_confounds, find_confounds
-from sem_search.micrographs.reading import read_micrograph
+from sem_search.micrographs.inspection.confounds import compute_confounds, find_confounds
+from sem_search.micrographs.reading.micrograph import read_micrograph
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
-from sem_search.tracking.answer_page import CaptionedFigure, build_answer_page
-from sem_search.tracking.figures_audit import BarRow, TilePicture, draw_rows, draw_tiles
-from sem_search.tracking.loggable import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
-from sem_search.tracking.plain import list_numbers
-from sem_search.tracking.trust import list_interval
+from sem_search.records import TileTable
+from sem_search.tracking.entries.json_values import list_numbers
+from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
+from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
+from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
+from sem_search.tracking.report.trust import list_interval
 from sem_search.transfer.embeddings import embed_stored_features
 
 N_SHOWN = 4

@@ -17,13 +17,13 @@ import numpy as np
 from sem_search.audits.retraining import Tell, TileSides, retrain_cells
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.metrics import compute_side_scores
-from sem_search.evaluation.outcomes import Cell, FloatMatrix, FloatVector, FoldOutcome, TileTable, TrialOutcome
 from sem_search.evaluation.selection import (
     SelectionBias,
     compute_nested_score,
     compute_selection_bias,
     get_candidates,
 )
+from sem_search.records import Cell, FloatMatrix, FloatVector, FoldOutcome, TileTable, TrialOutcome
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.outcomes import Cell, FoldOutcome, IntVector, TrainingCurves
-from sem_search.transfer.training import HeadTrainer
+from sem_search.records import Cell, FoldOutcome, IntVector, TrainingCurves
+from sem_search.transfer.heads.training import HeadTrainer
 
 Tell = Callable[[str], None]
 """Called before each fold with what is trained."""

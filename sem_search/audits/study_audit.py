@@ -15,11 +15,11 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.errors import SettingsError
 from sem_search.evaluation.comparing import Difference
 from sem_search.evaluation.intervals import Interval, compute_intervals
-from sem_search.tracking.answer_page import CaptionedFigure, build_answer_page
-from sem_search.tracking.figures_audit import BarRow, draw_rows
-from sem_search.tracking.loggable import Entry, FigureArtifact, JsonArtifact, TextArtifact, iter_finite_metrics
-from sem_search.tracking.names import make_safe_name
-from sem_search.tracking.trust import list_interval
+from sem_search.tracking.entries.types import Entry, FigureArtifact, JsonArtifact, TextArtifact, iter_finite_metrics
+from sem_search.tracking.figures.audit import BarRow, draw_rows
+from sem_search.tracking.mlflow.names import make_safe_name
+from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
+from sem_search.tracking.report.trust import list_interval
 
 QUESTIONS = ("leak", "metadata", "left-out", "controls")
 """Asked where nobody says otherwise."""

@@ -9,10 +9,8 @@ from sem_search.audits.study_audit import list_difference
 from sem_search.errors import DataError, NotComparableError
 from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
 from sem_search.evaluation.intervals import LEVEL
-from sem_search.evaluation.outcomes import StudyOutcome
-from sem_search.tracking.answer_page import CaptionedFigure, build_answer_page
-from sem_search.tracking.figures_audit import BarRow, draw_rows
-from sem_search.tracking.loggable import (
+from sem_search.records import StudyOutcome
+from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,
     JsonArtifact,
@@ -20,6 +18,8 @@ from sem_search.tracking.loggable import (
     TextArtifact,
     iter_finite_metrics,
 )
+from sem_search.tracking.figures.audit import BarRow, draw_rows
+from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
 
 FIGURE_WORDS = {
     "f_measure": "F-measure, tiles",

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from sem_search.evaluation.answers import AnswerTable
 from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.metrics import predict_classes
-from sem_search.evaluation.outcomes import FoldOutcome, IntVector, Side, StudyOutcome, TileTable, TrialOutcome
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.tiles import TileGrid
+from sem_search.records import FoldOutcome, IntVector, Side, StudyOutcome, TileTable, TrialOutcome
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork
 from sem_search.transfer.features import FeatureStore
-from sem_search.transfer.training import TrainingSettings
+from sem_search.transfer.heads.training import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
 from sem_search.evaluation.intervals import LEVEL, Interval, check_level
-from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
+from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 TOP_SHARE = 0.1  # of the cells: of 7 x 7, the five hottest
 

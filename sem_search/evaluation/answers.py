@@ -10,7 +10,7 @@ import numpy as np
 
 from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.metrics import ClassIndices, compute_class_indices, compute_confusion, predict_classes
-from sem_search.evaluation.outcomes import (
+from sem_search.records import (
     FloatMatrix,
     FloatVector,
     FoldOutcome,

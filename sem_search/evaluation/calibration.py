@@ -20,7 +20,7 @@ from scipy.special import log_softmax, softmax
 
 from sem_search.evaluation.images import PROBABILITY_FLOOR
 from sem_search.evaluation.metrics import predict_classes
-from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
+from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """Beyond these an answer is certain, or as good as uniform, whatever the network said."""

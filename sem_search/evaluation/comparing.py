@@ -30,8 +30,8 @@ from sem_search.evaluation.intervals import (
     count_groups,
 )
 from sem_search.evaluation.metrics import ClassIndices, compute_side_scores
-from sem_search.evaluation.outcomes import FloatVector, FoldOutcome, Side, TileTable, TrialOutcome
 from sem_search.evaluation.resampling import N_RESAMPLES, resample_figures
+from sem_search.records import FloatVector, FoldOutcome, Side, TileTable, TrialOutcome
 
 PSEUDO_IMAGES = 1.0
 """Images more that the two name independently, each as often rightly as on the others; see `_build_difference`. Of 0,

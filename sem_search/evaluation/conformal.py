@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta, binomtest
 
 from sem_search.evaluation.metrics import predict_classes
-from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
+from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 ROUNDING = 1e-9
 """Slack when ranks are compared with n times a coverage: 10 x 0.9 is 9, whatever binary fractions make of it."""

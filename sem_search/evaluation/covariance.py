@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from sem_search.evaluation.outcomes import FloatMatrix, FloatVector
+from sem_search.records import FloatMatrix, FloatVector
 
 NEGLIGIBLE = 1e-9
 """Variances below this part of the largest are rounding."""

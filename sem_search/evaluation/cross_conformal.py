@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sem_search.evaluation.conformal import ROUNDING, BoolMatrix, compute_groups_needed
-from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
+from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 
 @dataclass(frozen=True, kw_only=True)

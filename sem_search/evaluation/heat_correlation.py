@@ -19,8 +19,8 @@ from scipy.stats import rankdata
 
 from sem_search.evaluation.agreement import ROUNDING, average_images, standardise_ranks
 from sem_search.evaluation.intervals import LEVEL, Interval
-from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntMatrix, IntVector
-from sem_search.evaluation.two_sample import adjust_p_values, adjust_smallest_p_values
+from sem_search.evaluation.lots.two_sample import adjust_p_values, adjust_smallest_p_values
+from sem_search.records import FloatMatrix, FloatVector, IntMatrix, IntVector
 
 N_SHUFFLES = 999  # p-values down to 0.001
 

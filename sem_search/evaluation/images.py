@@ -8,7 +8,7 @@ is what is served.
 
 import numpy as np
 
-from sem_search.evaluation.outcomes import FloatMatrix, IntVector
+from sem_search.records import FloatMatrix, IntVector
 
 PROBABILITY_FLOOR = 1e-7
 """Least probability that is told from zero: the step of a float32 just below one (2**-24). Without it a single tile

@@ -24,8 +24,8 @@ from scipy.stats import t as student_t
 
 from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures, tabulate_answers
 from sem_search.evaluation.metrics import ClassIndices
-from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector, Side, TileTable, TrialOutcome
 from sem_search.evaluation.resampling import N_RESAMPLES, build_strata, resample_figures
+from sem_search.records import FloatMatrix, FloatVector, IntVector, Side, TileTable, TrialOutcome
 
 LEVEL = 0.95
 

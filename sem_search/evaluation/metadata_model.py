@@ -18,7 +18,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from sem_search.evaluation.answers import AnswerTable, tabulate_image_answers
 from sem_search.evaluation.intervals import LEVEL, Interval, compute_intervals
-from sem_search.evaluation.outcomes import FloatMatrix, IntVector
+from sem_search.records import FloatMatrix, IntVector
 
 Value = str | float | None
 """A category, a number, or not told."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sem_search.evaluation.images import PROBABILITY_FLOOR, combine_tiles
-from sem_search.evaluation.outcomes import (
+from sem_search.records import (
     FloatMatrix,
     FloatVector,
     FoldOutcome,

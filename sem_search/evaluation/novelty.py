@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.evaluation.covariance import NEGLIGIBLE, ShrunkCovariance, fit_covariance
-from sem_search.evaluation.outcomes import FloatMatrix, FloatVector, IntVector
+from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 FALSE_ALARM_RATE = 0.1
 """As prediction sets leave out the true class of one image in ten. At half of it, twice as many strangers are taken for

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures_of
-from sem_search.evaluation.outcomes import FloatMatrix, IntMatrix, IntVector
+from sem_search.records import FloatMatrix, IntMatrix, IntVector
 
 N_RESAMPLES = 2000  # a standard error to 2 %
 

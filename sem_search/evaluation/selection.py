@@ -26,8 +26,8 @@ import numpy as np
 from sem_search.evaluation.answers import AnswerTable, tabulate_answers
 from sem_search.evaluation.intervals import LEVEL, Interval, compute_intervals
 from sem_search.evaluation.metrics import compute_fold_f_measure
-from sem_search.evaluation.outcomes import FloatMatrix, IntVector, Side, StudyOutcome, TileTable, TrialOutcome
 from sem_search.evaluation.resampling import count_draws, resample_figures
+from sem_search.records import FloatMatrix, IntVector, Side, StudyOutcome, TileTable, TrialOutcome
 
 N_DRAWS = 1000
 """Each image is left out of about a third of them. The authors find 500 enough."""

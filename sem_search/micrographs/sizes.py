@@ -2,7 +2,7 @@
 
 import io
 
-from sem_search.micrographs.reading import PLUGINS
+from sem_search.micrographs.reading.micrograph import PLUGINS
 
 
 def read_pixel_count(content: bytes) -> int | None:

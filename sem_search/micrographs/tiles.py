@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sem_search.errors import ImageTooSmallError, SettingsError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord, read_recorded
-from sem_search.micrographs.reading import DEFAULT_MAX_MEGAPIXELS, FloatImage
+from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS, FloatImage
 
 FloatTiles = NDArray[np.float32]
 """Grey levels in [0, 1], shape (n_tiles, size_px, size_px)."""

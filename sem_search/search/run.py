@@ -15,26 +15,15 @@ from typing import Any
 import click
 import optuna
 
+from sem_search.disk_errors import explain_disk_errors
 from sem_search.errors import InputError, SettingsError, StudyMismatchError
-from sem_search.evaluation.outcomes import Cell
-from sem_search.search.concluding import Conclusion, conclude_study
-from sem_search.search.data import PreparedData, check_findings, prepare_data
-from sem_search.search.describing import describe_params, describe_settings, log_study_start
-from sem_search.search.disk import explain_disk_errors
-from sem_search.search.executing import Hands
-from sem_search.search.explaining import choose_sheet_tiles, read_sheet_pixels
-from sem_search.search.handing_out import Share
-from sem_search.search.mending import mend_folds
-from sem_search.search.network import build_trainer, compute_features, prepare_network
-from sem_search.search.objective import CellObjective
-from sem_search.search.outages import (
-    find_trial_run,
-    open_study_outbox,
-    tell_outage,
-    wait_for_logging,
-)
-from sem_search.search.outcome import get_cell
-from sem_search.search.prepared import (
+from sem_search.records import Cell
+from sem_search.search.cluster.remote_folds import Share
+from sem_search.search.cluster.tasks import Hands
+from sem_search.search.folds.repair import mend_folds
+from sem_search.search.prepare.data import PreparedData, check_findings, prepare_data
+from sem_search.search.prepare.network import build_trainer, compute_features, prepare_network
+from sem_search.search.prepare.prepared_search import (
     PreparedSearch,
     check_study_name,
     claim_study_folder,
@@ -44,11 +33,22 @@ from sem_search.search.prepared import (
     lock_stores,
     name_study,
 )
-from sem_search.search.processes import describe_process, is_known_dead
-from sem_search.search.progress import SearchProgress
-from sem_search.search.relogging import log_missing_trials
-from sem_search.search.storage import START_S, check_storage
-from sem_search.search.study import (
+from sem_search.search.results.conclusion import Conclusion, conclude_study
+from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, read_sheet_pixels
+from sem_search.search.results.outcome import get_cell
+from sem_search.search.results.relogging import log_missing_trials
+from sem_search.search.results.run_description import describe_params, describe_settings, log_study_start
+from sem_search.search.trials.objective import CellObjective
+from sem_search.search.trials.outages import (
+    find_trial_run,
+    open_study_outbox,
+    tell_outage,
+    wait_for_logging,
+)
+from sem_search.search.trials.process_id import describe_process, is_known_dead
+from sem_search.search.trials.search_progress import SearchProgress
+from sem_search.search.trials.storage import START_S, check_storage
+from sem_search.search.trials.study import (
     FINGERPRINT,
     RUN_ID,
     SETTINGS,
@@ -61,15 +61,15 @@ from sem_search.search.study import (
     load_study,
     open_study,
 )
-from sem_search.search.working import work
+from sem_search.search.trials.worker_loop import work
 from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
 from sem_search.terminal import echo
-from sem_search.tracking.loggable import Tags
-from sem_search.tracking.mlflow_log import log_entries
-from sem_search.tracking.outages import persist
-from sem_search.tracking.run_watch import watch_runs
-from sem_search.tracking.runs import (
+from sem_search.tracking.entries.types import Tags
+from sem_search.tracking.mlflow.availability import persist
+from sem_search.tracking.mlflow.heartbeat import watch_runs
+from sem_search.tracking.mlflow.log import log_entries
+from sem_search.tracking.mlflow.runs import (
     RUN_ID_VARIABLE,
     adopt_trial_runs,
     check_run_is_known,
@@ -79,9 +79,9 @@ from sem_search.tracking.runs import (
     open_study_run,
     supersede_run,
 )
+from sem_search.transfer.heads.training import HeadTrainer
 from sem_search.transfer.runtime import configure_tensorflow
-from sem_search.transfer.training import HeadTrainer
-from sem_search.transfer.weights import check_weights
+from sem_search.transfer.weights.choice import check_weights
 
 SAME_IMAGES = "A worker needs the search's own images and versions: give --data as this machine reaches them."
 
@@ -354,7 +354,7 @@ def _open_hands(settings: SearchSettings) -> Iterator[Hands | None]:
     if settings.cluster is None:
         yield None
         return
-    from sem_search.search.cluster import open_cluster
+    from sem_search.search.cluster.dask import open_cluster
 
     with open_cluster(settings.cluster) as hands:
         yield hands

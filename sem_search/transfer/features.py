@@ -37,7 +37,7 @@ from sem_search.transfer.feature_files import (
 )
 from sem_search.transfer.prefetch import iter_batches, prefetch
 from sem_search.transfer.trunk import compile_trunk, get_precision
-from sem_search.transfer.weights_digest import compute_weights_digest
+from sem_search.transfer.weights.digest import compute_weights_digest
 
 DEFAULT_BATCH_SIZE = 16
 N_BATCHES_AHEAD = 4

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from sem_search.audits.morphology import MorphologyAudit, audit_morphology
-from sem_search.audits.other_network import explain_study
+from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morphology
+from sem_search.audits.heat_maps.other_network import explain_study
 from sem_search.audits.retraining import list_sides, retrain_winner
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.outcomes import Cell, TrialOutcome
 from sem_search.places import CACHE_VARIABLE
-from sem_search.search.data import prepare_data
-from sem_search.search.network import compute_features, prepare_network
+from sem_search.records import Cell, TrialOutcome
+from sem_search.search.prepare.data import prepare_data
+from sem_search.search.prepare.network import compute_features, prepare_network
 from sem_search.settings import build_settings
-from sem_search.transfer.training import HeadTrainer, TrainingSettings
+from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 

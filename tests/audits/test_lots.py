@@ -10,7 +10,7 @@ from sem_search.audits.lots import LotsAudit, audit_lots, describe_pair, iter_lo
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
 from sem_search.evaluation.intervals import Interval
-from sem_search.tracking.loggable import FigureArtifact, JsonArtifact, TableArtifact
+from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, TableArtifact
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from sem_search.audits.nested import NestedChoice, choose_inside_folds, list_inn
 from sem_search.audits.retraining import list_sides, retrain_cells
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.intervals import Interval
-from sem_search.evaluation.outcomes import Cell, TrialOutcome
+from sem_search.records import Cell, TrialOutcome
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from sem_search.audits.retraining import TileSides, list_sides, retrain_cells, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import LeakError
-from sem_search.evaluation.outcomes import Cell
+from sem_search.records import Cell
 
 
 def test_with_nothing_changed_it_answers_the_same(subject: AuditSubject) -> None:

@@ -15,7 +15,7 @@ from sem_search.audits.study_audit import (
 )
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import SettingsError
-from sem_search.tracking.loggable import FigureArtifact, JsonArtifact, Metrics, TextArtifact
+from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metrics, TextArtifact
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,16 @@ import pytest
 from mlflow.pyfunc import PyFuncModel, load_model
 from PIL import Image
 
-from sem_search.deployment.calibrating import Calibration
-from sem_search.deployment.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
-from sem_search.deployment.packaging import ClassifierParts, LoggedClassifier, log_classifier
-from sem_search.deployment.record import ModelRecord, OutOfFold
+from sem_search.deployment.package.calibration_record import Calibration
+from sem_search.deployment.package.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
+from sem_search.deployment.package.record import ModelRecord, OutOfFold
+from sem_search.deployment.package.writing import ClassifierParts, LoggedClassifier, log_classifier
 from sem_search.evaluation.cross_conformal import CrossAnswers
 from sem_search.evaluation.novelty import NoveltyModel, fit_novelty
-from sem_search.evaluation.outcomes import Cell, FoldOutcome, Side, TileTable, TrainingCurves, TrialOutcome
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.folds import Fold, FoldTable, draw_folds
 from sem_search.micrographs.tiles import TileGrid
+from sem_search.records import Cell, FoldOutcome, Side, TileTable, TrainingCurves, TrialOutcome
 from sem_search.seeds import derive_seed
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import build_head, cut_network

@@ -21,7 +21,7 @@ import pytest
 
 from benchmarks.fuzz import NASTIES, fuzz, iter_drawn, send
 from benchmarks.servers import RunningServer, run_server
-from sem_search.deployment.packaging import LoggedClassifier
+from sem_search.deployment.package.writing import LoggedClassifier
 from tests.deployment.browsing import open_browser
 
 SHARED = Path(__file__).parents[3] / "shared"

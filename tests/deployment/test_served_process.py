@@ -26,9 +26,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
-from sem_search.deployment.packaging import SERVING_REQUIREMENTS, LoggedClassifier
+from sem_search.deployment.package.writing import SERVING_REQUIREMENTS, LoggedClassifier
 from sem_search.deployment.registry import register_winner
-from sem_search.micrographs.reading import read_micrograph
+from sem_search.micrographs.reading.micrograph import read_micrograph
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"

@@ -12,7 +12,7 @@ import mlflow
 import pytest
 from mlflow.pyfunc import PyFuncModel
 
-from sem_search.deployment.packaging import LoggedClassifier
+from sem_search.deployment.package.writing import LoggedClassifier
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 900

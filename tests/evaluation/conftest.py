@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from sem_search.evaluation.outcomes import Cell, FoldOutcome, TileTable, TrainingCurves, TrialOutcome
+from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves, TrialOutcome
 
 BuildTiles = Callable[..., TileTable]
 BuildTrial = Callable[..., TrialOutcome]

@@ -12,7 +12,7 @@ from sem_search.evaluation.metrics import (
     compute_side_scores,
     predict_classes,
 )
-from sem_search.evaluation.outcomes import Cell, FoldOutcome, TileTable, TrainingCurves, TrialOutcome
+from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves, TrialOutcome
 
 N_CLASSES = 4
 TILES_PER_IMAGE = 3

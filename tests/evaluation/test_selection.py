@@ -7,8 +7,8 @@ import pytest
 
 from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.metrics import compute_side_scores
-from sem_search.evaluation.outcomes import StudyOutcome
 from sem_search.evaluation.selection import _mix_answers, compute_nested_score, compute_selection_bias, get_candidates
+from sem_search.records import StudyOutcome
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from PIL import Image
 from sem_search.errors import DataError, SettingsError, StoreError
 from sem_search.micrographs import demo
 from sem_search.micrographs.demo import DEMO_SIZES, MATERIALS, DemoSize, Material, render_micrograph, write_demo_data
-from sem_search.micrographs.reading import read_micrograph
+from sem_search.micrographs.reading.micrograph import read_micrograph
 from sem_search.seeds import derive_seed
 
 TINY = DemoSize(n_images_per_class=2, scan_width_px=96, scan_height_px=64, bar_height_px=16)

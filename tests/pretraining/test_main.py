@@ -11,9 +11,10 @@ from filelock import FileLock
 from pretraining import packing, recipe
 from pretraining.__main__ import main
 from pretraining.recipe import PretrainingRecipe
-from sem_search.transfer import backbones, particle_weights
+from sem_search.transfer import backbones
 from sem_search.transfer.backbones import get_backbone
-from sem_search.transfer.particle_weights import load_particle_weights, read_card
+from sem_search.transfer.weights import packed as particle_weights
+from sem_search.transfer.weights.packed import load_particle_weights, read_card
 from tests.pretraining.recipes import SCANS, TWIN
 
 

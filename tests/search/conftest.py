@@ -11,12 +11,12 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sem_search.evaluation.outcomes import Cell, FoldOutcome, TileTable, TrainingCurves
 from sem_search.micrographs.folds import Fold
 from sem_search.places import CACHE_VARIABLE
-from sem_search.search.data import PreparedData, prepare_data
-from sem_search.search.fold_store import KeptFold
-from sem_search.search.progress import SearchProgress
+from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves
+from sem_search.search.folds.store import KeptFold
+from sem_search.search.prepare.data import PreparedData, prepare_data
+from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.settings import SearchSettings, build_settings
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
@@ -62,21 +62,21 @@ def data(settings: SearchSettings) -> PreparedData:
 
 @pytest.fixture(scope="session")
 def network(settings: SearchSettings):
-    from sem_search.search.network import prepare_network
+    from sem_search.search.prepare.network import prepare_network
 
     return prepare_network(settings)
 
 
 @pytest.fixture(scope="session")
 def features(settings: SearchSettings, data: PreparedData, network, cache: Path):
-    from sem_search.search.network import compute_features
+    from sem_search.search.prepare.network import compute_features
 
     return compute_features(settings, data=data, network=network)
 
 
 @pytest.fixture(scope="session")
 def trainer(settings: SearchSettings, data: PreparedData, network, features):
-    from sem_search.search.network import build_trainer
+    from sem_search.search.prepare.network import build_trainer
 
     return build_trainer(settings, data=data, network=network, features=features)
 
@@ -84,7 +84,7 @@ def trainer(settings: SearchSettings, data: PreparedData, network, features):
 @pytest.fixture
 def prepared(settings: SearchSettings, data: PreparedData, network, features, tmp_path: Path):
     """A search that is ready to train, whose finished folds go to the test's own folder."""
-    from sem_search.search.prepared import PreparedSearch, compute_fingerprint
+    from sem_search.search.prepare.prepared_search import PreparedSearch, compute_fingerprint
 
     own = settings.model_copy(update={"study_folder": str(tmp_path / "studies")})
     return PreparedSearch(

@@ -17,14 +17,14 @@ from optuna import delete_study
 from optuna.trial import TrialState
 
 from sem_search.errors import DataError, SettingsError, StudyMismatchError, WeightsError
-from sem_search.search import network as network_module
 from sem_search.search import run as run_module
-from sem_search.search.data import PreparedData, prepare_data
-from sem_search.search.prepared import get_study_folder
+from sem_search.search.prepare import network as network_module
+from sem_search.search.prepare.data import PreparedData, prepare_data
+from sem_search.search.prepare.prepared_search import get_study_folder
 from sem_search.search.run import run_search, run_worker
-from sem_search.search.study import RUN_ID, SETTINGS, STUDY_RUN_ID, open_study
+from sem_search.search.trials.study import RUN_ID, SETTINGS, STUDY_RUN_ID, open_study
 from sem_search.settings import SearchSettings
-from sem_search.tracking.runs import describe_trial
+from sem_search.tracking.mlflow.runs import describe_trial
 from sem_search.transfer.precision import set_precision
 
 BEGINS = ("prepare_data", "configure_tensorflow", "prepare_network", "create_store", "compute_features")
@@ -347,7 +347,7 @@ def test_a_worker_that_logs_elsewhere_is_refused(
 def test_a_cluster_that_does_not_answer_is_refused_before_a_run_is_opened(
     asked: SearchSettings, begun: list[str], stopped: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sem_search.search.cluster.CONNECT_S", 0.5)
+    monkeypatch.setattr("sem_search.search.cluster.dask.CONNECT_S", 0.5)
     monkeypatch.setattr(run_module, "open_study_run", lambda **_: pytest.fail("a run was opened"))
     monkeypatch.setattr(run_module, "open_study", lambda *_, **__: pytest.fail("a study was made"))
     with pytest.raises(SettingsError, match=r"cluster=tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from sem_search.evaluation.outcomes import (
+from sem_search.records import (
     Cell,
     FloatMatrix,
     FoldOutcome,
@@ -17,7 +17,7 @@ from sem_search.evaluation.outcomes import (
     TrialOutcome,
     TrialState,
 )
-from sem_search.tracking.inputs import ExampleImage, HeatMapPicture, HeatMapSheet, StudyContext, TilingExample
+from sem_search.tracking.entries.context import ExampleImage, HeatMapPicture, HeatMapSheet, StudyContext, TilingExample
 
 N_FOLDS = 3
 TILES_PER_IMAGE = 4

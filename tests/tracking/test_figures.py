@@ -12,28 +12,28 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sem_search.evaluation.outcomes import StudyOutcome, TileTable, TrialOutcome
-from sem_search.tracking.figure_style import render_figure
-from sem_search.tracking.figures_study import (
+from sem_search.records import StudyOutcome, TileTable, TrialOutcome
+from sem_search.tracking.entries.context import HeatMapSheet, StudyContext
+from sem_search.tracking.entries.tables import (
+    ConfusionTable,
+    compute_fold_rows,
+    compute_grid_table,
+    compute_index_table,
+)
+from sem_search.tracking.figures.catalogue import list_study_figures
+from sem_search.tracking.figures.study import (
     draw_examples,
     draw_folds,
     draw_grid_heat_map,
     draw_tiling,
     format_rate,
 )
-from sem_search.tracking.figures_trial import (
+from sem_search.tracking.figures.style import render_figure
+from sem_search.tracking.figures.trial import (
     draw_confusion_matrix,
     draw_grad_cam_sheet,
     draw_indices,
     draw_training_curves,
-)
-from sem_search.tracking.inputs import HeatMapSheet, StudyContext
-from sem_search.tracking.study_figures import list_study_figures
-from sem_search.tracking.tables import (
-    ConfusionTable,
-    compute_fold_rows,
-    compute_grid_table,
-    compute_index_table,
 )
 
 LONG_NAMES = [f"a very long name of a material that never ends, grade {number}" for number in range(25)]
@@ -228,6 +228,7 @@ def test_learning_rates_read_as_people_write_them(rate: float, text: str) -> Non
 
 def test_no_figure_needs_pyplot() -> None:
     """A global figure list would leak memory over a search, and is not safe in threads."""
-    code = "import sys, sem_search.tracking.entries; print('matplotlib.pyplot' in sys.modules, 'mlflow' in sys.modules)"
+    room = "sem_search.tracking.entries.generate"
+    code = f"import sys, {room}; print('matplotlib.pyplot' in sys.modules, 'mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -46,7 +46,7 @@ def make_features() -> Callable[..., list[np.ndarray]]:
 @pytest.fixture(params=["first", "second"])
 def pass_type(request: pytest.FixtureRequest) -> type[Any]:
     """The plain head, and one on features that are kept with an axis before them, as Winograd's way keeps its own."""
-    from sem_search.transfer.passes import GeneralPass
+    from sem_search.transfer.heads.passes import GeneralPass
 
     class SecondAxisPass(GeneralPass):
         tile_axis = 1

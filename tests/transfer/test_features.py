@@ -16,8 +16,8 @@ from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.features import FeatureStore, clear_stores, get_features, list_stores
 from sem_search.transfer.precision import set_precision
-from sem_search.transfer.random_weights import fill_random_weights
 from sem_search.transfer.trunk import compile_trunk
+from sem_search.transfer.weights.random import fill_random_weights
 
 TILE_PX = 32
 TILES_OF_IMAGES = (3, 1, 6, 4)  # in batches of 4 the last one is padded

@@ -12,7 +12,7 @@ from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.precision import choose_precision, may_have_bfloat16, set_precision
 from sem_search.transfer.trunk import compile_trunk, get_precision
-from sem_search.transfer.weights_digest import compute_weights_digest
+from sem_search.transfer.weights.digest import compute_weights_digest
 
 TINY = get_backbone("tiny")
 

@@ -9,14 +9,14 @@ from sklearn.preprocessing import StandardScaler
 from sem_search.micrographs.demo import MATERIALS
 from sem_search.micrographs.rendering.scan import render_scan
 from sem_search.transfer.backbones import get_backbone
-from sem_search.transfer.particle_weights import (
+from sem_search.transfer.weights.choice import build_weighted_backbone
+from sem_search.transfer.weights.digest import compute_weights_digest
+from sem_search.transfer.weights.packed import (
     PARTICLES_FOLDER,
     list_particle_weights,
     load_particle_weights,
     read_card,
 )
-from sem_search.transfer.weights import build_weighted_backbone
-from sem_search.transfer.weights_digest import compute_weights_digest
 
 SHIPPED = ("mobilenet_v2", "resnet50", "vgg16")
 MAX_BYTES = 45e6

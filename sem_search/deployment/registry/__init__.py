@@ -1,7 +1,7 @@
 """The registry: which version of a model is champion, why, since when, and whether all is still what was written.
 
 A version carries what leads back from an answer to its data, weights, study and score (its tags), and what it needs to
-explain and defend itself (its record, see `deployment.record`). The champion is what is served. A newcomer takes its
+explain and defend itself (its record, see `package.record`). The champion is what is served. A newcomer takes its
 place only if it beats it image by image on the same data and folds (`gate`), or if somebody decides so and says why
 (`moving`). MLflow keeps no history of aliases (its issue 2169), so every move is kept here, as entries that hash-chain
 (`entries`, `history`, `journal`), and `verifying` checks them, the model's files and its data.

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 from mlflow.entities.model_registry import ModelVersion
 
-from sem_search.deployment.record import OutOfFold, read_out_of_fold
+from sem_search.deployment.package.record import OutOfFold, read_out_of_fold
 from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files
 from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import TAG_DATA, TAG_FOLDS, TAG_SELECT_ON
 from sem_search.deployment.registry.versions import find_version
 from sem_search.errors import NotComparableError, SettingsError
 from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
-from sem_search.evaluation.outcomes import Side
-from sem_search.micrographs.findings import join_words
+from sem_search.micrographs.inspection.findings import join_words
 from sem_search.options import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
-from sem_search.tracking.tables import SIDES
+from sem_search.records import Side
+from sem_search.tracking.entries.tables import SIDES
 
 COMPARABLE = {TAG_DATA: "data", TAG_FOLDS: "folds", TAG_SELECT_ON: "side"}
 """Tags that must agree before two versions may be compared, and what a reason calls them."""

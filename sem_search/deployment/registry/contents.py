@@ -13,9 +13,9 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from sem_search.deployment.description import compute_file_sha256
-from sem_search.deployment.file_list import BYTECODE, FILE_LIST, check_files
-from sem_search.deployment.record import RECORD_FOLDER
+from sem_search.deployment.package.description import compute_file_sha256
+from sem_search.deployment.package.files import BYTECODE, FILE_LIST, check_files
+from sem_search.deployment.package.record import RECORD_FOLDER
 from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import TAG_FILES
 from sem_search.deployment.registry.versions import parse_address

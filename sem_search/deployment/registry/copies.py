@@ -9,9 +9,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from sem_search.deployment.registry.entries import HistoryEntry
-from sem_search.deployment.registry.journal import COPY_FOLDER, Journal, name_copy
+from sem_search.deployment.registry.moves_log import COPY_FOLDER, Journal, name_copy
 from sem_search.deployment.registry.tags import TAG_SOURCE_RUN
-from sem_search.tracking.names import NOT_FOUND, make_safe_name
+from sem_search.tracking.mlflow.names import NOT_FOUND, make_safe_name
 
 
 def iter_copy_problems(client: MlflowClient, *, journal: Journal, versions: Sequence[ModelVersion]) -> Iterator[str]:

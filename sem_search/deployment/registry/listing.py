@@ -8,7 +8,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.history import iter_problems
-from sem_search.deployment.registry.journal import Journal, read_journal
+from sem_search.deployment.registry.moves_log import Journal, read_journal
 from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import (
     CHAMPION,

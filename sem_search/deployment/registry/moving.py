@@ -13,8 +13,8 @@ from sem_search.deployment.registry.comparing import GateRule
 from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.gate import Verdict, judge
 from sem_search.deployment.registry.history import find_previous_champion
-from sem_search.deployment.registry.journal import Draft, Journal, move, read_journal, settle
 from sem_search.deployment.registry.locking import lock_registry
+from sem_search.deployment.registry.moves_log import Draft, Journal, move, read_journal, settle
 from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import CHAMPION, TAG_PREVIOUS, TAG_SOURCE_RUN
 from sem_search.deployment.registry.version_facts import describe_hashes, describe_scores

@@ -1,7 +1,7 @@
 """A study's winner into the registry, once, with the alias that it deserves.
 
 Safe to interrupt at any moment: a version is created with its tags in one step and found by them when the search is
-run again; the move is written before it is made (see `journal`), so that there is a champion at every moment and an
+run again; the move is written before it is made (see `moves_log`), so that there is a champion at every moment and an
 interrupted move is finished; and the decision is noted last, after which nothing is done again.
 """
 
@@ -21,8 +21,8 @@ from sem_search.deployment.registry.contents import read_files_sha256
 from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.gate import Verdict, judge
 from sem_search.deployment.registry.history import find_previous_champion
-from sem_search.deployment.registry.journal import Draft, Journal, move, settle
 from sem_search.deployment.registry.locking import lock_registry
+from sem_search.deployment.registry.moves_log import Draft, Journal, move, settle
 from sem_search.deployment.registry.showing import describe_version
 from sem_search.deployment.registry.stores import describe_store
 from sem_search.deployment.registry.tags import (
@@ -39,8 +39,8 @@ from sem_search.deployment.registry.tags import (
 from sem_search.deployment.registry.version_facts import describe_hashes, describe_scores
 from sem_search.deployment.registry.versions import find_version_of_run
 from sem_search.errors import ModelNotFoundError, StoreError
-from sem_search.tracking.delivering import find_active_run
-from sem_search.tracking.names import NOT_FOUND, quote
+from sem_search.tracking.mlflow.delivery import find_active_run
+from sem_search.tracking.mlflow.names import NOT_FOUND, quote
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from mlflow.entities.model_registry import ModelVersion
 
-from sem_search.deployment.card import ModelCard
-from sem_search.deployment.card_text import shorten_card
-from sem_search.deployment.record import read_card
+from sem_search.deployment.package.card import ModelCard
+from sem_search.deployment.package.card_text import shorten_card
+from sem_search.deployment.package.record import read_card
 from sem_search.deployment.registry.contents import (
     RECORD_PATH,
     describe_missing_folder,
@@ -15,7 +15,7 @@ from sem_search.deployment.registry.contents import (
     find_missing_folder,
 )
 from sem_search.deployment.registry.entries import HistoryEntry
-from sem_search.deployment.registry.journal import read_journal
+from sem_search.deployment.registry.moves_log import read_journal
 from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import DESCRIPTION_LENGTH
 from sem_search.deployment.registry.versions import find_version

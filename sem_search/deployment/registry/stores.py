@@ -6,8 +6,8 @@ from mlflow import MlflowClient
 from sem_search.errors import ModelNotFoundError
 from sem_search.places import find_sqlite_file
 from sem_search.secrets import mask_url
-from sem_search.tracking.outages import check_store_answers
-from sem_search.tracking.runs import explain_refusal
+from sem_search.tracking.mlflow.availability import check_store_answers
+from sem_search.tracking.mlflow.runs import explain_refusal
 
 
 def open_client() -> MlflowClient:

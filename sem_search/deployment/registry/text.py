@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sem_search.deployment.card_text import format_table, render_card
+from sem_search.deployment.package.card_text import format_table, render_card
 from sem_search.deployment.registry.comparing import VersionComparison, iter_difference_rows
 from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.listing import ModelOverview, VersionRow

@@ -21,15 +21,15 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from sem_search.deployment.description import compute_file_sha256
-from sem_search.deployment.file_list import FILE_LIST, check_files
-from sem_search.deployment.record import RECORD_FOLDER, read_card, read_catalogue_record, read_folds_record
+from sem_search.deployment.package.description import compute_file_sha256
+from sem_search.deployment.package.files import FILE_LIST, check_files
+from sem_search.deployment.package.record import RECORD_FOLDER, read_card, read_catalogue_record, read_folds_record
 from sem_search.deployment.registry.contents import fetch_files
 from sem_search.deployment.registry.copies import iter_copy_problems
 from sem_search.deployment.registry.entries import HistoryEntry
 from sem_search.deployment.registry.history import count_forks, iter_problems
-from sem_search.deployment.registry.journal import Journal, read_journal
 from sem_search.deployment.registry.listing import describe_champion_state
+from sem_search.deployment.registry.moves_log import Journal, read_journal
 from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import TAG_DATA, TAG_DECISION, TAG_FILES, TAG_FOLDS, TAG_SOURCE_RUN
 from sem_search.deployment.registry.version_facts import describe_hashes, describe_scores

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from sem_search.deployment.registry.stores import describe_store, open_client
 from sem_search.deployment.registry.tags import TAG_SOURCE_RUN
 from sem_search.errors import ModelNotFoundError
-from sem_search.tracking.names import NOT_FOUND, quote
+from sem_search.tracking.mlflow.names import NOT_FOUND, quote
 
 LATEST = "latest"
 

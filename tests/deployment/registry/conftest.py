@@ -12,11 +12,11 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from sem_search.deployment.file_list import write_file_list
-from sem_search.deployment.record import RECORD_FOLDER, ModelRecord, write_record
+from sem_search.deployment.package.files import write_file_list
+from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, write_record
 from sem_search.deployment.registry import GateRule, RegisteredVersion, promote_version, register_winner, roll_back
 from sem_search.deployment.registry.history import iter_problems
-from sem_search.deployment.registry.journal import Journal, read_journal
+from sem_search.deployment.registry.moves_log import Journal, read_journal
 from sem_search.evaluation.metrics import compute_side_scores
 
 MODEL = "sem-search-tiny"

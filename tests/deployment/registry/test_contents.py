@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from sem_search.deployment.description import compute_file_sha256
-from sem_search.deployment.file_list import FILE_LIST, write_file_list
-from sem_search.deployment.predicting import load_model
+from sem_search.deployment.batch.predict import load_model
+from sem_search.deployment.package.description import compute_file_sha256
+from sem_search.deployment.package.files import FILE_LIST, write_file_list
 from sem_search.deployment.registry import show_version
 from sem_search.deployment.registry.contents import (
     RECORD_PATH,
@@ -17,7 +17,7 @@ from sem_search.deployment.registry.contents import (
     read_files_sha256,
 )
 from sem_search.deployment.registry.tags import TAG_FILES
-from sem_search.deployment.rotation import _read_param_names
+from sem_search.deployment.server.rotation import _read_param_names
 from sem_search.errors import ModelNotFoundError, StoreError
 
 

@@ -254,7 +254,7 @@ def test_a_move_of_another_machine_at_the_same_moment_is_kept_and_told(
     three: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a lock that reaches it: the other writes its entry between our reading and our writing."""
-    from sem_search.deployment.registry import journal
+    from sem_search.deployment.registry import moves_log as journal
 
     complete = journal._complete
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from sem_search.deployment.card_text import LEFT_OUT
+from sem_search.deployment.package.card_text import LEFT_OUT
 from sem_search.deployment.registry import show_version
 from sem_search.deployment.registry.showing import NO_CARD, describe_version
 from sem_search.deployment.registry.tags import DESCRIPTION_LENGTH

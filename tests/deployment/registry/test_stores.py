@@ -9,7 +9,7 @@ from sem_search.deployment.registry import list_models, resolve_model_uri, show_
 from sem_search.deployment.registry.stores import describe_store, open_client
 from sem_search.errors import ModelNotFoundError, SettingsError, StoreError
 from sem_search.places import find_sqlite_file
-from sem_search.tracking import outages
+from sem_search.tracking.mlflow import availability as outages
 
 
 @pytest.fixture

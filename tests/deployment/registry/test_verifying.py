@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sem_search.deployment.registry import Verification, promote_version, verify_version
-from sem_search.deployment.registry.journal import COPY_FOLDER
+from sem_search.deployment.registry.moves_log import COPY_FOLDER
 from sem_search.deployment.registry.tags import TAG_DECISION, TAG_FILES, TAG_SCORE, TAG_SETTLED
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 
@@ -138,7 +138,7 @@ def test_an_added_file_is_named_and_bytecode_is_counted(old_laboratory: Any) -> 
 
 
 def test_a_file_altered_together_with_its_list_is_found_by_the_registered_hash(old_laboratory: Any) -> None:
-    from sem_search.deployment.file_list import write_file_list
+    from sem_search.deployment.package.files import write_file_list
 
     folder = old_laboratory.find_model_folder("3")
     weights, listed = folder / "artifacts/classifier/head_0.npz", folder / "files.json"
@@ -371,7 +371,7 @@ def test_verifying_changes_nothing(old_laboratory: Any) -> None:
 
 
 def test_joined_moves_of_the_same_moment_are_counted(three: Any) -> None:
-    from sem_search.deployment.registry.journal import Draft, _complete
+    from sem_search.deployment.registry.moves_log import Draft, _complete
 
     journal = three.read_journal()
     for version in ("2", "3"):

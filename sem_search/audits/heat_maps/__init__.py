@@ -1,0 +1,1 @@
+"""What the network looks at: heat maps held against particles, and against themselves."""

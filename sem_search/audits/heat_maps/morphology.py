@@ -1,0 +1,316 @@
+"""What the network looks at: its heat maps held against the particles, and against themselves.
+
+The paper asks which features of the particles the network uses and leaves it open. Here the particles of the test
+images are found and measured, and the heat on each is correlated with its size, shape and roughness, against the heat
+of other images. Before that, three checks say whether the maps mean anything: heads of different folds must agree, maps
+of randomised weights must not look the same, and the score must fall when the hottest cells go.
+
+Each image is explained by the head that it tests, which never saw it; only for the agreement of folds also by the head
+whose epochs it validates, the one other head that was not trained on it. The logit of the true class is explained.
+Images of one group are not independent and count as one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from sem_search.audits.heat_maps.heat import (
+    SHARES,
+    Curves,
+    Explainer,
+    FloatMaps,
+    HeadWeights,
+    compute_mean_features,
+    explain_unseen,
+)
+from sem_search.audits.heat_maps.other_network import OtherMaps, OtherNetwork, compare_networks
+from sem_search.audits.heat_maps.particle_table import ParticleTable, measure_images
+from sem_search.audits.retraining import Tell
+from sem_search.audits.subject import AuditSubject
+from sem_search.errors import DataError
+from sem_search.evaluation.agreement import (
+    ROUNDING,
+    CurveScores,
+    HeatMapAgreement,
+    compare_curves,
+    compute_heat_map_agreement,
+)
+from sem_search.evaluation.heat_correlation import MAX_P_VALUE, HeatCorrelation, correlate_heat
+from sem_search.records import FloatMatrix, IntVector
+from sem_search.seeds import derive_seed
+
+TRACED_PER_IMAGE = 3
+"""Tiles of each image whose cells are deleted and inserted: 44 passes through the head for each."""
+
+CLOSED_BED = 0.8
+"""Share of an image from which it shows no ground: bright parts of surfaces, not particles, were measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MorphologyAudit:
+    """What the heat maps are worth, and what they lie on."""
+
+    study: str
+    class_names: tuple[str, ...]
+    folds: HeatMapAgreement
+    """Between the two heads that were not trained on a tile: that of the fold that tests it, and that of the fold that
+    it validates."""
+    new_layers: HeatMapAgreement
+    """Between each map and that of the same head with its new layers randomised."""
+    all_trained: HeatMapAgreement
+    """The same with the last convolution randomised, too."""
+    other: OtherNetwork | None
+    """Another study's network, where one was named."""
+    deletion: CurveScores
+    insertion: CurveScores
+    """Each against cells in random order."""
+    correlations: tuple[HeatCorrelation, ...]
+    of_class: Mapping[str, tuple[HeatCorrelation, ...]]
+    """The same for the images of one class; empty where too few images have particles."""
+    n_particles: int
+    share_covered: float
+    maps: FloatMaps
+    """Of each tile by the head that never saw it, shape (n_tiles, height, width)."""
+    particles: ParticleTable
+
+    @property
+    def depends_on_training(self) -> bool:
+        """Whether randomised weights clearly look elsewhere than the heads of other folds do."""
+        return bool(self.all_trained.rank_correlation.high < self.folds.rank_correlation.low)
+
+    def to_text(self) -> str:
+        """Return what was found, in plain words."""
+        return "\n".join(
+            [
+                f"Where study {self.study} looks, on test images, each by the head that never saw it.",
+                "",
+                "Do the maps mean anything?",
+                self._describe_agreement(),
+                self._describe_randomised(),
+                self._describe_curves(),
+                *([] if self.other is None else [self.other.to_text(of_folds=self.folds)]),
+                "",
+                "What does the heat lie on?",
+                self._describe_bed(),
+                *(_describe_correlation(entry) for entry in self.correlations),
+                *self._describe_classes(),
+            ]
+        )
+
+    def _describe_agreement(self) -> str:
+        folds = self.folds
+        return (
+            f"Heads of different folds order the places of a tile alike to {folds.rank_correlation.to_text()} (rank "
+            "correlation, of the two heads that were not trained on it; maps of different images: "
+            f"{folds.chance_rank_correlation:.3f}), and share "
+            f"{100 * folds.top_overlap.value:.0f} % of the hottest tenth."
+        )
+
+    def _describe_randomised(self) -> str:
+        verdict = (
+            "the maps do depend on what was learnt."
+            if self.depends_on_training
+            else "the maps owe much to the picture's edges and the architecture: do not read them as what was learnt."
+        )
+        return (
+            f"With the new layers randomised a map keeps {self.new_layers.rank_correlation.to_text()} of its order, "
+            f"with the last convolution as well {self.all_trained.rank_correlation.to_text()}: {verdict}"
+        )
+
+    def _describe_curves(self) -> str:
+        deletion, insertion = self.deletion.difference, self.insertion.difference
+        verdict = (
+            "the hot places carry the answer."
+            if deletion.high < 0 or insertion.low > 0
+            else "the hot places matter no more than others."
+        )
+        return (
+            f"Deleting the hottest cells first lowers the probability of the true class by {-deletion.value:.3f} more "
+            f"than random ones ({-deletion.high:.3f} to {-deletion.low:.3f}), inserting them first raises it by "
+            f"{insertion.value:.3f} more ({insertion.low:.3f} to {insertion.high:.3f}), on average over the way: "
+            f"{verdict}"
+        )
+
+    def _describe_bed(self) -> str:
+        text = f"{self.n_particles} particles were found; they cover {100 * self.share_covered:.0f} % of the images."
+        if self.share_covered > CLOSED_BED:
+            text += " Hardly any ground is seen: what was measured are bright parts of surfaces, not whole particles."
+        return text
+
+    def _describe_classes(self) -> list[str]:
+        lines = ["Class by class, adjusted for the number of measures, not of classes:"]
+        for name, entries in self.of_class.items():
+            found = [entry for entry in entries if entry.is_found]
+            what = "; ".join(f"{entry.measure} {entry.correlation.to_text()}" for entry in found)
+            nothing = _describe_nothing(entries, otherwise="no measure goes with the heat beyond chance")
+            lines.append(f"{name}: {what or nothing}.")
+        return lines
+
+
+def audit_morphology(
+    subject: AuditSubject,
+    *,
+    head_weights: Mapping[int, HeadWeights],
+    tell: Tell,
+    other: OtherMaps | None = None,
+) -> MorphologyAudit:
+    """Hold the winner's heat maps against themselves and against the particles of the test images.
+
+    Args:
+        subject: The study.
+        head_weights: The winner's head of each fold, by the fold's number.
+        tell: Told what is being done.
+        other: Where another network looks, on the same tiles.
+
+    Raises:
+        DataError: Too few images have particles to measure.
+    """
+    tell("heat maps of all folds")
+    explainer = Explainer(subject)
+    own_fold = subject.fold_of_image[subject.tiles.image_of_tile]
+    maps = explain_unseen(explainer, head_weights=head_weights, own_fold=own_fold)
+    validated = explain_unseen(explainer, head_weights=head_weights, own_fold=_find_validating_fold(subject))
+    randomised = [
+        explain_unseen(explainer, head_weights=dealt, own_fold=own_fold)
+        for dealt in (
+            {fold: explainer.randomise(head, with_convolution=is_all) for fold, head in head_weights.items()}
+            for is_all in (False, True)
+        )
+    ]
+    tell("deletion and insertion")
+    curves = _trace_all(explainer, subject=subject, head_weights=head_weights, own_fold=own_fold, maps=maps)
+    tell("particles")
+    particles = measure_images(subject, shape=maps.shape[1:])
+    agree = partial(compute_heat_map_agreement, image_of_tile=subject.group_number_of_tile, seed=subject.seed)
+    return MorphologyAudit(
+        study=subject.study,
+        class_names=subject.tiles.class_names,
+        folds=agree(np.stack([maps, validated])),
+        new_layers=agree(np.stack([maps, randomised[0]])),
+        all_trained=agree(np.stack([maps, randomised[1]])),
+        other=None if other is None else compare_networks(maps, other=other, subject=subject),
+        deletion=curves[0],
+        insertion=curves[1],
+        correlations=_correlate_all(subject, maps=maps, particles=particles),
+        of_class=_correlate_classes(subject, maps=maps, particles=particles),
+        n_particles=len(particles.image_of_particle),
+        share_covered=float(particles.share_covered.mean()),
+        maps=maps,
+        particles=particles,
+    )
+
+
+def _find_validating_fold(subject: AuditSubject) -> IntVector:
+    """Return the fold that each tile validates, shape (n_tiles,)."""
+    number_of = {image_id: fold.number for fold in subject.folds.folds for image_id in fold.validation}
+    of_image = np.array([number_of[image_id] for image_id in subject.tiles.image_ids], dtype=np.int64)
+    found: IntVector = of_image[subject.tiles.image_of_tile]
+    return found
+
+
+def _trace_all(
+    explainer: Explainer,
+    *,
+    subject: AuditSubject,
+    head_weights: Mapping[int, HeadWeights],
+    own_fold: IntVector,
+    maps: FloatMaps,
+) -> tuple[CurveScores, CurveScores]:
+    """Return deletion and insertion in the order of the heat, against random order."""
+    mean = compute_mean_features(subject)
+    rng = np.random.default_rng(derive_seed(subject.seed, "audit", "curves"))
+    chosen = _choose_traced(subject.tiles.image_of_tile, rng=rng)
+    by_heat: list[Curves] = []
+    by_chance: list[Curves] = []
+    order = []
+    for fold, weights in head_weights.items():
+        members = chosen[own_fold[chosen] == fold]
+        order.append(members)
+        by_heat.append(explainer.trace(weights, members, order=maps[members], mean=mean))
+        by_chance.append(explainer.trace(weights, members, order=rng.random(maps[members].shape), mean=mean))
+    groups = subject.group_number_of_tile[np.concatenate(order)]
+
+    def compare(name: str) -> CurveScores:
+        heat, chance = (_join(curves, name) for curves in (by_heat, by_chance))
+        return compare_curves(heat, chance, shares=SHARES, image_of_tile=groups)
+
+    return compare("deletion"), compare("insertion")
+
+
+def _join(curves: list[Curves], name: str) -> FloatMatrix:
+    """Return the curves of all folds, one below the other."""
+    joined: FloatMatrix = np.concatenate([getattr(entry, name) for entry in curves])
+    return joined
+
+
+def _choose_traced(image_of_tile: IntVector, *, rng: np.random.Generator) -> IntVector:
+    """Return some tiles of each image, ascending."""
+    chosen = [
+        rng.permutation(np.flatnonzero(image_of_tile == image))[:TRACED_PER_IMAGE] for image in np.unique(image_of_tile)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def _correlate_all(subject: AuditSubject, *, maps: FloatMaps, particles: ParticleTable) -> tuple[HeatCorrelation, ...]:
+    """Return the correlations over all images."""
+    try:
+        return correlate_heat(
+            maps,
+            particle_maps=particles.particle_maps,
+            measures=particles.measures,
+            image_of_tile=subject.tiles.image_of_tile,
+            group_of_image=subject.tiles.group_of_image,
+            seed=subject.seed,
+        )
+    except ValueError as error:
+        raise DataError(
+            f"The heat cannot be held against particles: {error} {len(particles.image_of_particle)} particles were "
+            f"found in {len(particles.share_covered)} images; they must be brighter than their ground."
+        ) from error
+
+
+def _correlate_classes(
+    subject: AuditSubject, *, maps: FloatMaps, particles: ParticleTable
+) -> dict[str, tuple[HeatCorrelation, ...]]:
+    """Return the correlations over the images of each class; none for a class with too few particles."""
+    found: dict[str, tuple[HeatCorrelation, ...]] = {}
+    for label, name in enumerate(subject.tiles.class_names):
+        members = np.flatnonzero(subject.tiles.label_of_tile == label)
+        try:
+            found[name] = correlate_heat(
+                maps[members],
+                particle_maps=particles.particle_maps[members],
+                measures=particles.measures,
+                image_of_tile=subject.tiles.image_of_tile[members],
+                group_of_image=subject.tiles.group_of_image,
+                seed=subject.seed,
+            )
+        except ValueError:  # fewer than two images with particles: that nothing can be said is said
+            found[name] = ()
+    return found
+
+
+def _describe_correlation(entry: HeatCorrelation) -> str:
+    """Say whether the heat goes with one measure."""
+    text = f"{entry.measure}: {entry.correlation.to_text()}, "
+    if entry.chance_correlation is not None:
+        text += f"{entry.chance_correlation:.3f} with the heat of other images, "
+    text += f"p = {entry.adjusted_p_value:.3f}, {entry.n_particles} particles of {entry.n_images} images: "
+    if not entry.is_found:
+        return f"{text}{_describe_nothing([entry], otherwise='no more than chance')}."
+    return f"{text}the heat lies on particles with {'large' if entry.excess > 0 else 'small'} {entry.measure}."
+
+
+def _describe_nothing(entries: Sequence[HeatCorrelation], *, otherwise: str) -> str:
+    """Say that no measure goes with the heat, or that so few images could not have shown it."""
+    if not entries:
+        return "too few images with particles to say anything"
+    smallest = min(entry.smallest_p_value for entry in entries)
+    if smallest <= MAX_P_VALUE + ROUNDING:
+        return otherwise
+    return (
+        f"nothing can be said, too few images with the same number of tiles can exchange their heat (no p-value below "
+        f"{smallest:.3f} is possible)"
+    )

@@ -1,0 +1,191 @@
+"""What is logged of a look at heat maps and particles: words, numbers, one row per particle, figures."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sem_search.audits.heat_maps.morphology import MorphologyAudit
+from sem_search.audits.heat_maps.other_network import OtherNetwork
+from sem_search.audits.heat_maps.particles import MEASURES
+from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.agreement import CurveScores, HeatMapAgreement
+from sem_search.evaluation.heat_correlation import HeatCorrelation
+from sem_search.tracking.entries.types import (
+    Entry,
+    FigureArtifact,
+    JsonArtifact,
+    Scalar,
+    TableArtifact,
+    TextArtifact,
+    iter_finite_metrics,
+)
+from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
+from sem_search.tracking.mlflow.names import make_safe_name
+from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
+from sem_search.tracking.report.trust import list_interval
+from sem_search.transfer.gradcam import resize_heat_maps
+
+SHOWN = 12
+"""Tiles with their heat, of all classes together."""
+
+FIGURE_CAPTION = (
+    "Whether the heat lies on particles with much (right of the dashed line) or little of a measure, within images: "
+    "rank correlation less that with the heat of other images. Orange: beyond chance, all measures considered."
+)
+SHEET_CAPTION = "Test tiles of every class with their heat: bright is where the answer comes from."
+
+
+def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject) -> Iterator[Entry]:
+    """Yield what is logged: words, numbers, one row per particle, figures, metrics."""
+    yield TextArtifact(path="morphology/morphology.txt", text=audit.to_text() + "\n")
+    yield JsonArtifact(path="morphology/morphology.json", content=list_morphology(audit))
+    yield build_particle_table(audit, subject=subject)
+    rows = [
+        BarRow(
+            name=entry.measure,
+            value=entry.excess,
+            low=entry.excess - entry.correlation.value + entry.correlation.low,
+            high=entry.excess - entry.correlation.value + entry.correlation.high,
+            is_marked=entry.is_found,
+        )
+        for entry in audit.correlations
+    ]
+    draw = partial(
+        draw_rows,
+        rows,
+        axis_label="Rank correlation of heat and measure within images, less chance, with 95 % interval",
+        reference=0.0,
+        reference_name="as with the heat of other images; orange: beyond chance",
+        limits=(-1.0, 1.0),
+    )
+    figure = FigureArtifact(path="morphology/correlations.png", draw=draw)
+    pictures = _list_pictures(audit, subject=subject)
+    sheet = FigureArtifact(path="morphology/particles.jpg", draw=partial(draw_tiles, pictures, per_line=4))
+    yield figure
+    yield sheet
+    yield build_answer_page(
+        path="morphology/morphology.html",
+        title=f"What does study {audit.study} look at?",
+        text=audit.to_text(),
+        figures=[
+            CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION),
+            CaptionedFigure(artifact=sheet, caption=SHEET_CAPTION),
+        ],
+    )
+    numbers = [
+        (f"morphology/{make_safe_name(entry.measure)}", entry.correlation.value, 0) for entry in audit.correlations
+    ]
+    numbers += [
+        ("morphology/agreement_of_folds", audit.folds.rank_correlation.value, 0),
+        ("morphology/agreement_with_randomised", audit.all_trained.rank_correlation.value, 0),
+        ("morphology/deletion", audit.deletion.difference.value, 0),
+        ("morphology/insertion", audit.insertion.difference.value, 0),
+    ]
+    if audit.other is not None:
+        numbers.append(("morphology/agreement_with_other", audit.other.agreement.rank_correlation.value, 0))
+    yield from iter_finite_metrics(numbers, source="morphology")
+
+
+def build_particle_table(audit: MorphologyAudit, *, subject: AuditSubject) -> TableArtifact:
+    """Return one row per particle: its image and class, its measures in px, and in nm where the file tells."""
+    table, records = audit.particles, subject.catalogue.records
+    rows: list[tuple[Scalar, ...]] = []
+    for place, image in enumerate(table.image_of_particle):
+        record = records[image]
+        values = [round(float(table.measures[name][place]), 5) for name in MEASURES]
+        nm = None if record.pixel_size_nm is None else round(values[0] * record.pixel_size_nm, 3)
+        rows.append((record.image_id, record.label, *values, nm))
+    columns = ("image_id", "class", "equivalent diameter (px)", *MEASURES[1:], "equivalent diameter (nm)")
+    return TableArtifact(path="morphology/particles.csv", columns=columns, rows=tuple(rows))
+
+
+def list_morphology(audit: MorphologyAudit) -> dict[str, Any]:
+    """Return all numbers, fit for JSON."""
+    return {
+        "study": audit.study,
+        "n_particles": audit.n_particles,
+        "share_covered": audit.share_covered,
+        "agreement": {
+            "folds": _list_agreement(audit.folds),
+            "new_layers_randomised": _list_agreement(audit.new_layers),
+            "all_trained_randomised": _list_agreement(audit.all_trained),
+            "depends_on_training": audit.depends_on_training,
+            "other_network": None if audit.other is None else _list_other(audit.other),
+        },
+        "deletion": _list_curves(audit.deletion),
+        "insertion": _list_curves(audit.insertion),
+        "correlations": [_list_correlation(entry) for entry in audit.correlations],
+        "correlations_of_class": {
+            name: [_list_correlation(entry) for entry in entries] for name, entries in audit.of_class.items()
+        },
+    }
+
+
+def _list_pictures(audit: MorphologyAudit, *, subject: AuditSubject) -> tuple[TilePicture, ...]:
+    """Return first tiles of images of every class, each with its heat, the particles left bright."""
+    tiles, table = subject.tiles, audit.particles
+    per_class = max(1, SHOWN // len(audit.class_names))
+    images = [
+        image
+        for label in range(len(audit.class_names))
+        for image in np.flatnonzero(tiles.label_of_image == label)[:per_class]
+    ]
+    first_tile = np.searchsorted(tiles.image_of_tile, images)
+    heat = resize_heat_maps(audit.maps[first_tile].astype(np.float32), size_px=subject.grid.size_px)
+    return tuple(
+        TilePicture(
+            pixels=table.example_pixels[image],
+            title=audit.class_names[tiles.label_of_image[image]],
+            caption=f"{tiles.image_ids[image]}, tile 0",
+            heat_map=heat[row],
+        )
+        for row, image in enumerate(images)
+    )
+
+
+def _list_agreement(agreement: HeatMapAgreement) -> dict[str, Any]:
+    """Return how alike maps are."""
+    return {
+        "n_images": agreement.n_images,
+        "n_tiles": agreement.n_tiles,
+        "rank_correlation": list_interval(agreement.rank_correlation),
+        "top_overlap": list_interval(agreement.top_overlap),
+        "chance_rank_correlation": agreement.chance_rank_correlation,
+        "chance_top_overlap": agreement.chance_top_overlap,
+    }
+
+
+def _list_other(other: OtherNetwork) -> dict[str, Any]:
+    """Return how far another network looks at the same places."""
+    return {
+        "study": other.study,
+        "backbone": other.backbone,
+        "looks_alike": other.looks_alike,
+        **_list_agreement(other.agreement),
+    }
+
+
+def _list_curves(scores: CurveScores) -> dict[str, Any]:
+    """Return the areas by heat, by chance, and their difference."""
+    return {
+        "n_images": scores.n_images,
+        "by_heat": list_interval(scores.area),
+        "by_chance": list_interval(scores.other_area),
+        "difference": list_interval(scores.difference),
+    }
+
+
+def _list_correlation(entry: HeatCorrelation) -> dict[str, Any]:
+    """Return one correlation."""
+    return {
+        "measure": entry.measure,
+        "n_images": entry.n_images,
+        "n_particles": entry.n_particles,
+        "correlation": list_interval(entry.correlation),
+        "chance_correlation": entry.chance_correlation,
+        "p_value": entry.p_value,
+        "adjusted_p_value": entry.adjusted_p_value,
+        "smallest_p_value": entry.smallest_p_value,
+    }

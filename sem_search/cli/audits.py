@@ -1,0 +1,105 @@
+"""The command line of the audits: questions put to finished studies.
+
+Nothing heavy is imported before a command knows that it was called rightly.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sem_search.transfer.names import BACKBONE_NAMES
+from sem_search.transfer.quiet_start import load_tensorflow
+
+Command = Callable[..., Any]
+
+
+def _add_study_options(command: Command) -> Command:
+    """Give a command the options that say where finished studies lie."""
+    for option in reversed(
+        (
+            click.option("--storage", default="sqlite:///optuna.db", show_default=True, help="Optuna storage URL."),
+            click.option("--study-folder", default=None, help="Where finished folds lie.  [default: the search's]"),
+            click.option("--threads", default=None, type=click.IntRange(1), help="[default: the search's]"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("study")
+@click.option(
+    "--only",
+    default="leak,metadata,left-out,controls",
+    show_default=True,
+    help="Questions to ask, by commas. `nested` makes the choice anew inside every fold: four times the search.",
+)
+@_add_study_options
+def audit(study: str, only: str, storage: str, study_folder: str | None, threads: int | None) -> None:
+    """Ask whether a study's score means what it seems to.
+
+    What would a careless split have claimed? Could the network have learnt the session instead of the material? What
+    is left of the score when the material cannot be seen? Heads alone are trained: minutes, not hours. To be started
+    in the folder of the search.
+    """
+    load_tensorflow()
+    from sem_search.search.commands.audit import run_audit
+
+    questions = tuple(part.strip() for part in only.split(",") if part.strip())
+    run_audit(study, storage=storage, study_folder=study_folder, threads=threads, questions=questions)
+
+
+@click.command()
+@click.argument("study_a")
+@click.argument("study_b")
+@click.option("--storage", default="sqlite:///optuna.db", show_default=True, help="Optuna storage URL of both.")
+@click.option("--study-folder", default=None, help="Where finished folds lie.  [default: the searches']")
+def compare(study_a: str, study_b: str, storage: str, study_folder: str | None) -> None:
+    """Compare the winners of two studies over the same data and folds, image by image.
+
+    Differences with intervals, of all classes and of each, and two tests. Refused where data or folds differ.
+    """
+    load_tensorflow()
+    from sem_search.search.commands.compare import run_comparison
+
+    run_comparison(study_a, study_b, storage=storage, study_folder=study_folder)
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--backbone", default="vgg16", type=click.Choice(BACKBONE_NAMES), show_default=True)
+@click.option("--weights", default="auto", show_default=True, help="imagenet, random, a weights file, or auto.")
+@click.option("--tile-px", default=224, type=click.IntRange(32, 1024), show_default=True, help="Side of a tile in px.")
+@click.option("--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px.")
+@click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), show_default=True)
+@click.option("--threads", default=None, type=click.IntRange(1), help="[default: all cores]")
+@click.option("--output", default="lots", type=click.Path(path_type=Path), show_default=True, help="Folder.")
+def lots(folders: tuple[Path, ...], output: Path, **given: Any) -> None:
+    """Ask whether lots of one material can be told apart: FOLDERS are two or more, one per lot.
+
+    A classifier two-sample test on features of a network that knows neither, with the difference that so many images
+    could have shown, the tiles that tell most, and what in them does. Nothing is trained.
+    """
+    load_tensorflow()
+    from sem_search.search.commands.lots import run_lots
+
+    run_lots(folders, output=output, **given)
+
+
+@click.command()
+@click.argument("study")
+@click.option("--other", default=None, help="A second study of the same images and folds: does its network look there?")
+@_add_study_options
+def morphology(study: str, other: str | None, storage: str, study_folder: str | None, threads: int | None) -> None:
+    """Ask what a study's network looks at: heat maps against the particles' size, shape and roughness.
+
+    And first whether the maps mean anything: agreement of the folds, and with the network of another study, randomised
+    weights, deletion and insertion. Nothing is trained. To be started in the folder of the search.
+    """
+    load_tensorflow()
+    from sem_search.search.commands.audit import run_morphology
+
+    run_morphology(study, other=other, storage=storage, study_folder=study_folder, threads=threads)

@@ -1,0 +1,343 @@
+"""The command line: one short command per entry point, the same as MLproject's.
+
+Nothing heavy is imported before a command knows that it was called rightly, so that `--help` and refusals are quick.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+
+import sem_search
+from sem_search.cli.audits import audit, compare, lots, morphology
+from sem_search.cli.registry import registry
+from sem_search.errors import InputError, StoreError
+from sem_search.options import AUTO, OPTIONS
+from sem_search.places import go_to_search_folder, write_store_plainly
+from sem_search.terminal import PlainFormatter, echo
+from sem_search.transfer.quiet_start import load_tensorflow
+
+EXIT_INPUT_ERROR = 2
+EXIT_STORE_ERROR = 1
+EXIT_STOPPED = 130
+"""As shells say of a program that Ctrl-C ended."""
+
+QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""What libraries must be told before they are loaded, so that what they have to say does not drown what users must see.
+
+Whoever sets one of these himself is obeyed.
+"""
+
+BARE_SWITCH: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
+"""An option that may stand without a value. No other may: "-1" would be taken for an option, and not named as wrong."""
+
+Command = Callable[..., Any]
+
+
+def main() -> None:
+    """Run the command line; wrong input ends with one sentence and exit code 2, a store that fails with exit code 1."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    sys.excepthook = print_without_secrets
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged while nobody has set up logs
+    try:
+        go_to_search_folder()
+        write_store_plainly()
+        commands(prog_name="sem-search", standalone_mode=True)
+    except (InputError, StoreError) as error:
+        from sem_search.secrets import mask_secrets
+
+        echo(f"Error: {mask_secrets(str(error))}", err=True)
+        sys.exit(EXIT_INPUT_ERROR if isinstance(error, InputError) else EXIT_STORE_ERROR)
+
+
+def print_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that nobody expected with its traceback, but for passwords: the URL of a server may hold one."""
+    from sem_search.secrets import mask_secrets
+
+    echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+
+
+GOES_ON = ("search", "worker")
+"""Commands whose finished work is on disk, so that the same command again goes on from there."""
+
+
+class Commands(click.Group):
+    """Commands that all end alike when Ctrl-C, or the batch system, stops them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was given."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            kept = "What is finished is kept: the same command again goes on from there."
+            echo(f"Stopped. {kept}" if ctx.invoked_subcommand in GOES_ON else "Stopped.", err=True)
+            ctx.exit(EXIT_STOPPED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(sem_search.__version__)
+def commands() -> None:
+    """Find, prove, explain and serve the settings that recognise your materials in SEM micrographs."""
+
+
+def add_settings_options(command: Command) -> Command:
+    """Give a command one option per setting."""
+    for option in reversed(OPTIONS):
+        shown = f"  [default: {option.default}]" if option.default else ""
+        command = click.option(
+            f"--{option.name.replace('_', '-')}",
+            option.name,
+            metavar="VALUE",
+            default=None,
+            **(BARE_SWITCH if option.is_switch else {}),
+            help=f"{option.description}{shown}",
+        )(command)
+    return command
+
+
+@commands.command()
+@add_settings_options
+def search(**given: str | None) -> None:
+    """Search learning rate and batch size for a backbone, and register the winner.
+
+    A value of "auto" stands for the preset's. The preset is `quick` with data=demo, else `standard`.
+    """
+    from sem_search.settings import build_settings
+
+    settings = build_settings(given)
+    load_tensorflow()
+    from sem_search.search.run import run_search  # after the settings are known to be good: it takes seconds
+
+    run_search(settings)
+
+
+def _read_threads(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    """Return a number of threads, or None for that of the search."""
+    if value is None or value == AUTO:
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is no number of threads: give 1 or more, or {AUTO}.")
+    return int(value)
+
+
+@commands.command()
+@click.option("--study", required=True, help="Name of the study to help with, as the search printed it.")
+@click.option("--storage", default="sqlite:///optuna.db", show_default=True, help="Optuna storage URL of the study.")
+@click.option(
+    "--threads",
+    default=None,
+    metavar="VALUE",
+    callback=_read_threads,
+    help="Processor threads.  [default: the search's]",
+)
+@click.option("--data", default=None, help="The images as this machine reaches them.  [default: the search's path]")
+@click.option(
+    "--study-folder", default=None, help="Finished folds, as reached from here.  [default: the search's path]"
+)
+@click.option("--shared", default=None, help="Shared storage as this machine reaches it.  [default: the search's]")
+@click.option(
+    "--wait",
+    "wait_s",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds to wait for the study.",
+)
+def worker(study: str, storage: str, threads: int | None, wait_s: float, **places: str | None) -> None:
+    """Help with a running study: claim its cells, and those of dead workers, until all have ended."""
+    load_tensorflow()
+    from sem_search.search.run import run_worker
+
+    given = {name: None if value == AUTO else value for name, value in places.items()}
+    run_worker(study=study, storage=storage, threads=threads, wait_s=wait_s, **given)
+
+
+@commands.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="For example models:/sem-search-vgg16@champion.")
+@click.option("--output", default=None, type=click.Path(path_type=Path), help="File to write; default: the terminal.")
+@click.option(
+    "--format",
+    "output_format",
+    default=None,
+    type=click.Choice([AUTO, "csv", "json", "parquet"]),
+    help="Of the table.  [default: by the file's name, else csv]",
+)
+@click.option("--explain", default=None, type=click.Path(path_type=Path), help="Folder for Grad-CAM overlays.")
+@click.option("--coverage", default=0.9, show_default=True, help="Of the prediction sets, above 0 and below 1.")
+def predict(
+    images: tuple[Path, ...],
+    model: str,
+    output: Path | None,
+    output_format: str | None,
+    explain: Path | None,
+    coverage: float,
+) -> None:
+    """Classify whole micrographs, files or folders, with a registered model; a run that was stopped goes on."""
+    load_tensorflow()
+    from sem_search.deployment.batch.predict import predict_images
+
+    code = predict_images(
+        images,
+        model_uri=model,
+        output=output,
+        output_format=None if output_format == AUTO else output_format,
+        explain_folder=explain,
+        coverage=coverage,
+    )
+    sys.exit(code)
+
+
+def add_serving_options(command: Command) -> Command:
+    """Give a command the options of a server."""
+    for option in reversed(
+        (
+            click.option("--model", required=True, help="For example models:/sem-search-vgg16@champion: watched."),
+            click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+            click.option(
+                "--allowed-hosts",
+                default="",
+                metavar="NAMES",
+                help="Names by which callers may ask, beside localhost and --host; separated by commas.",
+            ),
+            click.option("--workers", default=1, type=click.IntRange(1, 64), show_default=True, help="Processes."),
+            click.option(
+                "--env-manager",
+                default="local",
+                type=click.Choice(["local", "virtualenv", "uv", "conda"]),
+                show_default=True,
+                help="Where the model runs: here, or in an environment that MLflow makes of its requirements.",
+            ),
+            click.option("--timeout", default=60, type=click.IntRange(1), show_default=True, help="Seconds a request."),
+            click.option("--watch", default=5.0, show_default=True, help="Seconds between two looks at the alias."),
+            click.option("--max-request-mb", default=64.0, show_default=True, help="Larger requests get HTTP 413."),
+            click.option("--max-megapixels", default=100.0, show_default=True, help="Of all images of a request."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@commands.command()
+@add_serving_options
+@click.option("--port", default=5001, type=click.IntRange(1, 65535), show_default=True)
+def serve(port: int, **given: Any) -> None:
+    """Serve a registered model, behind limits; an alias is followed to each new version without losing a request."""
+    from sem_search.deployment.server.main import build_serve_settings, run_server
+
+    run_server(build_serve_settings(port=port, **given))
+
+
+@commands.command()
+@add_serving_options
+@click.option("--port", default=5002, type=click.IntRange(1, 65535), show_default=True)
+@click.option("--browser/--no-browser", default=True, help="Open the page.  [default: browser]")
+def app(port: int, browser: bool, **given: Any) -> None:
+    """Open a page where a micrograph is dropped and named, with the picture of where the network looks."""
+    from sem_search.deployment.server.main import build_serve_settings, run_server
+
+    run_server(build_serve_settings(port=port, has_page=True, **given), when_ready=_open_page if browser else None)
+
+
+def _open_page(url: str) -> None:
+    """Open a page where there is a screen; elsewhere its address, which was just told, is all there is."""
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        click.launch(url)
+
+
+@commands.command()
+@click.argument("data")
+@click.option("--output", default="inspection", type=click.Path(path_type=Path), show_default=True, help="Folder.")
+@click.option("--folds", default=5, type=click.IntRange(min=3), show_default=True, help="Folds to be made.")
+@click.option("--exclude", default="", help="Classes to leave out, by commas; a name that holds a comma in quotes.")
+@click.option(
+    "--overlaps",
+    default="group",
+    type=click.Choice([AUTO, "group", "report", "ignore"]),
+    show_default=True,
+    help="What a search does about images that show the same place; ignore: do not look for them.",
+)
+@click.option(
+    "--allow-outside",
+    default=None,
+    metavar="VALUE",
+    help="true: a CSV may name pictures that do not lie below its own folder.",
+    **BARE_SWITCH,
+)
+@click.option("--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px.")
+@click.option("--tile-px", default=224, type=click.IntRange(min=32), show_default=True, help="Side of a tile in px.")
+@click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded.")
+def inspect(*, data: str, output: Path, exclude: str, crop_bottom_px: int, **given: Any) -> None:
+    """Say what is in a folder or CSV of micrographs, and what is wrong with it, before anything is trained."""
+    from sem_search.search.commands.inspect import run_inspection
+    from sem_search.settings import build_settings
+
+    settings = build_settings(
+        {
+            **given,
+            "data": data,
+            "exclude": exclude or None,
+            "crop_bottom_px": crop_bottom_px or None,
+        }
+    )
+    run_inspection(settings, output=output)
+
+
+@commands.command("demo-data")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--size", default="small", type=click.Choice(["small", "paper"]), show_default=True)
+@click.option("--seed", default=0, type=click.IntRange(min=0), show_default=True)
+def demo_data(folder: Path, size: str, seed: int) -> None:
+    """Render the demonstration set: micrographs of ten materials that never existed."""
+    from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
+
+    write_demo_data(folder, size=size, seed=seed, progress=True)
+    bar_px = DEMO_SIZES[size].bar_height_px
+    echo(f"Written to {folder}. The data bar is {bar_px} px high: search it with crop_bottom_px={bar_px}.")
+
+
+commands.add_command(registry)
+commands.add_command(audit)
+commands.add_command(compare)
+commands.add_command(lots)
+commands.add_command(morphology)
+
+
+@commands.group()
+def cache() -> None:
+    """See and clear what is kept to save work: trunk features and demonstration pictures."""
+
+
+@cache.command("list")
+def cache_list() -> None:
+    """List what the cache holds."""
+    load_tensorflow()
+    from sem_search.places import get_cache_folder
+    from sem_search.transfer.features import list_stores
+
+    folder = get_cache_folder()
+    stores = list_stores(folder)
+    echo(f"{folder}: {len(stores)} feature store(s)")
+    for store in stores:
+        echo(f"  {store}")
+
+
+@cache.command("clear")
+def cache_clear() -> None:
+    """Remove everything that can be computed again."""
+    load_tensorflow()
+    from sem_search.places import get_cache_folder
+    from sem_search.transfer.features import clear_stores
+
+    click.echo(f"Removed {clear_stores(get_cache_folder())} feature store(s).")

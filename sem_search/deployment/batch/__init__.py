@@ -1,0 +1,1 @@
+"""Folders of images classified into a table."""

@@ -1,0 +1,301 @@
+"""Files and folders of micrographs classified with a registered model: one line per image.
+
+The model is asked exactly as its server would be, through MLflow and base64, so that a table and a server agree. An
+image that cannot be read gets a line that says why; the others are answered. A run that is stopped goes on when the
+same command is given again.
+"""
+
+import base64
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any, TextIO
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, ErrorCode
+from mlflow.pyfunc import PyFuncModel
+from mlflow.pyfunc import load_model as load_pyfunc
+
+from sem_search.deployment.batch.resume import PredictionJournal
+from sem_search.deployment.batch.table import Prediction, choose_format, write_predictions
+from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
+from sem_search.deployment.registry import fetch_model, resolve_model_uri
+from sem_search.deployment.registry.contents import describe_failure
+from sem_search.errors import DataError, ModelNotFoundError, SettingsError
+from sem_search.micrographs.listing import PICTURE_SUFFIXES
+from sem_search.progress import iter_measured
+from sem_search.terminal import show_line
+
+EXIT_UNREADABLE = 2
+"""The exit code of a command whose input was wrong; every readable image was answered all the same."""
+
+BATCH_IMAGES = 8
+BATCH_BYTES = 32_000_000
+"""A batch ends with whichever comes first: what is read ahead stays small."""
+
+MAX_FILE_BYTES = 1_000_000_000
+"""More than 100 megapixels of uncompressed 16-bit colour: no micrograph that a classifier would take."""
+
+LISTED = 5
+"""Unreadable images that the summary names; the table has them all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundImage:
+    """A file to be classified."""
+
+    path: Path
+    shown_name: str
+    """What the table calls it: the path as it was given, or below the folder that was given."""
+
+
+def predict_images(
+    images: Sequence[Path],
+    *,
+    model_uri: str,
+    output: Path | None = None,
+    output_format: str | None = None,
+    explain_folder: Path | None = None,
+    coverage: float = DEFAULT_COVERAGE,
+) -> int:
+    """Classify whole micrographs and write a table with one line per image.
+
+    Args:
+        images: Files, and folders that are searched for pictures.
+        model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder.
+        output: File to write, there in full or not at all; None writes to standard output.
+        output_format: `csv`, `json` or `parquet`, see `batch.table`; None takes it from the file's name.
+        explain_folder: Where to write Grad-CAM overlays, as `<image>.png`; None writes none.
+        coverage: Of the prediction sets, in (0, 1).
+
+    Returns:
+        The exit code: 0, or 2 if an image could not be read (its line says why).
+
+    Raises:
+        DataError: There is no picture in what was given.
+        ModelNotFoundError: There is no such model.
+        SettingsError: The coverage is not in (0, 1), or Parquet was asked for without a file.
+    """
+    chosen_format = choose_format(output_format, output=output)
+    if not 0 < coverage < 1:
+        raise SettingsError(f"coverage={coverage:g} must lie above 0 and below 1.")
+    found = find_images(images)
+    exact_uri = resolve_model_uri(model_uri)
+    model = load_model(exact_uri)
+    class_names = _get_class_names(model, model_uri=exact_uri)
+    question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
+    with _open_journal(output, question=question) as journal:
+        predictions = _iter_predictions(found, model=model, question=question, journal=journal)
+        shown = iter_measured(
+            predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None
+        )
+        failed = write_predictions(shown, class_names=class_names, output=output, output_format=chosen_format)
+    if journal is not None:
+        journal.remove()
+    _summarise(failed, n_images=len(found), stream=sys.stderr)
+    return EXIT_UNREADABLE if failed else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the model is asked of each image."""
+
+    model_uri: str
+    """Of exactly one version."""
+    explain_folder: Path | None
+    coverage: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what must be equal for an earlier answer to be taken over."""
+        return {
+            "model": self.model_uri,
+            "explain": None if self.explain_folder is None else str(self.explain_folder.absolute()),
+            "coverage": self.coverage,
+        }
+
+
+def find_images(images: Sequence[Path]) -> tuple[FoundImage, ...]:
+    """Return the picture files among files and below folders, each once, in the order given.
+
+    Files are taken whatever their name; in folders, hidden files and what is no picture by its suffix are left out.
+
+    Raises:
+        DataError: A path does not exist, or there is no picture at all.
+    """
+    found: dict[Path, FoundImage] = {}
+    for given in images:
+        if not given.exists():
+            raise DataError(f"{given} does not exist: give micrographs, or folders that hold some.")
+        for path in _list_folder(given) if given.is_dir() else [given]:
+            found.setdefault(path.resolve(), FoundImage(path=path, shown_name=path.as_posix()))
+    if not found:
+        raise DataError(
+            f"There is no picture in {', '.join(map(str, images)) or 'nothing'}: "
+            f"files with these suffixes are taken: {', '.join(sorted(PICTURE_SUFFIXES))}."
+        )
+    return tuple(found.values())
+
+
+def load_model(model_uri: str) -> PyFuncModel:
+    """Load a classifier into this process, which goes on with its own sem_search.
+
+    Its files are compared with what the registry holds before anything of them is run.
+
+    MLflow puts the model's copy of this package first on the path. It would not be imported here, where sem_search
+    already is, but processes started from here inherit the path: it is put back.
+
+    Raises:
+        ModelNotFoundError: There is no such model, or it cannot be loaded.
+        StoreError: A file is not what was registered.
+    """
+    path_before = list(sys.path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="sem-search-") as folder:
+            model = load_pyfunc(str(fetch_model(model_uri, folder=Path(folder))))
+    except (MlflowException, OSError) as error:
+        raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
+    finally:
+        sys.path[:] = path_before
+    return model
+
+
+def _get_class_names(model: PyFuncModel, *, model_uri: str) -> tuple[str, ...]:
+    """Return the model's classes, in the order of its answers."""
+    facts = model.metadata.metadata or {}
+    if "class_names" not in facts:
+        raise ModelNotFoundError(f"Model {model_uri!r} is no classifier of sem_search: its metadata name no classes.")
+    return tuple(facts["class_names"])
+
+
+def _list_folder(folder: Path) -> Iterator[Path]:
+    """Yield the pictures below a folder, sorted by path; hidden files and folders are left out."""
+    for path in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in PICTURE_SUFFIXES and not is_hidden and not path.is_dir():
+            yield path
+
+
+@contextmanager
+def _open_journal(output: Path | None, *, question: Question) -> Iterator[PredictionJournal | None]:
+    """Give the journal of a table that is written to a file, and say how to go on if that is stopped."""
+    if output is None:
+        yield None
+        return
+    with PredictionJournal(output, question=question.to_json()) as journal:
+        if journal.n_known:
+            print(f"{journal.n_known} images were answered before; they are not computed again.", file=sys.stderr)
+        try:
+            yield journal
+        except KeyboardInterrupt:
+            print("What was answered is kept: the same command goes on from there.", file=sys.stderr)
+            raise
+
+
+def _iter_predictions(
+    found: Sequence[FoundImage], *, model: PyFuncModel, question: Question, journal: PredictionJournal | None
+) -> Iterator[Prediction]:
+    """Yield a prediction for each image, in order; those that the journal knows are not computed again."""
+    overlay_names = _name_overlays(found)
+    for is_known, group in groupby(found, key=lambda image: _look_up(image, journal=journal) is not None):
+        if is_known:
+            yield from filter(None, (_look_up(image, journal=journal) for image in group))
+            continue
+        for batch in _iter_batches(list(group)):
+            for image, prediction in _predict_batch(batch, model=model, question=question, overlay_names=overlay_names):
+                if journal is not None:
+                    journal.keep(prediction, path=image.path)
+                yield prediction
+
+
+def _look_up(image: FoundImage, *, journal: PredictionJournal | None) -> Prediction | None:
+    return None if journal is None else journal.get(image.path, shown_name=image.shown_name)
+
+
+def _predict_batch(
+    batch: Sequence[FoundImage], *, model: PyFuncModel, question: Question, overlay_names: dict[Path, str]
+) -> Iterator[tuple[FoundImage, Prediction]]:
+    """Yield each image with its prediction; its overlay is written before."""
+    folder = question.explain_folder
+    params = {"explain": folder is not None, "on_error": "report", "coverage": question.coverage}
+    contents = [_read(image.path) for image in batch]
+    cells = [base64.b64encode(some).decode("ascii") if isinstance(some, bytes) else "" for some in contents]
+    for image, content, answer in zip(batch, contents, _ask(model, cells, params=params), strict=True):
+        if folder is not None and answer["overlay_png"] is not None:
+            _write_overlay(folder / overlay_names[image.path], answer["overlay_png"])
+        error = answer["error"] if isinstance(content, bytes) else content
+        yield image, _build_prediction(answer, image=image.shown_name, model_uri=question.model_uri, error=error)
+
+
+def _build_prediction(answer: Mapping[str, Any], *, image: str, model_uri: str, error: str | None) -> Prediction:
+    """Return the line of an answer; what a model of before does not tell stays empty."""
+    return Prediction.build({**answer, "image": image, "model": model_uri, "error": error})
+
+
+def _iter_batches(found: Sequence[FoundImage]) -> Iterator[list[FoundImage]]:
+    batch: list[FoundImage] = []
+    n_bytes = 0
+    for image in found:
+        batch.append(image)
+        n_bytes += image.path.stat().st_size if image.path.exists() else 0
+        if len(batch) == BATCH_IMAGES or n_bytes >= BATCH_BYTES:
+            yield batch
+            batch, n_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def _ask(model: PyFuncModel, cells: list[str], *, params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answer to each cell; a batch that is refused as too large is asked in halves."""
+    try:
+        answers = pd.DataFrame(model.predict(pd.DataFrame({IMAGE_COLUMN: cells}), params=params))
+        return [dict(zip(answers.columns, row, strict=True)) for row in answers.itertuples(index=False, name=None)]
+    except MlflowException as error:
+        if len(cells) == 1 or error.error_code != ErrorCode.Name(INVALID_PARAMETER_VALUE):
+            raise
+    half = len(cells) // 2
+    return _ask(model, cells[:half], params=params) + _ask(model, cells[half:], params=params)
+
+
+def _read(path: Path) -> bytes | str:
+    """Return the file's content, or why there is none."""
+    try:
+        if not path.is_file():  # a pipe would keep its reader waiting for ever
+            return "is no file any more, or a link to one that is gone"
+        n_bytes = path.stat().st_size
+        if n_bytes > MAX_FILE_BYTES:
+            return f"has {n_bytes / 1e6:.0f} MB, and at most {MAX_FILE_BYTES / 1e6:.0f} are read: cut the picture"
+        return path.read_bytes()
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+
+
+def _name_overlays(found: Sequence[FoundImage]) -> dict[Path, str]:
+    """Return a file name for each overlay: the image's own, with as much of its folders as tells it from the others."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for image in found:
+        parts = [part for part in PurePosixPath(image.shown_name).parts if part not in ("/", "..", ".")]
+        choices = ["_".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+        free = next((name for name in choices if name.casefold() not in taken), f"{len(taken)}_{choices[-1]}")
+        taken.add(free.casefold())
+        names[image.path] = f"{free}.png"
+    return names
+
+
+def _write_overlay(path: Path, overlay_png: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(base64.b64decode(overlay_png))
+
+
+def _summarise(failed: Sequence[Prediction], *, n_images: int, stream: TextIO) -> None:
+    """Say how many images were answered, and name the first ones that were not."""
+    print(f"{n_images - len(failed)} of {n_images} images classified.", file=stream)
+    for prediction in failed[:LISTED]:
+        print(show_line(f"  {prediction.image}: {prediction.error}"), file=stream)
+    if len(failed) > LISTED:
+        print(f"  and {len(failed) - LISTED} more; see the column 'error'.", file=stream)

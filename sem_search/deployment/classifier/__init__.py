@@ -1,0 +1,1 @@
+"""Whole micrographs in, one answer per image out."""

@@ -1,0 +1,116 @@
+"""Tiles in, probabilities out: the one shared trunk and the head of every fold.
+
+Each fold's head was measured on images it never saw. Served are all of them: a tile's answer is the normalised
+geometric mean of their softmax outputs, by the rule that joins the tiles of an image, too (`evaluation.images`). It is
+no worse than the average head: the cross-entropy of a normalised geometric mean is at most the mean of their
+cross-entropies, since the mean itself sums to at most one. It needs no training that was not measured.
+
+The graph is traced once, for any number of tiles, so that no request waits for a trace and threads may share it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from sem_search.micrographs.tiles import FloatTiles
+from sem_search.records import FloatMatrix
+from sem_search.transfer.backbones import Backbone
+from sem_search.transfer.embeddings import average_channels
+from sem_search.transfer.gradcam import compute_heat_maps
+
+FloatMaps = NDArray[np.float32]
+FloatMatrices = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileRun:
+    """What the ensemble made of some tiles."""
+
+    head_probabilities: FloatMatrices
+    """Shape (n_heads, n_tiles, n_classes), rows sum to one."""
+    embeddings: FloatMatrix
+    """Shape (n_tiles, n_features): each of the trunk's channels, averaged over the tile."""
+    features: tuple[Any, ...]
+    """The trunk's crossing tensors, first axis n_tiles."""
+
+
+class HeadEnsemble:
+    """A trunk with the heads of all folds; safe to share between threads.
+
+    Args:
+        trunk: Pictures of shape (n, tile_px, tile_px, 3) to crossing tensors.
+        heads: Crossing tensors to logits, shape (n, n_classes); one per fold, each with weights of its own.
+        backbone: Turns grey tiles into the trunk's input.
+        convolution: Name of the heads' last convolution layer.
+        tile_px: Side of a tile.
+    """
+
+    def __init__(
+        self,
+        *,
+        trunk: keras.Model,
+        heads: Sequence[keras.Model],
+        backbone: Backbone,
+        convolution: str,
+        tile_px: int,
+    ) -> None:
+        self._heads = tuple(heads)
+        self._convolution = convolution
+        self._tile_px = tile_px
+
+        def answer(tiles: Any) -> tuple[Any, Any, list[Any]]:
+            features = keras.tree.flatten(trunk(backbone.preprocess(tiles), training=False))
+            softmax = [_compute_softmax(head(features, training=False)) for head in self._heads]
+            return tf.stack(softmax), tf.cast(average_channels(features), tf.float64), features
+
+        self._answer = tf.function(answer, input_signature=[tf.TensorSpec((None, tile_px, tile_px), tf.float32)])
+        self._answer.get_concrete_function()
+
+    def run(self, tiles: FloatTiles) -> TileRun:
+        """Return what all heads together make of these tiles.
+
+        Args:
+            tiles: Grey levels in [0, 1], shape (n, tile_px, tile_px). All are computed at once: the caller bounds n.
+        """
+        softmax, embeddings, features = self._answer(tf.constant(tiles, tf.float32))
+        return TileRun(head_probabilities=softmax.numpy(), embeddings=embeddings.numpy(), features=tuple(features))
+
+    def compute_heat_maps(self, features: Sequence[Any], *, label: int) -> FloatMaps:
+        """Return where the heads look for one class: the mean of their Grad-CAM maps.
+
+        Args:
+            features: As `run` gave them.
+            label: Class whose logit is explained.
+
+        Returns:
+            Shape (n_tiles, height, width) at the resolution of the last convolution, values in [0, 1].
+        """
+        arrays = [np.asarray(tensor) for tensor in features]
+        labels = np.full(len(arrays[0]), label, dtype=np.int64)
+        maps = [
+            compute_heat_maps(head, features=arrays, class_index=labels, convolution=self._convolution).values
+            for head in self._heads
+        ]
+        mean: FloatMaps = np.mean(maps, axis=0, dtype=np.float32)
+        return mean
+
+    def warm_up(self, *, batch_sizes: Sequence[int] = (1,)) -> None:
+        """Answer and explain blank tiles, so that no request pays for TensorFlow's first steps.
+
+        Args:
+            batch_sizes: How many tiles at once, each once: for some sizes oneDNN prepares what it keeps.
+        """
+        for n_tiles in batch_sizes:
+            run = self.run(np.zeros((n_tiles, self._tile_px, self._tile_px), dtype=np.float32))
+            self.compute_heat_maps(run.features, label=0)
+
+
+def _compute_softmax(logits: Any) -> Any:
+    """Return the softmax in float64; logits that are not finite give equal probabilities, as in training."""
+    is_finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1, keepdims=True)
+    return tf.nn.softmax(tf.cast(tf.where(is_finite, logits, 0.0), tf.float64))

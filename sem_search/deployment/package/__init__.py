@@ -1,0 +1,1 @@
+"""What is registered: the files of a model, written and read."""

@@ -1,0 +1,129 @@
+"""What the out-of-fold answers teach about new ones; it is fitted when a model is packed, and travels with it.
+
+Every image was answered by the one head that was not trained on it. From these answers come the temperature that makes
+probabilities mean what they say and what prediction sets are compared with. Both were found with single heads, and all
+heads answer together: what that changes was measured on images of their own, see `docs/serving.md`. Whether an image is
+known is told from the trunk, which is frozen, so there it makes no difference.
+"""
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sem_search.errors import StoreError
+from sem_search.evaluation.calibration import apply_temperature, fit_temperature
+from sem_search.evaluation.cross_conformal import CrossAnswers
+from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.novelty import NoveltyModel
+from sem_search.records import FloatMatrix, IntVector, TileTable, TrialOutcome
+
+CALIBRATION_FILE = "calibration.npz"
+
+NOVELTY_PREFIX = "novelty_"
+"""Of the arrays in that file that tell what known images look like."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How a classifier's answers are to be taken."""
+
+    temperature: float
+    """Divides the log probabilities of whole images."""
+    answers: CrossAnswers
+    """What each image's own head answered, at this temperature."""
+    novelty: NoveltyModel | None = None
+    """What images of known materials look like to the trunk; None where that could not be told."""
+
+
+def fit_calibration(
+    trial: TrialOutcome, *, tiles: TileTable, novelty: NoveltyModel | None = None
+) -> Calibration | None:
+    """Return what a trial's test answers teach; None if all of its heads diverged, or there are none.
+
+    Args:
+        trial: Its folds in the order of the heads that will be served.
+        tiles: Of the study.
+        novelty: What the study's images look like to the trunk.
+    """
+    parts = [_combine_fold(index, trial=trial, tiles=tiles) for index in range(len(trial.folds))]
+    if not parts:
+        return None
+    images = np.concatenate([part[0] for part in parts])
+    probabilities = np.concatenate([part[1] for part in parts])
+    heads = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    is_usable = np.isfinite(probabilities).all(axis=1)
+    if not is_usable.any():
+        return None
+    images, probabilities, heads = images[is_usable], probabilities[is_usable], heads[is_usable]
+    labels = tiles.label_of_image[images]
+    temperature = fit_temperature(probabilities, labels=labels)
+    calibrated = apply_temperature(probabilities, temperature=temperature)
+    _, group_of_image = np.unique(np.asarray(tiles.group_of_image), return_inverse=True)
+    return Calibration(
+        temperature=temperature,
+        answers=CrossAnswers(
+            of_true_class=calibrated[np.arange(len(labels)), labels],
+            network_of_image=heads.astype(np.int64),
+            group_of_image=group_of_image[images].astype(np.int64),
+        ),
+        novelty=novelty,
+    )
+
+
+def write_calibration(calibration: Calibration, *, path: Path) -> None:
+    """Write a calibration as a NumPy archive without pickle."""
+    answers = calibration.answers
+    arrays: dict[str, NDArray[Any]] = {
+        "temperature": np.array(calibration.temperature),
+        "of_true_class": answers.of_true_class,
+        "network_of_image": answers.network_of_image,
+        "group_of_image": answers.group_of_image,
+    }
+    if calibration.novelty is not None:
+        arrays |= {NOVELTY_PREFIX + name: array for name, array in calibration.novelty.to_arrays().items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    path.write_bytes(buffer.getvalue())
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what `write_calibration` wrote.
+
+    Raises:
+        StoreError: The file holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+            return Calibration(
+                temperature=float(arrays["temperature"]),
+                answers=CrossAnswers(
+                    of_true_class=arrays["of_true_class"],
+                    network_of_image=arrays["network_of_image"],
+                    group_of_image=arrays["group_of_image"],
+                ),
+                novelty=_read_novelty(arrays),
+            )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise StoreError(f"The model is damaged: {path.name} does not hold a calibration.") from error
+
+
+def _read_novelty(arrays: Mapping[str, NDArray[Any]]) -> NoveltyModel | None:
+    """Return the model of known images, where there is one."""
+    own = {
+        name.removeprefix(NOVELTY_PREFIX): array for name, array in arrays.items() if name.startswith(NOVELTY_PREFIX)
+    }
+    return NoveltyModel.from_arrays(own) if own else None
+
+
+def _combine_fold(index: int, *, trial: TrialOutcome, tiles: TileTable) -> tuple[IntVector, FloatMatrix]:
+    """Return the test images of one fold, shape (n,), and its head's answers to them, shape (n, n_classes)."""
+    of_fold, probabilities = trial.folds[index].get_side("test")
+    return combine_tiles(probabilities, image_of_tile=tiles.image_of_tile[of_fold])

@@ -1,0 +1,152 @@
+"""The model card: what a model is, what it was made from and how well it did, in one record that travels with it.
+
+Everything here was known when the model was logged; what the registry adds since (version, alias, who moved it when) is
+shown beside it. After Mitchell et al., Model cards for model reporting, FAT* 2019.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sem_search.errors import StoreError
+from sem_search.records import Side
+from sem_search.tracking.entries.tables import Unit
+
+FORMAT_VERSION = 1
+"""Raised when a reader of before could misunderstand a card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardClass:
+    """One class of the training data."""
+
+    name: str
+    n_images: int
+    n_groups: int
+    n_tiles: int
+    pixel_sizes_nm: tuple[float, ...] = ()
+    """Distinct, ascending; none where the files do not tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFold:
+    """How many images stand on each side of a fold."""
+
+    number: int
+    n_training: int
+    n_validation: int
+    n_test: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardScore:
+    """One score with its 95 % interval over the images."""
+
+    side: Side
+    unit: Unit
+    name: str
+    """For people: "macro F-measure, mean over the folds"."""
+    value: float
+    low: float | None
+    high: float | None
+    """None where the images say nothing of the uncertainty; a warning says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardConfusion:
+    """How often each class (row) was taken for each class (column), summed over the folds."""
+
+    side: Side
+    unit: Unit
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a model says of itself."""
+
+    created_at: str
+    """UTC, ISO 8601."""
+    data: str
+    """Name of the data's folder or file, without its place."""
+    study: str
+    run_id: str
+    backbone: str
+    weights_used: str
+    select_on: Side
+    """The side whose tiles chose this cell among those of its study."""
+    learning_rate: float
+    batch_size: int
+    n_cells: int
+    """How many cells the study could choose from."""
+    classes: tuple[CardClass, ...]
+    """In sorted order: that of the confusion matrices."""
+    folds: tuple[CardFold, ...]
+    scores: tuple[CardScore, ...]
+    confusions: tuple[CardConfusion, ...]
+    settings: Mapping[str, Any]
+    hashes: Mapping[str, str]
+    versions: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+    """What was skipped, replaced or fell back."""
+    findings: tuple[str, ...] = ()
+    """What inspection found in the data."""
+
+    def __post_init__(self) -> None:
+        n_classes = len(self.classes)
+        for confusion in self.confusions:
+            if [len(row) for row in confusion.counts] != [n_classes] * n_classes:
+                raise ValueError(f"A confusion matrix does not fit the {n_classes} classes of the card.")
+
+    @property
+    def n_images(self) -> int:
+        """Images of all classes."""
+        return sum(each.n_images for each in self.classes)
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of all images."""
+        return sum(each.n_tiles for each in self.classes)
+
+    def to_json(self) -> str:
+        """Return the content of `card.json`."""
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelCard":
+        """Read the content of `card.json`.
+
+        Raises:
+            StoreError: It is no model card, or one of a later format.
+        """
+        try:
+            values = json.loads(text)
+            version = values.pop("format_version")
+            if version == FORMAT_VERSION:
+                return cls._from_values(values)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise StoreError("card.json is damaged: it does not hold a model card.") from error
+        raise StoreError(
+            f"card.json has format {version}, and this sem_search reads format {FORMAT_VERSION}: "
+            "use the version of sem_search that made the model."
+        )
+
+    @classmethod
+    def _from_values(cls, values: dict[str, Any]) -> "ModelCard":
+        classes = tuple(
+            CardClass(**{**each, "pixel_sizes_nm": tuple(each["pixel_sizes_nm"])}) for each in values.pop("classes")
+        )
+        confusions = tuple(
+            CardConfusion(**{**each, "counts": tuple(tuple(row) for row in each["counts"])})
+            for each in values.pop("confusions")
+        )
+        return cls(
+            classes=classes,
+            confusions=confusions,
+            folds=tuple(CardFold(**each) for each in values.pop("folds")),
+            scores=tuple(CardScore(**each) for each in values.pop("scores")),
+            warnings=tuple(values.pop("warnings")),
+            findings=tuple(values.pop("findings")),
+            **values,
+        )

@@ -1,0 +1,111 @@
+"""What a served classifier is: `model.json`, the one file beside the weights that the server reads.
+
+It names the files that a server reads with their hashes, so that damaged weights are refused instead of served (code
+and all other files are compared by `registry.contents`), and says where the model comes from, so that an answer can be
+traced to data, weights and settings.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sem_search.errors import StoreError
+from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS
+from sem_search.micrographs.tiles import TileGrid
+
+DESCRIPTION_FILE = "model.json"
+FORMAT_VERSION = 1
+"""Raised when a reader of before could misunderstand the folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierDescription:
+    """Everything about a served classifier but its weights."""
+
+    class_names: tuple[str, ...]
+    """In the order of the probabilities."""
+    backbone: str
+    convolution: str
+    """Name of the last convolution layer, where Grad-CAM looks."""
+    n_heads: int
+    tile_px: int
+    stride_px: int
+    crop_bottom_px: int
+    """Data bar of files that do not tell their scan height, as in training."""
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+    pixel_sizes_nm: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Class name -> distinct pixel sizes of its training images, ascending; without classes whose files tell none."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Learning rate, batch size, seed and whatever else the search set."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """What leads back: data, folds and weights by name."""
+    sem_search_version: str = ""
+    code_sha256: str = ""
+    """Of the code that was stored with the model, see `package.code`."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """File of the model folder -> sha256 of its content."""
+
+    @property
+    def grid(self) -> TileGrid:
+        """How images are cut."""
+        return TileGrid(size_px=self.tile_px, stride_px=self.stride_px)
+
+    def to_json(self) -> str:
+        """Return the content of `model.json`."""
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ClassifierDescription":
+        """Read the content of `model.json`.
+
+        Raises:
+            StoreError: It is not the description of a classifier, or of a later format.
+        """
+        try:
+            values = json.loads(text)
+            version = values["format_version"]
+            if version == FORMAT_VERSION:
+                return cls._from_values(values)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise StoreError(f"{DESCRIPTION_FILE} is damaged: it does not hold the description of a model.") from error
+        raise StoreError(
+            f"{DESCRIPTION_FILE} has format {version}, and this sem_search reads format {FORMAT_VERSION}: "
+            "use the version of sem_search that made the model."
+        )
+
+    @classmethod
+    def _from_values(cls, values: Mapping[str, Any]) -> "ClassifierDescription":
+        given = {name: value for name, value in values.items() if name != "format_version"}
+        given["class_names"] = tuple(given["class_names"])
+        given["pixel_sizes_nm"] = {name: tuple(sizes) for name, sizes in given["pixel_sizes_nm"].items()}
+        return cls(**given)
+
+
+def read_description(folder: Path) -> ClassifierDescription:
+    """Read `model.json` and check every file it names.
+
+    Raises:
+        StoreError: A file is missing or its content is not what was written; the message names it.
+    """
+    path = folder / DESCRIPTION_FILE
+    if not path.is_file():
+        raise StoreError(f"The model has no {DESCRIPTION_FILE}: it was not made by sem_search, or is incomplete.")
+    description = ClassifierDescription.from_json(path.read_text(encoding="utf-8"))
+    for name, stated in description.files.items():
+        if not (folder / name).is_file():
+            raise StoreError(f"The model is incomplete: {name} is missing. Register it anew from its run.")
+        if compute_file_sha256(folder / name) != stated:
+            raise StoreError(
+                f"The model is damaged: {name} is not the file that was logged (its sha256 differs). "
+                "Register it anew from its run."
+            )
+    return description
+
+
+def compute_file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,409 @@
+"""A trained classifier into a run, as one self-contained MLflow model.
+
+    MLmodel, requirements.txt ...   MLflow's own
+    entry_script.py                 the script that MLflow runs to load the model; no pickle is involved
+    code/sem_search/                the code that answers, as it was when the model was measured
+    artifacts/classifier/
+        model.json                  what it is, with the hash of every file
+        trunk.keras                 the frozen part, stored once
+        head.json                   the architecture that all heads share
+        head_0.npz ...              the weights of each fold's head
+        calibration.npz             what the heads answered where they were not trained, and what follows from it
+    artifacts/record/               the model card, and what stands behind it (see `package.record`)
+    input_example.json ...          a small picture, ready to be sent
+    files.json                      every file above with its hash
+
+MLflow notes where each file was copied from; these paths are removed, so that a model tells nothing of the machine
+that trained it. Requirements are stated, not derived: deriving them loads the model in another process, for 18 s.
+"""
+
+import base64
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, Map, Object, Property
+from numpy.typing import NDArray
+
+import sem_search
+from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, Calibration, write_calibration
+from sem_search.deployment.package.code import compute_code_sha256, copy_package
+from sem_search.deployment.package.description import (
+    DESCRIPTION_FILE,
+    ClassifierDescription,
+    compute_file_sha256,
+)
+from sem_search.deployment.package.files import write_file_list
+from sem_search.deployment.package.reading import HEAD_FILE, TRUNK_FILE, name_head_weights
+from sem_search.deployment.package.record import CARD_FILE, RECORD_FOLDER, ModelRecord, write_record
+from sem_search.deployment.pyfunc.model import MODEL_FOLDER
+from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
+from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS, encode_png
+from sem_search.micrographs.tiles import TileGrid
+from sem_search.tracking.mlflow.delivery import find_run
+from sem_search.tracking.mlflow.names import quote
+from sem_search.tracking.mlflow.outbox import UNNAMED, Item, RunNames
+from sem_search.tracking.mlflow.posting import post
+
+MODEL_ITEM = "model"
+"""The kind of an outbox's items that are models."""
+
+CODE_FOLDER = "code"
+
+MODEL_NAME = "classifier"
+"""Name of the model within its run: `runs:/<run id>/classifier`."""
+
+SERVED_MODEL = Path(__file__).parents[1] / "pyfunc" / "entry_script.py"
+
+NO_STEP = -1
+"""MLflow copies to a model the metrics of its step, by default 0: here that would be fold 0 and epoch 0 only."""
+
+QUIET_VARIABLES = ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_UV_AUTO_DETECT")
+"""A bar for each copied file would tear the search's own; a uv.lock of the user's folder is none of the model's."""
+
+SERVING_REQUIREMENTS = (
+    "keras",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "scikit-learn",
+    "scipy",
+    "tensorflow",
+    "tifffile",
+    "tqdm",
+)
+"""Distributions that the answering code imports, each pinned to the version that the model was measured with."""
+
+TILE_ANSWER = Object(
+    [
+        Property("top_px", DataType.long),
+        Property("left_px", DataType.long),
+        Property("label", DataType.string),
+        Property("probability", DataType.double),
+        Property("probabilities", Map(DataType.double)),
+    ]
+)
+
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(DataType.string, IMAGE_COLUMN)]),
+    outputs=Schema(
+        [
+            ColSpec(DataType.string, "label"),
+            ColSpec(DataType.double, "probability"),
+            ColSpec(Map(DataType.double), "probabilities"),
+            ColSpec(Array(DataType.string), "prediction_set"),
+            ColSpec(DataType.double, "coverage"),
+            ColSpec(DataType.long, "n_calibration_images"),
+            ColSpec(DataType.boolean, "is_known", required=False),
+            ColSpec(DataType.double, "novelty", required=False),
+            ColSpec(DataType.double, "novelty_threshold", required=False),
+            ColSpec(DataType.double, "agreement"),
+            ColSpec(DataType.double, "spread"),
+            ColSpec(DataType.double, "pixel_size_nm", required=False),
+            ColSpec(DataType.string, "pixel_size"),
+            ColSpec(DataType.long, "n_tiles"),
+            ColSpec(Array(DataType.string), "warnings"),
+            ColSpec(DataType.string, "model_name", required=False),
+            ColSpec(DataType.string, "model_version", required=False),
+            ColSpec(DataType.string, "overlay_png", required=False),
+            ColSpec(Array(TILE_ANSWER), "tiles", required=False),
+            ColSpec(DataType.string, "error", required=False),
+        ]
+    ),
+    params=ParamSchema(
+        [
+            ParamSpec("explain", DataType.boolean, False),
+            ParamSpec("tiles", DataType.boolean, False),
+            ParamSpec("on_error", DataType.string, "refuse"),
+            ParamSpec("coverage", DataType.double, DEFAULT_COVERAGE),
+        ]
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierParts:
+    """Everything that is served, and where it comes from."""
+
+    trunk: keras.Model
+    head: keras.Model
+    """The architecture that all fold heads share; its own weights are not used."""
+    head_weights: Sequence[Sequence[NDArray[np.float32]]]
+    """One entry per fold: `head.get_weights()` of the epoch that was kept."""
+    convolution: str
+    """Name of the last convolution layer."""
+    backbone: str
+    """As `get_backbone` knows it."""
+    class_names: tuple[str, ...]
+    """In the order of the logits."""
+    grid: TileGrid
+    crop_bottom_px: int
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+    pixel_sizes_nm: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Class name -> distinct pixel sizes of its training images, where files tell them."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values: learning rate, batch size, seed ..."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """What leads back: hashes of data, folds and weights by name."""
+    calibration: Calibration | None = None
+    """What the out-of-fold answers teach about new ones; None where there are none to learn from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedClassifier:
+    """A classifier that is in a run."""
+
+    model_uri: str
+    """`models:/<model id>`, which `mlflow.pyfunc.load_model` takes."""
+    run_id: str
+    warnings: tuple[str, ...]
+    """What a user must know: heads whose training diverged."""
+
+
+def log_classifier(
+    parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAME, record: ModelRecord | None = None
+) -> LoggedClassifier:
+    """Log the classifier as a model of a run, which may be active or not.
+
+    Cost: the time to write and copy the weights; the model is not loaded.
+
+    Args:
+        parts: What is served.
+        run_id: The run.
+        name: Name of the model within the run.
+        record: What travels with the model for whoever asks where it comes from; nothing that answers reads it.
+    """
+    with tempfile.TemporaryDirectory(prefix="sem_search_") as staging:
+        facts = _stage(parts, folder=Path(staging), name=name, record=record)
+        model_id = _log_staged(Path(staging), facts=facts, run_id=run_id)
+    return LoggedClassifier(model_uri=f"models:/{model_id}", run_id=run_id, warnings=tuple(facts["warnings"]))
+
+
+def post_classifier(
+    parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAME, record: ModelRecord | None = None
+) -> tuple[str, ...]:
+    """Log the classifier by way of the outbox, so that it is kept while the tracking store is away.
+
+    Args:
+        parts: What is served.
+        run_id: Id or name of the run.
+        name: Name of the model within the run.
+        record: As for `log_classifier`.
+
+    Returns:
+        What a user must know.
+    """
+    warnings: list[str] = []
+
+    def write(folder: Path) -> Mapping[str, Any]:
+        facts = _stage(parts, folder=folder, name=name, record=record)
+        warnings.extend(facts["warnings"])
+        return facts
+
+    post(MODEL_ITEM, run=run_id, deliverer=deliver_classifier, write=write)
+    return tuple(warnings)
+
+
+def deliver_classifier(item: Item, runs: RunNames) -> None:
+    """Log a staged classifier as the one model of this name in its run, however often this is done.
+
+    A model that was begun and not finished is removed, and logged anew: MLflow cannot go on with it, for it refuses to
+    list the same model twice among a run's outputs.
+    """
+    client, run_id = MlflowClient(), find_run(item.run, runs)
+    experiment_id = client.get_run(run_id).info.experiment_id
+    name = item.facts["name"]
+    known = client.search_logged_models(
+        [experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = {quote(name)}"
+    )
+    if any(model.status == LoggedModelStatus.READY for model in known):
+        return
+    for unfinished in known:
+        client.delete_logged_model(str(unfinished.model_id))
+    with tempfile.TemporaryDirectory(prefix="sem_search_") as staging:
+        folder = Path(staging, "item")
+        shutil.copytree(item.files, folder)
+        _log_staged(folder, facts=item.facts, run_id=run_id)
+
+
+def _stage(parts: ClassifierParts, *, folder: Path, name: str, record: ModelRecord | None) -> dict[str, Any]:
+    """Write all that is logged into a folder; return what is told of it beside the files, as JSON values."""
+    warnings = write_model_folder(parts, folder=folder / MODEL_FOLDER)
+    copy_package(folder / CODE_FOLDER / "sem_search")
+    if record is not None:
+        write_record(record, folder=folder / RECORD_FOLDER)
+    frame, params = build_input_example(parts)
+    return {
+        "name": name,
+        "warnings": list(warnings),
+        "example": [frame[IMAGE_COLUMN].tolist(), params],
+        "metadata": _summarise(parts, folder=folder / MODEL_FOLDER),
+        "requirements": list_requirements(),
+    }
+
+
+def _log_staged(folder: Path, *, facts: Mapping[str, Any], run_id: str) -> str:
+    """Log what lies in a folder as a model of a run; return the model's id."""
+    _name_run_in_card(folder / RECORD_FOLDER, run_id=run_id)
+    images, params = facts["example"]
+    with _quiet_mlflow():
+        logged = Model.log(
+            artifact_path=None,
+            model_id=_open_logged_model(run_id=run_id, name=facts["name"]),
+            flavor=_SelfContainedFlavor,
+            run_id=run_id,
+            step=NO_STEP,
+            validate_serving_input=False,
+            shown_name=facts["name"],
+            python_model=SERVED_MODEL,
+            artifacts={part: str(folder / part) for part in (MODEL_FOLDER, RECORD_FOLDER) if (folder / part).is_dir()},
+            code_paths=[str(folder / CODE_FOLDER / "sem_search")],
+            signature=SIGNATURE,
+            input_example=(pd.DataFrame({IMAGE_COLUMN: images}), params),
+            pip_requirements=facts["requirements"],
+            metadata=dict(facts["metadata"]),
+        )
+    return str(logged.model_id)
+
+
+def _name_run_in_card(folder: Path, *, run_id: str) -> None:
+    """Put a run's id where the card has the name that stood for it while the store was away."""
+    card = folder / CARD_FILE
+    if card.is_file():
+        text = card.read_text(encoding="utf-8")
+        card.write_text(re.sub(rf"{UNNAMED}[0-9a-f]{{32}}", run_id, text), encoding="utf-8")
+
+
+def write_model_folder(parts: ClassifierParts, *, folder: Path) -> tuple[str, ...]:
+    """Write trunk, heads and description into a new folder; return the warnings."""
+    folder.mkdir(parents=True)
+    parts.trunk.save(folder / TRUNK_FILE)
+    (folder / HEAD_FILE).write_text(parts.head.to_json(), encoding="utf-8")
+    for index, weights in enumerate(parts.head_weights):
+        arrays = {f"weight_{number}": np.asarray(weight) for number, weight in enumerate(weights)}
+        np.savez(folder / name_head_weights(index), allow_pickle=False, **arrays)
+    if parts.calibration is not None:
+        write_calibration(parts.calibration, path=folder / CALIBRATION_FILE)
+    (folder / DESCRIPTION_FILE).write_text(_describe(parts, folder=folder).to_json(), encoding="utf-8")
+    return tuple(
+        f"the head of fold {index} diverged: what is served answers as it was measured, with equal probabilities"
+        for index, weights in enumerate(parts.head_weights)
+        if not all(np.isfinite(weight).all() for weight in weights)
+    )
+
+
+def build_input_example(parts: ClassifierParts) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return a request that the model answers: one picture of one tile and its data bar, and the parameters.
+
+    The picture shows bright discs on dark ground; it is of no material, and small as a file.
+    """
+    height_px, width_px = parts.grid.size_px + parts.crop_bottom_px, parts.grid.size_px
+    rows, columns = np.mgrid[:height_px, :width_px]
+    step = max(8, parts.grid.size_px // 4)
+    is_disc = (rows % step - step // 2) ** 2 + (columns % step - step // 2) ** 2 < (step // 3) ** 2
+    picture = encode_png(np.where(is_disc, 200, 60).astype(np.uint8))
+    frame = pd.DataFrame({IMAGE_COLUMN: [base64.b64encode(picture).decode("ascii")]})
+    return frame, {"explain": False, "tiles": False, "on_error": "refuse", "coverage": DEFAULT_COVERAGE}
+
+
+def list_requirements() -> list[str]:
+    """Return what a server must install, each distribution at the version that is installed here."""
+    return [f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS]
+
+
+def _open_logged_model(*, run_id: str, name: str) -> str:
+    """Create the entry of a model in the experiment of its run; MLflow itself would take the active experiment."""
+    client = MlflowClient()
+    run = client.get_run(run_id)
+    model = client.create_logged_model(
+        run.info.experiment_id, name=name, source_run_id=run_id, params=run.data.params, model_type="classifier"
+    )
+    return str(model.model_id)
+
+
+def _describe(parts: ClassifierParts, *, folder: Path) -> ClassifierDescription:
+    return ClassifierDescription(
+        class_names=parts.class_names,
+        backbone=parts.backbone,
+        convolution=parts.convolution,
+        n_heads=len(parts.head_weights),
+        tile_px=parts.grid.size_px,
+        stride_px=parts.grid.stride_px,
+        crop_bottom_px=parts.crop_bottom_px,
+        max_megapixels=parts.max_megapixels,
+        pixel_sizes_nm={name: tuple(sorted(sizes)) for name, sizes in parts.pixel_sizes_nm.items()},
+        settings=dict(parts.settings),
+        hashes=dict(parts.hashes),
+        sem_search_version=sem_search.__version__,
+        code_sha256=compute_code_sha256(),
+        files={path.name: compute_file_sha256(path) for path in sorted(folder.iterdir())},
+    )
+
+
+def _summarise(parts: ClassifierParts, *, folder: Path) -> dict[str, Any]:
+    """Return the facts that can be read from MLmodel without loading anything."""
+    return {
+        "class_names": list(parts.class_names),
+        "backbone": parts.backbone,
+        "tile_px": parts.grid.size_px,
+        "sem_search_version": sem_search.__version__,
+        "description_sha256": compute_file_sha256(folder / DESCRIPTION_FILE),
+        **parts.hashes,
+    }
+
+
+@contextmanager
+def _quiet_mlflow() -> Iterator[None]:
+    """Let MLflow log a model without bars and notes, and without looking around in the current folder."""
+    logger = logging.getLogger("mlflow.pyfunc")
+    level_before = logger.level
+    before = {name: os.environ.get(name) for name in QUIET_VARIABLES}
+    logger.setLevel(logging.WARNING)
+    os.environ.update(dict.fromkeys(QUIET_VARIABLES, "false"))
+    try:
+        yield
+    finally:
+        logger.setLevel(level_before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class _SelfContainedFlavor:
+    """MLflow's pyfunc flavor, less the paths of this machine, and with a list of what was written."""
+
+    @staticmethod
+    def save_model(
+        *, path: str, mlflow_model: Model, shown_name: str, validate_serving_input: bool, **given: Any
+    ) -> None:
+        """Save as `mlflow.pyfunc` does, replace the paths that nothing needs, and list every file with its hash.
+
+        `validate_serving_input` is `Model.log`'s own: the example is answered by a test, not anew for each trial.
+        """
+        mlflow.pyfunc.save_model(path=path, mlflow_model=mlflow_model, **given)
+        flavor = mlflow_model.flavors[mlflow.pyfunc.FLAVOR_NAME]
+        flavor["model_code_path"] = Path(flavor["model_code_path"]).name
+        for artifact in flavor["artifacts"].values():
+            artifact["uri"] = artifact["path"]
+        mlflow_model.artifact_path = shown_name
+        mlflow_model.save(str(Path(path, "MLmodel")))
+        write_file_list(Path(path))

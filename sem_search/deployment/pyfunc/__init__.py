@@ -1,0 +1,1 @@
+"""The classifier as MLflow loads and calls it."""

@@ -1,0 +1,167 @@
+"""An answer as the caller gets it: plain values under names that are promised.
+
+The names are those of the model's signature in `packaging`; the words are explained in `docs/serving.md`.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sem_search.deployment.classifier.classifier import ImageAnswer, MicrographClassifier
+from sem_search.deployment.classifier.pixel_size import check_pixel_size
+from sem_search.deployment.package.calibration_record import Calibration
+from sem_search.deployment.pyfunc.registered_name import ServedName
+from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
+from sem_search.evaluation.conformal import compute_groups_needed
+from sem_search.evaluation.cross_conformal import predict_cross_set
+from sem_search.evaluation.novelty import UNKNOWN_ABOVE, NoveltyModel
+from sem_search.micrographs.reading.micrograph import Micrograph
+from sem_search.records import FloatVector
+
+NOVELTY_NOT_TOLD = "whether it is a known material cannot be told: this model does not say what known ones look like"
+NOT_CALIBRATED = "this model was packed without out-of-fold answers: probabilities are not calibrated, sets hold all"
+
+
+def describe_answers(
+    answers: Iterable[ImageAnswer],
+    *,
+    rows: Sequence[Micrograph | BadRow],
+    classifier: MicrographClassifier,
+    options: RequestOptions,
+    served_name: ServedName,
+) -> list[dict[str, Any]]:
+    """Return one record for each row of the request, in its order; all records have the same names.
+
+    Args:
+        answers: One for each row that is a micrograph, in order.
+        rows: Of the request.
+        classifier: What answered.
+        options: What the caller asked for.
+        served_name: What the registry calls the model.
+    """
+    given = iter(answers)
+    records = []
+    for row in rows:
+        if isinstance(row, BadRow):
+            record, error = _describe_nothing(options), row.reason
+        else:
+            record = _describe_answer(next(given), micrograph=row, classifier=classifier, options=options)
+            error = None
+        record |= {"model_name": served_name.name, "model_version": served_name.version}
+        records.append(record | ({"error": error} if options.on_error == "report" else {}))
+    return records
+
+
+def _describe_nothing(options: RequestOptions) -> dict[str, Any]:
+    """Return the record of a row without an answer."""
+    record: dict[str, Any] = {
+        "label": None,
+        "probability": None,
+        "probabilities": None,
+        "prediction_set": [],
+        "coverage": options.coverage,
+        "n_calibration_images": 0,
+        "is_known": None,
+        "novelty": None,
+        "novelty_threshold": None,
+        "agreement": None,
+        "spread": None,
+        "pixel_size_nm": None,
+        "pixel_size": None,
+        "n_tiles": 0,
+        "warnings": [],
+    }
+    return record | ({"overlay_png": None} if options.explain else {}) | ({"tiles": []} if options.tiles else {})
+
+
+def _describe_answer(
+    answer: ImageAnswer, *, micrograph: Micrograph, classifier: MicrographClassifier, options: RequestOptions
+) -> dict[str, Any]:
+    description = classifier.description
+    class_names = description.class_names
+    pixel_size = check_pixel_size(micrograph.metadata.pixel_size_nm, trained_nm=description.pixel_sizes_nm)
+    members, doubts = _choose_set(answer, calibration=classifier.calibration, coverage=options.coverage)
+    novelty, strange = _judge_novelty(answer, classifier=classifier)
+    warnings = [*micrograph.warnings, *strange, *doubts, *([pixel_size.warning] if pixel_size.warning else [])]
+    record = _describe_probabilities(answer.probabilities, class_names=class_names) | {
+        "prediction_set": [class_names[index] for index in members],
+        "coverage": options.coverage,
+        "n_calibration_images": classifier.calibration.answers.n_images if classifier.calibration else 0,
+        **novelty,
+        "agreement": answer.agreement,
+        "spread": answer.spread,
+        "pixel_size_nm": pixel_size.pixel_size_nm,
+        "pixel_size": pixel_size.state,
+        "n_tiles": len(answer.corners),
+        "warnings": warnings,
+    }
+    if options.explain and answer.overlay_png is not None:
+        record["overlay_png"] = base64.b64encode(answer.overlay_png).decode("ascii")
+    if options.tiles:
+        record["tiles"] = [
+            {"top_px": top, "left_px": left, **_describe_probabilities(tile, class_names=class_names)}
+            for tile, (top, left) in zip(answer.tile_probabilities, answer.corners, strict=True)
+        ]
+    return record
+
+
+def _judge_novelty(
+    answer: ImageAnswer, *, classifier: MicrographClassifier
+) -> tuple[dict[str, bool | float | None], tuple[str, ...]]:
+    """Return whether an image is like the training images, by which numbers, and what must be said of it."""
+    model = classifier.calibration.novelty if classifier.calibration is not None else None
+    if model is None or answer.novelty is None:
+        return dict.fromkeys(("is_known", "novelty", "novelty_threshold")), (NOVELTY_NOT_TOLD,)
+    is_known = answer.novelty <= UNKNOWN_ABOVE
+    told: dict[str, bool | float | None] = {
+        "is_known": is_known,
+        "novelty": answer.novelty,
+        "novelty_threshold": UNKNOWN_ABOVE,
+    }
+    if is_known:
+        return told, ()
+    nearest = classifier.description.class_names[answer.label]
+    return told, (
+        f"is unlike the training images (novelty {answer.novelty:.3g}, unknown above {UNKNOWN_ABOVE:g}): "
+        f"{nearest!r} is only the nearest that the classifier knows{_tell_alarms(model, label=answer.label)}",
+    )
+
+
+def _tell_alarms(model: NoveltyModel, *, label: int) -> str:
+    """Return how many images of a class are called unknown, too, where these are more than is promised of all."""
+    n_images, n_alarms = int(model.class_sizes[label]), int(model.class_alarms[label])
+    if n_alarms <= model.attained_false_alarm_rate * n_images:
+        return ""
+    return f"; but it is a varied class: of its {n_images} training images, each judged by others, so were {n_alarms}"
+
+
+def _choose_set(
+    answer: ImageAnswer, *, calibration: Calibration | None, coverage: float
+) -> tuple[list[int], tuple[str, ...]]:
+    """Return the classes of the prediction set, the most probable first, and what must be said of it."""
+    by_probability = [int(index) for index in np.argsort(-answer.probabilities, kind="stable")]
+    if calibration is None:
+        return by_probability, (NOT_CALIBRATED,)
+    if not calibration.answers.is_attainable(coverage):
+        return by_probability, (
+            f"a set that holds the true class of {100 * coverage:g} % of images needs "
+            f"{compute_groups_needed(coverage)} independent images to calibrate on, and there are "
+            f"{calibration.answers.n_groups}: it holds all classes",
+        )
+    is_member = predict_cross_set(
+        answer.head_probabilities, answers=calibration.answers, coverage=coverage, most_probable=answer.label
+    )
+    return [index for index in by_probability if is_member[index]], ()
+
+
+def _describe_probabilities(probabilities: FloatVector, *, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return label, probability and probabilities of one image or tile, as plain Python values."""
+    values = [float(value) for value in probabilities]
+    best = int(probabilities.argmax())
+    return {
+        "label": class_names[best],
+        "probability": values[best],
+        "probabilities": dict(zip(class_names, values, strict=True)),
+    }

@@ -1,0 +1,323 @@
+"""What the front lets through to MLflow's server: requests of one shape, small enough to be answered.
+
+MLflow's server takes a body of any size, repeats invalid JSON to the caller, makes a table as wide as a request asks
+for, and fails on JSON that is nested too deeply. Here a request is taken apart first, within limits, and put together
+anew: a list of images and the parameters, nothing else. So the server behind sees one kind of request, whatever was
+sent. Whether an image can be answered is the model's to say, not the front's.
+"""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sem_search.deployment.pyfunc.requests import (
+    IMAGE_COLUMN,
+    MAX_LISTED,
+    MAX_REQUEST_MEGAPIXELS,
+    MAX_ROWS,
+    decode_base64,
+)
+from sem_search.deployment.server.intake import SMALL_BYTES
+from sem_search.errors import DataError, RefusedRequestError
+from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS
+from sem_search.micrographs.sizes import read_pixel_count
+
+BAD_REQUEST, TOO_LARGE, UNSUPPORTED = 400, 413, 415
+
+JSON_TYPE, CSV_TYPE = "application/json", "text/csv"
+
+TABLE_KEYS = ("dataframe_records", "dataframe_split", "inputs", "instances")
+"""The four shapes of a table that MLflow's server takes; a request has exactly one."""
+
+PARAMS_KEY = "params"
+
+MAX_PARAM_CHARACTERS = 100
+"""Of a parameter that is a text: no parameter of the classifier takes a longer one."""
+
+LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+
+LARGEST_INTEGER = 2**63
+
+MAX_ELEMENTS = 101 * MAX_ROWS
+"""Rows with 100 columns each. Read into Python, an empty list of two bytes takes more than fifty."""
+
+SEPARATORS = {JSON_TYPE: (b",", b"[", b"{"), CSV_TYPE: (b",", b"\n", b"\r")}
+"""Each value has one of these before it. Base64 has none of them, so that pictures count for nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestLimits:
+    """How much one request may ask for."""
+
+    max_bytes: int = 64_000_000
+    """Of the body. 48 MB of picture files: a 4096 x 3072 scan of 16 bits has 25 MB, not compressed."""
+    max_rows: int = MAX_ROWS
+    max_elements: int = MAX_ELEMENTS
+    """Counted in the bytes, before anything is made of them."""
+    max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+    max_request_megapixels: float = MAX_REQUEST_MEGAPIXELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmittedRequest:
+    """A request that may be passed on."""
+
+    body: bytes
+    """JSON with `dataframe_split` and `params`."""
+    n_rows: int
+
+
+def admit_request(
+    body: bytes | bytearray, *, content_type: str, limits: RequestLimits, param_names: Iterable[str]
+) -> AdmittedRequest:
+    """Return the request in the one shape that is passed on.
+
+    Args:
+        body: As it came, not longer than `limits.max_bytes`.
+        content_type: The header, `application/json` or `text/csv`.
+        limits: How much may be asked for.
+        param_names: The parameters that the model knows.
+
+    Raises:
+        RefusedRequestError: With the HTTP status and one sentence, which names the row where one is at fault.
+    """
+    kind = _read_content_type(content_type)
+    _check_elements(body, kind=kind, limits=limits)
+    cells, params = _read_csv(body, limits=limits) if kind == CSV_TYPE else _read_json(body)
+    _check_params(params, param_names=tuple(param_names))
+    if not cells:
+        raise RefusedRequestError(
+            f"The request holds no image: give at least one row with the column '{IMAGE_COLUMN}'.", status=BAD_REQUEST
+        )
+    if len(cells) > limits.max_rows:
+        raise _refuse_rows(f"{len(cells)}", limits=limits)
+    cells = [_simplify(cell) for cell in cells]
+    _check_pixels(cells, limits=limits, is_reported=params.get("on_error") == "report")
+    table = {"columns": [IMAGE_COLUMN], "data": [[cell] for cell in cells]}
+    admitted = json.dumps({"dataframe_split": table, PARAMS_KEY: dict(params)}).encode("ascii")
+    return AdmittedRequest(body=admitted, n_rows=len(cells))
+
+
+def _read_content_type(content_type: str) -> str:
+    """Return the media type of a request that can be read."""
+    kind, *parameters = [part.strip().lower() for part in content_type.split(";")]
+    charsets = [part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset=")]
+    if kind not in (JSON_TYPE, CSV_TYPE):
+        raise RefusedRequestError(
+            f"Requests are {JSON_TYPE} or {CSV_TYPE}, said in the header Content-Type; got {kind[:60]!r}.",
+            status=UNSUPPORTED,
+        )
+    if charsets and charsets[0] not in ("utf-8", "utf8"):
+        raise RefusedRequestError(f"Requests are in UTF-8, got charset {charsets[0][:30]!r}.", status=UNSUPPORTED)
+    return kind
+
+
+def _check_elements(body: bytes | bytearray, *, kind: str, limits: RequestLimits) -> None:
+    """Refuse a body of too many small values before it is read, which would take many times its size."""
+    n_elements = sum(body.count(separator) for separator in SEPARATORS[kind])
+    if n_elements > limits.max_elements:
+        raise RefusedRequestError(
+            f"The request holds {n_elements} commas, {'line ends' if kind == CSV_TYPE else 'brackets'} and the like, "
+            f"and at most {limits.max_elements} are read: send fewer images at once, and no columns beside "
+            f"'{IMAGE_COLUMN}'.",
+            status=TOO_LARGE,
+        )
+
+
+def _decode(body: bytes | bytearray) -> str:
+    """Return the text of a body.
+
+    One wide character makes a text four times as long in memory, and all that is cut from it: in a large one they give
+    way to question marks, since no picture has any.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RefusedRequestError(f"The request is not UTF-8 (byte {error.start}).", status=BAD_REQUEST) from error
+    return text if len(body) <= SMALL_BYTES else _to_ascii(text)
+
+
+def _to_ascii(text: str) -> str:
+    return text if text.isascii() else text.encode("ascii", "replace").decode("ascii")
+
+
+def _read_json(body: bytes | bytearray) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return the image cells and the parameters of a JSON request."""
+    try:
+        request = json.loads(_decode(body))
+    except json.JSONDecodeError as error:
+        raise RefusedRequestError(
+            f"The request is not valid JSON ({error.msg} at character {error.pos}).", status=BAD_REQUEST
+        ) from error
+    except (RecursionError, ValueError) as error:
+        raise RefusedRequestError(
+            "The request is not valid JSON (it is nested too deeply, or holds a number of too many digits).",
+            status=BAD_REQUEST,
+        ) from error
+    if not isinstance(request, dict):
+        raise RefusedRequestError(
+            f"The request must be a JSON object with one of {', '.join(TABLE_KEYS)}, got a {type(request).__name__}.",
+            status=BAD_REQUEST,
+        )
+    given = [key for key in TABLE_KEYS if key in request]
+    if len(given) != 1:
+        raise RefusedRequestError(
+            f"The request must hold exactly one of {', '.join(TABLE_KEYS)}, got {', '.join(given) or 'none of them'}.",
+            status=BAD_REQUEST,
+        )
+    params = request.get(PARAMS_KEY)
+    if params is not None and not isinstance(params, dict):
+        raise RefusedRequestError(
+            f"'{PARAMS_KEY}' must be a JSON object, got a {type(params).__name__}.", status=BAD_REQUEST
+        )
+    read = _read_split if given[0] == "dataframe_split" else _read_values
+    return read(request[given[0]], key=given[0]), params or {}
+
+
+def _read_split(table: Any, *, key: str) -> Sequence[Any]:
+    """Return the image cells of `{"columns": [...], "data": [[...], ...]}`."""
+    columns, data = (table.get("columns"), table.get("data")) if isinstance(table, dict) else (None, None)
+    if not isinstance(columns, list) or not isinstance(data, list):
+        raise RefusedRequestError(
+            f"'{key}' must be a JSON object with the lists 'columns' and 'data'.", status=BAD_REQUEST
+        )
+    if IMAGE_COLUMN not in columns:
+        raise _refuse_columns(columns)
+    at = columns.index(IMAGE_COLUMN)
+    for row, values in enumerate(data):
+        if not isinstance(values, list) or len(values) != len(columns):
+            raise RefusedRequestError(
+                f"Row {row} of '{key}' (counted from 0) must be a list of {len(columns)} value(s).", status=BAD_REQUEST
+            )
+    return [values[at] for values in data]
+
+
+def _read_values(table: Any, *, key: str) -> Sequence[Any]:
+    """Return the image cells of a list of records, a list of images, or `{"image": [...]}`."""
+    if isinstance(table, dict) and key == "inputs":
+        if IMAGE_COLUMN not in table:
+            raise _refuse_columns(list(table))
+        cells = table[IMAGE_COLUMN]
+        return cells if isinstance(cells, list) else [cells]
+    if not isinstance(table, list):
+        raise RefusedRequestError(f"'{key}' must be a list, got a {type(table).__name__}.", status=BAD_REQUEST)
+    records = [row for row in table if isinstance(row, dict)]
+    if records and not any(IMAGE_COLUMN in record for record in records):
+        raise _refuse_columns(list(records[0]))
+    if len(records) < len(table) and key == "dataframe_records":
+        row = next(index for index, value in enumerate(table) if not isinstance(value, dict))
+        raise RefusedRequestError(
+            f"Row {row} of '{key}' (counted from 0) must be a JSON object with the key '{IMAGE_COLUMN}'.",
+            status=BAD_REQUEST,
+        )
+    return [row.get(IMAGE_COLUMN) if isinstance(row, dict) else row for row in table]
+
+
+def _read_csv(body: bytes | bytearray, *, limits: RequestLimits) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return the image cells of a CSV request, which has no parameters."""
+    text = _decode(body)
+    csv.field_size_limit(max(csv.field_size_limit(), limits.max_bytes))  # the module's own limit is 131072 characters
+    lines = (found[0] for found in LINE.finditer(text))  # io.StringIO would take four bytes for each character
+    reader = csv.reader(lines, strict=True)
+    cells: list[Any] = []
+    try:
+        columns = next(reader, [])
+        if IMAGE_COLUMN not in columns:
+            raise _refuse_columns(columns)
+        at = columns.index(IMAGE_COLUMN)
+        for values in reader:
+            if not values:
+                continue
+            cells.append(values[at] if at < len(values) else None)
+            if len(cells) > limits.max_rows:
+                raise _refuse_rows(f"more than {limits.max_rows}", limits=limits)
+    except csv.Error as error:
+        raise RefusedRequestError(
+            f"The request is not valid CSV (line {reader.line_num}: {error}).", status=BAD_REQUEST
+        ) from error
+    return cells, {}
+
+
+def _check_params(params: Mapping[str, Any], *, param_names: tuple[str, ...]) -> None:
+    """Refuse parameters that the model does not know, and values that none of them takes."""
+    unknown = [name for name in params if name not in param_names]
+    if unknown:
+        raise RefusedRequestError(
+            f"There is no parameter {unknown[0][:60]!r}; the model knows {', '.join(param_names) or 'none'}.",
+            status=BAD_REQUEST,
+        )
+    for name, value in params.items():
+        is_plain = value is None or isinstance(value, bool | float | str) or _is_small_integer(value)
+        if not is_plain or (isinstance(value, str) and len(value) > MAX_PARAM_CHARACTERS):
+            raise RefusedRequestError(f"Parameter {name} has a value that it cannot take.", status=BAD_REQUEST)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RefusedRequestError(f"Parameter {name} must be a finite number, got {value}.", status=BAD_REQUEST)
+
+
+def _check_pixels(cells: Sequence[Any], *, limits: RequestLimits, is_reported: bool) -> None:
+    """Refuse a request whose pictures are too large by what their headers say.
+
+    With `on_error=report` a single picture that is too large is left to the model, which refuses it unread and answers
+    the others; it counts for nothing here.
+    """
+    megapixels = 0.0
+    for row, cell in enumerate(cells):
+        size = _measure(cell)
+        if size > limits.max_image_megapixels:
+            if is_reported:
+                continue
+            raise RefusedRequestError(
+                f"Row {row} (counted from 0): the image has {size:.3g} megapixels, and at most "
+                f"{limits.max_image_megapixels:g} are taken: cut or shrink it.",
+                status=TOO_LARGE,
+            )
+        megapixels += size
+        if megapixels > limits.max_request_megapixels and row > 0:
+            raise RefusedRequestError(
+                f"The first {row + 1} of {len(cells)} images have {megapixels:.3g} megapixels together, and at most "
+                f"{limits.max_request_megapixels:g} are answered at once: send them in parts.",
+                status=TOO_LARGE,
+            )
+
+
+def _measure(cell: Any) -> float:
+    """Return the megapixels that the picture in a cell says it has; 0 for what is no picture."""
+    try:
+        return (read_pixel_count(decode_base64(cell)) or 0) / 1e6
+    except DataError:
+        return 0.0  # the model says what is wrong with it
+
+
+def _simplify(cell: Any) -> Any:
+    """Return a cell that JSON and a table can hold; what is no text is refused by the model, by its type."""
+    if isinstance(cell, str):
+        return _to_ascii(cell)  # no picture has other characters, and half a character is no text for a table
+    if isinstance(cell, list | dict):
+        return type(cell)()
+    if isinstance(cell, float) and not math.isfinite(cell):
+        return None
+    if isinstance(cell, int) and not _is_small_integer(cell):
+        return float(LARGEST_INTEGER)
+    return cell
+
+
+def _is_small_integer(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) < LARGEST_INTEGER
+
+
+def _refuse_columns(columns: Sequence[Any]) -> RefusedRequestError:
+    found = ", ".join(repr(str(name)[:40]) for name in columns[:MAX_LISTED]) or "none"
+    return RefusedRequestError(
+        f"The request has no column '{IMAGE_COLUMN}' (columns found: {found}).", status=BAD_REQUEST
+    )
+
+
+def _refuse_rows(found: str, *, limits: RequestLimits) -> RefusedRequestError:
+    return RefusedRequestError(
+        f"The request holds {found} images, and at most {limits.max_rows} are answered at once: send them in parts.",
+        status=TOO_LARGE,
+    )

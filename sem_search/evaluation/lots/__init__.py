@@ -1,0 +1,1 @@
+"""Whether lots of one material can be told apart."""

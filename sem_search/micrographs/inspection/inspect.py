@@ -1,0 +1,162 @@
+"""What is in a data set and what is wrong with it, before a network learns from it.
+
+Kinds of findings (`Finding.kind`), in the order in which they are looked for:
+
+    unusable_file, reading               files left out, and what reading had to say
+    class_too_small, unequal_classes     too few separate fields for the folds; very unequal classes
+    identical_files, identical_pixels, same_field, overlapping_fields, zoomed_field, label_conflict, groups_joined,
+    same_moment                          images that show the same place, also under two labels, or in two groups
+    data_bar                             the instrument's bar left on
+    confounded_*, single_session, telling_*
+                                         how an image was taken gives its class away
+    name_contradicts_*                   date, magnification, detector or voltage in the name against the metadata
+    mixed_*                              how images were taken differs within a class
+    almost_constant, clipped_white, clipped_black, hollow_bits, few_tiles
+                                         single images to look at
+    no_pixel_size, no_session, no_detector
+                                         what the files do not tell
+
+Findings of one kind are joined: how many there are, a few examples, what to do; each is in `Finding.details`.
+
+The JSON, whose names and meanings stay: `schema` (1); `data` (the folder's name); `digest` of the catalogue;
+`n_images`; `n_fields`, groups after images of the same place are joined, as far as `overlaps` lets them; `classes`, a
+list of `name`, `n_images`, `n_fields`, `sessions`, `pixel_sizes`, `bit_depths`, `image_sizes`, `detectors` (each list
+value -> number of images); `pairs`, a list of `SimilarPair` by its fields; `confounds`, a list of `attribute`,
+`n_images`, `n_right`, `n_right_by_chance`, `p_value`, `given_away`, `is_warning`, `table` (class -> value -> number of
+images); `findings`, a list of `Finding` by its fields but for `advice`, which `message` holds, errors first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sem_search.micrographs.catalogue import Catalogue
+from sem_search.micrographs.inspection import report as inspection_report
+from sem_search.micrographs.inspection.checks import (
+    DEFAULT_GRID,
+    find_joined_groups,
+    find_missing_metadata,
+    find_pixel_faults,
+    find_reading_troubles,
+    find_same_moments,
+    find_similar_images,
+    find_small_classes,
+)
+from sem_search.micrographs.inspection.confounds import Confound, compute_confounds, find_confounds, find_mixtures
+from sem_search.micrographs.inspection.data_bars import find_data_bars
+from sem_search.micrographs.inspection.file_names import find_name_contradictions
+from sem_search.micrographs.inspection.findings import SEVERITIES, Finding, join_findings
+from sem_search.micrographs.inspection.survey import survey_pixels
+from sem_search.micrographs.overlaps.similarity import SimilarPair, find_copies, find_similar_pairs, group_similar
+from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS
+from sem_search.micrographs.tiles import TileGrid
+
+__all__ = ["Finding", "Inspection", "Overlaps", "inspect_catalogue"]
+
+Overlaps = Literal["group", "report", "ignore"]
+"""What is done about images that show the same place: kept in one group, only reported, or not looked for.
+
+Copies are kept in one group always: equal pixels are no matter of opinion.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """A catalogue and what was found in it."""
+
+    catalogue: Catalogue
+    """As it was given: images of the same place are not yet in one group."""
+    pairs: tuple[SimilarPair, ...]
+    findings: tuple[Finding, ...]
+    """Errors first, then warnings, then notes; of one severity in the order of the module's list."""
+    overlaps: Overlaps = "group"
+    confounds: tuple[Confound, ...] = ()
+    """How well each attribute that differs tells the class, the best first."""
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """A small JPEG of each image, by image id."""
+
+    @property
+    def joining(self) -> tuple[SimilarPair, ...]:
+        """The pairs whose images a search keeps in one group."""
+        return choose_joining(self.pairs, overlaps=self.overlaps)
+
+    @property
+    def grouped(self) -> Catalogue:
+        """The catalogue with images of the same place in one group, as far as `overlaps` lets them."""
+        return group_similar(self.catalogue, self.joining)
+
+    def to_json(self) -> str:
+        """Return all but the thumbnails as JSON; the module's docstring gives its form."""
+        return inspection_report.render_json(self)
+
+    def to_text(self) -> str:
+        """Return a report for the terminal, at most 100 columns wide."""
+        return inspection_report.render_text(self)
+
+    def to_html(self) -> str:
+        """Return a report as one HTML file that loads nothing and runs nothing, with thumbnails."""
+        return inspection_report.render_html(self)
+
+
+def inspect_catalogue(
+    catalogue: Catalogue,
+    *,
+    n_folds: int = 5,
+    crop_bottom_px: int = 0,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    grid: TileGrid = DEFAULT_GRID,
+    pairs: Sequence[SimilarPair] | None = None,
+    overlaps: Overlaps = "group",
+    progress: bool = False,
+) -> Inspection:
+    """Return what is wrong with a catalogue, or worth knowing of it.
+
+    Args:
+        catalogue: The images; their files are read again.
+        n_folds: Folds that the classes must be large enough for.
+        crop_bottom_px: Rows of the data bar where a file's metadata do not tell.
+        max_megapixels: Largest picture.
+        grid: The tiles that will be cut from the images.
+        pairs: Images of the same place, where they are known already; found here by default.
+        overlaps: What a search does about them.
+        progress: Show bars.
+
+    Raises:
+        SettingsError: `n_folds` is below 3.
+        UnreadableImageError: A file cannot be read any more.
+    """
+    facts = survey_pixels(catalogue, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels, progress=progress)
+    if pairs is None and overlaps == "ignore":
+        pairs = find_copies(catalogue)
+    elif pairs is None:
+        pairs = find_similar_pairs(
+            catalogue, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels, progress=progress
+        )
+    joining = choose_joining(pairs, overlaps=overlaps)
+    confounds = compute_confounds(catalogue)
+    findings = [
+        *find_reading_troubles(catalogue),
+        *find_small_classes(catalogue, joining, n_folds=n_folds),
+        *find_similar_images(catalogue, pairs, is_grouped=overlaps == "group"),
+        *find_joined_groups(catalogue, joining),
+        *find_same_moments(catalogue, pairs),
+        *find_data_bars(catalogue, facts),
+        *find_confounds(catalogue, confounds),
+        *find_name_contradictions(catalogue),
+        *find_mixtures(catalogue),
+        *find_pixel_faults(catalogue, facts, grid=grid),
+        *find_missing_metadata(catalogue),
+    ]
+    return Inspection(
+        catalogue=catalogue,
+        pairs=tuple(pairs),
+        overlaps=overlaps,
+        findings=tuple(sorted(join_findings(findings), key=lambda finding: SEVERITIES.index(finding.severity))),
+        confounds=confounds,
+        thumbnails={image_id: found.thumbnail for image_id, found in facts.items()},
+    )
+
+
+def choose_joining(pairs: Sequence[SimilarPair], *, overlaps: Overlaps) -> tuple[SimilarPair, ...]:
+    """Return the pairs whose images a search keeps in one group."""
+    return tuple(pair for pair in pairs if overlaps == "group" or pair.kind != "overlapping")

@@ -1,0 +1,126 @@
+"""What only the pixels tell of each image, in one pass over the files: clipping, hollow bits, a data bar left on.
+
+Everything kept is small, so that a survey of thousands of images fits into memory.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord, read_recorded
+from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS, FloatImage
+from sem_search.progress import iter_measured
+
+MAX_READERS = 4  # as in the catalogue
+THUMBNAIL_SIDE_PX = 360  # two of them fit side by side on a telephone
+THUMBNAIL_QUALITY = 80  # about 15 kB
+FOOT_SHARE = 0.2  # of the height, from below: no instrument's data bar is higher
+FOOT_COLUMNS = 128  # text stays recognisable as text
+BLACK, WHITE = 0.5 / 255, 65279.5 / 65535  # 16-bit files with 8 bits in them end at 65280, not at white
+MAX_HOLLOW_LEVELS = 256
+N_LEVELS = 65536
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PixelFacts:
+    """What the pixels of one image tell."""
+
+    black: float
+    white: float
+    """Shares of the pixels that stand at either end of the scale, in [0, 1]."""
+    n_levels: int
+    """Different grey levels, as 16-bit numbers."""
+    foot: NDArray[np.uint8]
+    """The lowest fifth, all its rows, averaged to FOOT_COLUMNS columns, shape (n_rows, FOOT_COLUMNS)."""
+    head: NDArray[np.uint8]
+    """The highest fifth in the same form, upside down: its last row is the picture's first."""
+    thumbnail: bytes
+    """JPEG, its contrast stretched, longer side THUMBNAIL_SIDE_PX."""
+
+
+def survey_pixels(
+    catalogue: Catalogue,
+    *,
+    crop_bottom_px: int = 0,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = False,
+) -> Mapping[str, PixelFacts]:
+    """Return what the pixels tell, by image id, in the catalogue's order.
+
+    Args:
+        catalogue: The images; their files are read again.
+        crop_bottom_px: As when the catalogue was read.
+        max_megapixels: As when the catalogue was read.
+        progress: Show a bar.
+
+    Raises:
+        UnreadableImageError: A file cannot be read any more.
+        DataError: A file's pixels are not those that were catalogued.
+    """
+    read = partial(_read_facts, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
+    pool = ThreadPoolExecutor(max_workers=min(MAX_READERS, os.cpu_count() or 1))
+    try:
+        facts = iter_measured(
+            pool.map(read, catalogue.records),
+            label="Surveying pixels",
+            total=len(catalogue.records),
+            unit="images",
+            is_shown=progress,
+        )
+        return {record.image_id: found for record, found in zip(catalogue.records, facts, strict=True)}
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, only what is being decoded is waited for
+
+
+def compute_pixel_facts(image: FloatImage) -> PixelFacts:
+    """Return what one image's pixels tell.
+
+    Args:
+        image: Grey levels in [0, 1], shape (height_px, width_px).
+    """
+    levels = np.round(image * (N_LEVELS - 1)).astype(np.int64).ravel()
+    foot_px = max(1, round(image.shape[0] * FOOT_SHARE))
+    return PixelFacts(
+        black=float((image <= BLACK).mean()),
+        white=float((image >= WHITE).mean()),
+        n_levels=int(np.count_nonzero(np.bincount(levels, minlength=N_LEVELS))),
+        foot=_to_bytes(_resize(image[-foot_px:], width_px=FOOT_COLUMNS, height_px=foot_px)),
+        head=_to_bytes(_resize(image[:foot_px][::-1], width_px=FOOT_COLUMNS, height_px=foot_px)),
+        thumbnail=_build_thumbnail(image),
+    )
+
+
+def _read_facts(record: ImageRecord, *, crop_bottom_px: int, max_megapixels: float) -> PixelFacts:
+    """Return what one file's pixels tell."""
+    return compute_pixel_facts(read_recorded(record, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels))
+
+
+def _resize(image: FloatImage, *, width_px: int, height_px: int) -> FloatImage:
+    """Return the picture at another size, averaged over what each new pixel covers."""
+    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
+    resized: FloatImage = np.asarray(picture.resize((width_px, height_px), Image.Resampling.BILINEAR))
+    return resized
+
+
+def _build_thumbnail(image: FloatImage) -> bytes:
+    """Return a small JPEG for people to look at."""
+    factor = min(1.0, THUMBNAIL_SIDE_PX / max(image.shape))
+    height_px, width_px = (max(1, round(side * factor)) for side in image.shape)
+    small = _resize(image, width_px=width_px, height_px=height_px)
+    low, high = np.percentile(small, (0.5, 99.5))
+    buffer = io.BytesIO()
+    stretched = Image.fromarray(_to_bytes((small - low) / max(float(high - low), 1e-6)))
+    stretched.save(buffer, format="JPEG", quality=THUMBNAIL_QUALITY)
+    return buffer.getvalue()
+
+
+def _to_bytes(image: FloatImage) -> NDArray[np.uint8]:
+    """Return grey in [0, 1] as levels of 8 bits, what lies outside clipped."""
+    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)

@@ -1,0 +1,237 @@
+"""Which micrographs show the same place of the specimen: copies, overlapping fields, one field at two magnifications.
+
+Such images must never be divided between training and test, and no file name tells them. All pairs are registered
+(`registration`); magnification is followed where the metadata give both pixel sizes, else equal pixels and, for images
+of unlike size, equal fields are tried.
+
+What was measured when the thresholds were chosen:
+
+- Chance: 592 pairs of different places among real micrographs of cells, at ratios of magnification of 1 to 12, and
+  3,552 more with one of the two mirrored or turned: sharpness 7.1 at most. 8,575 pairs of the demonstration set's
+  powders: sharpness 11.8 at most (equal spheres), then with ambiguity 0.73 at least. With thresholds of 10 and 0.55,
+  both of which must be passed, none is mistaken.
+- A data bar left on makes sharp peaks between all images, which carry at most 0.27 of their agreement elsewhere
+  (`remainder`, 1,789 pairs); real overlaps 0.5 and more. Two pictures of one round particle each have a spread of 0.19
+  at most, dense specimens 0.4 and more. Where they fill the frame that is not enough: of 1,770 pairs of such particles
+  (ten forms, 100 to 450 px, rendered) 229 passed all of this, with sharp exposures 212, with soft ones 356. Against
+  the mirror images of one of the two their peaks are at most 1.15 times as high (measured for the usual and the soft
+  exposures), those of real overlaps 1.84 times (but for one of 1,213): none passes. The script of these 1,770 pairs
+  was not kept.
+- Detection, with blur, noise (0.05 of the range), gamma, brightness and shading drawn anew for both:
+
+      overlap of the area                        50 %     30 %     20 %     15 %     10 %
+      ten rendered powders                    120/120  120/120  120/120  120/120  120/120
+      real scans, one cut twice                 36/36    36/36    36/36    36/36    36/36
+      the same with noise of 0.15               36/36    36/36    32/36    33/36    32/36
+      two real scans, 43 % in common, cut       40/40    40/40    40/40    40/40    40/40
+
+  A real field was found in another at a tenth of the magnification, where it covers 154 x 102 px, with a sharpness of
+  43. Two detectors that light the specimen from opposite sides: found from half an overlap on, seldom at a fifth.
+- The same with the comparison with mirror images: all as before, but for one of 30 rendered fields at a seventh of
+  the magnification. Three pairs among the real micrographs of cells, before and after. `scripts/benchmark overlaps`
+  repeats a part: 3,160 pairs of such particles in one kind of exposure, none passes; all 600 overlaps of the powders
+  are found, 120 of each share.
+- Missed, because they cannot be told from chance: lattices, stripes, and about half of the overlaps between fields
+  where a few particles lie on bare ground.
+- Cost: 1.5 ms of one processor per pair of one magnification. 100 images of 1280 x 960 px, 4,950 pairs: 16 s of
+  processor time with reading; it grows with the square of the number of images.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from sem_search.errors import DataError
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord, read_recorded
+from sem_search.micrographs.overlaps.registration import Plane, Scene, Shape, build_plane, build_scene, register
+from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS
+from sem_search.progress import ProgressMeter, iter_measured
+
+PairKind = Literal["identical_file", "identical_pixels", "overlapping"]
+
+MAX_WORKERS = 4  # reading and FFT release the interpreter lock; more threads only hold more pictures in memory
+BLOCK_IMAGES = 16  # pairs are taken in blocks of 16 x 16 images, so that their planes stay in the cache
+MAX_PLANES = 192  # about 1 MB each; enough for two blocks at several magnifications
+SAME_SIZE = 0.01  # widths that differ by less are one width
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarPair:
+    """Two images that show, in part or whole, the same place."""
+
+    first: str
+    second: str
+    """Image ids, in the catalogue's order."""
+    kind: PairKind
+    overlap: float
+    """Share of the smaller field's area that both show, in (0, 1]."""
+    shift_px: tuple[int, int] | None
+    """Row and column, in pixels of the first, where the second's upper left corner lies."""
+    correlation: float
+    """Normalised correlation over the overlap, local brightness and contrast taken out, in [-1, 1]."""
+    scale: float = 1.0
+    """Size on the specimen of the second's pixels, in pixels of the first: 10 where the first is magnified 10 times."""
+
+
+def find_similar_pairs(
+    catalogue: Catalogue,
+    *,
+    crop_bottom_px: int = 0,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = False,
+) -> tuple[SimilarPair, ...]:
+    """Return all pairs of images that show the same place, in the catalogue's order.
+
+    Args:
+        catalogue: The images; their files are read again.
+        crop_bottom_px: As when the catalogue was read.
+        max_megapixels: As when the catalogue was read.
+        progress: Show bars.
+
+    Raises:
+        UnreadableImageError: A file cannot be read any more.
+        DataError: A file's pixels are not those that were catalogued.
+    """
+    read = partial(_read_scene, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
+    records = catalogue.records
+    n_images = len(records)
+    pool = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, os.cpu_count() or 1))
+    try:
+        reading = iter_measured(
+            pool.map(read, records), label="Reducing images", total=n_images, unit="images", is_shown=progress
+        )
+        scenes = tuple(reading)
+        find = partial(_find_in_block, records=records, scenes=scenes, get_plane=lru_cache(MAX_PLANES)(build_plane))
+        blocks = tuple(_iter_blocks(n_images))
+        found: list[SimilarPair] = []
+        n_pairs = n_images * (n_images - 1) // 2
+        with ProgressMeter("Comparing images", total=n_pairs, unit="pairs", is_shown=progress) as meter:
+            for block, pairs in zip(blocks, pool.map(find, blocks), strict=True):
+                found.extend(pairs)
+                meter.update(len(block))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, only what is being compared is waited for
+    return tuple(sorted(found, key=lambda pair: (pair.first, pair.second)))
+
+
+def find_copies(catalogue: Catalogue) -> tuple[SimilarPair, ...]:
+    """Return all pairs of images that hold the same picture, pixel for pixel, in the catalogue's order.
+
+    Nothing is read: their hashes tell.
+    """
+    same: dict[str, list[ImageRecord]] = {}
+    for record in catalogue.records:
+        same.setdefault(record.pixels_sha256, []).append(record)
+    pairs = [_describe_copy(*ends) for records in same.values() for ends in combinations(records, 2)]
+    return tuple(sorted(pairs, key=lambda pair: (pair.first, pair.second)))
+
+
+def group_similar(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> Catalogue:
+    """Return the catalogue with images that show the same place in one group.
+
+    Groups that the catalogue already has are never divided: they are joined, whole, where a pair connects them, and
+    what connects A with B and B with C connects A with C. A joined group takes the name that sorts first.
+
+    Args:
+        catalogue: The images.
+        pairs: Pairs among them.
+
+    Raises:
+        DataError: A pair names an image that is not in the catalogue.
+    """
+    group_of_image = {record.image_id: record.group for record in catalogue.records}
+    names = sorted(set(group_of_image.values()))
+    ids = sorted({image_id for pair in pairs for image_id in (pair.first, pair.second)} - set(group_of_image))
+    if ids:
+        raise DataError(f"similar images are given for {len(ids)} images that are not in the catalogue: {ids[0]}")
+    index = {name: i for i, name in enumerate(names)}
+    ends = [(index[group_of_image[pair.first]], index[group_of_image[pair.second]]) for pair in pairs]
+    rows, columns = np.array(ends, dtype=np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(ends)), (rows, columns)), shape=(len(names), len(names)))
+    _, component = connected_components(links, directed=False)
+    joined: dict[int, str] = {}
+    for name, number in zip(names, component, strict=True):
+        joined.setdefault(int(number), name)
+    return catalogue.with_groups(
+        {image_id: joined[int(component[index[group]])] for image_id, group in group_of_image.items()}
+    )
+
+
+def _read_scene(record: ImageRecord, *, crop_bottom_px: int, max_megapixels: float) -> Scene:
+    """Return what is kept of one image."""
+    return build_scene(read_recorded(record, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels))
+
+
+def _iter_blocks(n_images: int) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Yield all pairs (i, j) with i < j, in blocks that share few images."""
+    starts = range(0, n_images, BLOCK_IMAGES)
+    for top in starts:
+        for left in range(top, n_images, BLOCK_IMAGES):
+            firsts = range(top, min(top + BLOCK_IMAGES, n_images))
+            seconds = range(left, min(left + BLOCK_IMAGES, n_images))
+            yield tuple((i, j) for i in firsts for j in seconds if i < j)
+
+
+def _find_in_block(
+    block: Sequence[tuple[int, int]],
+    *,
+    records: Sequence[ImageRecord],
+    scenes: Sequence[Scene],
+    get_plane: Callable[[Scene, Shape], Plane],
+) -> list[SimilarPair]:
+    """Return the similar ones among these pairs."""
+    compared = (_compare(records[i], records[j], scenes=(scenes[i], scenes[j]), get_plane=get_plane) for i, j in block)
+    return [pair for pair in compared if pair is not None]
+
+
+def _compare(
+    first: ImageRecord,
+    second: ImageRecord,
+    *,
+    scenes: tuple[Scene, Scene],
+    get_plane: Callable[[Scene, Shape], Plane],
+) -> SimilarPair | None:
+    """Return how two images are similar, None if they are not."""
+    if first.pixels_sha256 == second.pixels_sha256:
+        return _describe_copy(first, second)
+    for scale in _guess_scales(first, second):
+        found = register(*scenes, scale=scale, get_plane=get_plane)
+        if found is not None and found.is_match:
+            return SimilarPair(
+                first=first.image_id,
+                second=second.image_id,
+                kind="overlapping",
+                overlap=found.overlap,
+                shift_px=(round(found.row_px), round(found.column_px)),
+                correlation=found.correlation,
+                scale=scale,
+            )
+    return None
+
+
+def _describe_copy(first: ImageRecord, second: ImageRecord) -> SimilarPair:
+    """Return the pair of two images whose pixels are equal."""
+    return SimilarPair(
+        first=first.image_id,
+        second=second.image_id,
+        kind="identical_file" if first.sha256 == second.sha256 else "identical_pixels",
+        overlap=1.0,
+        shift_px=(0, 0),
+        correlation=1.0,
+    )
+
+
+def _guess_scales(first: ImageRecord, second: ImageRecord) -> tuple[float, ...]:
+    """Return the sizes that the second's pixels may have, in pixels of the first, likeliest first."""
+    if first.pixel_size_nm and second.pixel_size_nm:
+        return (second.pixel_size_nm / first.pixel_size_nm,)
+    same_field = first.width_px / second.width_px
+    return (1.0,) if abs(same_field - 1) < SAME_SIZE else (1.0, same_field)

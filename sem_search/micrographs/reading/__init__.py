@@ -1,0 +1,1 @@
+"""One file in, one grey micrograph out, with what the instrument wrote about it."""

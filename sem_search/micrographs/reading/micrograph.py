@@ -1,0 +1,374 @@
+"""One file in, one grey micrograph out: the only way a picture enters, in a search and in the served classifier.
+
+PNG, JPEG, BMP and TIFF; what the bytes say counts, not the file's name. The rules:
+
+- Levels become grey in [0, 1] as `grey` says: 8 and 16 bits in their full range, colour as luma, transparency ignored.
+- A TIFF or EXIF orientation is applied, so that the bottom of the picture is the bottom that the user sees.
+- Signed, 32-bit and floating-point levels are refused: nothing tells which of them is white.
+- Several pages: the largest full one, the first of several, with a warning. Several frames of an animation: refused.
+- Truncated, damaged, oversized: refused, before decoding where the header tells. No decoder fills a gap with black.
+"""
+
+import dataclasses
+import io
+import stat
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from sem_search.errors import SettingsError, UnreadableImageError
+from sem_search.micrographs.reading.grey import (
+    TWELVE_BIT_WHITE,
+    FloatImage,
+    Levels,
+    compute_levels,
+    compute_luma,
+    find_losses,
+    find_plain_alpha,
+    name_mode,
+    name_plain_mode,
+    scale_levels,
+)
+from sem_search.micrographs.reading.instruments import InstrumentMetadata, merge_metadata, read_sidecar_metadata
+from sem_search.micrographs.reading.tiffs import (
+    JPEG_SCAN,
+    MAX_JPEG_SCANS,
+    TiffFacts,
+    check_pixel_count,
+    decode_plain_tiff,
+    examine_tiff,
+)
+
+__all__ = ["DEFAULT_MAX_MEGAPIXELS", "FloatImage", "InstrumentMetadata", "Micrograph", "encode_png", "read_micrograph"]
+
+DEFAULT_MAX_MEGAPIXELS = 100.0  # ten times what a microscope's largest usual scan has (4096 x 3072 px)
+MAX_FILE_BYTES_PER_PIXEL = 8  # four samples of 16 bits, not compressed
+FILE_BYTES_BESIDE_PIXELS = 64_000_000  # thumbnails, further pages, metadata
+ORIENTATION_TAG = 274
+PNG_FIRST_CHUNK_AT = 8  # behind the signature
+MAX_PNG_CHUNKS, MIN_PNG_CHUNK_BYTES = 1000, 512  # pictures are written in chunks of 8 kB and more
+NOT_SUPPORTED = ("Unsupported", "cannot handle")  # so Pillow says of whole BMP and JPEG files that it cannot decode
+PNG_BIT_DEPTH_AT = 24  # signature, length and type of the first chunk, width, height
+
+# Damage that Pillow meets ends in our own error or warning; its words on stderr would only repeat it.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+
+# The plug-ins are named, not found by Image.open: it would try thirty more formats, and holds a pixel limit of its own.
+PLUGINS: dict[bytes, tuple[str, type[ImageFile.ImageFile]]] = {
+    b"\x89PNG\r\n\x1a\n": ("PNG", PngImagePlugin.PngImageFile),
+    b"\xff\xd8\xff": ("JPEG", JpegImagePlugin.JpegImageFile),
+    b"BM": ("BMP", BmpImagePlugin.BmpImageFile),
+    b"II*\x00": ("TIFF", TiffImagePlugin.TiffImageFile),
+    b"MM\x00*": ("TIFF", TiffImagePlugin.TiffImageFile),
+    b"II+\x00": ("TIFF", TiffImagePlugin.TiffImageFile),  # BigTIFF
+    b"MM\x00+": ("TIFF", TiffImagePlugin.TiffImageFile),
+}
+REFUSED_SIGNATURES = {
+    b"GIF8": "GIF",
+    b"RIFF": "WebP or other RIFF",
+    b"\x00\x00\x00\x0cjP": "JPEG 2000",
+    b"%PDF": "PDF",
+    b"PK\x03\x04": "ZIP",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Micrograph:
+    """One decoded micrograph, data bar removed."""
+
+    pixels: FloatImage
+    """Grey levels in [0, 1], shape (height_px, width_px)."""
+    metadata: InstrumentMetadata
+    bit_depth: int
+    """8 or 16, as stored (8 for less than 8, 16 for 9 to 15)."""
+    file_width_px: int
+    """Width of the upright picture."""
+    file_height_px: int
+    """Height of the upright picture with its data bar."""
+    mode: str
+    """Pillow's name for what is stored: `L`, `RGB`, `I;16`, `P` ..."""
+    warnings: tuple[str, ...] = ()
+    """What the user must know, without the file's name."""
+
+
+def read_micrograph(
+    source: Path | bytes,
+    *,
+    name: str | None = None,
+    crop_bottom_px: int = 0,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+) -> Micrograph:
+    """Return one micrograph as grey levels in [0, 1], data bar removed.
+
+    Args:
+        source: The picture file, or its content. The text file that Hitachi, JEOL and TESCAN write beside a picture
+            is read for paths only.
+        name: What messages call the picture; the path by default.
+        crop_bottom_px: Rows of the data bar, used where the metadata do not tell how many rows the scan has.
+        max_megapixels: Largest picture, checked before it is decoded.
+
+    Raises:
+        SettingsError: `crop_bottom_px` is negative.
+        UnreadableImageError: The file is missing, empty, not a picture of these formats, truncated, damaged, animated,
+            too large, of unknown grey range, of a kind of TIFF that is not read, shows several view fields side by
+            side, or nothing is left of it above the data bar. The message is one sentence: name, reason, what to do.
+    """
+    if crop_bottom_px < 0:
+        raise SettingsError(f"crop_bottom_px must be 0 or more, got {crop_bottom_px}")
+    shown = name or (str(source) if isinstance(source, Path) else "the picture")
+    try:
+        data = _read_file(source, max_megapixels=max_megapixels) if isinstance(source, Path) else source
+        path = source if isinstance(source, Path) else None
+        return _decode(data, path=path, crop_bottom_px=crop_bottom_px, max_pixels=max_megapixels * 1e6)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"{shown}: {error}") from error.__cause__
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character, which no file can bear
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableImageError(f"{shown}: cannot be read ({reason}): check the file") from error
+
+
+def encode_png(rgb: NDArray[np.uint8]) -> bytes:
+    """Return a picture as the content of a PNG file.
+
+    Args:
+        rgb: Shape (height, width) for grey or (height, width, 3) for colour.
+
+    Raises:
+        ValueError: Another shape or type.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim not in (2, 3) or (rgb.ndim == 3 and rgb.shape[2] != 3):
+        raise ValueError(f"a picture is uint8 of shape (h, w) or (h, w, 3), got {rgb.dtype} of shape {rgb.shape}")
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _read_file(path: Path, *, max_megapixels: float) -> bytes:
+    """Return the file's content, after looking whether it is a file and of a size that a picture can have."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise UnreadableImageError("there is no such file (or it is a link to one that is gone)") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableImageError("is a folder, not a picture")
+    if not stat.S_ISREG(status.st_mode):  # a pipe or a device could keep its reader waiting for ever
+        raise UnreadableImageError("is not a regular file")
+    limit = max_megapixels * 1e6 * MAX_FILE_BYTES_PER_PIXEL + FILE_BYTES_BESIDE_PIXELS
+    if status.st_size > limit:
+        raise UnreadableImageError(
+            f"the file has {status.st_size / 1e6:.0f} MB, a picture of {max_megapixels:g} megapixels can need no more "
+            f"than {limit / 1e6:.0f} MB: cut the picture, or raise max_megapixels"
+        )
+    return path.read_bytes()
+
+
+def _decode(data: bytes, *, path: Path | None, crop_bottom_px: int, max_pixels: float) -> Micrograph:
+    """Return the micrograph from a file's content."""
+    kind, plugin = _recognise(data)
+    try:
+        if kind == "TIFF":
+            picture = _decode_tiff(data, max_pixels=max_pixels)
+        else:
+            picture = _decode_other(data, kind=kind, plugin=plugin, max_pixels=max_pixels)
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # decoders fed with damaged bytes raise whatever comes
+        if _describe(error).startswith(NOT_SUPPORTED):
+            raise UnreadableImageError(
+                f"is a {kind} file of a kind that is not read here ({_describe(error)}): "
+                "export it as PNG or TIFF of 8 or 16 bits"
+            ) from error
+        raise UnreadableImageError(
+            f"the {kind} file is damaged, truncated or of an unknown kind ({_describe(error)}): copy or export it again"
+        ) from error
+    height_px, width_px = picture.grey.shape
+    metadata = _check_scan_size(picture.metadata, height_px=height_px, width_px=width_px)
+    if path is not None:
+        sidecar = read_sidecar_metadata(path, file_height_px=height_px)
+        sidecar = _check_scan_size(sidecar, height_px=height_px, width_px=width_px)
+        if metadata.scan_height_px is None:
+            sidecar = _warn_if_served_otherwise(sidecar, height_px=height_px, crop_bottom_px=crop_bottom_px)
+        metadata = merge_metadata(metadata, sidecar)
+    return Micrograph(
+        pixels=_remove_bar(picture.grey, scan_height_px=metadata.scan_height_px, crop_bottom_px=crop_bottom_px),
+        metadata=metadata,
+        bit_depth=16 if picture.bits > 8 else 8,
+        file_width_px=width_px,
+        file_height_px=height_px,
+        mode=picture.mode,
+        warnings=picture.warnings + metadata.warnings,
+    )
+
+
+def _recognise(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
+    """Return the format and its decoder from the first bytes."""
+    if not data:
+        raise UnreadableImageError("the file is empty: copy or export it again")
+    for signature, known in PLUGINS.items():
+        if data.startswith(signature):
+            return known
+    refused = next((kind for signature, kind in REFUSED_SIGNATURES.items() if data.startswith(signature)), None)
+    found = f"is a {refused} file" if refused else "is no picture known here"
+    raise UnreadableImageError(f"{found}: only PNG, JPEG, BMP and TIFF are read; export it as one of them")
+
+
+def _describe(error: Exception) -> str:
+    """Return a foreign error as part of one sentence."""
+    return " ".join(str(error).split())[:150] or type(error).__name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """A decoded file, its data bar still on."""
+
+    grey: FloatImage
+    bits: int
+    mode: str
+    metadata: InstrumentMetadata
+    warnings: tuple[str, ...]
+
+
+def _decode_tiff(data: bytes, *, max_pixels: float) -> _Picture:
+    """Decode the page that `examine_tiff` chose."""
+    facts = examine_tiff(data, max_pixels=max_pixels)
+    levels: Levels
+    if facts.is_plain:
+        samples = decode_plain_tiff(data, page=facts.page)
+        levels, mode, losses = compute_luma(samples), name_plain_mode(samples), find_plain_alpha(samples)
+    else:
+        image = _load_tiff(data, facts=facts)
+        if facts.palette is not None:
+            image.putpalette(facts.palette)
+        levels, mode, losses = compute_levels(image), name_mode(image), find_losses(image, bits=facts.bits)
+    grey, doubts = scale_levels(
+        levels,
+        told_white=TWELVE_BIT_WHITE if facts.bits == 12 else facts.max_value,
+        # Pillow has inverted those of 8 bits.
+        is_inverted=facts.is_inverted and (facts.is_plain or levels.dtype == np.uint16),
+    )
+    return _Picture(
+        grey=grey,
+        bits=facts.bits,
+        mode=mode,
+        metadata=facts.metadata,
+        warnings=(*facts.warnings, *_warn_if_turned(facts.orientation), *losses, *doubts),
+    )
+
+
+def _load_tiff(data: bytes, *, facts: TiffFacts) -> Image.Image:
+    """Return the page as Pillow decodes it.
+
+    Damage shows while it is decoded, as an OSError; what Pillow does not know, it says in these ways.
+    """
+    try:
+        image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+        image.seek(facts.page)
+        image.load()  # also turns it upright
+    except (SyntaxError, IndexError, ValueError) as error:
+        raise UnreadableImageError(
+            f"holds {facts.kind}, a kind of TIFF that is not read here: "
+            "save it as grey of 8 or 16 bits without compression"
+        ) from error
+    return image
+
+
+def _decode_other(data: bytes, *, kind: str, plugin: type[ImageFile.ImageFile], max_pixels: float) -> _Picture:
+    """Decode a PNG, JPEG or BMP."""
+    if kind == "PNG":
+        _check_chunks(data)
+    image = plugin(io.BytesIO(data))
+    check_pixel_count(*image.size, max_pixels=max_pixels)
+    if kind == "JPEG" and data.count(JPEG_SCAN) > MAX_JPEG_SCANS:
+        raise UnreadableImageError(
+            f"has {data.count(JPEG_SCAN)} scans where a JPEG needs about ten, and each takes the time of a whole "
+            "picture: export it again"
+        )
+    n_frames = getattr(image, "n_frames", 1)
+    if n_frames > 1:
+        raise UnreadableImageError(f"is an animation of {n_frames} frames: export the one that is meant as a picture")
+    if kind == "PNG":
+        image.verify()  # all checksums, to the end; the decoder stops at the last row and would miss a torn tail
+        image = plugin(io.BytesIO(data))
+    image.load()
+    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    upright = ImageOps.exif_transpose(image)
+    bits = data[PNG_BIT_DEPTH_AT] if kind == "PNG" else 8
+    grey, doubts = scale_levels(compute_levels(upright), told_white=None)
+    return _Picture(
+        grey=grey,
+        bits=bits,
+        mode=name_mode(image),
+        metadata=InstrumentMetadata(),
+        warnings=(*_warn_if_turned(orientation), *find_losses(image, bits=bits), *doubts),
+    )
+
+
+def _check_chunks(data: bytes) -> None:
+    """Raise if a PNG is cut into far more pieces than any program cuts it: each costs 20 microseconds."""
+    n_allowed = MAX_PNG_CHUNKS + len(data) // MIN_PNG_CHUNK_BYTES
+    at, n_chunks = PNG_FIRST_CHUNK_AT, 0
+    while at + 4 <= len(data):
+        at += 12 + int.from_bytes(data[at : at + 4], "big")  # length, type and checksum stand around the content
+        n_chunks += 1
+        if n_chunks > n_allowed:
+            raise UnreadableImageError(f"has more than {n_allowed} chunks for {len(data)} bytes: export it again")
+
+
+def _warn_if_turned(orientation: object) -> tuple[str, ...]:
+    """Return a warning if the file's orientation tag was followed."""
+    return ("was turned upright as its orientation tag says",) if orientation in range(2, 9) else ()
+
+
+def _warn_if_served_otherwise(
+    sidecar: InstrumentMetadata, *, height_px: int, crop_bottom_px: int
+) -> InstrumentMetadata:
+    """Add a warning if the text beside a picture cuts off a bar that the settings leave on.
+
+    A served model is sent the picture without the text, so only the settings can cut there.
+    """
+    bar_px = 0 if sidecar.scan_height_px is None else height_px - sidecar.scan_height_px
+    if bar_px in (0, crop_bottom_px):
+        return sidecar
+    warning = (
+        "its data bar is cut as the text file beside it says, which a served model will not see: "
+        f"set crop_bottom_px={bar_px}, too"
+    )
+    return dataclasses.replace(sidecar, warnings=(*sidecar.warnings, warning))
+
+
+def _check_scan_size(metadata: InstrumentMetadata, *, height_px: int, width_px: int) -> InstrumentMetadata:
+    """Drop what no longer holds if the file has another width than the scan; raise if the scan cannot lie in it."""
+    scan_px = metadata.scan_height_px
+    if metadata.scan_width_px not in (None, width_px):
+        warning = (
+            f"its metadata give a scan {metadata.scan_width_px} px wide, but the file has {width_px}, so it was cut, "
+            "stitched or resized: pixel size and scan height are not used"
+        )
+        return dataclasses.replace(
+            metadata,
+            pixel_size_nm=None,
+            scan_width_px=None,
+            scan_height_px=None,
+            warnings=(*metadata.warnings, warning),
+        )
+    if scan_px is not None and not 0 < scan_px <= height_px:
+        raise UnreadableImageError(
+            f"its metadata give a scan height of {scan_px} px, but the file has {height_px} rows, so it was cut or "
+            "resized: use the instrument's own file, or save it without these metadata"
+        )
+    return metadata
+
+
+def _remove_bar(grey: FloatImage, *, scan_height_px: int | None, crop_bottom_px: int) -> FloatImage:
+    """Return the rows of the scan: as many as the metadata tell, else all but the lowest `crop_bottom_px`."""
+    height_px = len(grey)
+    kept_px = height_px - crop_bottom_px if scan_height_px is None else scan_height_px
+    if kept_px < 1:
+        raise UnreadableImageError(
+            f"nothing is left of its {height_px} rows without the lowest {crop_bottom_px}: lower crop_bottom_px"
+        )
+    return np.ascontiguousarray(grey[:kept_px])

@@ -1,0 +1,1 @@
+"""Folds and features computed by a Dask cluster."""

@@ -1,0 +1,79 @@
+"""What a search hands out to a cluster: it joins the study, its data and its network to the hands that work."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import optuna
+
+from sem_search.errors import SettingsError
+from sem_search.records import Cell
+from sem_search.search.cluster.object_store import SharedStore, open_shared
+from sem_search.search.cluster.tasks import Hands, RemoteFolds, compute_shards
+from sem_search.search.cluster.worker_context import publish_bench
+from sem_search.search.folds.store import FoldStore
+from sem_search.search.prepare.data import PreparedData
+from sem_search.search.prepare.network import PreparedNetwork, get_feature_key, read_shard_tiles
+from sem_search.search.pruning.curve_extrapolation import Rival, find_rival
+from sem_search.search.trials.search_progress import SearchProgress
+from sem_search.search.trials.study import count_finished, count_running, list_waiting_cells
+from sem_search.settings import SearchSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """One search's use of a cluster."""
+
+    hands: Hands
+    settings: SearchSettings
+    study: str
+    data: PreparedData
+    network: PreparedNetwork
+
+    @cached_property
+    def shared(self) -> SharedStore:
+        """Where results lie."""
+        shared = open_shared(self.settings.shared)
+        if shared is None:
+            raise SettingsError("cluster needs shared=FOLDER_OR_URL, a place that every worker of it reaches.")
+        return shared
+
+    @cached_property
+    def bench(self) -> str:
+        """Name of what workers need to know, written when it is first asked for."""
+        return publish_bench(self.settings, study=self.study, data=self.data, network=self.network, shared=self.shared)
+
+    def compute_shards(self) -> None:
+        """Let the cluster compute the features that shared storage lacks; errors as `executing.compute_shards`."""
+        compute_shards(
+            self.hands,
+            bench=self.bench,
+            shared=self.shared,
+            key=get_feature_key(self.data, network=self.network),
+            n_tiles=self.data.tiles.n_tiles,
+            read_tiles=lambda index: read_shard_tiles(self.settings, data=self.data, index=index),
+        )
+
+    def open_folds(self, study: optuna.Study, *, store: FoldStore, progress: SearchProgress) -> RemoteFolds:
+        """Return where the study's folds come from."""
+        return RemoteFolds(
+            hands=self.hands,
+            bench=self.bench,
+            shared=self.shared,
+            store=store,
+            folds=self.data.folds.folds,
+            progress=progress,
+            list_next=lambda: self._list_next(study),
+            find_rival=lambda fold: self._find_rival(study, fold=fold),
+        )
+
+    def _list_next(self, study: optuna.Study) -> list[Cell]:
+        """Return the cells to come, no more than were asked for."""
+        cells = list_waiting_cells(study)
+        if self.settings.trials is None:
+            return cells
+        return cells[: max(0, self.settings.trials - count_finished(study) - count_running(study))]
+
+    def _find_rival(self, study: optuna.Study, *, fold: int) -> Rival | None:
+        if self.settings.pruner != "race":
+            return None
+        return find_rival(study.get_trials(deepcopy=False), fold=fold)

@@ -1,0 +1,1 @@
+"""What the command line starts, but for the search itself."""

@@ -1,0 +1,129 @@
+"""`sem-search audit` and `morphology`: is a study's score what it seems to be, and what does its network look at?"""
+
+import click
+
+from sem_search.audits.heat_maps.heat import HeadWeights
+from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morphology
+from sem_search.audits.heat_maps.morphology_entries import iter_morphology_entries
+from sem_search.audits.heat_maps.other_network import OtherMaps, explain_study
+from sem_search.audits.study_audit import QUESTIONS, StudyAudit, check_questions, iter_audit_entries, iter_audits
+from sem_search.audits.subject import AuditSubject
+from sem_search.search.commands.compare import check_pair
+from sem_search.search.commands.finished_study import FinishedStudy, open_question_run, take_up_study, tell_progress
+from sem_search.search.results.outcome import read_kept_folds
+from sem_search.terminal import echo
+from sem_search.tracking.mlflow.log import log_entries
+from sem_search.transfer.heads.training import TrainingSettings
+
+
+def run_audit(
+    study: str,
+    *,
+    storage: str,
+    study_folder: str | None = None,
+    threads: int | None = None,
+    questions: tuple[str, ...] = QUESTIONS,
+) -> StudyAudit:
+    """Audit a study; print and log each answer, below the study's run, as it comes.
+
+    What was answered before an interruption stays: printed, and in the run.
+
+    Raises:
+        InputError: There is no such study here, its data have changed, or a question is not known.
+    """
+    check_questions(questions)
+    finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
+    with open_question_run(
+        study=study, kind="audit", parent_run_id=finished.run_id, name=f"audit of {study}"
+    ) as run_id:
+        click.echo(f"Logged as run {run_id}, artifacts below audit/, answer by answer.", err=True)
+        audits = iter_audits(build_subject(finished), questions=questions, tell=tell_progress)
+        known = next(audits)
+        log_entries(iter_audit_entries(known), run_id=run_id)
+        echo(known.to_text(), nl=False)
+        for audit in audits:
+            log_entries(iter_audit_entries(audit, known=known), run_id=run_id)
+            echo(audit.to_text().removeprefix(known.to_text()), nl=False)
+            known = audit
+    click.echo(f"Logged as run {run_id}, artifacts below audit/: audit.html has words and figure.")
+    return known
+
+
+def build_subject(finished: FinishedStudy) -> AuditSubject:
+    """Return the study as the audits see it."""
+    prepared = finished.prepared
+    settings, data = prepared.settings, prepared.data
+    return AuditSubject(
+        study=prepared.name,
+        winner=finished.outcome.winner,
+        trials=finished.outcome.trials,
+        select_on=finished.outcome.select_on,
+        tiles=data.tiles,
+        folds=data.folds,
+        catalogue=data.catalogue,
+        grid=data.grid,
+        crop_bottom_px=data.crop_bottom_px,
+        max_megapixels=settings.max_megapixels,
+        backbone=prepared.network.backbone,
+        cut=prepared.network.cut,
+        features=prepared.features,
+        training=TrainingSettings(epochs=settings.epochs, patience=settings.patience, momentum=settings.momentum),
+        hidden_units=settings.hidden_units,
+        dropout=settings.dropout,
+        seed=settings.seed,
+    )
+
+
+def run_morphology(
+    study: str,
+    *,
+    storage: str,
+    study_folder: str | None = None,
+    threads: int | None = None,
+    other: str | None = None,
+) -> MorphologyAudit:
+    """Ask what a study's network looks at, print what was found, and log it below the study's run.
+
+    Args:
+        study: The study's name.
+        storage: Its Optuna storage.
+        study_folder: Where finished folds lie; the search's own by default.
+        threads: Processor threads; the search's by default.
+        other: Another study of the storage, on the same data and folds: does its network look at the same places?
+
+    Raises:
+        InputError: There is no such study here, its data have changed, too few images have particles, or the other
+            study has other data or folds.
+    """
+    if other is not None:
+        check_pair(study, other, storage=storage)
+    finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
+    subject = build_subject(finished)
+    with open_question_run(
+        study=study, kind="morphology", parent_run_id=finished.run_id, name=f"morphology of {study}"
+    ) as run_id:
+        audit = audit_morphology(
+            subject,
+            head_weights=read_head_weights(finished),
+            tell=tell_progress,
+            other=None
+            if other is None
+            else _explain_other(other, storage=storage, study_folder=study_folder, threads=threads),
+        )
+        log_entries(iter_morphology_entries(audit, subject=subject), run_id=run_id)
+    echo(audit.to_text())
+    click.echo(f"Logged as run {run_id}, artifacts below morphology/: morphology.html has words and figures.")
+    return audit
+
+
+def read_head_weights(finished: FinishedStudy) -> dict[int, HeadWeights]:
+    """Return the winner's head of each fold, by the fold's number."""
+    kept = read_kept_folds(finished.prepared, cell=finished.outcome.winner.cell)
+    return {one.outcome.fold: one.head_weights for one in kept}
+
+
+def _explain_other(study: str, *, storage: str, study_folder: str | None, threads: int | None) -> OtherMaps:
+    """Return where the network of another study looks."""
+    tell_progress(f"heat maps of {study}")
+    finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
+    return explain_study(build_subject(finished), head_weights=read_head_weights(finished))

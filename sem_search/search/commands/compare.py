@@ -1,0 +1,114 @@
+"""`sem-search compare`: the winners of two studies, image by image."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+import optuna
+
+from sem_search.audits.study_comparison import StudyComparison, compare_studies, iter_comparison_entries
+from sem_search.errors import NotComparableError
+from sem_search.records import StudyOutcome
+from sem_search.search.commands.finished_study import (
+    check_study_folder,
+    check_study_run,
+    open_question_run,
+    read_settings,
+)
+from sem_search.search.prepare.data import prepare_data
+from sem_search.search.results.outcome import read_stored_outcome
+from sem_search.search.trials.study import FINGERPRINT, STUDY_RUN_ID, load_study
+from sem_search.terminal import echo
+from sem_search.tracking.mlflow.log import log_entries
+
+MUST_AGREE: Mapping[str, str] = {
+    "data": "data",
+    "fold_table": "folds",
+    "folds": "number of folds",
+    "seed": "seed",
+    "tile_px": "tile_px",
+    "stride_px": "stride_px",
+    "crop_bottom_px": "crop_bottom_px",
+}
+"""What must be the same in both fingerprints, and what a message calls it."""
+
+
+def run_comparison(first: str, second: str, *, storage: str, study_folder: str | None = None) -> StudyComparison:
+    """Compare two studies of one storage, print the table, and log it below the run of the first.
+
+    Nothing is trained and no network is built.
+
+    Raises:
+        InputError: A study is missing, or the two do not have the same data and folds; each difference is named.
+    """
+    studies = check_pair(first, second, storage=storage)
+    settings = [read_settings(study, storage=storage, study_folder=study_folder, threads=None) for study in studies]
+    for name, own in zip((first, second), settings, strict=True):
+        check_study_folder(own, name=name)
+    check_study_run(studies[0])
+    data = prepare_data(settings[0])
+    check_same_data(studies[0], digest=data.catalogue.digest)
+    outcomes: list[StudyOutcome] = [
+        read_stored_outcome(study, name=study.study_name, settings=own, data=data)
+        for study, own in zip(studies, settings, strict=True)
+    ]
+    compared = compare_studies(*outcomes)
+    with open_question_run(
+        study=first,
+        kind="comparison",
+        parent_run_id=str(studies[0].user_attrs[STUDY_RUN_ID]),
+        name=f"{first} against {second}",
+    ) as run_id:
+        log_entries(iter_comparison_entries(compared), run_id=run_id)
+    echo(compared.to_text())
+    click.echo(f"Logged as run {run_id}, artifacts below comparison/: comparison.html has words and figure.")
+    return compared
+
+
+def check_pair(first: str, second: str, *, storage: str) -> tuple[optuna.Study, optuna.Study]:
+    """Return two studies of one storage that can be compared.
+
+    Raises:
+        InputError: A study is missing, they are one, or they do not have the same data and folds.
+    """
+    if first == second:
+        raise NotComparableError(f"{first!r} cannot be compared with itself: name two studies.")
+    one, two = (load_study(name=name, storage=storage) for name in (first, second))
+    check_comparable(one, two)
+    return one, two
+
+
+def check_comparable(first: optuna.Study, second: optuna.Study) -> None:
+    """Raise NotComparableError unless both studies were made of the same data, tiles and folds."""
+    one, two = (_read_fingerprint(study) for study in (first, second))
+    differences = [
+        f"{words} ({_shorten(one.get(key))} and {_shorten(two.get(key))})"
+        for key, words in MUST_AGREE.items()
+        if one.get(key) != two.get(key)
+    ]
+    if differences:
+        raise NotComparableError(
+            f"Studies {first.study_name!r} and {second.study_name!r} differ in {', '.join(differences)}: only answers "
+            "to the same images in the same folds can be compared. Search both with the same data, seed and folds."
+        )
+
+
+def check_same_data(study: optuna.Study, *, digest: str) -> None:
+    """Raise NotComparableError if the data are not those that the study was made of."""
+    stated = _read_fingerprint(study).get("data")
+    if stated != digest:
+        raise NotComparableError(
+            f"The data of study {study.study_name!r} have changed since ({_shorten(stated)} then, {_shorten(digest)} "
+            "now): put them back as they were."
+        )
+
+
+def _read_fingerprint(study: optuna.Study) -> Mapping[str, Any]:
+    stored: Mapping[str, Any] = json.loads(study.user_attrs[FINGERPRINT])
+    return stored
+
+
+def _shorten(value: object) -> str:
+    """Return a value with hashes cut to what people compare."""
+    return str(value)[:12]

@@ -1,0 +1,70 @@
+"""`sem-search inspect`: what is in the data and what is wrong with it, printed, and written as JSON and HTML."""
+
+import tempfile
+from pathlib import Path
+
+from sem_search.errors import SettingsError
+from sem_search.micrographs.catalogue import read_catalogue
+from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
+from sem_search.micrographs.tiles import TileGrid
+from sem_search.search.prepare.data import locate_data
+from sem_search.settings import SearchSettings
+from sem_search.terminal import echo
+
+
+def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
+    """Inspect the data of the settings; write `inspection.json` and `inspection.html` into the folder.
+
+    Files that cannot be read are findings here, not errors: to find them is what inspecting is for.
+
+    Raises:
+        DataError: There are no data, or no two classes.
+        SettingsError: The output folder cannot be written.
+    """
+    _check_place(output)
+    data, crop_bottom_px = locate_data(settings)
+    catalogue = read_catalogue(
+        data,
+        exclude=settings.exclude,
+        skip_unreadable=True,
+        crop_bottom_px=crop_bottom_px,
+        min_side_px=settings.tile_px,
+        max_megapixels=settings.max_megapixels,
+        allow_outside=settings.allow_outside,
+        progress=True,
+    )
+    inspection = inspect_catalogue(
+        catalogue,
+        n_folds=settings.folds,
+        crop_bottom_px=crop_bottom_px,
+        max_megapixels=settings.max_megapixels,
+        grid=TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px),
+        overlaps=settings.overlaps,
+        progress=True,
+    )
+    echo(inspection.to_text())
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "inspection.json").write_text(inspection.to_json(), encoding="utf-8")
+        (output / "inspection.html").write_text(inspection.to_html(), encoding="utf-8")
+    except OSError as error:
+        raise _refuse(output, error) from error
+    echo(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
+    return inspection
+
+
+def _check_place(output: Path) -> None:
+    """Raise if nothing can be written there: before hours of looking at images, not after them; nothing is left."""
+    place = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise _refuse(output, error) from error
+
+
+def _refuse(place: Path, error: OSError) -> SettingsError:
+    """Return what is said of a place that cannot be written."""
+    return SettingsError(
+        f"{place.absolute()} cannot be written ({error.strerror}): name another folder with --output, or mend it."
+    )

@@ -1,0 +1,101 @@
+"""`sem-search lots`: folders in, one test per pair out; joins pictures, trunk and the audit of lots."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sem_search.audits.lots import LotsAudit, audit_lots, iter_lots_artifacts
+from sem_search.errors import DataError
+from sem_search.micrographs.catalogue import read_listing
+from sem_search.micrographs.folds import FoldTable
+from sem_search.micrographs.listing import list_folders
+from sem_search.micrographs.overlaps.similarity import find_similar_pairs, group_similar
+from sem_search.micrographs.tiles import TileGrid
+from sem_search.search.commands.finished_study import quieten
+from sem_search.search.prepare.data import PreparedData, build_study_tiles
+from sem_search.search.prepare.network import compute_features, prepare_network
+from sem_search.settings import SearchSettings, build_settings
+from sem_search.terminal import echo
+from sem_search.tracking.mlflow.files import write_artifact
+from sem_search.transfer.runtime import configure_tensorflow
+from sem_search.transfer.weights.choice import check_weights
+
+
+def run_lots(folders: Sequence[Path], *, output: Path, **given: Any) -> LotsAudit:
+    """Test every pair of lots, print what was found, and write it below `output`.
+
+    Args:
+        folders: One per lot, two or more.
+        output: Folder that is written; made if it is not there.
+        given: Settings of the search by name: `backbone`, `weights`, `tile_px`, `crop_bottom_px`, ...
+
+    Raises:
+        InputError: A folder or a picture cannot be used, or a lot has too few images.
+    """
+    quieten()
+    settings = build_settings({"data": str(folders[0]), **given})
+    check_weights(settings.weights, backbone=settings.backbone)
+    data = prepare_lots(name_lots(folders), settings=settings)
+    configure_tensorflow(threads=settings.threads, seed=settings.seed)
+    network = prepare_network(settings)
+    for warning in (*data.catalogue.warnings, *network.weights.warnings):
+        echo(f"Warning: {warning}", err=True)
+    features = compute_features(settings, data=data, network=network)
+    audit = audit_lots(data.catalogue, tiles=data.tiles, features=features.arrays, seed=settings.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    for artifact in iter_lots_artifacts(
+        audit,
+        catalogue=data.catalogue,
+        grid=data.grid,
+        crop_bottom_px=data.crop_bottom_px,
+        max_megapixels=settings.max_megapixels,
+    ):
+        write_artifact(artifact, target=output / artifact.path)
+    echo(audit.to_text())
+    click.echo(
+        f"Written to {output}: lots.html has all of it; lots.txt, lots.json, lots.png; the tiles that tell most in "
+        "telling_tiles.csv and telling_tiles.jpg, what in them speaks for their lot in telling_regions.jpg and .json."
+    )
+    return audit
+
+
+def name_lots(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return each folder under its name; folders of one name get that of their parent before it.
+
+    Raises:
+        DataError: A folder is given twice.
+    """
+    absolute = [folder.expanduser().absolute() for folder in folders]
+    counts = Counter(folder.name for folder in absolute)
+    named = {
+        folder.name if counts[folder.name] == 1 else f"{folder.parent.name}/{folder.name}": folder
+        for folder in absolute
+    }
+    if len(named) < len(absolute):
+        raise DataError(f"the folders {', '.join(map(str, folders))} are not all different: give each lot once")
+    return named
+
+
+def prepare_lots(folders: dict[str, Path], *, settings: SearchSettings) -> PreparedData:
+    """Read the images of all lots, and put those that show the same place into one group; there are no folds."""
+    grid = TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px)
+    crop_bottom_px, max_megapixels = settings.crop_bottom_px, settings.max_megapixels
+    catalogue = read_listing(
+        list_folders(folders),
+        min_side_px=settings.tile_px,
+        crop_bottom_px=crop_bottom_px,
+        max_megapixels=max_megapixels,
+    )
+    pairs = find_similar_pairs(catalogue, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
+    catalogue = group_similar(catalogue, pairs)
+    return PreparedData(
+        catalogue=catalogue,
+        crop_bottom_px=crop_bottom_px,
+        grid=grid,
+        folds=FoldTable(folds=(), seed=settings.seed),
+        tiles=build_study_tiles(catalogue, grid=grid),
+        findings=(),
+    )

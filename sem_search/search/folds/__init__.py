@@ -1,0 +1,1 @@
+"""Folds: trained, stored, and repaired."""

@@ -1,0 +1,56 @@
+"""Finished folds that are gone or damaged on disk, trained again before anything is reported from them.
+
+The study's database remembers that a fold was finished; its answers lie in a file of their own. Where that file has
+been lost since, what was told of the fold still counts, and what it answered is computed again: a fold is a pure
+function of data, settings and seed. Nothing is reported from fewer folds than the study was told of.
+"""
+
+import optuna
+
+from sem_search.evaluation.metrics import compute_fold_f_measure
+from sem_search.search.folds.train import obtain_fold
+from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.results.outcome import get_cell, iter_told_folds
+from sem_search.search.trials.search_progress import SearchProgress
+from sem_search.terminal import echo
+from sem_search.transfer.heads.training import HeadTrainer
+
+
+def mend_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer) -> tuple[str, ...]:
+    """Train the folds again that finished trials told of and that cannot be read any more.
+
+    Cost: every finished fold is read and hashed once; where all are whole, that is all.
+
+    Returns:
+        A warning for each fold.
+
+    Raises:
+        StoreError: A result could not be written.
+    """
+    folds = {fold.number: fold for fold in prepared.data.folds.folds}
+    lost = [
+        (trial, number)
+        for trial, number in iter_told_folds(study)
+        if not prepared.store.is_whole(cell=get_cell(trial), fold=number)
+    ]
+    if not lost:
+        return ()
+    warnings = []
+    progress = SearchProgress(n_folds_total=len(lost), n_folds_done=0)
+    try:
+        for trial, number in lost:
+            cell = get_cell(trial)
+            kept = obtain_fold(prepared, trainer=trainer, cell=cell, fold=folds[number], progress=progress)
+            value = compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, side=prepared.settings.select_on)
+            told = trial.intermediate_values[number]
+            warning = (
+                f"{cell.name}, fold {number + 1}, could not be read on this machine (lost, damaged, or kept by a "
+                "worker elsewhere) and has been trained again"
+            )
+            if value != told:
+                warning += f": F {value!r} now, {told!r} before (another machine, or another number of threads?)"
+            echo(f"Warning: {warning}.", err=True)
+            warnings.append(warning)
+    finally:
+        progress.close()
+    return tuple(warnings)

@@ -1,0 +1,132 @@
+"""From the words `data=...` to tiles that are dealt to folds: all that needs no network.
+
+Everything that can be wrong with the data is found here, before a run is opened or a network is built.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sem_search.errors import ClassTooSmallError, DataError
+from sem_search.micrographs.catalogue import Catalogue, read_catalogue
+from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_data
+from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
+from sem_search.micrographs.inspection.checks import explain_grouping
+from sem_search.micrographs.inspection.inspect import Finding, inspect_catalogue
+from sem_search.micrographs.tiles import TileGrid, build_tile_table
+from sem_search.places import get_cache_folder, make_cache_folder
+from sem_search.records import TileTable
+from sem_search.settings import DEMO, SearchSettings
+
+DEMO_SIZE = "small"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """A catalogue whose groups, folds and tiles are settled."""
+
+    catalogue: Catalogue
+    crop_bottom_px: int
+    grid: TileGrid
+    folds: FoldTable
+    tiles: TileTable
+    findings: tuple[Finding, ...]
+
+    @property
+    def pixels_digest(self) -> str:
+        """Hash of the pictures alone, in catalogue order: what trunk features depend on, and labels do not."""
+        rows = [record.pixels_sha256 for record in self.catalogue.records]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def prepare_data(settings: SearchSettings) -> PreparedData:
+    """Read, inspect, group and divide the micrographs that the settings name.
+
+    Raises:
+        DataError: The data cannot be used as they are; the message says why and what to do.
+        SettingsError: A class to exclude does not exist, or the folds asked for are too few.
+    """
+    folder, crop_bottom_px = locate_data(settings)
+    grid = TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px)
+    catalogue = read_catalogue(
+        folder,
+        exclude=settings.exclude,
+        skip_unreadable=settings.skip_unreadable,
+        crop_bottom_px=crop_bottom_px,
+        min_side_px=settings.tile_px,
+        max_megapixels=settings.max_megapixels,
+        allow_outside=settings.allow_outside,
+    )
+    # Drawn once before the slow look for overlaps: a class that is too small is told at once.
+    draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
+    inspection = inspect_catalogue(
+        catalogue,
+        n_folds=settings.folds,
+        crop_bottom_px=crop_bottom_px,
+        max_megapixels=settings.max_megapixels,
+        grid=grid,
+        overlaps=settings.overlaps,
+    )
+    catalogue = inspection.grouped
+    try:
+        folds = draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
+    except ClassTooSmallError as error:  # it was large enough before images were grouped
+        raise ClassTooSmallError(f"{error}{explain_grouping(inspection.joining)}") from error
+    check_folds(folds, catalogue=catalogue)
+    return PreparedData(
+        catalogue=catalogue,
+        crop_bottom_px=crop_bottom_px,
+        grid=grid,
+        folds=folds,
+        tiles=build_study_tiles(catalogue, grid=grid),
+        findings=inspection.findings,
+    )
+
+
+def check_findings(findings: Sequence[Finding], *, allowed: Collection[str]) -> None:
+    """Raise if the inspection found errors with which nobody has said to go on.
+
+    Args:
+        findings: What it found.
+        allowed: Kinds of errors with which to go on.
+
+    Raises:
+        DataError: The message is that of the errors, with their ways out.
+    """
+    errors = [finding.message for finding in findings if finding.severity == "error" and finding.kind not in allowed]
+    if errors:
+        raise DataError(" ".join(errors))
+
+
+def locate_data(settings: SearchSettings) -> tuple[Path, int]:
+    """Return where the data are, and the height of their data bar in px."""
+    if settings.data == DEMO:
+        # The recipe's version stands in the name: a set of another version is refused where it lies, not overwritten.
+        name = f"{DEMO_SIZE}-{settings.seed}-v{RECIPE_VERSION}"
+        cache = make_cache_folder(get_cache_folder())
+        folder = write_demo_data(cache / "demo" / name, size=DEMO_SIZE, seed=settings.seed, progress=True)
+        return folder, DEMO_SIZES[DEMO_SIZE].bar_height_px
+    path = Path(settings.data).expanduser()
+    if not path.exists():
+        raise DataError(
+            f"data={settings.data}: there is no such folder or CSV file here ({path.absolute()}). Give a folder with "
+            "one sub-folder per class, a CSV with the columns image and label, or data=demo."
+        )
+    return path, settings.crop_bottom_px
+
+
+def build_study_tiles(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:
+    """Join the tile layout with classes and groups."""
+    layout = build_tile_table(catalogue, grid=grid)
+    class_names = catalogue.class_names
+    return TileTable(
+        class_names=class_names,
+        image_ids=layout.image_ids,
+        label_of_image=np.array([class_names.index(record.label) for record in catalogue.records], dtype=np.int64),
+        group_of_image=tuple(record.group for record in catalogue.records),
+        image_of_tile=layout.image_of_tile,
+    )

@@ -1,0 +1,1 @@
+"""When a cell is pruned, between the folds and within one."""

@@ -1,0 +1,225 @@
+"""Whether a fold can still catch up with the best cell: asked after each epoch.
+
+A pruner that is asked between folds cannot spare a slow cell its first folds, and slow cells are the dear ones: at a
+small learning rate every epoch is a little better than the last, so that early stopping never ends them. Where such a
+fold is heading shows after a few epochs. A straight line through the latest validation accuracies, drawn on to the last
+epoch, is generous, for learning curves flatten. The cell is ended if even what the line promises
+
+1. leaves it behind the best cell on the same folds, by more than two standard errors of the difference; or
+2. would not spare it the pruner: the signed-rank test over its finished folds and this one, taken at its promise, says
+   that the cell is worse. So a third fold is ended as soon as it cannot change what the first two have said.
+
+Source of the idea: Domhan, Springenberg and Hutter 2015, who extrapolate with parametric curves instead of a line.
+docs/decisions/007-pruner.md gives the epochs saved and the scores lost.
+
+A race ends cells and never changes a score: a fold that is finished is the same whoever it ran against. And whether it
+ended is a function of its curve and its rival alone, so that a fold which was trained before its rival was known can be
+judged afterwards (see `in_order`).
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import wilcoxon
+
+from sem_search.records import FoldOutcome, TrainingCurves
+from sem_search.search.pruning.pruners import FIRST_STEPS, WILCOXON_P
+from sem_search.transfer.heads.stopping import EpochFigures
+
+WINDOW = 10
+"""Epochs that the line is drawn through, and that every fold is granted."""
+
+STANDARD_ERRORS = 2.0
+
+ACCURACIES = "validation_accuracies"
+"""Where a complete trial keeps the validation accuracy of each fold, so that a worker needs no files of another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """What the best finished cell reached on a fold."""
+
+    trial: int
+    accuracy: float
+    """Share of right validation tiles at the epoch that was kept."""
+    before: tuple[float, ...] = ()
+    """Its accuracy on the folds that both have finished."""
+    leads: tuple[float, ...] = ()
+    """By how much its accuracy was higher on them."""
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Its accuracy over the finished folds and this one."""
+        return sum((*self.before, self.accuracy)) / (len(self.before) + 1)
+
+
+def get_accuracy(fold: FoldOutcome) -> float:
+    """Return the share of right validation tiles at the epoch that was kept."""
+    return float(fold.curves.validation_accuracy[fold.best_epoch])
+
+
+def find_rival(trials: Iterable[FrozenTrial], *, fold: int, finished: Sequence[FoldOutcome] = ()) -> Rival | None:
+    """Return what the best of these trials that is complete reached on a fold; None where none is.
+
+    Args:
+        trials: Of the study.
+        fold: The fold that is raced on.
+        finished: The folds before it, of the cell that races.
+    """
+    known = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and ACCURACIES in trial.user_attrs and trial.value is not None
+    ]
+    if not known:
+        return None
+    best = max(known, key=lambda trial: trial.value or 0.0)
+    accuracies = [float(accuracy) for accuracy in best.user_attrs[ACCURACIES]]
+    return Rival(
+        trial=best.number,
+        accuracy=accuracies[fold],
+        before=tuple(accuracies[outcome.fold] for outcome in finished),
+        leads=tuple(accuracies[outcome.fold] - get_accuracy(outcome) for outcome in finished),
+    )
+
+
+def extrapolate_accuracy(accuracies: Sequence[float], *, n_epochs: int) -> float:
+    """Return what the latest accuracies come to at the last epoch, if they go on rising as they do.
+
+    Args:
+        accuracies: After each epoch so far, at least `WINDOW`, each 0 to 1.
+        n_epochs: Most epochs of a fold.
+
+    Returns:
+        The least-squares line through the last `WINDOW` accuracies at epoch `n_epochs`; where it falls, its value now.
+    """
+    slope, now = np.polyfit(np.arange(1 - WINDOW, 1), np.asarray(accuracies[-WINDOW:]), 1)
+    return float(now + max(slope, 0.0) * (n_epochs - len(accuracies)))
+
+
+def compute_allowance(accuracy: float, other: float | None = None, *, n_tiles: int) -> float:
+    """Return `STANDARD_ERRORS` of the difference of two shares, each over `n_tiles` tiles.
+
+    One right and one wrong tile are added to either (Agresti and Caffo, Am. Stat. 54 (2000) 280): without them the
+    error of a share is 0 at 1, and too small near it. Both heads answer the same tiles, so that the true error of the
+    difference is smaller: the allowance is generous.
+
+    Args:
+        accuracy: One share.
+        other: The other; by default it is the same.
+        n_tiles: Tiles of each.
+    """
+    shares = (_adjust(accuracy, n_tiles=n_tiles), _adjust(accuracy if other is None else other, n_tiles=n_tiles))
+    return STANDARD_ERRORS * math.sqrt(sum(share * (1 - share) for share in shares) / (n_tiles + 2))
+
+
+def is_hopeless(leads: Sequence[float], *, accuracy: float, n_tiles: int) -> bool:
+    """Tell whether a cell cannot catch up with its rival any more.
+
+    Args:
+        leads: The rival's accuracy less the cell's on each fold so far, with the last fold at its promise.
+        accuracy: Of the rival, its mean over these folds.
+        n_tiles: Validation tiles of a fold.
+    """
+    n_all = n_tiles * len(leads)
+    promised = accuracy - sum(leads) / len(leads)
+    lead = _adjust(accuracy, n_tiles=n_all) - _adjust(promised, n_tiles=n_all)
+    return lead > compute_allowance(accuracy, promised, n_tiles=n_all) or are_behind(leads)
+
+
+def _adjust(accuracy: float, *, n_tiles: int) -> float:
+    """Return a share with one right and one wrong tile more."""
+    return (accuracy * n_tiles + 1) / (n_tiles + 2)
+
+
+def are_behind(leads: Sequence[float]) -> bool:
+    """Tell whether a rival leads over the folds, by the test that the pruner makes between folds.
+
+    Args:
+        leads: Its accuracy less the other's, on each fold.
+    """
+    if len(leads) <= FIRST_STEPS or sum(leads) <= 0:
+        return False
+    return bool(wilcoxon(leads, alternative="greater", zero_method="zsplit").pvalue < WILCOXON_P)
+
+
+class FoldRace:
+    """One fold of a cell against the best cell on the same fold.
+
+    Epochs are taken in as they are trained, or all at once from a fold that is kept, and looked at once the rival is
+    known: the fold ends at the same epoch either way.
+    """
+
+    def __init__(self, *, fold: int, n_epochs: int, n_tiles: int) -> None:
+        """Begin a fold.
+
+        Args:
+            fold: Its number.
+            n_epochs: Most epochs.
+            n_tiles: Validation tiles.
+        """
+        self.fold = fold
+        self._n_epochs = n_epochs
+        self._n_tiles = n_tiles
+        self._figures: list[EpochFigures] = []
+        self._n_seen = 0
+
+    @property
+    def curves(self) -> TrainingCurves:
+        """What has been trained so far, or until the fold was ended."""
+        return TrainingCurves(
+            training_loss=np.array([epoch.training_loss for epoch in self._figures]),
+            training_accuracy=np.array([epoch.training_accuracy for epoch in self._figures]),
+            validation_loss=np.array([epoch.validation_loss for epoch in self._figures]),
+            validation_accuracy=np.array([epoch.validation_accuracy for epoch in self._figures]),
+        )
+
+    def add(self, figures: EpochFigures) -> None:
+        """Take in the next epoch."""
+        self._figures.append(figures)
+
+    def replace(self, curves: TrainingCurves) -> None:
+        """Take in the epochs of a fold that was trained elsewhere or before, instead of those known so far."""
+        columns = (curves.training_loss, curves.training_accuracy, curves.validation_loss, curves.validation_accuracy)
+        self._figures = [
+            EpochFigures(
+                training_loss=float(training_loss),
+                training_accuracy=float(training_accuracy),
+                validation_loss=float(validation_loss),
+                validation_accuracy=float(validation_accuracy),
+            )
+            for training_loss, training_accuracy, validation_loss, validation_accuracy in zip(*columns, strict=True)
+        ]
+        self._n_seen = 0
+
+    def check(self, rival: Rival | None) -> None:
+        """Look at every epoch that was not looked at yet.
+
+        Args:
+            rival: Whom to catch up with; None lets the fold run to its end.
+
+        Raises:
+            optuna.TrialPruned: At the first epoch after which the fold could no longer catch up; what was trained
+                beyond it is forgotten.
+        """
+        while self._n_seen < len(self._figures):
+            self._n_seen += 1
+            if rival is not None and self._n_seen >= WINDOW:
+                self._check_epoch(rival)
+
+    def _check_epoch(self, rival: Rival) -> None:
+        accuracies = [one.validation_accuracy for one in self._figures[: self._n_seen]]
+        reachable = min(extrapolate_accuracy(accuracies, n_epochs=self._n_epochs), 1.0)
+        leads = [*rival.leads, rival.accuracy - reachable]
+        if is_hopeless(leads, accuracy=rival.mean_accuracy, n_tiles=self._n_tiles):
+            self._figures = self._figures[: self._n_seen]
+            raise optuna.TrialPruned(
+                f"in fold {self.fold + 1}, after epoch {self._n_seen} of {self._n_epochs}: validation accuracy "
+                f"{accuracies[-1]:.3f}, on its way to {reachable:.3f} at best, is too far behind the "
+                f"{rival.accuracy:.3f} of trial {rival.trial}"
+                + (f", which led by {np.mean(rival.leads):.3f} on the folds before" if rival.leads else "")
+            )

@@ -1,0 +1,1 @@
+"""What a search found: outcome, conclusion, figures and the model of the winner."""

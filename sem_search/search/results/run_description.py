@@ -1,0 +1,154 @@
+"""What a study's run says of itself before its first trial: settings, hashes, versions, data, warnings."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import sem_search
+from sem_search.micrographs.inspection.findings import write_list
+from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.trials.outages import tell_outage
+from sem_search.settings import SearchSettings
+from sem_search.tracking.entries.types import JsonArtifact, Params, Scalar, Tags
+from sem_search.tracking.mlflow.availability import persist
+from sem_search.tracking.mlflow.log import log_catalogue, log_entries
+from sem_search.tracking.mlflow.runs import get_params
+
+NO_PARAMS = (
+    "learning_rates",
+    "batch_sizes",
+    "storage",
+    "study_folder",
+    "outage_wait",
+    "cluster",
+    "shared",
+    "study",
+    "model_name",
+    "promote_margin",
+    "promote_confidence",
+    "trials",
+    "timeout",
+)
+"""Settings that are written in another form, or that say how far a search went and nothing about a trial."""
+
+LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn", "pillow", "tifffile")
+
+
+def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
+    """Log what the study is, so that a search that is still running can already be understood in the UI."""
+    # Computing features may have taken hours: the server is there again, or is waited for.
+    taken = persist(lambda: get_params(run_id), patience_s=prepared.settings.outage_wait, tell=tell_outage)
+    log_entries(
+        [
+            Params(values=_resolve_names(describe_params(prepared), taken=taken)),
+            Tags(values=describe_tags(prepared)),
+            describe_settings(prepared.settings),
+            JsonArtifact(path="study/fingerprint.json", content=dict(prepared.fingerprint)),
+            JsonArtifact(path="study/versions.json", content=dict(describe_versions())),
+        ],
+        run_id=run_id,
+    )
+    log_catalogue(
+        prepared.data.catalogue.to_frame(),
+        name=_shorten(prepared.settings.data),
+        digest=prepared.data.catalogue.digest,
+        source=str(prepared.data.catalogue.root),
+        run_id=run_id,
+    )
+
+
+def describe_settings(settings: SearchSettings) -> JsonArtifact:
+    """Return the settings as they were given, as a file of the study's run."""
+    return JsonArtifact(path="study/settings.json", content=settings.without_passwords.model_dump(mode="json"))
+
+
+def describe_params(prepared: PreparedSearch) -> dict[str, Scalar]:
+    """Return the settings as they were understood, and what was really used, by parameter name."""
+    settings = prepared.settings
+    params: dict[str, Scalar] = {}
+    for name, value in settings.model_dump(exclude=set(NO_PARAMS)).items():
+        params[name] = write_list(value) if isinstance(value, tuple) else value
+    return params | {
+        "stride_px": settings.resolved_stride_px,
+        "crop_bottom_px": prepared.data.crop_bottom_px,
+        "learning_rates": ",".join(f"{rate:g}" for rate in settings.learning_rates),
+        "batch_sizes": ",".join(str(size) for size in settings.batch_sizes),
+        "weights_used": prepared.network.weights.used,
+        "precision_used": prepared.network.precision,
+        "study": prepared.name,
+        "n_classes": len(prepared.data.tiles.class_names),
+        "n_images": len(prepared.data.tiles.image_ids),
+        "n_tiles": prepared.data.tiles.n_tiles,
+    }
+
+
+def describe_tags(prepared: PreparedSearch) -> dict[str, str]:
+    """Return what leads from a result back to its data, weights and code, and what fell back on the way."""
+    tags = describe_hashes(prepared) | {
+        "sem_search.version": sem_search.__version__,
+        "sem_search.weights_used": prepared.network.weights.used,
+        "sem_search.git_commit": _read_git_commit(),
+    }
+    if prepared.warnings:
+        tags["sem_search.warnings"] = "\n".join(prepared.warnings)
+    if prepared.data.catalogue.skipped:
+        tags["sem_search.skipped_files"] = str(len(prepared.data.catalogue.skipped))
+    for finding in prepared.data.findings:
+        if finding.severity != "note":
+            name = f"sem_search.finding.{finding.kind}"
+            tags[name] = f"{tags[name]}\n{finding.message}" if name in tags else finding.message
+    return tags
+
+
+def describe_hashes(prepared: PreparedSearch) -> dict[str, str]:
+    """Return the hashes of data, folds and weights."""
+    return {
+        "sem_search.data_sha256": prepared.data.catalogue.digest,
+        "sem_search.folds_sha256": prepared.data.folds.digest,
+        "sem_search.weights_sha256": prepared.network.weights.sha256,
+    }
+
+
+def describe_versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of the libraries that make the numbers."""
+    versions = {"python": platform.python_version(), "sem_search": sem_search.__version__}
+    for library in LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            versions[library] = "not installed"
+    return versions
+
+
+def _resolve_names(params: Mapping[str, Scalar], *, taken: Mapping[str, str]) -> dict[str, Scalar]:
+    """Rename what `mlflow run` has logged already as it was asked for: `epochs` = auto, `epochs_used` = 100."""
+    return {
+        (f"{name}_used" if name in taken else name): value
+        for name, value in params.items()
+        if taken.get(name) != str(value)
+    }
+
+
+def _shorten(data: str) -> str:
+    return Path(data).name or data
+
+
+def _read_git_commit() -> str:
+    """Return the commit of the program, or why it is not known."""
+    folder = Path(sem_search.__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607 - found on PATH, like every git hook does
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "not a git checkout"
+    return done.stdout.strip()

@@ -1,0 +1,1 @@
+"""The Optuna study: cells, queue, storage, objective, and the loop of a worker."""

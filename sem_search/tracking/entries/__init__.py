@@ -1,0 +1,1 @@
+"""What is logged, as plain records that know no tracking server."""

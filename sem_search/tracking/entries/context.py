@@ -1,0 +1,127 @@
+"""What the figures and the report need beside a `StudyOutcome`: plain arrays and words, handed over by the search.
+
+This room imports neither the pictures' room nor the network's, so whoever knows those fills these records.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sem_search.records import Cell
+from sem_search.tracking.entries.types import Scalar
+
+GreyImage = NDArray[np.float32]
+"""Grey levels in [0, 1], shape (height_px, width_px)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleImage:
+    """One original to show; `pixels` may be a reduced copy of the same field of view."""
+
+    image_id: str
+    label: str
+    pixels: GreyImage
+    width_px: int
+    """Width of the original, data bar removed."""
+    height_px: int
+    """Height of the original, data bar removed."""
+    pixel_size_nm: float | None = None
+    """Of the original; None where the file does not tell: no scale bar is drawn then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilingExample:
+    """How one original is cut into tiles."""
+
+    image: ExampleImage
+    tile_px: int
+    corners_px: tuple[tuple[int, int], ...]
+    """Top and left of each tile in the original, in the order of cutting."""
+
+
+class FoldSides(Protocol):
+    """The images on each side of one fold; the fold records of the pictures' room fit as they are."""
+
+    @property
+    def number(self) -> int:
+        """Index of the fold."""
+
+    @property
+    def training(self) -> Sequence[str]:
+        """Image ids."""
+
+    @property
+    def validation(self) -> Sequence[str]:
+        """Image ids."""
+
+    @property
+    def test(self) -> Sequence[str]:
+        """Image ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatMapPicture:
+    """One test tile and where the network looked when it named it."""
+
+    image_id: str
+    tile: int
+    """Index of the tile in the study's tile table."""
+    fold: int
+    """The fold in whose test set the tile stands, and whose head answered."""
+    true_label: str
+    predicted_label: str
+    explained_label: str
+    """The class whose logit the heat map explains."""
+    probability: float
+    """Of the predicted class."""
+    pixels: GreyImage
+    """The tile, shape (tile_px, tile_px)."""
+    heat_map: NDArray[np.float32]
+    """In [0, 1], shape (height, width) at any resolution: it is stretched over the tile when drawn."""
+    is_zero: bool
+    """Nothing in the tile spoke for the class: the map is zero throughout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatMapSheet:
+    """Grad-CAM of one trial: test tiles only, every class at least once."""
+
+    convolution: str
+    """Name of the convolution layer that is explained."""
+    pictures: tuple[HeatMapPicture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyContext:
+    """All that the study's figures and report tell beyond its predictions."""
+
+    data: str
+    """What was classified: the folder or CSV, as the user named it."""
+    cells: tuple[Cell, ...]
+    """Every cell that was asked for, so that cells without a result can be shown as missing."""
+    examples: tuple[ExampleImage, ...]
+    """At least one per class: the paper's Figure 2."""
+    tiling: TilingExample
+    folds: Sequence[FoldSides]
+    heat_maps: HeatMapSheet | None = None
+    """Of the winner; without them there is no Figure 6."""
+    findings: tuple[str, ...] = ()
+    """What inspection found in the data, one sentence each."""
+    warnings: tuple[str, ...] = ()
+    """What was skipped, replaced or fell back, one sentence each."""
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of Python, this package and the libraries."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Of data, weights and folds."""
+    model_uri: str | None = None
+    """`models:/name@alias` under which the winner can be served; None where it was not registered."""
+    run_id: str | None = None
+    """MLflow's run of the study."""
+    command: str = "scripts/sem-search"
+    """What starts this program where the report was made."""
+    tracking_uri: str | None = None
+    """The store that holds it; passwords are masked."""

@@ -1,0 +1,211 @@
+"""What goes into MLflow for a fold, a trial and a study: pure generators of entries, which know no server.
+
+Runs have two levels: the study, and below it one run per trial. Folds are metrics with `step=fold`, epoch curves are
+metrics with `step=epoch`, counted from 1. The numbers behind each picture stand beside it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
+
+from sem_search.records import Cell, FoldOutcome, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
+from sem_search.tracking.entries.context import (
+    ExampleImage,
+    FoldSides,
+    HeatMapPicture,
+    HeatMapSheet,
+    StudyContext,
+    TilingExample,
+)
+from sem_search.tracking.entries.json_values import (
+    list_class_names,
+    list_confusion,
+    list_curves,
+    list_heat_maps,
+    list_indices,
+)
+from sem_search.tracking.entries.metrics import (
+    iter_curve_numbers,
+    iter_fold_numbers,
+    iter_study_numbers,
+    iter_trial_numbers,
+)
+from sem_search.tracking.entries.predictions import build_image_predictions, build_tile_predictions
+from sem_search.tracking.entries.tables import (
+    UNITS,
+    build_fold_table,
+    build_index_table,
+    build_trial_table,
+    compute_confusion_table,
+    compute_fold_rows,
+    compute_index_table,
+    compute_trial_rows,
+)
+from sem_search.tracking.entries.types import (
+    Artifact,
+    Entry,
+    FigureArtifact,
+    JsonArtifact,
+    MetricPoint,
+    Metrics,
+    Params,
+    Scalar,
+    TableArtifact,
+    Tags,
+    TextArtifact,
+    iter_finite_metrics,
+)
+from sem_search.tracking.figures.catalogue import list_study_figures
+from sem_search.tracking.figures.trial import (
+    draw_confusion_matrix,
+    draw_grad_cam_sheet,
+    draw_indices,
+    draw_training_curves,
+)
+from sem_search.tracking.mlflow.names import TAG_TRIAL_STATE
+from sem_search.tracking.report.study_page import render_report
+from sem_search.tracking.report.trust import compute_trust, iter_trust_numbers
+from sem_search.tracking.report.trust_text import build_interval_table, build_set_artifact, list_trust_figures
+
+__all__ = [
+    "Artifact",
+    "Entry",
+    "ExampleImage",
+    "FigureArtifact",
+    "FoldSides",
+    "HeatMapPicture",
+    "HeatMapSheet",
+    "JsonArtifact",
+    "MetricPoint",
+    "Metrics",
+    "Params",
+    "StudyContext",
+    "TableArtifact",
+    "Tags",
+    "TextArtifact",
+    "TilingExample",
+    "iter_cell_entries",
+    "iter_curve_entries",
+    "iter_fold_entries",
+    "iter_study_entries",
+    "iter_trial_entries",
+]
+
+
+def iter_cell_entries(cell: Cell, *, trial: int, settings: Mapping[str, Scalar]) -> Iterator[Entry]:
+    """Yield what is known of a trial before it starts: its cell and the study's settings, as parameters.
+
+    Args:
+        cell: What is tried.
+        trial: Optuna's trial number.
+        settings: All that is the same in every trial of the study.
+    """
+    own: dict[str, Scalar] = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size, "trial": trial}
+    yield Params(values={**settings, **own})
+
+
+def iter_fold_entries(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Entry]:
+    """Yield the scores of one finished fold and its curves, as one `Metrics`: one call to MLflow.
+
+    Names: `fold/validation_f_measure`, `fold/test_loss` ... with the fold as step; `curves/fold_0/training_loss` ...
+    with the epoch as step.
+    """
+    numbers = iter_fold_numbers(fold, tiles=tiles)
+    yield from iter_finite_metrics(numbers, source=f"fold_{fold.fold}")
+    if fold.is_diverged:
+        yield Tags(values={f"diverged/fold_{fold.fold}": "true"})
+
+
+def iter_curve_entries(curves: TrainingCurves, *, fold: int) -> Iterator[Entry]:
+    """Yield the curves of a fold that was ended unfinished, as metrics; it has no scores."""
+    yield from iter_finite_metrics(iter_curve_numbers(curves, fold=fold), source=f"fold_{fold}")
+
+
+def iter_trial_entries(
+    trial: TrialOutcome, *, tiles: TileTable, heat_maps: HeatMapSheet | None = None
+) -> Iterator[Entry]:
+    """Yield what a trial found: scores, figures with their numbers, and every out-of-fold prediction.
+
+    A pruned or failed trial yields its state and reason, and the curves of the folds it finished; its scores would be
+    over fewer folds than those of the others, and are left to the table of trials, which says so.
+
+    Args:
+        trial: The trial with its finished folds.
+        tiles: The tiles that it answered.
+        heat_maps: Grad-CAM of test tiles; None where none were computed.
+    """
+    yield from _iter_state_entries(trial)
+    if trial.folds:
+        yield FigureArtifact(path="training/curves.png", draw=partial(draw_training_curves, trial.folds))
+        yield JsonArtifact(path="training/curves.json", content=list_curves(trial.folds))
+    if trial.state == "complete":
+        yield from _iter_score_entries(trial, tiles=tiles)
+        yield from _iter_test_figures(trial, tiles=tiles)
+        yield build_tile_predictions(trial, tiles=tiles, path="predictions/tiles.csv")
+        yield build_image_predictions(trial, tiles=tiles, path="predictions/images.csv")
+    if heat_maps is not None:
+        yield FigureArtifact(path="grad_cam/sheet.jpg", draw=partial(draw_grad_cam_sheet, heat_maps))
+        yield JsonArtifact(path="grad_cam/sheet.json", content=list_heat_maps(heat_maps))
+
+
+def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterator[Entry]:
+    """Yield what a study found: the winner's scores and how far to trust them, the paper's figures, tables, the report.
+
+    Parameters of the winner are metrics and tags, not MLflow parameters: a study that goes on may find a better one.
+
+    Args:
+        study: All trials, at least the winner complete.
+        context: What the figures and the report tell beyond the predictions.
+    """
+    trust = compute_trust(study)
+    yield from iter_finite_metrics(iter_study_numbers(study), source="study")
+    yield from iter_finite_metrics(iter_trust_numbers(trust), source="trust")
+    yield Tags(values=_describe_winner(study))
+    yield Tags(values=_count_remarks(context))
+    figures = (*list_study_figures(study, context=context), *list_trust_figures(trust))
+    for figure in figures:
+        yield figure.artifact
+        yield figure.numbers
+    yield build_interval_table(trust)
+    yield build_set_artifact(trust)
+    rows = compute_trial_rows(study)
+    yield build_trial_table(rows, path="trials.csv")
+    yield JsonArtifact(path="trials.json", content=[asdict(row) for row in rows])
+    yield build_fold_table(compute_fold_rows(context.folds, tiles=study.tiles), path="folds.csv")
+    yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust, figures=figures))
+
+
+def _iter_state_entries(trial: TrialOutcome) -> Iterator[Entry]:
+    """Yield how a trial ended, and why."""
+    yield Tags(values={TAG_TRIAL_STATE: trial.state, "n_folds_finished": str(len(trial.folds))})
+    if trial.message:
+        yield TextArtifact(path=f"{trial.state}.txt", text=trial.message)
+
+
+def _iter_score_entries(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
+    """Yield the scores of a complete trial, and which metric stands for which class."""
+    yield from iter_finite_metrics(iter_trial_numbers(trial, tiles=tiles), source="trial")
+    yield JsonArtifact(path="classes.json", content=list_class_names(tiles))
+
+
+def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
+    """Yield confusion matrices and indices per class on the test side, drawn and as numbers."""
+    for unit in UNITS:
+        confusion = compute_confusion_table(trial, tiles=tiles, side="test", unit=unit)
+        yield FigureArtifact(path=f"confusion/test_{unit}.png", draw=partial(draw_confusion_matrix, confusion))
+        yield JsonArtifact(path=f"confusion/test_{unit}.json", content=list_confusion(confusion))
+    indices = compute_index_table(trial, tiles=tiles, side="test")
+    yield FigureArtifact(path="indices/test.png", draw=partial(draw_indices, indices))
+    yield JsonArtifact(path="indices/test.json", content=list_indices(indices))
+    yield build_index_table(indices, path="indices/test.csv")
+
+
+def _describe_winner(study: StudyOutcome) -> dict[str, str]:
+    """Return the tags that lead from the study to its winner."""
+    tags = {"winner/cell": study.winner.cell.name, "winner/selected_on": study.select_on}
+    return tags if study.winner.run_id is None else {**tags, "winner/run_id": study.winner.run_id}
+
+
+def _count_remarks(context: StudyContext) -> dict[str, str]:
+    """Return the tags that say, in the list of runs, whether there is something to read in the report."""
+    return {"n_warnings": str(len(context.warnings)), "n_findings": str(len(context.findings))}

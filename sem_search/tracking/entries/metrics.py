@@ -1,0 +1,83 @@
+"""Scores under the names that MLflow's charts show: metric name, value and step of each number.
+
+The names are a promise: `deployment` and users' own queries read them. `fold/...` has the fold as step, `curves/...`
+the epoch counted from 1, all others are single numbers.
+"""
+
+from collections.abc import Iterator
+
+from sem_search.evaluation.metrics import compute_fold_f_measure, compute_fold_loss, compute_side_scores
+from sem_search.records import FoldOutcome, Side, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
+from sem_search.tracking.entries.tables import SIDES, compute_selection
+from sem_search.tracking.mlflow.names import make_metric_names
+
+NumberRow = tuple[str, float, int]
+"""Metric name, value and step."""
+
+CURVE_NAMES = ("training_loss", "training_accuracy", "validation_loss", "validation_accuracy")
+STATES = ("complete", "pruned", "failed")
+
+
+def iter_fold_numbers(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[NumberRow]:
+    """Yield the scores and the curves of one finished fold."""
+    for side in SIDES:
+        yield f"fold/{side}_f_measure", compute_fold_f_measure(fold, tiles=tiles, side=side), fold.fold
+        yield f"fold/{side}_loss", compute_fold_loss(fold, tiles=tiles, side=side), fold.fold
+    yield "fold/epochs", float(_count_epochs(fold)), fold.fold
+    yield "fold/best_epoch", float(fold.best_epoch + 1), fold.fold
+    yield "fold/training_s", fold.training_s, fold.fold
+    yield from iter_curve_numbers(fold.curves, fold=fold.fold)
+
+
+def iter_curve_numbers(curves: TrainingCurves, *, fold: int) -> Iterator[NumberRow]:
+    """Yield the curves of a fold, finished or not."""
+    for name in CURVE_NAMES:
+        for epoch, value in enumerate(getattr(curves, name), start=1):
+            yield f"curves/fold_{fold}/{name}", float(value), epoch
+
+
+def iter_trial_numbers(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[NumberRow]:
+    """Yield the scores of a complete trial: both sides, tiles and images, and the test F-measure of each class."""
+    for side in SIDES:
+        yield from _iter_side_numbers(trial, tiles=tiles, side=side)
+    test = compute_side_scores(trial, tiles=tiles, side="test")
+    names = make_metric_names(tiles.class_names)
+    for name, f_measure in zip(tiles.class_names, test.mean.f_measure, strict=True):
+        yield f"test/f_measure/{names[name]}", float(f_measure), 0
+    yield "folds", float(len(trial.folds)), 0
+    yield "epochs", float(sum(_count_epochs(fold) for fold in trial.folds)), 0
+    yield "training_s", sum(fold.training_s for fold in trial.folds), 0
+
+
+def iter_study_numbers(study: StudyOutcome) -> Iterator[NumberRow]:
+    """Yield the winner's scores as `winner/...`, what the choice did to them, and how the trials ended."""
+    winner, selection = study.winner, compute_selection(study)
+    for key, value, step in iter_trial_numbers(winner, tiles=study.tiles):
+        yield f"winner/{key}", value, step
+    yield "winner/learning_rate", winner.cell.learning_rate, 0
+    yield "winner/batch_size", float(winner.cell.batch_size), 0
+    yield "selection/test_f_measure_chosen_on_validation", selection.chosen_on_validation.test_f_measure, 0
+    if sum(trial.state == "complete" for trial in study.trials) > 1 or len(study.trials) == 1:  # else not known
+        yield "selection/test_f_measure_chosen_on_test", selection.chosen_on_test.test_f_measure, 0
+        yield "selection_optimism", selection.optimism, 0
+    for state in STATES:
+        yield f"trials/{state}", float(sum(trial.state == state for trial in study.trials)), 0
+
+
+def _iter_side_numbers(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> Iterator[NumberRow]:
+    """Yield the scores of one side; the indices are means over classes and folds, as the paper prints them."""
+    scores = compute_side_scores(trial, tiles=tiles, side=side)
+    yield f"{side}/f_measure", scores.f_measure, 0
+    yield f"{side}/f_measure_lowest_fold", float(scores.f_measure_of_fold.min()), 0
+    yield f"{side}/accuracy", float(scores.mean.accuracy.mean()), 0
+    yield f"{side}/precision", float(scores.mean.precision.mean()), 0
+    yield f"{side}/recall", float(scores.mean.recall.mean()), 0
+    yield f"{side}/loss", scores.loss, 0
+    yield f"{side}/tile_accuracy", scores.tile_accuracy, 0
+    yield f"{side}/image_f_measure", scores.image_f_measure, 0
+    yield f"{side}/image_accuracy", scores.image_accuracy, 0
+
+
+def _count_epochs(fold: FoldOutcome) -> int:
+    """Return how many epochs a fold was trained."""
+    return len(fold.curves.training_loss)

@@ -1,0 +1,348 @@
+"""The numbers behind the figures and the report, computed apart from any drawing.
+
+Each figure has a record here that it is drawn from, and that is logged beside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Literal
+
+import numpy as np
+
+from sem_search.evaluation.metrics import ClassIndices, compute_side_scores
+from sem_search.records import (
+    Cell,
+    FloatMatrix,
+    IntMatrix,
+    Side,
+    StudyOutcome,
+    TileTable,
+    TrialOutcome,
+    TrialState,
+)
+from sem_search.tracking.entries.context import FoldSides
+from sem_search.tracking.entries.types import Scalar, TableArtifact
+
+FoldSide = Literal["training", "validation", "test", "left out"]
+Unit = Literal["tiles", "images"]
+SIDES: tuple[Side, ...] = ("validation", "test")
+UNITS: tuple[Unit, ...] = ("tiles", "images")
+INDEX_NAMES = ("accuracy", "precision", "recall", "f_measure")
+"""The paper's four indices, as the fields of `ClassIndices` are called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridCell:
+    """One field of the paper's Figure 3."""
+
+    cell: Cell
+    state: TrialState | Literal["missing"]
+    f_measure: float | None
+    """Mean macro F-measure over the finished folds; None where no fold is finished."""
+    n_folds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridTable:
+    """All fields of the paper's Figure 3, for one side."""
+
+    side: Side
+    learning_rates: tuple[float, ...]
+    """From the largest to the smallest."""
+    batch_sizes: tuple[int, ...]
+    """From the smallest to the largest."""
+    cells: tuple[GridCell, ...]
+    """Learning rate by learning rate, batch size by batch size."""
+    winner: Cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionTable:
+    """A confusion matrix with its words: rows true, columns predicted."""
+
+    class_names: tuple[str, ...]
+    counts: IntMatrix
+    unit: Unit
+    side: Side
+
+    @property
+    def shares(self) -> FloatMatrix:
+        """Share of each row, in [0, 1], shape of `counts`; a row without a case is 0 throughout."""
+        totals = self.counts.sum(axis=1, keepdims=True)
+        shares: FloatMatrix = np.divide(self.counts, totals, out=np.zeros(self.counts.shape), where=totals > 0)
+        return shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexTable:
+    """The paper's four indices per class, as means over the folds and fold by fold."""
+
+    class_names: tuple[str, ...]
+    mean: ClassIndices
+    per_fold: tuple[ClassIndices, ...]
+    side: Side
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """One trial in the table of all trials; scores are over its finished folds, None where there is none."""
+
+    trial: int
+    learning_rate: float
+    batch_size: int
+    state: TrialState
+    is_winner: bool
+    n_folds: int
+    n_epochs: int
+    """Over all finished folds."""
+    validation_f_measure: float | None
+    test_f_measure: float | None
+    validation_image_f_measure: float | None
+    test_image_f_measure: float | None
+    test_image_accuracy: float | None
+    training_s: float
+    run_id: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredTrial:
+    """A complete trial and its two headline figures."""
+
+    trial: int
+    cell: Cell
+    validation_f_measure: float
+    test_f_measure: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What the choice of the cell did to the score: the best complete trial on either side."""
+
+    chosen_on_validation: ScoredTrial
+    chosen_on_test: ScoredTrial
+
+    @property
+    def optimism(self) -> float:
+        """Test F-measure that is gained by choosing on the test tiles themselves; never negative."""
+        return self.chosen_on_test.test_f_measure - self.chosen_on_validation.test_f_measure
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldRow:
+    """On which side one image stands in each fold."""
+
+    image_id: str
+    label: str
+    group: str
+    n_tiles: int
+    sides: tuple[FoldSide, ...]
+    """One per fold, in order of the folds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRow:
+    """How much there is of one class."""
+
+    label: str
+    n_images: int
+    n_groups: int
+    n_tiles: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusedPair:
+    """One class that was taken for another."""
+
+    true: str
+    predicted: str
+    count: int
+    n_true: int
+    """All cases of the true class."""
+
+
+def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], side: Side) -> GridTable:
+    """Return the fields of the paper's Figure 3: every cell that was asked for or tried, with what it scored.
+
+    Of several trials of one cell a complete one counts, else the one with most finished folds.
+    """
+    best: dict[Cell, TrialOutcome] = {}
+    for trial in study.trials:
+        known = best.get(trial.cell)
+        if known is None or _rank_trial(trial, study=study) > _rank_trial(known, study=study):
+            best[trial.cell] = trial
+    everything = {*cells, *best}
+    learning_rates = tuple(sorted({cell.learning_rate for cell in everything}, reverse=True))
+    batch_sizes = tuple(sorted({cell.batch_size for cell in everything}))
+    fields_of_grid = [Cell(learning_rate=rate, batch_size=size) for rate in learning_rates for size in batch_sizes]
+    return GridTable(
+        side=side,
+        learning_rates=learning_rates,
+        batch_sizes=batch_sizes,
+        cells=tuple(_build_grid_cell(cell, trial=best.get(cell), study=study, side=side) for cell in fields_of_grid),
+        winner=study.winner.cell,
+    )
+
+
+def compute_trial_rows(study: StudyOutcome) -> tuple[TrialRow, ...]:
+    """Return one row per trial, in order of their numbers."""
+    ordered = sorted(study.trials, key=lambda trial: trial.number)
+    return tuple(_build_trial_row(trial, study=study) for trial in ordered)
+
+
+def compute_selection(study: StudyOutcome) -> Selection:
+    """Return the best complete trial on validation and on test tiles; of equals the study's winner, then the first.
+
+    Raises:
+        ValueError: No trial is complete.
+    """
+    complete = [_score_trial(trial, study=study) for trial in study.trials if trial.state == "complete"]
+    if not complete:
+        raise ValueError(f"Study {study.name!r} has no complete trial among {len(study.trials)} to choose from.")
+
+    def rank(trial: ScoredTrial, score: float) -> tuple[float, bool, int]:
+        return score, trial.trial == study.winner_number, -trial.trial
+
+    return Selection(
+        chosen_on_validation=max(complete, key=lambda trial: rank(trial, trial.validation_f_measure)),
+        chosen_on_test=max(complete, key=lambda trial: rank(trial, trial.test_f_measure)),
+    )
+
+
+def compute_confusion_table(trial: TrialOutcome, *, tiles: TileTable, side: Side, unit: Unit) -> ConfusionTable:
+    """Return the confusion matrix of a trial's finished folds, by tile or by image."""
+    scores = compute_side_scores(trial, tiles=tiles, side=side)
+    counts = scores.confusion if unit == "tiles" else scores.image_confusion
+    return ConfusionTable(class_names=tiles.class_names, counts=counts, unit=unit, side=side)
+
+
+def compute_index_table(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> IndexTable:
+    """Return the paper's four indices per class over a trial's finished folds."""
+    scores = compute_side_scores(trial, tiles=tiles, side=side)
+    return IndexTable(class_names=tiles.class_names, mean=scores.mean, per_fold=scores.per_fold, side=side)
+
+
+def compute_confused_pairs(table: ConfusionTable, *, n_most: int) -> tuple[ConfusedPair, ...]:
+    """Return the pairs of classes that were confused most, by share of the true class, at most `n_most`."""
+    off_diagonal = table.shares * (1 - np.eye(len(table.class_names)))
+    order = np.argsort(-off_diagonal, axis=None, kind="stable")[:n_most]
+    places = [divmod(int(place), len(table.class_names)) for place in order]
+    return tuple(
+        ConfusedPair(
+            true=table.class_names[row],
+            predicted=table.class_names[column],
+            count=int(table.counts[row, column]),
+            n_true=int(table.counts[row].sum()),
+        )
+        for row, column in places
+        if off_diagonal[row, column] > 0
+    )
+
+
+def compute_fold_rows(folds: Sequence[FoldSides], *, tiles: TileTable) -> tuple[FoldRow, ...]:
+    """Return the sides of every image, class by class, in the order of the tile table."""
+    side_of = [
+        {image: side for side, images in _list_sides(fold) for image in images}
+        for fold in sorted(folds, key=lambda fold: fold.number)
+    ]
+    n_tiles = np.bincount(tiles.image_of_tile, minlength=len(tiles.image_ids))
+    return tuple(
+        FoldRow(
+            image_id=tiles.image_ids[image],
+            label=tiles.class_names[tiles.label_of_image[image]],
+            group=tiles.group_of_image[image],
+            n_tiles=int(n_tiles[image]),
+            sides=tuple(sides.get(tiles.image_ids[image], "left out") for sides in side_of),
+        )
+        for image in np.argsort(tiles.label_of_image, kind="stable")
+    )
+
+
+def compute_class_rows(tiles: TileTable) -> tuple[ClassRow, ...]:
+    """Return how many images, groups and tiles each class has."""
+    rows = []
+    for label, name in enumerate(tiles.class_names):
+        images = np.flatnonzero(tiles.label_of_image == label)
+        n_groups = len({tiles.group_of_image[image] for image in images})
+        n_tiles = int(np.count_nonzero(tiles.label_of_tile == label))
+        rows.append(ClassRow(label=name, n_images=len(images), n_groups=n_groups, n_tiles=n_tiles))
+    return tuple(rows)
+
+
+def build_fold_table(rows: Sequence[FoldRow], *, path: str) -> TableArtifact:
+    """Return the folds as an artifact: one row per image, one column per fold."""
+    n_folds = len(rows[0].sides) if rows else 0
+    columns = ("image_id", "class", "group", "n_tiles", *(f"fold_{fold}" for fold in range(n_folds)))
+    return TableArtifact(
+        path=path,
+        columns=columns,
+        rows=tuple((row.image_id, row.label, row.group, row.n_tiles, *row.sides) for row in rows),
+    )
+
+
+def build_trial_table(rows: Sequence[TrialRow], *, path: str) -> TableArtifact:
+    """Return the table of all trials as an artifact."""
+    columns = tuple(field.name for field in fields(TrialRow))
+    return TableArtifact(path=path, columns=columns, rows=tuple(astuple(row) for row in rows))
+
+
+def build_index_table(table: IndexTable, *, path: str) -> TableArtifact:
+    """Return the indices per class as an artifact: one row per class, then the mean of the classes."""
+    means = [getattr(table.mean, name) for name in INDEX_NAMES]
+    rows: list[tuple[Scalar, ...]] = [
+        (name, *(float(mean[row]) for mean in means)) for row, name in enumerate(table.class_names)
+    ]
+    rows.append(("mean of the classes", *(float(mean.mean()) for mean in means)))
+    return TableArtifact(path=path, columns=("class", *INDEX_NAMES), rows=tuple(rows))
+
+
+def _rank_trial(trial: TrialOutcome, *, study: StudyOutcome) -> tuple[bool, bool, int]:
+    """Order the trials of one cell: the winner, then complete ones, then by finished folds."""
+    return trial.number == study.winner_number, trial.state == "complete", len(trial.folds)
+
+
+def _score_trial(trial: TrialOutcome, *, study: StudyOutcome) -> ScoredTrial:
+    """Return the headline figures of a complete trial."""
+    scores = {side: compute_side_scores(trial, tiles=study.tiles, side=side).f_measure for side in SIDES}
+    return ScoredTrial(
+        trial=trial.number,
+        cell=trial.cell,
+        validation_f_measure=scores["validation"],
+        test_f_measure=scores["test"],
+    )
+
+
+def _build_grid_cell(cell: Cell, *, trial: TrialOutcome | None, study: StudyOutcome, side: Side) -> GridCell:
+    """Return one field of the grid."""
+    if trial is None:
+        return GridCell(cell=cell, state="missing", f_measure=None, n_folds=0)
+    score = compute_side_scores(trial, tiles=study.tiles, side=side).f_measure if trial.folds else None
+    return GridCell(cell=cell, state=trial.state, f_measure=score, n_folds=len(trial.folds))
+
+
+def _build_trial_row(trial: TrialOutcome, *, study: StudyOutcome) -> TrialRow:
+    """Return one row of the table of trials."""
+    scores = {side: compute_side_scores(trial, tiles=study.tiles, side=side) for side in SIDES if trial.folds}
+    validation, test = scores.get("validation"), scores.get("test")
+    return TrialRow(
+        trial=trial.number,
+        learning_rate=trial.cell.learning_rate,
+        batch_size=trial.cell.batch_size,
+        state=trial.state,
+        is_winner=trial.number == study.winner_number,
+        n_folds=len(trial.folds),
+        n_epochs=sum(len(fold.curves.training_loss) for fold in trial.folds),
+        validation_f_measure=validation.f_measure if validation else None,
+        test_f_measure=test.f_measure if test else None,
+        validation_image_f_measure=validation.image_f_measure if validation else None,
+        test_image_f_measure=test.image_f_measure if test else None,
+        test_image_accuracy=test.image_accuracy if test else None,
+        training_s=sum(fold.training_s for fold in trial.folds),
+        run_id=trial.run_id,
+        message=trial.message,
+    )
+
+
+def _list_sides(fold: FoldSides) -> tuple[tuple[FoldSide, Sequence[str]], ...]:
+    """Return the images of each side."""
+    return ("training", fold.training), ("validation", fold.validation), ("test", fold.test)

@@ -1,0 +1,152 @@
+"""What can be logged, as plain records that know no tracking server.
+
+The generators in `entries` yield these, `mlflow_log.log_entries` is the one loop that hands them on: *what* is logged
+is tested without a server. A record that MLflow would refuse, or would change without saying so, cannot be made.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Scalar = str | int | float | bool | None
+"""What stands in a parameter or in one field of a table."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*")
+"""Letters, digits and marks that every tracking store, database and file system takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Settings of a run; MLflow lets none be changed once it is written."""
+
+    values: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricPoint:
+    """One finite number; `step` is the fold or the epoch, 0 for a figure of the whole run."""
+
+    key: str
+    value: float
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"Metric {self.key!r} is {self.value}: MLflow cannot keep it; use iter_finite_metrics.")
+        if not _is_plain_name(self.key):
+            raise ValueError(f"{self.key!r} is no metric name: letters, digits, '_', '-', '.' and '/' only.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Numbers that belong together and are written in one call."""
+
+    points: tuple[MetricPoint, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tags:
+    """Words about a run; unlike parameters they may be written again."""
+
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Artifact:
+    """A file of the run, at a relative path with forward slashes."""
+
+    path: str
+
+    def __post_init__(self) -> None:
+        if not _is_plain_name(self.path):
+            raise ValueError(f"{self.path!r} is no artifact path: letters, digits, '_', '-', '.' and '/' only.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonArtifact(_Artifact):
+    """Lists, mappings, text and finite numbers, written as JSON."""
+
+    content: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextArtifact(_Artifact):
+    """Text as it is: a traceback, an HTML page, Optuna's plots."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableArtifact(_Artifact):
+    """Rows under named columns, written as CSV."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Scalar, ...], ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"{self.path}: a row of {len(row)} fields under {len(self.columns)} columns.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A drawn figure as a file."""
+
+    content: bytes
+    width_in: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureArtifact(_Artifact):
+    """A figure, drawn when it is first asked for and not before; the path ends in `.png` or `.jpg`."""
+
+    draw: Callable[[], "Figure"]
+
+    @cached_property
+    def picture(self) -> Picture:
+        """The figure as a file; drawn once, though it is logged and stands in a page as well."""
+        from sem_search.tracking.figures.style import render_figure
+
+        figure = self.draw()
+        content = render_figure(figure, suffix=PurePosixPath(self.path).suffix)
+        return Picture(content=content, width_in=round(figure.get_figwidth(), 2))
+
+
+Artifact = JsonArtifact | TextArtifact | TableArtifact | FigureArtifact
+Entry = Params | Metrics | Tags | Artifact
+
+
+def iter_finite_metrics(values: Iterable[tuple[str, float, int]], *, source: str) -> Iterator[Metrics | Tags]:
+    """Yield the finite numbers as one `Metrics`, and a tag that counts the others, if there are any.
+
+    MLflow stores infinity as 1.8e308 and NaN as 0 with a mark that its charts do not show, so neither is handed on.
+
+    Args:
+        values: Metric name, value and step of each number.
+        source: What the numbers come from, for the tag `not_finite/<source>`.
+    """
+    points: list[MetricPoint] = []
+    left_out: dict[str, int] = {}
+    for key, value, step in values:
+        if math.isfinite(value):
+            points.append(MetricPoint(key=key, value=float(value), step=step))
+        else:
+            left_out[key] = left_out.get(key, 0) + 1
+    if points:
+        yield Metrics(points=tuple(points))
+    if left_out:
+        yield Tags(values={f"not_finite/{source}": ", ".join(f"{key}: {count}" for key, count in left_out.items())})
+
+
+def _is_plain_name(name: str) -> bool:
+    """Tell whether a name is a plain relative path."""
+    return bool(_PLAIN_NAME.fullmatch(name)) and not {".", ".."} & set(name.split("/"))

@@ -1,0 +1,275 @@
+"""Figures of a study: example originals, the grid of cells, the tiling and the folds.
+
+They stand for Figures 2, 3, S1 and S2 of Iwata, Hayashi et al. 2022. Every function takes the numbers and returns the
+figure; nothing is saved here.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
+
+from sem_search.records import FloatMatrix
+from sem_search.tracking.entries.context import ExampleImage, TilingExample
+from sem_search.tracking.entries.tables import FoldRow, FoldSide, GridCell, GridTable
+from sem_search.tracking.figures.style import (
+    GREY,
+    LABEL_PT,
+    ORANGE,
+    PALE,
+    SCORE_MAP,
+    SMALL_PT,
+    TITLE_PT,
+    hide_frame,
+    make_caption,
+    make_figure,
+    make_label,
+    make_labels,
+    shorten,
+    wrap,
+)
+
+EXAMPLES_PER_LINE = 5
+SHEET_IN = 9.0
+"""Width of a full line of examples; few examples are drawn larger."""
+
+NUMBERED_TILES = 150
+"""More tiles than this are outlined but not numbered: the numbers would be illegible."""
+
+BRIGHT_SCORE = 0.55
+"""Score from which the colour is bright enough for black figures."""
+
+SIDE_COLOURS: dict[FoldSide, str] = {
+    "left out": "white",
+    "training": "#DCDCDC",
+    "validation": "#E69F00",
+    "test": "#0B4F8A",
+}
+"""Told apart by brightness alone, too."""
+
+WIDEST_PANELS_IN = 9.5
+
+
+def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
+    """Draw originals, in the order given, with a scale bar where the pixel size is known (Figure 2)."""
+    if not examples:
+        raise ValueError("Figure 2 needs at least one example image; none was handed over.")
+    n_columns = min(EXAMPLES_PER_LINE, len(examples))
+    n_lines = math.ceil(len(examples) / n_columns)
+    shape = max(example.height_px / example.width_px for example in examples)
+    column_in = max(1.75, SHEET_IN / 2 / n_columns)
+    figure = make_figure(
+        width_in=column_in * n_columns + 0.2, height_in=((column_in - 0.05) * min(shape, 1.5) + 0.5) * n_lines
+    )
+    grid = figure.subplots(n_lines, n_columns, squeeze=False).flat
+    names = sorted({example.label for example in examples})
+    for axes, example in zip(grid, examples, strict=False):
+        _draw_original(axes, example)
+        axes.set_title(wrap(make_label(example.label, names=names)), fontsize=SMALL_PT)
+    for axes in list(figure.axes)[len(examples) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def draw_grid_heat_map(tables: Sequence[GridTable]) -> Figure:
+    """Draw the mean F-measure of every cell, one panel per side, on one colour scale from 0 to 1 (Figure 3).
+
+    A frame marks the winner. Cells that were pruned show the mean of their finished folds in brackets; cells without
+    any score say why.
+    """
+    n_columns, n_rows = len(tables[0].batch_sizes), len(tables[0].learning_rates)
+    figure = make_figure(width_in=(0.72 * n_columns + 1.0) * len(tables) + 1.3, height_in=0.5 * n_rows + 1.7)
+    panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    for axes, table in zip(panels, tables, strict=True):
+        image = _draw_grid_panel(axes, table)
+    panels[0].set_ylabel("Learning rate", fontsize=LABEL_PT)
+    bar = figure.colorbar(image, ax=list(panels), aspect=22)
+    bar.set_label("Mean F-measure", fontsize=LABEL_PT)
+    bar.ax.tick_params(labelsize=SMALL_PT)
+    states = {cell.state for cell in tables[0].cells}
+    notes = ["frame: the winner"]
+    notes += ["(0.00): mean of the folds that were done"] if states & {"pruned", "failed"} else []
+    figure.supxlabel(" · ".join(notes), fontsize=SMALL_PT, color=GREY)
+    return figure
+
+
+def draw_tiling(example: TilingExample) -> Figure:
+    """Draw how one original is cut, with the tiles numbered in order (Figure S1); what no tile covers is darkened."""
+    image = example.image
+    width_in = 6.5
+    figure = make_figure(width_in=width_in, height_in=max(2.0, width_in * image.height_px / image.width_px) + 0.4)
+    axes = figure.add_subplot()
+    extent = (0.0, float(image.width_px), float(image.height_px), 0.0)
+    axes.imshow(image.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
+    axes.imshow(_build_veil(example), extent=extent, interpolation="nearest")
+    for number, (top, left) in enumerate(example.corners_px):
+        _draw_tile_outline(axes, top=top, left=left, size_px=example.tile_px)
+        if len(example.corners_px) <= NUMBERED_TILES:
+            middle = example.tile_px / 2
+            _write_on_picture(axes, left + middle, top + middle, str(number))
+    hide_frame(axes)
+    axes.set_title(
+        f"{make_caption(image.image_id, length=36)}: {image.width_px} × {image.height_px} px, "
+        f"{len(example.corners_px)} tiles of {example.tile_px} × {example.tile_px} px",
+        fontsize=TITLE_PT,
+    )
+    return figure
+
+
+def draw_folds(rows: Sequence[FoldRow]) -> Figure:
+    """Draw on which side every image stands, one panel per fold, one row per class (Figure S2)."""
+    names = sorted({row.label for row in rows})
+    n_folds = len(rows[0].sides)
+    widest = max(sum(row.label == name for row in rows) for name in names)
+    panel_in = min(max(1.15, 0.14 * widest), WIDEST_PANELS_IN)
+    n_columns = max(1, min(n_folds, int(WIDEST_PANELS_IN // panel_in)))
+    n_lines = math.ceil(n_folds / n_columns)
+    height_in = (max(0.19 * len(names), 0.6) + 0.5) * n_lines + 0.8
+    figure = make_figure(width_in=panel_in * n_columns + 2.0, height_in=height_in)
+    panels = figure.subplots(n_lines, n_columns, sharey=True, squeeze=False).flat
+    for fold, axes in enumerate(panels):
+        if fold < n_folds:
+            _draw_fold_panel(axes, rows=rows, names=names, fold=fold)
+        else:
+            axes.set_axis_off()
+    figure.supxlabel("Images of the class, in the order of their names", fontsize=LABEL_PT)
+    handles = [Patch(facecolor=SIDE_COLOURS[side], edgecolor=GREY, label=side) for side in _list_used_sides(rows)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=SMALL_PT, frameon=False)
+    return figure
+
+
+def format_rate(learning_rate: float) -> str:
+    """Return a learning rate as people write it: `1e-3`, `2.5e-4`."""
+    mantissa, exponent = f"{learning_rate:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _draw_original(axes: Axes, example: ExampleImage) -> None:
+    """Draw one original with its name and, where the pixel size is known, a scale bar."""
+    extent = (0.0, float(example.width_px), float(example.height_px), 0.0)
+    axes.imshow(example.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
+    hide_frame(axes)
+    axes.set_xlabel(make_caption(example.image_id, length=32), fontsize=SMALL_PT - 1.5)
+    if example.pixel_size_nm:
+        _draw_scale_bar(axes, example=example, pixel_size_nm=example.pixel_size_nm)
+
+
+def _draw_scale_bar(axes: Axes, *, example: ExampleImage, pixel_size_nm: float) -> None:
+    """Draw a bar of a round length, about a quarter of the picture wide, on a dark ground."""
+    length_nm = _round_length(0.3 * example.width_px * pixel_size_nm)
+    width_px = length_nm / pixel_size_nm
+    left, bottom = 0.05 * example.width_px, 0.95 * example.height_px
+    thickness = 0.02 * example.height_px
+    axes.add_patch(
+        Rectangle((left, bottom - thickness), width_px, thickness, facecolor="white", edgecolor="black", linewidth=0.5)
+    )
+    _write_on_picture(axes, left + width_px / 2, bottom - 0.08 * example.height_px, _format_length(length_nm))
+
+
+def _round_length(length_nm: float) -> float:
+    """Return the largest 1, 2 or 5 times a power of ten that is not longer."""
+    power = 10.0 ** math.floor(math.log10(length_nm))
+    return max(step * power for step in (1, 2, 5) if step * power <= length_nm * (1 + 1e-9))
+
+
+def _format_length(length_nm: float) -> str:
+    """Return a length in the unit that keeps it short."""
+    for unit, size_nm in (("mm", 1e6), ("µm", 1e3)):
+        if length_nm >= size_nm:
+            return f"{length_nm / size_nm:g} {unit}"
+    return f"{length_nm:g} nm"
+
+
+def _write_on_picture(axes: Axes, x: float, y: float, words: str) -> None:
+    """Write words that can be read on light and dark grounds."""
+    outline = [withStroke(linewidth=1.8, foreground="black")]
+    axes.text(x, y, words, color="white", fontsize=SMALL_PT, ha="center", va="center", path_effects=outline)
+
+
+def _draw_grid_panel(axes: Axes, table: GridTable) -> AxesImage:
+    """Draw one side of the grid; return the image, for the colour bar."""
+    n_columns = len(table.batch_sizes)
+    scores = np.array([np.nan if cell.f_measure is None else cell.f_measure for cell in table.cells])
+    image = axes.imshow(scores.reshape(-1, n_columns), cmap=SCORE_MAP, vmin=0, vmax=1, aspect="auto")
+    axes.set_facecolor(PALE)
+    for place, cell in enumerate(table.cells):
+        row, column = divmod(place, n_columns)
+        _draw_grid_field(axes, cell=cell, row=row, column=column)
+        if cell.cell == table.winner:
+            axes.add_patch(
+                Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, fill=False, edgecolor=ORANGE, linewidth=2.5)
+            )
+    axes.set_xticks(range(n_columns), [str(size) for size in table.batch_sizes], fontsize=SMALL_PT)
+    axes.set_yticks(
+        range(len(table.learning_rates)), [format_rate(rate) for rate in table.learning_rates], fontsize=SMALL_PT
+    )
+    axes.set_xlabel("Batch size", fontsize=LABEL_PT)
+    axes.set_title(f"{table.side.capitalize()} tiles", fontsize=TITLE_PT)
+    axes.tick_params(length=0)
+    return image
+
+
+def _draw_grid_field(axes: Axes, *, cell: GridCell, row: int, column: int) -> None:
+    """Write the score, or why there is none, into one field; hatch what is not a full score."""
+    colour = "black" if cell.f_measure is None or cell.f_measure > BRIGHT_SCORE else "white"
+    axes.text(column, row, _describe_grid_cell(cell), ha="center", va="center", color=colour, fontsize=SMALL_PT)
+    if cell.state != "complete":
+        hatch = {"pruned": "//", "failed": "xx", "missing": ""}[cell.state]
+        corner = (column - 0.5, row - 0.5)
+        field = Rectangle(corner, 1, 1, fill=False, hatch=hatch, edgecolor=colour, linewidth=0, alpha=0.3)
+        field.set_hatch_linewidth(0.6)
+        axes.add_patch(field)
+
+
+def _describe_grid_cell(cell: GridCell) -> str:
+    """Return the words in one field."""
+    if cell.state == "missing":
+        return "not\ntried"
+    if cell.f_measure is None:
+        return cell.state
+    if cell.state == "complete":
+        return f"{cell.f_measure:.3f}"
+    return f"({cell.f_measure:.2f})\n{cell.state}"
+
+
+def _build_veil(example: TilingExample) -> FloatMatrix:
+    """Return a black layer, shape (height_px, width_px, 4), that is opaque by half where no tile reaches."""
+    veil = np.zeros((example.image.height_px, example.image.width_px, 4))
+    veil[..., 3] = 0.6
+    for top, left in example.corners_px:
+        veil[top : top + example.tile_px, left : left + example.tile_px, 3] = 0
+    return veil
+
+
+def _draw_tile_outline(axes: Axes, *, top: int, left: int, size_px: int) -> None:
+    """Draw the border of one tile."""
+    axes.add_patch(Rectangle((left, top), size_px, size_px, fill=False, edgecolor=ORANGE, linewidth=1.4))
+
+
+def _draw_fold_panel(axes: Axes, *, rows: Sequence[FoldRow], names: Sequence[str], fold: int) -> None:
+    """Draw one fold: classes below one another, their images side by side."""
+    codes = list(SIDE_COLOURS)
+    by_class = [[codes.index(row.sides[fold]) for row in rows if row.label == name] for name in names]
+    widest = max(len(sides) for sides in by_class)
+    no_image = codes.index("left out")
+    matrix = np.array([[*sides, *[no_image] * (widest - len(sides))] for sides in by_class])
+    axes.imshow(matrix, cmap=ListedColormap(list(SIDE_COLOURS.values())), vmin=0, vmax=len(codes) - 1, aspect="auto")
+    axes.set_yticks(range(len(names)), [shorten(label) for label in make_labels(names)], fontsize=SMALL_PT)
+    axes.set_xticks(np.arange(widest + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=0.8)
+    axes.tick_params(which="both", length=0, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"Fold {fold}", fontsize=TITLE_PT)
+
+
+def _list_used_sides(rows: Sequence[FoldRow]) -> list[FoldSide]:
+    """Return the sides that occur, in the order of the legend."""
+    used = {side for row in rows for side in row.sides}
+    return [side for side in ("training", "validation", "test", "left out") if side in used]

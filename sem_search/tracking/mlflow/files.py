@@ -1,0 +1,51 @@
+"""How an artifact becomes a file: UTF-8 text, JSON, CSV, PNG or JPEG. Secrets are masked in all that is text."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import assert_never
+
+from sem_search.secrets import mask_secrets
+from sem_search.terminal import protect_cell
+from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
+
+
+def write_artifact(artifact: Artifact, *, target: Path) -> None:
+    """Write one artifact to a file whose folder exists.
+
+    Raises:
+        ValueError: A JSON artifact holds NaN or infinity, which JSON has no word for.
+    """
+    match artifact:
+        case FigureArtifact():
+            target.write_bytes(artifact.picture.content)
+        case TextArtifact():
+            _write_text(artifact.text, target=target)
+        case JsonArtifact():
+            _write_text(_format_json(artifact), target=target)
+        case TableArtifact():
+            _write_text(_format_csv(artifact), target=target)
+        case _:
+            assert_never(artifact)
+
+
+def _write_text(text: str, *, target: Path) -> None:
+    """Write text without secrets, with the same line ends on every system."""
+    target.write_bytes(mask_secrets(text).encode("utf-8"))
+
+
+def _format_json(artifact: JsonArtifact) -> str:
+    """Return JSON that people can read too."""
+    try:
+        return json.dumps(artifact.content, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise ValueError(f"{artifact.path}: JSON has no word for NaN or infinity; give None instead.") from error
+
+
+def _format_csv(artifact: TableArtifact) -> str:
+    """Return CSV with a header; None is an empty field, and no text is a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([protect_cell(value) for value in row] for row in (artifact.columns, *artifact.rows))
+    return text.getvalue()

@@ -1,0 +1,344 @@
+"""MLflow runs of a search: the study run, its trial runs, and those that a killed search left behind.
+
+What an interrupted search left running is never believed and never deleted: it is ended as KILLED, with a tag that
+names the run that took over. Trials that had finished move under the study run that goes on, so that the study's
+latest run always has all of its trials below it.
+"""
+
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from alembic.util.exc import CommandError
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sqlalchemy.exc import SQLAlchemyError
+
+from sem_search.errors import SemSearchError, SettingsError
+from sem_search.places import find_sqlite_file, make_sqlite_url
+from sem_search.secrets import mask_secrets, mask_url
+from sem_search.tracking.mlflow.availability import LOOK, ask_once, is_outage
+from sem_search.tracking.mlflow.delivery import SUPERSEDE, TAG_SUPERSEDED_BY, deliver_supersede, find_active_run
+from sem_search.tracking.mlflow.log import RunStatus, end_run
+from sem_search.tracking.mlflow.names import quote
+from sem_search.tracking.mlflow.posting import get_outbox, post_facts
+
+__all__ = [
+    "TAG_SUPERSEDED_BY",
+    "UNFINISHED",
+    "FoundRun",
+    "adopt_trial_runs",
+    "check_run_is_known",
+    "create_store",
+    "describe_audit",
+    "describe_trial",
+    "explain_artifact_store",
+    "find_unfinished_study_runs",
+    "get_params",
+    "get_tracking_uri",
+    "list_trial_runs",
+    "open_study_run",
+    "supersede_run",
+]
+
+RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
+
+TAG_STUDY = "sem_search.study"
+TAG_KIND = "sem_search.kind"
+TAG_CELL = "sem_search.cell"
+TAG_PROCESS = "sem_search.process"
+
+REFUSALS: Mapping[str, str] = {
+    "UNAUTHENTICATED": "it wants a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+    "PERMISSION_DENIED": (
+        "the host and port of this URL must stand in the server's --allowed-hosts, "
+        "or the user has no permission (docs/cluster.md)."
+    ),
+}
+"""What to do, by MLflow's words for HTTP 401 and 403."""
+
+ADVICE: Mapping[str, str] = {
+    "must be in the 'active' state": (
+        "Restore the experiment (mlflow experiments restore --experiment-id ID), or set MLFLOW_EXPERIMENT_NAME to "
+        "another one."
+    ),
+    "Run with id=": (
+        "Unset MLFLOW_RUN_ID. Below mlflow run: a relative SQLite URL means another file in each folder, so give the "
+        "file's whole path."
+    ),
+    "in the deleted state": "Unset MLFLOW_RUN_ID, or restore the run (mlflow runs restore --run-id ID).",
+    "filesystem tracking backend": (
+        "Unset MLFLOW_TRACKING_URI for a database in this folder, or set it to sqlite:///FILE.db or a server's address."
+    ),
+    "Databricks credential": "Log in (databricks auth login), or set MLFLOW_TRACKING_URI to another store.",
+    "Can't locate revision": (
+        "Another program's tables lie in this database, Optuna's for example: MLflow needs one of its own."
+    ),
+    "out-of-date database schema": "Back it up, then upgrade it: mlflow db upgrade URL.",
+    "No module named": "Install that driver, or set MLFLOW_TRACKING_URI to another store.",
+}
+"""What to do, by a part of what MLflow or a library below it says."""
+
+OTHER_ADVICE = "Set MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID to what is there, or unset them."
+
+SAID_LENGTH = 300
+"""Of what a library says, in characters."""
+
+SQLITE_HEADER = b"SQLite format 3\0"
+
+UNFINISHED = ("RUNNING", "SCHEDULED")
+
+
+def create_store() -> None:
+    """Make the tracking store's tables where they do not exist yet; to be called by one process at a time.
+
+    A new SQLite file appears under its name when all of its tables are there. MLflow makes them one after the other,
+    and a file in which it was stopped halfway, by a full disk for example, it can neither open nor mend. One that
+    another program has made meanwhile is left as it is.
+    """
+    file = find_sqlite_file(mlflow.get_tracking_uri())
+    if file is None or file.exists():
+        _check_file(file)
+        with explain_refusal():
+            MlflowClient().search_experiments(max_results=1)
+        return
+    # Named anew each time: MLflow remembers what it has opened, and would not make the tables of a second one.
+    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
+    try:
+        MlflowClient(tracking_uri=make_sqlite_url(partial)).search_experiments(max_results=1)
+        _give_name(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _check_file(file: Path | None) -> None:
+    """Refuse a file that is no database at once; MLflow would try to open it for minutes."""
+    if file is not None and file.is_file() and file.stat().st_size:
+        with file.open("rb") as opened:
+            if opened.read(len(SQLITE_HEADER)) != SQLITE_HEADER:
+                raise SettingsError(f"MLFLOW_TRACKING_URI={get_tracking_uri()}: {file} is no SQLite database.")
+
+
+def _give_name(partial: Path, file: Path) -> None:
+    """Let a file appear under its name unless there is one; where the file system knows no links, it is moved."""
+    try:
+        os.link(partial, file)
+    except FileExistsError:
+        return
+    except OSError:
+        partial.rename(file)
+
+
+@contextmanager
+def open_study_run(*, study: str, process: str) -> Iterator[str]:
+    """Give the id of the study run: the one that `mlflow run` opened, else a new one.
+
+    The run ends as FINISHED, as KILLED if the user interrupted, as FAILED on any other error. The variable that names
+    `mlflow run`'s run is dropped from the environment, so that no process started later writes into it by accident.
+
+    Args:
+        study: Name of the study; also the run's name where it has none of its own.
+        process: Who is searching, as `search.processes` describes it.
+
+    Raises:
+        SettingsError: The experiment or the run that the environment names is not there, or was deleted.
+    """
+    is_from_mlflow_run = RUN_ID_VARIABLE in os.environ
+    with explain_refusal():
+        run = mlflow.start_run(run_name=None if is_from_mlflow_run else study, log_system_metrics=False)
+    os.environ.pop(RUN_ID_VARIABLE, None)
+    client = MlflowClient()
+    if is_from_mlflow_run:
+        client.update_run(run.info.run_id, name=study)
+    for key, value in {TAG_STUDY: study, TAG_KIND: "study", TAG_PROCESS: process}.items():
+        client.set_tag(run.info.run_id, key, value)
+    status: RunStatus = "FAILED"
+    try:
+        yield run.info.run_id
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        end_run(run.info.run_id, status=status)
+        _leave_active_run(status)
+
+
+def _leave_active_run(status: RunStatus) -> None:
+    """Let MLflow forget which run is active. It tells the store once more; where that is away, the outbox does so."""
+    try:
+        with ask_once(LOOK):
+            mlflow.end_run(status)
+    except MlflowException as error:
+        if get_outbox() is None or not is_outage(error):
+            raise
+
+
+def describe_trial(*, study: str, cell: str, process: str) -> dict[str, str]:
+    """Return the tags by which a trial's run is found again."""
+    return {TAG_STUDY: study, TAG_KIND: "trial", TAG_CELL: cell, TAG_PROCESS: process}
+
+
+def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
+    """Return the tags of a run that asks something of a finished study; `kind` says what: `audit`, `morphology`."""
+    return {TAG_STUDY: study, TAG_KIND: kind, TAG_PROCESS: process}
+
+
+def supersede_run(run_id: str, *, by: str, is_later: bool = False) -> None:
+    """End a run whose process is gone, at once or with what is logged next; `by` is the run that takes over."""
+    facts = {"by": by, "end_ms": int(time.time() * 1000)}
+    post_facts(SUPERSEDE, run=run_id, deliverer=deliver_supersede, facts=facts, is_later=is_later)
+
+
+def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str) -> None:
+    """Put finished trial runs of a study below the study run that goes on, unless they are there already."""
+    where = f"tags.`{MLFLOW_PARENT_RUN_ID}` != {quote(parent_run_id)}"
+    elsewhere = _iter_runs("trial", study=study, near_run_id=parent_run_id, where=where)
+    client = MlflowClient()
+    for run_id in [run.info.run_id for run in elsewhere if run.info.run_id in run_ids]:
+        client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_run_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundRun:
+    """What MLflow knows of a run."""
+
+    status: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+
+
+def list_trial_runs(*, study: str, near_run_id: str) -> dict[str, FoundRun]:
+    """Return the runs of a study's trials in the experiment of another run, by their ids; deleted ones are left out."""
+    return {
+        run.info.run_id: FoundRun(status=run.info.status, tags=run.data.tags, params=run.data.params)
+        for run in _iter_runs("trial", study=study, near_run_id=near_run_id)
+    }
+
+
+def find_unfinished_study_runs(*, study: str, but: str) -> Mapping[str, str]:
+    """Return run id -> process of the study's runs that were never ended, but for one."""
+    return {
+        run.info.run_id: run.data.tags.get(TAG_PROCESS, "")
+        for run in _iter_runs("study", study=study, near_run_id=but)
+        if run.info.status in UNFINISHED and run.info.run_id != but
+    }
+
+
+def _iter_runs(kind: str, *, study: str, near_run_id: str, where: str | None = None) -> Iterator[Run]:
+    """Yield the runs of one kind; MLflow picks them, for a large study has thousands of others."""
+    client = MlflowClient()
+    experiment_id = client.get_run(near_run_id).info.experiment_id
+    conditions = [f"tags.`{TAG_STUDY}` = {quote(study)}", f"tags.`{TAG_KIND}` = '{kind}'", *([where] if where else [])]
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=" and ".join(conditions),
+            run_view_type=ViewType.ACTIVE_ONLY,
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def get_params(run_id: str) -> dict[str, str]:
+    """Return the parameters that a run holds already."""
+    return dict(MlflowClient().get_run(run_id).data.params)
+
+
+def check_run_is_known(run_id: str) -> None:
+    """Refuse a tracking store that does not hold a study's run: what is logged there, the search would never see.
+
+    Raises:
+        SettingsError: Names the store.
+    """
+    file = find_sqlite_file(mlflow.get_tracking_uri())
+    _check_file(file)
+    is_there = file is None or file.exists()  # MLflow would make an empty one
+    with explain_refusal():
+        run = find_active_run(run_id) if is_there else None
+    if run is None:
+        raise SettingsError(
+            f"MLFLOW_TRACKING_URI={get_tracking_uri()} does not hold the study's run {run_id}: set it to the tracking "
+            "server that the search logs to, or give the command in the folder of the search. If the run was deleted, "
+            "give the search's own command again: it logs the study anew."
+        )
+    with explain_artifact_store(run_id):
+        MlflowClient().list_artifacts(run_id)
+
+
+@contextmanager
+def explain_refusal() -> Iterator[None]:
+    """Turn what a tracking store refuses into a SettingsError that says what to do.
+
+    What is away is waited for elsewhere, and what the disk refuses has its own sentence: both stay as they are.
+    """
+    try:
+        yield
+    except (MlflowException, ImportError, SQLAlchemyError, CommandError) as error:
+        if is_outage(error) or _is_of_disk(error):
+            raise
+        uri = get_tracking_uri()
+        code = error.error_code if isinstance(error, MlflowException) else ""
+        if code in REFUSALS:
+            raise SettingsError(f"MLFLOW_TRACKING_URI={uri}: the server refuses us; {REFUSALS[code]}") from None
+        raise SettingsError(f"MLFLOW_TRACKING_URI={uri}: {describe_refusal(error)}") from None
+
+
+def describe_refusal(error: Exception) -> str:
+    """Return what was said, and what to do about it."""
+    advice = next((advice for part, advice in ADVICE.items() if part in str(error)), OTHER_ADVICE)
+    return f"{_quote(error)}. {advice}"
+
+
+def _quote(error: Exception) -> str:
+    """Return the first sentence of what a library said, without passwords."""
+    sentence = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+    return mask_secrets(sentence)[:SAID_LENGTH].rstrip(".")
+
+
+def _is_of_disk(error: BaseException) -> bool:
+    """Tell whether SQLite or the operating system stands among the causes."""
+    cause = error.__cause__ or error.__context__
+    if cause is None:
+        return False
+    is_of_system = isinstance(cause, OSError) and cause.errno is not None  # errors of HTTP are OSErrors, too
+    return is_of_system or isinstance(cause, sqlite3.Error) or _is_of_disk(cause)
+
+
+@contextmanager
+def explain_artifact_store(run_id: str) -> Iterator[None]:
+    """Turn what an experiment's artifact store refuses into a SettingsError, before anything is computed.
+
+    Each kind of store raises what it likes: a driver that is not installed, credentials that are not there, a bucket or
+    a folder of the server's that this machine does not see.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SemSearchError) or is_outage(error):
+            raise
+        place = mask_url(str(MlflowClient().get_run(run_id).info.artifact_uri))
+        missing = error.name if isinstance(error, ImportError) else None
+        package = "boto3" if missing in ("boto3", "botocore") else missing
+        advice = f"Install it: pip install {package}." if package else "Make it writable from this machine."
+        raise SettingsError(
+            f"The experiment's artifact store {place} cannot be used: {_quote(error)}. {advice} Or set "
+            "MLFLOW_EXPERIMENT_NAME to an experiment with another store."
+        ) from error
+
+
+def get_tracking_uri() -> str:
+    """Return the store that holds the runs, passwords masked."""
+    return mask_url(mlflow.get_tracking_uri())

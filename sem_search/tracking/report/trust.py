@@ -1,0 +1,285 @@
+"""How far a study's score can be trusted, out of its out-of-fold answers alone: nothing is trained for it.
+
+The statistics are those of `evaluation`; here they are put together for the winner, once, for metrics, figures and
+report. Calibration, prediction sets and refusals are about whole images, since these are what is served. Cost: about a
+second for twenty cells of a hundred images.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sem_search.evaluation.calibration import (
+    CalibrationScores,
+    ReliabilityBin,
+    compute_calibration_scores,
+    cross_fit_temperature,
+)
+from sem_search.evaluation.conformal import (
+    RiskCoverage,
+    SetScores,
+    compute_groups_needed,
+    compute_risk_coverage,
+    compute_set_scores,
+    cross_predict_sets,
+)
+from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.intervals import Interval, SideIntervals, compute_side_intervals
+from sem_search.evaluation.selection import SelectionBias, compute_selection_bias
+from sem_search.records import FloatMatrix, FloatVector, IntVector, Side, StudyOutcome
+from sem_search.tracking.entries.json_values import list_numbers
+from sem_search.tracking.entries.metrics import NumberRow
+from sem_search.tracking.entries.tables import SIDES
+
+COVERAGES = (0.8, 0.9, 0.95)
+"""Asked of the prediction sets; 0.9 is what `predict` asks for where nobody says otherwise."""
+
+ALLOWED_RISK = 0.05
+"""Share of wrong answers at which it is told how many images can be answered."""
+
+FIGURE_NAMES = ("f_measure", "tile_accuracy", "image_f_measure", "image_accuracy")
+"""The headline figures, as the fields of `SideIntervals` are called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetCoverage:
+    """Prediction sets of one coverage, each judged on folds that it was not calibrated on."""
+
+    coverage: float
+    """Asked for."""
+    is_attainable: bool
+    """Whether the images of all folds but one are enough to promise it by less than all classes."""
+    scores: SetScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyTrust:
+    """How far the winner's score can be trusted."""
+
+    class_names: tuple[str, ...]
+    select_on: Side
+    validation: SideIntervals
+    test: SideIntervals
+    chosen_on_validation: SelectionBias
+    chosen_on_test: SelectionBias
+    calibration: CalibrationScores
+    """Of the test images, as the networks answered."""
+    scaled_calibration: CalibrationScores
+    """After temperature scaling, each fold by the temperature that the other folds ask for."""
+    temperatures: FloatVector
+    """One per fold."""
+    sets: tuple[SetCoverage, ...]
+    risk: RiskCoverage
+
+    @property
+    def choice(self) -> SelectionBias:
+        """The choice that this study made."""
+        return self.chosen_on_validation if self.select_on == "validation" else self.chosen_on_test
+
+    def get_side(self, side: Side) -> SideIntervals:
+        """Return the intervals of one side."""
+        return self.validation if side == "validation" else self.test
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageAnswers:
+    """The winner's answers to whole test images."""
+
+    probabilities: FloatMatrix
+    """Shape (n_images, n_classes)."""
+    labels: IntVector
+    """True classes, shape (n_images,)."""
+    fold_of_row: IntVector
+    """The fold that answered, shape (n_images,)."""
+    group_of_row: tuple[str, ...]
+
+
+def compute_trust(study: StudyOutcome) -> StudyTrust:
+    """Return how far the winner's score can be trusted.
+
+    Raises:
+        ValueError: A class has fewer than two groups of images, or complete trials have different folds.
+    """
+    answers = gather_image_answers(study)
+    scaled = cross_fit_temperature(answers.probabilities, labels=answers.labels, part_of_row=answers.fold_of_row)
+    intervals = {side: compute_side_intervals(study.winner, tiles=study.tiles, side=side) for side in SIDES}
+    return StudyTrust(
+        class_names=study.tiles.class_names,
+        select_on=study.select_on,
+        validation=intervals["validation"],
+        test=intervals["test"],
+        chosen_on_validation=compute_selection_bias(study, select_on="validation"),
+        chosen_on_test=compute_selection_bias(study, select_on="test"),
+        calibration=compute_calibration_scores(
+            answers.probabilities, labels=answers.labels, group_of_row=answers.group_of_row
+        ),
+        scaled_calibration=compute_calibration_scores(
+            scaled.probabilities, labels=answers.labels, group_of_row=answers.group_of_row
+        ),
+        temperatures=scaled.temperatures,
+        sets=tuple(_judge_sets(answers, coverage=coverage) for coverage in COVERAGES),
+        risk=compute_risk_coverage(answers.probabilities, labels=answers.labels),
+    )
+
+
+def gather_image_answers(study: StudyOutcome) -> ImageAnswers:
+    """Return what the winner's networks answered to the test images of their folds."""
+    tiles = study.tiles
+    images, probabilities, folds = [], [], []
+    for fold in study.winner.folds:
+        of_fold, combined = combine_tiles(fold.test_probabilities, image_of_tile=tiles.image_of_tile[fold.test_tiles])
+        images.append(of_fold)
+        probabilities.append(combined)
+        folds.append(np.full(len(of_fold), fold.fold, dtype=np.int64))
+    order = np.concatenate(images)
+    return ImageAnswers(
+        probabilities=np.concatenate(probabilities),
+        labels=tiles.label_of_image[order],
+        fold_of_row=np.concatenate(folds),
+        group_of_row=tuple(tiles.group_of_image[image] for image in order),
+    )
+
+
+def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
+    """Yield the numbers as `trust/...`, for MLflow's charts."""
+    for side in SIDES:
+        intervals = trust.get_side(side)
+        for name in FIGURE_NAMES:
+            yield from _iter_interval(f"trust/{side}/{name}", getattr(intervals, name))
+    for bias in (trust.chosen_on_validation, trust.chosen_on_test):
+        stem = f"trust/chosen_on_{bias.select_on}"
+        yield f"{stem}/naive", bias.naive, 0
+        yield f"{stem}/test", bias.test, 0
+        if bias.is_known:
+            yield from _iter_interval(f"{stem}/corrected", bias.corrected, has_value=True)
+            yield f"{stem}/optimism", bias.optimism, 0
+    for stem, scores in (
+        ("trust/calibration", trust.calibration),
+        ("trust/calibration_scaled", trust.scaled_calibration),
+    ):
+        yield f"{stem}/expected_calibration_error", scores.expected_calibration_error, 0
+        yield f"{stem}/brier_score", scores.brier_score, 0
+        yield f"{stem}/negative_log_likelihood", scores.negative_log_likelihood, 0
+    yield "trust/temperature", float(trust.temperatures.mean()), 0
+    for entry in trust.sets:
+        yield f"trust/sets_{100 * entry.coverage:g}/coverage", entry.scores.coverage, 0
+        yield f"trust/sets_{100 * entry.coverage:g}/mean_size", entry.scores.mean_size, 0
+    yield "trust/risk/area", trust.risk.area, 0
+    yield f"trust/risk/coverage_at_{100 * ALLOWED_RISK:g}_percent", trust.risk.get_coverage_at(ALLOWED_RISK), 0
+
+
+def list_intervals(trust: StudyTrust) -> dict[str, Any]:
+    """Return every headline figure and every class with its interval, both sides."""
+    return {
+        side: {
+            "n_images": trust.get_side(side).n_images,
+            "n_groups": trust.get_side(side).n_groups,
+            **{name: list_interval(getattr(trust.get_side(side), name)) for name in FIGURE_NAMES},
+            "classes": [
+                {"class": name, **{key: list_interval(value) for key, value in vars(of_class).items()}}
+                for name, of_class in zip(trust.class_names, trust.get_side(side).of_class, strict=True)
+            ],
+        }
+        for side in SIDES
+    }
+
+
+def list_selection(trust: StudyTrust) -> list[dict[str, Any]]:
+    """Return what choosing did to the score, on either side."""
+    return [
+        {
+            "chosen_on": bias.select_on,
+            "is_this_study_s_choice": bias.select_on == trust.select_on,
+            "n_candidates": bias.n_candidates,
+            "n_left_out": bias.n_left_out,
+            "winner": bias.winner,
+            "naive": bias.naive,
+            "test": bias.test,
+            "corrected": list_interval(bias.corrected),
+            "by_folds_left_out": bias.fold_out,
+            "optimism": bias.optimism,
+            "times_chosen": {str(number): share for number, share in bias.times_chosen.items()},
+        }
+        for bias in (trust.chosen_on_validation, trust.chosen_on_test)
+    ]
+
+
+def list_calibration(trust: StudyTrust) -> dict[str, Any]:
+    """Return the calibration before and after temperature scaling, with the reliability curves."""
+    return {
+        "as_answered": _list_scores(trust.calibration),
+        "scaled": _list_scores(trust.scaled_calibration),
+        "temperature_of_fold": list_numbers(trust.temperatures),
+    }
+
+
+def list_sets(trust: StudyTrust) -> list[dict[str, Any]]:
+    """Return what the prediction sets came to, by coverage."""
+    return [
+        {
+            "asked": entry.coverage,
+            "is_attainable": entry.is_attainable,
+            "coverage": entry.scores.coverage,
+            "coverage_interval": list(entry.scores.coverage_interval),
+            "coverage_of_class": dict(
+                zip(trust.class_names, list_numbers(entry.scores.coverage_of_class), strict=True)
+            ),
+            "mean_size": entry.scores.mean_size,
+            "share_single": entry.scores.share_single,
+        }
+        for entry in trust.sets
+    ]
+
+
+def list_risk(trust: StudyTrust) -> dict[str, Any]:
+    """Return the share of wrong answers against the share of images answered."""
+    return {
+        "coverage": list_numbers(trust.risk.coverage),
+        "risk": list_numbers(trust.risk.risk),
+        "lowest_confidence": list_numbers(trust.risk.lowest_confidence),
+        "area": trust.risk.area,
+        "area_of_perfect_order": trust.risk.area_of_perfect_order,
+    }
+
+
+def list_interval(interval: Interval) -> dict[str, float]:
+    """Return a figure with its interval."""
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "level": interval.level}
+
+
+def _judge_sets(answers: ImageAnswers, *, coverage: float) -> SetCoverage:
+    """Return what sets of this coverage came to, calibrated without the fold that they are judged on."""
+    sets = cross_predict_sets(
+        answers.probabilities,
+        labels=answers.labels,
+        coverage=coverage,
+        part_of_row=answers.fold_of_row,
+        group_of_row=answers.group_of_row,
+    )
+    groups = np.asarray(answers.group_of_row)
+    fewest = min(len(np.unique(groups[answers.fold_of_row != fold])) for fold in np.unique(answers.fold_of_row))
+    return SetCoverage(
+        coverage=coverage,
+        is_attainable=fewest >= compute_groups_needed(coverage),
+        scores=compute_set_scores(sets, labels=answers.labels),
+    )
+
+
+def _iter_interval(stem: str, interval: Interval, *, has_value: bool = False) -> Iterator[NumberRow]:
+    """Yield the ends of an interval; its middle stands elsewhere, unless asked for."""
+    if has_value:
+        yield stem, interval.value, 0
+    yield f"{stem}_low", interval.low, 0
+    yield f"{stem}_high", interval.high, 0
+
+
+def _list_scores(scores: CalibrationScores) -> dict[str, Any]:
+    """Return one state of calibration."""
+    return {**vars(scores), "reliability": [_list_bin(entry) for entry in scores.reliability]}
+
+
+def _list_bin(entry: ReliabilityBin) -> dict[str, Any]:
+    """Return one point of a reliability curve."""
+    return dict(vars(entry))

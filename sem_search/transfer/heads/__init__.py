@@ -1,0 +1,1 @@
+"""Training one head on one fold."""

@@ -1,0 +1,63 @@
+"""How a head turns kept features into logits: the general way, and faster ways that give the same numbers.
+
+Every way is a `HeadPass`. It may keep the features in another form (computed once, since features never change), and
+computes logits, and through TensorFlow's tapes gradients, from batches of that form. Which way is taken is read off
+the head's graph (types of its layers and their geometry), so that the rest of the program knows nothing about it.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import keras
+import tensorflow as tf
+
+from sem_search.transfer.heads.pointwise import match_pointwise
+from sem_search.transfer.heads.winograd import match_winograd
+
+
+class HeadPass(Protocol):
+    """One way from features to logits."""
+
+    @property
+    def tile_axis(self) -> int:
+        """Axis of the kept tensors along which the tiles lie."""
+        ...
+
+    def keep(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Bring the crossing tensors of some tiles into the form that is kept."""
+        ...
+
+    def compute_logits(self, kept: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
+        """Return the logits of a batch, shape (n, n_classes); with dropout where `is_training`."""
+        ...
+
+
+class GeneralPass:
+    """Calls the Keras head: right for every network."""
+
+    tile_axis = 0
+
+    def __init__(self, head: keras.Model) -> None:
+        self._head = head
+
+    def keep(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Return the crossing tensors as they are."""
+        return list(features)
+
+    def compute_logits(self, kept: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
+        """Return the head's logits, shape (n, n_classes)."""
+        return self._head(list(kept), training=is_training)
+
+
+def choose_pass(head: keras.Model, *, convolution: str) -> HeadPass:
+    """Return the fastest way that fits the head.
+
+    Args:
+        head: Crossing tensors to logits, as `build_head` returns it.
+        convolution: Name of the trained convolution layer.
+    """
+    return (
+        match_pointwise(head, convolution=convolution)
+        or match_winograd(head, convolution=convolution)
+        or GeneralPass(head)
+    )

@@ -1,0 +1,305 @@
+"""Training one head on one fold: the work that a search repeats for every cell.
+
+A fold's result depends on features, labels, fold, cell, seed and settings alone, bit for bit, whatever was trained
+before it in the process: weights, momentum, dropout and shuffling all begin anew. The head is built once and reset,
+because every model that Keras builds leaves memory behind.
+Source: Iwata, Hayashi et al. 2022 (SGD, momentum 0.9, cross-entropy, fixed length); early stopping as Keras does it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from sem_search.errors import DataError, LeakError, SettingsError
+from sem_search.seeds import derive_seed
+from sem_search.transfer.cut import CutNetwork, build_head
+from sem_search.transfer.heads.epochs import EVALUATION_TILES, HeadLoop
+from sem_search.transfer.heads.kept_features import KeptFeatures
+from sem_search.transfer.heads.passes import choose_pass
+from sem_search.transfer.heads.stopping import EpochCurves, EpochFigures, FoldWatch
+
+__all__ = ["EpochCurves", "EpochFigures", "FoldTraining", "HeadTrainer", "OutOfMemoryError", "TrainingSettings"]
+
+FloatArray = NDArray[np.float32]
+FloatMatrix = NDArray[np.float64]
+IntVector = NDArray[np.int64]
+
+OutOfMemoryError = tf.errors.ResourceExhaustedError
+"""What TensorFlow raises where a batch does not fit into memory."""
+
+N_NAMED_GROUPS = 5
+"""Groups that a leak's message names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How long a fold is trained, and how."""
+
+    epochs: int = 100
+    patience: int = 10
+    """Epochs without a lower validation loss before the fold ends; 0 is the paper's fixed length."""
+    momentum: float = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldTraining:
+    """One head trained on one fold."""
+
+    curves: EpochCurves
+    best_epoch: int
+    """Index of the epoch whose weights were kept: lowest validation loss, or with patience 0 the last."""
+    is_diverged: bool
+    """Whether the fold was ended because training had failed; see `stopping`."""
+    validation_probabilities: FloatMatrix
+    """Shape (n_validation, n_classes), finite, rows sum to one."""
+    test_probabilities: FloatMatrix
+    """Shape (n_test, n_classes), finite, rows sum to one."""
+    head_weights: tuple[FloatArray, ...]
+    """The kept weights, as `head.get_weights()` lists them."""
+    training_s: float
+    """Wall-clock seconds."""
+
+
+class HeadTrainer:
+    """One head that is trained again and again, on any fold with any cell."""
+
+    def __init__(
+        self,
+        cut: CutNetwork,
+        *,
+        features: Sequence[FloatArray],
+        labels: IntVector,
+        groups: Sequence[str],
+        n_classes: int,
+        settings: TrainingSettings,
+        seed: int,
+        hidden_units: int = 256,
+        dropout: float = 0.5,
+        max_kept_bytes: int | None = None,
+    ) -> None:
+        """Build the head and bring the features into memory, where they fit.
+
+        Args:
+            cut: The network.
+            features: One array per crossing tensor, shape (n_tiles, ...), float32.
+            labels: Class of each tile, shape (n_tiles,), in [0, n_classes).
+            groups: Group of each tile; no group may stand on two sides of a fold.
+            n_classes: Number of classes.
+            settings: Length and momentum.
+            seed: The study's seed.
+            hidden_units: Width of the hidden layer.
+            dropout: Share of hidden units left out in training, in [0, 1).
+            max_kept_bytes: Memory that features may take; by default half of what is free. Beyond it they are read
+                again in every epoch, with the same result.
+
+        Raises:
+            DataError: Features, labels and groups are not of the same tiles.
+        """
+        _check_tiles(features, labels=labels, groups=groups, n_classes=n_classes)
+        self._labels = labels
+        self._groups = np.asarray(groups)
+        self._n_classes = n_classes
+        self._settings = settings
+        self._seed = seed
+        self._convolution = cut.convolution
+        self._head = build_head(cut, n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed)
+        self._first_weights = self._head.get_weights()
+        head_pass = choose_pass(self._head, convolution=cut.convolution)
+        self._kept = KeptFeatures(features, head_pass=head_pass, max_bytes=max_kept_bytes)
+        self._loop = HeadLoop(self._head, head_pass=head_pass, specs=self._kept.specs, momentum=settings.momentum)
+
+    @property
+    def head(self) -> keras.Model:
+        """The head: crossing tensors to logits, with the weights that were last trained or set."""
+        return self._head
+
+    def set_weights(self, head_weights: Sequence[FloatArray]) -> None:
+        """Give the head these weights, as `FoldTraining.head_weights` lists them."""
+        self._head.set_weights(list(head_weights))
+
+    def predict(self, head_weights: Sequence[FloatArray], tiles: IntVector) -> FloatMatrix:
+        """Return what a head of these weights answers.
+
+        Args:
+            head_weights: As `FoldTraining.head_weights` lists them.
+            tiles: Tile indices, shape (n,).
+
+        Returns:
+            Probabilities, shape (n, n_classes).
+        """
+        self.set_weights(head_weights)
+        return _compute_probabilities(self._compute_logits(tiles))
+
+    def train_fold(
+        self,
+        *,
+        fold: int,
+        learning_rate: float,
+        batch_size: int,
+        training: IntVector,
+        validation: IntVector,
+        test: IntVector,
+        on_epoch: Callable[[EpochFigures], None] | None = None,
+    ) -> FoldTraining:
+        """Train the head on one fold from its first weights.
+
+        Args:
+            fold: Number of the fold; names its first weights, its shuffling and its dropout.
+            learning_rate: Of SGD.
+            batch_size: Tiles per step; the last step of an epoch may have fewer.
+            training: Tile indices, shape (n_training,).
+            validation: Tile indices, shape (n_validation,): early stopping looks at these.
+            test: Tile indices, shape (n_test,): only predicted.
+            on_epoch: Called after every epoch with its figures. What it raises ends the fold.
+
+        Raises:
+            LeakError: A group stands on two sides.
+            DataError: A side is empty.
+            SettingsError: Learning rate or batch size are not positive.
+        """
+        self._check_sides({"training": training, "validation": validation, "test": test})
+        _check_cell(learning_rate=learning_rate, batch_size=batch_size)
+        begin = time.perf_counter()
+        self._reset(fold)
+        start_loss, _ = self._compute_loss(self._compute_logits(validation), tiles=validation)
+        watch = FoldWatch(
+            epochs=self._settings.epochs,
+            patience=self._settings.patience,
+            start_loss=start_loss,
+            n_classes=self._n_classes,
+        )
+        kept_weights = self._head.get_weights()
+        while not watch.is_finished:
+            epoch = len(watch)
+            order = _shuffle(training, seed=derive_seed(self._seed, "shuffle", fold, epoch))
+            figures = self._train_epoch(
+                order, validation=validation, learning_rate=learning_rate, batch_size=batch_size
+            )
+            watch.add(figures)
+            if watch.is_best_now and self._settings.patience:
+                kept_weights = self._head.get_weights()
+            if on_epoch is not None:
+                on_epoch(figures)
+        if self._settings.patience:
+            self.set_weights(kept_weights)
+        return FoldTraining(
+            curves=watch.curves,
+            best_epoch=watch.best_epoch,
+            is_diverged=watch.is_diverged,
+            validation_probabilities=_compute_probabilities(self._compute_logits(validation)),
+            test_probabilities=_compute_probabilities(self._compute_logits(test)),
+            head_weights=tuple(self._head.get_weights()),
+            training_s=time.perf_counter() - begin,
+        )
+
+    def _check_sides(self, sides: dict[str, IntVector]) -> None:
+        """Refuse empty sides and groups on two sides: the last gate before training."""
+        for name, tiles in sides.items():
+            if len(tiles) == 0:
+                raise DataError(f"The {name} side of the fold has no tiles; every side needs at least one image.")
+        names = list(sides)
+        for first, second in ((0, 1), (0, 2), (1, 2)):
+            shared = np.intersect1d(self._groups[sides[names[first]]], self._groups[sides[names[second]]])
+            if len(shared):
+                listed = ", ".join(repr(str(group)) for group in shared[:N_NAMED_GROUPS])
+                more = f" and {len(shared) - N_NAMED_GROUPS} more" if len(shared) > N_NAMED_GROUPS else ""
+                raise LeakError(
+                    f"Training refused: {len(shared)} group(s) on both the {names[first]} and the {names[second]} "
+                    f"side: {listed}{more}. Draw the folds anew from this catalogue."
+                )
+
+    def _reset(self, fold: int) -> None:
+        """Give the head the first weights of a fold: the pretrained convolution, new layers drawn by the fold's seed.
+
+        They are those that `build_head` gives with `seed=derive_seed(seed, "head", fold)`, the dropout as well.
+        """
+        seed = derive_seed(self._seed, "head", fold)
+        self._head.set_weights(self._first_weights)
+        for layer in self._head.layers:
+            layer_seed = derive_seed(seed, layer.name)
+            if isinstance(layer, keras.layers.Dense) and layer.trainable:
+                config = {**layer.kernel_initializer.get_config(), "seed": layer_seed}
+                layer.kernel.assign(type(layer.kernel_initializer).from_config(config)(layer.kernel.shape))
+            if getattr(layer, "seed_generator", None) is not None:
+                layer.seed_generator.state.assign([layer_seed, 0])
+        self._loop.reset()
+
+    def _train_epoch(
+        self, order: IntVector, *, validation: IntVector, learning_rate: float, batch_size: int
+    ) -> EpochFigures:
+        """Train on all tiles once in this order, then look at the validation tiles."""
+        loss_sum, n_right = 0.0, 0
+        for kept, places, tiles in self._kept.iter_chunks(order, batch_size=batch_size):
+            loss, right = self._loop.train(
+                kept,
+                tf.constant(places, tf.int64),
+                tf.constant(self._labels[tiles], tf.int32),
+                tf.constant(batch_size, tf.int64),
+                tf.constant(learning_rate, tf.float32),
+            )
+            loss_sum += float(loss)
+            n_right += int(right)
+        logits = self._compute_logits(validation)
+        validation_loss, validation_accuracy = self._compute_loss(logits, tiles=validation)
+        return EpochFigures(
+            training_loss=loss_sum / len(order),
+            training_accuracy=n_right / len(order),
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+            is_dead=_are_all_equal(logits) and _are_all_equal(self._compute_logits(order)),
+        )
+
+    def _compute_logits(self, tiles: IntVector) -> FloatArray:
+        """Return the logits of these tiles without dropout, shape (n, n_classes)."""
+        chunks = self._kept.iter_chunks(tiles, batch_size=EVALUATION_TILES)
+        logits = [self._loop.compute_logits(kept, tf.constant(places, tf.int64)) for kept, places, _ in chunks]
+        return np.concatenate([chunk.numpy() for chunk in logits])
+
+    def _compute_loss(self, logits: FloatArray, *, tiles: IntVector) -> tuple[float, float]:
+        """Return mean cross-entropy and share of right answers."""
+        truth = self._labels[tiles]
+        with np.errstate(invalid="ignore", over="ignore"):  # a diverged head: its loss says so
+            losses = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(truth)), truth]
+        return float(losses.mean()), float((logits.argmax(axis=1) == truth).mean())
+
+
+def _check_tiles(features: Sequence[FloatArray], *, labels: IntVector, groups: Sequence[str], n_classes: int) -> None:
+    lengths = {len(array) for array in features} | {len(labels), len(groups)}
+    if len(lengths) > 1:
+        raise DataError(
+            f"Features of {', '.join(str(len(array)) for array in features)} tiles came with {len(labels)} labels and "
+            f"{len(groups)} groups; give one of each per tile."
+        )
+    if len(labels) and not 0 <= labels.min() <= labels.max() < n_classes:
+        raise DataError(
+            f"Labels run from {labels.min()} to {labels.max()}; with {n_classes} classes they must lie in "
+            f"[0, {n_classes})."
+        )
+
+
+def _check_cell(*, learning_rate: float, batch_size: int) -> None:
+    if not learning_rate > 0:
+        raise SettingsError(f"learning_rate={learning_rate} must be above 0.")
+    if batch_size < 1:
+        raise SettingsError(f"batch_size={batch_size} must be at least 1.")
+
+
+def _shuffle(tiles: IntVector, *, seed: int) -> IntVector:
+    return tiles[np.random.default_rng(seed).permutation(len(tiles))]
+
+
+def _are_all_equal(logits: FloatArray) -> bool:
+    return len(logits) > 1 and bool((logits == logits[0]).all())
+
+
+def _compute_probabilities(logits: FloatArray) -> FloatMatrix:
+    """Return the softmax in float64; rows of a head whose logits are not finite become uniform."""
+    is_finite = np.isfinite(logits).all(axis=1, keepdims=True)
+    probabilities = np.exp(log_softmax(np.where(is_finite, logits, 0).astype(np.float64), axis=1))
+    return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))

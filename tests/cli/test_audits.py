@@ -1,0 +1,73 @@
+"""The audits' commands: called rightly they call, called wrongly they say so before anything heavy is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sem_search.cli.main import commands
+
+
+def catch(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    monkeypatch.setattr(f"{module}.{name}", lambda *args, **kwargs: calls.append((args, kwargs)))
+    return calls
+
+
+def test_audit_asks_everything_or_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = catch(monkeypatch, "sem_search.search.commands.audit", "run_audit")
+    runner = CliRunner()
+    assert runner.invoke(commands, ["audit", "mine"]).exit_code == 0
+    assert runner.invoke(commands, ["audit", "mine", "--only", "leak, controls", "--threads", "1"]).exit_code == 0
+    assert [call[0] for call in calls] == [("mine",), ("mine",)]
+    assert calls[0][1]["questions"] == ("leak", "metadata", "left-out", "controls")
+    assert calls[0][1]["storage"] == "sqlite:///optuna.db"
+    assert calls[1][1]["questions"] == ("leak", "controls")
+    assert calls[1][1]["threads"] == 1
+
+
+@pytest.mark.parametrize("words", [["audit"], ["audit", "mine", "--threads", "0"]])
+def test_a_wrong_call_ends_with_code_2(words: list[str]) -> None:
+    assert CliRunner().invoke(commands, words).exit_code == 2
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from sem_search.cli.main import commands\n"
+        "try: commands(['audit', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'tensorflow', 'mlflow', 'optuna', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("set()")
+
+
+def test_compare_takes_two_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = catch(monkeypatch, "sem_search.search.commands.compare", "run_comparison")
+    assert CliRunner().invoke(commands, ["compare", "a"]).exit_code == 2
+    assert CliRunner().invoke(commands, ["compare", "a", "b", "--storage", "sqlite:///x.db"]).exit_code == 0
+    assert calls == [(("a", "b"), {"storage": "sqlite:///x.db", "study_folder": None})]
+
+
+def test_lots_takes_folders_and_what_a_network_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = catch(monkeypatch, "sem_search.search.commands.lots", "run_lots")
+    assert CliRunner().invoke(commands, ["lots"]).exit_code == 2
+    assert CliRunner().invoke(commands, ["lots", "a", "b", "--backbone", "none"]).exit_code == 2
+    assert CliRunner().invoke(commands, ["lots", "a", "b", "--backbone", "resnet50", "--tile-px", "96"]).exit_code == 0
+    ((folders,), given) = calls[0]
+    assert folders == (Path("a"), Path("b"))
+    assert (given["backbone"], given["tile_px"], given["output"]) == ("resnet50", 96, Path("lots"))
+
+
+def test_morphology_takes_a_study_and_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = catch(monkeypatch, "sem_search.search.commands.audit", "run_morphology")
+    assert CliRunner().invoke(commands, ["morphology", "mine", "--study-folder", "kept"]).exit_code == 0
+    assert CliRunner().invoke(commands, ["morphology", "mine", "--other", "yours"]).exit_code == 0
+    common = {"storage": "sqlite:///optuna.db", "threads": None}
+    assert calls == [
+        (("mine",), {**common, "other": None, "study_folder": "kept"}),
+        (("mine",), {**common, "other": "yours", "study_folder": None}),
+    ]

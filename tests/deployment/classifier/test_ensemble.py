@@ -1,0 +1,97 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+
+from sem_search.deployment.classifier.ensemble import HeadEnsemble
+from sem_search.deployment.package.writing import ClassifierParts
+from sem_search.transfer.backbones import get_backbone
+from sem_search.transfer.embeddings import embed_stored_features
+
+TILE_PX = 32
+
+
+def build_heads(parts: ClassifierParts) -> list[keras.Model]:
+    heads = []
+    for weights in parts.head_weights:
+        head = keras.models.clone_model(parts.head)
+        head.set_weights(weights)
+        heads.append(head)
+    return heads
+
+
+@pytest.fixture(scope="module")
+def heads(parts: ClassifierParts) -> list[keras.Model]:
+    return build_heads(parts)
+
+
+@pytest.fixture(scope="module")
+def ensemble(parts: ClassifierParts, heads: list[keras.Model]) -> HeadEnsemble:
+    return HeadEnsemble(
+        trunk=parts.trunk,
+        heads=heads,
+        backbone=get_backbone("tiny"),
+        convolution=parts.convolution,
+        tile_px=TILE_PX,
+    )
+
+
+def draw_tiles(n: int) -> np.ndarray:
+    return np.random.default_rng(n).uniform(size=(n, TILE_PX, TILE_PX)).astype(np.float32)
+
+
+def test_each_head_answers_with_its_softmax(
+    parts: ClassifierParts, heads: list[keras.Model], ensemble: HeadEnsemble
+) -> None:
+    tiles = draw_tiles(5)
+    features = parts.trunk(get_backbone("tiny").preprocess(tiles))
+    logits = np.stack([keras.ops.convert_to_numpy(head(features)).astype(np.float64) for head in heads])
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    probabilities = ensemble.run(tiles).head_probabilities
+    assert probabilities.dtype == np.float64
+    assert np.abs(probabilities - softmax).max() < 1e-6
+    assert np.abs(softmax - softmax.mean(axis=0)).max() > 0.01, "the heads must differ for this test to mean anything"
+
+
+def test_rows_sum_to_one(ensemble: HeadEnsemble) -> None:
+    assert np.allclose(ensemble.run(draw_tiles(7)).head_probabilities.sum(axis=-1), 1, atol=1e-12)
+
+
+def test_embeddings_are_the_trunk_s_channels_averaged(ensemble: HeadEnsemble) -> None:
+    run = ensemble.run(draw_tiles(4))
+    wanted = np.concatenate([np.asarray(array).mean(axis=(1, 2)) for array in run.features], axis=1)
+    assert np.abs(run.embeddings - wanted).max() < 1e-5
+    assert embed_stored_features([np.asarray(array) for array in run.features]) == pytest.approx(run.embeddings)
+
+
+def test_nothing_is_traced_again(ensemble: HeadEnsemble) -> None:
+    for n in (1, 2, 5, 16):
+        ensemble.run(draw_tiles(n))
+    assert ensemble._answer.experimental_get_tracing_count() == 1
+
+
+def test_a_tile_is_answered_alike_in_any_company(ensemble: HeadEnsemble) -> None:
+    tiles = draw_tiles(9)
+    together = ensemble.run(tiles).head_probabilities
+    alone = np.concatenate([ensemble.run(tile[None]).head_probabilities for tile in tiles], axis=1)
+    assert np.abs(together - alone).max() < 1e-6
+
+
+def test_threads_get_the_answers_of_one_thread(ensemble: HeadEnsemble) -> None:
+    requests = [draw_tiles(1 + n % 4) for n in range(32)]
+    wanted = [ensemble.run(tiles).head_probabilities for tiles in requests]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda tiles: ensemble.run(tiles).head_probabilities, requests))
+    assert all(np.abs(one - other).max() < 1e-6 for one, other in zip(found, wanted, strict=True))
+
+
+def test_heat_maps_are_finite_and_depend_on_the_class(ensemble: HeadEnsemble) -> None:
+    features = ensemble.run(draw_tiles(3)).features
+    maps = [ensemble.compute_heat_maps(features, label=label) for label in range(3)]
+    for one in maps:
+        assert one.shape[0] == 3
+        assert np.isfinite(one).all()
+        assert one.min() >= 0
+        assert one.max() <= 1
+    assert not np.array_equal(maps[0], maps[1])

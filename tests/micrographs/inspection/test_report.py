@@ -1,0 +1,163 @@
+"""The three reports say the same, keep their form, and let no file name out of its place."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from sem_search.micrographs.inspection.confounds import compute_confounds
+from sem_search.micrographs.inspection.findings import Finding
+from sem_search.micrographs.inspection.inspect import Inspection
+from sem_search.micrographs.inspection.report import MAX_GALLERY_IMAGES, MAX_PAIRS_SHOWN, TEXT_COLUMNS
+from sem_search.micrographs.overlaps.similarity import SimilarPair
+
+Make = Callable[..., Any]
+EVIL = "salt/<script>alert('x')</script>&\"quoted\".png"
+LONG = "sand/" + "very-long-name_" * 12 + ".png"
+VOID = {"meta", "br", "img"}
+
+
+def make_pair(first: str, second: str, **changes: Any) -> SimilarPair:
+    values = {"kind": "overlapping", "overlap": 0.5, "shift_px": (0, 640), "correlation": 0.9}
+    return SimilarPair(first=first, second=second, **{**values, **changes})
+
+
+@pytest.fixture
+def inspection(make_record: Make, make_catalogue: Make) -> Inspection:
+    records = [
+        make_record(EVIL, session="2020-01-01", pixel_size_nm=100.0, detector="ETD"),
+        make_record("salt/1.png", session="2020-01-01", pixel_size_nm=100.0, detector="ETD"),
+        make_record(LONG, session="2020-01-02", pixel_size_nm=50.0, acquired_at="2020-01-02T10:00:00"),
+        make_record("sand/1.png", session="2020-01-02", pixel_size_nm=100.0, bit_depth=16),
+    ]
+    catalogue = make_catalogue(*records)
+    return Inspection(
+        catalogue=catalogue,
+        pairs=(make_pair("salt/1.png", EVIL), make_pair(LONG, "sand/1.png", scale=2.0, overlap=1.0)),
+        findings=(
+            Finding(
+                kind="label_conflict", severity="error", message=f"{EVIL} is wrong.", images=(EVIL, LONG, "sand/1.png")
+            ),
+            Finding(kind="overlapping_fields", severity="warning", message=f"{LONG} overlaps.", classes=("sand",)),
+        ),
+        confounds=compute_confounds(catalogue),
+        thumbnails={record.image_id: b"jpeg" for record in catalogue.records},
+    )
+
+
+def test_the_json_has_the_form_that_is_promised(inspection: Inspection) -> None:
+    content = json.loads(inspection.to_json())
+    assert list(content) == [
+        "schema", "data", "digest", "n_images", "n_fields", "classes", "pairs", "confounds", "findings",
+    ]  # fmt: skip
+    assert (content["schema"], content["data"], content["n_images"], content["n_fields"]) == (1, "data", 4, 2)
+    assert content["digest"] == inspection.catalogue.digest
+    assert content["classes"][1] == {
+        "name": "sand",
+        "n_images": 2,
+        "n_fields": 1,
+        "sessions": {"2020-01-02": 2},
+        "pixel_sizes": {"100 nm": 1, "50 nm": 1},
+        "bit_depths": {"16": 1, "8": 1},
+        "image_sizes": {"1280 x 960": 2},
+        "detectors": {"not told": 2},
+    }
+    assert content["pairs"][0] == {**dataclasses.asdict(inspection.pairs[0]), "shift_px": [0, 640]}
+    assert content["findings"][0] == {
+        "kind": "label_conflict",
+        "severity": "error",
+        "message": f"{EVIL} is wrong.",
+        "images": [EVIL, LONG, "sand/1.png"],
+        "classes": [],
+        "details": [],
+    }
+    session = next(confound for confound in content["confounds"] if confound["attribute"] == "session")
+    assert set(session) == {
+        "attribute", "n_images", "n_right", "n_right_by_chance", "p_value", "given_away", "is_warning", "table",
+    }  # fmt: skip
+    assert session["given_away"] == ["salt", "sand"]
+    assert session["table"] == {"salt": {"2020-01-01": 2}, "sand": {"2020-01-02": 2}}
+
+
+def test_the_text_fits_the_terminal_and_names_everything(inspection: Inspection) -> None:
+    text = inspection.to_text()
+    assert max(map(len, text.splitlines())) <= TEXT_COLUMNS
+    assert text.startswith(
+        "data: 4 images of 2 classes, 2 of them separate fields of view; 1 error, 1 warning, 0 notes."
+    )
+    assert "Errors (1)" in text
+    assert "Notes" not in text
+    assert LONG in text.replace("\n    ", "")
+    assert re.search(r"^sand +2 +1 +1 +100 nm, 50 nm +16, 8 +1280 x 960$", text, re.MULTILINE)
+
+
+def test_clean_data_are_called_clean(make_record: Make, make_catalogue: Make) -> None:
+    clean = Inspection(catalogue=make_catalogue(make_record("a/1.png"), make_record("b/1.png")), pairs=(), findings=())
+    assert "2 images of 2 classes; 0 errors, 0 warnings, 0 notes." in clean.to_text()
+    assert "Nothing was found that speaks against these data." in clean.to_text()
+    assert "Nothing was found that speaks against these data." in clean.to_html()
+
+
+class Page(HTMLParser):
+    """Collects tags and texts, and sees to it that all that is opened is closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_page_loads_nothing_runs_nothing_and_escapes_names(inspection: Inspection) -> None:
+    html = inspection.to_html()
+    page = Page(html)
+    assert page.open == []
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object", "form", "base"}
+    assert "://" not in html
+    assert "@import" not in html
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    assert all(str(attrs["src"]).startswith("data:image/jpeg;base64,") for tag, attrs in page.tags if tag == "img")
+    assert "default-src 'none'" in html
+    assert any(EVIL in text for text in page.texts)
+    assert any(LONG in text for text in page.texts)
+
+
+def test_pairs_stand_side_by_side_with_what_they_share(inspection: Inspection) -> None:
+    boxes = [attrs["style"] for tag, attrs in Page(inspection.to_html()).tags if attrs.get("class") == "box"]
+    assert boxes == [
+        "top:0.00%;left:50.00%;height:100.00%;width:50.00%",
+        "top:0.00%;left:0.00%;height:100.00%;width:50.00%",
+        "top:0.00%;left:50.00%;height:100.00%;width:50.00%",
+        "top:0.00%;left:0.00%;height:50.00%;width:25.00%",
+    ]
+
+
+def test_large_data_sets_do_not_make_a_page_without_end(make_record: Make, make_catalogue: Make) -> None:
+    records = [make_record(f"{label}/{i:03}.png") for label in ("salt", "sand") for i in range(100)]
+    pairs = tuple(make_pair(f"salt/{i:03}.png", f"sand/{i:03}.png") for i in range(90))
+    html = Inspection(
+        catalogue=make_catalogue(*records),
+        pairs=pairs,
+        findings=(),
+        thumbnails={record.image_id: b"x" for record in records},
+    ).to_html()
+    assert html.count("<img") == 2 * MAX_PAIRS_SHOWN + 2 * MAX_GALLERY_IMAGES
+    assert f"{90 - MAX_PAIRS_SHOWN} more pairs are listed in the JSON" in html
+    assert f"salt (the first {MAX_GALLERY_IMAGES} of 100)" in html

@@ -1,0 +1,80 @@
+"""A finished fold is taken from disk; a new one is on disk before anybody is told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sem_search.errors import FailedTrialError, StoreError
+from sem_search.records import Cell
+from sem_search.search.folds.train import obtain_fold
+from sem_search.transfer.heads.training import OutOfMemoryError
+
+CELL = Cell(learning_rate=0.1, batch_size=8)
+
+
+def test_a_finished_fold_is_not_trained_again(prepared, untouched_trainer, keep_folds, progress) -> None:
+    kept = keep_folds()
+    fold = prepared.data.folds.folds[1]
+    obtained = obtain_fold(prepared, trainer=untouched_trainer, cell=CELL, fold=fold, progress=progress)
+    np.testing.assert_array_equal(obtained.outcome.test_probabilities, kept[1].outcome.test_probabilities)
+    assert obtained.outcome.fold == 1
+    assert progress.told == [("fold", CELL.name, 1, False)]
+
+
+def test_a_new_fold_is_trained_on_its_own_sides_and_kept(prepared, trainer, progress) -> None:
+    fold, tiles = prepared.data.folds.folds[2], prepared.data.tiles
+    obtained = obtain_fold(prepared, trainer=trainer, cell=CELL, fold=fold, progress=progress)
+    outcome = obtained.outcome
+    expected = trainer.train_fold(
+        fold=2,
+        learning_rate=0.1,
+        batch_size=8,
+        training=tiles.get_tiles_of(fold.training),
+        validation=tiles.get_tiles_of(fold.validation),
+        test=tiles.get_tiles_of(fold.test),
+    )
+    assert {tiles.image_ids[image] for image in tiles.image_of_tile[outcome.test_tiles]} == set(fold.test)
+    assert {tiles.image_ids[image] for image in tiles.image_of_tile[outcome.validation_tiles]} == set(fold.validation)
+    np.testing.assert_array_equal(outcome.test_probabilities, expected.test_probabilities)
+    np.testing.assert_array_equal(outcome.validation_probabilities, expected.validation_probabilities)
+    for name in ("training_loss", "training_accuracy", "validation_loss", "validation_accuracy"):
+        np.testing.assert_array_equal(getattr(outcome.curves, name), getattr(expected.curves, name))
+    assert (outcome.best_epoch, outcome.is_diverged) == (expected.best_epoch, expected.is_diverged)
+    assert outcome.training_s > 0
+    for weight, other in zip(obtained.head_weights, expected.head_weights, strict=True):
+        np.testing.assert_array_equal(weight, other)
+    read = prepared.store.read(cell=CELL, fold=2)
+    assert read is not None
+    np.testing.assert_array_equal(read.outcome.test_probabilities, outcome.test_probabilities)
+    assert progress.told == [*(("epoch", CELL.name, 2, epoch, 3) for epoch in range(3)), ("fold", CELL.name, 2, True)]
+
+
+def test_a_damaged_fold_is_trained_anew(prepared, trainer, keep_folds, progress) -> None:
+    keep_folds()
+    fold = prepared.data.folds.folds[0]
+    path = Path(prepared.store.folder) / CELL.name / "fold_0.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    obtain_fold(prepared, trainer=trainer, cell=CELL, fold=fold, progress=progress)
+    assert progress.told[-1] == ("fold", CELL.name, 0, True)
+    assert not prepared.store.is_damaged(cell=CELL, fold=0)
+
+
+def test_nobody_is_told_of_a_fold_that_could_not_be_kept(prepared, trainer, progress, monkeypatch) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(StoreError, match="No space left"):
+        obtain_fold(prepared, trainer=trainer, cell=CELL, fold=prepared.data.folds.folds[0], progress=progress)
+    assert not [told for told in progress.told if told[0] == "fold"]
+
+
+def test_too_little_memory_fails_this_cell_alone(prepared, trainer, progress, monkeypatch) -> None:
+    def fail(**_: object) -> None:
+        raise OutOfMemoryError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(trainer, "train_fold", fail)
+    with pytest.raises(FailedTrialError, match=r"lr1e-01_bs8: the memory does not suffice .*OOM when allocating"):
+        obtain_fold(prepared, trainer=trainer, cell=CELL, fold=prepared.data.folds.folds[0], progress=progress)
+    assert prepared.store.read(cell=CELL, fold=0) is None

@@ -1,0 +1,305 @@
+"""The end of a search: what is printed, what is registered with which score, and what the report is told."""
+
+import dataclasses
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from sem_search.deployment.registry import RegisteredVersion
+from sem_search.errors import FailedTrialError, StoreError
+from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.records import Cell, Side, StudyOutcome
+from sem_search.search.results import conclusion as concluding
+from sem_search.search.results.conclusion import Conclusion, conclude_study
+from sem_search.search.results.outcome import read_kept_folds
+from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
+from sem_search.tracking.entries.context import StudyContext
+
+BEST, OTHER = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=16)
+"""The best on validation tiles, and the better one on test tiles."""
+
+
+def finish_trial(study: optuna.Study, *, cell: Cell, value: float, **attributes: object) -> None:
+    study.add_trial(
+        optuna.trial.create_trial(
+            value=value,
+            params={"learning_rate": cell.learning_rate, "batch_size": cell.batch_size},
+            distributions={
+                "learning_rate": optuna.distributions.CategoricalDistribution([0.1, 0.01]),
+                "batch_size": optuna.distributions.CategoricalDistribution([8, 16]),
+            },
+            intermediate_values=dict.fromkeys(range(3), value),
+            user_attrs=attributes,
+        )
+    )
+
+
+@pytest.fixture
+def finished(study: optuna.Study, keep_folds) -> optuna.Study:
+    """Two finished trials."""
+    keep_folds(cell=BEST, shares_right=(1.0, 0.5))
+    keep_folds(cell=OTHER, shares_right=(0.75, 1.0))
+    finish_trial(study, cell=OTHER, value=0.75, **{RUN_ID: "other"})
+    finish_trial(study, cell=BEST, value=1.0, **{RUN_ID: "best"})
+    return study
+
+
+class World:
+    """Stands for the registry and the tracking store, and remembers what they were given."""
+
+    def __init__(self) -> None:
+        self.registered: dict[str, Any] = {}
+        self.outcome: StudyOutcome | None = None
+        self.context: StudyContext | None = None
+        self.logged: list[tuple[str, list[object]]] = []
+        self.alias: str | None = "champion"
+
+    def register_winner(self, **arguments: Any) -> RegisteredVersion:
+        self.registered = arguments
+        return RegisteredVersion(
+            name=arguments["model_name"], version="4", alias=self.alias, reason="champion: the first of its name"
+        )
+
+    def iter_study_entries(self, outcome: StudyOutcome, *, context: StudyContext) -> Iterable[object]:
+        self.outcome, self.context = outcome, context
+        yield "study"
+
+    def log_entries(self, entries: Iterable[object], *, run_id: str) -> None:
+        self.logged.append((run_id, list(entries)))
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+    for name in ("register_winner", "iter_study_entries", "log_entries"):
+        monkeypatch.setattr(concluding, name, getattr(world, name))
+    monkeypatch.setattr(concluding, "build_optuna_page", lambda _: "optuna")
+    monkeypatch.setenv("VIRTUAL_ENV", "activated")
+    return world
+
+
+def conclude(finished: optuna.Study, prepared, trainer) -> Conclusion:
+    return conclude_study(finished, prepared=prepared, trainer=trainer, run_id="study-run")
+
+
+def choose_on(prepared, side: Side):
+    settings = prepared.settings.model_copy(update={"select_on": side})
+    return dataclasses.replace(prepared, settings=settings)
+
+
+def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, trainer, world: World) -> None:
+    conclusion = conclude(finished, prepared, trainer)
+    assert conclusion.outcome.winner.cell == BEST
+    given = world.registered
+    assert given["model_uri"] == "runs:/best/classifier"
+    assert given["run_id"] == "best"
+    assert given["model_name"] == "sem-search-tiny"
+    assert given["data_digest"] == prepared.data.catalogue.digest
+    assert given["folds_digest"] == prepared.data.folds.digest
+    tags = given["tags"]
+    assert tags["sem_search.study"] == "a study"
+    assert tags["sem_search.weights_sha256"] == prepared.network.weights.sha256
+    assert (tags["sem_search.learning_rate"], tags["sem_search.batch_size"]) == ("0.1", "8")
+    assert tags["sem_search.validation_f_measure"] == f"{conclusion.validation.f_measure:.6f}"
+    assert tags["sem_search.test_f_measure"] == f"{conclusion.test.f_measure:.6f}"
+
+
+@pytest.mark.parametrize("side", ["validation", "test"])
+def test_the_score_that_counts_in_the_registry_is_that_of_the_side_that_chose(
+    finished, prepared, trainer, world: World, side: Side
+) -> None:
+    search = choose_on(prepared, side)
+    conclusion = conclude(finished, search, trainer)
+    scores = {
+        name: compute_side_scores(conclusion.outcome.winner, tiles=prepared.data.tiles, side=name).f_measure
+        for name in ("validation", "test")
+    }
+    assert scores["validation"] != scores["test"]
+    assert world.registered["score"] == scores[side]
+    assert world.registered["tags"]["sem_search.select_on"] == side
+    assert (conclusion.validation.f_measure, conclusion.test.f_measure) == tuple(scores.values())
+
+
+def test_a_winner_without_a_run_cannot_be_registered(study, prepared, trainer, keep_folds, world: World) -> None:
+    keep_folds(cell=BEST)
+    finish_trial(study, cell=BEST, value=1.0)
+    with pytest.raises(StoreError, match=r"winning trial 0 of study 'a study' has no MLflow run"):
+        conclude(study, prepared, trainer)
+
+
+def test_a_study_without_a_finished_trial_registers_nothing(study, prepared, trainer, world: World) -> None:
+    with pytest.raises(FailedTrialError, match="no winner"):
+        conclude(study, prepared, trainer)
+    assert world.registered == {}
+
+
+def test_study_and_optuna_s_page_are_logged_into_the_study_s_run(finished, prepared, trainer, world: World) -> None:
+    conclude(finished, prepared, trainer)
+    assert world.logged == [("study-run", ["study"]), ("study-run", ["optuna"])]
+
+
+def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer, world: World) -> None:
+    conclude(finished, prepared, trainer)
+    context = world.context
+    assert context is not None
+    assert [example.label for example in context.examples] == ["blobs", "grains", "stripes"]
+    assert [example.image_id for example in context.examples] == ["blobs/0.png", "grains/0.png", "stripes/0.png"]
+    assert [(example.width_px, example.height_px) for example in context.examples] == [(96, 96)] * 3
+    assert context.tiling.corners_px == ((0, 0), (0, 48), (48, 0), (48, 48))
+    assert context.folds is prepared.data.folds.folds
+    assert set(context.cells) == {Cell(learning_rate=rate, batch_size=size) for rate in (0.1, 0.01) for size in (8, 16)}
+    assert context.model_uri == "models:/sem-search-tiny@champion"
+    assert context.run_id == "study-run"
+    assert context.findings == tuple(finding.message for finding in prepared.data.findings)
+    assert context.heat_maps is not None
+    tested = {image_id: fold.number for fold in prepared.data.folds.folds for image_id in fold.test}
+    assert [picture.fold for picture in context.heat_maps.pictures] == [
+        tested[picture.image_id] for picture in context.heat_maps.pictures
+    ]
+
+
+def test_the_heat_maps_are_the_winner_s(finished, prepared, trainer, world: World) -> None:
+    conclude(finished, prepared, trainer)
+    assert world.context is not None
+    assert world.context.heat_maps is not None
+    folds = {kept.outcome.fold: kept.outcome for kept in read_kept_folds(prepared, cell=BEST)}
+    names = prepared.data.tiles.class_names
+    for picture in world.context.heat_maps.pictures:
+        outcome = folds[picture.fold]
+        answer = outcome.test_probabilities[outcome.test_tiles.tolist().index(picture.tile)]
+        assert picture.predicted_label == names[answer.argmax()]
+    assert any(picture.predicted_label != picture.true_label for picture in world.context.heat_maps.pictures), (
+        "the other cell names every test tile rightly"
+    )
+
+
+def test_without_a_grid_no_cell_is_missing(finished, prepared, trainer, world: World) -> None:
+    settings = prepared.settings.model_copy(update={"sampler": "tpe"})
+    conclude(finished, dataclasses.replace(prepared, settings=settings), trainer)
+    assert world.context is not None
+    assert world.context.cells == ()
+
+
+def test_large_originals_are_shown_reduced(finished, prepared, trainer, world: World, monkeypatch) -> None:
+    monkeypatch.setattr(concluding, "SHOWN_SIDE_PX", 32)
+    conclude(finished, prepared, trainer)
+    assert world.context is not None
+    assert {example.pixels.shape for example in world.context.examples} == {(32, 32)}
+    assert {example.width_px for example in world.context.examples} == {96}, "sizes are those of the original"
+
+
+def make_conclusion(finished, prepared, trainer, world: World, *, alias: str | None) -> str:
+    world.alias = alias
+    return conclude(finished, prepared, trainer).to_text()
+
+
+def test_the_last_lines_name_winner_scores_and_what_to_do(finished, prepared, trainer, world: World) -> None:
+    conclusion = conclude(finished, prepared, trainer)
+    test = conclusion.test
+    assert conclusion.to_text().splitlines() == [
+        "",
+        "Winner of study a study: learning rate 0.1, batch size 8 (chosen on validation tiles).",
+        f"  F-measure, mean over 3 folds: validation 1.0000, test {test.f_measure:.4f}; "
+        f"whole test images {test.image_f_measure:.4f}.",
+        "  Registered as sem-search-tiny version 4, champion: the first of its name",
+        "See every trial:  mlflow ui     (in this folder, then http://127.0.0.1:5000)",
+        "Classify images:  scripts/sem-search predict IMAGES... --model models:/sem-search-tiny@champion",
+        "A page for it:    scripts/sem-search app --model models:/sem-search-tiny@champion",
+        "Serve it:         scripts/sem-search serve --model models:/sem-search-tiny@champion",
+        "  or, bare:       mlflow models serve -m models:/sem-search-tiny@champion --env-manager local -p 5001",
+        "Read the report:  artifacts of run study-run, report.html",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("alias", "uri"),
+    [("challenger", "models:/sem-search-tiny@challenger"), (None, "models:/sem-search-tiny/4")],
+)
+def test_what_can_be_served_is_named_by_alias_or_else_by_version(
+    finished, prepared, trainer, world: World, alias: str | None, uri: str
+) -> None:
+    world.alias = alias
+    text = conclude(finished, prepared, trainer).to_text()
+    assert f"serve -m {uri} " in text
+    assert f"--model {uri}\n" in text
+    assert world.context is not None
+    assert world.context.model_uri == uri
+
+
+def test_where_the_runs_are_and_how_the_program_is_called(
+    finished, prepared, trainer, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a tracking server, and installed in an environment of its own, in a folder that is no checkout."""
+    conclusion = conclude(finished, prepared, trainer)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(concluding, "SCRIPT", tmp_path / "none")
+    monkeypatch.setattr(concluding, "get_tracking_uri", lambda: "http://db:5000")
+    lines = conclusion.to_text().splitlines()
+    assert "See every trial:  http://db:5000" in lines
+    assert "Serve it:         sem-search serve --model models:/sem-search-tiny@champion" in lines
+
+
+@pytest.mark.parametrize(
+    ("stands", "expected"),
+    [("clone", "scripts/sem-search"), ("elsewhere", "'{folder}/clone/scripts/sem-search'")],
+)
+def test_the_commands_that_are_named_exist_where_they_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stands: str, expected: str
+) -> None:
+    """From another folder, the script's whole path, fit for a shell whatever letters it holds."""
+    folder = tmp_path / "My Folder"
+    (folder / "clone" / "scripts").mkdir(parents=True)
+    (folder / "clone" / "scripts" / "sem-search").touch()
+    (folder / "elsewhere").mkdir()
+    monkeypatch.setattr(concluding, "SCRIPT", folder / "clone" / "scripts" / "sem-search")
+    monkeypatch.chdir(folder / stands)
+    assert concluding.find_command() == expected.format(folder=folder)
+    assert Path(shlex.split(concluding.find_command())[0]).is_file()
+
+
+def test_mlflow_is_named_by_its_path_where_no_path_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = tmp_path / "my clone" / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "mlflow").touch()
+    monkeypatch.setattr(concluding.sys, "executable", str(programs / "python"))
+    monkeypatch.setattr(concluding, "SCRIPT", programs / "mlflow")
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    assert concluding.find_mlflow() == f"'{programs / 'mlflow'}'"
+    monkeypatch.chdir(tmp_path / "my clone")
+    assert concluding.find_mlflow() == ".venv/bin/mlflow"
+    monkeypatch.setenv("VIRTUAL_ENV", str(programs))
+    assert concluding.find_mlflow() == "mlflow"
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sqlite:///{folder}/mlflow.db", "mlflow ui     (in this folder, then http://127.0.0.1:5000)"),
+        (
+            "sqlite:////other place/x.db",
+            "mlflow ui --backend-store-uri 'sqlite:////other place/x.db'     (then http://127.0.0.1:5000)",
+        ),
+    ],
+)
+def test_a_store_that_mlflow_would_not_find_by_itself_is_named(
+    finished, prepared, trainer, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, expected: str
+) -> None:
+    conclusion = conclude(finished, prepared, trainer)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(concluding, "get_tracking_uri", lambda: uri.format(folder=tmp_path))
+    lines = conclusion.to_text().splitlines()
+    assert f"See every trial:  {expected}" in lines
+
+
+def test_a_winner_that_was_logged_anew_names_its_earlier_runs(
+    finished: optuna.Study, prepared, trainer, world: World
+) -> None:
+    """So that a model that was registered from one of them is not registered twice."""
+    finished.set_user_attr(TRIAL_RUNS, {"1": ["second", "third"]})
+    conclude(finished, prepared, trainer)
+    assert world.registered["run_id"] == "third"
+    assert world.registered["earlier_run_ids"] == ["best", "second", "third"]

@@ -1,0 +1,70 @@
+"""Optuna's page is whole and needs no network, and says nothing that so few trials cannot tell."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sem_search.search.results.optuna_page import build_optuna_page
+
+RATES, SIZES = [0.1, 0.01, 0.001], [16, 32, 48]
+CELLS = list(itertools.product(RATES, SIZES))
+
+
+def build_study(
+    cells: Sequence[tuple[float, int]],
+    *,
+    score: Callable[[int], float] = lambda number: 0.1 * number,
+    n_pruned: int = 0,
+) -> optuna.Study:
+    """A study whose first cells were pruned and whose others were completed."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    for number, (rate, size) in enumerate(cells):
+        is_pruned = number < n_pruned
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.PRUNED if is_pruned else TrialState.COMPLETE,
+                params={"learning_rate": rate, "batch_size": size},
+                distributions={
+                    "learning_rate": optuna.distributions.CategoricalDistribution(RATES),
+                    "batch_size": optuna.distributions.CategoricalDistribution(SIZES),
+                },
+                value=None if is_pruned else score(number),
+                intermediate_values={0: score(number)},
+            )
+        )
+    return study
+
+
+@pytest.mark.parametrize("n_trials", [1, 2, 9])
+def test_one_page_holds_every_plot_and_its_script_once(n_trials: int) -> None:
+    page = build_optuna_page(build_study(CELLS[:n_trials])).text
+    assert page.count("plotly-graph-div") == (6 if n_trials == 9 else 5)
+    assert '<script src="http' not in page
+    assert page.count("plotly.js v") == 1
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        (lambda: build_study(CELLS, n_pruned=7), "it needs 8 completed trials, and there are 2. Give pruner=none"),
+        (lambda: build_study([(0.1, size) for size in SIZES] * 3), "learning_rate did not vary among the 9 completed"),
+        (lambda: build_study([(0.1, 16)] * 8), "batch_size and learning_rate did not vary among the 8 completed"),
+        (lambda: build_study(CELLS, score=lambda _: 0.5), "all 9 completed trials scored alike"),
+    ],
+)
+def test_importances_that_cannot_be_told_are_left_out_and_it_is_said(
+    study: Callable[[], optuna.Study], words: str
+) -> None:
+    page = build_optuna_page(study()).text
+    assert page.count("plotly-graph-div") == 5
+    assert f"The importance of the parameters is left out: {words}" in page
+
+
+def test_importances_say_of_which_trials_they_are() -> None:
+    page = build_optuna_page(build_study(CELLS, n_pruned=1)).text
+    assert page.count("plotly-graph-div") == 6
+    assert "Importances are of the 8 completed trials, of 9 in all." in page

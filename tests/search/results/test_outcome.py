@@ -1,0 +1,144 @@
+"""What is reported is read back from the finished folds, each cell once."""
+
+import dataclasses
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sem_search.errors import FailedTrialError, StoreError
+from sem_search.records import Cell
+from sem_search.search.results.outcome import get_cell, iter_told_folds, read_kept_folds, read_study_outcome
+from sem_search.search.trials.study import REASON, RUN_ID
+
+RATES, SIZES = [0.1, 0.01], [8, 16]
+
+
+def add_trial(
+    study: optuna.Study,
+    *,
+    cell: Cell,
+    state: TrialState = TrialState.COMPLETE,
+    value: float | None = None,
+    n_told: int = 3,
+    **attributes: object,
+) -> None:
+    """Put a trial into the study as Optuna keeps it."""
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=state,
+            value=value,
+            params={"learning_rate": cell.learning_rate, "batch_size": cell.batch_size},
+            distributions={
+                "learning_rate": optuna.distributions.CategoricalDistribution(RATES),
+                "batch_size": optuna.distributions.CategoricalDistribution(SIZES),
+            },
+            intermediate_values=dict.fromkeys(range(n_told), 0.5),
+            user_attrs=attributes,
+        )
+    )
+
+
+CELLS = [Cell(learning_rate=rate, batch_size=size) for rate in RATES for size in SIZES]
+
+
+def test_the_winner_is_the_complete_trial_of_the_highest_objective(study, prepared, keep_folds) -> None:
+    for cell in CELLS:
+        keep_folds(cell=cell)
+    add_trial(study, cell=CELLS[0], value=0.5, **{RUN_ID: "run0"})
+    add_trial(study, cell=CELLS[1], value=0.9, **{RUN_ID: "run1"})
+    add_trial(study, cell=CELLS[2], state=TrialState.PRUNED, value=0.99, n_told=1)
+    add_trial(study, cell=CELLS[3], value=0.9)
+    outcome = read_study_outcome(study, prepared=prepared)
+    assert outcome.winner_number == 1, "of equals the earliest"
+    assert outcome.winner.cell == CELLS[1]
+    assert [(trial.number, trial.state, len(trial.folds), trial.run_id) for trial in outcome.trials] == [
+        (0, "complete", 3, "run0"),
+        (1, "complete", 3, "run1"),
+        (2, "pruned", 1, None),
+        (3, "complete", 3, None),
+    ]
+    assert (outcome.name, outcome.backbone, outcome.select_on) == ("a study", "tiny", "validation")
+    assert outcome.tiles is prepared.data.tiles
+
+
+def test_folds_that_were_kept_but_not_told_are_not_reported(study, prepared, keep_folds) -> None:
+    """A pruned cell's later folds may lie on disk from another run; its score is that of the folds it was told."""
+    keep_folds(cell=CELLS[0])
+    keep_folds(cell=CELLS[1])
+    add_trial(study, cell=CELLS[0], value=0.5)
+    add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=2)
+    assert [len(trial.folds) for trial in read_study_outcome(study, prepared=prepared).trials] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("states", "reported"),
+    [
+        ([TrialState.COMPLETE, TrialState.COMPLETE], 0),
+        ([TrialState.PRUNED, TrialState.COMPLETE], 1),
+        ([TrialState.FAIL, TrialState.PRUNED], 1),
+    ],
+)
+def test_a_cell_that_two_workers_drew_at_one_moment_is_reported_once(
+    study, prepared, keep_folds, states: list[TrialState], reported: int
+) -> None:
+    keep_folds(cell=CELLS[0])
+    keep_folds(cell=CELLS[1])
+    for state in states:
+        add_trial(study, cell=CELLS[0], state=state, value=0.5 if state == TrialState.COMPLETE else None)
+    add_trial(study, cell=CELLS[1], value=0.4)
+    assert [trial.number for trial in read_study_outcome(study, prepared=prepared).trials] == [reported, 2]
+    assert sorted({trial.number for trial, _ in iter_told_folds(study)}) == [reported, 2]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_fold_is_missed_and_no_later_one_stands_for_it(study, prepared, keep_folds, lost: int) -> None:
+    keep_folds(cell=CELLS[0])
+    keep_folds(cell=CELLS[1])
+    add_trial(study, cell=CELLS[0], value=0.5)
+    add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=2)
+    (prepared.store.folder / CELLS[1].name / f"fold_{lost}.bin").unlink()
+    with pytest.raises(StoreError, match=r"1 of 2 finished folds are lost or damaged"):
+        read_study_outcome(study, prepared=prepared)
+
+
+def test_what_is_no_result_of_its_own_is_left_out(study, prepared, keep_folds) -> None:
+    keep_folds(cell=CELLS[0])
+    add_trial(study, cell=CELLS[0], value=0.5)
+    add_trial(study, cell=CELLS[0], value=0.5, repeats=0)
+    add_trial(study, cell=CELLS[1], state=TrialState.RUNNING, n_told=1)
+    add_trial(study, cell=CELLS[2], state=TrialState.WAITING, n_told=0)
+    study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))  # found the queue empty
+    add_trial(study, cell=CELLS[3], state=TrialState.FAIL, n_told=0)
+    outcome = read_study_outcome(study, prepared=prepared)
+    assert [(trial.number, trial.state) for trial in outcome.trials] == [(0, "complete"), (5, "failed")]
+
+
+def test_a_trial_that_did_not_finish_says_why(study, prepared, keep_folds) -> None:
+    keep_folds(cell=CELLS[0])
+    add_trial(study, cell=CELLS[0], value=0.5, **{REASON: "of an earlier attempt"})
+    add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=0, **{REASON: "worse than the best"})
+    add_trial(study, cell=CELLS[2], state=TrialState.FAIL, n_told=0, **{REASON: "no memory"})
+    trials = read_study_outcome(study, prepared=prepared).trials
+    assert [trial.message for trial in trials] == [None, "worse than the best", "no memory"]
+
+
+@pytest.mark.parametrize("state", [None, TrialState.PRUNED, TrialState.FAIL])
+def test_without_a_finished_trial_there_is_no_winner(study, prepared, state: TrialState | None) -> None:
+    if state is not None:
+        add_trial(study, cell=CELLS[0], state=state, n_told=0)
+    with pytest.raises(FailedTrialError, match=r"No trial of study 'a study' has finished.*traceback\.txt"):
+        read_study_outcome(study, prepared=prepared)
+
+
+def test_kept_folds_are_read_in_order_as_far_as_they_go(prepared, keep_folds) -> None:
+    assert read_kept_folds(prepared, cell=CELLS[0]) == ()
+    keep_folds(cell=CELLS[0], n_folds=2)
+    assert [kept.outcome.fold for kept in read_kept_folds(prepared, cell=CELLS[0])] == [0, 1]
+    elsewhere = prepared.settings.model_copy(update={"study_folder": "elsewhere"})
+    assert read_kept_folds(dataclasses.replace(prepared, settings=elsewhere), cell=CELLS[0]) == ()
+
+
+def test_the_cell_of_a_trial(study) -> None:
+    add_trial(study, cell=CELLS[2], value=0.1)
+    assert get_cell(study.trials[0]) == CELLS[2]

@@ -1,0 +1,182 @@
+"""What is logged of a fold, a trial and a study."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
+from sem_search.tracking.entries.generate import (
+    Entry,
+    FigureArtifact,
+    JsonArtifact,
+    Metrics,
+    Params,
+    StudyContext,
+    Tags,
+    TextArtifact,
+    iter_cell_entries,
+    iter_fold_entries,
+    iter_study_entries,
+    iter_trial_entries,
+)
+from sem_search.tracking.figures import style as figure_style
+
+MakeTiles = Callable[..., TileTable]
+MakeTrial = Callable[..., TrialOutcome]
+
+
+def collect_metrics(entries: Iterable[Entry]) -> dict[tuple[str, int], float]:
+    points = [point for entry in entries if isinstance(entry, Metrics) for point in entry.points]
+    assert len({(point.key, point.step) for point in points}) == len(points)
+    return {(point.key, point.step): point.value for point in points}
+
+
+def collect_tags(entries: Iterable[Entry]) -> dict[str, str]:
+    return {key: value for entry in entries if isinstance(entry, Tags) for key, value in entry.values.items()}
+
+
+def collect_paths(entries: Iterable[Entry]) -> list[str]:
+    return [entry.path for entry in entries if not isinstance(entry, Params | Metrics | Tags)]
+
+
+def test_the_cell_is_a_parameter_beside_the_settings() -> None:
+    cell = Cell(learning_rate=1e-3, batch_size=48)
+    entries = list(iter_cell_entries(cell, trial=4, settings={"epochs": 100, "batch_size": 1}))
+    assert entries == [Params(values={"epochs": 100, "batch_size": 48, "learning_rate": 1e-3, "trial": 4})]
+
+
+def test_a_fold_is_one_record_of_metrics(study: StudyOutcome) -> None:
+    fold = study.winner.folds[2]
+    entries = list(iter_fold_entries(fold, tiles=study.tiles))
+    assert [type(entry) for entry in entries] == [Metrics]
+    metrics = collect_metrics(entries)
+    scores = compute_side_scores(study.winner, tiles=study.tiles, side="test")
+    assert metrics["fold/test_f_measure", 2] == scores.f_measure_of_fold[2]
+    assert metrics["fold/epochs", 2] == 6
+    assert metrics["fold/best_epoch", 2] == fold.best_epoch + 1
+    assert ("fold/validation_loss", 2) in metrics
+    assert metrics["curves/fold_2/training_loss", 1] == fold.curves.training_loss[0]
+    assert metrics["curves/fold_2/validation_accuracy", 6] == fold.curves.validation_accuracy[5]
+    assert len(metrics) == 7 + 4 * 6
+
+
+def test_a_diverged_fold_loses_its_nans_and_says_so(study: StudyOutcome) -> None:
+    fold = study.winner.folds[0]
+    losses = np.array([1.0, np.inf, np.nan])
+    curves = replace(fold.curves, training_loss=losses, validation_loss=losses)
+    entries = list(iter_fold_entries(replace(fold, curves=curves, is_diverged=True), tiles=study.tiles))
+    assert all(math.isfinite(value) for value in collect_metrics(entries).values())
+    assert collect_tags(entries) == {
+        "not_finite/fold_0": "curves/fold_0/training_loss: 2, curves/fold_0/validation_loss: 2",
+        "diverged/fold_0": "true",
+    }
+
+
+def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutcome, context: StudyContext) -> None:
+    entries = list(iter_trial_entries(study.winner, tiles=study.tiles, heat_maps=context.heat_maps))
+    metrics = collect_metrics(entries)
+    for side in ("validation", "test"):
+        scores = compute_side_scores(study.winner, tiles=study.tiles, side=side)
+        assert metrics[f"{side}/f_measure", 0] == scores.f_measure
+        assert metrics[f"{side}/image_f_measure", 0] == scores.image_f_measure
+        assert metrics[f"{side}/accuracy", 0] == pytest.approx(scores.mean.accuracy.mean())
+        assert metrics[f"{side}/precision", 0] == pytest.approx(scores.mean.precision.mean())
+        assert metrics[f"{side}/recall", 0] == pytest.approx(scores.mean.recall.mean())
+        assert metrics[f"{side}/loss", 0] == scores.loss
+    assert metrics["test/f_measure/rough", 0] == scores.mean.f_measure[1]
+    assert collect_paths(entries) == [
+        "training/curves.png",
+        "training/curves.json",
+        "classes.json",
+        "confusion/test_tiles.png",
+        "confusion/test_tiles.json",
+        "confusion/test_images.png",
+        "confusion/test_images.json",
+        "indices/test.png",
+        "indices/test.json",
+        "indices/test.csv",
+        "predictions/tiles.csv",
+        "predictions/images.csv",
+        "grad_cam/sheet.jpg",
+        "grad_cam/sheet.json",
+    ]
+    assert collect_tags(entries)["trial_state"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("state", "n_finished", "paths"),
+    [
+        ("pruned", 2, ["pruned.txt", "training/curves.png", "training/curves.json"]),
+        ("failed", 1, ["failed.txt", "training/curves.png", "training/curves.json"]),
+        ("failed", 0, ["failed.txt"]),
+    ],
+)
+def test_an_unfinished_trial_yields_its_reason_and_no_score(
+    tiles: TileTable, make_trial: MakeTrial, state: str, n_finished: int, paths: list[str]
+) -> None:
+    entries = list(iter_trial_entries(make_trial(tiles, state=state, n_finished=n_finished), tiles=tiles))
+    assert collect_paths(entries) == paths
+    assert collect_metrics(entries) == {}
+    assert collect_tags(entries) == {"trial_state": state, "n_folds_finished": str(n_finished)}
+    assert TextArtifact(path=f"{state}.txt", text=f"{state} for a reason") in entries
+
+
+def test_any_class_name_gets_a_metric_of_its_own(make_tiles: MakeTiles, make_trial: MakeTrial) -> None:
+    tiles = make_tiles(["a b", "a/b", "乳糖", "β-form"])
+    entries = list(iter_trial_entries(make_trial(tiles), tiles=tiles))
+    names = [key.removeprefix("test/f_measure/") for key, _ in collect_metrics(entries) if "f_measure/" in key]
+    assert names == ["a_b", "a_b_2", "beta-form", "_"]
+    classes = next(entry for entry in entries if isinstance(entry, JsonArtifact) and entry.path == "classes.json")
+    assert classes.content[3] == {"index": 3, "class": "乳糖", "metric_name": "_"}
+
+
+def test_a_study_yields_the_winner_the_figures_and_the_report(study: StudyOutcome, context: StudyContext) -> None:
+    entries = list(iter_study_entries(study, context=context))
+    metrics = collect_metrics(entries)
+    winner = compute_side_scores(study.winner, tiles=study.tiles, side="test")
+    assert metrics["winner/test/f_measure", 0] == winner.f_measure
+    assert metrics["winner/learning_rate", 0] == study.winner.cell.learning_rate
+    assert metrics["selection/test_f_measure_chosen_on_validation", 0] == winner.f_measure
+    assert metrics["selection_optimism", 0] == 0
+    assert [metrics[f"trials/{state}", 0] for state in ("complete", "pruned", "failed")] == [2, 1, 0]
+    assert collect_tags(entries) == {
+        "winner/cell": "lr1e-02_bs48",
+        "winner/selected_on": "validation",
+        "winner/run_id": "run1",
+        "n_warnings": "1",
+        "n_findings": "1",
+    }
+    paths = collect_paths(entries)
+    assert len(set(paths)) == len(paths)
+    assert paths[-4:] == ["trials.csv", "trials.json", "folds.csv", "report.html"]
+    figures = [entry.path for entry in entries if isinstance(entry, FigureArtifact)]
+    assert len(figures) == 13
+    for figure in figures:  # the numbers behind each picture stand beside it
+        assert figure.rsplit(".", 1)[0] + ".json" in paths
+
+
+def test_the_report_and_the_artifacts_share_one_drawing_of_each_figure(
+    study: StudyOutcome, context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    render = figure_style.render_figure
+
+    def count(figure: Figure, *, suffix: str) -> bytes:
+        drawn.append(figure)
+        return render(figure, suffix=suffix)
+
+    monkeypatch.setattr(figure_style, "render_figure", count)
+    figures = [entry for entry in iter_study_entries(study, context=context) if isinstance(entry, FigureArtifact)]
+    assert len(figures) == len(drawn) > 5, "the report has drawn each, once"
+    assert all(figure.picture.content for figure in figures)
+    assert len(figures) == len(drawn)
+
+
+def test_parameters_are_left_to_the_trials(study: StudyOutcome, context: StudyContext) -> None:
+    """A study that goes on may find a better winner, and MLflow never changes a parameter."""
+    assert not [entry for entry in iter_study_entries(study, context=context) if isinstance(entry, Params)]

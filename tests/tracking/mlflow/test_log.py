@@ -1,0 +1,253 @@
+"""The loop that hands entries to MLflow, against a real store in a temporary folder."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.data
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from sem_search.records import StudyOutcome
+from sem_search.tracking.entries.context import StudyContext
+from sem_search.tracking.entries.generate import iter_fold_entries, iter_study_entries, iter_trial_entries
+from sem_search.tracking.entries.types import (
+    Entry,
+    FigureArtifact,
+    JsonArtifact,
+    MetricPoint,
+    Metrics,
+    Params,
+    TableArtifact,
+    Tags,
+    TextArtifact,
+)
+from sem_search.tracking.figures.style import make_figure
+from sem_search.tracking.mlflow.log import end_run, log_catalogue, log_entries, open_child_run
+
+
+@pytest.fixture(scope="module")
+def client(
+    tmp_path_factory: pytest.TempPathFactory, make_mlflow_store: Callable[[Path], str]
+) -> Iterator[MlflowClient]:
+    """A store of its own; the address that was set before is set again afterwards."""
+    folder = tmp_path_factory.mktemp("store")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(make_mlflow_store(folder))
+    client = MlflowClient()
+    client.create_experiment("tests", artifact_location=(folder / "artifacts").as_uri())
+    yield client
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def run_id(client: MlflowClient) -> str:
+    experiment = client.get_experiment_by_name("tests")
+    return client.create_run(experiment.experiment_id, run_name="a run", tags={"mlflow.user": "somebody"}).info.run_id
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Count what goes to the server: name of the call and number of metrics."""
+    counted: list[tuple[str, int]] = []
+
+    def count(name: str) -> None:
+        original: Callable[..., Any] = getattr(MlflowClient, name)
+
+        def wrapper(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
+            counted.append((name, len(kwargs.get("metrics", ()))))
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(MlflowClient, name, wrapper)
+
+    for name in ("log_batch", "log_artifacts"):
+        count(name)
+    return counted
+
+
+def read_artifact(client: MlflowClient, run_id: str, path: str) -> bytes:
+    return Path(client.download_artifacts(run_id, path)).read_bytes()
+
+
+def list_artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> list[str]:
+    found = []
+    for item in client.list_artifacts(run_id, path):
+        found += list_artifacts(client, run_id, item.path) if item.is_dir else [item.path]
+    return sorted(found)
+
+
+def test_every_kind_of_entry_arrives(client: MlflowClient, run_id: str) -> None:
+    entries: list[Entry] = [
+        Params(values={"epochs": 100, "weights": None, "rate": 1e-3, "is_on": True}),
+        Metrics(points=(MetricPoint(key="test/f", value=0.5), MetricPoint(key="curve", value=1.5, step=7))),
+        Tags(values={"state": "complete"}),
+        JsonArtifact(path="a/b.json", content={"α": 1}),
+        TextArtifact(path="a/report.html", text="<p>µ</p>"),
+        TableArtifact(path="table.csv", columns=("x",), rows=((1,),)),
+        FigureArtifact(path="a/picture.png", draw=lambda: make_figure(width_in=1, height_in=1)),
+    ]
+    log_entries(entries, run_id=run_id)
+    data = client.get_run(run_id).data
+    assert data.params == {"epochs": "100", "weights": "None", "rate": "0.001", "is_on": "True"}
+    assert data.metrics == {"test/f": 0.5, "curve": 1.5}
+    assert client.get_metric_history(run_id, "curve")[0].step == 7
+    assert data.tags["state"] == "complete"
+    assert list_artifacts(client, run_id) == ["a/b.json", "a/picture.png", "a/report.html", "table.csv"]
+    assert json.loads(read_artifact(client, run_id, "a/b.json")) == {"α": 1}
+    assert read_artifact(client, run_id, "table.csv") == b"x\n1\n"
+    assert read_artifact(client, run_id, "a/picture.png").startswith(b"\x89PNG")
+
+
+def test_all_of_a_fold_goes_in_one_call(
+    client: MlflowClient, run_id: str, calls: list[tuple[str, int]], study: StudyOutcome
+) -> None:
+    log_entries(iter_fold_entries(study.winner.folds[0], tiles=study.tiles), run_id=run_id)
+    assert calls == [("log_batch", 7 + 4 * 6)]
+    history = client.get_metric_history(run_id, "curves/fold_0/validation_loss")
+    assert [point.step for point in history] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("n_metrics", "n_params", "batches"),
+    [(800, 100, [800]), (801, 0, [800, 1]), (2000, 250, [800, 800, 400]), (0, 101, [0, 0]), (0, 0, [])],
+)
+def test_calls_are_as_full_as_mlflow_allows(
+    client: MlflowClient,
+    run_id: str,
+    calls: list[tuple[str, int]],
+    n_metrics: int,
+    n_params: int,
+    batches: list[int],
+) -> None:
+    points = tuple(MetricPoint(key="m", value=0.0, step=step) for step in range(n_metrics))
+    params = Params(values={f"p{number}": number for number in range(n_params)})
+    log_entries([Metrics(points=points), params], run_id=run_id)
+    assert [n for _, n in calls] == batches
+    assert len(client.get_run(run_id).data.params) == n_params
+    if n_metrics:
+        assert len(client.get_metric_history(run_id, "m")) == n_metrics
+
+
+def test_files_go_in_one_call(run_id: str, calls: list[tuple[str, int]]) -> None:
+    log_entries([TextArtifact(path=f"f{number}.txt", text="x") for number in range(5)], run_id=run_id)
+    assert calls == [("log_artifacts", 0)]
+
+
+@pytest.mark.parametrize("length", [6000, 6001])
+def test_a_long_parameter_is_never_cut_in_silence(client: MlflowClient, run_id: str, length: int) -> None:
+    log_entries([Params(values={"ex/clude": "x" * length})], run_id=run_id)
+    value = client.get_run(run_id).data.params["ex/clude"]
+    if length == 6000:
+        assert value == "x" * length
+    else:
+        assert value == "6001 characters, in the artifact long_values/params/ex_clude.txt"
+        assert read_artifact(client, run_id, "long_values/params/ex_clude.txt") == b"x" * length
+
+
+def test_a_long_tag_is_never_cut_in_silence(client: MlflowClient, run_id: str) -> None:
+    log_entries([Tags(values={"warnings": "x" * 9000}), Params(values={"warnings": "y" * 7000})], run_id=run_id)
+    data = client.get_run(run_id).data
+    assert data.tags["warnings"] == "9000 characters, in the artifact long_values/tags/warnings.txt"
+    assert read_artifact(client, run_id, "long_values/tags/warnings.txt") == b"x" * 9000
+    assert read_artifact(client, run_id, "long_values/params/warnings.txt") == b"y" * 7000
+
+
+def test_no_password_reaches_the_store(client: MlflowClient, run_id: str) -> None:
+    url = "postgresql://me:hunter2@host/db"
+    log_entries(
+        [
+            Params(values={"storage": url}),
+            Tags(values={"storage": url}),
+            TextArtifact(path="failed.txt", text=f"cannot connect to {url}"),
+            JsonArtifact(path="settings.json", content={"storage": url}),
+            TableArtifact(path="table.csv", columns=("storage",), rows=((url,),)),
+        ],
+        run_id=run_id,
+    )
+    run = client.get_run(run_id)
+    kept = [run.data.params["storage"], run.data.tags["storage"]]
+    kept += [read_artifact(client, run_id, path).decode() for path in list_artifacts(client, run_id)]
+    assert len(kept) == 5
+    assert all("hunter2" not in text and "me:***@host" in text for text in kept)
+
+
+def test_a_parameter_cannot_be_changed(run_id: str) -> None:
+    log_entries([Params(values={"epochs": 1})], run_id=run_id)
+    log_entries([Params(values={"epochs": 1})], run_id=run_id)
+    with pytest.raises(MlflowException, match="epochs"):
+        log_entries([Params(values={"epochs": 2})], run_id=run_id)
+
+
+def test_a_whole_trial_and_study_can_be_logged(
+    client: MlflowClient, run_id: str, study: StudyOutcome, context: StudyContext
+) -> None:
+    log_entries(iter_trial_entries(study.winner, tiles=study.tiles, heat_maps=context.heat_maps), run_id=run_id)
+    log_entries(iter_study_entries(study, context=context), run_id=run_id)
+    metrics = client.get_run(run_id).data.metrics
+    assert metrics["winner/test/f_measure"] == metrics["test/f_measure"]
+    artifacts = list_artifacts(client, run_id)
+    assert {"report.html", "trials.csv", "grad_cam/sheet.jpg", "predictions/tiles.csv"} <= set(artifacts)
+    assert read_artifact(client, run_id, "report.html").startswith(b"<!DOCTYPE html>")
+    trials = pd.read_csv(client.download_artifacts(run_id, "trials.csv"))
+    assert trials["state"].tolist() == ["complete", "complete", "pruned"]
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_a_child_run_stands_below_its_parent(client: MlflowClient, run_id: str, status: Any) -> None:
+    child_id = open_child_run(parent_run_id=run_id, name="lr1e-03_bs48", tags={"cell": "x", "url": "a://b:c@d"})
+    child = client.get_run(child_id)
+    assert child.info.status == "RUNNING"
+    assert child.info.run_name == "lr1e-03_bs48"
+    assert child.info.experiment_id == client.get_run(run_id).info.experiment_id
+    assert child.data.tags["mlflow.parentRunId"] == run_id
+    assert child.data.tags["mlflow.user"] == "somebody"
+    assert (child.data.tags["cell"], child.data.tags["url"]) == ("x", "a://b:***@d")
+    end_run(child_id, status=status)
+    assert client.get_run(child_id).info.status == status
+
+
+def test_no_run_is_ever_active(run_id: str) -> None:
+    log_entries([Params(values={"a": 1})], run_id=run_id)
+    open_child_run(parent_run_id=run_id, name="child", tags={})
+    assert mlflow.active_run() is None
+
+
+def test_the_catalogue_is_the_data_set_of_the_run(
+    client: MlflowClient, run_id: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    frame = pd.DataFrame(
+        {
+            "image_id": ["fine/0.png", "rough/ü.png"],
+            "width_px": np.array([640, 640]),
+            "pixel_size_nm": [None, 12.5],
+            "session": [None, None],
+            "warnings": [("two pages",), ()],
+            "is_grey": [True, False],
+        }
+    )
+    log_catalogue(frame, name="lung cells", digest="ab" * 32, source="/data/lung", run_id=run_id)
+    run: Run = client.get_run(run_id)
+    (logged,) = run.inputs.dataset_inputs
+    assert (logged.dataset.name, logged.dataset.digest) == ("lung cells", "ab" * 18)
+    assert [(tag.key, tag.value) for tag in logged.tags] == [("mlflow.data.context", "training")]
+    columns = json.loads(logged.dataset.schema)["mlflow_colspec"]
+    assert [column["type"] for column in columns] == ["string", "long", "double", "string", "string", "boolean"]
+    assert json.loads(logged.dataset.profile) == {"num_rows": 2, "num_elements": 12}
+    assert mlflow.data.get_source(logged.dataset).uri == "/data/lung"
+    back = pd.read_csv(client.download_artifacts(run_id, "data/catalogue.csv"))
+    assert back["image_id"].tolist() == frame["image_id"].tolist()
+    assert not [warning for warning in recwarn if "integer" in str(warning.message).lower()]
+
+
+def test_runs_can_be_found_by_their_data(client: MlflowClient, run_id: str) -> None:
+    frame = pd.DataFrame({"image_id": ["a"]})
+    log_catalogue(frame, name="rare data", digest="0" * 64, source="demo", run_id=run_id)
+    experiment_id = client.get_run(run_id).info.experiment_id
+    found = client.search_runs([experiment_id], filter_string="dataset.name = 'rare data'")
+    assert [run.info.run_id for run in found] == [run_id]
