@@ -188,8 +188,8 @@ def register(
         remainder=remainder,
         correlation=_correlate(ours, theirs),
     )
-    # Asked last, since it costs three more correlations: a data bar left on makes candidates of all pairs.
-    return None if found.is_match and _compute_symmetry(*planes, peak=peak) > MAX_SYMMETRY else found
+    # Asked last, since it costs fifteen more correlations: a data bar left on makes candidates of all pairs.
+    return None if found.is_match and _is_form(*planes, peak=peak) else found
 
 
 def _resize(image: FloatImage, *, shape: Shape) -> FloatImage:
@@ -248,14 +248,29 @@ def _find_peak(first: Plane, second: Plane) -> _Peak | None:
     )
 
 
-def _compute_symmetry(first: Plane, second: Plane, *, peak: _Peak) -> float:
-    """Return the highest peak against the first mirrored either way or turned by half a turn, over the true one.
+def _is_form(first: Plane, second: Plane, *, peak: _Peak) -> bool:
+    """Return whether they agree about as well when one is turned: in a form, such as a round outline, not in a place.
+
+    Asked of the whole pictures and of what they have in common alone: whether a corner with one round particle in it
+    is found again, turned, in the other's same corner is not seen among all that is elsewhere in the pictures.
+    """
+    if _compute_symmetry(first, second, sharpness=peak.sharpness) > MAX_SYMMETRY:
+        return True
+    common = _cut_overlap(first.values, second.values, row=peak.row, column=peak.column)
+    ours, theirs = (Plane(values=values) for values in common)
+    upright = _find_peak(ours, theirs)
+    return upright is None or _compute_symmetry(ours, theirs, sharpness=upright.sharpness) > MAX_SYMMETRY
+
+
+def _compute_symmetry(first: Plane, second: Plane, *, sharpness: float) -> float:
+    """Return the highest peak against the first turned by quarters or mirrored, seven ways, over the true one.
 
     Chance for this very pair: a mirror image has the same forms, edges and contrasts, but shows another place.
     """
     values = first.values
-    peaks = [_find_peak(Plane(values=turned), second) for turned in (values[::-1], values[:, ::-1], values[::-1, ::-1])]
-    return max((found.sharpness for found in peaks if found is not None), default=0.0) / peak.sharpness
+    flipped = [values, values[::-1], values[:, ::-1], values[::-1, ::-1]]
+    peaks = [_find_peak(Plane(values=turned), second) for turned in (*flipped[1:], *(part.T for part in flipped))]
+    return max((found.sharpness for found in peaks if found is not None), default=0.0) / sharpness
 
 
 def _get_shape(plane: Plane) -> Shape:
