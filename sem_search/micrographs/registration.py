@@ -6,7 +6,8 @@ every shift at once by FFT, the spectrum half whitened: between plain and phase 
 D. C. Hines, "The phase correlation image alignment method", Proc. IEEE Int. Conf. Cybernetics and Society, 1975,
 163-165). Each sum is divided by the root of its overlap's area, so that chance is equally high everywhere; the
 highest peak is then judged by five numbers, each against its own way of being wrong (`Registration`).
-Last, what agrees as well with the other's mirror image is not one place but one form, such as a round outline.
+Last, what agrees as well when one is mirrored or turned, as a whole or in the common part alone, is not one place but
+one form, such as a round outline.
 
 Not seen: fields turned or mirrored against each other, and fields of unlike magnification where nothing tells how
 unlike. What was measured on how many pairs is told in `similarity`.
@@ -32,7 +33,9 @@ MIN_SHARPNESS = 10.0  # chance among real fields reached 7.1, real overlaps of a
 MAX_AMBIGUITY = 0.55  # chance was never below 0.59 but for single spheres, dense specimens never above 0.5
 MIN_SPREAD = 0.2  # one particle, a label: up to 0.19; dense specimens 0.4 and more
 MIN_REMAINDER = 0.4  # data bars: up to 0.27; dense specimens 0.5 and more
-MAX_SYMMETRY = 0.7  # single round particles: 0.87 and more; of 1,213 real overlaps all but one at most 0.55
+MAX_SYMMETRY = (
+    0.7  # single round particles: 0.87 and more; 623 real overlaps of dense specimens, as a whole: at most 0.4
+)
 MIN_CORRELATION = 0.08  # strong noise (a fifth of the range) left 0.1 and more on all but thin fibres
 
 WORK_SIDE_PX = 256  # longer side where all shifts are tried: 384 separated no better, at twice the cost
@@ -162,7 +165,7 @@ def register(
 
     Returns:
         None also where the fields are so unlike in size that the smaller would be reduced below MIN_SIDE_PX, and where
-        they agree nearly as well when one is mirrored.
+        they agree nearly as well when one is mirrored or turned.
     """
     step_px = _choose_step(first, second, scale=scale)
     if step_px is None:
