@@ -6,7 +6,8 @@ every shift at once by FFT, the spectrum half whitened: between plain and phase 
 D. C. Hines, "The phase correlation image alignment method", Proc. IEEE Int. Conf. Cybernetics and Society, 1975,
 163-165). Each sum is divided by the root of its overlap's area, so that chance is equally high everywhere; the
 highest peak is then judged by five numbers, each against its own way of being wrong (`Registration`).
-Last, what agrees as well with the other's mirror image is not one place but one form, such as a round outline.
+Last, what agrees as well when one is mirrored or turned, as a whole or in the common part alone, is not one place but
+one form, such as a round outline.
 
 Not seen: fields turned or mirrored against each other, and fields of unlike magnification where nothing tells how
 unlike. What was measured on how many pairs is told in `similarity`.
@@ -32,7 +33,7 @@ MIN_SHARPNESS = 10.0  # chance among real fields reached 7.1, real overlaps of a
 MAX_AMBIGUITY = 0.55  # chance was never below 0.59 but for single spheres, dense specimens never above 0.5
 MIN_SPREAD = 0.2  # one particle, a label: up to 0.19; dense specimens 0.4 and more
 MIN_REMAINDER = 0.4  # data bars: up to 0.27; dense specimens 0.5 and more
-MAX_SYMMETRY = 0.7  # single round particles: 0.87 and more; of 1,213 real overlaps all but one at most 0.55
+MAX_SYMMETRY = 0.7  # single round particles: 0.87 and more; 623 real overlaps of dense specimens: at most 0.4
 MIN_CORRELATION = 0.08  # strong noise (a fifth of the range) left 0.1 and more on all but thin fibres
 
 WORK_SIDE_PX = 256  # longer side where all shifts are tried: 384 separated no better, at twice the cost
@@ -162,7 +163,7 @@ def register(
 
     Returns:
         None also where the fields are so unlike in size that the smaller would be reduced below MIN_SIDE_PX, and where
-        they agree nearly as well when one is mirrored.
+        they agree nearly as well when one is mirrored or turned.
     """
     step_px = _choose_step(first, second, scale=scale)
     if step_px is None:
@@ -188,8 +189,8 @@ def register(
         remainder=remainder,
         correlation=_correlate(ours, theirs),
     )
-    # Asked last, since it costs three more correlations: a data bar left on makes candidates of all pairs.
-    return None if found.is_match and _compute_symmetry(*planes, peak=peak) > MAX_SYMMETRY else found
+    # Asked last, since it costs fifteen more correlations: a data bar left on makes candidates of all pairs.
+    return None if found.is_match and _is_form(*planes, peak=peak) else found
 
 
 def _resize(image: FloatImage, *, shape: Shape) -> FloatImage:
@@ -248,14 +249,29 @@ def _find_peak(first: Plane, second: Plane) -> _Peak | None:
     )
 
 
-def _compute_symmetry(first: Plane, second: Plane, *, peak: _Peak) -> float:
-    """Return the highest peak against the first mirrored either way or turned by half a turn, over the true one.
+def _is_form(first: Plane, second: Plane, *, peak: _Peak) -> bool:
+    """Return whether they agree about as well when one is turned: in a form, such as a round outline, not in a place.
+
+    Asked of the whole pictures and of what they have in common alone: whether a corner with one round particle in it
+    is found again, turned, in the other's same corner is not seen among all that is elsewhere in the pictures.
+    """
+    if _compute_symmetry(first, second, sharpness=peak.sharpness) > MAX_SYMMETRY:
+        return True
+    common = _cut_overlap(first.values, second.values, row=peak.row, column=peak.column)
+    ours, theirs = (Plane(values=values) for values in common)
+    upright = _find_peak(ours, theirs)
+    return upright is None or _compute_symmetry(ours, theirs, sharpness=upright.sharpness) > MAX_SYMMETRY
+
+
+def _compute_symmetry(first: Plane, second: Plane, *, sharpness: float) -> float:
+    """Return the highest peak against the first turned by quarters or mirrored, seven ways, over the true one.
 
     Chance for this very pair: a mirror image has the same forms, edges and contrasts, but shows another place.
     """
     values = first.values
-    peaks = [_find_peak(Plane(values=turned), second) for turned in (values[::-1], values[:, ::-1], values[::-1, ::-1])]
-    return max((found.sharpness for found in peaks if found is not None), default=0.0) / peak.sharpness
+    flipped = [values, values[::-1], values[:, ::-1], values[::-1, ::-1]]
+    peaks = [_find_peak(Plane(values=turned), second) for turned in (*flipped[1:], *(part.T for part in flipped))]
+    return max((found.sharpness for found in peaks if found is not None), default=0.0) / sharpness
 
 
 def _get_shape(plane: Plane) -> Shape:

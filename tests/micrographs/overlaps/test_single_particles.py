@@ -1,5 +1,7 @@
 """One round particle in each picture is a usual kind of data: no two of them show the same place."""
 
+from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ from benchmarks.overlaps import iter_particles
 from benchmarks.single_particles import FORMS, SIDES_PX, render_particle
 from sem_search.micrographs.catalogue import read_catalogue
 from sem_search.micrographs.inspection.inspect import inspect_catalogue
-from sem_search.micrographs.overlaps.registration import build_scene, register
+from sem_search.micrographs.overlaps.registration import Scene, build_scene, register
+
+N_PICTURES = 16
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -40,6 +44,26 @@ def test_ten_forms_in_all_sizes_have_nothing_in_common(tmp_path: Path) -> None:
     assert max(widths) > 2 * min(widths)
     assert min(SIDES_PX) <= min(widths) <= max(widths) <= max(SIDES_PX)
     assert inspect_catalogue(catalogue, n_folds=3).pairs == ()
+
+
+@pytest.mark.parametrize(("side_px", "n_discs", "seed"), [(150, 8, 3), (256, 8, 264), (256, 15, 271)])
+def test_small_pictures_of_a_few_discs_have_nothing_in_common(side_px: int, n_discs: int, seed: int) -> None:
+    """Corners with one or two discs in them: of 120 pairs each, 2, 2 and 2 counted as one place."""
+    scenes = tuple(iter_discs(side_px=side_px, n_discs=n_discs, seed=seed))
+    found = [register(*pair) for pair in combinations(scenes, 2)]
+    assert sum(one is not None and one.is_match for one in found) == 0
+
+
+def iter_discs(*, side_px: int, n_discs: int, seed: int) -> Iterator[Scene]:
+    """Yield pictures of even discs on even ground with fresh noise, drawn independently."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:side_px, :side_px]
+    for _ in range(N_PICTURES):
+        grey = rng.normal(60, 8, (side_px, side_px))
+        for _ in range(n_discs):
+            row, column, radius = rng.integers(side_px), rng.integers(side_px), rng.integers(8, 40)
+            grey[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] += rng.integers(40, 120)
+        yield build_scene((np.clip(grey, 0, 255) / 255).astype(np.float32))
 
 
 @pytest.mark.parametrize("form", ["granular", "netted", "furrowed"])
