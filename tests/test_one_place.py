@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_everything_lies_where_the_user_stands(folder: Path) -> None:
     assert "complete" in below
     assert len(below) == 2
     printed = (folder / "printed.txt").read_text()
-    script = next(line for line in printed.splitlines() if line.startswith("Classify images:")).split()[2]
+    script = shlex.split(next(line for line in printed.splitlines() if line.startswith("Classify images:")))[2]
     assert (folder / script).is_file(), "relative or not, it is there"
 
 
