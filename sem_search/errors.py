@@ -14,7 +14,7 @@
     │   ├── ModelNotFoundError      no such registered model, version or alias
     │   ├── NotComparableError      two versions or studies were not measured alike
     │   └── NotPromotedError        a version may not become champion
-    ├── LeakError                   a group stands on two sides of a split: never trained on
+    ├── LeakError                   a group stands in two splits: never trained on
     ├── StoreError                  something on disk is damaged, or could not be written
     │   └── ClusterError            the cluster went away; the same command again goes on
     ├── HeldUpError                 this cell waits for an earlier one, which is to be trained first
@@ -91,7 +91,7 @@ class NotPromotedError(InputError):
 
 
 class LeakError(SemSearchError):
-    """A group stands on two sides of a split."""
+    """A group stands in two splits."""
 
 
 class StoreError(SemSearchError):

@@ -18,7 +18,7 @@ DOUBLE_DIGITS = 17
 """Decimal digits that tell any two doubles apart."""
 
 TrialState = Literal["complete", "pruned", "failed"]
-Side = Literal["validation", "test"]
+Split = Literal["validation", "test"]
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -96,9 +96,9 @@ class FoldOutcome:
     training_s: float
     """Wall-clock seconds; the one number that differs between two equal runs."""
 
-    def get_side(self, side: Side) -> tuple[IntVector, FloatMatrix]:
-        """Return tile indices (n,) and probabilities (n, n_classes) of one side of the fold."""
-        if side == "validation":
+    def get_split(self, split: Split) -> tuple[IntVector, FloatMatrix]:
+        """Return tile indices (n,) and probabilities (n, n_classes) of one split of the fold."""
+        if split == "validation":
             return self.validation_tiles, self.validation_probabilities
         return self.test_tiles, self.test_probabilities
 
@@ -124,7 +124,7 @@ class StudyOutcome:
 
     name: str
     backbone: str
-    select_on: Side
+    select_on: Split
     tiles: TileTable
     trials: tuple[TrialOutcome, ...]
     winner_number: int
@@ -132,7 +132,7 @@ class StudyOutcome:
 
     @property
     def winner(self) -> TrialOutcome:
-        """The trial whose mean F-measure on the `select_on` side is highest."""
+        """The trial whose mean F-measure in the `select_on` split is highest."""
         return next(trial for trial in self.trials if trial.number == self.winner_number)
 
 

@@ -96,11 +96,11 @@ def make_fold(number: int = 0) -> FoldOutcome:
 
 def test_the_sides_of_a_fold_are_not_mixed_up() -> None:
     fold = make_fold()
-    for side, tiles, probabilities in (
+    for split, tiles, probabilities in (
         ("validation", fold.validation_tiles, fold.validation_probabilities),
         ("test", fold.test_tiles, fold.test_probabilities),
     ):
-        got_tiles, got_probabilities = fold.get_side(side)
+        got_tiles, got_probabilities = fold.get_split(split)
         assert got_tiles is tiles
         assert got_probabilities is probabilities
 

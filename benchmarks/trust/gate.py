@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.trust.selection import SIDES, Grid, compute_worth, draw_study
+from benchmarks.trust.selection import SPLITS, Grid, compute_worth, draw_study
 from benchmarks.trust.tables import Table
 from sem_search.deployment.registry import GateRule
-from sem_search.deployment.registry.comparing import get_judging_side
+from sem_search.deployment.registry.comparing import get_judging_split
 from sem_search.evaluation.comparing import compare_trials
 from sem_search.evaluation.metrics import compute_fold_f_measure
-from sem_search.records import FoldOutcome, Side, StudyOutcome, TileTable, TrialOutcome
+from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrialOutcome
 
 BETTER_BY = 0.5
 """Logits by which every cell of a better newcomer leads."""
@@ -49,23 +49,23 @@ def build_contest(
 
 
 def simulate_gate(
-    contest: Contest, *, n_studies: int, select_on: Side = "validation", seed: int = 0
-) -> dict[Side, float]:
+    contest: Contest, *, n_studies: int, select_on: Split = "validation", seed: int = 0
+) -> dict[Split, float]:
     """Return how often the newcomer would pass, judged on either split; the gate judges on one of them."""
     rng = np.random.default_rng(seed)
-    rule, passed = GateRule(), dict.fromkeys(SIDES, 0)
+    rule, passed = GateRule(), dict.fromkeys(SPLITS, 0)
     for number in range(n_studies):
         study, _ = draw_study(contest, rng)
         trials = _keep_epochs(study, n_epochs=contest.n_epochs)
-        scores = [_compute_objective(trial, tiles=study.tiles, side=select_on) for trial in trials]
+        scores = [_compute_objective(trial, tiles=study.tiles, split=select_on) for trial in trials]
         champion = trials[int(np.argmax(scores[: contest.n_champion]))]
         newcomer = trials[contest.n_champion + int(np.argmax(scores[contest.n_champion :]))]
-        for side in SIDES:
+        for split in SPLITS:
             compared = compare_trials(
-                newcomer, champion, tiles=study.tiles, side=side, level=rule.level, n_resamples=400, seed=number
+                newcomer, champion, tiles=study.tiles, split=split, level=rule.level, n_resamples=400, seed=number
             )
-            passed[side] += compared.f_measure.low > rule.margin
-    return {side: count / n_studies for side, count in passed.items()}
+            passed[split] += compared.f_measure.low > rule.margin
+    return {split: count / n_studies for split, count in passed.items()}
 
 
 def print_tables(*, n_studies: int) -> None:
@@ -77,7 +77,7 @@ def print_tables(*, n_studies: int) -> None:
             row: list[str | float] = [str(n_newcomer), str(n_champion), f"{likeness:g}"]
             for better_by in (0.0, BETTER_BY):
                 found = simulate_gate(replace(contest, better_by=better_by), n_studies=n_studies)
-                row += [found[get_judging_side("validation")], found["validation"]]
+                row += [found[get_judging_split("validation")], found["validation"]]
             rows.append(row)
     worth = [compute_worth(2.0 + better_by, images_per_class=12) for better_by in (0.0, BETTER_BY)]
     columns = ["newcomer: best of", "champion: best of", "likeness", "equal passes", "equal, judged where chosen"]
@@ -92,16 +92,16 @@ def print_tables(*, n_studies: int) -> None:
         row = [str(n_newcomer), str(n_champion)]
         for better_by in (0.0, BETTER_BY):
             found = simulate_gate(replace(contest, better_by=better_by), n_studies=n_studies, select_on="test")
-            row += [found[get_judging_side("test")], found["test"]]
+            row += [found[get_judging_split("test")], found["test"]]
         rows.append(row)
     del columns[2]
     title = f"Chosen on test tiles, each head kept at the best of {N_EPOCHS} epochs on validation tiles"
     Table(title=title, columns=columns, rows=rows).show(percent=True)
 
 
-def _compute_objective(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> float:
+def _compute_objective(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> float:
     """Return the mean over the folds of the macro F-measure over tiles."""
-    return float(np.mean([compute_fold_f_measure(fold, tiles=tiles, side=side) for fold in trial.folds]))
+    return float(np.mean([compute_fold_f_measure(fold, tiles=tiles, split=split) for fold in trial.folds]))
 
 
 def _keep_epochs(study: StudyOutcome, *, n_epochs: int) -> list[TrialOutcome]:

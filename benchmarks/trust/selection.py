@@ -14,7 +14,7 @@ from sem_search.evaluation.selection import SelectionBias, compute_selection_bia
 from sem_search.records import (
     Cell,
     FoldOutcome,
-    Side,
+    Split,
     StudyOutcome,
     TileTable,
     TrainingCurves,
@@ -25,7 +25,7 @@ N_CLASSES, N_TILES, N_FOLDS, SPREAD = 4, 6, 3, 0.9
 N_TRUE_FOLDS = 3000
 """Folds of new images that the true scores are averaged over: to 0.002, a fifth of the smallest bias looked for."""
 
-SIDES: tuple[Side, ...] = ("test", "validation")
+SPLITS: tuple[Split, ...] = ("test", "validation")
 NO_CURVES = TrainingCurves(
     training_loss=np.zeros(1),
     training_accuracy=np.zeros(1),
@@ -94,18 +94,18 @@ def iter_grids() -> Iterator[Grid]:
                         )
 
 
-def simulate_selection(grid: Grid, *, n_studies: int, n_draws: int = 200, seed: int = 0) -> dict[Side, Deviations]:
+def simulate_selection(grid: Grid, *, n_studies: int, n_draws: int = 200, seed: int = 0) -> dict[Split, Deviations]:
     """Return how far the estimates are from what the chosen cell scores on new images in folds of the same size."""
     rng = np.random.default_rng(seed)
     worth = _get_worth(grid.images_per_class)
-    found: dict[Side, list[tuple[float, ...]]] = {side: [] for side in SIDES}
+    found: dict[Split, list[tuple[float, ...]]] = {split: [] for split in SPLITS}
     for number in range(n_studies):
         study, strengths = draw_study(grid, rng)
-        for side in SIDES:
-            bias = compute_selection_bias(study, select_on=side, n_draws=n_draws, seed=number)
+        for split in SPLITS:
+            bias = compute_selection_bias(study, select_on=split, n_draws=n_draws, seed=number)
             true = worth.compute(float(strengths[bias.winner]))
-            found[side].append(tuple(estimate - true for estimate in _list_estimates(bias)))
-    return {side: _average(np.array(found[side])) for side in SIDES}
+            found[split].append(tuple(estimate - true for estimate in _list_estimates(bias)))
+    return {split: _average(np.array(found[split])) for split in SPLITS}
 
 
 def draw_study(grid: Grid, rng: np.random.Generator) -> tuple[StudyOutcome, NDArray[np.float64]]:
@@ -124,12 +124,12 @@ def draw_study(grid: Grid, rng: np.random.Generator) -> tuple[StudyOutcome, NDAr
     strengths = grid.draw_strengths(rng)
     trials = []
     for number, strength in enumerate(strengths):
-        sides = []
-        for _ in SIDES:
+        splits = []
+        for _ in SPLITS:
             own = _draw_noise(n_images, rng)
             noise = np.sqrt(grid.likeness) * common + np.sqrt(1 - grid.likeness) * own
-            sides.append(softmax(strength * np.eye(N_CLASSES)[tiles.label_of_tile] + noise, axis=1))
-        trials.append(_build_trial(number, part=part, validation=sides[0], test=sides[1]))
+            splits.append(softmax(strength * np.eye(N_CLASSES)[tiles.label_of_tile] + noise, axis=1))
+        trials.append(_build_trial(number, part=part, validation=splits[0], test=splits[1]))
     study = StudyOutcome(
         name="simulated", backbone="none", select_on="validation", tiles=tiles, trials=tuple(trials), winner_number=0
     )
@@ -140,24 +140,26 @@ def print_tables(*, n_studies: int) -> None:
     """Print the mean deviations by kind of search, and the share of searches in which the correction helps."""
     found = {grid: simulate_selection(grid, n_studies=n_studies) for grid in iter_grids()}
     rows = []
-    for side in SIDES:
+    for split in SPLITS:
         for kind in ("equal", "near", "half bad", "apart"):
-            entries = [found[grid][side] for grid in found if grid.kind == kind]
+            entries = [found[grid][split] for grid in found if grid.kind == kind]
             columns = ("naive", "test", "corrected", "fold_out", "naive_rms", "corrected_rms")
             means = [float(np.mean([getattr(entry, name) for entry in entries])) for name in columns]
             closer = f"{sum(entry.is_closer for entry in entries)} of {len(entries)}"
-            rows.append([side, kind, *means, closer])
+            rows.append([split, kind, *means, closer])
     names = ["naive", "test score", "corrected", "fold left out", "naive, r.m.s.", "corrected, r.m.s."]
     Table(
         title="Estimate less truth (macro F), mean over searches",
         columns=["chosen on", "cells", *names, "searches with the corrected one closer"],
         rows=rows,
     ).show()
-    for side in SIDES:
-        entries = [found[grid][side] for grid in found]
+    for split in SPLITS:
+        entries = [found[grid][split] for grid in found]
         closer = np.mean([entry.is_closer for entry in entries])
         smaller = np.mean([entry.corrected_rms < entry.naive_rms for entry in entries])
-        print(f"\nchosen on {side}: closer in {closer:.0%}, smaller r.m.s. in {smaller:.0%} of {len(entries)} searches")
+        print(
+            f"\nchosen on {split}: closer in {closer:.0%}, smaller r.m.s. in {smaller:.0%} of {len(entries)} searches"
+        )
 
 
 class _Worth:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from sem_search.audits.retraining import Tell, list_sides, retrain_winner
+from sem_search.audits.retraining import Tell, list_splits, retrain_winner
 from sem_search.audits.subject import AuditSubject, number_groups, pool_answers
 from sem_search.evaluation.answers import AnswerTable
 from sem_search.evaluation.comparing import Difference, compare_answers
@@ -107,13 +107,13 @@ def shuffle_labels(subject: AuditSubject, *, tell: Tell) -> Control:
     tiles, fold_of_image = subject.tiles, subject.fold_of_image
     dealt = np.empty_like(tiles.label_of_image)
     outcomes: list[FoldOutcome] = []
-    for side in list_sides(subject):
-        labels = deal_labels(subject, fold=side.number)
-        dealt[fold_of_image == side.number] = labels[fold_of_image == side.number]
+    for split in list_splits(subject):
+        labels = deal_labels(subject, fold=split.number)
+        dealt[fold_of_image == split.number] = labels[fold_of_image == split.number]
         outcomes += retrain_winner(
             subject,
-            sides=[side],
-            name=f"shuffled labels, deal {side.number + 1}",
+            splits=[split],
+            name=f"shuffled labels, deal {split.number + 1}",
             tell=tell,
             labels=labels[tiles.image_of_tile],
         )
@@ -175,11 +175,11 @@ def blur_particles(subject: AuditSubject, *, tell: Tell) -> Control:
 def reorder_tiles(subject: AuditSubject, *, tell: Tell) -> Control:
     """Train on the same tiles in another order."""
     rng = np.random.default_rng(derive_seed(subject.seed, "audit", "order"))
-    sides = [
-        replace(side, training=rng.permutation(side.training), validation=rng.permutation(side.validation))
-        for side in list_sides(subject)
+    splits = [
+        replace(split, training=rng.permutation(split.training), validation=rng.permutation(split.validation))
+        for split in list_splits(subject)
     ]
-    outcomes = retrain_winner(subject, sides=sides, name="tiles in random order", tell=tell)
+    outcomes = retrain_winner(subject, splits=splits, name="tiles in random order", tell=tell)
     answers = pool_answers(outcomes, tiles=subject.tiles, fold_of_image=subject.fold_of_image)
     comparison = compare_answers(answers, subject.pool_winner(), class_names=subject.tiles.class_names)
     return _build_control(
@@ -220,7 +220,7 @@ def _retrain(
     tell: Tell,
 ) -> Control:
     """Train on what the trunk says of other pictures."""
-    outcomes = retrain_winner(subject, sides=list_sides(subject), name=name, tell=tell, features=features)
+    outcomes = retrain_winner(subject, splits=list_splits(subject), name=name, tell=tell, features=features)
     answers = pool_answers(outcomes, tiles=subject.tiles, fold_of_image=subject.fold_of_image)
     return _build_control(name, subject=subject, answers=answers)
 

@@ -4,7 +4,7 @@ Tiles of one micrograph share specimen, focus and brightness. Dealt to both side
 remember the image instead of knowing the material, and the score that comes out is one that no new image will give.
 
 This is the one place in the program that trains across a leak. The gate in front of training (`HeadTrainer`) refuses
-groups on two sides; here it is told, on purpose, that every tile is a group of its own.
+groups in two splits; here it is told, on purpose, that every tile is a group of its own.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, TileSides, retrain_winner
+from sem_search.audits.retraining import Tell, TileSplits, retrain_winner
 from sem_search.audits.subject import AuditSubject, pool_answers
 from sem_search.evaluation.comparing import Comparison, compare_answers
 from sem_search.records import IntVector
@@ -36,22 +36,22 @@ class LeakAudit:
         )
         return (
             f"What a careless split would have claimed: F-measure {tiles.first:.3f} with tiles of one image on both "
-            f"sides, where {tiles.second:.3f} was measured on images never seen: {tiles.to_text()} (95 % interval). "
+            f"splits, where {tiles.second:.3f} was measured on images never seen: {tiles.to_text()} (95 % interval). "
             f"Share of tiles named rightly: {accuracy.first:.3f} against {accuracy.second:.3f}. {verdict}"
         )
 
 
 def audit_leak(subject: AuditSubject, *, tell: Tell) -> LeakAudit:
     """Train the winner's cell with folds over tiles, and compare with what the study measured over images."""
-    sides = split_tiles(subject.tiles.label_of_tile, n_folds=len(subject.folds.folds), seed=subject.seed)
+    splits = split_tiles(subject.tiles.label_of_tile, n_folds=len(subject.folds.folds), seed=subject.seed)
     outcomes = retrain_winner(
-        subject, sides=sides, name="split over tiles", tell=tell, groups=_make_each_tile_a_group(subject)
+        subject, splits=splits, name="split over tiles", tell=tell, groups=_make_each_tile_a_group(subject)
     )
     careless = pool_answers(outcomes, tiles=subject.tiles, fold_of_image=subject.fold_of_image)
     return LeakAudit(comparison=compare_answers(careless, subject.pool_winner(), class_names=subject.tiles.class_names))
 
 
-def split_tiles(label_of_tile: IntVector, *, n_folds: int, seed: int) -> tuple[TileSides, ...]:
+def split_tiles(label_of_tile: IntVector, *, n_folds: int, seed: int) -> tuple[TileSplits, ...]:
     """Return folds over tiles, alike for every class: test on part f, validate on part f + 1, train on the rest.
 
     Args:
@@ -64,13 +64,13 @@ def split_tiles(label_of_tile: IntVector, *, n_folds: int, seed: int) -> tuple[T
         members = np.flatnonzero(label_of_tile == label)
         rng = np.random.default_rng(derive_seed(seed, "leak", int(label)))
         part_of_tile[rng.permutation(members)] = np.arange(len(members)) % n_folds
-    return tuple(_build_sides(part_of_tile, fold=fold, n_folds=n_folds) for fold in range(n_folds))
+    return tuple(_build_splits(part_of_tile, fold=fold, n_folds=n_folds) for fold in range(n_folds))
 
 
-def _build_sides(part_of_tile: IntVector, *, fold: int, n_folds: int) -> TileSides:
+def _build_splits(part_of_tile: IntVector, *, fold: int, n_folds: int) -> TileSplits:
     """Return one fold of the deal."""
     is_test, is_validation = part_of_tile == fold, part_of_tile == (fold + 1) % n_folds
-    return TileSides(
+    return TileSplits(
         number=fold,
         training=np.flatnonzero(~is_test & ~is_validation),
         validation=np.flatnonzero(is_validation),

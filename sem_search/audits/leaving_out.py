@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, TileSides, retrain_winner
+from sem_search.audits.retraining import Tell, TileSplits, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.intervals import Interval, compute_share_interval
@@ -65,7 +65,7 @@ class _Plan:
     """One value to be left out."""
 
     value: str
-    sides: TileSides | None
+    splits: TileSplits | None
     untested: str | None
 
 
@@ -92,11 +92,11 @@ def _audit_attribute(
     untested = [plan.untested for plan in plans if plan.untested]
     if len(values) > len(chosen):
         untested.append(f"Of {len(values)} values the {len(chosen)} with most images were tried.")
-    tested = [plan for plan in plans if plan.sides is not None]
+    tested = [plan for plan in plans if plan.splits is not None]
     if not tested:
         return _describe_nothing(attribute, *untested)
-    sides = [plan.sides for plan in tested if plan.sides is not None]
-    outcomes = retrain_winner(subject, sides=sides, name=f"{attribute} left out", tell=tell)
+    splits = [plan.splits for plan in tested if plan.splits is not None]
+    outcomes = retrain_winner(subject, splits=splits, name=f"{attribute} left out", tell=tell)
     images, is_right = _judge(outcomes, subject=subject)
     usual = subject.pool_winner().is_right[images]
     n_groups = len({subject.tiles.group_of_image[image] for image in images})
@@ -134,11 +134,11 @@ def _plan_value(
     is_tested = is_out & (n_left[labels] >= MIN_GROUPS)
     untested = _describe_missing(missing, value=value, attribute=attribute, n_classes=len(np.unique(labels[is_out])))
     if not is_tested.any():
-        return _Plan(value=value, sides=None, untested=untested)
+        return _Plan(value=value, splits=None, untested=untested)
     is_validation = _choose_validation(groups, labels=labels, is_left=is_left, n_folds=len(subject.folds.folds))
     return _Plan(
         value=value,
-        sides=TileSides(
+        splits=TileSplits(
             number=number,
             training=np.flatnonzero((is_left & ~is_validation)[tiles.image_of_tile]),
             validation=np.flatnonzero(is_validation[tiles.image_of_tile]),

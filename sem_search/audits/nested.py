@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, TileSides, retrain_cells
+from sem_search.audits.retraining import Tell, TileSplits, retrain_cells
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.selection import (
     SelectionBias,
     compute_nested_score,
@@ -78,30 +78,33 @@ def choose_inside_folds(subject: AuditSubject, *, tell: Tell) -> NestedChoice:
     """
     candidates = get_candidates(subject.outcome)
     outer = np.stack(
-        [compute_side_scores(trial, tiles=subject.tiles, side="test").f_measure_of_fold for trial in candidates], axis=1
+        [compute_split_scores(trial, tiles=subject.tiles, split="test").f_measure_of_fold for trial in candidates],
+        axis=1,
     )
-    sides = list_inner_sides(subject) if len(candidates) > 1 else ()
-    inner = _train_inner_folds(candidates, subject=subject, sides=sides, tell=tell) if sides else np.zeros(outer.shape)
+    splits = list_inner_splits(subject) if len(candidates) > 1 else ()
+    inner = (
+        _train_inner_folds(candidates, subject=subject, splits=splits, tell=tell) if splits else np.zeros(outer.shape)
+    )
     best = inner.argmax(axis=1)
     return NestedChoice(
         score=compute_nested_score(inner=inner, outer=outer),
         score_of_fold=outer[np.arange(len(outer)), best],
         chosen=tuple(candidates[place].cell for place in best),
-        n_trained=len(candidates) * len(sides),
+        n_trained=len(candidates) * len(splits),
         bias=compute_selection_bias(subject.outcome, select_on=subject.select_on),
     )
 
 
-def list_inner_sides(subject: AuditSubject) -> tuple[TileSides, ...]:
+def list_inner_splits(subject: AuditSubject) -> tuple[TileSplits, ...]:
     """Return the folds inside each fold, one fold's after the other's: each other part judges once, the rest trains.
 
-    The images put away stand on the test side: they are answered, and nothing looks at the answers.
+    The images put away stand in the test split: they are answered, and nothing looks at the answers.
     """
     tiles = subject.tiles
     parts = [tiles.get_tiles_of(fold.test) for fold in subject.folds.folds]
     n_folds = len(parts)
     return tuple(
-        TileSides(
+        TileSplits(
             number=outer * n_folds + inner,
             training=np.sort(np.concatenate([parts[other] for other in range(n_folds) if other not in (outer, inner)])),
             validation=parts[inner],
@@ -120,15 +123,15 @@ def score_inner_folds(
 
     Args:
         candidates: The trials.
-        trained: What came of `list_inner_sides` for each of them.
+        trained: What came of `list_inner_splits` for each of them.
         tiles: The study's tiles.
     """
     scores = np.stack(
         [
-            compute_side_scores(
+            compute_split_scores(
                 TrialOutcome(number=trial.number, cell=trial.cell, state="complete", folds=tuple(folds)),
                 tiles=tiles,
-                side="validation",
+                split="validation",
             ).f_measure_of_fold
             for trial, folds in zip(candidates, trained, strict=True)
         ],
@@ -140,9 +143,9 @@ def score_inner_folds(
 
 
 def _train_inner_folds(
-    candidates: Sequence[TrialOutcome], *, subject: AuditSubject, sides: Sequence[TileSides], tell: Tell
+    candidates: Sequence[TrialOutcome], *, subject: AuditSubject, splits: Sequence[TileSplits], tell: Tell
 ) -> FloatMatrix:
     """Train every candidate inside every fold; return the scores, shape (n_folds, n_candidates)."""
     cells = [trial.cell for trial in candidates]
-    trained = retrain_cells(subject, cells=cells, sides=sides, name="choice inside the folds", tell=tell)
+    trained = retrain_cells(subject, cells=cells, splits=splits, name="choice inside the folds", tell=tell)
     return score_inner_folds(candidates, trained=trained, tiles=subject.tiles)

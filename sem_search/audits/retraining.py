@@ -15,7 +15,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TileSides:
+class TileSplits:
     """One division of the tiles."""
 
     number: int
@@ -24,11 +24,11 @@ class TileSides:
     test: IntVector
 
 
-def list_sides(subject: AuditSubject) -> tuple[TileSides, ...]:
+def list_splits(subject: AuditSubject) -> tuple[TileSplits, ...]:
     """Return the study's own folds as tiles."""
     tiles = subject.tiles
     return tuple(
-        TileSides(
+        TileSplits(
             number=fold.number,
             training=tiles.get_tiles_of(fold.training),
             validation=tiles.get_tiles_of(fold.validation),
@@ -41,7 +41,7 @@ def list_sides(subject: AuditSubject) -> tuple[TileSides, ...]:
 def retrain_winner(
     subject: AuditSubject,
     *,
-    sides: Sequence[TileSides],
+    splits: Sequence[TileSplits],
     name: str,
     tell: Tell,
     features: Sequence[NDArray[np.float32]] | None = None,
@@ -52,44 +52,44 @@ def retrain_winner(
 
     Args:
         subject: The study.
-        sides: The folds.
+        splits: The folds.
         name: Of the audit, for who waits.
         tell: Told before each fold.
         features: Other trunk outputs, one array per crossing tensor, shape (n_tiles, ...).
         labels: Other classes of the tiles, shape (n_tiles,).
-        groups: Other groups of the tiles: what may not stand on two sides.
+        groups: Other groups of the tiles: what may not stand in two splits.
 
     Raises:
-        LeakError: A group stands on two sides of a fold.
+        LeakError: A group stands in two splits of a fold.
     """
     trainer = _build_trainer(subject, features=features, labels=labels, groups=groups)
     outcomes: list[FoldOutcome] = []
-    for side in sides:
-        tell(f"{name}: fold {len(outcomes) + 1} of {len(sides)}")
-        outcomes.append(_train(trainer, side=side, cell=subject.winner.cell))
+    for split in splits:
+        tell(f"{name}: fold {len(outcomes) + 1} of {len(splits)}")
+        outcomes.append(_train(trainer, split=split, cell=subject.winner.cell))
     return tuple(outcomes)
 
 
 def retrain_cells(
-    subject: AuditSubject, *, cells: Sequence[Cell], sides: Sequence[TileSides], name: str, tell: Tell
+    subject: AuditSubject, *, cells: Sequence[Cell], splits: Sequence[TileSplits], name: str, tell: Tell
 ) -> tuple[tuple[FoldOutcome, ...], ...]:
     """Train several cells on these folds, with the study's own tiles; return the folds of each cell.
 
     Args:
         subject: The study.
         cells: What is trained.
-        sides: The folds.
+        splits: The folds.
         name: Of the audit, for who waits.
         tell: Told before each cell.
 
     Raises:
-        LeakError: A group stands on two sides of a fold.
+        LeakError: A group stands in two splits of a fold.
     """
     trainer = _build_trainer(subject)
     outcomes = []
     for place, cell in enumerate(cells, start=1):
-        tell(f"{name}: combination {place} of {len(cells)}, {len(sides)} heads")
-        outcomes.append(tuple(_train(trainer, side=side, cell=cell) for side in sides))
+        tell(f"{name}: combination {place} of {len(cells)}, {len(splits)} heads")
+        outcomes.append(tuple(_train(trainer, split=split, cell=cell) for split in splits))
     return tuple(outcomes)
 
 
@@ -114,21 +114,21 @@ def _build_trainer(
     )
 
 
-def _train(trainer: HeadTrainer, *, side: TileSides, cell: Cell) -> FoldOutcome:
+def _train(trainer: HeadTrainer, *, split: TileSplits, cell: Cell) -> FoldOutcome:
     """Train one fold."""
     done = trainer.train_fold(
-        fold=side.number,
+        fold=split.number,
         learning_rate=cell.learning_rate,
         batch_size=cell.batch_size,
-        training=side.training,
-        validation=side.validation,
-        test=side.test,
+        training=split.training,
+        validation=split.validation,
+        test=split.test,
     )
     return FoldOutcome(
-        fold=side.number,
-        validation_tiles=side.validation,
+        fold=split.number,
+        validation_tiles=split.validation,
         validation_probabilities=done.validation_probabilities,
-        test_tiles=side.test,
+        test_tiles=split.test,
         test_probabilities=done.test_probabilities,
         curves=TrainingCurves(**vars(done.curves)),
         best_epoch=done.best_epoch,

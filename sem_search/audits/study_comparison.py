@@ -41,7 +41,7 @@ FIGURE_CAPTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class StudyComparison:
-    """The winner of the first study against that of the second, on the test side."""
+    """The winner of the first study against that of the second, in the test split."""
 
     first: str
     second: str
@@ -104,7 +104,7 @@ class StudyComparison:
 
 
 def compare_studies(first: StudyOutcome, second: StudyOutcome) -> StudyComparison:
-    """Return how the winners of two studies differ on the test side.
+    """Return how the winners of two studies differ in the test split.
 
     Raises:
         NotComparableError: The studies have other images, classes or folds; the message says which.
@@ -172,7 +172,7 @@ def list_comparison(compared: StudyComparison) -> dict[str, Any]:
     return {
         "first": compared.first,
         "second": compared.second,
-        "side": "test",
+        "split": "test",
         "n_images": comparison.n_images,
         "n_groups": comparison.n_groups,
         "figures": {name: list_difference(getattr(comparison, name)) for name in FIGURE_WORDS},

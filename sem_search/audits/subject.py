@@ -12,7 +12,7 @@ from sem_search.evaluation.metrics import predict_classes
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.tiles import TileGrid
-from sem_search.records import FoldOutcome, IntVector, Side, StudyOutcome, TileTable, TrialOutcome
+from sem_search.records import FoldOutcome, IntVector, Split, StudyOutcome, TileTable, TrialOutcome
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork
 from sem_search.transfer.features import FeatureStore
@@ -27,7 +27,7 @@ class AuditSubject:
     winner: TrialOutcome
     trials: tuple[TrialOutcome, ...]
     """All that the winner was chosen among, and the winner."""
-    select_on: Side
+    select_on: Split
     tiles: TileTable
     folds: FoldTable
     catalogue: Catalogue

@@ -16,7 +16,7 @@ from sem_search.records import (
     FoldOutcome,
     IntMatrix,
     IntVector,
-    Side,
+    Split,
     TileTable,
     TrialOutcome,
 )
@@ -24,7 +24,7 @@ from sem_search.records import (
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerTable:
-    """What the images of one side were taken for: one row per image, fold by fold."""
+    """What the images of one split were taken for: one row per image, fold by fold."""
 
     n_classes: int
     image_of_row: IntVector
@@ -82,8 +82,8 @@ class Figures:
     """The indices of the images of all folds, each of shape (..., n_classes)."""
 
 
-def tabulate_answers(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> AnswerTable:
-    """Return what a trial's finished folds answered on one side, image by image.
+def tabulate_answers(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> AnswerTable:
+    """Return what a trial's finished folds answered in one split, image by image.
 
     Raises:
         ValueError: No fold of the trial is finished.
@@ -91,7 +91,7 @@ def tabulate_answers(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> An
     if not trial.folds:
         raise ValueError(f"Trial {trial.number} has no finished fold; its state is {trial.state!r}.")
     _, group_of_image = np.unique(np.asarray(tiles.group_of_image), return_inverse=True)
-    parts = [_tabulate_fold(fold, tiles=tiles, side=side) for fold in trial.folds]
+    parts = [_tabulate_fold(fold, tiles=tiles, split=split) for fold in trial.folds]
     image_of_row = np.concatenate([images for images, _, _ in parts])
     _, group_of_row = np.unique(group_of_image[image_of_row], return_inverse=True)
     return AnswerTable(
@@ -135,7 +135,7 @@ def tabulate_image_answers(
 
 
 def compute_figures(table: AnswerTable) -> Figures:
-    """Return the figures of these answers: those that `metrics.compute_side_scores` reports."""
+    """Return the figures of these answers: those that `metrics.compute_split_scores` reports."""
     n_classes = table.n_classes
     tile_confusions = np.zeros((table.n_folds, n_classes, n_classes))
     np.add.at(tile_confusions, (table.fold_of_row, table.label_of_row), table.tile_counts)
@@ -166,9 +166,9 @@ def compute_figures_of(tile_confusions: FloatMatrix, *, image_confusion: IntMatr
     )
 
 
-def _tabulate_fold(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> tuple[IntVector, IntMatrix, IntVector]:
+def _tabulate_fold(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> tuple[IntVector, IntMatrix, IntVector]:
     """Return one fold's images (n,), the counts of their tiles' answers (n, n_classes), and their own answers (n,)."""
-    indices, probabilities = fold.get_side(side)
+    indices, probabilities = fold.get_split(split)
     images, combined = combine_tiles(probabilities, image_of_tile=tiles.image_of_tile[indices])
     counts = np.zeros((len(images), len(tiles.class_names)), dtype=np.int64)
     rows = np.searchsorted(images, tiles.image_of_tile[indices])

@@ -140,7 +140,7 @@ def cross_fit_temperature(probabilities: FloatMatrix, *, labels: IntVector, part
     Args:
         probabilities: Shape (n, n_classes), rows sum to one.
         labels: True classes, shape (n,).
-        part_of_row: The fold (or group) of each answer, shape (n,): rows of one part are never on both sides.
+        part_of_row: The fold (or group) of each answer, shape (n,): rows of one part are never in both splits.
 
     Raises:
         ValueError: There are fewer than two parts, or the shapes do not match.

@@ -29,9 +29,9 @@ from sem_search.evaluation.intervals import (
     compute_standard_errors,
     count_groups,
 )
-from sem_search.evaluation.metrics import ClassIndices, compute_side_scores
+from sem_search.evaluation.metrics import ClassIndices, compute_split_scores
 from sem_search.evaluation.resampling import N_RESAMPLES, resample_figures
-from sem_search.records import FloatVector, FoldOutcome, Side, TileTable, TrialOutcome
+from sem_search.records import FloatVector, FoldOutcome, Split, TileTable, TrialOutcome
 
 PSEUDO_IMAGES = 1.0
 """Images more that the two name independently, each as often rightly as on the others; see `_build_difference`. Of 0,
@@ -90,7 +90,7 @@ class ImageTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The first set of answers against the second, on one side."""
+    """The first set of answers against the second, in one split."""
 
     class_names: tuple[str, ...]
     n_images: int
@@ -114,7 +114,7 @@ def compare_trials(
     second: TrialOutcome,
     *,
     tiles: TileTable,
-    side: Side = "test",
+    split: Split = "test",
     level: float = LEVEL,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
@@ -125,7 +125,7 @@ def compare_trials(
         first: A trial of any study over these tiles and folds.
         second: Another.
         tiles: The tiles of both.
-        side: Validation or test.
+        split: Validation or test.
         level: Of the intervals, in (0, 1).
         n_resamples: Bootstrap resamples.
         seed: Of the draws.
@@ -135,14 +135,14 @@ def compare_trials(
         ValueError: The level is not in (0, 1).
     """
     check_level(level)
-    check_same_folds(first, second, side=side)
-    tables = [tabulate_answers(trial, tiles=tiles, side=side) for trial in (first, second)]
-    one, two = (compute_side_scores(trial, tiles=tiles, side=side).f_measure_of_fold for trial in (first, second))
+    check_same_folds(first, second, split=split)
+    tables = [tabulate_answers(trial, tiles=tiles, split=split) for trial in (first, second)]
+    one, two = (compute_split_scores(trial, tiles=tiles, split=split).f_measure_of_fold for trial in (first, second))
     return compare_answers(
         tables[0],
         tables[1],
         class_names=tiles.class_names,
-        fold_test=_test_folds(one - two, folds=first.folds, tiles=tiles, side=side),
+        fold_test=_test_folds(one - two, folds=first.folds, tiles=tiles, split=split),
         level=level,
         n_resamples=n_resamples,
         seed=seed,
@@ -247,7 +247,7 @@ def compute_image_test(first: AnswerTable, second: AnswerTable) -> ImageTest:
     )
 
 
-def check_same_folds(first: TrialOutcome, second: TrialOutcome, *, side: Side) -> None:
+def check_same_folds(first: TrialOutcome, second: TrialOutcome, *, split: Split) -> None:
     """Raise DataError unless both trials have answered the same tiles in the same folds."""
     one, two = ([fold.fold for fold in trial.folds] for trial in (first, second))
     if not one or one != two:
@@ -255,28 +255,28 @@ def check_same_folds(first: TrialOutcome, second: TrialOutcome, *, side: Side) -
             f"the first has the finished folds {one}, the second {two}: compare trials that finished the same folds"
         )
     for mine, other in zip(first.folds, second.folds, strict=True):
-        tiles, others = mine.get_side(side)[0], other.get_side(side)[0]
+        tiles, others = mine.get_split(split)[0], other.get_split(split)[0]
         if not np.array_equal(tiles, others):
             raise DataError(
-                f"fold {mine.fold} has other {side} tiles in the first ({len(tiles)}) than in the second "
+                f"fold {mine.fold} has other {split} tiles in the first ({len(tiles)}) than in the second "
                 f"({len(others)}): compare studies over the same data with the same seed and number of folds"
             )
 
 
 def _test_folds(
-    differences: FloatVector, *, folds: tuple[FoldOutcome, ...], tiles: TileTable, side: Side
+    differences: FloatVector, *, folds: tuple[FoldOutcome, ...], tiles: TileTable, split: Split
 ) -> FoldTest | None:
     """Return the test over folds, None for a single fold."""
     if len(differences) < 2:
         return None
-    shares = [_compute_test_share(fold, tiles=tiles, side=side) for fold in folds]
+    shares = [_compute_test_share(fold, tiles=tiles, split=split) for fold in folds]
     return compute_fold_test(differences, test_share=float(np.mean(shares)))
 
 
-def _compute_test_share(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> float:
+def _compute_test_share(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> float:
     """Return images tested on over images trained on, however many tiles each has; what was neither validated nor
     tested on was trained on."""
-    n_tested = len(np.unique(tiles.image_of_tile[fold.get_side(side)[0]]))
+    n_tested = len(np.unique(tiles.image_of_tile[fold.get_split(split)[0]]))
     held_out = np.concatenate([fold.validation_tiles, fold.test_tiles])
     return n_tested / (len(tiles.image_ids) - len(np.unique(tiles.image_of_tile[held_out])))
 

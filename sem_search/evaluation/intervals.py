@@ -25,7 +25,7 @@ from scipy.stats import t as student_t
 from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures, tabulate_answers
 from sem_search.evaluation.metrics import ClassIndices
 from sem_search.evaluation.resampling import N_RESAMPLES, build_strata, resample_figures
-from sem_search.records import FloatMatrix, FloatVector, IntVector, Side, TileTable, TrialOutcome
+from sem_search.records import FloatMatrix, FloatVector, IntVector, Split, TileTable, TrialOutcome
 
 LEVEL = 0.95
 
@@ -63,7 +63,7 @@ class ClassIntervals:
 
 @dataclass(frozen=True, kw_only=True)
 class SideIntervals:
-    """The headline figures of one side, each with its interval."""
+    """The headline figures of one split, each with its interval."""
 
     n_images: int
     n_groups: int
@@ -76,21 +76,21 @@ class SideIntervals:
     of_class: tuple[ClassIntervals, ...]
 
 
-def compute_side_intervals(
+def compute_split_intervals(
     trial: TrialOutcome,
     *,
     tiles: TileTable,
-    side: Side,
+    split: Split,
     level: float = LEVEL,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> SideIntervals:
-    """Return the figures of `metrics.compute_side_scores` with their intervals.
+    """Return the figures of `metrics.compute_split_scores` with their intervals.
 
     Args:
         trial: With at least one finished fold.
         tiles: The study's tiles.
-        side: Validation or test.
+        split: Validation or test.
         level: Share of cases in which the true value shall lie inside, in (0, 1).
         n_resamples: Bootstrap resamples.
         seed: Of the draws.
@@ -98,14 +98,14 @@ def compute_side_intervals(
     Raises:
         ValueError: No fold is finished, a class has fewer than two groups, or the level is not in (0, 1).
     """
-    table = tabulate_answers(trial, tiles=tiles, side=side)
+    table = tabulate_answers(trial, tiles=tiles, split=split)
     return compute_intervals(table, level=level, n_resamples=n_resamples, seed=seed)
 
 
 def compute_intervals(
     table: AnswerTable, *, level: float = LEVEL, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> SideIntervals:
-    """Return the figures of these answers with their intervals; arguments and errors as `compute_side_intervals`."""
+    """Return the figures of these answers with their intervals; arguments and errors as `compute_split_intervals`."""
     check_level(level)
     (resampled,) = resample_figures([table], n_resamples=n_resamples, seed=seed)
     figures, errors = compute_figures(table), compute_standard_errors(resampled, table=table)

@@ -18,7 +18,7 @@ from sem_search.records import (
     FoldOutcome,
     IntMatrix,
     IntVector,
-    Side,
+    Split,
     TileTable,
     TrialOutcome,
 )
@@ -45,7 +45,7 @@ class ClassIndices:
 
 @dataclass(frozen=True, kw_only=True)
 class SideScores:
-    """What the finished folds of a trial scored on one side, per tile and per image."""
+    """What the finished folds of a trial scored in one split, per tile and per image."""
 
     confusion: IntMatrix
     """Tiles, summed over the folds, shape (n_classes, n_classes)."""
@@ -71,8 +71,8 @@ class SideScores:
         return _divide_trace(self.confusion)
 
 
-def compute_side_scores(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> SideScores:
-    """Return what the finished folds of a trial scored on one side.
+def compute_split_scores(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> SideScores:
+    """Return what the finished folds of a trial scored in one split.
 
     Tile scores are means over the folds, as in the paper. Image scores are those of the one confusion matrix of all
     images: a fold tests as few as one image per class, and a mean over F-measures of single images is biased downwards
@@ -83,11 +83,11 @@ def compute_side_scores(trial: TrialOutcome, *, tiles: TileTable, side: Side) ->
     """
     if not trial.folds:
         raise ValueError(f"Trial {trial.number} has no finished fold to score; its state is {trial.state!r}.")
-    confusions = [_compute_fold_confusion(fold, tiles=tiles, side=side) for fold in trial.folds]
+    confusions = [_compute_fold_confusion(fold, tiles=tiles, split=split) for fold in trial.folds]
     per_fold = tuple(compute_class_indices(confusion) for confusion in confusions)
     f_measure_of_fold = np.array([indices.macro_f for indices in per_fold])
-    image_confusion = _sum_matrices([_compute_image_confusion(fold, tiles=tiles, side=side) for fold in trial.folds])
-    losses = [compute_fold_loss(fold, tiles=tiles, side=side) for fold in trial.folds]
+    image_confusion = _sum_matrices([_compute_image_confusion(fold, tiles=tiles, split=split) for fold in trial.folds])
+    losses = [compute_fold_loss(fold, tiles=tiles, split=split) for fold in trial.folds]
     return SideScores(
         confusion=_sum_matrices(confusions),
         per_fold=per_fold,
@@ -101,14 +101,14 @@ def compute_side_scores(trial: TrialOutcome, *, tiles: TileTable, side: Side) ->
     )
 
 
-def compute_fold_f_measure(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> float:
-    """Return the macro F-measure of one fold over the tiles of one side, in [0, 1]."""
-    return compute_class_indices(_compute_fold_confusion(fold, tiles=tiles, side=side)).macro_f
+def compute_fold_f_measure(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> float:
+    """Return the macro F-measure of one fold over the tiles of one split, in [0, 1]."""
+    return compute_class_indices(_compute_fold_confusion(fold, tiles=tiles, split=split)).macro_f
 
 
-def compute_fold_loss(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> float:
-    """Return the mean cross-entropy per tile of one side, in nats; NaN if a true class was answered with NaN."""
-    indices, probabilities = fold.get_side(side)
+def compute_fold_loss(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> float:
+    """Return the mean cross-entropy per tile of one split, in nats; NaN if a true class was answered with NaN."""
+    indices, probabilities = fold.get_split(split)
     of_true_class = probabilities[np.arange(len(indices)), tiles.label_of_tile[indices]]
     return float(-np.log(np.maximum(of_true_class, PROBABILITY_FLOOR)).mean())
 
@@ -162,9 +162,9 @@ def predict_classes(probabilities: FloatMatrix) -> IntVector:
     return predicted
 
 
-def _compute_fold_confusion(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> IntMatrix:
+def _compute_fold_confusion(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> IntMatrix:
     """Count one fold's tiles."""
-    indices, probabilities = fold.get_side(side)
+    indices, probabilities = fold.get_split(split)
     return compute_confusion(
         true=tiles.label_of_tile[indices],
         predicted=predict_classes(probabilities),
@@ -172,9 +172,9 @@ def _compute_fold_confusion(fold: FoldOutcome, *, tiles: TileTable, side: Side) 
     )
 
 
-def _compute_image_confusion(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> IntMatrix:
+def _compute_image_confusion(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> IntMatrix:
     """Count one fold's images, each answered by its tiles together."""
-    indices, probabilities = fold.get_side(side)
+    indices, probabilities = fold.get_split(split)
     images, combined = combine_tiles(probabilities, image_of_tile=tiles.image_of_tile[indices])
     return compute_confusion(
         true=tiles.label_of_image[images],

@@ -127,7 +127,7 @@ def _get_fold_of_group(table: AnswerTable) -> IntVector:
     fold_of_group = np.zeros(table.n_groups, dtype=np.int64)
     fold_of_group[table.group_of_row] = table.fold_of_row
     if (fold_of_group[table.group_of_row] != table.fold_of_row).any():
-        raise ValueError("A group of images lies in two folds of the same side: such folds cannot be resampled.")
+        raise ValueError("A group of images lies in two folds of the same split: such folds cannot be resampled.")
     return fold_of_group
 
 

@@ -27,7 +27,7 @@ from sem_search.evaluation.answers import AnswerTable, tabulate_answers
 from sem_search.evaluation.intervals import LEVEL, Interval, compute_intervals
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.evaluation.resampling import count_draws, resample_figures
-from sem_search.records import FloatMatrix, IntVector, Side, StudyOutcome, TileTable, TrialOutcome
+from sem_search.records import FloatMatrix, IntVector, Split, StudyOutcome, TileTable, TrialOutcome
 
 N_DRAWS = 1000
 """Each image is left out of about a third of them. The authors find 500 enough."""
@@ -37,15 +37,15 @@ N_DRAWS = 1000
 class SelectionBias:
     """The winner's score before and after taking out what the choice put in; macro F-measures over tiles."""
 
-    select_on: Side
+    select_on: Split
     n_candidates: int
     """Complete trials, among which the choice was."""
     n_left_out: int
     """Pruned and failed trials, which could not be chosen."""
     winner: int
-    """Number of the trial chosen on this side."""
+    """Number of the trial chosen in this split."""
     naive: float
-    """The winner's score on the side that it was chosen on."""
+    """The winner's score in the split that it was chosen on."""
     test: float
     """The winner's score on the test tiles; the same number with `select_on="test"`."""
     corrected: Interval
@@ -67,13 +67,13 @@ class SelectionBias:
 
 
 def compute_selection_bias(
-    study: StudyOutcome, *, select_on: Side, level: float = LEVEL, n_draws: int = N_DRAWS, seed: int = 0
+    study: StudyOutcome, *, select_on: Split, level: float = LEVEL, n_draws: int = N_DRAWS, seed: int = 0
 ) -> SelectionBias:
-    """Return what choosing the best complete trial on one side did to its score.
+    """Return what choosing the best complete trial in one split did to its score.
 
     Args:
         study: With at least one complete trial.
-        select_on: The side to choose on, whichever the study itself chose on.
+        select_on: The split to choose on, whichever the study itself chose on.
         level: Of the interval of the corrected score.
         n_draws: Draws of images.
         seed: Of the draws.
@@ -85,11 +85,11 @@ def compute_selection_bias(
     chosen_on, judged_on = (
         np.array(
             [
-                [compute_fold_f_measure(fold, tiles=study.tiles, side=side) for fold in trial.folds]
+                [compute_fold_f_measure(fold, tiles=study.tiles, split=split) for fold in trial.folds]
                 for trial in candidates
             ]
         )
-        for side in (select_on, "test")
+        for split in (select_on, "test")
     )
     scores = [float(folds.mean()) for folds in chosen_on]
     best = int(np.argmax(scores))
@@ -149,10 +149,10 @@ def get_candidates(study: StudyOutcome) -> tuple[TrialOutcome, ...]:
 
 
 def _compute_shares(
-    candidates: Sequence[TrialOutcome], *, tiles: TileTable, select_on: Side, n_draws: int, seed: int
+    candidates: Sequence[TrialOutcome], *, tiles: TileTable, select_on: Split, n_draws: int, seed: int
 ) -> tuple[FloatMatrix, IntVector]:
     """Return with what share each candidate answers each image, (n_candidates, n_images), and each draw's choice."""
-    tables = [tabulate_answers(trial, tiles=tiles, side=select_on) for trial in candidates]
+    tables = [tabulate_answers(trial, tiles=tiles, split=select_on) for trial in candidates]
     scores = np.stack([resample_figures([table], n_resamples=n_draws, seed=seed)[0].f_measure for table in tables])
     chosen = scores.argmax(axis=0)
     is_left_out = count_draws(tables[0], n_resamples=n_draws, seed=seed) == 0
@@ -168,7 +168,7 @@ def _mix_answers(candidates: Sequence[TrialOutcome], *, tiles: TileTable, shares
 
     A whole image is taken for what most of the shares take it for.
     """
-    tables = [tabulate_answers(trial, tiles=tiles, side="test") for trial in candidates]
+    tables = [tabulate_answers(trial, tiles=tiles, split="test") for trial in candidates]
     images = tables[0].image_of_row
     classes = np.arange(tables[0].n_classes)
     mixed = np.zeros((len(images), len(classes)))
@@ -188,9 +188,9 @@ def _compute_fold_out_score(chosen_on: FloatMatrix, judged_on: FloatMatrix, *, i
     return compute_nested_score(inner=inner, outer=judged_on)
 
 
-def _find_free_folds(trial: TrialOutcome, *, tiles: TileTable, select_on: Side) -> FloatMatrix:
+def _find_free_folds(trial: TrialOutcome, *, tiles: TileTable, select_on: Split) -> FloatMatrix:
     """Return for each fold which folds choose on none of the groups that it tests, shape (n_folds, n_folds)."""
     groups = np.unique(np.asarray(tiles.group_of_image), return_inverse=True)[1][tiles.image_of_tile]
     tested = [np.unique(groups[fold.test_tiles]) for fold in trial.folds]
-    used = [np.unique(groups[fold.get_side(select_on)[0]]) for fold in trial.folds]
+    used = [np.unique(groups[fold.get_split(select_on)[0]]) for fold in trial.folds]
     return np.array([[not np.isin(mine, other).any() for other in used] for mine in tested])

@@ -43,7 +43,7 @@ class ImageRecord:
     path: Path
     label: str
     group: str
-    """Images of one group never stand on two sides of a split; by default each image alone."""
+    """Images of one group never stand in two splits; by default each image alone."""
     session: str | None
     """The CSV's column, else the day of acquisition, else None."""
     sha256: str

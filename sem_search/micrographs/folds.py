@@ -43,8 +43,8 @@ class Fold:
     test: tuple[str, ...]
 
     @property
-    def sides(self) -> dict[str, tuple[str, ...]]:
-        """Image ids by the name of the side."""
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """Image ids by the name of the split."""
         return {"training": self.training, "validation": self.validation, "test": self.test}
 
 
@@ -110,7 +110,7 @@ def check_folds(table: FoldTable, *, catalogue: Catalogue) -> None:
     """Raise unless the table divides these images without a leak.
 
     Raises:
-        LeakError: An image or a group stands on two sides of a fold, an image is not tested exactly once, or the
+        LeakError: An image or a group stands in two splits of a fold, an image is not tested exactly once, or the
             images are not those of the catalogue; the message names one.
     """
     group_of = {record.image_id: record.group for record in catalogue.records}
@@ -126,8 +126,8 @@ def check_folds(table: FoldTable, *, catalogue: Catalogue) -> None:
 
 def _decode_fold(row: Mapping[str, Any]) -> Fold:
     """Return a fold from its JSON form."""
-    sides = {side: tuple(map(str, row[side])) for side in ("training", "validation", "test")}
-    return Fold(number=int(row["number"]), **sides)
+    splits = {split: tuple(map(str, row[split])) for split in ("training", "validation", "test")}
+    return Fold(number=int(row["number"]), **splits)
 
 
 def _compute_compositions(catalogue: Catalogue) -> dict[str, Composition]:
@@ -228,24 +228,24 @@ def _build_fold(number: int, *, images_of_part: Sequence[Sequence[str]]) -> Fold
 
 def _check_fold(fold: Fold, *, group_of: Mapping[str, str]) -> None:
     """Raise if one fold leaks, or is not a division of these images."""
-    side_of_image: dict[str, str] = {}
-    side_of_group: dict[str, str] = {}
-    for side, image_ids in fold.sides.items():
+    split_of_image: dict[str, str] = {}
+    split_of_group: dict[str, str] = {}
+    for split, image_ids in fold.splits.items():
         for image_id in image_ids:
             if image_id not in group_of:
                 raise LeakError(f"fold {fold.number} names image {image_id}, which is not in the data: draw new folds")
-            if image_id in side_of_image:
+            if image_id in split_of_image:
                 raise LeakError(
-                    f"fold {fold.number} has image {image_id} twice, in {side_of_image[image_id]} and {side}: "
+                    f"fold {fold.number} has image {image_id} twice, in {split_of_image[image_id]} and {split}: "
                     "draw new folds"
                 )
-            side_of_image[image_id] = side
-            first = side_of_group.setdefault(group_of[image_id], side)
-            if first != side:
+            split_of_image[image_id] = split
+            first = split_of_group.setdefault(group_of[image_id], split)
+            if first != split:
                 raise LeakError(
-                    f"fold {fold.number} has group {group_of[image_id]} on two sides, {first} and {side} "
+                    f"fold {fold.number} has group {group_of[image_id]} in two splits, {first} and {split} "
                     f"(image {image_id}): draw new folds"
                 )
-    missing = sorted(set(group_of) - set(side_of_image))
+    missing = sorted(set(group_of) - set(split_of_image))
     if missing:
         raise LeakError(f"fold {fold.number} leaves out {len(missing)} images, first {missing[0]}: draw new folds")

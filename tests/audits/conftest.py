@@ -8,7 +8,7 @@ import pytest
 
 from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morphology
 from sem_search.audits.heat_maps.other_network import explain_study
-from sem_search.audits.retraining import list_sides, retrain_winner
+from sem_search.audits.retraining import list_splits, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Cell, TrialOutcome
@@ -77,7 +77,7 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
         dropout=0.2,
         seed=0,
     )
-    folds = retrain_winner(untrained, sides=list_sides(untrained), name="winner", tell=keep_quiet)
+    folds = retrain_winner(untrained, splits=list_splits(untrained), name="winner", tell=keep_quiet)
     winner = dataclasses.replace(untrained.winner, folds=folds)
     return dataclasses.replace(untrained, winner=winner, trials=(winner,))
 
@@ -111,15 +111,15 @@ def head_weights(subject: AuditSubject):
         dropout=subject.dropout,
     )
     return {
-        side.number: trainer.train_fold(
-            fold=side.number,
+        split.number: trainer.train_fold(
+            fold=split.number,
             learning_rate=CELL.learning_rate,
             batch_size=CELL.batch_size,
-            training=side.training,
-            validation=side.validation,
-            test=side.test,
+            training=split.training,
+            validation=split.validation,
+            test=split.test,
         ).head_weights
-        for side in list_sides(subject)
+        for split in list_splits(subject)
     }
 
 

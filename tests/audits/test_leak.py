@@ -7,7 +7,7 @@ import pytest
 
 from sem_search.audits import leak as room
 from sem_search.audits.leak import LeakAudit, audit_leak, split_tiles
-from sem_search.audits.retraining import list_sides
+from sem_search.audits.retraining import list_splits
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.comparing import Difference
 
@@ -19,18 +19,18 @@ def leak(subject: AuditSubject, tell) -> LeakAudit:
 
 def test_every_tile_is_tested_once_and_classes_are_dealt_alike(subject: AuditSubject) -> None:
     labels = subject.tiles.label_of_tile
-    sides = split_tiles(labels, n_folds=3, seed=0)
-    assert np.array_equal(np.sort(np.concatenate([side.test for side in sides])), np.arange(60))
-    for side in sides:
-        parts = (side.training, side.validation, side.test)
+    splits = split_tiles(labels, n_folds=3, seed=0)
+    assert np.array_equal(np.sort(np.concatenate([split.test for split in splits])), np.arange(60))
+    for split in splits:
+        parts = (split.training, split.validation, split.test)
         assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(60))
         assert all(set(np.bincount(labels[part])) <= {6, 7} for part in parts)
 
 
 def test_the_split_does_leak(subject: AuditSubject) -> None:
-    side = split_tiles(subject.tiles.label_of_tile, n_folds=3, seed=0)[0]
+    split = split_tiles(subject.tiles.label_of_tile, n_folds=3, seed=0)[0]
     of_tile = subject.tiles.image_of_tile
-    assert np.intersect1d(of_tile[side.training], of_tile[side.test]).size > 5
+    assert np.intersect1d(of_tile[split.training], of_tile[split.test]).size > 5
 
 
 def test_the_second_of_the_two_is_what_the_study_measured(subject: AuditSubject, leak: LeakAudit) -> None:
@@ -44,16 +44,16 @@ def test_a_network_that_remembers_images_is_found(subject: AuditSubject, tell, m
     """It names a tile rightly if it was trained on another tile of the image, and else guesses the first class."""
     tiles = subject.tiles
 
-    def remember(subject: AuditSubject, *, sides, groups=None, **_: object):
+    def remember(subject: AuditSubject, *, splits, groups=None, **_: object):
         assert groups is None or len(set(groups)) == tiles.n_tiles
         outcomes = []
-        for side, like in zip(sides, subject.winner.folds, strict=True):
-            known = np.isin(tiles.image_of_tile[side.test], tiles.image_of_tile[side.training])
-            answers = np.eye(3)[np.where(known, tiles.label_of_tile[side.test], 0)]
-            outcomes.append(dataclasses.replace(like, test_tiles=side.test, test_probabilities=answers))
+        for split, like in zip(splits, subject.winner.folds, strict=True):
+            known = np.isin(tiles.image_of_tile[split.test], tiles.image_of_tile[split.training])
+            answers = np.eye(3)[np.where(known, tiles.label_of_tile[split.test], 0)]
+            outcomes.append(dataclasses.replace(like, test_tiles=split.test, test_probabilities=answers))
         return tuple(outcomes)
 
-    honest = remember(subject, sides=list_sides(subject))
+    honest = remember(subject, splits=list_splits(subject))
     monkeypatch.setattr(room, "retrain_winner", remember)
     winner = dataclasses.replace(subject.winner, folds=honest)
     gap = audit_leak(dataclasses.replace(subject, winner=winner), tell=tell).comparison.tile_accuracy

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sem_search.audits.nested import NestedChoice, choose_inside_folds, list_inner_sides, score_inner_folds
-from sem_search.audits.retraining import list_sides, retrain_cells
+from sem_search.audits.nested import NestedChoice, choose_inside_folds, list_inner_splits, score_inner_folds
+from sem_search.audits.retraining import list_splits, retrain_cells
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.intervals import Interval
 from sem_search.records import Cell, TrialOutcome
@@ -16,7 +16,7 @@ from sem_search.records import Cell, TrialOutcome
 def searched(subject: AuditSubject, tell) -> AuditSubject:
     """The study with a second combination that learns nothing."""
     cell = Cell(learning_rate=1e-9, batch_size=16)
-    (folds,) = retrain_cells(subject, cells=[cell], sides=list_sides(subject), name="idle", tell=tell)
+    (folds,) = retrain_cells(subject, cells=[cell], splits=list_splits(subject), name="idle", tell=tell)
     idle = TrialOutcome(number=1, cell=cell, state="complete", folds=folds)
     return dataclasses.replace(subject, trials=(subject.winner, idle))
 
@@ -27,15 +27,15 @@ def nested(searched: AuditSubject, tell) -> NestedChoice:
 
 
 def test_what_judges_a_fold_has_no_part_in_its_choice(subject: AuditSubject) -> None:
-    sides = list_inner_sides(subject)
-    assert len(sides) == 3 * 2
-    assert len({side.number for side in sides}) == len(sides)
-    for place, side in enumerate(sides):
+    splits = list_inner_splits(subject)
+    assert len(splits) == 3 * 2
+    assert len({split.number for split in splits}) == len(splits)
+    for place, split in enumerate(splits):
         fold = subject.folds.folds[place // 2]
-        assert np.array_equal(side.test, subject.tiles.get_tiles_of(fold.test))
-        assert not np.isin(side.training, side.test).any()
-        assert not np.isin(side.validation, side.test).any()
-        assert sorted([*side.training, *side.validation, *side.test]) == list(range(subject.tiles.n_tiles))
+        assert np.array_equal(split.test, subject.tiles.get_tiles_of(fold.test))
+        assert not np.isin(split.training, split.test).any()
+        assert not np.isin(split.validation, split.test).any()
+        assert sorted([*split.training, *split.validation, *split.test]) == list(range(subject.tiles.n_tiles))
 
 
 def test_the_better_combination_is_chosen_and_judged_by_the_study_s_own_heads(
@@ -49,7 +49,7 @@ def test_the_better_combination_is_chosen_and_judged_by_the_study_s_own_heads(
 
 def test_scores_inside_are_means_over_the_other_parts(searched: AuditSubject, tell) -> None:
     folds = retrain_cells(
-        searched, cells=[searched.winner.cell], sides=list_inner_sides(searched), name="inner", tell=tell
+        searched, cells=[searched.winner.cell], splits=list_inner_splits(searched), name="inner", tell=tell
     )
     once = score_inner_folds([searched.winner], trained=folds, tiles=searched.tiles)
     assert once.shape == (3, 1)

@@ -7,12 +7,12 @@ import pytest
 
 from sem_search.audits.subject import AuditSubject, number_groups, pool_answers
 from sem_search.evaluation.answers import compute_figures
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.metrics import compute_split_scores
 
 
 def test_the_winner_pooled_scores_what_the_study_reports(subject: AuditSubject) -> None:
     figures = compute_figures(subject.pool_winner())
-    scores = compute_side_scores(subject.winner, tiles=subject.tiles, side="test")
+    scores = compute_split_scores(subject.winner, tiles=subject.tiles, split="test")
     assert float(figures.f_measure) == pytest.approx(scores.f_measure)
     assert float(figures.image_accuracy) == scores.image_accuracy
     assert scores.f_measure > 0.7, "the tiny network must have learnt something for audits to find"

@@ -23,7 +23,7 @@ from sem_search.evaluation.novelty import NoveltyModel, fit_novelty
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.folds import Fold, FoldTable, draw_folds
 from sem_search.micrographs.tiles import TileGrid
-from sem_search.records import Cell, FoldOutcome, Side, TileTable, TrainingCurves, TrialOutcome
+from sem_search.records import Cell, FoldOutcome, Split, TileTable, TrainingCurves, TrialOutcome
 from sem_search.seeds import derive_seed
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import build_head, cut_network
@@ -145,9 +145,9 @@ def build_out_of_fold(catalogue: Catalogue, *, folds: FoldTable, skill: float, s
         image_of_tile=np.repeat(np.arange(len(catalogue.records)), TILES_PER_IMAGE),
     )
 
-    def answer(fold: Fold, side: Side) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng(derive_seed(seed, side, fold.number))
-        indices = tiles.get_tiles_of(fold.sides[side])
+    def answer(fold: Fold, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(derive_seed(seed, split, fold.number))
+        indices = tiles.get_tiles_of(fold.splits[split])
         logits = rng.normal(size=(len(indices), len(names)))
         logits[np.arange(len(indices)), tiles.label_of_tile[indices]] += skill
         exponentials = np.exp(logits)
@@ -180,7 +180,7 @@ def build_out_of_fold(catalogue: Catalogue, *, folds: FoldTable, skill: float, s
 
 
 def build_card(
-    catalogue: Catalogue, *, folds: FoldTable, run_id: str = "0123", select_on: Side = "validation"
+    catalogue: Catalogue, *, folds: FoldTable, run_id: str = "0123", select_on: Split = "validation"
 ) -> ModelCard:
     """Return a model card in which everything is said."""
     names = catalogue.class_names
@@ -203,10 +203,10 @@ def build_card(
         ),
         folds=tuple(CardFold(number=fold.number, n_training=9, n_validation=9, n_test=9) for fold in folds.folds),
         scores=(
-            CardScore(side="validation", unit="tiles", name="macro F-measure", value=0.91, low=0.85, high=0.95),
-            CardScore(side="test", unit="images", name="accuracy", value=0.9, low=0.8, high=0.96),
+            CardScore(split="validation", unit="tiles", name="macro F-measure", value=0.91, low=0.85, high=0.95),
+            CardScore(split="test", unit="images", name="accuracy", value=0.9, low=0.8, high=0.96),
         ),
-        confusions=(CardConfusion(side="test", unit="images", counts=counts),),
+        confusions=(CardConfusion(split="test", unit="images", counts=counts),),
         settings={"epochs": 8, "tile_px": 32},
         hashes={"sem_search.data_sha256": catalogue.digest, "sem_search.folds_sha256": folds.digest},
         versions={"python": "3.11.7", "sem_search": "0.1.0"},
@@ -224,7 +224,7 @@ def build_record(
     class_names: tuple[str, ...] = CLASS_NAMES,
     n_images: int = 9,
     folds_seed: int = 0,
-    select_on: Side = "validation",
+    select_on: Split = "validation",
 ) -> ModelRecord:
     """Return the record of a model that was never trained, over files that exist."""
     catalogue = build_catalogue(folder, n_images=n_images, class_names=class_names)

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from sem_search.evaluation.answers import compute_figures, tabulate_answers, tabulate_image_answers
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.metrics import compute_split_scores
 
 
-@pytest.mark.parametrize("side", ["validation", "test"])
-def test_figures_are_those_of_the_side_scores(build_tiles, build_trial, side) -> None:
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_figures_are_those_of_the_split_scores(build_tiles, build_trial, split) -> None:
     tiles = build_tiles(n_classes=4, images_per_class=9)
     trial = build_trial(tiles, strength=1.0)
-    figures = compute_figures(tabulate_answers(trial, tiles=tiles, side=side))
-    scores = compute_side_scores(trial, tiles=tiles, side=side)
+    figures = compute_figures(tabulate_answers(trial, tiles=tiles, split=split))
+    scores = compute_split_scores(trial, tiles=tiles, split=split)
     assert figures.f_measure == pytest.approx(scores.f_measure)
     assert figures.tile_accuracy == pytest.approx(scores.tile_accuracy)
     assert figures.image_f_measure == pytest.approx(scores.image_f_measure)
@@ -23,7 +23,7 @@ def test_figures_are_those_of_the_side_scores(build_tiles, build_trial, side) ->
 
 def test_rows_hold_each_image_once_with_all_its_tiles(build_tiles, build_trial) -> None:
     tiles = build_tiles(images_per_group=2)
-    table = tabulate_answers(build_trial(tiles), tiles=tiles, side="test")
+    table = tabulate_answers(build_trial(tiles), tiles=tiles, split="test")
     assert sorted(table.image_of_row) == list(range(24))
     assert (table.tile_counts.sum(axis=1) == 4).all()
     assert (table.n_rows, table.n_groups, table.n_folds) == (24, 12, 4)
@@ -34,14 +34,14 @@ def test_rows_hold_each_image_once_with_all_its_tiles(build_tiles, build_trial) 
 
 def test_a_pruned_trial_has_the_images_of_its_folds(build_tiles, build_trial) -> None:
     tiles = build_tiles()
-    table = tabulate_answers(build_trial(tiles, folds=(1, 3)), tiles=tiles, side="test")
+    table = tabulate_answers(build_trial(tiles, folds=(1, 3)), tiles=tiles, split="test")
     assert (table.n_folds, table.n_rows, table.n_groups) == (2, 12, 12)
 
 
 def test_a_trial_without_folds_has_no_answers(build_tiles, build_trial) -> None:
     tiles = build_tiles()
     with pytest.raises(ValueError, match="Trial 0 has no finished fold; its state is 'pruned'"):
-        tabulate_answers(build_trial(tiles, folds=()), tiles=tiles, side="test")
+        tabulate_answers(build_trial(tiles, folds=()), tiles=tiles, split="test")
 
 
 def test_answers_for_whole_images_count_as_one_tile_each() -> None:

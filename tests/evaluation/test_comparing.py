@@ -9,14 +9,14 @@ from scipy.stats import ttest_1samp
 from sem_search.errors import DataError
 from sem_search.evaluation.answers import tabulate_image_answers
 from sem_search.evaluation.comparing import compare_trials, compute_fold_test, compute_image_test
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.metrics import compute_split_scores
 
 
 def test_differences_are_those_of_the_reported_figures(build_tiles, build_trial) -> None:
     tiles = build_tiles(n_classes=4, images_per_class=8)
     good, poor = build_trial(tiles, strength=2.5, seed=1), build_trial(tiles, strength=1.0, seed=2)
     comparison = compare_trials(good, poor, tiles=tiles)
-    one, two = (compute_side_scores(trial, tiles=tiles, side="test") for trial in (good, poor))
+    one, two = (compute_split_scores(trial, tiles=tiles, split="test") for trial in (good, poor))
     assert comparison.f_measure.value == pytest.approx(one.f_measure - two.f_measure)
     assert comparison.tile_accuracy.value == pytest.approx(one.tile_accuracy - two.tile_accuracy)
     assert comparison.image_f_measure.value == pytest.approx(one.image_f_measure - two.image_f_measure)

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import beta, binom, binomtest
 
 from sem_search.evaluation.answers import tabulate_image_answers
-from sem_search.evaluation.intervals import Interval, compute_intervals, compute_share_interval, compute_side_intervals
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.intervals import Interval, compute_intervals, compute_share_interval, compute_split_intervals
+from sem_search.evaluation.metrics import compute_split_scores
 
 
 def tabulate_shares(*, n_right: int, n: int, n_classes: int = 2):
@@ -21,8 +21,8 @@ def tabulate_shares(*, n_right: int, n: int, n_classes: int = 2):
 def test_values_are_the_reported_figures(build_tiles, build_trial) -> None:
     tiles = build_tiles(n_classes=4, images_per_class=8)
     trial = build_trial(tiles, strength=1.0)
-    scores = compute_side_scores(trial, tiles=tiles, side="test")
-    intervals = compute_side_intervals(trial, tiles=tiles, side="test")
+    scores = compute_split_scores(trial, tiles=tiles, split="test")
+    intervals = compute_split_intervals(trial, tiles=tiles, split="test")
     assert intervals.f_measure.value == pytest.approx(scores.f_measure)
     assert intervals.tile_accuracy.value == pytest.approx(scores.tile_accuracy)
     assert intervals.image_f_measure.value == pytest.approx(scores.image_f_measure)
@@ -94,7 +94,7 @@ def test_a_class_that_was_never_right_keeps_an_interval() -> None:
 def test_the_same_seed_gives_the_same_interval(build_tiles, build_trial) -> None:
     tiles = build_tiles()
     trial = build_trial(tiles, strength=1.0)
-    one, again, other = (compute_side_intervals(trial, tiles=tiles, side="test", seed=seed) for seed in (3, 3, 4))
+    one, again, other = (compute_split_intervals(trial, tiles=tiles, split="test", seed=seed) for seed in (3, 3, 4))
     assert one == again
     assert one.f_measure.low != other.f_measure.low
 
@@ -103,7 +103,7 @@ def test_two_thousand_resamples_take_well_under_a_second(build_tiles, build_tria
     tiles = build_tiles(n_classes=10, images_per_class=10, tiles_per_image=20)
     trial = build_trial(tiles, n_folds=5)
     started = time.process_time()
-    compute_side_intervals(trial, tiles=tiles, side="test", n_resamples=2000)
+    compute_split_intervals(trial, tiles=tiles, split="test", n_resamples=2000)
     assert time.process_time() - started < 1.0
 
 
@@ -115,4 +115,4 @@ def test_an_interval_is_told_in_words() -> None:
 def test_a_level_is_a_share(build_tiles, build_trial, level) -> None:
     tiles = build_tiles()
     with pytest.raises(ValueError, match="level of an interval must lie between 0 and 1"):
-        compute_side_intervals(build_trial(tiles), tiles=tiles, side="test", level=level)
+        compute_split_intervals(build_trial(tiles), tiles=tiles, split="test", level=level)

@@ -9,7 +9,7 @@ from sem_search.evaluation.metrics import (
     compute_confusion,
     compute_fold_f_measure,
     compute_fold_loss,
-    compute_side_scores,
+    compute_split_scores,
     predict_classes,
 )
 from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves, TrialOutcome
@@ -35,19 +35,19 @@ def tiles() -> TileTable:
 def build_fold(tiles: TileTable, *, fold: int, seed: int = 0) -> FoldOutcome:
     """Validate on every fourth image, test on the next; answers are random and mostly right."""
     rng = np.random.default_rng([seed, fold])
-    sides = {}
+    splits = {}
     for name, part in (("validation", (fold + 1) % 4), ("test", fold)):
         indices = np.flatnonzero(tiles.image_of_tile % 4 == part)
         logits = rng.normal(size=(len(indices), N_CLASSES))
         logits[np.arange(len(indices)), tiles.label_of_tile[indices]] += 1.0
-        sides[name] = indices, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        splits[name] = indices, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     empty = np.zeros(1)
     return FoldOutcome(
         fold=fold,
-        validation_tiles=sides["validation"][0],
-        validation_probabilities=sides["validation"][1],
-        test_tiles=sides["test"][0],
-        test_probabilities=sides["test"][1],
+        validation_tiles=splits["validation"][0],
+        validation_probabilities=splits["validation"][1],
+        test_tiles=splits["test"][0],
+        test_probabilities=splits["test"][1],
         curves=TrainingCurves(
             training_loss=empty, training_accuracy=empty, validation_loss=empty, validation_accuracy=empty
         ),
@@ -142,17 +142,17 @@ def test_the_most_probable_class_is_predicted(row: list[float], expected: int) -
     assert predict_classes(np.array([row])).tolist() == [expected]
 
 
-@pytest.mark.parametrize("side", ["validation", "test"])
-def test_side_scores_are_means_over_the_folds(trial: TrialOutcome, tiles: TileTable, side: str) -> None:
-    scores = compute_side_scores(trial, tiles=tiles, side=side)
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_split_scores_are_means_over_the_folds(trial: TrialOutcome, tiles: TileTable, split: str) -> None:
+    scores = compute_split_scores(trial, tiles=tiles, split=split)
     by_hand = []
     for fold in trial.folds:
-        indices, probabilities = fold.get_side(side)
+        indices, probabilities = fold.get_split(split)
         _, _, f_measure, _ = precision_recall_fscore_support(
             tiles.label_of_tile[indices], probabilities.argmax(axis=1), labels=range(N_CLASSES), zero_division=0
         )
         by_hand.append(f_measure)
-        assert compute_fold_f_measure(fold, tiles=tiles, side=side) == pytest.approx(f_measure.mean())
+        assert compute_fold_f_measure(fold, tiles=tiles, split=split) == pytest.approx(f_measure.mean())
     np.testing.assert_allclose(scores.f_measure_of_fold, np.mean(by_hand, axis=1))
     np.testing.assert_allclose(scores.mean.f_measure, np.mean(by_hand, axis=0))
     assert scores.f_measure == pytest.approx(np.mean(by_hand))
@@ -160,7 +160,7 @@ def test_side_scores_are_means_over_the_folds(trial: TrialOutcome, tiles: TileTa
 
 
 def test_every_tile_and_image_is_counted_once(trial: TrialOutcome, tiles: TileTable) -> None:
-    scores = compute_side_scores(trial, tiles=tiles, side="test")
+    scores = compute_split_scores(trial, tiles=tiles, split="test")
     assert scores.confusion.sum(axis=1).tolist() == [4 * TILES_PER_IMAGE] * N_CLASSES
     assert scores.image_confusion.sum(axis=1).tolist() == [4] * N_CLASSES
     assert scores.tile_accuracy == np.trace(scores.confusion) / tiles.n_tiles
@@ -169,7 +169,7 @@ def test_every_tile_and_image_is_counted_once(trial: TrialOutcome, tiles: TileTa
 
 def test_image_scores_are_those_of_one_matrix(trial: TrialOutcome, tiles: TileTable) -> None:
     """The mean over folds of one image per class would be lower."""
-    scores = compute_side_scores(trial, tiles=tiles, side="test")
+    scores = compute_split_scores(trial, tiles=tiles, split="test")
     assert scores.image_f_measure == compute_class_indices(scores.image_confusion).macro_f
     assert scores.image_f_measure > scores.f_measure  # three tiles know more than one
 
@@ -179,7 +179,7 @@ def test_loss_agrees_with_scikit_learn(trial: TrialOutcome, tiles: TileTable) ->
         log_loss(tiles.label_of_tile[fold.test_tiles], fold.test_probabilities, labels=range(N_CLASSES))
         for fold in trial.folds
     ]
-    assert compute_side_scores(trial, tiles=tiles, side="test").loss == pytest.approx(np.mean(losses))
+    assert compute_split_scores(trial, tiles=tiles, split="test").loss == pytest.approx(np.mean(losses))
 
 
 def test_loss_of_a_sure_mistake_is_finite(tiles: TileTable) -> None:
@@ -187,19 +187,19 @@ def test_loss_of_a_sure_mistake_is_finite(tiles: TileTable) -> None:
     wrong = np.zeros_like(fold.test_probabilities)
     wrong[np.arange(len(wrong)), (tiles.label_of_tile[fold.test_tiles] + 1) % N_CLASSES] = 1
     fold.test_probabilities[:] = wrong
-    assert compute_fold_loss(fold, tiles=tiles, side="test") == pytest.approx(-np.log(1e-7))
-    assert compute_fold_f_measure(fold, tiles=tiles, side="test") == 0
+    assert compute_fold_loss(fold, tiles=tiles, split="test") == pytest.approx(-np.log(1e-7))
+    assert compute_fold_f_measure(fold, tiles=tiles, split="test") == 0
 
 
 def test_a_fold_of_nan_scores_like_a_constant_answer(tiles: TileTable) -> None:
     fold = build_fold(tiles, fold=0)
     fold.test_probabilities[:] = np.nan
-    assert compute_fold_f_measure(fold, tiles=tiles, side="test") == pytest.approx(0.4 / N_CLASSES)
-    assert np.isnan(compute_fold_loss(fold, tiles=tiles, side="test"))
+    assert compute_fold_f_measure(fold, tiles=tiles, split="test") == pytest.approx(0.4 / N_CLASSES)
+    assert np.isnan(compute_fold_loss(fold, tiles=tiles, split="test"))
 
 
 def test_a_trial_without_folds_cannot_be_scored(tiles: TileTable) -> None:
     cell = Cell(learning_rate=1e-3, batch_size=16)
     trial = TrialOutcome(number=3, cell=cell, state="failed", folds=())
     with pytest.raises(ValueError, match="Trial 3 has no finished fold to score; its state is 'failed'"):
-        compute_side_scores(trial, tiles=tiles, side="test")
+        compute_split_scores(trial, tiles=tiles, split="test")

@@ -35,7 +35,7 @@ def test_tiles_of_an_image_are_drawn_together(build_tiles, build_trial) -> None:
     """All tiles of an image answer alike here: a bootstrap over tiles would see half the spread."""
     tiles = build_tiles(n_classes=2, images_per_class=40)
     trial = build_trial(tiles, strength=1.0, image_spread=1.0)
-    table = tabulate_answers(trial, tiles=tiles, side="test")
+    table = tabulate_answers(trial, tiles=tiles, split="test")
     whole = dataclasses.replace(table, tile_counts=4 * np.eye(2, dtype=np.int64)[table.answer_of_row])
     (resampled,) = resample_figures([whole])
     np.testing.assert_allclose(resampled.tile_accuracy, resampled.image_accuracy)
@@ -43,7 +43,7 @@ def test_tiles_of_an_image_are_drawn_together(build_tiles, build_trial) -> None:
 
 def test_every_fold_keeps_as_many_images_of_each_class(build_tiles, build_trial) -> None:
     tiles = build_tiles(n_classes=3, images_per_class=9)
-    table = tabulate_answers(build_trial(tiles), tiles=tiles, side="test")
+    table = tabulate_answers(build_trial(tiles), tiles=tiles, split="test")
     for stratum in build_strata(table):
         is_member = table.label_of_row == stratum.label
         np.testing.assert_array_equal(stratum.n_of_fold, np.bincount(table.fold_of_row[is_member], minlength=4))
@@ -56,7 +56,7 @@ def test_every_fold_keeps_as_many_images_of_each_class(build_tiles, build_trial)
 
 def test_resamples_centre_on_the_figures(build_tiles, build_trial) -> None:
     tiles = build_tiles(n_classes=4, images_per_class=12)
-    table = tabulate_answers(build_trial(tiles, strength=1.0), tiles=tiles, side="test")
+    table = tabulate_answers(build_trial(tiles, strength=1.0), tiles=tiles, split="test")
     figures, (resampled,) = compute_figures(table), resample_figures([table])
     assert resampled.tile_accuracy.mean() == pytest.approx(float(figures.tile_accuracy), abs=0.005)
     assert resampled.image_accuracy.mean() == pytest.approx(float(figures.image_accuracy), abs=0.01)
@@ -65,7 +65,7 @@ def test_resamples_centre_on_the_figures(build_tiles, build_trial) -> None:
 
 def test_two_tables_answer_the_same_resamples(build_tiles, build_trial) -> None:
     tiles = build_tiles()
-    table = tabulate_answers(build_trial(tiles), tiles=tiles, side="test")
+    table = tabulate_answers(build_trial(tiles), tiles=tiles, split="test")
     one, two = resample_figures([table, table], n_resamples=50)
     np.testing.assert_array_equal(one.f_measure, two.f_measure)
     (alone,) = resample_figures([table], n_resamples=50)
@@ -88,10 +88,10 @@ def test_what_cannot_be_resampled_is_refused(build_tiles, build_trial) -> None:
     with pytest.raises(ValueError, match="Class 1 has one group of images only"):
         resample_figures([table])
     tiles = build_tiles()
-    table = tabulate_answers(build_trial(tiles), tiles=tiles, side="test")
+    table = tabulate_answers(build_trial(tiles), tiles=tiles, split="test")
     joined = dataclasses.replace(table, group_of_row=table.group_of_row // 12)
     with pytest.raises(ValueError, match="A group of images lies in two folds"):
         resample_figures([joined])
-    other = tabulate_answers(build_trial(tiles, folds=(0, 1)), tiles=tiles, side="test")
+    other = tabulate_answers(build_trial(tiles, folds=(0, 1)), tiles=tiles, split="test")
     with pytest.raises(ValueError, match="both must have the same images, folds and groups"):
         resample_figures([table, other])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sem_search.evaluation.answers import tabulate_answers
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.selection import _mix_answers, compute_nested_score, compute_selection_bias, get_candidates
 from sem_search.records import StudyOutcome
 
@@ -28,24 +28,24 @@ def build_study(build_tiles, build_trial, *, strengths, seed: int = 0) -> StudyO
     )
 
 
-@pytest.mark.parametrize("side", ["validation", "test"])
-def test_the_winner_is_the_best_on_the_side_asked_for(lottery, side) -> None:
-    bias = compute_selection_bias(lottery, select_on=side, n_draws=100)
-    scores = [compute_side_scores(trial, tiles=lottery.tiles, side=side).f_measure for trial in lottery.trials]
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_winner_is_the_best_on_the_split_asked_for(lottery, split) -> None:
+    bias = compute_selection_bias(lottery, select_on=split, n_draws=100)
+    scores = [compute_split_scores(trial, tiles=lottery.tiles, split=split).f_measure for trial in lottery.trials]
     winner = lottery.trials[bias.winner]
     assert bias.naive == max(scores) == scores[bias.winner]
-    assert bias.test == compute_side_scores(winner, tiles=lottery.tiles, side="test").f_measure
+    assert bias.test == compute_split_scores(winner, tiles=lottery.tiles, split="test").f_measure
     assert (bias.n_candidates, bias.n_left_out) == (12, 0)
 
 
-@pytest.mark.parametrize("side", ["validation", "test"])
-def test_choosing_among_equals_is_seen_through(build_tiles, build_trial, side) -> None:
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_choosing_among_equals_is_seen_through(build_tiles, build_trial, split) -> None:
     naive, corrected, fold_out = [], [], []
     for seed in range(12):
         study = build_study(build_tiles, build_trial, strengths=[1.0] * 6, seed=seed)
-        bias = compute_selection_bias(study, select_on=side, n_draws=100)
+        bias = compute_selection_bias(study, select_on=split, n_draws=100)
         worth = np.mean(
-            [compute_side_scores(trial, tiles=study.tiles, side="test").f_measure for trial in study.trials]
+            [compute_split_scores(trial, tiles=study.tiles, split="test").f_measure for trial in study.trials]
         )
         naive.append(bias.naive - worth)
         corrected.append(bias.corrected.value - worth)
@@ -124,7 +124,7 @@ def test_a_study_without_complete_trials_chose_nothing(lottery) -> None:
 def test_mixed_answers_of_whole_images_are_mixed_too(build_tiles, build_trial) -> None:
     tiles = build_tiles()
     candidates = [build_trial(tiles, strength=strength, seed=seed) for seed, strength in enumerate((3.0, 0.0))]
-    tables = [tabulate_answers(trial, tiles=tiles, side="test") for trial in candidates]
+    tables = [tabulate_answers(trial, tiles=tiles, split="test") for trial in candidates]
     shares = np.zeros((2, len(tiles.image_ids)))
     shares[0, ::2], shares[1, 1::2] = 1.0, 1.0
     mixed = _mix_answers(candidates, tiles=tiles, shares=shares)

@@ -10,7 +10,7 @@ from benchmarks.trust.intervals import simulate_coverage as simulate_interval_co
 from benchmarks.trust.lots import simulate_lots
 from benchmarks.trust.rendered_lots import USUAL, build_network, embed_pool, simulate_pools
 from benchmarks.trust.scores import simulate_calibration, simulate_novelty
-from benchmarks.trust.selection import SIDES, iter_grids, simulate_selection
+from benchmarks.trust.selection import SPLITS, iter_grids, simulate_selection
 from benchmarks.trust.worlds import World, compute_truth, draw_answers
 from sem_search.evaluation.answers import compute_figures
 from sem_search.micrographs.rendering.materials import MATERIALS
@@ -74,7 +74,7 @@ def test_equal_classifiers_are_told_apart_over_folds_in_at_most_6_of_100_studies
 def test_the_corrected_score_is_closer_in_nine_of_ten_searches() -> None:
     grids = [grid for grid in iter_grids() if grid.images_per_class == 6 and grid.n_cells == 20]
     searches = [simulate_selection(grid, n_studies=8, n_draws=100, seed=1) for grid in grids]
-    found = [search[side] for search in searches for side in SIDES]
+    found = [search[split] for search in searches for split in SPLITS]
     assert np.mean([entry.is_closer for entry in found]) >= 0.9
     assert np.mean([entry.naive for entry in found]) > 0.03
     assert abs(np.mean([entry.corrected for entry in found])) < 0.02

@@ -1,4 +1,4 @@
-"""No group on two sides, every image tested once, classes even: for any groups, labels and seeds."""
+"""No group in two splits, every image tested once, classes even: for any groups, labels and seeds."""
 
 import dataclasses
 import json
@@ -58,8 +58,8 @@ def test_ten_single_images_give_the_papers_two_two_six() -> None:
     table = draw_folds(catalogue, n_folds=5, seed=0)
     assert [fold.number for fold in table.folds] == [0, 1, 2, 3, 4]
     for fold in table.folds:
-        for side, count in (("test", 2), ("validation", 2), ("training", 6)):
-            assert set(count_labels(catalogue, fold.sides[side]).values()) == {count}, (fold.number, side)
+        for split, count in (("test", 2), ("validation", 2), ("training", 6)):
+            assert set(count_labels(catalogue, fold.splits[split]).values()) == {count}, (fold.number, split)
     check_folds(table, catalogue=catalogue)
 
 
@@ -131,11 +131,11 @@ def check_invariants(table: FoldTable, *, catalogue: Catalogue, n_folds: int) ->
     assert len(table.folds) == n_folds
     assert sorted(image_id for fold in table.folds for image_id in fold.test) == sorted(group_of)
     for fold in table.folds:
-        groups = [{group_of[image_id] for image_id in side} for side in fold.sides.values()]
+        groups = [{group_of[image_id] for image_id in split} for split in fold.splits.values()]
         assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
-        assert sum(map(len, fold.sides.values())) == len(group_of)
-        for side in fold.sides.values():
-            assert set(count_labels(catalogue, side)) == set(catalogue.class_names)
+        assert sum(map(len, fold.splits.values())) == len(group_of)
+        for split in fold.splits.values():
+            assert set(count_labels(catalogue, split)) == set(catalogue.class_names)
     check_folds(table, catalogue=catalogue)
 
 
@@ -226,8 +226,8 @@ def make_leak_free() -> tuple[FoldTable, Catalogue]:
     return draw_folds(catalogue, n_folds=3, seed=0), catalogue
 
 
-def replace_fold(table: FoldTable, **sides: tuple[str, ...]) -> FoldTable:
-    return dataclasses.replace(table, folds=(dataclasses.replace(table.folds[0], **sides), *table.folds[1:]))
+def replace_fold(table: FoldTable, **splits: tuple[str, ...]) -> FoldTable:
+    return dataclasses.replace(table, folds=(dataclasses.replace(table.folds[0], **splits), *table.folds[1:]))
 
 
 def test_leaks_made_by_hand_are_caught() -> None:
@@ -257,7 +257,7 @@ def test_groups_that_grew_after_the_draw_are_a_leak() -> None:
     table, catalogue = make_leak_free()
     one, other = table.folds[0].test[0], table.folds[0].training[0]
     grown = catalogue.with_groups({one: "together", other: "together"})
-    with pytest.raises(LeakError, match="has group together on two sides, training and test"):
+    with pytest.raises(LeakError, match="has group together in two splits, training and test"):
         check_folds(table, catalogue=grown)
 
 
@@ -266,13 +266,13 @@ def test_every_single_move_of_an_image_is_caught() -> None:
     fold = table.folds[1]
     for source in ("training", "validation", "test"):
         for target in ("training", "validation", "test"):
-            for image_id in fold.sides[source]:
+            for image_id in fold.splits[source]:
                 if source == target:
                     continue
                 changed = dataclasses.replace(
                     fold,
-                    **{source: tuple(i for i in fold.sides[source] if i != image_id)},
-                    **{target: (*fold.sides[target], image_id)},
+                    **{source: tuple(i for i in fold.splits[source] if i != image_id)},
+                    **{target: (*fold.splits[target], image_id)},
                 )
                 leaking = dataclasses.replace(table, folds=(table.folds[0], changed, table.folds[2]))
                 with pytest.raises(LeakError):
@@ -295,4 +295,4 @@ def test_damaged_json_is_told(text: str) -> None:
 
 def test_sides_of_a_fold_by_name() -> None:
     fold = Fold(number=0, training=("a",), validation=("b",), test=("c",))
-    assert fold.sides == {"training": ("a",), "validation": ("b",), "test": ("c",)}
+    assert fold.splits == {"training": ("a",), "validation": ("b",), "test": ("c",)}

@@ -75,7 +75,7 @@ def test_a_confusion_matrix_is_a_small_file(n_classes: int, n_confused: int, lim
     empty = np.flatnonzero(counts.flat == 0)
     counts.flat[rng.choice(empty, n_confused, replace=False)] = rng.integers(1, 30, n_confused)
     names = tuple(f"class number {place:02d}" for place in range(n_classes))
-    table = ConfusionTable(class_names=names, counts=counts, unit="tiles", side="test")
+    table = ConfusionTable(class_names=names, counts=counts, unit="tiles", split="test")
     assert len(render_figure(draw_confusion_matrix(table), suffix=".png")) < limit
 
 
@@ -85,7 +85,9 @@ def test_without_heat_maps_there_is_no_figure_6(study: StudyOutcome, context: St
 
 
 def test_the_confusion_matrix_shows_counts_and_percentages_where_there_are_cases() -> None:
-    table = ConfusionTable(class_names=("a", "b"), counts=np.array([[199, 1], [0, 4]]), unit="tiles", side="validation")
+    table = ConfusionTable(
+        class_names=("a", "b"), counts=np.array([[199, 1], [0, 4]]), unit="tiles", split="validation"
+    )
     figure = draw_confusion_matrix(table)
     assert collect_words(figure) == ["199\n>99%", "1\n0.5%", "4\n100%"]
     assert figure.axes[0].get_title() == "Validation tiles: 203 of 204 named rightly"
@@ -94,14 +96,14 @@ def test_the_confusion_matrix_shows_counts_and_percentages_where_there_are_cases
 
 
 def test_the_grid_says_why_a_cell_has_no_full_score(study: StudyOutcome, context: StudyContext) -> None:
-    table = compute_grid_table(study, cells=context.cells, side="test")
+    table = compute_grid_table(study, cells=context.cells, split="test")
     words = collect_words(draw_grid_heat_map([table]))
     scores = [cell.f_measure for cell in table.cells]
     assert words == [f"{scores[0]:.3f}", f"{scores[1]:.3f}", f"({scores[2]:.2f})\npruned", "not\ntried"]
 
 
 def test_both_sides_of_the_grid_share_one_colour_scale_from_0_to_1(study: StudyOutcome, context: StudyContext) -> None:
-    tables = [compute_grid_table(study, cells=context.cells, side=side) for side in ("validation", "test")]
+    tables = [compute_grid_table(study, cells=context.cells, split=split) for split in ("validation", "test")]
     figure = draw_grid_heat_map(tables)
     assert [axes.images[0].get_clim() for axes in figure.axes[:2]] == [(0, 1), (0, 1)]
     assert [axes.get_title() for axes in figure.axes[:2]] == ["Validation tiles", "Test tiles"]
@@ -111,7 +113,7 @@ def test_a_study_of_one_trial_has_a_grid_of_one_cell(tiles: TileTable, make_tria
     study = StudyOutcome(
         name="one", backbone="tiny", select_on="test", tiles=tiles, trials=(make_trial(tiles),), winner_number=0
     )
-    figure = draw_grid_heat_map([compute_grid_table(study, cells=(), side="test")])
+    figure = draw_grid_heat_map([compute_grid_table(study, cells=(), split="test")])
     assert len(collect_words(figure)) == 1
 
 
@@ -119,12 +121,12 @@ def test_a_failed_cell_without_a_fold_says_failed(
     study: StudyOutcome, context: StudyContext, make_trial: Callable[..., TrialOutcome]
 ) -> None:
     failed = make_trial(study.tiles, number=3, cell=context.cells[3], state="failed", n_finished=0)
-    table = compute_grid_table(replace(study, trials=(*study.trials, failed)), cells=context.cells, side="test")
+    table = compute_grid_table(replace(study, trials=(*study.trials, failed)), cells=context.cells, split="test")
     assert collect_words(draw_grid_heat_map([table]))[3] == "failed"
 
 
 def test_no_index_axis_is_cut(study: StudyOutcome) -> None:
-    figure = draw_indices(compute_index_table(study.winner, tiles=study.tiles, side="test"))
+    figure = draw_indices(compute_index_table(study.winner, tiles=study.tiles, split="test"))
     assert [axes.get_title() for axes in figure.axes] == ["Accuracy", "Precision", "Recall", "F-measure"]
     assert {axes.get_xlim() for axes in figure.axes} == {(0.0, 1.0)}
 
@@ -215,7 +217,7 @@ def test_the_folds_are_drawn_as_they_are(tiles: TileTable, context: StudyContext
     figure = draw_folds(rows)
     first = figure.axes[0].images[0].get_array().tolist()
     codes = {"left out": 0, "training": 1, "validation": 2, "test": 3}
-    assert first == [[codes[row.sides[0]] for row in rows if row.label == name] for name in ("fine", "rough")]
+    assert first == [[codes[row.splits[0]] for row in rows if row.label == name] for name in ("fine", "rough")]
     assert figure.axes[0].get_title() == "Fold 0"
 
 

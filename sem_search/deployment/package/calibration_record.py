@@ -125,5 +125,5 @@ def _read_novelty(arrays: Mapping[str, NDArray[Any]]) -> NoveltyModel | None:
 
 def _combine_fold(index: int, *, trial: TrialOutcome, tiles: TileTable) -> tuple[IntVector, FloatMatrix]:
     """Return the test images of one fold, shape (n,), and its head's answers to them, shape (n, n_classes)."""
-    of_fold, probabilities = trial.folds[index].get_side("test")
+    of_fold, probabilities = trial.folds[index].get_split("test")
     return combine_tiles(probabilities, image_of_tile=tiles.image_of_tile[of_fold])

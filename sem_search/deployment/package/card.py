@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sem_search.errors import StoreError
-from sem_search.records import Side
+from sem_search.records import Split
 from sem_search.tracking.entries.tables import Unit
 
 FORMAT_VERSION = 1
@@ -31,7 +31,7 @@ class CardClass:
 
 @dataclass(frozen=True, kw_only=True)
 class CardFold:
-    """How many images stand on each side of a fold."""
+    """How many images stand in each split of a fold."""
 
     number: int
     n_training: int
@@ -43,7 +43,7 @@ class CardFold:
 class CardScore:
     """One score with its 95 % interval over the images."""
 
-    side: Side
+    split: Split
     unit: Unit
     name: str
     """For people: "macro F-measure, mean over the folds"."""
@@ -57,7 +57,7 @@ class CardScore:
 class CardConfusion:
     """How often each class (row) was taken for each class (column), summed over the folds."""
 
-    side: Side
+    split: Split
     unit: Unit
     counts: tuple[tuple[int, ...], ...]
 
@@ -74,8 +74,8 @@ class ModelCard:
     run_id: str
     backbone: str
     weights_used: str
-    select_on: Side
-    """The side whose tiles chose this cell among those of its study."""
+    select_on: Split
+    """The split whose tiles chose this cell among those of its study."""
     learning_rate: float
     batch_size: int
     n_cells: int

@@ -89,8 +89,8 @@ def _format_list(items: Sequence[str]) -> str:
 
 
 def _format_scores(scores: Sequence[CardScore]) -> str:
-    rows = [(score.side, score.unit, score.name, _format_score(score)) for score in scores]
-    return format_table(("side", "of", "score", "value"), rows)
+    rows = [(score.split, score.unit, score.name, _format_score(score)) for score in scores]
+    return format_table(("split", "of", "score", "value"), rows)
 
 
 def _format_score(score: CardScore) -> str:
@@ -123,5 +123,5 @@ def _format_confusion(confusion: CardConfusion, *, card: ModelCard) -> str:
     numbers = [str(number) for number in range(1, len(card.classes) + 1)]
     names = [f"{number} {each.name}" for number, each in zip(numbers, card.classes, strict=True)]
     rows = [(name, *map(str, row)) for name, row in zip(names, confusion.counts, strict=True)]
-    title = f"## Confusion of {confusion.side} {confusion.unit}\n\nRows: true class; columns: what it was taken for."
+    title = f"## Confusion of {confusion.split} {confusion.unit}\n\nRows: true class; columns: what it was taken for."
     return f"{title}\n\n{format_table(('', *numbers), rows)}"

@@ -34,7 +34,7 @@ FOLDS_FILE = "folds.json"
 OUT_OF_FOLD_FILE = "out_of_fold.npz"
 
 CURVES = ("training_loss", "training_accuracy", "validation_loss", "validation_accuracy")
-SIDES = ("validation", "test")
+SPLITS = ("validation", "test")
 
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading a damaged archive raises, depending on the byte that was hit."""
@@ -128,9 +128,9 @@ def pack_out_of_fold(answers: OutOfFold) -> bytes:
         "image_of_tile": tiles.image_of_tile,
     }
     for index, fold in enumerate(trial.folds):
-        for side in SIDES:
-            arrays[f"{side}_tiles_{index}"] = getattr(fold, f"{side}_tiles")
-            arrays[f"{side}_probabilities_{index}"] = getattr(fold, f"{side}_probabilities")
+        for split in SPLITS:
+            arrays[f"{split}_tiles_{index}"] = getattr(fold, f"{split}_tiles")
+            arrays[f"{split}_probabilities_{index}"] = getattr(fold, f"{split}_probabilities")
         arrays |= {f"{name}_{index}": getattr(fold.curves, name) for name in CURVES}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
@@ -161,8 +161,8 @@ def unpack_out_of_fold(content: bytes) -> OutOfFold:
                 training_s=0.0,
                 curves=TrainingCurves(**{name: arrays[f"{name}_{index}"] for name in CURVES}),
                 **{
-                    f"{side}_{what}": arrays[f"{side}_{what}_{index}"]
-                    for side in SIDES
+                    f"{split}_{what}": arrays[f"{split}_{what}_{index}"]
+                    for split in SPLITS
                     for what in ("tiles", "probabilities")
                 },
             )

@@ -4,7 +4,7 @@ A difference of scores means something only where everything else is equal: the 
 groups, cut into the same tiles, dealt to the same folds, and each version's settings chosen on the same split. Where
 something differs it is said, and nothing is compared.
 
-What decides is the macro F-measure on the split that chose neither version's settings (`get_judging_side`): on the one
+What decides is the macro F-measure on the split that chose neither version's settings (`get_judging_split`): on the one
 that chose them the winner of a large search is flattered more than that of a small one. Both splits are shown.
 """
 
@@ -23,10 +23,10 @@ from sem_search.errors import NotComparableError, SettingsError
 from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
 from sem_search.micrographs.inspection.findings import join_words
 from sem_search.options import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
-from sem_search.records import Side
-from sem_search.tracking.entries.tables import SIDES
+from sem_search.records import Split
+from sem_search.tracking.entries.tables import SPLITS
 
-COMPARABLE = {TAG_DATA: "data", TAG_FOLDS: "folds", TAG_SELECT_ON: "side"}
+COMPARABLE = {TAG_DATA: "data", TAG_FOLDS: "folds", TAG_SELECT_ON: "split"}
 """Tags that must agree before two versions may be compared, and what a reason calls them."""
 
 NAMED = 4
@@ -58,10 +58,10 @@ class GateRule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SideComparison:
-    """Both versions on one side; a positive difference is in favour of the first."""
+class SplitComparison:
+    """Both versions in one split; a positive difference is in favour of the first."""
 
-    side: Side
+    split: Split
     f_measure: Difference
     """Mean over the folds of the macro F-measure over tiles: the objective."""
     image_f_measure: Difference
@@ -82,24 +82,24 @@ class VersionComparison:
     second: str
     class_names: tuple[str, ...]
     n_images: int
-    select_on: Side
+    select_on: Split
     """The split that chose both versions' settings."""
-    judged_on: Side
-    """The split that decides; see `get_judging_side`."""
+    judged_on: Split
+    """The split that decides; see `get_judging_split`."""
     margin: float
     confidence: float
-    sides: tuple[SideComparison, ...]
+    splits: tuple[SplitComparison, ...]
     is_better: bool
     """Whether the first beats the second by more than the margin, this surely."""
     verdict: str
 
     @property
-    def deciding(self) -> SideComparison:
+    def deciding(self) -> SplitComparison:
         """The split that decides."""
-        return next(side for side in self.sides if side.side == self.judged_on)
+        return next(split for split in self.splits if split.split == self.judged_on)
 
 
-def get_judging_side(select_on: Side) -> Side:
+def get_judging_split(select_on: Split) -> Split:
     """Return the split that decides between two versions whose settings were chosen on another.
 
     The test tiles chose nothing. Where they chose the settings, as in the paper, no tiles chose nothing: then the
@@ -143,8 +143,8 @@ def compare_measured(first: ModelVersion, second: ModelVersion, *, rule: GateRul
             f"versions {first.version} and {second.version} were not measured on the same "
             f"{join_words(different)}, so they were not compared{_describe_classes(one, two)}."
         )
-    side: Side = "test" if first.tags.get(TAG_SELECT_ON) == "test" else "validation"
-    return _compare(first, second, one=one, two=two, select_on=side, rule=rule)
+    split: Split = "test" if first.tags.get(TAG_SELECT_ON) == "test" else "validation"
+    return _compare(first, second, one=one, two=two, select_on=split, rule=rule)
 
 
 def _read_answers(version: ModelVersion) -> OutOfFold | None:
@@ -158,7 +158,7 @@ def _list_differences(first: ModelVersion, second: ModelVersion, *, one: OutOfFo
     differences = {
         "data": "data" in by_tags or one.tiles.image_ids != two.tiles.image_ids,
         "classes": one.tiles.class_names != two.tiles.class_names,
-        "side": "side" in by_tags,
+        "split": "split" in by_tags,
         "tiles": not np.array_equal(one.tiles.image_of_tile, two.tiles.image_of_tile),
         "folds": "folds" in by_tags or not _have_same_folds(one, two),
     }
@@ -169,9 +169,9 @@ def _list_differences(first: ModelVersion, second: ModelVersion, *, one: OutOfFo
 def _have_same_folds(one: OutOfFold, two: OutOfFold) -> bool:
     folds = [(fold, other) for fold, other in zip(one.trial.folds, two.trial.folds, strict=False)]
     return len(one.trial.folds) == len(two.trial.folds) and all(
-        fold.fold == other.fold and np.array_equal(fold.get_side(side)[0], other.get_side(side)[0])
+        fold.fold == other.fold and np.array_equal(fold.get_split(split)[0], other.get_split(split)[0])
         for fold, other in folds
-        for side in SIDES
+        for split in SPLITS
     )
 
 
@@ -187,17 +187,18 @@ def _describe_classes(one: OutOfFold, two: OutOfFold) -> str:
 
 
 def _compare(
-    first: ModelVersion, second: ModelVersion, *, one: OutOfFold, two: OutOfFold, select_on: Side, rule: GateRule
+    first: ModelVersion, second: ModelVersion, *, one: OutOfFold, two: OutOfFold, select_on: Split, rule: GateRule
 ) -> VersionComparison:
     try:
         compared = {
-            side: compare_trials(one.trial, two.trial, tiles=one.tiles, side=side, level=rule.level) for side in SIDES
+            split: compare_trials(one.trial, two.trial, tiles=one.tiles, split=split, level=rule.level)
+            for split in SPLITS
         }
     except ValueError as error:
         raise NotComparableError(
             f"versions {first.version} and {second.version} could not be compared image by image: {error}"
         ) from error
-    judged_on = get_judging_side(select_on)
+    judged_on = get_judging_split(select_on)
     decisive = compared[judged_on].f_measure
     is_better = decisive.low > rule.margin
     return VersionComparison(
@@ -210,16 +211,16 @@ def _compare(
         judged_on=judged_on,
         margin=rule.margin,
         confidence=rule.confidence,
-        sides=tuple(_describe_side(side, comparison) for side, comparison in compared.items()),
+        splits=tuple(_describe_split(split, comparison) for split, comparison in compared.items()),
         is_better=is_better,
         verdict=_word_verdict(decisive, first=first, second=second, select_on=select_on, rule=rule),
     )
 
 
-def _describe_side(side: Side, comparison: Comparison) -> SideComparison:
+def _describe_split(split: Split, comparison: Comparison) -> SplitComparison:
     test = comparison.fold_test
-    return SideComparison(
-        side=side,
+    return SplitComparison(
+        split=split,
         f_measure=comparison.f_measure,
         image_f_measure=comparison.image_f_measure,
         image_accuracy=comparison.image_accuracy,
@@ -230,7 +231,7 @@ def _describe_side(side: Side, comparison: Comparison) -> SideComparison:
 
 
 def _word_verdict(
-    decisive: Difference, *, first: ModelVersion, second: ModelVersion, select_on: Side, rule: GateRule
+    decisive: Difference, *, first: ModelVersion, second: ModelVersion, select_on: Split, rule: GateRule
 ) -> str:
     """Return the finding as a sentence: both figures, their difference, its bound, and what was asked for."""
     beats = decisive.low > rule.margin
@@ -238,7 +239,7 @@ def _word_verdict(
     chosen = " (the test tiles chose the settings of both)" if select_on == "test" else ""
     return (
         f"version {first.version} {'beats' if beats else 'does not beat'} version {second.version}: F-measure "
-        f"{decisive.first:.4f} against {decisive.second:.4f} on the same {get_judging_side(select_on)} tiles{chosen}; "
+        f"{decisive.first:.4f} against {decisive.second:.4f} on the same {get_judging_split(select_on)} tiles{chosen}; "
         f"the difference of {decisive.value:+.4f} is at least {decisive.low:+.4f} with {100 * rule.confidence:g} % "
         f"confidence over the images, where {needed} was needed."
     )
@@ -251,10 +252,10 @@ def _name_some(names: list[str]) -> str:
 
 
 def iter_difference_rows(comparison: VersionComparison) -> Iterator[tuple[str, str, Difference]]:
-    """Yield side, name and value of every difference, the objective first."""
-    for side in comparison.sides:
-        yield side.side, "macro F-measure of tiles, mean over the folds", side.f_measure
-        yield side.side, "macro F-measure of images", side.image_f_measure
-        yield side.side, "accuracy of images", side.image_accuracy
-        for name, difference in zip(comparison.class_names, side.f_measure_of_class, strict=True):
-            yield side.side, f"F-measure of tiles of {name}", difference
+    """Yield split, name and value of every difference, the objective first."""
+    for split in comparison.splits:
+        yield split.split, "macro F-measure of tiles, mean over the folds", split.f_measure
+        yield split.split, "macro F-measure of images", split.image_f_measure
+        yield split.split, "accuracy of images", split.image_accuracy
+        for name, difference in zip(comparison.class_names, split.f_measure_of_class, strict=True):
+            yield split.split, f"F-measure of tiles of {name}", difference

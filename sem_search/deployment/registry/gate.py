@@ -47,12 +47,12 @@ def _summarise(comparison: VersionComparison) -> dict[str, Any]:
         "confidence": comparison.confidence,
         "is_better": comparison.is_better,
         **{
-            side.side: {
-                "difference": side.f_measure.value,
-                "low": side.f_measure.low,
-                "high": side.f_measure.high,
-                "p_over_folds": side.p_over_folds,
+            split.split: {
+                "difference": split.f_measure.value,
+                "low": split.f_measure.low,
+                "high": split.f_measure.high,
+                "p_over_folds": split.p_over_folds,
             }
-            for side in comparison.sides
+            for split in comparison.splits
         },
     }

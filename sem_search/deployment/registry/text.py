@@ -48,20 +48,20 @@ def format_comparison(comparison: VersionComparison) -> str:
     """Return both versions side by side, and the verdict."""
     rows = [
         (
-            side,
+            split,
             name,
             f"{each.first:.4f}",
             f"{each.second:.4f}",
             f"{each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]",
         )
-        for side, name, each in iter_difference_rows(comparison)
+        for split, name, each in iter_difference_rows(comparison)
     ]
     level = 100 * (2 * comparison.confidence - 1)
-    header = ("side", "score", f"version {comparison.first}", f"version {comparison.second}", "difference")
+    header = ("split", "score", f"version {comparison.first}", f"version {comparison.second}", "difference")
     tests = [
-        f"On the {side.side} side: {_format_p(side.p_over_folds)} for other training images (corrected resampled "
-        f"t-test over the folds), {_format_p(side.p_over_images)} for whole images named rightly (McNemar)."
-        for side in comparison.sides
+        f"On the {split.split} split: {_format_p(split.p_over_folds)} for other training images (corrected resampled "
+        f"t-test over the folds), {_format_p(split.p_over_images)} for whole images named rightly (McNemar)."
+        for split in comparison.splits
     ]
     return "\n".join(
         [

@@ -41,7 +41,7 @@ def mend_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTr
         for trial, number in lost:
             cell = get_cell(trial)
             kept = obtain_fold(prepared, trainer=trainer, cell=cell, fold=folds[number], progress=progress)
-            value = compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, side=prepared.settings.select_on)
+            value = compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, split=prepared.settings.select_on)
             told = trial.intermediate_values[number]
             warning = (
                 f"{cell.name}, fold {number + 1}, could not be read on this machine (lost, damaged, or kept by a "

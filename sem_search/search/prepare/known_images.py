@@ -23,7 +23,7 @@ def fit_known_images(data: PreparedData, *, features: FeatureStore) -> NoveltyMo
     number_of_image = {image_id: number for number, image_id in enumerate(tiles.image_ids)}
     part_of_image = np.zeros(len(tiles.image_ids), dtype=np.int64)
     for fold in data.folds.folds:
-        part_of_image[[number_of_image[image_id] for image_id in fold.sides["test"]]] = fold.number
+        part_of_image[[number_of_image[image_id] for image_id in fold.splits["test"]]] = fold.number
     return fit_novelty(
         embed_stored_features(features.arrays),
         image_of_tile=tiles.image_of_tile,

@@ -13,7 +13,7 @@ import optuna
 import sem_search
 from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
 from sem_search.errors import StoreError
-from sem_search.evaluation.metrics import SideScores, compute_side_scores
+from sem_search.evaluation.metrics import SideScores, compute_split_scores
 from sem_search.micrographs.catalogue import read_recorded
 from sem_search.places import STORE_FILE, find_sqlite_file
 from sem_search.records import StudyOutcome
@@ -106,8 +106,8 @@ def _tell_where_runs_are() -> str:
 def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> Conclusion:
     """Choose the winner, log the study's figures and report, and register the winner's model."""
     outcome = read_study_outcome(study, prepared=prepared)
-    validation = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="validation")
-    test = compute_side_scores(outcome.winner, tiles=outcome.tiles, side="test")
+    validation = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="validation")
+    test = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="test")
     trial = study.get_trials(deepcopy=False)[outcome.winner.number]
     earlier = [trial.user_attrs.get(RUN_ID), *study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), ())]
     root = locate_outbox(prepared.settings, name=prepared.name)

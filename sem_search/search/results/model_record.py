@@ -10,14 +10,14 @@ from typing import Any
 from sem_search.deployment.package.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
 from sem_search.deployment.package.record import ModelRecord, OutOfFold
 from sem_search.evaluation.answers import tabulate_answers
-from sem_search.evaluation.intervals import compute_side_intervals
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.intervals import compute_split_intervals
+from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.resampling import build_strata
-from sem_search.records import Side, TileTable, TrialOutcome
+from sem_search.records import Split, TileTable, TrialOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.run_description import describe_hashes, describe_versions
 from sem_search.settings import SearchSettings
-from sem_search.tracking.entries.tables import SIDES, UNITS, Unit, compute_class_rows, compute_confusion_table
+from sem_search.tracking.entries.tables import SPLITS, UNITS, Unit, compute_class_rows, compute_confusion_table
 
 NOT_OF_THE_MODEL = {
     "data",
@@ -79,7 +79,7 @@ def build_card(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelCard:
             )
             for fold in prepared.data.folds.folds
         ),
-        scores=tuple(score for side in SIDES for score in _list_scores(outcome, tiles=tiles, side=side)),
+        scores=tuple(score for split in SPLITS for score in _list_scores(outcome, tiles=tiles, split=split)),
         confusions=_list_confusions(outcome, tiles=tiles),
         settings=describe_model_settings(settings),
         hashes=describe_hashes(prepared),
@@ -130,18 +130,18 @@ def _list_classes(prepared: PreparedSearch) -> tuple[CardClass, ...]:
     )
 
 
-def _list_scores(outcome: TrialOutcome, *, tiles: TileTable, side: Side) -> list[CardScore]:
-    """Return the headline figures of one side, with their intervals where the images allow any."""
+def _list_scores(outcome: TrialOutcome, *, tiles: TileTable, split: Split) -> list[CardScore]:
+    """Return the headline figures of one split, with their intervals where the images allow any."""
     if _find_obstacle(outcome, tiles=tiles) is None:
-        intervals = compute_side_intervals(outcome, tiles=tiles, side=side)
+        intervals = compute_split_intervals(outcome, tiles=tiles, split=split)
         return [
-            CardScore(side=side, unit=unit, name=name, value=figure.value, low=figure.low, high=figure.high)
+            CardScore(split=split, unit=unit, name=name, value=figure.value, low=figure.low, high=figure.high)
             for (unit, key), name in SCORE_NAMES.items()
             for figure in [getattr(intervals, key)]
         ]
-    scores = compute_side_scores(outcome, tiles=tiles, side=side)
+    scores = compute_split_scores(outcome, tiles=tiles, split=split)
     return [
-        CardScore(side=side, unit=unit, name=name, value=getattr(scores, key), low=None, high=None)
+        CardScore(split=split, unit=unit, name=name, value=getattr(scores, key), low=None, high=None)
         for (unit, key), name in SCORE_NAMES.items()
     ]
 
@@ -149,17 +149,17 @@ def _list_scores(outcome: TrialOutcome, *, tiles: TileTable, side: Side) -> list
 def _find_obstacle(outcome: TrialOutcome, *, tiles: TileTable) -> str | None:
     """Return why no interval can be given, None if one can: groups of several classes may leave a class with one."""
     try:
-        for side in SIDES:
-            build_strata(tabulate_answers(outcome, tiles=tiles, side=side))
+        for split in SPLITS:
+            build_strata(tabulate_answers(outcome, tiles=tiles, split=split))
     except ValueError as error:
         return f"no intervals: {error}"
     return None
 
 
 def _list_confusions(outcome: TrialOutcome, *, tiles: TileTable) -> tuple[CardConfusion, ...]:
-    """Return the confusion matrices of the test side, by image first: that is what is served."""
-    tables = [compute_confusion_table(outcome, tiles=tiles, side="test", unit=unit) for unit in reversed(UNITS)]
+    """Return the confusion matrices of the test split, by image first: that is what is served."""
+    tables = [compute_confusion_table(outcome, tiles=tiles, split="test", unit=unit) for unit in reversed(UNITS)]
     return tuple(
-        CardConfusion(side=table.side, unit=table.unit, counts=tuple(map(tuple, table.counts.tolist())))
+        CardConfusion(split=table.split, unit=table.unit, counts=tuple(map(tuple, table.counts.tolist())))
         for table in tables
     )

@@ -211,7 +211,7 @@ class CellObjective:
         """Log and report a fold; return its F-measure."""
         prepared = self.prepared
         log_entries(iter_fold_entries(kept.outcome, tiles=prepared.data.tiles), run_id=run_id)
-        value = compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, side=prepared.settings.select_on)
+        value = compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, split=prepared.settings.select_on)
         told = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         if kept.outcome.fold not in told:  # a trial that is taken up again has told its first folds already
             trial.report(value, step=kept.outcome.fold)

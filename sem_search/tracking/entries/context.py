@@ -42,8 +42,8 @@ class TilingExample:
     """Top and left of each tile in the original, in the order of cutting."""
 
 
-class FoldSides(Protocol):
-    """The images on each side of one fold; the fold records of the pictures' room fit as they are."""
+class FoldSplits(Protocol):
+    """The images in each split of one fold; the fold records of the pictures' room fit as they are."""
 
     @property
     def number(self) -> int:
@@ -105,7 +105,7 @@ class StudyContext:
     examples: tuple[ExampleImage, ...]
     """At least one per class: the paper's Figure 2."""
     tiling: TilingExample
-    folds: Sequence[FoldSides]
+    folds: Sequence[FoldSplits]
     heat_maps: HeatMapSheet | None = None
     """Of the winner; without them there is no Figure 6."""
     findings: tuple[str, ...] = ()

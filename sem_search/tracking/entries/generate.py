@@ -11,7 +11,7 @@ from functools import partial
 from sem_search.records import Cell, FoldOutcome, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.entries.context import (
     ExampleImage,
-    FoldSides,
+    FoldSplits,
     HeatMapPicture,
     HeatMapSheet,
     StudyContext,
@@ -72,7 +72,7 @@ __all__ = [
     "Entry",
     "ExampleImage",
     "FigureArtifact",
-    "FoldSides",
+    "FoldSplits",
     "HeatMapPicture",
     "HeatMapSheet",
     "JsonArtifact",
@@ -189,12 +189,12 @@ def _iter_score_entries(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[En
 
 
 def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
-    """Yield confusion matrices and indices per class on the test side, drawn and as numbers."""
+    """Yield confusion matrices and indices per class in the test split, drawn and as numbers."""
     for unit in UNITS:
-        confusion = compute_confusion_table(trial, tiles=tiles, side="test", unit=unit)
+        confusion = compute_confusion_table(trial, tiles=tiles, split="test", unit=unit)
         yield FigureArtifact(path=f"confusion/test_{unit}.png", draw=partial(draw_confusion_matrix, confusion))
         yield JsonArtifact(path=f"confusion/test_{unit}.json", content=list_confusion(confusion))
-    indices = compute_index_table(trial, tiles=tiles, side="test")
+    indices = compute_index_table(trial, tiles=tiles, split="test")
     yield FigureArtifact(path="indices/test.png", draw=partial(draw_indices, indices))
     yield JsonArtifact(path="indices/test.json", content=list_indices(indices))
     yield build_index_table(indices, path="indices/test.csv")

@@ -25,7 +25,7 @@ def list_class_names(tiles: TileTable) -> list[dict[str, Any]]:
 def list_confusion(table: ConfusionTable) -> dict[str, Any]:
     """Return a confusion matrix: counts, and shares of the true class's row."""
     return {
-        "side": table.side,
+        "split": table.split,
         "unit": table.unit,
         "rows": "true class",
         "columns": "predicted class",
@@ -38,7 +38,7 @@ def list_confusion(table: ConfusionTable) -> dict[str, Any]:
 def list_indices(table: IndexTable) -> dict[str, Any]:
     """Return the four indices of each class, as means over the folds and fold by fold."""
     return {
-        "side": table.side,
+        "split": table.split,
         "classes": list(table.class_names),
         "mean_of_folds": {name: list_numbers(getattr(table.mean, name)) for name in INDEX_NAMES},
         "per_fold": [
@@ -51,7 +51,7 @@ def list_grid(tables: Sequence[GridTable]) -> list[dict[str, Any]]:
     """Return every cell of the grid, side by side."""
     return [
         {
-            "side": table.side,
+            "split": table.split,
             "learning_rate": cell.cell.learning_rate,
             "batch_size": cell.cell.batch_size,
             "state": cell.state,
@@ -109,9 +109,9 @@ def list_tiling(example: TilingExample) -> dict[str, Any]:
 
 
 def list_folds(rows: Sequence[FoldRow]) -> list[dict[str, Any]]:
-    """Return the sides of each image."""
+    """Return the splits of each image."""
     return [
-        {"image_id": row.image_id, "class": row.label, "group": row.group, "sides": list(row.sides)} for row in rows
+        {"image_id": row.image_id, "class": row.label, "group": row.group, "splits": list(row.splits)} for row in rows
     ]
 
 

@@ -6,9 +6,9 @@ the epoch counted from 1, all others are single numbers.
 
 from collections.abc import Iterator
 
-from sem_search.evaluation.metrics import compute_fold_f_measure, compute_fold_loss, compute_side_scores
-from sem_search.records import FoldOutcome, Side, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
-from sem_search.tracking.entries.tables import SIDES, compute_selection
+from sem_search.evaluation.metrics import compute_fold_f_measure, compute_fold_loss, compute_split_scores
+from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
+from sem_search.tracking.entries.tables import SPLITS, compute_selection
 from sem_search.tracking.mlflow.names import make_metric_names
 
 NumberRow = tuple[str, float, int]
@@ -20,9 +20,9 @@ STATES = ("complete", "pruned", "failed")
 
 def iter_fold_numbers(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[NumberRow]:
     """Yield the scores and the curves of one finished fold."""
-    for side in SIDES:
-        yield f"fold/{side}_f_measure", compute_fold_f_measure(fold, tiles=tiles, side=side), fold.fold
-        yield f"fold/{side}_loss", compute_fold_loss(fold, tiles=tiles, side=side), fold.fold
+    for split in SPLITS:
+        yield f"fold/{split}_f_measure", compute_fold_f_measure(fold, tiles=tiles, split=split), fold.fold
+        yield f"fold/{split}_loss", compute_fold_loss(fold, tiles=tiles, split=split), fold.fold
     yield "fold/epochs", float(_count_epochs(fold)), fold.fold
     yield "fold/best_epoch", float(fold.best_epoch + 1), fold.fold
     yield "fold/training_s", fold.training_s, fold.fold
@@ -37,10 +37,10 @@ def iter_curve_numbers(curves: TrainingCurves, *, fold: int) -> Iterator[NumberR
 
 
 def iter_trial_numbers(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[NumberRow]:
-    """Yield the scores of a complete trial: both sides, tiles and images, and the test F-measure of each class."""
-    for side in SIDES:
-        yield from _iter_side_numbers(trial, tiles=tiles, side=side)
-    test = compute_side_scores(trial, tiles=tiles, side="test")
+    """Yield the scores of a complete trial: both splits, tiles and images, and the test F-measure of each class."""
+    for split in SPLITS:
+        yield from _iter_split_numbers(trial, tiles=tiles, split=split)
+    test = compute_split_scores(trial, tiles=tiles, split="test")
     names = make_metric_names(tiles.class_names)
     for name, f_measure in zip(tiles.class_names, test.mean.f_measure, strict=True):
         yield f"test/f_measure/{names[name]}", float(f_measure), 0
@@ -64,18 +64,18 @@ def iter_study_numbers(study: StudyOutcome) -> Iterator[NumberRow]:
         yield f"trials/{state}", float(sum(trial.state == state for trial in study.trials)), 0
 
 
-def _iter_side_numbers(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> Iterator[NumberRow]:
-    """Yield the scores of one side; the indices are means over classes and folds, as the paper prints them."""
-    scores = compute_side_scores(trial, tiles=tiles, side=side)
-    yield f"{side}/f_measure", scores.f_measure, 0
-    yield f"{side}/f_measure_lowest_fold", float(scores.f_measure_of_fold.min()), 0
-    yield f"{side}/accuracy", float(scores.mean.accuracy.mean()), 0
-    yield f"{side}/precision", float(scores.mean.precision.mean()), 0
-    yield f"{side}/recall", float(scores.mean.recall.mean()), 0
-    yield f"{side}/loss", scores.loss, 0
-    yield f"{side}/tile_accuracy", scores.tile_accuracy, 0
-    yield f"{side}/image_f_measure", scores.image_f_measure, 0
-    yield f"{side}/image_accuracy", scores.image_accuracy, 0
+def _iter_split_numbers(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> Iterator[NumberRow]:
+    """Yield the scores of one split; the indices are means over classes and folds, as the paper prints them."""
+    scores = compute_split_scores(trial, tiles=tiles, split=split)
+    yield f"{split}/f_measure", scores.f_measure, 0
+    yield f"{split}/f_measure_lowest_fold", float(scores.f_measure_of_fold.min()), 0
+    yield f"{split}/accuracy", float(scores.mean.accuracy.mean()), 0
+    yield f"{split}/precision", float(scores.mean.precision.mean()), 0
+    yield f"{split}/recall", float(scores.mean.recall.mean()), 0
+    yield f"{split}/loss", scores.loss, 0
+    yield f"{split}/tile_accuracy", scores.tile_accuracy, 0
+    yield f"{split}/image_f_measure", scores.image_f_measure, 0
+    yield f"{split}/image_accuracy", scores.image_accuracy, 0
 
 
 def _count_epochs(fold: FoldOutcome) -> int:

@@ -6,8 +6,8 @@ import numpy as np
 
 from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.metrics import predict_classes
-from sem_search.records import FloatVector, FoldOutcome, Side, TileTable, TrialOutcome
-from sem_search.tracking.entries.tables import SIDES
+from sem_search.records import FloatVector, FoldOutcome, Split, TileTable, TrialOutcome
+from sem_search.tracking.entries.tables import SPLITS
 from sem_search.tracking.entries.types import Scalar, TableArtifact
 
 PROBABILITY_DIGITS = 7
@@ -15,20 +15,22 @@ PROBABILITY_DIGITS = 7
 
 
 def build_tile_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) -> TableArtifact:
-    """Return every out-of-fold answer of a trial per tile, both sides, as an artifact.
+    """Return every out-of-fold answer of a trial per tile, both splits, as an artifact.
 
     `tile` is the index in the study's tile table, `tile_of_image` counts the tiles of one image, row by row.
     """
-    columns = ("side", "fold", "image_id", "tile", "tile_of_image", "true", "predicted", *_name_probabilities(tiles))
-    rows = tuple(row for fold in trial.folds for side in SIDES for row in _iter_tile_rows(fold, tiles=tiles, side=side))
+    columns = ("split", "fold", "image_id", "tile", "tile_of_image", "true", "predicted", *_name_probabilities(tiles))
+    rows = tuple(
+        row for fold in trial.folds for split in SPLITS for row in _iter_tile_rows(fold, tiles=tiles, split=split)
+    )
     return TableArtifact(path=path, columns=columns, rows=rows)
 
 
 def build_image_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) -> TableArtifact:
-    """Return every out-of-fold answer of a trial per image, both sides, as an artifact."""
-    columns = ("side", "fold", "image_id", "n_tiles", "true", "predicted", *_name_probabilities(tiles))
+    """Return every out-of-fold answer of a trial per image, both splits, as an artifact."""
+    columns = ("split", "fold", "image_id", "n_tiles", "true", "predicted", *_name_probabilities(tiles))
     rows = tuple(
-        row for fold in trial.folds for side in SIDES for row in _iter_image_rows(fold, tiles=tiles, side=side)
+        row for fold in trial.folds for split in SPLITS for row in _iter_image_rows(fold, tiles=tiles, split=split)
     )
     return TableArtifact(path=path, columns=columns, rows=rows)
 
@@ -38,27 +40,27 @@ def _name_probabilities(tiles: TileTable) -> tuple[str, ...]:
     return tuple(f"probability of {name}" for name in tiles.class_names)
 
 
-def _iter_tile_rows(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> Iterator[tuple[Scalar, ...]]:
-    """Yield one row per tile of one side of one fold."""
-    indices, probabilities = fold.get_side(side)
+def _iter_tile_rows(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> Iterator[tuple[Scalar, ...]]:
+    """Yield one row per tile of one split of one fold."""
+    indices, probabilities = fold.get_split(split)
     first_tile = np.searchsorted(tiles.image_of_tile, np.arange(len(tiles.image_ids)))
     for tile, predicted, row in zip(indices, predict_classes(probabilities), probabilities, strict=True):
         image = tiles.image_of_tile[tile]
         true = tiles.class_names[tiles.label_of_image[image]]
         place = (tiles.image_ids[image], int(tile), int(tile - first_tile[image]))
-        yield (side, fold.fold, *place, true, tiles.class_names[predicted], *_round_probabilities(row))
+        yield (split, fold.fold, *place, true, tiles.class_names[predicted], *_round_probabilities(row))
 
 
-def _iter_image_rows(fold: FoldOutcome, *, tiles: TileTable, side: Side) -> Iterator[tuple[Scalar, ...]]:
-    """Yield one row per image of one side of one fold."""
-    indices, probabilities = fold.get_side(side)
+def _iter_image_rows(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> Iterator[tuple[Scalar, ...]]:
+    """Yield one row per image of one split of one fold."""
+    indices, probabilities = fold.get_split(split)
     image_of_tile = tiles.image_of_tile[indices]
     images, combined = combine_tiles(probabilities, image_of_tile=image_of_tile)
     for image, predicted, row in zip(images, predict_classes(combined), combined, strict=True):
         true = tiles.class_names[tiles.label_of_image[image]]
         n_tiles = int(np.count_nonzero(image_of_tile == image))
         place = (tiles.image_ids[image], n_tiles)
-        yield (side, fold.fold, *place, true, tiles.class_names[predicted], *_round_probabilities(row))
+        yield (split, fold.fold, *place, true, tiles.class_names[predicted], *_round_probabilities(row))
 
 
 def _round_probabilities(row: FloatVector) -> list[float]:

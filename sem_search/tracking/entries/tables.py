@@ -9,23 +9,23 @@ from typing import Literal
 
 import numpy as np
 
-from sem_search.evaluation.metrics import ClassIndices, compute_side_scores
+from sem_search.evaluation.metrics import ClassIndices, compute_split_scores
 from sem_search.records import (
     Cell,
     FloatMatrix,
     IntMatrix,
-    Side,
+    Split,
     StudyOutcome,
     TileTable,
     TrialOutcome,
     TrialState,
 )
-from sem_search.tracking.entries.context import FoldSides
+from sem_search.tracking.entries.context import FoldSplits
 from sem_search.tracking.entries.types import Scalar, TableArtifact
 
-FoldSide = Literal["training", "validation", "test", "left out"]
+FoldSplit = Literal["training", "validation", "test", "left out"]
 Unit = Literal["tiles", "images"]
-SIDES: tuple[Side, ...] = ("validation", "test")
+SPLITS: tuple[Split, ...] = ("validation", "test")
 UNITS: tuple[Unit, ...] = ("tiles", "images")
 INDEX_NAMES = ("accuracy", "precision", "recall", "f_measure")
 """The paper's four indices, as the fields of `ClassIndices` are called."""
@@ -44,9 +44,9 @@ class GridCell:
 
 @dataclass(frozen=True, kw_only=True)
 class GridTable:
-    """All fields of the paper's Figure 3, for one side."""
+    """All fields of the paper's Figure 3, for one split."""
 
-    side: Side
+    split: Split
     learning_rates: tuple[float, ...]
     """From the largest to the smallest."""
     batch_sizes: tuple[int, ...]
@@ -63,7 +63,7 @@ class ConfusionTable:
     class_names: tuple[str, ...]
     counts: IntMatrix
     unit: Unit
-    side: Side
+    split: Split
 
     @property
     def shares(self) -> FloatMatrix:
@@ -80,7 +80,7 @@ class IndexTable:
     class_names: tuple[str, ...]
     mean: ClassIndices
     per_fold: tuple[ClassIndices, ...]
-    side: Side
+    split: Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class ScoredTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What the choice of the cell did to the score: the best complete trial on either side."""
+    """What the choice of the cell did to the score: the best complete trial in either split."""
 
     chosen_on_validation: ScoredTrial
     chosen_on_test: ScoredTrial
@@ -130,13 +130,13 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldRow:
-    """On which side one image stands in each fold."""
+    """In which split one image stands in each fold."""
 
     image_id: str
     label: str
     group: str
     n_tiles: int
-    sides: tuple[FoldSide, ...]
+    splits: tuple[FoldSplit, ...]
     """One per fold, in order of the folds."""
 
 
@@ -161,7 +161,7 @@ class ConfusedPair:
     """All cases of the true class."""
 
 
-def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], side: Side) -> GridTable:
+def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], split: Split) -> GridTable:
     """Return the fields of the paper's Figure 3: every cell that was asked for or tried, with what it scored.
 
     Of several trials of one cell a complete one counts, else the one with most finished folds.
@@ -176,10 +176,10 @@ def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], side: Side
     batch_sizes = tuple(sorted({cell.batch_size for cell in everything}))
     fields_of_grid = [Cell(learning_rate=rate, batch_size=size) for rate in learning_rates for size in batch_sizes]
     return GridTable(
-        side=side,
+        split=split,
         learning_rates=learning_rates,
         batch_sizes=batch_sizes,
-        cells=tuple(_build_grid_cell(cell, trial=best.get(cell), study=study, side=side) for cell in fields_of_grid),
+        cells=tuple(_build_grid_cell(cell, trial=best.get(cell), study=study, split=split) for cell in fields_of_grid),
         winner=study.winner.cell,
     )
 
@@ -209,17 +209,17 @@ def compute_selection(study: StudyOutcome) -> Selection:
     )
 
 
-def compute_confusion_table(trial: TrialOutcome, *, tiles: TileTable, side: Side, unit: Unit) -> ConfusionTable:
+def compute_confusion_table(trial: TrialOutcome, *, tiles: TileTable, split: Split, unit: Unit) -> ConfusionTable:
     """Return the confusion matrix of a trial's finished folds, by tile or by image."""
-    scores = compute_side_scores(trial, tiles=tiles, side=side)
+    scores = compute_split_scores(trial, tiles=tiles, split=split)
     counts = scores.confusion if unit == "tiles" else scores.image_confusion
-    return ConfusionTable(class_names=tiles.class_names, counts=counts, unit=unit, side=side)
+    return ConfusionTable(class_names=tiles.class_names, counts=counts, unit=unit, split=split)
 
 
-def compute_index_table(trial: TrialOutcome, *, tiles: TileTable, side: Side) -> IndexTable:
+def compute_index_table(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> IndexTable:
     """Return the paper's four indices per class over a trial's finished folds."""
-    scores = compute_side_scores(trial, tiles=tiles, side=side)
-    return IndexTable(class_names=tiles.class_names, mean=scores.mean, per_fold=scores.per_fold, side=side)
+    scores = compute_split_scores(trial, tiles=tiles, split=split)
+    return IndexTable(class_names=tiles.class_names, mean=scores.mean, per_fold=scores.per_fold, split=split)
 
 
 def compute_confused_pairs(table: ConfusionTable, *, n_most: int) -> tuple[ConfusedPair, ...]:
@@ -239,10 +239,10 @@ def compute_confused_pairs(table: ConfusionTable, *, n_most: int) -> tuple[Confu
     )
 
 
-def compute_fold_rows(folds: Sequence[FoldSides], *, tiles: TileTable) -> tuple[FoldRow, ...]:
-    """Return the sides of every image, class by class, in the order of the tile table."""
-    side_of = [
-        {image: side for side, images in _list_sides(fold) for image in images}
+def compute_fold_rows(folds: Sequence[FoldSplits], *, tiles: TileTable) -> tuple[FoldRow, ...]:
+    """Return the splits of every image, class by class, in the order of the tile table."""
+    split_of = [
+        {image: split for split, images in _list_splits(fold) for image in images}
         for fold in sorted(folds, key=lambda fold: fold.number)
     ]
     n_tiles = np.bincount(tiles.image_of_tile, minlength=len(tiles.image_ids))
@@ -252,7 +252,7 @@ def compute_fold_rows(folds: Sequence[FoldSides], *, tiles: TileTable) -> tuple[
             label=tiles.class_names[tiles.label_of_image[image]],
             group=tiles.group_of_image[image],
             n_tiles=int(n_tiles[image]),
-            sides=tuple(sides.get(tiles.image_ids[image], "left out") for sides in side_of),
+            splits=tuple(splits.get(tiles.image_ids[image], "left out") for splits in split_of),
         )
         for image in np.argsort(tiles.label_of_image, kind="stable")
     )
@@ -271,12 +271,12 @@ def compute_class_rows(tiles: TileTable) -> tuple[ClassRow, ...]:
 
 def build_fold_table(rows: Sequence[FoldRow], *, path: str) -> TableArtifact:
     """Return the folds as an artifact: one row per image, one column per fold."""
-    n_folds = len(rows[0].sides) if rows else 0
+    n_folds = len(rows[0].splits) if rows else 0
     columns = ("image_id", "class", "group", "n_tiles", *(f"fold_{fold}" for fold in range(n_folds)))
     return TableArtifact(
         path=path,
         columns=columns,
-        rows=tuple((row.image_id, row.label, row.group, row.n_tiles, *row.sides) for row in rows),
+        rows=tuple((row.image_id, row.label, row.group, row.n_tiles, *row.splits) for row in rows),
     )
 
 
@@ -303,7 +303,7 @@ def _rank_trial(trial: TrialOutcome, *, study: StudyOutcome) -> tuple[bool, bool
 
 def _score_trial(trial: TrialOutcome, *, study: StudyOutcome) -> ScoredTrial:
     """Return the headline figures of a complete trial."""
-    scores = {side: compute_side_scores(trial, tiles=study.tiles, side=side).f_measure for side in SIDES}
+    scores = {split: compute_split_scores(trial, tiles=study.tiles, split=split).f_measure for split in SPLITS}
     return ScoredTrial(
         trial=trial.number,
         cell=trial.cell,
@@ -312,17 +312,17 @@ def _score_trial(trial: TrialOutcome, *, study: StudyOutcome) -> ScoredTrial:
     )
 
 
-def _build_grid_cell(cell: Cell, *, trial: TrialOutcome | None, study: StudyOutcome, side: Side) -> GridCell:
+def _build_grid_cell(cell: Cell, *, trial: TrialOutcome | None, study: StudyOutcome, split: Split) -> GridCell:
     """Return one field of the grid."""
     if trial is None:
         return GridCell(cell=cell, state="missing", f_measure=None, n_folds=0)
-    score = compute_side_scores(trial, tiles=study.tiles, side=side).f_measure if trial.folds else None
+    score = compute_split_scores(trial, tiles=study.tiles, split=split).f_measure if trial.folds else None
     return GridCell(cell=cell, state=trial.state, f_measure=score, n_folds=len(trial.folds))
 
 
 def _build_trial_row(trial: TrialOutcome, *, study: StudyOutcome) -> TrialRow:
     """Return one row of the table of trials."""
-    scores = {side: compute_side_scores(trial, tiles=study.tiles, side=side) for side in SIDES if trial.folds}
+    scores = {split: compute_split_scores(trial, tiles=study.tiles, split=split) for split in SPLITS if trial.folds}
     validation, test = scores.get("validation"), scores.get("test")
     return TrialRow(
         trial=trial.number,
@@ -343,6 +343,6 @@ def _build_trial_row(trial: TrialOutcome, *, study: StudyOutcome) -> TrialRow:
     )
 
 
-def _list_sides(fold: FoldSides) -> tuple[tuple[FoldSide, Sequence[str]], ...]:
-    """Return the images of each side."""
+def _list_splits(fold: FoldSplits) -> tuple[tuple[FoldSplit, Sequence[str]], ...]:
+    """Return the images of each split."""
     return ("training", fold.training), ("validation", fold.validation), ("test", fold.test)

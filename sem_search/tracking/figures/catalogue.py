@@ -11,7 +11,7 @@ from sem_search.records import StudyOutcome
 from sem_search.tracking.entries import json_values as plain
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import (
-    SIDES,
+    SPLITS,
     Unit,
     compute_confusion_table,
     compute_fold_rows,
@@ -68,7 +68,7 @@ def _build_examples(context: StudyContext) -> StudyFigure:
 def _build_grid(study: StudyOutcome, *, context: StudyContext) -> StudyFigure:
     """Figure 3."""
     path = "figures/figure_3_grid"
-    tables = [compute_grid_table(study, cells=context.cells, side=side) for side in SIDES]
+    tables = [compute_grid_table(study, cells=context.cells, split=split) for split in SPLITS]
     return StudyFigure(
         number="3",
         caption=(
@@ -84,7 +84,7 @@ def _build_grid(study: StudyOutcome, *, context: StudyContext) -> StudyFigure:
 def _build_confusion(study: StudyOutcome, *, number: str, unit: Unit) -> StudyFigure:
     """Figure 4, by tile or by image."""
     path = f"figures/figure_{number}_confusion_{unit}"
-    table = compute_confusion_table(study.winner, tiles=study.tiles, side="test", unit=unit)
+    table = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit=unit)
     how = "each tile by itself" if unit == "tiles" else "all tiles of an image together"
     return StudyFigure(
         number=number,
@@ -100,7 +100,7 @@ def _build_confusion(study: StudyOutcome, *, number: str, unit: Unit) -> StudyFi
 def _build_indices(study: StudyOutcome) -> StudyFigure:
     """Figure 5."""
     path = "figures/figure_5_indices"
-    table = compute_index_table(study.winner, tiles=study.tiles, side="test")
+    table = compute_index_table(study.winner, tiles=study.tiles, split="test")
     return StudyFigure(
         number="5",
         caption=(
@@ -148,7 +148,7 @@ def _build_folds(study: StudyOutcome, *, context: StudyContext) -> StudyFigure:
         number="S2",
         caption=(
             "Which images train, validate and test in each fold. Every image is tested exactly once, and all tiles "
-            "of an image, and all images of a group, stand on the same side."
+            "of an image, and all images of a group, stand in the same split."
         ),
         artifact=FigureArtifact(path=f"{path}.png", draw=partial(draw_folds, rows)),
         numbers=JsonArtifact(path=f"{path}.json", content=plain.list_folds(rows)),

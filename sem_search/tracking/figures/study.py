@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 
 from sem_search.records import FloatMatrix
 from sem_search.tracking.entries.context import ExampleImage, TilingExample
-from sem_search.tracking.entries.tables import FoldRow, FoldSide, GridCell, GridTable
+from sem_search.tracking.entries.tables import FoldRow, FoldSplit, GridCell, GridTable
 from sem_search.tracking.figures.style import (
     GREY,
     LABEL_PT,
@@ -45,7 +45,7 @@ NUMBERED_TILES = 150
 BRIGHT_SCORE = 0.55
 """Score from which the colour is bright enough for black figures."""
 
-SIDE_COLOURS: dict[FoldSide, str] = {
+SIDE_COLOURS: dict[FoldSplit, str] = {
     "left out": "white",
     "training": "#DCDCDC",
     "validation": "#E69F00",
@@ -78,7 +78,7 @@ def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
 
 
 def draw_grid_heat_map(tables: Sequence[GridTable]) -> Figure:
-    """Draw the mean F-measure of every cell, one panel per side, on one colour scale from 0 to 1 (Figure 3).
+    """Draw the mean F-measure of every cell, one panel per split, on one colour scale from 0 to 1 (Figure 3).
 
     A frame marks the winner. Cells that were pruned show the mean of their finished folds in brackets; cells without
     any score say why.
@@ -123,9 +123,9 @@ def draw_tiling(example: TilingExample) -> Figure:
 
 
 def draw_folds(rows: Sequence[FoldRow]) -> Figure:
-    """Draw on which side every image stands, one panel per fold, one row per class (Figure S2)."""
+    """Draw in which split every image stands, one panel per fold, one row per class (Figure S2)."""
     names = sorted({row.label for row in rows})
-    n_folds = len(rows[0].sides)
+    n_folds = len(rows[0].splits)
     widest = max(sum(row.label == name for row in rows) for name in names)
     panel_in = min(max(1.15, 0.14 * widest), WIDEST_PANELS_IN)
     n_columns = max(1, min(n_folds, int(WIDEST_PANELS_IN // panel_in)))
@@ -139,7 +139,7 @@ def draw_folds(rows: Sequence[FoldRow]) -> Figure:
         else:
             axes.set_axis_off()
     figure.supxlabel("Images of the class, in the order of their names", fontsize=LABEL_PT)
-    handles = [Patch(facecolor=SIDE_COLOURS[side], edgecolor=GREY, label=side) for side in _list_used_sides(rows)]
+    handles = [Patch(facecolor=SIDE_COLOURS[split], edgecolor=GREY, label=split) for split in _list_used_splits(rows)]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=SMALL_PT, frameon=False)
     return figure
 
@@ -193,7 +193,7 @@ def _write_on_picture(axes: Axes, x: float, y: float, words: str) -> None:
 
 
 def _draw_grid_panel(axes: Axes, table: GridTable) -> AxesImage:
-    """Draw one side of the grid; return the image, for the colour bar."""
+    """Draw one split of the grid; return the image, for the colour bar."""
     n_columns = len(table.batch_sizes)
     scores = np.array([np.nan if cell.f_measure is None else cell.f_measure for cell in table.cells])
     image = axes.imshow(scores.reshape(-1, n_columns), cmap=SCORE_MAP, vmin=0, vmax=1, aspect="auto")
@@ -210,7 +210,7 @@ def _draw_grid_panel(axes: Axes, table: GridTable) -> AxesImage:
         range(len(table.learning_rates)), [format_rate(rate) for rate in table.learning_rates], fontsize=SMALL_PT
     )
     axes.set_xlabel("Batch size", fontsize=LABEL_PT)
-    axes.set_title(f"{table.side.capitalize()} tiles", fontsize=TITLE_PT)
+    axes.set_title(f"{table.split.capitalize()} tiles", fontsize=TITLE_PT)
     axes.tick_params(length=0)
     return image
 
@@ -255,10 +255,10 @@ def _draw_tile_outline(axes: Axes, *, top: int, left: int, size_px: int) -> None
 def _draw_fold_panel(axes: Axes, *, rows: Sequence[FoldRow], names: Sequence[str], fold: int) -> None:
     """Draw one fold: classes below one another, their images side by side."""
     codes = list(SIDE_COLOURS)
-    by_class = [[codes.index(row.sides[fold]) for row in rows if row.label == name] for name in names]
-    widest = max(len(sides) for sides in by_class)
+    by_class = [[codes.index(row.splits[fold]) for row in rows if row.label == name] for name in names]
+    widest = max(len(splits) for splits in by_class)
     no_image = codes.index("left out")
-    matrix = np.array([[*sides, *[no_image] * (widest - len(sides))] for sides in by_class])
+    matrix = np.array([[*splits, *[no_image] * (widest - len(splits))] for splits in by_class])
     axes.imshow(matrix, cmap=ListedColormap(list(SIDE_COLOURS.values())), vmin=0, vmax=len(codes) - 1, aspect="auto")
     axes.set_yticks(range(len(names)), [shorten(label) for label in make_labels(names)], fontsize=SMALL_PT)
     axes.set_xticks(np.arange(widest + 1) - 0.5, minor=True)
@@ -269,7 +269,7 @@ def _draw_fold_panel(axes: Axes, *, rows: Sequence[FoldRow], names: Sequence[str
     axes.set_title(f"Fold {fold}", fontsize=TITLE_PT)
 
 
-def _list_used_sides(rows: Sequence[FoldRow]) -> list[FoldSide]:
-    """Return the sides that occur, in the order of the legend."""
-    used = {side for row in rows for side in row.sides}
-    return [side for side in ("training", "validation", "test", "left out") if side in used]
+def _list_used_splits(rows: Sequence[FoldRow]) -> list[FoldSplit]:
+    """Return the splits that occur, in the order of the legend."""
+    used = {split for row in rows for split in row.splits}
+    return [split for split in ("training", "validation", "test", "left out") if split in used]

@@ -64,13 +64,13 @@ def draw_confusion_matrix(table: ConfusionTable) -> Figure:
     """
     n_classes = len(table.class_names)
     field_in = 0.62 if n_classes <= MANY_CLASSES else 0.44
-    side_in = max(field_in * n_classes, 1.8)
-    figure = make_figure(width_in=side_in + 2.9, height_in=side_in + 1.9, dpi=MATRIX_DPI)
+    split_in = max(field_in * n_classes, 1.8)
+    figure = make_figure(width_in=split_in + 2.9, height_in=split_in + 1.9, dpi=MATRIX_DPI)
     axes = figure.add_subplot()
     shares = np.ma.masked_where(table.counts == 0, table.shares)
     image = axes.imshow(shares, cmap=_lighten(SHARE_MAP), vmin=0, vmax=1)
     _write_fields(axes, table=table, size_pt=SMALL_PT if n_classes <= MANY_CLASSES else SMALL_PT - 1.5)
-    _label_classes(axes, names=table.class_names, field_in=side_in / n_classes)
+    _label_classes(axes, names=table.class_names, field_in=split_in / n_classes)
     axes.set_xlabel("Predicted class", fontsize=LABEL_PT)
     axes.set_ylabel("True class", fontsize=LABEL_PT)
     axes.set_title(_describe_confusion(table), fontsize=TITLE_PT)
@@ -210,7 +210,7 @@ def _label_classes(axes: Axes, *, names: Sequence[str], field_in: float) -> None
 def _describe_confusion(table: ConfusionTable) -> str:
     """Return the title: what is counted, how many, how many rightly."""
     total, right = int(table.counts.sum()), int(np.trace(table.counts))
-    return f"{table.side.capitalize()} {table.unit}: {right} of {total} named rightly"
+    return f"{table.split.capitalize()} {table.unit}: {right} of {total} named rightly"
 
 
 def _draw_index_panel(axes: Axes, *, table: IndexTable, name: str) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from sem_search.evaluation.metrics import SideScores, compute_side_scores
-from sem_search.records import Side, StudyOutcome
+from sem_search.evaluation.metrics import SideScores, compute_split_scores
+from sem_search.records import Split, StudyOutcome
 from sem_search.secrets import mask_secrets, mask_url
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import (
-    SIDES,
+    SPLITS,
     UNITS,
     ClassRow,
     ConfusedPair,
@@ -47,7 +47,7 @@ SERVING_PORT = 5001
 class ScoreRow:
     """One line of the headline table."""
 
-    side: Side
+    split: Split
     unit: Unit
     f_measure: float
     lowest_fold: float | None
@@ -158,18 +158,18 @@ def _describe_cell(study: StudyOutcome) -> str:
 def _build_score_rows(study: StudyOutcome) -> list[ScoreRow]:
     """Return the winner's headline scores, test before validation."""
     return [
-        _build_score_row(compute_side_scores(study.winner, tiles=study.tiles, side=side), side=side, unit=unit)
-        for side in reversed(SIDES)
+        _build_score_row(compute_split_scores(study.winner, tiles=study.tiles, split=split), split=split, unit=unit)
+        for split in reversed(SPLITS)
         for unit in UNITS
     ]
 
 
-def _build_score_row(scores: SideScores, *, side: Side, unit: Unit) -> ScoreRow:
+def _build_score_row(scores: SideScores, *, split: Split, unit: Unit) -> ScoreRow:
     """Return one line of the headline table."""
     is_tiles = unit == "tiles"
     confusion = scores.confusion if is_tiles else scores.image_confusion
     return ScoreRow(
-        side=side,
+        split=split,
         unit=unit,
         f_measure=scores.f_measure if is_tiles else scores.image_f_measure,
         lowest_fold=float(scores.f_measure_of_fold.min()) if is_tiles else None,
@@ -181,9 +181,9 @@ def _build_score_row(scores: SideScores, *, side: Side, unit: Unit) -> ScoreRow:
 
 
 def _build_class_scores(study: StudyOutcome) -> list[ClassScores]:
-    """Return the winner's scores for each class on the test side."""
-    scores = compute_side_scores(study.winner, tiles=study.tiles, side="test")
-    images = compute_confusion_table(study.winner, tiles=study.tiles, side="test", unit="images").shares
+    """Return the winner's scores for each class in the test split."""
+    scores = compute_split_scores(study.winner, tiles=study.tiles, split="test")
+    images = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit="images").shares
     return [
         ClassScores(
             number=place + 1,
@@ -212,7 +212,7 @@ def _list_pairs(study: StudyOutcome) -> dict[Unit, tuple[ConfusedPair, ...]]:
     """Return the classes that were confused most, by tile and by image."""
     return {
         unit: compute_confused_pairs(
-            compute_confusion_table(study.winner, tiles=study.tiles, side="test", unit=unit), n_most=N_CONFUSED_PAIRS
+            compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit=unit), n_most=N_CONFUSED_PAIRS
         )
         for unit in UNITS
     }

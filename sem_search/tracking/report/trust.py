@@ -26,12 +26,12 @@ from sem_search.evaluation.conformal import (
     cross_predict_sets,
 )
 from sem_search.evaluation.images import combine_tiles
-from sem_search.evaluation.intervals import Interval, SideIntervals, compute_side_intervals
+from sem_search.evaluation.intervals import Interval, SideIntervals, compute_split_intervals
 from sem_search.evaluation.selection import SelectionBias, compute_selection_bias
-from sem_search.records import FloatMatrix, FloatVector, IntVector, Side, StudyOutcome
+from sem_search.records import FloatMatrix, FloatVector, IntVector, Split, StudyOutcome
 from sem_search.tracking.entries.json_values import list_numbers
 from sem_search.tracking.entries.metrics import NumberRow
-from sem_search.tracking.entries.tables import SIDES
+from sem_search.tracking.entries.tables import SPLITS
 
 COVERAGES = (0.8, 0.9, 0.95)
 """Asked of the prediction sets; 0.9 is what `predict` asks for where nobody says otherwise."""
@@ -59,7 +59,7 @@ class StudyTrust:
     """How far the winner's score can be trusted."""
 
     class_names: tuple[str, ...]
-    select_on: Side
+    select_on: Split
     validation: SideIntervals
     test: SideIntervals
     chosen_on_validation: SelectionBias
@@ -78,9 +78,9 @@ class StudyTrust:
         """The choice that this study made."""
         return self.chosen_on_validation if self.select_on == "validation" else self.chosen_on_test
 
-    def get_side(self, side: Side) -> SideIntervals:
-        """Return the intervals of one side."""
-        return self.validation if side == "validation" else self.test
+    def get_split(self, split: Split) -> SideIntervals:
+        """Return the intervals of one split."""
+        return self.validation if split == "validation" else self.test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def compute_trust(study: StudyOutcome) -> StudyTrust:
     """
     answers = gather_image_answers(study)
     scaled = cross_fit_temperature(answers.probabilities, labels=answers.labels, part_of_row=answers.fold_of_row)
-    intervals = {side: compute_side_intervals(study.winner, tiles=study.tiles, side=side) for side in SIDES}
+    intervals = {split: compute_split_intervals(study.winner, tiles=study.tiles, split=split) for split in SPLITS}
     return StudyTrust(
         class_names=study.tiles.class_names,
         select_on=study.select_on,
@@ -144,10 +144,10 @@ def gather_image_answers(study: StudyOutcome) -> ImageAnswers:
 
 def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
     """Yield the numbers as `trust/...`, for MLflow's charts."""
-    for side in SIDES:
-        intervals = trust.get_side(side)
+    for split in SPLITS:
+        intervals = trust.get_split(split)
         for name in FIGURE_NAMES:
-            yield from _iter_interval(f"trust/{side}/{name}", getattr(intervals, name))
+            yield from _iter_interval(f"trust/{split}/{name}", getattr(intervals, name))
     for bias in (trust.chosen_on_validation, trust.chosen_on_test):
         stem = f"trust/chosen_on_{bias.select_on}"
         yield f"{stem}/naive", bias.naive, 0
@@ -171,23 +171,23 @@ def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
 
 
 def list_intervals(trust: StudyTrust) -> dict[str, Any]:
-    """Return every headline figure and every class with its interval, both sides."""
+    """Return every headline figure and every class with its interval, both splits."""
     return {
-        side: {
-            "n_images": trust.get_side(side).n_images,
-            "n_groups": trust.get_side(side).n_groups,
-            **{name: list_interval(getattr(trust.get_side(side), name)) for name in FIGURE_NAMES},
+        split: {
+            "n_images": trust.get_split(split).n_images,
+            "n_groups": trust.get_split(split).n_groups,
+            **{name: list_interval(getattr(trust.get_split(split), name)) for name in FIGURE_NAMES},
             "classes": [
                 {"class": name, **{key: list_interval(value) for key, value in vars(of_class).items()}}
-                for name, of_class in zip(trust.class_names, trust.get_side(side).of_class, strict=True)
+                for name, of_class in zip(trust.class_names, trust.get_split(split).of_class, strict=True)
             ],
         }
-        for side in SIDES
+        for split in SPLITS
     }
 
 
 def list_selection(trust: StudyTrust) -> list[dict[str, Any]]:
-    """Return what choosing did to the score, on either side."""
+    """Return what choosing did to the score, in either split."""
     return [
         {
             "chosen_on": bias.select_on,

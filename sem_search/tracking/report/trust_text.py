@@ -6,7 +6,7 @@ from functools import partial
 from sem_search.evaluation.calibration import CalibrationScores
 from sem_search.evaluation.intervals import Interval
 from sem_search.evaluation.selection import SelectionBias
-from sem_search.tracking.entries.tables import SIDES
+from sem_search.tracking.entries.tables import SPLITS
 from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, TableArtifact
 from sem_search.tracking.figures.catalogue import StudyFigure
 from sem_search.tracking.figures.trust import draw_intervals, draw_reliability, draw_risk, draw_selection
@@ -93,14 +93,14 @@ def list_trust_figures(trust: StudyTrust) -> tuple[StudyFigure, ...]:
 def build_interval_table(trust: StudyTrust) -> TableArtifact:
     """Return every figure with its interval as a table: of all classes, and of each."""
     rows = []
-    for side in SIDES:
-        intervals = trust.get_side(side)
+    for split in SPLITS:
+        intervals = trust.get_split(split)
         named = [("all classes", name, getattr(intervals, name)) for name in FIGURE_NAMES]
         for class_name, of_class in zip(trust.class_names, intervals.of_class, strict=True):
             named += [(class_name, name, interval) for name, interval in vars(of_class).items()]
-        rows += [(side, label, name, interval.value, interval.low, interval.high) for label, name, interval in named]
+        rows += [(split, label, name, interval.value, interval.low, interval.high) for label, name, interval in named]
     return TableArtifact(
-        path="trust/intervals.csv", columns=("side", "class", "figure", "value", "low", "high"), rows=tuple(rows)
+        path="trust/intervals.csv", columns=("split", "class", "figure", "value", "low", "high"), rows=tuple(rows)
     )
 
 
@@ -113,8 +113,8 @@ def write_trust_words(trust: StudyTrust) -> TrustWords:
     """Return the section of the report."""
     return TrustWords(
         rows=tuple(
-            IntervalRow(name=f"{side} {FIGURE_WORDS[name]}", interval=getattr(trust.get_side(side), name))
-            for side in reversed(SIDES)
+            IntervalRow(name=f"{split} {FIGURE_WORDS[name]}", interval=getattr(trust.get_split(split), name))
+            for split in reversed(SPLITS)
             for name in FIGURE_NAMES
         ),
         intervals=_describe_intervals(trust),

@@ -89,7 +89,7 @@ class HeadTrainer:
             cut: The network.
             features: One array per crossing tensor, shape (n_tiles, ...), float32.
             labels: Class of each tile, shape (n_tiles,), in [0, n_classes).
-            groups: Group of each tile; no group may stand on two sides of a fold.
+            groups: Group of each tile; no group may stand in two splits of a fold.
             n_classes: Number of classes.
             settings: Length and momentum.
             seed: The study's seed.
@@ -159,11 +159,11 @@ class HeadTrainer:
             on_epoch: Called after every epoch with its figures. What it raises ends the fold.
 
         Raises:
-            LeakError: A group stands on two sides.
-            DataError: A side is empty.
+            LeakError: A group stands in two splits.
+            DataError: A split is empty.
             SettingsError: Learning rate or batch size are not positive.
         """
-        self._check_sides({"training": training, "validation": validation, "test": test})
+        self._check_splits({"training": training, "validation": validation, "test": test})
         _check_cell(learning_rate=learning_rate, batch_size=batch_size)
         begin = time.perf_counter()
         self._reset(fold)
@@ -198,20 +198,20 @@ class HeadTrainer:
             training_s=time.perf_counter() - begin,
         )
 
-    def _check_sides(self, sides: dict[str, IntVector]) -> None:
-        """Refuse empty sides and groups on two sides: the last gate before training."""
-        for name, tiles in sides.items():
+    def _check_splits(self, splits: dict[str, IntVector]) -> None:
+        """Refuse empty splits and groups in two splits: the last gate before training."""
+        for name, tiles in splits.items():
             if len(tiles) == 0:
-                raise DataError(f"The {name} side of the fold has no tiles; every side needs at least one image.")
-        names = list(sides)
+                raise DataError(f"The {name} split of the fold has no tiles; every split needs at least one image.")
+        names = list(splits)
         for first, second in ((0, 1), (0, 2), (1, 2)):
-            shared = np.intersect1d(self._groups[sides[names[first]]], self._groups[sides[names[second]]])
+            shared = np.intersect1d(self._groups[splits[names[first]]], self._groups[splits[names[second]]])
             if len(shared):
                 listed = ", ".join(repr(str(group)) for group in shared[:N_NAMED_GROUPS])
                 more = f" and {len(shared) - N_NAMED_GROUPS} more" if len(shared) > N_NAMED_GROUPS else ""
                 raise LeakError(
                     f"Training refused: {len(shared)} group(s) on both the {names[first]} and the {names[second]} "
-                    f"side: {listed}{more}. Draw the folds anew from this catalogue."
+                    f"split: {listed}{more}. Draw the folds anew from this catalogue."
                 )
 
     def _reset(self, fold: int) -> None:

@@ -18,7 +18,7 @@ from sem_search.deployment.package.record import (
     write_record,
 )
 from sem_search.errors import StoreError
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.metrics import compute_split_scores
 
 
 @pytest.fixture
@@ -49,17 +49,17 @@ def test_a_record_survives_being_written_and_read(record: ModelRecord, folder: P
     )
     for fold, wanted in zip(read.trial.folds, written.trial.folds, strict=True):
         assert (fold.fold, fold.best_epoch, fold.is_diverged) == (wanted.fold, wanted.best_epoch, wanted.is_diverged)
-        for side in ("validation", "test"):
-            for one, other in zip(fold.get_side(side), wanted.get_side(side), strict=True):
+        for split in ("validation", "test"):
+            for one, other in zip(fold.get_split(split), wanted.get_split(split), strict=True):
                 np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(fold.curves.validation_loss, wanted.curves.validation_loss)
 
 
 def test_scores_can_be_computed_anew_bit_for_bit(record: ModelRecord, folder: Path) -> None:
     read, written = read_out_of_fold(folder), record.out_of_fold
-    for side in ("validation", "test"):
-        one = compute_side_scores(read.trial, tiles=read.tiles, side=side)
-        assert one.f_measure == compute_side_scores(written.trial, tiles=written.tiles, side=side).f_measure
+    for split in ("validation", "test"):
+        one = compute_split_scores(read.trial, tiles=read.tiles, split=split)
+        assert one.f_measure == compute_split_scores(written.trial, tiles=written.tiles, split=split).f_measure
 
 
 def test_a_record_names_no_place(folder: Path, tmp_path: Path) -> None:

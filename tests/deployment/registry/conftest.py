@@ -17,7 +17,7 @@ from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, wri
 from sem_search.deployment.registry import GateRule, RegisteredVersion, promote_version, register_winner, roll_back
 from sem_search.deployment.registry.history import iter_problems
 from sem_search.deployment.registry.moves_log import Journal, read_journal
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.metrics import compute_split_scores
 
 MODEL = "sem-search-tiny"
 
@@ -83,8 +83,8 @@ class Laboratory:
         record = self.records[run_id]
         answers = record.out_of_fold
         scores = {
-            side: compute_side_scores(answers.trial, tiles=answers.tiles, side=side).f_measure
-            for side in ("validation", "test")
+            split: compute_split_scores(answers.trial, tiles=answers.tiles, split=split).f_measure
+            for split in ("validation", "test")
         }
         return register_winner(
             model_uri=f"runs:/{run_id}/classifier",

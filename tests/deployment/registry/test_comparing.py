@@ -11,24 +11,24 @@ from sem_search.evaluation.comparing import compare_trials
 from tests.deployment.registry.conftest import POOR
 
 
-def test_both_sides_are_compared_and_the_side_that_chose_nothing_decides(old_laboratory: Any) -> None:
+def test_both_sides_are_compared_and_the_split_that_chose_nothing_decides(old_laboratory: Any) -> None:
     comparison = compare_versions(old_laboratory.name, "3", "1")
     assert (comparison.first, comparison.second, comparison.select_on) == ("3", "1", "validation")
     assert comparison.is_better
-    assert [side.side for side in comparison.sides] == ["validation", "test"]
+    assert [split.split for split in comparison.splits] == ["validation", "test"]
     assert comparison.judged_on == "test"
-    assert comparison.deciding is comparison.sides[1]
+    assert comparison.deciding is comparison.splits[1]
     records = [
         old_laboratory.records[old_laboratory.client.get_model_version(old_laboratory.name, version).run_id]
         for version in ("3", "1")
     ]
     one, two = (record.out_of_fold for record in records)
-    for side in comparison.sides:
-        expected = compare_trials(one.trial, two.trial, tiles=one.tiles, side=side.side, level=0.9)
-        assert side.f_measure == expected.f_measure
-        assert side.image_accuracy == expected.image_accuracy
-        assert side.p_over_folds == expected.fold_test.p_value
-        assert side.p_over_images == expected.image_test.p_value
+    for split in comparison.splits:
+        expected = compare_trials(one.trial, two.trial, tiles=one.tiles, split=split.split, level=0.9)
+        assert split.f_measure == expected.f_measure
+        assert split.image_accuracy == expected.image_accuracy
+        assert split.p_over_folds == expected.fold_test.p_value
+        assert split.p_over_images == expected.image_test.p_value
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_verdict_says_all_that_was_weighed(old_laboratory: Any) -> None:
 
 def test_every_difference_has_a_row(old_laboratory: Any) -> None:
     rows = list(iter_difference_rows(compare_versions(old_laboratory.name, "2", "1")))
-    assert [name for side, name, _ in rows if side == "test"] == [
+    assert [name for split, name, _ in rows if split == "test"] == [
         "macro F-measure of tiles, mean over the folds",
         "macro F-measure of images",
         "accuracy of images",
@@ -103,7 +103,7 @@ def test_every_difference_has_a_row(old_laboratory: Any) -> None:
     [
         ({"n_images": 10}, r"versions 2 and 1 were not measured on the same data, so they were not compared\."),
         ({"folds_seed": 1}, r"not measured on the same folds, so they were not compared\."),
-        ({"select_on": "test"}, r"not measured on the same side, so they were not compared\."),
+        ({"select_on": "test"}, r"not measured in the same split, so they were not compared\."),
         (
             {"class_names": ("cellulose", "lactose", "starch", "talc")},
             r"not measured on the same data and classes, so they were not compared: only the first knows talc\.",

@@ -6,7 +6,7 @@ from scipy.stats import binom
 
 from benchmarks.trust.gate import build_contest, simulate_gate
 from sem_search.deployment.registry import GateRule
-from sem_search.deployment.registry.comparing import get_judging_side
+from sem_search.deployment.registry.comparing import get_judging_split
 from sem_search.deployment.registry.gate import judge
 from sem_search.evaluation.comparing import compare_trials
 
@@ -62,14 +62,14 @@ def test_a_champion_with_a_damaged_record_is_not_beaten_by_that(laboratory: Any)
 
 def test_of_twenty_that_are_no_better_about_one_passes(laboratory: Any, make_record: Any) -> None:
     """The promise of the confidence, on answers of equal skill; decision 025 has the table of longer simulations."""
-    rule, passed, side = GateRule(), 0, get_judging_side("validation")
+    rule, passed, split = GateRule(), 0, get_judging_split("validation")
     for seed in range(60):
         one, two = (make_record(laboratory.data, skill=1.5, seed=1000 + 2 * seed + i).out_of_fold for i in (0, 1))
         difference = compare_trials(
             one.trial,
             two.trial,
             tiles=one.tiles,
-            side=side,
+            split=split,
             level=rule.level,
             n_resamples=500,
         ).f_measure
@@ -81,5 +81,5 @@ def test_the_best_of_twenty_that_is_no_better_rarely_passes_against_a_single_one
     """Judged on the tiles that chose it, it would in 34 of 100 cases."""
     n_studies = 40
     passed = simulate_gate(build_contest(1, 20), n_studies=n_studies)
-    assert passed[get_judging_side("validation")] <= binom.ppf(0.999, n_studies, 0.05) / n_studies
+    assert passed[get_judging_split("validation")] <= binom.ppf(0.999, n_studies, 0.05) / n_studies
     assert passed["validation"] > binom.ppf(0.999, n_studies, 0.05) / n_studies, "why it is not judged there"

@@ -66,7 +66,7 @@ def test_one_that_beats_the_champion_image_by_image_takes_its_place(laboratory: 
         (
             BETTER,
             {"select_on": "test"},
-            "versions 2 and 1 were not measured on the same side, so they were not compared (version 1 is champion).",
+            "versions 2 and 1 were not measured in the same split, so they were not compared (version 1 is champion).",
         ),
         (
             BETTER,
@@ -75,7 +75,7 @@ def test_one_that_beats_the_champion_image_by_image_takes_its_place(laboratory: 
             "first knows mannitol and only the second knows starch (version 1 is champion).",
         ),
     ],
-    ids=["equal", "worse", "other data", "other folds", "other side", "other classes"],
+    ids=["equal", "worse", "other data", "other folds", "other split", "other classes"],
 )
 def test_any_other_is_challenger_and_told_why(
     laboratory: Any, skill: float, changes: dict[str, Any], reason: str

@@ -86,7 +86,7 @@ def test_the_card_and_what_happened_since(old_laboratory: Any) -> None:
     assert format_view(view) == f"{NO_CARD}\n\n## In the registry\n\nAliases: none.\n\nNo alias was moved yet."
 
 
-def test_a_comparison_side_by_side(old_laboratory: Any) -> None:
+def test_a_comparison_split_by_split(old_laboratory: Any) -> None:
     comparison = compare_versions(old_laboratory.name, "3", "1")
     text = format_comparison(comparison)
     lines = text.splitlines()
@@ -94,12 +94,12 @@ def test_a_comparison_side_by_side(old_laboratory: Any) -> None:
         "sem-search-tiny: 27 images, paired. In brackets: 90 % interval, whose lower end is passed with 95 % "
         "confidence."
     )
-    assert lines[1].startswith("| side       | score ")
+    assert lines[1].startswith("| split       | score ")
     assert "| version 3 | version 1 | difference" in lines[1]
     assert lines[-1].startswith("Version 3 beats version 1: F-measure 1.0000 against 0.")
-    assert "On the test side: p = 0." in text
-    alike = replace(comparison, sides=tuple(replace(side, p_over_folds=None) for side in comparison.sides))
-    assert "On the test side: no p-value (fewer than two folds, or all differ alike) for" in format_comparison(alike)
+    assert "In the test split: p = 0." in text
+    alike = replace(comparison, splits=tuple(replace(split, p_over_folds=None) for split in comparison.splits))
+    assert "In the test split: no p-value (fewer than two folds, or all differ alike) for" in format_comparison(alike)
 
 
 def test_a_verification_ends_with_its_verdict_and_the_hash_to_keep(old_laboratory: Any) -> None:

@@ -29,7 +29,7 @@ def finished(study: optuna.Study, prepared, trainer, progress) -> list[float]:
     values = []
     for fold in prepared.data.folds.folds:
         kept = obtain_fold(prepared, trainer=trainer, cell=CELL, fold=fold, progress=progress)
-        values.append(compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, side="validation"))
+        values.append(compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, split="validation"))
     study.add_trial(
         optuna.trial.create_trial(
             params={"learning_rate": 0.1, "batch_size": 8},
@@ -78,7 +78,7 @@ def test_a_lost_fold_is_trained_again_to_the_same_numbers(
     assert warning in capsys.readouterr().err
     after = read_study_outcome(study, prepared=prepared).winner.folds[1]
     assert after.test_probabilities.tobytes() == before.test_probabilities.tobytes()
-    assert compute_fold_f_measure(after, tiles=prepared.data.tiles, side="validation") == finished[1]
+    assert compute_fold_f_measure(after, tiles=prepared.data.tiles, split="validation") == finished[1]
 
 
 @pytest.mark.usefixtures("finished")

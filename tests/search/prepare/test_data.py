@@ -39,7 +39,7 @@ def test_folds_are_those_asked_for_and_the_same_each_time(settings: SearchSettin
     assert prepare_data(settings.model_copy(update={"seed": 1})).folds != data.folds
 
 
-def test_overlapping_images_stand_on_one_side(settings: SearchSettings, tiny_folder: Path, tmp_path: Path) -> None:
+def test_overlapping_images_stand_on_one_split(settings: SearchSettings, tiny_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "data")
     scene = np.asarray(Image.open(folder / "grains" / "0.png"))
     Image.fromarray(np.roll(scene, 7, axis=1)[:, 7:]).save(folder / "grains" / "again.png")
@@ -48,8 +48,8 @@ def test_overlapping_images_stand_on_one_side(settings: SearchSettings, tiny_fol
     assert group_of["grains/0.png"] == group_of["grains/again.png"]
     assert len(set(group_of.values())) == 15
     for fold in prepared.folds.folds:
-        sides = [{"grains/0.png", "grains/again.png"} & set(ids) for ids in fold.sides.values()]
-        assert sorted(map(len, sides)) == [0, 0, 2]
+        splits = [{"grains/0.png", "grains/again.png"} & set(ids) for ids in fold.splits.values()]
+        assert sorted(map(len, splits)) == [0, 0, 2]
     assert any("grains/again.png" in finding.message for finding in prepared.findings)
 
 

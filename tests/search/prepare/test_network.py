@@ -92,7 +92,7 @@ def test_features_are_known_again_by_what_they_depend_on(
             data=dataclasses.replace(data, catalogue=dataclasses.replace(data.catalogue, records=records[::-1]))
         ),
         "step": get_key(data=dataclasses.replace(data, grid=dataclasses.replace(data.grid, stride_px=24))),
-        "side": get_key(data=dataclasses.replace(data, grid=dataclasses.replace(data.grid, size_px=32))),
+        "split": get_key(data=dataclasses.replace(data, grid=dataclasses.replace(data.grid, size_px=32))),
         "weights": get_key(
             network=dataclasses.replace(network, weights=dataclasses.replace(network.weights, sha256="0" * 64))
         ),

@@ -11,8 +11,8 @@ import pytest
 
 from sem_search.deployment.registry import RegisteredVersion
 from sem_search.errors import FailedTrialError, StoreError
-from sem_search.evaluation.metrics import compute_side_scores
-from sem_search.records import Cell, Side, StudyOutcome
+from sem_search.evaluation.metrics import compute_split_scores
+from sem_search.records import Cell, Split, StudyOutcome
 from sem_search.search.results import conclusion as concluding
 from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import read_kept_folds
@@ -86,8 +86,8 @@ def conclude(finished: optuna.Study, prepared, trainer) -> Conclusion:
     return conclude_study(finished, prepared=prepared, trainer=trainer, run_id="study-run")
 
 
-def choose_on(prepared, side: Side):
-    settings = prepared.settings.model_copy(update={"select_on": side})
+def choose_on(prepared, split: Split):
+    settings = prepared.settings.model_copy(update={"select_on": split})
     return dataclasses.replace(prepared, settings=settings)
 
 
@@ -108,19 +108,19 @@ def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, t
     assert tags["sem_search.test_f_measure"] == f"{conclusion.test.f_measure:.6f}"
 
 
-@pytest.mark.parametrize("side", ["validation", "test"])
-def test_the_score_that_counts_in_the_registry_is_that_of_the_side_that_chose(
-    finished, prepared, trainer, world: World, side: Side
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_score_that_counts_in_the_registry_is_that_of_the_split_that_chose(
+    finished, prepared, trainer, world: World, split: Split
 ) -> None:
-    search = choose_on(prepared, side)
+    search = choose_on(prepared, split)
     conclusion = conclude(finished, search, trainer)
     scores = {
-        name: compute_side_scores(conclusion.outcome.winner, tiles=prepared.data.tiles, side=name).f_measure
+        name: compute_split_scores(conclusion.outcome.winner, tiles=prepared.data.tiles, split=name).f_measure
         for name in ("validation", "test")
     }
     assert scores["validation"] != scores["test"]
-    assert world.registered["score"] == scores[side]
-    assert world.registered["tags"]["sem_search.select_on"] == side
+    assert world.registered["score"] == scores[split]
+    assert world.registered["tags"]["sem_search.select_on"] == split
     assert (conclusion.validation.f_measure, conclusion.test.f_measure) == tuple(scores.values())
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sem_search.deployment.package.card import CardFold, ModelCard
-from sem_search.evaluation.intervals import compute_side_intervals
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.intervals import compute_split_intervals
+from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.micrographs.inspection.findings import Finding
 from sem_search.records import Cell, TrialOutcome
 from sem_search.search.results.model_record import build_card, build_record, describe_model_settings, hide_places
@@ -49,20 +49,20 @@ def test_scores_are_those_reported_each_with_its_interval(
     prepared: Any, outcome: TrialOutcome, card: ModelCard
 ) -> None:
     tiles = prepared.data.tiles
-    for side in ("validation", "test"):
-        intervals = compute_side_intervals(outcome, tiles=tiles, side=side)
-        of_side = [score for score in card.scores if score.side == side]
+    for split in ("validation", "test"):
+        intervals = compute_split_intervals(outcome, tiles=tiles, split=split)
+        of_side = [score for score in card.scores if score.split == split]
         assert [score.unit for score in of_side] == ["tiles", "tiles", "images", "images"]
-        assert of_side[0].value == pytest.approx(compute_side_scores(outcome, tiles=tiles, side=side).f_measure)
+        assert of_side[0].value == pytest.approx(compute_split_scores(outcome, tiles=tiles, split=split).f_measure)
         assert (of_side[0].low, of_side[0].high) == (intervals.f_measure.low, intervals.f_measure.high)
         assert of_side[3].value == intervals.image_accuracy.value
         assert all(score.low <= score.value <= score.high for score in of_side)
 
 
 def test_confusion_is_of_test_images_and_tiles(prepared: Any, outcome: TrialOutcome, card: ModelCard) -> None:
-    scores = compute_side_scores(outcome, tiles=prepared.data.tiles, side="test")
+    scores = compute_split_scores(outcome, tiles=prepared.data.tiles, split="test")
     images, of_tiles = card.confusions
-    assert (images.unit, images.side, of_tiles.unit) == ("images", "test", "tiles")
+    assert (images.unit, images.split, of_tiles.unit) == ("images", "test", "tiles")
     assert [list(row) for row in images.counts] == scores.image_confusion.tolist()
     assert [list(row) for row in of_tiles.counts] == scores.confusion.tolist()
 

@@ -77,7 +77,7 @@ def test_each_trial_has_all_of_its_run_again_and_only_once(
         history = tracking.get_metric_history(run.info.run_id, "fold/validation_f_measure")
         kept = [prepared.store.read(cell=CELLS[state], fold=fold) for fold in range(N_TOLD[state])]
         assert [point.value for point in history] == [
-            compute_fold_f_measure(one.outcome, tiles=prepared.data.tiles, side="validation") for one in kept
+            compute_fold_f_measure(one.outcome, tiles=prepared.data.tiles, split="validation") for one in kept
         ]
     complete, pruned, failed = ({file.path for file in tracking.list_artifacts(run.info.run_id)} for run in runs)
     assert {"confusion", "predictions", "grad_cam"} <= complete

@@ -95,7 +95,7 @@ def get_run(tracking: MlflowClient, study: optuna.Study) -> Iterator[Callable[[]
 def test_the_value_is_the_mean_f_measure_over_the_folds(objective, ask, keep_folds, untouched_trainer) -> None:
     kept = keep_folds(shares_right=(0.7, 0.3))
     tiles = objective.prepared.data.tiles
-    scores = [compute_fold_f_measure(one.outcome, tiles=tiles, side="validation") for one in kept]
+    scores = [compute_fold_f_measure(one.outcome, tiles=tiles, split="validation") for one in kept]
     trial = ask()
     assert objective(trial) == pytest.approx(np.mean(scores))
     assert trial.study.trials[0].intermediate_values == pytest.approx(dict(enumerate(scores)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.generate import (
     Entry,
@@ -55,7 +55,7 @@ def test_a_fold_is_one_record_of_metrics(study: StudyOutcome) -> None:
     entries = list(iter_fold_entries(fold, tiles=study.tiles))
     assert [type(entry) for entry in entries] == [Metrics]
     metrics = collect_metrics(entries)
-    scores = compute_side_scores(study.winner, tiles=study.tiles, side="test")
+    scores = compute_split_scores(study.winner, tiles=study.tiles, split="test")
     assert metrics["fold/test_f_measure", 2] == scores.f_measure_of_fold[2]
     assert metrics["fold/epochs", 2] == 6
     assert metrics["fold/best_epoch", 2] == fold.best_epoch + 1
@@ -80,14 +80,14 @@ def test_a_diverged_fold_loses_its_nans_and_says_so(study: StudyOutcome) -> None
 def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutcome, context: StudyContext) -> None:
     entries = list(iter_trial_entries(study.winner, tiles=study.tiles, heat_maps=context.heat_maps))
     metrics = collect_metrics(entries)
-    for side in ("validation", "test"):
-        scores = compute_side_scores(study.winner, tiles=study.tiles, side=side)
-        assert metrics[f"{side}/f_measure", 0] == scores.f_measure
-        assert metrics[f"{side}/image_f_measure", 0] == scores.image_f_measure
-        assert metrics[f"{side}/accuracy", 0] == pytest.approx(scores.mean.accuracy.mean())
-        assert metrics[f"{side}/precision", 0] == pytest.approx(scores.mean.precision.mean())
-        assert metrics[f"{side}/recall", 0] == pytest.approx(scores.mean.recall.mean())
-        assert metrics[f"{side}/loss", 0] == scores.loss
+    for split in ("validation", "test"):
+        scores = compute_split_scores(study.winner, tiles=study.tiles, split=split)
+        assert metrics[f"{split}/f_measure", 0] == scores.f_measure
+        assert metrics[f"{split}/image_f_measure", 0] == scores.image_f_measure
+        assert metrics[f"{split}/accuracy", 0] == pytest.approx(scores.mean.accuracy.mean())
+        assert metrics[f"{split}/precision", 0] == pytest.approx(scores.mean.precision.mean())
+        assert metrics[f"{split}/recall", 0] == pytest.approx(scores.mean.recall.mean())
+        assert metrics[f"{split}/loss", 0] == scores.loss
     assert metrics["test/f_measure/rough", 0] == scores.mean.f_measure[1]
     assert collect_paths(entries) == [
         "training/curves.png",
@@ -138,7 +138,7 @@ def test_any_class_name_gets_a_metric_of_its_own(make_tiles: MakeTiles, make_tri
 def test_a_study_yields_the_winner_the_figures_and_the_report(study: StudyOutcome, context: StudyContext) -> None:
     entries = list(iter_study_entries(study, context=context))
     metrics = collect_metrics(entries)
-    winner = compute_side_scores(study.winner, tiles=study.tiles, side="test")
+    winner = compute_split_scores(study.winner, tiles=study.tiles, split="test")
     assert metrics["winner/test/f_measure", 0] == winner.f_measure
     assert metrics["winner/learning_rate", 0] == study.winner.cell.learning_rate
     assert metrics["selection/test_f_measure_chosen_on_validation", 0] == winner.f_measure

@@ -27,7 +27,7 @@ def test_what_is_not_finite_becomes_none(values: Any, digits: int | None, expect
 
 
 def test_the_confusion_says_what_rows_are(study: StudyOutcome) -> None:
-    table = compute_confusion_table(study.winner, tiles=study.tiles, side="test", unit="images")
+    table = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit="images")
     listed = plain.list_confusion(table)
     assert (listed["rows"], listed["columns"], listed["classes"]) == (
         "true class",
@@ -38,7 +38,7 @@ def test_the_confusion_says_what_rows_are(study: StudyOutcome) -> None:
 
 
 def test_the_grid_marks_the_winner_and_what_is_missing(study: StudyOutcome, context: StudyContext) -> None:
-    listed = plain.list_grid([compute_grid_table(study, cells=context.cells, side="test")])
+    listed = plain.list_grid([compute_grid_table(study, cells=context.cells, split="test")])
     assert [cell["is_winner"] for cell in listed] == [False, True, False, False]
     assert listed[3]["state"] == "missing"
     assert listed[3]["f_measure"] is None

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sem_search.evaluation.metrics import compute_fold_f_measure, compute_fold_loss, compute_side_scores
+from sem_search.evaluation.metrics import compute_fold_f_measure, compute_fold_loss, compute_split_scores
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.metrics import NumberRow, iter_fold_numbers, iter_study_numbers, iter_trial_numbers
 
@@ -22,7 +22,7 @@ FOLD_NAMES = {
     "fold/best_epoch",
     "fold/training_s",
 }
-SIDE_NAMES = (
+SPLIT_NAMES = (
     "f_measure",
     "f_measure_lowest_fold",
     "accuracy",
@@ -33,7 +33,7 @@ SIDE_NAMES = (
     "image_f_measure",
     "image_accuracy",
 )
-TRIAL_NAMES = {f"{side}/{name}" for side in ("validation", "test") for name in SIDE_NAMES} | {
+TRIAL_NAMES = {f"{split}/{name}" for split in ("validation", "test") for name in SPLIT_NAMES} | {
     "folds",
     "epochs",
     "training_s",
@@ -52,9 +52,9 @@ def test_a_fold_has_its_scores_at_its_own_step(study: StudyOutcome) -> None:
     fold = study.winner.folds[2]
     numbers = collect(iter_fold_numbers(fold, tiles=study.tiles))
     assert {name for name, step in numbers if step == 2} >= FOLD_NAMES
-    for side in ("validation", "test"):
-        assert numbers[f"fold/{side}_f_measure", 2] == compute_fold_f_measure(fold, tiles=study.tiles, side=side)
-        assert numbers[f"fold/{side}_loss", 2] == compute_fold_loss(fold, tiles=study.tiles, side=side)
+    for split in ("validation", "test"):
+        assert numbers[f"fold/{split}_f_measure", 2] == compute_fold_f_measure(fold, tiles=study.tiles, split=split)
+        assert numbers[f"fold/{split}_loss", 2] == compute_fold_loss(fold, tiles=study.tiles, split=split)
     assert numbers["fold/epochs", 2] == 6
     assert numbers["fold/best_epoch", 2] == fold.best_epoch + 1, "counted from 1, as the curves are"
     assert numbers["fold/training_s", 2] == 1.5
@@ -84,8 +84,8 @@ def test_a_trial_has_both_sides_tiles_and_images(study: StudyOutcome) -> None:
     classes = {f"test/f_measure/{name}" for name in study.tiles.class_names}
     assert {name for name, _ in numbers} == TRIAL_NAMES | classes
     assert {step for _, step in numbers} == {0}
-    for side in ("validation", "test"):
-        scores = compute_side_scores(study.winner, tiles=study.tiles, side=side)
+    for split in ("validation", "test"):
+        scores = compute_split_scores(study.winner, tiles=study.tiles, split=split)
         expected = {
             "f_measure": scores.f_measure,
             "f_measure_lowest_fold": scores.f_measure_of_fold.min(),
@@ -97,14 +97,14 @@ def test_a_trial_has_both_sides_tiles_and_images(study: StudyOutcome) -> None:
             "image_f_measure": scores.image_f_measure,
             "image_accuracy": scores.image_accuracy,
         }
-        assert {name: numbers[f"{side}/{name}", 0] for name in SIDE_NAMES} == pytest.approx(expected)
+        assert {name: numbers[f"{split}/{name}", 0] for name in SPLIT_NAMES} == pytest.approx(expected)
 
 
 def test_each_class_has_its_own_f_measure(make_tiles: MakeTiles, make_trial: MakeTrial) -> None:
     tiles = make_tiles(["a b", "a/b", "c"])
     trial = make_trial(tiles, skill=1.0)
     numbers = collect(iter_trial_numbers(trial, tiles=tiles))
-    expected = compute_side_scores(trial, tiles=tiles, side="test").mean.f_measure
+    expected = compute_split_scores(trial, tiles=tiles, split="test").mean.f_measure
     names = ("a_b", "a_b_2", "c")
     assert [numbers[f"test/f_measure/{name}", 0] for name in names] == expected.tolist()
     assert len(set(expected.tolist())) == 3
@@ -155,7 +155,7 @@ def test_the_optimism_is_what_choosing_on_test_tiles_would_have_added(
     chosen = numbers["selection/test_f_measure_chosen_on_validation", 0]
     assert numbers["selection/test_f_measure_chosen_on_test", 0] == 1.0
     assert numbers["selection_optimism", 0] == pytest.approx(1.0 - chosen)
-    assert chosen == compute_side_scores(study.winner, tiles=study.tiles, side="test").f_measure < 1
+    assert chosen == compute_split_scores(study.winner, tiles=study.tiles, split="test").f_measure < 1
 
 
 def test_trials_are_counted_by_how_they_ended(study: StudyOutcome, make_trial: MakeTrial) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import (
@@ -28,19 +28,19 @@ MakeTrial = Callable[..., TrialOutcome]
 
 
 def test_the_grid_holds_every_cell_that_was_asked_for(study: StudyOutcome, context: StudyContext) -> None:
-    table = compute_grid_table(study, cells=context.cells, side="test")
+    table = compute_grid_table(study, cells=context.cells, split="test")
     assert table.learning_rates == (1e-2, 1e-3)
     assert table.batch_sizes == (16, 48)
     assert [cell.state for cell in table.cells] == ["complete", "complete", "pruned", "missing"]
     assert [cell.n_folds for cell in table.cells] == [3, 3, 1, 0]
     assert table.cells[3].f_measure is None
-    expected = compute_side_scores(study.trials[1], tiles=study.tiles, side="test").f_measure
+    expected = compute_split_scores(study.trials[1], tiles=study.tiles, split="test").f_measure
     assert table.cells[1].f_measure == expected
     assert table.winner == table.cells[1].cell
 
 
 def test_the_grid_holds_cells_that_nobody_asked_for(study: StudyOutcome) -> None:
-    table = compute_grid_table(study, cells=(), side="validation")
+    table = compute_grid_table(study, cells=(), split="validation")
     assert {cell.cell for cell in table.cells if cell.state != "missing"} == {trial.cell for trial in study.trials}
 
 
@@ -52,7 +52,7 @@ def test_of_two_trials_of_a_cell_the_complete_one_counts(
     pruned = make_trial(study.tiles, number=8, cell=cell, state="pruned", n_finished=2)
     complete = make_trial(study.tiles, number=9, cell=cell)
     both = replace(study, trials=(*study.trials, *(pruned, complete)[::order]))
-    table = compute_grid_table(both, cells=(), side="test")
+    table = compute_grid_table(both, cells=(), split="test")
     assert [found.state for found in table.cells if found.cell == cell] == ["complete"]
 
 
@@ -63,7 +63,7 @@ def test_a_trial_row_scores_the_finished_folds(study: StudyOutcome) -> None:
         (1, "complete", 3, True),
         (2, "pruned", 1, False),
     ]
-    scores = compute_side_scores(study.trials[1], tiles=study.tiles, side="validation")
+    scores = compute_split_scores(study.trials[1], tiles=study.tiles, split="validation")
     assert rows[1].validation_f_measure == scores.f_measure
     assert rows[1].validation_image_f_measure == scores.image_f_measure
     assert rows[1].n_epochs == 3 * 6
@@ -124,14 +124,14 @@ def test_without_a_complete_trial_there_is_nothing_to_choose(study: StudyOutcome
 
 @pytest.mark.parametrize(("unit", "n_cases"), [("tiles", 24), ("images", 6)])
 def test_the_confusion_table_counts_tiles_or_images(study: StudyOutcome, unit: str, n_cases: int) -> None:
-    table = compute_confusion_table(study.winner, tiles=study.tiles, side="test", unit=unit)
+    table = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit=unit)
     assert table.counts.sum() == n_cases
     np.testing.assert_allclose(table.shares.sum(axis=1), 1)
 
 
 def test_confused_pairs_come_by_share_of_the_true_class() -> None:
     counts = np.array([[5, 5, 0], [3, 97, 0], [0, 0, 0]])
-    table = ConfusionTable(class_names=("a", "b", "c"), counts=counts, unit="tiles", side="test")
+    table = ConfusionTable(class_names=("a", "b", "c"), counts=counts, unit="tiles", split="test")
     pairs = compute_confused_pairs(table, n_most=5)
     assert [(pair.true, pair.predicted, pair.count, pair.n_true) for pair in pairs] == [
         ("a", "b", 5, 10),
@@ -142,18 +142,18 @@ def test_confused_pairs_come_by_share_of_the_true_class() -> None:
 
 
 def test_the_index_table_ends_with_the_mean_of_the_classes(study: StudyOutcome) -> None:
-    indices = compute_index_table(study.winner, tiles=study.tiles, side="test")
+    indices = compute_index_table(study.winner, tiles=study.tiles, split="test")
     table = build_index_table(indices, path="indices.csv")
     assert table.columns == ("class", "accuracy", "precision", "recall", "f_measure")
     assert [row[0] for row in table.rows] == ["fine", "rough", "mean of the classes"]
     assert table.rows[2][4] == pytest.approx((table.rows[0][4] + table.rows[1][4]) / 2)
 
 
-def test_fold_rows_tell_the_side_of_each_image(tiles: TileTable, context: StudyContext) -> None:
+def test_fold_rows_tell_the_split_of_each_image(tiles: TileTable, context: StudyContext) -> None:
     rows = compute_fold_rows(context.folds, tiles=tiles)
     assert [row.image_id for row in rows] == list(tiles.image_ids)
-    assert rows[0].sides == ("test", "training", "validation")
-    assert all(sorted(row.sides) == ["test", "training", "validation"] for row in rows)
+    assert rows[0].splits == ("test", "training", "validation")
+    assert all(sorted(row.splits) == ["test", "training", "validation"] for row in rows)
     table = build_fold_table(rows, path="folds.csv")
     assert table.columns == ("image_id", "class", "group", "n_tiles", "fold_0", "fold_1", "fold_2")
     assert table.rows[0] == ("fine/00.png", "fine", "fine/00.png", 4, "test", "training", "validation")
@@ -161,7 +161,7 @@ def test_fold_rows_tell_the_side_of_each_image(tiles: TileTable, context: StudyC
 
 def test_an_image_that_no_fold_names_is_left_out(tiles: TileTable, context: StudyContext) -> None:
     fewer = replace(context.folds[0], training=())
-    assert compute_fold_rows([fewer], tiles=tiles)[2].sides == ("left out",)
+    assert compute_fold_rows([fewer], tiles=tiles)[2].splits == ("left out",)
 
 
 def test_class_rows_count_images_groups_and_tiles(tiles: TileTable) -> None:

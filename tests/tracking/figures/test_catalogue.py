@@ -33,7 +33,7 @@ def test_without_heat_maps_there_is_no_figure_6_and_no_gap_elsewhere(
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_picture_and_numbers_stand_side_by_side_under_the_figure_s_number(
+def test_picture_and_numbers_stand_split_by_split_under_the_figure_s_number(
     figures: dict[str, StudyFigure], number: str
 ) -> None:
     figure = figures[number]
@@ -61,19 +61,19 @@ def test_the_grid_holds_both_sides_of_every_cell_asked_for(
 ) -> None:
     rows = figures["3"].numbers.content
     assert len(rows) == 2 * len(context.cells)
-    for side in ("validation", "test"):
-        table = compute_grid_table(study, cells=context.cells, side=side)
-        assert [row["f_measure"] for row in rows if row["side"] == side] == [cell.f_measure for cell in table.cells]
+    for split in ("validation", "test"):
+        table = compute_grid_table(study, cells=context.cells, split=split)
+        assert [row["f_measure"] for row in rows if row["split"] == split] == [cell.f_measure for cell in table.cells]
     assert [row["learning_rate"] for row in rows if row["is_winner"]] == [study.winner.cell.learning_rate] * 2
 
 
-@pytest.mark.parametrize("side", ["validation", "test"])
+@pytest.mark.parametrize("split", ["validation", "test"])
 def test_the_grid_s_caption_says_what_the_winner_was_chosen_on(
-    study: StudyOutcome, context: StudyContext, side: str
+    study: StudyOutcome, context: StudyContext, split: str
 ) -> None:
-    chosen = list_study_figures(replace(study, select_on=side), context=context)
+    chosen = list_study_figures(replace(study, select_on=split), context=context)
     caption = next(figure.caption for figure in chosen if figure.number == "3")
-    assert f"was chosen on the {side} tiles" in caption
+    assert f"was chosen on the {split} tiles" in caption
 
 
 @pytest.mark.parametrize(("number", "unit", "words"), [("4a", "tiles", "each tile"), ("4b", "images", "together")])
@@ -81,23 +81,23 @@ def test_confusions_are_the_winner_s_on_its_test_sets(
     figures: dict[str, StudyFigure], study: StudyOutcome, number: str, unit: str, words: str
 ) -> None:
     content = figures[number].numbers.content
-    table = compute_confusion_table(study.winner, tiles=study.tiles, side="test", unit=unit)
+    table = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit=unit)
     assert content["counts"] == table.counts.tolist()
-    assert (content["side"], content["unit"]) == ("test", unit)
+    assert (content["split"], content["unit"]) == ("test", unit)
     assert words in figures[number].caption
 
 
 def test_indices_and_curves_are_those_of_the_winner(figures: dict[str, StudyFigure], study: StudyOutcome) -> None:
-    assert figures["5"].numbers.content["side"] == "test"
+    assert figures["5"].numbers.content["split"] == "test"
     assert len(figures["5"].numbers.content["per_fold"]) == 3
     losses = [fold["validation_loss"] for fold in figures["S3"].numbers.content]
     assert losses == [fold.curves.validation_loss.tolist() for fold in study.winner.folds]
 
 
-def test_folds_tell_the_side_of_every_image_in_every_fold(figures: dict[str, StudyFigure], study: StudyOutcome) -> None:
+def test_every_image_has_its_split_in_every_fold(figures: dict[str, StudyFigure], study: StudyOutcome) -> None:
     rows = figures["S2"].numbers.content
     assert [row["image_id"] for row in rows] == list(study.tiles.image_ids)
-    assert all(sorted(row["sides"]) == ["test", "training", "validation"] for row in rows)
+    assert all(sorted(row["splits"]) == ["test", "training", "validation"] for row in rows)
 
 
 def test_figures_fit_any_number_of_classes(

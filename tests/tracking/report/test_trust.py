@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sem_search.evaluation.intervals import compute_side_intervals
-from sem_search.evaluation.metrics import compute_side_scores
+from sem_search.evaluation.intervals import compute_split_intervals
+from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.selection import compute_selection_bias
 from sem_search.records import StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.report import trust as room
@@ -25,8 +25,8 @@ def trust(study: StudyOutcome) -> StudyTrust:
 
 
 def test_intervals_and_choices_are_those_of_the_winner(study: StudyOutcome, trust: StudyTrust) -> None:
-    assert trust.test == compute_side_intervals(study.winner, tiles=study.tiles, side="test")
-    assert trust.get_side("validation") == compute_side_intervals(study.winner, tiles=study.tiles, side="validation")
+    assert trust.test == compute_split_intervals(study.winner, tiles=study.tiles, split="test")
+    assert trust.get_split("validation") == compute_split_intervals(study.winner, tiles=study.tiles, split="validation")
     assert trust.chosen_on_test == compute_selection_bias(study, select_on="test")
     assert trust.choice is trust.chosen_on_validation
     assert replace(trust, select_on="test").choice is trust.chosen_on_test
@@ -34,7 +34,7 @@ def test_intervals_and_choices_are_those_of_the_winner(study: StudyOutcome, trus
 
 def test_every_test_image_answers_once_in_its_own_fold(study: StudyOutcome) -> None:
     answers = gather_image_answers(study)
-    scores = compute_side_scores(study.winner, tiles=study.tiles, side="test")
+    scores = compute_split_scores(study.winner, tiles=study.tiles, split="test")
     assert (answers.probabilities.argmax(axis=1) == answers.labels).mean() == scores.image_accuracy
     assert sorted(answers.group_of_row) == sorted(study.tiles.group_of_image)
     assert np.bincount(answers.fold_of_row).tolist() == [2, 2, 2]
@@ -67,8 +67,8 @@ def test_numbers_have_names_of_their_own(trust: StudyTrust) -> None:
 
 def test_what_pruning_left_unknown_has_no_number(trust: StudyTrust) -> None:
     alone = {
-        f"chosen_on_{side}": replace(getattr(trust, f"chosen_on_{side}"), n_candidates=1, n_left_out=3)
-        for side in ("validation", "test")
+        f"chosen_on_{split}": replace(getattr(trust, f"chosen_on_{split}"), n_candidates=1, n_left_out=3)
+        for split in ("validation", "test")
     }
     names = {key for key, _, _ in iter_trust_numbers(replace(trust, **alone))}
     assert not {name for name in names if "/corrected" in name or "/optimism" in name}
@@ -84,7 +84,7 @@ def test_lists_are_json(trust: StudyTrust, list_numbers: Callable[[StudyTrust], 
     assert json.loads(json.dumps(content, allow_nan=False)) == content
 
 
-def test_lists_name_class_side_and_choice(trust: StudyTrust) -> None:
+def test_lists_name_class_split_and_choice(trust: StudyTrust) -> None:
     intervals = room.list_intervals(trust)["test"]
     assert [row["class"] for row in intervals["classes"]] == ["fine", "rough"]
     assert intervals["image_accuracy"]["high"] == trust.test.image_accuracy.high

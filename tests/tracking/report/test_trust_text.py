@@ -22,7 +22,7 @@ def trust(study: StudyOutcome) -> StudyTrust:
     return compute_trust(study)
 
 
-def test_picture_and_numbers_stand_side_by_side(trust: StudyTrust) -> None:
+def test_picture_and_numbers_stand_split_by_split(trust: StudyTrust) -> None:
     figures = list_trust_figures(trust)
     assert [figure.number for figure in figures] == ["T1", "T2", "T3", "T4"]
     for figure in figures:
@@ -41,7 +41,7 @@ def test_the_table_has_all_classes_and_each(trust: StudyTrust) -> None:
     assert build_set_artifact(trust).path == "trust/prediction_sets.json"
 
 
-def test_the_words_begin_with_the_test_side(trust: StudyTrust) -> None:
+def test_the_words_begin_with_the_test_split(trust: StudyTrust) -> None:
     words = write_trust_words(trust)
     assert words.rows[0].name == "test tiles, mean F-measure"
     assert words.rows[0].interval == trust.test.f_measure
@@ -87,8 +87,8 @@ def test_where_one_trial_answered_all_images_the_choice_is_told_as_far_as_it_is_
     trust: StudyTrust, n_left_out: int, first: str, second: str
 ) -> None:
     alone = {
-        f"chosen_on_{side}": replace(getattr(trust, f"chosen_on_{side}"), n_candidates=1, n_left_out=n_left_out)
-        for side in ("validation", "test")
+        f"chosen_on_{split}": replace(getattr(trust, f"chosen_on_{split}"), n_candidates=1, n_left_out=n_left_out)
+        for split in ("validation", "test")
     }
     words = write_trust_words(replace(trust, **alone))
     assert first in words.choice[0]

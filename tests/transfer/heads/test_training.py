@@ -133,11 +133,11 @@ def test_a_group_on_two_sides_is_never_trained_on(trainer: HeadTrainer) -> None:
         )
 
 
-@pytest.mark.parametrize("side", ["training", "validation", "test"])
-def test_an_empty_side_is_refused(trainer: HeadTrainer, side: str) -> None:
-    sides = {"training": TRAINING, "validation": VALIDATION, "test": TEST, side: np.arange(0)}
-    with pytest.raises(DataError, match=side):
-        trainer.train_fold(fold=0, learning_rate=0.1, batch_size=8, **sides)
+@pytest.mark.parametrize("split", ["training", "validation", "test"])
+def test_an_empty_split_is_refused(trainer: HeadTrainer, split: str) -> None:
+    splits = {"training": TRAINING, "validation": VALIDATION, "test": TEST, split: np.arange(0)}
+    with pytest.raises(DataError, match=split):
+        trainer.train_fold(fold=0, learning_rate=0.1, batch_size=8, **splits)
 
 
 @pytest.mark.parametrize(("learning_rate", "batch_size", "named"), [(0.0, 8, "learning_rate"), (0.1, 0, "batch_size")])
