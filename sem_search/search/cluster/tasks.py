@@ -30,7 +30,7 @@ from sem_search.records import Cell, TrainingCurves
 from sem_search.search.cluster.feature_shards import list_missing_shards, write_shard
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.cluster.worker_context import open_bench
-from sem_search.search.folds.store import FoldStore, KeptFold, name_fold, pack_fold, unpack_fold
+from sem_search.search.folds.store import FinishedFold, FoldStore, name_fold, pack_fold, unpack_fold
 from sem_search.search.folds.train import ObtainedFold, train_fold
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.trials.search_progress import SearchProgress
@@ -293,7 +293,7 @@ class RemoteFolds:
         future: Future[str] = self.hands.executor.submit(run_fold_task, json.dumps(task))
         return future
 
-    def _fetch(self, cell: Cell, fold: int) -> KeptFold:
+    def _fetch(self, cell: Cell, fold: int) -> FinishedFold:
         """Return a fold that a worker has written."""
         ends_at = time.monotonic() + VISIBLE_S
         while True:

@@ -16,7 +16,7 @@ from sem_search.terminal import echo
 from sem_search.transfer.heads.training import HeadTrainer
 
 
-def mend_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer) -> tuple[str, ...]:
+def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer) -> tuple[str, ...]:
     """Train the folds again that finished trials told of and that cannot be read any more.
 
     Cost: every finished fold is read and hashed once; where all are whole, that is all.

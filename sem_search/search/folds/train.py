@@ -8,7 +8,7 @@ from typing import Protocol
 from sem_search.errors import FailedTrialError
 from sem_search.micrographs.folds import Fold
 from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves
-from sem_search.search.folds.store import KeptFold
+from sem_search.search.folds.store import FinishedFold
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.trials.search_progress import SearchProgress
@@ -19,7 +19,7 @@ from sem_search.transfer.heads.training import EpochFigures, FoldTraining, HeadT
 class ObtainedFold:
     """A finished fold, and whether its epochs were told of one by one."""
 
-    kept: KeptFold
+    kept: FinishedFold
     is_watched: bool
 
 
@@ -103,7 +103,7 @@ def obtain_fold(
     fold: Fold,
     progress: SearchProgress,
     on_epoch: Callable[[EpochFigures], None] | None = None,
-) -> KeptFold:
+) -> FinishedFold:
     """Return a finished fold of a cell.
 
     Args:
@@ -136,7 +136,7 @@ def obtain_fold(
 
 def train_fold(
     trainer: HeadTrainer, *, tiles: TileTable, cell: Cell, fold: Fold, on_epoch: Callable[[EpochFigures], None]
-) -> KeptFold:
+) -> FinishedFold:
     """Return a fold that is trained now: a pure function of features, tiles, cell and fold.
 
     Args:
@@ -162,7 +162,7 @@ def train_fold(
         )
     except OutOfMemoryError as error:
         raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error
-    return KeptFold(
+    return FinishedFold(
         outcome=FoldOutcome(
             fold=fold.number,
             validation_tiles=validation,

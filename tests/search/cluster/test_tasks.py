@@ -199,14 +199,14 @@ class Shelf(Executor):
 
 
 def test_hands_are_kept_busy_with_the_folds_to_come_each_once(
-    shared: SharedStore, data, progress, tmp_path: Path, keep_folds, prepared
+    shared: SharedStore, data, progress, tmp_path: Path, store_folds, prepared
 ) -> None:
     shelf, n_hands = Shelf(), [3]
     hands = Hands(executor=shelf, count=lambda: n_hands[0])
     source = make_source(
         "bench", hands, shared, data, progress, tmp_path, list_next=lambda: [NEXT], find_rival=lambda fold: BEYOND
     )
-    keep_folds(cell=NEXT, n_folds=1)
+    store_folds(cell=NEXT, n_folds=1)
     source.store = prepared.store
     first, *_ = data.folds.folds
     for _ in range(2):

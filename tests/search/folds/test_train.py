@@ -13,8 +13,8 @@ from sem_search.transfer.heads.training import OutOfMemoryError
 CELL = Cell(learning_rate=0.1, batch_size=8)
 
 
-def test_a_finished_fold_is_not_trained_again(prepared, untouched_trainer, keep_folds, progress) -> None:
-    kept = keep_folds()
+def test_a_finished_fold_is_not_trained_again(prepared, untouched_trainer, store_folds, progress) -> None:
+    kept = store_folds()
     fold = prepared.data.folds.folds[1]
     obtained = obtain_fold(prepared, trainer=untouched_trainer, cell=CELL, fold=fold, progress=progress)
     np.testing.assert_array_equal(obtained.outcome.test_probabilities, kept[1].outcome.test_probabilities)
@@ -50,8 +50,8 @@ def test_a_new_fold_is_trained_on_its_own_sides_and_kept(prepared, trainer, prog
     assert progress.told == [*(("epoch", CELL.name, 2, epoch, 3) for epoch in range(3)), ("fold", CELL.name, 2, True)]
 
 
-def test_a_damaged_fold_is_trained_anew(prepared, trainer, keep_folds, progress) -> None:
-    keep_folds()
+def test_a_damaged_fold_is_trained_anew(prepared, trainer, store_folds, progress) -> None:
+    store_folds()
     fold = prepared.data.folds.folds[0]
     path = Path(prepared.store.folder) / CELL.name / "fold_0.bin"
     path.write_bytes(path.read_bytes()[:-1])

@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 import pytest
 
-from sem_search.search.folds.store import KeptFold
+from sem_search.search.folds.store import FinishedFold
 from sem_search.search.pruning.course import CellCourse
 from sem_search.search.pruning.curve_extrapolation import WINDOW, FoldRace, Rival
 from sem_search.transfer.heads.stopping import EpochFigures
@@ -35,14 +35,16 @@ class FakeJudge:
 
 
 @pytest.fixture
-def folds(data) -> list[KeptFold]:
+def folds(data) -> list[FinishedFold]:
     """Three finished folds whose validation accuracy stayed at 0.2."""
     flat = np.full(N_EPOCHS, 0.2)
     kept = []
     for fold in data.folds.folds:
         outcome = make_outcome(data.tiles, fold=fold)
         curves = replace(outcome.curves, validation_accuracy=flat, validation_loss=flat, training_loss=flat)
-        kept.append(KeptFold(outcome=replace(outcome, curves=replace(curves, training_accuracy=flat)), head_weights=()))
+        kept.append(
+            FinishedFold(outcome=replace(outcome, curves=replace(curves, training_accuracy=flat)), head_weights=())
+        )
     return kept
 
 
@@ -52,7 +54,7 @@ def begin(course: CellCourse, number: int) -> FoldRace:
     return race
 
 
-def run(judge: FakeJudge, folds: list[KeptFold], *, settles_before: int = 0) -> tuple[CellCourse, list[int]]:
+def run(judge: FakeJudge, folds: list[FinishedFold], *, settles_before: int = 0) -> tuple[CellCourse, list[int]]:
     """Bring all folds onto a course whose judge can judge from a fold on; return it, and what was accepted."""
     told: list[int] = []
     course = CellCourse(judge=judge, n_folds=3, accept=lambda kept: told.append(kept.outcome.fold) or 0.5)
