@@ -354,7 +354,7 @@ def _open_hands(settings: SearchSettings) -> Iterator[Hands | None]:
     if settings.cluster is None:
         yield None
         return
-    from sem_search.search.cluster.dask import open_cluster
+    from sem_search.search.cluster.client import open_cluster
 
     with open_cluster(settings.cluster) as hands:
         yield hands

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from sem_search.errors import ClusterError, SettingsError
-from sem_search.search.cluster import dask as cluster
-from sem_search.search.cluster.dask import open_cluster
+from sem_search.search.cluster import client as cluster
+from sem_search.search.cluster.client import open_cluster
 
 
 def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
