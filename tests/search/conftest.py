@@ -69,7 +69,7 @@ def network(settings: SearchSettings):
 
 @pytest.fixture(scope="session")
 def features(settings: SearchSettings, data: PreparedData, network, cache: Path):
-    from sem_search.search.prepare.network import compute_features
+    from sem_search.search.prepare.features import compute_features
 
     return compute_features(settings, data=data, network=network)
 

@@ -18,9 +18,10 @@ from filelock import FileLock
 
 from sem_search.errors import SettingsError, StoreError, StudyMismatchError
 from sem_search.evaluation.novelty import NoveltyModel
+from sem_search.files import write_atomically
 from sem_search.micrographs.folds import FoldTable
 from sem_search.search.cluster.object_store import open_shared
-from sem_search.search.folds.store import FoldStore, write_atomically
+from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.known_images import fit_known_images
 from sem_search.search.prepare.network import PreparedNetwork
