@@ -21,7 +21,7 @@ from sem_search.search.cluster.feature_shards import (
     read_shard,
 )
 from sem_search.search.cluster.object_store import SharedStore
-from sem_search.search.prepare.network import compute_features, get_feature_key, read_shard_tiles
+from sem_search.search.prepare.features import compute_features, get_feature_key, read_shard_tiles
 
 KEY, N_TILES = "key", 2 * N_SHARD_TILES + 5
 
