@@ -84,7 +84,8 @@ def trainer(settings: SearchSettings, data: PreparedData, network, features):
 @pytest.fixture
 def prepared(settings: SearchSettings, data: PreparedData, network, features, tmp_path: Path):
     """A search that is ready to train, whose finished folds go to the test's own folder."""
-    from sem_search.search.prepare.prepared_search import PreparedSearch, compute_fingerprint
+    from sem_search.search.prepare.fingerprint import compute_fingerprint
+    from sem_search.search.prepare.prepared_search import PreparedSearch
 
     own = settings.model_copy(update={"study_folder": str(tmp_path / "studies")})
     return PreparedSearch(
@@ -93,7 +94,6 @@ def prepared(settings: SearchSettings, data: PreparedData, network, features, tm
         fingerprint=compute_fingerprint(own, data=data, network=network),
         data=data,
         network=network,
-        features=features,
     )
 
 

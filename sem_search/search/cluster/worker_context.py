@@ -150,9 +150,8 @@ def _build_context(
     cut = cut_network(get_backbone(settings["backbone"]).build(tile_px=settings["tile_px"]))
     for part, model in (("trunk", cut.trunk), ("tail", cut.tail)):
         model.set_weights([arrays[f"{part}_{place}"] for place in range(len(model.weights))])
-    tiles = TileTable(
-        **{name: tuple(facts["tiles"][name]) for name in NAMES}, **{name: arrays[name] for name in INDICES}
-    )
+    fields: dict[str, Any] = {name: tuple(facts["tiles"][name]) for name in NAMES}
+    tiles = TileTable(**fields, **{name: arrays[name] for name in INDICES})
     return WorkerContext(
         study=facts["study"],
         settings=settings,

@@ -9,7 +9,8 @@ import pytest
 from sem_search.errors import LeakError, WeightsError
 from sem_search.micrographs.reading.micrograph import read_micrograph
 from sem_search.search.prepare import network as network_module
-from sem_search.search.prepare.network import build_trainer, compute_features, prepare_network
+from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.network import build_trainer, prepare_network
 
 
 class StoppedError(Exception):
