@@ -28,9 +28,9 @@ ALL_QUESTIONS = ("leak", "nested", "metadata", "left-out", "controls")
 """The choice made anew inside the folds costs several times the search: it is asked by name."""
 
 FIGURE_CAPTION = (
-    "How many test images are correctly classified, as measured and when something was changed. Orange: look at "
-    "this. What names images without their pictures, or from pictures without particles, should lie near the dashed line, or at "
-    "least well below what was measured."
+    "How many test images are correctly classified, as measured and when something was changed. Orange: look at this. "
+    "What classifies images without their pictures, or from pictures without particles, should lie near the dashed "
+    "line, or at least well below what was measured."
 )
 
 
