@@ -20,9 +20,10 @@ import numpy as np
 from tqdm import tqdm
 
 from sem_search.errors import DataError, StoreError, UnreadableDataError, UnreadableImageError
-from sem_search.micrographs.inspection.findings import MAX_EXAMPLES, MAX_NAMED, count, name_some, write_list
+from sem_search.micrographs.inspection.findings import MAX_EXAMPLES
 from sem_search.micrographs.listing import ListedImage, Listing, list_images
 from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS, FloatImage, Micrograph, read_micrograph
+from sem_search.words import MAX_NAMED, count, name_some, write_list
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,8 @@ from datetime import date
 from pathlib import PurePosixPath
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.inspection.findings import Finding, count, join_words, name_some
+from sem_search.micrographs.inspection.findings import Finding
+from sem_search.words import count, join_words, name_some
 
 KNOWN_DETECTORS = frozenset(  # two letters, or letter and digit, are left out: they are sample names as often
     ("ETD", "TLD", "ICE", "ICD", "LVSED", "LFD", "GSED", "VCD", "CBS", "DBS", "BSED", "CDEM", "INLENS", "ESB", "ASB")
