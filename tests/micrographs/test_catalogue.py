@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from sem_search.micrographs.catalogue import (
     compute_noise,
     compute_pixels_sha256,
     read_catalogue,
-    read_recorded,
 )
+from sem_search.micrographs.reading.options import ReadingOptions
 
 SHARED = Path(__file__).parents[3] / "shared"
 REAL_FILES = SHARED / "data" / "lung_cells_sem"
@@ -47,8 +48,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def read(data: Path, **changes: object) -> Catalogue:
-    return read_catalogue(data, **{"min_side_px": 16, **changes})  # type: ignore[arg-type]
+def read(data: Path, *, allow_outside: bool = False, exclude: tuple[str, ...] = (), **reading: Any) -> Catalogue:
+    options = ReadingOptions(**{"min_side_px": 16, **reading})
+    return read_catalogue(data, exclude=exclude, allow_outside=allow_outside, reading=options)
 
 
 def test_a_record_tells_all(data: Path) -> None:
@@ -380,11 +382,12 @@ def test_a_file_that_vanishes_while_it_is_read_is_named(data: Path, monkeypatch:
 
 
 def test_a_picture_is_held_against_its_record_whenever_it_is_read_again(data: Path) -> None:
-    record = read(data).records[0]
-    assert compute_pixels_sha256(read_recorded(record)) == record.pixels_sha256
+    catalogue = read(data)
+    record = catalogue.records[0]
+    assert compute_pixels_sha256(catalogue.read_image(record)) == record.pixels_sha256
     save(record.path, make_picture())
     with pytest.raises(DataError, match=r"salt/0\.png has changed since it was catalogued"):
-        read_recorded(record)
+        catalogue.read_image(record)
     record.path.unlink()
     with pytest.raises(UnreadableImageError, match=r"salt/0\.png: there is no such file"):
-        read_recorded(record)
+        catalogue.read_image(record)

@@ -73,7 +73,7 @@ def describe_params(prepared: PreparedSearch) -> dict[str, Scalar]:
         params[name] = write_list(value) if isinstance(value, tuple) else value
     return params | {
         "stride_px": settings.resolved_stride_px,
-        "crop_bottom_px": prepared.data.crop_bottom_px,
+        "crop_bottom_px": prepared.data.catalogue.reading.crop_bottom_px,
         "learning_rates": ",".join(f"{rate:g}" for rate in settings.learning_rates),
         "batch_sizes": ",".join(str(size) for size in settings.batch_sizes),
         "weights_used": prepared.network.weights.used,
