@@ -215,8 +215,8 @@ def test_real_names_that_contradict_the_metadata(real: Inspection) -> None:
     dates = get(real, "name_contradicts_date")
     assert len(dates.images) == 13
     assert all("_02052021_" in image_id for image_id in dates.images)
-    assert "named 02052021 (2021-02-05 or 2021-05-02), but taken on 2020-02-06 (9 files)" in dates.message
-    assert "taken on 2020-02-05 (4 files)" in dates.message
+    assert "the name gives 02052021 (2021-02-05 or 2021-05-02), the metadata 2020-02-06 (9 files)" in dates.message
+    assert "the metadata 2020-02-05 (4 files)" in dates.message
     detectors = get(real, "name_contradicts_detector")
     assert detectors.images == (f"{CS}_2500_ICE-HV_10.tif", f"{CS}_2500_ICE-HV_8.tif")
     hollow = get(real, "hollow_bits")

@@ -139,7 +139,7 @@ def test_the_demonstration_set_is_made_in_the_cache_once_per_seed(cache: Path, m
     assert folders[0] == folders[2] != folders[1]
     assert all(folder.parent == cache / "demo" for folder in folders)
     assert [(size, seed) for _, size, seed in made] == [("small", 0), ("small", 1), ("small", 0)]
-    assert locate_data(build_settings({}))[1] == DEMO_SIZES["small"].bar_height_px
+    assert locate_data(build_settings({}))[1].crop_bottom_px == DEMO_SIZES["small"].bar_height_px
 
 
 @pytest.fixture
