@@ -12,7 +12,7 @@ from sem_search.progress import Show, show_nothing
 from sem_search.search.cluster.remote_folds import Share
 from sem_search.search.cluster.tasks import Hands
 from sem_search.search.commands.worker import train_cells
-from sem_search.search.folds.repair import mend_folds
+from sem_search.search.folds.repair import repair_folds
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.process import quieten_libraries
@@ -95,7 +95,7 @@ def _search(prepared: PreparedSearch, *, hands: Hands | None) -> Conclusion:
         trainer = prepared.trainer
         log_study_start(prepared, run_id=run_id)
         train_cells(study, prepared=prepared, run_id=run_id, share=share)
-        mended += mend_folds(study, prepared=prepared, trainer=trainer)
+        mended += repair_folds(study, prepared=prepared, trainer=trainer)
         if mended:
             log_entries([Tags(values={"sem_search.mended": "\n".join(mended)})], run_id=run_id)
         wait_for_logging(outbox, patience_s=settings.outage_wait)

@@ -148,8 +148,6 @@ def train_cells(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, s
     try:
         work(study, objective=objective, watch=objective.watch)
     finally:
-        if objective.source is not None:
-            objective.source.close()
         progress.close()
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import optuna
 
 from sem_search.evaluation.novelty import NoveltyModel
-from sem_search.options import AUTO
 from sem_search.progress import Show, show_nothing
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData, check_findings, prepare_data
@@ -19,7 +18,7 @@ from sem_search.search.prepare.known_images import fit_known_images
 from sem_search.search.prepare.network import PreparedNetwork, build_trainer, prepare_network
 from sem_search.search.prepare.study_folder import claim_study_folder, open_fold_store
 from sem_search.search.trials.study import FINGERPRINT, OTHER_STUDY, check_fingerprint, read_stored_fingerprint
-from sem_search.settings import SearchSettings
+from sem_search.settings import AUTO, SearchSettings
 from sem_search.terminal import warn
 from sem_search.transfer.features import FeatureStore
 from sem_search.transfer.heads.training import HeadTrainer

@@ -21,7 +21,7 @@ from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
-from sem_search.search.results.outcome import read_kept_folds, read_study_outcome
+from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import describe_hashes, describe_params, describe_versions
 from sem_search.search.trials.outages import locate_outbox
 from sem_search.search.trials.space import order_cells
@@ -199,7 +199,7 @@ def _explain_winner(outcome: StudyOutcome, *, prepared: PreparedSearch, trainer:
     return explain_sheet(
         prepared,
         trainer=trainer,
-        kept_folds=read_kept_folds(prepared, cell=outcome.winner.cell),
+        finished_folds=read_finished_folds(prepared, cell=outcome.winner.cell),
         sheet=sheet,
         pixels=read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=prepared.settings.max_megapixels),
     )

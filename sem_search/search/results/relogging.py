@@ -14,7 +14,7 @@ import optuna
 from sem_search.records import TrialOutcome, TrialState
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, read_sheet_pixels
-from sem_search.search.results.outcome import read_kept_folds, read_study_outcome
+from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import describe_params
 from sem_search.search.trials.objective import log_trial_end
 from sem_search.search.trials.outages import locate_outbox, tell_outage
@@ -134,7 +134,7 @@ def _log_anew(
             outcome,
             prepared=prepared,
             trainer=trainer,
-            kept_folds=read_kept_folds(prepared, cell=cell),
+            finished_folds=read_finished_folds(prepared, cell=cell),
             sheet=sheet,
             sheet_pixels=pixels,
             run_id=own,
