@@ -51,7 +51,7 @@ class Share:
             shared=self.shared,
             key=get_feature_key(self.data, network=self.network),
             n_tiles=self.data.tiles.n_tiles,
-            read_tiles=lambda index: read_shard_tiles(self.settings, data=self.data, index=index),
+            read_tiles=lambda index: read_shard_tiles(self.data, index=index),
         )
 
     def open_folds(self, study: optuna.Study, *, store: FoldStore, progress: SearchProgress) -> RemoteFolds:

@@ -141,7 +141,7 @@ def train_cells(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, s
         study_run_id=run_id,
         progress=progress,
         sheet=sheet,
-        sheet_pixels=read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=settings.max_megapixels),
+        sheet_pixels=read_sheet_pixels(prepared.data, sheet=sheet),
         params=describe_params(prepared),
         source=None if share is None else share.open_folds(study, store=prepared.store, progress=progress),
     )

@@ -70,7 +70,7 @@ def shards(bench: str, hands: Hands, shared: SharedStore, settings, data, networ
         shared=shared,
         key=get_feature_key(data, network=network),
         n_tiles=data.tiles.n_tiles,
-        read_tiles=lambda index: read_shard_tiles(settings, data=data, index=index),
+        read_tiles=lambda index: read_shard_tiles(data, index=index),
     )
 
 
