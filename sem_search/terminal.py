@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -56,11 +56,18 @@ def print_warnings() -> None:
     """Let each warning of ours be printed as one line on standard error, every time it is given."""
     show_other = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if issubclass(category, SemSearchWarning):
             echo(f"Warning: {message}", err=True)
         else:
-            show_other(message, category, filename, lineno, *rest)
+            show_other(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show
     warnings.simplefilter("always", SemSearchWarning)

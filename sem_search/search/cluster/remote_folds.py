@@ -61,7 +61,7 @@ def compute_shards(client: ClusterClient, *, prepared: PreparedSearch) -> None:
     for index in missing:
         while len(under_way) >= client.n_wanted:
             client.await_answer(under_way.popleft())
-        tiles = read_shard_tiles(settings, data=data, index=index)
+        tiles = read_shard_tiles(data, index=index)
         under_way.append(client.submit(compute_shard, tiles, shared=shared.url, context=context, index=index))
     for future in under_way:
         client.await_answer(future)

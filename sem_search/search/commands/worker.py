@@ -147,7 +147,7 @@ def train_cells(
         study_run_id=run_id,
         progress=progress,
         sheet=sheet,
-        sheet_pixels=read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=settings.max_megapixels),
+        sheet_pixels=read_sheet_pixels(prepared.data, sheet=sheet),
         params=describe_params(prepared),
         source=source,
     )

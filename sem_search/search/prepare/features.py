@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from sem_search.micrographs.catalogue import Catalogue
-from sem_search.micrographs.tiles import FloatTiles, iter_image_tiles
+from sem_search.micrographs.tiles import FloatTiles, TileGrid, iter_image_tiles
 from sem_search.places import get_cache_folder, make_cache_folder
 from sem_search.search.cluster.feature_shards import Features, FeatureShards, compile_shard_computation, get_shard_range
 from sem_search.search.cluster.object_store import open_shared
@@ -41,7 +41,7 @@ def compute_features(
     """
     shared = open_shared(settings.shared)
     if shared is None:
-        return _get_features(settings, data=data, network=network, computed=None)
+        return _get_features(data, network=network, computed=None)
     shared.check()
     shards = FeatureShards(shared=shared, key=get_feature_key(data, network=network), n_tiles=data.tiles.n_tiles)
 
@@ -49,7 +49,7 @@ def compute_features(
         compute_shard = compile_shard_computation(network.cut, backbone=network.backbone, n_tiles=data.tiles.n_tiles)
 
         def compute(index: int) -> Features:
-            return compute_shard(read_shard_tiles(settings, data=data, index=index))
+            return compute_shard(read_shard_tiles(data, index=index))
 
         if elsewhere is None:
             shards.fill(compute, first=zlib.crc32(describe_process().encode()) % len(shards))
@@ -57,21 +57,20 @@ def compute_features(
             elsewhere()
         yield from shards.read_all(compute)
 
-    store = _get_features(settings, data=data, network=network, computed=iter_shared)
+    store = _get_features(data, network=network, computed=iter_shared)
     shards.fill(lambda index: shards.cut(store.arrays, index=index))
     return store
 
 
 def _get_features(
-    settings: SearchSettings,
-    *,
     data: PreparedData,
+    *,
     network: PreparedNetwork,
     computed: Callable[[], Iterator[Features]] | None,
 ) -> FeatureStore:
     return get_features(
         network.cut,
-        tiles=lambda: _iter_tiles(settings, data=data, catalogue=data.catalogue),
+        tiles=lambda: _iter_tiles(data.catalogue, grid=data.grid),
         n_tiles=data.tiles.n_tiles,
         backbone=network.backbone,
         content_key=get_content_key(data, network=network),
@@ -81,13 +80,13 @@ def _get_features(
     )
 
 
-def read_shard_tiles(settings: SearchSettings, *, data: PreparedData, index: int) -> FloatTiles:
+def read_shard_tiles(data: PreparedData, *, index: int) -> FloatTiles:
     """Return the grey tiles of a feature shard, shape (n, tile_px, tile_px); its images alone are read."""
     begin, end = get_shard_range(index, n_tiles=data.tiles.n_tiles)
     first, last = (int(data.tiles.image_of_tile[place]) for place in (begin, end - 1))
     records = data.catalogue.records[first : last + 1]
     catalogue = dataclasses.replace(data.catalogue, records=records)
-    tiles = np.concatenate(list(_iter_tiles(settings, data=data, catalogue=catalogue)))
+    tiles = np.concatenate(list(_iter_tiles(catalogue, grid=data.grid)))
     n_before = begin - int(np.searchsorted(data.tiles.image_of_tile, first))
     return tiles[n_before : n_before + end - begin]
 
@@ -115,11 +114,6 @@ def get_feature_key(data: PreparedData, *, network: PreparedNetwork) -> str:
     )
 
 
-def _iter_tiles(settings: SearchSettings, *, data: PreparedData, catalogue: Catalogue) -> Iterator[FloatTiles]:
-    for _, tiles in iter_image_tiles(
-        catalogue,
-        grid=data.grid,
-        crop_bottom_px=data.crop_bottom_px,
-        max_megapixels=settings.max_megapixels,
-    ):
+def _iter_tiles(catalogue: Catalogue, *, grid: TileGrid) -> Iterator[FloatTiles]:
+    for _, tiles in iter_image_tiles(catalogue, grid=grid):
         yield tiles

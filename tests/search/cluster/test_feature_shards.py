@@ -82,7 +82,7 @@ def test_shards_give_the_numbers_of_one_process(settings, data, network, feature
     assert len(shards) == 2
     compute = compile_shard_computation(network.cut, backbone=network.backbone, n_tiles=data.tiles.n_tiles)
     for index in reversed(range(len(shards))):
-        shards.write(index, compute(read_shard_tiles(settings, data=data, index=index)))
+        shards.write(index, compute(read_shard_tiles(data, index=index)))
     parts = list(shards.read_all(pytest.fail))
     for place, array in enumerate(features.arrays):
         np.testing.assert_array_equal(np.concatenate([part[place] for part in parts]), array)

@@ -58,9 +58,7 @@ def known_network(network, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network of the session: building it again takes a second and the same numbers come out."""
     monkeypatch.setattr(prepare_room, "prepare_network", lambda _: network)
     monkeypatch.setattr(room, "check_study_run", lambda _: None)  # tried by itself below
-    monkeypatch.setattr(
-        prepare_room, "configure_tensorflow", lambda **_: None
-    )  # only possible before TensorFlow has run
+    monkeypatch.setattr(prepare_room, "configure_tensorflow", lambda **_: None)  # only before TensorFlow has run
 
 
 @pytest.mark.usefixtures("known_network", "cache")
