@@ -151,7 +151,7 @@ def _build_context(
     for part, model in (("trunk", cut.trunk), ("tail", cut.tail)):
         model.set_weights([arrays[f"{part}_{place}"] for place in range(len(model.weights))])
     fields: dict[str, Any] = {name: tuple(facts["tiles"][name]) for name in NAMES}
-    tiles = TileTable(**fields, **{name: arrays[name] for name in INDICES})
+    tiles = TileTable(**fields | {name: arrays[name] for name in INDICES})
     return WorkerContext(
         study=facts["study"],
         settings=settings,
