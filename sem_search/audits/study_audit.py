@@ -19,7 +19,7 @@ from sem_search.tracking.entries.types import Entry, FigureArtifact, JsonArtifac
 from sem_search.tracking.figures.audit import BarRow, draw_rows
 from sem_search.tracking.mlflow.names import make_safe_name
 from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
-from sem_search.tracking.report.trust import list_interval
+from sem_search.tracking.entries.trust import list_interval
 
 QUESTIONS = ("leak", "metadata", "left-out", "controls")
 """Asked where nobody says otherwise."""

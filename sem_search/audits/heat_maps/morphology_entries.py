@@ -24,7 +24,7 @@ from sem_search.tracking.entries.types import (
 from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.mlflow.names import make_safe_name
 from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
-from sem_search.tracking.report.trust import list_interval
+from sem_search.tracking.entries.trust import list_interval
 from sem_search.transfer.gradcam import resize_heat_maps
 
 SHOWN = 12

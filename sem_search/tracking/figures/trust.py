@@ -26,7 +26,7 @@ from sem_search.tracking.figures.style import (
     make_labels,
     wrap,
 )
-from sem_search.tracking.report.trust import StudyTrust
+from sem_search.tracking.entries.trust import StudyTrust
 
 MIDDLE = 0.2
 """Half the distance between the two lines of a row."""

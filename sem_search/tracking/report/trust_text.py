@@ -10,8 +10,8 @@ from sem_search.tracking.entries.tables import SPLITS
 from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, TableArtifact
 from sem_search.tracking.figures.catalogue import StudyFigure
 from sem_search.tracking.figures.trust import draw_intervals, draw_reliability, draw_risk, draw_selection
-from sem_search.tracking.report import trust as numbers
-from sem_search.tracking.report.trust import ALLOWED_RISK, FIGURE_NAMES, SetCoverage, StudyTrust
+from sem_search.tracking.entries import trust as numbers
+from sem_search.tracking.entries.trust import ALLOWED_RISK, FIGURE_NAMES, SetCoverage, StudyTrust
 
 FIGURE_WORDS = {
     "f_measure": "tiles, mean F-measure",

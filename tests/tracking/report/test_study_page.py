@@ -13,7 +13,7 @@ from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.figures.catalogue import StudyFigure
 from sem_search.tracking.report import study_page as report
 from sem_search.tracking.report.study_page import ReportFigure, render_report
-from sem_search.tracking.report.trust import compute_trust
+from sem_search.tracking.entries.trust import compute_trust
 
 VOID = {"meta", "img", "br"}
 

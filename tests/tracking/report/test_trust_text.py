@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sem_search.records import StudyOutcome
-from sem_search.tracking.report.trust import StudyTrust, compute_trust
+from sem_search.tracking.entries.trust import StudyTrust, compute_trust
 from sem_search.tracking.report.trust_text import (
     build_interval_table,
     build_set_artifact,

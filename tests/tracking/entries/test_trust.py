@@ -12,8 +12,8 @@ from sem_search.evaluation.intervals import compute_split_intervals
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.selection import compute_selection_bias
 from sem_search.records import StudyOutcome, TileTable, TrialOutcome
-from sem_search.tracking.report import trust as room
-from sem_search.tracking.report.trust import StudyTrust, compute_trust, gather_image_answers, iter_trust_numbers
+from sem_search.tracking.entries import trust as room
+from sem_search.tracking.entries.trust import StudyTrust, compute_trust, gather_image_answers, iter_trust_numbers
 
 MakeTiles = Callable[..., TileTable]
 MakeTrial = Callable[..., TrialOutcome]
