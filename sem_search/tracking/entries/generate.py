@@ -41,6 +41,7 @@ from sem_search.tracking.entries.tables import (
     compute_index_table,
     compute_trial_rows,
 )
+from sem_search.tracking.entries.trust import compute_trust, iter_trust_numbers
 from sem_search.tracking.entries.types import (
     Artifact,
     Entry,
@@ -64,7 +65,6 @@ from sem_search.tracking.figures.trial import (
 )
 from sem_search.tracking.mlflow.names import TAG_TRIAL_STATE
 from sem_search.tracking.report.study_page import render_report
-from sem_search.tracking.entries.trust import compute_trust, iter_trust_numbers
 from sem_search.tracking.report.trust_text import build_interval_table, build_set_artifact, list_trust_figures
 
 __all__ = [

@@ -13,7 +13,6 @@ import numpy as np
 
 from sem_search.evaluation.calibration import (
     CalibrationScores,
-    ReliabilityBin,
     compute_calibration_scores,
     cross_fit_temperature,
 )
@@ -29,7 +28,7 @@ from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.intervals import Interval, SideIntervals, compute_split_intervals
 from sem_search.evaluation.selection import SelectionBias, compute_selection_bias
 from sem_search.records import FloatMatrix, FloatVector, IntVector, Split, StudyOutcome
-from sem_search.tracking.entries.json_values import list_numbers
+from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.metrics import NumberRow
 from sem_search.tracking.entries.tables import SPLITS
 
@@ -172,18 +171,12 @@ def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
 
 def list_intervals(trust: StudyTrust) -> dict[str, Any]:
     """Return every headline figure and every class with its interval, both splits."""
-    return {
-        split: {
-            "n_images": trust.get_split(split).n_images,
-            "n_groups": trust.get_split(split).n_groups,
-            **{name: list_interval(getattr(trust.get_split(split), name)) for name in FIGURE_NAMES},
-            "classes": [
-                {"class": name, **{key: list_interval(value) for key, value in vars(of_class).items()}}
-                for name, of_class in zip(trust.class_names, trust.get_split(split).of_class, strict=True)
-            ],
-        }
-        for split in SPLITS
-    }
+    listed = {}
+    for split in SPLITS:
+        values = to_json(trust.get_split(split))
+        of_class = zip(trust.class_names, values.pop("of_class"), strict=True)
+        listed[split] = {**values, "classes": [{"class": name, **intervals} for name, intervals in of_class]}
+    return listed
 
 
 def list_selection(trust: StudyTrust) -> list[dict[str, Any]]:
@@ -197,10 +190,10 @@ def list_selection(trust: StudyTrust) -> list[dict[str, Any]]:
             "winner": bias.winner,
             "naive": bias.naive,
             "test": bias.test,
-            "corrected": list_interval(bias.corrected),
+            "corrected": to_json(bias.corrected),
             "by_folds_left_out": bias.fold_out,
             "optimism": bias.optimism,
-            "times_chosen": {str(number): share for number, share in bias.times_chosen.items()},
+            "times_chosen": to_json(bias.times_chosen),
         }
         for bias in (trust.chosen_on_validation, trust.chosen_on_test)
     ]
@@ -209,9 +202,9 @@ def list_selection(trust: StudyTrust) -> list[dict[str, Any]]:
 def list_calibration(trust: StudyTrust) -> dict[str, Any]:
     """Return the calibration before and after temperature scaling, with the reliability curves."""
     return {
-        "as_answered": _list_scores(trust.calibration),
-        "scaled": _list_scores(trust.scaled_calibration),
-        "temperature_of_fold": list_numbers(trust.temperatures),
+        "as_answered": to_json(trust.calibration),
+        "scaled": to_json(trust.scaled_calibration),
+        "temperature_of_fold": to_json(trust.temperatures),
     }
 
 
@@ -223,30 +216,12 @@ def list_sets(trust: StudyTrust) -> list[dict[str, Any]]:
             "is_attainable": entry.is_attainable,
             "coverage": entry.scores.coverage,
             "coverage_interval": list(entry.scores.coverage_interval),
-            "coverage_of_class": dict(
-                zip(trust.class_names, list_numbers(entry.scores.coverage_of_class), strict=True)
-            ),
+            "coverage_of_class": dict(zip(trust.class_names, to_json(entry.scores.coverage_of_class), strict=True)),
             "mean_size": entry.scores.mean_size,
             "share_single": entry.scores.share_single,
         }
         for entry in trust.sets
     ]
-
-
-def list_risk(trust: StudyTrust) -> dict[str, Any]:
-    """Return the share of wrong answers against the share of images answered."""
-    return {
-        "coverage": list_numbers(trust.risk.coverage),
-        "risk": list_numbers(trust.risk.risk),
-        "lowest_confidence": list_numbers(trust.risk.lowest_confidence),
-        "area": trust.risk.area,
-        "area_of_perfect_order": trust.risk.area_of_perfect_order,
-    }
-
-
-def list_interval(interval: Interval) -> dict[str, float]:
-    """Return a figure with its interval."""
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "level": interval.level}
 
 
 def _judge_sets(answers: ImageAnswers, *, coverage: float) -> SetCoverage:
@@ -273,13 +248,3 @@ def _iter_interval(stem: str, interval: Interval, *, has_value: bool = False) ->
         yield stem, interval.value, 0
     yield f"{stem}_low", interval.low, 0
     yield f"{stem}_high", interval.high, 0
-
-
-def _list_scores(scores: CalibrationScores) -> dict[str, Any]:
-    """Return one state of calibration."""
-    return {**vars(scores), "reliability": [_list_bin(entry) for entry in scores.reliability]}
-
-
-def _list_bin(entry: ReliabilityBin) -> dict[str, Any]:
-    """Return one point of a reliability curve."""
-    return dict(vars(entry))

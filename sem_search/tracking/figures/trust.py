@@ -13,6 +13,7 @@ from sem_search.evaluation.calibration import CalibrationScores
 from sem_search.evaluation.conformal import RiskCoverage
 from sem_search.evaluation.intervals import Interval
 from sem_search.evaluation.selection import SelectionBias
+from sem_search.tracking.entries.trust import StudyTrust
 from sem_search.tracking.figures.style import (
     BLUE,
     GREEN,
@@ -26,7 +27,6 @@ from sem_search.tracking.figures.style import (
     make_labels,
     wrap,
 )
-from sem_search.tracking.entries.trust import StudyTrust
 
 MIDDLE = 0.2
 """Half the distance between the two lines of a row."""

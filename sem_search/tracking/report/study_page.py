@@ -28,10 +28,10 @@ from sem_search.tracking.entries.tables import (
     compute_selection,
     compute_trial_rows,
 )
+from sem_search.tracking.entries.trust import StudyTrust, compute_trust
 from sem_search.tracking.entries.types import Scalar
 from sem_search.tracking.figures.catalogue import StudyFigure, list_study_figures
 from sem_search.tracking.figures.study import format_rate
-from sem_search.tracking.entries.trust import StudyTrust, compute_trust
 from sem_search.tracking.report.trust_text import list_trust_figures, write_trust_words
 
 N_CONFUSED_PAIRS = 8

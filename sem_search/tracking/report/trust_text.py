@@ -6,12 +6,13 @@ from functools import partial
 from sem_search.evaluation.calibration import CalibrationScores
 from sem_search.evaluation.intervals import Interval
 from sem_search.evaluation.selection import SelectionBias
+from sem_search.tracking.entries import trust as numbers
+from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.tables import SPLITS
+from sem_search.tracking.entries.trust import ALLOWED_RISK, FIGURE_NAMES, SetCoverage, StudyTrust
 from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, TableArtifact
 from sem_search.tracking.figures.catalogue import StudyFigure
 from sem_search.tracking.figures.trust import draw_intervals, draw_reliability, draw_risk, draw_selection
-from sem_search.tracking.entries import trust as numbers
-from sem_search.tracking.entries.trust import ALLOWED_RISK, FIGURE_NAMES, SetCoverage, StudyTrust
 
 FIGURE_WORDS = {
     "f_measure": "tiles, mean F-measure",
@@ -85,7 +86,7 @@ def list_trust_figures(trust: StudyTrust) -> tuple[StudyFigure, ...]:
                 "the images that are answered."
             ),
             artifact=FigureArtifact(path="trust/t4_risk_coverage.png", draw=partial(draw_risk, trust.risk)),
-            numbers=JsonArtifact(path="trust/t4_risk_coverage.json", content=numbers.list_risk(trust)),
+            numbers=JsonArtifact(path="trust/t4_risk_coverage.json", content=to_json(trust.risk)),
         ),
     )
 

@@ -77,7 +77,7 @@ def test_what_pruning_left_unknown_has_no_number(trust: StudyTrust) -> None:
 
 @pytest.mark.parametrize(
     "list_numbers",
-    [room.list_intervals, room.list_selection, room.list_calibration, room.list_sets, room.list_risk],
+    [room.list_intervals, room.list_selection, room.list_calibration, room.list_sets],
 )
 def test_lists_are_json(trust: StudyTrust, list_numbers: Callable[[StudyTrust], object]) -> None:
     content = list_numbers(trust)

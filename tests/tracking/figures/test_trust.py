@@ -7,9 +7,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from sem_search.records import StudyOutcome
+from sem_search.tracking.entries.trust import StudyTrust, compute_trust
 from sem_search.tracking.figures.style import render_figure
 from sem_search.tracking.figures.trust import draw_intervals, draw_reliability, draw_risk, draw_selection
-from sem_search.tracking.entries.trust import StudyTrust, compute_trust
 
 
 @pytest.fixture(scope="module")

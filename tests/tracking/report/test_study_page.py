@@ -10,10 +10,10 @@ import pytest
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import StudyContext
+from sem_search.tracking.entries.trust import compute_trust
 from sem_search.tracking.figures.catalogue import StudyFigure
 from sem_search.tracking.report import study_page as report
 from sem_search.tracking.report.study_page import ReportFigure, render_report
-from sem_search.tracking.entries.trust import compute_trust
 
 VOID = {"meta", "img", "br"}
 
