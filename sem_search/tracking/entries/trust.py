@@ -1,8 +1,8 @@
-"""How far a study's score can be trusted, out of its out-of-fold answers alone: nothing is trained for it.
+"""How far a study's score can be trusted, computed from its out-of-fold predictions alone.
 
-The statistics are those of `evaluation`; here they are put together for the winner, once, for metrics, figures and
-report. Calibration, prediction sets and refusals are about whole images, since these are what is served. Cost: about a
-second for twenty cells of a hundred images.
+The statistics are those of `evaluation`, computed once for metrics, figures and report. Calibration, prediction sets
+and refusals are about whole images, since these are what is served. Cost: about a second for twenty cells of a hundred
+images.
 """
 
 from collections.abc import Iterator
@@ -31,12 +31,13 @@ from sem_search.records import FloatMatrix, FloatVector, IntVector, Split, Study
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.metrics import NumberRow
 from sem_search.tracking.entries.tables import SPLITS
+from sem_search.tracking.entries.types import TableArtifact
 
 COVERAGES = (0.8, 0.9, 0.95)
-"""Asked of the prediction sets; 0.9 is what `predict` asks for where nobody says otherwise."""
+"""Of the prediction sets; 0.9 is the default of `predict`."""
 
 ALLOWED_RISK = 0.05
-"""Share of wrong answers at which it is told how many images can be answered."""
+"""Share of wrong answers for which the report states how many images can be answered."""
 
 FIGURE_NAMES = ("f_measure", "tile_accuracy", "image_f_measure", "image_accuracy")
 """The headline figures, as the fields of `SideIntervals` are called."""
@@ -71,6 +72,15 @@ class StudyTrust:
     """One per fold."""
     sets: tuple[SetCoverage, ...]
     risk: RiskCoverage
+    allowed_risk: float = ALLOWED_RISK
+
+    @property
+    def n_improved_by_scaling(self) -> int:
+        """How many of calibration error and log loss fall by temperature scaling, in the three decimals printed."""
+        names = ("expected_calibration_error", "negative_log_likelihood")
+        states = (self.calibration, self.scaled_calibration)
+        printed = ([round(getattr(scores, name), 3) for scores in states] for name in names)
+        return sum(before > after for before, after in printed)
 
     @property
     def choice(self) -> SelectionBias:
@@ -166,12 +176,13 @@ def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
         yield f"trust/sets_{100 * entry.coverage:g}/coverage", entry.scores.coverage, 0
         yield f"trust/sets_{100 * entry.coverage:g}/mean_size", entry.scores.mean_size, 0
     yield "trust/risk/area", trust.risk.area, 0
-    yield f"trust/risk/coverage_at_{100 * ALLOWED_RISK:g}_percent", trust.risk.get_coverage_at(ALLOWED_RISK), 0
+    answered = trust.risk.get_coverage_at(trust.allowed_risk)
+    yield f"trust/risk/coverage_at_{100 * trust.allowed_risk:g}_percent", answered, 0
 
 
 def list_intervals(trust: StudyTrust) -> dict[str, Any]:
     """Return every headline figure and every class with its interval, both splits."""
-    listed = {}
+    listed: dict[str, Any] = {}
     for split in SPLITS:
         values = to_json(trust.get_split(split))
         of_class = zip(trust.class_names, values.pop("of_class"), strict=True)
@@ -222,6 +233,19 @@ def list_sets(trust: StudyTrust) -> list[dict[str, Any]]:
         }
         for entry in trust.sets
     ]
+
+
+def build_interval_table(trust: StudyTrust) -> TableArtifact:
+    """Return every figure with its interval as a table: of all classes, and of each."""
+    rows = []
+    for split in SPLITS:
+        intervals = trust.get_split(split)
+        named = [("all classes", name, getattr(intervals, name)) for name in FIGURE_NAMES]
+        for class_name, of_class in zip(trust.class_names, intervals.of_class, strict=True):
+            named += [(class_name, name, interval) for name, interval in vars(of_class).items()]
+        rows += [(split, label, name, interval.value, interval.low, interval.high) for label, name, interval in named]
+    columns = ("split", "class", "figure", "value", "low", "high")
+    return TableArtifact(path="trust/intervals.csv", columns=columns, rows=tuple(rows))
 
 
 def _judge_sets(answers: ImageAnswers, *, coverage: float) -> SetCoverage:

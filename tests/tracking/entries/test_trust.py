@@ -19,11 +19,6 @@ MakeTiles = Callable[..., TileTable]
 MakeTrial = Callable[..., TrialOutcome]
 
 
-@pytest.fixture(scope="module")
-def trust(study: StudyOutcome) -> StudyTrust:
-    return compute_trust(study)
-
-
 def test_intervals_and_choices_are_those_of_the_winner(study: StudyOutcome, trust: StudyTrust) -> None:
     assert trust.test == compute_split_intervals(study.winner, tiles=study.tiles, split="test")
     assert trust.get_split("validation") == compute_split_intervals(study.winner, tiles=study.tiles, split="validation")
@@ -104,3 +99,12 @@ def test_twenty_cells_of_the_papers_size_cost_seconds_only(make_tiles: MakeTiles
     begin = time.process_time()
     compute_trust(study)
     assert time.process_time() - begin < 4  # 1.5 s where it was measured
+
+
+def test_the_table_of_intervals_has_all_classes_and_each(trust: StudyTrust) -> None:
+    table = room.build_interval_table(trust)
+    assert len(table.rows) == 2 * (4 + 2 * 5)
+    rows = {row[:3]: row[3:] for row in table.rows}
+    f_measure = trust.test.f_measure
+    assert rows["test", "all classes", "f_measure"] == (f_measure.value, f_measure.low, f_measure.high)
+    assert rows["validation", "rough", "recall"][0] == trust.validation.of_class[1].recall.value
