@@ -113,20 +113,20 @@ def compute_trust(study: StudyOutcome) -> StudyTrust:
     """
     answers = gather_image_answers(study)
     scaled = cross_fit_temperature(answers.probabilities, labels=answers.labels, part_of_row=answers.fold_of_row)
-    intervals = {split: compute_split_intervals(study.winner, tiles=study.tiles, split=split) for split in SPLITS}
+    validation, test = (compute_split_intervals(study.winner, tiles=study.tiles, split=split) for split in SPLITS)
+    calibration, scaled_calibration = (
+        compute_calibration_scores(probabilities, labels=answers.labels, group_of_row=answers.group_of_row)
+        for probabilities in (answers.probabilities, scaled.probabilities)
+    )
     return StudyTrust(
         class_names=study.tiles.class_names,
         select_on=study.select_on,
-        validation=intervals["validation"],
-        test=intervals["test"],
+        validation=validation,
+        test=test,
         chosen_on_validation=compute_selection_bias(study, select_on="validation"),
         chosen_on_test=compute_selection_bias(study, select_on="test"),
-        calibration=compute_calibration_scores(
-            answers.probabilities, labels=answers.labels, group_of_row=answers.group_of_row
-        ),
-        scaled_calibration=compute_calibration_scores(
-            scaled.probabilities, labels=answers.labels, group_of_row=answers.group_of_row
-        ),
+        calibration=calibration,
+        scaled_calibration=scaled_calibration,
         temperatures=scaled.temperatures,
         sets=tuple(_judge_sets(answers, coverage=coverage) for coverage in COVERAGES),
         risk=compute_risk_coverage(answers.probabilities, labels=answers.labels),
@@ -134,19 +134,16 @@ def compute_trust(study: StudyOutcome) -> StudyTrust:
 
 
 def gather_image_answers(study: StudyOutcome) -> ImageAnswers:
-    """Return what the winner's networks answered to the test images of their folds."""
-    tiles = study.tiles
-    images, probabilities, folds = [], [], []
-    for fold in study.winner.folds:
-        of_fold, combined = combine_tiles(fold.test_probabilities, image_of_tile=tiles.image_of_tile[fold.test_tiles])
-        images.append(of_fold)
-        probabilities.append(combined)
-        folds.append(np.full(len(of_fold), fold.fold, dtype=np.int64))
-    order = np.concatenate(images)
+    """Return the predictions of the winner's networks for the test images of their folds."""
+    tiles, folds = study.tiles, study.winner.folds
+    combined = [
+        combine_tiles(one.test_probabilities, image_of_tile=tiles.image_of_tile[one.test_tiles]) for one in folds
+    ]
+    order = np.concatenate([images for images, _ in combined])
     return ImageAnswers(
-        probabilities=np.concatenate(probabilities),
+        probabilities=np.concatenate([probabilities for _, probabilities in combined]),
         labels=tiles.label_of_image[order],
-        fold_of_row=np.concatenate(folds),
+        fold_of_row=np.repeat([one.fold for one in folds], [len(images) for images, _ in combined]),
         group_of_row=tuple(tiles.group_of_image[image] for image in order),
     )
 
@@ -156,21 +153,18 @@ def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
     for split in SPLITS:
         intervals = trust.get_split(split)
         for name in FIGURE_NAMES:
-            yield from _iter_interval(f"trust/{split}/{name}", getattr(intervals, name))
+            yield from _iter_ends(f"trust/{split}/{name}", getattr(intervals, name))
     for bias in (trust.chosen_on_validation, trust.chosen_on_test):
         stem = f"trust/chosen_on_{bias.select_on}"
         yield f"{stem}/naive", bias.naive, 0
         yield f"{stem}/test", bias.test, 0
         if bias.is_known:
-            yield from _iter_interval(f"{stem}/corrected", bias.corrected, has_value=True)
+            yield f"{stem}/corrected", bias.corrected.value, 0
+            yield from _iter_ends(f"{stem}/corrected", bias.corrected)
             yield f"{stem}/optimism", bias.optimism, 0
-    for stem, scores in (
-        ("trust/calibration", trust.calibration),
-        ("trust/calibration_scaled", trust.scaled_calibration),
-    ):
-        yield f"{stem}/expected_calibration_error", scores.expected_calibration_error, 0
-        yield f"{stem}/brier_score", scores.brier_score, 0
-        yield f"{stem}/negative_log_likelihood", scores.negative_log_likelihood, 0
+    for stem, scores in (("calibration", trust.calibration), ("calibration_scaled", trust.scaled_calibration)):
+        for name in ("expected_calibration_error", "brier_score", "negative_log_likelihood"):
+            yield f"trust/{stem}/{name}", getattr(scores, name), 0
     yield "trust/temperature", float(trust.temperatures.mean()), 0
     for entry in trust.sets:
         yield f"trust/sets_{100 * entry.coverage:g}/coverage", entry.scores.coverage, 0
@@ -191,7 +185,7 @@ def list_intervals(trust: StudyTrust) -> dict[str, Any]:
 
 
 def list_selection(trust: StudyTrust) -> list[dict[str, Any]]:
-    """Return what choosing did to the score, in either split."""
+    """Return what the choice did to the score, in either split."""
     return [
         {
             "chosen_on": bias.select_on,
@@ -220,7 +214,7 @@ def list_calibration(trust: StudyTrust) -> dict[str, Any]:
 
 
 def list_sets(trust: StudyTrust) -> list[dict[str, Any]]:
-    """Return what the prediction sets came to, by coverage."""
+    """Return how the prediction sets did, by coverage."""
     return [
         {
             "asked": entry.coverage,
@@ -249,7 +243,7 @@ def build_interval_table(trust: StudyTrust) -> TableArtifact:
 
 
 def _judge_sets(answers: ImageAnswers, *, coverage: float) -> SetCoverage:
-    """Return what sets of this coverage came to, calibrated without the fold that they are judged on."""
+    """Return how sets of this coverage did, calibrated without the fold that they are judged on."""
     sets = cross_predict_sets(
         answers.probabilities,
         labels=answers.labels,
@@ -266,9 +260,7 @@ def _judge_sets(answers: ImageAnswers, *, coverage: float) -> SetCoverage:
     )
 
 
-def _iter_interval(stem: str, interval: Interval, *, has_value: bool = False) -> Iterator[NumberRow]:
-    """Yield the ends of an interval; its middle stands elsewhere, unless asked for."""
-    if has_value:
-        yield stem, interval.value, 0
+def _iter_ends(stem: str, interval: Interval) -> Iterator[NumberRow]:
+    """Yield the ends of an interval."""
     yield f"{stem}_low", interval.low, 0
     yield f"{stem}_high", interval.high, 0

@@ -19,6 +19,7 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 
+LegendPlace = Literal["outside upper center", "outside lower center"]
 Extent = tuple[float, float, float, float]
 """Left, right, bottom and top of a picture in its axes."""
 
@@ -232,7 +233,7 @@ def set_grid(axes: Axes, *, axis: Literal["both", "x"] = "both") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def add_legend(figure: Figure, *, place: Literal["upper", "lower"] = "upper", **options: Any) -> None:
+def add_legend(figure: Figure, *, place: LegendPlace = "outside upper center", **options: Any) -> None:
     """Explain the colours outside the axes, in one line.
 
     Args:
@@ -240,7 +241,7 @@ def add_legend(figure: Figure, *, place: Literal["upper", "lower"] = "upper", **
         place: Above or below the axes.
         options: Of matplotlib's `legend`.
     """
-    figure.legend(loc=f"outside {place} center", ncols=4, fontsize=SMALL_PT, frameon=False, **options)
+    figure.legend(loc=place, ncols=4, fontsize=SMALL_PT, frameon=False, **options)
 
 
 def hide_frame(axes: Axes) -> None:

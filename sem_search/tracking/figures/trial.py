@@ -97,7 +97,7 @@ def draw_indices(table: IndexTable) -> Figure:
     set_rows(panels[0], [*(wrap(label) for label in make_labels(table.class_names)), "mean of the classes"])
     one_fold = Line2D([], [], linestyle="none", label="one fold", **FOLD_MARK)
     mean = Line2D([], [], linestyle="none", label="mean of the folds", **MEAN_MARK)
-    add_legend(figure, place="lower", handles=[one_fold, mean])
+    add_legend(figure, place="outside lower center", handles=[one_fold, mean])
     return figure
 
 
@@ -130,7 +130,7 @@ def draw_training_curves(folds: Sequence[FoldOutcome]) -> Figure:
         Line2D([], [], color=ORANGE, label="validation tiles"),
         Line2D([], [], marker="o", markerfacecolor="none", color=ORANGE, linestyle="none", label="epoch used"),
     ]
-    add_legend(figure, place="lower", handles=handles)
+    add_legend(figure, place="outside lower center", handles=handles)
     return figure
 
 
