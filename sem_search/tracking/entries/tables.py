@@ -171,7 +171,9 @@ def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], split: Spl
     def rank(trial: TrialOutcome) -> tuple[bool, bool, int]:
         return trial.number == study.winner_number, trial.state == "complete", len(trial.folds)
 
-    best = {trial.cell: trial for trial in sorted(study.trials[::-1], key=rank)}  # the last of a cell stays
+    best: dict[Cell, TrialOutcome] = {}
+    for trial in sorted(study.trials, key=rank, reverse=True):
+        best.setdefault(trial.cell, trial)
     asked = {*cells, *best}
     learning_rates = tuple(sorted({cell.learning_rate for cell in asked}, reverse=True))
     batch_sizes = tuple(sorted({cell.batch_size for cell in asked}))
