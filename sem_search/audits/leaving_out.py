@@ -18,8 +18,8 @@ from sem_search.evaluation.metrics import predict_classes
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.inspection.confounds import ATTRIBUTES as WAYS_OF_TAKING
 from sem_search.micrographs.inspection.confounds import UNTOLD
-from sem_search.micrographs.inspection.findings import count
 from sem_search.records import FoldOutcome, IntVector
+from sem_search.words import count
 
 MIN_GROUPS = 2
 """Of a class among the images not left out: one to train on, one to stop on."""

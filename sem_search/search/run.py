@@ -20,7 +20,7 @@ from sem_search.errors import InputError, SettingsError, StudyMismatchError
 from sem_search.records import Cell
 from sem_search.search.cluster.remote_folds import Share
 from sem_search.search.cluster.tasks import Hands
-from sem_search.search.folds.repair import mend_folds
+from sem_search.search.folds.repair import repair_folds
 from sem_search.search.prepare.data import PreparedData, check_findings, prepare_data
 from sem_search.search.prepare.network import build_trainer, compute_features, prepare_network
 from sem_search.search.prepare.prepared_search import (
@@ -157,7 +157,7 @@ def _search(settings: SearchSettings) -> Conclusion:
         log_study_start(prepared, run_id=run_id)
         trainer = build_trainer(settings, data=data, network=network, features=features)
         _work(study, prepared=prepared, trainer=trainer, run_id=run_id, share=share)
-        mended += mend_folds(study, prepared=prepared, trainer=trainer)
+        mended += repair_folds(study, prepared=prepared, trainer=trainer)
         if mended:
             log_entries([Tags(values={"sem_search.mended": "\n".join(mended)})], run_id=run_id)
         wait_for_logging(outbox, patience_s=settings.outage_wait)
@@ -377,15 +377,13 @@ def _work(
         study_run_id=run_id,
         progress=progress,
         sheet=sheet,
-        sheet_pixels=read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=settings.max_megapixels),
+        sheet_pixels=read_sheet_pixels(prepared.data, sheet=sheet),
         params=describe_params(prepared),
         source=None if share is None else share.open_folds(study, store=prepared.store, progress=progress),
     )
     try:
         work(study, objective=objective, watch=objective.watch)
     finally:
-        if objective.source is not None:
-            objective.source.close()
         progress.close()
 
 

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from sem_search.micrographs.folds import Fold
 from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves
-from sem_search.search.folds.store import KeptFold
+from sem_search.search.folds.store import FinishedFold
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.settings import SearchSettings, build_settings
@@ -127,16 +127,16 @@ def make_outcome(tiles: TileTable, *, fold: Fold, shares_right: tuple[float, flo
 
 
 @pytest.fixture
-def keep_folds(prepared, trainer) -> Callable[..., tuple[KeptFold, ...]]:
+def store_folds(prepared, trainer) -> Callable[..., tuple[FinishedFold, ...]]:
     """Puts finished folds of a cell on disk, as if they had been trained."""
 
     def keep(
         *, cell: Cell = CELL, n_folds: int = 3, shares_right: tuple[float, float] = (1.0, 1.0)
-    ) -> tuple[KeptFold, ...]:
+    ) -> tuple[FinishedFold, ...]:
         weights = tuple(trainer.head.get_weights())
         tiles, folds = prepared.data.tiles, prepared.data.folds.folds
         kept = tuple(
-            KeptFold(outcome=make_outcome(tiles, fold=fold, shares_right=shares_right), head_weights=weights)
+            FinishedFold(outcome=make_outcome(tiles, fold=fold, shares_right=shares_right), head_weights=weights)
             for fold in folds[:n_folds]
         )
         for one in kept:

@@ -17,7 +17,7 @@ from skimage.measure import label, regionprops
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
-from sem_search.micrographs.reading.micrograph import FloatImage
+from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.records import FloatVector
 
 SMOOTHING_PX = 1.5

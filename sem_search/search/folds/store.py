@@ -42,7 +42,7 @@ class ObjectStore(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptFold:
+class FinishedFold:
     """A finished fold: what its head answered, and the head itself."""
 
     outcome: FoldOutcome
@@ -58,7 +58,7 @@ class FoldStore:
     shared: ObjectStore | None = None
     """A second place, which other machines reach: what is not here is fetched from it, what is written goes to both."""
 
-    def read(self, *, cell: Cell, fold: int) -> KeptFold | None:
+    def read(self, *, cell: Cell, fold: int) -> FinishedFold | None:
         """Return a finished fold, or None if it is not there, does not match its hash, or is no fold.
 
         One from the shared place is brought here.
@@ -80,7 +80,7 @@ class FoldStore:
         """Tell whether a fold is there that cannot be read."""
         return self._locate(cell, fold).exists() and self.read(cell=cell, fold=fold) is None
 
-    def write(self, kept: KeptFold, *, cell: Cell) -> None:
+    def write(self, kept: FinishedFold, *, cell: Cell) -> None:
         """Keep a finished fold.
 
         Raises:
@@ -142,7 +142,7 @@ def name_fold(study: str, *, cell: Cell, fold: int) -> str:
     return f"studies/{study}/{cell.name}/fold_{fold}.bin"
 
 
-def pack_fold(kept: KeptFold) -> bytes:
+def pack_fold(kept: FinishedFold) -> bytes:
     """Return a finished fold as a NumPy archive."""
     outcome = kept.outcome
     facts = {
@@ -169,7 +169,7 @@ def pack_fold(kept: KeptFold) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_fold(archive: bytes, *, fold: int) -> KeptFold | None:
+def unpack_fold(archive: bytes, *, fold: int) -> FinishedFold | None:
     """Return the fold of this number that was packed; None where it is none, or another."""
     try:
         kept = _unpack(archive)
@@ -178,7 +178,7 @@ def unpack_fold(archive: bytes, *, fold: int) -> KeptFold | None:
     return kept if kept.outcome.fold == fold else None
 
 
-def _unpack(archive: bytes) -> KeptFold:
+def _unpack(archive: bytes) -> FinishedFold:
     with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
         facts = json.loads(arrays["facts"].tobytes())
         outcome = FoldOutcome(
@@ -198,4 +198,4 @@ def _unpack(archive: bytes) -> KeptFold:
             training_s=facts["training_s"],
         )
         weights = tuple(arrays[f"head_{index}"] for index in range(facts["n_head_weights"]))
-    return KeptFold(outcome=outcome, head_weights=weights)
+    return FinishedFold(outcome=outcome, head_weights=weights)

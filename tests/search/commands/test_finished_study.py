@@ -63,10 +63,10 @@ def known_network(network, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("known_network", "cache")
 def test_settings_folds_and_winner_are_the_search_s_own(
-    prepared, storage: str, keep_folds: Callable[..., object]
+    prepared, storage: str, store_folds: Callable[..., object]
 ) -> None:
     claim(prepared)
-    keep_folds()
+    store_folds()
     taken = take_up_study(NAME, storage=storage, threads=1)
     assert taken.run_id == "study-run"
     assert taken.outcome.winner.number == 0
@@ -78,7 +78,7 @@ def test_settings_folds_and_winner_are_the_search_s_own(
 
 @pytest.mark.usefixtures("known_network", "cache")
 def test_a_study_is_taken_up_in_its_own_precision_whatever_would_be_chosen_here(
-    prepared, network, storage: str, keep_folds: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+    prepared, network, storage: str, store_folds: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def prepare(settings: SearchSettings) -> object:
         precision = "bfloat16" if settings.precision == "auto" else settings.precision
@@ -86,21 +86,21 @@ def test_a_study_is_taken_up_in_its_own_precision_whatever_would_be_chosen_here(
 
     monkeypatch.setattr(room, "prepare_network", prepare)
     claim(prepared)
-    keep_folds()
+    store_folds()
     assert prepared.settings.precision == "auto"
     assert take_up_study(NAME, storage=storage).prepared.network.precision == "float32"
 
 
 @pytest.mark.usefixtures("known_network", "cache")
 def test_shared_storage_whose_password_is_not_kept_is_not_asked(
-    prepared, storage: str, keep_folds: Callable[..., object]
+    prepared, storage: str, store_folds: Callable[..., object]
 ) -> None:
     shared = prepared.settings.model_copy(update={"shared": "ftp://me:secret@host/folder"})
     stored = shared.without_passwords.model_dump_json()
     assert "secret" not in stored
     optuna.load_study(study_name=NAME, storage=storage).set_user_attr(SETTINGS, stored)
     claim(prepared)
-    keep_folds()
+    store_folds()
     assert take_up_study(NAME, storage=storage).prepared.settings.shared is None
 
 
