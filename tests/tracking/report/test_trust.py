@@ -113,8 +113,8 @@ def test_an_error_of_calibration_is_compared_with_chance(
 def test_scaling_is_judged_by_both_figures_as_they_are_printed(
     trust: StudyTrust, write: Write, log_loss: float, error: float, expected: str
 ) -> None:
-    before = replace(trust.calibration, negative_log_likelihood=0.5, expected_calibration_error=0.2)
-    after = replace(trust.calibration, negative_log_likelihood=log_loss, expected_calibration_error=error)
+    before = replace(trust.calibration, log_loss=0.5, expected_calibration_error=0.2)
+    after = replace(trust.calibration, log_loss=log_loss, expected_calibration_error=error)
     text = write(calibration=before, scaled_calibration=after, temperatures=np.array([1.5, 2.0]))
     assert f"from 0.500 to {log_loss:.3f}: {expected}" in text
     assert "(here 1.50 to 2.00)" in text
