@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
-from sem_search.transfer.heads.stopping import EpochFigures
+from sem_search.transfer.heads.early_stopping import EpochFigures
 
 N_EPOCHS, N_TILES = 100, 60
 N_CELLS = 200

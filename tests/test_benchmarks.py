@@ -21,7 +21,7 @@ from sem_search.records import Cell, FoldOutcome, TrainingCurves
 from sem_search.search.folds.store import FinishedFold, FoldStore
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.trials.study import REASON
-from sem_search.transfer.heads.stopping import EpochFigures
+from sem_search.transfer.heads.early_stopping import EpochFigures
 from tests.conftest import TINY_TILE_PX
 
 N_EPOCHS = 40

@@ -35,7 +35,7 @@ from sem_search.search.folds.train import ObtainedFold, train_fold
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.secrets import mask_secrets
-from sem_search.transfer.heads.stopping import EpochFigures
+from sem_search.transfer.heads.early_stopping import EpochFigures
 
 LOOK_EVERY_S = 0.5
 """Between two looks at how many hands there are while a result is awaited."""

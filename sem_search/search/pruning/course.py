@@ -14,7 +14,7 @@ from sem_search.records import TrainingCurves
 from sem_search.search.folds.store import FinishedFold
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.pruning.in_order import CellJudge
-from sem_search.transfer.heads.stopping import EpochFigures
+from sem_search.transfer.heads.early_stopping import EpochFigures
 
 
 class CellCourse:

@@ -28,7 +28,7 @@ from scipy.stats import wilcoxon
 
 from sem_search.records import FoldOutcome, TrainingCurves
 from sem_search.search.pruning.pruners import FIRST_STEPS, WILCOXON_P
-from sem_search.transfer.heads.stopping import EpochFigures
+from sem_search.transfer.heads.early_stopping import EpochFigures
 
 WINDOW = 10
 """Epochs that the line is drawn through, and that every fold is granted."""

@@ -20,9 +20,9 @@ from sem_search.errors import DataError, LeakError, SettingsError
 from sem_search.seeds import derive_seed
 from sem_search.transfer.cut import CutNetwork, build_head
 from sem_search.transfer.heads.epochs import EVALUATION_TILES, HeadLoop
-from sem_search.transfer.heads.kept_features import KeptFeatures
+from sem_search.transfer.heads.prepared_features import KeptFeatures
 from sem_search.transfer.heads.passes import choose_pass
-from sem_search.transfer.heads.stopping import EpochCurves, EpochFigures, FoldWatch
+from sem_search.transfer.heads.early_stopping import EpochCurves, EpochFigures, FoldWatch
 
 __all__ = ["EpochCurves", "EpochFigures", "FoldTraining", "HeadTrainer", "OutOfMemoryError", "TrainingSettings"]
 

@@ -17,7 +17,7 @@ from sem_search.search.pruning.curve_extrapolation import (
 )
 from sem_search.search.pruning.pruners import build_pruner
 from sem_search.settings import build_settings
-from sem_search.transfer.heads.stopping import EpochFigures
+from sem_search.transfer.heads.early_stopping import EpochFigures
 
 N_EPOCHS = 100
 N_TILES = 400

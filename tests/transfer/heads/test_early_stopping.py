@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sem_search.transfer.heads.stopping import EpochFigures, FoldWatch
+from sem_search.transfer.heads.early_stopping import EpochFigures, FoldWatch
 
 NAN, INF = math.nan, math.inf
 N_CLASSES = 10

@@ -9,8 +9,8 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from sem_search.transfer.heads import kept_features as keeping
-from sem_search.transfer.heads.kept_features import KeptFeatures
+from sem_search.transfer.heads import prepared_features as keeping
+from sem_search.transfer.heads.prepared_features import KeptFeatures
 from sem_search.transfer.heads.passes import GeneralPass
 
 N_TILES = 30
