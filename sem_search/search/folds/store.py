@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.errors import StoreError
-from sem_search.records import Cell, FoldOutcome, TrainingCurves
+from sem_search.records import Cell, FinishedFold, FoldOutcome, TrainingCurves
 
 HASH_LENGTH = 64
 """Hexadecimal digits of a sha256."""
@@ -39,15 +39,6 @@ class ObjectStore(Protocol):
 
     def write(self, name: str, content: bytes) -> None:
         """Keep an object; raises StoreError."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinishedFold:
-    """A finished fold: what its head answered, and the head itself."""
-
-    outcome: FoldOutcome
-    head_weights: tuple[NDArray[np.float32], ...]
-    """As Keras' `get_weights` gives them, of the epoch that was kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
