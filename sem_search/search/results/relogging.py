@@ -117,9 +117,8 @@ def _log_anew(
     """Log trials as at their end; yield the number and the new run of each."""
     if not missing:
         return
-    settings = prepared.settings
     sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
-    pixels = read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=settings.max_megapixels)
+    pixels = read_sheet_pixels(prepared.data, sheet=sheet)
     for outcome in missing:
         cell = outcome.cell
         tags = describe_trial(study=prepared.name, cell=cell.name, process=describe_process())
