@@ -19,13 +19,13 @@ import optuna
 
 from sem_search.errors import SettingsError
 from sem_search.micrographs.folds import Fold
-from sem_search.records import Cell, TrainingCurves
+from sem_search.records import Cell, FinishedFold, TrainingCurves
 from sem_search.search.cluster.client import ClusterClient
 from sem_search.search.cluster.feature_shards import FeatureShards
 from sem_search.search.cluster.object_store import SharedStore, open_shared
 from sem_search.search.cluster.tasks import compute_shard, train_remote_fold
 from sem_search.search.cluster.worker_context import publish_context
-from sem_search.search.folds.store import FinishedFold, name_fold
+from sem_search.search.folds.store import name_fold
 from sem_search.search.prepare.features import get_feature_key, read_shard_tiles
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.course import CellCourse

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.files import seal, unseal, write_atomically
-from sem_search.records import Cell, FoldOutcome, TrainingCurves
+from sem_search.records import Cell, FinishedFold, FoldOutcome, TrainingCurves
 
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading an archive of another kind raises, pickled objects included: they are never loaded."""
@@ -41,15 +41,6 @@ class ObjectStore(Protocol):
 
     def has(self, name: str) -> bool:
         """Tell whether an object is there, whole or damaged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinishedFold:
-    """A finished fold: what its head answered, and the head itself."""
-
-    outcome: FoldOutcome
-    head_weights: tuple[NDArray[np.float32], ...]
-    """As Keras' `get_weights` gives them, of the epoch `outcome.best_epoch`."""
 
 
 @dataclass(frozen=True, kw_only=True)
