@@ -229,7 +229,7 @@ def test_what_was_found_in_the_data_is_told_and_notes_are_not(
     printed = capsys.readouterr()
     assert "16 images of 3 classes, 64 tiles." in printed.out
     assert "tiny has the weights 'random'." in printed.out
-    assert "Allowed error: The same place stands in 2 classes" in printed.err
+    assert "Allowed error: The same place is in 2 classes" in printed.err
     assert "stripes/copy.png" in printed.err
     assert "The session is told for no image" not in printed.err
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined, Template
 
 from sem_search.micrographs.catalogue import ImageRecord
-from sem_search.micrographs.inspection.checks import WHOLE, ZOOMED, compute_zoom
-from sem_search.micrographs.inspection.confounds import UNTOLD, describe_pixel_size
+from sem_search.micrographs.inspection.confounds import UNKNOWN, describe_pixel_size
 from sem_search.micrographs.inspection.findings import SEVERITIES, Finding
+from sem_search.micrographs.inspection.same_places import WHOLE, ZOOMED, compute_zoom
 from sem_search.micrographs.overlaps.similarity import SimilarPair
 from sem_search.words import count
 
@@ -32,7 +32,7 @@ MAX_CELL_COLUMNS = 30
 MAX_PAIRS_SHOWN = 50  # two thumbnails of 15 kB each: the page stays below 3 MB
 MAX_GALLERY_IMAGES = 24  # per class
 HEADINGS = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
-NOTHING_FOUND = "Nothing was found that speaks against these data."
+NOTHING_FOUND = "No problems were found."
 
 Tally = dict[str, int]
 """Value -> number of images, the commonest first."""
@@ -130,11 +130,11 @@ def summarise_classes(inspection: "Inspection") -> list[ClassSummary]:
                 name=name,
                 n_images=len(records),
                 n_fields=len({record.group for record in records}),
-                sessions=_tally(records, lambda record: record.session or UNTOLD),
+                sessions=_tally(records, lambda record: record.session or UNKNOWN),
                 pixel_sizes=_tally(records, describe_pixel_size),
                 bit_depths=_tally(records, lambda record: str(record.bit_depth)),
                 image_sizes=_tally(records, lambda record: f"{record.width_px} x {record.height_px}"),
-                detectors=_tally(records, lambda record: record.detector or UNTOLD),
+                detectors=_tally(records, lambda record: record.detector or UNKNOWN),
             )
         )
     return summaries
@@ -154,7 +154,7 @@ def _headline(inspection: "Inspection") -> str:
     """Return what is there and how much was found, in one sentence."""
     catalogue = inspection.catalogue
     n_fields = _count_fields(inspection)
-    fields = "" if n_fields == len(catalogue.records) else f", {n_fields} of them separate fields of view"
+    fields = "" if n_fields == len(catalogue.records) else f", {n_fields} separate fields of view"
     found = Counter(finding.severity for finding in inspection.findings)
     counts = ", ".join(count(found[severity], severity) for severity in SEVERITIES)
     return (
@@ -176,7 +176,7 @@ def _tabulate(summaries: list[ClassSummary]) -> list[str]:
             summary.name,
             str(summary.n_images),
             str(summary.n_fields),
-            str(len(set(summary.sessions) - {UNTOLD})),
+            str(len(set(summary.sessions) - {UNKNOWN})),
             ", ".join(summary.pixel_sizes),
             ", ".join(summary.bit_depths),
             ", ".join(summary.image_sizes),
