@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from sem_search.micrographs.catalogue import (
     read_catalogue,
 )
 from sem_search.micrographs.reading.options import ReadingOptions
+from sem_search.micrographs.unusable_files import SkippedFile, find_causes, sum_up_warnings
 
 SHARED = Path(__file__).parents[3] / "shared"
 REAL_FILES = SHARED / "data" / "lung_cells_sem"
@@ -171,11 +171,8 @@ def test_a_folder_of_pictures_smaller_than_a_tile_is_one_line_with_the_tile_that
     [(1, "for example s/0.tif: has 1 pages of 11 MB"), (0, "each: has 1 pages of 11 MB")],
 )
 def test_what_is_true_of_one_file_is_not_told_of_all(step: int, told: str) -> None:
-    skipped = [
-        catalogue_module.SkippedFile(path=Path(f"data/s/{n}.tif"), reason=f"has {1 + step * n} pages of 11 MB")
-        for n in range(6)
-    ]
-    (cause,) = catalogue_module.find_causes(skipped, root=Path("data"))
+    skipped = [SkippedFile(path=Path(f"data/s/{n}.tif"), reason=f"has {1 + step * n} pages of 11 MB") for n in range(6)]
+    (cause,) = find_causes(skipped, root=Path("data"))
     assert cause.to_text() == f"6 files (s/0.tif, s/1.tif, s/2.tif and 3 more), {told}"
 
 
@@ -235,10 +232,8 @@ def test_warnings_of_images_are_summed_up(data: Path) -> None:
 
 
 def test_warnings_that_differ_in_numbers_are_one() -> None:
-    def warned(number: int) -> catalogue_module.ImageRecord:
-        return SimpleNamespace(image_id=f"{number}.tif", warnings=(f"holds {number} of 99 bytes", "has 2 pages"))  # type: ignore[return-value]
-
-    assert catalogue_module._sum_up_warnings([warned(number) for number in range(1, 1501)]) == [
+    warnings = {f"{number}.tif": (f"holds {number} of 99 bytes", "has 2 pages") for number in range(1, 1501)}
+    assert sum_up_warnings(warnings) == [
         "holds 1 of 99 bytes (for example 1.tif; 1,500 images in all)",
         "has 2 pages (1,500 images, first 1.tif)",
     ]

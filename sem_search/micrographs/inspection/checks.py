@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from sem_search.errors import ClassTooSmallError
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord, find_causes
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.folds import draw_folds
 from sem_search.micrographs.inspection.findings import Finding, Severity
 from sem_search.micrographs.inspection.same_places import explain_grouping
 from sem_search.micrographs.inspection.survey import MAX_HOLLOW_LEVELS, PixelFacts
 from sem_search.micrographs.overlaps.similarity import SimilarPair, group_similar
 from sem_search.micrographs.tiles import TileGrid
+from sem_search.micrographs.unusable_files import find_causes
 from sem_search.words import count, name_some
 
 MAX_IMBALANCE = 3.0  # largest class over smallest: beyond, F-measures of the small ones are mostly luck

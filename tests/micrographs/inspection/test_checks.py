@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from sem_search.errors import SettingsError
-from sem_search.micrographs.catalogue import SkippedFile
 from sem_search.micrographs.inspection.checks import (
     find_missing_metadata,
     find_pixel_faults,
@@ -16,6 +15,7 @@ from sem_search.micrographs.inspection.checks import (
     find_small_classes,
 )
 from sem_search.micrographs.inspection.survey import PixelFacts
+from sem_search.micrographs.unusable_files import SkippedFile
 from tests.micrographs.conftest import make_pair
 
 Make = Callable[..., Any]
