@@ -78,7 +78,7 @@ def _score_held_out(
             f"heldout.{name}.confidence": scores.confidence,
             f"heldout.{name}.calibration_error": scores.expected_calibration_error,
             f"heldout.{name}.calibration_error_by_chance": scores.highest_error_if_calibrated,
-            f"heldout.{name}.log_loss": scores.negative_log_likelihood,
+            f"heldout.{name}.log_loss": scores.log_loss,
         }
     for coverage in COVERAGES:
         chosen = [_choose_set(answer, calibration=classifier.calibration, coverage=coverage)[0] for answer in answers]

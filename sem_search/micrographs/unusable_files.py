@@ -116,9 +116,7 @@ def check_skipped(
     if not is_allowed:
         n_unusable = sum(len(cause.names) for cause in causes)
         way_out = "remove them" if lost else "remove them, or continue without them with skip_unreadable=true"
-        raise UnreadableDataError(
-            f"{n_unusable} of {n_files} files cannot be used:\n{listed}\nRepair or {way_out}."
-        )
+        raise UnreadableDataError(f"{n_unusable} of {n_files} files cannot be used:\n{listed}\nRepair or {way_out}.")
     if lost:
         way_out = f", or leave the class out with exclude={write_list(lost)}" if len(left) > 1 else ""
         raise UnreadableDataError(

@@ -124,7 +124,7 @@ def test_all_unusable_files_are_told_at_once(data: Path) -> None:
         "  - sand/torn.png",
     ]
     assert "is 15 x 32 px without its data bar, smaller than a tile of 16 px" in lines[5]
-    assert lines[7] == "Mend or remove them, or go on without them with skip_unreadable=true."
+    assert lines[7] == "Repair or remove them, or continue without them with skip_unreadable=true."
 
     catalogue = read(data, skip_unreadable=True)
     assert len(catalogue.records) == 6
@@ -160,7 +160,7 @@ def test_a_folder_of_pictures_smaller_than_a_tile_is_one_line_with_the_tile_that
     assert " and 137 more), each: is " in line
     assert len(line) < 1000
     assert words in line
-    assert last == "Mend or remove them, or go on without them with skip_unreadable=true."
+    assert last == "Repair or remove them, or continue without them with skip_unreadable=true."
     (warning,) = read(data, min_side_px=224, skip_unreadable=True).warnings
     assert warning.startswith("left out 140 files (salt/001.png, salt/003.png, salt/005.png and 137 more), each: is ")
     assert words in warning
@@ -179,10 +179,10 @@ def test_what_is_true_of_one_file_is_not_told_of_all(step: int, told: str) -> No
 def test_no_way_out_is_named_that_leads_nowhere(data: Path) -> None:
     with pytest.raises(UnreadableDataError) as caught:
         read(data, min_side_px=224)
-    assert str(caught.value).endswith("\nMend or remove them.")
+    assert str(caught.value).endswith("\nRepair or remove them.")
     with pytest.raises(UnreadableDataError) as caught:
         read(data, min_side_px=224, skip_unreadable=True)
-    assert str(caught.value).endswith("\nMend the files.")
+    assert str(caught.value).endswith("\nRepair the files.")
 
 
 def test_skipped_files_keep_their_size_in_a_stored_catalogue(data: Path) -> None:

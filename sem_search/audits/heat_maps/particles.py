@@ -53,7 +53,7 @@ class Particles:
 
     @property
     def share_covered(self) -> float:
-        """Share of the image that is taken for particles."""
+        """Share of the image that is segmented as particles."""
         return float((self.labels > 0).mean())
 
 
