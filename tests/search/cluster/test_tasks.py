@@ -14,6 +14,7 @@ from sem_search.search.cluster.worker_context import open_context
 from sem_search.search.folds.store import FoldStore, name_fold
 from sem_search.search.prepare.features import get_feature_key
 from sem_search.search.pruning.curve_extrapolation import Rival
+from sem_search.transfer.heads.training import get_tile_splits
 from tests.search.cluster.conftest import N_EPOCHS
 
 pytestmark = pytest.mark.usefixtures("shards")
@@ -39,14 +40,7 @@ def test_a_worker_without_micrographs_gives_the_search_s_numbers(
         for array, other in zip(shard, opened.shards.cut(features.arrays, index=index), strict=True):
             np.testing.assert_array_equal(array, other)
     fold, tiles = data.folds.folds[1], data.tiles
-    own = opened.trainer.train_fold(
-        fold=1,
-        learning_rate=0.1,
-        batch_size=8,
-        training=tiles.get_tiles_of(fold.training),
-        validation=tiles.get_tiles_of(fold.validation),
-        test=tiles.get_tiles_of(fold.test),
-    )
+    own = opened.trainer.train_fold(get_tile_splits(fold, tiles=tiles), cell=CELL).outcome
     assert finished is not None
     np.testing.assert_array_equal(finished.outcome.test_probabilities, own.test_probabilities)
     assert len(finished.outcome.curves.validation_loss) == N_EPOCHS
