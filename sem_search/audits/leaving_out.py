@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, TileSplits, retrain_winner
+from sem_search.audits.retraining import Tell, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.intervals import Interval, compute_share_interval
@@ -18,7 +18,7 @@ from sem_search.evaluation.metrics import predict_classes
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.inspection.confounds import ATTRIBUTES as WAYS_OF_TAKING
 from sem_search.micrographs.inspection.confounds import UNKNOWN
-from sem_search.records import FoldOutcome, IntVector
+from sem_search.records import FoldOutcome, IntVector, TileSplits
 from sem_search.words import count
 
 MIN_GROUPS = 2

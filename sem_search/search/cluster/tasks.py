@@ -26,17 +26,16 @@ import optuna
 from sem_search.errors import ClusterError, FailedTrialError, SettingsError, StoreError
 from sem_search.micrographs.folds import Fold
 from sem_search.micrographs.tiles import FloatTiles
-from sem_search.records import Cell, TrainingCurves
+from sem_search.records import Cell, EpochFigures, FinishedFold, TrainingCurves
 from sem_search.search.cluster.feature_shards import list_missing_shards, write_shard
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.cluster.worker_context import open_bench
-from sem_search.search.folds.store import FinishedFold, FoldStore, name_fold, pack_fold, unpack_fold
+from sem_search.search.folds.store import FoldStore, name_fold, pack_fold, unpack_fold
 from sem_search.search.folds.train import train_fold
 from sem_search.search.pruning.course import CellCourse
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.secrets import mask_secrets
-from sem_search.transfer.heads.stopping import EpochFigures
 
 LOOK_EVERY_S = 0.5
 """Between two looks at how many hands there are while a result is awaited."""

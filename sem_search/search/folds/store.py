@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.files import seal, unseal, write_atomically
-from sem_search.records import Cell, FoldOutcome, TrainingCurves
+from sem_search.records import Cell, FinishedFold, FoldOutcome, TrainingCurves
 
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading an archive raises that is none of ours, pickled objects included: they are never loaded."""
@@ -33,15 +33,6 @@ class ObjectStore(Protocol):
 
     def write(self, name: str, content: bytes) -> None:
         """Keep an object; raises StoreError."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinishedFold:
-    """A finished fold: what its head answered, and the head itself."""
-
-    outcome: FoldOutcome
-    head_weights: tuple[NDArray[np.float32], ...]
-    """As Keras' `get_weights` gives them, of the epoch that was kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

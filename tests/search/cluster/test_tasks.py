@@ -32,6 +32,7 @@ from sem_search.search.cluster.worker_context import open_bench, publish_bench
 from sem_search.search.folds.store import FoldStore, name_fold
 from sem_search.search.prepare.features import get_feature_key, read_shard_tiles
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
+from sem_search.transfer.heads.training import get_tile_splits
 
 CELL, NEXT = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=8)
 N_EPOCHS = 12
@@ -92,14 +93,7 @@ def test_a_worker_without_micrographs_gives_the_search_s_numbers(
     for array, other in zip(at_work.get_trainer()._kept._features, features.arrays, strict=True):
         np.testing.assert_array_equal(np.asarray(array), np.asarray(other))
     fold, tiles = data.folds.folds[1], data.tiles
-    own = at_work.get_trainer().train_fold(
-        fold=1,
-        learning_rate=0.1,
-        batch_size=8,
-        training=tiles.get_tiles_of(fold.training),
-        validation=tiles.get_tiles_of(fold.validation),
-        test=tiles.get_tiles_of(fold.test),
-    )
+    own = at_work.get_trainer().train_fold(get_tile_splits(fold, tiles=tiles), cell=CELL).outcome
     assert kept is not None
     np.testing.assert_array_equal(kept.outcome.test_probabilities, own.test_probabilities)
     assert len(kept.outcome.curves.validation_loss) == N_EPOCHS
