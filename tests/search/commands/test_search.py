@@ -140,7 +140,7 @@ def test_what_was_found_in_the_data_is_told_and_notes_are_not(
     begin(change(asked, data=str(folder), allow_errors=("label_conflict",)), show=shown.append)
     assert shown[1:] == ["16 images of 3 classes, 64 tiles.", "tiny has the weights 'random'."]
     warned = list_warnings(recwarn)
-    assert any(re.match("Allowed error: The same place stands in 2 classes.*stripes/copy.png", text) for text in warned)
+    assert any(re.match("Allowed error: The same place is in 2 classes.*stripes/copy.png", text) for text in warned)
     assert not any("The session is told for no image" in text for text in warned)
 
 
