@@ -1,8 +1,8 @@
 """What a served classifier is: `model.json`, the one file beside the weights that the server reads.
 
 It names the files that a server reads with their hashes, so that damaged weights are refused instead of served (code
-and all other files are compared by `registry.contents`), and states where the model comes from, so that an answer can be
-traced to data, weights and settings.
+and all other files are compared by `registry.contents`), and states where the model comes from, so that an answer
+can be traced to data, weights and settings.
 """
 
 import hashlib
