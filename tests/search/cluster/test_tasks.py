@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from sem_search.records import Cell, TrainingCurves
-from sem_search.search.cluster import tasks
 from sem_search.search.cluster.feature_shards import FeatureShards
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.cluster.tasks import train_remote_fold
@@ -14,7 +13,7 @@ from sem_search.search.cluster.worker_context import open_context
 from sem_search.search.folds.store import FoldStore, name_fold
 from sem_search.search.prepare.features import get_feature_key
 from sem_search.search.pruning.curve_extrapolation import Rival
-from sem_search.transfer.heads.training import get_tile_splits
+from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 from tests.search.cluster.conftest import N_EPOCHS
 
 pytestmark = pytest.mark.usefixtures("shards")
@@ -51,7 +50,7 @@ def test_a_task_whose_work_is_done_finds_it_done(
 ) -> None:
     train(context, shared)
     before = (Path(shared.url) / NAME).stat().st_mtime_ns
-    monkeypatch.setattr(tasks, "train_fold", lambda *_, **__: pytest.fail("trained twice"))
+    monkeypatch.setattr(HeadTrainer, "train_fold", lambda *_, **__: pytest.fail("trained twice"))
     assert train(context, shared, rival=BEYOND) is None
     assert (Path(shared.url) / NAME).stat().st_mtime_ns == before
 
