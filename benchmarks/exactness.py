@@ -75,7 +75,7 @@ def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -
 
 
 def _train(network: PreparedNetwork, data: PreparedData, features: list[np.ndarray], *, seed: int) -> TrainedHead:
-    """Train the head of the first fold; `EPOCHS` epochs, none is kept but the last."""
+    """Train the head of the first fold; `EPOCHS` epochs, the last one is used."""
     trainer = _build_trainer(network.cut, data=data, features=features, seed=seed)
     tiles, fold = data.tiles, data.folds.folds[0]
     test = tiles.get_tiles_of(fold.test)
