@@ -108,3 +108,9 @@ class HeldUpError(SemSearchError):
 
 class FailedTrialError(SemSearchError):
     """This trial failed for a reason of its own; the study goes on."""
+
+
+def get_first_line(error: BaseException | None) -> str:
+    """Return the first line of a library's message, without the full stop; its name where it has no message."""
+    lines = str(error or "").strip().splitlines()
+    return lines[0][:300].rstrip(".") if lines else type(error).__name__

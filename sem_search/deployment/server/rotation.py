@@ -18,7 +18,7 @@ from mlflow.models import get_model_info
 
 from sem_search.deployment.registry.contents import describe_failure
 from sem_search.deployment.server.child import ModelServer, ServerSettings, start_model_server
-from sem_search.errors import ModelNotFoundError, SemSearchError
+from sem_search.errors import ModelNotFoundError, SemSearchError, get_first_line
 
 RETRY_S = 60.0
 """A version that could not be started is tried again after so long; the old one answers meanwhile."""
@@ -122,7 +122,10 @@ class Rotation:
             if self._current is None:
                 return self.address
             _logger.warning(
-                "%s could not be looked up (%s); %s goes on.", self.address, _shorten(error), self._current.model_uri
+                "%s could not be looked up (%s); %s goes on.",
+                self.address,
+                get_first_line(error),
+                self._current.model_uri,
             )
             return self._current.model_uri
 
@@ -139,7 +142,7 @@ class Rotation:
             _logger.error(
                 "%s could not be started (%s); it is tried again in %g s, and %s.",
                 model_uri,
-                _shorten(error),
+                get_first_line(error),
                 RETRY_S,
                 "nothing answers meanwhile" if self.current is None else f"{self.current.model_uri} goes on",
             )
@@ -176,9 +179,3 @@ def _read_param_names(model_uri: str) -> tuple[str, ...]:
     except (MlflowException, OSError) as error:
         raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
     return tuple(param.name for param in signature.params.params) if signature and signature.params else ()
-
-
-def _shorten(error: Exception) -> str:
-    """Return the first line of a message, without the full stop."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300].rstrip(".") if lines else type(error).__name__
