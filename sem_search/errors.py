@@ -110,6 +110,10 @@ class FailedTrialError(SemSearchError):
     """This trial failed for a reason of its own; the study goes on."""
 
 
+class SemSearchWarning(UserWarning):
+    """Something was skipped, replaced or fell back; the message says what follows."""
+
+
 def get_first_line(error: BaseException | None) -> str:
     """Return the first line of a library's message, without the full stop; its name where it has no message."""
     lines = str(error or "").strip().splitlines()

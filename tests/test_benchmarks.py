@@ -17,11 +17,10 @@ from benchmarks.timing import measure_side_by_side
 from benchmarks.trust.__main__ import main as simulate
 from benchmarks.weights import average_curves, measure_weights
 from sem_search.micrographs.rendering.materials import MATERIALS
-from sem_search.records import Cell, FoldOutcome, TrainingCurves
-from sem_search.search.folds.store import FoldStore, KeptFold
+from sem_search.records import Cell, EpochFigures, FinishedFold, FoldOutcome, TrainingCurves
+from sem_search.search.folds.store import FoldStore
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.trials.study import REASON
-from sem_search.transfer.heads.stopping import EpochFigures
 from tests.conftest import TINY_TILE_PX
 
 N_EPOCHS = 40
@@ -66,7 +65,7 @@ def test_a_replay_charges_what_was_trained_and_measures_regret(tmp_path: Path) -
                 losses=[2.0, 1.0, *[1.5] * (N_EPOCHS - 2)],
                 accuracies=[level + 0.001 * fold] * N_EPOCHS,
             )
-            store.write(KeptFold(outcome=outcome, head_weights=()), cell=Cell(learning_rate=rate, batch_size=32))
+            store.write(FinishedFold(outcome=outcome, head_weights=()), cell=Cell(learning_rate=rate, batch_size=32))
     figures = measure_replay(tmp_path)
     assert figures["replay.plain_epochs"] == 3 * 5 * N_EPOCHS
     assert figures["replay.patience_0.none.share_of_epochs"] == 1

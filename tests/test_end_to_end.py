@@ -79,12 +79,12 @@ class Place:
             if "sem_search.superseded_by" not in run.data.tags
         }
 
-    def stamp_kept_folds(self) -> dict[Path, int]:
+    def stamp_finished_folds(self) -> dict[Path, int]:
         """Return when each finished fold was written, in ns."""
         return {path: path.stat().st_mtime_ns for path in self.folder.glob("studies/*/*/fold_*.bin")}
 
-    def count_kept_folds(self) -> int:
-        return len(self.stamp_kept_folds())
+    def count_finished_folds(self) -> int:
+        return len(self.stamp_finished_folds())
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +127,7 @@ def test_every_trial_is_a_child_run_with_all_that_was_promised(undisturbed: tupl
 def test_the_tiny_materials_are_told_apart(undisturbed: tuple[Place, str]) -> None:
     place, _ = undisturbed
     best = max(numbers.get("validation/f_measure", 0) for numbers in place.get_numbers().values())
-    assert best > 0.6, "three textures; a third of the tiles would be named rightly by chance"
+    assert best > 0.6, "three textures; a third of the tiles would be correctly classified by chance"
 
 
 @pytest.mark.slow
@@ -148,11 +148,11 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(
 ) -> None:
     place, printed = undisturbed
     before, versions = place.get_numbers(), place.get_client().search_model_versions("name='sem-search-tiny'")
-    stamps = place.stamp_kept_folds()
+    stamps = place.stamp_finished_folds()
     again = place.run_search(data=str(tiny_folder), **TINY_PARAMETERS)
     assert again.returncode == 0, again.stderr[-4000:]
     assert place.get_numbers() == before
-    assert place.stamp_kept_folds() == stamps
+    assert place.stamp_finished_folds() == stamps
     assert len(place.get_client().search_model_versions("name='sem-search-tiny'")) == len(versions)
     winner = next(line for line in printed.splitlines() if line.startswith("Winner"))
     assert winner in again.stdout
@@ -168,16 +168,18 @@ def test_a_search_killed_twice_goes_on_to_the_same_numbers(
     for n_folds_before_kill in (1, 7):
         process = place.start_search(**parameters)
         ends_at = time.monotonic() + LIMIT_S
-        while place.count_kept_folds() < n_folds_before_kill and process.poll() is None and time.monotonic() < ends_at:
+        while (
+            place.count_finished_folds() < n_folds_before_kill and process.poll() is None and time.monotonic() < ends_at
+        ):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert place.count_kept_folds() >= n_folds_before_kill
-        kept |= place.stamp_kept_folds()
+        assert place.count_finished_folds() >= n_folds_before_kill
+        kept |= place.stamp_finished_folds()
 
     done = place.run_search(**parameters)
     assert done.returncode == 0, done.stderr[-4000:]
-    now = place.stamp_kept_folds()
+    now = place.stamp_finished_folds()
     assert {path: now[path] for path in kept} == kept, "finished folds are not trained again"
     assert place.get_numbers() == undisturbed[0].get_numbers()
     assert {run.info.status for run in place.get_runs("trial") + place.get_runs("study")} == {"FINISHED", "KILLED"}

@@ -95,12 +95,12 @@ def kill_and_resume(folder: Path, undisturbed: tuple[Place, str, float], *, n_ki
             if not kill_at(place, after_s=moments.uniform(0, undisturbed[2]), data=data):
                 break
             n_killed += 1
-            now = place.stamp_kept_folds()
+            now = place.stamp_finished_folds()
             assert {path: now[path] for path in kept} == kept, "a finished fold was trained again"
             kept = now
         check_same(place, undisturbed, data=data)
-        assert {path: place.stamp_kept_folds()[path] for path in kept} == kept
-        assert place.count_kept_folds() == undisturbed[0].count_kept_folds(), "none lost, none more"
+        assert {path: place.stamp_finished_folds()[path] for path in kept} == kept
+        assert place.count_finished_folds() == undisturbed[0].count_finished_folds(), "none lost, none more"
     return n_searches
 
 
@@ -181,10 +181,10 @@ def test_a_full_disk_is_a_sentence_and_the_search_goes_on_from_there(
         last = stopped.stderr.strip().splitlines()[-1]
         assert last.startswith("Error: "), stopped.stderr[-4000:]
         assert any(words in last for words in ("No space left", "disk is full", "disk I/O error", "GB left")), last
-        kept = place.stamp_kept_folds()
+        kept = place.stamp_finished_folds()
         grow(folder, size="400m")
         check_same(place, undisturbed, data=tiny_folder)
-        assert {path: place.stamp_kept_folds()[path] for path in kept} == kept
+        assert {path: place.stamp_finished_folds()[path] for path in kept} == kept
 
 
 @pytest.mark.slow
@@ -197,7 +197,7 @@ def test_an_input_that_changes_during_the_search_is_named_and_put_back_it_goes_o
     place.folder.mkdir()
     process = place.start_search(data=str(data), **PARAMETERS)
     ends_at = time.monotonic() + LIMIT_S
-    while place.count_kept_folds() < 2 and process.poll() is None and time.monotonic() < ends_at:
+    while place.count_finished_folds() < 2 and process.poll() is None and time.monotonic() < ends_at:
         time.sleep(0.02)
     victims = [data / label / "0.png" for label in ("blobs", "grains", "stripes")]
     before = {path: path.read_bytes() for path in victims}
@@ -211,9 +211,9 @@ def test_an_input_that_changes_during_the_search_is_named_and_put_back_it_goes_o
     assert f"Error: blobs/0.png{':' if loss == 'gone' else ''} {named}" in errors
     for path, content in before.items():
         path.write_bytes(content)
-    kept = place.stamp_kept_folds()
+    kept = place.stamp_finished_folds()
     check_same(place, undisturbed, data=data)
-    assert {path: place.stamp_kept_folds()[path] for path in kept} == kept
+    assert {path: place.stamp_finished_folds()[path] for path in kept} == kept
 
 
 @pytest.mark.slow

@@ -216,9 +216,9 @@ def test_passwords_are_masked_wherever_they_stand(text: str) -> None:
 def test_nothing_is_made_for_everyone_to_write(tmp_path: Path) -> None:
     store = FoldStore(folder=tmp_path / "studies")
     (tmp_path / "studies").mkdir()
-    from tests.search.folds.test_store import make_kept
+    from tests.search.folds.test_store import make_finished_fold
 
-    store.write(make_kept(0), cell=CELL)
+    store.write(make_finished_fold(0), cell=CELL)
     files = [path for path in (tmp_path / "studies").rglob("*") if path.is_file()]
     assert files
     assert all(path.stat().st_mode & 0o022 == 0 for path in files)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, TileSplits, retrain_winner
+from sem_search.audits.retraining import Tell, retrain_winner
 from sem_search.audits.subject import AuditSubject, pool_answers
 from sem_search.evaluation.comparing import Comparison, compare_answers
-from sem_search.records import IntVector
+from sem_search.records import IntVector, TileSplits
 from sem_search.seeds import derive_seed
 
 
@@ -37,7 +37,7 @@ class LeakAudit:
         return (
             f"What a careless split would have claimed: F-measure {tiles.first:.3f} with tiles of one image on both "
             f"splits, where {tiles.second:.3f} was measured on images never seen: {tiles.to_text()} (95 % interval). "
-            f"Share of tiles named rightly: {accuracy.first:.3f} against {accuracy.second:.3f}. {verdict}"
+            f"Tiles correctly classified: {accuracy.first:.3f} against {accuracy.second:.3f}. {verdict}"
         )
 
 

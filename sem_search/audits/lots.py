@@ -18,14 +18,12 @@ from sem_search.evaluation.lots.power import MAX_P_VALUE
 from sem_search.evaluation.lots.two_sample import LotPair, compare_lots
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.confounds import compute_confounds, find_confounds
-from sem_search.micrographs.reading.micrograph import read_micrograph
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 from sem_search.records import TileTable
-from sem_search.tracking.entries.json_values import list_numbers
+from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
 from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
-from sem_search.tracking.report.trust import list_interval
 from sem_search.transfer.embeddings import embed_stored_features
 
 N_SHOWN = 4
@@ -152,9 +150,7 @@ def _describe_power(pair: LotPair) -> str:
     return f"{power}; here as many were, but chance too often brings about the same: {MORE_IMAGES}."
 
 
-def iter_lots_artifacts(
-    audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid, crop_bottom_px: int, max_megapixels: float
-) -> Iterator[Artifact]:
+def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> Iterator[Artifact]:
     """Yield what is written of a comparison of lots: words, numbers, table, figure, and the tiles that tell most, as
     they are and with the regions that speak for their lot."""
     yield TextArtifact(path="lots.txt", text=audit.to_text() + "\n")
@@ -183,9 +179,7 @@ def iter_lots_artifacts(
     )
     figure = FigureArtifact(path="lots.png", draw=draw)
     yield figure
-    pictures = read_telling_tiles(
-        audit, catalogue=catalogue, grid=grid, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
-    )
+    pictures = read_telling_tiles(audit, catalogue=catalogue, grid=grid)
     yield FigureArtifact(path="telling_tiles.jpg", draw=partial(draw_tiles, pictures, per_line=N_SHOWN))
     heated = [
         replace(picture, heat_map=compute_heat(tile.shares).astype(np.float32))
@@ -205,16 +199,12 @@ def iter_lots_artifacts(
     )
 
 
-def read_telling_tiles(
-    audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid, crop_bottom_px: int, max_megapixels: float
-) -> tuple[TilePicture, ...]:
+def read_telling_tiles(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> tuple[TilePicture, ...]:
     """Return the pictures of the tiles that tell most."""
     records = {record.image_id: record for record in catalogue.records}
     pictures = []
     for tile in audit.telling:
-        pixels = read_micrograph(
-            records[tile.image_id].path, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
-        ).pixels
+        pixels = catalogue.read_image(records[tile.image_id])
         pictures.append(
             TilePicture(
                 pixels=cut_tiles(pixels, grid=grid)[tile.tile_of_image],
@@ -237,7 +227,7 @@ def list_lots(audit: LotsAudit) -> dict[str, Any]:
                 "second": pair.second,
                 "n_first": pair.n_first,
                 "n_second": pair.n_second,
-                "accuracy": list_interval(pair.accuracy),
+                "accuracy": to_json(pair.accuracy),
                 "auroc": pair.auroc,
                 "p_value": pair.p_value,
                 "adjusted_p_value": pair.adjusted_p_value,
@@ -259,7 +249,7 @@ def _list_regions(tile: TellingTile) -> dict[str, Any]:
         "lot": tile.lot,
         "image_id": tile.image_id,
         "tile_of_image": tile.tile_of_image,
-        "shares": list_numbers(tile.shares),
+        "shares": to_json(tile.shares),
     }
 
 

@@ -15,11 +15,11 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.errors import SettingsError
 from sem_search.evaluation.comparing import Difference
 from sem_search.evaluation.intervals import Interval, compute_intervals
+from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Entry, FigureArtifact, JsonArtifact, TextArtifact, iter_finite_metrics
 from sem_search.tracking.figures.audit import BarRow, draw_rows
 from sem_search.tracking.mlflow.names import make_safe_name
 from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
-from sem_search.tracking.report.trust import list_interval
 
 QUESTIONS = ("leak", "metadata", "left-out", "controls")
 """Asked where nobody says otherwise."""
@@ -28,9 +28,9 @@ ALL_QUESTIONS = ("leak", "nested", "metadata", "left-out", "controls")
 """The choice made anew inside the folds costs several times the search: it is asked by name."""
 
 FIGURE_CAPTION = (
-    "How many test images are named rightly, as measured and when something was changed. Orange: look at this. What "
-    "names images without their pictures, or from pictures without particles, should lie near the dashed line, or at "
-    "least well below what was measured."
+    "How many test images are correctly classified, as measured and when something was changed. Orange: look at this. "
+    "What classifies images without their pictures, or from pictures without particles, should lie near the dashed "
+    "line, or at least well below what was measured."
 )
 
 
@@ -40,7 +40,7 @@ class StudyAudit:
 
     study: str
     measured: Interval
-    """Share of test images named rightly, as the study measured it."""
+    """Share of test images correctly classified, as the study measured it."""
     chance: float
     """Share of images in the largest class."""
     leak: LeakAudit | None = None
@@ -51,7 +51,7 @@ class StudyAudit:
 
     def to_text(self) -> str:
         """Return everything in plain words, one question after the other; what is answered later stands below."""
-        parts = [f"Audit of study {self.study}: {self.measured.to_text()} of the test images are named rightly."]
+        parts = [f"Audit of study {self.study}: {self.measured.to_text()} of the test images are correctly classified."]
         if self.leak is not None:
             parts += ["", "Is the split honest?", self.leak.to_text()]
         if self.nested is not None:
@@ -125,7 +125,7 @@ def iter_audit_entries(audit: StudyAudit, *, known: StudyAudit | None = None) ->
     draw = partial(
         draw_rows,
         list_rows(audit),
-        axis_label="Share of test images named rightly, with 95 % interval",
+        axis_label="Share of test images correctly classified, with 95 % interval",
         reference=audit.chance,
         reference_name="always naming the largest class",
     )
@@ -143,7 +143,7 @@ def iter_audit_entries(audit: StudyAudit, *, known: StudyAudit | None = None) ->
 
 
 def list_rows(audit: StudyAudit) -> list[BarRow]:
-    """Return the rows of the figure: each way of training or asking, by the share of images it names rightly."""
+    """Return the rows of the figure: each way of training or asking, by the share of images correctly classified."""
     measured = audit.measured
     rows = [BarRow(name="as measured", value=measured.value, low=measured.low, high=measured.high)]
     if audit.metadata is not None:
@@ -164,7 +164,7 @@ def list_audit(audit: StudyAudit) -> dict[str, Any]:
     """Return all numbers, fit for JSON."""
     return {
         "study": audit.study,
-        "measured_image_accuracy": list_interval(audit.measured),
+        "measured_image_accuracy": to_json(audit.measured),
         "chance": audit.chance,
         "leak": None if audit.leak is None else _list_leak(audit.leak),
         "nested": None if audit.nested is None else _list_nested(audit.nested),
@@ -230,7 +230,7 @@ def _list_nested(nested: NestedChoice) -> dict[str, Any]:
         "chosen_on": bias.select_on,
         "naive": bias.naive,
         "test": bias.test,
-        "corrected": list_interval(bias.corrected),
+        "corrected": to_json(bias.corrected),
         "by_folds_left_out": bias.fold_out,
     }
 
@@ -255,8 +255,8 @@ def _list_left_out(entry: LeftOutAttribute) -> dict[str, Any]:
         "values": list(entry.values),
         "untested": list(entry.untested),
         "n_images": entry.n_images,
-        "image_accuracy": None if entry.accuracy is None else list_interval(entry.accuracy),
-        "usual_image_accuracy": None if entry.usual_accuracy is None else list_interval(entry.usual_accuracy),
+        "image_accuracy": None if entry.accuracy is None else to_json(entry.accuracy),
+        "usual_image_accuracy": None if entry.usual_accuracy is None else to_json(entry.usual_accuracy),
     }
 
 
@@ -264,9 +264,9 @@ def _list_control(control: Control) -> dict[str, Any]:
     """Return one control."""
     return {
         "name": control.name,
-        "image_accuracy": list_interval(control.scores.image_accuracy),
-        "image_f_measure": list_interval(control.scores.image_f_measure),
-        "tile_f_measure": list_interval(control.scores.f_measure),
+        "image_accuracy": to_json(control.scores.image_accuracy),
+        "image_f_measure": to_json(control.scores.image_f_measure),
+        "tile_f_measure": to_json(control.scores.f_measure),
         "chance": control.chance,
         "label_test": None if control.label_test is None else asdict(control.label_test),
         "difference": None if control.difference is None else list_difference(control.difference),

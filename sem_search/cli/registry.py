@@ -1,6 +1,6 @@
 """The command line of the registry: which version is champion, why, since when, and whether all is as it was written.
 
-Nothing heavy is imported before a command knows that it was called rightly.
+Nothing heavy is imported before a command knows that it was called correctly.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sem_search.options import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
+from sem_search.settings import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.terminal import echo
 
 if TYPE_CHECKING:

@@ -117,7 +117,7 @@ def test_one_of_three_independent_workers_is_killed(
     )
     workers = []
     try:
-        wait_until(lambda: place.count_kept_folds() >= 1 or search.poll() is not None, what="the first fold")
+        wait_until(lambda: place.count_finished_folds() >= 1 or search.poll() is not None, what="the first fold")
         hold(search, databases=[tmp_path / "optuna.db", tmp_path / "mlflow.db"])
         words = ("--study", "grid", "--storage", f"sqlite:///{tmp_path}/optuna.db")
         workers = [start_worker(place, *words, machine=f"machine_{number}") for number in range(2)]

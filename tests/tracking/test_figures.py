@@ -20,7 +20,8 @@ from sem_search.tracking.entries.tables import (
     compute_grid_table,
     compute_index_table,
 )
-from sem_search.tracking.figures.catalogue import list_study_figures
+from sem_search.tracking.entries.trust import compute_trust
+from sem_search.tracking.figures.catalogue import list_study_figures, list_trust_figures
 from sem_search.tracking.figures.study import (
     draw_examples,
     draw_folds,
@@ -56,8 +57,7 @@ def test_every_figure_is_drawn_without_a_warning(
     make_context: Callable[..., StudyContext],
 ) -> None:
     study = make_study(make_tiles(names))
-    figures = list_study_figures(study, context=make_context(study))
-    assert [figure.number for figure in figures] == ["2", "3", "4a", "4b", "5", "6", "S1", "S2", "S3"]
+    figures = (*list_study_figures(study, context=make_context(study)), *list_trust_figures(compute_trust(study)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for figure in figures:
@@ -79,18 +79,13 @@ def test_a_confusion_matrix_is_a_small_file(n_classes: int, n_confused: int, lim
     assert len(render_figure(draw_confusion_matrix(table), suffix=".png")) < limit
 
 
-def test_without_heat_maps_there_is_no_figure_6(study: StudyOutcome, context: StudyContext) -> None:
-    figures = list_study_figures(study, context=replace(context, heat_maps=None))
-    assert "6" not in [figure.number for figure in figures]
-
-
 def test_the_confusion_matrix_shows_counts_and_percentages_where_there_are_cases() -> None:
     table = ConfusionTable(
         class_names=("a", "b"), counts=np.array([[199, 1], [0, 4]]), unit="tiles", split="validation"
     )
     figure = draw_confusion_matrix(table)
     assert collect_words(figure) == ["199\n>99%", "1\n0.5%", "4\n100%"]
-    assert figure.axes[0].get_title() == "Validation tiles: 203 of 204 named rightly"
+    assert figure.axes[0].get_title() == "Validation tiles: 203 of 204 correctly classified"
     assert figure.axes[0].get_ylabel() == "True class"
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a", "b"]
 
@@ -161,10 +156,10 @@ def test_the_sheet_says_where_a_map_is_zero_and_a_name_is_wrong(context: StudyCo
     figure = draw_grad_cam_sheet(sheet)
     labels = [axes.get_xlabel() for axes in figure.axes]
     assert labels[1:8:2] == [
-        "named rightly, p = 0.87",
-        "named rightly, p = 0.87",
-        "named wrongly, p = 0.87",
-        "named wrongly, p = 0.87, as\nrough",
+        "correct, p = 0.87",
+        "correct, p = 0.87",
+        "wrong, p = 0.87",
+        "wrong, p = 0.87, predicted as\nrough",
     ]
     assert collect_words(figure) == ["the map is zero"]
     assert "conv_last" in figure.get_suptitle()

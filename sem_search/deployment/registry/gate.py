@@ -21,10 +21,10 @@ from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files
 from sem_search.deployment.registry.versions import TAG_DATA, TAG_FOLDS, TAG_SELECT_ON, find_version, open_client
 from sem_search.errors import NotComparableError, SettingsError, StoreError
 from sem_search.evaluation.comparing import Comparison, compare_trials
-from sem_search.micrographs.inspection.findings import join_words
-from sem_search.options import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.records import Split
+from sem_search.settings import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.tracking.entries.tables import SPLITS
+from sem_search.words import join_words
 
 NAMES_LENGTH = 300
 """Characters of class names that a message gives: it must fit into an entry of the history."""

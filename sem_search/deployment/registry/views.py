@@ -194,7 +194,7 @@ def format_comparison(comparison: VersionComparison) -> str:
     header = ("split", "score", f"version {comparison.first}", f"version {comparison.second}", "difference")
     tests = [
         f"On the {split} split: {_format_p(get_p_over_folds(found))} for other training images (corrected resampled "
-        f"t-test over the folds), {_format_p(found.image_test.p_value)} for correctly classified images (McNemar)."
+        f"t-test over the folds), {_format_p(found.image_test.p_value)} for whole images correctly classified (McNemar)."
         for split, found in comparison.splits.items()
     ]
     return "\n".join(

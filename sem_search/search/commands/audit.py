@@ -10,7 +10,7 @@ from sem_search.audits.study_audit import QUESTIONS, StudyAudit, check_questions
 from sem_search.audits.subject import AuditSubject
 from sem_search.search.commands.compare import check_pair
 from sem_search.search.commands.finished_study import FinishedStudy, open_question_run, take_up_study, tell_progress
-from sem_search.search.results.outcome import read_kept_folds
+from sem_search.search.results.outcome import read_finished_folds
 from sem_search.terminal import echo
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.transfer.heads.training import TrainingSettings
@@ -62,8 +62,6 @@ def build_subject(finished: FinishedStudy) -> AuditSubject:
         folds=data.folds,
         catalogue=data.catalogue,
         grid=data.grid,
-        crop_bottom_px=data.crop_bottom_px,
-        max_megapixels=settings.max_megapixels,
         backbone=prepared.network.backbone,
         cut=prepared.network.cut,
         features=prepared.features,
@@ -118,7 +116,7 @@ def run_morphology(
 
 def read_head_weights(finished: FinishedStudy) -> dict[int, HeadWeights]:
     """Return the winner's head of each fold, by the fold's number."""
-    kept = read_kept_folds(finished.prepared, cell=finished.outcome.winner.cell)
+    kept = read_finished_folds(finished.prepared, cell=finished.outcome.winner.cell)
     return {one.outcome.fold: one.head_weights for one in kept}
 
 

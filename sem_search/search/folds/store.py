@@ -7,11 +7,8 @@ fold either is finished, and is never trained again, or is not there.
     studies/<study>/<cell>/fold_<k>.bin     one finished fold: sha256 of the rest, newline, NumPy archive
 """
 
-import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -21,11 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.errors import StoreError
-from sem_search.records import Cell, FoldOutcome, TrainingCurves
-
-HASH_LENGTH = 64
-"""Hexadecimal digits of a sha256."""
+from sem_search.files import seal, unseal, write_atomically
+from sem_search.records import Cell, FinishedFold, FoldOutcome, TrainingCurves
 
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading an archive raises that is none of ours, pickled objects included: they are never loaded."""
@@ -42,15 +36,6 @@ class ObjectStore(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptFold:
-    """A finished fold: what its head answered, and the head itself."""
-
-    outcome: FoldOutcome
-    head_weights: tuple[NDArray[np.float32], ...]
-    """As Keras' `get_weights` gives them, of the epoch that was kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class FoldStore:
     """The finished folds of one study."""
 
@@ -58,7 +43,7 @@ class FoldStore:
     shared: ObjectStore | None = None
     """A second place, which other machines reach: what is not here is fetched from it, what is written goes to both."""
 
-    def read(self, *, cell: Cell, fold: int) -> KeptFold | None:
+    def read(self, *, cell: Cell, fold: int) -> FinishedFold | None:
         """Return a finished fold, or None if it is not there, does not match its hash, or is no fold.
 
         One from the shared place is brought here.
@@ -80,7 +65,7 @@ class FoldStore:
         """Tell whether a fold is there that cannot be read."""
         return self._locate(cell, fold).exists() and self.read(cell=cell, fold=fold) is None
 
-    def write(self, kept: KeptFold, *, cell: Cell) -> None:
+    def write(self, kept: FinishedFold, *, cell: Cell) -> None:
         """Keep a finished fold.
 
         Raises:
@@ -95,46 +80,13 @@ class FoldStore:
         return self.folder / cell.name / f"fold_{fold}.bin"
 
     def _write_archive(self, archive: bytes, *, cell: Cell, fold: int) -> None:
-        content = hashlib.sha256(archive).hexdigest().encode() + b"\n" + archive
-        write_atomically(self._locate(cell, fold), content)
+        write_atomically(self._locate(cell, fold), seal(archive))
 
     def _read_archive(self, path: Path) -> bytes | None:
         try:
-            content = path.read_bytes()
+            return unseal(path.read_bytes())
         except OSError:  # not there, or on a disk that cannot be read any more
             return None
-        stated, archive = content[:HASH_LENGTH], content[HASH_LENGTH + 1 :]
-        return archive if hashlib.sha256(archive).hexdigest().encode() == stated else None
-
-
-def write_atomically(path: Path, content: bytes, *, setting: str = "study_folder") -> None:
-    """Write a file so that it is either there in full or not at all.
-
-    Args:
-        path: The file.
-        content: All of it.
-        setting: What names the place, for who must give another.
-
-    Raises:
-        StoreError: It could not be written; the message gives the system's reason.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StoreError(
-            f"{path} could not be written: {error.strerror or error}. Free the disk, or set {setting} to a place "
-            "that can be written, and start the same command again: finished folds are kept."
-        ) from error
 
 
 def name_fold(study: str, *, cell: Cell, fold: int) -> str:
@@ -142,7 +94,7 @@ def name_fold(study: str, *, cell: Cell, fold: int) -> str:
     return f"studies/{study}/{cell.name}/fold_{fold}.bin"
 
 
-def pack_fold(kept: KeptFold) -> bytes:
+def pack_fold(kept: FinishedFold) -> bytes:
     """Return a finished fold as a NumPy archive."""
     outcome = kept.outcome
     facts = {
@@ -169,7 +121,7 @@ def pack_fold(kept: KeptFold) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_fold(archive: bytes, *, fold: int) -> KeptFold | None:
+def unpack_fold(archive: bytes, *, fold: int) -> FinishedFold | None:
     """Return the fold of this number that was packed; None where it is none, or another."""
     try:
         kept = _unpack(archive)
@@ -178,7 +130,7 @@ def unpack_fold(archive: bytes, *, fold: int) -> KeptFold | None:
     return kept if kept.outcome.fold == fold else None
 
 
-def _unpack(archive: bytes) -> KeptFold:
+def _unpack(archive: bytes) -> FinishedFold:
     with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
         facts = json.loads(arrays["facts"].tobytes())
         outcome = FoldOutcome(
@@ -198,4 +150,4 @@ def _unpack(archive: bytes) -> KeptFold:
             training_s=facts["training_s"],
         )
         weights = tuple(arrays[f"head_{index}"] for index in range(facts["n_head_weights"]))
-    return KeptFold(outcome=outcome, head_weights=weights)
+    return FinishedFold(outcome=outcome, head_weights=weights)

@@ -10,16 +10,15 @@ from collections.abc import Callable
 
 import optuna
 
-from sem_search.search.folds.store import KeptFold
+from sem_search.records import EpochFigures, FinishedFold, TrainingCurves
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.pruning.in_order import CellJudge
-from sem_search.transfer.heads.stopping import EpochFigures
 
 
 class CellCourse:
     """The folds of one cell, from finished to accepted."""
 
-    def __init__(self, *, judge: CellJudge, n_folds: int, accept: Callable[[KeptFold], float]) -> None:
+    def __init__(self, *, judge: CellJudge, n_folds: int, accept: Callable[[FinishedFold], float]) -> None:
         """Begin a cell.
 
         Args:
@@ -27,7 +26,7 @@ class CellCourse:
             n_folds: Folds of a cell.
             accept: Logs a fold; returns the objective on it.
         """
-        self.accepted: list[KeptFold] = []
+        self.accepted: list[FinishedFold] = []
         self.values: list[float] = []
         self.n_finished = 0
         self.ended: FoldRace | None = None
@@ -35,7 +34,7 @@ class CellCourse:
         self._judge = judge
         self._n_folds = n_folds
         self._accept = accept
-        self._waiting: deque[tuple[KeptFold, FoldRace]] = deque()
+        self._waiting: deque[tuple[FinishedFold, FoldRace]] = deque()
         self._race: FoldRace | None = None
 
     def begin_fold(self, race: FoldRace) -> None:
@@ -65,19 +64,23 @@ class CellCourse:
         """Return whom the fold that was begun races against; None where nobody, or where it is not known yet."""
         return self._find_rival(self._get_race()) if self._judge.is_settled else None
 
-    def finish_fold(self, kept: KeptFold, *, is_watched: bool) -> None:
-        """Take in a finished fold.
+    def stop_fold(self, curves: TrainingCurves) -> None:
+        """Judge a fold by the epochs after which another process stopped it; where it may go on, nothing happens.
 
-        Args:
-            kept: The fold.
-            is_watched: Whether its epochs went through `watch`, here and now.
+        Raises:
+            optuna.TrialPruned: The cell is ended, as this fold's own rival ends it.
+        """
+        self._get_race().replace(curves)
+        self.check()
+
+    def finish_fold(self, kept: FinishedFold) -> None:
+        """Take in a finished fold, whoever trained it.
 
         Raises:
             optuna.TrialPruned: The cell is ended.
         """
         race = self._get_race()
-        if not is_watched:
-            race.replace(kept.outcome.curves)
+        race.replace(kept.outcome.curves)
         self.n_finished += 1
         self._waiting.append((kept, race))
         if self._judge.is_settled:

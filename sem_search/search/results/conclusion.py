@@ -14,14 +14,13 @@ import sem_search
 from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SideScores, compute_split_scores
-from sem_search.micrographs.catalogue import read_recorded
 from sem_search.places import STORE_FILE, find_sqlite_file
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
-from sem_search.search.results.outcome import read_kept_folds, read_study_outcome
+from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import describe_hashes, describe_params, describe_versions
 from sem_search.search.trials.outages import locate_outbox
 from sem_search.search.trials.space import order_cells
@@ -199,9 +198,9 @@ def _explain_winner(outcome: StudyOutcome, *, prepared: PreparedSearch, trainer:
     return explain_sheet(
         prepared,
         trainer=trainer,
-        kept_folds=read_kept_folds(prepared, cell=outcome.winner.cell),
+        finished_folds=read_finished_folds(prepared, cell=outcome.winner.cell),
         sheet=sheet,
-        pixels=read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=prepared.settings.max_megapixels),
+        pixels=read_sheet_pixels(prepared.data, sheet=sheet),
     )
 
 
@@ -210,11 +209,7 @@ def _read_examples(prepared: PreparedSearch) -> tuple[ExampleImage, ...]:
     examples = []
     for label in prepared.data.tiles.class_names:
         record = next(record for record in prepared.data.catalogue.records if record.label == label)
-        pixels = read_recorded(
-            record,
-            crop_bottom_px=prepared.data.crop_bottom_px,
-            max_megapixels=prepared.settings.max_megapixels,
-        )
+        pixels = prepared.data.catalogue.read_image(record)
         step = max(1, round(pixels.shape[1] / SHOWN_SIDE_PX))
         examples.append(
             ExampleImage(

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.micrographs.catalogue import read_recorded
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
-from sem_search.records import TileTable
-from sem_search.search.folds.store import KeptFold
+from sem_search.records import FinishedFold, TileTable
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.tracking.entries.context import HeatMapPicture, HeatMapSheet
@@ -45,13 +43,11 @@ def choose_sheet_tiles(tiles: TileTable, *, folds: FoldTable) -> tuple[SheetTile
     return tuple(chosen)
 
 
-def read_sheet_pixels(data: PreparedData, *, sheet: tuple[SheetTile, ...], max_megapixels: float) -> FloatTiles:
+def read_sheet_pixels(data: PreparedData, *, sheet: tuple[SheetTile, ...]) -> FloatTiles:
     """Return the sheet's tiles, shape (n_sheet, tile_px, tile_px)."""
     pixels = []
     for place in sheet:
-        shown = read_recorded(
-            data.catalogue.records[place.image], crop_bottom_px=data.crop_bottom_px, max_megapixels=max_megapixels
-        )
+        shown = data.catalogue.read_image(data.catalogue.records[place.image])
         first_of_image = int(np.flatnonzero(data.tiles.image_of_tile == place.image)[0])
         pixels.append(cut_tiles(shown, grid=data.grid)[place.tile - first_of_image])
     return np.stack(pixels)
@@ -61,7 +57,7 @@ def explain_sheet(
     prepared: PreparedSearch,
     *,
     trainer: HeadTrainer,
-    kept_folds: tuple[KeptFold, ...],
+    finished_folds: tuple[FinishedFold, ...],
     sheet: tuple[SheetTile, ...],
     pixels: FloatTiles,
 ) -> HeatMapSheet:
@@ -70,12 +66,12 @@ def explain_sheet(
     Args:
         prepared: The search.
         trainer: Holds the head that the weights of each fold are put into.
-        kept_folds: The trial's finished folds; tiles of folds that it did not reach are left out.
+        finished_folds: The trial's finished folds; tiles of folds that it did not reach are left out.
         sheet: The tiles.
         pixels: Their pictures, shape (n_sheet, tile_px, tile_px).
     """
     pictures = []
-    for kept in kept_folds:
+    for kept in finished_folds:
         members = [index for index, place in enumerate(sheet) if place.fold == kept.outcome.fold]
         if members:
             pictures += _explain_fold(prepared, trainer=trainer, kept=kept, members=members, sheet=sheet, pixels=pixels)
@@ -87,7 +83,7 @@ def _explain_fold(
     prepared: PreparedSearch,
     *,
     trainer: HeadTrainer,
-    kept: KeptFold,
+    kept: FinishedFold,
     members: list[int],
     sheet: tuple[SheetTile, ...],
     pixels: FloatTiles,

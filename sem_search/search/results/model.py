@@ -2,8 +2,7 @@
 
 from sem_search.deployment.package.calibration_record import fit_calibration
 from sem_search.deployment.package.writing import MODEL_NAME, ClassifierParts, post_classifier
-from sem_search.records import TrialOutcome
-from sem_search.search.folds.store import KeptFold
+from sem_search.records import FinishedFold, TrialOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.model_record import build_record, describe_model_settings, gather_pixel_sizes
 from sem_search.search.results.run_description import describe_hashes
@@ -20,20 +19,20 @@ def log_trial_model(
     *,
     outcome: TrialOutcome,
     trainer: HeadTrainer,
-    kept_folds: tuple[KeptFold, ...],
+    finished_folds: tuple[FinishedFold, ...],
     run_id: str,
 ) -> None:
     """Log what would be served if this trial won; what the model cannot do as it should is a tag on the run."""
     parts = ClassifierParts(
         trunk=prepared.network.cut.trunk,
         head=trainer.head,
-        head_weights=[kept.head_weights for kept in kept_folds],
+        head_weights=[kept.head_weights for kept in finished_folds],
         convolution=prepared.network.cut.convolution,
         backbone=prepared.network.backbone.name,
         class_names=prepared.data.tiles.class_names,
         grid=prepared.data.grid,
-        crop_bottom_px=prepared.data.crop_bottom_px,
-        max_megapixels=prepared.settings.max_megapixels,
+        crop_bottom_px=prepared.data.catalogue.reading.crop_bottom_px,
+        max_megapixels=prepared.data.catalogue.reading.max_megapixels,
         pixel_sizes_nm=gather_pixel_sizes(prepared),
         settings={
             **describe_model_settings(prepared.settings),

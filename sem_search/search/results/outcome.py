@@ -6,11 +6,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sem_search.errors import FailedTrialError, StoreError
-from sem_search.records import Cell, StudyOutcome, TrialOutcome
+from sem_search.records import Cell, FinishedFold, StudyOutcome, TrialOutcome
 from sem_search.records import TrialState as OutcomeState
-from sem_search.search.folds.store import FoldStore, KeptFold
+from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData
-from sem_search.search.prepare.prepared_search import PreparedSearch, open_fold_store
+from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.prepare.study_folder import open_fold_store
 from sem_search.search.trials.outages import OUTBOX
 from sem_search.search.trials.study import REASON, RUN_ID, TRIAL_RUNS
 from sem_search.settings import SearchSettings
@@ -58,7 +59,7 @@ def read_stored_outcome(
     )
 
 
-def read_kept_folds(prepared: PreparedSearch, *, cell: Cell) -> tuple[KeptFold, ...]:
+def read_finished_folds(prepared: PreparedSearch, *, cell: Cell) -> tuple[FinishedFold, ...]:
     """Return the finished folds of a cell, in order."""
     return _read_folds(prepared.store, cell=cell, numbers=[fold.number for fold in prepared.data.folds.folds])
 
@@ -90,7 +91,7 @@ def _is_reported(trial: FrozenTrial) -> bool:
     return trial.state in OUTCOME_STATES and "repeats" not in trial.user_attrs and len(trial.params) == 2
 
 
-def _read_folds(store: FoldStore, *, cell: Cell, numbers: Sequence[int]) -> tuple[KeptFold, ...]:
+def _read_folds(store: FoldStore, *, cell: Cell, numbers: Sequence[int]) -> tuple[FinishedFold, ...]:
     kept = (store.read(cell=cell, fold=number) for number in numbers)
     return tuple(fold for fold in kept if fold is not None)
 
@@ -100,17 +101,17 @@ def _read_trial(trial: FrozenTrial, *, store: FoldStore, runs: Sequence[str]) ->
     cell = get_cell(trial)
     told = trial.intermediate_values
     run_id = runs[-1] if runs else trial.user_attrs.get(RUN_ID)
-    kept_folds = _read_folds(store, cell=cell, numbers=sorted(told))
-    if len(kept_folds) < len(told):
+    finished_folds = _read_folds(store, cell=cell, numbers=sorted(told))
+    if len(finished_folds) < len(told):
         raise StoreError(
-            f"{cell.name}: {len(told) - len(kept_folds)} of {len(told)} finished folds are lost or damaged in "
+            f"{cell.name}: {len(told) - len(finished_folds)} of {len(told)} finished folds are lost or damaged in "
             f"{store.folder}. Start the search's own command again: it trains them anew, to the same numbers."
         )
     return TrialOutcome(
         number=trial.number,
         cell=cell,
         state=OUTCOME_STATES[trial.state],
-        folds=tuple(kept.outcome for kept in kept_folds),
+        folds=tuple(kept.outcome for kept in finished_folds),
         run_id=None if run_id is None else resolve_run(run_id, root=store.folder / OUTBOX),
         message=None if trial.state == TrialState.COMPLETE else trial.user_attrs.get(REASON),
     )

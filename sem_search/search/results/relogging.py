@@ -14,7 +14,7 @@ import optuna
 from sem_search.records import TrialOutcome, TrialState
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, read_sheet_pixels
-from sem_search.search.results.outcome import read_kept_folds, read_study_outcome
+from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import describe_params
 from sem_search.search.trials.objective import log_trial_end
 from sem_search.search.trials.outages import locate_outbox, tell_outage
@@ -117,9 +117,8 @@ def _log_anew(
     """Log trials as at their end; yield the number and the new run of each."""
     if not missing:
         return
-    settings = prepared.settings
     sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
-    pixels = read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=settings.max_megapixels)
+    pixels = read_sheet_pixels(prepared.data, sheet=sheet)
     for outcome in missing:
         cell = outcome.cell
         tags = describe_trial(study=prepared.name, cell=cell.name, process=describe_process())
@@ -134,7 +133,7 @@ def _log_anew(
             outcome,
             prepared=prepared,
             trainer=trainer,
-            kept_folds=read_kept_folds(prepared, cell=cell),
+            finished_folds=read_finished_folds(prepared, cell=cell),
             sheet=sheet,
             sheet_pixels=pixels,
             run_id=own,

@@ -13,8 +13,7 @@ from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.micrographs.folds import Fold
 from sem_search.micrographs.tiles import FloatTiles
-from sem_search.records import Cell, TrialOutcome
-from sem_search.search.folds.store import KeptFold
+from sem_search.records import Cell, FinishedFold, TrialOutcome
 from sem_search.search.folds.train import FoldSource, LocalFolds
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.course import CellCourse
@@ -121,14 +120,14 @@ class CellObjective:
                 value = self._run_folds(trial, cell=cell, run_id=run_id, course=course, judge=judge)
             except optuna.TrialPruned as error:
                 trial.set_user_attr(REASON, str(error))
-                self._log_end(trial, cell=cell, run_id=run_id, kept_folds=course.accepted, pruned_because=str(error))
+                self._log_end(
+                    trial, cell=cell, run_id=run_id, finished_folds=course.accepted, pruned_because=str(error)
+                )
                 raise
             except FailedTrialError:
                 self.progress.skip_folds(settings.folds - course.n_finished)
                 raise
-            finally:
-                self._get_source().leave(cell)
-            self._log_end(trial, cell=cell, run_id=run_id, kept_folds=course.accepted)
+            self._log_end(trial, cell=cell, run_id=run_id, finished_folds=course.accepted)
         return value
 
     @contextmanager
@@ -190,15 +189,7 @@ class CellObjective:
             n_tiles=len(self.prepared.data.tiles.get_tiles_of(fold.validation)),
         )
         course.begin_fold(race)
-        obtained = self._get_source().obtain(
-            cell=cell,
-            fold=fold,
-            race=race,
-            find_rival=course.find_rival,
-            on_epoch=course.watch,
-            check=course.check,
-        )
-        course.finish_fold(obtained.kept, is_watched=obtained.is_watched)
+        course.finish_fold(self._get_source().obtain(cell=cell, fold=fold, course=course))
 
     def _warn_of_damage(self, *, cell: Cell, fold: Fold, run_id: str) -> None:
         """Say that a kept fold is not what was written, and will be trained again."""
@@ -207,7 +198,7 @@ class CellObjective:
             self.progress.show_trial(f"Warning: {warning}.", value=None)
             log_entries([Tags(values={f"sem_search.damaged_fold.{fold.number}": warning})], run_id=run_id)
 
-    def _accept_fold(self, trial: optuna.Trial, kept: KeptFold, *, run_id: str) -> float:
+    def _accept_fold(self, trial: optuna.Trial, kept: FinishedFold, *, run_id: str) -> float:
         """Log and report a fold; return its F-measure."""
         prepared = self.prepared
         log_entries(iter_fold_entries(kept.outcome, tiles=prepared.data.tiles), run_id=run_id)
@@ -238,7 +229,7 @@ class CellObjective:
         *,
         cell: Cell,
         run_id: str,
-        kept_folds: list[KeptFold],
+        finished_folds: list[FinishedFold],
         pruned_because: str | None = None,
     ) -> None:
         """Log what a trial found out."""
@@ -246,7 +237,7 @@ class CellObjective:
             number=trial.number,
             cell=cell,
             state="complete" if pruned_because is None else "pruned",
-            folds=tuple(kept.outcome for kept in kept_folds),
+            folds=tuple(kept.outcome for kept in finished_folds),
             run_id=run_id,
             message=pruned_because,
         )
@@ -254,7 +245,7 @@ class CellObjective:
             outcome,
             prepared=self.prepared,
             trainer=self.trainer,
-            kept_folds=tuple(kept_folds),
+            finished_folds=tuple(finished_folds),
             sheet=self.sheet,
             sheet_pixels=self.sheet_pixels,
             run_id=run_id,
@@ -266,7 +257,7 @@ def log_trial_end(
     *,
     prepared: PreparedSearch,
     trainer: HeadTrainer,
-    kept_folds: tuple[KeptFold, ...],
+    finished_folds: tuple[FinishedFold, ...],
     sheet: tuple[SheetTile, ...],
     sheet_pixels: FloatTiles,
     run_id: str,
@@ -277,7 +268,7 @@ def log_trial_end(
         outcome: Of the trial.
         prepared: The search.
         trainer: Of its heads; nothing is trained.
-        kept_folds: The finished folds of the trial's cell, all of them where it is complete.
+        finished_folds: The finished folds of the trial's cell, all of them where it is complete.
         sheet: The tiles to be explained.
         sheet_pixels: Their grey levels, shape (n_tiles, tile_px, tile_px).
         run_id: The trial's run.
@@ -286,7 +277,9 @@ def log_trial_end(
     outcome = replace(outcome, run_id=run_id)
     heat_maps = None
     if is_complete:
-        heat_maps = explain_sheet(prepared, trainer=trainer, kept_folds=kept_folds, sheet=sheet, pixels=sheet_pixels)
+        heat_maps = explain_sheet(
+            prepared, trainer=trainer, finished_folds=finished_folds, sheet=sheet, pixels=sheet_pixels
+        )
     log_entries(iter_trial_entries(outcome, tiles=prepared.data.tiles, heat_maps=heat_maps), run_id=run_id)
     if is_complete:
-        log_trial_model(prepared, outcome=outcome, trainer=trainer, kept_folds=kept_folds, run_id=run_id)
+        log_trial_model(prepared, outcome=outcome, trainer=trainer, finished_folds=finished_folds, run_id=run_id)

@@ -206,7 +206,7 @@ def test_a_comparison_split_by_split(old_laboratory: Any) -> None:
     assert "| version 3 | version 1 | difference" in lines[1]
     assert lines[-1].startswith("Version 3 beats version 1: F-measure 1.0000 against 0.")
     assert "On the test split: p = 0." in text
-    assert "for correctly classified images (McNemar)." in text
+    assert "for whole images correctly classified (McNemar)." in text
     assert [line.split("|")[2].strip() for line in lines if line.startswith("| test")] == [
         "macro F-measure of tiles, mean over the folds",
         "macro F-measure of images",

@@ -18,8 +18,8 @@ from sem_search.search.commands.finished_study import FinishedStudy
 
 
 @pytest.fixture
-def finished(prepared, keep_folds, run_id: str, monkeypatch: pytest.MonkeyPatch) -> FinishedStudy:
-    kept = keep_folds(shares_right=(1.0, 0.75))
+def finished(prepared, store_folds, run_id: str, monkeypatch: pytest.MonkeyPatch) -> FinishedStudy:
+    kept = store_folds(shares_right=(1.0, 0.75))
     cell = Cell(learning_rate=0.1, batch_size=8)
     winner = TrialOutcome(number=0, cell=cell, state="complete", folds=tuple(one.outcome for one in kept))
     outcome = SimpleNamespace(winner=winner, trials=(winner,), select_on="validation")

@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from sem_search.errors import NotComparableError
 from sem_search.search.commands.compare import check_comparable, check_same_data, run_comparison
-from sem_search.search.prepare.prepared_search import claim_study_folder
+from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 
 
@@ -53,13 +53,13 @@ def test_a_study_is_not_compared_with_itself() -> None:
 
 
 def test_two_studies_of_one_storage_are_compared_and_logged(
-    prepared, keep_folds, run_id: str, tracking: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prepared, store_folds, run_id: str, tracking: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"sqlite:///{tmp_path}/compare.db"
-    keep_folds(shares_right=(1.0, 1.0))
+    store_folds(shares_right=(1.0, 1.0))
     folder = Path(prepared.settings.study_folder)
     (folder / prepared.name).rename(folder / "a")
-    keep_folds(shares_right=(1.0, 0.5))
+    store_folds(shares_right=(1.0, 0.5))
     (folder / prepared.name).rename(folder / "b")
     for name in ("a", "b"):
         claim_study_folder(prepared.settings, name=name, fingerprint=prepared.fingerprint, folds=prepared.data.folds)

@@ -12,8 +12,8 @@ from optuna.trial import TrialState
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.records import Cell
-from sem_search.search.folds.repair import mend_folds
-from sem_search.search.folds.train import obtain_fold
+from sem_search.search.folds.repair import repair_folds
+from sem_search.search.folds.train import LocalFolds
 from sem_search.search.results.outcome import read_study_outcome
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
@@ -28,7 +28,7 @@ def finished(study: optuna.Study, prepared, trainer, progress) -> list[float]:
     """A trial whose three folds were trained and told; their F-measures."""
     values = []
     for fold in prepared.data.folds.folds:
-        kept = obtain_fold(prepared, trainer=trainer, cell=CELL, fold=fold, progress=progress)
+        kept = LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(cell=CELL, fold=fold)
         values.append(compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, split="validation"))
     study.add_trial(
         optuna.trial.create_trial(
@@ -48,7 +48,7 @@ def locate(prepared, number: int) -> Path:
 
 @pytest.mark.usefixtures("finished")
 def test_where_all_are_whole_nothing_is_done(study, prepared, untouched_trainer) -> None:
-    assert mend_folds(study, prepared=prepared, trainer=untouched_trainer) == ()
+    assert repair_folds(study, prepared=prepared, trainer=untouched_trainer) == ()
 
 
 def flip(path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_lost_fold_is_trained_again_to_the_same_numbers(
     harm(locate(prepared, 1))
     with pytest.raises(StoreError, match=r"lr1e-01_bs8: 1 of 3 finished folds are lost or damaged in .* again"):
         read_study_outcome(study, prepared=prepared)
-    (warning,) = mend_folds(study, prepared=prepared, trainer=trainer)
+    (warning,) = repair_folds(study, prepared=prepared, trainer=trainer)
     assert warning == (
         "lr1e-01_bs8, fold 2, could not be read on this machine (lost, damaged, or kept by a worker elsewhere) "
         "and has been trained again"
@@ -86,5 +86,5 @@ def test_another_number_is_told(study, prepared, trainer) -> None:
     study.trials[0].intermediate_values[0] = 0.123
     study._storage.get_all_trials(study._study_id, deepcopy=False)[0].intermediate_values[0] = 0.123
     locate(prepared, 0).unlink()
-    (warning,) = mend_folds(study, prepared=prepared, trainer=trainer)
+    (warning,) = repair_folds(study, prepared=prepared, trainer=trainer)
     assert warning.endswith("0.123 before (another machine, or another number of threads?)")

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from sem_search.errors import StoreError
-from sem_search.records import Cell, FoldOutcome, TrainingCurves
-from sem_search.search.cluster.object_store import SharedStore, seal
-from sem_search.search.folds.store import FoldStore, KeptFold, name_fold, pack_fold, write_atomically
+from sem_search.files import seal, write_atomically
+from sem_search.records import Cell, FinishedFold, FoldOutcome, TrainingCurves
+from sem_search.search.cluster.object_store import SharedStore
+from sem_search.search.folds.store import FoldStore, name_fold, pack_fold
 
 CELL = Cell(learning_rate=0.01, batch_size=16)
 
 
-def make_kept(fold: int = 2) -> KeptFold:
+def make_finished_fold(fold: int = 2) -> FinishedFold:
     rng = np.random.default_rng(fold)
     probabilities = rng.dirichlet(np.ones(3), size=4)
     curve = rng.random(5)
@@ -31,11 +32,11 @@ def make_kept(fold: int = 2) -> KeptFold:
         training_s=1.5,
     )
     weights = (rng.random((3, 3, 2, 4)).astype(np.float32), rng.random(4).astype(np.float32))
-    return KeptFold(outcome=outcome, head_weights=weights)
+    return FinishedFold(outcome=outcome, head_weights=weights)
 
 
 def test_what_was_written_is_read_bit_for_bit(tmp_path: Path) -> None:
-    store, kept = FoldStore(folder=tmp_path), make_kept()
+    store, kept = FoldStore(folder=tmp_path), make_finished_fold()
     store.write(kept, cell=CELL)
     read = store.read(cell=CELL, fold=2)
     assert read is not None
@@ -52,7 +53,7 @@ def test_a_fold_that_was_never_finished_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("position", [0, 70, 300, -1])
 def test_one_flipped_bit_is_never_believed(tmp_path: Path, position: int) -> None:
     store = FoldStore(folder=tmp_path)
-    store.write(make_kept(), cell=CELL)
+    store.write(make_finished_fold(), cell=CELL)
     path = tmp_path / CELL.name / "fold_2.bin"
     content = bytearray(path.read_bytes())
     content[position] ^= 1
@@ -63,7 +64,7 @@ def test_one_flipped_bit_is_never_believed(tmp_path: Path, position: int) -> Non
 
 def test_a_truncated_file_is_never_believed(tmp_path: Path) -> None:
     store = FoldStore(folder=tmp_path)
-    store.write(make_kept(), cell=CELL)
+    store.write(make_finished_fold(), cell=CELL)
     path = tmp_path / CELL.name / "fold_2.bin"
     path.write_bytes(path.read_bytes()[:-100])
     assert store.read(cell=CELL, fold=2) is None
@@ -71,9 +72,9 @@ def test_a_truncated_file_is_never_believed(tmp_path: Path) -> None:
 
 def test_writing_again_after_damage_heals(tmp_path: Path) -> None:
     store = FoldStore(folder=tmp_path)
-    store.write(make_kept(), cell=CELL)
+    store.write(make_finished_fold(), cell=CELL)
     (tmp_path / CELL.name / "fold_2.bin").write_bytes(b"")
-    store.write(make_kept(), cell=CELL)
+    store.write(make_finished_fold(), cell=CELL)
     assert store.read(cell=CELL, fold=2) is not None
 
 
@@ -86,7 +87,7 @@ def test_a_sealed_file_that_is_no_fold_is_damaged_and_gives_way_to_a_shared_fold
     path = tmp_path / "studies" / CELL.name / "fold_2.bin"
     path.parent.mkdir(parents=True)
     path.write_bytes(seal(b"an archive of another version"))
-    shared.write(name_fold("studies", cell=CELL, fold=2), pack_fold(make_kept()))
+    shared.write(name_fold("studies", cell=CELL, fold=2), pack_fold(make_finished_fold()))
     assert store.is_damaged(cell=CELL, fold=2) is not is_shared
     assert store.is_whole(cell=CELL, fold=2) is is_shared
     assert (FoldStore(folder=tmp_path / "studies").read(cell=CELL, fold=2) is not None) is is_shared

@@ -7,10 +7,9 @@ import numpy as np
 import optuna
 import pytest
 
-from sem_search.search.folds.store import KeptFold
+from sem_search.records import EpochFigures, FinishedFold
 from sem_search.search.pruning.course import CellCourse
 from sem_search.search.pruning.curve_extrapolation import WINDOW, FoldRace, Rival
-from sem_search.transfer.heads.stopping import EpochFigures
 from tests.search.conftest import make_outcome
 
 N_EPOCHS = 40
@@ -35,14 +34,16 @@ class FakeJudge:
 
 
 @pytest.fixture
-def folds(data) -> list[KeptFold]:
+def folds(data) -> list[FinishedFold]:
     """Three finished folds whose validation accuracy stayed at 0.2."""
     flat = np.full(N_EPOCHS, 0.2)
     kept = []
     for fold in data.folds.folds:
         outcome = make_outcome(data.tiles, fold=fold)
         curves = replace(outcome.curves, validation_accuracy=flat, validation_loss=flat, training_loss=flat)
-        kept.append(KeptFold(outcome=replace(outcome, curves=replace(curves, training_accuracy=flat)), head_weights=()))
+        kept.append(
+            FinishedFold(outcome=replace(outcome, curves=replace(curves, training_accuracy=flat)), head_weights=())
+        )
     return kept
 
 
@@ -52,7 +53,7 @@ def begin(course: CellCourse, number: int) -> FoldRace:
     return race
 
 
-def run(judge: FakeJudge, folds: list[KeptFold], *, settles_before: int = 0) -> tuple[CellCourse, list[int]]:
+def run(judge: FakeJudge, folds: list[FinishedFold], *, settles_before: int = 0) -> tuple[CellCourse, list[int]]:
     """Bring all folds onto a course whose judge can judge from a fold on; return it, and what was accepted."""
     told: list[int] = []
     course = CellCourse(judge=judge, n_folds=3, accept=lambda kept: told.append(kept.outcome.fold) or 0.5)
@@ -60,7 +61,7 @@ def run(judge: FakeJudge, folds: list[KeptFold], *, settles_before: int = 0) -> 
         for number, kept in enumerate(folds):
             judge.is_settled = number >= settles_before
             begin(course, number)
-            course.finish_fold(kept, is_watched=False)
+            course.finish_fold(kept)
         judge.is_settled = True
         course.settle()
     except optuna.TrialPruned as error:
@@ -100,7 +101,7 @@ def test_nothing_is_told_before_the_cell_can_be_judged(folds) -> None:
         judge=FakeJudge(is_settled=False), n_folds=3, accept=lambda kept: told.append(kept.outcome.fold) or 0.5
     )
     begin(course, 0)
-    course.finish_fold(folds[0], is_watched=False)
+    course.finish_fold(folds[0])
     begin(course, 1)
     course.watch(EpochFigures(training_loss=1.0, training_accuracy=0.2, validation_loss=1.0, validation_accuracy=0.2))
     assert (told, course.accepted, course.n_finished) == ([], [], 1)
@@ -112,7 +113,7 @@ def test_a_fold_in_training_is_ended_by_one_before_it(folds) -> None:
     judge = FakeJudge(is_settled=False, rivals={0: STRONG})
     course = CellCourse(judge=judge, n_folds=3, accept=lambda _: 0.5)
     begin(course, 0)
-    course.finish_fold(folds[0], is_watched=False)
+    course.finish_fold(folds[0])
     begin(course, 1)
     judge.is_settled = True
     figures = EpochFigures(training_loss=1.0, training_accuracy=0.2, validation_loss=1.0, validation_accuracy=0.2)
@@ -126,7 +127,7 @@ def test_a_rival_is_asked_for_with_the_folds_before(folds) -> None:
     judge = FakeJudge(rivals={1: STRONG})
     course = CellCourse(judge=judge, n_folds=3, accept=lambda _: 0.5)
     begin(course, 0)
-    course.finish_fold(folds[0], is_watched=False)
+    course.finish_fold(folds[0])
     begin(course, 1)
     assert course.find_rival() == STRONG
     assert judge.finished == [0]

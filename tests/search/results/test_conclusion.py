@@ -15,7 +15,7 @@ from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.records import Cell, Split, StudyOutcome
 from sem_search.search.results import conclusion as concluding
 from sem_search.search.results.conclusion import Conclusion, conclude_study
-from sem_search.search.results.outcome import read_kept_folds
+from sem_search.search.results.outcome import read_finished_folds
 from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries.context import StudyContext
 
@@ -39,10 +39,10 @@ def finish_trial(study: optuna.Study, *, cell: Cell, value: float, **attributes:
 
 
 @pytest.fixture
-def finished(study: optuna.Study, keep_folds) -> optuna.Study:
+def finished(study: optuna.Study, store_folds) -> optuna.Study:
     """Two finished trials."""
-    keep_folds(cell=BEST, shares_right=(1.0, 0.5))
-    keep_folds(cell=OTHER, shares_right=(0.75, 1.0))
+    store_folds(cell=BEST, shares_right=(1.0, 0.5))
+    store_folds(cell=OTHER, shares_right=(0.75, 1.0))
     finish_trial(study, cell=OTHER, value=0.75, **{RUN_ID: "other"})
     finish_trial(study, cell=BEST, value=1.0, **{RUN_ID: "best"})
     return study
@@ -124,8 +124,8 @@ def test_the_score_that_counts_in_the_registry_is_that_of_the_split_that_chose(
     assert (conclusion.validation.f_measure, conclusion.test.f_measure) == tuple(scores.values())
 
 
-def test_a_winner_without_a_run_cannot_be_registered(study, prepared, trainer, keep_folds, world: World) -> None:
-    keep_folds(cell=BEST)
+def test_a_winner_without_a_run_cannot_be_registered(study, prepared, trainer, store_folds, world: World) -> None:
+    store_folds(cell=BEST)
     finish_trial(study, cell=BEST, value=1.0)
     with pytest.raises(StoreError, match=r"winning trial 0 of study 'a study' has no MLflow run"):
         conclude(study, prepared, trainer)
@@ -166,14 +166,14 @@ def test_the_heat_maps_are_the_winner_s(finished, prepared, trainer, world: Worl
     conclude(finished, prepared, trainer)
     assert world.context is not None
     assert world.context.heat_maps is not None
-    folds = {kept.outcome.fold: kept.outcome for kept in read_kept_folds(prepared, cell=BEST)}
+    folds = {kept.outcome.fold: kept.outcome for kept in read_finished_folds(prepared, cell=BEST)}
     names = prepared.data.tiles.class_names
     for picture in world.context.heat_maps.pictures:
         outcome = folds[picture.fold]
         answer = outcome.test_probabilities[outcome.test_tiles.tolist().index(picture.tile)]
         assert picture.predicted_label == names[answer.argmax()]
     assert any(picture.predicted_label != picture.true_label for picture in world.context.heat_maps.pictures), (
-        "the other cell names every test tile rightly"
+        "the other cell classifies every test tile correctly"
     )
 
 

@@ -52,7 +52,7 @@ def test_the_first_tile_of_the_first_test_image_of_the_first_fold_with_the_class
 
 def test_pixels_are_those_of_the_tiles(prepared) -> None:
     sheet = (SheetTile(fold=0, image=2, tile=11), SheetTile(fold=0, image=7, tile=28))
-    pixels = read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=100.0)
+    pixels = read_sheet_pixels(prepared.data, sheet=sheet)
     assert pixels.shape == (2, 48, 48)
     for picture, place, (top, left) in zip(pixels, sheet, ((48, 48), (0, 0)), strict=True):
         whole = read_micrograph(prepared.data.catalogue.records[place.image].path).pixels
@@ -61,11 +61,11 @@ def test_pixels_are_those_of_the_tiles(prepared) -> None:
 
 def explain(prepared, trainer, kept, sheet):
     pixels = np.arange(len(sheet), dtype=np.float32)[:, None, None] + np.zeros((1, 48, 48), np.float32)
-    return explain_sheet(prepared, trainer=trainer, kept_folds=kept, sheet=sheet, pixels=pixels)
+    return explain_sheet(prepared, trainer=trainer, finished_folds=kept, sheet=sheet, pixels=pixels)
 
 
-def test_each_picture_tells_what_its_own_fold_answered(prepared, trainer, keep_folds, sheet) -> None:
-    kept = keep_folds(shares_right=(1.0, 0.0))
+def test_each_picture_tells_what_its_own_fold_answered(prepared, trainer, store_folds, sheet) -> None:
+    kept = store_folds(shares_right=(1.0, 0.0))
     explained = explain(prepared, trainer, kept, sheet)
     tiles = prepared.data.tiles
     assert explained.convolution == prepared.network.cut.convolution
@@ -83,13 +83,13 @@ def test_each_picture_tells_what_its_own_fold_answered(prepared, trainer, keep_f
 
 
 def test_each_tile_is_explained_by_the_head_of_its_fold(
-    prepared, trainer, keep_folds, sheet, monkeypatch: pytest.MonkeyPatch
+    prepared, trainer, store_folds, sheet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tuple(
         dataclasses.replace(
             one, head_weights=tuple(np.full_like(weight, one.outcome.fold) for weight in one.head_weights)
         )
-        for one in keep_folds()
+        for one in store_folds()
     )
     seen = {}
 
@@ -108,8 +108,8 @@ def test_each_tile_is_explained_by_the_head_of_its_fold(
     assert all(picture.is_zero for picture in explained.pictures), "a map of nothing is said to be one"
 
 
-def test_folds_that_were_not_reached_are_left_out(prepared, trainer, keep_folds, sheet) -> None:
-    kept = tuple(one for one in keep_folds() if one.outcome.fold != sheet[0].fold)
+def test_folds_that_were_not_reached_are_left_out(prepared, trainer, store_folds, sheet) -> None:
+    kept = tuple(one for one in store_folds() if one.outcome.fold != sheet[0].fold)
     explained = explain(prepared, trainer, kept, sheet)
     expected = [place.tile for place in sheet[::-1] if place.fold != sheet[0].fold]
     assert [picture.tile for picture in explained.pictures] == expected

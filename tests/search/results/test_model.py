@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.records import Cell, TrialOutcome
 from sem_search.search.results import model as packing
 from sem_search.search.results.model import log_trial_model
@@ -32,11 +33,11 @@ def pack(prepared, trainer, kept) -> None:
     outcome = TrialOutcome(
         number=0, cell=CELL, state="complete", folds=tuple(one.outcome for one in kept), run_id="a run"
     )
-    log_trial_model(prepared, outcome=outcome, trainer=trainer, kept_folds=kept, run_id="a run")
+    log_trial_model(prepared, outcome=outcome, trainer=trainer, finished_folds=kept, run_id="a run")
 
 
-def test_the_model_is_the_fold_heads_over_the_one_trunk(prepared, trainer, keep_folds, logged: dict[str, Any]) -> None:
-    kept = keep_folds()
+def test_the_model_is_the_fold_heads_over_the_one_trunk(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
+    kept = store_folds()
     pack(prepared, trainer, kept)
     parts = logged["parts"]
     assert parts.trunk is prepared.network.cut.trunk
@@ -51,9 +52,9 @@ def test_the_model_is_the_fold_heads_over_the_one_trunk(prepared, trainer, keep_
 
 
 def test_the_model_takes_its_data_s_catalogue_folds_and_answers_along(
-    prepared, trainer, keep_folds, logged: dict[str, Any]
+    prepared, trainer, store_folds, logged: dict[str, Any]
 ) -> None:
-    kept = keep_folds()
+    kept = store_folds()
     pack(prepared, trainer, kept)
     record = logged["record"]
     assert record.catalogue is prepared.data.catalogue
@@ -62,15 +63,15 @@ def test_the_model_takes_its_data_s_catalogue_folds_and_answers_along(
     assert (record.card.learning_rate, record.card.batch_size) == (0.1, 8)
 
 
-def test_reading_is_told_as_it_was_in_training(prepared, trainer, keep_folds, logged: dict[str, Any]) -> None:
-    settings = prepared.settings.model_copy(update={"max_megapixels": 7.0, "crop_bottom_px": 1})
-    data = dataclasses.replace(prepared.data, crop_bottom_px=9)  # the demonstration set's bar is no setting
-    pack(dataclasses.replace(prepared, settings=settings, data=data), trainer, keep_folds())
+def test_reading_is_told_as_it_was_in_training(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
+    reading = ReadingOptions(max_megapixels=7.0, crop_bottom_px=9)  # the demonstration set's bar is no setting
+    data = dataclasses.replace(prepared.data, catalogue=dataclasses.replace(prepared.data.catalogue, reading=reading))
+    pack(dataclasses.replace(prepared, data=data), trainer, store_folds())
     assert (logged["parts"].crop_bottom_px, logged["parts"].max_megapixels) == (9, 7.0)
 
 
-def test_the_cell_is_told_and_nothing_of_this_machine(prepared, trainer, keep_folds, logged: dict[str, Any]) -> None:
-    pack(prepared, trainer, keep_folds())
+def test_the_cell_is_told_and_nothing_of_this_machine(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
+    pack(prepared, trainer, store_folds())
     settings = logged["parts"].settings
     assert (settings["learning_rate"], settings["batch_size"], settings["epochs"]) == (0.1, 8, 3)
     text = repr(settings)
@@ -79,7 +80,7 @@ def test_the_cell_is_told_and_nothing_of_this_machine(prepared, trainer, keep_fo
     assert socket.gethostname() not in text
 
 
-def test_pixel_sizes_are_gathered_by_class_each_once(prepared, trainer, keep_folds, logged: dict[str, Any]) -> None:
+def test_pixel_sizes_are_gathered_by_class_each_once(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
     sizes = {0: 5.0, 1: 2.5, 2: 5.0, 7: 3.0}
     records = tuple(
         dataclasses.replace(record, pixel_size_nm=sizes.get(index))
@@ -87,11 +88,11 @@ def test_pixel_sizes_are_gathered_by_class_each_once(prepared, trainer, keep_fol
     )
     catalogue = dataclasses.replace(prepared.data.catalogue, records=records)
     data = dataclasses.replace(prepared.data, catalogue=catalogue)
-    pack(dataclasses.replace(prepared, data=data), trainer, keep_folds())
+    pack(dataclasses.replace(prepared, data=data), trainer, store_folds())
     assert logged["parts"].pixel_sizes_nm == {"blobs": [2.5, 5.0], "grains": [3.0]}
 
 
-def test_what_the_model_cannot_do_as_it_should_is_a_tag(prepared, trainer, keep_folds, logged: dict[str, Any]) -> None:
+def test_what_the_model_cannot_do_as_it_should_is_a_tag(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
     logged["warnings"] = ("first", "second")
-    pack(prepared, trainer, keep_folds())
+    pack(prepared, trainer, store_folds())
     assert logged["entries"] == [("a run", Tags(values={"sem_search.model_warnings": "first\nsecond"}))]

@@ -18,8 +18,8 @@ CELL = Cell(learning_rate=0.1, batch_size=8)
 
 
 @pytest.fixture
-def outcome(keep_folds: Any) -> TrialOutcome:
-    folds = tuple(kept.outcome for kept in keep_folds(shares_right=(1.0, 0.75)))
+def outcome(store_folds: Any) -> TrialOutcome:
+    folds = tuple(kept.outcome for kept in store_folds(shares_right=(1.0, 0.75)))
     return TrialOutcome(number=2, cell=CELL, state="complete", folds=folds, run_id="a run")
 
 
@@ -128,8 +128,8 @@ def test_a_class_of_one_group_has_scores_without_intervals_and_a_warning(
     assert few.warnings[-1].startswith("no intervals: ")
 
 
-def test_a_trial_that_diverged_throughout_has_a_card(prepared: Any, keep_folds: Any) -> None:
-    folds = tuple(kept.outcome for kept in keep_folds(shares_right=(0.0, 0.0)))
+def test_a_trial_that_diverged_throughout_has_a_card(prepared: Any, store_folds: Any) -> None:
+    folds = tuple(kept.outcome for kept in store_folds(shares_right=(0.0, 0.0)))
     uniform = tuple(
         dataclasses.replace(
             fold,

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, StoreError
 from sem_search.records import Cell
-from sem_search.search.results.outcome import get_cell, iter_told_folds, read_kept_folds, read_study_outcome
+from sem_search.search.results.outcome import get_cell, iter_told_folds, read_finished_folds, read_study_outcome
 from sem_search.search.trials.study import REASON, RUN_ID
 
 RATES, SIZES = [0.1, 0.01], [8, 16]
@@ -42,9 +42,9 @@ def add_trial(
 CELLS = [Cell(learning_rate=rate, batch_size=size) for rate in RATES for size in SIZES]
 
 
-def test_the_winner_is_the_complete_trial_of_the_highest_objective(study, prepared, keep_folds) -> None:
+def test_the_winner_is_the_complete_trial_of_the_highest_objective(study, prepared, store_folds) -> None:
     for cell in CELLS:
-        keep_folds(cell=cell)
+        store_folds(cell=cell)
     add_trial(study, cell=CELLS[0], value=0.5, **{RUN_ID: "run0"})
     add_trial(study, cell=CELLS[1], value=0.9, **{RUN_ID: "run1"})
     add_trial(study, cell=CELLS[2], state=TrialState.PRUNED, value=0.99, n_told=1)
@@ -62,10 +62,10 @@ def test_the_winner_is_the_complete_trial_of_the_highest_objective(study, prepar
     assert outcome.tiles is prepared.data.tiles
 
 
-def test_folds_that_were_kept_but_not_told_are_not_reported(study, prepared, keep_folds) -> None:
+def test_folds_that_were_kept_but_not_told_are_not_reported(study, prepared, store_folds) -> None:
     """A pruned cell's later folds may lie on disk from another run; its score is that of the folds it was told."""
-    keep_folds(cell=CELLS[0])
-    keep_folds(cell=CELLS[1])
+    store_folds(cell=CELLS[0])
+    store_folds(cell=CELLS[1])
     add_trial(study, cell=CELLS[0], value=0.5)
     add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=2)
     assert [len(trial.folds) for trial in read_study_outcome(study, prepared=prepared).trials] == [3, 2]
@@ -80,10 +80,10 @@ def test_folds_that_were_kept_but_not_told_are_not_reported(study, prepared, kee
     ],
 )
 def test_a_cell_that_two_workers_drew_at_one_moment_is_reported_once(
-    study, prepared, keep_folds, states: list[TrialState], reported: int
+    study, prepared, store_folds, states: list[TrialState], reported: int
 ) -> None:
-    keep_folds(cell=CELLS[0])
-    keep_folds(cell=CELLS[1])
+    store_folds(cell=CELLS[0])
+    store_folds(cell=CELLS[1])
     for state in states:
         add_trial(study, cell=CELLS[0], state=state, value=0.5 if state == TrialState.COMPLETE else None)
     add_trial(study, cell=CELLS[1], value=0.4)
@@ -92,9 +92,9 @@ def test_a_cell_that_two_workers_drew_at_one_moment_is_reported_once(
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_lost_fold_is_missed_and_no_later_one_stands_for_it(study, prepared, keep_folds, lost: int) -> None:
-    keep_folds(cell=CELLS[0])
-    keep_folds(cell=CELLS[1])
+def test_a_lost_fold_is_missed_and_no_later_one_stands_for_it(study, prepared, store_folds, lost: int) -> None:
+    store_folds(cell=CELLS[0])
+    store_folds(cell=CELLS[1])
     add_trial(study, cell=CELLS[0], value=0.5)
     add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=2)
     (prepared.store.folder / CELLS[1].name / f"fold_{lost}.bin").unlink()
@@ -102,8 +102,8 @@ def test_a_lost_fold_is_missed_and_no_later_one_stands_for_it(study, prepared, k
         read_study_outcome(study, prepared=prepared)
 
 
-def test_what_is_no_result_of_its_own_is_left_out(study, prepared, keep_folds) -> None:
-    keep_folds(cell=CELLS[0])
+def test_what_is_no_result_of_its_own_is_left_out(study, prepared, store_folds) -> None:
+    store_folds(cell=CELLS[0])
     add_trial(study, cell=CELLS[0], value=0.5)
     add_trial(study, cell=CELLS[0], value=0.5, repeats=0)
     add_trial(study, cell=CELLS[1], state=TrialState.RUNNING, n_told=1)
@@ -114,8 +114,8 @@ def test_what_is_no_result_of_its_own_is_left_out(study, prepared, keep_folds) -
     assert [(trial.number, trial.state) for trial in outcome.trials] == [(0, "complete"), (5, "failed")]
 
 
-def test_a_trial_that_did_not_finish_says_why(study, prepared, keep_folds) -> None:
-    keep_folds(cell=CELLS[0])
+def test_a_trial_that_did_not_finish_says_why(study, prepared, store_folds) -> None:
+    store_folds(cell=CELLS[0])
     add_trial(study, cell=CELLS[0], value=0.5, **{REASON: "of an earlier attempt"})
     add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=0, **{REASON: "worse than the best"})
     add_trial(study, cell=CELLS[2], state=TrialState.FAIL, n_told=0, **{REASON: "no memory"})
@@ -131,12 +131,12 @@ def test_without_a_finished_trial_there_is_no_winner(study, prepared, state: Tri
         read_study_outcome(study, prepared=prepared)
 
 
-def test_kept_folds_are_read_in_order_as_far_as_they_go(prepared, keep_folds) -> None:
-    assert read_kept_folds(prepared, cell=CELLS[0]) == ()
-    keep_folds(cell=CELLS[0], n_folds=2)
-    assert [kept.outcome.fold for kept in read_kept_folds(prepared, cell=CELLS[0])] == [0, 1]
+def test_kept_folds_are_read_in_order_as_far_as_they_go(prepared, store_folds) -> None:
+    assert read_finished_folds(prepared, cell=CELLS[0]) == ()
+    store_folds(cell=CELLS[0], n_folds=2)
+    assert [kept.outcome.fold for kept in read_finished_folds(prepared, cell=CELLS[0])] == [0, 1]
     elsewhere = prepared.settings.model_copy(update={"study_folder": "elsewhere"})
-    assert read_kept_folds(dataclasses.replace(prepared, settings=elsewhere), cell=CELLS[0]) == ()
+    assert read_finished_folds(dataclasses.replace(prepared, settings=elsewhere), cell=CELLS[0]) == ()
 
 
 def test_the_cell_of_a_trial(study) -> None:

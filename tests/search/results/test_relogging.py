@@ -43,10 +43,10 @@ def finish_trial(study: optuna.Study, *, state: TrialState, run: str = GONE) -> 
 
 
 @pytest.fixture
-def finished(study: optuna.Study, keep_folds: Callable[..., object]) -> optuna.Study:
+def finished(study: optuna.Study, store_folds: Callable[..., object]) -> optuna.Study:
     """A complete, a pruned and a failed trial, whose runs are gone."""
     for state, cell in CELLS.items():
-        keep_folds(cell=cell, n_folds=N_TOLD[state])
+        store_folds(cell=cell, n_folds=N_TOLD[state])
         finish_trial(study, state=state)
     return study
 
@@ -109,10 +109,10 @@ def log_end_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("log_end_of_nothing")
 def test_an_experiment_has_its_own_runs_and_finds_them_again(
-    study, prepared, trainer, keep_folds, tracking: MlflowClient, run_id: str
+    study, prepared, trainer, store_folds, tracking: MlflowClient, run_id: str
 ) -> None:
     """Logged in one experiment, asked for in others, and in each again: three runs, each below its latest study run."""
-    keep_folds()
+    store_folds()
     tags = describe_trial(study=prepared.name, cell="cell", process="me")
     experiment = tracking.get_run(run_id).info.experiment_id
     first = tracking.create_run(experiment, tags={**tags, "mlflow.parentRunId": run_id}).info.run_id
@@ -132,9 +132,9 @@ def test_an_experiment_has_its_own_runs_and_finds_them_again(
 @pytest.mark.usefixtures("log_end_of_nothing")
 @pytest.mark.parametrize("harm", ["deleted", "half logged"])
 def test_what_is_deleted_or_half_logged_does_not_count(
-    study, prepared, trainer, keep_folds, tracking: MlflowClient, run_id: str, harm: str
+    study, prepared, trainer, store_folds, tracking: MlflowClient, run_id: str, harm: str
 ) -> None:
-    keep_folds()
+    store_folds()
     finish_trial(study, state=TrialState.COMPLETE)
     log_missing_trials(study, prepared=prepared, trainer=trainer, run_id=run_id)
     (before,) = list_children(tracking, run_id)

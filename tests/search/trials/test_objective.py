@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.evaluation.metrics import compute_fold_f_measure
-from sem_search.records import Cell
+from sem_search.records import Cell, EpochFigures
 from sem_search.search.pruning.curve_extrapolation import ACCURACIES
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles
 from sem_search.search.trials import objective as objective_module
@@ -23,7 +23,6 @@ from sem_search.search.trials.space import suggest_cell
 from sem_search.search.trials.stale_trials import PROCESS
 from sem_search.search.trials.study import QUEUED, REASON, RUN_ID
 from sem_search.tracking.entries.types import Entry, FigureArtifact, Metrics, Params, Tags, TextArtifact
-from sem_search.transfer.heads.training import EpochFigures
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 N_EPOCHS = 40
@@ -92,8 +91,8 @@ def get_run(tracking: MlflowClient, study: optuna.Study) -> Iterator[Callable[[]
     yield lambda: tracking.get_run(study.trials[-1].user_attrs[RUN_ID])
 
 
-def test_the_value_is_the_mean_f_measure_over_the_folds(objective, ask, keep_folds, untouched_trainer) -> None:
-    kept = keep_folds(shares_right=(0.7, 0.3))
+def test_the_value_is_the_mean_f_measure_over_the_folds(objective, ask, store_folds, untouched_trainer) -> None:
+    kept = store_folds(shares_right=(0.7, 0.3))
     tiles = objective.prepared.data.tiles
     scores = [compute_fold_f_measure(one.outcome, tiles=tiles, split="validation") for one in kept]
     trial = ask()
@@ -102,8 +101,8 @@ def test_the_value_is_the_mean_f_measure_over_the_folds(objective, ask, keep_fol
     assert 0.5 < np.mean(scores) < 0.9
 
 
-def test_the_paper_s_choice_looks_at_the_test_tiles(objective, ask, keep_folds, untouched_trainer) -> None:
-    keep_folds(shares_right=(0.0, 1.0))
+def test_the_paper_s_choice_looks_at_the_test_tiles(objective, ask, store_folds, untouched_trainer) -> None:
+    store_folds(shares_right=(0.0, 1.0))
     assert objective(ask()) == 0.0
     object.__setattr__(
         objective.prepared, "settings", objective.prepared.settings.model_copy(update={"select_on": "test"})
@@ -112,9 +111,9 @@ def test_the_paper_s_choice_looks_at_the_test_tiles(objective, ask, keep_folds, 
 
 
 def test_a_complete_trial_is_a_finished_child_run_with_sheet_and_model(
-    objective, ask, keep_folds, untouched_trainer, log: Log, get_run, run_id: str, progress
+    objective, ask, store_folds, untouched_trainer, log: Log, get_run, run_id: str, progress
 ) -> None:
-    keep_folds()
+    store_folds()
     objective(ask())
     run = get_run()
     assert run.info.status == "FINISHED"
@@ -127,14 +126,14 @@ def test_a_complete_trial_is_a_finished_child_run_with_sheet_and_model(
     assert params.values == {"backbone": "tiny", "seed": 0, "learning_rate": 0.1, "batch_size": 8, "trial": 0}
     (model,) = log.models
     assert model["run_id"] == run.info.run_id
-    assert [kept.outcome.fold for kept in model["kept_folds"]] == [0, 1, 2]
+    assert [kept.outcome.fold for kept in model["finished_folds"]] == [0, 1, 2]
     assert progress.told[-1] == ("trial", f"{CELL.name}: F 1.0000 (validation tiles)", 1.0)
 
 
 def test_a_pruned_trial_is_a_killed_run_that_says_why_and_has_no_model(
-    objective, ask, keep_folds, untouched_trainer, study, log: Log, get_run, progress
+    objective, ask, store_folds, untouched_trainer, study, log: Log, get_run, progress
 ) -> None:
-    keep_folds()
+    store_folds()
     study.pruner = PRUNES_ALL
     with pytest.raises(optuna.TrialPruned, match="after 1 of 3 folds"):
         objective(ask())
@@ -154,7 +153,7 @@ def run_flat_epochs(trainer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[i
     """Every fold that is trained stays at an accuracy of 0.2; gives the epochs that each was trained."""
     trained: list[int] = []
 
-    def train_fold(*, on_epoch: Callable[[EpochFigures], None], **_: object) -> None:
+    def train_fold(*_: object, on_epoch: Callable[[EpochFigures], None], **_options: object) -> None:
         trained.append(0)
         for _epoch in range(N_EPOCHS):
             trained[-1] += 1
@@ -187,9 +186,9 @@ def set_race(objective: CellObjective, *, pruner: str = "race") -> None:
 
 
 def test_a_race_ends_a_cell_within_a_fold_and_keeps_the_curves(
-    objective, ask, study, keep_folds, run_flat_epochs, log: Log, get_run, progress
+    objective, ask, study, store_folds, run_flat_epochs, log: Log, get_run, progress
 ) -> None:
-    keep_folds(n_folds=1)
+    store_folds(n_folds=1)
     set_race(objective)
     add_rival(study, accuracies=[0.6, 1.0, 1.0])
     with pytest.raises(optuna.TrialPruned, match=r"in fold 2, after epoch 10 of 40"):
@@ -236,15 +235,15 @@ def test_no_race_and_no_better_rival_leave_a_fold_alone(
 
 
 def test_a_complete_trial_keeps_what_others_have_to_catch_up_with(
-    objective, ask, study, keep_folds, untouched_trainer
+    objective, ask, study, store_folds, untouched_trainer
 ) -> None:
-    keep_folds()
+    store_folds()
     objective(ask())
     assert study.trials[-1].user_attrs[ACCURACIES] == [0.5, 0.5, 0.5]
 
 
-def test_a_trial_is_not_pruned_after_its_last_fold(objective, ask, keep_folds, untouched_trainer, study) -> None:
-    keep_folds()
+def test_a_trial_is_not_pruned_after_its_last_fold(objective, ask, store_folds, untouched_trainer, study) -> None:
+    store_folds()
     study.pruner = optuna.pruners.ThresholdPruner(lower=2.0, n_warmup_steps=2)
     assert objective(ask()) == 1.0
 
@@ -253,7 +252,7 @@ def test_a_trial_is_not_pruned_after_its_last_fold(objective, ask, keep_folds, u
 def test_a_failed_trial_is_a_failed_run_with_its_traceback(
     objective, ask, trainer, monkeypatch: pytest.MonkeyPatch, study, log: Log, get_run, error: Exception
 ) -> None:
-    def fail(**_: object) -> None:
+    def fail(*_: object, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr(trainer, "train_fold", fail)
@@ -268,12 +267,12 @@ def test_a_failed_trial_is_a_failed_run_with_its_traceback(
 
 
 def test_the_folds_of_a_failed_cell_are_no_work_left(
-    objective, ask, trainer, keep_folds, monkeypatch: pytest.MonkeyPatch, progress
+    objective, ask, trainer, store_folds, monkeypatch: pytest.MonkeyPatch, progress
 ) -> None:
-    def fail(**_: object) -> None:
+    def fail(*_: object, **_options: object) -> None:
         raise FailedTrialError("no memory")
 
-    keep_folds(n_folds=1)
+    store_folds(n_folds=1)
     monkeypatch.setattr(trainer, "train_fold", fail)
     with pytest.raises(FailedTrialError):
         objective(ask())
@@ -284,7 +283,7 @@ def test_the_folds_of_a_failed_cell_are_no_work_left(
 def test_an_interrupted_trial_is_a_killed_run(
     objective, ask, trainer, monkeypatch: pytest.MonkeyPatch, log: Log, get_run, error: type[BaseException]
 ) -> None:
-    def interrupt(**_: object) -> None:
+    def interrupt(*_: object, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr(trainer, "train_fold", interrupt)
@@ -304,19 +303,19 @@ def test_a_trial_that_finds_the_queue_empty_trains_nothing(
     assert len(tracking.search_runs([experiment.experiment_id])) == 1, "the study's own run"
 
 
-def test_other_samplers_need_no_queue(objective, study, keep_folds, untouched_trainer) -> None:
+def test_other_samplers_need_no_queue(objective, study, store_folds, untouched_trainer) -> None:
     settings = objective.prepared.settings
     for rate in settings.learning_rates:
         for size in settings.batch_sizes:
-            keep_folds(cell=Cell(learning_rate=rate, batch_size=size))
+            store_folds(cell=Cell(learning_rate=rate, batch_size=size))
     object.__setattr__(objective.prepared, "settings", settings.model_copy(update={"sampler": "random"}))
     assert objective(study.ask()) == 1.0
 
 
 def test_a_cell_that_is_drawn_again_takes_its_known_result_without_a_run(
-    objective, ask, study, keep_folds, untouched_trainer, progress, log: Log
+    objective, ask, study, store_folds, untouched_trainer, progress, log: Log
 ) -> None:
-    keep_folds(shares_right=(0.5, 0.5))
+    store_folds(shares_right=(0.5, 0.5))
     first = ask()
     study.tell(first, objective(first))
     again = ask(again=True)
@@ -362,8 +361,8 @@ def test_a_cell_whose_earlier_trial_went_back_into_the_queue_gives_way(objective
         objective(optuna.Trial(study, study.trials[1]._trial_id))
 
 
-def test_a_cell_that_was_pruned_is_pruned_again_at_once(objective, ask, study, keep_folds, untouched_trainer) -> None:
-    keep_folds()
+def test_a_cell_that_was_pruned_is_pruned_again_at_once(objective, ask, study, store_folds, untouched_trainer) -> None:
+    store_folds()
     study.pruner = PRUNES_ALL
     first = ask()
     with pytest.raises(optuna.TrialPruned):
@@ -376,9 +375,9 @@ def test_a_cell_that_was_pruned_is_pruned_again_at_once(objective, ask, study, k
 
 
 def test_the_run_of_a_killed_process_is_superseded(
-    objective, ask, keep_folds, untouched_trainer, tracking: MlflowClient, run_id: str, get_run, dead_process: str
+    objective, ask, store_folds, untouched_trainer, tracking: MlflowClient, run_id: str, get_run, dead_process: str
 ) -> None:
-    keep_folds()
+    store_folds()
     left = tracking.create_run(tracking.get_run(run_id).info.experiment_id).info.run_id
     objective(ask(**{RUN_ID: left, PROCESS: dead_process}))
     run = get_run()
@@ -389,9 +388,9 @@ def test_the_run_of_a_killed_process_is_superseded(
 
 
 def test_a_trial_that_is_taken_up_again_tells_only_what_it_had_not_told(
-    objective, ask, keep_folds, untouched_trainer, study, monkeypatch: pytest.MonkeyPatch
+    objective, ask, store_folds, untouched_trainer, study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep_folds()
+    store_folds()
     trial = ask()
     trial.report(0.25, step=0)
     steps: list[int] = []
