@@ -47,7 +47,7 @@ def store(tmp_path: Path, make_mlflow_store: Callable[[Path], str], monkeypatch:
 
 
 def test_the_story_of_a_champion(store: Path) -> None:
-    assert "m: 2 versions, champion 1, 0 entries in the history" in run("list").output
+    assert "m: 2 versions, champion 1, 0 moves in the history" in run("list").output
     refused = run("promote", "2", "--model", "m")
     assert refused.exit_code == 2
     assert "version 2 was not promoted: versions 2 and 1 carry no out-of-fold answers" in refused.output

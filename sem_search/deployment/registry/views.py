@@ -35,6 +35,7 @@ from sem_search.deployment.registry.versions import (
 )
 from sem_search.errors import ModelNotFoundError, StoreError
 from sem_search.terminal import show_controls, show_line
+from sem_search.words import count
 
 NO_CARD = "This version carries no model card: it was logged by an earlier sem_search, or by another program."
 
@@ -194,7 +195,8 @@ def format_comparison(comparison: VersionComparison) -> str:
     header = ("split", "score", f"version {comparison.first}", f"version {comparison.second}", "difference")
     tests = [
         f"On the {split} split: {_format_p(get_p_over_folds(found))} for other training images (corrected resampled "
-        f"t-test over the folds), {_format_p(found.image_test.p_value)} for whole images correctly classified (McNemar)."
+        f"t-test over the folds), {_format_p(found.image_test.p_value)} for whole images correctly classified "
+        "(McNemar)."
         for split, found in comparison.splits.items()
     ]
     return "\n".join(
@@ -257,8 +259,8 @@ def _read_card(version: ModelVersion) -> ModelCard | None:
 
 def _format_overview(overview: ModelOverview) -> str:
     title = (
-        f"{overview.name}: {_count(len(overview.versions), 'version', 'versions')}, champion "
-        f"{overview.champion or 'none'}, {_count(overview.n_moves, 'entry', 'entries')} in the history"
+        f"{overview.name}: {count(len(overview.versions), 'version')}, champion {overview.champion or 'none'}, "
+        f"{count(overview.n_moves, 'move')} in the history"
     )
     remarks = [f"Warning: {remark}" for remark in overview.remarks]
     table = format_table(
@@ -302,10 +304,6 @@ def _iter_difference_rows(comparison: VersionComparison) -> Iterator[tuple[str, 
         for name, each in zip(names, differences, strict=True):
             interval = f"{each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]"
             yield split, name, f"{each.first:.4f}", f"{each.second:.4f}", interval
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _format_p(p_value: float | None) -> str:

@@ -148,7 +148,7 @@ def test_an_unknown_version_is_reported(old_laboratory: Any) -> None:
 
 def test_the_list_of_versions(old_laboratory: Any) -> None:
     lines = format_overviews(list_models()).splitlines()
-    assert lines[0] == "sem-search-tiny: 3 versions, champion 3, 5 entries in the history"
+    assert lines[0] == "sem-search-tiny: 3 versions, champion 3, 5 moves in the history"
     assert lines[1].split("|")[1:4] == [" version ", " alias    ", " registered "]
     assert lines[5].startswith("| 3       | champion |")
     assert " 1.0000 | 1.0000       | 1.0000 | tiny-quick-0123 |" in lines[5]
@@ -157,7 +157,7 @@ def test_the_list_of_versions(old_laboratory: Any) -> None:
 def test_what_is_not_as_it_should_be_stands_above_the_list(three: Any) -> None:
     three.client.delete_registered_model_alias(three.name, "champion")
     lines = format_overviews([list_versions(three.name)]).splitlines()
-    assert lines[0] == "sem-search-tiny: 3 versions, champion none, 3 entries in the history"
+    assert lines[0] == "sem-search-tiny: 3 versions, champion none, 3 moves in the history"
     assert lines[1].startswith("Warning: by the history version 1 is champion, but the alias is gone")
 
 
