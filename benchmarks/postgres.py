@@ -2,12 +2,13 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from benchmarks.ports import find_free_port
 
 PLACES = ("/usr/local/bin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
 """Where Debian and others put what is not on everyone's path."""
@@ -34,7 +35,7 @@ def run_postgres(*, max_connections: int = 300) -> Iterator[str]:
     programs = find_postgres()
     if programs is None:
         raise FileNotFoundError("initdb is not on the path, nor in /usr/lib/postgresql: install postgresql")
-    port = _find_free_port()
+    port = find_free_port()
     with tempfile.TemporaryDirectory(prefix="sem_pg_") as name:
         home = Path(name)
         if os.geteuid() == 0:
@@ -56,9 +57,3 @@ def _run(words: Sequence[str], *, home: Path) -> None:
         done = subprocess.run([*as_other, *words], cwd=home, stdout=printed, stderr=printed, timeout=2 * LIMIT_S)
     if done.returncode:
         raise RuntimeError((home / "printed").read_text(encoding="utf-8", errors="replace")[-2000:])
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -67,7 +67,7 @@ class Rotation:
         self._watch_s = watch_s
         self._resolve = resolve
         self._current: ServedVersion | None = None
-        self._mourned: ModelServer | None = None
+        self._ended: ModelServer | None = None
         self._failed_s: dict[str, float] = {}
         self._background: set[asyncio.Task[None]] = set()
 
@@ -105,13 +105,13 @@ class Rotation:
     async def _wait_for_news(self) -> None:
         """Wait until it is time to look at the alias, or the server that should answer has died."""
         server = self._current.server if self._current is not None else None
-        if server is None or server is self._mourned:
+        if server is None or server is self._ended:
             await asyncio.sleep(self._watch_s)
             return
         with contextlib.suppress(TimeoutError):  # the usual case: it is time to look
             async with asyncio.timeout(self._watch_s):
                 code = await server.wait_until_ended()
-                self._mourned = server
+                self._ended = server
                 _logger.error("The server of %s ended with code %d; it is started again.", self.address, code)
 
     async def _look_up(self) -> str:
