@@ -121,10 +121,7 @@ def unpack_fold(archive: bytes | None, *, fold: int) -> FinishedFold | None:
 def _unpack(archive: bytes) -> FinishedFold:
     arrays = unpack_arrays(archive)
     facts = json.loads(arrays["facts"].tobytes())
-    outcome = FoldOutcome(
-        **{name: facts[name] for name in FACTS},
-        **{name: arrays[name] for name in ANSWERS},
-        curves=TrainingCurves(**{name: arrays[name] for name in CURVES}),
-    )
+    fields: dict[str, Any] = {name: facts[name] for name in FACTS} | {name: arrays[name] for name in ANSWERS}
+    outcome = FoldOutcome(**fields, curves=TrainingCurves(**{name: arrays[name] for name in CURVES}))
     weights = tuple(arrays[f"head_{index}"] for index in range(facts["n_head_weights"]))
     return FinishedFold(outcome=outcome, head_weights=weights)
