@@ -1,7 +1,7 @@
 """Negative controls: data in which the material cannot be seen, on which the score must fall to chance.
 
-- Shuffled labels: in every fold classes are dealt anew, among the training, the validation and the test groups of
-  images each. Test labels that are predicted more often than another deal of them would be have leaked.
+- Shuffled labels: in every fold classes are permuted anew, among the training, the validation and the test groups of
+  images each. Test labels that are predicted more often than another permutation of them would be have leaked.
 - Constant images: every image a single grey, its own mean. What is correctly classified is classified by brightness.
 - Particles blurred away: shading and brightness stay, texture and outlines go.
 - Tiles in random order: the same training with its tiles in another order. The score must stay as it is.
@@ -20,9 +20,10 @@ from scipy.ndimage import gaussian_filter
 from sem_search.audits.retraining import Tell, list_splits, retrain_winner
 from sem_search.audits.subject import AuditSubject, number_groups, pool_answers
 from sem_search.evaluation.answers import AnswerTable
-from sem_search.evaluation.comparing import Difference, compare_answers
-from sem_search.evaluation.intervals import SideIntervals, compute_intervals
+from sem_search.evaluation.comparison import Difference, compare_answers
+from sem_search.evaluation.intervals import SplitIntervals, compute_intervals
 from sem_search.evaluation.label_test import LabelTest, compute_label_test
+from sem_search.evaluation.statistics import MAX_P_VALUE
 from sem_search.micrographs.tiles import FloatTiles, iter_image_tiles
 from sem_search.places import get_cache_folder
 from sem_search.records import FoldOutcome, IntVector
@@ -30,8 +31,6 @@ from sem_search.seeds import derive_seed
 from sem_search.transfer.features import get_features
 
 ControlName = Literal["shuffled labels", "constant images", "particles blurred away", "tiles in random order"]
-
-MAX_P_VALUE = 0.05
 
 BLUR_SHARE = 1 / 8
 """Standard deviation of the blur as a share of the tile's side: 28 px of 224 leave no outline of a particle."""
@@ -42,14 +41,14 @@ class Control:
     """What became of the score when the material could not be seen."""
 
     name: ControlName
-    scores: SideIntervals
-    usual: SideIntervals
+    scores: SplitIntervals
+    usual: SplitIntervals
     chance: float
     """Share of images correctly classified without looking: the largest class's."""
     difference: Difference | None = None
     """Of the share of images correctly classified, to the study's own; only where the score must stay as it is."""
     label_test: LabelTest | None = None
-    """Against other deals of the test labels; only where labels were dealt."""
+    """Against other permutations of the test labels; only where labels were permuted."""
 
     @property
     def is_as_it_should_be(self) -> bool:
@@ -65,7 +64,7 @@ class Control:
         accuracy = self.scores.image_accuracy
         reference = f"{self.chance:.3f} by naming the largest class"
         if (test := self.label_test) is not None:
-            reference = f"{test.expected:.3f} with other deals of the test labels, p = {test.p_value:.3f}"
+            reference = f"{test.expected:.3f} with other permutations of the test labels, p = {test.p_value:.3f}"
         begin = (
             f"{self.name.capitalize()}: {accuracy.to_text()} of the images correctly classified, "
             f"{self.usual.image_accuracy.value:.3f} as measured, {reference}."
@@ -103,21 +102,21 @@ def iter_controls(subject: AuditSubject, *, tell: Tell) -> Iterator[Control]:
 
 
 def shuffle_labels(subject: AuditSubject, *, tell: Tell) -> Control:
-    """Train on classes dealt anew to the groups of images, another deal in every fold."""
+    """Train on classes permuted anew to the groups of images, another permutation in every fold."""
     tiles, fold_of_image = subject.tiles, subject.fold_of_image
-    dealt = np.empty_like(tiles.label_of_image)
+    permuted = np.empty_like(tiles.label_of_image)
     outcomes: list[FoldOutcome] = []
     for split in list_splits(subject):
-        labels = deal_labels(subject, fold=split.number)
-        dealt[fold_of_image == split.number] = labels[fold_of_image == split.number]
+        labels = permute_labels(subject, fold=split.number)
+        permuted[fold_of_image == split.number] = labels[fold_of_image == split.number]
         outcomes += retrain_winner(
             subject,
             splits=[split],
-            name=f"shuffled labels, deal {split.number + 1}",
+            name=f"shuffled labels, permutation {split.number + 1}",
             tell=tell,
             labels=labels[tiles.image_of_tile],
         )
-    answers = pool_answers(outcomes, tiles=replace(tiles, label_of_image=dealt), fold_of_image=fold_of_image)
+    answers = pool_answers(outcomes, tiles=replace(tiles, label_of_image=permuted), fold_of_image=fold_of_image)
     return _build_control(
         "shuffled labels",
         subject=subject,
@@ -182,21 +181,21 @@ def reorder_tiles(subject: AuditSubject, *, tell: Tell) -> Control:
     )
 
 
-def deal_labels(subject: AuditSubject, *, fold: int) -> IntVector:
-    """Return a class for each image, shape (n_images,), dealt anew to the groups of each split of a fold.
+def permute_labels(subject: AuditSubject, *, fold: int) -> IntVector:
+    """Return a class for each image, shape (n_images,), permuted anew to the groups of each split of a fold.
 
     Each split has as many groups of each class as before. The test labels are independent of all others, so that
-    another deal of them was as likely, whatever the network has learnt.
+    another permutation of them was as likely, whatever the network has learnt.
     """
     groups = number_groups(subject.tiles.group_of_image)
     _, first_image = np.unique(groups, return_index=True)
-    dealt = subject.tiles.label_of_image[first_image]
+    permuted = subject.tiles.label_of_image[first_image]
     division = next(one for one in subject.folds.folds if one.number == fold)
     rng = np.random.default_rng(derive_seed(subject.seed, "audit", "labels", fold))
     for images in (division.training, division.validation, division.test):
         members = np.unique(groups[np.isin(subject.tiles.image_ids, images)])
-        dealt[members] = rng.permutation(dealt[members])
-    labels: IntVector = dealt[groups]
+        permuted[members] = rng.permutation(permuted[members])
+    labels: IntVector = permuted[groups]
     return labels
 
 

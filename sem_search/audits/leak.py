@@ -1,6 +1,6 @@
 """What a careless split would have claimed: the winner trained and tested with folds over tiles instead of images.
 
-Tiles of one micrograph share specimen, focus and brightness. Dealt to both sides of a split they let a network
+Tiles of one micrograph share specimen, focus and brightness. In two splits of one fold they let a network
 remember the image instead of knowing the material, and the score that comes out is one that no new image will give.
 
 This is the one place in the program that trains across a leak. The gate in front of training (`HeadTrainer`) refuses
@@ -14,7 +14,7 @@ import numpy as np
 
 from sem_search.audits.retraining import Tell, TileSplits, retrain_winner
 from sem_search.audits.subject import AuditSubject, pool_answers
-from sem_search.evaluation.comparing import Comparison, compare_answers
+from sem_search.evaluation.comparison import Comparison, compare_answers
 from sem_search.records import IntVector
 from sem_search.seeds import derive_seed
 
@@ -57,7 +57,7 @@ def split_tiles(label_of_tile: IntVector, *, n_folds: int, seed: int) -> tuple[T
     Args:
         label_of_tile: Shape (n_tiles,).
         n_folds: Number of parts.
-        seed: Of the deal.
+        seed: Of the permutation.
     """
     part_of_tile = np.empty(len(label_of_tile), dtype=np.int64)
     for label in np.unique(label_of_tile):
@@ -68,7 +68,7 @@ def split_tiles(label_of_tile: IntVector, *, n_folds: int, seed: int) -> tuple[T
 
 
 def _build_splits(part_of_tile: IntVector, *, fold: int, n_folds: int) -> TileSplits:
-    """Return one fold of the deal."""
+    """Return one fold of the permutation."""
     is_test, is_validation = part_of_tile == fold, part_of_tile == (fold + 1) % n_folds
     return TileSplits(
         number=fold,

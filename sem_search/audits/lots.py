@@ -1,8 +1,8 @@
 """Whether lots of one material can be told apart: the use that the paper proposes in its introduction.
 
-Each lot is a folder of images. The statistics are those of `evaluation.two_sample`, on the trunk's channels averaged
-over each tile: nothing is trained. What differs between lots besides the material, such as the pixel size, is said
-first: no test can tell the two apart.
+Each lot is a folder of images. The statistics are those of `evaluation.lots.two_sample`, on the trunk's channels
+averaged over each tile: nothing is trained. What differs between lots besides the material, such as the pixel size,
+is said first: no test can tell the two apart.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.audits.lot_regions import FloatMap, compute_heat, compute_shares
-from sem_search.evaluation.lots.power import MAX_P_VALUE
 from sem_search.evaluation.lots.two_sample import LotPair, compare_lots
+from sem_search.evaluation.statistics import MAX_P_VALUE
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.confounds import compute_confounds, find_confounds
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
@@ -35,8 +35,8 @@ MORE_IMAGES = "take more images, ten or more of each lot"
 
 FIGURE_CAPTION = (
     "Share of the images that the other images assign to the right lot, pair by pair. Orange: the lots differ, all "
-    "pairs considered. What decides is how often deals of the images by chance rank them as well (the p-value), not "
-    "the interval of the share."
+    "pairs considered. What decides is how many permutations of the images rank them as well (the p-value), not the "
+    "interval of the share."
 )
 
 REGIONS_CAPTION = (
@@ -89,7 +89,7 @@ def audit_lots(
         catalogue: The images, each labelled with its lot; images of one place are in one group.
         tiles: Their tiles.
         features: Trunk outputs of all tiles.
-        seed: Of the deals.
+        seed: Of the permutations.
 
     Raises:
         DataError: A lot has too few independent images, or one place is in two lots.
@@ -129,7 +129,7 @@ def describe_pair(pair: LotPair, *, n_pairs: int) -> str:
         )
     if pair.is_different():
         return f"{name} differ: {result}"
-    result += f" {100 * pair.p_value:.3g} % of all deals of these images by chance rank them as well."
+    result += f" {100 * pair.p_value:.3g} % of all permutations of these images rank them as well."
     if pair.smallest_p_value > MAX_P_VALUE:
         return (
             f"{name}: nothing can be said. {result} With so few images no p-value below {pair.smallest_p_value:.3f} "

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.comparing import Comparison, compare_answers
+from sem_search.evaluation.comparison import Comparison, compare_answers
 from sem_search.evaluation.metadata_model import MetadataScore, Value, score_metadata
 from sem_search.micrographs.catalogue import ImageRecord
 

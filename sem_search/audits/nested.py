@@ -17,12 +17,7 @@ import numpy as np
 from sem_search.audits.retraining import Tell, TileSplits, retrain_cells
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.evaluation.selection import (
-    SelectionBias,
-    compute_nested_score,
-    compute_selection_bias,
-    get_candidates,
-)
+from sem_search.evaluation.selection import SelectionBias, compute_nested_score, compute_selection_bias, get_candidates
 from sem_search.records import Cell, FloatMatrix, FloatVector, FoldOutcome, TileTable, TrialOutcome
 
 

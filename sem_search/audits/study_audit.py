@@ -7,14 +7,15 @@ from typing import Any
 
 from sem_search.audits.controls import Control, iter_controls
 from sem_search.audits.leak import LeakAudit, audit_leak
-from sem_search.audits.leaving_out import LeftOutAttribute, iter_left_out
+from sem_search.audits.left_out import LeftOutAttribute, iter_left_out
 from sem_search.audits.metadata import MetadataAudit, audit_metadata
 from sem_search.audits.nested import NestedChoice, choose_inside_folds
 from sem_search.audits.retraining import Tell
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import SettingsError
-from sem_search.evaluation.comparing import Difference
-from sem_search.evaluation.intervals import Interval, compute_intervals
+from sem_search.evaluation.comparison import Difference
+from sem_search.evaluation.intervals import compute_intervals
+from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.entries.types import Entry, FigureArtifact, JsonArtifact, TextArtifact, iter_finite_metrics
 from sem_search.tracking.figures.audit import BarRow, draw_rows
 from sem_search.tracking.mlflow.names import make_safe_name

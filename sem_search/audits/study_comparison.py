@@ -7,8 +7,8 @@ from typing import Any
 
 from sem_search.audits.study_audit import list_difference
 from sem_search.errors import DataError, NotComparableError
-from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
-from sem_search.evaluation.intervals import LEVEL
+from sem_search.evaluation.comparison import Comparison, Difference, compare_trials
+from sem_search.evaluation.statistics import LEVEL, MAX_P_VALUE
 from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.types import (
     Entry,
@@ -27,8 +27,6 @@ FIGURE_WORDS = {
     "image_f_measure": "F-measure, images",
     "image_accuracy": "accuracy, images",
 }
-
-MAX_P_VALUE = 0.05
 
 SMALLEST_P_VALUE = 0.001
 """Of those that are printed as a number."""

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.evaluation.answers import AnswerTable
-from sem_search.evaluation.images import combine_tiles
-from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.metrics import combine_tiles, predict_classes
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.tiles import TileGrid

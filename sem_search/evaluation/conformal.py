@@ -30,13 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, binomtest
 
-from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.metrics import check_answers, predict_classes
+from sem_search.evaluation.statistics import LEVEL, ROUNDING
 from sem_search.records import FloatMatrix, FloatVector, IntVector
-
-ROUNDING = 1e-9
-"""Slack when ranks are compared with n times a coverage: 10 x 0.9 is 9, whatever binary fractions make of it."""
-
-LEVEL = 0.95
 
 BoolMatrix = NDArray[np.bool_]
 
@@ -83,6 +79,32 @@ class PredictionSetRule:
             f"Sets hold the true class of {100 * self.coverage:g} % of new images, calibrated on {behind}; with so "
             f"many, the share covered lies between {100 * low:.0f} % and {100 * high:.0f} % (95 % of calibrations)."
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossAnswers:
+    """What the fold networks answered to the images calibrated on, each image by the one that was not trained on it."""
+
+    of_true_class: FloatVector
+    """Probability of the true class, shape (n_images,)."""
+    network_of_image: IntVector
+    """Which network answered, 0 to n_networks - 1, shape (n_images,)."""
+    group_of_image: IntVector
+    """Images of one group count as one together, shape (n_images,)."""
+
+    @property
+    def n_images(self) -> int:
+        """Images calibrated on."""
+        return len(self.of_true_class)
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of images calibrated on: what counts as independent."""
+        return len(np.unique(self.group_of_image))
+
+    def is_attainable(self, coverage: float) -> bool:
+        """Tell whether there are enough groups to promise this coverage by less than all classes."""
+        return self.n_groups >= compute_groups_needed(coverage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +160,7 @@ def fit_prediction_sets(
         ValueError: The coverage is not in (0, 1), or shapes do not match.
     """
     _check_coverage(coverage)
-    _check_answers(probabilities, labels=labels)
+    check_answers(probabilities, labels=labels)
     group_of_row = range(len(labels)) if group_of_row is None else group_of_row
     if len(group_of_row) != len(labels):
         raise ValueError(f"{len(group_of_row)} groups do not match {len(labels)} images.")
@@ -163,6 +185,34 @@ def predict_sets(probabilities: FloatMatrix, *, lowest_probability: float) -> Bo
     sets: BoolMatrix = probabilities >= lowest_probability
     sets[np.arange(len(probabilities)), predict_classes(probabilities)] = True
     return sets
+
+
+def predict_cross_set(
+    probabilities: FloatMatrix, *, answers: CrossAnswers, coverage: float, most_probable: int
+) -> BoolMatrix:
+    """Return which classes are in the set of one image, shape (n_classes,).
+
+    Args:
+        probabilities: What each network answers to the image, shape (n_networks, n_classes).
+        answers: What they answered to the images calibrated on.
+        coverage: Share of new images whose set shall hold the true class, in (0, 1).
+        most_probable: The class that is named; it is always in the set.
+
+    Raises:
+        ValueError: The coverage is not in (0, 1), or a network of `answers` is missing.
+    """
+    compute_groups_needed(coverage)  # raises unless the coverage is one
+    if answers.n_images and answers.network_of_image.max() >= len(probabilities):
+        raise ValueError(
+            f"{len(probabilities)} networks answered, and images were calibrated on network "
+            f"{answers.network_of_image.max()}."
+        )
+    _, group, sizes = np.unique(answers.group_of_image, return_inverse=True, return_counts=True)
+    is_surer = answers.of_true_class[:, None] > probabilities[answers.network_of_image]
+    weight_surer = (is_surer / sizes[group][:, None]).sum(axis=0)
+    members: BoolMatrix = weight_surer < coverage * (len(sizes) + 1) - ROUNDING
+    members[most_probable] = True
+    return members
 
 
 def compute_groups_needed(coverage: float) -> int:
@@ -267,7 +317,7 @@ def compute_risk_coverage(probabilities: FloatMatrix, *, labels: IntVector) -> R
     Raises:
         ValueError: There are no images, or shapes do not match.
     """
-    _check_answers(probabilities, labels=labels)
+    check_answers(probabilities, labels=labels)
     confidence = probabilities.max(axis=1)
     is_wrong = predict_classes(probabilities) != labels
     levels, point_of_row = np.unique(-confidence, return_inverse=True)
@@ -287,14 +337,6 @@ def _check_coverage(coverage: float) -> None:
     """Raise unless this is a share that can be asked for."""
     if not 0 < coverage < 1:
         raise ValueError(f"A coverage must lie between 0 and 1, both excluded; got {coverage}.")
-
-
-def _check_answers(probabilities: FloatMatrix, *, labels: IntVector) -> None:
-    """Raise unless there is one true class per row of finite probabilities."""
-    if probabilities.ndim != 2 or not len(labels) or len(labels) != len(probabilities):
-        raise ValueError(f"{len(labels)} labels do not match probabilities of shape {probabilities.shape}.")
-    if not np.isfinite(probabilities).all():
-        raise ValueError("Some probabilities are not finite: a diverged network has no prediction sets.")
 
 
 def _check_parts(groups: NDArray[np.generic], *, part_of_row: IntVector) -> None:

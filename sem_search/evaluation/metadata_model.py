@@ -17,7 +17,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import OneHotEncoder
 
 from sem_search.evaluation.answers import AnswerTable, tabulate_image_answers
-from sem_search.evaluation.intervals import LEVEL, Interval, compute_intervals
+from sem_search.evaluation.intervals import compute_intervals
+from sem_search.evaluation.statistics import LEVEL, Interval
 from sem_search.records import FloatMatrix, IntVector
 
 Value = str | float | None

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.evaluation.covariance import NEGLIGIBLE, ShrunkCovariance, fit_covariance
+from sem_search.evaluation.statistics import NEGLIGIBLE, ShrunkCovariance, fit_covariance
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 FALSE_ALARM_RATE = 0.1

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sem_search.evaluation.answers import AnswerTable, tabulate_answers
-from sem_search.evaluation.intervals import LEVEL, Interval, compute_intervals
+from sem_search.evaluation.intervals import compute_intervals
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.evaluation.resampling import count_draws, resample_figures
+from sem_search.evaluation.statistics import LEVEL, Interval
 from sem_search.records import FloatMatrix, IntVector, Split, StudyOutcome, TileTable, TrialOutcome
 
 N_DRAWS = 1000

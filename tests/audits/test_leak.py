@@ -9,7 +9,7 @@ from sem_search.audits import leak as room
 from sem_search.audits.leak import LeakAudit, audit_leak, split_tiles
 from sem_search.audits.retraining import list_splits
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.comparing import Difference
+from sem_search.evaluation.comparison import Difference
 
 
 @pytest.fixture(scope="module")

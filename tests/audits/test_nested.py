@@ -8,7 +8,7 @@ import pytest
 from sem_search.audits.nested import NestedChoice, choose_inside_folds, list_inner_splits, score_inner_folds
 from sem_search.audits.retraining import list_splits, retrain_cells
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.intervals import Interval
+from sem_search.evaluation.statistics import Interval
 from sem_search.records import Cell, TrialOutcome
 
 

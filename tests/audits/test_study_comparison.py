@@ -14,7 +14,7 @@ from sem_search.audits.study_comparison import (
 )
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import NotComparableError
-from sem_search.evaluation.comparing import Difference, compare_trials, compute_fold_test
+from sem_search.evaluation.comparison import Difference, compare_trials, compute_fold_test
 from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metrics, TableArtifact, TextArtifact
 

@@ -6,7 +6,6 @@ from functools import cache
 import numpy as np
 import pytest
 
-from sem_search.evaluation.covariance import fit_covariance
 from sem_search.evaluation.novelty import (
     UNKNOWN_ABOVE,
     Limits,
@@ -16,6 +15,7 @@ from sem_search.evaluation.novelty import (
     fit_novelty,
     score_novelty,
 )
+from sem_search.evaluation.statistics import fit_covariance
 
 N_FEATURES = 40
 OLDER = {"spread_of_images": 40.0, "spread_of_tiles": 160.0, "threshold": 1.7}

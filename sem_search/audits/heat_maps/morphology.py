@@ -30,14 +30,14 @@ from sem_search.audits.heat_maps.particle_table import ParticleTable, measure_im
 from sem_search.audits.retraining import Tell
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
-from sem_search.evaluation.agreement import (
-    ROUNDING,
+from sem_search.evaluation.heat_maps.agreement import (
     CurveScores,
     HeatMapAgreement,
     compare_curves,
     compute_heat_map_agreement,
 )
-from sem_search.evaluation.heat_correlation import MAX_P_VALUE, HeatCorrelation, correlate_heat
+from sem_search.evaluation.heat_maps.correlation import HeatCorrelation, correlate_heat
+from sem_search.evaluation.statistics import MAX_P_VALUE, ROUNDING
 from sem_search.records import FloatMatrix, IntVector
 from sem_search.seeds import derive_seed
 
@@ -173,8 +173,8 @@ def audit_morphology(
     maps = explain_unseen(explainer, head_weights=head_weights, own_fold=own_fold)
     validated = explain_unseen(explainer, head_weights=head_weights, own_fold=_find_validating_fold(subject))
     randomised = [
-        explain_unseen(explainer, head_weights=dealt, own_fold=own_fold)
-        for dealt in (
+        explain_unseen(explainer, head_weights=permuted, own_fold=own_fold)
+        for permuted in (
             {fold: explainer.randomise(head, with_convolution=is_all) for fold, head in head_weights.items()}
             for is_all in (False, True)
         )

@@ -10,8 +10,8 @@ from sem_search.audits.heat_maps.morphology import MorphologyAudit
 from sem_search.audits.heat_maps.other_network import OtherNetwork
 from sem_search.audits.heat_maps.particles import MEASURES
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.agreement import CurveScores, HeatMapAgreement
-from sem_search.evaluation.heat_correlation import HeatCorrelation
+from sem_search.evaluation.heat_maps.agreement import CurveScores, HeatMapAgreement
+from sem_search.evaluation.heat_maps.correlation import HeatCorrelation
 from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,

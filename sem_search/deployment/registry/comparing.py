@@ -20,7 +20,7 @@ from sem_search.deployment.registry.stores import open_client
 from sem_search.deployment.registry.tags import TAG_DATA, TAG_FOLDS, TAG_SELECT_ON
 from sem_search.deployment.registry.versions import find_version
 from sem_search.errors import NotComparableError, SettingsError
-from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
+from sem_search.evaluation.comparison import Comparison, Difference, compare_trials
 from sem_search.records import Split
 from sem_search.settings import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.tracking.entries.tables import SPLITS

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from sem_search.evaluation.calibration import CalibrationScores
 from sem_search.evaluation.conformal import RiskCoverage
-from sem_search.evaluation.intervals import Interval
 from sem_search.evaluation.selection import SelectionBias
+from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.figures.style import (
     BLUE,
     GREEN,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from sem_search.evaluation.metrics import SideScores, compute_split_scores
+from sem_search.evaluation.metrics import SplitScores, compute_split_scores
 from sem_search.records import Split, StudyOutcome
 from sem_search.secrets import mask_secrets, mask_url
 from sem_search.tracking.entries.context import StudyContext
@@ -164,7 +164,7 @@ def _build_score_rows(study: StudyOutcome) -> list[ScoreRow]:
     ]
 
 
-def _build_score_row(scores: SideScores, *, split: Split, unit: Unit) -> ScoreRow:
+def _build_score_row(scores: SplitScores, *, split: Split, unit: Unit) -> ScoreRow:
     """Return one line of the headline table."""
     is_tiles = unit == "tiles"
     confusion = scores.confusion if is_tiles else scores.image_confusion

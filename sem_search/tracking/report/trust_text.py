@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from sem_search.evaluation.calibration import CalibrationScores
-from sem_search.evaluation.intervals import Interval
 from sem_search.evaluation.selection import SelectionBias
+from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.entries.tables import SPLITS
 from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, TableArtifact
 from sem_search.tracking.figures.catalogue import StudyFigure

@@ -9,8 +9,8 @@ from sem_search.audits.heat_maps import morphology as room
 from sem_search.audits.heat_maps.heat import HeadWeights
 from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morphology
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.agreement import compute_heat_map_agreement
-from sem_search.evaluation.intervals import Interval
+from sem_search.evaluation.heat_maps.agreement import compute_heat_map_agreement
+from sem_search.evaluation.statistics import Interval
 from tests.audits.conftest import MAP_TOLERANCE
 
 

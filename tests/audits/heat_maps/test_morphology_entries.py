@@ -12,7 +12,7 @@ from sem_search.audits.heat_maps.morphology_entries import (
     list_morphology,
 )
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.intervals import Interval
+from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metrics, TableArtifact, TextArtifact
 
 

@@ -7,7 +7,7 @@ import pytest
 from sem_search.deployment.registry import GateRule, compare_versions, comparing
 from sem_search.deployment.registry.comparing import iter_difference_rows
 from sem_search.errors import ModelNotFoundError, NotComparableError, SettingsError, StoreError
-from sem_search.evaluation.comparing import compare_trials
+from sem_search.evaluation.comparison import compare_trials
 from tests.deployment.registry.conftest import POOR
 
 

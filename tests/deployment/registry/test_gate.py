@@ -8,7 +8,7 @@ from benchmarks.trust.gate import build_contest, simulate_gate
 from sem_search.deployment.registry import GateRule
 from sem_search.deployment.registry.comparing import get_judging_split
 from sem_search.deployment.registry.gate import judge
-from sem_search.evaluation.comparing import compare_trials
+from sem_search.evaluation.comparison import compare_trials
 
 
 def get_version(laboratory: Any, version: str) -> Any:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from sem_search.audits import leaving_out
-from sem_search.audits.leaving_out import LeftOutAttribute, iter_left_out
+from sem_search.audits.left_out import LeftOutAttribute, iter_left_out
 from sem_search.audits.subject import AuditSubject
 
 

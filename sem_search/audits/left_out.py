@@ -12,9 +12,9 @@ import numpy as np
 
 from sem_search.audits.retraining import Tell, TileSplits, retrain_winner
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.images import combine_tiles
-from sem_search.evaluation.intervals import Interval, compute_share_interval
-from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.intervals import compute_share_interval
+from sem_search.evaluation.metrics import combine_tiles, predict_classes
+from sem_search.evaluation.statistics import Interval
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.inspection.confounds import ATTRIBUTES as WAYS_OF_TAKING
 from sem_search.micrographs.inspection.confounds import UNTOLD

@@ -5,13 +5,13 @@ import pytest
 from scipy import stats
 from scipy.stats import spearmanr
 
-from sem_search.evaluation.agreement import (
-    average_images,
+from sem_search.evaluation.heat_maps.agreement import (
     bring_to_shape,
     compare_curves,
     compute_curve_areas,
     compute_heat_map_agreement,
 )
+from sem_search.evaluation.statistics import average_images
 
 IMAGE_OF_TILE = np.repeat(np.arange(6), 4)
 

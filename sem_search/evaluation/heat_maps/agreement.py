@@ -15,14 +15,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from scipy.stats import t as student_t
 
-from sem_search.evaluation.intervals import LEVEL, Interval, check_level
+from sem_search.evaluation.statistics import LEVEL, Interval, average_images, standardise_ranks
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 TOP_SHARE = 0.1  # of the cells: of 7 x 7, the five hottest
-
-ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,42 +149,6 @@ def compare_curves(
         other_area=average(others),
         difference=average(areas - others),
     )
-
-
-def average_images(
-    values: FloatVector, *, lowest: float, highest: float, level: float, weights: FloatVector | None = None
-) -> Interval:
-    """Return the mean over independent images with its interval by Student's t.
-
-    Args:
-        values: One per image, or group of images, shape (n_images,).
-        lowest: What the mean can be at least; the interval ends there.
-        highest: What it can be at most.
-        level: Of the interval, in (0, 1).
-        weights: How much each value counts, above 0, in any unit, shape (n_images,); by default all alike. Nothing is
-            assumed of the values' variances (HC2 of MacKinnon and White, J. Econometrics 29 (1985) 305), and the
-            degrees of freedom are those of Kish's effective number of images.
-
-    Raises:
-        ValueError: There are fewer than two values, or the level is not in (0, 1).
-    """
-    check_level(level)
-    n_images = len(values)
-    if n_images < 2:
-        raise ValueError(f"An interval over images needs two images or more that can be used, got {n_images}.")
-    shares = np.full(n_images, 1 / n_images) if weights is None else weights / weights.sum()
-    value = float(shares @ values)
-    error = np.sqrt(shares**2 / (1 - shares) @ (values - value) ** 2)
-    half = float(student_t.ppf((1 + level) / 2, 1 / (shares @ shares) - 1) * error)
-    return Interval(value=value, low=max(value - half, lowest), high=min(value + half, highest), level=level)
-
-
-def standardise_ranks(ranks: FloatMatrix) -> FloatMatrix:
-    """Return ranks less their mean, of length 1, along the last axis; NaN where all are alike."""
-    centred = ranks - ranks.mean(axis=-1, keepdims=True)
-    length = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
-    scaled: FloatMatrix = np.divide(centred, length, out=np.full(centred.shape, np.nan), where=length > ROUNDING)
-    return scaled
 
 
 def bring_to_shape(maps: NDArray[np.float64], *, shape: tuple[int, int]) -> NDArray[np.float64]:
