@@ -1,7 +1,7 @@
 """Negative controls: data in which the material cannot be seen, on which the score must fall to chance.
 
-- Shuffled labels: in every fold classes are permuted anew, among the training, the validation and the test groups of
-  images each. Test labels that are predicted more often than another permutation of them would be have leaked.
+- Shuffled labels: in every fold the classes of the training, the validation and the test groups are permuted, each
+  among themselves. Test labels that are predicted more often than another permutation of them have leaked.
 - Constant images: every image a single grey, its own mean. What is correctly classified is classified by brightness.
 - Particles blurred away: shading and brightness stay, texture and outlines go.
 - Tiles in random order: the same training with its tiles in another order. The score must stay as it is.
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from sem_search.audits.retraining import Tell, list_splits, retrain_winner
-from sem_search.audits.subject import AuditSubject, number_groups, pool_answers
-from sem_search.evaluation.answers import AnswerTable
+from sem_search.audits.retraining import Show, list_splits, retrain_winner
+from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.answers import AnswerTable, number_groups
 from sem_search.evaluation.comparison import Difference, compare_answers
 from sem_search.evaluation.intervals import SplitIntervals, compute_intervals
 from sem_search.evaluation.label_test import LabelTest, compute_label_test
@@ -48,7 +48,7 @@ class Control:
     difference: Difference | None = None
     """Of the share of images correctly classified, to the study's own; only where the score must stay as it is."""
     label_test: LabelTest | None = None
-    """Against other permutations of the test labels; only where labels were permuted."""
+    """Against other permutations of the test labels; only for shuffled labels."""
 
     @property
     def is_as_it_should_be(self) -> bool:
@@ -90,42 +90,38 @@ _VERDICTS: dict[ControlName, tuple[str, str]] = {
         "Take care: another order of the training tiles changes the score more than other images would.",
     ),
 }
-"""What is said of each control: when all is well, and when not."""
+"""The last sentence on each control: when all is well, and when not."""
 
 
-def iter_controls(subject: AuditSubject, *, tell: Tell) -> Iterator[Control]:
+def iter_controls(subject: AuditSubject, *, show: Show) -> Iterator[Control]:
     """Run all negative controls, one after the other."""
-    yield shuffle_labels(subject, tell=tell)
-    yield show_constant_images(subject, tell=tell)
-    yield blur_particles(subject, tell=tell)
-    yield reorder_tiles(subject, tell=tell)
+    yield shuffle_labels(subject, show=show)
+    yield show_constant_images(subject, show=show)
+    yield blur_particles(subject, show=show)
+    yield reorder_tiles(subject, show=show)
 
 
-def shuffle_labels(subject: AuditSubject, *, tell: Tell) -> Control:
-    """Train on classes permuted anew to the groups of images, another permutation in every fold."""
-    tiles, fold_of_image = subject.tiles, subject.fold_of_image
-    permuted = np.empty_like(tiles.label_of_image)
+def shuffle_labels(subject: AuditSubject, *, show: Show) -> Control:
+    """Train on classes permuted among the groups of images, another permutation in every fold."""
+    permuted = np.empty_like(subject.tiles.label_of_image)
     outcomes: list[FoldOutcome] = []
     for split in list_splits(subject):
         labels = permute_labels(subject, fold=split.number)
-        permuted[fold_of_image == split.number] = labels[fold_of_image == split.number]
+        is_tested = subject.fold_of_image == split.number
+        permuted[is_tested] = labels[is_tested]
         outcomes += retrain_winner(
             subject,
             splits=[split],
             name=f"shuffled labels, permutation {split.number + 1}",
-            tell=tell,
-            labels=labels[tiles.image_of_tile],
+            show=show,
+            labels=labels[subject.tiles.image_of_tile],
         )
-    answers = pool_answers(outcomes, tiles=replace(tiles, label_of_image=permuted), fold_of_image=fold_of_image)
-    return _build_control(
-        "shuffled labels",
-        subject=subject,
-        answers=answers,
-        label_test=compute_label_test(answers, seed=derive_seed(subject.seed, "audit", "label test")),
-    )
+    answers = subject.pool(outcomes, labels=permuted)
+    test = compute_label_test(answers, seed=derive_seed(subject.seed, "audit", "label test"))
+    return _build_control("shuffled labels", subject=subject, answers=answers, label_test=test)
 
 
-def show_constant_images(subject: AuditSubject, *, tell: Tell) -> Control:
+def show_constant_images(subject: AuditSubject, *, show: Show) -> Control:
     """Train on images of one grey each, the image's own mean."""
     levels = [np.float32(record.mean_grey) for record in subject.catalogue.records]
     size = subject.grid.size_px
@@ -143,17 +139,17 @@ def show_constant_images(subject: AuditSubject, *, tell: Tell) -> Control:
         cache_folder=get_cache_folder(),
     )
     features = [array[subject.tiles.image_of_tile] for array in store.arrays]
-    return _retrain(subject, name="constant images", features=features, tell=tell)
+    return _retrain(subject, name="constant images", features=features, show=show)
 
 
-def blur_particles(subject: AuditSubject, *, tell: Tell) -> Control:
+def blur_particles(subject: AuditSubject, *, show: Show) -> Control:
     """Train on tiles blurred so far that no particle is left."""
 
     def iter_tiles() -> Iterator[FloatTiles]:
         images = iter_image_tiles(subject.catalogue, grid=subject.grid)
         return (blur_tiles(tiles) for _, tiles in images)
 
-    tell("particles blurred away: features")
+    show("particles blurred away: features")
     store = get_features(
         subject.cut,
         tiles=iter_tiles,
@@ -163,18 +159,18 @@ def blur_particles(subject: AuditSubject, *, tell: Tell) -> Control:
         cache_folder=get_cache_folder(),
         progress=True,
     )
-    return _retrain(subject, name="particles blurred away", features=store.arrays, tell=tell)
+    return _retrain(subject, name="particles blurred away", features=store.arrays, show=show)
 
 
-def reorder_tiles(subject: AuditSubject, *, tell: Tell) -> Control:
+def reorder_tiles(subject: AuditSubject, *, show: Show) -> Control:
     """Train on the same tiles in another order."""
     rng = np.random.default_rng(derive_seed(subject.seed, "audit", "order"))
     splits = [
         replace(split, training=rng.permutation(split.training), validation=rng.permutation(split.validation))
         for split in list_splits(subject)
     ]
-    outcomes = retrain_winner(subject, splits=splits, name="tiles in random order", tell=tell)
-    answers = pool_answers(outcomes, tiles=subject.tiles, fold_of_image=subject.fold_of_image)
+    outcomes = retrain_winner(subject, splits=splits, name="tiles in random order", show=show)
+    answers = subject.pool(outcomes)
     comparison = compare_answers(answers, subject.pool_winner(), class_names=subject.tiles.class_names)
     return _build_control(
         "tiles in random order", subject=subject, answers=answers, difference=comparison.image_accuracy
@@ -182,7 +178,7 @@ def reorder_tiles(subject: AuditSubject, *, tell: Tell) -> Control:
 
 
 def permute_labels(subject: AuditSubject, *, fold: int) -> IntVector:
-    """Return a class for each image, shape (n_images,), permuted anew to the groups of each split of a fold.
+    """Return a class for each image, shape (n_images,), permuted among the groups of each split of a fold.
 
     Each split has as many groups of each class as before. The test labels are independent of all others, so that
     another permutation of them was as likely, whatever the network has learnt.
@@ -211,11 +207,11 @@ def _retrain(
     *,
     name: ControlName,
     features: "list[NDArray[np.float32]] | tuple[NDArray[np.float32], ...]",
-    tell: Tell,
+    show: Show,
 ) -> Control:
-    """Train on what the trunk says of other pictures."""
-    outcomes = retrain_winner(subject, splits=list_splits(subject), name=name, tell=tell, features=features)
-    answers = pool_answers(outcomes, tiles=subject.tiles, fold_of_image=subject.fold_of_image)
+    """Train the winner's cell on the trunk's outputs for other pictures."""
+    outcomes = retrain_winner(subject, splits=list_splits(subject), name=name, show=show, features=features)
+    answers = subject.pool(outcomes)
     return _build_control(name, subject=subject, answers=answers)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, TileSplits, retrain_winner
+from sem_search.audits.retraining import Show, TileSplits, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.evaluation.metrics import combine_tiles, predict_classes
@@ -69,14 +69,14 @@ class _Plan:
     untested: str | None
 
 
-def iter_left_out(subject: AuditSubject, *, tell: Tell) -> Iterator[LeftOutAttribute]:
+def iter_left_out(subject: AuditSubject, *, show: Show) -> Iterator[LeftOutAttribute]:
     """Leave out every session, then every detector and pixel size in turn, as far as the catalogue allows."""
     for attribute, describe in LEFT_OUT.items():
-        yield _audit_attribute(subject, attribute=attribute, describe=describe, tell=tell)
+        yield _audit_attribute(subject, attribute=attribute, describe=describe, show=show)
 
 
 def _audit_attribute(
-    subject: AuditSubject, *, attribute: str, describe: Callable[[ImageRecord], str], tell: Tell
+    subject: AuditSubject, *, attribute: str, describe: Callable[[ImageRecord], str], show: Show
 ) -> LeftOutAttribute:
     """Leave out the values of one attribute."""
     value_of_image = np.array([describe(record) for record in subject.catalogue.records])
@@ -96,7 +96,7 @@ def _audit_attribute(
     if not tested:
         return _describe_nothing(attribute, *untested)
     splits = [plan.splits for plan in tested if plan.splits is not None]
-    outcomes = retrain_winner(subject, splits=splits, name=f"{attribute} left out", tell=tell)
+    outcomes = retrain_winner(subject, splits=splits, name=f"{attribute} left out", show=show)
     images, is_right = _judge(outcomes, subject=subject)
     usual = subject.pool_winner().is_right[images]
     n_groups = len({subject.tiles.group_of_image[image] for image in images})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, TileSplits, retrain_cells
+from sem_search.audits.retraining import Show, TileSplits, retrain_cells
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.selection import SelectionBias, compute_nested_score, compute_selection_bias, get_candidates
@@ -64,12 +64,12 @@ class NestedChoice:
         )
 
 
-def choose_inside_folds(subject: AuditSubject, *, tell: Tell) -> NestedChoice:
+def choose_inside_folds(subject: AuditSubject, *, show: Show) -> NestedChoice:
     """Make the study's choice anew inside each of its folds.
 
     Args:
         subject: The study; only its complete trials take part.
-        tell: Told before each combination is trained.
+        show: Called before each combination is trained.
     """
     candidates = get_candidates(subject.outcome)
     outer = np.stack(
@@ -78,7 +78,7 @@ def choose_inside_folds(subject: AuditSubject, *, tell: Tell) -> NestedChoice:
     )
     splits = list_inner_splits(subject) if len(candidates) > 1 else ()
     inner = (
-        _train_inner_folds(candidates, subject=subject, splits=splits, tell=tell) if splits else np.zeros(outer.shape)
+        _train_inner_folds(candidates, subject=subject, splits=splits, show=show) if splits else np.zeros(outer.shape)
     )
     best = inner.argmax(axis=1)
     return NestedChoice(
@@ -138,9 +138,9 @@ def score_inner_folds(
 
 
 def _train_inner_folds(
-    candidates: Sequence[TrialOutcome], *, subject: AuditSubject, splits: Sequence[TileSplits], tell: Tell
+    candidates: Sequence[TrialOutcome], *, subject: AuditSubject, splits: Sequence[TileSplits], show: Show
 ) -> FloatMatrix:
     """Train every candidate inside every fold; return the scores, shape (n_folds, n_candidates)."""
     cells = [trial.cell for trial in candidates]
-    trained = retrain_cells(subject, cells=cells, splits=splits, name="choice inside the folds", tell=tell)
+    trained = retrain_cells(subject, cells=cells, splits=splits, name="choice inside the folds", show=show)
     return score_inner_folds(candidates, trained=trained, tiles=subject.tiles)

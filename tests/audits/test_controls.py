@@ -13,8 +13,8 @@ from sem_search.evaluation.label_test import LabelTest
 
 
 @pytest.fixture(scope="module")
-def controls(subject: AuditSubject, tell) -> dict[str, Control]:
-    return {control.name: control for control in iter_controls(subject, tell=tell)}
+def controls(subject: AuditSubject, show) -> dict[str, Control]:
+    return {control.name: control for control in iter_controls(subject, show=show)}
 
 
 def test_all_four_are_run(controls: dict[str, Control]) -> None:

@@ -103,12 +103,12 @@ def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: Audit
     assert list(artifacts) == [
         "lots.txt",
         "lots.json",
-        "telling_tiles.csv",
         "lots.png",
-        "telling_tiles.jpg",
         "telling_regions.jpg",
-        "telling_regions.json",
         "lots.html",
+        "telling_tiles.csv",
+        "telling_tiles.jpg",
+        "telling_regions.json",
     ]
     content = list_lots(audit)
     assert json.loads(json.dumps(content, allow_nan=False)) == content

@@ -13,17 +13,17 @@ from sem_search.records import Cell, TrialOutcome
 
 
 @pytest.fixture(scope="module")
-def searched(subject: AuditSubject, tell) -> AuditSubject:
+def searched(subject: AuditSubject, show) -> AuditSubject:
     """The study with a second combination that learns nothing."""
     cell = Cell(learning_rate=1e-9, batch_size=16)
-    (folds,) = retrain_cells(subject, cells=[cell], splits=list_splits(subject), name="idle", tell=tell)
+    (folds,) = retrain_cells(subject, cells=[cell], splits=list_splits(subject), name="idle", show=show)
     idle = TrialOutcome(number=1, cell=cell, state="complete", folds=folds)
     return dataclasses.replace(subject, trials=(subject.winner, idle))
 
 
 @pytest.fixture(scope="module")
-def nested(searched: AuditSubject, tell) -> NestedChoice:
-    return choose_inside_folds(searched, tell=tell)
+def nested(searched: AuditSubject, show) -> NestedChoice:
+    return choose_inside_folds(searched, show=show)
 
 
 def test_what_judges_a_fold_has_no_part_in_its_choice(subject: AuditSubject) -> None:
@@ -47,9 +47,9 @@ def test_the_better_combination_is_chosen_and_judged_by_the_study_s_own_heads(
     assert nested.score_of_fold.mean() == pytest.approx(nested.score)
 
 
-def test_scores_inside_are_means_over_the_other_parts(searched: AuditSubject, tell) -> None:
+def test_scores_inside_are_means_over_the_other_parts(searched: AuditSubject, show) -> None:
     folds = retrain_cells(
-        searched, cells=[searched.winner.cell], splits=list_inner_splits(searched), name="inner", tell=tell
+        searched, cells=[searched.winner.cell], splits=list_inner_splits(searched), name="inner", show=show
     )
     once = score_inner_folds([searched.winner], trained=folds, tiles=searched.tiles)
     assert once.shape == (3, 1)
@@ -74,6 +74,6 @@ def test_the_other_estimates_are_stated(nested: NestedChoice, high: float, words
 
 
 def test_a_single_combination_needs_no_training(subject: AuditSubject) -> None:
-    nested = choose_inside_folds(subject, tell=lambda _: pytest.fail("nothing is to be trained"))
+    nested = choose_inside_folds(subject, show=lambda _: pytest.fail("nothing is to be trained"))
     assert nested.n_trained == 0
     assert nested.to_text().startswith("Only one combination was tried in full")

@@ -157,7 +157,7 @@ def test_unfit_answers_are_refused() -> None:
     labels = np.zeros(4, dtype=np.int64)
     with pytest.raises(ValueError, match=r"4 labels do not match probabilities of shape \(3, 2\)"):
         fit_prediction_sets(np.full((3, 2), 0.5), labels=labels, coverage=0.9)
-    with pytest.raises(ValueError, match="a diverged network has no prediction sets"):
+    with pytest.raises(ValueError, match="a diverged network cannot be calibrated"):
         fit_prediction_sets(np.full((4, 2), np.nan), labels=labels, coverage=0.9)
     with pytest.raises(ValueError, match="3 groups do not match 4 images"):
         fit_prediction_sets(np.full((4, 2), 0.5), labels=labels, coverage=0.9, group_of_row=[1, 2, 3])
