@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Show, TileSplits, retrain_winner
+from sem_search.audits.retraining import Show, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.comparison import Comparison, compare_answers
-from sem_search.records import IntVector
+from sem_search.records import IntVector, TileSplits
 from sem_search.seeds import derive_seed
 
 

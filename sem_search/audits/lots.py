@@ -21,11 +21,10 @@ from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.confounds import compute_confounds, find_confounds
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 from sem_search.records import TileTable
-from sem_search.tracking.entries.json_values import list_numbers
+from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact
 from sem_search.tracking.figures.audit import TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.report.answer_page import CaptionedFigure
-from sem_search.tracking.report.trust import list_interval
 from sem_search.transfer.embeddings import embed_stored_features
 
 N_SHOWN = 4
@@ -224,7 +223,7 @@ def list_lots(audit: LotsAudit) -> dict[str, Any]:
         "remarks": list(audit.remarks),
         "pairs": [
             {name: getattr(pair, name) for name in PAIR_NAMES}
-            | {"accuracy": list_interval(pair.accuracy), "is_different": pair.is_different()}
+            | {"accuracy": to_json(pair.accuracy), "is_different": pair.is_different()}
             for pair in audit.pairs
         ],
     }
@@ -232,8 +231,8 @@ def list_lots(audit: LotsAudit) -> dict[str, Any]:
 
 def _list_regions(tile: TellingTile) -> dict[str, Any]:
     """Return what each place of a tile adds to its score, row by row."""
-    names = ("pair", "lot", "image_id", "tile_of_image")
-    return {name: getattr(tile, name) for name in names} | {"shares": list_numbers(tile.shares)}
+    names = ("pair", "lot", "image_id", "tile_of_image", "shares")
+    return {name: to_json(getattr(tile, name)) for name in names}
 
 
 def _find_telling(pair: LotPair, *, tiles: TileTable, features: Sequence[NDArray[np.float32]]) -> Iterator[TellingTile]:

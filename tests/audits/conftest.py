@@ -13,7 +13,8 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Cell, TrialOutcome
 from sem_search.search.prepare.data import prepare_data
-from sem_search.search.prepare.network import compute_features, prepare_network
+from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.network import prepare_network
 from sem_search.settings import build_settings
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
@@ -108,17 +109,7 @@ def head_weights(subject: AuditSubject):
         hidden_units=subject.hidden_units,
         dropout=subject.dropout,
     )
-    return {
-        split.number: trainer.train_fold(
-            fold=split.number,
-            learning_rate=CELL.learning_rate,
-            batch_size=CELL.batch_size,
-            training=split.training,
-            validation=split.validation,
-            test=split.test,
-        ).head_weights
-        for split in list_splits(subject)
-    }
+    return {split.number: trainer.train_fold(split, cell=CELL).head_weights for split in list_splits(subject)}
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from sem_search.micrographs.folds import Fold
 from sem_search.places import CACHE_VARIABLE
-from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import Cell, FinishedFold, FoldOutcome, TileTable, TrainingCurves
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.settings import SearchSettings, build_settings
@@ -62,14 +61,15 @@ def data(settings: SearchSettings) -> PreparedData:
 
 @pytest.fixture(scope="session")
 def network(settings: SearchSettings):
+    """The network in float32: which precision a busy machine would measure as faster is tested elsewhere."""
     from sem_search.search.prepare.network import prepare_network
 
-    return prepare_network(settings)
+    return prepare_network(settings.model_copy(update={"precision": "float32"}))
 
 
 @pytest.fixture(scope="session")
 def features(settings: SearchSettings, data: PreparedData, network, cache: Path):
-    from sem_search.search.prepare.network import compute_features
+    from sem_search.search.prepare.features import compute_features
 
     return compute_features(settings, data=data, network=network)
 
@@ -84,7 +84,8 @@ def trainer(settings: SearchSettings, data: PreparedData, network, features):
 @pytest.fixture
 def prepared(settings: SearchSettings, data: PreparedData, network, features, tmp_path: Path):
     """A search that is ready to train, whose finished folds go to the test's own folder."""
-    from sem_search.search.prepare.prepared_search import PreparedSearch, compute_fingerprint
+    from sem_search.search.prepare.fingerprint import compute_fingerprint
+    from sem_search.search.prepare.prepared_search import PreparedSearch
 
     own = settings.model_copy(update={"study_folder": str(tmp_path / "studies")})
     return PreparedSearch(
@@ -93,7 +94,6 @@ def prepared(settings: SearchSettings, data: PreparedData, network, features, tm
         fingerprint=compute_fingerprint(own, data=data, network=network),
         data=data,
         network=network,
-        features=features,
     )
 
 
@@ -149,7 +149,7 @@ def store_folds(prepared, trainer) -> Callable[..., tuple[FinishedFold, ...]]:
 @pytest.fixture
 def untouched_trainer(trainer, monkeypatch: pytest.MonkeyPatch):
     """The trainer, where nothing may be trained."""
-    monkeypatch.setattr(trainer, "train_fold", lambda **_: pytest.fail("a finished fold was trained again"))
+    monkeypatch.setattr(trainer, "train_fold", lambda *_, **__: pytest.fail("a finished fold was trained again"))
     return trainer
 
 

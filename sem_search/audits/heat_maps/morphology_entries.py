@@ -1,7 +1,6 @@
 """What is logged of a look at heat maps and particles: words, numbers, one row per particle, figures."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from sem_search.audits.heat_maps.other_network import OtherNetwork
 from sem_search.audits.heat_maps.particles import MEASURES
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.heat_maps.agreement import CurveScores
+from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,
@@ -23,7 +23,6 @@ from sem_search.tracking.entries.types import (
 from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.mlflow.names import make_safe_name
 from sem_search.tracking.report.answer_page import CaptionedFigure
-from sem_search.tracking.report.trust import list_interval
 from sem_search.transfer.gradcam import resize_heat_maps
 
 SHOWN = 12
@@ -104,18 +103,16 @@ def list_morphology(audit: MorphologyAudit) -> dict[str, Any]:
         "n_particles": audit.n_particles,
         "share_covered": audit.share_covered,
         "agreement": {
-            "folds": asdict(audit.folds),
-            "new_layers_randomised": asdict(audit.new_layers),
-            "all_trained_randomised": asdict(audit.all_trained),
+            "folds": to_json(audit.folds),
+            "new_layers_randomised": to_json(audit.new_layers),
+            "all_trained_randomised": to_json(audit.all_trained),
             "depends_on_training": audit.depends_on_training,
             "other_network": None if audit.other is None else _list_other(audit.other),
         },
         "deletion": _list_curves(audit.deletion),
         "insertion": _list_curves(audit.insertion),
-        "correlations": [asdict(entry) for entry in audit.correlations],
-        "correlations_of_class": {
-            name: [asdict(entry) for entry in entries] for name, entries in audit.of_class.items()
-        },
+        "correlations": to_json(audit.correlations),
+        "correlations_of_class": {name: to_json(entries) for name, entries in audit.of_class.items()},
     }
 
 
@@ -147,7 +144,7 @@ def _list_other(other: OtherNetwork) -> dict[str, Any]:
         "study": other.study,
         "backbone": other.backbone,
         "looks_alike": other.looks_alike,
-        **asdict(other.agreement),
+        **to_json(other.agreement),
     }
 
 
@@ -155,7 +152,7 @@ def _list_curves(scores: CurveScores) -> dict[str, Any]:
     """Return the areas by heat, by chance, and their difference."""
     return {
         "n_images": scores.n_images,
-        "by_heat": list_interval(scores.area),
-        "by_chance": list_interval(scores.other_area),
-        "difference": list_interval(scores.difference),
+        "by_heat": to_json(scores.area),
+        "by_chance": to_json(scores.other_area),
+        "difference": to_json(scores.difference),
     }

@@ -16,8 +16,8 @@ from sem_search.errors import ClassTooSmallError, DataError
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_data
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
-from sem_search.micrographs.inspection.checks import explain_grouping
 from sem_search.micrographs.inspection.inspect import Finding, inspect_catalogue
+from sem_search.micrographs.inspection.same_places import explain_grouping
 from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import TileGrid, build_tile_table
 from sem_search.places import get_cache_folder, make_cache_folder
@@ -42,6 +42,17 @@ class PreparedData:
         """Hash of the pictures alone, in catalogue order: what trunk features depend on, and labels do not."""
         rows = [record.pixels_sha256 for record in self.catalogue.records]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the inspection found that is more than a note; an error among it is one that was allowed."""
+        words = {"warning": "", "error": "Allowed error: "}
+        return tuple(words[found.severity] + found.message for found in self.findings if found.severity in words)
+
+    def describe(self) -> str:
+        """Return how many images, classes and tiles there are, as a sentence."""
+        n_images, n_classes = len(self.catalogue.records), len(self.tiles.class_names)
+        return f"{n_images} images of {n_classes} classes, {self.tiles.n_tiles} tiles."
 
 
 def prepare_data(settings: SearchSettings) -> PreparedData:

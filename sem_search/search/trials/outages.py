@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from sem_search.deployment.package.writing import MODEL_ITEM, deliver_classifier
 from sem_search.errors import StoreError
-from sem_search.search.prepare.prepared_search import get_study_folder
+from sem_search.search.prepare.study_folder import get_study_folder
 from sem_search.search.trials.study import RUN_ID
 from sem_search.settings import SearchSettings
 from sem_search.terminal import echo
