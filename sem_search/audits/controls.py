@@ -9,7 +9,7 @@
 Cost: each trains the winner's cell once more on all folds; blurring also computes the trunk for every tile, once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -123,22 +123,14 @@ def shuffle_labels(subject: AuditSubject, *, show: Show) -> Control:
 
 def show_constant_images(subject: AuditSubject, *, show: Show) -> Control:
     """Train on images of one grey each, the image's own mean."""
+    shape = (1, subject.grid.size_px, subject.grid.size_px)
     levels = [np.float32(record.mean_grey) for record in subject.catalogue.records]
-    size = subject.grid.size_px
 
     def iter_tiles() -> Iterator[FloatTiles]:
-        for level in levels:
-            yield np.full((1, size, size), level, dtype=np.float32)
+        return (np.full(shape, level, dtype=np.float32) for level in levels)
 
-    store = get_features(
-        subject.cut,
-        tiles=iter_tiles,
-        n_tiles=len(levels),
-        backbone=subject.backbone,
-        content_key=f"{subject.features.key} constant",
-        cache_folder=get_cache_folder(),
-    )
-    features = [array[subject.tiles.image_of_tile] for array in store.arrays]
+    of_image = _compute_features(subject, iter_tiles, n_tiles=len(levels), key="constant")
+    features = [array[subject.tiles.image_of_tile] for array in of_image]
     return _retrain(subject, name="constant images", features=features, show=show)
 
 
@@ -146,20 +138,11 @@ def blur_particles(subject: AuditSubject, *, show: Show) -> Control:
     """Train on tiles blurred so far that no particle is left."""
 
     def iter_tiles() -> Iterator[FloatTiles]:
-        images = iter_image_tiles(subject.catalogue, grid=subject.grid)
-        return (blur_tiles(tiles) for _, tiles in images)
+        return (blur_tiles(tiles) for _, tiles in iter_image_tiles(subject.catalogue, grid=subject.grid))
 
     show("particles blurred away: features")
-    store = get_features(
-        subject.cut,
-        tiles=iter_tiles,
-        n_tiles=subject.tiles.n_tiles,
-        backbone=subject.backbone,
-        content_key=f"{subject.features.key} blurred {BLUR_SHARE}",
-        cache_folder=get_cache_folder(),
-        progress=True,
-    )
-    return _retrain(subject, name="particles blurred away", features=store.arrays, show=show)
+    features = _compute_features(subject, iter_tiles, n_tiles=subject.tiles.n_tiles, key=f"blurred {BLUR_SHARE}")
+    return _retrain(subject, name="particles blurred away", features=features, show=show)
 
 
 def reorder_tiles(subject: AuditSubject, *, show: Show) -> Control:
@@ -202,11 +185,26 @@ def blur_tiles(tiles: FloatTiles) -> FloatTiles:
     return blurred
 
 
+def _compute_features(
+    subject: AuditSubject, iter_tiles: Callable[[], Iterator[FloatTiles]], *, n_tiles: int, key: str
+) -> Sequence[NDArray[np.float32]]:
+    """Return the trunk's outputs for other tiles; those of the same key are read from the cache."""
+    return get_features(
+        subject.cut,
+        tiles=iter_tiles,
+        n_tiles=n_tiles,
+        backbone=subject.backbone,
+        content_key=f"{subject.features.key} {key}",
+        cache_folder=get_cache_folder(),
+        progress=True,
+    ).arrays
+
+
 def _retrain(
     subject: AuditSubject,
     *,
     name: ControlName,
-    features: "list[NDArray[np.float32]] | tuple[NDArray[np.float32], ...]",
+    features: Sequence[NDArray[np.float32]],
     show: Show,
 ) -> Control:
     """Train the winner's cell on the trunk's outputs for other pictures."""

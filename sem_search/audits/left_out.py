@@ -82,8 +82,8 @@ def _audit_attribute(
     value_of_image = np.array([describe(record) for record in subject.catalogue.records])
     values, counts = np.unique(value_of_image, return_counts=True)
     if len(values) == 1:
-        told = "No file tells it." if values[0] == UNKNOWN else f"It is {values[0]} for all images."
-        return _describe_nothing(attribute, told)
+        why = "No file tells it." if values[0] == UNKNOWN else f"It is {values[0]} for all images."
+        return _describe_nothing(attribute, why)
     chosen = values[np.argsort(-counts, kind="stable")][:MAX_VALUES]
     plans = [
         _plan_value(subject, value=str(value), number=number, is_out=value_of_image == value, attribute=attribute)
@@ -178,11 +178,7 @@ def _choose_validation(
 
 def _judge(outcomes: tuple[FoldOutcome, ...], *, subject: AuditSubject) -> tuple[IntVector, IntVector]:
     """Return the images tested and whether each was correctly classified, both of shape (n_images,)."""
-    images, is_right = [], []
-    for outcome in outcomes:
-        of_value, combined = combine_tiles(
-            outcome.test_probabilities, image_of_tile=subject.tiles.image_of_tile[outcome.test_tiles]
-        )
-        images.append(of_value)
-        is_right.append(predict_classes(combined) == subject.tiles.label_of_image[of_value])
-    return np.concatenate(images), np.concatenate(is_right).astype(np.int64)
+    tested = np.concatenate([outcome.test_tiles for outcome in outcomes])
+    probabilities = np.concatenate([outcome.test_probabilities for outcome in outcomes])
+    images, combined = combine_tiles(probabilities, image_of_tile=subject.tiles.image_of_tile[tested])
+    return images, (predict_classes(combined) == subject.tiles.label_of_image[images]).astype(np.int64)

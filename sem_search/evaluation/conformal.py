@@ -225,8 +225,8 @@ def compute_groups_needed(coverage: float) -> int:
     return math.ceil(coverage / (1 - coverage) - ROUNDING)
 
 
-def compute_coverage_interval(coverage: float, *, n_groups: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return where the coverage of one calibration on this many groups lies, with probability `level`.
+def compute_coverage_interval(coverage: float, *, n_groups: int) -> tuple[float, float]:
+    """Return where the coverage of one calibration on this many groups lies, in 95 of 100 calibrations.
 
     The share of new images that a rule covers differs from calibration to calibration; it follows a Beta distribution
     (Vovk, ACML 2012; Angelopoulos and Bates, Found. Trends Mach. Learn. 16 (2023) 494, section 3.2). Equal
@@ -238,7 +238,7 @@ def compute_coverage_interval(coverage: float, *, n_groups: int, level: float = 
     if n_groups < compute_groups_needed(coverage):
         return 1.0, 1.0  # all classes
     rank = math.ceil((n_groups + 1) * coverage - ROUNDING)
-    low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], rank, n_groups + 1 - rank)
+    low, high = beta.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], rank, n_groups + 1 - rank)
     return float(low), float(high)
 
 

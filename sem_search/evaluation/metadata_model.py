@@ -18,7 +18,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from sem_search.evaluation.answers import AnswerTable, tabulate_image_answers
 from sem_search.evaluation.intervals import compute_intervals
-from sem_search.evaluation.statistics import LEVEL, Interval
+from sem_search.evaluation.statistics import Interval
 from sem_search.records import FloatMatrix, IntVector
 
 Value = str | float | None
@@ -50,7 +50,6 @@ def score_metadata(
     n_classes: int,
     part_of_image: IntVector,
     group_of_image: Sequence[object] | None = None,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> MetadataScore:
     """Return how well metadata alone tell the class of images that the classifier was not fitted on.
@@ -61,7 +60,6 @@ def score_metadata(
         n_classes: Number of classes.
         part_of_image: The fold that tests each image, shape (n_images,): folds keep groups whole.
         group_of_image: Which group each image belongs to, for the interval; by default each is one of its own.
-        level: Of the intervals.
         seed: Of the trees and of the bootstrap.
 
     Raises:
@@ -79,7 +77,7 @@ def score_metadata(
         is_tested = part_of_image == part
         predicted[is_tested] = _predict(numbers, categories, labels=labels, is_tested=is_tested, seed=seed)
     answers = tabulate_image_answers(predicted, labels=labels, n_classes=n_classes, group_of_row=group_of_image)
-    intervals = compute_intervals(answers, level=level, seed=seed)
+    intervals = compute_intervals(answers, seed=seed)
     return MetadataScore(
         attributes=names, f_measure=intervals.image_f_measure, accuracy=intervals.image_accuracy, answers=answers
     )

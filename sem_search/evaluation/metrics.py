@@ -113,6 +113,12 @@ def compute_fold_f_measure(fold: FoldOutcome, *, tiles: TileTable, split: Split)
     return compute_class_indices(_compute_fold_confusion(fold, tiles=tiles, split=split)).macro_f
 
 
+def compute_fold_scores(folds: Sequence[Sequence[FoldOutcome]], *, tiles: TileTable, split: Split) -> FloatMatrix:
+    """Return the macro F-measure of every fold of several trials, shape (n_trials, n_folds)."""
+    scores = [[compute_fold_f_measure(fold, tiles=tiles, split=split) for fold in own] for own in folds]
+    return np.array(scores)
+
+
 def compute_fold_loss(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> float:
     """Return the log loss per tile (cross-entropy) of one split, in nats; NaN if a true class was answered with NaN."""
     indices, probabilities = fold.get_split(split)

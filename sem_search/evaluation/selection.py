@@ -25,9 +25,9 @@ import numpy as np
 
 from sem_search.evaluation.answers import AnswerTable, tabulate_answers
 from sem_search.evaluation.intervals import compute_intervals
-from sem_search.evaluation.metrics import compute_fold_f_measure
+from sem_search.evaluation.metrics import compute_fold_scores
 from sem_search.evaluation.resampling import count_draws, resample_figures
-from sem_search.evaluation.statistics import LEVEL, Interval
+from sem_search.evaluation.statistics import Interval
 from sem_search.records import FloatMatrix, IntVector, Split, StudyOutcome, TileTable, TrialOutcome
 
 N_DRAWS = 1000
@@ -68,14 +68,13 @@ class SelectionBias:
 
 
 def compute_selection_bias(
-    study: StudyOutcome, *, select_on: Split, level: float = LEVEL, n_draws: int = N_DRAWS, seed: int = 0
+    study: StudyOutcome, *, select_on: Split, n_draws: int = N_DRAWS, seed: int = 0
 ) -> SelectionBias:
     """Return what choosing the best complete trial in one split did to its score.
 
     Args:
         study: With at least one complete trial.
         select_on: The split to choose on, whichever the study itself chose on.
-        level: Of the interval of the corrected score.
         n_draws: Draws of images.
         seed: Of the draws.
 
@@ -83,15 +82,9 @@ def compute_selection_bias(
         ValueError: There is no complete trial, or complete trials have different folds.
     """
     candidates = get_candidates(study)
-    chosen_on, judged_on = (
-        np.array(
-            [
-                [compute_fold_f_measure(fold, tiles=study.tiles, split=split) for fold in trial.folds]
-                for trial in candidates
-            ]
-        )
-        for split in (select_on, "test")
-    )
+    folds = [trial.folds for trial in candidates]
+    chosen_on = compute_fold_scores(folds, tiles=study.tiles, split=select_on)
+    judged_on = compute_fold_scores(folds, tiles=study.tiles, split="test")
     scores = [float(folds.mean()) for folds in chosen_on]
     best = int(np.argmax(scores))
     winner = candidates[best]
@@ -105,7 +98,7 @@ def compute_selection_bias(
         winner=winner.number,
         naive=max(scores),
         test=float(judged_on[best].mean()),
-        corrected=compute_intervals(answers, level=level, seed=seed).f_measure,
+        corrected=compute_intervals(answers, seed=seed).f_measure,
         fold_out=_compute_fold_out_score(
             chosen_on.T,
             judged_on.T,

@@ -42,7 +42,7 @@ def check_level(level: float) -> None:
 
 
 def average_images(
-    values: FloatVector, *, lowest: float, highest: float, level: float, weights: FloatVector | None = None
+    values: FloatVector, *, lowest: float, highest: float, level: float = LEVEL, weights: FloatVector | None = None
 ) -> Interval:
     """Return the mean over independent images with its interval by Student's t.
 

@@ -51,16 +51,9 @@ def test_scores_inside_are_means_over_the_other_parts(searched: AuditSubject, sh
     folds = retrain_cells(
         searched, cells=[searched.winner.cell], splits=list_inner_splits(searched), name="inner", show=show
     )
-    once = score_inner_folds([searched.winner], trained=folds, tiles=searched.tiles)
+    once = score_inner_folds(folds, tiles=searched.tiles, n_folds=3)
     assert once.shape == (3, 1)
-    halves = [
-        score_inner_folds(
-            [dataclasses.replace(searched.winner, folds=searched.winner.folds[:2])],
-            trained=[folds[0][start : start + 1]],
-            tiles=searched.tiles,
-        )[0, 0]
-        for start in (0, 1)
-    ]
+    halves = [score_inner_folds([folds[0][at : at + 1]], tiles=searched.tiles, n_folds=1)[0, 0] for at in (0, 1)]
     assert once[0, 0] == pytest.approx(np.mean(halves))
 
 

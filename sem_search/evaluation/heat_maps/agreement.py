@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from sem_search.evaluation.statistics import LEVEL, Interval, average_images, standardise_ranks
+from sem_search.evaluation.statistics import Interval, average_images, standardise_ranks
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 TOP_SHARE = 0.1  # of the cells: of 7 x 7, the five hottest
@@ -55,8 +55,6 @@ def compute_heat_map_agreement(
     maps: NDArray[np.float64],
     *,
     image_of_tile: IntVector,
-    top_share: float = TOP_SHARE,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> HeatMapAgreement:
     """Return how alike the maps of several explainers (folds, backbones, trained and randomised weights) are.
@@ -65,31 +63,29 @@ def compute_heat_map_agreement(
         maps: Shape (n_explainers, n_tiles, height, width), two explainers or more, of one resolution. Blank maps, all
             of whose cells are alike, have no order and are left out.
         image_of_tile: The image, or group of images, of each tile, shape (n_tiles,): what is independent.
-        top_share: Share of the cells that count as hottest, in (0, 1).
-        level: Of the intervals.
         seed: Of the pairs of different images.
 
     Raises:
         ValueError: Shapes do not match, or there are fewer than two explainers, or than two images with two maps that
             are not blank.
     """
-    if maps.ndim != 4 or len(maps) < 2 or maps.shape[1] != len(image_of_tile) or not 0 < top_share < 1:
+    if maps.ndim != 4 or len(maps) < 2 or maps.shape[1] != len(image_of_tile):
         raise ValueError(
-            "Agreement needs maps of shape (explainers, tiles, height, width), two explainers or more, and a share of "
-            f"hottest cells between 0 and 1; got {maps.shape}, {len(image_of_tile)} tiles and {top_share}."
+            "Agreement needs maps of shape (explainers, tiles, height, width), two explainers or more; got "
+            f"{maps.shape} and {len(image_of_tile)} tiles."
         )
     cells = maps.reshape(len(maps), len(image_of_tile), -1)
     others = _draw_others(image_of_tile, rng=np.random.default_rng(seed))
-    correlations, overlaps = _compare_explainers(cells, cells, top_share=top_share)
-    chance = _compare_explainers(cells, cells[:, others], top_share=top_share)
+    correlations, overlaps = _compare_explainers(cells, cells)
+    chance = _compare_explainers(cells, cells[:, others])
     is_usable = np.isfinite(correlations)
     images, correlation_of_image = _average_tiles(correlations, image_of_tile=image_of_tile)
     _, overlap_of_image = _average_tiles(overlaps, image_of_tile=image_of_tile)
     return HeatMapAgreement(
         n_images=len(images),
         n_tiles=int(is_usable.sum()),
-        rank_correlation=average_images(correlation_of_image, lowest=-1.0, highest=1.0, level=level),
-        top_overlap=average_images(overlap_of_image, lowest=0.0, highest=1.0, level=level),
+        rank_correlation=average_images(correlation_of_image, lowest=-1.0, highest=1.0),
+        top_overlap=average_images(overlap_of_image, lowest=0.0, highest=1.0),
         chance_rank_correlation=float(np.mean(_average_tiles(chance[0], image_of_tile=image_of_tile)[1])),
         chance_top_overlap=float(np.mean(_average_tiles(chance[1], image_of_tile=image_of_tile)[1])),
     )
@@ -119,7 +115,6 @@ def compare_curves(
     *,
     shares: FloatVector,
     image_of_tile: IntVector,
-    level: float = LEVEL,
 ) -> CurveScores:
     """Return the areas of curves in the order of the heat, of those in another order, and their difference.
 
@@ -128,7 +123,6 @@ def compare_curves(
         other_scores: In the other order, of the same tiles, same shape.
         shares: As in `compute_curve_areas`.
         image_of_tile: The image, or group of images, of each tile, shape (n_tiles,).
-        level: Of the intervals.
 
     Raises:
         ValueError: Shapes do not match, the shares do not ascend, or there are fewer than two images.
@@ -141,7 +135,7 @@ def compare_curves(
 
     def average(values: FloatVector) -> Interval:
         _, of_image = _average_tiles(values, image_of_tile=image_of_tile)
-        return average_images(of_image, lowest=-np.inf, highest=np.inf, level=level)
+        return average_images(of_image, lowest=-np.inf, highest=np.inf)
 
     return CurveScores(
         n_images=len(np.unique(image_of_tile)),
@@ -168,15 +162,13 @@ def bring_to_shape(maps: NDArray[np.float64], *, shape: tuple[int, int]) -> NDAr
     return coarse
 
 
-def _compare_explainers(
-    first: FloatMatrix, second: FloatMatrix, *, top_share: float
-) -> tuple[FloatVector, FloatVector]:
+def _compare_explainers(first: FloatMatrix, second: FloatMatrix) -> tuple[FloatVector, FloatVector]:
     """Return rank correlation and overlap of each tile, (n_tiles,), means over pairs of explainers; NaN where blank.
 
     Both arrays have shape (n_explainers, n_tiles, n_cells).
     """
     ranks = [standardise_ranks(rankdata(cells, axis=-1)) for cells in (first, second)]
-    n_top = max(round(top_share * first.shape[-1]), 1)
+    n_top = max(round(TOP_SHARE * first.shape[-1]), 1)
     members = [_find_hottest(cells, n_top=n_top) for cells in (first, second)]
     pairs = list(combinations(range(len(first)), 2))
     correlations = np.stack([(ranks[0][one] * ranks[1][two]).sum(axis=-1) for one, two in pairs])

@@ -18,7 +18,6 @@ from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
 from sem_search.evaluation.statistics import (
-    LEVEL,
     MAX_P_VALUE,
     ROUNDING,
     Interval,
@@ -96,7 +95,6 @@ def correlate_heat(
     measures: Mapping[str, FloatVector],
     image_of_tile: IntVector,
     group_of_image: Sequence[object] | None = None,
-    level: float = LEVEL,
     n_permutations: int = N_PERMUTATIONS,
     seed: int = 0,
 ) -> tuple[HeatCorrelation, ...]:
@@ -112,7 +110,6 @@ def correlate_heat(
         image_of_tile: Shape (n_tiles,); the tiles of an image in the same order of places in every image.
         group_of_image: Which group each image belongs to, at the numbers that `image_of_tile` holds; by default each is
             one of its own.
-        level: Of the intervals.
         n_permutations: How often the heat is exchanged; fewer where there are not so many exchanges.
         seed: Of the exchanges.
 
@@ -136,7 +133,7 @@ def correlate_heat(
                 heat = _compute_mean_heat(particles, members=members, own_tiles=own_tiles, maps=maps, tiles=tiles)
                 for name, correlations in _iter_correlations(heat, measures=measures, members=members):
                     sums[name].add(correlations, unit=number, sources=sources, place=place, n_particles=len(members))
-    return _adjust([sums[name].conclude(level=level) for name in measures])
+    return _adjust([sums[name].conclude() for name in measures])
 
 
 def _iter_correlations(
@@ -251,7 +248,7 @@ class _Sums:
             own = weight * float(correlations[place][is_other].mean())
             self._of_others[unit] = np.nan_to_num(self._of_others[unit]) + own
 
-    def conclude(self, *, level: float) -> HeatCorrelation:
+    def conclude(self) -> HeatCorrelation:
         """Return the correlation, what it is by chance, and its p-value, not yet adjusted."""
         is_used = self._weights > 0
         if is_used.sum() < 2:
@@ -268,9 +265,7 @@ class _Sums:
             measure=self._name,
             n_images=len(self._n_particles),
             n_particles=sum(self._n_particles),
-            correlation=average_images(
-                self._observed[is_used] / weights, lowest=-1.0, highest=1.0, level=level, weights=weights
-            ),
+            correlation=average_images(self._observed[is_used] / weights, lowest=-1.0, highest=1.0, weights=weights),
             chance_correlation=float(self._of_others[has_others].sum() / self._weights[has_others].sum())
             if has_others.any()
             else None,

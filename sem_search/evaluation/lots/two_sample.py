@@ -29,7 +29,6 @@ from sem_search.evaluation.lots.scores import (
     whiten_images,
 )
 from sem_search.evaluation.statistics import (
-    LEVEL,
     MAX_P_VALUE,
     ROUNDING,
     Interval,
@@ -80,9 +79,9 @@ class LotPair:
     """How much each of them looks like the first lot (above 0) or the second, judged by the other images, shape
     (n,)."""
 
-    def is_different(self, level: float = LEVEL) -> bool:
-        """Whether the lots differ at this confidence, all pairs considered."""
-        return self.adjusted_p_value <= 1 - level + ROUNDING
+    def is_different(self) -> bool:
+        """Return whether the lots differ, all pairs considered."""
+        return self.adjusted_p_value <= MAX_P_VALUE + ROUNDING
 
 
 def compare_lots(
@@ -94,7 +93,6 @@ def compare_lots(
     group_of_image: Sequence[object] | None = None,
     n_permutations: int = N_PERMUTATIONS,
     n_power_tests: int = N_POWER_TESTS,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[LotPair, ...]:
     """Return the test of every pair of lots.
@@ -108,7 +106,6 @@ def compare_lots(
         n_permutations: Permutations by chance; at least 100 for each pair, and no more than there are.
         n_power_tests: Tests simulated for each difference tried, once for all pairs of so many images that do not
             differ: 0.3 s for 20 images where there is one pair, 3 s where there are 45; 0 leaves the power out.
-        level: Of the intervals of the accuracies.
         seed: Of the permutations, and of the tiles drawn from images that have more than others.
 
     Raises:
@@ -129,7 +126,6 @@ def compare_lots(
             lots=lots,
             names=lot_names,
             n_permutations=max(n_permutations, PERMUTATIONS_OF_PAIR * len(choices) - 1),
-            level=level,
             rng=np.random.default_rng([seed, *lots]),
         )
         for lots in choices
@@ -189,7 +185,6 @@ def _compare_pair(
     lots: tuple[int, int],
     names: Sequence[str],
     n_permutations: int,
-    level: float,
     rng: np.random.Generator,
 ) -> tuple[LotPair, FloatMatrix, FloatVector]:
     """Return one pair's test, its p-value not yet adjusted, the whitened image means, and 1 for those of the first."""
@@ -210,7 +205,7 @@ def _compare_pair(
         second=names[lots[1]],
         n_first=n_first,
         n_second=n_second,
-        accuracy=compute_share_interval(accuracy, n=_compute_effective_number(permuted), level=level),
+        accuracy=compute_share_interval(accuracy, n=_compute_effective_number(permuted)),
         auroc=auroc,
         p_value=p_value,
         adjusted_p_value=p_value,
