@@ -2,8 +2,8 @@
 
 - Shuffled labels: in every fold the classes of the training, the validation and the test groups are permuted, each
   among themselves. Test labels that are predicted more often than another permutation of them have leaked.
-- Constant images: every image a single grey, its own mean. What is correctly classified is classified by brightness.
-- Particles blurred away: shading and brightness stay, texture and outlines go.
+- Constant images: every image a single grey, its own mean. Only brightness is left.
+- Particles blurred away: only shading and brightness are left.
 - Tiles in random order: the same training with its tiles in another order. The score must stay as it is.
 
 Cost: each trains the winner's cell once more on all folds; blurring also computes the trunk for every tile, once.

@@ -3,8 +3,8 @@
 Tiles of one micrograph share specimen, focus and brightness. In two splits of one fold they let a network
 remember the image instead of knowing the material, and the score that comes out is one that no new image will give.
 
-This is the one place in the program that trains across a leak. The gate in front of training (`HeadTrainer`) refuses
-groups in two splits; here it is told, on purpose, that every tile is a group of its own.
+This is the one place that trains across a leak. `HeadTrainer` refuses groups in two splits; here every tile is declared
+a group of its own, on purpose.
 """
 
 from dataclasses import dataclass

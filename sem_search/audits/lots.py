@@ -28,7 +28,7 @@ from sem_search.tracking.report.answer_page import CaptionedFigure
 from sem_search.transfer.embeddings import embed_stored_features
 
 N_SHOWN = 4
-"""Tiles shown of each lot of a pair: those that tell most."""
+"""Tiles shown of each lot of a pair: those most typical of their lot."""
 
 MORE_IMAGES = "take more images, ten or more of each lot"
 """Fewer seldom show any but very large differences (`docs/trust.md`)."""
@@ -160,7 +160,7 @@ def _describe_power(pair: LotPair) -> str:
 
 
 def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> Iterator[Artifact]:
-    """Yield what is written of a comparison of lots: words, numbers, table, figure, and the tiles that tell most, as
+    """Yield what is written of a comparison of lots: words, numbers, table, figure, and the most typical tiles, as
     they are and with the regions that speak for their lot."""
     draw = partial(
         draw_rows,

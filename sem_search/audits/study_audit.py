@@ -1,4 +1,4 @@
-"""The audit of a study: all questions, what is said of the answers, and what goes into its run."""
+"""The audit of a study: all questions, the answers in words, and what is logged."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -70,7 +70,7 @@ class StudyAudit:
 def iter_audits(subject: AuditSubject, *, questions: tuple[str, ...] = QUESTIONS, show: Show) -> Iterator[StudyAudit]:
     """Ask a finished study these questions, and yield the audit as it grows: first without any, then answer by answer.
 
-    Each text begins with the one before, so that what is new can be said at once.
+    Each text begins with the one before, so that what is new can be printed at once.
 
     Args:
         subject: The study.

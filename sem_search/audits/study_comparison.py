@@ -87,7 +87,7 @@ class StudyComparison:
         return sentences
 
     def _describe_verdict(self) -> str:
-        """Say who is better, if that is clear."""
+        """Return which study is better, if that is clear."""
         entry, folds = self.comparison.f_measure, self.comparison.fold_test
         if not entry.is_clear:
             return "Neither is clearly better: other images could have turned it round."

@@ -23,7 +23,7 @@ from sem_search.evaluation.statistics import LEVEL
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-"""Beyond these an answer is certain, or as good as uniform, whatever the network said."""
+"""Beyond these an answer is certain, or as good as uniform, whatever the network answered."""
 
 N_PSEUDO_ANSWERS = 1.0
 """Answers with a label drawn at random that are added to those fitted on. Without any, answers that are all right would
@@ -34,7 +34,7 @@ N_BINS = 10
 """Of the reliability curve: with a hundred images ten answers a bin."""
 
 N_RESAMPLES = 1000
-"""Label sets drawn to tell what error a perfectly calibrated classifier would show; 95 % to about 1 %."""
+"""Label sets drawn to find the error that a perfectly calibrated classifier would show; 95 % to about 1 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def compute_calibration_scores(
         group_of_row: Which group each answer belongs to, by default one of its own: by chance alone, answers of one
             group are right together.
         n_bins: Most bins of the reliability curve.
-        seed: Of the labels drawn to tell what chance alone would show.
+        seed: Of the labels drawn to find what chance alone would show.
 
     Raises:
         ValueError: There are no answers, they do not match the labels, or they are not finite.

@@ -1,25 +1,21 @@
-"""Sets of classes that hold the true one as often as was asked for, and how far that promise goes.
+"""Prediction sets: lists of classes that hold the true one as often as was asked for.
 
-A prediction set lists every class whose probability is at least a threshold. The threshold is calibrated on images that
-the networks were not trained on, so that the true class of a new image of the same kind is missed in at most a share
-`1 - coverage` of cases, whatever the network is worth (split conformal prediction: Vovk, Gammerman and Shafer 2005;
-this score: Sadinle, Lei and Wasserman, J. Am. Stat. Assoc. 114 (2019) 223, "LAC"). A bad network gets large sets, not
-wrong ones. The most probable class is always in its set: it can only add to the coverage, and
-an empty set helps nobody.
+A class is in the set if its probability reaches a threshold that was calibrated on images which the networks were not
+trained on. So the true class of a new image of the same kind is missed in at most a share `1 - coverage` of cases,
+whatever the network is worth (split conformal prediction: Vovk, Gammerman and Shafer 2005; this score, "LAC":
+Sadinle, Lei and Wasserman, J. Am. Stat. Assoc. 114 (2019) 223). A poor network gets large sets, not wrong ones. The
+most probable class is always in its set. Scores compared: `docs/trust.md`.
 
-Measured on simulated answers to 100 images of 10 classes (`docs/trust.md`), this score gives the smallest sets: the
-cumulative scores APS (Romano, Sesia and Candès 2020) and RAPS (Angelopoulos et al. 2021) give sets up to four times
-as large unless they are randomised, and a set that differs when the same image is sent twice is of no use here.
+Images of one group share the weight of one (hierarchical conformal prediction: Lee, Barber and Willett 2023, equation
+3). Where every image is a group of its own this is the usual quantile, the ceil((n + 1) coverage)-th of n.
 
-Images of one group are not independent. Each group counts as one, its images share its weight, and the promise is
-made for an image of a new group (hierarchical conformal prediction: Lee, Barber and Willett 2023, equation 3). Where
-every image is a group of its own this is the usual quantile, the ceil((n + 1) coverage)-th of n.
+The fold networks that answer a new image together were each judged on their own fold only. Their common sets compare
+the new image with each image calibrated on in the answer of that image's network (cross-validation+: Barber, Candès,
+Ramdas and Tibshirani, Ann. Stat. 49 (2021) 486; for classes: Romano, Sesia and Candès, NeurIPS 2020, equation 9).
+Guaranteed is then 2 x coverage - 1; in practice they cover as asked, or more.
 
-What is promised, and what not: the coverage holds on average over images that come like those calibrated on, with
-their mix of classes, not for each class, nor for materials that were never seen. Calibrating on out-of-fold answers
-of k fold networks (cross-conformal: Vovk, Ann. Math. Artif. Intell. 74 (2015) 9) and answering with all of them
-together is guaranteed less, and in practice covers as promised (Barber et al., Ann. Stat. 49 (2021) 486): see
-`docs/trust.md`.
+The coverage holds on average over images like those calibrated on, with their mix of classes; not for each class, nor
+for materials that were never seen.
 """
 
 import math
@@ -103,7 +99,7 @@ class CrossAnswers:
         return len(np.unique(self.group_of_image))
 
     def is_attainable(self, coverage: float) -> bool:
-        """Tell whether there are enough groups to promise this coverage by less than all classes."""
+        """Return whether there are enough groups to promise this coverage by less than all classes."""
         return self.n_groups >= compute_groups_needed(coverage)
 
 

@@ -1,18 +1,13 @@
 """How far every figure of a study could lie from what endless images would give: 95 % intervals.
 
 The standard error comes from the bootstrap over images (`resampling`). The interval around a share is that of as many
-independent answers as would have this standard error, the effective number, as surveys with clusters do (Korn and
+independent answers as would have this standard error, the effective number, as in surveys with clusters (Korn and
 Graubard, Surv. Methodol. 24 (1998) 193; Dean and Pagano, J. Surv. Stat. Methodol. 3 (2015) 484). At each end it reaches
-as far as the farther of two: the score interval (Wilson, J. Am. Stat. Assoc. 22 (1927) 209) and that of Jeffreys;
-Wilson's alone stops short where one or two of many answers are wrong (Brown, Cai and DasGupta, Stat. Sci. 16 (2001)
-101). Such intervals stay between 0 and 1 and are not empty where everything was right.
+as far as the farther of two: the score interval (Wilson, J. Am. Stat. Assoc. 22 (1927) 209) and that of Jeffreys
+(Brown, Cai and DasGupta, Stat. Sci. 16 (2001) 101). Its coverage, and that of percentiles: `docs/trust.md`.
 
-It was chosen by the coverage simulated (`docs/trust.md`). Percentiles of the same bootstrap, also bias-corrected and
-accelerated (BCa; Efron 1987) or widened for small samples (Hesterberg 2015), cover image accuracy near 1 in as few as 5
-of 100 cases: where no image was wrong, none can be drawn.
-
-What an interval tells: other images, the same trained networks. Other folds or other training images would move the
-figure, too (Bengio and Grandvalet, J. Mach. Learn. Res. 5 (2004) 1089: no estimate of that is unbiased).
+An interval speaks of other images and the same networks. Other training images would move the figure, too (Bengio and
+Grandvalet, J. Mach. Learn. Res. 5 (2004) 1089).
 """
 
 import math

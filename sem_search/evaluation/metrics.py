@@ -27,8 +27,8 @@ from sem_search.records import (
 )
 
 PROBABILITY_FLOOR = 1e-7
-"""Least probability that is told from zero: the step of a float32 just below one (2**-24). Without it a single tile
-that answers exactly 0 would forbid a class, whatever the other tiles of the image say."""
+"""Lowest probability other than zero: the step of a float32 just below one (2**-24). Without it a single tile that
+answers exactly 0 would forbid a class, whatever the other tiles of the image answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def test_where_class_and_session_are_one_nothing_can_be_tried(subject: AuditSubj
 
 def test_an_attribute_without_values_is_told(subject: AuditSubject, take_in_sessions, show) -> None:
     by_name = {entry.attribute: entry for entry in iter_left_out(subject, show=show)}
-    assert by_name["detector"].untested == ("No file tells it.",)
+    assert by_name["detector"].untested == ("No file states it.",)
     assert audit_session(take_in_sessions(subject, lambda *_: "monday"), show).untested == (
         "It is monday for all images.",
     )

@@ -36,7 +36,7 @@ def test_everything_is_said(audit: StudyAudit) -> None:
         "What a careless split would have claimed",
         "How much of it is luck of the choice?",
         "Without looking at any picture, from",
-        "Leaving out a session cannot be tried on these data. No file tells it.",
+        "Leaving out a session cannot be tried on these data. No file states it.",
         "Shuffled labels: ",
         "Tiles in random order: ",
     ):

@@ -84,7 +84,7 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject) ->
 
 
 def build_particle_table(audit: MorphologyAudit, *, subject: AuditSubject) -> TableArtifact:
-    """Return one row per particle: its image and class, its measures in px, and in nm where the file tells."""
+    """Return one row per particle: its image and class, its measures in px, and in nm where the pixel size is known."""
     table, records = audit.particles, subject.catalogue.records
     rows: list[tuple[Scalar, ...]] = []
     for place, image in enumerate(table.image_of_particle):

@@ -1,7 +1,7 @@
 """Whether heat maps mean anything: agreement of several explainers, deletion and insertion. Numbers only.
 
-A heat map that the network of another fold, or another backbone, does not share tells of that network, not of the
-material. One that stays when the weights are randomised tells of the picture's edges (Adebayo et al., NeurIPS 2018).
+A heat map that the network of another fold, or another backbone, does not share shows that network, not the
+material. One that stays when the weights are randomised shows the picture's edges (Adebayo et al., NeurIPS 2018).
 And one whose hottest places can be blanked without loss of score does not explain the score (RISE: Petsiuk, Das and
 Saenko, BMVC 2018).
 
@@ -198,23 +198,23 @@ def _compute_cover(n_fine: int, n_coarse: int) -> FloatMatrix:
 def _draw_others(image_of_tile: IntVector, *, rng: np.random.Generator) -> IntVector:
     """Return for each tile a tile of another image, shape (n_tiles,)."""
     if len(np.unique(image_of_tile)) < 2:
-        raise ValueError("Heat maps of one image only: two are needed to tell agreement from chance.")
+        raise ValueError("Heat maps of one image only: two are needed to distinguish agreement from chance.")
     others = [rng.choice(np.flatnonzero(image_of_tile != image)) for image in image_of_tile]
     return np.array(others, dtype=np.int64)
 
 
 def _average_rows(values: FloatMatrix) -> FloatVector:
     """Return the mean over the first axis of what is not NaN, NaN where all is."""
-    is_told = np.isfinite(values)
-    n_told = is_told.sum(axis=0)
-    sums = np.where(is_told, values, 0.0).sum(axis=0)
-    means: FloatVector = np.divide(sums, n_told, out=np.full(sums.shape, np.nan), where=n_told > 0)
+    is_known = np.isfinite(values)
+    n_known = is_known.sum(axis=0)
+    sums = np.where(is_known, values, 0.0).sum(axis=0)
+    means: FloatVector = np.divide(sums, n_known, out=np.full(sums.shape, np.nan), where=n_known > 0)
     return means
 
 
 def _average_tiles(values: FloatVector, *, image_of_tile: IntVector) -> tuple[IntVector, FloatVector]:
     """Return the images that have a value that is not NaN, and the mean of each, each of shape (n_images,)."""
-    is_told = np.isfinite(values)
-    images, rows = np.unique(image_of_tile[is_told], return_inverse=True)
-    sums = np.bincount(rows, weights=values[is_told], minlength=len(images))
+    is_known = np.isfinite(values)
+    images, rows = np.unique(image_of_tile[is_known], return_inverse=True)
+    sums = np.bincount(rows, weights=values[is_known], minlength=len(images))
     return images, sums / np.maximum(np.bincount(rows, minlength=len(images)), 1)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sem_search.errors import DataError
 from sem_search.evaluation.intervals import compute_share_interval
@@ -236,7 +237,7 @@ def _check_shapes(
     *,
     image_of_tile: IntVector,
     lot_of_image: IntVector,
-    groups: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]",
+    groups: NDArray[np.generic],
     names: Sequence[str],
 ) -> None:
     """Raise unless everything belongs together."""
@@ -255,9 +256,7 @@ def _check_shapes(
         raise ValueError(f"Lots are numbered 0 to {len(names) - 1}; got up to {lot_of_image.max()}.")
 
 
-def _check_lots(
-    groups: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]", *, lot_of_image: IntVector, names: Sequence[str]
-) -> None:
+def _check_lots(groups: NDArray[np.generic], *, lot_of_image: IntVector, names: Sequence[str]) -> None:
     """Raise if a group lies in two lots, or a lot is too small."""
     for group in np.unique(groups):
         inside = np.unique(lot_of_image[groups == group])
