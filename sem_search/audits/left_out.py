@@ -118,7 +118,7 @@ def _plan_value(
     is_out: BoolVector,
     attribute: str,
 ) -> tuple[TileSplits | None, str | None]:
-    """Return which tiles train, stop and are tested without this value, and what cannot be tested; None where nothing."""
+    """Return which tiles train, stop and are tested without this value, and why others cannot be; None for nothing."""
     tiles = subject.tiles
     groups, labels = np.asarray(tiles.group_of_image), tiles.label_of_image
     is_left = ~np.isin(groups, groups[is_out])  # a group with an image of this value is out altogether
