@@ -29,13 +29,7 @@ from sem_search.evaluation.lots.scores import (
     score_permutations,
     whiten_images,
 )
-from sem_search.evaluation.statistics import (
-    MAX_P_VALUE,
-    ROUNDING,
-    Interval,
-    adjust_p_values,
-    adjust_smallest_p_values,
-)
+from sem_search.evaluation.statistics import MAX_P_VALUE, ROUNDING, Interval, adjust_p_values, adjust_smallest_p_values
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 N_PERMUTATIONS = 999  # p-values down to 0.001
