@@ -24,9 +24,7 @@ from sem_search.tracking.entries.tables import compute_confusion_table, compute_
         ({1: (True, "a", None, np.nan)}, 2, {"1": [True, "a", None, None]}),
     ],
 )
-def test_records_arrays_and_mappings_become_json_and_what_is_not_finite_none(
-    values: Any, digits: int | None, expected: list[Any]
-) -> None:
+def test_values_become_json_and_what_is_not_finite_none(values: Any, digits: int | None, expected: list[Any]) -> None:
     assert plain.to_json(values, digits=digits) == expected
 
 
