@@ -15,7 +15,7 @@ from pretraining.recipe import PretrainingRecipe
 from pretraining.training import TrainedTwin
 from sem_search.errors import SemSearchError
 from sem_search.transfer.backbones import Backbone
-from sem_search.transfer.weights.digest import compute_weights_digest
+from sem_search.transfer.weights.files import compute_weights_digest
 from sem_search.transfer.weights.packed import (
     PARTICLES_FOLDER,
     pack_array,

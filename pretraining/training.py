@@ -22,7 +22,7 @@ from sem_search.errors import SemSearchError, SettingsError
 from sem_search.progress import ProgressMeter
 from sem_search.seeds import derive_seed
 from sem_search.transfer.backbones import Backbone
-from sem_search.transfer.weights.digest import compute_weights_digest
+from sem_search.transfer.weights.files import compute_weights_digest
 
 WARM_UP = 0.03
 """Share of the steps over which the learning rate rises."""

@@ -25,7 +25,7 @@ from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArti
 from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
 from sem_search.tracking.report.trust import list_interval
-from sem_search.transfer.embeddings import embed_stored_features
+from sem_search.transfer.features import embed_stored_features
 
 N_SHOWN = 4
 """Tiles shown of each lot of a pair: those that tell most."""

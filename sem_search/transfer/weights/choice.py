@@ -20,9 +20,8 @@ from sem_search.transfer.names import (
     WEIGHTS_NAMES,
     WEIGHTS_SUFFIXES,
 )
-from sem_search.transfer.weights.digest import compute_weights_digest
 from sem_search.transfer.weights.download import fetch_published_weights
-from sem_search.transfer.weights.files import read_weights_into
+from sem_search.transfer.weights.files import compute_weights_digest, read_weights_into
 from sem_search.transfer.weights.packed import has_particle_weights, list_particle_weights, load_particle_weights
 from sem_search.transfer.weights.random import fill_random_weights
 

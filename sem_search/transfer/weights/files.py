@@ -1,5 +1,7 @@
-"""Reading weights from a file into a network, and saying in words what does not fit."""
+"""Weights of a network: read from a file, with words for what does not fit, and named by a digest."""
 
+import hashlib
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from sem_search.transfer.names import PACKED_SUFFIX, WEIGHTS_SUFFIXES
 from sem_search.transfer.weights.packed import load_packed_weights
 
 N_MISFITS_SHOWN = 5
+UNNAMED_ARRAY = re.compile(r"variable(_\d+)?")
 
 
 def read_weights_into(model: keras.Model, *, file: Path) -> None:
@@ -40,6 +43,26 @@ def read_weights_into(model: keras.Model, *, file: Path) -> None:
     else:
         _read_hdf5(model, file)
     _check_finite(model, file)
+
+
+def compute_weights_digest(model: keras.Model) -> str:
+    """Return the SHA-256, in hexadecimal, over all arrays of a network in order.
+
+    The arrays' own names, shapes and types go in with their place; the names of layers do not, because Keras numbers
+    unnamed layers by what else the process has built. It numbers unnamed arrays so as well (ConvNeXt has some): these
+    are counted here within the network.
+    """
+    digest = hashlib.sha256()
+    n_unnamed = 0
+    for place, weight in enumerate(model.weights):
+        name = weight.name
+        if UNNAMED_ARRAY.fullmatch(name):
+            name = f"variable_{n_unnamed}" if n_unnamed else "variable"
+            n_unnamed += 1
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        digest.update(f"{place} {name} {array.shape} {array.dtype.str}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def _read_saved_model(file: Path) -> keras.Model:
