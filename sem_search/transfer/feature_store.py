@@ -1,4 +1,4 @@
-"""A feature store on disk: plain `.npy` arrays, and a manifest that says what they are and how they hash.
+"""A feature store on disk: plain `.npy` arrays, and a manifest that says what they are and what their hashes are.
 
 A store is written beside its place and moved there whole, under a lock, so that it either is complete or does not
 exist; it is hashed when opened, so that one that has been damaged since is computed again instead of believed. Files
@@ -54,7 +54,7 @@ class StoredArray(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a store says of itself."""
+    """The manifest of a store."""
 
     format: Literal["sem_search features 1"]
     key: str
@@ -100,7 +100,7 @@ def open_store(folder: Path) -> tuple[NDArray[np.float32], ...]:
 
 
 def open_or_remove_store(folder: Path) -> tuple[tuple[NDArray[np.float32], ...] | None, tuple[str, ...]]:
-    """Open a store, if there is one; remove a damaged one, and return a warning that says so."""
+    """Open a store, if there is one; remove a damaged one, and return a warning about it."""
     if not folder.exists():
         return None, ()
     try:
@@ -183,7 +183,7 @@ def _get_lock_file(folder: Path) -> Path:
 
 @contextmanager
 def explain_write_errors(folder: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a StoreError that says what to do."""
+    """Turn an error of the disk into a StoreError with its remedy."""
     try:
         yield
     except OSError as error:
@@ -221,7 +221,7 @@ def write_store(
         batches: The next tiles of every array, each of shape (n, ...).
 
     Raises:
-        StoreError: The disk refuses, or the tiles are not as many as the shapes say.
+        StoreError: The disk cannot take it, or there are not as many tiles as in the shapes.
     """
     partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
     try:

@@ -149,7 +149,7 @@ def _name_machine(cut: CutNetwork, *, backbone: Backbone) -> str:
 
 
 def _measure(cut: CutNetwork, *, backbone: Backbone) -> Precision:
-    """Time both precisions side by side."""
+    """Time both precisions in turns, and return the one to take."""
     size_px = cut.trunk.inputs[0].shape[1]
     tiles = np.random.default_rng(0).random((N_TIMED_TILES, size_px, size_px), dtype=np.float32)
     runs = {

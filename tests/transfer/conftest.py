@@ -51,7 +51,7 @@ def pass_type(request: pytest.FixtureRequest) -> type[Any]:
     class SecondAxisPass(GeneralPass):
         tile_axis = 1
 
-        def keep(self, features: Sequence[Any]) -> list[Any]:
+        def prepare(self, features: Sequence[Any]) -> list[Any]:
             return [2 * feature[None] for feature in features]
 
         def compute_logits(self, kept: Sequence[Any], *, is_training: bool) -> Any:

@@ -28,7 +28,7 @@ def read_weights_into(model: keras.Model, *, file: Path) -> None:
 
     Raises:
         WeightsError: There is no such file, it is no weights file, it does not fit the network (the message names
-            the layers and shapes), or it holds values that are no numbers.
+            the layers and shapes), or it holds values that are not finite.
     """
     if not file.is_file():
         raise WeightsError(f"weights={str(file)!r}: there is no such file.")
@@ -104,7 +104,7 @@ def _name_weights(model: keras.Model) -> dict[str, Any]:
 
 
 def _read_hdf5(model: keras.Model, file: Path) -> None:
-    """Load with Keras, and see for ourselves whether it left anything out: it only warns then, even without need."""
+    """Load with Keras, then check whether it left anything out: Keras only warns then, and sometimes without need."""
     kernels = [weight for weight in model.weights if weight.name.endswith("kernel")]
     for kernel in kernels:
         kernel.assign(np.full(kernel.shape, np.nan))
@@ -126,7 +126,7 @@ def _check_finite(model: keras.Model, file: Path) -> None:
     wrong = [weight.path for weight in model.weights if not np.isfinite(weight.numpy()).all()]
     if wrong:
         raise WeightsError(
-            f"weights={str(file)!r}: {len(wrong)} arrays hold values that are no numbers, the first is {wrong[0]}; "
+            f"weights={str(file)!r}: {len(wrong)} arrays hold values that are not finite, the first is {wrong[0]}; "
             "the file is damaged or its training diverged."
         )
 

@@ -90,7 +90,7 @@ def test_a_worker_without_micrographs_gives_the_search_s_numbers(
     assert run_fold_task(make_task(bench, shared)) == '{"curves": null}'
     kept = FoldStore(folder=tmp_path / "a study", shared=shared).read(cell=CELL, fold=1)
     at_work = open_bench(bench, shared=shared)
-    for array, other in zip(at_work.get_trainer()._kept._features, features.arrays, strict=True):
+    for array, other in zip(at_work.get_trainer()._prepared._features, features.arrays, strict=True):
         np.testing.assert_array_equal(np.asarray(array), np.asarray(other))
     fold, tiles = data.folds.folds[1], data.tiles
     own = at_work.get_trainer().train_fold(get_tile_splits(fold, tiles=tiles), cell=CELL).outcome

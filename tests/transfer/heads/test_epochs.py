@@ -25,7 +25,7 @@ class Bench:
         self.features = features
         self.labels = np.arange(len(features[0])) % N_CLASSES
         head_pass = pass_type(head)
-        self.kept = head_pass.keep([tf.constant(array) for array in features])
+        self.kept = head_pass.prepare([tf.constant(array) for array in features])
         specs = [
             tf.TensorSpec([None if axis == head_pass.tile_axis else size for axis, size in enumerate(t.shape)])
             for t in self.kept

@@ -103,7 +103,7 @@ def _write_unsafe(file: Path) -> None:
         ("some.weights.h5", _write_text, "do not fit 'small'"),
         ("some.keras", _write_text, "not a Keras model that can be loaded safely"),
         ("unsafe.keras", _write_unsafe, "not a Keras model that can be loaded safely"),
-        ("some.weights.h5", _write_infinite, "6 arrays hold values that are no numbers, the first is first/kernel"),
+        ("some.weights.h5", _write_infinite, "6 arrays hold values that are not finite, the first is first/kernel"),
     ],
 )
 def test_what_is_no_weights_file_is_refused(name, write, message, tmp_path):
