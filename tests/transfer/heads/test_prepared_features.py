@@ -9,7 +9,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from sem_search.transfer.heads import prepared_features as keeping
+from sem_search.transfer.heads import prepared_features as room
 from sem_search.transfer.heads.passes import GeneralPass
 from sem_search.transfer.heads.prepared_features import PreparedFeatures
 
@@ -44,7 +44,7 @@ def features() -> list[np.ndarray]:
 
 @pytest.fixture
 def head_pass(pass_type: type[GeneralPass]) -> GeneralPass:
-    return pass_type(None)  # keeping asks for the prepared form alone
+    return pass_type(None)  # only `prepare` is asked for
 
 
 def gather(
@@ -60,14 +60,14 @@ def gather(
 
 @pytest.mark.parametrize("max_bytes", [1, 5 * TILE_BYTES, 20 * TILE_BYTES, 10**9])
 @pytest.mark.parametrize("at_once", [4, 64])
-def test_tiles_come_in_the_order_asked_for_wherever_they_are_kept(
+def test_tiles_come_in_the_order_asked_for_wherever_they_lie(
     features: list[np.ndarray],
     head_pass: GeneralPass,
     monkeypatch: pytest.MonkeyPatch,
     max_bytes: int,
     at_once: int,
 ) -> None:
-    monkeypatch.setattr(keeping, "PREPARED_AT_ONCE", at_once)
+    monkeypatch.setattr(room, "PREPARED_AT_ONCE", at_once)
     prepared = PreparedFeatures(features, head_pass=head_pass, max_bytes=max_bytes)
     tiles = np.random.default_rng(1).permutation(N_TILES)[:23]
     expected = head_pass.prepare([tf.constant(array[tiles]) for array in features])
@@ -124,7 +124,7 @@ def test_what_is_in_memory_is_read_once_and_then_no_more(features: list[np.ndarr
 
 
 @pytest.mark.parametrize(("spare_bytes", "expected"), [(0, True), (-1, False)])
-def test_all_that_fits_is_kept_in_memory(features: list[np.ndarray], spare_bytes: int, expected: bool) -> None:
+def test_all_that_fits_stays_in_memory(features: list[np.ndarray], spare_bytes: int, expected: bool) -> None:
     max_bytes = N_TILES * TILE_BYTES + spare_bytes
     assert PreparedFeatures(features, head_pass=GeneralPass(None), max_bytes=max_bytes).is_in_memory is expected
 
