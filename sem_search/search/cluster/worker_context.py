@@ -32,8 +32,8 @@ from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.features import compute_feature_key, get_features
 from sem_search.transfer.heads.training import HeadTrainer
-from sem_search.transfer.precision import set_precision
 from sem_search.transfer.runtime import configure_tensorflow
+from sem_search.transfer.trunk import set_precision
 
 NUMBER_MAKERS = ("sem_search", "tensorflow", "keras", "numpy")
 """Packages of which another version may give other numbers."""
