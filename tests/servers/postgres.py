@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.ports import find_free_port
+
 PASSWORD = "s3cret-words"
 """Of the test's own server; looked for in everything that is printed and logged."""
 
@@ -46,12 +48,6 @@ def find_user() -> str | None:
     """Return an ordinary user of this machine."""
     known = {entry.pw_name for entry in pwd.getpwall()}
     return next((user for user in USERS if user in known), None)
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, kw_only=True)
