@@ -84,7 +84,7 @@ def read_sidecar_metadata(picture: Path, *, file_height_px: int) -> InstrumentMe
     """Return what the text file beside a picture tells, all None where there is none.
 
     It is `a.txt` beside `a.tif`; TESCAN's is `a-tif.hdr` or `a.hdr`. A text that none of the known makers wrote is
-    nobody's business here and left alone.
+    not used.
 
     Args:
         picture: The picture's path.

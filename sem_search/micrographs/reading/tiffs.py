@@ -91,7 +91,7 @@ def examine_tiff(data: bytes, *, max_pixels: float) -> TiffFacts:
         _check_scans(page, n_scans=data.count(JPEG_SCAN))
         if tiff.is_bigtiff and tiff.byteorder == ">" and not _is_plain(page):
             raise UnreadableImageError(
-                f"is a big-endian BigTIFF with {_describe(page)}, which is read without compression only: "
+                f"is a big-endian BigTIFF with {_describe(page)}, which is supported without compression only: "
                 "save it without compression, or as an ordinary TIFF"
             )
         white = page.tags.valueof(MAX_SAMPLE_VALUE_TAG)
@@ -148,9 +148,9 @@ def _choose_page(tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, int, tuple
     pages = list(_iter_pages(tiff))
     full = [index for index, page in enumerate(pages) if not (page.is_reduced or page.is_mask)]
     if not pages:
-        raise UnreadableImageError("the TIFF file has no page, so it is truncated or damaged: copy or export it again")
+        raise UnreadableImageError("has no page, so it is truncated or damaged: copy or export it again")
     if not full:
-        raise UnreadableImageError("the TIFF file holds thumbnails only: export the full picture")
+        raise UnreadableImageError("holds thumbnails only: export the full image")
     chosen = max(full, key=lambda index: pages[index].imagewidth * pages[index].imagelength)
     read = "the first" if chosen == full[0] else f"page {chosen + 1}, which is larger than those before it,"
     warnings = []
@@ -177,23 +177,23 @@ def _check_size(page: tifffile.TiffPage, *, max_pixels: float) -> None:
     n_pixels = page.imagewidth * page.imagelength
     if page.nbytes > MAX_BYTES_PER_PIXEL * n_pixels and _get_bits(page) <= 16:
         raise UnreadableImageError(
-            f"has {page.nbytes // n_pixels} bytes per pixel, more than a colour picture needs: export it as grey"
+            f"has {page.nbytes // n_pixels} bytes per pixel, more than a colour image needs: export it as grey"
         )
     piece_pixels = math.prod(page.chunks)
     if page.is_tiled and piece_pixels > MAX_TILE_EXCESS * n_pixels + MAX_TILE_PIXELS:
         raise UnreadableImageError(
-            f"is stored in tiles of {piece_pixels / 1e6:.0f} megapixels, far more than it has: export it again"
+            f"is stored in tiles of {piece_pixels / 1e6:.0f} megapixels, far more than the image has: export it again"
         )
 
 
 def check_pixel_count(width_px: int, height_px: int, *, max_pixels: float) -> None:
     """Raise if a picture is empty or larger than allowed."""
     if width_px < 1 or height_px < 1:
-        raise UnreadableImageError(f"the picture is empty ({width_px} x {height_px} px): export it again")
+        raise UnreadableImageError(f"the image is empty ({width_px} x {height_px} px): export it again")
     if width_px * height_px > max_pixels:
         raise UnreadableImageError(
             f"{width_px} x {height_px} px are {width_px * height_px / 1e6:.1f} megapixels, more than the limit of "
-            f"{max_pixels / 1e6:g}: cut the picture, or raise max_megapixels"
+            f"{max_pixels / 1e6:g}: crop the image, or raise max_megapixels"
         )
 
 
@@ -204,8 +204,8 @@ def _check_samples(page: tifffile.TiffPage) -> None:
     if page.sampleformat != UNSIGNED or bits > 16:
         shown = kind if page.sampleformat != UNSIGNED else "unsigned integers"
         raise UnreadableImageError(
-            f"holds {bits}-bit {shown}, and the file does not tell which of them is white: "
-            "save it as unsigned grey of 8 or 16 bits"
+            f"holds {bits}-bit {shown}, and the file does not say which value is white: "
+            "save it as unsigned grey with 8 or 16 bits"
         )
 
 
@@ -217,14 +217,14 @@ def _check_compression(page: tifffile.TiffPage) -> None:
     """
     if page.compression not in COMPRESSIONS:
         raise UnreadableImageError(
-            f"is compressed with {_name(page.compression)}, which is not read here: "
+            f"is compressed with {_name(page.compression)}, which is not supported: "
             "save it without compression, or with LZW or deflate"
         )
     predictor = page.tags.valueof(PREDICTOR_TAG)
     if predictor not in (None, 1) and page.compression not in PREDICTED_COMPRESSIONS:
         raise UnreadableImageError(
-            f"says that its levels are stored as differences (predictor {predictor}), which with the compression "
-            f"{_name(page.compression)} programs read in two ways: save it without predictor"
+            f"stores differences of grey levels (predictor {predictor}), which programs read in two ways with the "
+            f"compression {_name(page.compression)}: save it without predictor"
         )
 
 
@@ -288,30 +288,29 @@ def _check_extent(page: tifffile.TiffPage, *, file_bytes: int) -> None:
     pieces = list(zip(page.dataoffsets, page.databytecounts, strict=False))[:n_needed]
     n_found = sum(offset > 0 and count > 0 for offset, count in pieces)
     if n_found < n_needed:
-        raise UnreadableImageError(
-            f"the file has {n_found} of the {n_needed} pieces of its picture: copy or export it again"
-        )
+        raise UnreadableImageError(f"has only {n_found} of the {n_needed} pieces of its image: copy or export it again")
     end = max(offset + count for offset, count in pieces)
     if end > file_bytes:
         raise UnreadableImageError(
-            f"the file is truncated: it has {file_bytes} bytes, its picture ends at byte {end}: copy or export it again"
+            f"is truncated: it has {file_bytes} bytes, but its image ends at byte {end}: copy or export it again"
         )
     n_stored = sum(count for _, count in pieces)
     if n_stored > file_bytes:  # each piece is read whole: a thousand that share their bytes would take a thousand times
         raise UnreadableImageError(
-            f"its pieces have {n_stored} bytes together, the whole file {file_bytes}: they overlap, export it again"
+            f"has image pieces of {n_stored} bytes together in a file of {file_bytes} bytes, so they overlap: export "
+            "it again"
         )
     bits = _get_all_bits(page)
     rows = bits if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else (sum(bits),)  # each fills whole bytes
     n_expected = page.imagelength * sum(math.ceil(page.imagewidth * row_bits / 8) for row_bits in rows)
     if page.compression == tifffile.COMPRESSION.NONE and n_stored < n_expected and page.is_subsampled:
         raise UnreadableImageError(
-            f"holds {_describe(page)} whose colour is stored at a lower resolution, which is not read here: "
-            "save it as grey of 8 or 16 bits"
+            f"holds {_describe(page)} whose colour has a lower resolution, which is not supported: "
+            "save it as grey with 8 or 16 bits"
         )
     if page.compression == tifffile.COMPRESSION.NONE and n_stored < n_expected:
         raise UnreadableImageError(
-            f"the picture needs {n_expected} bytes, the file holds {n_stored} of them: copy or export it again"
+            f"its image needs {n_expected} bytes, but the file holds {n_stored} of them: copy or export it again"
         )
 
 
@@ -320,7 +319,8 @@ def _check_scans(page: tifffile.TiffPage, *, n_scans: int) -> None:
     n_pieces = math.prod(page.chunked)
     if page.compression == tifffile.COMPRESSION.JPEG and n_scans > MAX_JPEG_SCANS * n_pieces:
         raise UnreadableImageError(
-            f"its {n_pieces} pieces have {n_scans} JPEG scans, each of which takes the time of a piece: export it again"
+            f"has {n_scans} JPEG scans in {n_pieces} pieces, and each takes as long to decode as a piece: export it "
+            "again"
         )
 
 
