@@ -1,4 +1,4 @@
-"""A finished fold is taken from disk; a new one is on disk before anybody is told."""
+"""A finished fold is taken from disk; a new one is on disk before it is counted."""
 
 from pathlib import Path
 
@@ -15,15 +15,15 @@ CELL = Cell(learning_rate=0.1, batch_size=8)
 
 
 def test_a_finished_fold_is_not_trained_again(prepared, untouched_trainer, store_folds, progress) -> None:
-    kept = store_folds()
+    stored = store_folds()
     fold = prepared.data.folds.folds[1]
     obtained = LocalFolds(prepared=prepared, trainer=untouched_trainer, progress=progress).obtain(cell=CELL, fold=fold)
-    np.testing.assert_array_equal(obtained.outcome.test_probabilities, kept[1].outcome.test_probabilities)
+    np.testing.assert_array_equal(obtained.outcome.test_probabilities, stored[1].outcome.test_probabilities)
     assert obtained.outcome.fold == 1
     assert progress.told == [("fold", CELL.name, 1, False)]
 
 
-def test_a_new_fold_is_trained_on_its_own_sides_and_kept(prepared, trainer, progress) -> None:
+def test_a_new_fold_is_trained_on_its_own_splits_and_written(prepared, trainer, progress) -> None:
     fold, tiles = prepared.data.folds.folds[2], prepared.data.tiles
     obtained = LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(cell=CELL, fold=fold)
     outcome = obtained.outcome
@@ -55,7 +55,7 @@ def test_a_damaged_fold_is_trained_anew(prepared, trainer, store_folds, progress
     assert not prepared.store.is_damaged(cell=CELL, fold=0)
 
 
-def test_nobody_is_told_of_a_fold_that_could_not_be_kept(prepared, trainer, progress, monkeypatch) -> None:
+def test_a_fold_that_could_not_be_written_is_not_counted(prepared, trainer, progress, monkeypatch) -> None:
     def fail(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
