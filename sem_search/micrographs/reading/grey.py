@@ -109,3 +109,10 @@ def scale_levels(
         )
     grey = levels.astype(np.float32)
     return (highest - grey if is_inverted else grey) / np.float32(highest), warnings
+
+
+def resize(image: FloatImage, *, shape: tuple[int, int]) -> FloatImage:
+    """Return the image with another shape (height, width), averaged over what each new pixel covers."""
+    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
+    resized: FloatImage = np.asarray(picture.resize(shape[::-1], Image.Resampling.BILINEAR))
+    return resized

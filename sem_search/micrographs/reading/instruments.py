@@ -142,76 +142,60 @@ def _parse_sections(text: str) -> dict[str, dict[str, str]]:
     return sections
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Fields:
-    """Where a maker writes what; of several names the first that is there counts."""
+Fields = Mapping[str, str]
+"""What is wanted -> the names under which a maker writes it, of which the first that is there counts.
 
-    date: tuple[str, ...]
-    time: tuple[str, ...] = ()
-    detector: tuple[str, ...]
-    voltage: tuple[str, ...]
-    voltage_unit: str = "V"
-    """Where none stands beside the number."""
-    instrument: tuple[str, ...]
-    size: tuple[str, ...] = ()
-    """Width and height of the scan, in one field."""
-    bar: tuple[str, ...] = ()
-    """Height of the data bar, where it is given instead of the size."""
+`size` is width and height of the scan in one field, `bar` the height of the data bar, `unit` that of a voltage without.
+"""
 
-
-FEI = _Fields(
-    date=("date",),
-    detector=("Detectors.Name",),
-    voltage=("voltage",),
-    instrument=("System.SystemType",),
-)
-ZEISS = _Fields(
-    date=("AP_DATE",),
-    time=("AP_TIME",),
-    detector=("DP_DETECTOR_CHANNEL", "DP_DETECTOR_TYPE"),
-    voltage=("AP_ACTUALKV", "AP_MANUALKV"),
-    voltage_unit="",
-    instrument=("DP_SEM", "SV_SERIAL_NUMBER"),
-    size=("DP_IMAGE_STORE",),
-)
-TESCAN = _Fields(
-    date=("Date",),
-    time=("Time",),
-    detector=("Detector", "Detector0"),
-    voltage=("HV",),
-    instrument=("Device",),
-    bar=("ImageStripSize",),
-)
-PHENOM = _Fields(
-    date=("time",),
-    detector=("detector",),
-    voltage=("highVoltage",),
-    voltage_unit="",
-    instrument=("type",),
-    bar=("databarHeight",),
-)
-HITACHI = _Fields(
-    date=("Date",),
-    time=("Time",),
-    detector=("SignalName",),
-    voltage=("AcceleratingVoltage",),
-    voltage_unit="",
-    instrument=("InstructName",),  # the instrument's own spelling
-    size=("DataSize",),
-)
-JEOL = _Fields(
-    date=("$CM_DATE",),
-    time=("$CM_TIME",),
-    detector=("$CM_SIGNAL_NAME", "$CM_SIGNAL", "$SM_DETECTOR"),
-    voltage=("$CM_ACCEL_VOLT",),
-    voltage_unit="kV",
-    instrument=("$CM_INSTRUMENT",),
-    size=("$CM_FULL_SIZE", "$CM_IMAGE_SIZE"),
-)
+FEI: Fields = {"date": "date", "detector": "Detectors.Name", "voltage": "voltage", "instrument": "System.SystemType"}
+ZEISS: Fields = {
+    "date": "AP_DATE",
+    "time": "AP_TIME",
+    "detector": "DP_DETECTOR_CHANNEL DP_DETECTOR_TYPE",
+    "voltage": "AP_ACTUALKV AP_MANUALKV",
+    "unit": "",
+    "instrument": "DP_SEM SV_SERIAL_NUMBER",
+    "size": "DP_IMAGE_STORE",
+}
+TESCAN: Fields = {
+    "date": "Date",
+    "time": "Time",
+    "detector": "Detector Detector0",
+    "voltage": "HV",
+    "instrument": "Device",
+    "bar": "ImageStripSize",
+}
+PHENOM: Fields = {
+    "date": "time",
+    "detector": "detector",
+    "voltage": "highVoltage",
+    "unit": "",
+    "instrument": "type",
+    "bar": "databarHeight",
+}
+HITACHI: Fields = {
+    "date": "Date",
+    "time": "Time",
+    "detector": "SignalName",
+    "voltage": "AcceleratingVoltage",
+    "unit": "",
+    "instrument": "InstructName",  # the instrument's own spelling
+    "size": "DataSize",
+}
+JEOL: Fields = {
+    "date": "$CM_DATE",
+    "time": "$CM_TIME",
+    "detector": "$CM_SIGNAL_NAME $CM_SIGNAL $SM_DETECTOR",
+    "voltage": "$CM_ACCEL_VOLT",
+    "unit": "kV",
+    "instrument": "$CM_INSTRUMENT",
+    "size": "$CM_FULL_SIZE $CM_IMAGE_SIZE",
+}
 
 
 def _build_metadata(
-    fields: _Fields,
+    fields: Fields,
     pairs: Mapping[str, str],
     *,
     lengths: Sequence[tuple[Any, str]],
@@ -227,20 +211,23 @@ def _build_metadata(
         file_height_px: Rows of the picture file.
         warnings: About lengths that could not be read.
     """
+
+    def get(what: str) -> str | None:
+        return _get(pairs, *fields.get(what, "").split())
+
     pixel_nm, doubts = agree(*lengths)
-    acquired_at, date_doubts = parse_moment(_join(_get(pairs, *fields.date), _get(pairs, *fields.time)))
-    width_px, height_px = _parse_size(_get(pairs, *fields.size))
-    bar_px = _to_count(_get(pairs, *fields.bar))
+    acquired_at, date_doubts = parse_moment(_join(get("date"), get("time")))
+    width_px, height_px = _parse_size(get("size"))
+    if bar_px := _to_count(get("bar")):
+        height_px = file_height_px - bar_px
     return InstrumentMetadata(
         pixel_size_nm=pixel_nm,
         acquired_at=acquired_at,
-        detector=_to_text(_get(pairs, *fields.detector)),
-        voltage_kv=_parse_voltage(_get(pairs, *fields.voltage), unit=fields.voltage_unit),
-        instrument=_to_text(_get(pairs, *fields.instrument)),
+        detector=_to_text(get("detector")),
+        voltage_kv=_parse_voltage(get("voltage"), unit=fields.get("unit", "V")),
+        instrument=_to_text(get("instrument")),
         scan_width_px=width_px,
-        scan_height_px=_keep_if_bar_is_below(
-            file_height_px - bar_px if bar_px else height_px, file_height_px=file_height_px
-        ),
+        scan_height_px=_keep_if_bar_is_below(height_px, file_height_px=file_height_px),
         warnings=date_doubts + warnings + doubts,
     )
 
@@ -387,7 +374,7 @@ def _parse_jeol(pairs: Mapping[str, str], *, file_height_px: int) -> InstrumentM
         *sides,
         *(
             (length / n_px, unit)
-            for (length, unit), n_px in zip(fields, _parse_size(_get(pairs, *JEOL.size)), strict=False)
+            for (length, unit), n_px in zip(fields, _parse_size(_get(pairs, *JEOL["size"].split())), strict=False)
             if n_px
         ),
         *((length / bar_px, unit) for length, unit in labels if bar_px),
