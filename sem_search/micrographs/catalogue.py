@@ -233,7 +233,7 @@ def compute_noise(pixels: FloatImage) -> float:
     """
     if min(pixels.shape) < 3:
         return 0.0
-    every = 4  # a quarter of the rows tells as much as all of them
+    every = 4  # a quarter of the rows is enough
     down = pixels[:-2:every] - 2 * pixels[1:-1:every] + pixels[2::every]
     response = down[:, :-2] - 2 * down[:, 1:-1] + down[:, 2:]
     return float(MEDIAN_TO_DEVIATION * np.median(np.abs(response)) / LAPLACE_GAIN)

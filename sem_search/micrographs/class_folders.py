@@ -125,7 +125,7 @@ def _find_word(names: Sequence[str]) -> str | None:
 
 
 def advise_inner(folders: Sequence[Path]) -> str:
-    """Return what to do where the classes lie one level deeper, or are to be told some other way."""
+    """Return what to do where the classes lie one level deeper, or are to be given in another way."""
     table = "list all images in a CSV with the columns image and label, and group for those that belong together"
     likeliest = sorted(folders, key=lambda folder: not folder.name.lower().startswith("train"))
     nested = next((folder for folder in likeliest if len(_list_inner(folder)) > 1), None)

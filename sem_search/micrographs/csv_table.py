@@ -92,7 +92,9 @@ def _find_fault(row: dict[str, str]) -> str | None:
     if not image or not row.get("label"):
         return f"image is {image!r} and label is {row.get('label', '')!r}; both are needed"
     if any(unicodedata.category(sign) == "Cc" for sign in image + row["label"]):
-        return f"image is {_abridge(image)!r} and label is {_abridge(row['label'])!r}; control characters name nothing"
+        return (
+            f"image is {_abridge(image)!r} and label is {_abridge(row['label'])!r}; control characters are not allowed"
+        )
     names = (row["label"], *_to_posix(image).split("/"))
     longest = max(len(name.encode(errors="surrogatepass")) for name in names)
     if longest > MAX_NAME or len(image.encode(errors="surrogatepass")) > MAX_PATH:

@@ -169,7 +169,7 @@ def test_columns_that_are_not_used_are_told(tmp_path: Path) -> None:
         ("image,label\na/../../1.png,a\n", "leaves the folder"),
         ("image,label\n..\\1.png,a\n", "leaves the folder"),
         ("image,label\nC:\\x\\1.png,a\n", "leaves the folder"),
-        ("image,label\na\0.png,a\n", "control characters name nothing"),
+        ("image,label\na\0.png,a\n", "control characters are not allowed"),
         ("image,label\n1.png,a\x1b[31m\n", r"label is 'a\\x1b\[31m'; control characters"),
         (f"image,label\n{'x' * 300}.png,a\n", r"image 'x{60}\.\.\.' or label 'a' is longer than a file's name can be"),
         ("image,label\n1.png,a,b\n", r"line 2: more values than columns \('b'\)"),

@@ -14,7 +14,7 @@ Kinds of findings (`Finding.kind`), in the order in which they are looked for:
     almost_constant, clipped_white, clipped_black, hollow_bits, few_tiles
                                          single images to look at
     no_pixel_size, no_session, no_detector
-                                         what the files do not tell
+                                         what the files do not contain
 
 Findings of one kind are joined: how many there are, a few examples, what to do; each is in `Finding.details`.
 
@@ -68,7 +68,7 @@ class Inspection:
     """Errors first, then warnings, then notes; of one severity in the order of the module's list."""
     overlaps: Overlaps = "group"
     confounds: tuple[Confound, ...] = ()
-    """How well each attribute that differs tells the class, the best first."""
+    """How well each attribute that differs predicts the class, the best first."""
     thumbnails: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """A small JPEG of each image, by image id."""
 

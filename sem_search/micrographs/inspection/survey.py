@@ -1,4 +1,4 @@
-"""What only the pixels tell of each image, in one pass over the files: clipping, hollow bits, a data bar left on.
+"""What only the pixels show of each image, in one pass over the files: clipping, hollow bits, a data bar left on.
 
 Everything kept is small, so that a survey of thousands of images fits into memory.
 """
@@ -26,7 +26,7 @@ N_LEVELS = 65536
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PixelFacts:
-    """What the pixels of one image tell."""
+    """What the pixels of one image show."""
 
     black: float
     white: float
@@ -42,7 +42,7 @@ class PixelFacts:
 
 
 def survey_pixels(catalogue: Catalogue, *, progress: bool = False) -> Mapping[str, PixelFacts]:
-    """Return what the pixels tell, by image id, in the catalogue's order; the files are read again.
+    """Return what the pixels show, by image id, in the catalogue's order; the files are read again.
 
     Raises:
         UnreadableImageError: A file cannot be read any more.
@@ -58,7 +58,7 @@ def survey_pixels(catalogue: Catalogue, *, progress: bool = False) -> Mapping[st
 
 
 def compute_pixel_facts(image: FloatImage) -> PixelFacts:
-    """Return what one image's pixels tell.
+    """Return what one image's pixels show.
 
     Args:
         image: Grey levels in [0, 1], shape (height_px, width_px).

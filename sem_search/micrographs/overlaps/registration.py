@@ -9,8 +9,8 @@ highest peak is then judged by five numbers, each against its own way of being w
 Last, what agrees as well when one is mirrored or turned, as a whole or in the common part alone, is not one place but
 one form, such as a round outline.
 
-Not seen: fields turned or mirrored against each other, and fields of unlike magnification where nothing tells how
-unlike. What was measured on how many pairs is told in `similarity`.
+Not seen: fields turned or mirrored against each other, and fields of different magnification where no file gives the
+ratio. What was measured on how many pairs: docs/decisions/010-same-places.md.
 """
 
 import math

@@ -44,7 +44,7 @@ def name_plain_mode(samples: Samples) -> str:
 
 
 def find_plain_alpha(samples: Samples) -> tuple[str, ...]:
-    """Return a warning if a fourth, or second, channel says more than that all is opaque."""
+    """Return a warning if a fourth, or second, channel is not opaque everywhere."""
     opaque = np.iinfo(samples.dtype).max
     has_alpha = samples.shape[2] in (2, 4) and bool((samples[:, :, -1] < opaque).any())
     return (ALPHA_WARNING,) if has_alpha else ()

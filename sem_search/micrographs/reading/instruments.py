@@ -5,8 +5,8 @@ taken rather than in what they show. Sources, in this order: TIFF tags of Thermo
 TESCAN (50431) and Phenom (34683); the scale that ImageJ or OME-TIFF give in a TIFF's description; and the text file
 that Hitachi, JEOL and TESCAN instruments write beside the picture.
 
-Nothing is guessed: what is not told, or can be read two ways, is None, with a warning for the latter. A pixel size is
-that of this file's pixels: the size of a display's pixels, or a resolution for printing, is another quantity.
+Nothing is guessed: what is not given, or can be read in two ways, is None, with a warning for the latter. A pixel size
+is that of this file's pixels: the size of a display's pixels, or a resolution for printing, is another quantity.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ MAX_OME_PICTURES = 1000  # as many as pages are counted; a file may name million
 
 @dataclass(frozen=True, kw_only=True)
 class InstrumentMetadata:
-    """What the instrument tells about one micrograph; None where it does not."""
+    """What the instrument wrote about one micrograph; None where it did not."""
 
     pixel_size_nm: float | None = None
     acquired_at: str | None = None
@@ -57,7 +57,7 @@ class InstrumentMetadata:
 
 
 def read_tiff_metadata(page: tifffile.TiffPage) -> InstrumentMetadata:
-    """Return what a TIFF's own tags tell, all None where there are none.
+    """Return what a TIFF's own tags contain, all None where there are none.
 
     Args:
         page: The page that holds the micrograph.
@@ -81,7 +81,7 @@ def read_tiff_metadata(page: tifffile.TiffPage) -> InstrumentMetadata:
 
 
 def read_sidecar_metadata(picture: Path, *, file_height_px: int) -> InstrumentMetadata:
-    """Return what the text file beside a picture tells, all None where there is none.
+    """Return what the text file beside a picture contains, all None where there is none.
 
     It is `a.txt` beside `a.tif`; TESCAN's is `a-tif.hdr` or `a.hdr`. A text that none of the known makers wrote is
     not used.
@@ -92,7 +92,7 @@ def read_sidecar_metadata(picture: Path, *, file_height_px: int) -> InstrumentMe
             is smaller.
 
     Raises:
-        UnreadableImageError: The text says that the picture shows several view fields side by side.
+        UnreadableImageError: The picture shows several view fields side by side.
     """
     for text in _iter_sidecars(picture):
         if "[SemImageFile]" in text:
@@ -202,7 +202,7 @@ def _build_metadata(
     file_height_px: int,
     warnings: tuple[str, ...] = (),
 ) -> InstrumentMetadata:
-    """Return what a maker's text tells.
+    """Return the metadata in a maker's text.
 
     Args:
         fields: Where this maker writes what.
@@ -283,7 +283,9 @@ def _parse_zeiss(entries: Mapping[str, str], *, file_width_px: int, file_height_
         return (length / n_px if length is not None and n_px > 0 else None), unit
 
     lengths: list[tuple[Any, str]] = [measure("AP_IMAGE_PIXEL_SIZE"), divide("AP_WIDTH", file_width_px)]
-    if to_positive(lengths[0][0]) is None:  # only the field tells it: a file that was cut shows in its height
+    if (
+        to_positive(lengths[0][0]) is None
+    ):  # only the field gives it: the height then shows whether the file was cropped
         lengths.append(divide("AP_HEIGHT", file_height_px))
     return _build_metadata(ZEISS, entries, lengths=lengths, file_height_px=file_height_px)
 
@@ -346,13 +348,13 @@ def _parse_imagej(page: tifffile.TiffPage, *, pairs: Mapping[str, str]) -> tuple
 
 def _parse_ome(xml: str, *, width_px: int) -> tuple[float | None, tuple[str, ...]]:
     """Read the sizes of the OME pictures that are as wide as this one; the unit is µm where none stands."""
-    told = [
+    sizes = [
         (_find_attribute(pixels, f"PhysicalSize{axis}"), _find_attribute(pixels, f"PhysicalSize{axis}Unit") or "µm")
         for pixels in re.findall(r"<(?:\w+:)?Pixels\s[^<>]*>", xml)[:MAX_OME_PICTURES]
         if _find_attribute(pixels, "SizeX") == str(width_px)
         for axis in "XY"
     ]
-    return agree(*((value, unit) for value, unit in told if is_length(unit)))
+    return agree(*((value, unit) for value, unit in sizes if is_length(unit)))
 
 
 def _find_attribute(tag: str, name: str) -> str:
@@ -364,7 +366,7 @@ def _find_attribute(tag: str, name: str) -> str:
 def _parse_jeol(pairs: Mapping[str, str], *, file_height_px: int) -> InstrumentMetadata:
     """Read `$KEY value` lines, whose keys differ between older and newer instruments.
 
-    The pixel size is told, or follows from the field of view, or from the scale bar's label and its length in pixels.
+    The pixel size is given, or follows from the field of view, or from the scale bar's label and its length in pixels.
     """
     sides, side_doubts = parse_lengths(pairs.get("$CM_PIXEL_SIZE"))
     fields, field_doubts = parse_lengths(pairs.get("$CM_FIELD_OF_VIEW"))
@@ -394,8 +396,8 @@ def _parse_voltage(text: str | None, *, unit: str) -> float | None:
 def _keep_if_bar_is_below(height_px: int | None, *, file_height_px: int) -> int | None:
     """Return the scan height only if rows are left below it.
 
-    FEI hangs the bar below the scan and always says so. The others may also draw it into the scan's own rows, and then
-    their size says nothing about the bar: only the user knows (`crop_bottom_px`).
+    FEI puts the bar below the scan and always gives the size of the scan. The others may also draw it into
+    the scan's own rows, and then their size does not show it: only the user knows (`crop_bottom_px`).
     """
     return height_px if height_px is not None and 0 < height_px < file_height_px else None
 

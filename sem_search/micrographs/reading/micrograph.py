@@ -2,11 +2,11 @@
 
 PNG, JPEG, BMP and TIFF; what the bytes say counts, not the file's name. The rules:
 
-- Levels become grey in [0, 1] as `grey` says: 8 and 16 bits in their full range, colour as luma, transparency ignored.
+- Levels become grey in [0, 1] (`grey`): 8 and 16 bits in their full range, colour as luma, transparency ignored.
 - A TIFF or EXIF orientation is applied, so that the bottom of the picture is the bottom that the user sees.
-- Signed, 32-bit and floating-point levels are refused: nothing tells which of them is white.
+- Signed, 32-bit and floating-point levels are refused: no file gives the value of white.
 - Several pages: the largest full one, the first of several, with a warning. Several frames of an animation: refused.
-- Truncated, damaged, oversized: refused, before decoding where the header tells. No decoder fills a gap with black.
+- Truncated, damaged, oversized: refused, before decoding where the header is enough. No decoder fills a gap with black.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ FILE_BYTES_BESIDE_PIXELS = 64_000_000  # thumbnails, further pages, metadata
 ORIENTATION_TAG = 274
 PNG_FIRST_CHUNK_AT = 8  # behind the signature
 MAX_PNG_CHUNKS, MIN_PNG_CHUNK_BYTES = 1000, 512  # pictures are written in chunks of 8 kB and more
-NOT_SUPPORTED = ("Unsupported", "cannot handle")  # so Pillow says of whole BMP and JPEG files that it cannot decode
+NOT_SUPPORTED = ("Unsupported", "cannot handle")  # Pillow on intact BMP and JPEG files of a kind that it cannot decode
 PNG_BIT_DEPTH_AT = 24  # signature, length and type of the first chunk, width, height
 
 # Damage that Pillow meets ends in our own error or warning; its words on stderr would only repeat it.
@@ -254,7 +254,7 @@ def _decode_tiff(data: bytes, *, max_pixels: float) -> _Picture:
 def _load_tiff(data: bytes, *, facts: TiffFacts) -> Image.Image:
     """Return the page as Pillow decodes it.
 
-    Damage shows while it is decoded, as an OSError; what Pillow does not know, it says in these ways.
+    Damage shows while it is decoded, as an OSError; what Pillow does not know, as one of these.
     """
     try:
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
@@ -356,7 +356,7 @@ def _check_scan_size(metadata: InstrumentMetadata, *, height_px: int, width_px: 
 
 
 def _remove_bar(grey: FloatImage, *, scan_height_px: int | None, crop_bottom_px: int) -> FloatImage:
-    """Return the rows of the scan: as many as the metadata tell, else all but the lowest `crop_bottom_px`."""
+    """Return the rows of the scan: as many as the metadata give, else all but the lowest `crop_bottom_px`."""
     height_px = len(grey)
     kept_px = height_px - crop_bottom_px if scan_height_px is None else scan_height_px
     if kept_px < 1:

@@ -47,7 +47,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, kw_only=True)
 class TiffFacts:
-    """What the tags of the page to be read tell."""
+    """What the tags of the page to be read contain."""
 
     page: int
     """Index of the largest page that is no thumbnail, the first of several."""
@@ -56,13 +56,13 @@ class TiffFacts:
     bits: int
     """Per sample: 1 to 16."""
     max_value: int | None
-    """The level that means white where 9 to 15 bits are stored in 16 and the file says so."""
+    """The level that means white where 9 to 15 bits are stored in 16 and the file gives it."""
     is_inverted: bool
     """Zero means white."""
     is_plain: bool
     """Not compressed, of 8 or 16 bit: `decode_plain_tiff` can take it."""
     palette: bytes | None
-    """Red, green and blue of each index where the file gives them as 8 bits; TIFF says 16, as most files do."""
+    """Red, green and blue of each index where the file gives them as 8 bits; the standard has 16, as most files."""
     kind: str
     """The page in words, to be named if it cannot be decoded."""
     orientation: int
@@ -79,7 +79,7 @@ def examine_tiff(data: bytes, *, max_pixels: float) -> TiffFacts:
         max_pixels: Largest width x height.
 
     Raises:
-        UnreadableImageError: Damaged, truncated, too large, or grey levels whose range the file does not tell; the
+        UnreadableImageError: Damaged, truncated, too large, or grey levels whose range the file does not give; the
             message gives the reason without the file's name.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
@@ -141,7 +141,7 @@ def _get_orientation(page: tifffile.TiffPage) -> int:
 
 
 def _choose_page(tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, int, tuple[str, ...]]:
-    """Return the largest full page, the first of several, and what is to be said about the others.
+    """Return the largest full page, the first of several, and warnings about the others.
 
     Not every program marks the preview that it puts in front.
     """
@@ -198,7 +198,7 @@ def check_pixel_count(width_px: int, height_px: int, *, max_pixels: float) -> No
 
 
 def _check_samples(page: tifffile.TiffPage) -> None:
-    """Raise if the file does not tell which level is white: any guess would make a grey level mean two things."""
+    """Raise if the file does not give the level of white: any guess would make a grey level mean two things."""
     kind = SAMPLE_KINDS.get(int(page.sampleformat), "samples of an unknown kind")
     bits = _get_bits(page)
     if page.sampleformat != UNSIGNED or bits > 16:
@@ -254,7 +254,7 @@ def _get_all_bits(page: tifffile.TiffPage) -> tuple[int, ...]:
 def _get_palette(page: tifffile.TiffPage) -> bytes | None:
     """Return a palette of 8 bits, None where the page has none or it has the 16 bits that TIFF asks for.
 
-    Libtiff's programs tell them apart like this, too: no entry above 255 means 8 bits.
+    Libtiff's programs decide in the same way: no entry above 255 means 8 bits.
     """
     colours = page.colormap
     if page.photometric != tifffile.PHOTOMETRIC.PALETTE or colours is None or int(colours.max()) >= PALETTE_8_BIT:
@@ -263,7 +263,7 @@ def _get_palette(page: tifffile.TiffPage) -> bytes | None:
 
 
 def _count_further_samples(page: tifffile.TiffPage) -> int:
-    """Return how many samples of a pixel are neither grey, nor colour, nor said to be alpha."""
+    """Return how many samples of a pixel are neither grey, nor colour, nor marked as alpha."""
     n_colours = COLOUR_SAMPLES.get(int(page.photometric), 1)
     is_rgba = n_colours == 3 and page.samplesperpixel == 4 and not page.extrasamples  # as all programs take it
     n_alpha = 1 if is_rgba else sum(int(kind) in ALPHA for kind in page.extrasamples)

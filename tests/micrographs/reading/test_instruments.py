@@ -141,7 +141,7 @@ def test_an_ambiguous_fei_date_is_not_guessed() -> None:
     sections = {**FEI, "PrivateFei": {}, "User": {"Date": "02/06/2020", "Time": "12:44:01 PM"}}
     metadata = read_tag(34682, write_fei(sections))
     assert metadata.acquired_at is None
-    assert "can be read day first and month first" in metadata.warnings[0]
+    assert "has two readings (day first, month first)" in metadata.warnings[0]
 
 
 def test_zeiss_tag() -> None:
