@@ -187,22 +187,13 @@ def list_intervals(trust: StudyTrust) -> dict[str, Any]:
 
 def list_selection(trust: StudyTrust) -> list[dict[str, Any]]:
     """Return what the choice did to the score, in either split."""
-    return [
-        {
-            "chosen_on": bias.select_on,
-            "is_this_study_s_choice": bias.select_on == trust.select_on,
-            "n_candidates": bias.n_candidates,
-            "n_left_out": bias.n_left_out,
-            "winner": bias.winner,
-            "naive": bias.naive,
-            "test": bias.test,
-            "corrected": to_json(bias.corrected),
-            "by_folds_left_out": bias.fold_out,
-            "optimism": bias.optimism,
-            "times_chosen": to_json(bias.times_chosen),
-        }
-        for bias in (trust.chosen_on_validation, trust.chosen_on_test)
-    ]
+    listed = []
+    for bias in (trust.chosen_on_validation, trust.chosen_on_test):
+        values = to_json(bias)
+        chosen_on, fold_out = values.pop("select_on"), values.pop("fold_out")
+        own = {"chosen_on": chosen_on, "is_this_study_s_choice": chosen_on == trust.select_on}
+        listed.append({**own, **values, "by_folds_left_out": fold_out, "optimism": bias.optimism})
+    return listed
 
 
 def list_calibration(trust: StudyTrust) -> dict[str, Any]:
@@ -216,18 +207,14 @@ def list_calibration(trust: StudyTrust) -> dict[str, Any]:
 
 def list_sets(trust: StudyTrust) -> list[dict[str, Any]]:
     """Return how the prediction sets did, by coverage."""
-    return [
-        {
-            "asked": entry.coverage,
-            "is_attainable": entry.is_attainable,
-            "coverage": entry.scores.coverage,
-            "coverage_interval": list(entry.scores.coverage_interval),
-            "coverage_of_class": dict(zip(trust.class_names, to_json(entry.scores.coverage_of_class), strict=True)),
-            "mean_size": entry.scores.mean_size,
-            "share_single": entry.scores.share_single,
-        }
-        for entry in trust.sets
-    ]
+    listed = []
+    for entry in trust.sets:
+        values = to_json(entry.scores)
+        of_class = dict(zip(trust.class_names, values.pop("coverage_of_class"), strict=True))
+        listed.append(
+            {"asked": entry.coverage, "is_attainable": entry.is_attainable, **values, "coverage_of_class": of_class}
+        )
+    return listed
 
 
 def build_interval_table(trust: StudyTrust) -> TableArtifact:
