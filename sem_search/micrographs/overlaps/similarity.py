@@ -1,8 +1,8 @@
 """Which micrographs show the same place of the specimen: copies, overlapping fields, one field at two magnifications.
 
 Such images must never be divided between training and test, and no file name shows which they are. All pairs are
-registered (`registration`); magnification is followed where the metadata give both pixel sizes, else equal pixels and, for images
-of unlike size, equal fields are tried.
+registered (`registration`), at the magnifications that the pixel sizes in the metadata give; where they are not known,
+with equal pixels and, for images of different size, with equal fields.
 
 Missed, because they cannot be told from chance: lattices, stripes, and about half of the overlaps between fields where
 a few particles lie on bare ground. What was measured stands in docs/decisions/010-same-places.md and 022-overlaps.md.
