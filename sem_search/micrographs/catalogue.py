@@ -191,7 +191,16 @@ def read_catalogue(
 
 
 def read_listing(listing: Listing, *, reading: ReadingOptions = DEFAULT_READING, progress: bool = False) -> Catalogue:
-    """Return the catalogue of pictures that are listed already; arguments and errors as `read_catalogue`."""
+    """Return the catalogue of pictures that are listed already.
+
+    Args:
+        listing: The files and their classes.
+        reading: How the files are read.
+        progress: Show a bar.
+
+    Raises:
+        UnreadableDataError: Files cannot be used; the message lists all of them, each with its reason.
+    """
     read = partial(_read_record, reading=reading)
     results = list(map_in_threads(read, listing.images, label="Reading images", is_shown=progress))
     records = tuple(result for result in results if isinstance(result, ImageRecord))

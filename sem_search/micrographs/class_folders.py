@@ -59,7 +59,14 @@ def list_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def build_listed(file: Path, *, root: Path, label: str, prefix: str = "") -> ListedImage:
-    """Return the record of a picture; its id is the path from `root`, behind a prefix."""
+    """Return the record of a picture; its id is the path from `root`, behind a prefix.
+
+    Args:
+        file: The picture.
+        root: Where its id begins.
+        label: Its class.
+        prefix: What stands before the path in the id.
+    """
     image_id = to_nfc(f"{prefix}{file.relative_to(root).as_posix()}")
     return ListedImage(path=file.absolute(), image_id=image_id, label=label, group=None, session=None)
 

@@ -23,7 +23,13 @@ MAX_NAME_SHOWN = 60
 
 
 def list_csv(file: Path, *, exclude: Sequence[str], allow_outside: bool) -> Listing:
-    """Return the pictures that a CSV names."""
+    """Return the pictures that a CSV names.
+
+    Args:
+        file: The CSV.
+        exclude: Classes to leave out.
+        allow_outside: Whether it may name pictures that do not lie below its own folder.
+    """
     header, rows = _read_csv(file)
     missing = [column for column in ("image", "label") if column not in header]
     if missing:

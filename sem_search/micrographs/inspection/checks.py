@@ -74,6 +74,11 @@ def find_small_classes(catalogue: Catalogue, pairs: Sequence[SimilarPair], *, n_
 
     What counts is groups, so images that show the same place are counted once.
 
+    Args:
+        catalogue: The images.
+        pairs: Images that are kept in one group.
+        n_folds: Folds that the classes must be large enough for.
+
     Raises:
         SettingsError: `n_folds` is below 3.
     """

@@ -187,7 +187,13 @@ def _check_size(page: tifffile.TiffPage, *, max_pixels: float) -> None:
 
 
 def check_pixel_count(width_px: int, height_px: int, *, max_pixels: float) -> None:
-    """Raise if a picture is empty or larger than allowed."""
+    """Raise if a picture is empty or larger than allowed.
+
+    Args:
+        width_px: Width.
+        height_px: Height.
+        max_pixels: Largest width x height.
+    """
     if width_px < 1 or height_px < 1:
         raise UnreadableImageError(f"the image is empty ({width_px} x {height_px} px): export it again")
     if width_px * height_px > max_pixels:
