@@ -19,7 +19,7 @@ import psutil
 from benchmarks.ports import find_free_port
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.package.writing import ClassifierParts, log_classifier
-from sem_search.evaluation.cross_conformal import CrossAnswers
+from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import build_head, cut_network

@@ -20,7 +20,7 @@ from sem_search.deployment.package.record import OutOfFold, read_out_of_fold
 from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files
 from sem_search.deployment.registry.versions import TAG_DATA, TAG_FOLDS, TAG_SELECT_ON, find_version, open_client
 from sem_search.errors import NotComparableError, SettingsError, StoreError
-from sem_search.evaluation.comparing import Comparison, compare_trials
+from sem_search.evaluation.comparison import Comparison, compare_trials
 from sem_search.records import Split
 from sem_search.settings import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.tracking.entries.tables import SPLITS

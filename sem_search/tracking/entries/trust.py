@@ -11,11 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sem_search.evaluation.calibration import (
-    CalibrationScores,
-    compute_calibration_scores,
-    cross_fit_temperature,
-)
+from sem_search.evaluation.calibration import CalibrationScores, compute_calibration_scores, cross_fit_temperature
 from sem_search.evaluation.conformal import (
     RiskCoverage,
     SetScores,
@@ -24,9 +20,10 @@ from sem_search.evaluation.conformal import (
     compute_set_scores,
     cross_predict_sets,
 )
-from sem_search.evaluation.images import combine_tiles
-from sem_search.evaluation.intervals import Interval, SideIntervals, compute_split_intervals
+from sem_search.evaluation.intervals import SplitIntervals, compute_split_intervals
+from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.selection import SelectionBias, compute_selection_bias
+from sem_search.evaluation.statistics import Interval
 from sem_search.records import FloatMatrix, FloatVector, IntVector, Split, StudyOutcome
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.metrics import NumberRow
@@ -40,7 +37,7 @@ ALLOWED_RISK = 0.05
 """Share of wrong answers for which the report states how many images can be answered."""
 
 FIGURE_NAMES = ("f_measure", "tile_accuracy", "image_f_measure", "image_accuracy")
-"""The headline figures, as the fields of `SideIntervals` are called."""
+"""The headline figures, as the fields of `SplitIntervals` are called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +57,8 @@ class StudyTrust:
 
     class_names: tuple[str, ...]
     select_on: Split
-    validation: SideIntervals
-    test: SideIntervals
+    validation: SplitIntervals
+    test: SplitIntervals
     chosen_on_validation: SelectionBias
     chosen_on_test: SelectionBias
     calibration: CalibrationScores
@@ -87,7 +84,7 @@ class StudyTrust:
         """The choice that this study made."""
         return self.chosen_on_validation if self.select_on == "validation" else self.chosen_on_test
 
-    def get_split(self, split: Split) -> SideIntervals:
+    def get_split(self, split: Split) -> SplitIntervals:
         """Return the intervals of one split."""
         return self.validation if split == "validation" else self.test
 

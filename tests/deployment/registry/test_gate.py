@@ -10,7 +10,7 @@ from benchmarks.trust.gate import build_contest, simulate_gate
 from sem_search.deployment.registry import gate
 from sem_search.deployment.registry.gate import GateRule, compare_versions, get_judging_split, judge
 from sem_search.errors import ModelNotFoundError, NotComparableError, SettingsError, StoreError
-from sem_search.evaluation.comparing import compare_trials
+from sem_search.evaluation.comparison import compare_trials
 from tests.deployment.registry.conftest import POOR
 
 
