@@ -39,8 +39,8 @@ from sem_search.deployment.registry.tags import (
 from sem_search.deployment.registry.version_facts import describe_hashes, describe_scores
 from sem_search.deployment.registry.versions import find_version_of_run
 from sem_search.errors import ModelNotFoundError, StoreError
-from sem_search.tracking.mlflow.delivery import find_active_run
 from sem_search.tracking.mlflow.names import NOT_FOUND, quote
+from sem_search.tracking.mlflow.runs import find_active_run
 
 
 @dataclass(frozen=True, kw_only=True)
