@@ -384,8 +384,6 @@ def _work(
     try:
         work(study, objective=objective, watch=objective.watch)
     finally:
-        if objective.source is not None:
-            objective.source.close()
         progress.close()
 
 

@@ -31,7 +31,8 @@ from sem_search.search.cluster.feature_shards import list_missing_shards, write_
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.cluster.worker_context import open_bench
 from sem_search.search.folds.store import FinishedFold, FoldStore, name_fold, pack_fold, unpack_fold
-from sem_search.search.folds.train import ObtainedFold, train_fold
+from sem_search.search.folds.train import train_fold
+from sem_search.search.pruning.course import CellCourse
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.secrets import mask_secrets
@@ -218,25 +219,17 @@ class RemoteFolds:
     _kept: set[tuple[str, int]] = field(default_factory=set)
     """Folds that were found finished: looked at once, for reading a fold takes a while."""
 
-    def obtain(
-        self,
-        *,
-        cell: Cell,
-        fold: Fold,
-        race: FoldRace,
-        find_rival: Callable[[], Rival | None],
-        on_epoch: Callable[[EpochFigures], None],
-        check: Callable[[], None],
-    ) -> ObtainedFold:
-        """As `FoldSource`: returns the fold, or lets `check` end the cell with the epochs that were trained."""
+    def obtain(self, *, cell: Cell, fold: Fold, course: CellCourse) -> FinishedFold:
+        """As `FoldSource`: returns the fold, or lets the course end the cell with the epochs that were trained."""
+        self._forget_others(cell)
         kept = self.store.read(cell=cell, fold=fold.number)
         if kept is not None:
             self.progress.count_fold(cell=cell, fold=fold.number, is_new=False)
-            return ObtainedFold(kept=kept, is_watched=False)
+            return kept
         place = (cell.name, fold.number)
         while True:
             if place not in self._flying:
-                self._flying[place] = self._submit(cell, fold.number, rival=find_rival())
+                self._flying[place] = self._submit(cell, fold.number, rival=course.find_rival())
             self._keep_busy(cell, fold)
             answer = await_result(
                 self._flying[place], hands=self.hands, while_waiting=lambda: self._keep_busy(cell, fold)
@@ -245,21 +238,16 @@ class RemoteFolds:
             curves = json.loads(answer)["curves"]
             if curves is None:
                 break
-            race.replace(TrainingCurves(**{name: np.array(values) for name, values in curves.items()}))
-            check()  # ended by another rival than it must meet, the fold is trained again, against that one
+            course.stop_fold(TrainingCurves(**{name: np.array(values) for name, values in curves.items()}))
+            # ended by another rival than it must meet, the fold is trained again, against that one
         self.progress.count_fold(cell=cell, fold=fold.number, is_new=True)
-        return ObtainedFold(kept=self._fetch(cell, fold.number), is_watched=False)
+        return self._fetch(cell, fold.number)
 
-    def leave(self, cell: Cell) -> None:
-        """Take back the folds of this cell that nobody needs any more."""
-        for place in [place for place in self._flying if place[0] == cell.name]:
+    def _forget_others(self, cell: Cell) -> None:
+        """Take back the folds of cells that have ended meanwhile."""
+        names = {cell.name, *(one.name for one in self.list_next())}
+        for place in [place for place in self._flying if place[0] not in names]:
             self._flying.pop(place).cancel()
-
-    def close(self) -> None:
-        """Take back everything."""
-        for future in self._flying.values():
-            future.cancel()
-        self._flying.clear()
 
     def _keep_busy(self, cell: Cell, fold: Fold) -> None:
         """Submit as many folds, of this cell and of those to come, as there are hands for."""

@@ -8,7 +8,7 @@ function of data, settings and seed. Nothing is reported from fewer folds than t
 import optuna
 
 from sem_search.evaluation.metrics import compute_fold_f_measure
-from sem_search.search.folds.train import obtain_fold
+from sem_search.search.folds.train import LocalFolds
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.outcome import get_cell, iter_told_folds
 from sem_search.search.trials.search_progress import SearchProgress
@@ -40,7 +40,9 @@ def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: Head
     try:
         for trial, number in lost:
             cell = get_cell(trial)
-            kept = obtain_fold(prepared, trainer=trainer, cell=cell, fold=folds[number], progress=progress)
+            kept = LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(
+                cell=cell, fold=folds[number]
+            )
             value = compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, split=prepared.settings.select_on)
             told = trial.intermediate_values[number]
             warning = (

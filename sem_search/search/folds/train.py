@@ -1,4 +1,4 @@
-"""One finished fold: from disk if it was trained before, else trained now and kept before anybody is told."""
+"""Finished folds: read from disk where they were trained before, else trained now and written before all else."""
 
 import itertools
 from collections.abc import Callable
@@ -10,52 +10,26 @@ from sem_search.micrographs.folds import Fold
 from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves
 from sem_search.search.folds.store import FinishedFold
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
+from sem_search.search.pruning.course import CellCourse
 from sem_search.search.trials.search_progress import SearchProgress
-from sem_search.transfer.heads.training import EpochFigures, FoldTraining, HeadTrainer, OutOfMemoryError
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObtainedFold:
-    """A finished fold, and whether its epochs were told of one by one."""
-
-    kept: FinishedFold
-    is_watched: bool
+from sem_search.transfer.heads.training import EpochFigures, HeadTrainer, OutOfMemoryError
 
 
 class FoldSource(Protocol):
-    """Where the folds of a cell come from."""
+    """Where the folds of a cell come from: this process, or the workers of a cluster."""
 
-    def obtain(
-        self,
-        *,
-        cell: Cell,
-        fold: Fold,
-        race: FoldRace,
-        find_rival: Callable[[], Rival | None],
-        on_epoch: Callable[[EpochFigures], None],
-        check: Callable[[], None],
-    ) -> ObtainedFold:
-        """Return a finished fold, kept on disk.
+    def obtain(self, *, cell: Cell, fold: Fold, course: CellCourse) -> FinishedFold:
+        """Return a finished fold that is on disk.
 
         Args:
             cell: What is tried.
-            fold: Which images stand where.
-            race: Of this fold; where epochs are not told of, the source takes them in if they end the fold.
-            find_rival: Returns whom the fold races against, as far as is known.
-            on_epoch: Is told the figures of each epoch that is trained in this process. What it raises ends the fold.
-            check: Ends the cell, if it can be judged, by what the race has taken in.
+            fold: Which images stand in which split.
+            course: Of the cell; the fold has begun on it, and what it raises ends the fold.
 
         Raises:
-            optuna.TrialPruned: The cell is ended within this fold.
+            optuna.TrialPruned: The cell is pruned within this fold.
             FailedTrialError: This cell cannot be trained.
         """
-
-    def leave(self, cell: Cell) -> None:
-        """No further fold of this cell will be asked for."""
-
-    def close(self) -> None:
-        """No further fold of any cell will be asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,72 +40,30 @@ class LocalFolds:
     trainer: HeadTrainer
     progress: SearchProgress
 
-    def obtain(
-        self,
-        *,
-        cell: Cell,
-        fold: Fold,
-        race: FoldRace,
-        find_rival: Callable[[], Rival | None],
-        on_epoch: Callable[[EpochFigures], None],
-        check: Callable[[], None],
-    ) -> ObtainedFold:
-        """As `FoldSource`; the race is run by `on_epoch`."""
-        told: list[EpochFigures] = []
+    def obtain(self, *, cell: Cell, fold: Fold, course: CellCourse | None = None) -> FinishedFold:
+        """Return a finished fold, as `FoldSource`; without a course it is trained to its end.
 
-        def tell(figures: EpochFigures) -> None:
-            told.append(figures)
-            on_epoch(figures)
+        Raises:
+            StoreError: The result could not be written.
+        """
+        finished = self.prepared.store.read(cell=cell, fold=fold.number)
+        is_new = finished is None
+        if finished is None:
+            finished = self._train(cell, fold=fold, course=course)
+            self.prepared.store.write(finished, cell=cell)
+        self.progress.count_fold(cell=cell, fold=fold.number, is_new=is_new)
+        return finished
 
-        kept = obtain_fold(
-            self.prepared, trainer=self.trainer, cell=cell, fold=fold, progress=self.progress, on_epoch=tell
-        )
-        return ObtainedFold(kept=kept, is_watched=bool(told))
-
-    def leave(self, cell: Cell) -> None:
-        """Nothing was begun that is not finished."""
-
-    def close(self) -> None:
-        """Nothing was begun that is not finished."""
-
-
-def obtain_fold(
-    prepared: PreparedSearch,
-    *,
-    trainer: HeadTrainer,
-    cell: Cell,
-    fold: Fold,
-    progress: SearchProgress,
-    on_epoch: Callable[[EpochFigures], None] | None = None,
-) -> FinishedFold:
-    """Return a finished fold of a cell.
-
-    Args:
-        prepared: Data, settings and the store of finished folds.
-        trainer: Trains a fold that is not kept yet.
-        cell: What is tried.
-        fold: Which images stand where.
-        progress: Is told of epochs and folds.
-        on_epoch: Is told the figures of each epoch that is trained now. What it raises ends the fold, unkept.
-
-    Raises:
-        FailedTrialError: The memory does not suffice for this cell.
-        StoreError: The result could not be written.
-    """
-    kept = prepared.store.read(cell=cell, fold=fold.number)
-    is_new = kept is None
-    if kept is None:
+    def _train(self, cell: Cell, *, fold: Fold, course: CellCourse | None) -> FinishedFold:
         epochs = itertools.count()
+        n_epochs = self.prepared.settings.epochs
 
         def show(figures: EpochFigures) -> None:
-            progress.show_epoch(cell=cell, fold=fold.number, epoch=next(epochs), n_epochs=prepared.settings.epochs)
-            if on_epoch is not None:
-                on_epoch(figures)
+            self.progress.show_epoch(cell=cell, fold=fold.number, epoch=next(epochs), n_epochs=n_epochs)
+            if course is not None:
+                course.watch(figures)
 
-        kept = train_fold(trainer, tiles=prepared.data.tiles, cell=cell, fold=fold, on_epoch=show)
-        prepared.store.write(kept, cell=cell)
-    progress.count_fold(cell=cell, fold=fold.number, is_new=is_new)
-    return kept
+        return train_fold(self.trainer, tiles=self.prepared.data.tiles, cell=cell, fold=fold, on_epoch=show)
 
 
 def train_fold(
@@ -143,8 +75,8 @@ def train_fold(
         trainer: Holds features and head.
         tiles: Which tile belongs to which image.
         cell: What is tried.
-        fold: Which images stand where.
-        on_epoch: Is told the figures of each epoch. What it raises ends the fold.
+        fold: Which images stand in which split.
+        on_epoch: Called with the figures of each epoch. What it raises ends the fold.
 
     Raises:
         FailedTrialError: The memory does not suffice for this cell.
@@ -162,27 +94,15 @@ def train_fold(
         )
     except OutOfMemoryError as error:
         raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error
-    return FinishedFold(
-        outcome=FoldOutcome(
-            fold=fold.number,
-            validation_tiles=validation,
-            validation_probabilities=training.validation_probabilities,
-            test_tiles=test,
-            test_probabilities=training.test_probabilities,
-            curves=_convert_curves(training),
-            best_epoch=training.best_epoch,
-            is_diverged=training.is_diverged,
-            training_s=training.training_s,
-        ),
-        head_weights=training.head_weights,
+    outcome = FoldOutcome(
+        fold=fold.number,
+        validation_tiles=validation,
+        validation_probabilities=training.validation_probabilities,
+        test_tiles=test,
+        test_probabilities=training.test_probabilities,
+        curves=TrainingCurves(**vars(training.curves)),
+        best_epoch=training.best_epoch,
+        is_diverged=training.is_diverged,
+        training_s=training.training_s,
     )
-
-
-def _convert_curves(training: FoldTraining) -> TrainingCurves:
-    curves = training.curves
-    return TrainingCurves(
-        training_loss=curves.training_loss,
-        training_accuracy=curves.training_accuracy,
-        validation_loss=curves.validation_loss,
-        validation_accuracy=curves.validation_accuracy,
-    )
+    return FinishedFold(outcome=outcome, head_weights=training.head_weights)

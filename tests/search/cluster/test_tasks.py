@@ -14,7 +14,7 @@ import pytest
 
 from sem_search.errors import ClusterError, FailedTrialError, SettingsError, StoreError
 from sem_search.places import CACHE_VARIABLE
-from sem_search.records import Cell
+from sem_search.records import Cell, TrainingCurves
 from sem_search.search.cluster import tasks as executing
 from sem_search.search.cluster import worker_context as bench_module
 from sem_search.search.cluster.feature_shards import list_missing_shards
@@ -140,6 +140,23 @@ def make_source(
     )
 
 
+class Course:
+    """Judges by one rival, and remembers how many epochs of stopped folds it has seen."""
+
+    def __init__(self, rival: Rival | None) -> None:
+        self.rival = rival
+        self.stopped: list[int] = []
+
+    def find_rival(self) -> Rival | None:
+        return self.rival
+
+    def stop_fold(self, curves: TrainingCurves) -> None:
+        self.stopped.append(len(curves.validation_loss))
+        race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=12)
+        race.replace(curves)
+        race.check(self.rival)
+
+
 @pytest.mark.usefixtures("shards")
 def test_a_fold_ended_by_another_rival_than_its_own_is_trained_again(
     bench: str, hands: Hands, shared: SharedStore, data, progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -147,21 +164,11 @@ def test_a_fold_ended_by_another_rival_than_its_own_is_trained_again(
     monkeypatch.setattr("sem_search.search.pruning.curve_extrapolation.compute_allowance", lambda *_, **__: -1.0)
     source = make_source(bench, hands, shared, data, progress, tmp_path, find_rival=lambda _: BEYOND)
     source._flying[CELL.name, 1] = source._submit(CELL, 1, rival=BEYOND)
-    race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=12)
-    looked: list[int] = []
-    obtained = source.obtain(
-        cell=CELL,
-        fold=data.folds.folds[1],
-        race=race,
-        find_rival=lambda: None,
-        on_epoch=lambda _: None,
-        check=lambda: looked.append(len(race.curves.validation_loss)),
-    )
-    assert looked == [10], "the search looked at what was trained, and did not end the cell"
-    assert len(obtained.kept.outcome.curves.validation_loss) == N_EPOCHS
-    assert not obtained.is_watched
+    course = Course(None)
+    finished = source.obtain(cell=CELL, fold=data.folds.folds[1], course=course)
+    assert course.stopped == [10], "the search looked at what was trained, and did not end the cell"
+    assert len(finished.outcome.curves.validation_loss) == N_EPOCHS
     assert source.store.is_whole(cell=CELL, fold=1), "kept in the search's own folder, too"
-    source.close()
 
 
 @pytest.mark.usefixtures("shards")
@@ -170,17 +177,8 @@ def test_a_fold_ended_by_its_own_rival_ends_the_cell(
 ) -> None:
     monkeypatch.setattr("sem_search.search.pruning.curve_extrapolation.compute_allowance", lambda *_, **__: -1.0)
     source = make_source(bench, hands, shared, data, progress, tmp_path)
-    race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=12)
     with pytest.raises(optuna.TrialPruned, match="after epoch 10 of 12"):
-        source.obtain(
-            cell=CELL,
-            fold=data.folds.folds[1],
-            race=race,
-            find_rival=lambda: BEYOND,
-            on_epoch=lambda _: None,
-            check=lambda: race.check(BEYOND),
-        )
-    source.close()
+        source.obtain(cell=CELL, fold=data.folds.folds[1], course=Course(BEYOND))
 
 
 class Shelf(Executor):
@@ -214,10 +212,8 @@ def test_hands_are_kept_busy_with_the_folds_to_come_each_once(
     assert shelf.places == [(0.1, 1), (0.1, 2), (0.01, 1), (0.01, 2)], "fold 0 of the next cell is kept already"
     assert shelf.tasks[0]["rival"] == {"trial": 0, "accuracy": 1.0, "before": [], "leads": []}
     assert count_wanted(hands) == 4
-    source.leave(CELL)
+    source._forget_others(NEXT)
     assert set(source._flying) == {(NEXT.name, 1), (NEXT.name, 2)}
-    source.close()
-    assert not source._flying
     n_hands[0] = 0
     assert count_wanted(hands) == 1
 

@@ -13,7 +13,7 @@ from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.records import Cell
 from sem_search.search.folds.repair import repair_folds
-from sem_search.search.folds.train import obtain_fold
+from sem_search.search.folds.train import LocalFolds
 from sem_search.search.results.outcome import read_study_outcome
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
@@ -28,7 +28,7 @@ def finished(study: optuna.Study, prepared, trainer, progress) -> list[float]:
     """A trial whose three folds were trained and told; their F-measures."""
     values = []
     for fold in prepared.data.folds.folds:
-        kept = obtain_fold(prepared, trainer=trainer, cell=CELL, fold=fold, progress=progress)
+        kept = LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(cell=CELL, fold=fold)
         values.append(compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, split="validation"))
     study.add_trial(
         optuna.trial.create_trial(

@@ -7,7 +7,7 @@ import pytest
 
 from sem_search.errors import FailedTrialError, StoreError
 from sem_search.records import Cell
-from sem_search.search.folds.train import obtain_fold
+from sem_search.search.folds.train import LocalFolds
 from sem_search.transfer.heads.training import OutOfMemoryError
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
@@ -16,7 +16,7 @@ CELL = Cell(learning_rate=0.1, batch_size=8)
 def test_a_finished_fold_is_not_trained_again(prepared, untouched_trainer, store_folds, progress) -> None:
     kept = store_folds()
     fold = prepared.data.folds.folds[1]
-    obtained = obtain_fold(prepared, trainer=untouched_trainer, cell=CELL, fold=fold, progress=progress)
+    obtained = LocalFolds(prepared=prepared, trainer=untouched_trainer, progress=progress).obtain(cell=CELL, fold=fold)
     np.testing.assert_array_equal(obtained.outcome.test_probabilities, kept[1].outcome.test_probabilities)
     assert obtained.outcome.fold == 1
     assert progress.told == [("fold", CELL.name, 1, False)]
@@ -24,7 +24,7 @@ def test_a_finished_fold_is_not_trained_again(prepared, untouched_trainer, store
 
 def test_a_new_fold_is_trained_on_its_own_sides_and_kept(prepared, trainer, progress) -> None:
     fold, tiles = prepared.data.folds.folds[2], prepared.data.tiles
-    obtained = obtain_fold(prepared, trainer=trainer, cell=CELL, fold=fold, progress=progress)
+    obtained = LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(cell=CELL, fold=fold)
     outcome = obtained.outcome
     expected = trainer.train_fold(
         fold=2,
@@ -55,7 +55,7 @@ def test_a_damaged_fold_is_trained_anew(prepared, trainer, store_folds, progress
     fold = prepared.data.folds.folds[0]
     path = Path(prepared.store.folder) / CELL.name / "fold_0.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    obtain_fold(prepared, trainer=trainer, cell=CELL, fold=fold, progress=progress)
+    LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(cell=CELL, fold=fold)
     assert progress.told[-1] == ("fold", CELL.name, 0, True)
     assert not prepared.store.is_damaged(cell=CELL, fold=0)
 
@@ -66,7 +66,9 @@ def test_nobody_is_told_of_a_fold_that_could_not_be_kept(prepared, trainer, prog
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(StoreError, match="No space left"):
-        obtain_fold(prepared, trainer=trainer, cell=CELL, fold=prepared.data.folds.folds[0], progress=progress)
+        LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(
+            cell=CELL, fold=prepared.data.folds.folds[0]
+        )
     assert not [told for told in progress.told if told[0] == "fold"]
 
 
@@ -76,5 +78,7 @@ def test_too_little_memory_fails_this_cell_alone(prepared, trainer, progress, mo
 
     monkeypatch.setattr(trainer, "train_fold", fail)
     with pytest.raises(FailedTrialError, match=r"lr1e-01_bs8: the memory does not suffice .*OOM when allocating"):
-        obtain_fold(prepared, trainer=trainer, cell=CELL, fold=prepared.data.folds.folds[0], progress=progress)
+        LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(
+            cell=CELL, fold=prepared.data.folds.folds[0]
+        )
     assert prepared.store.read(cell=CELL, fold=0) is None

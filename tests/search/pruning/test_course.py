@@ -62,7 +62,7 @@ def run(judge: FakeJudge, folds: list[FinishedFold], *, settles_before: int = 0)
         for number, kept in enumerate(folds):
             judge.is_settled = number >= settles_before
             begin(course, number)
-            course.finish_fold(kept, is_watched=False)
+            course.finish_fold(kept)
         judge.is_settled = True
         course.settle()
     except optuna.TrialPruned as error:
@@ -102,7 +102,7 @@ def test_nothing_is_told_before_the_cell_can_be_judged(folds) -> None:
         judge=FakeJudge(is_settled=False), n_folds=3, accept=lambda kept: told.append(kept.outcome.fold) or 0.5
     )
     begin(course, 0)
-    course.finish_fold(folds[0], is_watched=False)
+    course.finish_fold(folds[0])
     begin(course, 1)
     course.watch(EpochFigures(training_loss=1.0, training_accuracy=0.2, validation_loss=1.0, validation_accuracy=0.2))
     assert (told, course.accepted, course.n_finished) == ([], [], 1)
@@ -114,7 +114,7 @@ def test_a_fold_in_training_is_ended_by_one_before_it(folds) -> None:
     judge = FakeJudge(is_settled=False, rivals={0: STRONG})
     course = CellCourse(judge=judge, n_folds=3, accept=lambda _: 0.5)
     begin(course, 0)
-    course.finish_fold(folds[0], is_watched=False)
+    course.finish_fold(folds[0])
     begin(course, 1)
     judge.is_settled = True
     figures = EpochFigures(training_loss=1.0, training_accuracy=0.2, validation_loss=1.0, validation_accuracy=0.2)
@@ -128,7 +128,7 @@ def test_a_rival_is_asked_for_with_the_folds_before(folds) -> None:
     judge = FakeJudge(rivals={1: STRONG})
     course = CellCourse(judge=judge, n_folds=3, accept=lambda _: 0.5)
     begin(course, 0)
-    course.finish_fold(folds[0], is_watched=False)
+    course.finish_fold(folds[0])
     begin(course, 1)
     assert course.find_rival() == STRONG
     assert judge.finished == [0]
