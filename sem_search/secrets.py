@@ -2,9 +2,6 @@
 
 import re
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-
 MASK = "***"
 
 _FIELD = r"\w*(?:password|passwd|pwd|passphrase|token|secret|api_key|access_key)"
@@ -41,6 +38,9 @@ def mask_url(url: str) -> str:
 
     Where a URL begins and ends is known here, so that a password with a blank in it is masked whole.
     """
+    from sqlalchemy import make_url  # only a URL is worth the time that it takes to load
+    from sqlalchemy.exc import ArgumentError
+
     try:
         has_password = make_url(url).password is not None
     except (ArgumentError, ValueError):

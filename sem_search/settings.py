@@ -10,15 +10,24 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from sem_search.errors import SettingsError
 from sem_search.micrographs.inspection.findings import ALLOWABLE_ERRORS, read_list
-from sem_search.options import AUTO, DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.secrets import mask_url
-from sem_search.transfer.names import BACKBONE_NAMES
+from sem_search.transfer.names import BACKBONE_NAMES, TINY
 
 CLUSTER_ADDRESS = re.compile(r"(tcp|tls|ws|wss)://[^\s/@]+:\d+")
 """Addresses of a Dask scheduler; `tls` is the one for networks with strangers in them."""
+
+AUTO = "auto"
+"""The word that stands for "not given" where a value must be written, as in MLproject's defaults."""
+
+DEFAULT_PROMOTE_MARGIN = 0.0
+"""F-measure by which a new winner must beat the champion: any real improvement counts."""
+
+DEFAULT_PROMOTE_CONFIDENCE = 0.95
+"""How sure that must be: of twenty new winners that are no better, about one becomes champion."""
 
 DEMO = "demo"
 """The `data` that stands for the demonstration set."""
@@ -58,48 +67,101 @@ WordList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 
 
 class SearchSettings(BaseModel):
-    """Everything a search can be told; `options` says in words what each setting means."""
+    """Every setting of a search.
+
+    The one source of names, defaults and descriptions: the command line's help is made from it, and `scripts/options`
+    writes them into MLproject and the README.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
-    data: str = Field(DEMO)
-    backbone: str = Field("vgg16")
-    preset: Literal["standard", "paper", "quick"] = Field("standard")
-    weights: str = Field("auto")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto")
-    exclude: WordList = Field(())
-    skip_unreadable: bool = Field(False)
-    allow_outside: bool = Field(False)
-    overlaps: Literal["group", "report", "ignore"] = Field("group")
-    allow_errors: WordList = Field(())
-    crop_bottom_px: int = Field(0, ge=0)
-    max_megapixels: float = Field(100.0, gt=0)
-    tile_px: int = Field(224, ge=32, le=1024)
-    stride_px: int | None = Field(None, ge=1)
-    folds: int = Field(5, ge=3)
-    learning_rates: FloatList = Field(PAPER_LEARNING_RATES, min_length=1)
-    batch_sizes: IntList = Field(PAPER_BATCH_SIZES, min_length=1)
-    sampler: Literal["grid", "tpe", "random"] = Field("grid")
-    trials: int | None = Field(None, ge=1)
-    timeout: float | None = Field(None, gt=0)
-    pruner: Literal["none", "median", "wilcoxon", "race"] = Field("race")
-    epochs: int = Field(100, ge=1)
-    patience: int = Field(DEFAULT_PATIENCE, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    hidden_units: int = Field(256, ge=1)
-    dropout: float = Field(0.5, ge=0, lt=1)
-    select_on: Literal["validation", "test"] = Field("validation")
-    seed: int = Field(0, ge=0, lt=2**31)
-    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    study: str | None = Field(None)
-    storage: str = Field("sqlite:///optuna.db")
-    study_folder: str = Field("studies")
-    outage_wait: float = Field(600.0, ge=0)
-    cluster: str | None = Field(None)
-    shared: str | None = Field(None)
-    model_name: str | None = Field(None)
-    promote_margin: float = Field(DEFAULT_PROMOTE_MARGIN, ge=0, lt=1)
-    promote_confidence: float = Field(DEFAULT_PROMOTE_CONFIDENCE, gt=0.5, lt=1)
+    data: str = Field(DEMO, description="Folder with one sub-folder per class, a CSV, or demo.")
+    backbone: str = Field(
+        "vgg16", description=f"Network to transfer from: {', '.join(name for name in BACKBONE_NAMES if name != TINY)}."
+    )
+    preset: Literal["standard", "paper", "quick"] = Field(
+        "standard",
+        description="standard; paper: the paper's protocol in full; quick: a first look (quick for data=demo).",
+    )
+    weights: str = Field(
+        "auto",
+        description="imagenet, particles (shipped), random, a file (.weights.h5, .h5, .keras, .npz), or auto.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of the frozen part: float32, bfloat16, or auto: bfloat16 where this processor is faster with it.",
+    )
+    exclude: WordList = Field((), description="Classes to leave out, by commas; a name that holds a comma in quotes.")
+    skip_unreadable: bool = Field(False, description="Go on without files that cannot be read, and tag the run.")
+    allow_outside: bool = Field(
+        False,
+        description="Let a CSV name pictures that do not lie below its own folder; only for a CSV that you trust.",
+    )
+    overlaps: Literal["group", "report", "ignore"] = Field(
+        "group",
+        description="Images of the same place: group keeps them in one split, report names them, ignore does not look.",
+    )
+    allow_errors: WordList = Field(
+        (),
+        description="Errors of the inspection to go on with, by commas: label_conflict (one picture under two labels).",
+    )
+    crop_bottom_px: int = Field(0, ge=0, description="Height of the data bar in px, where the file does not give it.")
+    max_megapixels: float = Field(100.0, gt=0, description="Larger pictures are refused before they are decoded.")
+    tile_px: int = Field(224, ge=32, le=1024, description="Side of a tile in px.")
+    stride_px: int | None = Field(None, ge=1, description="Step between tiles in px; by default the tile's side.")
+    folds: int = Field(
+        5, ge=3, description="Number of cross-validation folds over whole images; each image is tested once."
+    )
+    learning_rates: FloatList = Field(PAPER_LEARNING_RATES, min_length=1, description="Learning rates, by commas.")
+    batch_sizes: IntList = Field(PAPER_BATCH_SIZES, min_length=1, description="Batch sizes, by commas.")
+    sampler: Literal["grid", "tpe", "random"] = Field(
+        "grid", description="grid visits every cell once; tpe and random are for large grids."
+    )
+    trials: int | None = Field(None, ge=1, description="Number of trials; by default one per cell.")
+    timeout: float | None = Field(None, gt=0, description="Seconds after which no further trial is begun.")
+    pruner: Literal["none", "median", "wilcoxon", "race"] = Field(
+        "race",
+        description="What ends a poor cell: race (between and within folds), wilcoxon or median (between folds), none.",
+    )
+    epochs: int = Field(100, ge=1, description="Most epochs per fold.")
+    patience: int = Field(
+        DEFAULT_PATIENCE,
+        ge=0,
+        description="Epochs without a better validation loss before a fold is stopped; 0: never.",
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    hidden_units: int = Field(256, ge=1, description="Units of the new hidden layer.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout after the hidden layer.")
+    select_on: Literal["validation", "test"] = Field(
+        "validation", description="Tiles whose mean F-measure is the objective: validation, or test as in the paper."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random choice.")
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Processor threads; by default all."
+    )
+    study: str | None = Field(None, description="Name of the study; by default derived from data and settings.")
+    storage: str = Field("sqlite:///optuna.db", description="Optuna storage URL.")
+    study_folder: str = Field("studies", description="Folder of the finished folds of every study.")
+    outage_wait: float = Field(
+        600.0, ge=0, description="Seconds to wait for a database or tracking server that is away."
+    )
+    cluster: str | None = Field(
+        None, description="Dask scheduler whose workers train, such as tcp://host:8786; needs shared."
+    )
+    shared: str | None = Field(None, description="Folder or fsspec URL that every machine of the search reaches.")
+    model_name: str | None = Field(None, description="Registered model; by default sem-search-<backbone>.")
+    promote_margin: float = Field(
+        DEFAULT_PROMOTE_MARGIN,
+        ge=0,
+        lt=1,
+        description="F-measure over test tiles by which a winner must beat the champion to take its place.",
+    )
+    promote_confidence: float = Field(
+        DEFAULT_PROMOTE_CONFIDENCE,
+        gt=0.5,
+        lt=1,
+        description="How sure that must be, over the images, above 0.5 and below 1.",
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -127,6 +189,18 @@ class SearchSettings(BaseModel):
     def n_cells(self) -> int:
         """Number of combinations of learning rate and batch size."""
         return len(self.learning_rates) * len(self.batch_sizes)
+
+
+def format_default(field: FieldInfo) -> str:
+    """Return a setting's default as it is written on the command line; empty where it has none of its own."""
+    default = field.default
+    if field.default_factory is not None or default is None or default == ():
+        return ""
+    if isinstance(default, tuple):
+        return _list(default)
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 INCOMPARABLE = (
@@ -222,7 +296,7 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
             settings.data == DEMO and settings.crop_bottom_px > 0
         ),
     }
-    shown = mask_url(settings.cluster or "")
+    shown = settings.cluster and mask_url(settings.cluster)
     checks |= {
         f"cluster={shown} needs shared=FOLDER_OR_URL, a place that every worker of it reaches": (
             settings.cluster is not None and settings.shared is None

@@ -1,6 +1,7 @@
 """The files around the package say the same as the package."""
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -46,7 +47,18 @@ def test_project_name_fits_a_kubernetes_job() -> None:
 
 
 def test_main_has_one_parameter_per_setting() -> None:
-    assert set(read_yaml("MLproject")["entry_points"]["main"]["parameters"]) == set(SearchSettings.model_fields)
+    assert list(read_yaml("MLproject")["entry_points"]["main"]["parameters"]) == list(SearchSettings.model_fields)
+
+
+def test_settings_are_written_in_the_project_file_and_the_readme() -> None:
+    built = runpy.run_path(str(ROOT / "scripts" / "write_options.py"))["build_files"]()
+    for name, text in built.items():
+        assert (ROOT / name).read_text(encoding="utf-8") == text, f"{name}: run scripts/options"
+
+
+def test_every_setting_has_a_description() -> None:
+    for name, field in SearchSettings.model_fields.items():
+        assert (field.description or "").endswith("."), name
 
 
 @pytest.mark.parametrize("entry_point", ["main", "worker", "predict", "inspect", "demo-data"])

@@ -27,10 +27,9 @@ from sem_search.cli.main import commands
 from sem_search.deployment.pyfunc.requests import IMAGE_COLUMN
 from sem_search.errors import SettingsError
 from sem_search.micrographs import demo
-from sem_search.options import OPTIONS
 from sem_search.seeds import derive_seed
 from sem_search.settings import build_settings
-from sem_search.transfer.names import BACKBONE_NAMES, TINY
+from sem_search.transfer.names import TINY
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -247,32 +246,6 @@ def test_the_annotated_tree_is_the_real_one() -> None:
     entries = list(iter_tree_entries())
     assert {"MLproject", "scripts/", "sem_search/", "sem_search/errors.py", "sem_search/micrographs/"} <= set(entries)
     assert [entry for entry in entries if not (ROOT / entry).exists()] == []
-
-
-def list_parameter_rows() -> list[tuple[list[str], str, list[str]]]:
-    """Return the table of parameters: names, meaning, defaults."""
-    (table,) = re.findall(r"^\| parameter \|.*?\n\|[-|]+\n(.*?)^$", README, re.DOTALL | re.MULTILINE)
-    rows = [line.strip("|").split("|") for line in table.splitlines()]
-    quoted = re.compile(r"`([^`]*)`")
-    return [(quoted.findall(names), meaning, quoted.findall(default)) for names, meaning, default in rows]
-
-
-def test_the_table_of_parameters_tells_real_names_and_defaults() -> None:
-    defaults = {option.name: option.default for option in OPTIONS}
-    told = {
-        name: value
-        for names, _, values in list_parameter_rows()
-        if len(names) == len(values)  # where the default is told in words, there are more or fewer
-        for name, value in zip(names, values, strict=True)
-    }
-    assert len(told) > 5
-    assert {name for names, _, _ in list_parameter_rows() for name in names} <= set(defaults)
-    assert told == {name: defaults[name] for name in told}
-
-
-def test_every_backbone_is_told() -> None:
-    meaning = next(meaning for names, meaning, _ in list_parameter_rows() if names == ["backbone"])
-    assert set(re.findall(r"`(\w+)`", meaning)) == set(BACKBONE_NAMES) - {TINY}
 
 
 def find_commands(*begin: str) -> list[Command]:

@@ -18,8 +18,8 @@ import sem_search
 from sem_search.cli.audits import audit, compare, lots, morphology
 from sem_search.cli.registry import registry
 from sem_search.errors import InputError, StoreError
-from sem_search.options import AUTO, OPTIONS
 from sem_search.places import go_to_search_folder, write_store_plainly
+from sem_search.settings import AUTO, SearchSettings, format_default
 from sem_search.terminal import PlainFormatter, echo
 from sem_search.transfer.quiet_start import load_tensorflow
 
@@ -93,15 +93,16 @@ def commands() -> None:
 
 def add_settings_options(command: Command) -> Command:
     """Give a command one option per setting."""
-    for option in reversed(OPTIONS):
-        shown = f"  [default: {option.default}]" if option.default else ""
+    for name, field in reversed(SearchSettings.model_fields.items()):
+        default = format_default(field)
+        shown = f"  [default: {default}]" if default else ""
         command = click.option(
-            f"--{option.name.replace('_', '-')}",
-            option.name,
+            f"--{name.replace('_', '-')}",
+            name,
             metavar="VALUE",
             default=None,
-            **(BARE_SWITCH if option.is_switch else {}),
-            help=f"{option.description}{shown}",
+            **(BARE_SWITCH if field.annotation is bool else {}),
+            help=f"{field.description}{shown}",
         )(command)
     return command
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sem_search.options import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
+from sem_search.settings import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.terminal import echo
 
 if TYPE_CHECKING:

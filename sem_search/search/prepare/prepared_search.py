@@ -19,14 +19,13 @@ from filelock import FileLock
 from sem_search.errors import SettingsError, StoreError, StudyMismatchError
 from sem_search.evaluation.novelty import NoveltyModel
 from sem_search.micrographs.folds import FoldTable
-from sem_search.options import AUTO
 from sem_search.search.cluster.object_store import open_shared
 from sem_search.search.folds.store import FoldStore, write_atomically
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.known_images import fit_known_images
 from sem_search.search.prepare.network import PreparedNetwork
 from sem_search.search.trials.study import check_fingerprint, read_stored_fingerprint
-from sem_search.settings import INCOMPARABLE, SearchSettings
+from sem_search.settings import AUTO, INCOMPARABLE, SearchSettings
 from sem_search.transfer.features import FeatureStore
 from sem_search.transfer.trunk import POLICIES
 
