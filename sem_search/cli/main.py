@@ -118,7 +118,7 @@ def search(**given: str | None) -> None:
 
     settings = build_settings(given)
     load_tensorflow()
-    from sem_search.search.run import run_search  # after the settings are known to be good: it takes seconds
+    from sem_search.search.commands.search import run_search  # after the settings are known to be good: it takes seconds
 
     run_search(settings)
 
@@ -158,7 +158,7 @@ def _read_threads(_context: click.Context, _parameter: click.Parameter, value: s
 def worker(study: str, storage: str, threads: int | None, wait_s: float, **places: str | None) -> None:
     """Help with a running study: claim its cells, and those of dead workers, until all have ended."""
     load_tensorflow()
-    from sem_search.search.run import run_worker
+    from sem_search.search.commands.search import run_worker
 
     given = {name: None if value == AUTO else value for name, value in places.items()}
     run_worker(study=study, storage=storage, threads=threads, wait_s=wait_s, **given)

@@ -105,8 +105,8 @@ KEPT = "Stopped. What is finished is kept: the same command again goes on from t
 @pytest.mark.parametrize(
     ("called", "arguments", "said"),
     [
-        ("sem_search.search.run.run_search", ["search"], KEPT),
-        ("sem_search.search.run.run_worker", ["worker", "--study", "a"], KEPT),
+        ("sem_search.search.commands.search.run_search", ["search"], KEPT),
+        ("sem_search.search.commands.search.run_worker", ["worker", "--study", "a"], KEPT),
         ("sem_search.search.commands.audit.run_audit", ["audit", "a"], "Stopped.\n"),
         ("sem_search.search.commands.audit.run_morphology", ["morphology", "a"], "Stopped.\n"),
         ("sem_search.search.commands.compare.run_comparison", ["compare", "a", "b"], "Stopped.\n"),
