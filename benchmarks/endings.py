@@ -7,7 +7,7 @@ A tile is right or wrong for some epochs on end, as tiles are, and then drawn an
 import numpy as np
 import optuna
 
-from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
+from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
 from sem_search.transfer.heads.stopping import EpochFigures
 
 N_EPOCHS, N_TILES = 100, 60
@@ -51,12 +51,12 @@ def simulate_endings(*, shown: float, true: float, n_cells: int, n_tiles: int = 
     """
     rng = np.random.default_rng(seed)
     expected = true * (1 - np.exp(-np.arange(1, N_EPOCHS + 1) / RISE_EPOCHS))
-    rival = Rival(trial=0, accuracy=shown)
-    return sum(_is_ended(expected, rival=rival, n_tiles=n_tiles, rng=rng) for _ in range(n_cells)) / n_cells
+    incumbent = Incumbent(trial=0, accuracy=shown)
+    return sum(_is_ended(expected, incumbent=incumbent, n_tiles=n_tiles, rng=rng) for _ in range(n_cells)) / n_cells
 
 
-def _is_ended(expected: np.ndarray, *, rival: Rival, n_tiles: int, rng: np.random.Generator) -> bool:
-    race = FoldRace(fold=0, n_epochs=len(expected), n_tiles=n_tiles)
+def _is_ended(expected: np.ndarray, *, incumbent: Incumbent, n_tiles: int, rng: np.random.Generator) -> bool:
+    race = FoldExtrapolation(fold=0, n_epochs=len(expected), n_tiles=n_tiles)
     difficulty = rng.random(n_tiles)
     for accuracy in expected:
         redrawn = rng.random(n_tiles) < REDRAWN
@@ -64,7 +64,7 @@ def _is_ended(expected: np.ndarray, *, rival: Rival, n_tiles: int, rng: np.rando
         share = float((difficulty < accuracy).mean())
         race.add(EpochFigures(training_loss=1.0, training_accuracy=1.0, validation_loss=1.0, validation_accuracy=share))
         try:
-            race.check(rival)
+            race.check(incumbent)
         except optuna.TrialPruned:
             return True
     return False

@@ -39,6 +39,12 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
     click.echo(show_controls(str(text)), err=err, nl=nl)
 
 
+def warn(*texts: str) -> None:
+    """Warn the user."""
+    for text in texts:
+        echo(f"Warning: {text}", err=True)
+
+
 class PlainFormatter(logging.Formatter):
     """Log lines with control characters spelt out."""
 

@@ -17,7 +17,13 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-PRELOADED = ("sem_search.search.commands.search", "sem_search.cli.main", "matplotlib.backends.backend_agg", "tensorflow", "mlflow")
+PRELOADED = (
+    "sem_search.search.commands.search",
+    "sem_search.cli.main",
+    "matplotlib.backends.backend_agg",
+    "tensorflow",
+    "mlflow",
+)
 LIMIT_S = 30.0
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as the program does before it imports TensorFlow

@@ -118,7 +118,9 @@ def search(**given: str | None) -> None:
 
     settings = build_settings(given)
     load_tensorflow()
-    from sem_search.search.commands.search import run_search  # after the settings are known to be good: it takes seconds
+    from sem_search.search.commands.search import (
+        run_search,
+    )  # after the settings are known to be good: it takes seconds
 
     run_search(settings)
 

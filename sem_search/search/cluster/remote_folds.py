@@ -6,16 +6,16 @@ from functools import cached_property
 import optuna
 
 from sem_search.errors import SettingsError
-from sem_search.records import Cell
 from sem_search.search.cluster.object_store import SharedStore, open_shared
 from sem_search.search.cluster.tasks import Hands, RemoteFolds, compute_shards
 from sem_search.search.cluster.worker_context import publish_bench
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.network import PreparedNetwork, get_feature_key, read_shard_tiles
-from sem_search.search.pruning.curve_extrapolation import Rival, find_rival
+from sem_search.search.pruning.curve_extrapolation import Incumbent, find_incumbent
+from sem_search.search.pruning.pruners import EXTRAPOLATION
+from sem_search.search.trials.ranks import list_next_cells
 from sem_search.search.trials.search_progress import SearchProgress
-from sem_search.search.trials.study import count_finished, count_running, list_waiting_cells
 from sem_search.settings import SearchSettings
 
 
@@ -62,18 +62,11 @@ class Share:
             store=store,
             folds=self.data.folds.folds,
             progress=progress,
-            list_next=lambda: self._list_next(study),
-            find_rival=lambda fold: self._find_rival(study, fold=fold),
+            list_next=lambda: list_next_cells(study, settings=self.settings),
+            find_incumbent=lambda fold: self._find_incumbent(study, fold=fold),
         )
 
-    def _list_next(self, study: optuna.Study) -> list[Cell]:
-        """Return the cells to come, no more than were asked for."""
-        cells = list_waiting_cells(study)
-        if self.settings.trials is None:
-            return cells
-        return cells[: max(0, self.settings.trials - count_finished(study) - count_running(study))]
-
-    def _find_rival(self, study: optuna.Study, *, fold: int) -> Rival | None:
-        if self.settings.pruner != "race":
+    def _find_incumbent(self, study: optuna.Study, *, fold: int) -> Incumbent | None:
+        if self.settings.pruner != EXTRAPOLATION:
             return None
-        return find_rival(study.get_trials(deepcopy=False), fold=fold)
+        return find_incumbent(study.get_trials(deepcopy=False), fold=fold)

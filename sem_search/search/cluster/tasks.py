@@ -6,7 +6,7 @@ storage under their hash. A task that is repeated, because its worker died after
 The searching process alone asks and tells Optuna, trial after trial, as without a cluster. To keep all hands busy it
 lets them train folds of the next cells ahead of their turn, against the best cell that is known then. When a cell's
 turn comes, it is judged as one process would have judged it: a fold that was trained to its end is as good as any, and
-one that was ended early counts only if the rival it must meet would have ended it, too; else it is trained again.
+one that was ended early counts only if the incumbent it must meet would have ended it, too; else it is trained again.
 docs/decisions/019-cluster.md tells why nothing but time can depend on the cluster.
 """
 
@@ -32,8 +32,8 @@ from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.cluster.worker_context import open_bench
 from sem_search.search.folds.store import FinishedFold, FoldStore, name_fold, pack_fold, unpack_fold
 from sem_search.search.folds.train import train_fold
-from sem_search.search.pruning.course import CellCourse
-from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
+from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
+from sem_search.search.pruning.in_order import CellCourse
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.secrets import mask_secrets
 from sem_search.transfer.heads.stopping import EpochFigures
@@ -76,11 +76,11 @@ def run_shard_task(task: str, tiles: bytes) -> str:
 
 
 def run_fold_task(task: str) -> str:
-    """Train a fold and keep it, or end it against a rival; runs on a worker.
+    """Train a fold and keep it, or end it against a incumbent; runs on a worker.
 
     Args:
-        task: JSON: `shared`, `bench`, `learning_rate`, `batch_size`, `fold`, and `rival`: null, or a
-            `Rival` by its fields.
+        task: JSON: `shared`, `bench`, `learning_rate`, `batch_size`, `fold`, and `incumbent`: null, or a
+            `Incumbent` by its fields.
 
     Returns:
         JSON: `curves` of a fold that was ended; null of one that is kept.
@@ -90,12 +90,14 @@ def run_fold_task(task: str) -> str:
     bench = open_bench(given["bench"], shared=shared)
     cell = Cell(learning_rate=given["learning_rate"], batch_size=given["batch_size"])
     fold = next(fold for fold in bench.folds.folds if fold.number == given["fold"])
-    rival = None
-    if given["rival"] is not None:
-        folds_before = {name: tuple(given["rival"].get(name, ())) for name in ("before", "leads")}
-        rival = Rival(trial=given["rival"]["trial"], accuracy=given["rival"]["accuracy"], **folds_before)
+    incumbent = None
+    if given["incumbent"] is not None:
+        folds_before = {name: tuple(given["incumbent"].get(name, ())) for name in ("before", "leads")}
+        incumbent = Incumbent(
+            trial=given["incumbent"]["trial"], accuracy=given["incumbent"]["accuracy"], **folds_before
+        )
     name = name_fold(bench.study, cell=cell, fold=fold.number)
-    race = FoldRace(
+    race = FoldExtrapolation(
         fold=fold.number,
         n_epochs=bench.settings["epochs"],
         n_tiles=len(bench.tiles.get_tiles_of(fold.validation)),
@@ -103,7 +105,7 @@ def run_fold_task(task: str) -> str:
 
     def watch(figures: EpochFigures) -> None:
         race.add(figures)
-        race.check(rival)
+        race.check(incumbent)
 
     with bench.lock:
         archive = shared.read(name)
@@ -213,7 +215,7 @@ class RemoteFolds:
     progress: SearchProgress
     list_next: Callable[[], list[Cell]]
     """Returns the cells whose turn is still to come, in order."""
-    find_rival: Callable[[int], Rival | None]
+    find_incumbent: Callable[[int], Incumbent | None]
     """Returns the best cell on a fold as far as is known now."""
     _flying: dict[tuple[str, int], "Future[str]"] = field(default_factory=dict)
     _kept: set[tuple[str, int]] = field(default_factory=set)
@@ -229,7 +231,7 @@ class RemoteFolds:
         place = (cell.name, fold.number)
         while True:
             if place not in self._flying:
-                self._flying[place] = self._submit(cell, fold.number, rival=course.find_rival())
+                self._flying[place] = self._submit(cell, fold.number, incumbent=course.find_incumbent())
             self._keep_busy(cell, fold)
             answer = await_result(
                 self._flying[place], hands=self.hands, while_waiting=lambda: self._keep_busy(cell, fold)
@@ -239,7 +241,7 @@ class RemoteFolds:
             if curves is None:
                 break
             course.stop_fold(TrainingCurves(**{name: np.array(values) for name, values in curves.items()}))
-            # ended by another rival than it must meet, the fold is trained again, against that one
+            # ended by another incumbent than it must meet, the fold is trained again, against that one
         self.progress.count_fold(cell=cell, fold=fold.number, is_new=True)
         return self._fetch(cell, fold.number)
 
@@ -261,7 +263,7 @@ class RemoteFolds:
             if self.store.is_whole(cell=one, fold=number):
                 self._kept.add(place)
                 continue
-            self._flying[place] = self._submit(one, number, rival=self.find_rival(number))
+            self._flying[place] = self._submit(one, number, incumbent=self.find_incumbent(number))
             n_free -= 1
 
     def _iter_ahead(self, cell: Cell, fold: Fold) -> Iterator[tuple[Cell, int]]:
@@ -269,14 +271,14 @@ class RemoteFolds:
         for following in self.list_next():
             yield from ((following, one.number) for one in self.folds)
 
-    def _submit(self, cell: Cell, fold: int, *, rival: Rival | None) -> "Future[str]":
+    def _submit(self, cell: Cell, fold: int, *, incumbent: Incumbent | None) -> "Future[str]":
         task: dict[str, Any] = {
             "shared": self.shared.url,
             "bench": self.bench,
             "learning_rate": cell.learning_rate,
             "batch_size": cell.batch_size,
             "fold": fold,
-            "rival": None if rival is None else dataclasses.asdict(rival),
+            "incumbent": None if incumbent is None else dataclasses.asdict(incumbent),
         }
         future: Future[str] = self.hands.executor.submit(run_fold_task, json.dumps(task))
         return future

@@ -10,14 +10,14 @@ import optuna
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.search.folds.train import LocalFolds
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.results.outcome import get_cell, iter_told_folds
+from sem_search.search.results.outcome import get_cell, iter_reported_folds
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.terminal import echo
 from sem_search.transfer.heads.training import HeadTrainer
 
 
 def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer) -> tuple[str, ...]:
-    """Train the folds again that finished trials told of and that cannot be read any more.
+    """Train the folds again that finished trials reported and that cannot be read any more.
 
     Cost: every finished fold is read and hashed once; where all are whole, that is all.
 
@@ -30,7 +30,7 @@ def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: Head
     folds = {fold.number: fold for fold in prepared.data.folds.folds}
     lost = [
         (trial, number)
-        for trial, number in iter_told_folds(study)
+        for trial, number in iter_reported_folds(study)
         if not prepared.store.is_whole(cell=get_cell(trial), fold=number)
     ]
     if not lost:

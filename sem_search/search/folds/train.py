@@ -10,7 +10,7 @@ from sem_search.micrographs.folds import Fold
 from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves
 from sem_search.search.folds.store import FinishedFold
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.pruning.course import CellCourse
+from sem_search.search.pruning.in_order import CellCourse
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.transfer.heads.training import EpochFigures, HeadTrainer, OutOfMemoryError
 

@@ -24,6 +24,7 @@ from sem_search.search.folds.store import FoldStore, write_atomically
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.known_images import fit_known_images
 from sem_search.search.prepare.network import PreparedNetwork
+from sem_search.search.pruning.pruners import EXTRAPOLATION
 from sem_search.search.trials.study import check_fingerprint, read_stored_fingerprint
 from sem_search.settings import AUTO, INCOMPARABLE, SearchSettings
 from sem_search.transfer.features import FeatureStore
@@ -71,6 +72,8 @@ class PreparedSearch:
 def compute_fingerprint(settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork) -> dict[str, Any]:
     """Return what must be equal for two results to be comparable, as JSON values by name."""
     values = settings.model_dump(mode="json", include=set(INCOMPARABLE))
+    if values["pruner"] == EXTRAPOLATION:
+        values["pruner"] = "race"  # as older studies have it: the name of a study is made of these values
     return {
         **values,
         "data": data.catalogue.digest,

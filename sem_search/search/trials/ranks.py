@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sem_search.errors import ReleasedTrialError
+from sem_search.records import Cell
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import SearchSettings
 
@@ -41,6 +42,19 @@ def find_free_rank(trials: Sequence[FrozenTrial], *, n_ranks: int) -> int | None
     """Return the lowest rank below `n_ranks` that no trial holds; None where there is none."""
     held = {get_rank(trial) for trial in trials if holds_rank(trial)}
     return next((rank for rank in range(n_ranks) if rank not in held), None)
+
+
+def list_next_cells(study: optuna.Study, *, settings: SearchSettings) -> list[Cell]:
+    """Return the cells of a grid that no worker has begun, in the order of their ranks; of another sampler none."""
+    if settings.sampler != "grid":
+        return []
+    begun = {
+        get_rank(trial)
+        for trial in study.get_trials(deepcopy=False)
+        if holds_rank(trial) and trial.state != TrialState.WAITING
+    }
+    cells = order_cells(settings)[: count_ranks(settings)]
+    return [cell for rank, cell in enumerate(cells) if rank not in begun]
 
 
 def enqueue_rank(study: optuna.Study, *, rank: int, settings: SearchSettings) -> None:

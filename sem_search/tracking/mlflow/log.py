@@ -7,9 +7,9 @@ written as a file of the run, and the parameter says where. Passwords in URLs ar
 
 import json
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -185,9 +185,9 @@ def log_catalogue(frame: pd.DataFrame, *, name: str, digest: str, source: str, r
     log_entries([TextArtifact(path="data/catalogue.csv", text=table)], run_id=run_id)
 
 
-def get_time_ms() -> int:
-    """Return the time of day in MLflow's unit: milliseconds since 1970."""
-    return int(time.time() * 1000)
+def get_time_ms(moment: datetime | None = None) -> int:
+    """Return a moment, by default now, in MLflow's unit: milliseconds since 1970."""
+    return int((datetime.now(UTC) if moment is None else moment).timestamp() * 1000)
 
 
 def _write(artifact: Artifact, *, folder: Path) -> None:

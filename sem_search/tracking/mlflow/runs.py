@@ -117,7 +117,7 @@ def _give_name(partial: Path, file: Path) -> None:
 
 @contextmanager
 def open_study_run(*, study: str, process: str) -> Iterator[str]:
-    """Give the id of the study run: the one that `mlflow run` opened, else a new one.
+    """Open the study run and give its id: the one that `mlflow run` opened, else a new one.
 
     The run ends as FINISHED, as KILLED if the user interrupted, as FAILED on any other error. The variable that names
     `mlflow run`'s run is dropped from the environment, so that no process started later writes into it by accident.
@@ -209,24 +209,28 @@ def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_run_id)
 
 
-def list_trial_runs(*, study: str, near_run_id: str, cell: str | None = None) -> tuple[str, ...]:
-    """Return the runs of a study's trials that count: neither deleted nor superseded.
+def list_trial_states(*, study: str, near_run_id: str) -> Mapping[str, str]:
+    """Return run id -> state (complete, pruned, failed) of a study's trial runs that were logged to their end.
+
+    Deleted and superseded runs are left out.
 
     Args:
         study: The study's name.
         near_run_id: A run in the experiment that is looked through.
-        cell: Of this cell alone; by default of all.
     """
-    where = None if cell is None else f"tags.`{TAG_CELL}` = '{cell}'"
-    found = _iter_runs("trial", study=study, near_run_id=near_run_id, where=where)
-    return tuple(run.info.run_id for run in found if TAG_SUPERSEDED_BY not in run.data.tags)
+    return {
+        run.info.run_id: run.data.tags.get(TAG_TRIAL_STATE, "")
+        for run in _iter_runs("trial", study=study, near_run_id=near_run_id)
+        if TAG_SUPERSEDED_BY not in run.data.tags and run.info.status not in UNFINISHED
+    }
 
 
-def find_unfinished_study_runs(*, study: str, but: str) -> Mapping[str, str]:
-    """Return run id -> process of the study's runs that were never ended, but for one."""
+def find_unfinished_runs(*, study: str, but: str) -> Mapping[str, str]:
+    """Return run id -> process of the study's own and its trials' runs that were never ended, but for one."""
     return {
         run.info.run_id: run.data.tags.get(TAG_PROCESS, "")
-        for run in _iter_runs("study", study=study, near_run_id=but)
+        for kind in ("study", "trial")
+        for run in _iter_runs(kind, study=study, near_run_id=but)
         if run.info.status in UNFINISHED and run.info.run_id != but
     }
 

@@ -10,6 +10,7 @@ import mlflow
 import numpy as np
 import pytest
 import yaml
+from sem_search.tracking.mlflow.outbox import Item, RunNames
 
 from sem_search.deployment.package import writing as packaging
 from sem_search.deployment.package.files import FILE_LIST, check_files, read_file_list
@@ -25,7 +26,6 @@ from sem_search.deployment.package.writing import (
     log_classifier,
     write_model_folder,
 )
-from sem_search.tracking.mlflow.outbox import Item, RunNames
 
 ROOT = Path(__file__).parents[3]
 

@@ -31,11 +31,11 @@ from sem_search.search.cluster.tasks import (
 from sem_search.search.cluster.worker_context import open_bench, publish_bench
 from sem_search.search.folds.store import FoldStore, name_fold
 from sem_search.search.prepare.network import get_feature_key, read_shard_tiles
-from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
+from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
 
 CELL, NEXT = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=8)
 N_EPOCHS = 12
-BEYOND = Rival(trial=0, accuracy=1.0)
+BEYOND = Incumbent(trial=0, accuracy=1.0)
 
 
 @pytest.fixture
@@ -74,10 +74,14 @@ def shards(bench: str, hands: Hands, shared: SharedStore, settings, data, networ
     )
 
 
-def make_task(bench: str, shared: SharedStore, *, fold: int = 1, rival: Rival | None = None) -> str:
+def make_task(bench: str, shared: SharedStore, *, fold: int = 1, incumbent: Incumbent | None = None) -> str:
     task: dict[str, Any] = {"shared": shared.url, "bench": bench, "learning_rate": 0.1, "batch_size": 8, "fold": fold}
-    told = None if rival is None else {"trial": rival.trial, "accuracy": rival.accuracy, "leads": list(rival.leads)}
-    return json.dumps({**task, "rival": told})
+    told = (
+        None
+        if incumbent is None
+        else {"trial": incumbent.trial, "accuracy": incumbent.accuracy, "leads": list(incumbent.leads)}
+    )
+    return json.dumps({**task, "incumbent": told})
 
 
 @pytest.mark.usefixtures("shards")
@@ -112,7 +116,7 @@ def test_a_task_whose_work_is_done_finds_it_done(
     run_fold_task(make_task(bench, shared))
     before = (Path(shared.url) / name_fold("a study", cell=CELL, fold=1)).stat().st_mtime_ns
     monkeypatch.setattr(executing, "train_fold", lambda *_, **__: pytest.fail("trained twice"))
-    assert run_fold_task(make_task(bench, shared, rival=BEYOND)) == '{"curves": null}'
+    assert run_fold_task(make_task(bench, shared, incumbent=BEYOND)) == '{"curves": null}'
     assert (Path(shared.url) / name_fold("a study", cell=CELL, fold=1)).stat().st_mtime_ns == before
 
 
@@ -121,7 +125,7 @@ def test_a_fold_that_cannot_catch_up_is_ended_and_not_kept(
     bench: str, shared: SharedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sem_search.search.pruning.curve_extrapolation.compute_allowance", lambda *_, **__: -1.0)
-    curves = json.loads(run_fold_task(make_task(bench, shared, rival=BEYOND)))["curves"]
+    curves = json.loads(run_fold_task(make_task(bench, shared, incumbent=BEYOND)))["curves"]
     assert {len(curve) for curve in curves.values()} == {10}
     assert not shared.has(name_fold("a study", cell=CELL, fold=1))
 
@@ -136,25 +140,25 @@ def make_source(
         store=FoldStore(folder=tmp_path / "studies" / "a study", shared=shared),
         folds=data.folds.folds,
         progress=progress,
-        **{"list_next": lambda: [], "find_rival": lambda _: None, **given},
+        **{"list_next": lambda: [], "find_incumbent": lambda _: None, **given},
     )
 
 
 class Course:
-    """Judges by one rival, and remembers how many epochs of stopped folds it has seen."""
+    """Judges by one incumbent, and remembers how many epochs of stopped folds it has seen."""
 
-    def __init__(self, rival: Rival | None) -> None:
-        self.rival = rival
+    def __init__(self, incumbent: Incumbent | None) -> None:
+        self.incumbent = incumbent
         self.stopped: list[int] = []
 
-    def find_rival(self) -> Rival | None:
-        return self.rival
+    def find_incumbent(self) -> Incumbent | None:
+        return self.incumbent
 
     def stop_fold(self, curves: TrainingCurves) -> None:
         self.stopped.append(len(curves.validation_loss))
-        race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=12)
+        race = FoldExtrapolation(fold=1, n_epochs=N_EPOCHS, n_tiles=12)
         race.replace(curves)
-        race.check(self.rival)
+        race.check(self.incumbent)
 
 
 @pytest.mark.usefixtures("shards")
@@ -162,8 +166,8 @@ def test_a_fold_ended_by_another_rival_than_its_own_is_trained_again(
     bench: str, hands: Hands, shared: SharedStore, data, progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sem_search.search.pruning.curve_extrapolation.compute_allowance", lambda *_, **__: -1.0)
-    source = make_source(bench, hands, shared, data, progress, tmp_path, find_rival=lambda _: BEYOND)
-    source._flying[CELL.name, 1] = source._submit(CELL, 1, rival=BEYOND)
+    source = make_source(bench, hands, shared, data, progress, tmp_path, find_incumbent=lambda _: BEYOND)
+    source._flying[CELL.name, 1] = source._submit(CELL, 1, incumbent=BEYOND)
     course = Course(None)
     finished = source.obtain(cell=CELL, fold=data.folds.folds[1], course=course)
     assert course.stopped == [10], "the search looked at what was trained, and did not end the cell"
@@ -202,7 +206,7 @@ def test_hands_are_kept_busy_with_the_folds_to_come_each_once(
     shelf, n_hands = Shelf(), [3]
     hands = Hands(executor=shelf, count=lambda: n_hands[0])
     source = make_source(
-        "bench", hands, shared, data, progress, tmp_path, list_next=lambda: [NEXT], find_rival=lambda fold: BEYOND
+        "bench", hands, shared, data, progress, tmp_path, list_next=lambda: [NEXT], find_incumbent=lambda fold: BEYOND
     )
     store_folds(cell=NEXT, n_folds=1)
     source.store = prepared.store
@@ -210,7 +214,7 @@ def test_hands_are_kept_busy_with_the_folds_to_come_each_once(
     for _ in range(2):
         source._keep_busy(CELL, first)
     assert shelf.places == [(0.1, 1), (0.1, 2), (0.01, 1), (0.01, 2)], "fold 0 of the next cell is kept already"
-    assert shelf.tasks[0]["rival"] == {"trial": 0, "accuracy": 1.0, "before": [], "leads": []}
+    assert shelf.tasks[0]["incumbent"] == {"trial": 0, "accuracy": 1.0, "before": [], "leads": []}
     assert count_wanted(hands) == 4
     source._forget_others(NEXT)
     assert set(source._flying) == {(NEXT.name, 1), (NEXT.name, 2)}

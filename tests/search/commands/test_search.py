@@ -18,10 +18,10 @@ from optuna.trial import TrialState
 
 from sem_search.errors import DataError, SettingsError, StudyMismatchError, WeightsError
 from sem_search.search.commands import search as run_module
+from sem_search.search.commands.search import run_search, run_worker
 from sem_search.search.prepare import network as network_module
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.search.prepare.prepared_search import get_study_folder
-from sem_search.search.commands.search import run_search, run_worker
 from sem_search.search.trials.study import RUN_ID, SETTINGS, STUDY_RUN_ID, open_study
 from sem_search.settings import SearchSettings
 from sem_search.tracking.mlflow.runs import describe_trial

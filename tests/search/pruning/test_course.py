@@ -6,31 +6,33 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from sem_search.search.pruning.course import CellCourse
 
 from sem_search.search.folds.store import FinishedFold
-from sem_search.search.pruning.course import CellCourse
-from sem_search.search.pruning.curve_extrapolation import WINDOW, FoldRace, Rival
+from sem_search.search.pruning.curve_extrapolation import WINDOW, FoldExtrapolation, Incumbent
 from sem_search.transfer.heads.stopping import EpochFigures
 from tests.search.conftest import make_outcome
 
 N_EPOCHS = 40
-STRONG = Rival(trial=0, accuracy=1.0)
+STRONG = Incumbent(trial=0, accuracy=1.0)
 
 
 class FakeJudge:
     """Says what it is told to say."""
 
-    def __init__(self, *, is_settled: bool = True, hopeless_after: int = 99, rivals: dict[int, Rival] | None = None):
+    def __init__(
+        self, *, is_settled: bool = True, hopeless_after: int = 99, incumbents: dict[int, Incumbent] | None = None
+    ):
         self.is_settled = is_settled
         self._hopeless_after = hopeless_after
-        self._rivals = rivals or {}
+        self._rivals = incumbents or {}
         self.finished: list[int] = []
 
-    def find_rival(self, *, fold: int, finished: list[Any]) -> Rival | None:
+    def find_incumbent(self, *, fold: int, finished: list[Any]) -> Incumbent | None:
         self.finished = [outcome.fold for outcome in finished]
         return self._rivals.get(fold)
 
-    def is_hopeless(self, values: list[float]) -> bool:
+    def should_prune(self, values: list[float]) -> bool:
         return len(values) >= self._hopeless_after
 
 
@@ -48,8 +50,8 @@ def folds(data) -> list[FinishedFold]:
     return kept
 
 
-def begin(course: CellCourse, number: int) -> FoldRace:
-    race = FoldRace(fold=number, n_epochs=N_EPOCHS, n_tiles=400)
+def begin(course: CellCourse, number: int) -> FoldExtrapolation:
+    race = FoldExtrapolation(fold=number, n_epochs=N_EPOCHS, n_tiles=400)
     course.begin_fold(race)
     return race
 
@@ -78,9 +80,9 @@ def run(judge: FakeJudge, folds: list[FinishedFold], *, settles_before: int = 0)
         ({}, [0, 1, 2], None),
         ({"hopeless_after": 2}, [0, 1, -1], "after 2 of 3 folds: worse than the best cell"),
         ({"hopeless_after": 3}, [0, 1, 2], None),
-        ({"rivals": {1: STRONG}}, [0, -1], "in fold 2, after epoch 10 of 40"),
-        ({"rivals": {2: STRONG}, "hopeless_after": 1}, [0, -1], "after 1 of 3 folds"),
-        ({"rivals": {0: STRONG}, "hopeless_after": 1}, [-1], "in fold 1, after epoch 10 of 40"),
+        ({"incumbents": {1: STRONG}}, [0, -1], "in fold 2, after epoch 10 of 40"),
+        ({"incumbents": {2: STRONG}, "hopeless_after": 1}, [0, -1], "after 1 of 3 folds"),
+        ({"incumbents": {0: STRONG}, "hopeless_after": 1}, [-1], "in fold 1, after epoch 10 of 40"),
     ],
 )
 def test_the_same_folds_are_accepted_whenever_they_are_judged(
@@ -106,12 +108,12 @@ def test_nothing_is_told_before_the_cell_can_be_judged(folds) -> None:
     begin(course, 1)
     course.watch(EpochFigures(training_loss=1.0, training_accuracy=0.2, validation_loss=1.0, validation_accuracy=0.2))
     assert (told, course.accepted, course.n_finished) == ([], [], 1)
-    assert course.find_rival() is None
+    assert course.find_incumbent() is None
 
 
 def test_a_fold_in_training_is_ended_by_one_before_it(folds) -> None:
     """The earlier trials end while the second fold is trained, and then the first one turns out to be too weak."""
-    judge = FakeJudge(is_settled=False, rivals={0: STRONG})
+    judge = FakeJudge(is_settled=False, incumbents={0: STRONG})
     course = CellCourse(judge=judge, n_folds=3, accept=lambda _: 0.5)
     begin(course, 0)
     course.finish_fold(folds[0])
@@ -125,15 +127,15 @@ def test_a_fold_in_training_is_ended_by_one_before_it(folds) -> None:
 
 
 def test_a_rival_is_asked_for_with_the_folds_before(folds) -> None:
-    judge = FakeJudge(rivals={1: STRONG})
+    judge = FakeJudge(incumbents={1: STRONG})
     course = CellCourse(judge=judge, n_folds=3, accept=lambda _: 0.5)
     begin(course, 0)
     course.finish_fold(folds[0])
     begin(course, 1)
-    assert course.find_rival() == STRONG
+    assert course.find_incumbent() == STRONG
     assert judge.finished == [0]
 
 
 def test_epochs_of_no_fold_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="A fold is to be begun before"):
-        CellCourse(judge=FakeJudge(), n_folds=3, accept=lambda _: 0.5).find_rival()
+        CellCourse(judge=FakeJudge(), n_folds=3, accept=lambda _: 0.5).find_incumbent()

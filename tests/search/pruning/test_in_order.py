@@ -63,10 +63,10 @@ def test_a_later_trial_is_nobody_s_rival(study, racing) -> None:
     add(study, GOOD)
     judge = CellJudge(study, number=1, settings=racing)
     assert judge.is_settled
-    rival = judge.find_rival(fold=1)
-    assert rival is not None
-    assert (rival.trial, rival.accuracy) == (0, 0.31)
-    assert not judge.is_hopeless([0.3, 0.31]), "worse than the later one alone"
+    incumbent = judge.find_incumbent(fold=1)
+    assert incumbent is not None
+    assert (incumbent.trial, incumbent.accuracy) == (0, 0.31)
+    assert not judge.should_prune([0.3, 0.31]), "worse than the later one alone"
 
 
 def test_what_was_known_when_it_was_settled_stays_known(study, racing) -> None:
@@ -75,7 +75,7 @@ def test_what_was_known_when_it_was_settled_stays_known(study, racing) -> None:
     assert judge.is_settled
     add(study, GOOD)
     assert judge.is_settled
-    assert judge.find_rival(fold=0).accuracy == 0.3
+    assert judge.find_incumbent(fold=0).accuracy == 0.3
 
 
 @pytest.mark.parametrize("pruner", ["race", "wilcoxon", "median", "none"])
@@ -90,7 +90,7 @@ def test_between_folds_it_says_what_the_pruner_says_to_one_process(settings, pru
         assert judge.is_settled
         for step, value in enumerate(values):
             trial.report(value, step=step)
-            assert judge.is_hopeless(values[: step + 1]) == trial.should_prune(), (values, step)
+            assert judge.should_prune(values[: step + 1]) == trial.should_prune(), (values, step)
         study.tell(trial, state=TrialState.PRUNED)
 
 
@@ -100,7 +100,7 @@ def test_where_nothing_is_pruned_nobody_waits(settings) -> None:
     judge = CellJudge(study, number=1, settings=settings)
     assert judge.is_settled
     assert not judge.is_held_up
-    assert judge.find_rival(fold=0) is None
+    assert judge.find_incumbent(fold=0) is None
 
 
 def test_the_database_is_not_asked_after_every_epoch(study, racing, monkeypatch: pytest.MonkeyPatch) -> None:

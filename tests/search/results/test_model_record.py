@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sem_search.search.results.model_record import build_card, build_record, describe_model_settings, hide_places
 
 from sem_search.deployment.package.card import CardFold, ModelCard
 from sem_search.evaluation.intervals import compute_split_intervals
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.micrographs.inspection.findings import Finding
 from sem_search.records import Cell, TrialOutcome
-from sem_search.search.results.model_record import build_card, build_record, describe_model_settings, hide_places
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 

@@ -6,12 +6,12 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
+from sem_search.search.results.relogging import log_missing_trials
 
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.records import Cell
 from sem_search.search.results import relogging
 from sem_search.search.results.outcome import read_study_outcome
-from sem_search.search.results.relogging import log_missing_trials
 from sem_search.search.trials.study import REASON, RUN_ID, TRIAL_RUNS
 from sem_search.tracking.mlflow.runs import describe_trial
 

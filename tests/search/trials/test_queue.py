@@ -6,8 +6,8 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-
 from sem_search.search.trials.queue import claim_next, count_states, read_running
+
 from sem_search.search.trials.study import enqueue_cells, open_study
 from sem_search.settings import SearchSettings, build_settings
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sem_search.search.trials.queue import claim_next
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import OperationalError
 
 from sem_search.errors import SettingsError, StoreError
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.queue import claim_next
 from sem_search.search.trials.stale_trials import PROCESS, TrialWatch, let_go, read_claim
 from sem_search.search.trials.storage import START_S, PatientStorage, check_storage, open_storage, read_study_names
 from tests.servers.postgres import PASSWORD, Postgres, find_obstacle, run_postgres

@@ -2,9 +2,8 @@
 
 import optuna
 import pytest
-from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
-
 from sem_search.search.trials.storage_outages import CONNECTION_LOST, find_refusal, is_outage
+from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 
 def wrap(cause: Exception) -> optuna.exceptions.StorageInternalError:

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sem_search.tracking.mlflow.delivery import DELIVERERS, TAG_NAME, TAG_SUPERSEDED_BY, find_run
+from sem_search.tracking.mlflow.outbox import Item, RunNames
+from sem_search.tracking.mlflow.posting import get_outbox, open_outbox, resolve_run
 
 from sem_search.errors import StoreError
 from sem_search.tracking.entries.types import JsonArtifact, MetricPoint, Metrics, Params, Tags
 from sem_search.tracking.mlflow import delivery as delivering
 from sem_search.tracking.mlflow import posting
-from sem_search.tracking.mlflow.delivery import DELIVERERS, TAG_NAME, TAG_SUPERSEDED_BY, find_run
 from sem_search.tracking.mlflow.log import end_run, log_catalogue, log_entries, open_child_run
-from sem_search.tracking.mlflow.outbox import Item, RunNames
-from sem_search.tracking.mlflow.posting import get_outbox, open_outbox, resolve_run
 from sem_search.tracking.mlflow.runs import supersede_run
 
 

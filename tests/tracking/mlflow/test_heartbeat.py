@@ -8,13 +8,13 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
-
-from sem_search.errors import StoreError
-from sem_search.tracking.mlflow import heartbeat as run_watch
 from sem_search.tracking.mlflow.delivery import SUPERSEDE, deliver_supersede
 from sem_search.tracking.mlflow.heartbeat import TAG_ALIVE, RunWatch, end_silent_runs, watch_runs
 from sem_search.tracking.mlflow.outbox import Item, RunNames
 from sem_search.tracking.mlflow.posting import open_outbox
+
+from sem_search.errors import StoreError
+from sem_search.tracking.mlflow import heartbeat as run_watch
 from sem_search.tracking.mlflow.runs import RUN_ID_VARIABLE, TAG_KIND, TAG_PROCESS, TAG_STUDY, TAG_SUPERSEDED_BY
 
 ELSEWHERE = "a-machine-that-is-gone:4711:1"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sem_search.tracking.mlflow.outbox import Item, Outbox, RunNames, list_items, read_item
 
 from sem_search.errors import StoreError
-from sem_search.tracking.mlflow.outbox import Item, Outbox, RunNames, list_items, read_item
 
 
 class Store:
