@@ -1,4 +1,4 @@
-"""How often a race ends a cell that is truly better than the best cell so far, and how often one that is truly worse.
+"""How often the extrapolation ends a cell that is truly better than the best cell so far, and how often one that is truly worse.
 
 Curves are simulated: the expected accuracy rises to the cell's true one, and what a fold shows of it are its few tiles.
 A tile is right or wrong for some epochs on end, as tiles are, and then drawn anew.
@@ -40,7 +40,7 @@ def measure_endings() -> dict[str, float]:
 
 
 def simulate_endings(*, shown: float, true: float, n_cells: int, n_tiles: int = N_TILES, seed: int = 0) -> float:
-    """Return the share of cells that a race ends.
+    """Return the share of cells that the extrapolation ends.
 
     Args:
         shown: Accuracy of the best cell on the fold.
@@ -56,15 +56,15 @@ def simulate_endings(*, shown: float, true: float, n_cells: int, n_tiles: int = 
 
 
 def _is_ended(expected: np.ndarray, *, incumbent: Incumbent, n_tiles: int, rng: np.random.Generator) -> bool:
-    race = FoldExtrapolation(fold=0, n_epochs=len(expected), n_tiles=n_tiles)
+    fold = FoldExtrapolation(fold=0, n_epochs=len(expected), n_tiles=n_tiles)
     difficulty = rng.random(n_tiles)
     for accuracy in expected:
         redrawn = rng.random(n_tiles) < REDRAWN
         difficulty[redrawn] = rng.random(int(redrawn.sum()))
         share = float((difficulty < accuracy).mean())
-        race.add(EpochFigures(training_loss=1.0, training_accuracy=1.0, validation_loss=1.0, validation_accuracy=share))
+        fold.add(EpochFigures(training_loss=1.0, training_accuracy=1.0, validation_loss=1.0, validation_accuracy=share))
         try:
-            race.check(incumbent)
+            fold.check(incumbent)
         except optuna.TrialPruned:
             return True
     return False

@@ -40,7 +40,7 @@ class StoppedFold:
     """Epochs that the plain grid allowed."""
 
     def find_end(self, incumbent: Incumbent) -> int | None:
-        """Return after how many epochs a race is lost; None where it is not."""
+        """Return after how many epochs the extrapolation is lost; None where it is not."""
         for n_epochs in range(WINDOW, self.n_epochs + 1):
             line = extrapolate_accuracy(self.accuracies[:n_epochs], n_epochs=self.n_most_epochs)
             leads = [*incumbent.leads, incumbent.accuracy - min(line, 1.0)]
@@ -67,8 +67,11 @@ def measure_replay(study_folder: Path) -> dict[str, float]:
         stopped = {cell: [stop_fold(fold, patience=patience) for fold in complete[cell]] for cell in cells}
         best = max(float(np.mean([fold.score for fold in stopped[cell]])) for cell in cells)
         ways = {name: (build(), False) for name, build in PRUNERS.items()}
-        for name, (pruner, is_race) in {**ways, "race": (build_pruner(build_settings({})), True)}.items():
-            n_epochs, chosen = _replay(cells, stopped=stopped, pruner=pruner, is_race=is_race)
+        for name, (pruner, is_extrapolating) in {
+            **ways,
+            "extrapolation": (build_pruner(build_settings({})), True),
+        }.items():
+            n_epochs, chosen = _replay(cells, stopped=stopped, pruner=pruner, is_extrapolating=is_extrapolating)
             key = f"replay.patience_{patience}.{name}"
             figures |= {
                 f"{key}.share_of_epochs": n_epochs / n_plain,
@@ -105,7 +108,11 @@ def _find_stop(losses: np.ndarray, *, patience: int) -> tuple[int, int]:
 
 
 def _replay(
-    cells: list[Cell], *, stopped: dict[Cell, list[StoppedFold]], pruner: optuna.pruners.BasePruner, is_race: bool
+    cells: list[Cell],
+    *,
+    stopped: dict[Cell, list[StoppedFold]],
+    pruner: optuna.pruners.BasePruner,
+    is_extrapolating: bool,
 ) -> tuple[int, float]:
     """Return the epochs that a pruner lets be trained, and the mean score of the cell that is chosen."""
     study = optuna.create_study(direction="maximize", pruner=pruner)
@@ -116,7 +123,7 @@ def _replay(
         folds = stopped[cell]
         for number, fold in enumerate(folds):
             end = None
-            if is_race and incumbents is not None:
+            if is_extrapolating and incumbents is not None:
                 before = tuple(incumbents[:number])
                 leads = tuple(incumbent - one.score for incumbent, one in zip(before, folds, strict=False))
                 end = fold.find_end(Incumbent(trial=0, accuracy=incumbents[number], before=before, leads=leads))

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -17,12 +17,11 @@ import optuna
 
 from sem_search.disk_errors import explain_disk_errors
 from sem_search.errors import InputError, SettingsError, StudyMismatchError
-from sem_search.records import Cell
+from sem_search.search.attempt import help_study, search_study
 from sem_search.search.cluster.remote_folds import Share
 from sem_search.search.cluster.tasks import Hands
-from sem_search.search.folds.repair import repair_folds
 from sem_search.search.prepare.data import PreparedData, check_findings, prepare_data
-from sem_search.search.prepare.network import build_trainer, compute_features, prepare_network
+from sem_search.search.prepare.network import compute_features, prepare_network
 from sem_search.search.prepare.prepared_search import (
     PreparedSearch,
     check_study_name,
@@ -30,56 +29,25 @@ from sem_search.search.prepare.prepared_search import (
     compute_fingerprint,
     find_begun_precision,
     get_study_folder,
-    lock_stores,
     name_study,
 )
-from sem_search.search.results.conclusion import Conclusion, conclude_study
-from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, read_sheet_pixels
-from sem_search.search.results.outcome import get_cell
-from sem_search.search.results.relogging import log_missing_trials
-from sem_search.search.results.run_description import describe_params, describe_settings, log_study_start
-from sem_search.search.trials.objective import CellObjective
-from sem_search.search.trials.outages import (
-    find_trial_run,
-    open_study_outbox,
-    tell_outage,
-    wait_for_logging,
-)
-from sem_search.search.trials.process_id import describe_process, is_known_dead
-from sem_search.search.trials.search_progress import SearchProgress
+from sem_search.search.results.conclusion import Conclusion
 from sem_search.search.trials.storage import START_S, check_storage
 from sem_search.search.trials.study import (
     FINGERPRINT,
-    RUN_ID,
     SETTINGS,
     STUDY_RUN_ID,
     check_fingerprint,
-    enqueue_cells,
-    find_dead_study_runs,
     has_file,
     keep_precision,
     load_study,
     open_study,
 )
-from sem_search.search.trials.worker_loop import work
 from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
-from sem_search.terminal import echo
-from sem_search.tracking.entries.types import Tags
-from sem_search.tracking.mlflow.availability import persist
-from sem_search.tracking.mlflow.heartbeat import watch_runs
-from sem_search.tracking.mlflow.log import log_entries
-from sem_search.tracking.mlflow.runs import (
-    RUN_ID_VARIABLE,
-    adopt_trial_runs,
-    check_run_is_known,
-    create_store,
-    explain_artifact_store,
-    find_unfinished_study_runs,
-    open_study_run,
-    supersede_run,
-)
-from sem_search.transfer.heads.training import HeadTrainer
+from sem_search.terminal import echo, warn
+from sem_search.tracking.mlflow.availability import wait_while_away
+from sem_search.tracking.mlflow.runs import RUN_ID_VARIABLE, check_run_is_known
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights.choice import check_weights
 
@@ -112,7 +80,7 @@ def _search(settings: SearchSettings) -> Conclusion:
     check_weights(settings.weights, backbone=settings.backbone)
     _announce(settings)
     _warn_of_logged_password(settings)
-    check_storage(settings.storage, patience_s=settings.outage_wait, tell=tell_outage)
+    check_storage(settings.storage, wait_s=settings.outage_wait, warn=warn)
     data = prepare_data(settings)
     check_findings(data.findings, allowed=settings.allow_errors)
     _tell_data(data)
@@ -131,20 +99,7 @@ def _search(settings: SearchSettings) -> Conclusion:
     mended = claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
     for warning in mended:
         echo(f"Warning: {warning}", err=True)
-    with (
-        _open_hands(settings) as hands,  # before a study is made in the database that would have none
-        nullcontext(_begin_study(settings, name=name, fingerprint=fingerprint)) as study,
-        open_study_outbox(settings, name=name) as outbox,
-        open_study_run(study=name, process=describe_process()) as run_id,
-        watch_runs(run_id, study=name, is_known_dead=is_known_dead),
-    ):
-        persist(
-            lambda: _take_over(study, settings=settings, run_id=run_id),
-            patience_s=settings.outage_wait,
-            tell=tell_outage,
-        )
-        with explain_artifact_store(run_id):
-            log_entries([describe_settings(settings)], run_id=run_id)
+    with _open_hands(settings) as hands:  # before a study is made in the database that would have none
         share = None
         if hands is not None:
             share = Share(hands=hands, settings=settings, study=name, data=data, network=network)
@@ -152,35 +107,17 @@ def _search(settings: SearchSettings) -> Conclusion:
             settings, data=data, network=network, elsewhere=share.compute_shards if share else None
         )
         prepared = PreparedSearch(
-            settings=settings, name=name, fingerprint=fingerprint, data=data, network=network, features=features
+            settings=settings,
+            name=name,
+            fingerprint=fingerprint,
+            data=data,
+            network=network,
+            features=features,
+            mended=tuple(mended),
         )
-        log_study_start(prepared, run_id=run_id)
-        trainer = build_trainer(settings, data=data, network=network, features=features)
-        _work(study, prepared=prepared, trainer=trainer, run_id=run_id, share=share)
-        mended += repair_folds(study, prepared=prepared, trainer=trainer)
-        if mended:
-            log_entries([Tags(values={"sem_search.mended": "\n".join(mended)})], run_id=run_id)
-        wait_for_logging(outbox, patience_s=settings.outage_wait)
-        with lock_stores(settings):
-            if log_missing_trials(study, prepared=prepared, trainer=trainer, run_id=run_id):
-                wait_for_logging(outbox, patience_s=settings.outage_wait)
-            conclusion = persist(
-                lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
-                patience_s=settings.outage_wait,
-                tell=tell_outage,
-                is_quick=False,
-            )
+        conclusion = search_study(prepared, share=share)
     echo(conclusion.to_text())
     return conclusion
-
-
-def _begin_study(settings: SearchSettings, *, name: str, fingerprint: Mapping[str, Any]) -> optuna.Study:
-    """Make the stores' tables where there are none, and the study with its cells, or take it up."""
-    with lock_stores(settings):
-        persist(create_store, patience_s=min(settings.outage_wait, START_S), tell=tell_outage)
-        study = open_study(settings, name=name, fingerprint=fingerprint, tell=tell_outage)
-        enqueue_cells(study, settings=settings)
-    return study
 
 
 def run_worker(
@@ -228,7 +165,7 @@ def _help(*, study: str, storage: str, given: Mapping[str, Any], wait_s: float) 
             "reaches it."
         )
     run_id = str(loaded.user_attrs[STUDY_RUN_ID])
-    persist(lambda: check_run_is_known(run_id), patience_s=min(settings.outage_wait, START_S), tell=tell_outage)
+    wait_while_away(lambda: check_run_is_known(run_id), wait_s=min(settings.outage_wait, START_S), warn=warn)
     check_weights(settings.weights, backbone=settings.backbone)
     data = _prepare_same_data(settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
@@ -240,14 +177,12 @@ def _help(*, study: str, storage: str, given: Mapping[str, Any], wait_s: float) 
     )
     for warning in claim_study_folder(settings, name=study, fingerprint=fingerprint, folds=data.folds):
         echo(f"Warning: {warning}", err=True)
-    opened = open_study(settings, name=study, fingerprint=fingerprint, tell=tell_outage)
+    opened = open_study(settings, name=study, fingerprint=fingerprint, warn=warn)
     features = compute_features(settings, data=data, network=network)
     prepared = PreparedSearch(
         settings=settings, name=study, fingerprint=fingerprint, data=data, network=network, features=features
     )
-    trainer = build_trainer(settings, data=data, network=network, features=features)
-    with open_study_outbox(settings, name=study):
-        _work(opened, prepared=prepared, trainer=trainer, run_id=run_id)
+    help_study(opened, prepared=prepared, run_id=run_id)
     click.echo(f"No cell of study {study!r} is left to claim.")
 
 
@@ -259,7 +194,7 @@ def _wait_for_study(name: str, *, storage: str, wait_s: float) -> optuna.Study:
         is_over = left_s <= 0
         try:
             if is_over or has_file(storage):
-                return load_study(name=name, storage=storage, patience_s=START_S, tell=tell_outage)
+                return load_study(name=name, storage=storage, wait_s=START_S, warn=warn)
         except StudyMismatchError:
             if is_over:
                 raise
@@ -334,20 +269,6 @@ def _tell_data(data: PreparedData) -> None:
             echo(f"{word}: {finding.message}", err=True)
 
 
-def _take_over(study: optuna.Study, *, settings: SearchSettings, run_id: str) -> None:
-    """Sign the study, end what dead searches left running, and gather the finished trials below this run."""
-    study.set_user_attr(SETTINGS, settings.without_passwords.model_dump_json())  # who comes here knows the URL
-    study.set_user_attr(STUDY_RUN_ID, run_id)
-    for dead in find_dead_study_runs(find_unfinished_study_runs(study=study.study_name, but=run_id)):
-        supersede_run(dead, by=run_id)
-    finished = {
-        find_trial_run(trial, settings=settings, study=study.study_name)
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and RUN_ID in trial.user_attrs
-    }
-    adopt_trial_runs(finished, study=study.study_name, parent_run_id=run_id)
-
-
 @contextmanager
 def _open_hands(settings: SearchSettings) -> Iterator[Hands | None]:
     """Give the cluster's workers, if the search is to have any."""
@@ -358,42 +279,3 @@ def _open_hands(settings: SearchSettings) -> Iterator[Hands | None]:
 
     with open_cluster(settings.cluster) as hands:
         yield hands
-
-
-def _work(
-    study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str, share: Share | None = None
-) -> None:
-    settings = prepared.settings
-    sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
-    n_trials = settings.trials or settings.n_cells
-    progress = SearchProgress(
-        n_folds_total=n_trials * settings.folds,
-        n_folds_done=_count_known_folds(study, settings=settings),
-        best=_find_best(study),
-    )
-    objective = CellObjective(
-        prepared=prepared,
-        trainer=trainer,
-        study_run_id=run_id,
-        progress=progress,
-        sheet=sheet,
-        sheet_pixels=read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=settings.max_megapixels),
-        params=describe_params(prepared),
-        source=None if share is None else share.open_folds(study, store=prepared.store, progress=progress),
-    )
-    try:
-        work(study, objective=objective, watch=objective.watch)
-    finally:
-        progress.close()
-
-
-def _find_best(study: optuna.Study) -> float | None:
-    """Return the best value so far, None where no trial is complete."""
-    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    return max((trial.value for trial in complete if trial.value is not None), default=None)
-
-
-def _count_known_folds(study: optuna.Study, *, settings: SearchSettings) -> int:
-    """Return the folds of trials that had finished before; a pruned one leaves none to do."""
-    finished: list[Cell] = [get_cell(t) for t in study.get_trials(deepcopy=False) if t.state.is_finished() and t.params]
-    return len(finished) * settings.folds

@@ -23,11 +23,12 @@ from sem_search.search.cluster.object_store import open_shared
 from sem_search.search.folds.store import FoldStore, write_atomically
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.known_images import fit_known_images
-from sem_search.search.prepare.network import PreparedNetwork
+from sem_search.search.prepare.network import PreparedNetwork, build_trainer
 from sem_search.search.pruning.pruners import EXTRAPOLATION
 from sem_search.search.trials.study import check_fingerprint, read_stored_fingerprint
 from sem_search.settings import AUTO, INCOMPARABLE, SearchSettings
 from sem_search.transfer.features import FeatureStore
+from sem_search.transfer.heads.training import HeadTrainer
 from sem_search.transfer.trunk import POLICIES
 
 RESULTS_VERSION = 1
@@ -52,6 +53,13 @@ class PreparedSearch:
     data: PreparedData
     network: PreparedNetwork
     features: FeatureStore
+    mended: tuple[str, ...] = ()
+    """A warning for each file of the study's folder that was damaged."""
+
+    @cached_property
+    def trainer(self) -> HeadTrainer:
+        """Trains heads."""
+        return build_trainer(self.settings, data=self.data, network=self.network, features=self.features)
 
     @property
     def store(self) -> FoldStore:

@@ -21,7 +21,7 @@ from sem_search.records import FoldOutcome, TrainingCurves
 from sem_search.search.folds.store import FinishedFold
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent, find_incumbent
 from sem_search.search.pruning.pruners import EXTRAPOLATION
-from sem_search.search.trials.ranks import find_free_rank, get_rank, holds_rank
+from sem_search.search.trials.ranks import get_rank, holds_rank, list_idle_ranks
 from sem_search.settings import SearchSettings
 from sem_search.transfer.heads.stopping import EpochFigures
 
@@ -55,16 +55,16 @@ class EarlierTrials:
             self._asked_at_s = time.monotonic()
             trials = self._study.get_trials(deepcopy=False)
             earlier = tuple(trial for trial in trials if get_rank(trial) < self._rank and holds_rank(trial))
-            is_free = find_free_rank(trials, n_ranks=self._rank) is not None
-            if not is_free and all(trial.state.is_finished() for trial in earlier):
+            is_begun = not list_idle_ranks(trials, n_ranks=self._rank)
+            if is_begun and all(trial.state.is_finished() for trial in earlier):
                 self._earlier = tuple(sorted(earlier, key=get_rank))
         return self._earlier is not None
 
     @property
     def is_held_up(self) -> bool:
-        """Whether an earlier rank is free: no worker trains it, so this process should."""
+        """Whether an earlier rank has not begun: no worker trains it, so this process should."""
         trials = self._study.get_trials(deepcopy=False)
-        return self._prunes and find_free_rank(trials, n_ranks=self._rank) is not None
+        return self._prunes and bool(list_idle_ranks(trials, n_ranks=self._rank))
 
     def find_incumbent(self, *, fold: int, finished: Sequence[FoldOutcome] = ()) -> Incumbent | None:
         """Return what a fold is compared with within its epochs, if anything; for a cell that is decidable.
@@ -120,7 +120,7 @@ class CellCourse:
 
     @property
     def is_held_up(self) -> bool:
-        """Whether an earlier rank is free: no worker trains it, so this process should."""
+        """Whether an earlier rank has not begun: no worker trains it, so this process should."""
         return self._earlier.is_held_up
 
     def begin_fold(self, fold: FoldExtrapolation) -> None:

@@ -37,7 +37,6 @@ from sem_search.tracking.entries.types import Entry, Scalar, Tags, TextArtifact
 from sem_search.tracking.mlflow.availability import ask_once, is_outage, look_at_store
 from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms, log_entries, open_child_run
 from sem_search.tracking.mlflow.runs import adopt_trial_runs, describe_trial, list_trial_states, supersede_run
-from sem_search.transfer.heads.training import HeadTrainer
 
 STATUSES: Mapping[TrialState, RunStatus] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """How the run of a trial ends."""
@@ -57,8 +56,6 @@ class TrialLog:
     """Logs the trials of one study."""
 
     prepared: PreparedSearch
-    trainer: HeadTrainer
-    """Of the heads; nothing is trained."""
     study_run_id: str
     is_search: bool = True
     """Whether trials that were left out are logged here, too: a search does that, a helping worker does not."""
@@ -106,6 +103,13 @@ class TrialLog:
             self.is_away = True
         else:
             self._warn_of_return()
+
+    def adopt_runs(self, study: optuna.Study) -> None:
+        """Put the runs of finished trials below the study's run."""
+        runs = (_list_runs(trial, study=study)[-1:] for trial in list_results(study))
+        adopt_trial_runs(
+            {run_id for one in runs for run_id in one}, study=self.prepared.name, parent_run_id=self.study_run_id
+        )
 
     def log_missing(self, study: optuna.Study) -> int:
         """Let every result of a study have one run below the study's run; return how many had none.
@@ -166,7 +170,7 @@ class TrialLog:
             log_entries(self._iter_entries(outcome, trial=trial, folds=folds), run_id=run_id, time_ms=end_ms)
             if state == "complete":
                 log_trial_model(
-                    self.prepared, outcome=outcome, trainer=self.trainer, finished_folds=folds, run_id=run_id
+                    self.prepared, outcome=outcome, trainer=self.prepared.trainer, finished_folds=folds, run_id=run_id
                 )
             end_run(run_id, status=STATUSES[state], end_ms=end_ms)
         except BaseException:
@@ -202,7 +206,7 @@ class TrialLog:
         if outcome.state == "complete":
             sheet, pixels = self.sheet
             heat_maps = explain_sheet(
-                self.prepared, trainer=self.trainer, finished_folds=folds, sheet=sheet, pixels=pixels
+                self.prepared, trainer=self.prepared.trainer, finished_folds=folds, sheet=sheet, pixels=pixels
             )
         yield from iter_trial_entries(outcome, tiles=tiles, heat_maps=heat_maps)
 

@@ -104,7 +104,7 @@ class CellObjective:
         """Train fold after fold; return the mean F-measure.
 
         Raises:
-            ReleasedTrialError: An earlier rank is free: this trial gives way, and its finished folds stay.
+            ReleasedTrialError: An earlier rank has not begun: this trial gives way, and its finished folds stay.
         """
         damaged: dict[int, str] = {}
         for fold in self.prepared.data.folds.folds:
@@ -115,7 +115,7 @@ class CellObjective:
             self._run_fold(cell=cell, fold=fold, course=course)
         while not course.is_decidable:
             if course.is_held_up:
-                raise ReleasedTrialError("an earlier rank is free")
+                raise ReleasedTrialError("an earlier rank has not begun")
             self._wait(trial)
         course.accept_waiting()
         trial.set_user_attr(ACCURACIES, [get_accuracy(finished.outcome) for finished in course.accepted])

@@ -44,17 +44,18 @@ def find_free_rank(trials: Sequence[FrozenTrial], *, n_ranks: int) -> int | None
     return next((rank for rank in range(n_ranks) if rank not in held), None)
 
 
+def list_idle_ranks(trials: Sequence[FrozenTrial], *, n_ranks: int) -> list[int]:
+    """Return the ranks below `n_ranks` that no worker has begun, ascending: free ones, and those whose trial waits."""
+    begun = {get_rank(trial) for trial in trials if holds_rank(trial) and trial.state != TrialState.WAITING}
+    return [rank for rank in range(n_ranks) if rank not in begun]
+
+
 def list_next_cells(study: optuna.Study, *, settings: SearchSettings) -> list[Cell]:
     """Return the cells of a grid that no worker has begun, in the order of their ranks; of another sampler none."""
     if settings.sampler != "grid":
         return []
-    begun = {
-        get_rank(trial)
-        for trial in study.get_trials(deepcopy=False)
-        if holds_rank(trial) and trial.state != TrialState.WAITING
-    }
-    cells = order_cells(settings)[: count_ranks(settings)]
-    return [cell for rank, cell in enumerate(cells) if rank not in begun]
+    cells = order_cells(settings)
+    return [cells[rank] for rank in list_idle_ranks(study.get_trials(deepcopy=False), n_ranks=count_ranks(settings))]
 
 
 def enqueue_rank(study: optuna.Study, *, rank: int, settings: SearchSettings) -> None:
@@ -67,7 +68,7 @@ def enqueue_rank(study: optuna.Study, *, rank: int, settings: SearchSettings) ->
 
 
 def check_turn(trials: Sequence[FrozenTrial], *, number: int, n_ranks: int) -> None:
-    """Refuse to begin a trial whose rank another trial has, or before whose rank one is free.
+    """Refuse to begin a trial whose rank another trial has, or before whose rank one has not begun.
 
     Two workers may find the same rank free at once: of their two trials the one with the lower number goes on.
 
@@ -80,5 +81,5 @@ def check_turn(trials: Sequence[FrozenTrial], *, number: int, n_ranks: int) -> N
         raise ReleasedTrialError("another worker has taken this rank")
     if own >= n_ranks:
         raise ReleasedTrialError("this rank was not asked for")
-    if find_free_rank(trials, n_ranks=own) is not None:
-        raise ReleasedTrialError("an earlier rank is free")
+    if list_idle_ranks(trials, n_ranks=own):
+        raise ReleasedTrialError("an earlier rank has not begun")

@@ -228,10 +228,14 @@ def _wait_for(act: Callable[[], Result], *, wait_s: float, warn: Callable[[str],
     begun, pause_s = time.monotonic(), FIRST_PAUSE_S
     while True:
         try:
-            return act()
+            result = act()
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             if not is_outage(error):
                 raise
+        else:
+            if pause_s != FIRST_PAUSE_S:
+                warn("The study's database answers again.")
+            return result
         silent_s = time.monotonic() - begun
         if silent_s >= wait_s:
             # The driver's own message may hold the password.

@@ -49,9 +49,11 @@ def work(study: optuna.Study, *, objective: CellObjective) -> None:
 
 def run_next(study: optuna.Study, *, objective: CellObjective) -> None:
     """Run the trial that waits at the head of Optuna's queue."""
+    begun: list[int] = []
     raised: list[BaseException] = []
 
     def run(trial: optuna.Trial) -> float:
+        begun.append(trial.number)
         try:
             return objective(trial)
         except BaseException as error:
@@ -63,6 +65,8 @@ def run_next(study: optuna.Study, *, objective: CellObjective) -> None:
     except Exception as error:
         if any(isinstance(one, KeyboardInterrupt) for one in raised):
             raise raised[-1] from None  # Optuna could not record the end of the trial
-        if not isinstance(error, ValueError) or error in raised:
+        if error in raised or not begun:
             raise
-        # Optuna refuses to end a trial twice: another process took this one for stale, and its rank is free again.
+        if not study.get_trials(deepcopy=False)[begun[-1]].state.is_finished():
+            raise
+        # Another process took this trial for stale and ended it, which Optuna refuses to do twice: its rank is free.

@@ -156,9 +156,9 @@ class Course:
 
     def stop_fold(self, curves: TrainingCurves) -> None:
         self.stopped.append(len(curves.validation_loss))
-        race = FoldExtrapolation(fold=1, n_epochs=N_EPOCHS, n_tiles=12)
+        fold = FoldExtrapolation(fold=1, n_epochs=N_EPOCHS, n_tiles=12)
         race.replace(curves)
-        race.check(self.incumbent)
+        fold.check(self.incumbent)
 
 
 @pytest.mark.usefixtures("shards")
