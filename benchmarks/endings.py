@@ -1,4 +1,4 @@
-"""How often the extrapolation ends a cell that is truly better than the best cell so far, and how often one that is truly worse.
+"""How often the extrapolation prunes cells that are truly better than the incumbent, and how often truly worse ones.
 
 Curves are simulated: the expected accuracy rises to the cell's true one, and what a fold shows of it are its few tiles.
 A tile is right or wrong for some epochs on end, as tiles are, and then drawn anew.

@@ -13,8 +13,8 @@ Source of the idea: Domhan, Springenberg and Hutter 2015, who extrapolate with p
 docs/decisions/007-pruner.md gives the epochs saved and the scores lost.
 
 This prunes cells and never changes a score: a fold that is finished is the same whatever it was compared with. And
-whether it was stopped is a function of its curve and of the incumbent alone, so that a fold which was trained before the
-incumbent was known can be compared afterwards (see `in_order`).
+whether it was stopped is a function of its curve and of the incumbent alone, so that a fold which was trained before
+the incumbent was known can be compared afterwards (see `in_order`).
 """
 
 import math

@@ -36,7 +36,7 @@ from sem_search.tracking.entries.generate import (
 from sem_search.tracking.entries.types import Entry, Scalar, Tags, TextArtifact
 from sem_search.tracking.mlflow.availability import ask_once, is_outage, look_at_store
 from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms, log_entries, open_child_run
-from sem_search.tracking.mlflow.runs import adopt_trial_runs, describe_trial, list_trial_states, supersede_run
+from sem_search.tracking.mlflow.runs import adopt_trial_runs, describe_trial, list_trial_runs, supersede_run
 
 STATUSES: Mapping[TrialState, RunStatus] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """How the run of a trial ends."""
@@ -117,13 +117,15 @@ class TrialLog:
         Cost: one search of MLflow where all are there; else the figures and the model of each trial, as at its end.
         Done again after an outage, it goes on where it was.
         """
-        there = list_trial_states(study=self.prepared.name, near_run_id=self.study_run_id)
+        there: dict[tuple[str, str], list[str]] = {}
+        for run_id, what in list_trial_runs(study=self.prepared.name, near_run_id=self.study_run_id).items():
+            there.setdefault(what, []).append(run_id)
         found, missing = {}, []
         for trial in list_results(study):
-            state = OUTCOME_STATES[trial.state]
-            runs = [run_id for run_id in _list_runs(trial, study=study) if there.get(run_id) == state]
-            if runs:
-                found[trial.number] = runs[-1]
+            runs = there.get((str(trial.number), OUTCOME_STATES[trial.state]), [])
+            known = _list_runs(trial, study=study)
+            if runs:  # the latest that the study knows, if it was not put back from an earlier copy
+                found[trial.number] = next((run_id for run_id in reversed(known) if run_id in runs), runs[0])
             else:
                 missing.append(trial)
         for number, run_id in found.items():
@@ -155,8 +157,11 @@ class TrialLog:
             state: How it ended, or is about to.
             sign: Called with the run's id as soon as it is open: remembers which run is the trial's.
         """
-        earlier = [run_id for one in _list_attempts(trial, study=study) for run_id in _list_runs(one, study=study)]
+        attempts = [run_id for one in _list_attempts(trial, study=study) for run_id in _list_runs(one, study=study)]
+        earlier = _list_runs(trial, study=study)
         outcome, folds = read_trial(trial, store=self.prepared.store, state=state)
+        if len(folds) < len(trial.intermediate_values):
+            return  # lost on disk since: a search trains them again at its end, and logs the trial then
         end_ms = get_time_ms(trial.datetime_complete)
         run_id = open_child_run(
             parent_run_id=self.study_run_id,
@@ -176,8 +181,10 @@ class TrialLog:
         except BaseException:
             self._give_up(run_id)
             raise
-        for other in earlier:
+        for other in attempts:
             supersede_run(other, by=run_id)
+        for other in earlier:  # one that is whole counts in its own experiment
+            supersede_run(other, by=run_id, is_whole_spared=True)
 
     def _give_up(self, run_id: str) -> None:
         """End a run that was cut off; with the store away that is left to the next attempt."""
@@ -223,8 +230,8 @@ def read_curves(text: str) -> tuple[int, TrainingCurves]:
 
 
 def _list_attempts(trial: FrozenTrial, *, study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials of this rank up to this one: those before it were given up."""
-    trials = study.get_trials(deepcopy=False)[: trial.number + 1]
+    """Return the trials of this rank before this one: they were given up."""
+    trials = study.get_trials(deepcopy=False)[: trial.number]
     return [one for one in trials if get_rank(one) == get_rank(trial)]
 
 

@@ -106,12 +106,13 @@ class CellObjective:
         Raises:
             ReleasedTrialError: An earlier rank has not begun: this trial gives way, and its finished folds stay.
         """
-        damaged: dict[int, str] = {}
+        damaged: dict[str, str] = {}
         for fold in self.prepared.data.folds.folds:
             if self.prepared.store.is_damaged(cell=cell, fold=fold.number):
-                damaged[fold.number] = f"{cell.name}, fold {fold.number + 1}, was damaged on disk and is trained again"
+                warning = f"{cell.name}, fold {fold.number + 1}, was damaged on disk and is trained again"
+                damaged[str(fold.number)] = warning
                 trial.set_user_attr(DAMAGED, damaged)
-                self.progress.show_trial(f"Warning: {damaged[fold.number]}.", value=None)
+                self.progress.show_trial(f"Warning: {warning}.", value=None)
             self._run_fold(cell=cell, fold=fold, course=course)
         while not course.is_decidable:
             if course.is_held_up:
@@ -146,7 +147,7 @@ class CellObjective:
         self.progress.show_trial(f"{cell.name}: pruned {where}", value=None)
 
     def _end_failed(self, trial: optuna.Trial, *, course: CellCourse, error: Exception) -> None:
-        """Log a trial that failed for a reason of its own, or by a fault of the program; other errors end the search."""
+        """Log a trial that failed for a reason of its own, or by a fault of the program; others end the search."""
         is_final = isinstance(error, FailedTrialError)
         if isinstance(error, SemSearchError | optuna.exceptions.OptunaError | SQLAlchemyError) and not is_final:
             return

@@ -166,8 +166,8 @@ def load_study(
     study = optuna.load_study(study_name=name, storage=open_storage(storage, wait_s=wait_s, warn=warn))
     if not {SETTINGS, STUDY_RUN_ID} <= set(study.user_attrs):
         raise StudyMismatchError(
-            f"Study {name!r} has no settings yet. If its search has just been started, wait until it trains, then start "
-            "this worker again."
+            f"Study {name!r} has no settings yet. If its search has just been started, wait until it trains, then "
+            "start this worker again."
         )
     return study
 

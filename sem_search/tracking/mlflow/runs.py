@@ -174,14 +174,19 @@ def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
     return {TAG_STUDY: study, TAG_KIND: kind, TAG_PROCESS: process}
 
 
-def supersede_run(run_id: str, *, by: str) -> None:
+def supersede_run(run_id: str, *, by: str, is_whole_spared: bool = False) -> None:
     """End a run whose process is gone, and name the run that took over; one that has ended keeps its time.
 
     Its trial counts in the run that took over: a user who filters runs by `trial_state` finds each trial once. A run
     that was deleted, or lies in another store, is left as it is.
+
+    Args:
+        run_id: The run.
+        by: The run that took over.
+        is_whole_spared: Leave a run as it is that was logged to its end.
     """
     client, run = MlflowClient(), find_active_run(run_id)
-    if run is None:
+    if run is None or (is_whole_spared and run.info.status not in UNFINISHED):
         return
     client.set_tag(run_id, TAG_SUPERSEDED_BY, by)
     if TAG_TRIAL_STATE in run.data.tags:
@@ -209,8 +214,8 @@ def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_run_id)
 
 
-def list_trial_states(*, study: str, near_run_id: str) -> Mapping[str, str]:
-    """Return run id -> state (complete, pruned, failed) of a study's trial runs that were logged to their end.
+def list_trial_runs(*, study: str, near_run_id: str) -> Mapping[str, tuple[str, str]]:
+    """Return run id -> trial number and state (complete, pruned, failed) of a study's trials that were logged whole.
 
     Deleted and superseded runs are left out.
 
@@ -219,7 +224,7 @@ def list_trial_states(*, study: str, near_run_id: str) -> Mapping[str, str]:
         near_run_id: A run in the experiment that is looked through.
     """
     return {
-        run.info.run_id: run.data.tags.get(TAG_TRIAL_STATE, "")
+        run.info.run_id: (run.data.params.get("trial", ""), run.data.tags.get(TAG_TRIAL_STATE, ""))
         for run in _iter_runs("trial", study=study, near_run_id=near_run_id)
         if TAG_SUPERSEDED_BY not in run.data.tags and run.info.status not in UNFINISHED
     }

@@ -157,7 +157,7 @@ class Course:
     def stop_fold(self, curves: TrainingCurves) -> None:
         self.stopped.append(len(curves.validation_loss))
         fold = FoldExtrapolation(fold=1, n_epochs=N_EPOCHS, n_tiles=12)
-        race.replace(curves)
+        fold.replace(curves)
         fold.check(self.incumbent)
 
 
