@@ -16,6 +16,7 @@ import tensorflow as tf
 from benchmarks.timing import measure_side_by_side
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import FloatTiles, TileGrid, iter_image_tiles
 from sem_search.places import get_cache_folder
 from sem_search.transfer.backbones import get_backbone
@@ -29,7 +30,7 @@ def measure_features(backbone_name: str, *, n_tiles: int) -> dict[str, float]:
     """Return tiles per second of both, in both precisions, over about `n_tiles` tiles of the demonstration set."""
     bar_px = DEMO_SIZES["small"].bar_height_px
     folder = write_demo_data(get_cache_folder() / "demo" / "benchmark", size="small", seed=0)
-    catalogue, grid = read_catalogue(folder, crop_bottom_px=bar_px), TileGrid()
+    catalogue, grid = read_catalogue(folder, reading=ReadingOptions(crop_bottom_px=bar_px)), TileGrid()
     backbone = get_backbone(backbone_name)
     exact = cut_network(backbone.build())
     cuts = {name: set_precision(exact, precision=name) for name in POLICIES}
@@ -73,7 +74,7 @@ def _iter_some(catalogue: Catalogue, *, grid: TileGrid, bar_px: int, n_tiles: in
     """Yield the tiles of image after image, over and over, until there are enough."""
     n_yielded = 0
     while n_yielded < n_tiles:
-        for _, tiles in iter_image_tiles(catalogue, grid=grid, crop_bottom_px=bar_px):
+        for _, tiles in iter_image_tiles(catalogue, grid=grid):
             if n_yielded >= n_tiles:
                 return
             n_yielded += len(tiles)

@@ -15,7 +15,9 @@ import numpy as np
 from benchmarks.strangers import iter_photographs
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE, fit_novelty, score_novelty
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
-from sem_search.micrographs.reading.micrograph import FloatImage, read_micrograph
+from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.micrographs.reading.micrograph import read_micrograph
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 from sem_search.places import get_cache_folder
 from sem_search.records import FloatMatrix
@@ -102,7 +104,9 @@ class _Embedding:
 
     def read(self, folder: Path, *, crop_px: int = 0) -> Images:
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-        return self.embed(read_micrograph(path, crop_bottom_px=crop_px).pixels for path in paths)
+        return self.embed(
+            read_micrograph(path, reading=ReadingOptions(crop_bottom_px=crop_px)).pixels for path in paths
+        )
 
     def embed(self, pictures: Iterable[FloatImage]) -> Images:
         tiles = [cut_tiles(_cut_middle(pixels), grid=TileGrid()) for pixels in pictures]

@@ -16,7 +16,8 @@ from sem_search.evaluation.conformal import compute_set_scores
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
-from sem_search.micrographs.reading.micrograph import FloatImage
+from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.places import get_cache_folder
 
 HELD_OUT_SEEDS = (1, 2, 3, 4)
@@ -77,7 +78,7 @@ def _score_held_out(
             f"heldout.{name}.confidence": scores.confidence,
             f"heldout.{name}.calibration_error": scores.expected_calibration_error,
             f"heldout.{name}.calibration_error_by_chance": scores.highest_error_if_calibrated,
-            f"heldout.{name}.log_loss": scores.negative_log_likelihood,
+            f"heldout.{name}.log_loss": scores.log_loss,
         }
     for coverage in COVERAGES:
         chosen = [_choose_set(answer, calibration=classifier.calibration, coverage=coverage)[0] for answer in answers]
@@ -117,4 +118,4 @@ def iter_photographs() -> Iterator[FloatImage]:
 
 def _read_demo(seed: int) -> Catalogue:
     folder = write_demo_data(get_cache_folder() / "demo" / f"strangers-{seed}", size="small", seed=seed)
-    return read_catalogue(folder, crop_bottom_px=SIZE.bar_height_px)
+    return read_catalogue(folder, reading=ReadingOptions(crop_bottom_px=SIZE.bar_height_px))

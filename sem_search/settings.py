@@ -13,9 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from sem_search.errors import SettingsError
-from sem_search.micrographs.inspection.findings import ALLOWABLE_ERRORS, read_list
+from sem_search.micrographs.inspection.findings import ALLOWABLE_ERRORS
 from sem_search.secrets import mask_url
 from sem_search.transfer.names import BACKBONE_NAMES, TINY
+from sem_search.words import read_list
 
 CLUSTER_ADDRESS = re.compile(r"(tcp|tls|ws|wss)://[^\s/@]+:\d+")
 """Addresses of a Dask scheduler; `tls` is the one for networks with strangers in them."""

@@ -127,7 +127,7 @@ def test_every_trial_is_a_child_run_with_all_that_was_promised(undisturbed: tupl
 def test_the_tiny_materials_are_told_apart(undisturbed: tuple[Place, str]) -> None:
     place, _ = undisturbed
     best = max(numbers.get("validation/f_measure", 0) for numbers in place.get_numbers().values())
-    assert best > 0.6, "three textures; a third of the tiles would be named rightly by chance"
+    assert best > 0.6, "three textures; a third of the tiles would be correctly classified by chance"
 
 
 @pytest.mark.slow

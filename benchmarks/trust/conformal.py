@@ -18,7 +18,7 @@ N_SERVED = 200
 """New images of each study that the sets served are made for, one by one."""
 RAPS_PENALTY = 0.05  # per class beyond the first
 NEIGHBOUR = 0.7
-"""Logits by which a class leads the neighbour that it is mistaken for, in the worlds that have neighbours."""
+"""Logits by which a class leads the neighbour that it is predicted as, in the worlds that have neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Answers:
     n_classes: int = 10
     strength: float = 4.0
     has_neighbours: bool = False
-    boast: float = 1.0
+    overconfidence: float = 1.0
     """Logits are multiplied by this before the softmax: above 1 the network claims too much."""
 
     def draw(self, n_images: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -40,14 +40,14 @@ class Answers:
         logits[np.arange(n_images), labels] += self.strength
         if self.has_neighbours:
             logits[np.arange(n_images), labels ^ 1] += self.strength - NEIGHBOUR
-        return softmax(self.boast * logits, axis=1), labels
+        return softmax(self.overconfidence * logits, axis=1), labels
 
 
 ANSWERS = (
     Answers(name="100 images, 83 % right", n_images=100, strength=2.5),
     Answers(name="100, 98 % right", n_images=100),
     Answers(name="100, neighbours", n_images=100, has_neighbours=True),
-    Answers(name="100, neighbours, boastful", n_images=100, has_neighbours=True, boast=3.0),
+    Answers(name="100, neighbours, overconfident", n_images=100, has_neighbours=True, overconfidence=3.0),
     Answers(name="40, 4 classes", n_images=40, n_classes=4, strength=2.0),
     Answers(name="20, 4 classes", n_images=20, n_classes=4, strength=1.0),
 )

@@ -15,18 +15,18 @@ from sem_search.evaluation.novelty import UNKNOWN_ABOVE, fit_novelty, score_nove
 N_FEATURES = 60
 
 
-def simulate_calibration(*, n_images: int, boast: float, n_studies: int, seed: int = 0) -> dict[str, float]:
+def simulate_calibration(*, n_images: int, overconfidence: float, n_studies: int, seed: int = 0) -> dict[str, float]:
     """Return calibration errors before and after cross-fitted scaling, and the temperature; mean over studies.
 
-    Answers mean what they say before their logits are multiplied by `boast`; `alarm` is how often an error is called
-    more than chance before scaling, `alarm after` afterwards.
+    Answers mean what they say before their logits are multiplied by `overconfidence`; `alarm` is how often an error is
+    called more than chance before scaling, `alarm after` afterwards.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {}
     for number in range(n_studies):
         honest = softmax(2.0 * rng.normal(size=(n_images, 10)), axis=1)
         labels = (honest.cumsum(axis=1) > rng.random((n_images, 1))).argmax(axis=1)
-        answers = apply_temperature(honest, temperature=1 / boast)
+        answers = apply_temperature(honest, temperature=1 / overconfidence)
         scaled = cross_fit_temperature(answers, labels=labels, part_of_row=np.arange(n_images) % 5).probabilities
         before, after = (
             compute_calibration_scores(probabilities, labels=labels, seed=number) for probabilities in (answers, scaled)
@@ -35,7 +35,7 @@ def simulate_calibration(*, n_images: int, boast: float, n_studies: int, seed: i
             is_alarm = scores.expected_calibration_error > scores.highest_error_if_calibrated
             found.setdefault(f"error{name}", []).append(scores.expected_calibration_error)
             found.setdefault(f"alarm{name}", []).append(float(is_alarm))
-            found.setdefault(f"surprise{name}", []).append(scores.negative_log_likelihood)
+            found.setdefault(f"log loss{name}", []).append(scores.log_loss)
             found.setdefault(f"chance{name}", []).append(scores.error_if_calibrated)
         found.setdefault("temperature", []).append(fit_temperature(answers, labels=labels))
     return {name: float(np.mean(values)) for name, values in found.items()}
@@ -67,12 +67,12 @@ def print_tables(*, n_studies: int) -> None:
     """Print calibration errors and false alarms."""
     rows = []
     for n_images in (40, 100, 300):
-        for boast in (1.0, 0.5, 3.0):
-            found = simulate_calibration(n_images=n_images, boast=boast, n_studies=n_studies)
-            names = ("temperature", "error", "error after", "chance after", "surprise", "surprise after")
-            rows.append([f"{n_images}", f"{boast:g}", *(found[name] for name in names)])
+        for overconfidence in (1.0, 0.5, 3.0):
+            found = simulate_calibration(n_images=n_images, overconfidence=overconfidence, n_studies=n_studies)
+            names = ("temperature", "error", "error after", "chance after", "log loss", "log loss after")
+            rows.append([f"{n_images}", f"{overconfidence:g}", *(found[name] for name in names)])
     columns = ["images", "logits times", "temperature", "error", "after scaling", "by chance alone"]
-    columns += ["surprise", "after scaling"]
+    columns += ["log loss", "after scaling"]
     Table(title="Calibration, cross-fitted", columns=columns, rows=rows).show()
     rows = []
     for images_per_class in (5, 10, 30):

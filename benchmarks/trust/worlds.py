@@ -1,7 +1,7 @@
 """Made-up studies whose true figures are known exactly.
 
 A tile's logits are those of its class, its image, the tile itself and the network that answers, each a normal deviate.
-Classes 0 and 1, 2 and 3, ... are neighbours, which are mistaken for one another. So the chance that a class is taken
+Classes 0 and 1, 2 and 3, ... are neighbours, which are predicted as one another. So the chance that a class is taken
 for another is a one-dimensional integral, and the true figures, those of endless images, need no simulation.
 """
 
@@ -28,7 +28,7 @@ class World:
     strength: float = 4.0
     """Logit of the true class."""
     neighbour: float = 2.5
-    """Logit of the class that it is mistaken for."""
+    """Logit of the class that it is predicted as."""
     image_spread: float = 0.9
     tile_spread: float = 0.9
     network_spread: float = 0.2

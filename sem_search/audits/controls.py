@@ -151,12 +151,7 @@ def blur_particles(subject: AuditSubject, *, tell: Tell) -> Control:
     """Train on tiles blurred so far that no particle is left."""
 
     def iter_tiles() -> Iterator[FloatTiles]:
-        images = iter_image_tiles(
-            subject.catalogue,
-            grid=subject.grid,
-            crop_bottom_px=subject.crop_bottom_px,
-            max_megapixels=subject.max_megapixels,
-        )
+        images = iter_image_tiles(subject.catalogue, grid=subject.grid)
         return (blur_tiles(tiles) for _, tiles in images)
 
     tell("particles blurred away: features")

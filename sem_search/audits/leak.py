@@ -37,7 +37,7 @@ class LeakAudit:
         return (
             f"What a careless split would have claimed: F-measure {tiles.first:.3f} with tiles of one image on both "
             f"splits, where {tiles.second:.3f} was measured on images never seen: {tiles.to_text()} (95 % interval). "
-            f"Share of tiles named rightly: {accuracy.first:.3f} against {accuracy.second:.3f}. {verdict}"
+            f"Tiles correctly classified: {accuracy.first:.3f} against {accuracy.second:.3f}. {verdict}"
         )
 
 

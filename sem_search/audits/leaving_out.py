@@ -18,8 +18,8 @@ from sem_search.evaluation.metrics import predict_classes
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.inspection.confounds import ATTRIBUTES as WAYS_OF_TAKING
 from sem_search.micrographs.inspection.confounds import UNTOLD
-from sem_search.micrographs.inspection.findings import count
 from sem_search.records import FoldOutcome, IntVector
+from sem_search.words import count
 
 MIN_GROUPS = 2
 """Of a class among the images not left out: one to train on, one to stop on."""
@@ -44,7 +44,7 @@ class LeftOutAttribute:
     n_images: int
     """Images named by a network that knew no other of their value."""
     accuracy: Interval | None
-    """Share of them named rightly; None where nothing could be tested."""
+    """Share of them correctly classified; None where nothing could be tested."""
     usual_accuracy: Interval | None
     """The same images as the study measured them."""
 
@@ -55,8 +55,8 @@ class LeftOutAttribute:
             return f"Leaving out a {self.attribute} cannot be tried on these data. {why}".strip()
         images = f"{count(self.n_images, 'image')} {'is' if self.n_images == 1 else 'are'}"
         return (
-            f"With each {self.attribute} left out in turn, {self.accuracy.to_text()} of {images} named rightly; with "
-            f"the others of their {self.attribute} known it was {self.usual_accuracy.to_text()}. {why}"
+            f"With each {self.attribute} left out in turn, {self.accuracy.to_text()} of {images} correctly classified; "
+            f"with the others of their {self.attribute} known it was {self.usual_accuracy.to_text()}. {why}"
         ).strip()
 
 
@@ -177,7 +177,7 @@ def _choose_validation(
 
 
 def _judge(outcomes: tuple[FoldOutcome, ...], *, subject: AuditSubject) -> tuple[IntVector, IntVector]:
-    """Return the images tested and whether each was named rightly, both of shape (n_images,)."""
+    """Return the images tested and whether each was correctly classified, both of shape (n_images,)."""
     images, is_right = [], []
     for outcome in outcomes:
         of_value, combined = combine_tiles(

@@ -18,7 +18,6 @@ from sem_search.evaluation.lots.power import MAX_P_VALUE
 from sem_search.evaluation.lots.two_sample import LotPair, compare_lots
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.confounds import compute_confounds, find_confounds
-from sem_search.micrographs.reading.micrograph import read_micrograph
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 from sem_search.records import TileTable
 from sem_search.tracking.entries.json_values import list_numbers
@@ -152,9 +151,7 @@ def _describe_power(pair: LotPair) -> str:
     return f"{power}; here as many were, but chance too often brings about the same: {MORE_IMAGES}."
 
 
-def iter_lots_artifacts(
-    audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid, crop_bottom_px: int, max_megapixels: float
-) -> Iterator[Artifact]:
+def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> Iterator[Artifact]:
     """Yield what is written of a comparison of lots: words, numbers, table, figure, and the tiles that tell most, as
     they are and with the regions that speak for their lot."""
     yield TextArtifact(path="lots.txt", text=audit.to_text() + "\n")
@@ -183,9 +180,7 @@ def iter_lots_artifacts(
     )
     figure = FigureArtifact(path="lots.png", draw=draw)
     yield figure
-    pictures = read_telling_tiles(
-        audit, catalogue=catalogue, grid=grid, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
-    )
+    pictures = read_telling_tiles(audit, catalogue=catalogue, grid=grid)
     yield FigureArtifact(path="telling_tiles.jpg", draw=partial(draw_tiles, pictures, per_line=N_SHOWN))
     heated = [
         replace(picture, heat_map=compute_heat(tile.shares).astype(np.float32))
@@ -205,16 +200,12 @@ def iter_lots_artifacts(
     )
 
 
-def read_telling_tiles(
-    audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid, crop_bottom_px: int, max_megapixels: float
-) -> tuple[TilePicture, ...]:
+def read_telling_tiles(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> tuple[TilePicture, ...]:
     """Return the pictures of the tiles that tell most."""
     records = {record.image_id: record for record in catalogue.records}
     pictures = []
     for tile in audit.telling:
-        pixels = read_micrograph(
-            records[tile.image_id].path, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
-        ).pixels
+        pixels = catalogue.read_image(records[tile.image_id])
         pictures.append(
             TilePicture(
                 pixels=cut_tiles(pixels, grid=grid)[tile.tile_of_image],

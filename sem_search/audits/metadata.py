@@ -48,8 +48,9 @@ class MetadataAudit:
             else "The network knows more than that, though it may use it, too."
         )
         return (
-            f"Without looking at any picture, from {known}, {100 * accuracy.second:.1f} % of the images are named "
-            f"rightly; the network names {100 * accuracy.first:.1f} %: {accuracy.to_text()} (95 % interval). {verdict}"
+            f"Without looking at any picture, from {known}, {100 * accuracy.second:.1f} % of the images are "
+            f"correctly classified; from their pictures {100 * accuracy.first:.1f} %: {accuracy.to_text()} (95 % "
+            f"interval). {verdict}"
         )
 
 

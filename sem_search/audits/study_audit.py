@@ -28,9 +28,9 @@ ALL_QUESTIONS = ("leak", "nested", "metadata", "left-out", "controls")
 """The choice made anew inside the folds costs several times the search: it is asked by name."""
 
 FIGURE_CAPTION = (
-    "How many test images are named rightly, as measured and when something was changed. Orange: look at this. What "
-    "names images without their pictures, or from pictures without particles, should lie near the dashed line, or at "
-    "least well below what was measured."
+    "How many test images are correctly classified, as measured and when something was changed. Orange: look at this. "
+    "What classifies images without their pictures, or from pictures without particles, should lie near the dashed "
+    "line, or at least well below what was measured."
 )
 
 
@@ -40,7 +40,7 @@ class StudyAudit:
 
     study: str
     measured: Interval
-    """Share of test images named rightly, as the study measured it."""
+    """Share of test images correctly classified, as the study measured it."""
     chance: float
     """Share of images in the largest class."""
     leak: LeakAudit | None = None
@@ -51,7 +51,7 @@ class StudyAudit:
 
     def to_text(self) -> str:
         """Return everything in plain words, one question after the other; what is answered later stands below."""
-        parts = [f"Audit of study {self.study}: {self.measured.to_text()} of the test images are named rightly."]
+        parts = [f"Audit of study {self.study}: {self.measured.to_text()} of the test images are correctly classified."]
         if self.leak is not None:
             parts += ["", "Is the split honest?", self.leak.to_text()]
         if self.nested is not None:
@@ -125,7 +125,7 @@ def iter_audit_entries(audit: StudyAudit, *, known: StudyAudit | None = None) ->
     draw = partial(
         draw_rows,
         list_rows(audit),
-        axis_label="Share of test images named rightly, with 95 % interval",
+        axis_label="Share of test images correctly classified, with 95 % interval",
         reference=audit.chance,
         reference_name="always naming the largest class",
     )
@@ -143,7 +143,7 @@ def iter_audit_entries(audit: StudyAudit, *, known: StudyAudit | None = None) ->
 
 
 def list_rows(audit: StudyAudit) -> list[BarRow]:
-    """Return the rows of the figure: each way of training or asking, by the share of images it names rightly."""
+    """Return the rows of the figure: each way of training or asking, by the share of images correctly classified."""
     measured = audit.measured
     rows = [BarRow(name="as measured", value=measured.value, low=measured.low, high=measured.high)]
     if audit.metadata is not None:

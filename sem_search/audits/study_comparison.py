@@ -23,9 +23,9 @@ from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer
 
 FIGURE_WORDS = {
     "f_measure": "F-measure, tiles",
-    "tile_accuracy": "named rightly, tiles",
+    "tile_accuracy": "accuracy, tiles",
     "image_f_measure": "F-measure, images",
-    "image_accuracy": "named rightly, images",
+    "image_accuracy": "accuracy, images",
 }
 
 MAX_P_VALUE = 0.05

@@ -32,8 +32,6 @@ class AuditSubject:
     folds: FoldTable
     catalogue: Catalogue
     grid: TileGrid
-    crop_bottom_px: int
-    max_megapixels: float
     backbone: Backbone
     cut: CutNetwork
     features: FeatureStore

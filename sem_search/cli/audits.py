@@ -1,6 +1,6 @@
 """The command line of the audits: questions put to finished studies.
 
-Nothing heavy is imported before a command knows that it was called rightly.
+Nothing heavy is imported before a command knows that it was called correctly.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """The command line: one short command per entry point, the same as MLproject's.
 
-Nothing heavy is imported before a command knows that it was called rightly, so that `--help` and refusals are quick.
+Nothing heavy is imported before a command knows that it was called correctly, so that `--help` and refusals are quick.
 """
 
 import logging
@@ -38,7 +38,7 @@ Whoever sets one of these himself is obeyed.
 """
 
 BARE_SWITCH: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
-"""An option that may stand without a value. No other may: "-1" would be taken for an option, and not named as wrong."""
+"""An option that may stand without a value. No other may: "-1" would be read as an option, and not named as wrong."""
 
 Command = Callable[..., Any]
 

@@ -1,6 +1,6 @@
 """The command line of the registry: who is champion, why, since when, and whether all is still what was written.
 
-Nothing heavy is imported before a command knows that it was called rightly.
+Nothing heavy is imported before a command knows that it was called correctly.
 """
 
 import json

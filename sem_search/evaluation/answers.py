@@ -24,7 +24,7 @@ from sem_search.records import (
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerTable:
-    """What the images of one split were taken for: one row per image, fold by fold."""
+    """What the images of one split were predicted as: one row per image, fold by fold."""
 
     n_classes: int
     image_of_row: IntVector
@@ -36,10 +36,10 @@ class AnswerTable:
     group_of_row: IntVector
     """Number of the image's group, 0 to n_groups - 1, shape (n_rows,): rows of one group are not independent."""
     tile_counts: IntMatrix | FloatMatrix
-    """How many tiles of the image were taken for each class, shape (n_rows, n_classes). Not whole where several trials
-    answer, each with a share."""
+    """How many tiles of the image were predicted as each class, shape (n_rows, n_classes). Not whole where several
+    trials answer, each with a share."""
     answer_of_row: IntVector
-    """What the image was taken for, its tiles together, shape (n_rows,)."""
+    """What the image was predicted as, its tiles together, shape (n_rows,)."""
 
     @property
     def n_rows(self) -> int:
@@ -58,7 +58,7 @@ class AnswerTable:
 
     @property
     def is_right(self) -> IntVector:
-        """1 for each image named rightly, else 0, shape (n_rows,)."""
+        """1 for each image correctly classified, else 0, shape (n_rows,)."""
         is_right: IntVector = (self.answer_of_row == self.label_of_row).astype(np.int64)
         return is_right
 

@@ -70,8 +70,8 @@ class CalibrationScores:
     """The same, the value exceeded in 5 of 100 cases: an error above it is not chance."""
     brier_score: float
     """Mean squared distance of the probabilities from the truth, in [0, 2]; 0 is perfect."""
-    negative_log_likelihood: float
-    """Mean surprise by the truth, in nats; 0 is perfect."""
+    log_loss: float
+    """Mean over answers of minus the log probability of the true class, in nats; 0 is perfect."""
     reliability: tuple[ReliabilityBin, ...]
 
 
@@ -86,7 +86,7 @@ class CrossFit:
 
 
 def fit_temperature(probabilities: FloatMatrix, *, labels: IntVector) -> float:
-    """Return the temperature under which these answers are least surprised by the truth.
+    """Return the temperature under which the log loss of these answers is lowest.
 
     The mean negative log likelihood has one minimum (it is convex in 1 / temperature), which a bounded search finds.
     Uniform answers are alike under every temperature: theirs is 1.
@@ -110,11 +110,11 @@ def fit_temperature(probabilities: FloatMatrix, *, labels: IntVector) -> float:
     targets[np.arange(n_answers), labels] += n_answers
     targets /= n_answers + N_PSEUDO_ANSWERS
 
-    def compute_surprise(log_temperature: float) -> float:
+    def compute_loss(log_temperature: float) -> float:
         return float(-(targets * log_softmax(logs / math.exp(log_temperature), axis=1)).sum() / n_answers)
 
     bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
-    found = minimize_scalar(compute_surprise, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    found = minimize_scalar(compute_loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return float(np.clip(math.exp(found.x), MIN_TEMPERATURE, MAX_TEMPERATURE))
 
 
@@ -194,7 +194,7 @@ def compute_calibration_scores(
         error_if_calibrated=float(drawn.mean()),
         highest_error_if_calibrated=float(np.quantile(drawn, LEVEL)),
         brier_score=compute_brier_score(probabilities, labels=labels),
-        negative_log_likelihood=compute_negative_log_likelihood(probabilities, labels=labels),
+        log_loss=compute_log_loss(probabilities, labels=labels),
         reliability=bins,
     )
 
@@ -248,8 +248,8 @@ def compute_brier_score(probabilities: FloatMatrix, *, labels: IntVector) -> flo
     return float(((probabilities - truth) ** 2).sum(axis=1).mean())
 
 
-def compute_negative_log_likelihood(probabilities: FloatMatrix, *, labels: IntVector) -> float:
-    """Return the mean over answers of minus the log probability of the true class, in nats.
+def compute_log_loss(probabilities: FloatMatrix, *, labels: IntVector) -> float:
+    """Return the log loss: the mean of minus the log probability of the true class, in nats.
 
     Raises:
         ValueError: There are no answers, they do not match the labels, or they are not finite.

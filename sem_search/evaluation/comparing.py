@@ -5,9 +5,9 @@ Three questions, three answers, since none of them answers the others:
 - By how much do the figures differ, and could it be the choice of images? Differences with intervals, from a bootstrap
   over images in which both answer the same resampled images (`resampling`).
 - Would other training images turn it round? The corrected resampled t-test over folds (Nadeau and Bengio, Mach. Learn.
-  52 (2003) 239). Training sets of different folds overlap, which an ordinary t-test takes for independent evidence.
-- Does one name more whole images rightly? McNemar's exact test (McNemar 1947; Dietterich, Neural Comput. 10 (1998)
-1895).
+  52 (2003) 239). Training sets of different folds overlap, which an ordinary t-test counts as independent evidence.
+- Does one classify more whole images correctly? McNemar's exact test (McNemar 1947; Dietterich, Neural Comput. 10
+  (1998) 1895).
 
 The second set of answers is the one compared with; a positive difference is in favour of the first.
 """
@@ -34,8 +34,8 @@ from sem_search.evaluation.resampling import N_RESAMPLES, resample_figures
 from sem_search.records import FloatVector, FoldOutcome, Split, TileTable, TrialOutcome
 
 PSEUDO_IMAGES = 1.0
-"""Images more that the two name independently, each as often rightly as on the others; see `_build_difference`. Of 0,
-0.25, 0.5, 1 and 2 the one whose coverage was nearest 95 % (`docs/trust.md`)."""
+"""Images more that the two classify independently, each as often correctly as the others; see `_build_difference`. Of
+0, 0.25, 0.5, 1 and 2 the one whose coverage was nearest 95 % (`docs/trust.md`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class FoldTest:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTest:
-    """McNemar's exact test. A group of several images has one voice: whichever names more of its images rightly."""
+    """McNemar's exact test. A group of images counts once, for the one that classifies more of it correctly."""
 
     n_first_better: int
     """Groups in which only the first, or the first more often, is right."""

@@ -37,9 +37,9 @@ class MetadataScore:
     f_measure: Interval
     """Macro F-measure over images: to be compared with the network's over images."""
     accuracy: Interval
-    """Share of images named rightly."""
+    """Share of images correctly classified."""
     answers: AnswerTable
-    """What each image was taken for, out of fold."""
+    """What each image was predicted as, out of fold."""
 
 
 def score_metadata(

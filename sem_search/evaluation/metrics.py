@@ -61,13 +61,13 @@ class SideScores:
     image_f_measure: float
     """Macro F-measure of `image_confusion`."""
     image_accuracy: float
-    """Share of the images that are named rightly."""
+    """Share of the images that are correctly classified."""
     loss: float
-    """Mean over the folds of the mean cross-entropy per tile, in nats."""
+    """Mean over the folds of the log loss per tile (cross-entropy), in nats."""
 
     @property
     def tile_accuracy(self) -> float:
-        """Share of the tiles that are named rightly, over all folds."""
+        """Share of the tiles that are correctly classified, over all folds."""
         return _divide_trace(self.confusion)
 
 
@@ -107,14 +107,14 @@ def compute_fold_f_measure(fold: FoldOutcome, *, tiles: TileTable, split: Split)
 
 
 def compute_fold_loss(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> float:
-    """Return the mean cross-entropy per tile of one split, in nats; NaN if a true class was answered with NaN."""
+    """Return the log loss per tile (cross-entropy) of one split, in nats; NaN if a true class was answered with NaN."""
     indices, probabilities = fold.get_split(split)
     of_true_class = probabilities[np.arange(len(indices)), tiles.label_of_tile[indices]]
     return float(-np.log(np.maximum(of_true_class, PROBABILITY_FLOOR)).mean())
 
 
 def compute_confusion(*, true: IntVector, predicted: IntVector, n_classes: int) -> IntMatrix:
-    """Return how often each class (row) was taken for each class (column), shape (n_classes, n_classes).
+    """Return how often each class (row) was predicted as each class (column), shape (n_classes, n_classes).
 
     Args:
         true: Class indices, shape (n,).

@@ -23,8 +23,8 @@ from sem_search.evaluation.covariance import NEGLIGIBLE, ShrunkCovariance, fit_c
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 FALSE_ALARM_RATE = 0.1
-"""As prediction sets leave out the true class of one image in ten. At half of it, twice as many strangers are taken for
-known: the limit then hangs on the two or three oddest of the known images."""
+"""As prediction sets leave out the true class of one image in ten. At half of it, twice as many new images are accepted
+as known: the limit then hangs on the two or three oddest of the known images."""
 
 UNKNOWN_ABOVE = 1.0
 """An image with a higher novelty is unknown: novelty is the distance over its limit."""

@@ -4,7 +4,7 @@ Whole groups of images are drawn, with all their tiles, class by class, with rep
 anew into the folds, as many of each class to each fold as there were. That is what makes the bootstrap fit the figure
 reported, a mean over folds of few images each: an image drawn within its fold, from two, would vary half as much as it
 should, and images kept in their folds but drawn from all would leave folds without a class. The answers of different
-folds are taken for alike, as they are when images are dealt into folds by chance. Where the networks of the folds
+folds are assumed to be alike, as they are when images are dealt into folds by chance. Where the networks of the folds
 differ much in quality, that difference counts as one between images, and intervals are too wide rather than too narrow.
 
 Nothing is resampled image by image: for each class and fold one multinomial draw says how often each group occurs, and

@@ -166,7 +166,7 @@ def _compute_shares(
 def _mix_answers(candidates: Sequence[TrialOutcome], *, tiles: TileTable, shares: FloatMatrix) -> AnswerTable:
     """Return the test answers of all candidates, each image's with the shares of its column.
 
-    A whole image is taken for what most of the shares take it for.
+    A whole image is predicted as what most of the shares predict.
     """
     tables = [tabulate_answers(trial, tiles=tiles, split="test") for trial in candidates]
     images = tables[0].image_of_row

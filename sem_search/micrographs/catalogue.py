@@ -10,26 +10,27 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from sem_search.errors import DataError, StoreError, UnreadableDataError, UnreadableImageError
-from sem_search.micrographs.inspection.findings import MAX_EXAMPLES, MAX_NAMED, count, name_some, write_list
+from sem_search.micrographs.inspection.findings import MAX_EXAMPLES
 from sem_search.micrographs.listing import ListedImage, Listing, list_images
-from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS, FloatImage, Micrograph, read_micrograph
+from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.micrographs.reading.micrograph import Micrograph, read_micrograph
+from sem_search.micrographs.reading.options import DEFAULT_READING, ReadingOptions
+from sem_search.micrographs.threads import map_in_threads
+from sem_search.words import MAX_NAMED, count, name_some, write_list
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_REFUSED_NAMES = 50  # per cause, where they are to be mended or removed one by one
 TILE_STEP_PX = 32  # sides that are advised; the smallest that is allowed
-MAX_READERS = 4  # decoding releases the interpreter lock; more threads only hold more pictures in memory
 LAPLACE_GAIN = 6.0  # root of the summed squares of the noise mask
 MEDIAN_TO_DEVIATION = 1.4826  # standard deviation over median absolute deviation of a normal distribution
 
@@ -110,6 +111,8 @@ class Catalogue:
     records: tuple[ImageRecord, ...]
     skipped: tuple[SkippedFile, ...] = ()
     warnings: tuple[str, ...] = ()
+    reading: ReadingOptions = DEFAULT_READING
+    """How the files were read, and are read again."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -121,6 +124,21 @@ class Catalogue:
         """SHA-256 over what results depend on: ids, labels, groups and pixels; not over place, order or format."""
         rows = sorted((record.image_id, record.label, record.group, record.pixels_sha256) for record in self.records)
         return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
+
+    def read_image(self, record: ImageRecord) -> FloatImage:
+        """Return the grey levels of one of the images, read again and held against its record.
+
+        Raises:
+            UnreadableImageError: The file can no longer be read.
+            DataError: Its pixels are not those that were catalogued.
+        """
+        pixels = read_micrograph(record.path, name=record.image_id, reading=self.reading).pixels
+        if compute_pixels_sha256(pixels) != record.pixels_sha256:
+            raise DataError(
+                f"{record.image_id} has changed since it was catalogued, or crop_bottom_px has: its pixels are not "
+                "those that were recorded; read the data again, or put the file back"
+            )
+        return pixels
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per image, one column per field of ImageRecord; paths and warnings as text."""
@@ -180,11 +198,8 @@ def read_catalogue(
     data: Path,
     *,
     exclude: Sequence[str] = (),
-    skip_unreadable: bool = False,
-    crop_bottom_px: int = 0,
-    min_side_px: int = 224,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     allow_outside: bool = False,
+    reading: ReadingOptions = DEFAULT_READING,
     progress: bool = False,
 ) -> Catalogue:
     """Return the catalogue of a folder or a CSV, every picture decoded once.
@@ -192,87 +207,31 @@ def read_catalogue(
     Args:
         data: A folder with one sub-folder per class, or a CSV `image,label[,group][,session]`.
         exclude: Classes to leave out.
-        skip_unreadable: Go on without files that cannot be used; they stand in `skipped` and `warnings`.
-        crop_bottom_px: Rows of the data bar where a file's metadata do not tell.
-        min_side_px: Smallest width and height without data bar: a tile's side.
-        max_megapixels: Largest picture.
         allow_outside: Whether a CSV may name pictures that do not lie below its own folder.
+        reading: How the files are read; those that it lets be left out stand in `skipped` and `warnings`.
         progress: Show a bar.
 
     Raises:
         DataError: No such data, no or too few classes, a class without pictures, a faulty CSV.
-        SettingsError: `exclude` names an unknown class, or `crop_bottom_px` is negative.
+        SettingsError: `exclude` names an unknown class.
         UnreadableDataError: Files cannot be used; the message lists all of them, each with its reason.
     """
-    return read_listing(
-        list_images(data, exclude=exclude, allow_outside=allow_outside),
-        skip_unreadable=skip_unreadable,
-        crop_bottom_px=crop_bottom_px,
-        min_side_px=min_side_px,
-        max_megapixels=max_megapixels,
-        progress=progress,
-    )
+    listing = list_images(data, exclude=exclude, allow_outside=allow_outside)
+    return read_listing(listing, reading=reading, progress=progress)
 
 
-def read_listing(
-    listing: Listing,
-    *,
-    skip_unreadable: bool = False,
-    crop_bottom_px: int = 0,
-    min_side_px: int = 224,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
-    progress: bool = False,
-) -> Catalogue:
+def read_listing(listing: Listing, *, reading: ReadingOptions = DEFAULT_READING, progress: bool = False) -> Catalogue:
     """Return the catalogue of pictures that are listed already; arguments and errors as `read_catalogue`."""
-    read = partial(_read_record, crop_bottom_px=crop_bottom_px, min_side_px=min_side_px, max_megapixels=max_megapixels)
-    pool = ThreadPoolExecutor(max_workers=min(MAX_READERS, os.cpu_count() or 1))
-    try:
-        n_images = len(listing.images)
-        bar = tqdm(
-            pool.map(read, listing.images), total=n_images, desc="reading images", unit="image", disable=not progress
-        )
-        results = list(bar)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, only what is being decoded is waited for
+    read = partial(_read_record, reading=reading)
+    results = list(map_in_threads(read, listing.images, label="Reading images", is_shown=progress))
     records = tuple(result for result in results if isinstance(result, ImageRecord))
     skipped = tuple(result for result in results if isinstance(result, SkippedFile))
+    causes = find_causes(skipped, root=listing.root, tile_px=reading.min_side_px)
     if skipped:
-        _check_skipped(
-            listing.images,
-            records=records,
-            skipped=skipped,
-            is_allowed=skip_unreadable,
-            root=listing.root,
-            tile_px=min_side_px,
-        )
-    left_out = _warn_about_skipped(skipped, root=listing.root, tile_px=min_side_px)
+        _check_skipped(listing.images, records=records, causes=causes, is_allowed=reading.skip_unreadable)
+    left_out = [f"left out {cause.to_text()}" for cause in causes]
     warnings = (*listing.warnings, *left_out, *_sum_up_warnings(records))
-    return Catalogue(root=listing.root, records=records, skipped=skipped, warnings=warnings)
-
-
-def read_recorded(
-    record: ImageRecord, *, crop_bottom_px: int = 0, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
-) -> FloatImage:
-    """Return the grey levels of a catalogued picture, read again and held against its record.
-
-    Args:
-        record: The picture.
-        crop_bottom_px: As when the catalogue was read.
-        max_megapixels: As when the catalogue was read.
-
-    Raises:
-        UnreadableImageError: The file can no longer be read.
-        DataError: Its pixels are not those that were catalogued.
-    """
-    micrograph = read_micrograph(
-        record.path, name=record.image_id, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
-    )
-    if compute_pixels_sha256(micrograph.pixels) != record.pixels_sha256:
-        raise DataError(
-            f"{record.image_id} has changed since it was catalogued, or crop_bottom_px has: its pixels are not "
-            "those that were recorded; read the data again, or put the file back"
-        )
-    return micrograph.pixels
+    return Catalogue(root=listing.root, records=records, skipped=skipped, warnings=warnings, reading=reading)
 
 
 def locate_below(root: Path, path: Path) -> str:
@@ -305,20 +264,17 @@ def compute_noise(pixels: FloatImage) -> float:
     return float(MEDIAN_TO_DEVIATION * np.median(np.abs(response)) / LAPLACE_GAIN)
 
 
-def _read_record(
-    image: ListedImage, *, crop_bottom_px: int, min_side_px: int, max_megapixels: float
-) -> ImageRecord | SkippedFile:
+def _read_record(image: ListedImage, *, reading: ReadingOptions) -> ImageRecord | SkippedFile:
     """Return what is known of one picture, or why it cannot be used."""
     try:
-        micrograph = read_micrograph(
-            image.path, name=image.image_id, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels
-        )
+        micrograph = read_micrograph(image.path, name=image.image_id, reading=reading)
     except UnreadableImageError as error:
         return SkippedFile(path=image.path, reason=str(error).removeprefix(f"{image.image_id}: "))
     height_px, width_px = micrograph.pixels.shape
-    if min(height_px, width_px) < min_side_px:
+    if min(height_px, width_px) < reading.min_side_px:
         size_px = (width_px, height_px)
-        return SkippedFile(path=image.path, reason=_describe_sizes([size_px], tile_px=min_side_px), size_px=size_px)
+        reason = _describe_sizes([size_px], tile_px=reading.min_side_px)
+        return SkippedFile(path=image.path, reason=reason, size_px=size_px)
     try:
         return _build_record(image, micrograph=micrograph)
     except OSError as error:
@@ -357,22 +313,19 @@ def _check_skipped(
     images: Sequence[ListedImage],
     *,
     records: Sequence[ImageRecord],
-    skipped: Sequence[SkippedFile],
+    causes: Sequence[SkippedCause],
     is_allowed: bool,
-    root: Path,
-    tile_px: int,
 ) -> None:
     """Raise if files may not be skipped, or if a class has none left."""
     listed = "\n".join(
-        f"  - {cause.to_text(most=MAX_NAMED if cause.is_of_size else MAX_REFUSED_NAMES)}"
-        for cause in find_causes(skipped, root=root, tile_px=tile_px)
+        f"  - {cause.to_text(most=MAX_NAMED if cause.is_of_size else MAX_REFUSED_NAMES)}" for cause in causes
     )
     left = {record.label for record in records}
     lost = sorted({image.label for image in images} - left)
     if not is_allowed:
         way_out = "remove them" if lost else "remove them, or go on without them with skip_unreadable=true"
         raise UnreadableDataError(
-            f"{len(skipped)} of {len(images)} files cannot be used:\n{listed}\nMend or {way_out}."
+            f"{len(images) - len(records)} of {len(images)} files cannot be used:\n{listed}\nMend or {way_out}."
         )
     if lost:
         way_out = f", or leave the class out with exclude={write_list(lost)}" if len(left) > 1 else ""
@@ -426,11 +379,6 @@ def _describe_sizes(sizes: Sequence[tuple[int, int]], *, tile_px: int | None) ->
     if len(sizes) == 1:
         return f"is {size} without its data bar, smaller than {tile}: {way_out} it out"
     return f"is smaller than {tile} without its data bar, the smallest {size}: {way_out} them out"
-
-
-def _warn_about_skipped(skipped: Sequence[SkippedFile], *, root: Path, tile_px: int) -> list[str]:
-    """Return one warning per cause for which files were left out."""
-    return [f"left out {cause.to_text()}" for cause in find_causes(skipped, root=root, tile_px=tile_px)]
 
 
 def _sum_up_warnings(records: Sequence[ImageRecord]) -> list[str]:

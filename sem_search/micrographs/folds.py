@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from sem_search.errors import ClassTooSmallError, LeakError, SettingsError, StoreError
+from sem_search.micrographs.balance import compute_shares
 from sem_search.micrographs.catalogue import Catalogue
-from sem_search.micrographs.inspection.balance import compute_shares
-from sem_search.micrographs.inspection.findings import write_list
 from sem_search.seeds import derive_seed
+from sem_search.words import write_list
 
 MIN_CLASSES = 2  # what a search needs
 MAX_CLASSES_TOLD = 10

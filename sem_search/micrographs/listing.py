@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from sem_search.errors import DataError, SettingsError
-from sem_search.micrographs.inspection.findings import join_words, name_some, write_list
+from sem_search.words import join_words, name_some, write_list
 
 READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff")
 REFUSED_SUFFIXES = (".gif", ".apng", ".webp", ".jp2", ".heic", ".avif")  # meant as pictures: not to be passed over

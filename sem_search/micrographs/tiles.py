@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.errors import ImageTooSmallError, SettingsError
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord, read_recorded
-from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS, FloatImage
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord
+from sem_search.micrographs.reading.grey import FloatImage
 
 FloatTiles = NDArray[np.float32]
 """Grey levels in [0, 1], shape (n_tiles, size_px, size_px)."""
@@ -110,20 +110,8 @@ def build_tile_table(catalogue: Catalogue, *, grid: TileGrid) -> TileLayout:
     )
 
 
-def iter_image_tiles(
-    catalogue: Catalogue,
-    *,
-    grid: TileGrid,
-    crop_bottom_px: int = 0,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
-) -> Iterator[tuple[ImageRecord, FloatTiles]]:
+def iter_image_tiles(catalogue: Catalogue, *, grid: TileGrid) -> Iterator[tuple[ImageRecord, FloatTiles]]:
     """Yield each image with its tiles, in the catalogue's order; one image is in memory at a time.
-
-    Args:
-        catalogue: The images.
-        grid: Tile side and step, in pixels.
-        crop_bottom_px: As when the catalogue was read.
-        max_megapixels: As when the catalogue was read.
 
     Raises:
         UnreadableImageError: A file can no longer be read.
@@ -131,8 +119,7 @@ def iter_image_tiles(
         ImageTooSmallError: No tile fits into an image.
     """
     for record in catalogue.records:
-        pixels = read_recorded(record, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
-        yield record, cut_tiles(pixels, grid=grid)
+        yield record, cut_tiles(catalogue.read_image(record), grid=grid)
 
 
 def _check_fits(height_px: int, width_px: int, *, grid: TileGrid, name: str) -> None:

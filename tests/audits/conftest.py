@@ -67,8 +67,6 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
         folds=data.folds,
         catalogue=data.catalogue,
         grid=data.grid,
-        crop_bottom_px=0,
-        max_megapixels=100,
         backbone=network.backbone,
         cut=network.cut,
         features=compute_features(settings, data=data, network=network),

@@ -41,7 +41,7 @@ def test_the_second_of_the_two_is_what_the_study_measured(subject: AuditSubject,
 
 
 def test_a_network_that_remembers_images_is_found(subject: AuditSubject, tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names a tile rightly if it was trained on another tile of the image, and else guesses the first class."""
+    """It classifies a tile correctly if it was trained on another tile of the image, else answers the first class."""
     tiles = subject.tiles
 
     def remember(subject: AuditSubject, *, splits, groups=None, **_: object):

@@ -22,8 +22,8 @@ def test_each_session_is_named_by_a_network_of_the_others(subject: AuditSubject,
     assert entry.accuracy.value > 0.6
     assert entry.usual_accuracy.value == subject.pool_winner().is_right.mean()
     assert "With each session left out in turn" in entry.to_text()
-    assert "of 15 images are named rightly" in entry.to_text()
-    assert "of 1 image is named rightly" in dataclasses.replace(entry, n_images=1).to_text()
+    assert "of 15 images are correctly classified" in entry.to_text()
+    assert "of 1 image is correctly classified" in dataclasses.replace(entry, n_images=1).to_text()
 
 
 def test_a_class_of_a_single_session_cannot_be_tested_and_that_is_said(

@@ -98,9 +98,7 @@ def test_images_of_unlike_size_are_told(audit: LotsAudit) -> None:
 def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: AuditSubject) -> None:
     artifacts = {
         artifact.path: artifact
-        for artifact in iter_lots_artifacts(
-            audit, catalogue=subject.catalogue, grid=subject.grid, crop_bottom_px=0, max_megapixels=100
-        )
+        for artifact in iter_lots_artifacts(audit, catalogue=subject.catalogue, grid=subject.grid)
     }
     assert list(artifacts) == [
         "lots.txt",
@@ -128,9 +126,7 @@ def test_the_regions_that_tell_most_are_shown_with_their_numbers(audit: LotsAudi
         assert tile.shares.mean() == pytest.approx(tile.score, rel=1e-4)
     artifacts = {
         artifact.path: artifact
-        for artifact in iter_lots_artifacts(
-            audit, catalogue=subject.catalogue, grid=subject.grid, crop_bottom_px=0, max_megapixels=100
-        )
+        for artifact in iter_lots_artifacts(audit, catalogue=subject.catalogue, grid=subject.grid)
     }
     sheet, numbers = artifacts["telling_regions.jpg"], artifacts["telling_regions.json"]
     assert isinstance(sheet, FigureArtifact) and isinstance(numbers, JsonArtifact)

@@ -14,7 +14,7 @@ def test_a_session_of_its_own_gives_a_class_away(subject: AuditSubject, take_in_
     assert audit.comparison.image_accuracy.second == 1
     assert audit.is_suspicious
     assert "it may have learnt how the images were taken" in audit.to_text()
-    assert "100.0 % of the images are named rightly; the network names" in audit.to_text()
+    assert "100.0 % of the images are correctly classified; from their pictures" in audit.to_text()
 
 
 def test_the_network_s_side_is_what_was_measured(subject: AuditSubject) -> None:

@@ -1,4 +1,4 @@
-"""The audits' commands: called rightly they call, called wrongly they say so before anything heavy is loaded."""
+"""The audits' commands: called correctly they call, called wrongly they say so before anything heavy is loaded."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Temperatures found again, errors of calibrated and of boastful answers, and what chance alone shows."""
+"""Temperatures found again, errors of calibrated and of overconfident answers, and what chance alone shows."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from sem_search.evaluation.calibration import (
     compute_brier_score,
     compute_calibration_scores,
     compute_expected_calibration_error,
-    compute_negative_log_likelihood,
+    compute_log_loss,
     compute_reliability,
     cross_fit_temperature,
     fit_temperature,
@@ -35,12 +35,12 @@ def test_a_known_temperature_is_found_again(true_temperature: float) -> None:
     assert fit_temperature(distorted, labels=labels) == pytest.approx(true_temperature, rel=0.05)
 
 
-def test_the_temperature_minimises_the_surprise() -> None:
+def test_the_temperature_minimises_the_log_loss() -> None:
     probabilities, labels = draw_calibrated(n=400, seed=3)
-    boastful = apply_temperature(probabilities, temperature=0.3)
-    best = fit_temperature(boastful, labels=labels)
+    overconfident = apply_temperature(probabilities, temperature=0.3)
+    best = fit_temperature(overconfident, labels=labels)
     scores = {
-        factor: compute_negative_log_likelihood(apply_temperature(boastful, temperature=best * factor), labels=labels)
+        factor: compute_log_loss(apply_temperature(overconfident, temperature=best * factor), labels=labels)
         for factor in (0.8, 1.0, 1.25)
     }
     assert min(scores, key=scores.__getitem__) == 1.0
@@ -102,15 +102,15 @@ def test_cross_fitting_judges_each_part_by_the_others() -> None:
         )
 
 
-def test_scaling_mends_boastful_answers_out_of_sample() -> None:
+def test_scaling_mends_overconfident_answers_out_of_sample() -> None:
     probabilities, labels = draw_calibrated(n=400, seed=1)
-    boastful = apply_temperature(probabilities, temperature=0.3)
-    after = cross_fit_temperature(boastful, labels=labels, part_of_row=np.arange(400) % 5).probabilities
-    before_scores = compute_calibration_scores(boastful, labels=labels)
+    overconfident = apply_temperature(probabilities, temperature=0.3)
+    after = cross_fit_temperature(overconfident, labels=labels, part_of_row=np.arange(400) % 5).probabilities
+    before_scores = compute_calibration_scores(overconfident, labels=labels)
     after_scores = compute_calibration_scores(after, labels=labels)
     assert before_scores.expected_calibration_error > before_scores.highest_error_if_calibrated
     assert after_scores.expected_calibration_error < after_scores.highest_error_if_calibrated
-    assert after_scores.negative_log_likelihood < before_scores.negative_log_likelihood
+    assert after_scores.log_loss < before_scores.log_loss
     assert after_scores.brier_score < before_scores.brier_score
     assert after_scores.accuracy == before_scores.accuracy
 
@@ -149,9 +149,7 @@ def test_chance_explains_the_error_of_calibrated_answers() -> None:
 
 def test_scores_agree_with_scikit_learn_and_by_hand() -> None:
     probabilities, labels = draw_calibrated(n=100)
-    assert compute_negative_log_likelihood(probabilities, labels=labels) == pytest.approx(
-        log_loss(labels, probabilities)
-    )
+    assert compute_log_loss(probabilities, labels=labels) == pytest.approx(log_loss(labels, probabilities))
     assert compute_brier_score(np.array([[0.8, 0.2], [0.5, 0.5]]), labels=np.array([0, 1])) == pytest.approx(
         (0.08 + 0.5) / 2
     )
@@ -167,7 +165,7 @@ def test_scores_agree_with_scikit_learn_and_by_hand() -> None:
     ],
 )
 def test_unfit_answers_are_refused(probabilities: np.ndarray, labels: np.ndarray, message: str) -> None:
-    for compute in (fit_temperature, compute_calibration_scores, compute_brier_score, compute_negative_log_likelihood):
+    for compute in (fit_temperature, compute_calibration_scores, compute_brier_score, compute_log_loss):
         with pytest.raises(ValueError, match=message):
             compute(probabilities, labels=labels)
 
@@ -189,7 +187,7 @@ def test_a_curve_needs_a_bin() -> None:
 
 
 def test_images_of_one_group_are_right_or_wrong_together() -> None:
-    """Four overlapping images of each place; taken for independent they would alarm far too often."""
+    """Four overlapping images of each place; counted as independent they would alarm far too often."""
     alarms = {"by group": 0, "each by itself": 0}
     for seed in range(100):
         probabilities, labels = (values.repeat(4, axis=0) for values in draw_calibrated(n=20, seed=seed))

@@ -125,14 +125,14 @@ def test_rendered_lots_are_told_apart_where_they_differ_and_not_where_they_do_no
     assert simulate_pools(usual, other, n_images=8, n_tests=40)["found"] > same["found"] + 0.3
 
 
-def test_scaling_mends_what_boasts_and_spoils_nothing() -> None:
-    honest = simulate_calibration(n_images=100, boast=1.0, n_studies=60)
-    boastful = simulate_calibration(n_images=100, boast=3.0, n_studies=60)
-    assert boastful["alarm"] > 0.9
-    assert max(honest["alarm"], honest["alarm after"], boastful["alarm after"]) <= 0.13
-    assert honest["surprise after"] < honest["surprise"] + 0.02
-    assert boastful["surprise after"] < honest["surprise"] + 0.02
-    assert boastful["temperature"] == pytest.approx(3.0, rel=0.1)
+def test_scaling_mends_overconfidence_and_spoils_nothing() -> None:
+    honest = simulate_calibration(n_images=100, overconfidence=1.0, n_studies=60)
+    overconfident = simulate_calibration(n_images=100, overconfidence=3.0, n_studies=60)
+    assert overconfident["alarm"] > 0.9
+    assert max(honest["alarm"], honest["alarm after"], overconfident["alarm after"]) <= 0.13
+    assert honest["log loss after"] < honest["log loss"] + 0.02
+    assert overconfident["log loss after"] < honest["log loss"] + 0.02
+    assert overconfident["temperature"] == pytest.approx(3.0, rel=0.1)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1])

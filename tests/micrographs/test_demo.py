@@ -14,6 +14,7 @@ from sem_search.errors import DataError, SettingsError, StoreError
 from sem_search.micrographs import demo
 from sem_search.micrographs.demo import DEMO_SIZES, MATERIALS, DemoSize, Material, render_micrograph, write_demo_data
 from sem_search.micrographs.reading.micrograph import read_micrograph
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.seeds import derive_seed
 
 TINY = DemoSize(n_images_per_class=2, scan_width_px=96, scan_height_px=64, bar_height_px=16)
@@ -109,7 +110,9 @@ def test_set_is_one_folder_of_pngs_per_material(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tiny_set")
 def test_set_is_read_like_any_micrograph(tmp_path: Path) -> None:
     folder = write_demo_data(tmp_path / "demo")
-    micrograph = read_micrograph(folder / "lactose-fine" / "01.png", crop_bottom_px=TINY.bar_height_px)
+    micrograph = read_micrograph(
+        folder / "lactose-fine" / "01.png", reading=ReadingOptions(crop_bottom_px=TINY.bar_height_px)
+    )
     assert micrograph.pixels.shape == (64, 96) and micrograph.warnings == ()
 
 

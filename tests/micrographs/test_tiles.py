@@ -11,6 +11,7 @@ from PIL import Image
 
 from sem_search.errors import DataError, ImageTooSmallError, SettingsError, UnreadableImageError
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import TileGrid, build_tile_table, cut_tiles, iter_image_tiles
 
 RANDOM = np.random.default_rng(0)
@@ -81,7 +82,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
         for number in range(2):
             pixels = RANDOM.integers(0, 256, (40, width), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
-    return read_catalogue(tmp_path, crop_bottom_px=6, min_side_px=16)
+    return read_catalogue(tmp_path, reading=ReadingOptions(crop_bottom_px=6, min_side_px=16))
 
 
 def test_the_table_needs_no_files(catalogue: Catalogue) -> None:
@@ -107,7 +108,7 @@ def test_the_table_of_nothing_is_empty(catalogue: Catalogue) -> None:
 
 def test_the_tiles_are_those_of_the_table(catalogue: Catalogue) -> None:
     layout = build_tile_table(catalogue, grid=GRID)
-    pairs = list(iter_image_tiles(catalogue, grid=GRID, crop_bottom_px=6))
+    pairs = list(iter_image_tiles(catalogue, grid=GRID))
     assert [record.image_id for record, _ in pairs] == list(layout.image_ids)
     tiles = np.concatenate([tiles for _, tiles in pairs])
     assert len(tiles) == layout.n_tiles
@@ -120,7 +121,7 @@ def test_a_changed_file_is_noticed(catalogue: Catalogue) -> None:
     pixels = np.asarray(Image.open(path)).copy()
     pixels[0, 0] ^= 1
     Image.fromarray(pixels).save(path)
-    tiles = iter_image_tiles(catalogue, grid=GRID, crop_bottom_px=6)
+    tiles = iter_image_tiles(catalogue, grid=GRID)
     next(tiles)
     with pytest.raises(DataError, match=r"a/1.png has changed since it was catalogued"):
         next(tiles)
@@ -128,10 +129,10 @@ def test_a_changed_file_is_noticed(catalogue: Catalogue) -> None:
 
 def test_another_crop_is_noticed(catalogue: Catalogue) -> None:
     with pytest.raises(DataError, match="or crop_bottom_px has"):
-        next(iter_image_tiles(catalogue, grid=GRID, crop_bottom_px=5))
+        next(iter_image_tiles(dataclasses.replace(catalogue, reading=ReadingOptions(crop_bottom_px=5)), grid=GRID))
 
 
 def test_a_lost_file_is_named(catalogue: Catalogue) -> None:
     catalogue.records[0].path.unlink()
     with pytest.raises(UnreadableImageError, match=r"a/0.png: there is no such file"):
-        next(iter_image_tiles(catalogue, grid=GRID, crop_bottom_px=6))
+        next(iter_image_tiles(catalogue, grid=GRID))

@@ -98,9 +98,9 @@ def prepared(settings: SearchSettings, data: PreparedData, network, features, tm
 
 
 def make_outcome(tiles: TileTable, *, fold: Fold, shares_right: tuple[float, float] = (1.0, 1.0)) -> FoldOutcome:
-    """Return what a head answered that names these shares of the validation and of the test tiles rightly.
+    """Return the answers of a head that classifies these shares of the validation and of the test tiles correctly.
 
-    The other tiles are taken for the next class, surely.
+    The other tiles are predicted as the next class, with certainty.
     """
     n_classes = len(tiles.class_names)
 

@@ -90,7 +90,7 @@ def test_the_confusion_matrix_shows_counts_and_percentages_where_there_are_cases
     )
     figure = draw_confusion_matrix(table)
     assert collect_words(figure) == ["199\n>99%", "1\n0.5%", "4\n100%"]
-    assert figure.axes[0].get_title() == "Validation tiles: 203 of 204 named rightly"
+    assert figure.axes[0].get_title() == "Validation tiles: 203 of 204 correctly classified"
     assert figure.axes[0].get_ylabel() == "True class"
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a", "b"]
 
@@ -161,10 +161,10 @@ def test_the_sheet_says_where_a_map_is_zero_and_a_name_is_wrong(context: StudyCo
     figure = draw_grad_cam_sheet(sheet)
     labels = [axes.get_xlabel() for axes in figure.axes]
     assert labels[1:8:2] == [
-        "named rightly, p = 0.87",
-        "named rightly, p = 0.87",
-        "named wrongly, p = 0.87",
-        "named wrongly, p = 0.87, as\nrough",
+        "correct, p = 0.87",
+        "correct, p = 0.87",
+        "wrong, p = 0.87",
+        "wrong, p = 0.87, predicted as\nrough",
     ]
     assert collect_words(figure) == ["the map is zero"]
     assert "conv_last" in figure.get_suptitle()

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from sem_search.audits.heat_maps.particles import MEASURES, Particles, find_particles
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
-from sem_search.micrographs.reading.micrograph import read_micrograph
 from sem_search.micrographs.tiles import FloatTiles, TileGrid, cut_tiles
 from sem_search.records import FloatVector, IntVector
 
@@ -41,9 +40,7 @@ def measure_images(subject: AuditSubject, *, shape: tuple[int, ...]) -> Particle
     found: list[Particles] = []
     maps, examples, n_before = [], [], 0
     for record in subject.catalogue.records:
-        pixels = read_micrograph(
-            record.path, crop_bottom_px=subject.crop_bottom_px, max_megapixels=subject.max_megapixels
-        ).pixels
+        pixels = subject.catalogue.read_image(record)
         particles = find_particles(pixels)
         numbers = np.where(particles.labels > 0, particles.labels + n_before, 0)
         corners = subject.grid.iter_corners(*pixels.shape)

@@ -17,7 +17,7 @@ from skimage.measure import label, regionprops
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
-from sem_search.micrographs.reading.micrograph import FloatImage
+from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.records import FloatVector
 
 SMOOTHING_PX = 1.5
@@ -53,7 +53,7 @@ class Particles:
 
     @property
     def share_covered(self) -> float:
-        """Share of the image that is taken for particles."""
+        """Share of the image that is segmented as particles."""
         return float((self.labels > 0).mean())
 
 

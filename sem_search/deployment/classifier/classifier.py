@@ -19,7 +19,9 @@ from sem_search.errors import ImageTooSmallError, RefusedRequestError
 from sem_search.evaluation.calibration import apply_temperature
 from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.novelty import score_novelty
-from sem_search.micrographs.reading.micrograph import FloatImage, Micrograph, read_micrograph
+from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.micrographs.reading.micrograph import Micrograph, read_micrograph
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
 from sem_search.records import FloatMatrix, FloatVector
 
@@ -136,12 +138,8 @@ class MicrographClassifier:
             ImageTooSmallError: No tile fits into it.
         """
         description = self.description
-        micrograph = read_micrograph(
-            content,
-            name=name,
-            crop_bottom_px=description.crop_bottom_px,
-            max_megapixels=description.max_megapixels,
-        )
+        reading = ReadingOptions(crop_bottom_px=description.crop_bottom_px, max_megapixels=description.max_megapixels)
+        micrograph = read_micrograph(content, name=name, reading=reading)
         height_px, width_px = micrograph.pixels.shape
         if min(height_px, width_px) < description.tile_px:
             raise ImageTooSmallError(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.micrographs.reading.micrograph import FloatImage, encode_png
+from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.micrographs.reading.micrograph import encode_png
 from sem_search.transfer.gradcam import resize_heat_maps
 
 FloatMap = NDArray[np.float32]

@@ -55,7 +55,7 @@ class CardScore:
 
 @dataclass(frozen=True, kw_only=True)
 class CardConfusion:
-    """How often each class (row) was taken for each class (column), summed over the folds."""
+    """How often each class (row) was predicted as each class (column), summed over the folds."""
 
     split: Split
     unit: Unit

@@ -123,5 +123,5 @@ def _format_confusion(confusion: CardConfusion, *, card: ModelCard) -> str:
     numbers = [str(number) for number in range(1, len(card.classes) + 1)]
     names = [f"{number} {each.name}" for number, each in zip(numbers, card.classes, strict=True)]
     rows = [(name, *map(str, row)) for name, row in zip(names, confusion.counts, strict=True)]
-    title = f"## Confusion of {confusion.split} {confusion.unit}\n\nRows: true class; columns: what it was taken for."
+    title = f"## Confusion of {confusion.split} {confusion.unit}\n\nRows: true class; columns: predicted class."
     return f"{title}\n\n{format_table(('', *numbers), rows)}"

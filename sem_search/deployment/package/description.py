@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sem_search.errors import StoreError
-from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS
+from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.tiles import TileGrid
 
 DESCRIPTION_FILE = "model.json"

@@ -51,7 +51,8 @@ from sem_search.deployment.package.reading import HEAD_FILE, TRUNK_FILE, name_he
 from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, write_record
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
-from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS, encode_png
+from sem_search.micrographs.reading.micrograph import encode_png
+from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.tiles import TileGrid
 
 CODE_FOLDER = "code"

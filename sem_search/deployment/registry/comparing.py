@@ -21,10 +21,10 @@ from sem_search.deployment.registry.tags import TAG_DATA, TAG_FOLDS, TAG_SELECT_
 from sem_search.deployment.registry.versions import find_version
 from sem_search.errors import NotComparableError, SettingsError
 from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
-from sem_search.micrographs.inspection.findings import join_words
 from sem_search.records import Split
 from sem_search.settings import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.tracking.entries.tables import SPLITS
+from sem_search.words import join_words
 
 COMPARABLE = {TAG_DATA: "data", TAG_FOLDS: "folds", TAG_SELECT_ON: "split"}
 """Tags that must agree before two versions may be compared, and what a reason calls them."""

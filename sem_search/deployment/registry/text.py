@@ -60,7 +60,7 @@ def format_comparison(comparison: VersionComparison) -> str:
     header = ("split", "score", f"version {comparison.first}", f"version {comparison.second}", "difference")
     tests = [
         f"On the {split.split} split: {_format_p(split.p_over_folds)} for other training images (corrected resampled "
-        f"t-test over the folds), {_format_p(split.p_over_images)} for whole images named rightly (McNemar)."
+        f"t-test over the folds), {_format_p(split.p_over_images)} for whole images correctly classified (McNemar)."
         for split in comparison.splits
     ]
     return "\n".join(

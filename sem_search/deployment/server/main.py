@@ -17,7 +17,7 @@ from sem_search.deployment.server.intake import ANY_ADDRESS, LOCAL_HOSTS, read_a
 from sem_search.deployment.server.page import read_page
 from sem_search.deployment.server.rotation import Rotation
 from sem_search.errors import SettingsError
-from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS
+from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
 from sem_search.terminal import PlainFormatter
 
 AT_ONCE_PER_WORKER = 2

@@ -44,7 +44,7 @@ class DealScores:
     """1 for images dealt to the first lot, shape (n_deals, n_images)."""
 
     def compute_accuracy(self) -> FloatVector:
-        """Return the share named rightly, both lots counted alike, shape (n_deals,)."""
+        """Return the share correctly classified, both lots counted alike, shape (n_deals,)."""
         is_right = (self.scores > 0) == (self.is_first > 0)
         of_first = (is_right * self.is_first).sum(axis=1) / self.is_first.sum(axis=1)
         of_second = (is_right * (1 - self.is_first)).sum(axis=1) / (1 - self.is_first).sum(axis=1)

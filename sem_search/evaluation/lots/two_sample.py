@@ -53,7 +53,7 @@ class LotPair:
     """Independent images (groups)."""
     n_second: int
     accuracy: Interval
-    """Share of images whose lot is named rightly, both lots counted alike; chance is 0.5."""
+    """Share of images whose lot is correctly predicted, both lots counted alike; chance is 0.5."""
     auroc: float
     """How often an image of the first lot looks more like the first than one of the second does; chance is 0.5."""
     p_value: float

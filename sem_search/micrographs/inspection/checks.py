@@ -8,10 +8,11 @@ from functools import partial
 from sem_search.errors import ClassTooSmallError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord, SkippedCause, find_causes
 from sem_search.micrographs.folds import draw_folds
-from sem_search.micrographs.inspection.findings import Finding, Severity, count, join_words, name_some
+from sem_search.micrographs.inspection.findings import Finding, Severity
 from sem_search.micrographs.inspection.survey import MAX_HOLLOW_LEVELS, PixelFacts
 from sem_search.micrographs.overlaps.similarity import SimilarPair, group_similar
 from sem_search.micrographs.tiles import TileGrid
+from sem_search.words import count, join_words, name_some
 
 MAX_IMBALANCE = 3.0  # largest class over smallest: beyond, F-measures of the small ones are mostly luck
 MAX_WHITE, MAX_BLACK = 0.01, 0.05  # shares of clipped pixels; black ground is common, white is burnt out

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.inspection.findings import MAX_TOLD, Finding, count, name_some, tell_some, tell_values
+from sem_search.micrographs.inspection.findings import Finding
 from sem_search.seeds import derive_seed
+from sem_search.words import MAX_JOINED, count, join_some, join_values, name_some
 
 UNTOLD = "not told"
 N_PERMUTATIONS = 999  # p-values down to 0.001, in milliseconds
@@ -131,10 +132,10 @@ def find_mixtures(catalogue: Catalogue) -> list[Finding]:
             values = Counter(describe(record) for record in catalogue.records if record.label == name)
             if len(values) > 1:
                 classes.append(name)
-                parts.append(f"{name} {tell_values(values.most_common())}")
+                parts.append(f"{name} {join_values(values.most_common())}")
         if classes:
             message = (
-                f"The {attribute} differs within {count(len(classes), 'class')}: {tell_some(parts, noun='class')}."
+                f"The {attribute} differs within {count(len(classes), 'class')}: {join_some(parts, noun='class')}."
             )
             if attribute == "pixel size":
                 message += " The same texture has another size in pixels there: best keep to one magnification."
@@ -144,7 +145,7 @@ def find_mixtures(catalogue: Catalogue) -> list[Finding]:
                     severity="note",
                     message=message,
                     classes=tuple(classes),
-                    details=tuple(parts) if len(parts) > MAX_TOLD else (),
+                    details=tuple(parts) if len(parts) > MAX_JOINED else (),
                 )
             )
     return findings
@@ -215,7 +216,7 @@ def _compute_p_value(observed: float, shuffled: Sequence[float]) -> float:
 
 def _describe_confound(confound: Confound) -> Finding:
     """Return the warning about one attribute."""
-    table = [f"{name}: {tell_values(values)}" for name, values in confound.table]
+    table = [f"{name}: {join_values(values)}" for name, values in confound.table]
     surest = f", surest for {name_some(confound.given_away)}" if confound.given_away else ""
     return Finding(
         kind=f"confounded_{confound.attribute.replace(' ', '_')}",
@@ -223,11 +224,11 @@ def _describe_confound(confound: Confound) -> Finding:
         message=(
             f"The {confound.attribute} alone tells the class of {confound.n_right} of {confound.n_images} images "
             f"({confound.n_right / confound.n_images:.0%}; by chance it would be {confound.n_right_by_chance:.0f})"
-            f"{surest}: a network can learn it instead of the material. {tell_some(table, noun='class')}. "
+            f"{surest}: a network can learn it instead of the material. {join_some(table, noun='class')}. "
             f"{ADVICE[confound.attribute]}"
         ),
         classes=tuple(name for name, _ in confound.table),
-        details=tuple(table) if len(table) > MAX_TOLD else (),
+        details=tuple(table) if len(table) > MAX_JOINED else (),
     )
 
 
@@ -284,7 +285,7 @@ def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
                     message=(
                         f"The {level} alone tells the class of {n_right} of {len(labels)} images "
                         f"({n_right / len(labels):.0%}; by chance it would be {by_chance:.0f}). "
-                        f"Means: {tell_some(means, noun='class')}. "
+                        f"Means: {join_some(means, noun='class')}. "
                         "This may be the material, or the instrument's settings: keep these alike for all classes."
                     ),
                     classes=names,

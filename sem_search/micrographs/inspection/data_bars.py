@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.inspection.findings import Finding, count, name_some
+from sem_search.micrographs.inspection.findings import Finding
 from sem_search.micrographs.inspection.survey import PixelFacts
+from sem_search.words import count, name_some
 
 MIN_IMAGES = 4  # of one size, all different: two may look alike for other reasons
 MAX_IMAGES = 50  # taken evenly out of all: more say nothing new

@@ -48,7 +48,6 @@ from sem_search.micrographs.inspection.file_names import find_name_contradiction
 from sem_search.micrographs.inspection.findings import SEVERITIES, Finding, join_findings
 from sem_search.micrographs.inspection.survey import survey_pixels
 from sem_search.micrographs.overlaps.similarity import SimilarPair, find_copies, find_similar_pairs, group_similar
-from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.tiles import TileGrid
 
 __all__ = ["Finding", "Inspection", "Overlaps", "inspect_catalogue"]
@@ -102,8 +101,6 @@ def inspect_catalogue(
     catalogue: Catalogue,
     *,
     n_folds: int = 5,
-    crop_bottom_px: int = 0,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     grid: TileGrid = DEFAULT_GRID,
     pairs: Sequence[SimilarPair] | None = None,
     overlaps: Overlaps = "group",
@@ -114,8 +111,6 @@ def inspect_catalogue(
     Args:
         catalogue: The images; their files are read again.
         n_folds: Folds that the classes must be large enough for.
-        crop_bottom_px: Rows of the data bar where a file's metadata do not tell.
-        max_megapixels: Largest picture.
         grid: The tiles that will be cut from the images.
         pairs: Images of the same place, where they are known already; found here by default.
         overlaps: What a search does about them.
@@ -125,13 +120,11 @@ def inspect_catalogue(
         SettingsError: `n_folds` is below 3.
         UnreadableImageError: A file cannot be read any more.
     """
-    facts = survey_pixels(catalogue, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels, progress=progress)
+    facts = survey_pixels(catalogue, progress=progress)
     if pairs is None and overlaps == "ignore":
         pairs = find_copies(catalogue)
     elif pairs is None:
-        pairs = find_similar_pairs(
-            catalogue, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels, progress=progress
-        )
+        pairs = find_similar_pairs(catalogue, progress=progress)
     joining = choose_joining(pairs, overlaps=overlaps)
     confounds = compute_confounds(catalogue)
     findings = [

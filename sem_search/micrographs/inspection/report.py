@@ -19,8 +19,9 @@ from jinja2 import Environment, StrictUndefined, Template
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.inspection.checks import WHOLE, ZOOMED, compute_zoom
 from sem_search.micrographs.inspection.confounds import UNTOLD, describe_pixel_size
-from sem_search.micrographs.inspection.findings import SEVERITIES, Finding, count
+from sem_search.micrographs.inspection.findings import SEVERITIES, Finding
 from sem_search.micrographs.overlaps.similarity import SimilarPair
+from sem_search.words import count
 
 if TYPE_CHECKING:
     from sem_search.micrographs.inspection.inspect import Inspection

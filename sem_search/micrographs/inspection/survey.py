@@ -4,21 +4,17 @@ Everything kept is small, so that a survey of thousands of images fits into memo
 """
 
 import io
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord, read_recorded
-from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS, FloatImage
-from sem_search.progress import iter_measured
+from sem_search.micrographs.catalogue import Catalogue
+from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.micrographs.threads import map_in_threads
 
-MAX_READERS = 4  # as in the catalogue
 THUMBNAIL_SIDE_PX = 360  # two of them fit side by side on a telephone
 THUMBNAIL_QUALITY = 80  # about 15 kB
 FOOT_SHARE = 0.2  # of the height, from below: no instrument's data bar is higher
@@ -45,38 +41,20 @@ class PixelFacts:
     """JPEG, its contrast stretched, longer side THUMBNAIL_SIDE_PX."""
 
 
-def survey_pixels(
-    catalogue: Catalogue,
-    *,
-    crop_bottom_px: int = 0,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
-    progress: bool = False,
-) -> Mapping[str, PixelFacts]:
-    """Return what the pixels tell, by image id, in the catalogue's order.
-
-    Args:
-        catalogue: The images; their files are read again.
-        crop_bottom_px: As when the catalogue was read.
-        max_megapixels: As when the catalogue was read.
-        progress: Show a bar.
+def survey_pixels(catalogue: Catalogue, *, progress: bool = False) -> Mapping[str, PixelFacts]:
+    """Return what the pixels tell, by image id, in the catalogue's order; the files are read again.
 
     Raises:
         UnreadableImageError: A file cannot be read any more.
         DataError: A file's pixels are not those that were catalogued.
     """
-    read = partial(_read_facts, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
-    pool = ThreadPoolExecutor(max_workers=min(MAX_READERS, os.cpu_count() or 1))
-    try:
-        facts = iter_measured(
-            pool.map(read, catalogue.records),
-            label="Surveying pixels",
-            total=len(catalogue.records),
-            unit="images",
-            is_shown=progress,
-        )
-        return {record.image_id: found for record, found in zip(catalogue.records, facts, strict=True)}
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, only what is being decoded is waited for
+    facts = map_in_threads(
+        lambda record: compute_pixel_facts(catalogue.read_image(record)),
+        catalogue.records,
+        label="Surveying pixels",
+        is_shown=progress,
+    )
+    return {record.image_id: found for record, found in zip(catalogue.records, facts, strict=True)}
 
 
 def compute_pixel_facts(image: FloatImage) -> PixelFacts:
@@ -95,11 +73,6 @@ def compute_pixel_facts(image: FloatImage) -> PixelFacts:
         head=_to_bytes(_resize(image[:foot_px][::-1], width_px=FOOT_COLUMNS, height_px=foot_px)),
         thumbnail=_build_thumbnail(image),
     )
-
-
-def _read_facts(record: ImageRecord, *, crop_bottom_px: int, max_megapixels: float) -> PixelFacts:
-    """Return what one file's pixels tell."""
-    return compute_pixel_facts(read_recorded(record, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels))
 
 
 def _resize(image: FloatImage, *, width_px: int, height_px: int) -> FloatImage:

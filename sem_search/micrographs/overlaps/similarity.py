@@ -55,14 +55,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sem_search.errors import DataError
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord, read_recorded
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.overlaps.registration import Plane, Scene, Shape, build_plane, build_scene, register
-from sem_search.micrographs.reading.micrograph import DEFAULT_MAX_MEGAPIXELS
-from sem_search.progress import ProgressMeter, iter_measured
+from sem_search.micrographs.threads import MAX_THREADS, map_in_threads
+from sem_search.progress import ProgressMeter
 
 PairKind = Literal["identical_file", "identical_pixels", "overlapping"]
 
-MAX_WORKERS = 4  # reading and FFT release the interpreter lock; more threads only hold more pictures in memory
 BLOCK_IMAGES = 16  # pairs are taken in blocks of 16 x 16 images, so that their planes stay in the cache
 MAX_PLANES = 192  # about 1 MB each; enough for two blocks at several magnifications
 SAME_SIZE = 0.01  # widths that differ by less are one width
@@ -86,34 +85,29 @@ class SimilarPair:
     """Size on the specimen of the second's pixels, in pixels of the first: 10 where the first is magnified 10 times."""
 
 
-def find_similar_pairs(
-    catalogue: Catalogue,
-    *,
-    crop_bottom_px: int = 0,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
-    progress: bool = False,
-) -> tuple[SimilarPair, ...]:
+def find_similar_pairs(catalogue: Catalogue, *, progress: bool = False) -> tuple[SimilarPair, ...]:
     """Return all pairs of images that show the same place, in the catalogue's order.
 
     Args:
         catalogue: The images; their files are read again.
-        crop_bottom_px: As when the catalogue was read.
-        max_megapixels: As when the catalogue was read.
         progress: Show bars.
 
     Raises:
         UnreadableImageError: A file cannot be read any more.
         DataError: A file's pixels are not those that were catalogued.
     """
-    read = partial(_read_scene, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
     records = catalogue.records
     n_images = len(records)
-    pool = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, os.cpu_count() or 1))
-    try:
-        reading = iter_measured(
-            pool.map(read, records), label="Reducing images", total=n_images, unit="images", is_shown=progress
+    scenes = tuple(
+        map_in_threads(
+            lambda record: build_scene(catalogue.read_image(record)),
+            records,
+            label="Reducing images",
+            is_shown=progress,
         )
-        scenes = tuple(reading)
+    )
+    pool = ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1))
+    try:
         find = partial(_find_in_block, records=records, scenes=scenes, get_plane=lru_cache(MAX_PLANES)(build_plane))
         blocks = tuple(_iter_blocks(n_images))
         found: list[SimilarPair] = []
@@ -168,11 +162,6 @@ def group_similar(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> Catalog
     return catalogue.with_groups(
         {image_id: joined[int(component[index[group]])] for image_id, group in group_of_image.items()}
     )
-
-
-def _read_scene(record: ImageRecord, *, crop_bottom_px: int, max_megapixels: float) -> Scene:
-    """Return what is kept of one image."""
-    return build_scene(read_recorded(record, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels))
 
 
 def _iter_blocks(n_images: int) -> Iterator[tuple[tuple[int, int], ...]]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from sem_search.errors import SettingsError, UnreadableImageError
+from sem_search.errors import UnreadableImageError
 from sem_search.micrographs.reading.grey import (
     TWELVE_BIT_WHITE,
     FloatImage,
@@ -34,6 +34,7 @@ from sem_search.micrographs.reading.grey import (
     scale_levels,
 )
 from sem_search.micrographs.reading.instruments import InstrumentMetadata, merge_metadata, read_sidecar_metadata
+from sem_search.micrographs.reading.options import DEFAULT_READING, ReadingOptions
 from sem_search.micrographs.reading.tiffs import (
     JPEG_SCAN,
     MAX_JPEG_SCANS,
@@ -43,9 +44,6 @@ from sem_search.micrographs.reading.tiffs import (
     examine_tiff,
 )
 
-__all__ = ["DEFAULT_MAX_MEGAPIXELS", "FloatImage", "InstrumentMetadata", "Micrograph", "encode_png", "read_micrograph"]
-
-DEFAULT_MAX_MEGAPIXELS = 100.0  # ten times what a microscope's largest usual scan has (4096 x 3072 px)
 MAX_FILE_BYTES_PER_PIXEL = 8  # four samples of 16 bits, not compressed
 FILE_BYTES_BESIDE_PIXELS = 64_000_000  # thumbnails, further pages, metadata
 ORIENTATION_TAG = 274
@@ -96,11 +94,7 @@ class Micrograph:
 
 
 def read_micrograph(
-    source: Path | bytes,
-    *,
-    name: str | None = None,
-    crop_bottom_px: int = 0,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    source: Path | bytes, *, name: str | None = None, reading: ReadingOptions = DEFAULT_READING
 ) -> Micrograph:
     """Return one micrograph as grey levels in [0, 1], data bar removed.
 
@@ -108,22 +102,18 @@ def read_micrograph(
         source: The picture file, or its content. The text file that Hitachi, JEOL and TESCAN write beside a picture
             is read for paths only.
         name: What messages call the picture; the path by default.
-        crop_bottom_px: Rows of the data bar, used where the metadata do not tell how many rows the scan has.
-        max_megapixels: Largest picture, checked before it is decoded.
+        reading: Data bar and largest size.
 
     Raises:
-        SettingsError: `crop_bottom_px` is negative.
         UnreadableImageError: The file is missing, empty, not a picture of these formats, truncated, damaged, animated,
             too large, of unknown grey range, of a kind of TIFF that is not read, shows several view fields side by
             side, or nothing is left of it above the data bar. The message is one sentence: name, reason, what to do.
     """
-    if crop_bottom_px < 0:
-        raise SettingsError(f"crop_bottom_px must be 0 or more, got {crop_bottom_px}")
     shown = name or (str(source) if isinstance(source, Path) else "the picture")
     try:
-        data = _read_file(source, max_megapixels=max_megapixels) if isinstance(source, Path) else source
-        path = source if isinstance(source, Path) else None
-        return _decode(data, path=path, crop_bottom_px=crop_bottom_px, max_pixels=max_megapixels * 1e6)
+        if isinstance(source, Path):
+            return _decode(_read_file(source, max_megapixels=reading.max_megapixels), path=source, reading=reading)
+        return _decode(source, path=None, reading=reading)
     except UnreadableImageError as error:
         raise UnreadableImageError(f"{shown}: {error}") from error.__cause__
     except (OSError, ValueError) as error:  # ValueError: a name with a null character, which no file can bear
@@ -166,14 +156,14 @@ def _read_file(path: Path, *, max_megapixels: float) -> bytes:
     return path.read_bytes()
 
 
-def _decode(data: bytes, *, path: Path | None, crop_bottom_px: int, max_pixels: float) -> Micrograph:
+def _decode(data: bytes, *, path: Path | None, reading: ReadingOptions) -> Micrograph:
     """Return the micrograph from a file's content."""
     kind, plugin = _recognise(data)
     try:
         if kind == "TIFF":
-            picture = _decode_tiff(data, max_pixels=max_pixels)
+            picture = _decode_tiff(data, max_pixels=reading.max_pixels)
         else:
-            picture = _decode_other(data, kind=kind, plugin=plugin, max_pixels=max_pixels)
+            picture = _decode_other(data, kind=kind, plugin=plugin, max_pixels=reading.max_pixels)
     except UnreadableImageError:
         raise
     except Exception as error:  # decoders fed with damaged bytes raise whatever comes
@@ -191,10 +181,10 @@ def _decode(data: bytes, *, path: Path | None, crop_bottom_px: int, max_pixels: 
         sidecar = read_sidecar_metadata(path, file_height_px=height_px)
         sidecar = _check_scan_size(sidecar, height_px=height_px, width_px=width_px)
         if metadata.scan_height_px is None:
-            sidecar = _warn_if_served_otherwise(sidecar, height_px=height_px, crop_bottom_px=crop_bottom_px)
+            sidecar = _warn_if_served_otherwise(sidecar, height_px=height_px, crop_bottom_px=reading.crop_bottom_px)
         metadata = merge_metadata(metadata, sidecar)
     return Micrograph(
-        pixels=_remove_bar(picture.grey, scan_height_px=metadata.scan_height_px, crop_bottom_px=crop_bottom_px),
+        pixels=_remove_bar(picture.grey, scan_height_px=metadata.scan_height_px, crop_bottom_px=reading.crop_bottom_px),
         metadata=metadata,
         bit_depth=16 if picture.bits > 8 else 8,
         file_width_px=width_px,

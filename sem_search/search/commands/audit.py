@@ -62,8 +62,6 @@ def build_subject(finished: FinishedStudy) -> AuditSubject:
         folds=data.folds,
         catalogue=data.catalogue,
         grid=data.grid,
-        crop_bottom_px=data.crop_bottom_px,
-        max_megapixels=settings.max_megapixels,
         backbone=prepared.network.backbone,
         cut=prepared.network.cut,
         features=prepared.features,

@@ -1,5 +1,6 @@
 """`sem-search inspect`: what is in the data and what is wrong with it, printed, and written as JSON and HTML."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -22,22 +23,17 @@ def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
         SettingsError: The output folder cannot be written.
     """
     _check_place(output)
-    data, crop_bottom_px = locate_data(settings)
+    data, reading = locate_data(settings)
     catalogue = read_catalogue(
         data,
         exclude=settings.exclude,
-        skip_unreadable=True,
-        crop_bottom_px=crop_bottom_px,
-        min_side_px=settings.tile_px,
-        max_megapixels=settings.max_megapixels,
         allow_outside=settings.allow_outside,
+        reading=dataclasses.replace(reading, skip_unreadable=True),
         progress=True,
     )
     inspection = inspect_catalogue(
         catalogue,
         n_folds=settings.folds,
-        crop_bottom_px=crop_bottom_px,
-        max_megapixels=settings.max_megapixels,
         grid=TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px),
         overlaps=settings.overlaps,
         progress=True,

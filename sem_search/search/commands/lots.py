@@ -1,5 +1,6 @@
 """`sem-search lots`: folders in, one test per pair out; joins pictures, trunk and the audit of lots."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from sem_search.micrographs.listing import list_folders
 from sem_search.micrographs.overlaps.similarity import find_similar_pairs, group_similar
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.search.commands.finished_study import quieten
-from sem_search.search.prepare.data import PreparedData, build_study_tiles
+from sem_search.search.prepare.data import PreparedData, build_reading_options, build_study_tiles
 from sem_search.search.prepare.network import compute_features, prepare_network
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.terminal import echo
@@ -50,8 +51,6 @@ def run_lots(folders: Sequence[Path], *, output: Path, **given: Any) -> LotsAudi
         audit,
         catalogue=data.catalogue,
         grid=data.grid,
-        crop_bottom_px=data.crop_bottom_px,
-        max_megapixels=settings.max_megapixels,
     ):
         write_artifact(artifact, target=output / artifact.path)
     echo(audit.to_text())
@@ -82,18 +81,11 @@ def name_lots(folders: Sequence[Path]) -> dict[str, Path]:
 def prepare_lots(folders: dict[str, Path], *, settings: SearchSettings) -> PreparedData:
     """Read the images of all lots, and put those that show the same place into one group; there are no folds."""
     grid = TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px)
-    crop_bottom_px, max_megapixels = settings.crop_bottom_px, settings.max_megapixels
-    catalogue = read_listing(
-        list_folders(folders),
-        min_side_px=settings.tile_px,
-        crop_bottom_px=crop_bottom_px,
-        max_megapixels=max_megapixels,
-    )
-    pairs = find_similar_pairs(catalogue, crop_bottom_px=crop_bottom_px, max_megapixels=max_megapixels)
-    catalogue = group_similar(catalogue, pairs)
+    reading = dataclasses.replace(build_reading_options(settings), skip_unreadable=False)
+    catalogue = read_listing(list_folders(folders), reading=reading)
+    catalogue = group_similar(catalogue, find_similar_pairs(catalogue))
     return PreparedData(
         catalogue=catalogue,
-        crop_bottom_px=crop_bottom_px,
         grid=grid,
         folds=FoldTable(folds=(), seed=settings.seed),
         tiles=build_study_tiles(catalogue, grid=grid),

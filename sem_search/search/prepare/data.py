@@ -3,6 +3,7 @@
 Everything that can be wrong with the data is found here, before a run is opened or a network is built.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Sequence
@@ -17,6 +18,7 @@ from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_d
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
 from sem_search.micrographs.inspection.checks import explain_grouping
 from sem_search.micrographs.inspection.inspect import Finding, inspect_catalogue
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import TileGrid, build_tile_table
 from sem_search.places import get_cache_folder, make_cache_folder
 from sem_search.records import TileTable
@@ -30,7 +32,6 @@ class PreparedData:
     """A catalogue whose groups, folds and tiles are settled."""
 
     catalogue: Catalogue
-    crop_bottom_px: int
     grid: TileGrid
     folds: FoldTable
     tiles: TileTable
@@ -50,24 +51,19 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         DataError: The data cannot be used as they are; the message says why and what to do.
         SettingsError: A class to exclude does not exist, or the folds asked for are too few.
     """
-    folder, crop_bottom_px = locate_data(settings)
+    folder, reading = locate_data(settings)
     grid = TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px)
     catalogue = read_catalogue(
         folder,
         exclude=settings.exclude,
-        skip_unreadable=settings.skip_unreadable,
-        crop_bottom_px=crop_bottom_px,
-        min_side_px=settings.tile_px,
-        max_megapixels=settings.max_megapixels,
         allow_outside=settings.allow_outside,
+        reading=reading,
     )
     # Drawn once before the slow look for overlaps: a class that is too small is told at once.
     draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
     inspection = inspect_catalogue(
         catalogue,
         n_folds=settings.folds,
-        crop_bottom_px=crop_bottom_px,
-        max_megapixels=settings.max_megapixels,
         grid=grid,
         overlaps=settings.overlaps,
     )
@@ -79,7 +75,6 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
     check_folds(folds, catalogue=catalogue)
     return PreparedData(
         catalogue=catalogue,
-        crop_bottom_px=crop_bottom_px,
         grid=grid,
         folds=folds,
         tiles=build_study_tiles(catalogue, grid=grid),
@@ -102,21 +97,32 @@ def check_findings(findings: Sequence[Finding], *, allowed: Collection[str]) -> 
         raise DataError(" ".join(errors))
 
 
-def locate_data(settings: SearchSettings) -> tuple[Path, int]:
-    """Return where the data are, and the height of their data bar in px."""
+def build_reading_options(settings: SearchSettings) -> ReadingOptions:
+    """Return how the settings want files to be read."""
+    return ReadingOptions(
+        crop_bottom_px=settings.crop_bottom_px,
+        max_megapixels=settings.max_megapixels,
+        min_side_px=settings.tile_px,
+        skip_unreadable=settings.skip_unreadable,
+    )
+
+
+def locate_data(settings: SearchSettings) -> tuple[Path, ReadingOptions]:
+    """Return where the data are, and how they are read: the data bar of the demonstration set is known."""
+    reading = build_reading_options(settings)
     if settings.data == DEMO:
         # The recipe's version stands in the name: a set of another version is refused where it lies, not overwritten.
         name = f"{DEMO_SIZE}-{settings.seed}-v{RECIPE_VERSION}"
         cache = make_cache_folder(get_cache_folder())
         folder = write_demo_data(cache / "demo" / name, size=DEMO_SIZE, seed=settings.seed, progress=True)
-        return folder, DEMO_SIZES[DEMO_SIZE].bar_height_px
+        return folder, dataclasses.replace(reading, crop_bottom_px=DEMO_SIZES[DEMO_SIZE].bar_height_px)
     path = Path(settings.data).expanduser()
     if not path.exists():
         raise DataError(
             f"data={settings.data}: there is no such folder or CSV file here ({path.absolute()}). Give a folder with "
             "one sub-folder per class, a CSV with the columns image and label, or data=demo."
         )
-    return path, settings.crop_bottom_px
+    return path, reading
 
 
 def build_study_tiles(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:

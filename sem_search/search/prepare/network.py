@@ -190,12 +190,7 @@ def build_head_trainer(
 
 
 def _iter_tiles(settings: SearchSettings, *, data: PreparedData, catalogue: Catalogue) -> Iterator[FloatTiles]:
-    for _, tiles in iter_image_tiles(
-        catalogue,
-        grid=data.grid,
-        crop_bottom_px=data.crop_bottom_px,
-        max_megapixels=settings.max_megapixels,
-    ):
+    for _, tiles in iter_image_tiles(catalogue, grid=data.grid):
         yield tiles
 
 

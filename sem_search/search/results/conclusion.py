@@ -14,7 +14,6 @@ import sem_search
 from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SideScores, compute_split_scores
-from sem_search.micrographs.catalogue import read_recorded
 from sem_search.places import STORE_FILE, find_sqlite_file
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
@@ -195,7 +194,7 @@ def _explain_winner(outcome: StudyOutcome, *, prepared: PreparedSearch, trainer:
         trainer=trainer,
         finished_folds=read_finished_folds(prepared, cell=outcome.winner.cell),
         sheet=sheet,
-        pixels=read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=prepared.settings.max_megapixels),
+        pixels=read_sheet_pixels(prepared.data, sheet=sheet),
     )
 
 
@@ -204,11 +203,7 @@ def _read_examples(prepared: PreparedSearch) -> tuple[ExampleImage, ...]:
     examples = []
     for label in prepared.data.tiles.class_names:
         record = next(record for record in prepared.data.catalogue.records if record.label == label)
-        pixels = read_recorded(
-            record,
-            crop_bottom_px=prepared.data.crop_bottom_px,
-            max_megapixels=prepared.settings.max_megapixels,
-        )
+        pixels = prepared.data.catalogue.read_image(record)
         step = max(1, round(pixels.shape[1] / SHOWN_SIDE_PX))
         examples.append(
             ExampleImage(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.micrographs.catalogue import read_recorded
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
 from sem_search.records import TileTable
@@ -45,13 +44,11 @@ def choose_sheet_tiles(tiles: TileTable, *, folds: FoldTable) -> tuple[SheetTile
     return tuple(chosen)
 
 
-def read_sheet_pixels(data: PreparedData, *, sheet: tuple[SheetTile, ...], max_megapixels: float) -> FloatTiles:
+def read_sheet_pixels(data: PreparedData, *, sheet: tuple[SheetTile, ...]) -> FloatTiles:
     """Return the sheet's tiles, shape (n_sheet, tile_px, tile_px)."""
     pixels = []
     for place in sheet:
-        shown = read_recorded(
-            data.catalogue.records[place.image], crop_bottom_px=data.crop_bottom_px, max_megapixels=max_megapixels
-        )
+        shown = data.catalogue.read_image(data.catalogue.records[place.image])
         first_of_image = int(np.flatnonzero(data.tiles.image_of_tile == place.image)[0])
         pixels.append(cut_tiles(shown, grid=data.grid)[place.tile - first_of_image])
     return np.stack(pixels)

@@ -74,8 +74,8 @@ def log_trial_model(
         backbone=prepared.network.backbone.name,
         class_names=prepared.data.tiles.class_names,
         grid=prepared.data.grid,
-        crop_bottom_px=prepared.data.crop_bottom_px,
-        max_megapixels=prepared.settings.max_megapixels,
+        crop_bottom_px=prepared.data.catalogue.reading.crop_bottom_px,
+        max_megapixels=prepared.data.catalogue.reading.max_megapixels,
         pixel_sizes_nm=gather_pixel_sizes(prepared),
         settings={
             **describe_model_settings(prepared.settings),

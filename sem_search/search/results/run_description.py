@@ -8,12 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import sem_search
-from sem_search.micrographs.inspection.findings import write_list
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.types import JsonArtifact, Params, Scalar, Tags
 from sem_search.tracking.mlflow.log import log_catalogue, log_entries
 from sem_search.tracking.mlflow.runs import get_params
+from sem_search.words import write_list
 
 NO_PARAMS = (
     "learning_rates",
@@ -70,7 +70,7 @@ def describe_params(prepared: PreparedSearch) -> dict[str, Scalar]:
         params[name] = write_list(value) if isinstance(value, tuple) else value
     return params | {
         "stride_px": settings.resolved_stride_px,
-        "crop_bottom_px": prepared.data.crop_bottom_px,
+        "crop_bottom_px": prepared.data.catalogue.reading.crop_bottom_px,
         "learning_rates": ",".join(f"{rate:g}" for rate in settings.learning_rates),
         "batch_sizes": ",".join(str(size) for size in settings.batch_sizes),
         "weights_used": prepared.network.weights.used,

@@ -70,9 +70,9 @@ class TrialLog:
     @cached_property
     def sheet(self) -> tuple[tuple[SheetTile, ...], FloatTiles]:
         """The tiles that are explained in every trial, and their grey levels."""
-        data, settings = self.prepared.data, self.prepared.settings
+        data = self.prepared.data
         sheet = choose_sheet_tiles(data.tiles, folds=data.folds)
-        return sheet, read_sheet_pixels(data, sheet=sheet, max_megapixels=settings.max_megapixels)
+        return sheet, read_sheet_pixels(data, sheet=sheet)
 
     def log_now(self, trial: optuna.Trial, *, state: TrialState) -> None:
         """Log a trial that is about to end; with the tracking store away, warn once and leave it out.

@@ -152,7 +152,7 @@ class ClassRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusedPair:
-    """One class that was taken for another."""
+    """One class that was predicted as another."""
 
     true: str
     predicted: str

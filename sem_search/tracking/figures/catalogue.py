@@ -89,8 +89,9 @@ def _build_confusion(study: StudyOutcome, *, number: str, unit: Unit) -> StudyFi
     return StudyFigure(
         number=number,
         caption=(
-            f"The winner’s answers on the test {unit}, {how}, all folds added up: what was shown (row) and what it "
-            "was taken for (column), as a count and as the percentage of the row. Empty fields never occurred."
+            f"The winner’s answers on the test {unit}, {how}, all folds added up: the true class (row) and the class "
+            "that it was predicted as (column), as a count and as the percentage of the row. Empty fields "
+            "never occurred."
         ),
         artifact=FigureArtifact(path=f"{path}.png", draw=partial(draw_confusion_matrix, table)),
         numbers=JsonArtifact(path=f"{path}.json", content=plain.list_confusion(table)),

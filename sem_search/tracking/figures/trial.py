@@ -126,8 +126,8 @@ def draw_training_curves(folds: Sequence[FoldOutcome]) -> Figure:
             _draw_curve(axes, training, colour=BLUE, best_epoch=None)
             _draw_curve(axes, validation, colour=ORANGE, best_epoch=fold.best_epoch)
     _scale_losses(loss_axes, folds=folds)
-    loss_axes.set_ylabel("Cross-entropy per tile (nats)", fontsize=LABEL_PT)
-    accuracy_axes.set_ylabel("Share of tiles named rightly", fontsize=LABEL_PT)
+    loss_axes.set_ylabel("Log loss per tile (nats)", fontsize=LABEL_PT)
+    accuracy_axes.set_ylabel("Accuracy (share of tiles)", fontsize=LABEL_PT)
     accuracy_axes.set_ylim(0, 1.02)
     for axes in (loss_axes, accuracy_axes):
         _finish_curves(axes)
@@ -208,9 +208,9 @@ def _label_classes(axes: Axes, *, names: Sequence[str], field_in: float) -> None
 
 
 def _describe_confusion(table: ConfusionTable) -> str:
-    """Return the title: what is counted, how many, how many rightly."""
+    """Return the title: what is counted, how many, how many correctly classified."""
     total, right = int(table.counts.sum()), int(np.trace(table.counts))
-    return f"{table.split.capitalize()} {table.unit}: {right} of {total} named rightly"
+    return f"{table.split.capitalize()} {table.unit}: {right} of {total} correctly classified"
 
 
 def _draw_index_panel(axes: Axes, *, table: IndexTable, name: str) -> None:
@@ -329,9 +329,9 @@ def _draw_heat_map(tile_axes: Axes, map_axes: Axes, *, picture: HeatMapPicture, 
 
 
 def _write_answer(axes: Axes, *, picture: HeatMapPicture, label: str) -> None:
-    """Write below the map how the tile was named; as what, where the title does not say."""
+    """Write below the map whether the answer is correct; the predicted class where the title does not say it."""
     is_right = picture.true_label == picture.predicted_label
-    words = f"named {'rightly' if is_right else 'wrongly'}, p = {picture.probability:.2f}"
+    words = f"{'correct' if is_right else 'wrong'}, p = {picture.probability:.2f}"
     if picture.predicted_label != picture.explained_label:
-        words = f"{words}, as\n{wrap(label, line=PICTURE_LINE)}"
+        words = f"{words}, predicted as\n{wrap(label, line=PICTURE_LINE)}"
     axes.set_xlabel(words, fontsize=SMALL_PT - 1, color="black" if is_right else ORANGE)

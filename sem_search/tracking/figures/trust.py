@@ -93,7 +93,7 @@ def draw_reliability(before: CalibrationScores, after: CalibrationScores) -> Fig
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("Confidence of the answer", fontsize=LABEL_PT)
-    axes.set_ylabel("Share of such images named rightly", fontsize=LABEL_PT)
+    axes.set_ylabel("Share of such images correctly classified", fontsize=LABEL_PT)
     _finish(axes)
     axes.legend(fontsize=SMALL_PT, frameon=False, loc="upper left")
     return figure

@@ -69,7 +69,7 @@ class ClassScores:
     recall: float
     f_measure: float
     image_recall: float
-    """Share of the class's images that are named rightly."""
+    """Share of the class's images that are correctly classified."""
 
 
 @dataclass(frozen=True, kw_only=True)

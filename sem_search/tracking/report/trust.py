@@ -161,7 +161,7 @@ def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
     ):
         yield f"{stem}/expected_calibration_error", scores.expected_calibration_error, 0
         yield f"{stem}/brier_score", scores.brier_score, 0
-        yield f"{stem}/negative_log_likelihood", scores.negative_log_likelihood, 0
+        yield f"{stem}/negative_log_likelihood", scores.log_loss, 0
     yield "trust/temperature", float(trust.temperatures.mean()), 0
     for entry in trust.sets:
         yield f"trust/sets_{100 * entry.coverage:g}/coverage", entry.scores.coverage, 0

@@ -15,9 +15,9 @@ from sem_search.tracking.report.trust import ALLOWED_RISK, FIGURE_NAMES, SetCove
 
 FIGURE_WORDS = {
     "f_measure": "tiles, mean F-measure",
-    "tile_accuracy": "tiles, share named rightly",
+    "tile_accuracy": "tiles, accuracy",
     "image_f_measure": "images, mean F-measure",
-    "image_accuracy": "images, share named rightly",
+    "image_accuracy": "images, accuracy",
 }
 
 NEGLIGIBLE = 0.0005
@@ -210,8 +210,8 @@ def _describe_scaling(trust: StudyTrust) -> str:
     temperatures = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
     return (
         f"Temperature scaling, each fold by what the others ask for (temperature {temperatures}), brings the error to "
-        f"{after.expected_calibration_error:.3f} and the surprise by the truth (in nats; 0 for one who is always "
-        f"surely right) from {before.negative_log_likelihood:.3f} to {after.negative_log_likelihood:.3f}: "
+        f"{after.expected_calibration_error:.3f} and the log loss (in nats; 0 if the "
+        f"true class always has probability 1) from {before.log_loss:.3f} to {after.log_loss:.3f}: "
         f"{_judge_scaling(before, after)} on images that it was not fitted on."
     )
 
@@ -219,7 +219,7 @@ def _describe_scaling(trust: StudyTrust) -> str:
 def _judge_scaling(before: CalibrationScores, after: CalibrationScores) -> str:
     """Say whether both figures fell, one of them, or none; as they are printed, so that no digit contradicts it."""
     gains = [
-        round(before.negative_log_likelihood, 3) > round(after.negative_log_likelihood, 3),
+        round(before.log_loss, 3) > round(after.log_loss, 3),
         round(before.expected_calibration_error, 3) > round(after.expected_calibration_error, 3),
     ]
     if all(gains):

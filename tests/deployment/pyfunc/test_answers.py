@@ -13,7 +13,8 @@ from sem_search.deployment.pyfunc.answers import describe_answers
 from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.evaluation.cross_conformal import CrossAnswers
-from sem_search.micrographs.reading.micrograph import InstrumentMetadata, Micrograph
+from sem_search.micrographs.reading.instruments import InstrumentMetadata
+from sem_search.micrographs.reading.micrograph import Micrograph
 
 CLASS_NAMES = ("cellulose", "lactose", "starch")
 ANSWER = ImageAnswer(

@@ -17,7 +17,8 @@ from sem_search.deployment.pyfunc.requests import (
     read_rows,
 )
 from sem_search.errors import DataError, SettingsError, UnreadableImageError
-from sem_search.micrographs.reading.micrograph import InstrumentMetadata, Micrograph
+from sem_search.micrographs.reading.instruments import InstrumentMetadata
+from sem_search.micrographs.reading.micrograph import Micrograph
 
 CONTENT = bytes(range(256))
 TEXT = base64.b64encode(CONTENT).decode()

@@ -16,6 +16,7 @@ from sem_search.micrographs.catalogue import read_catalogue
 from sem_search.micrographs.inspection.findings import Finding
 from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
 from sem_search.micrographs.overlaps.similarity import SimilarPair
+from sem_search.micrographs.reading.options import ReadingOptions
 
 REAL_FILES = Path(__file__).parents[4] / "shared" / "data" / "lung_cells_sem"
 HEIGHT, WIDTH = 150, 200
@@ -41,7 +42,9 @@ def write_fei(
 
 
 def inspect(folder: Path, **settings: Any) -> Inspection:
-    return inspect_catalogue(read_catalogue(folder, min_side_px=48, skip_unreadable=True), **settings)
+    return inspect_catalogue(
+        read_catalogue(folder, reading=ReadingOptions(min_side_px=48, skip_unreadable=True)), **settings
+    )
 
 
 def get_kinds(inspection: Inspection, *, severity: str | None = None) -> list[str]:
@@ -109,15 +112,17 @@ def test_a_bar_left_on_is_told_and_gone_once_it_is_cut(tmp_path: Path) -> None:
         path = tmp_path / ("salt", "sand")[number % 2] / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(np.concatenate((take(number), bar))).save(path)
-    left_on = inspect_catalogue(read_catalogue(tmp_path, min_side_px=48), n_folds=3)
+    left_on = inspect_catalogue(read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=48)), n_folds=3)
     assert "data_bar" in get_kinds(left_on)
     assert left_on.pairs == ()
-    cut = inspect_catalogue(read_catalogue(tmp_path, min_side_px=48, crop_bottom_px=20), n_folds=3, crop_bottom_px=20)
+    cut = inspect_catalogue(
+        read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=48, crop_bottom_px=20)), n_folds=3
+    )
     assert "data_bar" not in get_kinds(cut)
 
 
 def test_pairs_that_are_known_are_not_looked_for(good: Path) -> None:
-    catalogue = read_catalogue(good, min_side_px=48)
+    catalogue = read_catalogue(good, reading=ReadingOptions(min_side_px=48))
     known = SimilarPair(
         first="salt/0.tif", second="salt/2.tif", kind="overlapping", overlap=0.5, shift_px=(0, 100), correlation=0.7
     )
@@ -210,8 +215,8 @@ def test_real_names_that_contradict_the_metadata(real: Inspection) -> None:
     dates = get(real, "name_contradicts_date")
     assert len(dates.images) == 13
     assert all("_02052021_" in image_id for image_id in dates.images)
-    assert "named 02052021 (2021-02-05 or 2021-05-02), but taken on 2020-02-06 (9 files)" in dates.message
-    assert "taken on 2020-02-05 (4 files)" in dates.message
+    assert "the name gives 02052021 (2021-02-05 or 2021-05-02), the metadata 2020-02-06 (9 files)" in dates.message
+    assert "the metadata 2020-02-05 (4 files)" in dates.message
     detectors = get(real, "name_contradicts_detector")
     assert detectors.images == (f"{CS}_2500_ICE-HV_10.tif", f"{CS}_2500_ICE-HV_8.tif")
     hollow = get(real, "hollow_bits")

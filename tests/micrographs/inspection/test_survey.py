@@ -9,6 +9,7 @@ from PIL import Image
 
 from sem_search.micrographs.catalogue import read_catalogue
 from sem_search.micrographs.inspection.survey import FOOT_COLUMNS, THUMBNAIL_SIDE_PX, compute_pixel_facts, survey_pixels
+from sem_search.micrographs.reading.options import ReadingOptions
 
 
 @pytest.mark.parametrize(
@@ -66,9 +67,9 @@ def test_all_images_are_surveyed_without_their_bar(tmp_path: Path) -> None:
             pixels = np.full((40, 40), 100 + number, dtype=np.uint8)
             pixels[30:] = 255
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
-    catalogue = read_catalogue(tmp_path, min_side_px=16)
+    catalogue = read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=16))
     assert [facts.white for facts in survey_pixels(catalogue).values()] == [0.25] * 4
-    catalogue = read_catalogue(tmp_path, min_side_px=16, crop_bottom_px=10)
-    cut = survey_pixels(catalogue, crop_bottom_px=10)
+    catalogue = read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=16, crop_bottom_px=10))
+    cut = survey_pixels(catalogue)
     assert list(cut) == [record.image_id for record in catalogue.records]
     assert [facts.white for facts in cut.values()] == [0.0] * 4

@@ -19,6 +19,7 @@ from sem_search.micrographs.overlaps.similarity import (
     find_similar_pairs,
     group_similar,
 )
+from sem_search.micrographs.reading.options import ReadingOptions
 
 Make = Callable[..., Any]
 HEIGHT, WIDTH = 180, 260
@@ -41,7 +42,7 @@ def save(path: Path, pixels: np.ndarray) -> None:
 
 
 def find(folder: Path, **settings: Any) -> list[SimilarPair]:
-    return list(find_similar_pairs(read_catalogue(folder, min_side_px=48, **settings), **settings))
+    return list(find_similar_pairs(read_catalogue(folder, reading=ReadingOptions(min_side_px=48, **settings))))
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_the_same_bytes_and_the_same_pixels_are_told_apart(folder: Path) -> None
         ("sand/copy.png", "sand/other.bmp", "identical_pixels"),
     ]
     assert all((pair.overlap, pair.shift_px, pair.correlation) == (1.0, (0, 0), 1.0) for pair in pairs)
-    assert find_copies(read_catalogue(folder, min_side_px=48)) == tuple(pairs)
+    assert find_copies(read_catalogue(folder, reading=ReadingOptions(min_side_px=48))) == tuple(pairs)
 
 
 def test_8_bits_in_16_are_the_same_pixels(folder: Path) -> None:
@@ -162,7 +163,7 @@ def test_all_pairs_are_compared_once_also_over_several_blocks(tmp_path: Path) ->
 
 
 def test_a_file_that_is_gone_is_named(folder: Path) -> None:
-    catalogue = read_catalogue(folder, min_side_px=48)
+    catalogue = read_catalogue(folder, reading=ReadingOptions(min_side_px=48))
     (folder / "salt" / "0.png").unlink()
     with pytest.raises(UnreadableImageError, match=r"salt/0\.png"):
         find_similar_pairs(catalogue)

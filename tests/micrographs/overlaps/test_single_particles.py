@@ -13,6 +13,7 @@ from benchmarks.single_particles import FORMS, SIDES_PX, render_particle
 from sem_search.micrographs.catalogue import read_catalogue
 from sem_search.micrographs.inspection.inspect import inspect_catalogue
 from sem_search.micrographs.overlaps.registration import Scene, build_scene, register
+from sem_search.micrographs.reading.options import ReadingOptions
 
 N_PICTURES = 16
 
@@ -38,7 +39,7 @@ def test_ten_forms_in_all_sizes_have_nothing_in_common(tmp_path: Path) -> None:
         file = tmp_path / list(FORMS)[number // 2] / f"{number}.png"
         file.parent.mkdir(exist_ok=True)
         Image.fromarray(np.round(255 * picture).astype(np.uint8)).save(file)
-    catalogue = read_catalogue(tmp_path, min_side_px=64)
+    catalogue = read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=64))
     widths = {record.width_px for record in catalogue.records}
     assert len(catalogue.records) == 20
     assert max(widths) > 2 * min(widths)

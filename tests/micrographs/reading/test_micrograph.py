@@ -19,6 +19,7 @@ from PIL import Image
 
 from sem_search.errors import SettingsError, UnreadableImageError
 from sem_search.micrographs.reading.micrograph import Micrograph, encode_png, read_micrograph
+from sem_search.micrographs.reading.options import ReadingOptions
 
 SHARED = Path(__file__).parents[4] / "shared"
 REAL_FILES = SHARED / "data" / "lung_cells_sem"
@@ -208,9 +209,9 @@ def test_the_pixel_limit_is_checked_before_decoding(kind: str) -> None:
     data = save(Image.new("L", (2000, 1500)), kind)
     started_s = time.process_time()
     with pytest.raises(UnreadableImageError, match=r"2000 x 1500 px are 3.0 megapixels, more than the limit of 2\.5"):
-        read_micrograph(data, max_megapixels=2.5)
+        read_micrograph(data, reading=ReadingOptions(max_megapixels=2.5))
     assert time.process_time() - started_s < 0.5
-    assert read_micrograph(data, max_megapixels=3).pixels.shape == (1500, 2000)
+    assert read_micrograph(data, reading=ReadingOptions(max_megapixels=3)).pixels.shape == (1500, 2000)
 
 
 def test_a_bomb_is_refused_and_the_limit_may_exceed_that_of_pillow() -> None:
@@ -228,7 +229,7 @@ def test_a_bomb_is_refused_and_the_limit_may_exceed_that_of_pillow() -> None:
     with pytest.raises(UnreadableImageError, match=r"3600\.0 megapixels"):
         read_micrograph(bomb)
     with pytest.raises(UnreadableImageError, match="PNG file is damaged, truncated"):
-        read_micrograph(bomb, max_megapixels=4000)
+        read_micrograph(bomb, reading=ReadingOptions(max_megapixels=4000))
 
 
 @settings(max_examples=150, deadline=None)
@@ -245,7 +246,7 @@ def test_damaged_files_give_a_picture_or_one_sentence(
         at = offset % len(data)
         data[-1 - at if from_end else at] = value
     try:
-        micrograph = read_micrograph(bytes(data), name="x", max_megapixels=1)
+        micrograph = read_micrograph(bytes(data), name="x", reading=ReadingOptions(max_megapixels=1))
     except UnreadableImageError as error:
         assert str(error).startswith("x: ")
         assert "\n" not in str(error)
@@ -285,7 +286,7 @@ def test_a_file_larger_than_any_picture_is_not_read(tmp_path: Path) -> None:
     with huge.open("wb") as file:
         file.truncate(200_000_000)  # sparse: takes no room
     with pytest.raises(UnreadableImageError, match="the file has 200 MB, a picture of 1 megapixels can need no more"):
-        read_micrograph(huge, max_megapixels=1)
+        read_micrograph(huge, reading=ReadingOptions(max_megapixels=1))
 
 
 def test_what_the_bytes_say_counts_not_the_name(tmp_path: Path) -> None:
@@ -306,14 +307,14 @@ def save_fei(width: int, height: int) -> bytes:
 
 
 def test_the_scan_height_of_the_instrument_wins_over_the_setting() -> None:
-    micrograph = read_micrograph(save_fei(40, 24), crop_bottom_px=10)
+    micrograph = read_micrograph(save_fei(40, 24), reading=ReadingOptions(crop_bottom_px=10))
     assert np.array_equal(micrograph.pixels, GREY16[:24] / np.float32(65535))
     assert (micrograph.file_height_px, micrograph.metadata.scan_height_px) == (30, 24)
     assert micrograph.metadata.pixel_size_nm == 134.896
 
 
 def test_without_metadata_the_setting_cuts() -> None:
-    assert read_micrograph(save_tiff(GREY16), crop_bottom_px=7).pixels.shape == (23, 40)
+    assert read_micrograph(save_tiff(GREY16), reading=ReadingOptions(crop_bottom_px=7)).pixels.shape == (23, 40)
     assert read_micrograph(save_tiff(GREY16)).pixels.shape == (30, 40)
 
 
@@ -324,7 +325,7 @@ def test_a_scan_height_that_cannot_be_is_refused(height: int) -> None:
 
 
 def test_metadata_of_a_scan_of_another_width_are_not_used() -> None:
-    micrograph = read_micrograph(save_fei(80, 24), crop_bottom_px=2)
+    micrograph = read_micrograph(save_fei(80, 24), reading=ReadingOptions(crop_bottom_px=2))
     assert micrograph.pixels.shape == (28, 40)
     assert micrograph.metadata.pixel_size_nm is None
     assert micrograph.metadata.detector == "ETD"
@@ -333,20 +334,20 @@ def test_metadata_of_a_scan_of_another_width_are_not_used() -> None:
 
 def test_a_crop_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(UnreadableImageError, match="nothing is left of its 30 rows without the lowest 30"):
-        read_micrograph(save(pillow8(), "PNG"), crop_bottom_px=30)
+        read_micrograph(save(pillow8(), "PNG"), reading=ReadingOptions(crop_bottom_px=30))
     with pytest.raises(SettingsError, match="crop_bottom_px must be 0 or more, got -1"):
-        read_micrograph(save(pillow8(), "PNG"), crop_bottom_px=-1)
+        read_micrograph(save(pillow8(), "PNG"), reading=ReadingOptions(crop_bottom_px=-1))
 
 
 def test_the_sidecar_is_read_for_paths(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(save_tiff(GREY8))
     (tmp_path / "a.txt").write_text("$CM_FULL_SIZE 40 25\n$$SM_MICRON_BAR 160\n$$SM_MICRON_MARKER 5um\n")
-    micrograph = read_micrograph(path, crop_bottom_px=3)
+    micrograph = read_micrograph(path, reading=ReadingOptions(crop_bottom_px=3))
     assert micrograph.pixels.shape == (25, 40)
     assert micrograph.metadata.pixel_size_nm == 31.25
     assert "set crop_bottom_px=5, too" in micrograph.warnings[0]
-    assert read_micrograph(path, crop_bottom_px=5).warnings == ()
+    assert read_micrograph(path, reading=ReadingOptions(crop_bottom_px=5)).warnings == ()
     assert read_micrograph(path.read_bytes()).metadata.pixel_size_nm is None
 
 

@@ -96,7 +96,7 @@ def test_classes_are_left_out_by_name(settings: SearchSettings) -> None:
 
 def test_the_data_bar_is_cut_off(settings: SearchSettings) -> None:
     prepared = prepare_data(settings.model_copy(update={"crop_bottom_px": 10}))
-    assert prepared.crop_bottom_px == 10
+    assert prepared.catalogue.reading.crop_bottom_px == 10
     assert prepared.tiles.n_tiles == 15 * 2  # 86 rows hold one row of tiles
 
 
@@ -123,7 +123,8 @@ def test_a_folder_is_found_from_the_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()
     given = settings.model_copy(update={"data": "~/mine", "crop_bottom_px": 3})
-    assert locate_data(given) == (tmp_path / "mine", 3)
+    place, reading = locate_data(given)
+    assert (place, reading.crop_bottom_px) == (tmp_path / "mine", 3)
 
 
 def test_the_demonstration_set_is_made_in_the_cache_once_per_seed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +139,7 @@ def test_the_demonstration_set_is_made_in_the_cache_once_per_seed(cache: Path, m
     assert folders[0] == folders[2] != folders[1]
     assert all(folder.parent == cache / "demo" for folder in folders)
     assert [(size, seed) for _, size, seed in made] == [("small", 0), ("small", 1), ("small", 0)]
-    assert locate_data(build_settings({}))[1] == DEMO_SIZES["small"].bar_height_px
+    assert locate_data(build_settings({}))[1].crop_bottom_px == DEMO_SIZES["small"].bar_height_px
 
 
 @pytest.fixture

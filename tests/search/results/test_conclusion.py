@@ -173,7 +173,7 @@ def test_the_heat_maps_are_the_winner_s(finished, prepared, trainer, world: Worl
         answer = outcome.test_probabilities[outcome.test_tiles.tolist().index(picture.tile)]
         assert picture.predicted_label == names[answer.argmax()]
     assert any(picture.predicted_label != picture.true_label for picture in world.context.heat_maps.pictures), (
-        "the other cell names every test tile rightly"
+        "the other cell classifies every test tile correctly"
     )
 
 

@@ -52,7 +52,7 @@ def test_the_first_tile_of_the_first_test_image_of_the_first_fold_with_the_class
 
 def test_pixels_are_those_of_the_tiles(prepared) -> None:
     sheet = (SheetTile(fold=0, image=2, tile=11), SheetTile(fold=0, image=7, tile=28))
-    pixels = read_sheet_pixels(prepared.data, sheet=sheet, max_megapixels=100.0)
+    pixels = read_sheet_pixels(prepared.data, sheet=sheet)
     assert pixels.shape == (2, 48, 48)
     for picture, place, (top, left) in zip(pixels, sheet, ((48, 48), (0, 0)), strict=True):
         whole = read_micrograph(prepared.data.catalogue.records[place.image].path).pixels

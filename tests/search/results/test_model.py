@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.records import Cell, TrialOutcome
 from sem_search.search.results import model as packing
 from sem_search.search.results.model import log_trial_model
@@ -63,9 +64,9 @@ def test_the_model_takes_its_data_s_catalogue_folds_and_answers_along(
 
 
 def test_reading_is_told_as_it_was_in_training(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
-    settings = prepared.settings.model_copy(update={"max_megapixels": 7.0, "crop_bottom_px": 1})
-    data = dataclasses.replace(prepared.data, crop_bottom_px=9)  # the demonstration set's bar is no setting
-    pack(dataclasses.replace(prepared, settings=settings, data=data), trainer, store_folds())
+    reading = ReadingOptions(max_megapixels=7.0, crop_bottom_px=9)  # the demonstration set's bar is no setting
+    data = dataclasses.replace(prepared.data, catalogue=dataclasses.replace(prepared.data.catalogue, reading=reading))
+    pack(dataclasses.replace(prepared, data=data), trainer, store_folds())
     assert (logged["parts"].crop_bottom_px, logged["parts"].max_megapixels) == (9, 7.0)
 
 

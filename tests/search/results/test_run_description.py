@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 import sem_search
 from sem_search.micrographs.catalogue import SkippedFile
 from sem_search.micrographs.inspection.inspect import Finding
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.search.results import run_description as describing
 from sem_search.search.results.run_description import (
     describe_hashes,
@@ -44,7 +45,8 @@ def test_parameters_say_what_was_really_used(prepared) -> None:
     assert params["weights"] == params["weights_used"] == "random"
     assert prepared.settings.stride_px is None
     assert params["stride_px"] == 48
-    cropped = dataclasses.replace(prepared, data=dataclasses.replace(prepared.data, crop_bottom_px=7))
+    catalogue = dataclasses.replace(prepared.data.catalogue, reading=ReadingOptions(crop_bottom_px=7))
+    cropped = dataclasses.replace(prepared, data=dataclasses.replace(prepared.data, catalogue=catalogue))
     assert describe_params(cropped)["crop_bottom_px"] == 7, "the demonstration set's bar, which no setting names"
 
 

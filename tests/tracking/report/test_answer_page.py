@@ -6,7 +6,7 @@ from sem_search.tracking.entries.types import FigureArtifact
 from sem_search.tracking.figures.style import make_figure
 from sem_search.tracking.report.answer_page import Block, CaptionedFigure, build_answer_page, split_text
 
-TEXT = """Audit of study x: 0.9 of the test images are named rightly.
+TEXT = """Audit of study x: 0.9 of the test images are correctly classified.
 
 Is the split honest?
 It is <b>so</b>.
@@ -18,7 +18,7 @@ Done.
 
 def test_lines_are_headings_paragraphs_and_tables() -> None:
     assert split_text(TEXT) == (
-        Block(kind="paragraph", text="Audit of study x: 0.9 of the test images are named rightly."),
+        Block(kind="paragraph", text="Audit of study x: 0.9 of the test images are correctly classified."),
         Block(kind="heading", text="Is the split honest?"),
         Block(kind="paragraph", text="It is <b>so</b>."),
         Block(kind="table", text="name   first   second\na      0.1     0.2"),

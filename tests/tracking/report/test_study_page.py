@@ -92,7 +92,7 @@ def test_every_figure_has_its_caption(page: Page, number: str) -> None:
 def test_the_headline_is_the_winner_on_test_tiles_and_images(page: Page, study: StudyOutcome) -> None:
     scores = compute_split_scores(study.winner, tiles=study.tiles, split="test")
     assert f"Mean F-measure {scores.f_measure:.3f} on test tiles" in page.text
-    assert f"{scores.image_confusion.trace()} of 6 images were named rightly" in page.text
+    assert f"{scores.image_confusion.trace()} of 6 images were correctly classified" in page.text
     assert "learning rate 1e-2, batch size 48" in page.text
     assert "always naming the largest would be right for 50.0 % of the tiles" in page.text
 

@@ -104,7 +104,7 @@ def test_an_error_of_calibration_is_held_against_chance(trust: StudyTrust, error
 
 
 @pytest.mark.parametrize(
-    ("surprise", "error", "expected"),
+    ("log_loss", "error", "expected"),
     [
         (0.4, 0.1, "it helps on images"),
         (0.6, 0.3, "it does not help"),
@@ -114,10 +114,10 @@ def test_an_error_of_calibration_is_held_against_chance(trust: StudyTrust, error
     ],
 )
 def test_scaling_is_judged_by_both_figures_as_they_are_printed(
-    trust: StudyTrust, surprise: float, error: float, expected: str
+    trust: StudyTrust, log_loss: float, error: float, expected: str
 ) -> None:
-    before = replace(trust.calibration, negative_log_likelihood=0.5, expected_calibration_error=0.2)
-    after = replace(trust.calibration, negative_log_likelihood=surprise, expected_calibration_error=error)
+    before = replace(trust.calibration, log_loss=0.5, expected_calibration_error=0.2)
+    after = replace(trust.calibration, log_loss=log_loss, expected_calibration_error=error)
     words = write_trust_words(
         replace(trust, calibration=before, scaled_calibration=after, temperatures=np.array([1.5, 2.0]))
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sem_search.micrographs.inspection.balance import compute_shares
+from sem_search.micrographs.balance import compute_shares
 
 
 def compute_cost(images: np.ndarray) -> tuple[int, int, int]:

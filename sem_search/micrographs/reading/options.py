@@ -1,0 +1,37 @@
+"""How the files of a data set are read: one record, which the catalogue carries along with the images."""
+
+from dataclasses import dataclass
+
+from sem_search.errors import SettingsError
+
+DEFAULT_MAX_MEGAPIXELS = 100.0  # ten times what a microscope's largest usual scan has (4096 x 3072 px)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How files are read, and which of them may be left out.
+
+    Raises:
+        SettingsError: `crop_bottom_px` is negative.
+    """
+
+    crop_bottom_px: int = 0
+    """Rows of the data bar, cut off where a file's metadata do not give the height of the scan."""
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+    """Larger pictures are refused before they are decoded."""
+    min_side_px: int = 224
+    """Smallest width and height without data bar: the side of a tile. Asked only when a catalogue is read."""
+    skip_unreadable: bool = False
+    """Whether a catalogue goes on without files that cannot be used."""
+
+    def __post_init__(self) -> None:
+        if self.crop_bottom_px < 0:
+            raise SettingsError(f"crop_bottom_px must be 0 or more, got {self.crop_bottom_px}")
+
+    @property
+    def max_pixels(self) -> float:
+        """Largest width x height."""
+        return self.max_megapixels * 1e6
+
+
+DEFAULT_READING = ReadingOptions()
