@@ -13,7 +13,8 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from sem_search.search.prepare.data import PreparedData, prepare_data
-from sem_search.search.prepare.network import PreparedNetwork, compute_features, prepare_network
+from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.network import PreparedNetwork, prepare_network
 from sem_search.settings import build_settings
 from sem_search.transfer.cut import CutNetwork
 from sem_search.transfer.heads import training

@@ -23,7 +23,8 @@ from benchmarks.search import SCORES
 from benchmarks.searching import run_search
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
 from sem_search.search.prepare.data import PreparedData, prepare_data
-from sem_search.search.prepare.network import PreparedNetwork, build_trainer, compute_features, prepare_network
+from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.network import PreparedNetwork, build_trainer, prepare_network
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.transfer.backbones import DEFAULT_TILE_PX
 from sem_search.transfer.features import FeatureStore

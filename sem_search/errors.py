@@ -108,3 +108,7 @@ class ReleasedTrialError(SemSearchError):
 
 class FailedTrialError(SemSearchError):
     """This trial failed for a reason of its own; the study goes on."""
+
+
+class SemSearchWarning(UserWarning):
+    """Something was skipped, replaced or fell back; the message says what follows."""

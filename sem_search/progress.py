@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
@@ -10,7 +10,14 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 
+Show = Callable[[str], None]
+"""Shows a line about what is being done: the command line prints it, a notebook does not."""
+
 SECONDS_BETWEEN_LINES = 5.0
+
+
+def show_nothing(_text: str) -> None:
+    """Show no line."""
 
 
 def iter_measured(items: Iterable[Item], *, label: str, total: int, unit: str, is_shown: bool) -> Iterator[Item]:

@@ -6,9 +6,16 @@ clear the screen, set the window's title, hide a line. A spreadsheet takes a cel
 
 import logging
 import re
-from typing import Any
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TextIO
 
 import click
+
+from sem_search.errors import SemSearchWarning
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """All control characters but tab and line end, and those that turn the direction of writing."""
@@ -40,9 +47,40 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
 
 
 def warn(*texts: str) -> None:
-    """Warn the user."""
+    """Warn the user: by Python's warnings, which a notebook shows and the command line prints as a line each."""
     for text in texts:
-        echo(f"Warning: {text}", err=True)
+        warnings.warn(text, SemSearchWarning, stacklevel=2)
+
+
+def print_warnings() -> None:
+    """Let each warning of ours be printed as one line on standard error, every time it is given."""
+    show_other = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, SemSearchWarning):
+            echo(f"Warning: {message}", err=True)
+        else:
+            show_other(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", SemSearchWarning)
+
+
+@contextmanager
+def interrupt_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end what runs as Ctrl-C does: a batch system that stops it leaves no run that seems to go on."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class PlainFormatter(logging.Formatter):
@@ -55,3 +93,7 @@ class PlainFormatter(logging.Formatter):
 
 def _spell(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -20,7 +20,7 @@ from sem_search.cli.registry import registry
 from sem_search.errors import InputError, StoreError
 from sem_search.places import go_to_search_folder, write_store_plainly
 from sem_search.settings import AUTO, SearchSettings, format_default
-from sem_search.terminal import PlainFormatter, echo
+from sem_search.terminal import PlainFormatter, echo, interrupt_on_sigterm, print_warnings
 from sem_search.transfer.quiet_start import load_tensorflow
 
 EXIT_INPUT_ERROR = 2
@@ -50,6 +50,7 @@ def main() -> None:
     sys.excepthook = print_without_secrets
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged while nobody has set up logs
+    print_warnings()
     try:
         go_to_search_folder()
         write_store_plainly()
@@ -78,7 +79,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was given."""
         try:
-            return super().invoke(ctx)
+            with interrupt_on_sigterm():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             kept = "What is finished is kept: the same command again goes on from there."
             echo(f"Stopped. {kept}" if ctx.invoked_subcommand in GOES_ON else "Stopped.", err=True)
@@ -160,10 +162,10 @@ def _read_threads(_context: click.Context, _parameter: click.Parameter, value: s
 def worker(study: str, storage: str, threads: int | None, wait_s: float, **places: str | None) -> None:
     """Help with a running study: claim its cells, and those of dead workers, until all have ended."""
     load_tensorflow()
-    from sem_search.search.commands.search import run_worker
+    from sem_search.search.commands.worker import run_worker
 
-    given = {name: None if value == AUTO else value for name, value in places.items()}
-    run_worker(study=study, storage=storage, threads=threads, wait_s=wait_s, **given)
+    changes = {name: None if value == AUTO else value for name, value in places.items()}
+    run_worker(study, storage=storage, changes={**changes, "threads": threads}, wait_s=wait_s, show=echo)
 
 
 @commands.command()

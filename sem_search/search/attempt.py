@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 from sem_search.search.cluster.remote_folds import Share
 from sem_search.search.folds.repair import repair_folds
 from sem_search.search.folds.train import LocalFolds
-from sem_search.search.prepare.prepared_search import PreparedSearch, lock_stores
+from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import list_results
 from sem_search.search.results.run_description import describe_settings, log_study_start

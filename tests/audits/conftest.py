@@ -13,7 +13,8 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Cell, TrialOutcome
 from sem_search.search.prepare.data import prepare_data
-from sem_search.search.prepare.network import compute_features, prepare_network
+from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.network import prepare_network
 from sem_search.settings import build_settings
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -106,7 +107,7 @@ KEPT = "Stopped. What is finished is kept: the same command again goes on from t
     ("called", "arguments", "said"),
     [
         ("sem_search.search.commands.search.run_search", ["search"], KEPT),
-        ("sem_search.search.commands.search.run_worker", ["worker", "--study", "a"], KEPT),
+        ("sem_search.search.commands.worker.run_worker", ["worker", "--study", "a"], KEPT),
         ("sem_search.search.commands.audit.run_audit", ["audit", "a"], "Stopped.\n"),
         ("sem_search.search.commands.audit.run_morphology", ["morphology", "a"], "Stopped.\n"),
         ("sem_search.search.commands.compare.run_comparison", ["compare", "a", "b"], "Stopped.\n"),
@@ -131,6 +132,16 @@ def test_a_command_that_is_stopped_promises_to_go_on_only_where_it_does(
     assert done.exit_code == 130
     assert done.output.endswith(said)
     assert "Aborted" not in done.output
+
+
+def test_a_batch_system_s_signal_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(
+        "sem_search.search.commands.audit.run_audit", lambda *_, **__: signal.raise_signal(signal.SIGTERM)
+    )
+    done = CliRunner().invoke(commands, ["audit", "a"])
+    assert (done.exit_code, done.output) == (130, "Stopped.\n")
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_an_unexpected_error_shows_its_traceback_and_no_password(capsys: pytest.CaptureFixture[str]) -> None:

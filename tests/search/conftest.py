@@ -62,14 +62,15 @@ def data(settings: SearchSettings) -> PreparedData:
 
 @pytest.fixture(scope="session")
 def network(settings: SearchSettings):
+    """The network in float32: which precision a busy machine would measure as faster is tested elsewhere."""
     from sem_search.search.prepare.network import prepare_network
 
-    return prepare_network(settings)
+    return prepare_network(settings.model_copy(update={"precision": "float32"}))
 
 
 @pytest.fixture(scope="session")
 def features(settings: SearchSettings, data: PreparedData, network, cache: Path):
-    from sem_search.search.prepare.network import compute_features
+    from sem_search.search.prepare.features import compute_features
 
     return compute_features(settings, data=data, network=network)
 
@@ -84,7 +85,8 @@ def trainer(settings: SearchSettings, data: PreparedData, network, features):
 @pytest.fixture
 def prepared(settings: SearchSettings, data: PreparedData, network, features, tmp_path: Path):
     """A search that is ready to train, whose finished folds go to the test's own folder."""
-    from sem_search.search.prepare.prepared_search import PreparedSearch, compute_fingerprint
+    from sem_search.search.prepare.fingerprint import compute_fingerprint
+    from sem_search.search.prepare.prepared_search import PreparedSearch
 
     own = settings.model_copy(update={"study_folder": str(tmp_path / "studies")})
     return PreparedSearch(
@@ -93,7 +95,6 @@ def prepared(settings: SearchSettings, data: PreparedData, network, features, tm
         fingerprint=compute_fingerprint(own, data=data, network=network),
         data=data,
         network=network,
-        features=features,
     )
 
 

@@ -9,7 +9,6 @@ written counts as not there. Objects are never changed, so it does not matter wh
     studies/<study>/<cell>/fold_<k>.bin   a finished fold
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sem_search.errors import SettingsError, StoreError
-from sem_search.search.folds.store import HASH_LENGTH, write_atomically
+from sem_search.files import seal, unseal, write_atomically
 from sem_search.secrets import mask_secrets, mask_url
 
 FOLDER_SCHEME = "file://"
@@ -108,17 +107,6 @@ class SharedStore:
             return bytes(system.cat_file(f"{root}/{name}"))
         except OSError:  # not there, or not to be had: it is computed again
             return None
-
-
-def seal(content: bytes) -> bytes:
-    """Return the content behind its hash."""
-    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
-
-
-def unseal(sealed: bytes) -> bytes | None:
-    """Return what was sealed, None if it has changed since."""
-    stated, content = sealed[:HASH_LENGTH], sealed[HASH_LENGTH + 1 :]
-    return content if hashlib.sha256(content).hexdigest().encode() == stated else None
 
 
 def open_shared(url: str | None) -> SharedStore | None:

@@ -11,7 +11,8 @@ from sem_search.search.cluster.tasks import Hands, RemoteFolds, compute_shards
 from sem_search.search.cluster.worker_context import publish_bench
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData
-from sem_search.search.prepare.network import PreparedNetwork, get_feature_key, read_shard_tiles
+from sem_search.search.prepare.features import get_feature_key, read_shard_tiles
+from sem_search.search.prepare.network import PreparedNetwork
 from sem_search.search.pruning.curve_extrapolation import Incumbent, find_incumbent
 from sem_search.search.pruning.pruners import EXTRAPOLATION
 from sem_search.search.trials.ranks import list_next_cells
@@ -50,7 +51,7 @@ class Share:
             shared=self.shared,
             key=get_feature_key(self.data, network=self.network),
             n_tiles=self.data.tiles.n_tiles,
-            read_tiles=lambda index: read_shard_tiles(self.settings, data=self.data, index=index),
+            read_tiles=lambda index: read_shard_tiles(self.data, index=index),
         )
 
     def open_folds(self, study: optuna.Study, *, store: FoldStore, progress: SearchProgress) -> RemoteFolds:

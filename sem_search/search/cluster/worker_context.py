@@ -23,7 +23,8 @@ from sem_search.records import TileTable
 from sem_search.search.cluster.feature_shards import Features, ShardComputer, iter_shards
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.prepare.data import PreparedData
-from sem_search.search.prepare.network import PreparedNetwork, build_head_trainer, get_content_key, get_feature_key
+from sem_search.search.prepare.features import get_content_key, get_feature_key
+from sem_search.search.prepare.network import PreparedNetwork, build_head_trainer
 from sem_search.search.results.run_description import describe_versions
 from sem_search.secrets import mask_url
 from sem_search.settings import SearchSettings

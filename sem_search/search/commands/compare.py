@@ -43,7 +43,7 @@ def run_comparison(first: str, second: str, *, storage: str, study_folder: str |
         InputError: A study is missing, or the two do not have the same data and folds; each difference is named.
     """
     studies = check_pair(first, second, storage=storage)
-    settings = [read_settings(study, storage=storage, study_folder=study_folder, threads=None) for study in studies]
+    settings = [read_settings(study, storage=storage, changes={"study_folder": study_folder}) for study in studies]
     for name, own in zip((first, second), settings, strict=True):
         check_study_folder(own, name=name)
     check_study_run(studies[0])

@@ -15,11 +15,12 @@ from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.listing import list_folders
 from sem_search.micrographs.overlaps.similarity import find_similar_pairs, group_similar
 from sem_search.micrographs.tiles import TileGrid
-from sem_search.search.commands.finished_study import quieten
 from sem_search.search.prepare.data import PreparedData, build_reading_options, build_study_tiles
-from sem_search.search.prepare.network import compute_features, prepare_network
+from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.network import prepare_network
+from sem_search.search.process import quieten_libraries
 from sem_search.settings import SearchSettings, build_settings
-from sem_search.terminal import echo
+from sem_search.terminal import echo, warn
 from sem_search.tracking.mlflow.files import write_artifact
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights.choice import check_weights
@@ -36,14 +37,13 @@ def run_lots(folders: Sequence[Path], *, output: Path, **given: Any) -> LotsAudi
     Raises:
         InputError: A folder or a picture cannot be used, or a lot has too few images.
     """
-    quieten()
+    quieten_libraries()
     settings = build_settings({"data": str(folders[0]), **given})
     check_weights(settings.weights, backbone=settings.backbone)
     data = prepare_lots(name_lots(folders), settings=settings)
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
-    for warning in (*data.catalogue.warnings, *network.weights.warnings):
-        echo(f"Warning: {warning}", err=True)
+    warn(*data.catalogue.warnings, *network.weights.warnings)
     features = compute_features(settings, data=data, network=network)
     audit = audit_lots(data.catalogue, tiles=data.tiles, features=features.arrays, seed=settings.seed)
     output.mkdir(parents=True, exist_ok=True)

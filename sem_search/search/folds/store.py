@@ -7,11 +7,8 @@ fold either is finished, and is never trained again, or is not there.
     studies/<study>/<cell>/fold_<k>.bin     one finished fold: sha256 of the rest, newline, NumPy archive
 """
 
-import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -21,11 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.errors import StoreError
+from sem_search.files import seal, unseal, write_atomically
 from sem_search.records import Cell, FoldOutcome, TrainingCurves
-
-HASH_LENGTH = 64
-"""Hexadecimal digits of a sha256."""
 
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading an archive raises that is none of ours, pickled objects included: they are never loaded."""
@@ -95,46 +89,13 @@ class FoldStore:
         return self.folder / cell.name / f"fold_{fold}.bin"
 
     def _write_archive(self, archive: bytes, *, cell: Cell, fold: int) -> None:
-        content = hashlib.sha256(archive).hexdigest().encode() + b"\n" + archive
-        write_atomically(self._locate(cell, fold), content)
+        write_atomically(self._locate(cell, fold), seal(archive))
 
     def _read_archive(self, path: Path) -> bytes | None:
         try:
-            content = path.read_bytes()
+            return unseal(path.read_bytes())
         except OSError:  # not there, or on a disk that cannot be read any more
             return None
-        stated, archive = content[:HASH_LENGTH], content[HASH_LENGTH + 1 :]
-        return archive if hashlib.sha256(archive).hexdigest().encode() == stated else None
-
-
-def write_atomically(path: Path, content: bytes, *, setting: str = "study_folder") -> None:
-    """Write a file so that it is either there in full or not at all.
-
-    Args:
-        path: The file.
-        content: All of it.
-        setting: What names the place, for who must give another.
-
-    Raises:
-        StoreError: It could not be written; the message gives the system's reason.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StoreError(
-            f"{path} could not be written: {error.strerror or error}. Free the disk, or set {setting} to a place "
-            "that can be written, and start the same command again: finished folds are kept."
-        ) from error
 
 
 def name_fold(study: str, *, cell: Cell, fold: int) -> str:

@@ -43,6 +43,17 @@ class PreparedData:
         rows = [record.pixels_sha256 for record in self.catalogue.records]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the inspection found that is more than a note; an error among it is one that was allowed."""
+        words = {"warning": "", "error": "Allowed error: "}
+        return tuple(words[found.severity] + found.message for found in self.findings if found.severity in words)
+
+    def describe(self) -> str:
+        """Return how many images, classes and tiles there are, as a sentence."""
+        n_images, n_classes = len(self.catalogue.records), len(self.tiles.class_names)
+        return f"{n_images} images of {n_classes} classes, {self.tiles.n_tiles} tiles."
+
 
 def prepare_data(settings: SearchSettings) -> PreparedData:
     """Read, inspect, group and divide the micrographs that the settings name.

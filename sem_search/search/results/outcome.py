@@ -11,7 +11,8 @@ from sem_search.records import Cell, StudyOutcome, TrialOutcome
 from sem_search.records import TrialState as OutcomeState
 from sem_search.search.folds.store import FinishedFold, FoldStore
 from sem_search.search.prepare.data import PreparedData
-from sem_search.search.prepare.prepared_search import PreparedSearch, open_fold_store
+from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.prepare.study_folder import open_fold_store
 from sem_search.search.trials.ranks import REASON, get_rank, holds_rank
 from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
 from sem_search.settings import SearchSettings

@@ -5,7 +5,6 @@ The searching process and every helping worker run the same loop; they meet only
 
 import time
 
-import click
 import optuna
 from optuna.trial import TrialState
 
@@ -29,7 +28,7 @@ def work(study: optuna.Study, *, objective: CellObjective) -> None:
     while True:
         objective.stale.release(study)
         if ends_at is not None and time.monotonic() >= ends_at:
-            click.echo(f"The timeout of {settings.timeout:g} s is over; no further trial is begun.", err=True)
+            objective.progress.show(f"The timeout of {settings.timeout:g} s is over; no further trial is begun.")
             return
         trials = study.get_trials(deepcopy=False)
         open_states = [trial.state for trial in trials if get_rank(trial) < n_ranks and not trial.state.is_finished()]
@@ -40,7 +39,7 @@ def work(study: optuna.Study, *, objective: CellObjective) -> None:
             run_next(study, objective=objective)
         elif open_states:
             if not has_shown:
-                click.echo(f"Waiting for {len(open_states)} trial(s) of other workers ...", err=True)
+                objective.progress.show(f"Waiting for {len(open_states)} trial(s) of other workers ...")
                 has_shown = True
             time.sleep(WAIT_S)
         else:

@@ -21,7 +21,7 @@ from sem_search.search.cluster.feature_shards import (
     read_shard,
 )
 from sem_search.search.cluster.object_store import SharedStore
-from sem_search.search.prepare.network import compute_features, get_feature_key, read_shard_tiles
+from sem_search.search.prepare.features import compute_features, get_feature_key, read_shard_tiles
 
 KEY, N_TILES = "key", 2 * N_SHARD_TILES + 5
 
@@ -93,7 +93,7 @@ def test_a_store_that_is_whole_is_published_once(shared: SharedStore) -> None:
 def test_shards_give_the_numbers_of_one_process(settings, data, network, features) -> None:
     computer = ShardComputer(network.cut, backbone=network.backbone, n_tiles=data.tiles.n_tiles)
     shards = [
-        computer.compute(read_shard_tiles(settings, data=data, index=index))
+        computer.compute(read_shard_tiles(data, index=index))
         for index in reversed(range(count_shards(data.tiles.n_tiles)))
     ][::-1]
     assert len(shards) == 2

@@ -30,7 +30,7 @@ from sem_search.search.cluster.tasks import (
 )
 from sem_search.search.cluster.worker_context import open_bench, publish_bench
 from sem_search.search.folds.store import FoldStore, name_fold
-from sem_search.search.prepare.network import get_feature_key, read_shard_tiles
+from sem_search.search.prepare.features import get_feature_key, read_shard_tiles
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
 
 CELL, NEXT = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=8)
@@ -70,7 +70,7 @@ def shards(bench: str, hands: Hands, shared: SharedStore, settings, data, networ
         shared=shared,
         key=get_feature_key(data, network=network),
         n_tiles=data.tiles.n_tiles,
-        read_tiles=lambda index: read_shard_tiles(settings, data=data, index=index),
+        read_tiles=lambda index: read_shard_tiles(data, index=index),
     )
 
 

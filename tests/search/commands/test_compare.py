@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from sem_search.errors import NotComparableError
 from sem_search.search.commands.compare import check_comparable, check_same_data, run_comparison
-from sem_search.search.prepare.prepared_search import claim_study_folder
+from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import signal
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +16,8 @@ from sem_search.cli.main import commands
 from sem_search.errors import SettingsError, StoreError, StudyMismatchError
 from sem_search.search.commands import finished_study as room
 from sem_search.search.commands.finished_study import open_question_run, take_up_study, tell_progress
-from sem_search.search.prepare.prepared_search import claim_study_folder
+from sem_search.search.prepare import prepared_search as prepare_room
+from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.settings import SearchSettings
 from sem_search.transfer.precision import set_precision
@@ -56,9 +56,9 @@ def claim(prepared) -> None:
 @pytest.fixture
 def known_network(network, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network of the session: building it again takes a second and the same numbers come out."""
-    monkeypatch.setattr(room, "prepare_network", lambda _: network)
+    monkeypatch.setattr(prepare_room, "prepare_network", lambda _: network)
     monkeypatch.setattr(room, "check_study_run", lambda _: None)  # tried by itself below
-    monkeypatch.setattr(room, "configure_tensorflow", lambda **_: None)  # only possible before TensorFlow has run
+    monkeypatch.setattr(prepare_room, "configure_tensorflow", lambda **_: None)  # only before TensorFlow has run
 
 
 @pytest.mark.usefixtures("known_network", "cache")
@@ -84,7 +84,7 @@ def test_a_study_is_taken_up_in_its_own_precision_whatever_would_be_chosen_here(
         precision = "bfloat16" if settings.precision == "auto" else settings.precision
         return dataclasses.replace(network, cut=set_precision(network.cut, precision=precision))
 
-    monkeypatch.setattr(room, "prepare_network", prepare)
+    monkeypatch.setattr(prepare_room, "prepare_network", prepare)
     claim(prepared)
     store_folds()
     assert prepared.settings.precision == "auto"
@@ -137,24 +137,13 @@ def test_a_question_s_run_ends_as_it_went(
     assert (run.data.tags["sem_search.kind"], run.data.tags["mlflow.parentRunId"]) == ("audit", run_id)
 
 
-def test_a_batch_system_s_signal_ends_the_run_as_ctrl_c_does(tracking: MlflowClient, run_id: str) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        open_question_run(study="a study", kind="audit", parent_run_id=run_id, name="asked") as own,
-    ):
-        signal.raise_signal(signal.SIGTERM)
-    assert tracking.get_run(own).info.status == "KILLED"
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
 @pytest.mark.parametrize("store", ["none here", "another", "away"])
 def test_a_store_without_the_study_is_told_before_anything_is_computed(
     prepared, storage: str, tracking: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
     """An audit in the wrong folder leaves no empty database behind."""
     claim(prepared)
-    monkeypatch.setattr(room, "prepare_data", lambda _: pytest.fail("it was computed"))
+    monkeypatch.setattr(prepare_room, "prepare_data", lambda _: pytest.fail("it was computed"))
     if store == "none here":
         mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/elsewhere/mlflow.db")
     if store == "away":

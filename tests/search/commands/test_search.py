@@ -1,76 +1,26 @@
-"""The main act's edges: what is refused before what, how it is interrupted, what it says, and what it takes over."""
+"""A search: what is refused before what, what it shows, and what it takes over."""
 
 import dataclasses
-import os
+import re
 import shutil
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import mlflow
-import optuna
 import pytest
 from mlflow.tracking import MlflowClient
-from optuna import delete_study
 from optuna.trial import TrialState
 
 from sem_search.errors import DataError, SettingsError, StudyMismatchError, WeightsError
-from sem_search.search.commands import search as run_module
-from sem_search.search.commands.search import run_search, run_worker
+from sem_search.search.commands import search as search_room
+from sem_search.search.commands.search import run_search
 from sem_search.search.prepare import network as network_module
-from sem_search.search.prepare.data import PreparedData, prepare_data
-from sem_search.search.prepare.prepared_search import get_study_folder
-from sem_search.search.trials.study import RUN_ID, SETTINGS, STUDY_RUN_ID, open_study
+from sem_search.search.prepare import prepared_search as prepare_room
+from sem_search.search.prepare.study_folder import get_study_folder
+from sem_search.search.trials.study import RUN_ID, SETTINGS, STUDY_RUN_ID
 from sem_search.settings import SearchSettings
 from sem_search.tracking.mlflow.runs import describe_trial
 from sem_search.transfer.precision import set_precision
-
-BEGINS = ("prepare_data", "configure_tensorflow", "prepare_network", "create_store", "compute_features")
-"""What a search does, in this order, before it trains."""
-
-
-class StoppedError(Exception):
-    """Raised where a test has seen enough."""
-
-
-@pytest.fixture(autouse=True)
-def handler() -> Iterator[None]:
-    """Puts back what SIGTERM does."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The steps that a search has begun; TensorFlow's threads stay as they are."""
-    steps: list[str] = []
-
-    def watch(name: str) -> None:
-        real = getattr(run_module, name)
-
-        def step(*args: Any, **kwargs: Any) -> Any:
-            steps.append(name)
-            return None if name == "configure_tensorflow" else real(*args, **kwargs)
-
-        monkeypatch.setattr(run_module, name, step)
-
-    for name in BEGINS:
-        watch(name)
-    return steps
-
-
-@pytest.fixture
-def asked(settings: SearchSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSettings:
-    """The settings of a search that works in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return settings.model_copy(update={"study_folder": "studies", "storage": "sqlite:///optuna.db"})
-
-
-def change(asked: SearchSettings, **changes: Any) -> SearchSettings:
-    return asked.model_copy(update=changes)
+from tests.search.commands.stopped import BEGINS, StoppedError, begin, change, list_warnings
 
 
 @pytest.mark.parametrize(
@@ -78,8 +28,8 @@ def change(asked: SearchSettings, **changes: Any) -> SearchSettings:
     [
         ({"study": "a/b", "weights": "no/such.h5"}, StudyMismatchError, []),
         ({"weights": "no/such.h5", "data": "no/such"}, WeightsError, []),
-        ({"data": "no/such"}, DataError, BEGINS[:1]),
-        ({"weights": "damaged.h5"}, WeightsError, BEGINS[:3]),
+        ({"data": "no/such"}, DataError, ["prepare_data"]),
+        ({"weights": "damaged.h5"}, WeightsError, [*BEGINS][:3]),
     ],
 )
 def test_wrong_input_is_refused_as_early_as_it_can_be_and_leaves_nothing_behind(
@@ -95,7 +45,7 @@ def test_wrong_input_is_refused_as_early_as_it_can_be_and_leaves_nothing_behind(
     monkeypatch.setattr(network_module, "render_calibration_tiles", lambda _: None)
     with pytest.raises(error):
         run_search(change(asked, **changes))
-    assert tuple(begun) == tuple(steps)
+    assert begun == steps
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.h5"]
 
 
@@ -109,30 +59,6 @@ def test_one_picture_under_two_labels_stops_a_search_before_anything_is_computed
         run_search(wrong)
     assert begun == ["prepare_data"]
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-@pytest.fixture
-def stopped(
-    settings: SearchSettings, monkeypatch: pytest.MonkeyPatch, data: PreparedData, network, tracking: MlflowClient
-) -> dict[str, Any]:
-    """What a search comes to `work` with; there it is stopped. The session's data and network are not made anew."""
-    seen: dict[str, Any] = {}
-
-    def work(study: optuna.Study, **arguments: Any) -> None:
-        seen.update(study=study, **arguments)
-        raise StoppedError
-
-    monkeypatch.setattr(run_module, "work", work)
-    monkeypatch.setattr(
-        run_module, "prepare_data", lambda now: data if now.data == settings.data else prepare_data(now)
-    )
-    monkeypatch.setattr(run_module, "prepare_network", lambda _: network)
-    return seen
-
-
-def begin(settings: SearchSettings) -> None:
-    with pytest.raises(StoppedError):
-        run_search(settings)
 
 
 @pytest.mark.usefixtures("cache")
@@ -191,115 +117,31 @@ def test_what_a_dead_search_left_is_taken_over(
     assert len(stopped["study"].get_trials()) == 4, "no cell is queued twice"
 
 
-@pytest.mark.usefixtures("cache", "begun")
-def test_sigterm_ends_a_search_as_ctrl_c_does(
-    asked: SearchSettings, stopped: dict[str, Any], tracking: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def work(study: optuna.Study, **_: Any) -> None:
-        stopped["study"] = study
-        os.kill(os.getpid(), signal.SIGTERM)
-        pytest.fail("SIGTERM was not heard")
-
-    monkeypatch.setattr(run_module, "work", work)
-    with pytest.raises(KeyboardInterrupt):
-        run_search(asked)
-    assert tracking.get_run(stopped["study"].user_attrs[STUDY_RUN_ID]).info.status == "KILLED"
-
-
 @pytest.mark.parametrize(("preset", "has_hint"), [("standard", False), ("quick", True)])
 def test_the_first_line_tells_preset_and_size(
-    asked: SearchSettings, begun: list[str], capsys: pytest.CaptureFixture[str], preset: str, has_hint: bool
+    asked: SearchSettings, begun: list[str], preset: str, has_hint: bool
 ) -> None:
+    shown: list[str] = []
     with pytest.raises(DataError):
-        run_search(change(asked, data="no/such", preset=preset))
-    printed = capsys.readouterr().out
-    assert printed.startswith(
+        run_search(change(asked, data="no/such", preset=preset), show=shown.append)
+    assert shown[0].startswith(
         f"Preset {preset}: 4 cells of tiny (learning rate x batch size), 3 folds, at most 3 epochs; data=no/such."
     )
-    assert ("preset=standard searches the paper's whole grid" in printed) is has_hint
+    assert ("preset=standard searches the paper's whole grid" in shown[0]) is has_hint
 
 
 @pytest.mark.usefixtures("cache", "begun")
 def test_what_was_found_in_the_data_is_told_and_notes_are_not(
-    asked: SearchSettings, stopped: dict[str, Any], tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+    asked: SearchSettings, stopped: dict[str, Any], tiny_folder: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     folder = Path(shutil.copytree(tiny_folder, Path.cwd() / "data"))
     shutil.copyfile(folder / "blobs" / "0.png", folder / "stripes" / "copy.png")
-    begin(change(asked, data=str(folder), allow_errors=("label_conflict",)))
-    printed = capsys.readouterr()
-    assert "16 images of 3 classes, 64 tiles." in printed.out
-    assert "tiny has the weights 'random'." in printed.out
-    assert "Allowed error: The same place stands in 2 classes" in printed.err
-    assert "stripes/copy.png" in printed.err
-    assert "The session is told for no image" not in printed.err
-
-
-@pytest.mark.usefixtures("cache", "begun")
-def test_a_worker_helps_with_the_study_s_own_settings(
-    asked: SearchSettings, stopped: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begin(change(asked, study="mine"))
-    run_id = stopped["study"].user_attrs[STUDY_RUN_ID]
-    threads: list[int] = []
-    monkeypatch.setattr(run_module, "configure_tensorflow", lambda *, threads, seed, told=threads: told.append(threads))
-    with pytest.raises(StoppedError):
-        run_worker(study="mine", storage=asked.storage, threads=None)
-    objective = stopped["objective"]
-    assert objective.prepared.settings == change(asked, study="mine")
-    assert objective.study_run_id == run_id
-    monkeypatch.setattr(run_module, "work", lambda *_, **__: None)
-    run_worker(study="mine", storage=asked.storage, threads=3)
-    assert threads == [asked.threads, 3]
-    assert "No cell of study 'mine' is left to claim." in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("cache", "begun")
-def test_a_worker_of_another_machine_is_told_where_things_are_and_what_follows_if_it_is_not(
-    asked: SearchSettings,
-    stopped: dict[str, Any],
-    tiny_folder: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    begin(change(asked, study="mine"))
-    moved = str(shutil.copytree(tiny_folder, Path.cwd() / "moved"))
-    given = {"data": moved, "study_folder": str(tmp_path / "mine")}
-    capsys.readouterr()
-    with pytest.raises(StoppedError):
-        run_worker(study="mine", storage=asked.storage, threads=None, **given)
-    assert "the search's finished folds are not to be seen here" in capsys.readouterr().err
-    settings = stopped["objective"].prepared.settings
-    assert (settings.data, settings.study_folder, settings.shared) == (moved, str(tmp_path / "mine"), None)
-    with pytest.raises(StoppedError):
-        run_worker(study="mine", storage=asked.storage, threads=None, **given, shared=str(tmp_path / "shared"))
-    assert "are not to be seen here" not in capsys.readouterr().err
-    assert stopped["objective"].prepared.store.shared.url == str(tmp_path / "shared")
-    assert stopped["objective"].source is None, "a worker trains by itself"
-
-
-@pytest.mark.usefixtures("cache", "begun")
-def test_a_worker_is_asked_for_shared_storage_whose_password_is_not_kept(
-    asked: SearchSettings, stopped: dict[str, Any], tmp_path: Path
-) -> None:
-    begin(change(asked, study="mine"))
-    kept = change(asked, study="mine", shared="ftp://me:s3cret@host/folder").without_passwords
-    stopped["study"].set_user_attr(SETTINGS, kept.model_dump_json())
-    with pytest.raises(SettingsError, match=r"shared=ftp://me:\*\*\*@host/folder has a password, .* give --shared"):
-        run_worker(study="mine", storage=asked.storage, threads=None)
-    with pytest.raises(StoppedError):
-        run_worker(study="mine", storage=asked.storage, threads=None, shared=str(tmp_path / "shared"))
-
-
-@pytest.mark.usefixtures("cache", "begun")
-def test_a_worker_computes_in_the_precision_that_the_search_has_chosen(
-    asked: SearchSettings, stopped: dict[str, Any], network, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begin(change(asked, study="mine"))
-    seen: list[str] = []
-    monkeypatch.setattr(run_module, "prepare_network", lambda now: seen.append(now.precision) or network)
-    with pytest.raises(StoppedError):
-        run_worker(study="mine", storage=asked.storage, threads=None)
-    assert (asked.precision, seen) == ("auto", ["float32"])
+    shown: list[str] = []
+    begin(change(asked, data=str(folder), allow_errors=("label_conflict",)), show=shown.append)
+    assert shown[1:] == ["16 images of 3 classes, 64 tiles.", "tiny has the weights 'random'."]
+    warned = list_warnings(recwarn)
+    assert any(re.match("Allowed error: The same place stands in 2 classes.*stripes/copy.png", text) for text in warned)
+    assert not any("The session is told for no image" in text for text in warned)
 
 
 @pytest.mark.usefixtures("cache", "begun")
@@ -313,7 +155,7 @@ def test_a_search_goes_on_in_the_precision_that_its_study_was_begun_with(
         precision = measured if settings.precision == "auto" else settings.precision
         return dataclasses.replace(network, cut=set_precision(network.cut, precision=precision))
 
-    monkeypatch.setattr(run_module, "prepare_network", prepare)
+    monkeypatch.setattr(prepare_room, "prepare_network", prepare)
     begin(change(asked, study=study))
     first = stopped["objective"].prepared
     measured = "float32"
@@ -329,95 +171,14 @@ def test_a_search_goes_on_in_the_precision_that_its_study_was_begun_with(
         assert stopped["objective"].prepared.network.precision == "float32", "both are there: the one measured"
 
 
-@pytest.mark.usefixtures("cache", "begun")
-def test_a_worker_that_logs_elsewhere_is_refused(
-    asked: SearchSettings, stopped: dict[str, Any], tracking: MlflowClient, make_mlflow_store, tmp_path: Path
-) -> None:
-    begin(change(asked, study="mine"))
-    before = mlflow.get_tracking_uri()
-    (tmp_path / "other").mkdir()
-    mlflow.set_tracking_uri(make_mlflow_store(tmp_path / "other"))
-    try:
-        with pytest.raises(SettingsError, match=r"MLFLOW_TRACKING_URI=.*does not hold the study's run"):
-            run_worker(study="mine", storage=asked.storage, threads=None)
-    finally:
-        mlflow.set_tracking_uri(before)
-
-
 def test_a_cluster_that_does_not_answer_is_refused_before_a_run_is_opened(
     asked: SearchSettings, begun: list[str], stopped: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sem_search.search.cluster.dask.CONNECT_S", 0.5)
-    monkeypatch.setattr(run_module, "open_study_run", lambda **_: pytest.fail("a run was opened"))
-    monkeypatch.setattr(run_module, "open_study", lambda *_, **__: pytest.fail("a study was made"))
+    monkeypatch.setattr(search_room, "open_study_run", lambda **_: pytest.fail("a run was opened"))
+    monkeypatch.setattr(search_room, "open_study", lambda *_, **__: pytest.fail("a study was made"))
     with pytest.raises(SettingsError, match=r"cluster=tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
         run_search(change(asked, cluster="tcp://127.0.0.1:9", shared=str(cache / "shared")))
-
-
-@pytest.mark.usefixtures("cache", "begun")
-def test_a_worker_whose_data_have_changed_is_refused(
-    asked: SearchSettings, stopped: dict[str, Any], tiny_folder: Path
-) -> None:
-    folder = Path(shutil.copytree(tiny_folder, Path.cwd() / "data"))
-    begin(change(asked, study="mine", data=str(folder)))
-    (folder / "blobs" / "0.png").unlink()
-    stopped.clear()
-    with pytest.raises(StudyMismatchError, match=r"data was .* and is now .*A worker needs the search's own images"):
-        run_worker(study="mine", storage=asked.storage, threads=None)
-    for file in (folder / "blobs").iterdir():
-        file.unlink()
-    with pytest.raises(StudyMismatchError, match=r"does not see what the search saw: .* give --data as this machine"):
-        run_worker(study="mine", storage=asked.storage, threads=None)
-    assert stopped == {}
-
-
-def test_a_worker_without_a_study_is_refused(asked: SearchSettings) -> None:
-    open_study(asked, name="other", fingerprint={})
-    with pytest.raises(StudyMismatchError, match="there are: other"):
-        run_worker(study="mine", storage=asked.storage, threads=None)
-
-
-@pytest.mark.usefixtures("cache", "begun")
-@pytest.mark.parametrize("is_file_there", [False, True])
-def test_a_worker_may_wait_for_its_study(
-    asked: SearchSettings,
-    stopped: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    is_file_there: bool,
-) -> None:
-    """It looks again and again, says once what it waits for, and helps when a search has begun."""
-    looks: list[float] = []
-
-    def begin_meanwhile(seconds: float) -> None:
-        looks.append(seconds)
-        if len(looks) == 2:
-            open_study(asked, name="mine", fingerprint={})  # which a search has not signed yet
-            delete_study(study_name="mine", storage=asked.storage)
-        if len(looks) == 3:
-            begin(change(asked, study="mine"))
-
-    if is_file_there:
-        open_study(asked, name="other", fingerprint={})
-    clock = iter(range(0, 1000, 2))
-    monkeypatch.setattr(
-        run_module, "time", SimpleNamespace(sleep=begin_meanwhile, monotonic=lambda: float(next(clock)))
-    )
-    with pytest.raises(StoppedError):
-        run_worker(study="mine", storage=asked.storage, threads=None, wait_s=100.0)
-    assert len(looks) == 3
-    assert stopped["study"].study_name == "mine"
-    assert capsys.readouterr().err.count("Waiting for a search to begin study 'mine', at most 100 s ...") == 1
-
-
-def test_a_worker_does_not_wait_for_ever(asked: SearchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 1000, 2))
-    monkeypatch.setattr(run_module, "time", SimpleNamespace(sleep=lambda _: None, monotonic=lambda: float(next(clock))))
-    with pytest.raises(SettingsError, match="there is no such file here"):
-        run_worker(study="mine", storage=asked.storage, threads=None, wait_s=9.0)
-    open_study(asked, name="mine", fingerprint={})
-    with pytest.raises(StudyMismatchError, match="is not signed by a search yet"):
-        run_worker(study="mine", storage=asked.storage, threads=None, wait_s=9.0)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +195,7 @@ def test_a_worker_does_not_wait_for_ever(asked: SearchSettings, monkeypatch: pyt
 def test_a_password_that_mlflow_run_has_logged_is_told(
     asked: SearchSettings,
     begun: list[str],
-    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
     monkeypatch: pytest.MonkeyPatch,
     is_from_mlflow_run: bool,
     storage: str,
@@ -443,21 +204,20 @@ def test_a_password_that_mlflow_run_has_logged_is_told(
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     if is_from_mlflow_run:
         monkeypatch.setenv("MLFLOW_RUN_ID", "a run")
-    monkeypatch.setattr(run_module, "check_storage", lambda *_, **__: None)
+    monkeypatch.setattr(search_room, "check_storage", lambda *_, **__: None)
     with pytest.raises(DataError):
         run_search(change(asked, data="no/such", storage=storage))
-    printed = capsys.readouterr().err
-    assert ("give it as PGPASSWORD" in printed) is is_told
-    assert "s3cret" not in printed
+    warned = list_warnings(recwarn)
+    assert ["give it as PGPASSWORD" in text for text in warned] == [True] * is_told
+    assert not any("s3cret" in text for text in warned)
 
 
 def test_a_password_of_shared_storage_that_mlflow_run_has_logged_is_told(
-    asked: SearchSettings, begun: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    asked: SearchSettings, begun: list[str], recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "a run")
     with pytest.raises(DataError):
         run_search(change(asked, data="no/such", shared="ftp://me:s3 cret@host/folder"))
-    printed = capsys.readouterr().err
-    assert "mlflow run has logged shared, with its password" in printed
-    assert "logged storage" not in printed
-    assert "cret" not in printed
+    (warned,) = list_warnings(recwarn)
+    assert "mlflow run has logged shared, with its password" in warned
+    assert "cret" not in warned

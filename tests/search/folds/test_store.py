@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sem_search.errors import StoreError
+from sem_search.files import seal, write_atomically
 from sem_search.records import Cell, FoldOutcome, TrainingCurves
-from sem_search.search.cluster.object_store import SharedStore, seal
-from sem_search.search.folds.store import FinishedFold, FoldStore, name_fold, pack_fold, write_atomically
+from sem_search.search.cluster.object_store import SharedStore
+from sem_search.search.folds.store import FinishedFold, FoldStore, name_fold, pack_fold
 
 CELL = Cell(learning_rate=0.01, batch_size=16)
 

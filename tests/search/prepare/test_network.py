@@ -1,6 +1,7 @@
 """From a backbone's name to features and a trainer: nothing of the user's data decides the weights."""
 
 import dataclasses
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,17 @@ import pytest
 
 from sem_search.errors import LeakError, WeightsError
 from sem_search.micrographs.reading.micrograph import read_micrograph
+from sem_search.search.prepare import features as features_module
 from sem_search.search.prepare import network as network_module
-from sem_search.search.prepare.network import build_trainer, compute_features, prepare_network
+from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.network import build_trainer, prepare_network
 
 
 class StoppedError(Exception):
     """Raised where a test has seen enough."""
 
 
-def capture(monkeypatch: pytest.MonkeyPatch, name: str) -> dict[str, Any]:
+def capture(monkeypatch: pytest.MonkeyPatch, name: str, *, room: ModuleType = network_module) -> dict[str, Any]:
     """Replace a function of the module by one that keeps its keyword arguments and goes no further."""
     arguments: dict[str, Any] = {}
 
@@ -24,7 +27,7 @@ def capture(monkeypatch: pytest.MonkeyPatch, name: str) -> dict[str, Any]:
         arguments.update(given)
         raise StoppedError
 
-    monkeypatch.setattr(network_module, name, stop)
+    monkeypatch.setattr(room, name, stop)
     return arguments
 
 
@@ -76,7 +79,7 @@ def test_features_are_the_trunk_s_outputs_tile_by_tile(data, network, features) 
 def test_features_are_known_again_by_what_they_depend_on(
     settings, data, network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = capture(monkeypatch, "get_features")
+    arguments = capture(monkeypatch, "get_features", room=features_module)
 
     def get_key(*, data=data, network=network) -> str:
         with pytest.raises(StoppedError):

@@ -10,14 +10,9 @@ from filelock import Timeout
 
 from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.micrographs.folds import FoldTable
-from sem_search.search.prepare.prepared_search import (
-    check_study_name,
-    claim_study_folder,
-    compute_fingerprint,
-    get_study_folder,
-    lock_stores,
-    name_study,
-)
+from sem_search.search.prepare import prepared_search as prepare_room
+from sem_search.search.prepare.fingerprint import check_study_name, compute_fingerprint, name_study
+from sem_search.search.prepare.study_folder import claim_study_folder, get_study_folder, lock_stores
 from sem_search.search.trials.study import open_study
 from sem_search.settings import INCOMPARABLE
 
@@ -227,11 +222,11 @@ def test_one_search_at_a_time_makes_the_databases(prepared) -> None:
     lock_stores(prepared.settings).acquire(timeout=0).lock.release()
 
 
-def test_everything_that_fell_back_is_a_warning(prepared) -> None:
+def test_everything_that_fell_back_is_a_warning(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = dataclasses.replace(prepared.data.catalogue, warnings=("left out a.png",))
     search = change_weights(change_data(prepared, catalogue=catalogue), warnings=("random weights",))
     features = dataclasses.replace(prepared.features, warnings=("a store was damaged",))
-    search = dataclasses.replace(search, features=features)
+    monkeypatch.setattr(prepare_room, "compute_features", lambda *_, **__: features)
     assert search.warnings == ("left out a.png", "random weights", "a store was damaged")
 
 
