@@ -9,7 +9,7 @@ experiment, and for runs that were deleted: a trial whose run is not there is lo
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import optuna
@@ -129,17 +129,13 @@ class TrialLog:
             else:
                 missing.append(trial)
         for number, run_id in found.items():
-            _sign(study, number=number, run_id=run_id)
+            _sign(study, run_id, number=number)
         adopt_trial_runs(set(found.values()), study=self.prepared.name, parent_run_id=self.study_run_id)
         if missing:
             warn(f"Finished trials without a run in this experiment: {len(missing)}; they are logged now.")
         for trial in missing:
-            self._log(
-                trial,
-                study=study,
-                state=OUTCOME_STATES[trial.state],
-                sign=lambda run_id, number=trial.number: _sign(study, number=number, run_id=run_id),
-            )
+            sign = partial(_sign, study, number=trial.number)
+            self._log(trial, study=study, state=OUTCOME_STATES[trial.state], sign=sign)
         self._warn_of_return()
         return len(missing)
 
@@ -241,7 +237,7 @@ def _list_runs(trial: FrozenTrial, *, study: optuna.Study) -> list[str]:
     return [run_id for run_id in (trial.user_attrs.get(RUN_ID), *later) if run_id is not None]
 
 
-def _sign(study: optuna.Study, *, number: int, run_id: str) -> None:
+def _sign(study: optuna.Study, run_id: str, *, number: int) -> None:
     """Remember which run counts for a trial that has ended: its own attributes cannot be changed any more."""
     runs = study.user_attrs.get(TRIAL_RUNS, {})
     known = _list_runs(study.get_trials(deepcopy=False)[number], study=study)

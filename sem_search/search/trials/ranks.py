@@ -22,7 +22,7 @@ REASON = "reason"
 """Why a trial was pruned, or failed for good; Optuna itself keeps no reason."""
 
 
-def get_rank(trial: FrozenTrial) -> int:
+def get_rank(trial: FrozenTrial | optuna.Trial) -> int:
     """Return a trial's rank; in studies of older versions, which have none, it is the trial's number."""
     return int(trial.user_attrs.get(RANK, trial.number))
 
