@@ -7,8 +7,8 @@ A tile is right or wrong for some epochs on end, as tiles are, and then drawn an
 import numpy as np
 import optuna
 
+from sem_search.records import EpochFigures
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
-from sem_search.transfer.heads.stopping import EpochFigures
 
 N_EPOCHS, N_TILES = 100, 60
 N_CELLS = 200
@@ -40,7 +40,7 @@ def measure_endings() -> dict[str, float]:
 
 
 def simulate_endings(*, shown: float, true: float, n_cells: int, n_tiles: int = N_TILES, seed: int = 0) -> float:
-    """Return the share of cells that the extrapolation ends.
+    """Return the share of cells that the extrapolation prunes.
 
     Args:
         shown: Accuracy of the best cell on the fold.

@@ -20,11 +20,10 @@ from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.confounds import compute_confounds, find_confounds
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 from sem_search.records import TileTable
-from sem_search.tracking.entries.json_values import list_numbers
+from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
 from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
-from sem_search.tracking.report.trust import list_interval
 from sem_search.transfer.embeddings import embed_stored_features
 
 N_SHOWN = 4
@@ -228,7 +227,7 @@ def list_lots(audit: LotsAudit) -> dict[str, Any]:
                 "second": pair.second,
                 "n_first": pair.n_first,
                 "n_second": pair.n_second,
-                "accuracy": list_interval(pair.accuracy),
+                "accuracy": to_json(pair.accuracy),
                 "auroc": pair.auroc,
                 "p_value": pair.p_value,
                 "adjusted_p_value": pair.adjusted_p_value,
@@ -250,7 +249,7 @@ def _list_regions(tile: TellingTile) -> dict[str, Any]:
         "lot": tile.lot,
         "image_id": tile.image_id,
         "tile_of_image": tile.tile_of_image,
-        "shares": list_numbers(tile.shares),
+        "shares": to_json(tile.shares),
     }
 
 

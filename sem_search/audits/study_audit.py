@@ -15,11 +15,11 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.errors import SettingsError
 from sem_search.evaluation.comparing import Difference
 from sem_search.evaluation.intervals import Interval, compute_intervals
+from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Entry, FigureArtifact, JsonArtifact, TextArtifact, iter_finite_metrics
 from sem_search.tracking.figures.audit import BarRow, draw_rows
 from sem_search.tracking.mlflow.names import make_safe_name
 from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
-from sem_search.tracking.report.trust import list_interval
 
 QUESTIONS = ("leak", "metadata", "left-out", "controls")
 """Asked where nobody says otherwise."""
@@ -164,7 +164,7 @@ def list_audit(audit: StudyAudit) -> dict[str, Any]:
     """Return all numbers, fit for JSON."""
     return {
         "study": audit.study,
-        "measured_image_accuracy": list_interval(audit.measured),
+        "measured_image_accuracy": to_json(audit.measured),
         "chance": audit.chance,
         "leak": None if audit.leak is None else _list_leak(audit.leak),
         "nested": None if audit.nested is None else _list_nested(audit.nested),
@@ -230,7 +230,7 @@ def _list_nested(nested: NestedChoice) -> dict[str, Any]:
         "chosen_on": bias.select_on,
         "naive": bias.naive,
         "test": bias.test,
-        "corrected": list_interval(bias.corrected),
+        "corrected": to_json(bias.corrected),
         "by_folds_left_out": bias.fold_out,
     }
 
@@ -255,8 +255,8 @@ def _list_left_out(entry: LeftOutAttribute) -> dict[str, Any]:
         "values": list(entry.values),
         "untested": list(entry.untested),
         "n_images": entry.n_images,
-        "image_accuracy": None if entry.accuracy is None else list_interval(entry.accuracy),
-        "usual_image_accuracy": None if entry.usual_accuracy is None else list_interval(entry.usual_accuracy),
+        "image_accuracy": None if entry.accuracy is None else to_json(entry.accuracy),
+        "usual_image_accuracy": None if entry.usual_accuracy is None else to_json(entry.usual_accuracy),
     }
 
 
@@ -264,9 +264,9 @@ def _list_control(control: Control) -> dict[str, Any]:
     """Return one control."""
     return {
         "name": control.name,
-        "image_accuracy": list_interval(control.scores.image_accuracy),
-        "image_f_measure": list_interval(control.scores.image_f_measure),
-        "tile_f_measure": list_interval(control.scores.f_measure),
+        "image_accuracy": to_json(control.scores.image_accuracy),
+        "image_f_measure": to_json(control.scores.image_f_measure),
+        "tile_f_measure": to_json(control.scores.f_measure),
         "chance": control.chance,
         "label_test": None if control.label_test is None else asdict(control.label_test),
         "difference": None if control.difference is None else list_difference(control.difference),

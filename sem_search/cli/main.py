@@ -119,12 +119,10 @@ def search(**given: str | None) -> None:
     from sem_search.settings import build_settings
 
     settings = build_settings(given)
-    load_tensorflow()
-    from sem_search.search.commands.search import (
-        run_search,
-    )  # after the settings are known to be good: it takes seconds
+    load_tensorflow()  # once the settings are known to be good: it takes seconds
+    from sem_search.search.commands.search import run_search
 
-    run_search(settings)
+    echo(run_search(settings, show=echo).to_text())
 
 
 def _read_threads(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:

@@ -6,9 +6,10 @@ from typing import TypeVar
 import optuna
 from optuna.trial import TrialState
 
-from sem_search.search.cluster.remote_folds import Share
+from sem_search.search.cluster.client import ClusterClient
+from sem_search.search.cluster.remote_folds import RemoteFolds
 from sem_search.search.folds.repair import repair_folds
-from sem_search.search.folds.train import LocalFolds
+from sem_search.search.folds.train import FoldSource, LocalFolds
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.conclusion import Conclusion, conclude_study
@@ -38,12 +39,12 @@ from sem_search.tracking.mlflow.runs import (
 Result = TypeVar("Result")
 
 
-def search_study(prepared: PreparedSearch, *, share: Share | None = None) -> Conclusion:
+def search_study(prepared: PreparedSearch, *, client: ClusterClient | None = None) -> Conclusion:
     """Begin the study or take it up, train what is left of it, and conclude it.
 
     Args:
         prepared: The search.
-        share: Its use of a cluster; by default this process trains.
+        client: Of a cluster that trains; by default this process does.
 
     Raises:
         StoreError: A database, the tracking server or the disk stayed away for `outage_wait` seconds.
@@ -52,7 +53,7 @@ def search_study(prepared: PreparedSearch, *, share: Share | None = None) -> Con
     study = _begin_study(prepared)
     with open_study_run(study=prepared.name, process=describe_process()) as run_id:
         return repeat_after_outages(
-            lambda: _attempt(study, prepared=prepared, run_id=run_id, share=share),
+            lambda: _attempt(study, prepared=prepared, run_id=run_id, client=client),
             url=settings.storage,
             wait_s=settings.outage_wait,
             warn=warn,
@@ -87,7 +88,7 @@ def _begin_study(prepared: PreparedSearch) -> optuna.Study:
         return open_study(settings, name=prepared.name, fingerprint=prepared.fingerprint, warn=warn)
 
 
-def _attempt(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, share: Share | None) -> Conclusion:
+def _attempt(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, client: ClusterClient | None) -> Conclusion:
     settings = prepared.settings
     log = TrialLog(prepared=prepared, study_run_id=run_id)
     _wait(lambda: _take_over(study, log=log), settings=settings)
@@ -95,7 +96,7 @@ def _attempt(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, shar
         _wait(lambda: log_entries([describe_settings(settings)], run_id=run_id), settings=settings)
     trainer = prepared.trainer  # features are computed now: the study's run says meanwhile that a search is at work
     _wait(lambda: log_study_start(prepared, run_id=run_id), settings=settings)
-    _train_cells(study, prepared=prepared, log=log, share=share)
+    _train_cells(study, prepared=prepared, log=log, client=client)
     repaired = [*prepared.mended, *repair_folds(study, prepared=prepared, trainer=trainer)]
     with lock_stores(settings):
         _wait(lambda: log.log_missing(study), settings=settings)
@@ -125,7 +126,9 @@ def _take_over(study: optuna.Study, *, log: TrialLog) -> None:
     log.adopt_runs(study)
 
 
-def _train_cells(study: optuna.Study, *, prepared: PreparedSearch, log: TrialLog, share: Share | None = None) -> None:
+def _train_cells(
+    study: optuna.Study, *, prepared: PreparedSearch, log: TrialLog, client: ClusterClient | None = None
+) -> None:
     """Train cells until every rank has its result."""
     settings = prepared.settings
     results = list_results(study)
@@ -135,11 +138,12 @@ def _train_cells(study: optuna.Study, *, prepared: PreparedSearch, log: TrialLog
         n_folds_done=len(results) * settings.folds,  # a pruned trial leaves no fold to do
         best=max(values, default=None),
     )
+    source: FoldSource = LocalFolds(prepared=prepared, trainer=prepared.trainer, progress=progress)
+    if client is not None:
+        source = RemoteFolds(client=client, prepared=prepared, study=study, progress=progress)
     objective = CellObjective(
         prepared=prepared,
-        source=share.open_folds(study, store=prepared.store, progress=progress)
-        if share is not None
-        else LocalFolds(prepared=prepared, trainer=prepared.trainer, progress=progress),
+        source=source,
         log=log,
         progress=progress,
     )

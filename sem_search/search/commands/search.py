@@ -2,14 +2,14 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 from sem_search.disk_errors import explain_disk_errors
 from sem_search.progress import Show, show_nothing
 from sem_search.search.attempt import search_study
-from sem_search.search.cluster.remote_folds import Share
-from sem_search.search.cluster.tasks import Hands
+from sem_search.search.cluster.client import ClusterClient, open_cluster
+from sem_search.search.cluster.remote_folds import compute_shards
 from sem_search.search.prepare.prepared_search import prepare_search
 from sem_search.search.process import quieten_libraries
 from sem_search.search.results.conclusion import Conclusion
@@ -41,24 +41,15 @@ def run_search(settings: SearchSettings, *, show: Show = show_nothing) -> Conclu
         _warn_of_logged_password(settings)
         check_storage(settings.storage, wait_s=settings.outage_wait, warn=warn)
         prepared = prepare_search(settings, show=show)
-        with _open_hands(settings) as hands:  # a cluster that is away makes no study
-            if hands is None:
-                return search_study(prepared)
-            data, network = prepared.data, prepared.network
-            share = Share(hands=hands, settings=settings, study=prepared.name, data=data, network=network)
-            return search_study(dataclasses.replace(prepared, elsewhere=share.compute_shards), share=share)
+        with _open_client(settings) as client:  # a cluster that is away makes no study
+            if client is not None:
+                prepared = dataclasses.replace(prepared, elsewhere=partial(compute_shards, client, prepared=prepared))
+            return search_study(prepared, client=client)
 
 
-@contextmanager
-def _open_hands(settings: SearchSettings) -> Iterator[Hands | None]:
-    """Give the cluster's workers, if the search is to have any."""
-    if settings.cluster is None:
-        yield None
-        return
-    from sem_search.search.cluster.dask import open_cluster
-
-    with open_cluster(settings.cluster) as hands:
-        yield hands
+def _open_client(settings: SearchSettings) -> AbstractContextManager[ClusterClient | None]:
+    """Give the client of the cluster, if the search is to have one."""
+    return nullcontext() if settings.cluster is None else open_cluster(settings.cluster)
 
 
 def _describe_request(settings: SearchSettings) -> str:

@@ -17,13 +17,11 @@ from collections.abc import Callable, Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sem_search.records import FoldOutcome, TrainingCurves
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import EpochFigures, FinishedFold, FoldOutcome, TrainingCurves
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent, find_incumbent
 from sem_search.search.pruning.pruners import EXTRAPOLATION
 from sem_search.search.trials.ranks import get_rank, holds_rank, list_idle_ranks
 from sem_search.settings import SearchSettings
-from sem_search.transfer.heads.stopping import EpochFigures
 
 ASK_EVERY_S = 2.0
 """Between two looks at the earlier ranks: a fold's epochs may take milliseconds, the database is shared."""

@@ -18,8 +18,7 @@ from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.intervals import compute_split_intervals
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.resampling import build_strata
-from sem_search.records import Split, TileTable, TrialOutcome
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import FinishedFold, Split, TileTable, TrialOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.run_description import describe_hashes, describe_versions
 from sem_search.settings import SearchSettings

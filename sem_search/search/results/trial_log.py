@@ -16,8 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from sem_search.micrographs.tiles import FloatTiles
-from sem_search.records import TrainingCurves, TrialOutcome, TrialState
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import FinishedFold, TrainingCurves, TrialOutcome, TrialState
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.grad_cam_sheet import SheetTile, choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import log_trial_model

@@ -12,8 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sem_search.errors import FailedTrialError, ReleasedTrialError, SemSearchError
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.micrographs.folds import Fold
-from sem_search.records import Cell
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import Cell, FinishedFold
 from sem_search.search.folds.train import FoldSource
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.curve_extrapolation import ACCURACIES, FoldExtrapolation, get_accuracy

@@ -1,7 +1,4 @@
-"""What the figures and the report need beside a `StudyOutcome`: plain arrays and words, handed over by the search.
-
-This room imports neither the pictures' room nor the network's, so whoever knows those fills these records.
-"""
+"""What the figures and the report need beside a `StudyOutcome`: plain arrays and words, filled in by the search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +26,7 @@ class ExampleImage:
     height_px: int
     """Height of the original, data bar removed."""
     pixel_size_nm: float | None = None
-    """Of the original; None where the file does not tell: no scale bar is drawn then."""
+    """Of the original; None where the file does not state it: then there is no scale bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +40,7 @@ class TilingExample:
 
 
 class FoldSplits(Protocol):
-    """The images in each split of one fold; the fold records of the pictures' room fit as they are."""
+    """The images in each split of one fold: what a fold of `micrographs.folds` has."""
 
     @property
     def number(self) -> int:
@@ -64,13 +61,13 @@ class FoldSplits(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class HeatMapPicture:
-    """One test tile and where the network looked when it named it."""
+    """One test tile, and where the network looked when it classified it."""
 
     image_id: str
     tile: int
     """Index of the tile in the study's tile table."""
     fold: int
-    """The fold in whose test set the tile stands, and whose head answered."""
+    """The fold whose test set holds the tile, and whose head classified it."""
     true_label: str
     predicted_label: str
     explained_label: str
@@ -82,7 +79,7 @@ class HeatMapPicture:
     heat_map: NDArray[np.float32]
     """In [0, 1], shape (height, width) at any resolution: it is stretched over the tile when drawn."""
     is_zero: bool
-    """Nothing in the tile spoke for the class: the map is zero throughout."""
+    """Nothing in the tile raises the score of the class: the map is zero throughout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +93,7 @@ class HeatMapSheet:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyContext:
-    """All that the study's figures and report tell beyond its predictions."""
+    """All that the figures and the report of a study show beyond its predictions."""
 
     data: str
     """What was classified: the folder or CSV, as the user named it."""
@@ -111,7 +108,7 @@ class StudyContext:
     findings: tuple[str, ...] = ()
     """What inspection found in the data, one sentence each."""
     warnings: tuple[str, ...] = ()
-    """What was skipped, replaced or fell back, one sentence each."""
+    """What was left out or replaced, one sentence each."""
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of Python, this package and the libraries."""

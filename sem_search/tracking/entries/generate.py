@@ -9,21 +9,8 @@ from dataclasses import asdict
 from functools import partial
 
 from sem_search.records import Cell, FoldOutcome, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
-from sem_search.tracking.entries.context import (
-    ExampleImage,
-    FoldSplits,
-    HeatMapPicture,
-    HeatMapSheet,
-    StudyContext,
-    TilingExample,
-)
-from sem_search.tracking.entries.json_values import (
-    list_class_names,
-    list_confusion,
-    list_curves,
-    list_heat_maps,
-    list_indices,
-)
+from sem_search.tracking.entries import json_values as plain
+from sem_search.tracking.entries.context import HeatMapSheet, StudyContext
 from sem_search.tracking.entries.metrics import (
     iter_curve_numbers,
     iter_fold_numbers,
@@ -41,21 +28,18 @@ from sem_search.tracking.entries.tables import (
     compute_index_table,
     compute_trial_rows,
 )
+from sem_search.tracking.entries.trust import build_interval_table, compute_trust, iter_trust_numbers, list_sets
 from sem_search.tracking.entries.types import (
-    Artifact,
     Entry,
-    FigureArtifact,
     JsonArtifact,
-    MetricPoint,
-    Metrics,
     Params,
     Scalar,
-    TableArtifact,
     Tags,
     TextArtifact,
     iter_finite_metrics,
+    pair_figure,
 )
-from sem_search.tracking.figures.catalogue import list_study_figures
+from sem_search.tracking.figures.catalogue import list_study_figures, list_trust_figures
 from sem_search.tracking.figures.trial import (
     draw_confusion_matrix,
     draw_grad_cam_sheet,
@@ -64,32 +48,6 @@ from sem_search.tracking.figures.trial import (
 )
 from sem_search.tracking.mlflow.names import TAG_TRIAL_STATE
 from sem_search.tracking.report.study_page import render_report
-from sem_search.tracking.report.trust import compute_trust, iter_trust_numbers
-from sem_search.tracking.report.trust_text import build_interval_table, build_set_artifact, list_trust_figures
-
-__all__ = [
-    "Artifact",
-    "Entry",
-    "ExampleImage",
-    "FigureArtifact",
-    "FoldSplits",
-    "HeatMapPicture",
-    "HeatMapSheet",
-    "JsonArtifact",
-    "MetricPoint",
-    "Metrics",
-    "Params",
-    "StudyContext",
-    "TableArtifact",
-    "Tags",
-    "TextArtifact",
-    "TilingExample",
-    "iter_cell_entries",
-    "iter_curve_entries",
-    "iter_fold_entries",
-    "iter_study_entries",
-    "iter_trial_entries",
-]
 
 
 def iter_cell_entries(cell: Cell, *, trial: int, settings: Mapping[str, Scalar]) -> Iterator[Entry]:
@@ -117,7 +75,7 @@ def iter_fold_entries(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Entry]
 
 
 def iter_curve_entries(curves: TrainingCurves, *, fold: int) -> Iterator[Entry]:
-    """Yield the curves of a fold that was ended unfinished, as metrics; it has no scores."""
+    """Yield the curves of a fold that was stopped unfinished, as metrics; it has no scores."""
     yield from iter_finite_metrics(iter_curve_numbers(curves, fold=fold), source=f"fold_{fold}")
 
 
@@ -126,8 +84,8 @@ def iter_trial_entries(
 ) -> Iterator[Entry]:
     """Yield what a trial found: scores, figures with their numbers, and every out-of-fold prediction.
 
-    A pruned or failed trial yields its state and reason, and the curves of the folds it finished; its scores would be
-    over fewer folds than those of the others, and are left to the table of trials, which says so.
+    A pruned or failed trial yields its state, its reason and the curves of its finished folds, but no scores: these
+    would be over fewer folds than the scores of other trials.
 
     Args:
         trial: The trial with its finished folds.
@@ -136,16 +94,17 @@ def iter_trial_entries(
     """
     yield from _iter_state_entries(trial)
     if trial.folds:
-        yield FigureArtifact(path="training/curves.png", draw=partial(draw_training_curves, trial.folds))
-        yield JsonArtifact(path="training/curves.json", content=list_curves(trial.folds))
+        draw = partial(draw_training_curves, trial.folds)
+        yield from pair_figure("training/curves.png", draw=draw, content=plain.list_curves(trial.folds))
     if trial.state == "complete":
-        yield from _iter_score_entries(trial, tiles=tiles)
+        yield from iter_finite_metrics(iter_trial_numbers(trial, tiles=tiles), source="trial")
+        yield JsonArtifact(path="classes.json", content=plain.list_class_names(tiles))
         yield from _iter_test_figures(trial, tiles=tiles)
         yield build_tile_predictions(trial, tiles=tiles, path="predictions/tiles.csv")
         yield build_image_predictions(trial, tiles=tiles, path="predictions/images.csv")
     if heat_maps is not None:
-        yield FigureArtifact(path="grad_cam/sheet.jpg", draw=partial(draw_grad_cam_sheet, heat_maps))
-        yield JsonArtifact(path="grad_cam/sheet.json", content=list_heat_maps(heat_maps))
+        draw = partial(draw_grad_cam_sheet, heat_maps)
+        yield from pair_figure("grad_cam/sheet.jpg", draw=draw, content=plain.list_heat_maps(heat_maps))
 
 
 def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterator[Entry]:
@@ -155,7 +114,7 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
 
     Args:
         study: All trials, at least the winner complete.
-        context: What the figures and the report tell beyond the predictions.
+        context: What the figures and the report show beyond the predictions.
     """
     trust = compute_trust(study)
     yield from iter_finite_metrics(iter_study_numbers(study), source="study")
@@ -167,7 +126,7 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
         yield figure.artifact
         yield figure.numbers
     yield build_interval_table(trust)
-    yield build_set_artifact(trust)
+    yield JsonArtifact(path="trust/prediction_sets.json", content=list_sets(trust))
     rows = compute_trial_rows(study)
     yield build_trial_table(rows, path="trials.csv")
     yield JsonArtifact(path="trials.json", content=[asdict(row) for row in rows])
@@ -182,21 +141,15 @@ def _iter_state_entries(trial: TrialOutcome) -> Iterator[Entry]:
         yield TextArtifact(path=f"{trial.state}.txt", text=trial.message)
 
 
-def _iter_score_entries(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
-    """Yield the scores of a complete trial, and which metric stands for which class."""
-    yield from iter_finite_metrics(iter_trial_numbers(trial, tiles=tiles), source="trial")
-    yield JsonArtifact(path="classes.json", content=list_class_names(tiles))
-
-
 def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
     """Yield confusion matrices and indices per class in the test split, drawn and as numbers."""
     for unit in UNITS:
         confusion = compute_confusion_table(trial, tiles=tiles, split="test", unit=unit)
-        yield FigureArtifact(path=f"confusion/test_{unit}.png", draw=partial(draw_confusion_matrix, confusion))
-        yield JsonArtifact(path=f"confusion/test_{unit}.json", content=list_confusion(confusion))
+        draw = partial(draw_confusion_matrix, confusion)
+        yield from pair_figure(f"confusion/test_{unit}.png", draw=draw, content=plain.list_confusion(confusion))
     indices = compute_index_table(trial, tiles=tiles, split="test")
-    yield FigureArtifact(path="indices/test.png", draw=partial(draw_indices, indices))
-    yield JsonArtifact(path="indices/test.json", content=list_indices(indices))
+    draw = partial(draw_indices, indices)
+    yield from pair_figure("indices/test.png", draw=draw, content=plain.list_indices(indices))
     yield build_index_table(indices, path="indices/test.csv")
 
 

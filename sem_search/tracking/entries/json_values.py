@@ -1,19 +1,19 @@
 """The numbers behind the figures as lists and mappings, fit for JSON; NaN and infinity become None."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sem_search.records import FoldOutcome, TileTable
 from sem_search.tracking.entries.context import ExampleImage, HeatMapPicture, HeatMapSheet, TilingExample
-from sem_search.tracking.entries.tables import INDEX_NAMES, ConfusionTable, FoldRow, GridTable, IndexTable
+from sem_search.tracking.entries.tables import ConfusionTable, FoldRow, GridTable, IndexTable
 from sem_search.tracking.mlflow.names import make_metric_names
 
 HEAT_DIGITS = 4
-"""Decimals of a heat map: finer than the eye tells in the overlay."""
+"""Decimals of a heat map: finer than the eye can see in the overlay."""
 
 
 def list_class_names(tiles: TileTable) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ def list_confusion(table: ConfusionTable) -> dict[str, Any]:
         "columns": "predicted class",
         "classes": list(table.class_names),
         "counts": table.counts.tolist(),
-        "shares": list_numbers(table.shares),
+        "shares": to_json(table.shares),
     }
 
 
@@ -40,15 +40,13 @@ def list_indices(table: IndexTable) -> dict[str, Any]:
     return {
         "split": table.split,
         "classes": list(table.class_names),
-        "mean_of_folds": {name: list_numbers(getattr(table.mean, name)) for name in INDEX_NAMES},
-        "per_fold": [
-            {name: list_numbers(getattr(indices, name)) for name in INDEX_NAMES} for indices in table.per_fold
-        ],
+        "mean_of_folds": to_json(table.mean),
+        "per_fold": to_json(table.per_fold),
     }
 
 
 def list_grid(tables: Sequence[GridTable]) -> list[dict[str, Any]]:
-    """Return every cell of the grid, side by side."""
+    """Return every cell of the grid, split by split."""
     return [
         {
             "split": table.split,
@@ -71,10 +69,7 @@ def list_curves(folds: Sequence[FoldOutcome]) -> list[dict[str, Any]]:
             "fold": fold.fold,
             "best_epoch": fold.best_epoch + 1,
             "is_diverged": fold.is_diverged,
-            "training_loss": list_numbers(fold.curves.training_loss),
-            "training_accuracy": list_numbers(fold.curves.training_accuracy),
-            "validation_loss": list_numbers(fold.curves.validation_loss),
-            "validation_accuracy": list_numbers(fold.curves.validation_accuracy),
+            **to_json(fold.curves),
         }
         for fold in folds
     ]
@@ -115,9 +110,26 @@ def list_folds(rows: Sequence[FoldRow]) -> list[dict[str, Any]]:
     ]
 
 
-def list_numbers(values: ArrayLike, *, digits: int | None = None) -> list[Any]:
-    """Return an array as nested lists, with None for what is not finite."""
-    return [_clean(value, digits=digits) for value in np.asarray(values, dtype=np.float64).tolist()]
+def to_json(value: Any, *, digits: int | None = None) -> Any:
+    """Return records, arrays, mappings and sequences as JSON has them; what is not finite becomes None.
+
+    Args:
+        value: Any depth; a record becomes an object with the names of its fields.
+        digits: Decimals of the numbers; None for all.
+    """
+    if is_dataclass(value):
+        return {field.name: to_json(getattr(value, field.name), digits=digits) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item, digits=digits) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return to_json(value.tolist(), digits=digits)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [to_json(item, digits=digits) for item in value]
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return value if digits is None else round(value, digits)
 
 
 def _list_heat_map(picture: HeatMapPicture) -> dict[str, Any]:
@@ -129,16 +141,7 @@ def _list_heat_map(picture: HeatMapPicture) -> dict[str, Any]:
         "true": picture.true_label,
         "predicted": picture.predicted_label,
         "explained": picture.explained_label,
-        "probability": _clean(picture.probability, digits=None),
+        "probability": to_json(picture.probability),
         "is_zero": picture.is_zero,
-        "heat_map": list_numbers(picture.heat_map, digits=HEAT_DIGITS),
+        "heat_map": to_json(picture.heat_map, digits=HEAT_DIGITS),
     }
-
-
-def _clean(value: Any, *, digits: int | None) -> Any:
-    """Return one number, or a list of them."""
-    if isinstance(value, list):
-        return [_clean(item, digits=digits) for item in value]
-    if not math.isfinite(value):
-        return None
-    return value if digits is None else round(value, digits)

@@ -1,6 +1,6 @@
 """Scores under the names that MLflow's charts show: metric name, value and step of each number.
 
-The names are a promise: `deployment` and users' own queries read them. `fold/...` has the fold as step, `curves/...`
+The names must not change: `deployment` and users' own queries read them. `fold/...` has the fold as step, `curves/...`
 the epoch counted from 1, all others are single numbers.
 """
 
@@ -57,7 +57,7 @@ def iter_study_numbers(study: StudyOutcome) -> Iterator[NumberRow]:
     yield "winner/learning_rate", winner.cell.learning_rate, 0
     yield "winner/batch_size", float(winner.cell.batch_size), 0
     yield "selection/test_f_measure_chosen_on_validation", selection.chosen_on_validation.test_f_measure, 0
-    if sum(trial.state == "complete" for trial in study.trials) > 1 or len(study.trials) == 1:  # else not known
+    if sum(trial.state == "complete" for trial in study.trials) > 1 or len(study.trials) == 1:  # otherwise unknown
         yield "selection/test_f_measure_chosen_on_test", selection.chosen_on_test.test_f_measure, 0
         yield "selection_optimism", selection.optimism, 0
     for state in STATES:
@@ -69,13 +69,10 @@ def _iter_split_numbers(trial: TrialOutcome, *, tiles: TileTable, split: Split) 
     scores = compute_split_scores(trial, tiles=tiles, split=split)
     yield f"{split}/f_measure", scores.f_measure, 0
     yield f"{split}/f_measure_lowest_fold", float(scores.f_measure_of_fold.min()), 0
-    yield f"{split}/accuracy", float(scores.mean.accuracy.mean()), 0
-    yield f"{split}/precision", float(scores.mean.precision.mean()), 0
-    yield f"{split}/recall", float(scores.mean.recall.mean()), 0
-    yield f"{split}/loss", scores.loss, 0
-    yield f"{split}/tile_accuracy", scores.tile_accuracy, 0
-    yield f"{split}/image_f_measure", scores.image_f_measure, 0
-    yield f"{split}/image_accuracy", scores.image_accuracy, 0
+    for index in ("accuracy", "precision", "recall"):
+        yield f"{split}/{index}", float(getattr(scores.mean, index).mean()), 0
+    for name in ("loss", "tile_accuracy", "image_f_measure", "image_accuracy"):
+        yield f"{split}/{name}", getattr(scores, name), 0
 
 
 def _count_epochs(fold: FoldOutcome) -> int:

@@ -1,4 +1,4 @@
-"""Out-of-fold answers as tables: one row per tile or per image, for whoever wants to compute more."""
+"""Out-of-fold predictions as tables: one row per tile or per image, for any further statistics."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ PROBABILITY_DIGITS = 7
 
 
 def build_tile_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) -> TableArtifact:
-    """Return every out-of-fold answer of a trial per tile, both splits, as an artifact.
+    """Return every out-of-fold prediction of a trial per tile, both splits, as an artifact.
 
     `tile` is the index in the study's tile table, `tile_of_image` counts the tiles of one image, row by row.
     """
@@ -27,7 +27,7 @@ def build_tile_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) 
 
 
 def build_image_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) -> TableArtifact:
-    """Return every out-of-fold answer of a trial per image, both splits, as an artifact."""
+    """Return every out-of-fold prediction of a trial per image, both splits, as an artifact."""
     columns = ("split", "fold", "image_id", "n_tiles", "true", "predicted", *_name_probabilities(tiles))
     rows = tuple(
         row for fold in trial.folds for split in SPLITS for row in _iter_image_rows(fold, tiles=tiles, split=split)

@@ -5,6 +5,7 @@ Each figure has a record here that it is drawn from, and that is logged beside i
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from sem_search.tracking.entries.types import Scalar, TableArtifact
 
 FoldSplit = Literal["training", "validation", "test", "left out"]
 Unit = Literal["tiles", "images"]
+FOLD_SPLITS: tuple[FoldSplit, ...] = ("training", "validation", "test")
 SPLITS: tuple[Split, ...] = ("validation", "test")
 UNITS: tuple[Unit, ...] = ("tiles", "images")
 INDEX_NAMES = ("accuracy", "precision", "recall", "f_measure")
@@ -110,21 +112,20 @@ class ScoredTrial:
     """A complete trial and its two headline figures."""
 
     trial: int
-    cell: Cell
     validation_f_measure: float
     test_f_measure: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What the choice of the cell did to the score: the best complete trial in either split."""
+    """The best complete trial on validation and on test tiles."""
 
     chosen_on_validation: ScoredTrial
     chosen_on_test: ScoredTrial
 
     @property
     def optimism(self) -> float:
-        """Test F-measure that is gained by choosing on the test tiles themselves; never negative."""
+        """What a choice on the test tiles themselves adds to the test F-measure; never negative."""
         return self.chosen_on_test.test_f_measure - self.chosen_on_validation.test_f_measure
 
 
@@ -166,20 +167,22 @@ def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], split: Spl
 
     Of several trials of one cell a complete one counts, else the one with most finished folds.
     """
+
+    def rank(trial: TrialOutcome) -> tuple[bool, bool, int]:
+        return trial.number == study.winner_number, trial.state == "complete", len(trial.folds)
+
     best: dict[Cell, TrialOutcome] = {}
-    for trial in study.trials:
-        known = best.get(trial.cell)
-        if known is None or _rank_trial(trial, study=study) > _rank_trial(known, study=study):
-            best[trial.cell] = trial
-    everything = {*cells, *best}
-    learning_rates = tuple(sorted({cell.learning_rate for cell in everything}, reverse=True))
-    batch_sizes = tuple(sorted({cell.batch_size for cell in everything}))
-    fields_of_grid = [Cell(learning_rate=rate, batch_size=size) for rate in learning_rates for size in batch_sizes]
+    for trial in sorted(study.trials, key=rank, reverse=True):
+        best.setdefault(trial.cell, trial)
+    asked = {*cells, *best}
+    learning_rates = tuple(sorted({cell.learning_rate for cell in asked}, reverse=True))
+    batch_sizes = tuple(sorted({cell.batch_size for cell in asked}))
+    grid = [Cell(learning_rate=rate, batch_size=size) for rate, size in product(learning_rates, batch_sizes)]
     return GridTable(
         split=split,
         learning_rates=learning_rates,
         batch_sizes=batch_sizes,
-        cells=tuple(_build_grid_cell(cell, trial=best.get(cell), study=study, split=split) for cell in fields_of_grid),
+        cells=tuple(_build_grid_cell(cell, trial=best.get(cell), study=study, split=split) for cell in grid),
         winner=study.winner.cell,
     )
 
@@ -242,7 +245,7 @@ def compute_confused_pairs(table: ConfusionTable, *, n_most: int) -> tuple[Confu
 def compute_fold_rows(folds: Sequence[FoldSplits], *, tiles: TileTable) -> tuple[FoldRow, ...]:
     """Return the splits of every image, class by class, in the order of the tile table."""
     split_of = [
-        {image: split for split, images in _list_splits(fold) for image in images}
+        {image: split for split in FOLD_SPLITS for image in getattr(fold, split)}
         for fold in sorted(folds, key=lambda fold: fold.number)
     ]
     n_tiles = np.bincount(tiles.image_of_tile, minlength=len(tiles.image_ids))
@@ -260,24 +263,26 @@ def compute_fold_rows(folds: Sequence[FoldSplits], *, tiles: TileTable) -> tuple
 
 def compute_class_rows(tiles: TileTable) -> tuple[ClassRow, ...]:
     """Return how many images, groups and tiles each class has."""
-    rows = []
-    for label, name in enumerate(tiles.class_names):
-        images = np.flatnonzero(tiles.label_of_image == label)
-        n_groups = len({tiles.group_of_image[image] for image in images})
-        n_tiles = int(np.count_nonzero(tiles.label_of_tile == label))
-        rows.append(ClassRow(label=name, n_images=len(images), n_groups=n_groups, n_tiles=n_tiles))
-    return tuple(rows)
+    groups = np.array(tiles.group_of_image, dtype=object)
+    return tuple(
+        ClassRow(
+            label=name,
+            n_images=int(np.count_nonzero(tiles.label_of_image == label)),
+            n_groups=len(set(groups[tiles.label_of_image == label])),
+            n_tiles=int(np.count_nonzero(tiles.label_of_tile == label)),
+        )
+        for label, name in enumerate(tiles.class_names)
+    )
 
 
 def build_fold_table(rows: Sequence[FoldRow], *, path: str) -> TableArtifact:
     """Return the folds as an artifact: one row per image, one column per fold."""
     n_folds = len(rows[0].splits) if rows else 0
     columns = ("image_id", "class", "group", "n_tiles", *(f"fold_{fold}" for fold in range(n_folds)))
-    return TableArtifact(
-        path=path,
-        columns=columns,
-        rows=tuple((row.image_id, row.label, row.group, row.n_tiles, *row.splits) for row in rows),
+    cells: tuple[tuple[Scalar, ...], ...] = tuple(
+        (row.image_id, row.label, row.group, row.n_tiles, *row.splits) for row in rows
     )
+    return TableArtifact(path=path, columns=columns, rows=cells)
 
 
 def build_trial_table(rows: Sequence[TrialRow], *, path: str) -> TableArtifact:
@@ -296,20 +301,10 @@ def build_index_table(table: IndexTable, *, path: str) -> TableArtifact:
     return TableArtifact(path=path, columns=("class", *INDEX_NAMES), rows=tuple(rows))
 
 
-def _rank_trial(trial: TrialOutcome, *, study: StudyOutcome) -> tuple[bool, bool, int]:
-    """Order the trials of one cell: the winner, then complete ones, then by finished folds."""
-    return trial.number == study.winner_number, trial.state == "complete", len(trial.folds)
-
-
 def _score_trial(trial: TrialOutcome, *, study: StudyOutcome) -> ScoredTrial:
     """Return the headline figures of a complete trial."""
-    scores = {split: compute_split_scores(trial, tiles=study.tiles, split=split).f_measure for split in SPLITS}
-    return ScoredTrial(
-        trial=trial.number,
-        cell=trial.cell,
-        validation_f_measure=scores["validation"],
-        test_f_measure=scores["test"],
-    )
+    validation, test = (compute_split_scores(trial, tiles=study.tiles, split=split).f_measure for split in SPLITS)
+    return ScoredTrial(trial=trial.number, validation_f_measure=validation, test_f_measure=test)
 
 
 def _build_grid_cell(cell: Cell, *, trial: TrialOutcome | None, study: StudyOutcome, split: Split) -> GridCell:
@@ -322,8 +317,9 @@ def _build_grid_cell(cell: Cell, *, trial: TrialOutcome | None, study: StudyOutc
 
 def _build_trial_row(trial: TrialOutcome, *, study: StudyOutcome) -> TrialRow:
     """Return one row of the table of trials."""
-    scores = {split: compute_split_scores(trial, tiles=study.tiles, split=split) for split in SPLITS if trial.folds}
-    validation, test = scores.get("validation"), scores.get("test")
+    validation, test = (
+        compute_split_scores(trial, tiles=study.tiles, split=split) if trial.folds else None for split in SPLITS
+    )
     return TrialRow(
         trial=trial.number,
         learning_rate=trial.cell.learning_rate,
@@ -341,8 +337,3 @@ def _build_trial_row(trial: TrialOutcome, *, study: StudyOutcome) -> TrialRow:
         run_id=trial.run_id,
         message=trial.message,
     )
-
-
-def _list_splits(fold: FoldSplits) -> tuple[tuple[FoldSplit, Sequence[str]], ...]:
-    """Return the images of each split."""
-    return ("training", fold.training), ("validation", fold.validation), ("test", fold.test)

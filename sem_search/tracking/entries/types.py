@@ -1,9 +1,10 @@
 """What can be logged, as plain records that know no tracking server.
 
-The generators in `entries` yield these, `mlflow_log.log_entries` is the one loop that hands them on: *what* is logged
-is tested without a server. A record that MLflow would refuse, or would change without saying so, cannot be made.
+The generators of this folder yield these, `tracking/mlflow` writes them: *what* is logged is tested without a server.
+A record that MLflow would refuse, or would change without a warning, cannot be made.
 """
 
+import base64
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Scalar = str | int | float | bool | None
 """What stands in a parameter or in one field of a table."""
+
+MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*")
 """Letters, digits and marks that every tracking store, database and file system takes."""
@@ -39,7 +42,7 @@ class MetricPoint:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
-            raise ValueError(f"Metric {self.key!r} is {self.value}: MLflow cannot keep it; use iter_finite_metrics.")
+            raise ValueError(f"Metric {self.key!r} is {self.value}: MLflow cannot store it; use iter_finite_metrics.")
         if not _is_plain_name(self.key):
             raise ValueError(f"{self.key!r} is no metric name: letters, digits, '_', '-', '.' and '/' only.")
 
@@ -103,6 +106,12 @@ class Picture:
 
     content: bytes
     width_in: float
+    media_type: str
+
+    @property
+    def data_uri(self) -> str:
+        """The file as an address, so that a page can hold it."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode('ascii')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +125,25 @@ class FigureArtifact(_Artifact):
         """The figure as a file; drawn once, though it is logged and stands in a page as well."""
         from sem_search.tracking.figures.style import render_figure
 
-        figure = self.draw()
-        content = render_figure(figure, suffix=PurePosixPath(self.path).suffix)
-        return Picture(content=content, width_in=round(figure.get_figwidth(), 2))
+        figure, suffix = self.draw(), PurePosixPath(self.path).suffix
+        content = render_figure(figure, suffix=suffix)
+        return Picture(content=content, width_in=round(figure.get_figwidth(), 2), media_type=MEDIA_TYPES[suffix])
 
 
 Artifact = JsonArtifact | TextArtifact | TableArtifact | FigureArtifact
 Entry = Params | Metrics | Tags | Artifact
+
+
+def pair_figure(path: str, *, draw: Callable[[], "Figure"], content: Any) -> tuple[FigureArtifact, JsonArtifact]:
+    """Return a figure and the numbers behind it, as two files that differ in their suffix alone.
+
+    Args:
+        path: Of the figure.
+        draw: Draws it.
+        content: The numbers, fit for JSON.
+    """
+    numbers = JsonArtifact(path=str(PurePosixPath(path).with_suffix(".json")), content=content)
+    return FigureArtifact(path=path, draw=draw), numbers
 
 
 def iter_finite_metrics(values: Iterable[tuple[str, float, int]], *, source: str) -> Iterator[Metrics | Tags]:
@@ -148,5 +169,5 @@ def iter_finite_metrics(values: Iterable[tuple[str, float, int]], *, source: str
 
 
 def _is_plain_name(name: str) -> bool:
-    """Tell whether a name is a plain relative path."""
+    """Return whether a name is a plain relative path."""
     return bool(_PLAIN_NAME.fullmatch(name)) and not {".", ".."} & set(name.split("/"))

@@ -1,14 +1,10 @@
-"""Figures of the questions put to a finished study: scores or differences with their intervals, one below the other.
-
-Every function takes the numbers and returns the figure; nothing is saved here.
-"""
+"""Figures of audits: scores or differences with their intervals, one below the other, and sheets of tiles."""
 
 import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from sem_search.tracking.entries.context import GreyImage
@@ -18,12 +14,16 @@ from sem_search.tracking.figures.style import (
     HEAT_MAP,
     LABEL_PT,
     ORANGE,
-    PALE,
     SMALL_PT,
-    hide_frame,
+    add_legend,
+    draw_error_bars,
     make_caption,
     make_figure,
+    make_panels,
+    set_grid,
+    set_rows,
     shorten,
+    show_pixels,
 )
 
 NAME_LENGTH = 44
@@ -40,7 +40,7 @@ class BarRow:
     low: float
     high: float
     is_marked: bool = False
-    """Drawn in the colour of what must be looked at."""
+    """Drawn in the colour of what needs attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,28 +79,15 @@ def draw_rows(
     figure = make_figure(width_in=7.0, height_in=0.36 * len(rows) + 1.3)
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
-        axes.errorbar(
-            row.value,
-            place,
-            xerr=np.array([[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]),
-            fmt="o",
-            color=ORANGE if row.is_marked else BLUE,
-            markersize=5,
-            capsize=3,
-            linewidth=1.5,
-        )
+        draw_error_bars(axes, [row], rows=[place], colour=ORANGE if row.is_marked else BLUE)
     if reference is not None:
         axes.axvline(reference, color=GREY, linestyle="--", linewidth=1, label=reference_name)
-        figure.legend(loc="outside upper center", fontsize=SMALL_PT, frameon=False)
-    axes.set_yticks(range(len(rows)), [make_caption(row.name, length=NAME_LENGTH) for row in rows], fontsize=SMALL_PT)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+        add_legend(figure)
+    set_rows(axes, [make_caption(row.name, length=NAME_LENGTH) for row in rows])
     if limits is not None:
         axes.set_xlim(*limits)
     axes.set_xlabel(axis_label, fontsize=LABEL_PT)
-    axes.grid(axis="x", color=PALE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=SMALL_PT, length=0)
-    axes.spines[["top", "right"]].set_visible(False)
+    set_grid(axes, axis="x")
     return figure
 
 
@@ -112,13 +99,10 @@ def draw_tiles(pictures: Sequence[TilePicture], *, per_line: int) -> Figure:
     """
     if not pictures:
         raise ValueError("A sheet of tiles needs at least one tile.")
-    n_lines = math.ceil(len(pictures) / per_line)
-    figure = make_figure(width_in=1.9 * per_line, height_in=2.25 * n_lines)
-    grid = figure.subplots(n_lines, per_line, squeeze=False).flat
-    for axes, picture in zip(grid, pictures, strict=False):
-        side = picture.pixels.shape
-        extent = (0.0, float(side[1]), float(side[0]), 0.0)
-        axes.imshow(picture.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
+    figure = make_figure(width_in=1.9 * per_line, height_in=2.25 * math.ceil(len(pictures) / per_line))
+    panels = make_panels(figure, n=len(pictures), n_columns=per_line)
+    for axes, picture in zip(panels, pictures, strict=True):
+        extent = show_pixels(axes, picture.pixels)
         if picture.heat_map is not None:
             axes.imshow(picture.heat_map, cmap=HEAT_MAP, vmin=0, vmax=1, extent=extent, alpha=0.45)
         whole = shorten(picture.title, length=2 * TITLE_LENGTH)
@@ -126,7 +110,4 @@ def draw_tiles(pictures: Sequence[TilePicture], *, per_line: int) -> Figure:
         title = "\n".join(make_caption(line, length=TITLE_LENGTH) for line in lines)
         axes.set_title(title, fontsize=SMALL_PT)
         axes.set_xlabel(make_caption(picture.caption, length=34), fontsize=SMALL_PT - 2)
-        hide_frame(axes)
-    for axes in list(figure.axes)[len(pictures) :]:
-        axes.set_axis_off()
     return figure

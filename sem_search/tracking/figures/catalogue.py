@@ -1,24 +1,28 @@
-"""The figures of a study, in the paper's order and under its numbers: what each shows, and the numbers behind it.
+"""The figures of a study: what each shows, and the numbers behind it.
 
-Logged one by one, and put together in the report.
+The first nine stand for those of the paper, under its numbers; T1 to T4 are about trust.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from sem_search.records import StudyOutcome
 from sem_search.tracking.entries import json_values as plain
+from sem_search.tracking.entries import trust as trust_numbers
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import (
     SPLITS,
-    Unit,
     compute_confusion_table,
     compute_fold_rows,
     compute_grid_table,
     compute_index_table,
 )
-from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact
+from sem_search.tracking.entries.trust import StudyTrust
+from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, pair_figure
 from sem_search.tracking.figures.study import draw_examples, draw_folds, draw_grid_heat_map, draw_tiling
 from sem_search.tracking.figures.trial import (
     draw_confusion_matrix,
@@ -26,6 +30,76 @@ from sem_search.tracking.figures.trial import (
     draw_indices,
     draw_training_curves,
 )
+from sem_search.tracking.figures.trust import draw_intervals, draw_reliability, draw_risk, draw_selection
+
+PATHS = {
+    "2": "figures/figure_2_originals.jpg",
+    "3": "figures/figure_3_grid.png",
+    "4a": "figures/figure_4a_confusion_tiles.png",
+    "4b": "figures/figure_4b_confusion_images.png",
+    "5": "figures/figure_5_indices.png",
+    "6": "figures/figure_6_grad_cam.jpg",
+    "S1": "figures/figure_s1_tiling.jpg",
+    "S2": "figures/figure_s2_folds.png",
+    "S3": "figures/figure_s3_training.png",
+    "T1": "trust/t1_intervals.png",
+    "T2": "trust/t2_selection.png",
+    "T3": "trust/t3_reliability.png",
+    "T4": "trust/t4_risk_coverage.png",
+}
+
+CAPTIONS = {
+    "2": "One original image of each class. A scale bar is drawn where the file states the pixel size.",
+    "3": (
+        "Mean F-measure over the folds for every combination of learning rate and batch size. The frame marks the "
+        "winner, which was chosen on the {select_on} tiles. Hatched fields are incomplete results: these trials were "
+        "pruned (stopped early) or failed."
+    ),
+    "4a": (
+        "Confusion matrix of the winner on the test tiles, all folds together, each tile classified by itself: true "
+        "class (row) and predicted class (column), as a count and as a percentage of the row. Empty fields are zero."
+    ),
+    "4b": (
+        "Confusion matrix of the winner on the test images, all folds together, each image classified by all its "
+        "tiles together: true class (row) and predicted class (column), as a count and as a percentage of the row."
+    ),
+    "5": (
+        "Accuracy, precision, recall and F-measure of the winner for each class against all others, on the test "
+        "tiles: each fold (dots) and the mean of the folds (mark, and the number at the right)."
+    ),
+    "6": (
+        "Grad-CAM of the winner: test tiles, each beside the same tile under its heat map. Bright places raise the "
+        "score of the class above the map. Brightness is relative to the brightest place in the same tile: do not "
+        "compare it between tiles."
+    ),
+    "S1": "How an original image is cut into tiles, in the order of the numbers. The darkened edges are not used.",
+    "S2": (
+        "Which images are used for training, validation and test in each fold. Every image is tested exactly once. All "
+        "tiles of an image, and all images of a group, are in the same split."
+    ),
+    "S3": (
+        "Training of the winner: cross-entropy (loss) and accuracy after each epoch, one line per fold. The ring marks "
+        "the epoch whose weights are used. A training loss below the validation loss, or a training accuracy above "
+        "the validation accuracy, shows overfitting."
+    ),
+    "T1": (
+        "F-measure of the winner on test data, for each class, with 95 % intervals from a bootstrap over images. A "
+        "long interval means that few images support the value."
+    ),
+    "T2": (
+        "What the choice of the best combination adds to the score: the score on the tiles that were used for the "
+        "choice, the score on the test tiles, and the score to be expected on images that were not used for the "
+        "choice (BBC-CV, with its 95 % interval)."
+    ),
+    "T3": (
+        "Reliability diagram: confidence and accuracy on whole test images, in bins of equally many images. On the "
+        "dashed line, answers with a confidence of 0.9 are correct in 90 % of cases. Below it, the network is "
+        "overconfident."
+    ),
+    "T4": (
+        "Share of wrong answers if only the most confident images are answered and the others are left to a person."
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,140 +107,52 @@ class StudyFigure:
     """One numbered figure."""
 
     number: str
-    """As in the paper: `2` ... `6`, `S1` ... `S3`; letters where the paper's figure is two of ours."""
+    """As in the paper: `2` ... `6`, `S1` ... `S3`, with letters where the paper's figure is two of ours; `T1` ... `T4`
+    about trust."""
     caption: str
     artifact: FigureArtifact
     numbers: JsonArtifact
 
 
 def list_study_figures(study: StudyOutcome, *, context: StudyContext) -> tuple[StudyFigure, ...]:
-    """Return all figures of a study; Figure 6 only where heat maps were computed."""
-    return (
-        _build_examples(context),
-        _build_grid(study, context=context),
-        _build_confusion(study, number="4a", unit="tiles"),
-        _build_confusion(study, number="4b", unit="images"),
-        _build_indices(study),
-        *_iter_grad_cam(context),
-        _build_tiling(context),
-        _build_folds(study, context=context),
-        _build_curves(study),
-    )
-
-
-def _build_examples(context: StudyContext) -> StudyFigure:
-    """Figure 2."""
-    path = "figures/figure_2_originals"
-    return StudyFigure(
-        number="2",
-        caption="One original micrograph of each class. A scale bar is drawn where the file tells its pixel size.",
-        artifact=FigureArtifact(path=f"{path}.jpg", draw=partial(draw_examples, context.examples)),
-        numbers=JsonArtifact(path=f"{path}.json", content=plain.list_examples(context.examples)),
-    )
-
-
-def _build_grid(study: StudyOutcome, *, context: StudyContext) -> StudyFigure:
-    """Figure 3."""
-    path = "figures/figure_3_grid"
-    tables = [compute_grid_table(study, cells=context.cells, split=split) for split in SPLITS]
-    return StudyFigure(
-        number="3",
-        caption=(
-            "Mean F-measure of every combination of learning rate and batch size, over the folds. "
-            f"The winner (frame) was chosen on the {study.select_on} tiles. Hatched fields are not full results: "
-            "their trials were ended early or failed."
-        ),
-        artifact=FigureArtifact(path=f"{path}.png", draw=partial(draw_grid_heat_map, tables)),
-        numbers=JsonArtifact(path=f"{path}.json", content=plain.list_grid(tables)),
-    )
-
-
-def _build_confusion(study: StudyOutcome, *, number: str, unit: Unit) -> StudyFigure:
-    """Figure 4, by tile or by image."""
-    path = f"figures/figure_{number}_confusion_{unit}"
-    table = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit=unit)
-    how = "each tile by itself" if unit == "tiles" else "all tiles of an image together"
-    return StudyFigure(
-        number=number,
-        caption=(
-            f"The winner’s answers on the test {unit}, {how}, all folds added up: the true class (row) and the class "
-            "that it was predicted as (column), as a count and as the percentage of the row. Empty fields "
-            "never occurred."
-        ),
-        artifact=FigureArtifact(path=f"{path}.png", draw=partial(draw_confusion_matrix, table)),
-        numbers=JsonArtifact(path=f"{path}.json", content=plain.list_confusion(table)),
-    )
-
-
-def _build_indices(study: StudyOutcome) -> StudyFigure:
-    """Figure 5."""
-    path = "figures/figure_5_indices"
-    table = compute_index_table(study.winner, tiles=study.tiles, split="test")
-    return StudyFigure(
-        number="5",
-        caption=(
-            "How well the winner recognises each class on the test tiles: the class against all others, each fold "
-            "(dots) and the mean of the folds (mark, and the figure at the right)."
-        ),
-        artifact=FigureArtifact(path=f"{path}.png", draw=partial(draw_indices, table)),
-        numbers=JsonArtifact(path=f"{path}.json", content=plain.list_indices(table)),
-    )
-
-
-def _iter_grad_cam(context: StudyContext) -> Iterator[StudyFigure]:
-    """Figure 6, if there are heat maps."""
-    sheet = context.heat_maps
+    """Return the paper's figures for a study; Figure 6 only where heat maps were computed."""
+    tiles, winner, sheet = study.tiles, study.winner, context.heat_maps
+    grid = [compute_grid_table(study, cells=context.cells, split=split) for split in SPLITS]
+    by_tile = compute_confusion_table(winner, tiles=tiles, split="test", unit="tiles")
+    by_image = compute_confusion_table(winner, tiles=tiles, split="test", unit="images")
+    indices = compute_index_table(winner, tiles=tiles, split="test")
+    folds = compute_fold_rows(context.folds, tiles=tiles)
+    figures = [
+        _build("2", partial(draw_examples, context.examples), plain.list_examples(context.examples)),
+        _build("3", partial(draw_grid_heat_map, grid), plain.list_grid(grid), select_on=study.select_on),
+        _build("4a", partial(draw_confusion_matrix, by_tile), plain.list_confusion(by_tile)),
+        _build("4b", partial(draw_confusion_matrix, by_image), plain.list_confusion(by_image)),
+        _build("5", partial(draw_indices, indices), plain.list_indices(indices)),
+    ]
     if sheet is not None:
-        path = "figures/figure_6_grad_cam"
-        yield StudyFigure(
-            number="6",
-            caption=(
-                "Where the winner looked (Grad-CAM): test tiles beside the same tiles with the places marked that "
-                "spoke for the class named above them. Brightness is relative to the brightest place of the same "
-                "tile, so it cannot be compared between tiles."
-            ),
-            artifact=FigureArtifact(path=f"{path}.jpg", draw=partial(draw_grad_cam_sheet, sheet)),
-            numbers=JsonArtifact(path=f"{path}.json", content=plain.list_heat_maps(sheet)),
-        )
-
-
-def _build_tiling(context: StudyContext) -> StudyFigure:
-    """Figure S1."""
-    path = "figures/figure_s1_tiling"
-    return StudyFigure(
-        number="S1",
-        caption="How an original is cut into tiles, in the order of the numbers. Darkened edges are not used.",
-        artifact=FigureArtifact(path=f"{path}.jpg", draw=partial(draw_tiling, context.tiling)),
-        numbers=JsonArtifact(path=f"{path}.json", content=plain.list_tiling(context.tiling)),
+        figures.append(_build("6", partial(draw_grad_cam_sheet, sheet), plain.list_heat_maps(sheet)))
+    return (
+        *figures,
+        _build("S1", partial(draw_tiling, context.tiling), plain.list_tiling(context.tiling)),
+        _build("S2", partial(draw_folds, folds), plain.list_folds(folds)),
+        _build("S3", partial(draw_training_curves, winner.folds), plain.list_curves(winner.folds)),
     )
 
 
-def _build_folds(study: StudyOutcome, *, context: StudyContext) -> StudyFigure:
-    """Figure S2."""
-    path = "figures/figure_s2_folds"
-    rows = compute_fold_rows(context.folds, tiles=study.tiles)
-    return StudyFigure(
-        number="S2",
-        caption=(
-            "Which images train, validate and test in each fold. Every image is tested exactly once, and all tiles "
-            "of an image, and all images of a group, stand in the same split."
-        ),
-        artifact=FigureArtifact(path=f"{path}.png", draw=partial(draw_folds, rows)),
-        numbers=JsonArtifact(path=f"{path}.json", content=plain.list_folds(rows)),
+def list_trust_figures(trust: StudyTrust) -> tuple[StudyFigure, ...]:
+    """Return the figures of how far a score can be trusted."""
+    biases = (trust.chosen_on_validation, trust.chosen_on_test)
+    scores = (trust.calibration, trust.scaled_calibration)
+    return (
+        _build("T1", partial(draw_intervals, trust), trust_numbers.list_intervals(trust)),
+        _build("T2", partial(draw_selection, biases), trust_numbers.list_selection(trust)),
+        _build("T3", partial(draw_reliability, *scores), trust_numbers.list_calibration(trust)),
+        _build("T4", partial(draw_risk, trust.risk), plain.to_json(trust.risk)),
     )
 
 
-def _build_curves(study: StudyOutcome) -> StudyFigure:
-    """Figure S3."""
-    path = "figures/figure_s3_training"
-    folds = study.winner.folds
-    return StudyFigure(
-        number="S3",
-        caption=(
-            "Training of the winner: loss and accuracy after each epoch, one line per fold. The ring marks the epoch "
-            "whose weights were kept. Training lines below validation lines in loss, and above in accuracy, show how "
-            "much the network learnt by heart."
-        ),
-        artifact=FigureArtifact(path=f"{path}.png", draw=partial(draw_training_curves, folds)),
-        numbers=JsonArtifact(path=f"{path}.json", content=plain.list_curves(folds)),
-    )
+def _build(number: str, draw: Callable[[], Figure], content: Any, *, select_on: str = "") -> StudyFigure:
+    """Return one figure with its words."""
+    artifact, numbers = pair_figure(PATHS[number], draw=draw, content=content)
+    caption = CAPTIONS[number].format(select_on=select_on)
+    return StudyFigure(number=number, caption=caption, artifact=artifact, numbers=numbers)

@@ -1,8 +1,4 @@
-"""Figures of a study: example originals, the grid of cells, the tiling and the folds.
-
-They stand for Figures 2, 3, S1 and S2 of Iwata, Hayashi et al. 2022. Every function takes the numbers and returns the
-figure; nothing is saved here.
-"""
+"""Figures 2, 3, S1 and S2 of Iwata, Hayashi et al. 2022: examples, the grid of cells, the tiling and the folds."""
 
 import math
 from collections.abc import Sequence
@@ -26,12 +22,15 @@ from sem_search.tracking.figures.style import (
     SCORE_MAP,
     SMALL_PT,
     TITLE_PT,
-    hide_frame,
+    add_legend,
+    draw_borders,
     make_caption,
     make_figure,
     make_label,
     make_labels,
+    make_panels,
     shorten,
+    show_pixels,
     wrap,
 )
 
@@ -45,13 +44,13 @@ NUMBERED_TILES = 150
 BRIGHT_SCORE = 0.55
 """Score from which the colour is bright enough for black figures."""
 
-SIDE_COLOURS: dict[FoldSplit, str] = {
+SPLIT_COLOURS: dict[FoldSplit, str] = {
     "left out": "white",
     "training": "#DCDCDC",
     "validation": "#E69F00",
     "test": "#0B4F8A",
 }
-"""Told apart by brightness alone, too."""
+"""They differ in brightness as well: the figure can be printed in grey."""
 
 WIDEST_PANELS_IN = 9.5
 
@@ -67,13 +66,11 @@ def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
     figure = make_figure(
         width_in=column_in * n_columns + 0.2, height_in=((column_in - 0.05) * min(shape, 1.5) + 0.5) * n_lines
     )
-    grid = figure.subplots(n_lines, n_columns, squeeze=False).flat
     names = sorted({example.label for example in examples})
-    for axes, example in zip(grid, examples, strict=False):
+    panels = make_panels(figure, n=len(examples), n_columns=n_columns)
+    for axes, example in zip(panels, examples, strict=True):
         _draw_original(axes, example)
         axes.set_title(wrap(make_label(example.label, names=names)), fontsize=SMALL_PT)
-    for axes in list(figure.axes)[len(examples) :]:
-        axes.set_axis_off()
     return figure
 
 
@@ -94,7 +91,7 @@ def draw_grid_heat_map(tables: Sequence[GridTable]) -> Figure:
     bar.ax.tick_params(labelsize=SMALL_PT)
     states = {cell.state for cell in tables[0].cells}
     notes = ["frame: the winner"]
-    notes += ["(0.00): mean of the folds that were done"] if states & {"pruned", "failed"} else []
+    notes += ["(in brackets): mean of the finished folds only"] if states & {"pruned", "failed"} else []
     figure.supxlabel(" · ".join(notes), fontsize=SMALL_PT, color=GREY)
     return figure
 
@@ -105,18 +102,16 @@ def draw_tiling(example: TilingExample) -> Figure:
     width_in = 6.5
     figure = make_figure(width_in=width_in, height_in=max(2.0, width_in * image.height_px / image.width_px) + 0.4)
     axes = figure.add_subplot()
-    extent = (0.0, float(image.width_px), float(image.height_px), 0.0)
-    axes.imshow(image.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
+    extent = show_pixels(axes, image.pixels, shape_px=(image.height_px, image.width_px))
     axes.imshow(_build_veil(example), extent=extent, interpolation="nearest")
+    size_px = example.tile_px
     for number, (top, left) in enumerate(example.corners_px):
-        _draw_tile_outline(axes, top=top, left=left, size_px=example.tile_px)
+        axes.add_patch(Rectangle((left, top), size_px, size_px, fill=False, edgecolor=ORANGE, linewidth=1.4))
         if len(example.corners_px) <= NUMBERED_TILES:
-            middle = example.tile_px / 2
-            _write_on_picture(axes, left + middle, top + middle, str(number))
-    hide_frame(axes)
+            _write_on_picture(axes, left + size_px / 2, top + size_px / 2, str(number))
     axes.set_title(
         f"{make_caption(image.image_id, length=36)}: {image.width_px} × {image.height_px} px, "
-        f"{len(example.corners_px)} tiles of {example.tile_px} × {example.tile_px} px",
+        f"{len(example.corners_px)} tiles of {size_px} × {size_px} px",
         fontsize=TITLE_PT,
     )
     return figure
@@ -129,18 +124,14 @@ def draw_folds(rows: Sequence[FoldRow]) -> Figure:
     widest = max(sum(row.label == name for row in rows) for name in names)
     panel_in = min(max(1.15, 0.14 * widest), WIDEST_PANELS_IN)
     n_columns = max(1, min(n_folds, int(WIDEST_PANELS_IN // panel_in)))
-    n_lines = math.ceil(n_folds / n_columns)
-    height_in = (max(0.19 * len(names), 0.6) + 0.5) * n_lines + 0.8
+    height_in = (max(0.19 * len(names), 0.6) + 0.5) * math.ceil(n_folds / n_columns) + 0.8
     figure = make_figure(width_in=panel_in * n_columns + 2.0, height_in=height_in)
-    panels = figure.subplots(n_lines, n_columns, sharey=True, squeeze=False).flat
-    for fold, axes in enumerate(panels):
-        if fold < n_folds:
-            _draw_fold_panel(axes, rows=rows, names=names, fold=fold)
-        else:
-            axes.set_axis_off()
+    for fold, axes in enumerate(make_panels(figure, n=n_folds, n_columns=n_columns, sharey=True)):
+        _draw_fold_panel(axes, rows=rows, names=names, fold=fold)
     figure.supxlabel("Images of the class, in the order of their names", fontsize=LABEL_PT)
-    handles = [Patch(facecolor=SIDE_COLOURS[split], edgecolor=GREY, label=split) for split in _list_used_splits(rows)]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=SMALL_PT, frameon=False)
+    used = {split for row in rows for split in row.splits}
+    shown = [split for split in ("training", "validation", "test", "left out") if split in used]
+    add_legend(figure, handles=[Patch(facecolor=SPLIT_COLOURS[split], edgecolor=GREY, label=split) for split in shown])
     return figure
 
 
@@ -152,9 +143,7 @@ def format_rate(learning_rate: float) -> str:
 
 def _draw_original(axes: Axes, example: ExampleImage) -> None:
     """Draw one original with its name and, where the pixel size is known, a scale bar."""
-    extent = (0.0, float(example.width_px), float(example.height_px), 0.0)
-    axes.imshow(example.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
-    hide_frame(axes)
+    show_pixels(axes, example.pixels, shape_px=(example.height_px, example.width_px))
     axes.set_xlabel(make_caption(example.image_id, length=32), fontsize=SMALL_PT - 1.5)
     if example.pixel_size_nm:
         _draw_scale_bar(axes, example=example, pixel_size_nm=example.pixel_size_nm)
@@ -239,7 +228,7 @@ def _describe_grid_cell(cell: GridCell) -> str:
 
 
 def _build_veil(example: TilingExample) -> FloatMatrix:
-    """Return a black layer, shape (height_px, width_px, 4), that is opaque by half where no tile reaches."""
+    """Return a black layer, shape (height_px, width_px, 4), that is half opaque where there is no tile."""
     veil = np.zeros((example.image.height_px, example.image.width_px, 4))
     veil[..., 3] = 0.6
     for top, left in example.corners_px:
@@ -247,29 +236,16 @@ def _build_veil(example: TilingExample) -> FloatMatrix:
     return veil
 
 
-def _draw_tile_outline(axes: Axes, *, top: int, left: int, size_px: int) -> None:
-    """Draw the border of one tile."""
-    axes.add_patch(Rectangle((left, top), size_px, size_px, fill=False, edgecolor=ORANGE, linewidth=1.4))
-
-
 def _draw_fold_panel(axes: Axes, *, rows: Sequence[FoldRow], names: Sequence[str], fold: int) -> None:
     """Draw one fold: classes below one another, their images side by side."""
-    codes = list(SIDE_COLOURS)
+    codes = list(SPLIT_COLOURS)
     by_class = [[codes.index(row.splits[fold]) for row in rows if row.label == name] for name in names]
     widest = max(len(splits) for splits in by_class)
     no_image = codes.index("left out")
     matrix = np.array([[*splits, *[no_image] * (widest - len(splits))] for splits in by_class])
-    axes.imshow(matrix, cmap=ListedColormap(list(SIDE_COLOURS.values())), vmin=0, vmax=len(codes) - 1, aspect="auto")
+    axes.imshow(matrix, cmap=ListedColormap(list(SPLIT_COLOURS.values())), vmin=0, vmax=len(codes) - 1, aspect="auto")
     axes.set_yticks(range(len(names)), [shorten(label) for label in make_labels(names)], fontsize=SMALL_PT)
-    axes.set_xticks(np.arange(widest + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=0.8)
+    draw_borders(axes, n_rows=len(names), n_columns=widest, colour="white")
     axes.tick_params(which="both", length=0, labelbottom=False)
     axes.spines[:].set_visible(False)
     axes.set_title(f"Fold {fold}", fontsize=TITLE_PT)
-
-
-def _list_used_splits(rows: Sequence[FoldRow]) -> list[FoldSplit]:
-    """Return the splits that occur, in the order of the legend."""
-    used = {split for row in rows for split in row.splits}
-    return [split for split in ("training", "validation", "test", "left out") if split in used]

@@ -1,4 +1,4 @@
-"""What all figures share: sizes, colours, labels, and how a figure becomes a file.
+"""What all figures share: sizes, colours, labels, panels, intervals, and how a figure becomes a file.
 
 Figures are made with matplotlib's `Figure` itself: no pyplot, no global state, safe in worker threads and processes.
 Colours are those of Okabe and Ito (2008), told apart by readers with any colour vision; the colour maps are
@@ -6,15 +6,22 @@ perceptually even. Labels are never read as formulas, and never show a character
 """
 
 import io
+import math
 import textwrap
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal, Protocol
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
+from numpy.typing import ArrayLike, NDArray
+
+LegendPlace = Literal["outside upper center", "outside lower center"]
+Extent = tuple[float, float, float, float]
+"""Left, right, bottom and top of a picture in its axes."""
 
 DPI = 150
 """Sharp on a screen and in print."""
@@ -59,6 +66,22 @@ LABEL_LINE = 18
 
 LABEL_LENGTH = 2 * LABEL_LINE
 """Longer names lose their middle: the ends tell grades apart."""
+
+
+class HasInterval(Protocol):
+    """A value with the ends of its interval."""
+
+    @property
+    def value(self) -> float:
+        """What was measured."""
+
+    @property
+    def low(self) -> float:
+        """Lower end."""
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
 
 
 def make_figure(*, width_in: float, height_in: float, dpi: int = DPI) -> Figure:
@@ -134,8 +157,91 @@ def escape(text: str) -> str:
 
 
 def is_drawable(text: str) -> bool:
-    """Tell whether each character has a glyph in a font of this machine."""
+    """Return whether each character has a glyph in a font of this machine."""
     return all(character.isspace() or ord(character) in _get_glyphs() for character in text)
+
+
+def make_panels(figure: Figure, *, n: int, n_columns: int, **options: Any) -> list[Axes]:
+    """Return n panels, line by line; what is left of the last line stays blank.
+
+    Args:
+        figure: Without panels.
+        n: How many.
+        n_columns: Panels in one line.
+        options: Of matplotlib's `subplots`.
+    """
+    panels = list(figure.subplots(math.ceil(n / n_columns), n_columns, squeeze=False, **options).flat)
+    for axes in panels[n:]:
+        axes.set_axis_off()
+    return panels[:n]
+
+
+def show_pixels(axes: Axes, pixels: NDArray[np.float32], *, shape_px: tuple[int, int] | None = None) -> Extent:
+    """Show a picture in grey, without a frame.
+
+    Args:
+        axes: Where.
+        pixels: Grey levels in [0, 1].
+        shape_px: Height and width of the original, where the pixels are a reduced copy of it.
+
+    Returns:
+        Its place in the axes, for what is laid over it.
+    """
+    height_px, width_px = shape_px or pixels.shape
+    extent = (0.0, float(width_px), float(height_px), 0.0)
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
+    hide_frame(axes)
+    return extent
+
+
+def draw_error_bars(
+    axes: Axes, intervals: Sequence[HasInterval], *, rows: ArrayLike, colour: str, label: str | None = None
+) -> None:
+    """Draw a point with its interval in each row.
+
+    Args:
+        axes: Where.
+        intervals: What is drawn.
+        rows: One for each interval.
+        colour: Of all.
+        label: In the legend.
+    """
+    value, low, high = (np.array([getattr(one, name) for one in intervals]) for name in ("value", "low", "high"))
+    reach = [np.maximum(value - low, 0), np.maximum(high - value, 0)]
+    axes.errorbar(value, rows, xerr=reach, fmt="o", color=colour, markersize=4, capsize=3, linewidth=1.4, label=label)
+
+
+def set_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a figure, the first on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+
+
+def draw_borders(axes: Axes, *, n_rows: int, n_columns: int, colour: str = PALE) -> None:
+    """Draw fine lines between the fields of a matrix."""
+    axes.set_xticks(np.arange(n_columns + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=colour, linewidth=0.7)
+    axes.tick_params(which="minor", length=0)
+
+
+def set_grid(axes: Axes, *, axis: Literal["both", "x"] = "both") -> None:
+    """Leave a pale grid behind the drawing, small numbers, and no frame at the top and at the right."""
+    axes.grid(axis=axis, color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=SMALL_PT, length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def add_legend(figure: Figure, *, place: LegendPlace = "outside upper center", **options: Any) -> None:
+    """Explain the colours outside the axes, in one line.
+
+    Args:
+        figure: The figure.
+        place: Above or below the axes.
+        options: Of matplotlib's `legend`.
+    """
+    figure.legend(loc=place, ncols=4, fontsize=SMALL_PT, frameon=False, **options)
 
 
 def hide_frame(axes: Axes) -> None:

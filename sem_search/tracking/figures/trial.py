@@ -1,10 +1,8 @@
-"""Figures of one trial: confusion matrix, indices per class, training curves and the Grad-CAM sheet.
-
-They stand for Figures 4, 5, 6 and S3 of Iwata, Hayashi et al. 2022. Every function takes the numbers and returns the
-figure; nothing is saved here.
-"""
+"""Figures 4, 5, 6 and S3 of Iwata, Hayashi et al. 2022: confusion matrix, indices, Grad-CAM and training curves."""
 
 from collections.abc import Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -26,16 +24,22 @@ from sem_search.tracking.figures.style import (
     LABEL_PT,
     MATRIX_DPI,
     ORANGE,
-    PALE,
     SHARE_MAP,
     SMALL_PT,
     TITLE_PT,
-    hide_frame,
+    add_legend,
+    draw_borders,
     make_caption,
     make_figure,
     make_labels,
+    set_grid,
+    set_rows,
+    show_pixels,
     wrap,
 )
+
+FOLD_MARK: dict[str, Any] = {"marker": "o", "color": BLUE, "alpha": 0.45, "markersize": 4, "markeredgewidth": 0}
+MEAN_MARK: dict[str, Any] = {"marker": "|", "color": ORANGE, "markersize": 11, "markeredgewidth": 2.2}
 
 INDEX_TITLES = {"accuracy": "Accuracy", "precision": "Precision", "recall": "Recall", "f_measure": "F-measure"}
 MANY_CLASSES = 12
@@ -90,30 +94,17 @@ def draw_indices(table: IndexTable) -> Figure:
     panels = figure.subplots(1, len(INDEX_NAMES), sharey=True)
     for axes, name in zip(panels, INDEX_NAMES, strict=True):
         _draw_index_panel(axes, table=table, name=name)
-    labels = [wrap(label) for label in make_labels(table.class_names)]
-    panels[0].set_yticks(range(n_rows), [*labels, "mean of the classes"], fontsize=SMALL_PT)
-    panels[0].set_ylim(n_rows - 0.5, -0.5)
-    handles = [
-        Line2D([], [], marker="o", color=BLUE, alpha=0.45, linestyle="none", markersize=4, label="one fold"),
-        Line2D(
-            [],
-            [],
-            marker="|",
-            color=ORANGE,
-            linestyle="none",
-            markersize=11,
-            markeredgewidth=2.2,
-            label="mean of the folds",
-        ),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=SMALL_PT, frameon=False)
+    set_rows(panels[0], [*(wrap(label) for label in make_labels(table.class_names)), "mean of the classes"])
+    one_fold = Line2D([], [], linestyle="none", label="one fold", **FOLD_MARK)
+    mean = Line2D([], [], linestyle="none", label="mean of the folds", **MEAN_MARK)
+    add_legend(figure, place="outside lower center", handles=[one_fold, mean])
     return figure
 
 
 def draw_training_curves(folds: Sequence[FoldOutcome]) -> Figure:
     """Draw loss and accuracy after each epoch, training and validation, one line per fold.
 
-    A ring marks the epoch whose weights were kept. Folds that diverged are named in the title.
+    A ring marks the epoch whose weights are used. Folds that diverged are named in the title.
     """
     figure = make_figure(width_in=8.2, height_in=3.6)
     loss_axes, accuracy_axes = figure.subplots(1, 2)
@@ -126,25 +117,27 @@ def draw_training_curves(folds: Sequence[FoldOutcome]) -> Figure:
             _draw_curve(axes, training, colour=BLUE, best_epoch=None)
             _draw_curve(axes, validation, colour=ORANGE, best_epoch=fold.best_epoch)
     _scale_losses(loss_axes, folds=folds)
-    loss_axes.set_ylabel("Log loss per tile (nats)", fontsize=LABEL_PT)
-    accuracy_axes.set_ylabel("Accuracy (share of tiles)", fontsize=LABEL_PT)
+    loss_axes.set_ylabel("Loss: cross-entropy per tile (nats)", fontsize=LABEL_PT)
+    accuracy_axes.set_ylabel("Accuracy", fontsize=LABEL_PT)
     accuracy_axes.set_ylim(0, 1.02)
     for axes in (loss_axes, accuracy_axes):
-        _finish_curves(axes)
+        axes.set_xlabel("Epoch", fontsize=LABEL_PT)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
+        set_grid(axes)
     figure.suptitle(_describe_folds(folds), fontsize=TITLE_PT)
     handles = [
         Line2D([], [], color=BLUE, label="training tiles"),
         Line2D([], [], color=ORANGE, label="validation tiles"),
-        Line2D([], [], marker="o", markerfacecolor="none", color=ORANGE, linestyle="none", label="epoch kept"),
+        Line2D([], [], marker="o", markerfacecolor="none", color=ORANGE, linestyle="none", label="epoch used"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SMALL_PT, frameon=False)
+    add_legend(figure, place="outside lower center", handles=handles)
     return figure
 
 
 def draw_grad_cam_sheet(sheet: HeatMapSheet) -> Figure:
     """Draw each test tile beside the same tile under its heat map.
 
-    The overlay is the more opaque, the more a place spoke for the class; a map that is zero says so in words.
+    The overlay is the more opaque, the more a place raises the score of the class; a map of zeros says so in words.
 
     Raises:
         ValueError: The sheet has no picture.
@@ -163,7 +156,7 @@ def draw_grad_cam_sheet(sheet: HeatMapSheet) -> Figure:
         axes.set_axis_off()
     _add_heat_bar(figure)
     layer = make_caption(sheet.convolution, length=40)
-    title = f"Test tiles, and what spoke for the class above the map\nGrad-CAM at {layer}"
+    title = f"Test tiles, and what raised the score of the class above the map\nGrad-CAM at {layer}"
     figure.suptitle(title, fontsize=TITLE_PT, y=1 - 0.06 / figure.get_figheight(), va="top")
     return figure
 
@@ -201,16 +194,13 @@ def _label_classes(axes: Axes, *, names: Sequence[str], field_in: float) -> None
     longest = max(len(line) for label in labels for line in label.split("\n"))
     is_turned = longest * LETTER_IN > field_in
     axes.set_xticks(places, labels, fontsize=SMALL_PT, rotation=90 if is_turned else 0)
-    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color=PALE, linewidth=0.6)
-    axes.tick_params(which="minor", length=0)
+    draw_borders(axes, n_rows=len(names), n_columns=len(names))
 
 
 def _describe_confusion(table: ConfusionTable) -> str:
-    """Return the title: what is counted, how many, how many correctly classified."""
-    total, right = int(table.counts.sum()), int(np.trace(table.counts))
-    return f"{table.split.capitalize()} {table.unit}: {right} of {total} correctly classified"
+    """Return the title: what is counted, and how many are correct."""
+    total, n_correct = int(table.counts.sum()), int(np.trace(table.counts))
+    return f"{table.split.capitalize()} {table.unit}: {n_correct} of {total} correctly classified"
 
 
 def _draw_index_panel(axes: Axes, *, table: IndexTable, name: str) -> None:
@@ -220,18 +210,16 @@ def _draw_index_panel(axes: Axes, *, table: IndexTable, name: str) -> None:
     with_mean = np.column_stack([by_fold, by_fold.mean(axis=1)])
     rows = np.arange(len(mean) + 1)
     for values in with_mean:
-        axes.plot(values, rows, "o", color=BLUE, alpha=0.45, markersize=4, markeredgewidth=0, clip_on=False)
+        axes.plot(values, rows, linestyle="none", clip_on=False, **FOLD_MARK)
     for row, value in zip(rows, [*mean, mean.mean()], strict=True):
-        axes.plot(value, row, "|", color=ORANGE, markersize=11, markeredgewidth=2.2, clip_on=False)
+        axes.plot(value, row, clip_on=False, **MEAN_MARK)
         axes.text(1.06, float(row), f"{value:.3f}", va="center", fontsize=SMALL_PT, color="black")
     axes.axhline(len(mean) - 0.5, color=GREY, linewidth=0.8)
     axes.set_title(INDEX_TITLES[name], fontsize=TITLE_PT)
     axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"], fontsize=SMALL_PT)
-    axes.grid(axis="both", color=PALE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+    set_grid(axes)
+    axes.spines["left"].set_visible(False)
 
 
 def _draw_curve(axes: Axes, values: FloatVector, *, colour: str, best_epoch: int | None) -> None:
@@ -254,15 +242,6 @@ def _scale_losses(axes: Axes, *, folds: Sequence[FoldOutcome]) -> None:
         axes.set_ylim(bottom=0)
 
 
-def _finish_curves(axes: Axes) -> None:
-    """Set what both panels share."""
-    axes.set_xlabel("Epoch", fontsize=LABEL_PT)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
-    axes.tick_params(labelsize=SMALL_PT)
-    axes.grid(color=PALE, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def _describe_folds(folds: Sequence[FoldOutcome]) -> str:
     """Return the title: how many folds, and which diverged."""
     diverged = [str(fold.fold) for fold in folds if fold.is_diverged]
@@ -272,13 +251,8 @@ def _describe_folds(folds: Sequence[FoldOutcome]) -> str:
 
 def _map_labels(sheet: HeatMapSheet) -> dict[str, str]:
     """Return the label of each class on the sheet."""
-    names = sorted(
-        {
-            name
-            for picture in sheet.pictures
-            for name in (picture.true_label, picture.predicted_label, picture.explained_label)
-        }
-    )
+    shown = [(one.true_label, one.predicted_label, one.explained_label) for one in sheet.pictures]
+    names = sorted(set(chain.from_iterable(shown)))
     return dict(zip(names, make_labels(names), strict=True))
 
 
@@ -301,23 +275,20 @@ def _add_heat_bar(figure: Figure) -> None:
     height = min(0.7, 2.4 / height_in)
     axes = figure.add_axes((1 - 0.68 / width_in, 0.5 - height / 2, 0.12 / width_in, height))
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), HEAT_MAP), cax=axes)
-    bar.set_label("Share of the tile’s highest", fontsize=SMALL_PT)
+    bar.set_label("Relative to the highest in the tile", fontsize=SMALL_PT)
     bar.ax.tick_params(labelsize=SMALL_PT)
 
 
 def _draw_heat_map(tile_axes: Axes, map_axes: Axes, *, picture: HeatMapPicture, labels: dict[str, str]) -> None:
     """Draw one tile, and the same under its heat map."""
-    height, width = picture.pixels.shape
-    extent = (0.0, float(width), float(height), 0.0)
-    for axes in (tile_axes, map_axes):
-        axes.imshow(picture.pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
-        hide_frame(axes)
+    show_pixels(tile_axes, picture.pixels)
+    extent = show_pixels(map_axes, picture.pixels)
     strength = np.clip(picture.heat_map, 0, 1)
     opacity = strength * OVERLAY_STRENGTH
     map_axes.imshow(strength, cmap=HEAT_MAP, vmin=0, vmax=1, alpha=opacity, extent=extent, interpolation="bilinear")
     if picture.is_zero:
         box = {"facecolor": "black", "alpha": 0.7, "linewidth": 0}
-        x, y = width / 2, height / 2
+        x, y = extent[1] / 2, extent[2] / 2
         map_axes.text(x, y, "the map is zero", fontsize=SMALL_PT, color="white", ha="center", va="center", bbox=box)
     for axes, words in (
         (tile_axes, f"true: {labels[picture.true_label]}"),
@@ -329,9 +300,9 @@ def _draw_heat_map(tile_axes: Axes, map_axes: Axes, *, picture: HeatMapPicture, 
 
 
 def _write_answer(axes: Axes, *, picture: HeatMapPicture, label: str) -> None:
-    """Write below the map whether the answer is correct; the predicted class where the title does not say it."""
-    is_right = picture.true_label == picture.predicted_label
-    words = f"{'correct' if is_right else 'wrong'}, p = {picture.probability:.2f}"
+    """Write below the map whether the prediction is correct, and the predicted class where the title is another."""
+    is_correct = picture.true_label == picture.predicted_label
+    words = f"{'correct' if is_correct else 'wrong'}, p = {picture.probability:.2f}"
     if picture.predicted_label != picture.explained_label:
         words = f"{words}, predicted as\n{wrap(label, line=PICTURE_LINE)}"
-    axes.set_xlabel(words, fontsize=SMALL_PT - 1, color="black" if is_right else ORANGE)
+    axes.set_xlabel(words, fontsize=SMALL_PT - 1, color="black" if is_correct else ORANGE)

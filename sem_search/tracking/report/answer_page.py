@@ -1,22 +1,14 @@
-"""One page for one question put to a study, or to lots: its answer in plain words, and the figures.
+"""One page for one question put to a study, or to lots: its answer in plain words, and the figures."""
 
-Like the report it needs nothing else: figures stand in the file, there is no script and no link.
-"""
-
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from itertools import groupby
 
 from sem_search.tracking.entries.types import FigureArtifact, TextArtifact
-
-MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
+from sem_search.tracking.report.page import render_page
 
 GAP = "   "
-"""What parts the columns of a table in plain text, and stands in no sentence."""
+"""What separates the columns of a table in plain text, and stands in no sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +28,6 @@ class Block:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class _DrawnFigure:
-    """A figure as it stands in the page."""
-
-    caption: str
-    width_in: float
-    media_type: str
-    content_base64: str
-
-
 def build_answer_page(*, path: str, title: str, text: str, figures: Sequence[CaptionedFigure]) -> TextArtifact:
     """Return the page; figures are drawn now.
 
@@ -56,19 +38,16 @@ def build_answer_page(*, path: str, title: str, text: str, figures: Sequence[Cap
             other line is a paragraph.
         figures: Below the text, in this order.
     """
-    page = _get_template().render(title=title, blocks=split_text(text), figures=[_draw(figure) for figure in figures])
+    page = render_page("answer.html", title=title, blocks=split_text(text), figures=figures)
     return TextArtifact(path=path, text=page)
 
 
 def split_text(text: str) -> tuple[Block, ...]:
     """Return the pieces of a plain text; lines of a table stay together."""
     blocks: list[Block] = []
-    for line in text.splitlines():
-        kind = _get_kind(line)
-        if kind == "table" and blocks and blocks[-1].kind == "table":
-            blocks[-1] = Block(kind=kind, text=f"{blocks[-1].text}\n{line}")
-        elif line.strip():
-            blocks.append(Block(kind=kind, text=line))
+    for kind, lines in groupby(filter(str.strip, text.splitlines()), key=_get_kind):
+        pieces = list(lines)
+        blocks += [Block(kind=kind, text=piece) for piece in (["\n".join(pieces)] if kind == "table" else pieces)]
     return tuple(blocks)
 
 
@@ -77,24 +56,3 @@ def _get_kind(line: str) -> str:
     if GAP in line:
         return "table"
     return "heading" if line.endswith("?") else "paragraph"
-
-
-def _draw(figure: CaptionedFigure) -> _DrawnFigure:
-    """Return a figure as the page holds it."""
-    picture = figure.artifact.picture
-    return _DrawnFigure(
-        caption=figure.caption,
-        width_in=picture.width_in,
-        media_type=MEDIA_TYPES[Path(figure.artifact.path).suffix],
-        content_base64=base64.b64encode(picture.content).decode("ascii"),
-    )
-
-
-@cache
-def _get_template() -> Template:
-    """Return the template; a name that it misses is an error, not a gap."""
-    loader = PackageLoader("sem_search.tracking.report", "templates")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("answer.html")

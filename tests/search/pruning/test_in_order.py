@@ -9,14 +9,13 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import EpochFigures, FinishedFold
 from sem_search.search.pruning import in_order
 from sem_search.search.pruning.curve_extrapolation import ACCURACIES, WINDOW, FoldExtrapolation, Incumbent
 from sem_search.search.pruning.in_order import CellCourse, EarlierTrials
 from sem_search.search.pruning.pruners import build_pruner
 from sem_search.search.trials.ranks import RANK, REASON
 from sem_search.settings import SearchSettings
-from sem_search.transfer.heads.stopping import EpochFigures
 from tests.search.conftest import make_outcome
 
 SPACE = {"learning_rate": CategoricalDistribution((0.1, 0.01)), "batch_size": CategoricalDistribution((8, 16))}

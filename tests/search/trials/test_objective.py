@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, ReleasedTrialError, StoreError
 from sem_search.evaluation.metrics import compute_fold_f_measure
-from sem_search.records import Cell
+from sem_search.records import Cell, EpochFigures
 from sem_search.search.folds.train import LocalFolds
 from sem_search.search.pruning.curve_extrapolation import ACCURACIES
 from sem_search.search.results.trial_log import CURVES, DAMAGED, TRACEBACK, read_curves
@@ -21,7 +21,6 @@ from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.ranks import RANK, REASON
 from sem_search.search.trials.space import suggest_cell
 from sem_search.search.trials.stale_trials import PROCESS
-from sem_search.transfer.heads.training import EpochFigures
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 N_EPOCHS = 40
@@ -109,7 +108,7 @@ def run_flat_epochs(trainer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[i
     """Every fold that is trained stays at an accuracy of 0.2; gives the epochs that each was trained."""
     trained: list[int] = []
 
-    def train_fold(*, on_epoch: Callable[[EpochFigures], None], **_: object) -> None:
+    def train_fold(*_: object, on_epoch: Callable[[EpochFigures], None], **_options: object) -> None:
         trained.append(0)
         for _epoch in range(N_EPOCHS):
             trained[-1] += 1
@@ -201,7 +200,7 @@ def test_only_a_trial_that_fails_for_a_reason_of_its_own_keeps_its_rank(
     is_logged: bool,
     is_final: bool,
 ) -> None:
-    def fail(**_: object) -> None:
+    def fail(*_: object, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr(trainer, "train_fold", fail)
@@ -229,7 +228,7 @@ def test_a_damaged_fold_is_trained_again_with_a_warning(objective, ask, store_fo
 def test_the_folds_of_a_failed_cell_are_no_work_left(
     objective, ask, trainer, store_folds, monkeypatch: pytest.MonkeyPatch, progress
 ) -> None:
-    def fail(**_: object) -> None:
+    def fail(*_: object, **_options: object) -> None:
         raise FailedTrialError("no memory")
 
     store_folds(n_folds=1)

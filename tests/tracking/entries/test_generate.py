@@ -10,19 +10,21 @@ from matplotlib.figure import Figure
 
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
+from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.generate import (
+    iter_cell_entries,
+    iter_fold_entries,
+    iter_study_entries,
+    iter_trial_entries,
+)
+from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,
     JsonArtifact,
     Metrics,
     Params,
-    StudyContext,
     Tags,
     TextArtifact,
-    iter_cell_entries,
-    iter_fold_entries,
-    iter_study_entries,
-    iter_trial_entries,
 )
 from sem_search.tracking.figures import style as figure_style
 

@@ -23,7 +23,7 @@ from sem_search.tracking.entries.tables import compute_confusion_table, compute_
     ],
 )
 def test_what_is_not_finite_becomes_none(values: Any, digits: int | None, expected: list[Any]) -> None:
-    assert plain.list_numbers(values, digits=digits) == expected
+    assert plain.to_json(values, digits=digits) == expected
 
 
 def test_the_confusion_says_what_rows_are(study: StudyOutcome) -> None:

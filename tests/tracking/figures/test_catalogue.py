@@ -11,18 +11,21 @@ from matplotlib.figure import Figure
 from sem_search.records import StudyOutcome, TileTable
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import compute_confusion_table, compute_grid_table
-from sem_search.tracking.figures.catalogue import StudyFigure, list_study_figures
+from sem_search.tracking.entries.trust import StudyTrust
+from sem_search.tracking.figures.catalogue import StudyFigure, list_study_figures, list_trust_figures
 
 NUMBERS = ("2", "3", "4a", "4b", "5", "6", "S1", "S2", "S3")
+OF_TRUST = ("T1", "T2", "T3", "T4")
 
 
 @pytest.fixture(scope="module")
-def figures(study: StudyOutcome, context: StudyContext) -> dict[str, StudyFigure]:
-    return {figure.number: figure for figure in list_study_figures(study, context=context)}
+def figures(study: StudyOutcome, context: StudyContext, trust: StudyTrust) -> dict[str, StudyFigure]:
+    listed = (*list_study_figures(study, context=context), *list_trust_figures(trust))
+    return {figure.number: figure for figure in listed}
 
 
 def test_every_figure_of_the_paper_in_its_order(figures: dict[str, StudyFigure]) -> None:
-    assert tuple(figures) == NUMBERS
+    assert tuple(figures) == NUMBERS + OF_TRUST
 
 
 def test_without_heat_maps_there_is_no_figure_6_and_no_gap_elsewhere(
@@ -32,13 +35,14 @@ def test_without_heat_maps_there_is_no_figure_6_and_no_gap_elsewhere(
     assert tuple(figure.number for figure in listed) == tuple(number for number in NUMBERS if number != "6")
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_picture_and_numbers_stand_split_by_split_under_the_figure_s_number(
+@pytest.mark.parametrize("number", NUMBERS + OF_TRUST)
+def test_picture_and_numbers_stand_side_by_side_under_the_figure_s_number(
     figures: dict[str, StudyFigure], number: str
 ) -> None:
     figure = figures[number]
     stem = figure.artifact.path.rsplit(".", 1)[0]
-    assert stem.startswith(f"figures/figure_{number.lower()}_")
+    folder = "trust/" if number in OF_TRUST else "figures/figure_"
+    assert stem.startswith(f"{folder}{number.lower()}_")
     assert figure.numbers.path == f"{stem}.json"
     assert figure.caption.endswith(".")
     assert json.loads(json.dumps(figure.numbers.content, allow_nan=False)) == figure.numbers.content

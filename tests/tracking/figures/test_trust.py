@@ -3,18 +3,11 @@
 import warnings
 
 import numpy as np
-import pytest
 from matplotlib.figure import Figure
 
-from sem_search.records import StudyOutcome
+from sem_search.tracking.entries.trust import StudyTrust
 from sem_search.tracking.figures.style import render_figure
 from sem_search.tracking.figures.trust import draw_intervals, draw_reliability, draw_risk, draw_selection
-from sem_search.tracking.report.trust import StudyTrust, compute_trust
-
-
-@pytest.fixture(scope="module")
-def trust(study: StudyOutcome) -> StudyTrust:
-    return compute_trust(study)
 
 
 def draw_all(trust: StudyTrust) -> list[Figure]:

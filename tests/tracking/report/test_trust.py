@@ -1,106 +1,134 @@
-"""How far a score can be trusted: put together once, true to the statistics, and cheap."""
+"""The report's section on trust: every sentence true to the numbers."""
 
-import json
-import time
+import html
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from sem_search.evaluation.intervals import compute_split_intervals
-from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.evaluation.selection import compute_selection_bias
-from sem_search.records import StudyOutcome, TileTable, TrialOutcome
-from sem_search.tracking.report import trust as room
-from sem_search.tracking.report.trust import StudyTrust, compute_trust, gather_image_answers, iter_trust_numbers
+from sem_search.records import StudyOutcome
+from sem_search.tracking.entries.context import StudyContext
+from sem_search.tracking.entries.trust import StudyTrust
+from sem_search.tracking.figures.catalogue import list_trust_figures
+from sem_search.tracking.report.page import render_page
 
-MakeTiles = Callable[..., TileTable]
-MakeTrial = Callable[..., TrialOutcome]
+Write = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def trust(study: StudyOutcome) -> StudyTrust:
-    return compute_trust(study)
+@pytest.fixture
+def write(trust: StudyTrust, study: StudyOutcome, context: StudyContext, without_drawing: None) -> Write:
+    """Return the text of the section about a study's trust with other values in it."""
+
+    def write_section(**changes: object) -> str:
+        changed = replace(trust, **changes)
+        figures = {figure.number: figure for figure in list_trust_figures(changed)}
+        page = render_page("trust.html", trust=changed, figures=figures, context=context, study=study)
+        return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", page)))
+
+    return write_section
 
 
-def test_intervals_and_choices_are_those_of_the_winner(study: StudyOutcome, trust: StudyTrust) -> None:
-    assert trust.test == compute_split_intervals(study.winner, tiles=study.tiles, split="test")
-    assert trust.get_split("validation") == compute_split_intervals(study.winner, tiles=study.tiles, split="validation")
-    assert trust.chosen_on_test == compute_selection_bias(study, select_on="test")
-    assert trust.choice is trust.chosen_on_validation
-    assert replace(trust, select_on="test").choice is trust.chosen_on_test
+def test_the_table_begins_with_the_test_split(trust: StudyTrust, write: Write) -> None:
+    text = write()
+    interval = trust.test.f_measure
+    assert f"test tiles, mean F-measure {interval.value:.3f} {interval.low:.3f} to {interval.high:.3f}" in text
+    names = re.findall(r"(test|validation) (?:tiles|images), (?:mean F-measure|accuracy)", text)
+    assert names == ["test"] * 4 + ["validation"] * 4
+    assert "rest on 6 images." in text
+    assert "90.0 % (too few images: all classes)" in text
 
 
-def test_every_test_image_answers_once_in_its_own_fold(study: StudyOutcome) -> None:
-    answers = gather_image_answers(study)
-    scores = compute_split_scores(study.winner, tiles=study.tiles, split="test")
-    assert (answers.probabilities.argmax(axis=1) == answers.labels).mean() == scores.image_accuracy
-    assert sorted(answers.group_of_row) == sorted(study.tiles.group_of_image)
-    assert np.bincount(answers.fold_of_row).tolist() == [2, 2, 2]
-
-
-def test_calibration_is_of_images_and_scaling_keeps_the_order(study: StudyOutcome, trust: StudyTrust) -> None:
-    assert trust.calibration.n_answers == len(study.tiles.image_ids)
-    assert trust.scaled_calibration.accuracy == trust.calibration.accuracy
-    assert len(trust.temperatures) == 3
-
-
-def test_sets_say_where_too_few_images_stand_behind_them(trust: StudyTrust) -> None:
-    """Four images outside each fold can promise 80 %, and no more."""
-    assert [(entry.coverage, entry.is_attainable) for entry in trust.sets] == [(0.8, True), (0.9, False), (0.95, False)]
-    assert trust.sets[1].scores.mean_size == 2
-    assert trust.sets[1].scores.coverage == 1
-
-
-def test_numbers_have_names_of_their_own(trust: StudyTrust) -> None:
-    rows = list(iter_trust_numbers(trust))
-    values = {key: value for key, value, step in rows if step == 0}
-    assert len(values) == len(rows)
-    assert values["trust/test/f_measure_low"] == trust.test.f_measure.low
-    assert values["trust/chosen_on_test/corrected"] == trust.chosen_on_test.corrected.value
-    assert values["trust/chosen_on_validation/optimism"] == trust.chosen_on_validation.optimism
-    assert values["trust/sets_90/coverage"] == trust.sets[1].scores.coverage
-    assert values["trust/calibration/expected_calibration_error"] == trust.calibration.expected_calibration_error
-    assert values["trust/risk/coverage_at_5_percent"] == trust.risk.get_coverage_at(0.05)
-
-
-def test_what_pruning_left_unknown_has_no_number(trust: StudyTrust) -> None:
-    alone = {
-        f"chosen_on_{split}": replace(getattr(trust, f"chosen_on_{split}"), n_candidates=1, n_left_out=3)
-        for split in ("validation", "test")
-    }
-    names = {key for key, _, _ in iter_trust_numbers(replace(trust, **alone))}
-    assert not {name for name in names if "/corrected" in name or "/optimism" in name}
-    assert "trust/chosen_on_test/naive" in names
+def test_groups_are_named_where_images_belong_together(trust: StudyTrust, write: Write) -> None:
+    assert "rest on 6 images in 5 groups." in write(test=replace(trust.test, n_groups=5))
 
 
 @pytest.mark.parametrize(
-    "list_numbers",
-    [room.list_intervals, room.list_selection, room.list_calibration, room.list_sets, room.list_risk],
+    ("naive", "expected"),
+    [(0.95, "The choice makes the score too high by 0.050."), (0.9, "The choice does not raise the score measurably.")],
 )
-def test_lists_are_json(trust: StudyTrust, list_numbers: Callable[[StudyTrust], object]) -> None:
-    content = list_numbers(trust)
-    assert json.loads(json.dumps(content, allow_nan=False)) == content
+def test_what_the_choice_adds(trust: StudyTrust, write: Write, naive: float, expected: str) -> None:
+    corrected = replace(trust.chosen_on_validation.corrected, value=0.9)
+    text = write(chosen_on_validation=replace(trust.chosen_on_validation, naive=naive, corrected=corrected))
+    assert "best of 2 complete trials on the validation tiles" in text
+    assert f"where it scores {naive:.3f}" in text
+    assert expected in text
 
 
-def test_lists_name_class_split_and_choice(trust: StudyTrust) -> None:
-    intervals = room.list_intervals(trust)["test"]
-    assert [row["class"] for row in intervals["classes"]] == ["fine", "rough"]
-    assert intervals["image_accuracy"]["high"] == trust.test.image_accuracy.high
-    assert [(row["chosen_on"], row["is_this_study_s_choice"]) for row in room.list_selection(trust)] == [
-        ("validation", True),
-        ("test", False),
-    ]
-    assert room.list_sets(trust)[0]["coverage_of_class"].keys() == {"fine", "rough"}
-
-
-def test_twenty_cells_of_the_papers_size_cost_seconds_only(make_tiles: MakeTiles, make_trial: MakeTrial) -> None:
-    tiles = make_tiles([f"class {number}" for number in range(10)], n_images=10)
-    trials = tuple(make_trial(tiles, number=number, n_folds=5) for number in range(20))
-    study = StudyOutcome(
-        name="large", backbone="tiny", select_on="validation", tiles=tiles, trials=trials, winner_number=3
+@pytest.mark.parametrize(
+    ("n_left_out", "words"), [(0, None), (1, "1 pruned or failed trial:"), (18, "18 pruned or failed trials:")]
+)
+def test_what_pruned_trials_may_have_added_is_said(
+    trust: StudyTrust, write: Write, n_left_out: int, words: str | None
+) -> None:
+    text = write(
+        chosen_on_validation=replace(trust.chosen_on_validation, n_left_out=n_left_out),
+        chosen_on_test=replace(trust.chosen_on_test, n_left_out=0),
     )
-    begin = time.process_time()
-    compute_trust(study)
-    assert time.process_time() - begin < 4  # 1.5 s where it was measured
+    assert ("the effect may be larger" in text) is (words is not None)
+    assert words is None or f"This does not count {words}" in text
+
+
+@pytest.mark.parametrize(
+    ("n_left_out", "first", "second"),
+    [
+        (0, "There was no choice that could raise the score.", "would give the same score"),
+        (1, "1 other was pruned or failed. These trials did not classify all images", "is not known either"),
+        (3, "3 others were pruned or failed. These trials did not classify all images", "is not known either"),
+    ],
+)
+def test_where_one_trial_is_complete_the_text_says_what_is_known(
+    trust: StudyTrust, write: Write, n_left_out: int, first: str, second: str
+) -> None:
+    alone = {
+        f"chosen_on_{split}": replace(getattr(trust, f"chosen_on_{split}"), n_candidates=1, n_left_out=n_left_out)
+        for split in ("validation", "test")
+    }
+    text = write(**alone)
+    assert first in text
+    assert second in text
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(0.2, "do not take the probabilities literally"), (0.05, "chance alone could give")]
+)
+def test_an_error_of_calibration_is_compared_with_chance(
+    trust: StudyTrust, write: Write, error: float, expected: str
+) -> None:
+    scores = replace(trust.calibration, expected_calibration_error=error, highest_error_if_calibrated=0.1)
+    assert expected in write(calibration=scores)
+
+
+@pytest.mark.parametrize(
+    ("log_loss", "error", "expected"),
+    [
+        (0.4, 0.1, "both are improved."),
+        (0.6, 0.3, "neither is improved."),
+        (0.4, 0.3, "one of the two is improved."),
+        (0.6, 0.1, "one of the two is improved."),
+        (0.4999, 0.3, "neither is improved."),  # printed as 0.500: no gain that can be seen
+    ],
+)
+def test_scaling_is_judged_by_both_figures_as_they_are_printed(
+    trust: StudyTrust, write: Write, log_loss: float, error: float, expected: str
+) -> None:
+    before = replace(trust.calibration, log_loss=0.5, expected_calibration_error=0.2)
+    after = replace(trust.calibration, log_loss=log_loss, expected_calibration_error=error)
+    text = write(calibration=before, scaled_calibration=after, temperatures=np.array([1.5, 2.0]))
+    assert f"from 0.500 to {log_loss:.3f}: {expected}" in text
+    assert "(here 1.50 to 2.00)" in text
+
+
+@pytest.mark.parametrize(
+    ("risk", "expected"),
+    [
+        ([0.0, 0.04], "4.0 % of the answers are wrong. Figure T4"),
+        ([0.0, 0.2], "50 % of the images can be answered with at most 5 % wrong"),
+        ([0.3, 0.2], "the confidence does not show which answers to believe"),
+    ],
+)
+def test_what_leaving_images_to_a_person_gains(
+    trust: StudyTrust, write: Write, risk: list[float], expected: str
+) -> None:
+    assert expected in write(risk=replace(trust.risk, coverage=np.array([0.5, 1.0]), risk=np.array(risk)))

@@ -1,8 +1,8 @@
-"""How far a study's score can be trusted, out of its out-of-fold answers alone: nothing is trained for it.
+"""How far a study's score can be trusted, computed from its out-of-fold predictions alone.
 
-The statistics are those of `evaluation`; here they are put together for the winner, once, for metrics, figures and
-report. Calibration, prediction sets and refusals are about whole images, since these are what is served. Cost: about a
-second for twenty cells of a hundred images.
+The statistics are those of `evaluation`, computed once for metrics, figures and report. Calibration, prediction sets
+and refusals are about whole images, since these are what is served. Cost: about a second for twenty cells of a hundred
+images.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,6 @@ import numpy as np
 
 from sem_search.evaluation.calibration import (
     CalibrationScores,
-    ReliabilityBin,
     compute_calibration_scores,
     cross_fit_temperature,
 )
@@ -29,15 +28,16 @@ from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.intervals import Interval, SideIntervals, compute_split_intervals
 from sem_search.evaluation.selection import SelectionBias, compute_selection_bias
 from sem_search.records import FloatMatrix, FloatVector, IntVector, Split, StudyOutcome
-from sem_search.tracking.entries.json_values import list_numbers
+from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.metrics import NumberRow
 from sem_search.tracking.entries.tables import SPLITS
+from sem_search.tracking.entries.types import TableArtifact
 
 COVERAGES = (0.8, 0.9, 0.95)
-"""Asked of the prediction sets; 0.9 is what `predict` asks for where nobody says otherwise."""
+"""Of the prediction sets; 0.9 is the default of `predict`."""
 
 ALLOWED_RISK = 0.05
-"""Share of wrong answers at which it is told how many images can be answered."""
+"""Share of wrong answers for which the report states how many images can be answered."""
 
 FIGURE_NAMES = ("f_measure", "tile_accuracy", "image_f_measure", "image_accuracy")
 """The headline figures, as the fields of `SideIntervals` are called."""
@@ -72,6 +72,15 @@ class StudyTrust:
     """One per fold."""
     sets: tuple[SetCoverage, ...]
     risk: RiskCoverage
+    allowed_risk: float = ALLOWED_RISK
+
+    @property
+    def n_improved_by_scaling(self) -> int:
+        """How many of calibration error and log loss fall by temperature scaling, in the three decimals printed."""
+        names = ("expected_calibration_error", "log_loss")
+        states = (self.calibration, self.scaled_calibration)
+        printed = ([round(getattr(scores, name), 3) for scores in states] for name in names)
+        return sum(before > after for before, after in printed)
 
     @property
     def choice(self) -> SelectionBias:
@@ -104,20 +113,20 @@ def compute_trust(study: StudyOutcome) -> StudyTrust:
     """
     answers = gather_image_answers(study)
     scaled = cross_fit_temperature(answers.probabilities, labels=answers.labels, part_of_row=answers.fold_of_row)
-    intervals = {split: compute_split_intervals(study.winner, tiles=study.tiles, split=split) for split in SPLITS}
+    validation, test = (compute_split_intervals(study.winner, tiles=study.tiles, split=split) for split in SPLITS)
+    calibration, scaled_calibration = (
+        compute_calibration_scores(probabilities, labels=answers.labels, group_of_row=answers.group_of_row)
+        for probabilities in (answers.probabilities, scaled.probabilities)
+    )
     return StudyTrust(
         class_names=study.tiles.class_names,
         select_on=study.select_on,
-        validation=intervals["validation"],
-        test=intervals["test"],
+        validation=validation,
+        test=test,
         chosen_on_validation=compute_selection_bias(study, select_on="validation"),
         chosen_on_test=compute_selection_bias(study, select_on="test"),
-        calibration=compute_calibration_scores(
-            answers.probabilities, labels=answers.labels, group_of_row=answers.group_of_row
-        ),
-        scaled_calibration=compute_calibration_scores(
-            scaled.probabilities, labels=answers.labels, group_of_row=answers.group_of_row
-        ),
+        calibration=calibration,
+        scaled_calibration=scaled_calibration,
         temperatures=scaled.temperatures,
         sets=tuple(_judge_sets(answers, coverage=coverage) for coverage in COVERAGES),
         risk=compute_risk_coverage(answers.probabilities, labels=answers.labels),
@@ -125,19 +134,16 @@ def compute_trust(study: StudyOutcome) -> StudyTrust:
 
 
 def gather_image_answers(study: StudyOutcome) -> ImageAnswers:
-    """Return what the winner's networks answered to the test images of their folds."""
-    tiles = study.tiles
-    images, probabilities, folds = [], [], []
-    for fold in study.winner.folds:
-        of_fold, combined = combine_tiles(fold.test_probabilities, image_of_tile=tiles.image_of_tile[fold.test_tiles])
-        images.append(of_fold)
-        probabilities.append(combined)
-        folds.append(np.full(len(of_fold), fold.fold, dtype=np.int64))
-    order = np.concatenate(images)
+    """Return the predictions of the winner's networks for the test images of their folds."""
+    tiles, folds = study.tiles, study.winner.folds
+    combined = [
+        combine_tiles(one.test_probabilities, image_of_tile=tiles.image_of_tile[one.test_tiles]) for one in folds
+    ]
+    order = np.concatenate([images for images, _ in combined])
     return ImageAnswers(
-        probabilities=np.concatenate(probabilities),
+        probabilities=np.concatenate([probabilities for _, probabilities in combined]),
         labels=tiles.label_of_image[order],
-        fold_of_row=np.concatenate(folds),
+        fold_of_row=np.repeat([one.fold for one in folds], [len(images) for images, _ in combined]),
         group_of_row=tuple(tiles.group_of_image[image] for image in order),
     )
 
@@ -147,47 +153,40 @@ def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
     for split in SPLITS:
         intervals = trust.get_split(split)
         for name in FIGURE_NAMES:
-            yield from _iter_interval(f"trust/{split}/{name}", getattr(intervals, name))
+            yield from _iter_ends(f"trust/{split}/{name}", getattr(intervals, name))
     for bias in (trust.chosen_on_validation, trust.chosen_on_test):
         stem = f"trust/chosen_on_{bias.select_on}"
         yield f"{stem}/naive", bias.naive, 0
         yield f"{stem}/test", bias.test, 0
         if bias.is_known:
-            yield from _iter_interval(f"{stem}/corrected", bias.corrected, has_value=True)
+            yield f"{stem}/corrected", bias.corrected.value, 0
+            yield from _iter_ends(f"{stem}/corrected", bias.corrected)
             yield f"{stem}/optimism", bias.optimism, 0
-    for stem, scores in (
-        ("trust/calibration", trust.calibration),
-        ("trust/calibration_scaled", trust.scaled_calibration),
-    ):
-        yield f"{stem}/expected_calibration_error", scores.expected_calibration_error, 0
-        yield f"{stem}/brier_score", scores.brier_score, 0
-        yield f"{stem}/negative_log_likelihood", scores.log_loss, 0
+    for stem, scores in (("calibration", trust.calibration), ("calibration_scaled", trust.scaled_calibration)):
+        yield f"trust/{stem}/expected_calibration_error", scores.expected_calibration_error, 0
+        yield f"trust/{stem}/brier_score", scores.brier_score, 0
+        yield f"trust/{stem}/negative_log_likelihood", scores.log_loss, 0
     yield "trust/temperature", float(trust.temperatures.mean()), 0
     for entry in trust.sets:
         yield f"trust/sets_{100 * entry.coverage:g}/coverage", entry.scores.coverage, 0
         yield f"trust/sets_{100 * entry.coverage:g}/mean_size", entry.scores.mean_size, 0
     yield "trust/risk/area", trust.risk.area, 0
-    yield f"trust/risk/coverage_at_{100 * ALLOWED_RISK:g}_percent", trust.risk.get_coverage_at(ALLOWED_RISK), 0
+    answered = trust.risk.get_coverage_at(trust.allowed_risk)
+    yield f"trust/risk/coverage_at_{100 * trust.allowed_risk:g}_percent", answered, 0
 
 
 def list_intervals(trust: StudyTrust) -> dict[str, Any]:
     """Return every headline figure and every class with its interval, both splits."""
-    return {
-        split: {
-            "n_images": trust.get_split(split).n_images,
-            "n_groups": trust.get_split(split).n_groups,
-            **{name: list_interval(getattr(trust.get_split(split), name)) for name in FIGURE_NAMES},
-            "classes": [
-                {"class": name, **{key: list_interval(value) for key, value in vars(of_class).items()}}
-                for name, of_class in zip(trust.class_names, trust.get_split(split).of_class, strict=True)
-            ],
-        }
-        for split in SPLITS
-    }
+    listed: dict[str, Any] = {}
+    for split in SPLITS:
+        values = to_json(trust.get_split(split))
+        of_class = zip(trust.class_names, values.pop("of_class"), strict=True)
+        listed[split] = {**values, "classes": [{"class": name, **intervals} for name, intervals in of_class]}
+    return listed
 
 
 def list_selection(trust: StudyTrust) -> list[dict[str, Any]]:
-    """Return what choosing did to the score, in either split."""
+    """Return what the choice did to the score, in either split."""
     return [
         {
             "chosen_on": bias.select_on,
@@ -197,10 +196,10 @@ def list_selection(trust: StudyTrust) -> list[dict[str, Any]]:
             "winner": bias.winner,
             "naive": bias.naive,
             "test": bias.test,
-            "corrected": list_interval(bias.corrected),
+            "corrected": to_json(bias.corrected),
             "by_folds_left_out": bias.fold_out,
             "optimism": bias.optimism,
-            "times_chosen": {str(number): share for number, share in bias.times_chosen.items()},
+            "times_chosen": to_json(bias.times_chosen),
         }
         for bias in (trust.chosen_on_validation, trust.chosen_on_test)
     ]
@@ -211,21 +210,19 @@ def list_calibration(trust: StudyTrust) -> dict[str, Any]:
     return {
         "as_answered": _list_scores(trust.calibration),
         "scaled": _list_scores(trust.scaled_calibration),
-        "temperature_of_fold": list_numbers(trust.temperatures),
+        "temperature_of_fold": to_json(trust.temperatures),
     }
 
 
 def list_sets(trust: StudyTrust) -> list[dict[str, Any]]:
-    """Return what the prediction sets came to, by coverage."""
+    """Return how the prediction sets did, by coverage."""
     return [
         {
             "asked": entry.coverage,
             "is_attainable": entry.is_attainable,
             "coverage": entry.scores.coverage,
             "coverage_interval": list(entry.scores.coverage_interval),
-            "coverage_of_class": dict(
-                zip(trust.class_names, list_numbers(entry.scores.coverage_of_class), strict=True)
-            ),
+            "coverage_of_class": dict(zip(trust.class_names, to_json(entry.scores.coverage_of_class), strict=True)),
             "mean_size": entry.scores.mean_size,
             "share_single": entry.scores.share_single,
         }
@@ -233,24 +230,21 @@ def list_sets(trust: StudyTrust) -> list[dict[str, Any]]:
     ]
 
 
-def list_risk(trust: StudyTrust) -> dict[str, Any]:
-    """Return the share of wrong answers against the share of images answered."""
-    return {
-        "coverage": list_numbers(trust.risk.coverage),
-        "risk": list_numbers(trust.risk.risk),
-        "lowest_confidence": list_numbers(trust.risk.lowest_confidence),
-        "area": trust.risk.area,
-        "area_of_perfect_order": trust.risk.area_of_perfect_order,
-    }
-
-
-def list_interval(interval: Interval) -> dict[str, float]:
-    """Return a figure with its interval."""
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "level": interval.level}
+def build_interval_table(trust: StudyTrust) -> TableArtifact:
+    """Return every figure with its interval as a table: of all classes, and of each."""
+    rows = []
+    for split in SPLITS:
+        intervals = trust.get_split(split)
+        named = [("all classes", name, getattr(intervals, name)) for name in FIGURE_NAMES]
+        for class_name, of_class in zip(trust.class_names, intervals.of_class, strict=True):
+            named += [(class_name, name, interval) for name, interval in vars(of_class).items()]
+        rows += [(split, label, name, interval.value, interval.low, interval.high) for label, name, interval in named]
+    columns = ("split", "class", "figure", "value", "low", "high")
+    return TableArtifact(path="trust/intervals.csv", columns=columns, rows=tuple(rows))
 
 
 def _judge_sets(answers: ImageAnswers, *, coverage: float) -> SetCoverage:
-    """Return what sets of this coverage came to, calibrated without the fold that they are judged on."""
+    """Return how sets of this coverage did, calibrated without the fold that they are judged on."""
     sets = cross_predict_sets(
         answers.probabilities,
         labels=answers.labels,
@@ -267,19 +261,14 @@ def _judge_sets(answers: ImageAnswers, *, coverage: float) -> SetCoverage:
     )
 
 
-def _iter_interval(stem: str, interval: Interval, *, has_value: bool = False) -> Iterator[NumberRow]:
-    """Yield the ends of an interval; its middle stands elsewhere, unless asked for."""
-    if has_value:
-        yield stem, interval.value, 0
+def _list_scores(scores: CalibrationScores) -> dict[str, Any]:
+    """Return one state of calibration; the log loss under the name that files have always had."""
+    values: dict[str, Any] = to_json(scores)
+    log_loss = values.pop("log_loss")
+    return {**values, "negative_log_likelihood": log_loss}
+
+
+def _iter_ends(stem: str, interval: Interval) -> Iterator[NumberRow]:
+    """Yield the ends of an interval."""
     yield f"{stem}_low", interval.low, 0
     yield f"{stem}_high", interval.high, 0
-
-
-def _list_scores(scores: CalibrationScores) -> dict[str, Any]:
-    """Return one state of calibration."""
-    return {**vars(scores), "reliability": [_list_bin(entry) for entry in scores.reliability]}
-
-
-def _list_bin(entry: ReliabilityBin) -> dict[str, Any]:
-    """Return one point of a reliability curve."""
-    return dict(vars(entry))
