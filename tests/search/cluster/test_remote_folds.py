@@ -39,7 +39,7 @@ class Course:
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """One cell is still to come, and a better one is known for its folds."""
-    monkeypatch.setattr(RemoteFolds, "_list_next", lambda _: [NEXT])
+    monkeypatch.setattr(remote_folds, "list_next_cells", lambda *_, **__: [NEXT])
     monkeypatch.setattr(RemoteFolds, "_find_incumbent", lambda *_: BEYOND)
 
 
