@@ -12,8 +12,8 @@ from sem_search.records import Cell, EpochFigures, TrainingCurves
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.cluster.worker_context import WorkerContext, open_context
 from sem_search.search.folds.store import name_fold, pack_fold, unpack_fold
-from sem_search.search.folds.train import train_fold
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
+from sem_search.transfer.heads.training import get_tile_splits
 
 _task_lock = threading.Lock()
 """A process has one trainer, which trains one fold at a time, however many threads a worker has."""
@@ -67,7 +67,8 @@ def _train(opened: WorkerContext, *, cell: Cell, number: int, incumbent: Incumbe
         extrapolation.check(incumbent)
 
     try:
-        finished = train_fold(opened.trainer, tiles=opened.tiles, cell=cell, fold=fold, on_epoch=watch)
+        splits = get_tile_splits(fold, tiles=opened.tiles)
+        finished = opened.trainer.train_fold(splits, cell=cell, on_epoch=watch)
     except optuna.TrialPruned:
         return extrapolation.curves
     opened.shards.shared.write(name_fold(opened.study, cell=cell, fold=number), pack_fold(finished))

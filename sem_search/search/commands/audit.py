@@ -37,7 +37,7 @@ def run_audit(
         study=study, kind="audit", parent_run_id=finished.run_id, name=f"audit of {study}"
     ) as run_id:
         click.echo(f"Logged as run {run_id}, artifacts below audit/, answer by answer.", err=True)
-        audits = iter_audits(build_subject(finished), questions=questions, tell=tell_progress)
+        audits = iter_audits(build_subject(finished), questions=questions, show=tell_progress)
         known = next(audits)
         log_entries(iter_audit_entries(known), run_id=run_id)
         echo(known.to_text(), nl=False)
@@ -103,7 +103,7 @@ def run_morphology(
         audit = audit_morphology(
             subject,
             head_weights=read_head_weights(finished),
-            tell=tell_progress,
+            show=tell_progress,
             other=None
             if other is None
             else _explain_other(other, storage=storage, study_folder=study_folder, threads=threads),

@@ -1,12 +1,11 @@
 """Finished folds: read from disk where they were trained before, else trained now and written before all else."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from sem_search.micrographs.folds import Fold
-from sem_search.records import Cell, EpochFigures, FinishedFold, TileTable
+from sem_search.records import Cell, EpochFigures, FinishedFold
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.in_order import CellCourse
 from sem_search.search.trials.search_progress import SearchProgress
@@ -61,22 +60,5 @@ class LocalFolds:
             if course is not None:
                 course.watch(figures)
 
-        return train_fold(self.trainer, tiles=self.prepared.data.tiles, cell=cell, fold=fold, on_epoch=show)
-
-
-def train_fold(
-    trainer: HeadTrainer, *, tiles: TileTable, cell: Cell, fold: Fold, on_epoch: Callable[[EpochFigures], None]
-) -> FinishedFold:
-    """Return a fold that is trained now: a pure function of features, tiles, cell and fold.
-
-    Args:
-        trainer: Holds features and head.
-        tiles: Which tile belongs to which image.
-        cell: What is tried.
-        fold: Which images stand in which split.
-        on_epoch: Called with the figures of each epoch. What it raises ends the fold.
-
-    Raises:
-        FailedTrialError: The memory does not suffice for this cell.
-    """
-    return trainer.train_fold(get_tile_splits(fold, tiles=tiles), cell=cell, on_epoch=on_epoch)
+        splits = get_tile_splits(fold, tiles=self.prepared.data.tiles)
+        return self.trainer.train_fold(splits, cell=cell, on_epoch=show)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from sem_search.records import Cell, TrainingCurves
-from sem_search.search.cluster import tasks
 from sem_search.search.cluster.feature_shards import FeatureShards
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.cluster.tasks import train_remote_fold
@@ -14,6 +13,7 @@ from sem_search.search.cluster.worker_context import open_context
 from sem_search.search.folds.store import FoldStore, name_fold
 from sem_search.search.prepare.features import get_feature_key
 from sem_search.search.pruning.curve_extrapolation import Incumbent
+from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 from tests.search.cluster.conftest import N_EPOCHS
 
 pytestmark = pytest.mark.usefixtures("shards")
@@ -39,14 +39,7 @@ def test_a_worker_without_micrographs_gives_the_search_s_numbers(
         for array, other in zip(shard, opened.shards.cut(features.arrays, index=index), strict=True):
             np.testing.assert_array_equal(array, other)
     fold, tiles = data.folds.folds[1], data.tiles
-    own = opened.trainer.train_fold(
-        fold=1,
-        learning_rate=0.1,
-        batch_size=8,
-        training=tiles.get_tiles_of(fold.training),
-        validation=tiles.get_tiles_of(fold.validation),
-        test=tiles.get_tiles_of(fold.test),
-    )
+    own = opened.trainer.train_fold(get_tile_splits(fold, tiles=tiles), cell=CELL).outcome
     assert finished is not None
     np.testing.assert_array_equal(finished.outcome.test_probabilities, own.test_probabilities)
     assert len(finished.outcome.curves.validation_loss) == N_EPOCHS
@@ -57,7 +50,7 @@ def test_a_task_whose_work_is_done_finds_it_done(
 ) -> None:
     train(context, shared)
     before = (Path(shared.url) / NAME).stat().st_mtime_ns
-    monkeypatch.setattr(tasks, "train_fold", lambda *_, **__: pytest.fail("trained twice"))
+    monkeypatch.setattr(HeadTrainer, "train_fold", lambda *_, **__: pytest.fail("trained twice"))
     assert train(context, shared, incumbent=BEYOND) is None
     assert (Path(shared.url) / NAME).stat().st_mtime_ns == before
 
