@@ -227,7 +227,7 @@ def test_a_trial_that_ended_while_the_store_was_away_is_logged_by_the_search(
     tracking: MlflowClient,
     run_id: str,
     away: list[bool],
-    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
     is_search: bool,
 ) -> None:
     """Before its next trial's own log; a helping worker leaves it to the search."""
@@ -240,7 +240,7 @@ def test_a_trial_that_ended_while_the_store_was_away_is_logged_by_the_search(
         study.tell(trial, 1.0)
     numbers = [run.data.params["trial"] for run in list_children(tracking, run_id)]
     assert numbers == (["0", "1", "2"] if is_search else ["2"])
-    shown = capsys.readouterr().err
+    shown = " ".join(str(one.message) for one in recwarn)
     assert shown.count("The tracking store does not answer. Training goes on") == 1
     assert shown.count("The tracking store answers again") == 1
     search = TrialLog(prepared=prepared, study_run_id=run_id)

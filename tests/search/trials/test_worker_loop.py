@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, ReleasedTrialError, StoreError
 from sem_search.search.trials.ranks import RANK, REASON, check_turn, count_ranks, enqueue_rank, get_rank, holds_rank
+from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.space import order_cells, suggest_cell
 from sem_search.search.trials.stale_trials import PROCESS, StaleTrials
 from sem_search.search.trials.study import open_study
@@ -28,6 +29,7 @@ class FakeObjective:
     error: BaseException | None = None
     cells: list[str] = field(default_factory=list)
     stale: StaleTrials = field(default_factory=StaleTrials)
+    progress: SearchProgress = field(default_factory=lambda: SearchProgress(n_folds_total=4, n_folds_done=0))
 
     @property
     def prepared(self) -> SimpleNamespace:
@@ -161,7 +163,6 @@ def test_any_other_error_stops_it_and_the_rank_stays_free(settings: SearchSettin
 
 def test_a_trial_that_another_worker_took_for_stale_ends_quietly(settings: SearchSettings) -> None:
     study, objective = open_it(settings), FakeObjective(settings)
-    begin = objective.stale.release
     is_taken = []
 
     def call(trial: optuna.Trial) -> float:
@@ -171,7 +172,7 @@ def test_a_trial_that_another_worker_took_for_stale_ends_quietly(settings: Searc
             open_it(settings).tell(trial.number, state=TrialState.FAIL)
         return value
 
-    stand_in = SimpleNamespace(prepared=objective.prepared, stale=SimpleNamespace(release=begin))
+    stand_in = SimpleNamespace(prepared=objective.prepared, stale=objective.stale, progress=objective.progress)
     work(study, objective=type("Objective", (), {"__call__": lambda _self, trial: call(trial), **vars(stand_in)})())
     assert is_taken == [0]
     assert list_results(study) == [(rank, TrialState.COMPLETE) for rank in range(4)]
