@@ -59,7 +59,7 @@ def test_photographs_are_jpegs_and_drawings_are_not(figures: dict[str, StudyFigu
     assert {number for number, kind in kinds.items() if kind == "jpg"} == {"2", "6", "S1"}
 
 
-def test_the_grid_holds_both_sides_of_every_cell_asked_for(
+def test_the_grid_holds_both_splits_of_every_cell_asked_for(
     figures: dict[str, StudyFigure], study: StudyOutcome, context: StudyContext
 ) -> None:
     rows = figures["3"].numbers.content
