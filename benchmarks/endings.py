@@ -1,4 +1,4 @@
-"""How often a race ends a cell that is truly better than the best cell so far, and how often one that is truly worse.
+"""How often the extrapolation prunes cells that are truly better than the incumbent, and how often truly worse ones.
 
 Curves are simulated: the expected accuracy rises to the cell's true one, and what a fold shows of it are its few tiles.
 A tile is right or wrong for some epochs on end, as tiles are, and then drawn anew.
@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 
 from sem_search.records import EpochFigures
-from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
+from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
 
 N_EPOCHS, N_TILES = 100, 60
 N_CELLS = 200
@@ -40,7 +40,7 @@ def measure_endings() -> dict[str, float]:
 
 
 def simulate_endings(*, shown: float, true: float, n_cells: int, n_tiles: int = N_TILES, seed: int = 0) -> float:
-    """Return the share of cells that a race ends.
+    """Return the share of cells that the extrapolation prunes.
 
     Args:
         shown: Accuracy of the best cell on the fold.
@@ -51,20 +51,20 @@ def simulate_endings(*, shown: float, true: float, n_cells: int, n_tiles: int = 
     """
     rng = np.random.default_rng(seed)
     expected = true * (1 - np.exp(-np.arange(1, N_EPOCHS + 1) / RISE_EPOCHS))
-    rival = Rival(trial=0, accuracy=shown)
-    return sum(_is_ended(expected, rival=rival, n_tiles=n_tiles, rng=rng) for _ in range(n_cells)) / n_cells
+    incumbent = Incumbent(trial=0, accuracy=shown)
+    return sum(_is_ended(expected, incumbent=incumbent, n_tiles=n_tiles, rng=rng) for _ in range(n_cells)) / n_cells
 
 
-def _is_ended(expected: np.ndarray, *, rival: Rival, n_tiles: int, rng: np.random.Generator) -> bool:
-    race = FoldRace(fold=0, n_epochs=len(expected), n_tiles=n_tiles)
+def _is_ended(expected: np.ndarray, *, incumbent: Incumbent, n_tiles: int, rng: np.random.Generator) -> bool:
+    fold = FoldExtrapolation(fold=0, n_epochs=len(expected), n_tiles=n_tiles)
     difficulty = rng.random(n_tiles)
     for accuracy in expected:
         redrawn = rng.random(n_tiles) < REDRAWN
         difficulty[redrawn] = rng.random(int(redrawn.sum()))
         share = float((difficulty < accuracy).mean())
-        race.add(EpochFigures(training_loss=1.0, training_accuracy=1.0, validation_loss=1.0, validation_accuracy=share))
+        fold.add(EpochFigures(training_loss=1.0, training_accuracy=1.0, validation_loss=1.0, validation_accuracy=share))
         try:
-            race.check(rival)
+            fold.check(incumbent)
         except optuna.TrialPruned:
             return True
     return False

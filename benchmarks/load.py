@@ -2,7 +2,7 @@
 
 Started as a program it is one process of workers: `python -m benchmarks.load URL N_CELLS N_THREADS`, each of its
 threads a worker with connections of its own. It prints, as JSON, the cells that its workers were given, and how long
-each claim took: from the end of one objective to the begin of the next, telling of the one included.
+each claim took: from the end of one objective to the begin of the next, the record of the one's end included.
 """
 
 import json
@@ -21,11 +21,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
-from sem_search.search.trials.process_id import describe_process
+from sem_search.search.trials.ranks import check_turn, count_ranks, holds_rank
+from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.space import suggest_cell
-from sem_search.search.trials.stale_trials import PROCESS
-from sem_search.search.trials.study import count_finished, enqueue_cells, open_study
+from sem_search.search.trials.stale_trials import PROCESS, StaleTrials
+from sem_search.search.trials.study import open_study
 from sem_search.search.trials.worker_loop import work
 from sem_search.settings import SearchSettings, build_settings
 from tests.servers.postgres import run_postgres
@@ -41,6 +43,10 @@ class TrivialObjective:
     """Signs its trial and gives it a value; remembers which cells it was given, and when."""
 
     settings: SearchSettings
+    process: str
+    """Each worker has a name of its own, as a process on another machine has."""
+    stale: StaleTrials = field(default_factory=StaleTrials)
+    progress: SearchProgress = field(default_factory=lambda: SearchProgress(n_folds_total=1, n_folds_done=0))
     cells: list[str] = field(default_factory=list)
     claims_s: list[float] = field(default_factory=list)
     ended_s: float | None = None
@@ -52,9 +58,10 @@ class TrivialObjective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Return a value for the trial's cell."""
+        trial.set_user_attr(PROCESS, self.process)
+        check_turn(trial.study.get_trials(deepcopy=False), number=trial.number, n_ranks=count_ranks(self.settings))
         if self.ended_s is not None:
             self.claims_s.append(time.perf_counter() - self.ended_s)
-        trial.set_user_attr(PROCESS, describe_process())
         cell = suggest_cell(trial, settings=self.settings)
         self.cells.append(cell.name)
         self.ended_s = time.perf_counter()
@@ -66,15 +73,12 @@ def measure_load(*, n_workers: int, n_cells: int, n_processes: int) -> Mapping[s
     with run_postgres(max_connections=4 * n_workers + 20) as server:
         url = server.get_url().replace("postgresql", DRIVER, 1)
         settings = build_load_settings(url, n_cells=n_cells)
-        begun_s = time.perf_counter()
         study = open_study(settings, name=NAME, fingerprint={})
-        enqueue_cells(study, settings=settings)
-        queued_s = time.perf_counter() - begun_s
         begun_s = time.perf_counter()
         answers = run_processes(url, n_cells=n_cells, n_workers=n_workers, n_processes=n_processes)
         took_s = time.perf_counter() - begun_s
-        n_finished = count_finished(study)
-        states = Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
+        trials = study.get_trials(deepcopy=False)
+        results = [trial for trial in trials if holds_rank(trial)]
     counts = Counter(cell for answer in answers for cell in answer["cells"])
     claims_s = sorted(claim for answer in answers for claim in answer["claims_s"])
     return {
@@ -82,9 +86,9 @@ def measure_load(*, n_workers: int, n_cells: int, n_processes: int) -> Mapping[s
         "cells": n_cells,
         "lost": n_cells - len(counts),
         "doubled": sum(count - 1 for count in counts.values()),
-        "finished": n_finished,
-        "complete": states["COMPLETE"],
-        "queued_s": queued_s,
+        "results": len(results),
+        "complete": sum(trial.state == TrialState.COMPLETE for trial in results),
+        "released": len(trials) - len(results),
         "whole_s": took_s,
         "cells_per_s": n_cells / took_s,
         "claim_median_s": statistics.median(claims_s),
@@ -121,14 +125,14 @@ def run_processes(url: str, *, n_cells: int, n_workers: int, n_processes: int) -
 def run_threads(url: str, *, n_cells: int, n_threads: int) -> list[TrivialObjective]:
     """Run so many workers in this process until no cell is left."""
     settings = build_load_settings(url, n_cells=n_cells)
-    objectives = [TrivialObjective(settings) for _ in range(n_threads)]
+    objectives = [TrivialObjective(settings, process=f"worker:{os.getpid()}:{n}") for n in range(n_threads)]
 
     def run(objective: TrivialObjective) -> None:
         try:
             work(open_study(settings, name=NAME, fingerprint={}), objective=objective)  # type: ignore[arg-type]
         except BaseException:  # noqa: BLE001 - printed, and the process ends
             traceback.print_exc()
-            os._exit(1)  # a worker is a process of its own in earnest: what it leaves behind must not pass for living
+            os._exit(1)  # a worker is a process of its own in earnest: its trial must not pass for one that runs
 
     threads = [threading.Thread(target=run, args=(objective,)) for objective in objectives]
     for thread in threads:

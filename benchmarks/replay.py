@@ -16,7 +16,7 @@ import optuna
 from benchmarks.pruners import PRUNERS
 from benchmarks.searching import read_grid
 from sem_search.records import Cell, FoldOutcome
-from sem_search.search.pruning.curve_extrapolation import WINDOW, Rival, extrapolate_accuracy, is_hopeless
+from sem_search.search.pruning.curve_extrapolation import WINDOW, Incumbent, extrapolate_accuracy, should_prune
 from sem_search.search.pruning.pruners import build_pruner
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import build_settings
@@ -39,12 +39,12 @@ class StoppedFold:
     n_most_epochs: int
     """Epochs that the plain grid allowed."""
 
-    def find_end(self, rival: Rival) -> int | None:
-        """Return after how many epochs a race is lost; None where it is not."""
+    def find_end(self, incumbent: Incumbent) -> int | None:
+        """Return after how many epochs the extrapolation is lost; None where it is not."""
         for n_epochs in range(WINDOW, self.n_epochs + 1):
             line = extrapolate_accuracy(self.accuracies[:n_epochs], n_epochs=self.n_most_epochs)
-            leads = [*rival.leads, rival.accuracy - min(line, 1.0)]
-            if is_hopeless(leads, accuracy=rival.mean_accuracy, n_tiles=self.n_tiles):
+            leads = [*incumbent.leads, incumbent.accuracy - min(line, 1.0)]
+            if should_prune(leads, accuracy=incumbent.mean_accuracy, n_tiles=self.n_tiles):
                 return n_epochs
         return None
 
@@ -67,8 +67,11 @@ def measure_replay(study_folder: Path) -> dict[str, float]:
         stopped = {cell: [stop_fold(fold, patience=patience) for fold in complete[cell]] for cell in cells}
         best = max(float(np.mean([fold.score for fold in stopped[cell]])) for cell in cells)
         ways = {name: (build(), False) for name, build in PRUNERS.items()}
-        for name, (pruner, is_race) in {**ways, "race": (build_pruner(build_settings({})), True)}.items():
-            n_epochs, chosen = _replay(cells, stopped=stopped, pruner=pruner, is_race=is_race)
+        for name, (pruner, is_extrapolating) in {
+            **ways,
+            "extrapolation": (build_pruner(build_settings({})), True),
+        }.items():
+            n_epochs, chosen = _replay(cells, stopped=stopped, pruner=pruner, is_extrapolating=is_extrapolating)
             key = f"replay.patience_{patience}.{name}"
             figures |= {
                 f"{key}.share_of_epochs": n_epochs / n_plain,
@@ -105,21 +108,25 @@ def _find_stop(losses: np.ndarray, *, patience: int) -> tuple[int, int]:
 
 
 def _replay(
-    cells: list[Cell], *, stopped: dict[Cell, list[StoppedFold]], pruner: optuna.pruners.BasePruner, is_race: bool
+    cells: list[Cell],
+    *,
+    stopped: dict[Cell, list[StoppedFold]],
+    pruner: optuna.pruners.BasePruner,
+    is_extrapolating: bool,
 ) -> tuple[int, float]:
     """Return the epochs that a pruner lets be trained, and the mean score of the cell that is chosen."""
     study = optuna.create_study(direction="maximize", pruner=pruner)
     n_epochs, chosen = 0, 0.0
-    rivals: list[float] | None = None
+    incumbents: list[float] | None = None
     for cell in cells:
         trial = study.ask()
         folds = stopped[cell]
         for number, fold in enumerate(folds):
             end = None
-            if is_race and rivals is not None:
-                before = tuple(rivals[:number])
-                leads = tuple(rival - one.score for rival, one in zip(before, folds, strict=False))
-                end = fold.find_end(Rival(trial=0, accuracy=rivals[number], before=before, leads=leads))
+            if is_extrapolating and incumbents is not None:
+                before = tuple(incumbents[:number])
+                leads = tuple(incumbent - one.score for incumbent, one in zip(before, folds, strict=False))
+                end = fold.find_end(Incumbent(trial=0, accuracy=incumbents[number], before=before, leads=leads))
             n_epochs += end or fold.n_epochs
             if end is not None:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -132,5 +139,5 @@ def _replay(
             mean = float(np.mean([fold.score for fold in folds]))
             study.tell(trial, mean)
             if mean > chosen:
-                chosen, rivals = mean, [fold.score for fold in folds]
+                chosen, incumbents = mean, [fold.score for fold in folds]
     return n_epochs, chosen

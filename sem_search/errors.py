@@ -17,7 +17,7 @@
     ├── LeakError                   a group stands in two splits: never trained on
     ├── StoreError                  something on disk is damaged, or could not be written
     │   └── ClusterError            the cluster went away; the same command again goes on
-    ├── HeldUpError                 this cell waits for an earlier one, which is to be trained first
+    ├── ReleasedTrialError          this trial ends without a result, and its rank is free again
     └── FailedTrialError            this trial failed; the study goes on with the next
 
 A message says what was wrong, what was found, and what to do. `InputError` ends the command with exit code 2 and
@@ -102,8 +102,8 @@ class ClusterError(StoreError):
     """The cluster went away or could not do its work; what is finished is kept."""
 
 
-class HeldUpError(SemSearchError):
-    """This cell cannot be judged before an earlier one, which nobody is at work on; no user ever sees it."""
+class ReleasedTrialError(SemSearchError):
+    """This trial ends without a result, and another trial takes up its rank; no user ever sees it."""
 
 
 class FailedTrialError(SemSearchError):

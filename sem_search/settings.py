@@ -120,9 +120,12 @@ class SearchSettings(BaseModel):
     )
     trials: int | None = Field(None, ge=1, description="Number of trials; by default one per cell.")
     timeout: float | None = Field(None, gt=0, description="Seconds after which no further trial is begun.")
-    pruner: Literal["none", "median", "wilcoxon", "race"] = Field(
-        "race",
-        description="What ends a poor cell: race (between and within folds), wilcoxon or median (between folds), none.",
+    pruner: Annotated[
+        Literal["none", "median", "wilcoxon", "extrapolation"],
+        BeforeValidator(lambda value: "extrapolation" if value == "race" else value),  # as older studies call it
+    ] = Field(
+        "extrapolation",
+        description="What ends poor cells: extrapolation (between and within folds), wilcoxon, median (between), none.",
     )
     epochs: int = Field(100, ge=1, description="Most epochs per fold.")
     patience: int = Field(

@@ -19,8 +19,8 @@ from benchmarks.weights import average_curves, measure_weights
 from sem_search.micrographs.rendering.materials import MATERIALS
 from sem_search.records import Cell, EpochFigures, FinishedFold, FoldOutcome, TrainingCurves
 from sem_search.search.folds.store import FoldStore
-from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
-from sem_search.search.trials.study import REASON
+from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
+from sem_search.search.trials.ranks import REASON
 from tests.conftest import TINY_TILE_PX
 
 N_EPOCHS = 40
@@ -103,11 +103,11 @@ def test_json_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_epochs_of_folds_that_were_ended_are_counted(tmp_path: Path) -> None:
     study = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
-    race = FoldRace(fold=1, n_epochs=100, n_tiles=400)
+    fold = FoldExtrapolation(fold=1, n_epochs=100, n_tiles=400)
     for _ in range(12):
-        race.add(EpochFigures(training_loss=1, training_accuracy=0, validation_loss=1, validation_accuracy=0.1))
+        fold.add(EpochFigures(training_loss=1, training_accuracy=0, validation_loss=1, validation_accuracy=0.1))
     with pytest.raises(optuna.TrialPruned) as ended:
-        race.check(Rival(trial=0, accuracy=0.9))
+        fold.check(Incumbent(trial=0, accuracy=0.9))
     for reason in (str(ended.value), "after 3 of 5 folds: worse than the best cell on these folds"):
         state = optuna.trial.TrialState.PRUNED
         study.add_trial(optuna.trial.create_trial(state=state, user_attrs={REASON: reason}))

@@ -19,7 +19,7 @@ pytestmark = [
 def check_load(*, n_workers: int, n_cells: int, n_processes: int) -> None:
     figures = measure_load(n_workers=n_workers, n_cells=n_cells, n_processes=n_processes)
     assert (figures["lost"], figures["doubled"]) == (0, 0)
-    assert figures["finished"] == figures["complete"] == n_cells
+    assert figures["results"] == figures["complete"] == n_cells
 
 
 def test_eight_workers_share_eighty_cells() -> None:
@@ -27,5 +27,5 @@ def test_eight_workers_share_eighty_cells() -> None:
 
 
 @pytest.mark.long
-def test_sixty_four_workers_share_two_thousand_cells() -> None:
-    check_load(n_workers=64, n_cells=2000, n_processes=4)
+def test_thirty_two_workers_share_four_hundred_cells() -> None:
+    check_load(n_workers=32, n_cells=400, n_processes=4)

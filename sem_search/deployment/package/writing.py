@@ -20,8 +20,6 @@ that trained it. Requirements are stated, not derived: deriving them loads the m
 import base64
 import logging
 import os
-import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +33,6 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Map, Object, Property
@@ -51,19 +48,12 @@ from sem_search.deployment.package.description import (
 )
 from sem_search.deployment.package.files import write_file_list
 from sem_search.deployment.package.reading import HEAD_FILE, TRUNK_FILE, name_head_weights
-from sem_search.deployment.package.record import CARD_FILE, RECORD_FOLDER, ModelRecord, write_record
+from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, write_record
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.micrographs.reading.micrograph import encode_png
 from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.tiles import TileGrid
-from sem_search.tracking.mlflow.delivery import find_run
-from sem_search.tracking.mlflow.names import quote
-from sem_search.tracking.mlflow.outbox import UNNAMED, Item, RunNames
-from sem_search.tracking.mlflow.posting import post
-
-MODEL_ITEM = "model"
-"""The kind of an outbox's items that are models."""
 
 CODE_FOLDER = "code"
 
@@ -191,105 +181,29 @@ def log_classifier(
         name: Name of the model within the run.
         record: What travels with the model for whoever asks where it comes from; nothing that answers reads it.
     """
-    with tempfile.TemporaryDirectory(prefix="sem_search_") as staging:
-        facts = _stage(parts, folder=Path(staging), name=name, record=record)
-        model_id = _log_staged(Path(staging), facts=facts, run_id=run_id)
-    return LoggedClassifier(model_uri=f"models:/{model_id}", run_id=run_id, warnings=tuple(facts["warnings"]))
-
-
-def post_classifier(
-    parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAME, record: ModelRecord | None = None
-) -> tuple[str, ...]:
-    """Log the classifier by way of the outbox, so that it is kept while the tracking store is away.
-
-    Args:
-        parts: What is served.
-        run_id: Id or name of the run.
-        name: Name of the model within the run.
-        record: As for `log_classifier`.
-
-    Returns:
-        What a user must know.
-    """
-    warnings: list[str] = []
-
-    def write(folder: Path) -> Mapping[str, Any]:
-        facts = _stage(parts, folder=folder, name=name, record=record)
-        warnings.extend(facts["warnings"])
-        return facts
-
-    post(MODEL_ITEM, run=run_id, deliverer=deliver_classifier, write=write)
-    return tuple(warnings)
-
-
-def deliver_classifier(item: Item, runs: RunNames) -> None:
-    """Log a staged classifier as the one model of this name in its run, however often this is done.
-
-    A model that was begun and not finished is removed, and logged anew: MLflow cannot go on with it, for it refuses to
-    list the same model twice among a run's outputs.
-    """
-    client, run_id = MlflowClient(), find_run(item.run, runs)
-    experiment_id = client.get_run(run_id).info.experiment_id
-    name = item.facts["name"]
-    known = client.search_logged_models(
-        [experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = {quote(name)}"
-    )
-    if any(model.status == LoggedModelStatus.READY for model in known):
-        return
-    for unfinished in known:
-        client.delete_logged_model(str(unfinished.model_id))
-    with tempfile.TemporaryDirectory(prefix="sem_search_") as staging:
-        folder = Path(staging, "item")
-        shutil.copytree(item.files, folder)
-        _log_staged(folder, facts=item.facts, run_id=run_id)
-
-
-def _stage(parts: ClassifierParts, *, folder: Path, name: str, record: ModelRecord | None) -> dict[str, Any]:
-    """Write all that is logged into a folder; return what is told of it beside the files, as JSON values."""
-    warnings = write_model_folder(parts, folder=folder / MODEL_FOLDER)
-    copy_package(folder / CODE_FOLDER / "sem_search")
-    if record is not None:
-        write_record(record, folder=folder / RECORD_FOLDER)
-    frame, params = build_input_example(parts)
-    return {
-        "name": name,
-        "warnings": list(warnings),
-        "example": [frame[IMAGE_COLUMN].tolist(), params],
-        "metadata": _summarise(parts, folder=folder / MODEL_FOLDER),
-        "requirements": list_requirements(),
-    }
-
-
-def _log_staged(folder: Path, *, facts: Mapping[str, Any], run_id: str) -> str:
-    """Log what lies in a folder as a model of a run; return the model's id."""
-    _name_run_in_card(folder / RECORD_FOLDER, run_id=run_id)
-    images, params = facts["example"]
-    with _quiet_mlflow():
+    with tempfile.TemporaryDirectory(prefix="sem_search_") as staging, _quiet_mlflow():
+        folder = Path(staging)
+        warnings = write_model_folder(parts, folder=folder / MODEL_FOLDER)
+        copy_package(folder / CODE_FOLDER / "sem_search")
+        if record is not None:
+            write_record(record, folder=folder / RECORD_FOLDER)
         logged = Model.log(
             artifact_path=None,
-            model_id=_open_logged_model(run_id=run_id, name=facts["name"]),
+            model_id=_open_logged_model(run_id=run_id, name=name),
             flavor=_SelfContainedFlavor,
             run_id=run_id,
             step=NO_STEP,
             validate_serving_input=False,
-            shown_name=facts["name"],
+            shown_name=name,
             python_model=SERVED_MODEL,
             artifacts={part: str(folder / part) for part in (MODEL_FOLDER, RECORD_FOLDER) if (folder / part).is_dir()},
             code_paths=[str(folder / CODE_FOLDER / "sem_search")],
             signature=SIGNATURE,
-            input_example=(pd.DataFrame({IMAGE_COLUMN: images}), params),
-            pip_requirements=facts["requirements"],
-            metadata=dict(facts["metadata"]),
+            input_example=build_input_example(parts),
+            pip_requirements=list_requirements(),
+            metadata=_summarise(parts, folder=folder / MODEL_FOLDER),
         )
-    return str(logged.model_id)
-
-
-def _name_run_in_card(folder: Path, *, run_id: str) -> None:
-    """Put a run's id where the card has the name that stood for it while the store was away."""
-    card = folder / CARD_FILE
-    if card.is_file():
-        text = card.read_text(encoding="utf-8")
-        card.write_text(re.sub(rf"{UNNAMED}[0-9a-f]{{32}}", run_id, text), encoding="utf-8")
+    return LoggedClassifier(model_uri=f"models:/{logged.model_id}", run_id=run_id, warnings=warnings)
 
 
 def write_model_folder(parts: ClassifierParts, *, folder: Path) -> tuple[str, ...]:

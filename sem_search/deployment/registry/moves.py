@@ -48,8 +48,8 @@ from sem_search.deployment.registry.views import describe_version
 from sem_search.errors import ModelNotFoundError, NotPromotedError, SettingsError, StoreError
 from sem_search.places import find_sqlite_file, get_cache_folder
 from sem_search.secrets import mask_secrets
-from sem_search.tracking.mlflow.delivery import find_active_run
 from sem_search.tracking.mlflow.names import quote
+from sem_search.tracking.mlflow.runs import find_active_run
 
 USER_VARIABLE = "MLFLOW_TRACKING_USERNAME"
 

@@ -28,10 +28,11 @@ from sem_search.search.cluster.worker_context import publish_context
 from sem_search.search.folds.store import name_fold
 from sem_search.search.prepare.features import get_feature_key, read_shard_tiles
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.pruning.course import CellCourse
-from sem_search.search.pruning.curve_extrapolation import Rival, find_rival
+from sem_search.search.pruning.curve_extrapolation import Incumbent, find_incumbent
+from sem_search.search.pruning.in_order import CellCourse
+from sem_search.search.pruning.pruners import EXTRAPOLATION
+from sem_search.search.trials.ranks import list_next_cells
 from sem_search.search.trials.search_progress import SearchProgress
-from sem_search.search.trials.study import count_finished, count_running, list_waiting_cells
 from sem_search.settings import SearchSettings
 
 VISIBLE_S = 30.0
@@ -105,7 +106,7 @@ class RemoteFolds:
         """Wait until a worker has finished a fold; the course may prune the cell by a fold that was stopped early."""
         place = (cell, fold.number)
         while True:
-            future = self._futures.get(place) or self._submit(cell, fold=fold.number, rival=course.find_rival())
+            future = self._futures.get(place) or self._submit(cell, fold=fold.number, incumbent=course.find_incumbent())
             self._futures[place] = future
             curves = self.client.await_answer(future, while_waiting=partial(self._keep_busy, cell, fold=fold))
             del self._futures[place]
@@ -115,7 +116,7 @@ class RemoteFolds:
 
     def _forget_ended(self, cell: Cell) -> None:
         """Take back the folds of cells that have ended meanwhile."""
-        current = {cell, *self._list_next()}
+        current = {cell, *list_next_cells(self.study, settings=self.prepared.settings)}
         for place in [place for place in self._futures if place[0] not in current]:
             future = self._futures.pop(place)
             if future is not None:
@@ -129,38 +130,31 @@ class RemoteFolds:
                 return
             if place not in self._futures:
                 is_there = self.prepared.store.has(cell=place[0], fold=place[1])
-                rival = None if is_there else self._find_rival(place[1])
-                self._futures[place] = None if is_there else self._submit(place[0], fold=place[1], rival=rival)
+                incumbent = None if is_there else self._find_incumbent(place[1])
+                self._futures[place] = None if is_there else self._submit(place[0], fold=place[1], incumbent=incumbent)
                 n_free -= not is_there
 
     def _iter_ahead(self, cell: Cell, *, fold: Fold) -> Iterator[tuple[Cell, int]]:
         folds = self.prepared.data.folds.folds
         yield from ((cell, one.number) for one in folds if one.number > fold.number)
-        for following in self._list_next():
+        for following in list_next_cells(self.study, settings=self.prepared.settings):
             yield from ((following, one.number) for one in folds)
 
-    def _submit(self, cell: Cell, *, fold: int, rival: Rival | None) -> "Future[TrainingCurves | None]":
+    def _submit(self, cell: Cell, *, fold: int, incumbent: Incumbent | None) -> "Future[TrainingCurves | None]":
         shared = get_shared(self.prepared.settings).url
         return self.client.submit(
-            train_remote_fold, shared=shared, context=self._context, cell=cell, fold=fold, rival=rival
+            train_remote_fold, shared=shared, context=self._context, cell=cell, fold=fold, incumbent=incumbent
         )
 
     @cached_property
     def _context(self) -> str:
         return publish_context(self.prepared, shared=get_shared(self.prepared.settings))
 
-    def _list_next(self) -> list[Cell]:
-        """Return the cells whose turn is still to come, in order, no more than were asked for."""
-        cells, n_trials = list_waiting_cells(self.study), self.prepared.settings.trials
-        if n_trials is None:
-            return cells
-        return cells[: max(0, n_trials - count_finished(self.study) - count_running(self.study))]
-
-    def _find_rival(self, fold: int) -> Rival | None:
+    def _find_incumbent(self, fold: int) -> Incumbent | None:
         """Return the best cell on a fold as far as is known now."""
-        if self.prepared.settings.pruner != "race":
+        if self.prepared.settings.pruner != EXTRAPOLATION:
             return None
-        return find_rival(self.study.get_trials(deepcopy=False), fold=fold)
+        return find_incumbent(self.study.get_trials(deepcopy=False), fold=fold)
 
     def _fetch(self, cell: Cell, *, fold: int) -> FinishedFold:
         """Return a fold that a worker has written."""

@@ -12,7 +12,7 @@ from sem_search.records import Cell, EpochFigures, TrainingCurves
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.cluster.worker_context import WorkerContext, open_context
 from sem_search.search.folds.store import name_fold, pack_fold, unpack_fold
-from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
+from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
 from sem_search.transfer.heads.training import get_tile_splits
 
 _task_lock = threading.Lock()
@@ -34,7 +34,7 @@ def compute_shard(tiles: FloatTiles, *, shared: str, context: str, index: int) -
 
 
 def train_remote_fold(
-    *, shared: str, context: str, cell: Cell, fold: int, rival: Rival | None
+    *, shared: str, context: str, cell: Cell, fold: int, incumbent: Incumbent | None
 ) -> TrainingCurves | None:
     """Train a fold and write it, or stop it early where it cannot catch up with the best cell.
 
@@ -43,7 +43,7 @@ def train_remote_fold(
         context: Name of the worker's context in it.
         cell: What is tried.
         fold: Number of the fold.
-        rival: The best cell on this fold; None lets the fold run to its end.
+        incumbent: The best cell on this fold; None lets the fold run to its end.
 
     Returns:
         The curves of a fold that was stopped; None of one that is finished and written.
@@ -54,22 +54,22 @@ def train_remote_fold(
         archive = store.read(name)
         if archive is not None and unpack_fold(archive, fold=fold) is not None:
             return None
-        return _train(opened, cell=cell, number=fold, rival=rival)
+        return _train(opened, cell=cell, number=fold, incumbent=incumbent)
 
 
-def _train(opened: WorkerContext, *, cell: Cell, number: int, rival: Rival | None) -> TrainingCurves | None:
+def _train(opened: WorkerContext, *, cell: Cell, number: int, incumbent: Incumbent | None) -> TrainingCurves | None:
     fold = next(fold for fold in opened.folds.folds if fold.number == number)
     n_tiles = len(opened.tiles.get_tiles_of(fold.validation))
-    race = FoldRace(fold=number, n_epochs=opened.settings["epochs"], n_tiles=n_tiles)
+    extrapolation = FoldExtrapolation(fold=number, n_epochs=opened.settings["epochs"], n_tiles=n_tiles)
 
     def watch(figures: EpochFigures) -> None:
-        race.add(figures)
-        race.check(rival)
+        extrapolation.add(figures)
+        extrapolation.check(incumbent)
 
     try:
         splits = get_tile_splits(fold, tiles=opened.tiles)
         finished = opened.trainer.train_fold(splits, cell=cell, on_epoch=watch)
     except optuna.TrialPruned:
-        return race.curves
+        return extrapolation.curves
     opened.shards.shared.write(name_fold(opened.study, cell=cell, fold=number), pack_fold(finished))
     return None

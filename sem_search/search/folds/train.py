@@ -7,7 +7,7 @@ from typing import Protocol
 from sem_search.micrographs.folds import Fold
 from sem_search.records import Cell, EpochFigures, FinishedFold
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.pruning.course import CellCourse
+from sem_search.search.pruning.in_order import CellCourse
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 

@@ -8,6 +8,7 @@ from typing import Any
 from sem_search.errors import StudyMismatchError
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.network import PreparedNetwork
+from sem_search.search.pruning.pruners import EXTRAPOLATION
 from sem_search.settings import INCOMPARABLE, SearchSettings
 
 RESULTS_VERSION = 1
@@ -22,6 +23,8 @@ MAX_NAME_BYTES = 200
 def compute_fingerprint(settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork) -> dict[str, Any]:
     """Return what must be equal for two results to be comparable, as JSON values by name."""
     values = settings.model_dump(mode="json", include=set(INCOMPARABLE))
+    if values["pruner"] == EXTRAPOLATION:
+        values["pruner"] = "race"  # as older studies have it: the name of a study is made of these values
     return {
         **values,
         "data": data.catalogue.digest,

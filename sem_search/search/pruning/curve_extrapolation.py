@@ -1,20 +1,20 @@
-"""Whether a fold can still catch up with the best cell: asked after each epoch.
+"""Whether a fold can still catch up with the incumbent, the best cell so far: its curve is extrapolated at each epoch.
 
-A pruner that is asked between folds cannot spare a slow cell its first folds, and slow cells are the dear ones: at a
-small learning rate every epoch is a little better than the last, so that early stopping never ends them. Where such a
-fold is heading shows after a few epochs. A straight line through the latest validation accuracies, drawn on to the last
-epoch, is generous, for learning curves flatten. The cell is ended if even what the line promises
+A pruner that is asked between folds cannot spare a slow cell its first folds, and slow cells cost most: at a small
+learning rate every epoch is a little better than the last, so that early stopping never ends them. Where such a fold is
+heading shows after a few epochs. A straight line through the latest validation accuracies, drawn on to the last epoch,
+is generous, for learning curves flatten. The cell is pruned if even the extrapolated accuracy
 
-1. leaves it behind the best cell on the same folds, by more than two standard errors of the difference; or
-2. would not spare it the pruner: the signed-rank test over its finished folds and this one, taken at its promise, says
-   that the cell is worse. So a third fold is ended as soon as it cannot change what the first two have said.
+1. is lower than the incumbent's on the same folds, by more than two standard errors of the difference; or
+2. is pruned by the test between folds: the signed-rank test over the finished folds and this one says that the cell is
+   worse. So a third fold is stopped as soon as it cannot change the outcome of the first two.
 
 Source of the idea: Domhan, Springenberg and Hutter 2015, who extrapolate with parametric curves instead of a line.
 docs/decisions/007-pruner.md gives the epochs saved and the scores lost.
 
-A race ends cells and never changes a score: a fold that is finished is the same whoever it ran against. And whether it
-ended is a function of its curve and its rival alone, so that a fold which was trained before its rival was known can be
-judged afterwards (see `in_order`).
+This prunes cells and never changes a score: a fold that is finished is the same whatever it was compared with. And
+whether it was stopped is a function of its curve and of the incumbent alone, so that a fold which was trained before
+the incumbent was known can be compared afterwards (see `in_order`).
 """
 
 import math
@@ -35,16 +35,16 @@ WINDOW = 10
 STANDARD_ERRORS = 2.0
 
 ACCURACIES = "validation_accuracies"
-"""Where a complete trial keeps the validation accuracy of each fold, so that a worker needs no files of another."""
+"""Attribute of a complete trial: the validation accuracy of each fold, so that a worker needs no files of another."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rival:
+class Incumbent:
     """What the best finished cell reached on a fold."""
 
     trial: int
     accuracy: float
-    """Share of right validation tiles at the epoch that was kept."""
+    """On validation tiles, at the best epoch."""
     before: tuple[float, ...] = ()
     """Its accuracy on the folds that both have finished."""
     leads: tuple[float, ...] = ()
@@ -57,17 +57,19 @@ class Rival:
 
 
 def get_accuracy(fold: FoldOutcome) -> float:
-    """Return the share of right validation tiles at the epoch that was kept."""
+    """Return the accuracy on validation tiles at the best epoch."""
     return float(fold.curves.validation_accuracy[fold.best_epoch])
 
 
-def find_rival(trials: Iterable[FrozenTrial], *, fold: int, finished: Sequence[FoldOutcome] = ()) -> Rival | None:
+def find_incumbent(
+    trials: Iterable[FrozenTrial], *, fold: int, finished: Sequence[FoldOutcome] = ()
+) -> Incumbent | None:
     """Return what the best of these trials that is complete reached on a fold; None where none is.
 
     Args:
         trials: Of the study.
-        fold: The fold that is raced on.
-        finished: The folds before it, of the cell that races.
+        fold: The fold that is compared.
+        finished: The folds before it, of the cell that is compared.
     """
     known = [
         trial
@@ -78,7 +80,7 @@ def find_rival(trials: Iterable[FrozenTrial], *, fold: int, finished: Sequence[F
         return None
     best = max(known, key=lambda trial: trial.value or 0.0)
     accuracies = [float(accuracy) for accuracy in best.user_attrs[ACCURACIES]]
-    return Rival(
+    return Incumbent(
         trial=best.number,
         accuracy=accuracies[fold],
         before=tuple(accuracies[outcome.fold] for outcome in finished),
@@ -116,18 +118,18 @@ def compute_allowance(accuracy: float, other: float | None = None, *, n_tiles: i
     return STANDARD_ERRORS * math.sqrt(sum(share * (1 - share) for share in shares) / (n_tiles + 2))
 
 
-def is_hopeless(leads: Sequence[float], *, accuracy: float, n_tiles: int) -> bool:
-    """Tell whether a cell cannot catch up with its rival any more.
+def should_prune(leads: Sequence[float], *, accuracy: float, n_tiles: int) -> bool:
+    """Tell whether a cell cannot catch up with the incumbent any more.
 
     Args:
-        leads: The rival's accuracy less the cell's on each fold so far, with the last fold at its promise.
-        accuracy: Of the rival, its mean over these folds.
+        leads: The incumbent's accuracy less the cell's on each fold so far, the last fold extrapolated.
+        accuracy: Of the incumbent, its mean over these folds.
         n_tiles: Validation tiles of a fold.
     """
     n_all = n_tiles * len(leads)
     promised = accuracy - sum(leads) / len(leads)
     lead = _adjust(accuracy, n_tiles=n_all) - _adjust(promised, n_tiles=n_all)
-    return lead > compute_allowance(accuracy, promised, n_tiles=n_all) or are_behind(leads)
+    return lead > compute_allowance(accuracy, promised, n_tiles=n_all) or is_worse(leads)
 
 
 def _adjust(accuracy: float, *, n_tiles: int) -> float:
@@ -135,8 +137,8 @@ def _adjust(accuracy: float, *, n_tiles: int) -> float:
     return (accuracy * n_tiles + 1) / (n_tiles + 2)
 
 
-def are_behind(leads: Sequence[float]) -> bool:
-    """Tell whether a rival leads over the folds, by the test that the pruner makes between folds.
+def is_worse(leads: Sequence[float]) -> bool:
+    """Tell whether a cell is worse over the folds, by the test that the pruner makes between folds.
 
     Args:
         leads: Its accuracy less the other's, on each fold.
@@ -146,11 +148,11 @@ def are_behind(leads: Sequence[float]) -> bool:
     return bool(wilcoxon(leads, alternative="greater", zero_method="zsplit").pvalue < WILCOXON_P)
 
 
-class FoldRace:
-    """One fold of a cell against the best cell on the same fold.
+class FoldExtrapolation:
+    """One fold of a cell, compared with the incumbent on the same fold.
 
-    Epochs are taken in as they are trained, or all at once from a fold that is kept, and looked at once the rival is
-    known: the fold ends at the same epoch either way.
+    Epochs are taken in as they are trained, or all at once from a finished fold, and looked at once the incumbent is
+    known: the fold is stopped at the same epoch either way.
     """
 
     def __init__(self, *, fold: int, n_epochs: int, n_tiles: int) -> None:
@@ -169,7 +171,7 @@ class FoldRace:
 
     @property
     def curves(self) -> TrainingCurves:
-        """What has been trained so far, or until the fold was ended."""
+        """What has been trained so far, or until the fold was stopped."""
         return TrainingCurves.from_epochs(self._figures)
 
     def add(self, figures: EpochFigures) -> None:
@@ -181,11 +183,11 @@ class FoldRace:
         self._figures = curves.list_epochs()
         self._n_seen = 0
 
-    def check(self, rival: Rival | None) -> None:
+    def check(self, incumbent: Incumbent | None) -> None:
         """Look at every epoch that was not looked at yet.
 
         Args:
-            rival: Whom to catch up with; None lets the fold run to its end.
+            incumbent: What to catch up with; None lets the fold run to its end.
 
         Raises:
             optuna.TrialPruned: At the first epoch after which the fold could no longer catch up; what was trained
@@ -193,18 +195,18 @@ class FoldRace:
         """
         while self._n_seen < len(self._figures):
             self._n_seen += 1
-            if rival is not None and self._n_seen >= WINDOW:
-                self._check_epoch(rival)
+            if incumbent is not None and self._n_seen >= WINDOW:
+                self._check_epoch(incumbent)
 
-    def _check_epoch(self, rival: Rival) -> None:
+    def _check_epoch(self, incumbent: Incumbent) -> None:
         accuracies = [one.validation_accuracy for one in self._figures[: self._n_seen]]
         reachable = min(extrapolate_accuracy(accuracies, n_epochs=self._n_epochs), 1.0)
-        leads = [*rival.leads, rival.accuracy - reachable]
-        if is_hopeless(leads, accuracy=rival.mean_accuracy, n_tiles=self._n_tiles):
+        leads = [*incumbent.leads, incumbent.accuracy - reachable]
+        if should_prune(leads, accuracy=incumbent.mean_accuracy, n_tiles=self._n_tiles):
             self._figures = self._figures[: self._n_seen]
             raise optuna.TrialPruned(
                 f"in fold {self.fold + 1}, after epoch {self._n_seen} of {self._n_epochs}: validation accuracy "
                 f"{accuracies[-1]:.3f}, on its way to {reachable:.3f} at best, is too far behind the "
-                f"{rival.accuracy:.3f} of trial {rival.trial}"
-                + (f", which led by {np.mean(rival.leads):.3f} on the folds before" if rival.leads else "")
+                f"{incumbent.accuracy:.3f} of trial {incumbent.trial}"
+                + (f", which led by {np.mean(incumbent.leads):.3f} on the folds before" if incumbent.leads else "")
             )

@@ -22,13 +22,11 @@ from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
 from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import describe_hashes, describe_params, describe_versions
-from sem_search.search.trials.outages import locate_outbox
 from sem_search.search.trials.space import order_cells
 from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.generate import iter_study_entries
-from sem_search.tracking.mlflow.log import log_entries
-from sem_search.tracking.mlflow.posting import resolve_run
+from sem_search.tracking.mlflow.log import get_time_ms, log_entries
 from sem_search.tracking.mlflow.runs import get_tracking_uri
 from sem_search.transfer.heads.training import HeadTrainer
 
@@ -65,7 +63,7 @@ class Conclusion:
                 f"validation {self.validation.f_measure:.4f}, test {self.test.f_measure:.4f}; "
                 f"whole test images {self.test.image_f_measure:.4f}.",
                 f"  Registered as {version.name} version {version.version}, {version.reason}",
-                f"See every trial:  {_tell_where_runs_are()}",
+                f"See every trial:  {_find_runs()}",
                 f"Classify images:  {command} predict IMAGES... --model {model}",
                 f"A page for it:    {command} app --model {model}",
                 f"Serve it:         {command} serve --model {model}",
@@ -92,7 +90,7 @@ def _show(program: Path) -> str:
     return shlex.quote(str(program.relative_to(Path.cwd()) if is_here else program))
 
 
-def _tell_where_runs_are() -> str:
+def _find_runs() -> str:
     """Return where the user sees the runs: on the tracking server, if there is one."""
     uri = get_tracking_uri()
     if uri.startswith("http"):
@@ -109,21 +107,17 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     test = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="test")
     trial = study.get_trials(deepcopy=False)[outcome.winner.number]
     earlier = [trial.user_attrs.get(RUN_ID), *study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), ())]
-    root = locate_outbox(prepared.settings, name=prepared.name)
     registered = _register(
         outcome,
         prepared=prepared,
         validation=validation,
         test=test,
-        earlier_run_ids=[resolve_run(run, root=root) for run in earlier if run is not None],
+        earlier_run_ids=[run_id for run_id in earlier if run_id is not None],
     )
-    log_entries(
-        iter_study_entries(
-            outcome,
-            context=_describe_study(outcome, prepared=prepared, trainer=trainer, registered=registered, run_id=run_id),
-        ),
-        run_id=run_id,
-    )
+    context = _describe_study(outcome, prepared=prepared, trainer=trainer, registered=registered, run_id=run_id)
+    ended = [one.datetime_complete for one in study.get_trials(deepcopy=False) if one.datetime_complete is not None]
+    # The same time whenever this is done again, so that the numbers count once.
+    log_entries(iter_study_entries(outcome, context=context), run_id=run_id, time_ms=get_time_ms(max(ended)))
     log_entries([build_optuna_page(study)], run_id=run_id)
     return Conclusion(outcome=outcome, validation=validation, test=test, registered=registered, run_id=run_id)
 

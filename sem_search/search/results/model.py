@@ -1,17 +1,59 @@
-"""A finished trial as a servable model: its fold heads over the shared trunk, logged into the trial's run."""
+"""A finished trial as a servable model: its fold heads over the shared trunk, and the record that travels with it.
+
+The record is the model's card, its data's catalogue and folds, and its out-of-fold answers.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from sem_search.deployment.package.calibration_record import fit_calibration
-from sem_search.deployment.package.writing import MODEL_NAME, ClassifierParts, post_classifier
-from sem_search.records import FinishedFold, TrialOutcome
+from sem_search.deployment.package.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
+from sem_search.deployment.package.record import ModelRecord, OutOfFold
+from sem_search.deployment.package.writing import MODEL_NAME, ClassifierParts, log_classifier
+from sem_search.evaluation.answers import tabulate_answers
+from sem_search.evaluation.intervals import compute_split_intervals
+from sem_search.evaluation.metrics import compute_split_scores
+from sem_search.evaluation.resampling import build_strata
+from sem_search.records import FinishedFold, Split, TileTable, TrialOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.results.model_record import build_record, describe_model_settings, gather_pixel_sizes
-from sem_search.search.results.run_description import describe_hashes
+from sem_search.search.results.run_description import describe_hashes, describe_versions
+from sem_search.settings import SearchSettings
+from sem_search.tracking.entries.tables import SPLITS, UNITS, Unit, compute_class_rows, compute_confusion_table
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.transfer.heads.training import HeadTrainer
 
 MODEL_PATH = MODEL_NAME
 """Artifact path of the model in a trial's run."""
+
+NOT_OF_THE_MODEL = {
+    "data",
+    "weights",
+    "storage",
+    "study_folder",
+    "outage_wait",
+    "cluster",
+    "shared",
+    "model_name",
+    "promote_margin",
+    "promote_confidence",
+    "threads",
+}
+"""Settings that belong to the machine or to the registry: paths, the storage's URL, who shall be champion."""
+
+SCORE_NAMES: Mapping[tuple[Unit, str], str] = {
+    ("tiles", "f_measure"): "macro F-measure, mean over the folds",
+    ("tiles", "tile_accuracy"): "accuracy",
+    ("images", "image_f_measure"): "macro F-measure",
+    ("images", "image_accuracy"): "accuracy",
+}
+
+_PLACE = re.compile(r"(?<![\w:/.~])(?:[A-Za-z]:\\|/)(?:[^\s\\/:,;]+[\\/])*([^\s\\/:,;]+)")
+"""An absolute path that is no part of a URL, and its last name."""
 
 
 def log_trial_model(
@@ -26,7 +68,7 @@ def log_trial_model(
     parts = ClassifierParts(
         trunk=prepared.network.cut.trunk,
         head=trainer.head,
-        head_weights=[kept.head_weights for kept in finished_folds],
+        head_weights=[fold.head_weights for fold in finished_folds],
         convolution=prepared.network.cut.convolution,
         backbone=prepared.network.backbone.name,
         class_names=prepared.data.tiles.class_names,
@@ -42,6 +84,126 @@ def log_trial_model(
         hashes=describe_hashes(prepared),
         calibration=fit_calibration(outcome, tiles=prepared.data.tiles, novelty=prepared.novelty),
     )
-    warnings = post_classifier(parts, run_id=run_id, record=build_record(prepared, outcome=outcome))
+    warnings = log_classifier(parts, run_id=run_id, record=build_record(prepared, outcome=outcome)).warnings
     if warnings:
         log_entries([Tags(values={"sem_search.model_warnings": "\n".join(warnings)})], run_id=run_id)
+
+
+def build_record(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelRecord:
+    """Return the record of a complete trial."""
+    return ModelRecord(
+        card=build_card(prepared, outcome=outcome),
+        catalogue=prepared.data.catalogue,
+        folds=prepared.data.folds,
+        out_of_fold=OutOfFold(trial=outcome, tiles=prepared.data.tiles),
+    )
+
+
+def build_card(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelCard:
+    """Return the model card of a complete trial; it names no place of this machine."""
+    settings, tiles = prepared.settings, prepared.data.tiles
+    return ModelCard(
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        data=Path(settings.data).name or settings.data,
+        study=prepared.name,
+        run_id=outcome.run_id or "",
+        backbone=settings.backbone,
+        weights_used=prepared.network.weights.used,
+        select_on=settings.select_on,
+        learning_rate=outcome.cell.learning_rate,
+        batch_size=outcome.cell.batch_size,
+        n_cells=settings.trials or settings.n_cells,
+        classes=_list_classes(prepared),
+        folds=tuple(
+            CardFold(
+                number=fold.number,
+                n_training=len(fold.training),
+                n_validation=len(fold.validation),
+                n_test=len(fold.test),
+            )
+            for fold in prepared.data.folds.folds
+        ),
+        scores=tuple(score for split in SPLITS for score in _list_scores(outcome, tiles=tiles, split=split)),
+        confusions=_list_confusions(outcome, tiles=tiles),
+        settings=describe_model_settings(settings),
+        hashes=describe_hashes(prepared),
+        versions=describe_versions(),
+        warnings=tuple(map(hide_places, _list_warnings(prepared, outcome=outcome))),
+        findings=tuple(
+            hide_places(finding.message) for finding in prepared.data.findings if finding.severity != "note"
+        ),
+    )
+
+
+def describe_model_settings(settings: SearchSettings) -> dict[str, Any]:
+    """Return the settings that made the model, as JSON values by name."""
+    return settings.model_dump(mode="json", exclude=NOT_OF_THE_MODEL)
+
+
+def gather_pixel_sizes(prepared: PreparedSearch) -> Mapping[str, list[float]]:
+    """Return the distinct pixel sizes of each class, in nm, ascending, where files tell them."""
+    sizes: defaultdict[str, set[float]] = defaultdict(set)
+    for record in prepared.data.catalogue.records:
+        if record.pixel_size_nm is not None:
+            sizes[record.label].add(record.pixel_size_nm)
+    return {label: sorted(values) for label, values in sizes.items()}
+
+
+def hide_places(text: str) -> str:
+    """Return the text with the last name alone of each absolute path: where it lay is this machine's affair."""
+    return _PLACE.sub(r"\1", text)
+
+
+def _list_warnings(prepared: PreparedSearch, *, outcome: TrialOutcome) -> list[str]:
+    obstacle = _find_obstacle(outcome, tiles=prepared.data.tiles)
+    told = [*prepared.data.catalogue.warnings, *prepared.network.weights.warnings]
+    return told if obstacle is None else [*told, obstacle]
+
+
+def _list_classes(prepared: PreparedSearch) -> tuple[CardClass, ...]:
+    sizes = gather_pixel_sizes(prepared)
+    return tuple(
+        CardClass(
+            name=row.label,
+            n_images=row.n_images,
+            n_groups=row.n_groups,
+            n_tiles=row.n_tiles,
+            pixel_sizes_nm=tuple(sizes.get(row.label, ())),
+        )
+        for row in compute_class_rows(prepared.data.tiles)
+    )
+
+
+def _list_scores(outcome: TrialOutcome, *, tiles: TileTable, split: Split) -> list[CardScore]:
+    """Return the headline figures of one split, with their intervals where the images allow any."""
+    if _find_obstacle(outcome, tiles=tiles) is None:
+        intervals = compute_split_intervals(outcome, tiles=tiles, split=split)
+        return [
+            CardScore(split=split, unit=unit, name=name, value=figure.value, low=figure.low, high=figure.high)
+            for (unit, key), name in SCORE_NAMES.items()
+            for figure in [getattr(intervals, key)]
+        ]
+    scores = compute_split_scores(outcome, tiles=tiles, split=split)
+    return [
+        CardScore(split=split, unit=unit, name=name, value=getattr(scores, key), low=None, high=None)
+        for (unit, key), name in SCORE_NAMES.items()
+    ]
+
+
+def _find_obstacle(outcome: TrialOutcome, *, tiles: TileTable) -> str | None:
+    """Return why no interval can be given, None if one can: groups of several classes may leave a class with one."""
+    try:
+        for split in SPLITS:
+            build_strata(tabulate_answers(outcome, tiles=tiles, split=split))
+    except ValueError as error:
+        return f"no intervals: {error}"
+    return None
+
+
+def _list_confusions(outcome: TrialOutcome, *, tiles: TileTable) -> tuple[CardConfusion, ...]:
+    """Return the confusion matrices of the test split, by image first: that is what is served."""
+    tables = [compute_confusion_table(outcome, tiles=tiles, split="test", unit=unit) for unit in reversed(UNITS)]
+    return tuple(
+        CardConfusion(split=table.split, unit=table.unit, counts=tuple(map(tuple, table.counts.tolist())))
+        for table in tables
+    )

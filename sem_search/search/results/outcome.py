@@ -1,6 +1,7 @@
 """What a study found out, read back from the finished folds: nothing that is reported exists only in memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -12,10 +13,9 @@ from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import open_fold_store
-from sem_search.search.trials.outages import OUTBOX
-from sem_search.search.trials.study import REASON, RUN_ID, TRIAL_RUNS
+from sem_search.search.trials.ranks import REASON, get_rank, holds_rank
+from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
 from sem_search.settings import SearchSettings
-from sem_search.tracking.mlflow.posting import resolve_run
 
 OUTCOME_STATES: dict[TrialState, OutcomeState] = {
     TrialState.COMPLETE: "complete",
@@ -25,7 +25,7 @@ OUTCOME_STATES: dict[TrialState, OutcomeState] = {
 
 
 def read_study_outcome(study: optuna.Study, *, prepared: PreparedSearch) -> StudyOutcome:
-    """Return every cell's outcome, each once, in the order of the trials; errors as `read_stored_outcome`."""
+    """Return every cell's outcome, each once, in the order of their ranks; errors as `read_stored_outcome`."""
     return read_stored_outcome(study, name=prepared.name, settings=prepared.settings, data=prepared.data)
 
 
@@ -36,9 +36,9 @@ def read_stored_outcome(
 
     Raises:
         FailedTrialError: No trial has finished.
-        StoreError: A fold that the study was told of is lost or damaged on disk.
+        StoreError: A fold that was reported to the study is lost or damaged on disk.
     """
-    finished = _list_reported(study)
+    finished = list_results(study)
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
     if not complete:
         raise FailedTrialError(
@@ -64,9 +64,9 @@ def read_finished_folds(prepared: PreparedSearch, *, cell: Cell) -> tuple[Finish
     return _read_folds(prepared.store, cell=cell, numbers=[fold.number for fold in prepared.data.folds.folds])
 
 
-def iter_told_folds(study: optuna.Study) -> Iterator[tuple[FrozenTrial, int]]:
-    """Yield each finished trial that is reported with the number of each fold that it told of, in order."""
-    for trial in _list_reported(study):
+def iter_reported_folds(study: optuna.Study) -> Iterator[tuple[FrozenTrial, int]]:
+    """Yield each trial that is a result with the number of each fold that it reported, in order."""
+    for trial in list_results(study):
         for number in sorted(trial.intermediate_values):
             yield trial, number
 
@@ -76,42 +76,61 @@ def get_cell(trial: FrozenTrial) -> Cell:
     return Cell(learning_rate=float(trial.params["learning_rate"]), batch_size=int(trial.params["batch_size"]))
 
 
-def _list_reported(study: optuna.Study) -> list[FrozenTrial]:
-    """Return one trial of each cell, by number: two workers that draw a cell at one moment both train it."""
+def list_results(study: optuna.Study) -> list[FrozenTrial]:
+    """Return one finished trial of each cell, by rank: two workers that draw a cell at one moment both train it."""
     order = list(OUTCOME_STATES)
-    reported: dict[Cell, FrozenTrial] = {}
-    trials = [trial for trial in study.get_trials(deepcopy=False) if _is_reported(trial)]
-    for trial in sorted(trials, key=lambda trial: (order.index(trial.state), trial.number)):
-        reported.setdefault(get_cell(trial), trial)
-    return sorted(reported.values(), key=lambda trial: trial.number)
+    results: dict[Cell, FrozenTrial] = {}
+    trials = [trial for trial in study.get_trials(deepcopy=False) if _is_result(trial)]
+    for trial in sorted(trials, key=lambda trial: (order.index(trial.state), get_rank(trial))):
+        results.setdefault(get_cell(trial), trial)
+    return sorted(results.values(), key=get_rank)
 
 
-def _is_reported(trial: FrozenTrial) -> bool:
-    """A repeated cell, or a trial that found the queue empty, is no result of its own."""
-    return trial.state in OUTCOME_STATES and "repeats" not in trial.user_attrs and len(trial.params) == 2
+def _is_result(trial: FrozenTrial) -> bool:
+    """A cell that a sampler drew again, or a trial that gave its rank back, is no result of its own."""
+    is_own = "repeats" not in trial.user_attrs and len(trial.params) == 2
+    return trial.state in OUTCOME_STATES and is_own and holds_rank(trial)
 
 
 def _read_folds(store: FoldStore, *, cell: Cell, numbers: Sequence[int]) -> tuple[FinishedFold, ...]:
-    kept = (store.read(cell=cell, fold=number) for number in numbers)
-    return tuple(fold for fold in kept if fold is not None)
+    folds = (store.read(cell=cell, fold=number) for number in numbers)
+    return tuple(fold for fold in folds if fold is not None)
 
 
 def _read_trial(trial: FrozenTrial, *, store: FoldStore, runs: Sequence[str]) -> TrialOutcome:
-    """Return a trial's outcome; `runs` are those that it was logged to anew, the valid one last."""
-    cell = get_cell(trial)
-    told = trial.intermediate_values
-    run_id = runs[-1] if runs else trial.user_attrs.get(RUN_ID)
-    finished_folds = _read_folds(store, cell=cell, numbers=sorted(told))
-    if len(finished_folds) < len(told):
+    """Return a trial's outcome; `runs` are those that it was logged to after its end, the valid one last.
+
+    Raises:
+        StoreError: A fold that it reported is lost or damaged.
+    """
+    outcome, _ = read_trial(trial, store=store, state=OUTCOME_STATES[trial.state])
+    n_lost = len(trial.intermediate_values) - len(outcome.folds)
+    if n_lost:
         raise StoreError(
-            f"{cell.name}: {len(told) - len(finished_folds)} of {len(told)} finished folds are lost or damaged in "
+            f"{outcome.cell.name}: {n_lost} of {len(trial.intermediate_values)} finished folds are lost or damaged in "
             f"{store.folder}. Start the search's own command again: it trains them anew, to the same numbers."
         )
-    return TrialOutcome(
+    return replace(outcome, run_id=runs[-1] if runs else outcome.run_id)
+
+
+def read_trial(
+    trial: FrozenTrial, *, store: FoldStore, state: OutcomeState
+) -> tuple[TrialOutcome, tuple[FinishedFold, ...]]:
+    """Return what a trial found, and its finished folds; those that cannot be read are left out.
+
+    Args:
+        trial: The trial, which may be just about to end.
+        store: Of finished folds.
+        state: How it ended, or is about to.
+    """
+    cell = get_cell(trial)
+    folds = _read_folds(store, cell=cell, numbers=sorted(trial.intermediate_values))
+    outcome = TrialOutcome(
         number=trial.number,
         cell=cell,
-        state=OUTCOME_STATES[trial.state],
-        folds=tuple(kept.outcome for kept in finished_folds),
-        run_id=None if run_id is None else resolve_run(run_id, root=store.folder / OUTBOX),
-        message=None if trial.state == TrialState.COMPLETE else trial.user_attrs.get(REASON),
+        state=state,
+        folds=tuple(fold.outcome for fold in folds),
+        run_id=trial.user_attrs.get(RUN_ID),
+        message=None if state == "complete" else trial.user_attrs.get(REASON),
     )
+    return outcome, folds

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import sem_search
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.trials.outages import tell_outage
 from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.types import JsonArtifact, Params, Scalar, Tags
-from sem_search.tracking.mlflow.availability import persist
 from sem_search.tracking.mlflow.log import log_catalogue, log_entries
 from sem_search.tracking.mlflow.runs import get_params
 from sem_search.words import write_list
@@ -39,8 +37,7 @@ LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn",
 
 def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
     """Log what the study is, so that a search that is still running can already be understood in the UI."""
-    # Computing features may have taken hours: the server is there again, or is waited for.
-    taken = persist(lambda: get_params(run_id), patience_s=prepared.settings.outage_wait, tell=tell_outage)
+    taken = get_params(run_id)
     log_entries(
         [
             Params(values=_resolve_names(describe_params(prepared), taken=taken)),

@@ -38,7 +38,7 @@ class SearchProgress:
         self._now = ""
 
     def show_epoch(self, *, cell: Cell, fold: int, epoch: int, n_epochs: int) -> None:
-        """Tell which epoch of which fold is being trained."""
+        """Show which epoch of which fold is being trained."""
         self._now = f"{cell.name} fold {fold + 1} epoch {epoch + 1}/{n_epochs}"
         self._refresh(is_line_due=time.monotonic() - self._last_line >= LINE_EVERY_S)
 
@@ -59,6 +59,10 @@ class SearchProgress:
         """Write one line about a finished trial, and keep the best value."""
         if value is not None:
             self._best = value if self._best is None else max(self._best, value)
+        self.show(text)
+
+    def show(self, text: str) -> None:
+        """Write one line."""
         self._bar.clear()
         self._stream.write(f"{text}\n")
         self._stream.flush()

@@ -1,33 +1,34 @@
-"""The study's database: opened with its driver, and waited for while it is away.
+"""The study's database: opened with its driver, looked at without a trace, and waited for while it is away.
 
-Optuna gives up at the first call that a database does not answer; a restart of two seconds then costs a trial. Here
-each call is made again, with growing pauses, until the database is back or the patience is over. A call may have
-succeeded although its answer was lost, so doing it twice must be the same as doing it once: attributes, parameters and
-intermediate values are written over with the same; a trial's end, and a claim, are recognised as our own.
+Optuna gives up at the first call that a database does not answer. Resuming costs nothing here, so nothing is patched:
+such an error ends the whole attempt, and when the database is back the attempt is made again (`repeat_after_outages`).
 """
 
 import logging
 import re
 import shlex
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import optuna
-from optuna.storages._rdb.models import StudyModel
-from optuna.trial import TrialState
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
-from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    PendingRollbackError,
+    SQLAlchemyError,
+)
 
 from sem_search.errors import SettingsError, StoreError
 from sem_search.places import find_sqlite_file
-from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.stale_trials import PROCESS
-from sem_search.search.trials.storage_outages import find_refusal, persist
 from sem_search.secrets import mask_url
 
 HEARTBEAT_S = 10
 GRACE_S = 120
-"""What Optuna is told; who is dead is decided in `stale_trials`."""
+"""A trial without a heartbeat for so long, by the database's clock, is stale: well over a database's restart."""
 
 SQLITE_WAIT_S = 60
 """SQLite has one writer at a time; workers wait for their turn."""
@@ -35,105 +36,60 @@ SQLITE_WAIT_S = 60
 POSTGRESQL = "postgresql"
 
 MLFLOW_TABLE = "registered_models"
-"""Of MLflow's tables the one whose name is nobody else's."""
+"""Of MLflow's tables the one that no other program has."""
+
+OPTUNA_TABLE = "studies"
 
 CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-"""A server that fell silent without a word is noticed within about a minute, not after the system's two hours."""
+"""A server that stops answering is noticed within about a minute, not after the system's two hours."""
 
 START_S = 30.0
 """How long a database or a tracking server that does not answer is waited for at the start: it may be mistyped."""
 
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 15.0
+"""Between two attempts; each pause is twice the one before."""
+
 LATER = "Nothing was begun: correct the address, or give the same command again when it is back."
+
+FINISHED_STAYS = (
+    "Finished folds are on disk: give the same command again when it is back, or let it wait longer with "
+    "outage_wait=SECONDS."
+)
+
+CONNECTION_LOST = "8s2b"
+"""SQLAlchemy's code for a call that came after its connection had broken off, within the same transaction."""
+
+REFUSAL = re.compile(
+    r"\w+ authentication failed[^\n]*|no password supplied|no pg_hba\.conf entry[^\n]*|permission denied for [^\n]*"
+    r"|(?:role|database) \"[^\"\n]*\" does not exist|role \"[^\"\n]*\" is not permitted to log in"
+)
+"""What PostgreSQL says to a client that it will not let in, however long that waits; none of it holds a password.
+
+English words alone: a server that speaks another language is waited for in vain.
+"""
 
 Result = TypeVar("Result")
 
 
-class PatientStorage(optuna.storages.RDBStorage):
-    """Optuna's storage, which waits for a database that is away."""
-
-    patience_s: float = 0.0
-    tell: Callable[[str], None] = staticmethod(lambda _: None)
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Set a trial's state once, also where the answer to the first attempt was lost.
-
-        Returns:
-            False if another process has claimed the trial.
-        """
-        attempts = 0
-
-        def act() -> bool:
-            nonlocal attempts
-            attempts += 1
-            try:
-                is_set = super(PatientStorage, self).set_trial_state_values(trial_id, state, values)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                if attempts > 1 and self.get_trial(trial_id).state == state:
-                    return True
-                raise
-            return is_set or (attempts > 1 and self._is_claimed_here(trial_id, state))
-
-        return self._persist(act)
+class Storage(optuna.storages.RDBStorage):
+    """Optuna's storage, whose heartbeat outlives an outage: Optuna ends its thread at the first error."""
 
     def record_heartbeat(self, trial_id: int) -> None:
-        """Try once: a beat that was not taken is followed by the next."""
-        super().record_heartbeat(trial_id)
-
-    def _is_claimed_here(self, trial_id: int, state: TrialState) -> bool:
-        """Tell whether a claim, whose answer was lost, was ours: the trial runs, and nobody else has signed it."""
-        trial = self.get_trial(trial_id)
-        signed = trial.user_attrs.get(PROCESS)
-        return state == trial.state == TrialState.RUNNING and signed in (None, describe_process())
-
-    def _persist(self, act: Callable[[], Result]) -> Result:
+        """Record a heartbeat; one that the database does not take is left out, for the next one says the same."""
         try:
-            return persist(act, patience_s=self.patience_s, tell=self.tell)
-        except StoreError:
-            self.patience_s = 0.0  # whoever cleans up after this shall not wait as long again
-            raise
+            super().record_heartbeat(trial_id)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            logging.getLogger(__name__).info("A heartbeat was not recorded (%s).", type(error).__name__)
 
 
-def _make_patient(name: str) -> None:
-    """Let a method of the storage wait; a call within another does not wait by itself, the outer one does."""
-    method = getattr(optuna.storages.RDBStorage, name)
-
-    def patient(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
-        return self._persist(lambda: method(self, *args, **kwargs))
-
-    patient.__name__, patient.__doc__ = name, method.__doc__
-    setattr(PatientStorage, name, patient)
-
-
-for _name in (
-    "create_new_study",
-    "set_study_user_attr",
-    "set_study_system_attr",
-    "get_study_id_from_name",
-    "get_study_name_from_id",
-    "get_study_directions",
-    "get_study_user_attrs",
-    "get_study_system_attrs",
-    "get_all_studies",
-    "_create_new_trial",
-    "_set_trial_param",
-    "get_trial_id_from_study_id_trial_number",
-    "set_trial_intermediate_value",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
-    "get_trial",
-    "_get_trials",
-    "_get_best_trial_id",
-):
-    _make_patient(_name)
-
-
-def open_storage(url: str, *, patience_s: float = 0.0, tell: Callable[[str], None] = lambda _: None) -> PatientStorage:
+def open_storage(url: str, *, wait_s: float = 0.0, warn: Callable[[str], None] = lambda _: None) -> Storage:
     """Return the study's database.
 
     Args:
         url: SQLAlchemy's URL of it.
-        patience_s: How long later calls wait for it; opening it waits `START_S` at most, for a URL may be mistyped.
-        tell: Is told when it is away.
+        wait_s: How long it is waited for, `START_S` at most: a URL may be mistyped.
+        warn: Called when it is away.
 
     Raises:
         SettingsError: It cannot be opened, does not let us in, or its driver is missing.
@@ -141,60 +97,34 @@ def open_storage(url: str, *, patience_s: float = 0.0, tell: Callable[[str], Non
     """
     # SQLAlchemy announces each plugin at INFO where logging is set up; a search has one progress bar instead.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    _check_is_not_mlflows(url, wait_s=wait_s, warn=warn)
 
-    def open_once() -> PatientStorage:
-        return PatientStorage(
-            url, engine_kwargs=_choose_arguments(url), heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S
-        )
+    def open_once() -> Storage:
+        return Storage(url, engine_kwargs=_choose_arguments(url), heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
 
-    _check_is_not_mlflows(url, patience_s=patience_s, tell=tell)
     try:
-        storage = persist(open_once, patience_s=min(patience_s, START_S), tell=tell, advice=LATER)
-        if storage.engine.dialect.name == "sqlite":
-            _take_turns(storage.engine)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        raise SettingsError(_explain(url, error=error)) from None  # URL and driver's message may hold the password
+        storage = _explain_errors(open_once, url=url, wait_s=min(wait_s, START_S), warn=warn)
     except RuntimeError as error:  # how Optuna says that the tables are of another version
         shown = mask_url(url)
         said = str(error) if shown != url else str(error).replace("$STORAGE_URL", shlex.quote(url))
         raise SettingsError(f"storage={shown}: {said} Back it up before.") from None
-    storage.patience_s, storage.tell = patience_s, tell
+    if storage.engine.dialect.name == "sqlite":
+        _begin_as_writer(storage.engine)
     return storage
 
 
-def _check_is_not_mlflows(url: str, *, patience_s: float, tell: Callable[[str], None]) -> None:
-    """Refuse MLflow's own database: both keep their version in a table of the same name, and break each other.
-
-    Raises:
-        SettingsError: MLflow's tables are in it.
-    """
-    file = find_sqlite_file(url)
-    if file is not None and not file.exists():
-        return
-
-    def look(connection: Connection) -> bool:
-        return inspect(connection).has_table(MLFLOW_TABLE)
-
-    if _look(url, look, patience_s=patience_s, tell=tell):
-        raise SettingsError(
-            f"storage={mask_url(url)} is MLflow's database: the study needs one of its own, such as "
-            "sqlite:///optuna.db, or a second one on the same server (createdb optuna)."
-        )
-
-
-def check_storage(url: str, *, patience_s: float, tell: Callable[[str], None]) -> None:
-    """Knock at a database server before anything is computed; a file is left alone, for to open it would make it.
+def check_storage(url: str, *, wait_s: float, warn: Callable[[str], None]) -> None:
+    """Connect to a database server before anything is computed; a file is left alone, for to open it would make it.
 
     Raises:
         SettingsError: It is no database, does not let us in, or its driver is missing.
         StoreError: It does not answer.
     """
-    if url.startswith("sqlite"):
-        return
-    _look(url, lambda connection: None, patience_s=patience_s, tell=tell)
+    if not url.startswith("sqlite"):
+        _look(url, lambda connection: None, wait_s=wait_s, warn=warn)
 
 
-def read_study_names(url: str, *, patience_s: float, tell: Callable[[str], None]) -> tuple[str, ...]:
+def read_study_names(url: str, *, wait_s: float, warn: Callable[[str], None]) -> tuple[str, ...]:
     """Return the names of a database's studies, none where it has no tables yet.
 
     Nothing is written: Optuna makes its tables where it finds none, and cannot bear another process that does the same.
@@ -203,30 +133,148 @@ def read_study_names(url: str, *, patience_s: float, tell: Callable[[str], None]
         SettingsError: It is no database, does not let us in, or its driver is missing.
         StoreError: It does not answer.
     """
-
-    def read(connection: Connection) -> tuple[str, ...]:
-        if not inspect(connection).has_table(StudyModel.__tablename__):
-            return ()
-        return tuple(connection.execute(select(StudyModel.study_name)).scalars())
-
-    return _look(url, read, patience_s=patience_s, tell=tell)
+    if not _look(url, lambda connection: inspect(connection).has_table(OPTUNA_TABLE), wait_s=wait_s, warn=warn):
+        return ()
+    storage = open_storage(url, wait_s=wait_s, warn=warn)
+    return tuple(optuna.get_all_study_names(storage=storage))
 
 
-def _look(url: str, look: Callable[[Connection], Result], *, patience_s: float, tell: Callable[[str], None]) -> Result:
-    """Look into a database by a connection of its own, which is closed again."""
+def repeat_after_outages(
+    attempt: Callable[[], Result], *, url: str, wait_s: float, warn: Callable[[str], None]
+) -> Result:
+    """Make an attempt, and make it again each time that the study's database was away meanwhile and is back.
 
-    def look_once() -> Result:
-        engine = create_engine(url, **_choose_arguments(url))
+    Args:
+        attempt: The whole of it; what it has finished is found on disk the next time.
+        url: The database.
+        wait_s: How long the database is waited for, in seconds.
+        warn: Called once when it is away, and once when it is back.
+
+    Raises:
+        StoreError: The database stayed away. What `attempt` raises else is not touched.
+    """
+    while True:
         try:
-            with engine.connect() as connection:
-                return look(connection)
-        finally:
-            engine.dispose()
+            return attempt()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            warn(f"The study's database does not answer; waiting for it, at most {wait_s:g} s.")
+        time.sleep(FIRST_PAUSE_S)
+        _explain_errors(lambda: _connect(url, lambda connection: None), url=url, wait_s=wait_s, advice=FINISHED_STAYS)
+        warn("The study's database answers again.")
 
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether an error means that the database is away, or for now too busy, not that it refuses.
+
+    psycopg has a class of its own for that, which also covers a shutdown, a deadlock and too many connections; pg8000
+    has another, for connections alone. SQLite has only one class for everything; there it is the lock that passes.
+    Where Optuna cannot even record that a trial failed, it ends with an UnboundLocalError that has the true one behind.
+    """
+    if not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError | UnboundLocalError):
+        return False
+    causes = [one for one in _iter_chain(error) if isinstance(one, SQLAlchemyError)]
+    return any(map(_is_away, causes)) and find_refusal(error) is None
+
+
+def find_refusal(error: BaseException) -> str | None:
+    """Return PostgreSQL's own words if it does not let us in, else None."""
+    found = (REFUSAL.search(str(one.orig)) for one in _iter_chain(error) if isinstance(one, DBAPIError))
+    return next((words[0] for words in found if words is not None), None)
+
+
+def _is_away(error: SQLAlchemyError) -> bool:
+    if isinstance(error, PendingRollbackError):
+        return error.code == CONNECTION_LOST
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    is_sqlite = type(error.orig).__module__.startswith("sqlite3")
+    return isinstance(error, OperationalError | InterfaceError) and (not is_sqlite or "locked" in str(error.orig))
+
+
+def _iter_chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those that it came from."""
+    one: BaseException | None = error
+    while one is not None:
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def _explain_errors(
+    act: Callable[[], Result],
+    *,
+    url: str,
+    wait_s: float,
+    warn: Callable[[str], None] = lambda _: None,
+    advice: str = LATER,
+) -> Result:
+    """Do something again and again while the database is away; what it refuses is a sentence.
+
+    Raises:
+        SettingsError: It refuses.
+        StoreError: It stayed away.
+    """
     try:
-        return persist(look_once, patience_s=min(patience_s, START_S), tell=tell, advice=LATER)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        raise SettingsError(_explain(url, error=error)) from None
+        return _wait_for(act, wait_s=wait_s, warn=warn, advice=advice)
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, ValueError) as error:
+        raise SettingsError(_explain(url, error=error)) from None  # URL and driver's message may hold the password
+
+
+def _wait_for(act: Callable[[], Result], *, wait_s: float, warn: Callable[[str], None], advice: str) -> Result:
+    """Do something again and again, with growing pauses, while the database is away."""
+    begun, pause_s = time.monotonic(), FIRST_PAUSE_S
+    while True:
+        try:
+            result = act()
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if not is_outage(error):
+                raise
+        else:
+            if pause_s != FIRST_PAUSE_S:
+                warn("The study's database answers again.")
+            return result
+        silent_s = time.monotonic() - begun
+        if silent_s >= wait_s:
+            # The driver's own message may hold the password.
+            raise StoreError(f"The study's database has not answered for {silent_s:.0f} s. {advice}") from None
+        if pause_s == FIRST_PAUSE_S:
+            warn(f"The study's database does not answer; waiting for it, at most {wait_s:g} s.")
+        time.sleep(min(pause_s, wait_s - silent_s))
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _look(url: str, look: Callable[[Connection], Result], *, wait_s: float, warn: Callable[[str], None]) -> Result:
+    """Look into a database at the start."""
+    return _explain_errors(lambda: _connect(url, look), url=url, wait_s=min(wait_s, START_S), warn=warn)
+
+
+def _connect(url: str, look: Callable[[Connection], Result]) -> Result:
+    """Look into a database by a connection of its own, which is closed again."""
+    engine = create_engine(url, **_choose_arguments(url))
+    try:
+        with engine.connect() as connection:
+            return look(connection)
+    finally:
+        engine.dispose()
+
+
+def _check_is_not_mlflows(url: str, *, wait_s: float, warn: Callable[[str], None]) -> None:
+    """Refuse MLflow's own database: both keep their version in a table of the same name, and break each other.
+
+    Raises:
+        SettingsError: MLflow's tables are in it.
+    """
+    file = find_sqlite_file(url)
+    if file is not None and not file.exists():
+        return
+    if _look(url, lambda connection: inspect(connection).has_table(MLFLOW_TABLE), wait_s=wait_s, warn=warn):
+        raise SettingsError(
+            f"storage={mask_url(url)} is MLflow's database: the study needs one of its own, such as "
+            "sqlite:///optuna.db, or a second one on the same server (createdb optuna)."
+        )
 
 
 def _choose_arguments(url: str) -> dict[str, Any]:
@@ -260,10 +308,10 @@ def _advise(refusal: str) -> str:
         return "Make it first (createuser), or correct the user in the URL."
     if refusal.startswith("no pg_hba.conf"):
         return "The server's pg_hba.conf must let this machine in (docs/cluster.md)."
-    return "Whoever keeps the server must allow it."
+    return "The server's administrator must allow it."
 
 
-def _take_turns(engine: Engine) -> None:
+def _begin_as_writer(engine: Engine) -> None:
     """Let every transaction on SQLite begin as a writer, so that two workers cannot both claim one waiting trial.
 
     Optuna reads a trial's state and then sets it, in one transaction. Python's driver begins that transaction at the
@@ -275,9 +323,9 @@ def _take_turns(engine: Engine) -> None:
     def leave_transactions_to_sqlalchemy(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
 
-    def begin_as_writer(connection: Connection) -> None:
+    def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", leave_transactions_to_sqlalchemy)
-    event.listen(engine, "begin", begin_as_writer)
+    event.listen(engine, "begin", begin)
     engine.dispose()  # connections of before know nothing of this

@@ -1,23 +1,16 @@
-"""The Optuna study: opened or taken up again, and its cells queued.
-
-The cells are enqueued as waiting trials on a storage with a heartbeat: of the ways tried (grid sampler, brute force,
-queue) the only one that neither lost nor doubled a cell when a worker was killed.
-"""
+"""The Optuna study: opened, taken up again, or looked at; its attributes and its sampler."""
 
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.places import find_sqlite_file
-from sem_search.records import Cell
 from sem_search.search.pruning.pruners import build_pruner
-from sem_search.search.trials.process_id import is_known_dead
-from sem_search.search.trials.queue import count_states
-from sem_search.search.trials.space import order_cells
+from sem_search.search.trials.ranks import get_rank
 from sem_search.search.trials.storage import START_S, open_storage, read_study_names
 from sem_search.secrets import mask_url
 from sem_search.seeds import derive_seed
@@ -26,25 +19,21 @@ from sem_search.settings import SearchSettings
 FINGERPRINT = "fingerprint"
 SETTINGS = "settings"
 STUDY_RUN_ID = "mlflow_study_run_id"
-QUEUED = "queued"
+
 RUN_ID = "mlflow_run_id"
+"""Attribute of a trial that was logged when it ended: its run."""
+
 TRIAL_RUNS = "mlflow_trial_runs"
 """Attribute of a study: trial number -> runs that the trial was logged to after it had finished, the valid one last."""
 
 OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
 
-REASON = "reason"
-"""Why a trial was pruned or how it failed; Optuna itself keeps no reason."""
 
-
-class NumberedSampler(optuna.samplers.BaseSampler):
-    """Draws each trial's values with a seed of its number: a resumed study suggests what it would have.
-
-    The number is known once a trial is begun. Before, two workers would seed alike, and draw the same cells.
-    """
+class RankSampler(optuna.samplers.BaseSampler):
+    """Draws each trial's values with a seed of its rank: a resumed study suggests what it would have."""
 
     def __init__(self, build: Callable[..., optuna.samplers.BaseSampler], *, seed: int) -> None:
-        """Begin with Optuna's sampler of one trial, which takes its seed as `seed`, and the seed of all."""
+        """Begin with what builds Optuna's sampler of one trial from its `seed`, and the seed of all."""
         self._build = build
         self._seed = seed
 
@@ -71,7 +60,7 @@ class NumberedSampler(optuna.samplers.BaseSampler):
         param_distribution: optuna.distributions.BaseDistribution,
     ) -> Any:
         """Return a value of a parameter."""
-        sampler = self._build(seed=derive_seed(self._seed, "sampler", trial.number, param_name))
+        sampler = self._build(seed=derive_seed(self._seed, "sampler", get_rank(trial), param_name))
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
@@ -80,7 +69,7 @@ def open_study(
     *,
     name: str,
     fingerprint: Mapping[str, Any],
-    tell: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> optuna.Study:
     """Return the study of this name, new or as it was left.
 
@@ -88,16 +77,16 @@ def open_study(
         settings: Storage, sampler and pruner.
         name: The study's name.
         fingerprint: What must be equal for results to be comparable, as JSON values by name.
-        tell: Is told when the database is away, and when it is back.
+        warn: Called when the database is away.
 
     Raises:
         SettingsError: The storage cannot be opened.
         StoreError: It does not answer.
         StudyMismatchError: The study exists and was made with something else; each difference is named.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of each trial that gives its rank back
     study = optuna.create_study(
-        storage=open_storage(settings.storage, patience_s=settings.outage_wait, tell=tell),
+        storage=open_storage(settings.storage, wait_s=settings.outage_wait, warn=warn),
         study_name=name,
         direction="maximize",
         load_if_exists=True,
@@ -115,7 +104,7 @@ def open_study(
 def _build_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
     """Return the sampler of a study's trials."""
     build = optuna.samplers.TPESampler if settings.sampler == "tpe" else optuna.samplers.RandomSampler
-    return NumberedSampler(build, seed=settings.seed)
+    return RankSampler(build, seed=settings.seed)
 
 
 def check_fingerprint(
@@ -150,28 +139,16 @@ def keep_precision(settings: SearchSettings, *, study: optuna.Study) -> SearchSe
     return settings.model_copy(update={"precision": stored.get("precision", settings.precision)})
 
 
-def enqueue_cells(study: optuna.Study, *, settings: SearchSettings) -> None:
-    """Queue every cell of the grid that the study does not know yet, in the order of `order_cells`."""
-    if settings.sampler != "grid":
-        return
-    known = {_get_fixed_cell(trial) for trial in study.get_trials(deepcopy=False)}
-    for cell in order_cells(settings)[: settings.trials]:
-        if (cell.learning_rate, cell.batch_size) not in known:
-            study.enqueue_trial(
-                {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}, user_attrs={QUEUED: True}
-            )
-
-
 def load_study(
-    *, name: str, storage: str, patience_s: float = 0.0, tell: Callable[[str], None] = lambda _: None
+    *, name: str, storage: str, wait_s: float = 0.0, warn: Callable[[str], None] = lambda _: None
 ) -> optuna.Study:
-    """Return a study that a search has made and signed with its settings.
+    """Return a study that a search has begun.
 
     Args:
         name: Its name.
         storage: Its database.
-        patience_s: How long a database that is away is waited for.
-        tell: Is told when it is.
+        wait_s: How long a database that is away is waited for.
+        warn: Called when it is.
 
     Raises:
         SettingsError: The storage cannot be opened.
@@ -180,17 +157,17 @@ def load_study(
             only just begun.
     """
     _check_storage_exists(storage)
-    names = read_study_names(storage, patience_s=patience_s, tell=tell)
+    names = read_study_names(storage, wait_s=wait_s, warn=warn)
     if name not in names:
         raise StudyMismatchError(
             f"There is no study {name!r} in this storage; there are: {', '.join(sorted(names)) or 'none'}. "
             "Start the search first, and give its storage."
         )
-    study = optuna.load_study(study_name=name, storage=open_storage(storage, patience_s=patience_s, tell=tell))
+    study = optuna.load_study(study_name=name, storage=open_storage(storage, wait_s=wait_s, warn=warn))
     if not {SETTINGS, STUDY_RUN_ID} <= set(study.user_attrs):
         raise StudyMismatchError(
-            f"Study {name!r} is not signed by a search yet, so nobody knows what to do in it. If its search has just "
-            "been started, wait until it trains, then start this worker again."
+            f"Study {name!r} has no settings yet. If its search has just been started, wait until it trains, then "
+            "start this worker again."
         )
     return study
 
@@ -202,46 +179,10 @@ def read_stored_fingerprint(*, name: str, storage: str) -> dict[str, Any] | None
         SettingsError: The storage cannot be opened.
         StoreError: It does not answer.
     """
-    if not has_file(storage) or name not in read_study_names(storage, patience_s=START_S, tell=lambda _: None):
+    if not has_file(storage) or name not in read_study_names(storage, wait_s=START_S, warn=lambda _: None):
         return None
     stored = optuna.load_study(study_name=name, storage=open_storage(storage)).user_attrs.get(FINGERPRINT)
     return None if stored is None else dict(json.loads(stored))
-
-
-def find_dead_study_runs(runs: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the runs, of run id -> process, whose process is known to be gone."""
-    return tuple(run_id for run_id, process in runs.items() if is_known_dead(process))
-
-
-def count_finished(study: optuna.Study) -> int:
-    """Return the number of trials that have ended, well or badly."""
-    return sum(count for state, count in count_states(study).items() if state.is_finished())
-
-
-def count_waiting(study: optuna.Study) -> int:
-    """Return the number of queued trials that nobody has begun."""
-    return count_states(study)[TrialState.WAITING]
-
-
-def list_waiting_cells(study: optuna.Study) -> list[Cell]:
-    """Return the queued cells that nobody has begun, in the order of their turn."""
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    fixed = [_get_fixed_cell(trial) for trial in sorted(waiting, key=lambda trial: trial.number)]
-    return [Cell(learning_rate=rate, batch_size=size) for rate, size in fixed if None not in (rate, size)]
-
-
-def count_running(study: optuna.Study) -> int:
-    """Return the number of trials that some process is at work on."""
-    return count_states(study)[TrialState.RUNNING]
-
-
-def find_earlier_trial(study: optuna.Study, *, cell: Cell, before: int) -> FrozenTrial | None:
-    """Return the trial of this cell with a lower number, if there is one: a finished one first, no failed one."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
-    wanted = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
-    trials = study.get_trials(deepcopy=False, states=states)
-    earlier = [trial for trial in trials if trial.number < before and trial.params == wanted]
-    return min(earlier, key=lambda trial: (not trial.state.is_finished(), trial.number), default=None)
 
 
 def _check_storage_exists(url: str) -> None:
@@ -261,8 +202,3 @@ def has_file(url: str) -> bool:
     """Tell whether the file of an SQLite storage is there; True for all that is not a file."""
     file = find_sqlite_file(url)
     return file is None or file.exists()
-
-
-def _get_fixed_cell(trial: FrozenTrial) -> tuple[float, int]:
-    params = trial.system_attrs.get("fixed_params", trial.params)
-    return params.get("learning_rate"), params.get("batch_size")

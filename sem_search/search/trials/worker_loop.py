@@ -1,92 +1,71 @@
-"""The loop of a worker: claim a cell, train it, claim the next, until none is left.
+"""The loop of a worker: take the lowest free rank, train its trial, take the next, until every rank has its result.
 
-The searching process and every helping worker run the same loop; they meet only in the study's database. A trial ends
-as complete, pruned or failed, or it goes back into the queue under its own number: whatever stops a process, its cell
-is not lost. (Optuna's `optimize` would tell an interrupted trial as failed, and a resumed study would leave it out.)
+The searching process and every helping worker run the same loop; they meet only in the study's database.
 """
 
 import time
-import warnings
-from collections import Counter
 
-import click
 import optuna
 from optuna.trial import TrialState
 
-from sem_search.errors import FailedTrialError, HeldUpError
+from sem_search.errors import FailedTrialError, ReleasedTrialError
 from sem_search.search.trials.objective import CellObjective
-from sem_search.search.trials.queue import claim_next, count_states
-from sem_search.search.trials.stale_trials import TrialWatch, keep_heartbeat, let_go, put_back, read_claim
-from sem_search.settings import SearchSettings
-from sem_search.terminal import echo
+from sem_search.search.trials.ranks import count_ranks, enqueue_rank, find_free_rank, get_rank
 
 WAIT_S = 2.0
 """Between two looks at the trials of other workers."""
 
 
-def work(study: optuna.Study, *, objective: CellObjective, watch: TrialWatch | None = None) -> None:
-    """Run trials until the study has all that was asked for, and those of other workers have ended, too.
+def work(study: optuna.Study, *, objective: CellObjective) -> None:
+    """Run trials until every rank has its result, those of other workers, too.
 
-    A trial that a dead worker leaves behind is taken up meanwhile.
-
-    Args:
-        study: The study.
-        objective: What a trial does.
-        watch: Tells dead workers from living ones; by default a new one.
+    A trial of a worker that was killed is taken up meanwhile.
     """
-    watch = watch or TrialWatch()
     settings = objective.prepared.settings
+    n_ranks = count_ranks(settings)
     ends_at = None if settings.timeout is None else time.monotonic() + settings.timeout
-    has_told = False
+    has_shown = False
     while True:
-        watch.take_back_dead(study)
+        objective.stale.release(study)
         if ends_at is not None and time.monotonic() >= ends_at:
-            click.echo(f"The timeout of {settings.timeout:g} s is over; no further trial is begun.", err=True)
+            objective.progress.show(f"The timeout of {settings.timeout:g} s is over; no further trial is begun.")
             return
-        counts = count_states(study)
-        if _has_work(counts, settings=settings):
-            _run_trial(study, objective=objective)
-        elif counts[TrialState.RUNNING]:
-            if not has_told:
-                click.echo(f"Waiting for {counts[TrialState.RUNNING]} trial(s) of other workers ...", err=True)
-                has_told = True
+        trials = study.get_trials(deepcopy=False)
+        open_states = [trial.state for trial in trials if get_rank(trial) < n_ranks and not trial.state.is_finished()]
+        rank = find_free_rank(trials, n_ranks=n_ranks)
+        if rank is not None:
+            enqueue_rank(study, rank=rank, settings=settings)
+        if rank is not None or TrialState.WAITING in open_states:
+            run_next(study, objective=objective)
+        elif open_states:
+            if not has_shown:
+                objective.progress.show(f"Waiting for {len(open_states)} trial(s) of other workers ...")
+                has_shown = True
             time.sleep(WAIT_S)
         else:
             return
 
 
-def _run_trial(study: optuna.Study, *, objective: CellObjective) -> None:
-    """Claim the next trial, run it, and tell how it ended."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Heartbeat of storage")  # it is kept here, as `optimize` would
-        trial = claim_next(study)
-        if trial is None and objective.prepared.settings.sampler == "grid":
-            return  # other workers were quicker
-        trial = trial or study.ask()
-    claimed = read_claim(study, trial._trial_id)
+def run_next(study: optuna.Study, *, objective: CellObjective) -> None:
+    """Run the trial that waits at the head of Optuna's queue."""
+    begun: list[int] = []
+    raised: list[BaseException] = []
+
+    def run(trial: optuna.Trial) -> float:
+        begun.append(trial.number)
+        try:
+            return objective(trial)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
     try:
-        with keep_heartbeat(study, trial._trial_id):
-            value = objective(trial)
-    except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-    except FailedTrialError as error:
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        if trial.params:  # not one that found the queue empty
-            echo(f"Trial {trial.number} failed: {error}", err=True)
-    except HeldUpError:
-        put_back(study, trial._trial_id, claimed=claimed)
-    except BaseException:
-        let_go(study, trial._trial_id, claimed=claimed)
-        raise
-    else:
-        study.tell(trial, value, skip_if_finished=True)
-
-
-def _has_work(counts: Counter[TrialState], *, settings: SearchSettings) -> bool:
-    """Tell whether a trial may be begun: as many as were asked for, and on a grid only queued cells."""
-    n_begun = counts.total() - counts[TrialState.WAITING]
-    if settings.trials is not None and n_begun >= settings.trials:
-        return False
-    if counts[TrialState.WAITING]:
-        return True
-    return settings.sampler != "grid" and n_begun < (settings.trials or settings.n_cells)
+        study.optimize(run, n_trials=1, catch=(FailedTrialError, ReleasedTrialError))
+    except Exception as error:
+        if any(isinstance(one, KeyboardInterrupt) for one in raised):
+            raise raised[-1] from None  # Optuna could not record the end of the trial
+        if error in raised or not begun:
+            raise
+        if not study.get_trials(deepcopy=False)[begun[-1]].state.is_finished():
+            raise
+        # Another process took this trial for stale and ended it, which Optuna refuses to do twice: its rank is free.

@@ -1,13 +1,11 @@
 """Is the tracking store away, or does it refuse? What is away is waited for; a refusal is raised at once.
 
 MLflow asks seven times with pauses that double, so that a call to a server that is down returns after four minutes, and
-training would stand still meanwhile. Within `ask_once` it gives up at once: whoever waits is the outbox.
+training would stand still meanwhile. Within `ask_once` it gives up at once, and `wait_while_away` does the waiting.
 """
 
 import os
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TypeVar
@@ -35,11 +33,6 @@ LONGEST_PAUSE_S = 30.0
 
 Result = TypeVar("Result")
 
-_guard = threading.Lock()
-_n_within: Counter[str] = Counter()
-_before: dict[str, str | None] = {}
-"""How many are within `ask_once`, by variable, and what each variable was before: the environment is everybody's."""
-
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether an error of MLflow's means that the store is away, not that it refuses.
@@ -52,28 +45,17 @@ def is_outage(error: BaseException) -> bool:
 
 @contextmanager
 def ask_once(variables: Mapping[str, str] = NO_RETRY) -> Iterator[None]:
-    """Let MLflow give up at once; its own variables are put back when nobody is within this any more."""
-    with _guard:
-        for name, value in variables.items():
-            if not _n_within[name]:
-                _before[name] = os.environ.get(name)
-            _n_within[name] += 1
-            os.environ[name] = value
+    """Let MLflow give up at once; its variables of the environment are put back afterwards."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        with _guard:
-            for name in variables:
-                _n_within[name] -= 1
-                if not _n_within[name]:
-                    _put_back(name, _before.pop(name))
-
-
-def _put_back(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def look_at_store() -> None:
@@ -82,8 +64,8 @@ def look_at_store() -> None:
         MlflowClient().search_experiments(max_results=1)
 
 
-def check_store_answers(ask: Callable[[], object] | None = None) -> None:
-    """Ask a store for next to nothing, and raise in about ten seconds if it is away: somebody waits for an answer.
+def check_store_answers(ask: Callable[[], object] = look_at_store) -> None:
+    """Ask a store for next to nothing, and raise in about ten seconds if it is away: a user waits for the answer.
 
     Args:
         ask: Asks; by default the tracking store for one experiment.
@@ -93,7 +75,7 @@ def check_store_answers(ask: Callable[[], object] | None = None) -> None:
     """
     try:
         with ask_once(LOOK):
-            (ask or look_at_store)()
+            ask()
     except Exception as error:
         if not is_outage(error):
             raise
@@ -103,44 +85,46 @@ def check_store_answers(ask: Callable[[], object] | None = None) -> None:
         ) from None  # its URL may hold a password
 
 
-def persist(
-    act: Callable[[], Result], *, patience_s: float, tell: Callable[[str], None], is_quick: bool = True
+def wait_while_away(
+    act: Callable[[], Result], *, wait_s: float, warn: Callable[[str], None], is_quick: bool = True
 ) -> Result:
     """Do something that may safely be done twice, again and again while the store is away.
 
     Args:
         act: What to do; done anew from its beginning after an outage.
-        patience_s: For how long, in seconds.
-        tell: Is told once that the store is away.
+        wait_s: For how long, in seconds.
+        warn: Called once when the store is away, and once when it is back.
         is_quick: The act is a call or two, made once each. One that downloads and registers keeps MLflow's own
             retries: what fails within a download no longer says why, and could not be told from a refusal.
 
     Raises:
         StoreError: The store stayed away. What `act` raises else is not touched.
     """
-    ends_at, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
+    ends_at, pause_s = time.monotonic() + wait_s, FIRST_PAUSE_S
     while True:
         try:
             with ask_once() if is_quick else nullcontext():
-                return act()
+                result = act()
         except Exception as error:
             if not is_outage(error):
                 raise
             left_s = ends_at - time.monotonic()
             if left_s <= 0:
-                raise StoreError(
-                    describe_absence(error, patience_s=patience_s)
-                ) from None  # its URL may hold a password
+                raise StoreError(describe_absence(error, wait_s=wait_s)) from None  # its URL may hold a password
             if pause_s == FIRST_PAUSE_S:
-                tell(f"The tracking store does not answer; waiting for it, at most {patience_s:g} s.")
+                warn(f"The tracking store does not answer; waiting for it, at most {wait_s:g} s.")
+        else:
+            if pause_s != FIRST_PAUSE_S:
+                warn("The tracking store answers again.")
+            return result
         time.sleep(min(pause_s, left_s))
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-def describe_absence(error: BaseException, *, patience_s: float) -> str:
-    """Return what is said when a store stayed away, passwords masked."""
+def describe_absence(error: BaseException, *, wait_s: float) -> str:
+    """Return the message about a store that stayed away, passwords masked."""
     return (
-        f"The tracking store did not answer for {patience_s:g} s ({mask_secrets(str(error))}). Nothing is lost: give "
+        f"The tracking store did not answer for {wait_s:g} s ({mask_secrets(str(error))}). Nothing is lost: give "
         "the same command again when it is back, or let it wait longer with outage_wait=SECONDS."
     )
 

@@ -1,39 +1,38 @@
-"""What the rest of the program calls to log: entries, runs, the data, by way of the outbox if one is open.
+"""What the rest of the program calls to log: entries, child runs and the data.
 
 Everything goes through `MlflowClient` with the run named in each call: no active run, no global state, any tracking
 store. Nothing is cut in silence: MLflow shortens long parameters and tags by itself, so a value over its limit is
 written as a file of the run, and the parameter says where. Passwords in URLs are masked in all that is text.
-
-How an item reaches MLflow stands in `delivering`.
 """
 
 import json
-import time
-import uuid
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
 
 from sem_search.secrets import mask_secrets
 from sem_search.terminal import protect_cell
 from sem_search.tracking.entries.types import Artifact, Entry, Metrics, Params, Scalar, Tags, TextArtifact
-from sem_search.tracking.mlflow.delivery import (
-    CATALOGUE,
-    END,
-    ENTRIES,
-    OPEN,
-    deliver_catalogue,
-    deliver_end,
-    deliver_entries,
-    open_run,
-)
 from sem_search.tracking.mlflow.files import write_artifact
 from sem_search.tracking.mlflow.names import make_metric_names
-from sem_search.tracking.mlflow.outbox import UNNAMED, Item, RunNames
-from sem_search.tracking.mlflow.posting import get_outbox, post, post_facts
 
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
@@ -42,46 +41,115 @@ TAG_LENGTH = 8000
 DIGEST_LENGTH = 36
 """Characters that MLflow keeps of a data set's digest."""
 
+METRICS_PER_BATCH = 800
+PARAMS_PER_BATCH = 100
+TAGS_PER_BATCH = 100
+"""MLflow takes at most 1000 things per call, of them 100 parameters and 100 tags: these three fill one call."""
+
+INHERITED_TAGS = (MLFLOW_USER, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_GIT_COMMIT)
+"""What a child run takes over from its parent: the user and the program, which the client alone would not write."""
+
+DOUBLED = ("UniqueViolation", "UNIQUE constraint", "Duplicate entry")
+"""What PostgreSQL, SQLite and MySQL say of a row that another process has just written; MLflow looks, then writes."""
+
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
+Part = TypeVar("Part")
 
-def log_entries(entries: Iterable[Entry], *, run_id: str) -> None:
+
+@dataclass(kw_only=True)
+class _Batch:
+    """Entries on their way to MLflow: files in a folder, the rest in memory."""
+
+    folder: Path
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: list[tuple[str, float, int]] = field(default_factory=list)
+
+    def add(self, entry: Entry) -> None:
+        """Take in one entry; a figure is drawn now."""
+        match entry:
+            case Params():
+                self.params |= self._shorten(entry.values, kind="params", limit=PARAM_LENGTH)
+            case Tags():
+                self.tags |= self._shorten(entry.values, kind="tags", limit=TAG_LENGTH)
+            case Metrics():
+                self.metrics.extend((point.key, point.value, point.step) for point in entry.points)
+            case _:
+                _write(entry, folder=self.folder)
+
+    def _shorten(self, values: Mapping[str, Scalar], *, kind: str, limit: int) -> dict[str, str]:
+        """Return values as MLflow takes them; those over the limit go into the folder and say so."""
+        names = make_metric_names(list(values))
+        texts = {key: mask_secrets(str(value)) for key, value in values.items()}
+        for key, text in texts.items():
+            if len(text) > limit:
+                long_value = TextArtifact(path=f"long_values/{kind}/{names[key]}.txt", text=text)
+                _write(long_value, folder=self.folder)
+                texts[key] = f"{len(text)} characters, in the artifact {long_value.path}"
+        return texts
+
+
+def log_entries(entries: Iterable[Entry], *, run_id: str, time_ms: int | None = None) -> None:
     """Write entries into a run: numbers, parameters and tags in as few calls as MLflow allows, files in one.
 
     A parameter longer than 6000 characters, or a tag longer than 8000, becomes a file below `long_values/`; the value
     itself then says so. Entries are drawn and written one after the other, so memory holds one figure at a time.
 
+    Args:
+        entries: What is logged.
+        run_id: The run.
+        time_ms: When the numbers were found; by default now. Logged again under the same time, they count once.
+
     Raises:
         MlflowException: The store refuses, for example because a parameter is already there with another value.
     """
-    post(ENTRIES, run=run_id, deliverer=deliver_entries, write=lambda folder: _write_entries(entries, folder=folder))
+    time_ms = get_time_ms() if time_ms is None else time_ms
+    with tempfile.TemporaryDirectory(prefix="sem_search_") as folder:
+        batch = _Batch(folder=Path(folder))
+        for entry in entries:
+            batch.add(entry)
+        client = MlflowClient()
+        calls = zip_longest(
+            _iter_chunks([Metric(*point[:2], time_ms, point[2]) for point in batch.metrics], size=METRICS_PER_BATCH),
+            _iter_chunks([Param(*pair) for pair in batch.params.items()], size=PARAMS_PER_BATCH),
+            _iter_chunks([RunTag(*pair) for pair in batch.tags.items()], size=TAGS_PER_BATCH),
+            fillvalue=(),
+        )
+        for metrics, params, tags in calls:
+            client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
+        if any(batch.folder.iterdir()):
+            client.log_artifacts(run_id, folder)
 
 
-def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str]) -> str:
+def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str], start_ms: int | None = None) -> str:
     """Open a run below another, in the same experiment; the caller ends it with `end_run`.
 
+    Args:
+        parent_run_id: The run above it.
+        name: Its name.
+        tags: Its own tags; the user and the program are those of the run above.
+        start_ms: When it began; by default now.
+
     Returns:
-        Its id. Where an outbox is open and the store is away: a name, which stands for it in every call, and which
-        `posting.resolve_run` turns into the id later.
+        Its id.
     """
-    facts = {
-        "parent": parent_run_id,
-        "name": name,
-        "tags": {key: mask_secrets(value) for key, value in tags.items()},
-        "start_ms": _now_ms(),
-    }
-    run = f"{UNNAMED}{uuid.uuid4().hex}"
-    outbox = get_outbox()
-    if outbox is None:
-        return open_run(Item(folder=Path(), kind=OPEN, run=run, facts=facts), RunNames(Path()))
-    outbox.add(OPEN, run=run, write=lambda _: facts)
-    outbox.deliver()
-    return outbox.runs.find(run) or run
+    client = MlflowClient()
+    parent = client.get_run(parent_run_id)
+    inherited = {key: parent.data.tags[key] for key in INHERITED_TAGS if key in parent.data.tags}
+    own = {key: mask_secrets(value) for key, value in tags.items()} | {MLFLOW_PARENT_RUN_ID: parent_run_id}
+    run = client.create_run(
+        parent.info.experiment_id,
+        start_time=get_time_ms() if start_ms is None else start_ms,
+        tags={**inherited, **own},
+        run_name=name,
+    )
+    return str(run.info.run_id)
 
 
-def end_run(run_id: str, *, status: RunStatus) -> None:
-    """End a run: FINISHED, KILLED for a pruned trial, FAILED for one that raised."""
-    post_facts(END, run=run_id, deliverer=deliver_end, facts={"status": status, "end_ms": _now_ms()})
+def end_run(run_id: str, *, status: RunStatus, end_ms: int | None = None) -> None:
+    """End a run, by default now: FINISHED, KILLED for a pruned trial, FAILED for one that raised."""
+    MlflowClient().set_terminated(run_id, status=status, end_time=get_time_ms() if end_ms is None else end_ms)
 
 
 def log_catalogue(frame: pd.DataFrame, *, name: str, digest: str, source: str, run_id: str) -> None:
@@ -97,54 +165,29 @@ def log_catalogue(frame: pd.DataFrame, *, name: str, digest: str, source: str, r
         source: Folder or file that the data came from, or what else they are.
         run_id: The run.
     """
-    facts = {
-        "name": name,
-        "digest": digest[:DIGEST_LENGTH],
-        "source_type": "local",
-        "source": json.dumps({"uri": mask_secrets(source)}),
-        "schema": json.dumps({"mlflow_colspec": _build_schema(frame).to_dict()}),
-        "profile": json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
-    }
-
-    def write(folder: Path) -> Mapping[str, Any]:
-        _write(TextArtifact(path="data/catalogue.csv", text=frame.map(protect_cell).to_csv(index=False)), folder=folder)
-        return facts
-
-    post(CATALOGUE, run=run_id, deliverer=deliver_catalogue, write=write)
-
-
-def _write_entries(entries: Iterable[Entry], *, folder: Path) -> Mapping[str, Any]:
-    """Write the files of entries, and return the rest of them."""
-    params: dict[str, str] = {}
-    tags: dict[str, str] = {}
-    metrics: list[tuple[str, float, int]] = []
-    for entry in entries:
-        match entry:
-            case Params():
-                params |= _shorten(entry.values, kind="params", limit=PARAM_LENGTH, folder=folder)
-            case Tags():
-                tags |= _shorten(entry.values, kind="tags", limit=TAG_LENGTH, folder=folder)
-            case Metrics():
-                metrics.extend((point.key, point.value, point.step) for point in entry.points)
-            case _:
-                _write(entry, folder=folder)
-    return {"params": params, "tags": tags, "metrics": metrics, "now_ms": _now_ms()}
+    dataset = Dataset(
+        name=name,
+        digest=digest[:DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": mask_secrets(source)}),
+        schema=json.dumps({"mlflow_colspec": _build_schema(frame).to_dict()}),
+        profile=json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
+    )
+    data = DatasetInput(dataset=dataset, tags=[InputTag(key=MLFLOW_DATASET_CONTEXT, value="training")])
+    client = MlflowClient()
+    try:
+        client.log_inputs(run_id, datasets=[data])
+    except MlflowException as error:
+        if not any(words in str(error) for words in DOUBLED):
+            raise
+        client.log_inputs(run_id, datasets=[data])  # another search has just named the same data: now they are known
+    table = frame.map(protect_cell).to_csv(index=False)
+    log_entries([TextArtifact(path="data/catalogue.csv", text=table)], run_id=run_id)
 
 
-def _now_ms() -> int:
-    return int(time.time() * 1000)
-
-
-def _shorten(values: Mapping[str, Scalar], *, kind: str, limit: int, folder: Path) -> dict[str, str]:
-    """Return values as MLflow takes them; those over the limit go into the folder and say so."""
-    names = make_metric_names(list(values))
-    texts = {key: mask_secrets(str(value)) for key, value in values.items()}
-    for key, text in texts.items():
-        if len(text) > limit:
-            long_value = TextArtifact(path=f"long_values/{kind}/{names[key]}.txt", text=text)
-            _write(long_value, folder=folder)
-            texts[key] = f"{len(text)} characters, in the artifact {long_value.path}"
-    return texts
+def get_time_ms(moment: datetime | None = None) -> int:
+    """Return a moment, by default now, in MLflow's unit: milliseconds since 1970."""
+    return int((datetime.now(UTC) if moment is None else moment).timestamp() * 1000)
 
 
 def _write(artifact: Artifact, *, folder: Path) -> None:
@@ -152,6 +195,12 @@ def _write(artifact: Artifact, *, folder: Path) -> None:
     target = folder / artifact.path
     target.parent.mkdir(parents=True, exist_ok=True)
     write_artifact(artifact, target=target)
+
+
+def _iter_chunks(items: Sequence[Part], *, size: int) -> Iterator[Sequence[Part]]:
+    """Yield the items in pieces of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _build_schema(frame: pd.DataFrame) -> Schema:

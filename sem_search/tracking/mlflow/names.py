@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 TAG_TRIAL_STATE = "trial_state"
 """How a trial's run says what became of it: complete, pruned, failed; superseded where another run took over."""
 
+TAG_SUPERSEDED_BY = "sem_search.superseded_by"
+SUPERSEDED = "superseded"
+
 NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 """MLflow's words for what is not there."""
 

@@ -1,53 +1,31 @@
-"""MLflow runs of a search: the study run, its trial runs, and those that a killed search left behind.
+"""MLflow runs of a search: the study run, its trial runs, and those that an interrupted search did not end.
 
-What an interrupted search left running is never believed and never deleted: it is ended as KILLED, with a tag that
-names the run that took over. Trials that had finished move under the study run that goes on, so that the study's
-latest run always has all of its trials below it.
+A run that was not ended is never believed and never deleted: it is ended as KILLED, with a tag that names the run that
+took over. Trials that had finished move below the study run that goes on, so that the study's latest run always has all
+of its trials below it.
 """
 
 import os
 import sqlite3
-import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 from alembic.util.exc import CommandError
-from mlflow.entities import Run, ViewType
+from mlflow.entities import LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
-from sem_search.errors import SemSearchError, SettingsError
+from sem_search.errors import SemSearchError, SettingsError, StoreError
 from sem_search.places import find_sqlite_file, make_sqlite_url
 from sem_search.secrets import mask_secrets, mask_url
-from sem_search.tracking.mlflow.availability import LOOK, ask_once, is_outage
-from sem_search.tracking.mlflow.delivery import SUPERSEDE, TAG_SUPERSEDED_BY, deliver_supersede, find_active_run
-from sem_search.tracking.mlflow.log import RunStatus, end_run
-from sem_search.tracking.mlflow.names import quote
-from sem_search.tracking.mlflow.posting import get_outbox, post_facts
-
-__all__ = [
-    "TAG_SUPERSEDED_BY",
-    "UNFINISHED",
-    "FoundRun",
-    "adopt_trial_runs",
-    "check_run_is_known",
-    "create_store",
-    "describe_audit",
-    "describe_trial",
-    "explain_artifact_store",
-    "find_unfinished_study_runs",
-    "get_params",
-    "get_tracking_uri",
-    "list_trial_runs",
-    "open_study_run",
-    "supersede_run",
-]
+from sem_search.tracking.mlflow.availability import LOOK, ask_once, describe_absence, is_outage
+from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms
+from sem_search.tracking.mlflow.names import NOT_FOUND, SUPERSEDED, TAG_SUPERSEDED_BY, TAG_TRIAL_STATE, quote
 
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
 
@@ -139,14 +117,14 @@ def _give_name(partial: Path, file: Path) -> None:
 
 @contextmanager
 def open_study_run(*, study: str, process: str) -> Iterator[str]:
-    """Give the id of the study run: the one that `mlflow run` opened, else a new one.
+    """Open the study run and give its id: the one that `mlflow run` opened, else a new one.
 
     The run ends as FINISHED, as KILLED if the user interrupted, as FAILED on any other error. The variable that names
     `mlflow run`'s run is dropped from the environment, so that no process started later writes into it by accident.
 
     Args:
         study: Name of the study; also the run's name where it has none of its own.
-        process: Who is searching, as `search.processes` describes it.
+        process: The searching process, as `search.trials.process_id` describes it.
 
     Raises:
         SettingsError: The experiment or the run that the environment names is not there, or was deleted.
@@ -168,18 +146,22 @@ def open_study_run(*, study: str, process: str) -> Iterator[str]:
         status = "KILLED"
         raise
     finally:
-        end_run(run.info.run_id, status=status)
-        _leave_active_run(status)
+        _end_study_run(run.info.run_id, status=status)
 
 
-def _leave_active_run(status: RunStatus) -> None:
-    """Let MLflow forget which run is active. It tells the store once more; where that is away, the outbox does so."""
+def _end_study_run(run_id: str, *, status: RunStatus) -> None:
+    """End the study's run; with the store away, a search that was stopped leaves that to the next one."""
     try:
         with ask_once(LOOK):
-            mlflow.end_run(status)
+            try:
+                mlflow.end_run(status)  # also where this fails, MLflow forgets which run is active
+            finally:
+                end_run(run_id, status=status)
     except MlflowException as error:
-        if get_outbox() is None or not is_outage(error):
+        if not is_outage(error):
             raise
+        if status == "FINISHED":
+            raise StoreError(describe_absence(error, wait_s=float(LOOK["MLFLOW_HTTP_REQUEST_TIMEOUT"]))) from None
 
 
 def describe_trial(*, study: str, cell: str, process: str) -> dict[str, str]:
@@ -192,10 +174,35 @@ def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
     return {TAG_STUDY: study, TAG_KIND: kind, TAG_PROCESS: process}
 
 
-def supersede_run(run_id: str, *, by: str, is_later: bool = False) -> None:
-    """End a run whose process is gone, at once or with what is logged next; `by` is the run that takes over."""
-    facts = {"by": by, "end_ms": int(time.time() * 1000)}
-    post_facts(SUPERSEDE, run=run_id, deliverer=deliver_supersede, facts=facts, is_later=is_later)
+def supersede_run(run_id: str, *, by: str, is_whole_spared: bool = False) -> None:
+    """End a run whose process is gone, and name the run that took over; one that has ended keeps its time.
+
+    Its trial counts in the run that took over: a user who filters runs by `trial_state` finds each trial once. A run
+    that was deleted, or lies in another store, is left as it is.
+
+    Args:
+        run_id: The run.
+        by: The run that took over.
+        is_whole_spared: Leave a run as it is that was logged to its end.
+    """
+    client, run = MlflowClient(), find_active_run(run_id)
+    if run is None or (is_whole_spared and run.info.status not in UNFINISHED):
+        return
+    client.set_tag(run_id, TAG_SUPERSEDED_BY, by)
+    if TAG_TRIAL_STATE in run.data.tags:
+        client.set_tag(run_id, TAG_TRIAL_STATE, SUPERSEDED)
+    client.set_terminated(run_id, status="KILLED", end_time=run.info.end_time or get_time_ms())
+
+
+def find_active_run(run_id: str) -> Run | None:
+    """Return a run that is in the tracking store and not deleted, else None."""
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in NOT_FOUND:
+            raise
+        return None
+    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
 
 def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str) -> None:
@@ -207,28 +214,28 @@ def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_run_id)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FoundRun:
-    """What MLflow knows of a run."""
+def list_trial_runs(*, study: str, near_run_id: str) -> Mapping[str, tuple[str, str]]:
+    """Return run id -> trial number and state (complete, pruned, failed) of a study's trials that were logged whole.
 
-    status: str
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
+    Deleted and superseded runs are left out.
 
-
-def list_trial_runs(*, study: str, near_run_id: str) -> dict[str, FoundRun]:
-    """Return the runs of a study's trials in the experiment of another run, by their ids; deleted ones are left out."""
+    Args:
+        study: The study's name.
+        near_run_id: A run in the experiment that is looked through.
+    """
     return {
-        run.info.run_id: FoundRun(status=run.info.status, tags=run.data.tags, params=run.data.params)
+        run.info.run_id: (run.data.params.get("trial", ""), run.data.tags.get(TAG_TRIAL_STATE, ""))
         for run in _iter_runs("trial", study=study, near_run_id=near_run_id)
+        if TAG_SUPERSEDED_BY not in run.data.tags and run.info.status not in UNFINISHED
     }
 
 
-def find_unfinished_study_runs(*, study: str, but: str) -> Mapping[str, str]:
-    """Return run id -> process of the study's runs that were never ended, but for one."""
+def find_unfinished_runs(*, study: str, but: str) -> Mapping[str, str]:
+    """Return run id -> process of the study's own and its trials' runs that were never ended, but for one."""
     return {
         run.info.run_id: run.data.tags.get(TAG_PROCESS, "")
-        for run in _iter_runs("study", study=study, near_run_id=but)
+        for kind in ("study", "trial")
+        for run in _iter_runs(kind, study=study, near_run_id=but)
         if run.info.status in UNFINISHED and run.info.run_id != but
     }
 
@@ -282,7 +289,7 @@ def check_run_is_known(run_id: str) -> None:
 def explain_refusal() -> Iterator[None]:
     """Turn what a tracking store refuses into a SettingsError that says what to do.
 
-    What is away is waited for elsewhere, and what the disk refuses has its own sentence: both stay as they are.
+    An outage is waited for elsewhere, and what the disk refuses has its own sentence: both errors stay as they are.
     """
     try:
         yield

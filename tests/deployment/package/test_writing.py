@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import yaml
 
-from sem_search.deployment.package import writing as packaging
 from sem_search.deployment.package.files import FILE_LIST, check_files, read_file_list
 from sem_search.deployment.package.reading import read_classifier
 from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, read_card
@@ -25,7 +24,6 @@ from sem_search.deployment.package.writing import (
     log_classifier,
     write_model_folder,
 )
-from sem_search.tracking.mlflow.outbox import Item, RunNames
 
 ROOT = Path(__file__).parents[3]
 
@@ -129,36 +127,6 @@ def test_the_model_belongs_to_its_run(logged: LoggedClassifier, tracking: mlflow
     assert logged.warnings == ()
     folder = Path(mlflow.artifacts.download_artifacts(f"runs:/{logged.run_id}/{MODEL_NAME}"))
     assert mlflow.models.Model.load(str(folder)).model_id == model.model_id
-
-
-class Stopped(BaseException):
-    """The process is killed here."""
-
-
-def test_a_model_that_was_begun_and_not_finished_is_logged_anew_and_once(
-    parts: ClassifierParts,
-    tracking: mlflow.MlflowClient,
-    open_run: Callable[[], str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    """MLflow lists a model among its run's outputs before its files are written, and refuses to do so twice."""
-    run_id = open_run()
-    (tmp_path / "files").mkdir()
-    facts = packaging._stage(parts, folder=tmp_path / "files", name=MODEL_NAME, record=None)
-    item = Item(folder=tmp_path, kind=packaging.MODEL_ITEM, run=run_id, facts=facts)
-
-    def stop(**_: Any) -> None:
-        raise Stopped
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(packaging._SelfContainedFlavor, "save_model", stop)
-        packaging.deliver_classifier(item, RunNames(tmp_path))
-    for _ in range(2):
-        packaging.deliver_classifier(item, RunNames(tmp_path))
-    experiment_id = tracking.get_run(run_id).info.experiment_id
-    models = tracking.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
-    assert [(model.name, str(model.status)) for model in models] == [(MODEL_NAME, "READY")]
 
 
 def test_metrics_of_the_run_are_not_taken_for_the_model_s(

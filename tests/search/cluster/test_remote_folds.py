@@ -12,35 +12,35 @@ from sem_search.records import Cell, TrainingCurves
 from sem_search.search.cluster import remote_folds
 from sem_search.search.cluster.client import ClusterClient
 from sem_search.search.cluster.remote_folds import RemoteFolds, get_shared
-from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
+from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
 from tests.search.cluster.conftest import N_EPOCHS
 
 CELL, NEXT = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=8)
-BEYOND = Rival(trial=0, accuracy=1.0)
+BEYOND = Incumbent(trial=0, accuracy=1.0)
 
 
 class Course:
     """Compares with one cell, and remembers how many epochs of stopped folds it has seen."""
 
-    def __init__(self, rival: Rival | None) -> None:
-        self.rival = rival
+    def __init__(self, incumbent: Incumbent | None) -> None:
+        self.incumbent = incumbent
         self.stopped: list[int] = []
 
-    def find_rival(self) -> Rival | None:
-        return self.rival
+    def find_incumbent(self) -> Incumbent | None:
+        return self.incumbent
 
     def stop_fold(self, curves: TrainingCurves) -> None:
         self.stopped.append(len(curves.validation_loss))
-        race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=12)
+        race = FoldExtrapolation(fold=1, n_epochs=N_EPOCHS, n_tiles=12)
         race.replace(curves)
-        race.check(self.rival)
+        race.check(self.incumbent)
 
 
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """One cell is still to come, and a better one is known for its folds."""
-    monkeypatch.setattr(RemoteFolds, "_list_next", lambda _: [NEXT])
-    monkeypatch.setattr(RemoteFolds, "_find_rival", lambda *_: BEYOND)
+    monkeypatch.setattr(remote_folds, "list_next_cells", lambda *_, **__: [NEXT])
+    monkeypatch.setattr(RemoteFolds, "_find_incumbent", lambda *_: BEYOND)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def source(client: ClusterClient, remote, study: optuna.Study, progress) -> Remo
 
 @pytest.mark.usefixtures("shards", "impatient")
 def test_a_fold_stopped_by_another_cell_than_its_own_is_trained_again(source: RemoteFolds, data, progress) -> None:
-    source._futures[CELL, 1] = source._submit(CELL, fold=1, rival=BEYOND)
+    source._futures[CELL, 1] = source._submit(CELL, fold=1, incumbent=BEYOND)
     course = Course(None)
     finished = source.obtain(cell=CELL, fold=data.folds.folds[1], course=course)
     assert course.stopped == [10], "the search looked at what was trained, and did not prune the cell"
@@ -91,7 +91,7 @@ def test_workers_are_kept_busy_with_the_folds_to_come_each_once(source: RemoteFo
     for _ in range(2):
         source._keep_busy(CELL, fold=data.folds.folds[0])
     assert [(task["cell"], task["fold"]) for task in shelf.tasks] == [(CELL, 1), (CELL, 2), (NEXT, 1), (NEXT, 2)]
-    assert shelf.tasks[0]["rival"] == BEYOND
+    assert shelf.tasks[0]["incumbent"] == BEYOND
     futures = {place: future for place, future in source._futures.items() if future is not None}
     source._forget_ended(NEXT)
     assert set(source._futures) == {(NEXT, 0), (NEXT, 1), (NEXT, 2)}, "fold 0 of the next cell is on disk already"

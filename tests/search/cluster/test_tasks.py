@@ -12,7 +12,7 @@ from sem_search.search.cluster.tasks import train_remote_fold
 from sem_search.search.cluster.worker_context import open_context
 from sem_search.search.folds.store import FoldStore, name_fold
 from sem_search.search.prepare.features import get_feature_key
-from sem_search.search.pruning.curve_extrapolation import Rival
+from sem_search.search.pruning.curve_extrapolation import Incumbent
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 from tests.search.cluster.conftest import N_EPOCHS
 
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.usefixtures("shards")
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 NAME = name_fold("a study", cell=CELL, fold=1)
-BEYOND = Rival(trial=0, accuracy=1.0)
+BEYOND = Incumbent(trial=0, accuracy=1.0)
 
 
-def train(context: str, shared: SharedStore, *, rival: Rival | None = None) -> TrainingCurves | None:
-    return train_remote_fold(shared=shared.url, context=context, cell=CELL, fold=1, rival=rival)
+def train(context: str, shared: SharedStore, *, incumbent: Incumbent | None = None) -> TrainingCurves | None:
+    return train_remote_fold(shared=shared.url, context=context, cell=CELL, fold=1, incumbent=incumbent)
 
 
 def test_a_worker_without_micrographs_gives_the_search_s_numbers(
@@ -51,12 +51,12 @@ def test_a_task_whose_work_is_done_finds_it_done(
     train(context, shared)
     before = (Path(shared.url) / NAME).stat().st_mtime_ns
     monkeypatch.setattr(HeadTrainer, "train_fold", lambda *_, **__: pytest.fail("trained twice"))
-    assert train(context, shared, rival=BEYOND) is None
+    assert train(context, shared, incumbent=BEYOND) is None
     assert (Path(shared.url) / NAME).stat().st_mtime_ns == before
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_fold_that_cannot_catch_up_is_stopped_and_not_written(context: str, shared: SharedStore) -> None:
-    curves = train(context, shared, rival=BEYOND)
+    curves = train(context, shared, incumbent=BEYOND)
     assert {len(curve) for curve in vars(curves).values()} == {10}
     assert not shared.has(NAME)

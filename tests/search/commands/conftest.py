@@ -7,7 +7,7 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sem_search.search.commands import worker as worker_room
+from sem_search.search import attempt
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.settings import SearchSettings
@@ -51,7 +51,7 @@ def stopped(
         seen.update(study=study, **arguments)
         raise StoppedError
 
-    monkeypatch.setattr(worker_room, "work", work)
+    monkeypatch.setattr(attempt, "work", work)
     monkeypatch.setattr(
         prepare_room, "prepare_data", lambda now: data if now.data == settings.data else prepare_data(now)
     )

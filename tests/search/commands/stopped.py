@@ -6,7 +6,7 @@ import pytest
 
 from sem_search.errors import SemSearchWarning
 from sem_search.progress import Show, show_nothing
-from sem_search.search.commands import search as search_room
+from sem_search.search import attempt
 from sem_search.search.commands.search import run_search
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.settings import SearchSettings
@@ -15,7 +15,7 @@ BEGINS = {
     "prepare_data": prepare_room,
     "configure_tensorflow": prepare_room,
     "prepare_network": prepare_room,
-    "create_store": search_room,
+    "create_store": attempt,
     "compute_features": prepare_room,
 }
 """What a search does, in this order, before it trains, and the module that does it."""

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
-from optuna.trial import TrialState
 
 from sem_search.errors import DataError, SettingsError, StudyMismatchError, WeightsError
+from sem_search.search import attempt
 from sem_search.search.commands import search as search_room
 from sem_search.search.commands.search import run_search
 from sem_search.search.prepare import network as network_module
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.study_folder import get_study_folder
+from sem_search.search.trials.ranks import enqueue_rank
+from sem_search.search.trials.space import suggest_cell
 from sem_search.search.trials.study import RUN_ID, SETTINGS, STUDY_RUN_ID
 from sem_search.settings import SearchSettings
 from sem_search.tracking.mlflow.runs import describe_trial
@@ -75,15 +77,16 @@ def test_a_study_of_other_settings_is_refused_before_any_store_is_opened(
 
 
 @pytest.mark.usefixtures("cache", "begun")
-def test_every_cell_waits_in_a_study_that_is_signed(
+def test_a_study_is_begun_with_its_settings_and_its_run(
     asked: SearchSettings, stopped: dict[str, Any], tracking: MlflowClient
 ) -> None:
     begin(asked)
     study, objective = stopped["study"], stopped["objective"]
-    assert len(study.get_trials(states=(TrialState.WAITING,))) == 4
+    assert study.get_trials() == []
     assert SearchSettings.model_validate_json(study.user_attrs[SETTINGS]) == asked
     run = tracking.get_run(study.user_attrs[STUDY_RUN_ID])
-    assert objective.study_run_id == run.info.run_id
+    assert objective.log.study_run_id == run.info.run_id
+    assert objective.log.is_search
     assert run.info.status == "FAILED"
     assert run.data.params["backbone"] == "tiny"
     assert run.data.tags["sem_search.weights_used"] == "random"
@@ -103,7 +106,11 @@ def test_what_a_dead_search_left_is_taken_over(
     trial_run = tracking.create_run(
         tracking.get_run(old).info.experiment_id, tags={"mlflow.parentRunId": old, **tags}
     ).info.run_id
+    cut_off = tracking.create_run(tracking.get_run(old).info.experiment_id, tags=tags).info.run_id
+    tracking.set_terminated(trial_run)
+    enqueue_rank(study, rank=0, settings=asked)
     trial = study.ask()
+    suggest_cell(trial, settings=asked)
     trial.set_user_attr(RUN_ID, trial_run)
     study.tell(trial, 0.5)
 
@@ -114,7 +121,7 @@ def test_what_a_dead_search_left_is_taken_over(
     assert superseded.info.status == "KILLED"
     assert superseded.data.tags["sem_search.superseded_by"] == new
     assert tracking.get_run(trial_run).data.tags["mlflow.parentRunId"] == new
-    assert len(stopped["study"].get_trials()) == 4, "no cell is queued twice"
+    assert tracking.get_run(cut_off).data.tags["sem_search.superseded_by"] == new
 
 
 @pytest.mark.parametrize(("preset", "has_hint"), [("standard", False), ("quick", True)])
@@ -175,8 +182,8 @@ def test_a_cluster_that_does_not_answer_is_refused_before_a_run_is_opened(
     asked: SearchSettings, begun: list[str], stopped: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sem_search.search.cluster.client.CONNECT_S", 0.5)
-    monkeypatch.setattr(search_room, "open_study_run", lambda **_: pytest.fail("a run was opened"))
-    monkeypatch.setattr(search_room, "open_study", lambda *_, **__: pytest.fail("a study was made"))
+    monkeypatch.setattr(attempt, "open_study_run", lambda **_: pytest.fail("a run was opened"))
+    monkeypatch.setattr(attempt, "open_study", lambda *_, **__: pytest.fail("a study was made"))
     with pytest.raises(SettingsError, match=r"cluster=tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
         run_search(change(asked, cluster="tcp://127.0.0.1:9", shared=str(cache / "shared")))
 

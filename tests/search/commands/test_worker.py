@@ -11,8 +11,10 @@ from mlflow.tracking import MlflowClient
 from optuna import delete_study
 
 from sem_search.errors import SettingsError, StudyMismatchError
+from sem_search.search import attempt
 from sem_search.search.commands import worker as worker_room
 from sem_search.search.commands.worker import run_worker
+from sem_search.search.folds.train import LocalFolds
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.trials.study import SETTINGS, STUDY_RUN_ID, open_study
 from sem_search.settings import SearchSettings
@@ -34,8 +36,9 @@ def test_a_worker_helps_with_the_study_s_own_settings(
         run_worker("mine", storage=asked.storage)
     objective = stopped["objective"]
     assert objective.prepared.settings == change(asked, study="mine")
-    assert objective.study_run_id == run_id
-    monkeypatch.setattr(worker_room, "work", lambda *_, **__: None)
+    assert objective.log.study_run_id == run_id
+    assert not objective.log.is_search, "what was left out is logged by the search"
+    monkeypatch.setattr(attempt, "work", lambda *_, **__: None)
     run_worker("mine", storage=asked.storage, changes={"threads": 3}, show=shown.append)
     assert threads == [asked.threads, 3]
     assert shown == ["No cell of study 'mine' is left to claim."]
@@ -63,7 +66,7 @@ def test_a_worker_of_another_machine_is_told_where_things_are_and_what_follows_i
         run_worker("mine", storage=asked.storage, changes={**given, "shared": str(tmp_path / "shared")})
     assert not list_warnings(recwarn)
     assert stopped["objective"].prepared.store.shared.url == str(tmp_path / "shared")
-    assert stopped["objective"].source is None, "a worker trains by itself"
+    assert isinstance(stopped["objective"].source, LocalFolds), "a worker trains by itself"
 
 
 @pytest.mark.usefixtures("cache", "begun")
@@ -170,5 +173,5 @@ def test_a_worker_does_not_wait_for_ever(asked: SearchSettings, monkeypatch: pyt
     with pytest.raises(SettingsError, match="there is no such file here"):
         run_worker("mine", storage=asked.storage, wait_s=9.0)
     open_study(asked, name="mine", fingerprint={})
-    with pytest.raises(StudyMismatchError, match="is not signed by a search yet"):
+    with pytest.raises(StudyMismatchError, match="has no settings yet"):
         run_worker("mine", storage=asked.storage, wait_s=9.0)

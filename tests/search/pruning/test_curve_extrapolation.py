@@ -7,33 +7,35 @@ from sem_search.records import EpochFigures, FoldOutcome, TrainingCurves
 from sem_search.search.pruning.curve_extrapolation import (
     ACCURACIES,
     WINDOW,
-    FoldRace,
-    Rival,
-    are_behind,
+    FoldExtrapolation,
+    Incumbent,
     compute_allowance,
     extrapolate_accuracy,
-    find_rival,
-    is_hopeless,
+    find_incumbent,
+    is_worse,
+    should_prune,
 )
 from sem_search.search.pruning.pruners import build_pruner
 from sem_search.settings import build_settings
 
 N_EPOCHS = 100
 N_TILES = 400
-RIVAL = Rival(trial=3, accuracy=0.95)
+INCUMBENT = Incumbent(trial=3, accuracy=0.95)
 
 
 def make_figures(accuracy: float) -> EpochFigures:
     return EpochFigures(training_loss=1.0, training_accuracy=0.5, validation_loss=2.0, validation_accuracy=accuracy)
 
 
-def run_race(accuracies: list[float], *, rival: Rival | None = RIVAL, n_tiles: int = N_TILES) -> int | None:
-    """Return after how many epochs the race was lost; None where it was not."""
-    race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=n_tiles)
+def extrapolate(
+    accuracies: list[float], *, incumbent: Incumbent | None = INCUMBENT, n_tiles: int = N_TILES
+) -> int | None:
+    """Return after how many epochs the fold was stopped; None where it was not."""
+    fold = FoldExtrapolation(fold=1, n_epochs=N_EPOCHS, n_tiles=n_tiles)
     for number, accuracy in enumerate(accuracies, start=1):
-        race.add(make_figures(accuracy))
+        fold.add(make_figures(accuracy))
         try:
-            race.check(rival)
+            fold.check(incumbent)
         except optuna.TrialPruned:
             return number
     return None
@@ -70,36 +72,38 @@ def test_an_accuracy_of_one_or_none_has_an_error_too(n_tiles: int) -> None:
 
 
 @pytest.mark.parametrize(("n_wrong", "expected"), [(0, None), (1, None), (3, None), (8, WINDOW), (60, WINDOW)])
-def test_a_rival_s_perfect_fold_ends_only_who_is_clearly_worse(n_wrong: int, expected: int | None) -> None:
+def test_a_perfect_fold_of_the_incumbent_prunes_only_clearly_worse_cells(n_wrong: int, expected: int | None) -> None:
     flat = [1 - n_wrong / 60] * N_EPOCHS
-    assert run_race(flat, rival=Rival(trial=3, accuracy=1.0), n_tiles=60) == expected
+    assert extrapolate(flat, incumbent=Incumbent(trial=3, accuracy=1.0), n_tiles=60) == expected
 
 
 def test_the_error_is_that_of_all_folds_that_are_compared() -> None:
     flat = [0.94] * N_EPOCHS
-    perfect_here = Rival(trial=3, accuracy=1.0, before=(0.8, 0.8), leads=(0.06, 0.02))
+    perfect_here = Incumbent(trial=3, accuracy=1.0, before=(0.8, 0.8), leads=(0.06, 0.02))
     assert perfect_here.mean_accuracy == pytest.approx(2.6 / 3)
     assert compute_allowance(2.6 / 3, n_tiles=180) > 0.14 / 3 > compute_allowance(1.0, n_tiles=180)
-    assert not is_hopeless([0.06, 0.02 - 0.06, 0.06], accuracy=2.6 / 3, n_tiles=60)
-    assert run_race(flat, rival=Rival(trial=3, accuracy=1.0, before=(0.8,), leads=(0.06,)), n_tiles=60) is None
+    assert not should_prune([0.06, 0.02 - 0.06, 0.06], accuracy=2.6 / 3, n_tiles=60)
+    assert (
+        extrapolate(flat, incumbent=Incumbent(trial=3, accuracy=1.0, before=(0.8,), leads=(0.06,)), n_tiles=60) is None
+    )
 
 
 @pytest.mark.parametrize(
     ("shown", "true", "fewest", "most"),
     [
-        # Truly better by 0.02, or as good: hardly ever ended, whatever the rival shows on the fold.
+        # Truly better by 0.02, or as good: hardly ever pruned, whatever the incumbent shows on the fold.
         (0.8, 0.82, 0.0, 0.05),
         (0.95, 0.97, 0.0, 0.05),
         (59 / 60, 0.98, 0.0, 0.05),
         (1.0, 0.98, 0.0, 0.15),
         (0.95, 0.95, 0.0, 0.1),
-        # Truly worse by much: ended, or the race would save nothing.
+        # Truly worse by much: pruned, or nothing would be saved.
         (0.8, 0.6, 0.95, 1.0),
         (0.95, 0.8, 0.95, 1.0),
         (1.0, 0.86, 0.95, 1.0),
     ],
 )
-def test_a_race_ends_the_worse_and_spares_the_better(shown: float, true: float, fewest: float, most: float) -> None:
+def test_the_worse_are_pruned_and_the_better_are_spared(shown: float, true: float, fewest: float, most: float) -> None:
     assert fewest <= simulate_endings(shown=shown, true=true, n_cells=60) <= most
 
 
@@ -111,53 +115,53 @@ def test_a_race_ends_the_worse_and_spares_the_better(shown: float, true: float, 
         ([0.1 + 0.0085 * epoch for epoch in range(N_EPOCHS)], N_TILES, None),
         # Rises at first, then hardly: it is ended once the line through the flat part falls short.
         ([0.5 + 0.02 * epoch for epoch in range(20)] + [0.9] * 80, N_TILES, 30),
-        # As good as the rival within the error of so many tiles, and not within that of more.
+        # As good as the incumbent within the error of so many tiles, and not within that of more.
         ([0.93] * N_EPOCHS, N_TILES, None),
         ([0.93] * N_EPOCHS, 40 * N_TILES, WINDOW),
         ([0.99] * N_EPOCHS, N_TILES, None),
     ],
 )
-def test_a_fold_is_ended_when_it_cannot_catch_up(accuracies: list[float], n_tiles: int, expected: int | None) -> None:
-    ended = run_race(accuracies, n_tiles=n_tiles)
+def test_a_fold_is_stopped_when_it_cannot_catch_up(accuracies: list[float], n_tiles: int, expected: int | None) -> None:
+    ended = extrapolate(accuracies, n_tiles=n_tiles)
     assert ended == expected if expected is None or expected == WINDOW else 20 < (ended or 0) <= expected
 
 
-def test_without_a_rival_nothing_is_ended() -> None:
-    assert run_race([0.0] * N_EPOCHS, rival=None) is None
+def test_without_an_incumbent_nothing_is_pruned() -> None:
+    assert extrapolate([0.0] * N_EPOCHS, incumbent=None) is None
 
 
-def test_the_message_says_how_far_it_came_and_whom_it_ran_against() -> None:
-    race = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES)
+def test_the_message_says_how_far_the_fold_came_and_what_it_was_compared_with() -> None:
+    fold = FoldExtrapolation(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES)
     with pytest.raises(optuna.TrialPruned, match=r"fold 2, after epoch 10 of 100.*0\.250.*0\.950 of trial 3"):
         for _ in range(N_EPOCHS):
-            race.add(make_figures(0.25))
-            race.check(RIVAL)
-    assert race.curves.validation_accuracy.tolist() == [0.25] * WINDOW
-    assert race.curves.validation_loss.tolist() == [2.0] * WINDOW
-    assert race.curves.training_loss.tolist() == [1.0] * WINDOW
-    assert race.curves.training_accuracy.tolist() == [0.5] * WINDOW
+            fold.add(make_figures(0.25))
+            fold.check(INCUMBENT)
+    assert fold.curves.validation_accuracy.tolist() == [0.25] * WINDOW
+    assert fold.curves.validation_loss.tolist() == [2.0] * WINDOW
+    assert fold.curves.training_loss.tolist() == [1.0] * WINDOW
+    assert fold.curves.training_accuracy.tolist() == [0.5] * WINDOW
 
 
 @pytest.mark.parametrize(
     "accuracies",
     [[0.1] * N_EPOCHS, [0.5 + 0.02 * epoch for epoch in range(20)] + [0.9] * 80, [0.99] * N_EPOCHS],
 )
-def test_a_fold_that_is_judged_afterwards_ends_at_the_epoch_where_it_would_have(accuracies: list[float]) -> None:
-    ended = run_race(accuracies)
-    live = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES)
+def test_a_fold_that_is_compared_afterwards_ends_at_the_epoch_where_it_would_have(accuracies: list[float]) -> None:
+    ended = extrapolate(accuracies)
+    live = FoldExtrapolation(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES)
     for accuracy in accuracies:
         live.add(make_figures(accuracy))
-    afterwards = FoldRace(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES)
+    afterwards = FoldExtrapolation(fold=1, n_epochs=N_EPOCHS, n_tiles=N_TILES)
     afterwards.replace(live.curves)
     afterwards.check(None)
     afterwards.replace(live.curves)
-    for race in (live, afterwards):
+    for fold in (live, afterwards):
         if ended is None:
-            race.check(RIVAL)
+            fold.check(INCUMBENT)
         else:
             with pytest.raises(optuna.TrialPruned, match=f"after epoch {ended} of"):
-                race.check(RIVAL)
-        assert race.curves.validation_accuracy.tolist() == accuracies[:ended]
+                fold.check(INCUMBENT)
+        assert fold.curves.validation_accuracy.tolist() == accuracies[:ended]
 
 
 def add_trial(study: optuna.Study, *, value: float | None, accuracies: list[float] | None) -> None:
@@ -166,16 +170,16 @@ def add_trial(study: optuna.Study, *, value: float | None, accuracies: list[floa
     study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attrs))
 
 
-def test_the_rival_is_the_best_complete_trial() -> None:
+def test_the_incumbent_is_the_best_complete_trial() -> None:
     study = optuna.create_study(direction="maximize")
-    assert find_rival(study.get_trials(), fold=0) is None
+    assert find_incumbent(study.get_trials(), fold=0) is None
     add_trial(study, value=None, accuracies=[1.0, 1.0])
-    assert find_rival(study.get_trials(), fold=0) is None
+    assert find_incumbent(study.get_trials(), fold=0) is None
     add_trial(study, value=0.7, accuracies=[0.9, 0.5])
     add_trial(study, value=0.8, accuracies=[0.6, 0.95])
     add_trial(study, value=0.8, accuracies=[0.1, 0.1])
     add_trial(study, value=0.99, accuracies=None)
-    assert find_rival(study.get_trials(), fold=1) == Rival(trial=2, accuracy=0.95)
+    assert find_incumbent(study.get_trials(), fold=1) == Incumbent(trial=2, accuracy=0.95)
 
 
 @pytest.mark.parametrize(
@@ -189,9 +193,9 @@ def test_the_rival_is_the_best_complete_trial() -> None:
         ((0.0, 0.0, 0.0), False),
     ],
 )
-def test_who_is_behind_is_what_the_pruner_says(leads: tuple[float, ...], expected: bool) -> None:
-    assert are_behind(leads) is expected
-    study = optuna.create_study(direction="maximize", pruner=build_pruner(build_settings({"pruner": "race"})))
+def test_a_cell_is_worse_when_the_pruner_says_so(leads: tuple[float, ...], expected: bool) -> None:
+    assert is_worse(leads) is expected
+    study = optuna.create_study(direction="maximize", pruner=build_pruner(build_settings({"pruner": "extrapolation"})))
     best = optuna.trial.create_trial(value=0.9, intermediate_values=dict.fromkeys(range(len(leads)), 0.9))
     study.add_trial(best)
     mine = {fold: 0.9 - lead for fold, lead in enumerate(leads)}
@@ -201,31 +205,31 @@ def test_who_is_behind_is_what_the_pruner_says(leads: tuple[float, ...], expecte
 
 def test_a_third_fold_is_ended_once_it_cannot_change_what_two_have_said() -> None:
     slow = [0.5 + 0.004 * epoch for epoch in range(N_EPOCHS)]  # on its way to 0.896: within the allowance of few tiles
-    assert run_race(slow, n_tiles=40) is None
-    behind = Rival(trial=3, accuracy=0.95, leads=(0.05, 0.05))
-    assert run_race(slow, n_tiles=40, rival=behind) == WINDOW
-    ahead_once = Rival(trial=3, accuracy=0.95, leads=(0.05, -0.06))
-    assert run_race(slow, n_tiles=40, rival=ahead_once) is None
+    assert extrapolate(slow, n_tiles=40) is None
+    behind = Incumbent(trial=3, accuracy=0.95, leads=(0.05, 0.05))
+    assert extrapolate(slow, n_tiles=40, incumbent=behind) == WINDOW
+    ahead_once = Incumbent(trial=3, accuracy=0.95, leads=(0.05, -0.06))
+    assert extrapolate(slow, n_tiles=40, incumbent=ahead_once) is None
 
 
-def test_who_was_ahead_before_may_fall_behind_on_one_fold() -> None:
+def test_a_cell_that_was_better_before_may_fall_behind_on_one_fold() -> None:
     flat = [0.85] * N_EPOCHS
-    assert run_race(flat) == WINDOW
-    assert run_race(flat, rival=Rival(trial=3, accuracy=0.95, leads=(-0.05, -0.05))) is None
-    assert run_race(flat, rival=Rival(trial=3, accuracy=0.95, leads=(0.0,))) == WINDOW
+    assert extrapolate(flat) == WINDOW
+    assert extrapolate(flat, incumbent=Incumbent(trial=3, accuracy=0.95, leads=(-0.05, -0.05))) is None
+    assert extrapolate(flat, incumbent=Incumbent(trial=3, accuracy=0.95, leads=(0.0,))) == WINDOW
 
 
 def test_the_message_tells_of_the_folds_before() -> None:
-    race = FoldRace(fold=2, n_epochs=N_EPOCHS, n_tiles=40)
+    fold = FoldExtrapolation(fold=2, n_epochs=N_EPOCHS, n_tiles=40)
     for _ in range(WINDOW):
-        race.add(make_figures(0.9))
+        fold.add(make_figures(0.9))
     with pytest.raises(
         optuna.TrialPruned, match=r"fold 3, after epoch 10 of 100.*trial 3, which led by 0\.100 on the folds"
     ):
-        race.check(Rival(trial=3, accuracy=0.95, leads=(0.1, 0.1)))
+        fold.check(Incumbent(trial=3, accuracy=0.95, leads=(0.1, 0.1)))
 
 
-def test_a_rival_leads_by_what_it_did_better_on_finished_folds() -> None:
+def test_the_incumbent_leads_by_what_it_did_better_on_finished_folds() -> None:
     study = optuna.create_study(direction="maximize")
     add_trial(study, value=0.8, accuracies=[0.9, 0.7, 0.6])
     curve = np.array([0.2, 0.8, 0.4])
@@ -245,7 +249,7 @@ def test_a_rival_leads_by_what_it_did_better_on_finished_folds() -> None:
         )
         for number in range(2)
     ]
-    rival = find_rival(study.trials, fold=2, finished=folds)
-    assert rival is not None
-    assert (rival.accuracy, rival.before, rival.leads) == (0.6, (0.9, 0.7), pytest.approx((0.1, -0.1)))
-    assert rival.mean_accuracy == pytest.approx(2.2 / 3)
+    incumbent = find_incumbent(study.trials, fold=2, finished=folds)
+    assert incumbent is not None
+    assert (incumbent.accuracy, incumbent.before, incumbent.leads) == (0.6, (0.9, 0.7), pytest.approx((0.1, -0.1)))
+    assert incumbent.mean_accuracy == pytest.approx(2.2 / 3)

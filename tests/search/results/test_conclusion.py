@@ -68,7 +68,7 @@ class World:
         self.outcome, self.context = outcome, context
         yield "study"
 
-    def log_entries(self, entries: Iterable[object], *, run_id: str) -> None:
+    def log_entries(self, entries: Iterable[object], *, run_id: str, time_ms: int = 0) -> None:
         self.logged.append((run_id, list(entries)))
 
 

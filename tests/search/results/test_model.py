@@ -1,15 +1,28 @@
-"""What would be served if a trial won."""
+"""What would be served if a trial won, and what travels with it: figures with intervals, nothing of this machine."""
 
 import dataclasses
 import socket
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from sem_search.deployment.package.card import CardFold, ModelCard
+from sem_search.evaluation.intervals import compute_split_intervals
+from sem_search.evaluation.metrics import compute_split_scores
+from sem_search.micrographs.inspection.findings import Finding
 from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.records import Cell, TrialOutcome
-from sem_search.search.results import model as packing
-from sem_search.search.results.model import log_trial_model
+from sem_search.search.results import model as model_module
+from sem_search.search.results.model import (
+    build_card,
+    build_record,
+    describe_model_settings,
+    hide_places,
+    log_trial_model,
+)
 from sem_search.tracking.entries.types import Tags
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
@@ -20,12 +33,14 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What was handed to the packaging and to the log; `warnings` is what the packaging answers."""
     seen: dict[str, Any] = {"warnings": (), "entries": []}
 
-    def post_classifier(parts: object, *, run_id: str, record: object) -> tuple[str, ...]:
+    def log_classifier(parts: object, *, run_id: str, record: object) -> SimpleNamespace:
         seen.update(parts=parts, run_id=run_id, record=record)
-        return tuple(seen["warnings"])
+        return SimpleNamespace(warnings=tuple(seen["warnings"]))
 
-    monkeypatch.setattr(packing, "post_classifier", post_classifier)
-    monkeypatch.setattr(packing, "log_entries", lambda entries, *, run_id: seen["entries"].append((run_id, *entries)))
+    monkeypatch.setattr(model_module, "log_classifier", log_classifier)
+    monkeypatch.setattr(
+        model_module, "log_entries", lambda entries, *, run_id: seen["entries"].append((run_id, *entries))
+    )
     return seen
 
 
@@ -96,3 +111,129 @@ def test_what_the_model_cannot_do_as_it_should_is_a_tag(prepared, trainer, store
     logged["warnings"] = ("first", "second")
     pack(prepared, trainer, store_folds())
     assert logged["entries"] == [("a run", Tags(values={"sem_search.model_warnings": "first\nsecond"}))]
+
+
+@pytest.fixture
+def outcome(store_folds: Any) -> TrialOutcome:
+    folds = tuple(kept.outcome for kept in store_folds(shares_right=(1.0, 0.75)))
+    return TrialOutcome(number=2, cell=CELL, state="complete", folds=folds, run_id="a run")
+
+
+@pytest.fixture
+def card(prepared: Any, outcome: TrialOutcome) -> ModelCard:
+    return build_card(prepared, outcome=outcome)
+
+
+def test_the_card_says_what_it_was_made_from(prepared: Any, card: ModelCard) -> None:
+    assert (card.study, card.run_id, card.backbone, card.weights_used) == ("a study", "a run", "tiny", "random")
+    assert (card.learning_rate, card.batch_size, card.n_cells, card.select_on) == (0.1, 8, 4, "validation")
+    assert card.data == Path(prepared.settings.data).name
+    assert [(each.name, each.n_images, each.n_groups, each.n_tiles) for each in card.classes] == [
+        ("blobs", 5, 5, 20),
+        ("grains", 5, 5, 20),
+        ("stripes", 5, 5, 20),
+    ]
+    assert [fold.number for fold in card.folds] == [0, 1, 2]
+    assert isinstance(card.folds[0], CardFold)
+    assert {fold.n_training + fold.n_validation + fold.n_test for fold in card.folds} == {15}
+    assert card.hashes["sem_search.data_sha256"] == prepared.data.catalogue.digest
+    assert card.versions["sem_search"]
+    assert card.created_at.endswith("+00:00")
+
+
+def test_scores_are_those_reported_each_with_its_interval(
+    prepared: Any, outcome: TrialOutcome, card: ModelCard
+) -> None:
+    tiles = prepared.data.tiles
+    for split in ("validation", "test"):
+        intervals = compute_split_intervals(outcome, tiles=tiles, split=split)
+        of_side = [score for score in card.scores if score.split == split]
+        assert [score.unit for score in of_side] == ["tiles", "tiles", "images", "images"]
+        assert of_side[0].value == pytest.approx(compute_split_scores(outcome, tiles=tiles, split=split).f_measure)
+        assert (of_side[0].low, of_side[0].high) == (intervals.f_measure.low, intervals.f_measure.high)
+        assert of_side[3].value == intervals.image_accuracy.value
+        assert all(score.low <= score.value <= score.high for score in of_side)
+
+
+def test_confusion_is_of_test_images_and_tiles(prepared: Any, outcome: TrialOutcome, card: ModelCard) -> None:
+    scores = compute_split_scores(outcome, tiles=prepared.data.tiles, split="test")
+    images, of_tiles = card.confusions
+    assert (images.unit, images.split, of_tiles.unit) == ("images", "test", "tiles")
+    assert [list(row) for row in images.counts] == scores.image_confusion.tolist()
+    assert [list(row) for row in of_tiles.counts] == scores.confusion.tolist()
+
+
+def test_the_record_holds_data_folds_and_answers(prepared: Any, outcome: TrialOutcome) -> None:
+    record = build_record(prepared, outcome=outcome)
+    assert record.catalogue is prepared.data.catalogue
+    assert record.folds is prepared.data.folds
+    assert record.out_of_fold.trial is outcome
+    assert record.out_of_fold.tiles is prepared.data.tiles
+
+
+def test_a_card_names_no_place_of_this_machine(prepared: Any, outcome: TrialOutcome, tmp_path: Path) -> None:
+    weights = dataclasses.replace(prepared.network.weights, warnings=(f"put the file into {tmp_path}/models, or not",))
+    findings = (
+        Finding(kind="confound", severity="warning", message=f"see {tmp_path}/a.png"),
+        Finding(kind="size", severity="note", message="good to know"),
+    )
+    told = dataclasses.replace(
+        prepared,
+        network=dataclasses.replace(prepared.network, weights=weights),
+        data=dataclasses.replace(prepared.data, findings=findings),
+    )
+    card = build_card(told, outcome=outcome)
+    assert card.warnings == ("put the file into models, or not",)
+    assert card.findings == ("see a.png",)
+    assert str(tmp_path.parent) not in card.to_json()
+    assert str(Path(prepared.settings.data).parent) not in card.to_json()
+
+
+def test_settings_of_the_machine_and_of_the_registry_are_no_part_of_a_model(prepared: Any) -> None:
+    settings = describe_model_settings(prepared.settings)
+    assert settings["tile_px"] == 48
+    left_out = {"data", "weights", "storage", "study_folder", "model_name", "threads"}
+    assert not (left_out | {"promote_margin", "promote_confidence"}) & set(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("put the file into /home/me/.keras/models, or give", "put the file into models, or give"),
+        ("from https://host/a/b.h5: no route", "from https://host/a/b.h5: no route"),
+        (r"in C:\Users\me\data.csv", "in data.csv"),
+        ("put it into ~/models", "put it into ~/models"),
+        ("validation and / or test, 3/4 of all", "validation and / or test, 3/4 of all"),
+        ("lactose/01.tif and a/b.png", "lactose/01.tif and a/b.png"),
+    ],
+)
+def test_places_are_hidden_and_nothing_else(text: str, wanted: str) -> None:
+    assert hide_places(text) == wanted
+
+
+def test_a_class_of_one_group_has_scores_without_intervals_and_a_warning(
+    prepared: Any, outcome: TrialOutcome, card: ModelCard
+) -> None:
+    groups = tuple("one" if image.startswith("blobs") else image for image in prepared.data.tiles.image_ids)
+    tiles = dataclasses.replace(prepared.data.tiles, group_of_image=groups)
+    few = build_card(
+        dataclasses.replace(prepared, data=dataclasses.replace(prepared.data, tiles=tiles)), outcome=outcome
+    )
+    assert [score.value for score in few.scores] == pytest.approx([score.value for score in card.scores])
+    assert {(score.low, score.high) for score in few.scores} == {(None, None)}
+    assert few.warnings[-1].startswith("no intervals: ")
+
+
+def test_a_trial_that_diverged_throughout_has_a_card(prepared: Any, store_folds: Any) -> None:
+    folds = tuple(kept.outcome for kept in store_folds(shares_right=(0.0, 0.0)))
+    uniform = tuple(
+        dataclasses.replace(
+            fold,
+            validation_probabilities=np.full_like(fold.validation_probabilities, 1 / 3),
+            test_probabilities=np.full_like(fold.test_probabilities, 1 / 3),
+        )
+        for fold in folds
+    )
+    card = build_card(prepared, outcome=TrialOutcome(number=0, cell=CELL, state="complete", folds=uniform))
+    assert all(np.isfinite([score.low, score.value, score.high]).all() for score in card.scores)
+    assert ModelCard.from_json(card.to_json()) == card

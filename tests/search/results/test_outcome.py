@@ -8,8 +8,9 @@ from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, StoreError
 from sem_search.records import Cell
-from sem_search.search.results.outcome import get_cell, iter_told_folds, read_finished_folds, read_study_outcome
-from sem_search.search.trials.study import REASON, RUN_ID
+from sem_search.search.results.outcome import get_cell, iter_reported_folds, read_finished_folds, read_study_outcome
+from sem_search.search.trials.ranks import RANK, REASON
+from sem_search.search.trials.study import RUN_ID
 
 RATES, SIZES = [0.1, 0.01], [8, 16]
 
@@ -20,7 +21,7 @@ def add_trial(
     cell: Cell,
     state: TrialState = TrialState.COMPLETE,
     value: float | None = None,
-    n_told: int = 3,
+    n_reported: int = 3,
     **attributes: object,
 ) -> None:
     """Put a trial into the study as Optuna keeps it."""
@@ -33,7 +34,7 @@ def add_trial(
                 "learning_rate": optuna.distributions.CategoricalDistribution(RATES),
                 "batch_size": optuna.distributions.CategoricalDistribution(SIZES),
             },
-            intermediate_values=dict.fromkeys(range(n_told), 0.5),
+            intermediate_values=dict.fromkeys(range(n_reported), 0.5),
             user_attrs=attributes,
         )
     )
@@ -47,7 +48,7 @@ def test_the_winner_is_the_complete_trial_of_the_highest_objective(study, prepar
         store_folds(cell=cell)
     add_trial(study, cell=CELLS[0], value=0.5, **{RUN_ID: "run0"})
     add_trial(study, cell=CELLS[1], value=0.9, **{RUN_ID: "run1"})
-    add_trial(study, cell=CELLS[2], state=TrialState.PRUNED, value=0.99, n_told=1)
+    add_trial(study, cell=CELLS[2], state=TrialState.PRUNED, value=0.99, n_reported=1)
     add_trial(study, cell=CELLS[3], value=0.9)
     outcome = read_study_outcome(study, prepared=prepared)
     assert outcome.winner_number == 1, "of equals the earliest"
@@ -62,12 +63,12 @@ def test_the_winner_is_the_complete_trial_of_the_highest_objective(study, prepar
     assert outcome.tiles is prepared.data.tiles
 
 
-def test_folds_that_were_kept_but_not_told_are_not_reported(study, prepared, store_folds) -> None:
+def test_folds_that_were_on_disk_but_not_reported_do_not_count(study, prepared, store_folds) -> None:
     """A pruned cell's later folds may lie on disk from another run; its score is that of the folds it was told."""
     store_folds(cell=CELLS[0])
     store_folds(cell=CELLS[1])
     add_trial(study, cell=CELLS[0], value=0.5)
-    add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=2)
+    add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_reported=2)
     assert [len(trial.folds) for trial in read_study_outcome(study, prepared=prepared).trials] == [3, 2]
 
 
@@ -88,7 +89,7 @@ def test_a_cell_that_two_workers_drew_at_one_moment_is_reported_once(
         add_trial(study, cell=CELLS[0], state=state, value=0.5 if state == TrialState.COMPLETE else None)
     add_trial(study, cell=CELLS[1], value=0.4)
     assert [trial.number for trial in read_study_outcome(study, prepared=prepared).trials] == [reported, 2]
-    assert sorted({trial.number for trial, _ in iter_told_folds(study)}) == [reported, 2]
+    assert sorted({trial.number for trial, _ in iter_reported_folds(study)}) == [reported, 2]
 
 
 @pytest.mark.parametrize("lost", [0, 1])
@@ -96,7 +97,7 @@ def test_a_lost_fold_is_missed_and_no_later_one_stands_for_it(study, prepared, s
     store_folds(cell=CELLS[0])
     store_folds(cell=CELLS[1])
     add_trial(study, cell=CELLS[0], value=0.5)
-    add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=2)
+    add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_reported=2)
     (prepared.store.folder / CELLS[1].name / f"fold_{lost}.bin").unlink()
     with pytest.raises(StoreError, match=r"1 of 2 finished folds are lost or damaged"):
         read_study_outcome(study, prepared=prepared)
@@ -106,19 +107,31 @@ def test_what_is_no_result_of_its_own_is_left_out(study, prepared, store_folds) 
     store_folds(cell=CELLS[0])
     add_trial(study, cell=CELLS[0], value=0.5)
     add_trial(study, cell=CELLS[0], value=0.5, repeats=0)
-    add_trial(study, cell=CELLS[1], state=TrialState.RUNNING, n_told=1)
-    add_trial(study, cell=CELLS[2], state=TrialState.WAITING, n_told=0)
-    study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))  # found the queue empty
-    add_trial(study, cell=CELLS[3], state=TrialState.FAIL, n_told=0)
+    add_trial(study, cell=CELLS[1], state=TrialState.RUNNING, n_reported=1)
+    add_trial(study, cell=CELLS[2], state=TrialState.WAITING, n_reported=0)
+    study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))  # gave its rank back
+    add_trial(study, cell=CELLS[3], state=TrialState.FAIL, n_reported=0, **{REASON: "no memory"})
     outcome = read_study_outcome(study, prepared=prepared)
     assert [(trial.number, trial.state) for trial in outcome.trials] == [(0, "complete"), (5, "failed")]
+
+
+def test_trials_are_reported_by_rank_whatever_their_number(study, prepared, store_folds) -> None:
+    """The first rank's worker was killed; equal cells are won by the lower rank, as in an undisturbed study."""
+    for cell in CELLS[:2]:
+        store_folds(cell=cell)
+    add_trial(study, cell=CELLS[0], state=TrialState.FAIL, n_reported=1, **{RANK: 0})
+    add_trial(study, cell=CELLS[1], value=0.5, **{RANK: 1})
+    add_trial(study, cell=CELLS[0], value=0.5, **{RANK: 0})
+    outcome = read_study_outcome(study, prepared=prepared)
+    assert [trial.number for trial in outcome.trials] == [2, 1]
+    assert outcome.winner_number == 2
 
 
 def test_a_trial_that_did_not_finish_says_why(study, prepared, store_folds) -> None:
     store_folds(cell=CELLS[0])
     add_trial(study, cell=CELLS[0], value=0.5, **{REASON: "of an earlier attempt"})
-    add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_told=0, **{REASON: "worse than the best"})
-    add_trial(study, cell=CELLS[2], state=TrialState.FAIL, n_told=0, **{REASON: "no memory"})
+    add_trial(study, cell=CELLS[1], state=TrialState.PRUNED, n_reported=0, **{REASON: "worse than the best"})
+    add_trial(study, cell=CELLS[2], state=TrialState.FAIL, n_reported=0, **{REASON: "no memory"})
     trials = read_study_outcome(study, prepared=prepared).trials
     assert [trial.message for trial in trials] == [None, "worse than the best", "no memory"]
 
@@ -126,7 +139,7 @@ def test_a_trial_that_did_not_finish_says_why(study, prepared, store_folds) -> N
 @pytest.mark.parametrize("state", [None, TrialState.PRUNED, TrialState.FAIL])
 def test_without_a_finished_trial_there_is_no_winner(study, prepared, state: TrialState | None) -> None:
     if state is not None:
-        add_trial(study, cell=CELLS[0], state=state, n_told=0)
+        add_trial(study, cell=CELLS[0], state=state, n_reported=0)
     with pytest.raises(FailedTrialError, match=r"No trial of study 'a study' has finished.*traceback\.txt"):
         read_study_outcome(study, prepared=prepared)
 

@@ -1,4 +1,4 @@
-"""The study's database away, back, gone for good; its driver missing; a call that was done although nobody heard so."""
+"""The study's database away, back, gone for good; its driver missing; what is an outage and what a refusal."""
 
 import os
 import random
@@ -13,13 +13,22 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, inspect
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 from sem_search.errors import SettingsError, StoreError
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.queue import claim_next
-from sem_search.search.trials.stale_trials import PROCESS, TrialWatch, let_go, read_claim
-from sem_search.search.trials.storage import START_S, PatientStorage, check_storage, open_storage, read_study_names
+from sem_search.search.trials.ranks import RANK, find_free_rank, get_rank, holds_rank
+from sem_search.search.trials.stale_trials import PROCESS, StaleTrials
+from sem_search.search.trials.storage import (
+    CONNECTION_LOST,
+    START_S,
+    check_storage,
+    find_refusal,
+    is_outage,
+    open_storage,
+    read_study_names,
+    repeat_after_outages,
+)
 from tests.servers.postgres import PASSWORD, Postgres, find_obstacle, run_postgres
 
 ROOT = Path(__file__).parents[3]
@@ -27,65 +36,69 @@ ROOT = Path(__file__).parents[3]
 needs_postgres = pytest.mark.skipif(find_obstacle() is not None, reason=find_obstacle() or "")
 
 
-class Answers:
-    """Lets the answer to the next calls of a method be lost, after the call was done."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, *, n_lost: int) -> None:
-        self.n_lost = n_lost
-        real = getattr(optuna.storages.RDBStorage, name)
-
-        def call(storage: PatientStorage, *args: object, **kwargs: object) -> object:
-            result = real(storage, *args, **kwargs)
-            if self.n_lost:
-                self.n_lost -= 1
-                lost = OperationalError("COMMIT", None, Exception("server closed the connection unexpectedly"))
-                raise optuna.exceptions.StorageInternalError("lost") from lost
-            return result
-
-        monkeypatch.setattr(optuna.storages.RDBStorage, name, call)
+def wrap(cause: Exception) -> optuna.exceptions.StorageInternalError:
+    """Return the error that Optuna makes of SQLAlchemy's."""
+    error = optuna.exceptions.StorageInternalError("An exception is raised during the commit.")
+    error.__cause__ = cause
+    return error
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> PatientStorage:
-    return open_storage(f"sqlite:///{tmp_path}/optuna.db", patience_s=30)
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (OperationalError("SELECT", {}, Exception("server closed the connection")), True),
+        # The next call within the transaction whose connection broke off.
+        (PendingRollbackError("Can't reconnect", code=CONNECTION_LOST), True),
+        (PendingRollbackError("rolled back due to a previous exception during flush", code="7s2a"), False),
+        (IntegrityError("INSERT", {}, Exception("duplicate key")), False),
+        (ValueError("no database"), False),
+        (OperationalError("", {}, Exception('FATAL:  password authentication failed for user "me"')), False),
+        (OperationalError("", {}, Exception('FATAL:  database "x" does not exist')), False),
+        (OperationalError("", {}, Exception("FATAL:  the database system is starting up")), True),
+    ],
+)
+def test_only_what_may_pass_is_an_outage(cause: Exception, expected: bool) -> None:
+    assert is_outage(wrap(cause)) is expected
 
 
-@pytest.fixture
-def study(storage: PatientStorage) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(storage=storage, direction="maximize")
-    for rate in (0.1, 0.2):
-        study.enqueue_trial({"x": rate})
-    return study
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('connection to "h" failed: FATAL:  password authentication failed for user "me"\nmore', "password"),
+        ('FATAL:  database "x" does not exist', 'database "x" does not exist'),
+        ('FATAL:  role "me" does not exist', 'role "me" does not exist'),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.2", user "me"', "no pg_hba.conf entry for host"),
+        ("fe_sendauth: no password supplied", "no password supplied"),
+        ("connection refused", None),
+    ],
+)
+def test_a_refusal_is_quoted_in_the_server_s_words(said: str, expected: str | None) -> None:
+    found = find_refusal(wrap(OperationalError("", {}, Exception(said))))
+    assert found is None if expected is None else (found or "").startswith(expected)
+    assert "\n" not in (found or "")
 
 
-def test_a_trial_s_end_that_nobody_heard_of_is_told_once(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    trial = study.ask()
-    answers = Answers(monkeypatch, "set_trial_state_values", n_lost=1)
-    study.tell(trial, 0.5)
-    assert answers.n_lost == 0
-    (told,) = study.get_trials(states=(TrialState.COMPLETE,))
-    assert told.value == 0.5
+def test_an_outage_behind_optuna_s_own_mistake_is_seen() -> None:
+    """Where the database is away, Optuna cannot record that a trial failed, and stumbles over that."""
+    lost = wrap(OperationalError("", {}, Exception("server closed the connection")))
+    with pytest.raises(UnboundLocalError) as caught:
+        try:
+            raise lost
+        finally:
+            raise UnboundLocalError("cannot access local variable 'updated_state'")
+    assert is_outage(caught.value)
+    assert not is_outage(UnboundLocalError("a fault of ours"))
 
 
-def test_a_claim_that_nobody_heard_of_is_known_as_our_own(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    Answers(monkeypatch, "set_trial_state_values", n_lost=1)
-    assert study.ask().number == 0, "the next trial, not the one after it"
-    assert len(study.get_trials(states=(TrialState.RUNNING,))) == 1
-
-
-def test_the_claim_of_another_is_not_ours(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = study.ask()
-    other.set_user_attr(PROCESS, "another:1:1")
-    Answers(monkeypatch, "set_trial_state_values", n_lost=1)
-    assert not study._storage.set_trial_state_values(other._trial_id, state=TrialState.RUNNING)
-
-
-def test_a_trial_that_another_has_ended_is_still_refused(study: optuna.Study) -> None:
-    trial = study.ask()
-    study.tell(trial, 0.5)
-    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.COMPLETE, values=[0.5])
+def test_a_heartbeat_that_the_database_does_not_take_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql("drop table trial_heartbeats")
+    with caplog.at_level("INFO"):
+        storage.record_heartbeat(1)
+    assert "A heartbeat was not recorded" in caplog.text
 
 
 def test_a_missing_driver_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,42 +124,51 @@ def url(postgres: Postgres, request: pytest.FixtureRequest) -> str:
 
 @needs_postgres
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_calls_wait_for_postgresql(postgres: Postgres, url: str, mode: str) -> None:
-    told: list[str] = []
-    study = optuna.create_study(storage=open_storage(url, patience_s=60, tell=told.append), direction="maximize")
-    study.enqueue_trial({"x": 0.5})
-    trial = study.ask()
-    trial.set_user_attr(PROCESS, describe_process())
-    claimed = read_claim(study, trial._trial_id)
-    starting = postgres.restart_in_background(2.0, mode=mode)
-    trial.report(0.25, step=0)
-    assert not TrialWatch().take_back_dead(study)
-    study.tell(trial, 0.5)
-    starting.join()
-    (told_trial,) = study.get_trials()
-    assert (told_trial.value, told_trial.intermediate_values) == (0.5, {0: 0.25})
-    assert claimed is not None
-    assert told == [
+def test_an_attempt_is_made_again_when_postgresql_is_back(postgres: Postgres, url: str, mode: str) -> None:
+    warnings: list[str] = []
+    study = optuna.create_study(storage=open_storage(url), direction="maximize")
+    stale, starting, values = StaleTrials(), [], []
+
+    def train(trial: optuna.Trial) -> float:
+        trial.set_user_attr(PROCESS, describe_process())
+        if not starting:
+            starting.append(postgres.restart_in_background(2.0, mode=mode))
+        trial.report(0.25, step=0)
+        values.append(trial.number)
+        return 0.5
+
+    def attempt() -> None:
+        stale.release(study)
+        study.optimize(train, n_trials=1)
+
+    repeat_after_outages(attempt, url=url, wait_s=60, warn=warnings.append)
+    starting[0].join()
+    assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert values == [1]
+    assert warnings == [
         "The study's database does not answer; waiting for it, at most 60 s.",
         "The study's database answers again.",
     ]
 
 
 @needs_postgres
-def test_what_stays_away_is_one_sentence_and_nobody_waits_twice(postgres: Postgres, url: str) -> None:
-    storage = open_storage(url, patience_s=1.0)
-    study = optuna.create_study(storage=storage)
-    study.enqueue_trial({"x": 0.5})
-    trial = study.ask()
-    claimed = read_claim(study, trial._trial_id)
+def test_a_database_that_stays_away_is_one_sentence(postgres: Postgres, url: str) -> None:
+    study = optuna.create_study(storage=open_storage(url))
     postgres.stop()
     with pytest.raises(StoreError, match=r"has not answered for 1 s\. Finished folds are on disk") as caught:
-        study.tell(trial, 0.5)
+        repeat_after_outages(lambda: study.ask(), url=url, wait_s=1.0, warn=lambda _: None)
     assert PASSWORD not in str(caught.value)
-    assert storage.patience_s == 0
-    let_go(study, trial._trial_id, claimed=claimed)
-    postgres.start()
-    assert study.get_trials()[0].state == TrialState.RUNNING, "left to the next process"
+
+
+@needs_postgres
+def test_a_refusal_in_the_middle_is_quoted_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = [wrap(OperationalError("", {}, Exception("server closed the connection")))]
+
+    def attempt() -> None:
+        raise lost.pop()
+
+    with pytest.raises(SettingsError, match=r"it says: database .* does not exist"):
+        repeat_after_outages(attempt, url=f"{url}-not", wait_s=600, warn=lambda _: None)
 
 
 @needs_postgres
@@ -170,7 +192,7 @@ def test_a_server_that_does_not_let_us_in_is_quoted_at_once_without_its_password
     monkeypatch.setenv("PGPASSFILE", "/nonexistent")
     begun = time.monotonic()
     with pytest.raises(SettingsError, match=expected) as caught:
-        knock(change(url), patience_s=600, tell=pytest.fail)
+        knock(change(url), wait_s=600, warn=pytest.fail)
     assert time.monotonic() - begun < 20
     for secret in (PASSWORD, "wrong-secret"):
         assert secret not in str(caught.value)
@@ -181,11 +203,11 @@ def test_a_server_that_does_not_let_us_in_is_quoted_at_once_without_its_password
 def test_a_server_that_is_away_at_the_start_is_waited_for(
     postgres: Postgres, url: str, knock: Callable[..., object]
 ) -> None:
-    told: list[str] = []
+    warnings: list[str] = []
     starting = postgres.restart_in_background(2.0, mode="fast")
-    knock(url, patience_s=600, tell=told.append)
+    knock(url, wait_s=600, warn=warnings.append)
     starting.join()
-    assert told == [
+    assert warnings == [
         f"The study's database does not answer; waiting for it, at most {START_S:g} s.",
         "The study's database answers again.",
     ]
@@ -194,14 +216,14 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
 def test_a_server_that_stays_away_at_the_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sem_search.search.trials.storage.START_S", 0.5)
     with pytest.raises(StoreError, match=r"has not answered for 1 s") as caught:
-        check_storage(f"postgresql://me:{PASSWORD}@127.0.0.1:1/x", patience_s=600, tell=lambda _: None)
+        check_storage(f"postgresql://me:{PASSWORD}@127.0.0.1:1/x", wait_s=600, warn=lambda _: None)
     assert PASSWORD not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["sqlite:///not_there.db", "sqlite://"])
 def test_a_file_is_not_knocked_at(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    check_storage(url, patience_s=0, tell=pytest.fail)
+    check_storage(url, wait_s=0, warn=pytest.fail)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -210,7 +232,7 @@ def test_what_is_no_database_is_refused(url: str) -> None:
     with pytest.raises(
         SettingsError, match=r"cannot be opened .*It must be a database URL such as sqlite:///optuna\.db"
     ):
-        check_storage(url, patience_s=600, tell=pytest.fail)
+        check_storage(url, wait_s=600, warn=pytest.fail)
 
 
 @needs_postgres
@@ -228,7 +250,7 @@ def test_a_command_line_never_shows_the_password(url: str, tmp_path: Path) -> No
     assert "n0t-it" not in done.stdout + done.stderr
 
 
-N_CELLS = 30
+N_RANKS = 30
 
 
 @needs_postgres
@@ -237,35 +259,43 @@ N_CELLS = 30
 def test_a_database_that_stops_again_and_again_loses_and_doubles_nothing(
     postgres: Postgres, url: str, attempt: int
 ) -> None:
-    """It goes down at random moments of claiming, reporting and telling; half of the times by a crash."""
+    """It goes down at random moments of enqueueing, reporting and ending; half of the times by a crash."""
     rng = random.Random(attempt)
-    study = optuna.create_study(storage=open_storage(url, patience_s=120), direction="maximize")
-    for number in range(N_CELLS):
-        study.enqueue_trial({"x": number / N_CELLS})
-    is_over = threading.Event()
+    study = optuna.create_study(storage=open_storage(url), direction="maximize")
+    stale, is_over = StaleTrials(), threading.Event()
 
     def disturb() -> None:
         while not is_over.wait(timeout=rng.uniform(0.05, 1.5)):
             postgres.restart_after(rng.uniform(0.0, 0.5), mode=rng.choice(["fast", "immediate"]))
 
+    def train(trial: optuna.Trial) -> float:
+        trial.set_user_attr(PROCESS, describe_process())
+        for step in range(3):
+            trial.report(get_rank(trial) + step, step=step)
+        return get_rank(trial)
+
+    def work() -> None:
+        while True:
+            stale.release(study)
+            rank = find_free_rank(study.get_trials(), n_ranks=N_RANKS)
+            if rank is not None:
+                study.enqueue_trial({}, user_attrs={RANK: rank})
+            elif not study.get_trials(states=(TrialState.WAITING,)):
+                return
+            study.optimize(train, n_trials=1)
+
     disturber = threading.Thread(target=disturb)
     disturber.start()
-    claimed = []
     try:
-        while (trial := claim_next(study)) is not None:
-            value = trial.suggest_float("x", 0, 1)
-            claimed.append(trial.number)
-            for step in range(3):
-                trial.report(value + step, step=step)
-            study.tell(trial, value)
+        repeat_after_outages(work, url=url, wait_s=120, warn=lambda _: None)
     finally:
         is_over.set()
         disturber.join()
-    assert claimed == list(range(N_CELLS)), "each once, and in order"
-    trials = study.get_trials()
-    assert [trial.value for trial in trials] == [number / N_CELLS for number in range(N_CELLS)]
-    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
-    assert all(trial.intermediate_values == {step: trial.value + step for step in range(3)} for trial in trials)
+    results = [trial for trial in study.get_trials() if holds_rank(trial)]
+    assert sorted((get_rank(trial), trial.value, trial.state) for trial in results) == [
+        (rank, float(rank), TrialState.COMPLETE) for rank in range(N_RANKS)
+    ]
+    assert all(trial.intermediate_values == {step: trial.value + step for step in range(3)} for trial in results)
 
 
 @needs_postgres
@@ -275,10 +305,10 @@ def test_workers_that_look_for_a_study_leave_an_empty_database_empty(url: str) -
 
     def look() -> None:
         while not seen or not seen[-1]:
-            seen.append(read_study_names(url, patience_s=0.0, tell=pytest.fail))
+            seen.append(read_study_names(url, wait_s=0.0, warn=pytest.fail))
 
     engine = create_engine(url)
-    assert read_study_names(url, patience_s=0.0, tell=pytest.fail) == ()
+    assert read_study_names(url, wait_s=0.0, warn=pytest.fail) == ()
     assert inspect(engine).get_table_names() == []
     engine.dispose()
     threads = [threading.Thread(target=look) for _ in range(8)]

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from benchmarks.ports import find_free_port
 from sem_search.errors import StoreError
 from sem_search.tracking.mlflow import availability as outages
-from sem_search.tracking.mlflow.availability import ask_once, is_outage, persist
+from sem_search.tracking.mlflow.availability import ask_once, is_outage, wait_while_away
 
 
 def make_http_error(status: int) -> requests.HTTPError:
@@ -44,7 +44,7 @@ def test_away_or_refusing(error: Exception, expected: bool) -> None:
         assert is_outage(wrapped) is expected
 
 
-def test_a_server_that_is_not_there_is_away_and_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_is_away_and_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "6")
     client = MlflowClient(tracking_uri=f"http://127.0.0.1:{find_free_port()}")
     with ask_once(), pytest.raises(MlflowException) as caught:
@@ -60,20 +60,23 @@ def test_variables_that_were_not_set_are_not_set_afterwards(monkeypatch: pytest.
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
-def test_what_is_away_is_asked_again_and_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_away_is_asked_again_and_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(outages.time, "sleep", pauses.append)
     answers = iter([ConnectionError(), ConnectionError(), ConnectionError()])
-    told: list[str] = []
+    warnings: list[str] = []
 
     def act() -> str:
         for error in answers:
             raise error
         return "done"
 
-    assert persist(act, patience_s=60, tell=told.append) == "done"
+    assert wait_while_away(act, wait_s=60, warn=warnings.append) == "done"
     assert pauses == [0.5, 1.0, 2.0]
-    assert told == ["The tracking store does not answer; waiting for it, at most 60 s."]
+    assert warnings == [
+        "The tracking store does not answer; waiting for it, at most 60 s.",
+        "The tracking store answers again.",
+    ]
 
 
 def test_what_stays_away_is_one_sentence_without_a_password() -> None:
@@ -81,11 +84,11 @@ def test_what_stays_away_is_one_sentence_without_a_password() -> None:
         raise ConnectionError("http://me:secret@host is away")
 
     with pytest.raises(StoreError, match=r"did not answer for 0 s.*Nothing is lost") as caught:
-        persist(act, patience_s=0, tell=lambda _: None)
+        wait_while_away(act, wait_s=0, warn=lambda _: None)
     assert "secret" not in str(caught.value)
 
 
-def test_a_pause_ends_with_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_ends_with_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     now, pauses = [0.0], []
 
     def sleep(seconds: float) -> None:
@@ -98,7 +101,7 @@ def test_a_pause_ends_with_the_patience(monkeypatch: pytest.MonkeyPatch) -> None
         raise ConnectionError
 
     with pytest.raises(StoreError, match="did not answer for 45 s"):
-        persist(act, patience_s=45, tell=lambda _: None)
+        wait_while_away(act, wait_s=45, warn=lambda _: None)
     assert sum(pauses) == 45
     assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 13.5]
 
@@ -108,13 +111,13 @@ def test_a_refusal_is_raised_at_once() -> None:
         raise MlflowException("no", error_code=INVALID_PARAMETER_VALUE)
 
     with pytest.raises(MlflowException, match="no"):
-        persist(act, patience_s=60, tell=lambda _: pytest.fail("it is there"))
+        wait_while_away(act, wait_s=60, warn=lambda _: pytest.fail("it is there"))
 
 
 @pytest.mark.parametrize(("is_quick", "n_retries"), [(True, "1"), (False, "5")])
 def test_only_a_quick_act_gives_up_at_once(monkeypatch: pytest.MonkeyPatch, is_quick: bool, n_retries: str) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
-    seen = persist(
-        lambda: os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"], patience_s=0, tell=lambda _: None, is_quick=is_quick
+    seen = wait_while_away(
+        lambda: os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"], wait_s=0, warn=lambda _: None, is_quick=is_quick
     )
     assert seen == n_retries

@@ -251,3 +251,57 @@ def test_runs_can_be_found_by_their_data(client: MlflowClient, run_id: str) -> N
     experiment_id = client.get_run(run_id).info.experiment_id
     found = client.search_runs([experiment_id], filter_string="dataset.name = 'rare data'")
     assert [run.info.run_id for run in found] == [run_id]
+
+
+def test_numbers_that_are_logged_again_under_their_time_count_once(client: MlflowClient, run_id: str) -> None:
+    for _ in range(2):
+        entries = [Metrics(points=tuple(MetricPoint(key="m", value=step / 3, step=step) for step in range(900)))]
+        log_entries(entries, run_id=run_id, time_ms=1_700_000_000_000)
+    history = sorted((point.step, point.value) for point in client.get_metric_history(run_id, "m"))
+    assert history == [(step, step / 3) for step in range(900)]
+
+
+def test_a_child_run_has_the_times_that_it_is_given(client: MlflowClient, run_id: str) -> None:
+    child = open_child_run(parent_run_id=run_id, name="cell", tags={}, start_ms=1_700_000_000_000)
+    end_run(child, status="FINISHED", end_ms=1_700_000_001_000)
+    info = client.get_run(child).info
+    assert (info.start_time, info.end_time) == (1_700_000_000_000, 1_700_000_001_000)
+
+
+def name_data(run: str) -> None:
+    log_catalogue(pd.DataFrame({"image": ["a"]}), name="d", digest="0" * 64, source="s", run_id=run)
+
+
+def test_two_searches_that_name_the_same_data_at_once_both_do(
+    client: MlflowClient, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow looks whether it knows the data, then writes; the other search is quicker here, in between."""
+    other = open_child_run(parent_run_id=run_id, name="other", tags={})
+    log_inputs, refusals = MlflowClient.log_inputs, []
+
+    def lose(store: MlflowClient, run: str, **inputs: object) -> None:
+        log_inputs(store, other if not refusals else run, **inputs)  # type: ignore[arg-type]
+        if not refusals:
+            refusals.append(MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name"))
+            raise refusals[0]
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", lose)
+    name_data(run_id)
+    assert refusals
+    for run in (run_id, other):
+        assert [one.dataset.name for one in client.get_run(run).inputs.dataset_inputs] == ["d"]
+
+
+def test_data_that_mlflow_refuses_for_another_reason_are_an_error(
+    client: MlflowClient, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def refuse(store: MlflowClient, run: str, **inputs: object) -> None:
+        calls.append(run)
+        raise MlflowException("no such run")
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", refuse)
+    with pytest.raises(MlflowException, match="no such run"):
+        name_data(run_id)
+    assert calls == [run_id]

@@ -17,15 +17,15 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sem_search.errors import SettingsError
 from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow.log import end_run, log_entries, open_child_run
+from sem_search.tracking.mlflow.names import TAG_SUPERSEDED_BY
 from sem_search.tracking.mlflow.runs import (
     RUN_ID_VARIABLE,
-    TAG_SUPERSEDED_BY,
     adopt_trial_runs,
     check_run_is_known,
     create_store,
     describe_trial,
     explain_artifact_store,
-    find_unfinished_study_runs,
+    find_unfinished_runs,
     open_study_run,
     supersede_run,
 )
@@ -77,9 +77,9 @@ def test_what_a_dead_search_left_running_is_found_and_ended(store: MlflowClient)
         pass
     store.update_run(first, status="RUNNING")
     with open_study_run(study="b", process="other"), open_study_run_beside(study="a") as second:
-        assert find_unfinished_study_runs(study="a", but=second) == {first: "first"}
+        assert find_unfinished_runs(study="a", but=second) == {first: "first"}
         supersede_run(first, by=second)
-        assert find_unfinished_study_runs(study="a", but=second) == {}
+        assert find_unfinished_runs(study="a", but=second) == {}
     ended = store.get_run(first)
     assert ended.info.status == "KILLED"
     assert ended.data.tags[TAG_SUPERSEDED_BY] == second
@@ -96,7 +96,7 @@ def test_a_study_finds_its_own_runs_whatever_its_name(store: MlflowClient, name:
         store.update_run(run_id, status="RUNNING")
         opened[study] = (run_id, trial)
     with open_study_run(study=name, process="second") as second:
-        assert find_unfinished_study_runs(study=name, but=second) == {opened[name][0]: name}
+        assert find_unfinished_runs(study=name, but=second) == dict.fromkeys(opened[name], name)
         adopt_trial_runs([trial for _, trial in opened.values()], study=name, parent_run_id=second)
         parents = {study: store.get_run(trial).data.tags[MLFLOW_PARENT_RUN_ID] for study, (_, trial) in opened.items()}
         assert parents == {study: second if study == name else run_id for study, (run_id, _) in opened.items()}
