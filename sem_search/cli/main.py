@@ -294,7 +294,7 @@ def inspect(*, data: str, output: Path, exclude: str, crop_bottom_px: int, **giv
             "crop_bottom_px": crop_bottom_px or None,
         }
     )
-    run_inspection(settings, output=output)
+    run_inspection(settings, output=output, show=echo)
 
 
 @commands.command("demo-data")

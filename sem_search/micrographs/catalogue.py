@@ -140,6 +140,14 @@ class Catalogue:
             )
         return pixels
 
+    @property
+    def table(self) -> "pd.DataFrame":
+        """One row for each image, as `to_frame` returns it."""
+        return self.to_frame()
+
+    def _repr_html_(self) -> str:
+        return str(self.table._repr_html_())
+
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per image, one column per field of ImageRecord; paths and warnings as text."""
         import pandas as pd  # half a second that only this method needs

@@ -17,7 +17,6 @@ from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.study import SETTINGS, STUDY_RUN_ID, load_study
 from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
-from sem_search.terminal import echo
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.log import RunStatus, end_run, open_child_run
 from sem_search.tracking.mlflow.runs import check_run_is_known, describe_audit
@@ -87,11 +86,6 @@ def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -
         raise
     finally:
         end_run(run_id, status=status)
-
-
-def tell_progress(text: str) -> None:
-    """Show what is being trained."""
-    echo(f"  {text}", err=True)
 
 
 def check_study_run(study: optuna.Study) -> None:
