@@ -29,6 +29,9 @@ from sem_search.words import MAX_NAMED, count, name_some, write_list
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_SHOWN_ROWS = 20
+"""Of a catalogue, in a notebook."""
+
 MAX_REFUSED_NAMES = 50  # per cause, where they are to be mended or removed one by one
 TILE_STEP_PX = 32  # sides that are advised; the smallest that is allowed
 LAPLACE_GAIN = 6.0  # root of the summed squares of the noise mask
@@ -146,7 +149,7 @@ class Catalogue:
         return self.to_frame()
 
     def _repr_html_(self) -> str:
-        return str(self.table._repr_html_())
+        return self.table.to_html(max_rows=MAX_SHOWN_ROWS)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per image, one column per field of ImageRecord; paths and warnings as text."""
