@@ -7,8 +7,8 @@ A tile is right or wrong for some epochs on end, as tiles are, and then drawn an
 import numpy as np
 import optuna
 
+from sem_search.records import EpochFigures
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
-from sem_search.transfer.heads.stopping import EpochFigures
 
 N_EPOCHS, N_TILES = 100, 60
 N_CELLS = 200

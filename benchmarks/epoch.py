@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from benchmarks.timing import measure_side_by_side
+from sem_search.records import Cell, TileSplits
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, build_head, build_uncut, cut_network
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
@@ -62,9 +63,12 @@ class EpochClock:
     """Times single epochs of a fold as the search trains it: between the end of the first and of the second one."""
 
     def __init__(self, cut: CutNetwork, *, features: list[np.ndarray], labels: np.ndarray, n_training: int) -> None:
-        self._training = np.arange(n_training)
-        self._validation = np.arange(n_training, len(labels) - 1)
-        self._test = np.array([len(labels) - 1])  # only predicted, outside of the epochs
+        self._splits = TileSplits(
+            number=0,
+            training=np.arange(n_training),
+            validation=np.arange(n_training, len(labels) - 1),
+            test=np.array([len(labels) - 1]),  # only predicted, outside of the epochs
+        )
         self._trainer = HeadTrainer(
             cut,
             features=features,
@@ -79,12 +83,8 @@ class EpochClock:
         """Return the seconds that one epoch took."""
         ends_s: list[float] = []
         self._trainer.train_fold(
-            fold=0,
-            learning_rate=LEARNING_RATE,
-            batch_size=batch_size,
-            training=self._training,
-            validation=self._validation,
-            test=self._test,
+            self._splits,
+            cell=Cell(learning_rate=LEARNING_RATE, batch_size=batch_size),
             on_epoch=lambda _figures: ends_s.append(time.perf_counter()),
         )
         return ends_s[1] - ends_s[0]

@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 from sklearn.metrics import f1_score
 
+from sem_search.records import Cell
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.search.prepare.features import compute_features
 from sem_search.search.prepare.network import PreparedNetwork, prepare_network
@@ -19,7 +20,7 @@ from sem_search.settings import build_settings
 from sem_search.transfer.cut import CutNetwork
 from sem_search.transfer.heads import training
 from sem_search.transfer.heads.passes import GeneralPass, choose_pass
-from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
+from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings, get_tile_splits
 
 N_SEEDS = 5
 LEARNING_RATE, BATCH_SIZE, EPOCHS = 1e-2, 16, 10
@@ -79,17 +80,11 @@ def _train(network: PreparedNetwork, data: PreparedData, features: list[np.ndarr
     """Train the head of the first fold; `EPOCHS` epochs, none is kept but the last."""
     trainer = _build_trainer(network.cut, data=data, features=features, seed=seed)
     tiles, fold = data.tiles, data.folds.folds[0]
-    test = tiles.get_tiles_of(fold.test)
     trained = trainer.train_fold(
-        fold=0,
-        learning_rate=LEARNING_RATE,
-        batch_size=BATCH_SIZE,
-        training=tiles.get_tiles_of(fold.training),
-        validation=tiles.get_tiles_of(fold.validation),
-        test=test,
+        get_tile_splits(fold, tiles=tiles), cell=Cell(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE)
     )
-    answers = trained.test_probabilities.argmax(axis=1)
-    truth = tiles.label_of_tile[test]
+    answers = trained.outcome.test_probabilities.argmax(axis=1)
+    truth = tiles.label_of_tile[trained.outcome.test_tiles]
     return TrainedHead(
         f_measure=float(f1_score(truth, answers, average="macro")),
         answers=answers,

@@ -35,6 +35,7 @@ def _run_in_process(backbone: str, *, n_tiles: int, is_limited: bool, threads: i
 
 
 def _measure_one(backbone_name: str, *, n_tiles: int, is_limited: bool) -> dict[str, float]:
+    from sem_search.records import Cell, TileSplits
     from sem_search.transfer.backbones import get_backbone
     from sem_search.transfer.cut import cut_network
     from sem_search.transfer.features import get_features
@@ -68,12 +69,13 @@ def _measure_one(backbone_name: str, *, n_tiles: int, is_limited: bool) -> dict[
         )
         ends_s: list[float] = []
         trainer.train_fold(
-            fold=0,
-            learning_rate=LEARNING_RATE,
-            batch_size=BATCH_SIZE,
-            training=np.arange(n_training),
-            validation=np.arange(n_training, n_tiles - 1),
-            test=np.array([n_tiles - 1]),
+            TileSplits(
+                number=0,
+                training=np.arange(n_training),
+                validation=np.arange(n_training, n_tiles - 1),
+                test=np.array([n_tiles - 1]),
+            ),
+            cell=Cell(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE),
             on_epoch=lambda _figures: ends_s.append(time.perf_counter()),
         )
     key = f"scale.{backbone_name}.{n_tiles}{'.limited' if is_limited else ''}"

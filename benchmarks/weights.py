@@ -22,12 +22,14 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.search import SCORES
 from benchmarks.searching import run_search
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
+from sem_search.records import Cell
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.search.prepare.features import compute_features
 from sem_search.search.prepare.network import PreparedNetwork, build_trainer, prepare_network
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.transfer.backbones import DEFAULT_TILE_PX
 from sem_search.transfer.features import FeatureStore
+from sem_search.transfer.heads.training import get_tile_splits
 from sem_search.transfer.weights.packed import add_scores
 
 DEMO_SEEDS = (90_001, 90_002, 90_003)
@@ -138,15 +140,9 @@ def _train_heads(
 ) -> tuple[float, float]:
     """Return the last validation accuracy of heads, and after how many epochs they came near it, mean over folds."""
     trainer = build_trainer(settings, data=data, network=network, features=store)
+    cell = Cell(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE)
     curves = [
-        trainer.train_fold(
-            fold=fold.number,
-            learning_rate=LEARNING_RATE,
-            batch_size=BATCH_SIZE,
-            training=data.tiles.get_tiles_of(fold.training),
-            validation=data.tiles.get_tiles_of(fold.validation),
-            test=data.tiles.get_tiles_of(fold.test),
-        ).curves.validation_accuracy
+        trainer.train_fold(get_tile_splits(fold, tiles=data.tiles), cell=cell).outcome.curves.validation_accuracy
         for fold in data.folds.folds
     ]
     mean = average_curves(curves)

@@ -4,8 +4,9 @@ A record holds predictions, not scores: every figure that is reported is compute
 """
 
 import html
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,13 +80,49 @@ class TileTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TileSplits:
+    """One fold as tiles: which of them train, validate and test."""
+
+    number: int
+    training: IntVector
+    """Shape (n_training,), tile indices; so are the others."""
+    validation: IntVector
+    test: IntVector
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochFigures:
+    """What is known after one epoch: losses (mean cross-entropy per tile) and accuracies (0 to 1)."""
+
+    training_loss: float
+    training_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingCurves:
-    """Losses (mean cross-entropy per tile) and accuracies (0 to 1) after each epoch, each of shape (n_epochs,)."""
+    """The figures of all epochs, each of shape (n_epochs,).
+
+    Training figures are means over the steps of an epoch, with dropout, as Keras reports them; validation figures are
+    those of the weights at the end of the epoch. The last values of a diverged fold may be NaN or infinite.
+    """
 
     training_loss: FloatVector
     training_accuracy: FloatVector
     validation_loss: FloatVector
     validation_accuracy: FloatVector
+
+    @classmethod
+    def from_epochs(cls, epochs: Sequence[EpochFigures]) -> Self:
+        """Return the curves of these epochs, in their order."""
+        names = [field.name for field in fields(EpochFigures)]
+        return cls(**{name: np.array([getattr(epoch, name) for epoch in epochs], np.float64) for name in names})
+
+    def list_epochs(self) -> list[EpochFigures]:
+        """Return the figures epoch by epoch."""
+        columns = {name: values.tolist() for name, values in vars(self).items()}
+        return [EpochFigures(**dict(zip(columns, epoch, strict=True))) for epoch in zip(*columns.values(), strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +150,15 @@ class FoldOutcome:
         if split == "validation":
             return self.validation_tiles, self.validation_probabilities
         return self.test_tiles, self.test_probabilities
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedFold:
+    """A fold that was trained to its end: its answers, and the head that gave them."""
+
+    outcome: FoldOutcome
+    head_weights: tuple[NDArray[np.float32], ...]
+    """As Keras' `get_weights` lists them, of the best epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,10 @@ from benchmarks.timing import measure_side_by_side
 from benchmarks.trust.__main__ import main as simulate
 from benchmarks.weights import average_curves, measure_weights
 from sem_search.micrographs.rendering.materials import MATERIALS
-from sem_search.records import Cell, FoldOutcome, TrainingCurves
-from sem_search.search.folds.store import FinishedFold, FoldStore
+from sem_search.records import Cell, EpochFigures, FinishedFold, FoldOutcome, TrainingCurves
+from sem_search.search.folds.store import FoldStore
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.trials.study import REASON
-from sem_search.transfer.heads.stopping import EpochFigures
 from tests.conftest import TINY_TILE_PX
 
 N_EPOCHS = 40

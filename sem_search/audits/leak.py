@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, TileSplits, retrain_winner
+from sem_search.audits.retraining import Tell, retrain_winner
 from sem_search.audits.subject import AuditSubject, pool_answers
 from sem_search.evaluation.comparing import Comparison, compare_answers
-from sem_search.records import IntVector
+from sem_search.records import IntVector, TileSplits
 from sem_search.seeds import derive_seed
 
 

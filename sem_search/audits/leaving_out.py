@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, TileSplits, retrain_winner
+from sem_search.audits.retraining import Tell, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.images import combine_tiles
 from sem_search.evaluation.intervals import Interval, compute_share_interval
 from sem_search.evaluation.metrics import predict_classes
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.inspection.confounds import ATTRIBUTES as WAYS_OF_TAKING
-from sem_search.micrographs.inspection.confounds import UNTOLD
-from sem_search.records import FoldOutcome, IntVector
+from sem_search.micrographs.inspection.confounds import UNKNOWN
+from sem_search.records import FoldOutcome, IntVector, TileSplits
 from sem_search.words import count
 
 MIN_GROUPS = 2
@@ -82,7 +82,7 @@ def _audit_attribute(
     value_of_image = np.array([describe(record) for record in subject.catalogue.records])
     values, counts = np.unique(value_of_image, return_counts=True)
     if len(values) == 1:
-        told = "No file tells it." if values[0] == UNTOLD else f"It is {values[0]} for all images."
+        told = "No file tells it." if values[0] == UNKNOWN else f"It is {values[0]} for all images."
         return _describe_nothing(attribute, told)
     chosen = values[np.argsort(-counts, kind="stable")][:MAX_VALUES]
     plans = [

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, TileSplits, retrain_cells
+from sem_search.audits.retraining import Tell, retrain_cells
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.selection import (
@@ -23,7 +23,7 @@ from sem_search.evaluation.selection import (
     compute_selection_bias,
     get_candidates,
 )
-from sem_search.records import Cell, FloatMatrix, FloatVector, FoldOutcome, TileTable, TrialOutcome
+from sem_search.records import Cell, FloatMatrix, FloatVector, FoldOutcome, TileSplits, TileTable, TrialOutcome
 
 
 @dataclass(frozen=True, kw_only=True)

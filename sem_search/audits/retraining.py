@@ -1,41 +1,21 @@
 """Cells trained again, with one thing changed: labels, folds, groups or what the trunk was shown."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.audits.subject import AuditSubject
-from sem_search.records import Cell, FoldOutcome, IntVector, TrainingCurves
-from sem_search.transfer.heads.training import HeadTrainer
+from sem_search.records import Cell, FoldOutcome, IntVector, TileSplits
+from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 
 Tell = Callable[[str], None]
 """Called before each fold with what is trained."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TileSplits:
-    """One division of the tiles."""
-
-    number: int
-    training: IntVector
-    validation: IntVector
-    test: IntVector
-
-
 def list_splits(subject: AuditSubject) -> tuple[TileSplits, ...]:
     """Return the study's own folds as tiles."""
-    tiles = subject.tiles
-    return tuple(
-        TileSplits(
-            number=fold.number,
-            training=tiles.get_tiles_of(fold.training),
-            validation=tiles.get_tiles_of(fold.validation),
-            test=tiles.get_tiles_of(fold.test),
-        )
-        for fold in subject.folds.folds
-    )
+    return tuple(get_tile_splits(fold, tiles=subject.tiles) for fold in subject.folds.folds)
 
 
 def retrain_winner(
@@ -66,7 +46,7 @@ def retrain_winner(
     outcomes: list[FoldOutcome] = []
     for split in splits:
         tell(f"{name}: fold {len(outcomes) + 1} of {len(splits)}")
-        outcomes.append(_train(trainer, split=split, cell=subject.winner.cell))
+        outcomes.append(trainer.train_fold(split, cell=subject.winner.cell).outcome)
     return tuple(outcomes)
 
 
@@ -89,7 +69,7 @@ def retrain_cells(
     outcomes = []
     for place, cell in enumerate(cells, start=1):
         tell(f"{name}: combination {place} of {len(cells)}, {len(splits)} heads")
-        outcomes.append(tuple(_train(trainer, split=split, cell=cell) for split in splits))
+        outcomes.append(tuple(trainer.train_fold(split, cell=cell).outcome for split in splits))
     return tuple(outcomes)
 
 
@@ -111,27 +91,4 @@ def _build_trainer(
         seed=subject.seed,
         hidden_units=subject.hidden_units,
         dropout=subject.dropout,
-    )
-
-
-def _train(trainer: HeadTrainer, *, split: TileSplits, cell: Cell) -> FoldOutcome:
-    """Train one fold."""
-    done = trainer.train_fold(
-        fold=split.number,
-        learning_rate=cell.learning_rate,
-        batch_size=cell.batch_size,
-        training=split.training,
-        validation=split.validation,
-        test=split.test,
-    )
-    return FoldOutcome(
-        fold=split.number,
-        validation_tiles=split.validation,
-        validation_probabilities=done.validation_probabilities,
-        test_tiles=split.test,
-        test_probabilities=done.test_probabilities,
-        curves=TrainingCurves(**vars(done.curves)),
-        best_epoch=done.best_epoch,
-        is_diverged=done.is_diverged,
-        training_s=done.training_s,
     )

@@ -1,4 +1,4 @@
-"""How many groups of each kind go into each part, so that every class is spread evenly: numbers only, no chance.
+"""How many groups of each kind go into each part, so that every class is spread evenly: counts only, no random choice.
 
 Groups differ in size, and one may hold images of several classes, so this is a packing problem, hard to solve exactly.
 Largest first into the emptiest part is near the best (R. L. Graham, SIAM J. Appl. Math. 17 (1969) 416-429), and exactly
@@ -30,14 +30,14 @@ def compute_shares(kinds: IntMatrix, *, n_groups: Sequence[int], n_parts: int) -
     Returns:
         Shape (n_kinds, n_parts); row sums are `n_groups`.
     """
-    shares = _deal_largest_first(kinds, n_groups=n_groups, n_parts=n_parts)
+    shares = _assign_largest_first(kinds, n_groups=n_groups, n_parts=n_parts)
     for _ in range(MAX_ROUNDS):
         if not _improve_once(shares, kinds=kinds):
             break
     return shares
 
 
-def _deal_largest_first(kinds: IntMatrix, *, n_groups: Sequence[int], n_parts: int) -> IntMatrix:
+def _assign_largest_first(kinds: IntMatrix, *, n_groups: Sequence[int], n_parts: int) -> IntMatrix:
     """Give each group to the part that lacks its classes most."""
     shares = np.zeros((len(kinds), n_parts), dtype=np.int64)
     images = np.zeros((n_parts, kinds.shape[1]), dtype=np.int64)

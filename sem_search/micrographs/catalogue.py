@@ -7,24 +7,29 @@ anything is computed, and its digest stands for the data in every key and log.
 import dataclasses
 import hashlib
 import json
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sem_search.errors import DataError, StoreError, UnreadableDataError, UnreadableImageError
-from sem_search.micrographs.inspection.findings import MAX_EXAMPLES
-from sem_search.micrographs.listing import ListedImage, Listing, list_images
+from sem_search.errors import DataError, StoreError, UnreadableImageError
+from sem_search.micrographs.images import ListedImage, Listing
+from sem_search.micrographs.listing import list_images
 from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.micrographs.reading.micrograph import Micrograph, read_micrograph
 from sem_search.micrographs.reading.options import DEFAULT_READING, ReadingOptions
 from sem_search.micrographs.threads import map_in_threads
-from sem_search.words import MAX_NAMED, count, name_some, write_list
+from sem_search.micrographs.unusable_files import (
+    SkippedFile,
+    check_skipped,
+    describe_sizes,
+    find_causes,
+    locate_below,
+    sum_up_warnings,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +37,6 @@ if TYPE_CHECKING:
 MAX_SHOWN_ROWS = 20
 """Of a catalogue, in a notebook."""
 
-MAX_REFUSED_NAMES = 50  # per cause, where they are to be mended or removed one by one
-TILE_STEP_PX = 32  # sides that are advised; the smallest that is allowed
 LAPLACE_GAIN = 6.0  # root of the summed squares of the noise mask
 MEDIAN_TO_DEVIATION = 1.4826  # standard deviation over median absolute deviation of a normal distribution
 
@@ -71,39 +74,6 @@ class ImageRecord:
     noise: float
     """Standard deviation of the pixel noise, estimated robustly."""
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SkippedFile:
-    """A file that was left out because it could not be used."""
-
-    path: Path
-    reason: str
-    size_px: tuple[int, int] | None = None
-    """Width and height, where what is wrong is that they are smaller than a tile."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SkippedCause:
-    """Files that were left out for one cause."""
-
-    names: tuple[str, ...]
-    """Paths from the root, sorted."""
-    reason: str
-    """In words, of all of them; the first one's where theirs differ in numbers."""
-    cases: tuple[str, ...]
-    """Each file with its own reason."""
-    is_example: bool = False
-    """Whether the reason is the first one's alone."""
-    is_of_size: bool = False
-    """Whether a smaller tile would take them all: they need not be looked at one by one."""
-
-    def to_text(self, *, most: int = MAX_NAMED) -> str:
-        """Return which files, at most so many by name, and why: `a.png: is empty`."""
-        if len(self.names) == 1:
-            return f"{self.names[0]}: {self.reason}"
-        told = f"for example {self.cases[0]}" if self.is_example else f"each: {self.reason}"
-        return f"{count(len(self.names), 'file')} ({name_some(self.names, most=most)}), {told}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,15 +209,20 @@ def read_listing(listing: Listing, *, reading: ReadingOptions = DEFAULT_READING,
     skipped = tuple(result for result in results if isinstance(result, SkippedFile))
     causes = find_causes(skipped, root=listing.root, tile_px=reading.min_side_px)
     if skipped:
-        _check_skipped(listing.images, records=records, causes=causes, is_allowed=reading.skip_unreadable)
+        check_skipped(
+            causes,
+            n_files=len(listing.images),
+            labels={image.label for image in listing.images},
+            left={record.label for record in records},
+            is_allowed=reading.skip_unreadable,
+        )
     left_out = [f"left out {cause.to_text()}" for cause in causes]
-    warnings = (*listing.warnings, *left_out, *_sum_up_warnings(records))
+    warnings = (
+        *listing.warnings,
+        *left_out,
+        *sum_up_warnings({record.image_id: record.warnings for record in records}),
+    )
     return Catalogue(root=listing.root, records=records, skipped=skipped, warnings=warnings, reading=reading)
-
-
-def locate_below(root: Path, path: Path) -> str:
-    """Return a POSIX path from the root, with `..` where it does not lie below it."""
-    return PurePath(os.path.relpath(path, root)).as_posix()
 
 
 def compute_pixels_sha256(pixels: FloatImage) -> str:
@@ -284,7 +259,7 @@ def _read_record(image: ListedImage, *, reading: ReadingOptions) -> ImageRecord 
     height_px, width_px = micrograph.pixels.shape
     if min(height_px, width_px) < reading.min_side_px:
         size_px = (width_px, height_px)
-        reason = _describe_sizes([size_px], tile_px=reading.min_side_px)
+        reason = describe_sizes([size_px], tile_px=reading.min_side_px)
         return SkippedFile(path=image.path, reason=reason, size_px=size_px)
     try:
         return _build_record(image, micrograph=micrograph)
@@ -318,96 +293,6 @@ def _build_record(image: ListedImage, *, micrograph: Micrograph) -> ImageRecord:
         noise=compute_noise(pixels),
         warnings=micrograph.warnings,
     )
-
-
-def _check_skipped(
-    images: Sequence[ListedImage],
-    *,
-    records: Sequence[ImageRecord],
-    causes: Sequence[SkippedCause],
-    is_allowed: bool,
-) -> None:
-    """Raise if files may not be skipped, or if a class has none left."""
-    listed = "\n".join(
-        f"  - {cause.to_text(most=MAX_NAMED if cause.is_of_size else MAX_REFUSED_NAMES)}" for cause in causes
-    )
-    left = {record.label for record in records}
-    lost = sorted({image.label for image in images} - left)
-    if not is_allowed:
-        way_out = "remove them" if lost else "remove them, or go on without them with skip_unreadable=true"
-        raise UnreadableDataError(
-            f"{len(images) - len(records)} of {len(images)} files cannot be used:\n{listed}\nMend or {way_out}."
-        )
-    if lost:
-        way_out = f", or leave the class out with exclude={write_list(lost)}" if len(left) > 1 else ""
-        raise UnreadableDataError(
-            f"no usable image is left of class {', '.join(map(repr, lost))}:\n{listed}\nMend the files{way_out}."
-        )
-
-
-def find_causes(skipped: Iterable[SkippedFile], *, root: Path, tile_px: int | None = None) -> list[SkippedCause]:
-    """Return the files that were left out by cause: a thousand files with one fault are one piece of news.
-
-    Up to MAX_EXAMPLES files of one cause are told one by one.
-
-    Args:
-        skipped: The files.
-        root: Of the data: names are told from there.
-        tile_px: Side of a tile, where it is known.
-    """
-    by_cause: dict[object, list[SkippedFile]] = {}
-    for file in skipped:
-        by_cause.setdefault(file.size_px is not None or _strip_numbers(file.reason), []).append(file)
-    causes = []
-    few = [[file] for files in by_cause.values() if len(files) <= MAX_EXAMPLES for file in files]
-    for files in [*few, *(files for files in by_cause.values() if len(files) > MAX_EXAMPLES)]:
-        cases = sorted((locate_below(root, file.path), file.reason) for file in files)
-        sizes = sorted({file.size_px for file in files if file.size_px is not None})
-        causes.append(
-            SkippedCause(
-                names=tuple(name for name, _ in cases),
-                reason=_describe_sizes(sizes, tile_px=tile_px) if len(sizes) > 1 else cases[0][1],
-                cases=tuple(f"{name}: {reason}" for name, reason in cases),
-                is_of_size=bool(sizes),
-                is_example=len(sizes) < 2 and len({reason for _, reason in cases}) > 1,
-            )
-        )
-    return causes
-
-
-def _strip_numbers(text: str) -> str:
-    """Return a text without what may differ between two files that have one fault."""
-    return re.sub(r"\d+", "0", text)
-
-
-def _describe_sizes(sizes: Sequence[tuple[int, int]], *, tile_px: int | None) -> str:
-    """Return what is said of pictures that are smaller than a tile, and the tile that they would take."""
-    smallest = min(sizes, key=min)
-    fitting_px = min(smallest) // TILE_STEP_PX * TILE_STEP_PX
-    way_out = f"set tile_px={fitting_px} or less, or leave" if fitting_px else "leave"
-    tile = "a tile" if tile_px is None else f"a tile of {tile_px} px"
-    size = f"{smallest[0]} x {smallest[1]} px"
-    if len(sizes) == 1:
-        return f"is {size} without its data bar, smaller than {tile}: {way_out} it out"
-    return f"is smaller than {tile} without its data bar, the smallest {size}: {way_out} them out"
-
-
-def _sum_up_warnings(records: Sequence[ImageRecord]) -> list[str]:
-    """Return each warning of the images once, with how many have it and the first that does.
-
-    Warnings that differ in numbers alone are one; that of the first image is the example.
-    """
-    same_cause: dict[str, list[tuple[str, str]]] = {}
-    for record in records:
-        for warning in record.warnings:
-            same_cause.setdefault(_strip_numbers(warning), []).append((warning, record.image_id))
-    summed = []
-    for cases in same_cause.values():
-        warning, name = cases[0]
-        images = count(len({image_id for _, image_id in cases}), "image")
-        differ = len({words for words, _ in cases}) > 1
-        summed.append(f"{warning} ({f'for example {name}; {images} in all' if differ else f'{images}, first {name}'})")
-    return summed
 
 
 def _encode_paths(values: Mapping[str, Any], *, root: Path) -> dict[str, Any]:

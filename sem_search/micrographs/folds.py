@@ -1,8 +1,8 @@
 """Which images train, validate and test in each fold: drawn over groups, never over tiles.
 
 The protocol of Iwata et al., Int. J. Pharm. X 4 (2022) 100135, Figure S2, for any number of folds and images: the
-groups are dealt into k parts, alike for every class; fold f tests on part f, validates on part f + 1 and trains on the
-rest. With 10 images per class and 5 folds that is 2, 2 and 6, and every image is a test image exactly once.
+groups are assigned to k parts, evenly for every class; fold f tests on part f, validates on part f + 1 and trains on
+the rest. With 10 images per class and 5 folds that is 2, 2 and 6, and every image is a test image exactly once.
 
 How many groups of which kind go to which part is settled without chance (`balance`); chance decides only which ones,
 by a hash of seed and group name. So the table depends on image ids, labels, groups and seed alone, and does not change
@@ -23,10 +23,10 @@ from sem_search.errors import ClassTooSmallError, LeakError, SettingsError, Stor
 from sem_search.micrographs.balance import compute_shares
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.seeds import derive_seed
-from sem_search.words import write_list
+from sem_search.words import count, write_list
 
 MIN_CLASSES = 2  # what a search needs
-MAX_CLASSES_TOLD = 10
+MAX_CLASSES_NAMED = 10
 MIN_FOLDS = 3  # one part each for test, validation and training
 
 Composition = tuple[int, ...]
@@ -91,8 +91,8 @@ def draw_folds(catalogue: Catalogue, *, n_folds: int, seed: int) -> FoldTable:
 
     Raises:
         SettingsError: Fewer than 3 folds.
-        ClassTooSmallError: A class has fewer groups than there are folds, or its groups hang together with those of
-            other classes so that some part would have none; the message names the class, the count and the ways out.
+        ClassTooSmallError: A class has fewer groups than there are folds, or its groups hold images of other
+            classes as well, so that some part would have none; the message names the class and what can be done.
     """
     if n_folds < MIN_FOLDS:
         raise SettingsError(
@@ -101,7 +101,7 @@ def draw_folds(catalogue: Catalogue, *, n_folds: int, seed: int) -> FoldTable:
         )
     compositions = _compute_compositions(catalogue)
     _check_class_sizes(catalogue, compositions=compositions, n_folds=n_folds)
-    part_of_group = _deal_groups(compositions, n_parts=n_folds, seed=seed)
+    part_of_group = _assign_groups(compositions, n_parts=n_folds, seed=seed)
     _check_parts(catalogue, part_of_group=part_of_group, n_folds=n_folds)
     return FoldTable(folds=_build_folds(catalogue, part_of_group=part_of_group, n_folds=n_folds), seed=seed)
 
@@ -142,41 +142,30 @@ def _compute_compositions(catalogue: Catalogue) -> dict[str, Composition]:
 def _check_class_sizes(catalogue: Catalogue, *, compositions: Mapping[str, Composition], n_folds: int) -> None:
     """Raise if a class has fewer groups than there are parts."""
     table = np.array(list(compositions.values()), dtype=np.int64).reshape(-1, len(catalogue.class_names))
-    n_groups, n_images = (table > 0).sum(axis=0), table.sum(axis=0)
-    small = [index for index, count in enumerate(n_groups) if count < n_folds]
+    n_groups, n_images = (table > 0).sum(axis=0).tolist(), table.sum(axis=0).tolist()
+    small = [index for index, number in enumerate(n_groups) if number < n_folds]
     if not small:
         return
     names = [catalogue.class_names[index] for index in small]
-    found = "; ".join(
-        f"class {name!r} has {_count(n_groups[index], 'group')} ({_count(n_images[index], 'image')})"
-        for name, index in zip(names[:MAX_CLASSES_TOLD], small, strict=False)
-    )
-    if len(names) > MAX_CLASSES_TOLD:
-        found += f"; {len(names) - MAX_CLASSES_TOLD} more classes are as small"
-    is_enough_left = len(catalogue.class_names) - len(names) >= MIN_CLASSES
+    found = [
+        f"class {catalogue.class_names[index]!r} has {count(n_groups[index], 'group')} "
+        f"({count(n_images[index], 'image')})"
+        for index in small[:MAX_CLASSES_NAMED]
+    ]
+    if len(names) > MAX_CLASSES_NAMED:
+        found.append(f"{len(names) - MAX_CLASSES_NAMED} more classes are as small")
+    ways = [f"add at least {count(n_folds - min(n_groups), 'image')} of other fields of view"]
+    if len(catalogue.class_names) - len(names) >= MIN_CLASSES:
+        ways.insert(0, f"set exclude={write_list(names)}")
+    if min(n_groups) >= MIN_FOLDS:
+        ways.insert(-1, f"set folds={min(n_groups)}")
     raise ClassTooSmallError(
-        f"{found}, but {n_folds} folds need at least {n_folds} groups of each class. "
-        f"{_list_ways_out(names, is_enough_left=is_enough_left, smallest=int(n_groups.min()), n_folds=n_folds)}"
+        f"{'; '.join(found)}, but {n_folds} folds need at least {n_folds} groups of each class. "
+        f"What you can do: {', or '.join(ways)}."
     )
 
 
-def _count(number: int, noun: str) -> str:
-    """Return `1 group` or `2 groups`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _list_ways_out(names: Sequence[str], *, is_enough_left: bool, smallest: int, n_folds: int) -> str:
-    """Return what the user can do about classes that are too small."""
-    more = _count(n_folds - smallest, "more image")
-    ways = [f"at least {more} of other fields of view"]
-    if is_enough_left:
-        ways.insert(0, f"exclude={write_list(names)}")
-    if smallest >= MIN_FOLDS:
-        ways.insert(-1, f"folds={smallest}")
-    return f"Ways out: {', or '.join(ways)}."
-
-
-def _deal_groups(compositions: Mapping[str, Composition], *, n_parts: int, seed: int) -> dict[str, int]:
+def _assign_groups(compositions: Mapping[str, Composition], *, n_parts: int, seed: int) -> dict[str, int]:
     """Return the part of each group."""
     kinds = sorted(set(compositions.values()), key=lambda kind: (-sum(kind), kind))
     members: dict[Composition, list[str]] = {kind: [] for kind in kinds}
@@ -201,8 +190,8 @@ def _check_parts(catalogue: Catalogue, *, part_of_group: Mapping[str, int], n_fo
         if len(parts_of[name]) < n_folds:
             raise ClassTooSmallError(
                 f"class {name!r} cannot be spread over {n_folds} folds: its groups also hold images of other classes, "
-                f"and only {len(parts_of[name])} parts get one. Ways out: exclude={write_list([name])}, fewer folds, "
-                "or look at the labels of the images that are grouped with it."
+                f"and only {count(len(parts_of[name]), 'part')} of {n_folds} can have one. What you can do: set "
+                f"exclude={write_list([name])}, set fewer folds, or check the labels of the images in its groups."
             )
 
 

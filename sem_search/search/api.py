@@ -18,6 +18,7 @@ from sem_search.errors import NotComparableError
 from sem_search.micrographs import catalogue as catalogues
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.inspect import Inspection
+from sem_search.places import write_store_plainly
 from sem_search.search.commands import finished_study
 from sem_search.search.commands.audit import run_audit
 from sem_search.search.commands.compare import run_comparison
@@ -81,6 +82,7 @@ def search(data: Place = "demo", **settings: Any) -> Study:
         InputError: Data, weights or settings cannot be used; nothing was trained.
         StoreError: A database, the tracking server or the disk does not answer.
     """
+    write_store_plainly()
     asked = _build_settings(data, settings)
     conclusion = run_search(asked)
     registered = conclusion.registered
@@ -104,6 +106,7 @@ def load_study(name: str, *, storage: str = "sqlite:///optuna.db", study_folder:
         StudyMismatchError: There is no such study, no folder of it, or its data have changed.
         FailedTrialError: No trial of it has finished.
     """
+    write_store_plainly()
     folder = None if study_folder is None else str(study_folder)
     return finished_study.read_study(name, storage=storage, study_folder=folder)
 
@@ -170,6 +173,7 @@ def load_model(model_uri: str) -> Model:
         ModelNotFoundError: There is no such model, or it cannot be loaded.
         StoreError: A file is not what was registered.
     """
+    write_store_plainly()
     return Model.load(model_uri)
 
 

@@ -14,7 +14,7 @@ import keras
 
 from sem_search.errors import SettingsError
 from sem_search.seeds import derive_seed
-from sem_search.transfer.calls import get_functional, iter_calls, repeat_calls
+from sem_search.transfer.graph import Call, Graph, record_graph, repeat_calls
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 POOLED_RANK = 2  # (n, channels)
@@ -46,7 +46,7 @@ def cut_network(model: keras.Model) -> CutNetwork:
     Raises:
         SettingsError: The model has no such cut; the message says why.
     """
-    graph = _get_graph(model)
+    graph = _record_graph(model)
     convolution = _find_last_convolution(graph)
     tail_calls = _find_tail_calls(graph, convolution)
     crossing = _find_crossing_tensors(tail_calls)
@@ -100,19 +100,20 @@ def build_uncut(
     Returns:
         A model from pictures to logits, shape (n, n_classes), frozen but for the last convolution and the new layers.
     """
-    graph = _get_graph(model)
+    graph = _record_graph(model)
     convolution = _find_last_convolution(graph)
     inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in graph.inputs]
-    copy = _copy_frozen(graph, convolution=convolution.name, inputs=inputs)
+    whole = keras.Model(graph.input, graph.outputs[0], name=graph.name)
+    copy = _copy_frozen(whole, convolution=convolution.name, inputs=inputs)
     logits = _add_new_layers(
         copy.outputs[0], n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed
     )
     return keras.Model(inputs, logits, name="uncut")
 
 
-def _get_graph(model: keras.Model) -> keras.Model:
-    """Return the model as one that can be cut, if its outputs allow it."""
-    graph = get_functional(model)
+def _record_graph(model: keras.Model) -> Graph:
+    """Return the model's graph, if its outputs allow a cut."""
+    graph = record_graph(model)
     if len(graph.outputs) != 1:
         raise SettingsError(
             f"Network {model.name!r} cannot be cut: it has {len(graph.outputs)} outputs; leave one of them."
@@ -120,9 +121,9 @@ def _get_graph(model: keras.Model) -> keras.Model:
     return graph
 
 
-def _find_last_convolution(graph: keras.Model) -> keras.Layer:
+def _find_last_convolution(graph: Graph) -> keras.Layer:
     """Return the convolution layer nearest to the output."""
-    uses = [call.operation for call in iter_calls(graph) if _holds_convolution(call.operation)]
+    uses = [call.layer for call in graph.calls if _holds_convolution(call.layer)]
     if not uses:
         raise SettingsError(f"Network {graph.name!r} cannot be cut: it has no convolution layer.")
     last = uses[-1]
@@ -139,37 +140,39 @@ def _find_last_convolution(graph: keras.Model) -> keras.Layer:
     return last
 
 
-def _holds_convolution(operation: Any) -> bool:
-    layers = operation._flatten_layers() if isinstance(operation, keras.Layer) else ()
-    return any(isinstance(layer, CONVOLUTIONS) for layer in layers)
+def _holds_convolution(layer: Any) -> bool:
+    """Whether a layer is a convolution or has one inside: only these have kernels of four axes."""
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return False
+    return any(weight.name.endswith("kernel") and len(weight.shape) == 4 for weight in getattr(layer, "weights", ()))
 
 
-def _find_tail_calls(graph: keras.Model, convolution: keras.Layer) -> list[Any]:
+def _find_tail_calls(graph: Graph, convolution: keras.Layer) -> list[Call]:
     """Return the call of the convolution and all calls that depend on it, in order."""
-    tail: list[Any] = []
+    tail: list[Call] = []
     depending: set[int] = set()
-    for call in iter_calls(graph):
-        if call.operation is convolution or any(id(tensor) in depending for tensor in call.input_tensors):
+    for call in graph.calls:
+        if call.layer is convolution or any(id(tensor) in depending for tensor in call.inputs):
             tail.append(call)
             depending.update(id(tensor) for tensor in call.outputs)
     return tail
 
 
-def _find_crossing_tensors(tail_calls: list[Any]) -> list[Any]:
+def _find_crossing_tensors(tail_calls: list[Call]) -> list[Any]:
     """Return what the tail takes from frozen calls, each tensor once, in the order of first use."""
     own = {id(tensor) for call in tail_calls for tensor in call.outputs}
-    used = {id(tensor): tensor for call in tail_calls for tensor in call.input_tensors}
+    used = {id(tensor): tensor for call in tail_calls for tensor in call.inputs}
     return [tensor for key, tensor in used.items() if key not in own]
 
 
-def _build_tail(tail_calls: list[Any], *, crossing: list[Any], output: Any, name: str) -> keras.Model:
+def _build_tail(tail_calls: list[Call], *, crossing: list[Any], output: Any, name: str) -> keras.Model:
     """Call the tail's layers once more, on inputs of their own.
 
     `keras.Model(crossing, output)` would do the same, but loses its way where a layer stands on both sides of the cut.
     """
     inputs = _build_inputs(crossing)
     known = dict(zip(map(id, crossing), inputs, strict=True))
-    repeat_calls(tail_calls, known=known, call=lambda layer, *args, **kwargs: layer(*args, **kwargs))
+    repeat_calls(tail_calls, known=known, call_layer=lambda layer, *args, **kwargs: layer(*args, **kwargs))
     return keras.Model(inputs, known[id(output)], name=name)
 
 

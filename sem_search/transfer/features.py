@@ -21,7 +21,7 @@ from sem_search.micrographs.tiles import FloatTiles
 from sem_search.progress import ProgressMeter
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork
-from sem_search.transfer.feature_files import (
+from sem_search.transfer.feature_store import (
     KEY_DIGITS,
     LOCK_SUFFIX,
     PARTIAL_SUFFIX,

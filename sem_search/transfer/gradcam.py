@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from sem_search.transfer.graph import find_only_consumer
+from sem_search.transfer.graph import Graph, record_graph
 
 FloatMaps = NDArray[np.float32]
 FloatArray = NDArray[np.float32]
@@ -85,7 +85,8 @@ def resize_heat_maps(values: FloatMaps, *, size_px: int) -> FloatMaps:
 @lru_cache(maxsize=N_COMPILED_HEADS)
 def _compile_weighting(head: keras.Model, convolution: str) -> Callable[..., Any]:
     """Return the compiled weighted sum of a head's last map, compiled once per head."""
-    model = keras.Model(head.inputs, [_find_explained_map(head, convolution), head.output])
+    graph = record_graph(head)
+    model = keras.Model(graph.inputs, [_find_explained_map(graph, convolution), graph.outputs[0]])
 
     def weigh(features: list[tf.Tensor], class_index: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
@@ -100,12 +101,12 @@ def _compile_weighting(head: keras.Model, convolution: str) -> Callable[..., Any
     return compiled
 
 
-def _find_explained_map(head: keras.Model, convolution: str) -> Any:
+def _find_explained_map(graph: Graph, convolution: str) -> Any:
     """Return the last tensor of the convolution's height and width through which all of it flows."""
-    tensor = head.get_layer(convolution).output
-    while (layer := find_only_consumer(head, tensor)) is not None:
-        after = layer.output
-        if isinstance(after, list) or len(after.shape) != MAP_RANK or after.shape[1:3] != tensor.shape[1:3]:
+    tensor = graph.find_call(convolution).output
+    while (call := graph.find_only_consumer(tensor)) is not None:
+        after = call.output
+        if len(call.outputs) > 1 or len(after.shape) != MAP_RANK or after.shape[1:3] != tensor.shape[1:3]:
             break
         tensor = after
     return tensor

@@ -109,17 +109,7 @@ def head_weights(subject: AuditSubject):
         hidden_units=subject.hidden_units,
         dropout=subject.dropout,
     )
-    return {
-        split.number: trainer.train_fold(
-            fold=split.number,
-            learning_rate=CELL.learning_rate,
-            batch_size=CELL.batch_size,
-            training=split.training,
-            validation=split.validation,
-            test=split.test,
-        ).head_weights
-        for split in list_splits(subject)
-    }
+    return {split.number: trainer.train_fold(split, cell=CELL).head_weights for split in list_splits(subject)}
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def test_what_tells_most_is_one_tile_of_each_image_and_of_its_own_lot(audit: Lot
 def test_a_session_of_its_own_is_said_first(subject: AuditSubject, take_in_sessions) -> None:
     dated = take_in_sessions(subject, lambda _, label: f"day of {label}")
     audit = audit_lots(dated.catalogue, tiles=subject.tiles, features=subject.features.arrays)
-    assert audit.to_text().splitlines()[1].startswith("Take care: The session alone tells the class")
+    assert audit.to_text().splitlines()[1].startswith("Take care: The session alone predicts the class")
 
 
 def test_a_lot_with_too_few_images_is_named(subject: AuditSubject) -> None:

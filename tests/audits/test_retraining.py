@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from sem_search.audits.retraining import TileSplits, list_splits, retrain_cells, retrain_winner
+from sem_search.audits.retraining import list_splits, retrain_cells, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import LeakError
-from sem_search.records import Cell
+from sem_search.records import Cell, TileSplits
 
 
 def test_with_nothing_changed_it_answers_the_same(subject: AuditSubject) -> None:

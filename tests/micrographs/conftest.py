@@ -8,9 +8,19 @@ from typing import Any
 import pytest
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
+from sem_search.micrographs.overlaps.similarity import SimilarPair
 
 MakeRecord = Callable[..., ImageRecord]
 MakeCatalogue = Callable[..., Catalogue]
+
+
+def make_pair(first: str, second: str, **changes: Any) -> SimilarPair:
+    values = {"kind": "overlapping", "overlap": 0.42, "shift_px": (0, 9), "correlation": 0.876}
+    return SimilarPair(first=first, second=second, **{**values, **changes})
+
+
+def make_copy(first: str, second: str, *, kind: str = "identical_file") -> SimilarPair:
+    return make_pair(first, second, kind=kind, overlap=1.0, shift_px=(0, 0), correlation=1.0)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from sem_search.micrographs.catalogue import (
     read_catalogue,
 )
 from sem_search.micrographs.reading.options import ReadingOptions
+from sem_search.micrographs.unusable_files import SkippedFile, find_causes, sum_up_warnings
 
 SHARED = Path(__file__).parents[3] / "shared"
 REAL_FILES = SHARED / "data" / "lung_cells_sem"
@@ -124,7 +124,7 @@ def test_all_unusable_files_are_told_at_once(data: Path) -> None:
         "  - sand/torn.png",
     ]
     assert "is 15 x 32 px without its data bar, smaller than a tile of 16 px" in lines[5]
-    assert lines[7] == "Mend or remove them, or go on without them with skip_unreadable=true."
+    assert lines[7] == "Repair or remove them, or continue without them with skip_unreadable=true."
 
     catalogue = read(data, skip_unreadable=True)
     assert len(catalogue.records) == 6
@@ -160,7 +160,7 @@ def test_a_folder_of_pictures_smaller_than_a_tile_is_one_line_with_the_tile_that
     assert " and 137 more), each: is " in line
     assert len(line) < 1000
     assert words in line
-    assert last == "Mend or remove them, or go on without them with skip_unreadable=true."
+    assert last == "Repair or remove them, or continue without them with skip_unreadable=true."
     (warning,) = read(data, min_side_px=224, skip_unreadable=True).warnings
     assert warning.startswith("left out 140 files (salt/001.png, salt/003.png, salt/005.png and 137 more), each: is ")
     assert words in warning
@@ -171,21 +171,18 @@ def test_a_folder_of_pictures_smaller_than_a_tile_is_one_line_with_the_tile_that
     [(1, "for example s/0.tif: has 1 pages of 11 MB"), (0, "each: has 1 pages of 11 MB")],
 )
 def test_what_is_true_of_one_file_is_not_told_of_all(step: int, told: str) -> None:
-    skipped = [
-        catalogue_module.SkippedFile(path=Path(f"data/s/{n}.tif"), reason=f"has {1 + step * n} pages of 11 MB")
-        for n in range(6)
-    ]
-    (cause,) = catalogue_module.find_causes(skipped, root=Path("data"))
+    skipped = [SkippedFile(path=Path(f"data/s/{n}.tif"), reason=f"has {1 + step * n} pages of 11 MB") for n in range(6)]
+    (cause,) = find_causes(skipped, root=Path("data"))
     assert cause.to_text() == f"6 files (s/0.tif, s/1.tif, s/2.tif and 3 more), {told}"
 
 
 def test_no_way_out_is_named_that_leads_nowhere(data: Path) -> None:
     with pytest.raises(UnreadableDataError) as caught:
         read(data, min_side_px=224)
-    assert str(caught.value).endswith("\nMend or remove them.")
+    assert str(caught.value).endswith("\nRepair or remove them.")
     with pytest.raises(UnreadableDataError) as caught:
         read(data, min_side_px=224, skip_unreadable=True)
-    assert str(caught.value).endswith("\nMend the files.")
+    assert str(caught.value).endswith("\nRepair the files.")
 
 
 def test_skipped_files_keep_their_size_in_a_stored_catalogue(data: Path) -> None:
@@ -235,10 +232,8 @@ def test_warnings_of_images_are_summed_up(data: Path) -> None:
 
 
 def test_warnings_that_differ_in_numbers_are_one() -> None:
-    def warned(number: int) -> catalogue_module.ImageRecord:
-        return SimpleNamespace(image_id=f"{number}.tif", warnings=(f"holds {number} of 99 bytes", "has 2 pages"))  # type: ignore[return-value]
-
-    assert catalogue_module._sum_up_warnings([warned(number) for number in range(1, 1501)]) == [
+    warnings = {f"{number}.tif": (f"holds {number} of 99 bytes", "has 2 pages") for number in range(1, 1501)}
+    assert sum_up_warnings(warnings) == [
         "holds 1 of 99 bytes (for example 1.tif; 1,500 images in all)",
         "has 2 pages (1,500 images, first 1.tif)",
     ]

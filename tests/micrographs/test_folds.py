@@ -178,23 +178,23 @@ def test_a_class_too_small_is_named_with_the_ways_out() -> None:
         draw_folds(make_single_images(big=10, other=10, tiny=2), n_folds=5, seed=0)
     assert str(caught.value) == (
         "class 'tiny' has 2 groups (2 images), but 5 folds need at least 5 groups of each class. "
-        "Ways out: exclude=tiny, or at least 3 more images of other fields of view."
+        "What you can do: set exclude=tiny, or add at least 3 images of other fields of view."
     )
     with pytest.raises(ClassTooSmallError) as caught:
         draw_folds(make_single_images(big=10, other=10, four=4, three=3), n_folds=5, seed=0)
     assert str(caught.value) == (
         "class 'four' has 4 groups (4 images); class 'three' has 3 groups (3 images), but 5 folds need at least "
-        "5 groups of each class. Ways out: exclude=four,three, or folds=3, or at least 2 more images of other fields "
-        "of view."
+        "5 groups of each class. What you can do: set exclude=four,three, or set folds=3, or add at least 2 images "
+        "of other fields of view."
     )
 
 
 @pytest.mark.parametrize(
     ("n_images", "ways"),
     [
-        ({"a": 3, "b": 3, "c": 3}, "Ways out: folds=3, or at least 2 more images of other fields of view."),
-        ({"a": 2, "b": 9}, "Ways out: at least 3 more images of other fields of view."),
-        ({"a": 2, "b": 9, "c": 9}, "Ways out: exclude=a, or at least 3 more images of other fields of view."),
+        ({"a": 3, "b": 3, "c": 3}, "What you can do: set folds=3, or add at least 2 images of other fields of view."),
+        ({"a": 2, "b": 9}, "What you can do: add at least 3 images of other fields of view."),
+        ({"a": 2, "b": 9, "c": 9}, "What you can do: set exclude=a, or add at least 3 images of other fields of view."),
     ],
 )
 def test_no_classes_are_to_be_excluded_that_a_search_needs(n_images: dict[str, int], ways: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sem_search.errors import DataError, SettingsError
-from sem_search.micrographs.listing import Listing, list_folders, list_images
+from sem_search.micrographs.images import Listing
+from sem_search.micrographs.listing import list_folders, list_images
 
 
 def make_files(root: Path, *names: str) -> Path:

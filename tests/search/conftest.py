@@ -13,8 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from sem_search.micrographs.folds import Fold
 from sem_search.places import CACHE_VARIABLE
-from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import Cell, FinishedFold, FoldOutcome, TileTable, TrainingCurves
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.settings import SearchSettings, build_settings
@@ -150,7 +149,7 @@ def store_folds(prepared, trainer) -> Callable[..., tuple[FinishedFold, ...]]:
 @pytest.fixture
 def untouched_trainer(trainer, monkeypatch: pytest.MonkeyPatch):
     """The trainer, where nothing may be trained."""
-    monkeypatch.setattr(trainer, "train_fold", lambda **_: pytest.fail("a finished fold was trained again"))
+    monkeypatch.setattr(trainer, "train_fold", lambda *_, **__: pytest.fail("a finished fold was trained again"))
     return trainer
 
 

@@ -1,11 +1,17 @@
-"""What is read off a head's graph."""
+"""A graph holds every call of a network's layers in order, by Keras' public names alone.
+
+If a new Keras hands out the calls otherwise, `test_keras_hands_out_every_call_in_order` fails first: then
+`sem_search/transfer/graph.py` is the one file to change (docs/decisions/029-keras-graph.md).
+"""
 
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
-from sem_search.transfer.graph import find_only_consumer, get_input_index, is_linear, is_plain_convolution
+from sem_search.errors import SettingsError
+from sem_search.transfer.graph import is_plain_convolution, record_graph, repeat_calls
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +24,53 @@ def model() -> keras.Model:
     return keras.Model([first, second], [keras.layers.ReLU(name="end")(left), right])
 
 
+@pytest.fixture(scope="module")
+def twice_called() -> keras.Model:
+    numbers = keras.Input((2,))
+    double = keras.layers.Rescaling(2.0, name="double")
+    return keras.Model(numbers, double(double(numbers)) + numbers)
+
+
+def test_keras_hands_out_every_call_in_order(twice_called: keras.Model) -> None:
+    graph = record_graph(twice_called)
+    names = [type(call.layer).__name__ for call in graph.calls]
+    reason = "this Keras' clone_model does not hand every call to call_function: see transfer/graph.py"
+    assert names == ["Rescaling", "Rescaling", "Add"], reason
+    assert all(call.layer is twice_called.get_layer("double") for call in graph.calls[:2]), reason
+    assert graph.calls[0].inputs[0] is graph.inputs[0], reason
+    assert graph.calls[1].inputs[0] is graph.calls[0].output, reason
+    assert graph.calls[-1].output is graph.outputs[0], reason
+
+
+def test_repeated_calls_give_the_models_output(twice_called: keras.Model) -> None:
+    graph = record_graph(twice_called)
+    numbers = np.array([[1.0, 3.0]], dtype=np.float32)
+    known = {id(graph.inputs[0]): keras.ops.convert_to_tensor(numbers)}
+    repeat_calls(graph.calls, known=known, call_layer=lambda layer, *args, **kwargs: layer(*args, **kwargs))
+    np.testing.assert_allclose(known[id(graph.outputs[0])], numbers * 5)
+
+
+def test_a_built_sequential_model_has_a_graph() -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="plain")
+    graph = record_graph(model)
+    assert graph.name == "plain"
+    numbers = np.ones((1, 2), dtype=np.float32)
+    np.testing.assert_array_equal(keras.Model(graph.input, graph.outputs[0])(numbers), model(numbers))
+
+
+class _Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+def test_a_model_without_a_graph_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'own' cannot be used: it is a _Subclassed without a graph"):
+        record_graph(_Subclassed(name="own"))
+
+
 @pytest.mark.parametrize(
     ("layer", "consumer"),
     [
-        ("first", "shared"),
-        ("second", "right"),
         ("shared", None),  # two take it
         ("left", "end"),
         ("end", None),  # an output
@@ -30,27 +78,34 @@ def model() -> keras.Model:
     ],
 )
 def test_only_consumers(model: keras.Model, layer: str, consumer: str | None) -> None:
-    found = find_only_consumer(model, model.get_layer(layer).output)
-    assert (found and found.name) == consumer
+    graph = record_graph(model)
+    found = graph.find_only_consumer(graph.find_call(layer).output)
+    assert (found and found.layer.name) == consumer
+
+
+def test_only_consumers_of_inputs(model: keras.Model) -> None:
+    graph = record_graph(model)
+    assert [graph.find_only_consumer(tensor).layer.name for tensor in graph.inputs] == ["shared", "right"]
 
 
 def test_an_output_that_is_used_further_has_no_only_consumer() -> None:
     given = keras.Input((2,))
     inner = keras.layers.Dense(2, name="inner")(given)
-    model = keras.Model(given, [inner, keras.layers.Dense(1)(inner)])
-    assert find_only_consumer(model, inner) is None
+    graph = record_graph(keras.Model(given, [inner, keras.layers.Dense(1)(inner)]))
+    assert graph.find_only_consumer(graph.outputs[0]) is None
 
 
 def test_layers_of_another_model_do_not_count(model: keras.Model) -> None:
-    part = keras.Model(model.inputs[0], model.get_layer("left").output)
-    consumer = find_only_consumer(part, model.get_layer("shared").output)
+    graph = record_graph(keras.Model(model.inputs[0], model.get_layer("left").output))
+    consumer = graph.find_only_consumer(graph.find_call("shared").output)
     assert consumer is not None
-    assert consumer.name == "left"
+    assert consumer.layer.name == "left"
 
 
 def test_inputs_are_known_by_their_place(model: keras.Model) -> None:
-    assert [get_input_index(model, tensor) for tensor in model.inputs] == [0, 1]
-    assert get_input_index(model, model.get_layer("shared").output) is None
+    graph = record_graph(model)
+    assert [graph.find_input(tensor) for tensor in graph.inputs] == [0, 1]
+    assert graph.find_input(graph.find_call("shared").output) is None
 
 
 @pytest.mark.parametrize(
@@ -85,8 +140,3 @@ def test_a_convolution_with_low_rank_additions_is_not_plain() -> None:
     layer.build((None, 8, 8, 8))
     layer.enable_lora(2)
     assert not is_plain_convolution(layer, kernel_size=3)
-
-
-@pytest.mark.parametrize(("activation", "expected"), [(None, True), ("linear", True), ("relu", False)])
-def test_linear_layers(activation: str | None, expected: bool) -> None:
-    assert is_linear(keras.layers.Conv2D(2, 1, activation=activation)) is expected

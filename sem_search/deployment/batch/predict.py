@@ -27,7 +27,7 @@ from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.deployment.registry import fetch_model, resolve_model_uri
 from sem_search.deployment.registry.contents import describe_failure
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
-from sem_search.micrographs.listing import PICTURE_SUFFIXES
+from sem_search.micrographs.images import PICTURE_SUFFIXES
 from sem_search.progress import iter_measured
 from sem_search.terminal import show_line
 

@@ -24,7 +24,7 @@ from sem_search.deployment.pyfunc.requests import (
 from sem_search.deployment.server.intake import SMALL_BYTES
 from sem_search.errors import DataError, RefusedRequestError
 from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
-from sem_search.micrographs.sizes import read_pixel_count
+from sem_search.micrographs.reading.sizes import read_pixel_count
 
 BAD_REQUEST, TOO_LARGE, UNSUPPORTED = 400, 413, 415
 

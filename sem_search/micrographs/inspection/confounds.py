@@ -1,9 +1,9 @@
-"""Whether how an image was taken gives its class away: then a network may learn that instead of the material.
+"""Confounds: whether an attribute of the imaging predicts the class, so that a network may learn it instead.
 
-For each attribute, every image is given the commonest class among the images of its value. How often that is right,
-against how often it is when the classes are dealt out at random, is a pair of numbers that needs no statistics to be
-read. The p-value, by permutation, is of the mutual information, which also sees one small class set apart. Images of
-one group (overlapping fields, say) share class and settings, so that classes are dealt out to groups, not to images.
+For each attribute, every image is predicted as the most frequent class among the images with its value. The number of
+correct predictions is compared with that under random permutations of the classes. The p-value is that of the mutual
+information, which also sees one small class set apart. Images of one group (overlapping fields, say) share class and
+settings, so groups are permuted, not images.
 """
 
 from collections import Counter
@@ -19,9 +19,9 @@ from sem_search.micrographs.inspection.findings import Finding
 from sem_search.seeds import derive_seed
 from sem_search.words import MAX_JOINED, count, join_some, join_values, name_some
 
-UNTOLD = "not told"
+UNKNOWN = "not known"
 N_PERMUTATIONS = 999  # p-values down to 0.001, in milliseconds
-MAX_P_VALUE = 0.01  # eight attributes are tried: a false alarm in less than one data set out of ten
+MAX_P_VALUE = 0.01  # seven attributes and three levels are tested: a false alarm in less than one data set out of ten
 MIN_GAIN = 0.1  # of the images: less is no worry, whatever its p-value, unless a class is given away
 ROUNDING = 1e-9  # sums of equal terms in another order
 GIVEN_AWAY = 0.8  # of a class, by values of which it has as much
@@ -31,23 +31,23 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Confound:
-    """How well one attribute alone tells the class."""
+    """How well one attribute alone predicts the class."""
 
     attribute: str
     """In words: `pixel size`, `session`."""
     n_images: int
     n_right: int
-    """Images whose class is guessed right from the attribute."""
+    """Images whose class is predicted correctly from the attribute."""
     n_right_by_chance: float
-    """The same for classes dealt out at random, on average."""
+    """The same after a random permutation of the classes, on average."""
     p_value: float
-    """How often classes dealt out at random go as closely with the attribute."""
+    """How often permuted classes depend as closely on the attribute."""
     table: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
-    """Per class, in sorted order, the values and how many of its images have them, the commonest first."""
+    """Per class, in sorted order, the values and how many of its images have them, the most frequent first."""
 
     @property
     def given_away(self) -> tuple[str, ...]:
-        """Classes that the attribute all but names: most of their images have values that are mostly theirs."""
+        """Classes that the attribute nearly identifies: most of their images have values that are mostly theirs."""
         total: Counter[str] = Counter()
         for _, values in self.table:
             total.update(dict(values))
@@ -60,23 +60,23 @@ class Confound:
 
     @property
     def is_warning(self) -> bool:
-        """Whether the attribute tells more than chance, and enough to matter."""
+        """Whether the attribute predicts more than chance, and enough to matter."""
         gain = (self.n_right - self.n_right_by_chance) / self.n_images
         return self.p_value <= MAX_P_VALUE and (gain >= MIN_GAIN or bool(self.given_away))
 
 
 def describe_pixel_size(record: ImageRecord) -> str:
     """Return the pixel size to four digits: instruments write 1e-5 of rounding into it."""
-    return UNTOLD if record.pixel_size_nm is None else f"{record.pixel_size_nm:.4g} nm"
+    return UNKNOWN if record.pixel_size_nm is None else f"{record.pixel_size_nm:.4g} nm"
 
 
 GREY_MODES = ("1", "L", "I;16")  # they differ in bit depth alone, which is an attribute of its own
 
 ATTRIBUTES: dict[str, Callable[[ImageRecord], str]] = {
     "pixel size": describe_pixel_size,
-    "session": lambda record: record.session or UNTOLD,
-    "detector": lambda record: record.detector or UNTOLD,
-    "voltage": lambda record: UNTOLD if record.voltage_kv is None else f"{record.voltage_kv:g} kV",
+    "session": lambda record: record.session or UNKNOWN,
+    "detector": lambda record: record.detector or UNKNOWN,
+    "voltage": lambda record: UNKNOWN if record.voltage_kv is None else f"{record.voltage_kv:g} kV",
     "bit depth": lambda record: f"{record.bit_depth} bits",
     "image size": lambda record: f"{record.width_px} x {record.height_px} px",
     "colour mode": lambda record: "grey" if record.mode in GREY_MODES else record.mode.removesuffix(";16"),
@@ -84,12 +84,12 @@ ATTRIBUTES: dict[str, Callable[[ImageRecord], str]] = {
 
 ADVICE = {
     "pixel size": "Image every class at the same magnification, or keep the images of one pixel size.",
-    "session": "Image every class in every session, or test with whole sessions left out.",
+    "session": "Image every class in every session, or test on sessions that are not in the training data.",
     "detector": "Image every class with the same detector, or keep the images of one.",
     "voltage": "Image every class at the same voltage, or keep the images of one.",
     "bit depth": "Save all images with the same bit depth.",
-    "image size": "Scan all images in the same size, or cut them alike.",
-    "colour mode": "Save all images in the same way, grey rather than colour.",
+    "image size": "Record all images with the same size, or crop them alike.",
+    "colour mode": "Save all images in the same way, as grey levels.",
 }
 
 LEVELS: dict[str, Callable[[ImageRecord], float]] = {
@@ -97,11 +97,11 @@ LEVELS: dict[str, Callable[[ImageRecord], float]] = {
     "contrast": lambda record: record.contrast,
     "noise": lambda record: record.noise,
 }
-"""May belong to the material or to the instrument's settings: only a note."""
+"""They may depend on the material or on the instrument's settings: only a note."""
 
 
 def compute_confounds(catalogue: Catalogue) -> tuple[Confound, ...]:
-    """Return how well each attribute that takes more than one value tells the class, the best first."""
+    """Return how well each attribute with more than one value predicts the class, the best first."""
     records = catalogue.records
     labels = np.array([catalogue.class_names.index(record.label) for record in records], dtype=np.int64)
     groups = _number_groups(records)
@@ -116,13 +116,13 @@ def compute_confounds(catalogue: Catalogue) -> tuple[Confound, ...]:
 
 
 def find_confounds(catalogue: Catalogue, confounds: Sequence[Confound]) -> list[Finding]:
-    """Return findings on attributes that tell the class, on single sessions, and on grey levels."""
+    """Return findings on attributes that predict the class, on single sessions, and on grey levels."""
     findings = [_describe_confound(confound) for confound in confounds if confound.is_warning]
-    return findings + _find_single_sessions(catalogue) + _find_telling_levels(catalogue)
+    return findings + _find_single_sessions(catalogue) + _find_predictive_levels(catalogue)
 
 
 def find_mixtures(catalogue: Catalogue) -> list[Finding]:
-    """Return a note for each attribute that differs within a class: differences that the network must overlook."""
+    """Return a note for each attribute that differs within a class: differences that a network must ignore."""
     findings = []
     for attribute, describe in ATTRIBUTES.items():
         if attribute == "session":  # several sessions of a class are what one wants
@@ -138,7 +138,7 @@ def find_mixtures(catalogue: Catalogue) -> list[Finding]:
                 f"The {attribute} differs within {count(len(classes), 'class')}: {join_some(parts, noun='class')}."
             )
             if attribute == "pixel size":
-                message += " The same texture has another size in pixels there: best keep to one magnification."
+                message += " The same texture then has several sizes in pixels: use one magnification where possible."
             findings.append(
                 Finding(
                     kind=f"mixed_{attribute.replace(' ', '_')}",
@@ -167,16 +167,18 @@ def compute_counts(values: Sequence[str], labels: Labels, *, n_classes: int) -> 
 def _compute_confound(
     attribute: str, *, values: list[str], labels: Labels, groups: Labels, names: tuple[str, ...]
 ) -> Confound:
-    """Return one attribute's guesses, with the permutation test."""
+    """Return the predictions from one attribute, with the permutation test."""
     counts = compute_counts(values, labels, n_classes=len(names))
-    shuffles = _iter_shuffled(labels, groups=groups, name=attribute)
-    dealt = [compute_counts(values, shuffled, n_classes=len(names)) for shuffled in shuffles]
+    permuted = [
+        compute_counts(values, other, n_classes=len(names))
+        for other in _iter_permuted(labels, groups=groups, name=attribute)
+    ]
     return Confound(
         attribute=attribute,
         n_images=len(labels),
         n_right=_count_right(counts),
-        n_right_by_chance=float(np.mean([_count_right(other) for other in dealt])),
-        p_value=_compute_p_value(_compute_closeness(counts), [_compute_closeness(other) for other in dealt]),
+        n_right_by_chance=float(np.mean([_count_right(other) for other in permuted])),
+        p_value=_compute_p_value(_compute_closeness(counts), [_compute_closeness(other) for other in permuted]),
         table=tuple(
             (name, tuple(Counter(v for v, label in zip(values, labels, strict=True) if label == i).most_common()))
             for i, name in enumerate(names)
@@ -190,41 +192,41 @@ def _number_groups(records: Sequence[ImageRecord]) -> Labels:
     return np.array([numbers.setdefault(record.group, len(numbers)) for record in records], dtype=np.int64)
 
 
-def _iter_shuffled(labels: Labels, *, groups: Labels, name: str) -> Iterator[Labels]:
-    """Yield the labels dealt out to the groups at random, always the same way for one name."""
+def _iter_permuted(labels: Labels, *, groups: Labels, name: str) -> Iterator[Labels]:
+    """Yield labels permuted among the groups, always the same way for one name."""
     rng = np.random.default_rng(derive_seed(0, "inspection", name))
     of_group = labels[np.unique(groups, return_index=True)[1]]
     return (rng.permutation(of_group)[groups] for _ in range(N_PERMUTATIONS))
 
 
 def _count_right(counts: NDArray[np.int64]) -> int:
-    """Return how many images are right when each is guessed as the commonest class of its value."""
+    """Return how many images are predicted correctly as the most frequent class of their value."""
     return int(counts.max(axis=1).sum())
 
 
 def _compute_closeness(counts: NDArray[np.int64]) -> float:
-    """Return the mutual information of value and class, but for a factor and a term that shuffling leaves alone."""
+    """Return the mutual information of value and class, but for a factor and a term that permuting does not change."""
     of_class = counts.sum(axis=0)
     return float(xlogy(counts, counts).sum() - xlogy(of_class, of_class).sum())
 
 
-def _compute_p_value(observed: float, shuffled: Sequence[float]) -> float:
-    """Return how often chance does as well, the observed case being one of chance's."""
-    as_well = sum(value >= observed - ROUNDING for value in shuffled)
-    return (1 + as_well) / (1 + len(shuffled))
+def _compute_p_value(observed: float, permuted: Sequence[float]) -> float:
+    """Return the share of permutations that reach the observed value, which counts as one of them."""
+    n_as_close = sum(value >= observed - ROUNDING for value in permuted)
+    return (1 + n_as_close) / (1 + len(permuted))
 
 
 def _describe_confound(confound: Confound) -> Finding:
     """Return the warning about one attribute."""
     table = [f"{name}: {join_values(values)}" for name, values in confound.table]
-    surest = f", surest for {name_some(confound.given_away)}" if confound.given_away else ""
+    surest = f", mostly images of {name_some(confound.given_away)}" if confound.given_away else ""
     return Finding(
         kind=f"confounded_{confound.attribute.replace(' ', '_')}",
         severity="warning",
         message=(
-            f"The {confound.attribute} alone tells the class of {confound.n_right} of {confound.n_images} images "
-            f"({confound.n_right / confound.n_images:.0%}; by chance it would be {confound.n_right_by_chance:.0f})"
-            f"{surest}: a network can learn it instead of the material. {join_some(table, noun='class')}. "
+            f"The {confound.attribute} alone predicts the class of {confound.n_right} of {confound.n_images} images "
+            f"correctly ({confound.n_right / confound.n_images:.0%}; {confound.n_right_by_chance:.0f} are expected by "
+            f"chance){surest}: a network can learn it instead of the material. {join_some(table, noun='class')}. "
             f"{ADVICE[confound.attribute]}"
         ),
         classes=tuple(name for name, _ in confound.table),
@@ -253,9 +255,9 @@ def _find_single_sessions(catalogue: Catalogue) -> list[Finding]:
                 kind="single_session",
                 severity="warning",
                 message=(
-                    f"All {len(records)} images of {name} come from one session ({session}), {company}: whatever was "
-                    f"special then counts as {name}, and no test can tell the two apart. Image {name} in another "
-                    "session, too."
+                    f"All {len(records)} images of {name} come from one session ({session}), {company}: a network can "
+                    f"learn what was special in that session, and no test can separate that from {name}. Image {name} "
+                    "in another session, too."
                 ),
                 advice="Image every class in more than one session.",
                 classes=(name,),
@@ -264,8 +266,8 @@ def _find_single_sessions(catalogue: Catalogue) -> list[Finding]:
     return findings
 
 
-def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
-    """Return a note for each of brightness, contrast and noise that tells the class."""
+def _find_predictive_levels(catalogue: Catalogue) -> list[Finding]:
+    """Return a note for each of brightness, contrast and noise that predicts the class."""
     names = catalogue.class_names
     labels = np.array([names.index(record.label) for record in catalogue.records], dtype=np.int64)
     groups = _number_groups(catalogue.records)
@@ -273,9 +275,11 @@ def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
     for level, measure in LEVELS.items():
         values = np.array([measure(record) for record in catalogue.records])
         n_right = _count_nearest(values, labels, n_classes=len(names))
-        shuffles = _iter_shuffled(labels, groups=groups, name=level)
-        dealt = [_count_nearest(values, shuffled, n_classes=len(names)) for shuffled in shuffles]
-        by_chance, p_value = float(np.mean(dealt)), _compute_p_value(n_right, dealt)
+        permuted = [
+            _count_nearest(values, other, n_classes=len(names))
+            for other in _iter_permuted(labels, groups=groups, name=level)
+        ]
+        by_chance, p_value = float(np.mean(permuted)), _compute_p_value(n_right, permuted)
         if p_value <= MAX_P_VALUE and n_right - by_chance >= MIN_GAIN * len(labels):
             means = [f"{name} {values[labels == i].mean():.2g}" for i, name in enumerate(names)]
             findings.append(
@@ -283,10 +287,10 @@ def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
                     kind=f"telling_{level}",
                     severity="note",
                     message=(
-                        f"The {level} alone tells the class of {n_right} of {len(labels)} images "
-                        f"({n_right / len(labels):.0%}; by chance it would be {by_chance:.0f}). "
-                        f"Means: {join_some(means, noun='class')}. "
-                        "This may be the material, or the instrument's settings: keep these alike for all classes."
+                        f"The {level} alone predicts the class of {n_right} of {len(labels)} images correctly "
+                        f"({n_right / len(labels):.0%}; {by_chance:.0f} are expected by chance). Means: "
+                        f"{join_some(means, noun='class')}. The material or the instrument's settings may be the "
+                        "reason: use the same settings for all classes."
                     ),
                     classes=names,
                 )
@@ -295,7 +299,7 @@ def _find_telling_levels(catalogue: Catalogue) -> list[Finding]:
 
 
 def _count_nearest(values: NDArray[np.float64], labels: Labels, *, n_classes: int) -> int:
-    """Return how many labels are right when each is guessed as the class of the nearest mean of the other images."""
+    """Return how many images are predicted correctly as the class with the nearest mean of the other images."""
     members = np.eye(n_classes)[labels]
     n_others = members.sum(axis=0) - members
     sums = members.T @ values - members * values[:, None]

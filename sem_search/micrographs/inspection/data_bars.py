@@ -60,7 +60,7 @@ def compute_bar_height(feet: Sequence[NDArray[np.uint8]]) -> int:
 
 
 def is_even_ground(feet: Sequence[NDArray[np.uint8]], *, heads: Sequence[NDArray[np.uint8]]) -> bool:
-    """Tell whether the lowest rows look alike because the ground does, on which each image has its object.
+    """Return whether the lowest rows look alike because the background does, before which each image has its object.
 
     The highest rows are alike then, too, with about as much detail. A bar has frames and text, and the ground none.
 
@@ -106,15 +106,15 @@ def _describe(records: Sequence[ImageRecord], *, bar_px: int, size: str) -> Find
     """Return the warning."""
     ids = [record.image_id for record in records]
     advice = (
-        "Look where it begins, set crop_bottom_px to its height and inspect again: its text can tell the class, and "
-        "hides what overlaps."
+        "Find out where it begins, set crop_bottom_px to its height and inspect again: a network can learn its text "
+        "instead of the material, and it hides overlaps."
     )
     return Finding(
         kind="data_bar",
         severity="warning",
         message=(
-            f"The lowest {bar_px} rows, about, look alike in all {count(len(records), 'image')} of {size} "
-            f"({name_some(ids)}): a data bar, it seems, which their metadata do not tell. {advice}"
+            f"About {bar_px} rows at the bottom look alike in all {count(len(records), 'image')} of {size} "
+            f"({name_some(ids)}): they are probably a data bar, which the metadata do not mention. {advice}"
         ),
         advice=advice,
         images=tuple(sorted(ids)),

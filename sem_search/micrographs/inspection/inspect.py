@@ -9,7 +9,7 @@ Kinds of findings (`Finding.kind`), in the order in which they are looked for:
     data_bar                             the instrument's bar left on
     confounded_*, single_session, telling_*
                                          how an image was taken gives its class away
-    name_contradicts_*                   date, magnification, detector or voltage in the name against the metadata
+    name_contradicts_*                   date, detector or voltage in the name against the metadata
     mixed_*                              how images were taken differs within a class
     almost_constant, clipped_white, clipped_black, hollow_bits, few_tiles
                                          single images to look at
@@ -34,18 +34,16 @@ from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection import report as inspection_report
 from sem_search.micrographs.inspection.checks import (
     DEFAULT_GRID,
-    find_joined_groups,
     find_missing_metadata,
     find_pixel_faults,
     find_reading_troubles,
-    find_same_moments,
-    find_similar_images,
     find_small_classes,
 )
 from sem_search.micrographs.inspection.confounds import Confound, compute_confounds, find_confounds, find_mixtures
 from sem_search.micrographs.inspection.data_bars import find_data_bars
 from sem_search.micrographs.inspection.file_names import find_name_contradictions
 from sem_search.micrographs.inspection.findings import SEVERITIES, Finding, join_findings
+from sem_search.micrographs.inspection.same_places import find_joined_groups, find_same_moments, find_similar_images
 from sem_search.micrographs.inspection.survey import survey_pixels
 from sem_search.micrographs.overlaps.similarity import SimilarPair, find_copies, find_similar_pairs, group_similar
 from sem_search.micrographs.tiles import TileGrid

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined, Template
 
 from sem_search.micrographs.catalogue import ImageRecord
-from sem_search.micrographs.inspection.checks import WHOLE, ZOOMED, compute_zoom
-from sem_search.micrographs.inspection.confounds import UNTOLD, describe_pixel_size
+from sem_search.micrographs.inspection.confounds import UNKNOWN, describe_pixel_size
 from sem_search.micrographs.inspection.findings import SEVERITIES, Finding
+from sem_search.micrographs.inspection.same_places import WHOLE, ZOOMED, compute_zoom
 from sem_search.micrographs.overlaps.similarity import SimilarPair
 from sem_search.words import count
 
@@ -32,10 +32,10 @@ MAX_CELL_COLUMNS = 30
 MAX_PAIRS_SHOWN = 50  # two thumbnails of 15 kB each: the page stays below 3 MB
 MAX_GALLERY_IMAGES = 24  # per class
 HEADINGS = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
-NOTHING_FOUND = "Nothing was found that speaks against these data."
+NOTHING_FOUND = "No problems were found."
 
 Tally = dict[str, int]
-"""Value -> number of images, the commonest first."""
+"""Value -> number of images, the most frequent first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,6 @@ def render_text(inspection: "Inspection") -> str:
 def render_html(inspection: "Inspection") -> str:
     """Return the report as one file: no scripts, nothing loaded, every name escaped."""
     records = {record.image_id: record for record in inspection.catalogue.records}
-    thumbnails = inspection.thumbnails
-    shown = {image_id: _encode_jpeg(content) for image_id, content in _choose_thumbnails(inspection, thumbnails)}
     return _load_template().render(
         title=f"Inspection of {inspection.catalogue.root.name}",
         headline=_headline(inspection),
@@ -115,7 +113,7 @@ def render_html(inspection: "Inspection") -> str:
         confounds=inspection.confounds,
         gallery=[(name, [r for r in records.values() if r.label == name]) for name in inspection.catalogue.class_names],
         n_gallery=MAX_GALLERY_IMAGES,
-        shown=shown,
+        shown=_encode_thumbnails(inspection),
     )
 
 
@@ -130,11 +128,11 @@ def summarise_classes(inspection: "Inspection") -> list[ClassSummary]:
                 name=name,
                 n_images=len(records),
                 n_fields=len({record.group for record in records}),
-                sessions=_tally(records, lambda record: record.session or UNTOLD),
+                sessions=_tally(records, lambda record: record.session or UNKNOWN),
                 pixel_sizes=_tally(records, describe_pixel_size),
                 bit_depths=_tally(records, lambda record: str(record.bit_depth)),
                 image_sizes=_tally(records, lambda record: f"{record.width_px} x {record.height_px}"),
-                detectors=_tally(records, lambda record: record.detector or UNTOLD),
+                detectors=_tally(records, lambda record: record.detector or UNKNOWN),
             )
         )
     return summaries
@@ -154,7 +152,7 @@ def _headline(inspection: "Inspection") -> str:
     """Return what is there and how much was found, in one sentence."""
     catalogue = inspection.catalogue
     n_fields = _count_fields(inspection)
-    fields = "" if n_fields == len(catalogue.records) else f", {n_fields} of them separate fields of view"
+    fields = "" if n_fields == len(catalogue.records) else f", {n_fields} separate fields of view"
     found = Counter(finding.severity for finding in inspection.findings)
     counts = ", ".join(count(found[severity], severity) for severity in SEVERITIES)
     return (
@@ -170,36 +168,18 @@ def _wrap(text: str, *, first: str = "", rest: str = "") -> list[str]:
 
 def _tabulate(summaries: list[ClassSummary]) -> list[str]:
     """Return the table of classes, one line each, columns cut to fit."""
-    header = ["class", "images", "fields", "sessions", "pixel size", "bits", "size in px"]
-    rows = [
-        [
-            summary.name,
-            str(summary.n_images),
-            str(summary.n_fields),
-            str(len(set(summary.sessions) - {UNTOLD})),
-            ", ".join(summary.pixel_sizes),
-            ", ".join(summary.bit_depths),
-            ", ".join(summary.image_sizes),
-        ]
-        for summary in summaries
-    ]
+    rows = [["class", "images", "fields", "sessions", "pixel size", "bits", "size in px"]]
+    for summary in summaries:
+        numbers = (summary.n_images, summary.n_fields, len(set(summary.sessions) - {UNKNOWN}))
+        tallies = (summary.pixel_sizes, summary.bit_depths, summary.image_sizes)
+        rows.append([summary.name, *map(str, numbers), *(", ".join(tally) for tally in tallies)])
     cut = [
         [cell if len(cell) <= MAX_CELL_COLUMNS else f"{cell[: MAX_CELL_COLUMNS - 3]}..." for cell in row]
         for row in rows
     ]
-    widths = [max(len(row[i]) for row in [header, *cut]) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *cut]]
+    widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cut]
     return [line.rstrip()[:TEXT_COLUMNS] for line in lines]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Box:
-    """Where on a thumbnail the other image lies, in per cent of its sides."""
-
-    top: float
-    left: float
-    height: float
-    width: float
 
 
 def _describe_pair(pair: SimilarPair, records: Mapping[str, ImageRecord]) -> dict[str, Any]:
@@ -211,42 +191,39 @@ def _describe_pair(pair: SimilarPair, records: Mapping[str, ImageRecord]) -> dic
     elif words is None:
         words = "same field" if pair.overlap > WHOLE else f"overlap of {pair.overlap:.0%}"
     boxes = _compute_boxes(pair, first=records[pair.first], second=records[pair.second])
-    sides = [(records[image_id], box) for image_id, box in zip((pair.first, pair.second), boxes, strict=True)]
-    return {"words": words, "correlation": pair.correlation, "sides": sides}
+    images = [(records[image_id], box) for image_id, box in zip((pair.first, pair.second), boxes, strict=True)]
+    return {"words": words, "correlation": pair.correlation, "images": images}
 
 
-def _compute_boxes(pair: SimilarPair, *, first: ImageRecord, second: ImageRecord) -> tuple[_Box, _Box]:
-    """Return what both images show, on each of them."""
+def _compute_boxes(pair: SimilarPair, *, first: ImageRecord, second: ImageRecord) -> tuple[dict[str, float], ...]:
+    """Return where on each of the two images the other one lies, in per cent of its height and width."""
     row, column = pair.shift_px or (0, 0)
     top, left = max(0.0, row), max(0.0, column)
     height = min(first.height_px, row + second.height_px * pair.scale) - top
     width = min(first.width_px, column + second.width_px * pair.scale) - left
-    return (
-        _scale_box(top, left, height, width, record=first),
-        _scale_box(*(side / pair.scale for side in (top - row, left - column, height, width)), record=second),
+    boxes = ((first, 1.0, top, left), (second, pair.scale, top - row, left - column))
+    return tuple(
+        {
+            "top": 100 * y / scale / record.height_px,
+            "left": 100 * x / scale / record.width_px,
+            "height": 100 * height / scale / record.height_px,
+            "width": 100 * width / scale / record.width_px,
+        }
+        for record, scale, y, x in boxes
     )
 
 
-def _scale_box(top: float, left: float, height: float, width: float, *, record: ImageRecord) -> _Box:
-    """Return a box of pixels in per cent."""
-    rows, columns = record.height_px / 100, record.width_px / 100
-    return _Box(top=top / rows, left=left / columns, height=height / rows, width=width / columns)
-
-
-def _choose_thumbnails(inspection: "Inspection", thumbnails: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    """Yield the thumbnails that the page shows."""
+def _encode_thumbnails(inspection: "Inspection") -> dict[str, str]:
+    """Return the thumbnails that the page shows, as data URIs by image id."""
     wanted = {image_id for pair in inspection.pairs[:MAX_PAIRS_SHOWN] for image_id in (pair.first, pair.second)}
-    seen: Counter[str] = Counter()
-    for record in inspection.catalogue.records:
-        seen[record.label] += 1
-        if seen[record.label] <= MAX_GALLERY_IMAGES:
-            wanted.add(record.image_id)
-    yield from ((image_id, content) for image_id, content in thumbnails.items() if image_id in wanted)
-
-
-def _encode_jpeg(content: bytes) -> str:
-    """Return a JPEG as a data URI."""
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    for name in inspection.catalogue.class_names:
+        ids = [record.image_id for record in inspection.catalogue.records if record.label == name]
+        wanted.update(ids[:MAX_GALLERY_IMAGES])
+    return {
+        image_id: f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+        for image_id, content in inspection.thumbnails.items()
+        if image_id in wanted
+    }
 
 
 @lru_cache(maxsize=1)

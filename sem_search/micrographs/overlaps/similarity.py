@@ -4,42 +4,11 @@ Such images must never be divided between training and test, and no file name te
 (`registration`); magnification is followed where the metadata give both pixel sizes, else equal pixels and, for images
 of unlike size, equal fields are tried.
 
-What was measured when the thresholds were chosen:
+Missed, because they cannot be told from chance: lattices, stripes, and about half of the overlaps between fields where
+a few particles lie on bare ground. What was measured stands in docs/decisions/010-same-places.md and 022-overlaps.md.
 
-- Chance: 592 pairs of different places among real micrographs of cells, at ratios of magnification of 1 to 12, and
-  3,552 more with one of the two mirrored or turned: sharpness 7.1 at most. 8,575 pairs of the demonstration set's
-  powders: sharpness 11.8 at most (equal spheres), then with ambiguity 0.73 at least. With thresholds of 10 and 0.55,
-  both of which must be passed, none is mistaken.
-- A data bar left on makes sharp peaks between all images, which carry at most 0.27 of their agreement elsewhere
-  (`remainder`, 1,789 pairs); real overlaps 0.5 and more. Two pictures of one round particle each have a spread of 0.19
-  at most, dense specimens 0.4 and more. Where they fill the frame that is not enough: of 1,770 pairs of such particles
-  (ten forms, 100 to 450 px, rendered) 229 passed all of this, with sharp exposures 212, with soft ones 356. Against
-  the mirror images of one of the two their peaks are at most 1.15 times as high (measured for the usual and the soft
-  exposures), those of real overlaps 1.84 times (but for one of 1,213): none passes. The script of these 1,770 pairs
-  was not kept.
-- Detection, with blur, noise (0.05 of the range), gamma, brightness and shading drawn anew for both:
-
-      overlap of the area                        50 %     30 %     20 %     15 %     10 %
-      ten rendered powders                    120/120  120/120  120/120  120/120  120/120
-      real scans, one cut twice                 36/36    36/36    36/36    36/36    36/36
-      the same with noise of 0.15               36/36    36/36    32/36    33/36    32/36
-      two real scans, 43 % in common, cut       40/40    40/40    40/40    40/40    40/40
-
-  A real field was found in another at a tenth of the magnification, where it covers 154 x 102 px, with a sharpness of
-  43. Two detectors that light the specimen from opposite sides: found from half an overlap on, seldom at a fifth.
-- The same with the comparison with mirror images: all as before, but for one of 30 rendered fields at a seventh of
-  the magnification. Three pairs among the real micrographs of cells, before and after. `scripts/benchmark overlaps`
-  repeats a part: 3,160 pairs of such particles in one kind of exposure, none passes; all 600 overlaps of the powders
-  are found, 120 of each share.
-- Small pictures of a few discs (100 to 320 px, 5 to 20 discs, fresh noise, drawn independently): of 37,170 pairs 138
-  passed all of this with three mirror images of the whole, where a corner with one or two discs fitted another. Now
-  seven turns and mirror images are asked, of the whole and of the common part alone: none passes. Cost: of 461 true
-  overlaps of such pictures (150 to 512 px, 10 to 50 % of the area) that were found, 409 are found; of the powders'
-  600 and among the real micrographs of cells, none is lost.
-- Missed, because they cannot be told from chance: lattices, stripes, and about half of the overlaps between fields
-  where a few particles lie on bare ground.
-- Cost: 1.5 ms of one processor per pair of one magnification. 100 images of 1280 x 960 px, 4,950 pairs: 16 s of
-  processor time with reading; it grows with the square of the number of images.
+Cost: 1.5 ms of one processor per pair of one magnification. 100 images of 1280 x 960 px, 4,950 pairs: 16 s of processor
+time with reading; it grows with the square of the number of images.
 """
 
 import os

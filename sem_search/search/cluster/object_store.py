@@ -1,11 +1,10 @@
-"""Storage that every machine of a search reaches: a shared folder, or any place that fsspec has a word for.
+"""Storage that every machine of a search reaches: a shared folder, or any place that fsspec has a driver for.
 
-Each object is its SHA-256, a newline, and the content, as finished folds are on disk: one that is damaged or half
-written counts as not there. Objects are never changed, so it does not matter who of two writers comes last.
+Each object lies below its SHA-256, as finished folds do on disk: one that is damaged or half written counts as not
+there. An object is a pure function of its name, so that it does not matter which of two writers comes last.
 
     features/<key>/<shard>.bin            trunk outputs of some tiles (feature_shards)
-    networks/<sha256>.bin                 the weights of a backbone
-    studies/<study>/<bench>.bin           what a worker must know to train a fold (bench)
+    studies/<study>/context_<hash>.bin    what a worker needs to train a fold (worker_context)
     studies/<study>/<cell>/fold_<k>.bin   a finished fold
 """
 
@@ -20,6 +19,7 @@ from sem_search.files import seal, unseal, write_atomically
 from sem_search.secrets import mask_secrets, mask_url
 
 FOLDER_SCHEME = "file://"
+PROBE = "probe.bin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,26 +31,30 @@ class SharedStore:
 
     def read(self, name: str) -> bytes | None:
         """Return an object's content; None if it is not there, or not as it was written."""
-        sealed = self._read_bytes(name)
-        return None if sealed is None else unseal(sealed)
+        try:
+            if self._folder is not None:
+                return unseal((self._folder / name).read_bytes())
+            system, root = self._remote
+            return unseal(bytes(system.cat_file(f"{root}/{name}")))
+        except OSError:  # not there, or out of reach: it is computed again
+            return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Keep an object, whole or not at all.
+        """Write an object, whole or not at all.
 
         Raises:
             StoreError: The storage refuses; the message says why.
         """
-        sealed = seal(content)
         if self._folder is not None:
-            write_atomically(self._folder / name, sealed, setting="shared")
+            write_atomically(self._folder / name, seal(content), setting="shared")
             return
         system, root = self._remote
         path = f"{root}/{name}"
         try:
             system.makedirs(path.rpartition("/")[0], exist_ok=True)
-            system.pipe_file(path, sealed)
+            system.pipe_file(path, seal(content))
         except OSError as error:
-            raise StoreError(f"{mask_url(self.url)}/{name} could not be written: {_describe(error)}.") from error
+            raise StoreError(f"{self._shown}/{name} could not be written: {_describe(error)}.") from error
 
     def has(self, name: str) -> bool:
         """Tell whether an object is there, without reading it: it may yet turn out to be damaged."""
@@ -66,11 +70,15 @@ class SharedStore:
             SettingsError: Names it, and the reason.
         """
         try:
-            self.write("probe.bin", b"sem_search")
+            self.write(PROBE, b"sem_search")
         except (StoreError, OSError) as error:
-            raise SettingsError(f"shared={mask_url(self.url)}: nothing can be written there: {error}") from error
-        if self.read("probe.bin") != b"sem_search":
-            raise SettingsError(f"shared={mask_url(self.url)}: what is written there cannot be read again.")
+            raise SettingsError(f"shared={self._shown}: nothing can be written there: {error}") from error
+        if self.read(PROBE) != b"sem_search":
+            raise SettingsError(f"shared={self._shown}: what is written there cannot be read again.")
+
+    @property
+    def _shown(self) -> str:
+        return mask_url(self.url)
 
     @property
     def _folder(self) -> Path | None:
@@ -86,27 +94,18 @@ class SharedStore:
         Raises:
             SettingsError: fsspec, or its driver for such URLs, is not installed, or it refuses the URL.
         """
-        shown = mask_url(self.url)
         try:
             import fsspec
         except ImportError as error:
             raise SettingsError(
-                f"shared={shown} is no folder, and URLs need fsspec: pip install '.[cluster]' in the project's folder."
+                f"shared={self._shown} is no folder, and URLs need fsspec: pip install '.[cluster]' in the project's "
+                "folder."
             ) from error
         try:
             system, root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError, OSError) as error:
-            raise SettingsError(f"shared={shown} cannot be used: {_describe(error)}.") from error
+            raise SettingsError(f"shared={self._shown} cannot be used: {_describe(error)}.") from error
         return system, str(root).rstrip("/")
-
-    def _read_bytes(self, name: str) -> bytes | None:
-        try:
-            if self._folder is not None:
-                return (self._folder / name).read_bytes()
-            system, root = self._remote
-            return bytes(system.cat_file(f"{root}/{name}"))
-        except OSError:  # not there, or not to be had: it is computed again
-            return None
 
 
 def open_shared(url: str | None) -> SharedStore | None:

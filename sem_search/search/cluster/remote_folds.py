@@ -1,80 +1,176 @@
-"""What a search hands out to a cluster: it joins the study, its data and its network to the hands that work."""
+"""Folds and feature shards from the workers of a cluster.
 
-from dataclasses import dataclass
-from functools import cached_property
+The search alone talks to Optuna, trial after trial, as without a cluster. To keep all workers busy it lets them train
+folds of the next cells ahead of their turn, against the best cell that is known then. When a cell's turn comes, it is
+pruned as one process would have pruned it: a fold that was trained to its end is as good as any, and one that was
+stopped early counts only if the best cell that it is to be compared with stops it, too; else it is trained again.
+docs/decisions/019-cluster.md tells why nothing but time can depend on the cluster.
+"""
 
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import click
 import optuna
 
 from sem_search.errors import SettingsError
-from sem_search.records import Cell
+from sem_search.micrographs.folds import Fold
+from sem_search.records import Cell, FinishedFold, TrainingCurves
+from sem_search.search.cluster.client import ClusterClient
+from sem_search.search.cluster.feature_shards import FeatureShards
 from sem_search.search.cluster.object_store import SharedStore, open_shared
-from sem_search.search.cluster.tasks import Hands, RemoteFolds, compute_shards
-from sem_search.search.cluster.worker_context import publish_bench
-from sem_search.search.folds.store import FoldStore
-from sem_search.search.prepare.data import PreparedData
+from sem_search.search.cluster.tasks import compute_shard, train_remote_fold
+from sem_search.search.cluster.worker_context import publish_context
+from sem_search.search.folds.store import name_fold
 from sem_search.search.prepare.features import get_feature_key, read_shard_tiles
-from sem_search.search.prepare.network import PreparedNetwork
+from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.pruning.course import CellCourse
 from sem_search.search.pruning.curve_extrapolation import Rival, find_rival
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.study import count_finished, count_running, list_waiting_cells
 from sem_search.settings import SearchSettings
 
+VISIBLE_S = 30.0
+"""How long a result may take to be seen here after its worker has written it: network folders cache."""
 
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """One search's use of a cluster."""
+VISIBLE_EVERY_S = 0.5
 
-    hands: Hands
-    settings: SearchSettings
-    study: str
-    data: PreparedData
-    network: PreparedNetwork
 
-    @cached_property
-    def shared(self) -> SharedStore:
-        """Where results lie."""
-        shared = open_shared(self.settings.shared)
-        if shared is None:
-            raise SettingsError("cluster needs shared=FOLDER_OR_URL, a place that every worker of it reaches.")
-        return shared
+def compute_shards(client: ClusterClient, *, prepared: PreparedSearch) -> None:
+    """Let the cluster compute the feature shards that are not in shared storage yet.
 
-    @cached_property
-    def bench(self) -> str:
-        """Name of what workers need to know, written when it is first asked for."""
-        return publish_bench(self.settings, study=self.study, data=self.data, network=self.network, shared=self.shared)
+    The tiles of a shard are read as workers become free, so that few are in memory at once.
 
-    def compute_shards(self) -> None:
-        """Let the cluster compute the features that shared storage lacks; errors as `executing.compute_shards`."""
-        compute_shards(
-            self.hands,
-            bench=self.bench,
-            shared=self.shared,
-            key=get_feature_key(self.data, network=self.network),
-            n_tiles=self.data.tiles.n_tiles,
-            read_tiles=lambda index: read_shard_tiles(self.data, index=index),
+    Raises:
+        SettingsError: There is no shared storage, or a worker does not reach it.
+        ClusterError: The cluster went away.
+    """
+    settings, data = prepared.settings, prepared.data
+    shared = get_shared(settings)
+    key = get_feature_key(data, network=prepared.network)
+    missing = FeatureShards(shared=shared, key=key, n_tiles=data.tiles.n_tiles).list_missing()
+    if not missing:
+        return
+    click.echo(f"{len(missing)} feature shards are computed by the cluster ...", err=True)
+    context = publish_context(prepared, shared=shared)
+    under_way: deque[Future[None]] = deque()
+    for index in missing:
+        while len(under_way) >= client.n_wanted:
+            client.await_answer(under_way.popleft())
+        tiles = read_shard_tiles(data, index=index)
+        under_way.append(client.submit(compute_shard, tiles, shared=shared.url, context=context, index=index))
+    for future in under_way:
+        client.await_answer(future)
+
+
+def get_shared(settings: SearchSettings) -> SharedStore:
+    """Return the storage in which a cluster's results lie.
+
+    Raises:
+        SettingsError: None was given.
+    """
+    shared = open_shared(settings.shared)
+    if shared is None:
+        raise SettingsError("cluster needs shared=FOLDER_OR_URL, a place that every worker of it reaches.")
+    return shared
+
+
+@dataclass(kw_only=True)
+class RemoteFolds:
+    """Folds from disk, else from a cluster's workers, which are kept busy with folds of the cells to come."""
+
+    client: ClusterClient
+    prepared: PreparedSearch
+    study: optuna.Study
+    progress: SearchProgress
+    _futures: dict[tuple[Cell, int], "Future[TrainingCurves | None] | None"] = field(default_factory=dict)
+    """By cell and fold; None for one that was on disk already when its turn was still to come."""
+
+    def obtain(self, *, cell: Cell, fold: Fold, course: CellCourse) -> FinishedFold:
+        """Return a finished fold, as `FoldSource`."""
+        self._forget_ended(cell)
+        finished = self.prepared.store.read(cell=cell, fold=fold.number)
+        is_new = finished is None or self._futures.get((cell, fold.number)) is not None
+        if finished is None:
+            self._train(cell, fold=fold, course=course)
+            finished = self._fetch(cell, fold=fold.number)
+        self.progress.count_fold(cell=cell, fold=fold.number, is_new=is_new)
+        return finished
+
+    def _train(self, cell: Cell, *, fold: Fold, course: CellCourse) -> None:
+        """Wait until a worker has finished a fold; the course may prune the cell by a fold that was stopped early."""
+        place = (cell, fold.number)
+        while True:
+            future = self._futures.get(place) or self._submit(cell, fold=fold.number, rival=course.find_rival())
+            self._futures[place] = future
+            curves = self.client.await_answer(future, while_waiting=partial(self._keep_busy, cell, fold=fold))
+            del self._futures[place]
+            if curves is None:
+                return
+            course.stop_fold(curves)  # where it prunes nothing, the fold is trained again, against the right cell
+
+    def _forget_ended(self, cell: Cell) -> None:
+        """Take back the folds of cells that have ended meanwhile."""
+        current = {cell, *self._list_next()}
+        for place in [place for place in self._futures if place[0] not in current]:
+            future = self._futures.pop(place)
+            if future is not None:
+                future.cancel()
+
+    def _keep_busy(self, cell: Cell, *, fold: Fold) -> None:
+        """Submit as many folds, of this cell and of those to come, as the workers have threads for."""
+        n_free = self.client.n_wanted - sum(one is not None and not one.done() for one in self._futures.values())
+        for place in self._iter_ahead(cell, fold=fold):
+            if n_free <= 0:
+                return
+            if place not in self._futures:
+                is_there = self.prepared.store.has(cell=place[0], fold=place[1])
+                rival = None if is_there else self._find_rival(place[1])
+                self._futures[place] = None if is_there else self._submit(place[0], fold=place[1], rival=rival)
+                n_free -= not is_there
+
+    def _iter_ahead(self, cell: Cell, *, fold: Fold) -> Iterator[tuple[Cell, int]]:
+        folds = self.prepared.data.folds.folds
+        yield from ((cell, one.number) for one in folds if one.number > fold.number)
+        for following in self._list_next():
+            yield from ((following, one.number) for one in folds)
+
+    def _submit(self, cell: Cell, *, fold: int, rival: Rival | None) -> "Future[TrainingCurves | None]":
+        shared = get_shared(self.prepared.settings).url
+        return self.client.submit(
+            train_remote_fold, shared=shared, context=self._context, cell=cell, fold=fold, rival=rival
         )
 
-    def open_folds(self, study: optuna.Study, *, store: FoldStore, progress: SearchProgress) -> RemoteFolds:
-        """Return where the study's folds come from."""
-        return RemoteFolds(
-            hands=self.hands,
-            bench=self.bench,
-            shared=self.shared,
-            store=store,
-            folds=self.data.folds.folds,
-            progress=progress,
-            list_next=lambda: self._list_next(study),
-            find_rival=lambda fold: self._find_rival(study, fold=fold),
-        )
+    @cached_property
+    def _context(self) -> str:
+        return publish_context(self.prepared, shared=get_shared(self.prepared.settings))
 
-    def _list_next(self, study: optuna.Study) -> list[Cell]:
-        """Return the cells to come, no more than were asked for."""
-        cells = list_waiting_cells(study)
-        if self.settings.trials is None:
+    def _list_next(self) -> list[Cell]:
+        """Return the cells whose turn is still to come, in order, no more than were asked for."""
+        cells, n_trials = list_waiting_cells(self.study), self.prepared.settings.trials
+        if n_trials is None:
             return cells
-        return cells[: max(0, self.settings.trials - count_finished(study) - count_running(study))]
+        return cells[: max(0, n_trials - count_finished(self.study) - count_running(self.study))]
 
-    def _find_rival(self, study: optuna.Study, *, fold: int) -> Rival | None:
-        if self.settings.pruner != "race":
+    def _find_rival(self, fold: int) -> Rival | None:
+        """Return the best cell on a fold as far as is known now."""
+        if self.prepared.settings.pruner != "race":
             return None
-        return find_rival(study.get_trials(deepcopy=False), fold=fold)
+        return find_rival(self.study.get_trials(deepcopy=False), fold=fold)
+
+    def _fetch(self, cell: Cell, *, fold: int) -> FinishedFold:
+        """Return a fold that a worker has written."""
+        store = self.prepared.store
+        ends_at = time.monotonic() + VISIBLE_S
+        while (finished := store.read(cell=cell, fold=fold)) is None:
+            if time.monotonic() >= ends_at:
+                raise SettingsError(
+                    f"A worker has written {name_fold(store.folder.name, cell=cell, fold=fold)}, and it cannot be seen "
+                    f"here after {VISIBLE_S:g} s: shared must be one place for the search and every worker."
+                )
+            time.sleep(VISIBLE_EVERY_S)
+        return finished

@@ -2,15 +2,15 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import optuna
 
 from sem_search.disk_errors import explain_disk_errors
 from sem_search.progress import Show, show_nothing
-from sem_search.search.cluster.remote_folds import Share
-from sem_search.search.cluster.tasks import Hands
+from sem_search.search.cluster.client import ClusterClient, open_cluster
+from sem_search.search.cluster.remote_folds import compute_shards
 from sem_search.search.commands.worker import train_cells
 from sem_search.search.folds.repair import repair_folds
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
@@ -69,11 +69,11 @@ def run_search(settings: SearchSettings, *, show: Show = show_nothing) -> Conclu
         _warn_of_logged_password(settings)
         check_storage(settings.storage, patience_s=settings.outage_wait, tell=tell_outage)
         prepared = prepare_search(settings, show=show)
-        with _open_hands(settings) as hands:  # a cluster that is away makes no study
-            return _search(prepared, hands=hands)
+        with _open_client(settings) as client:  # a cluster that is away makes no study
+            return _search(prepared, client=client)
 
 
-def _search(prepared: PreparedSearch, *, hands: Hands | None) -> Conclusion:
+def _search(prepared: PreparedSearch, *, client: ClusterClient | None) -> Conclusion:
     settings, name, mended = prepared.settings, prepared.name, prepared.mended
     study = _begin_study(prepared)
     with (
@@ -88,13 +88,11 @@ def _search(prepared: PreparedSearch, *, hands: Hands | None) -> Conclusion:
         )
         with explain_artifact_store(run_id):
             log_entries([describe_settings(settings)], run_id=run_id)
-        share = None
-        if hands is not None:
-            share = Share(hands=hands, settings=settings, study=name, data=prepared.data, network=prepared.network)
-            prepared = dataclasses.replace(prepared, elsewhere=share.compute_shards)
+        if client is not None:
+            prepared = dataclasses.replace(prepared, elsewhere=partial(compute_shards, client, prepared=prepared))
         trainer = prepared.trainer
         log_study_start(prepared, run_id=run_id)
-        train_cells(study, prepared=prepared, run_id=run_id, share=share)
+        train_cells(study, prepared=prepared, run_id=run_id, client=client)
         mended += repair_folds(study, prepared=prepared, trainer=trainer)
         if mended:
             log_entries([Tags(values={"sem_search.mended": "\n".join(mended)})], run_id=run_id)
@@ -134,16 +132,9 @@ def _take_over(study: optuna.Study, *, settings: SearchSettings, run_id: str) ->
     adopt_trial_runs(finished, study=study.study_name, parent_run_id=run_id)
 
 
-@contextmanager
-def _open_hands(settings: SearchSettings) -> Iterator[Hands | None]:
-    """Give the cluster's workers, if the search is to have any."""
-    if settings.cluster is None:
-        yield None
-        return
-    from sem_search.search.cluster.dask import open_cluster
-
-    with open_cluster(settings.cluster) as hands:
-        yield hands
+def _open_client(settings: SearchSettings) -> AbstractContextManager[ClusterClient | None]:
+    """Give the client of the cluster, if the search is to have one."""
+    return nullcontext() if settings.cluster is None else open_cluster(settings.cluster)
 
 
 def _describe_request(settings: SearchSettings) -> str:

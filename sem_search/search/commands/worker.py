@@ -10,7 +10,8 @@ from sem_search.disk_errors import explain_disk_errors
 from sem_search.errors import DataError, SettingsError, StudyMismatchError
 from sem_search.progress import Show, show_nothing
 from sem_search.records import Cell
-from sem_search.search.cluster.remote_folds import Share
+from sem_search.search.cluster.client import ClusterClient
+from sem_search.search.cluster.remote_folds import RemoteFolds
 from sem_search.search.commands.finished_study import read_settings
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.prepare.study_folder import STATEMENT, get_study_folder
@@ -118,14 +119,16 @@ def _warn_unless_shared(settings: SearchSettings, *, name: str) -> None:
         )
 
 
-def train_cells(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, share: Share | None = None) -> None:
+def train_cells(
+    study: optuna.Study, *, prepared: PreparedSearch, run_id: str, client: ClusterClient | None = None
+) -> None:
     """Claim and train cells until the study has all that was asked for.
 
     Args:
         study: Optuna's.
         prepared: The search.
         run_id: The study's run.
-        share: The search's use of a cluster; by default this process trains.
+        client: Of a cluster that trains; by default this process does.
     """
     settings = prepared.settings
     sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
@@ -135,6 +138,9 @@ def train_cells(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, s
         n_folds_done=_count_known_folds(study, settings=settings),
         best=_find_best(study),
     )
+    source = None
+    if client is not None:
+        source = RemoteFolds(client=client, prepared=prepared, study=study, progress=progress)
     objective = CellObjective(
         prepared=prepared,
         trainer=prepared.trainer,
@@ -143,7 +149,7 @@ def train_cells(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, s
         sheet=sheet,
         sheet_pixels=read_sheet_pixels(prepared.data, sheet=sheet),
         params=describe_params(prepared),
-        source=None if share is None else share.open_folds(study, store=prepared.store, progress=progress),
+        source=source,
     )
     try:
         work(study, objective=objective, watch=objective.watch)

@@ -1,8 +1,8 @@
-"""Finished folds that are gone or damaged on disk, trained again before anything is reported from them.
+"""Finished folds that are lost or damaged on disk, trained again before anything is reported from them.
 
-The study's database remembers that a fold was finished; its answers lie in a file of their own. Where that file has
-been lost since, what was told of the fold still counts, and what it answered is computed again: a fold is a pure
-function of data, settings and seed. Nothing is reported from fewer folds than the study was told of.
+The study's database remembers that a fold was finished; its answers lie in a file of their own. Where that file was
+lost since, what was reported of the fold still counts, and its answers are computed again: a fold is a pure function of
+data, settings and seed. No result is computed from fewer folds than were reported to the study.
 """
 
 import optuna
@@ -17,7 +17,7 @@ from sem_search.transfer.heads.training import HeadTrainer
 
 
 def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer) -> tuple[str, ...]:
-    """Train the folds again that finished trials told of and that cannot be read any more.
+    """Train the folds again that finished trials have reported and that cannot be read any more.
 
     Cost: every finished fold is read and hashed once; where all are whole, that is all.
 
@@ -27,30 +27,27 @@ def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: Head
     Raises:
         StoreError: A result could not be written.
     """
-    folds = {fold.number: fold for fold in prepared.data.folds.folds}
     lost = [
-        (trial, number)
+        (get_cell(trial), number, trial.intermediate_values[number])
         for trial, number in iter_told_folds(study)
         if not prepared.store.is_whole(cell=get_cell(trial), fold=number)
     ]
     if not lost:
         return ()
+    folds = {fold.number: fold for fold in prepared.data.folds.folds}
     warnings = []
     progress = SearchProgress(n_folds_total=len(lost), n_folds_done=0)
+    source = LocalFolds(prepared=prepared, trainer=trainer, progress=progress)
     try:
-        for trial, number in lost:
-            cell = get_cell(trial)
-            kept = LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(
-                cell=cell, fold=folds[number]
-            )
-            value = compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, split=prepared.settings.select_on)
-            told = trial.intermediate_values[number]
+        for cell, number, reported in lost:
+            outcome = source.obtain(cell=cell, fold=folds[number]).outcome
+            value = compute_fold_f_measure(outcome, tiles=prepared.data.tiles, split=prepared.settings.select_on)
             warning = (
-                f"{cell.name}, fold {number + 1}, could not be read on this machine (lost, damaged, or kept by a "
+                f"{cell.name}, fold {number + 1}, could not be read on this machine (lost, damaged, or stored by a "
                 "worker elsewhere) and has been trained again"
             )
-            if value != told:
-                warning += f": F {value!r} now, {told!r} before (another machine, or another number of threads?)"
+            if value != reported:
+                warning += f": F {value!r} now, {reported!r} before (another machine, or another number of threads?)"
             echo(f"Warning: {warning}.", err=True)
             warnings.append(warning)
     finally:

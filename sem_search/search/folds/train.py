@@ -1,18 +1,15 @@
 """Finished folds: read from disk where they were trained before, else trained now and written before all else."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from sem_search.errors import FailedTrialError
 from sem_search.micrographs.folds import Fold
-from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import Cell, EpochFigures, FinishedFold
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.course import CellCourse
 from sem_search.search.trials.search_progress import SearchProgress
-from sem_search.transfer.heads.training import EpochFigures, HeadTrainer, OutOfMemoryError
+from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 
 
 class FoldSource(Protocol):
@@ -63,46 +60,5 @@ class LocalFolds:
             if course is not None:
                 course.watch(figures)
 
-        return train_fold(self.trainer, tiles=self.prepared.data.tiles, cell=cell, fold=fold, on_epoch=show)
-
-
-def train_fold(
-    trainer: HeadTrainer, *, tiles: TileTable, cell: Cell, fold: Fold, on_epoch: Callable[[EpochFigures], None]
-) -> FinishedFold:
-    """Return a fold that is trained now: a pure function of features, tiles, cell and fold.
-
-    Args:
-        trainer: Holds features and head.
-        tiles: Which tile belongs to which image.
-        cell: What is tried.
-        fold: Which images stand in which split.
-        on_epoch: Called with the figures of each epoch. What it raises ends the fold.
-
-    Raises:
-        FailedTrialError: The memory does not suffice for this cell.
-    """
-    validation, test = tiles.get_tiles_of(fold.validation), tiles.get_tiles_of(fold.test)
-    try:
-        training = trainer.train_fold(
-            fold=fold.number,
-            learning_rate=cell.learning_rate,
-            batch_size=cell.batch_size,
-            training=tiles.get_tiles_of(fold.training),
-            validation=validation,
-            test=test,
-            on_epoch=on_epoch,
-        )
-    except OutOfMemoryError as error:
-        raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error
-    outcome = FoldOutcome(
-        fold=fold.number,
-        validation_tiles=validation,
-        validation_probabilities=training.validation_probabilities,
-        test_tiles=test,
-        test_probabilities=training.test_probabilities,
-        curves=TrainingCurves(**vars(training.curves)),
-        best_epoch=training.best_epoch,
-        is_diverged=training.is_diverged,
-        training_s=training.training_s,
-    )
-    return FinishedFold(outcome=outcome, head_weights=training.head_weights)
+        splits = get_tile_splits(fold, tiles=self.prepared.data.tiles)
+        return self.trainer.train_fold(splits, cell=cell, on_epoch=show)

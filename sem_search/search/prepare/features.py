@@ -5,23 +5,14 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.tiles import FloatTiles, TileGrid, iter_image_tiles
 from sem_search.places import get_cache_folder, make_cache_folder
-from sem_search.search.cluster.feature_shards import (
-    Features,
-    ShardComputer,
-    compute_missing_shards,
-    count_shards,
-    get_shard_range,
-    iter_shards,
-    publish_shards,
-)
-from sem_search.search.cluster.object_store import SharedStore, open_shared
+from sem_search.search.cluster.feature_shards import Features, FeatureShards, compile_shard_computation, get_shard_range
+from sem_search.search.cluster.object_store import open_shared
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.network import PreparedNetwork
 from sem_search.search.trials.process_id import describe_process
@@ -49,36 +40,44 @@ def compute_features(
         SettingsError: Shared storage cannot be used.
     """
     shared = open_shared(settings.shared)
-    n_tiles, key = data.tiles.n_tiles, get_feature_key(data, network=network)
+    if shared is None:
+        return _get_features(data, network=network, computed=None)
+    shared.check()
+    shards = FeatureShards(shared=shared, key=get_feature_key(data, network=network), n_tiles=data.tiles.n_tiles)
 
-    def iter_shared(shared: SharedStore) -> Iterator[Features]:
-        computer = ShardComputer(network.cut, backbone=network.backbone, n_tiles=n_tiles)
+    def iter_shared() -> Iterator[Features]:
+        compute_shard = compile_shard_computation(network.cut, backbone=network.backbone, n_tiles=data.tiles.n_tiles)
 
         def compute(index: int) -> Features:
-            return computer.compute(read_shard_tiles(data, index=index))
+            return compute_shard(read_shard_tiles(data, index=index))
 
         if elsewhere is None:
-            first = zlib.crc32(describe_process().encode()) % count_shards(n_tiles)
-            compute_missing_shards(shared, key=key, n_tiles=n_tiles, first=first, compute=compute)
+            shards.fill(compute, first=zlib.crc32(describe_process().encode()) % len(shards))
         else:
             elsewhere()
-        yield from iter_shards(shared, key=key, n_tiles=n_tiles, compute=compute)
+        yield from shards.read_all(compute)
 
-    if shared is not None:
-        shared.check()
-    store = get_features(
+    store = _get_features(data, network=network, computed=iter_shared)
+    shards.fill(lambda index: shards.cut(store.arrays, index=index))
+    return store
+
+
+def _get_features(
+    data: PreparedData,
+    *,
+    network: PreparedNetwork,
+    computed: Callable[[], Iterator[Features]] | None,
+) -> FeatureStore:
+    return get_features(
         network.cut,
         tiles=lambda: _iter_tiles(data.catalogue, grid=data.grid),
-        n_tiles=n_tiles,
+        n_tiles=data.tiles.n_tiles,
         backbone=network.backbone,
         content_key=get_content_key(data, network=network),
         cache_folder=make_cache_folder(get_cache_folder()),
         progress=True,
-        computed=None if shared is None else partial(iter_shared, shared),
+        computed=computed,
     )
-    if shared is not None:
-        publish_shards(shared, store.arrays, key=key)
-    return store
 
 
 def read_shard_tiles(data: PreparedData, *, index: int) -> FloatTiles:

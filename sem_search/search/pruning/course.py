@@ -10,11 +10,9 @@ from collections.abc import Callable
 
 import optuna
 
-from sem_search.records import TrainingCurves
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import EpochFigures, FinishedFold, TrainingCurves
 from sem_search.search.pruning.curve_extrapolation import FoldRace, Rival
 from sem_search.search.pruning.in_order import CellJudge
-from sem_search.transfer.heads.stopping import EpochFigures
 
 
 class CellCourse:

@@ -26,9 +26,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import wilcoxon
 
-from sem_search.records import FoldOutcome, TrainingCurves
+from sem_search.records import EpochFigures, FoldOutcome, TrainingCurves
 from sem_search.search.pruning.pruners import FIRST_STEPS, WILCOXON_P
-from sem_search.transfer.heads.stopping import EpochFigures
 
 WINDOW = 10
 """Epochs that the line is drawn through, and that every fold is granted."""
@@ -171,12 +170,7 @@ class FoldRace:
     @property
     def curves(self) -> TrainingCurves:
         """What has been trained so far, or until the fold was ended."""
-        return TrainingCurves(
-            training_loss=np.array([epoch.training_loss for epoch in self._figures]),
-            training_accuracy=np.array([epoch.training_accuracy for epoch in self._figures]),
-            validation_loss=np.array([epoch.validation_loss for epoch in self._figures]),
-            validation_accuracy=np.array([epoch.validation_accuracy for epoch in self._figures]),
-        )
+        return TrainingCurves.from_epochs(self._figures)
 
     def add(self, figures: EpochFigures) -> None:
         """Take in the next epoch."""
@@ -184,16 +178,7 @@ class FoldRace:
 
     def replace(self, curves: TrainingCurves) -> None:
         """Take in the epochs of a fold that was trained elsewhere or before, instead of those known so far."""
-        columns = (curves.training_loss, curves.training_accuracy, curves.validation_loss, curves.validation_accuracy)
-        self._figures = [
-            EpochFigures(
-                training_loss=float(training_loss),
-                training_accuracy=float(training_accuracy),
-                validation_loss=float(validation_loss),
-                validation_accuracy=float(validation_accuracy),
-            )
-            for training_loss, training_accuracy, validation_loss, validation_accuracy in zip(*columns, strict=True)
-        ]
+        self._figures = curves.list_epochs()
         self._n_seen = 0
 
     def check(self, rival: Rival | None) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
-from sem_search.records import TileTable
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import FinishedFold, TileTable
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.tracking.entries.context import HeatMapPicture, HeatMapSheet

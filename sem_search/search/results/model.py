@@ -2,8 +2,7 @@
 
 from sem_search.deployment.package.calibration_record import fit_calibration
 from sem_search.deployment.package.writing import MODEL_NAME, ClassifierParts, post_classifier
-from sem_search.records import TrialOutcome
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import FinishedFold, TrialOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.model_record import build_record, describe_model_settings, gather_pixel_sizes
 from sem_search.search.results.run_description import describe_hashes

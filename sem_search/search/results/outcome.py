@@ -6,9 +6,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sem_search.errors import FailedTrialError, StoreError
-from sem_search.records import Cell, StudyOutcome, TrialOutcome
+from sem_search.records import Cell, FinishedFold, StudyOutcome, TrialOutcome
 from sem_search.records import TrialState as OutcomeState
-from sem_search.search.folds.store import FinishedFold, FoldStore
+from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import open_fold_store

@@ -13,8 +13,7 @@ from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.micrographs.folds import Fold
 from sem_search.micrographs.tiles import FloatTiles
-from sem_search.records import Cell, TrialOutcome
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import Cell, FinishedFold, TrialOutcome
 from sem_search.search.folds.train import FoldSource, LocalFolds
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.course import CellCourse

@@ -11,6 +11,7 @@ from typing import Protocol
 import keras
 import tensorflow as tf
 
+from sem_search.transfer.graph import record_graph
 from sem_search.transfer.heads.pointwise import match_pointwise
 from sem_search.transfer.heads.winograd import match_winograd
 
@@ -56,8 +57,9 @@ def choose_pass(head: keras.Model, *, convolution: str) -> HeadPass:
         head: Crossing tensors to logits, as `build_head` returns it.
         convolution: Name of the trained convolution layer.
     """
+    graph = record_graph(head)
     return (
-        match_pointwise(head, convolution=convolution)
-        or match_winograd(head, convolution=convolution)
+        match_pointwise(graph, convolution=convolution)
+        or match_winograd(graph, convolution=convolution)
         or GeneralPass(head)
     )

@@ -13,12 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sem_search.transfer.graph import (
-    find_only_consumer,
-    get_input_index,
-    is_linear,
-    is_plain_convolution,
-)
+from sem_search.transfer.graph import Call, Graph, is_plain_convolution
 
 RELU6_CEILING = 6.0
 
@@ -191,35 +186,43 @@ def compute_pooled(
     return pool(kernel) if bias is None else pool(kernel, bias)
 
 
-def match_pointwise(head: keras.Model, *, convolution: str) -> PointwisePass | None:
-    """Return the fast way for this head, or None where its graph is another one."""
-    layer = head.get_layer(convolution)
-    input_index = get_input_index(head, layer.input)
-    if not is_plain_convolution(layer, kernel_size=1) or not is_linear(layer) or input_index is None:
+def match_pointwise(graph: Graph, *, convolution: str) -> PointwisePass | None:
+    """Return the fast way for the head of this graph, or None where it is another one."""
+    call = graph.find_call(convolution)
+    layer, input_index = call.layer, graph.find_input(call.inputs[0])
+    if not is_plain_convolution(layer, kernel_size=1) or not _is_linear(layer) or input_index is None:
         return None
-    following = list(_iter_following(head, layer))
-    normalisation = following.pop(0) if following and _is_frozen_normalisation(following[0]) else None
-    has_shortcut = bool(following) and _adds_other_input(head, following[0], input_index=input_index)
-    relu, pooling = following[has_shortcut : has_shortcut + 2] if len(following) >= has_shortcut + 2 else (None, None)
-    is_known_relu = _is_relu(relu, ceiling=None) or _is_relu(relu, ceiling=RELU6_CEILING)
-    if pooling is None or not _is_mean(pooling) or not is_known_relu or len(head.inputs) != 1 + has_shortcut:
+    following = list(_iter_following(graph, call))
+    has_normalisation = bool(following) and _is_frozen_normalisation(following[0].layer)
+    normalisation = following.pop(0).layer if has_normalisation else None
+    has_shortcut = bool(following) and _adds_other_input(graph, following[0], input_index=input_index)
+    if len(following) < has_shortcut + 2 or len(graph.inputs) != 1 + has_shortcut:
         return None
-    if any(find_only_consumer(head, tensor) is None for tensor in head.inputs):
+    relu, pooling = following[has_shortcut : has_shortcut + 2]
+    is_relu6 = _is_relu(relu.layer, ceiling=RELU6_CEILING)
+    if not _is_mean(pooling.layer) or not (is_relu6 or _is_relu(relu.layer, ceiling=None)):
+        return None
+    if any(graph.find_only_consumer(tensor) is None for tensor in graph.inputs):
         return None  # what comes after the mean takes a map once more
     return PointwisePass(
         convolution=layer,
         normalisation=normalisation,
         has_shortcut=has_shortcut,
-        is_relu6=_is_relu(relu, ceiling=RELU6_CEILING),
+        is_relu6=is_relu6,
         input_index=input_index,
-        rest=keras.Model(pooling.output, head.output, name="new_layers"),
+        rest=keras.Model(pooling.output, graph.outputs[0], name="new_layers"),
     )
 
 
-def _iter_following(head: keras.Model, layer: Any) -> Iterator[Any]:
-    """Yield the layers after this one, as far as each is the only one to take the output of the one before."""
-    while (layer := find_only_consumer(head, layer.output)) is not None:
-        yield layer
+def _iter_following(graph: Graph, call: Call | None) -> Iterator[Call]:
+    """Yield the calls after this one, as far as each is the only one to take the output of the one before."""
+    while call is not None and (call := graph.find_only_consumer(call.output)) is not None:
+        yield call
+
+
+def _is_linear(layer: Any) -> bool:
+    """Whether the layer has no activation of its own."""
+    return layer.activation is keras.activations.linear
 
 
 def _is_frozen_normalisation(layer: Any) -> bool:
@@ -227,12 +230,12 @@ def _is_frozen_normalisation(layer: Any) -> bool:
     return type(layer) is keras.layers.BatchNormalization and not layer.trainable and layer.axis in (-1, 3)
 
 
-def _adds_other_input(head: keras.Model, layer: Any, *, input_index: int) -> bool:
-    """Whether the layer adds the head's other crossing tensor, of equal shape, to the convolution's branch."""
-    if type(layer) is not keras.layers.Add or len(layer.input) != 2:
+def _adds_other_input(graph: Graph, call: Call, *, input_index: int) -> bool:
+    """Whether the call adds the head's other crossing tensor, of equal shape, to the convolution's branch."""
+    if type(call.layer) is not keras.layers.Add or len(call.inputs) != 2:
         return False
-    others = [index for tensor in layer.input if (index := get_input_index(head, tensor)) is not None]
-    shapes = {tuple(tensor.shape) for tensor in layer.input}
+    others = [index for tensor in call.inputs if (index := graph.find_input(tensor)) is not None]
+    shapes = {tuple(tensor.shape) for tensor in call.inputs}
     return len(others) == 1 and others[0] != input_index and len(shapes) == 1
 
 

@@ -16,22 +16,19 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from sem_search.errors import DataError, LeakError, SettingsError
+from sem_search.errors import DataError, FailedTrialError, LeakError, SettingsError
+from sem_search.micrographs.folds import Fold
+from sem_search.records import Cell, EpochFigures, FinishedFold, FoldOutcome, TileSplits, TileTable
 from sem_search.seeds import derive_seed
 from sem_search.transfer.cut import CutNetwork, build_head
+from sem_search.transfer.heads.early_stopping import FoldWatch
 from sem_search.transfer.heads.epochs import EVALUATION_TILES, HeadLoop
-from sem_search.transfer.heads.kept_features import KeptFeatures
 from sem_search.transfer.heads.passes import choose_pass
-from sem_search.transfer.heads.stopping import EpochCurves, EpochFigures, FoldWatch
-
-__all__ = ["EpochCurves", "EpochFigures", "FoldTraining", "HeadTrainer", "OutOfMemoryError", "TrainingSettings"]
+from sem_search.transfer.heads.prepared_features import KeptFeatures
 
 FloatArray = NDArray[np.float32]
 FloatMatrix = NDArray[np.float64]
 IntVector = NDArray[np.int64]
-
-OutOfMemoryError = tf.errors.ResourceExhaustedError
-"""What TensorFlow raises where a batch does not fit into memory."""
 
 N_NAMED_GROUPS = 5
 """Groups that a leak's message names."""
@@ -45,25 +42,6 @@ class TrainingSettings:
     patience: int = 10
     """Epochs without a lower validation loss before the fold ends; 0 is the paper's fixed length."""
     momentum: float = 0.9
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoldTraining:
-    """One head trained on one fold."""
-
-    curves: EpochCurves
-    best_epoch: int
-    """Index of the epoch whose weights were kept: lowest validation loss, or with patience 0 the last."""
-    is_diverged: bool
-    """Whether the fold was ended because training had failed; see `stopping`."""
-    validation_probabilities: FloatMatrix
-    """Shape (n_validation, n_classes), finite, rows sum to one."""
-    test_probabilities: FloatMatrix
-    """Shape (n_test, n_classes), finite, rows sum to one."""
-    head_weights: tuple[FloatArray, ...]
-    """The kept weights, as `head.get_weights()` lists them."""
-    training_s: float
-    """Wall-clock seconds."""
 
 
 class HeadTrainer:
@@ -120,14 +98,14 @@ class HeadTrainer:
         return self._head
 
     def set_weights(self, head_weights: Sequence[FloatArray]) -> None:
-        """Give the head these weights, as `FoldTraining.head_weights` lists them."""
+        """Give the head these weights, as `FinishedFold.head_weights` lists them."""
         self._head.set_weights(list(head_weights))
 
     def predict(self, head_weights: Sequence[FloatArray], tiles: IntVector) -> FloatMatrix:
         """Return what a head of these weights answers.
 
         Args:
-            head_weights: As `FoldTraining.head_weights` lists them.
+            head_weights: As `FinishedFold.head_weights` lists them.
             tiles: Tile indices, shape (n,).
 
         Returns:
@@ -137,66 +115,67 @@ class HeadTrainer:
         return _compute_probabilities(self._compute_logits(tiles))
 
     def train_fold(
-        self,
-        *,
-        fold: int,
-        learning_rate: float,
-        batch_size: int,
-        training: IntVector,
-        validation: IntVector,
-        test: IntVector,
-        on_epoch: Callable[[EpochFigures], None] | None = None,
-    ) -> FoldTraining:
+        self, splits: TileSplits, *, cell: Cell, on_epoch: Callable[[EpochFigures], None] | None = None
+    ) -> FinishedFold:
         """Train the head on one fold from its first weights.
 
         Args:
-            fold: Number of the fold; names its first weights, its shuffling and its dropout.
-            learning_rate: Of SGD.
-            batch_size: Tiles per step; the last step of an epoch may have fewer.
-            training: Tile indices, shape (n_training,).
-            validation: Tile indices, shape (n_validation,): early stopping looks at these.
-            test: Tile indices, shape (n_test,): only predicted.
+            splits: Training tiles; validation tiles, which early stopping looks at; test tiles, only predicted. The
+                number of the fold decides its first weights, its shuffling and its dropout.
+            cell: Learning rate of SGD and tiles per step; the last step of an epoch may have fewer.
             on_epoch: Called after every epoch with its figures. What it raises ends the fold.
 
         Raises:
             LeakError: A group stands in two splits.
             DataError: A split is empty.
             SettingsError: Learning rate or batch size are not positive.
+            FailedTrialError: The memory does not suffice for this cell.
         """
-        self._check_splits({"training": training, "validation": validation, "test": test})
-        _check_cell(learning_rate=learning_rate, batch_size=batch_size)
+        self._check_splits({"training": splits.training, "validation": splits.validation, "test": splits.test})
+        _check_cell(cell)
         begin = time.perf_counter()
-        self._reset(fold)
-        start_loss, _ = self._compute_loss(self._compute_logits(validation), tiles=validation)
+        try:
+            watch = self._train(splits, cell=cell, on_epoch=on_epoch)
+            validation, test = (
+                _compute_probabilities(self._compute_logits(tiles)) for tiles in (splits.validation, splits.test)
+            )
+        except tf.errors.ResourceExhaustedError as error:
+            raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error
+        outcome = FoldOutcome(
+            fold=splits.number,
+            validation_tiles=splits.validation,
+            validation_probabilities=validation,
+            test_tiles=splits.test,
+            test_probabilities=test,
+            curves=watch.curves,
+            best_epoch=watch.best_epoch,
+            is_diverged=watch.is_diverged,
+            training_s=time.perf_counter() - begin,
+        )
+        return FinishedFold(outcome=outcome, head_weights=tuple(self._head.get_weights()))
+
+    def _train(self, splits: TileSplits, *, cell: Cell, on_epoch: Callable[[EpochFigures], None] | None) -> FoldWatch:
+        """Train until the fold ends, and leave the head with the weights of its best epoch."""
+        self._reset(splits.number)
+        start_loss, _ = self._compute_loss(self._compute_logits(splits.validation), tiles=splits.validation)
         watch = FoldWatch(
             epochs=self._settings.epochs,
             patience=self._settings.patience,
             start_loss=start_loss,
             n_classes=self._n_classes,
         )
-        kept_weights = self._head.get_weights()
+        best_weights = self._head.get_weights()
         while not watch.is_finished:
-            epoch = len(watch)
-            order = _shuffle(training, seed=derive_seed(self._seed, "shuffle", fold, epoch))
-            figures = self._train_epoch(
-                order, validation=validation, learning_rate=learning_rate, batch_size=batch_size
-            )
-            watch.add(figures)
+            order = _shuffle(splits.training, seed=derive_seed(self._seed, "shuffle", splits.number, len(watch)))
+            figures, is_dead = self._train_epoch(order, validation=splits.validation, cell=cell)
+            watch.add(figures, is_dead=is_dead)
             if watch.is_best_now and self._settings.patience:
-                kept_weights = self._head.get_weights()
+                best_weights = self._head.get_weights()
             if on_epoch is not None:
                 on_epoch(figures)
         if self._settings.patience:
-            self.set_weights(kept_weights)
-        return FoldTraining(
-            curves=watch.curves,
-            best_epoch=watch.best_epoch,
-            is_diverged=watch.is_diverged,
-            validation_probabilities=_compute_probabilities(self._compute_logits(validation)),
-            test_probabilities=_compute_probabilities(self._compute_logits(test)),
-            head_weights=tuple(self._head.get_weights()),
-            training_s=time.perf_counter() - begin,
-        )
+            self.set_weights(best_weights)
+        return watch
 
     def _check_splits(self, splits: dict[str, IntVector]) -> None:
         """Refuse empty splits and groups in two splits: the last gate before training."""
@@ -230,30 +209,28 @@ class HeadTrainer:
                 layer.seed_generator.state.assign([layer_seed, 0])
         self._loop.reset()
 
-    def _train_epoch(
-        self, order: IntVector, *, validation: IntVector, learning_rate: float, batch_size: int
-    ) -> EpochFigures:
-        """Train on all tiles once in this order, then look at the validation tiles."""
-        loss_sum, n_right = 0.0, 0
-        for kept, places, tiles in self._kept.iter_chunks(order, batch_size=batch_size):
-            loss, right = self._loop.train(
+    def _train_epoch(self, order: IntVector, *, validation: IntVector, cell: Cell) -> tuple[EpochFigures, bool]:
+        """Train on all tiles once in this order; return the figures, and whether every tile got the same logits."""
+        loss_sum, n_correct = 0.0, 0
+        for kept, places, tiles in self._kept.iter_chunks(order, batch_size=cell.batch_size):
+            loss, correct = self._loop.train(
                 kept,
                 tf.constant(places, tf.int64),
                 tf.constant(self._labels[tiles], tf.int32),
-                tf.constant(batch_size, tf.int64),
-                tf.constant(learning_rate, tf.float32),
+                tf.constant(cell.batch_size, tf.int64),
+                tf.constant(cell.learning_rate, tf.float32),
             )
             loss_sum += float(loss)
-            n_right += int(right)
+            n_correct += int(correct)
         logits = self._compute_logits(validation)
         validation_loss, validation_accuracy = self._compute_loss(logits, tiles=validation)
-        return EpochFigures(
+        figures = EpochFigures(
             training_loss=loss_sum / len(order),
-            training_accuracy=n_right / len(order),
+            training_accuracy=n_correct / len(order),
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
-            is_dead=_are_all_equal(logits) and _are_all_equal(self._compute_logits(order)),
         )
+        return figures, _are_all_equal(logits) and _are_all_equal(self._compute_logits(order))
 
     def _compute_logits(self, tiles: IntVector) -> FloatArray:
         """Return the logits of these tiles without dropout, shape (n, n_classes)."""
@@ -262,11 +239,21 @@ class HeadTrainer:
         return np.concatenate([chunk.numpy() for chunk in logits])
 
     def _compute_loss(self, logits: FloatArray, *, tiles: IntVector) -> tuple[float, float]:
-        """Return mean cross-entropy and share of right answers."""
+        """Return mean cross-entropy and accuracy."""
         truth = self._labels[tiles]
         with np.errstate(invalid="ignore", over="ignore"):  # a diverged head: its loss says so
             losses = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(truth)), truth]
         return float(losses.mean()), float((logits.argmax(axis=1) == truth).mean())
+
+
+def get_tile_splits(fold: Fold, *, tiles: TileTable) -> TileSplits:
+    """Return a fold of images as tiles."""
+    return TileSplits(
+        number=fold.number,
+        training=tiles.get_tiles_of(fold.training),
+        validation=tiles.get_tiles_of(fold.validation),
+        test=tiles.get_tiles_of(fold.test),
+    )
 
 
 def _check_tiles(features: Sequence[FloatArray], *, labels: IntVector, groups: Sequence[str], n_classes: int) -> None:
@@ -283,11 +270,11 @@ def _check_tiles(features: Sequence[FloatArray], *, labels: IntVector, groups: S
         )
 
 
-def _check_cell(*, learning_rate: float, batch_size: int) -> None:
-    if not learning_rate > 0:
-        raise SettingsError(f"learning_rate={learning_rate} must be above 0.")
-    if batch_size < 1:
-        raise SettingsError(f"batch_size={batch_size} must be at least 1.")
+def _check_cell(cell: Cell) -> None:
+    if not cell.learning_rate > 0:
+        raise SettingsError(f"learning_rate={cell.learning_rate} must be above 0.")
+    if cell.batch_size < 1:
+        raise SettingsError(f"batch_size={cell.batch_size} must be at least 1.")
 
 
 def _shuffle(tiles: IntVector, *, seed: int) -> IntVector:

@@ -26,7 +26,7 @@ import tensorflow as tf
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
-from sem_search.transfer.graph import find_only_consumer, get_input_index, is_plain_convolution
+from sem_search.transfer.graph import Graph, is_plain_convolution
 
 FloatMatrix = NDArray[np.float64]
 
@@ -233,24 +233,23 @@ class WinogradPass:
         return self.rest([layer.activation(sums), *(other[0] for other in kept[n_rows:])], training=is_training)
 
 
-def match_winograd(head: keras.Model, *, convolution: str) -> WinogradPass | None:
-    """Return the fast way for this head, or None where it does not pay or does not fit."""
-    layer = head.get_layer(convolution)
-    input_index = get_input_index(head, layer.input)
+def match_winograd(graph: Graph, *, convolution: str) -> WinogradPass | None:
+    """Return the fast way for the head of this graph, or None where it does not pay or does not fit."""
+    call = graph.find_call(convolution)
+    layer, input_index = call.layer, graph.find_input(call.inputs[0])
     if input_index is None or not is_plain_convolution(layer, kernel_size=KERNEL_SIZE):
         return None
-    has_shortcut = find_only_consumer(head, layer.input) is not layer
-    if has_shortcut:  # around the convolution, which needs the maps themselves
+    if graph.find_only_consumer(call.inputs[0]) is not call:  # a shortcut around it needs the maps themselves
         return None
-    shape = layer.output.shape
+    shape = call.output.shape
     if None in shape[1:] or min(layer.kernel.shape[2:]) < MIN_CHANNELS:
         return None
-    others = [tensor for index, tensor in enumerate(head.inputs) if index != input_index]
+    others = [tensor for index, tensor in enumerate(graph.inputs) if index != input_index]
     return WinogradPass(
         convolution=layer,
         winograd=choose_squares(height=shape[1], width=shape[2], padding=int(layer.padding == "same")),
         input_index=input_index,
-        rest=keras.Model([layer.output, *others], head.output, name="after_convolution"),
+        rest=keras.Model([call.output, *others], graph.outputs[0], name="after_convolution"),
     )
 
 

@@ -73,8 +73,11 @@ def _copy_weights(source: keras.Model, *, model: keras.Model, file: Path) -> Non
 
 def _name_weights(model: keras.Model) -> dict[str, Any]:
     """Return the weights by the name of their layer and their own, whatever models the layer is nested in."""
-    layers = (layer for layer in model._flatten_layers() if not isinstance(layer, keras.Model))
-    return {f"{layer.name}/{weight.name}": weight for layer in layers for weight in layer.weights}
+    weights: dict[str, Any] = {}
+    for layer in model.layers:
+        is_nested = isinstance(layer, keras.Model)
+        weights |= _name_weights(layer) if is_nested else {f"{layer.name}/{own.name}": own for own in layer.weights}
+    return weights
 
 
 def _read_hdf5(model: keras.Model, file: Path) -> None:

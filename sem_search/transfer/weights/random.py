@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.seeds import derive_seed
-from sem_search.transfer.calls import get_functional, iter_calls, repeat_calls
+from sem_search.transfer.graph import record_graph, repeat_calls
 
 MIN_VALUES_PER_CHANNEL = 64
 """With fewer, a channel's own variance is too rough an estimate to divide by: the layer's is taken."""
@@ -52,10 +52,10 @@ def _iter_seeds(seed: int) -> Iterator[int]:
 
 def _run_and_fill(model: keras.Model, pictures: Any, *, seeds: Iterator[int]) -> Any:
     """Call each layer once, right after its weights have been filled; return the model's output."""
-    graph = get_functional(model)
+    graph = record_graph(model)
     known = {id(graph.inputs[0]): keras.ops.convert_to_tensor(pictures)}
 
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    def fill_and_call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(layer, keras.Model):
             return _run_and_fill(layer, args[0], seeds=seeds)
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -66,7 +66,7 @@ def _run_and_fill(model: keras.Model, pictures: Any, *, seeds: Iterator[int]) ->
             _reset(layer)
         return layer(*args, **kwargs)
 
-    repeat_calls(iter_calls(graph), known=known, call=call)
+    repeat_calls(graph.calls, known=known, call_layer=fill_and_call)
     return known[id(graph.outputs[0])]
 
 

@@ -71,7 +71,7 @@ def test_each_attribute_that_tells_the_class_is_a_warning(
     (finding,) = [f for f in find_confounds(catalogue, confounds) if f.kind.startswith("confounded_")]
     assert finding.kind == f"confounded_{attribute.replace(' ', '_')}"
     assert finding.severity == "warning"
-    assert f"The {attribute} alone tells the class of {confounds[0].n_right} of 30 images" in finding.message
+    assert f"The {attribute} alone predicts the class of {confounds[0].n_right} of 30 images" in finding.message
 
 
 def test_what_differs_within_all_classes_alike_is_no_confound(make_record: Make, make_catalogue: Make) -> None:
@@ -98,8 +98,8 @@ def test_one_class_of_many_that_is_given_away_is_a_warning(make_record: Make, ma
     (confound,) = compute_confounds(catalogue)
     assert (confound.n_right, confound.given_away) == (19, ("a",))
     (finding,) = find_confounds(catalogue, [confound])
-    assert "tells the class of 19 of 100 images" in finding.message
-    assert ", surest for a: a network can learn it" in finding.message
+    assert "predicts the class of 19 of 100 images correctly" in finding.message
+    assert ", mostly images of a: a network can learn it" in finding.message
 
 
 def test_one_odd_image_is_no_confound(make_record: Make, make_catalogue: Make) -> None:
@@ -179,7 +179,7 @@ def test_grey_levels_that_tell_the_class_are_a_note(
     catalogue = make_classes(make_record, make_catalogue, **{name: lambda c, i: 0.1 + 0.1 * c + 0.001 * i})
     (finding,) = find_confounds(catalogue, ())
     assert (finding.kind, finding.severity) == (f"telling_{level}", "note")
-    assert f"The {level} alone tells the class of 30 of 30 images" in finding.message
+    assert f"The {level} alone predicts the class of 30 of 30 images" in finding.message
 
 
 def test_what_differs_within_a_class_is_a_note(make_record: Make, make_catalogue: Make) -> None:
@@ -214,7 +214,7 @@ def test_many_classes_of_one_session_each_are_one_finding(make_record: Make, mak
     assert single.message.endswith(" And 27 more. Image every class in more than one session.")
     assert len(single.details) == len(confounded.details) == 30
     assert "class09: day class09 (3); and 20 more classes. " in confounded.message
-    assert "surest for class00, class01, class02 and 27 more" in confounded.message
+    assert "mostly images of class00, class01, class02 and 27 more" in confounded.message
 
 
 def test_many_values_within_a_class_are_counted(make_record: Make, make_catalogue: Make) -> None:

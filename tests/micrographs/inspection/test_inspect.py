@@ -235,7 +235,7 @@ def test_the_real_session_gives_the_class_away(real: Inspection) -> None:
 @pytest.mark.slow
 def test_the_real_reports(real: Inspection) -> None:
     assert max(map(len, real.to_text().splitlines())) <= 100
-    assert "35 images of 5 classes, 32 of them separate fields of view" in real.to_text()
+    assert "35 images of 5 classes, 32 separate fields of view" in real.to_text()
     assert json.loads(real.to_json())["n_fields"] == 32
     html = real.to_html()
     assert html.count("<img") == 35 + 6
@@ -267,7 +267,7 @@ def test_many_shifted_copies_are_one_finding(shifted: Path) -> None:
     overlaps = told["overlapping_fields"]
     assert overlaps.message.startswith("39 times, on 25 images: salt/00.png and salt/01.png overlap by ")
     assert overlaps.message.count("correlation") == 3
-    assert ". And 36 more. A search keeps them in one group" in overlaps.message
+    assert ". And 36 more. A search keeps overlapping images in one group" in overlaps.message
     assert len(overlaps.details) == 39
     written = {finding["kind"]: finding for finding in json.loads(inspection.to_json())["findings"]}
     assert len(written["overlapping_fields"]["details"]) == 39

@@ -64,7 +64,7 @@ def test_the_json_has_the_form_that_is_promised(inspection: Inspection) -> None:
         "pixel_sizes": {"100 nm": 1, "50 nm": 1},
         "bit_depths": {"16": 1, "8": 1},
         "image_sizes": {"1280 x 960": 2},
-        "detectors": {"not told": 2},
+        "detectors": {"not known": 2},
     }
     assert content["pairs"][0] == {**dataclasses.asdict(inspection.pairs[0]), "shift_px": [0, 640]}
     assert content["findings"][0] == {
@@ -86,9 +86,7 @@ def test_the_json_has_the_form_that_is_promised(inspection: Inspection) -> None:
 def test_the_text_fits_the_terminal_and_names_everything(inspection: Inspection) -> None:
     text = inspection.to_text()
     assert max(map(len, text.splitlines())) <= TEXT_COLUMNS
-    assert text.startswith(
-        "data: 4 images of 2 classes, 2 of them separate fields of view; 1 error, 1 warning, 0 notes."
-    )
+    assert text.startswith("data: 4 images of 2 classes, 2 separate fields of view; 1 error, 1 warning, 0 notes.")
     assert "Errors (1)" in text
     assert "Notes" not in text
     assert LONG in text.replace("\n    ", "")
@@ -98,8 +96,8 @@ def test_the_text_fits_the_terminal_and_names_everything(inspection: Inspection)
 def test_clean_data_are_called_clean(make_record: Make, make_catalogue: Make) -> None:
     clean = Inspection(catalogue=make_catalogue(make_record("a/1.png"), make_record("b/1.png")), pairs=(), findings=())
     assert "2 images of 2 classes; 0 errors, 0 warnings, 0 notes." in clean.to_text()
-    assert "Nothing was found that speaks against these data." in clean.to_text()
-    assert "Nothing was found that speaks against these data." in clean.to_html()
+    assert "No problems were found." in clean.to_text()
+    assert "No problems were found." in clean.to_html()
 
 
 class Page(HTMLParser):
@@ -159,5 +157,5 @@ def test_large_data_sets_do_not_make_a_page_without_end(make_record: Make, make_
         thumbnails={record.image_id: b"x" for record in records},
     ).to_html()
     assert html.count("<img") == 2 * MAX_PAIRS_SHOWN + 2 * MAX_GALLERY_IMAGES
-    assert f"{90 - MAX_PAIRS_SHOWN} more pairs are listed in the JSON" in html
+    assert f"{90 - MAX_PAIRS_SHOWN} more pairs are in inspection.json" in html
     assert f"salt (the first {MAX_GALLERY_IMAGES} of 100)" in html

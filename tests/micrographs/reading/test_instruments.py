@@ -9,10 +9,10 @@ import pytest
 import tifffile
 
 from sem_search.errors import UnreadableImageError
+from sem_search.micrographs.reading.dates import parse_moment
 from sem_search.micrographs.reading.instruments import (
     InstrumentMetadata,
     merge_metadata,
-    parse_moment,
     read_sidecar_metadata,
     read_tiff_metadata,
 )

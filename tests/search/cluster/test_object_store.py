@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sem_search.errors import SettingsError, StoreError
-from sem_search.search.cluster.object_store import SharedStore, open_shared, seal, unseal
+from sem_search.files import seal, unseal
+from sem_search.search.cluster.object_store import SharedStore, open_shared
 
 NAME = "features/key/00000.bin"
 
@@ -55,7 +56,7 @@ def test_a_place_that_cannot_be_written_is_a_wrong_setting(tmp_path: Path) -> No
 
 
 def test_a_place_that_forgets_is_a_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SharedStore, "_read_bytes", lambda *_: None)
+    monkeypatch.setattr(SharedStore, "read", lambda *_: None)
     with pytest.raises(SettingsError, match="what is written there cannot be read again"):
         SharedStore(url=str(tmp_path)).check()
 

@@ -140,7 +140,7 @@ def test_what_was_found_in_the_data_is_told_and_notes_are_not(
     begin(change(asked, data=str(folder), allow_errors=("label_conflict",)), show=shown.append)
     assert shown[1:] == ["16 images of 3 classes, 64 tiles.", "tiny has the weights 'random'."]
     warned = list_warnings(recwarn)
-    assert any(re.match("Allowed error: The same place stands in 2 classes.*stripes/copy.png", text) for text in warned)
+    assert any(re.match("Allowed error: The same place is in 2 classes.*stripes/copy.png", text) for text in warned)
     assert not any("The session is told for no image" in text for text in warned)
 
 
@@ -174,7 +174,7 @@ def test_a_search_goes_on_in_the_precision_that_its_study_was_begun_with(
 def test_a_cluster_that_does_not_answer_is_refused_before_a_run_is_opened(
     asked: SearchSettings, begun: list[str], stopped: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sem_search.search.cluster.dask.CONNECT_S", 0.5)
+    monkeypatch.setattr("sem_search.search.cluster.client.CONNECT_S", 0.5)
     monkeypatch.setattr(search_room, "open_study_run", lambda **_: pytest.fail("a run was opened"))
     monkeypatch.setattr(search_room, "open_study", lambda *_, **__: pytest.fail("a study was made"))
     with pytest.raises(SettingsError, match=r"cluster=tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):

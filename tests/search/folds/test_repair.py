@@ -1,4 +1,4 @@
-"""Folds that were told and lost are trained again, to the same numbers, before anything is reported."""
+"""Folds that were reported and lost are trained again, to the same numbers, before anything is reported."""
 
 import hashlib
 from collections.abc import Callable
@@ -25,7 +25,7 @@ SPACE = {
 
 @pytest.fixture
 def finished(study: optuna.Study, prepared, trainer, progress) -> list[float]:
-    """A trial whose three folds were trained and told; their F-measures."""
+    """A trial whose three folds were trained and reported; their F-measures."""
     values = []
     for fold in prepared.data.folds.folds:
         kept = LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(cell=CELL, fold=fold)
@@ -72,7 +72,7 @@ def test_a_lost_fold_is_trained_again_to_the_same_numbers(
         read_study_outcome(study, prepared=prepared)
     (warning,) = repair_folds(study, prepared=prepared, trainer=trainer)
     assert warning == (
-        "lr1e-01_bs8, fold 2, could not be read on this machine (lost, damaged, or kept by a worker elsewhere) "
+        "lr1e-01_bs8, fold 2, could not be read on this machine (lost, damaged, or stored by a worker elsewhere) "
         "and has been trained again"
     )
     assert warning in capsys.readouterr().err
@@ -82,7 +82,7 @@ def test_a_lost_fold_is_trained_again_to_the_same_numbers(
 
 
 @pytest.mark.usefixtures("finished")
-def test_another_number_is_told(study, prepared, trainer) -> None:
+def test_another_number_is_warned_of(study, prepared, trainer) -> None:
     study.trials[0].intermediate_values[0] = 0.123
     study._storage.get_all_trials(study._study_id, deepcopy=False)[0].intermediate_values[0] = 0.123
     locate(prepared, 0).unlink()

@@ -1,5 +1,8 @@
 """A finished fold is there in full, or it is not there."""
 
+import io
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +10,9 @@ import pytest
 
 from sem_search.errors import StoreError
 from sem_search.files import seal, write_atomically
-from sem_search.records import Cell, FoldOutcome, TrainingCurves
+from sem_search.records import Cell, FinishedFold, FoldOutcome, TrainingCurves
 from sem_search.search.cluster.object_store import SharedStore
-from sem_search.search.folds.store import FinishedFold, FoldStore, name_fold, pack_fold
+from sem_search.search.folds.store import FoldStore, name_fold, pack_fold
 
 CELL = Cell(learning_rate=0.01, batch_size=16)
 
@@ -36,46 +39,58 @@ def make_finished_fold(fold: int = 2) -> FinishedFold:
 
 
 def test_what_was_written_is_read_bit_for_bit(tmp_path: Path) -> None:
-    store, kept = FoldStore(folder=tmp_path), make_finished_fold()
-    store.write(kept, cell=CELL)
+    store, finished = FoldStore(folder=tmp_path), make_finished_fold()
+    store.write(finished, cell=CELL)
     read = store.read(cell=CELL, fold=2)
     assert read is not None
-    np.testing.assert_array_equal(read.outcome.test_probabilities, kept.outcome.test_probabilities)
-    np.testing.assert_array_equal(read.outcome.curves.training_loss, kept.outcome.curves.training_loss)
-    assert all(np.array_equal(one, other) for one, other in zip(read.head_weights, kept.head_weights, strict=True))
+    assert store.has(cell=CELL, fold=2)
+    np.testing.assert_array_equal(read.outcome.test_probabilities, finished.outcome.test_probabilities)
+    np.testing.assert_array_equal(read.outcome.curves.training_loss, finished.outcome.curves.training_loss)
+    assert all(np.array_equal(one, other) for one, other in zip(read.head_weights, finished.head_weights, strict=True))
     assert (read.outcome.best_epoch, read.outcome.is_diverged, read.outcome.training_s) == (3, False, 1.5)
 
 
+def test_the_stored_format_is_that_of_before(tmp_path: Path) -> None:
+    """Finished folds outlive the program that wrote them: a change of this hash needs a reader of both formats."""
+    FoldStore(folder=tmp_path).write(make_finished_fold(), cell=CELL)
+    with np.load(io.BytesIO((tmp_path / CELL.name / "fold_2.bin").read_bytes()[65:])) as arrays:
+        assert arrays.files == [
+            "facts",
+            *("validation_tiles", "validation_probabilities", "test_tiles", "test_probabilities"),
+            *("training_loss", "training_accuracy", "validation_loss", "validation_accuracy"),
+            *("head_0", "head_1"),
+        ]
+        facts = json.loads(arrays["facts"].tobytes())
+    assert facts == {"fold": 2, "best_epoch": 3, "is_diverged": False, "training_s": 1.5, "n_head_weights": 2}
+
+
 def test_a_fold_that_was_never_finished_is_not_there(tmp_path: Path) -> None:
-    assert FoldStore(folder=tmp_path).read(cell=CELL, fold=0) is None
+    store = FoldStore(folder=tmp_path, shared=SharedStore(url=str(tmp_path / "shared")))
+    assert store.read(cell=CELL, fold=0) is None
+    assert not store.has(cell=CELL, fold=0)
 
 
-@pytest.mark.parametrize("position", [0, 70, 300, -1])
-def test_one_flipped_bit_is_never_believed(tmp_path: Path, position: int) -> None:
+def flip(position: int) -> Callable[[bytes], bytes]:
+    def change(content: bytes) -> bytes:
+        changed = bytearray(content)
+        changed[position] ^= 1
+        return bytes(changed)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage", [*(flip(position) for position in (0, 70, 300, -1)), lambda content: content[:-100], lambda _: b""]
+)
+def test_a_damaged_file_is_never_believed_and_written_again(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     store = FoldStore(folder=tmp_path)
     store.write(make_finished_fold(), cell=CELL)
     path = tmp_path / CELL.name / "fold_2.bin"
-    content = bytearray(path.read_bytes())
-    content[position] ^= 1
-    path.write_bytes(bytes(content))
+    path.write_bytes(damage(path.read_bytes()))
     assert store.read(cell=CELL, fold=2) is None
     assert store.is_damaged(cell=CELL, fold=2)
-
-
-def test_a_truncated_file_is_never_believed(tmp_path: Path) -> None:
-    store = FoldStore(folder=tmp_path)
     store.write(make_finished_fold(), cell=CELL)
-    path = tmp_path / CELL.name / "fold_2.bin"
-    path.write_bytes(path.read_bytes()[:-100])
-    assert store.read(cell=CELL, fold=2) is None
-
-
-def test_writing_again_after_damage_heals(tmp_path: Path) -> None:
-    store = FoldStore(folder=tmp_path)
-    store.write(make_finished_fold(), cell=CELL)
-    (tmp_path / CELL.name / "fold_2.bin").write_bytes(b"")
-    store.write(make_finished_fold(), cell=CELL)
-    assert store.read(cell=CELL, fold=2) is not None
+    assert store.is_whole(cell=CELL, fold=2)
 
 
 @pytest.mark.parametrize("is_shared", [False, True])

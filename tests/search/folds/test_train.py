@@ -1,39 +1,34 @@
-"""A finished fold is taken from disk; a new one is on disk before anybody is told."""
+"""A finished fold is taken from disk; a new one is on disk before it is counted."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sem_search.errors import FailedTrialError, StoreError
 from sem_search.records import Cell
 from sem_search.search.folds.train import LocalFolds
-from sem_search.transfer.heads.training import OutOfMemoryError
+from sem_search.transfer.heads.training import get_tile_splits
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 
 
 def test_a_finished_fold_is_not_trained_again(prepared, untouched_trainer, store_folds, progress) -> None:
-    kept = store_folds()
+    stored = store_folds()
     fold = prepared.data.folds.folds[1]
     obtained = LocalFolds(prepared=prepared, trainer=untouched_trainer, progress=progress).obtain(cell=CELL, fold=fold)
-    np.testing.assert_array_equal(obtained.outcome.test_probabilities, kept[1].outcome.test_probabilities)
+    np.testing.assert_array_equal(obtained.outcome.test_probabilities, stored[1].outcome.test_probabilities)
     assert obtained.outcome.fold == 1
     assert progress.told == [("fold", CELL.name, 1, False)]
 
 
-def test_a_new_fold_is_trained_on_its_own_sides_and_kept(prepared, trainer, progress) -> None:
+def test_a_new_fold_is_trained_on_its_own_splits_and_written(prepared, trainer, progress) -> None:
     fold, tiles = prepared.data.folds.folds[2], prepared.data.tiles
     obtained = LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(cell=CELL, fold=fold)
     outcome = obtained.outcome
-    expected = trainer.train_fold(
-        fold=2,
-        learning_rate=0.1,
-        batch_size=8,
-        training=tiles.get_tiles_of(fold.training),
-        validation=tiles.get_tiles_of(fold.validation),
-        test=tiles.get_tiles_of(fold.test),
-    )
+    trained = trainer.train_fold(get_tile_splits(fold, tiles=tiles), cell=CELL)
+    expected = trained.outcome
     assert {tiles.image_ids[image] for image in tiles.image_of_tile[outcome.test_tiles]} == set(fold.test)
     assert {tiles.image_ids[image] for image in tiles.image_of_tile[outcome.validation_tiles]} == set(fold.validation)
     np.testing.assert_array_equal(outcome.test_probabilities, expected.test_probabilities)
@@ -42,7 +37,7 @@ def test_a_new_fold_is_trained_on_its_own_sides_and_kept(prepared, trainer, prog
         np.testing.assert_array_equal(getattr(outcome.curves, name), getattr(expected.curves, name))
     assert (outcome.best_epoch, outcome.is_diverged) == (expected.best_epoch, expected.is_diverged)
     assert outcome.training_s > 0
-    for weight, other in zip(obtained.head_weights, expected.head_weights, strict=True):
+    for weight, other in zip(obtained.head_weights, trained.head_weights, strict=True):
         np.testing.assert_array_equal(weight, other)
     read = prepared.store.read(cell=CELL, fold=2)
     assert read is not None
@@ -60,7 +55,7 @@ def test_a_damaged_fold_is_trained_anew(prepared, trainer, store_folds, progress
     assert not prepared.store.is_damaged(cell=CELL, fold=0)
 
 
-def test_nobody_is_told_of_a_fold_that_could_not_be_kept(prepared, trainer, progress, monkeypatch) -> None:
+def test_a_fold_that_could_not_be_written_is_not_counted(prepared, trainer, progress, monkeypatch) -> None:
     def fail(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -73,10 +68,10 @@ def test_nobody_is_told_of_a_fold_that_could_not_be_kept(prepared, trainer, prog
 
 
 def test_too_little_memory_fails_this_cell_alone(prepared, trainer, progress, monkeypatch) -> None:
-    def fail(**_: object) -> None:
-        raise OutOfMemoryError(None, None, "OOM when allocating tensor")
+    def fail(*_: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr(trainer, "train_fold", fail)
+    monkeypatch.setattr(trainer._loop, "train", fail)
     with pytest.raises(FailedTrialError, match=r"lr1e-01_bs8: the memory does not suffice .*OOM when allocating"):
         LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(
             cell=CELL, fold=prepared.data.folds.folds[0]

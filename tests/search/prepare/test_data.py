@@ -157,8 +157,9 @@ def test_an_error_of_the_inspection_stops_a_search_unless_it_is_allowed_by_name(
     with pytest.raises(DataError) as caught:
         check_findings(data.findings, allowed=())
     assert str(caught.value) == (
-        "The same place stands in 2 classes: blobs/0.png as blobs and stripes/copy.png as stripes. At least one label "
-        "is wrong: find out which, and move or remove that file. To go on as they are, set allow_errors=label_conflict."
+        "The same place is in 2 classes: blobs/0.png in blobs and stripes/copy.png in stripes. At least one label is "
+        "wrong: find out which one, and move or remove that file. To continue without a change, set "
+        "allow_errors=label_conflict."
     )
     check_findings(data.findings, allowed=("label_conflict",))
     check_findings((), allowed=())
@@ -200,7 +201,7 @@ def test_a_class_made_too_small_by_overlaps_is_told_with_the_way_out(
         for number in range(1, 5):
             picture.point(lambda level, k=number: level * (1 - k / 10) + 10).save(folder / "grains" / f"{number}.png")
     given = settings.model_copy(update={"data": str(folder)})
-    with pytest.raises(ClassTooSmallError, match=r"'grains' has 1 group .* stay apart with overlaps=report\.$"):
+    with pytest.raises(ClassTooSmallError, match=r"'grains' has 1 group .* in separate groups, set overlaps=report\.$"):
         prepare_data(given)
     assert prepare_data(given.model_copy(update={"overlaps": "report"})).tiles.n_tiles == 60
 

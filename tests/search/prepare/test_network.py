@@ -9,6 +9,7 @@ import pytest
 
 from sem_search.errors import LeakError, WeightsError
 from sem_search.micrographs.reading.micrograph import read_micrograph
+from sem_search.records import Cell, TileSplits
 from sem_search.search.prepare import features as features_module
 from sem_search.search.prepare import network as network_module
 from sem_search.search.prepare.features import compute_features
@@ -127,10 +128,6 @@ def test_the_trainer_is_set_up_as_the_settings_say(
 def test_tiles_of_one_image_on_two_sides_are_never_trained_on(trainer) -> None:
     with pytest.raises(LeakError, match="blobs/0"):
         trainer.train_fold(
-            fold=0,
-            learning_rate=0.1,
-            batch_size=8,
-            training=np.arange(4, 7),
-            validation=np.array([0, 1]),
-            test=np.array([2, 3]),
+            TileSplits(number=0, training=np.arange(4, 7), validation=np.array([0, 1]), test=np.array([2, 3])),
+            cell=Cell(learning_rate=0.1, batch_size=8),
         )

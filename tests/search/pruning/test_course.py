@@ -7,10 +7,9 @@ import numpy as np
 import optuna
 import pytest
 
-from sem_search.search.folds.store import FinishedFold
+from sem_search.records import EpochFigures, FinishedFold
 from sem_search.search.pruning.course import CellCourse
 from sem_search.search.pruning.curve_extrapolation import WINDOW, FoldRace, Rival
-from sem_search.transfer.heads.stopping import EpochFigures
 from tests.search.conftest import make_outcome
 
 N_EPOCHS = 40

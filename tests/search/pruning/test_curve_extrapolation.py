@@ -3,7 +3,7 @@ import optuna
 import pytest
 
 from benchmarks.endings import simulate_endings
-from sem_search.records import FoldOutcome, TrainingCurves
+from sem_search.records import EpochFigures, FoldOutcome, TrainingCurves
 from sem_search.search.pruning.curve_extrapolation import (
     ACCURACIES,
     WINDOW,
@@ -17,7 +17,6 @@ from sem_search.search.pruning.curve_extrapolation import (
 )
 from sem_search.search.pruning.pruners import build_pruner
 from sem_search.settings import build_settings
-from sem_search.transfer.heads.stopping import EpochFigures
 
 N_EPOCHS = 100
 N_TILES = 400
@@ -25,9 +24,7 @@ RIVAL = Rival(trial=3, accuracy=0.95)
 
 
 def make_figures(accuracy: float) -> EpochFigures:
-    return EpochFigures(
-        training_loss=1.0, training_accuracy=0.5, validation_loss=2.0, validation_accuracy=accuracy, is_dead=False
-    )
+    return EpochFigures(training_loss=1.0, training_accuracy=0.5, validation_loss=2.0, validation_accuracy=accuracy)
 
 
 def run_race(accuracies: list[float], *, rival: Rival | None = RIVAL, n_tiles: int = N_TILES) -> int | None:

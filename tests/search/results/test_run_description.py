@@ -12,9 +12,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 import sem_search
-from sem_search.micrographs.catalogue import SkippedFile
 from sem_search.micrographs.inspection.inspect import Finding
 from sem_search.micrographs.reading.options import ReadingOptions
+from sem_search.micrographs.unusable_files import SkippedFile
 from sem_search.search.results import run_description as describing
 from sem_search.search.results.run_description import (
     describe_hashes,

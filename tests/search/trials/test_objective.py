@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, HeldUpError
 from sem_search.evaluation.metrics import compute_fold_f_measure
-from sem_search.records import Cell
+from sem_search.records import Cell, EpochFigures
 from sem_search.search.pruning.curve_extrapolation import ACCURACIES
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles
 from sem_search.search.trials import objective as objective_module
@@ -23,7 +23,6 @@ from sem_search.search.trials.space import suggest_cell
 from sem_search.search.trials.stale_trials import PROCESS
 from sem_search.search.trials.study import QUEUED, REASON, RUN_ID
 from sem_search.tracking.entries.types import Entry, FigureArtifact, Metrics, Params, Tags, TextArtifact
-from sem_search.transfer.heads.training import EpochFigures
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 N_EPOCHS = 40
@@ -154,7 +153,7 @@ def run_flat_epochs(trainer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[i
     """Every fold that is trained stays at an accuracy of 0.2; gives the epochs that each was trained."""
     trained: list[int] = []
 
-    def train_fold(*, on_epoch: Callable[[EpochFigures], None], **_: object) -> None:
+    def train_fold(*_: object, on_epoch: Callable[[EpochFigures], None], **_options: object) -> None:
         trained.append(0)
         for _epoch in range(N_EPOCHS):
             trained[-1] += 1
@@ -253,7 +252,7 @@ def test_a_trial_is_not_pruned_after_its_last_fold(objective, ask, store_folds, 
 def test_a_failed_trial_is_a_failed_run_with_its_traceback(
     objective, ask, trainer, monkeypatch: pytest.MonkeyPatch, study, log: Log, get_run, error: Exception
 ) -> None:
-    def fail(**_: object) -> None:
+    def fail(*_: object, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr(trainer, "train_fold", fail)
@@ -270,7 +269,7 @@ def test_a_failed_trial_is_a_failed_run_with_its_traceback(
 def test_the_folds_of_a_failed_cell_are_no_work_left(
     objective, ask, trainer, store_folds, monkeypatch: pytest.MonkeyPatch, progress
 ) -> None:
-    def fail(**_: object) -> None:
+    def fail(*_: object, **_options: object) -> None:
         raise FailedTrialError("no memory")
 
     store_folds(n_folds=1)
@@ -284,7 +283,7 @@ def test_the_folds_of_a_failed_cell_are_no_work_left(
 def test_an_interrupted_trial_is_a_killed_run(
     objective, ask, trainer, monkeypatch: pytest.MonkeyPatch, log: Log, get_run, error: type[BaseException]
 ) -> None:
-    def interrupt(**_: object) -> None:
+    def interrupt(*_: object, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr(trainer, "train_fold", interrupt)

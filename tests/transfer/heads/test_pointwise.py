@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sem_search.transfer.graph import record_graph
 from sem_search.transfer.heads import pointwise
 from sem_search.transfer.heads.passes import GeneralPass
 from sem_search.transfer.heads.pointwise import PositionBlocks, compute_pooled, match_pointwise
@@ -152,7 +153,7 @@ def build_head(
 )
 def test_a_head_that_fits_answers_as_keras_does(options: dict[str, Any]) -> None:
     head = build_head(**options)
-    fast = match_pointwise(head, convolution="last")
+    fast = match_pointwise(record_graph(head), convolution="last")
     assert fast is not None
     rng = np.random.default_rng(6)
     features = [tf.constant(4 * rng.normal(size=(5, *t.shape[1:])).astype(np.float32)) for t in head.inputs]
@@ -177,7 +178,7 @@ def test_a_head_that_fits_answers_as_keras_does(options: dict[str, Any]) -> None
     ],
 )
 def test_other_heads_are_left_to_keras(options: dict[str, Any]) -> None:
-    assert match_pointwise(build_head(**options), convolution="last") is None
+    assert match_pointwise(record_graph(build_head(**options)), convolution="last") is None
 
 
 def test_a_head_that_uses_a_map_twice_is_left_to_keras() -> None:
@@ -187,11 +188,11 @@ def test_a_head_that_uses_a_map_twice_is_left_to_keras() -> None:
     gate = keras.layers.Reshape((1, 1, N_IN))(keras.layers.GlobalAveragePooling2D()(tensor))
     gated = keras.layers.Multiply()([main, gate])
     head = keras.Model(main, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(gated)))
-    assert match_pointwise(head, convolution="last") is None
+    assert match_pointwise(record_graph(head), convolution="last") is None
 
 
 def test_a_shortcut_around_the_convolution_alone_is_left_to_keras() -> None:
     main = keras.Input((3, 2, N_IN))
     tensor = keras.layers.Add()([main, keras.layers.Conv2D(N_IN, 1, name="last")(main)])
     head = keras.Model(main, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(tensor))))
-    assert match_pointwise(head, convolution="last") is None
+    assert match_pointwise(record_graph(head), convolution="last") is None

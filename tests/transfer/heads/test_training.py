@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from sem_search.errors import DataError, LeakError, SettingsError
+from sem_search.records import Cell, FinishedFold, TileSplits
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import cut_network
-from sem_search.transfer.heads.training import FoldTraining, HeadTrainer, TrainingSettings
+from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
 N_TILES, N_CLASSES = 36, 3
+CELL = Cell(learning_rate=0.1, batch_size=8)
 TRAINING, VALIDATION, TEST = np.arange(0, 20), np.arange(20, 28), np.arange(28, 36)
 
 
@@ -45,20 +47,14 @@ def trainer() -> HeadTrainer:
     return make_trainer()
 
 
-def train(trainer: HeadTrainer, *, fold: int = 0, learning_rate: float = 0.05, batch_size: int = 8) -> FoldTraining:
-    return trainer.train_fold(
-        fold=fold,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        training=TRAINING,
-        validation=VALIDATION,
-        test=TEST,
-    )
+def train(trainer: HeadTrainer, *, fold: int = 0, learning_rate: float = 0.05, batch_size: int = 8) -> FinishedFold:
+    splits = TileSplits(number=fold, training=TRAINING, validation=VALIDATION, test=TEST)
+    return trainer.train_fold(splits, cell=Cell(learning_rate=learning_rate, batch_size=batch_size))
 
 
-def assert_same(one: FoldTraining, other: FoldTraining) -> None:
-    np.testing.assert_array_equal(one.test_probabilities, other.test_probabilities)
-    np.testing.assert_array_equal(one.curves.training_loss, other.curves.training_loss)
+def assert_same(one: FinishedFold, other: FinishedFold) -> None:
+    np.testing.assert_array_equal(one.outcome.test_probabilities, other.outcome.test_probabilities)
+    np.testing.assert_array_equal(one.outcome.curves.training_loss, other.outcome.curves.training_loss)
     for weight, twin in zip(one.head_weights, other.head_weights, strict=True):
         np.testing.assert_array_equal(weight, twin)
 
@@ -81,55 +77,51 @@ def test_fold_seed_and_cell_each_make_a_difference(trainer: HeadTrainer) -> None
         train(trainer, batch_size=5),
         train(make_trainer(seed=1)),
     ]
-    assert len({result.test_probabilities.tobytes() for result in results}) == len(results)
+    assert len({result.outcome.test_probabilities.tobytes() for result in results}) == len(results)
 
 
 def test_features_that_do_not_fit_into_memory_give_the_same_result(trainer: HeadTrainer) -> None:
     result, usual = train(make_trainer(max_kept_bytes=1)), train(trainer)
-    np.testing.assert_allclose(result.test_probabilities, usual.test_probabilities, rtol=1e-5)
+    np.testing.assert_allclose(result.outcome.test_probabilities, usual.outcome.test_probabilities, rtol=1e-5)
 
 
 def test_training_lowers_the_loss() -> None:
-    losses = train(make_trainer(epochs=60), learning_rate=0.005).curves.training_loss
+    losses = train(make_trainer(epochs=60), learning_rate=0.005).outcome.curves.training_loss
     assert losses[-5:].mean() < 0.8 * losses[:5].mean()
 
 
 def test_fixed_length_keeps_the_last_epoch(trainer: HeadTrainer) -> None:
     result = train(trainer)
-    assert (len(result.curves.training_loss), result.best_epoch) == (6, 5)
+    assert (len(result.outcome.curves.training_loss), result.outcome.best_epoch) == (6, 5)
 
 
 def test_early_stopping_keeps_the_epoch_of_the_lowest_validation_loss() -> None:
     result = train(make_trainer(epochs=60, patience=3), learning_rate=0.3)
-    losses = result.curves.validation_loss
-    assert result.best_epoch == int(np.argmin(losses))
-    assert result.is_diverged or len(losses) == 60 or len(losses) == result.best_epoch + 1 + 3
+    losses = result.outcome.curves.validation_loss
+    assert result.outcome.best_epoch == int(np.argmin(losses))
+    assert result.outcome.is_diverged or len(losses) == 60 or len(losses) == result.outcome.best_epoch + 1 + 3
 
 
 @pytest.mark.parametrize("learning_rate", [10.0, 1e6])
 def test_divergence_ends_the_fold_and_leaves_finite_answers(learning_rate: float) -> None:
     result = train(make_trainer(epochs=40), learning_rate=learning_rate)
-    assert result.is_diverged
-    assert len(result.curves.training_loss) < 40
-    assert np.isfinite(result.test_probabilities).all()
-    np.testing.assert_allclose(result.test_probabilities.sum(axis=1), 1)
+    assert result.outcome.is_diverged
+    assert len(result.outcome.curves.training_loss) < 40
+    assert np.isfinite(result.outcome.test_probabilities).all()
+    np.testing.assert_allclose(result.outcome.test_probabilities.sum(axis=1), 1)
 
 
 def test_kept_weights_answer_what_was_measured(trainer: HeadTrainer) -> None:
     result = train(trainer)
     train(trainer, fold=1)
-    np.testing.assert_allclose(trainer.predict(result.head_weights, TEST), result.test_probabilities, atol=1e-6)
+    np.testing.assert_allclose(trainer.predict(result.head_weights, TEST), result.outcome.test_probabilities, atol=1e-6)
 
 
 def test_a_group_on_two_sides_is_never_trained_on(trainer: HeadTrainer) -> None:
     with pytest.raises(LeakError, match="image 9"):
         trainer.train_fold(
-            fold=0,
-            learning_rate=0.1,
-            batch_size=8,
-            training=np.arange(0, 19),
-            validation=np.arange(19, 27),
-            test=np.arange(28, 36),
+            TileSplits(number=0, training=np.arange(0, 19), validation=np.arange(19, 27), test=np.arange(28, 36)),
+            cell=CELL,
         )
 
 
@@ -137,7 +129,7 @@ def test_a_group_on_two_sides_is_never_trained_on(trainer: HeadTrainer) -> None:
 def test_an_empty_split_is_refused(trainer: HeadTrainer, split: str) -> None:
     splits = {"training": TRAINING, "validation": VALIDATION, "test": TEST, split: np.arange(0)}
     with pytest.raises(DataError, match=split):
-        trainer.train_fold(fold=0, learning_rate=0.1, batch_size=8, **splits)
+        trainer.train_fold(TileSplits(number=0, **splits), cell=CELL)
 
 
 @pytest.mark.parametrize(("learning_rate", "batch_size", "named"), [(0.0, 8, "learning_rate"), (0.1, 0, "batch_size")])

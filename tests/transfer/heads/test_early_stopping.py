@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from sem_search.transfer.heads.stopping import EpochFigures, FoldWatch
+from sem_search.records import EpochFigures
+from sem_search.transfer.heads.early_stopping import FoldWatch
 
 NAN, INF = math.nan, math.inf
 N_CLASSES = 10
@@ -30,8 +31,8 @@ def watch_losses(
                 training_accuracy=0.5,
                 validation_loss=loss,
                 validation_accuracy=0.25,
-                is_dead=dead[index] if dead else False,
-            )
+            ),
+            is_dead=bool(dead and dead[index]),
         )
     return watch
 

@@ -12,45 +12,15 @@ Three signs end a fold at once as diverged. Its score counts: a learning rate at
 """
 
 import math
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-FloatVector = NDArray[np.float64]
+from sem_search.records import EpochFigures, TrainingCurves
 
 DIVERGED_EPOCHS = 3
 DIVERGED_FACTOR = 2.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpochFigures:
-    """What is known after one epoch: mean cross-entropies, shares of right answers, and whether the head is dead."""
-
-    training_loss: float
-    training_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    is_dead: bool = False
-    """Whether all tiles got exactly the same logits."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochCurves:
-    """Losses (mean cross-entropy per tile) and accuracies (0 to 1) of each epoch, each of shape (n_epochs,).
-
-    Training figures are means over the epoch's steps, with dropout, as Keras reports them; validation figures are
-    those of the weights at the end of the epoch. The last values of a diverged fold may be NaN or infinite.
-    """
-
-    training_loss: FloatVector
-    training_accuracy: FloatVector
-    validation_loss: FloatVector
-    validation_accuracy: FloatVector
-
-
 class FoldWatch:
-    """Is told the figures of each epoch, and says which epoch was best and when to stop."""
+    """Takes in the figures of each epoch; knows which epoch is best and when the fold ends."""
 
     def __init__(self, *, epochs: int, patience: int, start_loss: float, n_classes: int) -> None:
         """Begin a fold.
@@ -66,11 +36,13 @@ class FoldWatch:
         self._patience = patience
         self._loss_limit = DIVERGED_FACTOR * max(start_loss, math.log(n_classes))
         self._figures: list[EpochFigures] = []
+        self._n_dead = 0
         self._best_epoch: int | None = None
 
-    def add(self, figures: EpochFigures) -> None:
-        """Take in the next epoch."""
+    def add(self, figures: EpochFigures, *, is_dead: bool = False) -> None:
+        """Take in the next epoch; `is_dead` where every tile got the same logits."""
         self._figures.append(figures)
+        self._n_dead = self._n_dead + 1 if is_dead else 0
         if self._patience == 0 or self._is_lowest(figures.validation_loss):
             self._best_epoch = len(self._figures) - 1
 
@@ -102,7 +74,7 @@ class FoldWatch:
             return True
         if len(last) < DIVERGED_EPOCHS:
             return False
-        return all(epoch.is_dead for epoch in last) or all(epoch.training_loss > self._loss_limit for epoch in last)
+        return self._n_dead >= DIVERGED_EPOCHS or all(epoch.training_loss > self._loss_limit for epoch in last)
 
     @property
     def is_finished(self) -> bool:
@@ -112,11 +84,6 @@ class FoldWatch:
         return n_done >= self._epochs or is_stale or self.is_diverged
 
     @property
-    def curves(self) -> EpochCurves:
+    def curves(self) -> TrainingCurves:
         """The figures of all epochs."""
-        return EpochCurves(
-            training_loss=np.array([epoch.training_loss for epoch in self._figures]),
-            training_accuracy=np.array([epoch.training_accuracy for epoch in self._figures]),
-            validation_loss=np.array([epoch.validation_loss for epoch in self._figures]),
-            validation_accuracy=np.array([epoch.validation_accuracy for epoch in self._figures]),
-        )
+        return TrainingCurves.from_epochs(self._figures)

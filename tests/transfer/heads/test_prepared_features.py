@@ -9,9 +9,9 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from sem_search.transfer.heads import kept_features as keeping
-from sem_search.transfer.heads.kept_features import KeptFeatures
+from sem_search.transfer.heads import prepared_features as keeping
 from sem_search.transfer.heads.passes import GeneralPass
+from sem_search.transfer.heads.prepared_features import KeptFeatures
 
 N_TILES = 30
 SHAPES = ((2, 3, 4), (5,))

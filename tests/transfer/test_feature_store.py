@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sem_search.errors import StoreError
-from sem_search.transfer import feature_files
-from sem_search.transfer.feature_files import (
+from sem_search.transfer import feature_store
+from sem_search.transfer.feature_store import (
     DamagedStoreError,
     StoreWriter,
     get_store_folder,
@@ -88,7 +88,7 @@ class _FullDisk:
 
 def test_full_disk_is_an_error_in_words_and_leaves_nothing(tmp_path, monkeypatch):
     folder = _get_folder(tmp_path)
-    monkeypatch.setattr(feature_files._ArrayWriter, "_get_stream", lambda self: _FullDisk(self._stream))
+    monkeypatch.setattr(feature_store._ArrayWriter, "_get_stream", lambda self: _FullDisk(self._stream))
     with pytest.raises(StoreError, match=r"could not be written: No space left on device\. Make room") as raised:
         _write(folder)
     assert "SEM_SEARCH_CACHE" in str(raised.value)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sem_search.micrographs.sizes import read_pixel_count
+from sem_search.micrographs.reading.sizes import read_pixel_count
 
 
 def encode(file_format: str) -> bytes:
