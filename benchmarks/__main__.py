@@ -178,7 +178,7 @@ def load(*, threads: int, n_workers: int, n_cells: int, n_processes: int) -> Fig
 @click.option("--model", required=True, help="URI or folder of a model of the demonstration set, seed 0.")
 @click.option("--files", default=None, type=click.Path(exists=True, path_type=Path), help="Other micrographs.")
 def strangers(*, threads: int, model: str, files: Path | None) -> Figures:
-    """Calibration and coverage on new images of the demonstration's materials, and what is told from them."""
+    """Calibration and coverage on new images of the demonstration's materials; other images that are called unknown."""
     from benchmarks.strangers import measure_strangers
 
     _configure(threads)

@@ -1,7 +1,7 @@
 """One epoch of head training, against what a Keras user would write.
 
 (a) `plain_fit`: `fit` of the whole network, frozen but for the last convolution and the new layers, on tiles in memory;
-(b) `head_fit`: `fit` of the head alone, on the same kept features.
+(b) `head_fit`: `fit` of the head alone, on the same stored features.
 All three train and validate alike; an epoch is both. Compilation is not counted: every one is called once before.
 """
 

@@ -15,12 +15,12 @@ from sklearn.metrics import f1_score
 from sem_search.records import Cell
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.search.prepare.features import compute_features
-from sem_search.search.prepare.network import PreparedNetwork, prepare_network
-from sem_search.settings import build_settings
-from sem_search.transfer.cut import CutNetwork
+from sem_search.search.prepare.network import PreparedNetwork, build_trainer, prepare_network
+from sem_search.settings import SearchSettings, build_settings
+from sem_search.transfer.features import FeatureStore
 from sem_search.transfer.heads import training
 from sem_search.transfer.heads.passes import GeneralPass, choose_pass
-from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings, get_tile_splits
+from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 
 N_SEEDS = 5
 LEARNING_RATE, BATCH_SIZE, EPOCHS = 1e-2, 16, 10
@@ -39,19 +39,20 @@ class TrainedHead:
 def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -> dict[str, float]:
     """Return agreement of bfloat16 with float32, and mean and spread of F by each way over `N_SEEDS` seeds."""
     common = {"backbone": backbone, "weights": weights, "data": data, "threads": str(threads)}
+    common |= {"epochs": str(EPOCHS), "patience": "0"}
     exact, rounded = (build_settings({**common, "precision": precision}) for precision in ("float32", "bfloat16"))
     prepared = prepare_data(exact)
     network = prepare_network(exact)
-    features = list(compute_features(exact, data=prepared, network=network).arrays)
+    features = compute_features(exact, data=prepared, network=network)
     rounded_network = prepare_network(rounded)
-    rounded_features = list(compute_features(rounded, data=prepared, network=rounded_network).arrays)
+    rounded_features = compute_features(rounded, data=prepared, network=rounded_network)
     plain, fast, low = [], [], []
     agreements = []
     for seed in range(N_SEEDS):
         with mock.patch.object(training, "choose_pass", lambda head, convolution: GeneralPass(head)):
-            plain.append(_train(network, prepared, features, seed=seed))
-        fast.append(_train(network, prepared, features, seed=seed))
-        low.append(_train(rounded_network, prepared, rounded_features, seed=seed))
+            plain.append(_train(exact, data=prepared, network=network, features=features, seed=seed))
+        fast.append(_train(exact, data=prepared, network=network, features=features, seed=seed))
+        low.append(_train(rounded, data=prepared, network=rounded_network, features=rounded_features, seed=seed))
         agreements.append(_compare_answers(fast[-1], low[-1], tiles=_list_unseen_tiles(prepared)))
     way = type(choose_pass(fast[0].trainer.head, convolution=network.cut.convolution)).__name__
     key = f"exactness.{backbone}"
@@ -76,9 +77,12 @@ def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -
     }
 
 
-def _train(network: PreparedNetwork, data: PreparedData, features: list[np.ndarray], *, seed: int) -> TrainedHead:
-    """Train the head of the first fold; `EPOCHS` epochs, none is kept but the last."""
-    trainer = _build_trainer(network.cut, data=data, features=features, seed=seed)
+def _train(
+    settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, features: FeatureStore, seed: int
+) -> TrainedHead:
+    """Train the head of the first fold; `EPOCHS` epochs, the last one is used."""
+    of_seed = settings.model_copy(update={"seed": seed})
+    trainer = build_trainer(of_seed, data=data, network=network, features=features)
     tiles, fold = data.tiles, data.folds.folds[0]
     trained = trainer.train_fold(
         get_tile_splits(fold, tiles=tiles), cell=Cell(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE)
@@ -90,19 +94,6 @@ def _train(network: PreparedNetwork, data: PreparedData, features: list[np.ndarr
         answers=answers,
         trainer=trainer,
         head_weights=trained.head_weights,
-    )
-
-
-def _build_trainer(cut: CutNetwork, *, data: PreparedData, features: list[np.ndarray], seed: int) -> HeadTrainer:
-    tiles = data.tiles
-    return HeadTrainer(
-        cut,
-        features=features,
-        labels=tiles.label_of_tile,
-        groups=[tiles.group_of_image[image] for image in tiles.image_of_tile],
-        n_classes=len(tiles.class_names),
-        settings=TrainingSettings(epochs=EPOCHS, patience=0),
-        seed=seed,
     )
 
 

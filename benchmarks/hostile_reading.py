@@ -1,7 +1,7 @@
 """Reads picture files in a process whose memory is limited, one after the other, and says of each what became of it.
 
 Started as a program: `python -m benchmarks.hostile_reading N SEED MEMORY_MB`; one JSON object a line. A process of its
-own, because the limit cannot be taken back, and because a decoder that crashes must take nobody with it.
+own, because the limit cannot be taken back, and because a decoder that crashes must not end the others.
 """
 
 import json

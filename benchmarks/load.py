@@ -22,13 +22,13 @@ from typing import Any
 
 import optuna
 
-from benchmarks.postgres import run_postgres
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.space import suggest_cell
 from sem_search.search.trials.stale_trials import PROCESS
 from sem_search.search.trials.study import count_finished, enqueue_cells, open_study
 from sem_search.search.trials.worker_loop import work
 from sem_search.settings import SearchSettings, build_settings
+from tests.servers.postgres import run_postgres
 
 NAME = "load"
 DRIVER = "postgresql+psycopg" if find_spec("psycopg") else "postgresql+pg8000"
@@ -63,8 +63,8 @@ class TrivialObjective:
 
 def measure_load(*, n_workers: int, n_cells: int, n_processes: int) -> Mapping[str, float]:
     """Return how many cells were lost and doubled, and how long claims took, on a PostgreSQL server of one's own."""
-    with run_postgres(max_connections=4 * n_workers + 20) as plain_url:
-        url = plain_url.replace("postgresql", DRIVER, 1)
+    with run_postgres(max_connections=4 * n_workers + 20) as server:
+        url = server.get_url().replace("postgresql", DRIVER, 1)
         settings = build_load_settings(url, n_cells=n_cells)
         begun_s = time.perf_counter()
         study = open_study(settings, name=NAME, fingerprint={})

@@ -8,7 +8,7 @@ import psutil
 
 from benchmarks.searching import start_search
 
-TOLD_AFTER = (1, 3, 5, 10, 20)
+REPORTED_AFTER = (1, 3, 5, 10, 20)
 TRIAL_ENDED = re.compile(r"^lr\S+: ")
 
 MIB = 2**20
@@ -39,7 +39,7 @@ def measure_memory(*, backbone: str, threads: int) -> dict[str, float]:
                 after_mib[len(after_mib) + 1] = watched.memory_info().rss / MIB
         if process.wait():
             raise RuntimeError("".join(lines)[-3000:])
-    figures = {f"memory.after_trial_{number}_mib": after_mib[number] for number in TOLD_AFTER}
+    figures = {f"memory.after_trial_{number}_mib": after_mib[number] for number in REPORTED_AFTER}
     later = [value for number, value in after_mib.items() if number > 3]
     figures["memory.growth_after_trial_3"] = max(later) / after_mib[3] - 1
     return figures

@@ -21,7 +21,7 @@ NOISE = 0.05
 
 
 def measure_overlaps(*, n_per_form: int, n_per_share: int) -> dict[str, float]:
-    """Return pairs of single particles taken for one place, and the share of true overlaps found, by their area."""
+    """Return single particles wrongly found to overlap, and the share of true overlaps found, by their area."""
     particles = [build_scene(picture) for picture in iter_particles(n_per_form=n_per_form)]
     pairs = list(combinations(particles, 2))
     n_false = sum(any(_is_match(*pair, scale=scale) for scale in (1.0, _same_field(*pair))) for pair in pairs)

@@ -17,7 +17,7 @@ from sem_search.search.trials.study import REASON
 from sem_search.settings import PAPER_BATCH_SIZES, PAPER_LEARNING_RATES
 
 ENDED_AFTER = re.compile(r"in fold \d+, after epoch (?P<epochs>\d+) of")
-"""How the reason of a cell that was ended within a fold begins."""
+"""How the reason of a trial that was pruned within a fold begins."""
 
 
 def start_search(folder: Path, parameters: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -75,7 +75,7 @@ class TrainedGrid:
 
 
 def count_ended_epochs(folder: Path, *, study: str) -> int:
-    """Return the epochs of the folds that a race ended: they were trained, and are not kept.
+    """Return the epochs of the folds within which a trial was pruned: they were trained, and are not in the fold store.
 
     Args:
         folder: Where the search ran.
@@ -88,14 +88,14 @@ def count_ended_epochs(folder: Path, *, study: str) -> int:
 
 
 def read_grid(study_folder: Path, *, n_folds: int = 5) -> TrainedGrid:
-    """Return what a study has kept of the paper's grid; cells without a finished fold are left out."""
+    """Return the finished folds of a study over the paper's grid; cells without any are left out."""
     store = FoldStore(folder=study_folder)
     folds_of = {}
     for rate in PAPER_LEARNING_RATES:
         for size in PAPER_BATCH_SIZES:
             cell = Cell(learning_rate=rate, batch_size=size)
-            kept = [store.read(cell=cell, fold=fold) for fold in range(n_folds)]
-            outcomes = tuple(one.outcome for one in kept if one is not None)
+            finished = [store.read(cell=cell, fold=fold) for fold in range(n_folds)]
+            outcomes = tuple(one.outcome for one in finished if one is not None)
             if outcomes:
                 folds_of[cell] = outcomes
     return TrainedGrid(folds_of=folds_of)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,9 +16,10 @@ import mlflow
 import numpy as np
 import psutil
 
+from benchmarks.ports import find_free_port
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.package.writing import ClassifierParts, log_classifier
-from sem_search.evaluation.cross_conformal import CrossAnswers
+from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import build_head, cut_network
@@ -111,14 +111,6 @@ def run_server(words: Sequence[str], *, folder: Path, log: Path) -> Iterator[Run
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
-
-
-def find_free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def wait_until_up(url: str, *, process: subprocess.Popen[bytes], log: Path) -> None:

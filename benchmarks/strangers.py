@@ -31,7 +31,7 @@ SIZE = DEMO_SIZES["small"]
 
 
 def measure_strangers(model: str, *, files: Path | None) -> dict[str, float]:
-    """Return accuracy, calibration and coverage on new images, and what share of strangers is told from them.
+    """Return accuracy, calibration and coverage on new images, and the share of other images that are called unknown.
 
     Args:
         model: URI or folder of a model of `data=demo`, seed 0.

@@ -20,6 +20,6 @@ def measure_side_by_side(
     for _ in range(n_repeats):
         for name, action in actions.items():
             begun = time.perf_counter()
-            told = action()
-            times_s[name].append(told if isinstance(told, float) else time.perf_counter() - begun)
+            result = action()
+            times_s[name].append(result if isinstance(result, float) else time.perf_counter() - begun)
     return {name: statistics.median(values) for name, values in times_s.items()}

@@ -112,3 +112,9 @@ class FailedTrialError(SemSearchError):
 
 class SemSearchWarning(UserWarning):
     """Something was skipped, replaced or fell back; the message says what follows."""
+
+
+def get_first_line(error: BaseException | None) -> str:
+    """Return the first line of a library's message, without the full stop; its name where it has no message."""
+    lines = str(error or "").strip().splitlines()
+    return lines[0][:300].rstrip(".") if lines else type(error).__name__

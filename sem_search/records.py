@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 FloatVector = NDArray[np.float64]
 FloatMatrix = NDArray[np.float64]
 IntVector = NDArray[np.int64]
+BoolVector = NDArray[np.bool_]
 IntMatrix = NDArray[np.int64]
 
 DOUBLE_DIGITS = 17

@@ -5,11 +5,11 @@ from importlib.util import find_spec
 import pytest
 
 from benchmarks.load import measure_load
-from benchmarks.postgres import find_postgres
+from tests.servers.postgres import find_obstacle
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_postgres() is None, reason="PostgreSQL is not installed (Debian: apt install postgresql)"),
+    pytest.mark.skipif(find_obstacle() is not None, reason=str(find_obstacle())),
     pytest.mark.skipif(
         not (find_spec("psycopg") or find_spec("pg8000")), reason="no driver for PostgreSQL is installed"
     ),

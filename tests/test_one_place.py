@@ -16,7 +16,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from benchmarks.servers import find_free_port, wait_until_up
+from benchmarks.ports import find_free_port
+from benchmarks.servers import wait_until_up
 from sem_search.places import make_sqlite_url
 from tests.conftest import draw_texture, write_tiny_folder
 from tests.programs import Program

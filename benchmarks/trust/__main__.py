@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from benchmarks.trust import comparing, conformal, controls, gate, heat, intervals, lots, scores, selection
+from benchmarks.trust import comparison, conformal, controls, gate, heat, intervals, lots, scores, selection
 
 RENDERED_LOTS = "rendered-lots"
 
@@ -18,7 +18,7 @@ def print_rendered_lots(*, n_studies: int, weights: str = "auto") -> None:
 
 SIMULATIONS: dict[str, Callable[..., None]] = {
     "intervals": intervals.print_tables,
-    "comparing": comparing.print_tables,
+    "comparison": comparison.print_tables,
     "selection": selection.print_tables,
     "conformal": conformal.print_tables,
     "lots": lots.print_tables,

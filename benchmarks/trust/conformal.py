@@ -9,9 +9,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from benchmarks.trust.tables import Table
 from sem_search.evaluation.calibration import apply_temperature, fit_temperature
-from sem_search.evaluation.conformal import fit_prediction_sets, predict_sets
-from sem_search.evaluation.cross_conformal import CrossAnswers, predict_cross_set
-from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.conformal import CrossAnswers, fit_prediction_sets, predict_cross_set, predict_sets
+from sem_search.evaluation.metrics import combine_tiles
 
 N_NEW = 2000
 N_SERVED = 200

@@ -47,7 +47,7 @@ def simulate_shuffled_labels(
             leak=leak,
             rng=rng,
         )
-        tests.append(compute_label_test(answers, n_shuffles=199, seed=number))
+        tests.append(compute_label_test(answers, n_permutations=199, seed=number))
     return {
         "alarm": float(np.mean([test.p_value <= P_VALUE for test in tests])),
         "accuracy": float(np.mean([test.accuracy for test in tests])),
@@ -85,7 +85,7 @@ def _train_on_dealt(
     leak: float,
     rng: np.random.Generator,
 ) -> AnswerTable:
-    """Return what nearest neighbours, trained on labels dealt as `audits.controls` deals them, answer out of fold."""
+    """Return what nearest neighbours, trained on labels permuted as in `audits.controls`, answer out of fold."""
     n_images = len(classes)
     group = np.arange(n_images) // images_per_group
     fold = group % N_FOLDS
@@ -93,7 +93,7 @@ def _train_on_dealt(
         size=(n_images, N_FEATURES)
     )
     distances = ((features[:, None] - features) ** 2).sum(axis=2)
-    dealt, answers = np.empty_like(classes), np.empty_like(classes)
+    permuted, answers = np.empty_like(classes), np.empty_like(classes)
     for number in range(N_FOLDS):
         labels = np.empty_like(classes)
         is_tested = fold == number
@@ -103,12 +103,12 @@ def _train_on_dealt(
         nearest = np.argsort(distances[np.ix_(is_tested, ~is_tested)], axis=1)[:, :n_neighbours]
         own = np.eye(classes[-1] + 1)[labels[~is_tested][nearest]].sum(axis=1).argmax(axis=1)
         is_leaked = rng.random(n_images) < leak
-        dealt[is_tested] = labels[is_tested]
+        permuted[is_tested] = labels[is_tested]
         answers[is_tested] = np.where(is_leaked[is_tested], labels[is_tested], own)
     return AnswerTable(
         n_classes=int(classes[-1]) + 1,
         image_of_row=np.arange(n_images),
-        label_of_row=dealt,
+        label_of_row=permuted,
         fold_of_row=fold,
         group_of_row=group,
         tile_counts=np.eye(int(classes[-1]) + 1, dtype=np.int64)[answers],

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from benchmarks.trust.selection import SPLITS, Grid, compute_worth, draw_study
 from benchmarks.trust.tables import Table
-from sem_search.deployment.registry import GateRule
-from sem_search.deployment.registry.comparing import get_judging_split
-from sem_search.evaluation.comparing import compare_trials
+from sem_search.deployment.registry.gate import GateRule, get_judging_split
+from sem_search.evaluation.comparison import compare_trials
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrialOutcome
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.trust.tables import Table
-from sem_search.evaluation.heat_correlation import HeatCorrelation, correlate_heat
+from sem_search.evaluation.heat_maps.correlation import HeatCorrelation, correlate_heat
 
 CELLS, PIXELS_OF_CELL = 7, 2
 CORNERS, SIDE = ((0, 0), (0, 5), (0, 10), (5, 0), (5, 5), (5, 10), (10, 0), (10, 5), (10, 10)), 4
@@ -48,10 +48,10 @@ SCENES = (
 )
 
 
-def simulate_heat(scene: Scene, *, n_studies: int, n_shuffles: int = 199, seed: int = 0) -> dict[str, float]:
+def simulate_heat(scene: Scene, *, n_studies: int, n_permutations: int = 199, seed: int = 0) -> dict[str, float]:
     """Return how often p <= 0.05, and how often the interval holds 0."""
     rng = np.random.default_rng(seed)
-    found = [_correlate_scene(scene, n_shuffles=n_shuffles, rng=rng) for _ in range(n_studies)]
+    found = [_correlate_scene(scene, n_permutations=n_permutations, rng=rng) for _ in range(n_studies)]
     return {
         "found": float(np.mean([entry.p_value <= P_VALUE for entry in found])),
         "held": float(np.mean([entry.correlation.low <= 0 <= entry.correlation.high for entry in found])),
@@ -72,7 +72,7 @@ def print_tables(*, n_studies: int) -> None:
     ).show(percent=True)
 
 
-def _correlate_scene(scene: Scene, *, n_shuffles: int, rng: np.random.Generator) -> HeatCorrelation:
+def _correlate_scene(scene: Scene, *, n_permutations: int, rng: np.random.Generator) -> HeatCorrelation:
     """Return the correlation in new images."""
     group_of_image = np.arange(scene.n_images) // scene.images_per_group
     directions = rng.normal(size=(2, group_of_image[-1] + 1, 2))
@@ -97,7 +97,7 @@ def _correlate_scene(scene: Scene, *, n_shuffles: int, rng: np.random.Generator)
         measures={"measure": np.concatenate(measures)},
         image_of_tile=image_of_tile,
         group_of_image=[int(group) for group in group_of_image],
-        n_shuffles=n_shuffles,
+        n_permutations=n_permutations,
         seed=int(rng.integers(2**31)),
     )
     return entry

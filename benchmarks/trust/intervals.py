@@ -11,8 +11,9 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from benchmarks.trust.tables import Table
 from benchmarks.trust.worlds import World, compute_truth, draw_answers, draw_networks
 from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures, compute_figures_of
-from sem_search.evaluation.intervals import Interval, SideIntervals, compute_intervals
+from sem_search.evaluation.intervals import SplitIntervals, compute_intervals
 from sem_search.evaluation.resampling import resample_figures
+from sem_search.evaluation.statistics import Interval
 
 WORLDS = (
     World(name="10 classes x 10 images, good", n_classes=10, images_per_class=10, strength=6.0, neighbour=3.5),
@@ -98,7 +99,7 @@ def print_tables(*, n_studies: int) -> None:
     ).show(percent=True)
 
 
-def _check_intervals(intervals: SideIntervals, truth: Figures) -> dict[str, float]:
+def _check_intervals(intervals: SplitIntervals, truth: Figures) -> dict[str, float]:
     """Return 1 where an interval holds the truth, for classes the share that does."""
     held = {name: _holds(getattr(intervals, name), float(getattr(truth, name))) for name in FIGURES}
     for name in INDICES:

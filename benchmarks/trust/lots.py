@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.trust.tables import Table
-from sem_search.evaluation.lots.scores import deal_images, score_deals, whiten_images
+from sem_search.evaluation.lots.scores import permute_images, score_permutations, whiten_images
 from sem_search.evaluation.lots.two_sample import LotPair, compare_lots
 
 N_FEATURES = 100
@@ -46,7 +46,7 @@ UNLIKE = (
 
 
 def simulate_statistics(
-    *, n_images: int, shift: float, n_tests: int, n_deals: int = 199, seed: int = 0
+    *, n_images: int, shift: float, n_tests: int, n_permutations: int = 199, seed: int = 0
 ) -> dict[str, float]:
     """Return how often lots are told apart by the AUROC and by the accuracy of the same scores."""
     rng = np.random.default_rng(seed)
@@ -55,18 +55,26 @@ def simulate_statistics(
         features, image, _ = _draw_lots(Sizes(n_images=(n_images, n_images)), shift=shift, rng=rng)
         points = whiten_images(features, row_of_tile=image).points
         is_first = np.repeat([1.0, 0.0], n_images)
-        observed = score_deals(points, is_first[None])
-        dealt = score_deals(points, deal_images(is_first, n_deals=n_deals, rng=rng))
-        for name, of_deals, value in (
-            ("auroc", dealt.compute_auroc(), observed.compute_auroc()),
-            ("accuracy", dealt.compute_accuracy(), observed.compute_accuracy()),
+        observed = score_permutations(points, is_first[None])
+        permuted = score_permutations(points, permute_images(is_first, n_permutations=n_permutations, rng=rng))
+        for name, of_permutations, value in (
+            ("auroc", permuted.compute_auroc(), observed.compute_auroc()),
+            ("accuracy", permuted.compute_accuracy(), observed.compute_accuracy()),
         ):
-            found[name].append((int((of_deals >= value - EDGE).sum()) + 1) / (len(of_deals) + 1) <= P_VALUE)
+            found[name].append(
+                (int((of_permutations >= value - EDGE).sum()) + 1) / (len(of_permutations) + 1) <= P_VALUE
+            )
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def simulate_lots(
-    *, n_images: int | Sizes, shift: float, n_tests: int, n_deals: int = 99, n_power_tests: int = 0, seed: int = 0
+    *,
+    n_images: int | Sizes,
+    shift: float,
+    n_tests: int,
+    n_permutations: int = 99,
+    n_power_tests: int = 0,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Return how often lots of so many images are told apart, and how accurately.
 
@@ -76,7 +84,7 @@ def simulate_lots(
     rng = np.random.default_rng(seed)
     sizes = n_images if isinstance(n_images, Sizes) else Sizes(n_images=(n_images, n_images))
     pairs = [
-        _draw_pair(sizes, shift=shift, rng=rng, n_deals=n_deals, n_power_tests=n_power_tests, seed=number)
+        _draw_pair(sizes, shift=shift, rng=rng, n_permutations=n_permutations, n_power_tests=n_power_tests, seed=number)
         for number in range(n_tests)
     ]
     detectable = [pair.detectable_accuracy for pair in pairs if pair.detectable_accuracy is not None]
@@ -101,7 +109,7 @@ def simulate_family(*, n_lots: int, n_images: int, n_tests: int, seed: int = 0) 
             image_of_tile=image,
             lot_of_image=lot,
             lot_names=[f"lot {one}" for one in range(n_lots)],
-            n_deals=99,
+            n_permutations=99,
             n_power_tests=0,
             seed=number,
         )
@@ -138,7 +146,7 @@ def print_tables(*, n_studies: int) -> None:
 
 
 def _draw_pair(
-    sizes: Sizes, *, shift: float, rng: np.random.Generator, n_deals: int, n_power_tests: int, seed: int
+    sizes: Sizes, *, shift: float, rng: np.random.Generator, n_permutations: int, n_power_tests: int, seed: int
 ) -> LotPair:
     """Return the test of two new lots."""
     features, image, group = _draw_lots(sizes, shift=shift, rng=rng)
@@ -148,7 +156,7 @@ def _draw_pair(
         lot_of_image=np.repeat([0, 1], sizes.n_images),
         lot_names=("first", "second"),
         group_of_image=[int(number) for number in group],
-        n_deals=n_deals,
+        n_permutations=n_permutations,
         n_power_tests=n_power_tests,
         seed=seed,
     )

@@ -1,7 +1,7 @@
 """How often are equal lots of rendered powder told apart, and which differences of the particles are found?
 
 Whole pictures are rendered, cut into tiles and shown to a network, as `sem-search lots` does. Images of a lot are drawn
-anew for each test from a pool; of equal lots, from one pool, so that the deal of lots is by chance whatever the pool.
+anew for each test from a pool; of equal lots, from one pool, so that lots are equal whatever the pool.
 """
 
 import tempfile
@@ -91,7 +91,7 @@ def build_network(backbone: str, *, weights: str, tile_px: int = TILE_PX) -> Pre
 
 
 def simulate_pools(
-    usual: Pool, other: Pool | None, *, n_images: int, n_tests: int, n_deals: int = 99, seed: int = 0
+    usual: Pool, other: Pool | None, *, n_images: int, n_tests: int, n_permutations: int = 99, seed: int = 0
 ) -> dict[str, float]:
     """Return how often lots of so many images are told apart, and how accurately; `other` None draws equal lots."""
     rng = np.random.default_rng(seed)
@@ -103,7 +103,7 @@ def simulate_pools(
             image_of_tile=np.repeat(np.arange(2 * n_images), features.shape[1]),
             lot_of_image=np.repeat([0, 1], n_images),
             lot_names=("first", "second"),
-            n_deals=n_deals,
+            n_permutations=n_permutations,
             n_power_tests=0,
             seed=number,
         )

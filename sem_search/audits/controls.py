@@ -1,15 +1,15 @@
 """Negative controls: data in which the material cannot be seen, on which the score must fall to chance.
 
-- Shuffled labels: in every fold classes are dealt anew, among the training, the validation and the test groups of
-  images each. Test labels that are predicted more often than another deal of them would be have leaked.
-- Constant images: every image a single grey, its own mean. What is correctly classified is classified by brightness.
-- Particles blurred away: shading and brightness stay, texture and outlines go.
+- Shuffled labels: in every fold the classes of the training, the validation and the test groups are permuted, each
+  among themselves. Test labels that are predicted more often than another permutation of them have leaked.
+- Constant images: every image a single grey, its own mean. Only brightness is left.
+- Particles blurred away: only shading and brightness are left.
 - Tiles in random order: the same training with its tiles in another order. The score must stay as it is.
 
 Cost: each trains the winner's cell once more on all folds; blurring also computes the trunk for every tile, once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from sem_search.audits.retraining import Tell, list_splits, retrain_winner
-from sem_search.audits.subject import AuditSubject, number_groups, pool_answers
-from sem_search.evaluation.answers import AnswerTable
-from sem_search.evaluation.comparing import Difference, compare_answers
-from sem_search.evaluation.intervals import SideIntervals, compute_intervals
+from sem_search.audits.retraining import Show, list_splits, retrain_winner
+from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.answers import AnswerTable, number_groups
+from sem_search.evaluation.comparison import Difference, compare_answers
+from sem_search.evaluation.intervals import SplitIntervals, compute_intervals
 from sem_search.evaluation.label_test import LabelTest, compute_label_test
+from sem_search.evaluation.statistics import MAX_P_VALUE
 from sem_search.micrographs.tiles import FloatTiles, iter_image_tiles
 from sem_search.places import get_cache_folder
 from sem_search.records import FoldOutcome, IntVector
@@ -30,8 +31,6 @@ from sem_search.seeds import derive_seed
 from sem_search.transfer.features import get_features
 
 ControlName = Literal["shuffled labels", "constant images", "particles blurred away", "tiles in random order"]
-
-MAX_P_VALUE = 0.05
 
 BLUR_SHARE = 1 / 8
 """Standard deviation of the blur as a share of the tile's side: 28 px of 224 leave no outline of a particle."""
@@ -42,14 +41,14 @@ class Control:
     """What became of the score when the material could not be seen."""
 
     name: ControlName
-    scores: SideIntervals
-    usual: SideIntervals
+    scores: SplitIntervals
+    usual: SplitIntervals
     chance: float
     """Share of images correctly classified without looking: the largest class's."""
     difference: Difference | None = None
     """Of the share of images correctly classified, to the study's own; only where the score must stay as it is."""
     label_test: LabelTest | None = None
-    """Against other deals of the test labels; only where labels were dealt."""
+    """Against other permutations of the test labels; only for shuffled labels."""
 
     @property
     def is_as_it_should_be(self) -> bool:
@@ -65,7 +64,7 @@ class Control:
         accuracy = self.scores.image_accuracy
         reference = f"{self.chance:.3f} by naming the largest class"
         if (test := self.label_test) is not None:
-            reference = f"{test.expected:.3f} with other deals of the test labels, p = {test.p_value:.3f}"
+            reference = f"{test.expected:.3f} with other permutations of the test labels, p = {test.p_value:.3f}"
         begin = (
             f"{self.name.capitalize()}: {accuracy.to_text()} of the images correctly classified, "
             f"{self.usual.image_accuracy.value:.3f} as measured, {reference}."
@@ -91,112 +90,91 @@ _VERDICTS: dict[ControlName, tuple[str, str]] = {
         "Take care: another order of the training tiles changes the score more than other images would.",
     ),
 }
-"""What is said of each control: when all is well, and when not."""
+"""The last sentence on each control: when all is well, and when not."""
 
 
-def iter_controls(subject: AuditSubject, *, tell: Tell) -> Iterator[Control]:
+def iter_controls(subject: AuditSubject, *, show: Show) -> Iterator[Control]:
     """Run all negative controls, one after the other."""
-    yield shuffle_labels(subject, tell=tell)
-    yield show_constant_images(subject, tell=tell)
-    yield blur_particles(subject, tell=tell)
-    yield reorder_tiles(subject, tell=tell)
+    yield shuffle_labels(subject, show=show)
+    yield show_constant_images(subject, show=show)
+    yield blur_particles(subject, show=show)
+    yield reorder_tiles(subject, show=show)
 
 
-def shuffle_labels(subject: AuditSubject, *, tell: Tell) -> Control:
-    """Train on classes dealt anew to the groups of images, another deal in every fold."""
-    tiles, fold_of_image = subject.tiles, subject.fold_of_image
-    dealt = np.empty_like(tiles.label_of_image)
+def shuffle_labels(subject: AuditSubject, *, show: Show) -> Control:
+    """Train on classes permuted among the groups of images, another permutation in every fold."""
+    permuted = np.empty_like(subject.tiles.label_of_image)
     outcomes: list[FoldOutcome] = []
     for split in list_splits(subject):
-        labels = deal_labels(subject, fold=split.number)
-        dealt[fold_of_image == split.number] = labels[fold_of_image == split.number]
+        labels = permute_labels(subject, fold=split.number)
+        is_tested = subject.fold_of_image == split.number
+        permuted[is_tested] = labels[is_tested]
         outcomes += retrain_winner(
             subject,
             splits=[split],
-            name=f"shuffled labels, deal {split.number + 1}",
-            tell=tell,
-            labels=labels[tiles.image_of_tile],
+            name=f"shuffled labels, permutation {split.number + 1}",
+            show=show,
+            labels=labels[subject.tiles.image_of_tile],
         )
-    answers = pool_answers(outcomes, tiles=replace(tiles, label_of_image=dealt), fold_of_image=fold_of_image)
-    return _build_control(
-        "shuffled labels",
-        subject=subject,
-        answers=answers,
-        label_test=compute_label_test(answers, seed=derive_seed(subject.seed, "audit", "label test")),
-    )
+    answers = subject.pool(outcomes, labels=permuted)
+    test = compute_label_test(answers, seed=derive_seed(subject.seed, "audit", "label test"))
+    return _build_control("shuffled labels", subject=subject, answers=answers, label_test=test)
 
 
-def show_constant_images(subject: AuditSubject, *, tell: Tell) -> Control:
+def show_constant_images(subject: AuditSubject, *, show: Show) -> Control:
     """Train on images of one grey each, the image's own mean."""
+    shape = (1, subject.grid.size_px, subject.grid.size_px)
     levels = [np.float32(record.mean_grey) for record in subject.catalogue.records]
-    size = subject.grid.size_px
 
     def iter_tiles() -> Iterator[FloatTiles]:
-        for level in levels:
-            yield np.full((1, size, size), level, dtype=np.float32)
+        return (np.full(shape, level, dtype=np.float32) for level in levels)
 
-    store = get_features(
-        subject.cut,
-        tiles=iter_tiles,
-        n_tiles=len(levels),
-        backbone=subject.backbone,
-        content_key=f"{subject.features.key} constant",
-        cache_folder=get_cache_folder(),
-    )
-    features = [array[subject.tiles.image_of_tile] for array in store.arrays]
-    return _retrain(subject, name="constant images", features=features, tell=tell)
+    of_image = _compute_features(subject, iter_tiles, n_tiles=len(levels), key="constant")
+    features = [array[subject.tiles.image_of_tile] for array in of_image]
+    return _retrain(subject, name="constant images", features=features, show=show)
 
 
-def blur_particles(subject: AuditSubject, *, tell: Tell) -> Control:
+def blur_particles(subject: AuditSubject, *, show: Show) -> Control:
     """Train on tiles blurred so far that no particle is left."""
 
     def iter_tiles() -> Iterator[FloatTiles]:
-        images = iter_image_tiles(subject.catalogue, grid=subject.grid)
-        return (blur_tiles(tiles) for _, tiles in images)
+        return (blur_tiles(tiles) for _, tiles in iter_image_tiles(subject.catalogue, grid=subject.grid))
 
-    tell("particles blurred away: features")
-    store = get_features(
-        subject.cut,
-        tiles=iter_tiles,
-        n_tiles=subject.tiles.n_tiles,
-        backbone=subject.backbone,
-        content_key=f"{subject.features.key} blurred {BLUR_SHARE}",
-        cache_folder=get_cache_folder(),
-        progress=True,
-    )
-    return _retrain(subject, name="particles blurred away", features=store.arrays, tell=tell)
+    show("particles blurred away: features")
+    features = _compute_features(subject, iter_tiles, n_tiles=subject.tiles.n_tiles, key=f"blurred {BLUR_SHARE}")
+    return _retrain(subject, name="particles blurred away", features=features, show=show)
 
 
-def reorder_tiles(subject: AuditSubject, *, tell: Tell) -> Control:
+def reorder_tiles(subject: AuditSubject, *, show: Show) -> Control:
     """Train on the same tiles in another order."""
     rng = np.random.default_rng(derive_seed(subject.seed, "audit", "order"))
     splits = [
         replace(split, training=rng.permutation(split.training), validation=rng.permutation(split.validation))
         for split in list_splits(subject)
     ]
-    outcomes = retrain_winner(subject, splits=splits, name="tiles in random order", tell=tell)
-    answers = pool_answers(outcomes, tiles=subject.tiles, fold_of_image=subject.fold_of_image)
+    outcomes = retrain_winner(subject, splits=splits, name="tiles in random order", show=show)
+    answers = subject.pool(outcomes)
     comparison = compare_answers(answers, subject.pool_winner(), class_names=subject.tiles.class_names)
     return _build_control(
         "tiles in random order", subject=subject, answers=answers, difference=comparison.image_accuracy
     )
 
 
-def deal_labels(subject: AuditSubject, *, fold: int) -> IntVector:
-    """Return a class for each image, shape (n_images,), dealt anew to the groups of each split of a fold.
+def permute_labels(subject: AuditSubject, *, fold: int) -> IntVector:
+    """Return a class for each image, shape (n_images,), permuted among the groups of each split of a fold.
 
     Each split has as many groups of each class as before. The test labels are independent of all others, so that
-    another deal of them was as likely, whatever the network has learnt.
+    another permutation of them was as likely, whatever the network has learnt.
     """
     groups = number_groups(subject.tiles.group_of_image)
     _, first_image = np.unique(groups, return_index=True)
-    dealt = subject.tiles.label_of_image[first_image]
+    permuted = subject.tiles.label_of_image[first_image]
     division = next(one for one in subject.folds.folds if one.number == fold)
     rng = np.random.default_rng(derive_seed(subject.seed, "audit", "labels", fold))
     for images in (division.training, division.validation, division.test):
         members = np.unique(groups[np.isin(subject.tiles.image_ids, images)])
-        dealt[members] = rng.permutation(dealt[members])
-    labels: IntVector = dealt[groups]
+        permuted[members] = rng.permutation(permuted[members])
+    labels: IntVector = permuted[groups]
     return labels
 
 
@@ -207,16 +185,31 @@ def blur_tiles(tiles: FloatTiles) -> FloatTiles:
     return blurred
 
 
+def _compute_features(
+    subject: AuditSubject, iter_tiles: Callable[[], Iterator[FloatTiles]], *, n_tiles: int, key: str
+) -> Sequence[NDArray[np.float32]]:
+    """Return the trunk's outputs for other tiles; those of the same key are read from the cache."""
+    return get_features(
+        subject.cut,
+        tiles=iter_tiles,
+        n_tiles=n_tiles,
+        backbone=subject.backbone,
+        content_key=f"{subject.features.key} {key}",
+        cache_folder=get_cache_folder(),
+        progress=True,
+    ).arrays
+
+
 def _retrain(
     subject: AuditSubject,
     *,
     name: ControlName,
-    features: "list[NDArray[np.float32]] | tuple[NDArray[np.float32], ...]",
-    tell: Tell,
+    features: Sequence[NDArray[np.float32]],
+    show: Show,
 ) -> Control:
-    """Train on what the trunk says of other pictures."""
-    outcomes = retrain_winner(subject, splits=list_splits(subject), name=name, tell=tell, features=features)
-    answers = pool_answers(outcomes, tiles=subject.tiles, fold_of_image=subject.fold_of_image)
+    """Train the winner's cell on the trunk's outputs for other pictures."""
+    outcomes = retrain_winner(subject, splits=list_splits(subject), name=name, show=show, features=features)
+    answers = subject.pool(outcomes)
     return _build_control(name, subject=subject, answers=answers)
 
 

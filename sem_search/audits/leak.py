@@ -1,20 +1,19 @@
 """What a careless split would have claimed: the winner trained and tested with folds over tiles instead of images.
 
-Tiles of one micrograph share specimen, focus and brightness. Dealt to both sides of a split they let a network
+Tiles of one micrograph share specimen, focus and brightness. In two splits of one fold they let a network
 remember the image instead of knowing the material, and the score that comes out is one that no new image will give.
 
-This is the one place in the program that trains across a leak. The gate in front of training (`HeadTrainer`) refuses
-groups in two splits; here it is told, on purpose, that every tile is a group of its own.
+This is the one place that trains across a leak. `HeadTrainer` refuses groups in two splits; here every tile is declared
+a group of its own, on purpose.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, retrain_winner
-from sem_search.audits.subject import AuditSubject, pool_answers
-from sem_search.evaluation.comparing import Comparison, compare_answers
+from sem_search.audits.retraining import Show, retrain_winner
+from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.comparison import Comparison, compare_answers
 from sem_search.records import IntVector, TileSplits
 from sem_search.seeds import derive_seed
 
@@ -41,14 +40,13 @@ class LeakAudit:
         )
 
 
-def audit_leak(subject: AuditSubject, *, tell: Tell) -> LeakAudit:
+def audit_leak(subject: AuditSubject, *, show: Show) -> LeakAudit:
     """Train the winner's cell with folds over tiles, and compare with what the study measured over images."""
     splits = split_tiles(subject.tiles.label_of_tile, n_folds=len(subject.folds.folds), seed=subject.seed)
-    outcomes = retrain_winner(
-        subject, splits=splits, name="split over tiles", tell=tell, groups=_make_each_tile_a_group(subject)
-    )
-    careless = pool_answers(outcomes, tiles=subject.tiles, fold_of_image=subject.fold_of_image)
-    return LeakAudit(comparison=compare_answers(careless, subject.pool_winner(), class_names=subject.tiles.class_names))
+    each_tile = [f"tile {tile}" for tile in range(subject.tiles.n_tiles)]  # no division of such groups is a leak
+    outcomes = retrain_winner(subject, splits=splits, name="split over tiles", show=show, groups=each_tile)
+    comparison = compare_answers(subject.pool(outcomes), subject.pool_winner(), class_names=subject.tiles.class_names)
+    return LeakAudit(comparison=comparison)
 
 
 def split_tiles(label_of_tile: IntVector, *, n_folds: int, seed: int) -> tuple[TileSplits, ...]:
@@ -57,7 +55,7 @@ def split_tiles(label_of_tile: IntVector, *, n_folds: int, seed: int) -> tuple[T
     Args:
         label_of_tile: Shape (n_tiles,).
         n_folds: Number of parts.
-        seed: Of the deal.
+        seed: Of the permutation.
     """
     part_of_tile = np.empty(len(label_of_tile), dtype=np.int64)
     for label in np.unique(label_of_tile):
@@ -68,7 +66,7 @@ def split_tiles(label_of_tile: IntVector, *, n_folds: int, seed: int) -> tuple[T
 
 
 def _build_splits(part_of_tile: IntVector, *, fold: int, n_folds: int) -> TileSplits:
-    """Return one fold of the deal."""
+    """Return one fold of the permutation."""
     is_test, is_validation = part_of_tile == fold, part_of_tile == (fold + 1) % n_folds
     return TileSplits(
         number=fold,
@@ -76,8 +74,3 @@ def _build_splits(part_of_tile: IntVector, *, fold: int, n_folds: int) -> TileSp
         validation=np.flatnonzero(is_validation),
         test=np.flatnonzero(is_test),
     )
-
-
-def _make_each_tile_a_group(subject: AuditSubject) -> Sequence[str]:
-    """Return groups under which no division of the tiles counts as a leak."""
-    return [f"tile {tile}" for tile in range(subject.tiles.n_tiles)]

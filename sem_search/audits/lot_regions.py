@@ -1,6 +1,6 @@
 """Which regions of a tile speak for its lot.
 
-The score of a tile is a weighted sum over the trunk's channels, each averaged over the tile (`evaluation.lot_scores`).
+The score of a tile is a weighted sum over the trunk's channels, each averaged over the tile (`evaluation.lots.scores`).
 So each place of the feature map has a share of it that is known exactly, the same sum over its own channels; the mean
 of all places is the score. For a score of this form that is Grad-CAM's map, too (Selvaraju et al., ICCV 2017, section
 3.1), there known as CAM (Zhou et al., CVPR 2016): the gradient of the score is the weights themselves.

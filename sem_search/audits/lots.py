@@ -1,8 +1,8 @@
 """Whether lots of one material can be told apart: the use that the paper proposes in its introduction.
 
-Each lot is a folder of images. The statistics are those of `evaluation.two_sample`, on the trunk's channels averaged
-over each tile: nothing is trained. What differs between lots besides the material, such as the pixel size, is said
-first: no test can tell the two apart.
+Each lot is a folder of images. The statistics are those of `evaluation.lots.two_sample`, on the trunk's channels
+averaged over each tile: nothing is trained. What differs between lots besides the material, such as the pixel size,
+is said first: no test can tell the two apart.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,29 +14,38 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sem_search.audits.answer import build_row, iter_answer
 from sem_search.audits.lot_regions import FloatMap, compute_heat, compute_shares
-from sem_search.evaluation.lots.power import MAX_P_VALUE
 from sem_search.evaluation.lots.two_sample import LotPair, compare_lots
+from sem_search.evaluation.statistics import MAX_P_VALUE
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.confounds import compute_confounds, find_confounds
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 from sem_search.records import ShownAsText, TileTable
 from sem_search.tracking.entries.json_values import to_json
-from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
-from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
-from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
+from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact
+from sem_search.tracking.figures.audit import TilePicture, draw_rows, draw_tiles
+from sem_search.tracking.report.answer_page import CaptionedFigure
 from sem_search.transfer.embeddings import embed_stored_features
 
 N_SHOWN = 4
-"""Tiles shown of each lot of a pair: those that tell most."""
+"""Tiles shown of each lot of a pair: those most typical of their lot."""
 
 MORE_IMAGES = "take more images, ten or more of each lot"
 """Fewer seldom show any but very large differences (`docs/trust.md`)."""
 
+TELLING_COLUMNS = ("pair", "lot", "image_id", "tile_of_image", "score")
+
+PAIR_NAMES = (
+    *("first", "second", "n_first", "n_second", "auroc", "p_value", "adjusted_p_value", "smallest_p_value"),
+    *("detectable_accuracy", "n_tiles_of_image", "n_tiles_left_out"),
+)
+"""What is written of a pair as it is."""
+
 FIGURE_CAPTION = (
     "Share of the images that the other images assign to the right lot, pair by pair. Orange: the lots differ, all "
-    "pairs considered. What decides is how often deals of the images by chance rank them as well (the p-value), not "
-    "the interval of the share."
+    "pairs considered. What decides is how many permutations of the images rank them as well (the p-value), not the "
+    "interval of the share."
 )
 
 REGIONS_CAPTION = (
@@ -94,7 +103,7 @@ def audit_lots(
         catalogue: The images, each labelled with its lot; images of one place are in one group.
         tiles: Their tiles.
         features: Trunk outputs of all tiles.
-        seed: Of the deals.
+        seed: Of the permutations.
 
     Raises:
         DataError: A lot has too few independent images, or one place is in two lots.
@@ -134,7 +143,7 @@ def describe_pair(pair: LotPair, *, n_pairs: int) -> str:
         )
     if pair.is_different():
         return f"{name} differ: {result}"
-    result += f" {100 * pair.p_value:.3g} % of all deals of these images by chance rank them as well."
+    result += f" {100 * pair.p_value:.3g} % of all permutations of these images rank them as well."
     if pair.smallest_p_value > MAX_P_VALUE:
         return (
             f"{name}: nothing can be said. {result} With so few images no p-value below {pair.smallest_p_value:.3f} "
@@ -157,52 +166,43 @@ def _describe_power(pair: LotPair) -> str:
 
 
 def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> Iterator[Artifact]:
-    """Yield what is written of a comparison of lots: words, numbers, table, figure, and the tiles that tell most, as
+    """Yield what is written of a comparison of lots: words, numbers, table, figure, and the most typical tiles, as
     they are and with the regions that speak for their lot."""
-    yield TextArtifact(path="lots.txt", text=audit.to_text() + "\n")
-    yield JsonArtifact(path="lots.json", content=list_lots(audit))
-    yield TableArtifact(
-        path="telling_tiles.csv",
-        columns=("pair", "lot", "image_id", "tile_of_image", "score"),
-        rows=tuple((tile.pair, tile.lot, tile.image_id, tile.tile_of_image, tile.score) for tile in audit.telling),
-    )
-    rows = [
-        BarRow(
-            name=f"{pair.first} / {pair.second}",
-            value=pair.accuracy.value,
-            low=pair.accuracy.low,
-            high=pair.accuracy.high,
-            is_marked=pair.is_different(),
-        )
-        for pair in audit.pairs
-    ]
     draw = partial(
         draw_rows,
-        rows,
+        [build_row(name_pair(pair), pair.accuracy, is_marked=pair.is_different()) for pair in audit.pairs],
         axis_label="Share of images assigned to the right lot, with 95 % interval",
         reference=0.5,
         reference_name="chance; orange: the lots differ, all pairs considered",
     )
-    figure = FigureArtifact(path="lots.png", draw=draw)
-    yield figure
     pictures = read_telling_tiles(audit, catalogue=catalogue, grid=grid)
-    yield FigureArtifact(path="telling_tiles.jpg", draw=partial(draw_tiles, pictures, per_line=N_SHOWN))
     heated = [
         replace(picture, heat_map=compute_heat(tile.shares).astype(np.float32))
         for picture, tile in zip(pictures, audit.telling, strict=True)
     ]
     sheet = FigureArtifact(path="telling_regions.jpg", draw=partial(draw_tiles, heated, per_line=N_SHOWN))
-    yield sheet
-    yield JsonArtifact(path="telling_regions.json", content=[_list_regions(tile) for tile in audit.telling])
-    yield build_answer_page(
-        path="lots.html",
+    yield from iter_answer(
+        "lots",
         title="Can the lots be told apart?",
         text=audit.to_text(),
+        numbers=list_lots(audit),
         figures=[
-            CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION),
+            CaptionedFigure(artifact=FigureArtifact(path="lots.png", draw=draw), caption=FIGURE_CAPTION),
             CaptionedFigure(artifact=sheet, caption=REGIONS_CAPTION),
         ],
     )
+    yield TableArtifact(
+        path="telling_tiles.csv",
+        columns=TELLING_COLUMNS,
+        rows=tuple(tuple(getattr(tile, name) for name in TELLING_COLUMNS) for tile in audit.telling),
+    )
+    yield FigureArtifact(path="telling_tiles.jpg", draw=partial(draw_tiles, pictures, per_line=N_SHOWN))
+    yield JsonArtifact(path="telling_regions.json", content=[_list_regions(tile) for tile in audit.telling])
+
+
+def name_pair(pair: LotPair) -> str:
+    """Return the name of a pair in figures and tables."""
+    return f"{pair.first} / {pair.second}"
 
 
 def read_telling_tiles(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> tuple[TilePicture, ...]:
@@ -228,21 +228,8 @@ def list_lots(audit: LotsAudit) -> dict[str, Any]:
         "n_tiles": audit.n_tiles,
         "remarks": list(audit.remarks),
         "pairs": [
-            {
-                "first": pair.first,
-                "second": pair.second,
-                "n_first": pair.n_first,
-                "n_second": pair.n_second,
-                "accuracy": to_json(pair.accuracy),
-                "auroc": pair.auroc,
-                "p_value": pair.p_value,
-                "adjusted_p_value": pair.adjusted_p_value,
-                "smallest_p_value": pair.smallest_p_value,
-                "detectable_accuracy": pair.detectable_accuracy,
-                "is_different": pair.is_different(),
-                "n_tiles_of_image": pair.n_tiles_of_image,
-                "n_tiles_left_out": pair.n_tiles_left_out,
-            }
+            {name: getattr(pair, name) for name in PAIR_NAMES}
+            | {"accuracy": to_json(pair.accuracy), "is_different": pair.is_different()}
             for pair in audit.pairs
         ],
     }
@@ -250,13 +237,8 @@ def list_lots(audit: LotsAudit) -> dict[str, Any]:
 
 def _list_regions(tile: TellingTile) -> dict[str, Any]:
     """Return what each place of a tile adds to its score, row by row."""
-    return {
-        "pair": tile.pair,
-        "lot": tile.lot,
-        "image_id": tile.image_id,
-        "tile_of_image": tile.tile_of_image,
-        "shares": to_json(tile.shares),
-    }
+    names = ("pair", "lot", "image_id", "tile_of_image", "shares")
+    return {name: to_json(getattr(tile, name)) for name in names}
 
 
 def _find_telling(pair: LotPair, *, tiles: TileTable, features: Sequence[NDArray[np.float32]]) -> Iterator[TellingTile]:
@@ -278,7 +260,7 @@ def _find_telling(pair: LotPair, *, tiles: TileTable, features: Sequence[NDArray
                 offset=float(pair.scorer.offsets[judge]),
             )
             yield TellingTile(
-                pair=f"{pair.first} / {pair.second}",
+                pair=name_pair(pair),
                 lot=lot,
                 other=other,
                 image_id=tiles.image_ids[image],

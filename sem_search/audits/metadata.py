@@ -1,7 +1,7 @@
 """Whether the network could have learnt how the images were taken, instead of what they show.
 
 A classifier is given pixel size, session, detector, bit depth, brightness, contrast and noise, and no picture. If it
-names images about as well as the network does, nothing in the score tells the two explanations apart.
+names images about as well as the network does, nothing in the score separates the two explanations.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.comparing import Comparison, compare_answers
+from sem_search.evaluation.comparison import Comparison, compare_answers
 from sem_search.evaluation.metadata_model import MetadataScore, Value, score_metadata
 from sem_search.micrographs.catalogue import ImageRecord
 
@@ -35,7 +35,7 @@ class MetadataAudit:
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether it is not clear that the network sees more than the metadata tell."""
+        """Whether it is not clear that the network sees more than the metadata contain."""
         return self.comparison.image_accuracy.low <= 0
 
     def to_text(self) -> str:

@@ -14,16 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Tell, retrain_cells
+from sem_search.audits.retraining import Show, retrain_cells
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.evaluation.selection import (
-    SelectionBias,
-    compute_nested_score,
-    compute_selection_bias,
-    get_candidates,
-)
-from sem_search.records import Cell, FloatMatrix, FloatVector, FoldOutcome, TileSplits, TileTable, TrialOutcome
+from sem_search.evaluation.metrics import compute_fold_scores
+from sem_search.evaluation.selection import SelectionBias, compute_nested_score, compute_selection_bias, get_candidates
+from sem_search.records import Cell, FloatMatrix, FloatVector, FoldOutcome, TileSplits, TileTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +64,21 @@ class NestedChoice:
         )
 
 
-def choose_inside_folds(subject: AuditSubject, *, tell: Tell) -> NestedChoice:
+def choose_inside_folds(subject: AuditSubject, *, show: Show) -> NestedChoice:
     """Make the study's choice anew inside each of its folds.
 
     Args:
         subject: The study; only its complete trials take part.
-        tell: Told before each combination is trained.
+        show: Called before each combination is trained.
     """
     candidates = get_candidates(subject.outcome)
-    outer = np.stack(
-        [compute_split_scores(trial, tiles=subject.tiles, split="test").f_measure_of_fold for trial in candidates],
-        axis=1,
-    )
+    outer = compute_fold_scores([trial.folds for trial in candidates], tiles=subject.tiles, split="test").T
     splits = list_inner_splits(subject) if len(candidates) > 1 else ()
-    inner = (
-        _train_inner_folds(candidates, subject=subject, splits=splits, tell=tell) if splits else np.zeros(outer.shape)
-    )
+    inner = np.zeros(outer.shape)
+    if splits:
+        cells = [trial.cell for trial in candidates]
+        trained = retrain_cells(subject, cells=cells, splits=splits, name="choice inside the folds", show=show)
+        inner = score_inner_folds(trained, tiles=subject.tiles, n_folds=len(outer))
     best = inner.argmax(axis=1)
     return NestedChoice(
         score=compute_nested_score(inner=inner, outer=outer),
@@ -116,36 +110,14 @@ def list_inner_splits(subject: AuditSubject) -> tuple[TileSplits, ...]:
     )
 
 
-def score_inner_folds(
-    candidates: Sequence[TrialOutcome], *, trained: Sequence[Sequence[FoldOutcome]], tiles: TileTable
-) -> FloatMatrix:
+def score_inner_folds(trained: Sequence[Sequence[FoldOutcome]], *, tiles: TileTable, n_folds: int) -> FloatMatrix:
     """Return what each candidate scored inside each fold, shape (n_folds, n_candidates).
 
     Args:
-        candidates: The trials.
-        trained: What came of `list_inner_splits` for each of them.
+        trained: What came of `list_inner_splits` for each candidate.
         tiles: The study's tiles.
+        n_folds: Of the study.
     """
-    scores = np.stack(
-        [
-            compute_split_scores(
-                TrialOutcome(number=trial.number, cell=trial.cell, state="complete", folds=tuple(folds)),
-                tiles=tiles,
-                split="validation",
-            ).f_measure_of_fold
-            for trial, folds in zip(candidates, trained, strict=True)
-        ],
-        axis=1,
-    )
-    n_inside = len(candidates[0].folds) - 1
-    means: FloatMatrix = scores.reshape(-1, n_inside, len(candidates)).mean(axis=1)
+    scores = compute_fold_scores(trained, tiles=tiles, split="validation")
+    means: FloatMatrix = scores.T.reshape(n_folds, -1, len(trained)).mean(axis=1)
     return means
-
-
-def _train_inner_folds(
-    candidates: Sequence[TrialOutcome], *, subject: AuditSubject, splits: Sequence[TileSplits], tell: Tell
-) -> FloatMatrix:
-    """Train every candidate inside every fold; return the scores, shape (n_folds, n_candidates)."""
-    cells = [trial.cell for trial in candidates]
-    trained = retrain_cells(subject, cells=cells, splits=splits, name="choice inside the folds", tell=tell)
-    return score_inner_folds(candidates, trained=trained, tiles=subject.tiles)

@@ -9,7 +9,7 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.records import Cell, FoldOutcome, IntVector, TileSplits
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 
-Tell = Callable[[str], None]
+Show = Callable[[str], None]
 """Called before each fold with what is trained."""
 
 
@@ -23,7 +23,7 @@ def retrain_winner(
     *,
     splits: Sequence[TileSplits],
     name: str,
-    tell: Tell,
+    show: Show,
     features: Sequence[NDArray[np.float32]] | None = None,
     labels: IntVector | None = None,
     groups: Sequence[str] | None = None,
@@ -33,8 +33,8 @@ def retrain_winner(
     Args:
         subject: The study.
         splits: The folds.
-        name: Of the audit, for who waits.
-        tell: Told before each fold.
+        name: Of the audit, to show.
+        show: Called before each fold.
         features: Other trunk outputs, one array per crossing tensor, shape (n_tiles, ...).
         labels: Other classes of the tiles, shape (n_tiles,).
         groups: Other groups of the tiles: what may not stand in two splits.
@@ -45,13 +45,13 @@ def retrain_winner(
     trainer = _build_trainer(subject, features=features, labels=labels, groups=groups)
     outcomes: list[FoldOutcome] = []
     for split in splits:
-        tell(f"{name}: fold {len(outcomes) + 1} of {len(splits)}")
+        show(f"{name}: fold {len(outcomes) + 1} of {len(splits)}")
         outcomes.append(trainer.train_fold(split, cell=subject.winner.cell).outcome)
     return tuple(outcomes)
 
 
 def retrain_cells(
-    subject: AuditSubject, *, cells: Sequence[Cell], splits: Sequence[TileSplits], name: str, tell: Tell
+    subject: AuditSubject, *, cells: Sequence[Cell], splits: Sequence[TileSplits], name: str, show: Show
 ) -> tuple[tuple[FoldOutcome, ...], ...]:
     """Train several cells on these folds, with the study's own tiles; return the folds of each cell.
 
@@ -59,8 +59,8 @@ def retrain_cells(
         subject: The study.
         cells: What is trained.
         splits: The folds.
-        name: Of the audit, for who waits.
-        tell: Told before each cell.
+        name: Of the audit, to show.
+        show: Called before each cell.
 
     Raises:
         LeakError: A group stands in two splits of a fold.
@@ -68,7 +68,7 @@ def retrain_cells(
     trainer = _build_trainer(subject)
     outcomes = []
     for place, cell in enumerate(cells, start=1):
-        tell(f"{name}: combination {place} of {len(cells)}, {len(splits)} heads")
+        show(f"{name}: combination {place} of {len(cells)}, {len(splits)} heads")
         outcomes.append(tuple(trainer.train_fold(split, cell=cell).outcome for split in splits))
     return tuple(outcomes)
 

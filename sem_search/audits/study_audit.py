@@ -1,31 +1,32 @@
-"""The audit of a study: all questions, what is said of the answers, and what goes into its run."""
+"""The audit of a study: all questions, the answers in words, and what is logged."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
+from sem_search.audits.answer import build_row, iter_answer, list_class_differences, list_difference
 from sem_search.audits.controls import Control, iter_controls
 from sem_search.audits.leak import LeakAudit, audit_leak
-from sem_search.audits.leaving_out import LeftOutAttribute, iter_left_out
+from sem_search.audits.left_out import LeftOutAttribute, iter_left_out
 from sem_search.audits.metadata import MetadataAudit, audit_metadata
 from sem_search.audits.nested import NestedChoice, choose_inside_folds
-from sem_search.audits.retraining import Tell
+from sem_search.audits.retraining import Show
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import SettingsError
-from sem_search.evaluation.comparing import Difference
-from sem_search.evaluation.intervals import Interval, compute_intervals
+from sem_search.evaluation.intervals import compute_intervals
+from sem_search.evaluation.statistics import Interval
 from sem_search.records import ShownAsText
 from sem_search.tracking.entries.json_values import to_json
-from sem_search.tracking.entries.types import Entry, FigureArtifact, JsonArtifact, TextArtifact, iter_finite_metrics
+from sem_search.tracking.entries.types import Entry, FigureArtifact, iter_finite_metrics
 from sem_search.tracking.figures.audit import BarRow, draw_rows
 from sem_search.tracking.mlflow.names import make_safe_name
-from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
+from sem_search.tracking.report.answer_page import CaptionedFigure
 
 QUESTIONS = ("leak", "metadata", "left-out", "controls")
-"""Asked where nobody says otherwise."""
+"""Asked by default."""
 
 ALL_QUESTIONS = ("leak", "nested", "metadata", "left-out", "controls")
 """The choice made anew inside the folds costs several times the search: it is asked by name."""
@@ -55,10 +56,10 @@ class StudyAudit(ShownAsText):
     @property
     def table(self) -> pd.DataFrame:
         """One row for each way of training or asking: share of images correctly classified, and its interval."""
-        return pd.DataFrame([asdict(row) for row in list_rows(self)])
+        return pd.DataFrame(list_rows(self))
 
     def to_text(self) -> str:
-        """Return everything in plain words, one question after the other; what is answered later stands below."""
+        """Return everything in plain words, one question after the other, later answers below."""
         parts = [f"Audit of study {self.study}: {self.measured.to_text()} of the test images are correctly classified."]
         if self.leak is not None:
             parts += ["", "Is the split honest?", self.leak.to_text()]
@@ -74,15 +75,15 @@ class StudyAudit(ShownAsText):
         return "\n".join(parts) + "\n"
 
 
-def iter_audits(subject: AuditSubject, *, questions: tuple[str, ...] = QUESTIONS, tell: Tell) -> Iterator[StudyAudit]:
+def iter_audits(subject: AuditSubject, *, questions: tuple[str, ...] = QUESTIONS, show: Show) -> Iterator[StudyAudit]:
     """Ask a finished study these questions, and yield the audit as it grows: first without any, then answer by answer.
 
-    Each text begins with the one before, so that what is new can be said at once.
+    Each text begins with the one before, so that what is new can be printed at once.
 
     Args:
         subject: The study.
         questions: Of `ALL_QUESTIONS`; asked in that order.
-        tell: Told before each fold that is trained.
+        show: Called before each fold that is trained.
 
     Raises:
         SettingsError: A question is not known.
@@ -95,18 +96,18 @@ def iter_audits(subject: AuditSubject, *, questions: tuple[str, ...] = QUESTIONS
     )
     yield audit
     if "leak" in questions:
-        audit = replace(audit, leak=audit_leak(subject, tell=tell))
+        audit = replace(audit, leak=audit_leak(subject, show=show))
         yield audit
     if "nested" in questions:
-        audit = replace(audit, nested=choose_inside_folds(subject, tell=tell))
+        audit = replace(audit, nested=choose_inside_folds(subject, show=show))
         yield audit
     if "metadata" in questions:
         audit = replace(audit, metadata=audit_metadata(subject))
         yield audit
-    for entry in iter_left_out(subject, tell=tell) if "left-out" in questions else ():
+    for entry in iter_left_out(subject, show=show) if "left-out" in questions else ():
         audit = replace(audit, left_out=(*audit.left_out, entry))
         yield audit
-    for control in iter_controls(subject, tell=tell) if "controls" in questions else ():
+    for control in iter_controls(subject, show=show) if "controls" in questions else ():
         audit = replace(audit, controls=(*audit.controls, control))
         yield audit
 
@@ -126,10 +127,8 @@ def iter_audit_entries(audit: StudyAudit, *, known: StudyAudit | None = None) ->
 
     Args:
         audit: As far as it has come.
-        known: What was logged already; files are written over, metrics are not told twice.
+        known: What was logged already; files are written over, metrics are not logged twice.
     """
-    yield TextArtifact(path="audit/audit.txt", text=audit.to_text())
-    yield JsonArtifact(path="audit/audit.json", content=list_audit(audit))
     draw = partial(
         draw_rows,
         list_rows(audit),
@@ -138,11 +137,11 @@ def iter_audit_entries(audit: StudyAudit, *, known: StudyAudit | None = None) ->
         reference_name="always naming the largest class",
     )
     figure = FigureArtifact(path="audit/audit.png", draw=draw)
-    yield figure
-    yield build_answer_page(
-        path="audit/audit.html",
+    yield from iter_answer(
+        "audit/audit",
         title=f"Is the score of study {audit.study} what it seems to be?",
         text=audit.to_text(),
+        numbers=list_audit(audit),
         figures=[CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)],
     )
     before = {} if known is None else _list_numbers(known)
@@ -152,17 +151,16 @@ def iter_audit_entries(audit: StudyAudit, *, known: StudyAudit | None = None) ->
 
 def list_rows(audit: StudyAudit) -> list[BarRow]:
     """Return the rows of the figure: each way of training or asking, by the share of images correctly classified."""
-    measured = audit.measured
-    rows = [BarRow(name="as measured", value=measured.value, low=measured.low, high=measured.high)]
+    rows = [build_row("as measured", audit.measured)]
     if audit.metadata is not None:
-        rows.append(_build_row("metadata alone", audit.metadata.score.accuracy, is_marked=audit.metadata.is_suspicious))
+        rows.append(build_row("metadata alone", audit.metadata.score.accuracy, is_marked=audit.metadata.is_suspicious))
     rows += [
-        _build_row(f"{entry.attribute} left out", entry.accuracy)
+        build_row(f"{entry.attribute} left out", entry.accuracy)
         for entry in audit.left_out
         if entry.accuracy is not None
     ]
     rows += [
-        _build_row(control.name, control.scores.image_accuracy, is_marked=not control.is_as_it_should_be)
+        build_row(control.name, control.scores.image_accuracy, is_marked=not control.is_as_it_should_be)
         for control in audit.controls
     ]
     return rows
@@ -182,19 +180,6 @@ def list_audit(audit: StudyAudit) -> dict[str, Any]:
     }
 
 
-def list_difference(difference: Difference) -> dict[str, float | bool]:
-    """Return both figures, their difference and its interval."""
-    return {
-        "first": difference.first,
-        "second": difference.second,
-        "difference": difference.value,
-        "low": difference.low,
-        "high": difference.high,
-        "level": difference.level,
-        "is_clear": difference.is_clear,
-    }
-
-
 def _list_numbers(audit: StudyAudit) -> dict[str, float]:
     """Return the metrics by name."""
     numbers = {f"audit/{make_safe_name(row.name)}": row.value for row in list_rows(audit)}
@@ -205,11 +190,6 @@ def _list_numbers(audit: StudyAudit) -> dict[str, float]:
     return numbers
 
 
-def _build_row(name: str, interval: Interval, *, is_marked: bool = False) -> BarRow:
-    """Return one row of the figure."""
-    return BarRow(name=name, value=interval.value, low=interval.low, high=interval.high, is_marked=is_marked)
-
-
 def _list_leak(leak: LeakAudit) -> dict[str, Any]:
     """Return the leak audit: first over tiles, second over images."""
     comparison = leak.comparison
@@ -218,10 +198,7 @@ def _list_leak(leak: LeakAudit) -> dict[str, Any]:
         "second": "folds over images",
         "f_measure": list_difference(comparison.f_measure),
         "tile_accuracy": list_difference(comparison.tile_accuracy),
-        "f_measure_of_class": {
-            name: list_difference(entry)
-            for name, entry in zip(comparison.class_names, comparison.f_measure_of_class, strict=True)
-        },
+        "f_measure_of_class": list_class_differences(comparison),
     }
 
 
@@ -263,8 +240,8 @@ def _list_left_out(entry: LeftOutAttribute) -> dict[str, Any]:
         "values": list(entry.values),
         "untested": list(entry.untested),
         "n_images": entry.n_images,
-        "image_accuracy": None if entry.accuracy is None else to_json(entry.accuracy),
-        "usual_image_accuracy": None if entry.usual_accuracy is None else to_json(entry.usual_accuracy),
+        "image_accuracy": to_json(entry.accuracy),
+        "usual_image_accuracy": to_json(entry.usual_accuracy),
     }
 
 
@@ -276,7 +253,7 @@ def _list_control(control: Control) -> dict[str, Any]:
         "image_f_measure": to_json(control.scores.image_f_measure),
         "tile_f_measure": to_json(control.scores.f_measure),
         "chance": control.chance,
-        "label_test": None if control.label_test is None else asdict(control.label_test),
+        "label_test": to_json(control.label_test),
         "difference": None if control.difference is None else list_difference(control.difference),
         "is_as_it_should_be": control.is_as_it_should_be,
     }

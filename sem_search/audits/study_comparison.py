@@ -1,27 +1,25 @@
 """Two studies over the same images in the same folds: whose winner is better, in what, and whether it is clear."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from sem_search.audits.study_audit import list_difference
+from sem_search.audits.answer import build_row, iter_answer, list_class_differences, list_difference
 from sem_search.errors import DataError, NotComparableError
-from sem_search.evaluation.comparing import Comparison, Difference, compare_trials
-from sem_search.evaluation.intervals import LEVEL
+from sem_search.evaluation.comparison import Comparison, Difference, compare_trials
+from sem_search.evaluation.statistics import LEVEL, MAX_P_VALUE
 from sem_search.records import ShownAsText, StudyOutcome
 from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,
-    JsonArtifact,
     TableArtifact,
-    TextArtifact,
     iter_finite_metrics,
 )
-from sem_search.tracking.figures.audit import BarRow, draw_rows
-from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
+from sem_search.tracking.figures.audit import draw_rows
+from sem_search.tracking.report.answer_page import CaptionedFigure
 
 FIGURE_WORDS = {
     "f_measure": "F-measure, tiles",
@@ -29,8 +27,6 @@ FIGURE_WORDS = {
     "image_f_measure": "F-measure, images",
     "image_accuracy": "accuracy, images",
 }
-
-MAX_P_VALUE = 0.05
 
 SMALLEST_P_VALUE = 0.001
 """Of those that are printed as a number."""
@@ -85,8 +81,8 @@ class StudyComparison(ShownAsText):
         """Say what the two tests found."""
         images, folds = self.comparison.image_test, self.comparison.fold_test
         sentences = [
-            f"Whole images (McNemar): {images.n_first_better} named better by the first, {images.n_second_better} by "
-            f"the second; {_format_p_value(images.p_value)}."
+            f"Whole images (McNemar): {images.n_first_better} classified better by the first, "
+            f"{images.n_second_better} by the second; {_format_p_value(images.p_value)}."
         ]
         if folds is not None:
             found = (
@@ -98,7 +94,7 @@ class StudyComparison(ShownAsText):
         return sentences
 
     def _describe_verdict(self) -> str:
-        """Say who is better, if that is clear."""
+        """Return which study is better, if that is clear."""
         entry, folds = self.comparison.f_measure, self.comparison.fold_test
         if not entry.is_clear:
             return "Neither is clearly better: other images could have turned it round."
@@ -138,11 +134,22 @@ def compare_studies(first: StudyOutcome, second: StudyOutcome) -> StudyCompariso
 
 def iter_comparison_entries(compared: StudyComparison) -> Iterator[Entry]:
     """Yield what is logged of a comparison: words, table, numbers, a figure, and a page of words and figure."""
-    rows = [
-        BarRow(name=name, value=entry.value, low=entry.low, high=entry.high, is_marked=entry.is_clear)
-        for name, entry in compared.rows
-    ]
-    yield TextArtifact(path="comparison/comparison.txt", text=compared.to_text() + "\n")
+    draw = partial(
+        draw_rows,
+        [build_row(name, entry, is_marked=entry.is_clear) for name, entry in compared.rows],
+        axis_label=f"{compared.first} less {compared.second}, with 95 % interval (of classes: for all together)",
+        reference=0.0,
+        reference_name="no difference; orange: the interval leaves it out",
+        limits=None,
+    )
+    figure = FigureArtifact(path="comparison/comparison.png", draw=draw)
+    yield from iter_answer(
+        "comparison/comparison",
+        title=f"{compared.first} or {compared.second}: which is better?",
+        text=compared.to_text(),
+        numbers=list_comparison(compared),
+        figures=[CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)],
+    )
     yield TableArtifact(
         path="comparison/comparison.csv",
         columns=("figure", "first", "second", "difference", "low", "high", "is_clear"),
@@ -150,23 +157,6 @@ def iter_comparison_entries(compared: StudyComparison) -> Iterator[Entry]:
             (name, entry.first, entry.second, entry.value, entry.low, entry.high, entry.is_clear)
             for name, entry in compared.rows
         ),
-    )
-    yield JsonArtifact(path="comparison/comparison.json", content=list_comparison(compared))
-    draw = partial(
-        draw_rows,
-        rows,
-        axis_label=f"{compared.first} less {compared.second}, with 95 % interval (of classes: for all together)",
-        reference=0.0,
-        reference_name="no difference; orange: the interval leaves it out",
-        limits=None,
-    )
-    figure = FigureArtifact(path="comparison/comparison.png", draw=draw)
-    yield figure
-    yield build_answer_page(
-        path="comparison/comparison.html",
-        title=f"{compared.first} or {compared.second}: which is better?",
-        text=compared.to_text(),
-        figures=[CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)],
     )
     numbers = [(f"comparison/{name}", getattr(compared.comparison, name).value, 0) for name in FIGURE_WORDS]
     yield from iter_finite_metrics(numbers, source="comparison")
@@ -183,18 +173,11 @@ def list_comparison(compared: StudyComparison) -> dict[str, Any]:
         "n_images": comparison.n_images,
         "n_groups": comparison.n_groups,
         "figures": {name: list_difference(getattr(comparison, name)) for name in FIGURE_WORDS},
-        "f_measure_of_class": {
-            name: list_difference(entry)
-            for name, entry in zip(comparison.class_names, comparison.f_measure_of_class, strict=True)
-        },
+        "f_measure_of_class": list_class_differences(comparison),
         "corrected_resampled_t_test": None
         if folds is None
         else {"differences": folds.differences.tolist(), "mean": folds.mean, "p_value": folds.p_value},
-        "mcnemar": {
-            "n_first_better": comparison.image_test.n_first_better,
-            "n_second_better": comparison.image_test.n_second_better,
-            "p_value": comparison.image_test.p_value,
-        },
+        "mcnemar": asdict(comparison.image_test),
     }
 
 

@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sem_search.evaluation.answers import AnswerTable
-from sem_search.evaluation.images import combine_tiles
-from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.answers import AnswerTable, combine_answers, number_groups
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.tiles import TileGrid
@@ -81,40 +78,33 @@ class AuditSubject:
 
     def pool_winner(self) -> AnswerTable:
         """Return what the winner's networks answered to the test images, one row per image."""
-        return pool_answers(self.winner.folds, tiles=self.tiles, fold_of_image=self.fold_of_image)
+        return self.pool(self.winner.folds)
 
+    def pool(self, folds: Sequence[FoldOutcome], *, labels: IntVector | None = None) -> AnswerTable:
+        """Return the test answers of all folds with one row per image, whichever fold tested each of its tiles.
 
-def pool_answers(folds: Sequence[FoldOutcome], *, tiles: TileTable, fold_of_image: IntVector) -> AnswerTable:
-    """Return the test answers of all folds with one row per image, whichever fold tested each of its tiles.
+        Two such tables can be paired image by image, even if one of them was made with other folds: each image counts
+        in the fold of the study that tests it.
 
-    Two such tables of the same study can be paired image by image, even if one of them was made with other folds.
+        Args:
+            folds: Together they test every tile once.
+            labels: Classes of the images, shape (n_images,); their own by default.
 
-    Args:
-        folds: Together they test every tile once.
-        tiles: The study's tiles.
-        fold_of_image: In which fold each image is counted, shape (n_images,).
-
-    Raises:
-        ValueError: A tile was tested twice or never.
-    """
-    tested = np.concatenate([fold.test_tiles for fold in folds])
-    if not np.array_equal(np.sort(tested), np.arange(tiles.n_tiles)):
-        raise ValueError(f"{len(tested)} answers do not test each of {tiles.n_tiles} tiles once.")
-    probabilities = np.concatenate([fold.test_probabilities for fold in folds])[np.argsort(tested)]
-    images, combined = combine_tiles(probabilities, image_of_tile=tiles.image_of_tile)
-    counts = np.zeros((len(images), len(tiles.class_names)), dtype=np.int64)
-    np.add.at(counts, (tiles.image_of_tile, predict_classes(probabilities)), 1)
-    return AnswerTable(
-        n_classes=len(tiles.class_names),
-        image_of_row=images,
-        label_of_row=tiles.label_of_image,
-        fold_of_row=fold_of_image,
-        group_of_row=number_groups(tiles.group_of_image),
-        tile_counts=counts,
-        answer_of_row=predict_classes(combined),
-    )
-
-
-def number_groups(groups: Sequence[str]) -> NDArray[np.int64]:
-    """Return a number for each group, 0 to n_groups - 1, shape (n_images,)."""
-    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+        Raises:
+            ValueError: A tile was tested twice or never.
+        """
+        tiles = self.tiles
+        tested = np.concatenate([fold.test_tiles for fold in folds])
+        if not np.array_equal(np.sort(tested), np.arange(tiles.n_tiles)):
+            raise ValueError(f"{len(tested)} answers do not test each of {tiles.n_tiles} tiles once.")
+        probabilities = np.concatenate([fold.test_probabilities for fold in folds])[np.argsort(tested)]
+        images, counts, answers = combine_answers(probabilities, image_of_tile=tiles.image_of_tile)
+        return AnswerTable(
+            n_classes=self.n_classes,
+            image_of_row=images,
+            label_of_row=tiles.label_of_image if labels is None else labels,
+            fold_of_row=self.fold_of_image,
+            group_of_row=number_groups(tiles.group_of_image),
+            tile_counts=counts,
+            answer_of_row=answers,
+        )

@@ -1,4 +1,4 @@
-"""The command line of the registry: who is champion, why, since when, and whether all is still what was written.
+"""The command line of the registry: which version is champion, why, since when, and whether all is as it was written.
 
 Nothing heavy is imported before a command knows that it was called correctly.
 """
@@ -16,7 +16,7 @@ from sem_search.settings import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARG
 from sem_search.terminal import echo
 
 if TYPE_CHECKING:
-    from sem_search.deployment.registry import GateRule, HistoryEntry
+    from sem_search.deployment.registry.history import HistoryEntry
 
 EXIT_NOT_SOUND = 1
 """Of `verify`, when something is not what was written; wrong input is 2, as everywhere."""
@@ -39,13 +39,12 @@ def registry() -> None:
 def list_command(model: str | None, as_json: bool) -> None:
     """List versions and aliases.
 
-    Where something is not as the history has it, it is said.
+    A warning names what is not as the history has it.
     """
-    from sem_search.deployment.registry import list_models, list_versions
-    from sem_search.deployment.registry.text import format_overviews
+    from sem_search.deployment.registry import views
 
-    overviews = list_models() if model is None else (list_versions(model),)
-    _print(format_overviews(overviews), [asdict(overview) for overview in overviews], as_json=as_json)
+    overviews = views.list_models() if model is None else (views.list_versions(model),)
+    _print(views.format_overviews(overviews), overviews, as_json=as_json)
 
 
 @registry.command()
@@ -57,12 +56,10 @@ def show(version: str, model: str, as_json: bool) -> None:
 
     Data, folds, scores with intervals, confusion, warnings, hashes, how to cite, and what happened to it since.
     """
-    from sem_search.deployment.registry import show_version
-    from sem_search.deployment.registry.text import format_view
+    from sem_search.deployment.registry import views
 
-    view = show_version(model, version)
-    content = asdict(view) | {"moves": [_describe_entry(entry) for entry in view.moves]}
-    _print(format_view(view), content, as_json=as_json)
+    view = views.show_version(model, version)
+    _print(views.format_view(view), view, as_json=as_json)
 
 
 @registry.command()
@@ -73,11 +70,10 @@ def history(model: str, as_json: bool) -> None:
 
     Who, when, from, to, why, by which scores, and the hash of each entry.
     """
-    from sem_search.deployment.registry import list_moves
-    from sem_search.deployment.registry.text import format_moves
+    from sem_search.deployment.registry import views
 
-    entries = list_moves(model)
-    _print(format_moves(entries), [_describe_entry(entry) for entry in entries], as_json=as_json)
+    entries = views.list_moves(model)
+    _print(views.format_moves(entries), entries, as_json=as_json)
 
 
 def _add_rule_options(command: Command) -> Command:
@@ -101,7 +97,7 @@ def _add_rule_options(command: Command) -> Command:
 @registry.command()
 @_VERSION
 @_MODEL
-@click.option("--reason", default=None, help="Make it champion whatever the gate says, and write down why.")
+@click.option("--reason", default=None, help="Make it champion whatever the gate finds, and write down why.")
 @_add_rule_options
 @_JSON
 def promote(*, version: str, model: str, reason: str | None, margin: float, confidence: float, as_json: bool) -> None:
@@ -110,11 +106,10 @@ def promote(*, version: str, model: str, reason: str | None, margin: float, conf
     It must beat the champion on the same images and folds, paired by image; or give a reason, and it is made champion
     by hand.
     """
-    from sem_search.deployment.registry import promote_version
-    from sem_search.deployment.registry.text import format_move
+    from sem_search.deployment.registry import GateRule, promote_version
 
-    move = promote_version(model, version, reason=reason, rule=_build_rule(margin, confidence))
-    _print(format_move(move), _describe_entry(move.entry) | {"warnings": move.warnings}, as_json=as_json)
+    rule = GateRule(margin=margin, confidence=confidence)
+    _print_move(promote_version(model, version, reason=reason, rule=rule), as_json=as_json)
 
 
 @registry.command()
@@ -127,10 +122,8 @@ def rollback(model: str, reason: str | None, as_json: bool) -> None:
     Given again, it goes one step further back.
     """
     from sem_search.deployment.registry import roll_back
-    from sem_search.deployment.registry.text import format_move
 
-    move = roll_back(model, reason=reason)
-    _print(format_move(move), _describe_entry(move.entry) | {"warnings": move.warnings}, as_json=as_json)
+    _print_move(roll_back(model, reason=reason), as_json=as_json)
 
 
 @registry.command()
@@ -142,13 +135,12 @@ def rollback(model: str, reason: str | None, as_json: bool) -> None:
 def compare(*, a: str, b: str, model: str, margin: float, confidence: float, as_json: bool) -> None:
     """Compare two versions, image by image.
 
-    Refused where A and B were not measured on the same data, folds, tiles and side.
+    Refused where A and B were not measured on the same data, folds, tiles and split.
     """
-    from sem_search.deployment.registry import compare_versions
-    from sem_search.deployment.registry.text import format_comparison
+    from sem_search.deployment.registry import GateRule, compare_versions, views
 
-    comparison = compare_versions(model, a, b, rule=_build_rule(margin, confidence))
-    _print(format_comparison(comparison), asdict(comparison), as_json=as_json)
+    comparison = compare_versions(model, a, b, rule=GateRule(margin=margin, confidence=confidence))
+    _print(views.format_comparison(comparison), comparison.to_dict(), as_json=as_json)
 
 
 @registry.command()
@@ -167,25 +159,21 @@ def verify(*, version: str, model: str, data: Path | None, expect_head: str | No
 
     Exit code 1 if something is not what was written; the first such thing is named.
     """
-    from sem_search.deployment.registry import verify_version
-    from sem_search.deployment.registry.text import format_verification
+    from sem_search.deployment.registry import verify_version, views
 
-    verification = verify_version(model, version, data=data, expect_head=expect_head)
-    content = asdict(verification) | {"is_sound": verification.is_sound}
-    _print(format_verification(verification), content, as_json=as_json)
-    if not verification.is_sound:
+    found = verify_version(model, version, data=data, expect_head=expect_head)
+    _print(views.format_verification(found), asdict(found) | {"is_sound": found.is_sound}, as_json=as_json)
+    if not found.is_sound:
         sys.exit(EXIT_NOT_SOUND)
 
 
 def _print(text: str, content: object, *, as_json: bool) -> None:
-    echo(json.dumps(content, ensure_ascii=False, indent=1) if as_json else text)
+    echo(json.dumps(content, ensure_ascii=False, indent=1, default=asdict) if as_json else text)
 
 
-def _describe_entry(entry: "HistoryEntry") -> dict[str, Any]:
-    return asdict(entry) | {"sha256": entry.sha256}
+def _print_move(entry: "HistoryEntry", *, as_json: bool) -> None:
+    """Print a move that was just made, the hash to write down, and what is not as it should be since."""
+    from sem_search.deployment.registry import views
 
-
-def _build_rule(margin: float, confidence: float) -> "GateRule":
-    from sem_search.deployment.registry import GateRule
-
-    return GateRule(margin=margin, confidence=confidence)
+    warnings = views.list_versions(entry.model).remarks
+    _print(views.format_move(entry, warnings=warnings), asdict(entry) | {"warnings": warnings}, as_json=as_json)

@@ -5,15 +5,22 @@ Images, not tiles, are what a new sample would bring anew; so an image's tiles s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sem_search.evaluation.images import combine_tiles
-from sem_search.evaluation.metrics import ClassIndices, compute_class_indices, compute_confusion, predict_classes
+from sem_search.evaluation.metrics import (
+    ClassIndices,
+    combine_tiles,
+    compute_class_indices,
+    compute_confusion,
+    map_indices,
+    predict_classes,
+)
 from sem_search.records import (
     FloatMatrix,
     FloatVector,
-    FoldOutcome,
     IntMatrix,
     IntVector,
     Split,
@@ -65,7 +72,7 @@ class AnswerTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """The headline figures, as `metrics.SideScores` has them, of one set of confusion matrices or of a stack of
+    """The headline figures, as `metrics.SplitScores` has them, of one set of confusion matrices or of a stack of
     them."""
 
     f_measure: FloatVector
@@ -90,16 +97,15 @@ def tabulate_answers(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> 
     """
     if not trial.folds:
         raise ValueError(f"Trial {trial.number} has no finished fold; its state is {trial.state!r}.")
-    _, group_of_image = np.unique(np.asarray(tiles.group_of_image), return_inverse=True)
-    parts = [_tabulate_fold(fold, tiles=tiles, split=split) for fold in trial.folds]
+    answered = [fold.get_split(split) for fold in trial.folds]
+    parts = [combine_answers(answers, image_of_tile=tiles.image_of_tile[indices]) for indices, answers in answered]
     image_of_row = np.concatenate([images for images, _, _ in parts])
-    _, group_of_row = np.unique(group_of_image[image_of_row], return_inverse=True)
     return AnswerTable(
         n_classes=len(tiles.class_names),
         image_of_row=image_of_row,
         label_of_row=tiles.label_of_image[image_of_row],
         fold_of_row=np.repeat(np.arange(len(parts)), [len(images) for images, _, _ in parts]),
-        group_of_row=group_of_row.astype(np.int64),
+        group_of_row=number_groups(np.asarray(tiles.group_of_image)[image_of_row]),
         tile_counts=np.concatenate([counts for _, counts, _ in parts]),
         answer_of_row=np.concatenate([answers for _, _, answers in parts]),
     )
@@ -128,7 +134,7 @@ def tabulate_image_answers(
         image_of_row=rows,
         label_of_row=labels,
         fold_of_row=np.zeros(len(labels), dtype=np.int64),
-        group_of_row=np.unique(groups, return_inverse=True)[1].astype(np.int64),
+        group_of_row=number_groups(groups),
         tile_counts=np.eye(n_classes, dtype=np.int64)[predicted],
         answer_of_row=predicted,
     )
@@ -156,24 +162,22 @@ def compute_figures_of(tile_confusions: FloatMatrix, *, image_confusion: IntMatr
         tile_accuracy=_divide_trace(tile_confusions.sum(axis=-3)),
         image_f_measure=of_images.f_measure.mean(axis=-1),
         image_accuracy=_divide_trace(image_confusion),
-        of_class=ClassIndices(
-            accuracy=of_fold.accuracy.mean(axis=-2),
-            precision=of_fold.precision.mean(axis=-2),
-            recall=of_fold.recall.mean(axis=-2),
-            f_measure=of_fold.f_measure.mean(axis=-2),
-        ),
+        of_class=map_indices(lambda values: values.mean(axis=-2), of_fold),
         image_of_class=of_images,
     )
 
 
-def _tabulate_fold(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> tuple[IntVector, IntMatrix, IntVector]:
-    """Return one fold's images (n,), the counts of their tiles' answers (n, n_classes), and their own answers (n,)."""
-    indices, probabilities = fold.get_split(split)
-    images, combined = combine_tiles(probabilities, image_of_tile=tiles.image_of_tile[indices])
-    counts = np.zeros((len(images), len(tiles.class_names)), dtype=np.int64)
-    rows = np.searchsorted(images, tiles.image_of_tile[indices])
-    np.add.at(counts, (rows, predict_classes(probabilities)), 1)
+def combine_answers(probabilities: FloatMatrix, *, image_of_tile: IntVector) -> tuple[IntVector, IntMatrix, IntVector]:
+    """Return the images of these tiles (n,), the counts of the tiles' classes (n, n_classes), and the images' (n,)."""
+    images, combined = combine_tiles(probabilities, image_of_tile=image_of_tile)
+    counts = np.zeros(combined.shape, dtype=np.int64)
+    np.add.at(counts, (np.searchsorted(images, image_of_tile), predict_classes(probabilities)), 1)
     return images, counts, predict_classes(combined)
+
+
+def number_groups(groups: Sequence[object] | NDArray[Any]) -> IntVector:
+    """Return a number for each group, 0 to n_groups - 1, shape of `groups`."""
+    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
 
 
 def _divide_trace(confusion: IntMatrix | FloatMatrix) -> FloatVector:

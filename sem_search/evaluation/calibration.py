@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from sem_search.evaluation.images import PROBABILITY_FLOOR
-from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.metrics import PROBABILITY_FLOOR, check_answers, predict_classes
+from sem_search.evaluation.statistics import LEVEL
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-"""Beyond these an answer is certain, or as good as uniform, whatever the network said."""
+"""Beyond these an answer is certain, or as good as uniform, whatever the network answered."""
 
 N_PSEUDO_ANSWERS = 1.0
 """Answers with a label drawn at random that are added to those fitted on. Without any, answers that are all right would
@@ -34,9 +34,7 @@ N_BINS = 10
 """Of the reliability curve: with a hundred images ten answers a bin."""
 
 N_RESAMPLES = 1000
-"""Label sets drawn to tell what error a perfectly calibrated classifier would show; 95 % to about 1 %."""
-
-LEVEL = 0.95
+"""Label sets drawn to find the error that a perfectly calibrated classifier would show; 95 % to about 1 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +99,7 @@ def fit_temperature(probabilities: FloatMatrix, *, labels: IntVector) -> float:
     Raises:
         ValueError: There are no answers, they do not match the labels, or they are not finite.
     """
-    _check_answers(probabilities, labels=labels)
+    check_answers(probabilities, labels=labels)
     logs = _take_logs(probabilities)
     if np.ptp(logs) == 0:
         return 1.0
@@ -145,7 +143,7 @@ def cross_fit_temperature(probabilities: FloatMatrix, *, labels: IntVector, part
     Raises:
         ValueError: There are fewer than two parts, or the shapes do not match.
     """
-    _check_answers(probabilities, labels=labels)
+    check_answers(probabilities, labels=labels)
     parts = np.unique(part_of_row)
     if len(part_of_row) != len(probabilities) or len(parts) < 2:
         raise ValueError(
@@ -177,7 +175,7 @@ def compute_calibration_scores(
         group_of_row: Which group each answer belongs to, by default one of its own: by chance alone, answers of one
             group are right together.
         n_bins: Most bins of the reliability curve.
-        seed: Of the labels drawn to tell what chance alone would show.
+        seed: Of the labels drawn to find what chance alone would show.
 
     Raises:
         ValueError: There are no answers, they do not match the labels, or they are not finite.
@@ -211,7 +209,7 @@ def compute_reliability(
     Raises:
         ValueError: There are no answers, they do not match the labels, or they are not finite; `n_bins` is below 1.
     """
-    _check_answers(probabilities, labels=labels)
+    check_answers(probabilities, labels=labels)
     if n_bins < 1:
         raise ValueError(f"A reliability curve needs at least one bin, got {n_bins}.")
     confidence, is_right = _get_confidence(probabilities, labels=labels)
@@ -243,7 +241,7 @@ def compute_brier_score(probabilities: FloatMatrix, *, labels: IntVector) -> flo
     Raises:
         ValueError: There are no answers, they do not match the labels, or they are not finite.
     """
-    _check_answers(probabilities, labels=labels)
+    check_answers(probabilities, labels=labels)
     truth = np.eye(probabilities.shape[1])[labels]
     return float(((probabilities - truth) ** 2).sum(axis=1).mean())
 
@@ -254,7 +252,7 @@ def compute_log_loss(probabilities: FloatMatrix, *, labels: IntVector) -> float:
     Raises:
         ValueError: There are no answers, they do not match the labels, or they are not finite.
     """
-    _check_answers(probabilities, labels=labels)
+    check_answers(probabilities, labels=labels)
     return float(-_take_logs(probabilities)[np.arange(len(labels)), labels].mean())
 
 
@@ -291,16 +289,3 @@ def _take_logs(probabilities: FloatMatrix) -> FloatMatrix:
     """Return log probabilities, none below the floor."""
     logs: FloatMatrix = np.log(np.maximum(probabilities, PROBABILITY_FLOOR))
     return logs
-
-
-def _check_answers(probabilities: FloatMatrix, *, labels: IntVector) -> None:
-    """Raise unless there is one true class per row of finite probabilities."""
-    if probabilities.ndim != 2 or len(labels) != len(probabilities):
-        raise ValueError(f"{len(labels)} labels do not match probabilities of shape {probabilities.shape}.")
-    if not len(labels):
-        raise ValueError("There are no answers to calibrate or to judge.")
-    if not np.isfinite(probabilities).all():
-        row = int(np.flatnonzero(~np.isfinite(probabilities).all(axis=1))[0])
-        raise ValueError(f"Row {row} of the probabilities is not finite: a diverged network cannot be calibrated.")
-    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise ValueError(f"Labels run from {labels.min()} to {labels.max()}, not in 0..{probabilities.shape[1] - 1}.")

@@ -1,25 +1,21 @@
-"""Sets of classes that hold the true one as often as was asked for, and how far that promise goes.
+"""Prediction sets: lists of classes that hold the true one as often as was asked for.
 
-A prediction set lists every class whose probability is at least a threshold. The threshold is calibrated on images that
-the networks were not trained on, so that the true class of a new image of the same kind is missed in at most a share
-`1 - coverage` of cases, whatever the network is worth (split conformal prediction: Vovk, Gammerman and Shafer 2005;
-this score: Sadinle, Lei and Wasserman, J. Am. Stat. Assoc. 114 (2019) 223, "LAC"). A bad network gets large sets, not
-wrong ones. The most probable class is always in its set: it can only add to the coverage, and
-an empty set helps nobody.
+A class is in the set if its probability reaches a threshold that was calibrated on images which the networks were not
+trained on. So the true class of a new image of the same kind is missed in at most a share `1 - coverage` of cases,
+whatever the network is worth (split conformal prediction: Vovk, Gammerman and Shafer 2005; this score, "LAC":
+Sadinle, Lei and Wasserman, J. Am. Stat. Assoc. 114 (2019) 223). A poor network gets large sets, not wrong ones. The
+most probable class is always in its set. Scores compared: `docs/trust.md`.
 
-Measured on simulated answers to 100 images of 10 classes (`docs/trust.md`), this score gives the smallest sets: the
-cumulative scores APS (Romano, Sesia and Candès 2020) and RAPS (Angelopoulos et al. 2021) give sets up to four times
-as large unless they are randomised, and a set that differs when the same image is sent twice is of no use here.
+Images of one group share the weight of one (hierarchical conformal prediction: Lee, Barber and Willett 2023, equation
+3). Where every image is a group of its own this is the usual quantile, the ceil((n + 1) coverage)-th of n.
 
-Images of one group are not independent. Each group counts as one, its images share its weight, and the promise is
-made for an image of a new group (hierarchical conformal prediction: Lee, Barber and Willett 2023, equation 3). Where
-every image is a group of its own this is the usual quantile, the ceil((n + 1) coverage)-th of n.
+The fold networks that answer a new image together were each judged on their own fold only. Their common sets compare
+the new image with each image calibrated on in the answer of that image's network (cross-validation+: Barber, Candès,
+Ramdas and Tibshirani, Ann. Stat. 49 (2021) 486; for classes: Romano, Sesia and Candès, NeurIPS 2020, equation 9).
+Guaranteed is then 2 x coverage - 1; in practice they cover as asked, or more.
 
-What is promised, and what not: the coverage holds on average over images that come like those calibrated on, with
-their mix of classes, not for each class, nor for materials that were never seen. Calibrating on out-of-fold answers
-of k fold networks (cross-conformal: Vovk, Ann. Math. Artif. Intell. 74 (2015) 9) and answering with all of them
-together is guaranteed less, and in practice covers as promised (Barber et al., Ann. Stat. 49 (2021) 486): see
-`docs/trust.md`.
+The coverage holds on average over images like those calibrated on, with their mix of classes; not for each class, nor
+for materials that were never seen.
 """
 
 import math
@@ -30,13 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, binomtest
 
-from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.metrics import check_answers, predict_classes
+from sem_search.evaluation.statistics import LEVEL, ROUNDING
 from sem_search.records import FloatMatrix, FloatVector, IntVector
-
-ROUNDING = 1e-9
-"""Slack when ranks are compared with n times a coverage: 10 x 0.9 is 9, whatever binary fractions make of it."""
-
-LEVEL = 0.95
 
 BoolMatrix = NDArray[np.bool_]
 
@@ -83,6 +75,32 @@ class PredictionSetRule:
             f"Sets hold the true class of {100 * self.coverage:g} % of new images, calibrated on {behind}; with so "
             f"many, the share covered lies between {100 * low:.0f} % and {100 * high:.0f} % (95 % of calibrations)."
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossAnswers:
+    """What the fold networks answered to the images calibrated on, each image by the one that was not trained on it."""
+
+    of_true_class: FloatVector
+    """Probability of the true class, shape (n_images,)."""
+    network_of_image: IntVector
+    """Which network answered, 0 to n_networks - 1, shape (n_images,)."""
+    group_of_image: IntVector
+    """Images of one group count as one together, shape (n_images,)."""
+
+    @property
+    def n_images(self) -> int:
+        """Images calibrated on."""
+        return len(self.of_true_class)
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of images calibrated on: what counts as independent."""
+        return len(np.unique(self.group_of_image))
+
+    def is_attainable(self, coverage: float) -> bool:
+        """Return whether there are enough groups to promise this coverage by less than all classes."""
+        return self.n_groups >= compute_groups_needed(coverage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +156,7 @@ def fit_prediction_sets(
         ValueError: The coverage is not in (0, 1), or shapes do not match.
     """
     _check_coverage(coverage)
-    _check_answers(probabilities, labels=labels)
+    check_answers(probabilities, labels=labels)
     group_of_row = range(len(labels)) if group_of_row is None else group_of_row
     if len(group_of_row) != len(labels):
         raise ValueError(f"{len(group_of_row)} groups do not match {len(labels)} images.")
@@ -165,6 +183,34 @@ def predict_sets(probabilities: FloatMatrix, *, lowest_probability: float) -> Bo
     return sets
 
 
+def predict_cross_set(
+    probabilities: FloatMatrix, *, answers: CrossAnswers, coverage: float, most_probable: int
+) -> BoolMatrix:
+    """Return which classes are in the set of one image, shape (n_classes,).
+
+    Args:
+        probabilities: What each network answers to the image, shape (n_networks, n_classes).
+        answers: What they answered to the images calibrated on.
+        coverage: Share of new images whose set shall hold the true class, in (0, 1).
+        most_probable: The class that is named; it is always in the set.
+
+    Raises:
+        ValueError: The coverage is not in (0, 1), or a network of `answers` is missing.
+    """
+    compute_groups_needed(coverage)  # raises unless the coverage is one
+    if answers.n_images and answers.network_of_image.max() >= len(probabilities):
+        raise ValueError(
+            f"{len(probabilities)} networks answered, and images were calibrated on network "
+            f"{answers.network_of_image.max()}."
+        )
+    _, group, sizes = np.unique(answers.group_of_image, return_inverse=True, return_counts=True)
+    is_surer = answers.of_true_class[:, None] > probabilities[answers.network_of_image]
+    weight_surer = (is_surer / sizes[group][:, None]).sum(axis=0)
+    members: BoolMatrix = weight_surer < coverage * (len(sizes) + 1) - ROUNDING
+    members[most_probable] = True
+    return members
+
+
 def compute_groups_needed(coverage: float) -> int:
     """Return the fewest groups with which a coverage can be promised: n / (n + 1) must reach it.
 
@@ -175,8 +221,8 @@ def compute_groups_needed(coverage: float) -> int:
     return math.ceil(coverage / (1 - coverage) - ROUNDING)
 
 
-def compute_coverage_interval(coverage: float, *, n_groups: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return where the coverage of one calibration on this many groups lies, with probability `level`.
+def compute_coverage_interval(coverage: float, *, n_groups: int) -> tuple[float, float]:
+    """Return where the coverage of one calibration on this many groups lies, in 95 of 100 calibrations.
 
     The share of new images that a rule covers differs from calibration to calibration; it follows a Beta distribution
     (Vovk, ACML 2012; Angelopoulos and Bates, Found. Trends Mach. Learn. 16 (2023) 494, section 3.2). Equal
@@ -188,7 +234,7 @@ def compute_coverage_interval(coverage: float, *, n_groups: int, level: float = 
     if n_groups < compute_groups_needed(coverage):
         return 1.0, 1.0  # all classes
     rank = math.ceil((n_groups + 1) * coverage - ROUNDING)
-    low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], rank, n_groups + 1 - rank)
+    low, high = beta.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], rank, n_groups + 1 - rank)
     return float(low), float(high)
 
 
@@ -267,7 +313,7 @@ def compute_risk_coverage(probabilities: FloatMatrix, *, labels: IntVector) -> R
     Raises:
         ValueError: There are no images, or shapes do not match.
     """
-    _check_answers(probabilities, labels=labels)
+    check_answers(probabilities, labels=labels)
     confidence = probabilities.max(axis=1)
     is_wrong = predict_classes(probabilities) != labels
     levels, point_of_row = np.unique(-confidence, return_inverse=True)
@@ -287,14 +333,6 @@ def _check_coverage(coverage: float) -> None:
     """Raise unless this is a share that can be asked for."""
     if not 0 < coverage < 1:
         raise ValueError(f"A coverage must lie between 0 and 1, both excluded; got {coverage}.")
-
-
-def _check_answers(probabilities: FloatMatrix, *, labels: IntVector) -> None:
-    """Raise unless there is one true class per row of finite probabilities."""
-    if probabilities.ndim != 2 or not len(labels) or len(labels) != len(probabilities):
-        raise ValueError(f"{len(labels)} labels do not match probabilities of shape {probabilities.shape}.")
-    if not np.isfinite(probabilities).all():
-        raise ValueError("Some probabilities are not finite: a diverged network has no prediction sets.")
 
 
 def _check_parts(groups: NDArray[np.generic], *, part_of_row: IntVector) -> None:

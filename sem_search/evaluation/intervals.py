@@ -1,53 +1,31 @@
 """How far every figure of a study could lie from what endless images would give: 95 % intervals.
 
 The standard error comes from the bootstrap over images (`resampling`). The interval around a share is that of as many
-independent answers as would have this standard error, the effective number, as surveys with clusters do (Korn and
+independent answers as would have this standard error, the effective number, as in surveys with clusters (Korn and
 Graubard, Surv. Methodol. 24 (1998) 193; Dean and Pagano, J. Surv. Stat. Methodol. 3 (2015) 484). At each end it reaches
-as far as the farther of two: the score interval (Wilson, J. Am. Stat. Assoc. 22 (1927) 209) and that of Jeffreys;
-Wilson's alone stops short where one or two of many answers are wrong (Brown, Cai and DasGupta, Stat. Sci. 16 (2001)
-101). Such intervals stay between 0 and 1 and are not empty where everything was right.
+as far as the farther of two: the score interval (Wilson, J. Am. Stat. Assoc. 22 (1927) 209) and that of Jeffreys
+(Brown, Cai and DasGupta, Stat. Sci. 16 (2001) 101). Its coverage, and that of percentiles: `docs/trust.md`.
 
-It was chosen by the coverage simulated (`docs/trust.md`). Percentiles of the same bootstrap, also bias-corrected and
-accelerated (BCa; Efron 1987) or widened for small samples (Hesterberg 2015), cover image accuracy near 1 in as few as 5
-of 100 cases: where no image was wrong, none can be drawn.
-
-What an interval tells: other images, the same trained networks. Other folds or other training images would move the
-figure, too (Bengio and Grandvalet, J. Mach. Learn. Res. 5 (2004) 1089: no estimate of that is unbiased).
+An interval speaks of other images and the same networks. Other training images would move the figure, too (Bengio and
+Grandvalet, J. Mach. Learn. Res. 5 (2004) 1089).
 """
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.stats import beta, norm
 from scipy.stats import t as student_t
 
 from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures, tabulate_answers
-from sem_search.evaluation.metrics import ClassIndices
+from sem_search.evaluation.metrics import map_indices
 from sem_search.evaluation.resampling import N_RESAMPLES, build_strata, resample_figures
+from sem_search.evaluation.statistics import LEVEL, ROUNDING, Interval, check_level
 from sem_search.records import FloatMatrix, FloatVector, IntVector, Split, TileTable, TrialOutcome
-
-LEVEL = 0.95
 
 PSEUDO_IMAGES = 0.5
 """See `_dampen`. Of 0, 0.5, 1 and 2 the one whose coverage was nearest 95 %."""
-
-ROUNDING = 1e-9
-"""Standard errors below this are zeros: sums of equal terms in another order."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A figure and where its true value lies, in `level` of 100 % of cases."""
-
-    value: float
-    low: float
-    high: float
-    level: float = LEVEL
-
-    def to_text(self, *, digits: int = 3) -> str:
-        """Return `0.912 (0.871 to 0.943)`."""
-        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +40,7 @@ class ClassIntervals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SideIntervals:
+class SplitIntervals:
     """The headline figures of one split, each with its interval."""
 
     n_images: int
@@ -84,7 +62,7 @@ def compute_split_intervals(
     level: float = LEVEL,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
-) -> SideIntervals:
+) -> SplitIntervals:
     """Return the figures of `metrics.compute_split_scores` with their intervals.
 
     Args:
@@ -104,7 +82,7 @@ def compute_split_intervals(
 
 def compute_intervals(
     table: AnswerTable, *, level: float = LEVEL, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> SideIntervals:
+) -> SplitIntervals:
     """Return the figures of these answers with their intervals; arguments and errors as `compute_split_intervals`."""
     check_level(level)
     (resampled,) = resample_figures([table], n_resamples=n_resamples, seed=seed)
@@ -130,7 +108,7 @@ def compute_intervals(
         surround_classes("f_measure", is_image=True),
         strict=True,
     )
-    return SideIntervals(
+    return SplitIntervals(
         n_images=table.n_rows,
         n_groups=table.n_groups,
         f_measure=surround(figures.f_measure, errors.f_measure),
@@ -178,8 +156,8 @@ def compute_standard_errors(resampled: Figures, *, table: AnswerTable) -> Figure
         tile_accuracy=_compute_error(resampled.tile_accuracy, lack=_average(lack, share * tiles.recall)),
         image_f_measure=_compute_error(resampled.image_f_measure, lack=_average(lack, images.f_measure)),
         image_accuracy=_compute_error(resampled.image_accuracy, lack=_average(lack, share * images.recall)),
-        of_class=_compute_class_errors(tiles, lack=lack),
-        image_of_class=_compute_class_errors(images, lack=lack),
+        of_class=map_indices(partial(_compute_error, lack=lack), tiles),
+        image_of_class=map_indices(partial(_compute_error, lack=lack), images),
     )
 
 
@@ -200,26 +178,10 @@ def compute_quantile(table: AnswerTable, *, level: float) -> float:
     return float(student_t.ppf((1 + level) / 2, table.n_groups - len(build_strata(table))))
 
 
-def check_level(level: float) -> None:
-    """Raise ValueError unless this is a level that an interval can have."""
-    if not 0 < level < 1:
-        raise ValueError(f"The level of an interval must lie between 0 and 1, both excluded; got {level}.")
-
-
 def _compute_error(values: FloatVector, *, lack: FloatVector | float) -> FloatVector:
     """Return the standard deviation over the resamples, with the factor that their variance lacks."""
     error: FloatVector = values.std(axis=0) * np.sqrt(lack)
     return error
-
-
-def _compute_class_errors(indices: ClassIndices, *, lack: FloatVector) -> ClassIndices:
-    """Return the standard error of each index of each class."""
-    return ClassIndices(
-        accuracy=_compute_error(indices.accuracy, lack=lack),
-        precision=_compute_error(indices.precision, lack=lack),
-        recall=_compute_error(indices.recall, lack=lack),
-        f_measure=_compute_error(indices.f_measure, lack=lack),
-    )
 
 
 def _average(lack: FloatVector, parts: FloatMatrix) -> float:

@@ -1,11 +1,8 @@
-"""How far the class can be told without looking: from how an image was taken.
+"""How well the class is predicted without looking: from how an image was taken.
 
-A classifier on metadata alone (pixel size, session, detector, mean grey, noise ...), out of fold and scored as the
-network is. If it comes near the network, the network may have learnt the session instead of the material.
-
-It is a random forest (Breiman, Mach. Learn. 45 (2001) 5): it takes numbers on any scale, needs no tuning, and sees
-thresholds and combinations, as a network would. A category becomes a column of its own, a value that is not told a
-category like any other: that a file tells no pixel size may give its class away.
+A random forest (Breiman, Mach. Learn. 45 (2001) 5) on metadata alone (pixel size, session, detector, mean grey, noise),
+out of fold and scored as the network is. If it comes near the network, the network may have learnt the session instead
+of the material. A category becomes a column of its own, a missing value a category like any other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,23 +14,24 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import OneHotEncoder
 
 from sem_search.evaluation.answers import AnswerTable, tabulate_image_answers
-from sem_search.evaluation.intervals import LEVEL, Interval, compute_intervals
+from sem_search.evaluation.intervals import compute_intervals
+from sem_search.evaluation.statistics import Interval
 from sem_search.records import FloatMatrix, IntVector
 
 Value = str | float | None
-"""A category, a number, or not told."""
+"""A category, a number, or missing."""
 
 N_TREES = 100  # votes to 5 %, in a quarter of a second per fold on one core
 
-NOT_TOLD = ""
+MISSING = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetadataScore:
-    """What metadata alone can tell."""
+    """How well metadata alone predict the class."""
 
     attributes: tuple[str, ...]
-    """Those learnt from: all that take more than one value. With none, every image is named alike."""
+    """Those learnt from: all that take more than one value. With none, every image gets the commonest class."""
     f_measure: Interval
     """Macro F-measure over images: to be compared with the network's over images."""
     accuracy: Interval
@@ -49,10 +47,9 @@ def score_metadata(
     n_classes: int,
     part_of_image: IntVector,
     group_of_image: Sequence[object] | None = None,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> MetadataScore:
-    """Return how well metadata alone tell the class of images that the classifier was not fitted on.
+    """Return how well metadata alone predict the class of images that the classifier was not fitted on.
 
     Args:
         columns: Attribute to its value for each image, each of length n_images.
@@ -60,7 +57,6 @@ def score_metadata(
         n_classes: Number of classes.
         part_of_image: The fold that tests each image, shape (n_images,): folds keep groups whole.
         group_of_image: Which group each image belongs to, for the interval; by default each is one of its own.
-        level: Of the intervals.
         seed: Of the trees and of the bootstrap.
 
     Raises:
@@ -78,7 +74,7 @@ def score_metadata(
         is_tested = part_of_image == part
         predicted[is_tested] = _predict(numbers, categories, labels=labels, is_tested=is_tested, seed=seed)
     answers = tabulate_image_answers(predicted, labels=labels, n_classes=n_classes, group_of_row=group_of_image)
-    intervals = compute_intervals(answers, level=level, seed=seed)
+    intervals = compute_intervals(answers, seed=seed)
     return MetadataScore(
         attributes=names, f_measure=intervals.image_f_measure, accuracy=intervals.image_accuracy, answers=answers
     )
@@ -99,12 +95,12 @@ def _predict(
 def _split_columns(
     columns: Mapping[str, Sequence[Value]], *, n_images: int
 ) -> tuple[FloatMatrix, NDArray[np.str_], tuple[str, ...]]:
-    """Return numbers (n_images, n_numbers) with NaN where not told, categories (n_images, n_categories), and names.
+    """Return numbers (n_images, n_numbers) with NaN where missing, categories (n_images, n_categories), and names.
 
-    A column with a single value tells nothing and is left out; one with a word in it holds categories.
+    A column with a single value is left out; one with a word in it holds categories.
     """
     numbers: list[list[float]] = []
-    categories: list[list[str]] = [[NOT_TOLD] * n_images]  # an encoder without columns cannot be fitted
+    categories: list[list[str]] = [[MISSING] * n_images]  # an encoder without columns cannot be fitted
     names = []
     for name, values in columns.items():
         if len(values) != n_images:
@@ -113,7 +109,7 @@ def _split_columns(
             continue
         names.append(name)
         if any(isinstance(value, str) for value in values):
-            categories.append([NOT_TOLD if value is None else str(value) for value in values])
+            categories.append([MISSING if value is None else str(value) for value in values])
         else:
             numbers.append([np.nan if value is None else float(value) for value in values])
     table = np.array(numbers, dtype=np.float64).reshape(-1, n_images).T
@@ -121,5 +117,5 @@ def _split_columns(
 
 
 def _get_key(value: Value) -> Value:
-    """Return what two equal values have in common; all that is no number is not told."""
+    """Return the value, None for NaN: missing values are equal."""
     return None if isinstance(value, float) and np.isnan(value) else value

@@ -4,14 +4,17 @@ Every figure that a study reports is computed here, from the predictions that th
 of Iwata, Hayashi et al., Int. J. Pharm. X 4 (2022) 100135: each class against all others, averaged over the folds.
 Their equation 3 prints recall as TP / (TN + FP); TP / (TP + FN) is meant (Fawcett, Pattern Recognit. Lett. 27 (2006)
 861) and is what stands here. Confusion matrices have the true class in rows and the predicted class in columns.
+
+The tiles of an image are combined by the mean of their log probabilities (the normalised geometric mean of the
+answers; Kittler et al., IEEE Trans. Pattern Anal. Mach. Intell. 20 (1998) 226, product rule): tiles that are sure
+count more than tiles that hesitate. The served classifier combines with the same function.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from sem_search.evaluation.images import PROBABILITY_FLOOR, combine_tiles
 from sem_search.records import (
     FloatMatrix,
     FloatVector,
@@ -22,6 +25,10 @@ from sem_search.records import (
     TileTable,
     TrialOutcome,
 )
+
+PROBABILITY_FLOOR = 1e-7
+"""Lowest probability other than zero: the step of a float32 just below one (2**-24). Without it a single tile that
+answers exactly 0 would forbid a class, whatever the other tiles of the image answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class ClassIndices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SideScores:
+class SplitScores:
     """What the finished folds of a trial scored in one split, per tile and per image."""
 
     confusion: IntMatrix
@@ -71,7 +78,7 @@ class SideScores:
         return _divide_trace(self.confusion)
 
 
-def compute_split_scores(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> SideScores:
+def compute_split_scores(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> SplitScores:
     """Return what the finished folds of a trial scored in one split.
 
     Tile scores are means over the folds, as in the paper. Image scores are those of the one confusion matrix of all
@@ -88,10 +95,10 @@ def compute_split_scores(trial: TrialOutcome, *, tiles: TileTable, split: Split)
     f_measure_of_fold = np.array([indices.macro_f for indices in per_fold])
     image_confusion = _sum_matrices([_compute_image_confusion(fold, tiles=tiles, split=split) for fold in trial.folds])
     losses = [compute_fold_loss(fold, tiles=tiles, split=split) for fold in trial.folds]
-    return SideScores(
+    return SplitScores(
         confusion=_sum_matrices(confusions),
         per_fold=per_fold,
-        mean=_compute_mean_indices(per_fold),
+        mean=map_indices(lambda *folds: np.mean(folds, axis=0), *per_fold),
         f_measure=float(f_measure_of_fold.mean()),
         f_measure_of_fold=f_measure_of_fold,
         image_confusion=image_confusion,
@@ -104,6 +111,12 @@ def compute_split_scores(trial: TrialOutcome, *, tiles: TileTable, split: Split)
 def compute_fold_f_measure(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> float:
     """Return the macro F-measure of one fold over the tiles of one split, in [0, 1]."""
     return compute_class_indices(_compute_fold_confusion(fold, tiles=tiles, split=split)).macro_f
+
+
+def compute_fold_scores(folds: Sequence[Sequence[FoldOutcome]], *, tiles: TileTable, split: Split) -> FloatMatrix:
+    """Return the macro F-measure of every fold of several trials, shape (n_trials, n_folds)."""
+    scores = [[compute_fold_f_measure(fold, tiles=tiles, split=split) for fold in own] for own in folds]
+    return np.array(scores)
 
 
 def compute_fold_loss(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> float:
@@ -152,6 +165,25 @@ def compute_class_indices(confusion: IntMatrix | FloatMatrix) -> ClassIndices:
     )
 
 
+def map_indices(combine: Callable[..., FloatVector], *indices: ClassIndices) -> ClassIndices:
+    """Return what a function makes of these records, index by index."""
+    names = [entry.name for entry in fields(ClassIndices)]
+    return ClassIndices(**{name: combine(*(getattr(each, name) for each in indices)) for name in names})
+
+
+def check_answers(probabilities: FloatMatrix, *, labels: IntVector) -> None:
+    """Raise ValueError unless there is one true class for each of one or more rows of finite probabilities."""
+    if probabilities.ndim != 2 or len(labels) != len(probabilities):
+        raise ValueError(f"{len(labels)} labels do not match probabilities of shape {probabilities.shape}.")
+    if not len(labels):
+        raise ValueError("There are no answers to calibrate or to judge.")
+    if not np.isfinite(probabilities).all():
+        row = int(np.flatnonzero(~np.isfinite(probabilities).all(axis=1))[0])
+        raise ValueError(f"Row {row} of the probabilities is not finite: a diverged network cannot be calibrated.")
+    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
+        raise ValueError(f"Labels run from {labels.min()} to {labels.max()}, not in 0..{probabilities.shape[1] - 1}.")
+
+
 def predict_classes(probabilities: FloatMatrix) -> IntVector:
     """Return the most probable class of each row, shape (n,); of equals the first.
 
@@ -160,6 +192,30 @@ def predict_classes(probabilities: FloatMatrix) -> IntVector:
     """
     predicted: IntVector = np.nan_to_num(probabilities, nan=-1.0).argmax(axis=1).astype(np.int64)
     return predicted
+
+
+def combine_tiles(probabilities: FloatMatrix, *, image_of_tile: IntVector) -> tuple[IntVector, FloatMatrix]:
+    """Return the images that these tiles belong to, and the answer for each.
+
+    Args:
+        probabilities: One row per tile, shape (n_tiles, n_classes), rows sum to one.
+        image_of_tile: Which image each tile was cut from, shape (n_tiles,).
+
+    Returns:
+        The image indices, ascending, shape (n_images,), and their probabilities, shape (n_images, n_classes), rows
+        sum to one. An image with a tile that answers NaN has NaN throughout.
+
+    Raises:
+        ValueError: There is not one image index per tile.
+    """
+    if probabilities.ndim != 2 or len(image_of_tile) != len(probabilities):
+        raise ValueError(f"{len(image_of_tile)} image indices do not match probabilities of {probabilities.shape}.")
+    images, row_of_tile = np.unique(image_of_tile, return_inverse=True)
+    sums = np.zeros((len(images), probabilities.shape[1]))
+    np.add.at(sums, row_of_tile, np.log(np.maximum(probabilities, PROBABILITY_FLOOR)))
+    means = sums / np.bincount(row_of_tile, minlength=len(images))[:, None]
+    scaled = np.exp(means - means.max(axis=1, keepdims=True))
+    return images.astype(np.int64), scaled / scaled.sum(axis=1, keepdims=True)
 
 
 def _compute_fold_confusion(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> IntMatrix:
@@ -180,16 +236,6 @@ def _compute_image_confusion(fold: FoldOutcome, *, tiles: TileTable, split: Spli
         true=tiles.label_of_image[images],
         predicted=predict_classes(combined),
         n_classes=len(tiles.class_names),
-    )
-
-
-def _compute_mean_indices(per_fold: Sequence[ClassIndices]) -> ClassIndices:
-    """Average each index of each class over the folds."""
-    return ClassIndices(
-        accuracy=np.mean([indices.accuracy for indices in per_fold], axis=0),
-        precision=np.mean([indices.precision for indices in per_fold], axis=0),
-        recall=np.mean([indices.recall for indices in per_fold], axis=0),
-        f_measure=np.mean([indices.f_measure for indices in per_fold], axis=0),
     )
 
 

@@ -1,16 +1,13 @@
 """Whether an image is like anything that the network was trained on.
 
-A network names every picture, a photograph of a cat included. Here each image is a point: the mean over its tiles of
-the trunk's channels. Its distance is the squared Mahalanobis distance to the nearest class mean (Lee, Lee, Lee and
-Shin, NeurIPS 2018), under one covariance of all classes (`covariance`).
+Each image is a point: the mean over its tiles of the trunk's channels. Its distance is the squared Mahalanobis distance
+to the nearest class mean (Lee, Lee, Lee and Shin, NeurIPS 2018), under one covariance of all classes.
 
-How far a known image may lie depends on how many tiles its mean is over: single tiles lie far out. So the limit is
-measured for each number of tiles, on runs of so many tiles out of images that were left out of the fit: it is the
-quantile of their distances that lets the share asked for through as unknown (conformal anomaly detection: Bates et al.,
-Ann. Stat. 51 (2023) 149). That share is promised of all known images together, not of each class: limits of each class
-let a varied class take in nearly everything. What was measured of each class on the images left out is kept and told.
-
-Metrics, limits and rates were compared on eight sets of micrographs: `docs/decisions/028-known-images.md`.
+Single tiles lie farther out than means of many. So the limit is measured for each number of tiles, on images that were
+left out of the fit: it is the quantile of their distances that lets the share asked for through as unknown (conformal
+anomaly detection: Bates et al., Ann. Stat. 51 (2023) 149). That share is promised of all known images together, not of
+each class; what was measured of each class is stored and stated. How all this was chosen:
+`docs/decisions/028-known-images.md`.
 """
 
 from collections.abc import Mapping
@@ -19,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.evaluation.covariance import NEGLIGIBLE, ShrunkCovariance, fit_covariance
+from sem_search.evaluation.statistics import NEGLIGIBLE, ShrunkCovariance, fit_covariance
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 FALSE_ALARM_RATE = 0.1
@@ -76,7 +73,7 @@ class NoveltyModel:
     n_images: int
     """Known images behind the limits."""
     class_sizes: IntVector
-    """Known images of each class, shape (n_classes,); zeros where a model of an older version does not tell."""
+    """Known images of each class, shape (n_classes,); zeros where a model of an older version has none."""
     class_alarms: IntVector
     """How many of these were called unknown when they were left out of the fit, shape (n_classes,)."""
 
@@ -108,7 +105,7 @@ class NoveltyModel:
             KeyError: An array is missing.
         """
         class_means = np.asarray(arrays["class_means"], dtype=np.float64)
-        untold = np.zeros(len(class_means))
+        unknown = np.zeros(len(class_means))
         return cls(
             metric=Metric(
                 class_means=class_means,
@@ -121,8 +118,8 @@ class NoveltyModel:
             limits=_read_limits(arrays),
             false_alarm_rate=float(arrays["false_alarm_rate"]),
             n_images=int(arrays["n_images"]),
-            class_sizes=arrays.get("class_sizes", untold).astype(np.int64),
-            class_alarms=arrays.get("class_alarms", untold).astype(np.int64),
+            class_sizes=arrays.get("class_sizes", unknown).astype(np.int64),
+            class_alarms=arrays.get("class_alarms", unknown).astype(np.int64),
         )
 
 
@@ -256,7 +253,7 @@ def _fit_metric(images: _Images, is_fitted: NDArray[np.bool_]) -> Metric:
     classes, rows = np.unique(labels, return_inverse=True)
     if len(means) <= len(classes):
         raise ValueError(
-            f"{len(means)} images of {len(classes)} classes do not tell how images of a class differ: some class needs "
+            f"{len(means)} images of {len(classes)} classes do not show how images of a class differ: some class needs "
             "more images."
         )
     class_means = np.stack([means[labels == label].mean(axis=0) for label in classes])

@@ -1,14 +1,12 @@
 """The bootstrap over images: what the figures would have been with other images of the same classes.
 
-Whole groups of images are drawn, with all their tiles, class by class, with replacement. The groups drawn are dealt
-anew into the folds, as many of each class to each fold as there were. That is what makes the bootstrap fit the figure
-reported, a mean over folds of few images each: an image drawn within its fold, from two, would vary half as much as it
-should, and images kept in their folds but drawn from all would leave folds without a class. The answers of different
-folds are assumed to be alike, as they are when images are dealt into folds by chance. Where the networks of the folds
-differ much in quality, that difference counts as one between images, and intervals are too wide rather than too narrow.
+Whole groups of images are drawn with all their tiles, class by class, with replacement, and assigned anew to the folds,
+as many of each class to each fold as there were. Drawn within its fold, from two, an image would vary half as much as
+it should. This assumes that the networks of all folds are alike; where they are not, intervals are too wide rather
+than too narrow.
 
-Nothing is resampled image by image: for each class and fold one multinomial draw says how often each group occurs, and
-a matrix product turns that into confusion matrices.
+For each class and fold one multinomial draw says how often each group occurs, and a matrix product turns that into
+confusion matrices.
 """
 
 from collections.abc import Iterator, Sequence
@@ -118,7 +116,7 @@ def _build_stratum(label: int, *, class_of_group: IntVector, fold_of_group: IntV
     """Return one class's groups."""
     groups = np.flatnonzero(class_of_group == label).astype(np.int64)
     if len(groups) < 2:
-        raise ValueError(f"Class {label} has one group of images only: nothing tells how much its images differ.")
+        raise ValueError(f"Class {label} has one group of images only: how much its images differ is unknown.")
     return Stratum(label=label, groups=groups, n_of_fold=np.bincount(fold_of_group[groups], minlength=n_folds))
 
 

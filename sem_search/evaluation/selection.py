@@ -1,20 +1,16 @@
-"""How much of the winner's score is luck of the choice.
+"""How much of the winner's score is luck of the choice: the best of many cells is in part the luckiest.
 
-The best of twenty cells is in part the one that luck favoured most, so that its score on the data it was chosen on is
-too high. Two estimates without that:
+Two estimates without that:
 
-- the bias-corrected one: BBC-CV (Tsamardinos, Greasidou and Borboudakis, Mach. Learn. 107 (2018) 1895). Images are
-  drawn with replacement, the best trial is chosen on those drawn and judged on those left out, many times over; nothing
-  is trained again. Each image is so answered by the trials that were chosen without it, each with the share of the
-  draws in which it was, and the figure is computed from these answers as from any others. (The paper averages the
-  figure over the draws instead. An image left out has few others of its class in its fold, and an F-measure of few
-  images is biased.)
-- the one by folds left out: the trial is chosen on all folds but those judged on the images of one fold, and judged on
-  these. A check that needs no draws, coarser, since only as many choices are made as there are folds.
+- BBC-CV (Tsamardinos, Greasidou and Borboudakis, Mach. Learn. 107 (2018) 1895): images are drawn with replacement, the
+  best trial is chosen on those drawn and judged on those left out, many times over, without training. Each image is
+  answered by the trials that were chosen without it, each with its share of the draws. (The paper averages the figure
+  over the draws; an F-measure of the few images left out is biased.)
+- folds left out: the trial is chosen on all folds but those with images of one test fold, and judged on that fold.
+  Coarser: only as many choices as folds.
 
-Only complete trials take part. A pruned trial has not answered all images and could not have been chosen; how many
-there were is told. With `select_on="validation"` the choice is made on validation tiles and judged on test tiles; the
-images are the same, in other folds, so that even the test score of the winner is not quite free of the choice.
+Only complete trials take part: a pruned trial has not answered all images. With `select_on="validation"` the choice is
+made on validation tiles and judged on test tiles, which are the same images in other folds.
 """
 
 import dataclasses
@@ -24,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sem_search.evaluation.answers import AnswerTable, tabulate_answers
-from sem_search.evaluation.intervals import LEVEL, Interval, compute_intervals
-from sem_search.evaluation.metrics import compute_fold_f_measure
+from sem_search.evaluation.intervals import compute_intervals
+from sem_search.evaluation.metrics import compute_fold_scores
 from sem_search.evaluation.resampling import count_draws, resample_figures
+from sem_search.evaluation.statistics import Interval
 from sem_search.records import FloatMatrix, IntVector, Split, StudyOutcome, TileTable, TrialOutcome
 
 N_DRAWS = 1000
@@ -67,14 +64,13 @@ class SelectionBias:
 
 
 def compute_selection_bias(
-    study: StudyOutcome, *, select_on: Split, level: float = LEVEL, n_draws: int = N_DRAWS, seed: int = 0
+    study: StudyOutcome, *, select_on: Split, n_draws: int = N_DRAWS, seed: int = 0
 ) -> SelectionBias:
     """Return what choosing the best complete trial in one split did to its score.
 
     Args:
         study: With at least one complete trial.
         select_on: The split to choose on, whichever the study itself chose on.
-        level: Of the interval of the corrected score.
         n_draws: Draws of images.
         seed: Of the draws.
 
@@ -82,15 +78,9 @@ def compute_selection_bias(
         ValueError: There is no complete trial, or complete trials have different folds.
     """
     candidates = get_candidates(study)
-    chosen_on, judged_on = (
-        np.array(
-            [
-                [compute_fold_f_measure(fold, tiles=study.tiles, split=split) for fold in trial.folds]
-                for trial in candidates
-            ]
-        )
-        for split in (select_on, "test")
-    )
+    folds = [trial.folds for trial in candidates]
+    chosen_on = compute_fold_scores(folds, tiles=study.tiles, split=select_on)
+    judged_on = compute_fold_scores(folds, tiles=study.tiles, split="test")
     scores = [float(folds.mean()) for folds in chosen_on]
     best = int(np.argmax(scores))
     winner = candidates[best]
@@ -104,7 +94,7 @@ def compute_selection_bias(
         winner=winner.number,
         naive=max(scores),
         test=float(judged_on[best].mean()),
-        corrected=compute_intervals(answers, level=level, seed=seed).f_measure,
+        corrected=compute_intervals(answers, seed=seed).f_measure,
         fold_out=_compute_fold_out_score(
             chosen_on.T,
             judged_on.T,

@@ -30,7 +30,7 @@ def keep_quiet(_: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def tell():
+def show():
     return keep_quiet
 
 
@@ -76,7 +76,7 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
         dropout=0.2,
         seed=0,
     )
-    folds = retrain_winner(untrained, splits=list_splits(untrained), name="winner", tell=keep_quiet)
+    folds = retrain_winner(untrained, splits=list_splits(untrained), name="winner", show=keep_quiet)
     winner = dataclasses.replace(untrained.winner, folds=folds)
     return dataclasses.replace(untrained, winner=winner, trials=(winner,))
 
@@ -116,4 +116,4 @@ def head_weights(subject: AuditSubject):
 def morphology(subject: AuditSubject, head_weights) -> MorphologyAudit:
     """What the network of `subject` looks at, and whether itself, as another study's, looks there, too."""
     other = explain_study(subject, head_weights=head_weights)
-    return audit_morphology(subject, head_weights=head_weights, tell=keep_quiet, other=other)
+    return audit_morphology(subject, head_weights=head_weights, show=keep_quiet, other=other)

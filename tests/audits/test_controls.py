@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from sem_search.audits.controls import Control, blur_tiles, deal_labels, iter_controls
+from sem_search.audits.controls import Control, blur_tiles, iter_controls, permute_labels
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.comparing import Difference
+from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.label_test import LabelTest
 
 
 @pytest.fixture(scope="module")
-def controls(subject: AuditSubject, tell) -> dict[str, Control]:
-    return {control.name: control for control in iter_controls(subject, tell=tell)}
+def controls(subject: AuditSubject, show) -> dict[str, Control]:
+    return {control.name: control for control in iter_controls(subject, show=show)}
 
 
 def test_all_four_are_run(controls: dict[str, Control]) -> None:
@@ -43,14 +43,16 @@ def test_the_order_of_tiles_does_not_matter(controls: dict[str, Control]) -> Non
 
 def test_labels_are_dealt_by_group_and_as_many_as_before_in_every_split(subject: AuditSubject) -> None:
     ids = np.array(subject.tiles.image_ids)
-    deals = []
+    permutations = []
     for fold in subject.folds.folds:
-        dealt = deal_labels(subject, fold=fold.number)
+        permuted = permute_labels(subject, fold=fold.number)
         for images in (fold.training, fold.validation, fold.test):
             members = np.isin(ids, images)
-            assert sorted(dealt[members]) == sorted(subject.tiles.label_of_image[members])
-        deals.append(tuple(dealt))
-    assert len({*deals, tuple(subject.tiles.label_of_image)}) == len(deals) + 1, "another deal in every fold"
+            assert sorted(permuted[members]) == sorted(subject.tiles.label_of_image[members])
+        permutations.append(tuple(permuted))
+    assert len({*permutations, tuple(subject.tiles.label_of_image)}) == len(permutations) + 1, (
+        "another permutation in every fold"
+    )
 
 
 def test_images_of_one_group_are_dealt_one_label(subject: AuditSubject) -> None:
@@ -59,8 +61,8 @@ def test_images_of_one_group_are_dealt_one_label(subject: AuditSubject) -> None:
     joined = dataclasses.replace(subject, tiles=dataclasses.replace(subject.tiles, group_of_image=groups))
     assert len(set(groups)) < len(groups)
     for fold in subject.folds.folds:
-        dealt = deal_labels(joined, fold=fold.number)
-        assert len(set(zip(groups, dealt.tolist(), strict=True))) == len(set(groups))
+        permuted = permute_labels(joined, fold=fold.number)
+        assert len(set(zip(groups, permuted.tolist(), strict=True))) == len(set(groups))
 
 
 def test_test_labels_are_dealt_by_chance_alone(subject: AuditSubject) -> None:
@@ -68,19 +70,21 @@ def test_test_labels_are_dealt_by_chance_alone(subject: AuditSubject) -> None:
     fold = subject.folds.folds[0]
     is_tested = np.isin(subject.tiles.image_ids, fold.test)
     share = np.bincount(subject.tiles.label_of_image[is_tested], minlength=3) / is_tested.sum()
-    deals = np.array(
-        [deal_labels(dataclasses.replace(subject, seed=seed), fold=fold.number)[is_tested] for seed in range(200)]
+    permutations = np.array(
+        [permute_labels(dataclasses.replace(subject, seed=seed), fold=fold.number)[is_tested] for seed in range(200)]
     )
     for label in range(3):
         low, high = binom.interval(0.9999, 200, share[label])
-        assert ((deals == label).sum(axis=0) >= low).all() and ((deals == label).sum(axis=0) <= high).all()
+        assert ((permutations == label).sum(axis=0) >= low).all() and (
+            (permutations == label).sum(axis=0) <= high
+        ).all()
 
 
 def test_shuffled_labels_are_held_against_other_deals(controls: dict[str, Control]) -> None:
     control = controls["shuffled labels"]
     assert control.label_test is not None
     assert control.label_test.accuracy == control.scores.image_accuracy.value
-    assert f"{control.label_test.expected:.3f} with other deals of the test labels, p = " in control.to_text()
+    assert f"{control.label_test.expected:.3f} with other permutations of the test labels, p = " in control.to_text()
 
 
 def test_blurring_leaves_brightness_and_nothing_small() -> None:

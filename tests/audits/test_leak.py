@@ -9,12 +9,12 @@ from sem_search.audits import leak as room
 from sem_search.audits.leak import LeakAudit, audit_leak, split_tiles
 from sem_search.audits.retraining import list_splits
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.comparing import Difference
+from sem_search.evaluation.comparison import Difference
 
 
 @pytest.fixture(scope="module")
-def leak(subject: AuditSubject, tell) -> LeakAudit:
-    return audit_leak(subject, tell=tell)
+def leak(subject: AuditSubject, show) -> LeakAudit:
+    return audit_leak(subject, show=show)
 
 
 def test_every_tile_is_tested_once_and_classes_are_dealt_alike(subject: AuditSubject) -> None:
@@ -40,7 +40,7 @@ def test_the_second_of_the_two_is_what_the_study_measured(subject: AuditSubject,
     assert 0 <= leak.comparison.tile_accuracy.first <= 1
 
 
-def test_a_network_that_remembers_images_is_found(subject: AuditSubject, tell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_remembers_images_is_found(subject: AuditSubject, show, monkeypatch: pytest.MonkeyPatch) -> None:
     """It classifies a tile correctly if it was trained on another tile of the image, else answers the first class."""
     tiles = subject.tiles
 
@@ -56,7 +56,7 @@ def test_a_network_that_remembers_images_is_found(subject: AuditSubject, tell, m
     honest = remember(subject, splits=list_splits(subject))
     monkeypatch.setattr(room, "retrain_winner", remember)
     winner = dataclasses.replace(subject.winner, folds=honest)
-    gap = audit_leak(dataclasses.replace(subject, winner=winner), tell=tell).comparison.tile_accuracy
+    gap = audit_leak(dataclasses.replace(subject, winner=winner), show=show).comparison.tile_accuracy
     assert gap.second == pytest.approx(1 / 3)
     assert gap.first > 0.7
     assert gap.is_clear

@@ -9,7 +9,7 @@ import pytest
 from sem_search.audits.lots import LotsAudit, audit_lots, describe_pair, iter_lots_artifacts, list_lots
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
-from sem_search.evaluation.intervals import Interval
+from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, TableArtifact
 
 
@@ -73,7 +73,7 @@ def test_words_follow_the_test(
 
 
 def test_a_verdict_is_not_contradicted_by_what_stands_beside_it(audit: LotsAudit) -> None:
-    """Ten of ten right, and one in eighteen deals does as well: no interval that leaves 0.5 out, no power passed."""
+    """Ten of ten right, and one in eighteen permutations does as well: no interval without 0.5, no power passed."""
     pair = dataclasses.replace(
         audit.pairs[0], p_value=1 / 18, adjusted_p_value=1 / 18, smallest_p_value=1 / 126, detectable_accuracy=0.85
     )
@@ -81,7 +81,7 @@ def test_a_verdict_is_not_contradicted_by_what_stands_beside_it(audit: LotsAudit
     assert "no difference was found" in text
     assert "1.000 of the images are assigned" in text
     assert pair.accuracy.to_text() not in text
-    assert "5.56 % of all deals of these images by chance rank them as well" in text
+    assert "5.56 % of all permutations of these images rank them as well" in text
     assert "here as many were, but chance too often brings about the same: take more images, ten or more" in text
     below = dataclasses.replace(pair, accuracy=Interval(value=0.7, low=0.4, high=0.9))
     assert "take more images" not in describe_pair(below, n_pairs=1)
@@ -103,12 +103,12 @@ def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: Audit
     assert list(artifacts) == [
         "lots.txt",
         "lots.json",
-        "telling_tiles.csv",
         "lots.png",
-        "telling_tiles.jpg",
         "telling_regions.jpg",
-        "telling_regions.json",
         "lots.html",
+        "telling_tiles.csv",
+        "telling_tiles.jpg",
+        "telling_regions.json",
     ]
     content = list_lots(audit)
     assert json.loads(json.dumps(content, allow_nan=False)) == content

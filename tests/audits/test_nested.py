@@ -8,22 +8,22 @@ import pytest
 from sem_search.audits.nested import NestedChoice, choose_inside_folds, list_inner_splits, score_inner_folds
 from sem_search.audits.retraining import list_splits, retrain_cells
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.intervals import Interval
+from sem_search.evaluation.statistics import Interval
 from sem_search.records import Cell, TrialOutcome
 
 
 @pytest.fixture(scope="module")
-def searched(subject: AuditSubject, tell) -> AuditSubject:
+def searched(subject: AuditSubject, show) -> AuditSubject:
     """The study with a second combination that learns nothing."""
     cell = Cell(learning_rate=1e-9, batch_size=16)
-    (folds,) = retrain_cells(subject, cells=[cell], splits=list_splits(subject), name="idle", tell=tell)
+    (folds,) = retrain_cells(subject, cells=[cell], splits=list_splits(subject), name="idle", show=show)
     idle = TrialOutcome(number=1, cell=cell, state="complete", folds=folds)
     return dataclasses.replace(subject, trials=(subject.winner, idle))
 
 
 @pytest.fixture(scope="module")
-def nested(searched: AuditSubject, tell) -> NestedChoice:
-    return choose_inside_folds(searched, tell=tell)
+def nested(searched: AuditSubject, show) -> NestedChoice:
+    return choose_inside_folds(searched, show=show)
 
 
 def test_what_judges_a_fold_has_no_part_in_its_choice(subject: AuditSubject) -> None:
@@ -47,20 +47,13 @@ def test_the_better_combination_is_chosen_and_judged_by_the_study_s_own_heads(
     assert nested.score_of_fold.mean() == pytest.approx(nested.score)
 
 
-def test_scores_inside_are_means_over_the_other_parts(searched: AuditSubject, tell) -> None:
+def test_scores_inside_are_means_over_the_other_parts(searched: AuditSubject, show) -> None:
     folds = retrain_cells(
-        searched, cells=[searched.winner.cell], splits=list_inner_splits(searched), name="inner", tell=tell
+        searched, cells=[searched.winner.cell], splits=list_inner_splits(searched), name="inner", show=show
     )
-    once = score_inner_folds([searched.winner], trained=folds, tiles=searched.tiles)
+    once = score_inner_folds(folds, tiles=searched.tiles, n_folds=3)
     assert once.shape == (3, 1)
-    halves = [
-        score_inner_folds(
-            [dataclasses.replace(searched.winner, folds=searched.winner.folds[:2])],
-            trained=[folds[0][start : start + 1]],
-            tiles=searched.tiles,
-        )[0, 0]
-        for start in (0, 1)
-    ]
+    halves = [score_inner_folds([folds[0][at : at + 1]], tiles=searched.tiles, n_folds=1)[0, 0] for at in (0, 1)]
     assert once[0, 0] == pytest.approx(np.mean(halves))
 
 
@@ -74,6 +67,6 @@ def test_the_other_estimates_are_stated(nested: NestedChoice, high: float, words
 
 
 def test_a_single_combination_needs_no_training(subject: AuditSubject) -> None:
-    nested = choose_inside_folds(subject, tell=lambda _: pytest.fail("nothing is to be trained"))
+    nested = choose_inside_folds(subject, show=lambda _: pytest.fail("nothing is to be trained"))
     assert nested.n_trained == 0
     assert nested.to_text().startswith("Only one combination was tried in full")

@@ -11,7 +11,7 @@ from sem_search.records import Cell, TileSplits
 
 def test_with_nothing_changed_it_answers_the_same(subject: AuditSubject) -> None:
     told: list[str] = []
-    again = retrain_winner(subject, splits=list_splits(subject)[:1], name="again", tell=told.append)
+    again = retrain_winner(subject, splits=list_splits(subject)[:1], name="again", show=told.append)
     assert np.array_equal(again[0].test_probabilities, subject.winner.folds[0].test_probabilities)
     assert np.array_equal(again[0].curves.training_loss, subject.winner.folds[0].curves.training_loss)
     assert told == ["again: fold 1 of 1"]
@@ -21,14 +21,14 @@ def test_each_cell_is_trained_as_it_would_be_alone(subject: AuditSubject) -> Non
     told: list[str] = []
     other = Cell(learning_rate=0.01, batch_size=16)
     (_, again) = retrain_cells(
-        subject, cells=[other, subject.winner.cell], splits=list_splits(subject)[1:2], name="two", tell=told.append
+        subject, cells=[other, subject.winner.cell], splits=list_splits(subject)[1:2], name="two", show=told.append
     )
     assert np.array_equal(again[0].test_probabilities, subject.winner.folds[1].test_probabilities)
     assert told == ["two: combination 1 of 2, 1 heads", "two: combination 2 of 2, 1 heads"]
 
 
-def test_the_gate_against_leaks_holds_here_too(subject: AuditSubject, tell) -> None:
+def test_the_gate_against_leaks_holds_here_too(subject: AuditSubject, show) -> None:
     tiles = np.arange(subject.tiles.n_tiles)
     leaking = TileSplits(number=0, training=tiles[::3], validation=tiles[1::3], test=tiles[2::3])
     with pytest.raises(LeakError, match="Training refused"):
-        retrain_winner(subject, splits=[leaking], name="leak", tell=tell)
+        retrain_winner(subject, splits=[leaking], name="leak", show=show)

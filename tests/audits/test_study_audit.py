@@ -19,9 +19,9 @@ from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metr
 
 
 @pytest.fixture(scope="module")
-def audits(subject: AuditSubject, tell) -> list[StudyAudit]:
+def audits(subject: AuditSubject, show) -> list[StudyAudit]:
     """Every state that the audit goes through, all questions asked."""
-    return list(iter_audits(subject, questions=ALL_QUESTIONS, tell=tell))
+    return list(iter_audits(subject, questions=ALL_QUESTIONS, show=show))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_everything_is_said(audit: StudyAudit) -> None:
         "What a careless split would have claimed",
         "How much of it is luck of the choice?",
         "Without looking at any picture, from",
-        "Leaving out a session cannot be tried on these data. No file tells it.",
+        "Leaving out a session cannot be tried on these data. No file states it.",
         "Shuffled labels: ",
         "Tiles in random order: ",
     ):
@@ -63,17 +63,17 @@ def test_metrics_are_logged_once(audits: list[StudyAudit]) -> None:
     assert {"audit/as_measured", "audit/leak_gap", "audit/nested_f_measure", "audit/tiles_in_random_order"} <= set(told)
 
 
-def test_only_what_is_asked_is_answered(subject: AuditSubject, tell) -> None:
-    *_, audit = iter_audits(subject, questions=("metadata",), tell=tell)
+def test_only_what_is_asked_is_answered(subject: AuditSubject, show) -> None:
+    *_, audit = iter_audits(subject, questions=("metadata",), show=show)
     assert audit.leak is None and audit.controls == () and audit.left_out == ()
     assert [row.name for row in list_rows(audit)] == ["as measured", "metadata alone"]
     assert "careless" not in audit.to_text()
 
 
 @pytest.mark.parametrize(("questions", "words"), [(("leak", "lak"), "'lak' is not among them"), ((), "nothing is not")])
-def test_an_unknown_question_is_refused(subject: AuditSubject, tell, questions: tuple[str, ...], words: str) -> None:
+def test_an_unknown_question_is_refused(subject: AuditSubject, show, questions: tuple[str, ...], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        next(iter_audits(subject, questions=questions, tell=tell))
+        next(iter_audits(subject, questions=questions, show=show))
 
 
 def test_words_numbers_and_figure_are_logged(audit: StudyAudit) -> None:

@@ -14,7 +14,7 @@ from sem_search.audits.study_comparison import (
 )
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import NotComparableError
-from sem_search.evaluation.comparing import Difference, compare_trials, compute_fold_test
+from sem_search.evaluation.comparison import Difference, compare_trials, compute_fold_test
 from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metrics, TableArtifact, TextArtifact
 
@@ -119,13 +119,13 @@ def test_table_numbers_and_figure_are_logged(compared: StudyComparison) -> None:
     entries = list(iter_comparison_entries(compared))
     assert [type(entry) for entry in entries] == [
         TextArtifact,
-        TableArtifact,
         JsonArtifact,
         FigureArtifact,
         TextArtifact,
+        TableArtifact,
         Metrics,
     ]
-    table, numbers, figure = entries[1:4]
+    numbers, figure, _, table = entries[1:5]
     assert [row[0] for row in table.rows][4:] == ["blobs", "grains", "stripes"]  # type: ignore[union-attr]
     content = numbers.content  # type: ignore[union-attr]
     assert json.loads(json.dumps(content, allow_nan=False)) == content

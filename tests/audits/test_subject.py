@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sem_search.audits.subject import AuditSubject, number_groups, pool_answers
-from sem_search.evaluation.answers import compute_figures
+from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.answers import compute_figures, number_groups
 from sem_search.evaluation.metrics import compute_split_scores
 
 
@@ -20,7 +20,7 @@ def test_the_winner_pooled_scores_what_the_study_reports(subject: AuditSubject) 
 
 def test_answers_that_do_not_test_every_tile_once_are_refused(subject: AuditSubject) -> None:
     with pytest.raises(ValueError, match="do not test each of 60 tiles once"):
-        pool_answers(subject.winner.folds[:2], tiles=subject.tiles, fold_of_image=subject.fold_of_image)
+        subject.pool(subject.winner.folds[:2])
 
 
 def test_folds_groups_and_chance(subject: AuditSubject) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.servers import find_free_port
+from benchmarks.ports import find_free_port
 
 LIMIT_S = 90.0
 

@@ -18,7 +18,7 @@ from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.package.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
 from sem_search.deployment.package.record import ModelRecord, OutOfFold
 from sem_search.deployment.package.writing import ClassifierParts, LoggedClassifier, log_classifier
-from sem_search.evaluation.cross_conformal import CrossAnswers
+from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.evaluation.novelty import NoveltyModel, fit_novelty
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.folds import Fold, FoldTable, draw_folds

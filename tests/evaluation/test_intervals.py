@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import beta, binom, binomtest
 
 from sem_search.evaluation.answers import tabulate_image_answers
-from sem_search.evaluation.intervals import Interval, compute_intervals, compute_share_interval, compute_split_intervals
+from sem_search.evaluation.intervals import compute_intervals, compute_share_interval, compute_split_intervals
 from sem_search.evaluation.metrics import compute_split_scores
+from sem_search.evaluation.statistics import Interval
 
 
 def tabulate_shares(*, n_right: int, n: int, n_classes: int = 2):

@@ -26,14 +26,14 @@ def test_the_p_value_is_the_share_of_all_deals_within_the_folds() -> None:
         for one in itertools.permutations((0, 1, 2))
         for two in itertools.permutations((0, 1, 2))
     ]
-    found = compute_label_test(tabulate(answers, folds=folds), n_shuffles=20000)
+    found = compute_label_test(tabulate(answers, folds=folds), n_permutations=20000)
     assert found.accuracy == 4 / 6
     assert found.p_value == pytest.approx(np.mean(np.array(right) >= 4), abs=0.01)
     assert found.expected == pytest.approx(np.mean(right) / 6, abs=0.01)
 
 
 def test_images_of_one_group_are_dealt_together() -> None:
-    """Two groups in one fold: one deal of two predicts all, so p is a half, not one of 70."""
+    """Two groups in one fold: one permutation of two predicts all, so p is a half, not one of 70."""
     answers = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     table = tabulate_image_answers(answers, labels=answers, n_classes=2, group_of_row=answers)
     assert compute_label_test(table).p_value == pytest.approx(0.5, abs=0.02)
@@ -48,7 +48,7 @@ def test_a_fold_of_one_label_says_nothing() -> None:
 
 @pytest.mark.parametrize(("n_neighbours", "distance"), [(1, 9.0), (5, 9.0), (1, 0.0)])
 def test_a_sound_pipeline_scores_at_chance_and_seldom_alarms(n_neighbours: int, distance: float) -> None:
-    """Whether or not it sees the material; dealt evenly over the classes it would score far below where it does."""
+    """Whether or not it sees the material; permuted evenly over the classes it would score far below where it does."""
     study = {"n_classes": 10, "images_per_class": 5, "n_neighbours": n_neighbours, "distance": distance}
     sound = simulate_shuffled_labels(**study, leak=0.0, n_studies=100)
     assert sound["alarm"] <= binom.ppf(0.999, 100, 0.05) / 100

@@ -6,7 +6,6 @@ from functools import cache
 import numpy as np
 import pytest
 
-from sem_search.evaluation.covariance import fit_covariance
 from sem_search.evaluation.novelty import (
     UNKNOWN_ABOVE,
     Limits,
@@ -16,6 +15,7 @@ from sem_search.evaluation.novelty import (
     fit_novelty,
     score_novelty,
 )
+from sem_search.evaluation.statistics import fit_covariance
 
 N_FEATURES = 40
 OLDER = {"spread_of_images": 40.0, "spread_of_tiles": 160.0, "threshold": 1.7}
@@ -298,7 +298,7 @@ def test_images_of_one_tile_can_be_fitted() -> None:
     [
         ({"false_alarm_rate": 0.0}, "must lie between 0 and 1, both excluded; got 0.0"),
         ({"part_of_image": np.zeros(8, dtype=np.int64)}, "there must be two parts or more, got one"),
-        ({"label_of_image": np.arange(8)}, "4 images of 4 classes do not tell how images of a class differ"),
+        ({"label_of_image": np.arange(8)}, "4 images of 4 classes do not show how images of a class differ"),
         ({"label_of_image": np.zeros(7, dtype=np.int64)}, "of 8 images with 7 labels and 8 parts"),
         ({"image_of_tile": np.repeat(np.arange(8) + 1, 2)}, "numbered from 1 to 8, not 0 to 7"),
         ({"features": np.full((16, 3), np.nan)}, "not finite: compute them again"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.trust.comparing import EQUAL, simulate_equal, simulate_fold_test
+from benchmarks.trust.comparison import EQUAL, simulate_equal, simulate_fold_test
 from benchmarks.trust.conformal import ANSWERS, simulate_coverage, simulate_ensemble, simulate_scores
 from benchmarks.trust.intervals import WORLDS, simulate_trained
 from benchmarks.trust.intervals import simulate_coverage as simulate_interval_coverage

@@ -11,17 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.ports import find_free_port
 from tests.programs import Program
 from tests.test_end_to_end import Place
 
 LIMIT_S = 900
 """Each process loads TensorFlow; on two busy cores five of them take minutes to begin."""
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(is_so: Callable[[], bool], *, what: str, limit_s: float = LIMIT_S) -> None:

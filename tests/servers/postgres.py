@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.ports import find_free_port
+
 PASSWORD = "s3cret-words"
 """Of the test's own server; looked for in everything that is printed and logged."""
 
@@ -48,18 +50,13 @@ def find_user() -> str | None:
     return next((user for user in USERS if user in known), None)
 
 
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass(frozen=True, kw_only=True)
 class Postgres:
     """A server that may be stopped and started."""
 
     folder: Path
     port: int
+    max_connections: int = 200
 
     def get_url(self, database: str = "postgres") -> str:
         return f"postgresql://tester:{PASSWORD}@127.0.0.1:{self.port}/{database}"
@@ -74,7 +71,7 @@ class Postgres:
 
     def start(self) -> None:
         # Nothing here must survive a power cut, so nothing is synced: stopping in the midst of it is what is tested.
-        options = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -c fsync=off -c max_connections=200"
+        options = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -c fsync=off -c max_connections={self.max_connections}"
         self.control("start", "-w", "-o", options, "-l", str(self.folder / "log"))
 
     def stop(self, mode: str = "fast") -> None:
@@ -102,7 +99,7 @@ class Postgres:
 
 
 @contextmanager
-def run_postgres() -> Iterator[Postgres]:
+def run_postgres(*, max_connections: int = 200) -> Iterator[Postgres]:
     """Give a server that runs; it and its folder are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="sem_search_pg_", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -115,7 +112,7 @@ def run_postgres() -> Iterator[Postgres]:
                 shutil.chown(path, user)
         words = ("-U", "tester", "-A", "scram-sha-256", "--pwfile", str(secret), "-E", "UTF8", "--no-sync")
         run("initdb", "-D", str(folder / "data"), *words)
-        server = Postgres(folder=folder, port=find_free_port())
+        server = Postgres(folder=folder, port=find_free_port(), max_connections=max_connections)
         server.start()
         try:
             yield server

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.servers.postgres import find_free_port
+from benchmarks.ports import find_free_port
 
 LIMIT_S = 180
 

@@ -97,7 +97,7 @@ def test_the_grid_says_why_a_cell_has_no_full_score(study: StudyOutcome, context
     assert words == [f"{scores[0]:.3f}", f"{scores[1]:.3f}", f"({scores[2]:.2f})\npruned", "not\ntried"]
 
 
-def test_both_sides_of_the_grid_share_one_colour_scale_from_0_to_1(study: StudyOutcome, context: StudyContext) -> None:
+def test_both_splits_of_the_grid_share_one_colour_scale_from_0_to_1(study: StudyOutcome, context: StudyContext) -> None:
     tables = [compute_grid_table(study, cells=context.cells, split=split) for split in ("validation", "test")]
     figure = draw_grid_heat_map(tables)
     assert [axes.images[0].get_clim() for axes in figure.axes[:2]] == [(0, 1), (0, 1)]

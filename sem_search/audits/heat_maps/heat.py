@@ -75,7 +75,7 @@ class Explainer:
         return np.concatenate(maps).astype(np.float64)
 
     def randomise(self, weights: HeadWeights, *, with_convolution: bool) -> HeadWeights:
-        """Return the weights with the values of the new layers dealt anew, and those of the last convolution as well.
+        """Return the weights with the values of the new layers permuted, on request those of the last convolution, too.
 
         Each array keeps its values and loses their places: what a map owes to training is lost, what it owes to the
         picture and to the architecture stays (Adebayo et al., NeurIPS 2018).

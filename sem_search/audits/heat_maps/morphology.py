@@ -10,7 +10,7 @@ whose epochs it validates, the one other head that was not trained on it. The lo
 Images of one group are not independent and count as one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,17 +27,17 @@ from sem_search.audits.heat_maps.heat import (
 )
 from sem_search.audits.heat_maps.other_network import OtherMaps, OtherNetwork, compare_networks
 from sem_search.audits.heat_maps.particle_table import ParticleTable, measure_images
-from sem_search.audits.retraining import Tell
+from sem_search.audits.retraining import Show
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
-from sem_search.evaluation.agreement import (
-    ROUNDING,
+from sem_search.evaluation.heat_maps.agreement import (
     CurveScores,
     HeatMapAgreement,
     compare_curves,
     compute_heat_map_agreement,
 )
-from sem_search.evaluation.heat_correlation import MAX_P_VALUE, HeatCorrelation, correlate_heat
+from sem_search.evaluation.heat_maps.correlation import HeatCorrelation, correlate_heat
+from sem_search.evaluation.statistics import MAX_P_VALUE, ROUNDING
 from sem_search.records import FloatMatrix, IntVector
 from sem_search.seeds import derive_seed
 
@@ -153,7 +153,7 @@ def audit_morphology(
     subject: AuditSubject,
     *,
     head_weights: Mapping[int, HeadWeights],
-    tell: Tell,
+    show: Show,
     other: OtherMaps | None = None,
 ) -> MorphologyAudit:
     """Hold the winner's heat maps against themselves and against the particles of the test images.
@@ -161,35 +161,32 @@ def audit_morphology(
     Args:
         subject: The study.
         head_weights: The winner's head of each fold, by the fold's number.
-        tell: Told what is being done.
+        show: Called with each step.
         other: Where another network looks, on the same tiles.
 
     Raises:
         DataError: Too few images have particles to measure.
     """
-    tell("heat maps of all folds")
+    show("heat maps of all folds")
     explainer = Explainer(subject)
     own_fold = subject.fold_of_image[subject.tiles.image_of_tile]
     maps = explain_unseen(explainer, head_weights=head_weights, own_fold=own_fold)
-    validated = explain_unseen(explainer, head_weights=head_weights, own_fold=_find_validating_fold(subject))
-    randomised = [
-        explain_unseen(explainer, head_weights=dealt, own_fold=own_fold)
-        for dealt in (
-            {fold: explainer.randomise(head, with_convolution=is_all) for fold, head in head_weights.items()}
-            for is_all in (False, True)
-        )
-    ]
-    tell("deletion and insertion")
-    curves = _trace_all(explainer, subject=subject, head_weights=head_weights, own_fold=own_fold, maps=maps)
-    tell("particles")
-    particles = measure_images(subject, shape=maps.shape[1:])
     agree = partial(compute_heat_map_agreement, image_of_tile=subject.group_number_of_tile, seed=subject.seed)
+    validated = explain_unseen(explainer, head_weights=head_weights, own_fold=_find_validating_fold(subject))
+    new_layers, all_trained = (
+        explain_unseen(explainer, head_weights=weights, own_fold=own_fold)
+        for weights in _iter_randomised(explainer, head_weights)
+    )
+    show("deletion and insertion")
+    curves = _trace_all(explainer, subject=subject, head_weights=head_weights, own_fold=own_fold, maps=maps)
+    show("particles")
+    particles = measure_images(subject, shape=maps.shape[1:])
     return MorphologyAudit(
         study=subject.study,
         class_names=subject.tiles.class_names,
         folds=agree(np.stack([maps, validated])),
-        new_layers=agree(np.stack([maps, randomised[0]])),
-        all_trained=agree(np.stack([maps, randomised[1]])),
+        new_layers=agree(np.stack([maps, new_layers])),
+        all_trained=agree(np.stack([maps, all_trained])),
         other=None if other is None else compare_networks(maps, other=other, subject=subject),
         deletion=curves[0],
         insertion=curves[1],
@@ -200,6 +197,15 @@ def audit_morphology(
         maps=maps,
         particles=particles,
     )
+
+
+def _iter_randomised(explainer: Explainer, head_weights: Mapping[int, HeadWeights]) -> Iterator[dict[int, HeadWeights]]:
+    """Yield the heads with their new layers randomised, then with the last convolution randomised, too."""
+    for with_convolution in (False, True):
+        yield {
+            fold: explainer.randomise(weights, with_convolution=with_convolution)
+            for fold, weights in head_weights.items()
+        }
 
 
 def _find_validating_fold(subject: AuditSubject) -> IntVector:
@@ -256,14 +262,7 @@ def _choose_traced(image_of_tile: IntVector, *, rng: np.random.Generator) -> Int
 def _correlate_all(subject: AuditSubject, *, maps: FloatMaps, particles: ParticleTable) -> tuple[HeatCorrelation, ...]:
     """Return the correlations over all images."""
     try:
-        return correlate_heat(
-            maps,
-            particle_maps=particles.particle_maps,
-            measures=particles.measures,
-            image_of_tile=subject.tiles.image_of_tile,
-            group_of_image=subject.tiles.group_of_image,
-            seed=subject.seed,
-        )
+        return _correlate(subject, maps=maps, particles=particles, tiles=np.arange(subject.tiles.n_tiles))
     except ValueError as error:
         raise DataError(
             f"The heat cannot be held against particles: {error} {len(particles.image_of_particle)} particles were "
@@ -277,19 +276,26 @@ def _correlate_classes(
     """Return the correlations over the images of each class; none for a class with too few particles."""
     found: dict[str, tuple[HeatCorrelation, ...]] = {}
     for label, name in enumerate(subject.tiles.class_names):
-        members = np.flatnonzero(subject.tiles.label_of_tile == label)
+        tiles = np.flatnonzero(subject.tiles.label_of_tile == label)
         try:
-            found[name] = correlate_heat(
-                maps[members],
-                particle_maps=particles.particle_maps[members],
-                measures=particles.measures,
-                image_of_tile=subject.tiles.image_of_tile[members],
-                group_of_image=subject.tiles.group_of_image,
-                seed=subject.seed,
-            )
-        except ValueError:  # fewer than two images with particles: that nothing can be said is said
+            found[name] = _correlate(subject, maps=maps, particles=particles, tiles=tiles)
+        except ValueError:  # fewer than two images with particles: the text says that nothing can be said
             found[name] = ()
     return found
+
+
+def _correlate(
+    subject: AuditSubject, *, maps: FloatMaps, particles: ParticleTable, tiles: IntVector
+) -> tuple[HeatCorrelation, ...]:
+    """Return the correlations over the images of these tiles."""
+    return correlate_heat(
+        maps[tiles],
+        particle_maps=particles.particle_maps[tiles],
+        measures=particles.measures,
+        image_of_tile=subject.tiles.image_of_tile[tiles],
+        group_of_image=subject.tiles.group_of_image,
+        seed=subject.seed,
+    )
 
 
 def _describe_correlation(entry: HeatCorrelation) -> str:

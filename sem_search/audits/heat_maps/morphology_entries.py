@@ -6,25 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from sem_search.audits.answer import iter_answer
 from sem_search.audits.heat_maps.morphology import MorphologyAudit
 from sem_search.audits.heat_maps.other_network import OtherNetwork
 from sem_search.audits.heat_maps.particles import MEASURES
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.agreement import CurveScores, HeatMapAgreement
-from sem_search.evaluation.heat_correlation import HeatCorrelation
+from sem_search.evaluation.heat_maps.agreement import CurveScores
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,
-    JsonArtifact,
     Scalar,
     TableArtifact,
-    TextArtifact,
     iter_finite_metrics,
 )
 from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.mlflow.names import make_safe_name
-from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
+from sem_search.tracking.report.answer_page import CaptionedFigure
 from sem_search.transfer.gradcam import resize_heat_maps
 
 SHOWN = 12
@@ -39,9 +37,6 @@ SHEET_CAPTION = "Test tiles of every class with their heat: bright is where the 
 
 def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject) -> Iterator[Entry]:
     """Yield what is logged: words, numbers, one row per particle, figures, metrics."""
-    yield TextArtifact(path="morphology/morphology.txt", text=audit.to_text() + "\n")
-    yield JsonArtifact(path="morphology/morphology.json", content=list_morphology(audit))
-    yield build_particle_table(audit, subject=subject)
     rows = [
         BarRow(
             name=entry.measure,
@@ -63,17 +58,17 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject) ->
     figure = FigureArtifact(path="morphology/correlations.png", draw=draw)
     pictures = _list_pictures(audit, subject=subject)
     sheet = FigureArtifact(path="morphology/particles.jpg", draw=partial(draw_tiles, pictures, per_line=4))
-    yield figure
-    yield sheet
-    yield build_answer_page(
-        path="morphology/morphology.html",
+    yield from iter_answer(
+        "morphology/morphology",
         title=f"What does study {audit.study} look at?",
         text=audit.to_text(),
+        numbers=list_morphology(audit),
         figures=[
             CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION),
             CaptionedFigure(artifact=sheet, caption=SHEET_CAPTION),
         ],
     )
+    yield build_particle_table(audit, subject=subject)
     numbers = [
         (f"morphology/{make_safe_name(entry.measure)}", entry.correlation.value, 0) for entry in audit.correlations
     ]
@@ -89,7 +84,7 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject) ->
 
 
 def build_particle_table(audit: MorphologyAudit, *, subject: AuditSubject) -> TableArtifact:
-    """Return one row per particle: its image and class, its measures in px, and in nm where the file tells."""
+    """Return one row per particle: its image and class, its measures in px, and in nm where the pixel size is known."""
     table, records = audit.particles, subject.catalogue.records
     rows: list[tuple[Scalar, ...]] = []
     for place, image in enumerate(table.image_of_particle):
@@ -108,18 +103,16 @@ def list_morphology(audit: MorphologyAudit) -> dict[str, Any]:
         "n_particles": audit.n_particles,
         "share_covered": audit.share_covered,
         "agreement": {
-            "folds": _list_agreement(audit.folds),
-            "new_layers_randomised": _list_agreement(audit.new_layers),
-            "all_trained_randomised": _list_agreement(audit.all_trained),
+            "folds": to_json(audit.folds),
+            "new_layers_randomised": to_json(audit.new_layers),
+            "all_trained_randomised": to_json(audit.all_trained),
             "depends_on_training": audit.depends_on_training,
             "other_network": None if audit.other is None else _list_other(audit.other),
         },
         "deletion": _list_curves(audit.deletion),
         "insertion": _list_curves(audit.insertion),
-        "correlations": [_list_correlation(entry) for entry in audit.correlations],
-        "correlations_of_class": {
-            name: [_list_correlation(entry) for entry in entries] for name, entries in audit.of_class.items()
-        },
+        "correlations": to_json(audit.correlations),
+        "correlations_of_class": {name: to_json(entries) for name, entries in audit.of_class.items()},
     }
 
 
@@ -145,25 +138,13 @@ def _list_pictures(audit: MorphologyAudit, *, subject: AuditSubject) -> tuple[Ti
     )
 
 
-def _list_agreement(agreement: HeatMapAgreement) -> dict[str, Any]:
-    """Return how alike maps are."""
-    return {
-        "n_images": agreement.n_images,
-        "n_tiles": agreement.n_tiles,
-        "rank_correlation": to_json(agreement.rank_correlation),
-        "top_overlap": to_json(agreement.top_overlap),
-        "chance_rank_correlation": agreement.chance_rank_correlation,
-        "chance_top_overlap": agreement.chance_top_overlap,
-    }
-
-
 def _list_other(other: OtherNetwork) -> dict[str, Any]:
     """Return how far another network looks at the same places."""
     return {
         "study": other.study,
         "backbone": other.backbone,
         "looks_alike": other.looks_alike,
-        **_list_agreement(other.agreement),
+        **to_json(other.agreement),
     }
 
 
@@ -174,18 +155,4 @@ def _list_curves(scores: CurveScores) -> dict[str, Any]:
         "by_heat": to_json(scores.area),
         "by_chance": to_json(scores.other_area),
         "difference": to_json(scores.difference),
-    }
-
-
-def _list_correlation(entry: HeatCorrelation) -> dict[str, Any]:
-    """Return one correlation."""
-    return {
-        "measure": entry.measure,
-        "n_images": entry.n_images,
-        "n_particles": entry.n_particles,
-        "correlation": to_json(entry.correlation),
-        "chance_correlation": entry.chance_correlation,
-        "p_value": entry.p_value,
-        "adjusted_p_value": entry.adjusted_p_value,
-        "smallest_p_value": entry.smallest_p_value,
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from sem_search.audits.heat_maps.heat import Explainer, FloatMaps, HeadWeights, explain_unseen
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.agreement import HeatMapAgreement, bring_to_shape, compute_heat_map_agreement
+from sem_search.evaluation.heat_maps.agreement import HeatMapAgreement, bring_to_shape, compute_heat_map_agreement
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.package.description import ClassifierDescription
 from sem_search.errors import ImageTooSmallError, RefusedRequestError
 from sem_search.evaluation.calibration import apply_temperature
-from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.novelty import score_novelty
 from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.micrographs.reading.micrograph import Micrograph, read_micrograph

@@ -1,7 +1,7 @@
 """Tiles in, probabilities out: the one shared trunk and the head of every fold.
 
 Each fold's head was measured on images it never saw. Served are all of them: a tile's answer is the normalised
-geometric mean of their softmax outputs, by the rule that joins the tiles of an image, too (`evaluation.images`). It is
+geometric mean of their softmax outputs, by the rule that joins the tiles of an image, too (`evaluation.metrics`). It is
 no worse than the average head: the cross-entropy of a normalised geometric mean is at most the mean of their
 cross-entropies, since the mean itself sums to at most one. It needs no training that was not measured.
 

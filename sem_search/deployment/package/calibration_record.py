@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from sem_search.errors import StoreError
 from sem_search.evaluation.calibration import apply_temperature, fit_temperature
-from sem_search.evaluation.cross_conformal import CrossAnswers
-from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.conformal import CrossAnswers
+from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.novelty import NoveltyModel
 from sem_search.records import FloatMatrix, IntVector, TileTable, TrialOutcome
 

@@ -14,8 +14,7 @@ from sem_search.deployment.classifier.pixel_size import check_pixel_size
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
-from sem_search.evaluation.conformal import compute_groups_needed
-from sem_search.evaluation.cross_conformal import predict_cross_set
+from sem_search.evaluation.conformal import compute_groups_needed, predict_cross_set
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE, NoveltyModel
 from sem_search.micrographs.reading.micrograph import Micrograph
 from sem_search.records import FloatVector

@@ -1,4 +1,4 @@
-"""The files of a version, fetched from wherever the registry keeps them into a folder that is removed afterwards."""
+"""The files of a version: fetched from where the registry keeps them, and compared with what was registered."""
 
 import logging
 import shutil
@@ -16,10 +16,8 @@ from mlflow.exceptions import MlflowException
 from sem_search.deployment.package.description import compute_file_sha256
 from sem_search.deployment.package.files import BYTECODE, FILE_LIST, check_files
 from sem_search.deployment.package.record import RECORD_FOLDER
-from sem_search.deployment.registry.stores import open_client
-from sem_search.deployment.registry.tags import TAG_FILES
-from sem_search.deployment.registry.versions import parse_address
-from sem_search.errors import ModelNotFoundError, StoreError
+from sem_search.deployment.registry.versions import TAG_FILES, open_client, split_model_uri
+from sem_search.errors import ModelNotFoundError, StoreError, get_first_line
 
 RECORD_PATH = f"artifacts/{RECORD_FOLDER}"
 """Where MLflow puts the record within the model."""
@@ -38,40 +36,6 @@ def fetch_files(version: ModelVersion, *, path: str = "") -> Iterator[Path | Non
         return
     with tempfile.TemporaryDirectory(prefix="sem_search_") as folder:
         yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
-
-
-def find_missing_folder(model_uri: str) -> Path | None:
-    """Return the folder of this machine in which a model's files should lie and which is not there, else None.
-
-    Args:
-        model_uri: `models:/<name>/<version>` or `models:/<model id>`.
-    """
-    client = MlflowClient()
-    try:
-        name, _, version = model_uri.removeprefix(LOGGED_MODEL).partition("/")
-        source = client.get_model_version(name, version).source if version else model_uri
-        location = client.get_logged_model(str(source).removeprefix(LOGGED_MODEL)).artifact_location
-    except MlflowException:
-        return None
-    folder = Path(unquote(urlsplit(location).path) if location.startswith("file:") else location)
-    return None if "://" in str(folder) or not folder.is_absolute() or folder.exists() else folder
-
-
-def describe_missing_folder(folder: Path) -> str:
-    """Return what is said of files whose folder is not there; it goes on after `... files`."""
-    return (
-        f"should lie in {folder}, which is not there. MLflow keeps whole paths: move the search's folder back to where "
-        "it was, or put a link to it there."
-    )
-
-
-def describe_failure(model_uri: str, *, error: Exception | None = None) -> str:
-    """Return why a model cannot be loaded; of one whose folder was moved, MLflow itself names no folder."""
-    missing = find_missing_folder(model_uri) if model_uri.startswith(LOGGED_MODEL) else None
-    if missing is not None:
-        return f"Model {model_uri!r} cannot be loaded: its files {describe_missing_folder(missing)}"
-    lines = str(error or "").strip().splitlines()
-    return f"Model {model_uri!r} cannot be loaded: {lines[0][:300] if lines else type(error).__name__}"
 
 
 def read_files_sha256(logged_uri: str) -> str | None:
@@ -101,34 +65,66 @@ def fetch_model(model_uri: str, *, folder: Path) -> Path:
         ModelNotFoundError: The folder of its files is not where it was; MLflow gives an empty copy then.
         StoreError: A file is not what was registered; the message names it.
     """
-    stated = _read_registered_sha256(model_uri)
+    registered_sha256 = _read_registered_sha256(model_uri)
     model = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=str(folder / "model")))
     for bytecode in list(model.rglob(BYTECODE)):
         shutil.rmtree(bytecode)
     if not (model / FILE_LIST).is_file() and find_missing_folder(model_uri) is not None:
         raise ModelNotFoundError(describe_failure(model_uri))
-    _check_model(model, model_uri=model_uri, stated=stated)
+    problem = find_list_problem(model, registered_sha256=registered_sha256)
+    if problem is None and (model / FILE_LIST).is_file():
+        problem = next(iter(check_files(model).problems), None)
+    if problem is not None:
+        raise StoreError(f"{model_uri} is not served: {problem} `sem-search registry verify` says more.")
     return model
+
+
+def find_list_problem(model: Path, *, registered_sha256: str | None) -> str | None:
+    """Return how the list of a model's files differs from the registered one, as a sentence; None where it does not."""
+    if registered_sha256 is None:
+        return None
+    if not (model / FILE_LIST).is_file():
+        return f"{FILE_LIST} is missing."
+    found = compute_file_sha256(model / FILE_LIST)
+    if found == registered_sha256:
+        return None
+    return f"{FILE_LIST} is not what was registered: its sha256 is {found[:16]}..., not {registered_sha256[:16]}..."
+
+
+def find_missing_folder(model_uri: str) -> Path | None:
+    """Return the folder of this machine in which a model's files should lie and which is not there, else None.
+
+    Args:
+        model_uri: `models:/<name>/<version>` or `models:/<model id>`.
+    """
+    client = MlflowClient()
+    try:
+        name, _, version = model_uri.removeprefix(LOGGED_MODEL).partition("/")
+        source = client.get_model_version(name, version).source if version else model_uri
+        location = client.get_logged_model(str(source).removeprefix(LOGGED_MODEL)).artifact_location
+    except MlflowException:
+        return None
+    folder = Path(unquote(urlsplit(location).path) if location.startswith("file:") else location)
+    return None if "://" in str(folder) or not folder.is_absolute() or folder.exists() else folder
+
+
+def describe_failure(model_uri: str, *, error: Exception | None = None) -> str:
+    """Return why a model cannot be loaded; of one whose folder was moved, MLflow itself names no folder."""
+    missing = find_missing_folder(model_uri) if model_uri.startswith(LOGGED_MODEL) else None
+    if missing is None:
+        return f"Model {model_uri!r} cannot be loaded: {get_first_line(error)}"
+    return (
+        f"Model {model_uri!r} cannot be loaded: its files should lie in {missing}, which is not there. MLflow keeps "
+        "whole paths: move the search's folder back to where it was, or put a link to it there."
+    )
 
 
 def _read_registered_sha256(model_uri: str) -> str | None:
     """Return the hash of a registered version's list of files; None for a model that is not registered."""
-    address = parse_address(model_uri) if model_uri.startswith("models:") else None
-    if address is None or address.version is None:
+    address = split_model_uri(model_uri)
+    if address is None or not address[1].isdigit():
         return None
-    sha256: str | None = open_client().get_model_version(address.name, address.version).tags.get(TAG_FILES)
+    sha256: str | None = open_client().get_model_version(*address).tags.get(TAG_FILES)
     if sha256 is None:
         _logger.warning("The registry holds no hash of %s: its files are compared with its own list only.", model_uri)
     return sha256
-
-
-def _check_model(model: Path, *, model_uri: str, stated: str | None) -> None:
-    has_list = (model / FILE_LIST).is_file()
-    if stated is not None and not (has_list and compute_file_sha256(model / FILE_LIST) == stated):
-        raise StoreError(
-            f"{model_uri} is not served: {FILE_LIST} is {'not what was registered' if has_list else 'missing'}. "
-            "`sem-search registry verify` says more."
-        )
-    problems = check_files(model).problems if has_list else ()
-    if problems:
-        raise StoreError(f"{model_uri} is not served: {problems[0]} `sem-search registry verify` says more.")

@@ -1,39 +1,261 @@
-"""The gate: who may take the champion's place, and the sentence that says why or why not."""
+"""The gate: two versions compared on the images that both were measured on, and the rule by which one beats the other.
+
+A difference of scores means something only where everything else is equal: the same images with the same labels and
+groups, cut into the same tiles, in the same folds, and each version's settings chosen on the same split. Where
+something differs, the message names it, and nothing is compared. Each image is answered by heads that never saw it.
+
+What decides is the macro F-measure on the split that chose neither version's settings (`get_judging_split`): on the one
+that chose them the winner of a large search is flattered more than that of a small one. Both splits are shown.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from textwrap import shorten
 from typing import Any
 
+import numpy as np
 from mlflow.entities.model_registry import ModelVersion
 
-from sem_search.deployment.registry.comparing import GateRule, VersionComparison, compare_measured
-from sem_search.errors import NotComparableError, StoreError
+from sem_search.deployment.package.record import OutOfFold, read_out_of_fold
+from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files
+from sem_search.deployment.registry.versions import TAG_DATA, TAG_FOLDS, TAG_SELECT_ON, find_version, open_client
+from sem_search.errors import NotComparableError, SettingsError, StoreError
+from sem_search.evaluation.comparison import Comparison, compare_trials
+from sem_search.records import Split
+from sem_search.settings import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
+from sem_search.tracking.entries.tables import SPLITS
+from sem_search.words import join_words
+
+NAMES_LENGTH = 300
+"""Characters of class names that a message gives: it must fit into an entry of the history."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateRule:
+    """How far and how surely a version must beat another."""
+
+    margin: float = DEFAULT_PROMOTE_MARGIN
+    """F-measure, in [0, 1)."""
+    confidence: float = DEFAULT_PROMOTE_CONFIDENCE
+    """One-sided, over the images, in (0.5, 1)."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.margin < 1 and 0.5 < self.confidence < 1):
+            raise SettingsError(
+                f"margin={self.margin} must be at least 0 and below 1, and confidence={self.confidence} above 0.5 and "
+                "below 1."
+            )
+
+    @property
+    def level(self) -> float:
+        """Of the two-sided interval whose lower end is the one-sided bound."""
+        return round(2 * self.confidence - 1, 12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionComparison:
+    """Version `first` against version `second`, on the same images."""
+
+    model: str
+    first: str
+    second: str
+    class_names: tuple[str, ...]
+    n_images: int
+    select_on: Split
+    """The split that chose both versions' settings."""
+    judged_on: Split
+    """The split that decides; see `get_judging_split`."""
+    margin: float
+    confidence: float
+    splits: Mapping[Split, Comparison]
+    """A positive difference is in favour of the first."""
+
+    @property
+    def deciding(self) -> Comparison:
+        """The comparison in the split that decides."""
+        return self.splits[self.judged_on]
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the first beats the second by more than the margin, this surely."""
+        return self.deciding.f_measure.low > self.margin
+
+    @property
+    def verdict(self) -> str:
+        """The finding as a sentence: both figures, their difference, its bound, and what was asked for."""
+        decisive = self.deciding.f_measure
+        needed = f"more than {self.margin:g}" if self.margin else "above 0"
+        chosen = " (the test tiles chose the settings of both)" if self.select_on == "test" else ""
+        return (
+            f"version {self.first} {'beats' if self.is_better else 'does not beat'} version {self.second}: F-measure "
+            f"{decisive.first:.4f} against {decisive.second:.4f} on the same {self.judged_on} tiles{chosen}; "
+            f"the difference of {decisive.value:+.4f} is at least {decisive.low:+.4f} with {100 * self.confidence:g} % "
+            f"confidence over the images, where {needed} was needed."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        facts = {each.name: getattr(self, each.name) for each in fields(self)}
+        splits = [_describe_split(split, comparison) for split, comparison in self.splits.items()]
+        return facts | {"splits": splits, "is_better": self.is_better, "verdict": self.verdict}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the gate says of a newcomer."""
+    """What the gate finds of a newcomer."""
 
     is_better: bool
     reason: str
-    comparison: Mapping[str, Any] | None
-    """The figures behind it, as the history keeps them; None where nothing was compared."""
+    comparison: Mapping[str, Any] | None = None
+    """The figures behind it, as the history holds them; None where nothing was compared."""
+
+
+def get_judging_split(select_on: Split) -> Split:
+    """Return the split that decides between two versions whose settings were chosen on another.
+
+    The test tiles chose nothing. Where they chose the settings, as in the paper, no tiles chose nothing: then the
+    validation tiles decide, which chose only at which epoch each head was kept, by the same rule for both versions.
+    """
+    return "validation" if select_on == "test" else "test"
+
+
+def get_p_over_folds(comparison: Comparison) -> float | None:
+    """Return the p-value of the test over folds; None with fewer than two folds, or where all folds differ alike."""
+    return None if comparison.fold_test is None else comparison.fold_test.p_value
+
+
+def compare_versions(name: str, first: str, second: str, *, rule: GateRule | None = None) -> VersionComparison:
+    """Compare two versions of a registered model.
+
+    Args:
+        name: Registered model.
+        first: Number, alias or `latest`.
+        second: What the first is compared with.
+        rule: How far and how surely the first must be better; None: the defaults.
+
+    Raises:
+        ModelNotFoundError: There is no such model or version.
+        NotComparableError: They were not measured alike; the message names every difference.
+        StoreError: The record of a version is damaged.
+    """
+    client = open_client()
+    one, two = (find_version(client, name=name, version=version) for version in (first, second))
+    return _compare(one, two, rule=rule or GateRule())
 
 
 def judge(newcomer: ModelVersion, *, champion: ModelVersion, rule: GateRule) -> Verdict:
     """Return whether a version beats the champion on the same images; what cannot be compared does not.
 
-    A champion whose record is damaged is not beaten by that: the reason says so, and `verify` tells more.
+    Args:
+        newcomer: The version that is to become champion.
+        champion: The one that is. Where its record is damaged it is not beaten by that: the reason names the damage.
+        rule: How far and how surely the champion must be beaten.
     """
     try:
-        comparison = compare_measured(newcomer, champion, rule=rule)
+        comparison = _compare(newcomer, champion, rule=rule)
     except (NotComparableError, StoreError) as error:
-        return Verdict(
-            is_better=False,
-            reason=f"{str(error).rstrip('.')} (version {champion.version} is champion).",
-            comparison=None,
-        )
+        reason = f"{str(error).rstrip('.')} (version {champion.version} is champion)."
+        return Verdict(is_better=False, reason=reason)
     return Verdict(is_better=comparison.is_better, reason=comparison.verdict, comparison=_summarise(comparison))
+
+
+def _compare(first: ModelVersion, second: ModelVersion, *, rule: GateRule) -> VersionComparison:
+    """Compare two versions that were looked up already; errors as `compare_versions`."""
+    if first.version == second.version:
+        raise NotComparableError(f"version {first.version} was to be compared with itself.")
+    one, two = _read_both(first, second)
+    pair = f"versions {first.version} and {second.version}"
+    different = _list_differences(first, second, one=one, two=two)
+    if different:
+        raise NotComparableError(
+            f"{pair} were not measured on the same {join_words(different)}, so they were not "
+            f"compared{_describe_classes(one, two)}."
+        )
+    try:
+        splits = {
+            split: compare_trials(one.trial, two.trial, tiles=one.tiles, split=split, level=rule.level)
+            for split in SPLITS
+        }
+    except ValueError as error:
+        raise NotComparableError(f"{pair} could not be compared image by image: {error}") from error
+    select_on: Split = "test" if first.tags.get(TAG_SELECT_ON) == "test" else "validation"
+    return VersionComparison(
+        model=first.name,
+        first=str(first.version),
+        second=str(second.version),
+        class_names=one.tiles.class_names,
+        n_images=len(one.tiles.image_ids),
+        select_on=select_on,
+        judged_on=get_judging_split(select_on),
+        margin=rule.margin,
+        confidence=rule.confidence,
+        splits=splits,
+    )
+
+
+def _read_both(first: ModelVersion, second: ModelVersion) -> tuple[OutOfFold, OutOfFold]:
+    answers = {str(version.version): _read_answers(version) for version in (first, second)}
+    one, two = answers.values()
+    if one is None or two is None:
+        missing = [number for number, found in answers.items() if found is None]
+        which = f"versions {' and '.join(missing)} carry" if len(missing) > 1 else f"version {missing[0]} carries"
+        raise NotComparableError(f"{which} no out-of-fold answers, so nothing could be paired by image.")
+    return one, two
+
+
+def _read_answers(version: ModelVersion) -> OutOfFold | None:
+    with fetch_files(version, path=RECORD_PATH) as folder:
+        return None if folder is None else read_out_of_fold(folder)
+
+
+def _list_differences(first: ModelVersion, second: ModelVersion, *, one: OutOfFold, two: OutOfFold) -> list[str]:
+    """Return what differs, by the tags and in the answers themselves; other data bring other tiles and folds along."""
+
+    def differ(tag: str) -> bool:
+        return first.tags.get(tag) != second.tags.get(tag)
+
+    differences = {
+        "data": differ(TAG_DATA) or one.tiles.image_ids != two.tiles.image_ids,
+        "classes": one.tiles.class_names != two.tiles.class_names,
+        "split": differ(TAG_SELECT_ON),
+        "tiles": not np.array_equal(one.tiles.image_of_tile, two.tiles.image_of_tile),
+        "folds": differ(TAG_FOLDS) or not _have_same_folds(one, two),
+    }
+    followers = {"tiles", "folds"} if differences["data"] or differences["classes"] else set()
+    return [word for word, is_different in differences.items() if is_different and word not in followers]
+
+
+def _have_same_folds(one: OutOfFold, two: OutOfFold) -> bool:
+    folds, others = one.trial.folds, two.trial.folds
+    return len(folds) == len(others) and all(
+        fold.fold == other.fold and np.array_equal(fold.get_split(split)[0], other.get_split(split)[0])
+        for fold, other in zip(folds, others, strict=True)
+        for split in SPLITS
+    )
+
+
+def _describe_classes(one: OutOfFold, two: OutOfFold) -> str:
+    """Return which classes only one of the two knows, to be added to a sentence."""
+    classes, others = set(one.tiles.class_names), set(two.tiles.class_names)
+    only = [
+        f"only the {which} knows {shorten(', '.join(sorted(names)), NAMES_LENGTH, placeholder=' and more')}"
+        for which, names in (("first", classes - others), ("second", others - classes))
+        if names
+    ]
+    return f": {join_words(only)}" if only else ""
+
+
+def _describe_split(split: Split, comparison: Comparison) -> dict[str, Any]:
+    """Return the figures of one split, for JSON."""
+    return {
+        "split": split,
+        "f_measure": asdict(comparison.f_measure),
+        "image_f_measure": asdict(comparison.image_f_measure),
+        "image_accuracy": asdict(comparison.image_accuracy),
+        "f_measure_of_class": [asdict(difference) for difference in comparison.f_measure_of_class],
+        "p_over_folds": get_p_over_folds(comparison),
+        "p_over_images": comparison.image_test.p_value,
+    }
 
 
 def _summarise(comparison: VersionComparison) -> dict[str, Any]:
@@ -47,12 +269,12 @@ def _summarise(comparison: VersionComparison) -> dict[str, Any]:
         "confidence": comparison.confidence,
         "is_better": comparison.is_better,
         **{
-            split.split: {
-                "difference": split.f_measure.value,
-                "low": split.f_measure.low,
-                "high": split.f_measure.high,
-                "p_over_folds": split.p_over_folds,
+            split: {
+                "difference": found.f_measure.value,
+                "low": found.f_measure.low,
+                "high": found.f_measure.high,
+                "p_over_folds": get_p_over_folds(found),
             }
-            for split in comparison.splits
+            for split, found in comparison.splits.items()
         },
     }

@@ -1,87 +1,194 @@
-"""All moves of a registered model, in order, and what is wrong with them.
+"""The history of a registered model: every move of an alias, as entries that show whether they were altered.
 
-The entries form a chain. Where two moves were made at the same moment by processes that could not lock each other out,
-it forks: both entries are kept, and the next move names both as the ones before it. Nothing here touches a store.
+An entry's hash is the SHA-256 of its canonical JSON, and its content holds the hash of the entry before it: who alters
+one entry must make all later ones anew. Each entry is one tag of the registered model. The tag's name holds number and
+hash, so that two processes that cannot lock each other out write two tags, not one over the other: the history forks,
+and the next move names both as the entries before it.
+
+Sources: Haber and Stornetta, How to time-stamp a digital document, J. Cryptology 3 (1991) 99; canonical JSON after
+RFC 8785: sorted keys, no spaces, shortest numbers.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args
 
-from sem_search.deployment.registry.entries import (
-    HistoryEntry,
-    StoredEntry,
-    is_history_key,
-    is_well_formed_key,
-    read_entry,
-)
-from sem_search.deployment.registry.tags import CHAMPION
-from sem_search.errors import StoreError
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import RegisteredModel
+
+from sem_search.deployment.registry.versions import CHAMPION, get_aliases, get_registered_model
+from sem_search.errors import SettingsError
+
+Action = Literal["registered", "promoted", "promoted by hand", "rolled back", "found"]
+"""`found`: the alias stood elsewhere than the history says; another program had moved it."""
+
+FORMAT_VERSION = 1
+"""Raised when a reader of before could misunderstand an entry."""
+
+ENTRY_PREFIX = "sem_search.history."
+
+LONGEST_TAG = 5000
+"""Characters. MLflow checks for 100,000, but its databases keep 5,000 of a registered model's tag, but for SQLite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryEntry:
+    """What happened to an alias, once."""
+
+    number: int
+    """From 1; one more than that of the entry before."""
+    previous: tuple[str, ...]
+    """Hash of the entry before, none for the first; several where moves were made at the same moment."""
+    model: str
+    """The registered model, as it was called then."""
+    at: str
+    """UTC, ISO 8601."""
+    who: str
+    action: Action
+    alias: str
+    from_version: str | None
+    to_version: str | None
+    """None only where the alias was found to be gone."""
+    reason: str
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By version: objective, validation and test F-measure, as registered."""
+    comparison: Mapping[str, Any] | None = None
+    """What the gate found, where it compared."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Of data, folds and files of `to_version`."""
+    run_id: str | None = None
+    """The run that the version was made of."""
+    sha256: str = ""
+    """Hash of everything above, as it stands in the entry; see `seal`."""
+
+    @property
+    def key(self) -> str:
+        """Name of the tag that holds the entry."""
+        return f"{ENTRY_PREFIX}{self.number:06d}.{self.sha256[:8]}"
+
+    def compute_sha256(self) -> str:
+        """Return the hash that the entry should have."""
+        content = {name: value for name, value in asdict(self).items() if name != "sha256"}
+        return hashlib.sha256(format_canonical({"format": FORMAT_VERSION, **content}).encode()).hexdigest()
+
+    def seal(self) -> "HistoryEntry":
+        """Return the entry with its hash."""
+        return replace(self, sha256=self.compute_sha256())
+
+    def to_json(self) -> str:
+        """Return the tag's value.
+
+        Raises:
+            SettingsError: It is longer than a database may keep; the reason is what a user can shorten.
+        """
+        text = format_canonical({"format": FORMAT_VERSION, **asdict(self)})
+        if len(text) > LONGEST_TAG:
+            raise SettingsError(
+                f"the reason is too long: with {len(self.reason)} characters the entry has {len(text)}, and a "
+                f"registry keeps {LONGEST_TAG}. Write a shorter one."
+            )
+        return text
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """The moves of one registered model."""
+    """The moves of a registered model, and where its aliases stand."""
 
-    stored: tuple[StoredEntry, ...]
+    model: str
+    entries: tuple[HistoryEntry, ...]
     """In the order of their numbers; entries of one number in the order of time."""
-    unreadable: tuple[str, ...] = ()
-    """A sentence for each tag that is no entry."""
+    aliases: Mapping[str, str]
+    problems: tuple[str, ...] = ()
+    """A sentence for each tag that does not hold its entry."""
 
     @property
-    def entries(self) -> tuple[HistoryEntry, ...]:
-        """The moves without the hashes that were stated beside them."""
-        return tuple(stored.entry for stored in self.stored)
+    def champion(self) -> str | None:
+        """The version that holds the alias."""
+        return self.aliases.get(CHAMPION)
 
     @property
     def heads(self) -> tuple[str, ...]:
         """Hashes of the entries that no other follows: one, but for a fork; none where nothing was moved yet."""
         followed = {sha256 for entry in self.entries for sha256 in entry.previous}
-        return tuple(stored.stated_sha256 for stored in self.stored if stored.stated_sha256 not in followed)
+        return tuple(sorted(entry.sha256 for entry in self.entries if entry.sha256 not in followed))
 
     @property
-    def next_number(self) -> int:
-        """Number of the entry to come."""
-        return max((entry.number for entry in self.entries), default=0) + 1
+    def last_sha256(self) -> str | None:
+        """Hash of the last entry, to be written down elsewhere."""
+        return self.entries[-1].sha256 if self.entries else None
 
     @property
-    def recorded_champions(self) -> frozenset[str | None]:
-        """Who is champion by the history: one version or None; several where a fork is not joined yet."""
-        if not self.stored:
-            return frozenset({None})
-        states = _compute_champions(self.stored)
-        return frozenset(state for head in self.heads for state in states[head])
+    def recorded_champion(self) -> str | None:
+        """The version that is champion by the history."""
+        return next((entry.to_version for entry in reversed(self.entries) if entry.alias == CHAMPION), None)
 
-    def find(self, *, action: str, version: str) -> HistoryEntry | None:
-        """Return the last move of this kind that gave this version an alias."""
-        found = [entry for entry in self.entries if entry.action == action and entry.to_version == version]
+    @property
+    def previous_champion(self) -> str | None:
+        """The version that was champion before, by the history, or the last one where the alias is gone.
+
+        A rollback takes back one step: after promotions of 1, 2 and 3, two rollbacks lead to 2 and then to 1.
+        """
+        held: list[str] = []
+        for entry in self.entries:
+            if entry.alias != CHAMPION or entry.to_version is None:
+                continue
+            if entry.action == "rolled back" and entry.to_version in held:
+                while held[-1] != entry.to_version:
+                    held.pop()
+            elif not held or held[-1] != entry.to_version:
+                held.append(entry.to_version)
+        if held and held[-1] == self.champion:
+            held.pop()
+        return held[-1] if held else None
+
+    @property
+    def n_forks(self) -> int:
+        """How often two moves were made at the same moment, joined since or not."""
+        return sum(max(0, len(parents) - 1) for parents in (self.heads, *(entry.previous for entry in self.entries)))
+
+    def find_registration(self, version: str) -> HistoryEntry | None:
+        """Return the entry that tells of a version's registration."""
+        found = [entry for entry in self.entries if entry.action == "registered" and entry.to_version == version]
         return found[-1] if found else None
 
 
-def read_history(tags: Mapping[str, str]) -> History:
-    """Return the history that the tags of a registered model hold; what cannot be read is told, not raised."""
-    stored, unreadable = [], []
-    for key in sorted(filter(is_history_key, tags)):
+def read_history(client: MlflowClient, *, name: str) -> History:
+    """Return the history of a registered model.
+
+    Raises:
+        ModelNotFoundError: There is no such model.
+    """
+    return build_history(get_registered_model(client, name=name))
+
+
+def build_history(registered: RegisteredModel) -> History:
+    """Return the history that the tags of a registered model hold; a tag that cannot be read is listed, not raised."""
+    entries, problems = [], []
+    for key in sorted(key for key in registered.tags if key.startswith(ENTRY_PREFIX)):
         try:
-            stored.append(read_entry(key, tags[key]))
-        except StoreError as error:
-            unreadable.append(str(error))
-    ordered = sorted(stored, key=lambda each: (each.entry.number, each.entry.at, each.stated_sha256))
-    return History(stored=tuple(ordered), unreadable=tuple(unreadable))
+            entries.append(_read_entry(key, registered.tags[key]))
+        except ValueError as error:
+            problems.append(str(error))
+    return History(
+        model=registered.name,
+        entries=tuple(sorted(entries, key=lambda entry: (entry.number, entry.at, entry.sha256))),
+        aliases=get_aliases(registered),
+        problems=tuple(problems),
+    )
 
 
 def iter_problems(history: History) -> Iterator[str]:
     """Yield a sentence for everything in a history that an honest registry would not hold, the first entry first.
 
-    What cannot be seen from the entries alone: that the last ones are gone, or that all were made anew. For the first
-    there are the mark of the last carried-out move and the copies in the runs (see `verifying`); against the second
-    only a hash that was written down elsewhere helps.
+    The entries alone cannot show that the last ones are gone, or that all were made anew: see `verification`.
     """
-    yield from history.unreadable
+    yield from history.problems
     known: dict[str, HistoryEntry] = {}
-    champions = _compute_champions(history.stored)
-    for stored in history.stored:
-        yield from _iter_entry_problems(stored, known=known, champions=champions)
-        known[stored.stated_sha256] = stored.entry
+    for entry in history.entries:
+        yield from _iter_entry_problems(entry, known=known)
+        known[entry.sha256] = entry
     if len(history.heads) > 1:
         forked = " and ".join(f"entry {known[head].number} ({head[:8]})" for head in history.heads)
         yield (
@@ -90,74 +197,68 @@ def iter_problems(history: History) -> Iterator[str]:
         )
 
 
-def count_forks(history: History) -> int:
-    """Return how often two moves were made at the same moment, joined or not."""
-    n_joined = sum(max(0, len(entry.previous) - 1) for entry in history.entries)
-    return n_joined + max(0, len(history.heads) - 1)
-
-
-def find_previous_champion(history: History, *, champion: str | None) -> str | None:
-    """Return who was champion before, by the history; None if nobody was.
-
-    A rollback takes back one step: after promotions of 1, 2 and 3, two rollbacks lead to 2 and then to 1. Where the
-    alias is gone, the one before is who held it last.
+def describe_champion_state(history: History, *, versions: Container[str]) -> str | None:
+    """Return a sentence if the champion's alias stands elsewhere than the history says; None if all is well.
 
     Args:
-        history: The moves.
-        champion: Who holds the alias now.
+        history: Of the registered model.
+        versions: Those that were not deleted.
     """
-    held: list[str] = []
-    for entry in history.entries:
-        if entry.alias != CHAMPION or entry.to_version is None:
-            continue
-        if entry.action == "rolled back" and entry.to_version in held:
-            while held[-1] != entry.to_version:
-                held.pop()
-        elif not held or held[-1] != entry.to_version:
-            held.append(entry.to_version)
-    if held and held[-1] == champion:
-        held.pop()
-    return held[-1] if held else None
+    recorded, champion = history.recorded_champion, history.champion
+    if champion == recorded:
+        return None
+    if champion is not None:
+        found = f"the alias stands at version {champion}"
+    elif recorded in versions:
+        found = "the alias is gone"
+    else:
+        found = f"version {recorded} was deleted, and MLflow dropped the alias with it"
+    expected = f"version {recorded} is {CHAMPION}" if recorded else f"there is no {CHAMPION}"
+    return f"by the history {expected}, but {found}: a move was interrupted, or another program made one."
 
 
-def _iter_entry_problems(
-    stored: StoredEntry, *, known: Mapping[str, HistoryEntry], champions: Mapping[str, frozenset[str | None]]
-) -> Iterator[str]:
-    entry, name = stored.entry, f"entry {stored.entry.number}"
-    if entry.sha256 != stored.stated_sha256:
-        yield (
-            f"{name} was altered: its hash is {entry.sha256[:16]}... and {stored.stated_sha256[:16]}... stands in it."
+def format_canonical(content: Mapping[str, Any]) -> str:
+    """Return the one JSON text of a content: equal contents give equal texts.
+
+    Raises:
+        ValueError: The content holds NaN or infinity.
+    """
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _read_entry(key: str, text: str) -> HistoryEntry:
+    """Return the entry that a tag holds, whether or not its hash is right.
+
+    Raises:
+        ValueError: The text is no entry, or one of a later format.
+    """
+    try:
+        values = json.loads(text)
+        version = values.pop("format")
+        is_entry = set(values) == {each.name for each in fields(HistoryEntry)} and values["action"] in get_args(Action)
+        entry = HistoryEntry(**{**values, "previous": tuple(values["previous"])}) if is_entry else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        version, entry = FORMAT_VERSION, None
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"history tag {key} has format {version}, and this sem_search reads format {FORMAT_VERSION}: use the "
+            "version of sem_search that wrote it."
         )
-    elif not is_well_formed_key(stored.key) or not stored.is_intact:
-        yield f"{name} stands in the tag {stored.key}, and belongs into {entry.key}: it was put there by hand."
+    if entry is None or entry.key != key:
+        raise ValueError(f"history tag {key} does not hold its entry: it was altered.")
+    return entry
+
+
+def _iter_entry_problems(entry: HistoryEntry, *, known: Mapping[str, HistoryEntry]) -> Iterator[str]:
+    name, sha256 = f"entry {entry.number}", entry.compute_sha256()
+    if sha256 != entry.sha256:
+        yield f"{name} was altered: its hash is {sha256[:16]}... and {entry.sha256[:16]}... stands in it."
     missing = [sha256 for sha256 in entry.previous if sha256 not in known]
+    expected = max((known[sha256].number for sha256 in entry.previous if sha256 in known), default=0) + 1
     if missing:
         yield (
             f"{name} follows an entry with the hash {missing[0][:16]}..., which is not there: an entry before it was "
             "removed or replaced."
         )
-        return
-    expected = max((known[sha256].number for sha256 in entry.previous), default=0) + 1
-    if entry.number != expected:
+    elif entry.number != expected:
         yield f"{name} should have the number {expected}: it was put there by hand."
-    if entry.alias == CHAMPION and entry.from_version not in _get_champions_before(entry, champions=champions):
-        yield f"{name} says that version {entry.from_version} was champion before, and the entry before does not."
-
-
-def _compute_champions(stored: tuple[StoredEntry, ...]) -> dict[str, frozenset[str | None]]:
-    """Return for each entry's stated hash who may be champion after it; parents that are not there tell nothing."""
-    champions: dict[str, frozenset[str | None]] = {}
-    for each in stored:
-        if each.entry.alias == CHAMPION:
-            champions[each.stated_sha256] = frozenset({each.entry.to_version})
-        else:
-            champions[each.stated_sha256] = _get_champions_before(each.entry, champions=champions)
-    return champions
-
-
-def _get_champions_before(
-    entry: HistoryEntry, *, champions: Mapping[str, frozenset[str | None]]
-) -> frozenset[str | None]:
-    if not entry.previous:
-        return frozenset({None})
-    return frozenset(state for sha256 in entry.previous for state in champions.get(sha256, frozenset({None})))

@@ -1,16 +1,39 @@
-"""What MLflow's registry holds, asked for in one place: models, versions and aliases, or a sentence that says what is
-there instead."""
+"""Models, versions and aliases as MLflow's registry has them, and the tags that sem_search gives a version."""
 
-from dataclasses import dataclass
+import math
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from sem_search.deployment.registry.stores import describe_store, open_client
-from sem_search.deployment.registry.tags import TAG_SOURCE_RUN
 from sem_search.errors import ModelNotFoundError
+from sem_search.places import find_sqlite_file
+from sem_search.secrets import mask_url
+from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.names import NOT_FOUND, quote
+from sem_search.tracking.mlflow.runs import explain_refusal
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+TAG_SOURCE_RUN = "sem_search.source_run_id"
+TAG_SELECT_ON = "sem_search.select_on"
+TAG_STUDY = "sem_search.study"
+TAG_DECISION = "sem_search.decision"
+TAG_PREVIOUS = "sem_search.previous_champion"
+TAG_SCORE = "sem_search.score"
+TAG_DATA = "sem_search.data_sha256"
+TAG_FOLDS = "sem_search.folds_sha256"
+TAG_FILES = "sem_search.files_sha256"
+"""Hash of the list that names every file of the model with its hash."""
+
+SCORES = {
+    "score": TAG_SCORE,
+    "validation_f_measure": "sem_search.validation_f_measure",
+    "test_f_measure": "sem_search.test_f_measure",
+}
+HASHES = {"data_sha256": TAG_DATA, "folds_sha256": TAG_FOLDS, "files_sha256": TAG_FILES}
 
 LATEST = "latest"
 
@@ -18,13 +41,30 @@ LISTED = 10
 """Names that a message lists."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Address:
-    """A registered model with either an alias or a version."""
+def open_client() -> MlflowClient:
+    """Return a client of the registry.
 
-    name: str
-    alias: str | None = None
-    version: str | None = None
+    Raises:
+        ModelNotFoundError: It would be an SQLite file that is not there. MLflow would make an empty one, and a question
+            asked in the wrong folder would leave a database behind.
+        SettingsError: It refuses us, or is none.
+        StoreError: It does not answer.
+    """
+    file = find_sqlite_file(mlflow.get_registry_uri())
+    if file is not None and not file.is_file():
+        raise ModelNotFoundError(
+            f"There is no registry {describe_store()} here: give the command in the folder of the search, or say where "
+            "the registry is with MLFLOW_TRACKING_URI."
+        )
+    with explain_refusal():
+        client = MlflowClient()
+        check_store_answers(lambda: client.search_registered_models(max_results=1))
+    return client
+
+
+def describe_store() -> str:
+    """Return where the registry is, passwords masked."""
+    return mask_url(mlflow.get_registry_uri())
 
 
 def resolve_model_uri(model_uri: str) -> str:
@@ -35,9 +75,31 @@ def resolve_model_uri(model_uri: str) -> str:
     """
     if not model_uri.startswith(("models:", "runs:")):
         return model_uri
-    address = parse_address(model_uri) if model_uri.startswith("models:") else None
-    client = open_client()  # a store that is not there, or away, is told at once; MLflow would ask for minutes
-    return model_uri if address is None else f"models:/{address.name}/{_resolve(client, address=address)}"
+    address = split_model_uri(model_uri)
+    client = open_client()  # a store that is missing or away is reported at once; MLflow would try for minutes
+    if address is None:
+        return model_uri
+    name, word = address
+    return f"models:/{name}/{find_version(client, name=name, version=word).version}"
+
+
+def split_model_uri(model_uri: str) -> tuple[str, str] | None:
+    """Return name and version, or name and `@alias`, of `models:/...`; None for a model that is not registered.
+
+    Raises:
+        ModelNotFoundError: It is no address of a model.
+    """
+    if not model_uri.startswith("models:"):
+        return None
+    path = model_uri.removeprefix("models:").lstrip("/")
+    name, mark, word = path.partition("/") if "/" in path else path.rpartition("@")
+    if not mark and path:
+        return None
+    if not name or not word or "/" in word:
+        raise ModelNotFoundError(
+            f"{model_uri!r} is not the address of a model: write models:/<name>@<alias> or models:/<name>/<version>."
+        )
+    return name, word if mark == "/" else f"@{word}"
 
 
 def find_version(client: MlflowClient, *, name: str, version: str) -> ModelVersion:
@@ -46,10 +108,19 @@ def find_version(client: MlflowClient, *, name: str, version: str) -> ModelVersi
     Raises:
         ModelNotFoundError: There is no such model, version or alias; the message says what there is.
     """
+    registered = get_registered_model(client, name=name)
+    versions = list_model_versions(name)
+    aliases = get_aliases(registered)
     word = version.removeprefix("@")
-    is_number = word.isdigit() or word == LATEST
-    address = Address(name=name, version=word) if is_number else Address(name=name, alias=word)
-    return client.get_model_version(name, _resolve(client, address=address))
+    number = next(reversed(versions), word) if word == LATEST else aliases.get(word, word)
+    if number not in versions:
+        kind = "version" if word.isdigit() or word == LATEST else "alias"
+        listed = ", ".join(f"{alias} (version {number})" for alias, number in sorted(aliases.items()))
+        raise ModelNotFoundError(
+            f"Model {name!r} has no {kind} {word!r}; it has versions {', '.join([*versions][-LISTED:]) or 'none'} and "
+            f"{f'the aliases {listed}' if listed else 'no aliases'}."
+        )
+    return versions[number]
 
 
 def get_registered_model(client: MlflowClient, *, name: str) -> RegisteredModel:
@@ -63,7 +134,7 @@ def get_registered_model(client: MlflowClient, *, name: str) -> RegisteredModel:
     except MlflowException as error:
         if error.error_code not in NOT_FOUND:
             raise
-        names = sorted(model.name for model in client.search_registered_models(max_results=LISTED + 1))
+        names = list_registered_names()
         listed = ", ".join(names[:LISTED]) + (" ..." if len(names) > LISTED else "")
         raise ModelNotFoundError(
             f"There is no registered model {name!r} in {describe_store()}; there is {listed or 'none at all'}."
@@ -75,77 +146,37 @@ def get_aliases(registered: RegisteredModel) -> dict[str, str]:
     return {alias: str(version) for alias, version in registered.aliases.items()}
 
 
-def list_registered_names(client: MlflowClient) -> list[str]:
+def list_registered_names() -> list[str]:
     """Return the names of all registered models, sorted."""
-    names: list[str] = []
-    token: str | None = None
-    while True:
-        page = client.search_registered_models(page_token=token)
-        names += [model.name for model in page]
-        token = page.token
-        if not token:
-            return sorted(names)
+    return sorted(model.name for model in mlflow.search_registered_models())
 
 
-def list_model_versions(client: MlflowClient, *, name: str) -> list[ModelVersion]:
-    """Return all versions of a model that were not deleted, in the order of their numbers."""
-    versions: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = client.search_model_versions(f"name = {quote(name)}", page_token=token)
-        versions += page
-        token = page.token
-        if not token:
-            return sorted(versions, key=lambda version: int(version.version))
+def list_model_versions(name: str) -> dict[str, ModelVersion]:
+    """Return number -> version of all that were not deleted, in the order of their numbers."""
+    versions = mlflow.search_model_versions(filter_string=f"name = {quote(name)}")
+    return {str(version.version): version for version in sorted(versions, key=lambda version: int(version.version))}
 
 
-def find_version_of_run(client: MlflowClient, *, name: str, run_id: str) -> ModelVersion | None:
-    """Return the version that was made of this run's model, if there is one."""
-    versions = client.search_model_versions(f"name = {quote(name)} AND tags.`{TAG_SOURCE_RUN}` = '{run_id}'")
-    return min(versions, key=lambda version: int(version.version), default=None)
+def describe_scores(*versions: ModelVersion | None) -> dict[str, dict[str, float]]:
+    """Return the scores of each version by its number, as its tags state them."""
+    return {
+        str(version.version): {
+            name: value for name, tag in SCORES.items() if (value := read_number(version, tag=tag)) is not None
+        }
+        for version in versions
+        if version is not None
+    }
 
 
-def parse_address(model_uri: str) -> Address | None:
-    """Return what `models:/...` names, or None for a model that is not registered, `models:/<model id>`."""
-    path = model_uri.removeprefix("models:").lstrip("/")
-    name, slash, version = path.partition("/")
-    if slash and name and version and "/" not in version:
-        return Address(name=name, version=version)
-    name, at, alias = path.rpartition("@")
-    if at and name and alias and not slash:
-        return Address(name=name, alias=alias)
-    if path and not slash and not at:
+def describe_hashes(version: ModelVersion) -> dict[str, str]:
+    """Return the hashes of data, folds and files, as the version's tags state them."""
+    return {name: version.tags[tag] for name, tag in HASHES.items() if tag in version.tags}
+
+
+def read_number(version: ModelVersion, *, tag: str) -> float | None:
+    """Return a finite number from a tag; None where there is no tag, or something else in it."""
+    try:
+        value = float(version.tags[tag])
+    except (KeyError, ValueError):
         return None
-    raise ModelNotFoundError(
-        f"{model_uri!r} is not the address of a model: write models:/<name>@<alias> or models:/<name>/<version>."
-    )
-
-
-def _resolve(client: MlflowClient, *, address: Address) -> str:
-    """Return the number of the version that an address means."""
-    registered = get_registered_model(client, name=address.name)
-    if address.alias is not None:
-        return _find_alias(registered, alias=address.alias)
-    numbers = [str(version.version) for version in list_model_versions(client, name=address.name)]
-    if address.version == LATEST and numbers:
-        return numbers[-1]
-    if address.version is None or address.version not in numbers:
-        raise ModelNotFoundError(
-            f"Model {address.name!r} has no version {address.version!r}; it has versions "
-            f"{', '.join(numbers[-LISTED:]) or 'none'} and {_list_aliases(registered)}."
-        )
-    return address.version
-
-
-def _find_alias(registered: RegisteredModel, *, alias: str) -> str:
-    version = get_aliases(registered).get(alias)
-    if version is None:
-        raise ModelNotFoundError(
-            f"Model {registered.name!r} has no alias {alias!r}; it has {_list_aliases(registered)}."
-        )
-    return version
-
-
-def _list_aliases(registered: RegisteredModel) -> str:
-    listed = [f"{alias} (version {version})" for alias, version in sorted(get_aliases(registered).items())]
-    return f"the aliases {', '.join(listed)}" if listed else "no aliases"
+    return value if math.isfinite(value) else None

@@ -3,7 +3,7 @@
 MLflow's server takes a body of any size, repeats invalid JSON to the caller, makes a table as wide as a request asks
 for, and fails on JSON that is nested too deeply. Here a request is taken apart first, within limits, and put together
 anew: a list of images and the parameters, nothing else. So the server behind sees one kind of request, whatever was
-sent. Whether an image can be answered is the model's to say, not the front's.
+sent. The model, not the front, decides whether an image can be answered.
 """
 
 import csv
@@ -108,7 +108,7 @@ def _read_content_type(content_type: str) -> str:
     charsets = [part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset=")]
     if kind not in (JSON_TYPE, CSV_TYPE):
         raise RefusedRequestError(
-            f"Requests are {JSON_TYPE} or {CSV_TYPE}, said in the header Content-Type; got {kind[:60]!r}.",
+            f"Requests are {JSON_TYPE} or {CSV_TYPE}, by the header Content-Type; got {kind[:60]!r}.",
             status=UNSUPPORTED,
         )
     if charsets and charsets[0] not in ("utf-8", "utf8"):
@@ -259,7 +259,7 @@ def _check_params(params: Mapping[str, Any], *, param_names: tuple[str, ...]) ->
 
 
 def _check_pixels(cells: Sequence[Any], *, limits: RequestLimits, is_reported: bool) -> None:
-    """Refuse a request whose pictures are too large by what their headers say.
+    """Refuse a request whose pictures are too large by their own headers.
 
     With `on_error=report` a single picture that is too large is left to the model, which refuses it unread and answers
     the others; it counts for nothing here.
@@ -285,11 +285,11 @@ def _check_pixels(cells: Sequence[Any], *, limits: RequestLimits, is_reported: b
 
 
 def _measure(cell: Any) -> float:
-    """Return the megapixels that the picture in a cell says it has; 0 for what is no picture."""
+    """Return the megapixels that the header of the picture in a cell states; 0 where there is no picture."""
     try:
         return (read_pixel_count(decode_base64(cell)) or 0) / 1e6
     except DataError:
-        return 0.0  # the model says what is wrong with it
+        return 0.0  # the model names what is wrong with it
 
 
 def _simplify(cell: Any) -> Any:

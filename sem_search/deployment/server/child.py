@@ -190,7 +190,7 @@ async def _run_to_end(work: Callable[[], Path]) -> Path:
         while not future.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([future])
-        future.exception()  # looked at, or asyncio complains that nobody did
+        future.exception()  # looked at, or asyncio logs that it was not
         raise
 
 

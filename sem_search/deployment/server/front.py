@@ -1,6 +1,6 @@
 """The one port that callers know: checks requests, passes them to the version that answers, cleans its answers.
 
-What MLflow's server lacks is here: a limit to the size of a request, told before it is read; a limit to what all
+What MLflow's server lacks is here: a limit to the size of a request, checked before it is read; a limit to what all
 requests together may hold in memory; refusals in one sentence without stack traces; a header that names the version
 which answered. It is written on aiohttp, server and client in one, which MLflow itself requires.
 """
@@ -109,7 +109,7 @@ class Front:
         add = application.router.add_route
         for path in PROBES:
             add("GET", path, self.ping)
-        add("GET", "/version", self.tell_version)
+        add("GET", "/version", self.show_version)
         add("POST", "/invocations", self.answer, expect_handler=self._expect)
         if self._page is not None:
             add("GET", "/", self._build_page_handler(self._page))
@@ -122,13 +122,13 @@ class Front:
         return await handler(request)
 
     async def ping(self, _: web.Request) -> web.Response:
-        """Answer 200 while a version answers, else 503; which one is not said, since any caller is answered."""
+        """Answer 200 while a version answers, else 503; which one stays unnamed, since any caller is answered."""
         if self._rotation.current is None:
             return _refuse(503, "No model answers at present.")
         return web.json_response({"status": "ok"})
 
-    async def tell_version(self, _: web.Request) -> web.Response:
-        """Say which version answers."""
+    async def show_version(self, _: web.Request) -> web.Response:
+        """Answer with the version that is served."""
         served = self._rotation.current
         facts = {
             "address": self._rotation.address,
@@ -227,7 +227,7 @@ class Front:
             self._turns.release()
 
     async def _ask(self, served: ServedVersion, *, body: bytes) -> web.Response:
-        # The child ends a request itself at its time limit; it is given a little longer to say so.
+        # The child ends a request itself at its time limit; it is given a little longer to answer.
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s + 5.0)
         url = f"{served.server.address}/invocations"
         try:
@@ -257,7 +257,7 @@ class Front:
 
 
 async def _name_server(_: web.Request, response: web.StreamResponse) -> None:
-    """Say what answers, and not by which versions of which libraries."""
+    """Name the program that answers, not the versions of its libraries."""
     response.headers["Server"] = "sem-search"
     response.headers["X-Content-Type-Options"] = "nosniff"
 
@@ -284,7 +284,7 @@ def _check_host_and_origin(request: web.Request, *, allowed_hosts: frozenset[str
 
 
 def _check_headers(request: web.Request, *, limits: RequestLimits) -> None:
-    """Refuse what the headers alone tell to be wrong.
+    """Refuse what is wrong by the headers alone.
 
     Raises:
         RefusedRequestError: The body is too large, or compressed.

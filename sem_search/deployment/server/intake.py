@@ -1,8 +1,8 @@
-"""Who may ask, and how much of what is sent may be in memory: rules that know no web framework.
+"""Which callers are answered, and how much of what is sent may be in memory: rules that know no web framework.
 
 Host and origin: a web page from anywhere can send requests to a server that listens on the reader's own machine, by
 letting its own name point there (DNS rebinding). Such a request carries the page's name in `Host`; only known names are
-answered. `Origin` is the page that asks, as the browser tells it: it must be this server's own.
+answered. `Origin` is the page that asks, as the browser states it: it must be this server's own.
 
 Memory: what counts is what has arrived, not what was announced, since announcing costs a caller nothing.
 """
@@ -79,8 +79,7 @@ def check_caller(*, host: str | None, origin: str | None, allowed_hosts: frozens
     found = HOST.fullmatch(host or "")
     if found is None or found["name"].lower().removesuffix(".") not in allowed_hosts:
         raise RefusedRequestError(
-            f"This server does not answer to the host {(host or '')[:60]!r}; whoever runs it can allow that name with "
-            "--allowed-hosts.",
+            f"This server does not answer to the host {(host or '')[:60]!r}; allow that name with --allowed-hosts.",
             status=FORBIDDEN,
         )
     if origin is not None and not _is_same_origin(origin, host=found):
@@ -104,7 +103,7 @@ def _is_same_origin(origin: str, *, host: re.Match[str]) -> bool:
 class BodyBudget:
     """Account of what the bodies of all requests take in memory, as they arrive.
 
-    A part is kept for small bodies, so that a few large ones cannot shut the server to everybody else.
+    A part is kept for small bodies, so that a few large ones cannot shut out all other callers.
 
     Args:
         total_bytes: Of all bodies together.
@@ -117,12 +116,12 @@ class BodyBudget:
         self._used_bytes = 0
 
     def has_room(self, n_bytes: int, *, body_bytes: int) -> bool:
-        """Tell whether so many bytes more may be taken by a body of a size, as announced or as far as it is known."""
+        """Return whether so many bytes more may be taken by a body of a size, as announced or as far as it is known."""
         limit_bytes = self._total_bytes - (0 if body_bytes <= SMALL_BYTES else self._kept_bytes)
         return self._used_bytes + n_bytes <= limit_bytes
 
     def take(self, n_bytes: int, *, body_bytes: int) -> bool:
-        """Take bytes for a body, and tell whether there was room for them."""
+        """Take bytes for a body; return whether there was room for them."""
         has_room = self.has_room(n_bytes, body_bytes=body_bytes)
         self._used_bytes += n_bytes if has_room else 0
         return has_room

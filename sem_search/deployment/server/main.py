@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """What `sem-search serve` was told."""
+    """The options of `sem-search serve`."""
 
     address: str
     """`models:/<name>@<alias>`: watched; any other model's URI is served as it is."""
@@ -119,7 +119,7 @@ async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object]
     runner = web.AppRunner(front.build_application(), access_log=None, auto_decompress=False)
     await runner.setup()
     try:
-        await _listen(runner, settings=settings)  # first: a port that is taken is told at once
+        await _listen(runner, settings=settings)  # first: a port that is taken is an error at once
         _logger.info("%s is being loaded, which takes a moment ...", settings.address)
         if await _start_unless_stopped(rotation, asked_to_stop=asked_to_stop):
             url = f"http://{write_host(settings.host)}:{settings.port}"
@@ -143,7 +143,7 @@ def _catch_signals() -> asyncio.Event:
 
 
 async def _start_unless_stopped(rotation: Rotation, *, asked_to_stop: asyncio.Event) -> bool:
-    """Start the first version; tell whether that was done before a signal came."""
+    """Start the first version; return whether that was done before a signal came."""
     starting, stopping = asyncio.create_task(rotation.start()), asyncio.create_task(asked_to_stop.wait())
     await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

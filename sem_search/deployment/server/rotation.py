@@ -18,7 +18,7 @@ from mlflow.models import get_model_info
 
 from sem_search.deployment.registry.contents import describe_failure
 from sem_search.deployment.server.child import ModelServer, ServerSettings, start_model_server
-from sem_search.errors import ModelNotFoundError, SemSearchError
+from sem_search.errors import ModelNotFoundError, SemSearchError, get_first_line
 
 RETRY_S = 60.0
 """A version that could not be started is tried again after so long; the old one answers meanwhile."""
@@ -67,7 +67,7 @@ class Rotation:
         self._watch_s = watch_s
         self._resolve = resolve
         self._current: ServedVersion | None = None
-        self._mourned: ModelServer | None = None
+        self._ended: ModelServer | None = None
         self._failed_s: dict[str, float] = {}
         self._background: set[asyncio.Task[None]] = set()
 
@@ -105,13 +105,13 @@ class Rotation:
     async def _wait_for_news(self) -> None:
         """Wait until it is time to look at the alias, or the server that should answer has died."""
         server = self._current.server if self._current is not None else None
-        if server is None or server is self._mourned:
+        if server is None or server is self._ended:
             await asyncio.sleep(self._watch_s)
             return
         with contextlib.suppress(TimeoutError):  # the usual case: it is time to look
             async with asyncio.timeout(self._watch_s):
                 code = await server.wait_until_ended()
-                self._mourned = server
+                self._ended = server
                 _logger.error("The server of %s ended with code %d; it is started again.", self.address, code)
 
     async def _look_up(self) -> str:
@@ -122,7 +122,10 @@ class Rotation:
             if self._current is None:
                 return self.address
             _logger.warning(
-                "%s could not be looked up (%s); %s goes on.", self.address, _shorten(error), self._current.model_uri
+                "%s could not be looked up (%s); %s goes on.",
+                self.address,
+                get_first_line(error),
+                self._current.model_uri,
             )
             return self._current.model_uri
 
@@ -139,7 +142,7 @@ class Rotation:
             _logger.error(
                 "%s could not be started (%s); it is tried again in %g s, and %s.",
                 model_uri,
-                _shorten(error),
+                get_first_line(error),
                 RETRY_S,
                 "nothing answers meanwhile" if self.current is None else f"{self.current.model_uri} goes on",
             )
@@ -176,9 +179,3 @@ def _read_param_names(model_uri: str) -> tuple[str, ...]:
     except (MlflowException, OSError) as error:
         raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
     return tuple(param.name for param in signature.params.params) if signature and signature.params else ()
-
-
-def _shorten(error: Exception) -> str:
-    """Return the first line of a message, without the full stop."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300].rstrip(".") if lines else type(error).__name__

@@ -4,22 +4,19 @@ import math
 
 import numpy as np
 
-from sem_search.evaluation.covariance import fit_covariance
-from sem_search.evaluation.lots.scores import ROUNDING, deal_images, score_deals
+from sem_search.evaluation.lots.scores import permute_images, score_permutations
+from sem_search.evaluation.statistics import MAX_P_VALUE, ROUNDING, fit_covariance
 from sem_search.records import FloatMatrix, FloatVector
 
 POWER = 0.8
 """Customary (Cohen 1988): the difference that four of five such tests would find."""
 
-MAX_P_VALUE = 0.05
-
 SHIFTS = np.arange(0.5, 8.1, 0.5)
 """Differences tried, in standard deviations of whitened image means."""
 
-N_POWER_TESTS, N_POWER_DEALS = 60, 99
-"""Simulated tests of each difference, and deals in each where there is one pair of lots: the power to about 5 %. For
-n pairs the level is n times smaller, and it takes n times as many deals to tell it; a test that cannot
-reach it any more is ended."""
+N_POWER_TESTS, N_POWER_PERMUTATIONS = 60, 99
+"""Simulated tests of each difference, and permutations in each for one pair of lots: the power to about 5 %. For n
+pairs the level is n times smaller, which takes n times as many permutations; a test that cannot reach it ends early."""
 
 
 def find_detectable_accuracy(
@@ -27,7 +24,7 @@ def find_detectable_accuracy(
 ) -> float | None:
     """Return the accuracy at which the test has its power, None where even the largest difference tried is missed.
 
-    The images, less the mean of their lot, are dealt to two lots by chance, and one of these is shifted along a
+    The images, less the mean of their lot, are assigned to two lots by chance, and one of these is shifted along a
     direction drawn anew; how often the test finds the shift, and how accurate it is then, is counted.
 
     The cost grows with the number of pairs: 20 images take 0.3 s of a processor with one pair, 3 s with 45. So callers
@@ -37,7 +34,7 @@ def find_detectable_accuracy(
         points: Whitened image means, shape (n_images, n_directions).
         is_first: 1 for images of the first lot, shape (n_images,).
         n_tests: Tests simulated for each difference tried; 0 tries none.
-        rng: Draws deals and directions.
+        rng: Draws permutations and directions.
         n_pairs: Pairs of lots that are tested: the p-value found must be as much smaller, as for the first pair by Holm
             and for all by Bonferroni.
     """
@@ -75,29 +72,31 @@ def _simulate_tests(
     for number in range(n_tests):
         direction = rng.normal(size=centred.shape[1])
         step = shift * direction / np.linalg.norm(direction)
-        dealt = centred[rng.permutation(len(centred))] + is_first[:, None] * step
-        dealt = fit_covariance(dealt - dealt.mean(axis=0)).whiten(dealt - dealt.mean(axis=0))
-        observed = score_deals(dealt, is_first[None])
+        permuted = centred[rng.permutation(len(centred))] + is_first[:, None] * step
+        permuted = fit_covariance(permuted - permuted.mean(axis=0)).whiten(permuted - permuted.mean(axis=0))
+        observed = score_permutations(permuted, is_first[None])
         accuracies[number] = observed.compute_accuracy()[0]
         auroc = float(observed.compute_auroc()[0])
-        is_found[number] = _is_found(dealt, is_first, auroc=auroc, n_pairs=n_pairs, rng=rng)
+        is_found[number] = _is_found(permuted, is_first, auroc=auroc, n_pairs=n_pairs, rng=rng)
     return float(accuracies.mean()), float(is_found.mean())
 
 
 def _is_found(
     points: FloatMatrix, is_first: FloatVector, *, auroc: float, n_pairs: int, rng: np.random.Generator
 ) -> bool:
-    """Tell whether the p-value is small enough; no more is dealt once so many deals are as high that it cannot be."""
-    n_deals = (N_POWER_DEALS + 1) * n_pairs - 1
+    """Return whether the p-value is small enough; ends as soon as too many permutations are as high."""
+    n_permutations = (N_POWER_PERMUTATIONS + 1) * n_pairs - 1
     n_all = math.comb(len(is_first), int(is_first.sum()))
-    at_once = n_deals if n_all <= n_deals + 1 else N_POWER_DEALS + 1  # where all are counted, there are few
-    n_deals = min(n_deals, n_all - 1)
+    at_once = (
+        n_permutations if n_all <= n_permutations + 1 else N_POWER_PERMUTATIONS + 1
+    )  # where all are counted, there are few
+    n_permutations = min(n_permutations, n_all - 1)
     level = MAX_P_VALUE / n_pairs + ROUNDING
     n_as_high = 0
-    for n_before in range(0, n_deals, at_once):
-        deals = deal_images(is_first, n_deals=min(at_once, n_deals - n_before), rng=rng)
-        n_as_high += score_deals(points, deals).count_as_high(auroc)
-        if (n_as_high + 1) / (n_deals + 1) > level:
+    for n_before in range(0, n_permutations, at_once):
+        permutations = permute_images(is_first, n_permutations=min(at_once, n_permutations - n_before), rng=rng)
+        n_as_high += score_permutations(points, permutations).count_as_high(auroc)
+        if (n_as_high + 1) / (n_permutations + 1) > level:
             return False
     return True
 

@@ -1,9 +1,9 @@
-"""How much each image of two lots looks like either, judged by the others: leave-one-out scores, many deals at once.
+"""How much each image of two lots looks like either, judged by the others: leave-one-out scores of many permutations.
 
-The classifier is a linear discriminant on image means of trunk features. What may be fitted once: the covariance of
-image means (`covariance`) does not know the lots. It is a function of all images in any order, and so the same for
-every deal. All that knows the lots is the two means, and these leave out the image that is judged. An image's score
-then is a sum over a matrix of inner products, and a thousand deals are a few matrix products.
+The classifier is a linear discriminant on image means of trunk features. The covariance of image means does not know
+the lots, so that it is the same for every permutation and is fitted once. All that knows the lots is the two means, and
+these leave out the image that is judged. An image's score then is a sum over a matrix of inner products, and a thousand
+permutations are a few matrix products.
 
 Image means of unlike numbers of tiles are not exchangeable: that of one tile strays farther than that of twenty. So the
 test looks at as many tiles of every image as the smallest has (`balance_tiles`).
@@ -16,11 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from sem_search.evaluation.covariance import ShrunkCovariance, fit_covariance
+from sem_search.evaluation.statistics import ROUNDING, ShrunkCovariance, fit_covariance
 from sem_search.records import FloatMatrix, FloatVector, IntVector
-
-ROUNDING = 1e-12
-"""Areas that differ by less are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +32,16 @@ class WhitenedImages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DealScores:
-    """Leave-one-out scores of all images under several deals, one row per deal."""
+class PermutationScores:
+    """Leave-one-out scores of all images under several permutations, one row per permutation."""
 
     scores: FloatMatrix
-    """Above 0 for the first lot, shape (n_deals, n_images)."""
+    """Above 0 for the first lot, shape (n_permutations, n_images)."""
     is_first: FloatMatrix
-    """1 for images dealt to the first lot, shape (n_deals, n_images)."""
+    """1 for images assigned to the first lot, shape (n_permutations, n_images)."""
 
     def compute_accuracy(self) -> FloatVector:
-        """Return the share correctly classified, both lots counted alike, shape (n_deals,)."""
+        """Return the share correctly classified, both lots counted alike, shape (n_permutations,)."""
         is_right = (self.scores > 0) == (self.is_first > 0)
         of_first = (is_right * self.is_first).sum(axis=1) / self.is_first.sum(axis=1)
         of_second = (is_right * (1 - self.is_first)).sum(axis=1) / (1 - self.is_first).sum(axis=1)
@@ -52,18 +49,18 @@ class DealScores:
         return accuracy
 
     def compute_auroc(self) -> FloatVector:
-        """Return the area under the ROC curve, shape (n_deals,): the rank sum of Mann and Whitney."""
+        """Return the area under the ROC curve, shape (n_permutations,): the rank sum of Mann and Whitney."""
         n_first, n_second = self.is_first.sum(axis=1), (1 - self.is_first).sum(axis=1)
         ranks = (rankdata(self.scores, axis=1) * self.is_first).sum(axis=1)
         auroc: FloatVector = (ranks - n_first * (n_first + 1) / 2) / (n_first * n_second)
         return auroc
 
     def compute_p_value(self, *, auroc: float) -> float:
-        """Return the share of deals, the observed one among them, whose AUROC is as high as the observed."""
+        """Return the share of permutations, the observed one among them, whose AUROC is as high as the observed."""
         return (self.count_as_high(auroc) + 1) / (len(self.scores) + 1)
 
     def count_as_high(self, auroc: float) -> int:
-        """Return how many deals have an AUROC as high as the observed."""
+        """Return how many permutations have an AUROC as high as the observed."""
         return int((self.compute_auroc() >= auroc - ROUNDING).sum())
 
 
@@ -133,8 +130,8 @@ def whiten_images(features: FloatMatrix, *, row_of_tile: IntVector) -> WhitenedI
     return WhitenedImages(points=covariance.whiten(images - centre), centre=centre, covariance=covariance)
 
 
-def score_deals(points: FloatMatrix, is_first: FloatMatrix) -> DealScores:
-    """Return the leave-one-out score of each image under each deal.
+def score_permutations(points: FloatMatrix, is_first: FloatMatrix) -> PermutationScores:
+    """Return the leave-one-out score of each image under each permutation.
 
     The score is the inner product of the image, less the middle of the two means, with their difference. The squared
     lengths of the means are estimated without their own noise (inner products of different images only): else the lot
@@ -142,31 +139,31 @@ def score_deals(points: FloatMatrix, is_first: FloatMatrix) -> DealScores:
 
     Args:
         points: Shape (n_images, n_directions).
-        is_first: 1 for images of the first lot, shape (n_deals, n_images).
+        is_first: 1 for images of the first lot, shape (n_permutations, n_images).
     """
     products = points @ points.T
     lengths = np.diag(products)
     is_second = 1 - is_first
     first = _compute_means(products, lengths=lengths, is_member=is_first)
     second = _compute_means(products, lengths=lengths, is_member=is_second)
-    return DealScores(scores=first[0] - second[0] - (first[1] - second[1]) / 2, is_first=is_first)
+    return PermutationScores(scores=first[0] - second[0] - (first[1] - second[1]) / 2, is_first=is_first)
 
 
-def deal_images(is_first: FloatVector, *, n_deals: int, rng: np.random.Generator) -> FloatMatrix:
-    """Return the images dealt to the lots by chance, shape (n_dealt, n_images).
+def permute_images(is_first: FloatVector, *, n_permutations: int, rng: np.random.Generator) -> FloatMatrix:
+    """Return the images assigned to the lots by chance, shape (n_permutations, n_images).
 
-    Where there are no more than `n_deals` other deals each of them is there once, so that the p-value of few images is
-    counted and not drawn.
+    Where there are no more than `n_permutations` others, each of them is there once, so that the p-value of few images
+    is counted and not drawn.
     """
     n_images, n_first = len(is_first), int(is_first.sum())
-    if math.comb(n_images, n_first) <= n_deals + 1:
+    if math.comb(n_images, n_first) <= n_permutations + 1:
         members = np.array(list(itertools.combinations(range(n_images), n_first)))
-        all_deals = np.zeros((len(members), n_images))
-        np.put_along_axis(all_deals, members, 1.0, axis=1)
-        others: FloatMatrix = all_deals[(all_deals != is_first).any(axis=1)]
+        all_permutations = np.zeros((len(members), n_images))
+        np.put_along_axis(all_permutations, members, 1.0, axis=1)
+        others: FloatMatrix = all_permutations[(all_permutations != is_first).any(axis=1)]
         return others
-    dealt: FloatMatrix = rng.permuted(np.tile(is_first, (n_deals, 1)), axis=1)
-    return dealt
+    permuted: FloatMatrix = rng.permuted(np.tile(is_first, (n_permutations, 1)), axis=1)
+    return permuted
 
 
 def build_tile_scorer(whitened: WhitenedImages, *, is_first: FloatVector, row_of_tile: IntVector) -> TileScorer:
@@ -190,7 +187,7 @@ def _compute_means(
 ) -> tuple[FloatMatrix, FloatMatrix]:
     """Return each image's inner product with the mean of a lot, and that mean's squared length, without the image.
 
-    Both of shape (n_deals, n_images).
+    Both of shape (n_permutations, n_images).
     """
     n_left = is_member.sum(axis=1, keepdims=True) - is_member
     sums = is_member @ products

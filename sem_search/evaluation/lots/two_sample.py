@@ -1,42 +1,40 @@
 """Whether two lots of one material can be told apart, and what difference so many images could have shown.
 
-A classifier two-sample test (Lopez-Paz and Oquab, ICLR 2017): if a classifier names the lot of images that it was not
-fitted on better than chance, the lots differ. The classifier is a linear discriminant on image means of trunk features,
-in leave-one-image-out form (`lot_scores`). The p-value is that of the area under its ROC curve (AUROC) over images,
-among deals of the images to the lots by chance: the share of all deals that are as high, where there are few, else
-(b + 1) / (m + 1) of m deals, b of them as high (Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39). On
-made-up lots the AUROC found more differences than the accuracy, which takes few values only (`docs/trust.md`).
+A classifier two-sample test (Lopez-Paz and Oquab, ICLR 2017): if a classifier predicts the lot of images that it was
+not fitted on better than chance, the lots differ. The p-value is that of the area under its ROC curve (AUROC) over
+images, among permutations of the images between the lots: the share of all permutations that are as high, where there
+are few, else (b + 1) / (m + 1) of m permutations, b of them as high (Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9
+(2010) 39). The AUROC found more differences than the accuracy, which takes few values only (`docs/trust.md`).
 
-The unit is the group: images of one group (overlapping fields) count as one image. Every group has as many images, and
-every image as many tiles, as the smallest.
+The unit is the group: images of one group (overlapping fields) count as one image.
 """
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sem_search.errors import DataError
-from sem_search.evaluation.intervals import LEVEL, Interval, compute_share_interval
-from sem_search.evaluation.lots.power import MAX_P_VALUE, N_POWER_TESTS, find_detectable_accuracy
+from sem_search.evaluation.intervals import compute_share_interval
+from sem_search.evaluation.lots.power import N_POWER_TESTS, find_detectable_accuracy
 from sem_search.evaluation.lots.scores import (
-    ROUNDING,
-    DealScores,
+    PermutationScores,
     TileScorer,
     balance_tiles,
     build_tile_scorer,
-    deal_images,
-    score_deals,
+    permute_images,
+    score_permutations,
     whiten_images,
 )
+from sem_search.evaluation.statistics import MAX_P_VALUE, ROUNDING, Interval, adjust_p_values, adjust_smallest_p_values
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
-N_DEALS = 999  # p-values down to 0.001
+N_PERMUTATIONS = 999  # p-values down to 0.001
 
-DEALS_OF_PAIR = 100
+PERMUTATIONS_OF_PAIR = 100
 """For each pair of lots, if that is more: else no p-value could be small enough for many pairs."""
 
 MIN_IMAGES = 4
@@ -60,7 +58,7 @@ class LotPair:
     adjusted_p_value: float
     """For the number of pairs (Holm, Scand. J. Stat. 6 (1979) 65)."""
     smallest_p_value: float
-    """The least adjusted p-value that so many images, deals and pairs could have given."""
+    """The least adjusted p-value that so many images, permutations and pairs could have given."""
     detectable_accuracy: float | None
     """The true accuracy that 80 of 100 such tests would find at a p-value of 0.05, adjusted for all pairs; the same for
     all pairs of so many images, simulated on those of the first. None where even the largest difference tried would be
@@ -76,18 +74,9 @@ class LotPair:
     """How much each of them looks like the first lot (above 0) or the second, judged by the other images, shape
     (n,)."""
 
-    def is_different(self, level: float = LEVEL) -> bool:
-        """Whether the lots differ at this confidence, all pairs considered."""
-        return self.adjusted_p_value <= 1 - level + ROUNDING
-
-
-@dataclass(frozen=True, kw_only=True)
-class _PairImages:
-    """The images of a pair of lots, as the test sees them."""
-
-    points: FloatMatrix
-    """Whitened image means, shape (n_images, n_directions)."""
-    is_first: FloatVector
+    def is_different(self) -> bool:
+        """Return whether the lots differ, all pairs considered."""
+        return self.adjusted_p_value <= MAX_P_VALUE + ROUNDING
 
 
 def compare_lots(
@@ -97,9 +86,8 @@ def compare_lots(
     lot_of_image: IntVector,
     lot_names: Sequence[str],
     group_of_image: Sequence[object] | None = None,
-    n_deals: int = N_DEALS,
+    n_permutations: int = N_PERMUTATIONS,
     n_power_tests: int = N_POWER_TESTS,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[LotPair, ...]:
     """Return the test of every pair of lots.
@@ -110,11 +98,10 @@ def compare_lots(
         lot_of_image: Index of each image's lot in `lot_names`, shape (n_images,).
         lot_names: Two or more.
         group_of_image: Which group each image belongs to; by default each is one of its own.
-        n_deals: Deals by chance; at least 100 for each pair, and no more than there are.
+        n_permutations: Permutations by chance; at least 100 for each pair, and no more than there are.
         n_power_tests: Tests simulated for each difference tried, once for all pairs of so many images that do not
             differ: 0.3 s for 20 images where there is one pair, 3 s where there are 45; 0 leaves the power out.
-        level: Of the intervals of the accuracies.
-        seed: Of the deals, and of the tiles drawn from images that have more than others.
+        seed: Of the permutations, and of the tiles drawn from images that have more than others.
 
     Raises:
         DataError: A lot has fewer than 4 independent images, or a group has images of two lots; the message names it.
@@ -133,68 +120,55 @@ def compare_lots(
             lot_of_tile=lot_of_image[image_of_tile],
             lots=lots,
             names=lot_names,
-            n_deals=max(n_deals, DEALS_OF_PAIR * len(choices) - 1),
-            level=level,
+            n_permutations=max(n_permutations, PERMUTATIONS_OF_PAIR * len(choices) - 1),
             rng=np.random.default_rng([seed, *lots]),
         )
         for lots in choices
     ]
-    p_values = np.array([pair.p_value for pair, _ in compared])
-    adjusted = adjust_p_values(p_values)
-    smallest = np.array([pair.smallest_p_value for pair, _ in compared])
-    pairs = []
+    return _add_powers(compared, n_power_tests=n_power_tests, seed=seed)
+
+
+def _add_powers(
+    compared: Sequence[tuple[LotPair, FloatMatrix, FloatVector]], *, n_power_tests: int, seed: int
+) -> tuple[LotPair, ...]:
+    """Return the pairs judged together, with the power of those whose difference could have been found and was not."""
     powers: dict[tuple[int, int], float | None] = {}
-    for (pair, images), p, own, least in zip(
-        compared, adjusted, smallest, adjust_smallest_p_values(p_values, smallest=smallest), strict=True
+    pairs = []
+    for pair, (unadjusted, points, is_first) in zip(
+        _adjust_pairs([one for one, _, _ in compared]), compared, strict=True
     ):
-        judged = dataclasses.replace(pair, adjusted_p_value=float(p), smallest_p_value=float(least))
-        can_be_found = own * len(choices) <= MAX_P_VALUE + ROUNDING
-        if can_be_found and not judged.is_different():
-            key = (min(pair.n_first, pair.n_second), max(pair.n_first, pair.n_second))
-            if key not in powers:
-                powers[key] = find_detectable_accuracy(
-                    images.points,
-                    images.is_first,
-                    n_tests=n_power_tests,
-                    n_pairs=len(choices),
-                    rng=np.random.default_rng([seed, *key]),
-                )
-            judged = dataclasses.replace(judged, detectable_accuracy=powers[key])
-        pairs.append(judged)
+        can_be_found = unadjusted.smallest_p_value * len(compared) <= MAX_P_VALUE + ROUNDING
+        if not can_be_found or pair.is_different():
+            pairs.append(pair)
+            continue
+        sizes = (min(pair.n_first, pair.n_second), max(pair.n_first, pair.n_second))
+        if sizes not in powers:
+            rng = np.random.default_rng([seed, *sizes])
+            powers[sizes] = find_detectable_accuracy(
+                points, is_first, n_tests=n_power_tests, n_pairs=len(compared), rng=rng
+            )
+        pairs.append(replace(pair, detectable_accuracy=powers[sizes]))
     return tuple(pairs)
 
 
-def adjust_p_values(p_values: FloatVector) -> FloatVector:
-    """Return p-values adjusted for their number, so that the chance of any false alarm keeps its level (Holm 1979).
-
-    The smallest is multiplied by their number n, the next by n - 1, and so on; none is below the one before it, none
-    above 1. Shape (n,).
-    """
-    order = np.argsort(p_values, kind="stable")
-    factors = np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
-    return adjusted
+def _adjust_pairs(pairs: Sequence[LotPair]) -> list[LotPair]:
+    """Return the pairs with p-values adjusted for their number."""
+    p_values = np.array([pair.p_value for pair in pairs])
+    smallest = np.array([pair.smallest_p_value for pair in pairs])
+    adjusted = zip(adjust_p_values(p_values), adjust_smallest_p_values(p_values, smallest=smallest), strict=True)
+    return [
+        replace(pair, adjusted_p_value=float(p), smallest_p_value=float(least))
+        for pair, (p, least) in zip(pairs, adjusted, strict=True)
+    ]
 
 
-def adjust_smallest_p_values(p_values: FloatVector, *, smallest: FloatVector) -> FloatVector:
-    """Return the least that each adjusted p-value could have been, the others as they are, shape (n,).
+def compute_smallest_p_value(n_first: int, n_second: int, *, n_permutations: int = N_PERMUTATIONS) -> float:
+    """Return the least p-value that a test can give: one of all different permutations, or one of those drawn.
 
-    Args:
-        p_values: Not adjusted, shape (n,).
-        smallest: The least that each can be before the adjustment, shape (n,).
-    """
-    numbers = np.arange(len(p_values))
-    return np.array([adjust_p_values(np.where(numbers == own, smallest, p_values))[own] for own in numbers])
-
-
-def compute_smallest_p_value(n_first: int, n_second: int, *, n_deals: int = N_DEALS) -> float:
-    """Return the least p-value that a test can give: one of all different deals, or one of those drawn.
-
-    With two lots of one size each deal has a twin, the lots exchanged, that scores the same.
+    With two lots of one size each permutation has a twin, the lots exchanged, that scores the same.
     """
     n_all = math.comb(n_first + n_second, n_first)
-    return (2 if n_first == n_second else 1) / n_all if n_all <= n_deals + 1 else 1 / (n_deals + 1)
+    return (2 if n_first == n_second else 1) / n_all if n_all <= n_permutations + 1 else 1 / (n_permutations + 1)
 
 
 def _compare_pair(
@@ -205,29 +179,28 @@ def _compare_pair(
     lot_of_tile: IntVector,
     lots: tuple[int, int],
     names: Sequence[str],
-    n_deals: int,
-    level: float,
+    n_permutations: int,
     rng: np.random.Generator,
-) -> tuple[LotPair, _PairImages]:
-    """Return one pair's test, its p-value not yet adjusted and without its power, and the images for that."""
+) -> tuple[LotPair, FloatMatrix, FloatVector]:
+    """Return one pair's test, its p-value not yet adjusted, the whitened image means, and 1 for those of the first."""
     tiles = np.flatnonzero(np.isin(lot_of_tile, lots))
     _, first_tile, row_of_tile = np.unique(group_of_tile[tiles], return_index=True, return_inverse=True)
     is_first = (lot_of_tile[tiles][first_tile] == lots[0]).astype(np.float64)
     looked_at = balance_tiles(image_of_tile[tiles], group_of_tile=row_of_tile, rng=rng)
     whitened = whiten_images(features[tiles[looked_at]], row_of_tile=row_of_tile[looked_at])
-    observed = score_deals(whitened.points, is_first[None])
+    observed = score_permutations(whitened.points, is_first[None])
     auroc, accuracy = float(observed.compute_auroc()[0]), float(observed.compute_accuracy()[0])
     n_first, n_second = int(is_first.sum()), int((1 - is_first).sum())
-    dealt = score_deals(whitened.points, deal_images(is_first, n_deals=n_deals, rng=rng))
-    p_value = dealt.compute_p_value(auroc=auroc)
-    smallest = compute_smallest_p_value(n_first, n_second, n_deals=n_deals)
+    permuted = score_permutations(whitened.points, permute_images(is_first, n_permutations=n_permutations, rng=rng))
+    p_value = permuted.compute_p_value(auroc=auroc)
+    smallest = compute_smallest_p_value(n_first, n_second, n_permutations=n_permutations)
     scorer = build_tile_scorer(whitened, is_first=is_first, row_of_tile=row_of_tile)
     pair = LotPair(
         first=names[lots[0]],
         second=names[lots[1]],
         n_first=n_first,
         n_second=n_second,
-        accuracy=compute_share_interval(accuracy, n=_compute_effective_number(dealt), level=level),
+        accuracy=compute_share_interval(accuracy, n=_compute_effective_number(permuted)),
         auroc=auroc,
         p_value=p_value,
         adjusted_p_value=p_value,
@@ -239,18 +212,18 @@ def _compare_pair(
         scorer=scorer,
         score_of_tile=scorer.score(features[tiles]),
     )
-    return pair, _PairImages(points=whitened.points, is_first=is_first)
+    return pair, whitened.points, is_first
 
 
-def _compute_effective_number(dealt: DealScores) -> float:
-    """Return how many independent images know as much as these, from how much the accuracy differs between deals.
+def _compute_effective_number(permuted: PermutationScores) -> float:
+    """Return how many independent images know as much as these, by the spread of the accuracy over permutations.
 
     Scores of images left out in turn hang together, since they share all other images: their mean varies more than that
     of as many independent ones.
     """
-    n_first, n_second = dealt.is_first[0].sum(), (1 - dealt.is_first[0]).sum()
+    n_first, n_second = permuted.is_first[0].sum(), (1 - permuted.is_first[0]).sum()
     independent = 4 / (1 / n_first + 1 / n_second)
-    return float(min(independent, 0.25 / max(dealt.compute_accuracy().var(), ROUNDING)))
+    return float(min(independent, 0.25 / max(permuted.compute_accuracy().var(), ROUNDING)))
 
 
 def _check_shapes(
@@ -258,7 +231,7 @@ def _check_shapes(
     *,
     image_of_tile: IntVector,
     lot_of_image: IntVector,
-    groups: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]",
+    groups: NDArray[np.generic],
     names: Sequence[str],
 ) -> None:
     """Raise unless everything belongs together."""
@@ -277,9 +250,7 @@ def _check_shapes(
         raise ValueError(f"Lots are numbered 0 to {len(names) - 1}; got up to {lot_of_image.max()}.")
 
 
-def _check_lots(
-    groups: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]", *, lot_of_image: IntVector, names: Sequence[str]
-) -> None:
+def _check_lots(groups: NDArray[np.generic], *, lot_of_image: IntVector, names: Sequence[str]) -> None:
     """Raise if a group lies in two lots, or a lot is too small."""
     for group in np.unique(groups):
         inside = np.unique(lot_of_image[groups == group])

@@ -46,7 +46,7 @@ def run_audit(
         study=study, kind="audit", parent_run_id=finished.run_id, name=f"audit of {study}"
     ) as run_id:
         show_progress(f"Logged as run {run_id}, artifacts below audit/, answer by answer.")
-        audits = iter_audits(build_subject(finished), questions=questions, tell=show_progress)
+        audits = iter_audits(build_subject(finished), questions=questions, show=show_progress)
         known, shown = None, ""
         for audit in audits:
             log_entries(iter_audit_entries(audit, known=known), run_id=run_id)
@@ -114,7 +114,7 @@ def run_morphology(
         if other is not None:
             show_progress(f"heat maps of {other}")
             maps = _explain_study(take_up_study(other, storage=storage, study_folder=study_folder, threads=threads))
-        audit = audit_morphology(subject, head_weights=read_head_weights(finished), tell=show_progress, other=maps)
+        audit = audit_morphology(subject, head_weights=read_head_weights(finished), show=show_progress, other=maps)
         log_entries(iter_morphology_entries(audit, subject=subject), run_id=run_id)
     show(audit.to_text())
     show(f"Logged as run {run_id}, artifacts below morphology/: morphology.html has words and figures.")

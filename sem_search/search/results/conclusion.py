@@ -13,7 +13,7 @@ import optuna
 import sem_search
 from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
 from sem_search.errors import StoreError
-from sem_search.evaluation.metrics import SideScores, compute_split_scores
+from sem_search.evaluation.metrics import SplitScores, compute_split_scores
 from sem_search.places import STORE_FILE, find_sqlite_file
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
@@ -44,8 +44,8 @@ class Conclusion:
     """What the search ends with."""
 
     outcome: StudyOutcome
-    validation: SideScores
-    test: SideScores
+    validation: SplitScores
+    test: SplitScores
     registered: RegisteredVersion
     run_id: str
 
@@ -132,8 +132,8 @@ def _register(
     outcome: StudyOutcome,
     *,
     prepared: PreparedSearch,
-    validation: SideScores,
-    test: SideScores,
+    validation: SplitScores,
+    test: SplitScores,
     earlier_run_ids: Sequence[str],
 ) -> RegisteredVersion:
     winner = outcome.winner

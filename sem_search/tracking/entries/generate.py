@@ -92,7 +92,9 @@ def iter_trial_entries(
         tiles: The tiles that it answered.
         heat_maps: Grad-CAM of test tiles; None where none were computed.
     """
-    yield from _iter_state_entries(trial)
+    yield Tags(values={TAG_TRIAL_STATE: trial.state, "n_folds_finished": str(len(trial.folds))})
+    if trial.message:
+        yield TextArtifact(path=f"{trial.state}.txt", text=trial.message)
     if trial.folds:
         draw = partial(draw_training_curves, trial.folds)
         yield from pair_figure("training/curves.png", draw=draw, content=plain.list_curves(trial.folds))
@@ -119,8 +121,10 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
     trust = compute_trust(study)
     yield from iter_finite_metrics(iter_study_numbers(study), source="study")
     yield from iter_finite_metrics(iter_trust_numbers(trust), source="trust")
-    yield Tags(values=_describe_winner(study))
-    yield Tags(values=_count_remarks(context))
+    yield Tags(values={"winner/cell": study.winner.cell.name, "winner/selected_on": study.select_on})
+    if study.winner.run_id is not None:
+        yield Tags(values={"winner/run_id": study.winner.run_id})
+    yield Tags(values={"n_warnings": str(len(context.warnings)), "n_findings": str(len(context.findings))})
     figures = (*list_study_figures(study, context=context), *list_trust_figures(trust))
     for figure in figures:
         yield figure.artifact
@@ -134,13 +138,6 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
     yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust, figures=figures))
 
 
-def _iter_state_entries(trial: TrialOutcome) -> Iterator[Entry]:
-    """Yield how a trial ended, and why."""
-    yield Tags(values={TAG_TRIAL_STATE: trial.state, "n_folds_finished": str(len(trial.folds))})
-    if trial.message:
-        yield TextArtifact(path=f"{trial.state}.txt", text=trial.message)
-
-
 def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
     """Yield confusion matrices and indices per class in the test split, drawn and as numbers."""
     for unit in UNITS:
@@ -151,14 +148,3 @@ def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Ent
     draw = partial(draw_indices, indices)
     yield from pair_figure("indices/test.png", draw=draw, content=plain.list_indices(indices))
     yield build_index_table(indices, path="indices/test.csv")
-
-
-def _describe_winner(study: StudyOutcome) -> dict[str, str]:
-    """Return the tags that lead from the study to its winner."""
-    tags = {"winner/cell": study.winner.cell.name, "winner/selected_on": study.select_on}
-    return tags if study.winner.run_id is None else {**tags, "winner/run_id": study.winner.run_id}
-
-
-def _count_remarks(context: StudyContext) -> dict[str, str]:
-    """Return the tags that say, in the list of runs, whether there is something to read in the report."""
-    return {"n_warnings": str(len(context.warnings)), "n_findings": str(len(context.findings))}

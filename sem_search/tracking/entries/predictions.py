@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sem_search.evaluation.images import combine_tiles
-from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.metrics import combine_tiles, predict_classes
 from sem_search.records import FloatVector, FoldOutcome, Split, TileTable, TrialOutcome
 from sem_search.tracking.entries.tables import SPLITS
 from sem_search.tracking.entries.types import Scalar, TableArtifact

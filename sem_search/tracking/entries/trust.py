@@ -11,11 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sem_search.evaluation.calibration import (
-    CalibrationScores,
-    compute_calibration_scores,
-    cross_fit_temperature,
-)
+from sem_search.evaluation.calibration import CalibrationScores, compute_calibration_scores, cross_fit_temperature
 from sem_search.evaluation.conformal import (
     RiskCoverage,
     SetScores,
@@ -24,9 +20,10 @@ from sem_search.evaluation.conformal import (
     compute_set_scores,
     cross_predict_sets,
 )
-from sem_search.evaluation.images import combine_tiles
-from sem_search.evaluation.intervals import Interval, SideIntervals, compute_split_intervals
+from sem_search.evaluation.intervals import SplitIntervals, compute_split_intervals
+from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.selection import SelectionBias, compute_selection_bias
+from sem_search.evaluation.statistics import Interval
 from sem_search.records import FloatMatrix, FloatVector, IntVector, Split, StudyOutcome
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.metrics import NumberRow
@@ -40,7 +37,7 @@ ALLOWED_RISK = 0.05
 """Share of wrong answers for which the report states how many images can be answered."""
 
 FIGURE_NAMES = ("f_measure", "tile_accuracy", "image_f_measure", "image_accuracy")
-"""The headline figures, as the fields of `SideIntervals` are called."""
+"""The headline figures, as the fields of `SplitIntervals` are called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +57,8 @@ class StudyTrust:
 
     class_names: tuple[str, ...]
     select_on: Split
-    validation: SideIntervals
-    test: SideIntervals
+    validation: SplitIntervals
+    test: SplitIntervals
     chosen_on_validation: SelectionBias
     chosen_on_test: SelectionBias
     calibration: CalibrationScores
@@ -87,7 +84,7 @@ class StudyTrust:
         """The choice that this study made."""
         return self.chosen_on_validation if self.select_on == "validation" else self.chosen_on_test
 
-    def get_split(self, split: Split) -> SideIntervals:
+    def get_split(self, split: Split) -> SplitIntervals:
         """Return the intervals of one split."""
         return self.validation if split == "validation" else self.test
 
@@ -187,22 +184,13 @@ def list_intervals(trust: StudyTrust) -> dict[str, Any]:
 
 def list_selection(trust: StudyTrust) -> list[dict[str, Any]]:
     """Return what the choice did to the score, in either split."""
-    return [
-        {
-            "chosen_on": bias.select_on,
-            "is_this_study_s_choice": bias.select_on == trust.select_on,
-            "n_candidates": bias.n_candidates,
-            "n_left_out": bias.n_left_out,
-            "winner": bias.winner,
-            "naive": bias.naive,
-            "test": bias.test,
-            "corrected": to_json(bias.corrected),
-            "by_folds_left_out": bias.fold_out,
-            "optimism": bias.optimism,
-            "times_chosen": to_json(bias.times_chosen),
-        }
-        for bias in (trust.chosen_on_validation, trust.chosen_on_test)
-    ]
+    listed = []
+    for bias in (trust.chosen_on_validation, trust.chosen_on_test):
+        values = to_json(bias)
+        chosen_on, fold_out = values.pop("select_on"), values.pop("fold_out")
+        own = {"chosen_on": chosen_on, "is_this_study_s_choice": chosen_on == trust.select_on}
+        listed.append({**own, **values, "by_folds_left_out": fold_out, "optimism": bias.optimism})
+    return listed
 
 
 def list_calibration(trust: StudyTrust) -> dict[str, Any]:
@@ -216,18 +204,14 @@ def list_calibration(trust: StudyTrust) -> dict[str, Any]:
 
 def list_sets(trust: StudyTrust) -> list[dict[str, Any]]:
     """Return how the prediction sets did, by coverage."""
-    return [
-        {
-            "asked": entry.coverage,
-            "is_attainable": entry.is_attainable,
-            "coverage": entry.scores.coverage,
-            "coverage_interval": list(entry.scores.coverage_interval),
-            "coverage_of_class": dict(zip(trust.class_names, to_json(entry.scores.coverage_of_class), strict=True)),
-            "mean_size": entry.scores.mean_size,
-            "share_single": entry.scores.share_single,
-        }
-        for entry in trust.sets
-    ]
+    listed = []
+    for entry in trust.sets:
+        values = to_json(entry.scores)
+        of_class = dict(zip(trust.class_names, values.pop("coverage_of_class"), strict=True))
+        listed.append(
+            {"asked": entry.coverage, "is_attainable": entry.is_attainable, **values, "coverage_of_class": of_class}
+        )
+    return listed
 
 
 def build_interval_table(trust: StudyTrust) -> TableArtifact:

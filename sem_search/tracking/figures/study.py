@@ -26,9 +26,9 @@ from sem_search.tracking.figures.style import (
     draw_borders,
     make_caption,
     make_figure,
-    make_label,
     make_labels,
     make_panels,
+    map_labels,
     shorten,
     show_pixels,
     wrap,
@@ -66,11 +66,11 @@ def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
     figure = make_figure(
         width_in=column_in * n_columns + 0.2, height_in=((column_in - 0.05) * min(shape, 1.5) + 0.5) * n_lines
     )
-    names = sorted({example.label for example in examples})
+    labels = map_labels(example.label for example in examples)
     panels = make_panels(figure, n=len(examples), n_columns=n_columns)
     for axes, example in zip(panels, examples, strict=True):
         _draw_original(axes, example)
-        axes.set_title(wrap(make_label(example.label, names=names)), fontsize=SMALL_PT)
+        axes.set_title(wrap(labels[example.label]), fontsize=SMALL_PT)
     return figure
 
 

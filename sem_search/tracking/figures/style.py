@@ -8,7 +8,7 @@ perceptually even. Labels are never read as formulas, and never show a character
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Literal, Protocol
 
@@ -121,9 +121,10 @@ def make_labels(names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def make_label(name: str, *, names: Sequence[str]) -> str:
-    """Return the label that this one of the names has in every figure."""
-    return make_labels(names)[list(names).index(name)]
+def map_labels(names: Iterable[str]) -> dict[str, str]:
+    """Return the label of each class, in sorted order."""
+    ordered = sorted(set(names))
+    return dict(zip(ordered, make_labels(ordered), strict=True))
 
 
 def wrap(label: str, *, line: int = LABEL_LINE) -> str:

@@ -32,6 +32,7 @@ from sem_search.tracking.figures.style import (
     make_caption,
     make_figure,
     make_labels,
+    map_labels,
     set_grid,
     set_rows,
     show_pixels,
@@ -144,7 +145,8 @@ def draw_grad_cam_sheet(sheet: HeatMapSheet) -> Figure:
     """
     if not sheet.pictures:
         raise ValueError("A Grad-CAM sheet needs at least one picture; none was handed over.")
-    labels = _map_labels(sheet)
+    classes = [(one.true_label, one.predicted_label, one.explained_label) for one in sheet.pictures]
+    labels = map_labels(chain.from_iterable(classes))
     n_columns = min(PICTURES_PER_LINE, len(sheet.pictures))
     n_lines = -(-len(sheet.pictures) // n_columns)
     figure = Figure(figsize=(2.74 * n_columns + 0.8, 1.95 * n_lines + 0.43), dpi=DPI, facecolor="white")
@@ -247,13 +249,6 @@ def _describe_folds(folds: Sequence[FoldOutcome]) -> str:
     diverged = [str(fold.fold) for fold in folds if fold.is_diverged]
     title = f"Training of {len(folds)} fold{'s' if len(folds) != 1 else ''}"
     return f"{title}; diverged: fold {', '.join(diverged)}" if diverged else title
-
-
-def _map_labels(sheet: HeatMapSheet) -> dict[str, str]:
-    """Return the label of each class on the sheet."""
-    shown = [(one.true_label, one.predicted_label, one.explained_label) for one in sheet.pictures]
-    names = sorted(set(chain.from_iterable(shown)))
-    return dict(zip(names, make_labels(names), strict=True))
 
 
 def _space_sheet(figure: Figure) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Heat maps of all heads, weights dealt anew, and cells deleted and inserted."""
+"""Heat maps of all heads, weights permuted anew, and cells deleted and inserted."""
 
 import numpy as np
 import pytest
@@ -25,11 +25,13 @@ def test_every_tile_has_a_map(explainer: Explainer, weights: HeadWeights, subjec
 
 def test_weights_keep_their_values_and_lose_their_places(explainer: Explainer, weights: HeadWeights) -> None:
     for with_convolution in (False, True):
-        dealt = explainer.randomise(weights, with_convolution=with_convolution)
-        assert all(np.array_equal(np.sort(a.ravel()), np.sort(b.ravel())) for a, b in zip(weights, dealt, strict=True))
-        is_moved = [not np.array_equal(a, b) for a, b in zip(weights, dealt, strict=True)]
+        permuted = explainer.randomise(weights, with_convolution=with_convolution)
+        assert all(
+            np.array_equal(np.sort(a.ravel()), np.sort(b.ravel())) for a, b in zip(weights, permuted, strict=True)
+        )
+        is_moved = [not np.array_equal(a, b) for a, b in zip(weights, permuted, strict=True)]
         assert is_moved[0] is with_convolution, "the convolution comes first"
-        assert is_moved[-2], "the last layer is always dealt anew"
+        assert is_moved[-2], "the last layer is always permuted anew"
 
 
 def test_deletion_begins_and_insertion_ends_with_the_answer(

@@ -9,8 +9,8 @@ from sem_search.audits.heat_maps import morphology as room
 from sem_search.audits.heat_maps.heat import HeadWeights
 from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morphology
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.agreement import compute_heat_map_agreement
-from sem_search.evaluation.intervals import Interval
+from sem_search.evaluation.heat_maps.agreement import compute_heat_map_agreement
+from sem_search.evaluation.statistics import Interval
 from tests.audits.conftest import MAP_TOLERANCE
 
 
@@ -41,7 +41,7 @@ def test_the_folds_are_held_against_one_another_by_heads_that_were_not_trained_o
 
 
 def test_images_of_one_group_count_as_one(
-    subject: AuditSubject, head_weights: dict[int, HeadWeights], monkeypatch: pytest.MonkeyPatch, tell
+    subject: AuditSubject, head_weights: dict[int, HeadWeights], monkeypatch: pytest.MonkeyPatch, show
 ) -> None:
     pairs = [place // 2 for place in range(5)] * 3  # of the five images of each class
     groups = tuple(f"{image.split('/')[0]} {pair}" for image, pair in zip(subject.tiles.image_ids, pairs, strict=True))
@@ -49,7 +49,7 @@ def test_images_of_one_group_count_as_one(
     asked: list[dict] = []
     correlate = room.correlate_heat
     monkeypatch.setattr(room, "correlate_heat", lambda maps, **given: asked.append(given) or correlate(maps, **given))
-    audit = audit_morphology(joined, head_weights=head_weights, tell=tell)
+    audit = audit_morphology(joined, head_weights=head_weights, show=show)
     assert audit.folds.n_images == audit.deletion.n_images == len(set(groups)) < len(groups)
     assert {given["group_of_image"] for given in asked} == {groups}
 

@@ -21,8 +21,8 @@ from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.package.reading import read_classifier
 from sem_search.deployment.package.writing import ClassifierParts, write_model_folder
 from sem_search.errors import ImageTooSmallError, RefusedRequestError, UnreadableImageError
-from sem_search.evaluation.cross_conformal import CrossAnswers
-from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.conformal import CrossAnswers
+from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.novelty import score_novelty
 from sem_search.micrographs.reading.micrograph import read_micrograph
 from sem_search.micrographs.tiles import TileGrid, cut_tiles

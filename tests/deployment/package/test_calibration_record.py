@@ -13,7 +13,7 @@ from sem_search.deployment.package.calibration_record import (
 )
 from sem_search.deployment.package.record import ModelRecord, OutOfFold
 from sem_search.evaluation.calibration import apply_temperature, fit_temperature
-from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.metrics import combine_tiles
 
 
 @pytest.fixture

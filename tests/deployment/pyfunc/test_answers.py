@@ -12,7 +12,7 @@ from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.pyfunc.answers import describe_answers
 from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
-from sem_search.evaluation.cross_conformal import CrossAnswers
+from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.micrographs.reading.instruments import InstrumentMetadata
 from sem_search.micrographs.reading.micrograph import Micrograph
 

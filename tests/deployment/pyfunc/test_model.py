@@ -20,7 +20,7 @@ from sem_search.deployment.classifier.classifier import MicrographClassifier
 from sem_search.deployment.package.reading import read_classifier
 from sem_search.deployment.package.writing import ClassifierParts, write_model_folder
 from sem_search.evaluation.calibration import apply_temperature
-from sem_search.evaluation.images import combine_tiles
+from sem_search.evaluation.metrics import combine_tiles
 from sem_search.micrographs.reading.micrograph import read_micrograph
 from sem_search.micrographs.tiles import cut_tiles
 from sem_search.transfer.backbones import get_backbone

@@ -15,8 +15,7 @@ from mlflow import MlflowClient
 from sem_search.deployment.package.files import write_file_list
 from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, write_record
 from sem_search.deployment.registry import GateRule, RegisteredVersion, promote_version, register_winner, roll_back
-from sem_search.deployment.registry.history import iter_problems
-from sem_search.deployment.registry.moves_log import Journal, read_journal
+from sem_search.deployment.registry.history import History, iter_problems, read_history
 from sem_search.evaluation.metrics import compute_split_scores
 
 MODEL = "sem-search-tiny"
@@ -103,17 +102,17 @@ class Laboratory:
             earlier_run_ids=earlier_run_ids,
         )
 
-    def read_journal(self) -> Journal:
+    def read_history(self) -> History:
         """Return how the registered model stands."""
-        return read_journal(self.client, name=MODEL)
+        return read_history(self.client, name=MODEL)
 
     def get_aliases(self) -> dict[str, str]:
         """Return alias -> version."""
-        return dict(self.read_journal().aliases)
+        return dict(self.read_history().aliases)
 
     def list_moves(self) -> list[tuple[str, str, str | None, str | None]]:
         """Return action, alias, from and to of every entry; the history must be sound."""
-        history = self.read_journal().history
+        history = self.read_history()
         assert list(iter_problems(history)) == []
         return [(entry.action, entry.alias, entry.from_version, entry.to_version) for entry in history.entries]
 

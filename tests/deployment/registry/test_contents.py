@@ -16,7 +16,7 @@ from sem_search.deployment.registry.contents import (
     find_missing_folder,
     read_files_sha256,
 )
-from sem_search.deployment.registry.tags import TAG_FILES
+from sem_search.deployment.registry.versions import TAG_FILES
 from sem_search.deployment.server.rotation import _read_param_names
 from sem_search.errors import ModelNotFoundError, StoreError
 

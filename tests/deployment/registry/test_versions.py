@@ -1,17 +1,36 @@
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import pytest
 
+from sem_search.deployment.registry import list_models, resolve_model_uri, show_version
 from sem_search.deployment.registry.versions import (
+    describe_hashes,
+    describe_scores,
     describe_store,
     find_version,
     list_model_versions,
     list_registered_names,
-    resolve_model_uri,
+    open_client,
+    read_number,
 )
-from sem_search.errors import ModelNotFoundError
+from sem_search.errors import ModelNotFoundError, SettingsError, StoreError
+from sem_search.places import find_sqlite_file
+from sem_search.tracking.mlflow import availability as outages
 
 MODEL = "sem-search-tiny"
+
+
+@pytest.fixture
+def two(three: Any) -> Any:
+    """Champion 1 and challenger 2."""
+    three.client.delete_model_version(three.name, "3")
+    three.client.set_registered_model_alias(three.name, "challenger", "2")
+    return three
 
 
 @pytest.mark.parametrize(
@@ -26,9 +45,7 @@ MODEL = "sem-search-tiny"
         ("some/folder", "some/folder"),
     ],
 )
-def test_resolve_model_uri(laboratory: Any, given: str, wanted: str) -> None:
-    laboratory.register()
-    laboratory.register()
+def test_resolve_model_uri(two: Any, given: str, wanted: str) -> None:
     assert resolve_model_uri(given) == wanted
 
 
@@ -36,16 +53,21 @@ def test_resolve_model_uri(laboratory: Any, given: str, wanted: str) -> None:
     ("given", "message"),
     [
         ("models:/other@champion", f"no registered model 'other' in sqlite:.*; there is {MODEL}"),
-        (f"models:/{MODEL}@chumpion", r"no alias 'chumpion'; it has the aliases champion \(version 1\)"),
-        (f"models:/{MODEL}/7", r"no version '7'; it has versions 1 and the aliases champion \(version 1\)"),
-        (f"models:/{MODEL}/Production", "no version 'Production'"),
+        (
+            f"models:/{MODEL}@chumpion",
+            r"no alias 'chumpion'; it has versions 1, 2 and the aliases challenger \(version 2\), champion",
+        ),
+        (
+            f"models:/{MODEL}/7",
+            r"no version '7'; it has versions 1, 2 and the aliases challenger \(version 2\), champion",
+        ),
+        (f"models:/{MODEL}/Production", "no alias 'Production'"),
         ("models:/", "is not the address of a model"),
         (f"models:/{MODEL}/1/2", "is not the address of a model"),
         ("models:/@champion", "is not the address of a model"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(laboratory: Any, given: str, message: str) -> None:
-    laboratory.register()
+def test_a_message_says_what_there_is(two: Any, given: str, message: str) -> None:
     with pytest.raises(ModelNotFoundError, match=message):
         resolve_model_uri(given)
 
@@ -53,33 +75,152 @@ def test_what_is_not_there_is_told_with_what_is(laboratory: Any, given: str, mes
 def test_an_empty_registry(laboratory: Any) -> None:
     with pytest.raises(ModelNotFoundError, match="there is none at all"):
         resolve_model_uri("models:/x@champion")
-    assert list_registered_names(laboratory.client) == []
+    assert list_registered_names() == []
 
 
 @pytest.mark.parametrize("word", ["1", "champion", "@champion"])
-def test_a_version_is_found_by_number_and_by_alias(laboratory: Any, word: str) -> None:
-    laboratory.register()
-    laboratory.register()
-    assert str(find_version(laboratory.client, name=MODEL, version=word).version) == "1"
-    assert str(find_version(laboratory.client, name=MODEL, version="latest").version) == "2"
+def test_a_version_is_found_by_number_and_by_alias(two: Any, word: str) -> None:
+    assert str(find_version(two.client, name=MODEL, version=word).version) == "1"
+    assert str(find_version(two.client, name=MODEL, version="latest").version) == "2"
 
 
 @pytest.mark.parametrize("word", ["0", "9", "-1", "", "@", "one"])
-def test_a_version_that_is_not_there_is_told(laboratory: Any, word: str) -> None:
-    laboratory.register()
+def test_a_version_that_is_not_there_is_told(two: Any, word: str) -> None:
     with pytest.raises(ModelNotFoundError, match=r"has no (version|alias) .*; it has "):
-        find_version(laboratory.client, name=MODEL, version=word)
+        find_version(two.client, name=MODEL, version=word)
 
 
-def test_many_versions_are_all_listed_in_order(laboratory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(3):
-        laboratory.register()
-    search = laboratory.client.search_model_versions
-    monkeypatch.setattr(laboratory.client, "search_model_versions", lambda text, **given: search(text, 1, **given))
-    assert [str(version.version) for version in list_model_versions(laboratory.client, name=MODEL)] == ["1", "2", "3"]
+def test_versions_are_listed_in_the_order_of_their_numbers(laboratory: Any) -> None:
+    laboratory.client.create_registered_model(MODEL)
+    for _ in range(11):
+        laboratory.client.create_model_version(MODEL, (laboratory.folder / "model").as_uri())
+    assert list(list_model_versions(MODEL)) == [str(number) for number in range(1, 12)]
 
 
-def test_a_password_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     # By its variable: mlflow.set_registry_uri would hold every later test of this process to one registry.
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "postgresql://user:secret@host/name")
     assert describe_store() == "postgresql://user:***@host/name"
+
+
+VERSION = SimpleNamespace(
+    version=2,
+    tags={
+        "sem_search.score": "0.75",
+        "sem_search.test_f_measure": "0.5",
+        "sem_search.data_sha256": "d",
+        "sem_search.files_sha256": "f",
+        "other": "x",
+    },
+)
+
+
+def test_scores_by_version() -> None:
+    bare = SimpleNamespace(version="3", tags={})
+    assert describe_scores(VERSION, None, bare) == {"2": {"score": 0.75, "test_f_measure": 0.5}, "3": {}}
+
+
+def test_hashes_that_there_are() -> None:
+    assert describe_hashes(VERSION) == {"data_sha256": "d", "files_sha256": "f"}
+
+
+@pytest.mark.parametrize(("text", "value"), [("0.5", 0.5), ("nan", None), ("inf", None), ("good", None), ("", None)])
+def test_a_tag_is_a_number_or_nothing(text: str, value: float | None) -> None:
+    assert read_number(SimpleNamespace(tags={"t": text}), tag="t") == value
+    assert read_number(SimpleNamespace(tags={}), tag="t") is None
+
+
+@pytest.fixture
+def set_store():
+    before = mlflow.get_tracking_uri()
+    yield mlflow.set_tracking_uri
+    mlflow.set_tracking_uri(before)
+
+
+def test_a_question_in_the_wrong_folder_leaves_nothing_behind(tmp_path: Path, set_store) -> None:
+    set_store(f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(ModelNotFoundError, match=r"There is no registry sqlite:.*mlflow\.db here: give the command in"):
+        open_client()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_is_there_is_opened(tmp_path: Path, set_store, make_mlflow_store) -> None:
+    set_store(make_mlflow_store(tmp_path))
+    assert open_client().search_registered_models() == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "file"),
+    [
+        ("sqlite:////a/b.db", "/a/b.db"),
+        ("sqlite:///:memory:", None),
+        ("sqlite:///a.db?mode=ro", None),
+        ("sqlite:///", None),
+        ("http://host", None),
+        ("postgresql://host/name", None),
+    ],
+)
+def test_the_file_of_a_store(uri: str, file: str | None) -> None:
+    assert find_sqlite_file(uri) == (None if file is None else Path(file))
+
+
+def test_a_store_is_found_in_a_folder_of_any_name(tmp_path: Path, set_store, make_mlflow_store) -> None:
+    """MLflow's default URI is percent-encoded, its file is not."""
+    folder = tmp_path / "My Search ü"
+    folder.mkdir()
+    make_mlflow_store(folder)
+    set_store(f"sqlite:///{tmp_path}/My%20Search%20%C3%BC/mlflow.db")
+    assert open_client().search_registered_models() == []
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look gives up within a second or two; in earnest within about ten."""
+    monkeypatch.setattr(outages, "LOOK", {**outages.LOOK, "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"})
+
+
+ASKS = {
+    "list": list_models,
+    "show": lambda: show_version("sem-search-tiny", "1"),
+    "alias": lambda: resolve_model_uri("models:/sem-search-tiny@champion"),
+    "logged model": lambda: resolve_model_uri("models:/m-0123"),
+    "run": lambda: resolve_model_uri("runs:/0123/classifier"),
+}
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("ask", ASKS)
+def test_a_server_that_is_silent_is_reported_soon(silent_server: str, set_store, ask: str) -> None:
+    set_store(silent_server)
+    with pytest.raises(StoreError, match=f"The store {silent_server} does not answer. Start it, or set MLFLOW_TR"):
+        ASKS[ask]()
+
+
+def test_a_server_that_is_not_there_is_reported(set_store) -> None:
+    set_store("http://127.0.0.1:9")
+    with pytest.raises(StoreError, match="does not answer"):
+        list_models()
+
+
+def test_what_is_looked_at_takes_about_ten_seconds_at_most() -> None:
+    """Each attempt may take the whole timeout."""
+    attempts = 1 + int(outages.LOOK["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+    assert attempts * int(outages.LOOK["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 10
+
+
+def test_a_store_that_is_none_is_refused_in_a_sentence(set_store, tmp_path: Path) -> None:
+    set_store(f"file://{tmp_path}/mlruns")
+    with pytest.raises(SettingsError, match="Unset MLFLOW_TRACKING_URI for a database in this folder"):
+        list_models()
+
+
+def test_a_model_s_folder_needs_no_store(silent_server: str, set_store, tmp_path: Path) -> None:
+    set_store(silent_server)
+    assert resolve_model_uri(str(tmp_path)) == str(tmp_path)

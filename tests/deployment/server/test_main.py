@@ -3,7 +3,7 @@ import socket
 import mlflow
 import pytest
 
-from benchmarks.servers import find_free_port
+from benchmarks.ports import find_free_port
 from sem_search.deployment.server.intake import LOCAL_HOSTS
 from sem_search.deployment.server.main import build_serve_settings, run_server
 from sem_search.errors import ModelNotFoundError, SettingsError

@@ -5,7 +5,7 @@ import pytest
 
 from sem_search.evaluation.lots import power as lot_power
 from sem_search.evaluation.lots.power import _is_found, find_detectable_accuracy
-from sem_search.evaluation.lots.scores import deal_images, score_deals
+from sem_search.evaluation.lots.scores import permute_images, score_permutations
 from sem_search.records import FloatMatrix, FloatVector
 
 
@@ -27,20 +27,20 @@ def test_too_few_images_show_none() -> None:
 
 @pytest.mark.parametrize("n_pairs", [10, 45])
 def test_no_more_is_dealt_than_decides(monkeypatch: pytest.MonkeyPatch, n_pairs: int) -> None:
-    """A test that finds nothing knows so after the first deals, however many pairs there are."""
-    dealt: list[int] = []
+    """A test that finds nothing knows so after the first permutations, however many pairs there are."""
+    permuted: list[int] = []
 
-    def count(is_first: FloatVector, *, n_deals: int, rng: np.random.Generator) -> FloatMatrix:
-        dealt.append(n_deals)
-        return deal_images(is_first, n_deals=n_deals, rng=rng)
+    def count(is_first: FloatVector, *, n_permutations: int, rng: np.random.Generator) -> FloatMatrix:
+        permuted.append(n_permutations)
+        return permute_images(is_first, n_permutations=n_permutations, rng=rng)
 
-    monkeypatch.setattr(lot_power, "deal_images", count)
+    monkeypatch.setattr(lot_power, "permute_images", count)
     monkeypatch.setattr(lot_power, "SHIFTS", np.array([0.01]))
     points = np.random.default_rng(0).normal(size=(20, 12))
     is_first = np.repeat([1.0, 0.0], 10)
     found = find_detectable_accuracy(points, is_first, n_tests=20, n_pairs=n_pairs, rng=np.random.default_rng(1))
     assert found is None
-    assert 20 * 100 <= sum(dealt) < 20 * 100 * n_pairs / 3
+    assert 20 * 100 <= sum(permuted) < 20 * 100 * n_pairs / 3
 
 
 def test_the_deals_that_are_left_out_would_change_nothing() -> None:
@@ -49,9 +49,11 @@ def test_the_deals_that_are_left_out_would_change_nothing() -> None:
     decided = []
     for number in range(40):
         points = rng.normal(size=(16, 5)) + is_first[:, None] * number / 10
-        auroc = float(score_deals(points, is_first[None]).compute_auroc()[0])
+        auroc = float(score_permutations(points, is_first[None]).compute_auroc()[0])
         short = _is_found(points, is_first, auroc=auroc, n_pairs=5, rng=np.random.default_rng(number))
-        whole = score_deals(points, deal_images(is_first, n_deals=499, rng=np.random.default_rng(number)))
+        whole = score_permutations(
+            points, permute_images(is_first, n_permutations=499, rng=np.random.default_rng(number))
+        )
         assert short == (whole.compute_p_value(auroc=auroc) <= 0.05 / 5 + 1e-12)
         decided.append(short)
     assert set(decided) == {True, False}

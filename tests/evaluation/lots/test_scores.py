@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from sem_search.evaluation.lots.scores import balance_tiles, build_tile_scorer, deal_images, score_deals, whiten_images
+from sem_search.evaluation.lots.scores import (
+    balance_tiles,
+    build_tile_scorer,
+    permute_images,
+    score_permutations,
+    whiten_images,
+)
 
 IS_FIRST = (np.arange(9) < 4).astype(float)
 
@@ -11,7 +17,7 @@ IS_FIRST = (np.arange(9) < 4).astype(float)
 def test_scores_are_those_of_a_leave_one_out_loop() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(9, 4))
-    scores = score_deals(points, IS_FIRST[None]).scores[0]
+    scores = score_permutations(points, IS_FIRST[None]).scores[0]
     for left_out in range(9):
         kept = np.arange(9) != left_out
         lots = [points[kept & (side == IS_FIRST)] for side in (1, 0)]
@@ -34,25 +40,25 @@ def test_tiles_are_scored_by_the_means_of_all_other_images() -> None:
 
 
 def test_deals_keep_the_sizes_of_the_lots() -> None:
-    dealt = deal_images(IS_FIRST, n_deals=50, rng=np.random.default_rng(0))
-    assert dealt.shape == (50, 9)
-    assert (dealt.sum(axis=1) == 4).all()
-    assert (dealt != IS_FIRST).any(axis=1).mean() > 0.9
+    permuted = permute_images(IS_FIRST, n_permutations=50, rng=np.random.default_rng(0))
+    assert permuted.shape == (50, 9)
+    assert (permuted.sum(axis=1) == 4).all()
+    assert (permuted != IS_FIRST).any(axis=1).mean() > 0.9
 
 
 def test_the_p_value_counts_the_deal_itself() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(9, 4)) + 9.0 * IS_FIRST[:, None]
-    dealt = score_deals(points, deal_images(IS_FIRST, n_deals=99, rng=rng))
-    assert dealt.compute_p_value(auroc=1.1) == pytest.approx(0.01)
-    assert dealt.compute_p_value(auroc=0.0) == 1.0
+    permuted = score_permutations(points, permute_images(IS_FIRST, n_permutations=99, rng=rng))
+    assert permuted.compute_p_value(auroc=1.1) == pytest.approx(0.01)
+    assert permuted.compute_p_value(auroc=0.0) == 1.0
 
 
 def test_few_deals_are_all_there_once() -> None:
-    dealt = deal_images(IS_FIRST, n_deals=125, rng=np.random.default_rng(0))
-    assert dealt.shape == (125, 9)
-    assert (dealt.sum(axis=1) == 4).all()
-    assert len({tuple(deal) for deal in [*dealt, IS_FIRST]}) == 126
+    permuted = permute_images(IS_FIRST, n_permutations=125, rng=np.random.default_rng(0))
+    assert permuted.shape == (125, 9)
+    assert (permuted.sum(axis=1) == 4).all()
+    assert len({tuple(permutation) for permutation in [*permuted, IS_FIRST]}) == 126
 
 
 @pytest.mark.parametrize(

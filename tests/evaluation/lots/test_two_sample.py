@@ -9,13 +9,9 @@ from scipy.stats import binom, permutation_test
 from benchmarks.trust.lots import Sizes, simulate_lots
 from sem_search.errors import DataError
 from sem_search.evaluation.lots import two_sample
-from sem_search.evaluation.lots.scores import score_deals, whiten_images
-from sem_search.evaluation.lots.two_sample import (
-    adjust_p_values,
-    adjust_smallest_p_values,
-    compare_lots,
-    compute_smallest_p_value,
-)
+from sem_search.evaluation.lots.scores import score_permutations, whiten_images
+from sem_search.evaluation.lots.two_sample import compare_lots, compute_smallest_p_value
+from sem_search.evaluation.statistics import adjust_p_values, adjust_smallest_p_values
 
 N_FEATURES = 30
 
@@ -49,7 +45,9 @@ def test_different_lots_are_found() -> None:
 
 
 def test_equal_lots_are_rarely_found_different() -> None:
-    p_values = [compare(draw_lots(6, 8, seed=seed), n_deals=99, n_power_tests=0)[0].p_value for seed in range(40)]
+    p_values = [
+        compare(draw_lots(6, 8, seed=seed), n_permutations=99, n_power_tests=0)[0].p_value for seed in range(40)
+    ]
     assert np.mean(np.array(p_values) <= 0.05) <= 0.13
     assert 0.35 < np.mean(p_values) < 0.65
 
@@ -75,7 +73,7 @@ def test_tiles_that_tell_most_are_named() -> None:
 
 
 def test_several_pairs_are_adjusted() -> None:
-    pairs = compare(draw_lots(8, 8, 8, shift=6.0), n_deals=199, n_power_tests=0)
+    pairs = compare(draw_lots(8, 8, 8, shift=6.0), n_permutations=199, n_power_tests=0)
     assert [(pair.first, pair.second) for pair in pairs] == [("A", "B"), ("A", "C"), ("B", "C")]
     raw = np.array([pair.p_value for pair in pairs])
     np.testing.assert_allclose([pair.adjusted_p_value for pair in pairs], adjust_p_values(raw))
@@ -123,7 +121,7 @@ def test_the_p_value_of_few_images_is_that_of_all_deals(n_first: int, n_second: 
 
     def compute_auroc(first: np.ndarray, second: np.ndarray) -> float:
         is_first = np.isin(np.arange(n_first + n_second), first).astype(float)
-        return float(score_deals(points, is_first[None]).compute_auroc()[0])
+        return float(score_permutations(points, is_first[None]).compute_auroc()[0])
 
     expected = permutation_test(
         (np.arange(n_first), np.arange(n_first, n_first + n_second)),
@@ -148,7 +146,7 @@ def test_what_many_pairs_of_few_images_cannot_show_is_known() -> None:
 
 
 def test_many_pairs_get_as_many_deals_as_they_need() -> None:
-    pairs = compare(draw_lots(*[8] * 4, shift=9.0), n_deals=9, n_power_tests=0)
+    pairs = compare(draw_lots(*[8] * 4, shift=9.0), n_permutations=9, n_power_tests=0)
     assert {pair.smallest_p_value for pair in pairs if not pair.is_different()} == {6 / 600}
     assert [pair.is_different() for pair in pairs] == [True, False, False, True, True, False]
 

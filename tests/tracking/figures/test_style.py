@@ -8,8 +8,8 @@ from sem_search.tracking.figures.style import (
     is_drawable,
     make_caption,
     make_figure,
-    make_label,
     make_labels,
+    map_labels,
     render_figure,
     shorten,
     wrap,
@@ -37,8 +37,8 @@ def test_labels_are_short_drawable_and_distinct(names: list[str], labels: tuple[
 
 
 def test_a_class_has_one_label_in_every_figure() -> None:
-    names = ["a" * 60, "a" * 61, "b"]
-    assert make_label(names[1], names=names) == make_labels(names)[1]
+    ordered = ["a" * 60, "a" * 61, "b"]
+    assert tuple(map_labels(["b", *ordered[::-1]]).items()) == tuple(zip(ordered, make_labels(ordered), strict=True))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from mlflow.tracking import MlflowClient
 
+from benchmarks.ports import find_free_port
 from sem_search.errors import StoreError
 from sem_search.tracking.mlflow import availability as outages
 from sem_search.tracking.mlflow.availability import ask_once, is_outage, persist
-from tests.servers.postgres import find_free_port
 
 
 def make_http_error(status: int) -> requests.HTTPError:

@@ -4,17 +4,17 @@ import dataclasses
 
 import pytest
 
-from sem_search.audits import leaving_out
-from sem_search.audits.leaving_out import LeftOutAttribute, iter_left_out
+from sem_search.audits import left_out
+from sem_search.audits.left_out import LeftOutAttribute, iter_left_out
 from sem_search.audits.subject import AuditSubject
 
 
-def audit_session(subject: AuditSubject, tell) -> LeftOutAttribute:
-    return next(entry for entry in iter_left_out(subject, tell=tell) if entry.attribute == "session")
+def audit_session(subject: AuditSubject, show) -> LeftOutAttribute:
+    return next(entry for entry in iter_left_out(subject, show=show) if entry.attribute == "session")
 
 
-def test_each_session_is_named_by_a_network_of_the_others(subject: AuditSubject, take_in_sessions, tell) -> None:
-    entry = audit_session(take_in_sessions(subject, lambda place, _: "even" if place % 2 == 0 else "odd"), tell)
+def test_each_session_is_named_by_a_network_of_the_others(subject: AuditSubject, take_in_sessions, show) -> None:
+    entry = audit_session(take_in_sessions(subject, lambda place, _: "even" if place % 2 == 0 else "odd"), show)
     assert sorted(entry.values) == ["even", "odd"]
     assert entry.n_images == 15
     assert entry.untested == ()
@@ -27,37 +27,37 @@ def test_each_session_is_named_by_a_network_of_the_others(subject: AuditSubject,
 
 
 def test_a_class_of_a_single_session_cannot_be_tested_and_that_is_said(
-    subject: AuditSubject, take_in_sessions, tell
+    subject: AuditSubject, take_in_sessions, show
 ) -> None:
     def describe(place: int, label: str) -> str:
         return "monday" if label == "blobs" or place % 2 == 0 else "tuesday"
 
-    entry = audit_session(take_in_sessions(subject, describe), tell)
+    entry = audit_session(take_in_sessions(subject, describe), show)
     assert entry.n_images == 10
     assert entry.to_text().endswith(
         "monday cannot be left out for blobs: too few images of the class have another session to learn it from."
     )
 
 
-def test_where_class_and_session_are_one_nothing_can_be_tried(subject: AuditSubject, take_in_sessions, tell) -> None:
-    entry = audit_session(take_in_sessions(subject, lambda _, label: f"day of {label}"), tell)
+def test_where_class_and_session_are_one_nothing_can_be_tried(subject: AuditSubject, take_in_sessions, show) -> None:
+    entry = audit_session(take_in_sessions(subject, lambda _, label: f"day of {label}"), show)
     assert (entry.n_images, entry.accuracy) == (0, None)
     assert entry.to_text().startswith("Leaving out a session cannot be tried on these data. day of blobs cannot be")
     assert entry.to_text().count("so that here the material and its session are one.") == 3
 
 
-def test_an_attribute_without_values_is_told(subject: AuditSubject, take_in_sessions, tell) -> None:
-    by_name = {entry.attribute: entry for entry in iter_left_out(subject, tell=tell)}
-    assert by_name["detector"].untested == ("No file tells it.",)
-    assert audit_session(take_in_sessions(subject, lambda *_: "monday"), tell).untested == (
+def test_an_attribute_without_values_is_told(subject: AuditSubject, take_in_sessions, show) -> None:
+    by_name = {entry.attribute: entry for entry in iter_left_out(subject, show=show)}
+    assert by_name["detector"].untested == ("No file states it.",)
+    assert audit_session(take_in_sessions(subject, lambda *_: "monday"), show).untested == (
         "It is monday for all images.",
     )
 
 
 def test_no_more_values_than_the_limit_are_trained(
-    subject: AuditSubject, take_in_sessions, tell, monkeypatch: pytest.MonkeyPatch
+    subject: AuditSubject, take_in_sessions, show, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leaving_out, "MAX_VALUES", 1)
-    entry = audit_session(take_in_sessions(subject, lambda place, _: "rare" if place % 5 == 0 else "usual"), tell)
+    monkeypatch.setattr(left_out, "MAX_VALUES", 1)
+    entry = audit_session(take_in_sessions(subject, lambda place, _: "rare" if place % 5 == 0 else "usual"), show)
     assert entry.values == ()
     assert entry.untested[-1] == "Of 2 values the 1 with most images were tried."

@@ -2,23 +2,24 @@
 
 All images of one value are left out, a head is trained on the others with the winner's settings, and names those left
 out. An image can be tested only if its class was also imaged with another value; where a class was not, no experiment
-on these data can tell the material from the value, and that is said.
+on these data can separate the material from the value, and the text says so.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sem_search.audits.retraining import Tell, retrain_winner
+from sem_search.audits.retraining import Show, retrain_winner
 from sem_search.audits.subject import AuditSubject
-from sem_search.evaluation.images import combine_tiles
-from sem_search.evaluation.intervals import Interval, compute_share_interval
-from sem_search.evaluation.metrics import predict_classes
+from sem_search.evaluation.intervals import compute_share_interval
+from sem_search.evaluation.metrics import combine_tiles, predict_classes
+from sem_search.evaluation.statistics import Interval
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.inspection.confounds import ATTRIBUTES as WAYS_OF_TAKING
 from sem_search.micrographs.inspection.confounds import UNKNOWN
-from sem_search.records import FoldOutcome, IntVector, TileSplits
+from sem_search.records import BoolVector, FoldOutcome, IntVector, TileSplits
 from sem_search.words import count
 
 MIN_GROUPS = 2
@@ -60,49 +61,41 @@ class LeftOutAttribute:
         ).strip()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """One value to be left out."""
-
-    value: str
-    splits: TileSplits | None
-    untested: str | None
-
-
-def iter_left_out(subject: AuditSubject, *, tell: Tell) -> Iterator[LeftOutAttribute]:
+def iter_left_out(subject: AuditSubject, *, show: Show) -> Iterator[LeftOutAttribute]:
     """Leave out every session, then every detector and pixel size in turn, as far as the catalogue allows."""
     for attribute, describe in LEFT_OUT.items():
-        yield _audit_attribute(subject, attribute=attribute, describe=describe, tell=tell)
+        yield _audit_attribute(subject, attribute=attribute, describe=describe, show=show)
 
 
 def _audit_attribute(
-    subject: AuditSubject, *, attribute: str, describe: Callable[[ImageRecord], str], tell: Tell
+    subject: AuditSubject, *, attribute: str, describe: Callable[[ImageRecord], str], show: Show
 ) -> LeftOutAttribute:
     """Leave out the values of one attribute."""
     value_of_image = np.array([describe(record) for record in subject.catalogue.records])
     values, counts = np.unique(value_of_image, return_counts=True)
     if len(values) == 1:
-        told = "No file tells it." if values[0] == UNKNOWN else f"It is {values[0]} for all images."
-        return _describe_nothing(attribute, told)
+        why = "No file states it." if values[0] == UNKNOWN else f"It is {values[0]} for all images."
+        return _describe_nothing(attribute, why)
     chosen = values[np.argsort(-counts, kind="stable")][:MAX_VALUES]
-    plans = [
-        _plan_value(subject, value=str(value), number=number, is_out=value_of_image == value, attribute=attribute)
+    plans = {
+        str(value): _plan_value(
+            subject, value=str(value), number=number, is_out=value_of_image == value, attribute=attribute
+        )
         for number, value in enumerate(chosen)
-    ]
-    untested = [plan.untested for plan in plans if plan.untested]
+    }
+    untested = [why for _, why in plans.values() if why]
     if len(values) > len(chosen):
         untested.append(f"Of {len(values)} values the {len(chosen)} with most images were tried.")
-    tested = [plan for plan in plans if plan.splits is not None]
+    tested = {value: splits for value, (splits, _) in plans.items() if splits is not None}
     if not tested:
         return _describe_nothing(attribute, *untested)
-    splits = [plan.splits for plan in tested if plan.splits is not None]
-    outcomes = retrain_winner(subject, splits=splits, name=f"{attribute} left out", tell=tell)
+    outcomes = retrain_winner(subject, splits=tuple(tested.values()), name=f"{attribute} left out", show=show)
     images, is_right = _judge(outcomes, subject=subject)
     usual = subject.pool_winner().is_right[images]
     n_groups = len({subject.tiles.group_of_image[image] for image in images})
     return LeftOutAttribute(
         attribute=attribute,
-        values=tuple(plan.value for plan in tested),
+        values=tuple(tested),
         untested=tuple(untested),
         n_images=len(images),
         accuracy=compute_share_interval(float(is_right.mean()), n=n_groups),
@@ -122,10 +115,10 @@ def _plan_value(
     *,
     value: str,
     number: int,
-    is_out: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]",
+    is_out: BoolVector,
     attribute: str,
-) -> _Plan:
-    """Return which tiles train, stop and are tested when this value is left out, or why it cannot be."""
+) -> tuple[TileSplits | None, str | None]:
+    """Return which tiles train, stop and are tested without this value, and why others cannot be; None for nothing."""
     tiles = subject.tiles
     groups, labels = np.asarray(tiles.group_of_image), tiles.label_of_image
     is_left = ~np.isin(groups, groups[is_out])  # a group with an image of this value is out altogether
@@ -134,18 +127,15 @@ def _plan_value(
     is_tested = is_out & (n_left[labels] >= MIN_GROUPS)
     untested = _describe_missing(missing, value=value, attribute=attribute, n_classes=len(np.unique(labels[is_out])))
     if not is_tested.any():
-        return _Plan(value=value, splits=None, untested=untested)
+        return None, untested
     is_validation = _choose_validation(groups, labels=labels, is_left=is_left, n_folds=len(subject.folds.folds))
-    return _Plan(
-        value=value,
-        splits=TileSplits(
-            number=number,
-            training=np.flatnonzero((is_left & ~is_validation)[tiles.image_of_tile]),
-            validation=np.flatnonzero(is_validation[tiles.image_of_tile]),
-            test=np.flatnonzero(is_tested[tiles.image_of_tile]),
-        ),
-        untested=untested,
+    splits = TileSplits(
+        number=number,
+        training=np.flatnonzero((is_left & ~is_validation)[tiles.image_of_tile]),
+        validation=np.flatnonzero(is_validation[tiles.image_of_tile]),
+        test=np.flatnonzero(is_tested[tiles.image_of_tile]),
     )
+    return splits, untested
 
 
 def _describe_missing(missing: list[str], *, value: str, attribute: str, n_classes: int) -> str | None:
@@ -160,29 +150,25 @@ def _describe_missing(missing: list[str], *, value: str, attribute: str, n_class
 
 
 def _choose_validation(
-    groups: "np.ndarray[tuple[int, ...], np.dtype[np.str_]]",
+    groups: NDArray[np.str_],
     *,
     labels: IntVector,
-    is_left: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]",
+    is_left: BoolVector,
     n_folds: int,
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
-    """Return which images tell when to stop: of each class as large a share of the groups left as in a fold."""
+) -> BoolVector:
+    """Return which images decide when to stop: of each class as large a share of the groups left as in a fold."""
     chosen: list[str] = []
     for label in np.unique(labels[is_left]):
         of_class = np.unique(groups[is_left & (labels == label)])
         if len(of_class) >= MIN_GROUPS:
             chosen += of_class[:: max(n_folds, 2)].tolist()
-    is_validation: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = is_left & np.isin(groups, chosen)
+    is_validation: BoolVector = is_left & np.isin(groups, chosen)
     return is_validation
 
 
 def _judge(outcomes: tuple[FoldOutcome, ...], *, subject: AuditSubject) -> tuple[IntVector, IntVector]:
     """Return the images tested and whether each was correctly classified, both of shape (n_images,)."""
-    images, is_right = [], []
-    for outcome in outcomes:
-        of_value, combined = combine_tiles(
-            outcome.test_probabilities, image_of_tile=subject.tiles.image_of_tile[outcome.test_tiles]
-        )
-        images.append(of_value)
-        is_right.append(predict_classes(combined) == subject.tiles.label_of_image[of_value])
-    return np.concatenate(images), np.concatenate(is_right).astype(np.int64)
+    tested = np.concatenate([outcome.test_tiles for outcome in outcomes])
+    probabilities = np.concatenate([outcome.test_probabilities for outcome in outcomes])
+    images, combined = combine_tiles(probabilities, image_of_tile=subject.tiles.image_of_tile[tested])
+    return images, (predict_classes(combined) == subject.tiles.label_of_image[images]).astype(np.int64)

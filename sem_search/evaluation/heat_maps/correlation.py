@@ -9,7 +9,7 @@ from the middle (Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39).
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.stats import rankdata
 
-from sem_search.evaluation.agreement import ROUNDING, average_images, standardise_ranks
-from sem_search.evaluation.intervals import LEVEL, Interval
-from sem_search.evaluation.lots.two_sample import adjust_p_values, adjust_smallest_p_values
+from sem_search.evaluation.statistics import (
+    MAX_P_VALUE,
+    ROUNDING,
+    Interval,
+    adjust_p_values,
+    adjust_smallest_p_values,
+    average_images,
+    standardise_ranks,
+)
 from sem_search.records import FloatMatrix, FloatVector, IntMatrix, IntVector
 
-N_SHUFFLES = 999  # p-values down to 0.001
-
-MAX_P_VALUE = 0.05
+N_PERMUTATIONS = 999  # p-values down to 0.001
 
 MIN_PARTICLES = 3  # fewer in an image have no order to speak of
 
@@ -91,8 +95,7 @@ def correlate_heat(
     measures: Mapping[str, FloatVector],
     image_of_tile: IntVector,
     group_of_image: Sequence[object] | None = None,
-    level: float = LEVEL,
-    n_shuffles: int = N_SHUFFLES,
+    n_permutations: int = N_PERMUTATIONS,
     seed: int = 0,
 ) -> tuple[HeatCorrelation, ...]:
     """Return for each measure whether the heat lies on particles with much or little of it.
@@ -107,44 +110,50 @@ def correlate_heat(
         image_of_tile: Shape (n_tiles,); the tiles of an image in the same order of places in every image.
         group_of_image: Which group each image belongs to, at the numbers that `image_of_tile` holds; by default each is
             one of its own.
-        level: Of the intervals.
-        n_shuffles: How often the heat is exchanged; fewer where there are not so many exchanges.
+        n_permutations: How often the heat is exchanged; fewer where there are not so many exchanges.
         seed: Of the exchanges.
 
     Raises:
         ValueError: Shapes do not match, a particle lies in two images, a measure is not finite, or fewer than two
             independent images have three particles that differ in the measure.
     """
-    _check_maps(maps, particle_maps=particle_maps, image_of_tile=image_of_tile)
-    _check_measures(measures, n_particles=int(particle_maps.max()))
+    _check_inputs(maps, particle_maps=particle_maps, measures=measures, image_of_tile=image_of_tile)
     particles = _cover_cells(particle_maps, shape=maps.shape, image_of_tile=image_of_tile)
     particles_of_image = _list_places(particles.image_of_particle)
     units = _list_units(image_of_tile, group_of_image=group_of_image)
-    exchanges = _exchange_units(units, n_shuffles=n_shuffles, rng=np.random.default_rng(seed))
+    exchanges = _exchange_units(units, n_permutations=n_permutations, rng=np.random.default_rng(seed))
     sums = {name: _Sums(name=name, units=units, n_exchanges=len(exchanges)) for name in measures}
     for number, unit in enumerate(units):
         sources, place = np.unique(exchanges[:, number], return_inverse=True)
         for position, image in enumerate(unit.images):
-            members = particles_of_image.get(image)
-            if members is None or len(members) < MIN_PARTICLES:
-                continue
-            tiles = np.stack([units[source].tiles_of_image[position] for source in sources])
-            heat = _compute_mean_heat(
-                particles, members=members, own_tiles=unit.tiles_of_image[position], maps=maps, tiles=tiles
-            )
-            ranks = standardise_ranks(rankdata(heat, axis=1))
-            for name, values in measures.items():
-                if np.ptp(values[members]) > 0:
-                    order = standardise_ranks(rankdata(values[members]))
-                    correlations = np.nan_to_num(ranks @ order)  # heat all alike: none
+            members = particles_of_image.get(image, np.zeros(0, dtype=np.int64))
+            if len(members) >= MIN_PARTICLES:
+                tiles = np.stack([units[source].tiles_of_image[position] for source in sources])
+                own_tiles = unit.tiles_of_image[position]
+                heat = _compute_mean_heat(particles, members=members, own_tiles=own_tiles, maps=maps, tiles=tiles)
+                for name, correlations in _iter_correlations(heat, measures=measures, members=members):
                     sums[name].add(correlations, unit=number, sources=sources, place=place, n_particles=len(members))
-    found = [sums[name].conclude(level=level) for name in measures]
+    return _adjust([sums[name].conclude() for name in measures])
+
+
+def _iter_correlations(
+    heat: FloatMatrix, *, measures: Mapping[str, FloatVector], members: IntVector
+) -> Iterator[tuple[str, FloatVector]]:
+    """Yield each measure in which the particles differ, and its rank correlation with each row of heat."""
+    ranks = standardise_ranks(rankdata(heat, axis=1))
+    for name, values in measures.items():
+        if np.ptp(values[members]) > 0:
+            order = standardise_ranks(rankdata(values[members]))
+            yield name, np.nan_to_num(ranks @ order)  # heat all alike: none
+
+
+def _adjust(found: Sequence[HeatCorrelation]) -> tuple[HeatCorrelation, ...]:
+    """Return the correlations with p-values adjusted for their number."""
     p_values = np.array([entry.p_value for entry in found])
-    adjusted = adjust_p_values(p_values)
     smallest = adjust_smallest_p_values(p_values, smallest=np.array([entry.smallest_p_value for entry in found]))
     return tuple(
         replace(entry, adjusted_p_value=float(p), smallest_p_value=float(least))
-        for entry, p, least in zip(found, adjusted, smallest, strict=True)
+        for entry, p, least in zip(found, adjust_p_values(p_values), smallest, strict=True)
     )
 
 
@@ -167,20 +176,20 @@ def _list_places(numbers: IntVector) -> dict[int, IntVector]:
     return {int(value): places for value, places in zip(values, np.split(order, starts[1:]), strict=True)}
 
 
-def _exchange_units(units: Sequence[_Unit], *, n_shuffles: int, rng: np.random.Generator) -> IntMatrix:
+def _exchange_units(units: Sequence[_Unit], *, n_permutations: int, rng: np.random.Generator) -> IntMatrix:
     """Return which unit's heat each unit gets, shape (1 + n_exchanges, n_units), its own first.
 
-    Only units of one shape exchange. Where there are no more than `n_shuffles` other exchanges, each is there once.
+    Only units of one shape exchange. Where there are no more than `n_permutations` other exchanges, each is there once.
     """
     strata = _list_strata(units)
-    if math.prod(math.factorial(len(stratum)) for stratum in strata) <= n_shuffles + 1:
+    if math.prod(math.factorial(len(stratum)) for stratum in strata) <= n_permutations + 1:
         choices = itertools.product(*(itertools.permutations(stratum) for stratum in strata))
-        dealt = np.array([np.concatenate(choice) for choice in choices])
+        permuted = np.array([np.concatenate(choice) for choice in choices])
     else:
-        drawn = [rng.permuted(np.tile(stratum, (n_shuffles, 1)), axis=1) for stratum in strata]
-        dealt = np.vstack([np.concatenate(strata), np.hstack(drawn)])
-    exchanges = np.empty(dealt.shape, dtype=np.int64)
-    exchanges[:, np.concatenate(strata)] = dealt
+        drawn = [rng.permuted(np.tile(stratum, (n_permutations, 1)), axis=1) for stratum in strata]
+        permuted = np.vstack([np.concatenate(strata), np.hstack(drawn)])
+    exchanges = np.empty(permuted.shape, dtype=np.int64)
+    exchanges[:, np.concatenate(strata)] = permuted
     return exchanges
 
 
@@ -239,7 +248,7 @@ class _Sums:
             own = weight * float(correlations[place][is_other].mean())
             self._of_others[unit] = np.nan_to_num(self._of_others[unit]) + own
 
-    def conclude(self, *, level: float) -> HeatCorrelation:
+    def conclude(self) -> HeatCorrelation:
         """Return the correlation, what it is by chance, and its p-value, not yet adjusted."""
         is_used = self._weights > 0
         if is_used.sum() < 2:
@@ -256,9 +265,7 @@ class _Sums:
             measure=self._name,
             n_images=len(self._n_particles),
             n_particles=sum(self._n_particles),
-            correlation=average_images(
-                self._observed[is_used] / weights, lowest=-1.0, highest=1.0, level=level, weights=weights
-            ),
+            correlation=average_images(self._observed[is_used] / weights, lowest=-1.0, highest=1.0, weights=weights),
             chance_correlation=float(self._of_others[has_others].sum() / self._weights[has_others].sum())
             if has_others.any()
             else None,
@@ -305,8 +312,14 @@ def _number_cells(shape: tuple[int, ...], *, height: int, width: int) -> NDArray
     return (rows[:, None] * width + columns).astype(np.int64)
 
 
-def _check_maps(maps: NDArray[np.float64], *, particle_maps: NDArray[np.int64], image_of_tile: IntVector) -> None:
-    """Raise unless heat and particles lie on the same tiles."""
+def _check_inputs(
+    maps: NDArray[np.float64],
+    *,
+    particle_maps: NDArray[np.int64],
+    measures: Mapping[str, FloatVector],
+    image_of_tile: IntVector,
+) -> None:
+    """Raise unless heat and particles lie on the same tiles, and every particle has every measure."""
     is_matching = (
         maps.ndim == particle_maps.ndim == 3
         and len(maps) == len(particle_maps) == len(image_of_tile) > 0
@@ -318,10 +331,7 @@ def _check_maps(maps: NDArray[np.float64], *, particle_maps: NDArray[np.int64], 
             f"Heat maps of shape {maps.shape} do not lie on particle maps of shape {particle_maps.shape} of "
             f"{len(image_of_tile)} tiles: each cell must be a whole number of pixels wide."
         )
-
-
-def _check_measures(measures: Mapping[str, FloatVector], *, n_particles: int) -> None:
-    """Raise unless every particle has every measure."""
+    n_particles = int(particle_maps.max())
     for name, values in measures.items():
         if len(values) < n_particles or not np.isfinite(values).all():
             raise ValueError(f"Measure {name!r} must have {n_particles} finite values, one per particle.")

@@ -8,7 +8,7 @@ from scipy.stats import ttest_1samp
 
 from sem_search.errors import DataError
 from sem_search.evaluation.answers import tabulate_image_answers
-from sem_search.evaluation.comparing import compare_trials, compute_fold_test, compute_image_test
+from sem_search.evaluation.comparison import compare_trials, compute_fold_test, compute_image_test
 from sem_search.evaluation.metrics import compute_split_scores
 
 

@@ -8,7 +8,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from benchmarks.trust.tables import Table
 from benchmarks.trust.worlds import World, compute_truth, draw_networks, draw_paired_answers
-from sem_search.evaluation.comparing import Comparison, compare_answers, compute_fold_test
+from sem_search.evaluation.comparison import Comparison, compare_answers, compute_fold_test
 
 EQUAL = (
     (World(name="10 classes x 10 images", n_classes=10, images_per_class=10, strength=6.0, neighbour=3.5), 0.8),

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom, spearmanr
 
 from benchmarks.trust.heat import SMOOTH, Scene, simulate_heat
-from sem_search.evaluation.heat_correlation import correlate_heat
+from sem_search.evaluation.heat_maps.correlation import correlate_heat
 
 IMAGE_OF_TILE = np.repeat(np.arange(6), 4)
 
@@ -35,7 +35,7 @@ def correlate(laid: dict, **options):
 
 
 def test_heat_that_follows_a_measure_is_found() -> None:
-    roundness, size = correlate(lay_particles(follow=1.0), n_shuffles=199)
+    roundness, size = correlate(lay_particles(follow=1.0), n_permutations=199)
     assert roundness.p_value == 0.005
     assert roundness.adjusted_p_value == 0.01
     assert roundness.correlation.low > 0.5
@@ -47,7 +47,9 @@ def test_heat_that_follows_a_measure_is_found() -> None:
 
 def test_heat_by_chance_is_rarely_found() -> None:
     p_values = [
-        entry.p_value for seed in range(20) for entry in correlate(lay_particles(follow=0.0, seed=seed), n_shuffles=99)
+        entry.p_value
+        for seed in range(20)
+        for entry in correlate(lay_particles(follow=0.0, seed=seed), n_permutations=99)
     ]
     assert np.mean(np.array(p_values) <= 0.05) < 0.16
     assert 0.35 < np.mean(p_values) < 0.65
@@ -55,7 +57,7 @@ def test_heat_by_chance_is_rarely_found() -> None:
 
 def test_the_correlation_is_that_of_mean_heat_within_images() -> None:
     laid = lay_particles(follow=0.3)
-    (roundness, _) = correlate(laid, n_shuffles=9)
+    (roundness, _) = correlate(laid, n_permutations=9)
     pixels = laid["maps"].repeat(4, axis=1).repeat(4, axis=2)
     heat = np.array([pixels[laid["particle_maps"] == number].mean() for number in range(1, 73)])
     by_image = [
@@ -67,17 +69,17 @@ def test_the_correlation_is_that_of_mean_heat_within_images() -> None:
 def test_maps_of_full_resolution_give_the_same() -> None:
     laid = lay_particles(follow=0.5)
     fine = {**laid, "maps": laid["maps"].repeat(4, axis=1).repeat(4, axis=2)}
-    assert correlate(fine, n_shuffles=9)[0].correlation == correlate(laid, n_shuffles=9)[0].correlation
+    assert correlate(fine, n_permutations=9)[0].correlation == correlate(laid, n_permutations=9)[0].correlation
 
 
 def test_images_with_too_few_particles_are_left_out() -> None:
     laid = lay_particles(follow=0.5)
     laid["particle_maps"][:4][laid["particle_maps"][:4] > 2] = 0
-    found = correlate(laid, n_shuffles=9)[0]
+    found = correlate(laid, n_permutations=9)[0]
     assert (found.n_images, found.n_particles) == (5, 60)
     laid["measures"]["size"][:] = 1.0
     with pytest.raises(ValueError, match="Fewer than two images have 3 particles that differ in 'size'"):
-        correlate(laid, n_shuffles=9)
+        correlate(laid, n_permutations=9)
 
 
 @pytest.mark.parametrize(
@@ -115,14 +117,14 @@ def test_smooth_heat_and_smooth_particles_that_have_nothing_to_do_with_one_anoth
 ) -> None:
     """Where tiles are exchanged half of such tests find something, and a quarter where images of a pair are."""
     n_studies = 80
-    found = simulate_heat(scene, n_studies=n_studies, n_shuffles=99)
+    found = simulate_heat(scene, n_studies=n_studies, n_permutations=99)
     assert found["found"] <= binom.ppf(0.999, n_studies, 0.05) / n_studies
     assert found["held"] >= binom.ppf(0.001, n_studies, 0.95) / n_studies
 
 
 def test_heat_that_follows_a_measure_is_found_where_both_are_smooth() -> None:
     scene = replace(SMOOTH, slope_of_heat=1.0, slope_of_measure=1.0, follow=0.3)
-    assert simulate_heat(scene, n_studies=20, n_shuffles=99)["found"] > 0.8
+    assert simulate_heat(scene, n_studies=20, n_permutations=99)["found"] > 0.8
 
 
 def test_all_exchanges_of_few_images_are_counted() -> None:
@@ -131,7 +133,7 @@ def test_all_exchanges_of_few_images_are_counted() -> None:
         **{name: laid[name][:16] for name in ("maps", "particle_maps", "image_of_tile")},
         "measures": {"roundness": laid["measures"]["roundness"][:48]},
     }
-    found, again = (correlate(few, n_shuffles=n, seed=n)[0] for n in (23, 999))
+    found, again = (correlate(few, n_permutations=n, seed=n)[0] for n in (23, 999))
     assert (found.p_value, found.smallest_p_value) == (again.p_value, 1 / 24)
 
     pixels = few["maps"].repeat(4, axis=1).repeat(4, axis=2).reshape(4, 4, 28, 28)

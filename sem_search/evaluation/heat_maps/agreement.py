@@ -1,7 +1,7 @@
 """Whether heat maps mean anything: agreement of several explainers, deletion and insertion. Numbers only.
 
-A heat map that the network of another fold, or another backbone, does not share tells of that network, not of the
-material. One that stays when the weights are randomised tells of the picture's edges (Adebayo et al., NeurIPS 2018).
+A heat map that the network of another fold, or another backbone, does not share shows that network, not the
+material. One that stays when the weights are randomised shows the picture's edges (Adebayo et al., NeurIPS 2018).
 And one whose hottest places can be blanked without loss of score does not explain the score (RISE: Petsiuk, Das and
 Saenko, BMVC 2018).
 
@@ -15,14 +15,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from scipy.stats import t as student_t
 
-from sem_search.evaluation.intervals import LEVEL, Interval, check_level
+from sem_search.evaluation.statistics import Interval, average_images, standardise_ranks
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 TOP_SHARE = 0.1  # of the cells: of 7 x 7, the five hottest
-
-ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +55,6 @@ def compute_heat_map_agreement(
     maps: NDArray[np.float64],
     *,
     image_of_tile: IntVector,
-    top_share: float = TOP_SHARE,
-    level: float = LEVEL,
     seed: int = 0,
 ) -> HeatMapAgreement:
     """Return how alike the maps of several explainers (folds, backbones, trained and randomised weights) are.
@@ -68,31 +63,29 @@ def compute_heat_map_agreement(
         maps: Shape (n_explainers, n_tiles, height, width), two explainers or more, of one resolution. Blank maps, all
             of whose cells are alike, have no order and are left out.
         image_of_tile: The image, or group of images, of each tile, shape (n_tiles,): what is independent.
-        top_share: Share of the cells that count as hottest, in (0, 1).
-        level: Of the intervals.
         seed: Of the pairs of different images.
 
     Raises:
         ValueError: Shapes do not match, or there are fewer than two explainers, or than two images with two maps that
             are not blank.
     """
-    if maps.ndim != 4 or len(maps) < 2 or maps.shape[1] != len(image_of_tile) or not 0 < top_share < 1:
+    if maps.ndim != 4 or len(maps) < 2 or maps.shape[1] != len(image_of_tile):
         raise ValueError(
-            "Agreement needs maps of shape (explainers, tiles, height, width), two explainers or more, and a share of "
-            f"hottest cells between 0 and 1; got {maps.shape}, {len(image_of_tile)} tiles and {top_share}."
+            "Agreement needs maps of shape (explainers, tiles, height, width), two explainers or more; got "
+            f"{maps.shape} and {len(image_of_tile)} tiles."
         )
     cells = maps.reshape(len(maps), len(image_of_tile), -1)
     others = _draw_others(image_of_tile, rng=np.random.default_rng(seed))
-    correlations, overlaps = _compare_explainers(cells, cells, top_share=top_share)
-    chance = _compare_explainers(cells, cells[:, others], top_share=top_share)
+    correlations, overlaps = _compare_explainers(cells, cells)
+    chance = _compare_explainers(cells, cells[:, others])
     is_usable = np.isfinite(correlations)
     images, correlation_of_image = _average_tiles(correlations, image_of_tile=image_of_tile)
     _, overlap_of_image = _average_tiles(overlaps, image_of_tile=image_of_tile)
     return HeatMapAgreement(
         n_images=len(images),
         n_tiles=int(is_usable.sum()),
-        rank_correlation=average_images(correlation_of_image, lowest=-1.0, highest=1.0, level=level),
-        top_overlap=average_images(overlap_of_image, lowest=0.0, highest=1.0, level=level),
+        rank_correlation=average_images(correlation_of_image, lowest=-1.0, highest=1.0),
+        top_overlap=average_images(overlap_of_image, lowest=0.0, highest=1.0),
         chance_rank_correlation=float(np.mean(_average_tiles(chance[0], image_of_tile=image_of_tile)[1])),
         chance_top_overlap=float(np.mean(_average_tiles(chance[1], image_of_tile=image_of_tile)[1])),
     )
@@ -122,7 +115,6 @@ def compare_curves(
     *,
     shares: FloatVector,
     image_of_tile: IntVector,
-    level: float = LEVEL,
 ) -> CurveScores:
     """Return the areas of curves in the order of the heat, of those in another order, and their difference.
 
@@ -131,7 +123,6 @@ def compare_curves(
         other_scores: In the other order, of the same tiles, same shape.
         shares: As in `compute_curve_areas`.
         image_of_tile: The image, or group of images, of each tile, shape (n_tiles,).
-        level: Of the intervals.
 
     Raises:
         ValueError: Shapes do not match, the shares do not ascend, or there are fewer than two images.
@@ -144,7 +135,7 @@ def compare_curves(
 
     def average(values: FloatVector) -> Interval:
         _, of_image = _average_tiles(values, image_of_tile=image_of_tile)
-        return average_images(of_image, lowest=-np.inf, highest=np.inf, level=level)
+        return average_images(of_image, lowest=-np.inf, highest=np.inf)
 
     return CurveScores(
         n_images=len(np.unique(image_of_tile)),
@@ -152,42 +143,6 @@ def compare_curves(
         other_area=average(others),
         difference=average(areas - others),
     )
-
-
-def average_images(
-    values: FloatVector, *, lowest: float, highest: float, level: float, weights: FloatVector | None = None
-) -> Interval:
-    """Return the mean over independent images with its interval by Student's t.
-
-    Args:
-        values: One per image, or group of images, shape (n_images,).
-        lowest: What the mean can be at least; the interval ends there.
-        highest: What it can be at most.
-        level: Of the interval, in (0, 1).
-        weights: How much each value counts, above 0, in any unit, shape (n_images,); by default all alike. Nothing is
-            assumed of the values' variances (HC2 of MacKinnon and White, J. Econometrics 29 (1985) 305), and the
-            degrees of freedom are those of Kish's effective number of images.
-
-    Raises:
-        ValueError: There are fewer than two values, or the level is not in (0, 1).
-    """
-    check_level(level)
-    n_images = len(values)
-    if n_images < 2:
-        raise ValueError(f"An interval over images needs two images or more that can be used, got {n_images}.")
-    shares = np.full(n_images, 1 / n_images) if weights is None else weights / weights.sum()
-    value = float(shares @ values)
-    error = np.sqrt(shares**2 / (1 - shares) @ (values - value) ** 2)
-    half = float(student_t.ppf((1 + level) / 2, 1 / (shares @ shares) - 1) * error)
-    return Interval(value=value, low=max(value - half, lowest), high=min(value + half, highest), level=level)
-
-
-def standardise_ranks(ranks: FloatMatrix) -> FloatMatrix:
-    """Return ranks less their mean, of length 1, along the last axis; NaN where all are alike."""
-    centred = ranks - ranks.mean(axis=-1, keepdims=True)
-    length = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
-    scaled: FloatMatrix = np.divide(centred, length, out=np.full(centred.shape, np.nan), where=length > ROUNDING)
-    return scaled
 
 
 def bring_to_shape(maps: NDArray[np.float64], *, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -207,15 +162,13 @@ def bring_to_shape(maps: NDArray[np.float64], *, shape: tuple[int, int]) -> NDAr
     return coarse
 
 
-def _compare_explainers(
-    first: FloatMatrix, second: FloatMatrix, *, top_share: float
-) -> tuple[FloatVector, FloatVector]:
+def _compare_explainers(first: FloatMatrix, second: FloatMatrix) -> tuple[FloatVector, FloatVector]:
     """Return rank correlation and overlap of each tile, (n_tiles,), means over pairs of explainers; NaN where blank.
 
     Both arrays have shape (n_explainers, n_tiles, n_cells).
     """
     ranks = [standardise_ranks(rankdata(cells, axis=-1)) for cells in (first, second)]
-    n_top = max(round(top_share * first.shape[-1]), 1)
+    n_top = max(round(TOP_SHARE * first.shape[-1]), 1)
     members = [_find_hottest(cells, n_top=n_top) for cells in (first, second)]
     pairs = list(combinations(range(len(first)), 2))
     correlations = np.stack([(ranks[0][one] * ranks[1][two]).sum(axis=-1) for one, two in pairs])
@@ -245,23 +198,23 @@ def _compute_cover(n_fine: int, n_coarse: int) -> FloatMatrix:
 def _draw_others(image_of_tile: IntVector, *, rng: np.random.Generator) -> IntVector:
     """Return for each tile a tile of another image, shape (n_tiles,)."""
     if len(np.unique(image_of_tile)) < 2:
-        raise ValueError("Heat maps of one image only: two are needed to tell agreement from chance.")
+        raise ValueError("Heat maps of one image only: two are needed to distinguish agreement from chance.")
     others = [rng.choice(np.flatnonzero(image_of_tile != image)) for image in image_of_tile]
     return np.array(others, dtype=np.int64)
 
 
 def _average_rows(values: FloatMatrix) -> FloatVector:
     """Return the mean over the first axis of what is not NaN, NaN where all is."""
-    is_told = np.isfinite(values)
-    n_told = is_told.sum(axis=0)
-    sums = np.where(is_told, values, 0.0).sum(axis=0)
-    means: FloatVector = np.divide(sums, n_told, out=np.full(sums.shape, np.nan), where=n_told > 0)
+    is_known = np.isfinite(values)
+    n_known = is_known.sum(axis=0)
+    sums = np.where(is_known, values, 0.0).sum(axis=0)
+    means: FloatVector = np.divide(sums, n_known, out=np.full(sums.shape, np.nan), where=n_known > 0)
     return means
 
 
 def _average_tiles(values: FloatVector, *, image_of_tile: IntVector) -> tuple[IntVector, FloatVector]:
     """Return the images that have a value that is not NaN, and the mean of each, each of shape (n_images,)."""
-    is_told = np.isfinite(values)
-    images, rows = np.unique(image_of_tile[is_told], return_inverse=True)
-    sums = np.bincount(rows, weights=values[is_told], minlength=len(images))
+    is_known = np.isfinite(values)
+    images, rows = np.unique(image_of_tile[is_known], return_inverse=True)
+    sums = np.bincount(rows, weights=values[is_known], minlength=len(images))
     return images, sums / np.maximum(np.bincount(rows, minlength=len(images)), 1)

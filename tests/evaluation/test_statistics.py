@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from sem_search.evaluation.covariance import fit_covariance
+from sem_search.evaluation.statistics import fit_covariance
 
 
 @pytest.mark.parametrize("shape", [(10, 30), (50, 8), (5, 5), (3, 1)])

@@ -5,13 +5,13 @@ import pytest
 from scipy import stats
 from scipy.stats import spearmanr
 
-from sem_search.evaluation.agreement import (
-    average_images,
+from sem_search.evaluation.heat_maps.agreement import (
     bring_to_shape,
     compare_curves,
     compute_curve_areas,
     compute_heat_map_agreement,
 )
+from sem_search.evaluation.statistics import average_images
 
 IMAGE_OF_TILE = np.repeat(np.arange(6), 4)
 
@@ -110,7 +110,7 @@ def test_maps_of_unlike_resolution_are_brought_together() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     maps = draw_maps()
-    with pytest.raises(ValueError, match=r"two explainers or more.*got \(1, 24, 7, 7\), 24 tiles"):
+    with pytest.raises(ValueError, match=r"two explainers or more.*got \(1, 24, 7, 7\) and 24 tiles"):
         compute_heat_map_agreement(maps[:1], image_of_tile=IMAGE_OF_TILE)
     with pytest.raises(ValueError, match="Heat maps of one image only"):
         compute_heat_map_agreement(maps, image_of_tile=np.zeros(24, dtype=np.int64))

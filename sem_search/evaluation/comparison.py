@@ -21,17 +21,13 @@ from scipy.stats import t as student_t
 
 from sem_search.errors import DataError
 from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures, tabulate_answers
-from sem_search.evaluation.intervals import (
-    LEVEL,
-    ROUNDING,
-    check_level,
-    compute_quantile,
-    compute_standard_errors,
-    count_groups,
-)
-from sem_search.evaluation.metrics import ClassIndices, compute_split_scores
+from sem_search.evaluation.intervals import compute_quantile, compute_standard_errors, count_groups
+from sem_search.evaluation.metrics import compute_split_scores, map_indices
 from sem_search.evaluation.resampling import N_RESAMPLES, resample_figures
+from sem_search.evaluation.statistics import LEVEL, ROUNDING, check_level
 from sem_search.records import FloatVector, FoldOutcome, Split, TileTable, TrialOutcome
+
+HEADLINE_NAMES = ("f_measure", "tile_accuracy", "image_f_measure", "image_accuracy")
 
 PSEUDO_IMAGES = 1.0
 """Images more that the two classify independently, each as often correctly as the others; see `_build_difference`. Of
@@ -174,25 +170,17 @@ def compare_answers(
         values = (float(getattr(figures, name)) for figures in (one, two, errors))
         return _build_difference(*values, n_groups=first.n_groups, quantile=quantile, level=level)
 
-    n_of_class = count_groups(first)
+    of_class = zip(one.of_class.f_measure, two.of_class.f_measure, errors.of_class.f_measure, strict=True)
     return Comparison(
         class_names=class_names,
         n_images=first.n_rows,
         n_groups=first.n_groups,
         n_folds=first.n_folds,
         level=level,
-        f_measure=subtract("f_measure"),
-        tile_accuracy=subtract("tile_accuracy"),
-        image_f_measure=subtract("image_f_measure"),
-        image_accuracy=subtract("image_accuracy"),
+        **{name: subtract(name) for name in HEADLINE_NAMES},
         f_measure_of_class=tuple(
-            _build_difference(
-                *(float(figures.of_class.f_measure[label]) for figures in (one, two, errors)),
-                n_groups=int(n_of_class[label]),
-                quantile=quantile,
-                level=level,
-            )
-            for label in range(first.n_classes)
+            _build_difference(*map(float, values), n_groups=int(n_groups), quantile=quantile, level=level)
+            for values, n_groups in zip(of_class, count_groups(first), strict=True)
         ),
         fold_test=fold_test,
         image_test=compute_image_test(first, second),
@@ -301,20 +289,7 @@ def _build_difference(
 def _subtract_figures(first: Figures, second: Figures) -> Figures:
     """Return first minus second, figure by figure."""
     return Figures(
-        f_measure=first.f_measure - second.f_measure,
-        tile_accuracy=first.tile_accuracy - second.tile_accuracy,
-        image_f_measure=first.image_f_measure - second.image_f_measure,
-        image_accuracy=first.image_accuracy - second.image_accuracy,
-        of_class=_subtract_indices(first.of_class, second.of_class),
-        image_of_class=_subtract_indices(first.image_of_class, second.image_of_class),
-    )
-
-
-def _subtract_indices(first: ClassIndices, second: ClassIndices) -> ClassIndices:
-    """Return first minus second, index by index."""
-    return ClassIndices(
-        accuracy=first.accuracy - second.accuracy,
-        precision=first.precision - second.precision,
-        recall=first.recall - second.recall,
-        f_measure=first.f_measure - second.f_measure,
+        **{name: getattr(first, name) - getattr(second, name) for name in HEADLINE_NAMES},
+        of_class=map_indices(np.subtract, first.of_class, second.of_class),
+        image_of_class=map_indices(np.subtract, first.image_of_class, second.image_of_class),
     )

@@ -1,0 +1,53 @@
+"""The shape of every answer: words, the numbers behind them, figures, and a page of words and figures."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sem_search.evaluation.comparison import Comparison, Difference
+from sem_search.evaluation.statistics import Interval
+from sem_search.tracking.entries.types import Artifact, JsonArtifact, TextArtifact
+from sem_search.tracking.figures.audit import BarRow
+from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
+
+
+def iter_answer(
+    stem: str, *, title: str, text: str, numbers: Any, figures: Sequence[CaptionedFigure]
+) -> Iterator[Artifact]:
+    """Yield what is written of an answer.
+
+    Args:
+        stem: Path of the files without their ending.
+        title: The question, as heading of the page.
+        text: The answer in plain words.
+        numbers: All numbers, fit for JSON.
+        figures: Each with its caption; they are yielded, too.
+    """
+    yield TextArtifact(path=f"{stem}.txt", text=text.rstrip("\n") + "\n")
+    yield JsonArtifact(path=f"{stem}.json", content=numbers)
+    for figure in figures:
+        yield figure.artifact
+    yield build_answer_page(path=f"{stem}.html", title=title, text=text, figures=figures)
+
+
+def build_row(name: str, interval: Interval | Difference, *, is_marked: bool = False) -> BarRow:
+    """Return one row of a figure."""
+    return BarRow(name=name, value=interval.value, low=interval.low, high=interval.high, is_marked=is_marked)
+
+
+def list_difference(difference: Difference) -> dict[str, float | bool]:
+    """Return both figures, their difference and its interval, fit for JSON."""
+    return {
+        "first": difference.first,
+        "second": difference.second,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "level": difference.level,
+        "is_clear": difference.is_clear,
+    }
+
+
+def list_class_differences(comparison: Comparison) -> dict[str, dict[str, float | bool]]:
+    """Return the difference in each class's F-measure, fit for JSON."""
+    of_class = zip(comparison.class_names, comparison.f_measure_of_class, strict=True)
+    return {name: list_difference(entry) for name, entry in of_class}

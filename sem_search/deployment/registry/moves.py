@@ -1,0 +1,376 @@
+"""A version is registered, promoted or taken back: the moves of an alias, each written down.
+
+A move is written before it is made: the entry, then the alias. Where the alias stands elsewhere than the history says,
+since a process was killed in between or another program moved it, the next move writes that down first.
+
+MLflow can neither compare and move an alias in one step nor lock a model. Where the registry is an SQLite file, every
+process that can move something sees that file, and the lock lies beside it. For a server or another database it lies
+in this machine's cache folder: processes of two machines can then move at the same moment, and the history forks.
+"""
+
+import getpass
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+
+from sem_search.deployment.registry.contents import read_files_sha256
+from sem_search.deployment.registry.gate import GateRule, Verdict, judge
+from sem_search.deployment.registry.history import Action, History, HistoryEntry, read_history
+from sem_search.deployment.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    TAG_DATA,
+    TAG_DECISION,
+    TAG_FILES,
+    TAG_FOLDS,
+    TAG_PREVIOUS,
+    TAG_SCORE,
+    TAG_SOURCE_RUN,
+    describe_hashes,
+    describe_scores,
+    describe_store,
+    find_version,
+    list_model_versions,
+    open_client,
+)
+from sem_search.deployment.registry.views import describe_version
+from sem_search.errors import ModelNotFoundError, NotPromotedError, SettingsError, StoreError
+from sem_search.places import find_sqlite_file, get_cache_folder
+from sem_search.secrets import mask_secrets
+from sem_search.tracking.mlflow.delivery import find_active_run
+from sem_search.tracking.mlflow.names import quote
+
+USER_VARIABLE = "MLFLOW_TRACKING_USERNAME"
+
+WAIT_S = 600
+"""A move takes seconds; after this long the process that holds the lock hangs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisteredVersion:
+    """What became of a model that was brought to the registry."""
+
+    name: str
+    version: str
+    alias: str | None
+    """`champion`, `challenger`, or None if another version has taken the alias since."""
+    reason: str
+    """Continues "registered as <name> version <version>, "."""
+
+
+def register_winner(
+    *,
+    model_uri: str,
+    run_id: str,
+    model_name: str,
+    score: float,
+    data_digest: str,
+    folds_digest: str,
+    tags: Mapping[str, str],
+    rule: GateRule | None = None,
+    earlier_run_ids: Sequence[str] = (),
+) -> RegisteredVersion:
+    """Register a study's winner once, and give it the alias that it deserves.
+
+    Args:
+        model_uri: `runs:/<run id>/<name>` or `models:/<model id>`.
+        run_id: The run that the model was logged to. Its model is registered once, however often this is called.
+        model_name: Registered model; created where there is none.
+        score: The study's objective, in [0, 1].
+        data_digest: Of the catalogue.
+        folds_digest: Of the fold table.
+        tags: Further tags of the version. `sem_search.select_on` says which tiles the score is of; scores of
+            different tiles are not compared.
+        rule: How far and how surely a champion must be beaten; None: the defaults.
+        earlier_run_ids: Runs that the same model was logged to before. Where one of them is there, and its model was
+            registered, that version is the model's.
+
+    Returns:
+        The version, its alias, and why it has that one.
+
+    Raises:
+        ModelNotFoundError: The run has no such model.
+        StoreError: Another process holds the registry's lock.
+    """
+    client = MlflowClient()
+    facts = {TAG_SCORE: repr(float(score)), TAG_DATA: data_digest, TAG_FOLDS: folds_digest, TAG_SOURCE_RUN: run_id}
+    with lock_registry():
+        there = [run_id, *(one for one in earlier_run_ids if find_active_run(one) is not None)]
+        versions = (_find_version_of_run(client, name=model_name, run_id=one) for one in there)
+        version = next((one for one in versions if one is not None), None)
+        if version is None:
+            logged_uri = _find_logged_model(client, model_uri=model_uri, run_id=run_id)
+            version = _create_version(logged_uri, model_name=model_name, tags={**tags, **facts})
+        is_decided = TAG_DECISION in version.tags
+        if not is_decided:
+            _decide(client, version, rule=rule or GateRule())
+        version = client.get_model_version(model_name, str(version.version))
+    held = [alias for alias in (CHAMPION, CHALLENGER) if alias in version.aliases]
+    return RegisteredVersion(
+        name=model_name,
+        version=str(version.version),
+        alias=held[0] if held else None,
+        reason=f"{'as before: ' if is_decided else ''}{version.tags[TAG_DECISION]}",
+    )
+
+
+def promote_version(
+    name: str, version: str, *, reason: str | None = None, rule: GateRule | None = None
+) -> HistoryEntry:
+    """Make a version champion.
+
+    Args:
+        name: Registered model.
+        version: Number, alias or `latest`.
+        reason: Why it is made champion whatever the gate finds; None leaves it to the gate.
+        rule: How far and how surely the champion must be beaten; None: the defaults.
+
+    Raises:
+        ModelNotFoundError: There is no such model or version.
+        NotPromotedError: It is champion already, or the gate does not let it through; the message says why.
+        SettingsError: The reason is empty or too long.
+    """
+    client = open_client()
+    _check_reason(reason)
+    with lock_registry():
+        newcomer = find_version(client, name=name, version=version)
+        history = _settle(client, name=name)
+        if history.champion == str(newcomer.version):
+            raise NotPromotedError(f"version {newcomer.version} of {name} is champion already; nothing was moved.")
+        champion = _find_champion(client, history)
+        verdict = _judge_newcomer(newcomer, champion=champion, history=history, rule=rule or GateRule())
+        if not verdict.is_better and reason is None:
+            raise NotPromotedError(
+                f"version {newcomer.version} was not promoted: {verdict.reason} To make it champion all the same, say "
+                "why: --reason ..."
+            )
+        found = Verdict(is_better=True, reason=reason or verdict.reason, comparison=verdict.comparison)
+        action: Action = "promoted" if reason is None else "promoted by hand"
+        return _make_move(client, history, action=action, version=newcomer, champion=champion, verdict=found)
+
+
+def roll_back(name: str, *, reason: str | None = None) -> HistoryEntry:
+    """Make the champion before champion again, by the history; a second time goes one step further back.
+
+    Args:
+        name: Registered model.
+        reason: Why; written down.
+
+    Raises:
+        ModelNotFoundError: There is no such model.
+        NotPromotedError: No other version was champion before, or that version is gone.
+        SettingsError: The reason is empty or too long.
+    """
+    client = open_client()
+    _check_reason(reason)
+    with lock_registry():
+        history = _settle(client, name=name)
+        former = _find_former(history)
+        found = Verdict(is_better=True, reason=reason or "no reason was given.")
+        champion = _find_champion(client, history)
+        return _make_move(client, history, action="rolled back", version=former, champion=champion, verdict=found)
+
+
+@contextmanager
+def lock_registry() -> Iterator[None]:
+    """Let no other process of this machine move an alias meanwhile. The lock ends with its process, however that ends.
+
+    Raises:
+        StoreError: Another process has held it for ten minutes.
+    """
+    path = locate_lock(mlflow.get_registry_uri())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(path, timeout=WAIT_S).acquire()
+    except Timeout as error:
+        raise StoreError(
+            f"Another process has been changing the registry for {WAIT_S // 60} minutes and holds {path.name}: end it, "
+            "and give the command again."
+        ) from error
+    with held:
+        yield
+
+
+def locate_lock(registry_uri: str) -> Path:
+    """Return the lock of a registry: beside its SQLite file, else in the cache folder."""
+    file = find_sqlite_file(registry_uri)
+    if file is not None:
+        return file.with_name(f"{file.name}.registry.lock")
+    name = hashlib.sha256(registry_uri.encode()).hexdigest()[:16]
+    return get_cache_folder() / "locks" / f"registry-{name}.lock"
+
+
+def _settle(client: MlflowClient, *, name: str) -> History:
+    """Return the history of a model; where the champion's alias stands elsewhere, that is written down first."""
+    history = read_history(client, name=name)
+    recorded, champion = history.recorded_champion, history.champion
+    if champion == recorded:
+        return history
+    reason = (
+        "the alias stood elsewhere than the history says: a move was interrupted, or another program made one."
+        if history.entries
+        else "the history begins here; the alias stood here already."
+    )
+    _write_entry(
+        client, history, action="found", alias=CHAMPION, from_version=recorded, to_version=champion, reason=reason
+    )
+    return read_history(client, name=name)
+
+
+def _judge_newcomer(
+    newcomer: ModelVersion, *, champion: ModelVersion | None, history: History, rule: GateRule
+) -> Verdict:
+    """Return what the gate finds; where no version holds the alias there is no contest."""
+    if champion is not None:
+        return judge(newcomer, champion=champion, rule=rule)
+    last = history.previous_champion
+    any_more = f" any more (version {last} was the last)" if last not in (None, str(newcomer.version)) else ""
+    return Verdict(is_better=True, reason=f"there was none{any_more}, so there was no contest.")
+
+
+def _find_champion(client: MlflowClient, history: History) -> ModelVersion | None:
+    """Return the version that holds the alias."""
+    return client.get_model_version(history.model, history.champion) if history.champion else None
+
+
+def _make_move(
+    client: MlflowClient,
+    history: History,
+    *,
+    action: Action,
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    verdict: Verdict,
+    alias: str = CHAMPION,
+) -> HistoryEntry:
+    """Write a move down, and make it.
+
+    Raises:
+        SettingsError: The reason is too long to be kept; nothing was moved.
+    """
+    name, number, former = history.model, str(version.version), history.aliases.get(alias)
+    entry = _write_entry(
+        client,
+        history,
+        action=action,
+        alias=alias,
+        from_version=former,
+        to_version=number,
+        reason=mask_secrets(verdict.reason),
+        scores=describe_scores(version, champion),
+        comparison=verdict.comparison,
+        hashes=describe_hashes(version),
+        run_id=version.tags.get(TAG_SOURCE_RUN),
+    )
+    client.set_registered_model_alias(name, alias, number)
+    if alias == CHAMPION and history.aliases.get(CHALLENGER) == number:
+        client.delete_registered_model_alias(name, CHALLENGER)
+    if alias == CHAMPION and action != "rolled back" and former is not None:
+        client.set_model_version_tag(name, number, TAG_PREVIOUS, former)
+    return entry
+
+
+def describe_user() -> str:
+    """Return the user that is signed in to MLflow's server, else the one of this machine."""
+    try:
+        return os.environ.get(USER_VARIABLE) or getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return "unknown"
+
+
+def _write_entry(client: MlflowClient, history: History, **facts: Any) -> HistoryEntry:
+    """Write the next entry: its place in the chain, time and user, and the facts of the move."""
+    entry = HistoryEntry(
+        number=max((entry.number for entry in history.entries), default=0) + 1,
+        previous=history.heads,
+        model=history.model,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        who=describe_user(),
+        **facts,
+    ).seal()
+    client.set_registered_model_tag(history.model, entry.key, entry.to_json())
+    return entry
+
+
+def _check_reason(reason: str | None) -> None:
+    if reason is not None and not reason.strip():
+        raise SettingsError("the reason is empty: say in a sentence why this version shall be champion.")
+
+
+def _find_former(history: History) -> ModelVersion:
+    """Return the version that was champion before.
+
+    Raises:
+        NotPromotedError: There was none, or it was deleted.
+    """
+    name, number = history.model, history.previous_champion
+    champion = f"version {history.champion}" if history.champion else "now (there is no champion)"
+    if number is None:
+        raise NotPromotedError(
+            f"{name} cannot be rolled back: by its history, no other version was champion before {champion}."
+        )
+    versions = list_model_versions(name)
+    if number not in versions:
+        raise NotPromotedError(
+            f"{name} cannot be rolled back: version {number}, the champion before, was deleted. "
+            f"Choose another with: sem-search registry promote VERSION --model {name} --reason ..."
+        )
+    return versions[number]
+
+
+def _find_version_of_run(client: MlflowClient, *, name: str, run_id: str) -> ModelVersion | None:
+    """Return the version that was made of this run's model, if there is one."""
+    versions = client.search_model_versions(f"name = {quote(name)} AND tags.`{TAG_SOURCE_RUN}` = '{run_id}'")
+    return min(versions, key=lambda version: int(version.version), default=None)
+
+
+def _find_logged_model(client: MlflowClient, *, model_uri: str, run_id: str) -> str:
+    """Return `models:/<model id>` of the model that the run's URI means."""
+    if not model_uri.startswith("runs:/"):
+        return model_uri
+    name = model_uri.removeprefix("runs:/").partition("/")[2]
+    run = find_active_run(run_id)
+    if run is None:
+        raise ModelNotFoundError(f"There is no run {run_id} in {describe_store()}.")
+    logged = client.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = {quote(name)}"
+    )
+    finished = [model for model in logged if model.status == LoggedModelStatus.READY]
+    if not finished:
+        raise ModelNotFoundError(f"Run {run_id} has no model {name!r}: its trial was not finished.")
+    return f"models:/{max(finished, key=lambda model: model.creation_timestamp).model_id}"
+
+
+def _create_version(logged_uri: str, *, model_name: str, tags: Mapping[str, str]) -> ModelVersion:
+    """Create a version with its tags in one step."""
+    files_sha256 = read_files_sha256(logged_uri)
+    known = {} if files_sha256 is None else {TAG_FILES: files_sha256}
+    return mlflow.register_model(logged_uri, model_name, tags={**tags, **known})
+
+
+def _decide(client: MlflowClient, version: ModelVersion, *, rule: GateRule) -> None:
+    """Give the version its alias, and note the decision."""
+    name, number = version.name, str(version.version)
+    history = _settle(client, name=name)
+    entry = history.find_registration(number) if number in history.aliases.values() else None
+    if entry is None:
+        champion = _find_champion(client, history) if history.champion != number else None
+        verdict = _judge_newcomer(version, champion=champion, history=history, rule=rule)
+        alias = CHAMPION if verdict.is_better else CHALLENGER
+        found = replace(verdict, reason=f"{alias}: {verdict.reason}")
+        entry = _make_move(
+            client, history, action="registered", version=version, champion=champion, verdict=found, alias=alias
+        )
+    client.update_model_version(name, number, description=describe_version(version))
+    client.set_model_version_tag(name, number, TAG_DECISION, entry.reason)

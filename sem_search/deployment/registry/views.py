@@ -1,0 +1,310 @@
+"""What a user sees of the registry: its models, one version, moves, a comparison, a verification; and each as text.
+
+Programs take the records (`--json`), people the text.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mlflow.entities.model_registry import ModelVersion
+
+from sem_search.deployment.package.card import ModelCard
+from sem_search.deployment.package.card_text import format_table, render_card, shorten_card
+from sem_search.deployment.package.record import read_card
+from sem_search.deployment.registry.contents import RECORD_PATH, describe_failure, fetch_files, find_missing_folder
+from sem_search.deployment.registry.gate import VersionComparison, get_p_over_folds
+from sem_search.deployment.registry.history import (
+    History,
+    HistoryEntry,
+    describe_champion_state,
+    iter_problems,
+    read_history,
+)
+from sem_search.deployment.registry.verification import Verification
+from sem_search.deployment.registry.versions import (
+    CHAMPION,
+    SCORES,
+    TAG_DECISION,
+    TAG_STUDY,
+    find_version,
+    list_model_versions,
+    list_registered_names,
+    open_client,
+    read_number,
+)
+from sem_search.errors import ModelNotFoundError, StoreError
+from sem_search.terminal import show_controls, show_line
+from sem_search.words import count
+
+NO_CARD = "This version carries no model card: it was logged by an earlier sem_search, or by another program."
+
+DESCRIPTION_LENGTH = 5000
+"""Characters that MLflow's databases keep of a version's description."""
+
+HASH_DIGITS = 16
+NONE = "-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionRow:
+    """One version in the list."""
+
+    version: str
+    aliases: tuple[str, ...]
+    registered_at: str
+    """UTC, ISO 8601."""
+    score: float | None
+    """The objective; None for a version that no search registered."""
+    validation_f_measure: float | None
+    test_f_measure: float | None
+    study: str | None
+    decision: str | None
+    """Which alias it was given when it was registered, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOverview:
+    """A registered model: its versions and the state of its history."""
+
+    name: str
+    champion: str | None
+    n_moves: int
+    head_sha256: str | None
+    """Hash of the last entry: written down elsewhere, it shows later whether the history is still the same."""
+    remarks: tuple[str, ...]
+    """What is not as it should be, a sentence each."""
+    versions: tuple[VersionRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionView:
+    """A registered version."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    card: ModelCard | None
+    """None for a model that was logged without one."""
+    moves: tuple[HistoryEntry, ...]
+    """The entries of the history that gave this version an alias or took one from it."""
+
+
+def list_models() -> tuple[ModelOverview, ...]:
+    """Return an overview of every registered model, by name."""
+    open_client()
+    return tuple(list_versions(name) for name in list_registered_names())
+
+
+def list_versions(name: str) -> ModelOverview:
+    """Return the versions of a registered model, and what is not as it should be.
+
+    Raises:
+        ModelNotFoundError: There is no such model.
+    """
+    client = open_client()
+    history = read_history(client, name=name)
+    versions = list_model_versions(name)
+    return ModelOverview(
+        name=name,
+        champion=history.champion,
+        n_moves=len(history.entries),
+        head_sha256=history.last_sha256,
+        remarks=tuple(_iter_remarks(history, versions=versions)),
+        versions=tuple(_describe_row(version, history=history) for version in versions.values()),
+    )
+
+
+def list_moves(name: str) -> tuple[HistoryEntry, ...]:
+    """Return the history of a registered model, from the first move to the last.
+
+    Raises:
+        ModelNotFoundError: There is no such model.
+    """
+    return read_history(open_client(), name=name).entries
+
+
+def show_version(name: str, version: str) -> VersionView:
+    """Return a version with its card.
+
+    Args:
+        name: Registered model.
+        version: Number, alias or `latest`.
+
+    Raises:
+        ModelNotFoundError: There is no such model or version.
+        StoreError: The card is damaged.
+    """
+    client = open_client()
+    found = find_version(client, name=name, version=version)
+    number = str(found.version)
+    model_uri = f"models:/{name}/{number}"
+    if find_missing_folder(model_uri) is not None:
+        raise ModelNotFoundError(describe_failure(model_uri))
+    history = read_history(client, name=name)
+    return VersionView(
+        name=name,
+        version=number,
+        aliases=_find_aliases(history, number),
+        card=_read_card(found),
+        moves=tuple(entry for entry in history.entries if number in (entry.from_version, entry.to_version)),
+    )
+
+
+def describe_version(version: ModelVersion) -> str:
+    """Return the card as the Markdown that MLflow's pages show, no longer than its databases keep.
+
+    A damaged card is named there: it is no reason to leave a registration unfinished.
+    """
+    try:
+        card = _read_card(version)
+    except StoreError as error:
+        return str(error)
+    if card is None:
+        return NO_CARD
+    return shorten_card(card, name=version.name, version=str(version.version), limit=DESCRIPTION_LENGTH)
+
+
+def format_overviews(overviews: Sequence[ModelOverview]) -> str:
+    """Return the list of versions, model by model."""
+    return "\n\n".join(map(_format_overview, overviews)) or "The registry holds no model."
+
+
+def format_view(view: VersionView) -> str:
+    """Return the model card and what happened to the version."""
+    held = show_line(f"Aliases: {', '.join(view.aliases) or 'none'}.")
+    card = NO_CARD if view.card is None else render_card(view.card, name=view.name, version=view.version).rstrip()
+    return f"{show_controls(card)}\n\n## In the registry\n\n{held}\n\n{format_moves(view.moves)}"
+
+
+def format_moves(entries: Sequence[HistoryEntry]) -> str:
+    """Return the history, one paragraph per move."""
+    lines = [show_line(line) for entry in entries for line in _iter_entry_lines(entry)]
+    return "\n".join(lines) or "No alias was moved yet."
+
+
+def format_move(entry: HistoryEntry, *, warnings: Sequence[str] = ()) -> str:
+    """Return a move that was just made, with the hash to write down."""
+    head = f"Hash of this entry, to be kept elsewhere: {entry.sha256}"
+    return "\n".join([format_moves([entry]), head, *(show_line(f"Warning: {warning}") for warning in warnings)])
+
+
+def format_comparison(comparison: VersionComparison) -> str:
+    """Return both versions side by side, and the verdict."""
+    level = 100 * (2 * comparison.confidence - 1)
+    header = ("split", "score", f"version {comparison.first}", f"version {comparison.second}", "difference")
+    tests = [
+        f"On the {split} split: {_format_p(get_p_over_folds(found))} for other training images (corrected resampled "
+        f"t-test over the folds), {_format_p(found.image_test.p_value)} for whole images correctly classified "
+        "(McNemar)."
+        for split, found in comparison.splits.items()
+    ]
+    return "\n".join(
+        [
+            f"{comparison.model}: {comparison.n_images} images, paired. In brackets: {level:g} % interval, whose lower "
+            f"end is passed with {100 * comparison.confidence:g} % confidence.",
+            format_table(header, list(_iter_difference_rows(comparison))),
+            *tests,
+            f"{comparison.verdict[0].upper()}{comparison.verdict[1:]}",
+        ]
+    )
+
+
+def format_verification(verification: Verification) -> str:
+    """Return every check, and the first that failed once more at the end."""
+    width = max(len(check.name) for check in verification.checks)
+    lines = [show_line(f"{each.outcome:<11}  {each.name:<{width}}  {each.detail}") for each in verification.checks]
+    title = f"{verification.model}, version {verification.version}"
+    failure = verification.first_failure
+    verdict = (
+        f"{title}: nothing that was checked differs from what was written."
+        if failure is None
+        else f"{title} is not what was written. First: {failure.name}: {failure.detail}"
+    )
+    head = f"Hash of the last entry, to be kept elsewhere: {verification.head_sha256 or 'none, no alias was moved yet'}"
+    return "\n".join([*lines, "", show_line(verdict), head])
+
+
+def _iter_remarks(history: History, *, versions: Collection[str]) -> Iterator[str]:
+    problem = next(iter_problems(history), None)
+    if problem is not None:
+        yield f"the history is not sound: {problem}"
+    state = describe_champion_state(history, versions=versions)
+    if state is not None:
+        yield state
+    elif history.champion is None and versions:
+        yield f"there is no {CHAMPION}: models:/{history.model}@{CHAMPION} cannot be loaded."
+
+
+def _describe_row(version: ModelVersion, *, history: History) -> VersionRow:
+    number = str(version.version)
+    return VersionRow(
+        version=number,
+        aliases=_find_aliases(history, number),
+        registered_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
+        **{name: read_number(version, tag=tag) for name, tag in SCORES.items()},
+        study=version.tags.get(TAG_STUDY),
+        decision=version.tags.get(TAG_DECISION),
+    )
+
+
+def _find_aliases(history: History, number: str) -> tuple[str, ...]:
+    return tuple(sorted(alias for alias, holder in history.aliases.items() if holder == number))
+
+
+def _read_card(version: ModelVersion) -> ModelCard | None:
+    with fetch_files(version, path=RECORD_PATH) as folder:
+        return None if folder is None else read_card(folder)
+
+
+def _format_overview(overview: ModelOverview) -> str:
+    title = (
+        f"{overview.name}: {count(len(overview.versions), 'version')}, champion {overview.champion or 'none'}, "
+        f"{count(overview.n_moves, 'move')} in the history"
+    )
+    remarks = [f"Warning: {remark}" for remark in overview.remarks]
+    table = format_table(
+        ("version", "alias", "registered", "score", "validation F", "test F", "study"),
+        [_list_cells(row) for row in overview.versions],
+    )
+    return "\n".join([*map(show_line, [title, *remarks]), table])
+
+
+def _list_cells(row: VersionRow) -> tuple[str, ...]:
+    scores = (row.score, row.validation_f_measure, row.test_f_measure)
+    return (
+        row.version,
+        ", ".join(row.aliases) or NONE,
+        row.registered_at[:10],
+        *(NONE if score is None else f"{score:.4f}" for score in scores),
+        row.study or NONE,
+    )
+
+
+def _iter_entry_lines(entry: HistoryEntry) -> Iterator[str]:
+    before, after = (f"version {each}" if each else "none" for each in (entry.from_version, entry.to_version))
+    yield f"{entry.number}. {entry.at[:19]} UTC, {entry.who}: {entry.action}; {entry.alias}: {before} -> {after}"
+    yield f"   {entry.reason}"
+    scores = "; ".join(
+        f"version {version}: " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()))
+        for version, values in sorted(entry.scores.items())
+        if values
+    )
+    if scores:
+        yield f"   {scores}"
+    yield f"   run {entry.run_id or NONE}, hash {entry.sha256[:HASH_DIGITS]}"
+
+
+def _iter_difference_rows(comparison: VersionComparison) -> Iterator[tuple[str, ...]]:
+    """Yield split, score, both values and their difference, the objective first."""
+    for split, found in comparison.splits.items():
+        names = ["macro F-measure of tiles, mean over the folds", "macro F-measure of images", "accuracy of images"]
+        names += [f"F-measure of tiles of {name}" for name in comparison.class_names]
+        differences = (found.f_measure, found.image_f_measure, found.image_accuracy, *found.f_measure_of_class)
+        for name, each in zip(names, differences, strict=True):
+            interval = f"{each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]"
+            yield split, name, f"{each.first:.4f}", f"{each.second:.4f}", interval
+
+
+def _format_p(p_value: float | None) -> str:
+    return "no p-value (fewer than two folds, or all differ alike)" if p_value is None else f"p = {p_value:.3f}"

@@ -1,0 +1,1 @@
+"""Whether heat maps agree with one another, and what they lie on."""

@@ -1,0 +1,155 @@
+"""What several statistics share: the level of intervals, adjusted p-values, means over images, a shrunk covariance."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student_t
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from sem_search.records import FloatMatrix, FloatVector
+
+LEVEL = 0.95
+"""Share of cases in which an interval holds the true value."""
+
+MAX_P_VALUE = 0.05
+"""A difference is found at this p-value or below."""
+
+ROUNDING = 1e-9
+"""Figures that differ by less are equal: sums of the same terms in another order, 10 x 0.9 against 9."""
+
+NEGLIGIBLE = 1e-9
+"""Variances below this part of the largest are rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A figure and where its true value lies, in `level` of 100 % of cases."""
+
+    value: float
+    low: float
+    high: float
+    level: float = LEVEL
+
+    def to_text(self, *, digits: int = 3) -> str:
+        """Return `0.912 (0.871 to 0.943)`."""
+        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
+
+def check_level(level: float) -> None:
+    """Raise ValueError unless this is a level that an interval can have."""
+    if not 0 < level < 1:
+        raise ValueError(f"The level of an interval must lie between 0 and 1, both excluded; got {level}.")
+
+
+def average_images(
+    values: FloatVector, *, lowest: float, highest: float, level: float = LEVEL, weights: FloatVector | None = None
+) -> Interval:
+    """Return the mean over independent images with its interval by Student's t.
+
+    Args:
+        values: One per image, or group of images, shape (n_images,).
+        lowest: What the mean can be at least; the interval ends there.
+        highest: What it can be at most.
+        level: Of the interval, in (0, 1).
+        weights: How much each value counts, above 0, in any unit, shape (n_images,); by default all alike. Nothing is
+            assumed of the values' variances (HC2 of MacKinnon and White, J. Econometrics 29 (1985) 305), and the
+            degrees of freedom are those of Kish's effective number of images.
+
+    Raises:
+        ValueError: There are fewer than two values, or the level is not in (0, 1).
+    """
+    check_level(level)
+    n_images = len(values)
+    if n_images < 2:
+        raise ValueError(f"An interval over images needs two images or more that can be used, got {n_images}.")
+    shares = np.full(n_images, 1 / n_images) if weights is None else weights / weights.sum()
+    value = float(shares @ values)
+    error = np.sqrt(shares**2 / (1 - shares) @ (values - value) ** 2)
+    half = float(student_t.ppf((1 + level) / 2, 1 / (shares @ shares) - 1) * error)
+    return Interval(value=value, low=max(value - half, lowest), high=min(value + half, highest), level=level)
+
+
+def standardise_ranks(ranks: FloatMatrix) -> FloatMatrix:
+    """Return ranks less their mean, of length 1, along the last axis; NaN where all are alike."""
+    centred = ranks - ranks.mean(axis=-1, keepdims=True)
+    length = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
+    scaled: FloatMatrix = np.divide(centred, length, out=np.full(centred.shape, np.nan), where=length > ROUNDING)
+    return scaled
+
+
+def adjust_p_values(p_values: FloatVector) -> FloatVector:
+    """Return p-values adjusted for their number, so that the chance of any false alarm keeps its level (Holm 1979).
+
+    The smallest is multiplied by their number n, the next by n - 1, and so on; none is below the one before it, none
+    above 1. Shape (n,).
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
+    return adjusted
+
+
+def adjust_smallest_p_values(p_values: FloatVector, *, smallest: FloatVector) -> FloatVector:
+    """Return the least that each adjusted p-value could have been, the others as they are, shape (n,).
+
+    Args:
+        p_values: Not adjusted, shape (n,).
+        smallest: The least that each can be before the adjustment, shape (n,).
+    """
+    numbers = np.arange(len(p_values))
+    return np.array([adjust_p_values(np.where(numbers == own, smallest, p_values))[own] for own in numbers])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShrunkCovariance:
+    """floor_variance in every direction, and `variances` more in some."""
+
+    directions: FloatMatrix
+    """Orthonormal rows, shape (n_directions, n_features)."""
+    variances: FloatVector
+    """Shape (n_directions,)."""
+    floor_variance: float
+
+    def measure(self, steps: FloatMatrix) -> FloatVector:
+        """Return the squared Mahalanobis length of each step, shape (n_steps,); by Woodbury's identity."""
+        less = self.variances / (self.variances + self.floor_variance)
+        along = (steps @ self.directions.T) ** 2
+        lengths: FloatVector = np.maximum((steps**2).sum(axis=1) - along @ less, 0.0) / self.floor_variance
+        return lengths
+
+    def whiten(self, steps: FloatMatrix) -> FloatMatrix:
+        """Return what each step is along the directions, in standard deviations, shape (n_steps, n_directions)."""
+        whitened: FloatMatrix = (steps @ self.directions.T) / np.sqrt(self.variances + self.floor_variance)
+        return whitened
+
+    def pull_back(self, whitened: FloatMatrix) -> FloatMatrix:
+        """Return the weights of the features whose sum over a step is its whitened form times each row.
+
+        Args:
+            whitened: Shape (n_rows, n_directions).
+
+        Returns:
+            Shape (n_rows, n_features): `step @ pull_back(w).T == whiten(step) @ w.T`.
+        """
+        weights: FloatMatrix = (whitened / np.sqrt(self.variances + self.floor_variance)) @ self.directions
+        return weights
+
+
+def fit_covariance(steps: FloatMatrix) -> ShrunkCovariance:
+    """Return the shrunk covariance of steps from a known centre.
+
+    Args:
+        steps: Shape (n_steps, n_features), at least one.
+    """
+    shrinkage = float(ledoit_wolf_shrinkage(steps, assume_centered=True))
+    _, singular, directions = np.linalg.svd(steps, full_matrices=False)
+    variances = singular**2 / len(steps)
+    largest = float(variances.max())
+    is_kept = variances > NEGLIGIBLE * largest
+    average = float(variances.sum()) / steps.shape[1]
+    return ShrunkCovariance(
+        directions=directions[is_kept],
+        variances=(1 - shrinkage) * variances[is_kept],
+        floor_variance=max(shrinkage * average, NEGLIGIBLE * largest, float(np.finfo(np.float64).tiny)),
+    )
