@@ -22,8 +22,7 @@ from sem_search.places import get_cache_folder
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.features import DEFAULT_BATCH_SIZE, get_features
-from sem_search.transfer.precision import may_have_bfloat16, set_precision
-from sem_search.transfer.trunk import POLICIES
+from sem_search.transfer.trunk import POLICIES, may_have_bfloat16, set_precision
 
 
 def measure_features(backbone_name: str, *, n_tiles: int) -> dict[str, float]:

@@ -53,7 +53,7 @@ WRONG_TABLES: Mapping[str, tuple[bytes, str]] = {
     "one class": (HEADER.encode() + b"a/1.png,a\na/2.png,a\n", "only the class"),
     "no such files": (HEADER.encode() + b"a/none.png,a\nb/none.png,b\n", "2 of 2 files cannot be used"),
     "folders": (HEADER.encode() + b"a,a\nb,b\n", "is a folder"),
-    "itself": (HEADER.encode() + b"list.csv,a\nb/1.png,b\n", "no picture known here"),
+    "itself": (HEADER.encode() + b"list.csv,a\nb/1.png,b\n", "not an image of a known format"),
     "a device by a link": (HEADER.encode() + b"zero.png,a\nb/1.png,b\n", "leads through a link"),
     "a pipe": (HEADER.encode() + b"pipe.png,a\nb/1.png,b\n", "not a regular file"),
     "links in a circle": (HEADER.encode() + b"circle.png,a\nb/1.png,b\n", "run in a circle"),

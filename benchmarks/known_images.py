@@ -24,7 +24,7 @@ from sem_search.records import FloatMatrix
 from sem_search.search.prepare.network import render_calibration_tiles
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import cut_network
-from sem_search.transfer.embeddings import average_channels
+from sem_search.transfer.features import average_channels
 from sem_search.transfer.trunk import compile_trunk
 from sem_search.transfer.weights.choice import build_weighted_backbone
 

@@ -65,7 +65,7 @@ def _measure_one(backbone_name: str, *, n_tiles: int, is_limited: bool) -> dict[
             n_classes=N_CLASSES,
             settings=TrainingSettings(epochs=3, patience=0),
             seed=0,
-            max_kept_bytes=int(n_bytes * LIMIT_SHARE) if is_limited else None,
+            max_feature_bytes=int(n_bytes * LIMIT_SHARE) if is_limited else None,
         )
         ends_s: list[float] = []
         trainer.train_fold(

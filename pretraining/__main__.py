@@ -1,8 +1,8 @@
 """`scripts/pretrain BACKBONE`: train the weights that ship with the package, or go on where it was interrupted.
 
-Recipe: every scan shows a powder of its own, drawn at random (`materials`), and the network says to which of eight
+Recipe: every scan shows a powder of its own, drawn at random (`materials`), and the network predicts to which of eight
 classes of each property it belongs (`properties`). A small twin of the backbone is trained, and laid into the whole
-(`networks`). Where that is said to learn too slowly by itself, VGG16's twin is trained first, unless the folder has it,
+(`networks`). Where that would learn too slowly by itself, VGG16's twin is trained first, unless the folder has it,
 and teaches it (`training`). What it costs and scores stands in docs/weights.md.
 """
 
@@ -90,7 +90,7 @@ def _train(name: str, *, folder: Path, renderers: int, share: float) -> TrainedT
             backbone=get_backbone(name),
             recipe=recipe.twin,
             folder=folder / (name if share == 1 else f"{name}-share-{share:g}"),
-            tell=lambda text: click.echo(f"{time.strftime('%H:%M:%S')} {name}, {text}"),
+            show=lambda text: click.echo(f"{time.strftime('%H:%M:%S')} {name}, {text}"),
             teacher=teacher,
         )
 

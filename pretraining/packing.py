@@ -1,4 +1,4 @@
-"""A twin carried over into the whole network, and packed into the package's own files with a card that says how."""
+"""A twin carried over into the whole network, and packed into the package's own files with a card beside them."""
 
 import time
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from pretraining.recipe import PretrainingRecipe
 from pretraining.training import TrainedTwin
 from sem_search.errors import SemSearchError
 from sem_search.transfer.backbones import Backbone
-from sem_search.transfer.weights.digest import compute_weights_digest
+from sem_search.transfer.weights.files import compute_weights_digest
 from sem_search.transfer.weights.packed import (
     PARTICLES_FOLDER,
     pack_array,
@@ -50,7 +50,7 @@ def pack(
         trained: To the end of its recipe.
         backbone: Which network.
         recipe: How it was made.
-        facts: What else the card is to tell.
+        facts: What else goes into the card.
         folder: Where to; by default into the package.
 
     Raises:

@@ -1,8 +1,8 @@
 """What the network learns to read off a picture: to which of eight classes of each property its powder belongs.
 
-The classes are equally frequent among drawn powders, but that what is absent is the first alone, and the network says
-how likely each is. A regression of the same numbers, tried before, has to give one number where a crop leaves several
-open; and its features need only be linear in a few numbers.
+The classes are equally frequent among drawn powders, but that what is absent is the first alone, and the network
+predicts how likely each is. A regression of the same numbers, tried before, has to give one number where a crop leaves
+several open; and its features need only be linear in a few numbers.
 """
 
 import functools

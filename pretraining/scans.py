@@ -92,7 +92,7 @@ class ScanPool:
 
 @contextmanager
 def open_scans(folder: Path, *, recipe: ScanRecipe, n_processes: int) -> Iterator[ScanPool]:
-    """Give the scans of a recipe, kept below a folder; those of another training's last rounds are used again."""
+    """Give the scans of a recipe, stored below a folder; those of another training's last rounds are used again."""
     digest = compute_digest(recipe)
     place = folder / f"scans-{recipe.n_scans}x{recipe.side_px}-seed{recipe.seed}-{digest}"
     place.mkdir(parents=True, exist_ok=True)
@@ -110,11 +110,11 @@ def open_scans(folder: Path, *, recipe: ScanRecipe, n_processes: int) -> Iterato
             executor=executor,
         )
     finally:
-        executor.shutdown(cancel_futures=True)  # who interrupts does not wait for what is queued
+        executor.shutdown(cancel_futures=True)  # an interruption does not wait for what is queued
 
 
 def end_with(parent: int) -> None:
-    """Have this process end when its parent is gone, which may have been killed and told nobody."""
+    """Have this process end when its parent is gone, which may have been killed without a signal to it."""
     threading.Thread(target=_watch, args=(parent,), daemon=True, name="watches the parent").start()
 
 

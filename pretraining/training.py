@@ -22,7 +22,7 @@ from sem_search.errors import SemSearchError, SettingsError
 from sem_search.progress import ProgressMeter
 from sem_search.seeds import derive_seed
 from sem_search.transfer.backbones import Backbone
-from sem_search.transfer.weights.digest import compute_weights_digest
+from sem_search.transfer.weights.files import compute_weights_digest
 
 WARM_UP = 0.03
 """Share of the steps over which the learning rate rises."""
@@ -134,7 +134,7 @@ def train_twin(
     backbone: Backbone,
     recipe: TrainingRecipe,
     folder: Path,
-    tell: Callable[[str], None],
+    show: Callable[[str], None],
     teacher: Teacher | None = None,
 ) -> TrainedTwin:
     """Train a twin, or take up its training where it was interrupted; return it.
@@ -144,7 +144,7 @@ def train_twin(
         backbone: Of which network.
         recipe: How.
         folder: Keeps the state after each round.
-        tell: Is told of each round.
+        show: Called with a line on each round.
         teacher: The one that the recipe names.
 
     Raises:
@@ -166,9 +166,9 @@ def train_twin(
         loss = _train_round(reader, pool=pool, recipe=recipe, number=number)
         round_s = time.monotonic() - begun_s
         training_s += round_s
-        state.keep(reader, n_rounds=number + 1, training_s=training_s)
+        state.store(reader, n_rounds=number + 1, training_s=training_s)
         n_crops = recipe.n_steps * recipe.batch_size
-        tell(f"round {number + 1} of {recipe.n_rounds}: loss {loss:.4f}, {n_crops / round_s:.0f} crops/s")
+        show(f"round {number + 1} of {recipe.n_rounds}: loss {loss:.4f}, {n_crops / round_s:.0f} crops/s")
     return TrainedTwin(network=reader.twin, training_s=training_s, identity=identity)
 
 
@@ -197,8 +197,8 @@ def _train_round(reader: PropertyReader, *, pool: ScanPool, recipe: TrainingReci
     loss = float(history["loss"][-1])
     if not np.isfinite(loss):
         raise TrainingError(
-            f"{reader.backbone.name}: the loss of round {number + 1} is {loss}; what was learned before is kept. Lower "
-            "the recipe's learning rate."
+            f"{reader.backbone.name}: the loss of round {number + 1} is {loss}; what was learned before is stored. "
+            "Lower the recipe's learning rate."
         )
     return loss
 
@@ -256,13 +256,13 @@ class _TrainingState:
         reader.load_weights(self.folder / state["file"])
         return int(state["n_rounds"]), float(state["training_s"])
 
-    def keep(self, reader: PropertyReader, *, n_rounds: int, training_s: float) -> None:
+    def store(self, reader: PropertyReader, *, n_rounds: int, training_s: float) -> None:
         """Write what was learned beside the last state, then point to it."""
         file = f"round-{n_rounds}.weights.h5"
         reader.save_weights(self.folder / file)
         partial = self.folder / "state.json.partial"
-        kept = {**self.identity, "file": file, "n_rounds": n_rounds, "training_s": training_s}
-        partial.write_text(json.dumps(kept), encoding="utf-8")
+        stored = {**self.identity, "file": file, "n_rounds": n_rounds, "training_s": training_s}
+        partial.write_text(json.dumps(stored), encoding="utf-8")
         partial.replace(self.folder / "state.json")
         for old in self.folder.glob("round-*.weights.h5"):
             if old.name != file:

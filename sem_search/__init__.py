@@ -39,7 +39,7 @@ def __getattr__(name: str) -> Any:
     """Return a public function, loaded when it is first asked for (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    start = import_module("sem_search.transfer.quiet_start")
+    start = import_module("sem_search.transfer.runtime")
     start.quieten_start()
     start.load_tensorflow()
     return getattr(import_module("sem_search.search.api"), name)

@@ -140,8 +140,7 @@ class Place:
             )
             cell = run.data.tags["sem_search.cell"]
             told[cell, "status"] = run.info.status
-            files = self.list_files(run.info.run_id)
-            told[cell, "files"] = {path for path in files if not path.startswith("registry/")}  # named after the model
+            told[cell, "files"] = set(self.list_files(run.info.run_id))
             told[cell, "models"] = [(model.name, str(model.status)) for model in models]
             told |= {(cell, key): history for key, history in histories.items()}
         return told

@@ -153,7 +153,7 @@ def test_tables_in_json_are_never_unpickled(tmp_path: Path, marker: Path) -> Non
 def test_a_picture_is_never_unpickled(tmp_path: Path, marker: Path) -> None:
     for suffix in ("png", "tif", "bmp", "jpg"):
         (tmp_path / f"a.{suffix}").write_bytes(pickle.dumps(Bomb(marker)))
-        with pytest.raises(SemSearchError, match="is no picture known here"):
+        with pytest.raises(SemSearchError, match="is not an image of a known format"):
             read_micrograph(tmp_path / f"a.{suffix}")
 
 

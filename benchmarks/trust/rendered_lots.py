@@ -21,8 +21,7 @@ from sem_search.records import FloatMatrix
 from sem_search.search.prepare.network import PreparedNetwork, prepare_network
 from sem_search.seeds import derive_seed
 from sem_search.settings import build_settings
-from sem_search.transfer.embeddings import embed_stored_features
-from sem_search.transfer.features import get_features
+from sem_search.transfer.features import embed_stored_features, get_features
 from sem_search.transfer.runtime import configure_tensorflow
 
 SIDE_PX, TILE_PX = 256, 128

@@ -26,7 +26,7 @@ from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact
 from sem_search.tracking.figures.audit import TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.report.answer_page import CaptionedFigure
-from sem_search.transfer.embeddings import embed_stored_features
+from sem_search.transfer.features import embed_stored_features
 
 N_SHOWN = 4
 """Tiles shown of each lot of a pair: those most typical of their lot."""

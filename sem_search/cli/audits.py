@@ -11,7 +11,7 @@ import click
 
 from sem_search.terminal import echo
 from sem_search.transfer.names import BACKBONE_NAMES
-from sem_search.transfer.quiet_start import load_tensorflow
+from sem_search.transfer.runtime import load_tensorflow
 
 Command = Callable[..., Any]
 

@@ -21,7 +21,7 @@ from sem_search.errors import InputError, StoreError
 from sem_search.places import go_to_search_folder, write_store_plainly
 from sem_search.settings import AUTO, SearchSettings, format_default
 from sem_search.terminal import PlainFormatter, echo, interrupt_on_sigterm, print_warnings
-from sem_search.transfer.quiet_start import load_tensorflow, quieten_start
+from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
 EXIT_INPUT_ERROR = 2
 EXIT_STORE_ERROR = 1
@@ -317,7 +317,7 @@ def cache_list() -> None:
     """List what the cache holds."""
     load_tensorflow()
     from sem_search.places import get_cache_folder
-    from sem_search.transfer.features import list_stores
+    from sem_search.transfer.feature_store import list_stores
 
     folder = get_cache_folder()
     stores = list_stores(folder)
@@ -331,6 +331,6 @@ def cache_clear() -> None:
     """Remove everything that can be computed again."""
     load_tensorflow()
     from sem_search.places import get_cache_folder
-    from sem_search.transfer.features import clear_stores
+    from sem_search.transfer.feature_store import clear_stores
 
     click.echo(f"Removed {clear_stores(get_cache_folder())} feature store(s).")

@@ -202,7 +202,16 @@ def read_catalogue(
 
 
 def read_listing(listing: Listing, *, reading: ReadingOptions = DEFAULT_READING, progress: bool = False) -> Catalogue:
-    """Return the catalogue of pictures that are listed already; arguments and errors as `read_catalogue`."""
+    """Return the catalogue of pictures that are listed already.
+
+    Args:
+        listing: The files and their classes.
+        reading: How the files are read.
+        progress: Show a bar.
+
+    Raises:
+        UnreadableDataError: Files cannot be used; the message lists all of them, each with its reason.
+    """
     read = partial(_read_record, reading=reading)
     results = list(map_in_threads(read, listing.images, label="Reading images", is_shown=progress))
     records = tuple(result for result in results if isinstance(result, ImageRecord))
@@ -244,7 +253,7 @@ def compute_noise(pixels: FloatImage) -> float:
     """
     if min(pixels.shape) < 3:
         return 0.0
-    every = 4  # a quarter of the rows tells as much as all of them
+    every = 4  # a quarter of the rows is enough
     down = pixels[:-2:every] - 2 * pixels[1:-1:every] + pixels[2::every]
     response = down[:, :-2] - 2 * down[:, 1:-1] + down[:, 2:]
     return float(MEDIAN_TO_DEVIATION * np.median(np.abs(response)) / LAPLACE_GAIN)

@@ -59,7 +59,14 @@ def list_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def build_listed(file: Path, *, root: Path, label: str, prefix: str = "") -> ListedImage:
-    """Return the record of a picture; its id is the path from `root`, behind a prefix."""
+    """Return the record of a picture; its id is the path from `root`, behind a prefix.
+
+    Args:
+        file: The picture.
+        root: Where its id begins.
+        label: Its class.
+        prefix: What stands before the path in the id.
+    """
     image_id = to_nfc(f"{prefix}{file.relative_to(root).as_posix()}")
     return ListedImage(path=file.absolute(), image_id=image_id, label=label, group=None, session=None)
 
@@ -125,7 +132,7 @@ def _find_word(names: Sequence[str]) -> str | None:
 
 
 def advise_inner(folders: Sequence[Path]) -> str:
-    """Return what to do where the classes lie one level deeper, or are to be told some other way."""
+    """Return what to do where the classes lie one level deeper, or are to be given in another way."""
     table = "list all images in a CSV with the columns image and label, and group for those that belong together"
     likeliest = sorted(folders, key=lambda folder: not folder.name.lower().startswith("train"))
     nested = next((folder for folder in likeliest if len(_list_inner(folder)) > 1), None)

@@ -23,7 +23,13 @@ MAX_NAME_SHOWN = 60
 
 
 def list_csv(file: Path, *, exclude: Sequence[str], allow_outside: bool) -> Listing:
-    """Return the pictures that a CSV names."""
+    """Return the pictures that a CSV names.
+
+    Args:
+        file: The CSV.
+        exclude: Classes to leave out.
+        allow_outside: Whether it may name pictures that do not lie below its own folder.
+    """
     header, rows = _read_csv(file)
     missing = [column for column in ("image", "label") if column not in header]
     if missing:
@@ -92,7 +98,9 @@ def _find_fault(row: dict[str, str]) -> str | None:
     if not image or not row.get("label"):
         return f"image is {image!r} and label is {row.get('label', '')!r}; both are needed"
     if any(unicodedata.category(sign) == "Cc" for sign in image + row["label"]):
-        return f"image is {_abridge(image)!r} and label is {_abridge(row['label'])!r}; control characters name nothing"
+        return (
+            f"image is {_abridge(image)!r} and label is {_abridge(row['label'])!r}; control characters are not allowed"
+        )
     names = (row["label"], *_to_posix(image).split("/"))
     longest = max(len(name.encode(errors="surrogatepass")) for name in names)
     if longest > MAX_NAME or len(image.encode(errors="surrogatepass")) > MAX_PATH:

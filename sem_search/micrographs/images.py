@@ -43,6 +43,11 @@ class Listing:
 def build_listing(root: Path, *, images: Sequence[ListedImage], warnings: Sequence[str]) -> Listing:
     """Return the listing in an order that does not depend on the file system.
 
+    Args:
+        root: Of the data.
+        images: In any order.
+        warnings: What was left out, and what is doubtful.
+
     Raises:
         DataError: Two images have one name, or a name cannot be written down.
     """

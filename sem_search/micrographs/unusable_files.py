@@ -43,18 +43,18 @@ class SkippedCause:
         """Return which files, at most so many by name, and why: `a.png: is empty`."""
         if len(self.names) == 1:
             return f"{self.names[0]}: {self.reason}"
-        told = f"for example {self.cases[0]}" if self.is_example else f"each: {self.reason}"
-        return f"{count(len(self.names), 'file')} ({name_some(self.names, most=most)}), {told}"
+        why = f"for example {self.cases[0]}" if self.is_example else f"each: {self.reason}"
+        return f"{count(len(self.names), 'file')} ({name_some(self.names, most=most)}), {why}"
 
 
 def find_causes(skipped: Iterable[SkippedFile], *, root: Path, tile_px: int | None = None) -> list[SkippedCause]:
     """Return the files that were left out by cause: a thousand files with one fault are one piece of news.
 
-    Up to MAX_EXAMPLES files of one cause are told one by one.
+    Up to MAX_EXAMPLES files of one cause are named one by one.
 
     Args:
         skipped: The files.
-        root: Of the data: names are told from there.
+        root: Of the data: names begin there.
         tile_px: Side of a tile, where it is known.
     """
     by_cause: dict[object, list[SkippedFile]] = {}
@@ -83,7 +83,7 @@ def _strip_numbers(text: str) -> str:
 
 
 def describe_sizes(sizes: Sequence[tuple[int, int]], *, tile_px: int | None) -> str:
-    """Return what is said of pictures that are smaller than a tile, and the tile that they would take."""
+    """Return the reason for images that are smaller than a tile, and a tile size that would fit."""
     smallest = min(sizes, key=min)
     fitting_px = min(smallest) // TILE_STEP_PX * TILE_STEP_PX
     way_out = f"set tile_px={fitting_px} or less, or leave" if fitting_px else "leave"

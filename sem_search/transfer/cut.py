@@ -1,9 +1,9 @@
 """The cut: a network divided into the trunk, which never changes, and the head, which is trained.
 
-The trunk's output for a tile is computed once and kept; training then costs the head alone. Nothing is approximated:
+The trunk's output for a tile is computed once and stored; training then costs the head alone. Nothing is approximated:
 head(trunk(tile)) is the uncut network. Where to cut is read off the graph: the last convolution and all that depends
 on it belong to the tail, everything else to the trunk, and the tensors that cross from one to the other are what is
-kept (VGG16: one; ResNet50: two, the convolution's input and the shortcut around it).
+stored (VGG16: one; ResNet50: two, the convolution's input and the shortcut around it).
 Source: Iwata, Hayashi et al. 2022 train the last convolution layer and new fully connected layers, nothing else.
 """
 
@@ -168,7 +168,7 @@ def _find_crossing_tensors(tail_calls: list[Call]) -> list[Any]:
 def _build_tail(tail_calls: list[Call], *, crossing: list[Any], output: Any, name: str) -> keras.Model:
     """Call the tail's layers once more, on inputs of their own.
 
-    `keras.Model(crossing, output)` would do the same, but loses its way where a layer stands on both sides of the cut.
+    `keras.Model(crossing, output)` would do the same, but loses its way where a layer stands before and behind the cut.
     """
     inputs = _build_inputs(crossing)
     known = dict(zip(map(id, crossing), inputs, strict=True))
@@ -210,9 +210,9 @@ def _add_new_layers(features: Any, *, n_classes: int, hidden_units: int, dropout
         kernel_initializer=keras.initializers.GlorotUniform(seed=derive_seed(seed, "head_hidden")),
         name="head_hidden",
     )(features)
-    kept = keras.layers.Dropout(dropout, seed=derive_seed(seed, "head_dropout"), name="head_dropout")(hidden)
+    dropped = keras.layers.Dropout(dropout, seed=derive_seed(seed, "head_dropout"), name="head_dropout")(hidden)
     return keras.layers.Dense(
         n_classes,
         kernel_initializer=keras.initializers.GlorotUniform(seed=derive_seed(seed, "head_logits")),
         name="head_logits",
-    )(kept)
+    )(dropped)

@@ -1,28 +1,34 @@
-"""A feature store as files: plain `.npy` arrays, and a manifest that says what they are and how they hash.
+"""A feature store on disk: plain `.npy` arrays, and a manifest that says what they are and what their hashes are.
 
-Files are written from front to back, never through a memory map: a full disk then is an error that can be caught,
-where a memory map would end the process.
+A store is written beside its place and moved there whole, under a lock, so that it either is complete or does not
+exist; it is hashed when opened, so that one that has been damaged since is computed again instead of believed. Files
+are written from front to back, never through a memory map: a full disk then is an error that can be caught, where a
+memory map would end the process.
 """
 
 import hashlib
-import json
+import io
+import math
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
+from pydantic import BaseModel, StringConstraints
 
 from sem_search.errors import StoreError
 
-FORMAT = "sem_search features 1"
+FORMAT: Literal["sem_search features 1"] = "sem_search features 1"
+FLOAT32 = np.dtype(np.float32)
 FEATURES_FOLDER = "features"
 MANIFEST_NAME = "manifest.json"
 PARTIAL_SUFFIX = ".partial"
@@ -31,11 +37,31 @@ KEY_DIGITS = 32
 GIGABYTE = 1e9
 
 _STORE_NAME = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}(\{PARTIAL_SUFFIX})?")
-_FILE_NAME = re.compile(rf"features_\d+\.npy|{re.escape(MANIFEST_NAME)}")
+ARRAY_NAME = r"^features_\d+\.npy$"
+_FILE_NAME = re.compile(rf"{ARRAY_NAME}|{re.escape(MANIFEST_NAME)}")
 
 
 class DamagedStoreError(StoreError):
     """A store is not what was once written; it is to be computed again."""
+
+
+class StoredArray(BaseModel):
+    """One file of a store: a plain `.npy` array."""
+
+    file: Annotated[str, StringConstraints(pattern=ARRAY_NAME)]
+    shape: list[int]
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """The manifest of a store."""
+
+    format: Literal["sem_search features 1"]
+    key: str
+    n_tiles: int
+    written_at: str
+    about: dict[str, str]
+    arrays: list[StoredArray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,38 +96,94 @@ def open_store(folder: Path) -> tuple[NDArray[np.float32], ...]:
     Raises:
         DamagedStoreError: Something is missing or differs from the manifest.
     """
-    manifest = _read_manifest(folder)
-    return tuple(_open_array(folder, entry) for entry in _list_entries(folder, manifest))
+    return tuple(_open_array(folder, entry) for entry in _read_manifest(folder).arrays)
 
 
-def iter_summaries(cache_folder: Path) -> Iterator[StoreSummary]:
-    """Yield what is known of each whole store, by name; folders that are no stores are passed over."""
-    for folder in sorted((cache_folder / FEATURES_FOLDER).glob("*")):
-        if folder.is_dir() and _STORE_NAME.fullmatch(folder.name):
-            try:
-                manifest = _read_manifest(folder)
-            except DamagedStoreError:
-                continue
-            yield StoreSummary(
-                folder=folder,
-                backbone=manifest["about"].get("backbone", "unknown"),
-                n_tiles=manifest["n_tiles"],
-                n_bytes=sum(file.stat().st_size for file in folder.iterdir()),
-                written_at=manifest["written_at"],
-            )
+def open_or_remove_store(folder: Path) -> tuple[tuple[NDArray[np.float32], ...] | None, tuple[str, ...]]:
+    """Open a store, if there is one; remove a damaged one, and return a warning about it."""
+    if not folder.exists():
+        return None, ()
+    try:
+        return open_store(folder), ()
+    except DamagedStoreError as error:
+        with explain_write_errors(folder):
+            remove_store(folder)
+        return None, (f"A feature store was damaged and has been computed again: {error}.",)
 
 
-def iter_removable_folders(cache_folder: Path) -> Iterator[Path]:
-    """Yield the folders that bear a store's name and hold nothing but a store's files, whole, damaged or partial."""
-    for folder in sorted((cache_folder / FEATURES_FOLDER).glob("*")):
-        is_ours = folder.is_dir() and not folder.is_symlink() and _STORE_NAME.fullmatch(folder.name)
-        if is_ours and all(_FILE_NAME.fullmatch(file.name) for file in folder.iterdir()):
-            yield folder
+def list_stores(cache_folder: Path) -> tuple[StoreSummary, ...]:
+    """Return what is known of each whole store in a cache folder, by name; other folders are passed over."""
+    return tuple(summary for folder in _list_folders(cache_folder) if (summary := _summarise(folder)) is not None)
+
+
+def clear_stores(cache_folder: Path) -> int:
+    """Remove the stores of a cache folder, whole, damaged or partial; nothing else in it.
+
+    Stores that a process is computing or opening at this moment stay, and so do folders that hold anything else.
+
+    Returns:
+        How many whole or damaged stores were removed.
+    """
+    n_removed = 0
+    for folder in _list_folders(cache_folder):
+        if folder.is_symlink() or not all(_FILE_NAME.fullmatch(file.name) for file in folder.iterdir()):
+            continue
+        with suppress(Timeout), FileLock(_get_lock_file(folder), timeout=0):
+            remove_store(folder)
+            n_removed += not folder.name.endswith(PARTIAL_SUFFIX)
+    return n_removed
+
+
+def _list_folders(cache_folder: Path) -> list[Path]:
+    """Return the folders that bear a store's name."""
+    folders = sorted((cache_folder / FEATURES_FOLDER).glob("*"))
+    return [folder for folder in folders if folder.is_dir() and _STORE_NAME.fullmatch(folder.name)]
+
+
+def _summarise(folder: Path) -> StoreSummary | None:
+    try:
+        manifest = _read_manifest(folder)
+    except DamagedStoreError:
+        return None
+    return StoreSummary(
+        folder=folder,
+        backbone=manifest.about.get("backbone", "unknown"),
+        n_tiles=manifest.n_tiles,
+        n_bytes=sum(file.stat().st_size for file in folder.iterdir()),
+        written_at=manifest.written_at,
+    )
+
+
+@contextmanager
+def lock_store(folder: Path, *, progress: bool) -> Iterator[None]:
+    """Hold the lock of a store; a process that is killed loses it.
+
+    Args:
+        folder: The store's place.
+        progress: Show on standard error that another process holds it.
+    """
+    with explain_write_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(_get_lock_file(folder))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if progress:
+                print("Another process is computing these features; waiting for it.", file=sys.stderr, flush=True)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _get_lock_file(folder: Path) -> Path:
+    return folder.with_name(folder.name.removesuffix(PARTIAL_SUFFIX) + LOCK_SUFFIX)
 
 
 @contextmanager
 def explain_write_errors(folder: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a StoreError that says what to do."""
+    """Turn an error of the disk into a StoreError with its remedy."""
     try:
         yield
     except OSError as error:
@@ -121,150 +203,117 @@ def remove_store(folder: Path) -> None:
     folder.rmdir()
 
 
-class StoreWriter:
-    """Writes a store beside its place and moves it there when it is whole; use it in a `with` statement.
+def write_store(
+    folder: Path,
+    *,
+    shapes: Sequence[tuple[int, ...]],
+    about: Mapping[str, str],
+    batches: Iterable[Sequence[NDArray[np.float32]]],
+) -> None:
+    """Write a store beside its place and move it there when it is whole; after an error nothing of it is left.
 
-    Leaving the `with` on an error removes what was written. The caller holds the store's lock.
+    The caller holds the store's lock.
 
     Args:
         folder: The store's place.
         shapes: Shape of each array, (n_tiles, ...).
         about: What the store was computed with, for people.
+        batches: The next tiles of every array, each of shape (n, ...).
+
+    Raises:
+        StoreError: The disk cannot take it, or there are not as many tiles as in the shapes.
     """
-
-    def __init__(self, folder: Path, *, shapes: Sequence[tuple[int, ...]], about: Mapping[str, str]) -> None:
-        self._folder, self._about = folder, about
-        self._partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
-        self._arrays = [
-            _ArrayWriter(self._partial / f"features_{index}.npy", shape=shape) for index, shape in enumerate(shapes)
-        ]
-
-    def __enter__(self) -> Self:
-        with explain_write_errors(self._folder):
-            remove_store(self._partial)  # left by a process that died
-            _check_room(self._folder.parent, n_bytes=sum(array.n_bytes for array in self._arrays))
-            self._partial.mkdir()
-            for array in self._arrays:
-                array.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self._discard()
-            return
-        try:
-            with explain_write_errors(self._folder):
-                self._finish()
-        except StoreError:
-            self._discard()
-            raise
-
-    def append(self, values: Sequence[NDArray[np.float32]]) -> None:
-        """Write the next tiles of every array, each of shape (n, ...)."""
-        with explain_write_errors(self._folder):
-            for array, part in zip(self._arrays, values, strict=True):
-                array.append(part)
-
-    def _finish(self) -> None:
-        manifest = {
-            "format": FORMAT,
-            "key": self._folder.name,
-            "n_tiles": self._arrays[0].shape[0],
-            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "about": dict(self._about),
-            "arrays": [array.close() for array in self._arrays],
-        }
-        (self._partial / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-        self._partial.rename(self._folder)
-
-    def _discard(self) -> None:
-        for array in self._arrays:
-            array.abandon()
-        remove_store(self._partial)
+    partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
+    try:
+        with explain_write_errors(folder):
+            remove_store(partial)  # of a process that was killed
+            _check_room(folder.parent, n_bytes=sum(math.prod(shape) for shape in shapes) * FLOAT32.itemsize)
+            partial.mkdir()
+        arrays = _write_arrays(partial, shapes=shapes, batches=batches)
+        manifest = Manifest(
+            format=FORMAT,
+            key=folder.name,
+            n_tiles=shapes[0][0],
+            written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            about=dict(about),
+            arrays=arrays,
+        )
+        with explain_write_errors(folder):
+            (partial / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+            partial.rename(folder)
+    except BaseException:
+        with suppress(OSError):
+            remove_store(partial)
+        raise
 
 
-class _ArrayWriter:
-    """One `.npy` file, written from front to back and hashed on the way."""
-
-    def __init__(self, file: Path, *, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self._file = file
-        self._stream: BinaryIO | None = None
-        self._digest = hashlib.sha256()
-        self._n_written = 0
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the whole array in bytes."""
-        return int(np.prod(self.shape)) * np.dtype(np.float32).itemsize
-
-    def open(self) -> None:
-        self._stream = self._file.open("w+b")
-        header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": self.shape}
-        npy_format.write_array_header_1_0(self._stream, header)
-        self._stream.seek(0)
-        self._digest.update(self._stream.read())
-
-    def append(self, values: NDArray[np.float32]) -> None:
-        data = np.ascontiguousarray(values, dtype=np.float32).tobytes()
-        self._get_stream().write(data)
-        self._digest.update(data)
-        self._n_written += len(values)
-
-    def close(self) -> dict[str, Any]:
-        """Close the file and return its manifest entry."""
-        self._get_stream().close()
-        if self._n_written != self.shape[0]:
-            raise StoreError(f"{self._n_written} tiles came where {self.shape[0]} were announced: nothing was kept.")
-        return {"file": self._file.name, "shape": self.shape, "sha256": self._digest.hexdigest()}
-
-    def abandon(self) -> None:
-        if self._stream is not None:
-            with suppress(OSError):  # what could not be written is not wanted any more
-                self._stream.close()
-
-    def _get_stream(self) -> BinaryIO:
-        if self._stream is None:
-            raise StoreError(f"{self._file} is not open for writing.")
-        return self._stream
+def _write_arrays(
+    partial: Path, *, shapes: Sequence[tuple[int, ...]], batches: Iterable[Sequence[NDArray[np.float32]]]
+) -> list[StoredArray]:
+    """Write the files from front to back, and hash them on the way."""
+    files = [partial / f"features_{index}.npy" for index in range(len(shapes))]
+    digests = [hashlib.sha256(_build_header(shape)) for shape in shapes]
+    n_written = 0
+    with ExitStack() as stack:
+        with explain_write_errors(partial):
+            streams = [file.open("wb") for file in files]
+            for stream, shape in zip(streams, shapes, strict=True):
+                stack.callback(_close_quietly, stream)
+                stream.write(_build_header(shape))
+        for features in batches:
+            with explain_write_errors(partial):
+                for stream, digest, values in zip(streams, digests, features, strict=True):
+                    data = np.ascontiguousarray(values, dtype=FLOAT32).tobytes()
+                    stream.write(data)
+                    digest.update(data)
+            n_written += len(features[0])
+        with explain_write_errors(partial):
+            for stream in streams:
+                stream.close()
+    if n_written != shapes[0][0]:
+        raise StoreError(f"{n_written} tiles came where {shapes[0][0]} were announced: no features were stored.")
+    return [
+        StoredArray(file=file.name, shape=list(shape), sha256=digest.hexdigest())
+        for file, shape, digest in zip(files, shapes, digests, strict=True)
+    ]
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _build_header(shape: tuple[int, ...]) -> bytes:
+    """Return what a `.npy` file of this shape begins with."""
+    header = io.BytesIO()
+    npy_format.write_array_header_1_0(header, {"descr": FLOAT32.str, "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
+
+def _close_quietly(stream: BinaryIO) -> None:
+    with suppress(OSError):  # after an error: what could not be written is not wanted any more
+        stream.close()
+
+
+def _read_manifest(folder: Path) -> Manifest:
     """Return a store's manifest after checking that it is one."""
     try:
-        manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
+    except OSError as error:
         raise DamagedStoreError(f"{folder}: its manifest cannot be read ({error})") from error
-    entries: dict[str, Any] = manifest if isinstance(manifest, dict) else {}
-    kinds = {"n_tiles": int, "written_at": str, "about": dict, "arrays": list}
-    is_whole = all(isinstance(entries.get(name), kind) for name, kind in kinds.items())
-    if not is_whole or (entries.get("format"), entries.get("key")) != (FORMAT, folder.name):
-        raise DamagedStoreError(f"{folder}: its manifest is not one of this store")
-    return entries
+    except ValueError as error:
+        raise DamagedStoreError(f"{folder}: its manifest is not one of a feature store") from error
+    if manifest.key != folder.name:
+        raise DamagedStoreError(f"{folder}: its manifest is that of another store")
+    return manifest
 
 
-def _list_entries(folder: Path, manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the manifest's arrays, after looking whether each names a file of this very folder, and its hash."""
-    for entry in manifest["arrays"]:
-        named = [entry.get("file"), entry.get("sha256")] if isinstance(entry, dict) else [None]
-        if not (all(isinstance(name, str) for name in named) and _FILE_NAME.fullmatch(str(named[0]))):
-            raise DamagedStoreError(f"{folder}: its manifest names no arrays of this folder")
-    return list(manifest["arrays"])
-
-
-def _open_array(folder: Path, entry: Mapping[str, Any]) -> NDArray[np.float32]:
-    file = folder / entry["file"]
+def _open_array(folder: Path, entry: StoredArray) -> NDArray[np.float32]:
+    file = folder / entry.file
     try:
         with file.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != entry["sha256"]:
+        if found != entry.sha256:
             raise DamagedStoreError(f"{file}: it has changed since it was written")
         array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:  # ValueError: no array, or pickled objects, which are not loaded
         raise DamagedStoreError(f"{file}: it cannot be read ({error})") from error
-    if list(array.shape) != entry.get("shape"):
+    if list(array.shape) != entry.shape:
         raise DamagedStoreError(f"{file}: its shape is not the manifest's")
     return array
 

@@ -1,20 +1,21 @@
-"""The trunk's outputs for every tile: computed once, kept on disk, shared by all that comes after.
+"""The trunk's outputs for every tile: computed once, stored on disk, shared by all that comes after.
 
-A store is written beside its place and moved there whole, under a lock, so that it either is complete or does not
-exist; and it is hashed when opened, so that one that has been damaged since is computed again instead of believed.
+While the network is busy with one batch, the tiles of the next ones are decoded and cut. Averaged over a tile, the
+outputs are its embedding: the trunk is the same for all heads, so embeddings can be compared between images that
+different heads were trained on. They show what is like the training images and what is not.
 """
 
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from filelock import FileLock, Timeout
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from sem_search.micrographs.tiles import FloatTiles
@@ -23,25 +24,24 @@ from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork
 from sem_search.transfer.feature_store import (
     KEY_DIGITS,
-    LOCK_SUFFIX,
-    PARTIAL_SUFFIX,
-    DamagedStoreError,
-    StoreSummary,
-    StoreWriter,
-    explain_write_errors,
     get_store_folder,
-    iter_removable_folders,
-    iter_summaries,
+    lock_store,
+    open_or_remove_store,
     open_store,
-    remove_store,
+    write_store,
 )
-from sem_search.transfer.prefetch import iter_batches, prefetch
 from sem_search.transfer.trunk import compile_trunk, get_precision
-from sem_search.transfer.weights.digest import compute_weights_digest
+from sem_search.transfer.weights.files import compute_weights_digest
+
+Item = TypeVar("Item")
+FloatMatrix = NDArray[np.float64]
 
 DEFAULT_BATCH_SIZE = 16
 N_BATCHES_AHEAD = 4
 """Batches that are decoded and cut while the network is busy with another: enough to hide reading one large file."""
+
+CHUNK_TILES = 64
+"""Tiles of a store that are averaged at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def get_features(
         n_tiles: Number of tiles in all, at least 1.
         backbone: Prepares tiles for the trunk.
         content_key: Names the tiles: different pixels, or the same in another order, must have different keys.
-        cache_folder: Where stores are kept.
+        cache_folder: Where stores lie.
         batch_size: Tiles computed at once; not part of the key.
         progress: Show how far it is, on standard error.
         computed: Starts an iterator of the same outputs, some tiles at a time and in order, that come from elsewhere;
@@ -90,29 +90,38 @@ def get_features(
     """
     key = compute_feature_key(cut, backbone=backbone, content_key=content_key, n_tiles=n_tiles)
     folder = get_store_folder(cache_folder, key)
-    with _lock(folder, is_told=progress):
-        arrays, warnings = _open_if_whole(folder)
+
+    def iter_all() -> Iterator[Sequence[NDArray[np.float32]]]:
+        if computed is not None:
+            return computed()
+        at_once = min(batch_size, n_tiles)
+        run = compile_trunk(cut.trunk, backbone=backbone, batch_size=at_once)
+        return iter_features(run, tiles(), batch_size=at_once)
+
+    with lock_store(folder, progress=progress):
+        arrays, warnings = open_or_remove_store(folder)
         if arrays is None:
-            writer = StoreWriter(
-                folder,
-                shapes=[(n_tiles, *tensor.shape[1:]) for tensor in cut.trunk.outputs],
-                about={
-                    "backbone": backbone.name,
-                    "convolution": cut.convolution,
-                    "precision": get_precision(cut.trunk),
-                },
-            )
-            if computed is None:
-                run = compile_trunk(cut.trunk, backbone=backbone, batch_size=min(batch_size, n_tiles))
-                batches = iter_features(run, tiles(), batch_size=min(batch_size, n_tiles))
-            else:
-                batches = computed()
-            with writer, ProgressMeter("Features", total=n_tiles, unit="tiles", is_shown=progress) as meter:
-                for features in batches:
-                    writer.append(features)
-                    meter.update(len(features[0]))
+            with ProgressMeter("Features", total=n_tiles, unit="tiles", is_shown=progress) as meter:
+                write_store(
+                    folder,
+                    shapes=[(n_tiles, *tensor.shape[1:]) for tensor in cut.trunk.outputs],
+                    about={
+                        "backbone": backbone.name,
+                        "convolution": cut.convolution,
+                        "precision": get_precision(cut.trunk),
+                    },
+                    batches=_show_progress(iter_all(), meter=meter),
+                )
             arrays = open_store(folder)
     return FeatureStore(key=key, folder=folder, arrays=arrays, warnings=warnings)
+
+
+def _show_progress(
+    batches: Iterator[Sequence[NDArray[np.float32]]], *, meter: ProgressMeter
+) -> Iterator[Sequence[NDArray[np.float32]]]:
+    for features in batches:
+        yield features
+        meter.update(len(features[0]))
 
 
 def compute_feature_key(cut: CutNetwork, *, backbone: Backbone, content_key: str, n_tiles: int) -> str:
@@ -145,60 +154,71 @@ def iter_features(
         yield [np.asarray(output)[: len(batch)] for output in run(padded)]
 
 
-def list_stores(cache_folder: Path) -> tuple[StoreSummary, ...]:
-    """Return what is known of each whole store in a cache folder, by name."""
-    return tuple(iter_summaries(cache_folder))
+def iter_batches(tiles: Iterable[FloatTiles], *, batch_size: int) -> Iterator[FloatTiles]:
+    """Yield tiles in batches of one size, in order; the last batch may be smaller.
+
+    Args:
+        tiles: Arrays of shape (n, size_px, size_px), of any n.
+        batch_size: Tiles in a batch.
+    """
+    waiting: list[FloatTiles] = []
+    n_waiting = 0
+    for some in tiles:
+        waiting.append(some)
+        n_waiting += len(some)
+        if n_waiting >= batch_size:
+            ready = np.concatenate(waiting)
+            n_full = n_waiting - n_waiting % batch_size
+            yield from np.split(ready[:n_full], n_full // batch_size)
+            waiting, n_waiting = [ready[n_full:]], n_waiting - n_full
+    if n_waiting:
+        yield np.concatenate(waiting)
 
 
-def clear_stores(cache_folder: Path) -> int:
-    """Remove the stores of a cache folder, and what dead processes left half-written; nothing else in it.
+def prefetch(items: Iterator[Item], *, n_ahead: int) -> Iterator[Item]:
+    """Yield the items of an iterator that runs ahead, in one thread of its own.
 
-    Stores that a process is computing or opening at this moment stay.
+    Args:
+        items: Runs in the other thread; what it raises is raised here.
+        n_ahead: Items that may wait, at least 1; bounds the memory they take.
+    """
+    end = object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as pool:
+        pending = deque(pool.submit(next, items, end) for _ in range(n_ahead))
+        try:
+            while (item := pending.popleft().result()) is not end:
+                pending.append(pool.submit(next, items, end))
+                yield item  # type: ignore[misc]  # it is not `end`
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def average_channels(features: Sequence[Any]) -> Any:
+    """Return the channels of all crossing tensors, averaged over every axis between the first and the last.
+
+    Args:
+        features: Crossing tensors, each of shape (n_tiles, ..., n_channels).
 
     Returns:
-        How many whole or damaged stores were removed.
+        Shape (n_tiles, sum of n_channels), float32.
     """
-    n_removed = 0
-    for folder in iter_removable_folders(cache_folder):
-        is_partial = folder.name.endswith(PARTIAL_SUFFIX)
-        try:
-            with FileLock(_get_lock_file(folder.with_name(folder.name.removesuffix(PARTIAL_SUFFIX))), timeout=0):
-                remove_store(folder)
-        except Timeout:
-            continue
-        n_removed += not is_partial
-    return n_removed
+    averaged = [tf.reduce_mean(tensor, axis=list(range(1, len(tensor.shape) - 1))) for tensor in features]
+    return tf.concat(averaged, axis=-1)
 
 
-@contextmanager
-def _lock(folder: Path, *, is_told: bool) -> Iterator[None]:
-    """Hold the lock of a store; a process that dies loses it."""
-    with explain_write_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(_get_lock_file(folder))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if is_told:
-                print("Another process is computing these features; waiting for it.", file=sys.stderr, flush=True)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def embed_stored_features(arrays: Sequence[NDArray[np.float32]]) -> FloatMatrix:
+    """Return the same for stored features, a few tiles at a time.
 
+    Args:
+        arrays: Crossing tensors of all tiles, each of shape (n_tiles, ..., n_channels).
 
-def _get_lock_file(folder: Path) -> Path:
-    return folder.with_name(folder.name + LOCK_SUFFIX)
-
-
-def _open_if_whole(folder: Path) -> tuple[tuple[NDArray[np.float32], ...] | None, tuple[str, ...]]:
-    """Open a store, if there is one; remove a damaged one and say so."""
-    if not folder.exists():
-        return None, ()
-    try:
-        return open_store(folder), ()
-    except DamagedStoreError as error:
-        with explain_write_errors(folder):
-            remove_store(folder)
-        return None, (f"A feature store was damaged and has been computed again: {error}.",)
+    Returns:
+        Shape (n_tiles, sum of n_channels), float64.
+    """
+    n_tiles = len(arrays[0])
+    chunks = [
+        average_channels([tf.constant(array[start : start + CHUNK_TILES]) for array in arrays]).numpy()
+        for start in range(0, n_tiles, CHUNK_TILES)
+    ]
+    embeddings: FloatMatrix = np.concatenate(chunks).astype(np.float64)
+    return embeddings

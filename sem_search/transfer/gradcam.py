@@ -27,7 +27,7 @@ IntVector = NDArray[np.int64]
 
 MAP_RANK = 4  # (n, height, width, channels)
 N_COMPILED_HEADS = 16
-"""Heads whose compiled Grad-CAM is kept: a search has one, a served model five."""
+"""Heads whose compiled Grad-CAM stays in memory: a search has one, a served model five."""
 
 TILES_AT_ONCE = 64
 
@@ -51,7 +51,7 @@ def compute_heat_maps(
         head: Crossing tensors to logits, as `build_head` returns it.
         features: One array per crossing tensor, shape (n, ...).
         class_index: The class whose logit is explained, for each tile, shape (n,).
-        convolution: Name of the last convolution layer, as `CutNetwork` tells it.
+        convolution: Name of the last convolution layer, as `CutNetwork` names it.
 
     Returns:
         Finite maps; where the weights of a diverged head give no finite map, it is zero.

@@ -1,7 +1,7 @@
 """The graph of a network: which layer is called on what, and what a layer is.
 
-Keras keeps the calls of a model's layers to itself. `keras.models.clone_model` makes them all again and hands each one
-to a function of ours: that is how they are recorded here, without a private name.
+Keras has no public list of the calls of a model's layers. But `keras.models.clone_model` makes them all again, and
+hands each one to a function of ours: so they are recorded without a private name (docs/decisions/029-keras-graph.md).
 """
 
 from collections.abc import Callable, Iterable
@@ -38,7 +38,7 @@ class Call:
 class Graph:
     """A network as the calls of its layers, in the order in which Keras makes them; the layers are the network's own.
 
-    Tensors are told apart by identity: compare them with `is`.
+    Tensors have no equality of values: compare them with `is`.
     """
 
     name: str

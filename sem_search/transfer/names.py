@@ -1,4 +1,4 @@
-"""The words by which backbones and weights are asked for, kept apart so that checking them loads no TensorFlow."""
+"""The names of backbones and weights, in a file of their own so that checking them loads no TensorFlow."""
 
 TINY = "tiny"
 """Two convolutions: no network for real work, but one that lets every test of the whole way end in seconds."""
@@ -15,7 +15,7 @@ BACKBONE_NAMES = (
 """All backbones that `get_backbone` knows."""
 
 AUTO_WEIGHTS = "auto"
-"""ImageNet weights where they can be had at once, else particle weights, else random ones, said in a warning."""
+"""ImageNet weights where they can be had at once, else particle weights, else random ones; a warning names which."""
 
 IMAGENET_WEIGHTS = "imagenet"
 """The ImageNet weights that keras.applications publishes."""

@@ -43,7 +43,7 @@ def test_everything_is_said(audit: StudyAudit) -> None:
         assert words in text
 
 
-def test_every_answer_is_told_as_it_comes_and_stays(audits: list[StudyAudit]) -> None:
+def test_every_answer_is_shown_as_it_comes_and_stays(audits: list[StudyAudit]) -> None:
     assert len(audits) == 1 + 1 + 1 + 1 + 3 + 4
     for before, after in itertools.pairwise(audits):
         assert after.to_text().startswith(before.to_text())

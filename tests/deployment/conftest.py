@@ -27,7 +27,7 @@ from sem_search.records import Cell, FoldOutcome, Split, TileTable, TrainingCurv
 from sem_search.seeds import derive_seed
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import build_head, cut_network
-from sem_search.transfer.embeddings import embed_stored_features
+from sem_search.transfer.features import embed_stored_features
 
 TILE_PX = 32
 CLASS_NAMES = ("cellulose", "lactose", "starch")

@@ -161,7 +161,7 @@ def test_explained_and_tile_by_tile(server: str, pictures: Any) -> None:
         (lambda good: records(good, "no!"), "row 1: is not valid base64"),
         (lambda good: records(good, good, None), r"row 2: holds nothing \(null\)"),
         (lambda good: records(good[: len(good) // 8 * 4]), "row 0: .*(truncated|damaged)"),
-        (lambda good: records(base64.b64encode(b"hello").decode()), "row 0: is no picture known here"),
+        (lambda good: records(base64.b64encode(b"hello").decode()), "row 0: is not an image of a known format"),
         (lambda good: {"dataframe_records": []}, "missing inputs"),
         (lambda good: {"dataframe_records": [{"picture": good}]}, "missing inputs"),
         (lambda good: records(good, explain="maybe"), "explain"),

@@ -63,7 +63,7 @@ def build_trial() -> BuildTrial:
             noise = image_spread * rng.normal(size=(len(tiles.image_ids), shape[1]))[tiles.image_of_tile]
             return softmax(truth + noise + rng.normal(size=shape), axis=1)
 
-        part = _deal_groups(tiles, n_folds=n_folds)[tiles.image_of_tile]
+        part = _assign_groups(tiles, n_folds=n_folds)[tiles.image_of_tile]
         outcomes = [
             _build_fold(
                 fold,
@@ -85,7 +85,7 @@ def build_trial() -> BuildTrial:
     return build
 
 
-def _deal_groups(tiles: TileTable, *, n_folds: int) -> np.ndarray:
+def _assign_groups(tiles: TileTable, *, n_folds: int) -> np.ndarray:
     """Return the part of each image, shape (n_images,)."""
     part = np.zeros(len(tiles.image_ids), dtype=np.int64)
     for label in range(len(tiles.class_names)):

@@ -19,7 +19,7 @@ def tabulate(answers: np.ndarray, *, folds: np.ndarray, groups: np.ndarray | Non
     return replace(table, fold_of_row=folds)
 
 
-def test_the_p_value_is_the_share_of_all_deals_within_the_folds() -> None:
+def test_the_p_value_is_the_share_of_all_permutations_within_the_folds() -> None:
     answers, folds = np.array([0, 1, 1, 2, 1, 2]), np.repeat([0, 1], 3)
     right = [
         int((np.array(one + two) == answers).sum())
@@ -32,7 +32,7 @@ def test_the_p_value_is_the_share_of_all_deals_within_the_folds() -> None:
     assert found.expected == pytest.approx(np.mean(right) / 6, abs=0.01)
 
 
-def test_images_of_one_group_are_dealt_together() -> None:
+def test_images_of_one_group_are_permuted_together() -> None:
     """Two groups in one fold: one permutation of two predicts all, so p is a half, not one of 70."""
     answers = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     table = tabulate_image_answers(answers, labels=answers, n_classes=2, group_of_row=answers)

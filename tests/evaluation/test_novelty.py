@@ -72,8 +72,8 @@ class Shares:
 
     known: np.ndarray
     """Of new images of each of the six classes."""
-    told: np.ndarray
-    """Of the images fitted, left out, as the model tells it of each class."""
+    stated: np.ndarray
+    """Of the images fitted, left out, as the model states it of each class."""
     strange: float
 
 
@@ -81,7 +81,7 @@ class Shares:
 def ask_varied(n_tiles: int) -> Shares:
     """What models of images of 1 to 20 tiles say of new images of so many."""
     n_worlds = 12
-    known, told, strange = np.zeros((n_worlds, 6)), np.zeros((n_worlds, 6)), np.zeros(n_worlds)
+    known, stated, strange = np.zeros((n_worlds, 6)), np.zeros((n_worlds, 6)), np.zeros(n_worlds)
     for seed in range(n_worlds):
         world = VariedWorld(seed=seed)
         labels = np.repeat(np.arange(6), 9)
@@ -93,13 +93,13 @@ def ask_varied(n_tiles: int) -> Shares:
             part_of_image=np.arange(len(labels)) % 5,
             false_alarm_rate=0.1,
         )
-        told[seed] = model.class_alarms / model.class_sizes
+        stated[seed] = model.class_alarms / model.class_sizes
         asked = np.repeat(np.arange(7), 40)
         features, image = world.draw(asked, n_tiles=np.full(len(asked), n_tiles))
         is_unknown = score_novelty(model, features, image_of_tile=image)[1] > UNKNOWN_ABOVE
         known[seed] = [is_unknown[asked == label].mean() for label in range(6)]
         strange[seed] = is_unknown[asked == 6].mean()
-    return Shares(known=known.mean(axis=0), told=told.mean(axis=0), strange=float(strange.mean()))
+    return Shares(known=known.mean(axis=0), stated=stated.mean(axis=0), strange=float(strange.mean()))
 
 
 @pytest.mark.parametrize("n_tiles", [1, 4, 20])
@@ -110,12 +110,12 @@ def test_a_varied_class_and_few_tiles_do_not_let_strangers_in(n_tiles: int) -> N
     assert shares.strange > 0.95
 
 
-def test_what_is_told_of_a_class_is_what_happens_to_it() -> None:
+def test_the_alarms_stated_of_a_class_are_those_of_new_images() -> None:
     """The share is promised of all images together; where it falls on one class, the model knows."""
     shares = ask_varied(20)
-    assert shares.told[5] > 0.2
-    assert shares.told[5] == pytest.approx(shares.known[5], abs=0.15)
-    assert max(shares.told[:5]) < 0.1
+    assert shares.stated[5] > 0.2
+    assert shares.stated[5] == pytest.approx(shares.known[5], abs=0.15)
+    assert max(shares.stated[:5]) < 0.1
     assert max(shares.known[:5]) < 0.1
 
 

@@ -11,35 +11,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sem_search.errors import ClassTooSmallError, LeakError, SettingsError, StoreError
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord
+from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import Fold, FoldTable, check_folds, draw_folds
+from tests.micrographs.conftest import build_record
 
 
 def make_catalogue(rows: Iterable[tuple[str, str, str]]) -> Catalogue:
     """A catalogue of (image_id, label, group)."""
-    records = tuple(
-        ImageRecord(
-            image_id=image_id,
-            path=Path("/data") / image_id,
-            label=label,
-            group=group,
-            session=None,
-            sha256=image_id,
-            pixels_sha256=image_id,
-            width_px=224,
-            height_px=224,
-            bit_depth=8,
-            mode="L",
-            pixel_size_nm=None,
-            acquired_at=None,
-            detector=None,
-            voltage_kv=None,
-            mean_grey=0.5,
-            contrast=0.1,
-            noise=0.01,
-        )
-        for image_id, label, group in rows
-    )
+    records = tuple(build_record(image_id, label=label, group=group) for image_id, label, group in rows)
     return Catalogue(root=Path("/data"), records=records)
 
 

@@ -27,14 +27,14 @@ def train(
 ) -> list[np.ndarray]:
     told = []
 
-    def tell(text: str) -> None:
+    def show(text: str) -> None:
         told.append(text)
         if stop_after == len(told):
             raise KeyboardInterrupt
 
     with open_scans(folder, recipe=scans, n_processes=1) as pool:
         trained = train_twin(
-            pool, backbone=get_backbone("tiny"), recipe=twin, folder=folder / "twin", tell=tell, teacher=teacher
+            pool, backbone=get_backbone("tiny"), recipe=twin, folder=folder / "twin", show=show, teacher=teacher
         )
     assert trained.training_s > 0
     return trained.network.get_weights()

@@ -45,16 +45,16 @@ def make_features() -> Callable[..., list[np.ndarray]]:
 
 @pytest.fixture(params=["first", "second"])
 def pass_type(request: pytest.FixtureRequest) -> type[Any]:
-    """The plain head, and one on features that are kept with an axis before them, as Winograd's way keeps its own."""
+    """The plain head, and one on features that are prepared with an axis before them, as Winograd's way does it."""
     from sem_search.transfer.heads.passes import GeneralPass
 
     class SecondAxisPass(GeneralPass):
         tile_axis = 1
 
-        def keep(self, features: Sequence[Any]) -> list[Any]:
+        def prepare(self, features: Sequence[Any]) -> list[Any]:
             return [2 * feature[None] for feature in features]
 
-        def compute_logits(self, kept: Sequence[Any], *, is_training: bool) -> Any:
-            return super().compute_logits([tensor[0] / 2 for tensor in kept], is_training=is_training)
+        def compute_logits(self, prepared: Sequence[Any], *, is_training: bool) -> Any:
+            return super().compute_logits([tensor[0] / 2 for tensor in prepared], is_training=is_training)
 
     return GeneralPass if request.param == "first" else SecondAxisPass

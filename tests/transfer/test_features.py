@@ -12,11 +12,19 @@ from filelock import FileLock
 
 from sem_search.errors import StoreError
 from sem_search.micrographs.tiles import FloatTiles
+from sem_search.transfer import features as features_module
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
-from sem_search.transfer.features import FeatureStore, clear_stores, get_features, list_stores
-from sem_search.transfer.precision import set_precision
-from sem_search.transfer.trunk import compile_trunk
+from sem_search.transfer.feature_store import clear_stores, list_stores
+from sem_search.transfer.features import (
+    FeatureStore,
+    average_channels,
+    embed_stored_features,
+    get_features,
+    iter_batches,
+    prefetch,
+)
+from sem_search.transfer.trunk import compile_trunk, set_precision
 from sem_search.transfer.weights.random import fill_random_weights
 
 TILE_PX = 32
@@ -241,3 +249,90 @@ def test_compile_trunk_is_compiled_once_for_its_batch_size(cut):
     assert run.experimental_get_tracing_count() == 1
     with pytest.raises(TypeError):
         run(tiles[:3])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "expected"),
+    [
+        ([4, 4], 4, [4, 4]),
+        ([1, 1, 1], 2, [2, 1]),
+        ([10], 3, [3, 3, 3, 1]),
+        ([2, 7, 1], 4, [4, 4, 2]),
+        ([3], 8, [3]),
+        ([0, 2], 2, [2]),
+        ([], 4, []),
+    ],
+)
+def test_iter_batches_keeps_order_and_loses_nothing(sizes, batch_size, expected):
+    numbers = np.arange(sum(sizes), dtype=np.float32)[:, None, None]
+    parts = np.split(numbers, np.cumsum(sizes)[:-1]) if sizes else []
+    batches = list(iter_batches(parts, batch_size=batch_size))
+    assert [len(batch) for batch in batches] == expected
+    if sizes:
+        np.testing.assert_array_equal(np.concatenate(batches), numbers)
+
+
+def test_prefetch_yields_all_items_in_order():
+    assert list(prefetch(iter(range(20)), n_ahead=3)) == list(range(20))
+
+
+def test_prefetch_runs_ahead_but_no_further_than_allowed():
+    made = []
+
+    def make():
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    items = prefetch(make(), n_ahead=3)
+    next(items)
+    deadline_s = time.monotonic() + 5
+    while len(made) < 4 and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert len(made) == 4  # the one in use and three that wait
+    items.close()
+
+
+def test_prefetch_raises_what_the_items_raise():
+    def fail():
+        yield 1
+        raise ValueError("tile 2 is torn")
+
+    items = prefetch(fail(), n_ahead=4)
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="tile 2 is torn"):
+        next(items)
+
+
+def test_prefetch_leaves_no_thread_behind_when_it_is_given_up():
+    before = threading.active_count()
+    items = prefetch(iter(range(1000)), n_ahead=2)
+    next(items)
+    items.close()
+    assert threading.active_count() == before
+
+
+def draw_crossing_tensors(n_tiles: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(n_tiles)
+    return [rng.normal(size=(n_tiles, 7, 5, 3)).astype(np.float32), rng.normal(size=(n_tiles, 2, 2, 4)).astype("f4")]
+
+
+def test_each_channel_is_averaged_over_the_tile() -> None:
+    arrays = draw_crossing_tensors(6)
+    wanted = np.concatenate([array.mean(axis=(1, 2)) for array in arrays], axis=1)
+    assert average_channels(arrays).numpy() == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("n_tiles", [1, 4, 5, 9])
+def test_stored_features_are_read_in_parts(n_tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features_module, "CHUNK_TILES", 4)
+    arrays = draw_crossing_tensors(n_tiles)
+    found = embed_stored_features(arrays)
+    assert found.dtype == np.float64
+    assert found == pytest.approx(average_channels(arrays).numpy(), abs=1e-6)
+
+
+def test_features_without_place_are_taken_as_they_are() -> None:
+    flat = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert np.array_equal(average_channels([flat]).numpy(), flat)

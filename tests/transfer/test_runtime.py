@@ -1,10 +1,14 @@
-"""TensorFlow set up for a search: in processes of their own, since what is set stays set."""
+"""TensorFlow starts without its notes, and is set up in processes of their own, since what is set stays set."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from sem_search.transfer.runtime import drop_notes
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,13 +27,13 @@ try:
     refusal = "none"
 except RuntimeError as error:
     refusal = str(error)
-told = {
+found = {
     "threads": tf.config.threading.get_intra_op_parallelism_threads(),
     "operations_at_once": tf.config.threading.get_inter_op_parallelism_threads(),
     "is_deterministic": config.is_op_determinism_enabled(),
     "hides_info_and_warnings": logging.getLogger("tensorflow").getEffectiveLevel() == logging.ERROR,
 }
-json.dump({"told": told, "drawn": drawn, "refusal": refusal}, sys.stdout)
+json.dump({"found": found, "drawn": drawn, "refusal": refusal}, sys.stdout)
 """
 
 
@@ -43,7 +47,7 @@ def test_threads_are_fixed_operations_deterministic_and_draws_seeded() -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    assert found["told"] == {
+    assert found["found"] == {
         "threads": 2,
         "operations_at_once": 1,
         "is_deterministic": True,
@@ -53,3 +57,29 @@ def test_threads_are_fixed_operations_deterministic_and_draws_seeded() -> None:
     assert first == again, "the same seed draws the same, also where something was computed before"
     assert first != other
     assert "cannot be modified" in found["refusal"], "another number of threads is never half obeyed"
+
+
+def test_notes_are_dropped_and_warnings_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    with drop_notes():
+        os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n")
+        os.write(2, b"I0000 00:00:1.5   7 port.cc:153] custom operations are on\n")
+        os.write(2, b"W0000 00:00:1.5   7 port.cc:153] this processor is old\nsomething else\n")
+    os.write(2, b"I0000 00:00:1.5   7 after\n")
+    passed_on = capfd.readouterr().err
+    assert (
+        passed_on
+        == "W0000 00:00:1.5   7 port.cc:153] this processor is old\nsomething else\nI0000 00:00:1.5   7 after\n"
+    )
+
+
+def test_what_was_written_before_a_failure_is_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ImportError), drop_notes():
+        os.write(2, b"a library is missing\n")
+        raise ImportError
+    assert capfd.readouterr().err == "a library is missing\n"
+
+
+def test_tensorflow_starts_without_a_word() -> None:
+    code = "from sem_search.transfer.runtime import load_tensorflow; load_tensorflow()"
+    started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert started.stderr == ""

@@ -10,7 +10,7 @@ from sem_search.micrographs.demo import MATERIALS
 from sem_search.micrographs.rendering.scan import render_scan
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.weights.choice import build_weighted_backbone
-from sem_search.transfer.weights.digest import compute_weights_digest
+from sem_search.transfer.weights.files import compute_weights_digest
 from sem_search.transfer.weights.packed import (
     PARTICLES_FOLDER,
     list_particle_weights,

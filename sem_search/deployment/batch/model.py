@@ -10,6 +10,7 @@ import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
 from sem_search.deployment.batch.predict import Question, check_coverage, find_images, iter_predictions, load_model
+from sem_search.deployment.batch.resume import PredictionJournal
 from sem_search.deployment.batch.table import flatten_prediction
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE
 from sem_search.deployment.registry import resolve_model_uri
@@ -54,6 +55,7 @@ class Model:
         found = find_images([Path(one) for one in given])
         folder = None if explain_folder is None else Path(explain_folder)
         question = Question(model_uri=self.uri, explain_folder=folder, coverage=coverage)
-        predictions = iter_predictions(found, model=self.pyfunc, question=question, journal=None)
+        journal = PredictionJournal(None, question=question.to_json())
+        predictions = iter_predictions(found, model=self.pyfunc, question=question, journal=journal)
         shown = iter_measured(predictions, label="Classified", total=len(found), unit="images", is_shown=True)
         return pd.DataFrame([flatten_prediction(one) for one in shown])

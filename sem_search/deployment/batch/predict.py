@@ -8,12 +8,12 @@ same command is given again.
 import base64
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any, TextIO
+from typing import Any
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
@@ -88,15 +88,15 @@ def predict_images(
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
-    with _open_journal(output, question=question) as journal:
+    journal = PredictionJournal(output, question=question.to_json())
+    with _explain_resume(journal, output=output):
         predictions = iter_predictions(found, model=model, question=question, journal=journal)
         shown = iter_measured(
             predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None
         )
         failed = write_predictions(shown, class_names=class_names, output=output, output_format=chosen_format)
-    if journal is not None:
-        journal.remove()
-    _summarise(failed, n_images=len(found), stream=sys.stderr)
+    journal.remove()
+    _summarise(failed, n_images=len(found))
     return EXIT_UNREADABLE if failed else 0
 
 
@@ -186,39 +186,32 @@ def _list_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _open_journal(output: Path | None, *, question: Question) -> Iterator[PredictionJournal | None]:
-    """Give the journal of a table that is written to a file, and say how to go on if that is stopped."""
-    if output is None:
-        yield None
-        return
-    with PredictionJournal(output, question=question.to_json()) as journal:
-        if journal.n_known:
-            print(f"{journal.n_known} images were answered before; they are not computed again.", file=sys.stderr)
-        try:
-            yield journal
-        except KeyboardInterrupt:
-            print("What was answered is kept: the same command goes on from there.", file=sys.stderr)
-            raise
+def _explain_resume(journal: PredictionJournal, *, output: Path | None) -> Iterator[None]:
+    """Print how many answers of an earlier run are used, and how to go on if this one is stopped."""
+    if journal.n_known:
+        print(f"{journal.n_known} images were answered before; they are not computed again.", file=sys.stderr)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if output is not None:
+            print("The answers so far are stored: the same command goes on from there.", file=sys.stderr)
+        raise
 
 
 def iter_predictions(
-    found: Sequence[FoundImage], *, model: PyFuncModel, question: Question, journal: PredictionJournal | None
+    found: Sequence[FoundImage], *, model: PyFuncModel, question: Question, journal: PredictionJournal
 ) -> Iterator[Prediction]:
     """Yield a prediction for each image, in order; those that the journal knows are not computed again."""
     overlay_names = _name_overlays(found)
-    for is_known, group in groupby(found, key=lambda image: _look_up(image, journal=journal) is not None):
+    known = [(image, journal.get(image.path, shown_name=image.shown_name)) for image in found]
+    for is_known, pairs in groupby(known, key=lambda pair: pair[1] is not None):
         if is_known:
-            yield from filter(None, (_look_up(image, journal=journal) for image in group))
+            yield from (prediction for _, prediction in pairs if prediction is not None)
             continue
-        for batch in _iter_batches(list(group)):
+        for batch in _iter_batches([image for image, _ in pairs]):
             for image, prediction in _predict_batch(batch, model=model, question=question, overlay_names=overlay_names):
-                if journal is not None:
-                    journal.keep(prediction, path=image.path)
+                journal.add(prediction, path=image.path)
                 yield prediction
-
-
-def _look_up(image: FoundImage, *, journal: PredictionJournal | None) -> Prediction | None:
-    return None if journal is None else journal.get(image.path, shown_name=image.shown_name)
 
 
 def _predict_batch(
@@ -231,14 +224,11 @@ def _predict_batch(
     cells = [base64.b64encode(some).decode("ascii") if isinstance(some, bytes) else "" for some in contents]
     for image, content, answer in zip(batch, contents, _ask(model, cells, params=params), strict=True):
         if folder is not None and answer["overlay_png"] is not None:
-            _write_overlay(folder / overlay_names[image.path], answer["overlay_png"])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / overlay_names[image.path]).write_bytes(base64.b64decode(answer["overlay_png"]))
         error = answer["error"] if isinstance(content, bytes) else content
-        yield image, _build_prediction(answer, image=image.shown_name, model_uri=question.model_uri, error=error)
-
-
-def _build_prediction(answer: Mapping[str, Any], *, image: str, model_uri: str, error: str | None) -> Prediction:
-    """Return the line of an answer; what a model of before does not tell stays empty."""
-    return Prediction.build({**answer, "image": image, "model": model_uri, "error": error})
+        line = {**answer, "image": image.shown_name, "model": question.model_uri, "error": error}
+        yield image, Prediction.build(line)  # what an older model does not answer stays empty
 
 
 def _iter_batches(found: Sequence[FoundImage]) -> Iterator[list[FoundImage]]:
@@ -280,7 +270,7 @@ def _read(path: Path) -> bytes | str:
 
 
 def _name_overlays(found: Sequence[FoundImage]) -> dict[Path, str]:
-    """Return a file name for each overlay: the image's own, with as much of its folders as tells it from the others."""
+    """Return a file name for each overlay: the image's own, with as much of its folders as makes it unique."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for image in found:
@@ -292,15 +282,10 @@ def _name_overlays(found: Sequence[FoundImage]) -> dict[Path, str]:
     return names
 
 
-def _write_overlay(path: Path, overlay_png: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(base64.b64decode(overlay_png))
-
-
-def _summarise(failed: Sequence[Prediction], *, n_images: int, stream: TextIO) -> None:
-    """Say how many images were answered, and name the first ones that were not."""
-    print(f"{n_images - len(failed)} of {n_images} images classified.", file=stream)
+def _summarise(failed: Sequence[Prediction], *, n_images: int) -> None:
+    """Print how many images were answered, and name the first ones that were not."""
+    print(f"{n_images - len(failed)} of {n_images} images classified.", file=sys.stderr)
     for prediction in failed[:LISTED]:
-        print(show_line(f"  {prediction.image}: {prediction.error}"), file=stream)
+        print(show_line(f"  {prediction.image}: {prediction.error}"), file=sys.stderr)
     if len(failed) > LISTED:
-        print(f"  and {len(failed) - LISTED} more; see the column 'error'.", file=stream)
+        print(f"  and {len(failed) - LISTED} more; see the column 'error'.", file=sys.stderr)

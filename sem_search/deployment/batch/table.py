@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -73,21 +72,21 @@ class Prediction:
     def build(cls, values: Mapping[str, Any]) -> Self:
         """Return a line from values by name, as JSON or a table holds them; other names are left out."""
         names = {field.name for field in fields(cls)}
-        told: dict[str, Any] = {
+        known: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in names
         }
-        return cls(**told)
+        return cls(**known)
 
 
-def choose_format(told: str | None, *, output: Path | None) -> TableFormat:
-    """Return the format that was told, else the one that the file's name tells, else CSV.
+def choose_format(given: str | None, *, output: Path | None) -> TableFormat:
+    """Return the format that was given, else that of the file's name, else CSV.
 
     Raises:
         SettingsError: Parquet was asked for without a file to write it to.
     """
     suffix = output.suffix.lower().removeprefix(".") if output is not None else ""
     formats: tuple[TableFormat, ...] = get_args(TableFormat)
-    chosen = next((known for known in formats if known == (told or suffix)), formats[0])
+    chosen = next((known for known in formats if known == (given or suffix)), formats[0])
     if chosen == "parquet" and output is None:
         raise SettingsError("format=parquet needs a file to write: give output=FILE.parquet.")
     return chosen
@@ -201,19 +200,9 @@ def _open(output: Path | None) -> Iterator[TextIO | _Terminal]:
 def _replace_when_whole(output: Path) -> Iterator[Path]:
     """Give the path of a file beside the output, which takes its place if all goes well."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    os.close(descriptor)
+    path = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        yield Path(name)
-        Path(name).chmod(0o666 & ~_get_umask())
-        Path(name).replace(output)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _get_umask() -> int:
-    """Return the process's file mask: temporary files are private, the table is not."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+        yield path
+        path.replace(output)
+    finally:
+        path.unlink(missing_ok=True)

@@ -40,16 +40,16 @@ LARGEST = float(np.finfo(np.float64).max)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageAnswer:
-    """What the classifier says of one micrograph."""
+    """The classifier's answer to one micrograph."""
 
     probabilities: FloatVector
     """Shape (n_classes,), sums to one: tiles and heads together, calibrated."""
     head_probabilities: FloatMatrix
-    """Shape (n_heads, n_classes): what each head says of the image, calibrated."""
+    """Shape (n_heads, n_classes): each head's answer to the image, calibrated."""
     tile_probabilities: FloatMatrix
     """Shape (n_tiles, n_classes): all heads together, not calibrated, since only images were calibrated on."""
     novelty: float | None
-    """How unlike the training images it is: unknown above 1; None where that cannot be told."""
+    """How unlike the training images it is: unknown above 1; None where that is not known."""
     corners: tuple[tuple[int, int], ...]
     """(top, left) of each tile in px."""
     overlay_png: bytes | None = None
@@ -62,12 +62,12 @@ class ImageAnswer:
 
     @property
     def agreement(self) -> float:
-        """Share of the heads that name the same class as all of them together."""
+        """Share of the heads that predict the same class as all of them together."""
         return float((self.head_probabilities.argmax(axis=1) == self.label).mean())
 
     @property
     def spread(self) -> float:
-        """Standard deviation over the heads of the probability of the class named."""
+        """Standard deviation over the heads of the probability of the class predicted."""
         return float(self.head_probabilities[:, self.label].std())
 
 
@@ -172,7 +172,7 @@ class MicrographClassifier:
         )
 
     def explain(self, image: FloatImage, *, deadline: Deadline = NO_DEADLINE) -> ImageAnswer:
-        """Answer for one micrograph, with a picture of where the heads look for the class they name.
+        """Answer for one micrograph, with a picture of where the heads look for the class they predict.
 
         Raises:
             RefusedRequestError: The deadline has passed.
@@ -204,7 +204,7 @@ class MicrographClassifier:
     def _combine(
         self, head_probabilities: FloatMatrices, *, embeddings: FloatMatrix, corners: tuple[tuple[int, int], ...]
     ) -> ImageAnswer:
-        """Return one image's answer from what each head says of each of its tiles, (n_heads, n_tiles, n_classes)."""
+        """Return one image's answer from each head's answers to its tiles, (n_heads, n_tiles, n_classes)."""
         n_heads, n_tiles, n_classes = head_probabilities.shape
         rows = head_probabilities.reshape(-1, n_classes)
         _, of_image = combine_tiles(rows, image_of_tile=np.zeros(len(rows), dtype=np.int64))

@@ -17,8 +17,8 @@ class PixelSizeCheck:
 
     pixel_size_nm: float | None
     state: PixelSizeState
-    """`far`: from the sizes of every class. `unknown`: the file tells none. `untold in training`: no training file did,
-    so there is nothing to compare with."""
+    """`far`: from the sizes of every class. `unknown`: the file states none. `untold in training`: no training file
+    did, so there is nothing to compare with."""
     warning: str | None = None
 
 
@@ -26,8 +26,8 @@ def check_pixel_size(pixel_size_nm: float | None, *, trained_nm: Mapping[str, Se
     """Return whether a pixel size is near that of any class.
 
     Args:
-        pixel_size_nm: What the micrograph's metadata tell; None where they tell none.
-        trained_nm: Class name -> pixel sizes of its training images, without classes whose files tell none.
+        pixel_size_nm: What the micrograph's metadata state; None where they state none.
+        trained_nm: Class name -> pixel sizes of its training images, without classes whose files state none.
     """
     if pixel_size_nm is None:
         return PixelSizeCheck(pixel_size_nm=None, state="unknown")

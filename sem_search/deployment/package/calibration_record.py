@@ -3,12 +3,9 @@
 Every image was answered by the one head that was not trained on it. From these answers come the temperature that makes
 probabilities mean what they say and what prediction sets are compared with. Both were found with single heads, and all
 heads answer together: what that changes was measured on images of their own, see `docs/serving.md`. Whether an image is
-known is told from the trunk, which is frozen, so there it makes no difference.
+known is judged by the trunk, which is frozen, so there it makes no difference.
 """
 
-import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +19,16 @@ from sem_search.evaluation.calibration import apply_temperature, fit_temperature
 from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.novelty import NoveltyModel
+from sem_search.files import ARCHIVE_DAMAGE, pack_arrays, unpack_arrays
 from sem_search.records import FloatMatrix, IntVector, TileTable, TrialOutcome
 
 CALIBRATION_FILE = "calibration.npz"
 
 NOVELTY_PREFIX = "novelty_"
-"""Of the arrays in that file that tell what known images look like."""
+"""Of the arrays in that file that describe what known images look like."""
+
+ANSWERS = ("of_true_class", "network_of_image", "group_of_image")
+"""Fields of the answers, and arrays in that file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Calibration:
     answers: CrossAnswers
     """What each image's own head answered, at this temperature."""
     novelty: NoveltyModel | None = None
-    """What images of known materials look like to the trunk; None where that could not be told."""
+    """What images of known materials look like to the trunk; None where that is not known."""
 
 
 def fit_calibration(
@@ -79,18 +80,11 @@ def fit_calibration(
 
 def write_calibration(calibration: Calibration, *, path: Path) -> None:
     """Write a calibration as a NumPy archive without pickle."""
-    answers = calibration.answers
-    arrays: dict[str, NDArray[Any]] = {
-        "temperature": np.array(calibration.temperature),
-        "of_true_class": answers.of_true_class,
-        "network_of_image": answers.network_of_image,
-        "group_of_image": answers.group_of_image,
-    }
+    arrays: dict[str, NDArray[Any]] = {"temperature": np.array(calibration.temperature)}
+    arrays |= {name: getattr(calibration.answers, name) for name in ANSWERS}
     if calibration.novelty is not None:
         arrays |= {NOVELTY_PREFIX + name: array for name, array in calibration.novelty.to_arrays().items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    path.write_bytes(buffer.getvalue())
+    path.write_bytes(pack_arrays(arrays))
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -100,18 +94,10 @@ def read_calibration(path: Path) -> Calibration:
         StoreError: The file holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
-            return Calibration(
-                temperature=float(arrays["temperature"]),
-                answers=CrossAnswers(
-                    of_true_class=arrays["of_true_class"],
-                    network_of_image=arrays["network_of_image"],
-                    group_of_image=arrays["group_of_image"],
-                ),
-                novelty=_read_novelty(arrays),
-            )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = unpack_arrays(path.read_bytes())
+        answers = CrossAnswers(**{name: arrays[name] for name in ANSWERS})
+        return Calibration(temperature=float(arrays["temperature"]), answers=answers, novelty=_read_novelty(arrays))
+    except ARCHIVE_DAMAGE as error:
         raise StoreError(f"The model is damaged: {path.name} does not hold a calibration.") from error
 
 

@@ -1,6 +1,6 @@
 """The model card: what a model is, what it was made from and how well it did, in one record that travels with it.
 
-Everything here was known when the model was logged; what the registry adds since (version, alias, who moved it when) is
+Everything here was known when the model was logged; what the registry adds since (version, alias, its moves) is
 shown beside it. After Mitchell et al., Model cards for model reporting, FAT* 2019.
 """
 
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, with_config
+
 from sem_search.errors import StoreError
 from sem_search.records import Split
 from sem_search.tracking.entries.tables import Unit
@@ -16,7 +18,11 @@ from sem_search.tracking.entries.tables import Unit
 FORMAT_VERSION = 1
 """Raised when a reader of before could misunderstand a card."""
 
+EXACT = ConfigDict(extra="forbid")
+"""A card with a field that is not known is refused: it may say what this reader would miss."""
 
+
+@with_config(EXACT)
 @dataclass(frozen=True, kw_only=True)
 class CardClass:
     """One class of the training data."""
@@ -26,9 +32,10 @@ class CardClass:
     n_groups: int
     n_tiles: int
     pixel_sizes_nm: tuple[float, ...] = ()
-    """Distinct, ascending; none where the files do not tell."""
+    """Distinct, ascending; none where the files do not state them."""
 
 
+@with_config(EXACT)
 @dataclass(frozen=True, kw_only=True)
 class CardFold:
     """How many images stand in each split of a fold."""
@@ -39,6 +46,7 @@ class CardFold:
     n_test: int
 
 
+@with_config(EXACT)
 @dataclass(frozen=True, kw_only=True)
 class CardScore:
     """One score with its 95 % interval over the images."""
@@ -50,9 +58,10 @@ class CardScore:
     value: float
     low: float | None
     high: float | None
-    """None where the images say nothing of the uncertainty; a warning says why."""
+    """None where the images do not determine the uncertainty; a warning gives the reason."""
 
 
+@with_config(EXACT)
 @dataclass(frozen=True, kw_only=True)
 class CardConfusion:
     """How often each class (row) was predicted as each class (column), summed over the folds."""
@@ -62,9 +71,10 @@ class CardConfusion:
     counts: tuple[tuple[int, ...], ...]
 
 
+@with_config(EXACT)
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What a model says of itself."""
+    """What a model is, what it was made from and how well it did."""
 
     created_at: str
     """UTC, ISO 8601."""
@@ -124,29 +134,10 @@ class ModelCard:
             values = json.loads(text)
             version = values.pop("format_version")
             if version == FORMAT_VERSION:
-                return cls._from_values(values)
+                return TypeAdapter(cls).validate_python(values)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise StoreError("card.json is damaged: it does not hold a model card.") from error
         raise StoreError(
             f"card.json has format {version}, and this sem_search reads format {FORMAT_VERSION}: "
             "use the version of sem_search that made the model."
-        )
-
-    @classmethod
-    def _from_values(cls, values: dict[str, Any]) -> "ModelCard":
-        classes = tuple(
-            CardClass(**{**each, "pixel_sizes_nm": tuple(each["pixel_sizes_nm"])}) for each in values.pop("classes")
-        )
-        confusions = tuple(
-            CardConfusion(**{**each, "counts": tuple(tuple(row) for row in each["counts"])})
-            for each in values.pop("confusions")
-        )
-        return cls(
-            classes=classes,
-            confusions=confusions,
-            folds=tuple(CardFold(**each) for each in values.pop("folds")),
-            scores=tuple(CardScore(**each) for each in values.pop("scores")),
-            warnings=tuple(values.pop("warnings")),
-            findings=tuple(values.pop("findings")),
-            **values,
         )

@@ -11,7 +11,7 @@ PAPER = (
 )
 """Where the method comes from."""
 
-LEFT_OUT = "*Too long for this place; `sem-search registry show` tells the rest.*"
+LEFT_OUT = "*Too long for this place; `sem-search registry show` prints the rest.*"
 
 HASH_DIGITS = 16
 
@@ -74,7 +74,7 @@ def _iter_parts(card: ModelCard, *, name: str, version: str) -> Iterator[str]:
 
 
 def cite(card: ModelCard, *, name: str, version: str) -> str:
-    """Return what a paper that uses the model should say."""
+    """Return the sentence for a paper that uses the model."""
     data = card.hashes.get("sem_search.data_sha256", "unknown")[:HASH_DIGITS]
     return (
         f"Classifier {name}, version {version} (study {card.study}, run {card.run_id}, {card.created_at[:10]}), made "
@@ -106,7 +106,7 @@ def _format_classes(card: ModelCard) -> str:
             str(each.n_images),
             str(each.n_groups),
             str(each.n_tiles),
-            ", ".join(f"{size:g}" for size in each.pixel_sizes_nm) or "not told",
+            ", ".join(f"{size:g}" for size in each.pixel_sizes_nm) or "not stated",
         )
         for each in card.classes
     ]

@@ -1,8 +1,8 @@
 """What a served classifier is: `model.json`, the one file beside the weights that the server reads.
 
 It names the files that a server reads with their hashes, so that damaged weights are refused instead of served (code
-and all other files are compared by `registry.contents`), and says where the model comes from, so that an answer can be
-traced to data, weights and settings.
+and all other files are compared by `registry.contents`), and states where the model comes from, so that an answer
+can be traced to data, weights and settings.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ class ClassifierDescription:
     tile_px: int
     stride_px: int
     crop_bottom_px: int
-    """Data bar of files that do not tell their scan height, as in training."""
+    """Data bar of files that do not state their scan height, as in training."""
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     pixel_sizes_nm: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Class name -> distinct pixel sizes of its training images, ascending; without classes whose files tell none."""
+    """Class name -> distinct pixel sizes of its training images, ascending; without classes whose files state none."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Learning rate, batch size, seed and whatever else the search set."""
     hashes: Mapping[str, str] = field(default_factory=dict)

@@ -5,8 +5,8 @@ what was measured, and `model.json` itself. The hash of the list stands for the 
 holds it.
 
 MLflow's own commands, which load a model in place, leave files beside those that were logged: a note of MLflow's and
-Python's bytecode. They are not taken for tampering. But whoever can write there could also have written bytecode that
-does something else, which is why `verify` says how much there is, and `registry.contents.fetch_model` leaves it out.
+Python's bytecode. They do not count as tampering. But an attacker who can write there could write other bytecode, which
+is why `verify` counts it, and `registry.contents.fetch_model` leaves it out.
 """
 
 import json

@@ -4,11 +4,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from sem_search.deployment.classifier.classifier import BATCH_TILES, MicrographClassifier
 from sem_search.deployment.classifier.ensemble import HeadEnsemble
@@ -16,6 +13,7 @@ from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, r
 from sem_search.deployment.package.code import compute_code_sha256
 from sem_search.deployment.package.description import ClassifierDescription, read_description
 from sem_search.errors import StoreError
+from sem_search.files import unpack_arrays
 from sem_search.transfer.backbones import get_backbone
 
 TRUNK_FILE = "trunk.keras"
@@ -30,7 +28,7 @@ def name_head_weights(index: int) -> str:
 
 
 def read_classifier(folder: Path) -> MicrographClassifier:
-    """Read a model folder that `packaging.write_model_folder` wrote, and warm it up.
+    """Read a model folder that `package.writing.write_model_folder` wrote, and warm it up.
 
     A warning is logged if the code that runs is not the code that was stored with the model.
 
@@ -58,7 +56,7 @@ def read_classifier(folder: Path) -> MicrographClassifier:
 
 @contextmanager
 def _quiet_tensorflow() -> Iterator[None]:
-    """Keep TensorFlow from taking one trace per head for a mistake."""
+    """Keep TensorFlow from warning of one trace per head, which is meant."""
     logger = logging.getLogger("tensorflow")
     level_before = logger.level
     logger.setLevel(logging.ERROR)
@@ -71,8 +69,7 @@ def _quiet_tensorflow() -> Iterator[None]:
 def _read_head(folder: Path, *, structure: str, index: int) -> keras.Model:
     name = name_head_weights(index)
     head = keras.models.model_from_json(structure)
-    with np.load(folder / name, allow_pickle=False) as archive:
-        weights: list[NDArray[Any]] = [archive[f"weight_{number}"] for number in range(len(archive.files))]
+    weights = list(unpack_arrays((folder / name).read_bytes()).values())
     shapes = [weight.shape for weight in weights]
     if shapes != [tuple(weight.shape) for weight in head.weights]:
         raise StoreError(f"The model is inconsistent: the weights in {name} do not fit {HEAD_FILE}.")

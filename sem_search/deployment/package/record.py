@@ -12,8 +12,6 @@ With these a version in the registry explains itself on any machine, two version
 
 import io
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from sem_search.deployment.package.card import ModelCard
 from sem_search.errors import StoreError
+from sem_search.files import ARCHIVE_DAMAGE, unpack_arrays
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import FoldTable
 from sem_search.records import Cell, FoldOutcome, TileTable, TrainingCurves, TrialOutcome
@@ -35,9 +34,6 @@ OUT_OF_FOLD_FILE = "out_of_fold.npz"
 
 CURVES = ("training_loss", "training_accuracy", "validation_loss", "validation_accuracy")
 SPLITS = ("validation", "test")
-
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged archive raises, depending on the byte that was hit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +99,7 @@ def read_out_of_fold(folder: Path) -> OutOfFold:
     path = folder / OUT_OF_FOLD_FILE
     try:
         return unpack_out_of_fold(path.read_bytes())
-    except DAMAGE as error:
+    except ARCHIVE_DAMAGE as error:
         raise StoreError(f"{path.name} of the model's record is missing or damaged ({error!r}).") from error
 
 
@@ -144,30 +140,30 @@ def unpack_out_of_fold(content: bytes) -> OutOfFold:
         ValueError: The content is no such archive.
         KeyError: Something is missing in it.
     """
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        facts = json.loads(arrays["facts"].tobytes())
-        tiles = TileTable(
-            class_names=tuple(facts["class_names"]),
-            image_ids=tuple(facts["image_ids"]),
-            label_of_image=arrays["label_of_image"],
-            group_of_image=tuple(facts["group_of_image"]),
-            image_of_tile=arrays["image_of_tile"],
+    arrays = unpack_arrays(content)
+    facts = json.loads(arrays["facts"].tobytes())
+    tiles = TileTable(
+        class_names=tuple(facts["class_names"]),
+        image_ids=tuple(facts["image_ids"]),
+        label_of_image=arrays["label_of_image"],
+        group_of_image=tuple(facts["group_of_image"]),
+        image_of_tile=arrays["image_of_tile"],
+    )
+    folds = tuple(
+        FoldOutcome(
+            fold=fold["fold"],
+            best_epoch=fold["best_epoch"],
+            is_diverged=fold["is_diverged"],
+            training_s=0.0,
+            curves=TrainingCurves(**{name: arrays[f"{name}_{index}"] for name in CURVES}),
+            **{
+                f"{split}_{what}": arrays[f"{split}_{what}_{index}"]
+                for split in SPLITS
+                for what in ("tiles", "probabilities")
+            },
         )
-        folds = tuple(
-            FoldOutcome(
-                fold=fold["fold"],
-                best_epoch=fold["best_epoch"],
-                is_diverged=fold["is_diverged"],
-                training_s=0.0,
-                curves=TrainingCurves(**{name: arrays[f"{name}_{index}"] for name in CURVES}),
-                **{
-                    f"{split}_{what}": arrays[f"{split}_{what}_{index}"]
-                    for split in SPLITS
-                    for what in ("tiles", "probabilities")
-                },
-            )
-            for index, fold in enumerate(facts["folds"])
-        )
+        for index, fold in enumerate(facts["folds"])
+    )
     trial = TrialOutcome(
         number=facts["number"],
         cell=Cell(learning_rate=facts["learning_rate"], batch_size=facts["batch_size"]),

@@ -1,6 +1,6 @@
 """An answer as the caller gets it: plain values under names that are promised.
 
-The names are those of the model's signature in `packaging`; the words are explained in `docs/serving.md`.
+The names are those of the model's signature in `package.writing`; `docs/serving.md` explains them.
 """
 
 import base64
@@ -19,7 +19,7 @@ from sem_search.evaluation.novelty import UNKNOWN_ABOVE, NoveltyModel
 from sem_search.micrographs.reading.micrograph import Micrograph
 from sem_search.records import FloatVector
 
-NOVELTY_NOT_TOLD = "whether it is a known material cannot be told: this model does not say what known ones look like"
+NOVELTY_NOT_KNOWN = "whether it is a known material is not known: this model has no record of what known ones look like"
 NOT_CALIBRATED = "this model was packed without out-of-fold answers: probabilities are not calibrated, sets hold all"
 
 
@@ -82,8 +82,8 @@ def _describe_answer(
     class_names = description.class_names
     pixel_size = check_pixel_size(micrograph.metadata.pixel_size_nm, trained_nm=description.pixel_sizes_nm)
     members, doubts = _choose_set(answer, calibration=classifier.calibration, coverage=options.coverage)
-    novelty, strange = _judge_novelty(answer, classifier=classifier)
-    warnings = [*micrograph.warnings, *strange, *doubts, *([pixel_size.warning] if pixel_size.warning else [])]
+    novelty, unlike = _describe_novelty(answer, classifier=classifier)
+    warnings = [*micrograph.warnings, *unlike, *doubts, *([pixel_size.warning] if pixel_size.warning else [])]
     record = _describe_probabilities(answer.probabilities, class_names=class_names) | {
         "prediction_set": [class_names[index] for index in members],
         "coverage": options.coverage,
@@ -106,29 +106,29 @@ def _describe_answer(
     return record
 
 
-def _judge_novelty(
+def _describe_novelty(
     answer: ImageAnswer, *, classifier: MicrographClassifier
 ) -> tuple[dict[str, bool | float | None], tuple[str, ...]]:
-    """Return whether an image is like the training images, by which numbers, and what must be said of it."""
+    """Return whether an image is like the training images, by which numbers, and the warnings."""
     model = classifier.calibration.novelty if classifier.calibration is not None else None
     if model is None or answer.novelty is None:
-        return dict.fromkeys(("is_known", "novelty", "novelty_threshold")), (NOVELTY_NOT_TOLD,)
+        return dict.fromkeys(("is_known", "novelty", "novelty_threshold")), (NOVELTY_NOT_KNOWN,)
     is_known = answer.novelty <= UNKNOWN_ABOVE
-    told: dict[str, bool | float | None] = {
+    facts: dict[str, bool | float | None] = {
         "is_known": is_known,
         "novelty": answer.novelty,
         "novelty_threshold": UNKNOWN_ABOVE,
     }
     if is_known:
-        return told, ()
+        return facts, ()
     nearest = classifier.description.class_names[answer.label]
-    return told, (
+    return facts, (
         f"is unlike the training images (novelty {answer.novelty:.3g}, unknown above {UNKNOWN_ABOVE:g}): "
-        f"{nearest!r} is only the nearest that the classifier knows{_tell_alarms(model, label=answer.label)}",
+        f"{nearest!r} is only the nearest that the classifier knows{_describe_alarms(model, label=answer.label)}",
     )
 
 
-def _tell_alarms(model: NoveltyModel, *, label: int) -> str:
+def _describe_alarms(model: NoveltyModel, *, label: int) -> str:
     """Return how many images of a class are called unknown, too, where these are more than is promised of all."""
     n_images, n_alarms = int(model.class_sizes[label]), int(model.class_alarms[label])
     if n_alarms <= model.attained_false_alarm_rate * n_images:
@@ -139,7 +139,7 @@ def _tell_alarms(model: NoveltyModel, *, label: int) -> str:
 def _choose_set(
     answer: ImageAnswer, *, calibration: Calibration | None, coverage: float
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Return the classes of the prediction set, the most probable first, and what must be said of it."""
+    """Return the classes of the prediction set, the most probable first, and the warnings."""
     by_probability = [int(index) for index in np.argsort(-answer.probabilities, kind="stable")]
     if calibration is None:
         return by_probability, (NOT_CALIBRATED,)

@@ -77,7 +77,7 @@ class ServedClassifier(PythonModel):
             MlflowException: INVALID_PARAMETER_VALUE, which is HTTP 400, names the row and the reason;
                 INTERNAL_ERROR, which is HTTP 500, if the classifier itself failed.
         """
-        with _speak_plainly():
+        with _hide_details():
             options, deadline = read_options(params), _start_deadline()
             with _take_turn(self.turns, deadline=deadline):
                 rows = read_rows(model_input, read=self.classifier.read)
@@ -111,8 +111,8 @@ def answer_rows(
 
 def _start_deadline() -> Deadline:
     """Return until when an answer is waited for: a little less than a server's time limit; for ever without one."""
-    told_s = os.environ.get(TIMEOUT_VARIABLE, "")
-    return Deadline.start(USED_SHARE * int(told_s)) if told_s.isdecimal() and int(told_s) else NO_DEADLINE
+    limit_s = os.environ.get(TIMEOUT_VARIABLE, "")
+    return Deadline.start(USED_SHARE * int(limit_s)) if limit_s.isdecimal() and int(limit_s) else NO_DEADLINE
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def _take_turn(turns: threading.BoundedSemaphore, *, deadline: Deadline) -> Iter
 
 
 @contextmanager
-def _speak_plainly() -> Iterator[None]:
+def _hide_details() -> Iterator[None]:
     """Let nothing out but an MlflowException with one sentence."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which registered version a model is: known to the registry and to whoever loads it from there, not to its files."""
+"""Which registered version a model is: known to the registry and to a process that loads it from there."""
 
 import os
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ class ServedName:
 def read_served_name(model_folder: Path) -> ServedName:
     """Return what the registry calls the model in a folder.
 
-    `sem-search serve` tells it to the server that it starts; else it is in the note that MLflow writes beside a model
+    `sem-search serve` gives it to the server that it starts; else it is in the note that MLflow writes beside a model
     that it loads from the registry.
     """
-    told = os.environ.get(SERVED_MODEL_VARIABLE, "")
-    if "/" in told:
-        name, _, number = told.rpartition("/")
+    given = os.environ.get(SERVED_MODEL_VARIABLE, "")
+    if "/" in given:
+        name, _, number = given.rpartition("/")
         return ServedName(name=name, version=number)
     if not (model_folder / REGISTERED_MODEL_META_FILE_NAME).is_file():
         return ServedName()

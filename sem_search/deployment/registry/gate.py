@@ -210,16 +210,13 @@ def _read_answers(version: ModelVersion) -> OutOfFold | None:
 
 def _list_differences(first: ModelVersion, second: ModelVersion, *, one: OutOfFold, two: OutOfFold) -> list[str]:
     """Return what differs, by the tags and in the answers themselves; other data bring other tiles and folds along."""
-
-    def differ(tag: str) -> bool:
-        return first.tags.get(tag) != second.tags.get(tag)
-
+    by_tag = {tag for tag in (TAG_DATA, TAG_FOLDS, TAG_SELECT_ON) if first.tags.get(tag) != second.tags.get(tag)}
     differences = {
-        "data": differ(TAG_DATA) or one.tiles.image_ids != two.tiles.image_ids,
+        "data": TAG_DATA in by_tag or one.tiles.image_ids != two.tiles.image_ids,
         "classes": one.tiles.class_names != two.tiles.class_names,
-        "split": differ(TAG_SELECT_ON),
+        "split": TAG_SELECT_ON in by_tag,
         "tiles": not np.array_equal(one.tiles.image_of_tile, two.tiles.image_of_tile),
-        "folds": differ(TAG_FOLDS) or not _have_same_folds(one, two),
+        "folds": TAG_FOLDS in by_tag or not _have_same_folds(one, two),
     }
     followers = {"tiles", "folds"} if differences["data"] or differences["classes"] else set()
     return [word for word, is_different in differences.items() if is_different and word not in followers]

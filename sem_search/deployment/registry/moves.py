@@ -106,9 +106,7 @@ def register_winner(
     client = MlflowClient()
     facts = {TAG_SCORE: repr(float(score)), TAG_DATA: data_digest, TAG_FOLDS: folds_digest, TAG_SOURCE_RUN: run_id}
     with lock_registry():
-        there = [run_id, *(one for one in earlier_run_ids if find_active_run(one) is not None)]
-        versions = (_find_version_of_run(client, name=model_name, run_id=one) for one in there)
-        version = next((one for one in versions if one is not None), None)
+        version = _find_version_of_runs(client, name=model_name, run_ids=[run_id, *earlier_run_ids])
         if version is None:
             logged_uri = _find_logged_model(client, model_uri=model_uri, run_id=run_id)
             version = _create_version(logged_uri, model_name=model_name, tags={**tags, **facts})
@@ -329,10 +327,14 @@ def _find_former(history: History) -> ModelVersion:
     return versions[number]
 
 
-def _find_version_of_run(client: MlflowClient, *, name: str, run_id: str) -> ModelVersion | None:
-    """Return the version that was made of this run's model, if there is one."""
-    versions = client.search_model_versions(f"name = {quote(name)} AND tags.`{TAG_SOURCE_RUN}` = '{run_id}'")
-    return min(versions, key=lambda version: int(version.version), default=None)
+def _find_version_of_runs(client: MlflowClient, *, name: str, run_ids: Sequence[str]) -> ModelVersion | None:
+    """Return the version that was made of the model of one of these runs; only the first run may be gone."""
+    for run_id in run_ids:
+        if run_id == run_ids[0] or find_active_run(run_id) is not None:
+            versions = client.search_model_versions(f"name = {quote(name)} AND tags.`{TAG_SOURCE_RUN}` = '{run_id}'")
+            if versions:
+                return min(versions, key=lambda version: int(version.version))
+    return None
 
 
 def _find_logged_model(client: MlflowClient, *, model_uri: str, run_id: str) -> str:

@@ -48,7 +48,7 @@ PIXEL_FAULTS: tuple[tuple[str, Severity, Callable[[ImageRecord, PixelFacts, Tile
         "note",
         lambda record, facts, grid: record.bit_depth == 16 and facts.n_levels <= MAX_HOLLOW_LEVELS,
         f"16 bits, but not more than {MAX_HOLLOW_LEVELS} grey levels",
-        "They are 8-bit images in 16-bit files. They are read correctly, but the bit depth tells how they were saved: "
+        "They are 8-bit images in 16-bit files. They are read correctly, but the bit depth shows how they were saved: "
         "save all classes in the same way.",
     ),
     (
@@ -66,13 +66,18 @@ METADATA: tuple[tuple[str, Callable[[ImageRecord], object], str], ...] = (
     ("session", lambda r: r.session, "whether a class comes from one session cannot be checked"),
     ("detector", lambda r: r.detector, "whether a class comes from one detector cannot be checked"),
 )
-"""What the files may not tell, and what cannot be checked without it."""
+"""What the files may not contain, and what cannot be checked without it."""
 
 
 def find_small_classes(catalogue: Catalogue, pairs: Sequence[SimilarPair], *, n_folds: int) -> list[Finding]:
     """Return an error if the classes are too small for the folds, and a note if they are very unequal.
 
     What counts is groups, so images that show the same place are counted once.
+
+    Args:
+        catalogue: The images.
+        pairs: Images that are kept in one group.
+        n_folds: Folds that the classes must be large enough for.
 
     Raises:
         SettingsError: `n_folds` is below 3.
@@ -106,7 +111,7 @@ def find_pixel_faults(
 
     Args:
         catalogue: The images.
-        facts: What their pixels tell, by image id.
+        facts: What their pixels show, by image id.
         grid: The tiles that will be cut from them.
     """
     findings = []
@@ -120,7 +125,7 @@ def find_pixel_faults(
 
 
 def find_missing_metadata(catalogue: Catalogue) -> list[Finding]:
-    """Return a note on what the files do not tell, so that its absence is not taken for a clean bill."""
+    """Return a note on what the files do not contain, and what cannot be checked without it."""
     n_images = len(catalogue.records)
     findings = []
     for what, get, consequence in METADATA:

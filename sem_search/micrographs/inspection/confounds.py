@@ -92,6 +92,9 @@ ADVICE = {
     "colour mode": "Save all images in the same way, as grey levels.",
 }
 
+ONE_MAGNIFICATION = "The same texture then has several sizes in pixels: use one magnification where possible."
+ONE_VALUE = "A network must learn to ignore this difference: use the same for all images where possible."
+
 LEVELS: dict[str, Callable[[ImageRecord], float]] = {
     "brightness": lambda record: record.mean_grey,
     "contrast": lambda record: record.contrast,
@@ -137,8 +140,7 @@ def find_mixtures(catalogue: Catalogue) -> list[Finding]:
             message = (
                 f"The {attribute} differs within {count(len(classes), 'class')}: {join_some(parts, noun='class')}."
             )
-            if attribute == "pixel size":
-                message += " The same texture then has several sizes in pixels: use one magnification where possible."
+            message += f" {ONE_MAGNIFICATION if attribute == 'pixel size' else ONE_VALUE}"
             findings.append(
                 Finding(
                     kind=f"mixed_{attribute.replace(' ', '_')}",
@@ -219,7 +221,7 @@ def _compute_p_value(observed: float, permuted: Sequence[float]) -> float:
 def _describe_confound(confound: Confound) -> Finding:
     """Return the warning about one attribute."""
     table = [f"{name}: {join_values(values)}" for name, values in confound.table]
-    surest = f", mostly images of {name_some(confound.given_away)}" if confound.given_away else ""
+    surest = f", best for {name_some(confound.given_away)}" if confound.given_away else ""
     return Finding(
         kind=f"confounded_{confound.attribute.replace(' ', '_')}",
         severity="warning",

@@ -1,7 +1,7 @@
 """A data bar that was left on: rows at the bottom that look alike in images of different places.
 
-The instrument's metadata tell where the scan ends, but exported pictures have lost them. A bar left on ends up in
-tiles, where its text tells session and magnification, and it disturbs the search for overlapping fields.
+The instrument's metadata give the end of the scan, but exported images have lost them. A bar left on ends up in
+tiles, where its text gives away session and magnification, and it disturbs the search for overlapping fields.
 """
 
 import math
@@ -31,7 +31,7 @@ def find_data_bars(catalogue: Catalogue, facts: Mapping[str, PixelFacts]) -> lis
 
     Args:
         catalogue: The images.
-        facts: What their pixels tell, by image id.
+        facts: What their pixels show, by image id.
     """
     by_size: dict[tuple[int, int], list[ImageRecord]] = defaultdict(list)
     for record in catalogue.records:

@@ -29,7 +29,7 @@ class Finding:
     classes: tuple[str, ...] = ()
     """All classes concerned, sorted."""
     advice: str = ""
-    """What to do about all findings of the kind; told once, at the end, also where each message ends with it."""
+    """What to do about all findings of the kind; given once, at the end, also where each message ends with it."""
     details: tuple[str, ...] = ()
     """Where the message sums up many cases: each of them, in words, without the advice."""
 
@@ -37,7 +37,7 @@ class Finding:
 def join_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return one finding for all of one kind that have one advice, in the order of the first.
 
-    It tells how many there are, a few examples, and what to do. Findings without an advice of their own sum up already.
+    It gives their number, a few examples, and what to do. Findings without an advice of their own are sums already.
     """
     kinds: dict[object, list[Finding]] = {}
     for number, finding in enumerate(findings):

@@ -14,7 +14,7 @@ Kinds of findings (`Finding.kind`), in the order in which they are looked for:
     almost_constant, clipped_white, clipped_black, hollow_bits, few_tiles
                                          single images to look at
     no_pixel_size, no_session, no_detector
-                                         what the files do not tell
+                                         what the files do not contain
 
 Findings of one kind are joined: how many there are, a few examples, what to do; each is in `Finding.details`.
 
@@ -71,7 +71,7 @@ class Inspection:
     """Errors first, then warnings, then notes; of one severity in the order of the module's list."""
     overlaps: Overlaps = "group"
     confounds: tuple[Confound, ...] = ()
-    """How well each attribute that differs tells the class, the best first."""
+    """How well each attribute that differs predicts the class, the best first."""
     thumbnails: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """A small JPEG of each image, by image id."""
 
@@ -114,7 +114,6 @@ def inspect_catalogue(
     *,
     n_folds: int = 5,
     grid: TileGrid = DEFAULT_GRID,
-    pairs: Sequence[SimilarPair] | None = None,
     overlaps: Overlaps = "group",
     progress: bool = False,
 ) -> Inspection:
@@ -124,8 +123,7 @@ def inspect_catalogue(
         catalogue: The images; their files are read again.
         n_folds: Folds that the classes must be large enough for.
         grid: The tiles that will be cut from the images.
-        pairs: Images of the same place, where they are known already; found here by default.
-        overlaps: What a search does about them.
+        overlaps: What a search does about images of the same place.
         progress: Show bars.
 
     Raises:
@@ -133,10 +131,7 @@ def inspect_catalogue(
         UnreadableImageError: A file cannot be read any more.
     """
     facts = survey_pixels(catalogue, progress=progress)
-    if pairs is None and overlaps == "ignore":
-        pairs = find_copies(catalogue)
-    elif pairs is None:
-        pairs = find_similar_pairs(catalogue, progress=progress)
+    pairs = find_copies(catalogue) if overlaps == "ignore" else find_similar_pairs(catalogue, progress=progress)
     joining = choose_joining(pairs, overlaps=overlaps)
     confounds = compute_confounds(catalogue)
     findings = [
@@ -154,7 +149,7 @@ def inspect_catalogue(
     ]
     return Inspection(
         catalogue=catalogue,
-        pairs=tuple(pairs),
+        pairs=pairs,
         overlaps=overlaps,
         findings=tuple(sorted(join_findings(findings), key=lambda finding: SEVERITIES.index(finding.severity))),
         confounds=confounds,

@@ -1,4 +1,4 @@
-"""What only the pixels tell of each image, in one pass over the files: clipping, hollow bits, a data bar left on.
+"""What only the pixels show of each image, in one pass over the files: clipping, hollow bits, a data bar left on.
 
 Everything kept is small, so that a survey of thousands of images fits into memory.
 """
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sem_search.micrographs.catalogue import Catalogue
-from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.micrographs.reading.grey import FloatImage, resize
 from sem_search.micrographs.threads import map_in_threads
 
 THUMBNAIL_SIDE_PX = 360  # two of them fit side by side on a telephone
@@ -26,7 +26,7 @@ N_LEVELS = 65536
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PixelFacts:
-    """What the pixels of one image tell."""
+    """What the pixels of one image show."""
 
     black: float
     white: float
@@ -42,7 +42,7 @@ class PixelFacts:
 
 
 def survey_pixels(catalogue: Catalogue, *, progress: bool = False) -> Mapping[str, PixelFacts]:
-    """Return what the pixels tell, by image id, in the catalogue's order; the files are read again.
+    """Return what the pixels show, by image id, in the catalogue's order; the files are read again.
 
     Raises:
         UnreadableImageError: A file cannot be read any more.
@@ -58,7 +58,7 @@ def survey_pixels(catalogue: Catalogue, *, progress: bool = False) -> Mapping[st
 
 
 def compute_pixel_facts(image: FloatImage) -> PixelFacts:
-    """Return what one image's pixels tell.
+    """Return what one image's pixels show.
 
     Args:
         image: Grey levels in [0, 1], shape (height_px, width_px).
@@ -69,24 +69,17 @@ def compute_pixel_facts(image: FloatImage) -> PixelFacts:
         black=float((image <= BLACK).mean()),
         white=float((image >= WHITE).mean()),
         n_levels=int(np.count_nonzero(np.bincount(levels, minlength=N_LEVELS))),
-        foot=_to_bytes(_resize(image[-foot_px:], width_px=FOOT_COLUMNS, height_px=foot_px)),
-        head=_to_bytes(_resize(image[:foot_px][::-1], width_px=FOOT_COLUMNS, height_px=foot_px)),
+        foot=_to_bytes(resize(image[-foot_px:], shape=(foot_px, FOOT_COLUMNS))),
+        head=_to_bytes(resize(image[:foot_px][::-1], shape=(foot_px, FOOT_COLUMNS))),
         thumbnail=_build_thumbnail(image),
     )
-
-
-def _resize(image: FloatImage, *, width_px: int, height_px: int) -> FloatImage:
-    """Return the picture at another size, averaged over what each new pixel covers."""
-    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
-    resized: FloatImage = np.asarray(picture.resize((width_px, height_px), Image.Resampling.BILINEAR))
-    return resized
 
 
 def _build_thumbnail(image: FloatImage) -> bytes:
     """Return a small JPEG for people to look at."""
     factor = min(1.0, THUMBNAIL_SIDE_PX / max(image.shape))
     height_px, width_px = (max(1, round(side * factor)) for side in image.shape)
-    small = _resize(image, width_px=width_px, height_px=height_px)
+    small = resize(image, shape=(height_px, width_px))
     low, high = np.percentile(small, (0.5, 99.5))
     buffer = io.BytesIO()
     stretched = Image.fromarray(_to_bytes((small - low) / max(float(high - low), 1e-6)))

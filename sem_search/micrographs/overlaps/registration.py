@@ -9,8 +9,8 @@ highest peak is then judged by five numbers, each against its own way of being w
 Last, what agrees as well when one is mirrored or turned, as a whole or in the common part alone, is not one place but
 one form, such as a round outline.
 
-Not seen: fields turned or mirrored against each other, and fields of unlike magnification where nothing tells how
-unlike. What was measured on how many pairs is told in `similarity`.
+Not seen: fields turned or mirrored against each other, and fields of different magnification where no file gives the
+ratio. What was measured on how many pairs: docs/decisions/010-same-places.md.
 """
 
 import math
@@ -21,10 +21,9 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.micrographs.reading.grey import FloatImage, resize
 
 Spectrum = NDArray[np.complex64]
 Shape = tuple[int, int]
@@ -80,11 +79,6 @@ class Plane:
     """Mean 0, deviation about 1 where there is structure, shape (h, w)."""
     spectra: dict[Shape, Spectrum] = field(default_factory=dict)
 
-    @property
-    def n_bytes(self) -> int:
-        """Memory held."""
-        return self.values.nbytes + sum(spectrum.nbytes for spectrum in self.spectra.values())
-
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
@@ -126,7 +120,7 @@ def build_scene(image: FloatImage) -> Scene:
     """
     factor = min(1.0, KEPT_SIDE_PX / max(image.shape))
     height_px, width_px = (max(1, round(side * factor)) for side in image.shape)
-    reduced = _resize(image, shape=(height_px, width_px))
+    reduced = resize(image, shape=(height_px, width_px))
     low, high = np.percentile(reduced, (0.1, 99.9))
     stretched = np.clip((reduced - low) / max(float(high - low), EPSILON), 0, 1)
     return Scene(pixels=np.round(255 * stretched).astype(np.uint8), height_px=image.shape[0], width_px=image.shape[1])
@@ -139,7 +133,7 @@ def build_plane(scene: Scene, shape: Shape) -> Plane:
         scene: The picture.
         shape: Rows and columns to reduce it to.
     """
-    reduced = _resize(scene.pixels.astype(np.float32), shape=shape)
+    reduced = resize(scene.pixels.astype(np.float32), shape=shape)
     detail = reduced - gaussian_filter(reduced, DETAIL_PX)
     floor = CONTRAST_FLOOR**2 * float(detail.var()) + EPSILON
     flat = np.clip(detail / np.sqrt(gaussian_filter(detail**2, CONTRAST_PX) + floor), -CLIP, CLIP)
@@ -191,13 +185,6 @@ def register(
     )
     # Asked last, since it costs fifteen more correlations: a data bar left on makes candidates of all pairs.
     return None if found.is_match and _is_form(*planes, peak=peak) else found
-
-
-def _resize(image: FloatImage, *, shape: Shape) -> FloatImage:
-    """Return the picture at another size, averaged over what each new pixel covers."""
-    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
-    resized: FloatImage = np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
-    return resized
 
 
 def _choose_step(first: Scene, second: Scene, *, scale: float) -> float | None:

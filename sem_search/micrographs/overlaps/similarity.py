@@ -1,8 +1,8 @@
 """Which micrographs show the same place of the specimen: copies, overlapping fields, one field at two magnifications.
 
-Such images must never be divided between training and test, and no file name tells them. All pairs are registered
-(`registration`); magnification is followed where the metadata give both pixel sizes, else equal pixels and, for images
-of unlike size, equal fields are tried.
+Such images must never be divided between training and test, and no file name shows which they are. All pairs are
+registered (`registration`), at the magnifications that the pixel sizes in the metadata give; where they are not known,
+with equal pixels and, for images of different size, with equal fields.
 
 Missed, because they cannot be told from chance: lattices, stripes, and about half of the overlaps between fields where
 a few particles lie on bare ground. What was measured stands in docs/decisions/010-same-places.md and 022-overlaps.md.
@@ -93,7 +93,7 @@ def find_similar_pairs(catalogue: Catalogue, *, progress: bool = False) -> tuple
 def find_copies(catalogue: Catalogue) -> tuple[SimilarPair, ...]:
     """Return all pairs of images that hold the same picture, pixel for pixel, in the catalogue's order.
 
-    Nothing is read: their hashes tell.
+    Nothing is read: their hashes are equal.
     """
     same: dict[str, list[ImageRecord]] = {}
     for record in catalogue.records:

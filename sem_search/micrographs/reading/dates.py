@@ -6,7 +6,7 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 
 
 def parse_moment(text: str | None) -> tuple[str | None, tuple[str, ...]]:
-    """Return a date, and a time where told, as ISO 8601, and a warning where the date has two readings.
+    """Return a date, and a time where there is one, as ISO 8601, and a warning where the date has two readings.
 
     Known forms: `2020-02-06` (also with / or .), `06.02.2020` (dots: day first), `17 Nov 2020`, and `02/13/2020` or
     `13/02/2020` where only one reading is a date; then a time of 24 hours, or of 12 with AM or PM. The names of
@@ -16,7 +16,9 @@ def parse_moment(text: str | None) -> tuple[str | None, tuple[str, ...]]:
         return None, ()
     day = _parse_date(text)
     if day is None:
-        return None, ("its acquisition date cannot be read, or can be read day first and month first, and is left out",)
+        return None, (
+            "its acquisition date cannot be read, or has two readings (day first, month first), and is not used",
+        )
     time = _parse_time(text)
     return (f"{day}T{time}" if time else day), ()
 

@@ -1,7 +1,7 @@
 """How the levels that a file stores become grey in [0, 1].
 
 - 8 bits: level / 255. 16 bits: level / 65535, so that equal pictures of either depth give equal floats.
-- 9 to 15 bits count against their own white only where the file tells it (12-bit TIFF, TIFF tag 281). Where the levels
+- 9 to 15 bits count against their own white only where the file gives it (12-bit TIFF, TIFF tag 281). Where the levels
   alone suggest 12 bits there is a warning: to stretch by what one picture happens to hold would give one level two
   meanings.
 - Colour becomes luma after ITU-R BT.601 in whole levels, so that grey stored as colour gives what grey would; palettes
@@ -44,7 +44,7 @@ def name_plain_mode(samples: Samples) -> str:
 
 
 def find_plain_alpha(samples: Samples) -> tuple[str, ...]:
-    """Return a warning if a fourth, or second, channel says more than that all is opaque."""
+    """Return a warning if a fourth, or second, channel is not opaque everywhere."""
     opaque = np.iinfo(samples.dtype).max
     has_alpha = samples.shape[2] in (2, 4) and bool((samples[:, :, -1] < opaque).any())
     return (ALPHA_WARNING,) if has_alpha else ()
@@ -74,9 +74,9 @@ def find_losses(image: Image.Image, *, bits: int) -> tuple[str, ...]:
     """Return a warning for each thing that the file holds and the grey levels do not."""
     warnings = []
     if bits == 16 and image.mode not in SIXTEEN_BIT_MODES:
-        warnings.append("16-bit colour was read with 8 bits; grey of 16 bits would be read in full")
+        warnings.append("its 16-bit colour was read with 8 bits: save it as grey to keep 16 bits")
     if bits == 1:
-        warnings.append("holds two levels only (1 bit)")
+        warnings.append("has only two grey levels (1 bit)")
     bands = image.getbands()
     alpha = next((band for band in ("A", "a") if band in bands), None)
     is_see_through = alpha is not None and int(np.asarray(image.getchannel(alpha)).min()) < 255
@@ -86,7 +86,7 @@ def find_losses(image: Image.Image, *, bits: int) -> tuple[str, ...]:
 
 
 def scale_levels(
-    levels: Levels, *, told_white: int | None, is_inverted: bool = False
+    levels: Levels, *, given_white: int | None, is_inverted: bool = False
 ) -> tuple[FloatImage, tuple[str, ...]]:
     """Return grey in [0, 1], and a warning if the levels look like 12 bits that the file calls 16.
 
@@ -94,18 +94,25 @@ def scale_levels(
 
     Args:
         levels: As stored.
-        told_white: The highest level as the file tells it, where it is not that of its bits.
+        given_white: The highest level that the file gives, where it is not that of its bits.
         is_inverted: Whether the highest level means black.
     """
     highest = int(np.iinfo(levels.dtype).max)
     warnings: tuple[str, ...] = ()
     found = int(levels.max())
-    if told_white is not None and found <= told_white:
-        highest = told_white
+    if given_white is not None and found <= given_white:
+        highest = given_white
     elif levels.dtype == np.uint16 and found <= TWELVE_BIT_WHITE:
         warnings = (
-            "16-bit levels all lie below 4096 of 65535, as if the instrument stored 12 bits: it is read as nearly "
-            f"{'white' if is_inverted else 'black'}; stretch such files to the full range once, all alike",
+            "all its 16-bit grey levels are below 4096 of 65535, as if the instrument had stored 12 bits, so the image "
+            f"is nearly {'white' if is_inverted else 'black'}: scale all such files to the full range, in the same way",
         )
     grey = levels.astype(np.float32)
     return (highest - grey if is_inverted else grey) / np.float32(highest), warnings
+
+
+def resize(image: FloatImage, *, shape: tuple[int, int]) -> FloatImage:
+    """Return the image with another shape (height, width), averaged over what each new pixel covers."""
+    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
+    resized: FloatImage = np.asarray(picture.resize(shape[::-1], Image.Resampling.BILINEAR))
+    return resized

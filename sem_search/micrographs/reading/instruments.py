@@ -5,8 +5,8 @@ taken rather than in what they show. Sources, in this order: TIFF tags of Thermo
 TESCAN (50431) and Phenom (34683); the scale that ImageJ or OME-TIFF give in a TIFF's description; and the text file
 that Hitachi, JEOL and TESCAN instruments write beside the picture.
 
-Nothing is guessed: what is not told, or can be read two ways, is None, with a warning for the latter. A pixel size is
-that of this file's pixels: the size of a display's pixels, or a resolution for printing, is another quantity.
+Nothing is guessed: what is not given, or can be read in two ways, is None, with a warning for the latter. A pixel size
+is that of this file's pixels: the size of a display's pixels, or a resolution for printing, is another quantity.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ MAX_OME_PICTURES = 1000  # as many as pages are counted; a file may name million
 
 @dataclass(frozen=True, kw_only=True)
 class InstrumentMetadata:
-    """What the instrument tells about one micrograph; None where it does not."""
+    """What the instrument wrote about one micrograph; None where it did not."""
 
     pixel_size_nm: float | None = None
     acquired_at: str | None = None
@@ -57,7 +57,7 @@ class InstrumentMetadata:
 
 
 def read_tiff_metadata(page: tifffile.TiffPage) -> InstrumentMetadata:
-    """Return what a TIFF's own tags tell, all None where there are none.
+    """Return what a TIFF's own tags contain, all None where there are none.
 
     Args:
         page: The page that holds the micrograph.
@@ -81,10 +81,10 @@ def read_tiff_metadata(page: tifffile.TiffPage) -> InstrumentMetadata:
 
 
 def read_sidecar_metadata(picture: Path, *, file_height_px: int) -> InstrumentMetadata:
-    """Return what the text file beside a picture tells, all None where there is none.
+    """Return what the text file beside a picture contains, all None where there is none.
 
     It is `a.txt` beside `a.tif`; TESCAN's is `a-tif.hdr` or `a.hdr`. A text that none of the known makers wrote is
-    nobody's business here and left alone.
+    not used.
 
     Args:
         picture: The picture's path.
@@ -92,7 +92,7 @@ def read_sidecar_metadata(picture: Path, *, file_height_px: int) -> InstrumentMe
             is smaller.
 
     Raises:
-        UnreadableImageError: The text says that the picture shows several view fields side by side.
+        UnreadableImageError: The picture shows several view fields side by side.
     """
     for text in _iter_sidecars(picture):
         if "[SemImageFile]" in text:
@@ -142,83 +142,67 @@ def _parse_sections(text: str) -> dict[str, dict[str, str]]:
     return sections
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Fields:
-    """Where a maker writes what; of several names the first that is there counts."""
+Fields = Mapping[str, str]
+"""What is wanted -> the names under which a maker writes it, of which the first that is there counts.
 
-    date: tuple[str, ...]
-    time: tuple[str, ...] = ()
-    detector: tuple[str, ...]
-    voltage: tuple[str, ...]
-    voltage_unit: str = "V"
-    """Where none stands beside the number."""
-    instrument: tuple[str, ...]
-    size: tuple[str, ...] = ()
-    """Width and height of the scan, in one field."""
-    bar: tuple[str, ...] = ()
-    """Height of the data bar, where it is given instead of the size."""
+`size` is width and height of the scan in one field, `bar` the height of the data bar, `unit` that of a voltage without.
+"""
 
-
-FEI = _Fields(
-    date=("date",),
-    detector=("Detectors.Name",),
-    voltage=("voltage",),
-    instrument=("System.SystemType",),
-)
-ZEISS = _Fields(
-    date=("AP_DATE",),
-    time=("AP_TIME",),
-    detector=("DP_DETECTOR_CHANNEL", "DP_DETECTOR_TYPE"),
-    voltage=("AP_ACTUALKV", "AP_MANUALKV"),
-    voltage_unit="",
-    instrument=("DP_SEM", "SV_SERIAL_NUMBER"),
-    size=("DP_IMAGE_STORE",),
-)
-TESCAN = _Fields(
-    date=("Date",),
-    time=("Time",),
-    detector=("Detector", "Detector0"),
-    voltage=("HV",),
-    instrument=("Device",),
-    bar=("ImageStripSize",),
-)
-PHENOM = _Fields(
-    date=("time",),
-    detector=("detector",),
-    voltage=("highVoltage",),
-    voltage_unit="",
-    instrument=("type",),
-    bar=("databarHeight",),
-)
-HITACHI = _Fields(
-    date=("Date",),
-    time=("Time",),
-    detector=("SignalName",),
-    voltage=("AcceleratingVoltage",),
-    voltage_unit="",
-    instrument=("InstructName",),  # the instrument's own spelling
-    size=("DataSize",),
-)
-JEOL = _Fields(
-    date=("$CM_DATE",),
-    time=("$CM_TIME",),
-    detector=("$CM_SIGNAL_NAME", "$CM_SIGNAL", "$SM_DETECTOR"),
-    voltage=("$CM_ACCEL_VOLT",),
-    voltage_unit="kV",
-    instrument=("$CM_INSTRUMENT",),
-    size=("$CM_FULL_SIZE", "$CM_IMAGE_SIZE"),
-)
+FEI: Fields = {"date": "date", "detector": "Detectors.Name", "voltage": "voltage", "instrument": "System.SystemType"}
+ZEISS: Fields = {
+    "date": "AP_DATE",
+    "time": "AP_TIME",
+    "detector": "DP_DETECTOR_CHANNEL DP_DETECTOR_TYPE",
+    "voltage": "AP_ACTUALKV AP_MANUALKV",
+    "unit": "",
+    "instrument": "DP_SEM SV_SERIAL_NUMBER",
+    "size": "DP_IMAGE_STORE",
+}
+TESCAN: Fields = {
+    "date": "Date",
+    "time": "Time",
+    "detector": "Detector Detector0",
+    "voltage": "HV",
+    "instrument": "Device",
+    "bar": "ImageStripSize",
+}
+PHENOM: Fields = {
+    "date": "time",
+    "detector": "detector",
+    "voltage": "highVoltage",
+    "unit": "",
+    "instrument": "type",
+    "bar": "databarHeight",
+}
+HITACHI: Fields = {
+    "date": "Date",
+    "time": "Time",
+    "detector": "SignalName",
+    "voltage": "AcceleratingVoltage",
+    "unit": "",
+    "instrument": "InstructName",  # the instrument's own spelling
+    "size": "DataSize",
+}
+JEOL: Fields = {
+    "date": "$CM_DATE",
+    "time": "$CM_TIME",
+    "detector": "$CM_SIGNAL_NAME $CM_SIGNAL $SM_DETECTOR",
+    "voltage": "$CM_ACCEL_VOLT",
+    "unit": "kV",
+    "instrument": "$CM_INSTRUMENT",
+    "size": "$CM_FULL_SIZE $CM_IMAGE_SIZE",
+}
 
 
 def _build_metadata(
-    fields: _Fields,
+    fields: Fields,
     pairs: Mapping[str, str],
     *,
     lengths: Sequence[tuple[Any, str]],
     file_height_px: int,
     warnings: tuple[str, ...] = (),
 ) -> InstrumentMetadata:
-    """Return what a maker's text tells.
+    """Return the metadata in a maker's text.
 
     Args:
         fields: Where this maker writes what.
@@ -227,20 +211,23 @@ def _build_metadata(
         file_height_px: Rows of the picture file.
         warnings: About lengths that could not be read.
     """
+
+    def get(what: str) -> str | None:
+        return _get(pairs, *fields.get(what, "").split())
+
     pixel_nm, doubts = agree(*lengths)
-    acquired_at, date_doubts = parse_moment(_join(_get(pairs, *fields.date), _get(pairs, *fields.time)))
-    width_px, height_px = _parse_size(_get(pairs, *fields.size))
-    bar_px = _to_count(_get(pairs, *fields.bar))
+    acquired_at, date_doubts = parse_moment(_join(get("date"), get("time")))
+    width_px, height_px = _parse_size(get("size"))
+    if bar_px := _to_count(get("bar")):
+        height_px = file_height_px - bar_px
     return InstrumentMetadata(
         pixel_size_nm=pixel_nm,
         acquired_at=acquired_at,
-        detector=_to_text(_get(pairs, *fields.detector)),
-        voltage_kv=_parse_voltage(_get(pairs, *fields.voltage), unit=fields.voltage_unit),
-        instrument=_to_text(_get(pairs, *fields.instrument)),
+        detector=_to_text(get("detector")),
+        voltage_kv=_parse_voltage(get("voltage"), unit=fields.get("unit", "V")),
+        instrument=_to_text(get("instrument")),
         scan_width_px=width_px,
-        scan_height_px=_keep_if_bar_is_below(
-            file_height_px - bar_px if bar_px else height_px, file_height_px=file_height_px
-        ),
+        scan_height_px=_keep_if_bar_is_below(height_px, file_height_px=file_height_px),
         warnings=date_doubts + warnings + doubts,
     )
 
@@ -296,7 +283,9 @@ def _parse_zeiss(entries: Mapping[str, str], *, file_width_px: int, file_height_
         return (length / n_px if length is not None and n_px > 0 else None), unit
 
     lengths: list[tuple[Any, str]] = [measure("AP_IMAGE_PIXEL_SIZE"), divide("AP_WIDTH", file_width_px)]
-    if to_positive(lengths[0][0]) is None:  # only the field tells it: a file that was cut shows in its height
+    if (
+        to_positive(lengths[0][0]) is None
+    ):  # only the field gives it: the height then shows whether the file was cropped
         lengths.append(divide("AP_HEIGHT", file_height_px))
     return _build_metadata(ZEISS, entries, lengths=lengths, file_height_px=file_height_px)
 
@@ -359,13 +348,13 @@ def _parse_imagej(page: tifffile.TiffPage, *, pairs: Mapping[str, str]) -> tuple
 
 def _parse_ome(xml: str, *, width_px: int) -> tuple[float | None, tuple[str, ...]]:
     """Read the sizes of the OME pictures that are as wide as this one; the unit is µm where none stands."""
-    told = [
+    sizes = [
         (_find_attribute(pixels, f"PhysicalSize{axis}"), _find_attribute(pixels, f"PhysicalSize{axis}Unit") or "µm")
         for pixels in re.findall(r"<(?:\w+:)?Pixels\s[^<>]*>", xml)[:MAX_OME_PICTURES]
         if _find_attribute(pixels, "SizeX") == str(width_px)
         for axis in "XY"
     ]
-    return agree(*((value, unit) for value, unit in told if is_length(unit)))
+    return agree(*((value, unit) for value, unit in sizes if is_length(unit)))
 
 
 def _find_attribute(tag: str, name: str) -> str:
@@ -377,7 +366,7 @@ def _find_attribute(tag: str, name: str) -> str:
 def _parse_jeol(pairs: Mapping[str, str], *, file_height_px: int) -> InstrumentMetadata:
     """Read `$KEY value` lines, whose keys differ between older and newer instruments.
 
-    The pixel size is told, or follows from the field of view, or from the scale bar's label and its length in pixels.
+    The pixel size is given, or follows from the field of view, or from the scale bar's label and its length in pixels.
     """
     sides, side_doubts = parse_lengths(pairs.get("$CM_PIXEL_SIZE"))
     fields, field_doubts = parse_lengths(pairs.get("$CM_FIELD_OF_VIEW"))
@@ -387,7 +376,7 @@ def _parse_jeol(pairs: Mapping[str, str], *, file_height_px: int) -> InstrumentM
         *sides,
         *(
             (length / n_px, unit)
-            for (length, unit), n_px in zip(fields, _parse_size(_get(pairs, *JEOL.size)), strict=False)
+            for (length, unit), n_px in zip(fields, _parse_size(_get(pairs, *JEOL["size"].split())), strict=False)
             if n_px
         ),
         *((length / bar_px, unit) for length, unit in labels if bar_px),
@@ -407,8 +396,8 @@ def _parse_voltage(text: str | None, *, unit: str) -> float | None:
 def _keep_if_bar_is_below(height_px: int | None, *, file_height_px: int) -> int | None:
     """Return the scan height only if rows are left below it.
 
-    FEI hangs the bar below the scan and always says so. The others may also draw it into the scan's own rows, and then
-    their size says nothing about the bar: only the user knows (`crop_bottom_px`).
+    FEI puts the bar below the scan and always gives the size of the scan. The others may also draw it into
+    the scan's own rows, and then their size does not show it: only the user knows (`crop_bottom_px`).
     """
     return height_px if height_px is not None and 0 < height_px < file_height_px else None
 

@@ -10,7 +10,7 @@ from typing import Any
 NM_PER_UNIT = {"pm": 1e-3, "Å": 0.1, "nm": 1.0, "um": 1e3, "μm": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9}
 NM_PER_UNIT |= {"micron": 1e3, "microns": 1e3, "inch": 2.54e7, "in": 2.54e7}  # as ImageJ and OME spell them
 EAST_ASIAN_ENCODINGS = ("cp932", "gbk", "cp949", "big5")  # each writes the micro sign with two bytes of its own
-SIZE_TOLERANCE = 0.02  # scale bars are told in whole pixels, fields of view in three or four digits
+SIZE_TOLERANCE = 0.02  # scale bars are given in whole pixels, fields of view in three or four digits
 NUMBER = r"(?:0,\d+|\d+,(?!\d{3}(?!\d))\d+|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"  # not 1,500: 1.5 or 1500
 UNIT = r"[^\d\s.,;+-]+"
 LENGTHS = re.compile(rf"(?:({NUMBER})(?:\s*({UNIT}))?\s+)?({NUMBER})\s*({UNIT})")
@@ -40,13 +40,13 @@ def is_length(unit: str) -> bool:
     return unit.strip().lower() not in ("", "pixel", "pixels", "reference frame", "none", "null")
 
 
-def agree(*told: tuple[Any, str]) -> tuple[float | None, tuple[str, ...]]:
+def agree(*lengths: tuple[Any, str]) -> tuple[float | None, tuple[str, ...]]:
     """Return the pixel size in nm that all of several (length, unit) mean, or None, with a warning where they differ.
 
     Those without a length or a unit are passed over; one in a unit that is not known may contradict the others, and
     leaves no size. Pixels that are wider than high have no single size.
     """
-    given = [(length, unit) for value, unit in told if unit and (length := to_positive(value)) is not None]
+    given = [(length, unit) for value, unit in lengths if unit and (length := to_positive(value)) is not None]
     sizes = [length * _find_factor(unit) for length, unit in given]
     unknown = [unit for (_, unit), size in zip(given, sizes, strict=True) if math.isnan(size)]
     if unknown:

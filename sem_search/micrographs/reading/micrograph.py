@@ -2,11 +2,11 @@
 
 PNG, JPEG, BMP and TIFF; what the bytes say counts, not the file's name. The rules:
 
-- Levels become grey in [0, 1] as `grey` says: 8 and 16 bits in their full range, colour as luma, transparency ignored.
+- Levels become grey in [0, 1] (`grey`): 8 and 16 bits in their full range, colour as luma, transparency ignored.
 - A TIFF or EXIF orientation is applied, so that the bottom of the picture is the bottom that the user sees.
-- Signed, 32-bit and floating-point levels are refused: nothing tells which of them is white.
+- Signed, 32-bit and floating-point levels are refused: no file gives the value of white.
 - Several pages: the largest full one, the first of several, with a warning. Several frames of an animation: refused.
-- Truncated, damaged, oversized: refused, before decoding where the header tells. No decoder fills a gap with black.
+- Truncated, damaged, oversized: refused, before decoding where the header is enough. No decoder fills a gap with black.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ FILE_BYTES_BESIDE_PIXELS = 64_000_000  # thumbnails, further pages, metadata
 ORIENTATION_TAG = 274
 PNG_FIRST_CHUNK_AT = 8  # behind the signature
 MAX_PNG_CHUNKS, MIN_PNG_CHUNK_BYTES = 1000, 512  # pictures are written in chunks of 8 kB and more
-NOT_SUPPORTED = ("Unsupported", "cannot handle")  # so Pillow says of whole BMP and JPEG files that it cannot decode
+NOT_SUPPORTED = ("Unsupported", "cannot handle")  # Pillow on intact BMP and JPEG files of a kind that it cannot decode
 PNG_BIT_DEPTH_AT = 24  # signature, length and type of the first chunk, width, height
 
 # Damage that Pillow meets ends in our own error or warning; its words on stderr would only repeat it.
@@ -142,16 +142,18 @@ def _read_file(path: Path, *, max_megapixels: float) -> bytes:
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise UnreadableImageError("there is no such file (or it is a link to one that is gone)") from error
+        raise UnreadableImageError(
+            "there is no such file, or it is a link to a file that does not exist any more"
+        ) from error
     if stat.S_ISDIR(status.st_mode):
-        raise UnreadableImageError("is a folder, not a picture")
+        raise UnreadableImageError("is a folder, not an image file")
     if not stat.S_ISREG(status.st_mode):  # a pipe or a device could keep its reader waiting for ever
         raise UnreadableImageError("is not a regular file")
     limit = max_megapixels * 1e6 * MAX_FILE_BYTES_PER_PIXEL + FILE_BYTES_BESIDE_PIXELS
     if status.st_size > limit:
         raise UnreadableImageError(
-            f"the file has {status.st_size / 1e6:.0f} MB, a picture of {max_megapixels:g} megapixels can need no more "
-            f"than {limit / 1e6:.0f} MB: cut the picture, or raise max_megapixels"
+            f"the file has {status.st_size / 1e6:.0f} MB, but an image of {max_megapixels:g} megapixels needs at most "
+            f"{limit / 1e6:.0f} MB: crop the image, or raise max_megapixels"
         )
     return path.read_bytes()
 
@@ -169,8 +171,8 @@ def _decode(data: bytes, *, path: Path | None, reading: ReadingOptions) -> Micro
     except Exception as error:  # decoders fed with damaged bytes raise whatever comes
         if _describe(error).startswith(NOT_SUPPORTED):
             raise UnreadableImageError(
-                f"is a {kind} file of a kind that is not read here ({_describe(error)}): "
-                "export it as PNG or TIFF of 8 or 16 bits"
+                f"is a {kind} file of a kind that is not supported ({_describe(error)}): "
+                "export it as PNG or TIFF with 8 or 16 bits"
             ) from error
         raise UnreadableImageError(
             f"the {kind} file is damaged, truncated or of an unknown kind ({_describe(error)}): copy or export it again"
@@ -197,13 +199,13 @@ def _decode(data: bytes, *, path: Path | None, reading: ReadingOptions) -> Micro
 def _recognise(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
     """Return the format and its decoder from the first bytes."""
     if not data:
-        raise UnreadableImageError("the file is empty: copy or export it again")
+        raise UnreadableImageError("is empty: copy or export it again")
     for signature, known in PLUGINS.items():
         if data.startswith(signature):
             return known
     refused = next((kind for signature, kind in REFUSED_SIGNATURES.items() if data.startswith(signature)), None)
-    found = f"is a {refused} file" if refused else "is no picture known here"
-    raise UnreadableImageError(f"{found}: only PNG, JPEG, BMP and TIFF are read; export it as one of them")
+    found = f"is a {refused} file" if refused else "is not an image of a known format"
+    raise UnreadableImageError(f"{found}: export it as PNG, JPEG, BMP or TIFF")
 
 
 def _describe(error: Exception) -> str:
@@ -236,7 +238,7 @@ def _decode_tiff(data: bytes, *, max_pixels: float) -> _Picture:
         levels, mode, losses = compute_levels(image), name_mode(image), find_losses(image, bits=facts.bits)
     grey, doubts = scale_levels(
         levels,
-        told_white=TWELVE_BIT_WHITE if facts.bits == 12 else facts.max_value,
+        given_white=TWELVE_BIT_WHITE if facts.bits == 12 else facts.max_value,
         # Pillow has inverted those of 8 bits.
         is_inverted=facts.is_inverted and (facts.is_plain or levels.dtype == np.uint16),
     )
@@ -252,7 +254,7 @@ def _decode_tiff(data: bytes, *, max_pixels: float) -> _Picture:
 def _load_tiff(data: bytes, *, facts: TiffFacts) -> Image.Image:
     """Return the page as Pillow decodes it.
 
-    Damage shows while it is decoded, as an OSError; what Pillow does not know, it says in these ways.
+    Damage shows while it is decoded, as an OSError; what Pillow does not know, as one of these.
     """
     try:
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
@@ -260,8 +262,8 @@ def _load_tiff(data: bytes, *, facts: TiffFacts) -> Image.Image:
         image.load()  # also turns it upright
     except (SyntaxError, IndexError, ValueError) as error:
         raise UnreadableImageError(
-            f"holds {facts.kind}, a kind of TIFF that is not read here: "
-            "save it as grey of 8 or 16 bits without compression"
+            f"holds {facts.kind}, a kind of TIFF that is not supported: "
+            "save it as grey with 8 or 16 bits and without compression"
         ) from error
     return image
 
@@ -274,12 +276,12 @@ def _decode_other(data: bytes, *, kind: str, plugin: type[ImageFile.ImageFile], 
     check_pixel_count(*image.size, max_pixels=max_pixels)
     if kind == "JPEG" and data.count(JPEG_SCAN) > MAX_JPEG_SCANS:
         raise UnreadableImageError(
-            f"has {data.count(JPEG_SCAN)} scans where a JPEG needs about ten, and each takes the time of a whole "
-            "picture: export it again"
+            f"has {data.count(JPEG_SCAN)} JPEG scans instead of about ten, and each takes as long to decode as a whole "
+            "image: export it again"
         )
     n_frames = getattr(image, "n_frames", 1)
     if n_frames > 1:
-        raise UnreadableImageError(f"is an animation of {n_frames} frames: export the one that is meant as a picture")
+        raise UnreadableImageError(f"is an animation of {n_frames} frames: export the frame that you need")
     if kind == "PNG":
         image.verify()  # all checksums, to the end; the decoder stops at the last row and would miss a torn tail
         image = plugin(io.BytesIO(data))
@@ -287,7 +289,7 @@ def _decode_other(data: bytes, *, kind: str, plugin: type[ImageFile.ImageFile], 
     orientation = image.getexif().get(ORIENTATION_TAG, 1)
     upright = ImageOps.exif_transpose(image)
     bits = data[PNG_BIT_DEPTH_AT] if kind == "PNG" else 8
-    grey, doubts = scale_levels(compute_levels(upright), told_white=None)
+    grey, doubts = scale_levels(compute_levels(upright), given_white=None)
     return _Picture(
         grey=grey,
         bits=bits,
@@ -310,7 +312,7 @@ def _check_chunks(data: bytes) -> None:
 
 def _warn_if_turned(orientation: object) -> tuple[str, ...]:
     """Return a warning if the file's orientation tag was followed."""
-    return ("was turned upright as its orientation tag says",) if orientation in range(2, 9) else ()
+    return ("was rotated upright, following its orientation tag",) if orientation in range(2, 9) else ()
 
 
 def _warn_if_served_otherwise(
@@ -324,8 +326,8 @@ def _warn_if_served_otherwise(
     if bar_px in (0, crop_bottom_px):
         return sidecar
     warning = (
-        "its data bar is cut as the text file beside it says, which a served model will not see: "
-        f"set crop_bottom_px={bar_px}, too"
+        "its data bar is cut off as the text file beside it says, but a served model does not see that file: "
+        f"set crop_bottom_px={bar_px} as well"
     )
     return dataclasses.replace(sidecar, warnings=(*sidecar.warnings, warning))
 
@@ -335,8 +337,8 @@ def _check_scan_size(metadata: InstrumentMetadata, *, height_px: int, width_px: 
     scan_px = metadata.scan_height_px
     if metadata.scan_width_px not in (None, width_px):
         warning = (
-            f"its metadata give a scan {metadata.scan_width_px} px wide, but the file has {width_px}, so it was cut, "
-            "stitched or resized: pixel size and scan height are not used"
+            f"its metadata give a scan width of {metadata.scan_width_px} px, but the file has {width_px}, so it was "
+            "cropped, stitched or resized: its pixel size and scan height are not used"
         )
         return dataclasses.replace(
             metadata,
@@ -347,18 +349,18 @@ def _check_scan_size(metadata: InstrumentMetadata, *, height_px: int, width_px: 
         )
     if scan_px is not None and not 0 < scan_px <= height_px:
         raise UnreadableImageError(
-            f"its metadata give a scan height of {scan_px} px, but the file has {height_px} rows, so it was cut or "
-            "resized: use the instrument's own file, or save it without these metadata"
+            f"its metadata give a scan height of {scan_px} px, but the file has {height_px} rows, so it was "
+            "cropped or resized: use the instrument's own file, or save it without these metadata"
         )
     return metadata
 
 
 def _remove_bar(grey: FloatImage, *, scan_height_px: int | None, crop_bottom_px: int) -> FloatImage:
-    """Return the rows of the scan: as many as the metadata tell, else all but the lowest `crop_bottom_px`."""
+    """Return the rows of the scan: as many as the metadata give, else all but the lowest `crop_bottom_px`."""
     height_px = len(grey)
     kept_px = height_px - crop_bottom_px if scan_height_px is None else scan_height_px
     if kept_px < 1:
         raise UnreadableImageError(
-            f"nothing is left of its {height_px} rows without the lowest {crop_bottom_px}: lower crop_bottom_px"
+            f"has {height_px} rows, and crop_bottom_px={crop_bottom_px} leaves none: lower crop_bottom_px"
         )
     return np.ascontiguousarray(grey[:kept_px])

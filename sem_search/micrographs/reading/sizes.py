@@ -1,4 +1,4 @@
-"""How many pixels a picture file says it has, from its header: what a server asks before it takes a file in at all."""
+"""The number of pixels that the header of an image file states: a server asks for it before it accepts a file."""
 
 import io
 

@@ -47,7 +47,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, kw_only=True)
 class TiffFacts:
-    """What the tags of the page to be read tell."""
+    """What the tags of the page to be read contain."""
 
     page: int
     """Index of the largest page that is no thumbnail, the first of several."""
@@ -56,13 +56,13 @@ class TiffFacts:
     bits: int
     """Per sample: 1 to 16."""
     max_value: int | None
-    """The level that means white where 9 to 15 bits are stored in 16 and the file says so."""
+    """The level that means white where 9 to 15 bits are stored in 16 and the file gives it."""
     is_inverted: bool
     """Zero means white."""
     is_plain: bool
     """Not compressed, of 8 or 16 bit: `decode_plain_tiff` can take it."""
     palette: bytes | None
-    """Red, green and blue of each index where the file gives them as 8 bits; TIFF says 16, as most files do."""
+    """Red, green and blue of each index where the file gives them as 8 bits; the standard has 16, as most files."""
     kind: str
     """The page in words, to be named if it cannot be decoded."""
     orientation: int
@@ -79,7 +79,7 @@ def examine_tiff(data: bytes, *, max_pixels: float) -> TiffFacts:
         max_pixels: Largest width x height.
 
     Raises:
-        UnreadableImageError: Damaged, truncated, too large, or grey levels whose range the file does not tell; the
+        UnreadableImageError: Damaged, truncated, too large, or grey levels whose range the file does not give; the
             message gives the reason without the file's name.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
@@ -91,7 +91,7 @@ def examine_tiff(data: bytes, *, max_pixels: float) -> TiffFacts:
         _check_scans(page, n_scans=data.count(JPEG_SCAN))
         if tiff.is_bigtiff and tiff.byteorder == ">" and not _is_plain(page):
             raise UnreadableImageError(
-                f"is a big-endian BigTIFF with {_describe(page)}, which is read without compression only: "
+                f"is a big-endian BigTIFF with {_describe(page)}, which is supported without compression only: "
                 "save it without compression, or as an ordinary TIFF"
             )
         white = page.tags.valueof(MAX_SAMPLE_VALUE_TAG)
@@ -141,16 +141,16 @@ def _get_orientation(page: tifffile.TiffPage) -> int:
 
 
 def _choose_page(tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, int, tuple[str, ...]]:
-    """Return the largest full page, the first of several, and what is to be said about the others.
+    """Return the largest full page, the first of several, and warnings about the others.
 
     Not every program marks the preview that it puts in front.
     """
     pages = list(_iter_pages(tiff))
     full = [index for index, page in enumerate(pages) if not (page.is_reduced or page.is_mask)]
     if not pages:
-        raise UnreadableImageError("the TIFF file has no page, so it is truncated or damaged: copy or export it again")
+        raise UnreadableImageError("has no page, so it is truncated or damaged: copy or export it again")
     if not full:
-        raise UnreadableImageError("the TIFF file holds thumbnails only: export the full picture")
+        raise UnreadableImageError("holds thumbnails only: export the full image")
     chosen = max(full, key=lambda index: pages[index].imagewidth * pages[index].imagelength)
     read = "the first" if chosen == full[0] else f"page {chosen + 1}, which is larger than those before it,"
     warnings = []
@@ -177,35 +177,41 @@ def _check_size(page: tifffile.TiffPage, *, max_pixels: float) -> None:
     n_pixels = page.imagewidth * page.imagelength
     if page.nbytes > MAX_BYTES_PER_PIXEL * n_pixels and _get_bits(page) <= 16:
         raise UnreadableImageError(
-            f"has {page.nbytes // n_pixels} bytes per pixel, more than a colour picture needs: export it as grey"
+            f"has {page.nbytes // n_pixels} bytes per pixel, more than a colour image needs: export it as grey"
         )
     piece_pixels = math.prod(page.chunks)
     if page.is_tiled and piece_pixels > MAX_TILE_EXCESS * n_pixels + MAX_TILE_PIXELS:
         raise UnreadableImageError(
-            f"is stored in tiles of {piece_pixels / 1e6:.0f} megapixels, far more than it has: export it again"
+            f"is stored in tiles of {piece_pixels / 1e6:.0f} megapixels, far more than the image has: export it again"
         )
 
 
 def check_pixel_count(width_px: int, height_px: int, *, max_pixels: float) -> None:
-    """Raise if a picture is empty or larger than allowed."""
+    """Raise if a picture is empty or larger than allowed.
+
+    Args:
+        width_px: Width.
+        height_px: Height.
+        max_pixels: Largest width x height.
+    """
     if width_px < 1 or height_px < 1:
-        raise UnreadableImageError(f"the picture is empty ({width_px} x {height_px} px): export it again")
+        raise UnreadableImageError(f"the image is empty ({width_px} x {height_px} px): export it again")
     if width_px * height_px > max_pixels:
         raise UnreadableImageError(
             f"{width_px} x {height_px} px are {width_px * height_px / 1e6:.1f} megapixels, more than the limit of "
-            f"{max_pixels / 1e6:g}: cut the picture, or raise max_megapixels"
+            f"{max_pixels / 1e6:g}: crop the image, or raise max_megapixels"
         )
 
 
 def _check_samples(page: tifffile.TiffPage) -> None:
-    """Raise if the file does not tell which level is white: any guess would make a grey level mean two things."""
+    """Raise if the file does not give the level of white: any guess would make a grey level mean two things."""
     kind = SAMPLE_KINDS.get(int(page.sampleformat), "samples of an unknown kind")
     bits = _get_bits(page)
     if page.sampleformat != UNSIGNED or bits > 16:
         shown = kind if page.sampleformat != UNSIGNED else "unsigned integers"
         raise UnreadableImageError(
-            f"holds {bits}-bit {shown}, and the file does not tell which of them is white: "
-            "save it as unsigned grey of 8 or 16 bits"
+            f"holds {bits}-bit {shown}, and the file does not say which value is white: "
+            "save it as unsigned grey with 8 or 16 bits"
         )
 
 
@@ -217,14 +223,14 @@ def _check_compression(page: tifffile.TiffPage) -> None:
     """
     if page.compression not in COMPRESSIONS:
         raise UnreadableImageError(
-            f"is compressed with {_name(page.compression)}, which is not read here: "
+            f"is compressed with {_name(page.compression)}, which is not supported: "
             "save it without compression, or with LZW or deflate"
         )
     predictor = page.tags.valueof(PREDICTOR_TAG)
     if predictor not in (None, 1) and page.compression not in PREDICTED_COMPRESSIONS:
         raise UnreadableImageError(
-            f"says that its levels are stored as differences (predictor {predictor}), which with the compression "
-            f"{_name(page.compression)} programs read in two ways: save it without predictor"
+            f"stores differences of grey levels (predictor {predictor}), which programs read in two ways with the "
+            f"compression {_name(page.compression)}: save it without predictor"
         )
 
 
@@ -254,7 +260,7 @@ def _get_all_bits(page: tifffile.TiffPage) -> tuple[int, ...]:
 def _get_palette(page: tifffile.TiffPage) -> bytes | None:
     """Return a palette of 8 bits, None where the page has none or it has the 16 bits that TIFF asks for.
 
-    Libtiff's programs tell them apart like this, too: no entry above 255 means 8 bits.
+    Libtiff's programs decide in the same way: no entry above 255 means 8 bits.
     """
     colours = page.colormap
     if page.photometric != tifffile.PHOTOMETRIC.PALETTE or colours is None or int(colours.max()) >= PALETTE_8_BIT:
@@ -263,7 +269,7 @@ def _get_palette(page: tifffile.TiffPage) -> bytes | None:
 
 
 def _count_further_samples(page: tifffile.TiffPage) -> int:
-    """Return how many samples of a pixel are neither grey, nor colour, nor said to be alpha."""
+    """Return how many samples of a pixel are neither grey, nor colour, nor marked as alpha."""
     n_colours = COLOUR_SAMPLES.get(int(page.photometric), 1)
     is_rgba = n_colours == 3 and page.samplesperpixel == 4 and not page.extrasamples  # as all programs take it
     n_alpha = 1 if is_rgba else sum(int(kind) in ALPHA for kind in page.extrasamples)
@@ -288,30 +294,29 @@ def _check_extent(page: tifffile.TiffPage, *, file_bytes: int) -> None:
     pieces = list(zip(page.dataoffsets, page.databytecounts, strict=False))[:n_needed]
     n_found = sum(offset > 0 and count > 0 for offset, count in pieces)
     if n_found < n_needed:
-        raise UnreadableImageError(
-            f"the file has {n_found} of the {n_needed} pieces of its picture: copy or export it again"
-        )
+        raise UnreadableImageError(f"has only {n_found} of the {n_needed} pieces of its image: copy or export it again")
     end = max(offset + count for offset, count in pieces)
     if end > file_bytes:
         raise UnreadableImageError(
-            f"the file is truncated: it has {file_bytes} bytes, its picture ends at byte {end}: copy or export it again"
+            f"is truncated: it has {file_bytes} bytes, but its image ends at byte {end}: copy or export it again"
         )
     n_stored = sum(count for _, count in pieces)
     if n_stored > file_bytes:  # each piece is read whole: a thousand that share their bytes would take a thousand times
         raise UnreadableImageError(
-            f"its pieces have {n_stored} bytes together, the whole file {file_bytes}: they overlap, export it again"
+            f"has image pieces of {n_stored} bytes together in a file of {file_bytes} bytes, so they overlap: export "
+            "it again"
         )
     bits = _get_all_bits(page)
     rows = bits if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else (sum(bits),)  # each fills whole bytes
     n_expected = page.imagelength * sum(math.ceil(page.imagewidth * row_bits / 8) for row_bits in rows)
     if page.compression == tifffile.COMPRESSION.NONE and n_stored < n_expected and page.is_subsampled:
         raise UnreadableImageError(
-            f"holds {_describe(page)} whose colour is stored at a lower resolution, which is not read here: "
-            "save it as grey of 8 or 16 bits"
+            f"holds {_describe(page)} whose colour has a lower resolution, which is not supported: "
+            "save it as grey with 8 or 16 bits"
         )
     if page.compression == tifffile.COMPRESSION.NONE and n_stored < n_expected:
         raise UnreadableImageError(
-            f"the picture needs {n_expected} bytes, the file holds {n_stored} of them: copy or export it again"
+            f"its image needs {n_expected} bytes, but the file holds {n_stored} of them: copy or export it again"
         )
 
 
@@ -320,7 +325,8 @@ def _check_scans(page: tifffile.TiffPage, *, n_scans: int) -> None:
     n_pieces = math.prod(page.chunked)
     if page.compression == tifffile.COMPRESSION.JPEG and n_scans > MAX_JPEG_SCANS * n_pieces:
         raise UnreadableImageError(
-            f"its {n_pieces} pieces have {n_scans} JPEG scans, each of which takes the time of a piece: export it again"
+            f"has {n_scans} JPEG scans in {n_pieces} pieces, and each takes as long to decode as a piece: export it "
+            "again"
         )
 
 

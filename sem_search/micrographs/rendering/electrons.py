@@ -62,7 +62,13 @@ def compute_signal(scene: Scene, *, draws: Draws) -> FloatArray:
 
 
 def compute_exposure(signal: FloatArray, *, camera: Camera, draws: Draws) -> FloatArray:
-    """Return the grey levels, from 0 to 1, of one exposure with its own focus, contrast, brightness and noise."""
+    """Return the grey levels, from 0 to 1, of one exposure with its own focus, contrast, brightness and noise.
+
+    Args:
+        signal: Electrons from each place, shape (height_px, width_px).
+        camera: Range of the settings.
+        draws: Random numbers.
+    """
     height, width = signal.shape
     grey = blur(signal, sigma_px=draws.uniform(*camera.blur_px))
     grey = grey * (1.0 + _ROW_SD * draws.normals(height, 1))

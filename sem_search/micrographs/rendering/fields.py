@@ -13,6 +13,12 @@ def compute_smooth_noise(draws: Draws, *, height_px: int, width_px: int, spacing
 
     A cubic B-spline surface over a lattice of random numbers: its slope is smooth, too.
 
+    Args:
+        draws: Random numbers.
+        height_px: Height.
+        width_px: Width.
+        spacing_px: Step of the lattice.
+
     Returns:
         Shape (height_px, width_px).
     """
@@ -47,6 +53,11 @@ def blur(image: FloatArray, *, sigma_px: float) -> FloatArray:
 
 def blur_widely(image: FloatArray, *, sigma_px: float, step_px: int) -> FloatArray:
     """Return the image blurred over many pixels, computed on a grid that is coarser by `step_px`.
+
+    Args:
+        image: Shape (height_px, width_px).
+        sigma_px: Standard deviation of the Gaussian.
+        step_px: Step of the grid.
 
     Returns:
         Shape (height_px, width_px), shifted by at most half a pixel.

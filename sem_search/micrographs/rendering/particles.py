@@ -49,7 +49,14 @@ class Footprint:
 
 
 def draw_particle(material: Material, *, draws: Draws, x_px: float, y_px: float) -> Particle:
-    """Return a particle of this material at this place, all else drawn at random."""
+    """Return a particle of this material at this place, all else drawn at random.
+
+    Args:
+        material: Shape and size.
+        draws: Random numbers.
+        x_px: Place from the left.
+        y_px: Place from the top.
+    """
     size, stretch, sag = draws.normals(3).tolist()
     cosine, sine = draws.direction()
     half_width = 0.5 * material.width_px * exp2(material.size_spread * size)
@@ -68,7 +75,15 @@ def draw_particle(material: Material, *, draws: Draws, x_px: float, y_px: float)
 def compute_footprint(
     particle: Particle, *, material: Material, draws: Draws, height_px: int, width_px: int
 ) -> Footprint:
-    """Return the pixels that the particle covers in a picture of this size, and its heights there."""
+    """Return the pixels that the particle covers in a picture of this size, and its heights there.
+
+    Args:
+        particle: Place and size.
+        material: Outline, facets and texture.
+        draws: Random numbers.
+        height_px: Height of the picture.
+        width_px: Width of the picture.
+    """
     pixels, u, v = _compute_places(particle, height_px=height_px, width_px=width_px)
     along, across = u * particle.half_length_px, v * particle.half_width_px
     v = v + particle.sag * (u * u - _SAG_CENTRE)

@@ -14,6 +14,13 @@ def render_scan(
 
     The scene and its exposure have seeds of their own: another camera looks at the same particles.
 
+    Args:
+        material: What is scattered on the tape.
+        height_px: Height of the scan.
+        width_px: Width of the scan.
+        seed: Of this image.
+        camera: Range of its settings.
+
     Returns:
         Grey levels from 0 to 1, shape (height_px, width_px).
     """

@@ -35,7 +35,14 @@ class Scene:
 
 
 def compute_scene(material: Material, *, height_px: int, width_px: int, draws: Draws) -> Scene:
-    """Return tape on which particles have been scattered until they cover the material's share of it."""
+    """Return tape on which particles have been scattered until they cover the material's share of it.
+
+    Args:
+        material: What is scattered.
+        height_px: Height of the scene.
+        width_px: Width of the scene.
+        draws: Random numbers.
+    """
     scene = Scene(
         heights_px=_compute_tape(draws, height_px=height_px, width_px=width_px),
         yields=np.full((height_px, width_px), _TAPE_YIELD, dtype=np.float32),

@@ -42,7 +42,13 @@ def get_needle_sheet() -> FloatArray:
 
 
 def look_up(sheet: FloatArray, rows: FloatArray, columns: FloatArray) -> FloatArray:
-    """Return the sheet's values at these places, wrapped round its edges; any shape, the same for all three."""
+    """Return the sheet's values at these places, wrapped round its edges; any shape, the same for all three.
+
+    Args:
+        sheet: Shape (SHEET_PX, SHEET_PX).
+        rows: Places from the top.
+        columns: Places from the left.
+    """
     wrapped_rows = np.floor(rows).astype(np.int64) & (SHEET_PX - 1)
     wrapped_columns = np.floor(columns).astype(np.int64) & (SHEET_PX - 1)
     values: FloatArray = sheet.reshape(-1).take(wrapped_rows * SHEET_PX + wrapped_columns)

@@ -4,13 +4,13 @@ A shard holds the features of `N_SHARD_TILES` tiles, and is a pure function of t
 size in which one process would compute them, so that the numbers are the same, bit for bit, on processors of one kind.
 """
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sem_search.files import ARCHIVE_DAMAGE, pack_arrays, unpack_arrays
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.transfer.backbones import Backbone
@@ -20,8 +20,6 @@ from sem_search.transfer.trunk import compile_trunk
 
 N_SHARD_TILES = 2 * DEFAULT_BATCH_SIZE
 """VGG16: 13 MB and about six seconds of one core, so that losing one costs little and asking for one less."""
-
-DAMAGE = (OSError, ValueError, KeyError, EOFError)
 
 Features = Sequence[NDArray[np.float32]]
 """One array per crossing tensor, shape (n, ...)."""
@@ -79,9 +77,8 @@ class FeatureShards:
         Raises:
             StoreError: The storage refuses.
         """
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **{f"features_{place}": array for place, array in enumerate(features)})
-        self.shared.write(self.name(index), buffer.getvalue())
+        arrays = {f"features_{place}": array for place, array in enumerate(features)}
+        self.shared.write(self.name(index), pack_arrays(arrays))
 
     def read(self, index: int) -> Features | None:
         """Return a shard; None where it is not there, not whole, or not of so many tiles."""
@@ -89,9 +86,8 @@ class FeatureShards:
         if content is None:
             return None
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                features = [arrays[f"features_{place}"] for place in range(len(arrays.files))]
-        except DAMAGE:
+            features = list(unpack_arrays(content).values())
+        except ARCHIVE_DAMAGE:
             return None
         begin, end = get_shard_range(index, n_tiles=self.n_tiles)
         return features if features and all(len(array) == end - begin for array in features) else None

@@ -5,7 +5,6 @@ neither the micrographs nor a download, and keeps network, features and head tra
 """
 
 import hashlib
-import io
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.errors import SettingsError
+from sem_search.files import pack_arrays, unpack_arrays
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.places import get_cache_folder
@@ -32,8 +32,8 @@ from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.features import compute_feature_key, get_features
 from sem_search.transfer.heads.training import HeadTrainer
-from sem_search.transfer.precision import set_precision
 from sem_search.transfer.runtime import configure_tensorflow
+from sem_search.transfer.trunk import set_precision
 
 NUMBER_MAKERS = ("sem_search", "tensorflow", "keras", "numpy")
 """Packages of which another version may give other numbers."""
@@ -107,10 +107,8 @@ def publish_context(prepared: PreparedSearch, *, shared: SharedStore) -> str:
         "tiles": {name: getattr(data.tiles, name) for name in NAMES},
     }
     arrays = {name: getattr(data.tiles, name) for name in INDICES} | _list_weights(network.cut)
-    buffer = io.BytesIO()
     packed = np.frombuffer(json.dumps(facts, sort_keys=True).encode(), dtype=np.uint8)
-    np.savez(buffer, allow_pickle=False, facts=packed, **arrays)
-    content = buffer.getvalue()
+    content = pack_arrays({"facts": packed} | arrays)
     name = f"studies/{prepared.name}/context_{hashlib.sha256(content).hexdigest()[:16]}.bin"
     if shared.read(name) != content:
         shared.write(name, content)
@@ -130,11 +128,11 @@ def open_context(name: str, *, shared: SharedStore) -> WorkerContext:
             f"{_name_here()} does not find {name} in shared={mask_url(shared.url)}: give a place that the search "
             "and every worker reach under the same name."
         )
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        facts = json.loads(arrays["facts"].tobytes())
-        _check_versions(facts["versions"])
-        _configure(facts["settings"])
-        context = _build_context(facts, arrays=arrays, shared=shared)
+    arrays = unpack_arrays(content)
+    facts = json.loads(arrays["facts"].tobytes())
+    _check_versions(facts["versions"])
+    _configure(facts["settings"])
+    context = _build_context(facts, arrays=arrays, shared=shared)
     key = compute_feature_key(
         context.cut, backbone=context.backbone, content_key=context.content_key, n_tiles=context.tiles.n_tiles
     )

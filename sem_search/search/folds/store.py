@@ -7,10 +7,7 @@ either is finished, and is never trained again, or is not there.
     studies/<study>/<cell>/fold_<k>.bin     one finished fold: sha256 of the rest, newline, NumPy archive
 """
 
-import io
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.files import seal, unseal, write_atomically
+from sem_search.files import ARCHIVE_DAMAGE, pack_arrays, seal, unpack_arrays, unseal, write_atomically
 from sem_search.records import Cell, FinishedFold, FoldOutcome, TrainingCurves
-
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading an archive of another kind raises, pickled objects included: they are never loaded."""
 
 FACTS = ("fold", "best_epoch", "is_diverged", "training_s")
 ANSWERS = ("validation_tiles", "validation_probabilities", "test_tiles", "test_probabilities")
@@ -110,9 +104,7 @@ def pack_fold(finished: FinishedFold) -> bytes:
     arrays |= {name: getattr(outcome, name) for name in ANSWERS}
     arrays |= {name: getattr(outcome.curves, name) for name in CURVES}
     arrays |= {f"head_{index}": weight for index, weight in enumerate(finished.head_weights)}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+    return pack_arrays(arrays)
 
 
 def unpack_fold(archive: bytes | None, *, fold: int) -> FinishedFold | None:
@@ -121,18 +113,15 @@ def unpack_fold(archive: bytes | None, *, fold: int) -> FinishedFold | None:
         return None
     try:
         finished = _unpack(archive)
-    except DAMAGE:
+    except ARCHIVE_DAMAGE:
         return None
     return finished if finished.outcome.fold == fold else None
 
 
 def _unpack(archive: bytes) -> FinishedFold:
-    with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
-        facts = json.loads(arrays["facts"].tobytes())
-        outcome = FoldOutcome(
-            **{name: facts[name] for name in FACTS},
-            **{name: arrays[name] for name in ANSWERS},
-            curves=TrainingCurves(**{name: arrays[name] for name in CURVES}),
-        )
-        weights = tuple(arrays[f"head_{index}"] for index in range(facts["n_head_weights"]))
+    arrays = unpack_arrays(archive)
+    facts = json.loads(arrays["facts"].tobytes())
+    fields: dict[str, Any] = {name: facts[name] for name in FACTS} | {name: arrays[name] for name in ANSWERS}
+    outcome = FoldOutcome(**fields, curves=TrainingCurves(**{name: arrays[name] for name in CURVES}))
+    weights = tuple(arrays[f"head_{index}"] for index in range(facts["n_head_weights"]))
     return FinishedFold(outcome=outcome, head_weights=weights)

@@ -7,8 +7,7 @@ import numpy as np
 
 from sem_search.evaluation.novelty import NoveltyModel, fit_novelty
 from sem_search.search.prepare.data import PreparedData
-from sem_search.transfer.embeddings import embed_stored_features
-from sem_search.transfer.features import FeatureStore
+from sem_search.transfer.features import FeatureStore, embed_stored_features
 
 
 def fit_known_images(data: PreparedData, *, features: FeatureStore) -> NoveltyModel:

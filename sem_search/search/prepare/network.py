@@ -16,8 +16,7 @@ from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.features import FeatureStore
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
-from sem_search.transfer.precision import choose_precision, set_precision
-from sem_search.transfer.trunk import Precision, get_precision
+from sem_search.transfer.trunk import Precision, choose_precision, get_precision, set_precision
 from sem_search.transfer.weights.choice import WeightsRecord, build_weighted_backbone
 
 N_CALIBRATION_TILES = 4

@@ -28,7 +28,7 @@ class HeadLoop:
         Args:
             head: Its trainable variables are what is trained.
             head_pass: How the head is computed.
-            specs: Shapes and types of the kept tensors.
+            specs: Shapes and types of the prepared tensors.
             momentum: Of SGD, in [0, 1).
         """
         self._pass = head_pass
@@ -55,7 +55,7 @@ class HeadLoop:
 
     def _train(
         self,
-        kept: list[tf.Tensor],
+        prepared: list[tf.Tensor],
         places: tf.Tensor,
         labels: tf.Tensor,
         batch_size: tf.Tensor,
@@ -64,31 +64,33 @@ class HeadLoop:
         """Train on these tiles once, batch by batch; the last batch may be smaller.
 
         Args:
-            kept: Kept tensors.
+            prepared: Prepared tensors of all tiles, or of a chunk of them.
             places: Places of the tiles in them, in the order of training, shape (n,).
             labels: Their classes, shape (n,).
             batch_size: Tiles per step.
             learning_rate: Of SGD.
 
         Returns:
-            Sum of the cross-entropies and number of right answers, as they were before each step.
+            Sum of the cross-entropies and number of correctly classified tiles, both from before each step.
         """
         n_tiles = tf.size(places, tf.int64)
         loss_sum = tf.constant(0.0, tf.float64)
-        n_right = tf.constant(0, tf.int64)
+        n_correct = tf.constant(0, tf.int64)
         for start in tf.range(0, n_tiles, batch_size):
             batch = places[start : start + batch_size]
             truth = labels[start : start + batch_size]
-            losses, logits = self._step(self._gather(kept, batch), truth, learning_rate)
+            losses, logits = self._step(self._gather(prepared, batch), truth, learning_rate)
             loss_sum += tf.reduce_sum(tf.cast(losses, tf.float64))
-            n_right += tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == truth)
-        return loss_sum, n_right
+            n_correct += tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == truth)
+        return loss_sum, n_correct
 
-    def _step(self, kept: list[tf.Tensor], labels: tf.Tensor, learning_rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _step(
+        self, prepared: list[tf.Tensor], labels: tf.Tensor, learning_rate: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Make one step of SGD; return losses (n,) and logits (n, n_classes) from before it."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
-            logits = self._pass.compute_logits(kept, is_training=True)
+            logits = self._pass.compute_logits(prepared, is_training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, self._variables)
@@ -98,15 +100,15 @@ class HeadLoop:
             )
         return losses, logits
 
-    def _compute_logits(self, kept: list[tf.Tensor], places: tf.Tensor) -> tf.Tensor:
+    def _compute_logits(self, prepared: list[tf.Tensor], places: tf.Tensor) -> tf.Tensor:
         """Return the logits of these tiles without dropout, shape (n, n_classes)."""
         n_tiles = tf.size(places)
         n_batches = (n_tiles + EVALUATION_TILES - 1) // EVALUATION_TILES
         logits = tf.TensorArray(tf.float32, size=n_batches, infer_shape=False)
         for index in tf.range(n_batches):
             batch = places[index * EVALUATION_TILES : (index + 1) * EVALUATION_TILES]
-            logits = logits.write(index, self._pass.compute_logits(self._gather(kept, batch), is_training=False))
+            logits = logits.write(index, self._pass.compute_logits(self._gather(prepared, batch), is_training=False))
         return logits.concat()
 
-    def _gather(self, kept: list[tf.Tensor], places: tf.Tensor) -> list[tf.Tensor]:
-        return [tf.gather(tensor, places, axis=self._pass.tile_axis) for tensor in kept]
+    def _gather(self, prepared: list[tf.Tensor], places: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.gather(tensor, places, axis=self._pass.tile_axis) for tensor in prepared]

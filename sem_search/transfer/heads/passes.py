@@ -1,6 +1,6 @@
-"""How a head turns kept features into logits: the general way, and faster ways that give the same numbers.
+"""How a head turns features into logits: the general way, and faster ways that give the same numbers.
 
-Every way is a `HeadPass`. It may keep the features in another form (computed once, since features never change), and
+Every way is a `HeadPass`. It prepares the features (once, since features never change) in the form that it needs, and
 computes logits, and through TensorFlow's tapes gradients, from batches of that form. Which way is taken is read off
 the head's graph (types of its layers and their geometry), so that the rest of the program knows nothing about it.
 """
@@ -21,14 +21,14 @@ class HeadPass(Protocol):
 
     @property
     def tile_axis(self) -> int:
-        """Axis of the kept tensors along which the tiles lie."""
+        """Axis of the prepared tensors along which the tiles lie."""
         ...
 
-    def keep(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Bring the crossing tensors of some tiles into the form that is kept."""
+    def prepare(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Bring the crossing tensors of some tiles into the form that this way needs."""
         ...
 
-    def compute_logits(self, kept: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
+    def compute_logits(self, prepared: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
         """Return the logits of a batch, shape (n, n_classes); with dropout where `is_training`."""
         ...
 
@@ -41,13 +41,13 @@ class GeneralPass:
     def __init__(self, head: keras.Model) -> None:
         self._head = head
 
-    def keep(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    def prepare(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Return the crossing tensors as they are."""
         return list(features)
 
-    def compute_logits(self, kept: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
+    def compute_logits(self, prepared: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
         """Return the head's logits, shape (n, n_classes)."""
-        return self._head(list(kept), training=is_training)
+        return self._head(list(prepared), training=is_training)
 
 
 def choose_pass(head: keras.Model, *, convolution: str) -> HeadPass:

@@ -38,23 +38,26 @@ class PointwisePass:
     """Mean over the positions, shape (n, channels), to logits."""
     tile_axis: int = 0
 
-    def keep(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    def prepare(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Return the maps with their positions in one axis, shape (n, height * width, channels) each."""
         ordered = [features[self.input_index], *(f for i, f in enumerate(features) if i != self.input_index)]
         return [tf.reshape(f, (-1, f.shape[1] * f.shape[2], f.shape[3])) for f in ordered]
 
-    def compute_logits(self, kept: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
+    def compute_logits(self, prepared: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
         """Return the logits, shape (n, n_classes)."""
         layer = self.convolution
         scale, offset = self._get_affine()
-        pooled = compute_pooled(
-            PositionBlocks(maps=kept[0], shortcut=kept[1] if self.has_shortcut else None, n_out=layer.filters),
-            kernel=tf.reshape(layer.kernel.value, layer.kernel.shape[2:]),
-            bias=layer.bias.value if layer.use_bias else None,
+        pooled = PooledConvolution(
+            blocks=PositionBlocks(
+                maps=prepared[0], shortcut=prepared[1] if self.has_shortcut else None, n_out=layer.filters
+            ),
             scale=scale,
             offset=offset,
             is_relu6=self.is_relu6,
-            keeps_maps=is_training,
+        ).compute(
+            tf.reshape(layer.kernel.value, layer.kernel.shape[2:]),
+            layer.bias.value if layer.use_bias else None,
+            stores_maps=is_training,
         )
         return self.rest(pooled, training=is_training)
 
@@ -121,69 +124,75 @@ class PositionBlocks:
         return tf.TensorArray(tf.float32, size=self.count, infer_shape=False, element_shape=(None, width))
 
 
-def compute_pooled(
-    blocks: PositionBlocks,
-    *,
-    kernel: tf.Tensor,
-    bias: tf.Tensor | None,
-    scale: tf.Tensor,
-    offset: tf.Tensor,
-    is_relu6: bool,
-    keeps_maps: bool,
-) -> tf.Tensor:
-    """Return the mean over the positions of ReLU((maps @ kernel + bias) * scale + offset + shortcut).
+@dataclass(frozen=True, kw_only=True)
+class PooledConvolution:
+    """The mean over the positions of ReLU((maps @ kernel + bias) * scale + offset + shortcut).
 
     Gradients flow to kernel and bias, to nothing else: maps and shortcut are features, scale and offset are frozen.
-
-    Args:
-        blocks: Maps and shortcut.
-        kernel: Shape (n_in, n_out).
-        bias: Shape (n_out,), or None.
-        scale: Shape (n_out,).
-        offset: Shape (n_out,).
-        is_relu6: Whether the ReLU is cut off at 6.
-        keeps_maps: Whether gradients will be asked for; without, they cannot be.
-
-    Returns:
-        Shape (n, n_out).
     """
-    relu, relu_gradient = (tf.nn.relu6, tf.raw_ops.Relu6Grad) if is_relu6 else (tf.nn.relu, tf.raw_ops.ReluGrad)
-    shares = tf.fill((blocks.n_at_once, 1, blocks.n_positions), 1 / blocks.n_positions)
 
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def pool(kernel: tf.Tensor, *biases: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
-        scaled_kernel = kernel * scale
-        shift = offset + sum(bias * scale for bias in biases)
+    blocks: PositionBlocks
+    """Maps and shortcut."""
+    scale: tf.Tensor
+    """Shape (n_out,)."""
+    offset: tf.Tensor
+    """Shape (n_out,)."""
+    is_relu6: bool
+    """Whether the ReLU is cut off at 6."""
+
+    def compute(self, kernel: tf.Tensor, bias: tf.Tensor | None, *, stores_maps: bool) -> tf.Tensor:
+        """Return the means, shape (n, n_out).
+
+        Args:
+            kernel: Shape (n_in, n_out).
+            bias: Shape (n_out,), or None.
+            stores_maps: Whether gradients will be asked for; without, they cannot be.
+        """
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def pool(kernel: tf.Tensor, *biases: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+            means, actives = self._pool(kernel, biases, stores_maps=stores_maps)
+
+            def compute_gradients(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
+                return self._compute_gradients(upstream, actives, n_biases=len(biases))
+
+            return tf.ensure_shape(means.concat(), (None, self.blocks.n_out)), compute_gradients
+
+        return pool(kernel) if bias is None else pool(kernel, bias)
+
+    def _pool(self, kernel: tf.Tensor, biases: Sequence[tf.Tensor], *, stores_maps: bool) -> Sequence[tf.TensorArray]:
+        """Return the means and, where they are stored, the maps after the ReLU, block by block."""
+        blocks, relu = self.blocks, tf.nn.relu6 if self.is_relu6 else tf.nn.relu
+        shares = tf.fill((blocks.n_at_once, 1, blocks.n_positions), 1 / blocks.n_positions)
+        scaled_kernel = kernel * self.scale
+        shift = self.offset + sum(bias * self.scale for bias in biases)
 
         def pool_block(block: tf.Tensor, means: Any, actives: Any) -> tuple[Any, Any]:
             sums = tf.nn.bias_add(tf.matmul(blocks.get_maps(block), scaled_kernel), shift)
             active = relu(blocks.add_shortcut(sums, block))
             by_tile = tf.reshape(active, (-1, blocks.n_positions, blocks.n_out))
             mean = tf.matmul(shares[: tf.shape(by_tile)[0]], by_tile)  # faster than reduce_mean
-            return means.write(block, mean[:, 0]), actives.write(block, active) if keeps_maps else actives
+            return means.write(block, mean[:, 0]), actives.write(block, active) if stores_maps else actives
 
-        lists = [blocks.build_list(blocks.n_out), blocks.build_list(blocks.n_out)]
-        means, actives = blocks.iterate(pool_block, lists)
+        return blocks.iterate(pool_block, [blocks.build_list(blocks.n_out), blocks.build_list(blocks.n_out)])
 
-        def compute_gradients(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
-            per_position = upstream * scale / blocks.n_positions
+    def _compute_gradients(self, upstream: tf.Tensor, actives: Any, *, n_biases: int) -> Sequence[tf.Tensor]:
+        """Return the gradients of kernel and biases, summed over the blocks."""
+        blocks, relu_gradient = self.blocks, tf.raw_ops.Relu6Grad if self.is_relu6 else tf.raw_ops.ReluGrad
+        per_position = upstream * self.scale / blocks.n_positions
 
-            def compute_block(block: tf.Tensor) -> list[tf.Tensor]:
-                active = actives.read(block)
-                tile_of_row = block * blocks.n_at_once + tf.range(tf.shape(active)[0]) // blocks.n_positions
-                # To gather rows spreads the gradient over the positions faster than to broadcast it.
-                d_active = relu_gradient(gradients=tf.gather(per_position, tile_of_row), features=active)
-                d_kernel = tf.matmul(blocks.get_maps(block), d_active, transpose_a=True)
-                return [d_kernel, *(tf.reduce_sum(d_active, axis=0) for _ in biases)]
+        def compute_block(block: tf.Tensor) -> list[tf.Tensor]:
+            active = actives.read(block)
+            tile_of_row = block * blocks.n_at_once + tf.range(tf.shape(active)[0]) // blocks.n_positions
+            # To gather rows spreads the gradient over the positions faster than to broadcast it.
+            d_active = relu_gradient(gradients=tf.gather(per_position, tile_of_row), features=active)
+            d_kernel = tf.matmul(blocks.get_maps(block), d_active, transpose_a=True)
+            return [d_kernel, *(tf.reduce_sum(d_active, axis=0) for _ in range(n_biases))]
 
-            def add_block(block: tf.Tensor, *sums: tf.Tensor) -> list[tf.Tensor]:
-                return [total + new for total, new in zip(sums, compute_block(block), strict=True)]
+        def add_block(block: tf.Tensor, *sums: tf.Tensor) -> list[tf.Tensor]:
+            return [total + new for total, new in zip(sums, compute_block(block), strict=True)]
 
-            return blocks.iterate(add_block, compute_block(tf.constant(0)), first=1)
-
-        return tf.ensure_shape(means.concat(), (None, blocks.n_out)), compute_gradients
-
-    return pool(kernel) if bias is None else pool(kernel, bias)
+        return blocks.iterate(add_block, compute_block(tf.constant(0)), first=1)
 
 
 def match_pointwise(graph: Graph, *, convolution: str) -> PointwisePass | None:

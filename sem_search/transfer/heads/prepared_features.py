@@ -1,4 +1,4 @@
-"""The features of all tiles, ready for a head pass: in memory where they fit, else read again in chunks.
+"""The features of all tiles, prepared for a head pass: in memory where they fit, else read again in chunks.
 
 Which of the two it is never changes a number: batches hold the same tiles in the same order either way.
 """
@@ -19,27 +19,27 @@ MEMORY_SHARE = 0.5
 """Part of the memory that is free at the start which features may take: other workers need theirs."""
 
 PREPARED_AT_ONCE = 64
-"""Tiles brought into the kept form in one call: enough to keep the processor busy, little beside what is kept."""
+"""Tiles prepared in one call: enough for a busy processor, little beside all of them."""
 
 
-class KeptFeatures:
-    """Kept tensors of all tiles, handed out in chunks."""
+class PreparedFeatures:
+    """Prepared tensors of all tiles, handed out in chunks."""
 
     def __init__(self, features: Sequence[FloatArray], *, head_pass: HeadPass, max_bytes: int | None = None) -> None:
-        """Bring the features into the form that the pass keeps, if that fits into memory.
+        """Prepare the features of all tiles, if they fit into memory.
 
         Args:
             features: One array per crossing tensor, shape (n_tiles, ...); memory maps are not read beyond need.
-            head_pass: Says what is kept.
-            max_bytes: Memory that kept features may take; by default half of what is free.
+            head_pass: Prepares them.
+            max_bytes: Memory that prepared features may take; by default half of what is free.
         """
         self._features = features
         self._pass = head_pass
-        self._keep = tf.function(head_pass.keep, input_signature=[[_get_spec(array) for array in features]])
+        self._prepare = tf.function(head_pass.prepare, input_signature=[[_get_spec(array) for array in features]])
         self._max_bytes = max_bytes or int(psutil.virtual_memory().available * MEMORY_SHARE)
         first = self._read(np.zeros(1, dtype=np.int64))
         self._tile_bytes = sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in first)
-        self.specs = [_get_kept_spec(tensor, tile_axis=head_pass.tile_axis) for tensor in first]
+        self.specs = [_get_prepared_spec(tensor, tile_axis=head_pass.tile_axis) for tensor in first]
         """Shape and type of what `iter_chunks` yields."""
         self._tensors = self._read_all() if self.is_in_memory else None
 
@@ -50,7 +50,7 @@ class KeptFeatures:
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether all kept tensors stay in memory."""
+        """Whether all prepared tensors stay in memory."""
         return bool(self._tile_bytes * self.n_tiles <= self._max_bytes)
 
     def iter_chunks(
@@ -63,12 +63,12 @@ class KeptFeatures:
             batch_size: Tiles per batch; no chunk ends within a batch.
 
         Yields:
-            Kept tensors, the places of the chunk's tiles in them, shape (m,), and the tile indices, shape (m,).
+            Prepared tensors, the places of the chunk's tiles in them, shape (m,), and the tile indices, shape (m,).
         """
         if self._tensors is not None:
             yield self._tensors, tiles, tiles
             return
-        n_batches = max(1, self._max_bytes // (2 * self._tile_bytes * batch_size))  # twice: as read, and as kept
+        n_batches = max(1, self._max_bytes // (2 * self._tile_bytes * batch_size))  # twice: as read, and as prepared
         step = n_batches * batch_size
         for start in range(0, len(tiles), step):
             chunk = tiles[start : start + step]
@@ -76,11 +76,11 @@ class KeptFeatures:
             yield self._read(ascending), np.searchsorted(ascending, chunk), chunk
 
     def _read(self, tiles: IntVector) -> list[tf.Tensor]:
-        kept: list[tf.Tensor] = self._keep([tf.constant(array[tiles]) for array in self._features])
-        return kept
+        prepared: list[tf.Tensor] = self._prepare([tf.constant(array[tiles]) for array in self._features])
+        return prepared
 
     def _read_all(self) -> list[tf.Tensor]:
-        """Return the kept tensors of all tiles.
+        """Return the prepared tensors of all tiles.
 
         They are collected in NumPy and handed over one by one, so that no more than one of them is there twice.
         """
@@ -102,7 +102,7 @@ def _get_spec(array: FloatArray) -> tf.TensorSpec:
     return tf.TensorSpec((None, *array.shape[1:]), tf.float32)
 
 
-def _get_kept_spec(tensor: tf.Tensor, *, tile_axis: int) -> tf.TensorSpec:
+def _get_prepared_spec(tensor: tf.Tensor, *, tile_axis: int) -> tf.TensorSpec:
     shape = tensor.shape.as_list()
     shape[tile_axis] = None
     return tf.TensorSpec(shape, tensor.dtype)

@@ -24,7 +24,7 @@ from sem_search.transfer.cut import CutNetwork, build_head
 from sem_search.transfer.heads.early_stopping import FoldWatch
 from sem_search.transfer.heads.epochs import EVALUATION_TILES, HeadLoop
 from sem_search.transfer.heads.passes import choose_pass
-from sem_search.transfer.heads.prepared_features import KeptFeatures
+from sem_search.transfer.heads.prepared_features import PreparedFeatures
 
 FloatArray = NDArray[np.float32]
 FloatMatrix = NDArray[np.float64]
@@ -59,7 +59,7 @@ class HeadTrainer:
         seed: int,
         hidden_units: int = 256,
         dropout: float = 0.5,
-        max_kept_bytes: int | None = None,
+        max_feature_bytes: int | None = None,
     ) -> None:
         """Build the head and bring the features into memory, where they fit.
 
@@ -73,7 +73,7 @@ class HeadTrainer:
             seed: The study's seed.
             hidden_units: Width of the hidden layer.
             dropout: Share of hidden units left out in training, in [0, 1).
-            max_kept_bytes: Memory that features may take; by default half of what is free. Beyond it they are read
+            max_feature_bytes: Memory that features may take; by default half of what is free. Beyond it they are read
                 again in every epoch, with the same result.
 
         Raises:
@@ -89,8 +89,8 @@ class HeadTrainer:
         self._head = build_head(cut, n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed)
         self._first_weights = self._head.get_weights()
         head_pass = choose_pass(self._head, convolution=cut.convolution)
-        self._kept = KeptFeatures(features, head_pass=head_pass, max_bytes=max_kept_bytes)
-        self._loop = HeadLoop(self._head, head_pass=head_pass, specs=self._kept.specs, momentum=settings.momentum)
+        self._prepared = PreparedFeatures(features, head_pass=head_pass, max_bytes=max_feature_bytes)
+        self._loop = HeadLoop(self._head, head_pass=head_pass, specs=self._prepared.specs, momentum=settings.momentum)
 
     @property
     def head(self) -> keras.Model:
@@ -212,9 +212,9 @@ class HeadTrainer:
     def _train_epoch(self, order: IntVector, *, validation: IntVector, cell: Cell) -> tuple[EpochFigures, bool]:
         """Train on all tiles once in this order; return the figures, and whether every tile got the same logits."""
         loss_sum, n_correct = 0.0, 0
-        for kept, places, tiles in self._kept.iter_chunks(order, batch_size=cell.batch_size):
+        for prepared, places, tiles in self._prepared.iter_chunks(order, batch_size=cell.batch_size):
             loss, correct = self._loop.train(
-                kept,
+                prepared,
                 tf.constant(places, tf.int64),
                 tf.constant(self._labels[tiles], tf.int32),
                 tf.constant(cell.batch_size, tf.int64),
@@ -234,8 +234,8 @@ class HeadTrainer:
 
     def _compute_logits(self, tiles: IntVector) -> FloatArray:
         """Return the logits of these tiles without dropout, shape (n, n_classes)."""
-        chunks = self._kept.iter_chunks(tiles, batch_size=EVALUATION_TILES)
-        logits = [self._loop.compute_logits(kept, tf.constant(places, tf.int64)) for kept, places, _ in chunks]
+        chunks = self._prepared.iter_chunks(tiles, batch_size=EVALUATION_TILES)
+        logits = [self._loop.compute_logits(prepared, tf.constant(places, tf.int64)) for prepared, places, _ in chunks]
         return np.concatenate([chunk.numpy() for chunk in logits])
 
     def _compute_loss(self, logits: FloatArray, *, tiles: IntVector) -> tuple[float, float]:

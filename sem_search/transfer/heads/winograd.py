@@ -5,7 +5,7 @@ Computed plainly, each of its outputs costs 9 products per pair of channels, and
 the output is computed in squares of m x m from squares of (m + 2) x (m + 2) inputs: both, and the kernel, are taken to
 another basis in which the convolution is one product per place, (m + 2)^2 of them for m^2 outputs. For 14 x 14 outputs
 m = 5 needs 441 products instead of 1764: four times fewer, forward and for the gradient. The transform of the input is
-what usually eats the gain; since features never change, it is computed once and kept.
+what usually eats the gain; since features never change, it is computed once and stored.
 
 In one dimension: y = A^T [(G g) * (B^T d)] for input d, kernel g and output y, where * multiplies place by place.
 The kernel's gradient is the same formula read backwards, dg = G^T [(A dy) * (B^T d)], summed over all squares.
@@ -219,18 +219,18 @@ class WinogradPass:
     """The convolution's output and the other crossing tensors to logits."""
     tile_axis: int = 1
 
-    def keep(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    def prepare(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Return the transformed maps, and the other crossing tensors with an axis before them."""
         others = [feature[None] for index, feature in enumerate(features) if index != self.input_index]
         return [*self.winograd.transform_input(features[self.input_index]), *others]
 
-    def compute_logits(self, kept: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
+    def compute_logits(self, prepared: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
         """Return the logits, shape (n, n_classes)."""
         layer, n_rows = self.convolution, self.winograd.n_places
-        sums = self.winograd.convolve(kept[:n_rows], kernel=layer.kernel.value)
+        sums = self.winograd.convolve(prepared[:n_rows], kernel=layer.kernel.value)
         if layer.use_bias:
             sums = tf.nn.bias_add(sums, layer.bias.value)
-        return self.rest([layer.activation(sums), *(other[0] for other in kept[n_rows:])], training=is_training)
+        return self.rest([layer.activation(sums), *(other[0] for other in prepared[n_rows:])], training=is_training)
 
 
 def match_winograd(graph: Graph, *, convolution: str) -> WinogradPass | None:

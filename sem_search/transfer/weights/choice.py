@@ -1,7 +1,7 @@
 """Weights for a backbone, and the record of what was really used.
 
-Whatever was asked for, the record tells which weights the network has got, by name and by hash, and warns in words
-where that is less than was hoped for.
+The record names the weights that the network really has, by name and by hash, whatever was asked for; it holds a
+warning where they are less than was asked for.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,8 @@ from sem_search.transfer.names import (
     WEIGHTS_NAMES,
     WEIGHTS_SUFFIXES,
 )
-from sem_search.transfer.weights.digest import compute_weights_digest
 from sem_search.transfer.weights.download import fetch_published_weights
-from sem_search.transfer.weights.files import read_weights_into
+from sem_search.transfer.weights.files import compute_weights_digest, read_weights_into
 from sem_search.transfer.weights.packed import has_particle_weights, list_particle_weights, load_particle_weights
 from sem_search.transfer.weights.random import fill_random_weights
 
@@ -33,7 +32,7 @@ WHOLE_FILE_S = 300.0
 """And the rest: 100 MB over a line of 3 Mbit/s."""
 
 AUTO_FIRST_BYTE_S = 4.0
-"""Where `auto` only looks whether they can be had: no one waits longer for a search to begin."""
+"""The same where `auto` only looks whether they can be had: a search begins without a long wait."""
 
 AUTO_WHOLE_FILE_S = 120.0
 
@@ -91,7 +90,7 @@ def build_weighted_backbone(
 
 
 def check_weights(weights: str, *, backbone: str) -> None:
-    """Refuse what is neither a name of weights nor a file: told at once, before data are read and networks built.
+    """Refuse what is neither a name of weights nor a file, before data are read and networks built.
 
     Args:
         weights: As in `build_weighted_backbone`.
@@ -134,7 +133,7 @@ def _load_imagenet(model: keras.Model, backbone: Backbone, *, first_byte_s: floa
 
 
 def _load_best(model: keras.Model, backbone: Backbone) -> tuple[str, tuple[str, ...]]:
-    """Load the best weights that can be had at once; return their name and what to say about them."""
+    """Load the best weights that can be had at once; return their name and the warnings about them."""
     try:
         _load_imagenet(model, backbone, first_byte_s=AUTO_FIRST_BYTE_S, whole_file_s=AUTO_WHOLE_FILE_S)
     except WeightsError as error:
@@ -145,7 +144,7 @@ def _load_best(model: keras.Model, backbone: Backbone) -> tuple[str, tuple[str, 
         load_particle_weights(model, name=backbone.name)
         return PARTICLES_WEIGHTS, (
             f"weights={AUTO_WEIGHTS}: the weights trained on rendered particles that ship with this package are used "
-            "instead of ImageNet's. docs/weights.md says what they are worth; scores with other weights are not to be "
+            "instead of ImageNet's. docs/weights.md lists their scores; scores with other weights cannot be "
             f"compared with these. {reason}",
         )
     return RANDOM_WEIGHTS, (

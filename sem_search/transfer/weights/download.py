@@ -1,7 +1,7 @@
 """Fetching published weights once, bounded in time.
 
 Keras' own download has no limit in time, and believes what a login page of a guest network sends. Here a download
-gets one try, a limit to the first byte and one to the last, and only the published file is kept: in Keras' own cache,
+gets one try, a limit to the first byte and one to the last, and only the published file is stored: in Keras' own cache,
 where keras.applications finds it too.
 """
 
@@ -51,7 +51,7 @@ def fetch_published_weights(published: PublishedWeights, *, first_byte_s: float,
 
 
 def get_keras_models_folder() -> Path:
-    """Return where keras.applications keeps downloaded weights: `KERAS_HOME`, or `.keras` in the home folder."""
+    """Return where keras.applications stores downloaded weights: `KERAS_HOME`, or `.keras` in the home folder."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
 
 
@@ -99,18 +99,18 @@ class _Download:
             self._has_begun.set()
 
     def _stream(self, part: Path) -> None:
-        """Write what comes to a file, until its end or until nobody waits for it any more."""
+        """Write what comes to a file, until its end or until the caller has given up."""
         request = urllib.request.urlopen(self._published.url, timeout=self._socket_s)  # noqa: S310 (constants)
         with request as answer, part.open("wb") as file:
             size = int(answer.headers.get("Content-Length") or 0)
             label = f"Downloading {self._published.file_name}"
             with ProgressMeter(label, total=size // MEGABYTE or None, unit="MB", is_shown=True) as meter:
-                told = 0
+                shown = 0
                 while (chunk := answer.read1(CHUNK_BYTES)) and not self._is_abandoned.is_set():
                     self._has_begun.set()
                     file.write(chunk)
-                    meter.update(file.tell() // MEGABYTE - told)
-                    told = file.tell() // MEGABYTE
+                    meter.update(file.tell() // MEGABYTE - shown)
+                    shown = file.tell() // MEGABYTE
             if size and file.tell() != size:
                 raise OSError(f"the connection ended after {file.tell()} of {size} bytes")
 

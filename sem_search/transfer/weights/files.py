@@ -1,5 +1,7 @@
-"""Reading weights from a file into a network, and saying in words what does not fit."""
+"""Weights of a network: read from a file, with words for what does not fit, and named by a digest."""
 
+import hashlib
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from sem_search.transfer.names import PACKED_SUFFIX, WEIGHTS_SUFFIXES
 from sem_search.transfer.weights.packed import load_packed_weights
 
 N_MISFITS_SHOWN = 5
+UNNAMED_ARRAY = re.compile(r"variable(_\d+)?")
 
 
 def read_weights_into(model: keras.Model, *, file: Path) -> None:
@@ -25,7 +28,7 @@ def read_weights_into(model: keras.Model, *, file: Path) -> None:
 
     Raises:
         WeightsError: There is no such file, it is no weights file, it does not fit the network (the message names
-            the layers and shapes), or it holds values that are no numbers.
+            the layers and shapes), or it holds values that are not finite.
     """
     if not file.is_file():
         raise WeightsError(f"weights={str(file)!r}: there is no such file.")
@@ -40,6 +43,26 @@ def read_weights_into(model: keras.Model, *, file: Path) -> None:
     else:
         _read_hdf5(model, file)
     _check_finite(model, file)
+
+
+def compute_weights_digest(model: keras.Model) -> str:
+    """Return the SHA-256, in hexadecimal, over all arrays of a network in order.
+
+    The arrays' own names, shapes and types go in with their place; the names of layers do not, because Keras numbers
+    unnamed layers by what else the process has built. It numbers unnamed arrays so as well (ConvNeXt has some): these
+    are counted here within the network.
+    """
+    digest = hashlib.sha256()
+    n_unnamed = 0
+    for place, weight in enumerate(model.weights):
+        name = weight.name
+        if UNNAMED_ARRAY.fullmatch(name):
+            name = f"variable_{n_unnamed}" if n_unnamed else "variable"
+            n_unnamed += 1
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        digest.update(f"{place} {name} {array.shape} {array.dtype.str}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def _read_saved_model(file: Path) -> keras.Model:
@@ -81,7 +104,7 @@ def _name_weights(model: keras.Model) -> dict[str, Any]:
 
 
 def _read_hdf5(model: keras.Model, file: Path) -> None:
-    """Load with Keras, and see for ourselves whether it left anything out: it only warns then, even without need."""
+    """Load with Keras, then check whether it left anything out: Keras only warns then, and sometimes without need."""
     kernels = [weight for weight in model.weights if weight.name.endswith("kernel")]
     for kernel in kernels:
         kernel.assign(np.full(kernel.shape, np.nan))
@@ -103,7 +126,7 @@ def _check_finite(model: keras.Model, file: Path) -> None:
     wrong = [weight.path for weight in model.weights if not np.isfinite(weight.numpy()).all()]
     if wrong:
         raise WeightsError(
-            f"weights={str(file)!r}: {len(wrong)} arrays hold values that are no numbers, the first is {wrong[0]}; "
+            f"weights={str(file)!r}: {len(wrong)} arrays hold values that are not finite, the first is {wrong[0]}; "
             "the file is damaged or its training diverged."
         )
 

@@ -2,7 +2,8 @@
 
 Compact: of each kernel, whole numbers of 8 bits and one scale per output channel; all else in 32 bits. What they unpack
 to is one product of two exact numbers each, so that every machine gets the same values. Read by NumPy without pickle,
-and held to the hash in the card that lies beside them. `docs/weights.md` says how they were made and what they score.
+and held to the hash in the card that lies beside them. How they were made, and
+their scores: docs/weights.md.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ PARTICLES_FOLDER = Path(__file__).with_name("particles")
 
 
 def has_particle_weights(name: str) -> bool:
-    """Tell whether weights for this backbone ship with the package."""
+    """Return whether weights for this backbone ship with the package."""
     return (PARTICLES_FOLDER / f"{name}.npz").is_file()
 
 
@@ -75,7 +76,7 @@ def load_packed_weights(model: keras.Model, *, file: Path) -> None:
 
 
 def read_card(name: str) -> Mapping[str, Any]:
-    """Return what is told of the shipped weights of a backbone: how they were made, from how much, and their hash.
+    """Return the card of a backbone's shipped weights: how they were made, from how many pictures, and their hash.
 
     Raises:
         WeightsError: The card is missing or damaged.
@@ -84,7 +85,7 @@ def read_card(name: str) -> Mapping[str, Any]:
 
 
 def add_scores(name: str, *, data: str, scores: Mapping[str, float]) -> Path:
-    """Write what the shipped weights of a backbone are worth into their card; return its file.
+    """Write scores of a backbone's shipped weights into their card; return its file.
 
     Args:
         name: The backbone's.

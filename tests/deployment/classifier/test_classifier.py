@@ -192,8 +192,8 @@ def test_reading_removes_the_data_bar(
 @pytest.mark.parametrize(
     ("make_content", "error", "message"),
     [
-        (lambda pictures: b"", UnreadableImageError, "row 3: the file is empty"),
-        (lambda pictures: b"not a picture", UnreadableImageError, "row 3: is no picture known here"),
+        (lambda pictures: b"", UnreadableImageError, "row 3: is empty"),
+        (lambda pictures: b"not a picture", UnreadableImageError, "row 3: is not an image of a known format"),
         (lambda pictures: pictures.encode(pictures.draw())[:500], UnreadableImageError, "row 3: .*truncated"),
         (
             lambda pictures: pictures.encode(np.zeros((1, 4000000), np.uint8)),

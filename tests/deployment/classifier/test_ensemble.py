@@ -7,7 +7,7 @@ import pytest
 from sem_search.deployment.classifier.ensemble import HeadEnsemble
 from sem_search.deployment.package.writing import ClassifierParts
 from sem_search.transfer.backbones import get_backbone
-from sem_search.transfer.embeddings import embed_stored_features
+from sem_search.transfer.features import embed_stored_features
 
 TILE_PX = 32
 

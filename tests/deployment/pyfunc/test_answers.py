@@ -132,7 +132,7 @@ def test_a_model_without_calibration_says_so() -> None:
     assert (record["is_known"], record["novelty"], record["novelty_threshold"]) == (None, None, None)
     assert record["n_calibration_images"] == 0
     assert [warning.partition(":")[0] for warning in record["warnings"][1:]] == [
-        "whether it is a known material cannot be told",
+        "whether it is a known material is not known",
         "this model was packed without out-of-fold answers",
     ]
 

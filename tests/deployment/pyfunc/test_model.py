@@ -142,7 +142,7 @@ def test_on_error_report_answers_the_other_rows(served: PyFuncModel, text: str) 
 BAD_REQUESTS: dict[str, tuple[Any, str]] = {
     "wrong base64": (records("no!"), r"row 0: is not valid base64 \(character '!' at position 2\)"),
     "a path": (records("/etc/hostname"), r"row 0: is not valid base64"),
-    "base64 of text": (records(base64.b64encode(b"hello world").decode()), "row 0: is no picture known here"),
+    "base64 of text": (records(base64.b64encode(b"hello world").decode()), "row 0: is not an image of a known format"),
     "empty text": (records(""), "row 0: is empty"),
     "null": (records(None), r"row 0: holds nothing \(null\)"),
     "NaN": ('{"dataframe_records": [{"image": NaN}]}', r"row 0: holds nothing \(null\)"),

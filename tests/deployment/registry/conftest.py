@@ -198,7 +198,7 @@ def _three_template(
 def three(_three_template: Laboratory, tmp_path: Path) -> Iterator[Laboratory]:
     """Champion 1 is poor, 2 as poor, and challenger 3, never wrong, was held back by a margin.
 
-    The database is this test's own, the artifacts are shared: who looks into those takes `laboratory`.
+    The database is this test's own, the artifacts are shared: a test that changes those takes `laboratory`.
     """
     shutil.copyfile(_three_template.folder / "mlflow.db", tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"

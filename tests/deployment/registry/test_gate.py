@@ -140,7 +140,7 @@ def test_other_tiles_are_another_question(laboratory: Any, monkeypatch: pytest.M
         compare_versions(laboratory.name, "2", "1")
 
 
-def test_images_that_hang_together_cannot_be_resampled_and_it_is_told(
+def test_images_that_hang_together_cannot_be_resampled_and_it_is_reported(
     laboratory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     laboratory.register()
@@ -177,7 +177,7 @@ def test_a_damaged_record_is_named(laboratory: Any) -> None:
         compare_versions(laboratory.name, "2", "1")
 
 
-def test_what_is_not_there_is_told(old_laboratory: Any) -> None:
+def test_what_is_not_there_is_reported(old_laboratory: Any) -> None:
     with pytest.raises(ModelNotFoundError, match="no alias 'x'"):
         compare_versions(old_laboratory.name, "x", "1")
 

@@ -111,7 +111,7 @@ def test_the_hash_is_the_same_for_ever() -> None:
 
 
 def test_a_history_of_before_is_read_and_sound() -> None:
-    """Written when a mark told whether the last move was carried out, and runs held copies of the entries."""
+    """Written when a mark showed whether the last move was carried out, and runs held copies of the entries."""
     stored = json.loads((Path(__file__).parent / "history_of_format_1.json").read_text(encoding="utf-8"))
     history = build_history(SimpleNamespace(**stored))
     assert list(iter_problems(history)) == []

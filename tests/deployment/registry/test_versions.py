@@ -85,7 +85,7 @@ def test_a_version_is_found_by_number_and_by_alias(two: Any, word: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["0", "9", "-1", "", "@", "one"])
-def test_a_version_that_is_not_there_is_told(two: Any, word: str) -> None:
+def test_a_version_that_is_not_there_is_reported(two: Any, word: str) -> None:
     with pytest.raises(ModelNotFoundError, match=r"has no (version|alias) .*; it has "):
         find_version(two.client, name=MODEL, version=word)
 

@@ -204,7 +204,9 @@ def test_no_copy_stays_behind_when_a_start_is_cancelled(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_whose_path_is_too_long_for_a_socket_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_whose_path_is_too_long_for_a_socket_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(StoreError, match="too long a path for a socket: set TMPDIR"):
         asyncio.run(start_for_real(monkeypatch, tmp_path / ("x" * 90)))
     assert list((tmp_path / ("x" * 90)).iterdir()) == []
@@ -242,7 +244,7 @@ time.sleep(600)
     ("model_uri", "told"),
     [("models:/lactose/3", "lactose/3"), ("models:/m-0123", None), ("runs:/0123/x", None)],
 )
-def test_a_child_is_told_which_version_it_is_and_no_run(
+def test_a_child_is_reported_which_version_it_is_and_no_run(
     monkeypatch: pytest.MonkeyPatch, model_uri: str, told: str | None
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "0123")

@@ -217,7 +217,7 @@ def test_a_body_that_tells_no_length_is_cut_off() -> None:
     asyncio.run(run())
 
 
-def test_a_caller_who_asks_first_is_told_before_sending() -> None:
+def test_a_caller_who_asks_first_is_reported_before_sending() -> None:
     async def run() -> None:
         async with open_bench() as bench:
             reader, writer = await asyncio.open_connection("127.0.0.1", bench.client.port)
@@ -261,7 +261,7 @@ def test_without_a_version_everything_waits_politely() -> None:
     asyncio.run(run())
 
 
-def test_the_version_that_answers_is_told() -> None:
+def test_the_version_that_answers_is_reported() -> None:
     async def run() -> None:
         async with open_bench() as bench, bench.client.get("/version") as response:
             told = await response.json()

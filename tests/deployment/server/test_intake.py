@@ -84,7 +84,7 @@ def test_allowed_hosts(text: str, host: str, names: set[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["http://a.example", "a.example:80", "fade:80", "a b", "*", "größe.example"])
-def test_what_is_no_name_of_a_host_is_told(name: str) -> None:
+def test_what_is_no_name_of_a_host_is_reported(name: str) -> None:
     with pytest.raises(SettingsError, match=r"allowed-hosts: .* is no name of a host"):
         read_allowed_hosts(f"good.example,{name}", host="127.0.0.1")
 

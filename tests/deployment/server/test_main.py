@@ -38,16 +38,16 @@ def test_the_names_that_callers_may_use() -> None:
         build_serve_settings(**TOLD | {"allowed_hosts": "http://a"})
 
 
-@pytest.mark.parametrize(("host", "names", "is_told"), [("0.0.0.0", "", True), ("0.0.0.0", "a.example", False)])
+@pytest.mark.parametrize(("host", "names", "is_warned"), [("0.0.0.0", "", True), ("0.0.0.0", "a.example", False)])
 def test_a_server_that_nobody_elsewhere_can_ask_says_so(
-    tracking: mlflow.MlflowClient, caplog: pytest.LogCaptureFixture, host: str, names: str, is_told: bool
+    tracking: mlflow.MlflowClient, caplog: pytest.LogCaptureFixture, host: str, names: str, is_warned: bool
 ) -> None:
     settings = build_serve_settings(
         **TOLD | {"port": find_free_port(), "model": "models:/no-such@champion", "host": host, "allowed_hosts": names}
     )
     with pytest.raises(ModelNotFoundError):
         run_server(settings)
-    assert ("give the names of this server with --allowed-hosts" in caplog.text) is is_told
+    assert ("give the names of this server with --allowed-hosts" in caplog.text) is is_warned
 
 
 @pytest.mark.parametrize("name", ["watch", "max_request_mb", "max_megapixels"])
@@ -57,7 +57,7 @@ def test_values_out_of_range_are_refused(name: str, value: float) -> None:
         build_serve_settings(**TOLD | {name: value})
 
 
-def test_a_port_that_is_taken_is_told_at_once() -> None:
+def test_a_port_that_is_taken_is_reported_at_once() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -66,7 +66,7 @@ def test_a_port_that_is_taken_is_told_at_once() -> None:
             run_server(build_serve_settings(**TOLD | {"port": port}))
 
 
-def test_a_host_that_is_none_of_this_machine_s_is_told() -> None:
+def test_a_host_that_is_none_of_this_machine_s_is_reported() -> None:
     with pytest.raises(SettingsError, match=r"host=192\.0\.2\.1 cannot be opened"):
         run_server(build_serve_settings(**TOLD | {"host": "192.0.2.1"}))
 

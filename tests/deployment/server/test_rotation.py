@@ -200,7 +200,7 @@ def test_one_version_is_never_exchanged(world: World) -> None:
 
 
 @pytest.mark.parametrize("reason", ["no model", "no start"])
-def test_a_first_start_that_fails_is_told(world: World, reason: str) -> None:
+def test_a_first_start_that_fails_is_reported(world: World, reason: str) -> None:
     if reason == "no model":
         world.is_reachable = False
     else:

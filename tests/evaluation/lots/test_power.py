@@ -43,7 +43,7 @@ def test_no_more_is_dealt_than_decides(monkeypatch: pytest.MonkeyPatch, n_pairs:
     assert 20 * 100 <= sum(permuted) < 20 * 100 * n_pairs / 3
 
 
-def test_the_deals_that_are_left_out_would_change_nothing() -> None:
+def test_the_permutations_that_are_left_out_would_change_nothing() -> None:
     rng = np.random.default_rng(3)
     is_first = np.repeat([1.0, 0.0], 8)
     decided = []

@@ -39,14 +39,14 @@ def test_tiles_are_scored_by_the_means_of_all_other_images() -> None:
         assert scores[tile] == pytest.approx((tiles[tile] - (first + second) / 2) @ (first - second))
 
 
-def test_deals_keep_the_sizes_of_the_lots() -> None:
+def test_permutations_keep_the_sizes_of_the_lots() -> None:
     permuted = permute_images(IS_FIRST, n_permutations=50, rng=np.random.default_rng(0))
     assert permuted.shape == (50, 9)
     assert (permuted.sum(axis=1) == 4).all()
     assert (permuted != IS_FIRST).any(axis=1).mean() > 0.9
 
 
-def test_the_p_value_counts_the_deal_itself() -> None:
+def test_the_p_value_counts_the_true_assignment_itself() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(9, 4)) + 9.0 * IS_FIRST[:, None]
     permuted = score_permutations(points, permute_images(IS_FIRST, n_permutations=99, rng=rng))
@@ -54,7 +54,7 @@ def test_the_p_value_counts_the_deal_itself() -> None:
     assert permuted.compute_p_value(auroc=0.0) == 1.0
 
 
-def test_few_deals_are_all_there_once() -> None:
+def test_few_permutations_are_all_there_once() -> None:
     permuted = permute_images(IS_FIRST, n_permutations=125, rng=np.random.default_rng(0))
     assert permuted.shape == (125, 9)
     assert (permuted.sum(axis=1) == 4).all()

@@ -145,7 +145,7 @@ def test_what_many_pairs_of_few_images_cannot_show_is_known() -> None:
     assert {pair.detectable_accuracy for pair in pairs} == {None}
 
 
-def test_many_pairs_get_as_many_deals_as_they_need() -> None:
+def test_many_pairs_get_as_many_permutations_as_they_need() -> None:
     pairs = compare(draw_lots(*[8] * 4, shift=9.0), n_permutations=9, n_power_tests=0)
     assert {pair.smallest_p_value for pair in pairs if not pair.is_different()} == {6 / 600}
     assert [pair.is_different() for pair in pairs] == [True, False, False, True, True, False]
@@ -198,7 +198,7 @@ def test_the_smallest_p_value_counts_deals() -> None:
     assert compute_smallest_p_value(10, 10) == 0.001
 
 
-def test_the_same_seed_deals_alike() -> None:
+def test_the_same_seed_permutes_alike() -> None:
     lots = draw_lots(6, 6)
     one, again, other = (compare(lots, seed=seed)[0] for seed in (1, 1, 2))
     assert (one.p_value, one.detectable_accuracy) == (again.p_value, again.detectable_accuracy)
@@ -206,7 +206,7 @@ def test_the_same_seed_deals_alike() -> None:
     assert one.auroc == other.auroc
 
 
-def test_a_thousand_deals_take_seconds() -> None:
+def test_a_thousand_permutations_take_seconds() -> None:
     started = time.process_time()
     compare(draw_lots(30, 30))
     assert time.process_time() - started < 10

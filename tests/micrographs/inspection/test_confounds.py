@@ -99,7 +99,7 @@ def test_one_class_of_many_that_is_given_away_is_a_warning(make_record: Make, ma
     assert (confound.n_right, confound.given_away) == (19, ("a",))
     (finding,) = find_confounds(catalogue, [confound])
     assert "predicts the class of 19 of 100 images correctly" in finding.message
-    assert ", mostly images of a: a network can learn it" in finding.message
+    assert ", best for a: a network can learn it" in finding.message
 
 
 def test_one_odd_image_is_no_confound(make_record: Make, make_catalogue: Make) -> None:
@@ -214,7 +214,7 @@ def test_many_classes_of_one_session_each_are_one_finding(make_record: Make, mak
     assert single.message.endswith(" And 27 more. Image every class in more than one session.")
     assert len(single.details) == len(confounded.details) == 30
     assert "class09: day class09 (3); and 20 more classes. " in confounded.message
-    assert "mostly images of class00, class01, class02 and 27 more" in confounded.message
+    assert "best for class00, class01, class02 and 27 more" in confounded.message
 
 
 def test_many_values_within_a_class_are_counted(make_record: Make, make_catalogue: Make) -> None:

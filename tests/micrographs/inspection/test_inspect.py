@@ -15,7 +15,6 @@ from sem_search.errors import SettingsError
 from sem_search.micrographs.catalogue import read_catalogue
 from sem_search.micrographs.inspection.findings import Finding
 from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
-from sem_search.micrographs.overlaps.similarity import SimilarPair
 from sem_search.micrographs.reading.options import ReadingOptions
 
 REAL_FILES = Path(__file__).parents[4] / "shared" / "data" / "lung_cells_sem"
@@ -119,16 +118,6 @@ def test_a_bar_left_on_is_told_and_gone_once_it_is_cut(tmp_path: Path) -> None:
         read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=48, crop_bottom_px=20)), n_folds=3
     )
     assert "data_bar" not in get_kinds(cut)
-
-
-def test_pairs_that_are_known_are_not_looked_for(good: Path) -> None:
-    catalogue = read_catalogue(good, reading=ReadingOptions(min_side_px=48))
-    known = SimilarPair(
-        first="salt/0.tif", second="salt/2.tif", kind="overlapping", overlap=0.5, shift_px=(0, 100), correlation=0.7
-    )
-    inspection = inspect_catalogue(catalogue, pairs=[known])
-    assert inspection.pairs == (known,)
-    assert "overlapping_fields" in get_kinds(inspection)
 
 
 def test_too_few_folds_are_refused(good: Path) -> None:

@@ -84,11 +84,11 @@ def test_jpegs_of_all_colour_spaces_are_read() -> None:
         (save(pillow8(), "PNG", transparency=7), "transparency was ignored"),
         (save_deep_png(np.stack([GREY16] * 3, -1)), "16-bit colour was read with 8 bits"),
         (save_deep_png(np.stack([GREY16, np.full_like(GREY16, 65535)], -1)), "16-bit colour was read with 8 bits"),
-        (save(pillow8().convert("1"), "PNG"), "two levels only (1 bit)"),
-        (save(pillow8().convert("1"), "TIFF", compression="group4"), "two levels only (1 bit)"),
+        (save(pillow8().convert("1"), "PNG"), "only two grey levels (1 bit)"),
+        (save(pillow8().convert("1"), "TIFF", compression="group4"), "only two grey levels (1 bit)"),
         (save_tiff(np.stack([GREY8, GREY8, GREY8]), photometric="minisblack"), "has 3 pages; only the first was read"),
-        (save_tiff(GREY16 % 4096), "as if the instrument stored 12 bits"),
-        (save(Image.fromarray(GREY16 % 4096), "PNG"), "as if the instrument stored 12 bits"),
+        (save_tiff(GREY16 % 4096), "as if the instrument had stored 12 bits"),
+        (save(Image.fromarray(GREY16 % 4096), "PNG"), "as if the instrument had stored 12 bits"),
     ],
 )
 def test_what_the_user_must_know_is_a_warning(data: bytes, warning: str) -> None:
@@ -121,7 +121,7 @@ def test_levels_count_from_their_own_white_where_zero_is_white() -> None:
     assert told.warnings == ()
     untold = read_micrograph(save_tiff(levels, photometric="miniswhite"))
     assert np.array_equal(untold.pixels, (65535 - levels) / np.float32(65535))
-    assert "it is read as nearly white" in untold.warnings[0]
+    assert "so the image is nearly white" in untold.warnings[0]
 
 
 @pytest.mark.parametrize("factor", [1, 256, 257])

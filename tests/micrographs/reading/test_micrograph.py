@@ -121,9 +121,9 @@ def animate(kind: str, **options: Any) -> bytes:
 
 
 REFUSED = {
-    "empty": (b"", "the file is empty"),
-    "text": (b"hello world", "is no picture known here: only PNG, JPEG, BMP and TIFF"),
-    "gif": (save(pillow8(), "GIF"), "is a GIF file: only PNG, JPEG, BMP and TIFF"),
+    "empty": (b"", "is empty"),
+    "text": (b"hello world", "is not an image of a known format: export it as PNG, JPEG, BMP or TIFF"),
+    "gif": (save(pillow8(), "GIF"), "is a GIF file: export it as PNG, JPEG, BMP or TIFF"),
     "animated gif": (animate("GIF"), "is a GIF file"),
     "webp": (b"RIFF\0\0\0\0WEBPVP8 ", "is a WebP or other RIFF file"),
     "animated png": (animate("PNG"), "is an animation of 2 frames"),
@@ -132,7 +132,7 @@ REFUSED = {
     "int32": (save_tiff(GREY16.astype(np.int32)), "holds 32-bit signed integers"),
     "uint32": (save_tiff(GREY16.astype(np.uint32)), "holds 32-bit unsigned integers"),
     "float32": (save_tiff(GREY16.astype(np.float32)), "holds 32-bit floating-point numbers"),
-    "float64": (save_tiff(GREY16.astype(np.float64)), "does not tell which of them is white"),
+    "float64": (save_tiff(GREY16.astype(np.float64)), "does not say which value is white"),
     "lab": (save_tiff(np.stack([GREY8] * 3, -1), photometric="cielab"), "has the colour mode LAB"),
     "signature only": (b"\x89PNG\r\n\x1a\n", "the PNG file is damaged"),
     "tiff without pages": (b"II*\0\0\0\0\0", "truncated or damaged"),
@@ -164,7 +164,7 @@ def test_whole_files_of_a_depth_that_is_not_read_are_called_so(
     before = content.index(at, 20 if kind == "BMP" else 0) + len(at)
     assert content[before] == found
     data = content[:before] + bytes([changed]) + content[before + 1 :]
-    with pytest.raises(UnreadableImageError, match=rf"is a {kind} file of a kind that is not read here \({reason}"):
+    with pytest.raises(UnreadableImageError, match=rf"is a {kind} file of a kind that is not supported \({reason}"):
         read_micrograph(data)
 
 
@@ -263,9 +263,9 @@ def test_paths_that_are_no_readable_files_are_refused(tmp_path: Path) -> None:
     link = tmp_path / "link.png"
     link.symlink_to(tmp_path / "gone.png")
     for path, reason in [
-        (folder, "is a folder, not a picture"),
+        (folder, "is a folder, not an image file"),
         (pipe, "is not a regular file"),
-        (link, "there is no such file (or it is a link to one that is gone)"),
+        (link, "there is no such file, or it is a link to a file that does not exist any more"),
         (tmp_path / "none.png", "there is no such file"),
         (tmp_path / "x.png" / "y.png", "there is no such file"),
     ]:
@@ -274,7 +274,7 @@ def test_paths_that_are_no_readable_files_are_refused(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"{path}: {reason}")
     text = tmp_path / "text.png"
     text.write_text("hello world")
-    with pytest.raises(UnreadableImageError, match="is no picture known here"):
+    with pytest.raises(UnreadableImageError, match="is not an image of a known format"):
         read_micrograph(text)
     below_text = text / "y.png"
     with pytest.raises(UnreadableImageError, match="cannot be read"):
@@ -285,7 +285,7 @@ def test_a_file_larger_than_any_picture_is_not_read(tmp_path: Path) -> None:
     huge = tmp_path / "huge.tif"
     with huge.open("wb") as file:
         file.truncate(200_000_000)  # sparse: takes no room
-    with pytest.raises(UnreadableImageError, match="the file has 200 MB, a picture of 1 megapixels can need no more"):
+    with pytest.raises(UnreadableImageError, match="the file has 200 MB, but an image of 1 megapixels needs at most"):
         read_micrograph(huge, reading=ReadingOptions(max_megapixels=1))
 
 
@@ -329,11 +329,11 @@ def test_metadata_of_a_scan_of_another_width_are_not_used() -> None:
     assert micrograph.pixels.shape == (28, 40)
     assert micrograph.metadata.pixel_size_nm is None
     assert micrograph.metadata.detector == "ETD"
-    assert "a scan 80 px wide, but the file has 40" in " ".join(micrograph.warnings)
+    assert "a scan width of 80 px, but the file has 40" in " ".join(micrograph.warnings)
 
 
 def test_a_crop_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(UnreadableImageError, match="nothing is left of its 30 rows without the lowest 30"):
+    with pytest.raises(UnreadableImageError, match="has 30 rows, and crop_bottom_px=30 leaves none"):
         read_micrograph(save(pillow8(), "PNG"), reading=ReadingOptions(crop_bottom_px=30))
     with pytest.raises(SettingsError, match="crop_bottom_px must be 0 or more, got -1"):
         read_micrograph(save(pillow8(), "PNG"), reading=ReadingOptions(crop_bottom_px=-1))
@@ -346,7 +346,7 @@ def test_the_sidecar_is_read_for_paths(tmp_path: Path) -> None:
     micrograph = read_micrograph(path, reading=ReadingOptions(crop_bottom_px=3))
     assert micrograph.pixels.shape == (25, 40)
     assert micrograph.metadata.pixel_size_nm == 31.25
-    assert "set crop_bottom_px=5, too" in micrograph.warnings[0]
+    assert "set crop_bottom_px=5 as well" in micrograph.warnings[0]
     assert read_micrograph(path, reading=ReadingOptions(crop_bottom_px=5)).warnings == ()
     assert read_micrograph(path.read_bytes()).metadata.pixel_size_nm is None
 
@@ -362,14 +362,14 @@ def test_a_text_of_another_size_gives_no_advice(tmp_path: Path, factor: float) -
     assert micrograph.pixels.shape == (30, 40)
     assert (micrograph.metadata.pixel_size_nm, micrograph.metadata.detector) == (None, "SE")
     (warning,) = micrograph.warnings
-    assert f"a scan {round(40 * factor)} px wide, but the file has 40" in warning
+    assert f"a scan width of {round(40 * factor)} px, but the file has 40" in warning
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 60), (20, 12)])
 def test_instrument_files_made_smaller_or_larger_are_read_alike(width: int, height: int) -> None:
     micrograph = read_micrograph(save_fei(width, height))
     assert (micrograph.pixels.shape, micrograph.metadata.pixel_size_nm) == ((30, 40), None)
-    assert f"a scan {width} px wide, but the file has 40" in micrograph.warnings[-1]
+    assert f"a scan width of {width} px, but the file has 40" in micrograph.warnings[-1]
 
 
 def test_the_scale_of_a_file_saved_anew_outlives_the_text_of_the_old_one(tmp_path: Path) -> None:
@@ -487,7 +487,7 @@ def test_a_jpeg_that_is_said_again_and_again_is_refused_at_once() -> None:
     content = save(pillow8(), "JPEG", progressive=True)
     last = content.rindex(b"\xff\xda")
     assert read_micrograph(content[:last] + content[last:-2] * 20 + content[-2:]).pixels.shape == (30, 40)
-    with pytest.raises(UnreadableImageError, match=r"has 3\d\d scans where a JPEG needs about ten"):
+    with pytest.raises(UnreadableImageError, match=r"has 3\d\d JPEG scans instead of about ten"):
         read_micrograph(content[:last] + content[last:-2] * 300 + content[-2:])
 
 

@@ -20,7 +20,7 @@ from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.settings import SearchSettings
-from sem_search.transfer.precision import set_precision
+from sem_search.transfer.trunk import set_precision
 
 NAME = "a study"
 

@@ -19,7 +19,7 @@ from sem_search.search.prepare.study_folder import get_study_folder
 from sem_search.search.trials.study import RUN_ID, SETTINGS, STUDY_RUN_ID
 from sem_search.settings import SearchSettings
 from sem_search.tracking.mlflow.runs import describe_trial
-from sem_search.transfer.precision import set_precision
+from sem_search.transfer.trunk import set_precision
 from tests.search.commands.stopped import BEGINS, StoppedError, begin, change, list_warnings
 
 

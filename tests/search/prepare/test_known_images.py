@@ -4,7 +4,7 @@ import numpy as np
 
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE, score_novelty
 from sem_search.search.prepare.known_images import fit_known_images
-from sem_search.transfer.embeddings import embed_stored_features
+from sem_search.transfer.features import embed_stored_features
 
 
 def test_the_study_s_own_images_are_known(data, features) -> None:

@@ -25,17 +25,17 @@ class Bench:
         self.features = features
         self.labels = np.arange(len(features[0])) % N_CLASSES
         head_pass = pass_type(head)
-        self.kept = head_pass.keep([tf.constant(array) for array in features])
+        self.prepared = head_pass.prepare([tf.constant(array) for array in features])
         specs = [
             tf.TensorSpec([None if axis == head_pass.tile_axis else size for axis, size in enumerate(t.shape)])
-            for t in self.kept
+            for t in self.prepared
         ]
         self.loop = HeadLoop(head, head_pass=head_pass, specs=specs, momentum=MOMENTUM)
         self.first_weights = head.get_weights()
 
     def train(self, order: np.ndarray, *, batch_size: int, learning_rate: float = 0.05) -> tuple[float, int]:
         loss, n_right = self.loop.train(
-            self.kept,
+            self.prepared,
             tf.constant(order, tf.int64),
             tf.constant(self.labels[order], tf.int32),
             tf.constant(batch_size, tf.int64),
@@ -44,7 +44,7 @@ class Bench:
         return float(loss), int(n_right)
 
     def compute_logits(self, places: np.ndarray) -> np.ndarray:
-        return self.loop.compute_logits(self.kept, tf.constant(places, tf.int64)).numpy()
+        return self.loop.compute_logits(self.prepared, tf.constant(places, tf.int64)).numpy()
 
     def begin_again(self) -> None:
         self.head.set_weights(self.first_weights)

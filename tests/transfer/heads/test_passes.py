@@ -37,7 +37,7 @@ def build(name: str, *, tile_px: int) -> tuple[keras.Model, str, list[tf.Tensor]
 def compute(way: HeadPass, head: keras.Model, features: list[tf.Tensor]) -> tuple[np.ndarray, list[np.ndarray]]:
     variables = [variable.value for variable in head.trainable_variables]
     with tf.GradientTape() as tape:
-        logits = way.compute_logits(way.keep(features), is_training=True)
+        logits = way.compute_logits(way.prepare(features), is_training=True)
         labels = tf.range(N_TILES) % N_CLASSES
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
     return logits.numpy(), [gradient.numpy() for gradient in tape.gradient(loss, variables)]
@@ -60,6 +60,6 @@ def test_the_way_taken_equals_the_plain_head(name: str) -> None:
 def test_prediction_needs_no_gradients(name: str) -> None:
     head, convolution, features = build(name, tile_px=64)
     way = choose_pass(head, convolution=convolution)
-    logits = way.compute_logits(way.keep(features), is_training=False)
+    logits = way.compute_logits(way.prepare(features), is_training=False)
     plain = GeneralPass(head).compute_logits(features, is_training=False)
     np.testing.assert_allclose(logits, plain, rtol=0, atol=2e-5 * float(tf.reduce_max(tf.abs(plain))))

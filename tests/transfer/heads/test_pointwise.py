@@ -11,7 +11,7 @@ import tensorflow as tf
 from sem_search.transfer.graph import record_graph
 from sem_search.transfer.heads import pointwise
 from sem_search.transfer.heads.passes import GeneralPass
-from sem_search.transfer.heads.pointwise import PositionBlocks, compute_pooled, match_pointwise
+from sem_search.transfer.heads.pointwise import PooledConvolution, PositionBlocks, match_pointwise
 
 N_TILES, N_POSITIONS, N_IN, N_OUT = 7, 6, 5, 4
 TILE_BYTES = 4 * N_POSITIONS * N_OUT
@@ -53,24 +53,22 @@ def define(operands: dict[str, np.ndarray | None], *, is_relu6: bool) -> tuple[n
 
 
 def compute(
-    operands: dict[str, np.ndarray | None], *, is_relu6: bool, keeps_maps: bool = True
+    operands: dict[str, np.ndarray | None], *, is_relu6: bool, stores_maps: bool = True
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the same as `compute_pooled` computes it."""
+    """Return the same as `PooledConvolution` computes it."""
     tensors = {name: None if value is None else tf.constant(value) for name, value in operands.items()}
     watched = [tensors[name] for name in ("kernel", "bias") if tensors[name] is not None]
     with tf.GradientTape() as tape:
         tape.watch(watched)
-        means = compute_pooled(
-            PositionBlocks(maps=tensors["maps"], shortcut=tensors["shortcut"], n_out=N_OUT),
-            kernel=tensors["kernel"],
-            bias=tensors["bias"],
+        pooled = PooledConvolution(
+            blocks=PositionBlocks(maps=tensors["maps"], shortcut=tensors["shortcut"], n_out=N_OUT),
             scale=tensors["scale"],
             offset=tensors["offset"],
             is_relu6=is_relu6,
-            keeps_maps=keeps_maps,
         )
+        means = pooled.compute(tensors["kernel"], tensors["bias"], stores_maps=stores_maps)
         loss = tf.reduce_sum(means * tensors["upstream"])
-    gradients = tape.gradient(loss, watched) if keeps_maps else []
+    gradients = tape.gradient(loss, watched) if stores_maps else []
     return means.numpy(), [gradient.numpy() for gradient in gradients]
 
 
@@ -90,10 +88,10 @@ def test_values_and_gradients_are_those_of_the_definition(
         np.testing.assert_allclose(gradient, exact, rtol=0, atol=2e-6 * np.abs(exact).max())
 
 
-def test_prediction_keeps_no_maps_and_says_the_same() -> None:
+def test_prediction_stores_no_maps_and_gives_the_same() -> None:
     operands = draw_operands(has_bias=True, has_shortcut=True)
     np.testing.assert_array_equal(
-        compute(operands, is_relu6=True, keeps_maps=False)[0], compute(operands, is_relu6=True)[0]
+        compute(operands, is_relu6=True, stores_maps=False)[0], compute(operands, is_relu6=True)[0]
     )
 
 
@@ -158,7 +156,7 @@ def test_a_head_that_fits_answers_as_keras_does(options: dict[str, Any]) -> None
     rng = np.random.default_rng(6)
     features = [tf.constant(4 * rng.normal(size=(5, *t.shape[1:])).astype(np.float32)) for t in head.inputs]
     expected = GeneralPass(head).compute_logits(features, is_training=False)
-    np.testing.assert_allclose(fast.compute_logits(fast.keep(features), is_training=False), expected, atol=2e-5)
+    np.testing.assert_allclose(fast.compute_logits(fast.prepare(features), is_training=False), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(

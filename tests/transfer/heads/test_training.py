@@ -16,7 +16,7 @@ TRAINING, VALIDATION, TEST = np.arange(0, 20), np.arange(20, 28), np.arange(28, 
 
 
 def make_trainer(
-    *, epochs: int = 6, patience: int = 0, seed: int = 0, max_kept_bytes: int | None = None
+    *, epochs: int = 6, patience: int = 0, seed: int = 0, max_feature_bytes: int | None = None
 ) -> HeadTrainer:
     """A tiny head on features whose mean tells the class."""
     keras.utils.set_random_seed(0)
@@ -38,7 +38,7 @@ def make_trainer(
         settings=TrainingSettings(epochs=epochs, patience=patience),
         seed=seed,
         hidden_units=8,
-        max_kept_bytes=max_kept_bytes,
+        max_feature_bytes=max_feature_bytes,
     )
 
 
@@ -81,7 +81,7 @@ def test_fold_seed_and_cell_each_make_a_difference(trainer: HeadTrainer) -> None
 
 
 def test_features_that_do_not_fit_into_memory_give_the_same_result(trainer: HeadTrainer) -> None:
-    result, usual = train(make_trainer(max_kept_bytes=1)), train(trainer)
+    result, usual = train(make_trainer(max_feature_bytes=1)), train(trainer)
     np.testing.assert_allclose(result.outcome.test_probabilities, usual.outcome.test_probabilities, rtol=1e-5)
 
 

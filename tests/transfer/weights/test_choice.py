@@ -11,7 +11,7 @@ from sem_search.transfer.backbones import Backbone, PublishedWeights, get_backbo
 from sem_search.transfer.weights import choice as weights
 from sem_search.transfer.weights import packed as particle_weights
 from sem_search.transfer.weights.choice import WeightsRecord, build_weighted_backbone, check_weights
-from sem_search.transfer.weights.digest import compute_weights_digest
+from sem_search.transfer.weights.files import compute_weights_digest
 from sem_search.transfer.weights.packed import write_particle_weights
 
 SHARED = Path(__file__).parents[4] / "shared"

@@ -8,7 +8,7 @@ import pytest
 
 from sem_search.errors import WeightsError
 from sem_search.transfer.backbones import get_backbone
-from sem_search.transfer.weights.files import read_weights_into
+from sem_search.transfer.weights.files import compute_weights_digest, read_weights_into
 
 SHARED = Path(__file__).parents[4] / "shared"
 MOBILENET_FILE = SHARED / "weights" / "mobilenet_v2_imagenet_notop.weights.h5"
@@ -103,7 +103,7 @@ def _write_unsafe(file: Path) -> None:
         ("some.weights.h5", _write_text, "do not fit 'small'"),
         ("some.keras", _write_text, "not a Keras model that can be loaded safely"),
         ("unsafe.keras", _write_unsafe, "not a Keras model that can be loaded safely"),
-        ("some.weights.h5", _write_infinite, "6 arrays hold values that are no numbers, the first is first/kernel"),
+        ("some.weights.h5", _write_infinite, "6 arrays hold values that are not finite, the first is first/kernel"),
     ],
 )
 def test_what_is_no_weights_file_is_refused(name, write, message, tmp_path):
@@ -121,3 +121,25 @@ def test_real_imagenet_weights_fit_mobilenet_and_no_other_network():
     assert np.ptp(model.get_layer("Conv_1_bn").beta.numpy()) > 0  # a fresh network has zeros
     with pytest.raises(WeightsError, match="do not fit 'vgg16'"):
         read_weights_into(get_backbone("vgg16").build(tile_px=96), file=MOBILENET_FILE)
+
+
+def test_digest_depends_on_values_and_not_on_how_keras_numbered_the_layers():
+    first, second = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]) for _ in range(2))
+    assert first.layers[0].name != second.layers[0].name
+    second.set_weights(first.get_weights())
+    assert compute_weights_digest(first) == compute_weights_digest(second)
+    second.layers[0].bias.assign([0.0, 1e-7])
+    assert compute_weights_digest(first) != compute_weights_digest(second)
+
+
+def test_digest_does_not_depend_on_how_keras_numbered_arrays_without_a_name():
+    class Scale(keras.layers.Layer):
+        def build(self, input_shape):
+            self.scale = self.add_weight(shape=(2,), initializer="ones")
+
+        def call(self, inputs):
+            return inputs * self.scale
+
+    first, second = (keras.Sequential([keras.Input((2,)), Scale(), Scale()]) for _ in range(2))
+    assert first.weights[0].name != second.weights[0].name
+    assert compute_weights_digest(first) == compute_weights_digest(second)

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from sem_search.errors import StoreError
-from sem_search.transfer import precision
+from sem_search.transfer import trunk
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
-from sem_search.transfer.precision import choose_precision, may_have_bfloat16, set_precision
-from sem_search.transfer.trunk import compile_trunk, get_precision
-from sem_search.transfer.weights.digest import compute_weights_digest
+from sem_search.transfer.trunk import choose_precision, compile_trunk, get_precision, may_have_bfloat16, set_precision
+from sem_search.transfer.weights.files import compute_weights_digest
 
 TINY = get_backbone("tiny")
 
@@ -34,7 +33,7 @@ def test_float32_is_the_very_network(cut: CutNetwork) -> None:
     assert get_precision(cut.trunk) == "float32"
 
 
-@pytest.mark.parametrize("name", ["tiny", "vgg16", "mobilenet_v2", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["tiny", "vgg16", "mobilenet_v2", "efficientnet_b0", "convnext_tiny"])
 def test_bfloat16_rounds_and_nothing_else(name: str) -> None:
     keras.utils.set_random_seed(3)
     backbone = get_backbone(name)
@@ -59,7 +58,7 @@ def test_a_saved_trunk_keeps_its_precision(cut: CutNetwork, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("gain", "chosen"), [(2.0, "bfloat16"), (1.1, "float32"), (0.4, "float32")])
-def test_the_faster_one_is_chosen_once_and_kept(
+def test_the_faster_one_is_chosen_once_and_stored(
     cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: float, chosen: str
 ) -> None:
     clock = iter(range(10_000))
@@ -76,9 +75,9 @@ def test_the_faster_one_is_chosen_once_and_kept(
 
         return run
 
-    monkeypatch.setattr(precision, "may_have_bfloat16", lambda: True)
-    monkeypatch.setattr(precision, "compile_trunk", compile_slowly)
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: True)
+    monkeypatch.setattr(trunk, "compile_trunk", compile_slowly)
+    monkeypatch.setattr(trunk.time, "perf_counter", lambda: now[0])
     assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == chosen
     n_runs = next(clock)
     assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == chosen
@@ -93,13 +92,13 @@ def test_linux_tells_whether_there_is_bfloat16(
 ) -> None:
     facts = tmp_path / "cpuinfo"
     facts.write_text(f"model name : x\nflags : {flags}\n")
-    monkeypatch.setattr(precision, "CPU_FACTS", facts)
-    monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda _kind=None: [])
+    monkeypatch.setattr(trunk, "CPU_FACTS", facts)
+    monkeypatch.setattr(trunk.tf.config, "list_physical_devices", lambda _kind=None: [])
     assert may_have_bfloat16() is expected
 
 
 def test_without_bfloat16_nothing_is_measured(cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "may_have_bfloat16", lambda: False)
+    monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: False)
     assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == "float32"
     assert list(tmp_path.iterdir()) == []
 
@@ -108,26 +107,28 @@ def test_without_bfloat16_nothing_is_measured(cut: CutNetwork, tmp_path: Path, m
 def test_a_damaged_choice_is_measured_again(
     cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
 ) -> None:
-    monkeypatch.setattr(precision, "may_have_bfloat16", lambda: True)
-    monkeypatch.setattr(precision, "_measure", lambda *_, **__: "float32")
+    monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: True)
+    monkeypatch.setattr(trunk, "_measure", lambda *_, **__: "float32")
     (tmp_path / "precision.json").write_bytes(damage)
     assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == "float32"
-    monkeypatch.setattr(precision, "_measure", lambda *_, **__: pytest.fail("the choice was kept"))
+    monkeypatch.setattr(trunk, "_measure", lambda *_, **__: pytest.fail("the choice was stored"))
     assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == "float32"
 
 
 def test_a_choice_that_cannot_be_written_leaves_the_old_ones(
     cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "may_have_bfloat16", lambda: True)
-    monkeypatch.setattr(precision, "_measure", lambda *_, **__: "float32")
+    monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: True)
+    monkeypatch.setattr(trunk, "_measure", lambda *_, **__: "float32")
     (tmp_path / "precision.json").write_text('{"another machine": "bfloat16"}')
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(StoreError, match=r"cannot be used \(No space left on device\): make room"):
+    with pytest.raises(
+        StoreError, match=r"could not be written: No space left on device\. Free the disk, or set SEM_SEARCH_CACHE"
+    ):
         choose_precision(cut, backbone=TINY, cache_folder=tmp_path)
     assert (tmp_path / "precision.json").read_text() == '{"another machine": "bfloat16"}'
-    assert not (tmp_path / "precision.partial").exists()
+    assert {file.suffix for file in tmp_path.iterdir()} <= {".json", ".lock"}
