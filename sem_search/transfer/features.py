@@ -91,37 +91,39 @@ def get_features(
     key = compute_feature_key(cut, backbone=backbone, content_key=content_key, n_tiles=n_tiles)
     folder = get_store_folder(cache_folder, key)
 
-    def iter_all() -> Iterator[Sequence[NDArray[np.float32]]]:
-        if computed is not None:
-            return computed()
-        at_once = min(batch_size, n_tiles)
-        run = compile_trunk(cut.trunk, backbone=backbone, batch_size=at_once)
-        return iter_features(run, tiles(), batch_size=at_once)
-
     with lock_store(folder, progress=progress):
         arrays, warnings = open_or_remove_store(folder)
         if arrays is None:
-            with ProgressMeter("Features", total=n_tiles, unit="tiles", is_shown=progress) as meter:
-                write_store(
-                    folder,
-                    shapes=[(n_tiles, *tensor.shape[1:]) for tensor in cut.trunk.outputs],
-                    about={
-                        "backbone": backbone.name,
-                        "convolution": cut.convolution,
-                        "precision": get_precision(cut.trunk),
-                    },
-                    batches=_show_progress(iter_all(), meter=meter),
-                )
+            if computed is None:
+                at_once = min(batch_size, n_tiles)
+                run = compile_trunk(cut.trunk, backbone=backbone, batch_size=at_once)
+                batches = iter_features(run, tiles(), batch_size=at_once)
+            else:
+                batches = computed()
+            _write_features(folder, cut=cut, backbone=backbone, n_tiles=n_tiles, batches=batches, progress=progress)
             arrays = open_store(folder)
     return FeatureStore(key=key, folder=folder, arrays=arrays, warnings=warnings)
 
 
-def _show_progress(
-    batches: Iterator[Sequence[NDArray[np.float32]]], *, meter: ProgressMeter
-) -> Iterator[Sequence[NDArray[np.float32]]]:
-    for features in batches:
-        yield features
-        meter.update(len(features[0]))
+def _write_features(
+    folder: Path,
+    *,
+    cut: CutNetwork,
+    backbone: Backbone,
+    n_tiles: int,
+    batches: Iterator[Sequence[NDArray[np.float32]]],
+    progress: bool,
+) -> None:
+    about = {"backbone": backbone.name, "convolution": cut.convolution, "precision": get_precision(cut.trunk)}
+    with ProgressMeter("Features", total=n_tiles, unit="tiles", is_shown=progress) as meter:
+
+        def iter_shown() -> Iterator[Sequence[NDArray[np.float32]]]:
+            for features in batches:
+                yield features
+                meter.update(len(features[0]))
+
+        shapes = [(n_tiles, *tensor.shape[1:]) for tensor in cut.trunk.outputs]
+        write_store(folder, shapes=shapes, about=about, batches=iter_shown())
 
 
 def compute_feature_key(cut: CutNetwork, *, backbone: Backbone, content_key: str, n_tiles: int) -> str:

@@ -147,14 +147,15 @@ def test_the_settings_that_are_kept_hold_no_password(
         "storage": f"postgresql://me:{password}@host/db?sslpassword=s3cret",
         "shared": f"ftp://me:{password}@host/folder",
     }
-    settings = prepared.settings.model_copy(update=urls)
-    log_study_start(dataclasses.replace(prepared, settings=settings), run_id=run_id)
+    search = dataclasses.replace(prepared, settings=prepared.settings.model_copy(update=urls))
+    vars(search)["features"] = prepared.features  # there is no such server that could be asked for them
+    log_study_start(search, run_id=run_id)
     kept = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/study/settings.json"))
     assert (kept["storage"], kept["shared"]) == (
         "postgresql://me:***@host/db?sslpassword=***",
         "ftp://me:***@host/folder",
     )
-    assert settings.without_passwords.model_dump(mode="json") == kept
+    assert search.settings.without_passwords.model_dump(mode="json") == kept
 
 
 def test_what_mlflow_run_was_asked_for_stays_and_what_was_used_stands_beside_it(
