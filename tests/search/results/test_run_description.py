@@ -155,7 +155,7 @@ def test_the_settings_that_are_kept_hold_no_password(
         "postgresql://me:***@host/db?sslpassword=***",
         "ftp://me:***@host/folder",
     )
-    assert settings.without_passwords.model_dump(mode="json") == kept
+    assert search.settings.without_passwords.model_dump(mode="json") == kept
 
 
 def test_what_mlflow_run_was_asked_for_stays_and_what_was_used_stands_beside_it(
