@@ -1,9 +1,49 @@
 """sem_search finds the transfer-learning settings that recognise materials in SEM micrographs.
 
-Give it a folder of micrographs, one sub-folder per material. Importing this package loads no heavy library;
-each room below it loads what it needs when it is entered. The way of the data, and with it the order of the rooms:
+Give it a folder of micrographs, one sub-folder per material:
+
+    import sem_search as ss
+
+    catalogue = ss.read_catalogue("micrographs")         # .table: one row for each image
+    ss.inspect(catalogue)                                # findings, shown in a notebook
+    study = ss.search("micrographs", backbone="vgg16")   # .trials, .best, .predictions, .figures, .report
+    model = ss.load_model(study.model_uri)               # .predict(paths): a table
+
+Importing this package loads no heavy library; a function loads what it needs when it is first used. The way of the
+data, and with it the order of the rooms:
 
     micrographs -> transfer -> evaluation -> tracking -> audits -> deployment -> search -> cli
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sem_search.search.api import (
+        audit,
+        compare,
+        inspect,
+        load_model,
+        load_study,
+        lots,
+        read_catalogue,
+        search,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = ["audit", "compare", "inspect", "load_model", "load_study", "lots", "read_catalogue", "search"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public function, loaded when it is first asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    start = import_module("sem_search.transfer.runtime")
+    start.quieten_start()
+    start.load_tensorflow()
+    return getattr(import_module("sem_search.search.api"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -4,9 +4,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import NoReturn, Self, TypeVar
+from typing import NoReturn, Self, TextIO, TypeVar
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 Item = TypeVar("Item")
 
@@ -14,6 +14,11 @@ Show = Callable[[str], None]
 """Shows a line about what is being done: the command line prints it, a notebook does not."""
 
 SECONDS_BETWEEN_LINES = 5.0
+
+
+def has_bars(stream: TextIO) -> bool:
+    """Tell whether a bar can be drawn: on a terminal and in a notebook."""
+    return stream.isatty() or "ipykernel" in sys.modules
 
 
 def show_nothing(_text: str) -> None:
@@ -42,7 +47,7 @@ class ProgressMeter:
         self._label, self._total, self._unit = label, total, unit
         self._done = self._told = 0
         self._started_s = self._told_s = time.monotonic()
-        self._has_lines = is_shown and not sys.stderr.isatty()
+        self._has_lines = is_shown and not has_bars(sys.stderr)
         self._bar: tqdm[NoReturn] = tqdm(
             desc=label, total=total, unit=f" {unit}", file=sys.stderr, disable=not is_shown or self._has_lines
         )

@@ -3,6 +3,7 @@
 A record holds predictions, not scores: every figure that is reported is computed from these, in `metrics`.
 """
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Self
@@ -34,6 +35,17 @@ class Cell:
     def name(self) -> str:
         """Short, fit for file names, and different for different cells: `lr1e-03_bs48`, `lr1.5e-03_bs48`."""
         return f"lr{_write_shortest(self.learning_rate)}_bs{self.batch_size}"
+
+
+class ShownAsText:
+    """A record that a notebook shows as its text."""
+
+    def to_text(self) -> str:
+        """Return the record in words; each record has its own."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.to_text())}</pre>"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from sem_search.audits.answer import build_row, iter_answer
@@ -20,7 +21,7 @@ from sem_search.evaluation.statistics import MAX_P_VALUE
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.confounds import compute_confounds, find_confounds
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
-from sem_search.records import TileTable
+from sem_search.records import ShownAsText, TileTable
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact
 from sem_search.tracking.figures.audit import TilePicture, draw_rows, draw_tiles
@@ -70,7 +71,7 @@ class TellingTile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LotsAudit:
+class LotsAudit(ShownAsText):
     """All pairs of lots."""
 
     pairs: tuple[LotPair, ...]
@@ -79,6 +80,11 @@ class LotsAudit:
     """What differs between the lots besides the material, one sentence each."""
     n_images: int
     n_tiles: int
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each pair of lots."""
+        return pd.json_normalize(list_lots(self)["pairs"])
 
     def to_text(self) -> str:
         """Return what was found, in plain words."""

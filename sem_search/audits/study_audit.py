@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import pandas as pd
+
 from sem_search.audits.answer import build_row, iter_answer, list_class_differences, list_difference
 from sem_search.audits.controls import Control, iter_controls
 from sem_search.audits.leak import LeakAudit, audit_leak
@@ -16,6 +18,7 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.errors import SettingsError
 from sem_search.evaluation.intervals import compute_intervals
 from sem_search.evaluation.statistics import Interval
+from sem_search.records import ShownAsText
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Entry, FigureArtifact, iter_finite_metrics
 from sem_search.tracking.figures.audit import BarRow, draw_rows
@@ -36,7 +39,7 @@ FIGURE_CAPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyAudit:
+class StudyAudit(ShownAsText):
     """What was asked and answered; None where it was not asked, or is not answered yet."""
 
     study: str
@@ -49,6 +52,11 @@ class StudyAudit:
     metadata: MetadataAudit | None = None
     left_out: tuple[LeftOutAttribute, ...] = field(default=())
     controls: tuple[Control, ...] = field(default=())
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each way of training or asking: share of images correctly classified, and its interval."""
+        return pd.DataFrame(list_rows(self))
 
     def to_text(self) -> str:
         """Return everything in plain words, one question after the other, later answers below."""

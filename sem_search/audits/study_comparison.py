@@ -5,11 +5,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+import pandas as pd
+
 from sem_search.audits.answer import build_row, iter_answer, list_class_differences, list_difference
 from sem_search.errors import DataError, NotComparableError
 from sem_search.evaluation.comparison import Comparison, Difference, compare_trials
 from sem_search.evaluation.statistics import LEVEL, MAX_P_VALUE
-from sem_search.records import StudyOutcome
+from sem_search.records import ShownAsText, StudyOutcome
 from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,
@@ -36,7 +38,7 @@ FIGURE_CAPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyComparison:
+class StudyComparison(ShownAsText):
     """The winner of the first study against that of the second, in the test split."""
 
     first: str
@@ -48,6 +50,11 @@ class StudyComparison:
         """Every figure compared: those of all classes, then each class's F-measure, whose intervals hold together."""
         figures = [(words, getattr(self.comparison, name)) for name, words in FIGURE_WORDS.items()]
         return figures + list(zip(self.comparison.class_names, self.comparison.f_measure_of_class, strict=True))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each figure compared: both values, their difference and its interval."""
+        return pd.DataFrame([{"figure": name, **list_difference(entry)} for name, entry in self.rows])
 
     def to_text(self) -> str:
         """Return the table and what it means."""

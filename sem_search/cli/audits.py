@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sem_search.terminal import echo
 from sem_search.transfer.names import BACKBONE_NAMES
 from sem_search.transfer.runtime import load_tensorflow
 
@@ -37,7 +38,7 @@ def _add_study_options(command: Command) -> Command:
     help="Questions to ask, by commas. `nested` makes the choice anew inside every fold: four times the search.",
 )
 @_add_study_options
-def audit(study: str, only: str, storage: str, study_folder: str | None, threads: int | None) -> None:
+def audit(study: str, only: str, **places: Any) -> None:
     """Ask whether a study's score means what it seems to.
 
     What would a careless split have claimed? Could the network have learnt the session instead of the material? What
@@ -48,7 +49,7 @@ def audit(study: str, only: str, storage: str, study_folder: str | None, threads
     from sem_search.search.commands.audit import run_audit
 
     questions = tuple(part.strip() for part in only.split(",") if part.strip())
-    run_audit(study, storage=storage, study_folder=study_folder, threads=threads, questions=questions)
+    run_audit(study, **places, questions=questions, show=echo, show_progress=_show_progress)
 
 
 @click.command()
@@ -64,7 +65,7 @@ def compare(study_a: str, study_b: str, storage: str, study_folder: str | None) 
     load_tensorflow()
     from sem_search.search.commands.compare import run_comparison
 
-    run_comparison(study_a, study_b, storage=storage, study_folder=study_folder)
+    run_comparison(study_a, study_b, storage=storage, study_folder=study_folder, show=echo)
 
 
 @click.command()
@@ -86,14 +87,14 @@ def lots(folders: tuple[Path, ...], output: Path, **given: Any) -> None:
     load_tensorflow()
     from sem_search.search.commands.lots import run_lots
 
-    run_lots(folders, output=output, **given)
+    run_lots(folders, output=output, show=echo, **given)
 
 
 @click.command()
 @click.argument("study")
 @click.option("--other", default=None, help="A second study of the same images and folds: does its network look there?")
 @_add_study_options
-def morphology(study: str, other: str | None, storage: str, study_folder: str | None, threads: int | None) -> None:
+def morphology(study: str, other: str | None, **places: Any) -> None:
     """Ask what a study's network looks at: heat maps against the particles' size, shape and roughness.
 
     And first whether the maps mean anything: agreement of the folds, and with the network of another study, randomised
@@ -102,4 +103,8 @@ def morphology(study: str, other: str | None, storage: str, study_folder: str | 
     load_tensorflow()
     from sem_search.search.commands.audit import run_morphology
 
-    run_morphology(study, other=other, storage=storage, study_folder=study_folder, threads=threads)
+    run_morphology(study, **places, other=other, show=echo, show_progress=_show_progress)
+
+
+def _show_progress(text: str) -> None:
+    echo(f"  {text}", err=True)

@@ -21,21 +21,12 @@ from sem_search.errors import InputError, StoreError
 from sem_search.places import go_to_search_folder, write_store_plainly
 from sem_search.settings import AUTO, SearchSettings, format_default
 from sem_search.terminal import PlainFormatter, echo, interrupt_on_sigterm, print_warnings
-from sem_search.transfer.runtime import load_tensorflow
+from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
 EXIT_INPUT_ERROR = 2
 EXIT_STORE_ERROR = 1
 EXIT_STOPPED = 130
 """As shells say of a program that Ctrl-C ended."""
-
-QUIET = {
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-"""What libraries must be told before they are loaded, so that what they have to say does not drown what users must see.
-
-Whoever sets one of these himself is obeyed.
-"""
 
 BARE_SWITCH: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
 """An option that may stand without a value. No other may: "-1" would be read as an option, and not named as wrong."""
@@ -45,8 +36,7 @@ Command = Callable[..., Any]
 
 def main() -> None:
     """Run the command line; wrong input ends with one sentence and exit code 2, a store that fails with exit code 1."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quieten_start()
     sys.excepthook = print_without_secrets
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged while nobody has set up logs
@@ -294,7 +284,7 @@ def inspect(*, data: str, output: Path, exclude: str, crop_bottom_px: int, **giv
             "crop_bottom_px": crop_bottom_px or None,
         }
     )
-    run_inspection(settings, output=output)
+    run_inspection(settings, output=output, show=echo)
 
 
 @commands.command("demo-data")

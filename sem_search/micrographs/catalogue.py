@@ -34,6 +34,9 @@ from sem_search.micrographs.unusable_files import (
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_SHOWN_ROWS = 20
+"""Of a catalogue, in a notebook."""
+
 LAPLACE_GAIN = 6.0  # root of the summed squares of the noise mask
 MEDIAN_TO_DEVIATION = 1.4826  # standard deviation over median absolute deviation of a normal distribution
 
@@ -109,6 +112,14 @@ class Catalogue:
                 "those that were recorded; read the data again, or put the file back"
             )
         return pixels
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """One row for each image, as `to_frame` returns it."""
+        return self.to_frame()
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html(max_rows=MAX_SHOWN_ROWS)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per image, one column per field of ImageRecord; paths and warnings as text."""

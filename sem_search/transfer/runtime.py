@@ -23,6 +23,15 @@ NOTE = re.compile(
 
 STANDARD_ERROR = 2
 
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+"""What libraries must be given before they are loaded, so that their notes do not hide what users must see."""
+
+
+def quieten_start() -> None:
+    """Set the variables by which libraries start quietly; one that the user has set stays."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
 
 def load_tensorflow() -> None:
     """Import TensorFlow without its notes."""

@@ -9,18 +9,27 @@ import pytest
 from click.testing import CliRunner
 
 from sem_search.cli.main import commands
+from sem_search.progress import Show, show_nothing
 
 
 def catch(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Return the calls of a command's function; what it is to show by is left out, and used."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    monkeypatch.setattr(f"{module}.{name}", lambda *args, **kwargs: calls.append((args, kwargs)))
+
+    def call(*args: Any, show: Show, show_progress: Show = show_nothing, **kwargs: Any) -> None:
+        show("answer")
+        show_progress("fold 1")
+        calls.append((args, kwargs))
+
+    monkeypatch.setattr(f"{module}.{name}", call)
     return calls
 
 
 def test_audit_asks_everything_or_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = catch(monkeypatch, "sem_search.search.commands.audit", "run_audit")
     runner = CliRunner()
-    assert runner.invoke(commands, ["audit", "mine"]).exit_code == 0
+    done = runner.invoke(commands, ["audit", "mine"])
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "answer\n", "  fold 1\n")
     assert runner.invoke(commands, ["audit", "mine", "--only", "leak, controls", "--threads", "1"]).exit_code == 0
     assert [call[0] for call in calls] == [("mine",), ("mine",)]
     assert calls[0][1]["questions"] == ("leak", "metadata", "left-out", "controls")

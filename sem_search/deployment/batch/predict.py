@@ -82,8 +82,7 @@ def predict_images(
         SettingsError: The coverage is not in (0, 1), or Parquet was asked for without a file.
     """
     chosen_format = choose_format(output_format, output=output)
-    if not 0 < coverage < 1:
-        raise SettingsError(f"coverage={coverage:g} must lie above 0 and below 1.")
+    check_coverage(coverage)
     found = find_images(images)
     exact_uri = resolve_model_uri(model_uri)
     model = load_model(exact_uri)
@@ -91,7 +90,7 @@ def predict_images(
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
     journal = PredictionJournal(output, question=question.to_json())
     with _explain_resume(journal, output=output):
-        predictions = _iter_predictions(found, model=model, question=question, journal=journal)
+        predictions = iter_predictions(found, model=model, question=question, journal=journal)
         shown = iter_measured(
             predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None
         )
@@ -99,6 +98,12 @@ def predict_images(
     journal.remove()
     _summarise(failed, n_images=len(found))
     return EXIT_UNREADABLE if failed else 0
+
+
+def check_coverage(coverage: float) -> None:
+    """Raise SettingsError unless prediction sets can have this coverage."""
+    if not 0 < coverage < 1:
+        raise SettingsError(f"coverage={coverage:g} must lie above 0 and below 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +198,7 @@ def _explain_resume(journal: PredictionJournal, *, output: Path | None) -> Itera
         raise
 
 
-def _iter_predictions(
+def iter_predictions(
     found: Sequence[FoundImage], *, model: PyFuncModel, question: Question, journal: PredictionJournal
 ) -> Iterator[Prediction]:
     """Yield a prediction for each image, in order; those that the journal knows are not computed again."""

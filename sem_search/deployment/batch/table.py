@@ -135,12 +135,12 @@ def _write_csv(predictions: Iterable[Prediction], *, class_names: Sequence[str],
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
     for prediction in predictions:
-        row = _flatten(prediction)
+        row = flatten_prediction(prediction)
         writer.writerow({name: protect_cell(_to_text(value, name=name)) for name, value in row.items()})
         file.flush()
 
 
-def _flatten(prediction: Prediction) -> dict[str, Any]:
+def flatten_prediction(prediction: Prediction) -> dict[str, Any]:
     """Return one row, each class's probability in a column of its own."""
     row = {name: getattr(prediction, name) for name in CSV_COLUMNS}
     return row | {CLASS_PREFIX + name: value for name, value in (prediction.probabilities or {}).items()}
@@ -166,7 +166,9 @@ def _write_json(predictions: Iterable[Prediction], *, file: "TextIO | _Terminal"
 
 def _write_parquet(predictions: Iterable[Prediction], *, class_names: Sequence[str], path: Path) -> None:
     types = PARQUET_TYPES | {CLASS_PREFIX + name: pa.float64() for name in class_names}
-    rows = [{name: _to_list(value) for name, value in _flatten(prediction).items()} for prediction in predictions]
+    rows = [
+        {name: _to_list(value) for name, value in flatten_prediction(prediction).items()} for prediction in predictions
+    ]
     parquet.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(types.items()))), path)
 
 

@@ -28,7 +28,7 @@ images); `findings`, a list of `Finding` by its fields but for `advice`, which `
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection import report as inspection_report
@@ -47,6 +47,9 @@ from sem_search.micrographs.inspection.same_places import find_joined_groups, fi
 from sem_search.micrographs.inspection.survey import survey_pixels
 from sem_search.micrographs.overlaps.similarity import SimilarPair, find_copies, find_similar_pairs, group_similar
 from sem_search.micrographs.tiles import TileGrid
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Finding", "Inspection", "Overlaps", "inspect_catalogue"]
 
@@ -81,6 +84,17 @@ class Inspection:
     def grouped(self) -> Catalogue:
         """The catalogue with images of the same place in one group, as far as `overlaps` lets them."""
         return group_similar(self.catalogue, self.joining)
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """One row for each finding."""
+        import pandas as pd
+
+        rows = [(found.severity, found.kind, found.message) for found in self.findings]
+        return pd.DataFrame(rows, columns=["severity", "kind", "message"])
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def to_json(self) -> str:
         """Return all but the thumbnails as JSON; the module's docstring gives its form."""

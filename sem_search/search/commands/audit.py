@@ -1,17 +1,15 @@
 """`sem-search audit` and `morphology`: is a study's score what it seems to be, and what does its network look at?"""
 
-import click
-
 from sem_search.audits.heat_maps.heat import HeadWeights
 from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morphology
 from sem_search.audits.heat_maps.morphology_entries import iter_morphology_entries
 from sem_search.audits.heat_maps.other_network import OtherMaps, explain_study
 from sem_search.audits.study_audit import QUESTIONS, StudyAudit, check_questions, iter_audit_entries, iter_audits
 from sem_search.audits.subject import AuditSubject
+from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.compare import check_pair
-from sem_search.search.commands.finished_study import FinishedStudy, open_question_run, take_up_study, tell_progress
+from sem_search.search.commands.finished_study import FinishedStudy, open_question_run, take_up_study
 from sem_search.search.results.outcome import read_finished_folds
-from sem_search.terminal import echo
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.transfer.heads.training import TrainingSettings
 
@@ -23,10 +21,21 @@ def run_audit(
     study_folder: str | None = None,
     threads: int | None = None,
     questions: tuple[str, ...] = QUESTIONS,
+    show: Show = show_nothing,
+    show_progress: Show = show_nothing,
 ) -> StudyAudit:
-    """Audit a study; print and log each answer, below the study's run, as it comes.
+    """Audit a study; show and log each answer, below the study's run, as it comes.
 
-    What was answered before an interruption stays: printed, and in the run.
+    What was answered before an interruption stays: shown, and in the run.
+
+    Args:
+        study: The study's name.
+        storage: Its Optuna storage.
+        study_folder: Where finished folds lie; the search's own by default.
+        threads: Processor threads; the search's by default.
+        questions: What to ask.
+        show: Shows each answer.
+        show_progress: Shows what is being trained.
 
     Raises:
         InputError: There is no such study here, its data have changed, or a question is not known.
@@ -36,17 +45,15 @@ def run_audit(
     with open_question_run(
         study=study, kind="audit", parent_run_id=finished.run_id, name=f"audit of {study}"
     ) as run_id:
-        click.echo(f"Logged as run {run_id}, artifacts below audit/, answer by answer.", err=True)
-        audits = iter_audits(build_subject(finished), questions=questions, show=tell_progress)
-        known = next(audits)
-        log_entries(iter_audit_entries(known), run_id=run_id)
-        echo(known.to_text(), nl=False)
+        show_progress(f"Logged as run {run_id}, artifacts below audit/, answer by answer.")
+        audits = iter_audits(build_subject(finished), questions=questions, show=show_progress)
+        known, shown = None, ""
         for audit in audits:
             log_entries(iter_audit_entries(audit, known=known), run_id=run_id)
-            echo(audit.to_text().removeprefix(known.to_text()), nl=False)
-            known = audit
-    click.echo(f"Logged as run {run_id}, artifacts below audit/: audit.html has words and figure.")
-    return known
+            show(audit.to_text().removeprefix(shown).removesuffix("\n"))
+            known, shown = audit, audit.to_text()
+    show(f"Logged as run {run_id}, artifacts below audit/: audit.html has words and figure.")
+    return audit
 
 
 def build_subject(finished: FinishedStudy) -> AuditSubject:
@@ -79,8 +86,10 @@ def run_morphology(
     study_folder: str | None = None,
     threads: int | None = None,
     other: str | None = None,
+    show: Show = show_nothing,
+    show_progress: Show = show_nothing,
 ) -> MorphologyAudit:
-    """Ask what a study's network looks at, print what was found, and log it below the study's run.
+    """Ask what a study's network looks at, show what was found, and log it below the study's run.
 
     Args:
         study: The study's name.
@@ -88,6 +97,8 @@ def run_morphology(
         study_folder: Where finished folds lie; the search's own by default.
         threads: Processor threads; the search's by default.
         other: Another study of the storage, on the same data and folds: does its network look at the same places?
+        show: Shows what was found.
+        show_progress: Shows what is being computed.
 
     Raises:
         InputError: There is no such study here, its data have changed, too few images have particles, or the other
@@ -96,21 +107,17 @@ def run_morphology(
     if other is not None:
         check_pair(study, other, storage=storage)
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
-    subject = build_subject(finished)
+    subject, maps = build_subject(finished), None
     with open_question_run(
         study=study, kind="morphology", parent_run_id=finished.run_id, name=f"morphology of {study}"
     ) as run_id:
-        audit = audit_morphology(
-            subject,
-            head_weights=read_head_weights(finished),
-            show=tell_progress,
-            other=None
-            if other is None
-            else _explain_other(other, storage=storage, study_folder=study_folder, threads=threads),
-        )
+        if other is not None:
+            show_progress(f"heat maps of {other}")
+            maps = _explain_study(take_up_study(other, storage=storage, study_folder=study_folder, threads=threads))
+        audit = audit_morphology(subject, head_weights=read_head_weights(finished), show=show_progress, other=maps)
         log_entries(iter_morphology_entries(audit, subject=subject), run_id=run_id)
-    echo(audit.to_text())
-    click.echo(f"Logged as run {run_id}, artifacts below morphology/: morphology.html has words and figures.")
+    show(audit.to_text())
+    show(f"Logged as run {run_id}, artifacts below morphology/: morphology.html has words and figures.")
     return audit
 
 
@@ -120,8 +127,6 @@ def read_head_weights(finished: FinishedStudy) -> dict[int, HeadWeights]:
     return {one.outcome.fold: one.head_weights for one in kept}
 
 
-def _explain_other(study: str, *, storage: str, study_folder: str | None, threads: int | None) -> OtherMaps:
-    """Return where the network of another study looks."""
-    tell_progress(f"heat maps of {study}")
-    finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
+def _explain_study(finished: FinishedStudy) -> OtherMaps:
+    """Return where the network of a study looks."""
     return explain_study(build_subject(finished), head_weights=read_head_weights(finished))

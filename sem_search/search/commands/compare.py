@@ -4,13 +4,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import click
 import optuna
 
 from sem_search.audits.study_comparison import StudyComparison, compare_studies, iter_comparison_entries
 from sem_search.errors import NotComparableError
+from sem_search.progress import Show, show_nothing
 from sem_search.records import StudyOutcome
 from sem_search.search.commands.finished_study import (
+    check_same_data,
     check_study_folder,
     check_study_run,
     open_question_run,
@@ -19,7 +20,6 @@ from sem_search.search.commands.finished_study import (
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.results.outcome import read_stored_outcome
 from sem_search.search.trials.study import FINGERPRINT, STUDY_RUN_ID, load_study
-from sem_search.terminal import echo
 from sem_search.tracking.mlflow.log import log_entries
 
 MUST_AGREE: Mapping[str, str] = {
@@ -34,10 +34,19 @@ MUST_AGREE: Mapping[str, str] = {
 """What must be the same in both fingerprints, and what a message calls it."""
 
 
-def run_comparison(first: str, second: str, *, storage: str, study_folder: str | None = None) -> StudyComparison:
-    """Compare two studies of one storage, print the table, and log it below the run of the first.
+def run_comparison(
+    first: str, second: str, *, storage: str, study_folder: str | None = None, show: Show = show_nothing
+) -> StudyComparison:
+    """Compare two studies of one storage, show the table, and log it below the run of the first.
 
     Nothing is trained and no network is built.
+
+    Args:
+        first: The name of one study.
+        second: The name of the other.
+        storage: Their Optuna storage.
+        study_folder: Where finished folds lie; the searches' own by default.
+        show: Shows the table.
 
     Raises:
         InputError: A study is missing, or the two do not have the same data and folds; each difference is named.
@@ -61,8 +70,8 @@ def run_comparison(first: str, second: str, *, storage: str, study_folder: str |
         name=f"{first} against {second}",
     ) as run_id:
         log_entries(iter_comparison_entries(compared), run_id=run_id)
-    echo(compared.to_text())
-    click.echo(f"Logged as run {run_id}, artifacts below comparison/: comparison.html has words and figure.")
+    show(compared.to_text())
+    show(f"Logged as run {run_id}, artifacts below comparison/: comparison.html has words and figure.")
     return compared
 
 
@@ -91,16 +100,6 @@ def check_comparable(first: optuna.Study, second: optuna.Study) -> None:
         raise NotComparableError(
             f"Studies {first.study_name!r} and {second.study_name!r} differ in {', '.join(differences)}: only answers "
             "to the same images in the same folds can be compared. Search both with the same data, seed and folds."
-        )
-
-
-def check_same_data(study: optuna.Study, *, digest: str) -> None:
-    """Raise NotComparableError if the data are not those that the study was made of."""
-    stated = _read_fingerprint(study).get("data")
-    if stated != digest:
-        raise NotComparableError(
-            f"The data of study {study.study_name!r} have changed since ({_shorten(stated)} then, {_shorten(digest)} "
-            "now): put them back as they were."
         )
 
 

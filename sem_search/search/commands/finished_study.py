@@ -1,5 +1,6 @@
 """A finished study taken up again: settings, data, folds, features and outcome, as its search left them."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,15 +10,17 @@ import optuna
 
 from sem_search.errors import StudyMismatchError
 from sem_search.records import StudyOutcome
+from sem_search.search.prepare.data import prepare_data
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.prepare.study_folder import STATEMENT, get_study_folder
 from sem_search.search.process import quieten_libraries
-from sem_search.search.results.outcome import read_study_outcome
+from sem_search.search.results.model import MODEL_PATH
+from sem_search.search.results.outcome import read_stored_outcome, read_study_outcome
+from sem_search.search.results.study_result import Study
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.study import SETTINGS, STUDY_RUN_ID, load_study
+from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID, load_study
 from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
-from sem_search.terminal import echo
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.log import RunStatus, end_run, open_child_run
 from sem_search.tracking.mlflow.runs import check_run_is_known, describe_audit
@@ -66,6 +69,44 @@ def take_up_study(
     )
 
 
+def read_study(name: str, *, storage: str, study_folder: str | None = None) -> Study:
+    """Return a finished study's tables; its images are read again, and no network is built.
+
+    Args:
+        name: The study's name.
+        storage: Its Optuna storage.
+        study_folder: Where finished folds lie; the search's own by default.
+
+    Raises:
+        StudyMismatchError: There is no such study, no folder of it, or its data have changed.
+        FailedTrialError: No trial of it has finished.
+        StoreError: Finished folds are lost or damaged.
+    """
+    quieten_libraries()
+    begun = load_study(name=name, storage=storage)
+    settings = read_settings(begun, storage=storage, changes={"study_folder": study_folder})
+    check_study_folder(settings, name=name)
+    data = prepare_data(settings)
+    check_same_data(begun, digest=data.catalogue.digest)
+    outcome = read_stored_outcome(begun, name=name, settings=settings, data=data)
+    return Study(
+        settings=settings,
+        outcome=outcome,
+        run_id=str(begun.user_attrs[STUDY_RUN_ID]),
+        model_uri=f"runs:/{outcome.winner.run_id}/{MODEL_PATH}",
+    )
+
+
+def check_same_data(study: optuna.Study, *, digest: str) -> None:
+    """Raise StudyMismatchError if the data are not those that the study was made of."""
+    stated = json.loads(study.user_attrs[FINGERPRINT]).get("data")
+    if stated != digest:
+        raise StudyMismatchError(
+            f"The data of study {study.study_name!r} have changed since ({str(stated)[:12]} then, {digest[:12]} now): "
+            "put them back as they were."
+        )
+
+
 @contextmanager
 def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -> Iterator[str]:
     """Give the id of a new run below a study's, for what is asked of it; it ends as FINISHED, KILLED or FAILED.
@@ -87,11 +128,6 @@ def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -
         raise
     finally:
         end_run(run_id, status=status)
-
-
-def tell_progress(text: str) -> None:
-    """Show what is being trained."""
-    echo(f"  {text}", err=True)
 
 
 def check_study_run(study: optuna.Study) -> None:

@@ -5,47 +5,66 @@ import tempfile
 from pathlib import Path
 
 from sem_search.errors import SettingsError
-from sem_search.micrographs.catalogue import read_catalogue
+from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
 from sem_search.micrographs.tiles import TileGrid
+from sem_search.progress import Show, show_nothing
 from sem_search.search.prepare.data import locate_data
 from sem_search.settings import SearchSettings
-from sem_search.terminal import echo
 
 
-def run_inspection(settings: SearchSettings, *, output: Path) -> Inspection:
-    """Inspect the data of the settings; write `inspection.json` and `inspection.html` into the folder.
+def inspect_data(settings: SearchSettings, *, catalogue: Catalogue | None = None) -> Inspection:
+    """Return what is in the data of the settings, and what is wrong with them.
 
     Files that cannot be read are findings here, not errors: to find them is what inspecting is for.
 
+    Args:
+        settings: Where the data are, and what a search would do with them.
+        catalogue: The data where they have been read; by default they are read.
+
     Raises:
         DataError: There are no data, or no two classes.
-        SettingsError: The output folder cannot be written.
     """
-    _check_place(output)
-    data, reading = locate_data(settings)
-    catalogue = read_catalogue(
-        data,
-        exclude=settings.exclude,
-        allow_outside=settings.allow_outside,
-        reading=dataclasses.replace(reading, skip_unreadable=True),
-        progress=True,
-    )
-    inspection = inspect_catalogue(
+    if catalogue is None:
+        data, reading = locate_data(settings)
+        catalogue = read_catalogue(
+            data,
+            exclude=settings.exclude,
+            allow_outside=settings.allow_outside,
+            reading=dataclasses.replace(reading, skip_unreadable=True),
+            progress=True,
+        )
+    return inspect_catalogue(
         catalogue,
         n_folds=settings.folds,
         grid=TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px),
         overlaps=settings.overlaps,
         progress=True,
     )
-    echo(inspection.to_text())
+
+
+def run_inspection(settings: SearchSettings, *, output: Path, show: Show = show_nothing) -> Inspection:
+    """Inspect the data of the settings; write `inspection.json` and `inspection.html` into the folder.
+
+    Args:
+        settings: As of `inspect_data`.
+        output: The folder; made if it is not there.
+        show: Shows the findings.
+
+    Raises:
+        DataError: There are no data, or no two classes.
+        SettingsError: The output folder cannot be written.
+    """
+    _check_place(output)
+    inspection = inspect_data(settings)
+    show(inspection.to_text())
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / "inspection.json").write_text(inspection.to_json(), encoding="utf-8")
         (output / "inspection.html").write_text(inspection.to_html(), encoding="utf-8")
     except OSError as error:
         raise _refuse(output, error) from error
-    echo(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
+    show(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
     return inspection
 
 

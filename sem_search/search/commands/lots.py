@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from sem_search.audits.lots import LotsAudit, audit_lots, iter_lots_artifacts
 from sem_search.errors import DataError
 from sem_search.micrographs.catalogue import read_listing
@@ -15,23 +13,27 @@ from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.listing import list_folders
 from sem_search.micrographs.overlaps.similarity import find_similar_pairs, group_similar
 from sem_search.micrographs.tiles import TileGrid
+from sem_search.progress import Show, show_nothing
 from sem_search.search.prepare.data import PreparedData, build_reading_options, build_study_tiles
 from sem_search.search.prepare.features import compute_features
 from sem_search.search.prepare.network import prepare_network
 from sem_search.search.process import quieten_libraries
 from sem_search.settings import SearchSettings, build_settings
-from sem_search.terminal import echo, warn
+from sem_search.terminal import warn
 from sem_search.tracking.mlflow.files import write_artifact
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights.choice import check_weights
 
 
-def run_lots(folders: Sequence[Path], *, output: Path, **given: Any) -> LotsAudit:
-    """Test every pair of lots, print what was found, and write it below `output`.
+def run_lots(
+    folders: Sequence[Path], *, output: Path | None = None, show: Show = show_nothing, **given: Any
+) -> LotsAudit:
+    """Test every pair of lots, show what was found, and write it below `output`.
 
     Args:
         folders: One per lot, two or more.
-        output: Folder that is written; made if it is not there.
+        output: Folder that is written, made if it is not there; None writes nothing.
+        show: Shows what was found.
         given: Settings of the search by name: `backbone`, `weights`, `tile_px`, `crop_bottom_px`, ...
 
     Raises:
@@ -46,18 +48,16 @@ def run_lots(folders: Sequence[Path], *, output: Path, **given: Any) -> LotsAudi
     warn(*data.catalogue.warnings, *network.weights.warnings)
     features = compute_features(settings, data=data, network=network)
     audit = audit_lots(data.catalogue, tiles=data.tiles, features=features.arrays, seed=settings.seed)
-    output.mkdir(parents=True, exist_ok=True)
-    for artifact in iter_lots_artifacts(
-        audit,
-        catalogue=data.catalogue,
-        grid=data.grid,
-    ):
-        write_artifact(artifact, target=output / artifact.path)
-    echo(audit.to_text())
-    click.echo(
-        f"Written to {output}: lots.html has all of it; lots.txt, lots.json, lots.png; the tiles that tell most in "
-        "telling_tiles.csv and telling_tiles.jpg, what in them speaks for their lot in telling_regions.jpg and .json."
-    )
+    show(audit.to_text())
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        for artifact in iter_lots_artifacts(audit, catalogue=data.catalogue, grid=data.grid):
+            write_artifact(artifact, target=output / artifact.path)
+        show(
+            f"Written to {output}: lots.html has all of it; lots.txt, lots.json, lots.png; the tiles that tell most in "
+            "telling_tiles.csv and telling_tiles.jpg, what in them speaks for their lot in telling_regions.jpg and "
+            ".json."
+        )
     return audit
 
 

@@ -3,19 +3,20 @@
 The first nine stand for those of the paper, under its numbers; T1 to T4 are about trust.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from sem_search.records import StudyOutcome
+from sem_search.records import Cell, StudyOutcome
 from sem_search.tracking.entries import json_values as plain
 from sem_search.tracking.entries import trust as trust_numbers
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import (
     SPLITS,
+    UNITS,
     compute_confusion_table,
     compute_fold_rows,
     compute_grid_table,
@@ -101,6 +102,9 @@ CAPTIONS = {
     ),
 }
 
+Figures = Mapping[str, Figure]
+"""Figures by name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFigure:
@@ -156,3 +160,22 @@ def _build(number: str, draw: Callable[[], Figure], content: Any, *, select_on: 
     artifact, numbers = pair_figure(PATHS[number], draw=draw, content=content)
     caption = CAPTIONS[number].format(select_on=select_on)
     return StudyFigure(number=number, caption=caption, artifact=artifact, numbers=numbers)
+
+
+def draw_study(study: StudyOutcome, *, cells: Sequence[Cell]) -> Figures:
+    """Return the figures that need no image, by name; of the winner's test split where nothing else is said.
+
+    Args:
+        study: All trials.
+        cells: Of the grid; those that were not tried stay empty.
+    """
+    winner, tiles = study.winner, study.tiles
+    figures = {
+        "grid": draw_grid_heat_map([compute_grid_table(study, cells=cells, split=split) for split in SPLITS]),
+        "indices": draw_indices(compute_index_table(winner, tiles=tiles, split="test")),
+        "training_curves": draw_training_curves(winner.folds),
+    }
+    for unit in UNITS:
+        table = compute_confusion_table(winner, tiles=tiles, split="test", unit=unit)
+        figures[f"confusion_{unit}"] = draw_confusion_matrix(table)
+    return figures

@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 from typing import assert_never
 
-from sem_search.secrets import mask_secrets
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from sem_search.errors import StoreError
+from sem_search.secrets import mask_secrets, mask_url
 from sem_search.terminal import protect_cell
 from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
 
@@ -28,6 +32,21 @@ def write_artifact(artifact: Artifact, *, target: Path) -> None:
             _write_text(_format_csv(artifact), target=target)
         case _:
             assert_never(artifact)
+
+
+def read_text_artifact(*, run_id: str, path: str) -> str:
+    """Return a text that was logged to a run.
+
+    Raises:
+        StoreError: The tracking store does not give it.
+    """
+    try:
+        return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"))
+    except (MlflowException, OSError) as error:
+        raise StoreError(
+            f"{path} of run {run_id} cannot be had from {mask_url(mlflow.get_tracking_uri())}: "
+            f"{mask_secrets(str(error))} Set MLFLOW_TRACKING_URI to the store of the search."
+        ) from None  # its URL may hold a password
 
 
 def _write_text(text: str, *, target: Path) -> None:

@@ -31,7 +31,7 @@ def finished(prepared, store_folds, run_id: str, monkeypatch: pytest.MonkeyPatch
 def test_an_audit_is_a_run_below_the_study_s(
     finished: FinishedStudy, tracking: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    audit = run_audit("a study", storage="sqlite:///x.db", questions=("metadata",))
+    audit = run_audit("a study", storage="sqlite:///x.db", questions=("metadata",), show=print)
     runs = tracking.search_runs([tracking.get_experiment_by_name("searches").experiment_id])
     (run,) = [run for run in runs if run.data.tags.get("sem_search.kind") == "audit"]
     assert run.data.tags["mlflow.parentRunId"] == finished.run_id
@@ -60,7 +60,7 @@ def test_what_was_found_before_the_end_is_printed_and_kept(
 
     monkeypatch.setattr(auditing, "iter_audits", answer_one)
     with pytest.raises(error):
-        run_audit("a study", storage="sqlite:///x.db")
+        run_audit("a study", storage="sqlite:///x.db", show=print)
     runs = tracking.search_runs([tracking.get_experiment_by_name("searches").experiment_id])
     (run,) = [run for run in runs if run.data.tags.get("sem_search.kind") == "audit"]
     assert run.info.status == status
@@ -86,7 +86,7 @@ def test_the_subject_is_the_search_s(finished: FinishedStudy) -> None:
 def test_morphology_is_a_run_of_its_own_kind(
     finished: FinishedStudy, tracking: MlflowClient, trainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    audit = run_morphology("a study", storage="sqlite:///x.db")
+    audit = run_morphology("a study", storage="sqlite:///x.db", show=print)
     runs = tracking.search_runs([tracking.get_experiment_by_name("searches").experiment_id])
     (run,) = [run for run in runs if run.data.tags.get("sem_search.kind") == "morphology"]
     assert run.data.tags["mlflow.parentRunId"] == finished.run_id
@@ -100,7 +100,7 @@ def test_morphology_asks_another_study_s_network(
 ) -> None:
     checked: list[tuple[str, str]] = []
     monkeypatch.setattr(auditing, "check_pair", lambda one, two, **_: checked.append((one, two)))
-    audit = run_morphology("a study", other="another", storage="sqlite:///x.db")
+    audit = run_morphology("a study", other="another", storage="sqlite:///x.db", show=print)
     assert checked == [("a study", "another")]
     assert audit.other is not None
     assert audit.other.agreement.rank_correlation.value == pytest.approx(1.0)  # the same heads: `take_up_study` is made

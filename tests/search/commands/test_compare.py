@@ -7,8 +7,9 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sem_search.errors import NotComparableError
-from sem_search.search.commands.compare import check_comparable, check_same_data, run_comparison
+from sem_search.errors import NotComparableError, StudyMismatchError
+from sem_search.search.commands.compare import check_comparable, run_comparison
+from sem_search.search.commands.finished_study import check_same_data
 from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 
@@ -43,7 +44,7 @@ def test_another_backbone_is_what_one_compares() -> None:
 
 def test_data_that_have_changed_are_refused() -> None:
     check_same_data(sign(make_study("a")), digest="d" * 64)
-    with pytest.raises(NotComparableError, match="The data of study 'a' have changed since"):
+    with pytest.raises(StudyMismatchError, match="The data of study 'a' have changed since"):
         check_same_data(sign(make_study("a")), digest="e" * 64)
 
 
@@ -78,7 +79,7 @@ def test_two_studies_of_one_storage_are_compared_and_logged(
                 intermediate_values=dict.fromkeys(range(3), 1.0),
             )
         )
-    compared = run_comparison("a", "b", storage=url)
+    compared = run_comparison("a", "b", storage=url, show=print)
     assert compared.comparison.f_measure.first == 1
     assert compared.comparison.f_measure.second < 0.7
     assert "First: a; second: b; 15 test images, 3 folds." in capsys.readouterr().out

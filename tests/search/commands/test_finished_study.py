@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from sem_search.cli.main import commands
 from sem_search.errors import SettingsError, StoreError, StudyMismatchError
 from sem_search.search.commands import finished_study as room
-from sem_search.search.commands.finished_study import open_question_run, take_up_study, tell_progress
+from sem_search.search.commands.finished_study import open_question_run, take_up_study
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
@@ -113,11 +113,6 @@ def test_without_its_folder_nothing_is_made_up(prepared, storage: str, tmp_path:
 def test_an_unknown_study_is_named(storage: str) -> None:
     with pytest.raises(StudyMismatchError, match="There is no study 'other' in this storage; there are: a study"):
         take_up_study("other", storage=storage)
-
-
-def test_progress_goes_to_who_waits_and_not_into_the_result(capsys: pytest.CaptureFixture[str]) -> None:
-    tell_progress("leak: fold 1 of 3")
-    assert capsys.readouterr() == ("", "  leak: fold 1 of 3\n")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_what_is_wrong_is_printed_and_written(
     faulty: SearchSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "made" / "for it"
-    inspection = run_inspection(faulty, output=output)
+    inspection = run_inspection(faulty, output=output, show=print)
     printed = capsys.readouterr().out
     written = json.loads((output / "inspection.json").read_text(encoding="utf-8"))
     html = (output / "inspection.html").read_text(encoding="utf-8")

@@ -46,6 +46,7 @@ def test_lots_are_tested_and_written(
     audit = run_lots(
         [tiny_folder / "blobs", tiny_folder / "stripes"],
         output=tmp_path / "out",
+        show=print,
         backbone="tiny",
         weights="random",
         tile_px=48,

@@ -1,0 +1,80 @@
+"""A finished study as a notebook has it: tables, figures and the report, out of its finished folds."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from sem_search.records import StudyOutcome
+from sem_search.search.trials.space import order_cells
+from sem_search.settings import SearchSettings
+from sem_search.tracking.entries.predictions import build_image_predictions, build_tile_predictions
+from sem_search.tracking.entries.tables import build_trial_table, compute_trial_rows
+from sem_search.tracking.entries.types import TableArtifact
+from sem_search.tracking.figures.catalogue import Figures, draw_study
+from sem_search.tracking.mlflow.files import read_text_artifact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study with a winner; a notebook shows its trials."""
+
+    settings: SearchSettings
+    """With which it was searched, and where it lies."""
+    outcome: StudyOutcome
+    """Every trial with its finished folds."""
+    run_id: str
+    """MLflow's run of the study."""
+    model_uri: str
+    """The winner's model, for `load_model`."""
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.outcome.name
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row for each trial: its cell, its state and its scores, means over the folds."""
+        return _to_frame(build_trial_table(compute_trial_rows(self.outcome), path="trials.csv"))
+
+    @property
+    def best(self) -> pd.Series:
+        """The winner's row of `trials`."""
+        return self.trials[self.trials["is_winner"]].iloc[0]
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """The winner's out-of-fold answers, one row for each image of each split it was not trained on."""
+        return _to_frame(build_image_predictions(self.outcome.winner, tiles=self.outcome.tiles, path="images.csv"))
+
+    @cached_property
+    def tile_predictions(self) -> pd.DataFrame:
+        """The same, one row for each tile."""
+        return _to_frame(build_tile_predictions(self.outcome.winner, tiles=self.outcome.tiles, path="tiles.csv"))
+
+    @property
+    def figures(self) -> Figures:
+        """The figures by name: `grid`, `confusion_tiles`, `confusion_images`, `indices`, `training_curves`."""
+        cells = order_cells(self.settings) if self.settings.sampler == "grid" else ()
+        return draw_study(self.outcome, cells=cells)
+
+    @cached_property
+    def report(self) -> str:
+        """The study's report as one HTML page, from its run in MLflow.
+
+        Raises:
+            StoreError: The tracking store does not give it.
+        """
+        return read_text_artifact(run_id=self.run_id, path="report.html")
+
+    def _repr_html_(self) -> str:
+        return f"<p>Study <b>{self.name}</b>, the winner first</p>" + self._order_trials().to_html(index=False)
+
+    def _order_trials(self) -> pd.DataFrame:
+        columns = ["trial", "learning_rate", "batch_size", "state", "validation_f_measure", "test_f_measure"]
+        return self.trials.sort_values(["is_winner", "validation_f_measure"], ascending=False)[columns]
+
+
+def _to_frame(table: TableArtifact) -> pd.DataFrame:
+    return pd.DataFrame(list(table.rows), columns=list(table.columns))
