@@ -3,13 +3,14 @@
 import ast
 import json
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sem_search
-from sem_search.terminal import PlainFormatter, echo, protect_cell, show_controls, show_line
+from sem_search.terminal import PlainFormatter, echo, print_warnings, protect_cell, show_controls, show_line, warn
 
 CLEAR, TITLE, BELL, C1, RIGHT_TO_LEFT = "\x1b[2J", "\x1b]0;pwned\x07", "\x07", "\x9b2J", "\u202e"
 
@@ -74,3 +75,17 @@ def test_every_csv_that_is_written_marks_formulas() -> None:
             assert any(isinstance(node, ast.Name) and node.id == "protect_cell" for node in nodes), file
             writers.append(file.name)
     assert len(writers) >= 3
+
+
+def test_the_command_line_prints_each_warning_of_ours_and_leaves_others_to_python(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with warnings.catch_warnings():
+        others: list[str] = []
+        warnings.showwarning = lambda message, *_: others.append(str(message))
+        print_warnings()
+        for _ in range(2):
+            warn("the cache was damaged\x1b[2J")
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "Warning: the cache was damaged\\u001b[2J\n" * 2
+    assert others == ["of a library"]
