@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from sem_search.errors import SettingsError
-from sem_search.micrographs.inspection.findings import ALLOWABLE_ERRORS
+from sem_search.micrographs.inspection.finding import ALLOWABLE_ERRORS
 from sem_search.secrets import mask_url
 from sem_search.transfer.names import BACKBONE_NAMES, TINY
 from sem_search.words import read_list

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import PurePosixPath
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.inspection.findings import Finding
+from sem_search.micrographs.inspection.finding import Finding
 from sem_search.words import count, join_words, name_some
 
 KNOWN_DETECTORS = frozenset(  # two letters, or letter and digit, are left out: they are sample names as often

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.inspection.findings import Finding
+from sem_search.micrographs.inspection.finding import Finding
 from sem_search.micrographs.overlaps.similarity import SimilarPair
 from sem_search.words import count, join_words, name_some
 
