@@ -17,6 +17,7 @@ import click
 import sem_search
 from sem_search.cli.audits import audit, compare, lots, morphology
 from sem_search.cli.registry import registry
+from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS
 from sem_search.errors import InputError, StoreError
 from sem_search.places import go_to_search_folder, write_store_plainly
 from sem_search.settings import AUTO, SearchSettings, format_default
@@ -214,8 +215,15 @@ def add_serving_options(command: Command) -> Command:
             ),
             click.option("--timeout", default=60, type=click.IntRange(1), show_default=True, help="Seconds a request."),
             click.option("--watch", default=5.0, show_default=True, help="Seconds between two looks at the alias."),
-            click.option("--max-request-mb", default=64.0, show_default=True, help="Larger requests get HTTP 413."),
-            click.option("--max-megapixels", default=100.0, show_default=True, help="Of all images of a request."),
+            click.option(
+                "--max-request-mb", default=MAX_REQUEST_MB, show_default=True, help="Larger requests get HTTP 413."
+            ),
+            click.option(
+                "--max-megapixels",
+                default=MAX_REQUEST_MEGAPIXELS,
+                show_default=True,
+                help="Of all images of a request.",
+            ),
         )
     ):
         command = option(command)
