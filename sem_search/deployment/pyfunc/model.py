@@ -96,7 +96,15 @@ def answer_rows(
     served_name: ServedName,
     deadline: Deadline,
 ) -> pd.DataFrame:
-    """Return the table of answers, one row for each row of the request, in its order."""
+    """Return the table of answers, one row for each row of the request, in its order.
+
+    Args:
+        classifier: What answers.
+        rows: At least one; a bad row is answered with its error.
+        options: Of the request: they decide on the columns.
+        served_name: Which model and version the answers name.
+        deadline: Until when all answers must be there.
+    """
     images = [row.pixels for row in rows if isinstance(row, Micrograph)]
     answers: Iterable[ImageAnswer] = (
         (classifier.explain(image, deadline=deadline) for image in images)

@@ -144,6 +144,7 @@ class Front:
         headers = {"Content-Security-Policy": page.policy, "Referrer-Policy": "no-referrer"}
 
         async def show_page(_: web.Request) -> web.Response:
+            """Answer with the page, which is the same for every request."""
             return web.Response(text=page.html, content_type="text/html", charset="utf-8", headers=headers)
 
         return show_page

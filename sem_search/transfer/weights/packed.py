@@ -102,7 +102,14 @@ def add_scores(name: str, *, data: str, scores: Mapping[str, float]) -> Path:
 
 
 def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, Any], folder: Path) -> Path:
-    """Write a backbone's weights and their card; return the file of the weights."""
+    """Write a backbone's weights and their card; return the file of the weights.
+
+    Args:
+        model: The backbone, without classifier.
+        name: The backbone's: both files are called by it.
+        card: What is known of the weights, fit for JSON; the hash of their file is added.
+        folder: Where to write; made if it is missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.npz"
     arrays: dict[str, Any] = {}
