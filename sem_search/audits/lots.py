@@ -206,7 +206,7 @@ def name_pair(pair: LotPair) -> str:
 
 
 def read_telling_tiles(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> tuple[TilePicture, ...]:
-    """Return the pictures of the tiles that tell most."""
+    """Return the pictures of the most typical tiles."""
     records = {record.image_id: record for record in catalogue.records}
     pictures = []
     for tile in audit.telling:

@@ -2,8 +2,7 @@
 
 Compact: of each kernel, whole numbers of 8 bits and one scale per output channel; all else in 32 bits. What they unpack
 to is one product of two exact numbers each, so that every machine gets the same values. Read by NumPy without pickle,
-and held to the hash in the card that lies beside them. How they were made, and
-their scores: docs/weights.md.
+and held to the hash in the card that lies beside them. How they were made, and their scores: docs/weights.md.
 """
 
 import hashlib
