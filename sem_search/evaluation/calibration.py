@@ -206,6 +206,11 @@ def compute_reliability(
     (Nixon et al., CVPR Workshops 2019; Roelofs et al., AISTATS 2022). Equal confidences stay together, so that there
     may be fewer bins.
 
+    Args:
+        probabilities: Shape (n_answers, n_classes).
+        labels: True classes, shape (n_answers,).
+        n_bins: Most bins.
+
     Raises:
         ValueError: There are no answers, they do not match the labels, or they are not finite; `n_bins` is below 1.
     """

@@ -83,7 +83,14 @@ def compute_split_intervals(
 def compute_intervals(
     table: AnswerTable, *, level: float = LEVEL, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> SplitIntervals:
-    """Return the figures of these answers with their intervals; arguments and errors as `compute_split_intervals`."""
+    """Return the figures of these answers with their intervals; errors as `compute_split_intervals`.
+
+    Args:
+        table: The answers.
+        level: Of the intervals, in (0, 1).
+        n_resamples: Draws of images.
+        seed: Of the draws.
+    """
     check_level(level)
     (resampled,) = resample_figures([table], n_resamples=n_resamples, seed=seed)
     figures, errors = compute_figures(table), compute_standard_errors(resampled, table=table)

@@ -127,7 +127,14 @@ def _write_features(
 
 
 def compute_feature_key(cut: CutNetwork, *, backbone: Backbone, content_key: str, n_tiles: int) -> str:
-    """Return the name of the store: a hash of all that its values depend on."""
+    """Return the name of the store: a hash of all that its values depend on.
+
+    Args:
+        cut: Trunk and head.
+        backbone: Prepares tiles for the trunk.
+        content_key: Names the tiles.
+        n_tiles: Number of tiles.
+    """
     identity = [
         content_key,
         n_tiles,

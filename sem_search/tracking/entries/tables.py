@@ -166,6 +166,11 @@ def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], split: Spl
     """Return the fields of the paper's Figure 3: every cell that was asked for or tried, with what it scored.
 
     Of several trials of one cell a complete one counts, else the one with most finished folds.
+
+    Args:
+        study: All trials.
+        cells: Those that were asked for.
+        split: Validation or test.
     """
 
     def rank(trial: TrialOutcome) -> tuple[bool, bool, int]:
@@ -213,14 +218,27 @@ def compute_selection(study: StudyOutcome) -> Selection:
 
 
 def compute_confusion_table(trial: TrialOutcome, *, tiles: TileTable, split: Split, unit: Unit) -> ConfusionTable:
-    """Return the confusion matrix of a trial's finished folds, by tile or by image."""
+    """Return the confusion matrix of a trial's finished folds, by tile or by image.
+
+    Args:
+        trial: With its finished folds.
+        tiles: The study's tiles.
+        split: Validation or test.
+        unit: Tiles or images.
+    """
     scores = compute_split_scores(trial, tiles=tiles, split=split)
     counts = scores.confusion if unit == "tiles" else scores.image_confusion
     return ConfusionTable(class_names=tiles.class_names, counts=counts, unit=unit, split=split)
 
 
 def compute_index_table(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> IndexTable:
-    """Return the paper's four indices per class over a trial's finished folds."""
+    """Return the paper's four indices per class over a trial's finished folds.
+
+    Args:
+        trial: With its finished folds.
+        tiles: The study's tiles.
+        split: Validation or test.
+    """
     scores = compute_split_scores(trial, tiles=tiles, split=split)
     return IndexTable(class_names=tiles.class_names, mean=scores.mean, per_fold=scores.per_fold, split=split)
 

@@ -112,7 +112,13 @@ class PositionBlocks:
         return tensor[block * self.n_at_once : (block + 1) * self.n_at_once]
 
     def iterate(self, step: Callable[..., Any], state: Sequence[Any], *, first: int = 0) -> Sequence[Any]:
-        """Return the state after `step(block, *state)` was taken for every block from `first` on."""
+        """Return the state after `step(block, *state)` was taken for every block from `first` on.
+
+        Args:
+            step: Takes a block and the state, and returns the next state.
+            state: At the beginning.
+            first: The block to begin with.
+        """
         count = self.count
         _, *state = tf.while_loop(
             lambda block, *_: block < count, lambda block, *state: (block + 1, *step(block, *state)), (first, *state)
