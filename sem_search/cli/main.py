@@ -40,7 +40,7 @@ def main() -> None:
     quieten_start()
     sys.excepthook = print_without_secrets
     if logging.lastResort is not None:
-        logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged while nobody has set up logs
+        logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged before logs are set up
     print_warnings()
     try:
         go_to_search_folder()
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def print_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that nobody expected with its traceback, but for passwords: the URL of a server may hold one."""
+    """Print an unexpected error with its traceback, but for passwords: the URL of a server may hold one."""
     from sem_search.secrets import mask_secrets
 
     echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
@@ -149,7 +149,7 @@ def _read_threads(_context: click.Context, _parameter: click.Parameter, value: s
     help="Seconds to wait for the study.",
 )
 def worker(study: str, storage: str, threads: int | None, wait_s: float, **places: str | None) -> None:
-    """Help with a running study: claim its cells, and those of dead workers, until all have ended."""
+    """Help with a running study: claim its cells, and those of stale workers, until all have ended."""
     load_tensorflow()
     from sem_search.search.commands.worker import run_worker
 
@@ -252,7 +252,7 @@ def app(port: int, browser: bool, **given: Any) -> None:
 
 
 def _open_page(url: str) -> None:
-    """Open a page where there is a screen; elsewhere its address, which was just told, is all there is."""
+    """Open a page where there is a screen; elsewhere its address, which was just printed, is all there is."""
     if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         click.launch(url)
 
