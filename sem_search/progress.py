@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def has_bars(stream: TextIO) -> bool:
-    """Tell whether a bar can be drawn: on a terminal and in a notebook."""
+    """Return whether a bar can be drawn: on a terminal and in a notebook."""
     return stream.isatty() or "ipykernel" in sys.modules
 
 

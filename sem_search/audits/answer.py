@@ -33,9 +33,9 @@ def build_row(name: str, interval: Interval | Difference, *, is_marked: bool = F
     """Return one row of a figure.
 
     Args:
-        name: Written at the row.
-        interval: A figure, or a difference of two, with its ends.
-        is_marked: Whether the row has the colour of what needs attention.
+        name: In words.
+        interval: Value and ends.
+        is_marked: Drawn in the colour of what needs attention.
     """
     return BarRow(name=name, value=interval.value, low=interval.low, high=interval.high, is_marked=is_marked)
 

@@ -166,15 +166,13 @@ def _describe_power(pair: LotPair) -> str:
 
 
 def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> Iterator[Artifact]:
-    """Yield what is written of a comparison of lots.
-
-    Words, numbers, table and figure; and the most typical tiles, as they are and with the regions that speak for their
-    lot.
+    """Yield what is written of a comparison of lots: words, numbers, table, figure, and the most typical tiles, as
+    they are and with the regions that speak for their lot.
 
     Args:
-        audit: The comparison.
-        catalogue: Where the pixels of the most typical tiles are read.
-        grid: By which the study cut its tiles.
+        audit: The answer.
+        catalogue: The images, which are read again.
+        grid: The tiles that were cut from them.
     """
     draw = partial(
         draw_rows,
@@ -214,12 +212,12 @@ def name_pair(pair: LotPair) -> str:
 
 
 def read_telling_tiles(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> tuple[TilePicture, ...]:
-    """Return the pictures of the tiles that tell most.
+    """Return the pictures of the most typical tiles.
 
     Args:
-        audit: The comparison; its `telling` says which tiles, in the order of the pictures.
-        catalogue: Where their pixels are read.
-        grid: By which the study cut its tiles.
+        audit: Names the tiles.
+        catalogue: The images, which are read again.
+        grid: The tiles that were cut from them.
     """
     records = {record.image_id: record for record in catalogue.records}
     pictures = []

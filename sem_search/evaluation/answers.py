@@ -93,7 +93,7 @@ def tabulate_answers(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> 
     """Return what a trial's finished folds answered in one split, image by image.
 
     Args:
-        trial: With at least one finished fold.
+        trial: One or more folds finished.
         tiles: The study's tiles.
         split: Validation or test.
 

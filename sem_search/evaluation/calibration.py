@@ -208,9 +208,9 @@ def compute_reliability(
     may be fewer bins.
 
     Args:
-        probabilities: Shape (n, n_classes), rows sum to one.
-        labels: True classes, shape (n,), in [0, n_classes).
-        n_bins: Most bins, at least 1.
+        probabilities: Shape (n_answers, n_classes).
+        labels: True classes, shape (n_answers,).
+        n_bins: Most bins.
 
     Raises:
         ValueError: There are no answers, they do not match the labels, or they are not finite; `n_bins` is below 1.

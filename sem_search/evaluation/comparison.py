@@ -158,12 +158,12 @@ def compare_answers(
     """Return how the first answers differ from the second, both to the same images in the same folds, row by row.
 
     Args:
-        first: Answers; a difference is theirs minus those of `second`.
-        second: Answers of the same classes, row by row.
-        class_names: In the order of the class indices.
-        fold_test: Passed on as it is; None where the folds were not tested.
+        first: One set of answers.
+        second: The one compared with.
+        class_names: In the order of the labels.
+        fold_test: Over the folds of two trials, where there are such.
         level: Of the intervals, in (0, 1).
-        n_resamples: Bootstrap resamples.
+        n_resamples: Draws of images.
         seed: Of the draws.
 
     Raises:
@@ -249,9 +249,9 @@ def check_same_folds(first: TrialOutcome, second: TrialOutcome, *, split: Split)
     """Raise DataError unless both trials have answered the same tiles in the same folds.
 
     Args:
-        first: With finished folds.
-        second: The trial to compare with.
-        split: Validation or test: whose tiles are compared.
+        first: A trial.
+        second: The other one.
+        split: Validation or test.
     """
     one, two = ([fold.fold for fold in trial.folds] for trial in (first, second))
     if not one or one != two:

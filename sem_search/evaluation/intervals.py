@@ -83,12 +83,12 @@ def compute_split_intervals(
 def compute_intervals(
     table: AnswerTable, *, level: float = LEVEL, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> SplitIntervals:
-    """Return the figures of these answers with their intervals; arguments and errors as `compute_split_intervals`.
+    """Return the figures of these answers with their intervals; errors as `compute_split_intervals`.
 
     Args:
-        table: Answers of at least two groups of each class.
-        level: Share of cases in which the true value shall lie inside, in (0, 1).
-        n_resamples: Bootstrap resamples.
+        table: The answers.
+        level: Of the intervals, in (0, 1).
+        n_resamples: Draws of images.
         seed: Of the draws.
     """
     check_level(level)

@@ -86,7 +86,7 @@ def compute_split_scores(trial: TrialOutcome, *, tiles: TileTable, split: Split)
     (Forman and Scholz, SIGKDD Explor. 12 (2010) 49).
 
     Args:
-        trial: With at least one finished fold.
+        trial: One or more folds finished.
         tiles: The study's tiles.
         split: Validation or test.
 
@@ -128,7 +128,7 @@ def compute_fold_scores(folds: Sequence[Sequence[FoldOutcome]], *, tiles: TileTa
     """Return the macro F-measure of every fold of several trials, shape (n_trials, n_folds).
 
     Args:
-        folds: The finished folds of each trial: the same number in the same order.
+        folds: The folds of each trial, of all trials as many.
         tiles: The study's tiles.
         split: Validation or test.
     """

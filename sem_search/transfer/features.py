@@ -131,10 +131,10 @@ def compute_feature_key(cut: CutNetwork, *, backbone: Backbone, content_key: str
     """Return the name of the store: a hash of all that its values depend on.
 
     Args:
-        cut: The network: its geometry, weights and precision count.
-        backbone: Prepares tiles for the trunk; its name counts.
-        content_key: Names the tiles, as in `get_features`.
-        n_tiles: Number of tiles in all.
+        cut: Trunk and head.
+        backbone: Prepares tiles for the trunk.
+        content_key: Names the tiles.
+        n_tiles: Number of tiles.
     """
     identity = [
         content_key,

@@ -66,12 +66,12 @@ def explain_study(subject: AuditSubject, *, head_weights: Mapping[int, HeadWeigh
 
 
 def compare_networks(maps: FloatMaps, *, other: OtherMaps, subject: AuditSubject) -> OtherNetwork:
-    """Return how far maps of the subject's tiles agree with another network's.
+    """Return how far maps of the subject's tiles, shape (n_tiles, height, width), agree with another network's.
 
     Args:
-        maps: Heat of the subject's tiles, shape (n_tiles, height, width).
-        other: Maps of the same tiles in the same order; height and width may be others.
-        subject: Gives the groups of images and the seed.
+        maps: Of the study's own network.
+        other: Of the other network, on the same tiles.
+        subject: The study.
     """
     shape = min(maps.shape[1], other.maps.shape[1]), min(maps.shape[2], other.maps.shape[2])
     both = np.stack([bring_to_shape(some, shape=shape) for some in (maps, other.maps)])

@@ -204,10 +204,10 @@ def iter_predictions(
     """Yield a prediction for each image, in order; those that the journal knows are not computed again.
 
     Args:
-        found: From `find_images`, in the order of the predictions.
-        model: From `load_model`.
+        found: The images.
+        model: Loaded from the registry.
         question: What the model is asked of each image.
-        journal: Answers of an earlier run; new ones are added as they come.
+        journal: Stores each answer, and knows those of a run that was stopped.
     """
     overlay_names = _name_overlays(found)
     known = [(image, journal.get(image.path, shown_name=image.shown_name)) for image in found]

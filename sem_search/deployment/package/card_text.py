@@ -31,10 +31,10 @@ def shorten_card(card: ModelCard, *, name: str, version: str, limit: int) -> str
     """Return the card as Markdown of at most `limit` characters: whole parts, as many from the top as fit.
 
     Args:
-        card: The card.
+        card: Of the model.
         name: Registered model.
-        version: Number of the version.
-        limit: Most characters, as the registry takes them.
+        version: Its version.
+        limit: Most characters.
     """
     kept: list[str] = []
     for part in _iter_parts(card, name=name, version=version):
@@ -84,9 +84,9 @@ def cite(card: ModelCard, *, name: str, version: str) -> str:
     """Return the sentence for a paper that uses the model.
 
     Args:
-        card: The card.
+        card: Of the model.
         name: Registered model.
-        version: Number of the version.
+        version: Its version.
     """
     data = card.hashes.get("sem_search.data_sha256", "unknown")[:HASH_DIGITS]
     return (

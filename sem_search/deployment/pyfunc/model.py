@@ -99,11 +99,11 @@ def answer_rows(
     """Return the table of answers, one row for each row of the request, in its order.
 
     Args:
-        classifier: What answers.
-        rows: At least one; a bad row is answered with its error.
-        options: Of the request: they decide on the columns.
-        served_name: Which model and version the answers name.
-        deadline: Until when all answers must be there.
+        classifier: Answers.
+        rows: Images, and rows that hold none.
+        options: Of the request.
+        served_name: Goes into each answer.
+        deadline: No image is begun after it.
     """
     images = [row.pixels for row in rows if isinstance(row, Micrograph)]
     answers: Iterable[ImageAnswer] = (

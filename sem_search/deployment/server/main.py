@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from sem_search.deployment.registry import resolve_model_uri
-from sem_search.deployment.server.admission import RequestLimits
+from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.child import ServerSettings
 from sem_search.deployment.server.front import Front, FrontSettings
 from sem_search.deployment.server.intake import ANY_ADDRESS, LOCAL_HOSTS, read_allowed_hosts, write_host

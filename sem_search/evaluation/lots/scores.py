@@ -156,9 +156,9 @@ def permute_images(is_first: FloatVector, *, n_permutations: int, rng: np.random
     is counted and not drawn.
 
     Args:
-        is_first: 1 for images of the first lot, else 0, shape (n_images,).
-        n_permutations: How many are drawn; fewer are returned where there are fewer.
-        rng: Draws them; not used where all are listed.
+        is_first: 1 for images of the first lot, shape (n_images,).
+        n_permutations: How many are drawn.
+        rng: Draws them.
     """
     n_images, n_first = len(is_first), int(is_first.sum())
     if math.comb(n_images, n_first) <= n_permutations + 1:

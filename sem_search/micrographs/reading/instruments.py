@@ -286,9 +286,7 @@ def _parse_zeiss(entries: Mapping[str, str], *, file_width_px: int, file_height_
         return (length / n_px if length is not None and n_px > 0 else None), unit
 
     lengths: list[tuple[Any, str]] = [measure("AP_IMAGE_PIXEL_SIZE"), divide("AP_WIDTH", file_width_px)]
-    if (
-        to_positive(lengths[0][0]) is None
-    ):  # only the field gives it: the height then shows whether the file was cropped
+    if to_positive(lengths[0][0]) is None:  # only the field gives it: its height shows whether the file was cropped
         lengths.append(divide("AP_HEIGHT", file_height_px))
     return _build_metadata(ZEISS, entries, lengths=lengths, file_height_px=file_height_px)
 

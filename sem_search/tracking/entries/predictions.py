@@ -19,9 +19,9 @@ def build_tile_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) 
     `tile` is the index in the study's tile table, `tile_of_image` counts the tiles of one image, row by row.
 
     Args:
-        trial: Its finished folds count.
+        trial: With its finished folds.
         tiles: The study's tiles.
-        path: Of the artifact in its run.
+        path: Of the file.
     """
     columns = ("split", "fold", "image_id", "tile", "tile_of_image", "true", "predicted", *_name_probabilities(tiles))
     rows = tuple(
@@ -34,9 +34,9 @@ def build_image_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str)
     """Return every out-of-fold prediction of a trial per image, both splits, as an artifact.
 
     Args:
-        trial: Its finished folds count.
+        trial: With its finished folds.
         tiles: The study's tiles.
-        path: Of the artifact in its run.
+        path: Of the file.
     """
     columns = ("split", "fold", "image_id", "n_tiles", "true", "predicted", *_name_probabilities(tiles))
     rows = tuple(

@@ -168,8 +168,8 @@ def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], split: Spl
     Of several trials of one cell a complete one counts, else the one with most finished folds.
 
     Args:
-        study: With a winner.
-        cells: What was asked for; cells without a trial are empty fields.
+        study: All trials.
+        cells: Those that were asked for.
         split: Validation or test.
     """
 
@@ -223,10 +223,10 @@ def compute_confusion_table(trial: TrialOutcome, *, tiles: TileTable, split: Spl
     """Return the confusion matrix of a trial's finished folds, by tile or by image.
 
     Args:
-        trial: With at least one finished fold.
+        trial: With its finished folds.
         tiles: The study's tiles.
         split: Validation or test.
-        unit: What is counted: tiles or images.
+        unit: Tiles or images.
     """
     scores = compute_split_scores(trial, tiles=tiles, split=split)
     counts = scores.confusion if unit == "tiles" else scores.image_confusion
@@ -237,7 +237,7 @@ def compute_index_table(trial: TrialOutcome, *, tiles: TileTable, split: Split) 
     """Return the paper's four indices per class over a trial's finished folds.
 
     Args:
-        trial: With at least one finished fold.
+        trial: With its finished folds.
         tiles: The study's tiles.
         split: Validation or test.
     """

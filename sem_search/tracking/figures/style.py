@@ -41,7 +41,6 @@ SMALL_PT = 7.5
 BLUE = "#0072B2"
 ORANGE = "#D55E00"
 GREEN = "#009E73"
-SKY = "#56B4E9"
 GREY = "#666666"
 PALE = "#E4E4E4"
 
@@ -228,10 +227,10 @@ def draw_borders(axes: Axes, *, n_rows: int, n_columns: int, colour: str = PALE)
     """Draw fine lines between the fields of a matrix.
 
     Args:
-        axes: Shows the matrix, its fields centred on whole numbers.
-        n_rows: Fields from top to bottom.
-        n_columns: Fields from left to right.
-        colour: Any that Matplotlib knows.
+        axes: Where.
+        n_rows: Of the matrix.
+        n_columns: Of the matrix.
+        colour: Of the lines.
     """
     axes.set_xticks(np.arange(n_columns + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)

@@ -115,9 +115,9 @@ class PositionBlocks:
         """Return the state after `step(block, *state)` was taken for every block from `first` on.
 
         Args:
-            step: From the block's number and the state to the next state.
-            state: Tensors, or lists of tensors, before the first step.
-            first: Number of the first block; those before it are left out.
+            step: Takes a block and the state, and returns the next state.
+            state: At the beginning.
+            first: The block to begin with.
         """
         count = self.count
         _, *state = tf.while_loop(

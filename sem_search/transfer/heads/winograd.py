@@ -207,9 +207,9 @@ def choose_squares(*, height: int, width: int, padding: int) -> Winograd:
     """Return the convolution with the squares that need the fewest products; the smaller ones if several do.
 
     Args:
-        height: Rows of the output.
-        width: Columns of the output.
-        padding: Rows and columns of zeros around the input, 0 or 1.
+        height: Of the output.
+        width: Of the output.
+        padding: Rows and columns of zeros around the input.
     """
     candidates = [Winograd(height=height, width=width, padding=padding, n_outputs=side) for side in POINTS]
     return min(candidates, key=lambda candidate: candidate.n_products)

@@ -2,8 +2,7 @@
 
 Compact: of each kernel, whole numbers of 8 bits and one scale per output channel; all else in 32 bits. What they unpack
 to is one product of two exact numbers each, so that every machine gets the same values. Read by NumPy without pickle,
-and held to the hash in the card that lies beside them. How they were made, and
-their scores: docs/weights.md.
+and held to the hash in the card that lies beside them. How they were made, and their scores: docs/weights.md.
 """
 
 import hashlib
@@ -105,10 +104,10 @@ def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, 
     """Write a backbone's weights and their card; return the file of the weights.
 
     Args:
-        model: The backbone, without classifier.
-        name: The backbone's: both files are called by it.
-        card: What is known of the weights, fit for JSON; the hash of their file is added.
-        folder: Where to write; made if it is missing.
+        model: The trained backbone.
+        name: Of the backbone.
+        card: How the weights were made.
+        folder: Where both files go.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.npz"
