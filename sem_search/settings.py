@@ -185,7 +185,7 @@ class SearchSettings(BaseModel):
 
     @property
     def without_passwords(self) -> Self:
-        """The same settings as they may be kept and shown."""
+        """The same settings as they may be stored and shown."""
         urls = {"storage": self.storage, "shared": self.shared}
         return self.model_copy(update={name: url and mask_url(url) for name, url in urls.items()})
 

@@ -36,7 +36,7 @@ def find_similar_images(
     Args:
         catalogue: The images.
         pairs: Pairs among them.
-        is_grouped: Whether overlapping fields are taken for the same place; copies always are.
+        is_grouped: Whether overlapping fields count as the same place; copies always do.
     """
     records = {record.image_id: record for record in catalogue.records}
     findings = []

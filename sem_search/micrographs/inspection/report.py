@@ -72,7 +72,7 @@ def render_json(inspection: "Inspection") -> str:
             }
             for confound in inspection.confounds
         ],
-        "findings": [_to_json(finding) for finding in inspection.finding],
+        "findings": [_to_json(finding) for finding in inspection.findings],
     }
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
@@ -86,12 +86,12 @@ def render_text(inspection: "Inspection") -> str:
     """Return the report for the terminal, at most TEXT_COLUMNS wide."""
     lines = [*_wrap(_headline(inspection)), "", *_tabulate(summarise_classes(inspection))]
     for severity in SEVERITIES:
-        findings = [finding for finding in inspection.finding if finding.severity == severity]
+        findings = [finding for finding in inspection.findings if finding.severity == severity]
         if findings:
             lines += ["", f"{HEADINGS[severity]} ({len(findings)})"]
         for finding in findings:
             lines += _wrap(finding.message, first="  - ", rest="    ")
-    if not inspection.finding:
+    if not inspection.findings:
         lines += ["", NOTHING_FOUND]
     return "\n".join(lines)
 
@@ -104,7 +104,7 @@ def render_html(inspection: "Inspection") -> str:
         headline=_headline(inspection),
         summaries=summarise_classes(inspection),
         severities=[
-            (severity, HEADINGS[severity], [f for f in inspection.finding if f.severity == severity])
+            (severity, HEADINGS[severity], [f for f in inspection.findings if f.severity == severity])
             for severity in SEVERITIES
         ],
         nothing_found=NOTHING_FOUND,
@@ -153,7 +153,7 @@ def _headline(inspection: "Inspection") -> str:
     catalogue = inspection.catalogue
     n_fields = _count_fields(inspection)
     fields = "" if n_fields == len(catalogue.records) else f", {n_fields} separate fields of view"
-    found = Counter(finding.severity for finding in inspection.finding)
+    found = Counter(finding.severity for finding in inspection.findings)
     counts = ", ".join(count(found[severity], severity) for severity in SEVERITIES)
     return (
         f"{catalogue.root.name}: {count(len(catalogue.records), 'image')} of {len(catalogue.class_names)} "

@@ -89,7 +89,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         grid=grid,
         folds=folds,
         tiles=build_study_tiles(catalogue, grid=grid),
-        findings=inspection.finding,
+        findings=inspection.findings,
     )
 
 

@@ -47,7 +47,7 @@ def inspect(folder: Path, **settings: Any) -> Inspection:
 
 
 def get_kinds(inspection: Inspection, *, severity: str | None = None) -> list[str]:
-    return [finding.kind for finding in inspection.finding if severity in (None, finding.severity)]
+    return [finding.kind for finding in inspection.findings if severity in (None, finding.severity)]
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_everything_wrong_is_found_at_once(good: Path) -> None:
         (good / "chalk").mkdir(exist_ok=True)
         tifffile.imwrite(good / "chalk" / f"{number}.tif", take(60 + number).astype(np.uint16) * 256)
     inspection = inspect(good)
-    assert all(finding.message.endswith(finding.advice) for finding in inspection.finding), "the JSON gives it there"
+    assert all(finding.message.endswith(finding.advice) for finding in inspection.findings), "the JSON gives it there"
     assert {"class_too_small", "label_conflict"} == set(get_kinds(inspection, severity="error"))
     assert set(get_kinds(inspection, severity="warning")) >= {
         "unusable_file",
@@ -142,7 +142,7 @@ def real() -> Iterator[Inspection]:
 
 
 def get(inspection: Inspection, kind: str) -> Finding:
-    (finding,) = [finding for finding in inspection.finding if finding.kind == kind]
+    (finding,) = [finding for finding in inspection.findings if finding.kind == kind]
     return finding
 
 
@@ -250,9 +250,9 @@ def shifted(tmp_path: Path) -> Path:
 def test_many_shifted_copies_are_one_finding(shifted: Path) -> None:
     inspection = inspect(shifted, n_folds=3)
     assert len(inspection.pairs) == 6 * 6 + 4, "each field's pairs, and the copy's"
-    told = {finding.kind: finding for finding in inspection.finding if finding.severity != "note"}
+    told = {finding.kind: finding for finding in inspection.findings if finding.severity != "note"}
     assert sorted(told) == ["identical_files", "overlapping_fields"]
-    assert len(told) == sum(finding.severity != "note" for finding in inspection.finding)
+    assert len(told) == sum(finding.severity != "note" for finding in inspection.findings)
     overlaps = told["overlapping_fields"]
     assert overlaps.message.startswith("39 times, on 25 images: salt/00.png and salt/01.png overlap by ")
     assert overlaps.message.count("correlation") == 3
@@ -262,7 +262,7 @@ def test_many_shifted_copies_are_one_finding(shifted: Path) -> None:
     assert len(written["overlapping_fields"]["details"]) == 39
     html = inspection.to_html()
     assert "<details><summary>all 39 cases</summary>salt/00.png and salt/01.png overlap" in html
-    assert all(len(finding.message) < 900 for finding in inspection.finding)
+    assert all(len(finding.message) < 900 for finding in inspection.findings)
     assert inspection.to_text().count("\n") < 50
 
 
@@ -281,4 +281,4 @@ def test_the_users_word_on_overlaps_counts(
     assert len(inspection.pairs) == n_pairs
     assert len({record.group for record in inspection.grouped.records}) == n_fields
     assert json.loads(inspection.to_json())["n_fields"] == n_fields
-    assert {finding.kind for finding in inspection.finding if finding.severity == "warning"} == kinds
+    assert {finding.kind for finding in inspection.findings if finding.severity == "warning"} == kinds

@@ -32,7 +32,7 @@ def test_what_is_wrong_is_printed_and_written(
     printed = capsys.readouterr().out
     written = json.loads((output / "inspection.json").read_text(encoding="utf-8"))
     html = (output / "inspection.html").read_text(encoding="utf-8")
-    kinds = {finding.kind for finding in inspection.finding}
+    kinds = {finding.kind for finding in inspection.findings}
     assert {"unusable_file", "label_conflict", "class_too_small"} <= kinds
     assert kinds == {finding["kind"] for finding in written["findings"]}
     for name in ("grains/broken.png", "blobs/0.png", "stripes/copy.png"):
@@ -46,7 +46,7 @@ def test_classes_are_held_against_the_folds_asked_for(
     settings: SearchSettings, tmp_path: Path, folds: int, is_small: bool
 ) -> None:
     inspection = run_inspection(settings.model_copy(update={"folds": folds}), output=tmp_path)
-    assert any(finding.kind == "class_too_small" for finding in inspection.finding) is is_small
+    assert any(finding.kind == "class_too_small" for finding in inspection.findings) is is_small
 
 
 @pytest.mark.parametrize(("tile_px", "n_told"), [(48, 0), (64, 15), (128, None)])
@@ -60,7 +60,7 @@ def test_small_pictures_are_held_against_the_tile_asked_for(
             run_inspection(asked, output=tmp_path)
         return
     inspection = run_inspection(asked, output=tmp_path)
-    found = [finding for finding in inspection.finding if finding.kind == "few_tiles"]
+    found = [finding for finding in inspection.findings if finding.kind == "few_tiles"]
     assert sum(len(finding.images) for finding in found) == n_told
     assert all(f"tiles of {tile_px} px" in finding.message for finding in found)
 
