@@ -39,6 +39,8 @@ def __getattr__(name: str) -> Any:
     """Return a public function, loaded when it is first asked for (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "search":
+        return import_module("sem_search.search")  # the package, which can be called: see there
     start = import_module("sem_search.transfer.runtime")
     start.quieten_start()
     start.load_tensorflow()

@@ -23,10 +23,12 @@ import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
+import sem_search
 from sem_search.cli.main import commands
 from sem_search.deployment.pyfunc.requests import IMAGE_COLUMN
 from sem_search.errors import SettingsError
 from sem_search.micrographs import demo
+from sem_search.search.results.study_result import Study
 from sem_search.seeds import derive_seed
 from sem_search.settings import build_settings
 from sem_search.transfer.names import TINY
@@ -409,3 +411,13 @@ def write_request(command: Command) -> dict[str, Any]:
     subprocess.run(["bash", "-c", command.text], check=True)
     content: dict[str, Any] = json.loads(Path(REQUEST_FILE).read_text(encoding="utf-8"))
     return content
+
+
+def test_the_python_of_the_readme_uses_public_functions_and_attributes() -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    compile(block, "README.md", "exec")
+    called = set(re.findall(r"\bss\.(\w+)", block))
+    assert len(called) > 5
+    assert called <= set(sem_search.__all__)
+    for name in re.findall(r"\bstudy\.(\w+)", block):
+        assert hasattr(Study, name) or name in Study.__dataclass_fields__, name

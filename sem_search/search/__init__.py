@@ -17,6 +17,10 @@ class _SearchPackage(ModuleType):
 
     def __call__(self, data: Any = "demo", **settings: Any) -> "Study":
         """Search; see `sem_search.search.api.search`."""
+        from sem_search.transfer.runtime import load_tensorflow, quieten_start
+
+        quieten_start()
+        load_tensorflow()
         from sem_search.search import api
 
         return api.search(data, **settings)

@@ -1,6 +1,6 @@
 """The cells of a study, and the order in which they are tried.
 
-The order matters for the time a search takes, not for its result: a pruner can end a hopeless cell only once it knows
+The order matters for the time a search takes, not for its result: a pruner can end a poor cell only once it knows
 a good one. So the grid is visited from its likely middle outwards; of two equally likely learning rates the larger one
 comes first, for it is done in fewer epochs.
 """
