@@ -1,4 +1,4 @@
-"""A disk that is full or cannot be written, told in one sentence wherever it was met.
+"""A disk that is full or cannot be written, explained in one sentence wherever it was met.
 
 Our own files say so themselves. MLflow, Optuna and SQLite raise what they like, from an `OSError` deep in a chain of
 causes to SQLite's own errors, and their last line seldom names the disk.

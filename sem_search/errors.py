@@ -58,7 +58,7 @@ class ClassTooSmallError(DataError):
 
 
 class RefusedRequestError(DataError):
-    """A request that a server does not take; the message is what the caller is told.
+    """A request that a server does not take; the message is sent to the caller.
 
     Args:
         message: One sentence.

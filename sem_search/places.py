@@ -1,4 +1,4 @@
-"""Where things are kept that outlive a run: the cache folder, and the files of databases in SQLite."""
+"""Where things lie that outlive a run: the cache folder, and the files of databases in SQLite."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def get_cache_folder() -> Path:
 def make_cache_folder(folder: Path) -> Path:
     """Make a cache's folder where there is none, for its owner alone, and return it; one that is there stays as it is.
 
-    What is kept there can tell what the micrographs show, and what is put there is believed if its hash agrees.
+    What lies there can show what is in the micrographs, and what is put there is believed if its hash agrees.
 
     Raises:
         StoreError: It cannot be made or written.
@@ -72,7 +72,7 @@ def find_sqlite_file(url: str) -> Path | None:
     try:
         parts = make_url(url)
     except ArgumentError:
-        return None  # whoever opens it says so
+        return None  # opening it raises the error
     if not parts.database or parts.database.startswith((":", "file:")) or {"mode", "uri"} & set(parts.query):
         return None
     return Path(parts.database).absolute()

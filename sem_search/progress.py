@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def has_bars(stream: TextIO) -> bool:
-    """Tell whether a bar can be drawn: on a terminal and in a notebook."""
+    """Return whether a bar can be drawn: on a terminal and in a notebook."""
     return stream.isatty() or "ipykernel" in sys.modules
 
 
@@ -26,7 +26,15 @@ def show_nothing(_text: str) -> None:
 
 
 def iter_measured(items: Iterable[Item], *, label: str, total: int, unit: str, is_shown: bool) -> Iterator[Item]:
-    """Yield the items, and count each as done when the next one is asked for; see `ProgressMeter`."""
+    """Yield the items, and count each as done when the next one is asked for; see `ProgressMeter`.
+
+    Args:
+        items: What is worked on, one unit each.
+        label: What is being done.
+        total: Number of items.
+        unit: What is counted, in the plural: `tiles`.
+        is_shown: False counts in silence.
+    """
     with ProgressMeter(label, total=total, unit=unit, is_shown=is_shown) as meter:
         for item in items:
             yield item

@@ -18,7 +18,7 @@ BoolVector = NDArray[np.bool_]
 IntMatrix = NDArray[np.int64]
 
 DOUBLE_DIGITS = 17
-"""Decimal digits that tell any two doubles apart."""
+"""Decimal digits that distinguish any two doubles."""
 
 TrialState = Literal["complete", "pruned", "failed"]
 Split = Literal["validation", "test"]
@@ -141,7 +141,7 @@ class FoldOutcome:
     """Shape (n_test, n_classes), rows sum to one."""
     curves: TrainingCurves
     best_epoch: int
-    """Index of the epoch whose weights were kept."""
+    """Index of the epoch whose weights are used: that of the lowest validation loss, or with patience 0 the last."""
     is_diverged: bool
     training_s: float
     """Wall-clock seconds; the one number that differs between two equal runs."""

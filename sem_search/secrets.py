@@ -1,4 +1,4 @@
-"""Passwords out of everything that is shown, logged or kept."""
+"""Passwords out of everything that is shown, logged or stored."""
 
 import re
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from sem_search.errors import SettingsError
-from sem_search.micrographs.inspection.findings import ALLOWABLE_ERRORS
+from sem_search.micrographs.inspection.finding import ALLOWABLE_ERRORS
 from sem_search.secrets import mask_url
 from sem_search.transfer.names import BACKBONE_NAMES, TINY
 from sem_search.words import read_list
@@ -185,7 +185,7 @@ class SearchSettings(BaseModel):
 
     @property
     def without_passwords(self) -> Self:
-        """The same settings as they may be kept and shown."""
+        """The same settings as they may be stored and shown."""
         urls = {"storage": self.storage, "shared": self.shared}
         return self.model_copy(update={name: url and mask_url(url) for name, url in urls.items()})
 

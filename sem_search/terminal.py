@@ -42,7 +42,13 @@ def protect_cell(value: Any) -> Any:
 
 
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
-    """Print as `click.echo` does, control characters spelt out."""
+    """Print as `click.echo` does, control characters spelt out.
+
+    Args:
+        text: Anything; its `str` is printed.
+        err: To standard error.
+        nl: With a line end.
+    """
     click.echo(show_controls(str(text)), err=err, nl=nl)
 
 
@@ -64,6 +70,7 @@ def print_warnings() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
+        """Print a warning of ours as one line, any other as before."""
         if issubclass(category, SemSearchWarning):
             echo(f"Warning: {message}", err=True)
         else:

@@ -30,7 +30,13 @@ def iter_answer(
 
 
 def build_row(name: str, interval: Interval | Difference, *, is_marked: bool = False) -> BarRow:
-    """Return one row of a figure."""
+    """Return one row of a figure.
+
+    Args:
+        name: In words.
+        interval: Value and ends.
+        is_marked: Drawn in the colour of what needs attention.
+    """
     return BarRow(name=name, value=interval.value, low=interval.low, high=interval.high, is_marked=is_marked)
 
 

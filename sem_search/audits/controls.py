@@ -127,6 +127,7 @@ def show_constant_images(subject: AuditSubject, *, show: Show) -> Control:
     levels = [np.float32(record.mean_grey) for record in subject.catalogue.records]
 
     def iter_tiles() -> Iterator[FloatTiles]:
+        """Yield one tile per image, all of one grey."""
         return (np.full(shape, level, dtype=np.float32) for level in levels)
 
     of_image = _compute_features(subject, iter_tiles, n_tiles=len(levels), key="constant")
@@ -138,6 +139,7 @@ def blur_particles(subject: AuditSubject, *, show: Show) -> Control:
     """Train on tiles blurred so far that no particle is left."""
 
     def iter_tiles() -> Iterator[FloatTiles]:
+        """Yield the blurred tiles, image by image."""
         return (blur_tiles(tiles) for _, tiles in iter_image_tiles(subject.catalogue, grid=subject.grid))
 
     show("particles blurred away: features")

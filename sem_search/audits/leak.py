@@ -34,7 +34,7 @@ class LeakAudit:
             else "On these data the difference is within what other images could have changed."
         )
         return (
-            f"What a careless split would have claimed: F-measure {tiles.first:.3f} with tiles of one image on both "
+            f"What a careless split would have claimed: F-measure {tiles.first:.3f} with tiles of one image in two "
             f"splits, where {tiles.second:.3f} was measured on images never seen: {tiles.to_text()} (95 % interval). "
             f"Tiles correctly classified: {accuracy.first:.3f} against {accuracy.second:.3f}. {verdict}"
         )

@@ -167,7 +167,13 @@ def _describe_power(pair: LotPair) -> str:
 
 def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> Iterator[Artifact]:
     """Yield what is written of a comparison of lots: words, numbers, table, figure, and the most typical tiles, as
-    they are and with the regions that speak for their lot."""
+    they are and with the regions that speak for their lot.
+
+    Args:
+        audit: The answer.
+        catalogue: The images, which are read again.
+        grid: The tiles that were cut from them.
+    """
     draw = partial(
         draw_rows,
         [build_row(name_pair(pair), pair.accuracy, is_marked=pair.is_different()) for pair in audit.pairs],
@@ -206,7 +212,13 @@ def name_pair(pair: LotPair) -> str:
 
 
 def read_telling_tiles(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> tuple[TilePicture, ...]:
-    """Return the pictures of the tiles that tell most."""
+    """Return the pictures of the most typical tiles.
+
+    Args:
+        audit: Names the tiles.
+        catalogue: The images, which are read again.
+        grid: The tiles that were cut from them.
+    """
     records = {record.image_id: record for record in catalogue.records}
     pictures = []
     for tile in audit.telling:

@@ -82,7 +82,7 @@ def lots(folders: tuple[Path, ...], output: Path, **given: Any) -> None:
     """Ask whether lots of one material can be told apart: FOLDERS are two or more, one per lot.
 
     A classifier two-sample test on features of a network that knows neither, with the difference that so many images
-    could have shown, the tiles that tell most, and what in them does. Nothing is trained.
+    could have shown, the most typical tiles, and the regions that make them so. Nothing is trained.
     """
     load_tensorflow()
     from sem_search.search.commands.lots import run_lots

@@ -17,6 +17,7 @@ import click
 import sem_search
 from sem_search.cli.audits import audit, compare, lots, morphology
 from sem_search.cli.registry import registry
+from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS
 from sem_search.errors import InputError, StoreError
 from sem_search.places import go_to_search_folder, write_store_plainly
 from sem_search.settings import AUTO, SearchSettings, format_default
@@ -39,7 +40,7 @@ def main() -> None:
     quieten_start()
     sys.excepthook = print_without_secrets
     if logging.lastResort is not None:
-        logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged while nobody has set up logs
+        logging.lastResort.setFormatter(PlainFormatter())  # of warnings that are logged before logs are set up
     print_warnings()
     try:
         go_to_search_folder()
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def print_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that nobody expected with its traceback, but for passwords: the URL of a server may hold one."""
+    """Print an unexpected error with its traceback, but for passwords: the URL of a server may hold one."""
     from sem_search.secrets import mask_secrets
 
     echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
@@ -148,7 +149,7 @@ def _read_threads(_context: click.Context, _parameter: click.Parameter, value: s
     help="Seconds to wait for the study.",
 )
 def worker(study: str, storage: str, threads: int | None, wait_s: float, **places: str | None) -> None:
-    """Help with a running study: claim its cells, and those of dead workers, until all have ended."""
+    """Help with a running study: claim its cells, and those of stale workers, until all have ended."""
     load_tensorflow()
     from sem_search.search.commands.worker import run_worker
 
@@ -214,8 +215,15 @@ def add_serving_options(command: Command) -> Command:
             ),
             click.option("--timeout", default=60, type=click.IntRange(1), show_default=True, help="Seconds a request."),
             click.option("--watch", default=5.0, show_default=True, help="Seconds between two looks at the alias."),
-            click.option("--max-request-mb", default=64.0, show_default=True, help="Larger requests get HTTP 413."),
-            click.option("--max-megapixels", default=100.0, show_default=True, help="Of all images of a request."),
+            click.option(
+                "--max-request-mb", default=MAX_REQUEST_MB, show_default=True, help="Larger requests get HTTP 413."
+            ),
+            click.option(
+                "--max-megapixels",
+                default=MAX_REQUEST_MEGAPIXELS,
+                show_default=True,
+                help="Of all images of a request.",
+            ),
         )
     ):
         command = option(command)
@@ -244,7 +252,7 @@ def app(port: int, browser: bool, **given: Any) -> None:
 
 
 def _open_page(url: str) -> None:
-    """Open a page where there is a screen; elsewhere its address, which was just told, is all there is."""
+    """Open a page where there is a screen; elsewhere its address, which was just printed, is all there is."""
     if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         click.launch(url)
 

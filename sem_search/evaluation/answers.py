@@ -92,6 +92,11 @@ class Figures:
 def tabulate_answers(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> AnswerTable:
     """Return what a trial's finished folds answered in one split, image by image.
 
+    Args:
+        trial: One or more folds finished.
+        tiles: The study's tiles.
+        split: Validation or test.
+
     Raises:
         ValueError: No fold of the trial is finished.
     """

@@ -109,6 +109,7 @@ def fit_temperature(probabilities: FloatMatrix, *, labels: IntVector) -> float:
     targets /= n_answers + N_PSEUDO_ANSWERS
 
     def compute_loss(log_temperature: float) -> float:
+        """Return the mean log loss at a temperature, in nats: what is minimised."""
         return float(-(targets * log_softmax(logs / math.exp(log_temperature), axis=1)).sum() / n_answers)
 
     bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
@@ -205,6 +206,11 @@ def compute_reliability(
     Bins of equal mass, not of equal width: most answers of a good network are near certain and would fill a single bin
     (Nixon et al., CVPR Workshops 2019; Roelofs et al., AISTATS 2022). Equal confidences stay together, so that there
     may be fewer bins.
+
+    Args:
+        probabilities: Shape (n_answers, n_classes).
+        labels: True classes, shape (n_answers,).
+        n_bins: Most bins.
 
     Raises:
         ValueError: There are no answers, they do not match the labels, or they are not finite; `n_bins` is below 1.

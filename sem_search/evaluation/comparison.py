@@ -157,6 +157,15 @@ def compare_answers(
 ) -> Comparison:
     """Return how the first answers differ from the second, both to the same images in the same folds, row by row.
 
+    Args:
+        first: One set of answers.
+        second: The one compared with.
+        class_names: In the order of the labels.
+        fold_test: Over the folds of two trials, where there are such.
+        level: Of the intervals, in (0, 1).
+        n_resamples: Draws of images.
+        seed: Of the draws.
+
     Raises:
         ValueError: The tables do not have the same rows, or the level is not in (0, 1).
     """
@@ -167,6 +176,7 @@ def compare_answers(
     quantile = compute_quantile(first, level=level)
 
     def subtract(name: str) -> Difference:
+        """Return the difference of one headline figure, with its interval."""
         values = (float(getattr(figures, name)) for figures in (one, two, errors))
         return _build_difference(*values, n_groups=first.n_groups, quantile=quantile, level=level)
 
@@ -236,7 +246,13 @@ def compute_image_test(first: AnswerTable, second: AnswerTable) -> ImageTest:
 
 
 def check_same_folds(first: TrialOutcome, second: TrialOutcome, *, split: Split) -> None:
-    """Raise DataError unless both trials have answered the same tiles in the same folds."""
+    """Raise DataError unless both trials have answered the same tiles in the same folds.
+
+    Args:
+        first: A trial.
+        second: The other one.
+        split: Validation or test.
+    """
     one, two = ([fold.fold for fold in trial.folds] for trial in (first, second))
     if not one or one != two:
         raise DataError(

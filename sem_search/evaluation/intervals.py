@@ -83,7 +83,14 @@ def compute_split_intervals(
 def compute_intervals(
     table: AnswerTable, *, level: float = LEVEL, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> SplitIntervals:
-    """Return the figures of these answers with their intervals; arguments and errors as `compute_split_intervals`."""
+    """Return the figures of these answers with their intervals; errors as `compute_split_intervals`.
+
+    Args:
+        table: The answers.
+        level: Of the intervals, in (0, 1).
+        n_resamples: Draws of images.
+        seed: Of the draws.
+    """
     check_level(level)
     (resampled,) = resample_figures([table], n_resamples=n_resamples, seed=seed)
     figures, errors = compute_figures(table), compute_standard_errors(resampled, table=table)
@@ -91,10 +98,12 @@ def compute_intervals(
     n_of_class = count_groups(table)
 
     def surround(value: FloatVector, error: FloatVector) -> Interval:
+        """Return a headline figure with its interval."""
         n = _dampen(_compute_effective_number(value, error, n_groups=np.array(table.n_groups)), table=table)
         return _build_interval(float(value), n=float(n), quantile=quantile, level=level)
 
     def surround_classes(name: str, *, is_image: bool = False) -> list[Interval]:
+        """Return one index of each class with its interval, over tiles or over images."""
         value, error = (
             getattr(source.image_of_class if is_image else source.of_class, name) for source in (figures, errors)
         )

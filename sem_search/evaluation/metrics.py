@@ -85,6 +85,11 @@ def compute_split_scores(trial: TrialOutcome, *, tiles: TileTable, split: Split)
     images: a fold tests as few as one image per class, and a mean over F-measures of single images is biased downwards
     (Forman and Scholz, SIGKDD Explor. 12 (2010) 49).
 
+    Args:
+        trial: One or more folds finished.
+        tiles: The study's tiles.
+        split: Validation or test.
+
     Raises:
         ValueError: No fold of the trial is finished.
     """
@@ -109,18 +114,36 @@ def compute_split_scores(trial: TrialOutcome, *, tiles: TileTable, split: Split)
 
 
 def compute_fold_f_measure(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> float:
-    """Return the macro F-measure of one fold over the tiles of one split, in [0, 1]."""
+    """Return the macro F-measure of one fold over the tiles of one split, in [0, 1].
+
+    Args:
+        fold: A finished fold.
+        tiles: The study's tiles.
+        split: Validation or test.
+    """
     return compute_class_indices(_compute_fold_confusion(fold, tiles=tiles, split=split)).macro_f
 
 
 def compute_fold_scores(folds: Sequence[Sequence[FoldOutcome]], *, tiles: TileTable, split: Split) -> FloatMatrix:
-    """Return the macro F-measure of every fold of several trials, shape (n_trials, n_folds)."""
+    """Return the macro F-measure of every fold of several trials, shape (n_trials, n_folds).
+
+    Args:
+        folds: The folds of each trial, of all trials as many.
+        tiles: The study's tiles.
+        split: Validation or test.
+    """
     scores = [[compute_fold_f_measure(fold, tiles=tiles, split=split) for fold in own] for own in folds]
     return np.array(scores)
 
 
 def compute_fold_loss(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> float:
-    """Return the log loss per tile (cross-entropy) of one split, in nats; NaN if a true class was answered with NaN."""
+    """Return the log loss per tile (cross-entropy) of one split, in nats; NaN if a true class was answered with NaN.
+
+    Args:
+        fold: A finished fold.
+        tiles: The study's tiles.
+        split: Validation or test.
+    """
     indices, probabilities = fold.get_split(split)
     of_true_class = probabilities[np.arange(len(indices)), tiles.label_of_tile[indices]]
     return float(-np.log(np.maximum(of_true_class, PROBABILITY_FLOOR)).mean())

@@ -75,7 +75,12 @@ def resample_figures(
 def count_draws(table: AnswerTable, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> IntMatrix:
     """Return how often each resample of `resample_figures` has each group, shape (n_resamples, n_groups).
 
-    Arguments and errors as there.
+    Errors as there.
+
+    Args:
+        table: The answers.
+        n_resamples: Draws of images.
+        seed: Of the draws.
     """
     counts = np.zeros((n_resamples, table.n_groups), dtype=np.int64)
     for groups, _, times in _iter_draws(table, n_resamples=n_resamples, seed=seed):

@@ -143,7 +143,7 @@ class Catalogue:
 
     @classmethod
     def from_json(cls, text: str, *, root: Path) -> "Catalogue":
-        """Return the catalogue that `to_json` wrote, its files now below `root`.
+        """Return the catalogue that `to_json` wrote, its files now below `root`, but for how they were read.
 
         Raises:
             StoreError: The text is no catalogue.

@@ -48,7 +48,7 @@ class SkippedCause:
 
 
 def find_causes(skipped: Iterable[SkippedFile], *, root: Path, tile_px: int | None = None) -> list[SkippedCause]:
-    """Return the files that were left out by cause: a thousand files with one fault are one piece of news.
+    """Return the files that were left out by cause: a thousand files with one fault are one cause.
 
     Up to MAX_EXAMPLES files of one cause are named one by one.
 

@@ -100,6 +100,7 @@ def _build_application(application: Callable[..., keras.Model]) -> Callable[...,
     """Return the building function of one of keras.applications, without classifier and without any download."""
 
     def build(*, input_shape: tuple[int | None, int | None, int]) -> keras.Model:
+        """Build the network without its classifier, with random weights."""
         return application(include_top=False, weights=None, input_shape=input_shape)
 
     return build
@@ -115,6 +116,7 @@ def _build_efficientnet_b0(*, input_shape: tuple[int | None, int | None, int]) -
     scale = [1 / math.sqrt(stddev) for stddev in IMAGENET_STDDEV_RGB]
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a layer; behind the normalisation, scale as for ImageNet weights."""
         output = layer(*args, **kwargs)
         if isinstance(layer, keras.layers.Normalization):
             return keras.layers.Rescaling(scale, name="imagenet_rescaling")(output)

@@ -253,13 +253,14 @@ def _write_arrays(
     """Write the files from front to back, and hash them on the way."""
     files = [partial / f"features_{index}.npy" for index in range(len(shapes))]
     digests = [hashlib.sha256(_build_header(shape)) for shape in shapes]
+    streams: list[BinaryIO] = []
     n_written = 0
     with ExitStack() as stack:
         with explain_write_errors(partial):
-            streams = [file.open("wb") for file in files]
-            for stream, shape in zip(streams, shapes, strict=True):
-                stack.callback(_close_quietly, stream)
-                stream.write(_build_header(shape))
+            for file, shape in zip(files, shapes, strict=True):
+                streams.append(file.open("wb"))
+                stack.callback(_close_quietly, streams[-1])
+                streams[-1].write(_build_header(shape))
         for features in batches:
             with explain_write_errors(partial):
                 for stream, digest, values in zip(streams, digests, features, strict=True):

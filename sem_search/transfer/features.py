@@ -118,6 +118,7 @@ def _write_features(
     with ProgressMeter("Features", total=n_tiles, unit="tiles", is_shown=progress) as meter:
 
         def iter_shown() -> Iterator[Sequence[NDArray[np.float32]]]:
+            """Yield the batches, and show how many tiles are done."""
             for features in batches:
                 yield features
                 meter.update(len(features[0]))
@@ -127,7 +128,14 @@ def _write_features(
 
 
 def compute_feature_key(cut: CutNetwork, *, backbone: Backbone, content_key: str, n_tiles: int) -> str:
-    """Return the name of the store: a hash of all that its values depend on."""
+    """Return the name of the store: a hash of all that its values depend on.
+
+    Args:
+        cut: Trunk and head.
+        backbone: Prepares tiles for the trunk.
+        content_key: Names the tiles.
+        n_tiles: Number of tiles.
+    """
     identity = [
         content_key,
         n_tiles,

@@ -89,6 +89,7 @@ def _compile_weighting(head: keras.Model, convolution: str) -> Callable[..., Any
     model = keras.Model(graph.inputs, [_find_explained_map(graph, convolution), graph.outputs[0]])
 
     def weigh(features: list[tf.Tensor], class_index: tf.Tensor) -> tf.Tensor:
+        """Return the last map of each tile, weighted by the mean gradient of its class."""
         with tf.GradientTape() as tape:
             maps, logits = model(features, training=False)
             # Tiles do not influence one another, so that one gradient of the sum explains all of them.

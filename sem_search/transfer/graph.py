@@ -83,6 +83,7 @@ def record_graph(model: keras.Model) -> Graph:
     calls: list[Call] = []
 
     def record(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a layer and record the call."""
         outputs = layer(*args, **kwargs)
         calls.append(Call(layer=layer, args=args, kwargs=kwargs, outputs=keras.tree.flatten(outputs)))
         return outputs

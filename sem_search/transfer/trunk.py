@@ -61,6 +61,7 @@ def compile_trunk(trunk: keras.Model, *, backbone: Backbone, batch_size: int) ->
     size_px = trunk.inputs[0].shape[1]
 
     def run(tiles: Any) -> list[Any]:
+        """Return the crossing tensors of a batch of grey tiles."""
         return list(keras.tree.flatten(trunk(backbone.preprocess(tiles), training=False)))
 
     compiled: Callable[[FloatTiles], list[Any]] = tf.function(

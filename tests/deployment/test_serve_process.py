@@ -142,7 +142,7 @@ def test_a_person_drops_a_micrograph_on_the_page(server: RunningServer, tmp_path
         browser.wait_for_text("figcaption", "Where the network looks for")
         shown = browser.read_text("body")
         assert picture.name in shown
-        for words in ("Prediction set", "holds the true material in 90.0 % of cases", "fold heads", "Strangeness"):
+        for words in ("Prediction set", "holds the true material in 90.0 % of cases", "fold heads", "Novelty"):
             assert words in shown
         assert "134.9 nm" in shown
         assert f"{MODEL}, version 1" in browser.read_text("article")

@@ -225,7 +225,7 @@ def test_learning_rates_read_as_people_write_them(rate: float, text: str) -> Non
 
 def test_no_figure_needs_pyplot() -> None:
     """A global figure list would leak memory over a search, and is not safe in threads."""
-    room = "sem_search.tracking.entries.generate"
+    room = "sem_search.tracking.entries.run_contents"
     code = f"import sys, {room}; print('matplotlib.pyplot' in sys.modules, 'mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -1,6 +1,6 @@
 """Heat maps of all tiles by all heads of a study, and what becomes of the score where the heat is taken away.
 
-Everything works on kept trunk features: a head is given weights and explains, nothing is trained. A cell that is
+Everything works on stored trunk features: a head is given weights and explains, nothing is trained. A cell that is
 deleted gets the mean features of all tiles, as if nothing particular were there.
 """
 

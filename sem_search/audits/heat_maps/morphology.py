@@ -239,6 +239,7 @@ def _trace_all(
     groups = subject.group_number_of_tile[np.concatenate(order)]
 
     def compare(name: str) -> CurveScores:
+        """Compare one kind of curve, by the name of its field in `Curves`."""
         heat, chance = (_join(curves, name) for curves in (by_heat, by_chance))
         return compare_curves(heat, chance, shares=SHARES, image_of_tile=groups)
 

@@ -66,7 +66,13 @@ def explain_study(subject: AuditSubject, *, head_weights: Mapping[int, HeadWeigh
 
 
 def compare_networks(maps: FloatMaps, *, other: OtherMaps, subject: AuditSubject) -> OtherNetwork:
-    """Return how far maps of the subject's tiles, shape (n_tiles, height, width), agree with another network's."""
+    """Return how far maps of the subject's tiles, shape (n_tiles, height, width), agree with another network's.
+
+    Args:
+        maps: Of the study's own network.
+        other: Of the other network, on the same tiles.
+        subject: The study.
+    """
     shape = min(maps.shape[1], other.maps.shape[1]), min(maps.shape[2], other.maps.shape[2])
     both = np.stack([bring_to_shape(some, shape=shape) for some in (maps, other.maps)])
     agreement = compute_heat_map_agreement(both, image_of_tile=subject.group_number_of_tile, seed=subject.seed)

@@ -201,7 +201,14 @@ def _explain_resume(journal: PredictionJournal, *, output: Path | None) -> Itera
 def iter_predictions(
     found: Sequence[FoundImage], *, model: PyFuncModel, question: Question, journal: PredictionJournal
 ) -> Iterator[Prediction]:
-    """Yield a prediction for each image, in order; those that the journal knows are not computed again."""
+    """Yield a prediction for each image, in order; those that the journal knows are not computed again.
+
+    Args:
+        found: The images.
+        model: Loaded from the registry.
+        question: What the model is asked of each image.
+        journal: Stores each answer, and knows those of a run that was stopped.
+    """
     overlay_names = _name_overlays(found)
     known = [(image, journal.get(image.path, shown_name=image.shown_name)) for image in found]
     for is_known, pairs in groupby(known, key=lambda pair: pair[1] is not None):

@@ -113,6 +113,7 @@ def write_predictions(
     failed: list[Prediction] = []
 
     def keep_failed() -> Iterator[Prediction]:
+        """Yield the predictions as they come; those without an answer are remembered."""
         for prediction in predictions:
             if prediction.error is not None:
                 failed.append(prediction)
@@ -180,9 +181,11 @@ class _Terminal:
     """Standard output that a person looks at: control characters are spelt out, see `terminal`."""
 
     def write(self, text: str) -> int:
+        """Write a text to standard output; return the number of characters."""
         return sys.stdout.write(show_controls(text))
 
     def flush(self) -> None:
+        """Flush standard output."""
         sys.stdout.flush()
 
 

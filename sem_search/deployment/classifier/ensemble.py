@@ -64,6 +64,7 @@ class HeadEnsemble:
         self._tile_px = tile_px
 
         def answer(tiles: Any) -> tuple[Any, Any, list[Any]]:
+            """Return the softmax of each head, the embeddings, and the crossing tensors of some tiles."""
             features = keras.tree.flatten(trunk(backbone.preprocess(tiles), training=False))
             softmax = [_compute_softmax(head(features, training=False)) for head in self._heads]
             return tf.stack(softmax), tf.cast(average_channels(features), tf.float64), features

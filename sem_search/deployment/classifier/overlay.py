@@ -64,6 +64,12 @@ def place_heat_maps(
     """Return one map of the whole micrograph, shape (height_px, width_px): 0 where no tile lies.
 
     Where tiles overlap the highest value stands.
+
+    Args:
+        heat_maps: Values in [0, 1], shape (n_tiles, h, w), at any resolution.
+        corners: (top, left) of each tile in px.
+        tile_px: Side of a tile.
+        shape: (height_px, width_px) of the micrograph.
     """
     whole = np.zeros(shape, dtype=np.float32)
     for heat_map, (top, left) in zip(heat_maps, corners, strict=True):

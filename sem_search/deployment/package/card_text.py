@@ -28,7 +28,14 @@ def render_card(card: ModelCard, *, name: str, version: str) -> str:
 
 
 def shorten_card(card: ModelCard, *, name: str, version: str, limit: int) -> str:
-    """Return the card as Markdown of at most `limit` characters: whole parts, as many from the top as fit."""
+    """Return the card as Markdown of at most `limit` characters: whole parts, as many from the top as fit.
+
+    Args:
+        card: Of the model.
+        name: Registered model.
+        version: Its version.
+        limit: Most characters.
+    """
     kept: list[str] = []
     for part in _iter_parts(card, name=name, version=version):
         if len("\n\n".join([*kept, part, LEFT_OUT])) > limit:
@@ -74,7 +81,13 @@ def _iter_parts(card: ModelCard, *, name: str, version: str) -> Iterator[str]:
 
 
 def cite(card: ModelCard, *, name: str, version: str) -> str:
-    """Return the sentence for a paper that uses the model."""
+    """Return the sentence for a paper that uses the model.
+
+    Args:
+        card: Of the model.
+        name: Registered model.
+        version: Its version.
+    """
     data = card.hashes.get("sem_search.data_sha256", "unknown")[:HASH_DIGITS]
     return (
         f"Classifier {name}, version {version} (study {card.study}, run {card.run_id}, {card.created_at[:10]}), made "

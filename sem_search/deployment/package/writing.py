@@ -13,7 +13,7 @@
     input_example.json ...          a small picture, ready to be sent
     files.json                      every file above with its hash
 
-MLflow notes where each file was copied from; these paths are removed, so that a model tells nothing of the machine
+MLflow notes where each file was copied from; these paths are removed, so that a model gives away nothing of the machine
 that trained it. Requirements are stated, not derived: deriving them loads the model in another process, for 18 s.
 """
 
@@ -137,7 +137,7 @@ class ClassifierParts:
     head: keras.Model
     """The architecture that all fold heads share; its own weights are not used."""
     head_weights: Sequence[Sequence[NDArray[np.float32]]]
-    """One entry per fold: `head.get_weights()` of the epoch that was kept."""
+    """One entry per fold: `head.get_weights()` of the best epoch."""
     convolution: str
     """Name of the last convolution layer."""
     backbone: str
@@ -148,7 +148,7 @@ class ClassifierParts:
     crop_bottom_px: int
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     pixel_sizes_nm: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Class name -> distinct pixel sizes of its training images, where files tell them."""
+    """Class name -> distinct pixel sizes of its training images, where files state them."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """JSON values: learning rate, batch size, seed ..."""
     hashes: Mapping[str, str] = field(default_factory=dict)
@@ -179,7 +179,7 @@ def log_classifier(
         parts: What is served.
         run_id: The run.
         name: Name of the model within the run.
-        record: What travels with the model for whoever asks where it comes from; nothing that answers reads it.
+        record: What travels with the model and states its origin; nothing that answers reads it.
     """
     with tempfile.TemporaryDirectory(prefix="sem_search_") as staging, _quiet_mlflow():
         folder = Path(staging)

@@ -96,7 +96,15 @@ def answer_rows(
     served_name: ServedName,
     deadline: Deadline,
 ) -> pd.DataFrame:
-    """Return the table of answers, one row for each row of the request, in its order."""
+    """Return the table of answers, one row for each row of the request, in its order.
+
+    Args:
+        classifier: Answers.
+        rows: Images, and rows that hold none.
+        options: Of the request.
+        served_name: Goes into each answer.
+        deadline: No image is begun after it.
+    """
     images = [row.pixels for row in rows if isinstance(row, Micrograph)]
     answers: Iterable[ImageAnswer] = (
         (classifier.explain(image, deadline=deadline) for image in images)

@@ -8,7 +8,7 @@ from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FIL
 from mlflow.utils.yaml_utils import read_yaml
 
 SERVED_MODEL_VARIABLE = "SEM_SEARCH_SERVED_MODEL"
-"""Tells a server which registered version it serves: `<name>/<version>`."""
+"""Gives a server the registered version that it serves: `<name>/<version>`."""
 
 
 @dataclass(frozen=True, kw_only=True)

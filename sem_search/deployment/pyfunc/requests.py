@@ -13,16 +13,11 @@ from typing import Any
 
 import pandas as pd
 
+from sem_search.deployment.request_limits import MAX_REQUEST_MEGAPIXELS, MAX_ROWS
 from sem_search.errors import DataError, SettingsError
 from sem_search.micrographs.reading.micrograph import Micrograph
 
 IMAGE_COLUMN = "image"
-
-MAX_ROWS = 1000
-"""Images per request. What is longer is a batch, and better sent in parts that can be repeated."""
-
-MAX_REQUEST_MEGAPIXELS = 100.0
-"""Pixels of all images of a request together: 0.4 GB as grey levels. A single image has the classifier's own limit."""
 
 DEFAULT_COVERAGE = 0.9
 """Of prediction sets: the usual choice, and one that 9 images to calibrate on can keep."""

@@ -17,13 +17,11 @@ from typing import Any
 from sem_search.deployment.pyfunc.requests import (
     IMAGE_COLUMN,
     MAX_LISTED,
-    MAX_REQUEST_MEGAPIXELS,
-    MAX_ROWS,
     decode_base64,
 )
+from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.intake import SMALL_BYTES
 from sem_search.errors import DataError, RefusedRequestError
-from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.reading.sizes import read_pixel_count
 
 BAD_REQUEST, TOO_LARGE, UNSUPPORTED = 400, 413, 415
@@ -42,24 +40,8 @@ LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 
 LARGEST_INTEGER = 2**63
 
-MAX_ELEMENTS = 101 * MAX_ROWS
-"""Rows with 100 columns each. Read into Python, an empty list of two bytes takes more than fifty."""
-
 SEPARATORS = {JSON_TYPE: (b",", b"[", b"{"), CSV_TYPE: (b",", b"\n", b"\r")}
 """Each value has one of these before it. Base64 has none of them, so that pictures count for nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RequestLimits:
-    """How much one request may ask for."""
-
-    max_bytes: int = 64_000_000
-    """Of the body. 48 MB of picture files: a 4096 x 3072 scan of 16 bits has 25 MB, not compressed."""
-    max_rows: int = MAX_ROWS
-    max_elements: int = MAX_ELEMENTS
-    """Counted in the bytes, before anything is made of them."""
-    max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS
-    max_request_megapixels: float = MAX_REQUEST_MEGAPIXELS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -231,6 +231,7 @@ def _build_preexec() -> Callable[[], None] | None:
     libc = ctypes.CDLL(None)  # loaded before the fork: afterwards, as little as possible may happen
 
     def die_with_parent() -> None:
+        """Let the kernel end the child when its parent ends; runs in the child."""
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     return die_with_parent

@@ -17,7 +17,8 @@ import aiohttp
 from aiohttp import web
 
 import sem_search
-from sem_search.deployment.server.admission import AdmittedRequest, RequestLimits, admit_request
+from sem_search.deployment.request_limits import RequestLimits
+from sem_search.deployment.server.admission import AdmittedRequest, admit_request
 from sem_search.deployment.server.intake import LOCAL_HOSTS, BodyBudget, check_caller
 from sem_search.deployment.server.page import Page
 from sem_search.deployment.server.rotation import Rotation, ServedVersion
@@ -143,6 +144,7 @@ class Front:
         headers = {"Content-Security-Policy": page.policy, "Referrer-Policy": "no-referrer"}
 
         async def show_page(_: web.Request) -> web.Response:
+            """Answer with the page, which is the same for every request."""
             return web.Response(text=page.html, content_type="text/html", charset="utf-8", headers=headers)
 
         return show_page

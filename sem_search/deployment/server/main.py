@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from sem_search.deployment.registry import resolve_model_uri
-from sem_search.deployment.server.admission import RequestLimits
+from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.child import ServerSettings
 from sem_search.deployment.server.front import Front, FrontSettings
 from sem_search.deployment.server.intake import ANY_ADDRESS, LOCAL_HOSTS, read_allowed_hosts, write_host
@@ -58,30 +58,47 @@ def build_serve_settings(
 ) -> ServeSettings:
     """Return the settings that the command line's words mean.
 
+    Args:
+        model: `models:/<name>@<alias>`, which is watched, or any other model's URI.
+        host: Address to listen on.
+        port: 1 to 65535.
+        workers: Processes that answer, at least 1.
+        env_manager: MLflow's word for where the model runs: `local`, `virtualenv`, `uv` or `conda`.
+        timeout: Seconds a request may take, at least 1.
+        watch: Seconds between two looks at the alias, above 0.
+        max_request_mb: Size of a request in 10^6 bytes, above 0.
+        max_megapixels: Of all images of a request together, above 0; of one image no more than
+            `DEFAULT_MAX_MEGAPIXELS`.
+        allowed_hosts: Further names by which callers may ask, separated by commas; empty for none.
+        has_page: Whether a browser gets a page to try the model on.
+
     Raises:
         SettingsError: A value is out of range, or `allowed_hosts` are no names of hosts.
     """
     for name, value in (("watch", watch), ("max-request-mb", max_request_mb), ("max-megapixels", max_megapixels)):
         if not value > 0:
             raise SettingsError(f"{name}={value:g} must be above 0.")
-    limits = RequestLimits(
-        max_bytes=int(max_request_mb * 1e6),
-        max_image_megapixels=min(max_megapixels, DEFAULT_MAX_MEGAPIXELS),
-        max_request_megapixels=max_megapixels,
-    )
     return ServeSettings(
         address=model,
         host=host,
         port=port,
         watch_s=watch,
         front=FrontSettings(
-            limits=limits,
+            limits=_build_limits(max_request_mb=max_request_mb, max_megapixels=max_megapixels),
             allowed_hosts=read_allowed_hosts(allowed_hosts, host=host),
             n_at_once=AT_ONCE_PER_WORKER * workers,
             timeout_s=float(timeout),
         ),
         server=ServerSettings(n_workers=workers, env_manager=env_manager, timeout_s=timeout),
         has_page=has_page,
+    )
+
+
+def _build_limits(*, max_request_mb: float, max_megapixels: float) -> RequestLimits:
+    return RequestLimits(
+        max_bytes=int(max_request_mb * 1e6),
+        max_image_megapixels=min(max_megapixels, DEFAULT_MAX_MEGAPIXELS),
+        max_request_megapixels=max_megapixels,
     )
 
 

@@ -134,6 +134,7 @@ def compare_curves(
     areas, others = (compute_curve_areas(curves, shares=shares) for curves in (scores, other_scores))
 
     def average(values: FloatVector) -> Interval:
+        """Return the mean over the images of a value per tile, with its interval."""
         _, of_image = _average_tiles(values, image_of_tile=image_of_tile)
         return average_images(of_image, lowest=-np.inf, highest=np.inf)
 

@@ -87,9 +87,8 @@ def _is_found(
     """Return whether the p-value is small enough; ends as soon as too many permutations are as high."""
     n_permutations = (N_POWER_PERMUTATIONS + 1) * n_pairs - 1
     n_all = math.comb(len(is_first), int(is_first.sum()))
-    at_once = (
-        n_permutations if n_all <= n_permutations + 1 else N_POWER_PERMUTATIONS + 1
-    )  # where all are counted, there are few
+    is_counted = n_all <= n_permutations + 1  # then there are few
+    at_once = n_permutations if is_counted else N_POWER_PERMUTATIONS + 1
     n_permutations = min(n_permutations, n_all - 1)
     level = MAX_P_VALUE / n_pairs + ROUNDING
     n_as_high = 0

@@ -154,6 +154,11 @@ def permute_images(is_first: FloatVector, *, n_permutations: int, rng: np.random
 
     Where there are no more than `n_permutations` others, each of them is there once, so that the p-value of few images
     is counted and not drawn.
+
+    Args:
+        is_first: 1 for images of the first lot, shape (n_images,).
+        n_permutations: How many are drawn.
+        rng: Draws them.
     """
     n_images, n_first = len(is_first), int(is_first.sum())
     if math.comb(n_images, n_first) <= n_permutations + 1:

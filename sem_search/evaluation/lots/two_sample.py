@@ -166,6 +166,11 @@ def compute_smallest_p_value(n_first: int, n_second: int, *, n_permutations: int
     """Return the least p-value that a test can give: one of all different permutations, or one of those drawn.
 
     With two lots of one size each permutation has a twin, the lots exchanged, that scores the same.
+
+    Args:
+        n_first: Images of the first lot.
+        n_second: Images of the second lot.
+        n_permutations: How many are drawn at most.
     """
     n_all = math.comb(n_first + n_second, n_first)
     return (2 if n_first == n_second else 1) / n_all if n_all <= n_permutations + 1 else 1 / (n_permutations + 1)

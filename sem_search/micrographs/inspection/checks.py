@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from sem_search.errors import ClassTooSmallError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.folds import draw_folds
-from sem_search.micrographs.inspection.findings import Finding, Severity
-from sem_search.micrographs.inspection.same_places import explain_grouping
+from sem_search.micrographs.inspection.finding import Finding, Severity
+from sem_search.micrographs.inspection.overlap_findings import explain_grouping
 from sem_search.micrographs.inspection.survey import MAX_HOLLOW_LEVELS, PixelFacts
 from sem_search.micrographs.overlaps.similarity import SimilarPair, group_similar
 from sem_search.micrographs.tiles import TileGrid

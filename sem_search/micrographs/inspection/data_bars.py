@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.inspection.findings import Finding
+from sem_search.micrographs.inspection.finding import Finding
 from sem_search.micrographs.inspection.survey import PixelFacts
 from sem_search.words import count, name_some
 

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import PurePosixPath
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.inspection.findings import Finding
+from sem_search.micrographs.inspection.finding import Finding
 from sem_search.words import count, join_words, name_some
 
 KNOWN_DETECTORS = frozenset(  # two letters, or letter and digit, are left out: they are sample names as often
@@ -78,6 +78,7 @@ def _iter_contradictions(record: ImageRecord, *, detectors: frozenset[str]) -> I
     stem = PurePosixPath(record.image_id).stem
 
     def contradict(subject: str, in_name: str, in_metadata: str) -> _Contradiction:
+        """Return a contradiction about this image."""
         return _Contradiction(subject=subject, image_id=record.image_id, in_name=in_name, in_metadata=in_metadata)
 
     acquired = record.acquired_at and record.acquired_at[:10]

@@ -42,8 +42,12 @@ from sem_search.micrographs.inspection.checks import (
 from sem_search.micrographs.inspection.confounds import Confound, compute_confounds, find_confounds, find_mixtures
 from sem_search.micrographs.inspection.data_bars import find_data_bars
 from sem_search.micrographs.inspection.file_names import find_name_contradictions
-from sem_search.micrographs.inspection.findings import SEVERITIES, Finding, join_findings
-from sem_search.micrographs.inspection.same_places import find_joined_groups, find_same_moments, find_similar_images
+from sem_search.micrographs.inspection.finding import SEVERITIES, Finding, join_findings
+from sem_search.micrographs.inspection.overlap_findings import (
+    find_joined_groups,
+    find_same_moments,
+    find_similar_images,
+)
 from sem_search.micrographs.inspection.survey import survey_pixels
 from sem_search.micrographs.overlaps.similarity import SimilarPair, find_copies, find_similar_pairs, group_similar
 from sem_search.micrographs.tiles import TileGrid

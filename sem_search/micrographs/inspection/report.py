@@ -18,8 +18,8 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.inspection.confounds import UNKNOWN, describe_pixel_size
-from sem_search.micrographs.inspection.findings import SEVERITIES, Finding
-from sem_search.micrographs.inspection.same_places import WHOLE, ZOOMED, compute_zoom
+from sem_search.micrographs.inspection.finding import SEVERITIES, Finding
+from sem_search.micrographs.inspection.overlap_findings import WHOLE, ZOOMED, compute_zoom
 from sem_search.micrographs.overlaps.similarity import SimilarPair
 from sem_search.words import count
 

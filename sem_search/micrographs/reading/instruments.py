@@ -213,6 +213,7 @@ def _build_metadata(
     """
 
     def get(what: str) -> str | None:
+        """Return what this maker writes about something; None where it writes nothing."""
         return _get(pairs, *fields.get(what, "").split())
 
     pixel_nm, doubts = agree(*lengths)
@@ -274,18 +275,18 @@ def _parse_zeiss(entries: Mapping[str, str], *, file_width_px: int, file_height_
     """
 
     def measure(*names: str) -> tuple[str, str]:
+        """Return the first entry that is there, as its value and its unit."""
         value, _, unit = (_get(entries, *names) or "").partition(" ")
         return value, unit.strip()
 
     def divide(name: str, n_px: int) -> tuple[float | None, str]:
+        """Return the length of one pixel of a field that is `n_px` pixels long, and its unit."""
         field, unit = measure(name)
         length = to_positive(field)
         return (length / n_px if length is not None and n_px > 0 else None), unit
 
     lengths: list[tuple[Any, str]] = [measure("AP_IMAGE_PIXEL_SIZE"), divide("AP_WIDTH", file_width_px)]
-    if (
-        to_positive(lengths[0][0]) is None
-    ):  # only the field gives it: the height then shows whether the file was cropped
+    if to_positive(lengths[0][0]) is None:  # only the field gives it: its height shows whether the file was cropped
         lengths.append(divide("AP_HEIGHT", file_height_px))
     return _build_metadata(ZEISS, entries, lengths=lengths, file_height_px=file_height_px)
 

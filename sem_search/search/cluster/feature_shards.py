@@ -37,6 +37,7 @@ def compile_shard_computation(cut: CutNetwork, *, backbone: Backbone, n_tiles: i
     run = compile_trunk(cut.trunk, backbone=backbone, batch_size=batch_size)
 
     def compute(tiles: FloatTiles) -> Features:
+        """Return the features of the tiles, batch by batch."""
         batches = list(iter_features(run, iter([tiles]), batch_size=batch_size))
         return [np.concatenate(arrays) for arrays in zip(*batches, strict=True)]
 

@@ -63,6 +63,7 @@ def _train(opened: WorkerContext, *, cell: Cell, number: int, incumbent: Incumbe
     extrapolation = FoldExtrapolation(fold=number, n_epochs=opened.settings["epochs"], n_tiles=n_tiles)
 
     def watch(figures: EpochFigures) -> None:
+        """Stop the fold once it can no longer catch up with the incumbent."""
         extrapolation.add(figures)
         extrapolation.check(incumbent)
 

@@ -78,6 +78,11 @@ def run_comparison(
 def check_pair(first: str, second: str, *, storage: str) -> tuple[optuna.Study, optuna.Study]:
     """Return two studies of one storage that can be compared.
 
+    Args:
+        first: Name of a study.
+        second: Name of another.
+        storage: URL of the storage that has both.
+
     Raises:
         InputError: A study is missing, they are one, or they do not have the same data and folds.
     """

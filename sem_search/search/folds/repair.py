@@ -21,6 +21,11 @@ def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: Head
 
     Cost: every finished fold is read and hashed once; where all are whole, that is all.
 
+    Args:
+        study: Whose reported folds must be whole.
+        prepared: Data, settings and the store of finished folds.
+        trainer: Of the same data and settings.
+
     Returns:
         A warning for each fold.
 

@@ -92,7 +92,13 @@ class FoldStore:
 
 
 def name_fold(study: str, *, cell: Cell, fold: int) -> str:
-    """Return the name of a finished fold in the shared place."""
+    """Return the name of a finished fold in the shared place.
+
+    Args:
+        study: Name of the study.
+        cell: What was tried.
+        fold: Number of the fold, from 0.
+    """
     return f"studies/{study}/{cell.name}/fold_{fold}.bin"
 
 

@@ -40,6 +40,11 @@ class LocalFolds:
     def obtain(self, *, cell: Cell, fold: Fold, course: CellCourse | None = None) -> FinishedFold:
         """Return a finished fold, as `FoldSource`; without a course it is trained to its end.
 
+        Args:
+            cell: What is tried.
+            fold: Which images stand in which split.
+            course: Of the cell: it may prune the cell by any epoch; None never does.
+
         Raises:
             StoreError: The result could not be written.
         """
@@ -56,6 +61,7 @@ class LocalFolds:
         n_epochs = self.prepared.settings.epochs
 
         def show(figures: EpochFigures) -> None:
+            """Show the epoch, and let the course prune the cell by it."""
             self.progress.show_epoch(cell=cell, fold=fold.number, epoch=next(epochs), n_epochs=n_epochs)
             if course is not None:
                 course.watch(figures)

@@ -17,7 +17,7 @@ from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_data
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
 from sem_search.micrographs.inspection.inspect import Finding, inspect_catalogue
-from sem_search.micrographs.inspection.same_places import explain_grouping
+from sem_search.micrographs.inspection.overlap_findings import explain_grouping
 from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import TileGrid, build_tile_table
 from sem_search.places import get_cache_folder, make_cache_folder

@@ -46,9 +46,11 @@ def compute_features(
     shards = FeatureShards(shared=shared, key=get_feature_key(data, network=network), n_tiles=data.tiles.n_tiles)
 
     def iter_shared() -> Iterator[Features]:
+        """Yield the features, shard by shard, once shared storage has all of them."""
         compute_shard = compile_shard_computation(network.cut, backbone=network.backbone, n_tiles=data.tiles.n_tiles)
 
         def compute(index: int) -> Features:
+            """Return the features of one shard."""
             return compute_shard(read_shard_tiles(data, index=index))
 
         if elsewhere is None:

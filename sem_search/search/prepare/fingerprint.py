@@ -21,7 +21,13 @@ MAX_NAME_BYTES = 200
 
 
 def compute_fingerprint(settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork) -> dict[str, Any]:
-    """Return what must be equal for two results to be comparable, as JSON values by name."""
+    """Return what must be equal for two results to be comparable, as JSON values by name.
+
+    Args:
+        settings: Those in `INCOMPARABLE` count.
+        data: Images and folds, by their digests.
+        network: Weights and precision.
+    """
     values = settings.model_dump(mode="json", include=set(INCOMPARABLE))
     if values["pruner"] == EXTRAPOLATION:
         values["pruner"] = "race"  # as older studies have it: the name of a study is made of these values

@@ -62,14 +62,28 @@ def prepare_network(settings: SearchSettings) -> PreparedNetwork:
 def build_trainer(
     settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, features: FeatureStore
 ) -> HeadTrainer:
-    """Return the trainer that every fold of every cell shares in this process."""
+    """Return the trainer that every fold of every cell shares in this process.
+
+    Args:
+        settings: Of the search.
+        data: Labels and groups of the tiles.
+        network: Whose head is trained.
+        features: Of all tiles, from this network's trunk.
+    """
     return build_head_trainer(settings.model_dump(), cut=network.cut, tiles=data.tiles, features=features)
 
 
 def build_head_trainer(
     settings: Mapping[str, Any], *, cut: CutNetwork, tiles: TileTable, features: FeatureStore
 ) -> HeadTrainer:
-    """Return the same from settings by name, as a machine has them that knows no micrographs."""
+    """Return the same from settings by name, as a machine has them that knows no micrographs.
+
+    Args:
+        settings: Values by the names of `SearchSettings`.
+        cut: The network whose head is trained.
+        tiles: The study's tiles.
+        features: Of all tiles, from this network's trunk.
+    """
     return HeadTrainer(
         cut,
         features=features.arrays,

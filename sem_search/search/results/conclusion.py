@@ -25,7 +25,7 @@ from sem_search.search.results.run_description import describe_hashes, describe_
 from sem_search.search.trials.space import order_cells
 from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
-from sem_search.tracking.entries.generate import iter_study_entries
+from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
 from sem_search.tracking.mlflow.runs import get_tracking_uri
 from sem_search.transfer.heads.training import HeadTrainer

@@ -27,7 +27,7 @@ from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.ranks import get_rank
 from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
 from sem_search.terminal import warn
-from sem_search.tracking.entries.generate import (
+from sem_search.tracking.entries.run_contents import (
     iter_cell_entries,
     iter_curve_entries,
     iter_fold_entries,

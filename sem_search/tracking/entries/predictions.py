@@ -17,6 +17,11 @@ def build_tile_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) 
     """Return every out-of-fold prediction of a trial per tile, both splits, as an artifact.
 
     `tile` is the index in the study's tile table, `tile_of_image` counts the tiles of one image, row by row.
+
+    Args:
+        trial: With its finished folds.
+        tiles: The study's tiles.
+        path: Of the file.
     """
     columns = ("split", "fold", "image_id", "tile", "tile_of_image", "true", "predicted", *_name_probabilities(tiles))
     rows = tuple(
@@ -26,7 +31,13 @@ def build_tile_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) 
 
 
 def build_image_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) -> TableArtifact:
-    """Return every out-of-fold prediction of a trial per image, both splits, as an artifact."""
+    """Return every out-of-fold prediction of a trial per image, both splits, as an artifact.
+
+    Args:
+        trial: With its finished folds.
+        tiles: The study's tiles.
+        path: Of the file.
+    """
     columns = ("split", "fold", "image_id", "n_tiles", "true", "predicted", *_name_probabilities(tiles))
     rows = tuple(
         row for fold in trial.folds for split in SPLITS for row in _iter_image_rows(fold, tiles=tiles, split=split)

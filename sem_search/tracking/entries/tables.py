@@ -166,9 +166,15 @@ def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], split: Spl
     """Return the fields of the paper's Figure 3: every cell that was asked for or tried, with what it scored.
 
     Of several trials of one cell a complete one counts, else the one with most finished folds.
+
+    Args:
+        study: All trials.
+        cells: Those that were asked for.
+        split: Validation or test.
     """
 
     def rank(trial: TrialOutcome) -> tuple[bool, bool, int]:
+        """Return what sorts the trials of a cell, the one that counts highest."""
         return trial.number == study.winner_number, trial.state == "complete", len(trial.folds)
 
     best: dict[Cell, TrialOutcome] = {}
@@ -204,6 +210,7 @@ def compute_selection(study: StudyOutcome) -> Selection:
         raise ValueError(f"Study {study.name!r} has no complete trial among {len(study.trials)} to choose from.")
 
     def rank(trial: ScoredTrial, score: float) -> tuple[float, bool, int]:
+        """Return what sorts the trials: of equal scores, the study's winner, then the first."""
         return score, trial.trial == study.winner_number, -trial.trial
 
     return Selection(
@@ -213,14 +220,27 @@ def compute_selection(study: StudyOutcome) -> Selection:
 
 
 def compute_confusion_table(trial: TrialOutcome, *, tiles: TileTable, split: Split, unit: Unit) -> ConfusionTable:
-    """Return the confusion matrix of a trial's finished folds, by tile or by image."""
+    """Return the confusion matrix of a trial's finished folds, by tile or by image.
+
+    Args:
+        trial: With its finished folds.
+        tiles: The study's tiles.
+        split: Validation or test.
+        unit: Tiles or images.
+    """
     scores = compute_split_scores(trial, tiles=tiles, split=split)
     counts = scores.confusion if unit == "tiles" else scores.image_confusion
     return ConfusionTable(class_names=tiles.class_names, counts=counts, unit=unit, split=split)
 
 
 def compute_index_table(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> IndexTable:
-    """Return the paper's four indices per class over a trial's finished folds."""
+    """Return the paper's four indices per class over a trial's finished folds.
+
+    Args:
+        trial: With its finished folds.
+        tiles: The study's tiles.
+        split: Validation or test.
+    """
     scores = compute_split_scores(trial, tiles=tiles, split=split)
     return IndexTable(class_names=tiles.class_names, mean=scores.mean, per_fold=scores.per_fold, split=split)
 

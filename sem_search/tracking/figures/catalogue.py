@@ -62,7 +62,8 @@ CAPTIONS = {
     ),
     "4b": (
         "Confusion matrix of the winner on the test images, all folds together, each image classified by all its "
-        "tiles together: true class (row) and predicted class (column), as a count and as a percentage of the row."
+        "tiles together: true class (row) and predicted class (column), as a count and as a percentage of the row. "
+        "Empty fields are zero."
     ),
     "5": (
         "Accuracy, precision, recall and F-measure of the winner for each class against all others, on the test "

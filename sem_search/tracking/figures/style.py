@@ -41,7 +41,6 @@ SMALL_PT = 7.5
 BLUE = "#0072B2"
 ORANGE = "#D55E00"
 GREEN = "#009E73"
-SKY = "#56B4E9"
 GREY = "#666666"
 PALE = "#E4E4E4"
 
@@ -85,7 +84,13 @@ class HasInterval(Protocol):
 
 
 def make_figure(*, width_in: float, height_in: float, dpi: int = DPI) -> Figure:
-    """Return an empty figure that arranges its parts by itself."""
+    """Return an empty figure that arranges its parts by itself.
+
+    Args:
+        width_in: Width in inches.
+        height_in: Height in inches.
+        dpi: Pixels per inch.
+    """
     return Figure(figsize=(width_in, height_in), dpi=dpi, layout="constrained", facecolor="white")
 
 
@@ -219,7 +224,14 @@ def set_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def draw_borders(axes: Axes, *, n_rows: int, n_columns: int, colour: str = PALE) -> None:
-    """Draw fine lines between the fields of a matrix."""
+    """Draw fine lines between the fields of a matrix.
+
+    Args:
+        axes: Where.
+        n_rows: Of the matrix.
+        n_columns: Of the matrix.
+        colour: Of the lines.
+    """
     axes.set_xticks(np.arange(n_columns + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=colour, linewidth=0.7)

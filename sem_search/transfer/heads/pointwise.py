@@ -112,7 +112,13 @@ class PositionBlocks:
         return tensor[block * self.n_at_once : (block + 1) * self.n_at_once]
 
     def iterate(self, step: Callable[..., Any], state: Sequence[Any], *, first: int = 0) -> Sequence[Any]:
-        """Return the state after `step(block, *state)` was taken for every block from `first` on."""
+        """Return the state after `step(block, *state)` was taken for every block from `first` on.
+
+        Args:
+            step: Takes a block and the state, and returns the next state.
+            state: At the beginning.
+            first: The block to begin with.
+        """
         count = self.count
         _, *state = tf.while_loop(
             lambda block, *_: block < count, lambda block, *state: (block + 1, *step(block, *state)), (first, *state)
@@ -151,9 +157,11 @@ class PooledConvolution:
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def pool(kernel: tf.Tensor, *biases: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+            """Return the means, and what computes their gradients."""
             means, actives = self._pool(kernel, biases, stores_maps=stores_maps)
 
             def compute_gradients(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
+                """Return the gradients of kernel and biases."""
                 return self._compute_gradients(upstream, actives, n_biases=len(biases))
 
             return tf.ensure_shape(means.concat(), (None, self.blocks.n_out)), compute_gradients
@@ -168,6 +176,7 @@ class PooledConvolution:
         shift = self.offset + sum(bias * self.scale for bias in biases)
 
         def pool_block(block: tf.Tensor, means: Any, actives: Any) -> tuple[Any, Any]:
+            """Add one block to the means and, where they are stored, to the maps after the ReLU."""
             sums = tf.nn.bias_add(tf.matmul(blocks.get_maps(block), scaled_kernel), shift)
             active = relu(blocks.add_shortcut(sums, block))
             by_tile = tf.reshape(active, (-1, blocks.n_positions, blocks.n_out))
@@ -182,6 +191,7 @@ class PooledConvolution:
         per_position = upstream * self.scale / blocks.n_positions
 
         def compute_block(block: tf.Tensor) -> list[tf.Tensor]:
+            """Return one block's part of the gradients."""
             active = actives.read(block)
             tile_of_row = block * blocks.n_at_once + tf.range(tf.shape(active)[0]) // blocks.n_positions
             # To gather rows spreads the gradient over the positions faster than to broadcast it.
@@ -190,6 +200,7 @@ class PooledConvolution:
             return [d_kernel, *(tf.reduce_sum(d_active, axis=0) for _ in range(n_biases))]
 
         def add_block(block: tf.Tensor, *sums: tf.Tensor) -> list[tf.Tensor]:
+            """Return the sums with one block's part added."""
             return [total + new for total, new in zip(sums, compute_block(block), strict=True)]
 
         return blocks.iterate(add_block, compute_block(tf.constant(0)), first=1)

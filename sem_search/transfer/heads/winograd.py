@@ -171,6 +171,7 @@ class Winograd:
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def multiply(kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+            """Return the squares of outputs, and what computes the kernel's gradient."""
             kernel_rows = tf.reshape(kernel, (KERNEL_SIZE, KERNEL_SIZE * n_in * n_out))
             products = []
             for place, row in enumerate(rows):
@@ -180,6 +181,7 @@ class Winograd:
             squares = to_outputs @ tf.reshape(tf.stack(products), (self.n_places, -1))
 
             def compute_gradient(upstream: tf.Tensor) -> tf.Tensor:
+                """Return the gradient of the kernel: the same steps, backwards."""
                 d_squares = tf.reshape(upstream, (self.n_outputs, -1))
                 d_products = tf.matmul(to_outputs, d_squares, transpose_a=True)
                 d_rows = []
@@ -202,7 +204,13 @@ class Winograd:
 
 
 def choose_squares(*, height: int, width: int, padding: int) -> Winograd:
-    """Return the convolution with the squares that need the fewest products; the smaller ones if several do."""
+    """Return the convolution with the squares that need the fewest products; the smaller ones if several do.
+
+    Args:
+        height: Of the output.
+        width: Of the output.
+        padding: Rows and columns of zeros around the input.
+    """
     candidates = [Winograd(height=height, width=width, padding=padding, n_outputs=side) for side in POINTS]
     return min(candidates, key=lambda candidate: candidate.n_products)
 

@@ -2,8 +2,7 @@
 
 Compact: of each kernel, whole numbers of 8 bits and one scale per output channel; all else in 32 bits. What they unpack
 to is one product of two exact numbers each, so that every machine gets the same values. Read by NumPy without pickle,
-and held to the hash in the card that lies beside them. How they were made, and
-their scores: docs/weights.md.
+and held to the hash in the card that lies beside them. How they were made, and their scores: docs/weights.md.
 """
 
 import hashlib
@@ -102,7 +101,14 @@ def add_scores(name: str, *, data: str, scores: Mapping[str, float]) -> Path:
 
 
 def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, Any], folder: Path) -> Path:
-    """Write a backbone's weights and their card; return the file of the weights."""
+    """Write a backbone's weights and their card; return the file of the weights.
+
+    Args:
+        model: The trained backbone.
+        name: Of the backbone.
+        card: How the weights were made.
+        folder: Where both files go.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.npz"
     arrays: dict[str, Any] = {}

@@ -56,6 +56,7 @@ def _run_and_fill(model: keras.Model, pictures: Any, *, seeds: Iterator[int]) ->
     known = {id(graph.inputs[0]): keras.ops.convert_to_tensor(pictures)}
 
     def fill_and_call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Fill a layer's weights, scaled to the input it gets, and call it."""
         if isinstance(layer, keras.Model):
             return _run_and_fill(layer, args[0], seeds=seeds)
         if isinstance(layer, keras.layers.BatchNormalization):

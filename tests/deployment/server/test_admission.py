@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sem_search.deployment.server.admission import RequestLimits, admit_request
+from sem_search.deployment.request_limits import RequestLimits
+from sem_search.deployment.server.admission import admit_request
 from sem_search.errors import RefusedRequestError
 
 LIMITS = RequestLimits(max_rows=5, max_image_megapixels=0.01, max_request_megapixels=0.015)

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 from aiohttp import test_utils, web
 
+from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server import front as front_module
-from sem_search.deployment.server.admission import RequestLimits
 from sem_search.deployment.server.front import Front, FrontSettings
 from sem_search.deployment.server.page import read_page
 from sem_search.deployment.server.rotation import ServedVersion

@@ -10,7 +10,7 @@ from scipy.stats import binom
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.inspection import confounds as room
 from sem_search.micrographs.inspection.confounds import compute_confounds, compute_counts, find_confounds, find_mixtures
-from sem_search.micrographs.inspection.findings import join_findings
+from sem_search.micrographs.inspection.finding import join_findings
 
 Make = Callable[..., Any]
 

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from sem_search.errors import SettingsError
 from sem_search.micrographs.catalogue import read_catalogue
-from sem_search.micrographs.inspection.findings import Finding
+from sem_search.micrographs.inspection.finding import Finding
 from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
 from sem_search.micrographs.reading.options import ReadingOptions
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sem_search.micrographs.inspection.confounds import compute_confounds
-from sem_search.micrographs.inspection.findings import Finding
+from sem_search.micrographs.inspection.finding import Finding
 from sem_search.micrographs.inspection.inspect import Inspection
 from sem_search.micrographs.inspection.report import MAX_GALLERY_IMAGES, MAX_PAIRS_SHOWN, TEXT_COLUMNS
 from sem_search.micrographs.overlaps.similarity import SimilarPair

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sem_search.errors import ClassTooSmallError, DataError, SettingsError, UnreadableDataError
 from sem_search.micrographs.demo import DEMO_SIZES
-from sem_search.micrographs.inspection.findings import ALLOWABLE_ERRORS
+from sem_search.micrographs.inspection.finding import ALLOWABLE_ERRORS
 from sem_search.search.prepare import data as data_module
 from sem_search.search.prepare.data import PreparedData, check_findings, locate_data, prepare_data
 from sem_search.settings import SearchSettings, build_settings

@@ -12,7 +12,7 @@ import pytest
 from sem_search.deployment.package.card import CardFold, ModelCard
 from sem_search.evaluation.intervals import compute_split_intervals
 from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.micrographs.inspection.findings import Finding
+from sem_search.micrographs.inspection.finding import Finding
 from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.records import Cell, TrialOutcome
 from sem_search.search.results import model as model_module

@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.context import StudyContext
-from sem_search.tracking.entries.generate import iter_fold_entries, iter_study_entries, iter_trial_entries
+from sem_search.tracking.entries.run_contents import iter_fold_entries, iter_study_entries, iter_trial_entries
 from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,

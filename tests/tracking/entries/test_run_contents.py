@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import StudyContext
-from sem_search.tracking.entries.generate import (
+from sem_search.tracking.entries.run_contents import (
     iter_cell_entries,
     iter_fold_entries,
     iter_study_entries,

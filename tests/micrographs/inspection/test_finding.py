@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from sem_search.micrographs.inspection.findings import Finding, join_findings
+from sem_search.micrographs.inspection.finding import Finding, join_findings
 
 
 def make_finding(number: int, kind: str = "same_field", severity: str = "warning") -> Finding:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.inspection.findings import Finding
+from sem_search.micrographs.inspection.finding import Finding
 from sem_search.micrographs.overlaps.similarity import SimilarPair
 from sem_search.words import count, join_words, name_some
 
@@ -36,7 +36,7 @@ def find_similar_images(
     Args:
         catalogue: The images.
         pairs: Pairs among them.
-        is_grouped: Whether overlapping fields are taken for the same place; copies always are.
+        is_grouped: Whether overlapping fields count as the same place; copies always do.
     """
     records = {record.image_id: record for record in catalogue.records}
     findings = []

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sem_search.micrographs.inspection.checks import find_small_classes
-from sem_search.micrographs.inspection.same_places import (
+from sem_search.micrographs.inspection.overlap_findings import (
     compute_zoom,
     explain_grouping,
     find_joined_groups,
