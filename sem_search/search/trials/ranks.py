@@ -19,7 +19,10 @@ from sem_search.settings import SearchSettings
 RANK = "rank"
 
 REASON = "reason"
-"""Why a trial was pruned, or failed for good; Optuna itself keeps no reason."""
+"""Why a trial failed for good; Optuna itself keeps no reason. In studies of older versions also why it was pruned."""
+
+PRUNE_REASON = "prune_reason"
+"""Why a trial is pruned: written before Optuna has its state, so it says nothing of one that was killed meanwhile."""
 
 
 def get_rank(trial: FrozenTrial | optuna.Trial) -> int:

@@ -9,6 +9,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import optuna
@@ -45,6 +46,9 @@ CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval
 
 START_S = 30.0
 """How long a database or a tracking server that does not answer is waited for at the start: it may be mistyped."""
+
+LAST_OUTAGE = "last_outage"
+"""Attribute of a study: when its database was last back."""
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 15.0
@@ -140,12 +144,20 @@ def read_study_names(url: str, *, wait_s: float, warn: Callable[[str], None]) ->
 
 
 def repeat_after_outages(
-    attempt: Callable[[], Result], *, url: str, wait_s: float, warn: Callable[[str], None]
+    attempt: Callable[[], Result],
+    *,
+    study: optuna.Study,
+    url: str,
+    wait_s: float,
+    warn: Callable[[str], None],
 ) -> Result:
     """Make an attempt, and make it again each time that the study's database was away meanwhile and is back.
 
+    It is back when it takes what is written: one whose disk is full, or that is locked, can be connected to.
+
     Args:
         attempt: The whole of it; what it has finished is found on disk the next time.
+        study: The study.
         url: The database.
         wait_s: How long the database is waited for, in seconds.
         warn: Called once when it is away, and once when it is back.
@@ -153,6 +165,11 @@ def repeat_after_outages(
     Raises:
         StoreError: The database stayed away. What `attempt` raises else is not touched.
     """
+
+    def write() -> None:
+        _connect(url, lambda connection: None)
+        study.set_user_attr(LAST_OUTAGE, datetime.now(UTC).isoformat(timespec="seconds"))
+
     while True:
         try:
             return attempt()
@@ -161,7 +178,7 @@ def repeat_after_outages(
                 raise
             warn(f"The study's database does not answer; waiting for it, at most {wait_s:g} s.")
         time.sleep(FIRST_PAUSE_S)
-        _explain_errors(lambda: _connect(url, lambda connection: None), url=url, wait_s=wait_s, advice=FINISHED_STAYS)
+        _explain_errors(write, url=url, wait_s=wait_s, advice=FINISHED_STAYS)
         warn("The study's database answers again.")
 
 
