@@ -34,6 +34,12 @@ def read_stored_outcome(
 ) -> StudyOutcome:
     """Return the same of a study whose network is not at hand: answers are read, nothing is computed.
 
+    Args:
+        study: From the storage.
+        name: Its name, as the folder of its folds has it.
+        settings: Of the search: where the folds lie, and on which split it selects.
+        data: Images, tiles and folds.
+
     Raises:
         FailedTrialError: No trial has finished.
         StoreError: A fold that was reported to the study is lost or damaged on disk.

@@ -104,6 +104,7 @@ def open_storage(url: str, *, wait_s: float = 0.0, warn: Callable[[str], None] =
     _check_is_not_mlflows(url, wait_s=wait_s, warn=warn)
 
     def open_once() -> Storage:
+        """Open the storage; a stopped heartbeat gives a trial away as stale."""
         return Storage(url, engine_kwargs=_choose_arguments(url), heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
 
     try:
@@ -120,6 +121,11 @@ def open_storage(url: str, *, wait_s: float = 0.0, warn: Callable[[str], None] =
 def check_storage(url: str, *, wait_s: float, warn: Callable[[str], None]) -> None:
     """Connect to a database server before anything is computed; a file is left alone, for to open it would make it.
 
+    Args:
+        url: SQLAlchemy's URL of the storage.
+        wait_s: How long it is waited for, `START_S` at most.
+        warn: Called when it is away.
+
     Raises:
         SettingsError: It is no database, does not let us in, or its driver is missing.
         StoreError: It does not answer.
@@ -132,6 +138,11 @@ def read_study_names(url: str, *, wait_s: float, warn: Callable[[str], None]) ->
     """Return the names of a database's studies, none where it has no tables yet.
 
     Nothing is written: Optuna makes its tables where it finds none, and cannot bear another process that does the same.
+
+    Args:
+        url: SQLAlchemy's URL of the storage.
+        wait_s: How long it is waited for, `START_S` at most.
+        warn: Called when it is away.
 
     Raises:
         SettingsError: It is no database, does not let us in, or its driver is missing.
@@ -338,9 +349,11 @@ def _begin_as_writer(engine: Engine) -> None:
     """
 
     def leave_transactions_to_sqlalchemy(connection: Any, _record: Any) -> None:
+        """Keep Python's driver from beginning transactions."""
         connection.isolation_level = None
 
     def begin(connection: Connection) -> None:
+        """Begin a transaction as a writer."""
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", leave_transactions_to_sqlalchemy)

@@ -60,7 +60,13 @@ class RankSampler(optuna.samplers.BaseSampler):
         _trial: FrozenTrial,
         _search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
-        """Return none."""
+        """Return none.
+
+        Args:
+            _study: Not used.
+            _trial: Not used.
+            _search_space: Not used.
+        """
         return {}
 
     def sample_independent(
@@ -70,7 +76,14 @@ class RankSampler(optuna.samplers.BaseSampler):
         param_name: str,
         param_distribution: optuna.distributions.BaseDistribution,
     ) -> Any:
-        """Return a value of a parameter."""
+        """Return a value of a parameter.
+
+        Args:
+            study: Whose finished trials the sampler learns from.
+            trial: Its rank seeds the draw.
+            param_name: Seeds the draw, too.
+            param_distribution: What may be drawn.
+        """
         if self._cells:  # not enqueued: another worker has taken the trial that this one enqueued
             return getattr(self._cells[get_rank(trial)], param_name)
         sampler = self._build(seed=derive_seed(self._seed, "sampler", get_rank(trial), param_name))
