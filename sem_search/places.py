@@ -79,7 +79,7 @@ def find_sqlite_file(url: str) -> Path | None:
 
 
 def make_sqlite_url(file: Path) -> str:
-    """Return the URL of an SQLite file; of its path only what a URL would take for something else is encoded."""
+    """Return the URL of an SQLite file; only characters of its path that have a meaning in a URL are encoded."""
     return f"sqlite:///{str(file.absolute()).replace('%', '%25').replace('?', '%3F')}"
 
 

@@ -77,7 +77,7 @@ class MorphologyAudit:
 
     @property
     def depends_on_training(self) -> bool:
-        """Whether randomised weights clearly look elsewhere than the heads of other folds do."""
+        """Whether randomised weights clearly look at other places than the heads of other folds do."""
         return bool(self.all_trained.rank_correlation.high < self.folds.rank_correlation.low)
 
     def to_text(self) -> str:

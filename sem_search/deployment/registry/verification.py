@@ -171,7 +171,7 @@ def _check_tags(version: ModelVersion, *, history: History) -> Check:
     """Compare the version's tags with what the history says that they were."""
     name, entry = "tags of the version", history.find_registration(str(version.version))
     if entry is None:
-        return Check(name=name, outcome="not checked", detail="no entry of the history tells of its registration")
+        return Check(name=name, outcome="not checked", detail="the history has no entry of its registration")
     return _check(name, _iter_tag_problems(version, entry=entry), ok=f"as entry {entry.number} of the history says")
 
 

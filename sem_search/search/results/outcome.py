@@ -32,7 +32,7 @@ def read_study_outcome(study: optuna.Study, *, prepared: PreparedSearch) -> Stud
 def read_stored_outcome(
     study: optuna.Study, *, name: str, settings: SearchSettings, data: PreparedData
 ) -> StudyOutcome:
-    """Return the same of a study whose network is not at hand: answers are read, nothing is computed.
+    """Return the same for a study without its network: answers are read, nothing is computed.
 
     Raises:
         FailedTrialError: No trial has finished.

@@ -134,7 +134,10 @@ def check_fingerprint(
 
 
 def keep_precision(settings: SearchSettings, *, study: optuna.Study) -> SearchSettings:
-    """Return the settings with what `precision=auto` came to when the study was begun, whatever it would be here."""
+    """Return the settings with the precision that was chosen when the study began.
+
+    This machine might choose another.
+    """
     stored = json.loads(study.user_attrs[FINGERPRINT])
     return settings.model_copy(update={"precision": stored.get("precision", settings.precision)})
 
