@@ -1,4 +1,4 @@
-"""The command line of the registry: which version is champion, why, since when, and whether all is as it was written.
+"""The command line of the registry: which version is champion, why, since when, and whether anything was altered.
 
 Nothing heavy is imported before a command knows that it was called correctly.
 """

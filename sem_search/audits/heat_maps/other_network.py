@@ -1,4 +1,4 @@
-"""Whether another study's network looks at the same places: a place that both find telling is the material's.
+"""Whether another study's network looks at the same places: a place that matters to both belongs to the material.
 
 Both studies have the same images in the same folds; each tile is explained, in either, by the head that never saw it.
 The finer maps are brought to the resolution of the coarser ones.

@@ -1,4 +1,4 @@
-"""A version is registered, promoted or taken back: the moves of an alias, each written down.
+"""Moves of an alias: a version is registered, promoted or rolled back, and the history records it.
 
 A move is written before it is made: the entry, then the alias. If a process was killed in between, or
 another program moved the alias, it names another version than the history says: the next move records that first.

@@ -1,4 +1,4 @@
-"""One file in, one grey micrograph out: the only way a picture enters, in a search and in the served classifier.
+"""One file in, one grey micrograph out: every image is read here, in a search and in the served classifier.
 
 PNG, JPEG, BMP and TIFF; what the bytes say counts, not the file's name. The rules:
 

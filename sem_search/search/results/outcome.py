@@ -1,4 +1,4 @@
-"""What a study found out, read back from the finished folds: nothing that is reported exists only in memory."""
+"""The results of a study, read from the finished folds: no reported number exists only in memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The Optuna study: opened, taken up again, or looked at; its attributes and its sampler."""
+"""The Optuna study: created, continued, or read; its attributes and its sampler."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Is the tracking store away, or does it refuse? What is away is waited for; a refusal is raised at once.
+"""Is the tracking store away, or does it refuse? A search waits for a store that is away; a refusal is raised at once.
 
 MLflow asks seven times with pauses that double, so that a call to a server that is down returns after four minutes, and
 training would stand still meanwhile. Within `ask_once` it gives up at once, and `wait_while_away` does the waiting.

@@ -243,7 +243,7 @@ def find_unfinished_runs(*, study: str, but: str) -> Mapping[str, str]:
 
 
 def _iter_runs(kind: str, *, study: str, near_run_id: str, where: str | None = None) -> Iterator[Run]:
-    """Yield the runs of one kind; MLflow picks them, for a large study has thousands of others."""
+    """Yield the runs of one kind; MLflow picks them, since a large study has thousands of others."""
     client = MlflowClient()
     experiment_id = client.get_run(near_run_id).info.experiment_id
     conditions = [f"tags.`{TAG_STUDY}` = {quote(study)}", f"tags.`{TAG_KIND}` = '{kind}'", *([where] if where else [])]
