@@ -20,6 +20,8 @@
     ├── ReleasedTrialError          this trial ends without a result, and its rank is free again
     └── FailedTrialError            this trial failed; the study goes on with the next
 
+`SemSearchWarning` is what a user is warned of: a Python warning, which the command line prints.
+
 A message says what was wrong, what was found, and what to do. `InputError` ends the command with exit code 2 and
 `StoreError` with exit code 1, both with the message alone; every other error with exit code 1 and its traceback.
 """

@@ -19,7 +19,8 @@ INDENT = 4
 
 
 def list_error_classes() -> list[type[Exception]]:
-    return [found for _, found in inspect.getmembers(errors, inspect.isclass) if issubclass(found, Exception)]
+    found = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, Exception)]
+    return [each for each in found if not issubclass(each, Warning)]
 
 
 def parse_drawn_tree() -> dict[str, str | None]:

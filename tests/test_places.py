@@ -79,11 +79,14 @@ def test_a_cache_that_may_not_be_written_is_told(tmp_path: Path, monkeypatch: py
         ("sqlite:////a/My Search ü/m.db", "/a/My Search ü/m.db"),
         ("sqlite:////a/My%20Search%20%C3%BC/m.db", "/a/My Search ü/m.db"),  # as MLflow writes its default
         ("sqlite+pysqlite:////a/50%25/m.db?timeout=5", "/a/50%/m.db"),
+        ("sqlite:///a.db?mode=ro", None),
         ("sqlite://", None),
+        ("sqlite:///", None),
         ("sqlite:///:memory:", None),
         ("sqlite:///file:m?mode=memory&uri=true", None),
         ("sqlite", None),
         ("postgresql://host/m.db", None),
+        ("http://host", None),
         ("", None),
     ],
 )

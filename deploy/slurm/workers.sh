@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Eight workers for one study, wherever Slurm finds room:
+# Starts eight workers for one study as a job array:
 #   STUDY=grid STORAGE=postgresql://sem_search@db/optuna MLFLOW_TRACKING_URI=http://db:5000 sbatch deploy/slurm/workers.sh
-# The password stands in ~/.pgpass, not here. A worker that is pre-empted is queued again; what it left is taken up.
+# The password stands in ~/.pgpass, not here. Slurm queues a pre-empted worker again; its finished folds stay.
 #SBATCH --job-name=sem-search
 #SBATCH --array=1-8
 #SBATCH --cpus-per-task=4
@@ -18,6 +18,6 @@ export MLFLOW_TRACKING_URI MLFLOW_DISABLE_TELEMETRY=true
 # A cache on the node's own disk, where there is one: features are read again and again.
 export SEM_SEARCH_CACHE="${SEM_SEARCH_CACHE:-${TMPDIR:-/tmp}/sem_search_$USER}"
 cd "${SLURM_SUBMIT_DIR:-$PWD}"
-# srun does not take over the number of processors since Slurm 22.05.
+# Since Slurm 22.05, srun no longer inherits the number of processors.
 exec srun --ntasks=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-4}" \
     .venv/bin/sem-search worker --study "$STUDY" --storage "$STORAGE" --wait 600

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,39 @@ EXIT_NOT_SOUND = 1
 """Of `verify`, when something is not what was written; wrong input is 2, as everywhere."""
 
 Command = Callable[..., Any]
+Answer = tuple[str, object]
+"""What a command prints: for people, and for programs."""
 
 _MODEL = click.option("--model", required=True, metavar="NAME", help="Registered model, such as sem-search-vgg16.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 _VERSION = click.argument("version")
+_MARGIN = click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=DEFAULT_PROMOTE_MARGIN,
+    show_default=True,
+    help="F-measure by which the champion must be beaten.",
+)
+_CONFIDENCE = click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    default=DEFAULT_PROMOTE_CONFIDENCE,
+    show_default=True,
+    help="How sure that must be, over the images.",
+)
+
+
+def _print_answer(act: Callable[..., Answer]) -> Command:
+    """Print what a command returns, and give it the option --json."""
+
+    @click.option("--json", "as_json", is_flag=True, help="For programs.")
+    @wraps(act)
+    def command(*, as_json: bool, **given: Any) -> None:
+        text, content = act(**given)
+        echo(json.dumps(content, ensure_ascii=False, indent=1, default=asdict) if as_json else text)
+        if isinstance(content, dict) and not content.get("is_sound", True):
+            sys.exit(EXIT_NOT_SOUND)
+
+    return command
 
 
 @click.group()
@@ -35,8 +65,8 @@ def registry() -> None:
 
 @registry.command("list")
 @click.option("--model", default=None, metavar="NAME", help="Registered model.  [default: all]")
-@_JSON
-def list_command(model: str | None, as_json: bool) -> None:
+@_print_answer
+def list_command(model: str | None) -> Answer:
     """List versions and aliases.
 
     A warning names what is not as the history has it.
@@ -44,14 +74,14 @@ def list_command(model: str | None, as_json: bool) -> None:
     from sem_search.deployment.registry import views
 
     overviews = views.list_models() if model is None else (views.list_versions(model),)
-    _print(views.format_overviews(overviews), overviews, as_json=as_json)
+    return views.format_overviews(overviews), overviews
 
 
 @registry.command()
 @_VERSION
 @_MODEL
-@_JSON
-def show(version: str, model: str, as_json: bool) -> None:
+@_print_answer
+def show(version: str, model: str) -> Answer:
     """Print a version's model card.
 
     Data, folds, scores with intervals, confusion, warnings, hashes, how to cite, and what happened to it since.
@@ -59,13 +89,13 @@ def show(version: str, model: str, as_json: bool) -> None:
     from sem_search.deployment.registry import views
 
     view = views.show_version(model, version)
-    _print(views.format_view(view), view, as_json=as_json)
+    return views.format_view(view), view
 
 
 @registry.command()
 @_MODEL
-@_JSON
-def history(model: str, as_json: bool) -> None:
+@_print_answer
+def history(model: str) -> Answer:
     """Print every move of an alias.
 
     Who, when, from, to, why, by which scores, and the hash of each entry.
@@ -73,34 +103,17 @@ def history(model: str, as_json: bool) -> None:
     from sem_search.deployment.registry import views
 
     entries = views.list_moves(model)
-    _print(views.format_moves(entries), entries, as_json=as_json)
-
-
-def _add_rule_options(command: Command) -> Command:
-    """Give a command the two settings of the gate."""
-    command = click.option(
-        "--confidence",
-        type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
-        default=DEFAULT_PROMOTE_CONFIDENCE,
-        show_default=True,
-        help="How sure that must be, over the images.",
-    )(command)
-    return click.option(
-        "--margin",
-        type=click.FloatRange(0, 1, max_open=True),
-        default=DEFAULT_PROMOTE_MARGIN,
-        show_default=True,
-        help="F-measure by which the champion must be beaten.",
-    )(command)
+    return views.format_moves(entries), entries
 
 
 @registry.command()
 @_VERSION
 @_MODEL
 @click.option("--reason", default=None, help="Make it champion whatever the gate finds, and write down why.")
-@_add_rule_options
-@_JSON
-def promote(*, version: str, model: str, reason: str | None, margin: float, confidence: float, as_json: bool) -> None:
+@_MARGIN
+@_CONFIDENCE
+@_print_answer
+def promote(*, version: str, model: str, reason: str | None, margin: float, confidence: float) -> Answer:
     """Make a version champion.
 
     It must beat the champion on the same images and folds, paired by image; or give a reason, and it is made champion
@@ -109,30 +122,31 @@ def promote(*, version: str, model: str, reason: str | None, margin: float, conf
     from sem_search.deployment.registry import GateRule, promote_version
 
     rule = GateRule(margin=margin, confidence=confidence)
-    _print_move(promote_version(model, version, reason=reason, rule=rule), as_json=as_json)
+    return _describe_move(promote_version(model, version, reason=reason, rule=rule))
 
 
 @registry.command()
 @_MODEL
 @click.option("--reason", default=None, help="Why; written down.")
-@_JSON
-def rollback(model: str, reason: str | None, as_json: bool) -> None:
+@_print_answer
+def rollback(model: str, reason: str | None) -> Answer:
     """Go back to the champion before.
 
     Given again, it goes one step further back.
     """
     from sem_search.deployment.registry import roll_back
 
-    _print_move(roll_back(model, reason=reason), as_json=as_json)
+    return _describe_move(roll_back(model, reason=reason))
 
 
 @registry.command()
 @click.argument("a")
 @click.argument("b")
 @_MODEL
-@_add_rule_options
-@_JSON
-def compare(*, a: str, b: str, model: str, margin: float, confidence: float, as_json: bool) -> None:
+@_MARGIN
+@_CONFIDENCE
+@_print_answer
+def compare(*, a: str, b: str, model: str, margin: float, confidence: float) -> Answer:
     """Compare two versions, image by image.
 
     Refused where A and B were not measured on the same data, folds, tiles and split.
@@ -140,7 +154,7 @@ def compare(*, a: str, b: str, model: str, margin: float, confidence: float, as_
     from sem_search.deployment.registry import GateRule, compare_versions, views
 
     comparison = compare_versions(model, a, b, rule=GateRule(margin=margin, confidence=confidence))
-    _print(views.format_comparison(comparison), comparison.to_dict(), as_json=as_json)
+    return views.format_comparison(comparison), comparison.to_dict()
 
 
 @registry.command()
@@ -153,8 +167,8 @@ def compare(*, a: str, b: str, model: str, margin: float, confidence: float, as_
     help="Folder or CSV of the images, to be rehashed, too.  [default: where the run says]",
 )
 @click.option("--expect-head", default=None, metavar="HASH", help="Hash of an entry that was written down earlier.")
-@_JSON
-def verify(*, version: str, model: str, data: Path | None, expect_head: str | None, as_json: bool) -> None:
+@_print_answer
+def verify(*, version: str, model: str, data: Path | None, expect_head: str | None) -> Answer:
     """Check history, files and data by hash.
 
     Exit code 1 if something is not what was written; the first such thing is named.
@@ -162,18 +176,12 @@ def verify(*, version: str, model: str, data: Path | None, expect_head: str | No
     from sem_search.deployment.registry import verify_version, views
 
     found = verify_version(model, version, data=data, expect_head=expect_head)
-    _print(views.format_verification(found), asdict(found) | {"is_sound": found.is_sound}, as_json=as_json)
-    if not found.is_sound:
-        sys.exit(EXIT_NOT_SOUND)
+    return views.format_verification(found), asdict(found) | {"is_sound": found.is_sound}
 
 
-def _print(text: str, content: object, *, as_json: bool) -> None:
-    echo(json.dumps(content, ensure_ascii=False, indent=1, default=asdict) if as_json else text)
-
-
-def _print_move(entry: "HistoryEntry", *, as_json: bool) -> None:
-    """Print a move that was just made, the hash to write down, and what is not as it should be since."""
+def _describe_move(entry: "HistoryEntry") -> Answer:
+    """Return a move that was just made, the hash to write down, and what is not as it should be since."""
     from sem_search.deployment.registry import views
 
     warnings = views.list_versions(entry.model).remarks
-    _print(views.format_move(entry, warnings=warnings), asdict(entry) | {"warnings": warnings}, as_json=as_json)
+    return views.format_move(entry, warnings=warnings), asdict(entry) | {"warnings": warnings}

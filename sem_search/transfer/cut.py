@@ -7,10 +7,12 @@ stored (VGG16: one; ResNet50: two, the convolution's input and the shortcut arou
 Source: Iwata, Hayashi et al. 2022 train the last convolution layer and new fully connected layers, nothing else.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from sem_search.errors import SettingsError
 from sem_search.seeds import derive_seed
@@ -216,3 +218,16 @@ def _add_new_layers(features: Any, *, n_classes: int, hidden_units: int, dropout
         kernel_initializer=keras.initializers.GlorotUniform(seed=derive_seed(seed, "head_logits")),
         name="head_logits",
     )(dropped)
+
+
+def average_channels(features: Sequence[Any]) -> Any:
+    """Return the channels of all crossing tensors, averaged over every axis between the first and the last.
+
+    Args:
+        features: Crossing tensors, each of shape (n_tiles, ..., n_channels).
+
+    Returns:
+        Shape (n_tiles, sum of n_channels), float32.
+    """
+    averaged = [tf.reduce_mean(tensor, axis=list(range(1, len(tensor.shape) - 1))) for tensor in features]
+    return tf.concat(averaged, axis=-1)

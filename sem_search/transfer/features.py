@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.progress import ProgressMeter
 from sem_search.transfer.backbones import Backbone
-from sem_search.transfer.cut import CutNetwork
+from sem_search.transfer.cut import CutNetwork, average_channels
 from sem_search.transfer.feature_store import (
     KEY_DIGITS,
     get_store_folder,
@@ -201,19 +201,6 @@ def prefetch(items: Iterator[Item], *, n_ahead: int) -> Iterator[Item]:
                 yield item  # type: ignore[misc]  # it is not `end`
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def average_channels(features: Sequence[Any]) -> Any:
-    """Return the channels of all crossing tensors, averaged over every axis between the first and the last.
-
-    Args:
-        features: Crossing tensors, each of shape (n_tiles, ..., n_channels).
-
-    Returns:
-        Shape (n_tiles, sum of n_channels), float32.
-    """
-    averaged = [tf.reduce_mean(tensor, axis=list(range(1, len(tensor.shape) - 1))) for tensor in features]
-    return tf.concat(averaged, axis=-1)
 
 
 def embed_stored_features(arrays: Sequence[NDArray[np.float32]]) -> FloatMatrix:

@@ -14,11 +14,10 @@ from sem_search.errors import StoreError
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.transfer import features as features_module
 from sem_search.transfer.backbones import get_backbone
-from sem_search.transfer.cut import CutNetwork, cut_network
+from sem_search.transfer.cut import CutNetwork, average_channels, cut_network
 from sem_search.transfer.feature_store import clear_stores, list_stores
 from sem_search.transfer.features import (
     FeatureStore,
-    average_channels,
     embed_stored_features,
     get_features,
     iter_batches,

@@ -2,8 +2,8 @@
 
 import csv
 import json
-import os
 import sys
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -203,7 +203,7 @@ def _open(output: Path | None) -> Iterator[TextIO | _Terminal]:
 def _replace_when_whole(output: Path) -> Iterator[Path]:
     """Give the path of a file beside the output, which takes its place if all goes well."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    path = output.with_name(f".{output.name}.{os.getpid()}")
+    path = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
     try:
         yield path
         path.replace(output)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.records import FloatMatrix
 from sem_search.transfer.backbones import Backbone
-from sem_search.transfer.features import average_channels
+from sem_search.transfer.cut import average_channels
 from sem_search.transfer.gradcam import compute_heat_maps
 
 FloatMaps = NDArray[np.float32]

@@ -69,20 +69,18 @@ def fetch_model(model_uri: str, *, folder: Path) -> Path:
     model = Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=str(folder / "model")))
     for bytecode in list(model.rglob(BYTECODE)):
         shutil.rmtree(bytecode)
-    if not (model / FILE_LIST).is_file() and find_missing_folder(model_uri) is not None:
+    has_list = (model / FILE_LIST).is_file()
+    if not has_list and find_missing_folder(model_uri) is not None:
         raise ModelNotFoundError(describe_failure(model_uri))
-    problem = find_list_problem(model, registered_sha256=registered_sha256)
-    if problem is None and (model / FILE_LIST).is_file():
-        problem = next(iter(check_files(model).problems), None)
-    if problem is not None:
+    problems = [find_list_problem(model, registered_sha256=registered_sha256)] if registered_sha256 else []
+    problems += check_files(model).problems if has_list else ()
+    if problem := next(filter(None, problems), None):
         raise StoreError(f"{model_uri} is not served: {problem} `sem-search registry verify` says more.")
     return model
 
 
-def find_list_problem(model: Path, *, registered_sha256: str | None) -> str | None:
+def find_list_problem(model: Path, *, registered_sha256: str) -> str | None:
     """Return how the list of a model's files differs from the registered one, as a sentence; None where it does not."""
-    if registered_sha256 is None:
-        return None
     if not (model / FILE_LIST).is_file():
         return f"{FILE_LIST} is missing."
     found = compute_file_sha256(model / FILE_LIST)

@@ -9,7 +9,8 @@ that chose them the winner of a large search is flattered more than that of a sm
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from textwrap import shorten
 from typing import Any
 
@@ -19,8 +20,8 @@ from mlflow.entities.model_registry import ModelVersion
 from sem_search.deployment.package.record import OutOfFold, read_out_of_fold
 from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files
 from sem_search.deployment.registry.versions import TAG_DATA, TAG_FOLDS, TAG_SELECT_ON, find_version, open_client
-from sem_search.errors import NotComparableError, SettingsError, StoreError
-from sem_search.evaluation.comparison import Comparison, compare_trials
+from sem_search.errors import DataError, NotComparableError, SettingsError, StoreError
+from sem_search.evaluation.comparison import Comparison, check_same_folds, compare_trials
 from sem_search.records import Split
 from sem_search.settings import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.tracking.entries.tables import SPLITS
@@ -28,6 +29,8 @@ from sem_search.words import join_words
 
 NAMES_LENGTH = 300
 """Characters of class names that a message gives: it must fit into an entry of the history."""
+
+JSON_FIGURES = ("f_measure", "image_f_measure", "image_accuracy", "f_measure_of_class")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +62,17 @@ class VersionComparison:
     model: str
     first: str
     second: str
-    class_names: tuple[str, ...]
     n_images: int
     select_on: Split
     """The split that chose both versions' settings."""
-    judged_on: Split
-    """The split that decides; see `get_judging_split`."""
-    margin: float
-    confidence: float
+    rule: GateRule
     splits: Mapping[Split, Comparison]
     """A positive difference is in favour of the first."""
+
+    @property
+    def judged_on(self) -> Split:
+        """The split that decides."""
+        return get_judging_split(self.select_on)
 
     @property
     def deciding(self) -> Comparison:
@@ -78,26 +82,48 @@ class VersionComparison:
     @property
     def is_better(self) -> bool:
         """Whether the first beats the second by more than the margin, this surely."""
-        return self.deciding.f_measure.low > self.margin
+        return self.deciding.f_measure.low > self.rule.margin
 
     @property
     def verdict(self) -> str:
         """The finding as a sentence: both figures, their difference, its bound, and what was asked for."""
-        decisive = self.deciding.f_measure
-        needed = f"more than {self.margin:g}" if self.margin else "above 0"
+        found, rule = self.deciding.f_measure, self.rule
+        needed = f"more than {rule.margin:g}" if rule.margin else "above 0"
         chosen = " (the test tiles chose the settings of both)" if self.select_on == "test" else ""
         return (
             f"version {self.first} {'beats' if self.is_better else 'does not beat'} version {self.second}: F-measure "
-            f"{decisive.first:.4f} against {decisive.second:.4f} on the same {self.judged_on} tiles{chosen}; "
-            f"the difference of {decisive.value:+.4f} is at least {decisive.low:+.4f} with {100 * self.confidence:g} % "
+            f"{found.first:.4f} against {found.second:.4f} on the same {self.judged_on} tiles{chosen}; "
+            f"the difference of {found.value:+.4f} is at least {found.low:+.4f} with {100 * rule.confidence:g} % "
             f"confidence over the images, where {needed} was needed."
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, for JSON."""
-        facts = {each.name: getattr(self, each.name) for each in fields(self)}
-        splits = [_describe_split(split, comparison) for split, comparison in self.splits.items()]
-        return facts | {"splits": splits, "is_better": self.is_better, "verdict": self.verdict}
+        names = {"model": self.model, "first": self.first, "second": self.second}
+        splits = []
+        for split, found in self.splits.items():
+            figures = {name: value for name, value in asdict(found).items() if name in JSON_FIGURES}
+            tests = {"p_over_folds": get_p_over_folds(found), "p_over_images": found.image_test.p_value}
+            splits.append({"split": split, **figures, **tests})
+        rest = {"class_names": self.deciding.class_names, "splits": splits, "verdict": self.verdict}
+        return names | self._list_facts() | rest
+
+    def summarise(self) -> dict[str, Any]:
+        """Return the figures of both splits, and which of them decided, as the history holds them."""
+        figures: dict[str, Any] = {
+            split: {
+                "difference": found.f_measure.value,
+                "low": found.f_measure.low,
+                "high": found.f_measure.high,
+                "p_over_folds": get_p_over_folds(found),
+            }
+            for split, found in self.splits.items()
+        }
+        return {"with": self.second, **self._list_facts(), **figures}
+
+    def _list_facts(self) -> dict[str, Any]:
+        names = ("select_on", "judged_on", "n_images", "is_better")
+        return {name: getattr(self, name) for name in names} | asdict(self.rule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,21 +178,25 @@ def judge(newcomer: ModelVersion, *, champion: ModelVersion, rule: GateRule) -> 
         rule: How far and how surely the champion must be beaten.
     """
     try:
-        comparison = _compare(newcomer, champion, rule=rule)
+        found = _compare(newcomer, champion, rule=rule)
     except (NotComparableError, StoreError) as error:
         reason = f"{str(error).rstrip('.')} (version {champion.version} is champion)."
         return Verdict(is_better=False, reason=reason)
-    return Verdict(is_better=comparison.is_better, reason=comparison.verdict, comparison=_summarise(comparison))
+    return Verdict(is_better=found.is_better, reason=found.verdict, comparison=found.summarise())
 
 
 def _compare(first: ModelVersion, second: ModelVersion, *, rule: GateRule) -> VersionComparison:
     """Compare two versions that were looked up already; errors as `compare_versions`."""
     if first.version == second.version:
         raise NotComparableError(f"version {first.version} was to be compared with itself.")
-    one, two = _read_both(first, second)
+    answers = [_read_answers(version) for version in (first, second)]
+    missing = [str(version.version) for version, found in zip((first, second), answers, strict=True) if found is None]
+    if missing:
+        which = f"versions {' and '.join(missing)} carry" if len(missing) > 1 else f"version {missing[0]} carries"
+        raise NotComparableError(f"{which} no out-of-fold answers, so nothing could be paired by image.")
+    one, two = filter(None, answers)
     pair = f"versions {first.version} and {second.version}"
-    different = _list_differences(first, second, one=one, two=two)
-    if different:
+    if different := _list_differences(first, second, one=one, two=two):
         raise NotComparableError(
             f"{pair} were not measured on the same {join_words(different)}, so they were not "
             f"compared{_describe_classes(one, two)}."
@@ -178,29 +208,15 @@ def _compare(first: ModelVersion, second: ModelVersion, *, rule: GateRule) -> Ve
         }
     except ValueError as error:
         raise NotComparableError(f"{pair} could not be compared image by image: {error}") from error
-    select_on: Split = "test" if first.tags.get(TAG_SELECT_ON) == "test" else "validation"
     return VersionComparison(
         model=first.name,
         first=str(first.version),
         second=str(second.version),
-        class_names=one.tiles.class_names,
         n_images=len(one.tiles.image_ids),
-        select_on=select_on,
-        judged_on=get_judging_split(select_on),
-        margin=rule.margin,
-        confidence=rule.confidence,
+        select_on="test" if first.tags.get(TAG_SELECT_ON) == "test" else "validation",
+        rule=rule,
         splits=splits,
     )
-
-
-def _read_both(first: ModelVersion, second: ModelVersion) -> tuple[OutOfFold, OutOfFold]:
-    answers = {str(version.version): _read_answers(version) for version in (first, second)}
-    one, two = answers.values()
-    if one is None or two is None:
-        missing = [number for number, found in answers.items() if found is None]
-        which = f"versions {' and '.join(missing)} carry" if len(missing) > 1 else f"version {missing[0]} carries"
-        raise NotComparableError(f"{which} no out-of-fold answers, so nothing could be paired by image.")
-    return one, two
 
 
 def _read_answers(version: ModelVersion) -> OutOfFold | None:
@@ -223,12 +239,11 @@ def _list_differences(first: ModelVersion, second: ModelVersion, *, one: OutOfFo
 
 
 def _have_same_folds(one: OutOfFold, two: OutOfFold) -> bool:
-    folds, others = one.trial.folds, two.trial.folds
-    return len(folds) == len(others) and all(
-        fold.fold == other.fold and np.array_equal(fold.get_split(split)[0], other.get_split(split)[0])
-        for fold, other in zip(folds, others, strict=True)
-        for split in SPLITS
-    )
+    with suppress(DataError):
+        for split in SPLITS:
+            check_same_folds(one.trial, two.trial, split=split)
+        return True
+    return False
 
 
 def _describe_classes(one: OutOfFold, two: OutOfFold) -> str:
@@ -240,38 +255,3 @@ def _describe_classes(one: OutOfFold, two: OutOfFold) -> str:
         if names
     ]
     return f": {join_words(only)}" if only else ""
-
-
-def _describe_split(split: Split, comparison: Comparison) -> dict[str, Any]:
-    """Return the figures of one split, for JSON."""
-    return {
-        "split": split,
-        "f_measure": asdict(comparison.f_measure),
-        "image_f_measure": asdict(comparison.image_f_measure),
-        "image_accuracy": asdict(comparison.image_accuracy),
-        "f_measure_of_class": [asdict(difference) for difference in comparison.f_measure_of_class],
-        "p_over_folds": get_p_over_folds(comparison),
-        "p_over_images": comparison.image_test.p_value,
-    }
-
-
-def _summarise(comparison: VersionComparison) -> dict[str, Any]:
-    """Return the figures of both splits, and which of them decided."""
-    return {
-        "with": comparison.second,
-        "select_on": comparison.select_on,
-        "judged_on": comparison.judged_on,
-        "n_images": comparison.n_images,
-        "margin": comparison.margin,
-        "confidence": comparison.confidence,
-        "is_better": comparison.is_better,
-        **{
-            split: {
-                "difference": found.f_measure.value,
-                "low": found.f_measure.low,
-                "high": found.f_measure.high,
-                "p_over_folds": get_p_over_folds(found),
-            }
-            for split, found in comparison.splits.items()
-        },
-    }

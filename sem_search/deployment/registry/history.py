@@ -12,13 +12,13 @@ RFC 8785: sorted keys, no spaces, shortest numbers.
 import hashlib
 import json
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import RegisteredModel
 
-from sem_search.deployment.registry.versions import CHAMPION, get_aliases, get_registered_model
+from sem_search.deployment.registry.versions import CHAMPION, get_registered_model
 from sem_search.errors import SettingsError
 
 Action = Literal["registered", "promoted", "promoted by hand", "rolled back", "found"]
@@ -70,8 +70,9 @@ class HistoryEntry:
 
     def compute_sha256(self) -> str:
         """Return the hash that the entry should have."""
-        content = {name: value for name, value in asdict(self).items() if name != "sha256"}
-        return hashlib.sha256(format_canonical({"format": FORMAT_VERSION, **content}).encode()).hexdigest()
+        content = {"format": FORMAT_VERSION, **asdict(self)}
+        del content["sha256"]
+        return hashlib.sha256(format_canonical(content).encode()).hexdigest()
 
     def seal(self) -> "HistoryEntry":
         """Return the entry with its hash."""
@@ -143,11 +144,6 @@ class History:
             held.pop()
         return held[-1] if held else None
 
-    @property
-    def n_forks(self) -> int:
-        """How often two moves were made at the same moment, joined since or not."""
-        return sum(max(0, len(parents) - 1) for parents in (self.heads, *(entry.previous for entry in self.entries)))
-
     def find_registration(self, version: str) -> HistoryEntry | None:
         """Return the entry of a version's registration."""
         found = [entry for entry in self.entries if entry.action == "registered" and entry.to_version == version]
@@ -155,27 +151,20 @@ class History:
 
 
 def read_history(client: MlflowClient, *, name: str) -> History:
-    """Return the history of a registered model.
+    """Return the history of a registered model; a tag that cannot be read is listed, not raised.
 
     Raises:
         ModelNotFoundError: There is no such model.
     """
-    return build_history(get_registered_model(client, name=name))
-
-
-def build_history(registered: RegisteredModel) -> History:
-    """Return the history that the tags of a registered model hold; a tag that cannot be read is listed, not raised."""
-    entries, problems = [], []
-    for key in sorted(key for key in registered.tags if key.startswith(ENTRY_PREFIX)):
-        try:
-            entries.append(_read_entry(key, registered.tags[key]))
-        except ValueError as error:
-            problems.append(str(error))
+    registered = get_registered_model(client, name=name)
+    tags = {key: text for key, text in sorted(registered.tags.items()) if key.startswith(ENTRY_PREFIX)}
+    found = [_read_entry(key, text) for key, text in tags.items()]
+    entries = [entry for entry in found if isinstance(entry, HistoryEntry)]
     return History(
         model=registered.name,
         entries=tuple(sorted(entries, key=lambda entry: (entry.number, entry.at, entry.sha256))),
-        aliases=get_aliases(registered),
-        problems=tuple(problems),
+        aliases={alias: str(version) for alias, version in registered.aliases.items()},
+        problems=tuple(problem for problem in found if isinstance(problem, str)),
     )
 
 
@@ -226,27 +215,19 @@ def format_canonical(content: Mapping[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _read_entry(key: str, text: str) -> HistoryEntry:
-    """Return the entry that a tag holds, whether or not its hash is right.
-
-    Raises:
-        ValueError: The text is no entry, or one of a later format.
-    """
-    try:
+def _read_entry(key: str, text: str) -> HistoryEntry | str:
+    """Return the entry that a tag holds, whether or not its hash is right, or a sentence: it holds none."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
         values = json.loads(text)
-        version = values.pop("format")
-        is_entry = set(values) == {each.name for each in fields(HistoryEntry)} and values["action"] in get_args(Action)
-        entry = HistoryEntry(**{**values, "previous": tuple(values["previous"])}) if is_entry else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        version, entry = FORMAT_VERSION, None
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"history tag {key} has format {version}, and this sem_search reads format {FORMAT_VERSION}: use the "
-            "version of sem_search that wrote it."
-        )
-    if entry is None or entry.key != key:
-        raise ValueError(f"history tag {key} does not hold its entry: it was altered.")
-    return entry
+        if (version := values.pop("format")) != FORMAT_VERSION:
+            return (
+                f"history tag {key} has format {version}, and this sem_search reads format {FORMAT_VERSION}: use the "
+                "version of sem_search that wrote it."
+            )
+        entry = HistoryEntry(**{**values, "previous": tuple(values["previous"])})
+        if entry.key == key:
+            return entry
+    return f"history tag {key} does not hold its entry: it was altered."
 
 
 def _iter_entry_problems(entry: HistoryEntry, *, known: Mapping[str, HistoryEntry]) -> Iterator[str]:

@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,15 +34,14 @@ from sem_search.deployment.registry.versions import (
     TAG_DECISION,
     TAG_FILES,
     TAG_FOLDS,
-    TAG_PREVIOUS,
     TAG_SCORE,
     TAG_SOURCE_RUN,
-    describe_hashes,
-    describe_scores,
     describe_store,
     find_version,
     list_model_versions,
     open_client,
+    read_hashes,
+    read_scores,
 )
 from sem_search.deployment.registry.views import describe_version
 from sem_search.errors import ModelNotFoundError, NotPromotedError, SettingsError, StoreError
@@ -109,18 +108,14 @@ def register_winner(
         version = _find_version_of_runs(client, name=model_name, run_ids=[run_id, *earlier_run_ids])
         if version is None:
             logged_uri = _find_logged_model(client, model_uri=model_uri, run_id=run_id)
-            version = _create_version(logged_uri, model_name=model_name, tags={**tags, **facts})
-        is_decided = TAG_DECISION in version.tags
-        if not is_decided:
-            _decide(client, version, rule=rule or GateRule())
-        version = client.get_model_version(model_name, str(version.version))
-    held = [alias for alias in (CHAMPION, CHALLENGER) if alias in version.aliases]
-    return RegisteredVersion(
-        name=model_name,
-        version=str(version.version),
-        alias=held[0] if held else None,
-        reason=f"{'as before: ' if is_decided else ''}{version.tags[TAG_DECISION]}",
-    )
+            if files_sha256 := read_files_sha256(logged_uri):
+                facts[TAG_FILES] = files_sha256
+            version = mlflow.register_model(logged_uri, model_name, tags={**tags, **facts})
+        decided = version.tags.get(TAG_DECISION)
+        reason = f"as before: {decided}" if decided else _decide(client, version, rule=rule or GateRule())
+        held = client.get_model_version(model_name, version.version).aliases
+    alias = next((alias for alias in (CHAMPION, CHALLENGER) if alias in held), None)
+    return RegisteredVersion(name=model_name, version=str(version.version), alias=alias, reason=reason)
 
 
 def promote_version(
@@ -140,22 +135,25 @@ def promote_version(
         SettingsError: The reason is empty or too long.
     """
     client = open_client()
-    _check_reason(reason)
     with lock_registry():
         newcomer = find_version(client, name=name, version=version)
         history = _settle(client, name=name)
         if history.champion == str(newcomer.version):
             raise NotPromotedError(f"version {newcomer.version} of {name} is champion already; nothing was moved.")
-        champion = _find_champion(client, history)
-        verdict = _judge_newcomer(newcomer, champion=champion, history=history, rule=rule or GateRule())
+        verdict = _judge(client, newcomer, history=history, rule=rule or GateRule())
         if not verdict.is_better and reason is None:
             raise NotPromotedError(
                 f"version {newcomer.version} was not promoted: {verdict.reason} To make it champion all the same, say "
                 "why: --reason ..."
             )
-        found = Verdict(is_better=True, reason=reason or verdict.reason, comparison=verdict.comparison)
-        action: Action = "promoted" if reason is None else "promoted by hand"
-        return _make_move(client, history, action=action, version=newcomer, champion=champion, verdict=found)
+        return _move_alias(
+            client,
+            history,
+            action="promoted" if reason is None else "promoted by hand",
+            version=newcomer,
+            reason=verdict.reason if reason is None else reason,
+            comparison=verdict.comparison,
+        )
 
 
 def roll_back(name: str, *, reason: str | None = None) -> HistoryEntry:
@@ -171,13 +169,11 @@ def roll_back(name: str, *, reason: str | None = None) -> HistoryEntry:
         SettingsError: The reason is empty or too long.
     """
     client = open_client()
-    _check_reason(reason)
     with lock_registry():
         history = _settle(client, name=name)
         former = _find_former(history)
-        found = Verdict(is_better=True, reason=reason or "no reason was given.")
-        champion = _find_champion(client, history)
-        return _make_move(client, history, action="rolled back", version=former, champion=champion, verdict=found)
+        why = "no reason was given." if reason is None else reason
+        return _move_alias(client, history, action="rolled back", version=former, reason=why)
 
 
 @contextmanager
@@ -205,8 +201,7 @@ def locate_lock(registry_uri: str) -> Path:
     file = find_sqlite_file(registry_uri)
     if file is not None:
         return file.with_name(f"{file.name}.registry.lock")
-    name = hashlib.sha256(registry_uri.encode()).hexdigest()[:16]
-    return get_cache_folder() / "locks" / f"registry-{name}.lock"
+    return get_cache_folder() / "locks" / f"registry-{hashlib.sha256(registry_uri.encode()).hexdigest()[:16]}.lock"
 
 
 def _settle(client: MlflowClient, *, name: str) -> History:
@@ -220,62 +215,59 @@ def _settle(client: MlflowClient, *, name: str) -> History:
         if history.entries
         else "the history begins here; the alias stood here already."
     )
-    _write_entry(
-        client, history, action="found", alias=CHAMPION, from_version=recorded, to_version=champion, reason=reason
-    )
+    facts = {"from_version": recorded, "to_version": champion, "reason": reason}
+    _write_entry(client, history, action="found", alias=CHAMPION, **facts)
     return read_history(client, name=name)
 
 
-def _judge_newcomer(
-    newcomer: ModelVersion, *, champion: ModelVersion | None, history: History, rule: GateRule
-) -> Verdict:
-    """Return what the gate finds; where no version holds the alias there is no contest."""
-    if champion is not None:
+def _judge(client: MlflowClient, newcomer: ModelVersion, *, history: History, rule: GateRule) -> Verdict:
+    """Return what the gate finds; where no other version holds the alias there is no contest."""
+    number = str(newcomer.version)
+    if history.champion not in (None, number):
+        champion = client.get_model_version(history.model, history.champion)
         return judge(newcomer, champion=champion, rule=rule)
     last = history.previous_champion
-    any_more = f" any more (version {last} was the last)" if last not in (None, str(newcomer.version)) else ""
+    any_more = "" if last in (None, number) else f" any more (version {last} was the last)"
     return Verdict(is_better=True, reason=f"there was none{any_more}, so there was no contest.")
 
 
-def _find_champion(client: MlflowClient, history: History) -> ModelVersion | None:
-    """Return the version that holds the alias."""
-    return client.get_model_version(history.model, history.champion) if history.champion else None
-
-
-def _make_move(
+def _move_alias(
     client: MlflowClient,
     history: History,
     *,
     action: Action,
     version: ModelVersion,
-    champion: ModelVersion | None,
-    verdict: Verdict,
+    reason: str,
+    comparison: Mapping[str, Any] | None = None,
     alias: str = CHAMPION,
 ) -> HistoryEntry:
     """Write a move down, and make it.
 
     Raises:
-        SettingsError: The reason is too long to be kept; nothing was moved.
+        SettingsError: The reason is empty, or too long to be kept; nothing was moved.
     """
-    name, number, former = history.model, str(version.version), history.aliases.get(alias)
+    if not reason.strip():
+        raise SettingsError("the reason is empty: say in a sentence why this version shall be champion.")
+    name, number = history.model, str(version.version)
+    compared = {number: version}
+    if history.champion is not None:
+        compared[history.champion] = client.get_model_version(name, history.champion)
     entry = _write_entry(
         client,
         history,
         action=action,
         alias=alias,
-        from_version=former,
+        from_version=history.aliases.get(alias),
         to_version=number,
-        reason=mask_secrets(verdict.reason),
-        scores=describe_scores(version, champion),
-        comparison=verdict.comparison,
-        hashes=describe_hashes(version),
+        reason=mask_secrets(reason),
+        scores={each: read_scores(found) for each, found in compared.items()},
+        comparison=comparison,
+        hashes=read_hashes(version),
         run_id=version.tags.get(TAG_SOURCE_RUN),
     )
     client.set_registered_model_alias(name, alias, number)
     if alias == CHAMPION and history.aliases.get(CHALLENGER) == number:
         client.delete_registered_model_alias(name, CHALLENGER)
-    if alias == CHAMPION and action != "rolled back" and former is not None:
-        client.set_model_version_tag(name, number, TAG_PREVIOUS, former)
     return entry
 
 
@@ -299,11 +291,6 @@ def _write_entry(client: MlflowClient, history: History, **facts: Any) -> Histor
     ).seal()
     client.set_registered_model_tag(history.model, entry.key, entry.to_json())
     return entry
-
-
-def _check_reason(reason: str | None) -> None:
-    if reason is not None and not reason.strip():
-        raise SettingsError("the reason is empty: say in a sentence why this version shall be champion.")
 
 
 def _find_former(history: History) -> ModelVersion:
@@ -354,25 +341,23 @@ def _find_logged_model(client: MlflowClient, *, model_uri: str, run_id: str) -> 
     return f"models:/{max(finished, key=lambda model: model.creation_timestamp).model_id}"
 
 
-def _create_version(logged_uri: str, *, model_name: str, tags: Mapping[str, str]) -> ModelVersion:
-    """Create a version with its tags in one step."""
-    files_sha256 = read_files_sha256(logged_uri)
-    known = {} if files_sha256 is None else {TAG_FILES: files_sha256}
-    return mlflow.register_model(logged_uri, model_name, tags={**tags, **known})
-
-
-def _decide(client: MlflowClient, version: ModelVersion, *, rule: GateRule) -> None:
-    """Give the version its alias, and note the decision."""
+def _decide(client: MlflowClient, version: ModelVersion, *, rule: GateRule) -> str:
+    """Give the version its alias, note the decision, and return it."""
     name, number = version.name, str(version.version)
     history = _settle(client, name=name)
     entry = history.find_registration(number) if number in history.aliases.values() else None
     if entry is None:
-        champion = _find_champion(client, history) if history.champion != number else None
-        verdict = _judge_newcomer(version, champion=champion, history=history, rule=rule)
+        verdict = _judge(client, version, history=history, rule=rule)
         alias = CHAMPION if verdict.is_better else CHALLENGER
-        found = replace(verdict, reason=f"{alias}: {verdict.reason}")
-        entry = _make_move(
-            client, history, action="registered", version=version, champion=champion, verdict=found, alias=alias
+        entry = _move_alias(
+            client,
+            history,
+            action="registered",
+            version=version,
+            reason=f"{alias}: {verdict.reason}",
+            comparison=verdict.comparison,
+            alias=alias,
         )
     client.update_model_version(name, number, description=describe_version(version))
     client.set_model_version_tag(name, number, TAG_DECISION, entry.reason)
+    return entry.reason

@@ -7,7 +7,7 @@ laboratory notebook, a mail, a paper), `expect_head` proves later that everythin
 bytecode be checked, which loading left beside the code: it is on no list.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,15 +33,15 @@ from sem_search.deployment.registry.versions import (
     TAG_FILES,
     TAG_FOLDS,
     TAG_SOURCE_RUN,
-    describe_hashes,
-    describe_scores,
     find_version,
     list_model_versions,
     open_client,
+    read_hashes,
+    read_scores,
 )
 from sem_search.errors import DataError, SettingsError, StoreError
-from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.settings import DEMO
+from sem_search.words import count
 
 SHORTEST_HASH = 8
 """Digits by which a hash is known; fewer could be guessed."""
@@ -78,6 +78,10 @@ class Verification:
         return next((check for check in self.checks if check.outcome == "failed"), None)
 
 
+class _NotCheckedError(Exception):
+    """There is nothing to compare with; the message says what is missing."""
+
+
 def verify_version(
     name: str, version: str, *, data: Path | None = None, expect_head: str | None = None
 ) -> Verification:
@@ -98,11 +102,38 @@ def verify_version(
     found = find_version(client, name=name, version=version)
     root = _locate_data(client, version=found, data=data)
     history = read_history(client, name=name)
-    checks = [*_iter_history_checks(history)]
-    if expect_head is not None:
-        checks.append(_check_head(history, expect_head=expect_head))
-    checks += [_check_tags(found, history=history), *_iter_file_checks(found, root=root)]
-    return Verification(model=name, version=str(found.version), checks=tuple(checks), head_sha256=history.last_sha256)
+    with fetch_files(found) as folder:
+        rows: dict[str, Callable[[], str]] = {
+            "history": lambda: _check_history(history),
+            "end of the history": lambda: _check_end(history),
+            "expected head": lambda: _check_head(history, expect_head=expect_head or ""),
+            "tags of the version": lambda: _check_tags(found, history=history),
+            "list of files": lambda: _check_list(folder, version=found),
+            "files": lambda: _check_files(folder),
+            "catalogue": lambda: _check_digest(folder, version=found, tag=TAG_DATA),
+            "folds": lambda: _check_digest(folder, version=found, tag=TAG_FOLDS),
+            "images": lambda: _check_images(folder, root=root),
+        }
+        if expect_head is None:
+            del rows["expected head"]
+        checks = tuple(_check(row, look) for row, look in rows.items())
+    return Verification(model=name, version=str(found.version), checks=checks, head_sha256=history.last_sha256)
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, outcome="ok", detail=look())
+    except _NotCheckedError as reason:
+        return Check(name=name, outcome="not checked", detail=str(reason))
+    except StoreError as problem:
+        return Check(name=name, outcome="failed", detail=str(problem))
+
+
+def _refuse(problems: Iterable[str | None]) -> None:
+    """Raise StoreError with the first problem and how many more there are, if there is one."""
+    listed = [problem for problem in problems if problem]
+    if listed:
+        raise StoreError(f"{listed[0]} ({len(listed) - 1} more)" if len(listed) > 1 else listed[0])
 
 
 def _locate_data(client: MlflowClient, *, version: ModelVersion, data: Path | None) -> Path | None:
@@ -128,32 +159,31 @@ def _read_data_param(client: MlflowClient, *, run_id: str | None) -> Path | None
     return Path(data).expanduser() if data and data != DEMO else None
 
 
-def _iter_history_checks(history: History) -> Iterator[Check]:
-    entries = "1 entry" if len(history.entries) == 1 else f"{len(history.entries)} entries"
-    forks = f", {history.n_forks} made at the same moment as another" if history.n_forks else ""
-    yield _check("history", iter_problems(history), ok=f"{entries}, each follows the one before{forks}")
+def _check_history(history: History) -> str:
+    _refuse(iter_problems(history))
+    n_entries = len(history.entries)
+    return f"{'1 entry' if n_entries == 1 else f'{n_entries} entries'}, each follows the one before"
+
+
+def _check_end(history: History) -> str:
+    """Look for what shows that the last entries are missing, or that an alias was moved past the history."""
     versions = list_model_versions(history.model)
-    end = _iter_end_problems(history, versions=versions)
-    yield _check("end of the history", end, ok="the aliases stand where it says")
+    lost = [
+        f"version {number} was given an alias when it was registered, and the history lacks the entry."
+        for number, version in versions.items()
+        if TAG_DECISION in version.tags and history.find_registration(number) is None
+    ]
+    _refuse([*lost, describe_champion_state(history, versions=versions)])
+    return "the aliases stand where it says"
 
 
-def _iter_end_problems(history: History, *, versions: Mapping[str, ModelVersion]) -> Iterator[str]:
-    """Yield what shows that the last entries are missing, or that an alias was moved past the history."""
-    for number, version in versions.items():
-        if TAG_DECISION in version.tags and history.find_registration(number) is None:
-            yield f"version {number} was given an alias when it was registered, and the history lacks the entry."
-    state = describe_champion_state(history, versions=versions)
-    if state is not None:
-        yield state
-
-
-def _check_head(history: History, *, expect_head: str) -> Check:
+def _check_head(history: History, *, expect_head: str) -> str:
     """Look for an entry that was written down earlier.
 
     Raises:
         SettingsError: What was given is no hash.
     """
-    wanted, name = expect_head.strip().lower(), "expected head"
+    wanted = expect_head.strip().lower()
     if len(wanted) < SHORTEST_HASH or set(wanted) - set("0123456789abcdef"):
         raise SettingsError(
             f"expect_head={expect_head!r} is no hash: give the one that was printed, or its first {SHORTEST_HASH} "
@@ -161,106 +191,86 @@ def _check_head(history: History, *, expect_head: str) -> Check:
         )
     entry = next((entry for entry in history.entries if entry.compute_sha256().startswith(wanted)), None)
     if entry is None:
-        return _check(name, [f"no entry has the hash {wanted[:16]}: the history was cut short or made anew."])
+        raise StoreError(f"no entry has the hash {wanted[:16]}: the history was cut short or made anew.")
     n_later = len(history.entries) - entry.number
-    since = f"{n_later} moves since" if n_later else "it is the last"
-    return _check(name, ok=f"entry {entry.number} has this hash; {since}")
+    since = f"{count(n_later, 'move')} since" if n_later else "it is the last"
+    return f"entry {entry.number} has this hash; {since}"
 
 
-def _check_tags(version: ModelVersion, *, history: History) -> Check:
+def _check_tags(version: ModelVersion, *, history: History) -> str:
     """Compare the version's tags with what the history says that they were."""
-    name, entry = "tags of the version", history.find_registration(str(version.version))
+    entry = history.find_registration(str(version.version))
     if entry is None:
-        return Check(name=name, outcome="not checked", detail="the history has no entry of its registration")
-    return _check(name, _iter_tag_problems(version, entry=entry), ok=f"as entry {entry.number} of the history says")
+        raise _NotCheckedError("the history has no entry of its registration")
+    _refuse(_iter_tag_problems(version, entry=entry))
+    return f"as entry {entry.number} of the history says"
 
 
 def _iter_tag_problems(version: ModelVersion, *, entry: HistoryEntry) -> Iterator[str]:
-    number = str(version.version)
-    decision = version.tags.get(TAG_DECISION, entry.reason)
-    run = version.tags.get(TAG_SOURCE_RUN)
-    now = {"run": run, "decision": decision, **describe_scores(version)[number], **describe_hashes(version)}
-    then = {"run": entry.run_id, "decision": entry.reason, **entry.scores.get(number, {}), **entry.hashes}
+    facts = {"run": version.tags.get(TAG_SOURCE_RUN), "decision": version.tags.get(TAG_DECISION, entry.reason)}
+    now = {**facts, **read_scores(version), **read_hashes(version)}
+    scores = entry.scores.get(str(version.version), {})
+    then = {"run": entry.run_id, "decision": entry.reason, **scores, **entry.hashes}
     for name in {**now, **then}:
         if now.get(name) != then.get(name):
             yield f"{name} is {now.get(name)!r}, and entry {entry.number} of the history says {then.get(name)!r}."
 
 
-def _iter_file_checks(version: ModelVersion, *, root: Path | None) -> Iterator[Check]:
-    with fetch_files(version) as folder:
-        if folder is None:
-            yield _check("files", ["the model's files are gone from the store."])
-            return
-        yield _check_file_list(folder, version=version)
-        yield _check_each_file(folder)
-        yield from _iter_record_checks(folder / "artifacts" / RECORD_FOLDER, version=version, root=root)
-
-
-def _check_file_list(folder: Path, *, version: ModelVersion) -> Check:
+def _check_list(folder: Path | None, *, version: ModelVersion) -> str:
     """Compare the list of files with the hash that was registered."""
-    name, registered = "list of files", version.tags.get(TAG_FILES)
+    registered = version.tags.get(TAG_FILES)
     if registered is None:
-        return Check(name=name, outcome="not checked", detail="the version was registered without its hash")
-    problem = find_list_problem(folder, registered_sha256=registered)
-    return _check(name, [problem] if problem else (), ok=f"sha256 {registered[:16]}..., as registered")
+        raise _NotCheckedError("the version was registered without its hash")
+    if folder is None:
+        raise _NotCheckedError("there are no files")
+    _refuse([find_list_problem(folder, registered_sha256=registered)])
+    return f"sha256 {registered[:16]}..., as registered"
 
 
-def _check_each_file(folder: Path) -> Check:
+def _check_files(folder: Path | None) -> str:
     """Compare every file, weights and code among them, with the list."""
+    if folder is None:
+        raise StoreError("the model's files are gone from the store.")
     if not (folder / FILE_LIST).is_file():
-        return Check(name="files", outcome="not checked", detail=f"the model has no {FILE_LIST}")
-    try:
-        report = check_files(folder)
-    except StoreError as error:
-        return _check("files", [str(error)])
+        raise _NotCheckedError(f"the model has no {FILE_LIST}")
+    report = check_files(folder)
+    _refuse(report.problems)
     left = f"; {report.n_bytecode} files of bytecode, left by loading, are on no list" if report.n_bytecode else ""
-    return _check("files", report.problems, ok=f"{report.n_files} files, weights and code among them{left}")
+    return f"{report.n_files} files, weights and code among them{left}"
 
 
-def _iter_record_checks(record: Path, *, version: ModelVersion, root: Path | None) -> Iterator[Check]:
-    if not record.is_dir():
-        yield Check(name="catalogue", outcome="not checked", detail="the model was logged without a record")
-        return
-    try:
-        catalogue = read_catalogue_record(record, root=root or Path())
-        digests = {"catalogue": (TAG_DATA, catalogue.digest), "folds": (TAG_FOLDS, read_folds_record(record).digest)}
-        on_card = read_card(record).hashes
-    except StoreError as error:
-        yield _check("catalogue", [str(error)])
-        return
-    for name, (tag, digest) in digests.items():
-        stated = {"the model card": on_card.get(tag), "the registered version": version.tags.get(tag)}
-        problems = [
-            f"what is recorded has the sha256 {digest[:16]}..., and {where} says {(sha256 or 'none')[:16]}."
-            for where, sha256 in stated.items()
-            if sha256 != digest
-        ]
-        yield _check(name, problems[:1], ok=f"sha256 {digest[:16]}..., as registered and as on the model card")
-    yield _check_images(catalogue, root=root)
+def _find_record(folder: Path | None) -> Path:
+    record = (folder or Path()) / "artifacts" / RECORD_FOLDER
+    if folder is None or not record.is_dir():
+        raise _NotCheckedError("the model was logged without a record")
+    return record
 
 
-def _check_images(catalogue: Catalogue, *, root: Path | None) -> Check:
+def _check_digest(folder: Path | None, *, version: ModelVersion, tag: str) -> str:
+    """Compare the recorded catalogue, or folds, with the digests on the model card and in the registry."""
+    record = _find_record(folder)
+    recorded = read_catalogue_record(record, root=Path()) if tag == TAG_DATA else read_folds_record(record)
+    digest = recorded.digest
+    stated = {"the model card": read_card(record).hashes.get(tag), "the registered version": version.tags.get(tag)}
+    for where, sha256 in stated.items():
+        if sha256 != digest:
+            raise StoreError(
+                f"what is recorded has the sha256 {digest[:16]}..., and {where} says {(sha256 or 'none')[:16]}."
+            )
+    return f"sha256 {digest[:16]}..., as registered and as on the model card"
+
+
+def _check_images(folder: Path | None, *, root: Path | None) -> str:
     """Rehash the image files themselves, where they can be reached."""
+    record = _find_record(folder)
     if root is None:
-        detail = "their folder cannot be reached from here; give it with --data FOLDER"
-        return Check(name="images", outcome="not checked", detail=detail)
-    problems = filter(None, map(_find_image_problem, catalogue.records))
-    ok = f"the {len(catalogue.records)} image files below {root} are those that the model was made from"
-    return _check("images", problems, ok=ok)
-
-
-def _find_image_problem(record: ImageRecord) -> str | None:
-    if not record.path.is_file():
-        return f"image {record.image_id} is missing ({record.path})."
-    if compute_file_sha256(record.path) != record.sha256:
-        return f"image {record.image_id} is not the file that the model was made from ({record.path})."
-    return None
-
-
-def _check(name: str, problems: Iterable[str] = (), *, ok: str = "") -> Check:
-    """Return a check that fails with the first problem, and says how many more there are."""
-    listed = list(problems)
-    if not listed:
-        return Check(name=name, outcome="ok", detail=ok)
-    more = f" ({len(listed) - 1} more)" if len(listed) > 1 else ""
-    return Check(name=name, outcome="failed", detail=f"{listed[0]}{more}")
+        raise _NotCheckedError("their folder cannot be reached from here; give it with --data FOLDER")
+    images = read_catalogue_record(record, root=root).records
+    _refuse(
+        f"image {image.image_id} is missing ({image.path})."
+        if not image.path.is_file()
+        else f"image {image.image_id} is not the file that the model was made from ({image.path})."
+        for image in images
+        if not image.path.is_file() or compute_file_sha256(image.path) != image.sha256
+    )
+    return f"the {len(images)} image files below {root} are those that the model was made from"

@@ -1,6 +1,7 @@
 """Models, versions and aliases as MLflow's registry has them, and the tags that sem_search gives a version."""
 
 import math
+from contextlib import suppress
 
 import mlflow
 from mlflow import MlflowClient
@@ -21,7 +22,6 @@ TAG_SOURCE_RUN = "sem_search.source_run_id"
 TAG_SELECT_ON = "sem_search.select_on"
 TAG_STUDY = "sem_search.study"
 TAG_DECISION = "sem_search.decision"
-TAG_PREVIOUS = "sem_search.previous_champion"
 TAG_SCORE = "sem_search.score"
 TAG_DATA = "sem_search.data_sha256"
 TAG_FOLDS = "sem_search.folds_sha256"
@@ -108,11 +108,10 @@ def find_version(client: MlflowClient, *, name: str, version: str) -> ModelVersi
     Raises:
         ModelNotFoundError: There is no such model, version or alias; the message says what there is.
     """
-    registered = get_registered_model(client, name=name)
+    aliases = get_registered_model(client, name=name).aliases
     versions = list_model_versions(name)
-    aliases = get_aliases(registered)
     word = version.removeprefix("@")
-    number = next(reversed(versions), word) if word == LATEST else aliases.get(word, word)
+    number = next(reversed(versions), word) if word == LATEST else str(aliases.get(word, word))
     if number not in versions:
         kind = "version" if word.isdigit() or word == LATEST else "alias"
         listed = ", ".join(f"{alias} (version {number})" for alias, number in sorted(aliases.items()))
@@ -134,21 +133,11 @@ def get_registered_model(client: MlflowClient, *, name: str) -> RegisteredModel:
     except MlflowException as error:
         if error.error_code not in NOT_FOUND:
             raise
-        names = list_registered_names()
+        names = sorted(model.name for model in mlflow.search_registered_models())
         listed = ", ".join(names[:LISTED]) + (" ..." if len(names) > LISTED else "")
         raise ModelNotFoundError(
             f"There is no registered model {name!r} in {describe_store()}; there is {listed or 'none at all'}."
         ) from error
-
-
-def get_aliases(registered: RegisteredModel) -> dict[str, str]:
-    """Return alias -> version; a database gives versions as numbers, a server as text."""
-    return {alias: str(version) for alias, version in registered.aliases.items()}
-
-
-def list_registered_names() -> list[str]:
-    """Return the names of all registered models, sorted."""
-    return sorted(model.name for model in mlflow.search_registered_models())
 
 
 def list_model_versions(name: str) -> dict[str, ModelVersion]:
@@ -157,26 +146,15 @@ def list_model_versions(name: str) -> dict[str, ModelVersion]:
     return {str(version.version): version for version in sorted(versions, key=lambda version: int(version.version))}
 
 
-def describe_scores(*versions: ModelVersion | None) -> dict[str, dict[str, float]]:
-    """Return the scores of each version by its number, as its tags state them."""
-    return {
-        str(version.version): {
-            name: value for name, tag in SCORES.items() if (value := read_number(version, tag=tag)) is not None
-        }
-        for version in versions
-        if version is not None
-    }
+def read_scores(version: ModelVersion) -> dict[str, float]:
+    """Return the scores that a version's tags state; what is no finite number is left out."""
+    scores = {}
+    for name, tag in SCORES.items():
+        with suppress(KeyError, ValueError):
+            scores[name] = float(version.tags[tag])
+    return {name: value for name, value in scores.items() if math.isfinite(value)}
 
 
-def describe_hashes(version: ModelVersion) -> dict[str, str]:
+def read_hashes(version: ModelVersion) -> dict[str, str]:
     """Return the hashes of data, folds and files, as the version's tags state them."""
     return {name: version.tags[tag] for name, tag in HASHES.items() if tag in version.tags}
-
-
-def read_number(version: ModelVersion, *, tag: str) -> float | None:
-    """Return a finite number from a tag; None where there is no tag, or something else in it."""
-    try:
-        value = float(version.tags[tag])
-    except (KeyError, ValueError):
-        return None
-    return value if math.isfinite(value) else None

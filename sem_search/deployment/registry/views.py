@@ -3,10 +3,11 @@
 Programs take the records (`--json`), people the text.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from sem_search.deployment.package.card import ModelCard
@@ -24,17 +25,16 @@ from sem_search.deployment.registry.history import (
 from sem_search.deployment.registry.verification import Verification
 from sem_search.deployment.registry.versions import (
     CHAMPION,
-    SCORES,
     TAG_DECISION,
     TAG_STUDY,
     find_version,
     list_model_versions,
-    list_registered_names,
     open_client,
-    read_number,
+    read_scores,
 )
 from sem_search.errors import ModelNotFoundError, StoreError
-from sem_search.terminal import show_controls, show_line
+from sem_search.evaluation.comparison import Difference
+from sem_search.terminal import show_line
 from sem_search.words import count
 
 NO_CARD = "This version carries no model card: it was logged by an earlier sem_search, or by another program."
@@ -54,12 +54,12 @@ class VersionRow:
     aliases: tuple[str, ...]
     registered_at: str
     """UTC, ISO 8601."""
-    score: float | None
+    score: float | None = None
     """The objective; None for a version that no search registered."""
-    validation_f_measure: float | None
-    test_f_measure: float | None
-    study: str | None
-    decision: str | None
+    validation_f_measure: float | None = None
+    test_f_measure: float | None = None
+    study: str | None = None
+    decision: str | None = None
     """Which alias it was given when it was registered, and why."""
 
 
@@ -93,7 +93,7 @@ class VersionView:
 def list_models() -> tuple[ModelOverview, ...]:
     """Return an overview of every registered model, by name."""
     open_client()
-    return tuple(list_versions(name) for name in list_registered_names())
+    return tuple(list_versions(name) for name in sorted(model.name for model in mlflow.search_registered_models()))
 
 
 def list_versions(name: str) -> ModelOverview:
@@ -102,16 +102,15 @@ def list_versions(name: str) -> ModelOverview:
     Raises:
         ModelNotFoundError: There is no such model.
     """
-    client = open_client()
-    history = read_history(client, name=name)
-    versions = list_model_versions(name)
+    history = read_history(open_client(), name=name)
+    versions = list_model_versions(name).values()
     return ModelOverview(
         name=name,
         champion=history.champion,
         n_moves=len(history.entries),
         head_sha256=history.last_sha256,
-        remarks=tuple(_iter_remarks(history, versions=versions)),
-        versions=tuple(_describe_row(version, history=history) for version in versions.values()),
+        remarks=tuple(_iter_remarks(history, numbers=[str(version.version) for version in versions])),
+        versions=tuple(_describe_row(version, history=history) for version in versions),
     )
 
 
@@ -137,8 +136,7 @@ def show_version(name: str, version: str) -> VersionView:
     """
     client = open_client()
     found = find_version(client, name=name, version=version)
-    number = str(found.version)
-    model_uri = f"models:/{name}/{number}"
+    number, model_uri = str(found.version), f"models:/{name}/{found.version}"
     if find_missing_folder(model_uri) is not None:
         raise ModelNotFoundError(describe_failure(model_uri))
     history = read_history(client, name=name)
@@ -174,7 +172,7 @@ def format_view(view: VersionView) -> str:
     """Return the model card and what happened to the version."""
     held = show_line(f"Aliases: {', '.join(view.aliases) or 'none'}.")
     card = NO_CARD if view.card is None else render_card(view.card, name=view.name, version=view.version).rstrip()
-    return f"{show_controls(card)}\n\n## In the registry\n\n{held}\n\n{format_moves(view.moves)}"
+    return f"{card}\n\n## In the registry\n\n{held}\n\n{format_moves(view.moves)}"
 
 
 def format_moves(entries: Sequence[HistoryEntry]) -> str:
@@ -191,31 +189,35 @@ def format_move(entry: HistoryEntry, *, warnings: Sequence[str] = ()) -> str:
 
 def format_comparison(comparison: VersionComparison) -> str:
     """Return both versions side by side, and the verdict."""
-    level = 100 * (2 * comparison.confidence - 1)
-    header = ("split", "score", f"version {comparison.first}", f"version {comparison.second}", "difference")
-    tests = [
-        f"On the {split} split: {_format_p(get_p_over_folds(found))} for other training images (corrected resampled "
-        f"t-test over the folds), {_format_p(found.image_test.p_value)} for whole images correctly classified "
-        "(McNemar)."
-        for split, found in comparison.splits.items()
-    ]
-    return "\n".join(
-        [
-            f"{comparison.model}: {comparison.n_images} images, paired. In brackets: {level:g} % interval, whose lower "
-            f"end is passed with {100 * comparison.confidence:g} % confidence.",
-            format_table(header, list(_iter_difference_rows(comparison))),
-            *tests,
-            f"{comparison.verdict[0].upper()}{comparison.verdict[1:]}",
-        ]
+    rule, rows, tests = comparison.rule, [], []
+    for split, found in comparison.splits.items():
+        differences = {
+            "macro F-measure of tiles, mean over the folds": found.f_measure,
+            "macro F-measure of images": found.image_f_measure,
+            "accuracy of images": found.image_accuracy,
+        }
+        names = (f"F-measure of tiles of {name}" for name in found.class_names)
+        differences |= zip(names, found.f_measure_of_class, strict=True)
+        rows += [(split, name, *_format_difference(each)) for name, each in differences.items()]
+        tests.append(
+            f"On the {split} split: {_format_p(get_p_over_folds(found))} for other training images (corrected "
+            f"resampled t-test over the folds), {_format_p(found.image_test.p_value)} for whole images correctly "
+            "classified (McNemar)."
+        )
+    title = (
+        f"{comparison.model}: {comparison.n_images} images, paired. In brackets: {100 * rule.level:g} % interval, "
+        f"whose lower end is passed with {100 * rule.confidence:g} % confidence."
     )
+    header = ("split", "score", f"version {comparison.first}", f"version {comparison.second}", "difference")
+    verdict = f"{comparison.verdict[0].upper()}{comparison.verdict[1:]}"
+    return "\n".join([title, format_table(header, rows), *tests, verdict])
 
 
 def format_verification(verification: Verification) -> str:
     """Return every check, and the first that failed once more at the end."""
     width = max(len(check.name) for check in verification.checks)
-    lines = [show_line(f"{each.outcome:<11}  {each.name:<{width}}  {each.detail}") for each in verification.checks]
-    title = f"{verification.model}, version {verification.version}"
-    failure = verification.first_failure
+    lines = [f"{each.outcome:<11}  {each.name:<{width}}  {each.detail}" for each in verification.checks]
+    title, failure = f"{verification.model}, version {verification.version}", verification.first_failure
     verdict = (
         f"{title}: nothing that was checked differs from what was written."
         if failure is None
@@ -223,29 +225,28 @@ def format_verification(verification: Verification) -> str:
     )
     head_sha256 = verification.head_sha256 or "none, no alias was moved yet"
     head = f"Hash of the last entry, to be kept in another place: {head_sha256}"
-    return "\n".join([*lines, "", show_line(verdict), head])
+    return "\n".join(map(show_line, [*lines, "", verdict, head]))
 
 
-def _iter_remarks(history: History, *, versions: Collection[str]) -> Iterator[str]:
+def _iter_remarks(history: History, *, numbers: Sequence[str]) -> Iterator[str]:
     problem = next(iter_problems(history), None)
     if problem is not None:
         yield f"the history is not sound: {problem}"
-    state = describe_champion_state(history, versions=versions)
+    state = describe_champion_state(history, versions=numbers)
     if state is not None:
         yield state
-    elif history.champion is None and versions:
+    elif history.champion is None and numbers:
         yield f"there is no {CHAMPION}: models:/{history.model}@{CHAMPION} cannot be loaded."
 
 
 def _describe_row(version: ModelVersion, *, history: History) -> VersionRow:
-    number = str(version.version)
     return VersionRow(
-        version=number,
-        aliases=_find_aliases(history, number),
+        version=str(version.version),
+        aliases=_find_aliases(history, str(version.version)),
         registered_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
-        **{name: read_number(version, tag=tag) for name, tag in SCORES.items()},
         study=version.tags.get(TAG_STUDY),
         decision=version.tags.get(TAG_DECISION),
+        **read_scores(version),
     )
 
 
@@ -296,15 +297,8 @@ def _iter_entry_lines(entry: HistoryEntry) -> Iterator[str]:
     yield f"   run {entry.run_id or NONE}, hash {entry.sha256[:HASH_DIGITS]}"
 
 
-def _iter_difference_rows(comparison: VersionComparison) -> Iterator[tuple[str, ...]]:
-    """Yield split, score, both values and their difference, the objective first."""
-    for split, found in comparison.splits.items():
-        names = ["macro F-measure of tiles, mean over the folds", "macro F-measure of images", "accuracy of images"]
-        names += [f"F-measure of tiles of {name}" for name in comparison.class_names]
-        differences = (found.f_measure, found.image_f_measure, found.image_accuracy, *found.f_measure_of_class)
-        for name, each in zip(names, differences, strict=True):
-            interval = f"{each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]"
-            yield split, name, f"{each.first:.4f}", f"{each.second:.4f}", interval
+def _format_difference(each: Difference) -> tuple[str, str, str]:
+    return f"{each.first:.4f}", f"{each.second:.4f}", f"{each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]"
 
 
 def _format_p(p_value: float | None) -> str:

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,10 +11,10 @@ from sem_search.deployment.registry.history import (
     LONGEST_TAG,
     History,
     HistoryEntry,
-    build_history,
     describe_champion_state,
     format_canonical,
     iter_problems,
+    read_history,
 )
 from sem_search.errors import SettingsError
 
@@ -82,7 +83,13 @@ def write_tags(entries: Sequence[HistoryEntry]) -> dict[str, str]:
 
 def read(tags: dict[str, str], *, champion: str | None = None) -> History:
     aliases = {} if champion is None else {"champion": champion}
-    return build_history(SimpleNamespace(name="m", tags=tags, aliases=aliases))
+    return read_stored(name="m", tags=tags, aliases=aliases)
+
+
+def read_stored(**stored: Any) -> History:
+    """Return the history of a registered model as a client gives it."""
+    client = SimpleNamespace(get_registered_model=lambda _: SimpleNamespace(**stored))
+    return read_history(client, name=stored["name"])
 
 
 def find_problems(tags: dict[str, str]) -> list[str]:
@@ -113,7 +120,7 @@ def test_the_hash_is_the_same_for_ever() -> None:
 def test_a_history_of_before_is_read_and_sound() -> None:
     """Written when a mark showed whether the last move was carried out, and runs held copies of the entries."""
     stored = json.loads((Path(__file__).parent / "history_of_format_1.json").read_text(encoding="utf-8"))
-    history = build_history(SimpleNamespace(**stored))
+    history = read_stored(**stored)
     assert list(iter_problems(history)) == []
     assert [(entry.action, entry.alias, entry.from_version, entry.to_version) for entry in history.entries] == [
         ("registered", "champion", None, "1"),
@@ -189,7 +196,7 @@ def test_an_honest_history_has_no_problem() -> None:
     history = read(write_tags(chain))
     assert list(history.entries) == chain
     assert history.heads == (chain[-1].sha256,)
-    assert (history.last_sha256, history.recorded_champion, history.n_forks) == (chain[-1].sha256, "2", 0)
+    assert (history.last_sha256, history.recorded_champion) == (chain[-1].sha256, "2")
     assert list(iter_problems(history)) == []
 
 
@@ -245,7 +252,7 @@ def test_two_moves_at_the_same_moment_are_a_fork_until_the_next_move_joins_them(
     joined = build_entry("2", after=[left, right], from_version="3")
     history = read(write_tags([first, left, right, joined]))
     assert list(iter_problems(history)) == []
-    assert (history.heads, history.n_forks) == ((joined.sha256,), 1)
+    assert history.heads == (joined.sha256,)
 
 
 def test_two_first_entries_are_a_fork() -> None:

@@ -1,5 +1,5 @@
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,19 +7,25 @@ from typing import Any
 import mlflow
 import pytest
 
-from sem_search.deployment.registry import list_models, resolve_model_uri, show_version
+from sem_search.deployment.registry import (
+    compare_versions,
+    list_models,
+    list_versions,
+    promote_version,
+    resolve_model_uri,
+    roll_back,
+    show_version,
+    verify_version,
+)
 from sem_search.deployment.registry.versions import (
-    describe_hashes,
-    describe_scores,
     describe_store,
     find_version,
     list_model_versions,
-    list_registered_names,
     open_client,
-    read_number,
+    read_hashes,
+    read_scores,
 )
 from sem_search.errors import ModelNotFoundError, SettingsError, StoreError
-from sem_search.places import find_sqlite_file
 from sem_search.tracking.mlflow import availability as outages
 
 MODEL = "sem-search-tiny"
@@ -75,7 +81,7 @@ def test_a_message_says_what_there_is(two: Any, given: str, message: str) -> Non
 def test_an_empty_registry(laboratory: Any) -> None:
     with pytest.raises(ModelNotFoundError, match="there is none at all"):
         resolve_model_uri("models:/x@champion")
-    assert list_registered_names() == []
+    assert list_models() == ()
 
 
 @pytest.mark.parametrize("word", ["1", "champion", "@champion"])
@@ -88,6 +94,23 @@ def test_a_version_is_found_by_number_and_by_alias(two: Any, word: str) -> None:
 def test_a_version_that_is_not_there_is_reported(two: Any, word: str) -> None:
     with pytest.raises(ModelNotFoundError, match=r"has no (version|alias) .*; it has "):
         find_version(two.client, name=MODEL, version=word)
+
+
+ASKED = {
+    "promote": lambda name: promote_version(name, "9", reason="r"),
+    "compare": lambda name: compare_versions(name, "9", "1"),
+    "show": lambda name: show_version(name, "9"),
+    "verify": lambda name: verify_version(name, "9"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_what_is_not_there_is_reported_by_every_command(two: Any, ask: Callable[[str], Any]) -> None:
+    with pytest.raises(ModelNotFoundError, match="no version '9'"):
+        ask(MODEL)
+    for act in (ask, list_versions, roll_back):
+        with pytest.raises(ModelNotFoundError, match="no registered model 'other'"):
+            act("other")
 
 
 def test_versions_are_listed_in_the_order_of_their_numbers(laboratory: Any) -> None:
@@ -115,19 +138,14 @@ VERSION = SimpleNamespace(
 )
 
 
-def test_scores_by_version() -> None:
-    bare = SimpleNamespace(version="3", tags={})
-    assert describe_scores(VERSION, None, bare) == {"2": {"score": 0.75, "test_f_measure": 0.5}, "3": {}}
+def test_scores_and_hashes_that_there_are() -> None:
+    assert read_scores(VERSION) == {"score": 0.75, "test_f_measure": 0.5}
+    assert read_hashes(VERSION) == {"data_sha256": "d", "files_sha256": "f"}
 
 
-def test_hashes_that_there_are() -> None:
-    assert describe_hashes(VERSION) == {"data_sha256": "d", "files_sha256": "f"}
-
-
-@pytest.mark.parametrize(("text", "value"), [("0.5", 0.5), ("nan", None), ("inf", None), ("good", None), ("", None)])
-def test_a_tag_is_a_number_or_nothing(text: str, value: float | None) -> None:
-    assert read_number(SimpleNamespace(tags={"t": text}), tag="t") == value
-    assert read_number(SimpleNamespace(tags={}), tag="t") is None
+@pytest.mark.parametrize("text", ["nan", "inf", "good", ""])
+def test_a_tag_that_is_no_finite_number_is_no_score(text: str) -> None:
+    assert read_scores(SimpleNamespace(tags={"sem_search.score": text})) == {}
 
 
 @pytest.fixture
@@ -147,21 +165,6 @@ def test_a_question_in_the_wrong_folder_leaves_nothing_behind(tmp_path: Path, se
 def test_a_store_that_is_there_is_opened(tmp_path: Path, set_store, make_mlflow_store) -> None:
     set_store(make_mlflow_store(tmp_path))
     assert open_client().search_registered_models() == []
-
-
-@pytest.mark.parametrize(
-    ("uri", "file"),
-    [
-        ("sqlite:////a/b.db", "/a/b.db"),
-        ("sqlite:///:memory:", None),
-        ("sqlite:///a.db?mode=ro", None),
-        ("sqlite:///", None),
-        ("http://host", None),
-        ("postgresql://host/name", None),
-    ],
-)
-def test_the_file_of_a_store(uri: str, file: str | None) -> None:
-    assert find_sqlite_file(uri) == (None if file is None else Path(file))
 
 
 def test_a_store_is_found_in_a_folder_of_any_name(tmp_path: Path, set_store, make_mlflow_store) -> None:

@@ -23,7 +23,7 @@ from sem_search.deployment.registry.views import (
     list_versions,
     show_version,
 )
-from sem_search.errors import ModelNotFoundError, StoreError
+from sem_search.errors import StoreError
 
 ENTRY = HistoryEntry(
     number=2,
@@ -93,15 +93,6 @@ def test_all_models_by_name(three: Any) -> None:
     assert [overview.name for overview in list_models()] == ["another", three.name]
 
 
-def test_moves_in_order(three: Any) -> None:
-    assert [entry.to_version for entry in list_moves(three.name)] == ["1", "2", "3"]
-
-
-def test_an_unknown_model_is_reported(three: Any) -> None:
-    with pytest.raises(ModelNotFoundError, match="no registered model 'other'"):
-        list_versions("other")
-
-
 def test_a_version_with_its_card_and_its_moves(old_laboratory: Any) -> None:
     view = show_version(old_laboratory.name, "3")
     run_id = old_laboratory.client.get_model_version(old_laboratory.name, "3").run_id
@@ -139,11 +130,6 @@ def test_a_damaged_card_is_named(laboratory: Any) -> None:
     assert describe_version(laboratory.client.get_model_version(laboratory.name, "1")).startswith(
         "card.json is damaged"
     )
-
-
-def test_an_unknown_version_is_reported(old_laboratory: Any) -> None:
-    with pytest.raises(ModelNotFoundError, match="no version '9'"):
-        show_version(old_laboratory.name, "9")
 
 
 def test_the_list_of_versions(old_laboratory: Any) -> None:
