@@ -11,7 +11,7 @@ from sem_search.errors import SettingsError, StoreError
 CACHE_VARIABLE = "SEM_SEARCH_CACHE"
 
 FOLDER_VARIABLE = "SEM_SEARCH_FOLDER"
-"""Where the user stood who started `mlflow run`; `scripts/search` sets it."""
+"""The folder in which the user started `mlflow run`; `scripts/search` sets it."""
 
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 STORE_FILE = "mlflow.db"

@@ -109,7 +109,7 @@ def history(model: str) -> Answer:
 @registry.command()
 @_VERSION
 @_MODEL
-@click.option("--reason", default=None, help="Make it champion whatever the gate finds, and write down why.")
+@click.option("--reason", default=None, help="Make it champion even if the gate refuses, and record why.")
 @_MARGIN
 @_CONFIDENCE
 @_print_answer

@@ -126,7 +126,7 @@ def promote_version(
     Args:
         name: Registered model.
         version: Number, alias or `latest`.
-        reason: Why it is made champion whatever the gate finds; None leaves it to the gate.
+        reason: Why it is made champion even if the gate refuses; None leaves it to the gate.
         rule: How far and how surely the champion must be beaten; None: the defaults.
 
     Raises:

@@ -43,7 +43,7 @@ NOT_OF_THE_MODEL = {
     "promote_confidence",
     "threads",
 }
-"""Settings that belong to the machine or to the registry: paths, the storage's URL, who shall be champion."""
+"""Settings that belong to the machine or to the registry: paths, the storage's URL, the rules for the champion."""
 
 SCORE_NAMES: Mapping[tuple[Unit, str], str] = {
     ("tiles", "f_measure"): "macro F-measure, mean over the folds",

@@ -1,4 +1,4 @@
-"""Optuna's own plots, as the library draws them: those who know Optuna find what they know."""
+"""Optuna's own plots, as the library draws them, for users who know Optuna."""
 
 from collections.abc import Sequence
 from html import escape
