@@ -64,7 +64,7 @@ def _build_parameters() -> str:
 
 def _build_command() -> str:
     words = [f"--{name.replace('_', '-')} {{{name}}}" for name in SearchSettings.model_fields]
-    # A pair of option and value stays in one line: the hard blanks are put back afterwards.
+    # A pair of option and value stays in one line: the hard blanks are restored afterwards.
     text = "python -m sem_search search " + " ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)
     lines = textwrap.wrap(text, width=120, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
     return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ") + "\n"

@@ -11,7 +11,7 @@ from sem_search.errors import SettingsError, StoreError
 CACHE_VARIABLE = "SEM_SEARCH_CACHE"
 
 FOLDER_VARIABLE = "SEM_SEARCH_FOLDER"
-"""Where the user stood who started `mlflow run`; `scripts/search` sets it."""
+"""The folder in which the user started `mlflow run`; `scripts/search` sets it."""
 
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 STORE_FILE = "mlflow.db"
@@ -79,7 +79,7 @@ def find_sqlite_file(url: str) -> Path | None:
 
 
 def make_sqlite_url(file: Path) -> str:
-    """Return the URL of an SQLite file; of its path only what a URL would take for something else is encoded."""
+    """Return the URL of an SQLite file; only characters of its path that have a meaning in a URL are encoded."""
     return f"sqlite:///{str(file.absolute()).replace('%', '%25').replace('?', '%3F')}"
 
 

@@ -1,4 +1,4 @@
-"""How far a long computation is: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""How far a long computation is: a bar on a terminal; in a log or a pipe, a plain line every few seconds."""
 
 import sys
 import time

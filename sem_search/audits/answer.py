@@ -1,4 +1,4 @@
-"""The shape of every answer: words, the numbers behind them, figures, and a page of words and figures."""
+"""The parts of every answer: text, the numbers behind it, figures, and a page of text and figures."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -2,7 +2,7 @@
 
 Each lot is a folder of images. The statistics are those of `evaluation.lots.two_sample`, on the trunk's channels
 averaged over each tile: nothing is trained. What differs between lots besides the material, such as the pixel size,
-is said first: no test can tell the two apart.
+is shown first: no test can separate the two.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Two studies over the same images in the same folds: whose winner is better, in what, and whether it is clear."""
+"""Two studies over the same images in the same folds: which winner is better, for which classes, and how clearly."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace

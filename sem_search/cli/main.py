@@ -252,7 +252,7 @@ def app(port: int, browser: bool, **given: Any) -> None:
 
 
 def _open_page(url: str) -> None:
-    """Open a page where there is a screen; elsewhere its address, which was just printed, is all there is."""
+    """Open a page where there is a screen; without one, the user has the address that was just printed."""
     if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         click.launch(url)
 

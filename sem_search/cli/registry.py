@@ -1,4 +1,4 @@
-"""The command line of the registry: which version is champion, why, since when, and whether all is as it was written.
+"""The command line of the registry: which version is champion, why, since when, and whether anything was altered.
 
 Nothing heavy is imported before a command knows that it was called correctly.
 """
@@ -109,7 +109,7 @@ def history(model: str) -> Answer:
 @registry.command()
 @_VERSION
 @_MODEL
-@click.option("--reason", default=None, help="Make it champion whatever the gate finds, and write down why.")
+@click.option("--reason", default=None, help="Make it champion even if the gate refuses, and record why.")
 @_MARGIN
 @_CONFIDENCE
 @_print_answer

@@ -1,6 +1,6 @@
 """Out-of-fold answers as counts per image: all that intervals and comparisons need.
 
-Images, not tiles, are what a new sample would bring anew; so an image's tiles stay together in one row.
+A new sample consists of new images, not of new tiles; so an image's tiles stay together in one row.
 """
 
 from collections.abc import Sequence

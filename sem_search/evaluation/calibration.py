@@ -1,4 +1,4 @@
-"""Whether a probability means what it says, and one number that mends it.
+"""Whether predicted probabilities are calibrated, and one number (a temperature) that calibrates them.
 
 A network that answers 0.9 should be right nine times out of ten. Temperature scaling (Guo, Pleiss, Sun and Weinberger,
 ICML 2017) divides the log probabilities by one number and leaves the order of the classes as it is: a temperature above

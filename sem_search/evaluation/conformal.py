@@ -2,15 +2,15 @@
 
 A class is in the set if its probability reaches a threshold that was calibrated on images which the networks were not
 trained on. So the true class of a new image of the same kind is missed in at most a share `1 - coverage` of cases,
-whatever the network is worth (split conformal prediction: Vovk, Gammerman and Shafer 2005; this score, "LAC":
+however good the network is (split conformal prediction: Vovk, Gammerman and Shafer 2005; this score, "LAC":
 Sadinle, Lei and Wasserman, J. Am. Stat. Assoc. 114 (2019) 223). A poor network gets large sets, not wrong ones. The
 most probable class is always in its set. Scores compared: `docs/trust.md`.
 
 Images of one group share the weight of one (hierarchical conformal prediction: Lee, Barber and Willett 2023, equation
 3). Where every image is a group of its own this is the usual quantile, the ceil((n + 1) coverage)-th of n.
 
-The fold networks that answer a new image together were each judged on their own fold only. Their common sets compare
-the new image with each image calibrated on in the answer of that image's network (cross-validation+: Barber, Candès,
+The fold networks that answer a new image together were each judged on their own fold only. To make a common set, a new
+image is compared with each calibration image in the answer of that image's network (cross-validation+: Barber, Candès,
 Ramdas and Tibshirani, Ann. Stat. 49 (2021) 486; for classes: Romano, Sesia and Candès, NeurIPS 2020, equation 9).
 Guaranteed is then 2 x coverage - 1; in practice they cover as asked, or more.
 

@@ -1,8 +1,8 @@
-"""How well the class is predicted without looking: from how an image was taken.
+"""How well the class is predicted from how an image was taken, without the picture.
 
 A random forest (Breiman, Mach. Learn. 45 (2001) 5) on metadata alone (pixel size, session, detector, mean grey, noise),
-out of fold and scored as the network is. If it comes near the network, the network may have learnt the session instead
-of the material. A category becomes a column of its own, a missing value a category like any other.
+out of fold and scored as the network is. If it scores nearly as well as the network, the network may have learnt the
+session instead of the material. A category becomes a column of its own, a missing value a category like any other.
 """
 
 from collections.abc import Mapping, Sequence

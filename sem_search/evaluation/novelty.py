@@ -1,13 +1,12 @@
-"""Whether an image is like anything that the network was trained on.
+"""Whether an image is like the images that the network was trained on.
 
 Each image is a point: the mean over its tiles of the trunk's channels. Its distance is the squared Mahalanobis distance
 to the nearest class mean (Lee, Lee, Lee and Shin, NeurIPS 2018), under one covariance of all classes.
 
 Single tiles lie farther out than means of many. So the limit is measured for each number of tiles, on images that were
-left out of the fit: it is the quantile of their distances that lets the share asked for through as unknown (conformal
-anomaly detection: Bates et al., Ann. Stat. 51 (2023) 149). That share is promised of all known images together, not of
-each class; what was measured of each class is stored and stated. How all this was chosen:
-`docs/decisions/028-known-images.md`.
+left out of the fit: the quantile of their distances above which the requested share is called unknown (conformal
+anomaly detection: Bates et al., Ann. Stat. 51 (2023) 149). The share holds for all known images together, not for each
+class; the measured share of each class is stored and shown. The reasons: `docs/decisions/028-known-images.md`.
 """
 
 from collections.abc import Mapping

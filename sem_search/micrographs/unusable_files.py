@@ -10,7 +10,7 @@ from sem_search.errors import UnreadableDataError
 from sem_search.words import MAX_NAMED, count, name_some, write_list
 
 MAX_EXAMPLES = 3  # files of one cause that are named one by one
-MAX_REFUSED_NAMES = 50  # per cause, where they are to be mended or removed one by one
+MAX_REFUSED_NAMES = 50  # per cause, where they are to be repaired or removed one by one
 TILE_STEP_PX = 32  # sides that are advised; the smallest that is allowed
 
 

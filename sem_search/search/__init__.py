@@ -1,4 +1,4 @@
-"""Optuna: the space, the objective, the study and its workers; joins the whole way.
+"""The search: prepares the data, runs Optuna's trials and registers the winner.
 
 The package is called like the public function `sem_search.search`, and Python binds a package to its name as soon as it
 is imported. So the package can be called as that function.

@@ -17,7 +17,7 @@ from sem_search.search.results.outcome import list_results
 from sem_search.search.results.run_description import describe_settings, log_study_start
 from sem_search.search.results.trial_log import TrialLog
 from sem_search.search.trials.objective import CellObjective
-from sem_search.search.trials.process_id import describe_process, is_known_dead
+from sem_search.search.trials.process_id import describe_process, is_known_gone
 from sem_search.search.trials.ranks import count_ranks
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.storage import START_S, repeat_after_outages
@@ -99,11 +99,11 @@ def _attempt(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, clie
     trainer = prepared.trainer  # features are computed now: the study's run says meanwhile that a search is at work
     _wait(lambda: log_study_start(prepared, run_id=run_id), settings=settings)
     _train_cells(study, prepared=prepared, log=log, client=client)
-    repaired = [*prepared.mended, *repair_folds(study, prepared=prepared, trainer=trainer)]
+    repaired = [*prepared.repaired, *repair_folds(study, prepared=prepared, trainer=trainer)]
     with lock_stores(settings):
         _wait(lambda: log.log_missing(study), settings=settings)
         if repaired:
-            tags = Tags(values={"sem_search.mended": "\n".join(repaired)})
+            tags = Tags(values={"sem_search.repaired": "\n".join(repaired)})
             _wait(lambda: log_entries([tags], run_id=run_id), settings=settings)
         return _wait(
             lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
@@ -123,7 +123,7 @@ def _take_over(study: optuna.Study, *, log: TrialLog) -> None:
     study.set_user_attr(SETTINGS, settings.without_passwords.model_dump_json())  # a worker is given the URL
     study.set_user_attr(STUDY_RUN_ID, run_id)
     for other, process in find_unfinished_runs(study=study.study_name, but=run_id).items():
-        if is_known_dead(process):
+        if is_known_gone(process):
             supersede_run(other, by=run_id)
     log.adopt_runs(study)
 

@@ -1,4 +1,4 @@
-"""What the libraries of a working process may print."""
+"""What the libraries in a process that trains may print."""
 
 import logging
 import warnings

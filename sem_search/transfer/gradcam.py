@@ -1,10 +1,10 @@
 """Grad-CAM: where the head looks for a class, as numbers.
 
-Everything is computed from the head alone: the map that is weighted lies behind the cut. Which map that is: the
-convolution's own output, followed through the layers after it for as long as all flows through one map of the same
-height and width. So VGG16 is explained at `block5_conv3` after its ReLU, and ResNet50, MobileNetV2 and DenseNet after
-the normalisation, shortcut and ReLU that their last convolution ends in. Before those, a convolution's output has
-either sign and a zero that means nothing (the normalisation shifts it), and its weighted sum would mean as little.
+Everything is computed from the head alone: the map that is weighted lies behind the cut. It is the convolution's
+own output, followed through later layers as long as these all work on one map of the same height and width. So VGG16 is
+explained at `block5_conv3` after its ReLU, and ResNet50, MobileNetV2 and DenseNet after the normalisation, shortcut and
+ReLU that their last convolution ends in. Before those, a convolution's output can be negative, and its zero has no
+meaning (the normalisation shifts it); so its weighted sum has none either.
 Source: Selvaraju et al., "Grad-CAM: Visual explanations from deep networks via gradient-based localization", ICCV 2017,
 equations 1 and 2. The logit is differentiated, not the softmax, whose gradient vanishes on a sure answer.
 """

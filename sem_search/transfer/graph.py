@@ -1,7 +1,8 @@
 """The graph of a network: which layer is called on what, and what a layer is.
 
 Keras has no public list of the calls of a model's layers. But `keras.models.clone_model` makes them all again, and
-hands each one to a function of ours: so they are recorded without a private name (docs/decisions/029-keras-graph.md).
+passes each one to a function of this module: so they are recorded without a private name
+(docs/decisions/029-keras-graph.md).
 """
 
 from collections.abc import Callable, Iterable

@@ -1,8 +1,8 @@
 """The trunk at work: preprocessing and network as one compiled function, and the precision that it computes in.
 
-The trunk is most of what a large set costs before anything is trained, and what a served image costs. With bfloat16
+The trunk takes most of the time before training on a large set, and most of the time of a served image. With bfloat16
 (8 bits of mantissa, sums in float32) a processor with AMX or AVX-512 BF16 computes it about twice as fast; any other
-one only imitates it, and is slower. So both are timed once on each machine, and the choice is stored in the cache.
+processor emulates it, and is slower. So both are timed once on each machine, and the choice is stored in the cache.
 Weights stay in float32, and so does everything after the trunk. The trunk carries its precision into the registry:
 what was measured is what is served.
 Source: Kalamkar et al., "A study of bfloat16 for deep learning training", arXiv:1905.12322 (2019).

@@ -57,10 +57,13 @@ def read_ends(place: Place) -> dict[str, Any]:
     """Return how each cell ended, by its trial."""
     study = optuna.load_study(study_name="grid", storage=f"sqlite:///{place.folder}/optuna.db")
     trials = study.get_trials()
-    assert len(trials) == N_CELLS, "a cell was doubled"
+    results = [trial for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    assert len(results) == N_CELLS, "a cell was lost or doubled"
+    # The trial of a killed worker fails without a reason, and another one takes its cell.
+    assert all("reason" not in trial.user_attrs for trial in trials if trial not in results)
     return {
-        f"{trial.params}": (trial.state.name, trial.value, trial.intermediate_values, trial.user_attrs.get("reason"))
-        for trial in trials
+        f"{trial.params}": (trial.state.name, trial.value, trial.intermediate_values, trial.user_attrs.get("prune_reason"))
+        for trial in results
     }
 
 

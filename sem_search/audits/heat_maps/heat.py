@@ -1,7 +1,7 @@
-"""Heat maps of all tiles by all heads of a study, and what becomes of the score where the heat is taken away.
+"""Heat maps of all tiles by all heads of a study, and how the score changes where the hottest cells are deleted.
 
-Everything works on stored trunk features: a head is given weights and explains, nothing is trained. A cell that is
-deleted gets the mean features of all tiles, as if nothing particular were there.
+Everything works on stored trunk features: a head gets its stored weights and is explained; nothing is trained. A
+deleted cell gets the mean features of all tiles, as if nothing particular were there.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
-"""What the network looks at: its heat maps held against the particles, and against themselves.
+"""What the network looks at: its heat maps compared with the particles, and with one another.
 
 The paper asks which features of the particles the network uses and leaves it open. Here the particles of the test
 images are found and measured, and the heat on each is correlated with its size, shape and roughness, against the heat
 of other images. Before that, three checks say whether the maps mean anything: heads of different folds must agree, maps
-of randomised weights must not look the same, and the score must fall when the hottest cells go.
+of randomised weights must not look the same, and the score must fall when the hottest cells are deleted.
 
 Each image is explained by the head that it tests, which never saw it; only for the agreement of folds also by the head
 whose epochs it validates, the one other head that was not trained on it. The logit of the true class is explained.
@@ -77,7 +77,7 @@ class MorphologyAudit:
 
     @property
     def depends_on_training(self) -> bool:
-        """Whether randomised weights clearly look elsewhere than the heads of other folds do."""
+        """Whether randomised weights clearly look at other places than the heads of other folds do."""
         return bool(self.all_trained.rank_correlation.high < self.folds.rank_correlation.low)
 
     def to_text(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether another study's network looks at the same places: a place that both find telling is the material's.
+"""Whether another study's network looks at the same places: a place that matters to both belongs to the material.
 
 Both studies have the same images in the same folds; each tile is explained, in either, by the head that never saw it.
 The finer maps are brought to the resolution of the coarser ones.
@@ -47,7 +47,7 @@ class OtherNetwork:
         verdict = (
             "beyond what any two maps share, so part of what they show is the material's and not one network's."
             if self.looks_alike
-            else "no more than any two maps do: what a map shows tells of its network, not of the material."
+            else "no more than any two maps do: what a map shows belongs to its network, not to the material."
         )
         return (
             f"The network of study {self.study} ({self.backbone}) orders the places of a tile alike to "

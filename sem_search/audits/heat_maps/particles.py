@@ -1,9 +1,9 @@
-"""Particles found in a micrograph and measured: what a heat map can be held against.
+"""Particles found in a micrograph and measured, to be compared with a heat map.
 
 Particles are taken to be brighter than their ground, as secondary electrons show them. A threshold (Otsu, IEEE Trans.
-Syst. Man Cybern. 9 (1979) 62) parts them from it, a watershed of the distance to the ground parts those that touch
-(Beucher and Lantuéjoul 1979); both are scikit-image's. On a closed bed of particles, where no ground is seen, what is
-found are bright parts of surfaces: the share that is covered is reported, so that this can be seen.
+Syst. Man Cybern. 9 (1979) 62) separates them from it, a watershed of the distance to the ground separates those that
+touch (Beucher and Lantuéjoul 1979); both are scikit-image's. On a closed bed of particles, where no ground is seen,
+what is found are bright parts of surfaces: the share that is covered is reported, so that this can be seen.
 """
 
 from dataclasses import dataclass

@@ -152,7 +152,7 @@ def load_model(model_uri: str) -> PyFuncModel:
     Its files are compared with what the registry holds before anything of them is run.
 
     MLflow puts the model's copy of this package first on the path. It would not be imported here, where sem_search
-    already is, but processes started from here inherit the path: it is put back.
+    already is, but processes started from here inherit the path: it is restored.
 
     Raises:
         ModelNotFoundError: There is no such model, or it cannot be loaded.

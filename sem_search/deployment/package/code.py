@@ -1,7 +1,7 @@
 """The code that travels with a model: a copy of this package, and its hash.
 
 A server that knows no sem_search runs this copy. A process that has already imported sem_search goes on with what it
-has (Python imports a package once), and the hash then tells whether that is the code which was measured.
+has (Python imports a package once), and the hash then shows whether that is the code which was measured.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import sem_search
 PACKAGE_FOLDER = Path(sem_search.__file__).parent
 
 ANSWERING_ROOMS = ("micrographs", "transfer", "evaluation", "deployment")
-"""What an answer passes through; a change elsewhere changes no answer."""
+"""What an answer passes through; a change of any other module changes no answer."""
 
 LEFT_OUT = ("__pycache__", "*.pyc", "*.h5", "*.keras", "*.npz")
 """Bytecode, and the weights that ship with the package: a model brings its own."""

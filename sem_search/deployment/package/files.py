@@ -90,5 +90,5 @@ def _list_files(folder: Path) -> list[str]:
 
 
 def _leaves_folder(path: str) -> bool:
-    """Return whether a list that was altered points elsewhere."""
+    """Return whether an altered list names a file outside the folder."""
     return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts

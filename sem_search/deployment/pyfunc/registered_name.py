@@ -1,4 +1,4 @@
-"""Which registered version a model is: known to the registry and to a process that loads it from there."""
+"""The registered version of a model, as a process that loads it from the registry knows it."""
 
 import os
 from dataclasses import dataclass

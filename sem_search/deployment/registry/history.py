@@ -1,7 +1,7 @@
 """The history of a registered model: every move of an alias, as entries that show whether they were altered.
 
-An entry's hash is the SHA-256 of its canonical JSON, and its content holds the hash of the entry before it: who alters
-one entry must make all later ones anew. Each entry is one tag of the registered model. The tag's name holds number and
+An entry's hash is the SHA-256 of its canonical JSON, and its content holds the hash of the entry before it: a change
+of one entry makes all later ones wrong. Each entry is one tag of the registered model. The tag's name holds number and
 hash, so that two processes that cannot lock each other out write two tags, not one over the other: the history forks,
 and the next move names both as the entries before it.
 
@@ -22,7 +22,7 @@ from sem_search.deployment.registry.versions import CHAMPION, get_registered_mod
 from sem_search.errors import SettingsError
 
 Action = Literal["registered", "promoted", "promoted by hand", "rolled back", "found"]
-"""`found`: the alias stood elsewhere than the history says; another program had moved it."""
+"""`found`: the alias named another version than the history says; another program had moved it."""
 
 FORMAT_VERSION = 1
 """Raised when a reader of before could misunderstand an entry."""
@@ -117,7 +117,7 @@ class History:
 
     @property
     def last_sha256(self) -> str | None:
-        """Hash of the last entry, to be written down elsewhere."""
+        """Hash of the last entry, to be kept in another place."""
         return self.entries[-1].sha256 if self.entries else None
 
     @property
@@ -187,7 +187,7 @@ def iter_problems(history: History) -> Iterator[str]:
 
 
 def describe_champion_state(history: History, *, versions: Container[str]) -> str | None:
-    """Return a sentence if the champion's alias stands elsewhere than the history says; None if all is well.
+    """Return a sentence if the champion's alias names another version than the history says; else None.
 
     Args:
         history: Of the registered model.

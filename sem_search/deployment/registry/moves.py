@@ -1,7 +1,7 @@
-"""A version is registered, promoted or taken back: the moves of an alias, each written down.
+"""Moves of an alias: a version is registered, promoted or rolled back, and the history records it.
 
-A move is written before it is made: the entry, then the alias. Where the alias stands elsewhere than the history says,
-since a process was killed in between or another program moved it, the next move writes that down first.
+A move is written before it is made: the entry, then the alias. If a process was killed in between, or
+another program moved the alias, it names another version than the history says: the next move records that first.
 
 MLflow can neither compare and move an alias in one step nor lock a model. Where the registry is an SQLite file, every
 process that can move something sees that file, and the lock lies beside it. For a server or another database it lies
@@ -126,7 +126,7 @@ def promote_version(
     Args:
         name: Registered model.
         version: Number, alias or `latest`.
-        reason: Why it is made champion whatever the gate finds; None leaves it to the gate.
+        reason: Why it is made champion even if the gate refuses; None leaves it to the gate.
         rule: How far and how surely the champion must be beaten; None: the defaults.
 
     Raises:
@@ -205,13 +205,13 @@ def locate_lock(registry_uri: str) -> Path:
 
 
 def _settle(client: MlflowClient, *, name: str) -> History:
-    """Return the history of a model; where the champion's alias stands elsewhere, that is written down first."""
+    """Return the history of a model; where the champion's alias names another version, that is recorded first."""
     history = read_history(client, name=name)
     recorded, champion = history.recorded_champion, history.champion
     if champion == recorded:
         return history
     reason = (
-        "the alias stood elsewhere than the history says: a move was interrupted, or another program made one."
+        "the alias named another version than the history says: a move was interrupted, or another program made one."
         if history.entries
         else "the history begins here; the alias stood here already."
     )

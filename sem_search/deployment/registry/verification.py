@@ -201,7 +201,7 @@ def _check_tags(version: ModelVersion, *, history: History) -> str:
     """Compare the version's tags with what the history says that they were."""
     entry = history.find_registration(str(version.version))
     if entry is None:
-        raise _NotCheckedError("no entry of the history tells of its registration")
+        raise _NotCheckedError("the history has no entry of its registration")
     _refuse(_iter_tag_problems(version, entry=entry))
     return f"as entry {entry.number} of the history says"
 

@@ -47,7 +47,7 @@ def open_client() -> MlflowClient:
     Raises:
         ModelNotFoundError: It would be an SQLite file that is not there. MLflow would make an empty one, and a question
             asked in the wrong folder would leave a database behind.
-        SettingsError: It refuses us, or is none.
+        SettingsError: It refuses the request, or is no registry.
         StoreError: It does not answer.
     """
     file = find_sqlite_file(mlflow.get_registry_uri())

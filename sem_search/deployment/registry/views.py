@@ -71,7 +71,7 @@ class ModelOverview:
     champion: str | None
     n_moves: int
     head_sha256: str | None
-    """Hash of the last entry: written down elsewhere, it shows later whether the history is still the same."""
+    """Hash of the last entry: a copy in another place shows later whether the history is still the same."""
     remarks: tuple[str, ...]
     """What is not as it should be, a sentence each."""
     versions: tuple[VersionRow, ...]
@@ -183,7 +183,7 @@ def format_moves(entries: Sequence[HistoryEntry]) -> str:
 
 def format_move(entry: HistoryEntry, *, warnings: Sequence[str] = ()) -> str:
     """Return a move that was just made, with the hash to write down."""
-    head = f"Hash of this entry, to be kept elsewhere: {entry.sha256}"
+    head = f"Hash of this entry, to be kept in another place: {entry.sha256}"
     return "\n".join([format_moves([entry]), head, *(show_line(f"Warning: {warning}") for warning in warnings)])
 
 
@@ -223,7 +223,8 @@ def format_verification(verification: Verification) -> str:
         if failure is None
         else f"{title} is not what was written. First: {failure.name}: {failure.detail}"
     )
-    head = f"Hash of the last entry, to be kept elsewhere: {verification.head_sha256 or 'none, no alias was moved yet'}"
+    head_sha256 = verification.head_sha256 or "none, no alias was moved yet"
+    head = f"Hash of the last entry, to be kept in another place: {head_sha256}"
     return "\n".join(map(show_line, [*lines, "", verdict, head]))
 
 

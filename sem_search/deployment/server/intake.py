@@ -1,10 +1,10 @@
-"""Which callers are answered, and how much of what is sent may be in memory: rules that know no web framework.
+"""Which callers are answered, and how much of their requests may be in memory: rules without a web framework.
 
 Host and origin: a web page from anywhere can send requests to a server that listens on the reader's own machine, by
 letting its own name point there (DNS rebinding). Such a request carries the page's name in `Host`; only known names are
 answered. `Origin` is the page that asks, as the browser states it: it must be this server's own.
 
-Memory: what counts is what has arrived, not what was announced, since announcing costs a caller nothing.
+Memory: the bytes that have arrived count, not the announced length, since a false announcement costs a caller nothing.
 """
 
 import ipaddress

@@ -1,4 +1,4 @@
-"""`sem-search serve` and `sem-search app`: the front, the version behind it, and a clean end."""
+"""`sem-search serve` and `sem-search app`: the front server, the served version behind it, and a clean end."""
 
 import asyncio
 import logging

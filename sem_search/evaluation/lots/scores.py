@@ -1,8 +1,8 @@
-"""How much each image of two lots looks like either, judged by the others: leave-one-out scores of many permutations.
+"""How much each image looks like either of two lots: leave-one-out scores, for many permutations.
 
-The classifier is a linear discriminant on image means of trunk features. The covariance of image means does not know
-the lots, so that it is the same for every permutation and is fitted once. All that knows the lots is the two means, and
-these leave out the image that is judged. An image's score then is a sum over a matrix of inner products, and a thousand
+The classifier is a linear discriminant on image means of trunk features. The covariance of image means does not depend
+on the lots, so that it is the same for every permutation and is fitted once. Only the two means depend on the lots, and
+they leave out the image that is scored. An image's score then is a sum over a matrix of inner products, and a thousand
 permutations are a few matrix products.
 
 Image means of unlike numbers of tiles are not exchangeable: that of one tile strays farther than that of twenty. So the

@@ -269,5 +269,5 @@ def _check_lots(groups: NDArray[np.generic], *, lot_of_image: IntVector, names: 
         if n_groups < MIN_IMAGES:
             raise DataError(
                 f"lot {name} has {n_groups} independent image{'s' * (n_groups != 1)}, and {MIN_IMAGES} are needed: "
-                "with fewer no difference, however large, can be told from chance"
+                "with fewer, even a large difference can be chance"
             )

@@ -21,7 +21,7 @@ class Finding:
     kind: str
     """One of the kinds that `inspection` lists."""
     severity: Severity
-    """error: no search, or no meaning in it, until it is mended; warning: look at it; note: good to know."""
+    """error: no search, or no meaning in it, until it is repaired; warning: look at it; note: good to know."""
     message: str
     """Sentences for people: what was found, in which files, what to do."""
     images: tuple[str, ...] = ()

@@ -136,7 +136,7 @@ def _list_records(pairs: Sequence[SimilarPair], records: Mapping[str, ImageRecor
 
 
 def _join_copies(copies: Iterable[SimilarPair]) -> list[list[SimilarPair]]:
-    """Return the pairs of each set of copies: all that are connected, for a copy of a copy is a copy."""
+    """Return the pairs of each set of copies: all that are connected, since a copy of a copy is a copy."""
     sets: dict[str, list[SimilarPair]] = {}
     first_of: dict[str, str] = {}
     for pair in copies:

@@ -1,6 +1,6 @@
-"""The three forms of an inspection: JSON for programs, text for the terminal, HTML for people who want to look.
+"""The three forms of an inspection: JSON for programs, text for the terminal, HTML for the browser.
 
-Pure: everything comes out of the Inspection, nothing is read.
+Pure: everything comes out of the Inspection, no file is read.
 """
 
 import base64

@@ -4,7 +4,7 @@ Such images must never be divided between training and test, and no file name sh
 registered (`registration`), at the magnifications that the pixel sizes in the metadata give; where they are not known,
 with equal pixels and, for images of different size, with equal fields.
 
-Missed, because they cannot be told from chance: lattices, stripes, and about half of the overlaps between fields where
+Missed, because they look like chance: lattices, stripes, and about half of the overlaps between fields where
 a few particles lie on bare ground. What was measured stands in docs/decisions/010-same-places.md and 022-overlaps.md.
 
 Cost: 1.5 ms of one processor per pair of one magnification. 100 images of 1280 x 960 px, 4,950 pairs: 16 s of processor

@@ -1,4 +1,4 @@
-"""Lengths as instruments write them: numbers with units in any encoding, brought to nanometres, and held together."""
+"""Lengths as instruments write them: numbers with units in any encoding, converted to nanometres and compared."""
 
 import contextlib
 import math

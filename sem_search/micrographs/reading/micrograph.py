@@ -1,4 +1,4 @@
-"""One file in, one grey micrograph out: the only way a picture enters, in a search and in the served classifier.
+"""One file in, one grey micrograph out: every image is read here, in a search and in the served classifier.
 
 PNG, JPEG, BMP and TIFF; what the bytes say counts, not the file's name. The rules:
 
@@ -168,7 +168,7 @@ def _decode(data: bytes, *, path: Path | None, reading: ReadingOptions) -> Micro
             picture = _decode_other(data, kind=kind, plugin=plugin, max_pixels=reading.max_pixels)
     except UnreadableImageError:
         raise
-    except Exception as error:  # decoders fed with damaged bytes raise whatever comes
+    except Exception as error:  # decoders fed with damaged bytes raise any exception
         if _describe(error).startswith(NOT_SUPPORTED):
             raise UnreadableImageError(
                 f"is a {kind} file of a kind that is not supported ({_describe(error)}): "

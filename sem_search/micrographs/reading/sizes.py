@@ -17,7 +17,7 @@ def read_pixel_count(content: bytes) -> int | None:
         if content.startswith(signature):
             try:
                 width_px, height_px = plugin(io.BytesIO(content)).size
-            except Exception:  # noqa: BLE001 - damaged headers raise whatever comes, and state no size
+            except Exception:  # noqa: BLE001 - damaged headers raise any exception, and state no size
                 return None
             return int(width_px) * int(height_px)
     return None

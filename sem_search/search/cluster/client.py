@@ -1,7 +1,7 @@
-"""The client of a Dask cluster, whatever started the cluster (https://docs.dask.org, BSD).
+"""The client of a Dask cluster; how the cluster was started does not matter (https://docs.dask.org, BSD).
 
-Dask gives a lost worker's tasks to another one. It pickles what it sends, and its scheduler runs whatever it is sent:
-it belongs in a closed network, or behind TLS (docs/cluster.md).
+Dask gives a lost worker's tasks to another one. It pickles what it sends, and its scheduler runs any code that it is
+sent: it belongs in a closed network, or behind TLS (docs/cluster.md).
 """
 
 from collections.abc import Callable, Iterator

@@ -4,7 +4,7 @@ The search alone talks to Optuna, trial after trial, as without a cluster. To ke
 folds of the next cells ahead of their turn, against the best cell that is known then. When a cell's turn comes, it is
 pruned as one process would have pruned it: a fold that was trained to its end is as good as any, and one that was
 stopped early counts only if the best cell that it is to be compared with stops it, too; else it is trained again.
-docs/decisions/019-cluster.md tells why nothing but time can depend on the cluster.
+docs/decisions/019-cluster.md explains why nothing but time can depend on the cluster.
 """
 
 import time
@@ -97,7 +97,7 @@ class RemoteFolds:
         Args:
             cell: What is tried.
             fold: Which images stand in which split.
-            course: Of the cell; gives a worker the incumbent, and may prune the cell.
+            course: The cell's folds so far; gives a worker the incumbent, and may prune the cell.
         """
         self._forget_ended(cell)
         finished = self.prepared.store.read(cell=cell, fold=fold.number)
@@ -109,7 +109,7 @@ class RemoteFolds:
         return finished
 
     def _train(self, cell: Cell, *, fold: Fold, course: CellCourse) -> None:
-        """Wait until a worker has finished a fold; the course may prune the cell by a fold that was stopped early."""
+        """Wait until a worker has finished a fold; the cell may be pruned by a fold that was stopped early."""
         place = (cell, fold.number)
         while True:
             future = self._futures.get(place) or self._submit(cell, fold=fold.number, incumbent=course.find_incumbent())

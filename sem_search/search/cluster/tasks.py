@@ -1,6 +1,6 @@
 """What a worker of a cluster does: compute one feature shard, or train one fold of one cell.
 
-Results go to shared storage. A fold that is sent again, because its worker died after it was written, is found there.
+Results go to shared storage. A fold that was written before its worker was lost is found there when it is sent again.
 """
 
 import threading

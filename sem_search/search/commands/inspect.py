@@ -79,7 +79,8 @@ def _check_place(output: Path) -> None:
 
 
 def _refuse(place: Path, error: OSError) -> SettingsError:
-    """Return what is said of a place that cannot be written."""
+    """Return the error about a place that cannot be written."""
     return SettingsError(
-        f"{place.absolute()} cannot be written ({error.strerror}): name another folder with --output, or mend it."
+        f"{place.absolute()} cannot be written ({error.strerror}): "
+        "name another folder with --output, or make this one writable."
     )

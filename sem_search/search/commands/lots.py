@@ -54,9 +54,9 @@ def run_lots(
         for artifact in iter_lots_artifacts(audit, catalogue=data.catalogue, grid=data.grid):
             write_artifact(artifact, target=output / artifact.path)
         show(
-            f"Written to {output}: lots.html has all of it; lots.txt, lots.json, lots.png; the tiles that tell most in "
-            "telling_tiles.csv and telling_tiles.jpg, what in them speaks for their lot in telling_regions.jpg and "
-            ".json."
+            f"Written to {output}: lots.html has all of it; lots.txt, lots.json, lots.png; the most typical tiles of "
+            "each lot in telling_tiles.csv and telling_tiles.jpg, what in them speaks for their lot in "
+            "telling_regions.jpg and .json."
         )
     return audit
 

@@ -104,7 +104,7 @@ def _warn_unless_shared(settings: SearchSettings, *, name: str) -> None:
     if settings.shared is None and not (folder / STATEMENT).exists():
         warn(
             f"the search's finished folds are not to be seen here ({folder.absolute()}), and there is no shared "
-            "storage. What this worker finishes is logged, but a cell that it does not finish begins anew elsewhere, "
+            "storage. What this worker finishes is logged, but another worker begins its unfinished cell anew, "
             "and the search trains this worker's folds again before it reports them. Give --study-folder as this "
             "machine reaches it, or start the search with shared=FOLDER_OR_URL."
         )

@@ -49,7 +49,7 @@ def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: Head
             value = compute_fold_f_measure(outcome, tiles=prepared.data.tiles, split=prepared.settings.select_on)
             warning = (
                 f"{cell.name}, fold {number + 1}, could not be read on this machine (lost, damaged, or stored by a "
-                "worker elsewhere) and has been trained again"
+                "worker on another machine) and has been trained again"
             )
             if value != reported:
                 warning += f": F {value!r} now, {reported!r} before (another machine, or another number of threads?)"

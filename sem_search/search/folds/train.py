@@ -21,7 +21,7 @@ class FoldSource(Protocol):
         Args:
             cell: What is tried.
             fold: Which images stand in which split.
-            course: Of the cell; the fold has begun on it, and what it raises ends the fold.
+            course: The cell's folds so far; this fold has begun on it. An error that it raises ends the fold.
 
         Raises:
             optuna.TrialPruned: The cell is pruned within this fold.
@@ -43,7 +43,7 @@ class LocalFolds:
         Args:
             cell: What is tried.
             fold: Which images stand in which split.
-            course: Of the cell: it may prune the cell by any epoch; None never does.
+            course: The cell's folds so far; it may prune the cell after any epoch. None never prunes.
 
         Raises:
             StoreError: The result could not be written.
@@ -61,7 +61,7 @@ class LocalFolds:
         n_epochs = self.prepared.settings.epochs
 
         def show(figures: EpochFigures) -> None:
-            """Show the epoch, and let the course prune the cell by it."""
+            """Show the epoch; the cell may be pruned by it."""
             self.progress.show_epoch(cell=cell, fold=fold.number, epoch=next(epochs), n_epochs=n_epochs)
             if course is not None:
                 course.watch(figures)

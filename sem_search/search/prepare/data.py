@@ -1,4 +1,4 @@
-"""From the words `data=...` to tiles that are dealt to folds: all that needs no network.
+"""From the setting `data=...` to tiles in folds: all that needs no network.
 
 Everything that can be wrong with the data is found here, before a run is opened or a network is built.
 """
@@ -70,7 +70,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         allow_outside=settings.allow_outside,
         reading=reading,
     )
-    # Drawn once before the slow look for overlaps: a class that is too small is told at once.
+    # Drawn once before the slow search for overlaps, so that a class that is too small is refused at once.
     draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
     inspection = inspect_catalogue(
         catalogue,
@@ -94,7 +94,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
 
 
 def check_findings(findings: Sequence[Finding], *, allowed: Collection[str]) -> None:
-    """Raise if the inspection found errors with which nobody has said to go on.
+    """Raise if the inspection found errors that the user has not allowed.
 
     Args:
         findings: What it found.

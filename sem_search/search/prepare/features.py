@@ -33,7 +33,7 @@ def compute_features(
         settings: Where shared storage is, if anywhere.
         data: The tiles.
         network: The trunk.
-        elsewhere: Lets other machines compute the shards that shared storage lacks; by default this process does.
+        elsewhere: Makes other machines compute the shards that shared storage lacks; by default this process does.
 
     Raises:
         StoreError: They could not be written.

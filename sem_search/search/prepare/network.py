@@ -21,7 +21,7 @@ from sem_search.transfer.weights.choice import WeightsRecord, build_weighted_bac
 
 N_CALIBRATION_TILES = 4
 CALIBRATION_SEED = 20220135
-"""Of no demonstration set: the pictures that scale random weights are nobody's training or test images."""
+"""Of no demonstration set: random weights are scaled with images that no study trains or tests on."""
 
 
 @dataclass(frozen=True, kw_only=True)

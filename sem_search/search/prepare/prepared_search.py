@@ -36,7 +36,7 @@ class PreparedSearch:
     fingerprint: Mapping[str, Any]
     data: PreparedData
     network: PreparedNetwork
-    mended: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
     """A warning for each file of the study's folder that was damaged and has been written again."""
     elsewhere: Callable[[], None] | None = None
     """Lets a cluster compute the features that shared storage lacks; by default this process does."""
@@ -112,10 +112,10 @@ def prepare_search(
         fingerprint = compute_fingerprint(settings, data=data, network=network)
         check_fingerprint(name=begun.study_name, stored=stored, wanted=fingerprint, remedy=remedy)
     name = name_study(settings, fingerprint=fingerprint)
-    mended = claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
-    warn(*mended)
+    repaired = claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
+    warn(*repaired)
     return PreparedSearch(
-        settings=settings, name=name, fingerprint=fingerprint, data=data, network=network, mended=mended
+        settings=settings, name=name, fingerprint=fingerprint, data=data, network=network, repaired=repaired
     )
 
 

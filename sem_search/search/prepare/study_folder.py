@@ -119,7 +119,7 @@ def _read_vouched(settings: SearchSettings, *, name: str, damaged: Path) -> dict
     vouched = read_stored_fingerprint(name=name, storage=settings.storage)
     if vouched is None:
         raise StudyMismatchError(
-            f"{damaged} is damaged, and the storage holds no study {name!r} that tells what the finished folds beside "
-            f"it were trained with. Give the study's own storage, remove {damaged.parent}, or give another study=NAME."
+            f"{damaged} is damaged, and the storage holds no study {name!r} that shows how the finished folds beside "
+            f"it were trained. Give the study's own storage, remove {damaged.parent}, or give another study=NAME."
         )
     return vouched

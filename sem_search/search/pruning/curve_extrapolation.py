@@ -179,7 +179,7 @@ class FoldExtrapolation:
         self._figures.append(figures)
 
     def replace(self, curves: TrainingCurves) -> None:
-        """Take in the epochs of a fold that was trained elsewhere or before, instead of those known so far."""
+        """Replace the epochs known so far by those of a fold that another worker, or an earlier search, trained."""
         self._figures = curves.list_epochs()
         self._n_seen = 0
 

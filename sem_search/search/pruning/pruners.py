@@ -2,7 +2,7 @@
 
 Folds differ in difficulty far more than neighbouring cells differ in quality, so a cell is compared with the best cell
 on the same folds. That is what the Wilcoxon signed-rank test does (Birattari et al. 2002 compare configurations in the
-same way, with the Friedman test); a median over trials throws the pairing away.
+same way, with the Friedman test); a median over trials ignores the pairing.
 """
 
 import optuna

@@ -43,7 +43,7 @@ NOT_OF_THE_MODEL = {
     "promote_confidence",
     "threads",
 }
-"""Settings that belong to the machine or to the registry: paths, the storage's URL, who shall be champion."""
+"""Settings that belong to the machine or to the registry: paths, the storage's URL, the rules for the champion."""
 
 SCORE_NAMES: Mapping[tuple[Unit, str], str] = {
     ("tiles", "f_measure"): "macro F-measure, mean over the folds",
@@ -149,7 +149,7 @@ def describe_model_settings(settings: SearchSettings) -> dict[str, Any]:
 
 
 def gather_pixel_sizes(prepared: PreparedSearch) -> Mapping[str, list[float]]:
-    """Return the distinct pixel sizes of each class, in nm, ascending, where files tell them."""
+    """Return the distinct pixel sizes of each class, in nm, ascending, where files give them."""
     sizes: defaultdict[str, set[float]] = defaultdict(set)
     for record in prepared.data.catalogue.records:
         if record.pixel_size_nm is not None:
@@ -164,8 +164,8 @@ def hide_places(text: str) -> str:
 
 def _list_warnings(prepared: PreparedSearch, *, outcome: TrialOutcome) -> list[str]:
     obstacle = _find_obstacle(outcome, tiles=prepared.data.tiles)
-    told = [*prepared.data.catalogue.warnings, *prepared.network.weights.warnings]
-    return told if obstacle is None else [*told, obstacle]
+    warnings = [*prepared.data.catalogue.warnings, *prepared.network.weights.warnings]
+    return warnings if obstacle is None else [*warnings, obstacle]
 
 
 def _list_classes(prepared: PreparedSearch) -> tuple[CardClass, ...]:

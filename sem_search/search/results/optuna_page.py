@@ -1,4 +1,4 @@
-"""Optuna's own plots, as the library draws them: those who know Optuna find what they know."""
+"""Optuna's own plots, as the library draws them, for users who know Optuna."""
 
 from collections.abc import Sequence
 from html import escape
@@ -45,7 +45,7 @@ def build_optuna_page(study: optuna.Study) -> TextArtifact:
 
 
 def explain_missing_importances(completed: Sequence[FrozenTrial]) -> str | None:
-    """Return why the importance of the parameters cannot be told from these trials; None if it can.
+    """Return why the importance of the parameters cannot be computed from these trials; None if it can.
 
     Pruned trials have no comparable result. After a pruner the completed ones are few and alike, so that the parameter
     which decided most may not differ among them at all.

@@ -1,4 +1,4 @@
-"""What a study found out, read back from the finished folds: nothing that is reported exists only in memory."""
+"""The results of a study, read from the finished folds: no reported number exists only in memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ def read_study_outcome(study: optuna.Study, *, prepared: PreparedSearch) -> Stud
 def read_stored_outcome(
     study: optuna.Study, *, name: str, settings: SearchSettings, data: PreparedData
 ) -> StudyOutcome:
-    """Return the same of a study whose network is not at hand: answers are read, nothing is computed.
+    """Return the same for a study without its network: answers are read, nothing is computed.
 
     Args:
         study: From the storage.

@@ -1,4 +1,4 @@
-"""What a study's run says of itself before its first trial: settings, hashes, versions, data, warnings."""
+"""The description that a study's run has before its first trial: settings, hashes, versions, data, warnings."""
 
 import os
 import platform

@@ -1,6 +1,6 @@
 """The run of a trial in MLflow, made in one go when the trial ends, out of its finished folds.
 
-Finished folds are on disk before anything else is told of them, so whatever was not logged can be logged later: there
+Finished folds are on disk before they are reported or logged, so whatever was not logged can be logged later: there
 is no second log. A search trains on while the tracking store is away. It logs the trials that were left out as soon as
 the store answers again, and at its end it waits. The same holds for a store that was cleared, for another store or
 experiment, and for runs that were deleted: a trial whose run is not there is logged again, and has one run that counts.
@@ -125,7 +125,8 @@ class TrialLog:
         for trial in list_results(study):
             runs = there.get((str(trial.number), OUTCOME_STATES[trial.state]), [])
             known = _list_runs(trial, study=study)
-            if runs:  # the latest that the study knows, if it was not put back from an earlier copy
+            if runs:
+                # Prefer the latest run that the study has recorded; a database restored from a backup may not know it.
                 found[trial.number] = next((run_id for run_id in reversed(known) if run_id in runs), runs[0])
             else:
                 missing.append(trial)

@@ -122,7 +122,7 @@ class CellObjective:
         return float(np.mean(course.values))
 
     def _run_fold(self, *, cell: Cell, fold: Fold, course: CellCourse) -> None:
-        """Bring one fold onto the course."""
+        """Train one fold, or read it from disk, and add it to the cell's folds."""
         tiles = self.prepared.data.tiles.get_tiles_of(fold.validation)
         n_epochs = self.prepared.settings.epochs
         course.begin_fold(FoldExtrapolation(fold=fold.number, n_epochs=n_epochs, n_tiles=len(tiles)))
@@ -146,7 +146,10 @@ class CellObjective:
         self.progress.show_trial(f"{cell.name}: pruned {where}", value=None)
 
     def _end_failed(self, trial: optuna.Trial, *, course: CellCourse, error: Exception) -> None:
-        """Log a trial that failed for a reason of its own, or by a fault of the program; others end the search."""
+        """Log the trial if this cell cannot be trained or the program has a bug.
+
+        Other errors (database, disk) are not logged. Only FailedTrialError lets the search go on.
+        """
         is_final = isinstance(error, FailedTrialError)
         if isinstance(error, SemSearchError | optuna.exceptions.OptunaError | SQLAlchemyError) and not is_final:
             return
@@ -158,6 +161,6 @@ class CellObjective:
         self.log.log_now(trial, state="failed")
 
     def _wait(self, trial: optuna.Trial) -> None:
-        """Give other workers time; those that were killed are found meanwhile."""
+        """Give other workers time, and fail the trials of workers that were killed."""
         self.stale.release(trial.study, own=trial.number)
         time.sleep(WAIT_S)

@@ -1,14 +1,14 @@
-"""Who is working: the name a process leaves behind, and whether it still lives.
+"""The name of a worker's process, and whether that process still runs.
 
-A trial that says it is running may have been killed. On this machine that can be known at once; of another machine only
-the missing heartbeat tells, minutes later.
+The process of a running trial may have been killed. On this machine that is known at once. For another machine, only
+Optuna's missing heartbeat shows it, minutes later.
 
-When a process began is told by the kernel's count of ticks since it was booted, and by which boot that was. The time of
-day will not do: Linux derives a process's from the present time of day, so that after a jump of the clock a living
-process has begun at another time than it said itself, and would pass for dead.
+The start of a process is stored as kernel ticks since boot, with the boot's ID. Clock time is not used: if the clock is
+changed, a running process would look as if it had ended.
 
-A host name does not tell a machine: two may share one, and containers that share their machine's have processes of the
-same numbers, each in a PID namespace of its own. Nothing is known of a process in another namespace.
+A host name does not identify a machine: two machines can have the same name. Containers can share the host name of
+their machine and use the same process numbers, each in its own PID namespace. Nothing is known of a process in another
+namespace.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ def describe_process() -> str:
     return f"{socket.gethostname()}:{process.pid}:{_read_place()}/{_read_start(process)}"
 
 
-def is_known_dead(description: str) -> bool:
-    """Tell whether the described process belonged to this machine and is gone.
+def is_known_gone(description: str) -> bool:
+    """Return whether the described process belonged to this machine and is gone.
 
     False for a process of another machine or PID namespace: nothing can be known of it from here.
     """
@@ -55,7 +55,7 @@ def is_known_dead(description: str) -> bool:
 
 @cache
 def _read_place() -> str:
-    """Return what tells this machine, and the PID namespace of this process, from others of the same host name."""
+    """Return an ID of this machine and of the PID namespace of this process: two of them may share a host name."""
     namespace = machine = ""
     with suppress(OSError):  # other systems have neither: there the host name must do
         namespace = str((PROC / "self" / "ns" / "pid").readlink())
@@ -65,7 +65,7 @@ def _read_place() -> str:
 
 
 def _read_start(process: psutil.Process) -> str:
-    """Return when a process began, as something that no jump of the clock changes.
+    """Return when a process began, as something that a change of the clock leaves as it is.
 
     Raises:
         psutil.NoSuchProcess: It is gone.
@@ -81,6 +81,6 @@ def _read_start(process: psutil.Process) -> str:
 
 @cache
 def _read_boot() -> str:
-    """Return what tells this boot of the machine from every other."""
+    """Return the ID of this boot of the machine."""
     path = PROC / "sys" / "kernel" / "random" / "boot_id"
     return path.read_text()[:BOOT_DIGITS] if path.exists() else "unknown"

@@ -2,8 +2,8 @@
 
 Each rank ends with one result. A worker takes the lowest rank that is free, enqueues a trial of it and trains it. A
 trial whose process was killed is failed by Optuna without a reason, and so its rank is free again: the next trial of it
-reads the finished folds and goes on. Pruning and the sampler's seeds go by rank, so that a study that was disturbed
-ends as one that was not.
+reads the finished folds and goes on. Pruning and the sampler's seeds go by rank, so that a study that was interrupted
+ends with the same results as one that was not.
 """
 
 from collections.abc import Sequence

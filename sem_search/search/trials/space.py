@@ -2,7 +2,7 @@
 
 The order matters for the time a search takes, not for its result: a pruner can end a poor cell only once it knows
 a good one. So the grid is visited from its likely middle outwards; of two equally likely learning rates the larger one
-comes first, for it is done in fewer epochs.
+comes first, since it is done in fewer epochs.
 """
 
 import math

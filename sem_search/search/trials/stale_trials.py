@@ -1,6 +1,6 @@
-"""Trials whose process is gone, failed without a reason: their rank is free, and the next worker takes it.
+"""Stale trials: their process is gone. They are failed without a reason, so that their rank is free for a worker.
 
-Whether a process of this machine lives is known at once. Of another machine's only Optuna's heartbeat tells.
+Whether a process of this machine still runs is known at once. For another machine, only Optuna's heartbeat shows it.
 """
 
 import time
@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sem_search.search.trials.process_id import describe_process, is_known_dead
+from sem_search.search.trials.process_id import describe_process, is_known_gone
 
 PROCESS = "process"
 """Attribute of a trial: the process that trains it."""
 
 UNSIGNED_S = 60.0
-"""A running trial that no process has signed for so long was begun by a process that was killed in the act."""
+"""A running trial that has had no process name for this many seconds is stale: its worker was killed just after it took
+the trial."""
 
 
 @dataclass(kw_only=True)
@@ -32,8 +33,8 @@ class StaleTrials:
 
         Args:
             study: The study.
-            own: Number of the trial that this process trains; any other that bears its name is one that it could not
-                end, for the database was away.
+            own: Number of the trial that this process trains. Other running trials of this process are stale: the
+                database was away when they should have ended.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -50,4 +51,4 @@ class StaleTrials:
         process = trial.user_attrs.get(PROCESS)
         if process is None:
             return now_s - self._since[trial.number] >= self.unsigned_s
-        return process == describe_process() or is_known_dead(process)
+        return process == describe_process() or is_known_gone(process)

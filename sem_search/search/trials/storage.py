@@ -68,7 +68,7 @@ REFUSAL = re.compile(
     r"\w+ authentication failed[^\n]*|no password supplied|no pg_hba\.conf entry[^\n]*|permission denied for [^\n]*"
     r"|(?:role|database) \"[^\"\n]*\" does not exist|role \"[^\"\n]*\" is not permitted to log in"
 )
-"""What PostgreSQL says to a client that it will not let in, however long that waits; none of it holds a password.
+"""Messages with which PostgreSQL refuses a client for good, however long it waits; none holds a password.
 
 English words alone: a server that speaks another language is waited for in vain.
 """
@@ -80,7 +80,7 @@ class Storage(optuna.storages.RDBStorage):
     """Optuna's storage, whose heartbeat outlives an outage: Optuna ends its thread at the first error."""
 
     def record_heartbeat(self, trial_id: int) -> None:
-        """Record a heartbeat; one that the database does not take is left out, for the next one says the same."""
+        """Record a heartbeat; one that the database does not take is left out, since the next one means the same."""
         try:
             super().record_heartbeat(trial_id)
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -96,7 +96,7 @@ def open_storage(url: str, *, wait_s: float = 0.0, warn: Callable[[str], None] =
         warn: Called when it is away.
 
     Raises:
-        SettingsError: It cannot be opened, does not let us in, or its driver is missing.
+        SettingsError: It cannot be opened, refuses the connection, or its driver is missing.
         StoreError: It does not answer.
     """
     # SQLAlchemy announces each plugin at INFO where logging is set up; a search has one progress bar instead.
@@ -127,7 +127,7 @@ def check_storage(url: str, *, wait_s: float, warn: Callable[[str], None]) -> No
         warn: Called when it is away.
 
     Raises:
-        SettingsError: It is no database, does not let us in, or its driver is missing.
+        SettingsError: It is no database, refuses the connection, or its driver is missing.
         StoreError: It does not answer.
     """
     if not url.startswith("sqlite"):
@@ -145,7 +145,7 @@ def read_study_names(url: str, *, wait_s: float, warn: Callable[[str], None]) ->
         warn: Called when it is away.
 
     Raises:
-        SettingsError: It is no database, does not let us in, or its driver is missing.
+        SettingsError: It is no database, refuses the connection, or its driver is missing.
         StoreError: It does not answer.
     """
     if not _look(url, lambda connection: inspect(connection).has_table(OPTUNA_TABLE), wait_s=wait_s, warn=warn):
@@ -207,7 +207,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def find_refusal(error: BaseException) -> str | None:
-    """Return PostgreSQL's own words if it does not let us in, else None."""
+    """Return PostgreSQL's own message if it refuses the connection, else None."""
     found = (REFUSAL.search(str(one.orig)) for one in _iter_chain(error) if isinstance(one, DBAPIError))
     return next((words[0] for words in found if words is not None), None)
 
@@ -319,7 +319,7 @@ def _explain(url: str, *, error: Exception) -> str:
         return f"{shown} needs a driver that is not installed: pip install '.[postgresql]' in the project's folder."
     refusal = find_refusal(error)
     if refusal is not None:
-        return f"{shown} does not let us in; it says: {refusal}. {_advise(refusal)}"
+        return f"{shown} refuses the connection; it says: {refusal}. {_advise(refusal)}"
     return (
         f"{shown} cannot be opened ({type(error).__name__}). It must be a database URL such as sqlite:///optuna.db or "
         "postgresql://user@host/name, whose driver is installed."

@@ -1,4 +1,4 @@
-"""The Optuna study: opened, taken up again, or looked at; its attributes and its sampler."""
+"""The Optuna study: created, continued, or read; its attributes and its sampler."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -160,7 +160,10 @@ def check_fingerprint(
 
 
 def keep_precision(settings: SearchSettings, *, study: optuna.Study) -> SearchSettings:
-    """Return the settings with what `precision=auto` came to when the study was begun, whatever it would be here."""
+    """Return the settings with the precision that was chosen when the study began.
+
+    This machine might choose another.
+    """
     stored = json.loads(study.user_attrs[FINGERPRINT])
     return settings.model_copy(update={"precision": stored.get("precision", settings.precision)})
 

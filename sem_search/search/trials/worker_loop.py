@@ -1,6 +1,15 @@
 """The loop of a worker: take the lowest free rank, train its trial, take the next, until every rank has its result.
 
-The searching process and every helping worker run the same loop; they meet only in the study's database.
+The search itself and every other worker run the same loop; they share nothing but the study's database. The states of
+a rank, and what moves it from one to the next:
+
+    free     -> waiting   a worker enqueues a trial of the rank
+    waiting  -> running   a worker, the same or another, takes the trial
+    running  -> done      the trial is complete, is pruned, or has failed with a reason
+    running  -> released  the worker gives the trial up (ReleasedTrialError): another trial has the rank, or an
+                          earlier rank has not begun; or the worker was killed, and another finds its trial stale
+    released -> free      at once: the trial has failed without a reason, and so holds no rank; a later trial of the
+                          rank reads the finished folds and goes on
 """
 
 import time
@@ -17,9 +26,9 @@ WAIT_S = 2.0
 
 
 def work(study: optuna.Study, *, objective: CellObjective) -> None:
-    """Run trials until every rank has its result, those of other workers, too.
+    """Run trials until every rank has its result, also the ranks of other workers.
 
-    A trial of a worker that was killed is taken up meanwhile.
+    The rank of a worker that was killed becomes free, and this worker may take it.
     """
     settings = objective.prepared.settings
     n_ranks = count_ranks(settings)
@@ -69,4 +78,4 @@ def run_next(study: optuna.Study, *, objective: CellObjective) -> None:
             raise
         if not study.get_trials(deepcopy=False)[begun[-1]].state.is_finished():
             raise
-        # Another process took this trial for stale and ended it, which Optuna refuses to do twice: its rank is free.
+        # Another process found this trial stale and ended it; Optuna does not end a trial twice. Its rank is free.

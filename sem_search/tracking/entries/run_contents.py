@@ -1,4 +1,4 @@
-"""What goes into MLflow for a fold, a trial and a study: pure generators of entries, which know no server.
+"""What goes into MLflow for a fold, a trial and a study: pure generators of entries; none of them calls a server.
 
 Runs have two levels: the study, and below it one run per trial. Folds are metrics with `step=fold`, epoch curves are
 metrics with `step=epoch`, counted from 1. The numbers behind each picture stand beside it.

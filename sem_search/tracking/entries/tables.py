@@ -1,6 +1,6 @@
 """The numbers behind the figures and the report, computed apart from any drawing.
 
-Each figure has a record here that it is drawn from, and that is logged beside it.
+Each figure is drawn from a record defined here, and the record is logged beside it.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Is the tracking store away, or does it refuse? What is away is waited for; a refusal is raised at once.
+"""Is the tracking store away, or does it refuse? A search waits for a store that is away; a refusal is raised at once.
 
 MLflow asks seven times with pauses that double, so that a call to a server that is down returns after four minutes, and
 training would stand still meanwhile. Within `ask_once` it gives up at once, and `wait_while_away` does the waiting.
@@ -48,7 +48,7 @@ def is_outage(error: BaseException) -> bool:
 
 @contextmanager
 def ask_once(variables: Mapping[str, str] = NO_RETRY) -> Iterator[None]:
-    """Let MLflow give up at once; its variables of the environment are put back afterwards."""
+    """Let MLflow give up at once; its environment variables are restored afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -62,19 +62,22 @@ def ask_once(variables: Mapping[str, str] = NO_RETRY) -> Iterator[None]:
 
 
 def look_at_store() -> None:
-    """Ask the tracking store for next to nothing; raises what it raises, within seconds."""
+    """Ask the tracking store for one experiment, with a limit of seconds.
+
+    Errors of MLflow are passed on unchanged.
+    """
     with ask_once(LOOK):
         MlflowClient().search_experiments(max_results=1)
 
 
 def check_store_answers(ask: Callable[[], object] = look_at_store) -> None:
-    """Ask a store for next to nothing, and raise in about ten seconds if it is away: a user waits for the answer.
+    """Ask a store for one small answer, and raise in about ten seconds if it is away: a user waits for it.
 
     Args:
         ask: Asks; by default the tracking store for one experiment.
 
     Raises:
-        StoreError: It does not answer. What it raises else is not touched.
+        StoreError: It does not answer. Errors of MLflow are passed on unchanged.
     """
     try:
         with ask_once(LOOK):
@@ -98,10 +101,10 @@ def wait_while_away(
         wait_s: For how long, in seconds.
         warn: Called once when the store is away, and once when it is back.
         is_quick: The act is a call or two, made once each. One that downloads and registers keeps MLflow's own
-            retries: what fails within a download no longer says why, and could not be told from a refusal.
+            retries: an error within a download does not show whether it was an outage or a refusal.
 
     Raises:
-        StoreError: The store stayed away. What `act` raises else is not touched.
+        StoreError: The store stayed away. Errors of MLflow are passed on unchanged.
     """
     ends_at, pause_s = time.monotonic() + wait_s, FIRST_PAUSE_S
     while True:

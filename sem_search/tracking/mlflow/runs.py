@@ -1,8 +1,8 @@
 """MLflow runs of a search: the study run, its trial runs, and those that an interrupted search did not end.
 
-A run that was not ended is never believed and never deleted: it is ended as KILLED, with a tag that names the run that
-took over. Trials that had finished move below the study run that goes on, so that the study's latest run always has all
-of its trials below it.
+The results of a run that was not ended do not count, and it is never deleted: it is ended as KILLED, with a tag that
+names the run that took over. Trials that had finished move below the study run that goes on, so that the study's
+latest run always has all of its trials below it.
 """
 
 import os
@@ -35,7 +35,9 @@ TAG_CELL = "sem_search.cell"
 TAG_PROCESS = "sem_search.process"
 
 REFUSALS: Mapping[str, str] = {
-    "UNAUTHENTICATED": "it wants a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+    "UNAUTHENTICATED": (
+        "it needs a user name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+    ),
     "PERMISSION_DENIED": (
         "the host and port of this URL must stand in the server's --allowed-hosts, "
         "or the user has no permission (docs/cluster.md)."
@@ -79,7 +81,7 @@ def create_store() -> None:
     """Make the tracking store's tables where they do not exist yet; to be called by one process at a time.
 
     A new SQLite file appears under its name when all of its tables are there. MLflow makes them one after the other,
-    and a file in which it was stopped halfway, by a full disk for example, it can neither open nor mend. One that
+    and a file in which it was stopped halfway, by a full disk for example, it can neither open nor repair. One that
     another program has made meanwhile is left as it is.
     """
     file = find_sqlite_file(mlflow.get_tracking_uri())
@@ -259,7 +261,7 @@ def find_unfinished_runs(*, study: str, but: str) -> Mapping[str, str]:
 
 
 def _iter_runs(kind: str, *, study: str, near_run_id: str, where: str | None = None) -> Iterator[Run]:
-    """Yield the runs of one kind; MLflow picks them, for a large study has thousands of others."""
+    """Yield the runs of one kind; MLflow picks them, since a large study has thousands of others."""
     client = MlflowClient()
     experiment_id = client.get_run(near_run_id).info.experiment_id
     conditions = [f"tags.`{TAG_STUDY}` = {quote(study)}", f"tags.`{TAG_KIND}` = '{kind}'", *([where] if where else [])]
@@ -307,7 +309,7 @@ def check_run_is_known(run_id: str) -> None:
 def explain_refusal() -> Iterator[None]:
     """Turn what a tracking store refuses into a SettingsError that says what to do.
 
-    An outage is waited for elsewhere, and what the disk refuses has its own sentence: both errors stay as they are.
+    Errors of an outage and of the disk are passed on unchanged: other functions wait, or explain the disk.
     """
     try:
         yield
@@ -317,12 +319,14 @@ def explain_refusal() -> Iterator[None]:
         uri = get_tracking_uri()
         code = error.error_code if isinstance(error, MlflowException) else ""
         if code in REFUSALS:
-            raise SettingsError(f"MLFLOW_TRACKING_URI={uri}: the server refuses us; {REFUSALS[code]}") from None
+            raise SettingsError(
+                f"MLFLOW_TRACKING_URI={uri}: the server refused the request: {REFUSALS[code]}"
+            ) from None
         raise SettingsError(f"MLFLOW_TRACKING_URI={uri}: {describe_refusal(error)}") from None
 
 
 def describe_refusal(error: Exception) -> str:
-    """Return what was said, and what to do about it."""
+    """Return the message of an error, and what to do about it."""
     advice = next((advice for part, advice in ADVICE.items() if part in str(error)), OTHER_ADVICE)
     return f"{_quote(error)}. {advice}"
 
@@ -334,7 +338,7 @@ def _quote(error: Exception) -> str:
 
 
 def _is_of_disk(error: BaseException) -> bool:
-    """Tell whether SQLite or the operating system stands among the causes."""
+    """Return whether SQLite or the operating system is among the causes."""
     cause = error.__cause__ or error.__context__
     if cause is None:
         return False

@@ -37,8 +37,8 @@ def render_report(
     Args:
         study: All trials, at least the winner complete.
         context: What the report shows beyond the predictions.
-        trust: What `compute_trust` found in this study; computed where it is not at hand.
-        figures: Those of the study and of its trust; listed where they are not at hand.
+        trust: What `compute_trust` found in this study; computed if it is not given.
+        figures: Those of the study and of its trust; listed if they are not given.
     """
     trust = trust or compute_trust(study)
     figures = figures or (*list_study_figures(study, context=context), *list_trust_figures(trust))

@@ -1,8 +1,8 @@
 """How a head turns features into logits: the general way, and faster ways that give the same numbers.
 
 Every way is a `HeadPass`. It prepares the features (once, since features never change) in the form that it needs, and
-computes logits, and through TensorFlow's tapes gradients, from batches of that form. Which way is taken is read off
-the head's graph (types of its layers and their geometry), so that the rest of the program knows nothing about it.
+computes logits, and through TensorFlow's tapes gradients, from batches of that form. The way is chosen by the
+head's graph (types and geometry of its layers), so that the rest of the program need not know it.
 """
 
 from collections.abc import Sequence

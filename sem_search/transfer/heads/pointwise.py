@@ -1,4 +1,4 @@
-"""A head that begins with a 1 x 1 convolution, as one matrix product each way.
+"""A head that begins with a 1 x 1 convolution: one matrix product forward, one for the gradient.
 
 MobileNetV2 ends in convolution, batch normalisation, ReLU6 and the mean over all positions; ResNet50 in convolution,
 batch normalisation, the sum with its shortcut, ReLU and the mean. With the normalisation frozen, it is a scale of the

@@ -1,8 +1,8 @@
-"""The weights that ship with this package: backbones trained on rendered particles, for where no network reaches.
+"""The weights that ship with this package: backbones trained on rendered particles, for machines without internet.
 
-Compact: of each kernel, whole numbers of 8 bits and one scale per output channel; all else in 32 bits. What they unpack
-to is one product of two exact numbers each, so that every machine gets the same values. Read by NumPy without pickle,
-and held to the hash in the card that lies beside them. How they were made, and their scores: docs/weights.md.
+Compact: of each kernel, whole numbers of 8 bits and one scale per output channel; all else in 32 bits. Each unpacked
+kernel weight is one product of two exact numbers, so that every machine gets the same values. NumPy reads the file
+without pickle, and its hash must be that in the card beside it. How they were made, and their scores: docs/weights.md.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Random weights with which every layer still tells pictures apart.
+"""Random weights whose every layer still gives different outputs for different images.
 
 He's random weights alone let a deep network without batch normalisation answer nearly the same to every picture: the
 mean of each channel outgrows what differs between pictures. So the network is run once on a few tiles, layer by layer,

@@ -25,7 +25,9 @@ from sem_search.errors import ModelNotFoundError, NotPromotedError, SettingsErro
 
 POOR, GOOD, BETTER = 0.5, 2.0, 9.0
 FIRST = "champion: there was none, so there was no contest."
-INTERRUPTED = "the alias stood elsewhere than the history says: a move was interrupted, or another program made one."
+INTERRUPTED = (
+    "the alias named another version than the history says: a move was interrupted, or another program made one."
+)
 ROOT = Path(__file__).parents[3]
 
 

@@ -163,7 +163,7 @@ def test_a_move_in_words() -> None:
 
 def test_a_move_that_was_just_made_gives_the_hash_to_keep_and_its_warnings() -> None:
     lines = format_move(ENTRY, warnings=("look",)).splitlines()
-    assert lines[-2:] == [f"Hash of this entry, to be kept elsewhere: {ENTRY.sha256}", "Warning: look"]
+    assert lines[-2:] == [f"Hash of this entry, to be kept in another place: {ENTRY.sha256}", "Warning: look"]
 
 
 def test_the_history(old_laboratory: Any) -> None:
@@ -211,7 +211,7 @@ def test_a_verification_ends_with_its_verdict_and_the_hash_to_keep(old_laborator
     assert lines[0].startswith("ok           history  ")
     assert lines[-2] == "sem-search-tiny, version 3: nothing that was checked differs from what was written."
     head = old_laboratory.read_history().heads[0]
-    assert lines[-1] == f"Hash of the last entry, to be kept elsewhere: {head}"
+    assert lines[-1] == f"Hash of the last entry, to be kept in another place: {head}"
 
 
 def test_a_failure_is_named_at_the_end() -> None:
@@ -223,7 +223,7 @@ def test_a_failure_is_named_at_the_end() -> None:
     text = format_verification(Verification(model="m", version="1", checks=checks, head_sha256=None))
     assert text.splitlines()[-2:] == [
         "m, version 1 is not what was written. First: files: a is missing.",
-        "Hash of the last entry, to be kept elsewhere: none, no alias was moved yet",
+        "Hash of the last entry, to be kept in another place: none, no alias was moved yet",
     ]
 
 

@@ -72,8 +72,8 @@ def test_a_lost_fold_is_trained_again_to_the_same_numbers(
         read_study_outcome(study, prepared=prepared)
     (warning,) = repair_folds(study, prepared=prepared, trainer=trainer)
     assert warning == (
-        "lr1e-01_bs8, fold 2, could not be read on this machine (lost, damaged, or stored by a worker elsewhere) "
-        "and has been trained again"
+        "lr1e-01_bs8, fold 2, could not be read on this machine (lost, damaged, or stored by a worker on another "
+        "machine) and has been trained again"
     )
     assert warning in capsys.readouterr().err
     after = read_study_outcome(study, prepared=prepared).winner.folds[1]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from sem_search.search.trials import process_id as processes
-from sem_search.search.trials.process_id import describe_process, is_known_dead
+from sem_search.search.trials.process_id import describe_process, is_known_gone
 
 PROGRAM = """
 from sem_search.search.trials.process_id import describe_process
@@ -41,14 +41,14 @@ def other() -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def test_a_process_lives_until_it_is_killed(other: tuple[subprocess.Popen[str], str]) -> None:
     process, description = other
-    assert not is_known_dead(description)
+    assert not is_known_gone(description)
     process.send_signal(signal.SIGKILL)
     ends_at = time.monotonic() + 10
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < ends_at:
         time.sleep(0.01)
-    assert is_known_dead(description), "it is dead, though its parent has not asked for it yet"
+    assert is_known_gone(description), "it is gone, though its parent has not asked for it yet"
     process.wait()
-    assert is_known_dead(description)
+    assert is_known_gone(description)
 
 
 def test_a_process_knows_itself() -> None:
@@ -56,7 +56,7 @@ def test_a_process_knows_itself() -> None:
     assert (host, pid) == (socket.gethostname(), str(os.getpid()))
     assert start
     assert describe_process() == describe_process()
-    assert not is_known_dead(describe_process())
+    assert not is_known_gone(describe_process())
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_a_process_knows_itself() -> None:
     ],
 )
 def test_only_what_is_known_is_said(change, expected: bool) -> None:
-    assert is_known_dead(change(*describe_process().rsplit(":", 2))) is expected
+    assert is_known_gone(change(*describe_process().rsplit(":", 2))) is expected
 
 
 def test_the_number_of_another_living_process_is_not_enough(other: tuple[subprocess.Popen[str], str]) -> None:
     host, pid, _ = other[1].rsplit(":", 2)
-    assert is_known_dead(f"{host}:{pid}:1.00")
+    assert is_known_gone(f"{host}:{pid}:1.00")
 
 
 def test_a_clock_that_jumps_makes_no_living_process_pass_for_dead(
@@ -88,7 +88,7 @@ def test_a_clock_that_jumps_makes_no_living_process_pass_for_dead(
     create_time = psutil.Process.create_time
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    assert not is_known_dead(other[1])
+    assert not is_known_gone(other[1])
     assert describe_process() == before
 
 
@@ -118,7 +118,7 @@ def test_a_living_process_in_another_pid_namespace_does_not_pass_for_dead() -> N
         host, pid, start = description.rsplit(":", 2)
         assert (host, pid) == (socket.gethostname(), "1"), "number 1 is another process here, which lives"
         assert start.rpartition("/")[0] != describe_process().rsplit(":", 1)[1].rpartition("/")[0]
-        assert not is_known_dead(description)
+        assert not is_known_gone(description)
         process.communicate("")
 
 
@@ -130,13 +130,13 @@ def test_machines_of_one_host_name_are_told_apart_with_or_without_proc(
     for name in gone:
         monkeypatch.setattr(processes, name, tmp_path / "no" / "such")
     mine = describe_process()
-    assert not is_known_dead(mine)
+    assert not is_known_gone(mine)
     host, _, rest = mine.rsplit(":", 2)
-    assert is_known_dead(f"{host}:999999:{rest}")
+    assert is_known_gone(f"{host}:999999:{rest}")
     processes._read_place.cache_clear()
     (tmp_path / "machine-id").write_text("another")
     monkeypatch.setattr(processes, "MACHINE_ID", tmp_path / "machine-id")
-    assert not is_known_dead(f"{host}:999999:{rest}"), "it may live on that other machine"
+    assert not is_known_gone(f"{host}:999999:{rest}"), "it may live on that other machine"
     assert describe_process() != mine
 
 
@@ -144,9 +144,9 @@ def test_a_living_process_of_an_earlier_version_does_not_pass_for_dead(
     other: tuple[subprocess.Popen[str], str],
 ) -> None:
     host, pid, rest = other[1].rsplit(":", 2)
-    assert not is_known_dead(f"{host}:{pid}:{rest.rpartition('/')[2]}")
+    assert not is_known_gone(f"{host}:{pid}:{rest.rpartition('/')[2]}")
 
 
 def test_a_process_of_another_boot_is_gone() -> None:
     host, pid, start = describe_process().rsplit(":", 2)
-    assert is_known_dead(f"{host}:{pid}:{start}x")
+    assert is_known_gone(f"{host}:{pid}:{start}x")

@@ -125,8 +125,14 @@ def test_a_superseded_run_keeps_its_end_and_no_longer_counts(store: MlflowClient
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (PERMISSION_DENIED, r"the server refuses us; the host and port of this URL must stand in .*--allowed-hosts"),
-        (UNAUTHENTICATED, r"the server refuses us; it wants a name and a password: set MLFLOW_TRACKING_USERNAME"),
+        (
+            PERMISSION_DENIED,
+            r"the server refused the request: the host and port of this URL must stand in .*--allowed-hosts",
+        ),
+        (
+            UNAUTHENTICATED,
+            r"the server refused the request: it needs a user name and a password: set MLFLOW_TRACKING_USERNAME",
+        ),
     ],
 )
 def test_a_server_that_refuses_us_is_a_sentence(
