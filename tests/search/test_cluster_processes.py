@@ -62,7 +62,12 @@ def read_ends(place: Place) -> dict[str, Any]:
     # The trial of a killed worker fails without a reason, and another one takes its cell.
     assert all("reason" not in trial.user_attrs for trial in trials if trial not in results)
     return {
-        f"{trial.params}": (trial.state.name, trial.value, trial.intermediate_values, trial.user_attrs.get("prune_reason"))
+        f"{trial.params}": (
+            trial.state.name,
+            trial.value,
+            trial.intermediate_values,
+            trial.user_attrs.get("prune_reason"),
+        )
         for trial in results
     }
 
