@@ -13,7 +13,7 @@ import optuna
 
 from sem_search.records import Cell, FoldOutcome
 from sem_search.search.folds.store import FoldStore
-from sem_search.search.trials.ranks import REASON
+from sem_search.search.trials.ranks import PRUNE_REASON, REASON
 from sem_search.settings import PAPER_BATCH_SIZES, PAPER_LEARNING_RATES
 
 ENDED_AFTER = re.compile(r"in fold \d+, after epoch (?P<epochs>\d+) of")
@@ -83,7 +83,8 @@ def count_ended_epochs(folder: Path, *, study: str) -> int:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     trials = optuna.load_study(study_name=study, storage=f"sqlite:///{folder}/optuna.db").get_trials(deepcopy=False)
-    ends = (ENDED_AFTER.match(str(trial.user_attrs.get(REASON, ""))) for trial in trials)
+    reasons = (str(trial.user_attrs.get(PRUNE_REASON, trial.user_attrs.get(REASON, ""))) for trial in trials)
+    ends = map(ENDED_AFTER.match, reasons)
     return sum(int(end["epochs"]) for end in ends if end is not None)
 
 

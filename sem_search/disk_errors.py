@@ -40,11 +40,13 @@ def find_disk_error(error: BaseException) -> str | None:
             return None
         if isinstance(seen, OSError) and seen.errno in DISK_ERRORS:
             return seen.strerror if seen.filename is None else f"{seen.strerror} ({seen.filename})"
-        if isinstance(seen, sqlite3.Error) and _get_sqlite_name(seen).startswith(SQLITE_DISK_ERRORS):
+        if is_refusal_of_sqlite(seen):
             return f"SQLite says {seen}"
         seen = seen.__cause__ or seen.__context__
     return None
 
 
-def _get_sqlite_name(error: sqlite3.Error) -> str:
-    return str(getattr(error, "sqlite_errorname", ""))
+def is_refusal_of_sqlite(error: BaseException) -> bool:
+    """Tell whether SQLite cannot read or write its file; one that is locked is another matter."""
+    name = str(getattr(error, "sqlite_errorname", ""))
+    return isinstance(error, sqlite3.Error) and name.startswith(SQLITE_DISK_ERRORS)

@@ -20,7 +20,7 @@ from sem_search.micrographs.rendering.materials import MATERIALS
 from sem_search.records import Cell, EpochFigures, FinishedFold, FoldOutcome, TrainingCurves
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
-from sem_search.search.trials.ranks import REASON
+from sem_search.search.trials.ranks import PRUNE_REASON
 from tests.conftest import TINY_TILE_PX
 
 N_EPOCHS = 40
@@ -110,7 +110,7 @@ def test_epochs_of_folds_that_were_ended_are_counted(tmp_path: Path) -> None:
         fold.check(Incumbent(trial=0, accuracy=0.9))
     for reason in (str(ended.value), "after 3 of 5 folds: worse than the best cell on these folds"):
         state = optuna.trial.TrialState.PRUNED
-        study.add_trial(optuna.trial.create_trial(state=state, user_attrs={REASON: reason}))
+        study.add_trial(optuna.trial.create_trial(state=state, user_attrs={PRUNE_REASON: reason}))
     assert count_ended_epochs(tmp_path, study="s") == 10
 
 

@@ -146,7 +146,9 @@ def compare(study: Study, other: Study) -> StudyComparison:
         raise NotComparableError(
             f"Studies {study.name!r} and {other.name!r} lie in different storages: search both with one storage."
         )
-    return run_comparison(study.name, other.name, storage=study.settings.storage)
+    folder = study.settings.study_folder
+    common = folder if folder == other.settings.study_folder else None
+    return run_comparison(study.name, other.name, storage=study.settings.storage, study_folder=common)
 
 
 def lots(*folders: Place, output: Place | None = None, **settings: Any) -> LotsAudit:

@@ -54,6 +54,7 @@ def search_study(prepared: PreparedSearch, *, client: ClusterClient | None = Non
     with open_study_run(study=prepared.name, process=describe_process()) as run_id:
         return repeat_after_outages(
             lambda: _attempt(study, prepared=prepared, run_id=run_id, client=client),
+            study=study,
             url=settings.storage,
             wait_s=settings.outage_wait,
             warn=warn,
@@ -74,6 +75,7 @@ def help_study(study: optuna.Study, *, prepared: PreparedSearch, run_id: str) ->
     log = TrialLog(prepared=prepared, study_run_id=run_id, is_search=False)
     repeat_after_outages(
         lambda: _train_cells(study, prepared=prepared, log=log),
+        study=study,
         url=prepared.settings.storage,
         wait_s=prepared.settings.outage_wait,
         warn=warn,

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,19 @@ def test_studies_of_two_storages_are_not_compared(study: Study) -> None:
     )
     with pytest.raises(NotComparableError, match="lie in different storages"):
         ss.compare(study, elsewhere)
+
+
+def test_studies_that_were_moved_are_compared_where_they_were_loaded_from(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(
+        "sem_search.search.api.run_comparison", lambda *_, study_folder, **__: asked.append(study_folder)
+    )
+    moved = replace(study, settings=study.settings.model_copy(update={"study_folder": "moved"}))
+    ss.compare(moved, moved)
+    ss.compare(moved, study)
+    assert asked == ["moved", None]
 
 
 def test_a_study_of_other_settings_is_refused(study: Study, folder: Path) -> None:

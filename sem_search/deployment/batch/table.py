@@ -27,7 +27,7 @@ CSV_COLUMNS = (
 CLASS_PREFIX = "p_"
 
 LISTS = ("prediction_set", "warnings")
-"""Columns of several texts: joined by `; ` in CSV, lists in JSON and Parquet."""
+"""Columns of several texts: a JSON list in CSV, lists in JSON and Parquet."""
 
 ROUNDED = ("probability", "agreement", "spread")
 """Given with six digits in CSV: further ones differ between processors."""

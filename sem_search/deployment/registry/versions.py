@@ -105,6 +105,11 @@ def split_model_uri(model_uri: str) -> tuple[str, str] | None:
 def find_version(client: MlflowClient, *, name: str, version: str) -> ModelVersion:
     """Return a version by its number, by an alias or as `latest`.
 
+    Args:
+        client: Asks the registry.
+        name: Registered model.
+        version: A number, an alias with or without `@`, or `latest`.
+
     Raises:
         ModelNotFoundError: There is no such model, version or alias; the message says what there is.
     """

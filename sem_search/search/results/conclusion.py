@@ -101,7 +101,14 @@ def _find_runs() -> str:
 
 
 def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> Conclusion:
-    """Choose the winner, log the study's figures and report, and register the winner's model."""
+    """Choose the winner, log the study's figures and report, and register the winner's model.
+
+    Args:
+        study: With at least one complete trial.
+        prepared: Data, settings and the store of finished folds.
+        trainer: Of the same data and settings.
+        run_id: Of the study's run.
+    """
     outcome = read_study_outcome(study, prepared=prepared)
     validation = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="validation")
     test = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="test")

@@ -64,7 +64,15 @@ def log_trial_model(
     finished_folds: tuple[FinishedFold, ...],
     run_id: str,
 ) -> None:
-    """Log what would be served if this trial won; what the model cannot do as it should is a tag on the run."""
+    """Log what would be served if this trial won; what the model cannot do as it should is a tag on the run.
+
+    Args:
+        prepared: Of the search.
+        outcome: Of the complete trial.
+        trainer: Its head takes the weights of each fold.
+        finished_folds: All folds of the trial, in order.
+        run_id: Of the trial's run.
+    """
     parts = ClassifierParts(
         trunk=prepared.network.cut.trunk,
         head=trainer.head,

@@ -13,7 +13,7 @@ from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import open_fold_store
-from sem_search.search.trials.ranks import REASON, get_rank, holds_rank
+from sem_search.search.trials.ranks import PRUNE_REASON, REASON, get_rank, holds_rank
 from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
 from sem_search.settings import SearchSettings
 
@@ -33,6 +33,12 @@ def read_stored_outcome(
     study: optuna.Study, *, name: str, settings: SearchSettings, data: PreparedData
 ) -> StudyOutcome:
     """Return the same for a study without its network: answers are read, nothing is computed.
+
+    Args:
+        study: From the storage.
+        name: Its name, as the folder of its folds has it.
+        settings: Of the search: where the folds lie, and on which split it selects.
+        data: Images, tiles and folds.
 
     Raises:
         FailedTrialError: No trial has finished.
@@ -131,6 +137,12 @@ def read_trial(
         state=state,
         folds=tuple(fold.outcome for fold in folds),
         run_id=trial.user_attrs.get(RUN_ID),
-        message=None if state == "complete" else trial.user_attrs.get(REASON),
+        message=_get_reason(trial, state=state),
     )
     return outcome, folds
+
+
+def _get_reason(trial: FrozenTrial, *, state: OutcomeState) -> str | None:
+    """Return why a trial was pruned or failed; older versions wrote both under one name."""
+    reason: str | None = trial.user_attrs.get(REASON)
+    return {"complete": None, "pruned": trial.user_attrs.get(PRUNE_REASON, reason), "failed": reason}[state]

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.records import FinishedFold, TrainingCurves, TrialOutcome, TrialState
 from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.grad_cam_sheet import SheetTile, choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import log_trial_model
 from sem_search.search.results.outcome import OUTCOME_STATES, list_results, read_trial
@@ -85,9 +86,10 @@ class TrialLog:
         """
         try:
             look_at_store()
-            if self.is_away and self.is_search:
-                self.log_missing(trial.study)
             with ask_once():
+                if self.is_away and self.is_search:
+                    with lock_stores(self.prepared.settings):  # a second search of this study would log them, too
+                        self.log_missing(trial.study)
                 frozen = trial.study.get_trials(deepcopy=False)[trial.number]
                 self._log(
                     frozen, study=trial.study, state=state, sign=lambda run_id: trial.set_user_attr(RUN_ID, run_id)
@@ -173,14 +175,14 @@ class TrialLog:
                 log_trial_model(
                     self.prepared, outcome=outcome, trainer=self.prepared.trainer, finished_folds=folds, run_id=run_id
                 )
-            end_run(run_id, status=STATUSES[state], end_ms=end_ms)
+            for other in attempts:
+                supersede_run(other, by=run_id)
+            for other in earlier:  # a complete run in another experiment stays valid there
+                supersede_run(other, by=run_id, is_whole_spared=True)
+            end_run(run_id, status=STATUSES[state], end_ms=end_ms)  # the last call: what is ended is done
         except BaseException:
             self._give_up(run_id)
             raise
-        for other in attempts:
-            supersede_run(other, by=run_id)
-        for other in earlier:  # a complete run in another experiment stays valid there
-            supersede_run(other, by=run_id, is_whole_spared=True)
 
     def _give_up(self, run_id: str) -> None:
         """End a run that was cut off; with the store away that is left to the next attempt."""

@@ -19,7 +19,7 @@ from sem_search.search.pruning.curve_extrapolation import ACCURACIES, FoldExtrap
 from sem_search.search.pruning.in_order import CellCourse, EarlierTrials
 from sem_search.search.results.trial_log import CURVES, DAMAGED, TRACEBACK, TrialLog, write_curves
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.ranks import REASON, check_turn, count_ranks, get_rank
+from sem_search.search.trials.ranks import PRUNE_REASON, REASON, check_turn, count_ranks, get_rank
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.space import suggest_cell
 from sem_search.search.trials.stale_trials import PROCESS, StaleTrials
@@ -137,7 +137,7 @@ class CellObjective:
 
     def _end_pruned(self, trial: optuna.Trial, *, cell: Cell, course: CellCourse, reason: str) -> None:
         where = f"after {len(course.accepted)} folds"
-        trial.set_user_attr(REASON, reason)
+        trial.set_user_attr(PRUNE_REASON, reason)
         if course.pruned is not None:
             where = f"in fold {course.pruned.fold + 1}"
             trial.set_user_attr(CURVES, write_curves(course.pruned.curves, fold=course.pruned.fold))

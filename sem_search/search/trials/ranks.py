@@ -19,7 +19,10 @@ from sem_search.settings import SearchSettings
 RANK = "rank"
 
 REASON = "reason"
-"""Why a trial was pruned, or failed for good; Optuna itself keeps no reason."""
+"""Why a trial failed for good; Optuna itself keeps no reason. In studies of older versions also why it was pruned."""
+
+PRUNE_REASON = "prune_reason"
+"""Why a trial is pruned: written before Optuna has its state, so it says nothing of one that was killed meanwhile."""
 
 
 def get_rank(trial: FrozenTrial | optuna.Trial) -> int:
@@ -59,7 +62,13 @@ def list_next_cells(study: optuna.Study, *, settings: SearchSettings) -> list[Ce
 
 
 def enqueue_rank(study: optuna.Study, *, rank: int, settings: SearchSettings) -> None:
-    """Enqueue a trial of a rank: on a grid its cell is known, else the sampler draws it."""
+    """Enqueue a trial of a rank: on a grid its cell is known, else the sampler draws it.
+
+    Args:
+        study: Where the trial waits.
+        rank: From 0, in the order in which trials begin.
+        settings: Name the sampler and, on a grid, the cells.
+    """
     params = {}
     if settings.sampler == "grid":
         cell = order_cells(settings)[rank]
@@ -71,6 +80,11 @@ def check_turn(trials: Sequence[FrozenTrial], *, number: int, n_ranks: int) -> N
     """Refuse to begin a trial whose rank another trial has, or before whose rank one has not begun.
 
     Two workers may find the same rank free at once: of their two trials the one with the lower number goes on.
+
+    Args:
+        trials: All of the study, by their numbers.
+        number: Of the trial that is to begin.
+        n_ranks: How many trials were asked for.
 
     Raises:
         ReleasedTrialError: It is not this trial's turn.

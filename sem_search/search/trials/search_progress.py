@@ -38,12 +38,25 @@ class SearchProgress:
         self._now = ""
 
     def show_epoch(self, *, cell: Cell, fold: int, epoch: int, n_epochs: int) -> None:
-        """Show which epoch of which fold is being trained."""
+        """Show which epoch of which fold is being trained.
+
+        Args:
+            cell: What is trained.
+            fold: Number of the fold, from 0.
+            epoch: From 0.
+            n_epochs: At most so many are trained.
+        """
         self._now = f"{cell.name} fold {fold + 1} epoch {epoch + 1}/{n_epochs}"
         self._refresh(is_line_due=time.monotonic() - self._last_line >= LINE_EVERY_S)
 
     def count_fold(self, *, cell: Cell, fold: int, is_new: bool) -> None:
-        """Count a finished fold; one that was found finished says nothing about the time left."""
+        """Count a finished fold; one that was found finished says nothing about the time left.
+
+        Args:
+            cell: Whose fold it is.
+            fold: Number of the fold, from 0.
+            is_new: False for one that was found finished.
+        """
         self._n_done += 1
         self._n_new += is_new
         self._bar.update(1)

@@ -9,6 +9,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import optuna
@@ -45,6 +46,9 @@ CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval
 
 START_S = 30.0
 """How long a database or a tracking server that does not answer is waited for at the start: it may be mistyped."""
+
+LAST_OUTAGE = "last_outage"
+"""Attribute of a study: when its database was last back."""
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 15.0
@@ -100,6 +104,7 @@ def open_storage(url: str, *, wait_s: float = 0.0, warn: Callable[[str], None] =
     _check_is_not_mlflows(url, wait_s=wait_s, warn=warn)
 
     def open_once() -> Storage:
+        """Open the storage; a stopped heartbeat gives a trial away as stale."""
         return Storage(url, engine_kwargs=_choose_arguments(url), heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
 
     try:
@@ -116,6 +121,11 @@ def open_storage(url: str, *, wait_s: float = 0.0, warn: Callable[[str], None] =
 def check_storage(url: str, *, wait_s: float, warn: Callable[[str], None]) -> None:
     """Connect to a database server before anything is computed; a file is left alone, for to open it would make it.
 
+    Args:
+        url: SQLAlchemy's URL of the storage.
+        wait_s: How long it is waited for, `START_S` at most.
+        warn: Called when it is away.
+
     Raises:
         SettingsError: It is no database, refuses the connection, or its driver is missing.
         StoreError: It does not answer.
@@ -129,6 +139,11 @@ def read_study_names(url: str, *, wait_s: float, warn: Callable[[str], None]) ->
 
     Nothing is written: Optuna makes its tables where it finds none, and cannot bear another process that does the same.
 
+    Args:
+        url: SQLAlchemy's URL of the storage.
+        wait_s: How long it is waited for, `START_S` at most.
+        warn: Called when it is away.
+
     Raises:
         SettingsError: It is no database, refuses the connection, or its driver is missing.
         StoreError: It does not answer.
@@ -140,12 +155,20 @@ def read_study_names(url: str, *, wait_s: float, warn: Callable[[str], None]) ->
 
 
 def repeat_after_outages(
-    attempt: Callable[[], Result], *, url: str, wait_s: float, warn: Callable[[str], None]
+    attempt: Callable[[], Result],
+    *,
+    study: optuna.Study,
+    url: str,
+    wait_s: float,
+    warn: Callable[[str], None],
 ) -> Result:
     """Make an attempt, and make it again each time that the study's database was away meanwhile and is back.
 
+    It is back when it takes what is written: one whose disk is full, or that is locked, can be connected to.
+
     Args:
         attempt: The whole of it; what it has finished is found on disk the next time.
+        study: The study.
         url: The database.
         wait_s: How long the database is waited for, in seconds.
         warn: Called once when it is away, and once when it is back.
@@ -153,6 +176,11 @@ def repeat_after_outages(
     Raises:
         StoreError: The database stayed away. What `attempt` raises else is not touched.
     """
+
+    def write() -> None:
+        _connect(url, lambda connection: None)
+        study.set_user_attr(LAST_OUTAGE, datetime.now(UTC).isoformat(timespec="seconds"))
+
     while True:
         try:
             return attempt()
@@ -161,7 +189,7 @@ def repeat_after_outages(
                 raise
             warn(f"The study's database does not answer; waiting for it, at most {wait_s:g} s.")
         time.sleep(FIRST_PAUSE_S)
-        _explain_errors(lambda: _connect(url, lambda connection: None), url=url, wait_s=wait_s, advice=FINISHED_STAYS)
+        _explain_errors(write, url=url, wait_s=wait_s, advice=FINISHED_STAYS)
         warn("The study's database answers again.")
 
 
@@ -321,9 +349,11 @@ def _begin_as_writer(engine: Engine) -> None:
     """
 
     def leave_transactions_to_sqlalchemy(connection: Any, _record: Any) -> None:
+        """Keep Python's driver from beginning transactions."""
         connection.isolation_level = None
 
     def begin(connection: Connection) -> None:
+        """Begin a transaction as a writer."""
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", leave_transactions_to_sqlalchemy)

@@ -1,7 +1,7 @@
 """The Optuna study: created, continued, or read; its attributes and its sampler."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -9,8 +9,10 @@ from optuna.trial import FrozenTrial
 
 from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.places import find_sqlite_file
+from sem_search.records import Cell
 from sem_search.search.pruning.pruners import build_pruner
 from sem_search.search.trials.ranks import get_rank
+from sem_search.search.trials.space import order_cells
 from sem_search.search.trials.storage import START_S, open_storage, read_study_names
 from sem_search.secrets import mask_url
 from sem_search.seeds import derive_seed
@@ -32,10 +34,19 @@ OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
 class RankSampler(optuna.samplers.BaseSampler):
     """Draws each trial's values with a seed of its rank: a resumed study suggests what it would have."""
 
-    def __init__(self, build: Callable[..., optuna.samplers.BaseSampler], *, seed: int) -> None:
-        """Begin with what builds Optuna's sampler of one trial from its `seed`, and the seed of all."""
+    def __init__(
+        self, build: Callable[..., optuna.samplers.BaseSampler], *, seed: int, cells: Sequence[Cell] = ()
+    ) -> None:
+        """Begin with what trials are drawn from.
+
+        Args:
+            build: Builds Optuna's sampler of one trial from its `seed`.
+            seed: Of all.
+            cells: Of a grid, by rank: nothing is drawn then.
+        """
         self._build = build
         self._seed = seed
+        self._cells = cells
 
     def infer_relative_search_space(
         self, _study: optuna.Study, _trial: FrozenTrial
@@ -49,7 +60,13 @@ class RankSampler(optuna.samplers.BaseSampler):
         _trial: FrozenTrial,
         _search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
-        """Return none."""
+        """Return none.
+
+        Args:
+            _study: Not used.
+            _trial: Not used.
+            _search_space: Not used.
+        """
         return {}
 
     def sample_independent(
@@ -59,7 +76,16 @@ class RankSampler(optuna.samplers.BaseSampler):
         param_name: str,
         param_distribution: optuna.distributions.BaseDistribution,
     ) -> Any:
-        """Return a value of a parameter."""
+        """Return a value of a parameter.
+
+        Args:
+            study: Whose finished trials the sampler learns from.
+            trial: Its rank seeds the draw.
+            param_name: Seeds the draw, too.
+            param_distribution: What may be drawn.
+        """
+        if self._cells:  # not enqueued: another worker has taken the trial that this one enqueued
+            return getattr(self._cells[get_rank(trial)], param_name)
         sampler = self._build(seed=derive_seed(self._seed, "sampler", get_rank(trial), param_name))
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
@@ -104,7 +130,7 @@ def open_study(
 def _build_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
     """Return the sampler of a study's trials."""
     build = optuna.samplers.TPESampler if settings.sampler == "tpe" else optuna.samplers.RandomSampler
-    return RankSampler(build, seed=settings.seed)
+    return RankSampler(build, seed=settings.seed, cells=order_cells(settings) if settings.sampler == "grid" else ())
 
 
 def check_fingerprint(

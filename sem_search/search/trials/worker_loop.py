@@ -61,6 +61,7 @@ def run_next(study: optuna.Study, *, objective: CellObjective) -> None:
     raised: list[BaseException] = []
 
     def run(trial: optuna.Trial) -> float:
+        """Run the objective, and remember which trial it was and what it raised."""
         begun.append(trial.number)
         try:
             return objective(trial)

@@ -15,6 +15,7 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from sem_search.disk_errors import is_refusal_of_sqlite
 from sem_search.errors import StoreError
 from sem_search.secrets import mask_secrets, mask_url
 
@@ -38,9 +39,11 @@ def is_outage(error: BaseException) -> bool:
     """Tell whether an error of MLflow's means that the store is away, not that it refuses.
 
     MLflow wraps what happened, so the chain of causes is looked through: connections refused, broken or too slow, HTTP
-    429 and 5xx, a database that does not answer or is locked.
+    429 and 5xx, a database that does not answer or is locked. MLflow says the same of an SQLite file on a full disk, or
+    that cannot be written: that is no outage.
     """
-    return any(_is_away(one) for one in _iter_chain(error))
+    chain = list(_iter_chain(error))
+    return any(map(_is_away, chain)) and not any(map(is_refusal_of_sqlite, chain))
 
 
 @contextmanager

@@ -148,7 +148,13 @@ def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str], st
 
 
 def end_run(run_id: str, *, status: RunStatus, end_ms: int | None = None) -> None:
-    """End a run, by default now: FINISHED, KILLED for a pruned trial, FAILED for one that raised."""
+    """End a run, by default now: FINISHED, KILLED for a pruned trial, FAILED for one that raised.
+
+    Args:
+        run_id: Of a run, ended or not.
+        status: What became of it.
+        end_ms: Milliseconds since 1970; None is now.
+    """
     MlflowClient().set_terminated(run_id, status=status, end_time=get_time_ms() if end_ms is None else end_ms)
 
 

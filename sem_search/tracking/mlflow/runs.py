@@ -167,12 +167,24 @@ def _end_study_run(run_id: str, *, status: RunStatus) -> None:
 
 
 def describe_trial(*, study: str, cell: str, process: str) -> dict[str, str]:
-    """Return the tags by which a trial's run is found again."""
+    """Return the tags by which a trial's run is found again.
+
+    Args:
+        study: Name of the study.
+        cell: Name of the cell.
+        process: Which process logs it.
+    """
     return {TAG_STUDY: study, TAG_KIND: "trial", TAG_CELL: cell, TAG_PROCESS: process}
 
 
 def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
-    """Return the tags of a run that asks something of a finished study; `kind` says what: `audit`, `morphology`."""
+    """Return the tags of a run that asks something of a finished study; `kind` says what: `audit`, `morphology`.
+
+    Args:
+        study: Name of the finished study.
+        kind: `audit`, `morphology` ...
+        process: Which process logs it.
+    """
     return {TAG_STUDY: study, TAG_KIND: kind, TAG_PROCESS: process}
 
 
@@ -208,7 +220,13 @@ def find_active_run(run_id: str) -> Run | None:
 
 
 def adopt_trial_runs(run_ids: Collection[str], *, study: str, parent_run_id: str) -> None:
-    """Put finished trial runs of a study below the study run that goes on, unless they are there already."""
+    """Put finished trial runs of a study below the study run that goes on, unless they are there already.
+
+    Args:
+        run_ids: Of finished trial runs.
+        study: Name of the study.
+        parent_run_id: Of the study's run that goes on.
+    """
     where = f"tags.`{MLFLOW_PARENT_RUN_ID}` != {quote(parent_run_id)}"
     elsewhere = _iter_runs("trial", study=study, near_run_id=parent_run_id, where=where)
     client = MlflowClient()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from filelock import Timeout
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
@@ -14,6 +15,7 @@ from optuna.trial import TrialState
 
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.records import Cell, TrainingCurves
+from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results import trial_log
 from sem_search.search.results.outcome import read_study_outcome
 from sem_search.search.results.trial_log import CURVES, DAMAGED, TRACEBACK, TrialLog, read_curves, write_curves
@@ -299,6 +301,50 @@ def test_the_run_of_a_killed_attempt_is_superseded(
     superseded: Run = tracking.get_run(cut_off)
     assert superseded.info.status == "KILLED"
     assert superseded.data.tags["sem_search.superseded_by"] == run.info.run_id
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_an_attempt_before_is_superseded_though_the_store_goes_away_just_then(
+    study, log, store_folds, tracking: MlflowClient, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt was killed after its run was whole, before Optuna had its value: one of both runs counts."""
+    store_folds()
+    log.log_now(begin_trial(study, rank=0), state="complete")
+    study.tell(0, state=TrialState.FAIL)
+    again = begin_trial(study, rank=0)
+
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException("away", error_code=TEMPORARILY_UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_log, "supersede_run", fail)
+        log.log_now(again, state="complete")
+    study.tell(again, 1.0)
+    log.log_missing(study)
+    states = [run.data.tags["trial_state"] for run in list_children(tracking, run_id)]
+    assert (states.count("complete"), states.count("superseded")) == (1, len(states) - 1)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_two_searches_do_not_log_one_trial_each(
+    study, log, store_folds, run_id: str, away: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find the store back at one moment, and the same trials without a run."""
+    store_folds()
+    log.log_now(begin_trial(study, rank=0), state="complete")
+    study.tell(0, 1.0)
+    away.append(False)
+    is_locked, list_runs = [], trial_log.list_trial_runs
+
+    def list_under_lock(**options: str):
+        with pytest.raises(Timeout), lock_stores(log.prepared.settings).acquire(timeout=0):
+            pass
+        is_locked.append(True)
+        return list_runs(**options)
+
+    monkeypatch.setattr(trial_log, "list_trial_runs", list_under_lock)
+    log.log_now(begin_trial(study, rank=1), state="failed")
+    assert is_locked == [True]
 
 
 def test_a_trial_that_another_process_has_ended_is_not_logged(

@@ -18,7 +18,7 @@ from sem_search.search.results.trial_log import CURVES, DAMAGED, TRACEBACK, read
 from sem_search.search.trials import objective as objective_module
 from sem_search.search.trials.objective import CellObjective
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.ranks import RANK, REASON
+from sem_search.search.trials.ranks import PRUNE_REASON, RANK, REASON, holds_rank
 from sem_search.search.trials.space import suggest_cell
 from sem_search.search.trials.stale_trials import PROCESS
 
@@ -97,10 +97,22 @@ def test_a_pruned_trial_says_why(objective, ask, store_folds, untouched_trainer,
         objective(ask())
     (trial,) = study.get_trials()
     assert objective.log.logged == [(0, "pruned")]
-    assert "after 1 of 3 folds" in trial.user_attrs[REASON]
+    assert "after 1 of 3 folds" in trial.user_attrs[PRUNE_REASON]
     assert CURVES not in trial.user_attrs
     assert ("skip", 2) in progress.told
     assert trial.intermediate_values == {0: 1.0}
+
+
+def test_a_trial_that_is_killed_while_it_is_logged_as_pruned_frees_its_rank(
+    objective, ask, store_folds, untouched_trainer, study
+) -> None:
+    """It knows already why it is pruned, but Optuna does not know that it is: the next trial of its rank is pruned."""
+    store_folds()
+    study.pruner = PRUNES_ALL
+    with pytest.raises(optuna.TrialPruned):
+        objective(ask())
+    study.tell(0, state=TrialState.FAIL)  # as the next start does with the trial of a process that is gone
+    assert not holds_rank(study.get_trials()[0])
 
 
 @pytest.fixture
@@ -145,7 +157,7 @@ def test_a_cell_is_pruned_within_a_fold_and_its_curves_stay(
         objective(ask())
     assert run_flat_epochs == [10]
     trial = study.get_trials()[-1]
-    assert "in fold 2, after epoch 10" in trial.user_attrs[REASON]
+    assert "in fold 2, after epoch 10" in trial.user_attrs[PRUNE_REASON]
     number, curves = read_curves(trial.user_attrs[CURVES])
     assert (number, curves.validation_accuracy.tolist()) == (1, [0.2] * 10)
     assert trial.intermediate_values.keys() == {0}

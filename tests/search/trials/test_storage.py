@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 from sem_search.errors import SettingsError, StoreError
@@ -141,7 +141,7 @@ def test_an_attempt_is_made_again_when_postgresql_is_back(postgres: Postgres, ur
         stale.release(study)
         study.optimize(train, n_trials=1)
 
-    repeat_after_outages(attempt, url=url, wait_s=60, warn=warnings.append)
+    repeat_after_outages(attempt, study=study, url=url, wait_s=60, warn=warnings.append)
     starting[0].join()
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
     assert values == [1]
@@ -151,12 +151,35 @@ def test_an_attempt_is_made_again_when_postgresql_is_back(postgres: Postgres, ur
     ]
 
 
+def test_a_database_that_answers_but_takes_nothing_is_not_asked_for_ever(tmp_path: Path) -> None:
+    """Locked by another program, or the server's disk is full: it can be connected to, and each attempt fails."""
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    storage = open_storage(url)
+    study = optuna.create_study(storage=storage)
+    attempts, warnings = [], []
+
+    def attempt() -> None:
+        attempts.append(1)
+        if len(attempts) > 20:
+            pytest.fail("it was tried for ever")
+        study.set_user_attr("a", 1)
+
+    def refuse(*_: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("could not extend file: No space left on device"))
+
+    event.listen(storage.engine, "begin", refuse)
+    with pytest.raises(StoreError, match="has not answered for 1 s"):
+        repeat_after_outages(attempt, study=study, url=url, wait_s=1.0, warn=warnings.append)
+    assert len(attempts) == 1
+    assert len(warnings) == 1
+
+
 @needs_postgres
 def test_a_database_that_stays_away_is_one_sentence(postgres: Postgres, url: str) -> None:
     study = optuna.create_study(storage=open_storage(url))
     postgres.stop()
     with pytest.raises(StoreError, match=r"has not answered for 1 s\. Finished folds are on disk") as caught:
-        repeat_after_outages(lambda: study.ask(), url=url, wait_s=1.0, warn=lambda _: None)
+        repeat_after_outages(lambda: study.ask(), study=study, url=url, wait_s=1.0, warn=lambda _: None)
     assert PASSWORD not in str(caught.value)
 
 
@@ -167,8 +190,9 @@ def test_a_refusal_in_the_middle_is_quoted_at_once(url: str, monkeypatch: pytest
     def attempt() -> None:
         raise lost.pop()
 
+    study = optuna.create_study(storage=open_storage(url))
     with pytest.raises(SettingsError, match=r"it says: database .* does not exist"):
-        repeat_after_outages(attempt, url=f"{url}-not", wait_s=600, warn=lambda _: None)
+        repeat_after_outages(attempt, study=study, url=f"{url}-not", wait_s=600, warn=lambda _: None)
 
 
 @needs_postgres
@@ -287,7 +311,7 @@ def test_a_database_that_stops_again_and_again_loses_and_doubles_nothing(
     disturber = threading.Thread(target=disturb)
     disturber.start()
     try:
-        repeat_after_outages(work, url=url, wait_s=120, warn=lambda _: None)
+        repeat_after_outages(work, study=study, url=url, wait_s=120, warn=lambda _: None)
     finally:
         is_over.set()
         disturber.join()

@@ -142,6 +142,15 @@ def test_a_trial_that_was_enqueued_by_a_killed_worker_is_begun(settings: SearchS
     assert [trial.user_attrs[RANK] for trial in study.get_trials()] == [0, 1, 2, 3]
 
 
+def test_a_trial_that_no_worker_enqueued_has_the_cell_of_its_rank(settings: SearchSettings) -> None:
+    """A search with fewer `trials` took this worker's own from the queue; Optuna then makes one without a cell."""
+    study = open_it(settings)
+    for rank in range(3):
+        enqueue_rank(study, rank=rank, settings=settings)
+        study.tell(study.ask(), 0.5)
+    assert suggest_cell(study.ask(), settings=settings) == order_cells(settings)[3]
+
+
 def test_a_failed_trial_does_not_stop_the_study(settings: SearchSettings) -> None:
     study, objective = open_it(settings), FakeObjective(settings, error=FailedTrialError("too large"))
     work(study, objective=objective)

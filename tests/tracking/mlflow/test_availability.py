@@ -1,6 +1,8 @@
 """What counts as away, and what as a refusal."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -121,3 +123,15 @@ def test_only_a_quick_act_gives_up_at_once(monkeypatch: pytest.MonkeyPatch, is_q
         lambda: os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"], wait_s=0, warn=lambda _: None, is_quick=is_quick
     )
     assert seen == n_retries
+
+
+def test_an_sqlite_file_that_cannot_be_written_is_no_outage(
+    tmp_path: Path, make_mlflow_store: Callable[[Path], str]
+) -> None:
+    """MLflow says TEMPORARILY_UNAVAILABLE of it, as of one that is locked."""
+    run_id = MlflowClient(tracking_uri=make_mlflow_store(tmp_path)).create_run("0").info.run_id
+    read_only = MlflowClient(tracking_uri=f"sqlite:///file:{tmp_path}/mlflow.db?mode=ro&uri=true")
+    with pytest.raises(MlflowException, match="readonly") as caught:
+        read_only.set_tag(run_id, "a", "b")
+    assert caught.value.error_code == "TEMPORARILY_UNAVAILABLE"
+    assert not is_outage(caught.value)
