@@ -177,7 +177,7 @@ class TrialLog:
                 )
             for other in attempts:
                 supersede_run(other, by=run_id)
-            for other in earlier:  # one that is whole counts in its own experiment
+            for other in earlier:  # a complete run in another experiment stays valid there
                 supersede_run(other, by=run_id, is_whole_spared=True)
             end_run(run_id, status=STATUSES[state], end_ms=end_ms)  # the last call: what is ended is done
         except BaseException:

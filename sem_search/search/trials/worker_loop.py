@@ -1,6 +1,6 @@
 """The loop of a worker: take the lowest free rank, train its trial, take the next, until every rank has its result.
 
-The search itself and every other worker run the same loop; they share nothing but the study's database. The states of
+The search itself and every other worker run the same loop; they communicate only through its database. The states of
 a rank, and what moves it from one to the next:
 
     free     -> waiting   a worker enqueues a trial of the rank
