@@ -9,8 +9,8 @@ Give it a folder of micrographs, one sub-folder per material:
     study = ss.search("micrographs", backbone="vgg16")   # .trials, .best, .predictions, .figures, .report
     model = ss.load_model(study.model_uri)               # .predict(paths): a table
 
-Importing this package loads no heavy library; the first of its functions that is used loads them, within seconds. The way of the
-data, and with it the order of the rooms:
+Importing this package loads no heavy library; the first of its functions that is used loads them, within seconds.
+The way of the data, and with it the order of the rooms:
 
     micrographs -> transfer -> evaluation -> tracking -> audits -> deployment -> search -> cli
 """
