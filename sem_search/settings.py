@@ -4,6 +4,7 @@ A setting comes from the command line, else from the preset, else from the defau
 that settings which contradict each other, or would have no effect, are refused by name instead of being half obeyed.
 """
 
+import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -331,7 +332,11 @@ def _describe(error: ValidationError) -> str:
             if name not in in_lists:
                 sentences.append(f"{name}: give at least one value")
             continue
+        if finding["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, SearchSettings.model_fields, n=1)
+            text = "there is no such setting" + "".join(f"; did you mean {one}?" for one in near)
         if name in in_lists:
             text += ", and several are separated by commas"
         sentences.append(f"{name}={finding['input']!r}: {text}" if name else text)
-    return "; ".join(sentences) + "."
+    text = "; ".join(sentences)
+    return text if text.endswith("?") else f"{text}."

@@ -143,3 +143,16 @@ def test_images_of_one_place_are_grouped_unless_told_otherwise() -> None:
     settings = build_settings({"overlaps": "auto", "allow_errors": "auto"})
     assert (settings.overlaps, settings.allow_errors) == ("group", ())
     assert build_settings({"allow_errors": "label_conflict"}).allow_errors == ("label_conflict",)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("learning_rate", "learning_rate=3: there is no such setting; did you mean learning_rates?"),
+        ("zzz", "zzz=3: there is no such setting."),
+    ],
+)
+def test_a_misspelt_setting_is_named_with_the_nearest_one(name: str, sentence: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        build_settings({name: 3})
+    assert str(raised.value) == sentence
