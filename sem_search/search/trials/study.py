@@ -159,15 +159,6 @@ def check_fingerprint(
         )
 
 
-def keep_precision(settings: SearchSettings, *, study: optuna.Study) -> SearchSettings:
-    """Return the settings with the precision that was chosen when the study began.
-
-    This machine might choose another.
-    """
-    stored = json.loads(study.user_attrs[FINGERPRINT])
-    return settings.model_copy(update={"precision": stored.get("precision", settings.precision)})
-
-
 def load_study(
     *, name: str, storage: str, wait_s: float = 0.0, warn: Callable[[str], None] = lambda _: None
 ) -> optuna.Study:

@@ -1,33 +1,14 @@
 """Stored levels become the grey they mean, and what is lost on the way is told."""
 
-import io
 import struct
 import zlib
-from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image
 
 from sem_search.micrographs.reading.micrograph import read_micrograph
-
-RANDOM = np.random.default_rng(0)
-GREY8 = RANDOM.integers(0, 256, (30, 40), dtype=np.uint8)
-GREY16 = RANDOM.integers(0, 65536, (30, 40), dtype=np.uint16)
-SMOOTH8 = np.add.outer(np.arange(30), np.arange(40)).astype(np.uint8) * 3
-
-
-def save(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def save_tiff(samples: np.ndarray, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, samples, **options)
-    return buffer.getvalue()
+from tests.micrographs.reading.pictures import GREY8, GREY16, SMOOTH8, save, save_tiff
 
 
 def save_deep_png(samples: np.ndarray) -> bytes:

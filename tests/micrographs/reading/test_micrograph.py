@@ -20,26 +20,10 @@ from PIL import Image
 from sem_search.errors import SettingsError, UnreadableImageError
 from sem_search.micrographs.reading.micrograph import Micrograph, encode_png, read_micrograph
 from sem_search.micrographs.reading.options import ReadingOptions
+from tests.micrographs.reading.pictures import GREY8, GREY16, RANDOM, SMOOTH8, save, save_tiff
 
 SHARED = Path(__file__).parents[4] / "shared"
 REAL_FILES = SHARED / "data" / "lung_cells_sem"
-
-RANDOM = np.random.default_rng(0)
-GREY8 = RANDOM.integers(0, 256, (30, 40), dtype=np.uint8)
-GREY16 = RANDOM.integers(0, 65536, (30, 40), dtype=np.uint16)
-SMOOTH8 = np.add.outer(np.arange(30), np.arange(40)).astype(np.uint8) * 3
-
-
-def save(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def save_tiff(samples: np.ndarray, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, samples, **options)
-    return buffer.getvalue()
 
 
 def pillow8() -> Image.Image:

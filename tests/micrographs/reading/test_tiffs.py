@@ -13,23 +13,7 @@ from PIL import Image
 from benchmarks.hostile_images import iter_hostile_images
 from sem_search.errors import UnreadableImageError
 from sem_search.micrographs.reading.micrograph import read_micrograph
-
-RANDOM = np.random.default_rng(0)
-GREY8 = RANDOM.integers(0, 256, (30, 40), dtype=np.uint8)
-GREY16 = RANDOM.integers(0, 65536, (30, 40), dtype=np.uint16)
-SMOOTH8 = np.add.outer(np.arange(30), np.arange(40)).astype(np.uint8) * 3
-
-
-def save(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def save_tiff(samples: np.ndarray, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, samples, **options)
-    return buffer.getvalue()
+from tests.micrographs.reading.pictures import GREY8, GREY16, RANDOM, SMOOTH8, save, save_tiff
 
 
 def test_the_first_full_page_is_read_and_thumbnails_are_not_pages() -> None:
