@@ -25,7 +25,7 @@ from mlflow.pyfunc import load_model as load_pyfunc
 from sem_search.deployment.batch.resume import PredictionJournal
 from sem_search.deployment.batch.table import Prediction, choose_format, write_predictions
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
-from sem_search.deployment.registry import fetch_model, resolve_model_uri
+from sem_search.deployment.registry import complete_model_uri, fetch_model, resolve_model_uri
 from sem_search.deployment.registry.contents import describe_failure
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.images import PICTURE_SUFFIXES
@@ -58,7 +58,7 @@ class FoundImage:
 def predict_images(
     images: Sequence[Path],
     *,
-    model_uri: str,
+    model_uri: str | None = None,
     output: Path | None = None,
     output_format: str | None = None,
     explain_folder: Path | None = None,
@@ -68,7 +68,8 @@ def predict_images(
 
     Args:
         images: Files, and folders that are searched for pictures.
-        model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder.
+        model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder;
+            None is the champion of the only model that has one.
         output: File to write, there in full or not at all; None writes to standard output.
         output_format: `csv`, `xlsx`, `json` or `parquet`, see `batch.table`; None takes it from the file's name.
         explain_folder: Where to write Grad-CAM overlays, as `<image>.png`; None writes none.
@@ -85,7 +86,7 @@ def predict_images(
     chosen_format = choose_format(output_format, output=output)
     check_coverage(coverage)
     found = find_images(images)
-    exact_uri = resolve_model_uri(model_uri)
+    exact_uri = resolve_model_uri(complete_model_uri(model_uri))
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)

@@ -8,6 +8,7 @@ Programs call the functions below; `sem-search registry` shows people what they 
 """
 
 from sem_search.deployment.registry.contents import fetch_model
+from sem_search.deployment.registry.default_model import choose_model_name, complete_model_uri
 from sem_search.deployment.registry.gate import GateRule, compare_versions
 from sem_search.deployment.registry.moves import RegisteredVersion, promote_version, register_winner, roll_back
 from sem_search.deployment.registry.verification import verify_version
@@ -17,7 +18,9 @@ from sem_search.deployment.registry.views import list_models, list_moves, list_v
 __all__ = [
     "GateRule",
     "RegisteredVersion",
+    "choose_model_name",
     "compare_versions",
+    "complete_model_uri",
     "fetch_model",
     "list_models",
     "list_moves",
