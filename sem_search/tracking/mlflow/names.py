@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 TAG_TRIAL_STATE = "trial_state"
 """How a trial's run says what became of it: complete, pruned, failed; superseded where another run took over."""
 
+TAG_KIND = "sem_search.kind"
+"""What a run is about: study, trial, audit, morphology ..."""
+
 TAG_SUPERSEDED_BY = "sem_search.superseded_by"
 SUPERSEDED = "superseded"
 
