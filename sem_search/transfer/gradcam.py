@@ -44,7 +44,8 @@ class HeatMaps:
     def values(self) -> FloatMaps:
         """The maps in [0, 1], shape of `strengths`; the highest value of each is 1 unless it is zero."""
         highest = self.strengths.max(axis=(1, 2), keepdims=True)
-        return np.divide(self.strengths, highest, out=np.zeros_like(self.strengths), where=highest > 0)
+        values: FloatMaps = np.divide(self.strengths, highest, out=np.zeros_like(self.strengths), where=highest > 0)
+        return values
 
     @property
     def is_zero(self) -> NDArray[np.bool_]:

@@ -98,7 +98,8 @@ def place_heat_maps(
         gaussian_filter(layer, reach_px, mode="nearest") for layer in (total / np.maximum(n_tiles, 1), 1.0 * is_seen)
     )
     # Divided by how much of the surroundings was seen: what was not looked at counts neither as warm nor as cold.
-    return np.divide(heat, seen, out=np.full(shape, np.nan, dtype=np.float32), where=is_seen)
+    whole: FloatMap = np.divide(heat, seen, out=np.full(shape, np.nan, dtype=np.float32), where=is_seen)
+    return whole
 
 
 def blend(image: FloatImage, *, heat: FloatMap) -> ByteImage:
