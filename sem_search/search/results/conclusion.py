@@ -25,6 +25,7 @@ from sem_search.search.results.outcome import read_finished_folds, read_study_ou
 from sem_search.search.results.run_description import describe_hashes, describe_params, describe_versions
 from sem_search.search.trials.space import order_cells
 from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
+from sem_search.settings import list_arguments
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
@@ -186,6 +187,7 @@ def _describe_study(
         heat_maps=_explain_winner(prepared, trainer=trainer, finished_folds=finished_folds),
         mistakes=show_mistakes(outcome, prepared=prepared, trainer=trainer, finished_folds=finished_folds),
         findings=tuple(finding.message for finding in prepared.data.findings),
+        confounds=tuple(finding.kind for finding in prepared.data.findings if finding.is_confound),
         warnings=prepared.warnings,
         settings=describe_params(prepared),
         versions=describe_versions(),
@@ -193,6 +195,7 @@ def _describe_study(
         model_uri=f"models:/{registered.name}@{alias}" if alias else f"models:/{registered.name}/{registered.version}",
         run_id=run_id,
         command=find_command(),
+        arguments=list_arguments(prepared.settings),
         tracking_uri=get_tracking_uri(),
     )
 

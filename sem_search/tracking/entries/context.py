@@ -146,6 +146,10 @@ class StudyContext:
     """Of the winner."""
     findings: tuple[str, ...] = ()
     """What inspection found in the data, one sentence each."""
+    confounds: tuple[str, ...] = ()
+    """Kinds of those findings that warn of a confound: how an image was taken gives its class away."""
+    is_audited: bool = False
+    """Whether an audit of this study has been logged."""
     warnings: tuple[str, ...] = ()
     """What was left out or replaced, one sentence each."""
     settings: Mapping[str, Scalar] = field(default_factory=dict)
@@ -159,5 +163,7 @@ class StudyContext:
     """MLflow's run of the study."""
     command: str = "scripts/sem-search"
     """What starts this program where the report was made."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """What else than the data the search was given, by setting, so that its command can be written again."""
     tracking_uri: str | None = None
     """The store that holds it; passwords are masked."""
