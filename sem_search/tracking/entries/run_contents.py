@@ -10,7 +10,7 @@ from functools import partial
 
 from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.entries import json_values as plain
-from sem_search.tracking.entries.context import HeatMapSheet, StudyContext
+from sem_search.tracking.entries.context import HeatMapSheet, MistakeGallery, StudyContext
 from sem_search.tracking.entries.metrics import (
     iter_course_numbers,
     iter_curve_numbers,
@@ -18,6 +18,7 @@ from sem_search.tracking.entries.metrics import (
     iter_study_numbers,
     iter_trial_numbers,
 )
+from sem_search.tracking.entries.mistakes import build_mistake_table
 from sem_search.tracking.entries.predictions import build_image_predictions, build_tile_predictions
 from sem_search.tracking.entries.tables import (
     UNITS,
@@ -33,6 +34,7 @@ from sem_search.tracking.entries.trust import build_interval_table, compute_trus
 from sem_search.tracking.entries.types import (
     Entry,
     JsonArtifact,
+    PictureArtifact,
     Tags,
     TextArtifact,
     iter_finite_metrics,
@@ -121,7 +123,18 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
     yield build_trial_table(rows, path="trials.csv")
     yield JsonArtifact(path="trials.json", content=[asdict(row) for row in rows])
     yield build_fold_table(compute_fold_rows(context.folds, tiles=study.tiles), path="folds.csv")
+    yield from _iter_mistake_entries(study, gallery=context.mistakes)
     yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust, figures=figures))
+
+
+def _iter_mistake_entries(study: StudyOutcome, *, gallery: MistakeGallery | None) -> Iterator[Entry]:
+    """Yield the list of the winner's mistakes, and the pictures that the report shows of them."""
+    yield build_mistake_table(study.winner, tiles=study.tiles, path="mistakes/images.csv")
+    for number, image in enumerate(gallery.images if gallery is not None and gallery.n_wrong else (), start=1):
+        name = f"mistakes/{number:03d}"
+        yield PictureArtifact(path=f"{name}_image.jpg", picture=image.picture)
+        yield PictureArtifact(path=f"{name}_heat_of_true.jpg", picture=image.true_heat)
+        yield PictureArtifact(path=f"{name}_heat_of_predicted.jpg", picture=image.other_heat)
 
 
 def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:

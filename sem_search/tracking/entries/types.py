@@ -130,7 +130,14 @@ class FigureArtifact(_Artifact):
         return Picture(content=content, width_in=round(figure.get_figwidth(), 2), media_type=MEDIA_TYPES[suffix])
 
 
-Artifact = JsonArtifact | TextArtifact | TableArtifact | FigureArtifact
+@dataclass(frozen=True, kw_only=True)
+class PictureArtifact(_Artifact):
+    """A picture that is a file already; the path ends as its media type asks."""
+
+    picture: Picture
+
+
+Artifact = JsonArtifact | TextArtifact | TableArtifact | FigureArtifact | PictureArtifact
 Entry = Params | Metrics | Tags | Artifact
 
 

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from sem_search.records import StudyOutcome, TileTable, TrialOutcome
-from sem_search.tracking.entries.context import StudyContext
+from sem_search.tracking.entries.context import MistakeGallery, ShownImage, StudyContext
+from sem_search.tracking.entries.mistakes import list_answers
 from sem_search.tracking.entries.run_contents import (
     iter_fold_entries,
     iter_study_entries,
@@ -21,6 +22,8 @@ from sem_search.tracking.entries.types import (
     JsonArtifact,
     Metrics,
     Params,
+    Picture,
+    PictureArtifact,
     Tags,
     TextArtifact,
 )
@@ -127,7 +130,7 @@ def test_a_study_yields_the_winner_the_figures_and_the_report(study: StudyOutcom
     }
     paths = collect_paths(entries)
     assert len(set(paths)) == len(paths)
-    assert paths[-4:] == ["trials.csv", "trials.json", "folds.csv", "report.html"]
+    assert paths[-5:] == ["trials.csv", "trials.json", "folds.csv", "mistakes/images.csv", "report.html"]
     figures = [entry.path for entry in entries if isinstance(entry, FigureArtifact)]
     assert len(figures) == 13
     for figure in figures:  # the numbers behind each picture stand beside it
@@ -149,6 +152,25 @@ def test_the_report_and_the_artifacts_share_one_drawing_of_each_figure(
     assert len(figures) == len(drawn) > 5, "the report has drawn each, once"
     assert all(figure.picture.content for figure in figures)
     assert len(figures) == len(drawn)
+
+
+@pytest.mark.parametrize(("n_wrong", "n_logged"), [(5, 6), (0, 0)])
+def test_the_pictures_of_the_mistakes_are_logged_under_their_numbers_in_the_list(
+    study: StudyOutcome, context: StudyContext, n_wrong: int, n_logged: int
+) -> None:
+    answers = list_answers(study.winner, tiles=study.tiles)[:2]
+    picture = Picture(content=b"jpeg", width_in=1.0, media_type="image/jpeg")
+    images = tuple(
+        ShownImage(answer=answer, picture=picture, true_heat=picture, other_heat=picture, is_partly_unseen=False)
+        for answer in answers
+    )
+    gallery = MistakeGallery(images=images, tiles=(), n_wrong=n_wrong, n_tested=6)
+    entries = list(iter_study_entries(study, context=replace(context, mistakes=gallery)))
+    paths = [entry.path for entry in entries if isinstance(entry, PictureArtifact)]
+    assert len(paths) == n_logged
+    assert paths[3:] == [
+        f"mistakes/002_{name}.jpg" for name in ("image", "heat_of_true", "heat_of_predicted")[: n_logged // 2]
+    ]
 
 
 def test_parameters_are_left_to_the_trials(study: StudyOutcome, context: StudyContext) -> None:
