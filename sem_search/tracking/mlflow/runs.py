@@ -28,9 +28,12 @@ from sem_search.tracking.mlflow.links import link_run_within
 from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms
 from sem_search.tracking.mlflow.names import (
     NOT_FOUND,
+    OLD_PARAM_TRIAL,
+    OLD_TAG_TRIAL_STATE,
     SUPERSEDED,
     TAG_KIND,
     TAG_SUPERSEDED_BY,
+    TAG_TRIAL,
     TAG_TRIAL_STATE,
     quote,
 )
@@ -227,7 +230,7 @@ def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
 def supersede_run(run_id: str, *, by: str, is_whole_spared: bool = False) -> None:
     """End a run whose process is gone, and name the run that took over; one that has ended keeps its time.
 
-    Its trial counts in the run that took over: a user who filters runs by `trial_state` finds each trial once. A run
+    Its trial counts in the run that took over: a user who filters runs by their state finds each trial once. A run
     that was deleted, or lies in another store, is left as it is.
 
     Args:
@@ -239,8 +242,8 @@ def supersede_run(run_id: str, *, by: str, is_whole_spared: bool = False) -> Non
     if run is None or (is_whole_spared and run.info.status not in UNFINISHED):
         return
     client.set_tag(run_id, TAG_SUPERSEDED_BY, by)
-    if TAG_TRIAL_STATE in run.data.tags:
-        client.set_tag(run_id, TAG_TRIAL_STATE, SUPERSEDED)
+    for tag in {TAG_TRIAL_STATE, OLD_TAG_TRIAL_STATE} & run.data.tags.keys():
+        client.set_tag(run_id, tag, SUPERSEDED)
     client.set_terminated(run_id, status="KILLED", end_time=run.info.end_time or get_time_ms())
 
 
@@ -294,10 +297,17 @@ def list_trial_runs(*, study: str, near_run_id: str) -> Mapping[str, tuple[str, 
         near_run_id: A run in the experiment that is looked through.
     """
     return {
-        run.info.run_id: (run.data.params.get("trial", ""), run.data.tags.get(TAG_TRIAL_STATE, ""))
+        run.info.run_id: _read_trial(run)
         for run in _iter_runs("trial", study=study, near_run_id=near_run_id)
         if TAG_SUPERSEDED_BY not in run.data.tags and run.info.status not in UNFINISHED
     }
+
+
+def _read_trial(run: Run) -> tuple[str, str]:
+    """Return the number and the state of a trial's run."""
+    tags, params = run.data.tags, run.data.params
+    state = tags.get(TAG_TRIAL_STATE, tags.get(OLD_TAG_TRIAL_STATE, ""))
+    return tags.get(TAG_TRIAL, params.get(OLD_PARAM_TRIAL, "")), state
 
 
 def find_unfinished_runs(*, study: str, but: str) -> Mapping[str, str]:
