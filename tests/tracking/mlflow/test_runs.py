@@ -18,8 +18,8 @@ from sem_search.errors import SettingsError
 from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow.log import end_run, log_entries, open_child_run
 from sem_search.tracking.mlflow.names import TAG_SUPERSEDED_BY
+from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
 from sem_search.tracking.mlflow.runs import (
-    RUN_ID_VARIABLE,
     adopt_trial_runs,
     check_run_is_known,
     create_store,
@@ -112,14 +112,14 @@ def test_a_superseded_run_keeps_its_end_and_no_longer_counts(store: MlflowClient
     """Ended by Ctrl-C while its results were logged: whoever counts complete trials finds this one once."""
     with open_study_run(study="a", process="me") as study:
         ended, running = (open_child_run(parent_run_id=study, name="cell", tags={}) for _ in range(2))
-        store.set_tag(ended, "trial_state", "complete")
+        store.set_tag(ended, "sem_search.trial_state", "complete")
         store.set_terminated(ended, status="KILLED", end_time=1_700_000_000_000)
         for run in (ended, running):
             supersede_run(run, by=study)
     assert store.get_run(ended).info.end_time == 1_700_000_000_000
-    assert store.get_run(ended).data.tags["trial_state"] == "superseded"
+    assert store.get_run(ended).data.tags["sem_search.trial_state"] == "superseded"
     assert store.get_run(running).info.status == "KILLED"
-    assert "trial_state" not in store.get_run(running).data.tags
+    assert "sem_search.trial_state" not in store.get_run(running).data.tags
 
 
 @pytest.mark.parametrize(
