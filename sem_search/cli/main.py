@@ -78,6 +78,20 @@ class Commands(click.Group):
             kept = "What is finished is kept: the same command again goes on from there."
             echo(f"Stopped. {kept}" if ctx.invoked_subcommand in GOES_ON else "Stopped.", err=True)
             ctx.exit(EXIT_STOPPED)
+        except Exception as error:
+            explained = _explain_store_error(error)
+            if explained is None:
+                raise
+            raise explained from None
+
+
+def _explain_store_error(error: Exception) -> Exception | None:
+    """Return what it means that the tracking store went away, or refused, in the middle of a command."""
+    if "mlflow" not in sys.modules:
+        return None
+    from sem_search.tracking.mlflow.availability import explain_store_error
+
+    return explain_store_error(error)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

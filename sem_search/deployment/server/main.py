@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,6 +25,11 @@ AT_ONCE_PER_WORKER = 2
 """While the network works on one request, the pictures of the next are decoded."""
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+WINDOWS = (
+    "serve and app do not run on Windows itself, which has no process groups as they need them: use WSL "
+    "(docs/platforms.md), or mlflow models serve -m models:/NAME@champion --env-manager local."
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -113,9 +119,11 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
 
     Raises:
         ModelNotFoundError: There is no such model.
-        SettingsError: The port is taken, or the host is none of this machine's.
+        SettingsError: The port is taken, the host is none of this machine's, or this is Windows.
         StoreError: The model's server could not be started.
     """
+    if sys.platform == "win32":
+        raise SettingsError(WINDOWS)
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter(LOG_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
