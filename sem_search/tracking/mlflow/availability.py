@@ -24,7 +24,7 @@ from sem_search.databases import (
     iter_causes,
 )
 from sem_search.disk_errors import is_refusal_of_sqlite
-from sem_search.errors import SettingsError, StoreError
+from sem_search.errors import SemSearchError, SettingsError, StoreError
 from sem_search.secrets import mask_url
 from sem_search.waiting import repeat_while_away
 
@@ -135,6 +135,8 @@ def reach_database() -> None:
 
 def explain_store_error(error: Exception) -> StoreError | SettingsError | None:
     """Return what an error of MLflow's in the middle of a command means, as a sentence; None for any other error."""
+    if isinstance(error, SemSearchError):
+        return None  # it is a sentence
     codes = [one.error_code for one in iter_causes(error) if isinstance(one, MlflowException)]
     refused = next((code for code in codes if code in REFUSALS), None)
     if refused is not None:

@@ -75,7 +75,7 @@ def test_a_host_that_is_none_of_this_machine_s_is_reported() -> None:
 def test_windows_itself_is_refused_with_the_ways_round_it(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = build_serve_settings(**TOLD)
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(SettingsError, match="use WSL .*mlflow models serve"):
+    with pytest.raises(SettingsError, match=r"use WSL .*mlflow models serve"):
         run_server(settings)
 
 
