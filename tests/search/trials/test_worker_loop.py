@@ -80,7 +80,9 @@ def test_workers_share_the_cells_and_double_none(settings: SearchSettings) -> No
     open_it(settings)
     objectives = [FakeObjective(settings) for _ in range(3)]
     threads = [
-        threading.Thread(target=work, args=(open_it(settings),), kwargs={"objective": objective})
+        threading.Thread(
+            target=work, args=(open_it(settings),), kwargs={"objective": objective, "timeout": Timeout(None)}
+        )
         for objective in objectives
     ]
     for thread in threads:
