@@ -11,10 +11,11 @@ from sem_search.deployment.registry.contents import fetch_model
 from sem_search.deployment.registry.gate import GateRule, compare_versions
 from sem_search.deployment.registry.moves import RegisteredVersion, promote_version, register_winner, roll_back
 from sem_search.deployment.registry.verification import verify_version
-from sem_search.deployment.registry.versions import resolve_model_uri
+from sem_search.deployment.registry.versions import TAG_AT_CHANCE, resolve_model_uri
 from sem_search.deployment.registry.views import list_models, list_moves, list_versions, show_version
 
 __all__ = [
+    "TAG_AT_CHANCE",
     "GateRule",
     "RegisteredVersion",
     "compare_versions",

@@ -30,6 +30,7 @@ from sem_search.deployment.registry.history import Action, History, HistoryEntry
 from sem_search.deployment.registry.versions import (
     CHALLENGER,
     CHAMPION,
+    TAG_AT_CHANCE,
     TAG_DATA,
     TAG_DECISION,
     TAG_FILES,
@@ -90,7 +91,7 @@ def register_winner(
         data_digest: Of the catalogue.
         folds_digest: Of the fold table.
         tags: Further tags of the version. `sem_search.select_on` says which tiles the score is of; scores of
-            different tiles are not compared.
+            different tiles are not compared. One with `TAG_AT_CHANCE` does not become champion by itself.
         rule: How far and how surely a champion must be beaten; None: the defaults.
         earlier_run_ids: Runs that the same model was logged to before. Where one of them is there, and its model was
             registered, that version is the model's.
@@ -221,8 +222,10 @@ def _settle(client: MlflowClient, *, name: str) -> History:
 
 
 def _judge(client: MlflowClient, newcomer: ModelVersion, *, history: History, rule: GateRule) -> Verdict:
-    """Return what the gate finds; where no other version holds the alias there is no contest."""
+    """Return what the gate finds: who is not better than chance is no champion, and alone there is no contest."""
     number = str(newcomer.version)
+    if score := newcomer.tags.get(TAG_AT_CHANCE):
+        return Verdict(is_better=False, reason=f"it is not shown to be better than chance ({score}).")
     if history.champion not in (None, number):
         champion = client.get_model_version(history.model, history.champion)
         return judge(newcomer, champion=champion, rule=rule)

@@ -47,6 +47,8 @@ class Conclusion:
     test: SplitScores
     registered: RegisteredVersion
     run_id: str
+    report_file: Path
+    """The report, beside the study's finished folds."""
 
     def to_text(self) -> str:
         """Return the last lines that a search prints."""
@@ -111,6 +113,7 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
         run_id: Of the study's run.
     """
     outcome = read_study_outcome(study, prepared=prepared)
+    trust = compute_trust(outcome)
     validation = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="validation")
     test = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="test")
     trial = study.get_trials(deepcopy=False)[outcome.winner.number]
@@ -118,22 +121,34 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     registered = _register(
         outcome,
         prepared=prepared,
+        score=compute_score(outcome, trust=trust),
         validation=validation,
         test=test,
         earlier_run_ids=[run_id for run_id in earlier if run_id is not None],
     )
-    context = _describe_study(outcome, prepared=prepared, trainer=trainer, registered=registered, run_id=run_id)
+    study.set_user_attr(MACHINE, describe_machine())
+    context = describe_study(study, outcome=outcome, prepared=prepared, model_uri=registered.uri, run_id=run_id)
     ended = [one.datetime_complete for one in study.get_trials(deepcopy=False) if one.datetime_complete is not None]
     # The same time whenever this is done again, so that the numbers count once.
-    log_entries(iter_study_entries(outcome, context=context), run_id=run_id, time_ms=get_time_ms(max(ended)))
+    entries = list(iter_study_entries(outcome, context=context, trust=trust))
+    report_file = write_report(entries, prepared=prepared)
+    log_entries(entries, run_id=run_id, time_ms=get_time_ms(max(ended)))
     log_entries([build_optuna_page(study)], run_id=run_id)
-    return Conclusion(outcome=outcome, validation=validation, test=test, registered=registered, run_id=run_id)
+    return Conclusion(
+        outcome=outcome,
+        validation=validation,
+        test=test,
+        registered=registered,
+        run_id=run_id,
+        report_file=report_file,
+    )
 
 
 def _register(
     outcome: StudyOutcome,
     *,
     prepared: PreparedSearch,
+    score: Score,
     validation: SplitScores,
     test: SplitScores,
     earlier_run_ids: Sequence[str],
@@ -159,6 +174,7 @@ def _register(
             "sem_search.test_f_measure": f"{test.f_measure:.6f}",
             "sem_search.learning_rate": f"{winner.cell.learning_rate:g}",
             "sem_search.batch_size": str(winner.cell.batch_size),
+            **({} if score.is_above_chance else {TAG_AT_CHANCE: score.to_text()}),
         },
         earlier_run_ids=earlier_run_ids,
         rule=GateRule(margin=prepared.settings.promote_margin, confidence=prepared.settings.promote_confidence),
