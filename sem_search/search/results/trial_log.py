@@ -38,8 +38,8 @@ from sem_search.tracking.mlflow.availability import ask_once, is_outage, look_at
 from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms, log_entries, open_child_run
 from sem_search.tracking.mlflow.runs import adopt_trial_runs, describe_trial, list_trial_runs, supersede_run
 
-STATUSES: Mapping[TrialState, RunStatus] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-"""How the run of a trial ends."""
+STATUSES: Mapping[TrialState, RunStatus] = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
+"""How the run of a trial ends: pruning is no failure, and MLflow would mark KILLED as one."""
 
 CURVES = "pruned_fold"
 """Attribute of a trial that was pruned within a fold: the fold's number and curves, as JSON; it is no finished fold."""
@@ -163,7 +163,7 @@ class TrialLog:
         end_ms = get_time_ms(trial.datetime_complete)
         run_id = open_child_run(
             parent_run_id=self.study_run_id,
-            name=outcome.cell.name,
+            name=outcome.cell.name if state == "complete" else f"{outcome.cell.name} ({state})",
             tags=describe_trial(study=self.prepared.name, cell=outcome.cell.name, process=describe_process()),
             start_ms=get_time_ms(trial.datetime_start),
         )
@@ -213,7 +213,9 @@ class TrialLog:
             heat_maps = explain_sheet(
                 self.prepared, trainer=self.prepared.trainer, finished_folds=folds, sheet=sheet, pixels=pixels
             )
-        yield from iter_trial_entries(outcome, tiles=tiles, heat_maps=heat_maps)
+        yield from iter_trial_entries(
+            outcome, tiles=tiles, select_on=self.prepared.settings.select_on, heat_maps=heat_maps
+        )
 
 
 def write_curves(curves: TrainingCurves, *, fold: int) -> str:

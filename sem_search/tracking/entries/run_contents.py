@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 
-from sem_search.records import Cell, FoldOutcome, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
+from sem_search.records import Cell, FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.entries import json_values as plain
 from sem_search.tracking.entries.context import HeatMapSheet, StudyContext
 from sem_search.tracking.entries.metrics import (
+    iter_course_numbers,
     iter_curve_numbers,
     iter_fold_numbers,
     iter_study_numbers,
@@ -46,7 +47,7 @@ from sem_search.tracking.figures.trial import (
     draw_indices,
     draw_training_curves,
 )
-from sem_search.tracking.mlflow.names import TAG_TRIAL_STATE
+from sem_search.tracking.mlflow.names import TAG_TRIAL, TAG_TRIAL_STATE
 from sem_search.tracking.report.study_page import render_report
 
 
@@ -58,8 +59,9 @@ def iter_cell_entries(cell: Cell, *, trial: int, settings: Mapping[str, Scalar])
         trial: Optuna's trial number.
         settings: All that is the same in every trial of the study.
     """
-    own: dict[str, Scalar] = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size, "trial": trial}
+    own: dict[str, Scalar] = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
     yield Params(values={**settings, **own})
+    yield Tags(values={TAG_TRIAL: str(trial)})
 
 
 def iter_fold_entries(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Entry]:
@@ -80,22 +82,24 @@ def iter_curve_entries(curves: TrainingCurves, *, fold: int) -> Iterator[Entry]:
 
 
 def iter_trial_entries(
-    trial: TrialOutcome, *, tiles: TileTable, heat_maps: HeatMapSheet | None = None
+    trial: TrialOutcome, *, tiles: TileTable, select_on: Split, heat_maps: HeatMapSheet | None = None
 ) -> Iterator[Entry]:
     """Yield what a trial found: scores, figures with their numbers, and every out-of-fold prediction.
 
-    A pruned or failed trial yields its state, its reason and the curves of its finished folds, but no scores: these
-    would be over fewer folds than the scores of other trials.
+    A pruned or failed trial yields its state, its reason, the curves of its finished folds and its objective over them,
+    but no other scores: these would be over fewer folds than the scores of other trials.
 
     Args:
         trial: The trial with its finished folds.
         tiles: The tiles that it answered.
+        select_on: The split that the study chooses on.
         heat_maps: Grad-CAM of test tiles; None where none were computed.
     """
-    yield Tags(values={TAG_TRIAL_STATE: trial.state, "n_folds_finished": str(len(trial.folds))})
+    yield Tags(values={TAG_TRIAL_STATE: trial.state})
     if trial.message:
         yield TextArtifact(path=f"{trial.state}.txt", text=trial.message)
     if trial.folds:
+        yield from iter_finite_metrics(iter_course_numbers(trial, tiles=tiles, select_on=select_on), source="course")
         draw = partial(draw_training_curves, trial.folds)
         yield from pair_figure("training/curves.png", draw=draw, content=plain.list_curves(trial.folds))
     if trial.state == "complete":

@@ -48,7 +48,10 @@ def collect_paths(entries: Iterable[Entry]) -> list[str]:
 def test_the_cell_is_a_parameter_beside_the_settings() -> None:
     cell = Cell(learning_rate=1e-3, batch_size=48)
     entries = list(iter_cell_entries(cell, trial=4, settings={"epochs": 100, "batch_size": 1}))
-    assert entries == [Params(values={"epochs": 100, "batch_size": 48, "learning_rate": 1e-3, "trial": 4})]
+    assert entries == [
+        Params(values={"epochs": 100, "batch_size": 48, "learning_rate": 1e-3}),
+        Tags(values={"sem_search.trial": "4"}),
+    ]
 
 
 def test_a_fold_is_one_record_of_metrics(study: StudyOutcome) -> None:
@@ -70,8 +73,12 @@ def test_a_diverged_fold_loses_its_nans_and_says_so(study: StudyOutcome) -> None
 
 
 def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutcome, context: StudyContext) -> None:
-    entries = list(iter_trial_entries(study.winner, tiles=study.tiles, heat_maps=context.heat_maps))
-    assert ("test/f_measure", 0) in collect_metrics(entries)
+    entries = list(
+        iter_trial_entries(study.winner, tiles=study.tiles, select_on="validation", heat_maps=context.heat_maps)
+    )
+    metrics = collect_metrics(entries)
+    assert ("test/f_measure", 0) in metrics
+    assert metrics["objective", 2] == metrics["validation/f_measure", 0]
     assert collect_paths(entries) == [
         "training/curves.png",
         "training/curves.json",
@@ -88,7 +95,7 @@ def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutc
         "grad_cam/sheet.jpg",
         "grad_cam/sheet.json",
     ]
-    assert collect_tags(entries)["trial_state"] == "complete"
+    assert collect_tags(entries)["sem_search.trial_state"] == "complete"
 
 
 @pytest.mark.parametrize(
@@ -99,19 +106,21 @@ def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutc
         ("failed", 0, ["failed.txt"]),
     ],
 )
-def test_an_unfinished_trial_yields_its_reason_and_no_score(
+def test_an_unfinished_trial_yields_its_reason_and_no_score_but_the_objective(
     tiles: TileTable, make_trial: MakeTrial, state: str, n_finished: int, paths: list[str]
 ) -> None:
-    entries = list(iter_trial_entries(make_trial(tiles, state=state, n_finished=n_finished), tiles=tiles))
+    trial = make_trial(tiles, state=state, n_finished=n_finished)
+    entries = list(iter_trial_entries(trial, tiles=tiles, select_on="test"))
     assert collect_paths(entries) == paths
-    assert collect_metrics(entries) == {}
-    assert collect_tags(entries) == {"trial_state": state, "n_folds_finished": str(n_finished)}
+    lengths = {(name, 0) for name in ("folds", "epochs", "training_s")} if n_finished else set()
+    assert collect_metrics(entries).keys() == lengths | {("objective", fold) for fold in range(n_finished)}
+    assert collect_tags(entries) == {"sem_search.trial_state": state}
     assert TextArtifact(path=f"{state}.txt", text=f"{state} for a reason") in entries
 
 
 def test_a_trial_says_which_metric_stands_for_which_class(make_tiles: MakeTiles, make_trial: MakeTrial) -> None:
     tiles = make_tiles(["a b", "a/b", "乳糖", "β-form"])
-    entries = list(iter_trial_entries(make_trial(tiles), tiles=tiles))
+    entries = list(iter_trial_entries(make_trial(tiles), tiles=tiles, select_on="validation"))
     names = [key.removeprefix("test/f_measure/") for key, _ in collect_metrics(entries) if "f_measure/" in key]
     (classes,) = (entry for entry in entries if isinstance(entry, JsonArtifact) and entry.path == "classes.json")
     assert names == [entry["metric_name"] for entry in classes.content] == ["a_b", "a_b_2", "beta-form", "_"]
