@@ -68,6 +68,11 @@ class RegisteredVersion:
     reason: str
     """Continues "registered as <name> version <version>, "."""
 
+    @property
+    def uri(self) -> str:
+        """The address by which it is served: its alias follows to later versions."""
+        return f"models:/{self.name}@{self.alias}" if self.alias else f"models:/{self.name}/{self.version}"
+
 
 def register_winner(
     *,
@@ -114,9 +119,30 @@ def register_winner(
             version = mlflow.register_model(logged_uri, model_name, tags={**tags, **facts})
         decided = version.tags.get(TAG_DECISION)
         reason = f"as before: {decided}" if decided else _decide(client, version, rule=rule or GateRule())
-        held = client.get_model_version(model_name, version.version).aliases
+        return _describe(client, version, reason=reason)
+
+
+def find_registered(*, model_name: str, run_ids: Sequence[str]) -> RegisteredVersion | None:
+    """Return the version that was made of the model of one of these runs, where there is one.
+
+    Args:
+        model_name: Registered model.
+        run_ids: Runs that the model was logged to.
+
+    Raises:
+        ModelNotFoundError: There is no registry here.
+        StoreError: It does not answer.
+    """
+    client = open_client()
+    version = _find_version_of_runs(client, name=model_name, run_ids=run_ids) if run_ids else None
+    return None if version is None else _describe(client, version, reason=version.tags.get(TAG_DECISION, ""))
+
+
+def _describe(client: MlflowClient, version: ModelVersion, *, reason: str) -> RegisteredVersion:
+    """Return a version with the alias that it has now."""
+    held = client.get_model_version(version.name, version.version).aliases
     alias = next((alias for alias in (CHAMPION, CHALLENGER) if alias in held), None)
-    return RegisteredVersion(name=model_name, version=str(version.version), alias=alias, reason=reason)
+    return RegisteredVersion(name=version.name, version=str(version.version), alias=alias, reason=reason)
 
 
 def promote_version(

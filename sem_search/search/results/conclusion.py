@@ -11,24 +11,33 @@ import numpy as np
 import optuna
 
 import sem_search
-from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
+from sem_search.deployment.registry import TAG_AT_CHANCE, GateRule, RegisteredVersion, register_winner
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SplitScores, compute_split_scores
 from sem_search.places import STORE_FILE, find_sqlite_file
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.prepare.study_folder import REPORT, write_report
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
 from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
-from sem_search.search.results.run_description import describe_hashes, describe_params, describe_versions
+from sem_search.search.results.run_description import (
+    describe_hashes,
+    describe_machine,
+    describe_params,
+    describe_versions,
+)
 from sem_search.search.trials.space import order_cells
-from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
+from sem_search.search.trials.study import MACHINE, RUN_ID, TRIAL_RUNS
 from sem_search.settings import list_arguments
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
+from sem_search.tracking.entries.trust import compute_trust
+from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
-from sem_search.tracking.mlflow.runs import get_tracking_uri
+from sem_search.tracking.mlflow.runs import get_tracking_uri, has_audit
+from sem_search.tracking.report.verdict import Score, compute_score
 from sem_search.transfer.heads.training import HeadTrainer
 
 SCRIPT = Path(sem_search.__file__).parents[1] / "scripts" / "sem-search"
@@ -53,10 +62,7 @@ class Conclusion:
     def to_text(self) -> str:
         """Return the last lines that a search prints."""
         cell, version = self.outcome.winner.cell, self.registered
-        command = find_command()
-        model = (
-            f"models:/{version.name}@{version.alias}" if version.alias else f"models:/{version.name}/{version.version}"
-        )
+        command, model = find_command(), version.uri
         return "\n".join(
             [
                 "",
@@ -116,23 +122,24 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     trust = compute_trust(outcome)
     validation = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="validation")
     test = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="test")
-    trial = study.get_trials(deepcopy=False)[outcome.winner.number]
-    earlier = [trial.user_attrs.get(RUN_ID), *study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), ())]
     registered = _register(
         outcome,
         prepared=prepared,
         score=compute_score(outcome, trust=trust),
         validation=validation,
         test=test,
-        earlier_run_ids=[run_id for run_id in earlier if run_id is not None],
+        earlier_run_ids=list_winner_runs(study, outcome=outcome),
     )
     study.set_user_attr(MACHINE, describe_machine())
-    context = describe_study(study, outcome=outcome, prepared=prepared, model_uri=registered.uri, run_id=run_id)
-    ended = [one.datetime_complete for one in study.get_trials(deepcopy=False) if one.datetime_complete is not None]
-    # The same time whenever this is done again, so that the numbers count once.
+    context = describe_study(
+        study, outcome=outcome, prepared=prepared, trainer=trainer, model_uri=registered.uri, run_id=run_id
+    )
     entries = list(iter_study_entries(outcome, context=context, trust=trust))
-    report_file = write_report(entries, prepared=prepared)
-    log_entries(entries, run_id=run_id, time_ms=get_time_ms(max(ended)))
+    # Beside the folds before it is logged: it can be read though a tracking server is away.
+    (report,) = (entry for entry in entries if isinstance(entry, TextArtifact) and entry.path == REPORT)
+    report_file = write_report(report.text, settings=prepared.settings, name=prepared.name)
+    # The same time whenever this is done again, so that the numbers count once.
+    log_entries(entries, run_id=run_id, time_ms=get_time_ms(context.ended))
     log_entries([build_optuna_page(study)], run_id=run_id)
     return Conclusion(
         outcome=outcome,
@@ -142,6 +149,13 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
         run_id=run_id,
         report_file=report_file,
     )
+
+
+def list_winner_runs(study: optuna.Study, *, outcome: StudyOutcome) -> list[str]:
+    """Return the runs that the winning trial was logged to, the first one first."""
+    trial = study.get_trials(deepcopy=False)[outcome.winner.number]
+    runs = [trial.user_attrs.get(RUN_ID), *study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), ())]
+    return [run_id for run_id in runs if run_id is not None]
 
 
 def _register(
@@ -181,17 +195,26 @@ def _register(
     )
 
 
-def _describe_study(
-    outcome: StudyOutcome,
+def describe_study(
+    study: optuna.Study,
     *,
+    outcome: StudyOutcome,
     prepared: PreparedSearch,
     trainer: HeadTrainer,
-    registered: RegisteredVersion,
+    model_uri: str | None,
     run_id: str,
 ) -> StudyContext:
-    """Gather what the figures and the report need beside the predictions."""
-    examples = _read_examples(prepared)
-    alias = registered.alias
+    """Gather what the figures and the report need beside the predictions.
+
+    Args:
+        study: With at least one complete trial.
+        outcome: Its trials.
+        prepared: Data, settings and the store of finished folds.
+        trainer: Of the same data and settings.
+        model_uri: The winner's model; None where it was not registered.
+        run_id: Of the study's run.
+    """
+    examples, trials = _read_examples(prepared), study.get_trials(deepcopy=False)
     return StudyContext(
         data=prepared.settings.data,
         cells=order_cells(prepared.settings) if prepared.settings.sampler == "grid" else (),
@@ -205,7 +228,12 @@ def _describe_study(
         settings=describe_params(prepared),
         versions=describe_versions(),
         hashes=describe_hashes(prepared),
-        model_uri=f"models:/{registered.name}@{alias}" if alias else f"models:/{registered.name}/{registered.version}",
+        unstated=tuple(finding.unstated for finding in prepared.data.findings if finding.unstated),
+        is_audited=has_audit(study=prepared.name, near_run_id=run_id),
+        began=min((one.datetime_start for one in trials if one.datetime_start is not None), default=None),
+        ended=max((one.datetime_complete for one in trials if one.datetime_complete is not None), default=None),
+        machine=study.user_attrs.get(MACHINE),
+        model_uri=model_uri,
         run_id=run_id,
         command=find_command(),
         arguments=list_arguments(prepared.settings),
