@@ -15,10 +15,11 @@ from sem_search.deployment.registry import TAG_AT_CHANCE, GateRule, RegisteredVe
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SplitScores, compute_split_scores
 from sem_search.places import STORE_FILE, find_sqlite_file
-from sem_search.records import StudyOutcome
+from sem_search.records import FinishedFold, StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import REPORT, write_report
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
+from sem_search.search.results.mistakes import show_mistakes
 from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
 from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
@@ -215,13 +216,15 @@ def describe_study(
         run_id: Of the study's run.
     """
     examples, trials = _read_examples(prepared), study.get_trials(deepcopy=False)
+    finished_folds = read_finished_folds(prepared, cell=outcome.winner.cell)
     return StudyContext(
         data=prepared.settings.data,
         cells=order_cells(prepared.settings) if prepared.settings.sampler == "grid" else (),
         examples=examples,
         tiling=_describe_tiling(prepared, example=examples[0]),
         folds=prepared.data.folds.folds,
-        heat_maps=_explain_winner(outcome, prepared=prepared, trainer=trainer),
+        heat_maps=_explain_winner(prepared, trainer=trainer, finished_folds=finished_folds),
+        mistakes=show_mistakes(outcome, prepared=prepared, trainer=trainer, finished_folds=finished_folds),
         findings=tuple(finding.message for finding in prepared.data.findings),
         confounds=tuple(finding.kind for finding in prepared.data.findings if finding.is_confound),
         warnings=prepared.warnings,
@@ -241,12 +244,14 @@ def describe_study(
     )
 
 
-def _explain_winner(outcome: StudyOutcome, *, prepared: PreparedSearch, trainer: HeadTrainer) -> HeatMapSheet:
+def _explain_winner(
+    prepared: PreparedSearch, *, trainer: HeadTrainer, finished_folds: tuple[FinishedFold, ...]
+) -> HeatMapSheet:
     sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
     return explain_sheet(
         prepared,
         trainer=trainer,
-        finished_folds=read_finished_folds(prepared, cell=outcome.winner.cell),
+        finished_folds=finished_folds,
         sheet=sheet,
         pixels=read_sheet_pixels(prepared.data, sheet=sheet),
     )

@@ -4,13 +4,13 @@ Runs have two levels: the study, and below it one run per trial. Folds are metri
 metrics with `step=epoch`, counted from 1. The numbers behind each picture stand beside it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 
-from sem_search.records import Cell, FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
+from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.entries import json_values as plain
-from sem_search.tracking.entries.context import HeatMapSheet, StudyContext
+from sem_search.tracking.entries.context import HeatMapSheet, MistakeGallery, StudyContext
 from sem_search.tracking.entries.metrics import (
     iter_course_numbers,
     iter_curve_numbers,
@@ -18,6 +18,7 @@ from sem_search.tracking.entries.metrics import (
     iter_study_numbers,
     iter_trial_numbers,
 )
+from sem_search.tracking.entries.mistakes import build_mistake_table
 from sem_search.tracking.entries.predictions import build_image_predictions, build_tile_predictions
 from sem_search.tracking.entries.tables import (
     UNITS,
@@ -39,8 +40,7 @@ from sem_search.tracking.entries.trust import (
 from sem_search.tracking.entries.types import (
     Entry,
     JsonArtifact,
-    Params,
-    Scalar,
+    PictureArtifact,
     Tags,
     TextArtifact,
     iter_finite_metrics,
@@ -53,21 +53,8 @@ from sem_search.tracking.figures.trial import (
     draw_indices,
     draw_training_curves,
 )
-from sem_search.tracking.mlflow.names import TAG_TRIAL, TAG_TRIAL_STATE
+from sem_search.tracking.mlflow.names import TAG_TRIAL_STATE
 from sem_search.tracking.report.study_page import render_report
-
-
-def iter_cell_entries(cell: Cell, *, trial: int, settings: Mapping[str, Scalar]) -> Iterator[Entry]:
-    """Yield what is known of a trial before it starts: its cell and the study's settings, as parameters.
-
-    Args:
-        cell: What is tried.
-        trial: Optuna's trial number.
-        settings: All that is the same in every trial of the study.
-    """
-    own: dict[str, Scalar] = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
-    yield Params(values={**settings, **own})
-    yield Tags(values={TAG_TRIAL: str(trial)})
 
 
 def iter_fold_entries(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Entry]:
@@ -79,7 +66,7 @@ def iter_fold_entries(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Entry]
     numbers = iter_fold_numbers(fold, tiles=tiles)
     yield from iter_finite_metrics(numbers, source=f"fold_{fold.fold}")
     if fold.is_diverged:
-        yield Tags(values={f"diverged/fold_{fold.fold}": "true"})
+        yield Tags(values={f"sem_search.diverged.fold_{fold.fold}": "true"})
 
 
 def iter_curve_entries(curves: TrainingCurves, *, fold: int) -> Iterator[Entry]:
@@ -134,10 +121,7 @@ def iter_study_entries(
     trust = trust or compute_trust(study)
     yield from iter_finite_metrics(iter_study_numbers(study), source="study")
     yield from iter_finite_metrics(iter_trust_numbers(trust), source="trust")
-    yield Tags(values={"winner/cell": study.winner.cell.name, "winner/selected_on": study.select_on})
-    if study.winner.run_id is not None:
-        yield Tags(values={"winner/run_id": study.winner.run_id})
-    yield Tags(values={"n_warnings": str(len(context.warnings)), "n_findings": str(len(context.findings))})
+    yield Tags(values={"sem_search.winner": study.winner.cell.name, "sem_search.winner_run": study.winner.run_id or ""})
     figures = (*list_study_figures(study, context=context), *list_trust_figures(trust))
     for figure in figures:
         yield figure.artifact
@@ -148,7 +132,18 @@ def iter_study_entries(
     yield build_trial_table(rows, path="trials.csv")
     yield JsonArtifact(path="trials.json", content=[asdict(row) for row in rows])
     yield build_fold_table(compute_fold_rows(context.folds, tiles=study.tiles), path="folds.csv")
+    yield from _iter_mistake_entries(study, gallery=context.mistakes)
     yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust, figures=figures))
+
+
+def _iter_mistake_entries(study: StudyOutcome, *, gallery: MistakeGallery | None) -> Iterator[Entry]:
+    """Yield the list of the winner's mistakes, and the pictures that the report shows of them."""
+    yield build_mistake_table(study.winner, tiles=study.tiles, path="mistakes/images.csv")
+    for number, image in enumerate(gallery.images if gallery is not None and gallery.n_wrong else (), start=1):
+        name = f"mistakes/{number:03d}"
+        yield PictureArtifact(path=f"{name}_image.jpg", picture=image.picture)
+        yield PictureArtifact(path=f"{name}_heat_of_true.jpg", picture=image.true_heat)
+        yield PictureArtifact(path=f"{name}_heat_of_predicted.jpg", picture=image.other_heat)
 
 
 def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
