@@ -16,8 +16,13 @@ from sem_search.records import Cell, Split, StudyOutcome
 from sem_search.search.results import conclusion as concluding
 from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import read_finished_folds
-from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
+from sem_search.search.results.run_description import describe_machine
+from sem_search.search.trials.study import MACHINE, RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries.context import StudyContext
+from sem_search.tracking.entries.trust import StudyTrust
+from sem_search.tracking.entries.types import TextArtifact
+
+PAGE = TextArtifact(path="report.html", text="<h1>a study, postgresql://me:hunter2@host</h1>")
 
 BEST, OTHER = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=16)
 """The best on validation tiles, and the better one on test tiles."""
@@ -57,6 +62,7 @@ class World:
         self.context: StudyContext | None = None
         self.logged: list[tuple[str, list[object]]] = []
         self.alias: str | None = "champion"
+        self.is_audited = False
 
     def register_winner(self, **arguments: Any) -> RegisteredVersion:
         self.registered = arguments
@@ -64,9 +70,14 @@ class World:
             name=arguments["model_name"], version="4", alias=self.alias, reason="champion: the first of its name"
         )
 
-    def iter_study_entries(self, outcome: StudyOutcome, *, context: StudyContext) -> Iterable[object]:
+    def iter_study_entries(
+        self, outcome: StudyOutcome, *, context: StudyContext, trust: StudyTrust
+    ) -> Iterable[object]:
         self.outcome, self.context = outcome, context
-        yield "study"
+        yield PAGE
+
+    def has_audit(self, *, study: str, near_run_id: str) -> bool:
+        return self.is_audited
 
     def log_entries(self, entries: Iterable[object], *, run_id: str, time_ms: int = 0) -> None:
         self.logged.append((run_id, list(entries)))
@@ -75,7 +86,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    for name in ("register_winner", "iter_study_entries", "log_entries"):
+    for name in ("register_winner", "iter_study_entries", "log_entries", "has_audit"):
         monkeypatch.setattr(concluding, name, getattr(world, name))
     monkeypatch.setattr(concluding, "build_optuna_page", lambda _: "optuna")
     monkeypatch.setenv("VIRTUAL_ENV", "activated")
@@ -139,7 +150,29 @@ def test_a_study_without_a_finished_trial_registers_nothing(study, prepared, tra
 
 def test_study_and_optuna_s_page_are_logged_into_the_study_s_run(finished, prepared, trainer, world: World) -> None:
     conclude(finished, prepared, trainer)
-    assert world.logged == [("study-run", ["study"]), ("study-run", ["optuna"])]
+    assert world.logged == [("study-run", [PAGE]), ("study-run", ["optuna"])]
+
+
+def test_the_report_lies_beside_the_folds_without_passwords(finished, prepared, trainer, world: World) -> None:
+    file = conclude(finished, prepared, trainer).report_file
+    assert file == Path(prepared.settings.study_folder) / "a study" / "report.html"
+    assert file.read_text(encoding="utf-8") == "<h1>a study, postgresql://me:***@host</h1>"
+
+
+@pytest.mark.parametrize(
+    ("share_right", "tag"),
+    [
+        (1.0, None),
+        (0.0, "0 of 15 unseen images correctly classified: 0 % (0 to 24 %), chance 33 %"),
+    ],
+)
+def test_a_winner_that_is_not_better_than_chance_is_registered_as_such(
+    study, prepared, trainer, store_folds, world: World, share_right: float, tag: str | None
+) -> None:
+    store_folds(cell=BEST, shares_right=(1.0, share_right))
+    finish_trial(study, cell=BEST, value=1.0, **{RUN_ID: "best"})
+    conclude(study, prepared, trainer)
+    assert world.registered["tags"].get("sem_search.at_chance") == tag
 
 
 def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer, world: World) -> None:
@@ -155,6 +188,11 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer
     assert context.model_uri == "models:/sem-search-tiny@champion"
     assert context.run_id == "study-run"
     assert context.findings == tuple(finding.message for finding in prepared.data.findings)
+    assert (context.confounds, context.unstated) == ((), ("pixel size", "session", "detector"))
+    assert context.arguments["learning_rates"] == "0.1,0.01"
+    assert context.began is not None and context.ended is not None and context.began <= context.ended
+    assert context.machine == finished.user_attrs[MACHINE] == describe_machine()
+    assert not context.is_audited
     assert context.heat_maps is not None
     tested = {image_id: fold.number for fold in prepared.data.folds.folds for image_id in fold.test}
     assert [picture.fold for picture in context.heat_maps.pictures] == [
