@@ -15,13 +15,13 @@ from typing import Any
 import click
 
 import sem_search
-from sem_search.cli.audits import audit, compare, lots, morphology
+from sem_search.cli.audits import audit, compare, lots, morphology, report
 from sem_search.cli.registry import registry
 from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS
 from sem_search.errors import InputError, StoreError
 from sem_search.places import go_to_search_folder, write_store_plainly
 from sem_search.settings import AUTO, SearchSettings, format_default
-from sem_search.terminal import PlainFormatter, echo, interrupt_on_sigterm, print_warnings
+from sem_search.terminal import PlainFormatter, echo, interrupt_on_sigterm, open_page, print_warnings
 from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
 EXIT_INPUT_ERROR = 2
@@ -261,13 +261,7 @@ def app(port: int, browser: bool, **given: Any) -> None:
     """Open a page where a micrograph is dropped and named, with the picture of where the network looks."""
     from sem_search.deployment.server.main import build_serve_settings, run_server
 
-    run_server(build_serve_settings(port=port, has_page=True, **given), when_ready=_open_page if browser else None)
-
-
-def _open_page(url: str) -> None:
-    """Open a page where there is a screen; without one, the user has the address that was just printed."""
-    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-        click.launch(url)
+    run_server(build_serve_settings(port=port, has_page=True, **given), when_ready=open_page if browser else None)
 
 
 @commands.command()
@@ -326,6 +320,7 @@ commands.add_command(audit)
 commands.add_command(compare)
 commands.add_command(lots)
 commands.add_command(morphology)
+commands.add_command(report)
 
 
 @commands.group()
