@@ -129,7 +129,7 @@ def write_every_format(material: str) -> dict[str, str]:
 
 
 def test_the_whole_story(place: Place, tiny_folder: Path) -> None:
-    # Train, register: a model that has learnt next to nothing is no champion, though there is none; a person makes it so.
+    # Train, register: a model that has learnt next to nothing is no champion; a person makes it so.
     printed = train(place, tiny_folder, learning_rates="1e-6", epochs="1", patience="0")
     assert "challenger: it is not shown to be better than chance" in printed
     assert run_registry(place, "promote", "1", "--model", MODEL).returncode != 0

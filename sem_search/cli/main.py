@@ -4,6 +4,7 @@ Nothing heavy is imported before a command knows that it was called correctly, s
 """
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def main() -> None:
     except (InputError, StoreError) as error:
         from sem_search.secrets import mask_secrets
 
+        end_own_run(error)
         echo(f"Error: {mask_secrets(str(error))}", err=True)
         sys.exit(EXIT_INPUT_ERROR if isinstance(error, InputError) else EXIT_STORE_ERROR)
 
@@ -56,7 +58,16 @@ def print_without_secrets(kind: type[BaseException], error: BaseException, trace
     """Print an unexpected error with its traceback, but for passwords: the URL of a server may hold one."""
     from sem_search.secrets import mask_secrets
 
+    end_own_run(error)
     echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+
+
+def end_own_run(error: BaseException) -> None:
+    """Let the run that `mlflow run` opened for this command say why it failed, unless the command has used it."""
+    if "MLFLOW_RUN_ID" in os.environ:  # loading MLflow takes seconds
+        from sem_search.tracking.mlflow.own_runs import end_refused_run
+
+        end_refused_run(error, command=next(iter(sys.argv[1:]), "sem-search"))
 
 
 GOES_ON = ("search", "worker")
@@ -71,6 +82,9 @@ class Commands(click.Group):
         try:
             with interrupt_on_sigterm():
                 return super().invoke(ctx)
+        except click.UsageError as error:
+            end_own_run(InputError(error.format_message()))
+            raise
         except KeyboardInterrupt:
             kept = "What is finished is kept: the same command again goes on from there."
             echo(f"Stopped. {kept}" if ctx.invoked_subcommand in GOES_ON else "Stopped.", err=True)

@@ -44,7 +44,7 @@ from sem_search.deployment.registry.versions import (
     read_hashes,
     read_scores,
 )
-from sem_search.deployment.registry.views import describe_version
+from sem_search.deployment.registry.views import MODEL_BEGINS, describe_model, describe_version
 from sem_search.errors import ModelNotFoundError, NotPromotedError, SettingsError, StoreError
 from sem_search.places import find_sqlite_file, get_cache_folder
 from sem_search.secrets import mask_secrets
@@ -297,7 +297,17 @@ def _move_alias(
     client.set_registered_model_alias(name, alias, number)
     if alias == CHAMPION and history.aliases.get(CHALLENGER) == number:
         client.delete_registered_model_alias(name, CHALLENGER)
+    _describe_model(client, name=name)
     return entry
+
+
+def _describe_model(client: MlflowClient, *, name: str) -> None:
+    """Let the model's page say what it is and which version is champion; a user's own description stays."""
+    model = client.get_registered_model(name)
+    if not model.description or model.description.startswith(MODEL_BEGINS):
+        number = model.aliases.get(CHAMPION)
+        champion = client.get_model_version(name, str(number)) if number else None
+        client.update_registered_model(name, description=describe_model(model, champion=champion))
 
 
 def describe_user() -> str:

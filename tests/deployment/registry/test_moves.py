@@ -183,6 +183,26 @@ def test_a_champion_without_record_is_not_compared(laboratory: Any) -> None:
     )
 
 
+def test_the_model_s_page_says_which_version_is_champion_unless_a_user_has_written_it(three: Any) -> None:
+    def read() -> str:
+        return str(three.client.get_registered_model(three.name).description)
+
+    def name(version: str) -> str:
+        return (
+            f"**Champion: [version {version}](#/models/{three.name}/versions/{version}?workflowType=machine_learning)**"
+        )
+
+    champion = three.client.get_registered_model(three.name).aliases["champion"]
+    assert read().startswith("Classifier of SEM micrographs, made by sem_search.")
+    assert name(champion) in read()
+    other = next(version for version in ("1", "2", "3") if version != champion)
+    promote_version(three.name, other, reason="for the page")
+    assert name(other) in read()
+    three.client.update_registered_model(three.name, description="Ours, see the wiki.")
+    roll_back(three.name)
+    assert read() == "Ours, see the wiki."
+
+
 def test_the_same_run_is_registered_once(laboratory: Any) -> None:
     run_id = laboratory.log_run()
     first = laboratory.register(run_id=run_id)
