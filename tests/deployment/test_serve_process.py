@@ -138,7 +138,7 @@ def test_a_person_drops_a_micrograph_on_the_page(server: RunningServer, tmp_path
     with open_browser() as browser:
         browser.open(server.url)
         assert MODEL in browser.wait_for_text("#model", f"{MODEL}, version 1")
-        browser.choose_file("#file", picture)
+        browser.choose_files("#file", picture)
         browser.wait_for_text("figcaption", "Where the network looks for")
         shown = browser.read_text("body")
         assert picture.name in shown
@@ -150,7 +150,7 @@ def test_a_person_drops_a_micrograph_on_the_page(server: RunningServer, tmp_path
         browser.run("document.getElementById('model').textContent = 'of before'")
         browser.wait_for_text("#model", f"{MODEL}, version 1")
         (tmp_path / "torn.png").write_bytes(picture.read_bytes()[:1000])
-        browser.choose_file("#file", tmp_path / "torn.png")
+        browser.choose_files("#file", tmp_path / "torn.png")
         assert browser.wait_for_text(".failed", "No answer: ")
         places = browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
         assert {place.rpartition("/")[0] for place in places} == {server.url}

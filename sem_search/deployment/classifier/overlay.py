@@ -50,8 +50,17 @@ def draw_overlay(
         tile_px: Side of a tile.
     """
     heat = place_heat_maps(heat_maps, corners=corners, tile_px=tile_px, shape=image.shape)
-    step = -(-max(image.shape) // MAX_SIDE_PX)
-    return encode_png(blend(image[::step, ::step], heat=heat[::step, ::step]))
+    return encode_png(blend(_shrink(image), heat=_shrink(heat)))
+
+
+def draw_image(image: FloatImage) -> bytes:
+    """Return the micrograph as the classifier looks at it, of the size of its overlay, as a PNG file."""
+    return encode_png(np.rint(255 * _shrink(image)).astype(np.uint8))
+
+
+def _shrink(levels: FloatMap) -> FloatMap:
+    step = -(-max(levels.shape) // MAX_SIDE_PX)
+    return levels[::step, ::step]
 
 
 def place_heat_maps(

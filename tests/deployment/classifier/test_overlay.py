@@ -10,6 +10,7 @@ from sem_search.deployment.classifier.overlay import (
     OPACITY,
     blend,
     colour_heat,
+    draw_image,
     draw_overlay,
     place_heat_maps,
 )
@@ -57,7 +58,7 @@ def test_overlapping_tiles_show_the_hotter_one() -> None:
     ("shape", "wanted"),
     [((40, 50), (50, 40)), ((MAX_SIDE_PX + 1, 40), (20, MAX_SIDE_PX // 2 + 1))],
 )
-def test_overlay_is_a_colour_png_of_bounded_size(shape: tuple[int, int], wanted: tuple[int, int]) -> None:
+def test_overlay_and_image_are_png_files_of_bounded_size(shape: tuple[int, int], wanted: tuple[int, int]) -> None:
     image = np.full(shape, 0.5, dtype=np.float32)
     content = draw_overlay(image, heat_maps=np.ones((1, 2, 2), np.float32), corners=[(0, 0)], tile_px=32)
     with Image.open(io.BytesIO(content)) as picture:
@@ -65,3 +66,6 @@ def test_overlay_is_a_colour_png_of_bounded_size(shape: tuple[int, int], wanted:
         red, _, blue = picture.getpixel((0, 0))
         assert red > blue
         assert len(set(picture.getpixel((wanted[0] - 1, wanted[1] - 1)))) == 1
+    with Image.open(io.BytesIO(draw_image(image))) as picture:
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "L", wanted)
+        assert picture.getpixel((0, 0)) == 128
