@@ -17,7 +17,7 @@ from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.evaluation.conformal import compute_groups_needed, predict_cross_set
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE, NoveltyModel
-from sem_search.micrographs.reading.micrograph import Micrograph
+from sem_search.micrographs.reading.micrograph import Micrograph, encode_png
 from sem_search.records import FloatVector
 
 NOVELTY_NOT_KNOWN = (
@@ -105,7 +105,7 @@ def _describe_answer(
         "warnings": warnings,
     }
     if options.explain and answer.overlay_png is not None:
-        pictures = {"image_png": draw_image(micrograph.pixels), "overlay_png": answer.overlay_png}
+        pictures = {"image_png": encode_png(draw_image(micrograph.pixels)), "overlay_png": answer.overlay_png}
         record |= {name: base64.b64encode(picture).decode("ascii") for name, picture in pictures.items()}
     if options.tiles:
         record["tiles"] = [

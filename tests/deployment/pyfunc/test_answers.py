@@ -17,7 +17,7 @@ from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.micrographs.reading.instruments import InstrumentMetadata
-from sem_search.micrographs.reading.micrograph import Micrograph
+from sem_search.micrographs.reading.micrograph import Micrograph, encode_png
 
 CLASS_NAMES = ("cellulose", "lactose", "starch")
 ANSWER = ImageAnswer(
@@ -157,7 +157,7 @@ def test_the_pixel_size_is_looked_at(pixel_size_nm: float | None, state: str) ->
 def test_overlay_and_tiles_where_they_were_asked_for() -> None:
     record = describe(explain=True, tiles=True)
     assert record["overlay_png"] == "UE5H"
-    assert base64.b64decode(record["image_png"]) == draw_image(build_micrograph().pixels)
+    assert base64.b64decode(record["image_png"]) == encode_png(draw_image(NEW))
     assert record["tiles"] == [
         {
             "top_px": 0,

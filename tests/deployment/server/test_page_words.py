@@ -48,6 +48,10 @@ def test_the_heading_follows_the_prediction_set(
             {"prediction_set": list(TEN), "probabilities": TEN},
             "The image does not decide it. Most probable: lactose (60.0 %).",
         ),
+        (
+            {"prediction_set": list(TEN), "probabilities": TEN, "coverage": 0.99},
+            "20 calibration images cannot decide it at this percentage. Most probable: lactose (60.0 %).",
+        ),
         ({"is_known": False}, "The image is unlike all training images, so the model gives no answer."),
     ],
 )
@@ -90,7 +94,7 @@ def test_a_model_of_before_is_shown_without_what_it_does_not_say(page: PageBench
         "Tiles",
     ]
     assert "a scale of its own" in page.call("writeCaption", old)
-    assert "the same in the whole image" in page.call("writeCaption", old | {"image_png": "AA"})
+    assert "One scale holds for the whole image" in page.call("writeCaption", old | {"image_png": "AA"})
 
 
 def test_what_needs_a_look_and_why(page: PageBench) -> None:

@@ -29,9 +29,13 @@ function writeLead(answer) {
     unknown: "The image is unlike all training images, so the model gives no answer.",
     one: `Probability ${percent(answer.probability)}. The model rules out all other materials.`,
     several: `The model cannot rule these out. Most probable: ${best}.`,
-    open: `The image does not decide it. Most probable: ${best}.`,
+    open: isCalibratedFor(answer) ? `The image does not decide it. Most probable: ${best}.`
+      : `${count(answer.n_calibration_images, "calibration image")} cannot decide it at this percentage. Most probable: ${best}.`,
   }[findKind(answer)];
 }
+
+// A set that may leave out one image in n needs n - 1 images to calibrate on; with fewer it holds all materials.
+const isCalibratedFor = (answer) => (answer.n_calibration_images + 1) * (1 - answer.coverage) > 1 - 1e-9;
 
 // Why a person should look at an image; empty where nothing is wrong.
 function findDoubts(answer) {
@@ -87,7 +91,7 @@ function writeCaption(answer) {
   const where = `Where the model looks for ${answer.label}` +
     (findKind(answer) === "unknown" ? ", the closest material that it knows" : "");
   return answer.image_png
-    ? `${where} (Grad-CAM). The scale is the same in the whole image.`
+    ? `${where} (Grad-CAM). One scale holds for the whole image. The model did not look at hatched parts.`
     : `${where} (Grad-CAM). Each tile has a scale of its own: compare colours within a tile only.`;
 }
 
