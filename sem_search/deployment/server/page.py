@@ -1,7 +1,7 @@
 """The page for people: one HTML file that needs nothing from anywhere else, and a policy that holds it to that.
 
-It is made of the files in `browser/`: `page.html`, its style `page.css`, what it says of an answer (`words.js`) and
-what it does (`page.js`).
+It is made of the files in `browser/`: `page.html`, its style `page.css`, what it says of an answer (`words.js`), which
+images it asks about (`questions.js`), what it shows (`cards.js`) and what a person does (`page.js`).
 """
 
 import base64
@@ -11,7 +11,7 @@ from importlib.resources import files
 
 FOLDER = "browser"
 
-SCRIPTS = ("words.js", "page.js")
+SCRIPTS = ("words.js", "questions.js", "cards.js", "page.js")
 
 
 @dataclass(frozen=True, kw_only=True)
