@@ -129,13 +129,14 @@ def test_a_changed_champion_is_announced_and_can_be_asked(page: PageBench) -> No
     page.browser.run("lookAtVersion()")
     page.browser.wait_for_text("#model", "powders, version 2")
     assert page.browser.read_text("#notice span") == (
-        "The champion changed: version 2 answers from now on. 1 answer below is of an earlier version."
+        "The champion changed: version 2 answers from now on. The answers of earlier versions are marked."
     )
     assert "Version 1 answered, which version 2 has replaced." in page.browser.read_text("article")
-    page.browser.run("document.querySelector('#notice button').click()")
+    page.browser.run("document.querySelector('#outdated').click()")
     page.browser.wait_for("document.querySelector('article dl').innerText.includes('powders, version 2')")
     page.wait()
     assert "replaced" not in page.browser.read_text("article")
+    assert page.browser.run("return document.querySelector('#outdated').hidden")
     page.browser.wait_for("document.querySelector('figure') !== null")
 
 

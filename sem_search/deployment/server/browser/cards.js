@@ -136,6 +136,7 @@ function showProgress() {
   byId("continue").hidden = isBusy || !nMissing;
   byId("continue").textContent = `Ask again about ${count(nMissing, "image")}`;
   byId("results").hidden = items.length < 2;
+  byId("outdated").hidden = !items.some(isOutdated);
 }
 
 function download() {

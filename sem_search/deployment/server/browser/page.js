@@ -73,7 +73,7 @@ addEventListener("drop", (event) => addDropped(event.dataTransfer)
 
 byId("coverage").addEventListener("change", () =>
   enqueue(items.filter((item) => item.state === "answered" && isOfOtherCoverage(item))));
-byId("notice").lastElementChild.addEventListener("click", () => {
+byId("outdated").addEventListener("click", () => {
   notify("");
   enqueue(items.filter((item) => item.state === "answered" && isOutdated(item)));
 });

@@ -54,17 +54,13 @@ async function watchVersion() { // again and again: the champion changes while a
 
 function sayChanged() {
   const alias = current.address?.split("@")[1];
-  const nOlder = items.filter(isOutdated).length;
-  notify(`The ${alias ?? "model"} changed: version ${current.version} answers from now on. ` +
-    (nOlder ? `${count(nOlder, "answer")} below ${nOlder === 1 ? "is" : "are"} of an earlier version.` : ""), nOlder > 0);
+  notify(`The ${alias ?? "model"} changed: version ${current.version} answers from now on.` +
+    (items.some(isOutdated) ? " The answers of earlier versions are marked." : ""));
   items.forEach(show);
+  showProgress();
 }
 
-function notify(text, canAskAgain = false) {
-  const [words, button] = byId("notice").children;
-  words.textContent = text;
-  button.hidden = !canAskAgain;
-}
+const notify = (text) => { byId("notice").firstElementChild.textContent = text; };
 
 const isOutdated = (item) => Boolean(item.answer?.model_version && current?.version
   && item.answer.model_version !== current.version);
