@@ -101,6 +101,10 @@ def test_what_needs_a_look_and_why(page: PageBench) -> None:
     assert page.call("findDoubts", build_answer()) == []
     doubtful = build_answer(is_known=False, is_training_image=True, pixel_size="far")
     assert page.call("findDoubts", doubtful) == ["unknown material", "training image", "other pixel size"]
+    trusts = [
+        page.call("writeTrust", build_answer(**other)) for other in ({}, {"pixel_size": "far"}, {"is_known": False})
+    ]
+    assert trusts == ["known", "doubt", "unknown"]
     assert page.call(
         "listWarnings", build_answer(is_training_image=True, warnings=["has 2 pages", "page 1 was read"])
     ) == [

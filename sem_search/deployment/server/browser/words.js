@@ -44,6 +44,12 @@ function findDoubts(answer) {
     answer.pixel_size === "far" && "other pixel size"].filter(Boolean);
 }
 
+// The colour of a heading.
+function writeTrust(answer) {
+  if (findKind(answer) === "unknown") return "unknown";
+  return findDoubts(answer).length ? "doubt" : "known";
+}
+
 // A file that was read, or a model, warns of itself without its name: "has 2 pages".
 function writeSentence(text) {
   const whole = /^(is|has|had|was|holds|shows|cannot|needs|lacks)\b/.test(text) ? `the image ${text}` : text;
