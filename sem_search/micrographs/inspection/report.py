@@ -21,6 +21,7 @@ from sem_search.micrographs.inspection.confounds import UNKNOWN, describe_pixel_
 from sem_search.micrographs.inspection.finding import SEVERITIES, Finding
 from sem_search.micrographs.inspection.overlap_findings import WHOLE, ZOOMED, compute_zoom
 from sem_search.micrographs.overlaps.similarity import SimilarPair
+from sem_search.terminal import align_columns
 from sem_search.words import count
 
 if TYPE_CHECKING:
@@ -177,9 +178,7 @@ def _tabulate(summaries: list[ClassSummary]) -> list[str]:
         [cell if len(cell) <= MAX_CELL_COLUMNS else f"{cell[: MAX_CELL_COLUMNS - 3]}..." for cell in row]
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cut]
-    return [line.rstrip()[:TEXT_COLUMNS] for line in lines]
+    return [line[:TEXT_COLUMNS] for line in align_columns(cut)]
 
 
 def _describe_pair(pair: SimilarPair, records: Mapping[str, ImageRecord]) -> dict[str, Any]:
