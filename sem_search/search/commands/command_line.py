@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from sem_search.search.results.conclusion import find_command
 from sem_search.secrets import mask_url
-from sem_search.settings import SearchSettings
+from sem_search.settings import SearchSettings, build_settings
+from sem_search.words import write_list
 
 STORAGE = str(SearchSettings.model_fields["storage"].default)
 
@@ -25,3 +26,22 @@ def write_command(name: str, *arguments: str, storage: str = STORAGE, **options:
         if value is not None:
             words += [f"--{option.replace('_', '-')}", value if isinstance(value, str) else ",".join(value)]
     return f"{find_command()} {shlex.join(words)}"
+
+
+def write_search_command(settings: SearchSettings) -> str:
+    """Return the search with these settings; what is as in the preset, or belongs to this machine, is left out."""
+    presets = (build_settings({"data": settings.data}), build_settings({"preset": settings.preset}))
+    usual = {**presets[1].model_dump(), "preset": presets[0].preset}
+    options: dict[str, str] = {}
+    for name in SearchSettings.model_fields:
+        value = getattr(settings, name)
+        if name not in ("data", "threads", "storage") and value != usual[name]:
+            options[name] = _write_value(value)
+    return write_command("search", storage=settings.storage, data=settings.data, **options)
+
+
+def _write_value(value: object) -> str:
+    """Return a setting as the command line takes it."""
+    if isinstance(value, tuple):
+        return write_list(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -9,6 +9,7 @@ from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.progress import Show, show_nothing
+from sem_search.search.commands.command_line import write_search_command
 from sem_search.search.prepare.data import locate_data
 from sem_search.settings import SearchSettings
 
@@ -61,7 +62,8 @@ def run_inspection(settings: SearchSettings, *, output: Path, show: Show = show_
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / "inspection.json").write_text(inspection.to_json(), encoding="utf-8")
-        (output / "inspection.html").write_text(inspection.to_html(), encoding="utf-8")
+        page = inspection.to_html(next_command=write_search_command(settings))
+        (output / "inspection.html").write_text(page, encoding="utf-8")
     except OSError as error:
         raise _refuse(output, error) from error
     show(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")

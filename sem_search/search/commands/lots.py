@@ -14,6 +14,7 @@ from sem_search.micrographs.listing import list_folders
 from sem_search.micrographs.overlaps.similarity import find_similar_pairs, group_similar
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.progress import Show, show_nothing
+from sem_search.search.commands.command_line import write_command
 from sem_search.search.prepare.data import PreparedData, build_reading_options, build_study_tiles
 from sem_search.search.prepare.features import compute_features
 from sem_search.search.prepare.network import prepare_network
@@ -23,6 +24,9 @@ from sem_search.terminal import warn
 from sem_search.tracking.mlflow.files import write_artifact
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights.choice import check_weights
+
+TAKEN = ("backbone", "weights", "tile_px", "crop_bottom_px", "max_megapixels", "seed")
+"""Settings of the search that the command takes and that decide its result."""
 
 
 def run_lots(
@@ -51,7 +55,8 @@ def run_lots(
     show(audit.to_text())
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        for artifact in iter_lots_artifacts(audit, catalogue=data.catalogue, grid=data.grid):
+        command = describe_command(folders, settings=settings, output=output)
+        for artifact in iter_lots_artifacts(audit, catalogue=data.catalogue, grid=data.grid, command=command):
             write_artifact(artifact, target=output / artifact.path)
         show(
             f"Written to {output}: lots.html has all of it; lots.txt, lots.json, lots.png; the most typical tiles of "
@@ -59,6 +64,19 @@ def run_lots(
             "telling_regions.jpg and .json."
         )
     return audit
+
+
+def describe_command(folders: Sequence[Path], *, settings: SearchSettings, output: Path) -> str:
+    """Return the command that compares these lots again: what differs from the defaults is given.
+
+    Args:
+        folders: One per lot.
+        settings: Of the comparison.
+        output: Where it is written.
+    """
+    fields = {name: field.default for name, field in SearchSettings.model_fields.items() if name in TAKEN}
+    options = {name: str(value) for name, default in fields.items() if (value := getattr(settings, name)) != default}
+    return write_command("lots", *map(str, folders), output=str(output), **options)
 
 
 def name_lots(folders: Sequence[Path]) -> dict[str, Path]:
