@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from sem_search.search.results.conclusion import find_command
+from sem_search.programs import find_command
 from sem_search.secrets import mask_url
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.words import write_list

@@ -85,7 +85,7 @@ def test_tables_have_heads_numbers_at_the_right_and_lights_with_words() -> None:
     assert '<th scope="col">Check</th><th scope="col" class="n">Found</th>' in page
     assert '<th scope="row">a &lt;b&gt;</th>' in page
     assert '<td class="n">90.0 % (79.0 to 96.0 %)</td>' in page
-    assert '<td><span class="light good" aria-hidden="true">✓</span> fine</td>' in page
+    assert '<td><span class="green"><span class="sign" aria-hidden="true">●</span> fine</span></td>' in page
     assert "<td><b>two</b></td>" in page
 
 
