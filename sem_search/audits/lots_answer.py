@@ -25,10 +25,10 @@ TABLE_NOTE = (
 def build_lots_answer(audit: "LotsAudit") -> Answer:
     """Return which lots can be told apart, and what to do about the others."""
     light, verdict, sentence = _conclude(audit.pairs)
-    remarks = Section(heading="Take care", parts=audit.remarks)
-    pairs = Section(
-        heading="Pair by pair", parts=tuple(describe_pair(pair, n_pairs=len(audit.pairs)) for pair in audit.pairs)
-    )
+    described = [describe_pair(pair, n_pairs=len(audit.pairs)) for pair in audit.pairs if not pair.is_different()]
+    sections = {"Take care": audit.remarks}
+    if len(audit.pairs) > 1:
+        sections["Where no difference was found"] = tuple(described)
     return Answer(
         question="Can the lots be told apart?",
         subject=f"{count(audit.n_images, 'image')}, {count(audit.n_tiles, 'tile')}.",
@@ -36,7 +36,7 @@ def build_lots_answer(audit: "LotsAudit") -> Answer:
         verdict=verdict,
         sentence=f"{sentence}{' But see below: they also differ in how they were imaged.' if audit.remarks else ''}",
         overview=(_tabulate(audit.pairs),),
-        sections=(*([remarks] if audit.remarks else []), *([pairs] if len(audit.pairs) > 1 else [])),
+        sections=tuple(Section(heading=heading, parts=parts) for heading, parts in sections.items() if parts),
     )
 
 
@@ -84,7 +84,7 @@ def _conclude(pairs: tuple[LotPair, ...]) -> tuple[Light, str, str]:
         f"{f'; in {n_hopeless} there are too few images to tell' if n_hopeless else ''}."
     )
     if len(different) == len(pairs):
-        return "plain", "Yes, all of them", sentence
+        return "plain", "Yes", f"All {len(pairs)} pairs of lots differ."
     if different:
         return "plain", "Some of them", sentence
     return "unclear", "Cannot tell" if n_hopeless == len(pairs) else "No difference was found", sentence

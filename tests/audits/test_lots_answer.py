@@ -70,7 +70,7 @@ def test_words_follow_the_test(pair: LotPair, words: str) -> None:
         ((FOUND,), "plain", "Yes"),
         ((MISSED,), "unclear", "No difference was found"),
         ((HOPELESS,), "unclear", "Cannot tell"),
-        ((FOUND, FOUND), "plain", "Yes, all of them"),
+        ((FOUND, FOUND), "plain", "Yes"),
         ((FOUND, MISSED), "plain", "Some of them"),
         ((MISSED, HOPELESS), "unclear", "No difference was found"),
         ((HOPELESS, HOPELESS), "unclear", "Cannot tell"),
@@ -89,4 +89,5 @@ def test_an_interval_stands_only_beside_a_difference() -> None:
         ("5 + 5", "100.0 % (59.2 to 100.0 %)", "1.000", "1 in 100", "0.010", "they differ"),
         ("5 + 5", "100.0 %", "1.000", "1 in 18", "0.056", "no difference found"),
     ]
+    assert [section.heading for section in answer.sections] == ["Where no difference was found"]
     assert answer.sentence == "Of 2 pairs of lots a difference was found in 1."
