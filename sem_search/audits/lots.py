@@ -24,8 +24,9 @@ from sem_search.micrographs.inspection.confounds import compute_confounds, find_
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 from sem_search.records import ShownAsText, TileTable
 from sem_search.tracking.entries.json_values import to_json
-from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact
+from sem_search.tracking.entries.types import Entry, FigureArtifact, JsonArtifact, TableArtifact, iter_finite_metrics
 from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
+from sem_search.tracking.mlflow.names import make_metric_names
 from sem_search.tracking.report.answer_page import Answer, CaptionedFigure, Section
 from sem_search.transfer.features import embed_stored_features
 
@@ -125,9 +126,9 @@ def audit_lots(
     )
 
 
-def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid, command: str) -> Iterator[Artifact]:
-    """Yield what is written of a comparison of lots: words, numbers, table, figure, and the most typical tiles, as
-    they are and with the regions that speak for their lot.
+def iter_lots_entries(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid, command: str) -> Iterator[Entry]:
+    """Yield what is written and logged of a comparison of lots: words, numbers, tables, figure, metrics, and the most
+    typical tiles, as they are and with the regions that speak for their lot.
 
     Args:
         audit: The answer.
@@ -168,6 +169,28 @@ def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGri
     )
     yield FigureArtifact(path="telling_tiles.jpg", draw=partial(draw_tiles, pictures, per_line=N_SHOWN))
     yield JsonArtifact(path="telling_regions.json", content=[_list_regions(tile) for tile in audit.telling])
+    yield _build_pair_table(audit)
+    yield from iter_finite_metrics(_iter_numbers(audit), source="lots")
+
+
+def _build_pair_table(audit: LotsAudit) -> TableArtifact:
+    """Return one row for each pair."""
+    ends = [(pair.accuracy.value, pair.accuracy.low, pair.accuracy.high, pair.is_different()) for pair in audit.pairs]
+    own = [tuple(getattr(pair, name) for name in PAIR_NAMES) for pair in audit.pairs]
+    return TableArtifact(
+        path="lots.csv",
+        columns=(*PAIR_NAMES, "accuracy", "accuracy_low", "accuracy_high", "is_different"),
+        rows=tuple((*one, *other) for one, other in zip(own, ends, strict=True)),
+    )
+
+
+def _iter_numbers(audit: LotsAudit) -> Iterator[tuple[str, float, int]]:
+    """Yield the metrics: how many pairs differ, and two figures of each pair."""
+    yield "lots/n_different", sum(pair.is_different() for pair in audit.pairs), 0
+    names = make_metric_names([name_pair(pair) for pair in audit.pairs])
+    for pair in audit.pairs:
+        yield f"lots/accuracy/{names[name_pair(pair)]}", pair.accuracy.value, 0
+        yield f"lots/p_value/{names[name_pair(pair)]}", pair.adjusted_p_value, 0
 
 
 def _build_bar(pair: LotPair) -> BarRow:

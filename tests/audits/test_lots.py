@@ -2,14 +2,22 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sem_search.audits.lots import LotsAudit, audit_lots, iter_lots_artifacts, list_lots
+from sem_search.audits.lots import LotsAudit, audit_lots, iter_lots_entries, list_lots
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
-from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, TableArtifact
+from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metrics, TableArtifact
+
+
+def list_entries(audit: LotsAudit, *, subject: AuditSubject) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return the files by their paths, and the metrics by their names."""
+    *files, metrics = iter_lots_entries(audit, catalogue=subject.catalogue, grid=subject.grid, command="do")
+    assert isinstance(metrics, Metrics)
+    return {file.path: file for file in files}, {point.key: point.value for point in metrics.points}  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +61,7 @@ def test_a_lot_with_too_few_images_is_named(subject: AuditSubject) -> None:
 
 
 def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: AuditSubject) -> None:
-    artifacts = {
-        artifact.path: artifact
-        for artifact in iter_lots_artifacts(audit, catalogue=subject.catalogue, grid=subject.grid, command="do")
-    }
+    artifacts, _ = list_entries(audit, subject=subject)
     assert list(artifacts) == [
         "lots.txt",
         "lots.json",
@@ -66,6 +71,7 @@ def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: Audit
         "telling_tiles.csv",
         "telling_tiles.jpg",
         "telling_regions.json",
+        "lots.csv",
     ]
     content = list_lots(audit)
     assert json.loads(json.dumps(content, allow_nan=False)) == content
@@ -81,10 +87,7 @@ def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: Audit
 def test_the_regions_that_tell_most_are_shown_with_their_numbers(audit: LotsAudit, subject: AuditSubject) -> None:
     for tile in audit.telling:
         assert tile.shares.mean() == pytest.approx(tile.score, rel=1e-4)
-    artifacts = {
-        artifact.path: artifact
-        for artifact in iter_lots_artifacts(audit, catalogue=subject.catalogue, grid=subject.grid, command="do")
-    }
+    artifacts, _ = list_entries(audit, subject=subject)
     sheet, numbers = artifacts["telling_regions.jpg"], artifacts["telling_regions.json"]
     assert isinstance(sheet, FigureArtifact) and isinstance(numbers, JsonArtifact)
     images = sheet.draw().axes[0].images
@@ -93,3 +96,12 @@ def test_the_regions_that_tell_most_are_shown_with_their_numbers(audit: LotsAudi
     assert np.asarray(images[1].get_array()).max() == 1
     assert len(numbers.content) == len(audit.telling)
     np.testing.assert_allclose(numbers.content[0]["shares"], audit.telling[0].shares)
+
+
+def test_every_pair_has_a_row_and_two_metrics(audit: LotsAudit, subject: AuditSubject) -> None:
+    artifacts, metrics = list_entries(audit, subject=subject)
+    table = artifacts["lots.csv"]
+    assert [row[:2] for row in table.rows] == [(pair.first, pair.second) for pair in audit.pairs]
+    assert metrics["lots/n_different"] == sum(pair.is_different() for pair in audit.pairs)
+    assert metrics["lots/accuracy/blobs_grains"] == 1
+    assert metrics["lots/p_value/blobs_grains"] == audit.pairs[0].adjusted_p_value

@@ -11,6 +11,7 @@ from sem_search.search.commands.command_line import write_command
 from sem_search.search.commands.compare import check_pair
 from sem_search.search.commands.finished_study import FinishedStudy, open_question_run, take_up_study
 from sem_search.search.results.outcome import read_finished_folds
+from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.transfer.heads.training import TrainingSettings
 
@@ -58,7 +59,7 @@ def run_audit(
             show(answer.describe_sections().removeprefix(shown).removeprefix("\n"))
             known, shown = audit, answer.describe_sections()
     show("\n".join(answer.iter_conclusion()))
-    show(f"Logged as run {run_id}, artifacts below audit/: audit.html has words and figure.")
+    show(format_links({"audit": link_run(run_id, artifact="audit/audit.html")}))
     return audit
 
 
@@ -124,7 +125,7 @@ def run_morphology(
         command = write_command("morphology", study, storage=storage, study_folder=study_folder, other=other)
         log_entries(iter_morphology_entries(audit, subject=subject, command=command), run_id=run_id)
     show(audit.to_text())
-    show(f"Logged as run {run_id}, artifacts below morphology/: morphology.html has words and figures.")
+    show(format_links({"morphology": link_run(run_id, artifact="morphology/morphology.html")}))
     return audit
 
 

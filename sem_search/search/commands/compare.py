@@ -28,6 +28,7 @@ from sem_search.search.prepare.data import prepare_data
 from sem_search.search.results.outcome import read_stored_outcome
 from sem_search.search.trials.study import FINGERPRINT, STUDY_RUN_ID, load_study
 from sem_search.settings import INCOMPARABLE, SearchSettings
+from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
 
 MUST_AGREE: Mapping[str, str] = {
@@ -80,7 +81,7 @@ def run_comparison(
     ) as run_id:
         log_entries(iter_comparison_entries(compared, command=command), run_id=run_id)
     show(compared.to_text())
-    show(f"Logged as run {run_id}, artifacts below comparison/: comparison.html has words and figure.")
+    show(format_links({"comparison": link_run(run_id, artifact="comparison/comparison.html")}))
     return compared
 
 
