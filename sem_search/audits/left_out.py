@@ -61,7 +61,7 @@ class LeftOutAttribute:
         """The attribute among the other checks of an audit."""
         name = f"each {self.attribute} left out in turn"
         if self.accuracy is None or self.usual_accuracy is None:
-            return Row(cells=(name, "", "", "not possible on these data"), light="plain")
+            return Row(cells=(name, "", "", "not possible on these data"))
         usual = (
             f"the same {count(self.n_images, 'image')}, {self.attribute} known: {100 * self.usual_accuracy.value:.1f} %"
         )

@@ -47,7 +47,7 @@ class NestedChoice:
         """The score among the checks of an audit."""
         name, bias = "choice made anew inside each fold", self.bias
         if bias.n_candidates == 1:
-            return Row(cells=(name, "", "", "not possible: one combination"), light="plain")
+            return Row(cells=(name, "", "", "not possible: one combination"))
         corrected = f"corrected score (BBC-CV): {bias.corrected.to_text()}"
         result = "they agree" if self.agrees else "take care: they do not agree"
         light: Light = "good" if self.agrees else "unclear"

@@ -124,14 +124,14 @@ class StudyAudit(ShownAsText):
             return "bad", "No", f", which is not clearly better than chance ({100 * self.chance:.1f} %)."
         if any(check.light == "bad" for check in checks):
             return "bad", "No", ", but labels that mean nothing are recognised, too: test labels leak into training."
-        judged = [check for check in checks if check.light != "plain"]
+        judged = [check for check in checks if check.light in ("good", "unclear")]
         doubts = [check.cells[0] for check in judged if check.light == "unclear"]
         if doubts:
             share = f"{len(doubts)} of {count(len(judged), 'check')}"
             return "unclear", "Cannot tell", f", but {share} cast doubt on what this means: {', '.join(doubts)}."
         if not judged:
             return "unclear", "Not checked yet", "; no check was asked that could speak against it."
-        return "good", "Yes, as far as asked", f", and no check of {len(judged)} speaks against it."
+        return "good", "Yes, as far as asked", f", and nothing speaks against it ({count(len(judged), 'check')})."
 
 
 def iter_audits(subject: AuditSubject, *, questions: tuple[str, ...] = QUESTIONS, show: Show) -> Iterator[StudyAudit]:

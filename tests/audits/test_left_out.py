@@ -69,10 +69,10 @@ def test_no_more_values_than_the_limit_are_trained(
     [
         (Interval(value=0.5, low=0.3, high=0.7), "unclear", "take care: clearly lower"),
         (Interval(value=0.7, low=0.5, high=0.9), "good", "not clearly lower"),
-        (None, "plain", "not possible on these data"),
+        (None, None, "not possible on these data"),
     ],
 )
-def test_the_light_follows_the_interval(accuracy: Interval | None, light: str, result: str) -> None:
+def test_the_light_follows_the_interval(accuracy: Interval | None, light: str | None, result: str) -> None:
     usual = Interval(value=0.8, low=0.6, high=0.9)
     row = LeftOutAttribute(
         attribute="session", values=(), untested=(), n_images=18, accuracy=accuracy, usual_accuracy=usual

@@ -55,7 +55,7 @@ def test_every_answer_is_shown_as_it_comes_and_stays(audits: list[StudyAudit]) -
         assert len(after.checks) == len(before.checks) + 1
 
 
-def make_check(light: Light) -> SimpleNamespace:
+def make_check(light: Light | None) -> SimpleNamespace:
     row = Row(cells=(f"a {light} check", "", "", ""), light=light)
     return SimpleNamespace(row=row, to_text=lambda: "Words.")
 
@@ -70,7 +70,7 @@ def make_check(light: Light) -> SimpleNamespace:
             "Not checked yet. 90.0 % (80.0 to 96.0 %) of the test images are correctly classified; no",
         ),
         (0.8, ("plain",), "unclear", "Not checked yet."),
-        (0.8, ("good", "plain"), "good", "Yes, as far as asked. 90.0 % (80.0 to 96.0 %)"),
+        (0.8, ("good", "plain", None), "good", "are correctly classified, and nothing speaks against it (1 check)."),
         (0.8, ("good", "unclear"), "unclear", "but 1 of 2 checks cast doubt on what this means: a unclear check."),
         (
             0.8,
@@ -81,7 +81,9 @@ def make_check(light: Light) -> SimpleNamespace:
         (0.3, ("good",), "bad", "which is not clearly better than chance (33.3 %)."),
     ],
 )
-def test_the_last_word_follows_the_checks(low: float, lights: tuple[Light, ...], light: Light, words: str) -> None:
+def test_the_last_word_follows_the_checks(
+    low: float, lights: tuple[Light | None, ...], light: Light, words: str
+) -> None:
     checks: Any = tuple(map(make_check, lights))
     audit = StudyAudit(study="a", measured=Interval(value=0.9, low=low, high=0.96), chance=1 / 3, controls=checks)
     assert audit.to_answer().light == light
