@@ -5,8 +5,10 @@ clear the screen, set the window's title, hide a line. A spreadsheet takes a cel
 """
 
 import logging
+import os
 import re
 import signal
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -56,6 +58,12 @@ def align_columns(rows: Sequence[Sequence[str]], *, is_right: Sequence[bool] = (
         ).rstrip()
         for row in rows
     ]
+
+
+def open_page(url: str) -> None:
+    """Open a page where there is a screen; without one, the user has the address that was just printed."""
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        click.launch(url)
 
 
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
