@@ -22,6 +22,7 @@ GOOD = Prediction(
     is_known=True,
     novelty=1.23456789012345678,
     novelty_threshold=3.0,
+    is_training_image=False,
     agreement=0.8,
     spread=0.05,
     pixel_size_nm=134.896,
@@ -56,12 +57,12 @@ def test_csv_columns_are_as_promised(tmp_path: Path) -> None:
     assert written == (BAD,)
     assert (tmp_path / "p.csv").read_bytes().startswith(codecs.BOM_UTF8), "Excel asks for it"
     assert (tmp_path / "p.csv").read_text(encoding="utf-8-sig") == (
-        "image,label,is_known,nearest,probability,prediction_set,coverage,novelty,novelty_threshold,agreement,spread,"
-        "pixel_size_nm,pixel_size,n_tiles,model,warnings,error,p_lactose,p_starch\n"
-        '"a,b.tif",starch,true,,0.750000,"[""starch"", ""lactose""]",0.9,1.23457,3,0.800000,0.050000,'
+        "image,label,is_known,nearest,probability,prediction_set,coverage,novelty,novelty_threshold,"
+        "is_training_image,agreement,spread,pixel_size_nm,pixel_size,n_tiles,model,warnings,error,p_lactose,p_starch\n"
+        '"a,b.tif",starch,true,,0.750000,"[""starch"", ""lactose""]",0.9,1.23457,3,false,0.800000,0.050000,'
         '134.896,as trained,20,models:/m/1,"[""one"", ""two""]",,0.250000,0.750000\n'
-        "c.tif,unknown,false,starch,0.500000,,,,,,,,,0,models:/m/1,,,,\n"
-        "torn.png,,,,,,,,,,,,,0,models:/m/1,,is damaged,,\n"
+        "c.tif,unknown,false,starch,0.500000,,,,,,,,,,0,models:/m/1,,,,\n"
+        "torn.png,,,,,,,,,,,,,,0,models:/m/1,,is damaged,,\n"
     )
     with (tmp_path / "p.csv").open(encoding="utf-8-sig") as file:
         assert next(csv.reader(file))[: len(CSV_COLUMNS)] == list(CSV_COLUMNS)
