@@ -127,7 +127,9 @@ def _format_classes(card: ModelCard) -> str:
 
 
 def _format_folds(card: ModelCard) -> str:
-    rows = [(str(each.number), str(each.n_training), str(each.n_validation), str(each.n_test)) for each in card.folds]
+    rows = [
+        (str(each.number + 1), str(each.n_training), str(each.n_validation), str(each.n_test)) for each in card.folds
+    ]
     return format_table(("fold", "training images", "validation images", "test images"), rows)
 
 

@@ -23,7 +23,7 @@ def test_the_whole_card(card: ModelCard) -> None:
         "| validation | tiles  | macro F-measure | 0.9100 [0.8500, 0.9500] |",
         "excipients: 27 images, 108 tiles.",
         "| cellulose | 9      | 9      | 36    | 2.5, 5            |",
-        "| 0    | 9               | 9                 | 9           |",
+        "| 1    | 9               | 9                 | 9           |",
         "## Confusion of test images",
         "| 3 starch    | 2   | 0   | 7   |",
         "- class 'starch' was imaged on one day.",
