@@ -99,7 +99,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> 
 @pytest.mark.slow
 def test_a_search_ends_with_its_winner_and_what_to_do_next(undisturbed: tuple[Place, str]) -> None:
     _, printed = undisturbed
-    for words in ("Winner of study", "validation", "test", "mlflow ui", "mlflow models serve", "@champion"):
+    for words in ("Winner of study", "validation", "test", "mlflow ui", "workflowType=machine_learning", "@champion"):
         assert words in printed.replace("'", ""), "paths with blanks stand in quotation marks"
 
 
@@ -222,8 +222,12 @@ def test_mlflow_run_opens_the_study_run(tiny_folder: Path, tmp_path: Path) -> No
     (trial,) = place.get_runs("trial")
     assert study.info.status == "FINISHED"
     assert trial.data.tags["mlflow.parentRunId"] == study.info.run_id
-    assert study.data.params["patience"] == "auto"
-    assert study.data.params["patience_used"] == "1"
+    assert (study.data.params["epochs"], study.data.params["patience"]) == ("2", "auto")
+    assert study.data.params["weights_used"] == "random"
+    settings = json.loads(
+        Path(place.get_client().download_artifacts(study.info.run_id, "study/settings.json")).read_text()
+    )
+    assert settings["understood"]["patience"] == 1
 
 
 @pytest.mark.slow

@@ -4,11 +4,11 @@ Runs have two levels: the study, and below it one run per trial. Folds are metri
 metrics with `step=epoch`, counted from 1. The numbers behind each picture stand beside it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 
-from sem_search.records import Cell, FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
+from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.entries import json_values as plain
 from sem_search.tracking.entries.context import HeatMapSheet, MistakeGallery, StudyContext
 from sem_search.tracking.entries.metrics import (
@@ -34,9 +34,7 @@ from sem_search.tracking.entries.trust import build_interval_table, compute_trus
 from sem_search.tracking.entries.types import (
     Entry,
     JsonArtifact,
-    Params,
     PictureArtifact,
-    Scalar,
     Tags,
     TextArtifact,
     iter_finite_metrics,
@@ -49,21 +47,8 @@ from sem_search.tracking.figures.trial import (
     draw_indices,
     draw_training_curves,
 )
-from sem_search.tracking.mlflow.names import TAG_TRIAL, TAG_TRIAL_STATE
+from sem_search.tracking.mlflow.names import TAG_TRIAL_STATE
 from sem_search.tracking.report.study_page import render_report
-
-
-def iter_cell_entries(cell: Cell, *, trial: int, settings: Mapping[str, Scalar]) -> Iterator[Entry]:
-    """Yield what is known of a trial before it starts: its cell and the study's settings, as parameters.
-
-    Args:
-        cell: What is tried.
-        trial: Optuna's trial number.
-        settings: All that is the same in every trial of the study.
-    """
-    own: dict[str, Scalar] = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
-    yield Params(values={**settings, **own})
-    yield Tags(values={TAG_TRIAL: str(trial)})
 
 
 def iter_fold_entries(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Entry]:
@@ -75,7 +60,7 @@ def iter_fold_entries(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Entry]
     numbers = iter_fold_numbers(fold, tiles=tiles)
     yield from iter_finite_metrics(numbers, source=f"fold_{fold.fold}")
     if fold.is_diverged:
-        yield Tags(values={f"diverged/fold_{fold.fold}": "true"})
+        yield Tags(values={f"sem_search.diverged.fold_{fold.fold}": "true"})
 
 
 def iter_curve_entries(curves: TrainingCurves, *, fold: int) -> Iterator[Entry]:
@@ -127,10 +112,7 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
     trust = compute_trust(study)
     yield from iter_finite_metrics(iter_study_numbers(study), source="study")
     yield from iter_finite_metrics(iter_trust_numbers(trust), source="trust")
-    yield Tags(values={"winner/cell": study.winner.cell.name, "winner/selected_on": study.select_on})
-    if study.winner.run_id is not None:
-        yield Tags(values={"winner/run_id": study.winner.run_id})
-    yield Tags(values={"n_warnings": str(len(context.warnings)), "n_findings": str(len(context.findings))})
+    yield Tags(values={"sem_search.winner": study.winner.cell.name, "sem_search.winner_run": study.winner.run_id or ""})
     figures = (*list_study_figures(study, context=context), *list_trust_figures(trust))
     for figure in figures:
         yield figure.artifact

@@ -160,7 +160,7 @@ def iter_finite_metrics(values: Iterable[tuple[str, float, int]], *, source: str
 
     Args:
         values: Metric name, value and step of each number.
-        source: What the numbers come from, for the tag `not_finite/<source>`.
+        source: What the numbers come from, for the tag `sem_search.not_finite.<source>`.
     """
     points: list[MetricPoint] = []
     left_out: dict[str, int] = {}
@@ -172,7 +172,9 @@ def iter_finite_metrics(values: Iterable[tuple[str, float, int]], *, source: str
     if points:
         yield Metrics(points=tuple(points))
     if left_out:
-        yield Tags(values={f"not_finite/{source}": ", ".join(f"{key}: {count}" for key, count in left_out.items())})
+        yield Tags(
+            values={f"sem_search.not_finite.{source}": ", ".join(f"{key}: {count}" for key, count in left_out.items())}
+        )
 
 
 def _is_plain_name(name: str) -> bool:

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
+from sem_search.records import StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import MistakeGallery, ShownImage, StudyContext
 from sem_search.tracking.entries.mistakes import list_answers
 from sem_search.tracking.entries.run_contents import (
-    iter_cell_entries,
     iter_fold_entries,
     iter_study_entries,
     iter_trial_entries,
@@ -48,15 +47,6 @@ def collect_paths(entries: Iterable[Entry]) -> list[str]:
     return [entry.path for entry in entries if not isinstance(entry, Params | Metrics | Tags)]
 
 
-def test_the_cell_is_a_parameter_beside_the_settings() -> None:
-    cell = Cell(learning_rate=1e-3, batch_size=48)
-    entries = list(iter_cell_entries(cell, trial=4, settings={"epochs": 100, "batch_size": 1}))
-    assert entries == [
-        Params(values={"epochs": 100, "batch_size": 48, "learning_rate": 1e-3}),
-        Tags(values={"sem_search.trial": "4"}),
-    ]
-
-
 def test_a_fold_is_one_record_of_metrics(study: StudyOutcome) -> None:
     entries = list(iter_fold_entries(study.winner.folds[2], tiles=study.tiles))
     assert [type(entry) for entry in entries] == [Metrics]
@@ -70,8 +60,8 @@ def test_a_diverged_fold_loses_its_nans_and_says_so(study: StudyOutcome) -> None
     entries = list(iter_fold_entries(replace(fold, curves=curves, is_diverged=True), tiles=study.tiles))
     assert all(math.isfinite(value) for value in collect_metrics(entries).values())
     assert collect_tags(entries) == {
-        "not_finite/fold_0": "curves/fold_0/training_loss: 2, curves/fold_0/validation_loss: 2",
-        "diverged/fold_0": "true",
+        "sem_search.not_finite.fold_0": "curves/fold_0/training_loss: 2, curves/fold_0/validation_loss: 2",
+        "sem_search.diverged.fold_0": "true",
     }
 
 
@@ -135,11 +125,8 @@ def test_a_study_yields_the_winner_the_figures_and_the_report(study: StudyOutcom
     metrics = collect_metrics(entries)
     assert {("winner/test/f_measure", 0), ("selection_optimism", 0), ("trust/risk/area", 0)} <= metrics.keys()
     assert collect_tags(entries) == {
-        "winner/cell": "lr1e-02_bs48",
-        "winner/selected_on": "validation",
-        "winner/run_id": "run1",
-        "n_warnings": "1",
-        "n_findings": "1",
+        "sem_search.winner": "lr1e-02_bs48",
+        "sem_search.winner_run": "run1",
     }
     paths = collect_paths(entries)
     assert len(set(paths)) == len(paths)
