@@ -22,8 +22,7 @@ PLOTS: tuple[tuple[str, str, Callable[[optuna.Study], Any]], ...] = (
     ),
     (
         "Fold by fold",
-        "The F-measure of each fold (step 0 is the first fold), one line for each trial. The lines of pruned trials end "
-        "early.",
+        "The F-measure of each fold (step 0: the first), one line for each trial. Lines of pruned trials end early.",
         optuna.visualization.plot_intermediate_values,
     ),
     (

@@ -231,7 +231,9 @@ def draw_error_bars(
     """
     value, low, high = (np.array([getattr(one, name) for one in intervals]) for name in ("value", "low", "high"))
     reach = [np.maximum(value - low, 0), np.maximum(high - value, 0)]
-    places = {"x": rows, "y": value, "yerr": reach} if is_upright else {"x": value, "y": rows, "xerr": reach}
+    places: dict[str, Any] = (
+        {"x": rows, "y": value, "yerr": reach} if is_upright else {"x": value, "y": rows, "xerr": reach}
+    )
     axes.errorbar(**places, fmt=marker, color=colour, markersize=4, capsize=3, linewidth=1.4, label=label)
 
 
