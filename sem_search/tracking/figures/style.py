@@ -27,11 +27,14 @@ Extent = tuple[float, float, float, float]
 PNG_DPI = 300
 """As journals ask for. With a palette, files are smaller than at 150 dpi without one."""
 
+PNG_SIDE_PX = 3000
+"""Longest side of a PNG: the matrix of thirty classes is 40 cm wide, and has fewer dpi."""
+
 N_COLOURS = 256
 """In the palette of a PNG: enough for lines, letters and one colour map, to 9 of 255 steps."""
 
 FORMATS: dict[str, dict[str, Any]] = {
-    ".png": {"format": "png", "dpi": PNG_DPI},
+    ".png": {"format": "png"},
     ".jpg": {"format": "jpeg", "dpi": 150, "pil_kwargs": {"quality": 90, "subsampling": 0}},
 }
 """The micrographs in figures are reduced copies, to which more dpi would add nothing but size."""
@@ -105,8 +108,12 @@ def render_figure(figure: Figure, *, suffix: str) -> bytes:
     for text in figure.findobj(Text):
         text.set_fontfamily(list(_get_families()))
     buffer = io.BytesIO()
-    figure.savefig(buffer, **FORMATS[suffix])
-    return _reduce_colours(buffer) if suffix == ".png" else buffer.getvalue()
+    if suffix == ".jpg":
+        figure.savefig(buffer, **FORMATS[suffix])
+        return buffer.getvalue()
+    dpi = min(PNG_DPI, PNG_SIDE_PX / max(figure.get_size_inches()))
+    figure.savefig(buffer, dpi=dpi, **FORMATS[suffix])
+    return _reduce_colours(buffer, dpi=dpi)
 
 
 def make_labels(names: Sequence[str]) -> tuple[str, ...]:
@@ -284,14 +291,14 @@ def hide_frame(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _reduce_colours(png: io.BytesIO) -> bytes:
+def _reduce_colours(png: io.BytesIO, *, dpi: float) -> bytes:
     """Return a PNG with a palette."""
     reduced = io.BytesIO()
     with Image.open(png) as picture:
         palette = picture.convert("RGB").quantize(
             N_COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
         )
-    palette.save(reduced, format="PNG", optimize=True, dpi=(PNG_DPI, PNG_DPI))
+    palette.save(reduced, format="PNG", optimize=True, dpi=(dpi, dpi))
     return reduced.getvalue()
 
 
