@@ -20,7 +20,8 @@ TableFormat = Literal["csv", "json", "parquet"]
 
 CSV_COLUMNS = (
     *("image", "label", "probability", "prediction_set", "coverage", "is_known", "novelty", "novelty_threshold"),
-    *("agreement", "spread", "pixel_size_nm", "pixel_size", "n_tiles", "model", "warnings", "error"),
+    *("is_training_image", "agreement", "spread", "pixel_size_nm", "pixel_size", "n_tiles"),
+    *("model", "warnings", "error"),
 )
 """Followed by `p_<class>` for each class, in sorted order. JSON and Parquet have the same names."""
 
@@ -39,7 +40,7 @@ PARQUET_TYPES = {
         ("probability", "coverage", "novelty", "novelty_threshold", "agreement", "spread", "pixel_size_nm"),
         pa.float64(),
     ),
-    "is_known": pa.bool_(),
+    **dict.fromkeys(("is_known", "is_training_image"), pa.bool_()),
     "n_tiles": pa.int64(),
 }
 
@@ -59,6 +60,7 @@ class Prediction:
     is_known: bool | None = None
     novelty: float | None = None
     novelty_threshold: float | None = None
+    is_training_image: bool | None = None
     agreement: float | None = None
     spread: float | None = None
     pixel_size_nm: float | None = None

@@ -20,6 +20,7 @@ GOOD = Prediction(
     is_known=True,
     novelty=1.5,
     novelty_threshold=3.0,
+    is_training_image=False,
     agreement=0.8,
     spread=0.05,
     pixel_size_nm=134.896,
@@ -35,11 +36,11 @@ def test_csv_columns_are_as_promised(tmp_path: Path) -> None:
     failed = write_predictions([GOOD, BAD], class_names=CLASSES, output=tmp_path / "p.csv", output_format="csv")
     assert failed == (BAD,)
     assert (tmp_path / "p.csv").read_text() == (
-        "image,label,probability,prediction_set,coverage,is_known,novelty,novelty_threshold,agreement,spread,"
-        "pixel_size_nm,pixel_size,n_tiles,model,warnings,error,p_lactose,p_starch\n"
-        '"a,b.tif",starch,0.750000,"[""starch"", ""lactose""]",0.9,true,1.5,3.0,0.800000,0.050000,'
-        '134.896,as trained,20,models:/m/1,"[""one"", ""two""]",,0.250000,0.750000\n'
-        "torn.png,,,,,,,,,,,,0,models:/m/1,,is damaged,,\n"
+        "image,label,probability,prediction_set,coverage,is_known,novelty,novelty_threshold,is_training_image,"
+        "agreement,spread,pixel_size_nm,pixel_size,n_tiles,model,warnings,error,p_lactose,p_starch\n"
+        '"a,b.tif",starch,0.750000,"[""starch"", ""lactose""]",0.9,true,1.5,3.0,false,'
+        '0.800000,0.050000,134.896,as trained,20,models:/m/1,"[""one"", ""two""]",,0.250000,0.750000\n'
+        "torn.png,,,,,,,,,,,,,0,models:/m/1,,is damaged,,\n"
     )
     with (tmp_path / "p.csv").open() as file:
         assert next(csv.reader(file))[: len(CSV_COLUMNS)] == list(CSV_COLUMNS)
