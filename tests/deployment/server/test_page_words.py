@@ -101,6 +101,10 @@ def test_what_needs_a_look_and_why(page: PageBench) -> None:
     assert page.call("findDoubts", build_answer()) == []
     doubtful = build_answer(is_known=False, is_training_image=True, pixel_size="far")
     assert page.call("findDoubts", doubtful) == ["unknown material", "training image", "other pixel size"]
+    trusts = [
+        page.call("writeTrust", build_answer(**other)) for other in ({}, {"pixel_size": "far"}, {"is_known": False})
+    ]
+    assert trusts == ["known", "doubt", "unknown"]
     assert page.call(
         "listWarnings", build_answer(is_training_image=True, warnings=["has 2 pages", "page 1 was read"])
     ) == [
@@ -119,7 +123,7 @@ def test_the_table_has_the_columns_of_predict_and_no_formulas(page: PageBench) -
     text = page.call("writeCsv", items)
     assert text.startswith("\ufeff")
     good, torn, late = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
-    assert set(CSV_COLUMNS) < set(good)
+    assert [name for name in good if name in CSV_COLUMNS] == list(CSV_COLUMNS)
     assert (good["image"], good["answer"], good["label"]) == ("'=1+1/ä.png", "lactose or starch", "lactose")
     assert (good["prediction_set"], good["warnings"]) == ('["lactose","starch"]', '["a \\"b\\", c"]')
     assert (good["p_starch"], good["model"], good["is_known"]) == ("0.250000", "models:/powders/1", "true")

@@ -12,7 +12,7 @@ function add(parent, tag, text, className) {
 
 function show(item) {
   const { card, answer } = item, words = writeState(item);
-  card.className = answer ? { one: "known", unknown: "unknown" }[findKind(answer)] ?? "doubt" : item.state;
+  card.className = answer ? writeTrust(answer) : item.state;
   card.querySelector("h2").textContent = words.heading;
   card.querySelector(".lead").textContent = words.lead;
   showRow(item, words);

@@ -44,6 +44,12 @@ function findDoubts(answer) {
     answer.pixel_size === "far" && "other pixel size"].filter(Boolean);
 }
 
+// The colour of a heading.
+function writeTrust(answer) {
+  if (findKind(answer) === "unknown") return "unknown";
+  return findDoubts(answer).length ? "doubt" : "known";
+}
+
 // A file that was read, or a model, warns of itself without its name: "has 2 pages".
 function writeSentence(text) {
   const whole = /^(is|has|had|was|holds|shows|cannot|needs|lacks)\b/.test(text) ? `the image ${text}` : text;
@@ -95,9 +101,9 @@ function writeCaption(answer) {
     : `${where} (Grad-CAM). Each tile has a scale of its own: compare colours within a tile only.`;
 }
 
-const CSV_COLUMNS = ["image", "answer", "label", "probability", "prediction_set", "coverage", "is_known", "novelty",
-  "novelty_threshold", "is_training_image", "agreement", "spread", "pixel_size_nm", "pixel_size", "n_tiles", "model",
-  "warnings", "error"]; // as `sem-search predict` writes them, and what the page answers
+const CSV_COLUMNS = ["image", "answer", "label", "is_known", "nearest", "probability", "prediction_set", "coverage",
+  "novelty", "novelty_threshold", "is_training_image", "agreement", "spread", "pixel_size_nm", "pixel_size", "n_tiles",
+  "model", "warnings", "error"]; // as `sem-search predict` writes them, and what the page answers
 
 function writeCsv(items) {
   const materials = [...new Set(items.flatMap((item) => Object.keys(item.answer?.probabilities ?? {})))].sort();
@@ -112,6 +118,8 @@ function findCell(item, name) {
   if (name === "image") return item.name;
   if (!answer) return name === "error" ? item.error ?? "not asked" : null;
   if (name === "answer") return writeHeading(answer);
+  if (name === "label" && answer.is_known === false) return "unknown"; // what the model names is only the nearest
+  if (name === "nearest") return answer.is_known === false ? answer.label : null;
   if (name === "model") return answer.model_name ? `models:/${answer.model_name}/${answer.model_version}` : null;
   if (["probability", "agreement", "spread"].includes(name)) return answer[name].toFixed(6);
   return Array.isArray(answer[name]) ? (answer[name].length ? JSON.stringify(answer[name]) : null) : answer[name];
