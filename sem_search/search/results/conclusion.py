@@ -19,7 +19,6 @@ from sem_search.records import FinishedFold, StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.mistakes import show_mistakes
-from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
 from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import describe_hashes, describe_params, describe_versions
@@ -29,6 +28,7 @@ from sem_search.settings import list_arguments
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
+from sem_search.tracking.mlflow.models import find_model_uri
 from sem_search.tracking.mlflow.runs import get_tracking_uri
 from sem_search.transfer.heads.training import HeadTrainer
 
@@ -144,7 +144,7 @@ def _register(
         raise StoreError(f"The winning trial {winner.number} of study {outcome.name!r} has no MLflow run.")
     chosen = validation if outcome.select_on == "validation" else test
     return register_winner(
-        model_uri=f"runs:/{winner.run_id}/{MODEL_PATH}",
+        model_uri=find_model_uri(winner.run_id),
         run_id=winner.run_id,
         model_name=prepared.settings.resolved_model_name,
         score=chosen.f_measure,

@@ -22,7 +22,7 @@ from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.grad_cam_sheet import SheetTile, choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import log_trial_model
 from sem_search.search.results.outcome import OUTCOME_STATES, list_results, read_trial
-from sem_search.search.results.run_description import describe_trial_params
+from sem_search.search.results.run_description import describe_datasets, describe_trial_params
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.ranks import get_rank
 from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
@@ -34,7 +34,9 @@ from sem_search.tracking.entries.run_contents import (
 )
 from sem_search.tracking.entries.types import Entry, Params, Tags, TextArtifact
 from sem_search.tracking.mlflow.availability import ask_once, is_outage, look_at_store
+from sem_search.tracking.mlflow.datasets import Datasets, log_datasets
 from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms, log_entries, open_child_run
+from sem_search.tracking.mlflow.models import ModelLink
 from sem_search.tracking.mlflow.names import TAG_TRIAL
 from sem_search.tracking.mlflow.runs import adopt_trial_runs, describe_trial, list_trial_runs, supersede_run
 
@@ -61,6 +63,11 @@ class TrialLog:
     """Whether trials that were left out are logged here, too: a search does that, a helping worker does not."""
     is_away: bool = field(default=False, init=False)
     """Whether the tracking store was away the last time."""
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        """The study's data as MLflow names them."""
+        return describe_datasets(self.prepared)
 
     @cached_property
     def sheet(self) -> tuple[tuple[SheetTile, ...], FloatTiles]:
@@ -165,11 +172,10 @@ class TrialLog:
         outcome = replace(outcome, run_id=run_id)
         try:
             sign(run_id)
-            log_entries(self._iter_entries(outcome, trial=trial, folds=folds), run_id=run_id, time_ms=end_ms)
-            if state == "complete":
-                log_trial_model(
-                    self.prepared, outcome=outcome, trainer=self.prepared.trainer, finished_folds=folds, run_id=run_id
-                )
+            log_datasets(self.datasets, run_id=run_id)
+            link = self._log_model(outcome, folds=folds, run_id=run_id) if state == "complete" else None
+            entries = self._iter_entries(outcome, trial=trial, folds=folds)
+            log_entries(entries, run_id=run_id, time_ms=end_ms, link=link)
             for other in attempts:
                 supersede_run(other, by=run_id)
             for other in earlier:  # a complete run in another experiment stays valid there
@@ -178,6 +184,13 @@ class TrialLog:
         except BaseException:
             self._give_up(run_id)
             raise
+
+    def _log_model(self, outcome: TrialOutcome, *, folds: tuple[FinishedFold, ...], run_id: str) -> ModelLink:
+        """Log the model of a complete trial; its scores are linked with it when they are logged."""
+        model_id = log_trial_model(
+            self.prepared, outcome=outcome, trainer=self.prepared.trainer, finished_folds=folds, run_id=run_id
+        )
+        return ModelLink(model_id=model_id, datasets=self.datasets)
 
     def _give_up(self, run_id: str) -> None:
         """End a run that was cut off; with the store away that is left to the next attempt."""

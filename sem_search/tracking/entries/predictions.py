@@ -7,7 +7,7 @@ import numpy as np
 from sem_search.evaluation.metrics import combine_tiles, predict_classes
 from sem_search.records import FloatVector, FoldOutcome, Split, TileTable, TrialOutcome
 from sem_search.tracking.entries.tables import SPLITS
-from sem_search.tracking.entries.types import Scalar, TableArtifact
+from sem_search.tracking.entries.types import EvaluationTable, Scalar, TableArtifact
 
 PROBABILITY_DIGITS = 7
 """Decimals of a probability in a table: what a float32 resolves."""
@@ -30,7 +30,7 @@ def build_tile_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) 
     return TableArtifact(path=path, columns=columns, rows=rows)
 
 
-def build_image_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) -> TableArtifact:
+def build_image_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) -> EvaluationTable:
     """Return every out-of-fold prediction of a trial per image, both splits, as an artifact.
 
     Args:
@@ -42,7 +42,7 @@ def build_image_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str)
     rows = tuple(
         row for fold in trial.folds for split in SPLITS for row in _iter_image_rows(fold, tiles=tiles, split=split)
     )
-    return TableArtifact(path=path, columns=columns, rows=rows)
+    return EvaluationTable(path=path, columns=columns, rows=rows)
 
 
 def _name_probabilities(tiles: TileTable) -> tuple[str, ...]:

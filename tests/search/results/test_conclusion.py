@@ -77,6 +77,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     for name in ("register_winner", "iter_study_entries", "log_entries"):
         monkeypatch.setattr(concluding, name, getattr(world, name))
+    monkeypatch.setattr(concluding, "find_model_uri", "the model of {}".format)
     monkeypatch.setattr(concluding, "build_optuna_page", lambda _: "optuna")
     monkeypatch.setenv("VIRTUAL_ENV", "activated")
     return world
@@ -95,7 +96,7 @@ def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, t
     conclusion = conclude(finished, prepared, trainer)
     assert conclusion.outcome.winner.cell == BEST
     given = world.registered
-    assert given["model_uri"] == "runs:/best/classifier"
+    assert given["model_uri"] == "the model of best"
     assert given["run_id"] == "best"
     assert given["model_name"] == "sem-search-tiny"
     assert given["data_digest"] == prepared.data.catalogue.digest
