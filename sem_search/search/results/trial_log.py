@@ -166,7 +166,10 @@ class TrialLog:
         run_id = open_child_run(
             parent_run_id=self.study_run_id,
             name=outcome.cell.name if state == "complete" else f"{outcome.cell.name} ({state})",
-            tags=describe_trial(study=self.prepared.name, cell=outcome.cell.name, process=describe_process()),
+            tags={
+                **describe_trial(study=self.prepared.name, cell=outcome.cell.name, process=describe_process()),
+                TAG_TRIAL: str(trial.number),
+            },
             start_ms=get_time_ms(trial.datetime_start),
         )
         outcome = replace(outcome, run_id=run_id)
@@ -206,7 +209,6 @@ class TrialLog:
         """Yield all of a trial but its model."""
         tiles, attributes = self.prepared.data.tiles, trial.user_attrs
         yield Params(values=describe_trial_params(self.prepared, cell=outcome.cell))
-        yield Tags(values={TAG_TRIAL: str(trial.number)})
         for fold in outcome.folds:
             yield from iter_fold_entries(fold, tiles=tiles)
         if CURVES in attributes:
