@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 import sem_search as ss
 from sem_search.errors import DataError, ModelNotFoundError, NotComparableError, SettingsError, StudyMismatchError
@@ -104,6 +105,24 @@ def test_a_study_from_images_to_answers(
     again = ss.load_model(loaded.model_uri).predict([str(folder / "blobs" / "0.png")])
     assert again["label"][0] == answers["label"][0]
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("changes", [{}, {"threads": 2}])
+def test_the_same_search_again_makes_no_second_run_and_leaves_the_first_as_it_ended(
+    study: Study, folder: Path, tracking: MlflowClient, changes: dict[str, Any]
+) -> None:
+    before = tracking.get_run(study.run_id)
+    for _ in range(2):
+        again = ss.search(folder, **{**SETTINGS, **changes}, study="mine")
+        assert again.run_id == study.run_id
+    assert again.model_uri == study.model_uri
+    runs = tracking.search_runs([before.info.experiment_id], "tags.`sem_search.kind` = 'study'")
+    assert [run.info.run_id for run in runs] == [study.run_id]
+    after = runs[0]
+    assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
+    assert after.data.metrics == before.data.metrics
+    assert len(after.inputs.dataset_inputs) == len(before.inputs.dataset_inputs)
+    assert "<html" in again.report
 
 
 def test_lots_are_tested(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
