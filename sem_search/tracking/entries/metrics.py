@@ -11,7 +11,7 @@ import numpy as np
 from sem_search.evaluation.metrics import compute_fold_f_measure, compute_fold_loss, compute_split_scores
 from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.entries.tables import SPLITS, compute_selection
-from sem_search.tracking.mlflow.names import make_metric_names
+from sem_search.tracking.mlflow.names import OBJECTIVE, make_metric_names
 
 NumberRow = tuple[str, float, int]
 """Metric name, value and step."""
@@ -52,7 +52,7 @@ def iter_course_numbers(trial: TrialOutcome, *, tiles: TileTable, select_on: Spl
     """
     values = [compute_fold_f_measure(fold, tiles=tiles, split=select_on) for fold in trial.folds]
     for n_folds, fold in enumerate(trial.folds, start=1):
-        yield "objective", float(np.mean(values[:n_folds])), fold.fold
+        yield OBJECTIVE, float(np.mean(values[:n_folds])), fold.fold
     n_epochs = min(map(_count_epochs, trial.folds))
     for name in CURVE_NAMES:
         curves = np.mean([getattr(fold.curves, name)[:n_epochs] for fold in trial.folds], axis=0)
