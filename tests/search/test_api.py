@@ -84,6 +84,11 @@ def test_a_study_from_images_to_answers(
     assert len(study.tile_predictions) == 4 * len(study.predictions)
     assert set(study.figures) == {"grid", "confusion_tiles", "confusion_images", "indices", "training_curves"}
     assert "<html" in study.report
+    file = Path("studies/mine/report.html")
+    file.write_text("beside the folds", encoding="utf-8")
+    assert replace(study).report == "beside the folds"
+    file.unlink()
+    assert replace(study).report == study.report, "from MLflow"
     assert "mine" in study._repr_html_()
 
     loaded = ss.load_study("mine")

@@ -13,7 +13,7 @@ from typing import Any
 from sem_search.deployment.package.calibration_record import fit_calibration
 from sem_search.deployment.package.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
 from sem_search.deployment.package.record import ModelRecord, OutOfFold
-from sem_search.deployment.package.writing import MODEL_NAME, ClassifierParts, log_classifier
+from sem_search.deployment.package.writing import ClassifierParts, log_classifier
 from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.intervals import compute_split_intervals
 from sem_search.evaluation.metrics import compute_split_scores
@@ -31,9 +31,6 @@ from sem_search.tracking.entries.tables import SPLITS, UNITS, Unit, compute_clas
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.transfer.heads.training import HeadTrainer
-
-MODEL_PATH = MODEL_NAME
-"""Artifact path of the model in a trial's run."""
 
 NOT_OF_THE_MODEL = {
     "data",

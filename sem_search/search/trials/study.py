@@ -25,6 +25,9 @@ FINGERPRINT = "fingerprint"
 SETTINGS = "settings"
 STUDY_RUN_ID = "mlflow_study_run_id"
 
+MACHINE = "machine"
+"""Attribute of a study: on which machine it ended."""
+
 RUN_ID = "mlflow_run_id"
 """Attribute of a trial that was logged when it ended: its run."""
 
