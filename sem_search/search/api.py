@@ -165,11 +165,12 @@ def lots(*folders: Place, output: Place | None = None, **settings: Any) -> LotsA
     return run_lots([Path(folder) for folder in folders], output=None if output is None else Path(output), **settings)
 
 
-def load_model(model_uri: str) -> Model:
+def load_model(model_uri: str | None = None) -> Model:
     """Return a registered classifier, its files held against the registry; `model.predict(paths)` is a table.
 
     Args:
-        model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder.
+        model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder;
+            None is the champion of the only model that has one.
 
     Raises:
         ModelNotFoundError: There is no such model, or it cannot be loaded.
