@@ -23,7 +23,7 @@ Datasets = Mapping[str, Dataset]
 ROLES = ("training", "validation", "test")
 
 DIGEST_LENGTH = 12
-"""Characters of a catalogue's hash in a digest: enough to tell data apart, and the role behind them is seen in lists."""
+"""Characters of a catalogue's hash in a digest: enough to tell data apart, and few enough to see the role in lists."""
 
 DOUBLED = ("UniqueViolation", "UNIQUE constraint", "Duplicate entry")
 """What PostgreSQL, SQLite and MySQL say of a row that another process has just written; MLflow looks, then writes."""
