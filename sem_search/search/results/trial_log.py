@@ -209,6 +209,16 @@ class TrialLog:
         """Yield all of a trial but its model."""
         tiles, attributes = self.prepared.data.tiles, trial.user_attrs
         yield Params(values=describe_trial_params(self.prepared, cell=outcome.cell))
+        heat_maps = None
+        if outcome.state == "complete":
+            sheet, pixels = self.sheet
+            heat_maps = explain_sheet(
+                self.prepared, trainer=self.prepared.trainer, finished_folds=folds, sheet=sheet, pixels=pixels
+            )
+        # First: MLflow's parallel coordinates begin with the first metric that all runs have, the objective.
+        yield from iter_trial_entries(
+            outcome, tiles=tiles, select_on=self.prepared.settings.select_on, heat_maps=heat_maps
+        )
         for fold in outcome.folds:
             yield from iter_fold_entries(fold, tiles=tiles)
         if CURVES in attributes:
@@ -218,15 +228,6 @@ class TrialLog:
             yield Tags(values={f"sem_search.damaged_fold.{number}": warning})
         if TRACEBACK in attributes:
             yield TextArtifact(path="traceback.txt", text=attributes[TRACEBACK])
-        heat_maps = None
-        if outcome.state == "complete":
-            sheet, pixels = self.sheet
-            heat_maps = explain_sheet(
-                self.prepared, trainer=self.prepared.trainer, finished_folds=folds, sheet=sheet, pixels=pixels
-            )
-        yield from iter_trial_entries(
-            outcome, tiles=tiles, select_on=self.prepared.settings.select_on, heat_maps=heat_maps
-        )
 
 
 def write_curves(curves: TrainingCurves, *, fold: int) -> str:
