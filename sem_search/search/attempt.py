@@ -23,12 +23,13 @@ from sem_search.search.trials.process_id import describe_process, is_known_gone
 from sem_search.search.trials.ranks import count_ranks
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.storage import START_S, repeat_after_outages
-from sem_search.search.trials.study import SETTINGS, STUDY_RUN_ID, open_study
+from sem_search.search.trials.study import MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID, open_study
 from sem_search.search.trials.worker_loop import Timeout, work
 from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.availability import wait_while_away
+from sem_search.tracking.mlflow.links import link_run
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.tracking.mlflow.runs import (
     create_store,
@@ -133,6 +134,7 @@ def _take_over(study: optuna.Study, *, log: TrialLog) -> None:
     settings, run_id = log.prepared.settings, log.study_run_id
     study.set_user_attr(SETTINGS, settings.without_passwords.model_dump_json())  # a worker is given the URL
     study.set_user_attr(STUDY_RUN_ID, run_id)
+    study.set_user_attr(MLFLOW_PAGE, link_run(run_id))
     for other, process in find_unfinished_runs(study=study.study_name, but=run_id).items():
         if is_known_gone(process):
             supersede_run(other, by=run_id)

@@ -8,13 +8,12 @@ from typing import Any
 
 import optuna
 
-from sem_search.errors import StudyMismatchError
+from sem_search.errors import InputError, StudyMismatchError
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.prepare.study_folder import STATEMENT, get_study_folder
 from sem_search.search.process import quieten_libraries
-from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.outcome import read_stored_outcome, read_study_outcome
 from sem_search.search.results.study_result import Study
 from sem_search.search.trials.process_id import describe_process
@@ -23,6 +22,7 @@ from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.log import RunStatus, end_run, open_child_run
+from sem_search.tracking.mlflow.models import find_model_uri
 from sem_search.tracking.mlflow.runs import check_files_are_there, check_run_is_known, describe_audit
 
 SAME_DATA = "Questions need the search's own images and weights: put them back as they were."
@@ -93,8 +93,17 @@ def read_study(name: str, *, storage: str, study_folder: str | None = None) -> S
         settings=settings,
         outcome=outcome,
         run_id=str(begun.user_attrs[STUDY_RUN_ID]),
-        model_uri=f"runs:/{outcome.winner.run_id}/{MODEL_PATH}",
+        model_uri=_find_run_model(str(outcome.winner.run_id)),
     )
+
+
+def _find_run_model(run_id: str) -> str:
+    """Return the URI of a run's model, whatever its name; that of the run where the tracking store does not hold it."""
+    try:
+        check_run_is_known(run_id)
+        return find_model_uri(run_id)
+    except InputError:
+        return f"runs:/{run_id}"  # the study's tables need no store
 
 
 def check_same_data(study: optuna.Study, *, digest: str) -> None:
