@@ -17,8 +17,9 @@ from sem_search.search.process import quieten_libraries
 from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.outcome import read_stored_outcome, read_study_outcome
 from sem_search.search.results.study_result import Study
+from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID, load_study
+from sem_search.search.trials.study import load_study
 from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
 from sem_search.tracking.mlflow.availability import check_store_answers

@@ -22,8 +22,8 @@ from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
 from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import describe_hashes, describe_params, describe_versions
+from sem_search.search.trials.attributes import RUN_ID, TRIAL_RUNS
 from sem_search.search.trials.space import order_cells
-from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries

@@ -23,9 +23,9 @@ from sem_search.search.results.grad_cam_sheet import SheetTile, choose_sheet_til
 from sem_search.search.results.model import log_trial_model
 from sem_search.search.results.outcome import OUTCOME_STATES, list_results, read_trial
 from sem_search.search.results.run_description import describe_params
+from sem_search.search.trials.attributes import CURVES, DAMAGED, RUN_ID, TRACEBACK, TRIAL_RUNS
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.ranks import get_rank
-from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
 from sem_search.terminal import warn
 from sem_search.tracking.entries.run_contents import (
     iter_cell_entries,
@@ -40,15 +40,6 @@ from sem_search.tracking.mlflow.runs import adopt_trial_runs, describe_trial, li
 
 STATUSES: Mapping[TrialState, RunStatus] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """How the run of a trial ends."""
-
-CURVES = "pruned_fold"
-"""Attribute of a trial that was pruned within a fold: the fold's number and curves, as JSON; it is no finished fold."""
-
-DAMAGED = "damaged_folds"
-"""Attribute of a trial: fold -> warning, of folds that were damaged on disk and trained again."""
-
-TRACEBACK = "traceback"
-"""Attribute of a trial that raised."""
 
 
 @dataclass(kw_only=True)

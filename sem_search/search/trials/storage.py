@@ -25,6 +25,7 @@ from sqlalchemy.exc import (
 
 from sem_search.errors import SettingsError, StoreError
 from sem_search.places import find_sqlite_file
+from sem_search.search.trials.attributes import LAST_OUTAGE
 from sem_search.secrets import mask_url
 
 HEARTBEAT_S = 10
@@ -46,9 +47,6 @@ CONNECTION = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval
 
 START_S = 30.0
 """How long a database or a tracking server that does not answer is waited for at the start: it may be mistyped."""
-
-LAST_OUTAGE = "last_outage"
-"""Attribute of a study: when its database was last back."""
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 15.0

@@ -18,7 +18,7 @@ from sem_search.search.commands import finished_study as room
 from sem_search.search.commands.finished_study import open_question_run, take_up_study
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.study_folder import claim_study_folder
-from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
+from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.settings import SearchSettings
 from sem_search.transfer.trunk import set_precision
 

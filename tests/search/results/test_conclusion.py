@@ -16,7 +16,7 @@ from sem_search.records import Cell, Split, StudyOutcome
 from sem_search.search.results import conclusion as concluding
 from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import read_finished_folds
-from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
+from sem_search.search.trials.attributes import RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries.context import StudyContext
 
 BEST, OTHER = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=16)

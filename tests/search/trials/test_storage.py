@@ -16,9 +16,10 @@ from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 from sem_search.errors import SettingsError, StoreError
+from sem_search.search.trials.attributes import PROCESS, RANK
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.ranks import RANK, find_free_rank, get_rank, holds_rank
-from sem_search.search.trials.stale_trials import PROCESS, StaleTrials
+from sem_search.search.trials.ranks import find_free_rank, get_rank, holds_rank
+from sem_search.search.trials.stale_trials import StaleTrials
 from sem_search.search.trials.storage import (
     CONNECTION_LOST,
     START_S,
