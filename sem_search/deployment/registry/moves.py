@@ -38,6 +38,7 @@ from sem_search.deployment.registry.versions import (
     TAG_SOURCE_RUN,
     describe_store,
     find_version,
+    find_version_of_runs,
     list_model_versions,
     open_client,
     read_hashes,
@@ -105,7 +106,7 @@ def register_winner(
     client = MlflowClient()
     facts = {TAG_SCORE: repr(float(score)), TAG_DATA: data_digest, TAG_FOLDS: folds_digest, TAG_SOURCE_RUN: run_id}
     with lock_registry():
-        version = _find_version_of_runs(client, name=model_name, run_ids=[run_id, *earlier_run_ids])
+        version = find_version_of_runs(client, name=model_name, run_ids=[run_id, *earlier_run_ids])
         if version is None:
             logged_uri = _find_logged_model(client, model_uri=model_uri, run_id=run_id)
             if files_sha256 := read_files_sha256(logged_uri):
@@ -312,16 +313,6 @@ def _find_former(history: History) -> ModelVersion:
             f"Choose another with: sem-search registry promote VERSION --model {name} --reason ..."
         )
     return versions[number]
-
-
-def _find_version_of_runs(client: MlflowClient, *, name: str, run_ids: Sequence[str]) -> ModelVersion | None:
-    """Return the version that was made of the model of one of these runs; only the first run may be gone."""
-    for run_id in run_ids:
-        if run_id == run_ids[0] or find_active_run(run_id) is not None:
-            versions = client.search_model_versions(f"name = {quote(name)} AND tags.`{TAG_SOURCE_RUN}` = '{run_id}'")
-            if versions:
-                return min(versions, key=lambda version: int(version.version))
-    return None
 
 
 def _find_logged_model(client: MlflowClient, *, model_uri: str, run_id: str) -> str:

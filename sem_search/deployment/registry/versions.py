@@ -1,6 +1,7 @@
 """Models, versions and aliases as MLflow's registry has them, and the tags that sem_search gives a version."""
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 
 import mlflow
@@ -13,7 +14,7 @@ from sem_search.places import find_sqlite_file
 from sem_search.secrets import mask_url
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.names import NOT_FOUND, quote
-from sem_search.tracking.mlflow.runs import explain_refusal
+from sem_search.tracking.mlflow.runs import explain_refusal, find_active_run
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -125,6 +126,22 @@ def find_version(client: MlflowClient, *, name: str, version: str) -> ModelVersi
             f"{f'the aliases {listed}' if listed else 'no aliases'}."
         )
     return versions[number]
+
+
+def find_version_of_runs(client: MlflowClient, *, name: str, run_ids: Sequence[str]) -> ModelVersion | None:
+    """Return the version that was made of the model of one of these runs.
+
+    Args:
+        client: Asks the registry.
+        name: Registered model.
+        run_ids: The one that counts first: only this one may be gone.
+    """
+    for run_id in run_ids:
+        if run_id == run_ids[0] or find_active_run(run_id) is not None:
+            versions = client.search_model_versions(f"name = {quote(name)} AND tags.`{TAG_SOURCE_RUN}` = '{run_id}'")
+            if versions:
+                return min(versions, key=lambda version: int(version.version))
+    return None
 
 
 def get_registered_model(client: MlflowClient, *, name: str) -> RegisteredModel:

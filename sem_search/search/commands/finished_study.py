@@ -8,20 +8,22 @@ from typing import Any
 
 import optuna
 
-from sem_search.errors import StudyMismatchError
+from sem_search.deployment.registry.versions import find_version_of_runs, open_client
+from sem_search.errors import ModelNotFoundError, StoreError, StudyMismatchError
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.prepare.study_folder import STATEMENT, get_study_folder
 from sem_search.search.process import quieten_libraries
 from sem_search.search.results.model import MODEL_PATH
-from sem_search.search.results.outcome import read_stored_outcome, read_study_outcome
+from sem_search.search.results.outcome import list_runs, read_stored_outcome, read_study_outcome
 from sem_search.search.results.study_result import Study
 from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.study import load_study
 from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
+from sem_search.terminal import warn
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.log import RunStatus, end_run, open_child_run
 from sem_search.tracking.mlflow.runs import check_run_is_known, describe_audit
@@ -94,8 +96,29 @@ def read_study(name: str, *, storage: str, study_folder: str | None = None) -> S
         settings=settings,
         outcome=outcome,
         run_id=str(begun.user_attrs[STUDY_RUN_ID]),
-        model_uri=f"runs:/{outcome.winner.run_id}/{MODEL_PATH}",
+        model_uri=_find_model_uri(begun, outcome=outcome, name=settings.resolved_model_name),
     )
+
+
+def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) -> str:
+    """Return the URI of the winner's version; that of its run's model where no version is registered.
+
+    A registry that is away is a warning, not an error: the study's tables need none.
+
+    Args:
+        study: From the storage.
+        outcome: Its winner.
+        name: Registered model.
+    """
+    runs = list_runs(study.get_trials(deepcopy=False)[outcome.winner.number], study=study)
+    try:
+        version = find_version_of_runs(open_client(), name=name, run_ids=[*runs[-1:], *runs])
+    except ModelNotFoundError:
+        version = None
+    except StoreError as error:
+        warn(f"{error} Until then, the study's model_uri is that of its run.")
+        version = None
+    return f"runs:/{outcome.winner.run_id}/{MODEL_PATH}" if version is None else f"models:/{name}/{version.version}"
 
 
 def check_same_data(study: optuna.Study, *, digest: str) -> None:

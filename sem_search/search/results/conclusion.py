@@ -20,9 +20,8 @@ from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
-from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
+from sem_search.search.results.outcome import list_runs, read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import describe_hashes, describe_params, describe_versions
-from sem_search.search.trials.attributes import RUN_ID, TRIAL_RUNS
 from sem_search.search.trials.space import order_cells
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
@@ -113,13 +112,12 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     validation = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="validation")
     test = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="test")
     trial = study.get_trials(deepcopy=False)[outcome.winner.number]
-    earlier = [trial.user_attrs.get(RUN_ID), *study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), ())]
     registered = _register(
         outcome,
         prepared=prepared,
         validation=validation,
         test=test,
-        earlier_run_ids=[run_id for run_id in earlier if run_id is not None],
+        earlier_run_ids=list_runs(trial, study=study),
     )
     context = _describe_study(outcome, prepared=prepared, trainer=trainer, registered=registered, run_id=run_id)
     ended = [one.datetime_complete for one in study.get_trials(deepcopy=False) if one.datetime_complete is not None]

@@ -82,6 +82,12 @@ def get_cell(trial: FrozenTrial) -> Cell:
     return Cell(learning_rate=float(trial.params["learning_rate"]), batch_size=int(trial.params["batch_size"]))
 
 
+def list_runs(trial: FrozenTrial, *, study: optuna.Study) -> list[str]:
+    """Return the runs that a trial was logged to, or begun to be, the one that counts last."""
+    later = study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), [])
+    return [run_id for run_id in (trial.user_attrs.get(RUN_ID), *later) if run_id is not None]
+
+
 def list_results(study: optuna.Study) -> list[FrozenTrial]:
     """Return one finished trial of each cell, by rank: two workers that draw a cell at one moment both train it."""
     order = list(OUTCOME_STATES)
