@@ -17,7 +17,7 @@ from sem_search.errors import SettingsError
 from sem_search.micrographs.inspection.finding import ALLOWABLE_ERRORS
 from sem_search.secrets import mask_url
 from sem_search.transfer.names import BACKBONE_NAMES, TINY
-from sem_search.words import read_list
+from sem_search.words import read_list, write_list
 
 CLUSTER_ADDRESS = re.compile(r"(tcp|tls|ws|wss)://[^\s/@]+:\d+")
 """Addresses of a Dask scheduler; `tls` is the one for networks with strangers in them."""
@@ -196,16 +196,35 @@ class SearchSettings(BaseModel):
         return len(self.learning_rates) * len(self.batch_sizes)
 
 
+NO_ARGUMENTS = ("data", "study", "threads", "storage", "study_folder", "outage_wait", "cluster", "shared")
+"""Settings that say where and under which name a search runs, and nothing about what it finds."""
+
+
+def list_arguments(settings: SearchSettings) -> dict[str, str]:
+    """Return what a search must be given beside its data to be the same search, by setting, as the command takes it."""
+    common = {"data": settings.data, "preset": settings.preset, "backbone": settings.backbone}
+    usual = build_settings(common).model_dump(exclude=set(NO_ARGUMENTS))
+    chosen = settings.model_dump(exclude=set(NO_ARGUMENTS))
+    return {
+        name: _write_value(value)
+        for name, value in chosen.items()
+        if value is not None and (name in common or value != usual[name])
+    }
+
+
 def format_default(field: FieldInfo) -> str:
     """Return a setting's default as it is written on the command line; empty where it has none of its own."""
     default = field.default
-    if field.default_factory is not None or default is None or default == ():
-        return ""
-    if isinstance(default, tuple):
-        return _list(default)
-    if isinstance(default, float):
-        return f"{default:g}"
-    return str(default).lower() if isinstance(default, bool) else str(default)
+    return "" if field.default_factory is not None or default is None or default == () else _write_value(default)
+
+
+def _write_value(value: object) -> str:
+    """Return a value as the command line takes it."""
+    if isinstance(value, tuple):
+        return write_list(_write_value(part) for part in value)
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 INCOMPARABLE = (

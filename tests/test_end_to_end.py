@@ -113,9 +113,9 @@ def test_every_trial_is_a_child_run_with_all_that_was_promised(undisturbed: tupl
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {study.info.run_id}
     client = place.get_client()
     for run in trials:
-        assert run.info.status in ("FINISHED", "KILLED")
+        assert run.info.status == "FINISHED"
         assert {"learning_rate", "batch_size", "backbone", "weights_used"} <= set(run.data.params)
-    complete = [run for run in trials if run.info.status == "FINISHED"]
+    complete = [run for run in trials if run.data.tags["sem_search.trial_state"] == "complete"]
     assert complete
     for run in complete:
         assert 0 <= run.data.metrics["validation/f_measure"] <= 1
@@ -222,8 +222,12 @@ def test_mlflow_run_opens_the_study_run(tiny_folder: Path, tmp_path: Path) -> No
     (trial,) = place.get_runs("trial")
     assert study.info.status == "FINISHED"
     assert trial.data.tags["mlflow.parentRunId"] == study.info.run_id
-    assert study.data.params["patience"] == "auto"
-    assert study.data.params["patience_used"] == "1"
+    assert (study.data.params["epochs"], study.data.params["patience"]) == ("2", "auto")
+    assert study.data.params["weights_used"] == "random"
+    settings = json.loads(
+        Path(place.get_client().download_artifacts(study.info.run_id, "study/settings.json")).read_text()
+    )
+    assert settings["understood"]["patience"] == 1
 
 
 @pytest.mark.slow

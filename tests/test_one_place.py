@@ -111,7 +111,7 @@ def list_trials(folder: Path, *, experiment: str = "Default") -> tuple[int, int,
     }
     latest = kinds["study"][0].info.run_id
     below = [run for run in kinds["trial"] if run.data.tags["mlflow.parentRunId"] == latest]
-    return len(kinds["study"]), len(kinds["trial"]), sorted(run.data.tags["trial_state"] for run in below)
+    return len(kinds["study"]), len(kinds["trial"]), sorted(run.data.tags["sem_search.trial_state"] for run in below)
 
 
 def test_everything_lies_where_the_user_stands(folder: Path) -> None:

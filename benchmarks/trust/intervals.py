@@ -28,7 +28,7 @@ WORLDS = (
 )
 
 FIGURES = ("f_measure", "tile_accuracy", "image_f_measure", "image_accuracy")
-INDICES = ("f_measure", "precision", "recall", "accuracy")
+INDICES = ("f_measure", "precision", "recall", "one_vs_rest_accuracy")
 EDGE = 1e-9
 
 N_COMPARED = 60
@@ -87,7 +87,16 @@ def print_tables(*, n_studies: int) -> None:
             [world.name]
             + [others[name + kind] for name in ("f_measure", "image_accuracy") for kind in ("", " percentile", " BCa")]
         )
-    names = ["macro F", "tile accuracy", "image F", "image accuracy", "class F", "precision", "recall", "accuracy"]
+    names = [
+        "macro F",
+        "tile accuracy",
+        "image F",
+        "image accuracy",
+        "class F",
+        "precision",
+        "recall",
+        "one-vs-rest accuracy",
+    ]
     Table(title="Coverage of 95 % intervals", columns=["study", *names], rows=rows).show(percent=True)
     kinds = [f"{name}, {kind}" for name in ("macro F", "image accuracy") for kind in ("score", "percentile", "BCa")]
     Table(title="Coverage by kind of interval", columns=["study", *kinds], rows=compared).show(percent=True)

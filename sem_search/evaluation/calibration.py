@@ -72,6 +72,11 @@ class CalibrationScores:
     """Mean over answers of minus the log probability of the true class, in nats; 0 is perfect."""
     reliability: tuple[ReliabilityBin, ...]
 
+    @property
+    def is_within_chance(self) -> bool:
+        """Whether probabilities that are true could show this calibration error."""
+        return self.expected_calibration_error <= self.highest_error_if_calibrated
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrossFit:

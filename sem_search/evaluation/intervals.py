@@ -32,7 +32,7 @@ PSEUDO_IMAGES = 0.5
 class ClassIntervals:
     """The paper's four indices of one class over tiles, means over the folds, and its F-measure over images."""
 
-    accuracy: Interval
+    one_vs_rest_accuracy: Interval
     precision: Interval
     recall: Interval
     f_measure: Interval
@@ -113,7 +113,7 @@ def compute_intervals(
         ]
 
     rows = zip(
-        *(surround_classes(name) for name in ("accuracy", "precision", "recall", "f_measure")),
+        *(surround_classes(name) for name in ("one_vs_rest_accuracy", "precision", "recall", "f_measure")),
         surround_classes("f_measure", is_image=True),
         strict=True,
     )
@@ -125,7 +125,9 @@ def compute_intervals(
         image_f_measure=surround(figures.image_f_measure, errors.image_f_measure),
         image_accuracy=surround(figures.image_accuracy, errors.image_accuracy),
         of_class=tuple(
-            ClassIntervals(accuracy=accuracy, precision=precision, recall=recall, f_measure=f, image_f_measure=image_f)
+            ClassIntervals(
+                one_vs_rest_accuracy=accuracy, precision=precision, recall=recall, f_measure=f, image_f_measure=image_f
+            )
             for accuracy, precision, recall, f, image_f in rows
         ),
     )

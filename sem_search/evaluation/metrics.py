@@ -35,7 +35,7 @@ answers exactly 0 would forbid a class, whatever the other tiles of the image an
 class ClassIndices:
     """The paper's four indices of each class against all others, each of shape (..., n_classes), in [0, 1]."""
 
-    accuracy: FloatVector
+    one_vs_rest_accuracy: FloatVector
     """(TP + TN) / all."""
     precision: FloatVector
     """TP / (TP + FP); 0 for a class that was never predicted."""
@@ -181,7 +181,7 @@ def compute_class_indices(confusion: IntMatrix | FloatMatrix) -> ClassIndices:
     n_predicted, n_true, n_all = confusion.sum(axis=-2), confusion.sum(axis=-1), confusion.sum(axis=(-2, -1))
     misses = n_true + n_predicted - 2 * hits
     return ClassIndices(
-        accuracy=_divide(n_all[..., None] - misses, np.broadcast_to(n_all[..., None], hits.shape)),
+        one_vs_rest_accuracy=_divide(n_all[..., None] - misses, np.broadcast_to(n_all[..., None], hits.shape)),
         precision=_divide(hits, n_predicted),
         recall=_divide(hits, n_true),
         f_measure=_divide(2 * hits, n_true + n_predicted),

@@ -36,10 +36,21 @@ TILES_AT_ONCE = 64
 class HeatMaps:
     """Where a head looked, tile by tile."""
 
-    values: FloatMaps
-    """Shape (n, height, width) at feature resolution, in [0, 1]; the highest value of a map is 1 unless it is zero."""
-    is_zero: NDArray[np.bool_]
-    """Shape (n,): nothing in the tile speaks for the class; the map is zero everywhere."""
+    strengths: FloatMaps
+    """Shape (n, height, width) at feature resolution, 0 or more: how strongly each place raises the logit. All tiles
+    and classes of a head are on this one scale, so that they can be compared."""
+
+    @property
+    def values(self) -> FloatMaps:
+        """The maps in [0, 1], shape of `strengths`; the highest value of each is 1 unless it is zero."""
+        highest = self.strengths.max(axis=(1, 2), keepdims=True)
+        values: FloatMaps = np.divide(self.strengths, highest, out=np.zeros_like(self.strengths), where=highest > 0)
+        return values
+
+    @property
+    def is_zero(self) -> NDArray[np.bool_]:
+        """Shape (n,): nothing in the tile speaks for the class; the map is zero everywhere."""
+        return np.asarray(self.strengths.max(axis=(1, 2)) == 0)
 
 
 def compute_heat_maps(
@@ -64,7 +75,8 @@ def compute_heat_maps(
         ).numpy()
         for start in range(0, len(class_index), TILES_AT_ONCE)
     ]
-    return _normalise(np.concatenate(sums))
+    finite = np.nan_to_num(np.concatenate(sums), nan=0.0, posinf=0.0, neginf=0.0)
+    return HeatMaps(strengths=np.maximum(finite, 0))
 
 
 def resize_heat_maps(values: FloatMaps, *, size_px: int) -> FloatMaps:
@@ -111,14 +123,6 @@ def _find_explained_map(graph: Graph, convolution: str) -> Any:
             break
         tensor = after
     return tensor
-
-
-def _normalise(sums: FloatMaps) -> HeatMaps:
-    """Return ReLU of the weighted sums, each divided by its highest value, if there is one above zero."""
-    positive = np.maximum(np.nan_to_num(sums, nan=0.0, posinf=0.0, neginf=0.0), 0)
-    highest = positive.max(axis=(1, 2), keepdims=True)
-    values = np.divide(positive, highest, out=np.zeros_like(positive), where=highest > 0)
-    return HeatMaps(values=values, is_zero=np.asarray(highest[:, 0, 0] == 0))
 
 
 def _compute_interpolation(n_cells: int, size_px: int) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ def test_values_are_the_reported_figures(build_tiles, build_trial) -> None:
     assert intervals.image_f_measure.value == pytest.approx(scores.image_f_measure)
     assert intervals.image_accuracy.value == pytest.approx(scores.image_accuracy)
     for label, entry in enumerate(intervals.of_class):
-        for name in ("accuracy", "precision", "recall", "f_measure"):
+        for name in ("one_vs_rest_accuracy", "precision", "recall", "f_measure"):
             interval = getattr(entry, name)
             assert interval.value == pytest.approx(getattr(scores.mean, name)[label])
             assert 0 <= interval.low < interval.value < interval.high <= 1

@@ -36,8 +36,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Place:
     place = Place(folder=tmp_path_factory.mktemp("alone"))
     done = place.run_search(data=str(tiny_folder), **PARAMETERS)
     assert done.returncode == 0, done.stderr[-4000:]
-    states = Counter(run.info.status for run in place.get_runs("trial"))
-    assert states["KILLED"], "this grid is to try the judge, too"
+    states = Counter(run.data.tags["sem_search.trial_state"] for run in place.get_runs("trial"))
+    assert states["pruned"], "this grid is to try the judge, too"
     return place
 
 

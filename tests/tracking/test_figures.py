@@ -122,7 +122,7 @@ def test_a_failed_cell_without_a_fold_says_failed(
 
 def test_no_index_axis_is_cut(study: StudyOutcome) -> None:
     figure = draw_indices(compute_index_table(study.winner, tiles=study.tiles, split="test"))
-    assert [axes.get_title() for axes in figure.axes] == ["Accuracy", "Precision", "Recall", "F-measure"]
+    assert [axes.get_title() for axes in figure.axes] == ["One-vs-rest accuracy", "Precision", "Recall", "F-measure"]
     assert {axes.get_xlim() for axes in figure.axes} == {(0.0, 1.0)}
 
 

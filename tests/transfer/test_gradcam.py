@@ -36,6 +36,13 @@ def test_another_class_has_another_map(network) -> None:
     assert not np.array_equal(explain(network, [0] * 4).values, explain(network, [1] * 4).values)
 
 
+def test_strengths_are_the_maps_before_each_tile_is_put_on_a_scale_of_its_own(network) -> None:
+    maps = explain(network, [0, 1, 2, 0])
+    highest = maps.strengths.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(maps.values * highest, maps.strengths, rtol=1e-6)
+    assert len(np.unique(highest)) > 1, "tiles differ in how much they say for their class"
+
+
 def test_a_head_that_sees_nothing_gives_zero_maps_and_says_so(network) -> None:
     head, _, _ = network
     before = head.get_weights()

@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from sem_search.deployment.classifier.ensemble import FloatMatrices, HeadEnsemble, TileRun
-from sem_search.deployment.classifier.overlay import draw_overlay
+from sem_search.deployment.classifier.overlay import draw_overlays
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.package.description import ClassifierDescription
 from sem_search.errors import ImageTooSmallError, RefusedRequestError
@@ -20,7 +20,7 @@ from sem_search.evaluation.calibration import apply_temperature
 from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.novelty import score_novelty
 from sem_search.micrographs.reading.grey import FloatImage
-from sem_search.micrographs.reading.micrograph import Micrograph, read_micrograph
+from sem_search.micrographs.reading.micrograph import Micrograph, encode_png, read_micrograph
 from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
 from sem_search.records import FloatMatrix, FloatVector
@@ -192,10 +192,10 @@ class MicrographClassifier:
             features = run.features or self._run(batch, deadline=deadline).features
             deadline.check()
             heat_maps.append(self._ensemble.compute_heat_maps(features, label=answer.label))
-        overlay_png = draw_overlay(
-            image, heat_maps=np.concatenate(heat_maps), corners=corners, tile_px=self.description.tile_px
+        (overlay,) = draw_overlays(
+            image, heat_maps=[np.concatenate(heat_maps)], corners=corners, tile_px=self.description.tile_px
         )
-        return replace(answer, overlay_png=overlay_png)
+        return replace(answer, overlay_png=encode_png(overlay))
 
     def _run(self, batch: FloatTiles, *, deadline: Deadline) -> TileRun:
         deadline.check()

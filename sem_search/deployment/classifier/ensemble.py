@@ -84,17 +84,19 @@ class HeadEnsemble:
     def compute_heat_maps(self, features: Sequence[Any], *, label: int) -> FloatMaps:
         """Return where the heads look for one class: the mean of their Grad-CAM maps.
 
+        Their common answer is the softmax of their mean logit, so that each head counts by how far it moves its logit.
+
         Args:
             features: As `run` gave them.
             label: Class whose logit is explained.
 
         Returns:
-            Shape (n_tiles, height, width) at the resolution of the last convolution, values in [0, 1].
+            Shape (n_tiles, height, width) at the resolution of the last convolution, 0 or more, all on one scale.
         """
         arrays = [np.asarray(tensor) for tensor in features]
         labels = np.full(len(arrays[0]), label, dtype=np.int64)
         maps = [
-            compute_heat_maps(head, features=arrays, class_index=labels, convolution=self._convolution).values
+            compute_heat_maps(head, features=arrays, class_index=labels, convolution=self._convolution).strengths
             for head in self._heads
         ]
         mean: FloatMaps = np.mean(maps, axis=0, dtype=np.float32)

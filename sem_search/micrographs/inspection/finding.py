@@ -11,6 +11,8 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 ALLOWABLE_ERRORS = ("label_conflict",)
 """Kinds of errors with which a search can go on where `allow_errors` names them; too few images cannot be divided."""
+CONFOUNDS = ("confounded_", "single_session")
+"""What the kinds of findings about confounds begin with."""
 MAX_EXAMPLES = 3  # of findings of one kind; the rest stands in `Finding.details`
 
 
@@ -32,6 +34,11 @@ class Finding:
     """What to do about all findings of the kind; given once, at the end, also where each message ends with it."""
     details: tuple[str, ...] = ()
     """Where the message sums up many cases: each of them, in words, without the advice."""
+
+    @property
+    def is_confound(self) -> bool:
+        """Whether it warns that how an image was taken gives its class away."""
+        return self.severity == "warning" and self.kind.startswith(CONFOUNDS)
 
 
 def join_findings(findings: Iterable[Finding]) -> list[Finding]:

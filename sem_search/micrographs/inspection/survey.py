@@ -3,16 +3,15 @@
 Everything kept is small, so that a survey of thousands of images fits into memory.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sem_search.micrographs.catalogue import Catalogue
-from sem_search.micrographs.reading.grey import FloatImage, resize
+from sem_search.micrographs.reading.grey import FloatImage, resize, stretch_contrast, to_bytes
+from sem_search.micrographs.reading.micrograph import encode_jpeg
 from sem_search.micrographs.threads import map_in_threads
 
 THUMBNAIL_SIDE_PX = 360  # two of them fit side by side on a telephone
@@ -69,8 +68,8 @@ def compute_pixel_facts(image: FloatImage) -> PixelFacts:
         black=float((image <= BLACK).mean()),
         white=float((image >= WHITE).mean()),
         n_levels=int(np.count_nonzero(np.bincount(levels, minlength=N_LEVELS))),
-        foot=_to_bytes(resize(image[-foot_px:], shape=(foot_px, FOOT_COLUMNS))),
-        head=_to_bytes(resize(image[:foot_px][::-1], shape=(foot_px, FOOT_COLUMNS))),
+        foot=to_bytes(resize(image[-foot_px:], shape=(foot_px, FOOT_COLUMNS))),
+        head=to_bytes(resize(image[:foot_px][::-1], shape=(foot_px, FOOT_COLUMNS))),
         thumbnail=_build_thumbnail(image),
     )
 
@@ -80,13 +79,4 @@ def _build_thumbnail(image: FloatImage) -> bytes:
     factor = min(1.0, THUMBNAIL_SIDE_PX / max(image.shape))
     height_px, width_px = (max(1, round(side * factor)) for side in image.shape)
     small = resize(image, shape=(height_px, width_px))
-    low, high = np.percentile(small, (0.5, 99.5))
-    buffer = io.BytesIO()
-    stretched = Image.fromarray(_to_bytes((small - low) / max(float(high - low), 1e-6)))
-    stretched.save(buffer, format="JPEG", quality=THUMBNAIL_QUALITY)
-    return buffer.getvalue()
-
-
-def _to_bytes(image: FloatImage) -> NDArray[np.uint8]:
-    """Return grey in [0, 1] as levels of 8 bits, what lies outside clipped."""
-    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    return encode_jpeg(to_bytes(stretch_contrast(small)), quality=THUMBNAIL_QUALITY)

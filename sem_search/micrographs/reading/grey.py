@@ -116,3 +116,15 @@ def resize(image: FloatImage, *, shape: tuple[int, int]) -> FloatImage:
     picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
     resized: FloatImage = np.asarray(picture.resize(shape[::-1], Image.Resampling.BILINEAR))
     return resized
+
+
+def stretch_contrast(image: FloatImage) -> FloatImage:
+    """Return the image for people to look at: all but the darkest and the brightest half per cent fill [0, 1]."""
+    low, high = np.percentile(image, (0.5, 99.5))
+    stretched: FloatImage = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1).astype(np.float32)
+    return stretched
+
+
+def to_bytes(image: FloatImage) -> NDArray[np.uint8]:
+    """Return grey in [0, 1] as levels of 8 bits, what lies outside clipped."""
+    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)

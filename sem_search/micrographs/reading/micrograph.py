@@ -15,6 +15,7 @@ import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,10 +131,28 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     Raises:
         ValueError: Another shape or type.
     """
+    return _encode(rgb, format="PNG")
+
+
+def encode_jpeg(rgb: NDArray[np.uint8], *, quality: int) -> bytes:
+    """Return a picture as the content of a JPEG file: for pages, since no PNG packs the noise of a micrograph.
+
+    Args:
+        rgb: Shape (height, width) for grey or (height, width, 3) for colour.
+        quality: Of the file, 1 to 95.
+
+    Raises:
+        ValueError: Another shape or type.
+    """
+    return _encode(rgb, format="JPEG", quality=quality)
+
+
+def _encode(rgb: NDArray[np.uint8], **options: Any) -> bytes:
+    """Return a picture as the content of a file."""
     if rgb.dtype != np.uint8 or rgb.ndim not in (2, 3) or (rgb.ndim == 3 and rgb.shape[2] != 3):
         raise ValueError(f"a picture is uint8 of shape (h, w) or (h, w, 3), got {rgb.dtype} of shape {rgb.shape}")
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, format="PNG")
+    Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, **options)
     return buffer.getvalue()
 
 

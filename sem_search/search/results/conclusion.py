@@ -15,14 +15,16 @@ from sem_search.deployment.registry import GateRule, RegisteredVersion, register
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SplitScores, compute_split_scores
 from sem_search.places import STORE_FILE, find_sqlite_file
-from sem_search.records import StudyOutcome
+from sem_search.records import FinishedFold, StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
+from sem_search.search.results.mistakes import show_mistakes
 from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
 from sem_search.search.results.outcome import list_runs, read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import describe_hashes, describe_params, describe_versions
 from sem_search.search.trials.space import order_cells
+from sem_search.settings import list_arguments
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
@@ -172,6 +174,7 @@ def _describe_study(
 ) -> StudyContext:
     """Gather what the figures and the report need beside the predictions."""
     examples = _read_examples(prepared)
+    finished_folds = read_finished_folds(prepared, cell=outcome.winner.cell)
     alias = registered.alias
     return StudyContext(
         data=prepared.settings.data,
@@ -179,8 +182,10 @@ def _describe_study(
         examples=examples,
         tiling=_describe_tiling(prepared, example=examples[0]),
         folds=prepared.data.folds.folds,
-        heat_maps=_explain_winner(outcome, prepared=prepared, trainer=trainer),
+        heat_maps=_explain_winner(prepared, trainer=trainer, finished_folds=finished_folds),
+        mistakes=show_mistakes(outcome, prepared=prepared, trainer=trainer, finished_folds=finished_folds),
         findings=tuple(finding.message for finding in prepared.data.findings),
+        confounds=tuple(finding.kind for finding in prepared.data.findings if finding.is_confound),
         warnings=prepared.warnings,
         settings=describe_params(prepared),
         versions=describe_versions(),
@@ -188,16 +193,19 @@ def _describe_study(
         model_uri=f"models:/{registered.name}@{alias}" if alias else f"models:/{registered.name}/{registered.version}",
         run_id=run_id,
         command=find_command(),
+        arguments=list_arguments(prepared.settings),
         tracking_uri=get_tracking_uri(),
     )
 
 
-def _explain_winner(outcome: StudyOutcome, *, prepared: PreparedSearch, trainer: HeadTrainer) -> HeatMapSheet:
+def _explain_winner(
+    prepared: PreparedSearch, *, trainer: HeadTrainer, finished_folds: tuple[FinishedFold, ...]
+) -> HeatMapSheet:
     sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
     return explain_sheet(
         prepared,
         trainer=trainer,
-        finished_folds=read_finished_folds(prepared, cell=outcome.winner.cell),
+        finished_folds=finished_folds,
         sheet=sheet,
         pixels=read_sheet_pixels(prepared.data, sheet=sheet),
     )

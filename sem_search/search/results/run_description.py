@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import sem_search
+from sem_search.records import Cell
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.types import JsonArtifact, Params, Scalar, Tags
@@ -32,17 +33,23 @@ NO_PARAMS = (
 )
 """Settings that are written in another form, or that say how far a search went and nothing about a trial."""
 
+SHARED_PARAMS = ("study", "data", "preset", "backbone", "weights_used", "select_on", "epochs", "seed")
+"""What a trial's run has beside its cell: MLflow prints every parameter above each picture that it compares."""
+
+STUDY_PARAMS = (*SHARED_PARAMS, "learning_rates", "batch_sizes", "folds", "n_classes", "n_images", "n_tiles")
+"""What a study's run has; all else stands in `study/settings.json`."""
+
 LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn", "pillow", "tifffile")
 
 
 def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
     """Log what the study is, so that a search that is still running can already be understood in the UI."""
-    taken = get_params(run_id)
+    params = {name: value for name, value in describe_params(prepared).items() if name in STUDY_PARAMS}
     log_entries(
         [
-            Params(values=_resolve_names(describe_params(prepared), taken=taken)),
+            Params(values=_resolve_names(params, taken=get_params(run_id))),
             Tags(values=describe_tags(prepared)),
-            describe_settings(prepared.settings),
+            describe_settings(prepared.settings, used=describe_used(prepared)),
             JsonArtifact(path="study/fingerprint.json", content=dict(prepared.fingerprint)),
             JsonArtifact(path="study/versions.json", content=dict(describe_versions())),
         ],
@@ -57,9 +64,15 @@ def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
     )
 
 
-def describe_settings(settings: SearchSettings) -> JsonArtifact:
-    """Return the settings as they were given, as a file of the study's run."""
-    return JsonArtifact(path="study/settings.json", content=settings.without_passwords.model_dump(mode="json"))
+def describe_settings(settings: SearchSettings, *, used: Mapping[str, Scalar] | None = None) -> JsonArtifact:
+    """Return every setting as it was understood, and what was used in place of some, as a file of the study's run.
+
+    Args:
+        settings: Of the search.
+        used: See `describe_used`; None before the data and the network are prepared.
+    """
+    understood = settings.without_passwords.model_dump(mode="json")
+    return JsonArtifact(path="study/settings.json", content={"understood": understood, "used": dict(used or {})})
 
 
 def describe_params(prepared: PreparedSearch) -> dict[str, Scalar]:
@@ -69,10 +82,23 @@ def describe_params(prepared: PreparedSearch) -> dict[str, Scalar]:
     for name, value in settings.model_dump(exclude=set(NO_PARAMS)).items():
         params[name] = write_list(value) if isinstance(value, tuple) else value
     return params | {
-        "stride_px": settings.resolved_stride_px,
-        "crop_bottom_px": prepared.data.catalogue.reading.crop_bottom_px,
         "learning_rates": ",".join(f"{rate:g}" for rate in settings.learning_rates),
         "batch_sizes": ",".join(str(size) for size in settings.batch_sizes),
+        **describe_used(prepared),
+    }
+
+
+def describe_trial_params(prepared: PreparedSearch, *, cell: Cell) -> dict[str, Scalar]:
+    """Return the parameters of a trial's run: its cell, and a few that tell studies apart."""
+    shared = {name: value for name, value in describe_params(prepared).items() if name in SHARED_PARAMS}
+    return {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size, **shared}
+
+
+def describe_used(prepared: PreparedSearch) -> dict[str, Scalar]:
+    """Return what was used where a setting leaves it open, and the size of the data."""
+    return {
+        "stride_px": prepared.settings.resolved_stride_px,
+        "crop_bottom_px": prepared.data.catalogue.reading.crop_bottom_px,
         "weights_used": prepared.network.weights.used,
         "precision_used": prepared.network.precision,
         "study": prepared.name,
@@ -86,7 +112,6 @@ def describe_tags(prepared: PreparedSearch) -> dict[str, str]:
     """Return what leads from a result back to its data, weights and code, and what fell back on the way."""
     tags = describe_hashes(prepared) | {
         "sem_search.version": sem_search.__version__,
-        "sem_search.weights_used": prepared.network.weights.used,
         "sem_search.git_commit": _read_git_commit(),
     }
     if prepared.warnings:

@@ -22,24 +22,24 @@ from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.grad_cam_sheet import SheetTile, choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import log_trial_model
 from sem_search.search.results.outcome import OUTCOME_STATES, list_results, list_runs, read_trial
-from sem_search.search.results.run_description import describe_params
+from sem_search.search.results.run_description import describe_trial_params
 from sem_search.search.trials.attributes import CURVES, DAMAGED, RUN_ID, TRACEBACK, TRIAL_RUNS
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.ranks import get_rank
 from sem_search.terminal import warn
 from sem_search.tracking.entries.run_contents import (
-    iter_cell_entries,
     iter_curve_entries,
     iter_fold_entries,
     iter_trial_entries,
 )
-from sem_search.tracking.entries.types import Entry, Scalar, Tags, TextArtifact
+from sem_search.tracking.entries.types import Entry, Params, Tags, TextArtifact
 from sem_search.tracking.mlflow.availability import ask_once, is_outage, look_at_store
 from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms, log_entries, open_child_run
+from sem_search.tracking.mlflow.names import TAG_TRIAL
 from sem_search.tracking.mlflow.runs import adopt_trial_runs, describe_trial, list_trial_runs, supersede_run
 
-STATUSES: Mapping[TrialState, RunStatus] = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-"""How the run of a trial ends."""
+STATUSES: Mapping[TrialState, RunStatus] = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
+"""How the run of a trial ends: pruning is no failure, and MLflow would mark KILLED as one."""
 
 
 @dataclass(kw_only=True)
@@ -52,11 +52,6 @@ class TrialLog:
     """Whether trials that were left out are logged here, too: a search does that, a helping worker does not."""
     is_away: bool = field(default=False, init=False)
     """Whether the tracking store was away the last time."""
-
-    @cached_property
-    def params(self) -> Mapping[str, Scalar]:
-        """What every run repeats of the study's settings, so that the UI can compare runs of several studies."""
-        return describe_params(self.prepared)
 
     @cached_property
     def sheet(self) -> tuple[tuple[SheetTile, ...], FloatTiles]:
@@ -154,7 +149,7 @@ class TrialLog:
         end_ms = get_time_ms(trial.datetime_complete)
         run_id = open_child_run(
             parent_run_id=self.study_run_id,
-            name=outcome.cell.name,
+            name=outcome.cell.name if state == "complete" else f"{outcome.cell.name} ({state})",
             tags=describe_trial(study=self.prepared.name, cell=outcome.cell.name, process=describe_process()),
             start_ms=get_time_ms(trial.datetime_start),
         )
@@ -188,7 +183,8 @@ class TrialLog:
     ) -> Iterator[Entry]:
         """Yield all of a trial but its model."""
         tiles, attributes = self.prepared.data.tiles, trial.user_attrs
-        yield from iter_cell_entries(outcome.cell, trial=trial.number, settings=self.params)
+        yield Params(values=describe_trial_params(self.prepared, cell=outcome.cell))
+        yield Tags(values={TAG_TRIAL: str(trial.number)})
         for fold in outcome.folds:
             yield from iter_fold_entries(fold, tiles=tiles)
         if CURVES in attributes:
@@ -204,7 +200,9 @@ class TrialLog:
             heat_maps = explain_sheet(
                 self.prepared, trainer=self.prepared.trainer, finished_folds=folds, sheet=sheet, pixels=pixels
             )
-        yield from iter_trial_entries(outcome, tiles=tiles, heat_maps=heat_maps)
+        yield from iter_trial_entries(
+            outcome, tiles=tiles, select_on=self.prepared.settings.select_on, heat_maps=heat_maps
+        )
 
 
 def write_curves(curves: TrainingCurves, *, fold: int) -> str:

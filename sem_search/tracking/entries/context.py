@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.records import Cell
-from sem_search.tracking.entries.types import Scalar
+from sem_search.tracking.entries.mistakes import AnsweredImage, AnsweredTile
+from sem_search.tracking.entries.types import Picture, Scalar
 
 GreyImage = NDArray[np.float32]
 """Grey levels in [0, 1], shape (height_px, width_px)."""
@@ -92,6 +93,42 @@ class HeatMapSheet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShownImage:
+    """A test image of the winner, and where the network looked for the true class and for the other one."""
+
+    answer: AnsweredImage
+    picture: Picture
+    """The image, reduced, its contrast stretched."""
+    true_heat: Picture
+    """The same under the Grad-CAM of the true class."""
+    other_heat: Picture
+    """The same under the Grad-CAM of the other class, on the same scale."""
+    is_partly_unseen: bool
+    """No tile covers a part of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownTile:
+    """A test tile of the winner."""
+
+    answer: AnsweredTile
+    picture: Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class MistakeGallery:
+    """What the winner classified wrongly, in pictures."""
+
+    images: tuple[ShownImage, ...]
+    """The surest mistakes first; where no image is wrong, the least sure ones."""
+    tiles: tuple[ShownTile, ...]
+    """Those of the highest log loss, the highest first."""
+    n_wrong: int
+    """Of all test images, whether they are shown or not."""
+    n_tested: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyContext:
     """All that the figures and the report of a study show beyond its predictions."""
 
@@ -105,8 +142,14 @@ class StudyContext:
     folds: Sequence[FoldSplits]
     heat_maps: HeatMapSheet | None = None
     """Of the winner; without them there is no Figure 6."""
+    mistakes: MistakeGallery | None = None
+    """Of the winner."""
     findings: tuple[str, ...] = ()
     """What inspection found in the data, one sentence each."""
+    confounds: tuple[str, ...] = ()
+    """Kinds of those findings that warn of a confound: how an image was taken gives its class away."""
+    is_audited: bool = False
+    """Whether an audit of this study has been logged."""
     warnings: tuple[str, ...] = ()
     """What was left out or replaced, one sentence each."""
     settings: Mapping[str, Scalar] = field(default_factory=dict)
@@ -120,5 +163,7 @@ class StudyContext:
     """MLflow's run of the study."""
     command: str = "scripts/sem-search"
     """What starts this program where the report was made."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """What else than the data the search was given, by setting, so that its command can be written again."""
     tracking_uri: str | None = None
     """The store that holds it; passwords are masked."""

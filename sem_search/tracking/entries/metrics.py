@@ -6,6 +6,8 @@ the epoch counted from 1, all others are single numbers.
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from sem_search.evaluation.metrics import compute_fold_f_measure, compute_fold_loss, compute_split_scores
 from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.entries.tables import SPLITS, compute_selection
@@ -36,6 +38,23 @@ def iter_curve_numbers(curves: TrainingCurves, *, fold: int) -> Iterator[NumberR
             yield f"curves/fold_{fold}/{name}", float(value), epoch
 
 
+def iter_course_numbers(trial: TrialOutcome, *, tiles: TileTable, select_on: Split) -> Iterator[NumberRow]:
+    """Yield what any trial with finished folds has, pruned or not.
+
+    `objective` is the mean over the folds up to each one, so its last value is what Optuna compares; a pruned trial has
+    it over the folds that it finished.
+
+    Args:
+        trial: One or more folds finished.
+        tiles: The study's tiles.
+        select_on: The split that the study chooses on.
+    """
+    values = [compute_fold_f_measure(fold, tiles=tiles, split=select_on) for fold in trial.folds]
+    for n_folds, fold in enumerate(trial.folds, start=1):
+        yield "objective", float(np.mean(values[:n_folds])), fold.fold
+    yield from _iter_lengths(trial)
+
+
 def iter_trial_numbers(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[NumberRow]:
     """Yield the scores of a complete trial: both splits, tiles and images, and the test F-measure of each class."""
     for split in SPLITS:
@@ -44,15 +63,12 @@ def iter_trial_numbers(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Num
     names = make_metric_names(tiles.class_names)
     for name, f_measure in zip(tiles.class_names, test.mean.f_measure, strict=True):
         yield f"test/f_measure/{names[name]}", float(f_measure), 0
-    yield "folds", float(len(trial.folds)), 0
-    yield "epochs", float(sum(_count_epochs(fold) for fold in trial.folds)), 0
-    yield "training_s", sum(fold.training_s for fold in trial.folds), 0
 
 
 def iter_study_numbers(study: StudyOutcome) -> Iterator[NumberRow]:
     """Yield the winner's scores as `winner/...`, what the choice did to them, and how the trials ended."""
     winner, selection = study.winner, compute_selection(study)
-    for key, value, step in iter_trial_numbers(winner, tiles=study.tiles):
+    for key, value, step in (*iter_trial_numbers(winner, tiles=study.tiles), *_iter_lengths(winner)):
         yield f"winner/{key}", value, step
     yield "winner/learning_rate", winner.cell.learning_rate, 0
     yield "winner/batch_size", float(winner.cell.batch_size), 0
@@ -69,10 +85,18 @@ def _iter_split_numbers(trial: TrialOutcome, *, tiles: TileTable, split: Split) 
     scores = compute_split_scores(trial, tiles=tiles, split=split)
     yield f"{split}/f_measure", scores.f_measure, 0
     yield f"{split}/f_measure_lowest_fold", float(scores.f_measure_of_fold.min()), 0
-    for index in ("accuracy", "precision", "recall"):
+    for index in ("one_vs_rest_accuracy", "precision", "recall"):
         yield f"{split}/{index}", float(getattr(scores.mean, index).mean()), 0
-    for name in ("loss", "tile_accuracy", "image_f_measure", "image_accuracy"):
+    yield f"{split}/accuracy", scores.tile_accuracy, 0
+    for name in ("loss", "image_f_measure", "image_accuracy"):
         yield f"{split}/{name}", getattr(scores, name), 0
+
+
+def _iter_lengths(trial: TrialOutcome) -> Iterator[NumberRow]:
+    """Yield what a trial cost, over its finished folds."""
+    yield "folds", float(len(trial.folds)), 0
+    yield "epochs", float(sum(_count_epochs(fold) for fold in trial.folds)), 0
+    yield "training_s", sum(fold.training_s for fold in trial.folds), 0
 
 
 def _count_epochs(fold: FoldOutcome) -> int:

@@ -4,19 +4,21 @@ Runs have two levels: the study, and below it one run per trial. Folds are metri
 metrics with `step=epoch`, counted from 1. The numbers behind each picture stand beside it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 
-from sem_search.records import Cell, FoldOutcome, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
+from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.entries import json_values as plain
-from sem_search.tracking.entries.context import HeatMapSheet, StudyContext
+from sem_search.tracking.entries.context import HeatMapSheet, MistakeGallery, StudyContext
 from sem_search.tracking.entries.metrics import (
+    iter_course_numbers,
     iter_curve_numbers,
     iter_fold_numbers,
     iter_study_numbers,
     iter_trial_numbers,
 )
+from sem_search.tracking.entries.mistakes import build_mistake_table
 from sem_search.tracking.entries.predictions import build_image_predictions, build_tile_predictions
 from sem_search.tracking.entries.tables import (
     UNITS,
@@ -32,8 +34,7 @@ from sem_search.tracking.entries.trust import build_interval_table, compute_trus
 from sem_search.tracking.entries.types import (
     Entry,
     JsonArtifact,
-    Params,
-    Scalar,
+    PictureArtifact,
     Tags,
     TextArtifact,
     iter_finite_metrics,
@@ -50,18 +51,6 @@ from sem_search.tracking.mlflow.names import TAG_TRIAL_STATE
 from sem_search.tracking.report.study_page import render_report
 
 
-def iter_cell_entries(cell: Cell, *, trial: int, settings: Mapping[str, Scalar]) -> Iterator[Entry]:
-    """Yield what is known of a trial before it starts: its cell and the study's settings, as parameters.
-
-    Args:
-        cell: What is tried.
-        trial: Optuna's trial number.
-        settings: All that is the same in every trial of the study.
-    """
-    own: dict[str, Scalar] = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size, "trial": trial}
-    yield Params(values={**settings, **own})
-
-
 def iter_fold_entries(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Entry]:
     """Yield the scores of one finished fold and its curves, as one `Metrics`: one call to MLflow.
 
@@ -71,7 +60,7 @@ def iter_fold_entries(fold: FoldOutcome, *, tiles: TileTable) -> Iterator[Entry]
     numbers = iter_fold_numbers(fold, tiles=tiles)
     yield from iter_finite_metrics(numbers, source=f"fold_{fold.fold}")
     if fold.is_diverged:
-        yield Tags(values={f"diverged/fold_{fold.fold}": "true"})
+        yield Tags(values={f"sem_search.diverged.fold_{fold.fold}": "true"})
 
 
 def iter_curve_entries(curves: TrainingCurves, *, fold: int) -> Iterator[Entry]:
@@ -80,22 +69,24 @@ def iter_curve_entries(curves: TrainingCurves, *, fold: int) -> Iterator[Entry]:
 
 
 def iter_trial_entries(
-    trial: TrialOutcome, *, tiles: TileTable, heat_maps: HeatMapSheet | None = None
+    trial: TrialOutcome, *, tiles: TileTable, select_on: Split, heat_maps: HeatMapSheet | None = None
 ) -> Iterator[Entry]:
     """Yield what a trial found: scores, figures with their numbers, and every out-of-fold prediction.
 
-    A pruned or failed trial yields its state, its reason and the curves of its finished folds, but no scores: these
-    would be over fewer folds than the scores of other trials.
+    A pruned or failed trial yields its state, its reason, the curves of its finished folds and its objective over them,
+    but no other scores: these would be over fewer folds than the scores of other trials.
 
     Args:
         trial: The trial with its finished folds.
         tiles: The tiles that it answered.
+        select_on: The split that the study chooses on.
         heat_maps: Grad-CAM of test tiles; None where none were computed.
     """
-    yield Tags(values={TAG_TRIAL_STATE: trial.state, "n_folds_finished": str(len(trial.folds))})
+    yield Tags(values={TAG_TRIAL_STATE: trial.state})
     if trial.message:
         yield TextArtifact(path=f"{trial.state}.txt", text=trial.message)
     if trial.folds:
+        yield from iter_finite_metrics(iter_course_numbers(trial, tiles=tiles, select_on=select_on), source="course")
         draw = partial(draw_training_curves, trial.folds)
         yield from pair_figure("training/curves.png", draw=draw, content=plain.list_curves(trial.folds))
     if trial.state == "complete":
@@ -121,10 +112,7 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
     trust = compute_trust(study)
     yield from iter_finite_metrics(iter_study_numbers(study), source="study")
     yield from iter_finite_metrics(iter_trust_numbers(trust), source="trust")
-    yield Tags(values={"winner/cell": study.winner.cell.name, "winner/selected_on": study.select_on})
-    if study.winner.run_id is not None:
-        yield Tags(values={"winner/run_id": study.winner.run_id})
-    yield Tags(values={"n_warnings": str(len(context.warnings)), "n_findings": str(len(context.findings))})
+    yield Tags(values={"sem_search.winner": study.winner.cell.name, "sem_search.winner_run": study.winner.run_id or ""})
     figures = (*list_study_figures(study, context=context), *list_trust_figures(trust))
     for figure in figures:
         yield figure.artifact
@@ -135,7 +123,18 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
     yield build_trial_table(rows, path="trials.csv")
     yield JsonArtifact(path="trials.json", content=[asdict(row) for row in rows])
     yield build_fold_table(compute_fold_rows(context.folds, tiles=study.tiles), path="folds.csv")
+    yield from _iter_mistake_entries(study, gallery=context.mistakes)
     yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust, figures=figures))
+
+
+def _iter_mistake_entries(study: StudyOutcome, *, gallery: MistakeGallery | None) -> Iterator[Entry]:
+    """Yield the list of the winner's mistakes, and the pictures that the report shows of them."""
+    yield build_mistake_table(study.winner, tiles=study.tiles, path="mistakes/images.csv")
+    for number, image in enumerate(gallery.images if gallery is not None and gallery.n_wrong else (), start=1):
+        name = f"mistakes/{number:03d}"
+        yield PictureArtifact(path=f"{name}_image.jpg", picture=image.picture)
+        yield PictureArtifact(path=f"{name}_heat_of_true.jpg", picture=image.true_heat)
+        yield PictureArtifact(path=f"{name}_heat_of_predicted.jpg", picture=image.other_heat)
 
 
 def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:

@@ -29,7 +29,7 @@ Unit = Literal["tiles", "images"]
 FOLD_SPLITS: tuple[FoldSplit, ...] = ("training", "validation", "test")
 SPLITS: tuple[Split, ...] = ("validation", "test")
 UNITS: tuple[Unit, ...] = ("tiles", "images")
-INDEX_NAMES = ("accuracy", "precision", "recall", "f_measure")
+INDEX_NAMES = ("one_vs_rest_accuracy", "precision", "recall", "f_measure")
 """The paper's four indices, as the fields of `ClassIndices` are called."""
 
 

@@ -150,7 +150,7 @@ def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
     for split in SPLITS:
         intervals = trust.get_split(split)
         for name in FIGURE_NAMES:
-            yield from _iter_ends(f"trust/{split}/{name}", getattr(intervals, name))
+            yield from _iter_ends(f"trust/{split}/{name.removeprefix('tile_')}", getattr(intervals, name))
     for bias in (trust.chosen_on_validation, trust.chosen_on_test):
         stem = f"trust/chosen_on_{bias.select_on}"
         yield f"{stem}/naive", bias.naive, 0
@@ -219,7 +219,7 @@ def build_interval_table(trust: StudyTrust) -> TableArtifact:
     rows = []
     for split in SPLITS:
         intervals = trust.get_split(split)
-        named = [("all classes", name, getattr(intervals, name)) for name in FIGURE_NAMES]
+        named = [("all classes", name.removeprefix("tile_"), getattr(intervals, name)) for name in FIGURE_NAMES]
         for class_name, of_class in zip(trust.class_names, intervals.of_class, strict=True):
             named += [(class_name, name, interval) for name, interval in vars(of_class).items()]
         rows += [(split, label, name, interval.value, interval.low, interval.high) for label, name, interval in named]

@@ -130,7 +130,14 @@ class FigureArtifact(_Artifact):
         return Picture(content=content, width_in=round(figure.get_figwidth(), 2), media_type=MEDIA_TYPES[suffix])
 
 
-Artifact = JsonArtifact | TextArtifact | TableArtifact | FigureArtifact
+@dataclass(frozen=True, kw_only=True)
+class PictureArtifact(_Artifact):
+    """A picture that is a file already; the path ends as its media type asks."""
+
+    picture: Picture
+
+
+Artifact = JsonArtifact | TextArtifact | TableArtifact | FigureArtifact | PictureArtifact
 Entry = Params | Metrics | Tags | Artifact
 
 
@@ -153,7 +160,7 @@ def iter_finite_metrics(values: Iterable[tuple[str, float, int]], *, source: str
 
     Args:
         values: Metric name, value and step of each number.
-        source: What the numbers come from, for the tag `not_finite/<source>`.
+        source: What the numbers come from, for the tag `sem_search.not_finite.<source>`.
     """
     points: list[MetricPoint] = []
     left_out: dict[str, int] = {}
@@ -165,7 +172,9 @@ def iter_finite_metrics(values: Iterable[tuple[str, float, int]], *, source: str
     if points:
         yield Metrics(points=tuple(points))
     if left_out:
-        yield Tags(values={f"not_finite/{source}": ", ".join(f"{key}: {count}" for key, count in left_out.items())})
+        yield Tags(
+            values={f"sem_search.not_finite.{source}": ", ".join(f"{key}: {count}" for key, count in left_out.items())}
+        )
 
 
 def _is_plain_name(name: str) -> bool:

@@ -42,7 +42,12 @@ from sem_search.tracking.figures.style import (
 FOLD_MARK: dict[str, Any] = {"marker": "o", "color": BLUE, "alpha": 0.45, "markersize": 4, "markeredgewidth": 0}
 MEAN_MARK: dict[str, Any] = {"marker": "|", "color": ORANGE, "markersize": 11, "markeredgewidth": 2.2}
 
-INDEX_TITLES = {"accuracy": "Accuracy", "precision": "Precision", "recall": "Recall", "f_measure": "F-measure"}
+INDEX_TITLES = {
+    "one_vs_rest_accuracy": "One-vs-rest accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f_measure": "F-measure",
+}
 MANY_CLASSES = 12
 """From here on labels are turned and numbers are small."""
 

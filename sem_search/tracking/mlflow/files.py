@@ -12,7 +12,14 @@ from mlflow.exceptions import MlflowException
 from sem_search.errors import StoreError
 from sem_search.secrets import mask_secrets, mask_url
 from sem_search.terminal import protect_cell
-from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
+from sem_search.tracking.entries.types import (
+    Artifact,
+    FigureArtifact,
+    JsonArtifact,
+    PictureArtifact,
+    TableArtifact,
+    TextArtifact,
+)
 
 
 def write_artifact(artifact: Artifact, *, target: Path) -> None:
@@ -22,7 +29,7 @@ def write_artifact(artifact: Artifact, *, target: Path) -> None:
         ValueError: A JSON artifact holds NaN or infinity, which JSON has no word for.
     """
     match artifact:
-        case FigureArtifact():
+        case FigureArtifact() | PictureArtifact():
             target.write_bytes(artifact.picture.content)
         case TextArtifact():
             _write_text(artifact.text, target=target)

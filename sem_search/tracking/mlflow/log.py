@@ -148,7 +148,7 @@ def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str], st
 
 
 def end_run(run_id: str, *, status: RunStatus, end_ms: int | None = None) -> None:
-    """End a run, by default now: FINISHED, KILLED for a pruned trial, FAILED for one that raised.
+    """End a run, by default now: FINISHED, FAILED for one that raised, KILLED for one that was stopped.
 
     Args:
         run_id: Of a run, ended or not.

@@ -8,8 +8,15 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-TAG_TRIAL_STATE = "trial_state"
+TAG_TRIAL_STATE = "sem_search.trial_state"
 """How a trial's run says what became of it: complete, pruned, failed; superseded where another run took over."""
+
+TAG_TRIAL = "sem_search.trial"
+"""Optuna's number of a trial. As a parameter it would be an axis of MLflow's charts."""
+
+OLD_TAG_TRIAL_STATE = "trial_state"
+OLD_PARAM_TRIAL = "trial"
+"""Where runs that were logged before these names hold the two."""
 
 TAG_SUPERSEDED_BY = "sem_search.superseded_by"
 SUPERSEDED = "superseded"

@@ -25,7 +25,16 @@ from sem_search.places import find_sqlite_file, make_sqlite_url
 from sem_search.secrets import mask_secrets, mask_url
 from sem_search.tracking.mlflow.availability import LOOK, ask_once, describe_absence, is_outage
 from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms
-from sem_search.tracking.mlflow.names import NOT_FOUND, SUPERSEDED, TAG_SUPERSEDED_BY, TAG_TRIAL_STATE, quote
+from sem_search.tracking.mlflow.names import (
+    NOT_FOUND,
+    OLD_PARAM_TRIAL,
+    OLD_TAG_TRIAL_STATE,
+    SUPERSEDED,
+    TAG_SUPERSEDED_BY,
+    TAG_TRIAL,
+    TAG_TRIAL_STATE,
+    quote,
+)
 
 RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
 
@@ -191,7 +200,7 @@ def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
 def supersede_run(run_id: str, *, by: str, is_whole_spared: bool = False) -> None:
     """End a run whose process is gone, and name the run that took over; one that has ended keeps its time.
 
-    Its trial counts in the run that took over: a user who filters runs by `trial_state` finds each trial once. A run
+    Its trial counts in the run that took over: a user who filters runs by their state finds each trial once. A run
     that was deleted, or lies in another store, is left as it is.
 
     Args:
@@ -203,8 +212,8 @@ def supersede_run(run_id: str, *, by: str, is_whole_spared: bool = False) -> Non
     if run is None or (is_whole_spared and run.info.status not in UNFINISHED):
         return
     client.set_tag(run_id, TAG_SUPERSEDED_BY, by)
-    if TAG_TRIAL_STATE in run.data.tags:
-        client.set_tag(run_id, TAG_TRIAL_STATE, SUPERSEDED)
+    for tag in {TAG_TRIAL_STATE, OLD_TAG_TRIAL_STATE} & run.data.tags.keys():
+        client.set_tag(run_id, tag, SUPERSEDED)
     client.set_terminated(run_id, status="KILLED", end_time=run.info.end_time or get_time_ms())
 
 
@@ -244,10 +253,17 @@ def list_trial_runs(*, study: str, near_run_id: str) -> Mapping[str, tuple[str, 
         near_run_id: A run in the experiment that is looked through.
     """
     return {
-        run.info.run_id: (run.data.params.get("trial", ""), run.data.tags.get(TAG_TRIAL_STATE, ""))
+        run.info.run_id: _read_trial(run)
         for run in _iter_runs("trial", study=study, near_run_id=near_run_id)
         if TAG_SUPERSEDED_BY not in run.data.tags and run.info.status not in UNFINISHED
     }
+
+
+def _read_trial(run: Run) -> tuple[str, str]:
+    """Return the number and the state of a trial's run."""
+    tags, params = run.data.tags, run.data.params
+    state = tags.get(TAG_TRIAL_STATE, tags.get(OLD_TAG_TRIAL_STATE, ""))
+    return tags.get(TAG_TRIAL, params.get(OLD_PARAM_TRIAL, "")), state
 
 
 def find_unfinished_runs(*, study: str, but: str) -> Mapping[str, str]:

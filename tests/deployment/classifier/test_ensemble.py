@@ -93,5 +93,4 @@ def test_heat_maps_are_finite_and_depend_on_the_class(ensemble: HeadEnsemble) ->
         assert one.shape[0] == 3
         assert np.isfinite(one).all()
         assert one.min() >= 0
-        assert one.max() <= 1
     assert not np.array_equal(maps[0], maps[1])

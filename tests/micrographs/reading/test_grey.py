@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sem_search.micrographs.reading.grey import stretch_contrast, to_bytes
 from sem_search.micrographs.reading.micrograph import read_micrograph
 from tests.micrographs.reading.pictures import GREY8, GREY16, SMOOTH8, save, save_tiff
 
@@ -126,3 +127,19 @@ def test_a_palette_of_8_bits_has_its_colours() -> None:
 def test_an_all_black_palette_stays_black() -> None:
     data = save_tiff(GREY8, photometric="palette", colormap=np.zeros((3, 256), np.uint16))
     assert read_micrograph(data).pixels.max() == 0
+
+
+def test_stretched_contrast_fills_the_range_whatever_single_pixels_do() -> None:
+    image = np.linspace(0.4, 0.5, 1000, dtype=np.float32).reshape(20, 50)
+    image[0, 0], image[-1, -1] = 0, 1
+    stretched = stretch_contrast(image)
+    assert (stretched.min(), stretched.max()) == (0, 1)
+    assert np.median(stretched) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_flat_image_stays_flat() -> None:
+    assert np.ptp(stretch_contrast(np.full((4, 4), 0.3, np.float32))) == 0
+
+
+def test_bytes_are_the_nearest_levels_and_clipped() -> None:
+    assert to_bytes(np.array([[-1, 0.0, 0.499, 1.0, 2]], np.float32)).tolist() == [[0, 0, 127, 255, 255]]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sem_search.errors import SettingsError, UnreadableImageError
-from sem_search.micrographs.reading.micrograph import Micrograph, encode_png, read_micrograph
+from sem_search.micrographs.reading.micrograph import Micrograph, encode_jpeg, encode_png, read_micrograph
 from sem_search.micrographs.reading.options import ReadingOptions
 from tests.micrographs.reading.pictures import GREY8, GREY16, RANDOM, SMOOTH8, save, save_tiff
 
@@ -431,6 +431,14 @@ def test_a_written_png_reads_back(shape: tuple[int, ...]) -> None:
     picture = RANDOM.integers(0, 256, shape, dtype=np.uint8)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(picture)))), picture)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(picture[::-1, ::2])))), picture[::-1, ::2])
+
+
+@pytest.mark.parametrize(("shape", "mode"), [((50, 70), "L"), ((50, 70, 3), "RGB")])
+def test_a_written_jpeg_shows_the_picture(shape: tuple[int, ...], mode: str) -> None:
+    picture = np.full(shape, 90, dtype=np.uint8)
+    with Image.open(io.BytesIO(encode_jpeg(picture, quality=75))) as read:
+        assert (read.format, read.mode, read.size) == ("JPEG", mode, (70, 50))
+        assert np.abs(np.asarray(read).astype(int) - 90).max() <= 2
 
 
 @pytest.mark.parametrize("picture", [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)])

@@ -89,7 +89,7 @@ def test_a_study_is_begun_with_its_settings_and_its_run(
     assert objective.log.is_search
     assert run.info.status == "FAILED"
     assert run.data.params["backbone"] == "tiny"
-    assert run.data.tags["sem_search.weights_used"] == "random"
+    assert run.data.params["weights_used"] == "random"
     assert get_study_folder(asked, name=study.study_name).is_dir()
 
 

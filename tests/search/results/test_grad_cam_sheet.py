@@ -95,7 +95,7 @@ def test_each_tile_is_explained_by_the_head_of_its_fold(
 
     def compute(head, *, features, class_index, convolution):
         seen[head.get_weights()[0].flat[0]] = (features[0], class_index, convolution)
-        return HeatMaps(values=np.ones((1, 3, 3), np.float32), is_zero=np.array([True]))
+        return HeatMaps(strengths=np.zeros((1, 3, 3), np.float32))
 
     monkeypatch.setattr(explaining, "compute_heat_maps", compute)
     explained = explain(prepared, trainer, kept, sheet)

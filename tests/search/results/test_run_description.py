@@ -15,11 +15,16 @@ import sem_search
 from sem_search.micrographs.inspection.inspect import Finding
 from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.unusable_files import SkippedFile
+from sem_search.records import Cell
 from sem_search.search.results import run_description as describing
 from sem_search.search.results.run_description import (
+    SHARED_PARAMS,
+    STUDY_PARAMS,
     describe_hashes,
     describe_params,
     describe_tags,
+    describe_trial_params,
+    describe_used,
     describe_versions,
     log_study_start,
 )
@@ -50,6 +55,13 @@ def test_parameters_say_what_was_really_used(prepared) -> None:
     assert describe_params(cropped)["crop_bottom_px"] == 7, "the demonstration set's bar, which no setting names"
 
 
+def test_a_trial_has_its_cell_and_at_most_eight_more_parameters(prepared) -> None:
+    params = describe_trial_params(prepared, cell=Cell(learning_rate=1e-3, batch_size=48))
+    assert params.keys() == {"learning_rate", "batch_size", *SHARED_PARAMS}
+    assert (params["learning_rate"], params["batch_size"], params["weights_used"]) == (1e-3, 48, "random")
+    assert len(params) <= 10
+
+
 def test_excluded_classes_are_listed_in_words(prepared) -> None:
     settings = prepared.settings.model_copy(update={"exclude": ("a", "b")})
     assert describe_params(dataclasses.replace(prepared, settings=settings))["exclude"] == "a,b"
@@ -63,7 +75,6 @@ def test_tags_lead_back_to_data_folds_weights_and_code(prepared) -> None:
     assert tags["sem_search.folds_sha256"] == prepared.data.folds.digest
     assert tags["sem_search.weights_sha256"] == prepared.network.weights.sha256
     assert tags["sem_search.version"] == sem_search.__version__
-    assert tags["sem_search.weights_used"] == "random"
     assert describe_hashes(prepared).items() <= tags.items()
 
 
@@ -128,13 +139,16 @@ def test_without_git_the_commit_is_said_to_be_unknown(
 def test_a_search_that_still_runs_can_be_understood(prepared, tracking: MlflowClient, run_id: str) -> None:
     log_study_start(prepared, run_id=run_id)
     run = tracking.get_run(run_id)
-    assert run.data.params == {name: str(value) for name, value in describe_params(prepared).items()}
+    assert run.data.params.keys() == set(STUDY_PARAMS)
+    assert run.data.params.items() <= {name: str(value) for name, value in describe_params(prepared).items()}.items()
     assert describe_tags(prepared).items() <= run.data.tags.items()
     (logged,) = run.inputs.dataset_inputs
     assert logged.dataset.name == "tiny"
     assert prepared.data.catalogue.digest.startswith(logged.dataset.digest)
     text = mlflow.artifacts.load_text(f"runs:/{run_id}/study/settings.json")
-    assert SearchSettings.model_validate(json.loads(text)) == prepared.settings
+    settings = json.loads(text)
+    assert SearchSettings.model_validate(settings["understood"]) == prepared.settings
+    assert settings["used"] == describe_used(prepared)
     fingerprint = mlflow.artifacts.load_text(f"runs:/{run_id}/study/fingerprint.json")
     assert json.loads(fingerprint) == prepared.fingerprint
 
@@ -150,7 +164,7 @@ def test_the_settings_that_are_kept_hold_no_password(
     search = dataclasses.replace(prepared, settings=prepared.settings.model_copy(update=urls))
     vars(search)["features"] = prepared.features  # there is no such server that could be asked for them
     log_study_start(search, run_id=run_id)
-    kept = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/study/settings.json"))
+    kept = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/study/settings.json"))["understood"]
     assert (kept["storage"], kept["shared"]) == (
         "postgresql://me:***@host/db?sslpassword=***",
         "ftp://me:***@host/folder",

@@ -17,7 +17,7 @@ from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.records import Cell, TrainingCurves
 from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results import trial_log
-from sem_search.search.results.outcome import read_study_outcome
+from sem_search.search.results.outcome import OUTCOME_STATES, read_study_outcome
 from sem_search.search.results.trial_log import TrialLog, read_curves, write_curves
 from sem_search.search.trials.attributes import CURVES, DAMAGED, RANK, REASON, RUN_ID, TRACEBACK, TRIAL_RUNS
 from sem_search.tracking.entries.types import Tags
@@ -30,7 +30,7 @@ CELLS = {
     TrialState.FAIL: Cell(learning_rate=0.01, batch_size=16),
 }
 N_FOLDS = {TrialState.COMPLETE: 3, TrialState.PRUNED: 2, TrialState.FAIL: 1}
-STATUSES = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
+STATUSES = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "FINISHED", TrialState.FAIL: "FAILED"}
 
 
 def finish_trial(study: optuna.Study, *, state: TrialState, run: str = GONE, **attributes: object) -> None:
@@ -67,7 +67,7 @@ def finished(study: optuna.Study, store_folds: Callable[..., object]) -> optuna.
 def list_children(tracking: MlflowClient, run_id: str):
     experiment = tracking.get_run(run_id).info.experiment_id
     runs = tracking.search_runs([experiment], filter_string=f"tags.`mlflow.parentRunId` = '{run_id}'")
-    return sorted(runs, key=lambda run: int(run.data.params["trial"]))
+    return sorted(runs, key=lambda run: int(run.data.tags["sem_search.trial"]))
 
 
 def begin_study_run(tracking: MlflowClient, *, experiment: str = "searches") -> str:
@@ -83,9 +83,10 @@ def test_each_trial_has_all_of_its_run_again_and_only_once(
     assert log.log_missing(finished) == 3
     runs = list_children(tracking, run_id)
     assert [run.info.status for run in runs] == [STATUSES[state] for state in CELLS]
-    assert [run.data.tags["trial_state"] for run in runs] == ["complete", "pruned", "failed"]
+    assert [run.data.tags["sem_search.trial_state"] for run in runs] == ["complete", "pruned", "failed"]
     for run, state in zip(runs, CELLS, strict=True):
-        assert run.info.run_name == CELLS[state].name
+        name = CELLS[state].name
+        assert run.info.run_name == (name if state == TrialState.COMPLETE else f"{name} ({OUTCOME_STATES[state]})")
         assert run.data.params["backbone"] == "tiny"
         history = tracking.get_metric_history(run.info.run_id, "fold/validation_f_measure")
         folds = [prepared.store.read(cell=CELLS[state], fold=fold) for fold in range(N_FOLDS[state])]
@@ -119,7 +120,7 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tag_state(outcome) -> Tags:
-    return Tags(values={"trial_state": outcome.state})
+    return Tags(values={"sem_search.trial_state": outcome.state})
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -167,7 +168,7 @@ def test_what_is_deleted_or_cut_off_does_not_count(
     assert [run.info.status for run in runs] == ["FINISHED"]
     if harm == "cut off":
         assert tracking.get_run(before.info.run_id).data.tags["sem_search.superseded_by"] == runs[0].info.run_id
-        assert tracking.get_run(before.info.run_id).data.tags["trial_state"] == "superseded"
+        assert tracking.get_run(before.info.run_id).data.tags["sem_search.trial_state"] == "superseded"
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -239,14 +240,14 @@ def test_a_trial_that_ended_while_the_store_was_away_is_logged_by_the_search(
         away.append(rank < 2)
         log.log_now(trial, state="complete")
         study.tell(trial, 1.0)
-    numbers = [run.data.params["trial"] for run in list_children(tracking, run_id)]
+    numbers = [run.data.tags["sem_search.trial"] for run in list_children(tracking, run_id)]
     assert numbers == (["0", "1", "2"] if is_search else ["2"])
     shown = " ".join(str(one.message) for one in recwarn)
     assert shown.count("The tracking store does not answer. Training goes on") == 1
     assert shown.count("The tracking store answers again") == 1
     search = TrialLog(prepared=prepared, study_run_id=run_id)
     assert search.log_missing(study) == (0 if is_search else 2)
-    assert [run.data.params["trial"] for run in list_children(tracking, run_id)] == ["0", "1", "2"]
+    assert [run.data.tags["sem_search.trial"] for run in list_children(tracking, run_id)] == ["0", "1", "2"]
     assert search.log_missing(study) == 0
 
 
@@ -320,7 +321,7 @@ def test_an_attempt_before_is_superseded_though_the_store_goes_away_just_then(
         log.log_now(again, state="complete")
     study.tell(again, 1.0)
     log.log_missing(study)
-    states = [run.data.tags["trial_state"] for run in list_children(tracking, run_id)]
+    states = [run.data.tags["sem_search.trial_state"] for run in list_children(tracking, run_id)]
     assert (states.count("complete"), states.count("superseded")) == (1, len(states) - 1)
 
 

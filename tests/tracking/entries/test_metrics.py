@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from sem_search.evaluation.metrics import compute_fold_f_measure, compute_fold_loss, compute_split_scores
-from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
-from sem_search.tracking.entries.metrics import NumberRow, iter_fold_numbers, iter_study_numbers, iter_trial_numbers
+from sem_search.records import Cell, Split, StudyOutcome, TileTable, TrialOutcome
+from sem_search.tracking.entries.metrics import (
+    NumberRow,
+    iter_course_numbers,
+    iter_fold_numbers,
+    iter_study_numbers,
+    iter_trial_numbers,
+)
 
 MakeTrial = Callable[..., TrialOutcome]
 MakeTiles = Callable[..., TileTable]
@@ -25,19 +31,15 @@ FOLD_NAMES = {
 SPLIT_NAMES = (
     "f_measure",
     "f_measure_lowest_fold",
-    "accuracy",
+    "one_vs_rest_accuracy",
     "precision",
     "recall",
     "loss",
-    "tile_accuracy",
+    "accuracy",
     "image_f_measure",
     "image_accuracy",
 )
-TRIAL_NAMES = {f"{split}/{name}" for split in ("validation", "test") for name in SPLIT_NAMES} | {
-    "folds",
-    "epochs",
-    "training_s",
-}
+TRIAL_NAMES = {f"{split}/{name}" for split in ("validation", "test") for name in SPLIT_NAMES}
 
 
 def collect(rows: Iterable[NumberRow]) -> dict[tuple[str, int], float]:
@@ -89,11 +91,11 @@ def test_a_trial_has_both_splits_tiles_and_images(study: StudyOutcome) -> None:
         expected = {
             "f_measure": scores.f_measure,
             "f_measure_lowest_fold": scores.f_measure_of_fold.min(),
-            "accuracy": scores.mean.accuracy.mean(),
+            "one_vs_rest_accuracy": scores.mean.one_vs_rest_accuracy.mean(),
             "precision": scores.mean.precision.mean(),
             "recall": scores.mean.recall.mean(),
             "loss": scores.loss,
-            "tile_accuracy": scores.tile_accuracy,
+            "accuracy": scores.tile_accuracy,
             "image_f_measure": scores.image_f_measure,
             "image_accuracy": scores.image_accuracy,
         }
@@ -110,9 +112,23 @@ def test_each_class_has_its_own_f_measure(make_tiles: MakeTiles, make_trial: Mak
     assert len(set(expected.tolist())) == 3
 
 
+@pytest.mark.parametrize("select_on", ["validation", "test"])
+@pytest.mark.parametrize("n_finished", [1, 2, 3])
+def test_the_objective_is_the_mean_over_the_folds_so_far(
+    tiles: TileTable, make_trial: MakeTrial, select_on: Split, n_finished: int
+) -> None:
+    trial = make_trial(tiles, n_finished=n_finished, skill=0.5)
+    numbers = collect(iter_course_numbers(trial, tiles=tiles, select_on=select_on))
+    values = [compute_fold_f_measure(fold, tiles=tiles, split=select_on) for fold in trial.folds]
+    means = {("objective", fold): float(np.mean(values[: fold + 1])) for fold in range(n_finished)}
+    assert {key: value for key, value in numbers.items() if key[0] == "objective"} == means
+    assert numbers["objective", n_finished - 1] == compute_split_scores(trial, tiles=tiles, split=select_on).f_measure
+
+
 def test_lengths_are_sums_over_the_folds(study: StudyOutcome) -> None:
     folds = tuple(replace(fold, training_s=float(place)) for place, fold in enumerate(study.winner.folds))
-    numbers = collect(iter_trial_numbers(replace(study.winner, folds=folds), tiles=study.tiles))
+    winner = replace(study.winner, folds=folds)
+    numbers = collect(iter_course_numbers(winner, tiles=study.tiles, select_on="validation"))
     assert (numbers["folds", 0], numbers["epochs", 0], numbers["training_s", 0]) == (3, 18, 3.0)
 
 
@@ -121,6 +137,7 @@ def test_a_study_has_the_winner_s_numbers_under_its_own_name(study: StudyOutcome
     winner = collect(iter_trial_numbers(study.winner, tiles=study.tiles))
     for (name, step), value in winner.items():
         assert numbers[f"winner/{name}", step] == value
+    assert numbers["winner/epochs", 0] == 18
     assert numbers["winner/learning_rate", 0] == study.winner.cell.learning_rate
     assert numbers["winner/batch_size", 0] == study.winner.cell.batch_size
     others = {name for name, _ in numbers if not name.startswith("winner/")}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
-from sem_search.tracking.entries.context import StudyContext
+from sem_search.records import StudyOutcome, TileTable, TrialOutcome
+from sem_search.tracking.entries.context import MistakeGallery, ShownImage, StudyContext
+from sem_search.tracking.entries.mistakes import list_answers
 from sem_search.tracking.entries.run_contents import (
-    iter_cell_entries,
     iter_fold_entries,
     iter_study_entries,
     iter_trial_entries,
@@ -22,6 +22,8 @@ from sem_search.tracking.entries.types import (
     JsonArtifact,
     Metrics,
     Params,
+    Picture,
+    PictureArtifact,
     Tags,
     TextArtifact,
 )
@@ -45,12 +47,6 @@ def collect_paths(entries: Iterable[Entry]) -> list[str]:
     return [entry.path for entry in entries if not isinstance(entry, Params | Metrics | Tags)]
 
 
-def test_the_cell_is_a_parameter_beside_the_settings() -> None:
-    cell = Cell(learning_rate=1e-3, batch_size=48)
-    entries = list(iter_cell_entries(cell, trial=4, settings={"epochs": 100, "batch_size": 1}))
-    assert entries == [Params(values={"epochs": 100, "batch_size": 48, "learning_rate": 1e-3, "trial": 4})]
-
-
 def test_a_fold_is_one_record_of_metrics(study: StudyOutcome) -> None:
     entries = list(iter_fold_entries(study.winner.folds[2], tiles=study.tiles))
     assert [type(entry) for entry in entries] == [Metrics]
@@ -64,14 +60,18 @@ def test_a_diverged_fold_loses_its_nans_and_says_so(study: StudyOutcome) -> None
     entries = list(iter_fold_entries(replace(fold, curves=curves, is_diverged=True), tiles=study.tiles))
     assert all(math.isfinite(value) for value in collect_metrics(entries).values())
     assert collect_tags(entries) == {
-        "not_finite/fold_0": "curves/fold_0/training_loss: 2, curves/fold_0/validation_loss: 2",
-        "diverged/fold_0": "true",
+        "sem_search.not_finite.fold_0": "curves/fold_0/training_loss: 2, curves/fold_0/validation_loss: 2",
+        "sem_search.diverged.fold_0": "true",
     }
 
 
 def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutcome, context: StudyContext) -> None:
-    entries = list(iter_trial_entries(study.winner, tiles=study.tiles, heat_maps=context.heat_maps))
-    assert ("test/f_measure", 0) in collect_metrics(entries)
+    entries = list(
+        iter_trial_entries(study.winner, tiles=study.tiles, select_on="validation", heat_maps=context.heat_maps)
+    )
+    metrics = collect_metrics(entries)
+    assert ("test/f_measure", 0) in metrics
+    assert metrics["objective", 2] == metrics["validation/f_measure", 0]
     assert collect_paths(entries) == [
         "training/curves.png",
         "training/curves.json",
@@ -88,7 +88,7 @@ def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutc
         "grad_cam/sheet.jpg",
         "grad_cam/sheet.json",
     ]
-    assert collect_tags(entries)["trial_state"] == "complete"
+    assert collect_tags(entries)["sem_search.trial_state"] == "complete"
 
 
 @pytest.mark.parametrize(
@@ -99,19 +99,21 @@ def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutc
         ("failed", 0, ["failed.txt"]),
     ],
 )
-def test_an_unfinished_trial_yields_its_reason_and_no_score(
+def test_an_unfinished_trial_yields_its_reason_and_no_score_but_the_objective(
     tiles: TileTable, make_trial: MakeTrial, state: str, n_finished: int, paths: list[str]
 ) -> None:
-    entries = list(iter_trial_entries(make_trial(tiles, state=state, n_finished=n_finished), tiles=tiles))
+    trial = make_trial(tiles, state=state, n_finished=n_finished)
+    entries = list(iter_trial_entries(trial, tiles=tiles, select_on="test"))
     assert collect_paths(entries) == paths
-    assert collect_metrics(entries) == {}
-    assert collect_tags(entries) == {"trial_state": state, "n_folds_finished": str(n_finished)}
+    lengths = {(name, 0) for name in ("folds", "epochs", "training_s")} if n_finished else set()
+    assert collect_metrics(entries).keys() == lengths | {("objective", fold) for fold in range(n_finished)}
+    assert collect_tags(entries) == {"sem_search.trial_state": state}
     assert TextArtifact(path=f"{state}.txt", text=f"{state} for a reason") in entries
 
 
 def test_a_trial_says_which_metric_stands_for_which_class(make_tiles: MakeTiles, make_trial: MakeTrial) -> None:
     tiles = make_tiles(["a b", "a/b", "乳糖", "β-form"])
-    entries = list(iter_trial_entries(make_trial(tiles), tiles=tiles))
+    entries = list(iter_trial_entries(make_trial(tiles), tiles=tiles, select_on="validation"))
     names = [key.removeprefix("test/f_measure/") for key, _ in collect_metrics(entries) if "f_measure/" in key]
     (classes,) = (entry for entry in entries if isinstance(entry, JsonArtifact) and entry.path == "classes.json")
     assert names == [entry["metric_name"] for entry in classes.content] == ["a_b", "a_b_2", "beta-form", "_"]
@@ -123,15 +125,12 @@ def test_a_study_yields_the_winner_the_figures_and_the_report(study: StudyOutcom
     metrics = collect_metrics(entries)
     assert {("winner/test/f_measure", 0), ("selection_optimism", 0), ("trust/risk/area", 0)} <= metrics.keys()
     assert collect_tags(entries) == {
-        "winner/cell": "lr1e-02_bs48",
-        "winner/selected_on": "validation",
-        "winner/run_id": "run1",
-        "n_warnings": "1",
-        "n_findings": "1",
+        "sem_search.winner": "lr1e-02_bs48",
+        "sem_search.winner_run": "run1",
     }
     paths = collect_paths(entries)
     assert len(set(paths)) == len(paths)
-    assert paths[-4:] == ["trials.csv", "trials.json", "folds.csv", "report.html"]
+    assert paths[-5:] == ["trials.csv", "trials.json", "folds.csv", "mistakes/images.csv", "report.html"]
     figures = [entry.path for entry in entries if isinstance(entry, FigureArtifact)]
     assert len(figures) == 13
     for figure in figures:  # the numbers behind each picture stand beside it
@@ -153,6 +152,25 @@ def test_the_report_and_the_artifacts_share_one_drawing_of_each_figure(
     assert len(figures) == len(drawn) > 5, "the report has drawn each, once"
     assert all(figure.picture.content for figure in figures)
     assert len(figures) == len(drawn)
+
+
+@pytest.mark.parametrize(("n_wrong", "n_logged"), [(5, 6), (0, 0)])
+def test_the_pictures_of_the_mistakes_are_logged_under_their_numbers_in_the_list(
+    study: StudyOutcome, context: StudyContext, n_wrong: int, n_logged: int
+) -> None:
+    answers = list_answers(study.winner, tiles=study.tiles)[:2]
+    picture = Picture(content=b"jpeg", width_in=1.0, media_type="image/jpeg")
+    images = tuple(
+        ShownImage(answer=answer, picture=picture, true_heat=picture, other_heat=picture, is_partly_unseen=False)
+        for answer in answers
+    )
+    gallery = MistakeGallery(images=images, tiles=(), n_wrong=n_wrong, n_tested=6)
+    entries = list(iter_study_entries(study, context=replace(context, mistakes=gallery)))
+    paths = [entry.path for entry in entries if isinstance(entry, PictureArtifact)]
+    assert len(paths) == n_logged
+    assert paths[3:] == [
+        f"mistakes/002_{name}.jpg" for name in ("image", "heat_of_true", "heat_of_predicted")[: n_logged // 2]
+    ]
 
 
 def test_parameters_are_left_to_the_trials(study: StudyOutcome, context: StudyContext) -> None:

@@ -142,7 +142,7 @@ def test_confused_pairs_come_by_share_of_the_true_class() -> None:
 def test_the_index_table_ends_with_the_mean_of_the_classes(study: StudyOutcome) -> None:
     indices = compute_index_table(study.winner, tiles=study.tiles, split="test")
     table = build_index_table(indices, path="indices.csv")
-    assert table.columns == ("class", "accuracy", "precision", "recall", "f_measure")
+    assert table.columns == ("class", "one_vs_rest_accuracy", "precision", "recall", "f_measure")
     assert [row[0] for row in table.rows] == ["fine", "rough", "mean of the classes"]
     assert table.rows[2][4] == pytest.approx((table.rows[0][4] + table.rows[1][4]) / 2)
 

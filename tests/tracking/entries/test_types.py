@@ -49,7 +49,7 @@ def test_numbers_that_are_not_finite_are_counted_in_a_tag() -> None:
     values = [("loss", 1.0, 1), ("loss", float("nan"), 2), ("loss", float("inf"), 3), ("f", float("nan"), 0)]
     metrics, tags = iter_finite_metrics(values, source="fold_2")
     assert metrics == Metrics(points=(MetricPoint(key="loss", value=1.0, step=1),))
-    assert tags == Tags(values={"not_finite/fold_2": "loss: 2, f: 1"})
+    assert tags == Tags(values={"sem_search.not_finite.fold_2": "loss: 2, f: 1"})
 
 
 @pytest.mark.parametrize(

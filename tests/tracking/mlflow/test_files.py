@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, TableArtifact, TextArtifact
+from sem_search.tracking.entries.types import (
+    FigureArtifact,
+    JsonArtifact,
+    Picture,
+    PictureArtifact,
+    TableArtifact,
+    TextArtifact,
+)
 from sem_search.tracking.figures.style import make_figure
 from sem_search.tracking.mlflow.files import write_artifact
 
@@ -15,6 +22,12 @@ def test_text_is_utf8_and_holds_no_password(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     write_artifact(TextArtifact(path="a.txt", text="µ\r\nsee db://u:hunter2@h"), target=target)
     assert target.read_bytes() == "µ\r\nsee db://u:***@h".encode()
+
+
+def test_a_picture_is_written_as_it_is(tmp_path: Path) -> None:
+    picture = Picture(content=b"\xff\xd8", width_in=1.0, media_type="image/jpeg")
+    write_artifact(PictureArtifact(path="a.jpg", picture=picture), target=tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == b"\xff\xd8"
 
 
 def test_json_keeps_letters_as_they_are(tmp_path: Path) -> None:

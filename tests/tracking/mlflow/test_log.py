@@ -187,7 +187,10 @@ def test_a_parameter_cannot_be_changed(run_id: str) -> None:
 def test_a_whole_trial_and_study_can_be_logged(
     client: MlflowClient, run_id: str, study: StudyOutcome, context: StudyContext
 ) -> None:
-    log_entries(iter_trial_entries(study.winner, tiles=study.tiles, heat_maps=context.heat_maps), run_id=run_id)
+    entries = iter_trial_entries(
+        study.winner, tiles=study.tiles, select_on=study.select_on, heat_maps=context.heat_maps
+    )
+    log_entries(entries, run_id=run_id)
     log_entries(iter_study_entries(study, context=context), run_id=run_id)
     metrics = client.get_run(run_id).data.metrics
     assert metrics["winner/test/f_measure"] == metrics["test/f_measure"]

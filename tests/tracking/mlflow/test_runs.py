@@ -112,14 +112,14 @@ def test_a_superseded_run_keeps_its_end_and_no_longer_counts(store: MlflowClient
     """Ended by Ctrl-C while its results were logged: whoever counts complete trials finds this one once."""
     with open_study_run(study="a", process="me") as study:
         ended, running = (open_child_run(parent_run_id=study, name="cell", tags={}) for _ in range(2))
-        store.set_tag(ended, "trial_state", "complete")
+        store.set_tag(ended, "sem_search.trial_state", "complete")
         store.set_terminated(ended, status="KILLED", end_time=1_700_000_000_000)
         for run in (ended, running):
             supersede_run(run, by=study)
     assert store.get_run(ended).info.end_time == 1_700_000_000_000
-    assert store.get_run(ended).data.tags["trial_state"] == "superseded"
+    assert store.get_run(ended).data.tags["sem_search.trial_state"] == "superseded"
     assert store.get_run(running).info.status == "KILLED"
-    assert "trial_state" not in store.get_run(running).data.tags
+    assert "sem_search.trial_state" not in store.get_run(running).data.tags
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,100 @@
+"""Whether a search looked far enough: the winner's place in the grid, and whether its folds were cut short."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sem_search.records import Cell, FoldOutcome, StudyOutcome
+from sem_search.tracking.entries.context import StudyContext
+
+CUT_SHARE = 1 / 3
+"""Of the winner's folds; fewer may have their lowest validation loss in the last epoch by chance."""
+
+FACTORS = {"learning_rate": 10, "batch_size": 2}
+"""From a value at the edge to the next one: as far as the paper's learning rates lie apart, and as memory doubles."""
+
+LIMITS = {"learning_rate": (1e-6, 10.0), "batch_size": (4, 256)}
+"""Nothing is learnt below the one learning rate and the settings allow none above the other; smaller batches are noise,
+and larger ones are more than a small data set has tiles."""
+
+PARAMETERS: dict[str, Callable[[Cell], float]] = {
+    "learning_rate": lambda cell: cell.learning_rate,
+    "batch_size": lambda cell: cell.batch_size,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """The winner has the largest or smallest value of a parameter that was tried: a better one may lie beyond it."""
+
+    parameter: str
+    """As the fields of `Cell` are called."""
+    side: Literal["largest", "smallest"]
+    value: float
+    beyond: tuple[float, ...]
+    """The values tried, and the next one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convergence:
+    """How the winner's training ended, and where the winner lies."""
+
+    edges: tuple[Edge, ...]
+    n_folds: int
+    n_cut: int
+    """Folds whose validation loss was lowest in the last epoch that was allowed."""
+    n_diverged: int
+    max_epochs: int
+    """Most epochs of any fold of the winner."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether so many folds were cut short that more epochs are worth a trial."""
+        return self.n_cut >= max(CUT_SHARE * self.n_folds, 1)
+
+
+def compute_convergence(study: StudyOutcome, *, context: StudyContext) -> Convergence:
+    """Return whether the winner lies inside the grid and was trained to its end.
+
+    Args:
+        study: All trials.
+        context: The combinations asked for, and the settings.
+    """
+    folds = study.winner.folds
+    max_epochs = max(len(fold.curves.validation_loss) for fold in folds)
+    limit = int(str(context.settings.get("epochs", max_epochs)))
+    cells = {*context.cells, *(trial.cell for trial in study.trials)}
+    edges = (_find_edge(name, cells=list(cells), winner=study.winner.cell) for name in PARAMETERS)
+    return Convergence(
+        edges=tuple(edge for edge in edges if edge is not None),
+        n_folds=len(folds),
+        n_cut=sum(_is_cut(fold, limit=limit) for fold in folds),
+        n_diverged=sum(fold.is_diverged for fold in folds),
+        max_epochs=max_epochs,
+    )
+
+
+def _is_cut(fold: FoldOutcome, *, limit: int) -> bool:
+    """Return whether the loss was still falling when the epochs were over."""
+    losses = fold.curves.validation_loss
+    return len(losses) >= limit and bool(np.isfinite(losses).all()) and int(losses.argmin()) == len(losses) - 1
+
+
+def _find_edge(parameter: str, *, cells: Sequence[Cell], winner: Cell) -> Edge | None:
+    """Return the edge on which the winner lies; None inside the grid, and where only one value was tried."""
+    read = PARAMETERS[parameter]
+    tried, value = sorted({read(cell) for cell in cells}), read(winner)
+    if len(tried) < 2 or value not in (tried[0], tried[-1]):
+        return None
+    is_largest = value == tried[-1]
+    following = value * FACTORS[parameter] if is_largest else value / FACTORS[parameter]
+    if not LIMITS[parameter][0] <= following <= LIMITS[parameter][1]:
+        return None
+    return Edge(
+        parameter=parameter,
+        side="largest" if is_largest else "smallest",
+        value=value,
+        beyond=tuple(sorted({*tried, following})),
+    )
