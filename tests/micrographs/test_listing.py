@@ -1,11 +1,13 @@
 """Which files are taken for which class, and that nothing is passed over in silence."""
 
+import re
 import unicodedata
 from pathlib import Path
 
 import pytest
 
 from sem_search.errors import DataError, SettingsError
+from sem_search.micrographs.class_folders import DOUBT
 from sem_search.micrographs.listing import list_folders, list_images
 from tests.micrographs.conftest import labels_of, make_files
 
@@ -185,9 +187,23 @@ def test_nested_folders_that_may_be_parts_of_a_class_go_on(
     make_files(tmp_path, *files)
     listing = list_images(tmp_path)
     assert {image.label for image in listing.images} == {file.split("/")[0] for file in files}
-    assert [warning.startswith("all class folders hold sub-folders") for warning in listing.warnings] == [
-        True
-    ] * is_told
+    assert [warning.startswith(f"{DOUBT} All hold sub-folders") for warning in listing.warnings] == [True] * is_told
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (("lactose/1.png", "starch/1.png", "old/lactose/1.png", "old/starch/1.png"), "'old' .*(lactose and starch)"),
+        (("lactose/1.png", "starch/1.png", "train/lactose/1.png"), "'train' .*(lactose).* exclude=train"),
+        (("lactose/1.png", "lactose/starch/1.png", "starch/1.png"), ""),
+        (("lactose/lactose/1.png", "starch/1.png"), ""),
+    ],
+)
+def test_sub_folders_named_as_other_classes_are_doubted(tmp_path: Path, files: tuple[str, ...], words: str) -> None:
+    make_files(tmp_path, *files)
+    found = [one for one in list_images(tmp_path).warnings if one.startswith(DOUBT)]
+    assert len(found) == bool(words)
+    assert all(re.search(words, one) for one in found)
 
 
 def test_excluded_folders_play_no_part_in_that(tmp_path: Path) -> None:
