@@ -82,7 +82,7 @@ def test_excluded_classes_are_left_out_even_if_empty(tmp_path: Path) -> None:
     ("files", "exclude", "error", "message"),
     [
         (["1.png"], [], DataError, "has no sub-folders: put the images of each class into a folder"),
-        (["a/1.png"], [], DataError, "has only the class 'a' that is not excluded: at least 2 are needed"),
+        (["a/1.png"], [], DataError, "has only the class 'a': at least 2 are needed"),
         (["a/1.png", "b/1.png"], ["b"], DataError, "has only the class 'a' that is not excluded"),
         (["a/1.png", "b/1.png"], ["b", "a"], DataError, "has no class that is not excluded"),
         (["a/1.png", "b/1.png"], ["c", "B"], SettingsError, "exclude names 'B', 'c', but the classes are 'a', 'b'"),

@@ -1,6 +1,7 @@
 """`sem-search inspect`: what is in the data and what is wrong with it, printed, and written as JSON and HTML."""
 
 import dataclasses
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -8,9 +9,13 @@ from sem_search.errors import SettingsError
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
 from sem_search.micrographs.tiles import TileGrid
+from sem_search.programs import find_command
 from sem_search.progress import Show, show_nothing
 from sem_search.search.prepare.data import locate_data
-from sem_search.settings import SearchSettings
+from sem_search.settings import SearchSettings, list_arguments
+from sem_search.words import name_some
+
+MIN_CLASSES = 2  # of a search
 
 
 def inspect_data(settings: SearchSettings, *, catalogue: Catalogue | None = None) -> Inspection:
@@ -65,7 +70,28 @@ def run_inspection(settings: SearchSettings, *, output: Path, show: Show = show_
     except OSError as error:
         raise _refuse(output, error) from error
     show(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
+    show(describe_next(inspection, settings=settings))
     return inspection
+
+
+def describe_next(inspection: Inspection, *, settings: SearchSettings) -> str:
+    """Return what to do next, with the search's command as it is typed into the shell.
+
+    It leaves out what can be left out: files that cannot be used, and classes that are too small.
+    """
+    kinds = {finding.kind for finding in inspection.findings}
+    errors = [finding for finding in inspection.findings if finding.severity == "error"]
+    small = {name for finding in errors if finding.kind == "class_too_small" for name in finding.classes}
+    n_left = len(set(inspection.catalogue.class_names) - small)
+    step = "Next, repair the errors, then search:" if errors else "Next, search:"
+    if small and n_left >= MIN_CLASSES and all(finding.kind == "class_too_small" for finding in errors):
+        step = f"Next, add images of {name_some(small)}, or search without:"
+        settings = settings.model_copy(update={"exclude": (*settings.exclude, *sorted(small))})
+    if "unusable_file" in kinds:
+        settings = settings.model_copy(update={"skip_unreadable": True})
+    given = {"data": settings.data, **list_arguments(settings)}
+    options = (f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in given.items())
+    return f"{step}\n  {find_command()} search {' '.join(options)}"
 
 
 def _check_place(output: Path) -> None:
