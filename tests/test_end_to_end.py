@@ -99,7 +99,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> 
 @pytest.mark.slow
 def test_a_search_ends_with_its_winner_and_what_to_do_next(undisturbed: tuple[Place, str]) -> None:
     _, printed = undisturbed
-    for words in ("Winner of study", "validation", "test", "mlflow ui", "mlflow models serve", "@champion"):
+    for words in ("Winner of study", "validation", "test", "mlflow ui", "workflowType=machine_learning", "@champion"):
         assert words in printed.replace("'", ""), "paths with blanks stand in quotation marks"
 
 

@@ -1,6 +1,8 @@
 """An attempt at a study, from the opened study to its conclusion; after an outage of its database it is made again."""
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import optuna
@@ -32,6 +34,7 @@ from sem_search.tracking.mlflow.log import log_entries
 from sem_search.tracking.mlflow.runs import (
     create_store,
     explain_artifact_store,
+    find_earlier_run,
     find_unfinished_runs,
     open_study_run,
     supersede_run,
@@ -52,14 +55,17 @@ def search_study(prepared: PreparedSearch, *, client: ClusterClient | None = Non
     """
     settings = prepared.settings
     study = _begin_study(prepared)
-    with open_study_run(study=prepared.name, process=describe_process()) as run_id:
-        return repeat_after_outages(
-            lambda: _attempt(study, prepared=prepared, run_id=run_id, client=client),
-            study=study,
-            url=settings.storage,
-            wait_s=settings.outage_wait,
-            warn=warn,
-        )
+    repeat = partial(repeat_after_outages, study=study, url=settings.storage, wait_s=settings.outage_wait, warn=warn)
+    was_finished: bool = repeat(lambda: len(list_results(study)) >= count_ranks(settings))
+    earlier: str | None = repeat(lambda: study.user_attrs.get(STUDY_RUN_ID))
+    with open_study_run(
+        study=prepared.name,
+        process=describe_process(),
+        earlier_run_id=_wait(lambda: find_earlier_run(earlier, is_gone=is_known_gone), settings=settings),
+        is_finished=was_finished,
+    ) as run_id:
+        conclusion: Conclusion = repeat(lambda: _attempt(study, prepared=prepared, run_id=run_id, client=client))
+    return dataclasses.replace(conclusion, was_finished=was_finished)
 
 
 def help_study(study: optuna.Study, *, prepared: PreparedSearch, run_id: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow.tracking import MlflowClient
 
 import sem_search as ss
 from sem_search.errors import DataError, ModelNotFoundError, NotComparableError, SettingsError, StudyMismatchError
@@ -150,6 +151,27 @@ def test_a_model_answers_images(study: ss.Study) -> None:
     assert answers["model"].unique().tolist() == [study.model_uri]
     again = model.predict([str(Path("micrographs", "lactose", "0.png"))])
     assert again["label"][0] == answers["label"][0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"threads": 2}])
+def test_the_same_search_again_makes_no_second_run_and_leaves_the_first_as_it_ended(
+    study: ss.Study, changes: dict[str, Any]
+) -> None:
+    store = MlflowClient()
+    before = store.get_run(study.run_id)
+    for _ in range(2):
+        again = ss.search("micrographs", **{**SETTINGS, **changes}, study="excipients", model_name="excipients")
+        assert again.run_id == study.run_id
+    assert again.model_uri == study.model_uri
+    runs = store.search_runs(
+        [before.info.experiment_id], "tags.`sem_search.kind` = 'study' AND tags.`sem_search.study` = 'excipients'"
+    )
+    assert [run.info.run_id for run in runs] == [study.run_id]
+    after = runs[0]
+    assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
+    assert after.data.metrics == before.data.metrics
+    assert len(after.inputs.dataset_inputs) == len(before.inputs.dataset_inputs)
+    assert "<html" in again.report
 
 
 def test_lots_are_tested(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

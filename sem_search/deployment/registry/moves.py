@@ -68,6 +68,11 @@ class RegisteredVersion:
     reason: str
     """Continues "registered as <name> version <version>, "."""
 
+    @property
+    def uri(self) -> str:
+        """How the version is asked for: by its alias, else by its number."""
+        return f"models:/{self.name}@{self.alias}" if self.alias else f"models:/{self.name}/{self.version}"
+
 
 def register_winner(
     *,

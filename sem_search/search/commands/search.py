@@ -16,7 +16,7 @@ from sem_search.search.results.conclusion import Conclusion
 from sem_search.search.trials.storage import check_storage
 from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
-from sem_search.tracking.mlflow.runs import RUN_ID_VARIABLE
+from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
 
 PASSWORD_ADVICE = {
     "storage": "as PGPASSWORD or in ~/.pgpass",

@@ -1,20 +1,16 @@
 """The end of a search: the winner chosen, drawn, reported and registered."""
 
-import os
-import shlex
-import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import optuna
 
-import sem_search
 from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SplitScores, compute_split_scores
-from sem_search.places import STORE_FILE, find_sqlite_file
+from sem_search.programs import find_command
 from sem_search.records import FinishedFold, StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
@@ -27,12 +23,13 @@ from sem_search.search.trials.space import order_cells
 from sem_search.settings import list_arguments
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
+from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
 from sem_search.tracking.mlflow.runs import get_tracking_uri
 from sem_search.transfer.heads.training import HeadTrainer
 
-SCRIPT = Path(sem_search.__file__).parents[1] / "scripts" / "sem-search"
-"""What starts this program from a checkout, with its own environment; installed, it has a name of its own."""
+COLUMNS = 80
+"""Of a terminal."""
 
 SHOWN_SIDE_PX = 480
 """Originals are shown reduced to about this width: a report of ten classes stays a few MB."""
@@ -47,58 +44,33 @@ class Conclusion:
     test: SplitScores
     registered: RegisteredVersion
     run_id: str
+    links: Mapping[str, str]
+    """Addresses of MLflow's pages by what they show."""
+    was_finished: bool = False
+    """Whether all was there before this search, so that nothing was trained."""
 
     def to_text(self) -> str:
         """Return the last lines that a search prints."""
-        cell, version = self.outcome.winner.cell, self.registered
-        command = find_command()
-        model = (
-            f"models:/{version.name}@{version.alias}" if version.alias else f"models:/{version.name}/{version.version}"
-        )
-        return "\n".join(
-            [
-                "",
-                f"Winner of study {self.outcome.name}: learning rate {cell.learning_rate:g}, "
-                f"batch size {cell.batch_size} (chosen on {self.outcome.select_on} tiles).",
-                f"  F-measure, mean over {len(self.outcome.winner.folds)} folds: "
-                f"validation {self.validation.f_measure:.4f}, test {self.test.f_measure:.4f}; "
-                f"whole test images {self.test.image_f_measure:.4f}.",
-                f"  Registered as {version.name} version {version.version}, {version.reason}",
-                f"See every trial:  {_find_runs()}",
-                f"Classify images:  {command} predict IMAGES... --model {model}",
-                f"A page for it:    {command} app --model {model}",
-                f"Serve it:         {command} serve --model {model}",
-                f"  or, bare:       {find_mlflow()} models serve -m {model} --env-manager local -p 5001",
-                f"Read the report:  artifacts of run {self.run_id}, report.html",
-            ]
-        )
+        name, cell, version, command = self.outcome.name, self.outcome.winner.cell, self.registered, find_command()
+        lines = [f"Study {name} was finished: nothing was trained.", ""] if self.was_finished else []
+        lines += [
+            f"Winner of study {name}: learning rate {cell.learning_rate:g}, batch size {cell.batch_size}",
+            f"  F-measure on tiles: validation {self.validation.f_measure:.4f}, test {self.test.f_measure:.4f}; "
+            f"chosen on {self.outcome.select_on}",
+            *_wrap(f"  Registered as {version.name} version {version.version}, {version.reason}"),
+            "",
+            format_links(self.links),
+            "",
+            f"Classify images:  {command} predict IMAGES... --model {version.uri}",
+            f"A page for it:    {command} app --model {version.uri}",
+            f"Serve it:         {command} serve --model {version.uri}",
+        ]
+        return "\n".join(["", *lines])
 
 
-def find_command() -> str:
-    """Return what starts this program from the current folder, as a shell takes it."""
-    return _show(SCRIPT) if SCRIPT.is_file() else "sem-search"
-
-
-def find_mlflow() -> str:
-    """Return what starts MLflow: in a checkout whose environment is not activated, no path leads to it."""
-    own = Path(sys.executable).with_name("mlflow")
-    is_on_path = "VIRTUAL_ENV" in os.environ or not SCRIPT.is_file() or not own.is_file()
-    return "mlflow" if is_on_path else _show(own)
-
-
-def _show(program: Path) -> str:
-    is_here = program.is_relative_to(Path.cwd())
-    return shlex.quote(str(program.relative_to(Path.cwd()) if is_here else program))
-
-
-def _find_runs() -> str:
-    """Return where the user sees the runs: on the tracking server, if there is one."""
-    uri = get_tracking_uri()
-    if uri.startswith("http"):
-        return uri
-    if find_sqlite_file(uri) == Path.cwd() / STORE_FILE:
-        return f"{find_mlflow()} ui     (in this folder, then http://127.0.0.1:5000)"
-    return f"{find_mlflow()} ui --backend-store-uri {shlex.quote(uri)}     (then http://127.0.0.1:5000)"
+def _wrap(text: str) -> list[str]:
+    """Return a sentence as lines of a terminal; what follows the first line is indented."""
+    return textwrap.wrap(text, COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> Conclusion:
@@ -126,7 +98,18 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     # The same time whenever this is done again, so that the numbers count once.
     log_entries(iter_study_entries(outcome, context=context), run_id=run_id, time_ms=get_time_ms(max(ended)))
     log_entries([build_optuna_page(study)], run_id=run_id)
-    return Conclusion(outcome=outcome, validation=validation, test=test, registered=registered, run_id=run_id)
+    return Conclusion(
+        outcome=outcome,
+        validation=validation,
+        test=test,
+        registered=registered,
+        run_id=run_id,
+        links={
+            "study": link_run(run_id),
+            "report": link_run(run_id, artifact="report.html"),
+            "model": link_version(registered.name, registered.version),
+        },
+    )
 
 
 def _register(
@@ -175,7 +158,6 @@ def _describe_study(
     """Gather what the figures and the report need beside the predictions."""
     examples = _read_examples(prepared)
     finished_folds = read_finished_folds(prepared, cell=outcome.winner.cell)
-    alias = registered.alias
     return StudyContext(
         data=prepared.settings.data,
         cells=order_cells(prepared.settings) if prepared.settings.sampler == "grid" else (),
@@ -190,7 +172,7 @@ def _describe_study(
         settings=describe_params(prepared),
         versions=describe_versions(),
         hashes=describe_hashes(prepared),
-        model_uri=f"models:/{registered.name}@{alias}" if alias else f"models:/{registered.name}/{registered.version}",
+        model_uri=registered.uri,
         run_id=run_id,
         command=find_command(),
         arguments=list_arguments(prepared.settings),

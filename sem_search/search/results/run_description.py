@@ -146,12 +146,13 @@ def describe_versions() -> dict[str, str]:
 
 
 def _resolve_names(params: Mapping[str, Scalar], *, taken: Mapping[str, str]) -> dict[str, Scalar]:
-    """Rename what `mlflow run` has logged already as it was asked for: `epochs` = auto, `epochs_used` = 100."""
-    return {
-        (f"{name}_used" if name in taken else name): value
-        for name, value in params.items()
-        if taken.get(name) != str(value)
-    }
+    """Rename what `mlflow run` has logged already as it was asked for: `epochs` = auto, `epochs_used` = 100.
+
+    A run that goes on keeps what it holds, since MLflow changes no parameter: study/settings.json has the last ones.
+    """
+    changed = {name: value for name, value in params.items() if taken.get(name) != str(value)}
+    renamed = {(f"{name}_used" if name in taken else name): value for name, value in changed.items()}
+    return {name: value for name, value in renamed.items() if name not in taken}
 
 
 def _shorten(data: str) -> str:

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 TAG_TRIAL_STATE = "sem_search.trial_state"
 """How a trial's run says what became of it: complete, pruned, failed; superseded where another run took over."""
 
+TAG_KIND = "sem_search.kind"
+"""What a run is about: study, trial, audit, morphology ..."""
+
 TAG_TRIAL = "sem_search.trial"
 """Optuna's number of a trial. As a parameter it would be an axis of MLflow's charts."""
 

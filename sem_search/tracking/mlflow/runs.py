@@ -8,7 +8,7 @@ latest run always has all of its trials below it.
 import os
 import sqlite3
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,22 +24,29 @@ from sem_search.errors import SemSearchError, SettingsError, StoreError
 from sem_search.places import find_sqlite_file, make_sqlite_url
 from sem_search.secrets import mask_secrets, mask_url
 from sem_search.tracking.mlflow.availability import LOOK, ask_once, describe_absence, is_outage
+from sem_search.tracking.mlflow.links import link_run_within
 from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms
 from sem_search.tracking.mlflow.names import (
     NOT_FOUND,
     OLD_PARAM_TRIAL,
     OLD_TAG_TRIAL_STATE,
     SUPERSEDED,
+    TAG_KIND,
     TAG_SUPERSEDED_BY,
     TAG_TRIAL,
     TAG_TRIAL_STATE,
     quote,
 )
-
-RUN_ID_VARIABLE = "MLFLOW_RUN_ID"
+from sem_search.tracking.mlflow.own_runs import (
+    RUN_ID_VARIABLE,
+    describe_run,
+    find_experiment,
+    is_in_named_experiment,
+    keep_outcome,
+    name_run,
+)
 
 TAG_STUDY = "sem_search.study"
-TAG_KIND = "sem_search.kind"
 TAG_CELL = "sem_search.cell"
 TAG_PROCESS = "sem_search.process"
 
@@ -127,37 +134,60 @@ def _give_name(partial: Path, file: Path) -> None:
 
 
 @contextmanager
-def open_study_run(*, study: str, process: str) -> Iterator[str]:
-    """Open the study run and give its id: the one that `mlflow run` opened, else a new one.
+def open_study_run(
+    *, study: str, process: str, earlier_run_id: str | None = None, is_finished: bool = False
+) -> Iterator[str]:
+    """Open the study run and give its id: the one that `mlflow run` opened, else the study's earlier one, else a new.
 
-    The run ends as FINISHED, as KILLED if the user interrupted, as FAILED on any other error. The variable that names
-    `mlflow run`'s run is dropped from the environment, so that no process started later writes into it by accident.
+    It ends as FINISHED, as KILLED if the user interrupted, as FAILED on any other error, which is its description
+    then. The variable that names `mlflow run`'s run is dropped from the environment, so that no process started later
+    writes into it by accident.
 
     Args:
         study: Name of the study; also the run's name where it has none of its own.
         process: The searching process, as `search.trials.process_id` describes it.
+        earlier_run_id: The run of a search of this study that has ended. It goes on; below `mlflow run` it names the
+            run that took over, and has no trials below it any more.
+        is_finished: Nothing is left to train: the earlier run keeps its status and its end, whatever happens now.
 
     Raises:
         SettingsError: The experiment or the run that the environment names is not there, or was deleted.
     """
     is_from_mlflow_run = RUN_ID_VARIABLE in os.environ
+    if earlier_run_id is not None and is_finished and not is_from_mlflow_run:
+        yield earlier_run_id
+        return
     with explain_refusal():
-        run = mlflow.start_run(run_name=None if is_from_mlflow_run else study, log_system_metrics=False)
+        run_id = _start_study_run(None if is_from_mlflow_run else earlier_run_id, study=study)
+        for key, value in {TAG_STUDY: study, TAG_KIND: "study", TAG_PROCESS: process}.items():
+            MlflowClient().set_tag(run_id, key, value)
+        if earlier_run_id is not None and is_from_mlflow_run:
+            _pass_on(earlier_run_id, to=run_id, study=study)
+    with keep_outcome(run_id, end=lambda status: _end_study_run(run_id, status=status)):
+        yield run_id
+
+
+def _start_study_run(run_id: str | None, *, study: str) -> str:
+    """Return the id of a run that is active: the one named, else the one that `mlflow run` opened, else a new one."""
+    is_new = run_id is None and RUN_ID_VARIABLE not in os.environ
+    run = mlflow.start_run(
+        run_id=run_id,
+        experiment_id=find_experiment() if is_new else None,
+        run_name=study if is_new else None,
+        log_system_metrics=False,
+    )
     os.environ.pop(RUN_ID_VARIABLE, None)
+    name_run(run.info.run_id, name=study)
+    return str(run.info.run_id)
+
+
+def _pass_on(run_id: str, *, to: str, study: str) -> None:
+    """Let a study's run say which one took over: its trials stand below that one now."""
+    supersede_run(run_id, by=to, is_whole_spared=True)
     client = MlflowClient()
-    if is_from_mlflow_run:
-        client.update_run(run.info.run_id, name=study)
-    for key, value in {TAG_STUDY: study, TAG_KIND: "study", TAG_PROCESS: process}.items():
-        client.set_tag(run.info.run_id, key, value)
-    status: RunStatus = "FAILED"
-    try:
-        yield run.info.run_id
-        status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
-        status = "KILLED"
-        raise
-    finally:
-        _end_study_run(run.info.run_id, status=status)
+    client.set_tag(run_id, TAG_SUPERSEDED_BY, to)
+    client.update_run(run_id, name=f"{study} (earlier)")
+    describe_run(run_id, text=f"The same search was started again. [Its trials and its report]({link_run_within(to)})")
 
 
 def _end_study_run(run_id: str, *, status: RunStatus) -> None:
@@ -215,6 +245,20 @@ def supersede_run(run_id: str, *, by: str, is_whole_spared: bool = False) -> Non
     for tag in {TAG_TRIAL_STATE, OLD_TAG_TRIAL_STATE} & run.data.tags.keys():
         client.set_tag(run_id, tag, SUPERSEDED)
     client.set_terminated(run_id, status="KILLED", end_time=run.info.end_time or get_time_ms())
+
+
+def find_earlier_run(run_id: str | None, *, is_gone: Callable[[str], bool]) -> str | None:
+    """Return a study's run if it can go on: it is there, lies where the user wants runs, and its search has ended.
+
+    Args:
+        run_id: The run, None where there was none.
+        is_gone: Tells of a process, as its run describes it, whether it has surely ended.
+    """
+    run = find_active_run(run_id) if run_id else None
+    if run is None or not is_in_named_experiment(run.info.experiment_id):
+        return None
+    has_ended = run.info.status not in UNFINISHED or is_gone(run.data.tags.get(TAG_PROCESS, ""))
+    return str(run.info.run_id) if has_ended else None
 
 
 def find_active_run(run_id: str) -> Run | None:

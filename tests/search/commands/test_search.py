@@ -94,9 +94,16 @@ def test_a_study_is_begun_with_its_settings_and_its_run(
 
 
 @pytest.mark.usefixtures("cache", "begun")
+@pytest.mark.parametrize("is_from_mlflow_run", [False, True])
 def test_what_a_dead_search_left_is_taken_over(
-    asked: SearchSettings, stopped: dict[str, Any], tracking: MlflowClient, dead_process: str
+    asked: SearchSettings,
+    stopped: dict[str, Any],
+    tracking: MlflowClient,
+    dead_process: str,
+    monkeypatch: pytest.MonkeyPatch,
+    is_from_mlflow_run: bool,
 ) -> None:
+    """The study's run goes on; where `mlflow run` has opened another, that one takes over, and the earlier says so."""
     begin(asked)
     study = stopped["study"]
     old = study.user_attrs[STUDY_RUN_ID]
@@ -114,12 +121,18 @@ def test_what_a_dead_search_left_is_taken_over(
     trial.set_user_attr(RUN_ID, trial_run)
     study.tell(trial, 0.5)
 
+    if is_from_mlflow_run:
+        opened = tracking.create_run(tracking.get_run(old).info.experiment_id).info.run_id
+        monkeypatch.setenv("MLFLOW_RUN_ID", opened)
     begin(asked)
     new = stopped["study"].user_attrs[STUDY_RUN_ID]
-    assert new != old
-    superseded = tracking.get_run(old)
-    assert superseded.info.status == "KILLED"
-    assert superseded.data.tags["sem_search.superseded_by"] == new
+    assert new == (opened if is_from_mlflow_run else old)
+    earlier = tracking.get_run(old)
+    if is_from_mlflow_run:
+        assert earlier.info.status == "KILLED"
+        assert earlier.info.run_name == f"{study.study_name} (earlier)"
+        assert new in earlier.data.tags["mlflow.note.content"]
+    assert earlier.data.tags.get("sem_search.superseded_by") == (new if is_from_mlflow_run else None)
     assert tracking.get_run(trial_run).data.tags["mlflow.parentRunId"] == new
     assert tracking.get_run(cut_off).data.tags["sem_search.superseded_by"] == new
 

@@ -1,9 +1,7 @@
 """The end of a search: what is printed, what is registered with which score, and what the report is told."""
 
 import dataclasses
-import shlex
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -72,11 +70,17 @@ class World:
         self.logged.append((run_id, list(entries)))
 
 
+def name_page(*parts: str) -> str:
+    return f"page of {'/'.join(parts)}"
+
+
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     for name in ("register_winner", "iter_study_entries", "log_entries"):
         monkeypatch.setattr(concluding, name, getattr(world, name))
+    monkeypatch.setattr(concluding, "link_run", lambda *parts, **artifact: name_page(*parts, *artifact.values()))
+    monkeypatch.setattr(concluding, "link_version", lambda *parts: name_page(*parts))
     monkeypatch.setattr(concluding, "build_optuna_page", lambda _: "optuna")
     monkeypatch.setenv("VIRTUAL_ENV", "activated")
     return world
@@ -192,27 +196,35 @@ def test_large_originals_are_shown_reduced(finished, prepared, trainer, world: W
     assert {example.width_px for example in world.context.examples} == {96}, "sizes are those of the original"
 
 
-def make_conclusion(finished, prepared, trainer, world: World, *, alias: str | None) -> str:
-    world.alias = alias
-    return conclude(finished, prepared, trainer).to_text()
-
-
 def test_the_last_lines_name_winner_scores_and_what_to_do(finished, prepared, trainer, world: World) -> None:
     conclusion = conclude(finished, prepared, trainer)
-    test = conclusion.test
-    assert conclusion.to_text().splitlines() == [
-        "",
-        "Winner of study a study: learning rate 0.1, batch size 8 (chosen on validation tiles).",
-        f"  F-measure, mean over 3 folds: validation 1.0000, test {test.f_measure:.4f}; "
-        f"whole test images {test.image_f_measure:.4f}.",
+    lines = [
+        "Winner of study a study: learning rate 0.1, batch size 8",
+        f"  F-measure on tiles: validation 1.0000, test {conclusion.test.f_measure:.4f}; chosen on validation",
         "  Registered as sem-search-tiny version 4, champion: the first of its name",
-        "See every trial:  mlflow ui     (in this folder, then http://127.0.0.1:5000)",
+        "",
+        "In MLflow, once it runs (mlflow ui):",
+        "  study   page of study-run",
+        "  report  page of study-run/report.html",
+        "  model   page of sem-search-tiny/4",
+        "",
         "Classify images:  scripts/sem-search predict IMAGES... --model models:/sem-search-tiny@champion",
         "A page for it:    scripts/sem-search app --model models:/sem-search-tiny@champion",
         "Serve it:         scripts/sem-search serve --model models:/sem-search-tiny@champion",
-        "  or, bare:       mlflow models serve -m models:/sem-search-tiny@champion --env-manager local -p 5001",
-        "Read the report:  artifacts of run study-run, report.html",
     ]
+    assert conclusion.to_text().splitlines() == ["", *lines]
+    again = dataclasses.replace(conclusion, was_finished=True).to_text().splitlines()
+    assert again == ["", "Study a study was finished: nothing was trained.", "", *lines]
+
+
+def test_a_long_reason_fits_a_terminal(finished, prepared, trainer, world: World) -> None:
+    conclusion = conclude(finished, prepared, trainer)
+    registered = dataclasses.replace(conclusion.registered, reason="challenger: " + "it does not beat version 1 " * 9)
+    lines = dataclasses.replace(conclusion, registered=registered).to_text().splitlines()
+    told = lines[lines.index("") + 3 : lines.index("", 1)]
+    assert len(told) > 3
+    assert max(map(len, told)) <= concluding.COLUMNS
+    assert " ".join(line.strip() for line in told).endswith("it does not beat version 1")
 
 
 @pytest.mark.parametrize(
@@ -224,75 +236,9 @@ def test_what_can_be_served_is_named_by_alias_or_else_by_version(
 ) -> None:
     world.alias = alias
     text = conclude(finished, prepared, trainer).to_text()
-    assert f"serve -m {uri} " in text
     assert f"--model {uri}\n" in text
     assert world.context is not None
     assert world.context.model_uri == uri
-
-
-def test_where_the_runs_are_and_how_the_program_is_called(
-    finished, prepared, trainer, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """On a tracking server, and installed in an environment of its own, in a folder that is no checkout."""
-    conclusion = conclude(finished, prepared, trainer)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(concluding, "SCRIPT", tmp_path / "none")
-    monkeypatch.setattr(concluding, "get_tracking_uri", lambda: "http://db:5000")
-    lines = conclusion.to_text().splitlines()
-    assert "See every trial:  http://db:5000" in lines
-    assert "Serve it:         sem-search serve --model models:/sem-search-tiny@champion" in lines
-
-
-@pytest.mark.parametrize(
-    ("stands", "expected"),
-    [("clone", "scripts/sem-search"), ("elsewhere", "'{folder}/clone/scripts/sem-search'")],
-)
-def test_the_commands_that_are_named_exist_where_they_are_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stands: str, expected: str
-) -> None:
-    """From another folder, the script's whole path, fit for a shell whatever letters it holds."""
-    folder = tmp_path / "My Folder"
-    (folder / "clone" / "scripts").mkdir(parents=True)
-    (folder / "clone" / "scripts" / "sem-search").touch()
-    (folder / "elsewhere").mkdir()
-    monkeypatch.setattr(concluding, "SCRIPT", folder / "clone" / "scripts" / "sem-search")
-    monkeypatch.chdir(folder / stands)
-    assert concluding.find_command() == expected.format(folder=folder)
-    assert Path(shlex.split(concluding.find_command())[0]).is_file()
-
-
-def test_mlflow_is_named_by_its_path_where_no_path_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    programs = tmp_path / "my clone" / ".venv" / "bin"
-    programs.mkdir(parents=True)
-    (programs / "mlflow").touch()
-    monkeypatch.setattr(concluding.sys, "executable", str(programs / "python"))
-    monkeypatch.setattr(concluding, "SCRIPT", programs / "mlflow")
-    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
-    assert concluding.find_mlflow() == f"'{programs / 'mlflow'}'"
-    monkeypatch.chdir(tmp_path / "my clone")
-    assert concluding.find_mlflow() == ".venv/bin/mlflow"
-    monkeypatch.setenv("VIRTUAL_ENV", str(programs))
-    assert concluding.find_mlflow() == "mlflow"
-
-
-@pytest.mark.parametrize(
-    ("uri", "expected"),
-    [
-        ("sqlite:///{folder}/mlflow.db", "mlflow ui     (in this folder, then http://127.0.0.1:5000)"),
-        (
-            "sqlite:////other place/x.db",
-            "mlflow ui --backend-store-uri 'sqlite:////other place/x.db'     (then http://127.0.0.1:5000)",
-        ),
-    ],
-)
-def test_a_store_that_mlflow_would_not_find_by_itself_is_named(
-    finished, prepared, trainer, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, expected: str
-) -> None:
-    conclusion = conclude(finished, prepared, trainer)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(concluding, "get_tracking_uri", lambda: uri.format(folder=tmp_path))
-    lines = conclusion.to_text().splitlines()
-    assert f"See every trial:  {expected}" in lines
 
 
 def test_a_winner_that_was_logged_anew_names_its_earlier_runs(

@@ -18,8 +18,8 @@ from sem_search.errors import SettingsError
 from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow.log import end_run, log_entries, open_child_run
 from sem_search.tracking.mlflow.names import TAG_SUPERSEDED_BY
+from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
 from sem_search.tracking.mlflow.runs import (
-    RUN_ID_VARIABLE,
     adopt_trial_runs,
     check_run_is_known,
     create_store,

@@ -1,0 +1,154 @@
+"""Runs that a command opens for itself: their experiment, their names, and what they say of a failure."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+
+from sem_search.errors import DataError, StoreError
+from sem_search.tracking.entries.types import TextArtifact
+from sem_search.tracking.mlflow import own_runs
+from sem_search.tracking.mlflow.own_runs import (
+    EXPERIMENT,
+    ID_VARIABLE,
+    NAME_VARIABLE,
+    RUN_ID_VARIABLE,
+    describe_run,
+    end_refused_run,
+    escape_markdown,
+    find_experiment,
+    is_in_named_experiment,
+    log_to_own_run,
+    name_run,
+    open_side_run,
+)
+
+
+@pytest.fixture(autouse=True)
+def store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_mlflow_store: Callable[[Path], str]
+) -> Iterator[MlflowClient]:
+    for name in (RUN_ID_VARIABLE, NAME_VARIABLE, ID_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(make_mlflow_store(tmp_path))
+    client = MlflowClient()
+    client.create_experiment("own", artifact_location=str(tmp_path / "artifacts"))
+    yield client
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def opened(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The run that `mlflow run` has opened."""
+    run_id: str = store.create_run(store.get_experiment_by_name("own").experiment_id).info.run_id
+    monkeypatch.setenv(RUN_ID_VARIABLE, run_id)
+    return run_id
+
+
+def test_without_a_named_experiment_there_is_one_made_once(store: MlflowClient) -> None:
+    made = find_experiment()
+    assert made == find_experiment()
+    assert store.get_experiment(made).name == EXPERIMENT
+
+
+def test_an_experiment_that_another_process_has_just_made_is_used(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = store.create_experiment(EXPERIMENT)
+    looks = iter([None, store.get_experiment(made)])
+    monkeypatch.setattr(own_runs.MlflowClient, "get_experiment_by_name", lambda _self, _name: next(looks))
+    assert find_experiment() == made
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "is_there"),
+    [
+        (NAME_VARIABLE, "own", True),
+        (NAME_VARIABLE, "other", False),
+        (ID_VARIABLE, "1", True),
+        (ID_VARIABLE, "0", False),
+    ],
+)
+def test_an_experiment_that_the_user_names_is_kept(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, is_there: bool
+) -> None:
+    own = store.get_experiment_by_name("own").experiment_id
+    assert is_in_named_experiment(own)
+    monkeypatch.setenv(variable, value)
+    assert find_experiment() is None
+    assert is_in_named_experiment(own) is is_there
+
+
+@pytest.mark.parametrize(
+    ("error", "what", "said"),
+    [
+        (DataError("data=a_b: there is no such folder."), "refused", r"data=a\_b: there is no such folder."),
+        (StoreError("no room"), "failed", "no room"),
+        (ValueError("storage=postgresql://me:secret@db"), "failed", r"ValueError: storage=postgresql://me:\*\*\*@db"),
+    ],
+)
+def test_a_run_that_was_not_used_says_why(
+    store: MlflowClient, opened: str, error: Exception, what: str, said: str
+) -> None:
+    end_refused_run(error, command="search")
+    run = store.get_run(opened)
+    assert (run.info.run_name, run.info.status) == (f"search: {what}", "FAILED")
+    assert run.data.tags["mlflow.note.content"] == said
+
+
+def test_a_command_given_by_itself_logs_nothing(store: MlflowClient) -> None:
+    end_refused_run(ValueError(), command="search")
+    assert log_to_own_run([TextArtifact(path="a.txt", text="a")], kind="inspection", name="inspection of a") is None
+    assert store.search_runs(["0", store.get_experiment_by_name("own").experiment_id]) == []
+
+
+def test_a_store_that_is_gone_does_not_hide_the_error(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUN_ID_VARIABLE, "0" * 32)
+    end_refused_run(ValueError("the error"), command="search")
+
+
+def test_a_command_s_files_stand_in_the_run_of_mlflow_run(store: MlflowClient, opened: str) -> None:
+    entries = [TextArtifact(path="a.txt", text="a")]
+    assert log_to_own_run(entries, kind="inspection", name="inspection of a") == opened
+    run = store.get_run(opened)
+    assert run.info.run_name == "inspection of a"
+    assert run.data.tags["sem_search.kind"] == "inspection"
+    assert [file.path for file in store.list_artifacts(opened)] == ["a.txt"]
+
+
+def test_a_name_that_the_user_gave_is_kept(store: MlflowClient, opened: str) -> None:
+    store.update_run(opened, name="My look at lot 7")
+    name_run(opened, name="inspection of a")
+    assert store.get_run(opened).info.run_name == "My look at lot 7"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [(None, "FINISHED", None), (KeyboardInterrupt, "KILLED", None), (DataError("why"), "FAILED", "why")],
+)
+def test_a_side_run_ends_as_it_ended(
+    store: MlflowClient, error: BaseException | None, status: str, said: str | None
+) -> None:
+    try:
+        with open_side_run(kind="lots", name="lots of a and b") as run_id:
+            if error is not None:
+                raise error
+    except (KeyboardInterrupt, DataError):
+        assert error is not None
+    run = store.get_run(run_id)
+    assert store.get_experiment(run.info.experiment_id).name == EXPERIMENT
+    assert (run.info.run_name, run.info.status) == ("lots of a and b", status)
+    assert run.data.tags.get("mlflow.note.content") == said
+    assert mlflow.active_run() is None
+
+
+def test_a_description_is_cut_to_what_every_database_keeps(store: MlflowClient, opened: str) -> None:
+    describe_run(opened, text="a" * 6000)
+    assert len(store.get_run(opened).data.tags["mlflow.note.content"]) == 5000
+
+
+def test_markdown_shows_a_message_as_it_is() -> None:
+    assert escape_markdown("a_b*c `d` <e> [f](g) #1 |") == r"a\_b\*c \`d\` \<e\> \[f\](g) \#1 \|"
