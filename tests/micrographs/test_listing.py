@@ -153,7 +153,7 @@ def test_lots_that_cannot_be_compared_are_named(tmp_path: Path, names: list[str]
             ((f"{word}1/lactose/1.png", f"{word}1/starch/1.png", f"{word}2/lactose/1.png"), "which seem to be the cl")
             for word in ("", "Batch_", "LOT-", "run ", "day", "session", "series.")
         ),
-        (("batch1/lactose/1.png", "batch1/starch/1.png"), "only the class 'batch1' .* Give data=.*batch1 for its lac"),
+        (("batch1/lactose/1.png", "batch1/starch/1.png"), "only the class 'batch1': .* Give data=.*batch1 for its lac"),
     ],
 )
 def test_folders_that_cannot_be_classes_are_refused_with_the_way_out(
