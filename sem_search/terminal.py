@@ -5,8 +5,10 @@ clear the screen, set the window's title, hide a line. A spreadsheet takes a cel
 """
 
 import logging
+import os
 import re
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +41,12 @@ def show_line(text: str) -> str:
 def protect_cell(value: Any) -> Any:
     """Return the value of a CSV cell; a text that a spreadsheet would compute has an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
+def open_page(url: str) -> None:
+    """Open a page where there is a screen; without one, the user has the address that was just printed."""
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        click.launch(url)
 
 
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:

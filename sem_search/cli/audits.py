@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sem_search.terminal import echo
+from sem_search.terminal import echo, open_page
 from sem_search.transfer.names import BACKBONE_NAMES
 from sem_search.transfer.runtime import load_tensorflow
 
@@ -104,6 +104,26 @@ def morphology(study: str, other: str | None, **places: Any) -> None:
     from sem_search.search.commands.audit import run_morphology
 
     run_morphology(study, **places, other=other, show=echo, show_progress=_show_progress)
+
+
+@click.command()
+@click.argument("study")
+@click.option("--open", "is_opened", is_flag=True, help="Open it in the browser.")
+@click.option("--output", default=None, type=click.Path(path_type=Path, dir_okay=False), help="Put a copy here.")
+@click.option("--new", "is_new", is_flag=True, help="Make it again, for example after an audit.")
+@_add_study_options
+def report(study: str, is_opened: bool, **given: Any) -> None:
+    """Find the report of a finished study, or make it again from its finished folds.
+
+    One HTML file that needs nothing else. Nothing is trained. To be started in the folder of the search.
+    """
+    load_tensorflow()
+    from sem_search.search.commands.report import run_report
+
+    file = run_report(study, **given, show=_show_progress)
+    echo(str(file))
+    if is_opened:
+        open_page(file.as_uri())
 
 
 def _show_progress(text: str) -> None:

@@ -15,13 +15,13 @@ from typing import Any
 import click
 
 import sem_search
-from sem_search.cli.audits import audit, compare, lots, morphology
+from sem_search.cli.audits import audit, compare, lots, morphology, report
 from sem_search.cli.registry import registry
 from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS
 from sem_search.errors import InputError, StoreError
 from sem_search.places import go_to_search_folder, write_store_plainly
 from sem_search.settings import AUTO, SearchSettings, format_default
-from sem_search.terminal import PlainFormatter, echo, interrupt_on_sigterm, print_warnings
+from sem_search.terminal import PlainFormatter, echo, interrupt_on_sigterm, open_page, print_warnings
 from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
 EXIT_INPUT_ERROR = 2
@@ -49,6 +49,7 @@ def main() -> None:
     except (InputError, StoreError) as error:
         from sem_search.secrets import mask_secrets
 
+        end_own_run(error)
         echo(f"Error: {mask_secrets(str(error))}", err=True)
         sys.exit(EXIT_INPUT_ERROR if isinstance(error, InputError) else EXIT_STORE_ERROR)
 
@@ -57,7 +58,16 @@ def print_without_secrets(kind: type[BaseException], error: BaseException, trace
     """Print an unexpected error with its traceback, but for passwords: the URL of a server may hold one."""
     from sem_search.secrets import mask_secrets
 
+    end_own_run(error)
     echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+
+
+def end_own_run(error: BaseException) -> None:
+    """Let the run that `mlflow run` opened for this command say why it failed, unless the command has used it."""
+    if "MLFLOW_RUN_ID" in os.environ:  # loading MLflow takes seconds
+        from sem_search.tracking.mlflow.own_runs import end_refused_run
+
+        end_refused_run(error, command=next(iter(sys.argv[1:]), "sem-search"))
 
 
 GOES_ON = ("search", "worker")
@@ -72,6 +82,9 @@ class Commands(click.Group):
         try:
             with interrupt_on_sigterm():
                 return super().invoke(ctx)
+        except click.UsageError as error:
+            end_own_run(InputError(error.format_message()))
+            raise
         except KeyboardInterrupt:
             kept = "What is finished is kept: the same command again goes on from there."
             echo(f"Stopped. {kept}" if ctx.invoked_subcommand in GOES_ON else "Stopped.", err=True)
@@ -248,13 +261,7 @@ def app(port: int, browser: bool, **given: Any) -> None:
     """Open a page where a micrograph is dropped and named, with the picture of where the network looks."""
     from sem_search.deployment.server.main import build_serve_settings, run_server
 
-    run_server(build_serve_settings(port=port, has_page=True, **given), when_ready=_open_page if browser else None)
-
-
-def _open_page(url: str) -> None:
-    """Open a page where there is a screen; without one, the user has the address that was just printed."""
-    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-        click.launch(url)
+    run_server(build_serve_settings(port=port, has_page=True, **given), when_ready=open_page if browser else None)
 
 
 @commands.command()
@@ -313,6 +320,7 @@ commands.add_command(audit)
 commands.add_command(compare)
 commands.add_command(lots)
 commands.add_command(morphology)
+commands.add_command(report)
 
 
 @commands.group()

@@ -139,13 +139,23 @@ def may_have_bfloat16() -> bool:
     return bool(words & BFLOAT16_FLAGS) or bool(tf.config.list_physical_devices("GPU"))
 
 
+def name_processor() -> str:
+    """Return what the processor is called; its kind alone where the system does not tell."""
+    names = [line.partition(":")[2].strip() for line in _read_model_lines()]
+    return ", ".join(names) or platform.processor() or platform.machine()
+
+
+def _read_model_lines() -> list[str]:
+    """Return the lines in which Linux names this machine's processors, each once."""
+    facts = CPU_FACTS.read_text(encoding="utf-8", errors="replace") if CPU_FACTS.exists() else ""
+    return sorted({line for line in facts.splitlines() if line.startswith("model name")})
+
+
 def _name_machine(cut: CutNetwork, *, backbone: Backbone) -> str:
     """Return what the choice depends on, hashed: processor, TensorFlow, network and size of tiles."""
-    cpu = CPU_FACTS.read_text(encoding="utf-8", errors="replace") if CPU_FACTS.exists() else ""
-    models = sorted({line for line in cpu.splitlines() if line.startswith("model name")})
     devices = [device.name for device in tf.config.list_physical_devices()]
     threads = tf.config.threading.get_intra_op_parallelism_threads()
-    facts: list[Any] = [platform.processor(), models, devices, threads, tf.__version__, backbone.name]
+    facts: list[Any] = [platform.processor(), _read_model_lines(), devices, threads, tf.__version__, backbone.name]
     return hashlib.sha256(json.dumps([*facts, list(cut.trunk.inputs[0].shape[1:])]).encode()).hexdigest()[:16]
 
 

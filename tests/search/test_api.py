@@ -124,6 +124,11 @@ def test_a_study_has_its_trials_its_predictions_and_its_report(study: ss.Study) 
     assert len(study.tile_predictions) == 4 * len(study.predictions)
     assert set(study.figures) == {"grid", "confusion_tiles", "confusion_images", "indices", "training_curves"}
     assert "<html" in study.report
+    file = Path("studies/excipients/report.html")
+    file.write_text("beside the folds", encoding="utf-8")
+    assert replace(study).report == "beside the folds"
+    file.unlink()
+    assert replace(study).report == study.report, "from MLflow"
     assert "excipients" in study._repr_html_()
 
 

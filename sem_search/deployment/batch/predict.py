@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, ErrorCode
 from mlflow.pyfunc import PyFuncModel
@@ -30,6 +31,10 @@ from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.images import PICTURE_SUFFIXES
 from sem_search.progress import iter_measured
 from sem_search.terminal import show_line
+from sem_search.tracking.entries.types import Tags
+from sem_search.tracking.mlflow.links import format_links, link_run
+from sem_search.tracking.mlflow.own_runs import log_to_own_run
+from sem_search.words import name_some
 
 EXIT_UNREADABLE = 2
 """The exit code of a command whose input was wrong; every readable image was answered all the same."""
@@ -97,6 +102,8 @@ def predict_images(
         failed = write_predictions(shown, class_names=class_names, output=output, output_format=chosen_format)
     journal.remove()
     _summarise(failed, n_images=len(found))
+    if output is not None:
+        _log_predictions(output, images=images, model_uri=exact_uri)
     return EXIT_UNREADABLE if failed else 0
 
 
@@ -287,6 +294,16 @@ def _name_overlays(found: Sequence[FoundImage]) -> dict[Path, str]:
         taken.add(free.casefold())
         names[image.path] = f"{free}.png"
     return names
+
+
+def _log_predictions(output: Path, *, images: Sequence[Path], model_uri: str) -> None:
+    """Put the table into the run that `mlflow run` has opened, if there is one."""
+    tags = Tags(values={"sem_search.model": model_uri})
+    name = f"predictions of {name_some([path.name for path in images])}"
+    run_id = log_to_own_run([tags], kind="predictions", name=name)
+    if run_id is not None:
+        MlflowClient().log_artifact(run_id, str(output))
+        print(format_links({"predictions": link_run(run_id, artifact=output.name)}), file=sys.stderr)
 
 
 def _summarise(failed: Sequence[Prediction], *, n_images: int) -> None:

@@ -68,15 +68,17 @@ def _iter_parts(card: ModelCard, *, name: str, version: str) -> Iterator[str]:
     if card.warnings:
         yield "## Warnings\n\n" + _format_list(card.warnings)
     yield "## Scores\n\nIn brackets: 95 % interval over the images.\n\n" + _format_scores(card.scores)
-    yield f"## Data\n\n{card.data}: {card.n_images} images, {card.n_tiles} tiles.\n\n" + _format_classes(card)
-    yield "## Folds\n\n" + _format_folds(card)
     for confusion in card.confusions:
         yield _format_confusion(confusion, card=card)
+    yield f"## Data\n\n{card.data}: {card.n_images} images, {card.n_tiles} tiles.\n\n" + _format_classes(card)
+    yield "## Folds\n\n" + _format_folds(card)
     if card.findings:
         yield "## What inspection found in the data\n\n" + _format_list(card.findings)
     yield "## How to cite\n\n" + cite(card, name=name, version=version)
     yield "## Hashes\n\n" + _format_list([f"{key}: `{value}`" for key, value in sorted(card.hashes.items())])
-    yield "## Settings\n\n" + _format_list([f"{key}: {value}" for key, value in sorted(card.settings.items())])
+    yield "## Settings, as they were used\n\n" + _format_list(
+        [f"{key}: {value}" for key, value in sorted(card.settings.items())]
+    )
     yield "## Made with\n\n" + _format_list([f"{key} {value}" for key, value in sorted(card.versions.items())])
 
 
@@ -127,6 +129,11 @@ def _format_classes(card: ModelCard) -> str:
 
 
 def _format_folds(card: ModelCard) -> str:
+    """Return the folds in one sentence where they are of one size, as those of equal classes are; else as a table."""
+    sizes = {(each.n_training, each.n_validation, each.n_test) for each in card.folds}
+    if len(sizes) == 1:
+        training, validation, test = next(iter(sizes))
+        return f"{len(card.folds)} folds, each of {training} training, {validation} validation and {test} test images."
     rows = [(str(each.number), str(each.n_training), str(each.n_validation), str(each.n_test)) for each in card.folds]
     return format_table(("fold", "training images", "validation images", "test images"), rows)
 

@@ -9,16 +9,25 @@ Programs call the functions below; `sem-search registry` shows people what they 
 
 from sem_search.deployment.registry.contents import fetch_model
 from sem_search.deployment.registry.gate import GateRule, compare_versions
-from sem_search.deployment.registry.moves import RegisteredVersion, promote_version, register_winner, roll_back
+from sem_search.deployment.registry.moves import (
+    RegisteredVersion,
+    find_registered,
+    promote_version,
+    register_winner,
+    roll_back,
+)
 from sem_search.deployment.registry.verification import verify_version
-from sem_search.deployment.registry.versions import resolve_model_uri
+from sem_search.deployment.registry.versions import TAG_AT_CHANCE, TAG_HEADLINE, resolve_model_uri
 from sem_search.deployment.registry.views import list_models, list_moves, list_versions, show_version
 
 __all__ = [
+    "TAG_AT_CHANCE",
+    "TAG_HEADLINE",
     "GateRule",
     "RegisteredVersion",
     "compare_versions",
     "fetch_model",
+    "find_registered",
     "list_models",
     "list_moves",
     "list_versions",

@@ -30,6 +30,7 @@ from sem_search.deployment.registry.history import Action, History, HistoryEntry
 from sem_search.deployment.registry.versions import (
     CHALLENGER,
     CHAMPION,
+    TAG_AT_CHANCE,
     TAG_DATA,
     TAG_DECISION,
     TAG_FILES,
@@ -38,13 +39,12 @@ from sem_search.deployment.registry.versions import (
     TAG_SOURCE_RUN,
     describe_store,
     find_version,
-    find_version_of_runs,
     list_model_versions,
     open_client,
     read_hashes,
     read_scores,
 )
-from sem_search.deployment.registry.views import describe_version
+from sem_search.deployment.registry.views import MODEL_BEGINS, describe_model, describe_version
 from sem_search.errors import ModelNotFoundError, NotPromotedError, SettingsError, StoreError
 from sem_search.places import find_sqlite_file, get_cache_folder
 from sem_search.secrets import mask_secrets
@@ -70,7 +70,7 @@ class RegisteredVersion:
 
     @property
     def uri(self) -> str:
-        """How the version is asked for: by its alias, else by its number."""
+        """The address by which it is served: its alias follows to later versions."""
         return f"models:/{self.name}@{self.alias}" if self.alias else f"models:/{self.name}/{self.version}"
 
 
@@ -96,7 +96,7 @@ def register_winner(
         data_digest: Of the catalogue.
         folds_digest: Of the fold table.
         tags: Further tags of the version. `sem_search.select_on` says which tiles the score is of; scores of
-            different tiles are not compared.
+            different tiles are not compared. One with `TAG_AT_CHANCE` does not become champion by itself.
         rule: How far and how surely a champion must be beaten; None: the defaults.
         earlier_run_ids: Runs that the same model was logged to before. Where one of them is there, and its model was
             registered, that version is the model's.
@@ -111,7 +111,7 @@ def register_winner(
     client = MlflowClient()
     facts = {TAG_SCORE: repr(float(score)), TAG_DATA: data_digest, TAG_FOLDS: folds_digest, TAG_SOURCE_RUN: run_id}
     with lock_registry():
-        version = find_version_of_runs(client, name=model_name, run_ids=[run_id, *earlier_run_ids])
+        version = _find_version_of_runs(client, name=model_name, run_ids=[run_id, *earlier_run_ids])
         if version is None:
             logged_uri = _find_logged_model(client, model_uri=model_uri, run_id=run_id)
             if files_sha256 := read_files_sha256(logged_uri):
@@ -119,9 +119,30 @@ def register_winner(
             version = mlflow.register_model(logged_uri, model_name, tags={**tags, **facts})
         decided = version.tags.get(TAG_DECISION)
         reason = f"as before: {decided}" if decided else _decide(client, version, rule=rule or GateRule())
-        held = client.get_model_version(model_name, version.version).aliases
+        return _describe(client, version, reason=reason)
+
+
+def find_registered(*, model_name: str, run_ids: Sequence[str]) -> RegisteredVersion | None:
+    """Return the version that was made of the model of one of these runs, where there is one.
+
+    Args:
+        model_name: Registered model.
+        run_ids: Runs that the model was logged to.
+
+    Raises:
+        ModelNotFoundError: There is no registry here.
+        StoreError: It does not answer.
+    """
+    client = open_client()
+    version = _find_version_of_runs(client, name=model_name, run_ids=run_ids) if run_ids else None
+    return None if version is None else _describe(client, version, reason=version.tags.get(TAG_DECISION, ""))
+
+
+def _describe(client: MlflowClient, version: ModelVersion, *, reason: str) -> RegisteredVersion:
+    """Return a version with the alias that it has now."""
+    held = client.get_model_version(version.name, version.version).aliases
     alias = next((alias for alias in (CHAMPION, CHALLENGER) if alias in held), None)
-    return RegisteredVersion(name=model_name, version=str(version.version), alias=alias, reason=reason)
+    return RegisteredVersion(name=version.name, version=str(version.version), alias=alias, reason=reason)
 
 
 def promote_version(
@@ -227,8 +248,10 @@ def _settle(client: MlflowClient, *, name: str) -> History:
 
 
 def _judge(client: MlflowClient, newcomer: ModelVersion, *, history: History, rule: GateRule) -> Verdict:
-    """Return what the gate finds; where no other version holds the alias there is no contest."""
+    """Return what the gate finds: who is not better than chance is no champion, and alone there is no contest."""
     number = str(newcomer.version)
+    if score := newcomer.tags.get(TAG_AT_CHANCE):
+        return Verdict(is_better=False, reason=f"it is not shown to be better than chance ({score}).")
     if history.champion not in (None, number):
         champion = client.get_model_version(history.model, history.champion)
         return judge(newcomer, champion=champion, rule=rule)
@@ -274,7 +297,17 @@ def _move_alias(
     client.set_registered_model_alias(name, alias, number)
     if alias == CHAMPION and history.aliases.get(CHALLENGER) == number:
         client.delete_registered_model_alias(name, CHALLENGER)
+    _describe_model(client, name=name)
     return entry
+
+
+def _describe_model(client: MlflowClient, *, name: str) -> None:
+    """Let the model's page say what it is and which version is champion; a user's own description stays."""
+    model = client.get_registered_model(name)
+    if not model.description or model.description.startswith(MODEL_BEGINS):
+        number = model.aliases.get(CHAMPION)
+        champion = client.get_model_version(name, str(number)) if number else None
+        client.update_registered_model(name, description=describe_model(model, champion=champion))
 
 
 def describe_user() -> str:
@@ -318,6 +351,16 @@ def _find_former(history: History) -> ModelVersion:
             f"Choose another with: sem-search registry promote VERSION --model {name} --reason ..."
         )
     return versions[number]
+
+
+def _find_version_of_runs(client: MlflowClient, *, name: str, run_ids: Sequence[str]) -> ModelVersion | None:
+    """Return the version that was made of the model of one of these runs; only the first run may be gone."""
+    for run_id in run_ids:
+        if run_id == run_ids[0] or find_active_run(run_id) is not None:
+            versions = client.search_model_versions(f"name = {quote(name)} AND tags.`{TAG_SOURCE_RUN}` = '{run_id}'")
+            if versions:
+                return min(versions, key=lambda version: int(version.version))
+    return None
 
 
 def _find_logged_model(client: MlflowClient, *, model_uri: str, run_id: str) -> str:

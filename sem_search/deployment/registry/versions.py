@@ -1,7 +1,6 @@
 """Models, versions and aliases as MLflow's registry has them, and the tags that sem_search gives a version."""
 
 import math
-from collections.abc import Sequence
 from contextlib import suppress
 
 import mlflow
@@ -14,7 +13,7 @@ from sem_search.places import find_sqlite_file
 from sem_search.secrets import mask_url
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.names import NOT_FOUND, quote
-from sem_search.tracking.mlflow.runs import explain_refusal, find_active_run
+from sem_search.tracking.mlflow.runs import explain_refusal
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -23,6 +22,11 @@ TAG_SOURCE_RUN = "sem_search.source_run_id"
 TAG_SELECT_ON = "sem_search.select_on"
 TAG_STUDY = "sem_search.study"
 TAG_DECISION = "sem_search.decision"
+TAG_HEADLINE = "sem_search.headline"
+"""How many unseen images were correctly classified, for people."""
+
+TAG_AT_CHANCE = "sem_search.at_chance"
+"""The score of a version that is not shown to be better than chance, in words; others have no such tag."""
 TAG_SCORE = "sem_search.score"
 TAG_DATA = "sem_search.data_sha256"
 TAG_FOLDS = "sem_search.folds_sha256"
@@ -126,22 +130,6 @@ def find_version(client: MlflowClient, *, name: str, version: str) -> ModelVersi
             f"{f'the aliases {listed}' if listed else 'no aliases'}."
         )
     return versions[number]
-
-
-def find_version_of_runs(client: MlflowClient, *, name: str, run_ids: Sequence[str]) -> ModelVersion | None:
-    """Return the version that was made of the model of one of these runs.
-
-    Args:
-        client: Asks the registry.
-        name: Registered model.
-        run_ids: The one that counts first: only this one may be gone.
-    """
-    for run_id in run_ids:
-        if run_id == run_ids[0] or find_active_run(run_id) is not None:
-            versions = client.search_model_versions(f"name = {quote(name)} AND tags.`{TAG_SOURCE_RUN}` = '{run_id}'")
-            if versions:
-                return min(versions, key=lambda version: int(version.version))
-    return None
 
 
 def get_registered_model(client: MlflowClient, *, name: str) -> RegisteredModel:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import mlflow
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from sem_search.deployment.package.card import ModelCard
 from sem_search.deployment.package.card_text import format_table, render_card, shorten_card
@@ -16,6 +16,7 @@ from sem_search.deployment.package.record import read_card
 from sem_search.deployment.registry.contents import RECORD_PATH, describe_failure, fetch_files, find_missing_folder
 from sem_search.deployment.registry.gate import VersionComparison, get_p_over_folds
 from sem_search.deployment.registry.history import (
+    ENTRY_PREFIX,
     History,
     HistoryEntry,
     describe_champion_state,
@@ -26,6 +27,7 @@ from sem_search.deployment.registry.verification import Verification
 from sem_search.deployment.registry.versions import (
     CHAMPION,
     TAG_DECISION,
+    TAG_HEADLINE,
     TAG_STUDY,
     find_version,
     list_model_versions,
@@ -35,9 +37,13 @@ from sem_search.deployment.registry.versions import (
 from sem_search.errors import ModelNotFoundError, StoreError
 from sem_search.evaluation.comparison import Difference
 from sem_search.terminal import show_line
+from sem_search.tracking.mlflow.links import link_version_within
 from sem_search.words import count
 
 NO_CARD = "This version carries no model card: it was logged by an earlier sem_search, or by another program."
+
+MODEL_BEGINS = "Classifier of SEM micrographs, made by sem_search."
+"""By these words a description of a registered model is known to be no user's own."""
 
 DESCRIPTION_LENGTH = 5000
 """Characters that MLflow's databases keep of a version's description."""
@@ -158,9 +164,36 @@ def describe_version(version: ModelVersion) -> str:
         card = _read_card(version)
     except StoreError as error:
         return str(error)
+    headline = version.tags.get(TAG_HEADLINE)
+    lead = f"**{headline}.**\n\n" if headline else ""
     if card is None:
-        return NO_CARD
-    return shorten_card(card, name=version.name, version=str(version.version), limit=DESCRIPTION_LENGTH)
+        return lead + NO_CARD
+    limit = DESCRIPTION_LENGTH - len(lead)
+    return lead + shorten_card(card, name=version.name, version=str(version.version), limit=limit)
+
+
+def describe_model(model: RegisteredModel, *, champion: ModelVersion | None) -> str:
+    """Return what MLflow's page of a registered model shows above its tags: a few lines, with a link.
+
+    Args:
+        model: The model.
+        champion: Its champion, None where there is none.
+    """
+    text = "No version is champion."
+    if champion is not None:
+        page = link_version_within(model.name, str(champion.version))
+        facts = [
+            champion.tags.get(TAG_HEADLINE),
+            champion.tags.get(TAG_STUDY, "") and f"study {champion.tags[TAG_STUDY]}",
+        ]
+        text = (
+            f"**Champion: [version {champion.version}]({page})**" + "".join(f"; {fact}" for fact in facts if fact) + "."
+        )
+    return (
+        f"{MODEL_BEGINS}\n\n{text}\n\nThe tags that begin with `{ENTRY_PREFIX}` are the moves of the champion, each "
+        f"with its hash: leave them as they are. `sem-search registry history --model {model.name}` shows them as "
+        "sentences, and `registry verify` checks them."
+    )
 
 
 def format_overviews(overviews: Sequence[ModelOverview]) -> str:

@@ -13,6 +13,8 @@ ALLOWABLE_ERRORS = ("label_conflict",)
 """Kinds of errors with which a search can go on where `allow_errors` names them; too few images cannot be divided."""
 CONFOUNDS = ("confounded_", "single_session")
 """What the kinds of findings about confounds begin with."""
+UNSTATED = "no_"
+"""What the kinds of findings about missing metadata begin with."""
 MAX_EXAMPLES = 3  # of findings of one kind; the rest stands in `Finding.details`
 
 
@@ -39,6 +41,11 @@ class Finding:
     def is_confound(self) -> bool:
         """Whether it warns that how an image was taken gives its class away."""
         return self.severity == "warning" and self.kind.startswith(CONFOUNDS)
+
+    @property
+    def unstated(self) -> str:
+        """What is not known of how images were taken: `session`, `pixel size` ...; empty where it is about else."""
+        return self.kind.removeprefix(UNSTATED).replace("_", " ") if self.kind.startswith(UNSTATED) else ""
 
 
 def join_findings(findings: Iterable[Finding]) -> list[Finding]:

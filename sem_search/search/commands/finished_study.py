@@ -8,15 +8,16 @@ from typing import Any
 
 import optuna
 
-from sem_search.deployment.registry.versions import find_version_of_runs, open_client
+from sem_search.deployment.registry import find_registered
 from sem_search.errors import ModelNotFoundError, StoreError, StudyMismatchError
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.prepare.study_folder import STATEMENT, get_study_folder
 from sem_search.search.process import quieten_libraries
+from sem_search.search.results.conclusion import list_winner_runs
 from sem_search.search.results.model import MODEL_PATH
-from sem_search.search.results.outcome import list_runs, read_stored_outcome, read_study_outcome
+from sem_search.search.results.outcome import read_stored_outcome, read_study_outcome
 from sem_search.search.results.study_result import Study
 from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.process_id import describe_process
@@ -110,15 +111,16 @@ def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) ->
         outcome: Its winner.
         name: Registered model.
     """
-    runs = list_runs(study.get_trials(deepcopy=False)[outcome.winner.number], study=study)
+    registered = None
     try:
-        version = find_version_of_runs(open_client(), name=name, run_ids=[*runs[-1:], *runs])
-    except ModelNotFoundError:
-        version = None
+        registered = find_registered(model_name=name, run_ids=list_winner_runs(study, outcome=outcome)[::-1])
     except StoreError as error:
         warn(f"{error} Until then, the study's model_uri is that of its run.")
-        version = None
-    return f"runs:/{outcome.winner.run_id}/{MODEL_PATH}" if version is None else f"models:/{name}/{version.version}"
+    except ModelNotFoundError:
+        pass  # there is no registry here
+    return (
+        f"runs:/{outcome.winner.run_id}/{MODEL_PATH}" if registered is None else f"models:/{name}/{registered.version}"
+    )
 
 
 def check_same_data(study: optuna.Study, *, digest: str) -> None:

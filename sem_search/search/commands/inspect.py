@@ -1,8 +1,10 @@
 """`sem-search inspect`: what is in the data and what is wrong with it, printed, and written as JSON and HTML."""
 
 import dataclasses
+import os
 import shlex
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from sem_search.errors import SettingsError
@@ -13,6 +15,7 @@ from sem_search.programs import find_command
 from sem_search.progress import Show, show_nothing
 from sem_search.search.prepare.data import locate_data
 from sem_search.settings import SearchSettings, list_arguments
+from sem_search.tracking.entries.types import TextArtifact
 from sem_search.words import name_some
 
 MIN_CLASSES = 2  # of a search
@@ -51,6 +54,8 @@ def inspect_data(settings: SearchSettings, *, catalogue: Catalogue | None = None
 def run_inspection(settings: SearchSettings, *, output: Path, show: Show = show_nothing) -> Inspection:
     """Inspect the data of the settings; write `inspection.json` and `inspection.html` into the folder.
 
+    Below `mlflow run` they also stand in its run.
+
     Args:
         settings: As of `inspect_data`.
         output: The folder; made if it is not there.
@@ -63,13 +68,19 @@ def run_inspection(settings: SearchSettings, *, output: Path, show: Show = show_
     _check_place(output)
     inspection = inspect_data(settings)
     show(inspection.to_text())
+    pages = [
+        TextArtifact(path="inspection.json", text=inspection.to_json()),
+        TextArtifact(path="inspection.html", text=inspection.to_html()),
+    ]
     try:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "inspection.json").write_text(inspection.to_json(), encoding="utf-8")
-        (output / "inspection.html").write_text(inspection.to_html(), encoding="utf-8")
+        for page in pages:
+            (output / page.path).write_text(page.text, encoding="utf-8")
     except OSError as error:
         raise _refuse(output, error) from error
     show(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
+    if "MLFLOW_RUN_ID" in os.environ:
+        _log_pages(pages, data=settings.data, show=show)
     show(describe_next(inspection, settings=settings))
     return inspection
 
@@ -92,6 +103,16 @@ def describe_next(inspection: Inspection, *, settings: SearchSettings) -> str:
     given = {"data": settings.data, **list_arguments(settings)}
     options = (f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in given.items())
     return f"{step}\n  {find_command()} search {' '.join(options)}"
+
+
+def _log_pages(pages: Sequence[TextArtifact], *, data: str, show: Show) -> None:
+    """Put the pages into the run that `mlflow run` has opened, and show where they are."""
+    from sem_search.tracking.mlflow.links import format_links, link_run  # loading MLflow takes seconds
+    from sem_search.tracking.mlflow.own_runs import log_to_own_run
+
+    run_id = log_to_own_run(pages, kind="inspection", name=f"inspection of {Path(data).name}")
+    if run_id is not None:
+        show(format_links({"inspection": link_run(run_id, artifact="inspection.html")}))
 
 
 def _check_place(output: Path) -> None:

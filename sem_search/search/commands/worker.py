@@ -21,6 +21,7 @@ from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.tracking.mlflow.availability import wait_while_away
+from sem_search.tracking.mlflow.own_runs import log_to_own_run
 from sem_search.tracking.mlflow.runs import check_run_is_known
 
 SAME_IMAGES = "A worker needs the search's own images and versions: give --data as this machine reaches them."
@@ -63,6 +64,7 @@ def run_worker(
         wait_while_away(lambda: check_run_is_known(run_id), wait_s=wait_s, warn=warn)
         prepared = _prepare_worker(settings, begun=begun)
         opened = open_study(settings, name=study, fingerprint=prepared.fingerprint, warn=warn)
+        log_to_own_run([], kind="worker", name=f"worker of {study}")
         help_study(opened, prepared=prepared, run_id=run_id)
     show(f"No cell of study {study!r} is left to claim.")
 

@@ -2,6 +2,7 @@
 
     studies/<study>/study.json      the fingerprint, and its hash
     studies/<study>/folds.json      the fold table, for people to read: it is drawn again from data and seed
+    studies/<study>/report.html     the report, once the search has ended
 
 Both are written again where they are damaged: the study's database has the fingerprint, too.
 """
@@ -22,9 +23,11 @@ from sem_search.search.cluster.object_store import open_shared
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.fingerprint import hash_fingerprint
 from sem_search.search.trials.study import check_fingerprint, read_stored_fingerprint
+from sem_search.secrets import mask_secrets
 from sem_search.settings import SearchSettings
 
 STATEMENT = "study.json"
+REPORT = "report.html"
 
 HASH = "sha256"
 """Where `study.json` holds the hash of all the rest: by it a flipped bit is known from another study."""
@@ -33,6 +36,22 @@ HASH = "sha256"
 def get_study_folder(settings: SearchSettings, *, name: str) -> Path:
     """Return the folder of one study."""
     return Path(settings.study_folder) / name
+
+
+def write_report(text: str, *, settings: SearchSettings, name: str) -> Path:
+    """Write the report of a study into its folder, and return its file.
+
+    Args:
+        text: The page.
+        settings: Where the folders of studies lie.
+        name: The study's name.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    file = get_study_folder(settings, name=name).absolute() / REPORT
+    write_atomically(file, mask_secrets(text).encode())
+    return file
 
 
 def open_fold_store(settings: SearchSettings, *, name: str) -> FoldStore:

@@ -1,31 +1,50 @@
 """The end of a search: the winner chosen, drawn, reported and registered."""
 
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import optuna
 
-from sem_search.deployment.registry import GateRule, RegisteredVersion, register_winner
+from sem_search.deployment.registry import (
+    TAG_AT_CHANCE,
+    TAG_HEADLINE,
+    GateRule,
+    RegisteredVersion,
+    register_winner,
+)
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import SplitScores, compute_split_scores
 from sem_search.programs import find_command
 from sem_search.records import FinishedFold, StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.prepare.study_folder import REPORT, write_report
+from sem_search.search.results.descriptions import describe_study_runs
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.mistakes import show_mistakes
 from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
 from sem_search.search.results.outcome import list_runs, read_finished_folds, read_study_outcome
-from sem_search.search.results.run_description import describe_hashes, describe_params, describe_versions
+from sem_search.search.results.run_description import (
+    describe_hashes,
+    describe_machine,
+    describe_params,
+    describe_versions,
+)
+from sem_search.search.trials.attributes import MACHINE
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import list_arguments
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
+from sem_search.tracking.entries.trust import compute_trust
+from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
-from sem_search.tracking.mlflow.runs import get_tracking_uri
+from sem_search.tracking.mlflow.runs import get_tracking_uri, has_audit
+from sem_search.tracking.report.verdict import Score, Verdict, compute_score, compute_verdict
 from sem_search.transfer.heads.training import HeadTrainer
 
 COLUMNS = 80
@@ -44,6 +63,9 @@ class Conclusion:
     test: SplitScores
     registered: RegisteredVersion
     run_id: str
+    verdict: Verdict
+    report_file: Path
+    """The report, beside the study's finished folds."""
     links: Mapping[str, str]
     """Addresses of MLflow's pages by what they show."""
     was_finished: bool = False
@@ -54,11 +76,15 @@ class Conclusion:
         name, cell, version, command = self.outcome.name, self.outcome.winner.cell, self.registered, find_command()
         lines = [f"Study {name} was finished: nothing was trained.", ""] if self.was_finished else []
         lines += [
+            *_wrap(f"{self.verdict.headline}."),
+            *_wrap(self.verdict.sentence),
+            "",
             f"Winner of study {name}: learning rate {cell.learning_rate:g}, batch size {cell.batch_size}",
             f"  F-measure on tiles: validation {self.validation.f_measure:.4f}, test {self.test.f_measure:.4f}; "
             f"chosen on {self.outcome.select_on}",
             *_wrap(f"  Registered as {version.name} version {version.version}, {version.reason}"),
             "",
+            f"Read the report:  {_show_path(self.report_file)}",
             format_links(self.links),
             "",
             f"Classify images:  {command} predict IMAGES... --model {version.uri}",
@@ -66,6 +92,12 @@ class Conclusion:
             f"Serve it:         {command} serve --model {version.uri}",
         ]
         return "\n".join(["", *lines])
+
+
+def _show_path(path: Path) -> str:
+    """Return a path as it is from where the user stands, in quotation marks where a shell needs them."""
+    is_here = path.is_relative_to(Path.cwd())
+    return shlex.quote(str(path.relative_to(Path.cwd()) if is_here else path))
 
 
 def _wrap(text: str) -> list[str]:
@@ -83,27 +115,38 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
         run_id: Of the study's run.
     """
     outcome = read_study_outcome(study, prepared=prepared)
+    trust = compute_trust(outcome)
     validation = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="validation")
     test = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="test")
-    trial = study.get_trials(deepcopy=False)[outcome.winner.number]
     registered = _register(
         outcome,
         prepared=prepared,
+        score=compute_score(outcome, trust=trust),
         validation=validation,
         test=test,
-        earlier_run_ids=list_runs(trial, study=study),
+        earlier_run_ids=list_winner_runs(study, outcome=outcome),
     )
-    context = _describe_study(outcome, prepared=prepared, trainer=trainer, registered=registered, run_id=run_id)
-    ended = [one.datetime_complete for one in study.get_trials(deepcopy=False) if one.datetime_complete is not None]
+    study.set_user_attr(MACHINE, describe_machine())
+    context = describe_study(
+        study, outcome=outcome, prepared=prepared, trainer=trainer, model_uri=registered.uri, run_id=run_id
+    )
+    entries = list(iter_study_entries(outcome, context=context, trust=trust))
+    # Beside the folds before it is logged: it can be read though a tracking server is away.
+    (report,) = (entry for entry in entries if isinstance(entry, TextArtifact) and entry.path == REPORT)
+    report_file = write_report(report.text, settings=prepared.settings, name=prepared.name)
     # The same time whenever this is done again, so that the numbers count once.
-    log_entries(iter_study_entries(outcome, context=context), run_id=run_id, time_ms=get_time_ms(max(ended)))
+    log_entries(entries, run_id=run_id, time_ms=get_time_ms(context.ended))
     log_entries([build_optuna_page(study)], run_id=run_id)
+    verdict = compute_verdict(outcome, trust=trust, context=context)
+    describe_study_runs(outcome, verdict=verdict, registered=registered, run_id=run_id)
     return Conclusion(
         outcome=outcome,
         validation=validation,
         test=test,
         registered=registered,
         run_id=run_id,
+        verdict=verdict,
+        report_file=report_file,
         links={
             "study": link_run(run_id),
             "report": link_run(run_id, artifact="report.html"),
@@ -112,10 +155,16 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     )
 
 
+def list_winner_runs(study: optuna.Study, *, outcome: StudyOutcome) -> list[str]:
+    """Return the runs that the winning trial was logged to, the first one first."""
+    return list_runs(study.get_trials(deepcopy=False)[outcome.winner.number], study=study)
+
+
 def _register(
     outcome: StudyOutcome,
     *,
     prepared: PreparedSearch,
+    score: Score,
     validation: SplitScores,
     test: SplitScores,
     earlier_run_ids: Sequence[str],
@@ -141,22 +190,34 @@ def _register(
             "sem_search.test_f_measure": f"{test.f_measure:.6f}",
             "sem_search.learning_rate": f"{winner.cell.learning_rate:g}",
             "sem_search.batch_size": str(winner.cell.batch_size),
+            TAG_HEADLINE: score.to_text(),
+            **({} if score.is_above_chance else {TAG_AT_CHANCE: score.to_text()}),
         },
         earlier_run_ids=earlier_run_ids,
         rule=GateRule(margin=prepared.settings.promote_margin, confidence=prepared.settings.promote_confidence),
     )
 
 
-def _describe_study(
-    outcome: StudyOutcome,
+def describe_study(
+    study: optuna.Study,
     *,
+    outcome: StudyOutcome,
     prepared: PreparedSearch,
     trainer: HeadTrainer,
-    registered: RegisteredVersion,
+    model_uri: str | None,
     run_id: str,
 ) -> StudyContext:
-    """Gather what the figures and the report need beside the predictions."""
-    examples = _read_examples(prepared)
+    """Gather what the figures and the report need beside the predictions.
+
+    Args:
+        study: With at least one complete trial.
+        outcome: Its trials.
+        prepared: Data, settings and the store of finished folds.
+        trainer: Of the same data and settings.
+        model_uri: The winner's model; None where it was not registered.
+        run_id: Of the study's run.
+    """
+    examples, trials = _read_examples(prepared), study.get_trials(deepcopy=False)
     finished_folds = read_finished_folds(prepared, cell=outcome.winner.cell)
     return StudyContext(
         data=prepared.settings.data,
@@ -172,7 +233,12 @@ def _describe_study(
         settings=describe_params(prepared),
         versions=describe_versions(),
         hashes=describe_hashes(prepared),
-        model_uri=registered.uri,
+        unstated=tuple(finding.unstated for finding in prepared.data.findings if finding.unstated),
+        is_audited=has_audit(study=prepared.name, near_run_id=run_id),
+        began=min((one.datetime_start for one in trials if one.datetime_start is not None), default=None),
+        ended=max((one.datetime_complete for one in trials if one.datetime_complete is not None), default=None),
+        machine=study.user_attrs.get(MACHINE),
+        model_uri=model_uri,
         run_id=run_id,
         command=find_command(),
         arguments=list_arguments(prepared.settings),

@@ -20,8 +20,7 @@ from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.resampling import build_strata
 from sem_search.records import FinishedFold, Split, TileTable, TrialOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.results.run_description import describe_hashes, describe_versions
-from sem_search.settings import SearchSettings
+from sem_search.search.results.run_description import describe_hashes, describe_used, describe_versions
 from sem_search.tracking.entries.tables import SPLITS, UNITS, Unit, compute_class_rows, compute_confusion_table
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.log import log_entries
@@ -85,7 +84,7 @@ def log_trial_model(
         max_megapixels=prepared.data.catalogue.reading.max_megapixels,
         pixel_sizes_nm=gather_pixel_sizes(prepared),
         settings={
-            **describe_model_settings(prepared.settings),
+            **describe_model_settings(prepared),
             "learning_rate": outcome.cell.learning_rate,
             "batch_size": outcome.cell.batch_size,
         },
@@ -133,7 +132,7 @@ def build_card(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelCard:
         ),
         scores=tuple(score for split in SPLITS for score in _list_scores(outcome, tiles=tiles, split=split)),
         confusions=_list_confusions(outcome, tiles=tiles),
-        settings=describe_model_settings(settings),
+        settings=describe_model_settings(prepared),
         hashes=describe_hashes(prepared),
         versions=describe_versions(),
         warnings=tuple(map(hide_places, _list_warnings(prepared, outcome=outcome))),
@@ -143,9 +142,11 @@ def build_card(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelCard:
     )
 
 
-def describe_model_settings(settings: SearchSettings) -> dict[str, Any]:
-    """Return the settings that made the model, as JSON values by name."""
-    return settings.model_dump(mode="json", exclude=NOT_OF_THE_MODEL)
+def describe_model_settings(prepared: PreparedSearch) -> dict[str, Any]:
+    """Return the settings that made the model, as they were used, as JSON values by name."""
+    given = prepared.settings.model_dump(mode="json", exclude=NOT_OF_THE_MODEL)
+    used = describe_used(prepared)
+    return given | {name: used[name] for name in ("stride_px", "crop_bottom_px", "study")}
 
 
 def gather_pixel_sizes(prepared: PreparedSearch) -> Mapping[str, list[float]]:

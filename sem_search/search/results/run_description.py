@@ -14,7 +14,8 @@ from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.types import JsonArtifact, Params, Scalar, Tags
 from sem_search.tracking.mlflow.log import log_catalogue, log_entries
 from sem_search.tracking.mlflow.runs import get_params
-from sem_search.words import write_list
+from sem_search.transfer.trunk import name_processor
+from sem_search.words import count, write_list
 
 NO_PARAMS = (
     "learning_rates",
@@ -143,6 +144,11 @@ def describe_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[library] = "not installed"
     return versions
+
+
+def describe_machine() -> str:
+    """Return processor and cores of this machine: `AMD EPYC 7B13, 2 cores`."""
+    return f"{name_processor()}, {count(os.cpu_count() or 1, 'core')}"
 
 
 def _resolve_names(params: Mapping[str, Scalar], *, taken: Mapping[str, str]) -> dict[str, Scalar]:

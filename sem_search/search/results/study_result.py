@@ -6,6 +6,7 @@ from functools import cached_property
 import pandas as pd
 
 from sem_search.records import StudyOutcome
+from sem_search.search.prepare.study_folder import REPORT, get_study_folder
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.predictions import build_image_predictions, build_tile_predictions
@@ -61,12 +62,13 @@ class Study:
 
     @cached_property
     def report(self) -> str:
-        """The study's report as one HTML page, from its run in MLflow.
+        """The study's report as one HTML page, from beside its folds or else from its run in MLflow.
 
         Raises:
             StoreError: The tracking store does not give it.
         """
-        return read_text_artifact(run_id=self.run_id, path="report.html")
+        file = get_study_folder(self.settings, name=self.name) / REPORT
+        return file.read_text("utf-8") if file.is_file() else read_text_artifact(run_id=self.run_id, path=REPORT)
 
     def _repr_html_(self) -> str:
         return f"<p>Study <b>{self.name}</b>, the winner first</p>" + self._order_trials().to_html(index=False)

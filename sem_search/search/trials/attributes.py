@@ -16,6 +16,9 @@ STUDY_RUN_ID = "mlflow_study_run_id"
 TRIAL_RUNS = "mlflow_trial_runs"
 """Of a study: trial number -> runs that the trial was logged to after it had finished, the valid one last."""
 
+MACHINE = "machine"
+"""Of a study: on which machine it ended."""
+
 LAST_OUTAGE = "last_outage"
 """Of a study: when its database was last back."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 import numpy as np
@@ -148,6 +149,8 @@ class StudyContext:
     """What inspection found in the data, one sentence each."""
     confounds: tuple[str, ...] = ()
     """Kinds of those findings that warn of a confound: how an image was taken gives its class away."""
+    unstated: tuple[str, ...] = ()
+    """What is not known of how every image was taken: `session`, `detector` ..."""
     is_audited: bool = False
     """Whether an audit of this study has been logged."""
     warnings: tuple[str, ...] = ()
@@ -157,6 +160,12 @@ class StudyContext:
     """Of Python, this package and the libraries."""
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Of data, weights and folds."""
+    began: datetime | None = None
+    """When the first trial began, by the clock of its machine."""
+    ended: datetime | None = None
+    """When the last trial ended."""
+    machine: str | None = None
+    """On which the search ended: processor and cores."""
     model_uri: str | None = None
     """`models:/name@alias` under which the winner can be served; None where it was not registered."""
     run_id: str | None = None

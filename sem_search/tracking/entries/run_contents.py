@@ -30,7 +30,13 @@ from sem_search.tracking.entries.tables import (
     compute_index_table,
     compute_trial_rows,
 )
-from sem_search.tracking.entries.trust import build_interval_table, compute_trust, iter_trust_numbers, list_sets
+from sem_search.tracking.entries.trust import (
+    StudyTrust,
+    build_interval_table,
+    compute_trust,
+    iter_trust_numbers,
+    list_sets,
+)
 from sem_search.tracking.entries.types import (
     Entry,
     JsonArtifact,
@@ -100,7 +106,9 @@ def iter_trial_entries(
         yield from pair_figure("grad_cam/sheet.jpg", draw=draw, content=plain.list_heat_maps(heat_maps))
 
 
-def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterator[Entry]:
+def iter_study_entries(
+    study: StudyOutcome, *, context: StudyContext, trust: StudyTrust | None = None
+) -> Iterator[Entry]:
     """Yield what a study found: the winner's scores and how far to trust them, the paper's figures, tables, the report.
 
     Parameters of the winner are metrics and tags, not MLflow parameters: a study that goes on may find a better one.
@@ -108,8 +116,9 @@ def iter_study_entries(study: StudyOutcome, *, context: StudyContext) -> Iterato
     Args:
         study: All trials, at least the winner complete.
         context: What the figures and the report show beyond the predictions.
+        trust: What `compute_trust` found in this study; computed if it is not given.
     """
-    trust = compute_trust(study)
+    trust = trust or compute_trust(study)
     yield from iter_finite_metrics(iter_study_numbers(study), source="study")
     yield from iter_finite_metrics(iter_trust_numbers(trust), source="trust")
     yield Tags(values={"sem_search.winner": study.winner.cell.name, "sem_search.winner_run": study.winner.run_id or ""})

@@ -303,6 +303,16 @@ def list_trial_runs(*, study: str, near_run_id: str) -> Mapping[str, tuple[str, 
     }
 
 
+def has_audit(*, study: str, near_run_id: str) -> bool:
+    """Return whether an audit of a study was logged to its end.
+
+    Args:
+        study: The study's name.
+        near_run_id: A run in the experiment that is looked through.
+    """
+    return any(run.info.status == "FINISHED" for run in _iter_runs("audit", study=study, near_run_id=near_run_id))
+
+
 def _read_trial(run: Run) -> tuple[str, str]:
     """Return the number and the state of a trial's run."""
     tags, params = run.data.tags, run.data.params

@@ -20,9 +20,13 @@ from sem_search.tracking.entries.tables import (
 from sem_search.tracking.entries.trust import StudyTrust, compute_trust
 from sem_search.tracking.figures.catalogue import StudyFigure, list_study_figures, list_trust_figures
 from sem_search.tracking.report.page import render_page
+from sem_search.tracking.report.verdict import ENOUGH_GROUPS, compute_verdict
 
 N_CONFUSED_PAIRS = 8
 """Pairs of classes that the text names; the matrix shows all."""
+
+N_NEEDY = 4
+"""Classes that need images, of which the next steps give the numbers."""
 
 
 def render_report(
@@ -49,6 +53,9 @@ def render_report(
         study=study,
         context=context,
         trust=trust,
+        verdict=compute_verdict(study, trust=trust, context=context),
+        enough_groups=ENOUGH_GROUPS,
+        max_needy=N_NEEDY,
         figures={figure.number: figure for figure in figures},
         scores={split: compute_split_scores(winner, tiles=tiles, split=split) for split in reversed(SPLITS)},
         selection=compute_selection(study),

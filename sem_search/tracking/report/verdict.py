@@ -140,6 +140,12 @@ class Verdict:
         return f"{'; '.join(parts)}."
 
     @property
+    def needy(self) -> tuple[ClassVerdict, ...]:
+        """The classes that need images, that of which most are wrong first."""
+        needy = (one for one in self.classes if one.state != "holds" and one.n_more)
+        return tuple(sorted(needy, key=lambda one: one.recall.value))
+
+    @property
     def colour(self) -> Colour:
         """Of the whole: red at chance, green where every class holds."""
         if not self.is_above_chance:

@@ -7,8 +7,10 @@ where keras.applications finds it too.
 
 import hashlib
 import os
+import socket
 import tempfile
 import threading
+import urllib.error
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
@@ -94,7 +96,7 @@ class _Download:
                 if self._reason is None and not self._is_abandoned.is_set():
                     part.replace(self._file)
         except (OSError, HTTPException) as error:  # URLError and time-outs are kinds of OSError
-            self._reason = str(error) or type(error).__name__
+            self._reason = _explain(error)
         finally:
             self._has_begun.set()
 
@@ -113,6 +115,18 @@ class _Download:
                     shown = file.tell() // MEGABYTE
             if size and file.tell() != size:
                 raise OSError(f"the connection ended after {file.tell()} of {size} bytes")
+
+
+def _explain(error: Exception) -> str:
+    """Return why a download failed, as part of a sentence."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered with status {error.code} ({error.reason})"
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, socket.gaierror):
+        return "the server's name could not be looked up (is there a connection?)"
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"the connection failed ({cause.strerror})"
+    return str(cause) or type(error).__name__
 
 
 def _find_fault(file: Path, *, digest: str | None) -> str | None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_the_whole_card(card: ModelCard) -> None:
         "| validation | tiles  | macro F-measure | 0.9100 [0.8500, 0.9500] |",
         "excipients: 27 images, 108 tiles.",
         "| cellulose | 9      | 9      | 36    | 2.5, 5            |",
-        "| 0    | 9               | 9                 | 9           |",
+        "3 folds, each of 9 training, 9 validation and 9 test images.",
         "## Confusion of test images",
         "| 3 starch    | 2   | 0   | 7   |",
         "- class 'starch' was imaged on one day.",
@@ -35,17 +36,28 @@ def test_the_whole_card(card: ModelCard) -> None:
         assert said in text, said
 
 
-def test_what_there_is_not_is_not_headed(card: ModelCard) -> None:
-    from dataclasses import replace
+def test_folds_of_different_sizes_are_a_table(card: ModelCard) -> None:
+    first, *others = card.folds
+    text = render_card(replace(card, folds=(replace(first, n_test=8), *others)), name="m", version="1")
+    assert "| 0    | 9               | 9                 | 8           |" in text
+    assert "| 1    | 9               | 9                 | 9           |" in text
 
+
+def test_the_most_important_comes_first(card: ModelCard) -> None:
+    """Where MLflow's page has no room for all, what is cut is what matters least."""
+    text = render_card(card, name="m", version="1")
+    heads = ["Warnings", "Scores", "Confusion of test images", "Confusion of test tiles", "Data", "Folds", "Settings"]
+    places = [text.index(f"## {head}") for head in heads]
+    assert places == sorted(places)
+
+
+def test_what_there_is_not_is_not_headed(card: ModelCard) -> None:
     text = render_card(replace(card, warnings=(), findings=()), name="m", version="1")
     assert "Warnings" not in text
     assert "inspection" not in text
 
 
 def test_a_score_without_an_interval_stands_alone(card: ModelCard) -> None:
-    from dataclasses import replace
-
     scores = tuple(replace(score, low=None, high=None) for score in card.scores)
     assert "| macro F-measure | 0.9100 |" in render_card(replace(card, scores=scores), name="m", version="1")
 

@@ -74,6 +74,7 @@ class Laboratory:
         select_on: str = "validation",
         rule: GateRule | None = None,
         score: float | None = None,
+        at_chance: str | None = None,
         earlier_run_ids: Sequence[str] = (),
         **changes: Any,
     ) -> RegisteredVersion:
@@ -97,6 +98,7 @@ class Laboratory:
                 "sem_search.select_on": select_on,
                 "sem_search.validation_f_measure": f"{scores['validation']:.6f}",
                 "sem_search.test_f_measure": f"{scores['test']:.6f}",
+                **({"sem_search.at_chance": at_chance} if at_chance else {}),
             },
             rule=rule,
             earlier_run_ids=earlier_run_ids,

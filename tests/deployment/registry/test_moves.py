@@ -1,3 +1,4 @@
+import dataclasses
 import getpass
 import os
 import subprocess
@@ -13,6 +14,7 @@ from mlflow import MlflowClient
 from sem_search.deployment.registry import (
     GateRule,
     RegisteredVersion,
+    find_registered,
     list_versions,
     moves,
     promote_version,
@@ -64,6 +66,34 @@ def test_the_first_is_champion_without_a_contest_and_carries_its_tags(laboratory
     }
     assert version.description.startswith("# sem-search-tiny, version 1\n\ntiny with weights random")
     assert laboratory.list_moves() == [("registered", "champion", None, "1")]
+
+
+def test_one_at_chance_is_no_champion_though_there_is_none(laboratory: Any) -> None:
+    registered = laboratory.register(at_chance="5 of 50, chance 10 %")
+    assert (registered.version, registered.alias, registered.uri) == (
+        "1",
+        "challenger",
+        "models:/sem-search-tiny@challenger",
+    )
+    reason = "it is not shown to be better than chance (5 of 50, chance 10 %)."
+    assert registered.reason == f"challenger: {reason}"
+    assert laboratory.get_aliases() == {"challenger": "1"}
+    assert laboratory.list_moves() == [("registered", "challenger", None, "1")]
+    assert laboratory.read_history().entries[-1].reason == registered.reason
+    with pytest.raises(NotPromotedError, match=r"version 1 was not promoted: it is not shown .*: --reason"):
+        promote_version(laboratory.name, "1")
+    promote_version(laboratory.name, "1", reason="for a demonstration")
+    assert laboratory.get_aliases() == {"champion": "1"}
+    assert laboratory.register(GOOD, seed=1, at_chance="5 of 50").alias == "challenger", "nor does it beat a champion"
+
+
+def test_the_version_of_a_run_is_found(laboratory: Any) -> None:
+    run_id = laboratory.log_run()
+    assert find_registered(model_name=laboratory.name, run_ids=[run_id]) is None
+    registered = laboratory.register(run_id=run_id)
+    found = find_registered(model_name=laboratory.name, run_ids=["0" * 32, run_id])
+    assert found == dataclasses.replace(registered, reason=FIRST)
+    assert find_registered(model_name=laboratory.name, run_ids=[]) is None
 
 
 def test_one_that_beats_the_champion_image_by_image_takes_its_place(laboratory: Any) -> None:
@@ -151,6 +181,26 @@ def test_a_champion_without_record_is_not_compared(laboratory: Any) -> None:
         "challenger: version 1 carries no out-of-fold answers, so nothing could be paired by image (version 1 is "
         "champion)."
     )
+
+
+def test_the_model_s_page_says_which_version_is_champion_unless_a_user_has_written_it(three: Any) -> None:
+    def read() -> str:
+        return str(three.client.get_registered_model(three.name).description)
+
+    def name(version: str) -> str:
+        return (
+            f"**Champion: [version {version}](#/models/{three.name}/versions/{version}?workflowType=machine_learning)**"
+        )
+
+    champion = three.client.get_registered_model(three.name).aliases["champion"]
+    assert read().startswith("Classifier of SEM micrographs, made by sem_search.")
+    assert name(champion) in read()
+    other = next(version for version in ("1", "2", "3") if version != champion)
+    promote_version(three.name, other, reason="for the page")
+    assert name(other) in read()
+    three.client.update_registered_model(three.name, description="Ours, see the wiki.")
+    roll_back(three.name)
+    assert read() == "Ours, see the wiki."
 
 
 def test_the_same_run_is_registered_once(laboratory: Any) -> None:

@@ -19,6 +19,7 @@ from sem_search.search.commands import finished_study as room
 from sem_search.search.commands.finished_study import open_question_run, read_study, take_up_study
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.study_folder import claim_study_folder
+from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID, TRIAL_RUNS
 from sem_search.settings import SearchSettings
 from sem_search.transfer.trunk import set_precision
@@ -105,7 +106,7 @@ def test_shared_storage_whose_password_is_not_kept_is_not_asked(
     assert take_up_study(NAME, storage=storage).prepared.settings.shared is None
 
 
-def answer_nothing() -> None:
+def have_no_registry() -> None:
     raise ModelNotFoundError("There is no registry here.")
 
 
@@ -114,19 +115,19 @@ def stay_away() -> None:
 
 
 @pytest.mark.parametrize(
-    ("versions", "open_client", "model_uri", "warned"),
+    ("versions", "reach_registry", "model_uri", "warned"),
     [
-        ({"first": 3}, object, "models:/sem-search-tiny/3", []),
-        ({"later": 4}, object, "models:/sem-search-tiny/4", []),
-        ({"later": 4, "first": 3}, object, "models:/sem-search-tiny/4", []),
-        ({"of another": 5}, object, "runs:/later/classifier", []),
-        ({"later": 4}, answer_nothing, "runs:/later/classifier", []),
-        ({"later": 4}, stay_away, "runs:/later/classifier", ["The store does not answer. Until then, the study's"]),
+        ({"first": 3}, str, "models:/sem-search-tiny/3", []),
+        ({"later": 4}, str, "models:/sem-search-tiny/4", []),
+        ({"later": 4, "first": 3}, str, "models:/sem-search-tiny/4", []),
+        ({"of another": 5}, str, f"runs:/later/{MODEL_PATH}", []),
+        ({"later": 4}, have_no_registry, f"runs:/later/{MODEL_PATH}", []),
+        ({"later": 4}, stay_away, f"runs:/later/{MODEL_PATH}", ["The store does not answer. Until then, the study's"]),
     ],
 )
 def test_a_study_names_the_version_of_its_winner_or_the_model_of_its_run(
     versions: dict[str, int],
-    open_client: Callable[[], object],
+    reach_registry: Callable[[], object],
     model_uri: str,
     warned: list[str],
     prepared,
@@ -135,12 +136,12 @@ def test_a_study_names_the_version_of_its_winner_or_the_model_of_its_run(
     monkeypatch: pytest.MonkeyPatch,
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    def find(_client: object, *, name: str, run_ids: list[str]) -> SimpleNamespace | None:
-        assert name == "sem-search-tiny"
+    def find(*, model_name: str, run_ids: list[str]) -> SimpleNamespace | None:
+        assert model_name == "sem-search-tiny"
+        reach_registry()
         return next((SimpleNamespace(version=versions[one]) for one in run_ids if one in versions), None)
 
-    monkeypatch.setattr(room, "open_client", open_client)
-    monkeypatch.setattr(room, "find_version_of_runs", find)
+    monkeypatch.setattr(room, "find_registered", find)
     optuna.load_study(study_name=NAME, storage=storage).set_user_attr(TRIAL_RUNS, {"0": ["first", "later"]})
     claim(prepared)
     store_folds()

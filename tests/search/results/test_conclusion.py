@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,8 +15,13 @@ from sem_search.records import Cell, Split, StudyOutcome
 from sem_search.search.results import conclusion as concluding
 from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import read_finished_folds
-from sem_search.search.trials.attributes import RUN_ID, TRIAL_RUNS
+from sem_search.search.results.run_description import describe_machine
+from sem_search.search.trials.attributes import MACHINE, RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries.context import StudyContext
+from sem_search.tracking.entries.trust import StudyTrust
+from sem_search.tracking.entries.types import TextArtifact
+
+PAGE = TextArtifact(path="report.html", text="<h1>a study, postgresql://me:hunter2@host</h1>")
 
 BEST, OTHER = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=16)
 """The best on validation tiles, and the better one on test tiles."""
@@ -55,6 +61,8 @@ class World:
         self.context: StudyContext | None = None
         self.logged: list[tuple[str, list[object]]] = []
         self.alias: str | None = "champion"
+        self.described: dict[str, Any] = {}
+        self.is_audited = False
 
     def register_winner(self, **arguments: Any) -> RegisteredVersion:
         self.registered = arguments
@@ -62,9 +70,14 @@ class World:
             name=arguments["model_name"], version="4", alias=self.alias, reason="champion: the first of its name"
         )
 
-    def iter_study_entries(self, outcome: StudyOutcome, *, context: StudyContext) -> Iterable[object]:
+    def iter_study_entries(
+        self, outcome: StudyOutcome, *, context: StudyContext, trust: StudyTrust
+    ) -> Iterable[object]:
         self.outcome, self.context = outcome, context
-        yield "study"
+        yield PAGE
+
+    def has_audit(self, *, study: str, near_run_id: str) -> bool:
+        return self.is_audited
 
     def log_entries(self, entries: Iterable[object], *, run_id: str, time_ms: int = 0) -> None:
         self.logged.append((run_id, list(entries)))
@@ -77,10 +90,11 @@ def name_page(*parts: str) -> str:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    for name in ("register_winner", "iter_study_entries", "log_entries"):
+    for name in ("register_winner", "iter_study_entries", "log_entries", "has_audit"):
         monkeypatch.setattr(concluding, name, getattr(world, name))
     monkeypatch.setattr(concluding, "link_run", lambda *parts, **artifact: name_page(*parts, *artifact.values()))
     monkeypatch.setattr(concluding, "link_version", lambda *parts: name_page(*parts))
+    monkeypatch.setattr(concluding, "describe_study_runs", lambda *_, **facts: world.described.update(facts))
     monkeypatch.setattr(concluding, "build_optuna_page", lambda _: "optuna")
     monkeypatch.setenv("VIRTUAL_ENV", "activated")
     return world
@@ -143,7 +157,29 @@ def test_a_study_without_a_finished_trial_registers_nothing(study, prepared, tra
 
 def test_study_and_optuna_s_page_are_logged_into_the_study_s_run(finished, prepared, trainer, world: World) -> None:
     conclude(finished, prepared, trainer)
-    assert world.logged == [("study-run", ["study"]), ("study-run", ["optuna"])]
+    assert world.logged == [("study-run", [PAGE]), ("study-run", ["optuna"])]
+
+
+def test_the_report_lies_beside_the_folds_without_passwords(finished, prepared, trainer, world: World) -> None:
+    file = conclude(finished, prepared, trainer).report_file
+    assert file == Path(prepared.settings.study_folder) / "a study" / "report.html"
+    assert file.read_text(encoding="utf-8") == "<h1>a study, postgresql://me:***@host</h1>"
+
+
+@pytest.mark.parametrize(
+    ("share_right", "tag"),
+    [
+        (1.0, None),
+        (0.0, "0 of 15 unseen images correctly classified: 0 % (0 to 24 %), chance 33 %"),
+    ],
+)
+def test_a_winner_that_is_not_better_than_chance_is_registered_as_such(
+    study, prepared, trainer, store_folds, world: World, share_right: float, tag: str | None
+) -> None:
+    store_folds(cell=BEST, shares_right=(1.0, share_right))
+    finish_trial(study, cell=BEST, value=1.0, **{RUN_ID: "best"})
+    conclude(study, prepared, trainer)
+    assert world.registered["tags"].get("sem_search.at_chance") == tag
 
 
 def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer, world: World) -> None:
@@ -159,6 +195,11 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer
     assert context.model_uri == "models:/sem-search-tiny@champion"
     assert context.run_id == "study-run"
     assert context.findings == tuple(finding.message for finding in prepared.data.findings)
+    assert (context.confounds, context.unstated) == ((), ("pixel size", "session", "detector"))
+    assert context.arguments["learning_rates"] == "0.1,0.01"
+    assert context.began is not None and context.ended is not None and context.began <= context.ended
+    assert context.machine == finished.user_attrs[MACHINE] == describe_machine()
+    assert not context.is_audited
     assert context.heat_maps is not None
     tested = {image_id: fold.number for fold in prepared.data.folds.folds for image_id in fold.test}
     assert [picture.fold for picture in context.heat_maps.pictures] == [
@@ -196,13 +237,22 @@ def test_large_originals_are_shown_reduced(finished, prepared, trainer, world: W
     assert {example.width_px for example in world.context.examples} == {96}, "sizes are those of the original"
 
 
-def test_the_last_lines_name_winner_scores_and_what_to_do(finished, prepared, trainer, world: World) -> None:
+def test_the_last_lines_name_verdict_winner_and_what_to_do(
+    finished, prepared, trainer, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concluding, "find_command", lambda: "scripts/sem-search")
     conclusion = conclude(finished, prepared, trainer)
+    assert world.described["verdict"] == conclusion.verdict
+    monkeypatch.chdir(prepared.settings.study_folder)
     lines = [
+        f"{conclusion.verdict.headline}.",
+        conclusion.verdict.sentence,
+        "",
         "Winner of study a study: learning rate 0.1, batch size 8",
         f"  F-measure on tiles: validation 1.0000, test {conclusion.test.f_measure:.4f}; chosen on validation",
         "  Registered as sem-search-tiny version 4, champion: the first of its name",
         "",
+        "Read the report:  'a study/report.html'",
         "In MLflow, once it runs (mlflow ui):",
         "  study   page of study-run",
         "  report  page of study-run/report.html",
@@ -221,7 +271,8 @@ def test_a_long_reason_fits_a_terminal(finished, prepared, trainer, world: World
     conclusion = conclude(finished, prepared, trainer)
     registered = dataclasses.replace(conclusion.registered, reason="challenger: " + "it does not beat version 1 " * 9)
     lines = dataclasses.replace(conclusion, registered=registered).to_text().splitlines()
-    told = lines[lines.index("") + 3 : lines.index("", 1)]
+    told = lines[next(n for n, line in enumerate(lines) if "Registered as" in line) :]
+    told = told[: told.index("")]
     assert len(told) > 3
     assert max(map(len, told)) <= concluding.COLUMNS
     assert " ".join(line.strip() for line in told).endswith("it does not beat version 1")

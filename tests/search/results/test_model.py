@@ -189,9 +189,11 @@ def test_a_card_names_no_place_of_this_machine(prepared: Any, outcome: TrialOutc
     assert str(Path(prepared.settings.data).parent) not in card.to_json()
 
 
-def test_settings_of_the_machine_and_of_the_registry_are_no_part_of_a_model(prepared: Any) -> None:
-    settings = describe_model_settings(prepared.settings)
+def test_settings_stand_in_a_model_as_they_were_used_but_for_the_machine_s_and_the_registry_s(prepared: Any) -> None:
+    settings = describe_model_settings(prepared)
     assert settings["tile_px"] == 48
+    assert settings["stride_px"] == 48, "as used; no stride was given"
+    assert settings["study"] == prepared.name
     left_out = {"data", "weights", "storage", "study_folder", "model_name", "threads"}
     assert not (left_out | {"promote_margin", "promote_confidence"}) & set(settings)
 

@@ -8,6 +8,7 @@ STORED = {
     "DAMAGED": "damaged_folds",
     "FINGERPRINT": "fingerprint",
     "LAST_OUTAGE": "last_outage",
+    "MACHINE": "machine",
     "PROCESS": "process",
     "PRUNE_REASON": "prune_reason",
     "RANK": "rank",

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
@@ -27,10 +29,16 @@ class Page(HTMLParser):
         self.tags: set[str] = set()
         self.addresses: list[str] = []
         self.words: list[str] = []
+        self.anchors: list[str] = []
+        self.alternatives: list[str] = []
+        self.levels: list[int] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.anchors += [value or "" for name, value in attrs if name == "id"]
+        self.alternatives += [dict(attrs).get("alt") or ""] if tag == "img" else []
+        self.levels += [int(tag[1])] if tag in ("h1", "h2", "h3", "h4") else []
         if tag not in VOID:
             self.open.append(tag)
 
@@ -60,8 +68,24 @@ def page(study: StudyOutcome, context: StudyContext) -> Page:
 
 def test_the_page_needs_nothing_else(page: Page) -> None:
     assert page.tags.isdisjoint({"script", "link", "iframe", "object"})
-    assert len(page.addresses) == 13
-    assert all(re.match(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=]+$", address) for address in page.addresses)
+    pictures = [address for address in page.addresses if not address.startswith("#")]
+    assert len(pictures) == 13
+    assert all(re.match(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=]+$", address) for address in pictures)
+
+
+def test_every_link_leads_to_a_section_of_the_page(page: Page) -> None:
+    links = {address.removeprefix("#") for address in page.addresses if address.startswith("#")}
+    assert {"verdict", "next", "data", "findings", "warnings", "search", "results", "trust", "calibration"} <= links
+    assert links <= set(page.anchors)
+    assert len(page.anchors) == len(set(page.anchors))
+
+
+def test_headings_are_in_order_and_every_picture_has_words(page: Page) -> None:
+    assert page.levels[0] == 1
+    assert page.levels.count(1) == 1
+    assert all(level - before <= 1 for before, level in pairwise(page.levels))
+    assert all(page.alternatives)
+    assert {"main", "header", "nav"} <= page.tags
 
 
 @wordy
@@ -76,10 +100,10 @@ def test_every_figure_has_its_caption(page: Page, number: str) -> None:
 
 def test_the_headline_is_the_winner_on_test_tiles_and_images(page: Page, study: StudyOutcome) -> None:
     scores = compute_split_scores(study.winner, tiles=study.tiles, split="test")
-    assert f"Mean F-measure {scores.f_measure:.3f} on test tiles" in page.text
-    assert f"{scores.image_confusion.trace()} of 6 images were correctly classified" in page.text
+    assert f"Verdict {scores.image_confusion.trace()} of 6 unseen images correctly classified: 100 % (" in page.text
+    assert "to 100 %), chance 50 %" in page.text
     assert "learning rate 1e-2, batch size 48" in page.text
-    assert "always predicting the largest class would be correct for 50.0 % of the tiles" in page.text
+    assert f"test tiles {scores.f_measure:.3f}" in page.text
 
 
 @pytest.mark.parametrize(
@@ -191,8 +215,69 @@ def test_the_same_study_gives_the_same_page(study: StudyOutcome, context: StudyC
 
 
 @wordy
-def test_trust_stands_before_the_pictures(study: StudyOutcome, context: StudyContext) -> None:
+def test_trust_stands_before_the_details(study: StudyOutcome, context: StudyContext) -> None:
     text = read_page(render_report(study, context=context)).text
-    section = text[text.index("How far the score can be trusted") : text.index("Where the network looked")]
+    section = text[text.index("How far the score can be trusted") : text.index("What the numbers mean")]
     assert "A choice on the test tiles, as in the paper" in section
     assert "scripts/sem-search audit 'little study'" in section
+
+
+@wordy
+def test_the_order_is_verdict_next_steps_data_search_results_trust_details(
+    study: StudyOutcome, context: StudyContext
+) -> None:
+    html = render_report(study, context=context)
+    places = [
+        html.index(f'id="{anchor}"') for anchor in ("verdict", "next", "data", "search", "results", "trust", "details")
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        (datetime(2026, 11, 28, 9, 30, 40), "2026-11-28 09:30, 40 s from"),
+        (datetime(2026, 11, 28, 9, 35, 10), "2026-11-28 09:30, 5 min 10 s from"),
+        (datetime(2026, 11, 29, 10, 30, 0), "2026-11-28 09:30, 25 h 0 min from"),
+    ],
+)
+@wordy
+def test_when_how_long_and_on_which_machine(
+    study: StudyOutcome, context: StudyContext, ended: datetime, words: str
+) -> None:
+    told = replace(
+        context,
+        began=datetime(2026, 11, 28, 9, 30, 0),
+        ended=ended,
+        machine="A processor, 2 cores",
+        settings={"threads": 2},
+        versions={"sem_search": "0.1.0"},
+    )
+    text = read_page(render_report(study, context=told)).text
+    assert f"Searched {words} the first trial to the last Machine A processor, 2 cores; 2 threads used" in text
+    assert "Version sem_search 0.1.0" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "○ not checked No confound The inspection found none. No audit has been run yet."),
+        ({"unstated": ("session", "detector")}, "since not every file states them: by session or by detector."),
+        ({"confounds": ("confounded_session",)}, "▲ look No confound How the images were taken predicts the class"),
+        ({"confounds": ("single_session",)}, "■ bad No confound A class was imaged in one session only."),
+        ({"is_audited": True}, "● good No confound The inspection found none, and an audit was run"),
+        ({"settings": {"weights_used": "random"}}, "■ bad Pretrained weights The network began with random weights."),
+        ({"settings": {"weights_used": "random"}}, "Use ImageNet weights. They are downloaded once"),
+        ({"settings": {"weights_used": "particles"}}, "▲ look Pretrained weights The network began with the shipped"),
+        ({"settings": {"weights_used": "imagenet"}}, "began with pretrained weights: imagenet."),
+        ({}, "fine has 3 independent images, the fewest of all classes. So few can show nothing"),
+        ({"settings": {"epochs": 6, "preset": "quick"}}, "Search the whole grid. This was a first look (preset quick)"),
+        ({}, "Widen the grid. The winner has the largest learning rate that was tried (1e-2)"),
+        ({}, "Run the audit. Has the network learnt the material"),
+    ],
+)
+@wordy
+def test_lights_and_steps_have_their_words(
+    study: StudyOutcome, context: StudyContext, changes: dict[str, object], words: str
+) -> None:
+    assert words in read_page(render_report(study, context=replace(context, **changes))).text

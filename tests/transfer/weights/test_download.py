@@ -2,11 +2,14 @@
 
 import hashlib
 import io
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import RemoteDisconnected
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import URLError
 
 import h5py
 import numpy as np
@@ -133,7 +136,7 @@ def test_published_file_is_kept_in_keras_cache_and_not_fetched_again(serve, dige
         (_answer_with_login_page, None, "what came is no HDF5 file"),
         (_answer_other_weights, MD5, "its hash is .* published is"),
         (_answer_cut_weights, None, "it is damaged or cut off: .*truncated file"),
-        (_answer_missing, MD5, "HTTP Error 404"),
+        (_answer_missing, MD5, r"the server answered with status 404 \(Not Found\)\. "),
     ],
 )
 def test_what_goes_wrong_is_said_in_time_and_nothing_is_kept(serve, answer, digest, message):
@@ -154,6 +157,27 @@ def test_unknown_host_and_refused_connection_are_errors_in_words(serve):
     serve(_answer_well)
     with pytest.raises(WeightsError, match=r"could not be downloaded from http://127\.0\.0\.1:9/a\.h5: .*refused"):
         _fetch(PublishedWeights(url="http://127.0.0.1:9/a.h5", digest=None))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (URLError(socket.gaierror(-2, "Name or service not known")), r"the server's name could not be looked up"),
+        (URLError("unknown url type"), r": unknown url type\."),
+        (ConnectionResetError(104, "Connection reset by peer"), r"the connection failed \(Connection reset by peer\)"),
+        (RemoteDisconnected(), "RemoteDisconnected"),
+    ],
+)
+def test_the_reason_is_given_in_words(serve, monkeypatch, error, message):
+    published = serve(_answer_well)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr("urllib.request.urlopen", fail)
+    with pytest.raises(WeightsError, match=message) as raised:
+        _fetch(published)
+    assert "urlopen" not in str(raised.value)
 
 
 def test_name_lookup_that_never_answers_is_given_up(serve, monkeypatch):

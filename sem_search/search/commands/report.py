@@ -1,0 +1,72 @@
+"""`sem-search report`: the report of a finished study, found beside its folds or made again; nothing is trained."""
+
+from pathlib import Path
+
+from sem_search.deployment.registry import find_registered
+from sem_search.files import write_atomically
+from sem_search.progress import Show, show_nothing
+from sem_search.search.commands.finished_study import check_study_folder, read_settings, take_up_study
+from sem_search.search.prepare.study_folder import REPORT, get_study_folder, write_report
+from sem_search.search.process import quieten_libraries
+from sem_search.search.results.conclusion import describe_study, list_winner_runs
+from sem_search.search.trials.study import load_study
+from sem_search.tracking.report.study_page import render_report
+
+
+def run_report(
+    study: str,
+    *,
+    storage: str,
+    study_folder: str | None = None,
+    threads: int | None = None,
+    is_new: bool = False,
+    output: Path | None = None,
+    show: Show = show_nothing,
+) -> Path:
+    """Return the file of a study's report; where there is none, it is made from the finished folds.
+
+    Args:
+        study: The study's name.
+        storage: Its Optuna storage.
+        study_folder: Where finished folds lie; the search's own by default.
+        threads: Processor threads; the search's by default.
+        is_new: Make it again although it is there: an audit may have been logged since.
+        output: Where a copy is put.
+        show: Shows that it is made.
+
+    Raises:
+        InputError: There is no such study here, or its data have changed.
+        StoreError: Finished folds are lost, or a file cannot be written.
+    """
+    quieten_libraries()
+    settings = read_settings(
+        load_study(name=study, storage=storage), storage=storage, changes={"study_folder": study_folder}
+    )
+    check_study_folder(settings, name=study)
+    file = get_study_folder(settings, name=study).absolute() / REPORT
+    if is_new or not file.is_file():
+        show("The report is made from the finished folds.")
+        file = _make_report(study, storage=storage, study_folder=study_folder, threads=threads)
+    if output is None:
+        return file
+    write_atomically(output.absolute(), file.read_bytes(), setting="output")
+    return output.absolute()
+
+
+def _make_report(study: str, *, storage: str, study_folder: str | None, threads: int | None) -> Path:
+    """Write the report of a study beside its folds."""
+    finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
+    begun, prepared = load_study(name=study, storage=storage), finished.prepared
+    registered = find_registered(
+        model_name=prepared.settings.resolved_model_name,
+        run_ids=list_winner_runs(begun, outcome=finished.outcome),
+    )
+    context = describe_study(
+        begun,
+        outcome=finished.outcome,
+        prepared=prepared,
+        trainer=prepared.trainer,
+        model_uri=None if registered is None else registered.uri,
+        run_id=finished.run_id,
+    )
+    return write_report(render_report(finished.outcome, context=context), settings=prepared.settings, name=study)

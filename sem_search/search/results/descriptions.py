@@ -1,0 +1,32 @@
+"""The descriptions that MLflow's pages show of a study's run and of its winner's: the verdict first, then links."""
+
+from sem_search.deployment.registry import RegisteredVersion
+from sem_search.records import StudyOutcome
+from sem_search.tracking.mlflow.links import link_run_within, link_version_within
+from sem_search.tracking.mlflow.own_runs import describe_run, escape_markdown
+from sem_search.tracking.report.verdict import Verdict
+
+
+def describe_study_runs(outcome: StudyOutcome, *, verdict: Verdict, registered: RegisteredVersion, run_id: str) -> None:
+    """Write the descriptions of a study's run and of its winner's.
+
+    Args:
+        outcome: With a winner that was logged.
+        verdict: On the study.
+        registered: The version that the winner became.
+        run_id: Of the study's run.
+    """
+    winner, version = outcome.winner, f"{registered.name}, version {registered.version}"
+    found = f"**{escape_markdown(verdict.headline)}.** {escape_markdown(verdict.sentence)}"
+    study, model = link_run_within(run_id), link_version_within(registered.name, registered.version)
+    report = f"[Report]({link_run_within(run_id, artifact='report.html')})"
+    if winner.run_id is not None:
+        origin = f"Winner of study [{outcome.name}]({study}), registered as [{version}]({model})."
+        describe_run(winner.run_id, text=f"{found}\n\n{origin} {report}")
+        cell = f"learning rate {winner.cell.learning_rate:g}, batch size {winner.cell.batch_size}"
+        lines = [
+            report,
+            f"Winner: [{winner.cell.name}]({link_run_within(winner.run_id)}), {cell}",
+            f"Model: [{version}]({model}), {escape_markdown(registered.reason)}",
+        ]
+        describe_run(run_id, text="\n- ".join([f"{found}\n", *lines]))

@@ -1,0 +1,97 @@
+"""`sem-search report`: found where it lies, made again where it does not, and nothing is trained."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from click.testing import CliRunner
+
+from sem_search.cli import audits
+from sem_search.cli.main import commands
+from sem_search.deployment.registry import RegisteredVersion
+from sem_search.errors import StudyMismatchError
+from sem_search.records import Cell, StudyOutcome
+from sem_search.search.commands import report as reporting
+from sem_search.search.commands.finished_study import FinishedStudy
+from sem_search.search.commands.report import run_report
+from sem_search.search.prepare.study_folder import claim_study_folder
+from sem_search.search.results import conclusion
+from sem_search.search.results.outcome import read_study_outcome
+from sem_search.search.trials.attributes import RUN_ID, SETTINGS
+from sem_search.tracking.entries.context import StudyContext
+
+CELL = Cell(learning_rate=0.1, batch_size=8)
+STORAGE = "sqlite:///x.db"
+
+
+@pytest.fixture
+def made(study, prepared, untouched_trainer, store_folds, monkeypatch: pytest.MonkeyPatch) -> list[StudyContext]:
+    """A finished study; the contexts of the reports that are made of it."""
+    store_folds(cell=CELL)
+    study.set_user_attr(SETTINGS, prepared.settings.model_dump_json())
+    trial = optuna.trial.create_trial(
+        value=1.0,
+        params={"learning_rate": CELL.learning_rate, "batch_size": CELL.batch_size},
+        distributions={
+            "learning_rate": optuna.distributions.CategoricalDistribution([0.1]),
+            "batch_size": optuna.distributions.CategoricalDistribution([8]),
+        },
+        intermediate_values=dict.fromkeys(range(3), 1.0),
+        user_attrs={RUN_ID: "best"},
+    )
+    study.add_trial(trial)
+    claim_study_folder(
+        prepared.settings, name=prepared.name, fingerprint=prepared.fingerprint, folds=prepared.data.folds
+    )
+    prepared.__dict__["trainer"] = untouched_trainer
+    outcome = read_study_outcome(study, prepared=prepared)
+    contexts: list[StudyContext] = []
+
+    def render(shown: StudyOutcome, *, context: StudyContext) -> str:
+        contexts.append(context)
+        return f"report {len(contexts)} of {shown.name}"
+
+    def find(*, model_name: str, run_ids: list[str]) -> RegisteredVersion | None:
+        assert (model_name, run_ids) == ("sem-search-tiny", ["best"])
+        return RegisteredVersion(name=model_name, version="4", alias="champion", reason="")
+
+    taken = FinishedStudy(prepared=prepared, outcome=outcome, run_id="study-run")
+    monkeypatch.setattr(reporting, "load_study", lambda **_: study)
+    monkeypatch.setattr(reporting, "take_up_study", lambda *_, **__: taken)
+    monkeypatch.setattr(reporting, "render_report", render)
+    monkeypatch.setattr(reporting, "find_registered", find)
+    monkeypatch.setattr(conclusion, "has_audit", lambda **_: True)
+    return contexts
+
+
+def test_a_report_is_made_once_and_then_found(made: list[StudyContext], prepared, tmp_path: Path) -> None:
+    file = run_report("a study", storage=STORAGE)
+    assert file == Path(prepared.settings.study_folder) / "a study" / "report.html"
+    assert file.read_text() == "report 1 of a study"
+    (context,) = made
+    assert (context.model_uri, context.run_id, context.is_audited) == (
+        "models:/sem-search-tiny@champion",
+        "study-run",
+        True,
+    )
+    assert context.heat_maps is not None
+    copy = run_report("a study", storage=STORAGE, output=tmp_path / "new" / "copy.html")
+    assert (copy, copy.read_text(), len(made)) == (tmp_path / "new" / "copy.html", "report 1 of a study", 1)
+    assert run_report("a study", storage=STORAGE, is_new=True).read_text() == "report 2 of a study"
+
+
+def test_a_study_without_its_folder_is_refused(made: list[StudyContext], tmp_path: Path) -> None:
+    with pytest.raises(StudyMismatchError, match="'a study' has no folder below"):
+        run_report("a study", storage=STORAGE, study_folder=str(tmp_path / "none"))
+
+
+def test_the_command_prints_the_file_and_opens_it_when_asked(
+    made: list[StudyContext], prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(audits, "open_page", opened.append)
+    done = CliRunner().invoke(commands, ["report", "a study"])
+    file = Path(prepared.settings.study_folder) / "a study" / "report.html"
+    assert (done.exit_code, done.stdout, opened) == (0, f"{file}\n", [])
+    assert CliRunner().invoke(commands, ["report", "a study", "--open"]).exit_code == 0
+    assert opened == [file.as_uri()]
