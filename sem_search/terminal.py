@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TextIO
@@ -41,6 +41,23 @@ def show_line(text: str) -> str:
 def protect_cell(value: Any) -> Any:
     """Return the value of a CSV cell; a text that a spreadsheet would compute has an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
+def align_columns(rows: Sequence[Sequence[str]], *, is_right: Sequence[bool] = ()) -> list[str]:
+    """Return rows of cells as lines whose columns stand below one another.
+
+    Args:
+        rows: The head first; all of one length.
+        is_right: For each column, whether it ends at its right edge, as numbers do; by default none does.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    ends = is_right or [False] * len(widths)
+    return [
+        "  ".join(
+            cell.rjust(width) if end else cell.ljust(width) for cell, width, end in zip(row, widths, ends, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def open_page(url: str) -> None:

@@ -103,6 +103,24 @@ def test_a_store_that_the_user_names_is_his(checkout: Path) -> None:
     assert call(checkout, "search", MLFLOW_TRACKING_URI="http://server:5000")[-1] == "http://server:5000"
 
 
+@pytest.mark.parametrize(
+    ("words", "variables", "expected"),
+    [
+        ([], {}, "sem-search"),
+        ([], {"MLFLOW_EXPERIMENT_NAME": "lot 7"}, "lot 7"),
+        ([], {"MLFLOW_EXPERIMENT_ID": "3"}, ""),
+        (["--experiment-name", "lot 7"], {}, ""),
+        (["--experiment-id=3"], {}, ""),
+    ],
+)
+def test_runs_go_to_the_program_s_experiment_unless_the_user_names_one(
+    checkout: Path, words: list[str], variables: dict[str, str], expected: str
+) -> None:
+    told = """printf '%s\n' "$MLFLOW_EXPERIMENT_NAME" >> "$RECORD"\n"""
+    (checkout / ".venv" / "bin" / "mlflow").write_text(RECORDER + told)
+    assert call(checkout, "search", *words, **variables)[-1] == expected
+
+
 def test_tests_install_nothing_but_the_project(checkout: Path) -> None:
     """Whoever runs the tests as root gets no package and no file in /etc; CI alone installs its own database."""
     system = checkout.parent / "bin"

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 import sem_search
-from sem_search.terminal import PlainFormatter, echo, print_warnings, protect_cell, show_controls, show_line, warn
+from sem_search.terminal import (
+    PlainFormatter,
+    align_columns,
+    echo,
+    print_warnings,
+    protect_cell,
+    show_controls,
+    show_line,
+    warn,
+)
 
 CLEAR, TITLE, BELL, C1, RIGHT_TO_LEFT = "\x1b[2J", "\x1b]0;pwned\x07", "\x07", "\x9b2J", "\u202e"
 
@@ -51,6 +60,14 @@ def test_a_text_that_a_spreadsheet_would_compute_is_marked(start: str) -> None:
 @pytest.mark.parametrize("value", [-1.5, -3, None, True, "", "starch", "'=1"])
 def test_numbers_and_other_texts_stay_as_they_are(value: Any) -> None:
     assert protect_cell(value) is value
+
+
+@pytest.mark.parametrize(
+    ("is_right", "lines"),
+    [((), ["name    n", "a       1", "longer  100"]), ((False, True), ["name      n", "a         1", "longer  100"])],
+)
+def test_columns_stand_below_one_another(is_right: tuple[bool, ...], lines: list[str]) -> None:
+    assert align_columns([("name", "n"), ("a", "1"), ("longer", "100")], is_right=is_right) == lines
 
 
 def test_printed_and_logged_text_is_spelt_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,32 +1,34 @@
-"""The parts of every answer: text, the numbers behind it, figures, and a page of text and figures."""
+"""What every answer is written as, and the words and numbers that several share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from sem_search.evaluation.comparison import Comparison, Difference
 from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.entries.types import Artifact, JsonArtifact, TextArtifact
 from sem_search.tracking.figures.audit import BarRow
-from sem_search.tracking.report.answer_page import CaptionedFigure, build_answer_page
+from sem_search.tracking.report.answer_page import Answer, build_answer_page
 
 
-def iter_answer(
-    stem: str, *, title: str, text: str, numbers: Any, figures: Sequence[CaptionedFigure]
-) -> Iterator[Artifact]:
-    """Yield what is written of an answer.
+def iter_answer(stem: str, *, answer: Answer, numbers: Any, command: str) -> Iterator[Artifact]:
+    """Yield what is written of an answer: text, numbers, its figures, and a page.
 
     Args:
         stem: Path of the files without their ending.
-        title: The question, as heading of the page.
-        text: The answer in plain words.
+        answer: With its figures.
         numbers: All numbers, fit for JSON.
-        figures: Each with its caption; they are yielded, too.
+        command: What gave the answer.
     """
-    yield TextArtifact(path=f"{stem}.txt", text=text.rstrip("\n") + "\n")
+    yield TextArtifact(path=f"{stem}.txt", text=answer.to_text() + "\n")
     yield JsonArtifact(path=f"{stem}.json", content=numbers)
-    for figure in figures:
+    for figure in answer.figures:
         yield figure.artifact
-    yield build_answer_page(path=f"{stem}.html", title=title, text=text, figures=figures)
+    yield build_answer_page(answer, path=f"{stem}.html", command=command)
+
+
+def format_share(interval: Interval) -> str:
+    """Return `90.0 % (79.0 to 96.0 %)`."""
+    return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f} to {100 * interval.high:.1f} %)"
 
 
 def build_row(name: str, interval: Interval | Difference, *, is_marked: bool = False) -> BarRow:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from sem_search.audits.answer import format_share
 from sem_search.audits.retraining import Show, list_splits, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.answers import AnswerTable, number_groups
@@ -28,6 +29,7 @@ from sem_search.micrographs.tiles import FloatTiles, iter_image_tiles
 from sem_search.places import get_cache_folder
 from sem_search.records import FoldOutcome, IntVector
 from sem_search.seeds import derive_seed
+from sem_search.tracking.report.answer_page import Light, Row
 from sem_search.transfer.features import get_features
 
 ControlName = Literal["shuffled labels", "constant images", "particles blurred away", "tiles in random order"]
@@ -59,17 +61,32 @@ class Control:
             return self.label_test.p_value > MAX_P_VALUE
         return self.scores.image_accuracy.low <= self.chance
 
-    def to_text(self) -> str:
-        """Return the result and what it means in plain words."""
-        accuracy = self.scores.image_accuracy
-        reference = f"{self.chance:.3f} by naming the largest class"
+    @property
+    def row(self) -> Row:
+        """The control among the other checks of an audit."""
+        reference = f"always the largest class: {100 * self.chance:.1f} %"
+        if self.difference is not None:
+            reference = f"as measured: {100 * self.usual.image_accuracy.value:.1f} %"
         if (test := self.label_test) is not None:
-            reference = f"{test.expected:.3f} with other permutations of the test labels, p = {test.p_value:.3f}"
-        begin = (
-            f"{self.name.capitalize()}: {accuracy.to_text()} of the images correctly classified, "
-            f"{self.usual.image_accuracy.value:.3f} as measured, {reference}."
-        )
-        return f"{begin} {_VERDICTS[self.name][0 if self.is_as_it_should_be else 1]}"
+            reference = f"other permutations: {100 * test.expected:.1f} %, p = {test.p_value:.3f}"
+        light, result = self._judge()
+        return Row(cells=(self.name, format_share(self.scores.image_accuracy), reference, result), light=light)
+
+    def _judge(self) -> tuple[Light, str]:
+        """Return the result in a few words; above chance and yet far below the score is no explanation of it."""
+        if self.is_as_it_should_be:
+            return "good", "as it should be"
+        if self.label_test is not None:
+            return "bad", "ALARM"
+        if self.difference is None and self.scores.image_accuracy.high < self.usual.image_accuracy.low:
+            return "plain", "above chance: explains a part"
+        return "unclear", "take care"
+
+    def to_text(self) -> str:
+        """Return what the result means in plain words."""
+        share = format_share(self.scores.image_accuracy)
+        verdict = _VERDICTS[self.name][0 if self.is_as_it_should_be else 1]
+        return f"{self.name.capitalize()}: {share} of the images are correctly classified. {verdict}"
 
 
 _VERDICTS: dict[ControlName, tuple[str, str]] = {

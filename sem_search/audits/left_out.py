@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sem_search.audits.answer import format_share
 from sem_search.audits.retraining import Show, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.intervals import compute_share_interval
@@ -20,6 +21,7 @@ from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.inspection.confounds import ATTRIBUTES as WAYS_OF_TAKING
 from sem_search.micrographs.inspection.confounds import UNKNOWN
 from sem_search.records import BoolVector, FoldOutcome, IntVector, TileSplits
+from sem_search.tracking.report.answer_page import Light, Row
 from sem_search.words import count
 
 MIN_GROUPS = 2
@@ -49,6 +51,24 @@ class LeftOutAttribute:
     usual_accuracy: Interval | None
     """The same images as the study measured them."""
 
+    @property
+    def is_lower(self) -> bool:
+        """Whether fewer of these images are correctly classified than usual, beyond the interval."""
+        return bool(self.accuracy and self.usual_accuracy and self.accuracy.high < self.usual_accuracy.value)
+
+    @property
+    def row(self) -> Row:
+        """The attribute among the other checks of an audit."""
+        name = f"each {self.attribute} left out in turn"
+        if self.accuracy is None or self.usual_accuracy is None:
+            return Row(cells=(name, "", "", "not possible on these data"))
+        usual = (
+            f"the same {count(self.n_images, 'image')}, {self.attribute} known: {100 * self.usual_accuracy.value:.1f} %"
+        )
+        result = "take care: clearly lower" if self.is_lower else "not clearly lower"
+        light: Light = "unclear" if self.is_lower else "good"
+        return Row(cells=(name, format_share(self.accuracy), usual, result), light=light)
+
     def to_text(self) -> str:
         """Return the result, and what could not be asked, in plain words."""
         why = " ".join(self.untested)
@@ -56,8 +76,9 @@ class LeftOutAttribute:
             return f"Leaving out a {self.attribute} cannot be tried on these data. {why}".strip()
         images = f"{count(self.n_images, 'image')} {'is' if self.n_images == 1 else 'are'}"
         return (
-            f"With each {self.attribute} left out in turn, {self.accuracy.to_text()} of {images} correctly classified; "
-            f"with the others of their {self.attribute} known it was {self.usual_accuracy.to_text()}. {why}"
+            f"With each {self.attribute} left out in turn, {format_share(self.accuracy)} of {images} correctly "
+            f"classified; with the others of their {self.attribute} known it was {format_share(self.usual_accuracy)}. "
+            f"{why}"
         ).strip()
 
 

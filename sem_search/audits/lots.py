@@ -16,23 +16,22 @@ from numpy.typing import NDArray
 
 from sem_search.audits.answer import build_row, iter_answer
 from sem_search.audits.lot_regions import FloatMap, compute_heat, compute_shares
+from sem_search.audits.lots_answer import build_lots_answer, name_pair
 from sem_search.evaluation.lots.two_sample import LotPair, compare_lots
-from sem_search.evaluation.statistics import MAX_P_VALUE
+from sem_search.evaluation.statistics import Interval
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.confounds import compute_confounds, find_confounds
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 from sem_search.records import ShownAsText, TileTable
 from sem_search.tracking.entries.json_values import to_json
-from sem_search.tracking.entries.types import Artifact, FigureArtifact, JsonArtifact, TableArtifact
-from sem_search.tracking.figures.audit import TilePicture, draw_rows, draw_tiles
-from sem_search.tracking.report.answer_page import CaptionedFigure
+from sem_search.tracking.entries.types import Entry, FigureArtifact, JsonArtifact, TableArtifact, iter_finite_metrics
+from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
+from sem_search.tracking.mlflow.names import make_metric_names
+from sem_search.tracking.report.answer_page import Answer, CaptionedFigure, Section
 from sem_search.transfer.features import embed_stored_features
 
 N_SHOWN = 4
 """Tiles shown of each lot of a pair: those most typical of their lot."""
-
-MORE_IMAGES = "take more images, ten or more of each lot"
-"""Fewer seldom show any but very large differences (`docs/trust.md`)."""
 
 TELLING_COLUMNS = ("pair", "lot", "image_id", "tile_of_image", "score")
 
@@ -44,8 +43,8 @@ PAIR_NAMES = (
 
 FIGURE_CAPTION = (
     "Share of the images that the other images assign to the right lot, pair by pair. Orange: the lots differ, all "
-    "pairs considered. What decides is how many permutations of the images rank them as well (the p-value), not the "
-    "interval of the share."
+    "pairs considered; a 95 % interval is shown only for these. What decides is the p-value, which counts the "
+    "permutations of the images that rank them as well, and not the distance to the dashed line."
 )
 
 REGIONS_CAPTION = (
@@ -86,12 +85,13 @@ class LotsAudit(ShownAsText):
         """One row for each pair of lots."""
         return pd.json_normalize(list_lots(self)["pairs"])
 
+    def to_answer(self) -> Answer:
+        """Return which lots can be told apart."""
+        return build_lots_answer(self)
+
     def to_text(self) -> str:
         """Return what was found, in plain words."""
-        lines = [f"{self.n_images} images, {self.n_tiles} tiles."]
-        lines += [f"Take care: {remark}" for remark in self.remarks]
-        lines += [describe_pair(pair, n_pairs=len(self.pairs)) for pair in self.pairs]
-        return "\n".join(lines)
+        return self.to_answer().to_text()
 
 
 def audit_lots(
@@ -126,58 +126,20 @@ def audit_lots(
     )
 
 
-def describe_pair(pair: LotPair, *, n_pairs: int) -> str:
-    """Return one pair's result in plain words; the interval of the accuracy only where the lots do differ."""
-    name = f"{pair.first} and {pair.second}"
-    among = f", {n_pairs} pairs considered" if n_pairs > 1 else ""
-    accuracy = pair.accuracy.to_text() if pair.is_different() else f"{pair.accuracy.value:.3f}"
-    result = (
-        f"{accuracy} of the images are assigned to the right lot by the others (chance: 0.5); ranked by "
-        f"likeness, AUROC {pair.auroc:.3f}, p = {pair.adjusted_p_value:.3f}{among}; {pair.n_first} and "
-        f"{pair.n_second} independent images."
-    )
-    if pair.n_tiles_left_out:
-        result += (
-            f" Images of unlike size: {pair.n_tiles_of_image} tiles of each were looked at, as many as the smallest "
-            f"has, and {pair.n_tiles_left_out} tiles left out."
-        )
-    if pair.is_different():
-        return f"{name} differ: {result}"
-    result += f" {100 * pair.p_value:.3g} % of all permutations of these images rank them as well."
-    if pair.smallest_p_value > MAX_P_VALUE:
-        return (
-            f"{name}: nothing can be said. {result} With so few images no p-value below {pair.smallest_p_value:.3f} "
-            f"is possible{among}: {MORE_IMAGES}."
-        )
-    return f"{name}: no difference was found, which does not prove that there is none. {result} {_describe_power(pair)}"
-
-
-def _describe_power(pair: LotPair) -> str:
-    """Say which difference so many images show, and what to do where a larger one did not suffice."""
-    if pair.detectable_accuracy is None:
-        return f"Even a very large difference would as a rule have been missed with so few images: {MORE_IMAGES}."
-    power = (
-        f"With so many images a difference is found in four of five cases if {pair.detectable_accuracy:.2f} of all "
-        "images can be told apart"
-    )
-    if pair.accuracy.value < pair.detectable_accuracy:
-        return f"{power}."
-    return f"{power}; here as many were, but chance too often brings about the same: {MORE_IMAGES}."
-
-
-def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> Iterator[Artifact]:
-    """Yield what is written of a comparison of lots: words, numbers, table, figure, and the most typical tiles, as
-    they are and with the regions that speak for their lot.
+def iter_lots_entries(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid, command: str) -> Iterator[Entry]:
+    """Yield what is written and logged of a comparison of lots: words, numbers, tables, figure, metrics, and the most
+    typical tiles, as they are and with the regions that speak for their lot.
 
     Args:
         audit: The answer.
         catalogue: The images, which are read again.
         grid: The tiles that were cut from them.
+        command: What asked for it.
     """
     draw = partial(
         draw_rows,
-        [build_row(name_pair(pair), pair.accuracy, is_marked=pair.is_different()) for pair in audit.pairs],
-        axis_label="Share of images assigned to the right lot, with 95 % interval",
+        [_build_bar(pair) for pair in audit.pairs],
+        axis_label="Share of images assigned to the right lot",
         reference=0.5,
         reference_name="chance; orange: the lots differ, all pairs considered",
     )
@@ -187,15 +149,18 @@ def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGri
         for picture, tile in zip(pictures, audit.telling, strict=True)
     ]
     sheet = FigureArtifact(path="telling_regions.jpg", draw=partial(draw_tiles, heated, per_line=N_SHOWN))
+    answer = audit.to_answer()
+    shares = CaptionedFigure(artifact=FigureArtifact(path="lots.png", draw=draw), caption=FIGURE_CAPTION)
+    regions = CaptionedFigure(artifact=sheet, caption=REGIONS_CAPTION)
     yield from iter_answer(
         "lots",
-        title="Can the lots be told apart?",
-        text=audit.to_text(),
+        answer=replace(
+            answer,
+            overview=(*answer.overview, shares),
+            sections=(*answer.sections, Section(heading="What speaks for each lot?", parts=(regions,))),
+        ),
         numbers=list_lots(audit),
-        figures=[
-            CaptionedFigure(artifact=FigureArtifact(path="lots.png", draw=draw), caption=FIGURE_CAPTION),
-            CaptionedFigure(artifact=sheet, caption=REGIONS_CAPTION),
-        ],
+        command=command,
     )
     yield TableArtifact(
         path="telling_tiles.csv",
@@ -204,11 +169,35 @@ def iter_lots_artifacts(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGri
     )
     yield FigureArtifact(path="telling_tiles.jpg", draw=partial(draw_tiles, pictures, per_line=N_SHOWN))
     yield JsonArtifact(path="telling_regions.json", content=[_list_regions(tile) for tile in audit.telling])
+    yield _build_pair_table(audit)
+    yield from iter_finite_metrics(_iter_numbers(audit), source="lots")
 
 
-def name_pair(pair: LotPair) -> str:
-    """Return the name of a pair in figures and tables."""
-    return f"{pair.first} / {pair.second}"
+def _build_pair_table(audit: LotsAudit) -> TableArtifact:
+    """Return one row for each pair."""
+    ends = [(pair.accuracy.value, pair.accuracy.low, pair.accuracy.high, pair.is_different()) for pair in audit.pairs]
+    own = [tuple(getattr(pair, name) for name in PAIR_NAMES) for pair in audit.pairs]
+    return TableArtifact(
+        path="lots.csv",
+        columns=(*PAIR_NAMES, "accuracy", "accuracy_low", "accuracy_high", "is_different"),
+        rows=tuple((*one, *other) for one, other in zip(own, ends, strict=True)),
+    )
+
+
+def _iter_numbers(audit: LotsAudit) -> Iterator[tuple[str, float, int]]:
+    """Yield the metrics: how many pairs differ, and two figures of each pair."""
+    yield "lots/n_different", sum(pair.is_different() for pair in audit.pairs), 0
+    names = make_metric_names([name_pair(pair) for pair in audit.pairs])
+    for pair in audit.pairs:
+        yield f"lots/accuracy/{names[name_pair(pair)]}", pair.accuracy.value, 0
+        yield f"lots/p_value/{names[name_pair(pair)]}", pair.adjusted_p_value, 0
+
+
+def _build_bar(pair: LotPair) -> BarRow:
+    """Return a pair's row of the figure; an interval beside a verdict that does not rest on it would mislead."""
+    share = pair.accuracy
+    shown = share if pair.is_different() else Interval(value=share.value, low=share.value, high=share.value)
+    return build_row(name_pair(pair), shown, is_marked=pair.is_different())
 
 
 def read_telling_tiles(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> tuple[TilePicture, ...]:

@@ -8,10 +8,13 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sem_search.audits.answer import format_share
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.comparison import Comparison, compare_answers
 from sem_search.evaluation.metadata_model import MetadataScore, Value, score_metadata
 from sem_search.micrographs.catalogue import ImageRecord
+from sem_search.tracking.report.answer_page import Row
+from sem_search.words import join_words
 
 ATTRIBUTES: dict[str, Callable[[ImageRecord], Value]] = {
     "pixel size": lambda record: record.pixel_size_nm,
@@ -38,19 +41,30 @@ class MetadataAudit:
         """Whether it is not clear that the network sees more than the metadata contain."""
         return self.comparison.image_accuracy.low <= 0
 
+    @property
+    def row(self) -> Row:
+        """The comparison among the other checks of an audit."""
+        network = f"the network: {100 * self.comparison.image_accuracy.first:.1f} %"
+        result = "take care: not clearly worse" if self.is_suspicious else "clearly worse, as it should be"
+        return Row(
+            cells=("metadata alone, no picture", format_share(self.score.accuracy), network, result),
+            light="unclear" if self.is_suspicious else "good",
+        )
+
     def to_text(self) -> str:
         """Return the comparison in plain words."""
         accuracy = self.comparison.image_accuracy
-        known = ", ".join(self.score.attributes) or "nothing that differs between images"
+        given = join_words(self.score.attributes) if self.score.attributes else "nothing that differs between images"
         verdict = (
             "It is not clear that the network sees more than this: it may have learnt how the images were taken."
             if self.is_suspicious
-            else "The network knows more than that, though it may use it, too."
+            else "The network sees more than this, although it may use it, too."
         )
         return (
-            f"Without looking at any picture, from {known}, {100 * accuracy.second:.1f} % of the images are "
-            f"correctly classified; from their pictures {100 * accuracy.first:.1f} %: {accuracy.to_text()} (95 % "
-            f"interval). {verdict}"
+            f"A classifier that sees no picture and is given only the {given} of each image classifies "
+            f"{100 * accuracy.second:.1f} % of the images correctly. The network sees the pictures and classifies "
+            f"{100 * accuracy.first:.1f} % correctly: {100 * accuracy.value:+.1f} percentage points "
+            f"({100 * accuracy.low:+.1f} to {100 * accuracy.high:+.1f}). {verdict}"
         )
 
 

@@ -19,6 +19,7 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.metrics import compute_fold_scores
 from sem_search.evaluation.selection import SelectionBias, compute_nested_score, compute_selection_bias, get_candidates
 from sem_search.records import Cell, FloatMatrix, FloatVector, FoldOutcome, TileSplits, TileTable
+from sem_search.tracking.report.answer_page import Light, Row, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,31 @@ class NestedChoice:
         """Whether the score lies in the interval of the bias-corrected one."""
         return bool(self.bias.corrected.low <= self.score <= self.bias.corrected.high)
 
+    @property
+    def row(self) -> Row:
+        """The score among the checks of an audit."""
+        name, bias = "choice made anew inside each fold", self.bias
+        if bias.n_candidates == 1:
+            return Row(cells=(name, "", "", "not possible: one combination"))
+        corrected = f"corrected score (BBC-CV): {bias.corrected.to_text()}"
+        result = "they agree" if self.agrees else "take care: they do not agree"
+        light: Light = "good" if self.agrees else "unclear"
+        return Row(cells=(name, f"F-measure of tiles {self.score:.3f}", corrected, result), light=light)
+
+    @property
+    def table(self) -> Table:
+        """What each way of estimating gives."""
+        bias = self.bias
+        estimates = {
+            "choice made anew inside each fold": f"{self.score:.3f}",
+            "corrected score (BBC-CV)": bias.corrected.to_text(),
+            f"the winner on the {bias.select_on} tiles that chose it": f"{bias.naive:.3f}",
+            "the winner on test tiles": f"{bias.test:.3f}",
+        }
+        return Table(
+            columns=("Estimate", "F-measure, tiles"), rows=tuple(Row(cells=pair) for pair in estimates.items())
+        )
+
     def to_text(self) -> str:
         """Return the score and what it means, in plain words."""
         bias = self.bias
@@ -57,10 +83,8 @@ class NestedChoice:
         common = max(set(self.chosen), key=self.chosen.count)
         return (
             f"With the choice among {bias.n_candidates} combinations made anew inside each fold ({self.n_trained} "
-            f"heads trained for it) the F-measure is {self.score:.3f} on images that chose nothing; the corrected "
-            f"score (BBC-CV) is {bias.corrected.to_text()}, the winner's own {bias.naive:.3f} on the {bias.select_on} "
-            f"tiles that chose it and {bias.test:.3f} on test tiles. {verdict} Chosen most often: {common.name}, in "
-            f"{self.chosen.count(common)} of {len(self.chosen)} folds."
+            f"heads trained for it) the F-measure is {self.score:.3f} on images that chose nothing. {verdict} Chosen "
+            f"most often: {common.name}, in {self.chosen.count(common)} of {len(self.chosen)} folds."
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sem_search.audits.answer import build_row, iter_answer, list_class_differences, list_difference
+from sem_search.audits.answer import build_row, format_share, iter_answer, list_class_differences, list_difference
 from sem_search.audits.controls import Control, iter_controls
 from sem_search.audits.leak import LeakAudit, audit_leak
 from sem_search.audits.left_out import LeftOutAttribute, iter_left_out
@@ -23,7 +23,8 @@ from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Entry, FigureArtifact, iter_finite_metrics
 from sem_search.tracking.figures.audit import BarRow, draw_rows
 from sem_search.tracking.mlflow.names import make_safe_name
-from sem_search.tracking.report.answer_page import CaptionedFigure
+from sem_search.tracking.report.answer_page import Answer, CaptionedFigure, Light, Row, Section, Table
+from sem_search.words import count
 
 QUESTIONS = ("leak", "metadata", "left-out", "controls")
 """Asked by default."""
@@ -58,27 +59,85 @@ class StudyAudit(ShownAsText):
         """One row for each way of training or asking: share of images correctly classified, and its interval."""
         return pd.DataFrame(list_rows(self))
 
+    @property
+    def checks(self) -> tuple[Row, ...]:
+        """What was measured, and every check that was answered."""
+        is_better = self.measured.low > self.chance
+        measured = Row(
+            cells=(
+                "as measured",
+                format_share(self.measured),
+                f"always the largest class: {100 * self.chance:.1f} %",
+                "better than chance" if is_better else "not clearly better than chance",
+            ),
+            light="good" if is_better else "bad",
+        )
+        answered = (self.leak, self.nested, self.metadata, *self.left_out, *self.controls)
+        return (measured, *(entry.row for entry in answered if entry is not None))
+
+    def to_answer(self) -> Answer:
+        """Return the answer to all questions asked; its sections grow with every question."""
+        light, verdict, sentence = self._conclude()
+        return Answer(
+            question=f"Is the score of study {self.study} what it seems to be?",
+            subject=f"Audit of study {self.study}.",
+            light=light,
+            verdict=verdict,
+            sentence=f"{format_share(self.measured)} of the test images are correctly classified{sentence}",
+            overview=(
+                Table(
+                    columns=("Check", "Images correctly classified", "Compare with", "Result"),
+                    rows=self.checks,
+                    note="In brackets: 95 % intervals.",
+                ),
+            ),
+            sections=tuple(self._iter_sections()),
+        )
+
     def to_text(self) -> str:
         """Return everything in plain words, one question after the other, later answers below."""
-        parts = [f"Audit of study {self.study}: {self.measured.to_text()} of the test images are correctly classified."]
+        return self.to_answer().to_text()
+
+    def _iter_sections(self) -> Iterator[Section]:
+        """Yield one section for each question that was answered."""
         if self.leak is not None:
-            parts += ["", "Is the split honest?", self.leak.to_text()]
+            yield Section(heading="Is the split honest?", parts=(self.leak.to_text(), self.leak.table))
         if self.nested is not None:
-            parts += ["", "How much of it is luck of the choice?", self.nested.to_text()]
+            table = () if self.nested.bias.n_candidates == 1 else (self.nested.table,)
+            yield Section(heading="How much of it is luck of the choice?", parts=(self.nested.to_text(), *table))
         if self.metadata is not None or self.left_out:
-            parts += ["", "Could it be the session instead of the material?"]
-        parts += [] if self.metadata is None else [self.metadata.to_text()]
-        parts += [entry.to_text() for entry in self.left_out]
+            asked = (self.metadata, *self.left_out)
+            yield Section(
+                heading="Could it be the session instead of the material?",
+                parts=tuple(entry.to_text() for entry in asked if entry is not None),
+            )
         if self.controls:
-            parts += ["", "Negative controls: what is left when the material cannot be seen?"]
-            parts += [control.to_text() for control in self.controls]
-        return "\n".join(parts) + "\n"
+            yield Section(
+                heading="Negative controls: what is left when the material cannot be seen?",
+                parts=tuple(control.to_text() for control in self.controls),
+            )
+
+    def _conclude(self) -> tuple[Light, str, str]:
+        """Return the last word: its light, a few words, and how the sentence on the score goes on."""
+        measured, *checks = self.checks
+        if measured.light == "bad":
+            return "bad", "No", f", which is not clearly better than chance ({100 * self.chance:.1f} %)."
+        if any(check.light == "bad" for check in checks):
+            return "bad", "No", ", but labels that mean nothing are recognised, too: test labels leak into training."
+        judged = [check for check in checks if check.light in ("good", "unclear")]
+        doubts = [check.cells[0] for check in judged if check.light == "unclear"]
+        if doubts:
+            share = f"{len(doubts)} of {count(len(judged), 'check')}"
+            return "unclear", "Cannot tell", f", but {share} cast doubt on what this means: {', '.join(doubts)}."
+        if not judged:
+            return "unclear", "Not checked yet", "; no check was asked that could speak against it."
+        return "good", "Yes, as far as asked", f", and nothing speaks against it ({count(len(judged), 'check')})."
 
 
 def iter_audits(subject: AuditSubject, *, questions: tuple[str, ...] = QUESTIONS, show: Show) -> Iterator[StudyAudit]:
     """Ask a finished study these questions, and yield the audit as it grows: first without any, then answer by answer.
 
-    Each text begins with the one before, so that what is new can be printed at once.
+    The text of its sections begins with the one before, so that what is new can be printed at once.
 
     Args:
         subject: The study.
@@ -122,11 +181,12 @@ def check_questions(questions: tuple[str, ...]) -> None:
         )
 
 
-def iter_audit_entries(audit: StudyAudit, *, known: StudyAudit | None = None) -> Iterator[Entry]:
+def iter_audit_entries(audit: StudyAudit, *, command: str, known: StudyAudit | None = None) -> Iterator[Entry]:
     """Yield what is logged of an audit: words, numbers, one figure, a page of both, and those metrics that are new.
 
     Args:
         audit: As far as it has come.
+        command: What asks for it.
         known: What was logged already; files are written over, metrics are not logged twice.
     """
     draw = partial(
@@ -137,12 +197,12 @@ def iter_audit_entries(audit: StudyAudit, *, known: StudyAudit | None = None) ->
         reference_name="always naming the largest class",
     )
     figure = FigureArtifact(path="audit/audit.png", draw=draw)
+    answer = audit.to_answer()
     yield from iter_answer(
         "audit/audit",
-        title=f"Is the score of study {audit.study} what it seems to be?",
-        text=audit.to_text(),
+        answer=replace(answer, overview=(*answer.overview, CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION))),
         numbers=list_audit(audit),
-        figures=[CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)],
+        command=command,
     )
     before = {} if known is None else _list_numbers(known)
     numbers = [(name, value, 0) for name, value in _list_numbers(audit).items() if name not in before]

@@ -1,15 +1,18 @@
 """Two studies over the same images in the same folds: which winner is better, for which classes, and how clearly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sem_search.audits.answer import build_row, iter_answer, list_class_differences, list_difference
 from sem_search.errors import DataError, NotComparableError
+from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.comparison import Comparison, Difference, compare_trials
+from sem_search.evaluation.metrics import predict_classes
 from sem_search.evaluation.statistics import LEVEL, MAX_P_VALUE
 from sem_search.records import ShownAsText, StudyOutcome
 from sem_search.tracking.entries.types import (
@@ -19,7 +22,8 @@ from sem_search.tracking.entries.types import (
     iter_finite_metrics,
 )
 from sem_search.tracking.figures.audit import draw_rows
-from sem_search.tracking.report.answer_page import CaptionedFigure
+from sem_search.tracking.report.answer_page import Answer, CaptionedFigure, Light, Row, Section, Table
+from sem_search.words import count
 
 FIGURE_WORDS = {
     "f_measure": "F-measure, tiles",
@@ -38,12 +42,29 @@ FIGURE_CAPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class SettingDifference:
+    """A setting that two searches do not share."""
+
+    name: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyComparison(ShownAsText):
     """The winner of the first study against that of the second, in the test split."""
 
     first: str
     second: str
     comparison: Comparison
+    n_tiles: int
+    """Test tiles, each of which both have classified."""
+    n_tiles_alike: int
+    """Of them, those that both predict as the same class."""
+    n_images_alike: int
+    """Whole test images that both predict as the same class."""
+    settings: tuple[SettingDifference, ...] = ()
+    """What differs in the settings of the searches, and in the combinations that won."""
 
     @property
     def rows(self) -> list[tuple[str, Difference]]:
@@ -56,58 +77,123 @@ class StudyComparison(ShownAsText):
         """One row for each figure compared: both values, their difference and its interval."""
         return pd.DataFrame([{"figure": name, **list_difference(entry)} for name, entry in self.rows])
 
-    def to_text(self) -> str:
-        """Return the table and what it means."""
+    def to_answer(self) -> Answer:
+        """Return which study is better, by how much, and what differs between the two."""
         comparison = self.comparison
-        width = max(len(name) for name, _ in self.rows)
-        head = f"{'':{width}}   first  second  difference (95 % interval)"
-        lines = [
-            f"{name:{width}}   {entry.first:.3f}   {entry.second:.3f}  {entry.to_text()}{' *' * entry.is_clear}"
-            for name, entry in self.rows
-        ]
-        return "\n".join(
-            [
-                f"First: {self.first}; second: {self.second}; {comparison.n_images} test images, "
-                f"{comparison.n_folds} folds. *: the interval leaves out 0. The intervals of the "
-                f"{len(comparison.class_names)} classes hold for all of them together (Bonferroni).",
-                head,
-                *lines,
-                *self._describe_tests(),
-                self._describe_verdict(),
-            ]
+        light, verdict, sentence = self._conclude()
+        n_headline = len(FIGURE_WORDS)
+        return Answer(
+            question=f"{self.first} or {self.second}: which is better?",
+            subject=f"First: {self.first}; second: {self.second}; {comparison.n_images} test images, "
+            f"{comparison.n_folds} folds.",
+            light=light,
+            verdict=verdict,
+            sentence=sentence,
+            overview=(_tabulate(self.rows[:n_headline], note=""),),
+            sections=(
+                Section(heading="What differs in the settings?", parts=tuple(self._iter_settings())),
+                Section(
+                    heading="Class by class: F-measure, tiles",
+                    parts=(
+                        _tabulate(
+                            self.rows[n_headline:],
+                            note=f"The intervals of the {len(comparison.class_names)} classes hold for all of them "
+                            "together (Bonferroni).",
+                        ),
+                    ),
+                ),
+                Section(heading="Other images, other training images", parts=(self._tabulate_tests(),)),
+            ),
         )
 
-    def _describe_tests(self) -> list[str]:
-        """Say what the two tests found."""
+    def to_text(self) -> str:
+        """Return the tables and what they mean."""
+        return self.to_answer().to_text()
+
+    def _iter_settings(self) -> Iterator[str | Table]:
+        """Yield what differs in the settings of the two searches."""
+        if not self.settings:
+            yield "Nothing: both searches had the same settings, and the same combination won."
+            return
+        yield Table(
+            columns=("Setting", "First", "Second"),
+            rows=tuple(Row(cells=(entry.name, entry.first, entry.second)) for entry in self.settings),
+        )
+
+    def _tabulate_tests(self) -> Table:
+        """Return what the two tests found."""
         images, folds = self.comparison.image_test, self.comparison.fold_test
-        sentences = [
-            f"Whole images (McNemar): {images.n_first_better} classified better by the first, "
-            f"{images.n_second_better} by the second; {_format_p_value(images.p_value)}."
-        ]
+        better = f"{images.n_first_better} better by the first, {images.n_second_better} by the second"
+        rows = [Row(cells=("other images", "McNemar, whole images", better, _format_p_value(images.p_value)))]
         if folds is not None:
-            found = (
-                "but all folds differ alike: no variance to test against, and no p-value."
-                if folds.p_value is None
-                else f"{_format_p_value(folds.p_value)}: whether other training images could turn it round."
+            found = "none: all folds differ alike" if folds.p_value is None else _format_p_value(folds.p_value)
+            cells = (
+                "other training images",
+                "corrected resampled t-test, folds",
+                f"{folds.mean:+.3f} on average",
+                found,
             )
-            sentences.append(f"Folds (corrected resampled t-test): mean difference {folds.mean:+.3f}, {found}")
-        return sentences
+            rows.append(Row(cells=cells))
+        return Table(columns=("Could it be turned round by", "Test", "Found", "p"), rows=tuple(rows))
 
-    def _describe_verdict(self) -> str:
-        """Return which study is better, if that is clear."""
+    def _conclude(self) -> tuple[Light, str, str]:
+        """Return which study is better, if that is clear: light, a few words, and why."""
         entry, folds = self.comparison.f_measure, self.comparison.fold_test
+        images = f"{self.n_images_alike} of {count(self.comparison.n_images, 'test image')}"
+        if self.n_tiles_alike == self.n_tiles:
+            sentence = f"Both predict the same class for each of {count(self.n_tiles, 'test tile')}: no figure differs."
+            return "plain", "The two answer alike", sentence
+        sentence = (
+            f"The F-measure on test tiles is {entry.first:.3f} against {entry.second:.3f}: {entry.to_text()}. Both "
+            f"predict the same class for {images}."
+        )
         if not entry.is_clear:
-            return "Neither is clearly better: other images could have turned it round."
-        better = self.first if entry.value > 0 else self.second
+            return "unclear", "Neither is clearly better", f"{sentence} Other images could have turned it round."
+        verdict = f"{self.first if entry.value > 0 else self.second} is better"
         if folds is None or folds.p_value is None:
-            return f"{better} is better on such images; of other training images the folds say nothing."
+            return "plain", verdict, f"{sentence} Of other training images the folds say nothing."
         if folds.p_value > MAX_P_VALUE:
-            return f"{better} is better on such images; with other training images it might not be."
-        return f"{better} is better, and neither other images nor other training images would be likely to change it."
+            return "plain", verdict, f"{sentence} With other training images it might not be."
+        return (
+            "plain",
+            verdict,
+            f"{sentence} Neither other images nor other training images would be likely to change it.",
+        )
 
 
-def compare_studies(first: StudyOutcome, second: StudyOutcome) -> StudyComparison:
+def _tabulate(rows: Sequence[tuple[str, Difference]], *, note: str) -> Table:
+    """Return a table of differences."""
+    return Table(
+        columns=("Figure", "First", "Second", "Difference (95 % interval)", "Result"),
+        rows=tuple(
+            Row(
+                cells=(name, f"{entry.first:.3f}", f"{entry.second:.3f}", entry.to_text(), _name_better(entry)),
+                light="plain" if entry.is_clear else None,
+            )
+            for name, entry in rows
+        ),
+        note=note,
+    )
+
+
+def _name_better(entry: Difference) -> str:
+    """Return which of the two is better, if that is clear."""
+    if entry.first == entry.second:
+        return "the same"
+    if not entry.is_clear:
+        return "not clear"
+    return "first is better" if entry.value > 0 else "second is better"
+
+
+def compare_studies(
+    first: StudyOutcome, second: StudyOutcome, *, settings: tuple[SettingDifference, ...] = ()
+) -> StudyComparison:
     """Return how the winners of two studies differ in the test split.
+
+    Args:
+        first: A study.
+        second: Another.
+        settings: What differs in the settings of their searches; the combinations that won are added.
 
     Raises:
         NotComparableError: The studies have other images, classes or folds; the message says which.
@@ -125,15 +211,42 @@ def compare_studies(first: StudyOutcome, second: StudyOutcome) -> StudyCompariso
         of_all_classes = compare_trials(first.winner, second.winner, tiles=first.tiles, level=level)
     except DataError as error:
         raise NotComparableError(f"Studies {first.name!r} and {second.name!r} cannot be compared: {error}.") from error
+    is_alike = np.concatenate(
+        [
+            predict_classes(one.test_probabilities) == predict_classes(two.test_probabilities)
+            for one, two in zip(first.winner.folds, second.winner.folds, strict=True)
+        ]
+    )
+    answers = [tabulate_answers(study.winner, tiles=study.tiles, split="test") for study in (first, second)]
     return StudyComparison(
         first=first.name,
         second=second.name,
         comparison=replace(comparison, f_measure_of_class=of_all_classes.f_measure_of_class),
+        n_tiles=len(is_alike),
+        n_tiles_alike=int(is_alike.sum()),
+        n_images_alike=int((answers[0].answer_of_row == answers[1].answer_of_row).sum()),
+        settings=(*settings, *_compare_winners(first, second)),
     )
 
 
-def iter_comparison_entries(compared: StudyComparison) -> Iterator[Entry]:
-    """Yield what is logged of a comparison: words, table, numbers, a figure, and a page of words and figure."""
+def _compare_winners(first: StudyOutcome, second: StudyOutcome) -> Iterator[SettingDifference]:
+    """Yield what differs in the combinations that won."""
+    one, two = first.winner.cell, second.winner.cell
+    for name, mine, other in (
+        ("learning rate of the winner", f"{one.learning_rate:g}", f"{two.learning_rate:g}"),
+        ("batch size of the winner", str(one.batch_size), str(two.batch_size)),
+    ):
+        if mine != other:
+            yield SettingDifference(name=name, first=mine, second=other)
+
+
+def iter_comparison_entries(compared: StudyComparison, *, command: str) -> Iterator[Entry]:
+    """Yield what is logged of a comparison: words, table, numbers, a figure, and a page of words and figure.
+
+    Args:
+        compared: The comparison.
+        command: What asked for it.
+    """
     draw = partial(
         draw_rows,
         [build_row(name, entry, is_marked=entry.is_clear) for name, entry in compared.rows],
@@ -143,12 +256,12 @@ def iter_comparison_entries(compared: StudyComparison) -> Iterator[Entry]:
         limits=None,
     )
     figure = FigureArtifact(path="comparison/comparison.png", draw=draw)
+    answer = compared.to_answer()
     yield from iter_answer(
         "comparison/comparison",
-        title=f"{compared.first} or {compared.second}: which is better?",
-        text=compared.to_text(),
+        answer=replace(answer, overview=(*answer.overview, CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION))),
         numbers=list_comparison(compared),
-        figures=[CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)],
+        command=command,
     )
     yield TableArtifact(
         path="comparison/comparison.csv",
@@ -178,12 +291,16 @@ def list_comparison(compared: StudyComparison) -> dict[str, Any]:
         if folds is None
         else {"differences": folds.differences.tolist(), "mean": folds.mean, "p_value": folds.p_value},
         "mcnemar": asdict(comparison.image_test),
+        "n_tiles": compared.n_tiles,
+        "n_tiles_alike": compared.n_tiles_alike,
+        "n_images_alike": compared.n_images_alike,
+        "settings": [asdict(entry) for entry in compared.settings],
     }
 
 
 def _format_p_value(p_value: float) -> str:
-    """Return `p = 0.123`, or that it is below what three decimals show."""
-    return "p < 0.001" if p_value < SMALLEST_P_VALUE else f"p = {p_value:.3f}"
+    """Return `0.123`, or that it is below what three decimals show."""
+    return "< 0.001" if p_value < SMALLEST_P_VALUE else f"{p_value:.3f}"
 
 
 def _describe_difference(first: str, second: str, *, name: str, one: tuple[str, ...], two: tuple[str, ...]) -> str:

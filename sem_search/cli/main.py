@@ -32,6 +32,8 @@ EXIT_STOPPED = 130
 BARE_SWITCH: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
 """An option that may stand without a value. No other may: "-1" would be read as an option, and not named as wrong."""
 
+MODEL_HELP = "Such as models:/sem-search-vgg16@champion.  [default: the champion, where only one model has one]"
+
 Command = Callable[..., Any]
 
 
@@ -89,6 +91,20 @@ class Commands(click.Group):
             kept = "What is finished is kept: the same command again goes on from there."
             echo(f"Stopped. {kept}" if ctx.invoked_subcommand in GOES_ON else "Stopped.", err=True)
             ctx.exit(EXIT_STOPPED)
+        except Exception as error:
+            explained = _explain_store_error(error)
+            if explained is None:
+                raise
+            raise explained from None
+
+
+def _explain_store_error(error: Exception) -> Exception | None:
+    """Return what it means that the tracking store went away, or refused, in the middle of a command."""
+    if "mlflow" not in sys.modules:
+        return None
+    from sem_search.tracking.mlflow.availability import explain_store_error
+
+    return explain_store_error(error)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -172,20 +188,20 @@ def worker(study: str, storage: str, threads: int | None, wait_s: float, **place
 
 @commands.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="For example models:/sem-search-vgg16@champion.")
+@click.option("--model", default=None, metavar="ADDRESS", help=MODEL_HELP)
 @click.option("--output", default=None, type=click.Path(path_type=Path), help="File to write; default: the terminal.")
 @click.option(
     "--format",
     "output_format",
     default=None,
-    type=click.Choice([AUTO, "csv", "json", "parquet"]),
+    type=click.Choice([AUTO, "csv", "json", "parquet", "xlsx"]),
     help="Of the table.  [default: by the file's name, else csv]",
 )
 @click.option("--explain", default=None, type=click.Path(path_type=Path), help="Folder for Grad-CAM overlays.")
 @click.option("--coverage", default=0.9, show_default=True, help="Of the prediction sets, above 0 and below 1.")
 def predict(
     images: tuple[Path, ...],
-    model: str,
+    model: str | None,
     output: Path | None,
     output_format: str | None,
     explain: Path | None,
@@ -210,7 +226,7 @@ def add_serving_options(command: Command) -> Command:
     """Give a command the options of a server."""
     for option in reversed(
         (
-            click.option("--model", required=True, help="For example models:/sem-search-vgg16@champion: watched."),
+            click.option("--model", default=None, metavar="ADDRESS", help=f"{MODEL_HELP} An alias is watched."),
             click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
             click.option(
                 "--allowed-hosts",

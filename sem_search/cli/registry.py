@@ -26,7 +26,6 @@ Command = Callable[..., Any]
 Answer = tuple[str, object]
 """What a command prints: for people, and for programs."""
 
-_MODEL = click.option("--model", required=True, metavar="NAME", help="Registered model, such as sem-search-vgg16.")
 _VERSION = click.argument("version")
 _MARGIN = click.option(
     "--margin",
@@ -58,6 +57,19 @@ def _print_answer(act: Callable[..., Answer]) -> Command:
     return command
 
 
+def _for_model(act: Callable[..., Answer]) -> Command:
+    """Give a command the option --model; where it is not given, the command is about the only model that there is."""
+
+    @click.option("--model", default=None, metavar="NAME", help="Registered model.  [default: the only one]")
+    @wraps(act)
+    def command(*, model: str | None, **given: Any) -> Answer:
+        from sem_search.deployment.registry import choose_model_name
+
+        return act(model=choose_model_name(model), **given)
+
+    return command
+
+
 @click.group()
 def registry() -> None:
     """See, judge and change which version of a model is champion. VERSION is a number, an alias or latest."""
@@ -71,16 +83,16 @@ def list_command(model: str | None) -> Answer:
 
     A warning names what is not as the history has it.
     """
-    from sem_search.deployment.registry import views
+    from sem_search.deployment.registry import choose_model_name, views
 
-    overviews = views.list_models() if model is None else (views.list_versions(model),)
+    overviews = views.list_models() if model is None else (views.list_versions(choose_model_name(model)),)
     return views.format_overviews(overviews), overviews
 
 
 @registry.command()
 @_VERSION
-@_MODEL
 @_print_answer
+@_for_model
 def show(version: str, model: str) -> Answer:
     """Print a version's model card.
 
@@ -93,8 +105,8 @@ def show(version: str, model: str) -> Answer:
 
 
 @registry.command()
-@_MODEL
 @_print_answer
+@_for_model
 def history(model: str) -> Answer:
     """Print every move of an alias.
 
@@ -108,11 +120,11 @@ def history(model: str) -> Answer:
 
 @registry.command()
 @_VERSION
-@_MODEL
 @click.option("--reason", default=None, help="Make it champion even if the gate refuses, and record why.")
 @_MARGIN
 @_CONFIDENCE
 @_print_answer
+@_for_model
 def promote(*, version: str, model: str, reason: str | None, margin: float, confidence: float) -> Answer:
     """Make a version champion.
 
@@ -126,9 +138,9 @@ def promote(*, version: str, model: str, reason: str | None, margin: float, conf
 
 
 @registry.command()
-@_MODEL
 @click.option("--reason", default=None, help="Why; written down.")
 @_print_answer
+@_for_model
 def rollback(model: str, reason: str | None) -> Answer:
     """Go back to the champion before.
 
@@ -142,10 +154,10 @@ def rollback(model: str, reason: str | None) -> Answer:
 @registry.command()
 @click.argument("a")
 @click.argument("b")
-@_MODEL
 @_MARGIN
 @_CONFIDENCE
 @_print_answer
+@_for_model
 def compare(*, a: str, b: str, model: str, margin: float, confidence: float) -> Answer:
     """Compare two versions, image by image.
 
@@ -159,7 +171,6 @@ def compare(*, a: str, b: str, model: str, margin: float, confidence: float) -> 
 
 @registry.command()
 @_VERSION
-@_MODEL
 @click.option(
     "--data",
     default=None,
@@ -168,6 +179,7 @@ def compare(*, a: str, b: str, model: str, margin: float, confidence: float) -> 
 )
 @click.option("--expect-head", default=None, metavar="HASH", help="Hash of an entry that was written down earlier.")
 @_print_answer
+@_for_model
 def verify(*, version: str, model: str, data: Path | None, expect_head: str | None) -> Answer:
     """Check history, files and data by hash.
 

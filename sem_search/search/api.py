@@ -233,7 +233,7 @@ def lots(*folders: Place, output: Place | None = None, **settings: Any) -> "Lots
     return run_lots([Path(folder) for folder in folders], output=None if output is None else Path(output), **settings)
 
 
-def load_model(model_uri: str) -> "Model":
+def load_model(model_uri: str | None = None) -> "Model":
     """Load a registered classifier; its files are held against the registry.
 
     >>> model = ss.load_model("models:/excipients/1")
@@ -241,7 +241,8 @@ def load_model(model_uri: str) -> "Model":
     5
 
     Args:
-        model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder.
+        model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder;
+            None is the champion of the only model that has one.
 
     Returns:
         The classifier: `.predict(paths)` returns a table with one row for each image.

@@ -25,7 +25,7 @@ from sem_search.search.trials.ranks import count_ranks
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.storage import START_S, repeat_after_outages
 from sem_search.search.trials.study import open_study
-from sem_search.search.trials.worker_loop import work
+from sem_search.search.trials.worker_loop import Timeout, work
 from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.tracking.entries.types import Tags
@@ -64,7 +64,10 @@ def search_study(prepared: PreparedSearch, *, client: ClusterClient | None = Non
         earlier_run_id=_wait(lambda: find_earlier_run(earlier, is_gone=is_known_gone), settings=settings),
         is_finished=was_finished,
     ) as run_id:
-        conclusion: Conclusion = repeat(lambda: _attempt(study, prepared=prepared, run_id=run_id, client=client))
+        timeout = Timeout(settings.timeout)
+        conclusion: Conclusion = repeat(
+            lambda: _attempt(study, prepared=prepared, run_id=run_id, client=client, timeout=timeout)
+        )
     return dataclasses.replace(conclusion, was_finished=was_finished)
 
 
@@ -79,9 +82,9 @@ def help_study(study: optuna.Study, *, prepared: PreparedSearch, run_id: str) ->
     Raises:
         StoreError: The study's database or the disk stayed away for `outage_wait` seconds.
     """
-    log = TrialLog(prepared=prepared, study_run_id=run_id, is_search=False)
+    log, timeout = TrialLog(prepared=prepared, study_run_id=run_id, is_search=False), Timeout(prepared.settings.timeout)
     repeat_after_outages(
-        lambda: _train_cells(study, prepared=prepared, log=log),
+        lambda: _train_cells(study, prepared=prepared, log=log, timeout=timeout),
         study=study,
         url=prepared.settings.storage,
         wait_s=prepared.settings.outage_wait,
@@ -97,7 +100,9 @@ def _begin_study(prepared: PreparedSearch) -> optuna.Study:
         return open_study(settings, name=prepared.name, fingerprint=prepared.fingerprint, warn=warn)
 
 
-def _attempt(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, client: ClusterClient | None) -> Conclusion:
+def _attempt(
+    study: optuna.Study, *, prepared: PreparedSearch, run_id: str, client: ClusterClient | None, timeout: Timeout
+) -> Conclusion:
     settings = prepared.settings
     log = TrialLog(prepared=prepared, study_run_id=run_id)
     _wait(lambda: _take_over(study, log=log), settings=settings)
@@ -105,7 +110,7 @@ def _attempt(study: optuna.Study, *, prepared: PreparedSearch, run_id: str, clie
         _wait(lambda: log_entries([describe_settings(settings)], run_id=run_id), settings=settings)
     trainer = prepared.trainer  # features are computed now: the study's run says meanwhile that a search is at work
     _wait(lambda: log_study_start(prepared, run_id=run_id), settings=settings)
-    _train_cells(study, prepared=prepared, log=log, client=client)
+    _train_cells(study, prepared=prepared, log=log, client=client, timeout=timeout)
     repaired = [*prepared.repaired, *repair_folds(study, prepared=prepared, trainer=trainer)]
     with lock_stores(settings):
         _wait(lambda: log.log_missing(study), settings=settings)
@@ -136,7 +141,12 @@ def _take_over(study: optuna.Study, *, log: TrialLog) -> None:
 
 
 def _train_cells(
-    study: optuna.Study, *, prepared: PreparedSearch, log: TrialLog, client: ClusterClient | None = None
+    study: optuna.Study,
+    *,
+    prepared: PreparedSearch,
+    log: TrialLog,
+    timeout: Timeout,
+    client: ClusterClient | None = None,
 ) -> None:
     """Train cells until every rank has its result."""
     settings = prepared.settings
@@ -157,6 +167,6 @@ def _train_cells(
         progress=progress,
     )
     try:
-        work(study, objective=objective)
+        work(study, objective=objective, timeout=timeout)
     finally:
         progress.close()

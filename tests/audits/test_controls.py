@@ -1,6 +1,7 @@
 """Negative controls: what must fall to chance falls, and an alarm is one."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sem_search.audits.controls import Control, blur_tiles, iter_controls, permu
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.label_test import LabelTest
+from sem_search.evaluation.statistics import Interval
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_shuffled_labels_are_held_against_other_deals(controls: dict[str, Contro
     control = controls["shuffled labels"]
     assert control.label_test is not None
     assert control.label_test.accuracy == control.scores.image_accuracy.value
-    assert f"{control.label_test.expected:.3f} with other permutations of the test labels, p = " in control.to_text()
+    assert control.row.cells[2].startswith(f"other permutations: {100 * control.label_test.expected:.1f} %, p = ")
 
 
 def test_blurring_leaves_brightness_and_nothing_small() -> None:
@@ -119,3 +121,33 @@ def test_a_score_that_depends_on_the_order_is_told(controls: dict[str, Control])
     clear = Difference(first=0.5, second=0.9, low=-0.6, high=-0.2)
     control = dataclasses.replace(controls["tiles in random order"], difference=clear)
     assert "another order of the training tiles changes the score" in control.to_text()
+
+
+def at(value: float) -> Interval:
+    return Interval(value=value, low=value - 0.05, high=value + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "accuracy", "changes", "light"),
+    [
+        ("constant images", 0.3, {}, "good"),
+        ("constant images", 0.5, {}, "plain"),
+        ("constant images", 0.86, {}, "unclear"),
+        ("shuffled labels", 0.5, {"label_test": LabelTest(accuracy=0.5, expected=0.3, p_value=0.01)}, "bad"),
+        ("shuffled labels", 0.5, {"label_test": LabelTest(accuracy=0.5, expected=0.3, p_value=0.2)}, "good"),
+        ("tiles in random order", 0.5, {"difference": Difference(first=0.5, second=0.9, low=-1, high=-0.2)}, "unclear"),
+    ],
+)
+def test_the_light_follows_the_score_and_what_it_explains(
+    controls: dict[str, Control], name: str, accuracy: float, changes: dict[str, Any], light: str
+) -> None:
+    control = controls[name]
+    control = dataclasses.replace(
+        control,
+        scores=dataclasses.replace(control.scores, image_accuracy=at(accuracy)),
+        usual=dataclasses.replace(control.usual, image_accuracy=at(0.9)),
+        chance=1 / 3,
+        **changes,
+    )
+    assert control.row.light == light
+    assert control.row.cells[1] == f"{100 * accuracy:.1f} % ({100 * accuracy - 5:.1f} to {100 * accuracy + 5:.1f} %)"

@@ -71,3 +71,10 @@ def test_the_words_say_what_a_careless_split_would_have_claimed(leak: LeakAudit,
     assert text.startswith("What a careless split would have claimed: F-measure 0.850")
     assert "0.780 was measured on images never seen" in text
     assert words in text
+
+
+def test_the_claim_is_no_result(leak: LeakAudit) -> None:
+    gap = Difference(first=0.85, second=0.78, low=0.02, high=0.12)
+    leak = LeakAudit(comparison=dataclasses.replace(leak.comparison, f_measure=gap))
+    assert (leak.row.cells[-1], leak.row.light) == ("F-measure of tiles +0.070: not a result", "plain")
+    assert leak.table.rows[0].cells == ("F-measure, tiles", "0.850", "0.780", "+0.070 (+0.020 to +0.120)")

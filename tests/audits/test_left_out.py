@@ -7,6 +7,7 @@ import pytest
 from sem_search.audits import left_out
 from sem_search.audits.left_out import LeftOutAttribute, iter_left_out
 from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.statistics import Interval
 
 
 def audit_session(subject: AuditSubject, show) -> LeftOutAttribute:
@@ -61,3 +62,19 @@ def test_no_more_values_than_the_limit_are_trained(
     entry = audit_session(take_in_sessions(subject, lambda place, _: "rare" if place % 5 == 0 else "usual"), show)
     assert entry.values == ()
     assert entry.untested[-1] == "Of 2 values the 1 with most images were tried."
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "light", "result"),
+    [
+        (Interval(value=0.5, low=0.3, high=0.7), "unclear", "take care: clearly lower"),
+        (Interval(value=0.7, low=0.5, high=0.9), "good", "not clearly lower"),
+        (None, None, "not possible on these data"),
+    ],
+)
+def test_the_light_follows_the_interval(accuracy: Interval | None, light: str | None, result: str) -> None:
+    usual = Interval(value=0.8, low=0.6, high=0.9)
+    row = LeftOutAttribute(
+        attribute="session", values=(), untested=(), n_images=18, accuracy=accuracy, usual_accuracy=usual
+    ).row
+    assert (row.cells[0], row.cells[-1], row.light) == ("each session left out in turn", result, light)

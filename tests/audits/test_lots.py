@@ -2,15 +2,22 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sem_search.audits.lots import LotsAudit, audit_lots, describe_pair, iter_lots_artifacts, list_lots
+from sem_search.audits.lots import LotsAudit, audit_lots, iter_lots_entries, list_lots
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
-from sem_search.evaluation.statistics import Interval
-from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, TableArtifact
+from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metrics, TableArtifact
+
+
+def list_entries(audit: LotsAudit, *, subject: AuditSubject) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return the files by their paths, and the metrics by their names."""
+    *files, metrics = iter_lots_entries(audit, catalogue=subject.catalogue, grid=subject.grid, command="do")
+    assert isinstance(metrics, Metrics)
+    return {file.path: file for file in files}, {point.key: point.value for point in metrics.points}  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,9 @@ def test_what_tells_most_is_one_tile_of_each_image_and_of_its_own_lot(audit: Lot
 def test_a_session_of_its_own_is_said_first(subject: AuditSubject, take_in_sessions) -> None:
     dated = take_in_sessions(subject, lambda _, label: f"day of {label}")
     audit = audit_lots(dated.catalogue, tiles=subject.tiles, features=subject.features.arrays)
-    assert audit.to_text().splitlines()[1].startswith("Take care: The session alone predicts the class")
+    assert audit.to_answer().sections[0].heading == "Take care"
+    assert str(audit.to_answer().sections[0].parts[0]).startswith("The session alone predicts the class")
+    assert audit.to_text().endswith("But see below: they also differ in how they were imaged.")
 
 
 def test_a_lot_with_too_few_images_is_named(subject: AuditSubject) -> None:
@@ -51,55 +60,8 @@ def test_a_lot_with_too_few_images_is_named(subject: AuditSubject) -> None:
         audit_lots(subject.catalogue, tiles=tiles, features=subject.features.arrays)
 
 
-@pytest.mark.parametrize(
-    ("p_value", "smallest", "detectable", "words"),
-    [
-        (0.01, 0.001, 0.7, "blobs and grains differ: 1.000"),
-        (0.4, 0.001, 0.7, "no difference was found, which does not prove that there is none"),
-        (0.4, 0.001, 0.7, "found in four of five cases if 0.70 of all images can be told apart"),
-        (0.4, 0.001, None, "a very large difference would as a rule have been missed"),
-        (0.1, 0.1, None, "nothing can be said."),
-    ],
-)
-def test_words_follow_the_test(
-    audit: LotsAudit, p_value: float, smallest: float, detectable: float | None, words: str
-) -> None:
-    pair = dataclasses.replace(
-        audit.pairs[0], adjusted_p_value=p_value, smallest_p_value=smallest, detectable_accuracy=detectable
-    )
-    assert words in describe_pair(pair, n_pairs=3)
-    assert f"AUROC 1.000, p = {p_value:.3f}, 3 pairs considered" in describe_pair(pair, n_pairs=3)
-    assert "considered" not in describe_pair(pair, n_pairs=1)
-
-
-def test_a_verdict_is_not_contradicted_by_what_stands_beside_it(audit: LotsAudit) -> None:
-    """Ten of ten right, and one in eighteen permutations does as well: no interval without 0.5, no power passed."""
-    pair = dataclasses.replace(
-        audit.pairs[0], p_value=1 / 18, adjusted_p_value=1 / 18, smallest_p_value=1 / 126, detectable_accuracy=0.85
-    )
-    text = describe_pair(pair, n_pairs=1)
-    assert "no difference was found" in text
-    assert "1.000 of the images are assigned" in text
-    assert pair.accuracy.to_text() not in text
-    assert "5.56 % of all permutations of these images rank them as well" in text
-    assert "here as many were, but chance too often brings about the same: take more images, ten or more" in text
-    below = dataclasses.replace(pair, accuracy=Interval(value=0.7, low=0.4, high=0.9))
-    assert "take more images" not in describe_pair(below, n_pairs=1)
-
-
-def test_images_of_unlike_size_are_told(audit: LotsAudit) -> None:
-    pair = dataclasses.replace(audit.pairs[0], n_tiles_of_image=2, n_tiles_left_out=18)
-    assert "2 tiles of each were looked at, as many as the smallest has, and 18 tiles left out" in describe_pair(
-        pair, n_pairs=3
-    )
-    assert "unlike size" not in describe_pair(audit.pairs[0], n_pairs=3)
-
-
 def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: AuditSubject) -> None:
-    artifacts = {
-        artifact.path: artifact
-        for artifact in iter_lots_artifacts(audit, catalogue=subject.catalogue, grid=subject.grid)
-    }
+    artifacts, _ = list_entries(audit, subject=subject)
     assert list(artifacts) == [
         "lots.txt",
         "lots.json",
@@ -109,6 +71,7 @@ def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: Audit
         "telling_tiles.csv",
         "telling_tiles.jpg",
         "telling_regions.json",
+        "lots.csv",
     ]
     content = list_lots(audit)
     assert json.loads(json.dumps(content, allow_nan=False)) == content
@@ -124,10 +87,7 @@ def test_words_numbers_and_pictures_are_written(audit: LotsAudit, subject: Audit
 def test_the_regions_that_tell_most_are_shown_with_their_numbers(audit: LotsAudit, subject: AuditSubject) -> None:
     for tile in audit.telling:
         assert tile.shares.mean() == pytest.approx(tile.score, rel=1e-4)
-    artifacts = {
-        artifact.path: artifact
-        for artifact in iter_lots_artifacts(audit, catalogue=subject.catalogue, grid=subject.grid)
-    }
+    artifacts, _ = list_entries(audit, subject=subject)
     sheet, numbers = artifacts["telling_regions.jpg"], artifacts["telling_regions.json"]
     assert isinstance(sheet, FigureArtifact) and isinstance(numbers, JsonArtifact)
     images = sheet.draw().axes[0].images
@@ -136,3 +96,12 @@ def test_the_regions_that_tell_most_are_shown_with_their_numbers(audit: LotsAudi
     assert np.asarray(images[1].get_array()).max() == 1
     assert len(numbers.content) == len(audit.telling)
     np.testing.assert_allclose(numbers.content[0]["shares"], audit.telling[0].shares)
+
+
+def test_every_pair_has_a_row_and_two_metrics(audit: LotsAudit, subject: AuditSubject) -> None:
+    artifacts, metrics = list_entries(audit, subject=subject)
+    table = artifacts["lots.csv"]
+    assert [row[:2] for row in table.rows] == [(pair.first, pair.second) for pair in audit.pairs]
+    assert metrics["lots/n_different"] == sum(pair.is_different() for pair in audit.pairs)
+    assert metrics["lots/accuracy/blobs_grains"] == 1
+    assert metrics["lots/p_value/blobs_grains"] == audit.pairs[0].adjusted_p_value

@@ -14,7 +14,7 @@ def test_a_session_of_its_own_gives_a_class_away(subject: AuditSubject, take_in_
     assert audit.comparison.image_accuracy.second == 1
     assert audit.is_suspicious
     assert "it may have learnt how the images were taken" in audit.to_text()
-    assert "100.0 % of the images are correctly classified; from their pictures" in audit.to_text()
+    assert "classifies 100.0 % of the images correctly. The network sees the pictures and classifies" in audit.to_text()
 
 
 def test_the_network_s_side_is_what_was_measured(subject: AuditSubject) -> None:
@@ -29,4 +29,4 @@ def test_what_is_not_clearly_better_is_suspicious(subject: AuditSubject, low: fl
     accuracy = dataclasses.replace(audit.comparison.image_accuracy, low=low)
     judged = MetadataAudit(score=audit.score, comparison=dataclasses.replace(audit.comparison, image_accuracy=accuracy))
     assert judged.is_suspicious is is_suspicious
-    assert ("knows more than that" in judged.to_text()) is not is_suspicious
+    assert ("sees more than this, although" in judged.to_text()) is not is_suspicious

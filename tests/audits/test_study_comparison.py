@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sem_search.audits.study_comparison import (
+    SettingDifference,
     StudyComparison,
     compare_studies,
     iter_comparison_entries,
@@ -15,7 +16,7 @@ from sem_search.audits.study_comparison import (
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import NotComparableError
 from sem_search.evaluation.comparison import Difference, compare_trials, compute_fold_test
-from sem_search.records import StudyOutcome
+from sem_search.records import Cell, StudyOutcome
 from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metrics, TableArtifact, TextArtifact
 
 
@@ -72,9 +73,9 @@ def test_classes_are_marked_only_if_they_differ_all_classes_considered(
     ("low", "high", "p_value", "verdict"),
     [
         (-0.1, 0.3, 0.01, "Neither is clearly better"),
-        (0.05, 0.3, 0.4, "good is better on such images; with other training images it might not be."),
-        (0.05, 0.3, 0.01, "good is better, and neither"),
-        (0.05, 0.3, None, "good is better on such images; of other training images the folds say nothing."),
+        (0.05, 0.3, 0.4, "With other training images it might not be."),
+        (0.05, 0.3, 0.01, "good is better. "),
+        (0.05, 0.3, None, "Of other training images the folds say nothing."),
     ],
 )
 def test_a_verdict_needs_images_and_folds(
@@ -96,27 +97,48 @@ def test_one_fold_says_nothing_of_other_training_images(compared: StudyCompariso
     assert (
         dataclasses.replace(compared, comparison=judged)
         .to_text()
-        .endswith("of other training images the folds say nothing.")
+        .endswith("Of other training images the folds say nothing.")
     )
 
 
 def test_folds_that_differ_alike_have_no_p_value(compared: StudyComparison) -> None:
     fold_test = compute_fold_test(np.full(5, 0.2), test_share=0.25)
     judged = dataclasses.replace(compared, comparison=dataclasses.replace(compared.comparison, fold_test=fold_test))
-    assert "+0.200, but all folds differ alike: no variance to test against, and no p-value." in judged.to_text()
+    assert "+0.200 on average  none: all folds differ alike" in " ".join(judged.to_text().splitlines())
     assert list_comparison(judged)["corrected_resampled_t_test"]["p_value"] is None
 
 
-@pytest.mark.parametrize(("p_value", "words"), [(0.0123, "+0.200, p = 0.012:"), (0.0004, "+0.200, p < 0.001:")])
+@pytest.mark.parametrize(("p_value", "words"), [(0.0123, "0.012"), (0.0004, "< 0.001")])
 def test_a_p_value_is_never_printed_as_zero(compared: StudyComparison, p_value: float, words: str) -> None:
     assert compared.comparison.fold_test is not None
-    fold_test = dataclasses.replace(compared.comparison.fold_test, mean=0.2, p_value=p_value)
+    fold_test = dataclasses.replace(compared.comparison.fold_test, p_value=p_value)
     judged = dataclasses.replace(compared.comparison, fold_test=fold_test)
-    assert words in dataclasses.replace(compared, comparison=judged).to_text()
+    (table,) = dataclasses.replace(compared, comparison=judged).to_answer().sections[2].parts
+    assert table.rows[1].cells[-1] == words  # type: ignore[union-attr]
+
+
+def test_what_answers_alike_is_told_as_such(good: StudyOutcome) -> None:
+    twin = compare_studies(good, dataclasses.replace(good, name="twin"))
+    assert twin.to_text().splitlines()[-1] == (
+        f"The two answer alike. Both predict the same class for each of {good.tiles.n_tiles} test tiles: no figure "
+        "differs."
+    )
+    assert "Nothing: both searches had the same settings, and the same combination won." in twin.to_text()
+
+
+def test_what_differs_in_the_settings_is_shown(good: StudyOutcome, poor: StudyOutcome) -> None:
+    cell = Cell(learning_rate=1e-3, batch_size=good.winner.cell.batch_size)
+    slower = dataclasses.replace(poor, trials=(dataclasses.replace(poor.winner, cell=cell),))
+    settings = (SettingDifference(name="backbone", first="vgg16", second="tiny"),)
+    (table,) = compare_studies(good, slower, settings=settings).to_answer().sections[0].parts
+    assert [row.cells for row in table.rows] == [  # type: ignore[union-attr]
+        ("backbone", "vgg16", "tiny"),
+        ("learning rate of the winner", "0.1", "0.001"),
+    ]
 
 
 def test_table_numbers_and_figure_are_logged(compared: StudyComparison) -> None:
-    entries = list(iter_comparison_entries(compared))
+    entries = list(iter_comparison_entries(compared, command="do"))
     assert [type(entry) for entry in entries] == [
         TextArtifact,
         JsonArtifact,

@@ -70,7 +70,7 @@ def test_help_loads_no_heavy_library() -> None:
         (["inspect", "no/such/folder"], "no/such/folder"),
         (["demo-data", "x", "--size", "huge"], "huge"),
         (["no-such-command"], "no-such-command"),
-        (["serve"], "--model"),
+        (["serve"], "There is no registry"),
         (["serve", "--model", "x", "--port", "0"], "--port"),
         (["app", "--model", "x", "--workers", "none"], "--workers"),
         (["predict", "x", "--model", "m", "--format", "xml"], "--format"),

@@ -39,18 +39,26 @@ class Browser:
         found: str = self.run(f"return document.querySelector({selector!r})?.innerText ?? ''")
         return found
 
+    def wait_for(self, condition: str) -> None:
+        """Wait until a condition in the page's own words is true."""
+        deadline_s = time.monotonic() + LIMIT_S
+        while not self.run(f"return {condition}"):
+            assert time.monotonic() < deadline_s, f"{condition} is not true; the page: {self.read_text('body')}"
+            time.sleep(0.1)
+
     def wait_for_text(self, selector: str, text: str) -> str:
         """Return the text of the first element when it holds these words."""
-        deadline_s = time.monotonic() + LIMIT_S
-        while text not in (shown := self.read_text(selector)):
-            assert time.monotonic() < deadline_s, f"{selector} shows {shown!r}; the page: {self.read_text('body')}"
-            time.sleep(0.1)
-        return shown
+        self.wait_for(f"(document.querySelector({selector!r})?.innerText ?? '').includes({json.dumps(text)})")
+        return self.read_text(selector)
 
-    def choose_file(self, selector: str, path: Path) -> None:
-        """Put a file into a file input, as a person would."""
+    def choose_files(self, selector: str, *paths: Path) -> None:
+        """Put files, or a folder, into a file input, as a person would."""
         element = _call("POST", f"{self._address}/element", {"using": "css selector", "value": selector})
-        _call("POST", f"{self._address}/element/{next(iter(element.values()))}/value", {"text": str(path)})
+        _call(
+            "POST",
+            f"{self._address}/element/{next(iter(element.values()))}/value",
+            {"text": "\n".join(map(str, paths))},
+        )
 
     def read_errors(self) -> list[str]:
         """Return what the page or its policy complained of in the console."""

@@ -10,7 +10,7 @@ whose epochs it validates, the one other head that was not trained on it. The lo
 Images of one group are not independent and count as one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +25,7 @@ from sem_search.audits.heat_maps.heat import (
     compute_mean_features,
     explain_unseen,
 )
+from sem_search.audits.heat_maps.morphology_answer import build_morphology_answer
 from sem_search.audits.heat_maps.other_network import OtherMaps, OtherNetwork, compare_networks
 from sem_search.audits.heat_maps.particle_table import ParticleTable, measure_images
 from sem_search.audits.retraining import Show
@@ -37,15 +38,12 @@ from sem_search.evaluation.heat_maps.agreement import (
     compute_heat_map_agreement,
 )
 from sem_search.evaluation.heat_maps.correlation import HeatCorrelation, correlate_heat
-from sem_search.evaluation.statistics import MAX_P_VALUE, ROUNDING
 from sem_search.records import FloatMatrix, IntVector
 from sem_search.seeds import derive_seed
+from sem_search.tracking.report.answer_page import Answer
 
 TRACED_PER_IMAGE = 3
 """Tiles of each image whose cells are deleted and inserted: 44 passes through the head for each."""
-
-CLOSED_BED = 0.8
-"""Share of an image from which it shows no ground: bright parts of surfaces, not particles, were measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,73 +78,23 @@ class MorphologyAudit:
         """Whether randomised weights clearly look at other places than the heads of other folds do."""
         return bool(self.all_trained.rank_correlation.high < self.folds.rank_correlation.low)
 
+    @property
+    def folds_agree(self) -> bool:
+        """Whether heads of two folds look at the same places more than any two maps do."""
+        return bool(self.folds.rank_correlation.low > self.folds.chance_rank_correlation)
+
+    @property
+    def is_carried_by_heat(self) -> bool:
+        """Whether the hot places matter more than others to the answer."""
+        return bool(self.deletion.difference.high < 0 or self.insertion.difference.low > 0)
+
+    def to_answer(self) -> Answer:
+        """Return what was found."""
+        return build_morphology_answer(self)
+
     def to_text(self) -> str:
         """Return what was found, in plain words."""
-        return "\n".join(
-            [
-                f"Where study {self.study} looks, on test images, each by the head that never saw it.",
-                "",
-                "Do the maps mean anything?",
-                self._describe_agreement(),
-                self._describe_randomised(),
-                self._describe_curves(),
-                *([] if self.other is None else [self.other.to_text(of_folds=self.folds)]),
-                "",
-                "What does the heat lie on?",
-                self._describe_bed(),
-                *(_describe_correlation(entry) for entry in self.correlations),
-                *self._describe_classes(),
-            ]
-        )
-
-    def _describe_agreement(self) -> str:
-        folds = self.folds
-        return (
-            f"Heads of different folds order the places of a tile alike to {folds.rank_correlation.to_text()} (rank "
-            "correlation, of the two heads that were not trained on it; maps of different images: "
-            f"{folds.chance_rank_correlation:.3f}), and share "
-            f"{100 * folds.top_overlap.value:.0f} % of the hottest tenth."
-        )
-
-    def _describe_randomised(self) -> str:
-        verdict = (
-            "the maps do depend on what was learnt."
-            if self.depends_on_training
-            else "the maps owe much to the picture's edges and the architecture: do not read them as what was learnt."
-        )
-        return (
-            f"With the new layers randomised a map keeps {self.new_layers.rank_correlation.to_text()} of its order, "
-            f"with the last convolution as well {self.all_trained.rank_correlation.to_text()}: {verdict}"
-        )
-
-    def _describe_curves(self) -> str:
-        deletion, insertion = self.deletion.difference, self.insertion.difference
-        verdict = (
-            "the hot places carry the answer."
-            if deletion.high < 0 or insertion.low > 0
-            else "the hot places matter no more than others."
-        )
-        return (
-            f"Deleting the hottest cells first lowers the probability of the true class by {-deletion.value:.3f} more "
-            f"than random ones ({-deletion.high:.3f} to {-deletion.low:.3f}), inserting them first raises it by "
-            f"{insertion.value:.3f} more ({insertion.low:.3f} to {insertion.high:.3f}), on average over the way: "
-            f"{verdict}"
-        )
-
-    def _describe_bed(self) -> str:
-        text = f"{self.n_particles} particles were found; they cover {100 * self.share_covered:.0f} % of the images."
-        if self.share_covered > CLOSED_BED:
-            text += " Hardly any ground is seen: what was measured are bright parts of surfaces, not whole particles."
-        return text
-
-    def _describe_classes(self) -> list[str]:
-        lines = ["Class by class, adjusted for the number of measures, not of classes:"]
-        for name, entries in self.of_class.items():
-            found = [entry for entry in entries if entry.is_found]
-            what = "; ".join(f"{entry.measure} {entry.correlation.to_text()}" for entry in found)
-            nothing = _describe_nothing(entries, otherwise="no measure goes with the heat beyond chance")
-            lines.append(f"{name}: {what or nothing}.")
-        return lines
+        return self.to_answer().to_text()
 
 
 def audit_morphology(
@@ -296,28 +244,4 @@ def _correlate(
         image_of_tile=subject.tiles.image_of_tile[tiles],
         group_of_image=subject.tiles.group_of_image,
         seed=subject.seed,
-    )
-
-
-def _describe_correlation(entry: HeatCorrelation) -> str:
-    """Say whether the heat goes with one measure."""
-    text = f"{entry.measure}: {entry.correlation.to_text()}, "
-    if entry.chance_correlation is not None:
-        text += f"{entry.chance_correlation:.3f} with the heat of other images, "
-    text += f"p = {entry.adjusted_p_value:.3f}, {entry.n_particles} particles of {entry.n_images} images: "
-    if not entry.is_found:
-        return f"{text}{_describe_nothing([entry], otherwise='no more than chance')}."
-    return f"{text}the heat lies on particles with {'large' if entry.excess > 0 else 'small'} {entry.measure}."
-
-
-def _describe_nothing(entries: Sequence[HeatCorrelation], *, otherwise: str) -> str:
-    """Say that no measure goes with the heat, or that so few images could not have shown it."""
-    if not entries:
-        return "too few images with particles to say anything"
-    smallest = min(entry.smallest_p_value for entry in entries)
-    if smallest <= MAX_P_VALUE + ROUNDING:
-        return otherwise
-    return (
-        f"nothing can be said, too few images with the same number of tiles can exchange their heat (no p-value below "
-        f"{smallest:.3f} is possible)"
     )

@@ -1,6 +1,7 @@
 """What is logged of a look at heat maps and particles: words, numbers, one row per particle, figures."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from sem_search.tracking.entries.types import (
 )
 from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
 from sem_search.tracking.mlflow.names import make_safe_name
-from sem_search.tracking.report.answer_page import CaptionedFigure
+from sem_search.tracking.report.answer_page import CaptionedFigure, Section
 from sem_search.transfer.gradcam import resize_heat_maps
 
 SHOWN = 12
@@ -35,8 +36,14 @@ FIGURE_CAPTION = (
 SHEET_CAPTION = "Test tiles of every class with their heat: bright is where the answer comes from."
 
 
-def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject) -> Iterator[Entry]:
-    """Yield what is logged: words, numbers, one row per particle, figures, metrics."""
+def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject, command: str) -> Iterator[Entry]:
+    """Yield what is logged: words, numbers, one row per particle, figures, metrics.
+
+    Args:
+        audit: What was found.
+        subject: The study, for its pictures.
+        command: What asked for it.
+    """
     rows = [
         BarRow(
             name=entry.measure,
@@ -58,15 +65,14 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject) ->
     figure = FigureArtifact(path="morphology/correlations.png", draw=draw)
     pictures = _list_pictures(audit, subject=subject)
     sheet = FigureArtifact(path="morphology/particles.jpg", draw=partial(draw_tiles, pictures, per_line=4))
+    lies_on, *others = audit.to_answer().sections
+    looks = Section(heading="Where is it hot?", parts=(CaptionedFigure(artifact=sheet, caption=SHEET_CAPTION),))
+    lies_on = replace(lies_on, parts=(*lies_on.parts, CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)))
     yield from iter_answer(
         "morphology/morphology",
-        title=f"What does study {audit.study} look at?",
-        text=audit.to_text(),
+        answer=replace(audit.to_answer(), sections=(looks, lies_on, *others)),
         numbers=list_morphology(audit),
-        figures=[
-            CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION),
-            CaptionedFigure(artifact=sheet, caption=SHEET_CAPTION),
-        ],
+        command=command,
     )
     yield build_particle_table(audit, subject=subject)
     numbers = [

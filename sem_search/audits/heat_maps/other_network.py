@@ -37,26 +37,6 @@ class OtherNetwork:
         """Whether the two agree more than maps of different images do."""
         return bool(self.agreement.rank_correlation.low > self.agreement.chance_rank_correlation)
 
-    def to_text(self, *, of_folds: HeatMapAgreement) -> str:
-        """Return what was found, in plain words.
-
-        Args:
-            of_folds: How alike the heads of the study's own folds are, to compare with.
-        """
-        agreement = self.agreement
-        verdict = (
-            "beyond what any two maps share, so part of what they show is the material's and not one network's."
-            if self.looks_alike
-            else "no more than any two maps do: what a map shows belongs to its network, not to the material."
-        )
-        return (
-            f"The network of study {self.study} ({self.backbone}) orders the places of a tile alike to "
-            f"{agreement.rank_correlation.to_text()} (maps of different images: "
-            f"{agreement.chance_rank_correlation:.3f}; heads of this study's folds: "
-            f"{of_folds.rank_correlation.value:.3f}), and shares {100 * agreement.top_overlap.value:.0f} % of the "
-            f"hottest tenth (by chance {100 * agreement.chance_top_overlap:.0f} %): {verdict}"
-        )
-
 
 def explain_study(subject: AuditSubject, *, head_weights: Mapping[int, HeadWeights]) -> OtherMaps:
     """Return where a study's network looks, each tile by the head that never saw it."""

@@ -13,7 +13,7 @@ from sem_search.deployment.batch.predict import Question, check_coverage, find_i
 from sem_search.deployment.batch.resume import PredictionJournal
 from sem_search.deployment.batch.table import flatten_prediction
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE
-from sem_search.deployment.registry import resolve_model_uri
+from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
 from sem_search.progress import iter_measured
 
 
@@ -27,9 +27,9 @@ class Model:
     """The model as MLflow loads it."""
 
     @classmethod
-    def load(cls, model_uri: str) -> Self:
+    def load(cls, model_uri: str | None) -> Self:
         """Return a model; see `load_model`, whose errors it raises."""
-        uri = resolve_model_uri(model_uri)
+        uri = resolve_model_uri(complete_model_uri(model_uri))
         return cls(uri=uri, pyfunc=load_model(uri))
 
     def predict(

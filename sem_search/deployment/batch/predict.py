@@ -8,6 +8,7 @@ same command is given again.
 import base64
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from mlflow.pyfunc import load_model as load_pyfunc
 from sem_search.deployment.batch.resume import PredictionJournal
 from sem_search.deployment.batch.table import Prediction, choose_format, write_predictions
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
-from sem_search.deployment.registry import fetch_model, resolve_model_uri
+from sem_search.deployment.registry import complete_model_uri, fetch_model, resolve_model_uri
 from sem_search.deployment.registry.contents import describe_failure
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.images import PICTURE_SUFFIXES
@@ -62,7 +63,7 @@ class FoundImage:
 def predict_images(
     images: Sequence[Path],
     *,
-    model_uri: str,
+    model_uri: str | None = None,
     output: Path | None = None,
     output_format: str | None = None,
     explain_folder: Path | None = None,
@@ -72,9 +73,10 @@ def predict_images(
 
     Args:
         images: Files, and folders that are searched for pictures.
-        model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder.
+        model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder;
+            None is the champion of the only model that has one.
         output: File to write, there in full or not at all; None writes to standard output.
-        output_format: `csv`, `json` or `parquet`, see `batch.table`; None takes it from the file's name.
+        output_format: `csv`, `xlsx`, `json` or `parquet`, see `batch.table`; None takes it from the file's name.
         explain_folder: Where to write Grad-CAM overlays, as `<image>.png`; None writes none.
         coverage: Of the prediction sets, in (0, 1).
 
@@ -84,12 +86,12 @@ def predict_images(
     Raises:
         DataError: There is no picture in what was given.
         ModelNotFoundError: There is no such model.
-        SettingsError: The coverage is not in (0, 1), or Parquet was asked for without a file.
+        SettingsError: The coverage is not in (0, 1), or the table cannot have this format or name.
     """
     chosen_format = choose_format(output_format, output=output)
     check_coverage(coverage)
     found = find_images(images)
-    exact_uri = resolve_model_uri(model_uri)
+    exact_uri = resolve_model_uri(complete_model_uri(model_uri))
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
@@ -284,16 +286,22 @@ def _read(path: Path) -> bytes | str:
 
 
 def _name_overlays(found: Sequence[FoundImage]) -> dict[Path, str]:
-    """Return a file name for each overlay: the image's own, with as much of its folders as makes it unique."""
-    names: dict[Path, str] = {}
-    taken: set[str] = set()
-    for image in found:
-        parts = [part for part in PurePosixPath(image.shown_name).parts if part not in ("/", "..", ".")]
-        choices = ["_".join(parts[-n:]) for n in range(1, len(parts) + 1)]
-        free = next((name for name in choices if name.casefold() not in taken), f"{len(taken)}_{choices[-1]}")
-        taken.add(free.casefold())
-        names[image.path] = f"{free}.png"
-    return names
+    """Return a file name for each overlay: the image's own, with its folders or its ending where others share it."""
+    choices = {image.path: _list_overlay_names(image) for image in found}
+    counts = Counter(name.casefold() for names in choices.values() for name in names)
+    chosen: dict[Path, str] = {}
+    for number, (path, names) in enumerate(choices.items()):
+        chosen[path] = next((name for name in names if counts[name.casefold()] == 1), f"{number}_{names[0]}")
+    return chosen
+
+
+def _list_overlay_names(image: FoundImage) -> tuple[str, ...]:
+    """Return the names that an overlay may have, the best first."""
+    path = PurePosixPath(image.shown_name)
+    parts = [part for part in path.parent.parts if part not in ("/", "..", ".")]
+    folders = ["_".join([*parts[len(parts) - n :], ""]) for n in range(len(parts) + 1)]
+    stems = (path.stem, f"{path.stem}_{path.suffix.removeprefix('.')}")
+    return tuple(f"{folder}{stem}.png" for stem in stems for folder in folders)
 
 
 def _log_predictions(output: Path, *, images: Sequence[Path], model_uri: str) -> None:

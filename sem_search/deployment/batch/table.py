@@ -1,4 +1,4 @@
-"""The table of predictions as a file: columns that are promised, in CSV, JSON or Parquet."""
+"""The table of predictions as a file: columns that are promised, in CSV, Excel, JSON or Parquet."""
 
 import csv
 import json
@@ -10,27 +10,38 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO, get_args
 
+import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
 from sem_search.errors import SettingsError
 from sem_search.terminal import protect_cell, show_controls
 
-TableFormat = Literal["csv", "json", "parquet"]
+TableFormat = Literal["csv", "json", "parquet", "xlsx"]
+FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)
+BINARY_FORMATS: tuple[TableFormat, ...] = ("parquet", "xlsx")
+"""They need a file."""
+
+UNKNOWN = "unknown"
+"""The label of an image that is unlike all training images."""
 
 CSV_COLUMNS = (
-    *("image", "label", "probability", "prediction_set", "coverage", "is_known", "novelty", "novelty_threshold"),
-    *("agreement", "spread", "pixel_size_nm", "pixel_size", "n_tiles", "model", "warnings", "error"),
+    *("image", "label", "is_known", "nearest", "probability", "prediction_set", "coverage", "novelty"),
+    *("novelty_threshold", "is_training_image", "agreement", "spread", "pixel_size_nm", "pixel_size", "n_tiles"),
+    *("model", "warnings", "error"),
 )
-"""Followed by `p_<class>` for each class, in sorted order. JSON and Parquet have the same names."""
+"""Followed by `p_<class>` for each class, in sorted order. The other formats have the same names."""
 
 CLASS_PREFIX = "p_"
 
 LISTS = ("prediction_set", "warnings")
-"""Columns of several texts: a JSON list in CSV, lists in JSON and Parquet."""
+"""Columns of several texts: a JSON list in CSV and Excel, lists in JSON and Parquet."""
 
 ROUNDED = ("probability", "agreement", "spread")
-"""Given with six digits in CSV: further ones differ between processors."""
+"""Given with six decimals in CSV: further ones differ between processors. Other numbers have six digits."""
+
+CSV_ENCODING = "utf-8-sig"
+"""Of files: Excel reads a CSV without the mark at its beginning in a code page of its own, and garbles "Köln"."""
 
 PARQUET_TYPES = {
     **dict.fromkeys(CSV_COLUMNS, pa.string()),
@@ -39,7 +50,7 @@ PARQUET_TYPES = {
         ("probability", "coverage", "novelty", "novelty_threshold", "agreement", "spread", "pixel_size_nm"),
         pa.float64(),
     ),
-    "is_known": pa.bool_(),
+    **dict.fromkeys(("is_known", "is_training_image"), pa.bool_()),
     "n_tiles": pa.int64(),
 }
 
@@ -52,13 +63,18 @@ class Prediction:
     model: str
     """Which version answered."""
     label: str | None = None
+    """The most probable class, or `UNKNOWN`."""
+    nearest: str | None = None
+    """The most probable class of an image that is unknown."""
     probability: float | None = None
+    """Of the most probable class."""
     probabilities: Mapping[str, float] | None = None
     prediction_set: tuple[str, ...] = ()
     coverage: float | None = None
     is_known: bool | None = None
     novelty: float | None = None
     novelty_threshold: float | None = None
+    is_training_image: bool | None = None
     agreement: float | None = None
     spread: float | None = None
     pixel_size_nm: float | None = None
@@ -70,11 +86,16 @@ class Prediction:
 
     @classmethod
     def build(cls, values: Mapping[str, Any]) -> Self:
-        """Return a line from values by name, as JSON or a table holds them; other names are left out."""
+        """Return a line from values by name, as an answer or a table holds them; other names are left out.
+
+        What a model names as the label of an unknown image is only the nearest class that it knows.
+        """
         names = {field.name for field in fields(cls)}
         known: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in names
         }
+        if known.get("is_known") is False and known.get("nearest") is None:
+            known |= {"nearest": known.get("label"), "label": UNKNOWN}
         return cls(**known)
 
 
@@ -82,13 +103,21 @@ def choose_format(given: str | None, *, output: Path | None) -> TableFormat:
     """Return the format that was given, else that of the file's name, else CSV.
 
     Raises:
-        SettingsError: Parquet was asked for without a file to write it to.
+        SettingsError: The file's name ends as that of no table or of another format, or a file is needed.
     """
     suffix = output.suffix.lower().removeprefix(".") if output is not None else ""
-    formats: tuple[TableFormat, ...] = get_args(TableFormat)
-    chosen = next((known for known in formats if known == (given or suffix)), formats[0])
-    if chosen == "parquet" and output is None:
-        raise SettingsError("format=parquet needs a file to write: give output=FILE.parquet.")
+    wanted = given or suffix or FORMATS[0]
+    chosen = next((known for known in FORMATS if known == wanted), None)
+    if chosen is None:
+        endings = ", ".join(f".{known}" for known in FORMATS)
+        raise SettingsError(
+            f"output={output}: no table can be written as .{suffix}; end the name with one of {endings}, or give the "
+            "format as well."
+        )
+    if suffix in FORMATS and suffix != chosen:
+        raise SettingsError(f"output={output} contradicts format={chosen}: leave one of the two out.")
+    if chosen in BINARY_FORMATS and output is None:
+        raise SettingsError(f"format={chosen} needs a file to write: give output=FILE.{chosen}.")
     return chosen
 
 
@@ -105,7 +134,7 @@ def write_predictions(
         predictions: In the order of the lines.
         class_names: The model's classes.
         output: A file, there in full or not at all; None is standard output.
-        output_format: csv has columns as CSV_COLUMNS says; json is a list of records; parquet needs a file.
+        output_format: csv has columns as CSV_COLUMNS says; json is a list of records; parquet and xlsx need a file.
 
     Returns:
         The predictions without an answer.
@@ -119,11 +148,12 @@ def write_predictions(
                 failed.append(prediction)
             yield prediction
 
-    if output_format == "parquet" and output is not None:
+    if output_format in BINARY_FORMATS and output is not None:
+        write = _write_parquet if output_format == "parquet" else _write_xlsx
         with _replace_when_whole(output) as path:
-            _write_parquet(keep_failed(), class_names=class_names, path=path)
+            write(keep_failed(), class_names=class_names, path=path)
         return tuple(failed)
-    with _open(output) as file:
+    with _open(output, encoding=CSV_ENCODING if output_format == "csv" else "utf-8") as file:
         if output_format == "csv":
             _write_csv(keep_failed(), class_names=class_names, file=file)
         else:
@@ -132,13 +162,17 @@ def write_predictions(
 
 
 def _write_csv(predictions: Iterable[Prediction], *, class_names: Sequence[str], file: "TextIO | _Terminal") -> None:
-    columns = [*CSV_COLUMNS, *(CLASS_PREFIX + name for name in class_names)]
-    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer = csv.DictWriter(file, list_columns(class_names), lineterminator="\n")
     writer.writeheader()
     for prediction in predictions:
         row = flatten_prediction(prediction)
-        writer.writerow({name: protect_cell(_to_text(value, name=name)) for name, value in row.items()})
+        writer.writerow({name: _to_text(value, name=name) for name, value in row.items()})
         file.flush()
+
+
+def list_columns(class_names: Sequence[str]) -> list[str]:
+    """Return the names of all columns of a table."""
+    return [*CSV_COLUMNS, *(CLASS_PREFIX + name for name in class_names)]
 
 
 def flatten_prediction(prediction: Prediction) -> dict[str, Any]:
@@ -148,11 +182,12 @@ def flatten_prediction(prediction: Prediction) -> dict[str, Any]:
 
 
 def _to_text(value: Any, *, name: str) -> Any:
+    """Return the value of a cell: numbers with the digits that mean something, no text that would be computed."""
     if name in LISTS:
         return json.dumps(value, ensure_ascii=False) if value else ""  # names may hold any sign that could part them
-    if name in ROUNDED or name.startswith(CLASS_PREFIX):
-        return None if value is None else f"{value:.6f}"
-    return str(value).lower() if isinstance(value, bool) else value
+    if isinstance(value, float):
+        return f"{value:.6f}" if name in ROUNDED or name.startswith(CLASS_PREFIX) else f"{value:.6g}"
+    return str(value).lower() if isinstance(value, bool) else protect_cell(value)
 
 
 def _write_json(predictions: Iterable[Prediction], *, file: "TextIO | _Terminal") -> None:
@@ -163,6 +198,25 @@ def _write_json(predictions: Iterable[Prediction], *, file: "TextIO | _Terminal"
         json.dump(asdict(prediction), file, ensure_ascii=False)
         file.flush()
     file.write("\n]\n")
+
+
+def _write_xlsx(predictions: Iterable[Prediction], *, class_names: Sequence[str], path: Path) -> None:
+    """Write one sheet whose head and first column stay in sight; numbers are numbers in whatever language Excel has."""
+    rows = [
+        {name: _to_excel(value, name=name) for name, value in flatten_prediction(prediction).items()}
+        for prediction in predictions
+    ]
+    table = pd.DataFrame(rows, columns=list_columns(class_names)).rename(columns=show_controls)
+    with path.open("wb") as file:
+        table.to_excel(file, engine="openpyxl", sheet_name="predictions", index=False, freeze_panes=(1, 1))
+
+
+def _to_excel(value: Any, *, name: str) -> Any:
+    """Return the value of a cell; Excel knows no control characters."""
+    if value is None or isinstance(value, int):
+        return value
+    text = _to_text(value, name=name)
+    return float(text) if isinstance(value, float) else show_controls(text) or None
 
 
 def _write_parquet(predictions: Iterable[Prediction], *, class_names: Sequence[str], path: Path) -> None:
@@ -190,12 +244,12 @@ class _Terminal:
 
 
 @contextmanager
-def _open(output: Path | None) -> Iterator[TextIO | _Terminal]:
+def _open(output: Path | None, *, encoding: str) -> Iterator[TextIO | _Terminal]:
     """Give standard output, or a file that takes its place only when all is written."""
     if output is None:
         yield _Terminal() if sys.stdout.isatty() else sys.stdout
         return
-    with _replace_when_whole(output) as path, path.open("w", encoding="utf-8", newline="") as file:
+    with _replace_when_whole(output) as path, path.open("w", encoding=encoding, newline="") as file:
         yield file
 
 

@@ -5,7 +5,7 @@ served.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
@@ -19,6 +19,7 @@ from sem_search.errors import ImageTooSmallError, RefusedRequestError
 from sem_search.evaluation.calibration import apply_temperature
 from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.novelty import score_novelty
+from sem_search.micrographs.catalogue import compute_pixels_sha256
 from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.micrographs.reading.micrograph import Micrograph, encode_png, read_micrograph
 from sem_search.micrographs.reading.options import ReadingOptions
@@ -113,6 +114,7 @@ class MicrographClassifier:
         description: What it is.
         ensemble: Its network.
         calibration: How its answers are to be taken; None for heads that all diverged.
+        pixel_hashes: Of the images that it was made from; None where no record of them came with the model.
     """
 
     def __init__(
@@ -121,9 +123,11 @@ class MicrographClassifier:
         description: ClassifierDescription,
         ensemble: HeadEnsemble,
         calibration: Calibration | None = None,
+        pixel_hashes: Collection[str] | None = None,
     ) -> None:
         self.description = description
         self.calibration = calibration
+        self._pixel_hashes = pixel_hashes
         self._ensemble = ensemble
 
     def read(self, content: bytes, *, name: str) -> Micrograph:
@@ -147,6 +151,10 @@ class MicrographClassifier:
                 f"{description.tile_px} x {description.tile_px} px: give a larger image"
             )
         return micrograph
+
+    def is_training_image(self, image: FloatImage) -> bool | None:
+        """Return whether the model was made from this very image; None where that is not known."""
+        return None if self._pixel_hashes is None else compute_pixels_sha256(image) in self._pixel_hashes
 
     def classify(self, images: Sequence[FloatImage], *, deadline: Deadline = NO_DEADLINE) -> tuple[ImageAnswer, ...]:
         """Answer for several micrographs, their tiles computed together in full batches.

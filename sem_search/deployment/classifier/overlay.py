@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from sem_search.micrographs.reading.grey import FloatImage, resize
+from sem_search.micrographs.reading.grey import FloatImage, resize, to_bytes
 
 FloatMap = NDArray[np.float32]
 ByteImage = NDArray[np.uint8]
@@ -66,13 +66,23 @@ def draw_overlays(
         tile_px: Side of a tile.
         max_side_px: A longer side is reduced to this.
     """
-    factor = min(1.0, max_side_px / max(image.shape))
-    height_px, width_px = (max(1, round(side * factor)) for side in image.shape)
-    small = resize(image, shape=(height_px, width_px))
+    small = _reduce(image, max_side_px=max_side_px)
+    factor = max(small.shape) / max(image.shape)
     boxes = [[round(end * factor) for end in (top, top + tile_px, left, left + tile_px)] for top, left in corners]
     wholes = [place_heat_maps(maps, boxes=boxes, shape=small.shape) for maps in heat_maps]
     highest = max(float(np.nanmax(whole)) for whole in wholes)
     return tuple(blend(small, heat=whole / highest if highest > 0 else whole) for whole in wholes)
+
+
+def draw_image(image: FloatImage) -> ByteImage:
+    """Return the micrograph without heat, of the size of its overlay, shape (height, width)."""
+    return to_bytes(_reduce(image))
+
+
+def _reduce(image: FloatImage, *, max_side_px: int = MAX_SIDE_PX) -> FloatImage:
+    factor = min(1.0, max_side_px / max(image.shape))
+    height_px, width_px = (max(1, round(side * factor)) for side in image.shape)
+    return resize(image, shape=(height_px, width_px))
 
 
 def place_heat_maps(

@@ -12,6 +12,7 @@ from sem_search.deployment.classifier.ensemble import HeadEnsemble
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, read_calibration
 from sem_search.deployment.package.code import compute_code_sha256
 from sem_search.deployment.package.description import ClassifierDescription, read_description
+from sem_search.deployment.package.record import RECORD_FOLDER, read_pixel_hashes
 from sem_search.errors import StoreError
 from sem_search.files import unpack_arrays
 from sem_search.transfer.backbones import get_backbone
@@ -29,6 +30,8 @@ def name_head_weights(index: int) -> str:
 
 def read_classifier(folder: Path) -> MicrographClassifier:
     """Read a model folder that `package.writing.write_model_folder` wrote, and warm it up.
+
+    The record beside it, if there is one, gives the hashes of the images that the model was made from.
 
     A warning is logged if the code that runs is not the code that was stored with the model.
 
@@ -51,7 +54,13 @@ def read_classifier(folder: Path) -> MicrographClassifier:
     with _quiet_tensorflow():
         ensemble.warm_up(batch_sizes=(1, BATCH_TILES))
     calibration = read_calibration(folder / CALIBRATION_FILE) if CALIBRATION_FILE in description.files else None
-    return MicrographClassifier(description=description, ensemble=ensemble, calibration=calibration)
+    record = folder.with_name(RECORD_FOLDER)
+    return MicrographClassifier(
+        description=description,
+        ensemble=ensemble,
+        calibration=calibration,
+        pixel_hashes=read_pixel_hashes(record) if record.is_dir() else None,
+    )
 
 
 @contextmanager

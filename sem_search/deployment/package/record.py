@@ -7,7 +7,7 @@
         out_of_fold.npz    what each fold's head answered where it was not trained: the winner's predictions
 
 With these a version in the registry explains itself on any machine, two versions are compared image by image, and
-`verify` has something to check against. The server reads none of them.
+`verify` has something to check against. The server reads the hashes of the catalogue's pixels, and nothing else.
 """
 
 import io
@@ -79,6 +79,15 @@ def read_catalogue_record(folder: Path, *, root: Path) -> Catalogue:
         StoreError: The file is missing or damaged.
     """
     return Catalogue.from_json(_read_text(folder / CATALOGUE_FILE), root=root)
+
+
+def read_pixel_hashes(folder: Path) -> frozenset[str]:
+    """Return the hash of the pixels of each image that the model was made from.
+
+    Raises:
+        StoreError: The file is missing or damaged.
+    """
+    return frozenset(record.pixels_sha256 for record in read_catalogue_record(folder, root=folder).records)
 
 
 def read_folds_record(folder: Path) -> FoldTable:

@@ -10,17 +10,22 @@ from typing import Any
 import numpy as np
 
 from sem_search.deployment.classifier.classifier import ImageAnswer, MicrographClassifier
+from sem_search.deployment.classifier.overlay import draw_image
 from sem_search.deployment.classifier.pixel_size import check_pixel_size
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.evaluation.conformal import compute_groups_needed, predict_cross_set
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE, NoveltyModel
-from sem_search.micrographs.reading.micrograph import Micrograph
+from sem_search.micrographs.reading.micrograph import Micrograph, encode_png
 from sem_search.records import FloatVector
 
-NOVELTY_NOT_KNOWN = "whether it is a known material is not known: this model has no record of what known ones look like"
-NOT_CALIBRATED = "this model was packed without out-of-fold answers: probabilities are not calibrated, sets hold all"
+NOVELTY_NOT_KNOWN = (
+    "the model cannot tell whether it knows this material: it has no record of what known ones look like"
+)
+NOT_CALIBRATED = (
+    "the model was packed without out-of-fold answers: its probabilities are not calibrated, its sets hold all classes"
+)
 
 
 def describe_answers(
@@ -65,6 +70,7 @@ def _describe_nothing(options: RequestOptions) -> dict[str, Any]:
         "is_known": None,
         "novelty": None,
         "novelty_threshold": None,
+        "is_training_image": None,
         "agreement": None,
         "spread": None,
         "pixel_size_nm": None,
@@ -72,7 +78,8 @@ def _describe_nothing(options: RequestOptions) -> dict[str, Any]:
         "n_tiles": 0,
         "warnings": [],
     }
-    return record | ({"overlay_png": None} if options.explain else {}) | ({"tiles": []} if options.tiles else {})
+    pictures = {"image_png": None, "overlay_png": None} if options.explain else {}
+    return record | pictures | ({"tiles": []} if options.tiles else {})
 
 
 def _describe_answer(
@@ -89,6 +96,7 @@ def _describe_answer(
         "coverage": options.coverage,
         "n_calibration_images": classifier.calibration.answers.n_images if classifier.calibration else 0,
         **novelty,
+        "is_training_image": classifier.is_training_image(micrograph.pixels),
         "agreement": answer.agreement,
         "spread": answer.spread,
         "pixel_size_nm": pixel_size.pixel_size_nm,
@@ -97,7 +105,8 @@ def _describe_answer(
         "warnings": warnings,
     }
     if options.explain and answer.overlay_png is not None:
-        record["overlay_png"] = base64.b64encode(answer.overlay_png).decode("ascii")
+        pictures = {"image_png": encode_png(draw_image(micrograph.pixels)), "overlay_png": answer.overlay_png}
+        record |= {name: base64.b64encode(picture).decode("ascii") for name, picture in pictures.items()}
     if options.tiles:
         record["tiles"] = [
             {"top_px": top, "left_px": left, **_describe_probabilities(tile, class_names=class_names)}
@@ -123,8 +132,8 @@ def _describe_novelty(
         return facts, ()
     nearest = classifier.description.class_names[answer.label]
     return facts, (
-        f"is unlike the training images (novelty {answer.novelty:.3g}, unknown above {UNKNOWN_ABOVE:g}): "
-        f"{nearest!r} is only the nearest that the classifier knows{_describe_alarms(model, label=answer.label)}",
+        f"the image is unlike the training images (novelty {answer.novelty:.3g}, unknown above {UNKNOWN_ABOVE:g}): "
+        f"{nearest!r} is only the closest material that the model knows{_describe_alarms(model, label=answer.label)}",
     )
 
 
@@ -133,7 +142,7 @@ def _describe_alarms(model: NoveltyModel, *, label: int) -> str:
     n_images, n_alarms = int(model.class_sizes[label]), int(model.class_alarms[label])
     if n_alarms <= model.attained_false_alarm_rate * n_images:
         return ""
-    return f"; but it is a varied class: of its {n_images} training images, each judged by others, so were {n_alarms}"
+    return f"; but its images vary: {n_alarms} of the {n_images} in training, when left out, counted as unknown, too"
 
 
 def _choose_set(

@@ -8,6 +8,7 @@ Programs call the functions below; `sem-search registry` shows people what they 
 """
 
 from sem_search.deployment.registry.contents import fetch_model
+from sem_search.deployment.registry.default_model import choose_model_name, complete_model_uri
 from sem_search.deployment.registry.gate import GateRule, compare_versions
 from sem_search.deployment.registry.moves import (
     RegisteredVersion,
@@ -25,7 +26,9 @@ __all__ = [
     "TAG_HEADLINE",
     "GateRule",
     "RegisteredVersion",
+    "choose_model_name",
     "compare_versions",
+    "complete_model_uri",
     "fetch_model",
     "find_registered",
     "list_models",

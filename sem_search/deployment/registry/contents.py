@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow import MlflowClient
@@ -18,6 +17,7 @@ from sem_search.deployment.package.files import BYTECODE, FILE_LIST, check_files
 from sem_search.deployment.package.record import RECORD_FOLDER
 from sem_search.deployment.registry.versions import TAG_FILES, open_client, split_model_uri
 from sem_search.errors import ModelNotFoundError, StoreError, get_first_line
+from sem_search.tracking.mlflow.moved import describe_move, find_missing_folder
 
 RECORD_PATH = f"artifacts/{RECORD_FOLDER}"
 """Where MLflow puts the record within the model."""
@@ -70,7 +70,7 @@ def fetch_model(model_uri: str, *, folder: Path) -> Path:
     for bytecode in list(model.rglob(BYTECODE)):
         shutil.rmtree(bytecode)
     has_list = (model / FILE_LIST).is_file()
-    if not has_list and find_missing_folder(model_uri) is not None:
+    if not has_list and find_missing_files(model_uri) is not None:
         raise ModelNotFoundError(describe_failure(model_uri))
     problems = [find_list_problem(model, registered_sha256=registered_sha256)] if registered_sha256 else []
     problems += check_files(model).problems if has_list else ()
@@ -89,7 +89,7 @@ def find_list_problem(model: Path, *, registered_sha256: str) -> str | None:
     return f"{FILE_LIST} is not what was registered: its sha256 is {found[:16]}..., not {registered_sha256[:16]}..."
 
 
-def find_missing_folder(model_uri: str) -> Path | None:
+def find_missing_files(model_uri: str) -> Path | None:
     """Return the folder of this machine in which a model's files should lie and which is not there, else None.
 
     Args:
@@ -102,19 +102,14 @@ def find_missing_folder(model_uri: str) -> Path | None:
         location = client.get_logged_model(str(source).removeprefix(LOGGED_MODEL)).artifact_location
     except MlflowException:
         return None
-    folder = Path(unquote(urlsplit(location).path) if location.startswith("file:") else location)
-    return None if "://" in str(folder) or not folder.is_absolute() or folder.exists() else folder
+    return find_missing_folder(location)
 
 
 def describe_failure(model_uri: str, *, error: Exception | None = None) -> str:
     """Return why a model cannot be loaded; of one whose folder was moved, MLflow itself names no folder."""
-    missing = find_missing_folder(model_uri) if model_uri.startswith(LOGGED_MODEL) else None
-    if missing is None:
-        return f"Model {model_uri!r} cannot be loaded: {get_first_line(error)}"
-    return (
-        f"Model {model_uri!r} cannot be loaded: its files should lie in {missing}, which is not there. MLflow keeps "
-        "whole paths: move the search's folder back to where it was, or put a link to it there."
-    )
+    missing = find_missing_files(model_uri) if model_uri.startswith(LOGGED_MODEL) else None
+    said = get_first_line(error) if missing is None else describe_move(missing)
+    return f"Model {model_uri!r} cannot be loaded: {said}"
 
 
 def _read_registered_sha256(model_uri: str) -> str | None:

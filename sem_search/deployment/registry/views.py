@@ -13,7 +13,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from sem_search.deployment.package.card import ModelCard
 from sem_search.deployment.package.card_text import format_table, render_card, shorten_card
 from sem_search.deployment.package.record import read_card
-from sem_search.deployment.registry.contents import RECORD_PATH, describe_failure, fetch_files, find_missing_folder
+from sem_search.deployment.registry.contents import RECORD_PATH, describe_failure, fetch_files, find_missing_files
 from sem_search.deployment.registry.gate import VersionComparison, get_p_over_folds
 from sem_search.deployment.registry.history import (
     ENTRY_PREFIX,
@@ -143,7 +143,7 @@ def show_version(name: str, version: str) -> VersionView:
     client = open_client()
     found = find_version(client, name=name, version=version)
     number, model_uri = str(found.version), f"models:/{name}/{found.version}"
-    if find_missing_folder(model_uri) is not None:
+    if find_missing_files(model_uri) is not None:
         raise ModelNotFoundError(describe_failure(model_uri))
     history = read_history(client, name=name)
     return VersionView(

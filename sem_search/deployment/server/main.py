@@ -4,12 +4,13 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from sem_search.deployment.registry import resolve_model_uri
+from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
 from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.child import ServerSettings
 from sem_search.deployment.server.front import Front, FrontSettings
@@ -24,6 +25,11 @@ AT_ONCE_PER_WORKER = 2
 """While the network works on one request, the pictures of the next are decoded."""
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+WINDOWS = (
+    "serve and app do not run on Windows itself, which has no process groups as they need them: use WSL "
+    "(docs/platforms.md), or mlflow models serve -m models:/NAME@champion --env-manager local."
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +50,7 @@ class ServeSettings:
 
 def build_serve_settings(
     *,
-    model: str,
+    model: str | None,
     host: str,
     port: int,
     workers: int,
@@ -59,7 +65,8 @@ def build_serve_settings(
     """Return the settings that the command line's words mean.
 
     Args:
-        model: `models:/<name>@<alias>`, which is watched, or any other model's URI.
+        model: `models:/<name>@<alias>`, which is watched, or any other model's URI; None is the champion of the only
+            model that has one.
         host: Address to listen on.
         port: 1 to 65535.
         workers: Processes that answer, at least 1.
@@ -73,13 +80,14 @@ def build_serve_settings(
         has_page: Whether a browser gets a page to try the model on.
 
     Raises:
+        ModelNotFoundError: None is given, and no model or several have a champion.
         SettingsError: A value is out of range, or `allowed_hosts` are no names of hosts.
     """
     for name, value in (("watch", watch), ("max-request-mb", max_request_mb), ("max-megapixels", max_megapixels)):
         if not value > 0:
             raise SettingsError(f"{name}={value:g} must be above 0.")
     return ServeSettings(
-        address=model,
+        address=complete_model_uri(model),
         host=host,
         port=port,
         watch_s=watch,
@@ -111,15 +119,18 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
 
     Raises:
         ModelNotFoundError: There is no such model.
-        SettingsError: The port is taken, or the host is none of this machine's.
+        SettingsError: The port is taken, the host is none of this machine's, or this is Windows.
         StoreError: The model's server could not be started.
     """
+    if sys.platform == "win32":
+        raise SettingsError(WINDOWS)
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter(LOG_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("sem_search").setLevel(logging.INFO)
     # What is no HTTP is refused by aiohttp, and would fill the log with a stack trace for each such connection.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a registry that is away is reported in a sentence of ours
     asyncio.run(_serve(settings, when_ready=when_ready))
 
 

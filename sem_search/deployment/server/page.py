@@ -1,14 +1,17 @@
-"""The page for people: one HTML file that needs nothing from anywhere else, and a policy that holds it to that."""
+"""The page for people: one HTML file that needs nothing from anywhere else, and a policy that holds it to that.
+
+It is made of the files in `browser/`: `page.html`, its style `page.css`, what it says of an answer (`words.js`), which
+images it asks about (`questions.js`), what it shows (`cards.js`) and what a person does (`page.js`).
+"""
 
 import base64
 import hashlib
-import re
 from dataclasses import dataclass
 from importlib.resources import files
 
-PAGE_FILE = "page.html"
+FOLDER = "browser"
 
-SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+SCRIPTS = ("words.js", "questions.js", "cards.js", "page.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +26,17 @@ class Page:
 
 def read_page() -> Page:
     """Return the page, with a policy that admits its own script by hash."""
-    html = files("sem_search.deployment.server").joinpath(PAGE_FILE).read_text(encoding="utf-8")
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in SCRIPT.findall(html)]
-    scripts = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    script = "\n".join(['"use strict";', *(_read(name) for name in SCRIPTS)])
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    html = _read("page.html").replace("<style></style>", f"<style>\n{_read('page.css')}</style>")
     return Page(
-        html=html,
+        html=html.replace("<script></script>", f"<script>{script}</script>"),
         policy=(
-            f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:; "
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         ),
     )
+
+
+def _read(name: str) -> str:
+    return files("sem_search.deployment.server").joinpath(FOLDER, name).read_text(encoding="utf-8")

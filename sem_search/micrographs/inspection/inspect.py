@@ -109,9 +109,13 @@ class Inspection:
         """Return a report for the terminal, at most 100 columns wide."""
         return inspection_report.render_text(self)
 
-    def to_html(self) -> str:
-        """Return a report as one HTML file that loads nothing and runs nothing, with thumbnails."""
-        return inspection_report.render_html(self)
+    def to_html(self, *, next_command: str | None = None) -> str:
+        """Return a report as one HTML file that loads nothing and runs nothing, with thumbnails.
+
+        Args:
+            next_command: The search of these data, to be typed next.
+        """
+        return inspection_report.render_html(self, next_command=next_command)
 
 
 def inspect_catalogue(

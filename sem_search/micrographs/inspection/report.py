@@ -10,17 +10,19 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from sem_search.micrographs.catalogue import ImageRecord
+from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.inspection.confounds import UNKNOWN, describe_pixel_size
 from sem_search.micrographs.inspection.finding import SEVERITIES, Finding
 from sem_search.micrographs.inspection.overlap_findings import WHOLE, ZOOMED, compute_zoom
 from sem_search.micrographs.overlaps.similarity import SimilarPair
+from sem_search.terminal import align_columns
 from sem_search.words import count
 
 if TYPE_CHECKING:
@@ -29,13 +31,26 @@ if TYPE_CHECKING:
 SCHEMA = 1  # goes up when a name or a meaning in the JSON changes
 TEXT_COLUMNS = 100
 MAX_CELL_COLUMNS = 30
-MAX_PAIRS_SHOWN = 50  # two thumbnails of 15 kB each: the page stays below 3 MB
+MAX_PAIRS_SHOWN = 50  # two thumbnails of 15 kB each
 MAX_GALLERY_IMAGES = 24  # per class
+MAX_GALLERY = 240  # of all classes together: with the pairs the page stays below 6 MB
+MIN_GALLERY_IMAGES = 3  # per class, as long as there are no more than 80 classes
+MAX_OPEN = 48  # thumbnails that a reader scrolls past; more are folded
+MAX_LISTED = 500  # names of images, or cases, below one finding; the JSON has all
 HEADINGS = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
 NOTHING_FOUND = "No problems were found."
 
 Tally = dict[str, int]
 """Value -> number of images, the most frequent first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """The pictures of one class that the page shows."""
+
+    name: str
+    shown: tuple[ImageRecord, ...]
+    n_images: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +111,21 @@ def render_text(inspection: "Inspection") -> str:
     return "\n".join(lines)
 
 
-def render_html(inspection: "Inspection") -> str:
-    """Return the report as one file: no scripts, nothing loaded, every name escaped."""
+def render_html(inspection: "Inspection", *, next_command: str | None = None) -> str:
+    """Return the report as one file: no scripts, nothing loaded, every name escaped.
+
+    Args:
+        inspection: What was found.
+        next_command: The search of these data, to be typed next; None leaves it out.
+    """
     records = {record.image_id: record for record in inspection.catalogue.records}
+    gallery = choose_gallery(inspection.catalogue)
+    found = Counter(finding.severity for finding in inspection.findings)
     return _load_template().render(
+        light="bad" if found["error"] else "unclear" if found["warning"] else "good",
+        found={severity: count(found[severity], severity) for severity in SEVERITIES},
+        made_at=f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
+        next_command=next_command,
         title=f"Inspection of {inspection.catalogue.root.name}",
         headline=_headline(inspection),
         summaries=summarise_classes(inspection),
@@ -111,10 +137,30 @@ def render_html(inspection: "Inspection") -> str:
         pairs=[_describe_pair(pair, records) for pair in inspection.pairs[:MAX_PAIRS_SHOWN]],
         n_pairs=len(inspection.pairs),
         confounds=inspection.confounds,
-        gallery=[(name, [r for r in records.values() if r.label == name]) for name in inspection.catalogue.class_names],
-        n_gallery=MAX_GALLERY_IMAGES,
-        shown=_encode_thumbnails(inspection),
+        gallery=gallery,
+        n_classes=len(inspection.catalogue.class_names),
+        is_open=sum(len(entry.shown) for entry in gallery) <= MAX_OPEN,
+        n_listed=MAX_LISTED,
+        shown=_encode_thumbnails(inspection, gallery=gallery),
     )
+
+
+def choose_gallery(catalogue: Catalogue) -> list[Gallery]:
+    """Return which pictures are shown of each class: evenly spaced among its images, and no more than a page takes."""
+    of_class: dict[str, list[ImageRecord]] = {name: [] for name in catalogue.class_names}
+    for record in catalogue.records:
+        of_class[record.label].append(record)
+    n_most = min(max(MAX_GALLERY // len(of_class), MIN_GALLERY_IMAGES), MAX_GALLERY_IMAGES)
+    return [
+        Gallery(name=name, shown=_space_evenly(records, n=n_most), n_images=len(records))
+        for name, records in list(of_class.items())[: MAX_GALLERY // n_most]
+    ]
+
+
+def _space_evenly(records: list[ImageRecord], *, n: int) -> tuple[ImageRecord, ...]:
+    """Return at most n of the records, the first among them: one session or lot often follows another."""
+    n_shown = min(n, len(records))
+    return tuple(records[place * len(records) // n_shown] for place in range(n_shown))
 
 
 def summarise_classes(inspection: "Inspection") -> list[ClassSummary]:
@@ -177,9 +223,7 @@ def _tabulate(summaries: list[ClassSummary]) -> list[str]:
         [cell if len(cell) <= MAX_CELL_COLUMNS else f"{cell[: MAX_CELL_COLUMNS - 3]}..." for cell in row]
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cut]
-    return [line.rstrip()[:TEXT_COLUMNS] for line in lines]
+    return [line[:TEXT_COLUMNS] for line in align_columns(cut)]
 
 
 def _describe_pair(pair: SimilarPair, records: Mapping[str, ImageRecord]) -> dict[str, Any]:
@@ -213,12 +257,10 @@ def _compute_boxes(pair: SimilarPair, *, first: ImageRecord, second: ImageRecord
     )
 
 
-def _encode_thumbnails(inspection: "Inspection") -> dict[str, str]:
+def _encode_thumbnails(inspection: "Inspection", *, gallery: list[Gallery]) -> dict[str, str]:
     """Return the thumbnails that the page shows, as data URIs by image id."""
     wanted = {image_id for pair in inspection.pairs[:MAX_PAIRS_SHOWN] for image_id in (pair.first, pair.second)}
-    for name in inspection.catalogue.class_names:
-        ids = [record.image_id for record in inspection.catalogue.records if record.label == name]
-        wanted.update(ids[:MAX_GALLERY_IMAGES])
+    wanted.update(record.image_id for entry in gallery for record in entry.shown)
     return {
         image_id: f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
         for image_id, content in inspection.thumbnails.items()

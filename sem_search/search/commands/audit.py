@@ -7,9 +7,11 @@ from sem_search.audits.heat_maps.other_network import OtherMaps, explain_study
 from sem_search.audits.study_audit import QUESTIONS, StudyAudit, check_questions, iter_audit_entries, iter_audits
 from sem_search.audits.subject import AuditSubject
 from sem_search.progress import Show, show_nothing
+from sem_search.search.commands.command_line import write_command
 from sem_search.search.commands.compare import check_pair
 from sem_search.search.commands.finished_study import FinishedStudy, open_question_run, take_up_study
 from sem_search.search.results.outcome import read_finished_folds
+from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.transfer.heads.training import TrainingSettings
 
@@ -41,6 +43,9 @@ def run_audit(
         InputError: There is no such study here, its data have changed, or a question is not known.
     """
     check_questions(questions)
+    command = write_command(
+        "audit", study, storage=storage, study_folder=study_folder, only=None if questions == QUESTIONS else questions
+    )
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
     with open_question_run(
         study=study, kind="audit", parent_run_id=finished.run_id, name=f"audit of {study}"
@@ -49,10 +54,12 @@ def run_audit(
         audits = iter_audits(build_subject(finished), questions=questions, show=show_progress)
         known, shown = None, ""
         for audit in audits:
-            log_entries(iter_audit_entries(audit, known=known), run_id=run_id)
-            show(audit.to_text().removeprefix(shown).removesuffix("\n"))
-            known, shown = audit, audit.to_text()
-    show(f"Logged as run {run_id}, artifacts below audit/: audit.html has words and figure.")
+            answer = audit.to_answer()
+            log_entries(iter_audit_entries(audit, command=command, known=known), run_id=run_id)
+            show(answer.describe_sections().removeprefix(shown).removeprefix("\n"))
+            known, shown = audit, answer.describe_sections()
+    show("\n".join(answer.iter_conclusion()))
+    show(format_links({"audit": link_run(run_id, artifact="audit/audit.html")}))
     return audit
 
 
@@ -115,9 +122,10 @@ def run_morphology(
             show_progress(f"heat maps of {other}")
             maps = _explain_study(take_up_study(other, storage=storage, study_folder=study_folder, threads=threads))
         audit = audit_morphology(subject, head_weights=read_head_weights(finished), show=show_progress, other=maps)
-        log_entries(iter_morphology_entries(audit, subject=subject), run_id=run_id)
+        command = write_command("morphology", study, storage=storage, study_folder=study_folder, other=other)
+        log_entries(iter_morphology_entries(audit, subject=subject, command=command), run_id=run_id)
     show(audit.to_text())
-    show(f"Logged as run {run_id}, artifacts below morphology/: morphology.html has words and figures.")
+    show(format_links({"morphology": link_run(run_id, artifact="morphology/morphology.html")}))
     return audit
 
 

@@ -1,15 +1,22 @@
 """`sem-search compare`: the winners of two studies, image by image."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 
-from sem_search.audits.study_comparison import StudyComparison, compare_studies, iter_comparison_entries
+from sem_search.audits.study_comparison import (
+    SettingDifference,
+    StudyComparison,
+    compare_studies,
+    iter_comparison_entries,
+)
 from sem_search.errors import NotComparableError
 from sem_search.progress import Show, show_nothing
 from sem_search.records import StudyOutcome
+from sem_search.search.commands.command_line import write_command
 from sem_search.search.commands.finished_study import (
     check_same_data,
     check_study_folder,
@@ -21,6 +28,8 @@ from sem_search.search.prepare.data import prepare_data
 from sem_search.search.results.outcome import read_stored_outcome
 from sem_search.search.trials.attributes import FINGERPRINT, STUDY_RUN_ID
 from sem_search.search.trials.study import load_study
+from sem_search.settings import INCOMPARABLE, SearchSettings
+from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
 
 MUST_AGREE: Mapping[str, str] = {
@@ -63,16 +72,17 @@ def run_comparison(
         read_stored_outcome(study, name=study.study_name, settings=own, data=data)
         for study, own in zip(studies, settings, strict=True)
     ]
-    compared = compare_studies(*outcomes)
+    compared = compare_studies(*outcomes, settings=tuple(iter_differing_settings(studies, settings)))
+    command = write_command("compare", first, second, storage=storage, study_folder=study_folder)
     with open_question_run(
         study=first,
         kind="comparison",
         parent_run_id=str(studies[0].user_attrs[STUDY_RUN_ID]),
         name=f"{first} against {second}",
     ) as run_id:
-        log_entries(iter_comparison_entries(compared), run_id=run_id)
+        log_entries(iter_comparison_entries(compared, command=command), run_id=run_id)
     show(compared.to_text())
-    show(f"Logged as run {run_id}, artifacts below comparison/: comparison.html has words and figure.")
+    show(format_links({"comparison": link_run(run_id, artifact="comparison/comparison.html")}))
     return compared
 
 
@@ -107,6 +117,26 @@ def check_comparable(first: optuna.Study, second: optuna.Study) -> None:
             f"Studies {first.study_name!r} and {second.study_name!r} differ in {', '.join(differences)}: only answers "
             "to the same images in the same folds can be compared. Search both with the same data, seed and folds."
         )
+
+
+def iter_differing_settings(
+    studies: tuple[optuna.Study, optuna.Study], settings: Sequence[SearchSettings]
+) -> Iterator[SettingDifference]:
+    """Yield the settings that decide results and that two studies do not share; weights by name and by hash."""
+    one, two = (
+        own.model_dump(mode="json", include={*INCOMPARABLE, "weights"})
+        | {"precision": (stored := _read_fingerprint(study)).get("precision")}
+        | {"hash of the weights": _shorten(stored.get("weights"))}
+        for study, own in zip(studies, settings, strict=True)
+    )
+    for name, value in one.items():
+        if value != two[name]:
+            yield SettingDifference(name=name, first=_format(value), second=_format(two[name]))
+
+
+def _format(value: object) -> str:
+    """Return a setting as it is given, several values by commas, and of a path the file's name alone."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else Path(str(value)).name
 
 
 def _read_fingerprint(study: optuna.Study) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.log import RunStatus, end_run, open_child_run
-from sem_search.tracking.mlflow.runs import check_run_is_known, describe_audit
+from sem_search.tracking.mlflow.runs import check_files_are_there, check_run_is_known, describe_audit
 
 SAME_DATA = "Questions need the search's own images and weights: put them back as they were."
 
@@ -163,7 +163,9 @@ def check_study_run(study: optuna.Study) -> None:
         SettingsError: Names the store, and says what to do.
         StoreError: It does not answer.
     """
-    check_store_answers(lambda: check_run_is_known(str(study.user_attrs[STUDY_RUN_ID])))
+    run_id = str(study.user_attrs[STUDY_RUN_ID])
+    check_store_answers(lambda: check_run_is_known(run_id))
+    check_files_are_there(run_id)
 
 
 def check_study_folder(settings: SearchSettings, *, name: str) -> None:

@@ -13,6 +13,7 @@ from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalo
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.programs import find_command
 from sem_search.progress import Show, show_nothing
+from sem_search.search.commands.command_line import write_search_command
 from sem_search.search.prepare.data import locate_data
 from sem_search.settings import SearchSettings, list_arguments
 from sem_search.tracking.entries.types import TextArtifact
@@ -70,7 +71,7 @@ def run_inspection(settings: SearchSettings, *, output: Path, show: Show = show_
     show(inspection.to_text())
     pages = [
         TextArtifact(path="inspection.json", text=inspection.to_json()),
-        TextArtifact(path="inspection.html", text=inspection.to_html()),
+        TextArtifact(path="inspection.html", text=inspection.to_html(next_command=write_search_command(settings))),
     ]
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sem_search.audits.lots import LotsAudit, audit_lots, iter_lots_artifacts
+from sem_search.audits.lots import LotsAudit, audit_lots, iter_lots_entries
 from sem_search.errors import DataError
 from sem_search.micrographs.catalogue import read_listing
 from sem_search.micrographs.folds import FoldTable
@@ -14,51 +14,93 @@ from sem_search.micrographs.listing import list_folders
 from sem_search.micrographs.overlaps.similarity import find_similar_pairs, group_similar
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.progress import Show, show_nothing
+from sem_search.search.commands.command_line import write_command
 from sem_search.search.prepare.data import PreparedData, build_reading_options, build_study_tiles
 from sem_search.search.prepare.features import compute_features
 from sem_search.search.prepare.network import prepare_network
 from sem_search.search.process import quieten_libraries
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.terminal import warn
+from sem_search.tracking.entries.types import Entry, Metrics, Params, Tags
 from sem_search.tracking.mlflow.files import write_artifact
+from sem_search.tracking.mlflow.links import format_links, link_run
+from sem_search.tracking.mlflow.log import log_entries
+from sem_search.tracking.mlflow.own_runs import open_side_run
+from sem_search.tracking.mlflow.runs import create_store
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights.choice import check_weights
+from sem_search.words import name_some
+
+TAKEN = ("backbone", "weights", "tile_px", "crop_bottom_px", "max_megapixels", "seed")
+"""Settings of the search that the command takes and that decide its result."""
 
 
 def run_lots(
     folders: Sequence[Path], *, output: Path | None = None, show: Show = show_nothing, **given: Any
 ) -> LotsAudit:
-    """Test every pair of lots, show what was found, and write it below `output`.
+    """Test every pair of lots, show what was found, write it below `output` and log it as a run of its own.
 
     Args:
         folders: One per lot, two or more.
-        output: Folder that is written, made if it is not there; None writes nothing.
+        output: Folder that is written, made if it is not there; None writes and logs nothing.
         show: Shows what was found.
         given: Settings of the search by name: `backbone`, `weights`, `tile_px`, `crop_bottom_px`, ...
 
     Raises:
         InputError: A folder or a picture cannot be used, or a lot has too few images.
+        StoreError: The tracking store does not answer.
     """
     quieten_libraries()
     settings = build_settings({"data": str(folders[0]), **given})
     check_weights(settings.weights, backbone=settings.backbone)
-    data = prepare_lots(name_lots(folders), settings=settings)
+    named = name_lots(folders)
+    data = prepare_lots(named, settings=settings)
+    if output is None:
+        audit = _compare(data, settings=settings)
+        show(audit.to_text())
+        return audit
+    create_store()
+    with open_side_run(kind="lots", name=f"lots {name_some(named)}") as run_id:
+        audit = _compare(data, settings=settings)
+        show(audit.to_text())
+        command = describe_command(folders, settings=settings, output=output)
+        entries = tuple(iter_lots_entries(audit, catalogue=data.catalogue, grid=data.grid, command=command))
+        _write(entries, folder=output)
+        params = Params(values={"lots": ", ".join(named)} | {name: getattr(settings, name) for name in TAKEN})
+        log_entries([params, *entries], run_id=run_id)
+    show(f"Written to {output}: lots.html has all of it, lots.csv one row for each pair.")
+    show(format_links({"lots": link_run(run_id, artifact="lots.html")}))
+    return audit
+
+
+def _compare(data: PreparedData, *, settings: SearchSettings) -> LotsAudit:
+    """Compute the trunk's features and test every pair."""
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
     warn(*data.catalogue.warnings, *network.weights.warnings)
     features = compute_features(settings, data=data, network=network)
-    audit = audit_lots(data.catalogue, tiles=data.tiles, features=features.arrays, seed=settings.seed)
-    show(audit.to_text())
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        for artifact in iter_lots_artifacts(audit, catalogue=data.catalogue, grid=data.grid):
-            write_artifact(artifact, target=output / artifact.path)
-        show(
-            f"Written to {output}: lots.html has all of it; lots.txt, lots.json, lots.png; the most typical tiles of "
-            "each lot in telling_tiles.csv and telling_tiles.jpg, what in them speaks for their lot in "
-            "telling_regions.jpg and .json."
-        )
-    return audit
+    return audit_lots(data.catalogue, tiles=data.tiles, features=features.arrays, seed=settings.seed)
+
+
+def _write(entries: Iterable[Entry], *, folder: Path) -> None:
+    """Write the files among the entries into a folder, made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in entries:
+        if not isinstance(entry, Params | Metrics | Tags):
+            write_artifact(entry, target=folder / entry.path)
+
+
+def describe_command(folders: Sequence[Path], *, settings: SearchSettings, output: Path) -> str:
+    """Return the command that compares these lots again: what differs from the defaults is given.
+
+    Args:
+        folders: One per lot.
+        settings: Of the comparison.
+        output: Where it is written.
+    """
+    fields = {name: field.default for name, field in SearchSettings.model_fields.items() if name in TAKEN}
+    options = {name: str(value) for name, default in fields.items() if (value := getattr(settings, name)) != default}
+    return write_command("lots", *map(str, folders), output=str(output), **options)
 
 
 def name_lots(folders: Sequence[Path]) -> dict[str, Path]:

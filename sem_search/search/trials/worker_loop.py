@@ -12,6 +12,7 @@ a rank, and what moves it from one to the next:
                           rank reads the finished folds and goes on
 """
 
+import math
 import time
 
 import optuna
@@ -25,19 +26,40 @@ WAIT_S = 2.0
 """Between two looks at the trials of other workers."""
 
 
-def work(study: optuna.Study, *, objective: CellObjective) -> None:
+class Timeout:
+    """When no further trial is begun. It counts from the first look, and an outage does not make it count anew.
+
+    Args:
+        seconds: The limit; None for none.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = math.inf if seconds is None else seconds
+        self._begun_s: float | None = None
+
+    def is_over(self) -> bool:
+        """Tell whether the time is up; the first call is the beginning."""
+        self._begun_s = time.monotonic() if self._begun_s is None else self._begun_s
+        return time.monotonic() - self._begun_s >= self.seconds
+
+
+def work(study: optuna.Study, *, objective: CellObjective, timeout: Timeout) -> None:
     """Run trials until every rank has its result, also the ranks of other workers.
 
     The rank of a worker that was killed becomes free, and this worker may take it.
+
+    Args:
+        study: The study.
+        objective: Trains a trial.
+        timeout: Ends the loop before every rank has its result.
     """
     settings = objective.prepared.settings
     n_ranks = count_ranks(settings)
-    ends_at = None if settings.timeout is None else time.monotonic() + settings.timeout
     has_shown = False
     while True:
         objective.stale.release(study)
-        if ends_at is not None and time.monotonic() >= ends_at:
-            objective.progress.show(f"The timeout of {settings.timeout:g} s is over; no further trial is begun.")
+        if timeout.is_over():
+            objective.progress.show(f"The timeout of {timeout.seconds:g} s is over; no further trial is begun.")
             return
         trials = study.get_trials(deepcopy=False)
         open_states = [trial.state for trial in trials if get_rank(trial) < n_ranks and not trial.state.is_finished()]

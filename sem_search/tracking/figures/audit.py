@@ -99,7 +99,7 @@ def draw_tiles(pictures: Sequence[TilePicture], *, per_line: int) -> Figure:
     """
     if not pictures:
         raise ValueError("A sheet of tiles needs at least one tile.")
-    figure = make_figure(width_in=1.9 * per_line, height_in=2.25 * math.ceil(len(pictures) / per_line))
+    figure = make_figure(width_in=1.9 * per_line, height_in=2.4 * math.ceil(len(pictures) / per_line))
     panels = make_panels(figure, n=len(pictures), n_columns=per_line)
     for axes, picture in zip(panels, pictures, strict=True):
         extent = show_pixels(axes, picture.pixels)

@@ -5,7 +5,6 @@ training would stand still meanwhile. Within `ask_once` it gives up at once, and
 """
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TypeVar
@@ -14,10 +13,20 @@ import mlflow
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
+from sem_search.databases import (
+    POSTGRESQL,
+    advise_on_refusal,
+    connect,
+    find_refusal,
+    is_database_outage,
+    iter_causes,
+)
 from sem_search.disk_errors import is_refusal_of_sqlite
-from sem_search.errors import StoreError
-from sem_search.secrets import mask_secrets, mask_url
+from sem_search.errors import SemSearchError, SettingsError, StoreError
+from sem_search.secrets import mask_url
+from sem_search.waiting import repeat_while_away
 
 AWAY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """MLflow's words for a database that is gone or locked, and for a server that is asked too much."""
@@ -28,9 +37,21 @@ NO_RETRY: Mapping[str, str] = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 LOOK: Mapping[str, str] = {**NO_RETRY, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 """For a look whether the server is back: one that hangs may not hold up the training."""
 
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
-"""Between two attempts; each pause is twice the one before."""
+REFUSALS: Mapping[str, str] = {
+    "UNAUTHENTICATED": (
+        "it needs a user name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+    ),
+    "PERMISSION_DENIED": (
+        "the host and port of this URL must stand in the server's --allowed-hosts, "
+        "or the user has no permission (docs/cluster.md)."
+    ),
+}
+"""What to do, by MLflow's words for HTTP 401 and 403."""
+
+DATABASES = (POSTGRESQL, "mysql", "mssql")
+"""Behind a server, by the beginning of their URLs."""
+
+ABSENT = "Nothing is lost: give the same command again when it is back, or let it wait longer with outage_wait=SECONDS."
 
 Result = TypeVar("Result")
 
@@ -42,7 +63,7 @@ def is_outage(error: BaseException) -> bool:
     429 and 5xx, a database that does not answer or is locked. MLflow says the same of an SQLite file on a full disk, or
     that cannot be written: that is no outage.
     """
-    chain = list(_iter_chain(error))
+    chain = list(iter_causes(error))
     return any(map(_is_away, chain)) and not any(map(is_refusal_of_sqlite, chain))
 
 
@@ -81,14 +102,61 @@ def check_store_answers(ask: Callable[[], object] = look_at_store) -> None:
     """
     try:
         with ask_once(LOOK):
+            reach_database()
             ask()
     except Exception as error:
         if not is_outage(error):
             raise
-        raise StoreError(
-            f"The store {mask_url(mlflow.get_tracking_uri())} does not answer. Start it, or set "
-            "MLFLOW_TRACKING_URI to the one that is meant, and give the same command again."
-        ) from None  # its URL may hold a password
+        raise StoreError(describe_silence()) from None  # its URL may hold a password
+
+
+def reach_database() -> None:
+    """Connect to the tracking store where it is a database behind a server: MLflow would try for minutes to.
+
+    Raises:
+        ConnectionError: It does not answer.
+        SettingsError: It refuses.
+    """
+    url = mlflow.get_tracking_uri()
+    if not url.startswith(DATABASES):
+        return
+    try:
+        connect(url, lambda _: None)
+    except (SQLAlchemyError, ImportError) as error:  # what is neither outage nor refusal, MLflow's own call reports
+        refusal = find_refusal(error)
+        if refusal is not None:
+            raise SettingsError(
+                f"MLFLOW_TRACKING_URI={mask_url(url)} refuses the connection; it says: {refusal}. "
+                f"{advise_on_refusal(refusal)}"
+            ) from None
+        if is_database_outage(error):
+            raise ConnectionError(describe_silence()) from None
+
+
+def explain_store_error(error: Exception) -> StoreError | SettingsError | None:
+    """Return what an error of MLflow's in the middle of a command means, as a sentence; None for any other error."""
+    if isinstance(error, SemSearchError):
+        return None  # it is a sentence
+    codes = [one.error_code for one in iter_causes(error) if isinstance(one, MlflowException)]
+    refused = next((code for code in codes if code in REFUSALS), None)
+    if refused is not None:
+        return SettingsError(describe_refused_request(refused))
+    return StoreError(describe_silence()) if codes and is_outage(error) else None
+
+
+def describe_refused_request(code: str) -> str:
+    """Return the message about a server that answers 401 or 403, and what to do."""
+    return (
+        f"MLFLOW_TRACKING_URI={mask_url(mlflow.get_tracking_uri())}: the server refused the request: {REFUSALS[code]}"
+    )
+
+
+def describe_silence() -> str:
+    """Return the message about a store that does not answer, passwords masked."""
+    return (
+        f"The store {mask_url(mlflow.get_tracking_uri())} does not answer. Start it, or set "
+        "MLFLOW_TRACKING_URI to the one that is meant, and give the same command again."
+    )
 
 
 def wait_while_away(
@@ -106,32 +174,15 @@ def wait_while_away(
     Raises:
         StoreError: The store stayed away. Errors of MLflow are passed on unchanged.
     """
-    ends_at, pause_s = time.monotonic() + wait_s, FIRST_PAUSE_S
-    while True:
-        try:
-            with ask_once() if is_quick else nullcontext():
-                result = act()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            left_s = ends_at - time.monotonic()
-            if left_s <= 0:
-                raise StoreError(describe_absence(error, wait_s=wait_s)) from None  # its URL may hold a password
-            if pause_s == FIRST_PAUSE_S:
-                warn(f"The tracking store does not answer; waiting for it, at most {wait_s:g} s.")
-        else:
-            if pause_s != FIRST_PAUSE_S:
-                warn("The tracking store answers again.")
-            return result
-        time.sleep(min(pause_s, left_s))
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
+    def act_once() -> Result:
+        """Act, and let MLflow give up at once."""
+        with ask_once() if is_quick else nullcontext():
+            return act()
 
-def describe_absence(error: BaseException, *, wait_s: float) -> str:
-    """Return the message about a store that stayed away, passwords masked."""
-    return (
-        f"The tracking store did not answer for {wait_s:g} s ({mask_secrets(str(error))}). Nothing is lost: give "
-        "the same command again when it is back, or let it wait longer with outage_wait=SECONDS."
+    advice = f"It is {mask_url(mlflow.get_tracking_uri())}. {ABSENT}"
+    return repeat_while_away(
+        act_once, name="The tracking store", is_away=is_outage, wait_s=wait_s, warn=warn, advice=advice
     )
 
 
@@ -148,12 +199,3 @@ def _is_away(error: BaseException) -> bool:
         | requests.exceptions.RetryError
         | requests.exceptions.ChunkedEncodingError,
     )
-
-
-def _iter_chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__

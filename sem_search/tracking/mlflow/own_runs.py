@@ -37,7 +37,8 @@ NOTE_LENGTH = 5000
 _GENERATED = re.compile(r"[a-z]+-[a-z]+-\d{1,3}")
 """A name that MLflow has drawn, such as `honorable-ant-471`."""
 
-_MARKUP = re.compile(r"([\\`*_\[\]<>#|~])")
+_MARKUP = re.compile(r"([\\`*\[\]<>~]|(?<!\w)_|_(?!\w))")
+"""What Markdown may obey. It leaves `_` within a word alone."""
 
 
 def find_experiment() -> str | None:

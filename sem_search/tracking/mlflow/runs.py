@@ -23,9 +23,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from sem_search.errors import SemSearchError, SettingsError, StoreError
 from sem_search.places import find_sqlite_file, make_sqlite_url
 from sem_search.secrets import mask_secrets, mask_url
-from sem_search.tracking.mlflow.availability import LOOK, ask_once, describe_absence, is_outage
+from sem_search.tracking.mlflow.availability import (
+    LOOK,
+    REFUSALS,
+    ask_once,
+    describe_refused_request,
+    describe_silence,
+    is_outage,
+    reach_database,
+)
 from sem_search.tracking.mlflow.links import link_run_within
 from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms
+from sem_search.tracking.mlflow.moved import describe_move, find_missing_folder
 from sem_search.tracking.mlflow.names import (
     NOT_FOUND,
     OLD_PARAM_TRIAL,
@@ -49,17 +58,6 @@ from sem_search.tracking.mlflow.own_runs import (
 TAG_STUDY = "sem_search.study"
 TAG_CELL = "sem_search.cell"
 TAG_PROCESS = "sem_search.process"
-
-REFUSALS: Mapping[str, str] = {
-    "UNAUTHENTICATED": (
-        "it needs a user name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-    ),
-    "PERMISSION_DENIED": (
-        "the host and port of this URL must stand in the server's --allowed-hosts, "
-        "or the user has no permission (docs/cluster.md)."
-    ),
-}
-"""What to do, by MLflow's words for HTTP 401 and 403."""
 
 ADVICE: Mapping[str, str] = {
     "must be in the 'active' state": (
@@ -104,6 +102,7 @@ def create_store() -> None:
     if file is None or file.exists():
         _check_file(file)
         with explain_refusal():
+            reach_database()
             MlflowClient().search_experiments(max_results=1)
         return
     # Named anew each time: MLflow remembers what it has opened, and would not make the tables of a second one.
@@ -202,7 +201,7 @@ def _end_study_run(run_id: str, *, status: RunStatus) -> None:
         if not is_outage(error):
             raise
         if status == "FINISHED":
-            raise StoreError(describe_absence(error, wait_s=float(LOOK["MLFLOW_HTTP_REQUEST_TIMEOUT"]))) from None
+            raise StoreError(f"{describe_silence()} What is finished is kept.") from None
 
 
 def describe_trial(*, study: str, cell: str, process: str) -> dict[str, str]:
@@ -363,7 +362,8 @@ def check_run_is_known(run_id: str) -> None:
     file = find_sqlite_file(mlflow.get_tracking_uri())
     _check_file(file)
     is_there = file is None or file.exists()  # MLflow would make an empty one
-    with explain_refusal():
+    with explain_refusal(), ask_once(LOOK):
+        reach_database()
         run = find_active_run(run_id) if is_there else None
     if run is None:
         raise SettingsError(
@@ -373,6 +373,17 @@ def check_run_is_known(run_id: str) -> None:
         )
     with explain_artifact_store(run_id):
         MlflowClient().list_artifacts(run_id)
+
+
+def check_files_are_there(run_id: str) -> None:
+    """Refuse a run whose folder was moved: MLflow would make the old one anew, and nobody would look there.
+
+    Raises:
+        SettingsError: Names the folder, and says what to do.
+    """
+    missing = find_missing_folder(str(MlflowClient().get_run(run_id).info.artifact_uri))
+    if missing is not None:
+        raise SettingsError(f"Run {run_id} cannot be gone on with: {describe_move(missing)}")
 
 
 @contextmanager
@@ -389,9 +400,7 @@ def explain_refusal() -> Iterator[None]:
         uri = get_tracking_uri()
         code = error.error_code if isinstance(error, MlflowException) else ""
         if code in REFUSALS:
-            raise SettingsError(
-                f"MLFLOW_TRACKING_URI={uri}: the server refused the request: {REFUSALS[code]}"
-            ) from None
+            raise SettingsError(describe_refused_request(code)) from None
         raise SettingsError(f"MLFLOW_TRACKING_URI={uri}: {describe_refusal(error)}") from None
 
 

@@ -1,14 +1,26 @@
-"""One page for one question put to a study, or to lots: its answer in plain words, and the figures."""
+"""The answer to one question as records, and its two forms: a page for the browser, and text for the terminal.
 
-from collections.abc import Sequence
+Both are made of the same records, so that they cannot say different things.
+"""
+
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from datetime import datetime
+from itertools import chain
+from typing import Literal
 
+from sem_search.terminal import align_columns
 from sem_search.tracking.entries.types import FigureArtifact, TextArtifact
 from sem_search.tracking.report.page import render_page
 
-GAP = "   "
-"""What separates the columns of a table in plain text, and stands in no sentence."""
+Light = Literal["good", "bad", "unclear", "plain"]
+"""What a reader should make of an answer; `plain` where neither outcome is good or bad."""
+
+N_SECTIONS_LISTED = 3
+"""From so many sections on, a page begins with a list of contents."""
+
+_NUMBER = re.compile(r"[+\-<>]?\d")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,39 +32,118 @@ class CaptionedFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
-    """A piece of the text."""
+class Row:
+    """One row of a table."""
 
-    kind: str
-    """`heading`, `paragraph` or `table`."""
-    text: str
+    cells: tuple[str, ...]
+    light: Light | None = None
+    """Of the last cell."""
 
 
-def build_answer_page(*, path: str, title: str, text: str, figures: Sequence[CaptionedFigure]) -> TextArtifact:
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows under named columns, as they are read."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+    """What a reader needs to understand it; stands below."""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                raise ValueError(f"A row of {len(row.cells)} cells stands under {len(self.columns)} columns: {row}.")
+
+    @property
+    def is_number(self) -> tuple[bool, ...]:
+        """Whether each column holds numbers alone, which stand at its right edge."""
+        columns = zip(*(row.cells for row in self.rows), strict=True)
+        return tuple(
+            any(cells := [cell for cell in column if cell]) and all(map(_NUMBER.match, cells)) for column in columns
+        )
+
+    def to_text(self) -> str:
+        """Return the table for a terminal."""
+        lines = align_columns([self.columns, *(row.cells for row in self.rows)], is_right=self.is_number)
+        return "\n".join([*lines, *filter(None, [self.note])])
+
+
+Part = str | Table | CaptionedFigure
+"""Of a section; a text is a paragraph."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What belongs under one heading."""
+
+    heading: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One question put to a study, or to lots, and what was found."""
+
+    question: str
+    subject: str
+    """Whom it was put to, in one sentence."""
+    light: Light
+    verdict: str
+    """`Yes`, `No`, `Cannot tell`: a few words."""
+    sentence: str
+    """The answer with its figures, in one or two sentences."""
+    overview: tuple[Part, ...] = ()
+    """Stands before the sections on a page, and below them on a terminal, where the last lines are read first."""
+    sections: tuple[Section, ...] = ()
+
+    @property
+    def figures(self) -> tuple[CaptionedFigure, ...]:
+        """All figures, in the order of the page."""
+        parts = chain(self.overview, *(section.parts for section in self.sections))
+        return tuple(part for part in parts if isinstance(part, CaptionedFigure))
+
+    def describe_sections(self) -> str:
+        """Return the subject and all sections as text: what is known before the last word is."""
+        return "\n".join([self.subject, *chain.from_iterable(map(_iter_lines, self.sections))])
+
+    def to_text(self) -> str:
+        """Return all but the figures as text."""
+        return "\n".join([self.describe_sections(), *self.iter_conclusion()])
+
+    def iter_conclusion(self) -> Iterator[str]:
+        """Yield the lines of the overview and the last word."""
+        if self.overview:
+            yield from ("", *_write_parts(self.overview))
+        yield from ("", f"{self.verdict}. {self.sentence}")
+
+
+def build_answer_page(answer: Answer, *, path: str, command: str, made_at: datetime | None = None) -> TextArtifact:
     """Return the page; figures are drawn now.
 
     Args:
+        answer: What it says.
         path: Ends in `.html`.
-        title: Stands on top.
-        text: In plain words: a line that ends in a question mark is a heading, lines with wide gaps are a table, every
-            other line is a paragraph.
-        figures: Below the text, in this order.
+        command: What makes the page again.
+        made_at: When it was made; by default now.
     """
-    page = render_page("answer.html", title=title, blocks=split_text(text), figures=figures)
+    page = render_page(
+        "answer.html",
+        answer=answer,
+        command=command,
+        made_at=f"{made_at or datetime.now().astimezone():%Y-%m-%d %H:%M}",
+        has_contents=len(answer.sections) >= N_SECTIONS_LISTED,
+    )
     return TextArtifact(path=path, text=page)
 
 
-def split_text(text: str) -> tuple[Block, ...]:
-    """Return the pieces of a plain text; lines of a table stay together."""
-    blocks: list[Block] = []
-    for kind, lines in groupby(filter(str.strip, text.splitlines()), key=_get_kind):
-        pieces = list(lines)
-        blocks += [Block(kind=kind, text=piece) for piece in (["\n".join(pieces)] if kind == "table" else pieces)]
-    return tuple(blocks)
+def _iter_lines(section: Section) -> Iterator[str]:
+    """Yield a section as lines."""
+    if lines := _write_parts(section.parts):
+        yield from ("", section.heading, *lines)
 
 
-def _get_kind(line: str) -> str:
-    """Return what a line is."""
-    if GAP in line:
-        return "table"
-    return "heading" if line.endswith("?") else "paragraph"
+def _write_parts(parts: tuple[Part, ...]) -> list[str]:
+    """Return paragraphs and tables as text; figures have none."""
+    return [
+        part if isinstance(part, str) else part.to_text() for part in parts if not isinstance(part, CaptionedFigure)
+    ]

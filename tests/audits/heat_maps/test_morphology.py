@@ -11,6 +11,7 @@ from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morpho
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.heat_maps.agreement import compute_heat_map_agreement
 from sem_search.evaluation.statistics import Interval
+from sem_search.tracking.report.answer_page import Table
 from tests.audits.conftest import MAP_TOLERANCE
 
 
@@ -54,35 +55,59 @@ def test_images_of_one_group_count_as_one(
     assert {given["group_of_image"] for given in asked} == {groups}
 
 
-def test_all_questions_are_answered_in_words(audit: MorphologyAudit) -> None:
-    text = audit.to_text()
+def test_everything_that_was_checked_stands_in_a_table(morphology_text: str) -> None:
     for words in (
-        "Heads of different folds order the places of a tile alike to",
-        "With the new layers randomised a map keeps",
-        "The network of study a study (tiny) orders the places of a tile alike",
-        "Deleting the hottest cells first lowers",
+        "order, heads of two folds",
+        "hottest tenth shared, heads of two folds",
+        "order left, new layers randomised",
+        "order left, last convolution randomised, too",
+        "loss, hottest cells deleted first",
+        "gain, hottest cells inserted first",
+        "order, network of study a study (tiny)",
         "particles were found; they cover",
-        "equivalent diameter: ",
-        "roughness: ",
-        "Class by class, adjusted for the number of measures, not of classes:",
-        "stripes: ",
+        "\nequivalent diameter  ",
+        "\nroughness  ",
+        "\nstripes  ",
     ):
-        assert words in text
+        assert words in morphology_text
 
 
-@pytest.mark.parametrize(("high", "words"), [(0.1, "do depend on what was learnt"), (0.9, "do not read them as what")])
-def test_maps_that_randomised_weights_share_are_not_believed(audit: MorphologyAudit, high: float, words: str) -> None:
-    folds = dataclasses.replace(audit.folds, rank_correlation=Interval(value=0.6, low=0.5, high=0.7))
-    randomised = dataclasses.replace(audit.all_trained, rank_correlation=Interval(value=0.05, low=0.0, high=high))
-    assert words in dataclasses.replace(audit, folds=folds, all_trained=randomised).to_text()
+@pytest.fixture
+def morphology_text(audit: MorphologyAudit) -> str:
+    return audit.to_text()
+
+
+@pytest.mark.parametrize(
+    ("randomised", "chance", "deletion", "light", "verdict"),
+    [
+        (0.1, 0.2, -0.1, "good", "The maps can be read"),
+        (0.9, 0.2, -0.1, "bad", "Do not read the maps as what was learnt"),
+        (0.1, 0.6, -0.1, "unclear", "Read the maps with care"),
+        (0.1, 0.2, 0.1, "unclear", "Read the maps with care"),
+    ],
+)
+def test_maps_are_read_only_if_all_three_checks_hold(
+    audit: MorphologyAudit, randomised: float, chance: float, deletion: float, light: str, verdict: str
+) -> None:
+    folds = dataclasses.replace(
+        audit.folds, rank_correlation=Interval(value=0.6, low=0.5, high=0.7), chance_rank_correlation=chance
+    )
+    agreement = dataclasses.replace(audit.all_trained, rank_correlation=Interval(value=0.05, low=0.0, high=randomised))
+    changed = Interval(value=deletion, low=deletion - 0.01, high=deletion + 0.01)
+    curves = dataclasses.replace(audit.deletion, difference=changed)
+    no_gain = dataclasses.replace(audit.insertion, difference=Interval(value=0.0, low=-0.1, high=0.1))
+    answer = dataclasses.replace(
+        audit, folds=folds, all_trained=agreement, deletion=curves, insertion=no_gain
+    ).to_answer()
+    assert (answer.light, answer.verdict) == (light, verdict)
 
 
 @pytest.mark.parametrize(
     ("p_value", "value", "words"),
     [
-        (0.01, 0.4, "the heat lies on particles with large equivalent diameter"),
-        (0.01, -0.4, "the heat lies on particles with small equivalent diameter"),
-        (0.5, 0.4, "no more than chance"),
+        (0.01, 0.4, "The heat lies on particles with large equivalent diameter."),
+        (0.01, -0.4, "The heat lies on particles with small equivalent diameter."),
+        (0.5, 0.4, "The heat goes with no measure of the particles: no more than chance."),
     ],
 )
 def test_a_correlation_is_told_with_its_sign(audit: MorphologyAudit, p_value: float, value: float, words: str) -> None:
@@ -92,18 +117,26 @@ def test_a_correlation_is_told_with_its_sign(audit: MorphologyAudit, p_value: fl
         chance_correlation=0.0,
         correlation=Interval(value=value, low=value - 0.1, high=value + 0.1),
     )
-    assert words in dataclasses.replace(audit, correlations=(entry,)).to_text()
+    assert dataclasses.replace(audit, correlations=(entry,)).to_text().endswith(words)
+
+
+def test_a_class_s_row_marks_what_was_found(audit: MorphologyAudit) -> None:
+    entry = dataclasses.replace(
+        audit.correlations[1], adjusted_p_value=0.01, correlation=Interval(value=-0.25, low=-0.3, high=-0.2)
+    )
+    (table,) = dataclasses.replace(audit, of_class={"blobs": (entry,)}).to_answer().sections[1].parts
+    assert isinstance(table, Table)
+    assert table.rows[0].cells == ("blobs", "", "-0.25 *", "", "", "", "small aspect ratio")
 
 
 def test_too_few_images_to_exchange_say_nothing(audit: MorphologyAudit) -> None:
     entry = dataclasses.replace(audit.correlations[0], p_value=0.2, adjusted_p_value=1.0, smallest_p_value=0.25)
     few = dataclasses.replace(audit, correlations=(entry,), of_class={"blobs": (entry,), "grains": ()})
     text = few.to_text()
-    assert text.count("nothing can be said, too few images with the same number of tiles can exchange their heat") == 2
-    assert "no p-value below 0.250 is possible" in text
-    assert "grains: too few images with particles to say anything." in text
-    alone = dataclasses.replace(entry, chance_correlation=None)
-    assert "with the heat of other images" not in dataclasses.replace(audit, correlations=(alone,)).to_text()
+    assert text.count("cannot tell: so few images allow no p below 0.250") == 3
+    assert "cannot tell: too few images with particles" in text
+    table = dataclasses.replace(audit, correlations=(dataclasses.replace(entry, chance_correlation=None),))
+    assert table.to_answer().sections[0].parts[1].rows[0].cells[2] == ""  # type: ignore[union-attr]
 
 
 def test_a_closed_bed_is_told(audit: MorphologyAudit) -> None:

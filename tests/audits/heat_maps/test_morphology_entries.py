@@ -17,7 +17,7 @@ from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metr
 
 
 def test_numbers_particles_and_figures_are_logged(morphology: MorphologyAudit, subject: AuditSubject) -> None:
-    entries = list(iter_morphology_entries(morphology, subject=subject))
+    entries = list(iter_morphology_entries(morphology, subject=subject, command="do"))
     assert [type(entry) for entry in entries] == [
         TextArtifact,
         JsonArtifact,
@@ -44,7 +44,11 @@ def test_diameters_are_told_in_nm_where_the_file_tells(morphology: MorphologyAud
 def test_another_network_is_logged_where_one_was_asked(morphology: MorphologyAudit, subject: AuditSubject) -> None:
     alone = dataclasses.replace(morphology, other=None)
     for audit, is_there in ((morphology, True), (alone, False)):
-        (metrics,) = [entry for entry in iter_morphology_entries(audit, subject=subject) if isinstance(entry, Metrics)]
+        (metrics,) = [
+            entry
+            for entry in iter_morphology_entries(audit, subject=subject, command="do")
+            if isinstance(entry, Metrics)
+        ]
         assert ("morphology/agreement_with_other" in {point.key for point in metrics.points}) is is_there
         assert (list_morphology(audit)["agreement"]["other_network"] is not None) is is_there
 
@@ -58,9 +62,9 @@ def test_the_figure_and_the_words_agree_on_much_and_little(morphology: Morpholog
         adjusted_p_value=0.01,
     )
     audit = dataclasses.replace(morphology, correlations=(entry,))
-    assert "the heat lies on particles with small equivalent diameter" in audit.to_text()
-    entries = list(iter_morphology_entries(audit, subject=subject))
-    axes = entries[2].draw().axes[0]  # type: ignore[union-attr]
+    assert "The heat lies on particles with small equivalent diameter" in audit.to_text()
+    entries = list(iter_morphology_entries(audit, subject=subject, command="do"))
+    axes = entries[3].draw().axes[0]  # type: ignore[union-attr]
     (dot, *_) = axes.containers[0].lines
     assert dot.get_xdata()[0] == pytest.approx(-0.04)
     assert axes.get_lines()[-1].get_xdata() == [0.0, 0.0]

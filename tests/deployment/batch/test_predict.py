@@ -14,7 +14,7 @@ from mlflow.pyfunc import PyFuncModel
 from PIL import Image
 
 from sem_search.deployment.batch import predict as predicting
-from sem_search.deployment.batch.predict import find_images, load_model, predict_images
+from sem_search.deployment.batch.predict import FoundImage, find_images, load_model, predict_images
 from sem_search.deployment.batch.table import CSV_COLUMNS
 from sem_search.deployment.package.writing import LoggedClassifier
 from sem_search.deployment.pyfunc import requests as image_requests
@@ -44,7 +44,7 @@ def quick_load(served: PyFuncModel, tracking: mlflow.MlflowClient, monkeypatch: 
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
+    with path.open(encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 
@@ -112,12 +112,26 @@ def test_table_and_server_agree(
     assert record["probabilities"] == pytest.approx(answer["probabilities"][0], abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        (["a/02.png", "a/03.tif"], ["02.png", "03.png"]),
+        (["a/02.png", "b/02.PNG", "Köln/α.tif"], ["a_02.png", "b_02.png", "α.png"]),
+        (["a/02.png", "a/02.tif"], ["02_png.png", "02_tif.png"]),
+        (["x/02", "../02", "02"], ["x_02.png", "1_02.png", "2_02.png"]),
+    ],
+)
+def test_no_two_overlays_have_one_name(images: list[str], names: list[str]) -> None:
+    found = [FoundImage(path=Path(image), shown_name=image) for image in images]
+    assert list(predicting._name_overlays(found).values()) == names
+
+
 def test_overlays_are_named_after_their_images(
     folder: Path, tmp_path: Path, logged: LoggedClassifier, quick_load: None
 ) -> None:
     predict_images([folder], model_uri=logged.model_uri, output=tmp_path / "p.csv", explain_folder=tmp_path / "maps")
-    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["B.TIF.png", "a.png.png", "lot 2_a.png.png"]
-    with Image.open(tmp_path / "maps" / "B.TIF.png") as picture:
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["B.png", "lot 1_a.png", "lot 2_a.png"]
+    with Image.open(tmp_path / "maps" / "B.png") as picture:
         assert picture.size == (100, 70)
 
 

@@ -1,6 +1,8 @@
+import codecs
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,8 +20,9 @@ GOOD = Prediction(
     prediction_set=("starch", "lactose"),
     coverage=0.9,
     is_known=True,
-    novelty=1.5,
+    novelty=1.23456789012345678,
     novelty_threshold=3.0,
+    is_training_image=False,
     agreement=0.8,
     spread=0.05,
     pixel_size_nm=134.896,
@@ -27,21 +30,41 @@ GOOD = Prediction(
     n_tiles=20,
     warnings=("one", "two"),
 )
+STRANGER = Prediction.build(
+    {"image": "c.tif", "model": "models:/m/1", "label": "starch", "probability": 0.5, "is_known": False}
+)
 BAD = Prediction(image="torn.png", model="models:/m/1", error="is damaged")
+FORMULA = '=HYPERLINK("http://evil","x").tif'
+HOSTILE = Prediction(
+    image=FORMULA,
+    model="models:/m/1",
+    label="@SUM(1)",
+    probability=0.5,
+    probabilities={"@SUM(1)": 0.5},
+    prediction_set=("@SUM(1)", "a"),
+    coverage=0.9,
+    pixel_size_nm=-1.5,
+    warnings=("-1+cmd",),
+    error="\t=1",
+)
 CLASSES = ("lactose", "starch")
 
 
 def test_csv_columns_are_as_promised(tmp_path: Path) -> None:
-    failed = write_predictions([GOOD, BAD], class_names=CLASSES, output=tmp_path / "p.csv", output_format="csv")
-    assert failed == (BAD,)
-    assert (tmp_path / "p.csv").read_text() == (
-        "image,label,probability,prediction_set,coverage,is_known,novelty,novelty_threshold,agreement,spread,"
-        "pixel_size_nm,pixel_size,n_tiles,model,warnings,error,p_lactose,p_starch\n"
-        '"a,b.tif",starch,0.750000,"[""starch"", ""lactose""]",0.9,true,1.5,3.0,0.800000,0.050000,'
-        '134.896,as trained,20,models:/m/1,"[""one"", ""two""]",,0.250000,0.750000\n'
-        "torn.png,,,,,,,,,,,,0,models:/m/1,,is damaged,,\n"
+    written = write_predictions(
+        [GOOD, STRANGER, BAD], class_names=CLASSES, output=tmp_path / "p.csv", output_format="csv"
     )
-    with (tmp_path / "p.csv").open() as file:
+    assert written == (BAD,)
+    assert (tmp_path / "p.csv").read_bytes().startswith(codecs.BOM_UTF8), "Excel asks for it"
+    assert (tmp_path / "p.csv").read_text(encoding="utf-8-sig") == (
+        "image,label,is_known,nearest,probability,prediction_set,coverage,novelty,novelty_threshold,"
+        "is_training_image,agreement,spread,pixel_size_nm,pixel_size,n_tiles,model,warnings,error,p_lactose,p_starch\n"
+        '"a,b.tif",starch,true,,0.750000,"[""starch"", ""lactose""]",0.9,1.23457,3,false,0.800000,0.050000,'
+        '134.896,as trained,20,models:/m/1,"[""one"", ""two""]",,0.250000,0.750000\n'
+        "c.tif,unknown,false,starch,0.500000,,,,,,,,,,0,models:/m/1,,,,\n"
+        "torn.png,,,,,,,,,,,,,,0,models:/m/1,,is damaged,,\n"
+    )
+    with (tmp_path / "p.csv").open(encoding="utf-8-sig") as file:
         assert next(csv.reader(file))[: len(CSV_COLUMNS)] == list(CSV_COLUMNS)
 
 
@@ -54,7 +77,7 @@ def test_lists_in_a_csv_can_be_taken_apart_whatever_the_classes_are_called(tmp_p
         output=table,
         output_format="csv",
     )
-    with table.open(encoding="utf-8", newline="") as file:
+    with table.open(encoding="utf-8-sig", newline="") as file:
         good, bad = csv.DictReader(file)
     assert tuple(json.loads(good["prediction_set"])) == names
     assert bad["prediction_set"] == ""
@@ -92,6 +115,24 @@ def test_parquet_holds_the_same_with_types(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
 
 
+def test_excel_holds_numbers_and_no_formula(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    hostile = replace(HOSTILE, image="\x1b[2J.tif")
+    failed = write_predictions(
+        [GOOD, BAD, HOSTILE, hostile], class_names=CLASSES, output=tmp_path / "p.xlsx", output_format="xlsx"
+    )
+    assert failed == (BAD, HOSTILE, hostile)
+    sheet = openpyxl.load_workbook(tmp_path / "p.xlsx").active
+    header, good, bad, formula, control = sheet.iter_rows(values_only=True)
+    assert header == (*CSV_COLUMNS, "p_lactose", "p_starch")
+    assert good[:9] == ("a,b.tif", "starch", True, None, 0.75, '["starch", "lactose"]', 0.9, 1.23457, 3)
+    assert good[-2:] == (0.25, 0.75)
+    assert (bad[0], bad[1], bad[len(CSV_COLUMNS) - 1]) == ("torn.png", None, "is damaged")
+    assert formula[:2] == (f"'{FORMULA}", "'@SUM(1)")
+    assert control[0] == "\\u001b[2J.tif"
+    assert [path.name for path in tmp_path.iterdir()] == ["p.xlsx"]
+
+
 def test_parquet_of_no_image_has_its_columns(tmp_path: Path) -> None:
     write_predictions([], class_names=CLASSES, output=tmp_path / "p.parquet", output_format="parquet")
     assert pq.read_table(tmp_path / "p.parquet").num_columns == len(CSV_COLUMNS) + 2
@@ -104,8 +145,10 @@ def test_parquet_of_no_image_has_its_columns(tmp_path: Path) -> None:
         (None, "p.csv", "csv"),
         (None, "p.JSON", "json"),
         (None, "p.parquet", "parquet"),
-        (None, "p.txt", "csv"),
-        ("json", "p.csv", "json"),
+        (None, "p.xlsx", "xlsx"),
+        (None, "p", "csv"),
+        ("json", "p.txt", "json"),
+        ("json", "p", "json"),
         ("json", None, "json"),
     ],
 )
@@ -113,25 +156,40 @@ def test_the_format_is_told_or_follows_from_the_name(told: str | None, output: s
     assert choose_format(told, output=None if output is None else Path(output)) == chosen
 
 
-def test_parquet_needs_a_file() -> None:
-    with pytest.raises(SettingsError, match="format=parquet needs a file"):
-        choose_format("parquet", output=None)
+@pytest.mark.parametrize(
+    ("told", "output", "message"),
+    [
+        ("parquet", None, r"format=parquet needs a file to write: give output=FILE\.parquet"),
+        ("xlsx", None, "format=xlsx needs a file"),
+        (None, "p.xls", r"output=p\.xls: no table can be written as \.xls; .*one of \.csv, \.json, \.parquet, \.xlsx"),
+        ("csv", "p.xlsx", r"output=p\.xlsx contradicts format=csv"),
+        ("json", "p.csv", r"output=p\.csv contradicts format=json"),
+    ],
+)
+def test_a_format_that_cannot_be_is_refused(told: str | None, output: str | None, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        choose_format(told, output=None if output is None else Path(output))
 
 
 def test_a_line_is_built_from_what_an_answer_holds() -> None:
     built = Prediction.build({"image": "a", "model": "m", "prediction_set": ["x"], "overlay_png": "no column"})
     assert built == Prediction(image="a", model="m", prediction_set=("x",))
+    again = Prediction.build(asdict(STRANGER))  # as a journal holds it
+    assert again == STRANGER
+    assert (again.label, again.nearest) == ("unknown", "starch")
 
 
 @pytest.mark.parametrize(("output_format", "wanted"), [("csv", "image,label"), ("json", "[\n]\n")])
 def test_nothing_to_write_is_still_a_table(tmp_path: Path, output_format: str, wanted: str) -> None:
     write_predictions([], class_names=CLASSES, output=tmp_path / "p", output_format=output_format)
-    assert (tmp_path / "p").read_text().startswith(wanted)
+    assert (tmp_path / "p").read_text(encoding="utf-8-sig").startswith(wanted)
 
 
 def test_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     write_predictions([GOOD], class_names=CLASSES, output=None, output_format="csv")
-    assert capsys.readouterr().out.count("\n") == 2
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == 2
+    assert shown.startswith("image,"), "the next program of a pipe wants no mark"
 
 
 def test_a_table_is_there_in_full_or_not_at_all(tmp_path: Path) -> None:
@@ -151,21 +209,6 @@ def test_folders_of_the_output_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b.csv").stat().st_mode & 0o044
 
 
-FORMULA = '=HYPERLINK("http://evil","x").tif'
-HOSTILE = Prediction(
-    image=FORMULA,
-    model="models:/m/1",
-    label="@SUM(1)",
-    probability=0.5,
-    probabilities={"@SUM(1)": 0.5},
-    prediction_set=("@SUM(1)", "a"),
-    coverage=0.9,
-    pixel_size_nm=-1.5,
-    warnings=("-1+cmd",),
-    error="\t=1",
-)
-
-
 def test_no_cell_of_a_csv_is_a_formula_and_other_formats_are_as_they_were(tmp_path: Path) -> None:
     for output_format in ("csv", "json", "parquet"):
         write_predictions(
@@ -174,7 +217,7 @@ def test_no_cell_of_a_csv_is_a_formula_and_other_formats_are_as_they_were(tmp_pa
             output=tmp_path / f"p.{output_format}",
             output_format=output_format,  # type: ignore[arg-type]
         )
-    with (tmp_path / "p.csv").open(newline="") as file:
+    with (tmp_path / "p.csv").open(encoding="utf-8-sig", newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["image"] == f"'{FORMULA}"
     assert (row["label"], row["prediction_set"], row["warnings"]) == ("'@SUM(1)", '["@SUM(1)", "a"]', '["-1+cmd"]')

@@ -7,6 +7,7 @@ from sem_search.deployment.classifier.overlay import (
     OPACITY,
     blend,
     colour_heat,
+    draw_image,
     draw_overlays,
     place_heat_maps,
 )
@@ -111,3 +112,12 @@ def test_a_large_micrograph_is_drawn_reduced(shape: tuple[int, int], max_side_px
     assert picture.dtype == np.uint8
     assert measure_colour(picture)[0, 0] > 50
     assert measure_colour(picture)[-1, -1] == 0
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (MAX_SIDE_PX + 2, 40)])
+def test_the_image_is_drawn_as_large_as_its_overlay(shape: tuple[int, int]) -> None:
+    image = np.full(shape, 0.5, np.float32)
+    (overlay,) = draw_overlays(image, heat_maps=[np.zeros((1, 2, 2), np.float32)], corners=[(0, 0)], tile_px=32)
+    picture = draw_image(image)
+    assert picture.shape == overlay.shape[:2]
+    assert (picture[:32, :32] == overlay[:32, :32, 0]).all()

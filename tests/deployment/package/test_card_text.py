@@ -45,7 +45,9 @@ def test_folds_of_different_sizes_are_a_table(card: ModelCard) -> None:
 
 def test_the_most_important_comes_first(card: ModelCard) -> None:
     """Where MLflow's page has no room for all, what is cut is what matters least."""
-    text = render_card(card, name="m", version="1")
+    (images,) = card.confusions
+    both = replace(card, confusions=(images, replace(images, unit="tiles")))
+    text = render_card(both, name="m", version="1")
     heads = ["Warnings", "Scores", "Confusion of test images", "Confusion of test tiles", "Data", "Folds", "Settings"]
     places = [text.index(f"## {head}") for head in heads]
     assert places == sorted(places)

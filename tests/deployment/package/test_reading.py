@@ -10,8 +10,10 @@ import pytest
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE
 from sem_search.deployment.package.description import DESCRIPTION_FILE, compute_file_sha256
 from sem_search.deployment.package.reading import HEAD_FILE, TRUNK_FILE, name_head_weights, read_classifier
+from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, write_record
 from sem_search.deployment.package.writing import ClassifierParts, write_model_folder
 from sem_search.errors import StoreError
+from sem_search.micrographs.catalogue import compute_pixels_sha256
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.names import BACKBONE_NAMES
 
@@ -40,6 +42,20 @@ def test_description_is_read_back(folder: Path, parts: ClassifierParts) -> None:
         *(TRUNK_FILE, HEAD_FILE, CALIBRATION_FILE),
         *(name_head_weights(index) for index in range(3)),
     }
+
+
+def test_images_that_the_model_was_made_from_are_known_by_the_record_beside_it(
+    folder: Path, make_record: Callable[..., ModelRecord]
+) -> None:
+    image = np.full((40, 50), 0.5, dtype=np.float32)
+    assert read_classifier(folder).is_training_image(image) is None
+    record = make_record(folder.parent / "data")
+    first = dataclasses.replace(record.catalogue.records[0], pixels_sha256=compute_pixels_sha256(image))
+    catalogue = dataclasses.replace(record.catalogue, records=(first, *record.catalogue.records[1:]))
+    write_record(dataclasses.replace(record, catalogue=catalogue), folder=folder.with_name(RECORD_FOLDER))
+    classifier = read_classifier(folder)
+    assert classifier.is_training_image(image) is True
+    assert classifier.is_training_image(image[:-1]) is False
 
 
 @pytest.mark.parametrize("name", [TRUNK_FILE, HEAD_FILE, name_head_weights(1), CALIBRATION_FILE])

@@ -1,5 +1,6 @@
 """Answers as plain values, from a classifier of stone."""
 
+import base64
 import dataclasses
 from types import SimpleNamespace
 from typing import Any
@@ -8,13 +9,15 @@ import numpy as np
 import pytest
 
 from sem_search.deployment.classifier.classifier import ImageAnswer
+from sem_search.deployment.classifier.overlay import draw_image
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.pyfunc.answers import describe_answers
 from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.evaluation.conformal import CrossAnswers
+from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.micrographs.reading.instruments import InstrumentMetadata
-from sem_search.micrographs.reading.micrograph import Micrograph
+from sem_search.micrographs.reading.micrograph import Micrograph, encode_png
 
 CLASS_NAMES = ("cellulose", "lactose", "starch")
 ANSWER = ImageAnswer(
@@ -38,14 +41,19 @@ CALIBRATION = Calibration(
 )
 
 
+NEW, SEEN = np.zeros((32, 64), dtype=np.float32), np.ones((32, 64), dtype=np.float32)
+
+
 def build_classifier(calibration: Calibration | None = CALIBRATION) -> Any:
     description = SimpleNamespace(class_names=CLASS_NAMES, pixel_sizes_nm={"starch": (100.0,)})
-    return SimpleNamespace(description=description, calibration=calibration)
+    return SimpleNamespace(
+        description=description, calibration=calibration, is_training_image=lambda pixels: pixels is SEEN
+    )
 
 
-def build_micrograph(pixel_size_nm: float | None = 100.0) -> Micrograph:
+def build_micrograph(pixel_size_nm: float | None = 100.0, *, pixels: FloatImage = NEW) -> Micrograph:
     return Micrograph(
-        pixels=np.zeros((32, 64), dtype=np.float32),
+        pixels=pixels,
         metadata=InstrumentMetadata(pixel_size_nm=pixel_size_nm),
         bit_depth=8,
         file_width_px=64,
@@ -83,6 +91,7 @@ def test_an_answer_in_full() -> None:
         "is_known": True,
         "novelty": 0.75,
         "novelty_threshold": 1.0,
+        "is_training_image": False,
         "agreement": 0.5,
         "spread": pytest.approx(0.175),
         "pixel_size_nm": 100.0,
@@ -112,16 +121,17 @@ def test_an_unknown_material_is_refused_in_words() -> None:
     record = describe(dataclasses.replace(ANSWER, novelty=7.12345))
     assert (record["is_known"], record["novelty"]) == (False, 7.12345)
     assert record["warnings"][1] == (
-        "is unlike the training images (novelty 7.12, unknown above 1): 'lactose' is only the nearest that the "
-        "classifier knows"
+        "the image is unlike the training images (novelty 7.12, unknown above 1): 'lactose' is only the closest "
+        "material that the model knows"
     )
 
 
 def test_of_a_varied_class_it_is_said_that_its_own_images_are_called_unknown_too() -> None:
     starch = dataclasses.replace(ANSWER, probabilities=np.array([0.15, 0.25, 0.6]), novelty=1.25)
     assert describe(starch)["warnings"][1] == (
-        "is unlike the training images (novelty 1.25, unknown above 1): 'starch' is only the nearest that the "
-        "classifier knows; but it is a varied class: of its 8 training images, each judged by others, so were 3"
+        "the image is unlike the training images (novelty 1.25, unknown above 1): 'starch' is only the closest "
+        "material that the model knows; but its images vary: 3 of the 8 in training, when left out, counted as "
+        "unknown, too"
     )
     assert describe(dataclasses.replace(starch, novelty=1.0))["is_known"]
 
@@ -132,8 +142,8 @@ def test_a_model_without_calibration_says_so() -> None:
     assert (record["is_known"], record["novelty"], record["novelty_threshold"]) == (None, None, None)
     assert record["n_calibration_images"] == 0
     assert [warning.partition(":")[0] for warning in record["warnings"][1:]] == [
-        "whether it is a known material is not known",
-        "this model was packed without out-of-fold answers",
+        "the model cannot tell whether it knows this material",
+        "the model was packed without out-of-fold answers",
     ]
 
 
@@ -147,6 +157,7 @@ def test_the_pixel_size_is_looked_at(pixel_size_nm: float | None, state: str) ->
 def test_overlay_and_tiles_where_they_were_asked_for() -> None:
     record = describe(explain=True, tiles=True)
     assert record["overlay_png"] == "UE5H"
+    assert base64.b64decode(record["image_png"]) == encode_png(draw_image(NEW))
     assert record["tiles"] == [
         {
             "top_px": 0,
@@ -162,7 +173,7 @@ def test_overlay_and_tiles_where_they_were_asked_for() -> None:
 def test_rows_keep_their_order_and_their_names() -> None:
     good, bad, last = describe_answers(
         [ANSWER, ANSWER],
-        rows=[build_micrograph(), BadRow(row=1, reason="is no picture"), build_micrograph()],
+        rows=[build_micrograph(), BadRow(row=1, reason="is no picture"), build_micrograph(pixels=SEEN)],
         classifier=build_classifier(),
         options=RequestOptions(on_error="report", explain=True, tiles=True),
         served_name=ServedName(),
@@ -170,4 +181,5 @@ def test_rows_keep_their_order_and_their_names() -> None:
     assert list(good) == list(bad) == list(last) or set(good) == set(bad) == set(last)
     assert (good["error"], bad["error"], last["error"]) == (None, "is no picture", None)
     assert (bad["label"], bad["prediction_set"], bad["n_tiles"], bad["tiles"]) == (None, [], 0, [])
+    assert [row["is_training_image"] for row in (good, bad, last)] == [False, None, True]
     assert good["model_version"] is None

@@ -33,6 +33,7 @@ ANSWER = [
         "is_known",
         "novelty",
         "novelty_threshold",
+        "is_training_image",
         "agreement",
         "spread",
         "pixel_size_nm",
@@ -111,11 +112,12 @@ def test_several_pages_are_a_warning_in_the_answer(served: PyFuncModel, pictures
     assert "page" in answers["warnings"][0][0]
 
 
-def test_explain_adds_an_overlay_of_the_micrograph(served: PyFuncModel, text: str) -> None:
+def test_explain_adds_the_micrograph_and_its_overlay(served: PyFuncModel, text: str) -> None:
     answers = served.predict(pd.DataFrame({"image": [text, text]}), params={"explain": True})
-    assert list(answers.columns) == [*ANSWER, "overlay_png", *NAMES]
-    with Image.open(io.BytesIO(base64.b64decode(answers["overlay_png"][0]))) as picture:
-        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (100, 70))
+    assert list(answers.columns) == [*ANSWER, "image_png", "overlay_png", *NAMES]
+    for column, mode in (("image_png", "L"), ("overlay_png", "RGB")):
+        with Image.open(io.BytesIO(base64.b64decode(answers[column][0]))) as picture:
+            assert (picture.format, picture.mode, picture.size) == ("PNG", mode, (100, 70))
 
 
 def test_tiles_adds_the_answer_of_each_tile(served: PyFuncModel, text: str, parts: ClassifierParts) -> None:

@@ -146,11 +146,11 @@ def test_too_many_pixels_together(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_large_files_cost_milliseconds() -> None:
     text = base64.b64encode(bytes(30_000_000)).decode()
-    begin = time.perf_counter()
+    begin = time.process_time()
     decode_base64(text)
     with pytest.raises(DataError, match="not a multiple of four"):
         decode_base64(text[:-1])
-    assert time.perf_counter() - begin < 5, "a loop over the characters would take much longer"
+    assert time.process_time() - begin < 5, "a loop over the characters would take much longer"
 
 
 def test_one_image_is_bounded_by_the_reader_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from sem_search.deployment.registry.contents import (
     RECORD_PATH,
     fetch_files,
     fetch_model,
-    find_missing_folder,
+    find_missing_files,
     read_files_sha256,
 )
 from sem_search.deployment.registry.versions import TAG_FILES
@@ -137,9 +137,9 @@ def test_a_moved_folder_is_named_by_whoever_needs_it(laboratory: Any, name: str)
     files = laboratory.client.get_logged_model(
         laboratory.client.get_model_version(laboratory.name, version).source.removeprefix("models:/")
     ).artifact_location
-    assert find_missing_folder(uri) is None
+    assert find_missing_files(uri) is None
     (laboratory.folder / name).rename(laboratory.folder / "moved")
-    missing = find_missing_folder(uri)
+    missing = find_missing_files(uri)
     assert missing is not None
     assert missing.is_relative_to(laboratory.folder / name)
     assert files.endswith(missing.name)
@@ -150,5 +150,5 @@ def test_a_moved_folder_is_named_by_whoever_needs_it(laboratory: Any, name: str)
 
 
 def test_a_model_that_is_not_known_misses_no_folder(laboratory: Any) -> None:
-    assert find_missing_folder("models:/nobody/1") is None
-    assert find_missing_folder("models:/m-0123") is None
+    assert find_missing_files("models:/nobody/1") is None
+    assert find_missing_files("models:/m-0123") is None

@@ -192,7 +192,7 @@ def test_the_model_s_page_says_which_version_is_champion_unless_a_user_has_writt
             f"**Champion: [version {version}](#/models/{three.name}/versions/{version}?workflowType=machine_learning)**"
         )
 
-    champion = three.client.get_registered_model(three.name).aliases["champion"]
+    champion = str(three.client.get_registered_model(three.name).aliases["champion"])
     assert read().startswith("Classifier of SEM micrographs, made by sem_search.")
     assert name(champion) in read()
     other = next(version for version in ("1", "2", "3") if version != champion)

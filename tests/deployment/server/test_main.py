@@ -1,4 +1,5 @@
 import socket
+import sys
 
 import mlflow
 import pytest
@@ -69,6 +70,13 @@ def test_a_port_that_is_taken_is_reported_at_once() -> None:
 def test_a_host_that_is_none_of_this_machine_s_is_reported() -> None:
     with pytest.raises(SettingsError, match=r"host=192\.0\.2\.1 cannot be opened"):
         run_server(build_serve_settings(**TOLD | {"host": "192.0.2.1"}))
+
+
+def test_windows_itself_is_refused_with_the_ways_round_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = build_serve_settings(**TOLD)
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SettingsError, match=r"use WSL .*mlflow models serve"):
+        run_server(settings)
 
 
 def test_a_model_that_is_not_there_is_one_sentence(tracking: mlflow.MlflowClient) -> None:

@@ -1,6 +1,7 @@
 """The three reports say the same, keep their form, and let no file name out of its place."""
 
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +13,14 @@ import pytest
 from sem_search.micrographs.inspection.confounds import compute_confounds
 from sem_search.micrographs.inspection.finding import Finding
 from sem_search.micrographs.inspection.inspect import Inspection
-from sem_search.micrographs.inspection.report import MAX_GALLERY_IMAGES, MAX_PAIRS_SHOWN, TEXT_COLUMNS
+from sem_search.micrographs.inspection.report import (
+    MAX_GALLERY,
+    MAX_GALLERY_IMAGES,
+    MAX_LISTED,
+    MAX_PAIRS_SHOWN,
+    TEXT_COLUMNS,
+    choose_gallery,
+)
 from sem_search.micrographs.overlaps.similarity import SimilarPair
 
 Make = Callable[..., Any]
@@ -158,4 +166,49 @@ def test_large_data_sets_do_not_make_a_page_without_end(make_record: Make, make_
     ).to_html()
     assert html.count("<img") == 2 * MAX_PAIRS_SHOWN + 2 * MAX_GALLERY_IMAGES
     assert f"{90 - MAX_PAIRS_SHOWN} more pairs are in inspection.json" in html
-    assert f"salt (the first {MAX_GALLERY_IMAGES} of 100)" in html
+    assert f"salt (100 images, {MAX_GALLERY_IMAGES} of them shown, evenly spaced)" in html
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "n_images", "n_shown"),
+    [(2, 10, 20), (2, 100, 48), (20, 100, 240), (100, 100, 240), (300, 2, 160)],
+)
+def test_the_gallery_is_bounded_and_spaced(
+    n_classes: int, n_images: int, n_shown: int, make_record: Make, make_catalogue: Make
+) -> None:
+    records = [make_record(f"{label:03}/{i:03}.png") for label in range(n_classes) for i in range(n_images)]
+    gallery = choose_gallery(make_catalogue(*records))
+    assert sum(len(entry.shown) for entry in gallery) == n_shown <= MAX_GALLERY
+    places = [int(record.image_id[4:7]) for record in gallery[0].shown]
+    steps = [two - one for one, two in itertools.pairwise(places)]
+    assert places[0] == 0 and max(steps) - min(steps) <= 1 and n_images - places[-1] <= max(steps) + 1
+
+
+@pytest.mark.parametrize(
+    ("severity", "light", "words"),
+    [
+        ("error", "bad", "A search refuses these data until 1 error is repaired."),
+        ("warning", "unclear", "its score may not mean what it seems to: read the 1 warning below."),
+        ("note", "good", "Ready for a search"),
+    ],
+)
+def test_the_page_says_first_whether_a_search_can_start(
+    severity: Any, light: str, words: str, make_record: Make, make_catalogue: Make
+) -> None:
+    catalogue = make_catalogue(make_record("a/1.png"), make_record("b/1.png"))
+    finding = Finding(kind="x", severity=severity, message="Something.")
+    inspection = Inspection(catalogue=catalogue, pairs=(), findings=(finding,))
+    page = inspection.to_html(next_command="sem-search search --data 'my images'")
+    assert f'<div class="verdict {light}">' in page
+    assert words in page
+    assert "<pre>sem-search search --data &#39;my images&#39;</pre>" in page
+    assert "The search to start next" not in inspection.to_html()
+
+
+def test_long_lists_of_names_are_cut(make_record: Make, make_catalogue: Make) -> None:
+    names = tuple(f"a/{i:04}<b>.png" for i in range(MAX_LISTED + 7))
+    finding = Finding(kind="x", severity="note", message="Many.", images=names)
+    catalogue = make_catalogue(make_record("a/1.png"), make_record("b/1.png"))
+    page = Inspection(catalogue=catalogue, pairs=(), findings=(finding,)).to_html()
+    assert page.count("&lt;b&gt;.png") == MAX_LISTED
+    assert "<br>7 more are in inspection.json." in page

@@ -40,8 +40,8 @@ def test_an_audit_is_a_run_below_the_study_s(
     assert paths == {"audit/audit.txt", "audit/audit.json", "audit/audit.png", "audit/audit.html"}
     assert run.data.metrics["audit/as_measured"] == audit.measured.value
     printed = capsys.readouterr().out
-    assert printed.startswith("Audit of study a study: ")
-    assert run.info.run_id in printed
+    assert printed.startswith("Audit of study a study.\n")
+    assert f"/runs/{run.info.run_id}/artifacts/audit/audit.html" in printed
 
 
 @pytest.mark.parametrize(("error", "status"), [(RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED")])
@@ -65,8 +65,9 @@ def test_what_was_found_before_the_end_is_printed_and_kept(
     (run,) = [run for run in runs if run.data.tags.get("sem_search.kind") == "audit"]
     assert run.info.status == status
     kept = Path(tracking.download_artifacts(run.info.run_id, "audit/audit.txt")).read_text(encoding="utf-8")
-    assert "Without looking at any picture" in kept
-    assert capsys.readouterr().out == kept
+    printed = capsys.readouterr().out
+    assert "A classifier that sees no picture" in printed
+    assert kept.startswith(printed.removesuffix("\n")), "the file also has the checks so far, in a table"
     assert "audit/metadata_alone" in run.data.metrics
 
 
@@ -92,7 +93,7 @@ def test_morphology_is_a_run_of_its_own_kind(
     assert run.data.tags["mlflow.parentRunId"] == finished.run_id
     assert len(tracking.list_artifacts(run.info.run_id, "morphology")) == 6
     assert run.data.metrics["morphology/deletion"] == audit.deletion.difference.value
-    assert capsys.readouterr().out.startswith("Where study a study looks, on test images")
+    assert capsys.readouterr().out.startswith("Heat maps of study a study on test images")
 
 
 def test_morphology_asks_another_study_s_network(
@@ -104,7 +105,7 @@ def test_morphology_asks_another_study_s_network(
     assert checked == [("a study", "another")]
     assert audit.other is not None
     assert audit.other.agreement.rank_correlation.value == pytest.approx(1.0)  # the same heads: `take_up_study` is made
-    assert "The network of study a study (tiny) orders the places of a tile alike" in capsys.readouterr().out
+    assert "order, network of study a study (tiny)" in capsys.readouterr().out
 
 
 def test_a_study_is_no_other_of_itself() -> None:

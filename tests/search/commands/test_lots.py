@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from sem_search.errors import DataError
@@ -38,8 +39,13 @@ def test_copies_within_a_lot_count_as_one_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cache")
-def test_lots_are_tested_and_written(
-    tiny_folder: Path, tmp_path: Path, network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_lots_are_tested_written_and_logged(
+    tiny_folder: Path,
+    tmp_path: Path,
+    network,
+    tracking: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(room, "prepare_network", lambda _: network)
     monkeypatch.setattr(room, "configure_tensorflow", lambda **_: None)
@@ -53,10 +59,20 @@ def test_lots_are_tested_and_written(
         threads=1,
     )
     assert audit.pairs[0].is_different()
-    assert "blobs and stripes differ: " in capsys.readouterr().out
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+    printed = capsys.readouterr().out
+    assert "\nYes. blobs and stripes differ, p = " in printed
+    experiments = [experiment.experiment_id for experiment in tracking.search_experiments()]
+    (run,) = [run for run in tracking.search_runs(experiments) if run.data.tags.get("sem_search.kind") == "lots"]
+    assert run.info.run_name == "lots blobs and stripes"
+    assert run.data.metrics["lots/n_different"] == 1
+    assert (run.data.params["lots"], run.data.params["backbone"]) == ("blobs, stripes", "tiny")
+    assert f"/runs/{run.info.run_id}/artifacts/lots.html" in printed
+    logged = {file.path for file in tracking.list_artifacts(run.info.run_id)}
+    assert logged == {file.name for file in (tmp_path / "out").iterdir()}
+    assert logged == {
         "lots.txt",
         "lots.json",
+        "lots.csv",
         "lots.png",
         "telling_tiles.csv",
         "telling_tiles.jpg",

@@ -41,7 +41,7 @@ def test_study_and_winner_begin_with_the_verdict_and_lead_to_each_other(
     experiment = tracking.get_run(run_id).info.experiment_id
     runs = f"#/experiments/{experiment}/runs"
     for text in (study, winner):
-        assert text.startswith(f"**{Said().headline}.** Usable for a\\_1; not for b\\*.\n\n")
+        assert text.startswith(f"**{Said().headline}.** Usable for a_1; not for b\\*.\n\n")
         assert f"[Report]({runs}/{run_id}/artifacts/report.html{VIEW})" in text
         assert f"[sem-search-vgg16, version 4](#/models/sem-search-vgg16/versions/4{VIEW})" in text
     assert f"[{found.winner.cell.name}]({runs}/{found.winner.run_id}{VIEW})" in study

@@ -17,7 +17,7 @@ from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.space import order_cells, suggest_cell
 from sem_search.search.trials.stale_trials import StaleTrials
 from sem_search.search.trials.study import open_study
-from sem_search.search.trials.worker_loop import work
+from sem_search.search.trials.worker_loop import Timeout, work
 from sem_search.settings import SearchSettings, build_settings
 
 
@@ -71,9 +71,9 @@ def list_results(study: optuna.Study) -> list[tuple[int, TrialState]]:
 
 def test_every_cell_is_visited_once_in_its_order(settings: SearchSettings) -> None:
     study, objective = open_it(settings), FakeObjective(settings)
-    work(study, objective=objective)
+    work(study, objective=objective, timeout=Timeout(None))
     assert objective.cells == [cell.name for cell in order_cells(settings)]
-    work(study, objective=objective)
+    work(study, objective=objective, timeout=Timeout(None))
     assert len(objective.cells) == 4, "a finished study has nothing left to do"
 
 
@@ -81,7 +81,9 @@ def test_workers_share_the_cells_and_double_none(settings: SearchSettings) -> No
     open_it(settings)
     objectives = [FakeObjective(settings) for _ in range(3)]
     threads = [
-        threading.Thread(target=work, args=(open_it(settings),), kwargs={"objective": objective})
+        threading.Thread(
+            target=work, args=(open_it(settings),), kwargs={"objective": objective, "timeout": Timeout(None)}
+        )
         for objective in objectives
     ]
     for thread in threads:
@@ -119,7 +121,7 @@ def test_the_rank_of_a_killed_worker_is_taken_up_first(settings: SearchSettings)
     for rank in (0, 1):
         enqueue_rank(study, rank=rank, settings=settings)
         study.ask().set_user_attr(PROCESS, f"{socket.gethostname()}:999999:1.00")
-    work(study, objective=objective)
+    work(study, objective=objective, timeout=Timeout(None))
     assert objective.cells == [cell.name for cell in order_cells(settings)]
     assert list_results(study) == [(rank, TrialState.COMPLETE) for rank in range(4)]
 
@@ -131,7 +133,7 @@ def test_a_queue_of_an_older_version_is_worked_off_in_its_order(settings: Search
         study.enqueue_trial({"learning_rate": cell.learning_rate, "batch_size": cell.batch_size})
     study.tell(study.ask(), 0.5)
     study.ask().set_user_attr(PROCESS, f"{socket.gethostname()}:999999:1.00")
-    work(study, objective=objective)
+    work(study, objective=objective, timeout=Timeout(None))
     assert objective.cells == [cell.name for cell in order_cells(settings)[1:]]
     assert list_results(study) == [(rank, TrialState.COMPLETE) for rank in range(4)]
 
@@ -139,7 +141,7 @@ def test_a_queue_of_an_older_version_is_worked_off_in_its_order(settings: Search
 def test_a_trial_that_was_enqueued_by_a_killed_worker_is_begun(settings: SearchSettings) -> None:
     study, objective = open_it(settings), FakeObjective(settings)
     enqueue_rank(study, rank=0, settings=settings)
-    work(study, objective=objective)
+    work(study, objective=objective, timeout=Timeout(None))
     assert [trial.user_attrs[RANK] for trial in study.get_trials()] == [0, 1, 2, 3]
 
 
@@ -154,7 +156,7 @@ def test_a_trial_that_no_worker_enqueued_has_the_cell_of_its_rank(settings: Sear
 
 def test_a_failed_trial_does_not_stop_the_study(settings: SearchSettings) -> None:
     study, objective = open_it(settings), FakeObjective(settings, error=FailedTrialError("too large"))
-    work(study, objective=objective)
+    work(study, objective=objective, timeout=Timeout(None))
     assert list_results(study) == [(rank, TrialState.FAIL) for rank in range(4)]
 
 
@@ -162,12 +164,12 @@ def test_a_failed_trial_does_not_stop_the_study(settings: SearchSettings) -> Non
 def test_any_other_error_stops_it_and_the_rank_stays_free(settings: SearchSettings, error: BaseException) -> None:
     study, objective = open_it(settings), FakeObjective(settings, error=error)
     with pytest.raises(type(error)):
-        work(study, objective=objective)
+        work(study, objective=objective, timeout=Timeout(None))
     assert len(objective.cells) == 1
     objective.error, objective.process = None, f"{socket.gethostname()}:999999:1.00"
     for trial in study.get_trials(states=(TrialState.RUNNING,)):  # Optuna does not record an exit
         study.tell(trial.number, state=TrialState.FAIL)
-    work(study, objective=objective)
+    work(study, objective=objective, timeout=Timeout(None))
     assert list_results(study) == [(rank, TrialState.COMPLETE) for rank in range(4)]
 
 
@@ -183,7 +185,11 @@ def test_a_trial_that_another_worker_took_for_stale_ends_quietly(settings: Searc
         return value
 
     stand_in = SimpleNamespace(prepared=objective.prepared, stale=objective.stale, progress=objective.progress)
-    work(study, objective=type("Objective", (), {"__call__": lambda _self, trial: call(trial), **vars(stand_in)})())
+    work(
+        study,
+        objective=type("Objective", (), {"__call__": lambda _self, trial: call(trial), **vars(stand_in)})(),
+        timeout=Timeout(None),
+    )
     assert is_taken == [0]
     assert list_results(study) == [(rank, TrialState.COMPLETE) for rank in range(4)]
 
@@ -201,14 +207,24 @@ def test_a_trial_that_gives_way_is_taken_up_again(settings: SearchSettings) -> N
             return super().__call__(trial)
 
     once = Once(settings, error=objective.error)
-    work(study, objective=once)
+    work(study, objective=once, timeout=Timeout(None))
     assert once.cells == [order_cells(settings)[0].name, *(cell.name for cell in order_cells(settings))]
 
 
+def test_a_timeout_does_not_count_anew_when_an_outage_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [5.0]
+    monkeypatch.setattr("sem_search.search.trials.worker_loop.time.monotonic", lambda: now[0])
+    timeout = Timeout(10.0)
+    assert not timeout.is_over()
+    now[0] = 14.0
+    assert not timeout.is_over()
+    now[0] = 15.0
+    assert timeout.is_over()
+
+
 def test_a_timeout_begins_no_further_trial(settings: SearchSettings) -> None:
-    short = settings.model_copy(update={"timeout": 1e-9})
-    study, objective = open_it(short), FakeObjective(short)
-    work(study, objective=objective)
+    study, objective = open_it(settings), FakeObjective(settings)
+    work(study, objective=objective, timeout=Timeout(1e-9))
     assert objective.cells == []
 
 
@@ -218,13 +234,13 @@ def test_a_sampler_runs_as_many_trials_as_asked_and_is_resumed_as_if_undisturbed
 ) -> None:
     drawn = settings.model_copy(update={"sampler": sampler, "trials": 6})
     undisturbed = FakeObjective(drawn)
-    work(open_it(drawn), objective=undisturbed)
+    work(open_it(drawn), objective=undisturbed, timeout=Timeout(None))
     assert len(undisturbed.cells) == 6
     study = open_study(drawn, name="b", fingerprint={})
     disturbed = FakeObjective(drawn)
     enqueue_rank(study, rank=0, settings=drawn)
     study.ask().set_user_attr(PROCESS, f"{socket.gethostname()}:999999:1.00")
-    work(study, objective=disturbed)
+    work(study, objective=disturbed, timeout=Timeout(None))
     assert disturbed.cells == undisturbed.cells
 
 
@@ -232,5 +248,5 @@ def test_a_resumed_study_stops_at_the_trials_that_are_asked_for_now(settings: Se
     few = settings.model_copy(update={"trials": 1})
     for chosen, n_cells in ((few, 1), (settings, 3), (few, 0)):
         objective = FakeObjective(chosen)
-        work(open_it(settings), objective=objective)
+        work(open_it(settings), objective=objective, timeout=Timeout(None))
         assert len(objective.cells) == n_cells

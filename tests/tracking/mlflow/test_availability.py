@@ -1,20 +1,34 @@
 """What counts as away, and what as a refusal."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
+import mlflow
 import pytest
 import requests
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    TEMPORARILY_UNAVAILABLE,
+    UNAUTHENTICATED,
+)
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import OperationalError
 
 from benchmarks.ports import find_free_port
-from sem_search.errors import StoreError
-from sem_search.tracking.mlflow import availability as outages
-from sem_search.tracking.mlflow.availability import ask_once, is_outage, wait_while_away
+from sem_search.errors import SettingsError, StoreError
+from sem_search.tracking.mlflow import availability
+from sem_search.tracking.mlflow.availability import (
+    ask_once,
+    check_store_answers,
+    explain_store_error,
+    is_outage,
+    reach_database,
+    wait_while_away,
+)
 
 
 def make_http_error(status: int) -> requests.HTTPError:
@@ -62,50 +76,59 @@ def test_variables_that_were_not_set_are_not_set_afterwards(monkeypatch: pytest.
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
-def test_what_is_away_is_asked_again_and_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr(outages.time, "sleep", pauses.append)
-    answers = iter([ConnectionError(), ConnectionError(), ConnectionError()])
-    warnings: list[str] = []
+def test_what_stays_away_is_one_sentence_without_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://me:secret@host")
 
-    def act() -> str:
-        for error in answers:
-            raise error
-        return "done"
-
-    assert wait_while_away(act, wait_s=60, warn=warnings.append) == "done"
-    assert pauses == [0.5, 1.0, 2.0]
-    assert warnings == [
-        "The tracking store does not answer; waiting for it, at most 60 s.",
-        "The tracking store answers again.",
-    ]
-
-
-def test_what_stays_away_is_one_sentence_without_a_password() -> None:
     def act() -> None:
         raise ConnectionError("http://me:secret@host is away")
 
-    with pytest.raises(StoreError, match=r"did not answer for 0 s.*Nothing is lost") as caught:
+    with pytest.raises(
+        StoreError, match=r"The tracking store does not answer\. It is http://me:\*\*\*@host\. Nothing is lost"
+    ):
         wait_while_away(act, wait_s=0, warn=lambda _: None)
+
+
+AWAY_DATABASE = "postgresql+psycopg://me:secret@127.0.0.1:1/mlflow"
+
+
+@pytest.mark.parametrize(("ask", "kind"), [(check_store_answers, StoreError), (reach_database, ConnectionError)])
+def test_a_database_that_is_away_is_one_sentence_at_once(
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[[], None], kind: type[Exception]
+) -> None:
+    """MLflow itself would try for two minutes."""
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: AWAY_DATABASE)
+    monkeypatch.setattr(MlflowClient, "search_experiments", lambda *_, **__: pytest.fail("MLflow was asked"))
+    with pytest.raises(kind, match=r"The store postgresql.*me:\*\*\*@.* does not answer"):
+        ask()
+
+
+def test_a_database_that_refuses_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OperationalError("", {}, Exception('FATAL:  password authentication failed for user "me"'))
+
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: AWAY_DATABASE)
+    monkeypatch.setattr(availability, "connect", refuse)
+    with pytest.raises(SettingsError, match=r"it says: password authentication failed .*PGPASSWORD") as caught:
+        check_store_answers()
     assert "secret" not in str(caught.value)
 
 
-def test_a_pause_ends_with_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, pauses = [0.0], []
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        now[0] += seconds
-
-    monkeypatch.setattr(outages, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: now[0]))
-
-    def act() -> None:
-        raise ConnectionError
-
-    with pytest.raises(StoreError, match="did not answer for 45 s"):
-        wait_while_away(act, wait_s=45, warn=lambda _: None)
-    assert sum(pauses) == 45
-    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 13.5]
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MlflowException("no", error_code=UNAUTHENTICATED), "SettingsError: .*MLFLOW_TRACKING_USERNAME"),
+        (MlflowException("no", error_code=PERMISSION_DENIED), "SettingsError: .*--allowed-hosts"),
+        (MlflowException("away", error_code=TEMPORARILY_UNAVAILABLE), "StoreError: The store .* does not answer"),
+        (MlflowException("no", error_code=INVALID_PARAMETER_VALUE), "NoneType: None"),
+        (ConnectionError("of a cluster, say"), "NoneType: None"),
+    ],
+)
+def test_an_error_in_the_middle_is_a_sentence(error: Exception, expected: str) -> None:
+    wrapped, sentence = RuntimeError("a trial failed"), StoreError("said already")
+    wrapped.__cause__ = sentence.__cause__ = error
+    explained = explain_store_error(wrapped)
+    assert explain_store_error(sentence) is None
+    assert re.match(expected, f"{type(explained).__name__}: {explained}")
 
 
 def test_a_refusal_is_raised_at_once() -> None:

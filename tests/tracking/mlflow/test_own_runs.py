@@ -85,7 +85,7 @@ def test_an_experiment_that_the_user_names_is_kept(
 @pytest.mark.parametrize(
     ("error", "what", "said"),
     [
-        (DataError("data=a_b: there is no such folder."), "refused", r"data=a\_b: there is no such folder."),
+        (DataError("data=a_b: there is no such folder."), "refused", "data=a_b: there is no such folder."),
         (StoreError("no room"), "failed", "no room"),
         (ValueError("storage=postgresql://me:secret@db"), "failed", r"ValueError: storage=postgresql://me:\*\*\*@db"),
     ],
@@ -151,4 +151,4 @@ def test_a_description_is_cut_to_what_every_database_keeps(store: MlflowClient, 
 
 
 def test_markdown_shows_a_message_as_it_is() -> None:
-    assert escape_markdown("a_b*c `d` <e> [f](g) #1 |") == r"a\_b\*c \`d\` \<e\> \[f\](g) \#1 \|"
+    assert escape_markdown("a_b*c `d` <e> [f](g) _h_ __i") == r"a_b\*c \`d\` \<e\> \[f\](g) \_h\_ \__i"

@@ -1,0 +1,47 @@
+"""Commands as a user would type them, to be shown where their results are."""
+
+import shlex
+from collections.abc import Sequence
+
+from sem_search.programs import find_command
+from sem_search.secrets import mask_url
+from sem_search.settings import SearchSettings, build_settings
+from sem_search.words import write_list
+
+STORAGE = str(SearchSettings.model_fields["storage"].default)
+
+
+def write_command(name: str, *arguments: str, storage: str = STORAGE, **options: str | Sequence[str] | None) -> str:
+    """Return a command that a shell takes in the current folder.
+
+    Args:
+        name: Of the command: `audit`.
+        arguments: What stands after it.
+        storage: Optuna storage; its password is masked.
+        options: By their names with underscores; None leaves one out, several values are joined by commas.
+    """
+    given = {"storage": None if storage == STORAGE else mask_url(storage), **options}
+    words = [name, *arguments]
+    for option, value in given.items():
+        if value is not None:
+            words += [f"--{option.replace('_', '-')}", value if isinstance(value, str) else ",".join(value)]
+    return f"{find_command()} {shlex.join(words)}"
+
+
+def write_search_command(settings: SearchSettings) -> str:
+    """Return the search with these settings; what is as in the preset, or belongs to this machine, is left out."""
+    presets = (build_settings({"data": settings.data}), build_settings({"preset": settings.preset}))
+    usual = {**presets[1].model_dump(), "preset": presets[0].preset}
+    options: dict[str, str] = {}
+    for name in SearchSettings.model_fields:
+        value = getattr(settings, name)
+        if name not in ("data", "threads", "storage") and value != usual[name]:
+            options[name] = _write_value(value)
+    return write_command("search", storage=settings.storage, data=settings.data, **options)
+
+
+def _write_value(value: object) -> str:
+    """Return a setting as the command line takes it."""
+    if isinstance(value, tuple):
+        return write_list(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
