@@ -131,6 +131,8 @@ class FoldOutcome:
     """One head trained on one fold: what it answered where it was not trained."""
 
     fold: int
+    """Counted from 0, as in file names, in JSON and in MLflow's steps and metric names. What people read counts from 1:
+    the terminal, messages, figures, the report and all CSV tables."""
     validation_tiles: IntVector
     """Shape (n_validation,), tile indices."""
     validation_probabilities: FloatMatrix

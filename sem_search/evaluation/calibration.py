@@ -237,6 +237,34 @@ def compute_reliability(
     )
 
 
+def merge_bins(reliability: Sequence[ReliabilityBin], *, n_least: int) -> tuple[ReliabilityBin, ...]:
+    """Return the curve with neighbours joined until each bin holds `n_least` answers, if there are so many."""
+    merged: list[ReliabilityBin] = []
+    for entry in reversed(reliability):  # what is left over joins the least confident, which are the widest apart
+        if merged and merged[-1].n_answers < n_least:
+            merged[-1] = _join_bins(entry, merged[-1])
+        else:
+            merged.append(entry)
+    if len(merged) > 1 and merged[-1].n_answers < n_least:
+        merged[-2:] = [_join_bins(merged[-1], merged[-2])]
+    return tuple(reversed(merged))
+
+
+def _join_bins(lower: ReliabilityBin, upper: ReliabilityBin) -> ReliabilityBin:
+    n_answers = lower.n_answers + upper.n_answers
+    confidence, accuracy = (
+        (lower.n_answers * getattr(lower, name) + upper.n_answers * getattr(upper, name)) / n_answers
+        for name in ("confidence", "accuracy")
+    )
+    return ReliabilityBin(
+        n_answers=n_answers,
+        lowest_confidence=lower.lowest_confidence,
+        highest_confidence=upper.highest_confidence,
+        confidence=confidence,
+        accuracy=accuracy,
+    )
+
+
 def compute_expected_calibration_error(reliability: tuple[ReliabilityBin, ...]) -> float:
     """Return the mean distance of confidence and accuracy, each bin by its answers, in [0, 1].
 

@@ -253,7 +253,7 @@ def check_same_folds(first: TrialOutcome, second: TrialOutcome, *, split: Split)
         second: The other one.
         split: Validation or test.
     """
-    one, two = ([fold.fold for fold in trial.folds] for trial in (first, second))
+    one, two = ([fold.fold + 1 for fold in trial.folds] for trial in (first, second))
     if not one or one != two:
         raise DataError(
             f"the first has the finished folds {one}, the second {two}: compare trials that finished the same folds"
@@ -262,7 +262,7 @@ def check_same_folds(first: TrialOutcome, second: TrialOutcome, *, split: Split)
         tiles, others = mine.get_split(split)[0], other.get_split(split)[0]
         if not np.array_equal(tiles, others):
             raise DataError(
-                f"fold {mine.fold} has other {split} tiles in the first ({len(tiles)}) than in the second "
+                f"fold {mine.fold + 1} has other {split} tiles in the first ({len(tiles)}) than in the second "
                 f"({len(others)}): compare studies over the same data with the same seed and number of folds"
             )
 

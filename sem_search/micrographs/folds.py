@@ -222,19 +222,21 @@ def _check_fold(fold: Fold, *, group_of: Mapping[str, str]) -> None:
     for split, image_ids in fold.splits.items():
         for image_id in image_ids:
             if image_id not in group_of:
-                raise LeakError(f"fold {fold.number} names image {image_id}, which is not in the data: draw new folds")
+                raise LeakError(
+                    f"fold {fold.number + 1} names image {image_id}, which is not in the data: draw new folds"
+                )
             if image_id in split_of_image:
                 raise LeakError(
-                    f"fold {fold.number} has image {image_id} twice, in {split_of_image[image_id]} and {split}: "
+                    f"fold {fold.number + 1} has image {image_id} twice, in {split_of_image[image_id]} and {split}: "
                     "draw new folds"
                 )
             split_of_image[image_id] = split
             first = split_of_group.setdefault(group_of[image_id], split)
             if first != split:
                 raise LeakError(
-                    f"fold {fold.number} has group {group_of[image_id]} in two splits, {first} and {split} "
+                    f"fold {fold.number + 1} has group {group_of[image_id]} in two splits, {first} and {split} "
                     f"(image {image_id}): draw new folds"
                 )
     missing = sorted(set(group_of) - set(split_of_image))
     if missing:
-        raise LeakError(f"fold {fold.number} leaves out {len(missing)} images, first {missing[0]}: draw new folds")
+        raise LeakError(f"fold {fold.number + 1} leaves out {len(missing)} images, first {missing[0]}: draw new folds")

@@ -9,6 +9,7 @@ from sklearn.metrics import log_loss
 from sem_search.evaluation.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
+    ReliabilityBin,
     apply_temperature,
     compute_brier_score,
     compute_calibration_scores,
@@ -17,6 +18,7 @@ from sem_search.evaluation.calibration import (
     compute_reliability,
     cross_fit_temperature,
     fit_temperature,
+    merge_bins,
 )
 
 
@@ -196,3 +198,29 @@ def test_images_of_one_group_are_right_or_wrong_together() -> None:
             scores = compute_calibration_scores(probabilities, labels=labels, group_of_row=group_of_row)
             alarms[name] += scores.expected_calibration_error > scores.highest_error_if_calibrated
     assert alarms["by group"] <= binom.ppf(0.999, 100, 0.05) < alarms["each by itself"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n_least", "wanted"),
+    [
+        ([5] * 10, 10, [10] * 5),
+        ([5, 5, 5], 10, [15]),
+        ([3, 12, 12], 10, [15, 12]),
+        ([12, 3, 12], 10, [15, 12]),
+        ([4, 3], 10, [7]),
+        ([20], 10, [20]),
+    ],
+)
+def test_bins_are_joined_until_each_holds_enough(sizes: list[int], n_least: int, wanted: list[int]) -> None:
+    bins = [
+        ReliabilityBin(
+            n_answers=n, lowest_confidence=place, highest_confidence=place, confidence=place, accuracy=place % 2
+        )
+        for place, n in enumerate(sizes)
+    ]
+    joined = merge_bins(bins, n_least=n_least)
+    assert [one.n_answers for one in joined] == wanted
+    assert (joined[0].lowest_confidence, joined[-1].highest_confidence) == (0, len(sizes) - 1)
+    for name in ("confidence", "accuracy"):
+        means = [sum(one.n_answers * getattr(one, name) for one in some) / sum(sizes) for some in (bins, joined)]
+        assert means[1] == pytest.approx(means[0])

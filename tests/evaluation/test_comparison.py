@@ -119,10 +119,10 @@ def test_a_difference_is_told_in_words(build_tiles, build_trial) -> None:
 def test_other_folds_are_not_compared(build_tiles, build_trial) -> None:
     tiles = build_tiles()
     whole, part = build_trial(tiles), build_trial(tiles, folds=(0, 2))
-    with pytest.raises(DataError, match=r"finished folds \[0, 1, 2, 3\], the second \[0, 2\]: compare trials"):
+    with pytest.raises(DataError, match=r"finished folds \[1, 2, 3, 4\], the second \[1, 3\]: compare trials"):
         compare_trials(whole, part, tiles=tiles)
     other = build_trial(tiles, n_folds=8, folds=(0, 1, 2, 3))
-    with pytest.raises(DataError, match=r"fold 0 has other test tiles in the first \(24\) than in the second \(12\)"):
+    with pytest.raises(DataError, match=r"fold 1 has other test tiles in the first \(24\) than in the second \(12\)"):
         compare_trials(whole, other, tiles=tiles)
     with pytest.raises(DataError, match=r"finished folds \[\], the second \[\]"):
         compare_trials(build_trial(tiles, folds=()), build_trial(tiles, folds=()), tiles=tiles)

@@ -27,6 +27,7 @@ from sem_search.tracking.figures.study import (
     draw_folds,
     draw_grid_heat_map,
     draw_tiling,
+    find_score_limits,
     format_rate,
 )
 from sem_search.tracking.figures.style import render_figure
@@ -94,13 +95,46 @@ def test_the_grid_says_why_a_cell_has_no_full_score(study: StudyOutcome, context
     table = compute_grid_table(study, cells=context.cells, split="test")
     words = collect_words(draw_grid_heat_map([table]))
     scores = [cell.f_measure for cell in table.cells]
-    assert words == [f"{scores[0]:.3f}", f"{scores[1]:.3f}", f"({scores[2]:.2f})\npruned", "not\ntried"]
+    assert words == [f"{scores[0]:.3f}", f"{scores[1]:.3f}", f"({scores[2]:.2f})\n1 fold", "not\ntried"]
 
 
-def test_both_splits_of_the_grid_share_one_colour_scale_from_0_to_1(study: StudyOutcome, context: StudyContext) -> None:
+def test_a_legend_tells_the_winner_and_cells_without_a_colour_apart(study: StudyOutcome, context: StudyContext) -> None:
+    table = compute_grid_table(study, cells=context.cells, split="test")
+    figure = draw_grid_heat_map([table])
+    words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert words == ["winner", "pruned: (mean of its finished folds)", "not tried"]
+    shown = np.ma.masked_invalid(figure.axes[0].images[0].get_array())
+    assert shown.mask.tolist() == [[False, False], [True, True]], "only complete cells have a colour"
+
+
+@pytest.mark.parametrize(
+    ("scores", "limits", "has_lower"),
+    [
+        ((0.82, 0.97), (0.8, 1.0), False),
+        ((0.951, 0.953), (0.9, 1.0), False),
+        ((0.05, 0.93), (0.65, 0.95), True),
+        ((0.022, 0.027), (0.0, 0.1), False),
+        ((1.0, 1.0), (0.9, 1.0), False),
+    ],
+)
+def test_the_colours_of_the_grid_span_the_range_that_matters(
+    study: StudyOutcome,
+    context: StudyContext,
+    scores: tuple[float, float],
+    limits: tuple[float, float],
+    has_lower: bool,
+) -> None:
+    table = compute_grid_table(study, cells=context.cells, split="test")
+    cells = [replace(cell, f_measure=score) for cell, score in zip(table.cells, scores, strict=False)]
+    found, has_lower_found = find_score_limits([replace(table, cells=(*cells, *table.cells[2:]))])
+    assert found == pytest.approx(limits)
+    assert has_lower_found == has_lower
+
+
+def test_both_splits_of_the_grid_share_one_colour_scale(study: StudyOutcome, context: StudyContext) -> None:
     tables = [compute_grid_table(study, cells=context.cells, split=split) for split in ("validation", "test")]
     figure = draw_grid_heat_map(tables)
-    assert [axes.images[0].get_clim() for axes in figure.axes[:2]] == [(0, 1), (0, 1)]
+    assert [axes.images[0].get_clim() for axes in figure.axes[:2]] == [find_score_limits(tables)[0]] * 2
     assert [axes.get_title() for axes in figure.axes[:2]] == ["Validation tiles", "Test tiles"]
 
 
@@ -134,7 +168,7 @@ def test_a_diverging_fold_does_not_flatten_the_others(study: StudyOutcome, worst
     figure = draw_training_curves(folds)
     figure.canvas.draw()
     assert figure.axes[0].get_yscale() == scale
-    assert figure.get_suptitle() == "Training of 3 folds; diverged: fold 0"
+    assert figure.get_suptitle() == "Training of 3 folds; diverged: fold 1"
 
 
 def test_a_linear_loss_starts_at_zero(study: StudyOutcome) -> None:
@@ -213,7 +247,7 @@ def test_the_folds_are_drawn_as_they_are(tiles: TileTable, context: StudyContext
     first = figure.axes[0].images[0].get_array().tolist()
     codes = {"left out": 0, "training": 1, "validation": 2, "test": 3}
     assert first == [[codes[row.splits[0]] for row in rows if row.label == name] for name in ("fine", "rough")]
-    assert figure.axes[0].get_title() == "Fold 0"
+    assert figure.axes[0].get_title() == "Fold 1"
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,9 @@ def _format_folds(card: ModelCard) -> str:
     if len(sizes) == 1:
         training, validation, test = next(iter(sizes))
         return f"{len(card.folds)} folds, each of {training} training, {validation} validation and {test} test images."
-    rows = [(str(each.number), str(each.n_training), str(each.n_validation), str(each.n_test)) for each in card.folds]
+    rows = [
+        (str(each.number + 1), str(each.n_training), str(each.n_validation), str(each.n_test)) for each in card.folds
+    ]
     return format_table(("fold", "training images", "validation images", "test images"), rows)
 
 

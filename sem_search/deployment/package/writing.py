@@ -220,7 +220,7 @@ def write_model_folder(parts: ClassifierParts, *, folder: Path) -> tuple[str, ..
         write_calibration(parts.calibration, path=folder / CALIBRATION_FILE)
     (folder / DESCRIPTION_FILE).write_text(_describe(parts, folder=folder).to_json(), encoding="utf-8")
     return tuple(
-        f"the head of fold {index} diverged: what is served answers as it was measured, with equal probabilities"
+        f"the head of fold {index + 1} diverged: what is served answers as it was measured, with equal probabilities"
         for index, weights in enumerate(parts.head_weights)
         if not all(np.isfinite(weight).all() for weight in weights)
     )

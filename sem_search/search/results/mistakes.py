@@ -33,10 +33,10 @@ N_LEAST_SURE = 6
 
 N_WORST_TILES = 12
 
-SIDE_PX = 360
+SIDE_PX = 320
 """Longer side of a picture: two stand side by side in the report."""
 
-JPEG_QUALITY = 75
+JPEG_QUALITY = 70
 CSS_PX_PER_IN = 96
 
 CHUNK_TILES = 64

@@ -1,6 +1,7 @@
 """Optuna's own plots, as the library draws them, for users who know Optuna."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -8,40 +9,91 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sem_search.tracking.entries.types import TextArtifact
+from sem_search.words import count
 
-PLOTS = (
-    optuna.visualization.plot_optimization_history,
-    optuna.visualization.plot_intermediate_values,
-    optuna.visualization.plot_parallel_coordinate,
-    optuna.visualization.plot_slice,
-    optuna.visualization.plot_timeline,
+OBJECTIVE = "objective"
+
+PLOTS: tuple[tuple[str, str, Callable[[optuna.Study], Any]], ...] = (
+    (
+        "History",
+        "The objective of each completed trial in the order of the trials, and the best so far. Pruned trials are not "
+        "shown.",
+        partial(optuna.visualization.plot_optimization_history, target_name=OBJECTIVE),
+    ),
+    (
+        "Fold by fold",
+        "The F-measure of each fold (step 0: the first), one line for each trial. Lines of pruned trials end early.",
+        optuna.visualization.plot_intermediate_values,
+    ),
+    (
+        "Parallel coordinates",
+        "Each line is a completed trial, from its objective to its parameters. Pruned trials are not shown.",
+        partial(optuna.visualization.plot_parallel_coordinate, target_name=OBJECTIVE),
+    ),
+    (
+        "Slices",
+        "The objective of the completed trials over each parameter. Pruned trials are not shown: they were poorer.",
+        partial(optuna.visualization.plot_slice, target_name=OBJECTIVE),
+    ),
+    (
+        "Timeline",
+        "When each trial ran, and how it ended.",
+        optuna.visualization.plot_timeline,
+    ),
 )
+"""Heading, what the plot shows, and Optuna's function that draws it."""
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of Okabe and Ito (2008), told apart by readers with any colour vision."""
+
+RECOLOURED = {"blue": "#0072B2", "orange": "#E69F00", "red": "#D55E00", "green": "#009E73"}
+"""What Optuna colours by name, in the same colours: how a trial ended, which is else red beside green."""
 
 MANY_RESULTS = 8
 """Importances are a fit over the completed trials: of fewer, or of trials that differ in one parameter only, it is
 noise."""
 
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Optuna's plots of the study</title></head>
-<body style="font-family: sans-serif; max-width: 70rem; margin: 2rem auto">
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
+<body style="font-family: sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem">
+<main>
+<h1>{title}</h1>
+<p>{summary}</p>
 {plots}
-<p>{importances}</p>
-</body></html>
+</main></body></html>
 """
+
+SECTION = """<h2>{heading}</h2>
+<p>{words}</p>
+{plot}"""
 
 
 def build_optuna_page(study: optuna.Study) -> TextArtifact:
     """Return all of Optuna's plots as one HTML page that needs no network."""
-    figures = [draw(study) for draw in PLOTS]
-    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    importances = explain_missing_importances(completed)
-    if importances is None:
-        figures.append(optuna.visualization.plot_param_importances(study))
-        n_trials = len(study.get_trials(deepcopy=False))
-        importances = f"Importances are of the {len(completed)} completed trials, of {n_trials} in all."
+    trials = study.get_trials(deepcopy=False)
+    completed = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    sections = [(heading, words, draw(study)) for heading, words, draw in PLOTS]
+    missing = explain_missing_importances(completed)
+    importances = (
+        "How much of the differences in the objective goes with each parameter: a fit (fANOVA) over the "
+        f"{len(completed)} completed trials, of {len(trials)} in all."
+    )
+    draw_importances = partial(optuna.visualization.plot_param_importances, target_name=OBJECTIVE)
+    sections.append(
+        ("Importance of the parameters", missing or importances, None if missing else draw_importances(study))
+    )
     # plotly's script (4 MB) stands once in the page, before the first plot; without it the page would need a network.
-    parts = [_write_plot(figure, has_script=index == 0) for index, figure in enumerate(figures)]
-    return TextArtifact(path="optuna.html", text=PAGE.format(plots="\n".join(parts), importances=escape(importances)))
+    parts = [
+        SECTION.format(heading=heading, words=escape(words), plot=_write_plot(figure, has_script=index == 0))
+        for index, (heading, words, figure) in enumerate(sections)
+    ]
+    summary = (
+        f"The objective is the mean F-measure over the folds, on the tiles that choose the winner. {len(completed)} of "
+        f"{count(len(trials), 'trial')} were completed."
+    )
+    title = escape(f"{study.study_name}: Optuna's plots of the study")
+    page = PAGE.format(title=title, summary=summary, plots="\n".join(parts))
+    return TextArtifact(path="optuna.html", text=page)
 
 
 def explain_missing_importances(completed: Sequence[FrozenTrial]) -> str | None:
@@ -71,4 +123,12 @@ def explain_missing_importances(completed: Sequence[FrozenTrial]) -> str | None:
 
 
 def _write_plot(figure: Any, *, has_script: bool) -> str:
+    """Return one of Optuna's plots as HTML, in colours that all readers can tell apart, without a second title."""
+    if figure is None:
+        return ""
+    figure.update_layout(template="plotly_white", colorway=COLOURS, title=None, margin={"t": 30})
+    for trace in figure.data:
+        colour = getattr(getattr(trace, "marker", None), "color", None)
+        if isinstance(colour, str) and colour in RECOLOURED:
+            trace.marker.color = RECOLOURED[colour]
     return str(figure.to_html(include_plotlyjs=has_script, full_html=False))

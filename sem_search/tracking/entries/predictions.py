@@ -58,7 +58,7 @@ def _iter_tile_rows(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> Ite
         image = tiles.image_of_tile[tile]
         true = tiles.class_names[tiles.label_of_image[image]]
         place = (tiles.image_ids[image], int(tile), int(tile - first_tile[image]))
-        yield (split, fold.fold, *place, true, tiles.class_names[predicted], *_round_probabilities(row))
+        yield (split, fold.fold + 1, *place, true, tiles.class_names[predicted], *_round_probabilities(row))
 
 
 def _iter_image_rows(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> Iterator[tuple[Scalar, ...]]:
@@ -70,7 +70,7 @@ def _iter_image_rows(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> It
         true = tiles.class_names[tiles.label_of_image[image]]
         n_tiles = int(np.count_nonzero(image_of_tile == image))
         place = (tiles.image_ids[image], n_tiles)
-        yield (split, fold.fold, *place, true, tiles.class_names[predicted], *_round_probabilities(row))
+        yield (split, fold.fold + 1, *place, true, tiles.class_names[predicted], *_round_probabilities(row))
 
 
 def _round_probabilities(row: FloatVector) -> list[float]:

@@ -298,7 +298,7 @@ def compute_class_rows(tiles: TileTable) -> tuple[ClassRow, ...]:
 def build_fold_table(rows: Sequence[FoldRow], *, path: str) -> TableArtifact:
     """Return the folds as an artifact: one row per image, one column per fold."""
     n_folds = len(rows[0].splits) if rows else 0
-    columns = ("image_id", "class", "group", "n_tiles", *(f"fold_{fold}" for fold in range(n_folds)))
+    columns = ("image_id", "class", "group", "n_tiles", *(f"fold_{fold}" for fold in range(1, n_folds + 1)))
     cells: tuple[tuple[Scalar, ...], ...] = tuple(
         (row.image_id, row.label, row.group, row.n_tiles, *row.splits) for row in rows
     )

@@ -53,8 +53,9 @@ CAPTIONS = {
     "2": "One original image of each class. A scale bar is drawn where the file states the pixel size.",
     "3": (
         "Mean F-measure over the folds for every combination of learning rate and batch size. The frame marks the "
-        "winner, which was chosen on the {select_on} tiles. Hatched fields are incomplete results: these trials were "
-        "pruned (stopped early) or failed."
+        "winner, which was chosen on the {select_on} tiles. Hatched fields have no colour: these trials were pruned "
+        "(stopped early) or failed, and a mean over fewer folds, in brackets, cannot be compared. The colours end near "
+        "the lowest and the highest score, at most 0.3 apart."
     ),
     "4a": (
         "Confusion matrix of the winner on the test tiles, all folds together, each tile classified by itself: true "
@@ -94,9 +95,9 @@ CAPTIONS = {
         "choice (BBC-CV, with its 95 % interval)."
     ),
     "T3": (
-        "Reliability diagram: confidence and accuracy on whole test images, in bins of equally many images. On the "
-        "dashed line, answers with a confidence of 0.9 are correct in 90 % of cases. Below it, the network is "
-        "overconfident."
+        "Reliability diagram: confidence and accuracy on whole test images, in bins of at least 10 images, with 95 % "
+        "intervals of the accuracy. On the dashed line, answers with a confidence of 0.9 are correct in 90 % of cases. "
+        "Below it, the network is overconfident. Where an interval reaches the line, it may be chance."
     ),
     "T4": (
         "Share of wrong answers if only the most confident images are answered and the others are left to a person."

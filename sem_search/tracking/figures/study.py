@@ -26,6 +26,7 @@ from sem_search.tracking.figures.style import (
     draw_borders,
     make_caption,
     make_figure,
+    make_id_lines,
     make_labels,
     make_panels,
     map_labels,
@@ -33,16 +34,33 @@ from sem_search.tracking.figures.style import (
     show_pixels,
     wrap,
 )
+from sem_search.words import count
 
 EXAMPLES_PER_LINE = 5
+NAME_LINE = 24
+"""Characters of a file name below an example of the smallest size."""
+
 SHEET_IN = 9.0
 """Width of a full line of examples; few examples are drawn larger."""
 
 NUMBERED_TILES = 150
 """More tiles than this are outlined but not numbered: the numbers would be illegible."""
 
-BRIGHT_SCORE = 0.55
-"""Score from which the colour is bright enough for black figures."""
+BRIGHT_SHARE = 0.55
+"""Share of the colour scale from which the colour is bright enough for black figures."""
+
+SCORE_STEP = 0.05
+"""The colour scale ends at a multiple of this."""
+
+SCORE_SPANS = (0.1, 0.3)
+"""Its shortest and longest span: a shorter one would show chance as a difference, a longer one hides differences."""
+
+HATCHES = {"pruned": "//", "failed": "xx", "missing": ""}
+NOT_COMPLETE = {
+    "pruned": "pruned: (mean of its finished folds)",
+    "failed": "failed: (mean of its finished folds)",
+    "missing": "not tried",
+}
 
 SPLIT_COLOURS: dict[FoldSplit, str] = {
     "left out": "white",
@@ -75,25 +93,40 @@ def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
 
 
 def draw_grid_heat_map(tables: Sequence[GridTable]) -> Figure:
-    """Draw the mean F-measure of every cell, one panel per split, on one colour scale from 0 to 1 (Figure 3).
+    """Draw the mean F-measure of every cell, one panel per split, on one colour scale (Figure 3).
 
-    A frame marks the winner. Cells that were pruned show the mean of their finished folds in brackets; cells without
-    any score say why.
+    The scale ends near the lowest and the highest complete cell, so that good cells differ in colour, too. A frame
+    marks the winner. Cells that were pruned or failed have no colour, and the mean of their finished folds in brackets.
     """
     n_columns, n_rows = len(tables[0].batch_sizes), len(tables[0].learning_rates)
-    figure = make_figure(width_in=(0.72 * n_columns + 1.0) * len(tables) + 1.3, height_in=0.5 * n_rows + 1.7)
+    figure = make_figure(width_in=(0.72 * n_columns + 1.0) * len(tables) + 1.3, height_in=0.5 * n_rows + 1.9)
     panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    limits, has_lower = find_score_limits(tables)
     for axes, table in zip(panels, tables, strict=True):
-        image = _draw_grid_panel(axes, table)
+        image = _draw_grid_panel(axes, table, limits=limits)
     panels[0].set_ylabel("Learning rate", fontsize=LABEL_PT)
-    bar = figure.colorbar(image, ax=list(panels), aspect=22)
-    bar.set_label("Mean F-measure", fontsize=LABEL_PT)
+    bar = figure.colorbar(image, ax=list(panels), aspect=22, extend="min" if has_lower else "neither")
+    bar.set_label("Mean F-measure of complete trials", fontsize=LABEL_PT)
     bar.ax.tick_params(labelsize=SMALL_PT)
     states = {cell.state for cell in tables[0].cells}
-    notes = ["frame: the winner"]
-    notes += ["(in brackets): mean of the finished folds only"] if states & {"pruned", "failed"} else []
-    figure.supxlabel(" · ".join(notes), fontsize=SMALL_PT, color=GREY)
+    handles = [Patch(facecolor="none", edgecolor=ORANGE, linewidth=2, label="winner")]
+    handles += [
+        Patch(facecolor=PALE, edgecolor=GREY, linewidth=0, hatch=2 * HATCHES[state], label=words)
+        for state, words in NOT_COMPLETE.items()
+        if state in states
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=SMALL_PT, frameon=False)
     return figure
+
+
+def find_score_limits(tables: Sequence[GridTable]) -> tuple[tuple[float, float], bool]:
+    """Return the ends of the colour scale of some grids, and whether a complete cell lies below its lower end."""
+    scores = [cell.f_measure for table in tables for cell in table.cells if cell.state == "complete"]
+    lowest, highest = (find(score for score in scores if score is not None) for find in (min, max))
+    shortest, longest = SCORE_SPANS
+    high = max(math.ceil(highest / SCORE_STEP) * SCORE_STEP, shortest)
+    low = max(min(math.floor(lowest / SCORE_STEP) * SCORE_STEP, high - shortest), high - longest)
+    return (low, high), lowest < low
 
 
 def draw_tiling(example: TilingExample) -> Figure:
@@ -144,7 +177,7 @@ def format_rate(learning_rate: float) -> str:
 def _draw_original(axes: Axes, example: ExampleImage) -> None:
     """Draw one original with its name and, where the pixel size is known, a scale bar."""
     show_pixels(axes, example.pixels, shape_px=(example.height_px, example.width_px))
-    axes.set_xlabel(make_caption(example.image_id, length=32), fontsize=SMALL_PT - 1.5)
+    axes.set_xlabel(make_id_lines(example.image_id, line=NAME_LINE), fontsize=SMALL_PT)
     if example.pixel_size_nm:
         _draw_scale_bar(axes, example=example, pixel_size_nm=example.pixel_size_nm)
 
@@ -181,15 +214,16 @@ def _write_on_picture(axes: Axes, x: float, y: float, words: str) -> None:
     axes.text(x, y, words, color="white", fontsize=SMALL_PT, ha="center", va="center", path_effects=outline)
 
 
-def _draw_grid_panel(axes: Axes, table: GridTable) -> AxesImage:
+def _draw_grid_panel(axes: Axes, table: GridTable, *, limits: tuple[float, float]) -> AxesImage:
     """Draw one split of the grid; return the image, for the colour bar."""
     n_columns = len(table.batch_sizes)
-    scores = np.array([np.nan if cell.f_measure is None else cell.f_measure for cell in table.cells])
-    image = axes.imshow(scores.reshape(-1, n_columns), cmap=SCORE_MAP, vmin=0, vmax=1, aspect="auto")
+    scores = [cell.f_measure if cell.state == "complete" else None for cell in table.cells]
+    matrix = np.array(scores, dtype=np.float64).reshape(-1, n_columns)
+    image = axes.imshow(matrix, cmap=SCORE_MAP, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_facecolor(PALE)
     for place, cell in enumerate(table.cells):
         row, column = divmod(place, n_columns)
-        _draw_grid_field(axes, cell=cell, row=row, column=column)
+        _draw_grid_field(axes, cell=cell, limits=limits, place=(row, column))
         if cell.cell == table.winner:
             axes.add_patch(
                 Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, fill=False, edgecolor=ORANGE, linewidth=2.5)
@@ -204,16 +238,21 @@ def _draw_grid_panel(axes: Axes, table: GridTable) -> AxesImage:
     return image
 
 
-def _draw_grid_field(axes: Axes, *, cell: GridCell, row: int, column: int) -> None:
-    """Write the score, or why there is none, into one field; hatch what is not a full score."""
-    colour = "black" if cell.f_measure is None or cell.f_measure > BRIGHT_SCORE else "white"
-    axes.text(column, row, _describe_grid_cell(cell), ha="center", va="center", color=colour, fontsize=SMALL_PT)
+def _draw_grid_field(axes: Axes, *, cell: GridCell, limits: tuple[float, float], place: tuple[int, int]) -> None:
+    """Write the score, or why there is none, into one field; hatch what is not complete."""
+    row, column = place
     if cell.state != "complete":
-        hatch = {"pruned": "//", "failed": "xx", "missing": ""}[cell.state]
-        corner = (column - 0.5, row - 0.5)
-        field = Rectangle(corner, 1, 1, fill=False, hatch=hatch, edgecolor=colour, linewidth=0, alpha=0.3)
+        field = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch=HATCHES[cell.state], edgecolor=GREY)
+        field.set(linewidth=0, alpha=0.3)
         field.set_hatch_linewidth(0.6)
         axes.add_patch(field)
+    is_dark = (
+        cell.state == "complete"
+        and cell.f_measure is not None
+        and cell.f_measure < limits[0] + BRIGHT_SHARE * (limits[1] - limits[0])
+    )
+    colour = "white" if is_dark else "black"
+    axes.text(column, row, _describe_grid_cell(cell), ha="center", va="center", color=colour, fontsize=SMALL_PT)
 
 
 def _describe_grid_cell(cell: GridCell) -> str:
@@ -224,7 +263,7 @@ def _describe_grid_cell(cell: GridCell) -> str:
         return cell.state
     if cell.state == "complete":
         return f"{cell.f_measure:.3f}"
-    return f"({cell.f_measure:.2f})\n{cell.state}"
+    return f"({cell.f_measure:.2f})\n{count(cell.n_folds, 'fold')}"
 
 
 def _build_veil(example: TilingExample) -> FloatMatrix:
@@ -248,4 +287,4 @@ def _draw_fold_panel(axes: Axes, *, rows: Sequence[FoldRow], names: Sequence[str
     draw_borders(axes, n_rows=len(names), n_columns=widest, colour="white")
     axes.tick_params(which="both", length=0, labelbottom=False)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"Fold {fold}", fontsize=TITLE_PT)
+    axes.set_title(f"Fold {fold + 1}", fontsize=TITLE_PT)

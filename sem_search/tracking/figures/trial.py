@@ -18,11 +18,9 @@ from sem_search.tracking.entries.context import HeatMapPicture, HeatMapSheet
 from sem_search.tracking.entries.tables import INDEX_NAMES, ConfusionTable, IndexTable
 from sem_search.tracking.figures.style import (
     BLUE,
-    DPI,
     GREY,
     HEAT_MAP,
     LABEL_PT,
-    MATRIX_DPI,
     ORANGE,
     SHARE_MAP,
     SMALL_PT,
@@ -31,6 +29,7 @@ from sem_search.tracking.figures.style import (
     draw_borders,
     make_caption,
     make_figure,
+    make_id_lines,
     make_labels,
     map_labels,
     set_grid,
@@ -60,7 +59,7 @@ WIDE_RANGE = 50.0
 LETTER_IN = 0.075
 """Width of a letter of a label."""
 
-PICTURES_PER_LINE = 4
+PICTURES_PER_LINE = 3
 PICTURE_LINE = 21
 """Letters above or below one picture of the sheet."""
 
@@ -75,7 +74,7 @@ def draw_confusion_matrix(table: ConfusionTable) -> Figure:
     n_classes = len(table.class_names)
     field_in = 0.62 if n_classes <= MANY_CLASSES else 0.44
     split_in = max(field_in * n_classes, 1.8)
-    figure = make_figure(width_in=split_in + 2.9, height_in=split_in + 1.9, dpi=MATRIX_DPI)
+    figure = make_figure(width_in=split_in + 2.9, height_in=split_in + 1.9)
     axes = figure.add_subplot()
     shares = np.ma.masked_where(table.counts == 0, table.shares)
     image = axes.imshow(shares, cmap=_lighten(SHARE_MAP), vmin=0, vmax=1)
@@ -154,7 +153,7 @@ def draw_grad_cam_sheet(sheet: HeatMapSheet) -> Figure:
     labels = map_labels(chain.from_iterable(classes))
     n_columns = min(PICTURES_PER_LINE, len(sheet.pictures))
     n_lines = -(-len(sheet.pictures) // n_columns)
-    figure = Figure(figsize=(2.74 * n_columns + 0.8, 1.95 * n_lines + 0.43), dpi=DPI, facecolor="white")
+    figure = Figure(figsize=(2.74 * n_columns + 0.8, 1.95 * n_lines + 0.43), facecolor="white")
     grid = figure.subplots(n_lines, 2 * n_columns, squeeze=False, gridspec_kw=_space_sheet(figure))
     places = grid.reshape(n_lines * n_columns, 2)
     for (tile_axes, map_axes), picture in zip(places, sheet.pictures, strict=False):
@@ -251,7 +250,7 @@ def _scale_losses(axes: Axes, *, folds: Sequence[FoldOutcome]) -> None:
 
 def _describe_folds(folds: Sequence[FoldOutcome]) -> str:
     """Return the title: how many folds, and which diverged."""
-    diverged = [str(fold.fold) for fold in folds if fold.is_diverged]
+    diverged = [str(fold.fold + 1) for fold in folds if fold.is_diverged]
     title = f"Training of {len(folds)} fold{'s' if len(folds) != 1 else ''}"
     return f"{title}; diverged: fold {', '.join(diverged)}" if diverged else title
 
@@ -295,7 +294,7 @@ def _draw_heat_map(tile_axes: Axes, map_axes: Axes, *, picture: HeatMapPicture, 
         (map_axes, f"for: {labels[picture.explained_label]}"),
     ):
         axes.set_title(wrap(words, line=PICTURE_LINE), fontsize=SMALL_PT - 0.5)
-    tile_axes.set_xlabel(make_caption(picture.image_id, length=26), fontsize=SMALL_PT - 1)
+    tile_axes.set_xlabel(make_id_lines(picture.image_id, line=PICTURE_LINE), fontsize=SMALL_PT - 0.5)
     _write_answer(map_axes, picture=picture, label=labels[picture.predicted_label])
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from sem_search.evaluation.calibration import CalibrationScores
+from sem_search.evaluation.calibration import CalibrationScores, merge_bins
 from sem_search.evaluation.conformal import RiskCoverage
+from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.evaluation.selection import SelectionBias
 from sem_search.tracking.entries.trust import StudyTrust
 from sem_search.tracking.figures.style import (
@@ -28,6 +29,9 @@ from sem_search.tracking.figures.style import (
 
 MIDDLE = 0.2
 """Half the distance between the two lines of a row."""
+
+LEAST_ANSWERS = 10
+"""In a bin of the reliability diagram: the accuracy of five images is a throw of dice."""
 
 
 def draw_intervals(trust: StudyTrust) -> Figure:
@@ -66,7 +70,7 @@ def draw_selection(biases: Sequence[SelectionBias]) -> Figure:
 
 
 def draw_reliability(before: CalibrationScores, after: CalibrationScores) -> Figure:
-    """Draw the accuracy of answers of each confidence, before and after temperature scaling."""
+    """Draw the accuracy of answers of each confidence, with its interval, before and after temperature scaling."""
     figure = make_figure(width_in=4.6, height_in=4.4)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
@@ -74,10 +78,17 @@ def draw_reliability(before: CalibrationScores, after: CalibrationScores) -> Fig
         (before, BLUE, "o", "as predicted"),
         (after, ORANGE, "s", "temperature scaled"),
     ):
-        confidence = [one.confidence for one in scores.reliability]
-        accuracy = [one.accuracy for one in scores.reliability]
+        bins = merge_bins(scores.reliability, n_least=LEAST_ANSWERS)
         label_with_error = f"{label} (error {scores.expected_calibration_error:.3f})"
-        axes.plot(confidence, accuracy, color=colour, marker=marker, markersize=4, label=label_with_error)
+        draw_error_bars(
+            axes,
+            [compute_share_interval(one.accuracy, n=one.n_answers) for one in bins],
+            rows=[one.confidence for one in bins],
+            colour=colour,
+            label=label_with_error,
+            marker=marker,
+            is_upright=True,
+        )
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("Confidence", fontsize=LABEL_PT)

@@ -39,8 +39,8 @@ def test_the_whole_card(card: ModelCard) -> None:
 def test_folds_of_different_sizes_are_a_table(card: ModelCard) -> None:
     first, *others = card.folds
     text = render_card(replace(card, folds=(replace(first, n_test=8), *others)), name="m", version="1")
-    assert "| 0    | 9               | 9                 | 8           |" in text
-    assert "| 1    | 9               | 9                 | 9           |" in text
+    assert "| 1    | 9               | 9                 | 8           |" in text
+    assert "| 2    | 9               | 9                 | 9           |" in text
 
 
 def test_the_most_important_comes_first(card: ModelCard) -> None:

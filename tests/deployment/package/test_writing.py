@@ -155,7 +155,7 @@ def test_a_diverged_head_is_a_warning_and_answers_as_it_was_measured(parts: Clas
     weights[1] = [np.full_like(weight, np.nan) for weight in weights[1]]
     warnings = write_model_folder(dataclasses.replace(parts, head_weights=weights), folder=tmp_path / "one")
     assert warnings == (
-        "the head of fold 1 diverged: what is served answers as it was measured, with equal probabilities",
+        "the head of fold 2 diverged: what is served answers as it was measured, with equal probabilities",
     )
     write_model_folder(dataclasses.replace(parts, head_weights=[weights[0], weights[2]]), folder=tmp_path / "without")
     image = np.random.default_rng(0).uniform(size=(32, 32)).astype(np.float32)

@@ -1,6 +1,7 @@
 """Optuna's page is whole and needs no network, and says nothing that so few trials cannot tell."""
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 
 import optuna
@@ -67,4 +68,29 @@ def test_importances_that_cannot_be_told_are_left_out_and_it_is_said(
 def test_importances_say_of_which_trials_they_are() -> None:
     page = build_optuna_page(build_study(CELLS, n_pruned=1)).text
     assert page.count("plotly-graph-div") == 6
-    assert "Importances are of the 8 completed trials, of 9 in all." in page
+    assert "over the 8 completed trials, of 9 in all." in page
+
+
+def test_every_plot_is_explained_and_names_the_objective() -> None:
+    page = build_optuna_page(build_study(CELLS, n_pruned=1)).text
+    words = "".join(part.rpartition("</script>")[2] for part in page.split("<script"))
+    headings = re.findall(r"<h2>(.*?)</h2>\n<p>.+</p>", words)
+    assert headings == [
+        "History",
+        "Fold by fold",
+        "Parallel coordinates",
+        "Slices",
+        "Timeline",
+        "Importance of the parameters",
+    ]
+    assert "8 of 9 trials were completed." in words
+    assert "Objective Value" not in page
+    assert page.count('"objective"') >= 4
+
+
+def test_how_a_trial_ended_is_not_shown_in_red_beside_green() -> None:
+    page = build_optuna_page(build_study(CELLS, n_pruned=1)).text
+    colours = {
+        name: re.findall(rf'"marker":{{"color":"([^"]+)"}},"name":"{name}"', page) for name in ("COMPLETE", "PRUNED")
+    }
+    assert colours == {"COMPLETE": ["#0072B2"], "PRUNED": ["#E69F00"]}

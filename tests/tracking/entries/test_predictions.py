@@ -13,7 +13,7 @@ def test_scores_can_be_computed_again_from_the_tile_table(study: StudyOutcome) -
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     assert len(rows) == 2 * study.tiles.n_tiles
     by_fold = [
-        [row for row in rows if row["split"] == "test" and row["fold"] == fold.fold] for fold in study.winner.folds
+        [row for row in rows if row["split"] == "test" and row["fold"] == fold.fold + 1] for fold in study.winner.folds
     ]
     scores = [f1_score([r["true"] for r in fold], [r["predicted"] for r in fold], average="macro") for fold in by_fold]
     expected = compute_split_scores(study.winner, tiles=study.tiles, split="test").f_measure_of_fold

@@ -153,7 +153,7 @@ def test_fold_rows_tell_the_split_of_each_image(tiles: TileTable, context: Study
     assert rows[0].splits == ("test", "training", "validation")
     assert all(sorted(row.splits) == ["test", "training", "validation"] for row in rows)
     table = build_fold_table(rows, path="folds.csv")
-    assert table.columns == ("image_id", "class", "group", "n_tiles", "fold_0", "fold_1", "fold_2")
+    assert table.columns == ("image_id", "class", "group", "n_tiles", "fold_1", "fold_2", "fold_3")
     assert table.rows[0] == ("fine/00.png", "fine", "fine/00.png", 4, "test", "training", "validation")
 
 

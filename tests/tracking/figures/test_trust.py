@@ -3,8 +3,11 @@
 import warnings
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
+from sem_search.evaluation.calibration import merge_bins
+from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.tracking.entries.trust import StudyTrust
 from sem_search.tracking.figures.style import render_figure
 from sem_search.tracking.figures.trust import draw_intervals, draw_reliability, draw_risk, draw_selection
@@ -43,6 +46,11 @@ def test_a_choice_shows_its_three_scores(trust: StudyTrust) -> None:
 
 def test_reliability_and_risk_are_the_curves_given(trust: StudyTrust) -> None:
     (axes,) = draw_reliability(trust.calibration, trust.scaled_calibration).axes
-    assert list(axes.lines[1].get_ydata()) == [entry.accuracy for entry in trust.calibration.reliability]
+    bins = merge_bins(trust.calibration.reliability, n_least=10)
+    points, _, (bars,) = axes.containers[0]
+    assert list(points.get_ydata()) == [entry.accuracy for entry in bins]
+    intervals = [compute_share_interval(entry.accuracy, n=entry.n_answers) for entry in bins]
+    reach = [sorted(segment[:, 1]) for segment in bars.get_segments()]
+    assert reach == [pytest.approx([interval.low, interval.high]) for interval in intervals]
     (axes,) = draw_risk(trust.risk).axes
     assert axes.lines[0].get_xdata()[1:].tolist() == trust.risk.coverage.tolist()
