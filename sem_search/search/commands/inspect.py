@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +10,10 @@ from sem_search.errors import SettingsError
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
 from sem_search.micrographs.tiles import TileGrid
-from sem_search.programs import find_command
 from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.command_line import write_search_command
 from sem_search.search.prepare.data import locate_data
-from sem_search.settings import SearchSettings, list_arguments
+from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.types import TextArtifact
 from sem_search.words import name_some
 
@@ -101,9 +99,7 @@ def describe_next(inspection: Inspection, *, settings: SearchSettings) -> str:
         settings = settings.model_copy(update={"exclude": (*settings.exclude, *sorted(small))})
     if "unusable_file" in kinds:
         settings = settings.model_copy(update={"skip_unreadable": True})
-    given = {"data": settings.data, **list_arguments(settings)}
-    options = (f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in given.items())
-    return f"{step}\n  {find_command()} search {' '.join(options)}"
+    return f"{step}\n  {write_search_command(settings)}"
 
 
 def _log_pages(pages: Sequence[TextArtifact], *, data: str, show: Show) -> None:
