@@ -13,7 +13,7 @@ import optuna
 
 from sem_search.records import Cell, FoldOutcome
 from sem_search.search.folds.store import FoldStore
-from sem_search.search.trials.ranks import PRUNE_REASON, REASON
+from sem_search.search.trials.attributes import PRUNE_REASON, REASON
 from sem_search.settings import PAPER_BATCH_SIZES, PAPER_LEARNING_RATES
 
 ENDED_AFTER = re.compile(r"in fold \d+, after epoch (?P<epochs>\d+) of")

@@ -20,7 +20,7 @@ from sem_search.micrographs.rendering.materials import MATERIALS
 from sem_search.records import Cell, EpochFigures, FinishedFold, FoldOutcome, TrainingCurves
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
-from sem_search.search.trials.ranks import PRUNE_REASON
+from sem_search.search.trials.attributes import PRUNE_REASON
 from tests.conftest import TINY_TILE_PX
 
 N_EPOCHS = 40

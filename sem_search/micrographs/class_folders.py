@@ -25,6 +25,9 @@ SPLIT_NAMES = frozenset(
     ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "holdout")
 )
 NUMBERED_NAME = re.compile(r"(\D*?)[ _.-]*\d[\d _.-]*")  # batch1, lot-02, 2024-05-17
+DOUBT = "Which folders are the classes?"
+"""How a warning begins that the classes may not be the folders that were taken for them."""
+
 BATCH_WORDS = frozenset(("", "batch", "lot", "run", "day", "session", "series"))  # not PH101: classes are so named
 
 
@@ -89,20 +92,33 @@ def _judge_nesting(root: Path, *, folders: Sequence[Path]) -> list[str]:
             f"search divides the images itself. {advise_inner(folders)}"
         )
     inner = [_list_inner(folder) for folder in folders]
+    doubts = _doubt_inner(dict(zip(names, inner, strict=True)))
     shared = sorted(name for name, n in Counter(name for found in inner for name in found).items() if n > 1)
     if not shared or not all(inner):
-        return []
+        return doubts
     if _is_numbered(shared) and not _is_numbered(names):  # lots and days within a class
-        return []
+        return doubts
     all_inner = sorted({name for found in inner for name in found})
     if len(all_inner) > 1 and _are_batches(names) and not _is_numbered(all_inner):
         raise DataError(
             f"the folders {name_some(names)} in {root} are numbered, and hold sub-folders {name_some(all_inner)}, "
             f"which seem to be the classes. {advise_inner(folders)}"
         )
+    doubt = (
+        f"{DOUBT} All hold sub-folders, and {name_some(shared)} more than once: these are taken as parts of the "
+        f"classes {name_some(names)}. If they are the classes: {advise_inner(folders)}"
+    )
+    return [*doubts, doubt]
+
+
+def _doubt_inner(inner_of: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a warning for each class folder with sub-folders that are named as other classes: `old/lactose`."""
+    named = {name: sorted(set(inner) & set(inner_of) - {name}) for name, inner in inner_of.items()}
     return [
-        f"all class folders hold sub-folders, and {name_some(shared)} more than once: they are taken as parts of the "
-        f"classes {name_some(names)}. Are they the classes? {advise_inner(folders)}"
+        f"{DOUBT} Class {name!r} holds sub-folders named as other classes ({name_some(others)}), and their images are "
+        f"taken as {name!r}. Move them into those classes, or leave them out with exclude={write_list([name])}."
+        for name, others in named.items()
+        if others
     ]
 
 

@@ -43,7 +43,8 @@ def list_images(data: Path, *, exclude: Sequence[str] = (), allow_outside: bool 
     if len(labels) < 2:
         found = f"only the class {labels[0]!r}" if labels else "no class"
         inner = f" {advise_inner([data / labels[0]])}" if labels and (data / labels[0]).is_dir() else ""
-        raise DataError(f"{data} has {found} that is not excluded: at least 2 are needed.{inner}")
+        left = " that is not excluded" if exclude else ""
+        raise DataError(f"{data} has {found}{left}: at least 2 are needed.{inner}")
     return listing
 
 

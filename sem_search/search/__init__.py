@@ -8,6 +8,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from sem_search.search import api
+
 if TYPE_CHECKING:
     from sem_search.search.results.study_result import Study
 
@@ -15,15 +17,10 @@ if TYPE_CHECKING:
 class _SearchPackage(ModuleType):
     """This package, which can be called as `sem_search.search`."""
 
-    def __call__(self, data: Any = "demo", **settings: Any) -> "Study":
-        """Search; see `sem_search.search.api.search`."""
-        from sem_search.transfer.runtime import load_tensorflow, quieten_start
-
-        quieten_start()
-        load_tensorflow()
-        from sem_search.search import api
-
+    def __call__(self, data: api.Place = "demo", **settings: Any) -> "Study":
         return api.search(data, **settings)
+
+    __call__.__doc__ = api.search.__doc__
 
 
 sys.modules[__name__].__class__ = _SearchPackage

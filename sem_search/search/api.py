@@ -2,88 +2,113 @@
 
 They raise the package's errors, warn by Python's warnings, and set no signal handlers. Searches and audits put what
 they make into the current folder, as the commands do, unless `storage`, `study_folder` and MLflow's tracking URI say
-otherwise.
+otherwise. Each function imports what it needs when it is called, so that images are inspected without TensorFlow.
 """
 
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sem_search.audits.lots import LotsAudit
-from sem_search.audits.study_audit import QUESTIONS, StudyAudit
-from sem_search.audits.study_comparison import StudyComparison
-from sem_search.deployment.batch.model import Model
 from sem_search.errors import NotComparableError
-from sem_search.micrographs import catalogue as catalogues
-from sem_search.micrographs.catalogue import Catalogue
-from sem_search.micrographs.inspection.inspect import Inspection
 from sem_search.places import write_store_plainly
-from sem_search.search.commands import finished_study
-from sem_search.search.commands.audit import run_audit
-from sem_search.search.commands.compare import run_comparison
-from sem_search.search.commands.inspect import inspect_data
-from sem_search.search.commands.lots import run_lots
-from sem_search.search.commands.search import run_search
-from sem_search.search.prepare.data import locate_data
-from sem_search.search.results.study_result import Study
-from sem_search.settings import SearchSettings, build_settings
+from sem_search.transfer.runtime import load_tensorflow, quieten_start
+
+if TYPE_CHECKING:
+    from sem_search.audits.lots import LotsAudit
+    from sem_search.audits.study_audit import StudyAudit
+    from sem_search.audits.study_comparison import StudyComparison
+    from sem_search.deployment.batch.model import Model
+    from sem_search.micrographs.catalogue import Catalogue
+    from sem_search.micrographs.inspection.inspect import Inspection
+    from sem_search.search.results.study_result import Study
+    from sem_search.settings import SearchSettings
 
 Place = str | PathLike[str]
 """A file or folder, as a text or a path."""
 
 
-def read_catalogue(data: Place = "demo", **settings: Any) -> Catalogue:
-    """Read micrographs and their labels; `catalogue.table` has one row for each image.
+def read_catalogue(data: Place = "demo", **settings: Any) -> "Catalogue":
+    """Read micrographs and their labels.
+
+    >>> ss.read_catalogue("micrographs").class_names
+    ('lactose', 'mannitol', 'starch')
 
     Args:
         data: A folder with one sub-folder for each class, a CSV, or `demo`.
         settings: Settings of the search by name: `exclude`, `skip_unreadable`, `crop_bottom_px`, `tile_px` ...
 
+    Returns:
+        The images: `.table` has one row for each, `.class_names` the classes, `.warnings` what reading had to say.
+
     Raises:
         DataError: There are no data, or they cannot be used as they are.
-        SettingsError: A setting is unknown or out of range.
+        SettingsError: A setting is unknown or out of range, or `exclude` names no class.
     """
+    from sem_search.micrographs import catalogue
+    from sem_search.search.prepare.data import locate_data
+
     asked = _build_settings(data, settings)
     place, reading = locate_data(asked)
-    return catalogues.read_catalogue(
+    return catalogue.read_catalogue(
         place, exclude=asked.exclude, allow_outside=asked.allow_outside, reading=reading, progress=True
     )
 
 
-def inspect(data: Catalogue | Place = "demo", **settings: Any) -> Inspection:
+def inspect(data: "Catalogue | Place" = "demo", **settings: Any) -> "Inspection":
     """Find what is wrong with micrographs before anything is trained; a notebook shows the report.
 
     Files that cannot be read are findings here, not errors.
+
+    >>> ss.inspect("micrographs").table["severity"].unique().tolist()
+    ['note']
 
     Args:
         data: From `read_catalogue`, or as it takes it.
         settings: Settings of the search by name: `folds`, `overlaps`, `tile_px` ...
 
+    Returns:
+        The findings: `.table` has one row for each, the worst first; `.to_html()` is the report.
+
     Raises:
         DataError: There are no data, or no two classes.
         SettingsError: A setting is unknown or out of range.
     """
+    from sem_search.micrographs.catalogue import Catalogue
+    from sem_search.search.commands.inspect import inspect_data
+
     if isinstance(data, Catalogue):
         return inspect_data(_build_settings(data.root, settings), catalogue=data)
     return inspect_data(_build_settings(data, settings))
 
 
-def search(data: Place = "demo", **settings: Any) -> Study:
+def search(data: Place = "demo", **settings: Any) -> "Study":
     """Search learning rate and batch size for a backbone, log every trial, and register the winner.
 
     The same call again goes on where it was stopped: finished folds are not trained again.
+
+    >>> study = ss.search("micrographs", model_name="first-look")
+    >>> study.model_uri
+    'models:/first-look/1'
 
     Args:
         data: A folder with one sub-folder for each class, a CSV, or `demo`.
         settings: Settings by name, see `SearchSettings`: `backbone`, `preset`, `learning_rates`, `study` ...
 
+    Returns:
+        The study: `.best` is the winner's row of `.trials`, `.predictions` its answers, `.figures` and `.report` show
+        both, and `.model_uri` is what `load_model` takes.
+
     Raises:
-        InputError: Data, weights or settings cannot be used; nothing was trained.
+        InputError: Data, weights or settings cannot be used, or the study was made with others; nothing was trained.
+        FailedTrialError: No trial has finished.
         StoreError: A database, the tracking server or the disk does not answer.
     """
-    write_store_plainly()
     asked = _build_settings(data, settings)
+    _start()
+    from sem_search.search.commands.search import run_search
+    from sem_search.search.results.study_result import Study
+
     conclusion = run_search(asked)
     registered = conclusion.registered
     return Study(
@@ -94,91 +119,153 @@ def search(data: Place = "demo", **settings: Any) -> Study:
     )
 
 
-def load_study(name: str, *, storage: str = "sqlite:///optuna.db", study_folder: Place | None = None) -> Study:
-    """Return a study that a search has finished; its images are read again, nothing is computed.
+def load_study(name: str, *, storage: str = "sqlite:///optuna.db", study_folder: Place | None = None) -> "Study":
+    """Take up a study that a search has finished; its images are read again, nothing is computed.
+
+    >>> ss.load_study("excipients").best["state"]
+    'complete'
 
     Args:
         name: As the search named it.
         storage: Its Optuna storage.
         study_folder: Where its finished folds lie; the search's own by default.
 
+    Returns:
+        The study as `search` returned it.
+
     Raises:
+        SettingsError: There is no such storage here.
         StudyMismatchError: There is no such study, no folder of it, or its data have changed.
+        DataError: Its images cannot be read any more.
         FailedTrialError: No trial of it has finished.
+        StoreError: The storage does not answer, or finished folds are lost or damaged.
     """
-    write_store_plainly()
-    folder = None if study_folder is None else str(study_folder)
-    return finished_study.read_study(name, storage=storage, study_folder=folder)
+    _start()
+    from sem_search.search.commands.finished_study import read_study
+
+    return read_study(name, storage=storage, study_folder=None if study_folder is None else str(study_folder))
 
 
-def audit(study: Study, *, questions: Sequence[str] = QUESTIONS) -> StudyAudit:
+def audit(study: "Study", *, questions: Sequence[str] | None = None) -> "StudyAudit":
     """Ask whether a study's score means what it seems to; heads alone are trained. Logged below the study's run.
+
+    >>> ss.audit(study, questions=["metadata"]).table["name"][0]
+    'as measured'
 
     Args:
         study: From `search` or `load_study`.
-        questions: Of `leak`, `metadata`, `left-out`, `controls` and `nested`, which costs four searches.
+        questions: Of `leak`, `metadata`, `left-out`, `controls` and `nested`; all but `nested`, which costs four
+            searches, by default.
+
+    Returns:
+        The answers: `.table` has one row for each way of training or asking, `.to_text()` says what they mean.
 
     Raises:
         SettingsError: A question is not known.
         StudyMismatchError: The data or weights are not the study's own any more.
+        StoreError: The tracking store does not answer, or finished folds are lost or damaged.
     """
+    _start()
+    from sem_search.audits.study_audit import QUESTIONS
+    from sem_search.search.commands.audit import run_audit
+
     settings = study.settings
     return run_audit(
         study.name,
         storage=settings.storage,
         study_folder=settings.study_folder,
         threads=settings.threads,
-        questions=tuple(questions),
+        questions=QUESTIONS if questions is None else tuple(questions),
     )
 
 
-def compare(study: Study, other: Study) -> StudyComparison:
+def compare(study: "Study", other: "Study") -> "StudyComparison":
     """Compare the winners of two studies of one storage, image by image. Logged below the first study's run.
+
+    >>> other = ss.search("micrographs", study="other", learning_rates=[0.01])
+    >>> ss.compare(study, other).table["figure"].tolist()[-3:]
+    ['lactose', 'mannitol', 'starch']
 
     Args:
         study: From `search` or `load_study`.
         other: One over the same data and folds.
 
+    Returns:
+        The comparison: `.table` has one row for each figure, with the difference and its interval; `.to_text()` says
+        what they mean.
+
     Raises:
         NotComparableError: They differ in data or folds, or lie in different storages.
+        StoreError: The tracking store does not answer, or finished folds are lost or damaged.
     """
     if study.settings.storage != other.settings.storage:
         raise NotComparableError(
             f"Studies {study.name!r} and {other.name!r} lie in different storages: search both with one storage."
         )
+    _start()
+    from sem_search.search.commands.compare import run_comparison
+
     folder = study.settings.study_folder
     common = folder if folder == other.settings.study_folder else None
     return run_comparison(study.name, other.name, storage=study.settings.storage, study_folder=common)
 
 
-def lots(*folders: Place, output: Place | None = None, **settings: Any) -> LotsAudit:
+def lots(*folders: Place, output: Place | None = None, **settings: Any) -> "LotsAudit":
     """Test whether lots of one material can be told apart by their images; nothing is trained.
+
+    >>> ss.lots("micrographs/lactose", "micrographs/starch").table[["first", "second"]].to_numpy().tolist()
+    [['lactose', 'starch']]
 
     Args:
         folders: One for each lot, two or more.
         output: Folder for the report and its files; None writes none.
         settings: Settings by name: `backbone`, `weights`, `tile_px`, `crop_bottom_px`, `max_megapixels`, `seed` ...
 
+    Returns:
+        The tests: `.table` has one row for each pair of lots, `.to_text()` says what they mean.
+
     Raises:
-        InputError: A folder or a picture cannot be used, or a lot has too few images.
+        InputError: A folder, a picture, weights or a setting cannot be used, or a lot has too few images.
     """
+    _start()
+    from sem_search.search.commands.lots import run_lots
+
     return run_lots([Path(folder) for folder in folders], output=None if output is None else Path(output), **settings)
 
 
-def load_model(model_uri: str | None = None) -> Model:
-    """Return a registered classifier, its files held against the registry; `model.predict(paths)` is a table.
+def load_model(model_uri: str | None = None) -> "Model":
+    """Load a registered classifier; its files are held against the registry.
+
+    >>> model = ss.load_model("models:/excipients/1")
+    >>> model.predict("micrographs/starch").shape[0]
+    5
 
     Args:
         model_uri: `models:/<name>@<alias>`, `models:/<name>/<version>`, `runs:/<run id>/<name>` or a model's folder;
             None is the champion of the only model that has one.
 
+    Returns:
+        The classifier: `.predict(paths)` returns a table with one row for each image.
+
     Raises:
         ModelNotFoundError: There is no such model, or it cannot be loaded.
-        StoreError: A file is not what was registered.
+        SettingsError: The registry refuses the request.
+        StoreError: The registry does not answer, or a file is not what was registered.
     """
-    write_store_plainly()
+    _start()
+    from sem_search.deployment.batch.model import Model
+
     return Model.load(model_uri)
 
 
-def _build_settings(data: Place, settings: dict[str, Any]) -> SearchSettings:
+def _start() -> None:
+    """Do what must be done before MLflow and TensorFlow are loaded: where the runs go, and no notes to the user."""
+    quieten_start()
+    write_store_plainly()
+    load_tensorflow()
+
+
+def _build_settings(data: Place, settings: dict[str, Any]) -> "SearchSettings":
+    from sem_search.settings import build_settings
+
     return build_settings({**settings, "data": str(data)})

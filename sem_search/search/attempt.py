@@ -18,12 +18,13 @@ from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import list_results
 from sem_search.search.results.run_description import describe_settings, log_study_start
 from sem_search.search.results.trial_log import TrialLog
+from sem_search.search.trials.attributes import MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.objective import CellObjective
 from sem_search.search.trials.process_id import describe_process, is_known_gone
 from sem_search.search.trials.ranks import count_ranks
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.storage import START_S, repeat_after_outages
-from sem_search.search.trials.study import MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID, open_study
+from sem_search.search.trials.study import open_study
 from sem_search.search.trials.worker_loop import Timeout, work
 from sem_search.settings import SearchSettings
 from sem_search.terminal import warn

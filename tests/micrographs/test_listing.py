@@ -1,11 +1,13 @@
 """Which files are taken for which class, and that nothing is passed over in silence."""
 
+import re
 import unicodedata
 from pathlib import Path
 
 import pytest
 
 from sem_search.errors import DataError, SettingsError
+from sem_search.micrographs.class_folders import DOUBT
 from sem_search.micrographs.listing import list_folders, list_images
 from tests.micrographs.conftest import labels_of, make_files
 
@@ -80,7 +82,7 @@ def test_excluded_classes_are_left_out_even_if_empty(tmp_path: Path) -> None:
     ("files", "exclude", "error", "message"),
     [
         (["1.png"], [], DataError, "has no sub-folders: put the images of each class into a folder"),
-        (["a/1.png"], [], DataError, "has only the class 'a' that is not excluded: at least 2 are needed"),
+        (["a/1.png"], [], DataError, "has only the class 'a': at least 2 are needed"),
         (["a/1.png", "b/1.png"], ["b"], DataError, "has only the class 'a' that is not excluded"),
         (["a/1.png", "b/1.png"], ["b", "a"], DataError, "has no class that is not excluded"),
         (["a/1.png", "b/1.png"], ["c", "B"], SettingsError, "exclude names 'B', 'c', but the classes are 'a', 'b'"),
@@ -151,7 +153,7 @@ def test_lots_that_cannot_be_compared_are_named(tmp_path: Path, names: list[str]
             ((f"{word}1/lactose/1.png", f"{word}1/starch/1.png", f"{word}2/lactose/1.png"), "which seem to be the cl")
             for word in ("", "Batch_", "LOT-", "run ", "day", "session", "series.")
         ),
-        (("batch1/lactose/1.png", "batch1/starch/1.png"), "only the class 'batch1' .* Give data=.*batch1 for its lac"),
+        (("batch1/lactose/1.png", "batch1/starch/1.png"), "only the class 'batch1': .* Give data=.*batch1 for its lac"),
     ],
 )
 def test_folders_that_cannot_be_classes_are_refused_with_the_way_out(
@@ -185,9 +187,23 @@ def test_nested_folders_that_may_be_parts_of_a_class_go_on(
     make_files(tmp_path, *files)
     listing = list_images(tmp_path)
     assert {image.label for image in listing.images} == {file.split("/")[0] for file in files}
-    assert [warning.startswith("all class folders hold sub-folders") for warning in listing.warnings] == [
-        True
-    ] * is_told
+    assert [warning.startswith(f"{DOUBT} All hold sub-folders") for warning in listing.warnings] == [True] * is_told
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (("lactose/1.png", "starch/1.png", "old/lactose/1.png", "old/starch/1.png"), "'old' .*(lactose and starch)"),
+        (("lactose/1.png", "starch/1.png", "train/lactose/1.png"), "'train' .*(lactose).* exclude=train"),
+        (("lactose/1.png", "lactose/starch/1.png", "starch/1.png"), ""),
+        (("lactose/lactose/1.png", "starch/1.png"), ""),
+    ],
+)
+def test_sub_folders_named_as_other_classes_are_doubted(tmp_path: Path, files: tuple[str, ...], words: str) -> None:
+    make_files(tmp_path, *files)
+    found = [one for one in list_images(tmp_path).warnings if one.startswith(DOUBT)]
+    assert len(found) == bool(words)
+    assert all(re.search(words, one) for one in found)
 
 
 def test_excluded_folders_play_no_part_in_that(tmp_path: Path) -> None:

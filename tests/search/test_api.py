@@ -1,21 +1,28 @@
-"""The package's public functions: what they return, and that they keep quiet."""
+"""The package's public functions: what they load, what they return, and that they keep quiet."""
 
+import doctest
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
 import sem_search as ss
 from sem_search.errors import DataError, ModelNotFoundError, NotComparableError, SettingsError, StudyMismatchError
 from sem_search.search import api
-from sem_search.search.results.study_result import Study
 
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "sklearn", "pandas", "scipy", "numpy", "click")
+NEVER_FOR_IMAGES = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "sklearn")
+
+FUNCTIONS = [name for name in ss.__all__ if name.islower()]
 
 SETTINGS: dict[str, Any] = {
     "backbone": "tiny",
@@ -32,96 +39,138 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def test_importing_the_package_loads_no_heavy_library() -> None:
-    code = f"import sys, sem_search; print([name for name in {HEAVY!r} if name in sys.modules], dir(sem_search)[-1])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("[] ")
-
-
-def test_every_public_name_is_there_and_no_other() -> None:
-    assert set(ss.__all__) <= set(dir(ss))
-    for name in ss.__all__:
-        assert callable(getattr(ss, name))
-        assert (getattr(api, name).__doc__ or "").count("Args:") == 1
-    with pytest.raises(AttributeError, match="has no attribute 'serach'"):
-        ss.serach  # noqa: B018
+@pytest.fixture(scope="module")
+def home(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_folder: Path,
+    cache: Path,
+    make_mlflow_store: Callable[[Path], str],
+) -> Iterator[Path]:
+    """The folder in which a user works: its name has a space and an umlaut, and `micrographs` has three materials."""
+    place = tmp_path_factory.mktemp("a user") / "Proben für heute"
+    (place / "micrographs").mkdir(parents=True)
+    for material, texture in {"lactose": "blobs", "mannitol": "grains", "starch": "stripes"}.items():
+        (place / "micrographs" / material).symlink_to(tiny_folder / texture, target_is_directory=True)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(make_mlflow_store(place))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for command in ("prepare.prepared_search", "commands.lots"):
+            patch.setattr(f"sem_search.search.{command}.configure_tensorflow", lambda **_: None)
+        yield place
+    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
-    """The images, in a folder whose name has a space and an umlaut."""
-    place = tmp_path_factory.mktemp("a user") / "Proben für heute"
-    place.symlink_to(tiny_folder, target_is_directory=True)
-    return place
+def study(home: Path) -> ss.Study:
+    """A finished study, the one of the examples."""
+    return ss.search("micrographs", **SETTINGS, study="excipients", model_name="excipients")
 
 
-@pytest.fixture
-def study(folder: Path, tracking: object, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """A finished study in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sem_search.search.prepare.prepared_search.configure_tensorflow", lambda **_: None)
-    return ss.search(folder, **SETTINGS, study="mine")
+def run_python(code: str) -> str:
+    """Return what a new process prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
-def test_a_catalogue_and_its_findings_are_tables(folder: Path) -> None:
-    catalogue = ss.read_catalogue(folder, tile_px=48)
+def test_importing_the_package_loads_no_heavy_library() -> None:
+    assert run_python(f"import sys, sem_search; print([name for name in {HEAVY!r} if name in sys.modules])") == "[]"
+
+
+def test_images_are_read_and_inspected_without_tensorflow(tiny_folder: Path) -> None:
+    code = (
+        f"import sys, sem_search as ss; found = ss.inspect(ss.read_catalogue({str(tiny_folder)!r}, tile_px=48)); "
+        f"print(len(found.catalogue.records), [name for name in {NEVER_FOR_IMAGES!r} if name in sys.modules])"
+    )
+    assert run_python(code) == "15 []"
+
+
+def test_the_package_shows_its_public_names_and_no_other() -> None:
+    assert dir(ss) == sorted([*ss.__all__, "__version__"])
+    assert all(callable(getattr(ss, name)) for name in ss.__all__)
+    assert ss.search.__call__.__doc__ == api.search.__doc__
+    with pytest.raises(AttributeError, match="has no attribute 'serach'"):
+        ss.serach  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_docstring_is_complete_and_its_example_is_true(name: str, home: Path, study: ss.Study) -> None:
+    """An example that prints more than it shows fails, so this also holds the functions to keeping quiet."""
+    function = getattr(api, name)
+    assert all((function.__doc__ or "").count(part) == 1 for part in ("Args:", "Returns:", "Raises:"))
+    takes_settings = ("read_catalogue", "inspect", "search", "lots")
+    quick = {one: partial(getattr(ss, one), **SETTINGS) for one in takes_settings}
+    shown = SimpleNamespace(**{**{one: getattr(ss, one) for one in FUNCTIONS}, **quick})
+    (example,) = doctest.DocTestFinder().find(function, name, globs={"ss": shown, "study": study})
+    told: list[str] = []
+    assert example.examples
+    assert doctest.DocTestRunner().run(example, out=told.append).failed == 0, "".join(told)
+
+
+def test_a_catalogue_and_its_findings_are_tables(home: Path) -> None:
+    catalogue = ss.read_catalogue("micrographs", tile_px=48)
     assert len(catalogue.table) == 15
     assert "<table" in catalogue._repr_html_()
-    found, same = ss.inspect(catalogue, folds=3, tile_px=48), ss.inspect(folder, folds=3, tile_px=48)
+    found, same = ss.inspect(catalogue, folds=3, tile_px=48), ss.inspect(home / "micrographs", folds=3, tile_px=48)
     assert list(found.table.columns) == ["severity", "kind", "message"]
     assert found.table.equals(same.table)
     assert "<html" in found._repr_html_()
 
 
-def test_a_study_from_images_to_answers(
-    study: Study, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is searched, loaded again, audited, compared and served is one and the same study."""
-    assert capsys.readouterr().out == ""
+def test_a_study_has_its_trials_its_predictions_and_its_report(study: ss.Study) -> None:
     assert study.best["validation_f_measure"] == study.trials["validation_f_measure"].max()
     assert set(study.predictions["split"]) == {"validation", "test"}
     assert (study.predictions["split"] == "test").sum() == 15
     assert len(study.tile_predictions) == 4 * len(study.predictions)
     assert set(study.figures) == {"grid", "confusion_tiles", "confusion_images", "indices", "training_curves"}
     assert "<html" in study.report
-    file = Path("studies/mine/report.html")
+    file = Path("studies/excipients/report.html")
     file.write_text("beside the folds", encoding="utf-8")
     assert replace(study).report == "beside the folds"
     file.unlink()
     assert replace(study).report == study.report, "from MLflow"
-    assert "mine" in study._repr_html_()
+    assert "excipients" in study._repr_html_()
 
-    loaded = ss.load_study("mine")
+
+def test_a_loaded_study_is_the_one_that_was_searched(study: ss.Study) -> None:
+    loaded = ss.load_study("excipients")
     assert loaded.trials.equals(study.trials)
-    assert loaded.run_id == study.run_id
+    assert (loaded.run_id, loaded.model_uri) == (study.run_id, study.model_uri)
 
-    audit = ss.audit(loaded, questions=["metadata"])
-    assert audit.table["name"].tolist()[0] == "as measured"
-    assert audit._repr_html_().startswith("<pre>Audit of study mine")
 
-    other = ss.search(folder, **{**SETTINGS, "learning_rates": (0.01,)}, study="other")
+def test_an_audit_shows_itself(study: ss.Study) -> None:
+    assert ss.audit(study, questions=["metadata"])._repr_html_().startswith("<pre>Audit of study excipients")
+
+
+def test_studies_are_compared_figure_by_figure(study: ss.Study) -> None:
+    other = ss.search("micrographs", **{**SETTINGS, "learning_rates": (0.01,)}, study="other")
     compared = ss.compare(study, other)
-    assert len(compared.table) == len(compared.rows)
+    assert compared.table["figure"].tolist() == [name for name, _ in compared.rows]
 
-    answers = ss.load_model(study.model_uri).predict(folder / "blobs")
+
+def test_a_model_answers_images(study: ss.Study) -> None:
+    model = ss.load_model(study.model_uri)
+    answers = model.predict(Path("micrographs", "lactose"))
     assert len(answers) == 5
     assert answers["error"].isna().all()
     assert answers["model"].unique().tolist() == [study.model_uri]
-    again = ss.load_model(loaded.model_uri).predict([str(folder / "blobs" / "0.png")])
+    again = model.predict([str(Path("micrographs", "lactose", "0.png"))])
     assert again["label"][0] == answers["label"][0]
-    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("changes", [{}, {"threads": 2}])
 def test_the_same_search_again_makes_no_second_run_and_leaves_the_first_as_it_ended(
-    study: Study, folder: Path, tracking: MlflowClient, changes: dict[str, Any]
+    study: ss.Study, changes: dict[str, Any]
 ) -> None:
-    before = tracking.get_run(study.run_id)
+    store = MlflowClient()
+    before = store.get_run(study.run_id)
     for _ in range(2):
-        again = ss.search(folder, **{**SETTINGS, **changes}, study="mine")
+        again = ss.search("micrographs", **{**SETTINGS, **changes}, study="excipients", model_name="excipients")
         assert again.run_id == study.run_id
     assert again.model_uri == study.model_uri
-    runs = tracking.search_runs([before.info.experiment_id], "tags.`sem_search.kind` = 'study'")
+    runs = store.search_runs(
+        [before.info.experiment_id], "tags.`sem_search.kind` = 'study' AND tags.`sem_search.study` = 'excipients'"
+    )
     assert [run.info.run_id for run in runs] == [study.run_id]
     after = runs[0]
     assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
@@ -130,12 +179,12 @@ def test_the_same_search_again_makes_no_second_run_and_leaves_the_first_as_it_en
     assert "<html" in again.report
 
 
-def test_lots_are_tested(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_lots_are_tested(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sem_search.search.commands.lots.configure_tensorflow", lambda **_: None)
-    found = ss.lots(folder / "blobs", folder / "stripes", backbone="tiny", weights="random", tile_px=48, threads=1)
-    assert found.table[["first", "second"]].to_numpy().tolist() == [["blobs", "stripes"]]
-    assert "blobs and stripes differ" in found._repr_html_()
+    folders = [home / "micrographs" / name for name in ("lactose", "starch")]
+    found = ss.lots(*folders, backbone="tiny", weights="random", tile_px=48, threads=1)
+    assert found.table[["first", "second"]].to_numpy().tolist() == [["lactose", "starch"]]
+    assert "lactose and starch differ" in found._repr_html_()
     assert list(tmp_path.iterdir()) == [], "nothing is written that was not asked for"
 
 
@@ -152,30 +201,26 @@ def test_lots_are_tested(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_wrong_input_is_one_of_the_package_s_errors(
-    ask: Any, error: type[Exception], match: str, tracking: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ask: Any, error: type[ss.SemSearchError], match: str, tracking: object, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=match):
         ask()
 
 
-def test_studies_of_two_storages_are_not_compared(study: Study) -> None:
-    elsewhere = Study(
-        settings=study.settings.model_copy(update={"storage": "sqlite:///other.db"}),
-        outcome=study.outcome,
-        run_id=study.run_id,
-        model_uri=study.model_uri,
-    )
+def test_studies_of_two_storages_are_not_compared(study: ss.Study) -> None:
+    elsewhere = replace(study, settings=study.settings.model_copy(update={"storage": "sqlite:///other.db"}))
     with pytest.raises(NotComparableError, match="lie in different storages"):
         ss.compare(study, elsewhere)
 
 
 def test_studies_that_were_moved_are_compared_where_they_were_loaded_from(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: ss.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
     monkeypatch.setattr(
-        "sem_search.search.api.run_comparison", lambda *_, study_folder, **__: asked.append(study_folder)
+        "sem_search.search.commands.compare.run_comparison",
+        lambda *_, study_folder, **__: asked.append(study_folder),
     )
     moved = replace(study, settings=study.settings.model_copy(update={"study_folder": "moved"}))
     ss.compare(moved, moved)
@@ -183,9 +228,9 @@ def test_studies_that_were_moved_are_compared_where_they_were_loaded_from(
     assert asked == ["moved", None]
 
 
-def test_a_study_of_other_settings_is_refused(study: Study, folder: Path) -> None:
+def test_a_study_of_other_settings_is_refused(study: ss.Study) -> None:
     with pytest.raises(StudyMismatchError, match="seed was 0 and is now 1"):
-        ss.search(folder, **{**SETTINGS, "seed": 1}, study="mine")
+        ss.search("micrographs", **{**SETTINGS, "seed": 1}, study="excipients")
 
 
 def test_the_store_lies_in_the_folder_where_the_user_works_whatever_its_name(

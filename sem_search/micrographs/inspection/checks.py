@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sem_search.errors import ClassTooSmallError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
+from sem_search.micrographs.class_folders import DOUBT
 from sem_search.micrographs.folds import draw_folds
 from sem_search.micrographs.inspection.finding import Finding, Severity
 from sem_search.micrographs.inspection.overlap_findings import explain_grouping
@@ -139,7 +140,7 @@ def find_missing_metadata(catalogue: Catalogue) -> list[Finding]:
 
 
 def find_reading_troubles(catalogue: Catalogue) -> list[Finding]:
-    """Return a warning for each cause why files cannot be used, and a note for each warning of the reading."""
+    """Return a warning for each cause why files cannot be used, and a finding for each warning of the reading."""
     n_files = len(catalogue.records) + len(catalogue.skipped)
     findings = []
     for cause in find_causes(catalogue.skipped, root=catalogue.root):
@@ -150,4 +151,11 @@ def find_reading_troubles(catalogue: Catalogue) -> list[Finding]:
         message = f"{what} cannot be used{why.rstrip('.')}."
         findings.append(Finding(kind="unusable_file", severity="warning", message=message, details=cause.cases))
     notes = [warning for warning in catalogue.warnings if not warning.startswith("left out ")]  # these are above
-    return findings + [Finding(kind="reading", severity="note", message=f"{note.rstrip('.')}.") for note in notes]
+    return findings + [_describe_note(f"{note.rstrip('.')}.") for note in notes]
+
+
+def _describe_note(note: str) -> Finding:
+    """Return the finding for what reading had to say: a warning where other classes may be meant."""
+    if note.startswith(DOUBT):
+        return Finding(kind="nested_classes", severity="warning", message=note)
+    return Finding(kind="reading", severity="note", message=note)

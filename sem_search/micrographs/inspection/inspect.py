@@ -2,7 +2,8 @@
 
 Kinds of findings (`Finding.kind`), in the order in which they are looked for:
 
-    unusable_file, reading               files left out, and what reading had to say
+    unusable_file, reading, nested_classes
+                                         files left out; what reading had to say; other folders may be the classes
     class_too_small, unequal_classes     too few separate fields for the folds; very unequal classes
     identical_files, identical_pixels, same_field, overlapping_fields, zoomed_field, label_conflict, groups_joined,
     same_moment                          images that show the same place, also under two labels, or in two groups

@@ -26,7 +26,8 @@ from sem_search.search.commands.finished_study import (
 )
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.results.outcome import read_stored_outcome
-from sem_search.search.trials.study import FINGERPRINT, STUDY_RUN_ID, load_study
+from sem_search.search.trials.attributes import FINGERPRINT, STUDY_RUN_ID
+from sem_search.search.trials.study import load_study
 from sem_search.settings import INCOMPARABLE, SearchSettings
 from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries

@@ -8,18 +8,22 @@ from typing import Any
 
 import optuna
 
-from sem_search.errors import InputError, StudyMismatchError
+from sem_search.deployment.registry import find_registered
+from sem_search.errors import InputError, ModelNotFoundError, StoreError, StudyMismatchError
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.prepare.study_folder import STATEMENT, get_study_folder
 from sem_search.search.process import quieten_libraries
+from sem_search.search.results.conclusion import list_winner_runs
 from sem_search.search.results.outcome import read_stored_outcome, read_study_outcome
 from sem_search.search.results.study_result import Study
+from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID, load_study
+from sem_search.search.trials.study import load_study
 from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
+from sem_search.terminal import warn
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.log import RunStatus, end_run, open_child_run
 from sem_search.tracking.mlflow.models import find_model_uri
@@ -93,8 +97,31 @@ def read_study(name: str, *, storage: str, study_folder: str | None = None) -> S
         settings=settings,
         outcome=outcome,
         run_id=str(begun.user_attrs[STUDY_RUN_ID]),
-        model_uri=_find_run_model(str(outcome.winner.run_id)),
+        model_uri=_find_model_uri(begun, outcome=outcome, name=settings.resolved_model_name),
     )
+
+
+def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) -> str:
+    """Return the URI of the winner's version; that of its run's model where no version is registered.
+
+    A registry that is away is a warning, not an error: the study's tables need none.
+
+    Args:
+        study: From the storage.
+        outcome: Its winner.
+        name: Registered model.
+    """
+    registered = None
+    try:
+        registered = find_registered(model_name=name, run_ids=list_winner_runs(study, outcome=outcome)[::-1])
+    except StoreError as error:
+        warn(f"{error} Until then, the study's model_uri is that of its run.")
+        return f"runs:/{outcome.winner.run_id}"
+    except ModelNotFoundError:
+        pass  # there is no registry here
+    if registered is None:
+        return _find_run_model(str(outcome.winner.run_id))
+    return f"models:/{name}/{registered.version}"
 
 
 def _find_run_model(run_id: str) -> str:

@@ -15,6 +15,9 @@ from sem_search.search.commands.command_line import write_search_command
 from sem_search.search.prepare.data import locate_data
 from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.types import TextArtifact
+from sem_search.words import name_some
+
+MIN_CLASSES = 2  # of a search
 
 
 def inspect_data(settings: SearchSettings, *, catalogue: Catalogue | None = None) -> Inspection:
@@ -77,7 +80,26 @@ def run_inspection(settings: SearchSettings, *, output: Path, show: Show = show_
     show(f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}")
     if "MLFLOW_RUN_ID" in os.environ:
         _log_pages(pages, data=settings.data, show=show)
+    show(describe_next(inspection, settings=settings))
     return inspection
+
+
+def describe_next(inspection: Inspection, *, settings: SearchSettings) -> str:
+    """Return what to do next, with the search's command as it is typed into the shell.
+
+    It leaves out what can be left out: files that cannot be used, and classes that are too small.
+    """
+    kinds = {finding.kind for finding in inspection.findings}
+    errors = [finding for finding in inspection.findings if finding.severity == "error"]
+    small = {name for finding in errors if finding.kind == "class_too_small" for name in finding.classes}
+    n_left = len(set(inspection.catalogue.class_names) - small)
+    step = "Next, repair the errors, then search:" if errors else "Next, search:"
+    if small and n_left >= MIN_CLASSES and all(finding.kind == "class_too_small" for finding in errors):
+        step = f"Next, add images of {name_some(small)}, or search without:"
+        settings = settings.model_copy(update={"exclude": (*settings.exclude, *sorted(small))})
+    if "unusable_file" in kinds:
+        settings = settings.model_copy(update={"skip_unreadable": True})
+    return f"{step}\n  {write_search_command(settings)}"
 
 
 def _log_pages(pages: Sequence[TextArtifact], *, data: str, show: Show) -> None:

@@ -14,8 +14,9 @@ from sem_search.search.commands.finished_study import read_settings
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.prepare.study_folder import STATEMENT, get_study_folder
 from sem_search.search.process import quieten_libraries
+from sem_search.search.trials.attributes import STUDY_RUN_ID
 from sem_search.search.trials.storage import START_S
-from sem_search.search.trials.study import STUDY_RUN_ID, has_file, load_study, open_study
+from sem_search.search.trials.study import has_file, load_study, open_study
 from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
 from sem_search.terminal import warn

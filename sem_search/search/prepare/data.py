@@ -45,9 +45,13 @@ class PreparedData:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the inspection found that is more than a note; an error among it is one that was allowed."""
+        """What the inspection found that is more than a note; an error among it is one that was allowed.
+
+        What the catalogue warns of itself is left out.
+        """
         words = {"warning": "", "error": "Allowed error: "}
-        return tuple(words[found.severity] + found.message for found in self.findings if found.severity in words)
+        found = [one for one in self.findings if one.severity in words and one.kind != "nested_classes"]
+        return tuple(words[one.severity] + one.message for one in found)
 
     def describe(self) -> str:
         """Return how many images, classes and tiles there are, as a sentence."""

@@ -17,7 +17,8 @@ from sem_search.search.prepare.fingerprint import check_study_name, compute_fing
 from sem_search.search.prepare.known_images import fit_known_images
 from sem_search.search.prepare.network import PreparedNetwork, build_trainer, prepare_network
 from sem_search.search.prepare.study_folder import claim_study_folder, open_fold_store
-from sem_search.search.trials.study import FINGERPRINT, OTHER_STUDY, check_fingerprint, read_stored_fingerprint
+from sem_search.search.trials.attributes import FINGERPRINT
+from sem_search.search.trials.study import OTHER_STUDY, check_fingerprint, read_stored_fingerprint
 from sem_search.settings import AUTO, SearchSettings
 from sem_search.terminal import warn
 from sem_search.transfer.features import FeatureStore

@@ -28,14 +28,12 @@ from scipy.stats import wilcoxon
 
 from sem_search.records import EpochFigures, FoldOutcome, TrainingCurves
 from sem_search.search.pruning.pruners import FIRST_STEPS, WILCOXON_P
+from sem_search.search.trials.attributes import ACCURACIES
 
 WINDOW = 10
 """Epochs that the line is drawn through, and that every fold is granted."""
 
 STANDARD_ERRORS = 2.0
-
-ACCURACIES = "validation_accuracies"
-"""Attribute of a complete trial: the validation accuracy of each fold, so that a worker needs no files of another."""
 
 
 @dataclass(frozen=True, kw_only=True)

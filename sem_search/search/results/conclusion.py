@@ -26,15 +26,15 @@ from sem_search.search.results.descriptions import describe_study_runs
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.mistakes import show_mistakes
 from sem_search.search.results.optuna_page import build_optuna_page
-from sem_search.search.results.outcome import read_finished_folds, read_study_outcome
+from sem_search.search.results.outcome import list_runs, read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import (
     describe_hashes,
     describe_machine,
     describe_params,
     describe_versions,
 )
+from sem_search.search.trials.attributes import MACHINE
 from sem_search.search.trials.space import order_cells
-from sem_search.search.trials.study import MACHINE, RUN_ID, TRIAL_RUNS
 from sem_search.settings import list_arguments
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
@@ -157,9 +157,7 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
 
 def list_winner_runs(study: optuna.Study, *, outcome: StudyOutcome) -> list[str]:
     """Return the runs that the winning trial was logged to, the first one first."""
-    trial = study.get_trials(deepcopy=False)[outcome.winner.number]
-    runs = [trial.user_attrs.get(RUN_ID), *study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), ())]
-    return [run_id for run_id in runs if run_id is not None]
+    return list_runs(study.get_trials(deepcopy=False)[outcome.winner.number], study=study)
 
 
 def _register(

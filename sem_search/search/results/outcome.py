@@ -13,8 +13,8 @@ from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import open_fold_store
-from sem_search.search.trials.ranks import PRUNE_REASON, REASON, get_rank, holds_rank
-from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
+from sem_search.search.trials.attributes import PRUNE_REASON, REASON, REPEATS, RUN_ID, TRIAL_RUNS
+from sem_search.search.trials.ranks import get_rank, holds_rank
 from sem_search.settings import SearchSettings
 
 OUTCOME_STATES: dict[TrialState, OutcomeState] = {
@@ -82,6 +82,12 @@ def get_cell(trial: FrozenTrial) -> Cell:
     return Cell(learning_rate=float(trial.params["learning_rate"]), batch_size=int(trial.params["batch_size"]))
 
 
+def list_runs(trial: FrozenTrial, *, study: optuna.Study) -> list[str]:
+    """Return the runs that a trial was logged to, or begun to be, the one that counts last."""
+    later = study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), [])
+    return [run_id for run_id in (trial.user_attrs.get(RUN_ID), *later) if run_id is not None]
+
+
 def list_results(study: optuna.Study) -> list[FrozenTrial]:
     """Return one finished trial of each cell, by rank: two workers that draw a cell at one moment both train it."""
     order = list(OUTCOME_STATES)
@@ -94,7 +100,7 @@ def list_results(study: optuna.Study) -> list[FrozenTrial]:
 
 def _is_result(trial: FrozenTrial) -> bool:
     """A cell that a sampler drew again, or a trial that gave its rank back, is no result of its own."""
-    is_own = "repeats" not in trial.user_attrs and len(trial.params) == 2
+    is_own = REPEATS not in trial.user_attrs and len(trial.params) == 2
     return trial.state in OUTCOME_STATES and is_own and holds_rank(trial)
 
 

@@ -21,11 +21,11 @@ from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.grad_cam_sheet import SheetTile, choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import log_trial_model
-from sem_search.search.results.outcome import OUTCOME_STATES, list_results, read_trial
+from sem_search.search.results.outcome import OUTCOME_STATES, list_results, list_runs, read_trial
 from sem_search.search.results.run_description import describe_datasets, describe_trial_params
+from sem_search.search.trials.attributes import CURVES, DAMAGED, RUN_ID, TRACEBACK, TRIAL_RUNS
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.ranks import get_rank
-from sem_search.search.trials.study import RUN_ID, TRIAL_RUNS
 from sem_search.terminal import warn
 from sem_search.tracking.entries.run_contents import (
     iter_curve_entries,
@@ -42,15 +42,6 @@ from sem_search.tracking.mlflow.runs import adopt_trial_runs, describe_trial, li
 
 STATUSES: Mapping[TrialState, RunStatus] = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 """How the run of a trial ends: pruning is no failure, and MLflow would mark KILLED as one."""
-
-CURVES = "pruned_fold"
-"""Attribute of a trial that was pruned within a fold: the fold's number and curves, as JSON; it is no finished fold."""
-
-DAMAGED = "damaged_folds"
-"""Attribute of a trial: fold -> warning, of folds that were damaged on disk and trained again."""
-
-TRACEBACK = "traceback"
-"""Attribute of a trial that raised."""
 
 
 @dataclass(kw_only=True)
@@ -109,7 +100,7 @@ class TrialLog:
 
     def adopt_runs(self, study: optuna.Study) -> None:
         """Put the runs of finished trials below the study's run."""
-        runs = (_list_runs(trial, study=study)[-1:] for trial in list_results(study))
+        runs = (list_runs(trial, study=study)[-1:] for trial in list_results(study))
         adopt_trial_runs(
             {run_id for one in runs for run_id in one}, study=self.prepared.name, parent_run_id=self.study_run_id
         )
@@ -126,7 +117,7 @@ class TrialLog:
         found, missing = {}, []
         for trial in list_results(study):
             runs = there.get((str(trial.number), OUTCOME_STATES[trial.state]), [])
-            known = _list_runs(trial, study=study)
+            known = list_runs(trial, study=study)
             if runs:
                 # Prefer the latest run that the study has recorded; a database restored from a backup may not know it.
                 found[trial.number] = next((run_id for run_id in reversed(known) if run_id in runs), runs[0])
@@ -157,8 +148,8 @@ class TrialLog:
             state: How it ended, or is about to.
             sign: Called with the run's id as soon as it is open: remembers which run is the trial's.
         """
-        attempts = [run_id for one in _list_attempts(trial, study=study) for run_id in _list_runs(one, study=study)]
-        earlier = _list_runs(trial, study=study)
+        attempts = [run_id for one in _list_attempts(trial, study=study) for run_id in list_runs(one, study=study)]
+        earlier = list_runs(trial, study=study)
         outcome, folds = read_trial(trial, store=self.prepared.store, state=state)
         if len(folds) < len(trial.intermediate_values):
             return  # lost on disk since: a search trains them again at its end, and logs the trial then
@@ -247,16 +238,10 @@ def _list_attempts(trial: FrozenTrial, *, study: optuna.Study) -> list[FrozenTri
     return [one for one in trials if get_rank(one) == get_rank(trial)]
 
 
-def _list_runs(trial: FrozenTrial, *, study: optuna.Study) -> list[str]:
-    """Return the runs that a trial was logged to, or begun to be, the latest last."""
-    later = study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), [])
-    return [run_id for run_id in (trial.user_attrs.get(RUN_ID), *later) if run_id is not None]
-
-
 def _sign(study: optuna.Study, run_id: str, *, number: int) -> None:
     """Remember which run counts for a trial that has ended: its own attributes cannot be changed any more."""
     runs = study.user_attrs.get(TRIAL_RUNS, {})
-    known = _list_runs(study.get_trials(deepcopy=False)[number], study=study)
+    known = list_runs(study.get_trials(deepcopy=False)[number], study=study)
     if known[-1:] != [run_id]:
         later = [one for one in runs.get(str(number), []) if one != run_id]
         study.set_user_attr(TRIAL_RUNS, {**runs, str(number): [*later, run_id]})

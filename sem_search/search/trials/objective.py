@@ -15,14 +15,24 @@ from sem_search.micrographs.folds import Fold
 from sem_search.records import Cell, FinishedFold
 from sem_search.search.folds.train import FoldSource
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.pruning.curve_extrapolation import ACCURACIES, FoldExtrapolation, get_accuracy
+from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, get_accuracy
 from sem_search.search.pruning.in_order import CellCourse, EarlierTrials
-from sem_search.search.results.trial_log import CURVES, DAMAGED, TRACEBACK, TrialLog, write_curves
+from sem_search.search.results.trial_log import TrialLog, write_curves
+from sem_search.search.trials.attributes import (
+    ACCURACIES,
+    CURVES,
+    DAMAGED,
+    PROCESS,
+    PRUNE_REASON,
+    REASON,
+    REPEATS,
+    TRACEBACK,
+)
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.ranks import PRUNE_REASON, REASON, check_turn, count_ranks, get_rank
+from sem_search.search.trials.ranks import check_turn, count_ranks, get_rank
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.space import suggest_cell
-from sem_search.search.trials.stale_trials import PROCESS, StaleTrials
+from sem_search.search.trials.stale_trials import StaleTrials
 from sem_search.secrets import mask_secrets
 from sem_search.terminal import warn
 
@@ -93,7 +103,7 @@ class CellObjective:
 
     def _repeat(self, known: FrozenTrial, *, trial: optuna.Trial) -> float:
         """A cell that a sampler draws again takes its known result, and gets no run of its own."""
-        trial.set_user_attr("repeats", known.number)
+        trial.set_user_attr(REPEATS, known.number)
         self.progress.skip_folds(self.prepared.settings.folds)
         if known.value is None or known.state == TrialState.PRUNED:
             raise optuna.TrialPruned(f"trial {known.number} of the same cell was pruned")

@@ -13,16 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sem_search.errors import ReleasedTrialError
 from sem_search.records import Cell
+from sem_search.search.trials.attributes import RANK, REASON
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import SearchSettings
-
-RANK = "rank"
-
-REASON = "reason"
-"""Why a trial failed for good; Optuna itself keeps no reason. In studies of older versions also why it was pruned."""
-
-PRUNE_REASON = "prune_reason"
-"""Why a trial is pruned: written before Optuna has its state, so it says nothing of one that was killed meanwhile."""
 
 
 def get_rank(trial: FrozenTrial | optuna.Trial) -> int:
@@ -31,7 +24,11 @@ def get_rank(trial: FrozenTrial | optuna.Trial) -> int:
 
 
 def holds_rank(trial: FrozenTrial) -> bool:
-    """Tell whether a trial has, or will have, the result of its rank: all but those that failed without a reason."""
+    """Tell whether a trial has, or will have, the result of its rank.
+
+    Only a trial that Optuna has as FAIL without a `REASON` does not: its process was killed, or it gave its rank back
+    (`ReleasedTrialError`), or its database or disk failed it. Its rank is free, and another trial takes it up.
+    """
     return trial.state != TrialState.FAIL or REASON in trial.user_attrs
 
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sem_search.search.trials.attributes import PROCESS
 from sem_search.search.trials.process_id import describe_process, is_known_gone
-
-PROCESS = "process"
-"""Attribute of a trial: the process that trains it."""
 
 UNSIGNED_S = 60.0
 """A running trial that has had no process name for this many seconds is stale: its worker was killed just after it took

@@ -26,6 +26,7 @@ from sem_search.databases import (
 )
 from sem_search.errors import SettingsError
 from sem_search.places import find_sqlite_file
+from sem_search.search.trials.attributes import LAST_OUTAGE
 from sem_search.secrets import mask_url
 from sem_search.waiting import FIRST_PAUSE_S, repeat_while_away
 
@@ -40,9 +41,6 @@ OPTUNA_TABLE = "studies"
 
 START_S = 30.0
 """How long a database or a tracking server that does not answer is waited for at the start: it may be mistyped."""
-
-LAST_OUTAGE = "last_outage"
-"""Attribute of a study: when its database was last back."""
 
 NAME = "The study's database"
 

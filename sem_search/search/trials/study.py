@@ -13,6 +13,7 @@ from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.places import find_sqlite_file
 from sem_search.records import Cell
 from sem_search.search.pruning.pruners import build_pruner
+from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.ranks import get_rank
 from sem_search.search.trials.space import order_cells
 from sem_search.search.trials.storage import START_S, open_storage, read_study_names
@@ -20,22 +21,6 @@ from sem_search.secrets import mask_url
 from sem_search.seeds import derive_seed
 from sem_search.settings import SearchSettings
 from sem_search.tracking.mlflow.names import OBJECTIVE
-
-FINGERPRINT = "fingerprint"
-SETTINGS = "settings"
-STUDY_RUN_ID = "mlflow_study_run_id"
-
-MACHINE = "machine"
-"""Attribute of a study: on which machine it ended."""
-
-RUN_ID = "mlflow_run_id"
-"""Attribute of a trial that was logged when it ended: its run."""
-
-TRIAL_RUNS = "mlflow_trial_runs"
-"""Attribute of a study: trial number -> runs that the trial was logged to after it had finished, the valid one last."""
-
-MLFLOW_PAGE = "mlflow_page"
-"""Attribute of a study: the address of its run in MLflow, for readers of Optuna's dashboard."""
 
 OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
 

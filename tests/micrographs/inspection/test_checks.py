@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sem_search.errors import SettingsError
+from sem_search.micrographs.class_folders import DOUBT
 from sem_search.micrographs.inspection.checks import (
     find_missing_metadata,
     find_pixel_faults,
@@ -142,10 +143,15 @@ def test_what_reading_had_to_say(make_record: Make, make_catalogue: Make) -> Non
     catalogue = make_catalogue(
         make_record("salt/0.png"),
         skipped=(SkippedFile(path=Path("data") / "salt" / "broken.png", reason="is empty: copy it again."),),
-        warnings=("left out salt/broken.png: is empty: copy it again.", "1 file of sand is no picture: notes.docx"),
+        warnings=(
+            "left out salt/broken.png: is empty: copy it again.",
+            "1 file of sand is no picture: notes.docx",
+            DOUBT,
+        ),
     )
-    broken, notes = find_reading_troubles(catalogue)
+    broken, notes, doubt = find_reading_troubles(catalogue)
     assert (broken.kind, broken.severity) == ("unusable_file", "warning")
     assert broken.message == "salt/broken.png cannot be used: is empty: copy it again."
     assert (notes.kind, notes.severity) == ("reading", "note")
     assert notes.message == "1 file of sand is no picture: notes.docx."
+    assert (doubt.kind, doubt.severity) == ("nested_classes", "warning")

@@ -11,7 +11,7 @@ from sem_search.errors import NotComparableError, StudyMismatchError
 from sem_search.search.commands.compare import check_comparable, run_comparison
 from sem_search.search.commands.finished_study import check_same_data
 from sem_search.search.prepare.study_folder import claim_study_folder
-from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
+from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 
 
 def sign(study: optuna.Study, **fingerprint: object) -> optuna.Study:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import optuna
@@ -13,12 +14,13 @@ from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 
 from sem_search.cli.main import commands
-from sem_search.errors import SettingsError, StoreError, StudyMismatchError
+from sem_search.errors import ModelNotFoundError, SettingsError, StoreError, StudyMismatchError
 from sem_search.search.commands import finished_study as room
-from sem_search.search.commands.finished_study import open_question_run, take_up_study
+from sem_search.search.commands.finished_study import open_question_run, read_study, take_up_study
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.study_folder import claim_study_folder
-from sem_search.search.trials.study import FINGERPRINT, SETTINGS, STUDY_RUN_ID
+from sem_search.search.results.model import MODEL_PATH
+from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID, TRIAL_RUNS
 from sem_search.settings import SearchSettings
 from sem_search.transfer.trunk import set_precision
 
@@ -102,6 +104,49 @@ def test_shared_storage_whose_password_is_not_kept_is_not_asked(
     claim(prepared)
     store_folds()
     assert take_up_study(NAME, storage=storage).prepared.settings.shared is None
+
+
+def have_no_registry() -> None:
+    raise ModelNotFoundError("There is no registry here.")
+
+
+def stay_away() -> None:
+    raise StoreError("The store does not answer.")
+
+
+@pytest.mark.parametrize(
+    ("versions", "reach_registry", "model_uri", "warned"),
+    [
+        ({"first": 3}, str, "models:/sem-search-tiny/3", []),
+        ({"later": 4}, str, "models:/sem-search-tiny/4", []),
+        ({"later": 4, "first": 3}, str, "models:/sem-search-tiny/4", []),
+        ({"of another": 5}, str, f"runs:/later/{MODEL_PATH}", []),
+        ({"later": 4}, have_no_registry, f"runs:/later/{MODEL_PATH}", []),
+        ({"later": 4}, stay_away, f"runs:/later/{MODEL_PATH}", ["The store does not answer. Until then, the study's"]),
+    ],
+)
+def test_a_study_names_the_version_of_its_winner_or_the_model_of_its_run(
+    versions: dict[str, int],
+    reach_registry: Callable[[], object],
+    model_uri: str,
+    warned: list[str],
+    prepared,
+    storage: str,
+    store_folds: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    def find(*, model_name: str, run_ids: list[str]) -> SimpleNamespace | None:
+        assert model_name == "sem-search-tiny"
+        reach_registry()
+        return next((SimpleNamespace(version=versions[one]) for one in run_ids if one in versions), None)
+
+    monkeypatch.setattr(room, "find_registered", find)
+    optuna.load_study(study_name=NAME, storage=storage).set_user_attr(TRIAL_RUNS, {"0": ["first", "later"]})
+    claim(prepared)
+    store_folds()
+    assert read_study(NAME, storage=storage).model_uri == model_uri
+    assert [str(one.message)[:50] for one in recwarn] == warned
 
 
 def test_without_its_folder_nothing_is_made_up(prepared, storage: str, tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 import errno
 import json
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
+from sem_search.cli.main import commands
 from sem_search.errors import DataError, SettingsError
+from sem_search.programs import find_command
 from sem_search.search.commands import inspect as inspecting
 from sem_search.search.commands.inspect import run_inspection
-from sem_search.settings import SearchSettings
+from sem_search.settings import SearchSettings, build_settings
 
 
 @pytest.fixture
@@ -39,6 +42,48 @@ def test_what_is_wrong_is_printed_and_written(
         assert name in printed
         assert name in html
     assert f"Written: {output / 'inspection.html'} and {output / 'inspection.json'}" in printed
+
+
+def remove_pictures(folder: Path, n_left: dict[str, int]) -> None:
+    for name, n in n_left.items():
+        for number in range(n, 5):
+            (folder / name / f"{number}.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("n_left", "broken", "given", "step", "changes"),
+    [
+        ({}, False, {}, "Next, search:", {}),
+        ({}, False, {"crop_bottom_px": 6, "exclude": "blobs"}, "Next, search:", {}),
+        ({}, True, {}, "Next, search:", {"skip_unreadable": True}),
+        ({"grains": 2}, False, {}, "Next, add images of grains, or search without:", {"exclude": ("grains",)}),
+        ({"grains": 2}, False, {"exclude": "blobs"}, "Next, repair the errors, then search:", {}),
+        ({"grains": 2, "blobs": 2}, False, {}, "Next, repair the errors, then search:", {}),
+    ],
+)
+def test_the_last_line_is_the_search_to_type_next(
+    n_left: dict[str, int],
+    broken: bool,
+    given: dict[str, object],
+    step: str,
+    changes: dict[str, object],
+    tiny_folder: Path,
+    tmp_path: Path,
+) -> None:
+    """A shell and the command line understand it as the settings that were inspected, but for what is left out."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "Meine Bilder")
+    remove_pictures(folder, n_left)
+    if broken:
+        (folder / "grains" / "broken.png").write_bytes(b"no picture")
+    asked = build_settings({"data": str(folder), "tile_px": "48", **given})
+    told: list[str] = []
+    run_inspection(asked, output=tmp_path / "inspection", show=told.append)
+    said, command = told[-1].split("\n  ")
+    arguments = shlex.split(command.removeprefix(f"{find_command()} search "))
+    with commands.commands["search"].make_context("search", arguments) as context:
+        understood = build_settings(context.params)
+    assert said == step
+    assert understood == asked.model_copy(update=changes)
 
 
 @pytest.mark.parametrize(("folds", "is_small"), [(5, False), (6, True)])

@@ -17,7 +17,7 @@ from sem_search.search.commands.report import run_report
 from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.results import conclusion
 from sem_search.search.results.outcome import read_study_outcome
-from sem_search.search.trials.study import RUN_ID, SETTINGS
+from sem_search.search.trials.attributes import RUN_ID, SETTINGS
 from sem_search.tracking.entries.context import StudyContext
 
 CELL = Cell(learning_rate=0.1, batch_size=8)

@@ -16,9 +16,9 @@ from sem_search.search.commands.search import run_search
 from sem_search.search.prepare import network as network_module
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.study_folder import get_study_folder
+from sem_search.search.trials.attributes import RUN_ID, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.ranks import enqueue_rank
 from sem_search.search.trials.space import suggest_cell
-from sem_search.search.trials.study import RUN_ID, SETTINGS, STUDY_RUN_ID
 from sem_search.settings import SearchSettings
 from sem_search.tracking.mlflow.runs import describe_trial
 from sem_search.transfer.trunk import set_precision

@@ -16,7 +16,8 @@ from sem_search.search.commands import worker as worker_room
 from sem_search.search.commands.worker import run_worker
 from sem_search.search.folds.train import LocalFolds
 from sem_search.search.prepare import prepared_search as prepare_room
-from sem_search.search.trials.study import SETTINGS, STUDY_RUN_ID, open_study
+from sem_search.search.trials.attributes import SETTINGS, STUDY_RUN_ID
+from sem_search.search.trials.study import open_study
 from sem_search.settings import SearchSettings
 from tests.search.commands.stopped import StoppedError, begin, change, list_warnings
 

@@ -5,7 +5,6 @@ import pytest
 from benchmarks.endings import simulate_endings
 from sem_search.records import EpochFigures, FoldOutcome, TrainingCurves
 from sem_search.search.pruning.curve_extrapolation import (
-    ACCURACIES,
     WINDOW,
     FoldExtrapolation,
     Incumbent,
@@ -16,6 +15,7 @@ from sem_search.search.pruning.curve_extrapolation import (
     should_prune,
 )
 from sem_search.search.pruning.pruners import build_pruner
+from sem_search.search.trials.attributes import ACCURACIES
 from sem_search.settings import build_settings
 
 N_EPOCHS = 100

@@ -11,10 +11,10 @@ from optuna.trial import TrialState
 
 from sem_search.records import EpochFigures, FinishedFold
 from sem_search.search.pruning import in_order
-from sem_search.search.pruning.curve_extrapolation import ACCURACIES, WINDOW, FoldExtrapolation, Incumbent
+from sem_search.search.pruning.curve_extrapolation import WINDOW, FoldExtrapolation, Incumbent
 from sem_search.search.pruning.in_order import CellCourse, EarlierTrials
 from sem_search.search.pruning.pruners import build_pruner
-from sem_search.search.trials.ranks import RANK, REASON
+from sem_search.search.trials.attributes import ACCURACIES, RANK, REASON
 from sem_search.settings import SearchSettings
 from tests.search.conftest import make_outcome
 

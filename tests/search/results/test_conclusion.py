@@ -16,7 +16,7 @@ from sem_search.search.results import conclusion as concluding
 from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import read_finished_folds
 from sem_search.search.results.run_description import describe_machine
-from sem_search.search.trials.study import MACHINE, RUN_ID, TRIAL_RUNS
+from sem_search.search.trials.attributes import MACHINE, RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.trust import StudyTrust
 from sem_search.tracking.entries.types import TextArtifact

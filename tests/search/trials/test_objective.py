@@ -13,14 +13,22 @@ from sem_search.errors import FailedTrialError, ReleasedTrialError, StoreError
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.records import Cell, EpochFigures
 from sem_search.search.folds.train import LocalFolds
-from sem_search.search.pruning.curve_extrapolation import ACCURACIES
-from sem_search.search.results.trial_log import CURVES, DAMAGED, TRACEBACK, read_curves
+from sem_search.search.results.trial_log import read_curves
 from sem_search.search.trials import objective as objective_module
+from sem_search.search.trials.attributes import (
+    ACCURACIES,
+    CURVES,
+    DAMAGED,
+    PROCESS,
+    PRUNE_REASON,
+    RANK,
+    REASON,
+    TRACEBACK,
+)
 from sem_search.search.trials.objective import CellObjective
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.ranks import PRUNE_REASON, RANK, REASON, holds_rank
+from sem_search.search.trials.ranks import holds_rank
 from sem_search.search.trials.space import suggest_cell
-from sem_search.search.trials.stale_trials import PROCESS
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 N_EPOCHS = 40

@@ -5,9 +5,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from sem_search.errors import ReleasedTrialError
+from sem_search.search.trials.attributes import RANK, REASON
 from sem_search.search.trials.ranks import (
-    RANK,
-    REASON,
     check_turn,
     count_ranks,
     enqueue_rank,

@@ -8,9 +8,10 @@ import pytest
 from optuna.trial import TrialState
 
 from sem_search.search.trials import stale_trials
+from sem_search.search.trials.attributes import PROCESS
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.ranks import find_free_rank
-from sem_search.search.trials.stale_trials import PROCESS, UNSIGNED_S, StaleTrials
+from sem_search.search.trials.stale_trials import UNSIGNED_S, StaleTrials
 from sem_search.search.trials.storage import GRACE_S, HEARTBEAT_S, open_storage
 
 ELSEWHERE = "another machine:17:1.00"

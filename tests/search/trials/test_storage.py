@@ -17,9 +17,10 @@ from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackErro
 
 from sem_search.databases import CONNECTION_LOST, find_refusal
 from sem_search.errors import SettingsError, StoreError
+from sem_search.search.trials.attributes import PROCESS, RANK
 from sem_search.search.trials.process_id import describe_process
-from sem_search.search.trials.ranks import RANK, find_free_rank, get_rank, holds_rank
-from sem_search.search.trials.stale_trials import PROCESS, StaleTrials
+from sem_search.search.trials.ranks import find_free_rank, get_rank, holds_rank
+from sem_search.search.trials.stale_trials import StaleTrials
 from sem_search.search.trials.storage import (
     START_S,
     check_storage,

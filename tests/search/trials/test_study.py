@@ -6,9 +6,10 @@ import optuna
 import pytest
 
 from sem_search.errors import SettingsError, StudyMismatchError
+from sem_search.search.trials.attributes import SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.ranks import enqueue_rank
 from sem_search.search.trials.space import suggest_cell
-from sem_search.search.trials.study import SETTINGS, STUDY_RUN_ID, load_study, open_study
+from sem_search.search.trials.study import load_study, open_study
 from sem_search.settings import SearchSettings, build_settings
 
 

@@ -11,10 +11,11 @@ import pytest
 from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, ReleasedTrialError, StoreError
-from sem_search.search.trials.ranks import RANK, REASON, check_turn, count_ranks, enqueue_rank, get_rank, holds_rank
+from sem_search.search.trials.attributes import PROCESS, RANK, REASON
+from sem_search.search.trials.ranks import check_turn, count_ranks, enqueue_rank, get_rank, holds_rank
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.space import order_cells, suggest_cell
-from sem_search.search.trials.stale_trials import PROCESS, StaleTrials
+from sem_search.search.trials.stale_trials import StaleTrials
 from sem_search.search.trials.study import open_study
 from sem_search.search.trials.worker_loop import Timeout, work
 from sem_search.settings import SearchSettings, build_settings
