@@ -18,7 +18,7 @@ from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import list_results
 from sem_search.search.results.run_description import describe_settings, log_study_start
 from sem_search.search.results.trial_log import TrialLog
-from sem_search.search.trials.attributes import SETTINGS, STUDY_RUN_ID
+from sem_search.search.trials.attributes import MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.objective import CellObjective
 from sem_search.search.trials.process_id import describe_process, is_known_gone
 from sem_search.search.trials.ranks import count_ranks
@@ -30,6 +30,7 @@ from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.availability import wait_while_away
+from sem_search.tracking.mlflow.links import link_run
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.tracking.mlflow.runs import (
     create_store,
@@ -134,6 +135,7 @@ def _take_over(study: optuna.Study, *, log: TrialLog) -> None:
     settings, run_id = log.prepared.settings, log.study_run_id
     study.set_user_attr(SETTINGS, settings.without_passwords.model_dump_json())  # a worker is given the URL
     study.set_user_attr(STUDY_RUN_ID, run_id)
+    study.set_user_attr(MLFLOW_PAGE, link_run(run_id))
     for other, process in find_unfinished_runs(study=study.study_name, but=run_id).items():
         if is_known_gone(process):
             supersede_run(other, by=run_id)

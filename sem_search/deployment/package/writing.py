@@ -58,7 +58,7 @@ from sem_search.micrographs.tiles import TileGrid
 CODE_FOLDER = "code"
 
 MODEL_NAME = "classifier"
-"""Name of the model within its run: `runs:/<run id>/classifier`."""
+"""Name of a model that is given none."""
 
 SERVED_MODEL = Path(__file__).parents[1] / "pyfunc" / "entry_script.py"
 
@@ -163,15 +163,24 @@ class ClassifierParts:
 class LoggedClassifier:
     """A classifier that is in a run."""
 
-    model_uri: str
-    """`models:/<model id>`, which `mlflow.pyfunc.load_model` takes."""
+    model_id: str
     run_id: str
     warnings: tuple[str, ...]
     """What a user must know: heads whose training diverged."""
 
+    @property
+    def model_uri(self) -> str:
+        """`models:/<model id>`, which `mlflow.pyfunc.load_model` takes."""
+        return f"models:/{self.model_id}"
+
 
 def log_classifier(
-    parts: ClassifierParts, *, run_id: str, name: str = MODEL_NAME, record: ModelRecord | None = None
+    parts: ClassifierParts,
+    *,
+    run_id: str,
+    name: str = MODEL_NAME,
+    record: ModelRecord | None = None,
+    params: Mapping[str, str] | None = None,
 ) -> LoggedClassifier:
     """Log the classifier as a model of a run, which may be active or not.
 
@@ -182,6 +191,7 @@ def log_classifier(
         run_id: The run.
         name: Name of the model within the run.
         record: What travels with the model and states its origin; nothing that answers reads it.
+        params: What MLflow shows beside it.
     """
     with tempfile.TemporaryDirectory(prefix="sem_search_") as staging, _quiet_mlflow():
         folder = Path(staging)
@@ -191,7 +201,7 @@ def log_classifier(
             write_record(record, folder=folder / RECORD_FOLDER)
         logged = Model.log(
             artifact_path=None,
-            model_id=_open_logged_model(run_id=run_id, name=name),
+            model_id=_open_logged_model(run_id=run_id, name=name, params=params or {}),
             flavor=_SelfContainedFlavor,
             run_id=run_id,
             step=NO_STEP,
@@ -205,7 +215,7 @@ def log_classifier(
             pip_requirements=list_requirements(),
             metadata=_summarise(parts, folder=folder / MODEL_FOLDER),
         )
-    return LoggedClassifier(model_uri=f"models:/{logged.model_id}", run_id=run_id, warnings=warnings)
+    return LoggedClassifier(model_id=str(logged.model_id), run_id=run_id, warnings=warnings)
 
 
 def write_model_folder(parts: ClassifierParts, *, folder: Path) -> tuple[str, ...]:
@@ -245,12 +255,15 @@ def list_requirements() -> list[str]:
     return [f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS]
 
 
-def _open_logged_model(*, run_id: str, name: str) -> str:
+def _open_logged_model(*, run_id: str, name: str, params: Mapping[str, str]) -> str:
     """Create the entry of a model in the experiment of its run; MLflow itself would take the active experiment."""
     client = MlflowClient()
-    run = client.get_run(run_id)
     model = client.create_logged_model(
-        run.info.experiment_id, name=name, source_run_id=run_id, params=run.data.params, model_type="classifier"
+        client.get_run(run_id).info.experiment_id,
+        name=name,
+        source_run_id=run_id,
+        params=dict(params),
+        model_type="classifier",
     )
     return str(model.model_id)
 

@@ -61,10 +61,9 @@ def open_client() -> MlflowClient:
             f"There is no registry {describe_store()} here: give the command in the folder of the search, or say where "
             "the registry is with MLFLOW_TRACKING_URI."
         )
-    with explain_refusal():
-        client = MlflowClient()
-        check_store_answers(lambda: client.search_registered_models(max_results=1))
-    return client
+    with explain_refusal():  # already to make a client opens a database, which MLflow tries for minutes
+        check_store_answers(lambda: MlflowClient().search_registered_models(max_results=1))
+        return MlflowClient()
 
 
 def describe_store() -> str:

@@ -9,14 +9,13 @@ from typing import Any
 import optuna
 
 from sem_search.deployment.registry import find_registered
-from sem_search.errors import ModelNotFoundError, StoreError, StudyMismatchError
+from sem_search.errors import InputError, StoreError, StudyMismatchError
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.prepare.study_folder import STATEMENT, get_study_folder
 from sem_search.search.process import quieten_libraries
 from sem_search.search.results.conclusion import list_winner_runs
-from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.outcome import read_stored_outcome, read_study_outcome
 from sem_search.search.results.study_result import Study
 from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
@@ -27,6 +26,7 @@ from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.log import RunStatus, end_run, open_child_run
+from sem_search.tracking.mlflow.models import find_model_uri
 from sem_search.tracking.mlflow.runs import check_files_are_there, check_run_is_known, describe_audit
 
 SAME_DATA = "Questions need the search's own images and weights: put them back as they were."
@@ -111,16 +111,18 @@ def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) ->
         outcome: Its winner.
         name: Registered model.
     """
-    registered = None
+    run_id = str(outcome.winner.run_id)
     try:
         registered = find_registered(model_name=name, run_ids=list_winner_runs(study, outcome=outcome)[::-1])
+        if registered is not None:
+            return f"models:/{name}/{registered.version}"
+        check_run_is_known(run_id)
+        return find_model_uri(run_id)
     except StoreError as error:
         warn(f"{error} Until then, the study's model_uri is that of its run.")
-    except ModelNotFoundError:
-        pass  # there is no registry here
-    return (
-        f"runs:/{outcome.winner.run_id}/{MODEL_PATH}" if registered is None else f"models:/{name}/{registered.version}"
-    )
+    except InputError:
+        pass  # there is no registry here, or it holds neither version nor run
+    return f"runs:/{run_id}"
 
 
 def check_same_data(study: optuna.Study, *, digest: str) -> None:

@@ -21,7 +21,7 @@ from sem_search.search.prepare.network import prepare_network
 from sem_search.search.process import quieten_libraries
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.terminal import warn
-from sem_search.tracking.entries.types import Entry, Metrics, Params, Tags
+from sem_search.tracking.entries.types import Artifact, Entry, Params
 from sem_search.tracking.mlflow.files import write_artifact
 from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
@@ -86,7 +86,7 @@ def _write(entries: Iterable[Entry], *, folder: Path) -> None:
     """Write the files among the entries into a folder, made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     for entry in entries:
-        if not isinstance(entry, Params | Metrics | Tags):
+        if isinstance(entry, Artifact):
             write_artifact(entry, target=folder / entry.path)
 
 

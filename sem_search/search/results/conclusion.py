@@ -25,7 +25,6 @@ from sem_search.search.prepare.study_folder import REPORT, write_report
 from sem_search.search.results.descriptions import describe_study_runs
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.mistakes import show_mistakes
-from sem_search.search.results.model import MODEL_PATH
 from sem_search.search.results.optuna_page import build_optuna_page
 from sem_search.search.results.outcome import list_runs, read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import (
@@ -43,6 +42,7 @@ from sem_search.tracking.entries.trust import compute_trust
 from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
+from sem_search.tracking.mlflow.models import find_model_uri
 from sem_search.tracking.mlflow.runs import get_tracking_uri, has_audit
 from sem_search.tracking.report.verdict import Score, Verdict, compute_score, compute_verdict
 from sem_search.transfer.heads.training import HeadTrainer
@@ -174,7 +174,7 @@ def _register(
         raise StoreError(f"The winning trial {winner.number} of study {outcome.name!r} has no MLflow run.")
     chosen = validation if outcome.select_on == "validation" else test
     return register_winner(
-        model_uri=f"runs:/{winner.run_id}/{MODEL_PATH}",
+        model_uri=find_model_uri(winner.run_id),
         run_id=winner.run_id,
         model_name=prepared.settings.resolved_model_name,
         score=chosen.f_measure,

@@ -13,21 +13,24 @@ from typing import Any
 from sem_search.deployment.package.calibration_record import fit_calibration
 from sem_search.deployment.package.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
 from sem_search.deployment.package.record import ModelRecord, OutOfFold
-from sem_search.deployment.package.writing import MODEL_NAME, ClassifierParts, log_classifier
+from sem_search.deployment.package.writing import ClassifierParts, log_classifier
 from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.intervals import compute_split_intervals
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.resampling import build_strata
-from sem_search.records import FinishedFold, Split, TileTable, TrialOutcome
+from sem_search.records import Cell, FinishedFold, Split, TileTable, TrialOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.results.run_description import describe_hashes, describe_used, describe_versions
+from sem_search.search.results.run_description import (
+    describe_hashes,
+    describe_trial_params,
+    describe_used,
+    describe_versions,
+)
+from sem_search.secrets import mask_secrets
 from sem_search.tracking.entries.tables import SPLITS, UNITS, Unit, compute_class_rows, compute_confusion_table
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.transfer.heads.training import HeadTrainer
-
-MODEL_PATH = MODEL_NAME
-"""Artifact path of the model in a trial's run."""
 
 NOT_OF_THE_MODEL = {
     "data",
@@ -62,8 +65,10 @@ def log_trial_model(
     trainer: HeadTrainer,
     finished_folds: tuple[FinishedFold, ...],
     run_id: str,
-) -> None:
-    """Log what would be served if this trial won; what the model cannot do as it should is a tag on the run.
+) -> str:
+    """Log what would be served if this trial won, and return the model's id.
+
+    What the model cannot do as it should is a tag on the run.
 
     Args:
         prepared: Of the search.
@@ -91,9 +96,23 @@ def log_trial_model(
         hashes=describe_hashes(prepared),
         calibration=fit_calibration(outcome, tiles=prepared.data.tiles, novelty=prepared.novelty),
     )
-    warnings = log_classifier(parts, run_id=run_id, record=build_record(prepared, outcome=outcome)).warnings
-    if warnings:
-        log_entries([Tags(values={"sem_search.model_warnings": "\n".join(warnings)})], run_id=run_id)
+    logged = log_classifier(
+        parts,
+        run_id=run_id,
+        name=name_model(prepared.network.backbone.name, cell=outcome.cell),
+        record=build_record(prepared, outcome=outcome),
+        params={
+            name: mask_secrets(str(value)) for name, value in describe_trial_params(prepared, cell=outcome.cell).items()
+        },
+    )
+    if logged.warnings:
+        log_entries([Tags(values={"sem_search.model_warnings": "\n".join(logged.warnings)})], run_id=run_id)
+    return logged.model_id
+
+
+def name_model(backbone: str, *, cell: Cell) -> str:
+    """Return what a trial's model is called, in characters that MLflow takes: `vgg16-lr1e-02-bs16`."""
+    return f"{backbone}-{cell.name}".translate(str.maketrans("_.", "--"))
 
 
 def build_record(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelRecord:
@@ -143,10 +162,15 @@ def build_card(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelCard:
 
 
 def describe_model_settings(prepared: PreparedSearch) -> dict[str, Any]:
-    """Return the settings that made the model, as they were used, as JSON values by name."""
-    given = prepared.settings.model_dump(mode="json", exclude=NOT_OF_THE_MODEL)
-    used = describe_used(prepared)
-    return given | {name: used[name] for name in ("stride_px", "crop_bottom_px", "study")}
+    """Return the settings that made the model as they were used, as JSON values by name."""
+    understood, used = prepared.settings.model_dump(mode="json", exclude=NOT_OF_THE_MODEL), describe_used(prepared)
+    names = {
+        "stride_px": "stride_px",
+        "crop_bottom_px": "crop_bottom_px",
+        "study": "study",
+        "precision": "precision_used",
+    }
+    return understood | {name: used[source] for name, source in names.items()}
 
 
 def gather_pixel_sizes(prepared: PreparedSearch) -> Mapping[str, list[float]]:

@@ -11,8 +11,10 @@ import sem_search
 from sem_search.records import Cell
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.settings import SearchSettings
-from sem_search.tracking.entries.types import JsonArtifact, Params, Scalar, Tags
-from sem_search.tracking.mlflow.log import log_catalogue, log_entries
+from sem_search.terminal import protect_cell
+from sem_search.tracking.entries.types import JsonArtifact, Params, Scalar, Tags, TextArtifact
+from sem_search.tracking.mlflow.datasets import Datasets, build_datasets, log_datasets
+from sem_search.tracking.mlflow.log import log_entries
 from sem_search.tracking.mlflow.runs import get_params
 from sem_search.transfer.trunk import name_processor
 from sem_search.words import count, write_list
@@ -46,6 +48,7 @@ LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn",
 def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
     """Log what the study is, so that a search that is still running can already be understood in the UI."""
     params = {name: value for name, value in describe_params(prepared).items() if name in STUDY_PARAMS}
+    frame = prepared.data.catalogue.to_frame()
     log_entries(
         [
             Params(values=_resolve_names(params, taken=get_params(run_id))),
@@ -53,16 +56,11 @@ def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
             describe_settings(prepared.settings, used=describe_used(prepared)),
             JsonArtifact(path="study/fingerprint.json", content=dict(prepared.fingerprint)),
             JsonArtifact(path="study/versions.json", content=dict(describe_versions())),
+            TextArtifact(path="data/catalogue.csv", text=frame.map(protect_cell).to_csv(index=False)),
         ],
         run_id=run_id,
     )
-    log_catalogue(
-        prepared.data.catalogue.to_frame(),
-        name=_shorten(prepared.settings.data),
-        digest=prepared.data.catalogue.digest,
-        source=str(prepared.data.catalogue.root),
-        run_id=run_id,
-    )
+    log_datasets(describe_datasets(prepared), run_id=run_id)
 
 
 def describe_settings(settings: SearchSettings, *, used: Mapping[str, Scalar] | None = None) -> JsonArtifact:
@@ -93,6 +91,17 @@ def describe_trial_params(prepared: PreparedSearch, *, cell: Cell) -> dict[str, 
     """Return the parameters of a trial's run: its cell, and a few that tell studies apart."""
     shared = {name: value for name, value in describe_params(prepared).items() if name in SHARED_PARAMS}
     return {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size, **shared}
+
+
+def describe_datasets(prepared: PreparedSearch) -> Datasets:
+    """Return the study's data as MLflow names them, by role."""
+    catalogue = prepared.data.catalogue
+    return build_datasets(
+        catalogue.to_frame(),
+        name=_shorten(prepared.settings.data),
+        digest=catalogue.digest,
+        source=str(catalogue.root),
+    )
 
 
 def describe_used(prepared: PreparedSearch) -> dict[str, Scalar]:

@@ -22,7 +22,7 @@ from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.grad_cam_sheet import SheetTile, choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import log_trial_model
 from sem_search.search.results.outcome import OUTCOME_STATES, list_results, list_runs, read_trial
-from sem_search.search.results.run_description import describe_trial_params
+from sem_search.search.results.run_description import describe_datasets, describe_trial_params
 from sem_search.search.trials.attributes import CURVES, DAMAGED, RUN_ID, TRACEBACK, TRIAL_RUNS
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.ranks import get_rank
@@ -34,7 +34,9 @@ from sem_search.tracking.entries.run_contents import (
 )
 from sem_search.tracking.entries.types import Entry, Params, Tags, TextArtifact
 from sem_search.tracking.mlflow.availability import ask_once, is_outage, look_at_store
+from sem_search.tracking.mlflow.datasets import Datasets, log_datasets
 from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms, log_entries, open_child_run
+from sem_search.tracking.mlflow.models import ModelLink
 from sem_search.tracking.mlflow.names import TAG_TRIAL
 from sem_search.tracking.mlflow.runs import adopt_trial_runs, describe_trial, list_trial_runs, supersede_run
 
@@ -52,6 +54,11 @@ class TrialLog:
     """Whether trials that were left out are logged here, too: a search does that, a helping worker does not."""
     is_away: bool = field(default=False, init=False)
     """Whether the tracking store was away the last time."""
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        """The study's data as MLflow names them."""
+        return describe_datasets(self.prepared)
 
     @cached_property
     def sheet(self) -> tuple[tuple[SheetTile, ...], FloatTiles]:
@@ -150,17 +157,19 @@ class TrialLog:
         run_id = open_child_run(
             parent_run_id=self.study_run_id,
             name=outcome.cell.name if state == "complete" else f"{outcome.cell.name} ({state})",
-            tags=describe_trial(study=self.prepared.name, cell=outcome.cell.name, process=describe_process()),
+            tags={
+                **describe_trial(study=self.prepared.name, cell=outcome.cell.name, process=describe_process()),
+                TAG_TRIAL: str(trial.number),
+            },
             start_ms=get_time_ms(trial.datetime_start),
         )
         outcome = replace(outcome, run_id=run_id)
         try:
             sign(run_id)
-            log_entries(self._iter_entries(outcome, trial=trial, folds=folds), run_id=run_id, time_ms=end_ms)
-            if state == "complete":
-                log_trial_model(
-                    self.prepared, outcome=outcome, trainer=self.prepared.trainer, finished_folds=folds, run_id=run_id
-                )
+            log_datasets(self.datasets, run_id=run_id)
+            link = self._log_model(outcome, folds=folds, run_id=run_id) if state == "complete" else None
+            entries = self._iter_entries(outcome, trial=trial, folds=folds)
+            log_entries(entries, run_id=run_id, time_ms=end_ms, link=link)
             for other in attempts:
                 supersede_run(other, by=run_id)
             for other in earlier:  # a complete run in another experiment stays valid there
@@ -169,6 +178,13 @@ class TrialLog:
         except BaseException:
             self._give_up(run_id)
             raise
+
+    def _log_model(self, outcome: TrialOutcome, *, folds: tuple[FinishedFold, ...], run_id: str) -> ModelLink:
+        """Log the model of a complete trial; its scores are linked with it when they are logged."""
+        model_id = log_trial_model(
+            self.prepared, outcome=outcome, trainer=self.prepared.trainer, finished_folds=folds, run_id=run_id
+        )
+        return ModelLink(model_id=model_id, datasets=self.datasets)
 
     def _give_up(self, run_id: str) -> None:
         """End a run that was cut off; with the store away that is left to the next attempt."""
@@ -184,7 +200,16 @@ class TrialLog:
         """Yield all of a trial but its model."""
         tiles, attributes = self.prepared.data.tiles, trial.user_attrs
         yield Params(values=describe_trial_params(self.prepared, cell=outcome.cell))
-        yield Tags(values={TAG_TRIAL: str(trial.number)})
+        heat_maps = None
+        if outcome.state == "complete":
+            sheet, pixels = self.sheet
+            heat_maps = explain_sheet(
+                self.prepared, trainer=self.prepared.trainer, finished_folds=folds, sheet=sheet, pixels=pixels
+            )
+        # First: MLflow's parallel coordinates begin with the first metric that all runs have, the objective.
+        yield from iter_trial_entries(
+            outcome, tiles=tiles, select_on=self.prepared.settings.select_on, heat_maps=heat_maps
+        )
         for fold in outcome.folds:
             yield from iter_fold_entries(fold, tiles=tiles)
         if CURVES in attributes:
@@ -194,15 +219,6 @@ class TrialLog:
             yield Tags(values={f"sem_search.damaged_fold.{number}": warning})
         if TRACEBACK in attributes:
             yield TextArtifact(path="traceback.txt", text=attributes[TRACEBACK])
-        heat_maps = None
-        if outcome.state == "complete":
-            sheet, pixels = self.sheet
-            heat_maps = explain_sheet(
-                self.prepared, trainer=self.prepared.trainer, finished_folds=folds, sheet=sheet, pixels=pixels
-            )
-        yield from iter_trial_entries(
-            outcome, tiles=tiles, select_on=self.prepared.settings.select_on, heat_maps=heat_maps
-        )
 
 
 def write_curves(curves: TrainingCurves, *, fold: int) -> str:

@@ -19,6 +19,9 @@ TRIAL_RUNS = "mlflow_trial_runs"
 MACHINE = "machine"
 """Of a study: on which machine it ended."""
 
+MLFLOW_PAGE = "mlflow_page"
+"""Of a study: the address of its run in MLflow, for readers of Optuna's dashboard."""
+
 LAST_OUTAGE = "last_outage"
 """Of a study: when its database was last back."""
 

@@ -3,6 +3,9 @@
 The order matters for the time a search takes, not for its result: a pruner can end a poor cell only once it knows
 a good one. So the grid is visited from its likely middle outwards; of two equally likely learning rates the larger one
 comes first, since it is done in fewer epochs.
+
+Learning rates and batch sizes are lists that the user gives, so Optuna draws from categories, not from a range: `tpe`
+learns nothing from their order.
 """
 
 import math

@@ -1,10 +1,12 @@
 """The Optuna study: created, continued, or read; its attributes and its sampler."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 
 from sem_search.errors import SettingsError, StudyMismatchError
@@ -18,6 +20,7 @@ from sem_search.search.trials.storage import START_S, open_storage, read_study_n
 from sem_search.secrets import mask_url
 from sem_search.seeds import derive_seed
 from sem_search.settings import SearchSettings
+from sem_search.tracking.mlflow.names import OBJECTIVE
 
 OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
 
@@ -110,12 +113,21 @@ def open_study(
         sampler=_build_sampler(settings),
         pruner=build_pruner(settings),
     )
+    _name_objective(study)
     stored = study.user_attrs.get(FINGERPRINT)
     if stored is None:
         study.set_user_attr(FINGERPRINT, json.dumps(fingerprint, sort_keys=True))
         return study
     check_fingerprint(name=name, stored=json.loads(stored), wanted=fingerprint)
     return study
+
+
+def _name_objective(study: optuna.Study) -> None:
+    """Let Optuna's pages call the objective as MLflow's do, also in a study that was begun without the name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # tried with the version that is required
+        if study.metric_names is None:
+            study.set_metric_names([OBJECTIVE])
 
 
 def _build_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:

@@ -11,7 +11,7 @@ import numpy as np
 from sem_search.evaluation.metrics import compute_fold_f_measure, compute_fold_loss, compute_split_scores
 from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.entries.tables import SPLITS, compute_selection
-from sem_search.tracking.mlflow.names import make_metric_names
+from sem_search.tracking.mlflow.names import OBJECTIVE, make_metric_names
 
 NumberRow = tuple[str, float, int]
 """Metric name, value and step."""
@@ -42,7 +42,8 @@ def iter_course_numbers(trial: TrialOutcome, *, tiles: TileTable, select_on: Spl
     """Yield what any trial with finished folds has, pruned or not.
 
     `objective` is the mean over the folds up to each one, so its last value is what Optuna compares; a pruned trial has
-    it over the folds that it finished.
+    it over the folds that it finished. `curves/training_loss` and its like are means over the folds, up to the last
+    epoch that all of them reached.
 
     Args:
         trial: One or more folds finished.
@@ -51,7 +52,12 @@ def iter_course_numbers(trial: TrialOutcome, *, tiles: TileTable, select_on: Spl
     """
     values = [compute_fold_f_measure(fold, tiles=tiles, split=select_on) for fold in trial.folds]
     for n_folds, fold in enumerate(trial.folds, start=1):
-        yield "objective", float(np.mean(values[:n_folds])), fold.fold
+        yield OBJECTIVE, float(np.mean(values[:n_folds])), fold.fold
+    n_epochs = min(map(_count_epochs, trial.folds))
+    for name in CURVE_NAMES:
+        curves = np.mean([getattr(fold.curves, name)[:n_epochs] for fold in trial.folds], axis=0)
+        for epoch, value in enumerate(curves, start=1):
+            yield f"curves/{name}", float(value), epoch
     yield from _iter_lengths(trial)
 
 

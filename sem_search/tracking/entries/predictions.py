@@ -7,7 +7,7 @@ import numpy as np
 from sem_search.evaluation.metrics import combine_tiles, predict_classes
 from sem_search.records import FloatVector, FoldOutcome, Split, TileTable, TrialOutcome
 from sem_search.tracking.entries.tables import SPLITS
-from sem_search.tracking.entries.types import Scalar, TableArtifact
+from sem_search.tracking.entries.types import EvaluationTable, Scalar, TableArtifact
 
 PROBABILITY_DIGITS = 7
 """Decimals of a probability in a table: what a float32 resolves."""
@@ -30,19 +30,21 @@ def build_tile_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) 
     return TableArtifact(path=path, columns=columns, rows=rows)
 
 
-def build_image_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) -> TableArtifact:
+def build_image_predictions(trial: TrialOutcome, *, tiles: TileTable, path: str) -> EvaluationTable:
     """Return every out-of-fold prediction of a trial per image, both splits, as an artifact.
+
+    MLflow's evaluation view begins with rows by the first column and compares the second.
 
     Args:
         trial: With its finished folds.
         tiles: The study's tiles.
         path: Of the file.
     """
-    columns = ("split", "fold", "image_id", "n_tiles", "true", "predicted", *_name_probabilities(tiles))
+    columns = ("image_id", "predicted", "true", "split", "fold", "n_tiles", *_name_probabilities(tiles))
     rows = tuple(
         row for fold in trial.folds for split in SPLITS for row in _iter_image_rows(fold, tiles=tiles, split=split)
     )
-    return TableArtifact(path=path, columns=columns, rows=rows)
+    return EvaluationTable(path=path, columns=columns, rows=rows)
 
 
 def _name_probabilities(tiles: TileTable) -> tuple[str, ...]:
@@ -69,8 +71,8 @@ def _iter_image_rows(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> It
     for image, predicted, row in zip(images, predict_classes(combined), combined, strict=True):
         true = tiles.class_names[tiles.label_of_image[image]]
         n_tiles = int(np.count_nonzero(image_of_tile == image))
-        place = (tiles.image_ids[image], n_tiles)
-        yield (split, fold.fold + 1, *place, true, tiles.class_names[predicted], *_round_probabilities(row))
+        answer = (tiles.image_ids[image], tiles.class_names[predicted], true)
+        yield (*answer, split, fold.fold + 1, n_tiles, *_round_probabilities(row))
 
 
 def _round_probabilities(row: FloatVector) -> list[float]:

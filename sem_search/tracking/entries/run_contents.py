@@ -38,6 +38,7 @@ from sem_search.tracking.entries.trust import (
     list_sets,
 )
 from sem_search.tracking.entries.types import (
+    ChartImage,
     Entry,
     JsonArtifact,
     PictureArtifact,
@@ -100,10 +101,10 @@ def iter_trial_entries(
         yield JsonArtifact(path="classes.json", content=plain.list_class_names(tiles))
         yield from _iter_test_figures(trial, tiles=tiles)
         yield build_tile_predictions(trial, tiles=tiles, path="predictions/tiles.csv")
-        yield build_image_predictions(trial, tiles=tiles, path="predictions/images.csv")
+        yield build_image_predictions(trial, tiles=tiles, path="predictions/images.json")
     if heat_maps is not None:
-        draw = partial(draw_grad_cam_sheet, heat_maps)
-        yield from pair_figure("grad_cam/sheet.jpg", draw=draw, content=plain.list_heat_maps(heat_maps))
+        yield ChartImage(key="grad_cam", draw=partial(draw_grad_cam_sheet, heat_maps))
+        yield JsonArtifact(path="grad_cam.json", content=plain.list_heat_maps(heat_maps))
 
 
 def iter_study_entries(
@@ -150,8 +151,8 @@ def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Ent
     """Yield confusion matrices and indices per class in the test split, drawn and as numbers."""
     for unit in UNITS:
         confusion = compute_confusion_table(trial, tiles=tiles, split="test", unit=unit)
-        draw = partial(draw_confusion_matrix, confusion)
-        yield from pair_figure(f"confusion/test_{unit}.png", draw=draw, content=plain.list_confusion(confusion))
+        yield ChartImage(key=f"confusion_test_{unit}", draw=partial(draw_confusion_matrix, confusion))
+        yield JsonArtifact(path=f"confusion_test_{unit}.json", content=plain.list_confusion(confusion))
     indices = compute_index_table(trial, tiles=tiles, split="test")
     draw = partial(draw_indices, indices)
     yield from pair_figure("indices/test.png", draw=draw, content=plain.list_indices(indices))

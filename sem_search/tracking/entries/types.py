@@ -101,6 +101,11 @@ class TableArtifact(_Artifact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationTable(TableArtifact):
+    """Rows that MLflow's evaluation view compares across runs, written as its JSON: the path ends in `.json`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """A drawn figure as a file."""
 
@@ -137,8 +142,21 @@ class PictureArtifact(_Artifact):
     picture: Picture
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChartImage:
+    """A figure under a key: MLflow's charts show the figures that several runs have under one key side by side."""
+
+    key: str
+    draw: Callable[[], "Figure"]
+
+    @property
+    def artifact(self) -> FigureArtifact:
+        """The figure as a file."""
+        return FigureArtifact(path=f"{self.key}.png", draw=self.draw)
+
+
 Artifact = JsonArtifact | TextArtifact | TableArtifact | FigureArtifact | PictureArtifact
-Entry = Params | Metrics | Tags | Artifact
+Entry = Params | Metrics | Tags | ChartImage | Artifact
 
 
 def pair_figure(path: str, *, draw: Callable[[], "Figure"], content: Any) -> tuple[FigureArtifact, JsonArtifact]:

@@ -5,22 +5,19 @@ store. Nothing is cut in silence: MLflow shortens long parameters and tags by it
 written as a file of the run, and the parameter says where. Passwords in URLs are masked in all that is text.
 """
 
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
+import mlflow
 import pandas as pd
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import (
-    MLFLOW_DATASET_CONTEXT,
     MLFLOW_GIT_COMMIT,
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_SOURCE_NAME,
@@ -29,17 +26,25 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from sem_search.secrets import mask_secrets
-from sem_search.terminal import protect_cell
-from sem_search.tracking.entries.types import Artifact, Entry, Metrics, Params, Scalar, Tags, TextArtifact
+from sem_search.tracking.entries.types import (
+    Artifact,
+    ChartImage,
+    Entry,
+    EvaluationTable,
+    MetricPoint,
+    Metrics,
+    Params,
+    Scalar,
+    Tags,
+    TextArtifact,
+)
 from sem_search.tracking.mlflow.files import write_artifact
+from sem_search.tracking.mlflow.models import ModelLink
 from sem_search.tracking.mlflow.names import make_metric_names
 
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
 """Characters that MLflow keeps of a parameter and of a tag."""
-
-DIGEST_LENGTH = 36
-"""Characters that MLflow keeps of a data set's digest."""
 
 METRICS_PER_BATCH = 800
 PARAMS_PER_BATCH = 100
@@ -48,9 +53,6 @@ TAGS_PER_BATCH = 100
 
 INHERITED_TAGS = (MLFLOW_USER, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_GIT_COMMIT)
 """What a child run takes over from its parent: the user and the program, which the client alone would not write."""
-
-DOUBLED = ("UniqueViolation", "UNIQUE constraint", "Duplicate entry")
-"""What PostgreSQL, SQLite and MySQL say of a row that another process has just written; MLflow looks, then writes."""
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -64,7 +66,10 @@ class _Batch:
     folder: Path
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    metrics: list[tuple[str, float, int]] = field(default_factory=list)
+    points: list[MetricPoint] = field(default_factory=list)
+    images: dict[str, bytes] = field(default_factory=dict)
+    """PNG by key."""
+    tables: list[EvaluationTable] = field(default_factory=list)
 
     def add(self, entry: Entry) -> None:
         """Take in one entry; a figure is drawn now."""
@@ -74,7 +79,11 @@ class _Batch:
             case Tags():
                 self.tags |= self._shorten(entry.values, kind="tags", limit=TAG_LENGTH)
             case Metrics():
-                self.metrics.extend((point.key, point.value, point.step) for point in entry.points)
+                self.points.extend(entry.points)
+            case ChartImage():
+                self.images[entry.key] = entry.artifact.picture.content
+            case EvaluationTable():
+                self.tables.append(entry)
             case _:
                 _write(entry, folder=self.folder)
 
@@ -90,7 +99,9 @@ class _Batch:
         return texts
 
 
-def log_entries(entries: Iterable[Entry], *, run_id: str, time_ms: int | None = None) -> None:
+def log_entries(
+    entries: Iterable[Entry], *, run_id: str, time_ms: int | None = None, link: ModelLink | None = None
+) -> None:
     """Write entries into a run: numbers, parameters and tags in as few calls as MLflow allows, files in one.
 
     A parameter longer than 6000 characters, or a tag longer than 8000, becomes a file below `long_values/`; the value
@@ -100,6 +111,7 @@ def log_entries(entries: Iterable[Entry], *, run_id: str, time_ms: int | None = 
         entries: What is logged.
         run_id: The run.
         time_ms: When the numbers were found; by default now. Logged again under the same time, they count once.
+        link: Whose scores they are, where the run has a model.
 
     Raises:
         MlflowException: The store refuses, for example because a parameter is already there with another value.
@@ -111,7 +123,9 @@ def log_entries(entries: Iterable[Entry], *, run_id: str, time_ms: int | None = 
             batch.add(entry)
         client = MlflowClient()
         calls = zip_longest(
-            _iter_chunks([Metric(*point[:2], time_ms, point[2]) for point in batch.metrics], size=METRICS_PER_BATCH),
+            _iter_chunks(
+                [_build_metric(one, time_ms=time_ms, link=link) for one in batch.points], size=METRICS_PER_BATCH
+            ),
             _iter_chunks([Param(*pair) for pair in batch.params.items()], size=PARAMS_PER_BATCH),
             _iter_chunks([RunTag(*pair) for pair in batch.tags.items()], size=TAGS_PER_BATCH),
             fillvalue=(),
@@ -120,6 +134,11 @@ def log_entries(entries: Iterable[Entry], *, run_id: str, time_ms: int | None = 
             client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
         if any(batch.folder.iterdir()):
             client.log_artifacts(run_id, folder)
+        for key, content in batch.images.items():
+            _log_image(content, key=key, run_id=run_id, time_ms=time_ms)
+        for table in batch.tables:
+            frame = pd.DataFrame(table.rows, columns=list(table.columns)).map(_mask)
+            client.log_table(run_id, frame, artifact_file=table.path)
 
 
 def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str], start_ms: int | None = None) -> str:
@@ -158,42 +177,39 @@ def end_run(run_id: str, *, status: RunStatus, end_ms: int | None = None) -> Non
     MlflowClient().set_terminated(run_id, status=status, end_time=get_time_ms() if end_ms is None else end_ms)
 
 
-def log_catalogue(frame: pd.DataFrame, *, name: str, digest: str, source: str, run_id: str) -> None:
-    """Name the data of a run, as `mlflow.log_input` does: the UI then shows and filters runs by data set.
-
-    The schema is read off the column types. MLflow's own inference gives up on columns that hold tuples or nothing,
-    and warns of every whole number.
-
-    Args:
-        frame: One row per image; written whole as `data/catalogue.csv`.
-        name: Name of the data set.
-        digest: Content hash of the catalogue; MLflow keeps its first 36 characters.
-        source: Folder or file that the data came from, or what else they are.
-        run_id: The run.
-    """
-    dataset = Dataset(
-        name=name,
-        digest=digest[:DIGEST_LENGTH],
-        source_type="local",
-        source=json.dumps({"uri": mask_secrets(source)}),
-        schema=json.dumps({"mlflow_colspec": _build_schema(frame).to_dict()}),
-        profile=json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
-    )
-    data = DatasetInput(dataset=dataset, tags=[InputTag(key=MLFLOW_DATASET_CONTEXT, value="training")])
-    client = MlflowClient()
-    try:
-        client.log_inputs(run_id, datasets=[data])
-    except MlflowException as error:
-        if not any(words in str(error) for words in DOUBLED):
-            raise
-        client.log_inputs(run_id, datasets=[data])  # another search has just named the same data: now they are known
-    table = frame.map(protect_cell).to_csv(index=False)
-    log_entries([TextArtifact(path="data/catalogue.csv", text=table)], run_id=run_id)
-
-
 def get_time_ms(moment: datetime | None = None) -> int:
     """Return a moment, by default now, in MLflow's unit: milliseconds since 1970."""
     return int((datetime.now(UTC) if moment is None else moment).timestamp() * 1000)
+
+
+def _build_metric(point: MetricPoint, *, time_ms: int, link: ModelLink | None) -> Metric:
+    """Return a number for MLflow; a score is the model's, too."""
+    dataset = link.datasets.get(point.key.partition("/")[0]) if link is not None else None
+    if link is None or dataset is None:
+        return Metric(point.key, point.value, time_ms, point.step)
+    return Metric(
+        point.key,
+        point.value,
+        time_ms,
+        point.step,
+        model_id=link.model_id,
+        dataset_name=dataset.name,
+        dataset_digest=dataset.digest,
+    )
+
+
+def _log_image(content: bytes, *, key: str, run_id: str, time_ms: int) -> None:
+    """Log a picture under a key; MLflow adds a small one for its charts."""
+    with tempfile.TemporaryDirectory(prefix="sem_search_") as folder:
+        path = Path(folder, "image.png")
+        path.write_bytes(content)
+        image = mlflow.Image(str(path))
+        MlflowClient().log_image(run_id, image, key=key, step=0, timestamp=time_ms, synchronous=True)
+
+
+def _mask(value: Scalar) -> Scalar:
+    """Return a field of a table without secrets."""
+    return mask_secrets(value) if isinstance(value, str) else value
 
 
 def _write(artifact: Artifact, *, folder: Path) -> None:
@@ -207,19 +223,3 @@ def _iter_chunks(items: Sequence[Part], *, size: int) -> Iterator[Sequence[Part]
     """Yield the items in pieces of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _build_schema(frame: pd.DataFrame) -> Schema:
-    """Return the columns with MLflow's types; what is neither number nor truth value counts as text."""
-    return Schema([ColSpec(_get_type(frame[name]), name=str(name), required=False) for name in frame.columns])
-
-
-def _get_type(column: "pd.Series[Any]") -> DataType:
-    """Return MLflow's type of one column."""
-    if pd.api.types.is_bool_dtype(column):
-        return DataType.boolean
-    if pd.api.types.is_integer_dtype(column):
-        return DataType.long
-    if pd.api.types.is_float_dtype(column):
-        return DataType.double
-    return DataType.string

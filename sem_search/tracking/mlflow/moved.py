@@ -34,4 +34,5 @@ def _advise_link(missing: Path) -> str:
     before = next((folder.parent for folder in missing.parents if folder.name == ARTIFACTS), None)
     if store is None or before is None or before.exists() or not (store.parent / ARTIFACTS).is_dir():
         return ""
-    return f": ln -s {shlex.quote(str(store.parent))} {shlex.quote(str(before))}"
+    make = "" if before.parent.is_dir() else f"mkdir -p {shlex.quote(str(before.parent))} && "
+    return f": {make}ln -s {shlex.quote(str(store.parent))} {shlex.quote(str(before))}"

@@ -8,6 +8,9 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+OBJECTIVE = "objective"
+"""The metric that a study compares its trials by."""
+
 TAG_TRIAL_STATE = "sem_search.trial_state"
 """How a trial's run says what became of it: complete, pruned, failed; superseded where another run took over."""
 

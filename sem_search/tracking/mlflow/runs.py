@@ -10,6 +10,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import mlflow
@@ -57,6 +58,9 @@ from sem_search.tracking.mlflow.own_runs import (
 
 TAG_STUDY = "sem_search.study"
 TAG_CELL = "sem_search.cell"
+
+SYSTEM_METRICS_VARIABLE = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+"""How a user asks MLflow to log how busy the machine is."""
 TAG_PROCESS = "sem_search.process"
 
 ADVICE: Mapping[str, str] = {
@@ -168,16 +172,30 @@ def open_study_run(
 
 def _start_study_run(run_id: str | None, *, study: str) -> str:
     """Return the id of a run that is active: the one named, else the one that `mlflow run` opened, else a new one."""
+    _check_system_metrics()
     is_new = run_id is None and RUN_ID_VARIABLE not in os.environ
     run = mlflow.start_run(
         run_id=run_id,
         experiment_id=find_experiment() if is_new else None,
         run_name=study if is_new else None,
-        log_system_metrics=False,
     )
     os.environ.pop(RUN_ID_VARIABLE, None)
     name_run(run.info.run_id, name=study)
     return str(run.info.run_id)
+
+
+def _check_system_metrics() -> None:
+    """Refuse a wish that could not be met: MLflow would only mention that how busy the machine is cannot be measured.
+
+    Raises:
+        SettingsError: The package that measures it is missing.
+    """
+    is_asked = os.environ.get(SYSTEM_METRICS_VARIABLE, "").lower() in ("true", "1")
+    if is_asked and find_spec("psutil") is None:
+        raise SettingsError(
+            f"{SYSTEM_METRICS_VARIABLE}=true needs the package psutil, which is not installed: pip install psutil, "
+            "or unset the variable."
+        )
 
 
 def _pass_on(run_id: str, *, to: str, study: str) -> None:

@@ -22,6 +22,7 @@ from sem_search.search.results.model import (
     describe_model_settings,
     hide_places,
     log_trial_model,
+    name_model,
 )
 from sem_search.tracking.entries.types import Tags
 
@@ -33,9 +34,9 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What was handed to the packaging and to the log; `warnings` is what the packaging answers."""
     seen: dict[str, Any] = {"warnings": (), "entries": []}
 
-    def log_classifier(parts: object, *, run_id: str, record: object) -> SimpleNamespace:
-        seen.update(parts=parts, run_id=run_id, record=record)
-        return SimpleNamespace(warnings=tuple(seen["warnings"]))
+    def log_classifier(parts: object, *, run_id: str, **given: object) -> SimpleNamespace:
+        seen.update(given, parts=parts, run_id=run_id)
+        return SimpleNamespace(warnings=tuple(seen["warnings"]), model_id="m-1")
 
     monkeypatch.setattr(model_module, "log_classifier", log_classifier)
     monkeypatch.setattr(
@@ -44,16 +45,16 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-def pack(prepared, trainer, kept) -> None:
+def pack(prepared, trainer, kept) -> str:
     outcome = TrialOutcome(
         number=0, cell=CELL, state="complete", folds=tuple(one.outcome for one in kept), run_id="a run"
     )
-    log_trial_model(prepared, outcome=outcome, trainer=trainer, finished_folds=kept, run_id="a run")
+    return log_trial_model(prepared, outcome=outcome, trainer=trainer, finished_folds=kept, run_id="a run")
 
 
 def test_the_model_is_the_fold_heads_over_the_one_trunk(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
     kept = store_folds()
-    pack(prepared, trainer, kept)
+    assert pack(prepared, trainer, kept) == "m-1"
     parts = logged["parts"]
     assert parts.trunk is prepared.network.cut.trunk
     assert parts.head is trainer.head
@@ -62,8 +63,21 @@ def test_the_model_is_the_fold_heads_over_the_one_trunk(prepared, trainer, store
     assert parts.class_names == ("blobs", "grains", "stripes")
     assert parts.grid == prepared.data.grid
     assert parts.hashes["sem_search.data_sha256"] == prepared.data.catalogue.digest
-    assert logged["run_id"] == "a run"
+    assert (logged["run_id"], logged["name"]) == ("a run", "tiny-lr1e-01-bs8")
+    assert (logged["params"]["learning_rate"], logged["params"]["batch_size"]) == ("0.1", "8")
     assert logged["entries"] == []
+
+
+@pytest.mark.parametrize(
+    ("backbone", "rate", "name"),
+    [
+        ("vgg16", 1e-2, "vgg16-lr1e-02-bs16"),
+        ("mobilenet_v2", 1e-3, "mobilenet-v2-lr1e-03-bs16"),
+        ("vgg16", 1.5e-3, "vgg16-lr1-5e-03-bs16"),
+    ],
+)
+def test_a_model_is_called_after_backbone_and_cell(backbone: str, rate: float, name: str) -> None:
+    assert name_model(backbone, cell=Cell(learning_rate=rate, batch_size=16)) == name
 
 
 def test_the_model_takes_its_data_s_catalogue_folds_and_answers_along(
@@ -189,11 +203,11 @@ def test_a_card_names_no_place_of_this_machine(prepared: Any, outcome: TrialOutc
     assert str(Path(prepared.settings.data).parent) not in card.to_json()
 
 
-def test_settings_stand_in_a_model_as_they_were_used_but_for_the_machine_s_and_the_registry_s(prepared: Any) -> None:
+def test_settings_of_the_machine_and_of_the_registry_are_no_part_of_a_model(prepared: Any) -> None:
     settings = describe_model_settings(prepared)
     assert settings["tile_px"] == 48
-    assert settings["stride_px"] == 48, "as used; no stride was given"
-    assert settings["study"] == prepared.name
+    assert prepared.settings.stride_px is None
+    assert (settings["stride_px"], settings["study"], settings["precision"]) == (48, "a study", "float32"), "as used"
     left_out = {"data", "weights", "storage", "study_folder", "model_name", "threads"}
     assert not (left_out | {"promote_margin", "promote_confidence"}) & set(settings)
 

@@ -29,6 +29,7 @@ from sem_search.search.results.run_description import (
     log_study_start,
 )
 from sem_search.settings import INCOMPARABLE, SearchSettings
+from tests.metrics_page import check_names, read_names
 
 LOCAL = {"storage", "study_folder", "model_name", "trials", "timeout"}
 """Settings that say where results go or how far a search went."""
@@ -136,15 +137,30 @@ def test_without_git_the_commit_is_said_to_be_unknown(
     assert describe_tags(prepared)["sem_search.git_commit"] == "not a git checkout"
 
 
+def test_the_page_names_every_parameter_and_tag(prepared, tracking: MlflowClient, run_id: str) -> None:
+    finding = Finding(kind="few_tiles", severity="warning", message="few")
+    data = dataclasses.replace(prepared.data, findings=(finding,))
+    log_study_start(dataclasses.replace(prepared, data=data), run_id=run_id)
+    run = tracking.get_run(run_id)
+    cell = describe_trial_params(prepared, cell=Cell(learning_rate=0.1, batch_size=8))
+    check_names({*run.data.params, *cell}, "Parameters")
+    tags = {name for name in run.data.tags if name.startswith("sem_search.")}
+    documented = read_names("Tags")
+    assert tags >= {"sem_search.finding.few_tiles", "sem_search.version"}
+    assert [name for name in tags if not any(one.fullmatch(name) for one in documented.values())] == []
+
+
 def test_a_search_that_still_runs_can_be_understood(prepared, tracking: MlflowClient, run_id: str) -> None:
     log_study_start(prepared, run_id=run_id)
     run = tracking.get_run(run_id)
     assert run.data.params.keys() == set(STUDY_PARAMS)
     assert run.data.params.items() <= {name: str(value) for name, value in describe_params(prepared).items()}.items()
     assert describe_tags(prepared).items() <= run.data.tags.items()
-    (logged,) = run.inputs.dataset_inputs
-    assert logged.dataset.name == "tiny"
-    assert prepared.data.catalogue.digest.startswith(logged.dataset.digest)
+    names = {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
+    digest = prepared.data.catalogue.digest[:12]
+    assert names == {("tiny", f"{digest}-{role}") for role in ("training", "validation", "test")}
+    catalogue = mlflow.artifacts.load_text(f"runs:/{run_id}/data/catalogue.csv")
+    assert len(catalogue.splitlines()) == 1 + 15
     text = mlflow.artifacts.load_text(f"runs:/{run_id}/study/settings.json")
     settings = json.loads(text)
     assert SearchSettings.model_validate(settings["understood"]) == prepared.settings

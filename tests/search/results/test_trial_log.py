@@ -94,7 +94,7 @@ def test_each_trial_has_all_of_its_run_again_and_only_once(
             compute_fold_f_measure(one.outcome, tiles=prepared.data.tiles, split="validation") for one in folds
         ]
     complete, pruned, failed = ({file.path for file in tracking.list_artifacts(run.info.run_id)} for run in runs)
-    assert {"confusion", "predictions", "grad_cam"} <= complete
+    assert {"images", "predictions", "grad_cam.json"} <= complete
     assert "pruned.txt" in pruned
     assert "failed.txt" in failed
     assert [one.run_id for one in read_study_outcome(finished, prepared=prepared).trials] == [

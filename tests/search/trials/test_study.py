@@ -34,6 +34,18 @@ def test_the_same_settings_are_taken_up(settings: SearchSettings) -> None:
     assert open_study(settings, name="a", fingerprint={"rates": (0.1, 0.2)}).study_name == "a"
 
 
+def test_the_objective_has_its_name_also_in_a_study_that_was_begun_without(
+    settings: SearchSettings, recwarn: pytest.WarningsRecorder
+) -> None:
+    study = open_it(settings)
+    assert study.metric_names == ["objective"]
+    assert not [one for one in recwarn if "metric_names" in str(one.message)]
+    earlier = optuna.create_study(storage=settings.storage, study_name="begun before", direction="maximize")
+    assert earlier.metric_names is None
+    resumed = open_study(settings, name="begun before", fingerprint={"seed": 0})
+    assert resumed.metric_names == ["objective"]
+
+
 def test_a_missing_study_is_refused_with_those_that_there_are(settings: SearchSettings) -> None:
     open_it(settings)
     with pytest.raises(StudyMismatchError, match="there are: a"):

@@ -122,7 +122,18 @@ def test_the_objective_is_the_mean_over_the_folds_so_far(
     values = [compute_fold_f_measure(fold, tiles=tiles, split=select_on) for fold in trial.folds]
     means = {("objective", fold): float(np.mean(values[: fold + 1])) for fold in range(n_finished)}
     assert {key: value for key, value in numbers.items() if key[0] == "objective"} == means
+    for name in ("training_loss", "training_accuracy", "validation_loss", "validation_accuracy"):
+        curves = np.mean([getattr(fold.curves, name) for fold in trial.folds], axis=0)
+        assert [numbers[f"curves/{name}", epoch] for epoch in range(1, 7)] == pytest.approx(curves)
     assert numbers["objective", n_finished - 1] == compute_split_scores(trial, tiles=tiles, split=select_on).f_measure
+
+
+def test_mean_curves_end_where_the_first_fold_did(study: StudyOutcome) -> None:
+    first, *others = study.winner.folds
+    curves = {name: values[:2] for name, values in vars(first.curves).items()}
+    trial = replace(study.winner, folds=(replace(first, curves=replace(first.curves, **curves)), *others))
+    numbers = collect(iter_course_numbers(trial, tiles=study.tiles, select_on="validation"))
+    assert [step for name, step in numbers if name == "curves/training_loss"] == [1, 2]
 
 
 def test_lengths_are_sums_over_the_folds(study: StudyOutcome) -> None:

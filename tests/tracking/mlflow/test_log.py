@@ -1,16 +1,14 @@
 """The loop that hands entries to MLflow, against a real store in a temporary folder."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import mlflow.data
-import numpy as np
 import pandas as pd
 import pytest
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -18,7 +16,9 @@ from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.run_contents import iter_fold_entries, iter_study_entries, iter_trial_entries
 from sem_search.tracking.entries.types import (
+    ChartImage,
     Entry,
+    EvaluationTable,
     FigureArtifact,
     JsonArtifact,
     MetricPoint,
@@ -29,27 +29,9 @@ from sem_search.tracking.entries.types import (
     TextArtifact,
 )
 from sem_search.tracking.figures.style import make_figure
-from sem_search.tracking.mlflow.log import end_run, log_catalogue, log_entries, open_child_run
-
-
-@pytest.fixture(scope="module")
-def client(
-    tmp_path_factory: pytest.TempPathFactory, make_mlflow_store: Callable[[Path], str]
-) -> Iterator[MlflowClient]:
-    """A store of its own; the address that was set before is set again afterwards."""
-    folder = tmp_path_factory.mktemp("store")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(make_mlflow_store(folder))
-    client = MlflowClient()
-    client.create_experiment("tests", artifact_location=(folder / "artifacts").as_uri())
-    yield client
-    mlflow.set_tracking_uri(before)
-
-
-@pytest.fixture
-def run_id(client: MlflowClient) -> str:
-    experiment = client.get_experiment_by_name("tests")
-    return client.create_run(experiment.experiment_id, run_name="a run", tags={"mlflow.user": "somebody"}).info.run_id
+from sem_search.tracking.mlflow.datasets import build_datasets
+from sem_search.tracking.mlflow.log import end_run, log_entries, open_child_run
+from sem_search.tracking.mlflow.models import ModelLink
 
 
 @pytest.fixture
@@ -184,6 +166,43 @@ def test_a_parameter_cannot_be_changed(run_id: str) -> None:
         log_entries([Params(values={"epochs": 2})], run_id=run_id)
 
 
+def test_a_chart_image_stands_under_its_key_and_is_stored_once(client: MlflowClient, run_id: str) -> None:
+    """MLflow shows images of several runs side by side where a tag says that there are any."""
+    entries = [ChartImage(key="confusion", draw=lambda: make_figure(width_in=1, height_in=1)), Tags(values={"a": "1"})]
+    log_entries(entries, run_id=run_id, time_ms=1_700_000_000_000)
+    whole, small = sorted(list_artifacts(client, run_id), key=lambda path: path.endswith(".webp"))
+    assert whole.startswith("images/confusion+step+0+timestamp+1700000000000+")
+    assert small.removesuffix("+compressed.webp") == whole.removesuffix(".png")
+    assert read_artifact(client, run_id, whole).startswith(b"\x89PNG")
+    assert client.get_run(run_id).data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_an_evaluation_table_is_found_by_mlflow_and_holds_no_password(client: MlflowClient, run_id: str) -> None:
+    rows = (("a.png", 0.5), ("sftp://me:hunter2@host/b.png", None))
+    log_entries([EvaluationTable(path="predictions/images.json", columns=("image_id", "p"), rows=rows)], run_id=run_id)
+    frame = client.load_table(client.get_run(run_id).info.experiment_id, "predictions/images.json", run_ids=[run_id])
+    assert frame["image_id"].tolist() == ["a.png", "sftp://me:***@host/b.png"]
+    assert frame["p"].dropna().tolist() == [0.5]
+
+
+def test_scores_are_the_model_s_and_all_else_is_the_run_s_alone(
+    client: MlflowClient, run_id: str, calls: list[tuple[str, int]]
+) -> None:
+    experiment = client.get_run(run_id).info.experiment_id
+    model = client.create_logged_model(experiment, name="tiny", source_run_id=run_id)
+    datasets = build_datasets(pd.DataFrame({"image_id": ["a"]}), name="lung", digest="ab" * 32, source="/data/lung")
+    points = tuple(MetricPoint(key=key, value=0.5) for key in ("test/f_measure", "validation/loss", "objective"))
+    link = ModelLink(model_id=model.model_id, datasets=datasets)
+    log_entries([Metrics(points=points)], run_id=run_id, link=link)
+    assert calls == [("log_batch", 3)]
+    assert client.get_run(run_id).data.metrics == {point.key: 0.5 for point in points}
+    linked = client.get_logged_model(model.model_id).metrics
+    assert {one.key: (one.value, one.dataset_name, one.dataset_digest) for one in linked} == {
+        "test/f_measure": (0.5, "lung", datasets["test"].digest),
+        "validation/loss": (0.5, "lung", datasets["validation"].digest),
+    }
+
+
 def test_a_whole_trial_and_study_can_be_logged(
     client: MlflowClient, run_id: str, study: StudyOutcome, context: StudyContext
 ) -> None:
@@ -195,7 +214,11 @@ def test_a_whole_trial_and_study_can_be_logged(
     metrics = client.get_run(run_id).data.metrics
     assert metrics["winner/test/f_measure"] == metrics["test/f_measure"]
     artifacts = list_artifacts(client, run_id)
-    assert {"report.html", "trials.csv", "grad_cam/sheet.jpg", "predictions/tiles.csv"} <= set(artifacts)
+    assert {"report.html", "trials.csv", "grad_cam.json", "predictions/tiles.csv", "predictions/images.json"} <= set(
+        artifacts
+    )
+    keys = {path.partition("+")[0] for path in artifacts if path.startswith("images/")}
+    assert keys == {"images/grad_cam", "images/confusion_test_tiles", "images/confusion_test_images"}
     assert read_artifact(client, run_id, "report.html").startswith(b"<!DOCTYPE html>")
     trials = pd.read_csv(client.download_artifacts(run_id, "trials.csv"))
     assert trials["state"].tolist() == ["complete", "complete", "pruned"]
@@ -221,41 +244,6 @@ def test_no_run_is_ever_active(run_id: str) -> None:
     assert mlflow.active_run() is None
 
 
-def test_the_catalogue_is_the_data_set_of_the_run(
-    client: MlflowClient, run_id: str, recwarn: pytest.WarningsRecorder
-) -> None:
-    frame = pd.DataFrame(
-        {
-            "image_id": ["fine/0.png", "rough/ü.png"],
-            "width_px": np.array([640, 640]),
-            "pixel_size_nm": [None, 12.5],
-            "session": [None, None],
-            "warnings": [("two pages",), ()],
-            "is_grey": [True, False],
-        }
-    )
-    log_catalogue(frame, name="lung cells", digest="ab" * 32, source="/data/lung", run_id=run_id)
-    run: Run = client.get_run(run_id)
-    (logged,) = run.inputs.dataset_inputs
-    assert (logged.dataset.name, logged.dataset.digest) == ("lung cells", "ab" * 18)
-    assert [(tag.key, tag.value) for tag in logged.tags] == [("mlflow.data.context", "training")]
-    columns = json.loads(logged.dataset.schema)["mlflow_colspec"]
-    assert [column["type"] for column in columns] == ["string", "long", "double", "string", "string", "boolean"]
-    assert json.loads(logged.dataset.profile) == {"num_rows": 2, "num_elements": 12}
-    assert mlflow.data.get_source(logged.dataset).uri == "/data/lung"
-    back = pd.read_csv(client.download_artifacts(run_id, "data/catalogue.csv"))
-    assert back["image_id"].tolist() == frame["image_id"].tolist()
-    assert not [warning for warning in recwarn if "integer" in str(warning.message).lower()]
-
-
-def test_runs_can_be_found_by_their_data(client: MlflowClient, run_id: str) -> None:
-    frame = pd.DataFrame({"image_id": ["a"]})
-    log_catalogue(frame, name="rare data", digest="0" * 64, source="demo", run_id=run_id)
-    experiment_id = client.get_run(run_id).info.experiment_id
-    found = client.search_runs([experiment_id], filter_string="dataset.name = 'rare data'")
-    assert [run.info.run_id for run in found] == [run_id]
-
-
 def test_numbers_that_are_logged_again_under_their_time_count_once(client: MlflowClient, run_id: str) -> None:
     for _ in range(2):
         entries = [Metrics(points=tuple(MetricPoint(key="m", value=step / 3, step=step) for step in range(900)))]
@@ -269,42 +257,3 @@ def test_a_child_run_has_the_times_that_it_is_given(client: MlflowClient, run_id
     end_run(child, status="FINISHED", end_ms=1_700_000_001_000)
     info = client.get_run(child).info
     assert (info.start_time, info.end_time) == (1_700_000_000_000, 1_700_000_001_000)
-
-
-def name_data(run: str) -> None:
-    log_catalogue(pd.DataFrame({"image": ["a"]}), name="d", digest="0" * 64, source="s", run_id=run)
-
-
-def test_two_searches_that_name_the_same_data_at_once_both_do(
-    client: MlflowClient, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """MLflow looks whether it knows the data, then writes; the other search is quicker here, in between."""
-    other = open_child_run(parent_run_id=run_id, name="other", tags={})
-    log_inputs, refusals = MlflowClient.log_inputs, []
-
-    def lose(store: MlflowClient, run: str, **inputs: object) -> None:
-        log_inputs(store, other if not refusals else run, **inputs)  # type: ignore[arg-type]
-        if not refusals:
-            refusals.append(MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name"))
-            raise refusals[0]
-
-    monkeypatch.setattr(MlflowClient, "log_inputs", lose)
-    name_data(run_id)
-    assert refusals
-    for run in (run_id, other):
-        assert [one.dataset.name for one in client.get_run(run).inputs.dataset_inputs] == ["d"]
-
-
-def test_data_that_mlflow_refuses_for_another_reason_are_an_error(
-    client: MlflowClient, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-
-    def refuse(store: MlflowClient, run: str, **inputs: object) -> None:
-        calls.append(run)
-        raise MlflowException("no such run")
-
-    monkeypatch.setattr(MlflowClient, "log_inputs", refuse)
-    with pytest.raises(MlflowException, match="no such run"):
-        name_data(run_id)
-    assert calls == [run_id]

@@ -27,8 +27,11 @@ def test_only_a_folder_of_this_machine_can_be_missing(tmp_path: Path, location: 
     assert missing == (tmp_path / "gone" if is_missing else None)
 
 
-def test_the_command_that_is_printed_makes_the_files_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, before = tmp_path / "Köln 2", tmp_path / "Köln 1"
+@pytest.mark.parametrize("name", ["Köln 1", "gone with it/Köln 1"])
+def test_the_command_that_is_printed_makes_the_files_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    here, before = tmp_path / "Köln 2", tmp_path / name
     (here / "mlruns" / "1" / "run").mkdir(parents=True)
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{here}/mlflow.db")
     missing = before / "mlruns" / "1" / "run"

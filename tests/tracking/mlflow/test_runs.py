@@ -16,6 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sem_search.errors import SettingsError
 from sem_search.tracking.entries.types import TextArtifact
+from sem_search.tracking.mlflow import runs
 from sem_search.tracking.mlflow.log import end_run, log_entries, open_child_run
 from sem_search.tracking.mlflow.names import TAG_SUPERSEDED_BY
 from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
@@ -59,6 +60,23 @@ def test_a_study_run_ends_as_it_ended(store: MlflowClient, error: type[BaseExcep
     except (KeyboardInterrupt, SystemExit, ValueError):
         assert error is not None
     assert store.get_run(run_id).info.status == status
+
+
+def test_how_busy_the_machine_is_is_logged_only_if_it_is_asked_for(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    start_run = mlflow.start_run
+    monkeypatch.setattr(
+        mlflow, "start_run", lambda **given: asked.append(given.pop("log_system_metrics", None)) or start_run(**given)
+    )
+    with open_study_run(study="a", process="me"):
+        assert asked == [None], "MLflow follows the environment variable"
+    monkeypatch.setattr(runs, "find_spec", lambda _: None)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    with pytest.raises(SettingsError, match="pip install psutil"), open_study_run(study="a", process="me"):
+        pass
+    assert asked == [None], "refused before a run is opened"
 
 
 def test_the_run_of_mlflow_run_is_used_and_hidden_from_later_processes(
