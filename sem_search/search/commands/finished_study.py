@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from sem_search.deployment.registry import find_registered
-from sem_search.errors import InputError, ModelNotFoundError, StoreError, StudyMismatchError
+from sem_search.errors import InputError, StoreError, StudyMismatchError
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
@@ -111,26 +111,18 @@ def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) ->
         outcome: Its winner.
         name: Registered model.
     """
-    registered = None
+    run_id = str(outcome.winner.run_id)
     try:
         registered = find_registered(model_name=name, run_ids=list_winner_runs(study, outcome=outcome)[::-1])
-    except StoreError as error:
-        warn(f"{error} Until then, the study's model_uri is that of its run.")
-        return f"runs:/{outcome.winner.run_id}"
-    except ModelNotFoundError:
-        pass  # there is no registry here
-    if registered is None:
-        return _find_run_model(str(outcome.winner.run_id))
-    return f"models:/{name}/{registered.version}"
-
-
-def _find_run_model(run_id: str) -> str:
-    """Return the URI of a run's model, whatever its name; that of the run where the tracking store does not hold it."""
-    try:
+        if registered is not None:
+            return f"models:/{name}/{registered.version}"
         check_run_is_known(run_id)
         return find_model_uri(run_id)
+    except StoreError as error:
+        warn(f"{error} Until then, the study's model_uri is that of its run.")
     except InputError:
-        return f"runs:/{run_id}"  # the study's tables need no store
+        pass  # there is no registry here, or it holds neither version nor run
+    return f"runs:/{run_id}"
 
 
 def check_same_data(study: optuna.Study, *, digest: str) -> None:

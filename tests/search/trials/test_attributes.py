@@ -9,6 +9,7 @@ STORED = {
     "FINGERPRINT": "fingerprint",
     "LAST_OUTAGE": "last_outage",
     "MACHINE": "machine",
+    "MLFLOW_PAGE": "mlflow_page",
     "PROCESS": "process",
     "PRUNE_REASON": "prune_reason",
     "RANK": "rank",
