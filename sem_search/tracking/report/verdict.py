@@ -131,6 +131,8 @@ class Verdict:
             return "Not usable: these images do not show that the winner is better than chance."
         if all(one.state == "holds" for one in self.classes):
             return f"Usable for all {len(self.classes)} classes."
+        if all(one.state == "does not hold" for one in self.classes):
+            return f"Better than chance, but not usable for any of the {len(self.classes)} classes."
         holding, failing, unknown = (self._name(state) for state in ("holds", "does not hold", "not known"))
         parts = [
             f"Usable for {holding}" if holding else "Not yet shown to be usable for any class",
