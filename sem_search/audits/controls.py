@@ -73,13 +73,13 @@ class Control:
         return Row(cells=(self.name, format_share(self.scores.image_accuracy), reference, result), light=light)
 
     def _judge(self) -> tuple[Light, str]:
-        """Return the result in a few words; above chance and yet far below the score is no explanation of it."""
+        """Return the result in a few words; above chance, yet far below the score, it explains a part of it."""
         if self.is_as_it_should_be:
             return "good", "as it should be"
         if self.label_test is not None:
             return "bad", "ALARM"
         if self.difference is None and self.scores.image_accuracy.high < self.usual.image_accuracy.low:
-            return "plain", "above chance: explains a part"
+            return "unclear", "take care: explains a part"
         return "unclear", "take care"
 
     def to_text(self) -> str:

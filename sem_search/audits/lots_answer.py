@@ -34,7 +34,7 @@ def build_lots_answer(audit: "LotsAudit") -> Answer:
         subject=f"{count(audit.n_images, 'image')}, {count(audit.n_tiles, 'tile')}.",
         light=light,
         verdict=verdict,
-        sentence=f"{sentence}{' But see below: they also differ in how they were imaged.' if audit.remarks else ''}",
+        sentence=f"{sentence}{' But see below how they were imaged.' if audit.remarks else ''}",
         overview=(_tabulate(audit.pairs),),
         sections=tuple(Section(heading=heading, parts=parts) for heading, parts in sections.items() if parts),
     )
@@ -58,7 +58,8 @@ def describe_pair(pair: LotPair, *, n_pairs: int) -> str:
     if pair.is_different():
         share = format_share(pair.accuracy)
         return (
-            f"{name} differ, p = {pair.adjusted_p_value:.3f}{among}: {share} of the images are assigned right.{unlike}"
+            f"{name} differ, p = {pair.adjusted_p_value:.3f}{among}: {share} of the images are assigned to the right "
+            f"lot.{unlike}"
         )
     if _is_hopeless(pair):
         return (
@@ -67,8 +68,9 @@ def describe_pair(pair: LotPair, *, n_pairs: int) -> str:
         )
     return (
         f"{name}: no difference was found, which does not prove that there is none. "
-        f"{100 * pair.accuracy.value:.1f} % of {n_images} images are assigned right, but {_format_odds(pair.p_value)} "
-        f"of all permutations of these images does as well. {_describe_power(pair, among=among)}{unlike}"
+        f"{100 * pair.accuracy.value:.1f} % of {n_images} images are assigned to the right lot, but chance "
+        f"alone separates them as well ({_format_odds(pair.p_value)} of their permutations). "
+        f"{_describe_power(pair, among=among)}{unlike}"
     )
 
 

@@ -35,7 +35,7 @@ ALL_QUESTIONS = ("leak", "nested", "metadata", "left-out", "controls")
 FIGURE_CAPTION = (
     "How many test images are correctly classified, as measured and when something was changed. Orange: look at this. "
     "What classifies images without their pictures, or from pictures without particles, should lie near the dashed "
-    "line, or at least well below what was measured."
+    "line."
 )
 
 

@@ -140,8 +140,9 @@ class StudyComparison(ShownAsText):
         """Return which study is better, if that is clear: light, a few words, and why."""
         entry, folds = self.comparison.f_measure, self.comparison.fold_test
         images = f"{self.n_images_alike} of {count(self.comparison.n_images, 'test image')}"
-        if self.n_tiles_alike == self.n_tiles:
-            sentence = f"Both predict the same class for each of {count(self.n_tiles, 'test tile')}: no figure differs."
+        if self.n_tiles_alike == self.n_tiles and self.n_images_alike == self.comparison.n_images:
+            tiles = count(self.n_tiles, "test tile")
+            sentence = f"Both predict the same class for each of {tiles}, and for each image: no figure differs."
             return "plain", "The two answer alike", sentence
         sentence = (
             f"The F-measure on test tiles is {entry.first:.3f} against {entry.second:.3f}: {entry.to_text()}. Both "

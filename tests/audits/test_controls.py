@@ -131,7 +131,7 @@ def at(value: float) -> Interval:
     ("name", "accuracy", "changes", "light"),
     [
         ("constant images", 0.3, {}, "good"),
-        ("constant images", 0.5, {}, "plain"),
+        ("constant images", 0.5, {}, "unclear"),
         ("constant images", 0.86, {}, "unclear"),
         ("shuffled labels", 0.5, {"label_test": LabelTest(accuracy=0.5, expected=0.3, p_value=0.01)}, "bad"),
         ("shuffled labels", 0.5, {"label_test": LabelTest(accuracy=0.5, expected=0.3, p_value=0.2)}, "good"),

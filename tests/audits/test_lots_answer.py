@@ -41,15 +41,16 @@ HOPELESS = dataclasses.replace(FOUND, n_first=4, n_second=4, p_value=0.1, adjust
         (FOUND, "a and b differ, p = 0.010 (3 pairs considered): 100.0 % (59.2 to 100.0 %) of the images are assigned"),
         (
             MISSED,
-            "100.0 % of 10 images are assigned right, but 1 in 18 of all permutations of these images does as well. "
+            "100.0 % of 10 images are assigned to the right lot, but chance alone separates them as well (1 in 18 of "
+            "their permutations). "
             "That is too often to rule out chance (3 pairs considered): take 10 or more images of each lot.",
         ),
         (dataclasses.replace(MISSED, n_first=12, n_second=10), "take twice as many images of each lot"),
         (dataclasses.replace(MISSED, detectable_accuracy=None), "would miss even a very large difference as a rule"),
         (
             dataclasses.replace(MISSED, accuracy=Interval(value=0.7, low=0.4, high=0.9), p_value=0.4),
-            "but 40 % of all permutations of these images does as well. With so many images a difference is found in "
-            "four of five cases if 85 % of all images can be told apart.",
+            "but chance alone separates them as well (40 % of their permutations). With so many images a difference is "
+            "found in four of five cases if 85 % of all images can be told apart.",
         ),
         (HOPELESS, "a and b: nothing can be said. With 8 images no p-value below 0.100 is possible (3 pairs"),
         (

@@ -120,10 +120,12 @@ def test_a_p_value_is_never_printed_as_zero(compared: StudyComparison, p_value: 
 def test_what_answers_alike_is_told_as_such(good: StudyOutcome) -> None:
     twin = compare_studies(good, dataclasses.replace(good, name="twin"))
     assert twin.to_text().splitlines()[-1] == (
-        f"The two answer alike. Both predict the same class for each of {good.tiles.n_tiles} test tiles: no figure "
-        "differs."
+        f"The two answer alike. Both predict the same class for each of {good.tiles.n_tiles} test tiles, and for each "
+        "image: no figure differs."
     )
     assert "Nothing: both searches had the same settings, and the same combination won." in twin.to_text()
+    by_image = dataclasses.replace(twin, n_images_alike=twin.n_images_alike - 1)
+    assert "The two answer alike" not in by_image.to_text()
 
 
 def test_what_differs_in_the_settings_is_shown(good: StudyOutcome, poor: StudyOutcome) -> None:

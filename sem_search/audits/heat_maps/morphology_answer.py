@@ -156,7 +156,10 @@ def _describe_found(entries: Sequence[HeatCorrelation]) -> str:
     """Say which measures the heat goes with."""
     found = [entry for entry in entries if entry.is_found]
     if not found:
-        return f"The heat goes with no measure of the particles: {_describe_nothing(entries)}."
+        nothing = _describe_nothing(entries)
+        if nothing.startswith("cannot tell"):
+            return f"{nothing.replace('cannot tell', 'Cannot tell on which particles the heat lies')}."
+        return f"The heat goes with no measure of the particles: {nothing}."
     return f"The heat lies on particles with {join_words([_name_particles(entry) for entry in found])}."
 
 

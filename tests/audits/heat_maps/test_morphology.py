@@ -133,7 +133,9 @@ def test_too_few_images_to_exchange_say_nothing(audit: MorphologyAudit) -> None:
     entry = dataclasses.replace(audit.correlations[0], p_value=0.2, adjusted_p_value=1.0, smallest_p_value=0.25)
     few = dataclasses.replace(audit, correlations=(entry,), of_class={"blobs": (entry,), "grains": ()})
     text = few.to_text()
-    assert text.count("cannot tell: so few images allow no p below 0.250") == 3
+    assert text.count("cannot tell: so few images allow no p below 0.250") == 2
+    assert "Cannot tell on which particles the heat lies: so few images allow no p below 0.250." in text
+    assert "goes with no measure" not in text
     assert "cannot tell: too few images with particles" in text
     table = dataclasses.replace(audit, correlations=(dataclasses.replace(entry, chance_correlation=None),))
     assert table.to_answer().sections[0].parts[1].rows[0].cells[2] == ""  # type: ignore[union-attr]
