@@ -30,7 +30,7 @@ PARAMETERS = {
     "weights": "random",
     "preset": "standard",
     "tile_px": "48",
-    "epochs": "2",
+    "epochs": "12",
     "folds": "3",
     "learning_rates": "1e-1,1e-2",
     "batch_sizes": "8",

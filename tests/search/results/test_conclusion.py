@@ -245,6 +245,8 @@ def test_the_last_lines_name_verdict_winner_and_what_to_do(
     conclusion = conclude(finished, prepared, trainer)
     assert world.described["verdict"] == conclusion.verdict
     monkeypatch.chdir(prepared.settings.study_folder)
+    uri = f"sqlite:///{Path.cwd()}/mlflow.db"  # the store of this folder, whatever a test before has set
+    monkeypatch.setattr("mlflow.get_tracking_uri", lambda: uri)
     lines = [
         f"{conclusion.verdict.headline}.",
         "Not yet shown to be usable for any class; not for blobs and stripes; not known",
