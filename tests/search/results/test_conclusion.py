@@ -271,6 +271,20 @@ def test_the_last_lines_name_verdict_winner_and_what_to_do(
     assert again == ["", "Study a study was finished: nothing was trained.", "", *lines]
 
 
+def test_a_model_s_address_is_quoted_for_the_shell(finished, prepared, trainer, world: World) -> None:
+    conclusion = conclude(finished, prepared, trainer)
+    registered = dataclasses.replace(conclusion.registered, name="steel, lot 7")
+    text = dataclasses.replace(conclusion, registered=registered).to_text()
+    assert text.count(" --model 'models:/steel, lot 7@champion'") == 3
+
+
+def test_the_machine_that_trained_is_kept(finished, prepared, trainer, world: World) -> None:
+    finished.set_user_attr(MACHINE, "the one that trained")
+    conclude(finished, prepared, trainer)
+    assert world.context is not None
+    assert world.context.machine == "the one that trained"
+
+
 def test_a_long_reason_fits_a_terminal(finished, prepared, trainer, world: World) -> None:
     conclusion = conclude(finished, prepared, trainer)
     registered = dataclasses.replace(conclusion.registered, reason="challenger: " + "it does not beat version 1 " * 9)
@@ -303,4 +317,4 @@ def test_a_winner_that_was_logged_anew_names_its_earlier_runs(
     finished.set_user_attr(TRIAL_RUNS, {"1": ["second", "third"]})
     conclude(finished, prepared, trainer)
     assert world.registered["run_id"] == "third"
-    assert world.registered["earlier_run_ids"] == ["best", "second", "third"]
+    assert world.registered["earlier_run_ids"] == ["third", "second", "best"], "the newest first"
