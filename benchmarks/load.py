@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import optuna
+import sqlalchemy.orm  # noqa: F401 - before the threads: two that import it at once get half of it
 from optuna.trial import TrialState
 
 from sem_search.search.trials.ranks import check_turn, count_ranks, holds_rank

@@ -87,7 +87,7 @@ def test_one_line_per_image_and_exit_code_2(
         assert float(row["probability"]) == max(float(row[f"p_{name}"]) for name in CLASS_NAMES)
     assert {row["model"] for row in rows} == {logged.model_uri}
     told = capsys.readouterr().err
-    assert "3 of 5 images classified." in told
+    assert f"3 of 5 images classified by {logged.model_uri}." in told
     assert "torn.png: " in told
 
 

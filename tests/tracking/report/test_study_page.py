@@ -195,7 +195,7 @@ def test_a_report_without_extras_still_reads_well(study: StudyOutcome, context: 
         tracking_uri=None,
     )
     text = read_page(render_report(study, context=bare)).text
-    assert "There were no warnings" in text
+    assert "No file was left out, and nothing was replaced" in text
     assert "No heat maps were computed for this study." in text
     assert "The winner was not registered as a model." in text
     assert "None" not in text
