@@ -42,6 +42,7 @@ from sem_search.tracking.mlflow.names import (
     OLD_PARAM_TRIAL,
     OLD_TAG_TRIAL_STATE,
     SUPERSEDED,
+    TAG_AUDIT,
     TAG_KIND,
     TAG_SUPERSEDED_BY,
     TAG_TRIAL,
@@ -367,14 +368,16 @@ def list_trial_runs(*, study: str, near_run_id: str) -> Mapping[str, tuple[str, 
     }
 
 
-def has_audit(*, study: str, near_run_id: str) -> bool:
-    """Return whether an audit of a study was logged to its end.
+def read_audit_light(*, study: str, near_run_id: str) -> str | None:
+    """Return what the latest whole audit of a study came to: good, unclear or bad; None where there was none.
 
     Args:
         study: The study's name.
         near_run_id: A run in the experiment that is looked through.
     """
-    return any(run.info.status == "FINISHED" for run in _iter_runs("audit", study=study, near_run_id=near_run_id))
+    audits = [run for run in _iter_runs("audit", study=study, near_run_id=near_run_id) if TAG_AUDIT in run.data.tags]
+    latest = max(audits, key=lambda run: int(run.info.start_time), default=None)
+    return None if latest is None else str(latest.data.tags[TAG_AUDIT])
 
 
 def _read_trial(run: Run) -> tuple[str, str]:
