@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import optuna
+import sqlalchemy.orm  # noqa: F401 - before the threads: two that import it at once get half of it
 from optuna.trial import TrialState
 
 from sem_search.search.trials.ranks import check_turn, count_ranks, holds_rank
@@ -28,7 +29,7 @@ from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.space import suggest_cell
 from sem_search.search.trials.stale_trials import PROCESS, StaleTrials
 from sem_search.search.trials.study import open_study
-from sem_search.search.trials.worker_loop import work
+from sem_search.search.trials.worker_loop import Timeout, work
 from sem_search.settings import SearchSettings, build_settings
 from tests.servers.postgres import run_postgres
 
@@ -129,7 +130,8 @@ def run_threads(url: str, *, n_cells: int, n_threads: int) -> list[TrivialObject
 
     def run(objective: TrivialObjective) -> None:
         try:
-            work(open_study(settings, name=NAME, fingerprint={}), objective=objective)  # type: ignore[arg-type]
+            study = open_study(settings, name=NAME, fingerprint={})
+            work(study, objective=objective, timeout=Timeout(None))  # type: ignore[arg-type]
         except BaseException:  # noqa: BLE001 - printed, and the process ends
             traceback.print_exc()
             os._exit(1)  # a worker is a process of its own in earnest: its trial must not pass for one that runs

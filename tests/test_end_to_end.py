@@ -182,7 +182,8 @@ def test_a_search_killed_twice_goes_on_to_the_same_numbers(
     now = place.stamp_finished_folds()
     assert {path: now[path] for path in kept} == kept, "finished folds are not trained again"
     assert place.get_numbers() == undisturbed[0].get_numbers()
-    assert {run.info.status for run in place.get_runs("trial") + place.get_runs("study")} == {"FINISHED", "KILLED"}
+    assert [run.info.status for run in place.get_runs("study")] == ["FINISHED"], "the killed search's run goes on"
+    assert {run.info.status for run in place.get_runs("trial")} <= {"FINISHED", "KILLED"}
 
 
 @pytest.mark.slow

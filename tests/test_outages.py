@@ -5,6 +5,7 @@ search that nobody disturbed, on SQLite.
 """
 
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -24,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 LIMIT_S = 600
 OUTAGE_S = 6.0
 N_FOLDS = 6
+IMAGE_TIME = re.compile(r"\+timestamp\+\d+\+[0-9a-f-]{36}")
+"""What MLflow puts into the names of logged images."""
 """Two cells of three folds each."""
 
 PARAMETERS = {
@@ -136,7 +139,7 @@ class Place:
             )
             cell = run.data.tags["sem_search.cell"]
             told[cell, "status"] = run.info.status
-            told[cell, "files"] = set(self.list_files(run.info.run_id))
+            told[cell, "files"] = sorted(IMAGE_TIME.sub("", path) for path in self.list_files(run.info.run_id))
             told[cell, "models"] = [(model.name, str(model.status)) for model in models]
             told |= {(cell, key): history for key, history in histories.items()}
         return told

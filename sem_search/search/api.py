@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sem_search.errors import NotComparableError
+from sem_search.errors import NotComparableError, SettingsError
 from sem_search.places import write_store_plainly
 from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 Place = str | PathLike[str]
 """A file or folder, as a text or a path."""
+
+
+READING_SETTINGS = ("exclude", "skip_unreadable", "allow_outside", "crop_bottom_px", "max_megapixels")
+"""What only `read_catalogue` can still do."""
 
 
 def read_catalogue(data: Place = "demo", **settings: Any) -> "Catalogue":
@@ -72,12 +76,15 @@ def inspect(data: "Catalogue | Place" = "demo", **settings: Any) -> "Inspection"
 
     Raises:
         DataError: There are no data, or no two classes.
-        SettingsError: A setting is unknown or out of range.
+        SettingsError: A setting is unknown or out of range, or comes too late for a catalogue that has been read.
     """
     from sem_search.micrographs.catalogue import Catalogue
     from sem_search.search.commands.inspect import inspect_data
 
     if isinstance(data, Catalogue):
+        late = ", ".join(name for name in READING_SETTINGS if name in settings)
+        if late:
+            raise SettingsError(f"{late}: these images have been read already. Give it to read_catalogue.")
         return inspect_data(_build_settings(data.root, settings), catalogue=data)
     return inspect_data(_build_settings(data, settings))
 

@@ -16,9 +16,9 @@ from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import list_results
-from sem_search.search.results.run_description import describe_settings, log_study_start
+from sem_search.search.results.run_description import describe_machine, describe_settings, log_study_start
 from sem_search.search.results.trial_log import TrialLog
-from sem_search.search.trials.attributes import MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID
+from sem_search.search.trials.attributes import MACHINE, MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.objective import CellObjective
 from sem_search.search.trials.process_id import describe_process, is_known_gone
 from sem_search.search.trials.ranks import count_ranks
@@ -37,6 +37,7 @@ from sem_search.tracking.mlflow.runs import (
     explain_artifact_store,
     find_earlier_run,
     find_unfinished_runs,
+    has_finished,
     open_study_run,
     supersede_run,
 )
@@ -57,12 +58,14 @@ def search_study(prepared: PreparedSearch, *, client: ClusterClient | None = Non
     settings = prepared.settings
     study = _begin_study(prepared)
     repeat = partial(repeat_after_outages, study=study, url=settings.storage, wait_s=settings.outage_wait, warn=warn)
-    was_finished: bool = repeat(lambda: len(list_results(study)) >= count_ranks(settings))
-    earlier: str | None = repeat(lambda: study.user_attrs.get(STUDY_RUN_ID))
+    is_trained: bool = repeat(lambda: len(list_results(study)) >= count_ranks(settings))
+    begun: str | None = repeat(lambda: study.user_attrs.get(STUDY_RUN_ID))
+    earlier = _wait(lambda: find_earlier_run(begun, is_gone=is_known_gone), settings=settings)
+    was_finished = is_trained and (earlier is None or _wait(lambda: has_finished(earlier), settings=settings))
     with open_study_run(
         study=prepared.name,
         process=describe_process(),
-        earlier_run_id=_wait(lambda: find_earlier_run(earlier, is_gone=is_known_gone), settings=settings),
+        earlier_run_id=earlier,
         is_finished=was_finished,
     ) as run_id:
         timeout = Timeout(settings.timeout)
@@ -111,6 +114,8 @@ def _attempt(
         _wait(lambda: log_entries([describe_settings(settings)], run_id=run_id), settings=settings)
     trainer = prepared.trainer  # features are computed now: the study's run says meanwhile that a search is at work
     _wait(lambda: log_study_start(prepared, run_id=run_id), settings=settings)
+    if len(list_results(study)) < count_ranks(settings):
+        study.set_user_attr(MACHINE, describe_machine())
     _train_cells(study, prepared=prepared, log=log, client=client, timeout=timeout)
     repaired = [*prepared.repaired, *repair_folds(study, prepared=prepared, trainer=trainer)]
     with lock_stores(settings):

@@ -117,6 +117,13 @@ def test_a_catalogue_and_its_findings_are_tables(home: Path) -> None:
     assert "<html" in found._repr_html_()
 
 
+@pytest.mark.parametrize("setting", [{"exclude": "starch"}, {"crop_bottom_px": 4}])
+def test_a_setting_of_reading_comes_too_late_for_a_catalogue(home: Path, setting: dict[str, Any]) -> None:
+    read = ss.read_catalogue("micrographs", tile_px=48)
+    with pytest.raises(SettingsError, match=f"{next(iter(setting))}: .* Give it to read_catalogue"):
+        ss.inspect(read, tile_px=48, **setting)
+
+
 def test_a_study_has_its_trials_its_predictions_and_its_report(study: ss.Study) -> None:
     assert study.best["validation_f_measure"] == study.trials["validation_f_measure"].max()
     assert set(study.predictions["split"]) == {"validation", "test"}
@@ -179,6 +186,14 @@ def test_the_same_search_again_makes_no_second_run_and_leaves_the_first_as_it_en
     assert "<html" in again.report
 
 
+def test_a_search_that_was_stopped_while_it_concluded_ends_its_run(study: ss.Study) -> None:
+    store = MlflowClient()
+    store.update_run(study.run_id, status="KILLED")
+    again = ss.search("micrographs", **SETTINGS, study="excipients", model_name="excipients")
+    assert again.run_id == study.run_id
+    assert store.get_run(study.run_id).info.status == "FINISHED"
+
+
 def test_lots_are_tested(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     folders = [home / "micrographs" / name for name in ("lactose", "starch")]
@@ -195,6 +210,7 @@ def test_lots_are_tested(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
         (lambda: ss.search("demo", epochz=1), SettingsError, "epochz"),
         (lambda: ss.read_catalogue("no/such"), DataError, "there is no such folder"),
         (lambda: ss.inspect("no/such"), DataError, "there is no such folder"),
+        (lambda: ss.lots("a", "b", output=os.devnull), SettingsError, "null cannot be written .*--output"),
         (lambda: ss.load_study("mine"), SettingsError, "there is no such file here"),
         (lambda: ss.load_model("models:/none/1"), ModelNotFoundError, "none"),
         (lambda: ss.lots("no/such", "neither"), DataError, "no/such"),

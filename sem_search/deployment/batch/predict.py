@@ -9,7 +9,7 @@ import base64
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,7 +24,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc import load_model as load_pyfunc
 
 from sem_search.deployment.batch.resume import PredictionJournal
-from sem_search.deployment.batch.table import Prediction, choose_format, write_predictions
+from sem_search.deployment.batch.table import UNKNOWN, Prediction, choose_format, write_predictions
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.deployment.registry import complete_model_uri, fetch_model, resolve_model_uri
 from sem_search.deployment.registry.contents import describe_failure
@@ -101,9 +101,11 @@ def predict_images(
         shown = iter_measured(
             predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None
         )
+        labels: Counter[str | None] = Counter()
+        shown = _count_labels(shown, labels=labels)
         failed = write_predictions(shown, class_names=class_names, output=output, output_format=chosen_format)
     journal.remove()
-    _summarise(failed, n_images=len(found))
+    _summarise(failed, n_images=len(found), n_unknown=labels[UNKNOWN], model_uri=exact_uri)
     if output is not None:
         _log_predictions(output, images=images, model_uri=exact_uri)
     return EXIT_UNREADABLE if failed else 0
@@ -314,9 +316,23 @@ def _log_predictions(output: Path, *, images: Sequence[Path], model_uri: str) ->
         print(format_links({"predictions": link_run(run_id, artifact=output.name)}), file=sys.stderr)
 
 
-def _summarise(failed: Sequence[Prediction], *, n_images: int) -> None:
-    """Print how many images were answered, and name the first ones that were not."""
-    print(f"{n_images - len(failed)} of {n_images} images classified.", file=sys.stderr)
+def _count_labels(predictions: Iterable[Prediction], *, labels: Counter[str | None]) -> Iterator[Prediction]:
+    """Pass predictions on, and count their labels."""
+    for prediction in predictions:
+        labels[prediction.label] += 1
+        yield prediction
+
+
+def _summarise(failed: Sequence[Prediction], *, n_images: int, n_unknown: int, model_uri: str) -> None:
+    """Print how many images were answered and by which version, and name the first ones that were not."""
+    n_classified = n_images - len(failed)
+    print(f"{n_classified} of {n_images} images classified by {model_uri}.", file=sys.stderr)
+    if n_unknown:
+        print(
+            f"  {n_unknown} of them are unknown: unlike all training images of this version. If they should be "
+            "known, is it the right model?",
+            file=sys.stderr,
+        )
     for prediction in failed[:LISTED]:
         print(show_line(f"  {prediction.image}: {prediction.error}"), file=sys.stderr)
     if len(failed) > LISTED:

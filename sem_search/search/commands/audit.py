@@ -11,8 +11,10 @@ from sem_search.search.commands.command_line import write_command
 from sem_search.search.commands.compare import check_pair
 from sem_search.search.commands.finished_study import FinishedStudy, open_question_run, take_up_study
 from sem_search.search.results.outcome import read_finished_folds
+from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
+from sem_search.tracking.mlflow.names import TAG_AUDIT
 from sem_search.transfer.heads.training import TrainingSettings
 
 
@@ -58,6 +60,8 @@ def run_audit(
             log_entries(iter_audit_entries(audit, command=command, known=known), run_id=run_id)
             show(answer.describe_sections().removeprefix(shown).removeprefix("\n"))
             known, shown = audit, answer.describe_sections()
+        if set(questions) >= set(QUESTIONS):
+            log_entries([Tags(values={TAG_AUDIT: answer.light})], run_id=run_id)
     show("\n".join(answer.iter_conclusion()))
     show(format_links({"audit": link_run(run_id, artifact="audit/audit.html")}))
     return audit

@@ -16,20 +16,25 @@ from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_se
 from sem_search.search.prepare.study_folder import STATEMENT, get_study_folder
 from sem_search.search.process import quieten_libraries
 from sem_search.search.results.conclusion import list_winner_runs
+from sem_search.search.results.model import name_model
 from sem_search.search.results.outcome import read_stored_outcome, read_study_outcome
 from sem_search.search.results.study_result import Study
-from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
+from sem_search.search.trials.attributes import FINGERPRINT, MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.study import load_study
 from sem_search.secrets import MASK
 from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.tracking.mlflow.availability import check_store_answers
-from sem_search.tracking.mlflow.log import RunStatus, end_run, open_child_run
+from sem_search.tracking.mlflow.log import end_run, open_child_run
 from sem_search.tracking.mlflow.models import find_model_uri
+from sem_search.tracking.mlflow.own_runs import keep_outcome
 from sem_search.tracking.mlflow.runs import check_files_are_there, check_run_is_known, describe_audit
 
 SAME_DATA = "Questions need the search's own images and weights: put them back as they were."
+
+OLD_MODEL_NAME = "classifier"
+"""Of every trial's model before models were named after backbone and cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,7 @@ def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) ->
     """
     run_id = str(outcome.winner.run_id)
     try:
-        registered = find_registered(model_name=name, run_ids=list_winner_runs(study, outcome=outcome)[::-1])
+        registered = find_registered(model_name=name, run_ids=list_winner_runs(study, outcome=outcome))
         if registered is not None:
             return f"models:/{name}/{registered.version}"
         check_run_is_known(run_id)
@@ -122,7 +127,9 @@ def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) ->
         warn(f"{error} Until then, the study's model_uri is that of its run.")
     except InputError:
         pass  # there is no registry here, or it holds neither version nor run
-    return f"runs:/{run_id}"
+    # Without a store nothing says what the model is called; this attribute is as old as the models' speaking names.
+    is_old = MLFLOW_PAGE not in study.user_attrs
+    return f"runs:/{run_id}/{OLD_MODEL_NAME if is_old else name_model(outcome.backbone, cell=outcome.winner.cell)}"
 
 
 def check_same_data(study: optuna.Study, *, digest: str) -> None:
@@ -147,15 +154,8 @@ def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -
     """
     tags = describe_audit(study=study, kind=kind, process=describe_process())
     run_id = open_child_run(parent_run_id=parent_run_id, name=name, tags=tags)
-    status: RunStatus = "FAILED"
-    try:
+    with keep_outcome(run_id, end=lambda status: end_run(run_id, status=status)):
         yield run_id
-        status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
-        status = "KILLED"
-        raise
-    finally:
-        end_run(run_id, status=status)
 
 
 def check_study_run(study: optuna.Study) -> None:

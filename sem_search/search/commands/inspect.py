@@ -64,7 +64,7 @@ def run_inspection(settings: SearchSettings, *, output: Path, show: Show = show_
         DataError: There are no data, or no two classes.
         SettingsError: The output folder cannot be written.
     """
-    _check_place(output)
+    check_place(output)
     inspection = inspect_data(settings)
     show(inspection.to_text())
     pages = [
@@ -112,7 +112,7 @@ def _log_pages(pages: Sequence[TextArtifact], *, data: str, show: Show) -> None:
         show(format_links({"inspection": link_run(run_id, artifact="inspection.html")}))
 
 
-def _check_place(output: Path) -> None:
+def check_place(output: Path) -> None:
     """Raise if nothing can be written there: before hours of looking at images, not after them; nothing is left."""
     place = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     try:

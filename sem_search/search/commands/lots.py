@@ -15,6 +15,7 @@ from sem_search.micrographs.overlaps.similarity import find_similar_pairs, group
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.command_line import write_command
+from sem_search.search.commands.inspect import check_place
 from sem_search.search.prepare.data import PreparedData, build_reading_options, build_study_tiles
 from sem_search.search.prepare.features import compute_features
 from sem_search.search.prepare.network import prepare_network
@@ -25,8 +26,7 @@ from sem_search.tracking.entries.types import Artifact, Entry, Params
 from sem_search.tracking.mlflow.files import write_artifact
 from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
-from sem_search.tracking.mlflow.own_runs import open_side_run
-from sem_search.tracking.mlflow.runs import create_store
+from sem_search.tracking.mlflow.runs import create_store, open_side_run
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights.choice import check_weights
 from sem_search.words import name_some
@@ -47,10 +47,12 @@ def run_lots(
         given: Settings of the search by name: `backbone`, `weights`, `tile_px`, `crop_bottom_px`, ...
 
     Raises:
-        InputError: A folder or a picture cannot be used, or a lot has too few images.
+        InputError: A folder or a picture cannot be used, a lot has too few images, or `output` cannot be written.
         StoreError: The tracking store does not answer.
     """
     quieten_libraries()
+    if output is not None:
+        check_place(output)
     settings = build_settings({"data": str(folders[0]), **given})
     check_weights(settings.weights, backbone=settings.backbone)
     named = name_lots(folders)

@@ -43,7 +43,7 @@ from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
 from sem_search.tracking.mlflow.models import find_model_uri
-from sem_search.tracking.mlflow.runs import get_tracking_uri, has_audit
+from sem_search.tracking.mlflow.runs import get_tracking_uri, read_audit_light
 from sem_search.tracking.report.verdict import Score, Verdict, compute_score, compute_verdict
 from sem_search.transfer.heads.training import HeadTrainer
 
@@ -74,6 +74,7 @@ class Conclusion:
     def to_text(self) -> str:
         """Return the last lines that a search prints."""
         name, cell, version, command = self.outcome.name, self.outcome.winner.cell, self.registered, find_command()
+        model = shlex.quote(version.uri)
         lines = [f"Study {name} was finished: nothing was trained.", ""] if self.was_finished else []
         lines += [
             *_wrap(f"{self.verdict.headline}."),
@@ -87,9 +88,9 @@ class Conclusion:
             f"Read the report:  {_show_path(self.report_file)}",
             format_links(self.links),
             "",
-            f"Classify images:  {command} predict IMAGES... --model {version.uri}",
-            f"A page for it:    {command} app --model {version.uri}",
-            f"Serve it:         {command} serve --model {version.uri}",
+            f"Classify images:  {command} predict IMAGES... --model {model}",
+            f"A page for it:    {command} app --model {model}",
+            f"Serve it:         {command} serve --model {model}",
         ]
         return "\n".join(["", *lines])
 
@@ -126,7 +127,8 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
         test=test,
         earlier_run_ids=list_winner_runs(study, outcome=outcome),
     )
-    study.set_user_attr(MACHINE, describe_machine())
+    if MACHINE not in study.user_attrs:
+        study.set_user_attr(MACHINE, describe_machine())
     context = describe_study(
         study, outcome=outcome, prepared=prepared, trainer=trainer, model_uri=registered.uri, run_id=run_id
     )
@@ -156,8 +158,8 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
 
 
 def list_winner_runs(study: optuna.Study, *, outcome: StudyOutcome) -> list[str]:
-    """Return the runs that the winning trial was logged to, the first one first."""
-    return list_runs(study.get_trials(deepcopy=False)[outcome.winner.number], study=study)
+    """Return the runs that the winning trial was logged to, the newest one first."""
+    return list_runs(study.get_trials(deepcopy=False)[outcome.winner.number], study=study)[::-1]
 
 
 def _register(
@@ -234,7 +236,7 @@ def describe_study(
         versions=describe_versions(),
         hashes=describe_hashes(prepared),
         unstated=tuple(finding.unstated for finding in prepared.data.findings if finding.unstated),
-        is_audited=has_audit(study=prepared.name, near_run_id=run_id),
+        audit_light=read_audit_light(study=prepared.name, near_run_id=run_id),
         began=min((one.datetime_start for one in trials if one.datetime_start is not None), default=None),
         ended=max((one.datetime_complete for one in trials if one.datetime_complete is not None), default=None),
         machine=study.user_attrs.get(MACHINE),

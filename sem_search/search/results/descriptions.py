@@ -16,12 +16,12 @@ def describe_study_runs(outcome: StudyOutcome, *, verdict: Verdict, registered: 
         registered: The version that the winner became.
         run_id: Of the study's run.
     """
-    winner, version = outcome.winner, f"{registered.name}, version {registered.version}"
+    winner, version = outcome.winner, f"{escape_markdown(registered.name)}, version {registered.version}"
     found = f"**{escape_markdown(verdict.headline)}.** {escape_markdown(verdict.sentence)}"
     study, model = link_run_within(run_id), link_version_within(registered.name, registered.version)
     report = f"[Report]({link_run_within(run_id, artifact='report.html')})"
     if winner.run_id is not None:
-        origin = f"Winner of study [{outcome.name}]({study}), registered as [{version}]({model})."
+        origin = f"Winner of study [{escape_markdown(outcome.name)}]({study}), registered as [{version}]({model})."
         describe_run(winner.run_id, text=f"{found}\n\n{origin} {report}")
         cell = f"learning rate {winner.cell.learning_rate:g}, batch size {winner.cell.batch_size}"
         lines = [

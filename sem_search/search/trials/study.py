@@ -190,7 +190,7 @@ def load_study(
     if not {SETTINGS, STUDY_RUN_ID} <= set(study.user_attrs):
         raise StudyMismatchError(
             f"Study {name!r} has no settings yet. If its search has just been started, wait until it trains, then "
-            "start this worker again."
+            "give this command again."
         )
     return study
 

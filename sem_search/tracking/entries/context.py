@@ -151,8 +151,8 @@ class StudyContext:
     """Kinds of those findings that warn of a confound: how an image was taken gives its class away."""
     unstated: tuple[str, ...] = ()
     """What is not known of how every image was taken: `session`, `detector` ..."""
-    is_audited: bool = False
-    """Whether an audit of this study has been logged."""
+    audit_light: str | None = None
+    """What the latest whole audit of this study came to: good, unclear or bad; None without one."""
     warnings: tuple[str, ...] = ()
     """What was left out or replaced, one sentence each."""
     settings: Mapping[str, Scalar] = field(default_factory=dict)

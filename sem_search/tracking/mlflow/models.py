@@ -31,4 +31,5 @@ def find_model_uri(run_id: str) -> str:
     outputs = client.get_run(run_id).outputs
     if outputs is None or not outputs.model_outputs:
         raise ModelNotFoundError(f"Run {run_id} has no model: its trial was not finished.")
-    return f"runs:/{run_id}/{client.get_logged_model(outputs.model_outputs[-1].model_id).name}"
+    models = [client.get_logged_model(output.model_id) for output in outputs.model_outputs]  # in no order
+    return f"runs:/{run_id}/{max(models, key=lambda model: int(model.creation_timestamp)).name}"

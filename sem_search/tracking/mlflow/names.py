@@ -24,6 +24,9 @@ OLD_TAG_TRIAL_STATE = "trial_state"
 OLD_PARAM_TRIAL = "trial"
 """Where runs that were logged before these names hold the two."""
 
+TAG_AUDIT = "sem_search.audit"
+"""What a whole audit came to: good, unclear or bad."""
+
 TAG_SUPERSEDED_BY = "sem_search.superseded_by"
 SUPERSEDED = "superseded"
 

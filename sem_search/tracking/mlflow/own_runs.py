@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
@@ -17,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from sem_search.errors import SemSearchError, StoreError
 from sem_search.secrets import mask_secrets
 from sem_search.tracking.entries.types import Entry
-from sem_search.tracking.mlflow.availability import LOOK, ask_once, check_store_answers
+from sem_search.tracking.mlflow.availability import LOOK, ask_once, explain_store_error
 from sem_search.tracking.mlflow.log import RunStatus, end_run, log_entries
 from sem_search.tracking.mlflow.names import TAG_KIND
 
@@ -35,7 +34,7 @@ NOTE_LENGTH = 5000
 """Characters that every database of MLflow's keeps of a description."""
 
 _GENERATED = re.compile(r"[a-z]+-[a-z]+-\d{1,3}")
-"""A name that MLflow has drawn, such as `honorable-ant-471`."""
+"""A name that MLflow may have drawn, such as `honorable-ant-471`; a user's `steel-batch-12` looks the same."""
 
 _MARKUP = re.compile(r"([\\`*\[\]<>~]|(?<!\w)_|_(?!\w))")
 """What Markdown may obey. It leaves `_` within a word alone."""
@@ -59,29 +58,10 @@ def find_experiment() -> str | None:
 
 def is_in_named_experiment(experiment_id: str) -> bool:
     """Tell whether a run of this experiment lies where the user wants runs; anywhere, where no experiment is named."""
-    name = os.environ.get(NAME_VARIABLE)
-    if name:
-        return bool(MlflowClient().get_experiment(experiment_id).name == name)
-    return os.environ.get(ID_VARIABLE) in (None, "", experiment_id)
-
-
-@contextmanager
-def open_side_run(*, kind: str, name: str) -> Iterator[str]:
-    """Give the id of a new run that belongs to no study; it ends as FINISHED, KILLED or FAILED.
-
-    Args:
-        kind: What it is about: `lots`.
-        name: Of the run.
-
-    Raises:
-        StoreError: The tracking store does not answer.
-    """
-    check_store_answers()
-    run = mlflow.start_run(
-        experiment_id=find_experiment(), run_name=name, tags={TAG_KIND: kind}, log_system_metrics=False
-    )
-    with keep_outcome(run.info.run_id, end=mlflow.end_run):
-        yield str(run.info.run_id)
+    chosen, name = os.environ.get(ID_VARIABLE), os.environ.get(NAME_VARIABLE)
+    if chosen:  # first, as MLflow does: `mlflow.set_experiment` sets it, whatever the name says
+        return chosen == experiment_id
+    return not name or bool(MlflowClient().get_experiment(experiment_id).name == name)
 
 
 @contextmanager
@@ -91,6 +71,10 @@ def keep_outcome(run_id: str, *, end: Callable[[RunStatus], object]) -> Iterator
     Args:
         run_id: The run.
         end: Ends it with the status that it is given.
+
+    Raises:
+        StoreError: The tracking store went away.
+        SettingsError: It refused.
     """
     status: RunStatus = "FAILED"
     try:
@@ -100,8 +84,11 @@ def keep_outcome(run_id: str, *, end: Callable[[RunStatus], object]) -> Iterator
         status = "KILLED"
         raise
     except Exception as error:
-        note_failure(run_id, error=error)
-        raise
+        explained = explain_store_error(error)
+        note_failure(run_id, error=explained or error)
+        if explained is None:
+            raise
+        raise explained from None
     finally:
         end(status)
 
@@ -112,7 +99,7 @@ def log_to_own_run(entries: Iterable[Entry], *, kind: str, name: str) -> str | N
     Args:
         entries: What is logged.
         kind: What the run is about: `inspection`, `predictions`.
-        name: Of the run, unless the user has given it one.
+        name: Of the run, in place of one that MLflow may have drawn.
 
     Returns:
         The run's id; None where there is no run.
@@ -127,9 +114,11 @@ def log_to_own_run(entries: Iterable[Entry], *, kind: str, name: str) -> str | N
 
 
 def name_run(run_id: str, *, name: str) -> None:
-    """Give a run a speaking name, unless the user has given it one."""
+    """Give a new run a speaking name in place of one that MLflow may have drawn; any other name is kept."""
     client = MlflowClient()
-    if _GENERATED.fullmatch(client.get_run(run_id).info.run_name or ""):
+    run = client.get_run(run_id)
+    is_new = not any(tag.startswith("sem_search.") for tag in run.data.tags)
+    if is_new and _GENERATED.fullmatch(run.info.run_name or ""):
         client.update_run(run_id, name=name)
 
 

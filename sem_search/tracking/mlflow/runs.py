@@ -28,6 +28,7 @@ from sem_search.tracking.mlflow.availability import (
     LOOK,
     REFUSALS,
     ask_once,
+    check_store_answers,
     describe_refused_request,
     describe_silence,
     is_outage,
@@ -41,6 +42,7 @@ from sem_search.tracking.mlflow.names import (
     OLD_PARAM_TRIAL,
     OLD_TAG_TRIAL_STATE,
     SUPERSEDED,
+    TAG_AUDIT,
     TAG_KIND,
     TAG_SUPERSEDED_BY,
     TAG_TRIAL,
@@ -151,10 +153,11 @@ def open_study_run(
         process: The searching process, as `search.trials.process_id` describes it.
         earlier_run_id: The run of a search of this study that has ended. It goes on; below `mlflow run` it names the
             run that took over, and has no trials below it any more.
-        is_finished: Nothing is left to train: the earlier run keeps its status and its end, whatever happens now.
+        is_finished: All was trained and logged: the earlier run keeps its status and its end, whatever happens now.
 
     Raises:
-        SettingsError: The experiment or the run that the environment names is not there, or was deleted.
+        SettingsError: The experiment or the run that the environment names is not there, or was deleted; or another
+            run is active.
     """
     is_from_mlflow_run = RUN_ID_VARIABLE in os.environ
     if earlier_run_id is not None and is_finished and not is_from_mlflow_run:
@@ -164,24 +167,64 @@ def open_study_run(
         run_id = _start_study_run(None if is_from_mlflow_run else earlier_run_id, study=study)
         for key, value in {TAG_STUDY: study, TAG_KIND: "study", TAG_PROCESS: process}.items():
             MlflowClient().set_tag(run_id, key, value)
-        if earlier_run_id is not None and is_from_mlflow_run:
+        if earlier_run_id is not None and earlier_run_id != run_id:
             _pass_on(earlier_run_id, to=run_id, study=study)
     with keep_outcome(run_id, end=lambda status: _end_study_run(run_id, status=status)):
         yield run_id
 
 
+@contextmanager
+def open_side_run(*, kind: str, name: str) -> Iterator[str]:
+    """Give the id of a new run that belongs to no study; it ends as FINISHED, KILLED or FAILED.
+
+    Args:
+        kind: What it is about: `lots`.
+        name: Of the run.
+
+    Raises:
+        StoreError: The tracking store does not answer.
+        SettingsError: The experiment is not there, or was deleted; or another run is active.
+    """
+    check_store_answers()
+    _check_no_run_is_active()
+    with explain_refusal():
+        run = mlflow.start_run(
+            experiment_id=find_experiment(), run_name=name, tags={TAG_KIND: kind}, log_system_metrics=False
+        )
+    with keep_outcome(run.info.run_id, end=mlflow.end_run):
+        yield str(run.info.run_id)
+
+
 def _start_study_run(run_id: str | None, *, study: str) -> str:
     """Return the id of a run that is active: the one named, else the one that `mlflow run` opened, else a new one."""
     _check_system_metrics()
-    is_new = run_id is None and RUN_ID_VARIABLE not in os.environ
+    _check_no_run_is_active()
+    begun_id = run_id or os.environ.get(RUN_ID_VARIABLE)
+    begun = find_active_run(begun_id) if begun_id else None
     run = mlflow.start_run(
         run_id=run_id,
-        experiment_id=find_experiment() if is_new else None,
-        run_name=study if is_new else None,
+        experiment_id=None if begun_id else find_experiment(),
+        run_name=None if begun_id else study,
     )
     os.environ.pop(RUN_ID_VARIABLE, None)
+    if begun is not None and begun.info.status == "FAILED":
+        describe_run(begun.info.run_id, text="")  # it said why
     name_run(run.info.run_id, name=study)
     return str(run.info.run_id)
+
+
+def _check_no_run_is_active() -> None:
+    """Refuse to open a run while the user's own is open, in a notebook for example: MLflow has one at a time.
+
+    Raises:
+        SettingsError: Says how to end it.
+    """
+    active = mlflow.active_run()
+    if active is not None:
+        raise SettingsError(
+            f"MLflow's run {active.info.run_id} is still active here, and this needs a run of its own: end it first "
+            "(mlflow.end_run())."
+        )
 
 
 def _check_system_metrics() -> None:
@@ -278,6 +321,11 @@ def find_earlier_run(run_id: str | None, *, is_gone: Callable[[str], bool]) -> s
     return str(run.info.run_id) if has_ended else None
 
 
+def has_finished(run_id: str) -> bool:
+    """Return whether a run was logged to its end, not stopped, killed or failed before."""
+    return bool(MlflowClient().get_run(run_id).info.status == "FINISHED")
+
+
 def find_active_run(run_id: str) -> Run | None:
     """Return a run that is in the tracking store and not deleted, else None."""
     try:
@@ -320,14 +368,16 @@ def list_trial_runs(*, study: str, near_run_id: str) -> Mapping[str, tuple[str, 
     }
 
 
-def has_audit(*, study: str, near_run_id: str) -> bool:
-    """Return whether an audit of a study was logged to its end.
+def read_audit_light(*, study: str, near_run_id: str) -> str | None:
+    """Return what the latest whole audit of a study came to: good, unclear or bad; None where there was none.
 
     Args:
         study: The study's name.
         near_run_id: A run in the experiment that is looked through.
     """
-    return any(run.info.status == "FINISHED" for run in _iter_runs("audit", study=study, near_run_id=near_run_id))
+    audits = [run for run in _iter_runs("audit", study=study, near_run_id=near_run_id) if TAG_AUDIT in run.data.tags]
+    latest = max(audits, key=lambda run: int(run.info.start_time), default=None)
+    return None if latest is None else str(latest.data.tags[TAG_AUDIT])
 
 
 def _read_trial(run: Run) -> tuple[str, str]:

@@ -53,7 +53,7 @@ def list_steps(
         steps.insert(int(has_poor_weights), Step(kind="confounds", command=audit))
     if needs_images:
         steps.append(Step(kind="images", command=f"{context.command} inspect {shlex.quote(context.data)}"))
-    if not context.confounds and not context.is_audited:
+    if not context.confounds and context.audit_light is None:
         steps.append(Step(kind="audit", command=audit))
     return tuple(steps)
 

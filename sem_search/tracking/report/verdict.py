@@ -49,6 +49,9 @@ ASSUMED_RECALL = 0.8
 WEIGHTS_COLOURS: dict[str, Colour] = {"random": "red", "particles": "amber"}
 """All others are ImageNet's, or the user's own file."""
 
+AUDIT_COLOURS: dict[str | None, Colour] = {"good": "green", "unclear": "amber", "bad": "red"}
+"""By what an audit came to."""
+
 SEPARABLE_BY_NO_TEST = "single_session"
 """The kind of finding that no audit can dispel: a class of which all images come from one session."""
 
@@ -129,6 +132,8 @@ class Verdict:
         """The classes that the winner can be used for, and those that it cannot."""
         if not self.is_above_chance:
             return "Not usable: these images do not show that the winner is better than chance."
+        if self._confounds == "red":
+            return "Cannot be judged: the network may have learnt how the images were taken. See “No confound” below."
         if all(one.state == "holds" for one in self.classes):
             return f"Usable for all {len(self.classes)} classes."
         if all(one.state == "does not hold" for one in self.classes):
@@ -150,9 +155,13 @@ class Verdict:
     @property
     def colour(self) -> Colour:
         """Of the whole: red at chance, green where every class holds."""
-        if not self.is_above_chance:
+        if not self.is_above_chance or self._confounds == "red":
             return "red"
         return "green" if all(one.state == "holds" for one in self.classes) else "amber"
+
+    @property
+    def _confounds(self) -> Colour:
+        return next(light.colour for light in self.lights if light.kind == "confounds")
 
     def _name(self, state: ClassState) -> str:
         labels = [one.label for one in self.classes if one.state == state]
@@ -272,7 +281,7 @@ def _judge_confounds(context: StudyContext) -> Colour:
         return "red"
     if context.confounds:
         return "amber"
-    return "green" if context.is_audited else "grey"
+    return AUDIT_COLOURS.get(context.audit_light, "grey")
 
 
 def _judge_weights(context: StudyContext) -> Colour:

@@ -87,7 +87,7 @@ def test_one_line_per_image_and_exit_code_2(
         assert float(row["probability"]) == max(float(row[f"p_{name}"]) for name in CLASS_NAMES)
     assert {row["model"] for row in rows} == {logged.model_uri}
     told = capsys.readouterr().err
-    assert "3 of 5 images classified." in told
+    assert f"3 of 5 images classified by {logged.model_uri}." in told
     assert "torn.png: " in told
 
 
@@ -243,7 +243,7 @@ def test_a_file_that_vanishes_is_an_error_row(
 def test_pipes_and_dead_links_are_error_rows(folder: Path, tmp_path: Path, quick_load: None) -> None:
     os.mkfifo(folder / "pipe.png")
     (folder / "link.png").symlink_to(folder / "gone.png")
-    assert predict_images([folder], model_uri="x", output=tmp_path / "p.csv") == 2
+    assert predict_images([folder], model_uri="runs:/x/y", output=tmp_path / "p.csv") == 2
     errors = {Path(row["image"]).name: row["error"] for row in read_rows(tmp_path / "p.csv")}
     assert errors["pipe.png"] == errors["link.png"] == "is no file any more, or a link to one that is gone"
 
@@ -252,7 +252,7 @@ def test_a_huge_file_is_not_read(
     folder: Path, tmp_path: Path, quick_load: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predicting, "MAX_FILE_BYTES", 100)
-    assert predict_images([folder / "lot 1" / "a.png"], model_uri="x", output=tmp_path / "p.csv") == 2
+    assert predict_images([folder / "lot 1" / "a.png"], model_uri="runs:/x/y", output=tmp_path / "p.csv") == 2
     assert "at most 0 are read" in read_rows(tmp_path / "p.csv")[0]["error"]
 
 

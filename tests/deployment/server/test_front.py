@@ -515,7 +515,7 @@ def test_the_page_comes_with_its_policy() -> None:
     async def run() -> None:
         async with open_bench(has_page=True) as bench, bench.client.get("/") as response:
             assert response.status == 200
-            assert "Drop micrographs here" in await response.text()
+            assert "Drop micrographs or a folder here" in await response.text()
             assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
     asyncio.run(run())

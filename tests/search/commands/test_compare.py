@@ -57,6 +57,7 @@ def test_two_studies_of_one_storage_are_compared_and_logged(
     prepared, store_folds, run_id: str, tracking: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"sqlite:///{tmp_path}/compare.db"
+    tracking.log_text(run_id, "as a search logs it", "report.html")
     store_folds(shares_right=(1.0, 1.0))
     folder = Path(prepared.settings.study_folder)
     (folder / prepared.name).rename(folder / "a")

@@ -60,7 +60,7 @@ def made(study, prepared, untouched_trainer, store_folds, monkeypatch: pytest.Mo
     monkeypatch.setattr(reporting, "take_up_study", lambda *_, **__: taken)
     monkeypatch.setattr(reporting, "render_report", render)
     monkeypatch.setattr(reporting, "find_registered", find)
-    monkeypatch.setattr(conclusion, "has_audit", lambda **_: True)
+    monkeypatch.setattr(conclusion, "read_audit_light", lambda **_: "good")
     return contexts
 
 
@@ -69,10 +69,10 @@ def test_a_report_is_made_once_and_then_found(made: list[StudyContext], prepared
     assert file == Path(prepared.settings.study_folder) / "a study" / "report.html"
     assert file.read_text() == "report 1 of a study"
     (context,) = made
-    assert (context.model_uri, context.run_id, context.is_audited) == (
+    assert (context.model_uri, context.run_id, context.audit_light) == (
         "models:/sem-search-tiny@champion",
         "study-run",
-        True,
+        "good",
     )
     assert context.heat_maps is not None
     copy = run_report("a study", storage=STORAGE, output=tmp_path / "new" / "copy.html")

@@ -62,7 +62,7 @@ class World:
         self.logged: list[tuple[str, list[object]]] = []
         self.alias: str | None = "champion"
         self.described: dict[str, Any] = {}
-        self.is_audited = False
+        self.audit_light: str | None = None
 
     def register_winner(self, **arguments: Any) -> RegisteredVersion:
         self.registered = arguments
@@ -76,8 +76,8 @@ class World:
         self.outcome, self.context = outcome, context
         yield PAGE
 
-    def has_audit(self, *, study: str, near_run_id: str) -> bool:
-        return self.is_audited
+    def read_audit_light(self, *, study: str, near_run_id: str) -> str | None:
+        return self.audit_light
 
     def log_entries(self, entries: Iterable[object], *, run_id: str, time_ms: int = 0) -> None:
         self.logged.append((run_id, list(entries)))
@@ -90,7 +90,7 @@ def name_page(*parts: str) -> str:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    for name in ("register_winner", "iter_study_entries", "log_entries", "has_audit"):
+    for name in ("register_winner", "iter_study_entries", "log_entries", "read_audit_light"):
         monkeypatch.setattr(concluding, name, getattr(world, name))
     monkeypatch.setattr(concluding, "find_model_uri", "the model of {}".format)
     monkeypatch.setattr(concluding, "link_run", lambda *parts, **artifact: name_page(*parts, *artifact.values()))
@@ -200,7 +200,7 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer
     assert context.arguments["learning_rates"] == "0.1,0.01"
     assert context.began is not None and context.ended is not None and context.began <= context.ended
     assert context.machine == finished.user_attrs[MACHINE] == describe_machine()
-    assert not context.is_audited
+    assert context.audit_light is None
     assert context.heat_maps is not None
     tested = {image_id: fold.number for fold in prepared.data.folds.folds for image_id in fold.test}
     assert [picture.fold for picture in context.heat_maps.pictures] == [
@@ -245,6 +245,8 @@ def test_the_last_lines_name_verdict_winner_and_what_to_do(
     conclusion = conclude(finished, prepared, trainer)
     assert world.described["verdict"] == conclusion.verdict
     monkeypatch.chdir(prepared.settings.study_folder)
+    uri = f"sqlite:///{Path.cwd()}/mlflow.db"  # the store of this folder, whatever a test before has set
+    monkeypatch.setattr("mlflow.get_tracking_uri", lambda: uri)
     lines = [
         f"{conclusion.verdict.headline}.",
         "Not yet shown to be usable for any class; not for blobs and stripes; not known",
@@ -267,6 +269,20 @@ def test_the_last_lines_name_verdict_winner_and_what_to_do(
     assert conclusion.to_text().splitlines() == ["", *lines]
     again = dataclasses.replace(conclusion, was_finished=True).to_text().splitlines()
     assert again == ["", "Study a study was finished: nothing was trained.", "", *lines]
+
+
+def test_a_model_s_address_is_quoted_for_the_shell(finished, prepared, trainer, world: World) -> None:
+    conclusion = conclude(finished, prepared, trainer)
+    registered = dataclasses.replace(conclusion.registered, name="steel, lot 7")
+    text = dataclasses.replace(conclusion, registered=registered).to_text()
+    assert text.count(" --model 'models:/steel, lot 7@champion'") == 3
+
+
+def test_the_machine_that_trained_is_kept(finished, prepared, trainer, world: World) -> None:
+    finished.set_user_attr(MACHINE, "the one that trained")
+    conclude(finished, prepared, trainer)
+    assert world.context is not None
+    assert world.context.machine == "the one that trained"
 
 
 def test_a_long_reason_fits_a_terminal(finished, prepared, trainer, world: World) -> None:
@@ -301,4 +317,4 @@ def test_a_winner_that_was_logged_anew_names_its_earlier_runs(
     finished.set_user_attr(TRIAL_RUNS, {"1": ["second", "third"]})
     conclude(finished, prepared, trainer)
     assert world.registered["run_id"] == "third"
-    assert world.registered["earlier_run_ids"] == ["best", "second", "third"]
+    assert world.registered["earlier_run_ids"] == ["third", "second", "best"], "the newest first"

@@ -23,7 +23,7 @@ class Said:
 @dataclass
 class Found:
     winner: TrialOutcome
-    name: str = "vgg16-quick"
+    name: str = "vgg16-[quick]"
 
 
 @pytest.fixture
@@ -45,5 +45,5 @@ def test_study_and_winner_begin_with_the_verdict_and_lead_to_each_other(
         assert f"[Report]({runs}/{run_id}/artifacts/report.html{VIEW})" in text
         assert f"[sem-search-vgg16, version 4](#/models/sem-search-vgg16/versions/4{VIEW})" in text
     assert f"[{found.winner.cell.name}]({runs}/{found.winner.run_id}{VIEW})" in study
-    assert f"[vgg16-quick]({runs}/{run_id}{VIEW})" in winner
+    assert f"[vgg16-\\[quick\\]]({runs}/{run_id}{VIEW})" in winner
     assert study.endswith("champion: the first.")

@@ -1,5 +1,7 @@
 """The model of a run, whatever it is called."""
 
+import time
+
 import pytest
 from mlflow.entities import LoggedModelOutput
 from mlflow.tracking import MlflowClient
@@ -14,6 +16,7 @@ def test_a_model_is_found_by_its_run(client: MlflowClient, run_id: str, name: st
     for each in ("an earlier one", name):
         model = client.create_logged_model(experiment, name=each, source_run_id=run_id)
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        time.sleep(0.002)  # MLflow counts milliseconds
     assert find_model_uri(run_id) == f"runs:/{run_id}/{name}"
 
 

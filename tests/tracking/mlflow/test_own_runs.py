@@ -5,11 +5,14 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
 from mlflow.tracking import MlflowClient
 
-from sem_search.errors import DataError, StoreError
+from sem_search.errors import DataError, SettingsError, StoreError
 from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow import own_runs
+from sem_search.tracking.mlflow.log import end_run
 from sem_search.tracking.mlflow.own_runs import (
     EXPERIMENT,
     ID_VARIABLE,
@@ -20,9 +23,9 @@ from sem_search.tracking.mlflow.own_runs import (
     escape_markdown,
     find_experiment,
     is_in_named_experiment,
+    keep_outcome,
     log_to_own_run,
     name_run,
-    open_side_run,
 )
 
 
@@ -82,6 +85,15 @@ def test_an_experiment_that_the_user_names_is_kept(
     assert is_in_named_experiment(own) is is_there
 
 
+def test_an_experiment_s_id_counts_more_than_a_name(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with MLflow: `mlflow.set_experiment` sets the id, whatever the environment has named before."""
+    own = store.get_experiment_by_name("own").experiment_id
+    monkeypatch.setenv(NAME_VARIABLE, "other")
+    monkeypatch.setenv(ID_VARIABLE, own)
+    assert is_in_named_experiment(own)
+    assert not is_in_named_experiment("0")
+
+
 @pytest.mark.parametrize(
     ("error", "what", "said"),
     [
@@ -125,24 +137,33 @@ def test_a_name_that_the_user_gave_is_kept(store: MlflowClient, opened: str) -> 
     assert store.get_run(opened).info.run_name == "My look at lot 7"
 
 
+@pytest.mark.parametrize(("name", "is_kept"), [("honorable-ant-471", False), ("steel-batch-12b", True)])
+def test_a_new_run_s_drawn_name_is_replaced_once(store: MlflowClient, opened: str, name: str, is_kept: bool) -> None:
+    store.update_run(opened, name=name)
+    name_run(opened, name="first")
+    assert store.get_run(opened).info.run_name == (name if is_kept else "first")
+    store.set_tag(opened, "sem_search.kind", "study")
+    store.update_run(opened, name="steel-batch-12")
+    name_run(opened, name="again")
+    assert store.get_run(opened).info.run_name == "steel-batch-12", "a user has renamed it since"
+
+
 @pytest.mark.parametrize(
-    ("error", "status", "said"),
-    [(None, "FINISHED", None), (KeyboardInterrupt, "KILLED", None), (DataError("why"), "FAILED", "why")],
+    ("code", "raised", "said"),
+    [
+        ("TEMPORARILY_UNAVAILABLE", StoreError, "does not answer"),
+        ("PERMISSION_DENIED", SettingsError, "the server refused the request"),
+        ("INVALID_PARAMETER_VALUE", MlflowException, "as the server says"),
+    ],
 )
-def test_a_side_run_ends_as_it_ended(
-    store: MlflowClient, error: BaseException | None, status: str, said: str | None
+def test_a_store_that_goes_away_in_the_middle_is_one_of_the_package_s_errors(
+    store: MlflowClient, opened: str, code: str, raised: type[Exception], said: str
 ) -> None:
-    try:
-        with open_side_run(kind="lots", name="lots of a and b") as run_id:
-            if error is not None:
-                raise error
-    except (KeyboardInterrupt, DataError):
-        assert error is not None
-    run = store.get_run(run_id)
-    assert store.get_experiment(run.info.experiment_id).name == EXPERIMENT
-    assert (run.info.run_name, run.info.status) == ("lots of a and b", status)
-    assert run.data.tags.get("mlflow.note.content") == said
-    assert mlflow.active_run() is None
+    with pytest.raises(raised, match=said), keep_outcome(opened, end=lambda status: end_run(opened, status=status)):
+        raise MlflowException("as the server says", error_code=ErrorCode.Value(code))
+    run = store.get_run(opened)
+    assert run.info.status == "FAILED"
+    assert said in run.data.tags["mlflow.note.content"]
 
 
 def test_a_description_is_cut_to_what_every_database_keeps(store: MlflowClient, opened: str) -> None:

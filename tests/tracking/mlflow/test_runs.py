@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import mlflow
@@ -14,12 +15,12 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, UNAUTHENTICATED
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from sem_search.errors import SettingsError
+from sem_search.errors import DataError, SettingsError
 from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow import runs
 from sem_search.tracking.mlflow.log import end_run, log_entries, open_child_run
 from sem_search.tracking.mlflow.names import TAG_SUPERSEDED_BY
-from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
+from sem_search.tracking.mlflow.own_runs import EXPERIMENT, ID_VARIABLE, RUN_ID_VARIABLE, describe_run
 from sem_search.tracking.mlflow.runs import (
     adopt_trial_runs,
     check_run_is_known,
@@ -27,6 +28,8 @@ from sem_search.tracking.mlflow.runs import (
     describe_trial,
     explain_artifact_store,
     find_unfinished_runs,
+    has_finished,
+    open_side_run,
     open_study_run,
     supersede_run,
 )
@@ -88,6 +91,78 @@ def test_the_run_of_mlflow_run_is_used_and_hidden_from_later_processes(
         assert run_id == opened.info.run_id
         assert RUN_ID_VARIABLE not in os.environ
     assert store.get_run(run_id).info.run_name == "a"
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED", "RUNNING"])
+def test_an_earlier_run_that_goes_on_ends_as_this_search_and_forgets_why_it_failed(
+    store: MlflowClient, status: str
+) -> None:
+    with open_study_run(study="a", process="first") as first:
+        describe_run(first, text="Said before.")
+    store.update_run(first, status=status)
+    assert has_finished(first) is (status == "FINISHED")
+    with open_study_run(study="a", process="second", earlier_run_id=first) as second:
+        assert second == first
+        assert store.get_run(first).info.status == "RUNNING"
+    run = store.get_run(first)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.note.content"] == ("" if status == "FAILED" else "Said before.")
+
+
+def test_a_study_s_own_run_that_the_environment_names_does_not_supersede_itself(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_study_run(study="a", process="first") as first:
+        pass
+    monkeypatch.setenv(RUN_ID_VARIABLE, first)
+    with open_study_run(study="a", process="second", earlier_run_id=first) as second:
+        assert second == first
+    run = store.get_run(first)
+    assert (run.info.run_name, run.info.status) == ("a", "FINISHED")
+    assert TAG_SUPERSEDED_BY not in run.data.tags
+
+
+@pytest.mark.parametrize(
+    "open_run", [lambda: open_study_run(study="a", process="me"), lambda: open_side_run(kind="lots", name="lots")]
+)
+def test_the_user_s_own_open_run_is_left_to_the_user(store: MlflowClient, open_run: Callable[[], Any]) -> None:
+    with mlflow.start_run() as own:
+        with pytest.raises(SettingsError, match=rf"{own.info.run_id} is still active.*mlflow\.end_run\(\)"), open_run():
+            pass
+        assert store.get_run(own.info.run_id).info.status == "RUNNING"
+
+
+def test_a_side_run_in_a_deleted_experiment_is_refused(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    name_no_experiment(monkeypatch)
+    store.delete_experiment(store.create_experiment(EXPERIMENT))
+    with pytest.raises(SettingsError, match="Restore the experiment"), open_side_run(kind="lots", name="lots"):
+        pass
+
+
+def name_no_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what the store's fixture has named."""
+    monkeypatch.delenv(ID_VARIABLE)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [(None, "FINISHED", None), (KeyboardInterrupt, "KILLED", None), (DataError("why"), "FAILED", "why")],
+)
+def test_a_side_run_ends_as_it_ended(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, error: BaseException | None, status: str, said: str | None
+) -> None:
+    name_no_experiment(monkeypatch)
+    try:
+        with open_side_run(kind="lots", name="lots of a and b") as run_id:
+            if error is not None:
+                raise error
+    except (KeyboardInterrupt, DataError):
+        assert error is not None
+    run = store.get_run(run_id)
+    assert store.get_experiment(run.info.experiment_id).name == EXPERIMENT
+    assert (run.info.run_name, run.info.status) == ("lots of a and b", status)
+    assert run.data.tags.get("mlflow.note.content") == said
+    assert mlflow.active_run() is None
 
 
 def test_what_a_dead_search_left_running_is_found_and_ended(store: MlflowClient) -> None:

@@ -195,7 +195,7 @@ def test_a_report_without_extras_still_reads_well(study: StudyOutcome, context: 
         tracking_uri=None,
     )
     text = read_page(render_report(study, context=bare)).text
-    assert "There were no warnings" in text
+    assert "No file was left out, and nothing was replaced" in text
     assert "No heat maps were computed for this study." in text
     assert "The winner was not registered as a model." in text
     assert "None" not in text
@@ -261,16 +261,18 @@ def test_when_how_long_and_on_which_machine(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "○ not checked No confound The inspection found none. No audit has been run yet."),
+        ({}, "○ not checked No confound The inspection found none. No whole audit has been run yet."),
         ({"unstated": ("session", "detector")}, "since not every file states them: by session or by detector."),
         ({"confounds": ("confounded_session",)}, "▲ look No confound How the images were taken predicts the class"),
         ({"confounds": ("single_session",)}, "■ bad No confound A class was imaged in one session only."),
-        ({"is_audited": True}, "● good No confound The inspection found none, and an audit was run"),
+        ({"audit_light": "good"}, "● good No confound The inspection found none, and the audit found nothing that"),
+        ({"audit_light": "unclear"}, "▲ look No confound The inspection found none, but the audit has answers to look"),
+        ({"audit_light": "bad"}, "■ bad No confound The inspection found none, but the audit casts doubt"),
         ({"settings": {"weights_used": "random"}}, "■ bad Pretrained weights The network began with random weights."),
         ({"settings": {"weights_used": "random"}}, "Use ImageNet weights. They are downloaded once"),
         ({"settings": {"weights_used": "particles"}}, "▲ look Pretrained weights The network began with the shipped"),
         ({"settings": {"weights_used": "imagenet"}}, "began with pretrained weights: imagenet."),
-        ({}, "fine has 3 independent images, the fewest of all classes. So few can show nothing"),
+        ({}, "fine has 3 independent images; no class has fewer. So few can show nothing"),
         ({"settings": {"epochs": 6, "preset": "quick"}}, "Search the whole grid. This was a first look (preset quick)"),
         ({}, "Widen the grid. The winner has the largest learning rate that was tried (1e-2)"),
         ({}, "Run the audit. Has the network learnt the material"),

@@ -10,7 +10,15 @@ from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.trust import StudyTrust, compute_trust
-from sem_search.tracking.report.verdict import Colour, Score, Verdict, compute_score, compute_verdict, format_share
+from sem_search.tracking.report.verdict import (
+    Colour,
+    Light,
+    Score,
+    Verdict,
+    compute_score,
+    compute_verdict,
+    format_share,
+)
 
 N_FOLDS = 3
 
@@ -142,6 +150,14 @@ def test_classes_hold_or_do_not_or_it_is_not_known(
     assert (verdict.sentence, verdict.colour) == (sentence, colour)
 
 
+def test_nothing_is_called_usable_where_a_confound_cannot_be_told_from_the_material(judge) -> None:
+    verdict = judge([0] * 12 + [1] * 12, n_images=12)
+    assert (verdict.sentence, verdict.colour) == ("Usable for all 2 classes.", "green")
+    confounded = replace(verdict, lights=(Light(kind="confounds", colour="red"),))
+    assert confounded.sentence.startswith("Cannot be judged: the network may have learnt how the images were taken.")
+    assert confounded.colour == "red"
+
+
 def test_no_class_may_hold_though_the_whole_is_better_than_chance(judge) -> None:
     half_right = [name for true in range(4) for name in [true] * 6 + [(true + 1) % 4] * 6]
     verdict = judge(half_right, names=("a", "b", "c", "d"), n_images=12)
@@ -186,8 +202,10 @@ def light(study: StudyOutcome, trust: StudyTrust, context: StudyContext, kind: s
     ("changes", "kind", "colour"),
     [
         ({}, "confounds", "grey"),
-        ({"is_audited": True}, "confounds", "green"),
-        ({"confounds": ("confounded_session",), "is_audited": True}, "confounds", "amber"),
+        ({"audit_light": "good"}, "confounds", "green"),
+        ({"audit_light": "unclear"}, "confounds", "amber"),
+        ({"audit_light": "bad"}, "confounds", "red"),
+        ({"confounds": ("confounded_session",), "audit_light": "good"}, "confounds", "amber"),
         ({"confounds": ("confounded_detector", "single_session")}, "confounds", "red"),
         ({}, "weights", "grey"),
         ({"settings": {"weights_used": "imagenet"}}, "weights", "green"),
@@ -238,7 +256,7 @@ def inner(study: StudyOutcome) -> StudyOutcome:
 def test_a_winner_inside_the_grid_whose_folds_had_ended_is_green(
     inner: StudyOutcome, trust: StudyTrust, context: StudyContext
 ) -> None:
-    verdict = compute_verdict(inner, trust=trust, context=replace(context, is_audited=True))
+    verdict = compute_verdict(inner, trust=trust, context=replace(context, audit_light="good"))
     assert (verdict.convergence.edges, verdict.convergence.n_cut) == ((), 0)
     assert verdict.lights[-1].colour == "green"
     assert not {"standard", "edge", "epochs", "audit"} & {step.kind for step in verdict.steps}
