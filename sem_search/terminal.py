@@ -19,8 +19,11 @@ import click
 
 from sem_search.errors import SemSearchWarning
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""All control characters but tab and line end, and those that turn the direction of writing."""
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""All control characters but tab and line end, those that turn the direction of writing, and surrogates."""
+
+SURROGATES = re.compile(r"[\ud800-\udfff]")
+"""Bytes of a file name that is not UTF-8, as Python holds them; no encoding can write them."""
 
 LINE_BREAKS = re.compile(r"[\t\n\u2028\u2029]")
 
@@ -31,6 +34,11 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def show_controls(text: str) -> str:
     """Return a text whose control characters are spelt out, as JSON spells them: `\\u001b`."""
     return CONTROLS.sub(_spell, text)
+
+
+def show_surrogates(text: str) -> str:
+    """Return a text that can be written in UTF-8: bytes of a file name that are not are spelt out as `\\udcff`."""
+    return SURROGATES.sub(_spell, text)
 
 
 def show_line(text: str) -> str:

@@ -35,6 +35,7 @@ CLEAR, TITLE, BELL, C1, RIGHT_TO_LEFT = "\x1b[2J", "\x1b]0;pwned\x07", "\x07", "
         ("good\rbad", "good\\u000dbad"),
         ("a\x00\x08\x7f", "a\\u0000\\u0008\\u007f"),
         (f"a{RIGHT_TO_LEFT}b", "a\\u202eb"),
+        ("a\udcff", "a\\udcff"),
     ],
 )
 def test_control_characters_are_spelt_out(text: str, shown: str) -> None:

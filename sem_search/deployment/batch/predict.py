@@ -6,6 +6,7 @@ same command is given again.
 """
 
 import base64
+import itertools
 import sys
 import tempfile
 from collections import Counter
@@ -31,7 +32,7 @@ from sem_search.deployment.registry.contents import describe_failure
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.images import PICTURE_SUFFIXES
 from sem_search.progress import iter_measured
-from sem_search.terminal import show_line
+from sem_search.terminal import show_line, show_surrogates
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.own_runs import log_to_own_run
@@ -148,7 +149,7 @@ def find_images(images: Sequence[Path]) -> tuple[FoundImage, ...]:
         if not given.exists():
             raise DataError(f"{given} does not exist: give micrographs, or folders that hold some.")
         for path in _list_folder(given) if given.is_dir() else [given]:
-            found.setdefault(path.resolve(), FoundImage(path=path, shown_name=path.as_posix()))
+            found.setdefault(path.resolve(), FoundImage(path=path, shown_name=show_surrogates(path.as_posix())))
     if not found:
         raise DataError(
             f"There is no picture in {', '.join(map(str, images)) or 'nothing'}: "
@@ -288,12 +289,15 @@ def _read(path: Path) -> bytes | str:
 
 
 def _name_overlays(found: Sequence[FoundImage]) -> dict[Path, str]:
-    """Return a file name for each overlay: the image's own, with its folders or its ending where others share it."""
+    """Return a file name for each overlay: the image's own; where others share it, with folders, ending or a number."""
     choices = {image.path: _list_overlay_names(image) for image in found}
     counts = Counter(name.casefold() for names in choices.values() for name in names)
-    chosen: dict[Path, str] = {}
-    for number, (path, names) in enumerate(choices.items()):
-        chosen[path] = next((name for name in names if counts[name.casefold()] == 1), f"{number}_{names[0]}")
+    taken, chosen = set(counts), {}
+    for place, (path, names) in enumerate(choices.items()):
+        numbered = (f"{number}_{names[0]}" for number in itertools.count(place))
+        own = next((name for name in names if counts[name.casefold()] == 1), None)
+        chosen[path] = own or next(name for name in numbered if name.casefold() not in taken)
+        taken.add(chosen[path].casefold())
     return chosen
 
 
@@ -309,7 +313,7 @@ def _list_overlay_names(image: FoundImage) -> tuple[str, ...]:
 def _log_predictions(output: Path, *, images: Sequence[Path], model_uri: str) -> None:
     """Put the table into the run that `mlflow run` has opened, if there is one."""
     tags = Tags(values={"sem_search.model": model_uri})
-    name = f"predictions of {name_some([path.name for path in images])}"
+    name = f"predictions of {name_some([show_surrogates(path.name) for path in images])}"
     run_id = log_to_own_run([tags], kind="predictions", name=name)
     if run_id is not None:
         MlflowClient().log_artifact(run_id, str(output))

@@ -103,15 +103,17 @@ def choose_format(given: str | None, *, output: Path | None) -> TableFormat:
     """Return the format that was given, else that of the file's name, else CSV.
 
     Raises:
-        SettingsError: The file's name ends as that of no table or of another format, or a file is needed.
+        SettingsError: There is no such format, the file's name ends as that of another one, or a file is needed.
     """
     suffix = output.suffix.lower().removeprefix(".") if output is not None else ""
     wanted = given or suffix or FORMATS[0]
     chosen = next((known for known in FORMATS if known == wanted), None)
     if chosen is None:
+        if given:
+            raise SettingsError(f"format={wanted}: no table can be written so; choose one of {', '.join(FORMATS)}.")
         endings = ", ".join(f".{known}" for known in FORMATS)
         raise SettingsError(
-            f"output={output}: no table can be written as .{suffix}; end the name with one of {endings}, or give the "
+            f"output={output}: no table can be written as .{wanted}; end the name with one of {endings}, or give the "
             "format as well."
         )
     if suffix in FORMATS and suffix != chosen:

@@ -102,6 +102,7 @@ SIGNATURE = ModelSignature(
             ColSpec(Array(DataType.string), "prediction_set"),
             ColSpec(DataType.double, "coverage"),
             ColSpec(DataType.long, "n_calibration_images"),
+            ColSpec(DataType.long, "n_calibration_groups"),
             ColSpec(DataType.boolean, "is_known", required=False),
             ColSpec(DataType.double, "novelty", required=False),
             ColSpec(DataType.double, "novelty_threshold", required=False),

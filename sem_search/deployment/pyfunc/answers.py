@@ -67,6 +67,7 @@ def _describe_nothing(options: RequestOptions) -> dict[str, Any]:
         "prediction_set": [],
         "coverage": options.coverage,
         "n_calibration_images": 0,
+        "n_calibration_groups": 0,
         "is_known": None,
         "novelty": None,
         "novelty_threshold": None,
@@ -88,13 +89,15 @@ def _describe_answer(
     description = classifier.description
     class_names = description.class_names
     pixel_size = check_pixel_size(micrograph.metadata.pixel_size_nm, trained_nm=description.pixel_sizes_nm)
-    members, doubts = _choose_set(answer, calibration=classifier.calibration, coverage=options.coverage)
+    calibration = classifier.calibration
+    members, doubts = _choose_set(answer, calibration=calibration, coverage=options.coverage)
     novelty, unlike = _describe_novelty(answer, classifier=classifier)
     warnings = [*micrograph.warnings, *unlike, *doubts, *([pixel_size.warning] if pixel_size.warning else [])]
     record = _describe_probabilities(answer.probabilities, class_names=class_names) | {
         "prediction_set": [class_names[index] for index in members],
         "coverage": options.coverage,
-        "n_calibration_images": classifier.calibration.answers.n_images if classifier.calibration else 0,
+        "n_calibration_images": calibration.answers.n_images if calibration else 0,
+        "n_calibration_groups": calibration.answers.n_groups if calibration else 0,
         **novelty,
         "is_training_image": classifier.is_training_image(micrograph.pixels),
         "agreement": answer.agreement,

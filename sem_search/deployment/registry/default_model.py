@@ -34,23 +34,29 @@ def complete_model_uri(given: str | None) -> str:
     """
     if given is None or given == AUTO:
         return _find_only_champion()
-    is_name = not re.search(r"[:/\\]", given) and not Path(given).exists()
-    uri = f"models:/{given}" if is_name else given
+    uri = _write_uri(given)
     is_whole = not uri.startswith("models:") or split_model_uri(uri) is not None
     name = uri.removeprefix("models:").lstrip("/")
     return uri if is_whole or LOGGED_MODEL_ID.fullmatch(name) else f"models:/{name}@{CHAMPION}"
 
 
+def _write_uri(given: str) -> str:
+    """Return the URI that a bare `NAME` or `NAME@ALIAS` stands for; a URI or a path stays as it is."""
+    is_name = not re.search(r"[:/\\]", given) and not Path(given).exists()
+    return f"models:/{given}" if is_name else given
+
+
 def choose_model_name(given: str | None) -> str:
-    """Return the name of a registered model, also where its URI is given; None stands for the only one that there is.
+    """Return the name of a registered model, also of its URI or `NAME@ALIAS`; None: the only one that there is.
 
     Raises:
         ModelNotFoundError: None is given, and there is no model, or there are several; the message lists them.
         StoreError: The registry does not answer.
     """
     if given is not None:
-        address = split_model_uri(given)
-        return given.removeprefix("models:/") if address is None else address[0]
+        uri = _write_uri(given)
+        address = split_model_uri(uri)
+        return uri.removeprefix("models:").lstrip("/") if address is None else address[0]
     models = _list_models()
     if len(models) == 1:
         return str(models[0].name)

@@ -27,6 +27,9 @@ Action = Literal["registered", "promoted", "promoted by hand", "rolled back", "f
 FORMAT_VERSION = 1
 """Raised when a reader of before could misunderstand an entry."""
 
+FINDING = "finding"
+"""Of `HistoryEntry.comparison`: what the gate found, in words, where the reason is a user's own."""
+
 ENTRY_PREFIX = "sem_search.history."
 
 LONGEST_TAG = 5000
@@ -55,7 +58,7 @@ class HistoryEntry:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By version: objective, validation and test F-measure, as registered."""
     comparison: Mapping[str, Any] | None = None
-    """What the gate found, where it compared."""
+    """What the gate found, where it compared; of a move by hand also as a sentence, `FINDING`."""
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Of data, folds and files of `to_version`."""
     run_id: str | None = None

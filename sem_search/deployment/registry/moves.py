@@ -26,7 +26,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from sem_search.deployment.registry.contents import read_files_sha256
 from sem_search.deployment.registry.gate import GateRule, Verdict, judge
-from sem_search.deployment.registry.history import Action, History, HistoryEntry, read_history
+from sem_search.deployment.registry.history import FINDING, Action, History, HistoryEntry, read_history
 from sem_search.deployment.registry.versions import (
     CHALLENGER,
     CHAMPION,
@@ -173,13 +173,14 @@ def promote_version(
                 f"version {newcomer.version} was not promoted: {verdict.reason} To make it champion all the same, say "
                 "why: --reason ..."
             )
+        by_hand = {**(verdict.comparison or {}), FINDING: verdict.reason}  # also where nothing was compared
         return _move_alias(
             client,
             history,
             action="promoted" if reason is None else "promoted by hand",
             version=newcomer,
             reason=verdict.reason if reason is None else reason,
-            comparison=verdict.comparison,
+            comparison=verdict.comparison if reason is None else by_hand,
         )
 
 

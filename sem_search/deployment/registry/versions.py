@@ -61,7 +61,7 @@ def open_client() -> MlflowClient:
             f"There is no registry {describe_store()} here: give the command in the folder of the search, or say where "
             "the registry is with MLFLOW_TRACKING_URI."
         )
-    with explain_refusal():  # already to make a client opens a database, which MLflow tries for minutes
+    with explain_refusal():  # making a client opens a database; where that fails, MLflow tries for minutes
         check_store_answers(lambda: MlflowClient().search_registered_models(max_results=1))
         return MlflowClient()
 

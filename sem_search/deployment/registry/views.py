@@ -17,6 +17,7 @@ from sem_search.deployment.registry.contents import RECORD_PATH, describe_failur
 from sem_search.deployment.registry.gate import VersionComparison, get_p_over_folds
 from sem_search.deployment.registry.history import (
     ENTRY_PREFIX,
+    FINDING,
     History,
     HistoryEntry,
     describe_champion_state,
@@ -320,6 +321,8 @@ def _iter_entry_lines(entry: HistoryEntry) -> Iterator[str]:
     before, after = (f"version {each}" if each else "none" for each in (entry.from_version, entry.to_version))
     yield f"{entry.number}. {entry.at[:19]} UTC, {entry.who}: {entry.action}; {entry.alias}: {before} -> {after}"
     yield f"   {entry.reason}"
+    if finding := (entry.comparison or {}).get(FINDING):
+        yield f"   the gate found: {finding}"
     scores = "; ".join(
         f"version {version}: " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()))
         for version, values in sorted(entry.scores.items())

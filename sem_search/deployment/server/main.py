@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -74,8 +74,7 @@ def build_serve_settings(
         timeout: Seconds a request may take, at least 1.
         watch: Seconds between two looks at the alias, above 0.
         max_request_mb: Size of a request in 10^6 bytes, above 0.
-        max_megapixels: Of all images of a request together, above 0; of one image no more than
-            `DEFAULT_MAX_MEGAPIXELS`.
+        max_megapixels: Of all images of a request, above 0; of one image at most `DEFAULT_MAX_MEGAPIXELS`.
         allowed_hosts: Further names by which callers may ask, separated by commas; empty for none.
         has_page: Whether a browser gets a page to try the model on.
 
@@ -83,9 +82,7 @@ def build_serve_settings(
         ModelNotFoundError: None is given, and no model or several have a champion.
         SettingsError: A value is out of range, or `allowed_hosts` are no names of hosts.
     """
-    for name, value in (("watch", watch), ("max-request-mb", max_request_mb), ("max-megapixels", max_megapixels)):
-        if not value > 0:
-            raise SettingsError(f"{name}={value:g} must be above 0.")
+    _check_positive({"watch": watch, "max-request-mb": max_request_mb, "max-megapixels": max_megapixels})
     return ServeSettings(
         address=complete_model_uri(model),
         host=host,
@@ -100,6 +97,12 @@ def build_serve_settings(
         server=ServerSettings(n_workers=workers, env_manager=env_manager, timeout_s=timeout),
         has_page=has_page,
     )
+
+
+def _check_positive(values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise SettingsError(f"{name}={value:g} must be above 0.")
 
 
 def _build_limits(*, max_request_mb: float, max_megapixels: float) -> RequestLimits:

@@ -119,11 +119,20 @@ def test_table_and_server_agree(
         (["a/02.png", "b/02.PNG", "Köln/α.tif"], ["a_02.png", "b_02.png", "α.png"]),
         (["a/02.png", "a/02.tif"], ["02_png.png", "02_tif.png"]),
         (["x/02", "../02", "02"], ["x_02.png", "1_02.png", "2_02.png"]),
+        (["a.png", "x/a.png", "0_A.png"], ["1_a.png", "x_a.png", "0_A.png"]),
     ],
 )
 def test_no_two_overlays_have_one_name(images: list[str], names: list[str]) -> None:
     found = [FoundImage(path=Path(image), shown_name=image) for image in images]
     assert list(predicting._name_overlays(found).values()) == names
+
+
+def test_a_name_that_is_not_utf_8_can_be_written_and_told_apart(tmp_path: Path) -> None:
+    for name in (b"a\xff.png", b"a\xfe.png"):
+        (tmp_path / os.fsdecode(name)).touch()
+    found = find_images([tmp_path])
+    assert [image.shown_name.rpartition("/")[2] for image in found] == ["a\\udcfe.png", "a\\udcff.png"]
+    assert all(image.path.exists() for image in found)
 
 
 def test_overlays_are_named_after_their_images(

@@ -162,6 +162,8 @@ def test_the_format_is_told_or_follows_from_the_name(told: str | None, output: s
         ("parquet", None, r"format=parquet needs a file to write: give output=FILE\.parquet"),
         ("xlsx", None, "format=xlsx needs a file"),
         (None, "p.xls", r"output=p\.xls: no table can be written as \.xls; .*one of \.csv, \.json, \.parquet, \.xlsx"),
+        ("tsv", None, "format=tsv: no table can be written so; choose one of csv, json, parquet, xlsx"),
+        ("tsv", "p.csv", "format=tsv: no table"),
         ("csv", "p.xlsx", r"output=p\.xlsx contradicts format=csv"),
         ("json", "p.csv", r"output=p\.csv contradicts format=json"),
     ],

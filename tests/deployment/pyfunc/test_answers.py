@@ -88,6 +88,7 @@ def test_an_answer_in_full() -> None:
         "prediction_set": ["lactose", "starch"],
         "coverage": 0.9,
         "n_calibration_images": 20,
+        "n_calibration_groups": 20,
         "is_known": True,
         "novelty": 0.75,
         "novelty_threshold": 1.0,

@@ -28,8 +28,10 @@ from sem_search.transfer.cut import cut_network
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
 ANSWER = [
-    *("label", "probability", "probabilities", "prediction_set", "coverage", "n_calibration_images"),
+    *("label", "probability", "probabilities", "prediction_set", "coverage"),
     *(
+        "n_calibration_images",
+        "n_calibration_groups",
         "is_known",
         "novelty",
         "novelty_threshold",

@@ -65,7 +65,7 @@ def test_what_is_not_clear_is_listed(
         complete_model_uri(None)
 
 
-@pytest.mark.parametrize("given", ["a", "models:/a", "models:/a@champion", "models:/a/3"])
+@pytest.mark.parametrize("given", ["a", "a@champion", "models:/a", "models:a", "models:/a@champion", "models:/a/3"])
 def test_a_name_is_taken_out_of_an_address(given: str) -> None:
     assert choose_model_name(given) == "a"
 

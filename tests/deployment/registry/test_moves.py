@@ -22,7 +22,7 @@ from sem_search.deployment.registry import (
 )
 from sem_search.deployment.registry.moves import describe_user, locate_lock, lock_registry
 from sem_search.deployment.registry.versions import TAG_DECISION
-from sem_search.deployment.registry.views import NO_CARD
+from sem_search.deployment.registry.views import NO_CARD, format_move
 from sem_search.errors import ModelNotFoundError, NotPromotedError, SettingsError, StoreError
 
 POOR, GOOD, BETTER = 0.5, 2.0, 9.0
@@ -82,7 +82,9 @@ def test_one_at_chance_is_no_champion_though_there_is_none(laboratory: Any) -> N
     assert laboratory.read_history().entries[-1].reason == registered.reason
     with pytest.raises(NotPromotedError, match=r"version 1 was not promoted: it is not shown .*: --reason"):
         promote_version(laboratory.name, "1")
-    promote_version(laboratory.name, "1", reason="for a demonstration")
+    made = promote_version(laboratory.name, "1", reason="for a demonstration")
+    assert (made.reason, made.comparison) == ("for a demonstration", {"finding": reason})
+    assert f"   the gate found: {reason}" in format_move(made)
     assert laboratory.get_aliases() == {"champion": "1"}
     assert laboratory.register(GOOD, seed=1, at_chance="5 of 50").alias == "challenger", "nor does it beat a champion"
 
@@ -341,6 +343,7 @@ def test_by_hand_with_a_reason_it_is_written_down_beside_what_the_gate_found(thr
     made = promote_version(three.name, "2", reason="the client's own lot")
     assert (made.action, made.reason) == ("promoted by hand", "the client's own lot")
     assert made.comparison["is_better"] is False
+    assert made.comparison["finding"].startswith("version 2 does not beat version 1: ")
     assert set(made.scores) == {"1", "2"}
     assert three.get_aliases()["champion"] == "2"
 
@@ -348,7 +351,9 @@ def test_by_hand_with_a_reason_it_is_written_down_beside_what_the_gate_found(thr
 def test_by_hand_even_what_cannot_be_compared(laboratory: Any) -> None:
     laboratory.register(BETTER)
     laboratory.register(POOR, n_images=10)
-    assert promote_version(laboratory.name, "2", reason="new instrument").comparison is None
+    made = promote_version(laboratory.name, "2", reason="new instrument")
+    assert list(made.comparison) == ["finding"]
+    assert "(version 1 is champion)" in made.comparison["finding"]
     assert laboratory.get_aliases() == {"champion": "2"}
 
 

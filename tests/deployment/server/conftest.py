@@ -57,7 +57,7 @@ class StoneModel:
             return 503, {"message": "try again soon"}
         told = json.loads(base64.b64decode(request["dataframe_records"][0]["image"].removeprefix("data:;base64,")))
         if "refusal" in told:
-            return 400, {"message": told["refusal"]}
+            return 400, {"message": told["refusal"]} if told["refusal"] else {}
         params = request["params"]
         self.params.append(params)
         pictures = {"image_png": PICTURE, "overlay_png": PICTURE} if params["explain"] else {}

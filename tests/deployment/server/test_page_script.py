@@ -64,6 +64,16 @@ def test_a_file_without_an_answer_says_why_and_may_be_asked_again(page: PageBenc
     assert page.read_all("article h2") == ["No answer"]
 
 
+@pytest.mark.parametrize("n_others", [0, 4], ids=["open card", "closed card"])
+def test_a_refusal_without_a_message_is_told_once_and_the_page_goes_on(page: PageBench, n_others: int) -> None:
+    others = [page.write(f"{number}.tif") for number in range(n_others)]
+    page.choose(page.write("torn.png", refusal=""), *others, until="1 without an answer")
+    assert page.read_all("article h2") == ["No answer", *["lactose"] * n_others]
+    assert "The server answered with status 400." in page.browser.run("return items[0].row.textContent")
+    page.choose(page.write("good.tif"), until="1 without an answer")
+    assert page.read_all("article h2")[0] == "lactose"
+
+
 def test_many_images_stand_in_a_table_what_needs_a_look_first(page: PageBench) -> None:
     told = {
         "a/1.tif": {},

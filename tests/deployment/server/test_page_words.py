@@ -39,7 +39,7 @@ def test_the_heading_follows_the_prediction_set(
 @pytest.mark.parametrize(
     ("other", "lead"),
     [
-        ({}, "Probability 60.0 %. The model rules out all other materials."),
+        ({}, "Probability 60.0 %. At 90 %, only this material remains."),
         (
             {"prediction_set": ["lactose", "starch"]},
             "The model cannot rule these out. Most probable: lactose (60.0 %).",
@@ -50,13 +50,37 @@ def test_the_heading_follows_the_prediction_set(
         ),
         (
             {"prediction_set": list(TEN), "probabilities": TEN, "coverage": 0.99},
-            "20 calibration images cannot decide it at this percentage. Most probable: lactose (60.0 %).",
+            "20 independent calibration images are too few to decide it at 99 %. Most probable: lactose (60.0 %).",
+        ),
+        (
+            {"prediction_set": list(TEN), "probabilities": TEN, "n_calibration_groups": 1},
+            "1 independent calibration image is too few to decide it at 90 %. Most probable: lactose (60.0 %).",
+        ),
+        (
+            {"prediction_set": list(TEN), "probabilities": TEN, "n_calibration_images": 0},
+            "The model is not calibrated, so it rules out no material. Most probable: lactose (60.0 %).",
         ),
         ({"is_known": False}, "The image is unlike all training images, so the model gives no answer."),
     ],
 )
 def test_the_lead_says_what_the_heading_means(page: PageBench, other: dict[str, Any], lead: str) -> None:
     assert page.call("writeLead", build_answer(**other)) == lead
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (1, "100 %"),
+        (0.9996, ">99.9 %"),
+        (0.9994, "99.9 %"),
+        (0.5, "50.0 %"),
+        (0.0005, "0.1 %"),
+        (0.0004, "<0.1 %"),
+        (0, "0 %"),
+    ],
+)
+def test_only_all_and_nothing_are_shown_as_such(page: PageBench, share: float, shown: str) -> None:
+    assert page.call("percent", share) == shown
 
 
 def test_each_number_is_explained_in_a_sentence(page: PageBench) -> None:

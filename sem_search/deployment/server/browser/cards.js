@@ -30,7 +30,7 @@ function writeState(item) {
 
 function writeAfterthought(item) {
   if (item.state !== "answered") return " The model is asked again …";
-  if (item.error) return ` The model was asked again in vain: ${item.error}`;
+  if (item.error) return ` The model was asked again and gave no answer: ${item.error}`;
   return isOutdated(item) ? ` Version ${item.answer.model_version} answered, which version ${current.version} has replaced.` : "";
 }
 
@@ -121,7 +121,9 @@ function showRow(item, words) {
   version.textContent = answer ? nameVersion(answer) + (isOutdated(item) ? " (replaced)" : "") : "";
   const body = byId("results").querySelector("table").tBodies[findRank(item)];
   if (row.parentElement === body) return;
-  body.insertBefore(row, [...body.rows].find((other) => Number(other.dataset.place) > item.place) ?? null);
+  const isBefore = (other) => Number(other.dataset.place) > item.place;
+  const isLast = !body.lastElementChild || !isBefore(body.lastElementChild); // of a batch each row: no search among thousands
+  body.insertBefore(row, isLast ? null : [...body.rows].find(isBefore));
 }
 
 function showProgress() {

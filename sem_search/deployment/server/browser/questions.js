@@ -29,8 +29,8 @@ async function ask(item, signal) {
       await sleep(BUSY_MS);
       continue;
     }
-    const content = await response.json();
-    if (!response.ok) throw new Error(content.message);
+    const content = response.ok ? await response.json() : await response.json().catch(() => null); // a proxy refuses in HTML
+    if (!response.ok) throw new Error(content?.message || `the server answered with status ${response.status}`);
     if (content.predictions[0].error) throw new Error(content.predictions[0].error);
     return content.predictions[0];
   }
@@ -70,18 +70,22 @@ const isOfOtherCoverage = (item) => item.answer.is_known !== false && item.answe
 const wantsPictures = (item) => item.card.querySelector("details").open && !item.pictures;
 
 function enqueue(asked, { isFirst = false } = {}) {
-  for (const item of asked) setState(item, "waiting");
+  for (const item of asked) item.state = "waiting";
+  asked.forEach(show);
+  showProgress();
   if (isFirst) queue.unshift(...asked); else queue.push(...asked);
   if (!asking) work();
 }
 
 async function work() {
-  while (queue.length) {
-    asking = new AbortController();
-    await answer(queue.shift(), asking.signal);
+  try {
+    while (queue.length) {
+      asking = new AbortController();
+      await answer(queue.shift(), asking.signal);
+    }
+  } finally {
+    asking = null;
   }
-  asking = null;
-  showProgress();
 }
 
 async function answer(item, signal) {
@@ -90,10 +94,10 @@ async function answer(item, signal) {
     item.error = null;
     take(item, await ask(item, signal));
   } catch (error) {
-    item.error = signal.aborted ? null : error.message;
+    item.error = signal.aborted ? null : error.message || String(error);
   }
   setState(item, item.answer ? "answered" : item.error ? "failed" : "stopped");
-  if (!item.error && !signal.aborted && (wantsPictures(item) || isOfOtherCoverage(item))) enqueue([item], { isFirst: true });
+  if (item.answer && !item.error && !signal.aborted && (wantsPictures(item) || isOfOtherCoverage(item))) enqueue([item], { isFirst: true });
 }
 
 function take(item, found) {
@@ -120,7 +124,10 @@ function dropPictures(item) {
 }
 
 function stop() {
-  for (const item of queue.splice(0)) setState(item, item.answer ? "answered" : "stopped");
+  const left = queue.splice(0);
+  for (const item of left) item.state = item.answer ? "answered" : "stopped";
+  left.forEach(show);
+  showProgress();
   asking?.abort();
 }
 

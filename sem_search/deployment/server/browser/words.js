@@ -2,7 +2,11 @@
 const NAMED = 3; // materials that a heading names; more do not help a reader
 const FORMULA = /^[=+\-@\t\r]/; // a spreadsheet would compute such a cell
 
-const percent = (share) => (100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1) + " %";
+function percent(share) { // what is not quite all or nothing is not rounded to it
+  if (share === 0 || share === 1) return `${100 * share} %`;
+  return share >= 0.9995 ? ">99.9 %" : share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(1)} %`;
+}
+const percentOf = (coverage) => `${Number((100 * coverage).toPrecision(4))} %`;
 const writeRatio = (ratio) => (ratio > 1000 ? "more than 1000 times" : `${ratio.toPrecision(3)} times`);
 const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const nameModel = (name, version) => `${name}${version ? ", version " + version : ""}`;
@@ -27,15 +31,25 @@ function writeLead(answer) {
   const best = `${answer.label} (${percent(answer.probability)})`;
   return {
     unknown: "The image is unlike all training images, so the model gives no answer.",
-    one: `Probability ${percent(answer.probability)}. The model rules out all other materials.`,
+    one: `Probability ${percent(answer.probability)}. At ${percentOf(answer.coverage)}, only this material remains.`,
     several: `The model cannot rule these out. Most probable: ${best}.`,
     open: isCalibratedFor(answer) ? `The image does not decide it. Most probable: ${best}.`
-      : `${count(answer.n_calibration_images, "calibration image")} cannot decide it at this percentage. Most probable: ${best}.`,
+      : `${writeBasis(answer)} Most probable: ${best}.`,
   }[findKind(answer)];
 }
 
-// A set that may leave out one image in n needs n - 1 images to calibrate on; with fewer it holds all materials.
-const isCalibratedFor = (answer) => (answer.n_calibration_images + 1) * (1 - answer.coverage) > 1 - 1e-9;
+// Images of one group count as one. Models of before do not tell their groups.
+const countGroups = (answer) => answer.n_calibration_groups ?? answer.n_calibration_images;
+
+// A set that may leave out one image in n needs n - 1 groups to calibrate on; with fewer it holds all materials.
+const isCalibratedFor = (answer) => (countGroups(answer) + 1) * (1 - answer.coverage) > 1 - 1e-9;
+
+function writeBasis(answer) {
+  if (!answer.n_calibration_images) return "The model is not calibrated, so it rules out no material.";
+  const nGroups = countGroups(answer);
+  return `${count(nGroups, "independent calibration image")} ${nGroups === 1 ? "is" : "are"} too few to decide it at ` +
+    `${percentOf(answer.coverage)}.`;
+}
 
 // Why a person should look at an image; empty where nothing is wrong.
 function findDoubts(answer) {
@@ -68,9 +82,9 @@ function listFacts(answer) {
 
 function listPromises(answer) {
   const basis = answer.n_calibration_images
-    ? `Chosen to include the true material for ${Number((100 * answer.coverage).toPrecision(4))} % of images like the training images ` +
+    ? `Chosen to include the true material for ${percentOf(answer.coverage)} of images like the training images ` +
       `(calibrated on ${count(answer.n_calibration_images, "image")}).`
-    : "This model is not calibrated, so it rules out no material.";
+    : writeBasis(answer);
   return [
     ["Possible materials", answer.prediction_set.join(", "), basis],
     ["Agreement", percent(answer.agreement),
