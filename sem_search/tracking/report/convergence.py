@@ -34,7 +34,7 @@ class Edge:
     side: Literal["largest", "smallest"]
     value: float
     beyond: tuple[float, ...]
-    """The values tried, and the next one."""
+    """The values asked for or tried, and the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,15 @@ def compute_convergence(study: StudyOutcome, *, context: StudyContext) -> Conver
     max_epochs = max(len(fold.curves.validation_loss) for fold in folds)
     limit = int(str(context.settings.get("epochs", max_epochs)))
     cells = {*context.cells, *(trial.cell for trial in study.trials)}
-    edges = (_find_edge(name, cells=list(cells), winner=study.winner.cell) for name in PARAMETERS)
+    edges = (
+        _find_edge(
+            name,
+            cells=list(cells),
+            winner=study.winner.cell,
+            asked=[float(value) for value in str(context.settings.get(f"{name}s", "")).split(",") if value],
+        )
+        for name in PARAMETERS
+    )
     return Convergence(
         edges=tuple(edge for edge in edges if edge is not None),
         n_folds=len(folds),
@@ -82,7 +90,7 @@ def _is_cut(fold: FoldOutcome, *, limit: int) -> bool:
     return len(losses) >= limit and bool(np.isfinite(losses).all()) and int(losses.argmin()) == len(losses) - 1
 
 
-def _find_edge(parameter: str, *, cells: Sequence[Cell], winner: Cell) -> Edge | None:
+def _find_edge(parameter: str, *, cells: Sequence[Cell], winner: Cell, asked: Sequence[float]) -> Edge | None:
     """Return the edge on which the winner lies; None inside the grid, and where only one value was tried."""
     read = PARAMETERS[parameter]
     tried, value = sorted({read(cell) for cell in cells}), read(winner)
@@ -90,11 +98,13 @@ def _find_edge(parameter: str, *, cells: Sequence[Cell], winner: Cell) -> Edge |
         return None
     is_largest = value == tried[-1]
     following = value * FACTORS[parameter] if is_largest else value / FACTORS[parameter]
+    if parameter == "batch_size":
+        following = following // 1
     if not LIMITS[parameter][0] <= following <= LIMITS[parameter][1]:
         return None
     return Edge(
         parameter=parameter,
         side="largest" if is_largest else "smallest",
         value=value,
-        beyond=tuple(sorted({*tried, following})),
+        beyond=tuple(sorted({*tried, *asked, following})),
     )

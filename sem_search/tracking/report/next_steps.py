@@ -11,7 +11,7 @@ from sem_search.tracking.report.convergence import Convergence
 
 StepKind = Literal["weights", "confounds", "standard", "edge", "epochs", "images", "audit"]
 
-GRID_SETTINGS = ("learning_rates", "batch_sizes", "epochs", "patience")
+GRID_SETTINGS = ("learning_rates", "batch_sizes", "epochs", "patience", "trials")
 """What a preset decides: given beside another preset, they would make it the same small search again."""
 
 WITHOUT_IMAGENET = ("tiny",)
@@ -37,7 +37,7 @@ def list_steps(
     has_poor_weights: bool,
     needs_images: bool,
 ) -> tuple[Step, ...]:
-    """Return what is worth doing next; at most six steps, since `standard` stands for `edge` and `epochs`.
+    """Return what is worth doing next; at most five steps, since `standard` stands for `edge` and `epochs`.
 
     Args:
         study: The study.

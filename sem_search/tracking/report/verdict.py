@@ -11,7 +11,7 @@ images always does.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal
 
@@ -31,8 +31,8 @@ Colour = Literal["green", "amber", "red", "grey"]
 ClassState = Literal["holds", "does not hold", "not known"]
 
 USABLE = 0.5
-"""Recall that a usable class surely exceeds: more of its images are correctly classified than not. Five images without
-an error can show this, and no fewer than four."""
+"""Recall that a usable class surely exceeds: more of its images are correctly classified than not. Four images without
+an error can show this, and no fewer."""
 
 CORRECT = 2 / 3
 """Share of correct answers below which a class is not used: more than one answer in three would be wrong."""
@@ -94,7 +94,8 @@ class ClassVerdict:
     """Images predicted as it."""
     recall: Interval
     n_more: int
-    """Images to add until the interval of its recall is no wider than `MAX_WIDTH`: a rough count."""
+    """Images to add until the interval of its recall is no wider than `MAX_WIDTH` and, where it can be, above `USABLE`:
+    a rough count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +178,8 @@ def compute_verdict(study: StudyOutcome, *, trust: StudyTrust, context: StudyCon
         context: What inspection found, the settings, and the combinations asked for.
     """
     score, classes = compute_score(study, trust=trust), _judge_classes(study)
+    if not score.is_above_chance:  # always naming one class classifies all of its images correctly
+        classes = tuple(replace(one, state="not known") if one.state == "holds" else one for one in classes)
     convergence = compute_convergence(study, context=context)
     lights = (
         Light(kind="chance", colour="green" if score.is_above_chance else "red"),
@@ -215,7 +218,7 @@ def compute_score(study: StudyOutcome, *, trust: StudyTrust) -> Score:
 
 def format_share(share: float) -> str:
     """Return a share in whole per cent; 0 and 100 stand for none and all, and for nothing else."""
-    if 0 < share < 0.005:
+    if 0 < share <= 0.005:
         return "<1 %"
     return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
@@ -258,22 +261,24 @@ def _judge_class(label: str, *, n_groups: int, n_correct: int, n_images: int, n_
 
 
 def _count_groups_needed(recall: float) -> int:
-    """Return how many independent images give an interval no wider than `MAX_WIDTH`."""
+    """Return how many independent images give an interval that says enough."""
     planned = min(max(recall, 1 - ASSUMED_RECALL), ASSUMED_RECALL)
-    return next(n for n in count(1) if _measure_width(planned, n=n) <= MAX_WIDTH)
+    return next(n for n in count(1) if _says_enough(compute_share_interval(planned, n=n)))
 
 
-def _measure_width(recall: float, *, n: int) -> float:
-    interval = compute_share_interval(recall, n=n)
-    return interval.high - interval.low
+def _says_enough(interval: Interval) -> bool:
+    """Return whether it is narrow, and above `USABLE` for a class that may come to hold."""
+    is_above = interval.low > USABLE or interval.value < CORRECT
+    return is_above and interval.high - interval.low <= MAX_WIDTH
 
 
 def _judge_images(classes: Sequence[ClassVerdict]) -> Colour:
-    """Green: every class has enough; red: one has so few that no error-free result could show it to be usable."""
+    """Green: every class has enough and is known; red: so few that no error-free result could show one to be usable."""
     fewest = min(one.n_groups for one in classes)
     if compute_share_interval(1.0, n=fewest).low <= USABLE:
         return "red"
-    return "green" if fewest >= ENOUGH_GROUPS else "amber"
+    is_known = all(one.state != "not known" for one in classes)
+    return "green" if fewest >= ENOUGH_GROUPS and is_known else "amber"
 
 
 def _judge_confounds(context: StudyContext) -> Colour:

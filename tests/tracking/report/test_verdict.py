@@ -84,7 +84,7 @@ def test_a_score_is_held_against_chance(found: Score, is_above: bool, headline: 
 
 @pytest.mark.parametrize(
     ("share", "words"),
-    [(0.0, "0 %"), (0.001, "<1 %"), (0.5, "50 %"), (0.994, "99 %"), (0.9999, ">99 %"), (1.0, "100 %")],
+    [(0.0, "0 %"), (0.001, "<1 %"), (0.005, "<1 %"), (0.5, "50 %"), (0.994, "99 %"), (0.9999, ">99 %"), (1.0, "100 %")],
 )
 def test_none_and_all_are_said_of_nothing_else(share: float, words: str) -> None:
     assert format_share(share) == words
@@ -184,12 +184,28 @@ def test_a_class_that_takes_the_images_of_others_does_not_hold(judge) -> None:
     assert [one.label for one in verdict.needy] == ["b", "a", "c"]
 
 
-def test_images_to_add_narrow_the_interval_to_20_points(judge) -> None:
+def test_images_to_add_narrow_the_interval_to_20_points_and_lift_it_above_one_half(judge) -> None:
     (one, other) = judge([0] * 4 + [1] * 8).classes
-    assert (one.recall.value, one.n_more) == (pytest.approx(4 / 6), 14)
-    planned = compute_share_interval(4 / 6, n=one.n_groups + one.n_more)
+    assert one.recall.value == pytest.approx(4 / 6)
+    planned, fewer = (compute_share_interval(4 / 6, n=one.n_groups + one.n_more - less) for less in (0, 1))
     assert planned.high - planned.low <= 0.4
+    assert fewer.low <= 0.5 < planned.low
+    (hopeless, _) = judge([0] * 3 + [1] * 9).classes
+    wide, narrow = (compute_share_interval(0.5, n=hopeless.n_groups + hopeless.n_more - less) for less in (1, 0))
+    assert narrow.high - narrow.low <= 0.4 < wide.high - wide.low, "half are right: more images only narrow that"
     assert other.n_more == 9, "of a class without an error, 80 % are planned with"
+
+
+def test_classes_of_which_too_little_is_known_have_not_enough_images(judge) -> None:
+    verdict = judge([0] * 14 + [1] * 6 + [1] * 14 + [0] * 6, n_images=20)
+    assert [one.state for one in verdict.classes] == ["not known", "not known"]
+    assert verdict.lights[1].colour == "amber"
+    assert "images" in [step.kind for step in verdict.steps]
+
+
+def test_at_chance_no_class_holds(judge) -> None:
+    assert "holds" not in [one.state for one in judge([0] * 12).classes]
+    assert "holds" not in [one.state for one in judge([0] * 3 + [1] * 3, n_images=3).classes]
 
 
 def light(study: StudyOutcome, trust: StudyTrust, context: StudyContext, kind: str) -> Colour:
@@ -345,3 +361,14 @@ def test_after_a_first_look_comes_the_whole_grid(study: StudyOutcome, trust: Stu
     assert steps[0].command == (
         "scripts/sem-search search --data 'a folder' --preset standard --backbone vgg16 --exclude a,b"
     )
+
+
+def test_a_wider_grid_holds_all_that_was_asked_for(
+    inner: StudyOutcome, trust: StudyTrust, context: StudyContext
+) -> None:
+    """A sampler that draws some of the combinations only has not tried all values; sizes of a batch are whole."""
+    trials = (*inner.trials, replace(inner.winner, number=20, cell=Cell(learning_rate=1e-2, batch_size=9)))
+    moved = replace(inner, trials=trials, winner_number=20)
+    drawn = replace(context, cells=(), settings={"batch_sizes": "9,16,48,256"})
+    (edge,) = compute_verdict(moved, trust=trust, context=drawn).convergence.edges
+    assert edge.beyond == (4, 9, 16, 48, 64, 256)
