@@ -14,6 +14,7 @@ from sem_search.audits.heat_maps.particles import MEASURES
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.heat_maps.agreement import CurveScores
 from sem_search.tracking.entries.json_values import to_json
+from sem_search.tracking.entries.metrics import NumberRow
 from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,
@@ -65,16 +66,22 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject, co
     figure = FigureArtifact(path="morphology/correlations.png", draw=draw)
     pictures = _list_pictures(audit, subject=subject)
     sheet = FigureArtifact(path="morphology/particles.jpg", draw=partial(draw_tiles, pictures, per_line=4))
-    lies_on, *others = audit.to_answer().sections
+    answer = audit.to_answer()
+    lies_on, *others = answer.sections
     looks = Section(heading="Where is it hot?", parts=(CaptionedFigure(artifact=sheet, caption=SHEET_CAPTION),))
     lies_on = replace(lies_on, parts=(*lies_on.parts, CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)))
     yield from iter_answer(
         "morphology/morphology",
-        answer=replace(audit.to_answer(), sections=(looks, lies_on, *others)),
+        answer=replace(answer, sections=(looks, lies_on, *others)),
         numbers=list_morphology(audit),
         command=command,
     )
     yield build_particle_table(audit, subject=subject)
+    yield from iter_finite_metrics(_list_numbers(audit), source="morphology")
+
+
+def _list_numbers(audit: MorphologyAudit) -> list[NumberRow]:
+    """Return what was found as metrics."""
     numbers = [
         (f"morphology/{make_safe_name(entry.measure)}", entry.correlation.value, 0) for entry in audit.correlations
     ]
@@ -86,7 +93,7 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject, co
     ]
     if audit.other is not None:
         numbers.append(("morphology/agreement_with_other", audit.other.agreement.rank_correlation.value, 0))
-    yield from iter_finite_metrics(numbers, source="morphology")
+    return numbers
 
 
 def build_particle_table(audit: MorphologyAudit, *, subject: AuditSubject) -> TableArtifact:

@@ -151,7 +151,7 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
         report_file=report_file,
         links={
             "study": link_run(run_id),
-            "report": link_run(run_id, artifact="report.html"),
+            "report": link_run(run_id, artifact=REPORT),
             "model": link_version(registered.name, registered.version),
         },
     )

@@ -9,9 +9,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sem_search.tracking.entries.types import TextArtifact
+from sem_search.tracking.mlflow.names import OBJECTIVE
 from sem_search.words import count
-
-OBJECTIVE = "objective"
 
 PLOTS: tuple[tuple[str, str, Callable[[optuna.Study], Any]], ...] = (
     (
