@@ -23,18 +23,47 @@ DOUBLE_DIGITS = 17
 TrialState = Literal["complete", "pruned", "failed"]
 Split = Literal["validation", "test"]
 
+Head = Literal["finetune", "linear", "linear_init"]
+"""How a head comes about: `finetune` trains the last convolution and new layers from random first weights; `linear` is
+the exact solution of multinomial logistic regression on the pooled outputs of the last convolution, which stays as it
+is; `linear_init` fine-tunes from there."""
 
-@dataclass(frozen=True, kw_only=True, order=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One combination of learning rate and batch size."""
+    """One combination of learning rate and batch size; or the linear head, which has neither."""
 
-    learning_rate: float
-    batch_size: int
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    head: Head = "finetune"
+
+    def __post_init__(self) -> None:
+        """Refuse a head that is trained in steps of unknown length, and an exact one that has steps."""
+        if (self.head == "linear") != (self.learning_rate is None) or (self.head == "linear") != (
+            self.batch_size is None
+        ):
+            raise ValueError(f"{self}: a linear head has no learning rate and no batch size, every other has both.")
 
     @property
     def name(self) -> str:
-        """Short, fit for file names, and different for different cells: `lr1e-03_bs48`, `lr1.5e-03_bs48`."""
-        return f"lr{_write_shortest(self.learning_rate)}_bs{self.batch_size}"
+        """Short, fit for file names, and different for different cells: `lr1e-03_bs48`, `linear`."""
+        if self.learning_rate is None:
+            return self.head
+        steps = f"lr{_write_shortest(self.learning_rate)}_bs{self.batch_size}"
+        return steps if self.head == "finetune" else f"{self.head}_{steps}"
+
+    @property
+    def params(self) -> dict[str, str | float | int]:
+        """What distinguishes it, by parameter name: only what it has."""
+        values = {"head": self.head, "learning_rate": self.learning_rate, "batch_size": self.batch_size}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def to_text(self) -> str:
+        """Return the cell in words: `learning rate 0.01, batch size 16`."""
+        if self.learning_rate is None:
+            return "linear head"
+        steps = f"learning rate {self.learning_rate:g}, batch size {self.batch_size}"
+        return steps if self.head == "finetune" else f"from the linear head, {steps}"
 
 
 class ShownAsText:

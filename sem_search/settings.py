@@ -5,9 +5,11 @@ that settings which contradict each other, or would have no effect, are refused 
 """
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -15,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from sem_search.errors import SettingsError
 from sem_search.micrographs.inspection.finding import ALLOWABLE_ERRORS
+from sem_search.records import Head
 from sem_search.secrets import mask_url
 from sem_search.transfer.names import BACKBONE_NAMES, TINY
 from sem_search.words import read_list, write_list
@@ -40,6 +43,12 @@ PAPER_BATCH_SIZES = (16, 32, 48, 64)
 DEFAULT_PATIENCE = 10
 """Epochs without a better validation loss before a fold is ended."""
 
+AS_THE_PAPER: Mapping[str, Any] = MappingProxyType(
+    {"heads": ("finetune",), "augment": "none", "class_weight": "none", "refit": False}
+)
+"""Settings that the paper does not have. A study from before they were settings was made with these values, and they do
+not count in its fingerprint."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The defaults below: the paper's grid, with early stopping and pruning, chosen on validation tiles.
     "standard": {},
@@ -52,6 +61,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "folds": 5,
         "tile_px": 224,
         "precision": "float32",
+        **AS_THE_PAPER,
     },
     # A first look within minutes: the learning rates of the paper's two winners, its smallest and its best batch.
     "quick": {"learning_rates": (1e-2, 1e-3), "batch_sizes": (16, 48), "epochs": 8, "patience": 3},
@@ -66,6 +76,7 @@ def _split_commas(value: object) -> object:
 FloatList = Annotated[tuple[float, ...], BeforeValidator(_split_commas)]
 IntList = Annotated[tuple[int, ...], BeforeValidator(_split_commas)]
 WordList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+HeadList = Annotated[tuple[Head, ...], BeforeValidator(_split_commas)]
 
 
 class SearchSettings(BaseModel):
@@ -114,6 +125,11 @@ class SearchSettings(BaseModel):
     folds: int = Field(
         5, ge=3, description="Number of cross-validation folds over whole images; each image is tested once."
     )
+    heads: HeadList = Field(
+        ("linear", "finetune"),
+        min_length=1,
+        description="Heads to try, by commas: finetune, linear (logistic regression), linear_init (both in turn).",
+    )
     learning_rates: FloatList = Field(PAPER_LEARNING_RATES, min_length=1, description="Learning rates, by commas.")
     batch_sizes: IntList = Field(PAPER_BATCH_SIZES, min_length=1, description="Batch sizes, by commas.")
     sampler: Literal["grid", "tpe", "random"] = Field(
@@ -133,6 +149,16 @@ class SearchSettings(BaseModel):
         DEFAULT_PATIENCE,
         ge=0,
         description="Epochs without a better validation loss before a fold is stopped; 0: never.",
+    )
+    augment: Literal["none", "dihedral"] = Field(
+        "dihedral",
+        description="dihedral: learn from the eight turns and mirrorings of each tile, and answer by all; none.",
+    )
+    class_weight: Literal["none", "balanced"] = Field(
+        "none", description="balanced: each class weighs the same in training, however many tiles it has; none."
+    )
+    refit: bool = Field(
+        True, description="Train each fold's head again on its training and validation images, and test and serve that."
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     hidden_units: int = Field(256, ge=1, description="Units of the new hidden layer.")
@@ -192,8 +218,9 @@ class SearchSettings(BaseModel):
 
     @property
     def n_cells(self) -> int:
-        """Number of combinations of learning rate and batch size."""
-        return len(self.learning_rates) * len(self.batch_sizes)
+        """Number of cells: the linear head, and every combination of learning rate and batch size for each other."""
+        n_trained = sum(head != "linear" for head in self.heads)
+        return n_trained * len(self.learning_rates) * len(self.batch_sizes) + ("linear" in self.heads)
 
 
 NO_ARGUMENTS = ("data", "study", "threads", "storage", "study_folder", "outage_wait", "cluster", "shared")
@@ -210,6 +237,11 @@ def list_arguments(settings: SearchSettings) -> dict[str, str]:
         for name, value in chosen.items()
         if value is not None and (name in common or value != usual[name])
     }
+
+
+def read_stored_settings(text: str) -> SearchSettings:
+    """Return settings from JSON, as a study keeps them; older studies lack those of `AS_THE_PAPER`."""
+    return SearchSettings.model_validate({**AS_THE_PAPER, **json.loads(text)})
 
 
 def format_default(field: FieldInfo) -> str:
@@ -235,6 +267,7 @@ INCOMPARABLE = (
     "folds",
     "learning_rates",
     "batch_sizes",
+    "heads",
     "sampler",
     "pruner",
     "epochs",
@@ -242,6 +275,9 @@ INCOMPARABLE = (
     "momentum",
     "hidden_units",
     "dropout",
+    "augment",
+    "class_weight",
+    "refit",
     "select_on",
     "seed",
 )
@@ -305,6 +341,7 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
         ),
         f"learning_rates={_list(settings.learning_rates)} names a value twice": _has_twice(settings.learning_rates),
         f"batch_sizes={_list(settings.batch_sizes)} names a value twice": _has_twice(settings.batch_sizes),
+        f"heads={_list(settings.heads)} names a value twice": _has_twice(settings.heads),
         f"patience={settings.patience} would have no effect with epochs={settings.epochs}: "
         "give fewer epochs of patience, or patience=0 for a fixed length": settings.patience >= max(settings.epochs, 1),
         f"trials={settings.trials} is more than the {n_cells} cells that sampler=grid visits once each: "
@@ -332,7 +369,7 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
     return [sentence for sentence, is_wrong in checks.items() if is_wrong]
 
 
-def _has_twice(values: tuple[float, ...]) -> bool:
+def _has_twice(values: Sequence[object]) -> bool:
     return len(set(values)) < len(values)
 
 

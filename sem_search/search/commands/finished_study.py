@@ -23,7 +23,7 @@ from sem_search.search.trials.attributes import FINGERPRINT, MLFLOW_PAGE, SETTIN
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.study import load_study
 from sem_search.secrets import MASK
-from sem_search.settings import SearchSettings
+from sem_search.settings import SearchSettings, read_stored_settings
 from sem_search.terminal import warn
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.log import end_run, open_child_run
@@ -187,6 +187,6 @@ def read_settings(study: optuna.Study, *, storage: str, changes: Mapping[str, An
         storage: Its database, as this machine reaches it.
         changes: Settings by name; None stands for the search's own.
     """
-    settings = SearchSettings.model_validate_json(study.user_attrs[SETTINGS])
+    settings = read_stored_settings(study.user_attrs[SETTINGS])
     given = {name: value for name, value in changes.items() if value is not None}
     return settings.model_copy(update={"study": study.study_name, "storage": storage, "cluster": None, **given})

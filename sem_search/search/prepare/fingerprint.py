@@ -9,7 +9,7 @@ from sem_search.errors import StudyMismatchError
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.network import PreparedNetwork
 from sem_search.search.pruning.pruners import EXTRAPOLATION
-from sem_search.settings import INCOMPARABLE, SearchSettings
+from sem_search.settings import AS_THE_PAPER, INCOMPARABLE, SearchSettings
 
 RESULTS_VERSION = 1
 """Raised when a change of the program changes the numbers: folds of before are then not mixed with folds of after."""
@@ -29,6 +29,9 @@ def compute_fingerprint(settings: SearchSettings, *, data: PreparedData, network
         network: Weights and precision.
     """
     values = settings.model_dump(mode="json", include=set(INCOMPARABLE))
+    for name, value in AS_THE_PAPER.items():
+        if getattr(settings, name) == value:
+            del values[name]
     if values["pruner"] == EXTRAPOLATION:
         values["pruner"] = "race"  # as older studies have it: the name of a study is made of these values
     return {
