@@ -5,7 +5,7 @@ names images about as well as the network does, nothing in the score separates t
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sem_search.audits.answer import format_share
@@ -26,6 +26,11 @@ ATTRIBUTES: dict[str, Callable[[ImageRecord], Value]] = {
     "noise": lambda record: record.noise,
 }
 """What is known of an image without looking at it."""
+
+
+def list_metadata(records: Sequence[ImageRecord]) -> dict[str, list[Value]]:
+    """Return what is known of each image without looking at it, by attribute."""
+    return {name: [describe(record) for record in records] for name, describe in ATTRIBUTES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +76,8 @@ class MetadataAudit:
 def audit_metadata(subject: AuditSubject) -> MetadataAudit:
     """Compare the network's answers to whole test images with those of a classifier on metadata alone."""
     tiles, records = subject.tiles, subject.catalogue.records
-    columns = {name: [describe(record) for record in records] for name, describe in ATTRIBUTES.items()}
     score = score_metadata(
-        columns,
+        list_metadata(records),
         labels=tiles.label_of_image,
         n_classes=subject.n_classes,
         part_of_image=subject.fold_of_image,

@@ -62,6 +62,38 @@ def score_metadata(
     Raises:
         ValueError: A column does not have one value per image, or there are fewer than two parts.
     """
+    predicted, names = predict_from_metadata(
+        columns, labels=labels, n_classes=n_classes, part_of_image=part_of_image, seed=seed
+    )
+    answers = tabulate_image_answers(predicted, labels=labels, n_classes=n_classes, group_of_row=group_of_image)
+    intervals = compute_intervals(answers, seed=seed)
+    return MetadataScore(
+        attributes=names, f_measure=intervals.image_f_measure, accuracy=intervals.image_accuracy, answers=answers
+    )
+
+
+def predict_from_metadata(
+    columns: Mapping[str, Sequence[Value]],
+    *,
+    labels: IntVector,
+    n_classes: int,
+    part_of_image: IntVector,
+    seed: int = 0,
+) -> tuple[IntVector, tuple[str, ...]]:
+    """Return the class of each image as a forest predicts it that grew on the other parts, and the attributes used.
+
+    Without an attribute that differs between images, every image gets the commonest class.
+
+    Args:
+        columns: Attribute to its value for each image, each of length n_images.
+        labels: True classes, shape (n_images,).
+        n_classes: Number of classes.
+        part_of_image: The fold that tests each image, shape (n_images,).
+        seed: Of the trees.
+
+    Raises:
+        ValueError: A column does not have one value per image, or there are fewer than two parts.
+    """
     parts = np.unique(part_of_image)
     if len(parts) < 2 or len(part_of_image) != len(labels):
         raise ValueError(
@@ -73,11 +105,7 @@ def score_metadata(
     for part in parts if names else ():
         is_tested = part_of_image == part
         predicted[is_tested] = _predict(numbers, categories, labels=labels, is_tested=is_tested, seed=seed)
-    answers = tabulate_image_answers(predicted, labels=labels, n_classes=n_classes, group_of_row=group_of_image)
-    intervals = compute_intervals(answers, seed=seed)
-    return MetadataScore(
-        attributes=names, f_measure=intervals.image_f_measure, accuracy=intervals.image_accuracy, answers=answers
-    )
+    return predicted, names
 
 
 def _predict(

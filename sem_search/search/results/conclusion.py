@@ -17,11 +17,13 @@ from sem_search.deployment.registry import (
     register_winner,
 )
 from sem_search.errors import StoreError
+from sem_search.evaluation.baselines import compare_baselines
 from sem_search.evaluation.metrics import SplitScores, compute_split_scores
 from sem_search.programs import find_command
 from sem_search.records import FinishedFold, StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import REPORT, write_report
+from sem_search.search.results.baselines import get_baselines
 from sem_search.search.results.descriptions import describe_study_runs
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.mistakes import show_mistakes
@@ -79,6 +81,7 @@ class Conclusion:
         lines += [
             *_wrap(f"{self.verdict.headline}."),
             *_wrap(self.verdict.sentence),
+            *(_wrap(self.verdict.fine_tuning.sentence) if self.verdict.fine_tuning else []),
             "",
             f"Winner of study {name}: learning rate {cell.learning_rate:g}, batch size {cell.batch_size}",
             f"  F-measure on tiles: validation {self.validation.f_measure:.4f}, test {self.test.f_measure:.4f}; "
@@ -229,6 +232,9 @@ def describe_study(
         folds=prepared.data.folds.folds,
         heat_maps=_explain_winner(prepared, trainer=trainer, finished_folds=finished_folds),
         mistakes=show_mistakes(outcome, prepared=prepared, trainer=trainer, finished_folds=finished_folds),
+        baselines=compare_baselines(
+            get_baselines(prepared, trainer=trainer), winner=outcome.winner, tiles=outcome.tiles
+        ),
         findings=tuple(finding.message for finding in prepared.data.findings),
         confounds=tuple(finding.kind for finding in prepared.data.findings if finding.is_confound),
         warnings=prepared.warnings,

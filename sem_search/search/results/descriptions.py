@@ -18,6 +18,8 @@ def describe_study_runs(outcome: StudyOutcome, *, verdict: Verdict, registered: 
     """
     winner, version = outcome.winner, f"{escape_markdown(registered.name)}, version {registered.version}"
     found = f"**{escape_markdown(verdict.headline)}.** {escape_markdown(verdict.sentence)}"
+    if verdict.fine_tuning is not None:
+        found += f"\n\n{escape_markdown(verdict.fine_tuning.sentence)}"
     study, model = link_run_within(run_id), link_version_within(registered.name, registered.version)
     report = f"[Report]({link_run_within(run_id, artifact='report.html')})"
     if winner.run_id is not None:

@@ -5,10 +5,13 @@ from functools import cached_property
 
 import pandas as pd
 
+from sem_search.evaluation.baselines import compare_baselines
 from sem_search.records import StudyOutcome
 from sem_search.search.prepare.study_folder import REPORT, get_study_folder
+from sem_search.search.results.baselines import read_baselines
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import SearchSettings
+from sem_search.tracking.entries.baselines import build_baseline_table
 from sem_search.tracking.entries.predictions import build_image_predictions, build_tile_predictions
 from sem_search.tracking.entries.tables import build_trial_table, compute_trial_rows
 from sem_search.tracking.entries.types import TableArtifact
@@ -53,6 +56,16 @@ class Study:
     def tile_predictions(self) -> pd.DataFrame:
         """The same, one row for each tile."""
         return _to_frame(build_tile_predictions(self.outcome.winner, tiles=self.outcome.tiles, path="tiles.csv"))
+
+    @cached_property
+    def baselines(self) -> pd.DataFrame:
+        """Simple classifiers in the same folds, one row for each and each figure over the test split: the winner's, its
+        own, their difference with its 95 % interval. It has no row where the study has none: `report --new` adds them.
+        """
+        kept = read_baselines(self.settings, name=self.name) or ()
+        return _to_frame(
+            build_baseline_table(compare_baselines(kept, winner=self.outcome.winner, tiles=self.outcome.tiles))
+        )
 
     @property
     def figures(self) -> Figures:

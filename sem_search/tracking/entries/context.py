@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sem_search.evaluation.baselines import ComparedBaseline
 from sem_search.records import Cell
 from sem_search.tracking.entries.mistakes import AnsweredImage, AnsweredTile
 from sem_search.tracking.entries.types import Picture, Scalar
@@ -145,6 +146,8 @@ class StudyContext:
     """Of the winner; without them there is no Figure 6."""
     mistakes: MistakeGallery | None = None
     """Of the winner."""
+    baselines: tuple[ComparedBaseline, ...] = ()
+    """Simple classifiers beside the winner; none in a report of an older version."""
     findings: tuple[str, ...] = ()
     """What inspection found in the data, one sentence each."""
     confounds: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from functools import partial
 
 from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, TrainingCurves, TrialOutcome
 from sem_search.tracking.entries import json_values as plain
+from sem_search.tracking.entries.baselines import build_baseline_table, iter_baseline_numbers
 from sem_search.tracking.entries.context import HeatMapSheet, MistakeGallery, StudyContext
 from sem_search.tracking.entries.metrics import (
     iter_course_numbers,
@@ -122,6 +123,7 @@ def iter_study_entries(
     trust = trust or compute_trust(study)
     yield from iter_finite_metrics(iter_study_numbers(study), source="study")
     yield from iter_finite_metrics(iter_trust_numbers(trust), source="trust")
+    yield from iter_finite_metrics(iter_baseline_numbers(context.baselines), source="baseline")
     yield Tags(values={"sem_search.winner": study.winner.cell.name, "sem_search.winner_run": study.winner.run_id or ""})
     figures = (*list_study_figures(study, context=context), *list_trust_figures(trust))
     for figure in figures:
@@ -132,6 +134,8 @@ def iter_study_entries(
     rows = compute_trial_rows(study)
     yield build_trial_table(rows, path="trials.csv")
     yield JsonArtifact(path="trials.json", content=[asdict(row) for row in rows])
+    if context.baselines:
+        yield build_baseline_table(context.baselines)
     yield build_fold_table(compute_fold_rows(context.folds, tiles=study.tiles), path="folds.csv")
     yield from _iter_mistake_entries(study, gallery=context.mistakes)
     yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust, figures=figures))

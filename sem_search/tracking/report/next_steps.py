@@ -8,8 +8,9 @@ from typing import Literal
 from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.report.convergence import Convergence
+from sem_search.tracking.report.fine_tuning import FineTuning
 
-StepKind = Literal["weights", "confounds", "standard", "edge", "epochs", "images", "audit"]
+StepKind = Literal["weights", "confounds", "simpler", "standard", "edge", "epochs", "images", "audit"]
 
 GRID_SETTINGS = ("learning_rates", "batch_sizes", "epochs", "patience", "trials")
 """What a preset decides: given beside another preset, they would make it the same small search again."""
@@ -34,20 +35,25 @@ def list_steps(
     *,
     context: StudyContext,
     convergence: Convergence,
+    fine_tuning: FineTuning | None,
     has_poor_weights: bool,
     needs_images: bool,
 ) -> tuple[Step, ...]:
-    """Return what is worth doing next; at most five steps, since `standard` stands for `edge` and `epochs`.
+    """Return what is worth doing next; at most six steps, since `standard` stands for `edge` and `epochs`.
 
     Args:
         study: The study.
         context: How it was searched.
         convergence: Where its winner lies.
+        fine_tuning: Its winner against logistic regression.
         has_poor_weights: Better weights than those used exist.
         needs_images: There is a class of which too little is known.
     """
     changes = _list_searches(study, context=context, convergence=convergence, has_poor_weights=has_poor_weights)
     steps = [Step(kind=kind, command=write_search(context, **change)) for kind, change in changes]
+    if fine_tuning is not None and fine_tuning.gain == "worse":
+        change = _list_simpler(context, is_linear=fine_tuning.is_linear)
+        steps.insert(int(has_poor_weights), Step(kind="simpler", command=write_search(context, **change)))
     audit = f"{context.command} audit {shlex.quote(study.name)}"
     if context.confounds:
         steps.insert(int(has_poor_weights), Step(kind="confounds", command=audit))
@@ -68,6 +74,19 @@ def write_search(context: StudyContext, **changes: str | None) -> str:
     given: Mapping[str, str | None] = {"data": context.data, **context.arguments, **changes}
     options = (f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in given.items() if value is not None)
     return " ".join((context.command, "search", *options))
+
+
+def _list_simpler(context: StudyContext, *, is_linear: bool) -> dict[str, str]:
+    """Return the settings by which a search may do what logistic regression did, and more."""
+    used = context.settings
+    changes = {}
+    if "linear" not in str(used.get("heads", "")).split(","):
+        changes["heads"] = "linear,finetune"
+    if not used.get("refit"):
+        changes["refit"] = "true"
+    if used.get("augment") != "dihedral":
+        changes["augment"] = "dihedral"
+    return changes or ({"augment": "none"} if is_linear else {"heads": "linear"})
 
 
 def _list_searches(

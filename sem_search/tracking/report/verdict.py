@@ -22,6 +22,7 @@ from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import compute_class_rows, compute_confusion_table
 from sem_search.tracking.entries.trust import StudyTrust
 from sem_search.tracking.report.convergence import Convergence, compute_convergence
+from sem_search.tracking.report.fine_tuning import FineTuning, judge_fine_tuning
 from sem_search.tracking.report.next_steps import Step, list_steps
 from sem_search.words import MAX_JOINED, name_some
 
@@ -102,7 +103,7 @@ class ClassVerdict:
 class Light:
     """One question to a study, and how the answer is to be taken."""
 
-    kind: Literal["chance", "images", "confounds", "calibration", "weights", "training"]
+    kind: Literal["chance", "images", "confounds", "calibration", "weights", "simpler", "training"]
     colour: Colour
 
 
@@ -114,6 +115,8 @@ class Verdict:
     classes: tuple[ClassVerdict, ...]
     """In the order of the classes."""
     convergence: Convergence
+    fine_tuning: FineTuning | None
+    """None where the study has no logistic regression to compare with."""
     lights: tuple[Light, ...]
     steps: tuple[Step, ...]
     """The most useful first."""
@@ -181,12 +184,14 @@ def compute_verdict(study: StudyOutcome, *, trust: StudyTrust, context: StudyCon
     if not score.is_above_chance:  # always naming one class classifies all of its images correctly
         classes = tuple(replace(one, state="not known") if one.state == "holds" else one for one in classes)
     convergence = compute_convergence(study, context=context)
+    fine_tuning = judge_fine_tuning(study, baselines=context.baselines)
     lights = (
         Light(kind="chance", colour="green" if score.is_above_chance else "red"),
         Light(kind="images", colour=_judge_images(classes)),
         Light(kind="confounds", colour=_judge_confounds(context)),
         Light(kind="calibration", colour="green" if trust.scaled_calibration.is_within_chance else "amber"),
         Light(kind="weights", colour=_judge_weights(context)),
+        Light(kind="simpler", colour=_judge_fine_tuning(fine_tuning)),
         Light(kind="training", colour=_judge_convergence(convergence)),
     )
     colours = {light.kind: light.colour for light in lights}
@@ -194,10 +199,13 @@ def compute_verdict(study: StudyOutcome, *, trust: StudyTrust, context: StudyCon
         study,
         context=context,
         convergence=convergence,
+        fine_tuning=fine_tuning,
         has_poor_weights=colours["weights"] in ("amber", "red"),
         needs_images=any(one.n_more for one in classes if one.state != "holds"),
     )
-    return Verdict(score=score, classes=classes, convergence=convergence, lights=lights, steps=steps)
+    return Verdict(
+        score=score, classes=classes, convergence=convergence, fine_tuning=fine_tuning, lights=lights, steps=steps
+    )
 
 
 def compute_score(study: StudyOutcome, *, trust: StudyTrust) -> Score:
@@ -292,6 +300,13 @@ def _judge_confounds(context: StudyContext) -> Colour:
 def _judge_weights(context: StudyContext) -> Colour:
     used = context.settings.get("weights_used")
     return "grey" if used is None else WEIGHTS_COLOURS.get(str(used), "green")
+
+
+def _judge_fine_tuning(fine_tuning: FineTuning | None) -> Colour:
+    """Amber: logistic regression does better than the winner."""
+    if fine_tuning is None:
+        return "grey"
+    return "amber" if fine_tuning.gain == "worse" else "green"
 
 
 def _judge_convergence(convergence: Convergence) -> Colour:
