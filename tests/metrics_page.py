@@ -6,6 +6,7 @@ from pathlib import Path
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 
 PLACES = {
+    "BASELINE": "(largest_class|metadata|logistic_training|logistic_all)",
     "SPLIT": "(validation|test)",
     r"FIGURE(?=_)": "(f_measure|accuracy|image_f_measure|image_accuracy)",
     r"(?<=sets_)PERCENT": r"\d+",

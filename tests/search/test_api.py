@@ -139,9 +139,21 @@ def test_a_study_has_its_trials_its_predictions_and_its_report(study: ss.Study) 
     assert "excipients" in study._repr_html_()
 
 
+def test_a_study_has_its_baselines_and_one_of_before_has_none(study: ss.Study, tmp_path: Path) -> None:
+    table = study.baselines
+    assert table.columns.tolist()[:4] == ["baseline", "figure", "winner", "value"]
+    assert list(dict.fromkeys(table["baseline"])) == ["largest_class", "metadata", "logistic_training", "logistic_all"]
+    of_tiles = table[table["figure"] == "f_measure"]
+    assert of_tiles["winner"].to_numpy() == pytest.approx(study.best["test_f_measure"])
+    before = replace(study, settings=study.settings.model_copy(update={"study_folder": str(tmp_path)}))
+    assert before.baselines.columns.tolist() == table.columns.tolist()
+    assert len(before.baselines) == 0
+
+
 def test_a_loaded_study_is_the_one_that_was_searched(study: ss.Study) -> None:
     loaded = ss.load_study("excipients")
     assert loaded.trials.equals(study.trials)
+    assert loaded.baselines.equals(study.baselines)
     assert (loaded.run_id, loaded.model_uri) == (study.run_id, study.model_uri)
 
 

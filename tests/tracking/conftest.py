@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from sem_search.evaluation.answers import tabulate_answers
+from sem_search.evaluation.baselines import NAMES, Baseline, ComparedBaseline, compare_baselines
 from sem_search.records import (
     Cell,
     FloatMatrix,
@@ -174,6 +176,19 @@ def build_sheet(tiles: TileTable, *, size_px: int = 32) -> HeatMapSheet:
     return HeatMapSheet(convolution="conv_last", pictures=tuple(pictures))
 
 
+def build_baselines(study: StudyOutcome, *, skill: float = 1.0) -> tuple[ComparedBaseline, ...]:
+    """Four trials of this skill stand for the baselines; there are no metadata."""
+    n_folds = len(study.winner.folds)
+    trials = [build_trial(study.tiles, number=50 + n, skill=skill, n_folds=n_folds) for n in range(len(NAMES))]
+    baselines = [
+        Baseline(name="metadata", reason="no attribute differs between the images")
+        if name == "metadata"
+        else Baseline(name=name, answers=tabulate_answers(trial, tiles=study.tiles, split="test"))
+        for name, trial in zip(NAMES, trials, strict=True)
+    ]
+    return compare_baselines(baselines, winner=study.winner, tiles=study.tiles)
+
+
 def build_context(study: StudyOutcome, *, n_folds: int = N_FOLDS) -> StudyContext:
     tiles = study.tiles
     sheet = build_sheet(tiles)
@@ -195,6 +210,7 @@ def build_context(study: StudyOutcome, *, n_folds: int = N_FOLDS) -> StudyContex
         tiling=TilingExample(image=examples[0], tile_px=40, corners_px=((0, 0), (0, 40), (40, 0), (40, 40))),
         folds=build_folds(tiles, n_folds=n_folds),
         heat_maps=sheet,
+        baselines=build_baselines(study),
         findings=("Class fine was imaged on a single day.",),
         warnings=("2 files were skipped.",),
         settings={"epochs": 6, "storage": "postgresql://user:hunter2@host/db", "timeout": None},
@@ -250,3 +266,8 @@ def make_study() -> Callable[..., StudyOutcome]:
 @pytest.fixture(scope="session")
 def make_context() -> Callable[..., StudyContext]:
     return build_context
+
+
+@pytest.fixture(scope="session")
+def make_baselines() -> Callable[..., tuple[ComparedBaseline, ...]]:
+    return build_baselines

@@ -130,12 +130,12 @@ def iter_study_entries(
         yield figure.artifact
         yield figure.numbers
     yield build_interval_table(trust)
+    if context.baselines:
+        yield build_baseline_table(context.baselines)
     yield JsonArtifact(path="trust/prediction_sets.json", content=list_sets(trust))
     rows = compute_trial_rows(study)
     yield build_trial_table(rows, path="trials.csv")
     yield JsonArtifact(path="trials.json", content=[asdict(row) for row in rows])
-    if context.baselines:
-        yield build_baseline_table(context.baselines)
     yield build_fold_table(compute_fold_rows(context.folds, tiles=study.tiles), path="folds.csv")
     yield from _iter_mistake_entries(study, gallery=context.mistakes)
     yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust, figures=figures))

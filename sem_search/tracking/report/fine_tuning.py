@@ -41,18 +41,15 @@ class FineTuning:
     def sentence(self) -> str:
         """The question, and the answer with its numbers."""
         one = self.difference
-        numbers = (
-            f"F-measure over test tiles {one.first:.3f}, logistic regression on the same features {one.second:.3f}, "
-            f"difference {one.to_text()}"
-        )
+        numbers = f"F-measure over test tiles {one.first:.3f} against {one.second:.3f}, difference {one.to_text()}"
         return f"Was fine-tuning worth it? {self._answer}: {numbers}."
 
     @property
     def _answer(self) -> str:
         if not self.is_linear:
             return {
-                "better": "Yes",
-                "no difference": "No difference is seen",
+                "better": "Yes, it beats logistic regression",
+                "no difference": "No difference to logistic regression is seen",
                 "worse": "No, logistic regression does better",
             }[self.gain]
         chosen = (

@@ -10,6 +10,7 @@ import pytest
 
 from sem_search.deployment.registry import RegisteredVersion
 from sem_search.errors import FailedTrialError, StoreError
+from sem_search.evaluation.baselines import NAMES
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.records import Cell, Split, StudyOutcome
 from sem_search.search.results import conclusion as concluding
@@ -184,7 +185,7 @@ def test_a_winner_that_is_not_better_than_chance_is_registered_as_such(
 
 
 def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer, world: World) -> None:
-    conclude(finished, prepared, trainer)
+    conclusion = conclude(finished, prepared, trainer)
     context = world.context
     assert context is not None
     assert [example.label for example in context.examples] == ["blobs", "grains", "stripes"]
@@ -201,6 +202,10 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer
     assert context.began is not None and context.ended is not None and context.began <= context.ended
     assert context.machine == finished.user_attrs[MACHINE] == describe_machine()
     assert context.audit_light is None
+    assert [one.name for one in context.baselines] == list(NAMES)
+    winner = compute_split_scores(conclusion.outcome.winner, tiles=prepared.data.tiles, split="test")
+    compared = context.baselines[-1].comparison
+    assert compared is not None and compared.f_measure.first == pytest.approx(winner.f_measure)
     assert context.heat_maps is not None
     tested = {image_id: fold.number for fold in prepared.data.folds.folds for image_id in fold.test}
     assert [picture.fold for picture in context.heat_maps.pictures] == [
@@ -251,6 +256,7 @@ def test_the_last_lines_name_verdict_winner_and_what_to_do(
         f"{conclusion.verdict.headline}.",
         "Not yet shown to be usable for any class; not for blobs and stripes; not known",
         "  for grains: too few images.",
+        *concluding._wrap(conclusion.verdict.fine_tuning.sentence),
         "",
         "Winner of study a study: learning rate 0.1, batch size 8",
         f"  F-measure on tiles: validation 1.0000, test {conclusion.test.f_measure:.4f}; chosen on validation",

@@ -7,8 +7,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sem_search.deployment.registry import RegisteredVersion
+from sem_search.evaluation.comparison import Difference
 from sem_search.records import Cell, TrialOutcome
 from sem_search.search.results.descriptions import describe_study_runs
+from sem_search.tracking.report.fine_tuning import FineTuning
 
 VIEW = "?workflowType=machine_learning"
 REGISTERED = RegisteredVersion(name="sem-search-vgg16", version="4", alias="champion", reason="champion: the first.")
@@ -18,6 +20,7 @@ REGISTERED = RegisteredVersion(name="sem-search-vgg16", version="4", alias="cham
 class Said:
     headline: str = "4 of 5 unseen images correctly classified: 80 % (28 to 99 %), chance 40 %"
     sentence: str = "Usable for a_1; not for b*."
+    fine_tuning: Any = None
 
 
 @dataclass
@@ -47,3 +50,14 @@ def test_study_and_winner_begin_with_the_verdict_and_lead_to_each_other(
     assert f"[{found.winner.cell.name}]({runs}/{found.winner.run_id}{VIEW})" in study
     assert f"[vgg16-\\[quick\\]]({runs}/{run_id}{VIEW})" in winner
     assert study.endswith("champion: the first.")
+
+
+def test_both_say_whether_fine_tuning_was_worth_it(found: Any, tracking: MlflowClient, run_id: str) -> None:
+    difference = Difference(first=0.9, second=0.7, low=0.1, high=0.3)
+    verdict = Said(fine_tuning=FineTuning(difference=difference, is_linear=False, has_rivals=True))
+    describe_study_runs(found, verdict=verdict, registered=REGISTERED, run_id=run_id)
+    for one in (run_id, found.winner.run_id):
+        text = tracking.get_run(one).data.tags["mlflow.note.content"]
+        assert (
+            "not for b\\*.\n\nWas fine-tuning worth it? Yes, it beats logistic regression: F-measure over test" in text
+        )

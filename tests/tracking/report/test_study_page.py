@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from sem_search.evaluation.baselines import ComparedBaseline
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import StudyContext
@@ -276,6 +277,11 @@ def test_when_how_long_and_on_which_machine(
         ({"settings": {"epochs": 6, "preset": "quick"}}, "Search the whole grid. This was a first look (preset quick)"),
         ({}, "Widen the grid. The winner has the largest learning rate that was tried (1e-2)"),
         ({}, "Run the audit. Has the network learnt the material"),
+        ({}, "● good No simpler classifier is better The winner beats logistic regression on the same features"),
+        ({}, "Was fine-tuning worth it? Yes, it beats logistic regression: F-measure over test tiles"),
+        ({}, "Metadata alone, no picture training and validation images not fitted: no attribute differs"),
+        ({}, "Logistic regression on the same features training and validation images 0."),
+        ({"baselines": ()}, "○ not checked No simpler classifier is better There is no logistic regression to compare"),
     ],
 )
 @wordy
@@ -283,3 +289,23 @@ def test_lights_and_steps_have_their_words(
     study: StudyOutcome, context: StudyContext, changes: dict[str, object], words: str
 ) -> None:
     assert words in read_page(render_report(study, context=replace(context, **changes))).text
+
+
+@wordy
+def test_a_winner_that_logistic_regression_beats_is_told_what_to_do(
+    study: StudyOutcome, context: StudyContext, make_baselines: Callable[..., tuple[ComparedBaseline, ...]]
+) -> None:
+    beaten = replace(context, baselines=make_baselines(replace(study, winner_number=0), skill=9.0))
+    text = read_page(render_report(study, context=beaten)).text
+    assert "▲ look No simpler classifier is better Logistic regression on the same features does better" in text
+    assert "Search again with what logistic regression has" in text
+    equal = replace(context, baselines=make_baselines(study, skill=3.0))
+    assert "not seen to be worse than logistic regression" in read_page(render_report(study, context=equal)).text
+
+
+@wordy
+def test_a_study_of_before_has_no_such_table(study: StudyOutcome, context: StudyContext) -> None:
+    assert "Compared with simpler classifiers" in read_page(render_report(study, context=context)).text
+    text = read_page(render_report(study, context=replace(context, baselines=()))).text
+    assert "Compared with simpler classifiers" not in text
+    assert "Was fine-tuning worth it?" not in text

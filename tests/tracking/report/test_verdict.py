@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sem_search.evaluation.baselines import ComparedBaseline
+from sem_search.evaluation.comparison import Comparison, Difference, ImageTest
 from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import StudyContext
@@ -210,7 +212,8 @@ def test_at_chance_no_class_holds(judge) -> None:
 
 def light(study: StudyOutcome, trust: StudyTrust, context: StudyContext, kind: str) -> Colour:
     lights = compute_verdict(study, trust=trust, context=context).lights
-    assert [one.kind for one in lights] == ["chance", "images", "confounds", "calibration", "weights", "training"]
+    kinds = ["chance", "images", "confounds", "calibration", "weights", "simpler", "training"]
+    assert [one.kind for one in lights] == kinds
     return next(one.colour for one in lights if one.kind == kind)
 
 
@@ -242,6 +245,52 @@ def test_the_confidence_of_the_served_model_is_judged(
 ) -> None:
     served = replace(trust.scaled_calibration, expected_calibration_error=error, highest_error_if_calibrated=0.2)
     assert light(study, replace(trust, scaled_calibration=served), context, "calibration") == colour
+
+
+def compare_with(low: float, high: float) -> ComparedBaseline:
+    """Return logistic regression, whose difference to the winner has this interval."""
+    middle = (low + high) / 2
+    difference = Difference(first=0.5 + middle, second=0.5, low=low, high=high)
+    none = Difference(first=0.5, second=0.5, low=-0.1, high=0.1)
+    comparison = Comparison(
+        class_names=("a", "b"),
+        n_images=6,
+        n_groups=6,
+        n_folds=3,
+        level=0.95,
+        f_measure=difference,
+        tile_accuracy=none,
+        image_f_measure=none,
+        image_accuracy=none,
+        f_measure_of_class=(none, none),
+        fold_test=None,
+        image_test=ImageTest(n_first_better=0, n_second_better=0, p_value=1.0),
+    )
+    return ComparedBaseline(name="logistic_all", comparison=comparison)
+
+
+@pytest.mark.parametrize(
+    ("baselines", "colour"),
+    [
+        ((), "grey"),
+        ((ComparedBaseline(name="logistic_all", reason="too little"),), "grey"),
+        ((compare_with(0.01, 0.05),), "green"),
+        ((compare_with(-0.01, 0.05),), "green"),
+        ((compare_with(-0.05, -0.01),), "amber"),
+    ],
+)
+def test_a_winner_is_held_against_logistic_regression(
+    study: StudyOutcome,
+    trust: StudyTrust,
+    context: StudyContext,
+    baselines: tuple[ComparedBaseline, ...],
+    colour: Colour,
+) -> None:
+    compared = replace(context, baselines=baselines)
+    assert light(study, trust, compared, "simpler") == colour
+    verdict = compute_verdict(study, trust=trust, context=compared)
+    assert (verdict.fine_tuning is None) == (colour == "grey")
+    assert ("simpler" in [step.kind for step in verdict.steps]) == (colour == "amber")
 
 
 @pytest.mark.parametrize(("n_images", "colour"), [(3, "red"), (4, "amber"), (9, "amber"), (10, "green")])
