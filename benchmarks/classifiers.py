@@ -1,0 +1,174 @@
+"""What each step of the search is worth beside logistic regression: real searches, row by row, on sets of micrographs.
+
+Each search runs in a process and a folder of its own; the features are computed before it, once for each set.
+"""
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.classifier_results import Result, Task, append_result, read_results
+from benchmarks.classifier_rows import LOGISTIC, ROWS, ImageSet
+from benchmarks.searching import build_environment, count_ended_epochs
+from sem_search.evaluation.answers import tabulate_answers, tabulate_tile_answers
+from sem_search.places import CACHE_VARIABLE
+from sem_search.records import FloatMatrix
+from sem_search.search.api import search
+from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
+from sem_search.settings import build_settings
+from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
+from sem_search.transfer.heads.linear import fit_linear
+from sem_search.transfer.heads.training import get_tile_splits
+
+
+def measure_classifiers(
+    image_sets: Sequence[ImageSet],
+    *,
+    seeds: Sequence[int],
+    rows: Sequence[str],
+    backbone: str,
+    weights: str,
+    threads: int,
+    file: Path,
+) -> Iterator[Result]:
+    """Measure what the file of results lacks; yield each result once it is written.
+
+    Cost: minutes to an hour for each search of the whole grid, with `paper` several times as long.
+
+    Args:
+        image_sets: What to classify.
+        seeds: Of the folds, and of the demonstration set.
+        rows: Names in `ROWS`.
+        backbone: Its name.
+        weights: As in a search.
+        threads: Of each search.
+        file: The results, one line of JSON each.
+    """
+    path = Path(weights)
+    given = {"backbone": backbone, "weights": str(path.absolute()) if path.is_file() else weights, "threads": threads}
+    for image_set in image_sets:
+        with tempfile.TemporaryDirectory() as cache:
+            for seed in seeds:
+                task = Task(
+                    image_set=image_set.name, backbone=backbone, weights=path.name.split(".")[0], seed=seed, row=""
+                )
+                yield from _measure_rows(
+                    task, rows=rows, given={**given, **_list_settings(image_set, seed=seed)}, file=file, cache=cache
+                )
+
+
+def _list_settings(image_set: ImageSet, *, seed: int) -> dict[str, Any]:
+    """Return what all rows of a set have in common. `float32`, because that is the precision of `paper`."""
+    return {
+        "data": image_set.data,
+        "tile_px": image_set.tile_px,
+        "exclude": image_set.exclude,
+        "seed": seed,
+        "precision": "float32",
+    }
+
+
+def _measure_rows(
+    task: Task, *, rows: Sequence[str], given: Mapping[str, Any], file: Path, cache: str
+) -> Iterator[Result]:
+    known = {result.task for result in read_results(file)}
+    missing = [row for row in rows if replace(task, row=row) not in known]
+    logistic = [row for row in LOGISTIC if replace(task, row=row) not in known]
+    if not missing and not logistic:
+        return
+    # Also where logistic regression is known: the searches find the features computed.
+    for result in _run_alone(_measure_logistic, task, {**given, **ROWS["standard"]}, cache=cache):
+        if result.task.row in logistic:
+            append_result(file, result=result)
+            yield result
+    for row in missing:
+        [result] = _run_alone(_measure_search, replace(task, row=row), {**given, **ROWS[row]}, cache=cache)
+        append_result(file, result=result)
+        yield result
+
+
+def _run_alone(
+    measure: Callable[[Task, dict[str, Any]], list[Result]], task: Task, given: dict[str, Any], *, cache: str
+) -> list[Result]:
+    """Return what a function measures in a new process, whose stores lie in a folder that is removed afterwards."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context("spawn"), initializer=_settle, initargs=(folder, cache)
+        ) as alone,
+    ):
+        return alone.submit(measure, task, given).result()
+
+
+def _settle(folder: str, cache: str) -> None:
+    os.chdir(folder)
+    os.environ.pop(RUN_ID_VARIABLE, None)
+    os.environ |= {CACHE_VARIABLE: cache, **build_environment(Path(folder))}
+
+
+def _measure_search(task: Task, given: dict[str, Any]) -> list[Result]:
+    """Return what the winner of a search answered."""
+    begun = time.perf_counter()
+    study = search(**given)
+    minutes = (time.perf_counter() - begun) / 60
+    outcome = study.outcome
+    n_epochs = sum(len(fold.curves.training_loss) for trial in outcome.trials for fold in trial.folds)
+    return [
+        Result(
+            task=task,
+            minutes=minutes,
+            n_epochs=n_epochs + count_ended_epochs(Path.cwd(), study=study.name),
+            n_complete=sum(trial.state == "complete" for trial in outcome.trials),
+            winner=outcome.winner.cell.to_text(),
+            answers=tabulate_answers(outcome.winner, tiles=outcome.tiles, split="test"),
+        )
+    ]
+
+
+def _measure_logistic(task: Task, given: dict[str, Any]) -> list[Result]:
+    """Return what logistic regression answered, trained on each fold's training images, and on all that it does not
+    test."""
+    prepared = prepare_search(build_settings(given))
+    begun = time.perf_counter()
+    features = prepared.trainer.pooled
+    features_minutes = (time.perf_counter() - begun) / 60
+    return [
+        _fit_folds(replace(task, row=row), prepared=prepared, features=features, features_minutes=features_minutes)
+        for row in LOGISTIC
+    ]
+
+
+def _fit_folds(task: Task, *, prepared: PreparedSearch, features: FloatMatrix, features_minutes: float) -> Result:
+    """Return what logistic regression answered that was trained on some splits of each fold, asked on its test images.
+
+    Args:
+        task: Its row tells the splits.
+        prepared: Folds and tiles.
+        features: Of all tiles, shape (n_tiles, n_features).
+        features_minutes: What they took.
+    """
+    begun = time.perf_counter()
+    tiles = prepared.data.tiles
+    groups = np.asarray(tiles.group_of_image)[tiles.image_of_tile]
+    answered = []
+    for fold in prepared.data.folds.folds:
+        splits = get_tile_splits(fold, tiles=tiles)
+        known = np.concatenate([getattr(splits, name) for name in LOGISTIC[task.row]])
+        solution = fit_linear(
+            features[known],
+            labels=tiles.label_of_tile[known],
+            groups=groups[known],
+            n_classes=len(tiles.class_names),
+        )
+        answered.append((splits.test, solution.predict(features[splits.test])))
+    answers = tabulate_tile_answers(answered, tiles=tiles)
+    minutes = (time.perf_counter() - begun) / 60
+    return Result(task=task, minutes=minutes, features_minutes=features_minutes, answers=answers)
