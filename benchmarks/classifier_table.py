@@ -67,7 +67,7 @@ class MeasuredSet:
         return statistics.mean(minutes) if minutes else math.nan
 
     def write_scores(self, row: str) -> str:
-        """Return the F-measures of tiles and of images, means over the seeds, and how many these are if some are missing."""
+        """Return the F-measures of tiles and of images, means over the seeds, and how many if some are missing."""
         results = self.results_of_row.get(row, {}).values()
         if not results:
             return NOT_MEASURED

@@ -53,27 +53,20 @@ def measure_classifiers(
         file: The results, one line of JSON each.
     """
     path = Path(weights)
-    given = {"backbone": backbone, "weights": str(path.absolute()) if path.is_file() else weights, "threads": threads}
+    given: dict[str, Any] = {
+        "backbone": backbone,
+        "weights": str(path.absolute()) if path.is_file() else weights,
+        "threads": threads,
+        "precision": "float32",  # as `paper` has it
+    }
     for image_set in image_sets:
+        given |= {"data": image_set.data, "tile_px": image_set.tile_px, "exclude": image_set.exclude}
+        task = Task(image_set=image_set.name, backbone=backbone, weights=path.name.split(".")[0], seed=0, row="")
         with tempfile.TemporaryDirectory() as cache:
             for seed in seeds:
-                task = Task(
-                    image_set=image_set.name, backbone=backbone, weights=path.name.split(".")[0], seed=seed, row=""
-                )
                 yield from _measure_rows(
-                    task, rows=rows, given={**given, **_list_settings(image_set, seed=seed)}, file=file, cache=cache
+                    replace(task, seed=seed), rows=rows, given={**given, "seed": seed}, file=file, cache=cache
                 )
-
-
-def _list_settings(image_set: ImageSet, *, seed: int) -> dict[str, Any]:
-    """Return what all rows of a set have in common. `float32`, because that is the precision of `paper`."""
-    return {
-        "data": image_set.data,
-        "tile_px": image_set.tile_px,
-        "exclude": image_set.exclude,
-        "seed": seed,
-        "precision": "float32",
-    }
 
 
 def _measure_rows(
