@@ -18,9 +18,8 @@ import numpy as np
 from benchmarks.classifier_results import Result, Task, append_result, read_results
 from benchmarks.classifier_rows import LOGISTIC, ROWS, ImageSet
 from benchmarks.searching import build_environment, count_ended_epochs
-from sem_search.evaluation.answers import tabulate_answers, tabulate_tile_answers
+from sem_search.evaluation.answers import AnswerTable, tabulate_answers, tabulate_tile_answers
 from sem_search.places import CACHE_VARIABLE
-from sem_search.records import FloatMatrix
 from sem_search.search.api import search
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.settings import build_settings
@@ -127,41 +126,31 @@ def _measure_search(task: Task, given: dict[str, Any]) -> list[Result]:
 
 
 def _measure_logistic(task: Task, given: dict[str, Any]) -> list[Result]:
-    """Return what logistic regression answered, trained on each fold's training images, and on all that it does not
-    test."""
+    """Return what logistic regression answered, trained on the training images of each fold, and on all but its test
+    images."""
     prepared = prepare_search(build_settings(given))
     begun = time.perf_counter()
-    features = prepared.trainer.pooled
+    _ = prepared.features
     features_minutes = (time.perf_counter() - begun) / 60
-    return [
-        _fit_folds(replace(task, row=row), prepared=prepared, features=features, features_minutes=features_minutes)
-        for row in LOGISTIC
-    ]
+    results = []
+    for row in LOGISTIC:
+        begun = time.perf_counter()
+        answers = _answer_by_logistic(prepared, splits=LOGISTIC[row])
+        minutes = (time.perf_counter() - begun) / 60
+        task = replace(task, row=row)
+        results.append(Result(task=task, minutes=minutes, features_minutes=features_minutes, answers=answers))
+    return results
 
 
-def _fit_folds(task: Task, *, prepared: PreparedSearch, features: FloatMatrix, features_minutes: float) -> Result:
-    """Return what logistic regression answered that was trained on some splits of each fold, asked on its test images.
-
-    Args:
-        task: Its row tells the splits.
-        prepared: Folds and tiles.
-        features: Of all tiles, shape (n_tiles, n_features).
-        features_minutes: What they took.
-    """
-    begun = time.perf_counter()
-    tiles = prepared.data.tiles
+def _answer_by_logistic(prepared: PreparedSearch, *, splits: Sequence[str]) -> AnswerTable:
+    """Return what is answered for the test images of each fold by what has learned from its other splits."""
+    tiles, features = prepared.data.tiles, prepared.trainer.pooled  # view after view: a tile's index is that of view 0
     groups = np.asarray(tiles.group_of_image)[tiles.image_of_tile]
     answered = []
     for fold in prepared.data.folds.folds:
-        splits = get_tile_splits(fold, tiles=tiles)
-        known = np.concatenate([getattr(splits, name) for name in LOGISTIC[task.row]])
-        solution = fit_linear(
-            features[known],
-            labels=tiles.label_of_tile[known],
-            groups=groups[known],
-            n_classes=len(tiles.class_names),
-        )
-        answered.append((splits.test, solution.predict(features[splits.test])))
-    answers = tabulate_tile_answers(answered, tiles=tiles)
-    minutes = (time.perf_counter() - begun) / 60
-    return Result(task=task, minutes=minutes, features_minutes=features_minutes, answers=answers)
+        own = get_tile_splits(fold, tiles=tiles)
+        known = np.concatenate([getattr(own, name) for name in splits])
+        labels, n_classes = tiles.label_of_tile[known], len(tiles.class_names)
+        solution = fit_linear(features[known], labels=labels, groups=groups[known], n_classes=n_classes)
+        answered.append((own.test, solution.predict(features[own.test])))
+    return tabulate_tile_answers(answered, tiles=tiles)
