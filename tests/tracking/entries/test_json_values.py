@@ -10,7 +10,7 @@ import pytest
 from sem_search.records import Cell, StudyOutcome, TileTable
 from sem_search.tracking.entries import json_values as plain
 from sem_search.tracking.entries.context import StudyContext
-from sem_search.tracking.entries.tables import compute_confusion_table, compute_grid_table
+from sem_search.tracking.entries.tables import compute_confusion_table, compute_grid_tables
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_the_confusion_says_what_rows_are(study: StudyOutcome) -> None:
 
 
 def test_the_grid_marks_the_winner_and_what_is_missing(study: StudyOutcome, context: StudyContext) -> None:
-    listed = plain.list_grid([compute_grid_table(study, cells=context.cells, split="test")])
+    listed = plain.list_grid(compute_grid_tables(study, cells=context.cells, splits=["test"]))
     assert [cell["is_winner"] for cell in listed] == [False, True, False, False]
     assert listed[3]["state"] == "missing"
     assert listed[3]["f_measure"] is None

@@ -18,7 +18,7 @@ from sem_search.tracking.entries.tables import (
     compute_confused_pairs,
     compute_confusion_table,
     compute_fold_rows,
-    compute_grid_table,
+    compute_grid_tables,
     compute_index_table,
     compute_selection,
     compute_trial_rows,
@@ -28,7 +28,7 @@ MakeTrial = Callable[..., TrialOutcome]
 
 
 def test_the_grid_holds_every_cell_that_was_asked_for(study: StudyOutcome, context: StudyContext) -> None:
-    table = compute_grid_table(study, cells=context.cells, split="test")
+    (table,) = compute_grid_tables(study, cells=context.cells, splits=["test"])
     assert table.learning_rates == (1e-2, 1e-3)
     assert table.batch_sizes == (16, 48)
     assert [cell.state for cell in table.cells] == ["complete", "complete", "pruned", "missing"]
@@ -40,7 +40,7 @@ def test_the_grid_holds_every_cell_that_was_asked_for(study: StudyOutcome, conte
 
 
 def test_the_grid_holds_cells_that_were_tried_but_not_asked_for(study: StudyOutcome) -> None:
-    table = compute_grid_table(study, cells=(), split="validation")
+    (table,) = compute_grid_tables(study, cells=(), splits=["validation"])
     assert {cell.cell for cell in table.cells if cell.state != "missing"} == {trial.cell for trial in study.trials}
 
 
@@ -52,7 +52,7 @@ def test_of_two_trials_of_a_cell_the_complete_one_counts(
     pruned = make_trial(study.tiles, number=8, cell=cell, state="pruned", n_finished=2)
     complete = make_trial(study.tiles, number=9, cell=cell)
     both = replace(study, trials=(*study.trials, *(pruned, complete)[::order]))
-    table = compute_grid_table(both, cells=(), split="test")
+    (table,) = compute_grid_tables(both, cells=(), splits=["test"])
     assert [found.state for found in table.cells if found.cell == cell] == ["complete"]
 
 
