@@ -138,6 +138,38 @@ def test_both_splits_of_the_grid_share_one_colour_scale(study: StudyOutcome, con
     assert [axes.get_title() for axes in figure.axes[:2]] == ["Validation tiles", "Test tiles"]
 
 
+def test_the_linear_head_is_a_field_below_the_grid_with_its_name_and_the_winner_s_frame(
+    linear_study: StudyOutcome, context: StudyContext
+) -> None:
+    tables = compute_grid_tables(linear_study, cells=context.cells)
+    figure = draw_grid_heat_map(tables)
+    panels = figure.axes[:4]
+    assert [axes.get_title() for axes in panels] == ["Validation tiles", "Test tiles", "", ""]
+    assert [axes.get_xlabel() for axes in panels] == ["Batch size", "Batch size", "", ""]
+    assert [label.get_text() for label in panels[2].get_yticklabels()] == ["linear head"]
+    assert [axes.texts[0].get_text() for axes in panels[2:]] == [
+        f"{table.cells[0].f_measure:.3f}" for table in tables[2:]
+    ]
+    assert [len(axes.patches) for axes in panels[2:]] == [1, 1], "the frame"
+    assert {axes.images[0].get_clim() for axes in panels} == {find_score_limits(tables)[0]}
+
+
+def test_the_grids_of_two_trained_heads_have_their_names(
+    linear_study: StudyOutcome, context: StudyContext, make_trial: Callable[..., TrialOutcome]
+) -> None:
+    other = make_trial(linear_study.tiles, number=4, cell=Cell(head="linear_init", learning_rate=1e-2, batch_size=16))
+    both = replace(linear_study, trials=(*linear_study.trials, other))
+    figure = draw_grid_heat_map(compute_grid_tables(both, cells=context.cells, splits=["test"]))
+    titles = [" ".join(axes.get_title().split()) for axes in figure.axes[:3]]
+    assert titles == ["Test tiles fine-tuned", "fine-tuned from the linear head", ""]
+    assert [axes.get_ylabel() for axes in figure.axes[:3]] == ["Learning rate", "Learning rate", ""]
+
+
+def test_a_study_of_the_linear_head_alone_has_one_field(linear_study: StudyOutcome) -> None:
+    alone = replace(linear_study, trials=(linear_study.winner,))
+    assert len(collect_words(draw_grid_heat_map(compute_grid_tables(alone, cells=(), splits=["test"])))) == 1
+
+
 def test_a_study_of_one_trial_has_a_grid_of_one_cell(tiles: TileTable, make_trial: Callable[..., TrialOutcome]) -> None:
     study = StudyOutcome(
         name="one", backbone="tiny", select_on="test", tiles=tiles, trials=(make_trial(tiles),), winner_number=0

@@ -101,10 +101,9 @@ def _draw_importances(study: optuna.Study, *, completed: Sequence[FrozenTrial]) 
     if missing:
         return missing, None
     names = [name for name in ("head", *STEPS) if len({trial.params.get(name) for trial in compared}) > 1]
-    trained = "completed trials" if len(compared) == len(completed) else "completed trials of trained heads"
     words = (
         "How much of the differences in the objective goes with each parameter: a fit (fANOVA) over the "
-        f"{len(compared)} {trained}, of {count(len(study.trials), 'trial')} in all."
+        f"{len(compared)} completed trials of trained heads, of {count(len(study.trials), 'trial')} in all."
     )
     return words, optuna.visualization.plot_param_importances(study, params=names, target_name=OBJECTIVE)
 
@@ -118,8 +117,8 @@ def explain_missing_importances(completed: Sequence[FrozenTrial]) -> str | None:
     constant = sorted(name for name in STEPS if len({trial.params[name] for trial in completed}) < 2)
     if len(completed) < MANY_RESULTS:
         return (
-            f"The importance of the parameters is left out: it needs {MANY_RESULTS} completed trials, and there are "
-            f"{len(completed)}. Give pruner=none, or more combinations, to complete more."
+            f"The importance of the parameters is left out: it needs {MANY_RESULTS} completed trials of trained heads, and "
+            f"there are {len(completed)}. Give pruner=none, or more combinations, to complete more."
         )
     if constant:
         return (
