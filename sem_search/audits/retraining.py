@@ -83,7 +83,7 @@ def _build_trainer(
     """Return a trainer of the study's heads; what is not given is the study's own."""
     return HeadTrainer(
         subject.cut,
-        features=subject.features.arrays if features is None else features,
+        features=[subject.features.arrays if features is None else features],
         labels=subject.tiles.label_of_tile if labels is None else labels,
         groups=subject.group_of_tile if groups is None else groups,
         n_classes=subject.n_classes,

@@ -101,7 +101,7 @@ def head_weights(subject: AuditSubject):
     """The heads that `subject`'s winner was answered by, trained once more: the same numbers."""
     trainer = HeadTrainer(
         subject.cut,
-        features=subject.features.arrays,
+        features=[subject.features.arrays],
         labels=subject.tiles.label_of_tile,
         groups=subject.group_of_tile,
         n_classes=3,

@@ -38,7 +38,19 @@ from sem_search.transfer.trunk import set_precision
 NUMBER_MAKERS = ("sem_search", "tensorflow", "keras", "numpy")
 """Packages of which another version may give other numbers."""
 
-NEEDED = ("backbone", "tile_px", "epochs", "patience", "momentum", "hidden_units", "dropout", "seed", "threads")
+NEEDED = (
+    "backbone",
+    "tile_px",
+    "epochs",
+    "patience",
+    "momentum",
+    "hidden_units",
+    "dropout",
+    "class_weight",
+    "refit",
+    "seed",
+    "threads",
+)
 """Settings that training depends on; paths, URLs and names stay with the search."""
 
 NAMES = ("class_names", "image_ids", "group_of_image")

@@ -86,12 +86,16 @@ def build_head_trainer(
     """
     return HeadTrainer(
         cut,
-        features=features.arrays,
+        features=[features.arrays],
         labels=tiles.label_of_tile,
         groups=[tiles.group_of_image[image] for image in tiles.image_of_tile],
         n_classes=len(tiles.class_names),
         settings=TrainingSettings(
-            epochs=settings["epochs"], patience=settings["patience"], momentum=settings["momentum"]
+            epochs=settings["epochs"],
+            patience=settings["patience"],
+            momentum=settings["momentum"],
+            refit=settings["refit"],
+            class_weight=settings["class_weight"],
         ),
         seed=settings["seed"],
         hidden_units=settings["hidden_units"],
