@@ -117,8 +117,8 @@ def explain_missing_importances(completed: Sequence[FrozenTrial]) -> str | None:
     constant = sorted(name for name in STEPS if len({trial.params[name] for trial in completed}) < 2)
     if len(completed) < MANY_RESULTS:
         return (
-            f"The importance of the parameters is left out: it needs {MANY_RESULTS} completed trials of trained heads, and "
-            f"there are {len(completed)}. Give pruner=none, or more combinations, to complete more."
+            f"The importance of the parameters is left out: it needs {MANY_RESULTS} completed trials of trained heads, "
+            f"and there are {len(completed)}. Give pruner=none, or more combinations, to complete more."
         )
     if constant:
         return (

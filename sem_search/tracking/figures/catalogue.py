@@ -54,7 +54,8 @@ CAPTIONS = {
         "Mean F-measure over the folds for every combination of learning rate and batch size, and for the linear head, "
         "which has neither, if asked for. The frame marks the winner, which was chosen on the {select_on} tiles. "
         "Hatched fields have no colour: these trials were pruned (stopped early) or failed, and a mean over fewer "
-        "folds, in brackets, cannot be compared. The colours end near the lowest and the highest score, at most 0.3 apart."
+        "folds, in brackets, cannot be compared. The colours end near the lowest and the highest score, at most 0.3 "
+        "apart."
     ),
     "4a": (
         "Confusion matrix of the winner on the test tiles, all folds together, each tile classified by itself: true "
