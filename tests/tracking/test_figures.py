@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sem_search.records import StudyOutcome, TileTable, TrialOutcome
+from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import HeatMapSheet, StudyContext
 from sem_search.tracking.entries.tables import (
     ConfusionTable,

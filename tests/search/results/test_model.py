@@ -45,9 +45,9 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-def pack(prepared, trainer, kept) -> str:
+def pack(prepared, trainer, kept, *, cell: Cell = CELL) -> str:
     outcome = TrialOutcome(
-        number=0, cell=CELL, state="complete", folds=tuple(one.outcome for one in kept), run_id="a run"
+        number=0, cell=cell, state="complete", folds=tuple(one.outcome for one in kept), run_id="a run"
     )
     return log_trial_model(prepared, outcome=outcome, trainer=trainer, finished_folds=kept, run_id="a run")
 

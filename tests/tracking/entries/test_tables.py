@@ -56,8 +56,8 @@ def test_of_two_trials_of_a_cell_the_complete_one_counts(
     assert [found.state for found in table.cells if found.cell == cell] == ["complete"]
 
 
-def test_each_head_has_a_grid_and_the_linear_one_a_field(linear_study: StudyOutcome) -> None:
-    cells = (Cell(head="linear_init", learning_rate=1.0, batch_size=4), *CELLS)
+def test_each_head_has_a_grid_and_the_linear_one_a_field(linear_study: StudyOutcome, context: StudyContext) -> None:
+    cells = (Cell(head="linear_init", learning_rate=1.0, batch_size=4), *context.cells)
     tables = compute_grid_tables(linear_study, cells=cells)
     assert [(table.head, table.split) for table in tables] == [
         (head, split) for head in ("finetune", "linear_init", "linear") for split in ("validation", "test")
