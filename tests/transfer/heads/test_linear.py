@@ -44,10 +44,11 @@ def test_it_is_scikit_learns(n_classes: int, class_weight: room.ClassWeight) -> 
 def test_the_strength_is_chosen_by_groups_left_out() -> None:
     features, labels, groups = make_features()
     chosen = fit_linear(features, labels=labels, groups=groups, n_classes=3).strength
-    noise = np.random.default_rng(1).normal(size=(N_TILES, 200))  # fits anything, and tells nothing
-    hopeless = fit_linear(noise, labels=labels, groups=groups, n_classes=3).strength
-    assert hopeless == room.STRENGTHS[0]
-    assert chosen > hopeless
+    hopeless = []
+    for seed in range(9):
+        noise = np.random.default_rng(seed).normal(size=(N_TILES, 200))  # fits anything, and tells nothing
+        hopeless.append(fit_linear(noise, labels=labels, groups=groups, n_classes=3).strength)
+    assert np.median(hopeless) == room.STRENGTHS[0] < chosen
 
 
 def test_a_class_of_one_group_leaves_the_usual_strength() -> None:
