@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from sem_search.evaluation.baselines import ComparedBaseline
+from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import StudyContext
@@ -277,8 +277,7 @@ def test_when_how_long_and_on_which_machine(
         ({"settings": {"epochs": 6, "preset": "quick"}}, "Search the whole grid. This was a first look (preset quick)"),
         ({}, "Widen the grid. The winner has the largest learning rate that was tried (1e-2)"),
         ({}, "Run the audit. Has the network learnt the material"),
-        ({}, "● good No simpler classifier is better The winner beats logistic regression on the same features"),
-        ({}, "Was fine-tuning worth it? Yes, it beats logistic regression: F-measure over test tiles"),
+        ({}, "Was fine-tuning worth it? No difference to logistic regression is seen: F-measure over test tiles"),
         ({}, "Metadata alone, no picture training and validation images not fitted: no attribute differs"),
         ({}, "Logistic regression on the same features training and validation images 0."),
         ({"baselines": ()}, "○ not checked No simpler classifier is better There is no logistic regression to compare"),
@@ -291,16 +290,27 @@ def test_lights_and_steps_have_their_words(
     assert words in read_page(render_report(study, context=replace(context, **changes))).text
 
 
+@pytest.mark.parametrize(
+    ("ends", "light", "answer", "has_step"),
+    [
+        ((0.1, 0.2), "● good No simpler classifier is better The winner beats logistic regression", "Yes, it", False),
+        ((-0.1, 0.2), "● good No simpler classifier is better The winner is not seen to be worse", "No diff", False),
+        ((-0.2, -0.1), "▲ look No simpler classifier is better Logistic regression on the same", "No, log", True),
+    ],
+)
 @wordy
-def test_a_winner_that_logistic_regression_beats_is_told_what_to_do(
-    study: StudyOutcome, context: StudyContext, make_baselines: Callable[..., tuple[ComparedBaseline, ...]]
+def test_a_winner_is_held_against_logistic_regression(
+    study: StudyOutcome, context: StudyContext, ends: tuple[float, float], light: str, answer: str, has_step: bool
 ) -> None:
-    beaten = replace(context, baselines=make_baselines(replace(study, winner_number=0), skill=9.0))
-    text = read_page(render_report(study, context=beaten)).text
-    assert "▲ look No simpler classifier is better Logistic regression on the same features does better" in text
-    assert "Search again with what logistic regression has" in text
-    equal = replace(context, baselines=make_baselines(study, skill=3.0))
-    assert "not seen to be worse than logistic regression" in read_page(render_report(study, context=equal)).text
+    *others, last = context.baselines
+    assert last.comparison is not None
+    difference = Difference(first=0.5 + sum(ends) / 2, second=0.5, low=ends[0], high=ends[1])
+    compared = replace(last, comparison=replace(last.comparison, f_measure=difference))
+    text = read_page(render_report(study, context=replace(context, baselines=(*others, compared)))).text
+    assert light in text
+    assert f"Was fine-tuning worth it? {answer}" in text
+    assert f" {difference.to_text()} " in text
+    assert ("Search again with what logistic regression has" in text) is has_step
 
 
 @wordy
