@@ -43,6 +43,7 @@ NEEDED = (
     "tile_px",
     "epochs",
     "patience",
+    "schedule",
     "momentum",
     "hidden_units",
     "dropout",

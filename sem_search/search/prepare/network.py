@@ -93,6 +93,7 @@ def build_head_trainer(
         settings=TrainingSettings(
             epochs=settings["epochs"],
             patience=settings["patience"],
+            schedule=settings["schedule"],
             momentum=settings["momentum"],
             refit=settings["refit"],
             class_weight=settings["class_weight"],
