@@ -71,7 +71,7 @@ class EpochClock:
         )
         self._trainer = HeadTrainer(
             cut,
-            features=features,
+            features=[features],
             labels=labels,
             groups=[str(index) for index in range(len(labels))],
             n_classes=N_CLASSES,

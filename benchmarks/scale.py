@@ -59,7 +59,7 @@ def _measure_one(backbone_name: str, *, n_tiles: int, is_limited: bool) -> dict[
         n_training = n_tiles * 3 // 4
         trainer = HeadTrainer(
             cut,
-            features=store.arrays,
+            features=[store.arrays],
             labels=rng.integers(0, N_CLASSES, n_tiles),
             groups=[str(index) for index in range(n_tiles)],
             n_classes=N_CLASSES,

@@ -35,8 +35,8 @@ def test_a_worker_without_micrographs_gives_the_search_s_numbers(
     assert train(context, shared) is None
     finished = FoldStore(folder=tmp_path / "a study", shared=shared).read(cell=CELL, fold=1)
     opened = open_context(context, shared=shared)
-    for index, shard in enumerate(opened.shards.read_all(pytest.fail)):
-        for array, other in zip(shard, opened.shards.cut(features.arrays, index=index), strict=True):
+    for index, shard in enumerate(opened.shards[0].read_all(pytest.fail)):
+        for array, other in zip(shard, opened.shards[0].cut(features.arrays, index=index), strict=True):
             np.testing.assert_array_equal(array, other)
     fold, tiles = data.folds.folds[1], data.tiles
     own = opened.trainer.train_fold(get_tile_splits(fold, tiles=tiles), cell=CELL).outcome
