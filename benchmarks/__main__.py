@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from benchmarks.classifier_rows import ROWS, ImageSet
+
 Figures = Mapping[str, float]
 
 BATCH_SIZES = (16, 32, 48, 64)
@@ -242,6 +244,33 @@ def overlaps(*, threads: int, n_per_form: int, n_per_share: int) -> Figures:
     from benchmarks.overlaps import measure_overlaps
 
     return measure_overlaps(n_per_form=n_per_form, n_per_share=n_per_share)
+
+
+@benchmarks.command()
+@click.option("--set", "sets", multiple=True, default=("demo",), help="demo, or NAME=FOLDER[:TILE_PX][:exclude=A,B].")
+@click.option("--seed", "seeds", multiple=True, default=(0,), show_default=True, help="Of the folds.")
+@click.option("--row", "rows", multiple=True, type=click.Choice(list(ROWS)), default=list(ROWS), show_default=True)
+@click.option("--backbone", default="mobilenet_v2", show_default=True)
+@click.option("--weights", default="auto", show_default=True, help="As in a search.")
+@click.option("--threads", default=os.cpu_count() or 1, show_default=True, help="Of each search.")
+@click.option("--results", "file", default="classifiers.jsonl", show_default=True, type=click.Path(path_type=Path))
+@click.option("--table", default=None, type=click.Path(exists=True, path_type=Path), help="Results to print tables of.")
+def classifiers(*, sets: tuple[str, ...], file: Path, table: Path | None, **options: Any) -> None:
+    """Searches with one more step in each row, beside logistic regression; what a stopped run has measured is kept."""
+    from benchmarks.classifier_results import read_results
+    from benchmarks.classifier_table import print_tables
+
+    if table is not None:
+        print_tables(read_results(table))
+        return
+    try:
+        image_sets = [ImageSet.parse(text) for text in sets]
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--set") from error
+    from benchmarks.classifiers import measure_classifiers  # here, because it loads TensorFlow
+
+    for result in measure_classifiers(image_sets, file=file, **options):
+        click.echo(result.to_text())
 
 
 def _configure(threads: int) -> None:

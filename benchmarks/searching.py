@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import optuna
 
+from sem_search.places import STORE_FILE, STORE_VARIABLE
 from sem_search.records import Cell, FoldOutcome
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.trials.attributes import PRUNE_REASON, REASON
 from sem_search.settings import PAPER_BATCH_SIZES, PAPER_LEARNING_RATES
+from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
 
 ENDED_AFTER = re.compile(r"in fold \d+, after epoch (?P<epochs>\d+) of")
 """How the reason of a trial that was pruned within a fold begins."""
@@ -24,10 +26,9 @@ def start_search(folder: Path, parameters: Mapping[str, str]) -> subprocess.Pope
     """Start a search whose stores all lie in `folder`; features come from the user's own cache."""
     folder.mkdir(parents=True, exist_ok=True)
     words = [word for name, value in parameters.items() for word in (f"--{name.replace('_', '-')}", value)]
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"} | {
+    environment = {name: value for name, value in os.environ.items() if name != RUN_ID_VARIABLE} | {
         "PYTHONPATH": str(Path(__file__).parents[1]),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **build_environment(folder),
     }
     return subprocess.Popen(
         [sys.executable, "-m", "sem_search", "search", *words],
@@ -37,6 +38,11 @@ def start_search(folder: Path, parameters: Mapping[str, str]) -> subprocess.Pope
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def build_environment(folder: Path) -> dict[str, str]:
+    """Return the variables that let a search in this folder log nowhere else."""
+    return {STORE_VARIABLE: f"sqlite:///{folder}/{STORE_FILE}", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def run_search(folder: Path, parameters: Mapping[str, str]) -> str:

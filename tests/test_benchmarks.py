@@ -9,6 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import benchmarks
+from benchmarks.classifier_results import Result, Task, append_result, read_results
+from benchmarks.classifier_rows import LOGISTIC, ROWS, ImageSet
+from benchmarks.classifiers import measure_classifiers
 from benchmarks.known_images import _ask, _draw_case
 from benchmarks.overlaps import measure_overlaps
 from benchmarks.replay import measure_replay, stop_fold
@@ -16,11 +19,14 @@ from benchmarks.searching import count_ended_epochs
 from benchmarks.timing import measure_side_by_side
 from benchmarks.trust.__main__ import main as simulate
 from benchmarks.weights import average_curves, measure_weights
+from sem_search.evaluation.answers import AnswerTable
+from sem_search.evaluation.comparison import compare_answers
 from sem_search.micrographs.rendering.materials import MATERIALS
 from sem_search.records import Cell, EpochFigures, FinishedFold, FoldOutcome, TrainingCurves
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
 from sem_search.search.trials.attributes import PRUNE_REASON
+from sem_search.settings import build_settings
 from tests.conftest import TINY_TILE_PX
 
 N_EPOCHS = 40
@@ -225,3 +231,137 @@ def test_overlaps_are_found_where_there_are_some_alone(monkeypatch: pytest.Monke
         "found_of_50%": 1.0,
         "found_of_20%": 1.0,
     }
+
+
+def build_result(
+    *, image_set: str = "demo", row: str, seed: int = 0, n_wrong: int, n_images: int = 12, minutes: float = 1.0
+) -> Result:
+    """A row of two classes and three folds, whose first images are wrong in all of their four tiles."""
+    images = np.arange(n_images)
+    labels = images % 2
+    answers = np.where(images < n_wrong, 1 - labels, labels)
+    return Result(
+        task=Task(image_set=image_set, backbone="tiny", weights="random", seed=seed, row=row),
+        minutes=minutes,
+        features_minutes=0.5 if row in LOGISTIC else None,
+        n_epochs=7,
+        n_complete=2,
+        winner="learning rate 0.01, batch size 16",
+        answers=AnswerTable(
+            n_classes=2,
+            image_of_row=images,
+            label_of_row=labels,
+            fold_of_row=images // 2 % 3,
+            group_of_row=images,
+            tile_counts=4 * np.eye(2, dtype=np.int64)[answers],
+            answer_of_row=answers,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("demo", ImageSet(name="demo", data="demo")),
+        ("steel=/data/steel", ImageSet(name="steel", data="/data/steel")),
+        ("steel=/data/steel:96", ImageSet(name="steel", data="/data/steel", tile_px="96")),
+        ("c=/d:exclude=A,B", ImageSet(name="c", data="/d", exclude="A,B")),
+        ("c=/d=e:f:96:exclude=A", ImageSet(name="c", data="/d=e:f", tile_px="96", exclude="A")),
+        ("here=steel", ImageSet(name="here", data=str(Path.cwd() / "steel"))),
+    ],
+)
+def test_a_set_has_a_name_a_folder_and_how_it_is_read(text: str, found: ImageSet) -> None:
+    assert ImageSet.parse(text) == found
+
+
+def test_a_set_without_a_name_is_refused() -> None:
+    done = CliRunner().invoke(benchmarks, ["classifiers", "--set", "steel"])
+    assert done.exit_code == 2
+    assert "'steel' is neither demo nor NAME=FOLDER[:TILE_PX][:exclude=A,B]." in done.output
+
+
+def test_each_step_of_the_rows_is_one_setting_more() -> None:
+    usual = {name: build_settings(given) for name, given in ROWS.items()}
+
+    def list_changed(first: str, second: str) -> set[str]:
+        """Return the names of the settings that differ."""
+        one, two = (usual[name].model_dump() for name in (first, second))
+        return {name for name in one if one[name] != two[name]}
+
+    assert list_changed("before", "linear") == {"heads"}
+    assert list_changed("linear", "refit") == {"refit"}
+    assert list_changed("refit", "standard") == {"augment"}
+    assert list_changed("standard", "balanced") == {"class_weight"}
+    assert list_changed("standard", "init") == {"heads"}
+    assert list_changed("paper", "before") == {"preset", "pruner", "patience", "select_on", "precision"}
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    assert read_results(file) == ()
+    written = [build_result(row="logistic_80", n_wrong=2), build_result(row="standard", n_wrong=1)]
+    for result in written:
+        append_result(file, result=result)
+    assert [json.loads(line)["image_f"] for line in file.read_text().splitlines()] == pytest.approx(
+        [10 / 12, 0.916083], abs=1e-6
+    )
+    for one, other in zip(read_results(file), written, strict=True):
+        assert one.to_json() == other.to_json()
+        assert one.answers.tile_counts.dtype == np.int64
+
+
+def test_tables_of_classifiers(tmp_path: Path) -> None:
+    """Means over seeds, paired differences, ratios of minutes, and the set on which `standard` does worst."""
+    file = tmp_path / "results.jsonl"
+    for result in (
+        build_result(row="logistic_80", n_wrong=2),
+        build_result(row="logistic_80", n_wrong=4, seed=1),
+        build_result(row="before", n_wrong=2, minutes=2.0),
+        build_result(row="standard", n_wrong=0, minutes=3.0),
+        build_result(row="standard", n_wrong=2, minutes=4.0, seed=1),
+        build_result(row="logistic_80", n_wrong=0, image_set="steel", n_images=24),
+        build_result(row="standard", n_wrong=6, image_set="steel", n_images=24),
+    ):
+        append_result(file, result=result)
+    done = CliRunner().invoke(benchmarks, ["classifiers", "--table", str(file)])
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert "tiny, random: F-measure of tiles / images, mean over the seeds" in lines
+    # Of 12 images of two classes, 2 wrong ones leave F 10/12 and 4 leave 8/12; in one fold 2 wrong of 4 leave 1/2.
+    assert "| demo | 12 | 2 | 0.750 / 0.750 | 0.833 / 0.833 (1 of 2 seeds) | 0.917 / 0.917 |" in lines
+    assert "| steel | 24 | 1 | 1.000 / 1.000 | - | 0.750 / 0.750 |" in lines
+    assert "| demo | 0.5 | 2.0 | 3.5 (1.75) |" in lines
+    assert "| steel | 0.5 | - | 1.0 |" in lines
+    assert "| logistic_80 | 2 | -0.042 | -0.250 (steel) | +0.167 (demo) |" in lines
+    assert "| before | 1 | +0.167 | +0.167 (demo) | +0.167 (demo) |" in lines
+    [of_demo] = [line for line in lines if line.startswith("| demo | tiles |")]
+    assert "| - | +0.167 (" in of_demo, "nobody has measured logistic regression on 60 %"
+
+
+def test_what_the_results_lack_is_measured_once(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search and logistic regression answer the same images in the same folds."""
+    few = {"learning_rates": "0.01", "batch_sizes": "16", "epochs": "3"}
+    monkeypatch.setitem(ROWS, "before", {**ROWS["before"], **few})
+    monkeypatch.chdir(tmp_path)
+    image_set = ImageSet.parse(f"tiny={tiny_folder}:{TINY_TILE_PX}")
+    known = build_result(image_set="tiny", row="logistic_60", n_wrong=0)
+    append_result(Path("results"), result=known)
+
+    def measure() -> list[Result]:
+        """Return what the file lacked."""
+        network = {"backbone": "tiny", "weights": "random"}
+        return list(
+            measure_classifiers([image_set], seeds=[0], rows=["before"], **network, threads=1, file=Path("results"))
+        )
+
+    logistic, before = measured = measure()
+    assert (logistic.task.row, before.task.row) == ("logistic_80", "before")
+    assert (before.n_complete, before.n_epochs, before.winner) == (1, 15, "learning rate 0.01, batch size 16")
+    assert before.features_minutes is None
+    assert logistic.tile_f > 0.8
+    assert compare_answers(logistic.answers, before.answers, class_names=("",) * 3).n_images == 15
+    assert measure() == []
+    assert [one.to_json() for one in read_results(Path("results"))] == [one.to_json() for one in (known, *measured)]
+    assert [path.name for path in tmp_path.iterdir()] == ["results"], "searches leave nothing where they are started"

@@ -102,7 +102,16 @@ def tabulate_answers(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> 
     """
     if not trial.folds:
         raise ValueError(f"Trial {trial.number} has no finished fold; its state is {trial.state!r}.")
-    answered = [fold.get_split(split) for fold in trial.folds]
+    return tabulate_tile_answers([fold.get_split(split) for fold in trial.folds], tiles=tiles)
+
+
+def tabulate_tile_answers(answered: Sequence[tuple[IntVector, FloatMatrix]], *, tiles: TileTable) -> AnswerTable:
+    """Return the table of any classifier that answers tiles, image by image.
+
+    Args:
+        answered: For each fold the tiles that it answers, shape (n,), and their probabilities, shape (n, n_classes).
+        tiles: The study's tiles.
+    """
     parts = [combine_answers(answers, image_of_tile=tiles.image_of_tile[indices]) for indices, answers in answered]
     image_of_row = np.concatenate([images for images, _, _ in parts])
     return AnswerTable(

@@ -22,6 +22,7 @@ from sem_search.search.trials.study import OTHER_STUDY, check_fingerprint, read_
 from sem_search.settings import AUTO, SearchSettings
 from sem_search.terminal import warn
 from sem_search.transfer.features import FeatureStore
+from sem_search.transfer.heads.linear import check_hidden_units
 from sem_search.transfer.heads.training import HeadTrainer
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.trunk import POLICIES
@@ -103,6 +104,8 @@ def prepare_search(
     check_weights(settings.weights, backbone=settings.backbone)
     data = prepare_data(settings)
     check_findings(data.findings, allowed=settings.allow_errors)
+    if set(settings.heads) - {"finetune"}:
+        check_hidden_units(settings.hidden_units, n_classes=len(data.tiles.class_names))
     if begun is None:
         show(data.describe())
         warn(*data.warnings)

@@ -44,6 +44,7 @@ class HeadLoop:
                 tf.TensorSpec((None,), tf.int32),
                 scalar,
                 tf.TensorSpec((), tf.float32),
+                tf.TensorSpec((None,), tf.float32),
             ],
         )
         self.compute_logits = tf.function(self._compute_logits, input_signature=[list(specs), places])
@@ -60,6 +61,7 @@ class HeadLoop:
         labels: tf.Tensor,
         batch_size: tf.Tensor,
         learning_rate: tf.Tensor,
+        class_weights: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Train on these tiles once, batch by batch; the last batch may be smaller.
 
@@ -69,6 +71,7 @@ class HeadLoop:
             labels: Their classes, shape (n,).
             batch_size: Tiles per step.
             learning_rate: Of SGD.
+            class_weights: By how much a tile of each class counts in a step, shape (n_classes,).
 
         Returns:
             Sum of the cross-entropies and number of correctly classified tiles, both from before each step.
@@ -79,20 +82,22 @@ class HeadLoop:
         for start in tf.range(0, n_tiles, batch_size):
             batch = places[start : start + batch_size]
             truth = labels[start : start + batch_size]
-            losses, logits = self._step(self._gather(prepared, batch), truth, learning_rate)
+            losses, logits = self._step(
+                self._gather(prepared, batch), truth, learning_rate, tf.gather(class_weights, truth)
+            )
             loss_sum += tf.reduce_sum(tf.cast(losses, tf.float64))
             n_correct += tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == truth)
         return loss_sum, n_correct
 
     def _step(
-        self, prepared: list[tf.Tensor], labels: tf.Tensor, learning_rate: tf.Tensor
+        self, prepared: list[tf.Tensor], labels: tf.Tensor, learning_rate: tf.Tensor, weights: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Make one step of SGD; return losses (n,) and logits (n, n_classes) from before it."""
+        """Make one step of SGD; return losses (n,), not weighted, and logits (n, n_classes) from before it."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
             logits = self._pass.compute_logits(prepared, is_training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            loss = tf.reduce_mean(losses)
+            loss = tf.reduce_mean(losses * weights)
         gradients = tape.gradient(loss, self._variables)
         for variable, velocity, gradient in zip(self._variables, self._velocities, gradients, strict=True):
             tf.raw_ops.ResourceApplyKerasMomentum(

@@ -22,10 +22,34 @@ PREPARED_AT_ONCE = 64
 """Tiles prepared in one call: enough for a busy processor, little beside all of them."""
 
 
+class StackedViews:
+    """The arrays of several views as one: tile t of view v is row v * n_tiles + t. Nothing is read before its turn."""
+
+    def __init__(self, arrays: Sequence[FloatArray]) -> None:
+        """Begin with one array per view, all of shape (n_tiles, ...)."""
+        self._arrays = arrays
+        self.shape = (len(self), *arrays[0].shape[1:])
+
+    def __len__(self) -> int:
+        """Return the number of rows of all views."""
+        return len(self._arrays) * len(self._arrays[0])
+
+    def __getitem__(self, rows: IntVector) -> FloatArray:
+        """Return these rows, shape (n, ...)."""
+        view_of_row, tile_of_row = np.divmod(rows, len(self._arrays[0]))
+        found = np.empty((len(rows), *self.shape[1:]), np.float32)
+        for view in np.unique(view_of_row):
+            is_here = view_of_row == view
+            found[is_here] = self._arrays[view][tile_of_row[is_here]]
+        return found
+
+
 class PreparedFeatures:
     """Prepared tensors of all tiles, handed out in chunks."""
 
-    def __init__(self, features: Sequence[FloatArray], *, head_pass: HeadPass, max_bytes: int | None = None) -> None:
+    def __init__(
+        self, features: Sequence[FloatArray | StackedViews], *, head_pass: HeadPass, max_bytes: int | None = None
+    ) -> None:
         """Prepare the features of all tiles, if they fit into memory.
 
         Args:
@@ -98,7 +122,7 @@ class PreparedFeatures:
         return tensors
 
 
-def _get_spec(array: FloatArray) -> tf.TensorSpec:
+def _get_spec(array: FloatArray | StackedViews) -> tf.TensorSpec:
     return tf.TensorSpec((None, *array.shape[1:]), tf.float32)
 
 

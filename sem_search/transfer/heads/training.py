@@ -3,12 +3,20 @@
 A fold's result depends on features, labels, fold, cell, seed and settings alone, bit for bit, whatever was trained
 before it in the process: weights, momentum, dropout and shuffling all begin anew. The head is built once and reset,
 because every model that Keras builds leaves memory behind.
+
+A tile may come in several views, turned and mirrored. In each epoch every training tile is taken once, in a view drawn
+for it. The answer to a tile is the softmax of its logits averaged over the views: the normalised geometric mean of the
+views' answers, the rule by which tiles and heads are joined, too. The curves follow the tiles as they are.
+
+With `refit` a head has two lives: the first learns from the training tiles, is stopped and chosen by the validation
+tiles; the second learns as long from both, is tested, and is what is served.
 Source: Iwata, Hayashi et al. 2022 (SGD, momentum 0.9, cross-entropy, fixed length); early stopping as Keras does it.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import keras
 import numpy as np
@@ -20,15 +28,18 @@ from sem_search.errors import DataError, FailedTrialError, LeakError, SettingsEr
 from sem_search.micrographs.folds import Fold
 from sem_search.records import Cell, EpochFigures, FinishedFold, FoldOutcome, TileSplits, TileTable
 from sem_search.seeds import derive_seed
-from sem_search.transfer.cut import CutNetwork, build_head
+from sem_search.transfer.cut import CutNetwork, average_channels, build_head
 from sem_search.transfer.heads.early_stopping import FoldWatch
 from sem_search.transfer.heads.epochs import EVALUATION_TILES, HeadLoop
+from sem_search.transfer.heads.linear import ClassWeight, fit_linear, set_linear_head
 from sem_search.transfer.heads.passes import choose_pass
-from sem_search.transfer.heads.prepared_features import PreparedFeatures
+from sem_search.transfer.heads.prepared_features import PreparedFeatures, StackedViews
 
 FloatArray = NDArray[np.float32]
 FloatMatrix = NDArray[np.float64]
+FloatVector = NDArray[np.float64]
 IntVector = NDArray[np.int64]
+OnEpoch = Callable[[EpochFigures], None]
 
 N_NAMED_GROUPS = 5
 """Groups that a leak's message names."""
@@ -42,6 +53,10 @@ class TrainingSettings:
     patience: int = 10
     """Epochs without a lower validation loss before the fold ends; 0 is the paper's fixed length."""
     momentum: float = 0.9
+    refit: bool = False
+    """Whether the head that is tested and served is trained again on training and validation tiles together."""
+    class_weight: ClassWeight = "none"
+    """`balanced` lets every class weigh the same in training, however many tiles it has."""
 
 
 class HeadTrainer:
@@ -51,7 +66,7 @@ class HeadTrainer:
         self,
         cut: CutNetwork,
         *,
-        features: Sequence[FloatArray],
+        features: Sequence[Sequence[FloatArray]],
         labels: IntVector,
         groups: Sequence[str],
         n_classes: int,
@@ -65,7 +80,8 @@ class HeadTrainer:
 
         Args:
             cut: The network.
-            features: One array per crossing tensor, shape (n_tiles, ...), float32.
+            features: The views of the tiles, first the tiles as they are; of each view one array per crossing tensor,
+                shape (n_tiles, ...), float32.
             labels: Class of each tile, shape (n_tiles,), in [0, n_classes).
             groups: Group of each tile; no group may stand in two splits of a fold.
             n_classes: Number of classes.
@@ -79,17 +95,19 @@ class HeadTrainer:
         Raises:
             DataError: Features, labels and groups are not of the same tiles.
         """
-        _check_tiles(features, labels=labels, groups=groups, n_classes=n_classes)
+        _check_tiles([array for view in features for array in view], labels=labels, groups=groups, n_classes=n_classes)
         self._labels = labels
         self._groups = np.asarray(groups)
         self._n_classes = n_classes
         self._settings = settings
         self._seed = seed
-        self._convolution = cut.convolution
+        self._cut = cut
+        self._views = features
         self._head = build_head(cut, n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed)
         self._first_weights = self._head.get_weights()
         head_pass = choose_pass(self._head, convolution=cut.convolution)
-        self._prepared = PreparedFeatures(features, head_pass=head_pass, max_bytes=max_feature_bytes)
+        stacked = [arrays[0] if len(arrays) == 1 else StackedViews(arrays) for arrays in zip(*features, strict=True)]
+        self._prepared = PreparedFeatures(stacked, head_pass=head_pass, max_bytes=max_feature_bytes)
         self._loop = HeadLoop(self._head, head_pass=head_pass, specs=self._prepared.specs, momentum=settings.momentum)
 
     @property
@@ -112,33 +130,45 @@ class HeadTrainer:
             Probabilities, shape (n, n_classes).
         """
         self.set_weights(head_weights)
-        return _compute_probabilities(self._compute_logits(tiles))
+        return self._answer(tiles)
 
-    def train_fold(
-        self, splits: TileSplits, *, cell: Cell, on_epoch: Callable[[EpochFigures], None] | None = None
-    ) -> FinishedFold:
+    @cached_property
+    def pooled(self) -> FloatArray:
+        """What the last convolution, as it came, gives on average over each tile, view after view.
+
+        Shape (n_views * n_tiles, n_channels). Cost: one pass of the convolution over all views of all tiles, once.
+        """
+        starts = range(0, len(self._labels), EVALUATION_TILES)
+        return np.concatenate([self._pool(view, start=start) for view in self._views for start in starts])
+
+    def train_fold(self, splits: TileSplits, *, cell: Cell, on_epoch: OnEpoch | None = None) -> FinishedFold:
         """Train the head on one fold from its first weights.
 
         Args:
             splits: Training tiles; validation tiles, which early stopping looks at; test tiles, only predicted. The
                 number of the fold decides its first weights, its shuffling and its dropout.
-            cell: Learning rate of SGD and tiles per step; the last step of an epoch may have fewer.
-            on_epoch: Called after every epoch with its figures. What it raises ends the fold.
+            cell: The head; learning rate of SGD and tiles per step, if it has steps; the last step of an epoch may have
+                fewer tiles.
+            on_epoch: Called after every epoch with its figures; a linear head has one. What it raises ends the fold.
 
         Raises:
             LeakError: A group stands in two splits.
             DataError: A split is empty.
-            SettingsError: Learning rate or batch size are not positive.
+            SettingsError: Learning rate or batch size are not positive, or the hidden layer is too small.
             FailedTrialError: The memory does not suffice for this cell.
         """
         self._check_splits({"training": splits.training, "validation": splits.validation, "test": splits.test})
         _check_cell(cell)
         begin = time.perf_counter()
         try:
-            watch = self._train(splits, cell=cell, on_epoch=on_epoch)
-            validation, test = (
-                _compute_probabilities(self._compute_logits(tiles)) for tiles in (splits.validation, splits.test)
-            )
+            if cell.head == "linear":
+                watch = self._solve(splits, on_epoch=on_epoch)
+            else:
+                watch = self._train(splits, cell=cell, on_epoch=on_epoch)
+            validation = self._answer(splits.validation)
+            if self._settings.refit and not watch.is_diverged:
+                self._refit(splits, cell=cell, n_epochs=watch.best_epoch + 1)
+            test = self._answer(splits.test)
         except tf.errors.ResourceExhaustedError as error:
             raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error
         outcome = FoldOutcome(
@@ -154,20 +184,17 @@ class HeadTrainer:
         )
         return FinishedFold(outcome=outcome, head_weights=tuple(self._head.get_weights()))
 
-    def _train(self, splits: TileSplits, *, cell: Cell, on_epoch: Callable[[EpochFigures], None] | None) -> FoldWatch:
+    def _train(self, splits: TileSplits, *, cell: Cell, on_epoch: OnEpoch | None) -> FoldWatch:
         """Train until the fold ends, and leave the head with the weights of its best epoch."""
         self._reset(splits.number)
-        start_loss, _ = self._compute_loss(self._compute_logits(splits.validation), tiles=splits.validation)
-        watch = FoldWatch(
-            epochs=self._settings.epochs,
-            patience=self._settings.patience,
-            start_loss=start_loss,
-            n_classes=self._n_classes,
-        )
+        watch = self._watch(splits, epochs=self._settings.epochs)
         best_weights = self._head.get_weights()
         while not watch.is_finished:
-            order = _shuffle(splits.training, seed=derive_seed(self._seed, "shuffle", splits.number, len(watch)))
-            figures, is_dead = self._train_epoch(order, validation=splits.validation, cell=cell)
+            order = self._draw_order(splits.training, fold=splits.number, epoch=len(watch))
+            loss, accuracy = self._train_epoch(order, cell=cell, learning_rate=_get_rate(cell))
+            logits = self._compute_logits(splits.validation)
+            is_dead = _are_all_equal(logits) and _are_all_equal(self._compute_logits(order))
+            figures = self._describe_epoch(loss, accuracy, logits=logits, validation=splits.validation)
             watch.add(figures, is_dead=is_dead)
             if watch.is_best_now and self._settings.patience:
                 best_weights = self._head.get_weights()
@@ -176,6 +203,53 @@ class HeadTrainer:
         if self._settings.patience:
             self.set_weights(best_weights)
         return watch
+
+    def _solve(self, splits: TileSplits, *, on_epoch: OnEpoch | None) -> FoldWatch:
+        """Leave the head with the linear solution for the training tiles; that is its one epoch."""
+        self._reset(splits.number)
+        watch = self._watch(splits, epochs=1)
+        self._set_linear(splits.training)
+        loss, accuracy = self._compute_loss(self._compute_logits(splits.training), tiles=splits.training)
+        logits = self._compute_logits(splits.validation)
+        figures = self._describe_epoch(loss, accuracy, logits=logits, validation=splits.validation)
+        watch.add(figures)
+        if on_epoch is not None:
+            on_epoch(figures)
+        return watch
+
+    def _refit(self, splits: TileSplits, *, cell: Cell, n_epochs: int) -> None:
+        """Train the head anew on training and validation tiles, for as long as was found to be best.
+
+        Nothing can tell which epoch is the best one now. So the learning rate falls in even steps towards 0: the last
+        epoch is then as good as the best (docs/decisions/033-heads.md).
+        """
+        tiles = np.sort(np.concatenate([splits.training, splits.validation]))
+        self._reset(splits.number)
+        if cell.head == "linear":
+            self._set_linear(tiles)
+            return
+        for epoch in range(n_epochs):
+            order = self._draw_order(tiles, fold=splits.number, epoch=epoch)
+            self._train_epoch(order, cell=cell, learning_rate=_get_rate(cell) * (1 - epoch / n_epochs))
+
+    def _set_linear(self, tiles: IntVector) -> None:
+        """Give the head the linear solution for these tiles, in all their views."""
+        n_views, n_tiles = len(self._views), len(self._labels)
+        rows = np.concatenate([tiles + view * n_tiles for view in range(n_views)])
+        solution = fit_linear(
+            self.pooled[rows],
+            labels=self._labels[tiles],
+            groups=self._groups[tiles],
+            n_classes=self._n_classes,
+            class_weight=self._settings.class_weight,
+            n_views=n_views,
+        )
+        set_linear_head(self._head, solution)
+
+    def _watch(self, splits: TileSplits, *, epochs: int) -> FoldWatch:
+        start_loss, _ = self._compute_loss(self._compute_logits(splits.validation), tiles=splits.validation)
+        patience = min(self._settings.patience, epochs - 1)
+        return FoldWatch(epochs=epochs, patience=patience, start_loss=start_loss, n_classes=self._n_classes)
 
     def _check_splits(self, splits: dict[str, IntVector]) -> None:
         """Refuse empty splits and groups in two splits: the last gate before training."""
@@ -209,32 +283,67 @@ class HeadTrainer:
                 layer.seed_generator.state.assign([layer_seed, 0])
         self._loop.reset()
 
-    def _train_epoch(self, order: IntVector, *, validation: IntVector, cell: Cell) -> tuple[EpochFigures, bool]:
-        """Train on all tiles once in this order; return the figures, and whether every tile got the same logits."""
+    def _draw_order(self, tiles: IntVector, *, fold: int, epoch: int) -> IntVector:
+        """Return the rows of an epoch, each tile once, in a random order and in random views."""
+        order = _shuffle(tiles, seed=derive_seed(self._seed, "shuffle", fold, epoch))
+        if len(self._views) == 1:
+            return order
+        rng = np.random.default_rng(derive_seed(self._seed, "views", fold, epoch))
+        return order + len(self._labels) * rng.integers(len(self._views), size=len(order))
+
+    def _train_epoch(self, order: IntVector, *, cell: Cell, learning_rate: float) -> tuple[float, float]:
+        """Train on these rows in this order; return loss and accuracy from before each step."""
         loss_sum, n_correct = 0.0, 0
-        for prepared, places, tiles in self._prepared.iter_chunks(order, batch_size=cell.batch_size):
+        weights = tf.constant(self._compute_class_weights(order), tf.float32)
+        batch_size = cell.batch_size or len(order)
+        for prepared, places, rows in self._prepared.iter_chunks(order, batch_size=batch_size):
             loss, correct = self._loop.train(
                 prepared,
                 tf.constant(places, tf.int64),
-                tf.constant(self._labels[tiles], tf.int32),
-                tf.constant(cell.batch_size, tf.int64),
-                tf.constant(cell.learning_rate, tf.float32),
+                tf.constant(self._get_labels(rows), tf.int32),
+                tf.constant(batch_size, tf.int64),
+                tf.constant(learning_rate, tf.float32),
+                weights,
             )
             loss_sum += float(loss)
             n_correct += int(correct)
-        logits = self._compute_logits(validation)
+        return loss_sum / len(order), n_correct / len(order)
+
+    def _compute_class_weights(self, rows: IntVector) -> FloatVector:
+        """Return by how much a tile of each class counts, shape (n_classes,); their mean over the tiles is 1."""
+        if self._settings.class_weight == "none":
+            return np.ones(self._n_classes)
+        counts = np.bincount(self._get_labels(rows), minlength=self._n_classes)
+        return len(rows) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+
+    def _describe_epoch(
+        self, loss: float, accuracy: float, *, logits: FloatArray, validation: IntVector
+    ) -> EpochFigures:
         validation_loss, validation_accuracy = self._compute_loss(logits, tiles=validation)
-        figures = EpochFigures(
-            training_loss=loss_sum / len(order),
-            training_accuracy=n_correct / len(order),
+        return EpochFigures(
+            training_loss=loss,
+            training_accuracy=accuracy,
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
         )
-        return figures, _are_all_equal(logits) and _are_all_equal(self._compute_logits(order))
 
-    def _compute_logits(self, tiles: IntVector) -> FloatArray:
-        """Return the logits of these tiles without dropout, shape (n, n_classes)."""
-        chunks = self._prepared.iter_chunks(tiles, batch_size=EVALUATION_TILES)
+    def _get_labels(self, rows: IntVector) -> IntVector:
+        """Return the classes of rows, whichever view of a tile each of them is."""
+        return self._labels[rows % len(self._labels)]
+
+    def _answer(self, tiles: IntVector) -> FloatMatrix:
+        """Return probabilities, shape (n, n_classes), from the logits averaged over all views."""
+        n_views, n_tiles = len(self._views), len(self._labels)
+        logits = [self._compute_logits(tiles + view * n_tiles) for view in range(n_views)]
+        return _compute_probabilities(logits[0] if n_views == 1 else np.mean(logits, axis=0, dtype=np.float64))
+
+    def _pool(self, view: Sequence[FloatArray], *, start: int) -> FloatArray:
+        some = [tf.constant(array[start : start + EVALUATION_TILES]) for array in view]
+        return np.asarray(average_channels([self._cut.tail(some, training=False)]))
+
+    def _compute_logits(self, rows: IntVector) -> FloatArray:
+        """Return the logits of tiles, each in one view, without dropout, shape (n, n_classes)."""
+        chunks = self._prepared.iter_chunks(rows, batch_size=EVALUATION_TILES)
         logits = [self._loop.compute_logits(prepared, tf.constant(places, tf.int64)) for prepared, places, _ in chunks]
         return np.concatenate([chunk.numpy() for chunk in logits])
 
@@ -271,10 +380,14 @@ def _check_tiles(features: Sequence[FloatArray], *, labels: IntVector, groups: S
 
 
 def _check_cell(cell: Cell) -> None:
-    if not cell.learning_rate > 0:
+    if cell.learning_rate is not None and not cell.learning_rate > 0:
         raise SettingsError(f"learning_rate={cell.learning_rate} must be above 0.")
-    if cell.batch_size < 1:
+    if cell.batch_size is not None and cell.batch_size < 1:
         raise SettingsError(f"batch_size={cell.batch_size} must be at least 1.")
+
+
+def _get_rate(cell: Cell) -> float:
+    return cell.learning_rate or 0.0
 
 
 def _shuffle(tiles: IntVector, *, seed: int) -> IntVector:

@@ -1,6 +1,6 @@
 """An epoch in one compiled call is an epoch of Keras: same steps, same figures, one compilation for all cells."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -33,13 +33,16 @@ class Bench:
         self.loop = HeadLoop(head, head_pass=head_pass, specs=specs, momentum=MOMENTUM)
         self.first_weights = head.get_weights()
 
-    def train(self, order: np.ndarray, *, batch_size: int, learning_rate: float = 0.05) -> tuple[float, int]:
+    def train(
+        self, order: np.ndarray, *, batch_size: int, learning_rate: float = 0.05, weights: Sequence[float] = (1, 1, 1)
+    ) -> tuple[float, int]:
         loss, n_right = self.loop.train(
             self.prepared,
             tf.constant(order, tf.int64),
             tf.constant(self.labels[order], tf.int32),
             tf.constant(batch_size, tf.int64),
             tf.constant(learning_rate, tf.float32),
+            tf.constant(weights, tf.float32),
         )
         return float(loss), int(n_right)
 
@@ -94,6 +97,20 @@ def test_tiles_may_lie_along_any_axis(make_bench: Callable[..., Bench], pass_typ
     bench, plain = make_bench(pass_type=pass_type), make_bench()
     assert bench.train(shuffle(0), batch_size=4) == plain.train(shuffle(0), batch_size=4)
     assert_same_weights(bench.head.get_weights(), plain.head.get_weights())
+
+
+def test_class_weights_are_those_of_keras(make_bench: Callable[..., Bench], make_head: MakeHead) -> None:
+    bench, twin, weights = make_bench(), make_head(), (0.5, 2.0, 0.25)
+    twin.compile(
+        optimizer=keras.optimizers.SGD(0.05, momentum=MOMENTUM),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    order = shuffle(0)
+    bench.train(order, batch_size=4, weights=weights)
+    features = [array[order] for array in bench.features]
+    labels, by_class = bench.labels[order], dict(enumerate(weights))
+    twin.fit(features, labels, batch_size=4, epochs=1, shuffle=False, verbose=0, class_weight=by_class)
+    assert_same_weights(bench.head.get_weights(), twin.get_weights(), atol=1e-5)
 
 
 def test_the_order_matters(make_bench: Callable[..., Bench]) -> None:

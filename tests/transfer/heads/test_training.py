@@ -1,13 +1,17 @@
 """A fold's result depends on its data, its cell and its seed alone; leaks and nonsense are refused."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from sem_search.errors import DataError, LeakError, SettingsError
-from sem_search.records import Cell, FinishedFold, TileSplits
+from sem_search.records import Cell, EpochFigures, FinishedFold, TileSplits
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import cut_network
+from sem_search.transfer.heads.linear import fit_linear
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
 N_TILES, N_CLASSES = 36, 3
@@ -16,7 +20,13 @@ TRAINING, VALIDATION, TEST = np.arange(0, 20), np.arange(20, 28), np.arange(28, 
 
 
 def make_trainer(
-    *, epochs: int = 6, patience: int = 0, seed: int = 0, max_feature_bytes: int | None = None
+    *,
+    epochs: int = 6,
+    patience: int = 0,
+    seed: int = 0,
+    n_views: int = 1,
+    max_feature_bytes: int | None = None,
+    **settings: Any,
 ) -> HeadTrainer:
     """A tiny head on features whose mean tells the class."""
     keras.utils.set_random_seed(0)
@@ -31,11 +41,11 @@ def make_trainer(
     ]
     return HeadTrainer(
         cut,
-        features=features,
+        features=[features, *([np.flip(array, axis=-1) for array in features] for _ in range(n_views - 1))],
         labels=labels,
         groups=[f"image {tile // 2}" for tile in range(N_TILES)],
         n_classes=N_CLASSES,
-        settings=TrainingSettings(epochs=epochs, patience=patience),
+        settings=TrainingSettings(epochs=epochs, patience=patience, **settings),
         seed=seed,
         hidden_units=8,
         max_feature_bytes=max_feature_bytes,
@@ -136,3 +146,92 @@ def test_an_empty_split_is_refused(trainer: HeadTrainer, split: str) -> None:
 def test_nonsense_cells_are_refused(trainer: HeadTrainer, learning_rate: float, batch_size: int, named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         train(trainer, learning_rate=learning_rate, batch_size=batch_size)
+
+
+def split() -> TileSplits:
+    return TileSplits(number=0, training=TRAINING, validation=VALIDATION, test=TEST)
+
+
+def test_an_answer_is_the_geometric_mean_over_the_views() -> None:
+    trainer = make_trainer(n_views=2)
+    result = train(trainer)
+    answers = np.log(trainer.predict(result.head_weights, TEST))
+    views = [trainer._compute_logits(TEST + view * N_TILES) for view in (0, 1)]
+    assert np.abs(views[0] - views[1]).max() > 1e-3, "the views are not different"
+    expected = np.mean([log_softmax(logits.astype(np.float64), axis=1) for logits in views], axis=0)
+    expected -= np.log(np.exp(expected).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(answers, expected, atol=1e-6)
+
+
+def test_every_epoch_takes_each_tile_once_in_views_that_change() -> None:
+    trainer = make_trainer(n_views=2)
+    orders = [trainer._draw_order(TRAINING, fold=0, epoch=epoch) for epoch in range(4)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order % N_TILES), TRAINING)
+    views = {tuple(order[np.argsort(order % N_TILES)] // N_TILES) for order in orders}
+    assert len(views) == len(orders)
+    assert all(0 < np.mean(np.asarray(view)) < 1 for view in views)
+
+
+def test_refit_learns_from_validation_tiles_too_and_leaves_the_choice_as_it_was() -> None:
+    plain, refit = make_trainer(epochs=30, patience=4), make_trainer(epochs=30, patience=4, refit=True)
+    first, second = (train(trainer, learning_rate=0.003) for trainer in (plain, refit))
+    np.testing.assert_array_equal(first.outcome.validation_probabilities, second.outcome.validation_probabilities)
+    np.testing.assert_array_equal(first.outcome.curves.validation_loss, second.outcome.curves.validation_loss)
+    assert first.outcome.best_epoch == second.outcome.best_epoch
+    assert np.abs(first.outcome.test_probabilities - second.outcome.test_probabilities).max() > 1e-3
+    np.testing.assert_allclose(refit.predict(second.head_weights, TEST), second.outcome.test_probabilities, atol=1e-6)
+    on_validation = refit.predict(second.head_weights, VALIDATION)
+    labels = VALIDATION % N_CLASSES
+    losses = [
+        -np.log(answers[np.arange(len(labels)), labels]).mean()
+        for answers in (first.outcome.validation_probabilities, on_validation)
+    ]
+    assert losses[1] < losses[0], "the second head has seen these tiles"
+
+
+def test_a_diverged_head_is_not_trained_again() -> None:
+    results = [train(make_trainer(epochs=40, refit=refit), learning_rate=1e6) for refit in (False, True)]
+    assert_same(*results)
+
+
+@pytest.mark.parametrize("refit", [False, True])
+@pytest.mark.parametrize("n_views", [1, 2])
+def test_a_linear_head_is_logistic_regression_on_pooled_features(refit: bool, n_views: int) -> None:
+    trainer = make_trainer(refit=refit, n_views=n_views)
+    result = trainer.train_fold(split(), cell=Cell(head="linear"))
+    tiles = np.concatenate([TRAINING, VALIDATION]) if refit else TRAINING
+    rows = np.concatenate([tiles + view * N_TILES for view in range(n_views)])
+    solution = fit_linear(
+        trainer.pooled[rows],
+        labels=tiles % N_CLASSES,
+        groups=[f"image {tile // 2}" for tile in tiles],
+        n_classes=N_CLASSES,
+        n_views=n_views,
+    )
+    views = [np.log(solution.predict(trainer.pooled[TEST + view * N_TILES])) for view in range(n_views)]
+    expected = np.exp(np.mean(views, axis=0))
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(result.outcome.test_probabilities, expected, atol=1e-4)
+    assert (len(result.outcome.curves.training_loss), result.outcome.best_epoch) == (1, 0)
+    assert not result.outcome.is_diverged
+    assert_same(trainer.train_fold(split(), cell=Cell(head="linear")), result)
+
+
+def test_a_linear_head_reports_its_one_epoch() -> None:
+    seen: list[EpochFigures] = []
+    result = make_trainer().train_fold(split(), cell=Cell(head="linear"), on_epoch=seen.append)
+    assert result.outcome.curves.list_epochs() == seen
+    right = result.outcome.validation_probabilities.argmax(axis=1) == VALIDATION % N_CLASSES
+    assert seen[0].validation_accuracy == pytest.approx(right.mean())
+
+
+def test_balanced_classes_weigh_the_same() -> None:
+    trainer = make_trainer(class_weight="balanced")
+    rows = np.array([0, 3, 6, 9, 1, 4])  # four tiles of class 0, two of class 1, none of class 2
+    weights = trainer._compute_class_weights(rows)
+    np.testing.assert_allclose(weights[:2] * [4, 2], 3)
+    assert np.mean(weights[rows % N_CLASSES]) == pytest.approx(1)
+    assert not np.array_equal(
+        train(trainer).outcome.test_probabilities, train(make_trainer()).outcome.test_probabilities
+    )

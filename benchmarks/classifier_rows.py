@@ -1,0 +1,52 @@
+"""What `scripts/benchmark classifiers` compares, and on what; it loads no network."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from sem_search.settings import AS_THE_PAPER, DEMO
+
+BEFORE: Mapping[str, Any] = {"preset": "standard", **AS_THE_PAPER}
+
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {"preset": "paper"},
+    "before": BEFORE,
+    "linear": {**BEFORE, "heads": "linear,finetune"},
+    "refit": {**BEFORE, "heads": "linear,finetune", "refit": True},
+    "standard": {"preset": "standard"},
+    "balanced": {"preset": "standard", "class_weight": "balanced"},
+    "init": {"preset": "standard", "heads": "linear,finetune,linear_init"},
+}
+"""Settings of the searches: `before` is `standard` as it was when it trained one kind of head, and from there to
+`standard` each row is one step more than the row above."""
+
+LOGISTIC = {"logistic_60": ("training",), "logistic_80": ("training", "validation")}
+"""Splits that logistic regression on the pooled features learns from."""
+
+SET = re.compile(r"(?P<name>[^=]+)=(?P<data>.+?)(:(?P<tile_px>\d+))?(:exclude=(?P<exclude>.+))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Micrographs, and how they are read."""
+
+    name: str
+    data: str
+    tile_px: str | None = None
+    exclude: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the set that `demo` or `NAME=FOLDER[:TILE_PX][:exclude=A,B]` names.
+
+        Raises:
+            ValueError: The text is neither.
+        """
+        if text == DEMO:
+            return cls(name=DEMO, data=DEMO)
+        found = SET.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text!r} is neither {DEMO} nor NAME=FOLDER[:TILE_PX][:exclude=A,B].")
+        return cls(**{**found.groupdict(), "data": str(Path(found["data"]).absolute())})

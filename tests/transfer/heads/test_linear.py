@@ -1,0 +1,94 @@
+"""The linear head is logistic regression as scikit-learn has it, and fits exactly into the head of a network."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sem_search.errors import SettingsError
+from sem_search.transfer.backbones import get_backbone
+from sem_search.transfer.cut import build_head, cut_network
+from sem_search.transfer.heads import linear as room
+from sem_search.transfer.heads.linear import check_hidden_units, fit_linear, set_linear_head
+
+N_TILES, N_FEATURES = 60, 5
+
+
+def make_features(*, n_classes: int = 3, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Features of tiles of two per group, whose first columns tell the class, the last of which never changes."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(N_TILES) // 2 % n_classes
+    features = rng.normal(scale=spread, size=(N_TILES, N_FEATURES)) * [1, 10, 0.01, 1, 0] + 3
+    features[:, 0] += 2 * labels
+    return features.astype(np.float32), labels, [f"image {tile // 2}" for tile in range(N_TILES)]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("class_weight", ["none", "balanced"])
+def test_it_is_scikit_learns(n_classes: int, class_weight: room.ClassWeight) -> None:
+    features, labels, groups = make_features(n_classes=n_classes)
+    keep = (labels > 0) | (np.arange(N_TILES) % 4 < 2)  # unequal classes
+    features, labels, groups = features[keep], labels[keep], list(np.array(groups)[keep])
+    solution = fit_linear(
+        features, labels=labels, groups=groups, n_classes=n_classes, class_weight=class_weight, strength=0.1
+    )
+    weight = None if class_weight == "none" else "balanced"
+    twin = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight=weight, max_iter=1000))
+    expected = twin.fit(features.astype(np.float64), labels).predict_proba(features.astype(np.float64))
+    np.testing.assert_allclose(solution.predict(features), expected, atol=2e-3)
+    assert solution.strength == 0.1
+
+
+def test_the_strength_is_chosen_by_groups_left_out() -> None:
+    features, labels, groups = make_features()
+    chosen = fit_linear(features, labels=labels, groups=groups, n_classes=3).strength
+    hopeless = []
+    for seed in range(9):
+        noise = np.random.default_rng(seed).normal(size=(N_TILES, 200))  # fits anything, and tells nothing
+        hopeless.append(fit_linear(noise, labels=labels, groups=groups, n_classes=3).strength)
+    assert np.median(hopeless) == room.STRENGTHS[0] < chosen
+
+
+def test_a_class_of_one_group_leaves_the_usual_strength() -> None:
+    features, labels, groups = make_features()
+    groups = ["one" if label == 0 else group for label, group in zip(labels, groups, strict=True)]
+    assert fit_linear(features, labels=labels, groups=groups, n_classes=3).strength == room.USUAL_STRENGTH
+
+
+def test_a_class_without_a_tile_is_never_predicted() -> None:
+    features, labels, groups = make_features(n_classes=2)
+    answers = fit_linear(features, labels=2 * labels, groups=groups, n_classes=4).predict(features)
+    np.testing.assert_array_equal(answers[:, [1, 3]], 0)
+    np.testing.assert_allclose(answers.sum(axis=1), 1)
+
+
+def test_views_weigh_together_as_much_as_the_tile() -> None:
+    features, labels, groups = make_features()
+    once = fit_linear(features, labels=labels, groups=groups, n_classes=3, strength=0.1)
+    thrice = fit_linear(np.tile(features, (3, 1)), labels=labels, groups=groups, n_classes=3, strength=0.1, n_views=3)
+    np.testing.assert_allclose(once.predict(features), thrice.predict(features), atol=2e-3)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_the_head_of_a_network_gives_its_answers(n_classes: int) -> None:
+    keras.utils.set_random_seed(0)
+    cut = cut_network(get_backbone("tiny").build(tile_px=32))
+    head = build_head(cut, n_classes=n_classes, hidden_units=2 * n_classes + 1, seed=0)
+    pool = keras.Model(head.inputs, head.get_layer("head_hidden").input)
+    rng = np.random.default_rng(0)
+    features = [rng.normal(size=(N_TILES, *tensor.shape[1:])).astype(np.float32) for tensor in cut.tail.inputs]
+    pooled = pool.predict_on_batch(features)
+    labels = np.arange(N_TILES) % n_classes
+    solution = fit_linear(pooled, labels=labels, groups=list(map(str, labels)), n_classes=n_classes)
+    set_linear_head(head, solution)
+    logits = head.predict_on_batch(features)
+    answers = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(answers, solution.predict(pooled), atol=1e-5)
+
+
+def test_too_few_hidden_units_are_refused() -> None:
+    check_hidden_units(6, n_classes=3)
+    with pytest.raises(SettingsError, match="hidden_units=6 or more"):
+        check_hidden_units(5, n_classes=3)
