@@ -51,6 +51,7 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
             "weights": "random",
             "tile_px": "48",
             "folds": "3",
+            "augment": "dihedral",
             "epochs": "6",
             "learning_rates": "1e-1",
             "batch_sizes": "8",

@@ -93,7 +93,7 @@ class HeadEnsemble:
         for view in range(1, self._n_views):
             check()
             of_views.append(self._answer(tf.constant(turn_tiles(tiles, view=view), tf.float32))[0])
-        softmax = _compute_softmax(tf.reduce_mean(tf.stack(of_views), axis=0))
+        softmax = _compute_softmax(tf.reduce_mean(tf.cast(tf.stack(of_views), tf.float64), axis=0))
         return TileRun(head_probabilities=softmax.numpy(), embeddings=embeddings.numpy(), features=tuple(features))
 
     def compute_features(self, tiles: FloatTiles) -> tuple[Any, ...]:
@@ -133,6 +133,6 @@ class HeadEnsemble:
 
 
 def _compute_softmax(logits: Any) -> Any:
-    """Return the softmax in float64; logits that are not finite give equal probabilities, as in training."""
+    """Return the softmax; logits, float64, that are not finite give equal probabilities, as in training."""
     is_finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1, keepdims=True)
-    return tf.nn.softmax(tf.cast(tf.where(is_finite, logits, 0.0), tf.float64))
+    return tf.nn.softmax(tf.where(is_finite, logits, 0.0))
