@@ -4,8 +4,9 @@ A record holds predictions, not scores: every figure that is reported is compute
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Literal, Self
 
 import numpy as np
@@ -27,6 +28,11 @@ Head = Literal["finetune", "linear", "linear_init"]
 """How a head comes about: `finetune` trains the last convolution and new layers from random first weights; `linear` is
 the exact solution of multinomial logistic regression on the pooled outputs of the last convolution, which stays as it
 is; `linear_init` fine-tunes from there."""
+
+HEAD_NAMES: Mapping[Head, str] = MappingProxyType(
+    {"finetune": "fine-tuned", "linear_init": "fine-tuned from the linear head", "linear": "linear"}
+)
+"""What people read, in the order of figures and tables."""
 
 
 @dataclass(frozen=True, kw_only=True)

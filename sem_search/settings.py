@@ -233,7 +233,7 @@ def list_arguments(settings: SearchSettings) -> dict[str, str]:
     usual = build_settings(common).model_dump(exclude=set(NO_ARGUMENTS))
     chosen = settings.model_dump(exclude=set(NO_ARGUMENTS))
     return {
-        name: _write_value(value)
+        name: write_value(value)
         for name, value in chosen.items()
         if value is not None and (name in common or value != usual[name])
     }
@@ -247,13 +247,13 @@ def read_stored_settings(text: str) -> SearchSettings:
 def format_default(field: FieldInfo) -> str:
     """Return a setting's default as it is written on the command line; empty where it has none of its own."""
     default = field.default
-    return "" if field.default_factory is not None or default is None or default == () else _write_value(default)
+    return "" if field.default_factory is not None or default is None or default == () else write_value(default)
 
 
-def _write_value(value: object) -> str:
+def write_value(value: object) -> str:
     """Return a value as the command line takes it."""
     if isinstance(value, tuple):
-        return write_list(_write_value(part) for part in value)
+        return write_list(write_value(part) for part in value)
     if isinstance(value, float):
         return f"{value:.12g}"
     return str(value).lower() if isinstance(value, bool) else str(value)

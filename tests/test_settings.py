@@ -1,9 +1,17 @@
 """Settings are checked once, together, and refused by name."""
 
+import json
+
 import pytest
 
 from sem_search.errors import SettingsError
-from sem_search.settings import PAPER_BATCH_SIZES, PAPER_LEARNING_RATES, build_settings
+from sem_search.settings import (
+    AS_THE_PAPER,
+    PAPER_BATCH_SIZES,
+    PAPER_LEARNING_RATES,
+    build_settings,
+    read_stored_settings,
+)
 
 
 def test_plain_call_is_a_quick_look_at_the_demonstration_set() -> None:
@@ -23,6 +31,35 @@ def test_paper_preset_is_the_papers_protocol() -> None:
     assert (settings.epochs, settings.patience, settings.momentum) == (100, 0, 0.9)
     assert (settings.folds, settings.tile_px, settings.pruner, settings.select_on) == (5, 224, "none", "test")
     assert settings.resolved_stride_px == 224
+    assert (settings.heads, settings.augment, settings.class_weight, settings.refit) == (
+        ("finetune",),
+        "none",
+        "none",
+        False,
+    )
+    assert settings.n_cells == 20
+
+
+@pytest.mark.parametrize("preset", ["standard", "quick"])
+def test_other_presets_try_the_linear_head_as_well_and_waste_no_image(preset: str) -> None:
+    settings = build_settings({"preset": preset})
+    assert (settings.heads, settings.augment, settings.refit) == (("linear", "finetune"), "dihedral", True)
+
+
+@pytest.mark.parametrize(
+    ("heads", "n_cells"),
+    [("linear", 1), ("finetune", 6), ("linear,finetune", 7), ("finetune,linear_init", 12), ("linear_init,linear", 7)],
+)
+def test_the_linear_head_is_one_cell_and_each_other_a_grid(heads: str, n_cells: int) -> None:
+    given = {"heads": heads, "learning_rates": "1e-1,1e-2,1e-3", "batch_sizes": "16,32"}
+    assert build_settings(given).n_cells == n_cells
+
+
+def test_settings_of_an_older_study_are_the_paper_s_where_it_had_none() -> None:
+    stored = build_settings({"preset": "quick", **AS_THE_PAPER}).model_dump(mode="json", exclude=set(AS_THE_PAPER))
+    settings = read_stored_settings(json.dumps(stored))
+    assert {name: getattr(settings, name) for name in AS_THE_PAPER} == dict(AS_THE_PAPER)
+    assert settings.n_cells == 4
 
 
 @pytest.mark.parametrize("unset", [None, "auto"])
@@ -70,11 +107,12 @@ def test_default_patience_yields_to_few_epochs(preset: str, epochs: str, patienc
         ({"learning_rates": "0.1,1e-1"}, ["learning_rates", "twice"]),
         ({"batch_sizes": "16,0"}, ["batch_sizes", "0"]),
         ({"batch_sizes": "16,16"}, ["batch_sizes", "twice"]),
+        ({"heads": "linear,finetune,linear"}, ["heads=linear,finetune,linear", "twice"]),
         ({"folds": "2"}, ["folds", "2", "3"]),
         ({"backbone": "vgg61"}, ["vgg61", "vgg16"]),
         ({"preset": "fast"}, ["fast", "standard"]),
         ({"sampler": "best"}, ["sampler", "best", "grid"]),
-        ({"trials": "21", "preset": "standard"}, ["trials=21", "20"]),
+        ({"trials": "22", "preset": "standard"}, ["trials=22", "21"]),
         ({"crop_bottom_px": "12"}, ["crop_bottom_px=12", "demo"]),
         ({"no_such": "1"}, ["no_such"]),
         ({"seed": "-1"}, ["seed", "-1"]),
@@ -126,6 +164,11 @@ def test_what_cannot_be_meant_is_refused(given: dict[str, str], words: str) -> N
             "several are separated by commas.",
         ),
         ({"batch_sizes": ","}, "batch_sizes: give at least one value."),
+        (
+            {"heads": "linear,lineal"},
+            "heads='lineal': Input should be 'finetune', 'linear' or 'linear_init', and several are separated by "
+            "commas.",
+        ),
     ],
 )
 def test_a_list_that_cannot_be_read_is_told_once(given: dict[str, str], message: str) -> None:

@@ -15,6 +15,7 @@ from sem_search.evaluation.comparison import Comparison, Difference, compare_tri
 from sem_search.evaluation.metrics import predict_classes
 from sem_search.evaluation.statistics import LEVEL, MAX_P_VALUE
 from sem_search.records import ShownAsText, StudyOutcome
+from sem_search.settings import write_value
 from sem_search.tracking.entries.types import (
     Entry,
     FigureArtifact,
@@ -232,13 +233,11 @@ def compare_studies(
 
 def _compare_winners(first: StudyOutcome, second: StudyOutcome) -> Iterator[SettingDifference]:
     """Yield what differs in the combinations that won."""
-    one, two = first.winner.cell, second.winner.cell
-    for name, mine, other in (
-        ("learning rate of the winner", f"{one.learning_rate:g}", f"{two.learning_rate:g}"),
-        ("batch size of the winner", str(one.batch_size), str(two.batch_size)),
-    ):
-        if mine != other:
-            yield SettingDifference(name=name, first=mine, second=other)
+    one, two = first.winner.cell.params, second.winner.cell.params
+    for name in {**one, **two}:
+        if one.get(name) != two.get(name):
+            mine, other = (write_value(params[name]) if name in params else "none" for params in (one, two))
+            yield SettingDifference(name=f"{name.replace('_', ' ')} of the winner", first=mine, second=other)
 
 
 def iter_comparison_entries(compared: StudyComparison, *, command: str) -> Iterator[Entry]:

@@ -15,7 +15,7 @@ from sem_search.records import Cell, TrialOutcome
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.prepare.features import compute_views
 from sem_search.search.prepare.network import prepare_network
-from sem_search.settings import build_settings
+from sem_search.settings import AS_THE_PAPER, build_settings
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
@@ -53,6 +53,7 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
             "folds": "3",
             "augment": "dihedral",
             "epochs": "6",
+            **AS_THE_PAPER,
             "learning_rates": "1e-1",
             "batch_sizes": "8",
             "threads": "1",

@@ -139,6 +139,16 @@ def test_what_differs_in_the_settings_is_shown(good: StudyOutcome, poor: StudyOu
     ]
 
 
+def test_a_linear_winner_differs_by_its_head_and_has_no_steps(good: StudyOutcome, poor: StudyOutcome) -> None:
+    linear = dataclasses.replace(poor, trials=(dataclasses.replace(poor.winner, cell=Cell(head="linear")),))
+    (table,) = compare_studies(good, linear).to_answer().sections[0].parts
+    assert [row.cells for row in table.rows] == [  # type: ignore[union-attr]
+        ("head of the winner", "finetune", "linear"),
+        ("learning rate of the winner", "0.1", "none"),
+        ("batch size of the winner", str(good.winner.cell.batch_size), "none"),
+    ]
+
+
 def test_table_numbers_and_figure_are_logged(compared: StudyComparison) -> None:
     entries = list(iter_comparison_entries(compared, command="do"))
     assert [type(entry) for entry in entries] == [

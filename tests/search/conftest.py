@@ -16,7 +16,7 @@ from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Cell, FinishedFold, FoldOutcome, TileTable, TrainingCurves
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.search.trials.search_progress import SearchProgress
-from sem_search.settings import SearchSettings, build_settings
+from sem_search.settings import AS_THE_PAPER, SearchSettings, build_settings
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 NO_PROCESS = 999_999
@@ -35,6 +35,7 @@ def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sea
             "tile_px": "48",
             "folds": "3",
             "epochs": "3",
+            **AS_THE_PAPER,
             "learning_rates": "1e-1,1e-2",
             "batch_sizes": "8,16",
             "pruner": "none",

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 import sem_search as ss
 from sem_search.errors import DataError, ModelNotFoundError, NotComparableError, SettingsError, StudyMismatchError
 from sem_search.search import api
+from sem_search.settings import AS_THE_PAPER
 
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "sklearn", "pandas", "scipy", "numpy", "click")
 NEVER_FOR_IMAGES = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "sklearn")
@@ -31,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "folds": 3,
     "epochs": 2,
     "patience": 1,
+    **AS_THE_PAPER,
     "learning_rates": (0.1,),
     "batch_sizes": (8,),
     "pruner": "none",

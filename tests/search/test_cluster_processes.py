@@ -21,6 +21,9 @@ pytestmark = pytest.mark.slow
 PARAMETERS = TINY_PARAMETERS | {
     "folds": "3",
     "epochs": "12",
+    "heads": "finetune",
+    "augment": "none",
+    "refit": "false",
     "learning_rates": "1e-1,1e-2,1e-5",
     "batch_sizes": "8,16",
     "study": "grid",

@@ -1,7 +1,7 @@
 """Small studies with known answers: no picture is read, no network is trained."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -214,6 +214,13 @@ def tiles() -> TileTable:
 @pytest.fixture(scope="session")
 def study() -> StudyOutcome:
     return build_study()
+
+
+@pytest.fixture(scope="session")
+def linear_study(study: StudyOutcome) -> StudyOutcome:
+    """The same study with a linear head, which wins; its curves have one epoch."""
+    linear = build_trial(study.tiles, number=3, cell=Cell(head="linear"), skill=6.0, n_epochs=1)
+    return replace(study, trials=(*study.trials, linear), winner_number=linear.number)
 
 
 @pytest.fixture(scope="session")

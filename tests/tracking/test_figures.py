@@ -12,12 +12,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sem_search.records import StudyOutcome, TileTable, TrialOutcome
+from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import HeatMapSheet, StudyContext
 from sem_search.tracking.entries.tables import (
     ConfusionTable,
     compute_fold_rows,
-    compute_grid_table,
+    compute_grid_tables,
     compute_index_table,
 )
 from sem_search.tracking.entries.trust import compute_trust
@@ -92,14 +92,14 @@ def test_the_confusion_matrix_shows_counts_and_percentages_where_there_are_cases
 
 
 def test_the_grid_says_why_a_cell_has_no_full_score(study: StudyOutcome, context: StudyContext) -> None:
-    table = compute_grid_table(study, cells=context.cells, split="test")
+    (table,) = compute_grid_tables(study, cells=context.cells, splits=["test"])
     words = collect_words(draw_grid_heat_map([table]))
     scores = [cell.f_measure for cell in table.cells]
     assert words == [f"{scores[0]:.3f}", f"{scores[1]:.3f}", f"({scores[2]:.2f})\n1 fold", "not\ntried"]
 
 
 def test_a_legend_tells_the_winner_and_cells_without_a_colour_apart(study: StudyOutcome, context: StudyContext) -> None:
-    table = compute_grid_table(study, cells=context.cells, split="test")
+    (table,) = compute_grid_tables(study, cells=context.cells, splits=["test"])
     figure = draw_grid_heat_map([table])
     words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert words == ["winner", "pruned: (mean of its finished folds)", "not tried"]
@@ -124,7 +124,7 @@ def test_the_colours_of_the_grid_span_the_range_that_matters(
     limits: tuple[float, float],
     has_lower: bool,
 ) -> None:
-    table = compute_grid_table(study, cells=context.cells, split="test")
+    (table,) = compute_grid_tables(study, cells=context.cells, splits=["test"])
     cells = [replace(cell, f_measure=score) for cell, score in zip(table.cells, scores, strict=False)]
     found, has_lower_found = find_score_limits([replace(table, cells=(*cells, *table.cells[2:]))])
     assert found == pytest.approx(limits)
@@ -132,17 +132,49 @@ def test_the_colours_of_the_grid_span_the_range_that_matters(
 
 
 def test_both_splits_of_the_grid_share_one_colour_scale(study: StudyOutcome, context: StudyContext) -> None:
-    tables = [compute_grid_table(study, cells=context.cells, split=split) for split in ("validation", "test")]
+    tables = compute_grid_tables(study, cells=context.cells)
     figure = draw_grid_heat_map(tables)
     assert [axes.images[0].get_clim() for axes in figure.axes[:2]] == [find_score_limits(tables)[0]] * 2
     assert [axes.get_title() for axes in figure.axes[:2]] == ["Validation tiles", "Test tiles"]
+
+
+def test_the_linear_head_is_a_field_below_the_grid_with_its_name_and_the_winner_s_frame(
+    linear_study: StudyOutcome, context: StudyContext
+) -> None:
+    tables = compute_grid_tables(linear_study, cells=context.cells)
+    figure = draw_grid_heat_map(tables)
+    panels = figure.axes[:4]
+    assert [axes.get_title() for axes in panels] == ["Validation tiles", "Test tiles", "", ""]
+    assert [axes.get_xlabel() for axes in panels] == ["Batch size", "Batch size", "", ""]
+    assert [label.get_text() for label in panels[2].get_yticklabels()] == ["linear head"]
+    assert [axes.texts[0].get_text() for axes in panels[2:]] == [
+        f"{table.cells[0].f_measure:.3f}" for table in tables[2:]
+    ]
+    assert [len(axes.patches) for axes in panels[2:]] == [1, 1], "the frame"
+    assert {axes.images[0].get_clim() for axes in panels} == {find_score_limits(tables)[0]}
+
+
+def test_the_grids_of_two_trained_heads_have_their_names(
+    linear_study: StudyOutcome, context: StudyContext, make_trial: Callable[..., TrialOutcome]
+) -> None:
+    other = make_trial(linear_study.tiles, number=4, cell=Cell(head="linear_init", learning_rate=1e-2, batch_size=16))
+    both = replace(linear_study, trials=(*linear_study.trials, other))
+    figure = draw_grid_heat_map(compute_grid_tables(both, cells=context.cells, splits=["test"]))
+    titles = [" ".join(axes.get_title().split()) for axes in figure.axes[:3]]
+    assert titles == ["Test tiles fine-tuned", "fine-tuned from the linear head", ""]
+    assert [axes.get_ylabel() for axes in figure.axes[:3]] == ["Learning rate", "Learning rate", ""]
+
+
+def test_a_study_of_the_linear_head_alone_has_one_field(linear_study: StudyOutcome) -> None:
+    alone = replace(linear_study, trials=(linear_study.winner,))
+    assert len(collect_words(draw_grid_heat_map(compute_grid_tables(alone, cells=(), splits=["test"])))) == 1
 
 
 def test_a_study_of_one_trial_has_a_grid_of_one_cell(tiles: TileTable, make_trial: Callable[..., TrialOutcome]) -> None:
     study = StudyOutcome(
         name="one", backbone="tiny", select_on="test", tiles=tiles, trials=(make_trial(tiles),), winner_number=0
     )
-    figure = draw_grid_heat_map([compute_grid_table(study, cells=(), split="test")])
+    figure = draw_grid_heat_map(compute_grid_tables(study, cells=(), splits=["test"]))
     assert len(collect_words(figure)) == 1
 
 
@@ -150,7 +182,7 @@ def test_a_failed_cell_without_a_fold_says_failed(
     study: StudyOutcome, context: StudyContext, make_trial: Callable[..., TrialOutcome]
 ) -> None:
     failed = make_trial(study.tiles, number=3, cell=context.cells[3], state="failed", n_finished=0)
-    table = compute_grid_table(replace(study, trials=(*study.trials, failed)), cells=context.cells, split="test")
+    (table,) = compute_grid_tables(replace(study, trials=(*study.trials, failed)), cells=context.cells, splits=["test"])
     assert collect_words(draw_grid_heat_map([table]))[3] == "failed"
 
 

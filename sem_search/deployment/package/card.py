@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from sem_search.errors import StoreError
-from sem_search.records import Split
+from sem_search.records import Cell, Head, Split
 from sem_search.tracking.entries.tables import Unit
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when a reader of before could misunderstand a card."""
 
 EXACT = ConfigDict(extra="forbid")
@@ -86,8 +86,9 @@ class ModelCard:
     weights_used: str
     select_on: Split
     """The split whose tiles chose this cell among those of its study."""
-    learning_rate: float
-    batch_size: int
+    learning_rate: float | None
+    batch_size: int | None
+    """Both None where the head is the linear one."""
     n_cells: int
     """How many cells the study could choose from."""
     classes: tuple[CardClass, ...]
@@ -100,6 +101,8 @@ class ModelCard:
     versions: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     """What was skipped, replaced or fell back."""
+    head: Head = "finetune"
+    """How the head came about: cards of the first format do not say."""
     findings: tuple[str, ...] = ()
     """What inspection found in the data."""
 
@@ -108,6 +111,11 @@ class ModelCard:
         for confusion in self.confusions:
             if [len(row) for row in confusion.counts] != [n_classes] * n_classes:
                 raise ValueError(f"A confusion matrix does not fit the {n_classes} classes of the card.")
+
+    @property
+    def cell(self) -> Cell:
+        """What won among the cells of its study."""
+        return Cell(head=self.head, learning_rate=self.learning_rate, batch_size=self.batch_size)
 
     @property
     def n_images(self) -> int:
@@ -133,7 +141,7 @@ class ModelCard:
         try:
             values = json.loads(text)
             version = values.pop("format_version")
-            if version == FORMAT_VERSION:
+            if version in (1, FORMAT_VERSION):  # the first had no `head`
                 return TypeAdapter(cls).validate_python(values)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise StoreError("card.json is damaged: it does not hold a model card.") from error

@@ -67,10 +67,9 @@ def _iter_parts(card: ModelCard, *, name: str, version: str) -> Iterator[str]:
     """Yield the card's parts, the most important first."""
     yield f"# {name}, version {version}"
     yield (
-        f"{card.backbone} with weights {card.weights_used}, learning rate {card.learning_rate:g}, batch size "
-        f"{card.batch_size}; chosen among {card.n_cells} cells by the F-measure on {card.select_on} tiles. What is "
-        f"served are the {len(card.folds)} fold heads together; what is scored below is each head on images it never "
-        "saw."
+        f"{card.backbone} with weights {card.weights_used}, {card.cell.to_text()}; chosen among {card.n_cells} cells "
+        f"by the F-measure on {card.select_on} tiles. What is served are the {len(card.folds)} fold heads together; "
+        "what is scored below is each head on images it never saw."
     )
     if card.settings.get("augment", "none") != "none":
         yield COST_OF_VIEWS

@@ -12,7 +12,7 @@ With these a version in the registry explains itself on any machine, two version
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,7 @@ def pack_out_of_fold(answers: OutOfFold) -> bytes:
     trial, tiles = answers.trial, answers.tiles
     facts = {
         "number": trial.number,
-        "learning_rate": trial.cell.learning_rate,
-        "batch_size": trial.cell.batch_size,
+        **trial.cell.params,
         "run_id": trial.run_id,
         "class_names": tiles.class_names,
         "image_ids": tiles.image_ids,
@@ -175,7 +174,7 @@ def unpack_out_of_fold(content: bytes) -> OutOfFold:
     )
     trial = TrialOutcome(
         number=facts["number"],
-        cell=Cell(learning_rate=facts["learning_rate"], batch_size=facts["batch_size"]),
+        cell=Cell(**{field.name: facts[field.name] for field in fields(Cell) if field.name in facts}),
         state="complete",
         folds=folds,
         run_id=facts["run_id"],

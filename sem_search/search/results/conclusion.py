@@ -35,7 +35,7 @@ from sem_search.search.results.run_description import (
 )
 from sem_search.search.trials.attributes import MACHINE
 from sem_search.search.trials.space import order_cells
-from sem_search.settings import list_arguments
+from sem_search.settings import list_arguments, write_value
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.entries.trust import compute_trust
@@ -80,7 +80,7 @@ class Conclusion:
             *_wrap(f"{self.verdict.headline}."),
             *_wrap(self.verdict.sentence),
             "",
-            f"Winner of study {name}: learning rate {cell.learning_rate:g}, batch size {cell.batch_size}",
+            f"Winner of study {name}: {cell.to_text()}",
             f"  F-measure on tiles: validation {self.validation.f_measure:.4f}, test {self.test.f_measure:.4f}; "
             f"chosen on {self.outcome.select_on}",
             *_wrap(f"  Registered as {version.name} version {version.version}, {version.reason}"),
@@ -190,8 +190,7 @@ def _register(
             "sem_search.select_on": outcome.select_on,
             "sem_search.validation_f_measure": f"{validation.f_measure:.6f}",
             "sem_search.test_f_measure": f"{test.f_measure:.6f}",
-            "sem_search.learning_rate": f"{winner.cell.learning_rate:g}",
-            "sem_search.batch_size": str(winner.cell.batch_size),
+            **{f"sem_search.{name}": write_value(value) for name, value in winner.cell.params.items()},
             TAG_HEADLINE: score.to_text(),
             **({} if score.is_above_chance else {TAG_AT_CHANCE: score.to_text()}),
         },

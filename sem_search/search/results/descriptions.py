@@ -23,10 +23,9 @@ def describe_study_runs(outcome: StudyOutcome, *, verdict: Verdict, registered: 
     if winner.run_id is not None:
         origin = f"Winner of study [{escape_markdown(outcome.name)}]({study}), registered as [{version}]({model})."
         describe_run(winner.run_id, text=f"{found}\n\n{origin} {report}")
-        cell = f"learning rate {winner.cell.learning_rate:g}, batch size {winner.cell.batch_size}"
         lines = [
             report,
-            f"Winner: [{winner.cell.name}]({link_run_within(winner.run_id)}), {cell}",
+            f"Winner: [{winner.cell.name}]({link_run_within(winner.run_id)}), {winner.cell.to_text()}",
             f"Model: [{version}]({model}), {escape_markdown(registered.reason)}",
         ]
         describe_run(run_id, text="\n- ".join([f"{found}\n", *lines]))

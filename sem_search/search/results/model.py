@@ -89,11 +89,7 @@ def log_trial_model(
         augment=prepared.settings.augment,
         max_megapixels=prepared.data.catalogue.reading.max_megapixels,
         pixel_sizes_nm=gather_pixel_sizes(prepared),
-        settings={
-            **describe_model_settings(prepared),
-            "learning_rate": outcome.cell.learning_rate,
-            "batch_size": outcome.cell.batch_size,
-        },
+        settings={**describe_model_settings(prepared), **outcome.cell.params},
         hashes=describe_hashes(prepared),
         calibration=fit_calibration(outcome, tiles=prepared.data.tiles, novelty=prepared.novelty),
     )
@@ -137,6 +133,7 @@ def build_card(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelCard:
         backbone=settings.backbone,
         weights_used=prepared.network.weights.used,
         select_on=settings.select_on,
+        head=outcome.cell.head,
         learning_rate=outcome.cell.learning_rate,
         batch_size=outcome.cell.batch_size,
         n_cells=settings.trials or settings.n_cells,

@@ -26,7 +26,8 @@ PLOTS: tuple[tuple[str, str, Callable[[optuna.Study], Any]], ...] = (
     ),
     (
         "Parallel coordinates",
-        "Each line is a completed trial, from its objective to its parameters. Pruned trials are not shown.",
+        "Each line is a completed trial, from its objective to its parameters. Pruned trials are not shown, nor "
+        "is a linear head, which has no learning rate and no batch size.",
         partial(optuna.visualization.plot_parallel_coordinate, target_name=OBJECTIVE),
     ),
     (
@@ -47,6 +48,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 RECOLOURED = {"blue": "#0072B2", "orange": "#E69F00", "red": "#D55E00", "green": "#009E73"}
 """What Optuna colours by name, in the same colours: how a trial ended, which is else red beside green."""
+
+STEPS = ("learning_rate", "batch_size")
+"""The parameters of every trained head."""
 
 MANY_RESULTS = 8
 """Importances are a fit over the completed trials: of fewer, or of trials that differ in one parameter only, it is
@@ -72,15 +76,7 @@ def build_optuna_page(study: optuna.Study) -> TextArtifact:
     trials = study.get_trials(deepcopy=False)
     completed = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     sections = [(heading, words, draw(study)) for heading, words, draw in PLOTS]
-    missing = explain_missing_importances(completed)
-    importances = (
-        "How much of the differences in the objective goes with each parameter: a fit (fANOVA) over the "
-        f"{len(completed)} completed trials, of {len(trials)} in all."
-    )
-    draw_importances = partial(optuna.visualization.plot_param_importances, target_name=OBJECTIVE)
-    sections.append(
-        ("Importance of the parameters", missing or importances, None if missing else draw_importances(study))
-    )
+    sections.append(("Importance of the parameters", *_draw_importances(study, completed=completed)))
     # plotly's script (4 MB) stands once in the page, before the first plot; without it the page would need a network.
     parts = [
         SECTION.format(heading=heading, words=escape(words), plot=_write_plot(figure, has_script=index == 0))
@@ -95,21 +91,34 @@ def build_optuna_page(study: optuna.Study) -> TextArtifact:
     return TextArtifact(path="optuna.html", text=page)
 
 
+def _draw_importances(study: optuna.Study, *, completed: Sequence[FrozenTrial]) -> tuple[str, Any]:
+    """Return words about the importance of the parameters, and Optuna's plot of it where there is one.
+
+    The linear head has no other parameters, and takes no part.
+    """
+    compared = [trial for trial in completed if set(STEPS) <= set(trial.params)]
+    missing = explain_missing_importances(compared)
+    if missing:
+        return missing, None
+    names = [name for name in ("head", *STEPS) if len({trial.params.get(name) for trial in compared}) > 1]
+    words = (
+        "How much of the differences in the objective goes with each parameter: a fit (fANOVA) over the "
+        f"{len(compared)} completed trials of trained heads, of {count(len(study.trials), 'trial')} in all."
+    )
+    return words, optuna.visualization.plot_param_importances(study, params=names, target_name=OBJECTIVE)
+
+
 def explain_missing_importances(completed: Sequence[FrozenTrial]) -> str | None:
     """Return why the importance of the parameters cannot be computed from these trials; None if it can.
 
     Pruned trials have no comparable result. After a pruner the completed ones are few and alike, so that the parameter
     which decided most may not differ among them at all.
     """
-    values: dict[str, set[object]] = {}
-    for trial in completed:
-        for name, value in trial.params.items():
-            values.setdefault(name, set()).add(value)
-    constant = sorted(name for name, seen in values.items() if len(seen) < 2)
+    constant = sorted(name for name in STEPS if len({trial.params[name] for trial in completed}) < 2)
     if len(completed) < MANY_RESULTS:
         return (
-            f"The importance of the parameters is left out: it needs {MANY_RESULTS} completed trials, and there are "
-            f"{len(completed)}. Give pruner=none, or more combinations, to complete more."
+            f"The importance of the parameters is left out: it needs {MANY_RESULTS} completed trials of trained heads, "
+            f"and there are {len(completed)}. Give pruner=none, or more combinations, to complete more."
         )
     if constant:
         return (

@@ -15,6 +15,7 @@ from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import open_fold_store
 from sem_search.search.trials.attributes import PRUNE_REASON, REASON, REPEATS, RUN_ID, TRIAL_RUNS
 from sem_search.search.trials.ranks import get_rank, holds_rank
+from sem_search.search.trials.space import find_cell
 from sem_search.settings import SearchSettings
 
 OUTCOME_STATES: dict[TrialState, OutcomeState] = {
@@ -78,8 +79,11 @@ def iter_reported_folds(study: optuna.Study) -> Iterator[tuple[FrozenTrial, int]
 
 
 def get_cell(trial: FrozenTrial) -> Cell:
-    """Return the cell of a trial that has begun."""
-    return Cell(learning_rate=float(trial.params["learning_rate"]), batch_size=int(trial.params["batch_size"]))
+    """Return the cell of a trial that is a result."""
+    cell = find_cell(trial)
+    if cell is None:
+        raise ValueError(f"Trial {trial.number} was given no cell: its parameters are {trial.params}.")
+    return cell
 
 
 def list_runs(trial: FrozenTrial, *, study: optuna.Study) -> list[str]:
@@ -100,7 +104,7 @@ def list_results(study: optuna.Study) -> list[FrozenTrial]:
 
 def _is_result(trial: FrozenTrial) -> bool:
     """A cell that a sampler drew again, or a trial that gave its rank back, is no result of its own."""
-    is_own = REPEATS not in trial.user_attrs and len(trial.params) == 2
+    is_own = REPEATS not in trial.user_attrs and find_cell(trial) is not None
     return trial.state in OUTCOME_STATES and is_own and holds_rank(trial)
 
 

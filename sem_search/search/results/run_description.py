@@ -39,7 +39,7 @@ NO_PARAMS = (
 SHARED_PARAMS = ("study", "data", "preset", "backbone", "weights_used", "select_on", "epochs", "seed")
 """What a trial's run has beside its cell: MLflow prints every parameter above each picture that it compares."""
 
-STUDY_PARAMS = (*SHARED_PARAMS, "learning_rates", "batch_sizes", "folds", "n_classes", "n_images", "n_tiles")
+STUDY_PARAMS = (*SHARED_PARAMS, "heads", "learning_rates", "batch_sizes", "folds", "n_classes", "n_images", "n_tiles")
 """What a study's run has; all else stands in `study/settings.json`."""
 
 LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn", "pillow", "tifffile")
@@ -90,7 +90,7 @@ def describe_params(prepared: PreparedSearch) -> dict[str, Scalar]:
 def describe_trial_params(prepared: PreparedSearch, *, cell: Cell) -> dict[str, Scalar]:
     """Return the parameters of a trial's run: its cell, and a few that tell studies apart."""
     shared = {name: value for name, value in describe_params(prepared).items() if name in SHARED_PARAMS}
-    return {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size, **shared}
+    return {**cell.params, **shared}
 
 
 def describe_datasets(prepared: PreparedSearch) -> Datasets:

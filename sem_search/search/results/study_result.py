@@ -74,7 +74,7 @@ class Study:
         return f"<p>Study <b>{self.name}</b>, the winner first</p>" + self._order_trials().to_html(index=False)
 
     def _order_trials(self) -> pd.DataFrame:
-        columns = ["trial", "learning_rate", "batch_size", "state", "validation_f_measure", "test_f_measure"]
+        columns = ["trial", "head", "learning_rate", "batch_size", "state", "validation_f_measure", "test_f_measure"]
         return self.trials.sort_values(["is_winner", "validation_f_measure"], ascending=False)[columns]
 
 

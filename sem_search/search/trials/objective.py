@@ -31,7 +31,7 @@ from sem_search.search.trials.attributes import (
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.ranks import check_turn, count_ranks, get_rank
 from sem_search.search.trials.search_progress import SearchProgress
-from sem_search.search.trials.space import suggest_cell
+from sem_search.search.trials.space import find_cell, suggest_cell
 from sem_search.search.trials.stale_trials import StaleTrials
 from sem_search.secrets import mask_secrets
 from sem_search.terminal import warn
@@ -90,10 +90,9 @@ class CellObjective:
 
     def _find_known(self, trial: optuna.Trial, *, cell: Cell) -> FrozenTrial | None:
         """Return a finished trial of this cell, if a sampler draws it again; an earlier one that runs is waited for."""
-        wanted = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
         while True:
             trials = trial.study.get_trials(deepcopy=False)
-            others = [one for one in trials if one.number != trial.number and one.params == wanted]
+            others = [one for one in trials if one.number != trial.number and find_cell(one) == cell]
             finished = [one for one in others if one.state in (TrialState.COMPLETE, TrialState.PRUNED)]
             if finished:
                 return min(finished, key=get_rank)

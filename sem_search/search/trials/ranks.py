@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sem_search.errors import ReleasedTrialError
 from sem_search.records import Cell
 from sem_search.search.trials.attributes import RANK, REASON
-from sem_search.search.trials.space import order_cells
+from sem_search.search.trials.space import choose_params, order_cells
 from sem_search.settings import SearchSettings
 
 
@@ -59,18 +59,14 @@ def list_next_cells(study: optuna.Study, *, settings: SearchSettings) -> list[Ce
 
 
 def enqueue_rank(study: optuna.Study, *, rank: int, settings: SearchSettings) -> None:
-    """Enqueue a trial of a rank: on a grid its cell is known, else the sampler draws it.
+    """Enqueue a trial of a rank: on a grid its cell is known, else the sampler draws all but the head.
 
     Args:
         study: Where the trial waits.
         rank: From 0, in the order in which trials begin.
-        settings: Name the sampler and, on a grid, the cells.
+        settings: Name the sampler, the heads and the cells.
     """
-    params = {}
-    if settings.sampler == "grid":
-        cell = order_cells(settings)[rank]
-        params = {"learning_rate": cell.learning_rate, "batch_size": cell.batch_size}
-    study.enqueue_trial(params, user_attrs={RANK: rank})
+    study.enqueue_trial(choose_params(rank, settings=settings), user_attrs={RANK: rank})
 
 
 def check_turn(trials: Sequence[FrozenTrial], *, number: int, n_ranks: int) -> None:

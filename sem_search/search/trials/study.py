@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -11,11 +11,10 @@ from optuna.trial import FrozenTrial
 
 from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.places import find_sqlite_file
-from sem_search.records import Cell
 from sem_search.search.pruning.pruners import build_pruner
 from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.ranks import get_rank
-from sem_search.search.trials.space import order_cells
+from sem_search.search.trials.space import choose_params
 from sem_search.search.trials.storage import START_S, open_storage, read_study_names
 from sem_search.secrets import mask_url
 from sem_search.seeds import derive_seed
@@ -28,19 +27,15 @@ OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
 class RankSampler(optuna.samplers.BaseSampler):
     """Draws each trial's values with a seed of its rank: a resumed study suggests what it would have."""
 
-    def __init__(
-        self, build: Callable[..., optuna.samplers.BaseSampler], *, seed: int, cells: Sequence[Cell] = ()
-    ) -> None:
+    def __init__(self, build: Callable[..., optuna.samplers.BaseSampler], *, settings: SearchSettings) -> None:
         """Begin with what trials are drawn from.
 
         Args:
             build: Builds Optuna's sampler of one trial from its `seed`.
-            seed: Of all.
-            cells: Of a grid, by rank: nothing is drawn then.
+            settings: The seed of all, and what is not drawn.
         """
         self._build = build
-        self._seed = seed
-        self._cells = cells
+        self._settings = settings
 
     def infer_relative_search_space(
         self, _study: optuna.Study, _trial: FrozenTrial
@@ -78,9 +73,11 @@ class RankSampler(optuna.samplers.BaseSampler):
             param_name: Seeds the draw, too.
             param_distribution: What may be drawn.
         """
-        if self._cells:  # not enqueued: another worker has taken the trial that this one enqueued
-            return getattr(self._cells[get_rank(trial)], param_name)
-        sampler = self._build(seed=derive_seed(self._seed, "sampler", get_rank(trial), param_name))
+        rank = get_rank(trial)
+        known = choose_params(rank, settings=self._settings)
+        if param_name in known:  # not enqueued: another worker has taken the trial that this one enqueued
+            return known[param_name]
+        sampler = self._build(seed=derive_seed(self._settings.seed, "sampler", rank, param_name))
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
@@ -133,7 +130,7 @@ def _name_objective(study: optuna.Study) -> None:
 def _build_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
     """Return the sampler of a study's trials."""
     build = optuna.samplers.TPESampler if settings.sampler == "tpe" else optuna.samplers.RandomSampler
-    return RankSampler(build, seed=settings.seed, cells=order_cells(settings) if settings.sampler == "grid" else ())
+    return RankSampler(build, settings=settings)
 
 
 def check_fingerprint(

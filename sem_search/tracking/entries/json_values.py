@@ -46,10 +46,11 @@ def list_indices(table: IndexTable) -> dict[str, Any]:
 
 
 def list_grid(tables: Sequence[GridTable]) -> list[dict[str, Any]]:
-    """Return every cell of the grid, split by split."""
+    """Return every cell, head by head and split by split; the linear head has no learning rate and no batch size."""
     return [
         {
             "split": table.split,
+            "head": table.head,
             "learning_rate": cell.cell.learning_rate,
             "batch_size": cell.cell.batch_size,
             "state": cell.state,

@@ -76,8 +76,9 @@ def iter_study_numbers(study: StudyOutcome) -> Iterator[NumberRow]:
     winner, selection = study.winner, compute_selection(study)
     for key, value, step in (*iter_trial_numbers(winner, tiles=study.tiles), *_iter_lengths(winner)):
         yield f"winner/{key}", value, step
-    yield "winner/learning_rate", winner.cell.learning_rate, 0
-    yield "winner/batch_size", float(winner.cell.batch_size), 0
+    for name, param in winner.cell.params.items():
+        if not isinstance(param, str):
+            yield f"winner/{name}", float(param), 0
     yield "selection/test_f_measure_chosen_on_validation", selection.chosen_on_validation.test_f_measure, 0
     if sum(trial.state == "complete" for trial in study.trials) > 1 or len(study.trials) == 1:  # otherwise unknown
         yield "selection/test_f_measure_chosen_on_test", selection.chosen_on_test.test_f_measure, 0

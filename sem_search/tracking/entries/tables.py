@@ -3,7 +3,7 @@
 Each figure is drawn from a record defined here, and the record is logged beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import product
 from typing import Literal
@@ -12,8 +12,10 @@ import numpy as np
 
 from sem_search.evaluation.metrics import ClassIndices, compute_split_scores
 from sem_search.records import (
+    HEAD_NAMES,
     Cell,
     FloatMatrix,
+    Head,
     IntMatrix,
     Split,
     StudyOutcome,
@@ -46,13 +48,14 @@ class GridCell:
 
 @dataclass(frozen=True, kw_only=True)
 class GridTable:
-    """All fields of the paper's Figure 3, for one split."""
+    """All fields of the paper's Figure 3, for one head and one split."""
 
+    head: Head
     split: Split
     learning_rates: tuple[float, ...]
-    """From the largest to the smallest."""
+    """From the largest to the smallest; none for the linear head, which has one field."""
     batch_sizes: tuple[int, ...]
-    """From the smallest to the largest."""
+    """From the smallest to the largest; none for the linear head."""
     cells: tuple[GridCell, ...]
     """Learning rate by learning rate, batch size by batch size."""
     winner: Cell
@@ -90,8 +93,10 @@ class TrialRow:
     """One trial in the table of all trials; scores are over its finished folds, None where there is none."""
 
     trial: int
-    learning_rate: float
-    batch_size: int
+    head: Head
+    learning_rate: float | None
+    batch_size: int | None
+    """Neither for the linear head."""
     state: TrialState
     is_winner: bool
     n_folds: int
@@ -162,7 +167,9 @@ class ConfusedPair:
     """All cases of the true class."""
 
 
-def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], split: Split) -> GridTable:
+def compute_grid_tables(
+    study: StudyOutcome, *, cells: Sequence[Cell], splits: Sequence[Split] = SPLITS
+) -> tuple[GridTable, ...]:
     """Return the fields of the paper's Figure 3: every cell that was asked for or tried, with what it scored.
 
     Of several trials of one cell a complete one counts, else the one with most finished folds.
@@ -170,7 +177,7 @@ def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], split: Spl
     Args:
         study: All trials.
         cells: Those that were asked for.
-        split: Validation or test.
+        splits: One table for each, head by head.
     """
 
     def rank(trial: TrialOutcome) -> tuple[bool, bool, int]:
@@ -181,15 +188,9 @@ def compute_grid_table(study: StudyOutcome, *, cells: Sequence[Cell], split: Spl
     for trial in sorted(study.trials, key=rank, reverse=True):
         best.setdefault(trial.cell, trial)
     asked = {*cells, *best}
-    learning_rates = tuple(sorted({cell.learning_rate for cell in asked}, reverse=True))
-    batch_sizes = tuple(sorted({cell.batch_size for cell in asked}))
-    grid = [Cell(learning_rate=rate, batch_size=size) for rate, size in product(learning_rates, batch_sizes)]
-    return GridTable(
-        split=split,
-        learning_rates=learning_rates,
-        batch_sizes=batch_sizes,
-        cells=tuple(_build_grid_cell(cell, trial=best.get(cell), study=study, split=split) for cell in grid),
-        winner=study.winner.cell,
+    heads = [head for head in HEAD_NAMES if any(cell.head == head for cell in asked)]
+    return tuple(
+        _build_grid_table(study, head=head, split=split, asked=asked, best=best) for head in heads for split in splits
     )
 
 
@@ -327,6 +328,24 @@ def _score_trial(trial: TrialOutcome, *, study: StudyOutcome) -> ScoredTrial:
     return ScoredTrial(trial=trial.number, validation_f_measure=validation, test_f_measure=test)
 
 
+def _build_grid_table(
+    study: StudyOutcome, *, head: Head, split: Split, asked: Collection[Cell], best: Mapping[Cell, TrialOutcome]
+) -> GridTable:
+    """Return the grid of one head, of all learning rates and batch sizes asked for with it; or its only field."""
+    of_head = [cell for cell in asked if cell.head == head]
+    rates = sorted({cell.learning_rate for cell in of_head if cell.learning_rate is not None}, reverse=True)
+    sizes = sorted({cell.batch_size for cell in of_head if cell.batch_size is not None})
+    grid = [Cell(head=head, learning_rate=rate, batch_size=size) for rate, size in product(rates, sizes)] or of_head
+    return GridTable(
+        head=head,
+        split=split,
+        learning_rates=tuple(rates),
+        batch_sizes=tuple(sizes),
+        cells=tuple(_build_grid_cell(cell, trial=best.get(cell), study=study, split=split) for cell in grid),
+        winner=study.winner.cell,
+    )
+
+
 def _build_grid_cell(cell: Cell, *, trial: TrialOutcome | None, study: StudyOutcome, split: Split) -> GridCell:
     """Return one field of the grid."""
     if trial is None:
@@ -342,6 +361,7 @@ def _build_trial_row(trial: TrialOutcome, *, study: StudyOutcome) -> TrialRow:
     )
     return TrialRow(
         trial=trial.number,
+        head=trial.cell.head,
         learning_rate=trial.cell.learning_rate,
         batch_size=trial.cell.batch_size,
         state=trial.state,

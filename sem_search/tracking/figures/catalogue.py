@@ -15,11 +15,10 @@ from sem_search.tracking.entries import json_values as plain
 from sem_search.tracking.entries import trust as trust_numbers
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import (
-    SPLITS,
     UNITS,
     compute_confusion_table,
     compute_fold_rows,
-    compute_grid_table,
+    compute_grid_tables,
     compute_index_table,
 )
 from sem_search.tracking.entries.trust import StudyTrust
@@ -52,10 +51,11 @@ PATHS = {
 CAPTIONS = {
     "2": "One original image of each class. A scale bar is drawn where the file states the pixel size.",
     "3": (
-        "Mean F-measure over the folds for every combination of learning rate and batch size. The frame marks the "
-        "winner, which was chosen on the {select_on} tiles. Hatched fields have no colour: these trials were pruned "
-        "(stopped early) or failed, and a mean over fewer folds, in brackets, cannot be compared. The colours end near "
-        "the lowest and the highest score, at most 0.3 apart."
+        "Mean F-measure over the folds for every combination of learning rate and batch size, and for the linear head, "
+        "which has neither, if asked for. The frame marks the winner, which was chosen on the {select_on} tiles. "
+        "Hatched fields have no colour: these trials were pruned (stopped early) or failed, and a mean over fewer "
+        "folds, in brackets, cannot be compared. The colours end near the lowest and the highest score, at most 0.3 "
+        "apart."
     ),
     "4a": (
         "Confusion matrix of the winner on the test tiles, all folds together, each tile classified by itself: true "
@@ -123,7 +123,7 @@ class StudyFigure:
 def list_study_figures(study: StudyOutcome, *, context: StudyContext) -> tuple[StudyFigure, ...]:
     """Return the paper's figures for a study; Figure 6 only where heat maps were computed."""
     tiles, winner, sheet = study.tiles, study.winner, context.heat_maps
-    grid = [compute_grid_table(study, cells=context.cells, split=split) for split in SPLITS]
+    grid = compute_grid_tables(study, cells=context.cells)
     by_tile = compute_confusion_table(winner, tiles=tiles, split="test", unit="tiles")
     by_image = compute_confusion_table(winner, tiles=tiles, split="test", unit="images")
     indices = compute_index_table(winner, tiles=tiles, split="test")
@@ -173,7 +173,7 @@ def draw_study(study: StudyOutcome, *, cells: Sequence[Cell]) -> Figures:
     """
     winner, tiles = study.winner, study.tiles
     figures = {
-        "grid": draw_grid_heat_map([compute_grid_table(study, cells=cells, split=split) for split in SPLITS]),
+        "grid": draw_grid_heat_map(compute_grid_tables(study, cells=cells)),
         "indices": draw_indices(compute_index_table(winner, tiles=tiles, split="test")),
         "training_curves": draw_training_curves(winner.folds),
     }

@@ -11,7 +11,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
-from sem_search.records import FloatMatrix
+from sem_search.records import HEAD_NAMES, FloatMatrix
 from sem_search.tracking.entries.context import ExampleImage, TilingExample
 from sem_search.tracking.entries.tables import FoldRow, FoldSplit, GridCell, GridTable
 from sem_search.tracking.figures.style import (
@@ -93,22 +93,21 @@ def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
 
 
 def draw_grid_heat_map(tables: Sequence[GridTable]) -> Figure:
-    """Draw the mean F-measure of every cell, one panel per split, on one colour scale (Figure 3).
+    """Draw the mean F-measure of every cell on one colour scale (Figure 3), head below head, one panel per split.
 
-    The scale ends near the lowest and the highest complete cell, so that good cells differ in colour, too. A frame
-    marks the winner. Cells that were pruned or failed have no colour, and the mean of their finished folds in brackets.
+    The linear head is one field, below the grids of the others. The scale ends near the lowest and the highest complete
+    cell, so that good cells differ in colour, too. A frame marks the winner. Cells that were pruned or failed have no
+    colour, and the mean of their finished folds in brackets.
     """
-    n_columns, n_rows = len(tables[0].batch_sizes), len(tables[0].learning_rates)
-    figure = make_figure(width_in=(0.72 * n_columns + 1.0) * len(tables) + 1.3, height_in=0.5 * n_rows + 1.9)
-    panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    figure, panels = _make_grid_panels(tables)
     limits, has_lower = find_score_limits(tables)
     for axes, table in zip(panels, tables, strict=True):
         image = _draw_grid_panel(axes, table, limits=limits)
-    panels[0].set_ylabel("Learning rate", fontsize=LABEL_PT)
+    _name_grids(panels, tables)
     bar = figure.colorbar(image, ax=list(panels), aspect=22, extend="min" if has_lower else "neither")
     bar.set_label("Mean F-measure of complete trials", fontsize=LABEL_PT)
     bar.ax.tick_params(labelsize=SMALL_PT)
-    states = {cell.state for cell in tables[0].cells}
+    states = {cell.state for table in tables for cell in table.cells}
     handles = [Patch(facecolor="none", edgecolor=ORANGE, linewidth=2, label="winner")]
     handles += [
         Patch(facecolor=PALE, edgecolor=GREY, linewidth=0, hatch=2 * HATCHES[state], label=words)
@@ -214,9 +213,36 @@ def _write_on_picture(axes: Axes, x: float, y: float, words: str) -> None:
     axes.text(x, y, words, color="white", fontsize=SMALL_PT, ha="center", va="center", path_effects=outline)
 
 
+def _make_grid_panels(tables: Sequence[GridTable]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with an empty panel for each table: the heads below one another, their splits side by side."""
+    n_splits = len({table.split for table in tables})
+    n_rows = [len(table.learning_rates) or 1 for table in tables[::n_splits]]
+    n_columns = max(len(table.batch_sizes) or 1 for table in tables)
+    figure = make_figure(
+        width_in=(0.72 * n_columns + 1.0) * n_splits + 1.3,
+        height_in=0.5 * sum(n_rows) + 1.9 + 0.5 * (len(n_rows) - 1),
+    )
+    panels = figure.subplots(len(n_rows), n_splits, sharey="row", squeeze=False, height_ratios=n_rows)
+    return figure, list(panels.flat)
+
+
+def _name_grids(panels: Sequence[Axes], tables: Sequence[GridTable]) -> None:
+    """Write above the uppermost panels which tiles they show, and beside each head's what it is."""
+    n_trained = len({table.head for table in tables if table.head != "linear"})
+    for axes, table in zip(panels, tables, strict=True):
+        lines = [f"{table.split.capitalize()} tiles"] if table.head == tables[0].head else []
+        if table.head == "linear":
+            axes.set_yticks([0], ["linear head"], fontsize=SMALL_PT)
+        elif n_trained > 1:
+            lines.append(wrap(HEAD_NAMES[table.head]))
+        axes.set_title("\n".join(lines), fontsize=TITLE_PT)
+        if table.head != "linear" and table.split == tables[0].split:
+            axes.set_ylabel("Learning rate", fontsize=LABEL_PT)
+
+
 def _draw_grid_panel(axes: Axes, table: GridTable, *, limits: tuple[float, float]) -> AxesImage:
-    """Draw one split of the grid; return the image, for the colour bar."""
-    n_columns = len(table.batch_sizes)
+    """Draw one split of one head's grid; return the image, for the colour bar."""
+    n_columns = len(table.batch_sizes) or 1
     scores = [cell.f_measure if cell.state == "complete" else None for cell in table.cells]
     matrix = np.array(scores, dtype=np.float64).reshape(-1, n_columns)
     image = axes.imshow(matrix, cmap=SCORE_MAP, vmin=limits[0], vmax=limits[1], aspect="auto")
@@ -228,12 +254,11 @@ def _draw_grid_panel(axes: Axes, table: GridTable, *, limits: tuple[float, float
             axes.add_patch(
                 Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, fill=False, edgecolor=ORANGE, linewidth=2.5)
             )
-    axes.set_xticks(range(n_columns), [str(size) for size in table.batch_sizes], fontsize=SMALL_PT)
+    axes.set_xticks(range(len(table.batch_sizes)), [str(size) for size in table.batch_sizes], fontsize=SMALL_PT)
     axes.set_yticks(
         range(len(table.learning_rates)), [format_rate(rate) for rate in table.learning_rates], fontsize=SMALL_PT
     )
-    axes.set_xlabel("Batch size", fontsize=LABEL_PT)
-    axes.set_title(f"{table.split.capitalize()} tiles", fontsize=TITLE_PT)
+    axes.set_xlabel("Batch size" if table.batch_sizes else "", fontsize=LABEL_PT)
     axes.tick_params(length=0)
     return image
 

@@ -1,12 +1,12 @@
 """Whether a search looked far enough: the winner's place in the grid, and whether its folds were cut short."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from sem_search.records import Cell, FoldOutcome, StudyOutcome
+from sem_search.records import FoldOutcome, StudyOutcome
 from sem_search.tracking.entries.context import StudyContext
 
 CUT_SHARE = 1 / 3
@@ -18,11 +18,6 @@ FACTORS = {"learning_rate": 10, "batch_size": 2}
 LIMITS = {"learning_rate": (1e-6, 10.0), "batch_size": (4, 256)}
 """Nothing is learnt below the one learning rate and the settings allow none above the other; smaller batches are noise,
 and larger ones are more than a small data set has tiles."""
-
-PARAMETERS: dict[str, Callable[[Cell], float]] = {
-    "learning_rate": lambda cell: cell.learning_rate,
-    "batch_size": lambda cell: cell.batch_size,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +53,8 @@ class Convergence:
 def compute_convergence(study: StudyOutcome, *, context: StudyContext) -> Convergence:
     """Return whether the winner lies inside the grid and was trained to its end.
 
+    The linear head lies in no grid, and is solved to its end.
+
     Args:
         study: All trials.
         context: The combinations asked for, and the settings.
@@ -69,16 +66,17 @@ def compute_convergence(study: StudyOutcome, *, context: StudyContext) -> Conver
     edges = (
         _find_edge(
             name,
-            cells=list(cells),
-            winner=study.winner.cell,
+            tried={float(cell.params[name]) for cell in cells if name in cell.params},
+            value=float(study.winner.cell.params[name]),
             asked=[float(value) for value in str(context.settings.get(f"{name}s", "")).split(",") if value],
         )
-        for name in PARAMETERS
+        for name in FACTORS
+        if name in study.winner.cell.params
     )
     return Convergence(
         edges=tuple(edge for edge in edges if edge is not None),
         n_folds=len(folds),
-        n_cut=sum(_is_cut(fold, limit=limit) for fold in folds),
+        n_cut=0 if study.winner.cell.head == "linear" else sum(_is_cut(fold, limit=limit) for fold in folds),
         n_diverged=sum(fold.is_diverged for fold in folds),
         max_epochs=max_epochs,
     )
@@ -90,13 +88,11 @@ def _is_cut(fold: FoldOutcome, *, limit: int) -> bool:
     return len(losses) >= limit and bool(np.isfinite(losses).all()) and int(losses.argmin()) == len(losses) - 1
 
 
-def _find_edge(parameter: str, *, cells: Sequence[Cell], winner: Cell, asked: Sequence[float]) -> Edge | None:
-    """Return the edge on which the winner lies; None inside the grid, and where only one value was tried."""
-    read = PARAMETERS[parameter]
-    tried, value = sorted({read(cell) for cell in cells}), read(winner)
-    if len(tried) < 2 or value not in (tried[0], tried[-1]):
+def _find_edge(parameter: str, *, tried: Collection[float], value: float, asked: Sequence[float]) -> Edge | None:
+    """Return the edge on which the winner's value lies; None inside the grid, and where only one value was tried."""
+    if len(tried) < 2 or value not in (min(tried), max(tried)):
         return None
-    is_largest = value == tried[-1]
+    is_largest = value == max(tried)
     following = value * FACTORS[parameter] if is_largest else value / FACTORS[parameter]
     if parameter == "batch_size":
         following = following // 1

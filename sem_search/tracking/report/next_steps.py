@@ -11,8 +11,8 @@ from sem_search.tracking.report.convergence import Convergence
 
 StepKind = Literal["weights", "confounds", "standard", "edge", "epochs", "images", "audit"]
 
-GRID_SETTINGS = ("learning_rates", "batch_sizes", "epochs", "patience", "trials")
-"""What a preset decides: given beside another preset, they would make it the same small search again."""
+GRID_SETTINGS = ("heads", "learning_rates", "batch_sizes", "epochs", "patience", "trials")
+"""What makes a search small: given beside another preset, they would make it the same small search again."""
 
 WITHOUT_IMAGENET = ("tiny",)
 """Backbones for which there are no ImageNet weights."""

@@ -33,7 +33,7 @@ def _get_environment() -> Environment:
     environment.filters |= {
         "score": _format_score,
         "percent": _format_percent,
-        "rate": format_rate,
+        "rate": lambda value: "–" if value is None else format_rate(value),
         "duration": _format_duration,
         "quoted": shlex.quote,
         "masked": lambda value: mask_secrets(str(value)),

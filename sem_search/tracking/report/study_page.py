@@ -6,7 +6,7 @@ Numbers are computed here, words stand in `templates/report.html`.
 from collections.abc import Sequence
 
 from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.records import StudyOutcome
+from sem_search.records import HEAD_NAMES, StudyOutcome
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import (
     SPLITS,
@@ -60,6 +60,7 @@ def render_report(
         scores={split: compute_split_scores(winner, tiles=tiles, split=split) for split in reversed(SPLITS)},
         selection=compute_selection(study),
         trials=compute_trial_rows(study),
+        head_names=HEAD_NAMES,
         n_missing=len(set(context.cells) - {trial.cell for trial in study.trials}),
         classes=compute_class_rows(tiles),
         pairs={unit: compute_confused_pairs(table, n_most=N_CONFUSED_PAIRS) for unit, table in confusions.items()},

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from sem_search.deployment.package.card import ModelCard
+from sem_search.deployment.package.card_text import render_card
 from sem_search.deployment.package.record import ModelRecord
 from sem_search.errors import StoreError
+from sem_search.records import Cell
 
 
 @pytest.fixture
@@ -35,8 +37,21 @@ def test_a_card_with_an_unknown_field_is_damaged(card: ModelCard) -> None:
 
 
 def test_a_card_of_a_later_format_is_named(card: ModelCard) -> None:
-    with pytest.raises(StoreError, match=r"card\.json has format 2, and this sem_search reads format 1"):
-        ModelCard.from_json(card.to_json().replace('"format_version": 1', '"format_version": 2'))
+    with pytest.raises(StoreError, match=r"card\.json has format 3, and this sem_search reads format 2"):
+        ModelCard.from_json(card.to_json().replace('"format_version": 2', '"format_version": 3'))
+
+
+def test_a_card_of_the_first_format_is_of_a_fine_tuned_head(card: ModelCard) -> None:
+    values = {**json.loads(card.to_json()), "format_version": 1}
+    del values["head"]
+    assert ModelCard.from_json(json.dumps(values)) == card
+    assert card.cell == Cell(learning_rate=card.learning_rate, batch_size=card.batch_size)
+
+
+def test_the_card_of_a_linear_head_survives_and_is_in_words(card: ModelCard) -> None:
+    linear = dataclasses.replace(card, head="linear", learning_rate=None, batch_size=None)
+    assert ModelCard.from_json(linear.to_json()) == linear
+    assert "with weights" in render_card(linear, name="a", version="1").split(", linear head; chosen among")[0]
 
 
 def test_a_confusion_matrix_of_other_classes_is_damage(card: ModelCard) -> None:

@@ -1,4 +1,6 @@
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,13 @@ from sem_search.deployment.package.record import (
     read_folds_record,
     read_out_of_fold,
     read_pixel_hashes,
+    unpack_out_of_fold,
     write_record,
 )
 from sem_search.errors import StoreError
 from sem_search.evaluation.metrics import compute_split_scores
+from sem_search.files import pack_arrays, unpack_arrays
+from sem_search.records import Cell
 
 
 @pytest.fixture
@@ -31,6 +36,17 @@ def record(tmp_path: Path, make_record: Callable[..., ModelRecord]) -> ModelReco
 def folder(record: ModelRecord, tmp_path: Path) -> Path:
     write_record(record, folder=tmp_path / "record")
     return tmp_path / "record"
+
+
+def test_answers_of_a_linear_head_and_of_an_older_record_name_their_cell(record: ModelRecord) -> None:
+    answers = record.out_of_fold
+    linear = replace(answers, trial=replace(answers.trial, cell=Cell(head="linear")))
+    assert unpack_out_of_fold(pack_out_of_fold(linear)).trial.cell == Cell(head="linear")
+    arrays = unpack_arrays(pack_out_of_fold(answers))
+    facts = json.loads(arrays["facts"].tobytes())
+    assert facts.pop("head") == "finetune"
+    older = pack_arrays({**arrays, "facts": np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)})
+    assert unpack_out_of_fold(older).trial.cell == answers.trial.cell
 
 
 def test_a_record_survives_being_written_and_read(record: ModelRecord, folder: Path, tmp_path: Path) -> None:

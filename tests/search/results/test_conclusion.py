@@ -122,7 +122,8 @@ def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, t
     tags = given["tags"]
     assert tags["sem_search.study"] == "a study"
     assert tags["sem_search.weights_sha256"] == prepared.network.weights.sha256
-    assert (tags["sem_search.learning_rate"], tags["sem_search.batch_size"]) == ("0.1", "8")
+    cell = [tags[f"sem_search.{name}"] for name in ("head", "learning_rate", "batch_size")]
+    assert cell == ["finetune", "0.1", "8"]
     assert tags["sem_search.validation_f_measure"] == f"{conclusion.validation.f_measure:.6f}"
     assert tags["sem_search.test_f_measure"] == f"{conclusion.test.f_measure:.6f}"
 

@@ -29,7 +29,7 @@ class Found:
 @pytest.fixture
 def found(tracking: MlflowClient, run_id: str) -> Any:
     winner_id = tracking.create_run(tracking.get_run(run_id).info.experiment_id).info.run_id
-    cell = Cell(learning_rate=0.01, batch_size=16)
+    cell = Cell(head="linear")
     return Found(winner=TrialOutcome(number=2, cell=cell, state="complete", folds=(), run_id=winner_id))
 
 
@@ -44,6 +44,6 @@ def test_study_and_winner_begin_with_the_verdict_and_lead_to_each_other(
         assert text.startswith(f"**{Said().headline}.** Usable for a_1; not for b\\*.\n\n")
         assert f"[Report]({runs}/{run_id}/artifacts/report.html{VIEW})" in text
         assert f"[sem-search-vgg16, version 4](#/models/sem-search-vgg16/versions/4{VIEW})" in text
-    assert f"[{found.winner.cell.name}]({runs}/{found.winner.run_id}{VIEW})" in study
+    assert f"[linear]({runs}/{found.winner.run_id}{VIEW}), linear head\n" in study
     assert f"[vgg16-\\[quick\\]]({runs}/{run_id}{VIEW})" in winner
     assert study.endswith("champion: the first.")

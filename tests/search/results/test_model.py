@@ -45,9 +45,9 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-def pack(prepared, trainer, kept) -> str:
+def pack(prepared, trainer, kept, *, cell: Cell = CELL) -> str:
     outcome = TrialOutcome(
-        number=0, cell=CELL, state="complete", folds=tuple(one.outcome for one in kept), run_id="a run"
+        number=0, cell=cell, state="complete", folds=tuple(one.outcome for one in kept), run_id="a run"
     )
     return log_trial_model(prepared, outcome=outcome, trainer=trainer, finished_folds=kept, run_id="a run")
 
@@ -69,15 +69,28 @@ def test_the_model_is_the_fold_heads_over_the_one_trunk(prepared, trainer, store
 
 
 @pytest.mark.parametrize(
-    ("backbone", "rate", "name"),
+    ("backbone", "cell", "name"),
     [
-        ("vgg16", 1e-2, "vgg16-lr1e-02-bs16"),
-        ("mobilenet_v2", 1e-3, "mobilenet-v2-lr1e-03-bs16"),
-        ("vgg16", 1.5e-3, "vgg16-lr1-5e-03-bs16"),
+        ("vgg16", Cell(learning_rate=1e-2, batch_size=16), "vgg16-lr1e-02-bs16"),
+        ("mobilenet_v2", Cell(learning_rate=1e-3, batch_size=16), "mobilenet-v2-lr1e-03-bs16"),
+        ("vgg16", Cell(learning_rate=1.5e-3, batch_size=16), "vgg16-lr1-5e-03-bs16"),
+        ("vgg16", Cell(head="linear"), "vgg16-linear"),
+        ("tiny", Cell(head="linear_init", learning_rate=1e-2, batch_size=8), "tiny-linear-init-lr1e-02-bs8"),
     ],
 )
-def test_a_model_is_called_after_backbone_and_cell(backbone: str, rate: float, name: str) -> None:
-    assert name_model(backbone, cell=Cell(learning_rate=rate, batch_size=16)) == name
+def test_a_model_is_called_after_backbone_and_cell(backbone: str, cell: Cell, name: str) -> None:
+    assert name_model(backbone, cell=cell) == name
+
+
+def test_a_linear_model_has_no_learning_rate(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
+    cell = Cell(head="linear")
+    kept = store_folds(cell=cell)
+    pack(prepared, trainer, kept, cell=cell)
+    for told in (logged["parts"].settings, logged["params"]):
+        assert told["head"] == "linear"
+        assert not {"learning_rate", "batch_size"} & set(told)
+    assert logged["record"].card.cell == cell
+    assert logged["name"] == "tiny-linear"
 
 
 def test_the_model_takes_its_data_s_catalogue_folds_and_answers_along(

@@ -126,6 +126,25 @@ def test_trials_are_reported_by_rank_whatever_their_number(study, prepared, stor
     assert outcome.winner_number == 2
 
 
+def test_of_equals_the_linear_head_wins_since_it_is_the_simplest(study, prepared, store_folds) -> None:
+    linear = Cell(head="linear")
+    for cell in (linear, CELLS[0]):
+        store_folds(cell=cell)
+    add_trial(study, cell=CELLS[0], value=0.5, **{RANK: 1})
+    study.add_trial(
+        optuna.trial.create_trial(
+            value=0.5,
+            params={"head": "linear"},
+            distributions={"head": optuna.distributions.CategoricalDistribution(["linear", "finetune"])},
+            intermediate_values=dict.fromkeys(range(3), 0.5),
+            user_attrs={RANK: 0},
+        )
+    )
+    outcome = read_study_outcome(study, prepared=prepared)
+    assert outcome.winner.cell == linear
+    assert [len(trial.folds) for trial in outcome.trials] == [3, 3]
+
+
 def test_a_trial_that_did_not_finish_says_why(study, prepared, store_folds) -> None:
     store_folds(cell=CELLS[0])
     add_trial(study, cell=CELLS[0], value=0.5, **{REASON: "of an earlier attempt"})

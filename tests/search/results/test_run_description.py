@@ -58,9 +58,10 @@ def test_parameters_say_what_was_really_used(prepared) -> None:
 
 def test_a_trial_has_its_cell_and_at_most_eight_more_parameters(prepared) -> None:
     params = describe_trial_params(prepared, cell=Cell(learning_rate=1e-3, batch_size=48))
-    assert params.keys() == {"learning_rate", "batch_size", *SHARED_PARAMS}
+    assert params.keys() == {"head", "learning_rate", "batch_size", *SHARED_PARAMS}
     assert (params["learning_rate"], params["batch_size"], params["weights_used"]) == (1e-3, 48, "random")
-    assert len(params) <= 10
+    assert len(SHARED_PARAMS) <= 8
+    assert describe_trial_params(prepared, cell=Cell(head="linear")).keys() == {"head", *SHARED_PARAMS}
 
 
 def test_excluded_classes_are_listed_in_words(prepared) -> None:

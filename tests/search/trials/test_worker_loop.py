@@ -18,7 +18,7 @@ from sem_search.search.trials.space import order_cells, suggest_cell
 from sem_search.search.trials.stale_trials import StaleTrials
 from sem_search.search.trials.study import open_study
 from sem_search.search.trials.worker_loop import Timeout, work
-from sem_search.settings import SearchSettings, build_settings
+from sem_search.settings import AS_THE_PAPER, SearchSettings, build_settings
 
 
 @dataclass
@@ -54,6 +54,7 @@ def settings(tmp_path: Path) -> SearchSettings:
     return build_settings(
         {
             "storage": f"sqlite:///{tmp_path}/optuna.db",
+            **AS_THE_PAPER,
             "learning_rates": "1e-1,1e-2",
             "batch_sizes": "16,32",
             "pruner": "none",

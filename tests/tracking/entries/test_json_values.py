@@ -10,7 +10,7 @@ import pytest
 from sem_search.records import Cell, StudyOutcome, TileTable
 from sem_search.tracking.entries import json_values as plain
 from sem_search.tracking.entries.context import StudyContext
-from sem_search.tracking.entries.tables import compute_confusion_table, compute_grid_table
+from sem_search.tracking.entries.tables import compute_confusion_table, compute_grid_tables
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,11 @@ from sem_search.tracking.entries.tables import compute_confusion_table, compute_
         ([[0.123456, 0.5]], 4, [[0.1235, 0.5]]),
         (np.zeros((0, 3)), None, []),
         (np.array([1, 2]), None, [1.0, 2.0]),
-        (Cell(learning_rate=np.float64(0.5), batch_size=16), None, {"learning_rate": 0.5, "batch_size": 16}),
+        (
+            Cell(learning_rate=np.float64(0.5), batch_size=16),
+            None,
+            {"learning_rate": 0.5, "batch_size": 16, "head": "finetune"},
+        ),
         ({1: (True, "a", None, np.nan)}, 2, {"1": [True, "a", None, None]}),
     ],
 )
@@ -40,10 +44,18 @@ def test_the_confusion_says_what_rows_are(study: StudyOutcome) -> None:
 
 
 def test_the_grid_marks_the_winner_and_what_is_missing(study: StudyOutcome, context: StudyContext) -> None:
-    listed = plain.list_grid([compute_grid_table(study, cells=context.cells, split="test")])
+    listed = plain.list_grid(compute_grid_tables(study, cells=context.cells, splits=["test"]))
     assert [cell["is_winner"] for cell in listed] == [False, True, False, False]
     assert listed[3]["state"] == "missing"
     assert listed[3]["f_measure"] is None
+
+
+def test_the_linear_head_s_field_has_no_learning_rate(linear_study: StudyOutcome) -> None:
+    *others, field = plain.list_grid(compute_grid_tables(linear_study, cells=(), splits=["test"]))
+    assert {one["head"] for one in others} == {"finetune"}
+    assert (field["head"], field["learning_rate"], field["batch_size"]) == ("linear", None, None)
+    assert field["is_winner"]
+    json.dumps(field, allow_nan=False)
 
 
 def test_curves_of_a_diverged_fold_are_still_json(study: StudyOutcome) -> None:

@@ -162,6 +162,12 @@ def test_a_study_has_the_winner_s_numbers_under_its_own_name(study: StudyOutcome
     }
 
 
+def test_a_linear_winner_has_no_learning_rate(linear_study: StudyOutcome) -> None:
+    names = {name for name, _ in collect(iter_study_numbers(linear_study))}
+    assert "winner/test/f_measure" in names
+    assert not names & {"winner/learning_rate", "winner/batch_size"}
+
+
 def test_what_pruning_left_unknown_has_no_number(study: StudyOutcome) -> None:
     trials = tuple(trial for trial in study.trials if trial.state != "complete" or trial == study.winner)
     assert len(trials) > 1

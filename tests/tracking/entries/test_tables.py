@@ -18,7 +18,7 @@ from sem_search.tracking.entries.tables import (
     compute_confused_pairs,
     compute_confusion_table,
     compute_fold_rows,
-    compute_grid_table,
+    compute_grid_tables,
     compute_index_table,
     compute_selection,
     compute_trial_rows,
@@ -28,7 +28,7 @@ MakeTrial = Callable[..., TrialOutcome]
 
 
 def test_the_grid_holds_every_cell_that_was_asked_for(study: StudyOutcome, context: StudyContext) -> None:
-    table = compute_grid_table(study, cells=context.cells, split="test")
+    (table,) = compute_grid_tables(study, cells=context.cells, splits=["test"])
     assert table.learning_rates == (1e-2, 1e-3)
     assert table.batch_sizes == (16, 48)
     assert [cell.state for cell in table.cells] == ["complete", "complete", "pruned", "missing"]
@@ -40,7 +40,7 @@ def test_the_grid_holds_every_cell_that_was_asked_for(study: StudyOutcome, conte
 
 
 def test_the_grid_holds_cells_that_were_tried_but_not_asked_for(study: StudyOutcome) -> None:
-    table = compute_grid_table(study, cells=(), split="validation")
+    (table,) = compute_grid_tables(study, cells=(), splits=["validation"])
     assert {cell.cell for cell in table.cells if cell.state != "missing"} == {trial.cell for trial in study.trials}
 
 
@@ -52,8 +52,29 @@ def test_of_two_trials_of_a_cell_the_complete_one_counts(
     pruned = make_trial(study.tiles, number=8, cell=cell, state="pruned", n_finished=2)
     complete = make_trial(study.tiles, number=9, cell=cell)
     both = replace(study, trials=(*study.trials, *(pruned, complete)[::order]))
-    table = compute_grid_table(both, cells=(), split="test")
+    (table,) = compute_grid_tables(both, cells=(), splits=["test"])
     assert [found.state for found in table.cells if found.cell == cell] == ["complete"]
+
+
+def test_each_head_has_a_grid_and_the_linear_one_a_field(linear_study: StudyOutcome, context: StudyContext) -> None:
+    cells = (Cell(head="linear_init", learning_rate=1.0, batch_size=4), *context.cells)
+    tables = compute_grid_tables(linear_study, cells=cells)
+    assert [(table.head, table.split) for table in tables] == [
+        (head, split) for head in ("finetune", "linear_init", "linear") for split in ("validation", "test")
+    ]
+    assert [(table.learning_rates, table.batch_sizes) for table in tables[::2]] == [
+        ((1e-2, 1e-3), (16, 48)),
+        ((1.0,), (4,)),
+        ((), ()),
+    ]
+    (field,) = tables[-1].cells
+    assert field.cell == tables[0].winner == Cell(head="linear")
+    assert (field.state, field.n_folds) == ("complete", 3)
+
+
+def test_the_row_of_a_linear_head_has_no_learning_rate(linear_study: StudyOutcome) -> None:
+    row = compute_trial_rows(linear_study)[-1]
+    assert (row.head, row.learning_rate, row.batch_size, row.is_winner) == ("linear", None, None, True)
 
 
 def test_a_trial_row_scores_the_finished_folds(study: StudyOutcome) -> None:
@@ -79,7 +100,7 @@ def test_a_trial_without_folds_has_no_scores(study: StudyOutcome, make_trial: Ma
 
 def test_the_trial_table_has_a_column_for_every_field(study: StudyOutcome) -> None:
     table = build_trial_table(compute_trial_rows(study), path="trials.csv")
-    assert table.columns[:4] == ("trial", "learning_rate", "batch_size", "state")
+    assert table.columns[:5] == ("trial", "head", "learning_rate", "batch_size", "state")
     assert [row[0] for row in table.rows] == [0, 1, 2]
 
 

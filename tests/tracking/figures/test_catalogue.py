@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.context import StudyContext
-from sem_search.tracking.entries.tables import compute_confusion_table, compute_grid_table
+from sem_search.tracking.entries.tables import compute_confusion_table, compute_grid_tables
 from sem_search.tracking.entries.trust import StudyTrust
 from sem_search.tracking.figures.catalogue import StudyFigure, list_study_figures, list_trust_figures
 
@@ -65,7 +65,7 @@ def test_the_grid_holds_both_splits_of_every_cell_asked_for(
     rows = figures["3"].numbers.content
     assert len(rows) == 2 * len(context.cells)
     for split in ("validation", "test"):
-        table = compute_grid_table(study, cells=context.cells, split=split)
+        (table,) = compute_grid_tables(study, cells=context.cells, splits=[split])
         assert [row["f_measure"] for row in rows if row["split"] == split] == [cell.f_measure for cell in table.cells]
     assert [row["learning_rate"] for row in rows if row["is_winner"]] == [study.winner.cell.learning_rate] * 2
 

@@ -278,6 +278,23 @@ def test_a_winner_inside_the_grid_whose_folds_had_ended_is_green(
     assert not {"standard", "edge", "epochs", "audit"} & {step.kind for step in verdict.steps}
 
 
+def test_a_linear_winner_has_no_edge_and_is_not_cut(
+    linear_study: StudyOutcome, trust: StudyTrust, context: StudyContext
+) -> None:
+    verdict = compute_verdict(linear_study, trust=trust, context=replace(context, settings={"epochs": 1}))
+    assert (verdict.convergence.edges, verdict.convergence.n_cut) == ((), 0)
+    assert verdict.lights[-1].colour == "green"
+
+
+def test_a_trained_winner_beside_a_linear_head_still_lies_on_an_edge(
+    linear_study: StudyOutcome, trust: StudyTrust, context: StudyContext
+) -> None:
+    trained = replace(linear_study, winner_number=1)
+    (rate, size) = compute_verdict(trained, trust=trust, context=context).convergence.edges
+    assert (rate.parameter, rate.side, rate.beyond) == ("learning_rate", "largest", (1e-3, 1e-2, 1e-1))
+    assert (size.parameter, size.side, size.beyond) == ("batch_size", "largest", (16, 48, 96))
+
+
 def test_a_diverged_fold_is_red(inner: StudyOutcome, trust: StudyTrust, context: StudyContext) -> None:
     first, *others = inner.winner.folds
     winner = replace(inner.winner, folds=(replace(first, is_diverged=True), *others))
@@ -354,7 +371,14 @@ def test_after_a_first_look_comes_the_whole_grid(study: StudyOutcome, trust: Stu
     quick = replace(
         context,
         settings={"preset": "quick", "epochs": 6},
-        arguments={"preset": "quick", "backbone": "vgg16", "epochs": "2", "learning_rates": "0.1", "exclude": "a,b"},
+        arguments={
+            "preset": "quick",
+            "backbone": "vgg16",
+            "heads": "linear",
+            "epochs": "2",
+            "learning_rates": "0.1",
+            "exclude": "a,b",
+        },
     )
     steps = compute_verdict(study, trust=trust, context=quick).steps
     assert [step.kind for step in steps] == ["standard", "images", "audit"]
