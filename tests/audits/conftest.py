@@ -52,6 +52,7 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
             "tile_px": "48",
             "folds": "3",
             "augment": "dihedral",
+            "precision": "float32",
             "epochs": "6",
             **AS_THE_PAPER,
             "learning_rates": "1e-1",

@@ -290,7 +290,7 @@ def test_served_equals_evaluated(
     ]
     trainer = HeadTrainer(
         cut_network(backbone.build(tile_px=48)),
-        features=[features],
+        features=features,
         labels=np.zeros(len(image_of_tile), dtype=np.int64),
         groups=[str(image) for image in image_of_tile],
         n_classes=3,
