@@ -9,6 +9,7 @@ from sem_search.settings import (
     AS_THE_PAPER,
     PAPER_BATCH_SIZES,
     PAPER_LEARNING_RATES,
+    PRESETS,
     build_settings,
     read_stored_settings,
 )
@@ -82,17 +83,14 @@ def test_words_of_the_command_line_are_understood() -> None:
 
 
 def test_given_beats_preset_and_preset_beats_default() -> None:
-    settings = build_settings({"preset": "quick", "epochs": "20"})
-    assert settings.epochs == 20
-    assert settings.patience == 3
+    settings = build_settings({"preset": "quick", "batch_sizes": "8"})
+    assert settings.batch_sizes == (8,)
+    assert settings.learning_rates == PRESETS["quick"]["learning_rates"]
 
 
-@pytest.mark.parametrize(
-    ("preset", "epochs", "patience"),
-    [("standard", "10", 9), ("standard", "50", 10), ("quick", "2", 1), ("quick", "9", 3)],
-)
-def test_default_patience_yields_to_few_epochs(preset: str, epochs: str, patience: int) -> None:
-    assert build_settings({"preset": preset, "epochs": epochs}).patience == patience
+@pytest.mark.parametrize("epochs", ["1", "2", "30"])
+def test_any_number_of_epochs_is_fine_without_patience(epochs: str) -> None:
+    assert build_settings({"epochs": epochs}).patience == 0
 
 
 @pytest.mark.parametrize(

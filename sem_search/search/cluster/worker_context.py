@@ -44,6 +44,7 @@ NEEDED = (
     "tile_px",
     "epochs",
     "patience",
+    "schedule",
     "momentum",
     "hidden_units",
     "dropout",

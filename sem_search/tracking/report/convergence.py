@@ -53,7 +53,7 @@ class Convergence:
 def compute_convergence(study: StudyOutcome, *, context: StudyContext) -> Convergence:
     """Return whether the winner lies inside the grid and was trained to its end.
 
-    The linear head lies in no grid, and is solved to its end.
+    The linear head lies in no grid, and is solved to its end. A learning rate that falls to 0 ends training by itself.
 
     Args:
         study: All trials.
@@ -62,6 +62,7 @@ def compute_convergence(study: StudyOutcome, *, context: StudyContext) -> Conver
     folds = study.winner.folds
     max_epochs = max(len(fold.curves.validation_loss) for fold in folds)
     limit = int(str(context.settings.get("epochs", max_epochs)))
+    ends_itself = study.winner.cell.head == "linear" or context.settings.get("schedule") == "linear"
     cells = {*context.cells, *(trial.cell for trial in study.trials)}
     edges = (
         _find_edge(
@@ -76,7 +77,7 @@ def compute_convergence(study: StudyOutcome, *, context: StudyContext) -> Conver
     return Convergence(
         edges=tuple(edge for edge in edges if edge is not None),
         n_folds=len(folds),
-        n_cut=0 if study.winner.cell.head == "linear" else sum(_is_cut(fold, limit=limit) for fold in folds),
+        n_cut=0 if ends_itself else sum(_is_cut(fold, limit=limit) for fold in folds),
         n_diverged=sum(fold.is_diverged for fold in folds),
         max_epochs=max_epochs,
     )

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import keras
 import numpy as np
@@ -52,6 +53,8 @@ class TrainingSettings:
     epochs: int = 100
     patience: int = 10
     """Epochs without a lower validation loss before the fold ends; 0 is the paper's fixed length."""
+    schedule: Literal["linear", "constant"] = "constant"
+    """`linear` lets the learning rate fall evenly, from the cell's in the first epoch towards 0 after the last."""
     momentum: float = 0.9
     refit: bool = False
     """Whether the head that is tested and served is trained again on training and validation tiles together."""
@@ -191,7 +194,8 @@ class HeadTrainer:
         best_weights = self._head.get_weights()
         while not watch.is_finished:
             order = self._draw_order(splits.training, fold=splits.number, epoch=len(watch))
-            loss, accuracy = self._train_epoch(order, cell=cell, learning_rate=_get_rate(cell))
+            share = 1 - len(watch) / self._settings.epochs if self._settings.schedule == "linear" else 1.0
+            loss, accuracy = self._train_epoch(order, cell=cell, rate_share=share)
             logits = self._compute_logits(splits.validation)
             is_dead = _are_all_equal(logits) and _are_all_equal(self._compute_logits(order))
             figures = self._describe_epoch(loss, accuracy, logits=logits, validation=splits.validation)
@@ -220,8 +224,8 @@ class HeadTrainer:
     def _refit(self, splits: TileSplits, *, cell: Cell, n_epochs: int) -> None:
         """Train the head anew on training and validation tiles, for as long as was found to be best.
 
-        Nothing can tell which epoch is the best one now. So the learning rate falls in even steps towards 0: the last
-        epoch is then as good as the best (docs/decisions/033-heads.md).
+        Nothing can tell now which epoch is the best one. So the learning rate falls whatever the schedule: the last
+        epoch is then about as good as the best (docs/decisions/033-heads.md).
         """
         tiles = np.sort(np.concatenate([splits.training, splits.validation]))
         self._reset(splits.number)
@@ -230,7 +234,7 @@ class HeadTrainer:
             return
         for epoch in range(n_epochs):
             order = self._draw_order(tiles, fold=splits.number, epoch=epoch)
-            self._train_epoch(order, cell=cell, learning_rate=_get_rate(cell) * (1 - epoch / n_epochs))
+            self._train_epoch(order, cell=cell, rate_share=1 - epoch / n_epochs)
 
     def _set_linear(self, tiles: IntVector) -> None:
         """Give the head the linear solution for these tiles, in all their views."""
@@ -291,8 +295,11 @@ class HeadTrainer:
         rng = np.random.default_rng(derive_seed(self._seed, "views", fold, epoch))
         return order + len(self._labels) * rng.integers(len(self._views), size=len(order))
 
-    def _train_epoch(self, order: IntVector, *, cell: Cell, learning_rate: float) -> tuple[float, float]:
-        """Train on these rows in this order; return loss and accuracy from before each step."""
+    def _train_epoch(self, order: IntVector, *, cell: Cell, rate_share: float) -> tuple[float, float]:
+        """Train on these rows in this order, at a share of the cell's learning rate.
+
+        Returns loss and accuracy from before each step.
+        """
         loss_sum, n_correct = 0.0, 0
         weights = tf.constant(self._compute_class_weights(order), tf.float32)
         batch_size = cell.batch_size or len(order)
@@ -302,7 +309,7 @@ class HeadTrainer:
                 tf.constant(places, tf.int64),
                 tf.constant(self._get_labels(rows), tf.int32),
                 tf.constant(batch_size, tf.int64),
-                tf.constant(learning_rate, tf.float32),
+                tf.constant(rate_share * (cell.learning_rate or 0.0), tf.float32),
                 weights,
             )
             loss_sum += float(loss)
@@ -384,10 +391,6 @@ def _check_cell(cell: Cell) -> None:
         raise SettingsError(f"learning_rate={cell.learning_rate} must be above 0.")
     if cell.batch_size is not None and cell.batch_size < 1:
         raise SettingsError(f"batch_size={cell.batch_size} must be at least 1.")
-
-
-def _get_rate(cell: Cell) -> float:
-    return cell.learning_rate or 0.0
 
 
 def _shuffle(tiles: IntVector, *, seed: int) -> IntVector:

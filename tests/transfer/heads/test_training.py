@@ -173,6 +173,17 @@ def test_every_epoch_takes_each_tile_once_in_views_that_change() -> None:
     assert all(0 < np.mean(np.asarray(view)) < 1 for view in views)
 
 
+def test_the_learning_rate_falls_evenly_towards_0() -> None:
+    constant, falling = make_trainer(epochs=4), make_trainer(epochs=4, schedule="linear")
+    losses = [train(trainer).outcome.curves.training_loss for trainer in (constant, falling)]
+    assert losses[0][0] == losses[1][0], "the first epoch has the whole rate"
+    rates: list[float] = []
+    trained = falling._loop.train
+    falling._loop.train = lambda *args: rates.append(float(args[4])) or trained(*args)  # type: ignore[method-assign]
+    train(falling, learning_rate=0.4, batch_size=32)
+    assert rates == pytest.approx([0.4, 0.3, 0.2, 0.1])
+
+
 def test_refit_learns_from_validation_tiles_too_and_leaves_the_choice_as_it_was() -> None:
     plain, refit = make_trainer(epochs=30, patience=4), make_trainer(epochs=30, patience=4, refit=True)
     first, second = (train(trainer, learning_rate=0.003) for trainer in (plain, refit))
