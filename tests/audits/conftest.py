@@ -51,7 +51,6 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
             "weights": "random",
             "tile_px": "48",
             "folds": "3",
-            "augment": "dihedral",
             "precision": "float32",
             "epochs": "6",
             **AS_THE_PAPER,

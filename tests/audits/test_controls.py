@@ -56,15 +56,18 @@ def test_other_pictures_are_shown_to_the_trunk_in_every_view(
         return subject.winner.folds
 
     monkeypatch.setattr(controls_module, "retrain_winner", retrain)
-    blur_particles(subject, show=show)
-    show_constant_images(subject, show=show)
+    own = subject.features
+    views = tuple(dataclasses.replace(own, key=f"{own.key} {view}") for view in range(VIEWS["dihedral"]))
+    in_views = dataclasses.replace(subject, views=views)
+    blur_particles(in_views, show=show)
+    show_constant_images(in_views, show=show)
     blurred, constant = shown
     tiles = np.concatenate([tiles for _, tiles in iter_image_tiles(subject.catalogue, grid=subject.grid)])
     for view, (features,) in enumerate(blurred):
         turned = turn_tiles(blur_tiles(tiles), view=view)
         expected = np.asarray(subject.cut.trunk(subject.backbone.preprocess(turned)))
         np.testing.assert_allclose(features, expected, atol=1e-5)
-    assert len(blurred) == len(subject.views) == VIEWS["dihedral"]
+    assert len(blurred) == len(views)
     ((features,),) = constant
     assert len(features) == len(tiles), "a tile of one grey is the same in every view"
 
