@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class Result:
         """Return the result of one line; its figures are computed anew from its answers."""
         fields = json.loads(line)
         del fields["tile_f"], fields["image_f"]
-        answers = {
+        answers: dict[str, Any] = {
             name: np.array(value) if isinstance(value, list) else value for name, value in fields["answers"].items()
         }
         return cls(**{**fields, "task": Task(**fields["task"]), "answers": AnswerTable(**answers)})

@@ -8,19 +8,22 @@ from typing import Any, Self
 
 from sem_search.settings import AS_THE_PAPER, DEMO
 
-BEFORE: Mapping[str, Any] = {"preset": "standard", **AS_THE_PAPER}
+BEFORE: Mapping[str, Any] = {"preset": "standard", **AS_THE_PAPER, "epochs": 100, "patience": 10}
+LINEAR: Mapping[str, Any] = {**BEFORE, "heads": "linear,finetune"}
+REFIT: Mapping[str, Any] = {**LINEAR, "refit": True}
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"preset": "paper"},
     "before": BEFORE,
-    "linear": {**BEFORE, "heads": "linear,finetune"},
-    "refit": {**BEFORE, "heads": "linear,finetune", "refit": True},
+    "linear": LINEAR,
+    "refit": REFIT,
+    "schedule": {"preset": "standard", "augment": "none"},
     "standard": {"preset": "standard"},
     "balanced": {"preset": "standard", "class_weight": "balanced"},
     "init": {"preset": "standard", "heads": "linear,finetune,linear_init"},
 }
-"""Settings of the searches: `before` is `standard` as it was when it trained one kind of head, and from there to
-`standard` each row is one step more than the row above."""
+"""Settings of the searches. `before` is `standard` as it was with one kind of head, early stopping and no views; from
+there to `standard` each row is one step more than the row above."""
 
 LOGISTIC = {"logistic_60": ("training",), "logistic_80": ("training", "validation")}
 """Splits that logistic regression on the pooled features learns from."""

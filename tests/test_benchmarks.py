@@ -290,7 +290,8 @@ def test_each_step_of_the_rows_is_one_setting_more() -> None:
 
     assert list_changed("before", "linear") == {"heads"}
     assert list_changed("linear", "refit") == {"refit"}
-    assert list_changed("refit", "standard") == {"augment"}
+    assert list_changed("refit", "schedule") == {"schedule", "epochs", "patience"}
+    assert list_changed("schedule", "standard") == {"augment"}
     assert list_changed("standard", "balanced") == {"class_weight"}
     assert list_changed("standard", "init") == {"heads"}
     assert list_changed("paper", "before") == {"preset", "pruner", "patience", "select_on", "precision"}
@@ -342,7 +343,7 @@ def test_what_the_results_lack_is_measured_once(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The search and logistic regression answer the same images in the same folds."""
-    few = {"learning_rates": "0.01", "batch_sizes": "16", "epochs": "3"}
+    few = {"learning_rates": "0.01", "batch_sizes": "16", "epochs": "3", "patience": "0"}
     monkeypatch.setitem(ROWS, "before", {**ROWS["before"], **few})
     monkeypatch.chdir(tmp_path)
     image_set = ImageSet.parse(f"tiny={tiny_folder}:{TINY_TILE_PX}")

@@ -132,7 +132,7 @@ def add_settings_options(command: Command) -> Command:
 @commands.command()
 @add_settings_options
 def search(**given: str | None) -> None:
-    """Search learning rate and batch size for a backbone, and register the winner.
+    """Search heads, learning rates and batch sizes for a backbone, and register the winner.
 
     A value of "auto" stands for the preset's. The preset is `quick` with data=demo, else `standard`.
     """

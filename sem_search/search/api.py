@@ -90,7 +90,7 @@ def inspect(data: "Catalogue | Place" = "demo", **settings: Any) -> "Inspection"
 
 
 def search(data: Place = "demo", **settings: Any) -> "Study":
-    """Search learning rate and batch size for a backbone, log every trial, and register the winner.
+    """Search heads, learning rates and batch sizes for a backbone, log every trial, and register the winner.
 
     The same call again goes on where it was stopped: finished folds are not trained again.
 
@@ -100,7 +100,7 @@ def search(data: Place = "demo", **settings: Any) -> "Study":
 
     Args:
         data: A folder with one sub-folder for each class, a CSV, or `demo`.
-        settings: Settings by name, see `SearchSettings`: `backbone`, `preset`, `learning_rates`, `study` ...
+        settings: Settings by name, see `SearchSettings`: `backbone`, `preset`, `heads`, `learning_rates`, `study` ...
 
     Returns:
         The study: `.best` is the winner's row of `.trials`, `.predictions` its answers, `.figures` and `.report` show

@@ -127,7 +127,7 @@ def draw_training_curves(folds: Sequence[FoldOutcome]) -> Figure:
     accuracy_axes.set_ylim(0, 1.02)
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("Epoch", fontsize=LABEL_PT)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
         set_grid(axes)
     figure.suptitle(_describe_folds(folds), fontsize=TITLE_PT)
     handles = [

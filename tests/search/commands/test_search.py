@@ -10,6 +10,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sem_search.errors import DataError, SettingsError, StudyMismatchError, WeightsError
+from sem_search.records import Head
 from sem_search.search import attempt
 from sem_search.search.commands import search as search_room
 from sem_search.search.commands.search import run_search
@@ -137,16 +138,20 @@ def test_what_a_dead_search_left_is_taken_over(
     assert tracking.get_run(cut_off).data.tags["sem_search.superseded_by"] == new
 
 
-@pytest.mark.parametrize(("preset", "has_hint"), [("standard", False), ("quick", True)])
+@pytest.mark.parametrize(
+    ("preset", "heads", "cells", "has_hint"),
+    [
+        ("standard", ("finetune",), "4 cells of tiny (learning rate x batch size)", False),
+        ("quick", ("finetune", "linear"), "5 cells of tiny (linear head and learning rate x batch size)", True),
+    ],
+)
 def test_the_first_line_tells_preset_and_size(
-    asked: SearchSettings, begun: list[str], preset: str, has_hint: bool
+    asked: SearchSettings, begun: list[str], preset: str, heads: tuple[Head, ...], cells: str, has_hint: bool
 ) -> None:
     shown: list[str] = []
     with pytest.raises(DataError):
-        run_search(change(asked, data="no/such", preset=preset), show=shown.append)
-    assert shown[0].startswith(
-        f"Preset {preset}: 4 cells of tiny (learning rate x batch size), 3 folds, at most 3 epochs; data=no/such."
-    )
+        run_search(change(asked, data="no/such", preset=preset, heads=heads), show=shown.append)
+    assert shown[0].startswith(f"Preset {preset}: {cells}, 3 folds, at most 3 epochs; data=no/such.")
     assert ("preset=standard searches the paper's whole grid" in shown[0]) is has_hint
 
 
