@@ -82,7 +82,7 @@ def _train(
 ) -> TrainedHead:
     """Train the head of the first fold; `EPOCHS` epochs, the last one is used."""
     of_seed = settings.model_copy(update={"seed": seed})
-    trainer = build_trainer(of_seed, data=data, network=network, features=features)
+    trainer = build_trainer(of_seed, data=data, network=network, views=[features])
     tiles, fold = data.tiles, data.folds.folds[0]
     trained = trainer.train_fold(
         get_tile_splits(fold, tiles=tiles), cell=Cell(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE)

@@ -6,11 +6,13 @@
 - Particles blurred away: only shading and brightness are left.
 - Tiles in random order: the same training with its tiles in another order. The score must stay as it is.
 
-Cost: each trains the winner's cell once more on all folds; blurring also computes the trunk for every tile, once.
+Cost: each trains the winner's cell once more on all folds; blurring also computes the trunk for every view of every
+tile, once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -27,10 +29,12 @@ from sem_search.evaluation.label_test import LabelTest, compute_label_test
 from sem_search.evaluation.statistics import MAX_P_VALUE
 from sem_search.micrographs.tiles import FloatTiles, iter_image_tiles
 from sem_search.places import get_cache_folder
+from sem_search.progress import ProgressMeter
 from sem_search.records import FoldOutcome, IntVector
 from sem_search.seeds import derive_seed
 from sem_search.tracking.report.answer_page import Light, Row
 from sem_search.transfer.features import get_features
+from sem_search.transfer.views import turn_tiles
 
 ControlName = Literal["shuffled labels", "constant images", "particles blurred away", "tiles in random order"]
 
@@ -139,7 +143,7 @@ def shuffle_labels(subject: AuditSubject, *, show: Show) -> Control:
 
 
 def show_constant_images(subject: AuditSubject, *, show: Show) -> Control:
-    """Train on images of one grey each, the image's own mean."""
+    """Train on images of one grey each, the image's own mean; all views of such a tile are one."""
     shape = (1, subject.grid.size_px, subject.grid.size_px)
     levels = [np.float32(record.mean_grey) for record in subject.catalogue.records]
 
@@ -147,9 +151,9 @@ def show_constant_images(subject: AuditSubject, *, show: Show) -> Control:
         """Yield one tile per image, all of one grey."""
         return (np.full(shape, level, dtype=np.float32) for level in levels)
 
-    of_image = _compute_features(subject, iter_tiles, n_tiles=len(levels), key="constant")
+    (of_image,) = _compute_features(subject, iter_tiles, n_tiles=len(levels), key="constant", n_views=1)
     features = [array[subject.tiles.image_of_tile] for array in of_image]
-    return _retrain(subject, name="constant images", features=features, show=show)
+    return _retrain(subject, name="constant images", features=[features], show=show)
 
 
 def blur_particles(subject: AuditSubject, *, show: Show) -> Control:
@@ -160,7 +164,13 @@ def blur_particles(subject: AuditSubject, *, show: Show) -> Control:
         return (blur_tiles(tiles) for _, tiles in iter_image_tiles(subject.catalogue, grid=subject.grid))
 
     show("particles blurred away: features")
-    features = _compute_features(subject, iter_tiles, n_tiles=subject.tiles.n_tiles, key=f"blurred {BLUR_SHARE}")
+    features = _compute_features(
+        subject,
+        iter_tiles,
+        n_tiles=subject.tiles.n_tiles,
+        key=f"blurred {BLUR_SHARE}",
+        n_views=len(subject.views),
+    )
     return _retrain(subject, name="particles blurred away", features=features, show=show)
 
 
@@ -205,28 +215,37 @@ def blur_tiles(tiles: FloatTiles) -> FloatTiles:
 
 
 def _compute_features(
-    subject: AuditSubject, iter_tiles: Callable[[], Iterator[FloatTiles]], *, n_tiles: int, key: str
-) -> Sequence[NDArray[np.float32]]:
-    """Return the trunk's outputs for other tiles; those of the same key are read from the cache."""
-    return get_features(
-        subject.cut,
-        tiles=iter_tiles,
-        n_tiles=n_tiles,
-        backbone=subject.backbone,
-        content_key=f"{subject.features.key} {key}",
-        cache_folder=get_cache_folder(),
-        progress=True,
-    ).arrays
+    subject: AuditSubject, iter_tiles: Callable[[], Iterator[FloatTiles]], *, n_tiles: int, key: str, n_views: int
+) -> list[Sequence[NDArray[np.float32]]]:
+    """Return the trunk's outputs for other tiles, view by view; those of the same key are read from the cache."""
+
+    def iter_view(view: int) -> Iterator[FloatTiles]:
+        """Yield one view of the tiles."""
+        return (turn_tiles(tiles, view=view) for tiles in iter_tiles())
+
+    with ProgressMeter("Features", total=n_views * n_tiles, unit="tiles", is_shown=True) as meter:
+        return [
+            get_features(
+                subject.cut,
+                tiles=partial(iter_view, view),
+                n_tiles=n_tiles,
+                backbone=subject.backbone,
+                content_key=f"{subject.views[view].key} {key}",
+                cache_folder=get_cache_folder(),
+                meter=meter,
+            ).arrays
+            for view in range(n_views)
+        ]
 
 
 def _retrain(
     subject: AuditSubject,
     *,
     name: ControlName,
-    features: Sequence[NDArray[np.float32]],
+    features: Sequence[Sequence[NDArray[np.float32]]],
     show: Show,
 ) -> Control:
-    """Train the winner's cell on the trunk's outputs for other pictures."""
+    """Train the winner's cell on the trunk's outputs for other pictures, view by view."""
     outcomes = retrain_winner(subject, splits=list_splits(subject), name=name, show=show, features=features)
     answers = subject.pool(outcomes)
     return _build_control(name, subject=subject, answers=answers)

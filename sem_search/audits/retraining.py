@@ -24,7 +24,7 @@ def retrain_winner(
     splits: Sequence[TileSplits],
     name: str,
     show: Show,
-    features: Sequence[NDArray[np.float32]] | None = None,
+    features: Sequence[Sequence[NDArray[np.float32]]] | None = None,
     labels: IntVector | None = None,
     groups: Sequence[str] | None = None,
 ) -> tuple[FoldOutcome, ...]:
@@ -35,7 +35,7 @@ def retrain_winner(
         splits: The folds.
         name: Of the audit, to show.
         show: Called before each fold.
-        features: Other trunk outputs, one array per crossing tensor, shape (n_tiles, ...).
+        features: Other trunk outputs, view by view: one array per crossing tensor, shape (n_tiles, ...).
         labels: Other classes of the tiles, shape (n_tiles,).
         groups: Other groups of the tiles: what may not stand in two splits.
 
@@ -76,14 +76,14 @@ def retrain_cells(
 def _build_trainer(
     subject: AuditSubject,
     *,
-    features: Sequence[NDArray[np.float32]] | None = None,
+    features: Sequence[Sequence[NDArray[np.float32]]] | None = None,
     labels: IntVector | None = None,
     groups: Sequence[str] | None = None,
 ) -> HeadTrainer:
     """Return a trainer of the study's heads; what is not given is the study's own."""
     return HeadTrainer(
         subject.cut,
-        features=[subject.features.arrays if features is None else features],
+        features=[view.arrays for view in subject.views] if features is None else features,
         labels=subject.tiles.label_of_tile if labels is None else labels,
         groups=subject.group_of_tile if groups is None else groups,
         n_classes=subject.n_classes,

@@ -31,11 +31,17 @@ class AuditSubject:
     grid: TileGrid
     backbone: Backbone
     cut: CutNetwork
-    features: FeatureStore
+    views: tuple[FeatureStore, ...]
+    """The trunk's outputs for every view of every tile that the study learnt from, view 0 first."""
     training: TrainingSettings
     hidden_units: int
     dropout: float
     seed: int
+
+    @property
+    def features(self) -> FeatureStore:
+        """Those of view 0, the tiles as they are."""
+        return self.views[0]
 
     @property
     def n_classes(self) -> int:

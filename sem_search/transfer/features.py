@@ -65,7 +65,7 @@ def get_features(
     content_key: str,
     cache_folder: Path,
     batch_size: int = DEFAULT_BATCH_SIZE,
-    progress: bool = False,
+    meter: ProgressMeter | None = None,
     computed: Callable[[], Iterator[Sequence[NDArray[np.float32]]]] | None = None,
 ) -> FeatureStore:
     """Return the trunk's outputs for every tile, from the cache where they are known.
@@ -81,7 +81,7 @@ def get_features(
         content_key: Names the tiles: different pixels, or the same in another order, must have different keys.
         cache_folder: Where stores lie.
         batch_size: Tiles computed at once; not part of the key.
-        progress: Show how far it is, on standard error.
+        meter: Counts the tiles that are computed; without one nothing is shown.
         computed: Starts an iterator of the same outputs, some tiles at a time and in order, that come from elsewhere;
             called instead of `tiles`.
 
@@ -91,7 +91,7 @@ def get_features(
     key = compute_feature_key(cut, backbone=backbone, content_key=content_key, n_tiles=n_tiles)
     folder = get_store_folder(cache_folder, key)
 
-    with lock_store(folder, progress=progress):
+    with lock_store(folder, progress=meter is not None):
         arrays, warnings = open_or_remove_store(folder)
         if arrays is None:
             if computed is None:
@@ -100,7 +100,7 @@ def get_features(
                 batches = iter_features(run, tiles(), batch_size=at_once)
             else:
                 batches = computed()
-            _write_features(folder, cut=cut, backbone=backbone, n_tiles=n_tiles, batches=batches, progress=progress)
+            _write_features(folder, cut=cut, backbone=backbone, n_tiles=n_tiles, batches=batches, meter=meter)
             arrays = open_store(folder)
     return FeatureStore(key=key, folder=folder, arrays=arrays, warnings=warnings)
 
@@ -112,19 +112,19 @@ def _write_features(
     backbone: Backbone,
     n_tiles: int,
     batches: Iterator[Sequence[NDArray[np.float32]]],
-    progress: bool,
+    meter: ProgressMeter | None,
 ) -> None:
     about = {"backbone": backbone.name, "convolution": cut.convolution, "precision": get_precision(cut.trunk)}
-    with ProgressMeter("Features", total=n_tiles, unit="tiles", is_shown=progress) as meter:
 
-        def iter_shown() -> Iterator[Sequence[NDArray[np.float32]]]:
-            """Yield the batches, and show how many tiles are done."""
-            for features in batches:
-                yield features
+    def iter_counted() -> Iterator[Sequence[NDArray[np.float32]]]:
+        """Yield the batches, and count the tiles that are done."""
+        for features in batches:
+            yield features
+            if meter is not None:
                 meter.update(len(features[0]))
 
-        shapes = [(n_tiles, *tensor.shape[1:]) for tensor in cut.trunk.outputs]
-        write_store(folder, shapes=shapes, about=about, batches=iter_shown())
+    shapes = [(n_tiles, *tensor.shape[1:]) for tensor in cut.trunk.outputs]
+    write_store(folder, shapes=shapes, about=about, batches=iter_counted())
 
 
 def compute_feature_key(cut: CutNetwork, *, backbone: Backbone, content_key: str, n_tiles: int) -> str:

@@ -13,7 +13,7 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Cell, TrialOutcome
 from sem_search.search.prepare.data import prepare_data
-from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.features import compute_views
 from sem_search.search.prepare.network import prepare_network
 from sem_search.settings import AS_THE_PAPER, build_settings
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
@@ -51,6 +51,7 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
             "weights": "random",
             "tile_px": "48",
             "folds": "3",
+            "precision": "float32",
             "epochs": "6",
             **AS_THE_PAPER,
             "learning_rates": "1e-1",
@@ -71,7 +72,7 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
         grid=data.grid,
         backbone=network.backbone,
         cut=network.cut,
-        features=compute_features(settings, data=data, network=network),
+        views=compute_views(settings, data=data, network=network),
         training=TrainingSettings(epochs=6, patience=5),
         hidden_units=32,
         dropout=0.2,
@@ -101,7 +102,7 @@ def head_weights(subject: AuditSubject):
     """The heads that `subject`'s winner was answered by, trained once more: the same numbers."""
     trainer = HeadTrainer(
         subject.cut,
-        features=[subject.features.arrays],
+        features=[view.arrays for view in subject.views],
         labels=subject.tiles.label_of_tile,
         groups=subject.group_of_tile,
         n_classes=3,

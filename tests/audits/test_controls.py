@@ -7,11 +7,21 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from sem_search.audits.controls import Control, blur_tiles, iter_controls, permute_labels
+from sem_search.audits import controls as controls_module
+from sem_search.audits.controls import (
+    Control,
+    blur_particles,
+    blur_tiles,
+    iter_controls,
+    permute_labels,
+    show_constant_images,
+)
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.label_test import LabelTest
 from sem_search.evaluation.statistics import Interval
+from sem_search.micrographs.tiles import iter_image_tiles
+from sem_search.transfer.views import VIEWS, turn_tiles
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +44,32 @@ def test_shuffled_labels_and_constant_images_fall_to_chance(controls: dict[str, 
         assert control.is_as_it_should_be
         assert control.scores.image_accuracy.low <= 1 / 3 < control.usual.image_accuracy.low
         assert "As it should be" in control.to_text()
+
+
+def test_other_pictures_are_shown_to_the_trunk_in_every_view(
+    subject: AuditSubject, show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+
+    def retrain(*_: Any, features: Any, **__: Any) -> Any:
+        shown.append(features)
+        return subject.winner.folds
+
+    monkeypatch.setattr(controls_module, "retrain_winner", retrain)
+    own = subject.features
+    views = tuple(dataclasses.replace(own, key=f"{own.key} {view}") for view in range(VIEWS["dihedral"]))
+    in_views = dataclasses.replace(subject, views=views)
+    blur_particles(in_views, show=show)
+    show_constant_images(in_views, show=show)
+    blurred, constant = shown
+    tiles = np.concatenate([tiles for _, tiles in iter_image_tiles(subject.catalogue, grid=subject.grid)])
+    for view, (features,) in enumerate(blurred):
+        turned = turn_tiles(blur_tiles(tiles), view=view)
+        expected = np.asarray(subject.cut.trunk(subject.backbone.preprocess(turned)))
+        np.testing.assert_allclose(features, expected, atol=1e-5)
+    assert len(blurred) == len(views)
+    ((features,),) = constant
+    assert len(features) == len(tiles), "a tile of one grey is the same in every view"
 
 
 def test_the_order_of_tiles_does_not_matter(controls: dict[str, Control]) -> None:

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from sem_search.errors import StoreError
 from sem_search.micrographs.tiles import FloatTiles
+from sem_search.progress import ProgressMeter
 from sem_search.transfer import features as features_module
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, average_channels, cut_network
@@ -158,13 +159,15 @@ def test_a_cache_that_cannot_be_made_is_an_error_in_words(cut, tmp_path):
 
 
 def test_progress_is_shown_on_standard_error_with_tiles_per_second(cut, tmp_path, capsys):
-    _get(cut, tmp_path, progress=True)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert f"Features: {N_TILES} of {N_TILES} tiles in " in captured.err
-    assert "tiles/s)" in captured.err
-    _get(cut, tmp_path, progress=True)
-    assert capsys.readouterr().err == ""
+    for shown in (f"Features: {2 * N_TILES} of {2 * N_TILES} tiles in ", ""):
+        with ProgressMeter("Features", total=2 * N_TILES, unit="tiles", is_shown=True) as meter:
+            for content_key in ("some tiles", "other tiles"):
+                _get(cut, tmp_path, content_key=content_key, meter=meter)
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith(shown)
+        assert ("tiles/s)" in captured.err) is bool(shown)
+        assert (captured.err == "") is not bool(shown)
 
 
 def test_one_that_waits_for_another_says_so_and_reads_what_that_one_wrote(cut, tmp_path, capsys):
@@ -180,7 +183,8 @@ def test_one_that_waits_for_another_says_so_and_reads_what_that_one_wrote(cut, t
     threading.Thread(target=hold).start()
     is_held.wait()
     started_s = time.monotonic()
-    waited = _get(cut, tmp_path, tiles=tiles, progress=True)
+    meter = ProgressMeter("Features", total=N_TILES, unit="tiles", is_shown=True)
+    waited = _get(cut, tmp_path, tiles=tiles, meter=meter)
     assert time.monotonic() - started_s > 0.2
     assert tiles.n_started == 0
     assert "Another process is computing these features; waiting for it." in capsys.readouterr().err

@@ -161,7 +161,7 @@ class MicrographClassifier:
 
         Args:
             images: Grey levels in [0, 1], each of shape (height_px, width_px), data bar removed.
-            deadline: Looked at before each batch.
+            deadline: Looked at before each view of each batch.
 
         Raises:
             RefusedRequestError: The deadline has passed.
@@ -169,7 +169,7 @@ class MicrographClassifier:
         if not images:
             return ()
         batches = _iter_batches(self._cut(image) for image in images)
-        runs = [_drop_features(self._run(batch, deadline=deadline)) for batch in batches]
+        runs = [_drop_features(self._ensemble.run(batch, check=deadline.check)) for batch in batches]
         corners = [self._find_corners(image) for image in images]
         head_probabilities = np.concatenate([run.head_probabilities for run in runs], axis=1)
         embeddings = np.concatenate([run.embeddings for run in runs])
@@ -187,7 +187,7 @@ class MicrographClassifier:
         """
         tiles = self._cut(image)
         is_kept = len(tiles) <= KEPT_TILES
-        runs = [self._run(batch, deadline=deadline) for batch in _iter_batches([tiles])]
+        runs = [self._ensemble.run(batch, check=deadline.check) for batch in _iter_batches([tiles])]
         runs = runs if is_kept else [_drop_features(run) for run in runs]
         corners = self._find_corners(image)
         answer = self._combine(
@@ -197,17 +197,13 @@ class MicrographClassifier:
         )
         heat_maps = []
         for run, batch in zip(runs, _iter_batches([tiles]), strict=True):
-            features = run.features or self._run(batch, deadline=deadline).features
             deadline.check()
+            features = run.features or self._ensemble.compute_features(batch)
             heat_maps.append(self._ensemble.compute_heat_maps(features, label=answer.label))
         (overlay,) = draw_overlays(
             image, heat_maps=[np.concatenate(heat_maps)], corners=corners, tile_px=self.description.tile_px
         )
         return replace(answer, overlay_png=encode_png(overlay))
-
-    def _run(self, batch: FloatTiles, *, deadline: Deadline) -> TileRun:
-        deadline.check()
-        return self._ensemble.run(batch)
 
     def _combine(
         self, head_probabilities: FloatMatrices, *, embeddings: FloatMatrix, corners: tuple[tuple[int, int], ...]

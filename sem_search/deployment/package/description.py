@@ -15,10 +15,13 @@ from typing import Any
 from sem_search.errors import StoreError
 from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.tiles import TileGrid
+from sem_search.transfer.views import VIEWS
 
 DESCRIPTION_FILE = "model.json"
-FORMAT_VERSION = 1
-"""Raised when a reader of before could misunderstand the folder."""
+FORMAT_VERSION = 2
+"""Raised when a reader of before could misunderstand the folder. 2: a tile may be answered for in several views."""
+
+READABLE_VERSIONS = (1, FORMAT_VERSION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ class ClassifierDescription:
     stride_px: int
     crop_bottom_px: int
     """Data bar of files that do not state their scan height, as in training."""
+    augment: str = "none"
+    """Which views of a tile are answered for, a name of `VIEWS`; models from before there were views know one."""
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     pixel_sizes_nm: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Class name -> distinct pixel sizes of its training images, ascending; without classes whose files state none."""
@@ -67,12 +72,12 @@ class ClassifierDescription:
         try:
             values = json.loads(text)
             version = values["format_version"]
-            if version == FORMAT_VERSION:
+            if version in READABLE_VERSIONS:
                 return cls._from_values(values)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise StoreError(f"{DESCRIPTION_FILE} is damaged: it does not hold the description of a model.") from error
         raise StoreError(
-            f"{DESCRIPTION_FILE} has format {version}, and this sem_search reads format {FORMAT_VERSION}: "
+            f"{DESCRIPTION_FILE} has format {version}, and this sem_search reads formats up to {FORMAT_VERSION}: "
             "use the version of sem_search that made the model."
         )
 
@@ -81,7 +86,10 @@ class ClassifierDescription:
         given = {name: value for name, value in values.items() if name != "format_version"}
         given["class_names"] = tuple(given["class_names"])
         given["pixel_sizes_nm"] = {name: tuple(sizes) for name, sizes in given["pixel_sizes_nm"].items()}
-        return cls(**given)
+        description = cls(**given)
+        if description.augment not in VIEWS:
+            raise ValueError(f"augment={description.augment!r}")
+        return description
 
 
 def read_description(folder: Path) -> ClassifierDescription:

@@ -16,6 +16,7 @@ from sem_search.deployment.package.record import RECORD_FOLDER, read_pixel_hashe
 from sem_search.errors import StoreError
 from sem_search.files import unpack_arrays
 from sem_search.transfer.backbones import get_backbone
+from sem_search.transfer.views import VIEWS
 
 TRUNK_FILE = "trunk.keras"
 HEAD_FILE = "head.json"
@@ -50,6 +51,7 @@ def read_classifier(folder: Path) -> MicrographClassifier:
         backbone=get_backbone(description.backbone),
         convolution=description.convolution,
         tile_px=description.tile_px,
+        n_views=VIEWS[description.augment],
     )
     with _quiet_tensorflow():
         ensemble.warm_up(batch_sizes=(1, BATCH_TILES))

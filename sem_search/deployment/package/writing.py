@@ -149,6 +149,8 @@ class ClassifierParts:
     """In the order of the logits."""
     grid: TileGrid
     crop_bottom_px: int
+    augment: str = "none"
+    """Name of the views that the heads learnt from, and answer by."""
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     pixel_sizes_nm: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Class name -> distinct pixel sizes of its training images, where files state them."""
@@ -278,6 +280,7 @@ def _describe(parts: ClassifierParts, *, folder: Path) -> ClassifierDescription:
         tile_px=parts.grid.size_px,
         stride_px=parts.grid.stride_px,
         crop_bottom_px=parts.crop_bottom_px,
+        augment=parts.augment,
         max_megapixels=parts.max_megapixels,
         pixel_sizes_nm={name: tuple(sorted(sizes)) for name, sizes in parts.pixel_sizes_nm.items()},
         settings=dict(parts.settings),

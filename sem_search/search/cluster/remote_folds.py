@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import groupby
+from operator import itemgetter
 
 import click
 import optuna
@@ -34,6 +36,7 @@ from sem_search.search.pruning.pruners import EXTRAPOLATION
 from sem_search.search.trials.ranks import list_next_cells
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.settings import SearchSettings
+from sem_search.transfer.views import VIEWS
 
 VISIBLE_S = 30.0
 """How long a result may take to be seen here after its worker has written it: network folders cache."""
@@ -42,9 +45,9 @@ VISIBLE_EVERY_S = 0.5
 
 
 def compute_shards(client: ClusterClient, *, prepared: PreparedSearch) -> None:
-    """Let the cluster compute the feature shards that are not in shared storage yet.
+    """Let the cluster compute the feature shards of all views that are not in shared storage yet.
 
-    The tiles of a shard are read as workers become free, so that few are in memory at once.
+    The tiles of a shard are read as workers become free, once for all views, so that few are in memory at once.
 
     Raises:
         SettingsError: There is no shared storage, or a worker does not reach it.
@@ -52,18 +55,20 @@ def compute_shards(client: ClusterClient, *, prepared: PreparedSearch) -> None:
     """
     settings, data = prepared.settings, prepared.data
     shared = get_shared(settings)
-    key = get_feature_key(data, network=prepared.network)
-    missing = FeatureShards(shared=shared, key=key, n_tiles=data.tiles.n_tiles).list_missing()
+    keys = [get_feature_key(data, network=prepared.network, view=view) for view in range(VIEWS[settings.augment])]
+    shards = [FeatureShards(shared=shared, key=key, n_tiles=data.tiles.n_tiles) for key in keys]
+    missing = sorted((index, view) for view, of_view in enumerate(shards) for index in of_view.list_missing())
     if not missing:
         return
     click.echo(f"{len(missing)} feature shards are computed by the cluster ...", err=True)
-    context = publish_context(prepared, shared=shared)
+    submit = partial(client.submit, compute_shard, shared=shared.url, context=publish_context(prepared, shared=shared))
     under_way: deque[Future[None]] = deque()
-    for index in missing:
-        while len(under_way) >= client.n_wanted:
-            client.await_answer(under_way.popleft())
+    for index, of_index in groupby(missing, key=itemgetter(0)):
         tiles = read_shard_tiles(data, index=index)
-        under_way.append(client.submit(compute_shard, tiles, shared=shared.url, context=context, index=index))
+        for _, view in of_index:
+            while len(under_way) >= client.n_wanted:
+                client.await_answer(under_way.popleft())
+            under_way.append(submit(tiles, view=view, index=index))
     for future in under_way:
         client.await_answer(future)
 

@@ -14,23 +14,25 @@ from sem_search.search.cluster.worker_context import WorkerContext, open_context
 from sem_search.search.folds.store import name_fold, pack_fold, unpack_fold
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
 from sem_search.transfer.heads.training import get_tile_splits
+from sem_search.transfer.views import turn_tiles
 
 _task_lock = threading.Lock()
 """A process has one trainer, which trains one fold at a time, however many threads a worker has."""
 
 
-def compute_shard(tiles: FloatTiles, *, shared: str, context: str, index: int) -> None:
+def compute_shard(tiles: FloatTiles, *, shared: str, context: str, view: int, index: int) -> None:
     """Compute a feature shard and write it.
 
     Args:
-        tiles: Grey tiles in [0, 1], shape (n, tile_px, tile_px).
+        tiles: Grey tiles in [0, 1] as they are, shape (n, tile_px, tile_px).
         shared: URL of the shared storage.
         context: Name of the worker's context in it.
+        view: Of the tiles, as `turn_tiles` numbers them.
         index: Of the shard.
     """
     with _task_lock:
         opened = open_context(context, shared=SharedStore(url=shared))
-        opened.shards.write(index, opened.compute_features(tiles))
+        opened.shards[view].write(index, opened.compute_features(turn_tiles(tiles, view=view)))
 
 
 def train_remote_fold(
@@ -50,7 +52,7 @@ def train_remote_fold(
     """
     with _task_lock:
         opened = open_context(context, shared=SharedStore(url=shared))
-        store, name = opened.shards.shared, name_fold(opened.study, cell=cell, fold=fold)
+        store, name = opened.shared, name_fold(opened.study, cell=cell, fold=fold)
         archive = store.read(name)
         if archive is not None and unpack_fold(archive, fold=fold) is not None:
             return None
@@ -72,5 +74,5 @@ def _train(opened: WorkerContext, *, cell: Cell, number: int, incumbent: Incumbe
         finished = opened.trainer.train_fold(splits, cell=cell, on_epoch=watch)
     except optuna.TrialPruned:
         return extrapolation.curves
-    opened.shards.shared.write(name_fold(opened.study, cell=cell, fold=number), pack_fold(finished))
+    opened.shared.write(name_fold(opened.study, cell=cell, fold=number), pack_fold(finished))
     return None

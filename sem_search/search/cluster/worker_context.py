@@ -9,7 +9,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -34,6 +34,7 @@ from sem_search.transfer.features import compute_feature_key, get_features
 from sem_search.transfer.heads.training import HeadTrainer
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.trunk import set_precision
+from sem_search.transfer.views import VIEWS
 
 NUMBER_MAKERS = ("sem_search", "tensorflow", "keras", "numpy")
 """Packages of which another version may give other numbers."""
@@ -47,6 +48,7 @@ NEEDED = (
     "momentum",
     "hidden_units",
     "dropout",
+    "augment",
     "class_weight",
     "refit",
     "seed",
@@ -68,9 +70,15 @@ class WorkerContext:
     tiles: TileTable
     folds: FoldTable
     cut: CutNetwork
-    content_key: str
-    """Names the tiles."""
-    shards: FeatureShards
+    content_keys: tuple[str, ...]
+    """Name the tiles, view by view."""
+    shards: tuple[FeatureShards, ...]
+    """Of each view."""
+
+    @property
+    def shared(self) -> SharedStore:
+        """Where all that workers read and write lies."""
+        return self.shards[0].shared
 
     @property
     def backbone(self) -> Backbone:
@@ -85,16 +93,19 @@ class WorkerContext:
     @cached_property
     def trainer(self) -> HeadTrainer:
         """The trainer of heads on the study's features, which are brought here from shared storage."""
-        features = get_features(
-            self.cut,
-            tiles=self._refuse_tiles,
-            n_tiles=self.tiles.n_tiles,
-            backbone=self.backbone,
-            content_key=self.content_key,
-            cache_folder=get_cache_folder(),
-            computed=lambda: self.shards.read_all(self._refuse_shard),
-        )
-        return build_head_trainer(self.settings, cut=self.cut, tiles=self.tiles, features=features)
+        views = [
+            get_features(
+                self.cut,
+                tiles=self._refuse_tiles,
+                n_tiles=self.tiles.n_tiles,
+                backbone=self.backbone,
+                content_key=content_key,
+                cache_folder=get_cache_folder(),
+                computed=partial(shards.read_all, self._refuse_shard),
+            )
+            for content_key, shards in zip(self.content_keys, self.shards, strict=True)
+        ]
+        return build_head_trainer(self.settings, cut=self.cut, tiles=self.tiles, views=views)
 
     def _refuse_tiles(self) -> Iterator[FloatTiles]:
         raise SettingsError(f"{_name_here()} has no micrographs of study {self.study!r}: it computes from shards.")
@@ -102,19 +113,20 @@ class WorkerContext:
     def _refuse_shard(self, index: int) -> NoReturn:
         raise SettingsError(
             f"{_name_here()} does not find feature shard {index} of study {self.study!r} in "
-            f"shared={mask_url(self.shards.shared.url)}: every worker must reach the same place."
+            f"shared={mask_url(self.shared.url)}: every worker must reach the same place."
         )
 
 
 def publish_context(prepared: PreparedSearch, *, shared: SharedStore) -> str:
     """Write what workers need; return the name under which they find it."""
     data, network = prepared.data, prepared.network
+    views = range(VIEWS[prepared.settings.augment])
     facts = {
         "study": prepared.name,
         "settings": prepared.settings.model_dump(mode="json", include=set(NEEDED)),
         "precision": network.precision,
-        "content_key": get_content_key(data, network=network),
-        "key": get_feature_key(data, network=network),
+        "content_keys": [get_content_key(data, network=network, view=view) for view in views],
+        "keys": [get_feature_key(data, network=network, view=view) for view in views],
         "versions": _get_versions(),
         "folds": data.folds.to_json(),
         "tiles": {name: getattr(data.tiles, name) for name in NAMES},
@@ -147,9 +159,9 @@ def open_context(name: str, *, shared: SharedStore) -> WorkerContext:
     _configure(facts["settings"])
     context = _build_context(facts, arrays=arrays, shared=shared)
     key = compute_feature_key(
-        context.cut, backbone=context.backbone, content_key=context.content_key, n_tiles=context.tiles.n_tiles
+        context.cut, backbone=context.backbone, content_key=context.content_keys[0], n_tiles=context.tiles.n_tiles
     )
-    if key != context.shards.key:
+    if key != context.shards[0].key:
         raise SettingsError(f"{_name_here()} builds another network from the same weights: install the same versions.")
     return context
 
@@ -169,8 +181,8 @@ def _build_context(
         tiles=tiles,
         folds=FoldTable.from_json(facts["folds"]),
         cut=set_precision(cut, precision=facts["precision"]),
-        content_key=facts["content_key"],
-        shards=FeatureShards(shared=shared, key=facts["key"], n_tiles=tiles.n_tiles),
+        content_keys=tuple(facts["content_keys"]),
+        shards=tuple(FeatureShards(shared=shared, key=key, n_tiles=tiles.n_tiles) for key in facts["keys"]),
     )
 
 

@@ -10,12 +10,12 @@ from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.command_line import write_command
 from sem_search.search.commands.compare import check_pair
 from sem_search.search.commands.finished_study import FinishedStudy, open_question_run, take_up_study
+from sem_search.search.prepare.network import get_training_settings
 from sem_search.search.results.outcome import read_finished_folds
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.tracking.mlflow.names import TAG_AUDIT
-from sem_search.transfer.heads.training import TrainingSettings
 
 
 def run_audit(
@@ -82,8 +82,8 @@ def build_subject(finished: FinishedStudy) -> AuditSubject:
         grid=data.grid,
         backbone=prepared.network.backbone,
         cut=prepared.network.cut,
-        features=prepared.features,
-        training=TrainingSettings(epochs=settings.epochs, patience=settings.patience, momentum=settings.momentum),
+        views=prepared.views,
+        training=get_training_settings(settings.model_dump()),
         hidden_units=settings.hidden_units,
         dropout=settings.dropout,
         seed=settings.seed,

@@ -17,7 +17,7 @@ from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.command_line import write_command
 from sem_search.search.commands.inspect import check_place
 from sem_search.search.prepare.data import PreparedData, build_reading_options, build_study_tiles
-from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.features import compute_views
 from sem_search.search.prepare.network import prepare_network
 from sem_search.search.process import quieten_libraries
 from sem_search.settings import SearchSettings, build_settings
@@ -80,7 +80,8 @@ def _compare(data: PreparedData, *, settings: SearchSettings) -> LotsAudit:
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
     warn(*data.catalogue.warnings, *network.weights.warnings)
-    features = compute_features(settings, data=data, network=network)
+    as_they_are = settings.model_copy(update={"augment": "none"})
+    (features,) = compute_views(as_they_are, data=data, network=network)
     return audit_lots(data.catalogue, tiles=data.tiles, features=features.arrays, seed=settings.seed)
 
 

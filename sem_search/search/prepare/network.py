@@ -1,6 +1,7 @@
 """From a backbone's name to a cut network with known weights, and the trainer of heads on its features."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ def prepare_network(settings: SearchSettings) -> PreparedNetwork:
 
 
 def build_trainer(
-    settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, features: FeatureStore
+    settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, views: Sequence[FeatureStore]
 ) -> HeadTrainer:
     """Return the trainer that every fold of every cell shares in this process.
 
@@ -68,13 +69,13 @@ def build_trainer(
         settings: Of the search.
         data: Labels and groups of the tiles.
         network: Whose head is trained.
-        features: Of all tiles, from this network's trunk.
+        views: Features of all tiles from this network's trunk, view by view.
     """
-    return build_head_trainer(settings.model_dump(), cut=network.cut, tiles=data.tiles, features=features)
+    return build_head_trainer(settings.model_dump(), cut=network.cut, tiles=data.tiles, views=views)
 
 
 def build_head_trainer(
-    settings: Mapping[str, Any], *, cut: CutNetwork, tiles: TileTable, features: FeatureStore
+    settings: Mapping[str, Any], *, cut: CutNetwork, tiles: TileTable, views: Sequence[FeatureStore]
 ) -> HeadTrainer:
     """Return the same from settings by name, as a machine has them that knows no micrographs.
 
@@ -82,26 +83,28 @@ def build_head_trainer(
         settings: Values by the names of `SearchSettings`.
         cut: The network whose head is trained.
         tiles: The study's tiles.
-        features: Of all tiles, from this network's trunk.
+        views: Features of all tiles from this network's trunk, view by view.
     """
     return HeadTrainer(
         cut,
-        features=[features.arrays],
+        features=[view.arrays for view in views],
         labels=tiles.label_of_tile,
         groups=[tiles.group_of_image[image] for image in tiles.image_of_tile],
         n_classes=len(tiles.class_names),
-        settings=TrainingSettings(
-            epochs=settings["epochs"],
-            patience=settings["patience"],
-            schedule=settings["schedule"],
-            momentum=settings["momentum"],
-            refit=settings["refit"],
-            class_weight=settings["class_weight"],
-        ),
+        settings=get_training_settings(settings),
         seed=settings["seed"],
         hidden_units=settings["hidden_units"],
         dropout=settings["dropout"],
     )
+
+
+def get_training_settings(settings: Mapping[str, Any]) -> TrainingSettings:
+    """Return what of the settings decides how a fold is trained.
+
+    Args:
+        settings: Values by the names of `SearchSettings`.
+    """
+    return TrainingSettings(**{field.name: settings[field.name] for field in dataclasses.fields(TrainingSettings)})
 
 
 def render_calibration_tiles(tile_px: int) -> FloatTiles:

@@ -12,7 +12,7 @@ from sem_search.evaluation.novelty import NoveltyModel
 from sem_search.progress import Show, show_nothing
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData, check_findings, prepare_data
-from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.features import compute_views
 from sem_search.search.prepare.fingerprint import check_study_name, compute_fingerprint, name_study
 from sem_search.search.prepare.known_images import fit_known_images
 from sem_search.search.prepare.network import PreparedNetwork, build_trainer, prepare_network
@@ -49,14 +49,19 @@ class PreparedSearch:
         return open_fold_store(self.settings, name=self.name)
 
     @cached_property
+    def views(self) -> tuple[FeatureStore, ...]:
+        """The trunk's outputs for every view of every tile, read or computed; see `compute_views`."""
+        return compute_views(self.settings, data=self.data, network=self.network, elsewhere=self.elsewhere)
+
+    @property
     def features(self) -> FeatureStore:
-        """The trunk's outputs for every tile, read or computed; see `compute_features`."""
-        return compute_features(self.settings, data=self.data, network=self.network, elsewhere=self.elsewhere)
+        """Those of view 0, the tiles as they are: what is looked at wherever a tile is shown or explained."""
+        return self.views[0]
 
     @cached_property
     def trainer(self) -> HeadTrainer:
         """The trainer that every fold of every cell shares in this process."""
-        return build_trainer(self.settings, data=self.data, network=self.network, features=self.features)
+        return build_trainer(self.settings, data=self.data, network=self.network, views=self.views)
 
     @cached_property
     def novelty(self) -> NoveltyModel:
@@ -66,7 +71,8 @@ class PreparedSearch:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Everything that was skipped, replaced or fell back."""
-        return (*self.data.catalogue.warnings, *self.network.weights.warnings, *self.features.warnings)
+        of_features = [warning for view in self.views for warning in view.warnings]
+        return (*self.data.catalogue.warnings, *self.network.weights.warnings, *of_features)
 
 
 def prepare_search(

@@ -86,6 +86,7 @@ def log_trial_model(
         class_names=prepared.data.tiles.class_names,
         grid=prepared.data.grid,
         crop_bottom_px=prepared.data.catalogue.reading.crop_bottom_px,
+        augment=prepared.settings.augment,
         max_megapixels=prepared.data.catalogue.reading.max_megapixels,
         pixel_sizes_nm=gather_pixel_sizes(prepared),
         settings={**describe_model_settings(prepared), **outcome.cell.params},

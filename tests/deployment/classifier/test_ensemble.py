@@ -8,8 +8,10 @@ from sem_search.deployment.classifier.ensemble import HeadEnsemble
 from sem_search.deployment.package.writing import ClassifierParts
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.features import embed_stored_features
+from sem_search.transfer.views import VIEWS, turn_tiles
 
 TILE_PX = 32
+N_VIEWS = VIEWS["dihedral"]
 
 
 def build_heads(parts: ClassifierParts) -> list[keras.Model]:
@@ -26,15 +28,26 @@ def heads(parts: ClassifierParts) -> list[keras.Model]:
     return build_heads(parts)
 
 
-@pytest.fixture(scope="module")
-def ensemble(parts: ClassifierParts, heads: list[keras.Model]) -> HeadEnsemble:
+def build_ensemble(parts: ClassifierParts, *, heads: list[keras.Model], n_views: int = 1) -> HeadEnsemble:
     return HeadEnsemble(
         trunk=parts.trunk,
         heads=heads,
         backbone=get_backbone("tiny"),
         convolution=parts.convolution,
         tile_px=TILE_PX,
+        n_views=n_views,
     )
+
+
+@pytest.fixture(scope="module")
+def ensemble(parts: ClassifierParts, heads: list[keras.Model]) -> HeadEnsemble:
+    return build_ensemble(parts, heads=heads)
+
+
+@pytest.fixture(scope="module")
+def of_views(parts: ClassifierParts, heads: list[keras.Model]) -> HeadEnsemble:
+    """The same heads, answering by all views of a tile."""
+    return build_ensemble(parts, heads=heads, n_views=N_VIEWS)
 
 
 def draw_tiles(n: int) -> np.ndarray:
@@ -65,10 +78,61 @@ def test_embeddings_are_the_trunk_s_channels_averaged(ensemble: HeadEnsemble) ->
     assert embed_stored_features([np.asarray(array) for array in run.features]) == pytest.approx(run.embeddings)
 
 
-def test_nothing_is_traced_again(ensemble: HeadEnsemble) -> None:
+def test_a_head_answers_with_the_geometric_mean_of_its_answers_to_the_views(
+    ensemble: HeadEnsemble, of_views: HeadEnsemble
+) -> None:
+    tiles = draw_tiles(5)
+    alone = np.stack([ensemble.run(turn_tiles(tiles, view=view)).head_probabilities for view in range(N_VIEWS)])
+    product = np.exp(np.log(alone).mean(axis=0))
+    wanted = product / product.sum(axis=-1, keepdims=True)
+    assert np.abs(of_views.run(tiles).head_probabilities - wanted).max() < 1e-6
+    assert np.abs(wanted - alone[0]).max() > 0.001, "the views must differ for this test to mean anything"
+
+
+def test_a_turned_tile_gets_the_same_answer(of_views: HeadEnsemble) -> None:
+    tiles = draw_tiles(3)
+    wanted = of_views.run(tiles).head_probabilities
+    for view in range(1, N_VIEWS):
+        found = of_views.run(turn_tiles(tiles, view=view)).head_probabilities
+        assert np.abs(found - wanted).max() < 1e-6
+
+
+def test_what_is_shown_of_a_tile_is_the_tile_as_it_is(ensemble: HeadEnsemble, of_views: HeadEnsemble) -> None:
+    tiles = draw_tiles(4)
+    wanted, found = ensemble.run(tiles), of_views.run(tiles)
+    np.testing.assert_array_equal(found.embeddings, wanted.embeddings)
+    for features in (found.features, of_views.compute_features(tiles)):
+        for one, other in zip(features, wanted.features, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_head_without_numbers_gives_equal_probabilities_in_all_views(parts: ClassifierParts, value: float) -> None:
+    (broken, sound) = build_heads(parts)[:2]
+    broken.set_weights([np.full_like(weight, value) for weight in broken.get_weights()])
+    answers = build_ensemble(parts, heads=[broken, sound], n_views=N_VIEWS).run(draw_tiles(2)).head_probabilities
+    assert answers[0] == pytest.approx(np.full((2, 3), 1 / 3))
+    assert np.abs(answers[1] - 1 / 3).max() > 0.01
+
+
+@pytest.mark.parametrize("n_looks", [1, 3, N_VIEWS])
+def test_a_run_can_be_ended_between_views(of_views: HeadEnsemble, n_looks: int) -> None:
+    looks = []
+
+    def check() -> None:
+        looks.append(len(looks))
+        if len(looks) == n_looks:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        of_views.run(draw_tiles(1), check=check)
+    assert len(looks) == n_looks
+
+
+def test_nothing_is_traced_again(of_views: HeadEnsemble) -> None:
     for n in (1, 2, 5, 16):
-        ensemble.run(draw_tiles(n))
-    assert ensemble._answer.experimental_get_tracing_count() == 1
+        of_views.run(draw_tiles(n))
+    assert of_views._answer.experimental_get_tracing_count() == 1
 
 
 def test_a_tile_is_answered_alike_in_any_company(ensemble: HeadEnsemble) -> None:

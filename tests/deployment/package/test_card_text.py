@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from sem_search.deployment.package.card import ModelCard
-from sem_search.deployment.package.card_text import LEFT_OUT, cite, format_table, render_card, shorten_card
+from sem_search.deployment.package.card_text import (
+    COST_OF_VIEWS,
+    LEFT_OUT,
+    cite,
+    format_table,
+    render_card,
+    shorten_card,
+)
 from sem_search.deployment.package.record import ModelRecord
 
 
@@ -34,6 +41,13 @@ def test_the_whole_card(card: ModelCard) -> None:
         "- python 3.11.7",
     ):
         assert said in text, said
+
+
+@pytest.mark.parametrize(("augment", "is_said"), [("dihedral", True), ("none", False)])
+def test_an_answer_by_all_views_is_said_to_cost_more(card: ModelCard, augment: str, is_said: bool) -> None:
+    assert COST_OF_VIEWS not in render_card(card, name="m", version="1"), "models from before there were views"
+    text = render_card(replace(card, settings={**card.settings, "augment": augment}), name="m", version="1")
+    assert (COST_OF_VIEWS in text) is is_said
 
 
 def test_folds_of_different_sizes_are_a_table(card: ModelCard) -> None:

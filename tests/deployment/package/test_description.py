@@ -19,6 +19,7 @@ DESCRIPTION = ClassifierDescription(
     tile_px=32,
     stride_px=16,
     crop_bottom_px=8,
+    augment="dihedral",
     max_megapixels=2.0,
     pixel_sizes_nm={"a": (1.0, 2.5)},
     settings={"learning_rate": 0.01},
@@ -38,6 +39,18 @@ def write(folder: Path, *, content: bytes = b"weights") -> ClassifierDescription
 
 def test_json_round_trip() -> None:
     assert ClassifierDescription.from_json(DESCRIPTION.to_json()) == DESCRIPTION
+
+
+def test_a_model_from_before_there_were_views_is_answered_for_as_it_was() -> None:
+    values = json.loads(DESCRIPTION.to_json()) | {"format_version": 1}
+    del values["augment"]
+    assert ClassifierDescription.from_json(json.dumps(values)).augment == "none"
+
+
+def test_views_that_are_not_known_are_refused() -> None:
+    values = json.loads(DESCRIPTION.to_json()) | {"augment": "mirrored"}
+    with pytest.raises(StoreError, match=r"model\.json is damaged"):
+        ClassifierDescription.from_json(json.dumps(values))
 
 
 def test_grid() -> None:

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -26,6 +27,7 @@ from sem_search.micrographs.tiles import cut_tiles
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import cut_network
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
+from sem_search.transfer.views import VIEWS, turn_tiles
 
 ANSWER = [
     *("label", "probability", "probabilities", "prediction_set", "coverage"),
@@ -267,18 +269,28 @@ def test_threads_get_the_answers_of_one_thread(served: PyFuncModel, pictures: An
             assert one["overlay_png"].tolist() == other["overlay_png"].tolist()
 
 
-def test_served_equals_evaluated(tiny_folder: Path, make_parts: Callable[..., ClassifierParts], tmp_path: Path) -> None:
-    """What the search computes from files, trunk features and fold heads is what is served, to 1e-6."""
-    parts = make_parts(tile_px=48, seed=3)
+@pytest.mark.parametrize("augment", VIEWS)
+def test_served_equals_evaluated(
+    tiny_folder: Path, make_parts: Callable[..., ClassifierParts], tmp_path: Path, augment: str
+) -> None:
+    """What the search computes from files, trunk features of all views and fold heads is what is served, to 1e-6."""
+    parts = dataclasses.replace(make_parts(tile_px=48, seed=3), augment=augment)
     files = sorted(tiny_folder.rglob("*.png"))[::4]
     tiles = [cut_tiles(read_micrograph(path).pixels, grid=parts.grid) for path in files]
     image_of_tile = np.repeat(np.arange(len(files)), [len(some) for some in tiles])
     backbone = get_backbone("tiny")
-    crossing = keras.tree.flatten(parts.trunk(backbone.preprocess(np.concatenate(tiles))))
-    features = [np.asarray(array) for array in crossing]
+    features = [
+        [
+            np.asarray(array)
+            for array in keras.tree.flatten(
+                parts.trunk(backbone.preprocess(turn_tiles(np.concatenate(tiles), view=view)))
+            )
+        ]
+        for view in range(VIEWS[augment])
+    ]
     trainer = HeadTrainer(
         cut_network(backbone.build(tile_px=48)),
-        features=[features],
+        features=features,
         labels=np.zeros(len(image_of_tile), dtype=np.int64),
         groups=[str(image) for image in image_of_tile],
         n_classes=3,

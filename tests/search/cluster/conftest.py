@@ -25,8 +25,9 @@ def shared(tmp_path: Path) -> SharedStore:
 
 @pytest.fixture
 def remote(prepared: PreparedSearch, shared: SharedStore) -> PreparedSearch:
-    """A search of longer folds, with shared storage."""
-    longer = prepared.settings.model_copy(update={"epochs": N_EPOCHS, "patience": 0, "shared": shared.url})
+    """A search of longer folds and of all views, with shared storage."""
+    changes = {"epochs": N_EPOCHS, "patience": 0, "augment": "dihedral", "shared": shared.url}
+    longer = prepared.settings.model_copy(update=changes)
     return dataclasses.replace(prepared, settings=longer)
 
 

@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Cell, TrainingCurves
-from sem_search.search.cluster.feature_shards import FeatureShards
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.cluster.tasks import train_remote_fold
 from sem_search.search.cluster.worker_context import open_context
 from sem_search.search.folds.store import FoldStore, name_fold
-from sem_search.search.prepare.features import get_feature_key
+from sem_search.search.prepare.features import compute_views
+from sem_search.search.prepare.network import build_trainer
+from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.curve_extrapolation import Incumbent
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
+from sem_search.transfer.views import VIEWS
 from tests.search.cluster.conftest import N_EPOCHS
 
 pytestmark = pytest.mark.usefixtures("shards")
@@ -28,18 +31,21 @@ def train(context: str, shared: SharedStore, *, incumbent: Incumbent | None = No
 
 
 def test_a_worker_without_micrographs_gives_the_search_s_numbers(
-    context: str, shared: SharedStore, data, network, features, tmp_path: Path
+    context: str, shared: SharedStore, remote: PreparedSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = get_feature_key(data, network=network)
-    assert FeatureShards(shared=shared, key=key, n_tiles=data.tiles.n_tiles).list_missing() == []
     assert train(context, shared) is None
     finished = FoldStore(folder=tmp_path / "a study", shared=shared).read(cell=CELL, fold=1)
     opened = open_context(context, shared=shared)
-    for index, shard in enumerate(opened.shards.read_all(pytest.fail)):
-        for array, other in zip(shard, opened.shards.cut(features.arrays, index=index), strict=True):
-            np.testing.assert_array_equal(array, other)
-    fold, tiles = data.folds.folds[1], data.tiles
-    own = opened.trainer.train_fold(get_tile_splits(fold, tiles=tiles), cell=CELL).outcome
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "own"))
+    settings, data = remote.settings.model_copy(update={"shared": None}), remote.data
+    views = compute_views(settings, data=data, network=remote.network)
+    assert len(views) == VIEWS["dihedral"]
+    for shards, view in zip(opened.shards, views, strict=True):
+        for index, shard in enumerate(shards.read_all(pytest.fail)):
+            for array, other in zip(shard, shards.cut(view.arrays, index=index), strict=True):
+                np.testing.assert_array_equal(array, other)
+    trainer = build_trainer(settings, data=data, network=remote.network, views=views)
+    own = trainer.train_fold(get_tile_splits(data.folds.folds[1], tiles=data.tiles), cell=CELL).outcome
     assert finished is not None
     np.testing.assert_array_equal(finished.outcome.test_probabilities, own.test_probabilities)
     assert len(finished.outcome.curves.validation_loss) == N_EPOCHS

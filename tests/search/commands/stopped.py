@@ -16,7 +16,7 @@ BEGINS = {
     "configure_tensorflow": prepare_room,
     "prepare_network": prepare_room,
     "create_store": attempt,
-    "compute_features": prepare_room,
+    "compute_views": prepare_room,
 }
 """What a search does, in this order, before it trains, and the module that does it."""
 

@@ -82,9 +82,9 @@ def test_features_are_known_again_by_what_they_depend_on(
 ) -> None:
     arguments = capture(monkeypatch, "get_features", room=features_module)
 
-    def get_key(*, data=data, network=network) -> str:
+    def get_key(*, data=data, network=network, view: int = 0) -> str:
         with pytest.raises(StoppedError):
-            compute_features(settings, data=data, network=network)
+            compute_features(settings, data=data, network=network, view=view)
         return str(arguments["content_key"])
 
     records = data.catalogue.records
@@ -105,6 +105,7 @@ def test_features_are_known_again_by_what_they_depend_on(
         ),
         "cut": get_key(network=dataclasses.replace(network, cut=dataclasses.replace(network.cut, convolution="c"))),
     }
+    others |= {f"view {view}": get_key(view=view) for view in range(1, 8)}
     assert len({get_key(), *others.values()}) == 1 + len(others)
     assert get_key(data=dataclasses.replace(data, catalogue=relabelled)) == get_key(), "labels change no picture"
 
@@ -115,11 +116,11 @@ def test_the_trainer_is_set_up_as_the_settings_say(
     arguments = capture(monkeypatch, "HeadTrainer")
     changed = {"epochs": 7, "patience": 2, "momentum": 0.3, "hidden_units": 5, "dropout": 0.1, "seed": 9}
     with pytest.raises(StoppedError):
-        build_trainer(settings.model_copy(update=changed), data=data, network=network, features=features)
+        build_trainer(settings.model_copy(update=changed), data=data, network=network, views=[features])
     training = arguments["settings"]
     assert (training.epochs, training.patience, training.momentum) == (7, 2, 0.3)
     assert (arguments["hidden_units"], arguments["dropout"], arguments["seed"]) == (5, 0.1, 9)
-    assert arguments["features"] is features.arrays
+    assert arguments["features"] == [features.arrays]
     assert arguments["n_classes"] == 3
     np.testing.assert_array_equal(arguments["labels"], np.repeat([0, 1, 2], 20))
     assert arguments["groups"] == [data.catalogue.records[tile // 4].group for tile in range(60)]

@@ -225,9 +225,9 @@ def test_one_search_at_a_time_makes_the_databases(prepared) -> None:
 def test_everything_that_fell_back_is_a_warning(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = dataclasses.replace(prepared.data.catalogue, warnings=("left out a.png",))
     search = change_weights(change_data(prepared, catalogue=catalogue), warnings=("random weights",))
-    features = dataclasses.replace(prepared.features, warnings=("a store was damaged",))
-    monkeypatch.setattr(prepare_room, "compute_features", lambda *_, **__: features)
-    assert search.warnings == ("left out a.png", "random weights", "a store was damaged")
+    views = tuple(dataclasses.replace(prepared.features, warnings=(f"store {view} was damaged",)) for view in range(2))
+    monkeypatch.setattr(prepare_room, "compute_views", lambda *_, **__: views)
+    assert search.warnings == ("left out a.png", "random weights", "store 0 was damaged", "store 1 was damaged")
 
 
 def test_folds_are_kept_below_the_study(prepared) -> None:

@@ -179,7 +179,7 @@ def test_the_settings_that_are_kept_hold_no_password(
         "shared": f"ftp://me:{password}@host/folder",
     }
     search = dataclasses.replace(prepared, settings=prepared.settings.model_copy(update=urls))
-    vars(search)["features"] = prepared.features  # there is no such server that could be asked for them
+    vars(search)["views"] = prepared.views  # there is no such server that could be asked for them
     log_study_start(search, run_id=run_id)
     kept = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/study/settings.json"))["understood"]
     assert (kept["storage"], kept["shared"]) == (
