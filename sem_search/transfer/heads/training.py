@@ -164,10 +164,8 @@ class HeadTrainer:
         _check_cell(cell)
         begin = time.perf_counter()
         try:
-            if cell.head == "linear":
-                watch = self._solve(splits, on_epoch=on_epoch)
-            else:
-                watch = self._train(splits, cell=cell, on_epoch=on_epoch)
+            train = self._solve if cell.head == "linear" else self._train
+            watch = train(splits, cell=cell, on_epoch=on_epoch)
             validation = self._answer(splits.validation)
             if self._settings.refit and not watch.is_diverged:
                 self._refit(splits, cell=cell, n_epochs=watch.best_epoch + 1)
@@ -189,7 +187,7 @@ class HeadTrainer:
 
     def _train(self, splits: TileSplits, *, cell: Cell, on_epoch: OnEpoch | None) -> FoldWatch:
         """Train until the fold ends, and leave the head with the weights of its best epoch."""
-        self._reset(splits.number)
+        self._begin(splits.training, fold=splits.number, cell=cell)
         watch = self._watch(splits, epochs=self._settings.epochs)
         best_weights = self._head.get_weights()
         while not watch.is_finished:
@@ -208,11 +206,10 @@ class HeadTrainer:
             self.set_weights(best_weights)
         return watch
 
-    def _solve(self, splits: TileSplits, *, on_epoch: OnEpoch | None) -> FoldWatch:
+    def _solve(self, splits: TileSplits, *, cell: Cell, on_epoch: OnEpoch | None) -> FoldWatch:
         """Leave the head with the linear solution for the training tiles; that is its one epoch."""
-        self._reset(splits.number)
+        self._begin(splits.training, fold=splits.number, cell=cell)
         watch = self._watch(splits, epochs=1)
-        self._set_linear(splits.training)
         loss, accuracy = self._compute_loss(self._compute_logits(splits.training), tiles=splits.training)
         logits = self._compute_logits(splits.validation)
         figures = self._describe_epoch(loss, accuracy, logits=logits, validation=splits.validation)
@@ -228,13 +225,18 @@ class HeadTrainer:
         epoch is then about as good as the best (docs/decisions/033-heads.md).
         """
         tiles = np.sort(np.concatenate([splits.training, splits.validation]))
-        self._reset(splits.number)
+        self._begin(tiles, fold=splits.number, cell=cell)
         if cell.head == "linear":
-            self._set_linear(tiles)
             return
         for epoch in range(n_epochs):
             order = self._draw_order(tiles, fold=splits.number, epoch=epoch)
             self._train_epoch(order, cell=cell, rate_share=1 - epoch / n_epochs)
+
+    def _begin(self, tiles: IntVector, *, fold: int, cell: Cell) -> None:
+        """Give the head what training on these tiles starts from; a linear head is trained with that."""
+        self._reset(fold)
+        if cell.head != "finetune":
+            self._set_linear(tiles)
 
     def _set_linear(self, tiles: IntVector) -> None:
         """Give the head the linear solution for these tiles, in all their views."""

@@ -229,6 +229,21 @@ def test_a_linear_head_is_logistic_regression_on_pooled_features(refit: bool, n_
     assert_same(trainer.train_fold(split(), cell=Cell(head="linear")), result)
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_fine_tuning_may_start_from_the_linear_head(refit: bool) -> None:
+    trainer = make_trainer(refit=refit, epochs=2)
+    exact = trainer.train_fold(split(), cell=Cell(head="linear"))
+    still, moved, plain = (
+        trainer.train_fold(split(), cell=Cell(head=head, learning_rate=rate, batch_size=8))
+        for head, rate in (("linear_init", 1e-9), ("linear_init", 0.05), ("finetune", 1e-9))
+    )
+    for probabilities in ("validation_probabilities", "test_probabilities"):
+        start, kept, trained, random = (getattr(one.outcome, probabilities) for one in (exact, still, moved, plain))
+        np.testing.assert_allclose(kept, start, atol=1e-5)
+        assert np.abs(trained - start).max() > 1e-3
+        assert np.abs(random - start).max() > 1e-2
+
+
 def test_a_linear_head_reports_its_one_epoch() -> None:
     seen: list[EpochFigures] = []
     result = make_trainer().train_fold(split(), cell=Cell(head="linear"), on_epoch=seen.append)
