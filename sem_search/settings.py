@@ -61,7 +61,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         **AS_THE_PAPER,
     },
     # A first look within minutes: the learning rates of the paper's two winners, its smallest and its best batch.
-    "quick": {"learning_rates": (1e-2, 1e-3), "batch_sizes": (16, 48), "epochs": 10},
+    "quick": {"learning_rates": (1e-2, 1e-3), "batch_sizes": (16, 48), "epochs": 10, "augment": "none"},
 }
 
 
