@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from sem_search.evaluation.baselines import BaselineName
 from sem_search.settings import AS_THE_PAPER, DEMO
 
 BEFORE: Mapping[str, Any] = {"preset": "standard", **AS_THE_PAPER, "epochs": 100, "patience": 10}
@@ -25,8 +26,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
 """Settings of the searches. `before` is `standard` as it was with one kind of head, early stopping and no views; from
 there to `standard` each row is one step more than the row above."""
 
-LOGISTIC = {"logistic_60": ("training",), "logistic_80": ("training", "validation")}
-"""Splits that logistic regression on the pooled features learns from."""
+LOGISTIC: Mapping[str, BaselineName] = {"logistic_60": "logistic_training", "logistic_80": "logistic_all"}
+"""Logistic regression among a study's baselines: it learns from training images, or from validation images, too."""
 
 SET = re.compile(r"(?P<name>[^=]+)=(?P<data>.+?)(:(?P<tile_px>\d+))?(:exclude=(?P<exclude>.+))?")
 

@@ -13,19 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.classifier_results import Result, Task, append_result, read_results
 from benchmarks.classifier_rows import LOGISTIC, ROWS, ImageSet
 from benchmarks.searching import build_environment, count_ended_epochs
-from sem_search.evaluation.answers import AnswerTable, tabulate_answers, tabulate_tile_answers
+from sem_search.evaluation.answers import tabulate_answers
 from sem_search.places import CACHE_VARIABLE
 from sem_search.search.api import search
-from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
+from sem_search.search.prepare.prepared_search import prepare_search
+from sem_search.search.results.baselines import get_baselines
 from sem_search.settings import build_settings
 from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
-from sem_search.transfer.heads.linear import fit_linear
-from sem_search.transfer.heads.training import get_tile_splits
 
 
 def measure_classifiers(
@@ -126,31 +123,17 @@ def _measure_search(task: Task, given: dict[str, Any]) -> list[Result]:
 
 
 def _measure_logistic(task: Task, given: dict[str, Any]) -> list[Result]:
-    """Return what logistic regression answered, trained on the training images of each fold, and on all but its test
-    images."""
+    """Return what logistic regression answered, as every study has it among its baselines."""
     prepared = prepare_search(build_settings(given))
     begun = time.perf_counter()
-    _ = prepared.features
+    trainer = prepared.trainer  # reads the features, or computes them
     features_minutes = (time.perf_counter() - begun) / 60
-    results = []
-    for row in LOGISTIC:
-        begun = time.perf_counter()
-        answers = _answer_by_logistic(prepared, splits=LOGISTIC[row])
-        minutes = (time.perf_counter() - begun) / 60
-        task = replace(task, row=row)
-        results.append(Result(task=task, minutes=minutes, features_minutes=features_minutes, answers=answers))
-    return results
-
-
-def _answer_by_logistic(prepared: PreparedSearch, *, splits: Sequence[str]) -> AnswerTable:
-    """Return what is answered for the test images of each fold by what has learned from its other splits."""
-    tiles, features = prepared.data.tiles, prepared.trainer.pooled  # view after view: a tile's index is that of view 0
-    groups = np.asarray(tiles.group_of_image)[tiles.image_of_tile]
-    answered = []
-    for fold in prepared.data.folds.folds:
-        own = get_tile_splits(fold, tiles=tiles)
-        known = np.concatenate([getattr(own, name) for name in splits])
-        labels, n_classes = tiles.label_of_tile[known], len(tiles.class_names)
-        solution = fit_linear(features[known], labels=labels, groups=groups[known], n_classes=n_classes)
-        answered.append((own.test, solution.predict(features[own.test])))
-    return tabulate_tile_answers(answered, tiles=tiles)
+    begun = time.perf_counter()
+    answers = {one.name: one.answers for one in get_baselines(prepared, trainer=trainer)}
+    minutes = (time.perf_counter() - begun) / 60
+    found = {row: answers[name] for row, name in LOGISTIC.items()}
+    return [
+        Result(task=replace(task, row=row), minutes=minutes, features_minutes=features_minutes, answers=table)
+        for row, table in found.items()
+        if table is not None
+    ]

@@ -58,7 +58,7 @@ class LocalFolds:
 
     def _train(self, cell: Cell, *, fold: Fold, course: CellCourse | None) -> FinishedFold:
         epochs = itertools.count()
-        n_epochs = self.prepared.settings.epochs
+        n_epochs = 1 if cell.head == "linear" else self.prepared.settings.epochs
 
         def show(figures: EpochFigures) -> None:
             """Show the epoch; the cell may be pruned by it."""
