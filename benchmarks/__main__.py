@@ -252,6 +252,8 @@ def overlaps(*, threads: int, n_per_form: int, n_per_share: int) -> Figures:
 @click.option("--row", "rows", multiple=True, type=click.Choice(list(ROWS)), default=list(ROWS), show_default=True)
 @click.option("--backbone", default="mobilenet_v2", show_default=True)
 @click.option("--weights", default="auto", show_default=True, help="As in a search.")
+@click.option("--learning-rates", default="auto", show_default=True, help="Of every row; auto: of its preset.")
+@click.option("--batch-sizes", default="auto", show_default=True, help="Of every row; auto: of its preset.")
 @click.option("--threads", default=os.cpu_count() or 1, show_default=True, help="Of each search.")
 @click.option("--results", "file", default="classifiers.jsonl", show_default=True, type=click.Path(path_type=Path))
 @click.option("--table", default=None, type=click.Path(exists=True, path_type=Path), help="Results to print tables of.")

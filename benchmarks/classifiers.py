@@ -32,6 +32,8 @@ def measure_classifiers(
     rows: Sequence[str],
     backbone: str,
     weights: str,
+    learning_rates: str,
+    batch_sizes: str,
     threads: int,
     file: Path,
 ) -> Iterator[Result]:
@@ -45,6 +47,8 @@ def measure_classifiers(
         rows: Names in `ROWS`.
         backbone: Its name.
         weights: As in a search.
+        learning_rates: Of every row, by commas; `auto` for those of its preset.
+        batch_sizes: The same.
         threads: Of each search.
         file: The results, one line of JSON each.
     """
@@ -52,6 +56,8 @@ def measure_classifiers(
     given: dict[str, Any] = {
         "backbone": backbone,
         "weights": str(path.absolute()) if path.is_file() else weights,
+        "learning_rates": learning_rates,
+        "batch_sizes": batch_sizes,
         "threads": threads,
         "precision": "float32",  # as `paper` has it
     }
