@@ -56,7 +56,7 @@ class Difference:
 
     def to_text(self, *, digits: int = 3) -> str:
         """Return `+0.021 (-0.004 to +0.046)`."""
-        return f"{self.value:+.{digits}f} ({self.low:+.{digits}f} to {self.high:+.{digits}f})"
+        return f"{self.value:+z.{digits}f} ({self.low:+z.{digits}f} to {self.high:+z.{digits}f})"
 
 
 @dataclass(frozen=True, kw_only=True)
