@@ -43,12 +43,14 @@ def configure_tensorflow(*, threads: int, seed: int) -> None:
     """Set up TensorFlow for this process: fixed threads, deterministic operations; before it has computed anything.
 
     Args:
-        threads: Processor threads that one operation may use.
+        threads: Processor threads that one operation may use, of NumPy's libraries as well.
         seed: The study's seed. Every draw without a seed of its own comes from this.
     """
     import keras
     import tensorflow as tf
+    from threadpoolctl import threadpool_limits
 
+    threadpool_limits(threads)  # of NumPy and scikit-learn, until the process ends
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if tf.config.threading.get_intra_op_parallelism_threads() != threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
