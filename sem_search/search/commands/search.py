@@ -17,6 +17,7 @@ from sem_search.search.trials.storage import check_storage
 from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
+from sem_search.words import count
 
 PASSWORD_ADVICE = {
     "storage": "as PGPASSWORD or in ~/.pgpass",
@@ -57,9 +58,10 @@ def _describe_request(settings: SearchSettings) -> str:
     steps = "learning rate x batch size"
     words = {"linear": "linear head", "finetune": steps, "linear_init": f"{steps} from the linear head"}
     cells = " and ".join(words[head] for head in settings.heads)
+    epochs = "" if settings.heads == ("linear",) else f", at most {settings.epochs} epochs"
     text = (
-        f"Preset {settings.preset}: {settings.n_cells} cells of {settings.backbone} ({cells}), "
-        f"{settings.folds} folds, at most {settings.epochs} epochs; data={settings.data}."
+        f"Preset {settings.preset}: {count(settings.n_cells, 'cell')} of {settings.backbone} ({cells}), "
+        f"{settings.folds} folds{epochs}; data={settings.data}."
     )
     if settings.preset == "quick":
         text += "\n  quick is for a first look; preset=standard searches the paper's whole grid."
