@@ -50,12 +50,12 @@ def configure_tensorflow(*, threads: int, seed: int) -> None:
     import tensorflow as tf
     from threadpoolctl import threadpool_limits
 
-    threadpool_limits(threads)  # of NumPy and scikit-learn, until the process ends
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if tf.config.threading.get_intra_op_parallelism_threads() != threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     if tf.config.threading.get_inter_op_parallelism_threads() != 1:
         tf.config.threading.set_inter_op_parallelism_threads(1)
+    threadpool_limits(threads)  # of NumPy and scikit-learn, until the process ends
     keras.utils.set_random_seed(derive_seed(seed, "tensorflow"))
     tf.config.experimental.enable_op_determinism()
 
