@@ -125,7 +125,9 @@ class SearchSettings(BaseModel):
     heads: HeadList = Field(
         ("linear", "finetune"),
         min_length=1,
-        description="Heads to try, by commas: linear (logistic regression), finetune, linear_init (fine-tuning from the linear head).",
+        description=(
+            "Heads to try, by commas: linear (logistic regression), finetune, linear_init (fine-tuned from the linear one)."
+        ),
     )
     learning_rates: FloatList = Field(PAPER_LEARNING_RATES, min_length=1, description="Learning rates, by commas.")
     batch_sizes: IntList = Field(PAPER_BATCH_SIZES, min_length=1, description="Batch sizes, by commas.")
