@@ -126,7 +126,7 @@ class SearchSettings(BaseModel):
         ("linear", "finetune"),
         min_length=1,
         description=(
-            "Heads to try, by commas: linear (logistic regression), finetune, linear_init (fine-tuned from the linear one)."
+            "By commas: linear (logistic regression), finetune, linear_init (fine-tuning that starts from linear)."
         ),
     )
     learning_rates: FloatList = Field(PAPER_LEARNING_RATES, min_length=1, description="Learning rates, by commas.")
