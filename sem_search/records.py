@@ -4,13 +4,14 @@ A record holds predictions, not scores: every figure that is reported is compute
 """
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from types import MappingProxyType
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sem_search.heads import Head
 
 FloatVector = NDArray[np.float64]
 FloatMatrix = NDArray[np.float64]
@@ -23,16 +24,6 @@ DOUBLE_DIGITS = 17
 
 TrialState = Literal["complete", "pruned", "failed"]
 Split = Literal["validation", "test"]
-
-Head = Literal["linear", "finetune", "linear_init"]
-"""How a head comes about: `finetune` trains the last convolution and new layers from random first weights; `linear` is
-the exact solution of multinomial logistic regression on the pooled outputs of the last convolution, which stays as it
-is; `linear_init` fine-tunes from there."""
-
-HEAD_NAMES: Mapping[Head, str] = MappingProxyType(
-    {"finetune": "fine-tuned", "linear_init": "fine-tuned from the linear head", "linear": "linear"}
-)
-"""What people read, in the order of figures and tables."""
 
 
 @dataclass(frozen=True, kw_only=True)

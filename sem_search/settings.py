@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from sem_search.errors import SettingsError
+from sem_search.heads import Head
 from sem_search.micrographs.inspection.finding import ALLOWABLE_ERRORS
-from sem_search.records import Head
 from sem_search.secrets import mask_url
 from sem_search.transfer.names import BACKBONE_NAMES, TINY
 from sem_search.words import read_list, write_list

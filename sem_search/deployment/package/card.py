@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from sem_search.errors import StoreError
-from sem_search.records import Cell, Head, Split
+from sem_search.heads import Head
+from sem_search.records import Cell, Split
 from sem_search.tracking.entries.tables import Unit
 
 FORMAT_VERSION = 2

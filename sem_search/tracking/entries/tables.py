@@ -11,11 +11,10 @@ from typing import Literal
 import numpy as np
 
 from sem_search.evaluation.metrics import ClassIndices, compute_split_scores
+from sem_search.heads import HEAD_NAMES, Head
 from sem_search.records import (
-    HEAD_NAMES,
     Cell,
     FloatMatrix,
-    Head,
     IntMatrix,
     Split,
     StudyOutcome,

@@ -11,7 +11,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
-from sem_search.records import HEAD_NAMES, FloatMatrix
+from sem_search.heads import HEAD_NAMES
+from sem_search.records import FloatMatrix
 from sem_search.tracking.entries.context import ExampleImage, TilingExample
 from sem_search.tracking.entries.tables import FoldRow, FoldSplit, GridCell, GridTable
 from sem_search.tracking.figures.style import (

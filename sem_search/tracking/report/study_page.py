@@ -6,7 +6,8 @@ Numbers are computed here, words stand in `templates/report.html`.
 from collections.abc import Sequence
 
 from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.records import HEAD_NAMES, StudyOutcome
+from sem_search.heads import HEAD_NAMES
+from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import (
     SPLITS,

@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sem_search.errors import DataError, SettingsError, StudyMismatchError, WeightsError
-from sem_search.records import Head
+from sem_search.heads import Head
 from sem_search.search import attempt
 from sem_search.search.commands import search as search_room
 from sem_search.search.commands.search import run_search

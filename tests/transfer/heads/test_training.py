@@ -8,7 +8,8 @@ import pytest
 from scipy.special import log_softmax
 
 from sem_search.errors import DataError, FailedTrialError, LeakError, SettingsError
-from sem_search.records import Cell, EpochFigures, FinishedFold, Head, TileSplits
+from sem_search.heads import Head
+from sem_search.records import Cell, EpochFigures, FinishedFold, TileSplits
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import cut_network
 from sem_search.transfer.heads.linear import fit_linear
