@@ -25,7 +25,7 @@ from sem_search.tracking.report.answer_page import Light, Row
 from sem_search.words import count
 
 MIN_GROUPS = 2
-"""Of a class among the images not left out: one to train on, one to stop on."""
+"""Of a class among the images not left out: one to train on, one to validate."""
 
 MAX_VALUES = 8
 """Most values of one attribute that are left out, those with most images first: each costs the training of a fold."""

@@ -60,6 +60,10 @@ def test_the_winner_is_the_complete_trial_of_the_highest_objective(study, prepar
     ]
     assert (outcome.name, outcome.backbone, outcome.select_on) == ("a study", "tiny", "validation")
     assert outcome.tiles is prepared.data.tiles
+    assert outcome.refit is prepared.settings.refit
+    settings = prepared.settings.model_copy(update={"refit": not prepared.settings.refit})
+    again = read_stored_outcome(study, name="a study", settings=settings, data=prepared.data)
+    assert again.refit is settings.refit is not outcome.refit
 
 
 def test_folds_that_were_on_disk_but_not_reported_do_not_count(study, prepared, store_folds) -> None:
