@@ -11,7 +11,7 @@ import pytest
 
 from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
+from sem_search.records import Cell, Split, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.report.study_page import render_report
 
@@ -319,8 +319,20 @@ def test_a_winner_is_held_against_logistic_regression(
     [
         (False, "validation", 5, "which trial wins, and at which epoch each head is kept.", "is trained again"),
         (False, "validation", 0, "which trial wins. Test tiles decide nothing", "at which epoch"),
-        (True, "validation", 0, "is trained again on training and validation tiles, and that one answers", "epoch each"),
-        (False, "test", 0, "The winner was chosen on the test tiles, so no score of this study", "Validation tiles decide"),
+        (
+            True,
+            "validation",
+            0,
+            "is trained again on training and validation tiles, and that one answers",
+            "epoch each",
+        ),
+        (
+            False,
+            "test",
+            0,
+            "The winner was chosen on the test tiles, so no score of this study",
+            "Validation tiles decide",
+        ),
         (True, "test", 5, "Validation tiles decide at which epoch each head is kept. The winner was", "theirs is the"),
     ],
 )
