@@ -27,6 +27,9 @@ from sem_search.words import count
 MIN_GROUPS = 2
 """Of a class among the images not left out: one to train on, one to validate."""
 
+MIN_CLASSES = 2
+"""To train on: a network that has seen one class alone always predicts it, and its score means nothing."""
+
 MAX_VALUES = 8
 """Most values of one attribute that are left out, those with most images first: each costs the training of a fold."""
 
@@ -150,9 +153,13 @@ def _plan_value(
     if not is_tested.any():
         return None, untested
     is_validation = _choose_validation(groups, labels=labels, is_left=is_left, n_folds=len(subject.folds.folds))
+    is_training = is_left & ~is_validation
+    known = [tiles.class_names[label] for label in np.unique(labels[is_training])]
+    if len(known) < MIN_CLASSES:
+        return None, _describe_known(known, value=value)
     splits = TileSplits(
         number=number,
-        training=np.flatnonzero((is_left & ~is_validation)[tiles.image_of_tile]),
+        training=np.flatnonzero(is_training[tiles.image_of_tile]),
         validation=np.flatnonzero(is_validation[tiles.image_of_tile]),
         test=np.flatnonzero(is_tested[tiles.image_of_tile]),
     )
@@ -168,6 +175,12 @@ def _describe_missing(missing: list[str], *, value: str, attribute: str, n_class
         f"{value} cannot be left out for {', '.join(missing)}: too few images of the class have another {attribute} to "
         f"learn it from{are_one}."
     )
+
+
+def _describe_known(known: list[str], *, value: str) -> str:
+    """Say that a value cannot be left out, since at most one class would be left to train on."""
+    classes = " and ".join(known) or "no class"
+    return f"{value} cannot be left out: only {classes} would be left to train on, and nothing to tell it from."
 
 
 def _choose_validation(

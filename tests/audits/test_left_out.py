@@ -47,6 +47,20 @@ def test_where_class_and_session_are_one_nothing_can_be_tried(subject: AuditSubj
     assert entry.to_text().count("so that here the material and its session are one.") == 3
 
 
+def test_a_single_class_left_is_nothing_to_train_on(subject: AuditSubject, take_in_sessions, show) -> None:
+    """Whatever the head: a linear one cannot be fitted to one class, and a fine-tuned one would name it always."""
+
+    def describe(place: int, label: str) -> str:
+        return "monday" if label == "blobs" and place % 2 == 0 else "tuesday"
+
+    entry = audit_session(take_in_sessions(subject, describe), show)
+    assert entry.values == ("monday",)
+    assert entry.n_images == 3
+    assert entry.untested == (
+        "tuesday cannot be left out: only blobs would be left to train on, and nothing to tell it from.",
+    )
+
+
 def test_an_attribute_without_values_is_told(subject: AuditSubject, take_in_sessions, show) -> None:
     by_name = {entry.attribute: entry for entry in iter_left_out(subject, show=show)}
     assert by_name["detector"].untested == ("No file states it.",)

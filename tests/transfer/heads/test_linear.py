@@ -42,13 +42,25 @@ def test_it_is_scikit_learns(n_classes: int, class_weight: room.ClassWeight) -> 
 
 
 def test_the_strength_is_chosen_by_groups_left_out() -> None:
+    """Features that the two tiles of a group share would tell a tile's class, were its twin among those fitted."""
     features, labels, groups = make_features()
     chosen = fit_linear(features, labels=labels, groups=groups, n_classes=3).strength
     hopeless = []
     for seed in range(9):
-        noise = np.random.default_rng(seed).normal(size=(N_TILES, 200))  # fits anything, and tells nothing
-        hopeless.append(fit_linear(noise, labels=labels, groups=groups, n_classes=3).strength)
+        noise = np.random.default_rng(seed).normal(size=(N_TILES // 2, 200))  # fits anything, and tells nothing
+        shared = np.repeat(noise, 2, axis=0)
+        hopeless.append(fit_linear(shared, labels=labels, groups=groups, n_classes=3).strength)
     assert np.median(hopeless) == room.STRENGTHS[0] < chosen
+
+
+def test_no_group_is_fitted_and_judged_at_once() -> None:
+    _, labels, groups = make_features()
+    names = np.array(groups)
+    splits = list(room._iter_splits(labels, groups=names))
+    assert len(splits) == room.MOST_FOLDS
+    for fitted, judged in splits:
+        assert not set(names[fitted]) & set(names[judged])
+    assert sorted(np.concatenate([judged for _, judged in splits])) == list(range(N_TILES))
 
 
 def test_a_class_of_one_group_leaves_the_usual_strength() -> None:
