@@ -60,7 +60,7 @@ class Cell:
         if self.learning_rate is None:
             return "linear head"
         steps = f"learning rate {self.learning_rate:g}, batch size {self.batch_size}"
-        return steps if self.head == "finetune" else f"from the linear head, {steps}"
+        return steps if self.head == "finetune" else f"fine-tuned from the linear head, {steps}"
 
 
 class ShownAsText:
@@ -169,7 +169,8 @@ class FoldOutcome:
     """Shape (n_test, n_classes), rows sum to one."""
     curves: TrainingCurves
     best_epoch: int
-    """Index of the epoch whose weights are used: that of the lowest validation loss, or with patience 0 the last."""
+    """Index of the epoch whose weights answer the validation tiles: that of the lowest validation loss, or with
+    patience 0 the last. With refit another head answers the test tiles, trained for as many epochs."""
     is_diverged: bool
     training_s: float
     """Wall-clock seconds; the one number that differs between two equal runs."""
@@ -187,7 +188,7 @@ class FinishedFold:
 
     outcome: FoldOutcome
     head_weights: tuple[NDArray[np.float32], ...]
-    """As Keras' `get_weights` lists them, of the best epoch."""
+    """As Keras' `get_weights` lists them, of the head that answered the test tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +217,8 @@ class StudyOutcome:
     trials: tuple[TrialOutcome, ...]
     winner_number: int
     """`TrialOutcome.number` of the winner."""
+    refit: bool = False
+    """Whether the heads that answer the test tiles were trained again on training and validation tiles."""
 
     @property
     def winner(self) -> TrialOutcome:

@@ -25,7 +25,7 @@ from sem_search.tracking.report.answer_page import Light, Row
 from sem_search.words import count
 
 MIN_GROUPS = 2
-"""Of a class among the images not left out: one to train on, one to stop on."""
+"""Of a class among the images not left out: one to train on, one to validate."""
 
 MIN_CLASSES = 2
 """To train on: a network that has seen one class alone always predicts it, and its score means nothing."""

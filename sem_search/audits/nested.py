@@ -1,12 +1,12 @@
 """The choice made anew inside every fold: what the search's procedure is worth, choice included, by training.
 
 Nested cross-validation (Stone, J. R. Stat. Soc. B 36 (1974) 111; Varma and Simon, BMC Bioinformatics 7 (2006) 91): the
-test images of a fold are put away; each of the other parts in turn stops the training and judges the combination, the
-rest trains; the combination that is best on average is judged on the images put away, by the head that the study itself
-trained in that fold. So no image has a part in choosing what it judges. It checks the bias-corrected score (BBC-CV),
+test images of a fold are put away; each of the other parts in turn judges the cell and says when to stop, the rest
+trains; the cell that is best on average is judged on the images put away, by the head that the study itself tested in
+that fold. So no image has a part in choosing what it judges. It checks the bias-corrected score (BBC-CV),
 which trains nothing.
 
-Cost: combinations x folds x (folds - 1) heads, four times the search with five folds; so it is asked by name only.
+Cost: cells x folds x (folds - 1) heads, four times the search with five folds; so it is asked by name only.
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ class NestedChoice:
     """The score of choices made inside the folds, beside the other estimates of it."""
 
     score: float
-    """Mean over the folds of the macro F-measure over tiles, each of the combination chosen without the fold."""
+    """Mean over the folds of the macro F-measure over tiles, each of the cell chosen without the fold."""
     score_of_fold: FloatVector
     """Shape (n_folds,)."""
     chosen: tuple[Cell, ...]
-    """The combination chosen for each fold."""
+    """The cell chosen for each fold."""
     n_trained: int
     """Heads trained for it."""
     bias: SelectionBias
@@ -47,7 +47,7 @@ class NestedChoice:
         """The score among the checks of an audit."""
         name, bias = "choice made anew inside each fold", self.bias
         if bias.n_candidates == 1:
-            return Row(cells=(name, "", "", "not possible: one combination"))
+            return Row(cells=(name, "", "", "not possible: one cell"))
         corrected = f"corrected score (BBC-CV): {bias.corrected.to_text()}"
         result = "they agree" if self.agrees else "take care: they do not agree"
         light: Light = "good" if self.agrees else "unclear"
@@ -57,10 +57,11 @@ class NestedChoice:
     def table(self) -> Table:
         """What each way of estimating gives."""
         bias = self.bias
+        fewer = "" if bias.is_comparable else ", by heads that learnt from fewer images: do not compare"
         estimates = {
             "choice made anew inside each fold": f"{self.score:.3f}",
             "corrected score (BBC-CV)": bias.corrected.to_text(),
-            f"the winner on the {bias.select_on} tiles that chose it": f"{bias.naive:.3f}",
+            f"the winner on the {bias.select_on} tiles that chose it{fewer}": f"{bias.naive:.3f}",
             "the winner on test tiles": f"{bias.test:.3f}",
         }
         return Table(
@@ -72,7 +73,7 @@ class NestedChoice:
         bias = self.bias
         if bias.n_candidates == 1:
             return (
-                "Only one combination was tried in full, so that there is nothing to choose anew; those that were "
+                "Only one cell was tried in full, so that there is nothing to choose anew; those that were "
                 "ended early do not take part. Search with pruner=none to ask this."
             )
         verdict = (
@@ -82,7 +83,7 @@ class NestedChoice:
         )
         common = max(set(self.chosen), key=self.chosen.count)
         return (
-            f"With the choice among {bias.n_candidates} combinations made anew inside each fold ({self.n_trained} "
+            f"With the choice among {bias.n_candidates} cells made anew inside each fold ({self.n_trained} "
             f"heads trained for it) the F-measure is {self.score:.3f} on images that chose nothing. {verdict} Chosen "
             f"most often: {common.name}, in {self.chosen.count(common)} of {len(self.chosen)} folds."
         )
@@ -93,7 +94,7 @@ def choose_inside_folds(subject: AuditSubject, *, show: Show) -> NestedChoice:
 
     Args:
         subject: The study; only its complete trials take part.
-        show: Called before each combination is trained.
+        show: Called before each cell is trained.
     """
     candidates = get_candidates(subject.outcome)
     outer = compute_fold_scores([trial.folds for trial in candidates], tiles=subject.tiles, split="test").T

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.audits.subject import AuditSubject
-from sem_search.records import Cell, FoldOutcome, IntVector, TileSplits
+from sem_search.records import Cell, FinishedFold, FoldOutcome, IntVector, TileSplits
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 
 Show = Callable[[str], None]
@@ -70,9 +70,25 @@ def retrain_cells(
     trainer = _build_trainer(replace(subject, training=replace(subject.training, refit=False)))
     outcomes = []
     for place, cell in enumerate(cells, start=1):
-        show(f"{name}: combination {place} of {len(cells)}, {len(splits)} heads")
+        show(f"{name}: cell {place} of {len(cells)}, {len(splits)} heads")
         outcomes.append(tuple(trainer.train_fold(split, cell=cell).outcome for split in splits))
     return tuple(outcomes)
+
+
+def retrain_without_refit(subject: AuditSubject, *, name: str, show: Show) -> tuple[FinishedFold, ...]:
+    """Train the winner's cell on the study's own folds, so that no head has seen the tiles that it validates.
+
+    Args:
+        subject: The study.
+        name: Of the audit, to show.
+        show: Called before each fold.
+    """
+    trainer = _build_trainer(replace(subject, training=replace(subject.training, refit=False)))
+    finished: list[FinishedFold] = []
+    for split in list_splits(subject):
+        show(f"{name}: fold {split.number + 1} of {len(subject.folds.folds)}")
+        finished.append(trainer.train_fold(split, cell=subject.winner.cell))
+    return tuple(finished)
 
 
 def _build_trainer(

@@ -80,6 +80,7 @@ class AuditSubject:
             tiles=self.tiles,
             trials=self.trials,
             winner_number=self.winner.number,
+            refit=self.training.refit,
         )
 
     def pool_winner(self) -> AnswerTable:

@@ -24,7 +24,7 @@ def test_each_cell_is_trained_as_it_would_be_alone(subject: AuditSubject) -> Non
         subject, cells=[other, subject.winner.cell], splits=list_splits(subject)[1:2], name="two", show=told.append
     )
     assert np.array_equal(again[0].test_probabilities, subject.winner.folds[1].test_probabilities)
-    assert told == ["two: combination 1 of 2, 1 heads", "two: combination 2 of 2, 1 heads"]
+    assert told == ["two: cell 1 of 2, 1 heads", "two: cell 2 of 2, 1 heads"]
 
 
 def test_the_gate_against_leaks_holds_here_too(subject: AuditSubject, show) -> None:

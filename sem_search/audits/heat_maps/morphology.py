@@ -6,8 +6,9 @@ of other images. Before that, three checks say whether the maps mean anything: h
 of randomised weights must not look the same, and the score must fall when the hottest cells are deleted.
 
 Each image is explained by the head that it tests, which never saw it; only for the agreement of folds also by the head
-whose epochs it validates, the one other head that was not trained on it. The logit of the true class is explained.
-Images of one group are not independent and count as one.
+whose epochs it validates, the one other head that was not trained on it. With `refit` the study's own heads have learnt
+from these images, too: then the folds are trained once more without it, for this one check. The logit of the true class
+is explained. Images of one group are not independent and count as one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ from sem_search.audits.heat_maps.heat import (
 from sem_search.audits.heat_maps.morphology_answer import build_morphology_answer
 from sem_search.audits.heat_maps.other_network import OtherMaps, OtherNetwork, compare_networks
 from sem_search.audits.heat_maps.particle_table import ParticleTable, measure_images
-from sem_search.audits.retraining import Show
+from sem_search.audits.retraining import Show, retrain_without_refit
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
 from sem_search.evaluation.heat_maps.agreement import (
@@ -53,8 +54,8 @@ class MorphologyAudit:
     study: str
     class_names: tuple[str, ...]
     folds: HeatMapAgreement
-    """Between the two heads that were not trained on a tile: that of the fold that tests it, and that of the fold that
-    it validates."""
+    """Between two heads that were not trained on a tile: that of the fold that tests it, and that of the fold that it
+    validates, the latter trained on its training tiles alone."""
     new_layers: HeatMapAgreement
     """Between each map and that of the same head with its new layers randomised."""
     all_trained: HeatMapAgreement
@@ -120,7 +121,11 @@ def audit_morphology(
     own_fold = subject.fold_of_image[subject.tiles.image_of_tile]
     maps = explain_unseen(explainer, head_weights=head_weights, own_fold=own_fold)
     agree = partial(compute_heat_map_agreement, image_of_tile=subject.group_number_of_tile, seed=subject.seed)
-    validated = explain_unseen(explainer, head_weights=head_weights, own_fold=_find_validating_fold(subject))
+    validated = explain_unseen(
+        explainer,
+        head_weights=_find_validated_heads(subject, head_weights=head_weights, show=show),
+        own_fold=_find_validating_fold(subject),
+    )
     new_layers, all_trained = (
         explain_unseen(explainer, head_weights=weights, own_fold=own_fold)
         for weights in _iter_randomised(explainer, head_weights)
@@ -154,6 +159,16 @@ def _iter_randomised(explainer: Explainer, head_weights: Mapping[int, HeadWeight
             fold: explainer.randomise(weights, with_convolution=with_convolution)
             for fold, weights in head_weights.items()
         }
+
+
+def _find_validated_heads(
+    subject: AuditSubject, *, head_weights: Mapping[int, HeadWeights], show: Show
+) -> Mapping[int, HeadWeights]:
+    """Return a head of each fold that was not trained on its validation tiles; the study's own ones without `refit`."""
+    if not subject.training.refit:
+        return head_weights
+    finished = retrain_without_refit(subject, name="heads of training images alone", show=show)
+    return {fold.outcome.fold: fold.head_weights for fold in finished}
 
 
 def _find_validating_fold(subject: AuditSubject) -> IntVector:

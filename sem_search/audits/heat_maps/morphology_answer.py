@@ -20,8 +20,8 @@ CLOSED_BED = 0.8
 CHECKS_NOTE = (
     "In brackets: 95 % intervals over images. Order: rank correlation of the heat over the places of a tile; 1 is the "
     "same order. Each tile is explained by the head that was never trained on its image; the other fold's head was not "
-    "trained on it either. Loss and gain: mean change of the probability of the true class, against cells in random "
-    "order."
+    "trained on it either (with refit, it was trained once more for this check, on training images alone). Loss and "
+    "gain: mean change of the probability of the true class, against cells in random order."
 )
 MEASURES_NOTE = (
     "Rank correlation (Spearman) of heat and measure over the particles of an image, mean over the images, with 95 % "

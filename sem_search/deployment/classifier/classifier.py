@@ -99,7 +99,8 @@ class Deadline:
         if self.left_s == 0:
             raise RefusedRequestError(
                 f"The images of this request take longer than the {self.limit_s:.0f} s that there are: send fewer at "
-                "once.",
+                "once, or start the server with a longer --timeout. A model of a search with augment=none needs less "
+                "time for each.",
                 status=400,
             )
 

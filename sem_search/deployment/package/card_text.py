@@ -18,6 +18,12 @@ COST_OF_VIEWS = (
 )
 """What a model that learnt from all views costs whoever asks it."""
 
+HEADS_TRAINED_AGAIN = (
+    "The served head of each fold was trained again on the fold's training and validation images together: the test "
+    "scores are theirs. The validation scores are of heads that learnt from the training images alone."
+)
+"""Of a model of a search with refit."""
+
 LEFT_OUT = "*Too long for this place; `sem-search registry show` prints the rest.*"
 
 HASH_DIGITS = 16
@@ -73,6 +79,8 @@ def _iter_parts(card: ModelCard, *, name: str, version: str) -> Iterator[str]:
     )
     if card.settings.get("augment", "none") != "none":
         yield COST_OF_VIEWS
+    if card.settings.get("refit"):
+        yield HEADS_TRAINED_AGAIN
     if card.warnings:
         yield "## Warnings\n\n" + _format_list(card.warnings)
     yield "## Scores\n\nIn brackets: 95 % interval over the images.\n\n" + _format_scores(card.scores)

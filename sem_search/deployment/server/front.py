@@ -238,7 +238,8 @@ class Front:
             ) as response:
                 content = await response.read()
         except TimeoutError:
-            return _refuse(504, f"No answer within {self._settings.timeout_s:g} s: send fewer images at once.")
+            limit = f"{self._settings.timeout_s:g} s"
+            return _refuse(504, f"No answer within {limit}: send fewer images at once, or give a longer --timeout.")
         except aiohttp.ClientError:
             _logger.exception("The server of %s broke off.", served.model_uri)
             return _refuse(502, "The model's server broke off while answering: try again soon.")

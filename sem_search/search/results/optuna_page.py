@@ -50,7 +50,7 @@ RECOLOURED = {"blue": "#0072B2", "orange": "#E69F00", "red": "#D55E00", "green":
 """What Optuna colours by name, in the same colours: how a trial ended, which is else red beside green."""
 
 STEPS = ("learning_rate", "batch_size")
-"""The parameters of every trained head."""
+"""The parameters of every fine-tuned head."""
 
 MANY_RESULTS = 8
 """Importances are a fit over the completed trials: of fewer, or of trials that differ in one parameter only, it is
@@ -103,7 +103,7 @@ def _draw_importances(study: optuna.Study, *, completed: Sequence[FrozenTrial]) 
     names = [name for name in ("head", *STEPS) if len({trial.params.get(name) for trial in compared}) > 1]
     words = (
         "How much of the differences in the objective goes with each parameter: a fit (fANOVA) over the "
-        f"{len(compared)} completed trials of trained heads, of {count(len(study.trials), 'trial')} in all."
+        f"{len(compared)} completed trials of fine-tuned heads, of {count(len(study.trials), 'trial')} in all."
     )
     return words, optuna.visualization.plot_param_importances(study, params=names, target_name=OBJECTIVE)
 
@@ -117,8 +117,8 @@ def explain_missing_importances(completed: Sequence[FrozenTrial]) -> str | None:
     constant = sorted(name for name in STEPS if len({trial.params[name] for trial in completed}) < 2)
     if len(completed) < MANY_RESULTS:
         return (
-            f"The importance of the parameters is left out: it needs {MANY_RESULTS} completed trials of trained heads, "
-            f"and there are {len(completed)}. Give pruner=none, or more combinations, to complete more."
+            f"The importance of the parameters is left out: it needs {MANY_RESULTS} completed trials of fine-tuned "
+            f"heads, and there are {len(completed)}. Give pruner=none, or more combinations, to complete more."
         )
     if constant:
         return (

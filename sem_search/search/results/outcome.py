@@ -63,6 +63,7 @@ def read_stored_outcome(
         tiles=data.tiles,
         trials=tuple(_read_trial(trial, store=store, runs=runs.get(str(trial.number), ())) for trial in finished),
         winner_number=winner.number,
+        refit=settings.refit,
     )
 
 

@@ -13,7 +13,7 @@ LINE_EVERY_S = 15.0
 
 
 class SearchProgress:
-    """Counts folds; a fold is the unit of work that takes about equally long."""
+    """Counts folds: units of work that take about equally long, but for those of the linear head: seconds."""
 
     def __init__(
         self, *, n_folds_total: int, n_folds_done: int, best: float | None = None, stream: TextIO | None = None
@@ -30,9 +30,9 @@ class SearchProgress:
             smoothing=0.1,
         )
         self._n_done = n_folds_done
-        self._n_new = 0
+        self._n_timed = 0
         self._n_total = n_folds_total
-        self._begun = time.monotonic()
+        self._timed_since = time.monotonic()
         self._last_line = -LINE_EVERY_S
         self._best = best
         self._now = ""
@@ -50,7 +50,7 @@ class SearchProgress:
         self._refresh(is_line_due=time.monotonic() - self._last_line >= LINE_EVERY_S)
 
     def count_fold(self, *, cell: Cell, fold: int, is_new: bool) -> None:
-        """Count a finished fold; one that was found finished says nothing about the time left.
+        """Count a finished fold; one that was found finished, or that is linear, says nothing about the time left.
 
         Args:
             cell: Whose fold it is.
@@ -58,7 +58,10 @@ class SearchProgress:
             is_new: False for one that was found finished.
         """
         self._n_done += 1
-        self._n_new += is_new
+        if cell.head != "linear":
+            self._n_timed += is_new
+        elif not self._n_timed:  # the linear head is tried first
+            self._timed_since = time.monotonic()
         self._bar.update(1)
         self._now = f"{cell.name} fold {fold + 1} done"
         self._refresh(is_line_due=False)
@@ -97,9 +100,9 @@ class SearchProgress:
             self._stream.flush()
 
     def _estimate_time_left(self) -> str:
-        if not self._n_new:
+        if not self._n_timed:
             return "time left not known yet"
-        left_s = (time.monotonic() - self._begun) / self._n_new * max(0, self._n_total - self._n_done)
+        left_s = (time.monotonic() - self._timed_since) / self._n_timed * max(0, self._n_total - self._n_done)
         minutes, seconds = divmod(round(left_s), 60)
         hours, minutes = divmod(minutes, 60)
         return f"about {hours}:{minutes:02d}:{seconds:02d} left"

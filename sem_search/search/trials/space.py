@@ -2,7 +2,7 @@
 
 The order matters for the time a search takes, not for its result: a pruner can end a poor cell only once it knows
 a good one. So the linear head comes first: it takes seconds, and of equal cells the first wins, here the simplest. Then
-the grid of each trained head is visited from its likely middle outwards; of two equally likely learning rates the
+the grid of each fine-tuned head is visited from its likely middle outwards; of two equally likely learning rates the
 larger one comes first, since it is done in fewer epochs.
 
 Optuna's `head` decides which other parameters a trial has. Where fine-tuning alone is asked for there is no such

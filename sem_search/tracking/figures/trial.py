@@ -109,7 +109,7 @@ def draw_indices(table: IndexTable) -> Figure:
 def draw_training_curves(folds: Sequence[FoldOutcome]) -> Figure:
     """Draw loss and accuracy after each epoch, training and validation, one line per fold.
 
-    A ring marks the epoch whose weights are used. Folds that diverged are named in the title.
+    A ring marks the epoch whose weights answered the validation tiles. Folds that diverged are named in the title.
     """
     figure = make_figure(width_in=8.2, height_in=3.6)
     loss_axes, accuracy_axes = figure.subplots(1, 2)
@@ -133,7 +133,7 @@ def draw_training_curves(folds: Sequence[FoldOutcome]) -> Figure:
     handles = [
         Line2D([], [], color=BLUE, label="training tiles"),
         Line2D([], [], color=ORANGE, label="validation tiles"),
-        Line2D([], [], marker="o", markerfacecolor="none", color=ORANGE, linestyle="none", label="epoch used"),
+        Line2D([], [], marker="o", markerfacecolor="none", color=ORANGE, linestyle="none", label="epoch chosen"),
     ]
     add_legend(figure, place="outside lower center", handles=handles)
     return figure

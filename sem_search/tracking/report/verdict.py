@@ -184,7 +184,8 @@ def compute_verdict(study: StudyOutcome, *, trust: StudyTrust, context: StudyCon
     if not score.is_above_chance:  # always naming one class classifies all of its images correctly
         classes = tuple(replace(one, state="not known") if one.state == "holds" else one for one in classes)
     convergence = compute_convergence(study, context=context)
-    fine_tuning = judge_fine_tuning(study, baselines=context.baselines)
+    has_views = context.settings.get("augment", "none") != "none"
+    fine_tuning = judge_fine_tuning(study, baselines=context.baselines, has_views=has_views)
     lights = (
         Light(kind="chance", colour="green" if score.is_above_chance else "red"),
         Light(kind="images", colour=_judge_images(classes)),

@@ -41,6 +41,22 @@ def test_the_folds_are_held_against_one_another_by_heads_that_were_not_trained_o
     assert audit.folds == expected
 
 
+def test_with_refit_the_folds_are_trained_again_without_it(
+    subject: AuditSubject, head_weights: dict[int, HeadWeights], show
+) -> None:
+    """The heads that are tested have learnt from the validation tiles: others explain these."""
+    refit = dataclasses.replace(subject, training=dataclasses.replace(subject.training, refit=True))
+    explainer = room.Explainer(subject)
+    served = {fold: explainer.randomise(weights, with_convolution=True) for fold, weights in head_weights.items()}
+    audit = audit_morphology(refit, head_weights=served, show=show)
+    maps = np.zeros((2, *audit.maps.shape))
+    for fold in subject.winner.folds:
+        maps[0, fold.test_tiles] = explainer.explain(served[fold.fold], fold.test_tiles)
+        maps[1, fold.validation_tiles] = explainer.explain(head_weights[fold.fold], fold.validation_tiles)
+    expected = compute_heat_map_agreement(maps, image_of_tile=subject.tiles.image_of_tile, seed=subject.seed)
+    assert audit.folds == expected
+
+
 def test_images_of_one_group_count_as_one(
     subject: AuditSubject, head_weights: dict[int, HeadWeights], monkeypatch: pytest.MonkeyPatch, show
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from sem_search.deployment.package.card import ModelCard
 from sem_search.deployment.package.card_text import (
     COST_OF_VIEWS,
+    HEADS_TRAINED_AGAIN,
     LEFT_OUT,
     cite,
     format_table,
@@ -48,6 +49,13 @@ def test_an_answer_by_all_views_is_said_to_cost_more(card: ModelCard, augment: s
     assert COST_OF_VIEWS not in render_card(card, name="m", version="1"), "models from before there were views"
     text = render_card(replace(card, settings={**card.settings, "augment": augment}), name="m", version="1")
     assert (COST_OF_VIEWS in text) is is_said
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_which_images_the_scored_heads_learnt_from_is_said(card: ModelCard, refit: bool) -> None:
+    assert HEADS_TRAINED_AGAIN not in render_card(card, name="m", version="1"), "models from before there was refit"
+    text = render_card(replace(card, settings={**card.settings, "refit": refit}), name="m", version="1")
+    assert (HEADS_TRAINED_AGAIN in text) is refit
 
 
 def test_folds_of_different_sizes_are_a_table(card: ModelCard) -> None:

@@ -54,7 +54,7 @@ def test_study_and_winner_begin_with_the_verdict_and_lead_to_each_other(
 
 def test_both_say_whether_fine_tuning_was_worth_it(found: Any, tracking: MlflowClient, run_id: str) -> None:
     difference = Difference(first=0.9, second=0.7, low=0.1, high=0.3)
-    verdict = Said(fine_tuning=FineTuning(difference=difference, is_linear=False, has_rivals=True))
+    verdict = Said(fine_tuning=FineTuning(difference=difference, fair=difference, is_linear=False, has_rivals=True))
     describe_study_runs(found, verdict=verdict, registered=REGISTERED, run_id=run_id)
     for one in (run_id, found.winner.run_id):
         text = tracking.get_run(one).data.tags["mlflow.note.content"]

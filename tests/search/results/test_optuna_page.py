@@ -53,7 +53,7 @@ def test_one_page_holds_every_plot_and_its_script_once(n_trials: int) -> None:
     [
         (
             lambda: build_study(CELLS, n_pruned=7),
-            "it needs 8 completed trials of trained heads, and there are 2. Give pruner=none",
+            "it needs 8 completed trials of fine-tuned heads, and there are 2. Give pruner=none",
         ),
         (lambda: build_study([(0.1, size) for size in SIZES] * 3), "learning_rate did not vary among the 9 completed"),
         (lambda: build_study([(0.1, 16)] * 8), "batch_size and learning_rate did not vary among the 8 completed"),
@@ -76,15 +76,15 @@ def test_a_linear_head_takes_no_part_in_the_importances(n_trials: int, n_plots: 
     page = build_optuna_page(study).text
     assert page.count("plotly-graph-div") == n_plots
     if n_plots == 6:
-        assert "over the 9 completed trials of trained heads, of 10 trials in all." in page
+        assert "over the 9 completed trials of fine-tuned heads, of 10 trials in all." in page
     else:
-        assert f"it needs 8 completed trials of trained heads, and there are {n_trials}." in page
+        assert f"it needs 8 completed trials of fine-tuned heads, and there are {n_trials}." in page
 
 
 def test_importances_say_of_which_trials_they_are() -> None:
     page = build_optuna_page(build_study(CELLS, n_pruned=1)).text
     assert page.count("plotly-graph-div") == 6
-    assert "over the 8 completed trials of trained heads, of 9 trials in all." in page
+    assert "over the 8 completed trials of fine-tuned heads, of 9 trials in all." in page
 
 
 def test_every_plot_is_explained_and_names_the_objective() -> None:

@@ -8,7 +8,13 @@ from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, StoreError
 from sem_search.records import Cell
-from sem_search.search.results.outcome import get_cell, iter_reported_folds, read_finished_folds, read_study_outcome
+from sem_search.search.results.outcome import (
+    get_cell,
+    iter_reported_folds,
+    read_finished_folds,
+    read_stored_outcome,
+    read_study_outcome,
+)
 from sem_search.search.trials.attributes import RANK, REASON, RUN_ID
 
 RATES, SIZES = [0.1, 0.01], [8, 16]
@@ -60,6 +66,10 @@ def test_the_winner_is_the_complete_trial_of_the_highest_objective(study, prepar
     ]
     assert (outcome.name, outcome.backbone, outcome.select_on) == ("a study", "tiny", "validation")
     assert outcome.tiles is prepared.data.tiles
+    assert outcome.refit is prepared.settings.refit
+    settings = prepared.settings.model_copy(update={"refit": not prepared.settings.refit})
+    again = read_stored_outcome(study, name="a study", settings=settings, data=prepared.data)
+    assert again.refit is settings.refit is not outcome.refit
 
 
 def test_folds_that_were_on_disk_but_not_reported_do_not_count(study, prepared, store_folds) -> None:

@@ -61,6 +61,20 @@ def test_the_time_left_is_reckoned_from_folds_that_were_trained(clock: list[floa
     assert stream.getvalue().endswith("about 0:08:20 left\n"), "five folds of 100 s"
 
 
+def test_folds_of_the_linear_head_say_nothing_about_the_time_left(clock: list[float]) -> None:
+    stream = io.StringIO()
+    progress = make(stream)
+    for fold in range(4):
+        clock[0] += 20
+        progress.count_fold(cell=Cell(head="linear"), fold=fold, is_new=True)
+    show(progress)
+    assert stream.getvalue().endswith("time left not known yet\n")
+    clock[0] += 100
+    progress.count_fold(cell=CELL, fold=0, is_new=True)
+    show(progress)
+    assert stream.getvalue().endswith("about 0:08:20 left\n"), "five folds of 100 s"
+
+
 def test_folds_of_a_pruned_cell_are_no_work_left(clock: list[float]) -> None:
     stream = io.StringIO()
     progress = make(stream)

@@ -23,7 +23,7 @@ def list_for(
         study,
         context=context,
         convergence=compute_convergence(study, context=context),
-        fine_tuning=FineTuning(difference=difference, is_linear=is_linear, has_rivals=True),
+        fine_tuning=FineTuning(difference=difference, fair=difference, is_linear=is_linear, has_rivals=True),
         has_poor_weights=has_poor_weights,
         needs_images=False,
     )

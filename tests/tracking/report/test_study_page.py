@@ -11,7 +11,7 @@ import pytest
 
 from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.records import Cell, StudyOutcome, TileTable, TrialOutcome
+from sem_search.records import Cell, Split, StudyOutcome, TileTable, TrialOutcome
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.report.study_page import render_report
 
@@ -112,7 +112,7 @@ def test_the_headline_is_the_winner_on_test_tiles_and_images(page: Page, study: 
     [
         "2 files were skipped.",
         "Class fine was imaged on a single day.",
-        "1 of the combinations asked for was not tried",
+        "1 of the cells asked for was not tried",
         "2 complete, 1 pruned (stopped early, because they would hardly have become the best), 0 failed",
         "Test tiles decide nothing: theirs is the score to quote",
         "mlflow ui --backend-store-uri",
@@ -306,11 +306,64 @@ def test_a_winner_is_held_against_logistic_regression(
     assert last.comparison is not None
     difference = Difference(first=0.5 + sum(ends) / 2, second=0.5, low=ends[0], high=ends[1])
     compared = replace(last, comparison=replace(last.comparison, f_measure=difference))
-    text = read_page(render_report(study, context=replace(context, baselines=(*others, compared)))).text
+    refit = replace(study, refit=True)
+    text = read_page(render_report(refit, context=replace(context, baselines=(*others, compared)))).text
     assert light in text
     assert f"Was fine-tuning worth it? {answer}" in text
     assert f" {difference.to_text()} " in text
     assert ("Search again with what logistic regression has" in text) is has_step
+
+
+@pytest.mark.parametrize(
+    ("refit", "select_on", "patience", "words", "unsaid"),
+    [
+        (False, "validation", 5, "which trial wins, and at which epoch each head is kept.", "is trained again"),
+        (False, "validation", 0, "which trial wins. Test tiles decide nothing", "at which epoch"),
+        (
+            True,
+            "validation",
+            0,
+            "is trained again on training and validation tiles, and that one answers",
+            "epoch each",
+        ),
+        (
+            False,
+            "test",
+            0,
+            "The winner was chosen on the test tiles, so no score of this study",
+            "Validation tiles decide",
+        ),
+        (True, "test", 5, "Validation tiles decide at which epoch each head is kept. The winner was", "theirs is the"),
+    ],
+)
+@wordy
+def test_what_the_splits_decide_is_said_as_it_is(
+    study: StudyOutcome,
+    context: StudyContext,
+    refit: bool,
+    select_on: Split,
+    patience: int,
+    words: str,
+    unsaid: str,
+) -> None:
+    changed = replace(context, settings={**context.settings, "patience": patience})
+    text = read_page(render_report(replace(study, refit=refit, select_on=select_on), context=changed)).text
+    text = text[text.index("What the numbers mean") :]
+    assert words in text
+    assert unsaid not in text
+
+
+@wordy
+@pytest.mark.parametrize(("schedule", "is_said"), [("constant", True), ("linear", False)])
+def test_only_a_training_that_could_go_on_is_said_to_have_stopped_improving(
+    study: StudyOutcome, context: StudyContext, schedule: str, is_said: bool
+) -> None:
+    """With a rate that falls to 0 all training ends."""
+    alone = replace(study, trials=(study.winner,), winner_number=study.winner.number)
+    changed = replace(context, cells=(study.winner.cell,), settings={"schedule": schedule, "epochs": 100})
+    text = read_page(render_report(alone, context=changed)).text
+    assert "(there was only one cell)" in text
+    assert ("most folds had stopped improving" in text) is is_said
 
 
 @wordy
