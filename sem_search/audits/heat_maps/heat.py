@@ -129,7 +129,7 @@ class Explainer:
 
 
 def explain_unseen(explainer: Explainer, *, head_weights: Mapping[int, HeadWeights], own_fold: IntVector) -> FloatMaps:
-    """Return where a head looks that was not trained on the tile, shape (n_tiles, height, width).
+    """Return where each tile's own head looks, shape (n_tiles, height, width).
 
     Args:
         explainer: Of the study.

@@ -6,8 +6,8 @@ of other images. Before that, three checks say whether the maps mean anything: h
 of randomised weights must not look the same, and the score must fall when the hottest cells are deleted.
 
 Each image is explained by the head that it tests, which never saw it; only for the agreement of folds also by the head
-whose epochs it validates, the one other head that was not trained on it. The logit of the true class is explained.
-Images of one group are not independent and count as one.
+whose epochs it validates, the one other head that was not trained on it, unless heads are refitted. The logit of the
+true class is explained. Images of one group are not independent and count as one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,8 +53,10 @@ class MorphologyAudit:
     study: str
     class_names: tuple[str, ...]
     folds: HeatMapAgreement
-    """Between the two heads that were not trained on a tile: that of the fold that tests it, and that of the fold that
-    it validates."""
+    """Between that of the fold that tests a tile, which was not trained on it, and that of the fold that it validates,
+    which was trained on it only if heads are refitted."""
+    is_refitted: bool
+    """Whether heads are trained again on training and validation tiles."""
     new_layers: HeatMapAgreement
     """Between each map and that of the same head with its new layers randomised."""
     all_trained: HeatMapAgreement
@@ -133,6 +135,7 @@ def audit_morphology(
         study=subject.study,
         class_names=subject.tiles.class_names,
         folds=agree(np.stack([maps, validated])),
+        is_refitted=subject.training.refit,
         new_layers=agree(np.stack([maps, new_layers])),
         all_trained=agree(np.stack([maps, all_trained])),
         other=None if other is None else compare_networks(maps, other=other, subject=subject),

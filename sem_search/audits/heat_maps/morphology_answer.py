@@ -19,10 +19,14 @@ CLOSED_BED = 0.8
 
 CHECKS_NOTE = (
     "In brackets: 95 % intervals over images. Order: rank correlation of the heat over the places of a tile; 1 is the "
-    "same order. Each tile is explained by the head that was never trained on its image; the other fold's head was not "
-    "trained on it either. Loss and gain: mean change of the probability of the true class, against cells in random "
-    "order."
+    "same order. Each tile is explained by the head that was never trained on its image; the other fold's head {other}."
+    " Loss and gain: mean change of the probability of the true class, against cells in random order."
 )
+OTHER_HEAD = {
+    False: "was not trained on it either",
+    True: "used it for validation first, and was then trained on it, too (refit)",
+}
+"""What the other fold's head has seen of a tile, by whether the heads were refitted."""
 MEASURES_NOTE = (
     "Rank correlation (Spearman) of heat and measure over the particles of an image, mean over the images, with 95 % "
     "interval. p is adjusted for the number of measures (Holm). It compares with the heat of other images, so a "
@@ -44,7 +48,7 @@ def build_morphology_answer(audit: "MorphologyAudit") -> Answer:
             Table(
                 columns=("Do the maps mean anything?", "Found", "Compare with", "Result"),
                 rows=tuple(_iter_checks(audit)),
-                note=CHECKS_NOTE,
+                note=CHECKS_NOTE.format(other=OTHER_HEAD[audit.is_refitted]),
             ),
         ),
         sections=(

@@ -41,6 +41,15 @@ def test_the_folds_are_held_against_one_another_by_heads_that_were_not_trained_o
     assert audit.folds == expected
 
 
+@pytest.mark.parametrize(
+    ("is_refitted", "words"), [(False, "was not trained on it either"), (True, "trained on it, too")]
+)
+def test_what_the_other_head_has_seen_is_said(audit: MorphologyAudit, is_refitted: bool, words: str) -> None:
+    (table,) = dataclasses.replace(audit, is_refitted=is_refitted).to_answer().overview
+    assert isinstance(table, Table)
+    assert words in table.note
+
+
 def test_images_of_one_group_count_as_one(
     subject: AuditSubject, head_weights: dict[int, HeadWeights], monkeypatch: pytest.MonkeyPatch, show
 ) -> None:
