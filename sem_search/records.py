@@ -24,7 +24,7 @@ DOUBLE_DIGITS = 17
 TrialState = Literal["complete", "pruned", "failed"]
 Split = Literal["validation", "test"]
 
-Head = Literal["finetune", "linear", "linear_init"]
+Head = Literal["linear", "finetune", "linear_init"]
 """How a head comes about: `finetune` trains the last convolution and new layers from random first weights; `linear` is
 the exact solution of multinomial logistic regression on the pooled outputs of the last convolution, which stays as it
 is; `linear_init` fine-tunes from there."""

@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from sem_search.errors import SettingsError
@@ -73,7 +73,7 @@ def _split_commas(value: object) -> object:
 FloatList = Annotated[tuple[float, ...], BeforeValidator(_split_commas)]
 IntList = Annotated[tuple[int, ...], BeforeValidator(_split_commas)]
 WordList = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
-HeadList = Annotated[tuple[Head, ...], BeforeValidator(_split_commas)]
+HeadList = Annotated[tuple[Head, ...], BeforeValidator(_split_commas), AfterValidator(lambda heads: _sort_heads(heads))]
 
 
 class SearchSettings(BaseModel):
@@ -125,7 +125,9 @@ class SearchSettings(BaseModel):
     heads: HeadList = Field(
         ("linear", "finetune"),
         min_length=1,
-        description="Heads to try, by commas: finetune, linear (logistic regression), linear_init (both in turn).",
+        description=(
+            "By commas: linear (logistic regression), finetune, linear_init (fine-tuning that starts from linear)."
+        ),
     )
     learning_rates: FloatList = Field(PAPER_LEARNING_RATES, min_length=1, description="Learning rates, by commas.")
     batch_sizes: IntList = Field(PAPER_BATCH_SIZES, min_length=1, description="Batch sizes, by commas.")
@@ -156,7 +158,8 @@ class SearchSettings(BaseModel):
         "none", description="balanced: each class weighs the same in training, however many tiles it has; none."
     )
     refit: bool = Field(
-        True, description="Train each fold's head again on its training and validation images, and test and serve that."
+        True,
+        description="Train each head again on training and validation images, with a falling rate, and serve that.",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     hidden_units: int = Field(256, ge=1, description="Units of the new hidden layer.")
@@ -341,9 +344,13 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
         f"patience={settings.patience} would have no effect with epochs={settings.epochs}: "
         "give fewer epochs of patience, or patience=0 for a fixed length": settings.patience >= max(settings.epochs, 1),
         f"trials={settings.trials} is more than the {n_cells} cells that sampler=grid visits once each: "
-        "leave trials out, or widen learning_rates or batch_sizes": (
+        "leave trials out, or widen heads, learning_rates or batch_sizes": (
             settings.sampler == "grid" and (settings.trials or 0) > n_cells
         ),
+        f"sampler={settings.sampler} has nothing to draw with heads=linear, which is one cell: "
+        "give sampler=grid, or other heads as well": settings.sampler != "grid" and settings.heads == ("linear",),
+        "refit=true contradicts select_on=test: heads that have learnt from the validation images leave none that "
+        "chose nothing; give refit=false, or select_on=validation": settings.refit and settings.select_on == "test",
         f"model_name={settings.model_name!r} cannot be the name of a registered model: "
         "it must not be blank, nor hold '/', ':' or '\"'": (
             settings.model_name is not None
@@ -363,6 +370,11 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
         ),
     }
     return [sentence for sentence, is_wrong in checks.items() if is_wrong]
+
+
+def _sort_heads(heads: tuple[Head, ...]) -> tuple[Head, ...]:
+    """Return heads in one order, so that the same heads are the same search."""
+    return tuple(sorted(heads, key=get_args(Head).index))
 
 
 def _has_twice(values: Sequence[object]) -> bool:

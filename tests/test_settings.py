@@ -63,6 +63,10 @@ def test_settings_of_an_older_study_are_the_paper_s_where_it_had_none() -> None:
     assert settings.n_cells == 4
 
 
+def test_heads_in_any_order_are_the_same_search() -> None:
+    assert build_settings({"heads": "finetune,linear"}) == build_settings({"heads": "linear,finetune"})
+
+
 @pytest.mark.parametrize("unset", [None, "auto"])
 def test_auto_means_not_given(unset: str | None) -> None:
     assert build_settings({"epochs": unset, "data": unset}) == build_settings({})
@@ -105,7 +109,9 @@ def test_any_number_of_epochs_is_fine_without_patience(epochs: str) -> None:
         ({"learning_rates": "0.1,1e-1"}, ["learning_rates", "twice"]),
         ({"batch_sizes": "16,0"}, ["batch_sizes", "0"]),
         ({"batch_sizes": "16,16"}, ["batch_sizes", "twice"]),
-        ({"heads": "linear,finetune,linear"}, ["heads=linear,finetune,linear", "twice"]),
+        ({"heads": "linear,finetune,linear"}, ["heads=linear,linear,finetune", "twice"]),
+        ({"heads": "linear", "sampler": "tpe"}, ["sampler=tpe", "heads=linear"]),
+        ({"select_on": "test", "preset": "standard"}, ["refit=true", "select_on=test", "refit=false"]),
         ({"folds": "2"}, ["folds", "2", "3"]),
         ({"backbone": "vgg61"}, ["vgg61", "vgg16"]),
         ({"preset": "fast"}, ["fast", "standard"]),
@@ -164,7 +170,7 @@ def test_what_cannot_be_meant_is_refused(given: dict[str, str], words: str) -> N
         ({"batch_sizes": ","}, "batch_sizes: give at least one value."),
         (
             {"heads": "linear,lineal"},
-            "heads='lineal': Input should be 'finetune', 'linear' or 'linear_init', and several are separated by "
+            "heads='lineal': Input should be 'linear', 'finetune' or 'linear_init', and several are separated by "
             "commas.",
         ),
     ],

@@ -1,6 +1,7 @@
 """Cells trained again, with one thing changed: labels, folds, groups or what the trunk was shown."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,8 @@ def retrain_cells(
     Raises:
         LeakError: A group stands in two splits of a fold.
     """
-    trainer = _build_trainer(subject)
+    # What is judged are validation tiles: nobody would ask the heads that refit trains.
+    trainer = _build_trainer(replace(subject, training=replace(subject.training, refit=False)))
     outcomes = []
     for place, cell in enumerate(cells, start=1):
         show(f"{name}: combination {place} of {len(cells)}, {len(splits)} heads")

@@ -43,17 +43,19 @@ def configure_tensorflow(*, threads: int, seed: int) -> None:
     """Set up TensorFlow for this process: fixed threads, deterministic operations; before it has computed anything.
 
     Args:
-        threads: Processor threads that one operation may use.
+        threads: Processor threads that one operation may use, of NumPy's libraries as well.
         seed: The study's seed. Every draw without a seed of its own comes from this.
     """
     import keras
     import tensorflow as tf
+    from threadpoolctl import threadpool_limits
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if tf.config.threading.get_intra_op_parallelism_threads() != threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     if tf.config.threading.get_inter_op_parallelism_threads() != 1:
         tf.config.threading.set_inter_op_parallelism_threads(1)
+    threadpool_limits(threads)  # of NumPy and scikit-learn, until the process ends
     keras.utils.set_random_seed(derive_seed(seed, "tensorflow"))
     tf.config.experimental.enable_op_determinism()
 

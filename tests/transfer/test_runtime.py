@@ -16,6 +16,7 @@ PROGRAM = """
 import json, logging, sys
 import keras, tensorflow as tf
 from tensorflow.python.framework import config
+from threadpoolctl import threadpool_info
 from sem_search.transfer.runtime import configure_tensorflow
 
 drawn = []
@@ -30,6 +31,7 @@ except RuntimeError as error:
 found = {
     "threads": tf.config.threading.get_intra_op_parallelism_threads(),
     "operations_at_once": tf.config.threading.get_inter_op_parallelism_threads(),
+    "threads_of_numpy": max(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"),
     "is_deterministic": config.is_op_determinism_enabled(),
     "hides_info_and_warnings": logging.getLogger("tensorflow").getEffectiveLevel() == logging.ERROR,
 }
@@ -49,6 +51,7 @@ def test_threads_are_fixed_operations_deterministic_and_draws_seeded() -> None:
     found = json.loads(done.stdout)
     assert found["found"] == {
         "threads": 2,
+        "threads_of_numpy": 2,
         "operations_at_once": 1,
         "is_deterministic": True,
         "hides_info_and_warnings": True,

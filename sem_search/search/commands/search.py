@@ -13,11 +13,11 @@ from sem_search.search.cluster.remote_folds import compute_shards
 from sem_search.search.prepare.prepared_search import prepare_search
 from sem_search.search.process import quieten_libraries
 from sem_search.search.results.conclusion import Conclusion
-from sem_search.search.trials.space import ORDER
 from sem_search.search.trials.storage import check_storage
 from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
+from sem_search.words import count
 
 PASSWORD_ADVICE = {
     "storage": "as PGPASSWORD or in ~/.pgpass",
@@ -57,10 +57,11 @@ def _describe_request(settings: SearchSettings) -> str:
     """Return what is searched, as the first lines that a search shows."""
     steps = "learning rate x batch size"
     words = {"linear": "linear head", "finetune": steps, "linear_init": f"{steps} from the linear head"}
-    cells = " and ".join(words[head] for head in ORDER if head in settings.heads)
+    cells = " and ".join(words[head] for head in settings.heads)
+    epochs = "" if settings.heads == ("linear",) else f", at most {settings.epochs} epochs"
     text = (
-        f"Preset {settings.preset}: {settings.n_cells} cells of {settings.backbone} ({cells}), "
-        f"{settings.folds} folds, at most {settings.epochs} epochs; data={settings.data}."
+        f"Preset {settings.preset}: {count(settings.n_cells, 'cell')} of {settings.backbone} ({cells}), "
+        f"{settings.folds} folds{epochs}; data={settings.data}."
     )
     if settings.preset == "quick":
         text += "\n  quick is for a first look; preset=standard searches the paper's whole grid."

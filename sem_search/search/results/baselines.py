@@ -54,7 +54,7 @@ def get_baselines(prepared: PreparedSearch, *, trainer: HeadTrainer) -> tuple[Ba
     baselines = compute_baselines(
         data.tiles,
         folds=[get_tile_splits(fold, tiles=data.tiles) for fold in data.folds.folds],
-        pooled=trainer.pooled[: data.tiles.n_tiles],  # view 0: each tile as it is
+        pooled=trainer.pool(),
         metadata=list_metadata(data.catalogue.records),
         class_weight=prepared.settings.class_weight,
         seed=prepared.settings.seed,

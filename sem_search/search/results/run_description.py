@@ -39,7 +39,20 @@ NO_PARAMS = (
 SHARED_PARAMS = ("study", "data", "preset", "backbone", "weights_used", "select_on", "epochs", "seed")
 """What a trial's run has beside its cell: MLflow prints every parameter above each picture that it compares."""
 
-STUDY_PARAMS = (*SHARED_PARAMS, "heads", "learning_rates", "batch_sizes", "folds", "n_classes", "n_images", "n_tiles")
+STUDY_PARAMS = (
+    *SHARED_PARAMS,
+    "heads",
+    "learning_rates",
+    "batch_sizes",
+    "schedule",
+    "augment",
+    "class_weight",
+    "refit",
+    "folds",
+    "n_classes",
+    "n_images",
+    "n_tiles",
+)
 """What a study's run has; all else stands in `study/settings.json`."""
 
 LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn", "pillow", "tifffile")

@@ -19,11 +19,8 @@ from itertools import product
 import optuna
 from optuna.trial import FrozenTrial
 
-from sem_search.records import Cell, Head
+from sem_search.records import Cell
 from sem_search.settings import SearchSettings
-
-ORDER: tuple[Head, ...] = ("linear", "finetune", "linear_init")
-"""In which heads are tried, whatever the order in which they were asked for."""
 
 LIKELY_LEARNING_RATE = 10**-2.5
 """Between the two learning rates that won in Iwata, Hayashi et al. 2022 (1e-3 for VGG16, 1e-2 for ResNet50)."""
@@ -37,8 +34,7 @@ def order_cells(settings: SearchSettings) -> tuple[Cell, ...]:
     steps = sorted(product(settings.learning_rates, settings.batch_sizes), key=_distance_from_likely)
     return tuple(
         cell
-        for head in ORDER
-        if head in settings.heads
+        for head in settings.heads
         for cell in (
             [Cell(head=head)]
             if head == "linear"
@@ -56,7 +52,7 @@ def choose_params(rank: int, *, settings: SearchSettings) -> dict[str, str | flo
     if settings.sampler == "grid":
         params: Mapping[str, str | float | int] = order_cells(settings)[rank].params
     else:
-        trained = [head for head in ORDER if head in settings.heads and head != "linear"]
+        trained = [head for head in settings.heads if head != "linear"]
         n_linear = len(settings.heads) - len(trained)
         params = {"head": trained[(rank - n_linear) % len(trained)] if trained and rank >= n_linear else "linear"}
     return {name: value for name, value in params.items() if name != "head" or _has_choice(settings)}

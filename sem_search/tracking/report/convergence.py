@@ -43,6 +43,8 @@ class Convergence:
     n_diverged: int
     max_epochs: int
     """Most epochs of any fold of the winner."""
+    ends_itself: bool = False
+    """Whether the learning rate falls to 0, or the head is solved: then no fold can be cut short."""
 
     @property
     def is_cut(self) -> bool:
@@ -80,6 +82,7 @@ def compute_convergence(study: StudyOutcome, *, context: StudyContext) -> Conver
         n_cut=0 if ends_itself else sum(_is_cut(fold, limit=limit) for fold in folds),
         n_diverged=sum(fold.is_diverged for fold in folds),
         max_epochs=max_epochs,
+        ends_itself=ends_itself,
     )
 
 

@@ -27,7 +27,7 @@ FloatVector = NDArray[np.float64]
 IntVector = NDArray[np.int64]
 ClassWeight = Literal["none", "balanced"]
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse strengths of the penalty to choose among, scikit-learn's `C`: from the strongest penalty to the weakest."""
 
 USUAL_STRENGTH = 1e-2
@@ -37,7 +37,13 @@ MOST_FOLDS = 5
 NEVER = -1e4
 """Logit of a class without a tile: its probability is 0 in float64."""
 
-MAX_ITERATIONS = 1000
+MAX_ITERATIONS = 2000
+TOLERANCE = 1e-6
+"""Of the gradient, where the solution is what counts; scikit-learn's own, 1e-4, is enough to choose the penalty by."""
+
+LEAST_SCALE = 1e-3
+"""Smallest standard deviation to divide by, as a share of the median over the features: one that hardly ever changes in
+training would otherwise answer alone wherever it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +79,19 @@ def fit_linear(
         labels: Class of each tile, shape (n,), in [0, n_classes). A class without a tile is never predicted.
         groups: Group of each tile: the penalty is chosen by groups that are left out, on view 0.
         n_classes: Number of classes.
-        class_weight: `balanced` lets every class weigh the same.
+        class_weight: `balanced` lets every class weigh the same, in the fit and in the choice of the penalty.
         strength: Inverse strength of the penalty; None chooses it among `STRENGTHS`, by log loss.
         n_views: Views of each tile; a tile's views together weigh as much as a tile with one.
     """
     n_tiles = len(labels)
+    if len(np.unique(labels)) < 2:
+        return _name_only_class(int(labels[0]), n_features=features.shape[1], n_classes=n_classes)
     if strength is None:
         strength = _choose_strength(
             features[:n_tiles], labels=labels, groups=np.asarray(groups), class_weight=class_weight
         )
     mean, scale = _standardise(features)
-    model = _build_model(class_weight, strength=strength)
+    model = _build_model(class_weight, strength=strength, tolerance=TOLERANCE)
     _fit(model, (features - mean) / scale, np.tile(labels, n_views), weight=1 / n_views)
     kernel, bias = _expand(model, n_classes=n_classes)
     kernel = kernel / scale[:, None]
@@ -106,12 +114,14 @@ def set_linear_head(head: keras.Model, solution: LinearSolution) -> None:
     n_classes, n_units = len(solution.bias), hidden.units
     check_hidden_units(n_units, n_classes=n_classes)
     kernel, bias, out = hidden.kernel.numpy(), hidden.bias.numpy(), np.zeros((n_units, n_classes), np.float32)
+    is_absent = solution.bias <= NEVER
+    through = np.where(is_absent, 0, solution.bias)  # in a hidden unit, NEVER would have gradients of its size
     for place, sign in ((0, 1), (n_classes, -1)):
         units = slice(place, place + n_classes)
-        kernel[:, units], bias[units] = sign * solution.kernel, sign * solution.bias
+        kernel[:, units], bias[units] = sign * solution.kernel, sign * through
         out[units] = sign * np.eye(n_classes)
     hidden.set_weights([kernel, bias])
-    logits.set_weights([out, np.zeros(n_classes, np.float32)])
+    logits.set_weights([out, np.where(is_absent, solution.bias, 0).astype(np.float32)])
 
 
 def check_hidden_units(hidden_units: int, *, n_classes: int) -> None:
@@ -123,21 +133,30 @@ def check_hidden_units(hidden_units: int, *, n_classes: int) -> None:
         )
 
 
+def _name_only_class(label: int, *, n_features: int, n_classes: int) -> LinearSolution:
+    bias = np.full(n_classes, NEVER)
+    bias[label] = 0.0
+    return LinearSolution(kernel=np.zeros((n_features, n_classes)), bias=bias, strength=USUAL_STRENGTH)
+
+
 def _choose_strength(
     features: NDArray[np.floating], *, labels: IntVector, groups: NDArray[np.str_], class_weight: ClassWeight
 ) -> float:
     """Return the strength whose log loss on groups left out is lowest; of equals the strongest penalty."""
     losses = np.zeros(len(STRENGTHS))
+    counts = np.bincount(labels)
     for training, judged in _iter_splits(labels, groups=groups):
         mean, scale = _standardise(features[training])
-        rows, truth = (features[judged] - mean) / scale, labels[judged]
+        known, rows = ((features[part] - mean) / scale for part in (training, judged))
+        truth = labels[judged]
+        weights = np.ones(len(truth)) if class_weight == "none" else 1 / counts[truth]
         model = _build_model(class_weight, strength=USUAL_STRENGTH)
         for place, strength in enumerate(STRENGTHS):  # each begins where the stronger penalty has ended
             model.set_params(C=strength)
-            _fit(model, (features[training] - mean) / scale, labels[training], weight=1.0)
+            _fit(model, known, labels[training], weight=1.0)
             columns = np.searchsorted(model.classes_, truth)
             likelihoods = model.predict_proba(rows)[np.arange(len(truth)), columns]
-            losses[place] -= np.log(np.maximum(likelihoods, np.finfo(np.float64).tiny)).sum()
+            losses[place] -= weights @ np.log(np.maximum(likelihoods, np.finfo(np.float64).tiny))
     return STRENGTHS[int(losses.argmin())] if losses.any() else USUAL_STRENGTH
 
 
@@ -153,14 +172,15 @@ def _iter_splits(labels: IntVector, *, groups: NDArray[np.str_]) -> Iterator[tup
 
 
 def _standardise(features: NDArray[np.floating]) -> tuple[FloatVector, FloatVector]:
-    """Return the mean and the standard deviation of each feature; 1 where it never changes."""
+    """Return the mean of each feature and what it is divided by: its standard deviation, if it is not close to 0."""
     mean, scale = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    return mean, np.where(scale > 0, scale, 1.0)
+    least = LEAST_SCALE * float(np.median(scale[scale > 0], axis=0)) if scale.any() else 1.0
+    return mean, np.maximum(scale, least)
 
 
-def _build_model(class_weight: ClassWeight, *, strength: float) -> LogisticRegression:
+def _build_model(class_weight: ClassWeight, *, strength: float, tolerance: float = 1e-4) -> LogisticRegression:
     weight = None if class_weight == "none" else class_weight
-    return LogisticRegression(C=strength, class_weight=weight, max_iter=MAX_ITERATIONS, warm_start=True)
+    return LogisticRegression(C=strength, class_weight=weight, max_iter=MAX_ITERATIONS, tol=tolerance, warm_start=True)
 
 
 def _fit(model: LogisticRegression, features: FloatMatrix, labels: IntVector, *, weight: float) -> None:

@@ -16,7 +16,6 @@ Source: Iwata, Hayashi et al. 2022 (SGD, momentum 0.9, cross-entropy, fixed leng
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import keras
@@ -32,7 +31,7 @@ from sem_search.seeds import derive_seed
 from sem_search.transfer.cut import CutNetwork, average_channels, build_head
 from sem_search.transfer.heads.early_stopping import FoldWatch
 from sem_search.transfer.heads.epochs import EVALUATION_TILES, HeadLoop
-from sem_search.transfer.heads.linear import ClassWeight, fit_linear, set_linear_head
+from sem_search.transfer.heads.linear import ClassWeight, LinearSolution, fit_linear, set_linear_head
 from sem_search.transfer.heads.passes import choose_pass
 from sem_search.transfer.heads.prepared_features import PreparedFeatures, StackedViews
 
@@ -106,6 +105,8 @@ class HeadTrainer:
         self._seed = seed
         self._cut = cut
         self._views = features
+        self._pooled: dict[int, FloatArray] = {}
+        self._solutions: dict[bytes, LinearSolution] = {}
         self._head = build_head(cut, n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed)
         self._first_weights = self._head.get_weights()
         head_pass = choose_pass(self._head, convolution=cut.convolution)
@@ -135,14 +136,15 @@ class HeadTrainer:
         self.set_weights(head_weights)
         return self._answer(tiles)
 
-    @cached_property
-    def pooled(self) -> FloatArray:
-        """What the last convolution, as it came, gives on average over each tile, view after view.
+    def pool(self, view: int = 0) -> FloatArray:
+        """Return what the last convolution, as it came, gives on average over each tile, in one view.
 
-        Shape (n_views * n_tiles, n_channels). Cost: one pass of the convolution over all views of all tiles, once.
+        Shape (n_tiles, n_channels). Cost: one pass of the convolution over all tiles, once.
         """
-        starts = range(0, len(self._labels), EVALUATION_TILES)
-        return np.concatenate([self._pool(view, start=start) for view in self._views for start in starts])
+        if view not in self._pooled:
+            starts = range(0, len(self._labels), EVALUATION_TILES)
+            self._pooled[view] = np.concatenate([self._pool(self._views[view], start=start) for start in starts])
+        return self._pooled[view]
 
     def train_fold(self, splits: TileSplits, *, cell: Cell, on_epoch: OnEpoch | None = None) -> FinishedFold:
         """Train the head on one fold from its first weights.
@@ -158,7 +160,7 @@ class HeadTrainer:
             LeakError: A group stands in two splits.
             DataError: A split is empty.
             SettingsError: Learning rate or batch size are not positive, or the hidden layer is too small.
-            FailedTrialError: The memory does not suffice for this cell.
+            FailedTrialError: The memory does not suffice for this cell, or features are not finite numbers.
         """
         self._check_splits({"training": splits.training, "validation": splits.validation, "test": splits.test})
         _check_cell(cell)
@@ -167,8 +169,9 @@ class HeadTrainer:
             train = self._solve if cell.head == "linear" else self._train
             watch = train(splits, cell=cell, on_epoch=on_epoch)
             validation = self._answer(splits.validation)
-            if self._settings.refit and not watch.is_diverged:
-                self._refit(splits, cell=cell, n_epochs=watch.best_epoch + 1)
+            is_diverged = watch.is_diverged
+            if self._settings.refit and not is_diverged:
+                is_diverged = not self._refit(splits, cell=cell, n_epochs=watch.best_epoch + 1)
             test = self._answer(splits.test)
         except tf.errors.ResourceExhaustedError as error:
             raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error
@@ -180,7 +183,7 @@ class HeadTrainer:
             test_probabilities=test,
             curves=watch.curves,
             best_epoch=watch.best_epoch,
-            is_diverged=watch.is_diverged,
+            is_diverged=is_diverged,
             training_s=time.perf_counter() - begin,
         )
         return FinishedFold(outcome=outcome, head_weights=tuple(self._head.get_weights()))
@@ -218,19 +221,27 @@ class HeadTrainer:
             on_epoch(figures)
         return watch
 
-    def _refit(self, splits: TileSplits, *, cell: Cell, n_epochs: int) -> None:
+    def _refit(self, splits: TileSplits, *, cell: Cell, n_epochs: int) -> bool:
         """Train the head anew on training and validation tiles, for as long as was found to be best.
 
+        Return whether that went well; if the head has diverged or died, it gets back the weights that it had.
+
         Nothing can tell now which epoch is the best one. So the learning rate falls whatever the schedule: the last
-        epoch is then about as good as the best (docs/decisions/033-heads.md).
+        epoch is then about as good as the best (docs/decisions/033-heads-and-views.md).
         """
-        tiles = np.sort(np.concatenate([splits.training, splits.validation]))
+        first_life = self._head.get_weights()
+        tiles = np.concatenate([splits.training, splits.validation])
         self._begin(tiles, fold=splits.number, cell=cell)
         if cell.head == "linear":
-            return
+            return True
         for epoch in range(n_epochs):
             order = self._draw_order(tiles, fold=splits.number, epoch=epoch)
             self._train_epoch(order, cell=cell, rate_share=1 - epoch / n_epochs)
+        logits = self._compute_logits(tiles)
+        is_well = bool(np.isfinite(logits).all()) and not _are_all_equal(logits)
+        if not is_well:
+            self.set_weights(first_life)
+        return is_well
 
     def _begin(self, tiles: IntVector, *, fold: int, cell: Cell) -> None:
         """Give the head what training on these tiles starts from; a linear head is trained with that."""
@@ -240,17 +251,20 @@ class HeadTrainer:
 
     def _set_linear(self, tiles: IntVector) -> None:
         """Give the head the linear solution for these tiles, in all their views."""
-        n_views, n_tiles = len(self._views), len(self._labels)
-        rows = np.concatenate([tiles + view * n_tiles for view in range(n_views)])
-        solution = fit_linear(
-            self.pooled[rows],
-            labels=self._labels[tiles],
-            groups=self._groups[tiles],
-            n_classes=self._n_classes,
-            class_weight=self._settings.class_weight,
-            n_views=n_views,
-        )
-        set_linear_head(self._head, solution)
+        key = tiles.tobytes()
+        if key not in self._solutions:
+            features = np.concatenate([self.pool(view)[tiles] for view in range(len(self._views))])
+            if not np.isfinite(features).all():
+                raise FailedTrialError("A linear head cannot be fitted: the trunk gives features that are not finite.")
+            self._solutions[key] = fit_linear(
+                features,
+                labels=self._labels[tiles],
+                groups=self._groups[tiles],
+                n_classes=self._n_classes,
+                class_weight=self._settings.class_weight,
+                n_views=len(self._views),
+            )
+        set_linear_head(self._head, self._solutions[key])
 
     def _watch(self, splits: TileSplits, *, epochs: int) -> FoldWatch:
         start_loss, _ = self._compute_loss(self._compute_logits(splits.validation), tiles=splits.validation)

@@ -141,8 +141,14 @@ def test_what_a_dead_search_left_is_taken_over(
 @pytest.mark.parametrize(
     ("preset", "heads", "cells", "has_hint"),
     [
-        ("standard", ("finetune",), "4 cells of tiny (learning rate x batch size)", False),
-        ("quick", ("finetune", "linear"), "5 cells of tiny (linear head and learning rate x batch size)", True),
+        ("standard", ("finetune",), "4 cells of tiny (learning rate x batch size), 3 folds, at most 3 epochs", False),
+        (
+            "quick",
+            ("linear", "finetune"),
+            "5 cells of tiny (linear head and learning rate x batch size), 3 folds, at most 3 epochs",
+            True,
+        ),
+        ("standard", ("linear",), "1 cell of tiny (linear head), 3 folds", False),
     ],
 )
 def test_the_first_line_tells_preset_and_size(
@@ -151,7 +157,7 @@ def test_the_first_line_tells_preset_and_size(
     shown: list[str] = []
     with pytest.raises(DataError):
         run_search(change(asked, data="no/such", preset=preset, heads=heads), show=shown.append)
-    assert shown[0].startswith(f"Preset {preset}: {cells}, 3 folds, at most 3 epochs; data=no/such.")
+    assert shown[0].startswith(f"Preset {preset}: {cells}; data=no/such.")
     assert ("preset=standard searches the paper's whole grid" in shown[0]) is has_hint
 
 

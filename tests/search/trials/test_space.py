@@ -65,7 +65,6 @@ def test_a_trial_has_the_parameters_that_its_head_has(heads: str, params: list[d
         ("linear,finetune", ["linear", "finetune", "finetune"]),
         ("finetune,linear,linear_init", ["linear", "finetune", "linear_init", "finetune"]),
         ("linear_init,finetune", ["finetune", "linear_init", "finetune"]),
-        ("linear", ["linear", "linear"]),
     ],
 )
 def test_a_sampler_tries_the_linear_head_once_and_the_others_in_turn(heads: str, names: list[str | None]) -> None:

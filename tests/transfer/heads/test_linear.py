@@ -104,3 +104,31 @@ def test_too_few_hidden_units_are_refused() -> None:
     check_hidden_units(6, n_classes=3)
     with pytest.raises(SettingsError, match="hidden_units=6 or more"):
         check_hidden_units(5, n_classes=3)
+
+
+def test_a_single_class_is_what_is_always_predicted() -> None:
+    features, labels, groups = make_features()
+    answers = fit_linear(features, labels=np.ones_like(labels), groups=groups, n_classes=3).predict(features)
+    np.testing.assert_array_equal(answers, np.eye(3)[np.ones(N_TILES, dtype=int)])
+
+
+def test_a_feature_that_hardly_ever_changes_does_not_answer_alone() -> None:
+    features, labels, groups = make_features()
+    features[:, -1] = 0
+    features[0, -1] = 1e-6
+    solution = fit_linear(features, labels=labels, groups=groups, n_classes=3, strength=1.0)
+    one = features[:1].copy()
+    usual = solution.predict(one)
+    one[0, -1] = 1e-3
+    np.testing.assert_allclose(solution.predict(one), usual, atol=0.05)
+
+
+def test_a_class_without_a_tile_has_no_part_in_the_hidden_layer() -> None:
+    keras.utils.set_random_seed(0)
+    head = build_head(cut_network(get_backbone("tiny").build(tile_px=32)), n_classes=3, hidden_units=6, seed=0)
+    features, labels, groups = make_features(n_classes=2)
+    n_channels = head.get_layer("head_hidden").kernel.shape[0]
+    features = np.resize(features, (N_TILES, n_channels))
+    set_linear_head(head, fit_linear(features, labels=labels, groups=groups, n_classes=3))
+    assert np.abs(head.get_layer("head_hidden").bias.numpy()).max() < 100
+    assert head.get_layer("head_logits").bias.numpy()[2] == room.NEVER

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from sem_search.errors import DataError, LeakError, SettingsError
-from sem_search.records import Cell, EpochFigures, FinishedFold, TileSplits
+from sem_search.errors import DataError, FailedTrialError, LeakError, SettingsError
+from sem_search.records import Cell, EpochFigures, FinishedFold, Head, TileSplits
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import cut_network
 from sem_search.transfer.heads.linear import fit_linear
@@ -206,21 +206,60 @@ def test_a_diverged_head_is_not_trained_again() -> None:
     assert_same(*results)
 
 
+@pytest.mark.parametrize("ending", [np.nan, 0.0])
+def test_a_head_that_fails_in_its_second_life_keeps_its_first(ending: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(make_trainer())
+    trainer = make_trainer(refit=True)
+    begin = trainer._begin
+
+    def break_second(tiles: np.ndarray, *, fold: int, cell: Cell) -> None:
+        """Let a head that is trained on more than the training tiles answer the same to everything."""
+        begin(tiles, fold=fold, cell=cell)
+        if len(tiles) > len(TRAINING):
+            trainer.head.get_layer("head_logits").set_weights([np.full((8, N_CLASSES), ending), np.zeros(N_CLASSES)])
+            trainer.head.get_layer("head_hidden").set_weights(
+                [np.zeros((trainer.pool().shape[1], 8)), np.full(8, -1.0)]  # no unit is on
+            )
+
+    monkeypatch.setattr(trainer, "_begin", break_second)
+    result = train(trainer)
+    assert result.outcome.is_diverged
+    np.testing.assert_array_equal(result.outcome.test_probabilities, first.outcome.test_probabilities)
+
+
+@pytest.mark.parametrize("head", ["linear", "linear_init"])
+def test_features_that_are_no_numbers_fail_the_cell_alone(head: Head) -> None:
+    trainer = make_trainer()
+    trainer._pooled[0] = np.full_like(trainer.pool(), np.nan)
+    steps = {} if head == "linear" else {"learning_rate": 0.1, "batch_size": 8}
+    with pytest.raises(FailedTrialError, match="not finite"):
+        trainer.train_fold(split(), cell=Cell(head=head, **steps))
+
+
+def test_fine_tuning_from_the_linear_head_bears_a_class_without_tiles() -> None:
+    trainer = make_trainer(epochs=3)
+    training = TRAINING[TRAINING % N_CLASSES > 0]
+    splits = TileSplits(number=0, training=training, validation=VALIDATION, test=TEST)
+    for rate in (1e-3, 1e-5):
+        result = trainer.train_fold(splits, cell=Cell(head="linear_init", learning_rate=rate, batch_size=8))
+        assert not result.outcome.is_diverged
+        assert result.outcome.curves.training_loss.max() < 10
+
+
 @pytest.mark.parametrize("refit", [False, True])
 @pytest.mark.parametrize("n_views", [1, 2])
 def test_a_linear_head_is_logistic_regression_on_pooled_features(refit: bool, n_views: int) -> None:
     trainer = make_trainer(refit=refit, n_views=n_views)
     result = trainer.train_fold(split(), cell=Cell(head="linear"))
     tiles = np.concatenate([TRAINING, VALIDATION]) if refit else TRAINING
-    rows = np.concatenate([tiles + view * N_TILES for view in range(n_views)])
     solution = fit_linear(
-        trainer.pooled[rows],
+        np.concatenate([trainer.pool(view)[tiles] for view in range(n_views)]),
         labels=tiles % N_CLASSES,
         groups=[f"image {tile // 2}" for tile in tiles],
         n_classes=N_CLASSES,
         n_views=n_views,
     )
-    views = [np.log(solution.predict(trainer.pooled[TEST + view * N_TILES])) for view in range(n_views)]
+    views = [np.log(solution.predict(trainer.pool(view)[TEST])) for view in range(n_views)]
     expected = np.exp(np.mean(views, axis=0))
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(result.outcome.test_probabilities, expected, atol=1e-4)
