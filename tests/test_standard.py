@@ -24,6 +24,8 @@ from sem_search.search.commands.report import run_report
 from sem_search.settings import AS_THE_PAPER, build_settings
 from sem_search.transfer.heads.training import HeadTrainer
 
+pytestmark = pytest.mark.slow
+
 TINY: dict[str, Any] = {
     "backbone": "tiny",
     "weights": "random",
