@@ -48,7 +48,7 @@ def test_where_class_and_session_are_one_nothing_can_be_tried(subject: AuditSubj
 
 
 def test_a_single_class_left_is_nothing_to_train_on(subject: AuditSubject, take_in_sessions, show) -> None:
-    """Whatever the head: a linear one cannot be fitted to one class, and a fine-tuned one would name it always."""
+    """Whatever the head: taught with one class alone, it would always predict that one."""
 
     def describe(place: int, label: str) -> str:
         return "monday" if label == "blobs" and place % 2 == 0 else "tuesday"
