@@ -31,7 +31,7 @@ PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
 def measure_pruners() -> dict[str, float]:
     """Return, for each pruner, the share of folds trained and of the best mean score lost, over all studies."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    cells = order_cells(build_settings({"preset": "standard"}))
+    cells = order_cells(build_settings({"preset": "standard", "heads": "finetune"}))
     figures: dict[str, float] = {"pruners.studies": float(N_STUDIES)}
     for name, build_pruner in PRUNERS.items():
         results = [_run_study(_simulate_scores(cells, seed=seed), pruner=build_pruner()) for seed in range(N_STUDIES)]

@@ -46,15 +46,19 @@ def test_different_cells_never_share_a_name() -> None:
     assert all(set(name) <= set("lrbse0123456789+-._") for name in names)
 
 
-def test_cells_are_equal_and_in_order_by_their_values() -> None:
-    cells = [Cell(learning_rate=rate, batch_size=size) for rate in (0.1, 0.01) for size in (32, 16)]
-    assert [(cell.learning_rate, cell.batch_size) for cell in sorted(cells)] == [
-        (0.01, 16),
-        (0.01, 32),
-        (0.1, 16),
-        (0.1, 32),
-    ]
-    assert Cell(learning_rate=0.1, batch_size=16) in set(cells)
+def test_cells_are_equal_by_their_values() -> None:
+    cells = {Cell(learning_rate=rate, batch_size=size) for rate in (0.1, 0.01) for size in (32, 16)}
+    assert Cell(learning_rate=0.1, batch_size=16) in cells
+    assert Cell(learning_rate=0.1, batch_size=16, head="linear_init") not in cells
+    assert Cell(head="linear") == Cell(head="linear")
+
+
+@pytest.mark.parametrize("steps", [{}, {"learning_rate": 0.1}, {"batch_size": 16}])
+def test_only_the_linear_head_has_no_steps(steps: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="no learning rate"):
+        Cell(**steps)
+    with pytest.raises(ValueError, match="no learning rate"):
+        Cell(head="linear", learning_rate=0.1, batch_size=16)
 
 
 def test_a_tile_has_its_image_s_class() -> None:
