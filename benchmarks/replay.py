@@ -59,7 +59,9 @@ def measure_replay(study_folder: Path) -> dict[str, float]:
     grid = read_grid(study_folder)
     n_folds = max(len(folds) for folds in grid.folds_of.values())
     complete = {cell: folds for cell, folds in grid.folds_of.items() if len(folds) == n_folds}
-    cells = [cell for cell in order_cells(build_settings({"preset": "standard", "heads": "finetune"})) if cell in complete]
+    cells = [
+        cell for cell in order_cells(build_settings({"preset": "standard", "heads": "finetune"})) if cell in complete
+    ]
     n_plain = sum(len(fold.curves.training_loss) for cell in cells for fold in complete[cell])
     plain = max(float(np.mean([stop_fold(fold, patience=0).score for fold in complete[cell]])) for cell in cells)
     figures = {"replay.cells": float(len(cells)), "replay.plain_epochs": float(n_plain)}
