@@ -320,8 +320,10 @@ def _judge_weights(context: StudyContext) -> Colour:
 
 
 def _get_metadata_difference(baselines: Sequence[ComparedBaseline]) -> Difference | None:
-    compared = {one.name: one.comparison for one in baselines}.get("metadata")
-    return compared and compared.image_accuracy
+    for one in baselines:
+        if one.name == "metadata" and one.comparison is not None:
+            return one.comparison.image_accuracy
+    return None
 
 
 def _judge_simpler(fine_tuning: FineTuning | None, *, metadata: Difference | None) -> Colour:
