@@ -38,6 +38,15 @@ SIDE_PX, TILE_PX = 192, 96
 STUDY = MODEL = "scale"
 MIB = 2**20
 
+LAUNCHER = """
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=sys.stderr)
+_, status, used = os.wait4(process.pid, 0)
+print(json.dumps([status, used.ru_maxrss]))
+"""
+"""Runs a command and prints its status and peak memory in KiB. A process begins with the peak of the one that starts
+it, so this one is small."""
+
 STEPS: Mapping[str, tuple[str, ...]] = {
     "inspect": ("cache", "inspection"),
     "inspect_again": (),
@@ -154,17 +163,19 @@ def _measure_step(step: str, *, folder: Path, settings: SearchSettings) -> dict[
         left = folder / name
         shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     before, output = _count_bytes(folder), folder / f"{step}.log"
-    with output.open("w+", encoding="utf-8") as log:
+    with output.open("w", encoding="utf-8") as log:
         begun = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", *_list_words(step, settings=settings)],
+        ran = subprocess.run(
+            [sys.executable, "-c", LAUNCHER, sys.executable, "-m", *_list_words(step, settings=settings)],
             cwd=folder,
             env=_build_environment(folder),
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            check=True,
         )
-        _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begun
+    status, peak_kib = json.loads(ran.stdout)  # as Linux counts
     printed = output.read_text(encoding="utf-8")
     if status:
         raise RuntimeError(printed[-3000:])
@@ -173,7 +184,7 @@ def _measure_step(step: str, *, folder: Path, settings: SearchSettings) -> dict[
         own = dict(_iter_training_s(folder, settings=settings))
     return {
         "seconds": seconds,
-        "peak_mib": used.ru_maxrss / 1024,  # Linux counts in KiB
+        "peak_mib": peak_kib / 1024,
         "disk_mib": (_count_bytes(folder) - before) / MIB,
         **own,
     }
