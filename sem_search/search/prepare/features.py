@@ -126,9 +126,14 @@ def compute_features(
 
 
 def list_missing_views(settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork) -> list[int]:
-    """Return the views that `augment` asks for and whose features are not in the cache."""
-    keys = {view: get_feature_key(data, network=network, view=view) for view in range(VIEWS[settings.augment])}
-    return [view for view, key in keys.items() if not get_store_folder(get_cache_folder(), key).exists()]
+    """Return the views of the tiles that the cache does not hold yet."""
+
+    def is_missing(view: int) -> bool:
+        """Return whether there is no store of this view."""
+        key = get_feature_key(data, network=network, view=view)
+        return not get_store_folder(get_cache_folder(), key).exists()
+
+    return [view for view in range(VIEWS[settings.augment]) if is_missing(view)]
 
 
 def read_shard_tiles(data: PreparedData, *, index: int) -> FloatTiles:
