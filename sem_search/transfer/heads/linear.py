@@ -18,6 +18,7 @@ from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
 
 from sem_search.errors import SettingsError
 
@@ -186,8 +187,12 @@ def _build_model(class_weight: ClassWeight, *, strength: float, tolerance: float
 
 
 def _fit(model: LogisticRegression, features: FloatMatrix, labels: IntVector, *, weight: float) -> None:
-    """Fit; not to have converged to the last digit is no news for a weak penalty on separable classes."""
-    with warnings.catch_warnings():
+    """Fit on one thread; not to have converged to the last digit is no news for a weak penalty on separable classes.
+
+    The solver makes thousands of steps over small matrices. Where other programs are at work, several threads wait for
+    each other at every step: two of them took minutes for what takes one a second.
+    """
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, labels, sample_weight=np.full(len(labels), weight))
 
