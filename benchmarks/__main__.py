@@ -86,13 +86,15 @@ def search(*, threads: int, backbone: str, weights: str, data: str) -> Figures:
 
 
 @add_benchmark
+@click.option("--images", "sizes", multiple=True, default=(100, 500), show_default=True, help="Multiples of ten.")
 @click.option("--backbone", default="mobilenet_v2", show_default=True)
-@click.option("--tiles", "tile_counts", multiple=True, default=(200, 1000, 4000), show_default=True)
-def scale(*, threads: int, backbone: str, tile_counts: tuple[int, ...]) -> Figures:
-    """How time and peak memory of features and epochs grow with the number of tiles, also beyond a memory limit."""
+@click.option("--weights", default="random", show_default=True, help="As in a search: imagenet, random or a file.")
+@click.option("--folder", default="scale", show_default=True, type=click.Path(path_type=Path), help="Kept: it goes on.")
+def scale(*, threads: int, sizes: tuple[int, ...], **options: Any) -> Figures:
+    """Every step of the whole command at growing numbers of images: seconds, peak memory, disk, and the exponents."""
     from benchmarks.scale import measure_scale
 
-    return measure_scale(backbone, tile_counts=tile_counts, threads=threads)
+    return measure_scale(sizes, threads=threads, **options)
 
 
 @add_benchmark

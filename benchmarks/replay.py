@@ -1,10 +1,11 @@
 """What early stopping and pruning would have spent and chosen on a grid that was trained in full.
 
-A plain study (`patience=0`, `pruner=none`) keeps the curves of every epoch of every fold of every cell. A policy is
-replayed over them: it sees what it would have seen, and is charged for the epochs it would have trained. The score of
-a fold at an epoch is its validation accuracy there; the choice is by its mean over the folds, and the regret is the
-difference between the best cell of the whole grid and the chosen one, both at the epochs that the policy kept. `loss`
-is the difference to the plain grid's best cell: negative where early stopping kept better epochs than the last.
+A plain study (`heads=finetune`, `patience=0`, `pruner=none`; `refit=false` spares time) keeps the curves of every epoch
+of every fold of every cell. A policy is replayed over them: it sees what it would have seen, and is charged for the
+epochs it would have trained. The score of a fold at an epoch is its validation accuracy there; the choice is by its
+mean over the folds, and the regret is the difference between the best cell of the whole grid and the chosen one, both
+at the epochs that the policy kept. `loss` is the difference to the plain grid's best cell: negative where early
+stopping kept better epochs than the last.
 """
 
 from dataclasses import dataclass
@@ -22,8 +23,6 @@ from sem_search.search.trials.space import order_cells
 from sem_search.settings import build_settings
 
 PATIENCES = (5, 10, 15, 30)
-PLAIN_EPOCHS = 100
-"""What the `paper` preset allows a fold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +61,11 @@ def measure_replay(study_folder: Path) -> dict[str, float]:
     cells = [
         cell for cell in order_cells(build_settings({"preset": "standard", "heads": "finetune"})) if cell in complete
     ]
-    n_plain = sum(len(fold.curves.training_loss) for cell in cells for fold in complete[cell])
+    lengths = [len(fold.curves.training_loss) for cell in cells for fold in complete[cell]]
+    n_plain, most = sum(lengths), max(lengths)
     plain = max(float(np.mean([stop_fold(fold, patience=0).score for fold in complete[cell]])) for cell in cells)
     figures = {"replay.cells": float(len(cells)), "replay.plain_epochs": float(n_plain)}
-    for patience in (0, *PATIENCES):
+    for patience in (0, *(one for one in PATIENCES if one < most)):
         stopped = {cell: [stop_fold(fold, patience=patience) for fold in complete[cell]] for cell in cells}
         best = max(float(np.mean([fold.score for fold in stopped[cell]])) for cell in cells)
         ways = {name: (build(), False) for name, build in PRUNERS.items()}
@@ -92,7 +92,7 @@ def stop_fold(fold: FoldOutcome, *, patience: int) -> StoppedFold:
         score=float(accuracies[best]),
         accuracies=tuple(map(float, accuracies[:n_epochs])),
         n_tiles=len(fold.validation_tiles),
-        n_most_epochs=PLAIN_EPOCHS,
+        n_most_epochs=len(fold.curves.training_loss),
     )
 
 

@@ -8,6 +8,7 @@ import optuna
 import pytest
 from click.testing import CliRunner
 
+from benchmarks import scale
 from benchmarks.__main__ import benchmarks
 from benchmarks.classifier_results import Result, Task, append_result, read_results
 from benchmarks.classifier_rows import LOGISTIC, ROWS, ImageSet
@@ -363,3 +364,39 @@ def test_what_the_results_lack_is_measured_once(
     assert measure() == []
     assert [one.to_json() for one in read_results(Path("results"))] == [one.to_json() for one in (known, *measured)]
     assert [path.name for path in tmp_path.iterdir()] == ["results"], "searches leave nothing where they are started"
+
+
+def test_an_exponent_is_the_power_by_which_a_figure_grows_from_one_size_to_the_next() -> None:
+    figures = {
+        "scale.100.search.seconds": 10.0,
+        "scale.500.search.seconds": 50.0,
+        "scale.2000.search.seconds": 800.0,
+        "scale.100.load.disk_mib": 0.0,
+        "scale.500.load.disk_mib": 1.0,
+    }
+    assert scale.compute_exponents(figures, sizes=(100, 500, 2000)) == pytest.approx(
+        {"exponent.100_500.search.seconds": 1, "exponent.500_2000.search.seconds": 2}
+    )
+
+
+def test_a_measurement_that_was_stopped_goes_on_with_the_step_that_it_was_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def measure(step: str, **_options: object) -> dict[str, float]:
+        begun.append(step)
+        if begun.count("search") == 1 and step == "search":
+            raise RuntimeError("stopped")
+        return {"seconds": float(len(begun))}
+
+    monkeypatch.setattr(scale, "_measure_step", measure)
+    given = {"folder": tmp_path, "backbone": "tiny", "weights": "random", "threads": 1}
+    with pytest.raises(RuntimeError, match="stopped"):
+        scale.measure_scale((10,), **given)
+    figures = scale.measure_scale((10,), **given)
+    assert begun == ["inspect", "inspect_again", "features", "search", "search", "search_again", "report", "load"]
+    assert len(list((tmp_path / "10" / "images").rglob("*.png"))) == 10
+    assert figures["scale.10.features.seconds"] == 3
+    assert scale.measure_scale((10,), **given) == figures
+    assert len(begun) == 8

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from sem_search.words import count, join_some, join_values, join_words, name_some, read_list, write_list
+from sem_search.words import count, join_some, join_values, join_words, name_some, read_list, write_duration, write_list
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,14 @@ from sem_search.words import count, join_some, join_values, join_words, name_som
 )
 def test_count(number: int, noun: str, words: str) -> None:
     assert count(number, noun) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (150, "2 min 30 s"), (3600, "1 h 0 min"), (98765, "27 h 26 min")],
+)
+def test_write_duration(seconds: float, words: str) -> None:
+    assert write_duration(seconds) == words
 
 
 @pytest.mark.parametrize(("words", "joined"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")])

@@ -12,6 +12,7 @@ from sem_search.search.cluster.client import ClusterClient
 from sem_search.search.cluster.remote_folds import RemoteFolds
 from sem_search.search.folds.repair import repair_folds
 from sem_search.search.folds.train import FoldSource, LocalFolds
+from sem_search.search.prepare.duration import estimate_duration
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.conclusion import Conclusion, conclude_study
@@ -27,7 +28,7 @@ from sem_search.search.trials.storage import START_S, repeat_after_outages
 from sem_search.search.trials.study import open_study
 from sem_search.search.trials.worker_loop import Timeout, work
 from sem_search.settings import SearchSettings
-from sem_search.terminal import warn
+from sem_search.terminal import echo, warn
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.availability import wait_while_away
 from sem_search.tracking.mlflow.links import link_run
@@ -112,6 +113,10 @@ def _attempt(
     _wait(lambda: _take_over(study, log=log), settings=settings)
     with explain_artifact_store(run_id):
         _wait(lambda: log_entries([describe_settings(settings)], run_id=run_id), settings=settings)
+    if client is None and not list_results(study):
+        duration = estimate_duration(prepared)
+        if duration is not None:
+            echo(duration.to_text(), err=True)
     trainer = prepared.trainer  # features are computed now: the study's run says meanwhile that a search is at work
     _wait(lambda: log_study_start(prepared, run_id=run_id), settings=settings)
     if len(list_results(study)) < count_ranks(settings):

@@ -141,7 +141,7 @@ class RemoteFolds:
                 return
             if place not in self._futures:
                 is_there = self.prepared.store.has(cell=place[0], fold=place[1])
-                incumbent = None if is_there else self._find_incumbent(place[1])
+                incumbent = None if is_there else self._find_incumbent(*place)
                 self._futures[place] = None if is_there else self._submit(place[0], fold=place[1], incumbent=incumbent)
                 n_free -= not is_there
 
@@ -161,11 +161,11 @@ class RemoteFolds:
     def _context(self) -> str:
         return publish_context(self.prepared, shared=get_shared(self.prepared.settings))
 
-    def _find_incumbent(self, fold: int) -> Incumbent | None:
-        """Return the best cell on a fold as far as is known now."""
+    def _find_incumbent(self, cell: Cell, fold: int) -> Incumbent | None:
+        """Return what a cell is compared with on a fold as far as is known now."""
         if self.prepared.settings.pruner != EXTRAPOLATION:
             return None
-        return find_incumbent(self.study.get_trials(deepcopy=False), fold=fold)
+        return find_incumbent(self.study.get_trials(deepcopy=False), fold=fold, head=cell.head)
 
     def _fetch(self, cell: Cell, *, fold: int) -> FinishedFold:
         """Return a fold that a worker has written."""

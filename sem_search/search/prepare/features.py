@@ -48,7 +48,7 @@ def compute_views(
     """
     at_most_once = elsewhere and cache(elsewhere)
     views = range(VIEWS[settings.augment])
-    missing = [view for view in views if not _is_in_cache(data, network=network, view=view)]
+    missing = list_missing_views(settings, data=data, network=network)
     n_tiles = data.tiles.n_tiles
     with ProgressMeter(
         f"Features of {n_tiles} tiles" + (f" in {len(missing)} views" if len(views) > 1 else ""),
@@ -125,8 +125,15 @@ def compute_features(
     return store
 
 
-def _is_in_cache(data: PreparedData, *, network: PreparedNetwork, view: int) -> bool:
-    return get_store_folder(get_cache_folder(), get_feature_key(data, network=network, view=view)).exists()
+def list_missing_views(settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork) -> list[int]:
+    """Return the views of the tiles that the cache does not hold yet."""
+
+    def is_missing(view: int) -> bool:
+        """Return whether there is no store of this view."""
+        key = get_feature_key(data, network=network, view=view)
+        return not get_store_folder(get_cache_folder(), key).exists()
+
+    return [view for view in range(VIEWS[settings.augment]) if is_missing(view)]
 
 
 def read_shard_tiles(data: PreparedData, *, index: int) -> FloatTiles:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sem_search.heads import Head
 from sem_search.records import EpochFigures, FinishedFold, FoldOutcome, TrainingCurves
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent, find_incumbent
 from sem_search.search.pruning.pruners import EXTRAPOLATION
@@ -30,16 +31,18 @@ ASK_EVERY_S = 2.0
 class EarlierTrials:
     """What one cell is compared with: the trials of lower rank."""
 
-    def __init__(self, study: optuna.Study, *, rank: int, settings: SearchSettings) -> None:
+    def __init__(self, study: optuna.Study, *, rank: int, head: Head, settings: SearchSettings) -> None:
         """Begin with a cell.
 
         Args:
             study: Holds the trials, and the pruner that is asked between folds.
             rank: Of the cell.
+            head: Of the cell.
             settings: Which pruner there is.
         """
         self._study = study
         self._rank = rank
+        self._head: Head = head
         self._is_extrapolating = settings.pruner == EXTRAPOLATION
         self._prunes = self._is_extrapolating or not isinstance(study.pruner, optuna.pruners.NopPruner)
         self._asked_at_s = -ASK_EVERY_S
@@ -71,7 +74,9 @@ class EarlierTrials:
             fold: Its number.
             finished: The folds of the cell before it.
         """
-        return find_incumbent(self._earlier or (), fold=fold, finished=finished) if self._is_extrapolating else None
+        if not self._is_extrapolating:
+            return None
+        return find_incumbent(self._earlier or (), fold=fold, head=self._head, finished=finished)
 
     def should_prune(self, values: Sequence[float]) -> bool:
         """Tell whether the pruner ends the cell after these folds; for a cell that is decidable.

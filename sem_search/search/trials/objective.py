@@ -72,7 +72,7 @@ class CellObjective:
         if known is not None:
             return self._repeat(known, trial=trial)
         course = CellCourse(
-            earlier=EarlierTrials(trial.study, rank=get_rank(trial), settings=settings),
+            earlier=EarlierTrials(trial.study, rank=get_rank(trial), head=cell.head, settings=settings),
             n_folds=settings.folds,
             accept=lambda finished: self._accept_fold(trial, finished),
         )

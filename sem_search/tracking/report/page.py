@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sem_search.secrets import mask_secrets, mask_url
 from sem_search.tracking.figures.study import format_rate
+from sem_search.words import write_duration
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -34,7 +35,7 @@ def _get_environment() -> Environment:
         "score": _format_score,
         "percent": _format_percent,
         "rate": lambda value: "–" if value is None else format_rate(value),
-        "duration": _format_duration,
+        "duration": write_duration,
         "quoted": shlex.quote,
         "masked": lambda value: mask_secrets(str(value)),
         "masked_url": mask_url,
@@ -50,12 +51,3 @@ def _format_score(value: float | None) -> str:
 def _format_percent(value: float) -> str:
     """Return a share as a percentage, 100 only where it is all."""
     return ">99.9 %" if 0.9995 <= value < 1 else f"{100 * value:.1f} %"
-
-
-def _format_duration(seconds: float) -> str:
-    """Return a time in the two largest units that say something."""
-    minutes, rest_s = divmod(round(seconds), 60)
-    hours, rest_min = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {rest_min} min"
-    return f"{minutes} min {rest_s} s" if minutes else f"{rest_s} s"

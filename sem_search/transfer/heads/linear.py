@@ -18,6 +18,7 @@ from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
 
 from sem_search.errors import SettingsError
 
@@ -91,8 +92,10 @@ def fit_linear(
             features[:n_tiles], labels=labels, groups=np.asarray(groups), class_weight=class_weight
         )
     mean, scale = _standardise(features)
+    standard = features - mean
+    standard /= scale  # in place: all views of 40,000 tiles take gigabytes
     model = _build_model(class_weight, strength=strength, tolerance=TOLERANCE)
-    _fit(model, (features - mean) / scale, np.tile(labels, n_views), weight=1 / n_views)
+    _fit(model, standard, np.tile(labels, n_views), weight=1 / n_views)
     kernel, bias = _expand(model, n_classes=n_classes)
     kernel = kernel / scale[:, None]
     return LinearSolution(kernel=kernel, bias=bias - mean @ kernel, strength=strength)
@@ -184,8 +187,12 @@ def _build_model(class_weight: ClassWeight, *, strength: float, tolerance: float
 
 
 def _fit(model: LogisticRegression, features: FloatMatrix, labels: IntVector, *, weight: float) -> None:
-    """Fit; not to have converged to the last digit is no news for a weak penalty on separable classes."""
-    with warnings.catch_warnings():
+    """Fit on one thread; not to have converged to the last digit is no news for a weak penalty on separable classes.
+
+    The solver makes thousands of steps over small matrices. Where other programs are at work, several threads wait for
+    each other at every step: two of them took minutes for what takes one a second.
+    """
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, labels, sample_weight=np.full(len(labels), weight))
 

@@ -1,6 +1,7 @@
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 
 from benchmarks.endings import simulate_endings
 from sem_search.records import EpochFigures, FoldOutcome, TrainingCurves
@@ -164,22 +165,33 @@ def test_a_fold_that_is_compared_afterwards_ends_at_the_epoch_where_it_would_hav
         assert fold.curves.validation_accuracy.tolist() == accuracies[:ended]
 
 
-def add_trial(study: optuna.Study, *, value: float | None, accuracies: list[float] | None) -> None:
+def add_trial(
+    study: optuna.Study, *, value: float | None, accuracies: list[float] | None, head: str | None = None
+) -> None:
     state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
     attrs = {} if accuracies is None else {ACCURACIES: accuracies}
-    study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attrs))
+    params = {} if head is None else {"head": head}
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=state,
+            value=value,
+            user_attrs=attrs,
+            params=params,
+            distributions={name: CategoricalDistribution(("linear", "finetune")) for name in params},
+        )
+    )
 
 
 def test_the_incumbent_is_the_best_complete_trial() -> None:
     study = optuna.create_study(direction="maximize")
-    assert find_incumbent(study.get_trials(), fold=0) is None
+    assert find_incumbent(study.get_trials(), fold=0, head="finetune") is None
     add_trial(study, value=None, accuracies=[1.0, 1.0])
-    assert find_incumbent(study.get_trials(), fold=0) is None
+    assert find_incumbent(study.get_trials(), fold=0, head="finetune") is None
     add_trial(study, value=0.7, accuracies=[0.9, 0.5])
     add_trial(study, value=0.8, accuracies=[0.6, 0.95])
     add_trial(study, value=0.8, accuracies=[0.1, 0.1])
     add_trial(study, value=0.99, accuracies=None)
-    assert find_incumbent(study.get_trials(), fold=1) == Incumbent(trial=2, accuracy=0.95)
+    assert find_incumbent(study.get_trials(), fold=1, head="finetune") == Incumbent(trial=2, accuracy=0.95)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +241,16 @@ def test_the_message_tells_of_the_folds_before() -> None:
         fold.check(Incumbent(trial=3, accuracy=0.95, leads=(0.1, 0.1)))
 
 
+def test_a_cell_is_compared_with_the_best_of_its_own_head() -> None:
+    """Views add more to the answers of fine-tuned heads than of linear ones, and curves do not show it."""
+    study = optuna.create_study(direction="maximize")
+    add_trial(study, value=0.9, accuracies=[0.95], head="linear")
+    assert find_incumbent(study.get_trials(), fold=0, head="finetune") is None
+    add_trial(study, value=0.7, accuracies=[0.8], head="finetune")
+    assert find_incumbent(study.get_trials(), fold=0, head="finetune") == Incumbent(trial=1, accuracy=0.8)
+    assert find_incumbent(study.get_trials(), fold=0, head="linear") == Incumbent(trial=0, accuracy=0.95)
+
+
 def test_the_incumbent_leads_by_what_it_did_better_on_finished_folds() -> None:
     study = optuna.create_study(direction="maximize")
     add_trial(study, value=0.8, accuracies=[0.9, 0.7, 0.6])
@@ -249,7 +271,7 @@ def test_the_incumbent_leads_by_what_it_did_better_on_finished_folds() -> None:
         )
         for number in range(2)
     ]
-    incumbent = find_incumbent(study.trials, fold=2, finished=folds)
+    incumbent = find_incumbent(study.trials, fold=2, head="finetune", finished=folds)
     assert incumbent is not None
     assert (incumbent.accuracy, incumbent.before, incumbent.leads) == (0.6, (0.9, 0.7), pytest.approx((0.1, -0.1)))
     assert incumbent.mean_accuracy == pytest.approx(2.2 / 3)

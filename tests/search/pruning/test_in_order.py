@@ -63,8 +63,8 @@ def test_a_cell_is_decidable_when_every_earlier_rank_has_its_result(study, extra
     """One that has not begun, or whose worker was killed, holds it up; with its result it is decidable."""
     add(study, GOOD)
     add(study, GOOD, state=state)
-    assert EarlierTrials(study, rank=1, settings=extrapolating).is_decidable
-    earlier = EarlierTrials(study, rank=2, settings=extrapolating)
+    assert EarlierTrials(study, rank=1, head="finetune", settings=extrapolating).is_decidable
+    earlier = EarlierTrials(study, rank=2, head="finetune", settings=extrapolating)
     assert not earlier.is_decidable
     assert earlier.is_held_up == (state != TrialState.RUNNING)
     if state == TrialState.RUNNING:
@@ -82,7 +82,7 @@ def test_a_cell_is_decidable_when_every_earlier_rank_has_its_result(study, extra
 def test_a_trial_that_failed_for_good_is_a_result(study, extrapolating) -> None:
     add(study, GOOD)
     add(study, BAD, state=TrialState.FAIL, reason="no memory")
-    assert EarlierTrials(study, rank=2, settings=extrapolating).is_decidable
+    assert EarlierTrials(study, rank=2, head="finetune", settings=extrapolating).is_decidable
 
 
 def test_a_later_rank_is_no_incumbent_whatever_its_number(study, extrapolating) -> None:
@@ -91,7 +91,7 @@ def test_a_later_rank_is_no_incumbent_whatever_its_number(study, extrapolating) 
     add(study, BAD, state=TrialState.RUNNING)
     add(study, GOOD, rank=2)
     add(study, BAD, rank=0)
-    earlier = EarlierTrials(study, rank=1, settings=extrapolating)
+    earlier = EarlierTrials(study, rank=1, head="finetune", settings=extrapolating)
     assert earlier.is_decidable
     incumbent = earlier.find_incumbent(fold=1)
     assert incumbent is not None
@@ -101,7 +101,7 @@ def test_a_later_rank_is_no_incumbent_whatever_its_number(study, extrapolating) 
 
 def test_what_was_known_when_a_cell_became_decidable_stays_known(study, extrapolating) -> None:
     add(study, BAD)
-    earlier = EarlierTrials(study, rank=1, settings=extrapolating)
+    earlier = EarlierTrials(study, rank=1, head="finetune", settings=extrapolating)
     assert earlier.is_decidable
     add(study, GOOD)
     assert earlier.is_decidable
@@ -116,7 +116,7 @@ def test_between_folds_it_says_what_the_pruner_says_to_one_process(settings, pru
         add(study, GOOD)
     for values in (BAD, GOOD, [0.95, 0.3, 0.3]):
         trial = study.ask()
-        earlier = EarlierTrials(study, rank=trial.number, settings=chosen)
+        earlier = EarlierTrials(study, rank=trial.number, head="finetune", settings=chosen)
         assert earlier.is_decidable
         for step, value in enumerate(values):
             trial.report(value, step=step)
@@ -127,7 +127,7 @@ def test_between_folds_it_says_what_the_pruner_says_to_one_process(settings, pru
 def test_where_nothing_is_pruned_no_cell_waits(settings) -> None:
     study = optuna.create_study(direction="maximize", pruner=build_pruner(settings))
     add(study, GOOD, state=TrialState.WAITING)
-    earlier = EarlierTrials(study, rank=1, settings=settings)
+    earlier = EarlierTrials(study, rank=1, head="finetune", settings=settings)
     assert earlier.is_decidable
     assert not earlier.is_held_up
     assert earlier.find_incumbent(fold=0) is None
@@ -136,7 +136,7 @@ def test_where_nothing_is_pruned_no_cell_waits(settings) -> None:
 def test_the_database_is_not_asked_after_every_epoch(study, extrapolating, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_order, "ASK_EVERY_S", 1000.0)
     add(study, GOOD, state=TrialState.RUNNING)
-    earlier = EarlierTrials(study, rank=1, settings=extrapolating)
+    earlier = EarlierTrials(study, rank=1, head="finetune", settings=extrapolating)
     assert not earlier.is_decidable
     monkeypatch.setattr(study, "get_trials", lambda **_: pytest.fail("asked again"))
     assert not earlier.is_decidable

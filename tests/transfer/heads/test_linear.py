@@ -1,11 +1,14 @@
 """The linear head is logistic regression as scikit-learn has it, and fits exactly into the head of a network."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sem_search.errors import SettingsError
 from sem_search.transfer.backbones import get_backbone
@@ -132,3 +135,27 @@ def test_a_class_without_a_tile_has_no_part_in_the_hidden_layer() -> None:
     set_linear_head(head, fit_linear(features, labels=labels, groups=groups, n_classes=3))
     assert np.abs(head.get_layer("head_hidden").bias.numpy()).max() < 100
     assert head.get_layer("head_logits").bias.numpy()[2] == room.NEVER
+
+
+def test_the_solver_runs_on_one_thread_and_leaves_the_others_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads wait for each other at every step where other programs are at work."""
+    used: list[int] = []
+    fit = LogisticRegression.fit
+
+    def watch(self: LogisticRegression, *args: Any, **options: Any) -> LogisticRegression:
+        used.extend(count_threads())
+        return fit(self, *args, **options)
+
+    monkeypatch.setattr(LogisticRegression, "fit", watch)
+    with threadpool_limits(2, user_api="blas"):
+        before = count_threads()
+        features = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+        fit_linear(features, labels=np.arange(12) % 2, groups=list("abcdefghijkl"), n_classes=2)
+        assert count_threads() == before
+    assert set(used) == {1}
+    assert set(before) == {2}
+
+
+def count_threads() -> list[int]:
+    """Return how many threads each library of linear algebra may use."""
+    return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
