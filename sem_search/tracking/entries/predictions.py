@@ -68,9 +68,10 @@ def _iter_image_rows(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> It
     indices, probabilities = fold.get_split(split)
     image_of_tile = tiles.image_of_tile[indices]
     images, combined = combine_tiles(probabilities, image_of_tile=image_of_tile)
+    counts = np.bincount(image_of_tile)
     for image, predicted, row in zip(images, predict_classes(combined), combined, strict=True):
         true = tiles.class_names[tiles.label_of_image[image]]
-        n_tiles = int(np.count_nonzero(image_of_tile == image))
+        n_tiles = int(counts[image])
         answer = (tiles.image_ids[image], tiles.class_names[predicted], true)
         yield (*answer, split, fold.fold + 1, n_tiles, *_round_probabilities(row))
 
