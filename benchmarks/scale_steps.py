@@ -361,22 +361,25 @@ def _write(artifact: Any) -> bytes:
 
 
 def _write_tile_predictions(world: World) -> Work:
-    from sem_search.tracking.entries.predictions import build_tile_predictions
+    from sem_search.tracking.entries.predictions import tabulate_tile_predictions
+    from sem_search.tracking.entries.types import FrameArtifact
 
     study = world.study
-    return lambda: _write(build_tile_predictions(study.winner, tiles=study.tiles, path="tiles.csv"))
+    return lambda: _write(
+        FrameArtifact(path="tiles.parquet", frame=tabulate_tile_predictions(study.winner, tiles=study.tiles))
+    )
 
 
 def _write_image_predictions(world: World) -> Work:
-    from sem_search.tracking.entries.predictions import build_image_predictions
+    from sem_search.tracking.entries.predictions import build_evaluation_table, tabulate_image_predictions
 
     study = world.study
 
     def work() -> str:
-        """Write as MLflow does."""
+        """Write the evaluation table as MLflow does."""
         import pandas as pd
 
-        table = build_image_predictions(study.winner, tiles=study.tiles, path="images.json")
+        table = build_evaluation_table(tabulate_image_predictions(study.winner, tiles=study.tiles), path="images.json")
         return str(pd.DataFrame(table.rows, columns=list(table.columns)).to_json(orient="split"))
 
     return work
