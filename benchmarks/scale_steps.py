@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -178,19 +178,22 @@ class World:
         return features
 
 
-def measure_scale_steps(image_counts: tuple[int, ...], *, steps: tuple[str, ...], limit_s: float) -> dict[str, float]:
+def measure_scale_steps(
+    image_counts: Sequence[int], *, steps: Sequence[str], threads: int, limit_s: float
+) -> dict[str, float]:
     """Return seconds, memory and written MiB of each step at each size, and the exponent between the two largest.
 
     Args:
         image_counts: Sizes, ascending.
         steps: Names; none stands for all.
-        limit_s: A step that takes longer is ended; larger sizes of it are left out.
+        threads: Of the libraries' own products.
+        limit_s: A step that takes longer, its preparation included, is ended; larger sizes of it are left out.
     """
     figures: dict[str, float] = {}
     for step in steps or tuple(STEPS):
         seconds: dict[int, float] = {}
         for n_images in image_counts:
-            found = _run_in_process(step, n_images=n_images, limit_s=limit_s)
+            found = _run_in_process(step, n_images=n_images, threads=threads, limit_s=limit_s)
             if found is None:
                 figures[f"{step}.{n_images}.ended_after_s"] = limit_s
                 break
@@ -201,15 +204,20 @@ def measure_scale_steps(image_counts: tuple[int, ...], *, steps: tuple[str, ...]
                 flush=True,
             )
         if len(seconds) > 1:
-            (small, before), (large, after) = list(seconds.items())[-2:]
-            figures[f"{step}.exponent"] = math.log(after / before) / math.log(large / small)
+            figures[f"{step}.exponent"] = compute_exponent(*list(seconds.items())[-2:])
     return figures
 
 
-def _run_in_process(step: str, *, n_images: int, limit_s: float) -> dict[str, float] | None:
+def compute_exponent(small: tuple[int, float], large: tuple[int, float]) -> float:
+    """Return how a step grows from one size to another, both with their seconds: 1 is in proportion."""
+    return math.log(large[1] / small[1]) / math.log(large[0] / small[0])
+
+
+def _run_in_process(step: str, *, n_images: int, threads: int, limit_s: float) -> dict[str, float] | None:
     command = [sys.executable, "-m", "benchmarks.scale_steps", step, str(n_images)]
+    environment = os.environ | {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS")}
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=limit_s)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=limit_s, env=environment)
     except subprocess.TimeoutExpired:
         return None
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -263,13 +271,20 @@ def _cut(world: World) -> Work:
 
 def _survey(world: World) -> Work:
     """Pixels of images of 640 x 480 px; decoding is left out."""
+    from sem_search.micrographs.catalogue import Catalogue, ImageRecord
     from sem_search.micrographs.inspection.data_bars import choose_bar_images
     from sem_search.micrographs.inspection.report import list_gallery
     from sem_search.micrographs.inspection.survey import survey_pixels
 
     pixels = world.rng.random(SIDE_PX, dtype=np.float32)
-    catalogue = world.catalogue
-    type(catalogue).read_image = lambda *_: pixels
+
+    class OnePicture(Catalogue):
+        """All images look alike."""
+
+        def read_image(self, _: ImageRecord) -> Any:
+            return pixels
+
+    catalogue = OnePicture(root=world.catalogue.root, records=world.catalogue.records)
     return lambda: survey_pixels(catalogue, edges_of=choose_bar_images(catalogue), shown=list_gallery(catalogue))
 
 
