@@ -12,8 +12,9 @@ from sem_search.errors import SettingsError
 from sem_search.places import CACHE_VARIABLE, get_cache_folder, make_cache_folder
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.network import PreparedNetwork
-from sem_search.transfer.feature_store import GIGABYTE
 from sem_search.transfer.features import compute_n_bytes
+
+UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6}
 
 LARGE_SHARE = 0.1
 """Share of the free disk from which on it is said what takes less."""
@@ -58,4 +59,5 @@ def _iter_smaller(data: PreparedData, *, network: PreparedNetwork, n_views: int,
 
 
 def _format(n_bytes: int) -> str:
-    return f"{n_bytes / GIGABYTE:.2f} GB"
+    unit, size = next(((unit, size) for unit, size in UNITS.items() if n_bytes >= size), ("kB", 1e3))
+    return f"{n_bytes / size:.1f} {unit}"

@@ -44,7 +44,7 @@ def test_what_is_told_is_what_lies_on_the_disk(
 def test_little_is_told_in_one_sentence(data: PreparedData, network, set_free, tmp_path: Path) -> None:
     set_free(10**12)
     assert check_disk_space(data=data, network=network, n_views=1) == (
-        f"The features of 60 tiles take 0.00 GB of disk; 1000.00 GB are free in {tmp_path}."
+        f"The features of 60 tiles take 276.6 kB of disk; 1.0 TB are free in {tmp_path}."
     )
 
 
@@ -52,18 +52,18 @@ def test_much_is_told_with_what_takes_less(data: PreparedData, network, set_free
     needed = 8 * compute_n_bytes(network.cut, n_tiles=60)
     set_free(needed)
     text = check_disk_space(data=data, network=network, n_views=8)
-    assert text.startswith("The features of 60 tiles in 8 views take 0.0")
-    assert "Less: augment=none (0.00 GB); tiles_per_image=1 (0.0" in text, "two of four take more than half"
+    assert text.startswith("The features of 60 tiles in 8 views take 2.2 MB of disk; 2.2 MB are free in ")
+    assert text.endswith(". Less: augment=none (276.6 kB); tiles_per_image=1 (554.0 kB)."), "two of four: over half"
 
 
 @pytest.mark.parametrize(
     ("n_views", "share", "advice"),
     [
-        (8, 0.9, "Give augment=none (0.00 GB); tiles_per_image=3 (0.0"),
-        (8, 0.6, "Give augment=none (0.00 GB); tiles_per_image=2 (0.0"),
-        (8, 0.2, "Give augment=none (0.00 GB); make room"),
+        (8, 0.9, "Give augment=none (276.6 kB); tiles_per_image=3 (1.7 MB); make room"),
+        (8, 0.6, "Give augment=none (276.6 kB); tiles_per_image=2 (1.1 MB); make room"),
+        (8, 0.2, "Give augment=none (276.6 kB); make room"),
         (8, 0.01, "Make room"),
-        (1, 0.9, "Give tiles_per_image=3 (0.00 GB); make room"),
+        (1, 0.9, "Give tiles_per_image=3 (207.5 kB); make room"),
     ],
 )
 def test_what_cannot_fit_is_refused_with_what_would(
