@@ -546,6 +546,37 @@ def _fit_novelty(world: World) -> Work:
     )
 
 
+def _compare_lots(world: World) -> Work:
+    """Two lots of half of the images each; how small a difference could be seen is left out."""
+    from sem_search.evaluation.lots.two_sample import compare_lots
+
+    tiles = world.tiles
+    features = world.draw_features(N_CHANNELS, labels=tiles.label_of_tile).astype(np.float64)
+    return lambda: compare_lots(
+        features,
+        image_of_tile=tiles.image_of_tile,
+        lot_of_image=np.arange(world.n_images) % 2,
+        lot_names=["first", "second"],
+        group_of_image=tiles.group_of_image,
+        n_power_tests=0,
+    )
+
+
+def _correlate_heat(world: World) -> Work:
+    """Heat on particles, four of them in each tile."""
+    from sem_search.evaluation.heat_maps.correlation import correlate_heat
+
+    tiles = world.tiles
+    particle_maps = np.zeros((tiles.n_tiles, 14, 14), dtype=np.int64)
+    numbers = np.arange(4 * tiles.n_tiles).reshape(-1, 2, 2) + 1
+    particle_maps[:, 1:13:7, 1:13:7] = numbers
+    maps = world.rng.random((tiles.n_tiles, 7, 7))
+    measures = {"size": world.rng.random(4 * tiles.n_tiles)}
+    return lambda: correlate_heat(
+        maps, particle_maps=particle_maps, measures=measures, image_of_tile=tiles.image_of_tile
+    )
+
+
 def _fit_linear(world: World) -> Work:
     """Logistic regression on the training tiles of one fold, its penalty chosen."""
     from sem_search.transfer.heads.linear import fit_linear
@@ -630,6 +661,8 @@ STEPS: Mapping[str, Callable[[World], Work]] = {
     "metadata_model": _predict_from_metadata,
     "novelty": _fit_novelty,
     "linear_head": _fit_linear,
+    "lots": _compare_lots,
+    "morphology": _correlate_heat,
     "grad_cam_sheet": _choose_sheet,
     "mistakes": _list_mistakes,
     "report": _write_report,
