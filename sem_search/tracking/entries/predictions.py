@@ -69,7 +69,7 @@ def build_evaluation_table(predictions: pd.DataFrame, *, path: str) -> Evaluatio
     ids = sorted(set(predictions["image_id"]))
     shown = ids[:: -(-len(ids) // MAX_EVALUATED)]
     rows = predictions[predictions["image_id"].isin(shown)].itertuples(index=False, name=None)
-    return EvaluationTable(path=path, columns=tuple(predictions), rows=tuple(rows))
+    return EvaluationTable(path=path, columns=tuple(map(str, predictions)), rows=tuple(rows))
 
 
 def _tabulate(image: IntVector, *, probabilities: FloatMatrix, tiles: TileTable) -> pd.DataFrame:

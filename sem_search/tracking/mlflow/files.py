@@ -67,10 +67,10 @@ def _write_text(text: str, *, target: Path) -> None:
 
 def _mask(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table without secrets; each text, which may stand in many rows, is looked at once."""
-    texts = frame.select_dtypes(exclude="number")
-    return frame.assign(
-        **{name: texts[name].map({text: mask_secrets(text) for text in set(texts[name])}) for name in texts}
-    )
+    masked = frame.copy(deep=False)
+    for name in frame.select_dtypes(exclude="number"):
+        masked[name] = frame[name].map({text: mask_secrets(text) for text in set(frame[name])})
+    return masked
 
 
 def _format_json(artifact: JsonArtifact) -> str:
