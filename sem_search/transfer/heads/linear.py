@@ -35,7 +35,7 @@ USUAL_STRENGTH = 1e-2
 
 MOST_ROWS = 100_000
 """Tiles, each view for one, that are learnt from: 1,280 features of them take a gigabyte. Of 2,000 images with 20 tiles
-and eight views that is a third (docs/decisions/035-twenty-thousand-images.md)."""
+and eight views that is a third (docs/decisions/035-many-images.md)."""
 
 GOLDEN = 0.6180339887498949
 """The golden ratio's fraction: its multiples fill the unit interval evenly, whatever the number of tiles or views."""
