@@ -125,16 +125,14 @@ def build_tile_table(catalogue: Catalogue, *, grid: TileGrid) -> TileLayout:
     Raises:
         ImageTooSmallError: No tile fits into an image; the message names it and gives both sizes.
     """
-    image_of_tile, corners = [], []
-    for index, record in enumerate(catalogue.records):
+    sizes = [(record.height_px, record.width_px) for record in catalogue.records]
+    for record in catalogue.records:
         _check_fits(record.height_px, record.width_px, grid=grid, name=record.image_id)
-        for corner in grid.iter_corners(record.height_px, record.width_px):
-            image_of_tile.append(index)
-            corners.append(corner)
-    top_left = np.array(corners, dtype=np.int64).reshape(-1, 2)
+    corners_of = {size: np.array(list(grid.iter_corners(*size)), dtype=np.int64) for size in set(sizes)}
+    top_left = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(corners_of[size] for size in sizes)])
     return TileLayout(
         image_ids=tuple(record.image_id for record in catalogue.records),
-        image_of_tile=np.array(image_of_tile, dtype=np.int64),
+        image_of_tile=np.repeat(np.arange(len(sizes)), [len(corners_of[size]) for size in sizes]),
         top_px=top_left[:, 0],
         left_px=top_left[:, 1],
     )

@@ -297,9 +297,10 @@ def _find_predictive_levels(catalogue: Catalogue) -> list[Finding]:
 
 def _count_nearest(values: NDArray[np.float64], labels: Labels, *, n_classes: int) -> int:
     """Return how many images are predicted correctly as the class with the nearest mean of the other images."""
-    members = np.eye(n_classes)[labels]
-    n_others = members.sum(axis=0) - members
-    sums = members.T @ values - members * values[:, None]
-    distance = np.abs(values[:, None] - sums / np.maximum(n_others, 1))
-    distance[n_others == 0] = np.inf
+    sizes, sums = (np.bincount(labels, weights=weights, minlength=n_classes) for weights in (None, values))
+    distance = np.abs(values[:, None] - sums / np.maximum(sizes, 1))
+    distance[:, sizes == 0] = np.inf
+    n_others = sizes[labels] - 1
+    own = np.abs(values - (sums[labels] - values) / np.maximum(n_others, 1))
+    distance[np.arange(len(labels)), labels] = np.where(n_others > 0, own, np.inf)
     return int((distance.argmin(axis=1) == labels).sum())
