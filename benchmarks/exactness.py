@@ -15,15 +15,18 @@ from sklearn.metrics import f1_score
 
 from sem_search.records import Cell
 from sem_search.search.prepare.data import PreparedData, prepare_data
-from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.features import compute_features, compute_views
 from sem_search.search.prepare.network import PreparedNetwork, build_trainer, prepare_network
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.transfer.features import FeatureStore
-from sem_search.transfer.heads import training
+from sem_search.transfer.heads import linear, training
 from sem_search.transfer.heads.passes import GeneralPass, choose_pass
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 
 N_SEEDS = 5
+PARTS = (1, 3, 10)
+"""A linear head learns from one row of so many; a row is a tile in one view."""
+
 CELL, EPOCHS = Cell(learning_rate=1e-2, batch_size=16), 10
 
 
@@ -77,24 +80,47 @@ def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -
             f"{key}.{name}.f_mean": statistics.mean(scores),
             f"{key}.{name}.f_spread": statistics.stdev(scores),
         }
-    linear = [
+    solved = [
         _train(exact, data=prepared, network=network, features=some, seed=0, cell=Cell(head="linear"))
         for some in (features, halved)
     ]
     return {
         **figures,
+        **_measure_fewer_rows(exact, data=prepared, network=network, key=key),
         f"{key}.float16.same_answers": statistics.mean(half_agreements),
         f"{key}.float16.fewest_same_answers": min(half_agreements),
         f"{key}.float16.same_answers_when_trained": _average_agreement(fast, half),
-        f"{key}.float16.same_answers_of_the_linear_head": _average_agreement(linear[:1], linear[1:]),
+        f"{key}.float16.same_answers_of_the_linear_head": _average_agreement(solved[:1], solved[1:]),
         f"{key}.float16.largest_difference": max(
             float(np.abs(one.probabilities - other.probabilities).max())
-            for one, other in zip([*fast, linear[0]], [*half, linear[1]], strict=True)
+            for one, other in zip([*fast, solved[0]], [*half, solved[1]], strict=True)
         ),
         f"{key}.bfloat16.same_answers": statistics.mean(agreements),
         f"{key}.bfloat16.fewest_same_answers": min(agreements),
         f"{key}.fast.same_answers_when_trained": _average_agreement(plain, fast),
     }
+
+
+def _measure_fewer_rows(
+    settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, key: str
+) -> dict[str, float]:
+    """Return the mean F over the folds of linear heads that learn from all tiles in all views, and from some."""
+    of_views = settings.model_copy(update={"augment": "dihedral"})
+    views = compute_views(of_views, data=data, network=network)
+    n_rows, figures = len(views) * data.tiles.n_tiles, {}
+    for part in PARTS:
+        with mock.patch.object(linear, "MOST_ROWS", n_rows // part):
+            trainer = build_trainer(of_views, data=data, network=network, views=views)
+            outcomes = [
+                trainer.train_fold(get_tile_splits(fold, tiles=data.tiles), cell=Cell(head="linear")).outcome
+                for fold in data.folds.folds
+            ]
+        scores = [
+            f1_score(data.tiles.label_of_tile[one.test_tiles], one.test_probabilities.argmax(axis=1), average="macro")
+            for one in outcomes
+        ]
+        figures[f"{key}.linear_from_one_row_of_{part}.f_mean"] = statistics.mean(scores)
+    return figures
 
 
 def _average_agreement(heads: Sequence[TrainedHead], others: Sequence[TrainedHead]) -> float:
