@@ -170,7 +170,7 @@ class FoldOutcome:
     curves: TrainingCurves
     best_epoch: int
     """Index of the epoch whose weights answer the validation tiles: that of the lowest validation loss, or with
-    patience 0 the last. With refit another head answers the test tiles, trained for as many epochs."""
+    patience 0 the last. With refit another head answers the test tiles, trained for as many steps."""
     is_diverged: bool
     training_s: float
     """Wall-clock seconds; the one number that differs between two equal runs."""

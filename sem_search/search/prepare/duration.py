@@ -91,9 +91,9 @@ def compute_duration(pace: Pace, *, settings: SearchSettings, n_tiles: int, n_vi
         n_views: Views of them whose features are not known yet.
     """
     n_training = n_tiles * (settings.folds - 2) / settings.folds
-    n_refit = n_tiles * (settings.folds - 1) / settings.folds if settings.refit else 0
+    n_lives = 1 + settings.refit  # the second has as many steps as the first
     head_s = np.mean([pace.head_s[size] for size in settings.batch_sizes]) if pace.head_s else 0.0
-    cell_s = float(head_s) * settings.epochs * settings.folds * (n_training + n_refit)
+    cell_s = float(head_s) * settings.epochs * settings.folds * n_training * n_lives
     n_cells = count_ranks(settings) - ("linear" in settings.heads)
     return Duration(
         features_s=pace.trunk_s * n_tiles * n_views,

@@ -82,7 +82,7 @@ CAPTIONS = {
     ),
     "S3": (
         "Training of the winner: cross-entropy (loss) and accuracy after each epoch, one line per fold. The ring marks "
-        "the epoch whose weights answered the validation tiles; with refit, a head trained again for as many epochs "
+        "the epoch whose weights answered the validation tiles; with refit, a head trained again for as many steps "
         "is tested and served. A training loss below the validation loss, or a training accuracy above "
         "the validation accuracy, shows overfitting."
     ),

@@ -9,7 +9,7 @@ for it. The answer to a tile is the softmax of its logits averaged over the view
 views' answers, the rule by which tiles and heads are joined, too. The curves follow the tiles as they are.
 
 With `refit` a head has two lives: the first learns from the training tiles, is stopped and chosen by the validation
-tiles; the second learns as long from both, is tested, and is what is served.
+tiles; the second learns from both in as many steps, is tested, and is what is served.
 Source: Iwata, Hayashi et al. 2022 (SGD, momentum 0.9, cross-entropy, fixed length); early stopping as Keras does it.
 """
 
@@ -219,7 +219,7 @@ class HeadTrainer:
         return watch
 
     def _refit(self, splits: TileSplits, *, cell: Cell, n_epochs: int) -> bool:
-        """Train the head anew on training and validation tiles, for as long as was found to be best.
+        """Train the head anew on training and validation tiles, for as many steps as `n_epochs` of the first life had.
 
         Return whether that went well; if the head has diverged or died, it gets back the weights that it had.
 
@@ -231,6 +231,7 @@ class HeadTrainer:
         self._begin(tiles, fold=splits.number, cell=cell)
         if cell.head == "linear":
             return True
+        n_epochs = max(1, round(n_epochs * len(splits.training) / len(tiles)))
         for epoch in range(n_epochs):
             order = self._draw_order(tiles, fold=splits.number, epoch=epoch)
             self._train_epoch(order, cell=cell, rate_share=1 - epoch / n_epochs)

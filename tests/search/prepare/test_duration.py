@@ -33,7 +33,7 @@ def build(**given: str) -> SearchSettings:
         # 600 of 1000 tiles, 5 folds, 10 epochs: 30 s of one cell and 15 s of the other
         ({}, 45, 45),
         ({"folds": "4"}, 30, 30),  # 500 tiles, 4 folds
-        ({"refit": "true"}, 105, 105),  # 800 tiles more
+        ({"refit": "true"}, 90, 90),  # as many steps again
         ({"heads": "linear,finetune"}, 45, 45),
         ({"heads": "linear"}, 0, 0),
         ({"pruner": "extrapolation"}, 22.5 * 1.3, 45),

@@ -187,8 +187,8 @@ def test_the_learning_rate_falls_evenly_towards_0() -> None:
 
 
 def test_refit_learns_from_validation_tiles_too_and_leaves_the_choice_as_it_was() -> None:
-    plain, refit = make_trainer(epochs=30, patience=4), make_trainer(epochs=30, patience=4, refit=True)
-    first, second = (train(trainer, learning_rate=0.003) for trainer in (plain, refit))
+    plain, refit = (make_trainer(epochs=30, patience=4, schedule="linear", refit=refit) for refit in (False, True))
+    first, second = (train(trainer, learning_rate=0.01) for trainer in (plain, refit))
     np.testing.assert_array_equal(first.outcome.validation_probabilities, second.outcome.validation_probabilities)
     np.testing.assert_array_equal(first.outcome.curves.validation_loss, second.outcome.curves.validation_loss)
     assert first.outcome.best_epoch == second.outcome.best_epoch
@@ -201,6 +201,17 @@ def test_refit_learns_from_validation_tiles_too_and_leaves_the_choice_as_it_was(
         for answers in (first.outcome.validation_probabilities, on_validation)
     ]
     assert losses[1] < losses[0], "the second head has seen these tiles"
+
+
+def test_refit_has_as_many_steps_as_the_first_life_and_its_rate_falls() -> None:
+    """20 training tiles for 7 epochs are 140; 28 tiles take 5 epochs for that."""
+    trainer = make_trainer(epochs=7, refit=True, schedule="constant")
+    steps: list[tuple[float, int]] = []
+    trained = trainer._loop.train
+    trainer._loop.train = lambda *args: steps.append((float(args[4]), len(args[1]))) or trained(*args)  # type: ignore[method-assign]
+    train(trainer, learning_rate=0.1, batch_size=32)
+    assert [n for _, n in steps] == [20] * 7 + [28] * 5
+    assert [rate for rate, _ in steps] == pytest.approx([0.1] * 7 + [0.1, 0.08, 0.06, 0.04, 0.02])
 
 
 def test_a_diverged_head_is_not_trained_again() -> None:
