@@ -252,11 +252,13 @@ def weights(*, threads: int, backbone: str, weights: str, in_card: bool, **optio
 @add_benchmark
 @click.option("--per-form", "n_per_form", default=8, show_default=True, help="Single particles of each of ten forms.")
 @click.option("--per-share", "n_per_share", default=12, show_default=True, help="Overlaps of each powder and share.")
-def overlaps(*, threads: int, n_per_form: int, n_per_share: int) -> Figures:
+@click.option("--noise", default=0.05, show_default=True, help="In a set, in ranges of grey.")
+def overlaps(*, threads: int, n_per_form: int, n_per_share: int, noise: float) -> Figures:
     """Overlaps that are found where there are some, and seen where there are none: single round particles."""
-    from benchmarks.overlaps import measure_overlaps
+    from benchmarks.overlaps import measure_candidates, measure_overlaps
 
-    return measure_overlaps(n_per_form=n_per_form, n_per_share=n_per_share)
+    alone = measure_overlaps(n_per_form=n_per_form, n_per_share=n_per_share)
+    return alone | measure_candidates(n_per_share=n_per_share, noise=noise)
 
 
 @benchmarks.command()

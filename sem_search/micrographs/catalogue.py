@@ -73,6 +73,8 @@ class ImageRecord:
     """Standard deviation of the grey levels, in [0, 0.5]."""
     noise: float
     """Standard deviation of the pixel noise, estimated robustly."""
+    stage: tuple[float, float, float] | None = None
+    """Where the stage stood: x and y in mm, rotation in degrees."""
     warnings: tuple[str, ...] = ()
 
 
@@ -300,6 +302,7 @@ def _build_record(image: ListedImage, *, micrograph: Micrograph) -> ImageRecord:
         mean_grey=float(pixels.mean(dtype=np.float64)),
         contrast=float(pixels.std(dtype=np.float64)),
         noise=compute_noise(pixels),
+        stage=metadata.stage,
         warnings=micrograph.warnings,
     )
 

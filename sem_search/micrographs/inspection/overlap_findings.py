@@ -107,8 +107,20 @@ def explain_grouping(pairs: Sequence[SimilarPair]) -> str:
 
 
 def compute_zoom(pair: SimilarPair, records: Mapping[str, ImageRecord]) -> float:
-    """Return how many times wider the second's field is than the first's."""
-    return pair.scale * records[pair.second].width_px / records[pair.first].width_px
+    """Return how many times wider the second's field is than the first's, as the second lies when it is turned."""
+    return pair.scale * get_turned_size(pair, records[pair.second])[1] / records[pair.first].width_px
+
+
+def get_turned_size(pair: SimilarPair, second: ImageRecord) -> tuple[int, int]:
+    """Return height and width of the second image of a pair when it is turned to lie as the first."""
+    size = second.height_px, second.width_px
+    return size[::-1] if pair.turn_deg % 180 else size
+
+
+def describe_turn(pair: SimilarPair) -> str:
+    """Return `, mirrored and turned by 90°`, as far as it is so."""
+    words = ["mirrored"] * pair.is_mirrored + [f"turned by {pair.turn_deg}°"] * bool(pair.turn_deg)
+    return f", {' and '.join(words)}" if words else ""
 
 
 def _describe_place(
@@ -156,7 +168,7 @@ def _describe_copies(pairs: Sequence[SimilarPair]) -> tuple[str, str]:
 
 def _describe_overlap(pair: SimilarPair, *, zoom: float) -> tuple[str, str]:
     """Return kind and message for two overlapping fields, the second's `zoom` times as wide."""
-    correlation = f"correlation {pair.correlation:.2f}"
+    correlation = f"correlation {pair.correlation:.2f}{describe_turn(pair)}"
     if max(zoom, 1 / zoom) > ZOOMED:
         near, far = (pair.first, pair.second) if zoom > 1 else (pair.second, pair.first)
         part = "a part" if pair.overlap > WHOLE else f"with {pair.overlap:.0%} of its area a part"

@@ -21,7 +21,13 @@ from jinja2 import Environment, StrictUndefined, Template
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.inspection.confounds import UNKNOWN, describe_pixel_size
 from sem_search.micrographs.inspection.finding import SEVERITIES, Finding
-from sem_search.micrographs.inspection.overlap_findings import WHOLE, ZOOMED, compute_zoom
+from sem_search.micrographs.inspection.overlap_findings import (
+    WHOLE,
+    ZOOMED,
+    compute_zoom,
+    describe_turn,
+    get_turned_size,
+)
 from sem_search.micrographs.overlaps.similarity import SimilarPair
 from sem_search.terminal import align_columns
 from sem_search.words import count
@@ -267,6 +273,7 @@ def _describe_pair(pair: SimilarPair, records: Mapping[str, ImageRecord]) -> dic
         words = f"one field at {max(zoom, 1 / zoom):.3g} times the magnification of the other"
     elif words is None:
         words = "same field" if pair.overlap > WHOLE else f"overlap of {pair.overlap:.0%}"
+    words += describe_turn(pair)
     boxes = _compute_boxes(pair, first=records[pair.first], second=records[pair.second])
     images = [(records[image_id], box) for image_id, box in zip((pair.first, pair.second), boxes, strict=True)]
     return {"words": words, "correlation": pair.correlation, "images": images}
@@ -275,19 +282,37 @@ def _describe_pair(pair: SimilarPair, records: Mapping[str, ImageRecord]) -> dic
 def _compute_boxes(pair: SimilarPair, *, first: ImageRecord, second: ImageRecord) -> tuple[dict[str, float], ...]:
     """Return where on each of the two images the other one lies, in per cent of its height and width."""
     row, column = pair.shift_px or (0, 0)
+    sizes = (first.height_px, first.width_px), tuple(side * pair.scale for side in get_turned_size(pair, second))
     top, left = max(0.0, row), max(0.0, column)
-    height = min(first.height_px, row + second.height_px * pair.scale) - top
-    width = min(first.width_px, column + second.width_px * pair.scale) - left
-    boxes = ((first, 1.0, top, left), (second, pair.scale, top - row, left - column))
+    bottom, right = min(sizes[0][0], row + sizes[1][0]), min(sizes[0][1], column + sizes[1][1])
+    ours, theirs = (
+        (((top - y) / height, (bottom - y) / height), ((left - x) / width, (right - x) / width))
+        for (height, width), y, x in zip(sizes, (0, row), (0, column), strict=True)
+    )
     return tuple(
         {
-            "top": 100 * y / scale / record.height_px,
-            "left": 100 * x / scale / record.width_px,
-            "height": 100 * height / scale / record.height_px,
-            "width": 100 * width / scale / record.width_px,
+            "top": 100 * rows[0],
+            "left": 100 * columns[0],
+            "height": 100 * (rows[1] - rows[0]),
+            "width": 100 * (columns[1] - columns[0]),
         }
-        for record, scale, y, x in boxes
+        for rows, columns in (ours, _turn_back(*theirs, pair=pair))
     )
+
+
+Span = tuple[float, float]
+"""Where a box begins and ends, as shares of the side."""
+
+
+def _turn_back(rows: Span, columns: Span, *, pair: SimilarPair) -> tuple[Span, Span]:
+    """Return a box on the second image, turned, as it lies on the image itself."""
+
+    def reverse(span: Span) -> Span:
+        return 1 - span[1], 1 - span[0]
+
+    for _ in range(pair.turn_deg // 90):
+        rows, columns = columns, reverse(rows)
+    return rows, reverse(columns) if pair.is_mirrored else columns
 
 
 @lru_cache(maxsize=1)

@@ -9,8 +9,9 @@ highest peak is then judged by five numbers, each against its own way of being w
 Last, what agrees as well when one is mirrored or turned, as a whole or in the common part alone, is not one place but
 one form, such as a round outline.
 
-Not seen: fields turned or mirrored against each other, and fields of different magnification where no file gives the
-ratio. What was measured on how many pairs: docs/decisions/010-same-places.md.
+Fields that are turned by quarters or mirrored are found when one is turned back first (`turn_scene`). Not seen: fields
+turned by other angles, and fields of different magnification where no file gives the ratio. What was measured on how
+many pairs: docs/decisions/010-same-places.md.
 """
 
 import math
@@ -23,6 +24,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from sem_search.micrographs.overlaps.turns import OTHER_TURNS, turn_picture
 from sem_search.micrographs.reading.grey import FloatImage, resize
 
 Spectrum = NDArray[np.complex64]
@@ -124,6 +126,17 @@ def build_scene(image: FloatImage) -> Scene:
     low, high = np.percentile(reduced, (0.1, 99.9))
     stretched = np.clip((reduced - low) / max(float(high - low), EPSILON), 0, 1)
     return Scene(pixels=np.round(255 * stretched).astype(np.uint8), height_px=image.shape[0], width_px=image.shape[1])
+
+
+def turn_scene(scene: Scene, turn: int) -> Scene:
+    """Return a scene mirrored and turned.
+
+    Args:
+        scene: The picture.
+        turn: As in `turns`.
+    """
+    height_px, width_px = (scene.width_px, scene.height_px) if turn & 4 else (scene.height_px, scene.width_px)
+    return Scene(pixels=turn_picture(scene.pixels, turn), height_px=height_px, width_px=width_px)
 
 
 def build_plane(scene: Scene, shape: Shape) -> Plane:
@@ -255,9 +268,7 @@ def _compute_symmetry(first: Plane, second: Plane, *, sharpness: float) -> float
 
     Chance for this very pair: a mirror image has the same forms, edges and contrasts, but shows another place.
     """
-    values = first.values
-    flipped = [values, values[::-1], values[:, ::-1], values[::-1, ::-1]]
-    peaks = [_find_peak(Plane(values=turned), second) for turned in (*flipped[1:], *(part.T for part in flipped))]
+    peaks = [_find_peak(Plane(values=turn_picture(first.values, turn)), second) for turn in OTHER_TURNS]
     return max((found.sharpness for found in peaks if found is not None), default=0.0) / sharpness
 
 

@@ -1,39 +1,62 @@
 """Which micrographs show the same place of the specimen: copies, overlapping fields, one field at two magnifications.
 
-Such images must never be divided between training and test, and no file name shows which they are. All pairs are
-registered (`registration`), at the magnifications that the pixel sizes in the metadata give; where they are not known,
-with equal pixels and, for images of different size, with equal fields.
+Such images must never be divided between training and test, and no file name shows which they are. Candidates come
+first: pairs whose points agree (`candidates`), at the magnifications that the pixel sizes in the metadata give, also if
+one is turned by quarters or mirrored; and pairs near to each other on the stage, where the instrument wrote that. Up to
+FEW_IMAGES images, all pairs are candidates. Each candidate is registered (`registration`), which alone decides. Why,
+and what was measured: docs/decisions/034-candidates.md, 010-same-places.md and 022-overlaps.md.
 
 Missed, because they look like chance: lattices, stripes, and about half of the overlaps between fields where
-a few particles lie on bare ground. What was measured stands in docs/decisions/010-same-places.md and 022-overlaps.md.
+a few particles lie on bare ground.
 
-Cost: 1.5 ms of one processor per pair of one magnification. 100 images of 1280 x 960 px, 4,950 pairs: 16 s of processor
-time with reading; it grows with the square of the number of images.
+What is found is kept in the cache folder (`store`): of ten images added to ten thousand, ten are read and registered.
+Cost: docs/performance.md.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import dataclasses
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from itertools import combinations
+from functools import lru_cache
+from itertools import combinations, product
 from typing import Literal
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from sem_search.errors import DataError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
-from sem_search.micrographs.overlaps.registration import Plane, Scene, Shape, build_plane, build_scene, register
-from sem_search.micrographs.threads import MAX_THREADS, map_in_threads
+from sem_search.micrographs.overlaps.candidates import find_candidates
+from sem_search.micrographs.overlaps.levels import Level, guess_scales, plan_levels
+from sem_search.micrographs.overlaps.points import POINT, Points, find_points
+from sem_search.micrographs.overlaps.registration import (
+    Registration,
+    Scene,
+    Shape,
+    build_plane,
+    build_scene,
+    register,
+    turn_scene,
+)
+from sem_search.micrographs.overlaps.store import OverlapStore
+from sem_search.micrographs.overlaps.turns import ANGLES, UPRIGHT, invert_turn
+from sem_search.micrographs.threads import map_in_threads
 from sem_search.progress import ProgressMeter
 
 PairKind = Literal["identical_file", "identical_pixels", "overlapping"]
 
-BLOCK_IMAGES = 16  # pairs are taken in blocks of 16 x 16 images, so that their planes stay in the cache
-MAX_PLANES = 192  # about 1 MB each; enough for two blocks at several magnifications
-SAME_SIZE = 0.01  # widths that differ by less are one width
+FEW_IMAGES = 100
+"""Up to so many, all pairs are registered: 4,950 take 8 s of one processor."""
+MAX_STAGE_PARTNERS = 4
+SAME_ROTATION_DEG = 1.0
+MAX_SCENES, MAX_PLANES = 128, 192
+"""About 1 MB each. A few images are read once; of many, those of candidates are read again."""
+WRITTEN_AT_ONCE = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,47 +70,57 @@ class SimilarPair:
     overlap: float
     """Share of the smaller field's area that both show, in (0, 1]."""
     shift_px: tuple[int, int] | None
-    """Row and column, in pixels of the first, where the second's upper left corner lies."""
+    """Row and column, in pixels of the first, where the upper left corner of the second, turned, lies."""
     correlation: float
     """Normalised correlation over the overlap, local brightness and contrast taken out, in [-1, 1]."""
     scale: float = 1.0
     """Size on the specimen of the second's pixels, in pixels of the first: 10 where the first is magnified 10 times."""
+    is_mirrored: bool = False
+    """Whether the second must be mirrored, left to right, to lie as the first."""
+    turn_deg: int = 0
+    """How far it must then be turned counter-clockwise: 0, 90, 180 or 270."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class _Attempt:
+    """One way in which the second of two different pictures may lie on the first; positions name them."""
+
+    first: int
+    second: int
+    turn: int
+    scale: float
+
+    def name(self, records: Sequence[ImageRecord]) -> str:
+        """Return the name of its result in the store."""
+        ends = records[self.first].pixels_sha256, records[self.second].pixels_sha256
+        return f"registration of {' and '.join(ends)}, turn {self.turn}, scale {self.scale!r}"
+
+    def reverse(self) -> "_Attempt":
+        """Return the way in which the first then lies on the second."""
+        turn = invert_turn(self.turn)
+        return _Attempt(first=self.second, second=self.first, turn=turn, scale=1 / self.scale)
 
 
 def find_similar_pairs(catalogue: Catalogue, *, progress: bool = False) -> tuple[SimilarPair, ...]:
     """Return all pairs of images that show the same place, in the catalogue's order.
 
     Args:
-        catalogue: The images; their files are read again.
+        catalogue: The images; their files are read again, but for what the cache folder knows of them.
         progress: Show bars.
 
     Raises:
         UnreadableImageError: A file cannot be read any more.
         DataError: A file's pixels are not those that were catalogued.
     """
-    records = catalogue.records
-    n_images = len(records)
-    scenes = tuple(
-        map_in_threads(
-            lambda record: build_scene(catalogue.read_image(record)),
-            records,
-            label="Reducing images",
-            is_shown=progress,
-        )
-    )
-    pool = ThreadPoolExecutor(max_workers=min(MAX_THREADS, os.cpu_count() or 1))
-    try:
-        find = partial(_find_in_block, records=records, scenes=scenes, get_plane=lru_cache(MAX_PLANES)(build_plane))
-        blocks = tuple(_iter_blocks(n_images))
-        found: list[SimilarPair] = []
-        n_pairs = n_images * (n_images - 1) // 2
-        with ProgressMeter("Comparing images", total=n_pairs, unit="pairs", is_shown=progress) as meter:
-            for block, pairs in zip(blocks, pool.map(find, blocks), strict=True):
-                found.extend(pairs)
-                meter.update(len(block))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C, only what is being compared is waited for
-    return tuple(sorted(found, key=lambda pair: (pair.first, pair.second)))
+    with OverlapStore() as store:
+        name = f"pairs of {_compute_digest(catalogue.records)}"
+        known = store.read([name]).get(name)
+        if known is None:
+            found = _Search(catalogue, store=store, progress=progress).find_pairs()
+            known = json.dumps([dataclasses.asdict(pair) for pair in found]).encode()
+            store.write({name: known})
+    pairs = [SimilarPair(**{**values, "shift_px": tuple(values["shift_px"])}) for values in json.loads(known)]
+    return tuple(sorted((*pairs, *find_copies(catalogue)), key=lambda pair: (pair.first, pair.second)))
 
 
 def find_copies(catalogue: Catalogue) -> tuple[SimilarPair, ...]:
@@ -133,51 +166,192 @@ def group_similar(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> Catalog
     )
 
 
-def _iter_blocks(n_images: int) -> Iterator[tuple[tuple[int, int], ...]]:
-    """Yield all pairs (i, j) with i < j, in blocks that share few images."""
-    starts = range(0, n_images, BLOCK_IMAGES)
-    for top in starts:
-        for left in range(top, n_images, BLOCK_IMAGES):
-            firsts = range(top, min(top + BLOCK_IMAGES, n_images))
-            seconds = range(left, min(left + BLOCK_IMAGES, n_images))
-            yield tuple((i, j) for i in firsts for j in seconds if i < j)
+class _Search:
+    """The search for overlapping images; of copies, the first stands for all until pairs are found."""
+
+    def __init__(self, catalogue: Catalogue, *, store: OverlapStore, progress: bool) -> None:
+        copies: dict[str, list[ImageRecord]] = defaultdict(list)
+        for record in catalogue.records:
+            copies[record.pixels_sha256].append(record)
+        self._copies = tuple(copies.values())
+        self._records = records = tuple(same[0] for same in self._copies)
+        self._store = store
+        self._progress = progress
+
+        @lru_cache(maxsize=MAX_SCENES)
+        def get_scene(position: int, turn: int) -> Scene:
+            if turn != UPRIGHT:
+                return turn_scene(get_scene(position, UPRIGHT), turn)
+            return build_scene(catalogue.read_image(records[position]))
+
+        self._get_scene = get_scene
+        self._get_plane = lru_cache(maxsize=MAX_PLANES)(build_plane)
+
+    def find_pairs(self) -> list[SimilarPair]:
+        """Return the overlapping pairs."""
+        ways: dict[tuple[int, int], list[_Attempt]] = defaultdict(list)
+        for attempt in self._list_attempts():
+            ends = attempt.first, attempt.second
+            ways[ends] += [attempt] if attempt not in ways[ends] else []
+        found = self._register_first([ways[ends] for ends in sorted(ways)])
+        pairs, backwards = [], {}
+        for attempt, registration in found.items():
+            for first, second in product(self._copies[attempt.first], self._copies[attempt.second]):
+                if first.image_id < second.image_id:
+                    pairs.append(_describe_overlap(attempt, registration, first=first, second=second))
+                else:
+                    backwards[second, first] = attempt.reverse()
+        again = self._register_first([[attempt] for attempt in dict.fromkeys(backwards.values())])
+        pairs += [
+            _describe_overlap(attempt, again[attempt], first=first, second=second)
+            for (first, second), attempt in backwards.items()
+            if attempt in again
+        ]
+        return pairs
+
+    def _register_first(self, tried: Sequence[Sequence[_Attempt]]) -> dict[_Attempt, Registration]:
+        """Return the first attempt of each sequence that shows one place, and how the two then lie."""
+        names = [attempt.name(self._records) for attempts in tried for attempt in attempts]
+        known = {name: _decode(content) for name, content in self._store.read(names).items()}
+
+        def register_first(
+            attempts: Sequence[_Attempt],
+        ) -> tuple[dict[_Attempt, Registration], dict[str, bytes]]:
+            """Return the one that does, if any, and what was not known before."""
+            new: dict[str, bytes] = {}
+            for attempt in attempts:
+                name = attempt.name(self._records)
+                found = known[name] if name in known else self._register(attempt)
+                if name not in known:
+                    new[name] = json.dumps(found and dataclasses.asdict(found)).encode()
+                if found is not None and found.is_match:
+                    return {attempt: found}, new
+            return {}, new
+
+        results = map_in_threads(
+            register_first, tried, label="Registering pairs", is_shown=self._progress and bool(tried), unit="pairs"
+        )
+        matches: dict[_Attempt, Registration] = {}
+        with self._store.write_in_batches(WRITTEN_AT_ONCE) as keep:
+            for found, new in results:
+                matches |= found
+                keep(new)
+        return matches
+
+    def _list_attempts(self) -> list[_Attempt]:
+        """Return what is worth registering, the likeliest way of each pair first."""
+        records, n_images = self._records, len(self._records)
+        levels = plan_levels(records) if n_images > 1 else []
+        points = self._get_points(levels)
+        scored: list[tuple[int, _Attempt]] = []
+        n_steps = sum(len(level.shapes) for level in levels)
+        with ProgressMeter("Comparing images", total=n_steps, unit="images", is_shown=self._progress) as meter:
+            for level in levels:
+                at = list(level.shapes)
+                found = find_candidates(
+                    [points[position, level.shapes[position]] for position in at],
+                    list(level.shapes.values()),
+                    meter=meter,
+                )
+                for candidate in found:
+                    first, second = at[candidate.first], at[candidate.second]
+                    scale = level.units[second] / level.units[first]
+                    attempt = _Attempt(first=first, second=second, turn=candidate.turn, scale=scale)
+                    scored.append((candidate.n_common, attempt))
+        attempts = [attempt for _, attempt in sorted(scored, key=lambda one: (-one[0], one[1]))]
+        near = combinations(range(n_images), 2) if n_images <= FEW_IMAGES else _find_stage_partners(records)
+        for first, second in near:
+            scales = guess_scales(records[first], records[second])
+            attempts += [_Attempt(first=first, second=second, turn=UPRIGHT, scale=scale) for scale in scales]
+        return attempts
+
+    def _get_points(self, levels: Sequence[Level]) -> dict[tuple[int, Shape], Points]:
+        """Return the points of all images at all levels, from the store where they are known."""
+        names = {
+            (position, shape): f"points of {self._records[position].pixels_sha256} at {shape[0]} x {shape[1]}"
+            for level in levels
+            for position, shape in level.shapes.items()
+        }
+        known = self._store.read(names.values())
+        points = {key: np.frombuffer(known[name], dtype=POINT) for key, name in names.items() if name in known}
+        missing: dict[int, list[Shape]] = defaultdict(list)
+        for position, shape in names.keys() - points.keys():
+            missing[position].append(shape)
+
+        def compute(position: int) -> dict[tuple[int, Shape], Points]:
+            scene = self._get_scene(position, UPRIGHT)
+            return {(position, shape): find_points(self._get_plane(scene, shape).values) for shape in missing[position]}
+
+        computed = map_in_threads(
+            compute, sorted(missing), label="Reducing images", is_shown=self._progress and bool(missing)
+        )
+        with self._store.write_in_batches(WRITTEN_AT_ONCE) as keep:
+            for new in computed:
+                points |= new
+                keep({names[key]: found.tobytes() for key, found in new.items()})
+        return points
+
+    def _register(self, attempt: _Attempt) -> Registration | None:
+        """Return where the two agree best in this way."""
+        scenes = self._get_scene(attempt.first, UPRIGHT), self._get_scene(attempt.second, attempt.turn)
+        return register(*scenes, scale=attempt.scale, get_plane=self._get_plane)
 
 
-def _find_in_block(
-    block: Sequence[tuple[int, int]],
-    *,
-    records: Sequence[ImageRecord],
-    scenes: Sequence[Scene],
-    get_plane: Callable[[Scene, Shape], Plane],
-) -> list[SimilarPair]:
-    """Return the similar ones among these pairs."""
-    compared = (_compare(records[i], records[j], scenes=(scenes[i], scenes[j]), get_plane=get_plane) for i, j in block)
-    return [pair for pair in compared if pair is not None]
+def _compute_digest(records: Sequence[ImageRecord]) -> str:
+    """Return a hash of all that the pairs depend on."""
+    rows = [(record.image_id, record.pixels_sha256, record.pixel_size_nm, record.stage) for record in records]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _compare(
-    first: ImageRecord,
-    second: ImageRecord,
-    *,
-    scenes: tuple[Scene, Scene],
-    get_plane: Callable[[Scene, Shape], Plane],
-) -> SimilarPair | None:
-    """Return how two images are similar, None if they are not."""
-    if first.pixels_sha256 == second.pixels_sha256:
-        return _describe_copy(first, second)
-    for scale in _guess_scales(first, second):
-        found = register(*scenes, scale=scale, get_plane=get_plane)
-        if found is not None and found.is_match:
-            return SimilarPair(
-                first=first.image_id,
-                second=second.image_id,
-                kind="overlapping",
-                overlap=found.overlap,
-                shift_px=(round(found.row_px), round(found.column_px)),
-                correlation=found.correlation,
-                scale=scale,
-            )
-    return None
+def _decode(content: bytes) -> Registration | None:
+    """Return a registration as it was kept."""
+    values = json.loads(content)
+    return None if values is None else Registration(**values)
+
+
+def _find_stage_partners(records: Sequence[ImageRecord]) -> set[tuple[int, int]]:
+    """Return pairs whose fields may touch by their places on the stage, for each image the few nearest.
+
+    They are only more candidates. Other places exclude nothing: a specimen that is taken out and put back, a stage that
+    was zeroed anew or a shifted beam gives one place other coordinates.
+    """
+    places = {
+        at: (record.stage, math.hypot(record.width_px, record.height_px) * record.pixel_size_nm / 2e6)
+        for at, record in enumerate(records)
+        if record.stage is not None and record.pixel_size_nm is not None
+    }
+    if len(places) < 2:
+        return set()
+    at = list(places)
+    coordinates = np.array([stage[:2] for stage, _ in places.values()])
+    n_nearest = min(MAX_STAGE_PARTNERS + 1, len(at))
+    distances, neighbours = KDTree(coordinates).query(coordinates, k=n_nearest)
+    return {
+        (min(one, other), max(one, other))
+        for one, row, others in zip(at, distances, neighbours, strict=True)
+        for distance, other in zip(row, (at[neighbour] for neighbour in others), strict=True)
+        if one != other
+        and distance <= places[one][1] + places[other][1]
+        and abs(places[one][0][2] - places[other][0][2]) <= SAME_ROTATION_DEG
+    }
+
+
+def _describe_overlap(
+    attempt: _Attempt, found: Registration, *, first: ImageRecord, second: ImageRecord
+) -> SimilarPair:
+    """Return the pair of two images that were registered."""
+    is_mirrored, turn_deg = ANGLES[attempt.turn]
+    return SimilarPair(
+        first=first.image_id,
+        second=second.image_id,
+        kind="overlapping",
+        overlap=found.overlap,
+        shift_px=(round(found.row_px), round(found.column_px)),
+        correlation=found.correlation,
+        scale=attempt.scale,
+        is_mirrored=is_mirrored,
+        turn_deg=turn_deg,
+    )
 
 
 def _describe_copy(first: ImageRecord, second: ImageRecord) -> SimilarPair:
@@ -190,11 +364,3 @@ def _describe_copy(first: ImageRecord, second: ImageRecord) -> SimilarPair:
         shift_px=(0, 0),
         correlation=1.0,
     )
-
-
-def _guess_scales(first: ImageRecord, second: ImageRecord) -> tuple[float, ...]:
-    """Return the sizes that the second's pixels may have, in pixels of the first, likeliest first."""
-    if first.pixel_size_nm and second.pixel_size_nm:
-        return (second.pixel_size_nm / first.pixel_size_nm,)
-    same_field = first.width_px / second.width_px
-    return (1.0,) if abs(same_field - 1) < SAME_SIZE else (1.0, same_field)

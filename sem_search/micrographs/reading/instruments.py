@@ -53,6 +53,8 @@ class InstrumentMetadata:
     scan_width_px: int | None = None
     scan_height_px: int | None = None
     """Rows of the scan; what lies below is the data bar."""
+    stage: tuple[float, float, float] | None = None
+    """Where the stage stood: x and y in mm, rotation in degrees. Instruments differ in the directions of the axes."""
     warnings: tuple[str, ...] = ()
 
 
@@ -98,7 +100,8 @@ def read_sidecar_metadata(picture: Path, *, file_height_px: int) -> InstrumentMe
         if "[SemImageFile]" in text:
             pairs = _parse_pairs(text, separator="=")
             lengths = [(pairs.get("PixelSize"), "nm")]
-            return _build_metadata(HITACHI, pairs, lengths=lengths, file_height_px=file_height_px)
+            stage = _parse_stage(*map(pairs.get, HITACHI_STAGE), unit_mm=1e-6)
+            return _build_metadata(HITACHI, pairs, lengths=lengths, stage=stage, file_height_px=file_height_px)
         if "$CM_" in text:
             return _parse_jeol(_parse_pairs(text, separator=None), file_height_px=file_height_px)
         if "[MAIN]" in text and "PixelSizeX=" in text:
@@ -192,6 +195,11 @@ JEOL: Fields = {
     "instrument": "$CM_INSTRUMENT",
     "size": "$CM_FULL_SIZE $CM_IMAGE_SIZE",
 }
+HITACHI_STAGE = ("StagePositionX", "StagePositionY", "StagePositionR")  # in nm and degrees
+TESCAN_STAGE = ("StageX", "StageY", "StageRotation")  # in m and degrees
+FEI_STAGE = ("Stage.StageX", "Stage.StageY", "Stage.StageR")  # in m and radians
+ZEISS_STAGE = ("AP_STAGE_AT_X", "AP_STAGE_AT_Y", "AP_STAGE_AT_R")  # with their units, mm and degrees
+JEOL_STAGE = ("$CM_STAGE_POSITION", "$CM_STAGE_POS")  # x, y, z, rotation, tilt in mm and degrees
 
 
 def _build_metadata(
@@ -199,6 +207,7 @@ def _build_metadata(
     pairs: Mapping[str, str],
     *,
     lengths: Sequence[tuple[Any, str]],
+    stage: tuple[float, float, float] | None,
     file_height_px: int,
     warnings: tuple[str, ...] = (),
 ) -> InstrumentMetadata:
@@ -208,6 +217,7 @@ def _build_metadata(
         fields: Where this maker writes what.
         pairs: Field -> value.
         lengths: Pixel sizes with their units, which must agree.
+        stage: Where the stage stood.
         file_height_px: Rows of the picture file.
         warnings: About lengths that could not be read.
     """
@@ -229,6 +239,7 @@ def _build_metadata(
         instrument=_to_text(get("instrument")),
         scan_width_px=width_px,
         scan_height_px=_keep_if_bar_is_below(height_px, file_height_px=file_height_px),
+        stage=stage,
         warnings=date_doubts + warnings + doubts,
     )
 
@@ -254,7 +265,8 @@ def _parse_fei(sections: Mapping[str, Mapping[str, str]], *, file_height_px: int
     created = pairs.get("PrivateFei.TimeOfCreation")
     moment = created if parse_moment(created)[0] else _join(pairs.get("User.Date"), pairs.get("User.Time"))
     chosen = {"date": moment or "", "voltage": next(voltages, "")}
-    metadata = _build_metadata(FEI, {**pairs, **chosen}, lengths=lengths, file_height_px=file_height_px)
+    stage = _parse_stage(*map(pairs.get, FEI_STAGE), unit_mm=1e3, unit_deg=math.degrees(1))
+    metadata = _build_metadata(FEI, {**pairs, **chosen}, lengths=lengths, stage=stage, file_height_px=file_height_px)
     return dataclasses.replace(metadata, scan_width_px=width_px, scan_height_px=_to_int(pairs.get("Image.ResolutionY")))
 
 
@@ -288,7 +300,9 @@ def _parse_zeiss(entries: Mapping[str, str], *, file_width_px: int, file_height_
     lengths: list[tuple[Any, str]] = [measure("AP_IMAGE_PIXEL_SIZE"), divide("AP_WIDTH", file_width_px)]
     if to_positive(lengths[0][0]) is None:  # only the field gives it: its height shows whether the file was cropped
         lengths.append(divide("AP_HEIGHT", file_height_px))
-    return _build_metadata(ZEISS, entries, lengths=lengths, file_height_px=file_height_px)
+    x, y, rotation = (measure(name) for name in ZEISS_STAGE)
+    stage = _parse_stage(x[0], y[0], rotation[0], unit_mm=1.0) if x[1] == y[1] == "mm" else None
+    return _build_metadata(ZEISS, entries, lengths=lengths, stage=stage, file_height_px=file_height_px)
 
 
 def _parse_tescan(text: str, *, file_height_px: int) -> InstrumentMetadata:
@@ -302,7 +316,8 @@ def _parse_tescan(text: str, *, file_height_px: int) -> InstrumentMetadata:
             "detectors side by side: save each as a file of its own"
         )
     lengths = [(pairs.get("PixelSizeX"), "m"), (pairs.get("PixelSizeY"), "m")]
-    return _build_metadata(TESCAN, pairs, lengths=lengths, file_height_px=file_height_px)
+    stage = _parse_stage(*map(pairs.get, TESCAN_STAGE), unit_mm=1e3)
+    return _build_metadata(TESCAN, pairs, lengths=lengths, stage=stage, file_height_px=file_height_px)
 
 
 def _parse_phenom(xml: str, *, file_height_px: int) -> InstrumentMetadata:
@@ -314,7 +329,7 @@ def _parse_phenom(xml: str, *, file_height_px: int) -> InstrumentMetadata:
             pairs[name], units[name] = html.unescape(match[2]), _find_attribute(match[1] or "", "unit")
     lengths = [(pairs.get(name), units.get(name, "")) for name in ("pixelWidth", "pixelHeight")]
     pairs["highVoltage"] = f"{pairs.get('highVoltage', '')} {units.get('highVoltage', '')}"
-    return _build_metadata(PHENOM, pairs, lengths=lengths, file_height_px=file_height_px)
+    return _build_metadata(PHENOM, pairs, lengths=lengths, stage=None, file_height_px=file_height_px)
 
 
 def _read_scale(page: tifffile.TiffPage) -> InstrumentMetadata:
@@ -383,7 +398,23 @@ def _parse_jeol(pairs: Mapping[str, str], *, file_height_px: int) -> InstrumentM
         *((length / bar_px, unit) for length, unit in labels if bar_px),
     ]
     doubts = side_doubts + field_doubts + label_doubts
-    return _build_metadata(JEOL, pairs, lengths=lengths, file_height_px=file_height_px, warnings=doubts)
+    x, y, _, rotation = [*(_get(pairs, *JEOL_STAGE) or "").split(), *[None] * 4][:4]
+    stage = _parse_stage(x, y, rotation, unit_mm=1.0)
+    return _build_metadata(JEOL, pairs, lengths=lengths, stage=stage, file_height_px=file_height_px, warnings=doubts)
+
+
+def _parse_stage(
+    x: str | None, y: str | None, rotation: str | None, *, unit_mm: float, unit_deg: float = 1.0
+) -> tuple[float, float, float] | None:
+    """Return x and y in mm and the rotation in degrees, None where the place is not given.
+
+    Nor is it where both are 0: that is written by instruments that do not know it.
+    """
+    try:
+        place = float(x or "nan") * unit_mm, float(y or "nan") * unit_mm, float(rotation or 0) * unit_deg
+    except ValueError:
+        return None
+    return place if all(map(math.isfinite, place)) and any(place[:2]) else None
 
 
 def _parse_voltage(text: str | None, *, unit: str) -> float | None:

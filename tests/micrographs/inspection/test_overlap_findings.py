@@ -43,6 +43,16 @@ def make_classes(make_record: Make, make_catalogue: Make, **n_images: int) -> An
             "show the same field of view (correlation 0.88)",
         ),
         (
+            make_pair("salt/0.png", "salt/1.png", is_mirrored=True, turn_deg=90, scale=4 / 3),
+            "overlapping_fields",
+            "overlap by 42% of their area (correlation 0.88, mirrored and turned by 90°)",
+        ),
+        (
+            make_pair("salt/0.png", "salt/1.png", overlap=0.99, turn_deg=180),
+            "same_field",
+            "show the same field of view (correlation 0.88, turned by 180°)",
+        ),
+        (
             make_pair("salt/0.png", "salt/1.png", scale=10.0, overlap=1.0),
             "zoomed_field",
             "salt/0.png shows a part of salt/1.png, at 10 times the magnification",

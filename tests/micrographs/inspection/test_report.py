@@ -8,6 +8,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sem_search.micrographs.inspection.confounds import compute_confounds
@@ -21,6 +22,7 @@ from sem_search.micrographs.inspection.report import (
     MAX_PAIRS_SHOWN,
     MAX_VALUES,
     TEXT_COLUMNS,
+    _compute_boxes,
     choose_gallery,
     list_suspects,
 )
@@ -156,6 +158,28 @@ def test_pairs_stand_side_by_side_with_what_they_share(inspection: Inspection) -
         "top:0.00%;left:50.00%;height:100.00%;width:50.00%",
         "top:0.00%;left:0.00%;height:50.00%;width:25.00%",
     ]
+
+
+@pytest.mark.parametrize("is_mirrored", [False, True])
+@pytest.mark.parametrize("turn_deg", [0, 90, 180, 270])
+def test_boxes_lie_on_a_turned_image_as_it_is_shown(make_record: Make, is_mirrored: bool, turn_deg: int) -> None:
+    """The box is painted on the second image, as it lies on the first, and then turned back with it."""
+    upright = np.zeros((40, 30), dtype=bool)
+    upright[:10, :15] = True  # what the first shows below row 30, and right of column 15
+    shown = np.rot90(upright, -turn_deg // 90)
+    shown = shown[:, ::-1] if is_mirrored else shown
+    height, width = shown.shape
+    first, second = make_record("a", height_px=40, width_px=30), make_record("b", height_px=height, width_px=width)
+    pair = make_pair("a", "b", shift_px=(30, 15), is_mirrored=is_mirrored, turn_deg=turn_deg)
+    ours, theirs = _compute_boxes(pair, first=first, second=second)
+    assert ours == {"top": 75.0, "left": 50.0, "height": 25.0, "width": 50.0}
+    rows, columns = np.nonzero(shown)
+    assert theirs == {
+        "top": pytest.approx(100 * rows.min() / height),
+        "left": pytest.approx(100 * columns.min() / width),
+        "height": pytest.approx(100 * (np.ptp(rows) + 1) / height),
+        "width": pytest.approx(100 * (np.ptp(columns) + 1) / width),
+    }
 
 
 def test_large_data_sets_do_not_make_a_page_without_end(make_record: Make, make_catalogue: Make) -> None:

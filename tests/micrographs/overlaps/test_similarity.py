@@ -10,15 +10,18 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from sem_search.errors import DataError, UnreadableImageError
+from sem_search.errors import DataError, SemSearchWarning, UnreadableImageError
+from sem_search.micrographs import threads
 from sem_search.micrographs.catalogue import read_catalogue
+from sem_search.micrographs.overlaps import similarity
 from sem_search.micrographs.overlaps.similarity import (
-    BLOCK_IMAGES,
     SimilarPair,
     find_copies,
     find_similar_pairs,
     group_similar,
 )
+from sem_search.micrographs.overlaps.similarity import _find_stage_partners as find_stage_partners
+from sem_search.micrographs.overlaps.store import STORE_FILE
 from sem_search.micrographs.reading.options import ReadingOptions
 
 Make = Callable[..., Any]
@@ -118,9 +121,10 @@ def test_a_shifted_field_is_found_with_shift_and_overlap(folder: Path) -> None:
     assert pair.overlap == pytest.approx((1 - 40 / HEIGHT) * (1 - 100 / WIDTH), abs=0.02)
 
 
-def write_fei(path: Path, pixels: np.ndarray, *, pixel_size_m: float) -> None:
+def write_fei(path: Path, pixels: np.ndarray, *, pixel_size_m: float, stage: str = "") -> None:
     height, width = pixels.shape
     tag = (
+        f"[Stage]\r\n{stage}\r\n"
         f"[Scan]\r\nPixelWidth={pixel_size_m}\r\nPixelHeight={pixel_size_m}\r\n"
         f"[Image]\r\nResolutionX={width}\r\nResolutionY={height}\r\n"
     )
@@ -150,8 +154,8 @@ def test_data_bars_make_no_pairs_whether_cut_or_not(tmp_path: Path) -> None:
     assert find(tmp_path, crop_bottom_px=20) == []
 
 
-def test_all_pairs_are_compared_once_also_over_several_blocks(tmp_path: Path) -> None:
-    n_images = BLOCK_IMAGES + 3
+def test_all_pairs_are_found_once(tmp_path: Path) -> None:
+    n_images = 12
     ground = make_ground(9, 100, 120 + 2 * n_images)
     for number in range(n_images):
         save(
@@ -160,6 +164,154 @@ def test_all_pairs_are_compared_once_also_over_several_blocks(tmp_path: Path) ->
     pairs = find(tmp_path)
     assert len(pairs) == n_images * (n_images - 1) // 2
     assert pairs == sorted(pairs, key=lambda pair: (pair.first, pair.second))
+
+
+@pytest.mark.parametrize(("is_mirrored", "turn_deg"), [(m, deg) for m in (False, True) for deg in (0, 90, 180, 270)])
+@pytest.mark.parametrize("few_images", [0, 100])
+def test_turned_and_mirrored_fields_are_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, few_images: int, is_mirrored: bool, turn_deg: int
+) -> None:
+    monkeypatch.setattr(similarity, "FEW_IMAGES", few_images)
+    ground = make_ground(77, HEIGHT + 40, WIDTH + 100)
+    save(folder / "salt" / "a.png", take(ground[:HEIGHT, :WIDTH], 11))
+    seen = np.rot90(take(ground[40:, 100:], 12), -turn_deg // 90)
+    save(folder / "sand" / "b.png", np.ascontiguousarray(seen[:, ::-1] if is_mirrored else seen))
+    (pair,) = find(folder)
+    assert (pair.first, pair.second, pair.kind) == ("salt/a.png", "sand/b.png", "overlapping")
+    assert (pair.is_mirrored, pair.turn_deg) == (is_mirrored, turn_deg)
+    assert pair.shift_px == (pytest.approx(40, abs=2), pytest.approx(100, abs=2))
+    assert pair.overlap == pytest.approx((1 - 40 / HEIGHT) * (1 - 100 / WIDTH), abs=0.02)
+
+
+def test_copies_of_a_turned_field_all_overlap_with_the_other(folder: Path) -> None:
+    """The copies stand before and after the other field, which is then the first of a pair, or the second."""
+    ground = make_ground(77, HEIGHT + 40, WIDTH + 100)
+    save(folder / "salt" / "m.png", take(ground[:HEIGHT, :WIDTH], 11))
+    for name in ("a.png", "z.png"):
+        save(folder / "salt" / name, np.ascontiguousarray(np.rot90(take(ground[40:, 100:], 12), -1)))
+    before, _, after = find(folder)
+    assert [(pair.first, pair.second) for pair in (before, after)] == [
+        ("salt/a.png", "salt/m.png"),
+        ("salt/m.png", "salt/z.png"),
+    ]
+    assert (before.turn_deg, after.turn_deg) == (270, 90)
+    assert after.shift_px == (pytest.approx(40, abs=2), pytest.approx(100, abs=2))
+    # Seen from the turned field, the other's first row comes last.
+    assert before.shift_px == (pytest.approx(-100, abs=2), pytest.approx(40, abs=2))
+
+
+def find_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[SimilarPair]:
+    """Find pairs as in a folder of more than FEW_IMAGES."""
+    monkeypatch.setattr(similarity, "FEW_IMAGES", 0)
+    return find(folder)
+
+
+@pytest.fixture
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Count how often images are read for points and pairs are registered."""
+    n_calls = {"find_points": 0, "register": 0}
+
+    def count(name: str) -> Callable[..., Any]:
+        call = getattr(similarity, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            n_calls[name] += 1
+            return call(*args, **options)
+
+        return counted
+
+    for name in n_calls:
+        monkeypatch.setattr(similarity, name, count(name))
+    return n_calls
+
+
+def write_series(folder: Path, numbers: range) -> None:
+    """Write fields of which each overlaps with the next by two thirds."""
+    ground = make_ground(9, HEIGHT, WIDTH + 90 * 8)
+    for number in numbers:
+        save(
+            folder / ("salt", "sand")[number % 2] / f"s{number}.png", take(ground[:, 90 * number :][:, :WIDTH], number)
+        )
+
+
+def test_what_is_known_is_not_computed_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, count_calls: dict[str, int]
+) -> None:
+    write_series(folder, range(4))
+    first = find_many(folder, monkeypatch)
+    assert count_calls["find_points"] == 8
+    n_registered = count_calls["register"]
+    assert n_registered >= len(first) >= 3
+    assert find_many(folder, monkeypatch) == first
+    assert count_calls == {"find_points": 8, "register": n_registered}
+    write_series(folder, range(4, 5))
+    more = find_many(folder, monkeypatch)
+    assert set(first) < set(more)
+    assert count_calls["find_points"] == 9
+    assert 0 < count_calls["register"] - n_registered <= 4, "only pairs of the new image"
+
+
+def test_what_is_kept_changes_no_result(folder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(folder, range(4))
+    find_many(folder, monkeypatch)
+    write_series(folder, range(4, 7))
+    grown = find_many(folder, monkeypatch)
+    (cache_folder / STORE_FILE).unlink()
+    assert find_many(folder, monkeypatch) == grown
+
+
+def test_damaged_and_absent_caches_change_no_result(
+    folder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(folder, range(3))
+    pairs = find_many(folder, monkeypatch)
+    (cache_folder / STORE_FILE).write_bytes(b"no database" * 1000)
+    with pytest.warns(SemSearchWarning, match="was damaged"):
+        assert find_many(folder, monkeypatch) == pairs
+    monkeypatch.setenv("SEM_SEARCH_CACHE", str(folder / "salt" / "0.png" / "cache"))
+    with pytest.warns(SemSearchWarning, match="cannot be used"):
+        assert find_many(folder, monkeypatch) == pairs
+
+
+def test_the_number_of_threads_changes_no_result(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(folder, range(4))
+    found = []
+    for n_threads in (1, 4):
+        monkeypatch.setattr(threads, "count_threads", lambda n=n_threads: n)
+        monkeypatch.setenv("SEM_SEARCH_CACHE", str(folder.parent / f"cache {n_threads}"))
+        found.append(find_many(folder, monkeypatch))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("place", "is_tried"),
+    [
+        ("StageX=0.001\r\nStageY=0.002\r\nStageR=0", True),
+        ("StageX=0.0010015\r\nStageY=0.002\r\nStageR=0.01", True),
+        ("StageX=0.0011\r\nStageY=0.002\r\nStageR=0", False),
+        ("StageX=0.001\r\nStageY=0.002\r\nStageR=1.5", False),
+        ("", False),
+    ],
+)
+def test_neighbours_on_the_stage_are_registered(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count_calls: dict[str, int],
+    place: str,
+    is_tried: bool,
+) -> None:
+    stages = {"salt": "StageX=0.001\r\nStageY=0.002\r\nStageR=0", "sand": place}
+    for seed, (name, stage) in enumerate(stages.items()):
+        (tmp_path / name).mkdir()
+        write_fei(tmp_path / name / "a.tif", take(make_ground(seed), seed), pixel_size_m=1e-8, stage=stage)
+    assert find_many(tmp_path, monkeypatch) == []
+    assert count_calls["register"] == is_tried
+
+
+def test_many_at_one_place_on_the_stage_have_few_partners(make_record: Make) -> None:
+    records = [make_record(f"{n:02}", stage=(1.0, 2.0, 0.0), pixel_size_nm=1.0) for n in range(30)]
+    assert len(find_stage_partners(records)) <= 30 * (similarity.MAX_STAGE_PARTNERS + 1)
+    assert find_stage_partners(records[:1]) == set()
 
 
 def test_a_file_that_is_gone_is_named(folder: Path) -> None:

@@ -538,3 +538,48 @@ def test_the_first_source_wins_and_its_gaps_are_filled() -> None:
     first = InstrumentMetadata(detector="ETD", warnings=("a",))
     second = InstrumentMetadata(detector="SE", voltage_kv=5.0, warnings=("b",))
     assert merge_metadata(first, second) == InstrumentMetadata(detector="ETD", voltage_kv=5.0, warnings=("a", "b"))
+
+
+FEI_STAGE = {"StageX": "-0.0113433", "StageY": "0.0143206", "StageR": "-1.5707963"}
+ZEISS_STAGE = (
+    "AP_STAGE_AT_X\r\nStage at X =  61.234 mm\r\nAP_STAGE_AT_Y\r\nStage at Y =  40.5 mm\r\n"
+    "AP_STAGE_AT_R\r\nStage at R = 12.0 °\r\n"
+)
+TESCAN_STAGE = "StageRotation=12.5\nStageX=1.5e-3\nStageY=-2.5e-3\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "stage"),
+    [
+        (34682, write_fei(FEI | {"Stage": FEI_STAGE}), (-11.3433, 14.3206, -90.0)),
+        (34682, write_fei(FEI | {"Stage": {"StageX": "0", "StageY": "0"}}), None),
+        (34682, write_fei(FEI | {"Stage": {"StageX": "0.001"}}), None),
+        (34682, write_fei(FEI | {"Stage": {"StageX": "0.001", "StageY": "nan"}}), None),
+        (34682, write_fei(FEI | {"Stage": {"StageX": "0.001", "StageY": "left"}}), None),
+        (34118, ZEISS + ZEISS_STAGE, (61.234, 40.5, 12.0)),
+        (34118, ZEISS + ZEISS_STAGE.replace(" mm", " furlong"), None),
+        (50431, TESCAN + TESCAN_STAGE, (1.5, -2.5, 12.5)),
+        (50431, TESCAN, None),
+    ],
+)
+def test_the_place_on_the_stage(code: int, text: str, stage: tuple[float, float, float] | None) -> None:
+    assert read_tag(code, text).stage == (None if stage is None else pytest.approx(stage))
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        (f"{HITACHI}StagePositionX=50340000\r\nStagePositionY=-3000000\r\nStagePositionR=90\r\n", (50.34, -3.0, 90.0)),
+        (f"{JEOL}$CM_STAGE_POS 2.044 0.704 10.2 11.0 0.0 0\n", (2.044, 0.704, 11.0)),
+        (f"{NEW_JEOL}$CM_STAGE_POSITION 2.044 0.704 10.2 11.0 0.0 0\n", (2.044, 0.704, 11.0)),
+        (f"{NEW_JEOL}$CM_STAGE_POSITION 0.000 0.000 0.000 0.000 0.000 0.000\n", None),
+        (f"{JEOL}$CM_STAGE_POS 2.044\n", None),
+        (JEOL, None),
+    ],
+)
+def test_the_place_on_the_stage_in_sidecars(
+    tmp_path: Path, text: str, stage: tuple[float, float, float] | None
+) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    found = read_sidecar_metadata(tmp_path / "a.tif", file_height_px=1024).stage
+    assert found == (None if stage is None else pytest.approx(stage))

@@ -1,0 +1,118 @@
+"""Points and their codes name the pairs worth registering: of one place, in any turn, and few others."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from sem_search.micrographs.overlaps import candidates
+from sem_search.micrographs.overlaps.candidates import Candidate, find_candidates
+from sem_search.micrographs.overlaps.points import POINT, Points, find_points
+from sem_search.micrographs.overlaps.registration import build_plane, build_scene
+from sem_search.micrographs.overlaps.turns import invert_turn, turn_picture
+from sem_search.progress import ProgressMeter
+
+HEIGHT, WIDTH = 150, 200
+
+
+def make_ground(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    return gaussian_filter(np.random.default_rng(seed).normal(size=(height, width)), 2.0)
+
+
+def take(ground: np.ndarray, seed: int) -> np.ndarray:
+    """Return the flattened plane of a place, with noise of its own."""
+    seen = ground / ground.std() + 0.3 * np.random.default_rng(seed).normal(size=ground.shape)
+    scaled = ((seen - seen.min()) / np.ptp(seen)).astype(np.float32)
+    return build_plane(build_scene(scaled), (ground.shape[0], ground.shape[1])).values
+
+
+def find(*planes: np.ndarray) -> list[Candidate]:
+    with ProgressMeter("", total=len(planes), unit="images", is_shown=False) as meter:
+        return find_candidates(
+            [find_points(np.ascontiguousarray(p)) for p in planes], [p.shape for p in planes], meter=meter
+        )
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_codes_do_not_change_when_a_picture_is_turned(turn: int) -> None:
+    plane = take(make_ground(1), 1)
+    upright, turned = find_points(plane), find_points(np.ascontiguousarray(turn_picture(plane, turn)))
+    assert len(upright) > 100
+    assert len(np.intersect1d(upright["code"], turned["code"])) > 0.98 * len(upright)
+
+
+def test_another_exposure_has_many_of_the_same_points_and_another_place_has_none() -> None:
+    first, second, other = take(make_ground(1), 1), take(make_ground(1), 2), take(make_ground(2), 1)
+
+    def count_like(one: np.ndarray, another: np.ndarray) -> int:
+        codes = [find_points(plane)["code"].astype(np.uint64) for plane in (one, another)]
+        return int((np.bitwise_count(codes[0][:, None] ^ codes[1]).min(axis=1) <= 6).sum())
+
+    assert count_like(first, second) > 50
+    assert count_like(first, other) < 5
+
+
+@pytest.mark.parametrize("picture", [np.zeros((60, 60)), np.ones((48, 200))])
+def test_even_pictures_have_no_points_and_no_candidates(picture: np.ndarray) -> None:
+    even = picture.astype(np.float32)
+    assert len(find_points(even)) == 0
+    assert find(even, even) == []
+
+
+@pytest.mark.parametrize("planes", [[], [take(make_ground(1), 1)]])
+def test_none_and_one_have_no_candidates(planes: list[np.ndarray]) -> None:
+    assert find(*planes) == []
+
+
+@pytest.mark.parametrize("turn", range(8))
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (50, 60), (-40, 70), (0, 140)])
+def test_overlapping_fields_are_found_among_others_in_any_turn(turn: int, down: int, right: int) -> None:
+    ground = make_ground(3, HEIGHT + 60, WIDTH + 150)
+    top = max(0, -down)
+    first = take(ground[top : top + HEIGHT, :WIDTH], 1)
+    second = take(ground[top + down :, right:][:HEIGHT, :WIDTH], 2)
+    others = [take(make_ground(10 + seed), seed) for seed in range(6)]
+    found = find(others[0], first, *others[1:], turn_picture(second, turn))
+    (candidate,) = [one for one in found if (one.first, one.second) == (1, 7)]
+    assert candidate.turn == invert_turn(turn)
+    assert candidate.n_common > 8
+
+
+def test_pictures_of_unlike_size_are_compared() -> None:
+    ground = make_ground(4)
+    found = find(take(ground, 1), take(ground[30:100, 50:180], 2), take(make_ground(5), 3))
+    assert [(one.first, one.second, one.turn) for one in found] == [(0, 1, 0)]
+
+
+def test_strangers_are_seldom_candidates() -> None:
+    planes = [take(make_ground(100 + seed), seed) for seed in range(30)]
+    assert len(find(*planes)) <= 3
+
+
+def test_what_is_in_all_pictures_makes_few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 pictures with one label there are 780 pairs."""
+    monkeypatch.setattr(candidates, "MAX_PARTNERS", 2)
+    label = make_ground(6, 50, WIDTH)
+    planes = [take(np.concatenate((make_ground(200 + seed, 100), label)), seed) for seed in range(40)]
+    assert len(find(*planes)) <= 2 * 40
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ground = make_ground(7, HEIGHT, WIDTH + 100)
+    planes = [take(ground[:, 25 * seed :][:, :WIDTH], seed) for seed in range(5)]
+    points = [find_points(plane) for plane in planes]
+    found = []
+    for n_threads in (1, 3):
+        monkeypatch.setattr(candidates, "count_threads", lambda n=n_threads: n)
+        with ProgressMeter("", total=5, unit="images", is_shown=False) as meter:
+            found.append(find_candidates(points, [plane.shape for plane in planes], meter=meter))
+    assert found[0] == found[1]
+    assert len(found[0]) == 10
+
+
+def test_a_picture_without_points_stands_between_others() -> None:
+    ground = make_ground(8)
+    none: Points = np.empty(0, dtype=POINT)
+    points = [none, find_points(take(ground, 1)), none, find_points(take(ground, 2)), none]
+    with ProgressMeter("", total=5, unit="images", is_shown=False) as meter:
+        found = find_candidates(points, [(HEIGHT, WIDTH)] * 5, meter=meter)
+    assert [(one.first, one.second, one.turn) for one in found] == [(1, 3, 0)]

@@ -1,0 +1,89 @@
+"""What is kept is believed only if it is whole; without a store all goes on."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sem_search.errors import SemSearchWarning
+from sem_search.micrographs.overlaps import store as store_module
+from sem_search.micrographs.overlaps.store import STORE_FILE, OverlapStore, clear_store
+
+
+def test_what_is_written_is_read_by_the_next(cache_folder: Path) -> None:
+    entries = {f"number {number}": bytes([number % 256]) * number for number in range(1200)}
+    with OverlapStore() as store:
+        assert store.read(entries) == {}
+        store.write(entries)
+    with OverlapStore() as store:
+        assert store.read([*entries, "unknown"]) == entries
+
+
+def test_batches_are_written_to_the_last_entry_also_when_stopped(cache_folder: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), OverlapStore() as store, store.write_in_batches(2) as keep:
+        for name in "abc":
+            keep({name: name.encode()})
+        raise KeyboardInterrupt
+    with OverlapStore() as store:
+        assert store.read("abc") == {name: name.encode() for name in "abc"}
+
+
+def test_an_entry_that_was_changed_is_not_believed(cache_folder: Path) -> None:
+    with OverlapStore() as store:
+        store.write({"good": b"1", "bad": b"2"})
+    with sqlite3.connect(cache_folder / STORE_FILE) as connection:
+        connection.execute("UPDATE entries SET content = ? WHERE name LIKE '% bad'", (b"3",))
+    connection.close()
+    with OverlapStore() as store:
+        assert store.read(["good", "bad"]) == {"good": b"1"}
+
+
+@pytest.mark.parametrize("n_bytes", [0, 100, 5000])
+def test_a_damaged_file_is_replaced_with_one_warning(cache_folder: Path, n_bytes: int) -> None:
+    with OverlapStore() as store:
+        store.write({name: name.encode() * 3000 for name in "abc"})
+    file = cache_folder / STORE_FILE
+    file.write_bytes(b"x" * n_bytes + file.read_bytes()[n_bytes:] if n_bytes else b"no database, but a text" * 100)
+    with pytest.warns(SemSearchWarning, match="was damaged") as warned, OverlapStore() as store:
+        assert store.read("abc") == {}
+        store.write({"d": b"4"})
+    assert len(warned) == 1
+    with OverlapStore() as store:
+        store.write({"d": b"4"})
+    with OverlapStore() as store:
+        assert store.read("d") == {"d": b"4"}
+
+
+def test_a_cache_that_cannot_be_written_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SEM_SEARCH_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.warns(SemSearchWarning, match="cannot be used") as warned, OverlapStore() as store:
+        store.write({"a": b"1"})
+        assert store.read(["a"]) == {}
+    assert len(warned) == 1
+
+
+def test_a_full_disk_is_told_once(cache_folder: Path) -> None:
+    with pytest.warns(SemSearchWarning, match="make room") as warned, OverlapStore() as store:
+        assert store._connection is not None
+        store._connection.execute("PRAGMA max_page_count = 4")
+        store.write({"a": b"1" * 100_000})
+        store.write({"b": b"2"})
+        assert store.read("ab") == {}
+    assert len(warned) == 1
+
+
+def test_other_code_has_other_entries(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with OverlapStore() as store:
+        store.write({"a": b"1"})
+    monkeypatch.setattr(store_module, "_compute_version", lambda: "another")
+    with OverlapStore() as store:
+        assert store.read(["a"]) == {}
+
+
+def test_clearing_removes_the_file(cache_folder: Path) -> None:
+    assert not clear_store(cache_folder)
+    with OverlapStore() as store:
+        store.write({"a": b"1"})
+    assert clear_store(cache_folder)
+    assert not (cache_folder / STORE_FILE).exists()
