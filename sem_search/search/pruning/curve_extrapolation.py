@@ -146,16 +146,17 @@ def should_prune(leads: Sequence[float], *, accuracy: float, n_tiles: int) -> bo
     return lead > compute_allowance(accuracy, promised, n_tiles=n_all) or is_worse(leads)
 
 
-def is_level(leads: Sequence[float], *, accuracy: float, n_tiles: int) -> bool:
-    """Tell whether a cell is not ahead of the incumbent, over so many tiles that `MARGIN` would be seen.
+def is_level(leads: Sequence[float], *, accuracy: float, n_tiles: int, margin: float = MARGIN) -> bool:
+    """Tell whether a cell is not ahead of the incumbent, over so many tiles that the margin would be seen.
 
     Args:
         leads: The incumbent's accuracy less the cell's on each fold, the last one finished.
         accuracy: Of the incumbent, its mean over these folds.
         n_tiles: Validation tiles of a fold.
+        margin: Difference in accuracy.
     """
     lead = sum(leads) / len(leads)
-    return lead >= 0 and compute_allowance(accuracy, accuracy - lead, n_tiles=n_tiles * len(leads)) < MARGIN
+    return lead >= 0 and compute_allowance(accuracy, accuracy - lead, n_tiles=n_tiles * len(leads)) < margin
 
 
 def _adjust(accuracy: float, *, n_tiles: int) -> float:
