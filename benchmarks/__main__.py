@@ -55,7 +55,7 @@ def features(*, threads: int, backbone: str, n_tiles: int) -> Figures:
 @click.option("--weights", default="random", show_default=True, help="As in a search: imagenet, random or a file.")
 @click.option("--data", default="demo", show_default=True)
 def exactness(*, threads: int, backbone: str, weights: str, data: str) -> Figures:
-    """What bfloat16 and the fast ways of a head change in answers and scores, over five seeds."""
+    """What bfloat16, features in float16 and the fast ways of a head change in answers and scores, over five seeds."""
     from benchmarks.exactness import measure_exactness
 
     _configure(threads)
@@ -95,6 +95,17 @@ def scale(*, threads: int, sizes: tuple[int, ...], **options: Any) -> Figures:
     from benchmarks.scale import measure_scale
 
     return measure_scale(sizes, threads=threads, **options)
+
+
+@add_benchmark
+@click.option("--images", "image_counts", multiple=True, default=(100, 500, 2000, 8000, 20000), show_default=True)
+@click.option("--step", "steps", multiple=True, help="By default all.")
+@click.option("--limit", "limit_s", default=900.0, show_default=True, help="Seconds after which a step is ended.")
+def steps(*, threads: int, image_counts: tuple[int, ...], steps: tuple[str, ...], limit_s: float) -> Figures:
+    """How all steps around the network grow with the number of images: seconds, peak memory, what they write."""
+    from benchmarks.scale_steps import measure_scale_steps
+
+    return measure_scale_steps(image_counts, steps=steps, threads=threads, limit_s=limit_s)
 
 
 @add_benchmark

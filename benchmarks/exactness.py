@@ -1,12 +1,13 @@
-"""What speed costs in answers: the trunk in bfloat16, and the head by its fast way, against plain float32.
+"""What speed costs in answers: the trunk in bfloat16, features kept in float16, and the head by its fast way.
 
-Both are held to what a scientist would see. The same head asked with the features of either trunk: on how many tiles
-does it give the same answer? And heads trained anew on either, or by either way, with several seeds: does their F
-differ by more than that of two seeds of one way?
+All are held, against plain float32, to what a scientist would see. The same head asked with the features of either
+trunk: on how many tiles does it give the same answer? And heads trained anew on either, or by either way, with several
+seeds: does their F differ by more than that of two seeds of one way?
 """
 
 import statistics
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from unittest import mock
 
 import numpy as np
@@ -14,16 +15,19 @@ from sklearn.metrics import f1_score
 
 from sem_search.records import Cell
 from sem_search.search.prepare.data import PreparedData, prepare_data
-from sem_search.search.prepare.features import compute_features
+from sem_search.search.prepare.features import compute_features, compute_views
 from sem_search.search.prepare.network import PreparedNetwork, build_trainer, prepare_network
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.transfer.features import FeatureStore
-from sem_search.transfer.heads import training
+from sem_search.transfer.heads import linear, training
 from sem_search.transfer.heads.passes import GeneralPass, choose_pass
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 
 N_SEEDS = 5
-LEARNING_RATE, BATCH_SIZE, EPOCHS = 1e-2, 16, 10
+PARTS = (1, 3, 10)
+"""A linear head learns from one row of so many; a row is a tile in one view."""
+
+CELL, EPOCHS = Cell(learning_rate=1e-2, batch_size=16), 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +35,15 @@ class TrainedHead:
     """One head: its score and answers on test tiles, and the answers it would give on other features."""
 
     f_measure: float
-    answers: np.ndarray
+    probabilities: np.ndarray
+    """Of the test tiles."""
     trainer: HeadTrainer
     head_weights: tuple[np.ndarray, ...]
+
+    @property
+    def answers(self) -> np.ndarray:
+        """The class of each test tile."""
+        return self.probabilities.argmax(axis=1)
 
 
 def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -> dict[str, float]:
@@ -46,14 +56,17 @@ def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -
     features = compute_features(exact, data=prepared, network=network)
     rounded_network = prepare_network(rounded)
     rounded_features = compute_features(rounded, data=prepared, network=rounded_network)
-    plain, fast, low = [], [], []
-    agreements = []
+    halved = replace(features, arrays=tuple(array.astype(np.float16).astype(np.float32) for array in features.arrays))
+    plain, fast, low, half = [], [], [], []
+    agreements, half_agreements = [], []
     for seed in range(N_SEEDS):
         with mock.patch.object(training, "choose_pass", lambda head, convolution: GeneralPass(head)):
             plain.append(_train(exact, data=prepared, network=network, features=features, seed=seed))
         fast.append(_train(exact, data=prepared, network=network, features=features, seed=seed))
         low.append(_train(rounded, data=prepared, network=rounded_network, features=rounded_features, seed=seed))
+        half.append(_train(exact, data=prepared, network=network, features=halved, seed=seed))
         agreements.append(_compare_answers(fast[-1], low[-1], tiles=_list_unseen_tiles(prepared)))
+        half_agreements.append(_compare_answers(fast[-1], half[-1], tiles=_list_unseen_tiles(prepared)))
     way = type(choose_pass(fast[0].trainer.head, convolution=network.cut.convolution)).__name__
     key = f"exactness.{backbone}"
     figures = {
@@ -61,37 +74,81 @@ def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -
         f"{key}.asked_tiles": float(len(_list_unseen_tiles(prepared))),
         f"{key}.{way}": 1.0,
     }
-    for name, heads in {"plain": plain, "fast": fast, "bfloat16": low}.items():
+    for name, heads in {"plain": plain, "fast": fast, "bfloat16": low, "float16": half}.items():
         scores = [head.f_measure for head in heads]
         figures |= {
             f"{key}.{name}.f_mean": statistics.mean(scores),
             f"{key}.{name}.f_spread": statistics.stdev(scores),
         }
+    solved = [
+        _train(exact, data=prepared, network=network, features=some, seed=0, cell=Cell(head="linear"))
+        for some in (features, halved)
+    ]
     return {
         **figures,
+        **_measure_fewer_rows(exact, data=prepared, network=network, key=key),
+        f"{key}.float16.same_answers": statistics.mean(half_agreements),
+        f"{key}.float16.fewest_same_answers": min(half_agreements),
+        f"{key}.float16.same_answers_when_trained": _average_agreement(fast, half),
+        f"{key}.float16.same_answers_of_the_linear_head": _average_agreement(solved[:1], solved[1:]),
+        f"{key}.float16.largest_difference": max(
+            float(np.abs(one.probabilities - other.probabilities).max())
+            for one, other in zip([*fast, solved[0]], [*half, solved[1]], strict=True)
+        ),
         f"{key}.bfloat16.same_answers": statistics.mean(agreements),
         f"{key}.bfloat16.fewest_same_answers": min(agreements),
-        f"{key}.fast.same_answers_when_trained": statistics.mean(
-            float((one.answers == other.answers).mean()) for one, other in zip(plain, fast, strict=True)
-        ),
+        f"{key}.fast.same_answers_when_trained": _average_agreement(plain, fast),
     }
 
 
+def _measure_fewer_rows(
+    settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, key: str
+) -> dict[str, float]:
+    """Return the mean F over the folds of linear heads that learn from all tiles in all views, and from some."""
+    of_views = settings.model_copy(update={"augment": "dihedral"})
+    views = compute_views(of_views, data=data, network=network)
+    n_rows, figures = len(views) * data.tiles.n_tiles, {}
+    for part in PARTS:
+        with mock.patch.object(linear, "MOST_ROWS", n_rows // part):
+            trainer = build_trainer(of_views, data=data, network=network, views=views)
+            outcomes = [
+                trainer.train_fold(get_tile_splits(fold, tiles=data.tiles), cell=Cell(head="linear")).outcome
+                for fold in data.folds.folds
+            ]
+        scores = [
+            f1_score(data.tiles.label_of_tile[one.test_tiles], one.test_probabilities.argmax(axis=1), average="macro")
+            for one in outcomes
+        ]
+        figures[f"{key}.linear_from_one_row_of_{part}.f_mean"] = statistics.mean(scores)
+    return figures
+
+
+def _average_agreement(heads: Sequence[TrainedHead], others: Sequence[TrainedHead]) -> float:
+    """Return on which share of the test tiles heads that were trained in two ways answer the same."""
+    return statistics.mean(
+        float((one.answers == other.answers).mean()) for one, other in zip(heads, others, strict=True)
+    )
+
+
 def _train(
-    settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, features: FeatureStore, seed: int
+    settings: SearchSettings,
+    *,
+    data: PreparedData,
+    network: PreparedNetwork,
+    features: FeatureStore,
+    seed: int,
+    cell: Cell = CELL,
 ) -> TrainedHead:
     """Train the head of the first fold; `EPOCHS` epochs, the last one is used."""
     of_seed = settings.model_copy(update={"seed": seed})
     trainer = build_trainer(of_seed, data=data, network=network, views=[features])
     tiles, fold = data.tiles, data.folds.folds[0]
-    trained = trainer.train_fold(
-        get_tile_splits(fold, tiles=tiles), cell=Cell(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE)
-    )
-    answers = trained.outcome.test_probabilities.argmax(axis=1)
+    trained = trainer.train_fold(get_tile_splits(fold, tiles=tiles), cell=cell)
+    probabilities = trained.outcome.test_probabilities
     truth = tiles.label_of_tile[trained.outcome.test_tiles]
     return TrainedHead(
-        f_measure=float(f1_score(truth, answers, average="macro")),
-        answers=answers,
+        f_measure=float(f1_score(truth, probabilities.argmax(axis=1), average="macro")),
+        probabilities=probabilities,
         trainer=trainer,
         head_weights=trained.head_weights,
     )

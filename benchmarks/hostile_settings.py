@@ -27,7 +27,7 @@ WRONG_SETTINGS: tuple[tuple[str, str], ...] = (
     ("--batch-sizes 1.5", "batch_sizes"),
     ("--batch-sizes ,,", "batch_sizes"),
     ("--sampler best", "sampler"),
-    ("--sampler grid --trials 21 --preset standard", "trials=21"),
+    ("--sampler grid --trials 22 --preset standard", "trials=22"),
     ("--trials 0", "trials"),
     ("--timeout 0", "timeout"),
     ("--timeout nan", "timeout"),

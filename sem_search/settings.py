@@ -41,7 +41,14 @@ PAPER_LEARNING_RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 PAPER_BATCH_SIZES = (16, 32, 48, 64)
 
 AS_THE_PAPER: Mapping[str, Any] = MappingProxyType(
-    {"heads": ("finetune",), "schedule": "constant", "augment": "none", "class_weight": "none", "refit": False}
+    {
+        "heads": ("finetune",),
+        "schedule": "constant",
+        "augment": "none",
+        "class_weight": "none",
+        "refit": False,
+        "tiles_per_image": None,
+    }
 )
 """Settings that the paper does not have. A study from before they were settings was made with these values, and they do
 not count in its fingerprint."""
@@ -119,6 +126,9 @@ class SearchSettings(BaseModel):
     max_megapixels: float = Field(100.0, gt=0, description="Larger pictures are refused before they are decoded.")
     tile_px: int = Field(224, ge=32, le=1024, description="Side of a tile in px.")
     stride_px: int | None = Field(None, ge=1, description="Step between tiles in px; by default the tile's side.")
+    tiles_per_image: int | None = Field(
+        None, ge=1, description="Most tiles of an image, spread evenly over it; by default all."
+    )
     folds: int = Field(
         5, ge=3, description="Number of cross-validation folds over whole images; each image is tested once."
     )
@@ -264,6 +274,7 @@ INCOMPARABLE = (
     "backbone",
     "tile_px",
     "stride_px",
+    "tiles_per_image",
     "crop_bottom_px",
     "folds",
     "learning_rates",

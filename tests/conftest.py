@@ -2,12 +2,14 @@
 
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from sem_search.places import CACHE_VARIABLE
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Whoever runs the tests in a script's background has Ctrl-C ignored; so would every search that they start.
@@ -60,3 +62,12 @@ def make_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Pat
         return f"sqlite:///{folder}/mlflow.db"
 
     return copy_to
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The one cache folder of the session: of two, the one that is set last would be everybody's."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(folder))
+        yield folder

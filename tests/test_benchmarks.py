@@ -16,6 +16,7 @@ from benchmarks.classifiers import measure_classifiers
 from benchmarks.known_images import _ask, _draw_case
 from benchmarks.overlaps import measure_overlaps
 from benchmarks.replay import measure_replay, stop_fold
+from benchmarks.scale_steps import STEPS, World, compute_exponent, measure_scale_steps
 from benchmarks.searching import count_ended_epochs
 from benchmarks.timing import measure_side_by_side
 from benchmarks.trust.__main__ import main as simulate
@@ -413,3 +414,31 @@ def test_a_measurement_that_was_stopped_goes_on_with_the_step_that_it_was_in(
     assert figures["scale.10.features.seconds"] == 3
     assert scale.measure_scale((10,), **given) == figures
     assert len(begun) == 8
+
+
+def test_a_step_is_measured_in_a_process_of_its_own_at_each_size(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = measure_scale_steps((50, 100), steps=("draw_folds",), threads=1, limit_s=60)
+    assert set(figures) == {
+        *(f"draw_folds.{n}.{name}" for n in (50, 100) for name in ("s", "more_mib", "written_mib")),
+        "draw_folds.exponent",
+    }
+    assert figures["draw_folds.100.written_mib"] > 1.5 * figures["draw_folds.50.written_mib"]
+    assert "draw_folds" in capsys.readouterr().out
+
+
+def test_a_step_that_takes_too_long_is_ended() -> None:
+    assert measure_scale_steps((20, 40), steps=("cut_tiles",), threads=1, limit_s=0.01) == {
+        "cut_tiles.20.ended_after_s": 0.01
+    }
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 1.15, 2.0])
+def test_the_exponent_of_growth(exponent: float) -> None:
+    assert compute_exponent((100, 3.0), (800, 3.0 * 8**exponent)) == pytest.approx(exponent)
+
+
+@pytest.mark.parametrize("step", list(STEPS))
+def test_every_step_can_be_measured(step: str) -> None:
+    """With the fewest images that fill ten classes in five folds."""
+    work = STEPS[step](World(50))
+    assert callable(work)

@@ -231,7 +231,7 @@ def test_mlflow_run_opens_the_study_run(tiny_folder: Path, tmp_path: Path) -> No
     settings = json.loads(
         Path(place.get_client().download_artifacts(study.info.run_id, "study/settings.json")).read_text()
     )
-    assert settings["understood"]["patience"] == 1
+    assert settings["understood"]["patience"] == 0
 
 
 @pytest.mark.slow

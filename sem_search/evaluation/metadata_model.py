@@ -2,7 +2,8 @@
 
 A random forest (Breiman, Mach. Learn. 45 (2001) 5) on metadata alone (pixel size, session, detector, mean grey, noise),
 out of fold and scored as the network is. If it scores nearly as well as the network, the network may have learnt the
-session instead of the material. A category becomes a column of its own, a missing value a category like any other.
+session instead of the material. A category becomes a column of its own, a missing value a category like any other; of
+very many, the rarest share one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,10 @@ Value = str | float | None
 """A category, a number, or missing."""
 
 N_TREES = 100  # votes to 5 %, in a quarter of a second per fold on one core
+
+MAX_CATEGORIES = 256
+"""Columns of one attribute, the last for all rarer values: with a session for every few images there would be as many
+columns as images. What so few images share hardly tells their class."""
 
 MISSING = ""
 
@@ -112,7 +117,9 @@ def _predict(
     numbers: FloatMatrix, categories: NDArray[np.str_], *, labels: IntVector, is_tested: NDArray[np.bool_], seed: int
 ) -> IntVector:
     """Return the class of each image tested, from a forest grown on all others."""
-    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(categories[~is_tested])
+    encoder = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", max_categories=MAX_CATEGORIES, sparse_output=False
+    ).fit(categories[~is_tested])
     features = np.hstack([numbers, encoder.transform(categories)])
     forest = RandomForestClassifier(n_estimators=N_TREES, class_weight="balanced", random_state=seed)
     forest.fit(features[~is_tested], labels[~is_tested])

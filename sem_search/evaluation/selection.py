@@ -148,7 +148,7 @@ def _compute_shares(
 ) -> tuple[FloatMatrix, IntVector]:
     """Return with what share each candidate answers each image, (n_candidates, n_images), and each draw's choice."""
     tables = [tabulate_answers(trial, tiles=tiles, split=select_on) for trial in candidates]
-    scores = np.stack([resample_figures([table], n_resamples=n_draws, seed=seed)[0].f_measure for table in tables])
+    scores = np.stack([figures.f_measure for figures in resample_figures(tables, n_resamples=n_draws, seed=seed)])
     chosen = scores.argmax(axis=0)
     is_left_out = count_draws(tables[0], n_resamples=n_draws, seed=seed) == 0
     is_choice = np.eye(len(candidates))[chosen]

@@ -113,9 +113,20 @@ class ShrunkCovariance:
 
     def measure(self, steps: FloatMatrix) -> FloatVector:
         """Return the squared Mahalanobis length of each step, shape (n_steps,); by Woodbury's identity."""
+        return self._measure(steps, along=steps @ self.directions.T)
+
+    def measure_from(self, points: FloatMatrix, *, centres: FloatMatrix) -> FloatMatrix:
+        """Return the squared Mahalanobis distance of each point from each centre, shape (n_points, n_centres)."""
+        along, of_centres = points @ self.directions.T, centres @ self.directions.T  # most of the work: once for all
+        distances = [
+            self._measure(points - centre, along=along - own) for centre, own in zip(centres, of_centres, strict=True)
+        ]
+        return np.stack(distances, axis=1)
+
+    def _measure(self, steps: FloatMatrix, *, along: FloatMatrix) -> FloatVector:
+        """Return the same for steps whose components along the directions are known."""
         less = self.variances / (self.variances + self.floor_variance)
-        along = (steps @ self.directions.T) ** 2
-        lengths: FloatVector = np.maximum((steps**2).sum(axis=1) - along @ less, 0.0) / self.floor_variance
+        lengths: FloatVector = np.maximum((steps**2).sum(axis=1) - along**2 @ less, 0.0) / self.floor_variance
         return lengths
 
     def whiten(self, steps: FloatMatrix) -> FloatMatrix:

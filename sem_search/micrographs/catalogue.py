@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +87,12 @@ class Catalogue:
     reading: ReadingOptions = DEFAULT_READING
     """How the files were read, and are read again."""
 
-    @property
+    @cached_property
     def class_names(self) -> tuple[str, ...]:
         """Labels, sorted."""
         return tuple(sorted({record.label for record in self.records}))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over what results depend on: ids, labels, groups and pixels; not over place, order or format."""
         rows = sorted((record.image_id, record.label, record.group, record.pixels_sha256) for record in self.records)

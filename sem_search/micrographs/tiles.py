@@ -4,8 +4,11 @@ Tiles are cut in order from the top left, as Iwata et al., Int. J. Pharm. X 4 (2
 1280 x 960 px give 5 x 4 tiles of 224 px.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from sem_search.errors import ImageTooSmallError, SettingsError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.seeds import derive_seed
 
 FloatTiles = NDArray[np.float32]
 """Grey levels in [0, 1], shape (n_tiles, size_px, size_px)."""
@@ -23,16 +27,25 @@ IntVector = NDArray[np.int64]
 class TileGrid:
     """Tile side and step, in pixels; a step below the side makes tiles overlap.
 
+    With `per_image` an image that has room for more gives so many tiles, spread evenly over it. Which ones depends on
+    the image's size, `per_image` and `seed` alone: whatever else is in the data, and in the served model, they are the
+    same.
+
     Raises:
-        SettingsError: A size below 1.
+        SettingsError: A size or a number of tiles below 1.
     """
 
     size_px: int = 224
     stride_px: int = 224
+    per_image: int | None = None
+    """Most tiles of an image; None takes all."""
+    seed: int = 0
+    """Which of the tiles of one region is taken."""
 
     def __post_init__(self) -> None:
-        for name, value in (("tile_px", self.size_px), ("stride_px", self.stride_px)):
-            if value < 1:
+        values = {"tile_px": self.size_px, "stride_px": self.stride_px, "tiles_per_image": self.per_image}
+        for name, value in values.items():
+            if value is not None and value < 1:
                 raise SettingsError(f"{name} must be 1 or more, got {value}")
 
     def count(self, height_px: int, width_px: int) -> tuple[int, int]:
@@ -41,11 +54,28 @@ class TileGrid:
         return (n_rows, n_columns) if n_rows and n_columns else (0, 0)
 
     def iter_corners(self, height_px: int, width_px: int) -> Iterator[tuple[int, int]]:
-        """Yield (top, left) of each tile in pixels, row by row from the top left."""
+        """Yield (top, left) of each tile that is taken, in pixels, row by row from the top left."""
         n_rows, n_columns = self.count(height_px, width_px)
-        for row in range(n_rows):
-            for column in range(n_columns):
-                yield row * self.stride_px, column * self.stride_px
+        places: Iterable[tuple[int, int]] = product(range(n_rows), range(n_columns))
+        if self.per_image is not None and self.per_image < n_rows * n_columns:
+            places = _spread(self.per_image, n_rows=n_rows, n_columns=n_columns, seed=self.seed)
+        for row, column in places:
+            yield row * self.stride_px, column * self.stride_px
+
+
+@lru_cache  # images of a set mostly have one size
+def _spread(n_tiles: int, *, n_rows: int, n_columns: int, seed: int) -> tuple[tuple[int, int], ...]:
+    """Return (row, column) of tiles spread evenly: one at random from each of `n_tiles` nearly square regions."""
+    rng = np.random.default_rng(derive_seed(seed, "tiles of an image", n_tiles, n_rows, n_columns))
+    n_bands = round(math.sqrt(n_tiles * n_rows / n_columns))
+    n_bands = min(max(n_bands, math.ceil(n_tiles / n_columns)), n_rows, n_tiles)
+    bands, shares = (np.array_split(np.arange(n), n_bands) for n in (n_rows, n_tiles))
+    places = [
+        (int(rng.choice(rows)), int(rng.choice(columns)))
+        for rows, share in zip(bands, rng.permutation([len(share) for share in shares]), strict=True)
+        for columns in np.array_split(np.arange(n_columns), share)
+    ]
+    return tuple(sorted(places))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +97,7 @@ class TileLayout:
 
 
 def cut_tiles(image: FloatImage, *, grid: TileGrid) -> FloatTiles:
-    """Return the micrograph as square tiles, row by row from the top left.
+    """Return the micrograph's tiles, those that the grid takes, row by row from the top left.
 
     Tiles that would cross the right or lower edge are left out, not padded: a padded border is texture that no
     specimen has.
@@ -95,16 +125,14 @@ def build_tile_table(catalogue: Catalogue, *, grid: TileGrid) -> TileLayout:
     Raises:
         ImageTooSmallError: No tile fits into an image; the message names it and gives both sizes.
     """
-    image_of_tile, corners = [], []
-    for index, record in enumerate(catalogue.records):
+    sizes = [(record.height_px, record.width_px) for record in catalogue.records]
+    for record in catalogue.records:
         _check_fits(record.height_px, record.width_px, grid=grid, name=record.image_id)
-        for corner in grid.iter_corners(record.height_px, record.width_px):
-            image_of_tile.append(index)
-            corners.append(corner)
-    top_left = np.array(corners, dtype=np.int64).reshape(-1, 2)
+    corners_of = {size: np.array(list(grid.iter_corners(*size)), dtype=np.int64) for size in set(sizes)}
+    top_left = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(corners_of[size] for size in sizes)])
     return TileLayout(
         image_ids=tuple(record.image_id for record in catalogue.records),
-        image_of_tile=np.array(image_of_tile, dtype=np.int64),
+        image_of_tile=np.repeat(np.arange(len(sizes)), [len(corners_of[size]) for size in sizes]),
         top_px=top_left[:, 0],
         left_px=top_left[:, 1],
     )

@@ -227,7 +227,7 @@ def write_store(
     try:
         with explain_write_errors(folder):
             remove_store(partial)  # of a process that was killed
-            _check_room(folder.parent, n_bytes=sum(math.prod(shape) for shape in shapes) * FLOAT32.itemsize)
+            _check_room(folder.parent, n_bytes=sum(map(compute_file_bytes, shapes)))
             partial.mkdir()
         arrays = _write_arrays(partial, shapes=shapes, batches=batches)
         manifest = Manifest(
@@ -277,6 +277,11 @@ def _write_arrays(
         StoredArray(file=file.name, shape=list(shape), sha256=digest.hexdigest())
         for file, shape, digest in zip(files, shapes, digests, strict=True)
     ]
+
+
+def compute_file_bytes(shape: tuple[int, ...]) -> int:
+    """Return how many bytes the file of an array of this shape has."""
+    return len(_build_header(shape)) + math.prod(shape) * FLOAT32.itemsize
 
 
 def _build_header(shape: tuple[int, ...]) -> bytes:

@@ -24,6 +24,7 @@ from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork, average_channels
 from sem_search.transfer.feature_store import (
     KEY_DIGITS,
+    compute_file_bytes,
     get_store_folder,
     lock_store,
     open_or_remove_store,
@@ -123,8 +124,16 @@ def _write_features(
             if meter is not None:
                 meter.update(len(features[0]))
 
-    shapes = [(n_tiles, *tensor.shape[1:]) for tensor in cut.trunk.outputs]
-    write_store(folder, shapes=shapes, about=about, batches=iter_counted())
+    write_store(folder, shapes=_list_shapes(cut, n_tiles=n_tiles), about=about, batches=iter_counted())
+
+
+def compute_n_bytes(cut: CutNetwork, *, n_tiles: int) -> int:
+    """Return how many bytes of disk the trunk's outputs take for so many tiles, without the manifest's kilobyte."""
+    return sum(map(compute_file_bytes, _list_shapes(cut, n_tiles=n_tiles)))
+
+
+def _list_shapes(cut: CutNetwork, *, n_tiles: int) -> list[tuple[int, ...]]:
+    return [(n_tiles, *tensor.shape[1:]) for tensor in cut.trunk.outputs]
 
 
 def compute_feature_key(cut: CutNetwork, *, backbone: Backbone, content_key: str, n_tiles: int) -> str:

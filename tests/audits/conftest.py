@@ -1,7 +1,6 @@
 """A finished study of the tiny network, made once: three materials, three folds, and two sessions that divide them."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morpho
 from sem_search.audits.heat_maps.other_network import explain_study
 from sem_search.audits.retraining import list_splits, retrain_winner
 from sem_search.audits.subject import AuditSubject
-from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Cell, TrialOutcome
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.prepare.features import compute_views
@@ -32,14 +30,6 @@ def keep_quiet(_: str) -> None:
 @pytest.fixture(scope="session")
 def show():
     return keep_quiet
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="session")

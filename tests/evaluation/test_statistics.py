@@ -25,6 +25,8 @@ def test_whitened_points_have_mahalanobis_lengths() -> None:
     steps = np.random.default_rng(0).normal(size=(12, 40))
     covariance = fit_covariance(steps)
     np.testing.assert_allclose((covariance.whiten(steps) ** 2).sum(axis=1), covariance.measure(steps))
+    for column, centre in zip(covariance.measure_from(steps, centres=steps[:3]).T, steps[:3], strict=True):
+        np.testing.assert_allclose(column, covariance.measure(steps - centre), atol=1e-9)
 
 
 def test_weights_are_pulled_back_through_the_whitening() -> None:

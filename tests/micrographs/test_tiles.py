@@ -1,6 +1,7 @@
 """Tiles are cut in order, whole, and are those that were catalogued."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +41,55 @@ def test_the_default_grid_is_the_papers() -> None:
     assert (TileGrid().size_px, TileGrid().stride_px) == (224, 224)
 
 
-@pytest.mark.parametrize(("size", "stride", "message"), [(0, 1, "tile_px must be 1 or more, got 0"), (5, -1, "stride")])
-def test_senseless_grids_are_refused(size: int, stride: int, message: str) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"size_px": 0}, "tile_px must be 1 or more, got 0"),
+        ({"stride_px": -1}, "stride_px"),
+        ({"per_image": 0}, "tiles_per_image must be 1 or more, got 0"),
+    ],
+)
+def test_senseless_grids_are_refused(sizes: dict[str, int], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        TileGrid(size_px=size, stride_px=stride)
+        TileGrid(**sizes)
+
+
+@given(
+    per_image=st.integers(1, 40),
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    step=st.integers(1, 5),
+    seed=st.integers(0, 9),
+)
+def test_some_tiles_of_an_image_are_tiles_of_it_each_once_and_in_order(
+    per_image: int, rows: int, columns: int, step: int, seed: int
+) -> None:
+    whole = TileGrid(size_px=3, stride_px=step)
+    height, width = (step * (n - 1) + 3 for n in (rows, columns))
+    every = list(whole.iter_corners(height, width))
+    some = list(dataclasses.replace(whole, per_image=per_image, seed=seed).iter_corners(height, width))
+    assert len(some) == min(per_image, rows * columns)
+    assert some == sorted(set(some) & set(every))
+
+
+@pytest.mark.parametrize(
+    ("per_image", "n_regions"), [(1, (1, 1)), (2, (1, 2)), (4, (2, 2)), (6, (2, 3)), (12, (3, 4)), (36, (6, 6))]
+)
+def test_some_tiles_are_spread_evenly(per_image: int, n_regions: tuple[int, int]) -> None:
+    """Cut into as many nearly square regions, an image of 12 x 12 tiles has one tile in each."""
+    height, width = (n // parts for n, parts in zip((12, 12), n_regions, strict=True))
+    for seed in range(20):
+        corners = TileGrid(size_px=1, stride_px=1, per_image=per_image, seed=seed).iter_corners(12, 12)
+        assert len({(row // height, column // width) for row, column in corners}) == per_image
+
+
+def test_another_seed_takes_other_tiles_and_every_tile_is_taken_by_some() -> None:
+    grids = [TileGrid(size_px=1, stride_px=1, per_image=3, seed=seed) for seed in range(200)]
+    drawn = [tuple(grid.iter_corners(4, 5)) for grid in grids]
+    assert drawn == [tuple(grid.iter_corners(4, 5)) for grid in grids]
+    counts = Counter(corner for corners in drawn for corner in corners)
+    assert len(counts) == 20
+    assert max(counts.values()) < 3 * min(counts.values())
 
 
 @given(size=st.integers(1, 12), stride=st.integers(1, 12), height=st.integers(1, 40), width=st.integers(1, 40))
@@ -114,6 +160,19 @@ def test_the_tiles_are_those_of_the_table(catalogue: Catalogue) -> None:
     assert len(tiles) == layout.n_tiles
     last = np.asarray(Image.open(catalogue.records[3].path))[layout.top_px[-1] :, layout.left_px[-1] :][:16, :16]
     assert np.array_equal(tiles[-1], last / np.float32(255))
+
+
+def test_some_tiles_are_the_same_in_table_pixels_and_any_company(catalogue: Catalogue) -> None:
+    grid = dataclasses.replace(GRID, per_image=3)
+    layout = build_tile_table(catalogue, grid=grid)
+    assert np.bincount(layout.image_of_tile).tolist() == [3] * 4
+    tiles = [tiles for _, tiles in iter_image_tiles(catalogue, grid=grid)]
+    alone = dataclasses.replace(catalogue, records=catalogue.records[2:3])
+    np.testing.assert_array_equal(next(iter_image_tiles(alone, grid=grid))[1], tiles[2])
+    at = layout.image_of_tile == 2
+    pixels = catalogue.read_image(catalogue.records[2])
+    for tile, top, left in zip(tiles[2], layout.top_px[at], layout.left_px[at], strict=True):
+        np.testing.assert_array_equal(tile, pixels[top : top + 16, left : left + 16])
 
 
 def test_a_changed_file_is_noticed(catalogue: Catalogue) -> None:

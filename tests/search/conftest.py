@@ -12,7 +12,6 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sem_search.micrographs.folds import Fold
-from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Cell, FinishedFold, FoldOutcome, TileTable, TrainingCurves
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.search.trials.search_progress import SearchProgress
@@ -44,15 +43,6 @@ def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sea
             "study_folder": str(folder / "studies"),
         }
     )
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of the session's own."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from sem_search.tracking.entries.tables import (
     compute_index_table,
 )
 from sem_search.tracking.entries.trust import compute_trust
+from sem_search.tracking.figures import study as study_figures
 from sem_search.tracking.figures.catalogue import list_study_figures, list_trust_figures
 from sem_search.tracking.figures.study import (
     draw_examples,
@@ -280,6 +281,18 @@ def test_the_folds_are_drawn_as_they_are(tiles: TileTable, context: StudyContext
     codes = {"left out": 0, "training": 1, "validation": 2, "test": 3}
     assert first == [[codes[row.splits[0]] for row in rows if row.label == name] for name in ("fine", "rough")]
     assert figure.axes[0].get_title() == "Fold 1"
+
+
+@pytest.mark.parametrize(("n_images", "widths", "words"), [(4, 4, "Images of"), (5, 3, "One of 2 images of")])
+def test_of_large_classes_every_few_images_are_drawn(
+    make_tiles, make_context, make_study, monkeypatch: pytest.MonkeyPatch, n_images: int, widths: int, words: str
+) -> None:
+    monkeypatch.setattr(study_figures, "MOST_DRAWN", 4)
+    tiles = make_tiles(n_images=n_images)
+    rows = compute_fold_rows(make_context(make_study(tiles)).folds, tiles=tiles)
+    figure = draw_folds(rows)
+    assert figure.axes[0].images[0].get_array().shape == (2, widths)
+    assert figure.get_supxlabel().startswith(words)
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ from sem_search.micrographs.tiles import TileGrid
 from sem_search.transfer.views import VIEWS
 
 DESCRIPTION_FILE = "model.json"
-FORMAT_VERSION = 2
-"""Raised when a reader of before could misunderstand the folder. 2: a tile may be answered for in several views."""
+FORMAT_VERSION = 3
+"""Raised when a reader of before could misunderstand the folder. 2: a tile may be answered for in several views; 3: not
+all tiles of an image need be."""
 
-READABLE_VERSIONS = (1, FORMAT_VERSION)
+READABLE_VERSIONS = (1, 2, FORMAT_VERSION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,10 @@ class ClassifierDescription:
     n_heads: int
     tile_px: int
     stride_px: int
+    tiles_per_image: int | None = None
+    """Most tiles of an image that are answered for, as in training; None: all."""
+    tiles_seed: int = 0
+    """Which tiles these are, see `TileGrid`."""
     crop_bottom_px: int
     """Data bar of files that do not state their scan height, as in training."""
     augment: str = "none"
@@ -56,7 +61,9 @@ class ClassifierDescription:
     @property
     def grid(self) -> TileGrid:
         """How images are cut."""
-        return TileGrid(size_px=self.tile_px, stride_px=self.stride_px)
+        return TileGrid(
+            size_px=self.tile_px, stride_px=self.stride_px, per_image=self.tiles_per_image, seed=self.tiles_seed
+        )
 
     def to_json(self) -> str:
         """Return the content of `model.json`."""

@@ -279,6 +279,8 @@ def _describe(parts: ClassifierParts, *, folder: Path) -> ClassifierDescription:
         n_heads=len(parts.head_weights),
         tile_px=parts.grid.size_px,
         stride_px=parts.grid.stride_px,
+        tiles_per_image=parts.grid.per_image,
+        tiles_seed=parts.grid.seed,
         crop_bottom_px=parts.crop_bottom_px,
         augment=parts.augment,
         max_megapixels=parts.max_megapixels,

@@ -209,7 +209,7 @@ def _compute_mean_heat(
     Args:
         particles: All of them.
         members: Those of the image, shape (n_members,).
-        own_tiles: The tiles of the image, shape (n_own,).
+        own_tiles: The tiles of the image, ascending, shape (n_own,); no other shows these particles.
         maps: All maps.
         tiles: Whose maps lie on these tiles, one row per exchange, shape (n_sources, n_own).
 
@@ -217,8 +217,10 @@ def _compute_mean_heat(
         Shape (n_sources, n_members).
     """
     n_cells = maps.shape[1] * maps.shape[2]
-    cells = (own_tiles[:, None] * n_cells + np.arange(n_cells)).ravel()
-    heat = particles.cover[members][:, cells] @ maps[tiles].reshape(len(tiles), -1).T
+    cover = particles.cover[members]
+    cells = np.searchsorted(own_tiles, cover.indices // n_cells) * n_cells + cover.indices % n_cells
+    own = csr_matrix((cover.data, cells, cover.indptr), shape=(len(members), len(own_tiles) * n_cells))
+    heat = own @ maps[tiles].reshape(len(tiles), -1).T
     mean: FloatMatrix = heat.T / particles.n_pixels[members]
     return mean
 

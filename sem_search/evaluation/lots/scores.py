@@ -108,8 +108,9 @@ def balance_tiles(image_of_tile: IntVector, *, group_of_tile: IntVector, rng: np
     fewest = np.array([n_tiles[rank <= last].min() for last in range(n_smallest)])
     last = int(np.argmax(fewest * np.arange(1, n_smallest + 1)))
     chosen = []
-    for image in images[rank <= last]:
-        tiles = np.flatnonzero(image_of_tile == image)
+    tiles_of_image = np.split(np.argsort(image_of_tile, kind="stable"), np.cumsum(n_tiles)[:-1])
+    for place in np.flatnonzero(rank <= last):
+        tiles = tiles_of_image[place]
         chosen.append(tiles if len(tiles) == fewest[last] else rng.permutation(tiles)[: fewest[last]])
     balanced: IntVector = np.sort(np.concatenate(chosen))
     return balanced
@@ -141,11 +142,7 @@ def score_permutations(points: FloatMatrix, is_first: FloatMatrix) -> Permutatio
         points: Shape (n_images, n_directions).
         is_first: 1 for images of the first lot, shape (n_permutations, n_images).
     """
-    products = points @ points.T
-    lengths = np.diag(products)
-    is_second = 1 - is_first
-    first = _compute_means(products, lengths=lengths, is_member=is_first)
-    second = _compute_means(products, lengths=lengths, is_member=is_second)
+    first, second = (_compute_means(points, is_member=is_member) for is_member in (is_first, 1 - is_first))
     return PermutationScores(scores=first[0] - second[0] - (first[1] - second[1]) / 2, is_first=is_first)
 
 
@@ -179,23 +176,23 @@ def build_tile_scorer(whitened: WhitenedImages, *, is_first: FloatVector, row_of
         is_first: 1 for images of the first lot, shape (n_images,).
         row_of_tile: The image of each tile, shape (n_tiles,).
     """
-    points, rows = whitened.points, np.arange(len(whitened.points))
-    means = [np.stack([points[(rows != row) & (is_first == side)].mean(axis=0) for row in rows]) for side in (1.0, 0.0)]
+    points, means = whitened.points, []
+    for is_member in (is_first[:, None], 1 - is_first[:, None]):
+        means.append(((is_member * points).sum(axis=0) - is_member * points) / (is_member.sum() - is_member))
     differences = means[0] - means[1]
     weights = whitened.covariance.pull_back(differences)
     middles = ((means[0] + means[1]) / 2 * differences).sum(axis=1)
     return TileScorer(weights=weights, offsets=-weights @ whitened.centre - middles, row_of_tile=row_of_tile)
 
 
-def _compute_means(
-    products: FloatMatrix, *, lengths: FloatVector, is_member: FloatMatrix
-) -> tuple[FloatMatrix, FloatMatrix]:
+def _compute_means(points: FloatMatrix, *, is_member: FloatMatrix) -> tuple[FloatMatrix, FloatMatrix]:
     """Return each image's inner product with the mean of a lot, and that mean's squared length, without the image.
 
     Both of shape (n_permutations, n_images).
     """
     n_left = is_member.sum(axis=1, keepdims=True) - is_member
-    sums = is_member @ products
+    lengths = (points**2).sum(axis=1)
+    sums = is_member @ points @ points.T  # from the left: never a matrix of all pairs of images
     all_pairs = (sums * is_member).sum(axis=1, keepdims=True) - (is_member * lengths).sum(axis=1, keepdims=True)
     own_pairs = 2 * (sums - lengths) * is_member
     return (sums - is_member * lengths) / n_left, (all_pairs - own_pairs) / (n_left * (n_left - 1))

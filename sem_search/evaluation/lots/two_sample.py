@@ -257,13 +257,15 @@ def _check_shapes(
 
 def _check_lots(groups: NDArray[np.generic], *, lot_of_image: IntVector, names: Sequence[str]) -> None:
     """Raise if a group lies in two lots, or a lot is too small."""
-    for group in np.unique(groups):
-        inside = np.unique(lot_of_image[groups == group])
-        if len(inside) > 1:
-            raise DataError(
-                f"group {group} has images of the lots {names[inside[0]]} and {names[inside[1]]}: the same place is in "
-                "both, or the groups are wrong"
-            )
+    distinct, number = np.unique(groups, return_inverse=True)
+    of_group, lots = np.unique(np.stack([number, lot_of_image]), axis=1)
+    twice = np.flatnonzero(of_group[1:] == of_group[:-1])
+    if len(twice):
+        place = twice[0]
+        raise DataError(
+            f"group {distinct[of_group[place]]} has images of the lots {names[lots[place]]} and "
+            f"{names[lots[place + 1]]}: the same place is in both, or the groups are wrong"
+        )
     for lot, name in enumerate(names):
         n_groups = len(np.unique(groups[lot_of_image == lot]))
         if n_groups < MIN_IMAGES:

@@ -6,7 +6,7 @@ information, which also sees one small class set apart. Images of one group (ove
 settings, so groups are permuted, not images.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -153,34 +153,34 @@ def find_mixtures(catalogue: Catalogue) -> list[Finding]:
     return findings
 
 
-def compute_counts(values: Sequence[str], labels: Labels, *, n_classes: int) -> NDArray[np.int64]:
+def compute_counts(values: Labels, labels: Labels, *, n_classes: int) -> NDArray[np.int64]:
     """Return how many images there are of each value and class, shape (n_values, n_classes).
 
     Args:
-        values: One per image.
+        values: Number of the value of each image, shape (n_images,), from 0 without gaps.
         labels: Shape (n_images,), in [0, n_classes).
         n_classes: Number of classes.
     """
-    _, rows = np.unique(np.asarray(values), return_inverse=True)
-    n_values = int(rows.max()) + 1
-    return np.bincount(rows * n_classes + labels, minlength=n_values * n_classes).reshape(n_values, n_classes)
+    n_values = int(values.max()) + 1
+    return np.bincount(values * n_classes + labels, minlength=n_values * n_classes).reshape(n_values, n_classes)
 
 
 def _compute_confound(
     attribute: str, *, values: list[str], labels: Labels, groups: Labels, names: tuple[str, ...]
 ) -> Confound:
     """Return the predictions from one attribute, with the permutation test."""
-    counts = compute_counts(values, labels, n_classes=len(names))
+    _, rows = np.unique(np.asarray(values), return_inverse=True)
+    n_right, closeness = _judge(compute_counts(rows, labels, n_classes=len(names)))
     permuted = [
-        compute_counts(values, other, n_classes=len(names))
+        _judge(compute_counts(rows, other, n_classes=len(names)))
         for other in _iter_permuted(labels, groups=groups, name=attribute)
     ]
     return Confound(
         attribute=attribute,
         n_images=len(labels),
-        n_right=_count_right(counts),
-        n_right_by_chance=float(np.mean([_count_right(other) for other in permuted])),
-        p_value=_compute_p_value(_compute_closeness(counts), [_compute_closeness(other) for other in permuted]),
+        n_right=n_right,
+        n_right_by_chance=float(np.mean([n for n, _ in permuted])),
+        p_value=_compute_p_value(closeness, [close for _, close in permuted]),
         table=tuple(
             (name, tuple(Counter(v for v, label in zip(values, labels, strict=True) if label == i).most_common()))
             for i, name in enumerate(names)
@@ -201,15 +201,11 @@ def _iter_permuted(labels: Labels, *, groups: Labels, name: str) -> Iterator[Lab
     return (rng.permutation(of_group)[groups] for _ in range(N_PERMUTATIONS))
 
 
-def _count_right(counts: NDArray[np.int64]) -> int:
-    """Return how many images are predicted correctly as the most frequent class of their value."""
-    return int(counts.max(axis=1).sum())
-
-
-def _compute_closeness(counts: NDArray[np.int64]) -> float:
-    """Return the mutual information of value and class, but for a factor and a term that permuting does not change."""
+def _judge(counts: NDArray[np.int64]) -> tuple[int, float]:
+    """Return how many images are predicted correctly as the most frequent class of their value, and the mutual
+    information of value and class, but for a factor and a term that permuting does not change."""
     of_class = counts.sum(axis=0)
-    return float(xlogy(counts, counts).sum() - xlogy(of_class, of_class).sum())
+    return int(counts.max(axis=1).sum()), float(xlogy(counts, counts).sum() - xlogy(of_class, of_class).sum())
 
 
 def _compute_p_value(observed: float, permuted: Sequence[float]) -> float:
@@ -238,10 +234,9 @@ def _describe_confound(confound: Confound) -> Finding:
 
 def _find_single_sessions(catalogue: Catalogue) -> list[Finding]:
     """Return a warning for each class that was imaged in one session only, where there are several."""
-    classes_of = {
-        session: sorted({record.label for record in catalogue.records if record.session == session})
-        for session in {record.session for record in catalogue.records}
-    }
+    classes_of: dict[str | None, set[str]] = defaultdict(set)
+    for record in catalogue.records:
+        classes_of[record.session].add(record.label)
     if len(classes_of) < 2:
         return []
     findings = []
@@ -250,7 +245,7 @@ def _find_single_sessions(catalogue: Catalogue) -> list[Finding]:
         session = records[0].session
         if session is None or len(records) < 2 or any(record.session != session for record in records):
             continue
-        others = [other for other in classes_of[session] if other != name]
+        others = classes_of[session] - {name}
         company = f"together with {name_some(others)}" if others else "in which no other class was imaged"
         findings.append(
             Finding(
@@ -302,9 +297,10 @@ def _find_predictive_levels(catalogue: Catalogue) -> list[Finding]:
 
 def _count_nearest(values: NDArray[np.float64], labels: Labels, *, n_classes: int) -> int:
     """Return how many images are predicted correctly as the class with the nearest mean of the other images."""
-    members = np.eye(n_classes)[labels]
-    n_others = members.sum(axis=0) - members
-    sums = members.T @ values - members * values[:, None]
-    distance = np.abs(values[:, None] - sums / np.maximum(n_others, 1))
-    distance[n_others == 0] = np.inf
+    sizes, sums = (np.bincount(labels, weights=weights, minlength=n_classes) for weights in (None, values))
+    distance = np.abs(values[:, None] - sums / np.maximum(sizes, 1))
+    distance[:, sizes == 0] = np.inf
+    n_others = sizes[labels] - 1
+    own = np.abs(values - (sums[labels] - values) / np.maximum(n_others, 1))
+    distance[np.arange(len(labels)), labels] = np.where(n_others > 0, own, np.inf)
     return int((distance.argmin(axis=1) == labels).sum())

@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter1d
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.inspection.finding import Finding
-from sem_search.micrographs.inspection.survey import PixelFacts
+from sem_search.micrographs.inspection.survey import Edges
 from sem_search.words import count, name_some
 
 MIN_IMAGES = 4  # of one size, all different: two may look alike for other reasons
@@ -26,25 +26,41 @@ MAX_GROUND_DETAIL = 2.0  # times that of the highest rows: text and frames have 
 MIN_BAR_SHARE = 0.015  # of the height: lower stripes are scan faults
 
 
-def find_data_bars(catalogue: Catalogue, facts: Mapping[str, PixelFacts]) -> list[Finding]:
+def choose_bar_images(catalogue: Catalogue) -> tuple[str, ...]:
+    """Return the ids of the images whose edges are looked at: of each size some different ones, if there are enough."""
+    return tuple(record.image_id for records in _sort_by_size(catalogue).values() for record in _take_some(records))
+
+
+def find_data_bars(catalogue: Catalogue, edges: Mapping[str, Edges]) -> list[Finding]:
     """Return a warning for each image size in which a data bar seems to be left on.
 
     Args:
         catalogue: The images.
-        facts: What their pixels show, by image id.
+        edges: Of those that `choose_bar_images` names, by image id.
     """
+    findings = []
+    for (width_px, height_px), records in sorted(_sort_by_size(catalogue).items()):
+        looked_at = [edges[record.image_id] for record in _take_some(records)]
+        if not looked_at:
+            continue
+        feet, heads = [found.foot for found in looked_at], [found.head for found in looked_at]
+        bar_px = compute_bar_height(feet)
+        if bar_px >= MIN_BAR_SHARE * height_px and not is_even_ground(feet, heads=heads):
+            findings.append(_describe(records, bar_px=bar_px, size=f"{width_px} x {height_px} px"))
+    return findings
+
+
+def _sort_by_size(catalogue: Catalogue) -> dict[tuple[int, int], list[ImageRecord]]:
     by_size: dict[tuple[int, int], list[ImageRecord]] = defaultdict(list)
     for record in catalogue.records:
         by_size[record.width_px, record.height_px].append(record)
-    findings = []
-    for (width_px, height_px), records in sorted(by_size.items()):
-        different = list({record.pixels_sha256: facts[record.image_id] for record in records}.values())
-        feet, heads = [found.foot for found in different], [found.head for found in different]
-        bar_px = compute_bar_height(feet)
-        is_high = len(different) >= MIN_IMAGES and bar_px >= MIN_BAR_SHARE * height_px
-        if is_high and not is_even_ground(feet, heads=heads):
-            findings.append(_describe(records, bar_px=bar_px, size=f"{width_px} x {height_px} px"))
-    return findings
+    return by_size
+
+
+def _take_some(records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """Return at most MAX_IMAGES with different pixels, evenly out of all; none where fewer than MIN_IMAGES differ."""
+    different = list({record.pixels_sha256: record for record in records}.values())
+    return different[:: math.ceil(len(different) / MAX_IMAGES)] if len(different) >= MIN_IMAGES else []
 
 
 def compute_bar_height(feet: Sequence[NDArray[np.uint8]]) -> int:
@@ -53,7 +69,7 @@ def compute_bar_height(feet: Sequence[NDArray[np.uint8]]) -> int:
     Args:
         feet: The lowest rows of each image, levels of 8 bits, all of one shape (n_rows, n_columns).
     """
-    is_alike = _find_alike_rows(_take_evenly(feet))
+    is_alike = _find_alike_rows(_stack(feet))
     if is_alike.all() or not is_alike[-1]:
         return 0
     return int(np.argmin(is_alike[::-1]))
@@ -68,7 +84,7 @@ def is_even_ground(feet: Sequence[NDArray[np.uint8]], *, heads: Sequence[NDArray
         feet: The lowest rows of each image, as for `compute_bar_height`.
         heads: The highest rows of each, upside down, of the same shape.
     """
-    bottom, top = _take_evenly(feet), _take_evenly(heads)
+    bottom, top = _stack(feet), _stack(heads)
     is_alike = _find_alike_rows(top)
     if not is_alike[-1]:
         return False
@@ -82,10 +98,10 @@ def _measure_detail(stack: NDArray[np.float64]) -> float:
     return float(np.abs(np.diff(stack.mean(axis=0), axis=1)).mean())
 
 
-def _take_evenly(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """Return at most MAX_IMAGES of the parts, levels in [0, 1], shape (n_images, n_rows, n_columns)."""
-    taken: NDArray[np.float64] = np.stack(parts[:: math.ceil(len(parts) / MAX_IMAGES)]) / 255
-    return taken
+def _stack(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """Return the rows of all images, levels in [0, 1], shape (n_images, n_rows, n_columns)."""
+    levels: NDArray[np.float64] = np.stack(parts) / 255
+    return levels
 
 
 def _find_alike_rows(stack: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ value -> number of images); `pairs`, a list of `SimilarPair` by its fields; `con
 images); `findings`, a list of `Finding` by its fields but for `advice`, which `message` holds, errors first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -41,7 +41,7 @@ from sem_search.micrographs.inspection.checks import (
     find_small_classes,
 )
 from sem_search.micrographs.inspection.confounds import Confound, compute_confounds, find_confounds, find_mixtures
-from sem_search.micrographs.inspection.data_bars import find_data_bars
+from sem_search.micrographs.inspection.data_bars import choose_bar_images, find_data_bars
 from sem_search.micrographs.inspection.file_names import find_name_contradictions
 from sem_search.micrographs.inspection.finding import SEVERITIES, Finding, join_findings
 from sem_search.micrographs.inspection.overlap_findings import (
@@ -49,8 +49,9 @@ from sem_search.micrographs.inspection.overlap_findings import (
     find_same_moments,
     find_similar_images,
 )
-from sem_search.micrographs.inspection.survey import survey_pixels
+from sem_search.micrographs.inspection.survey import build_thumbnail, survey_pixels
 from sem_search.micrographs.overlaps.similarity import SimilarPair, find_copies, find_similar_pairs, group_similar
+from sem_search.micrographs.threads import map_in_threads
 from sem_search.micrographs.tiles import TileGrid
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Inspection:
     confounds: tuple[Confound, ...] = ()
     """How well each attribute that differs predicts the class, the best first."""
     thumbnails: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    """A small JPEG of each image, by image id."""
+    """A small JPEG of each image that the page shows, by image id."""
 
     @property
     def joining(self) -> tuple[SimilarPair, ...]:
@@ -139,7 +140,12 @@ def inspect_catalogue(
         SettingsError: `n_folds` is below 3.
         UnreadableImageError: A file cannot be read any more.
     """
-    facts = survey_pixels(catalogue, progress=progress)
+    survey = survey_pixels(
+        catalogue,
+        edges_of=choose_bar_images(catalogue),
+        shown=inspection_report.list_gallery(catalogue),
+        progress=progress,
+    )
     pairs = find_copies(catalogue) if overlaps == "ignore" else find_similar_pairs(catalogue, progress=progress)
     joining = choose_joining(pairs, overlaps=overlaps)
     confounds = compute_confounds(catalogue)
@@ -149,21 +155,36 @@ def inspect_catalogue(
         *find_similar_images(catalogue, pairs, is_grouped=overlaps == "group"),
         *find_joined_groups(catalogue, joining),
         *find_same_moments(catalogue, pairs),
-        *find_data_bars(catalogue, facts),
+        *find_data_bars(catalogue, survey.edges),
         *find_confounds(catalogue, confounds),
         *find_name_contradictions(catalogue),
         *find_mixtures(catalogue),
-        *find_pixel_faults(catalogue, facts, grid=grid),
+        *find_pixel_faults(catalogue, survey.facts, grid=grid),
         *find_missing_metadata(catalogue),
     ]
+    findings = sorted(join_findings(findings), key=lambda finding: SEVERITIES.index(finding.severity))
     return Inspection(
         catalogue=catalogue,
         pairs=pairs,
         overlaps=overlaps,
-        findings=tuple(sorted(join_findings(findings), key=lambda finding: SEVERITIES.index(finding.severity))),
+        findings=tuple(findings),
         confounds=confounds,
-        thumbnails={image_id: found.thumbnail for image_id, found in facts.items()},
+        thumbnails=_add_thumbnails(
+            survey.thumbnails, catalogue=catalogue, shown=inspection_report.list_suspects(pairs, findings=findings)
+        ),
     )
+
+
+def _add_thumbnails(
+    thumbnails: Mapping[str, bytes], *, catalogue: Catalogue, shown: Collection[str]
+) -> Mapping[str, bytes]:
+    """Return the thumbnails with those of further images, which are read again."""
+    wanted = set(shown) - set(thumbnails)
+    missing = [record for record in catalogue.records if record.image_id in wanted]
+    pictures = map_in_threads(
+        lambda record: build_thumbnail(catalogue.read_image(record)), missing, label="Thumbnails", is_shown=False
+    )
+    return {**thumbnails, **{record.image_id: picture for record, picture in zip(missing, pictures, strict=True)}}
 
 
 def choose_joining(pairs: Sequence[SimilarPair], *, overlaps: Overlaps) -> tuple[SimilarPair, ...]:

@@ -8,11 +8,12 @@ import dataclasses
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from importlib.resources import files
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined, Template
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
 SCHEMA = 1  # goes up when a name or a meaning in the JSON changes
 TEXT_COLUMNS = 100
 MAX_CELL_COLUMNS = 30
-MAX_PAIRS_SHOWN = 50  # two thumbnails of 15 kB each
+MAX_PAIRS_SHOWN = 30  # two thumbnails of 15 kB each
+MAX_NAMED_SHOWN = 40  # images that findings name, of all findings together
 MAX_GALLERY_IMAGES = 24  # per class
-MAX_GALLERY = 240  # of all classes together: with the pairs the page stays below 6 MB
-MIN_GALLERY_IMAGES = 3  # per class, as long as there are no more than 80 classes
+MAX_GALLERY = 120  # of all classes together: with pairs and named images the page stays below 5 MB
+MIN_GALLERY_IMAGES = 3  # per class, as long as there are no more than 40 classes
 MAX_OPEN = 48  # thumbnails that a reader scrolls past; more are folded
+MAX_VALUES = 10  # sessions, sizes ... of one class in a table; the JSON has all
 MAX_LISTED = 500  # names of images, or cases, below one finding; the JSON has all
 HEADINGS = {"error": "Errors", "warning": "Warnings", "note": "Notes"}
 NOTHING_FOUND = "No problems were found."
@@ -120,6 +123,7 @@ def render_html(inspection: "Inspection", *, next_command: str | None = None) ->
     """
     records = {record.image_id: record for record in inspection.catalogue.records}
     gallery = choose_gallery(inspection.catalogue)
+    named = _name_images(inspection.findings)
     found = Counter(finding.severity for finding in inspection.findings)
     return _load_template().render(
         light="bad" if found["error"] else "unclear" if found["warning"] else "good",
@@ -130,7 +134,11 @@ def render_html(inspection: "Inspection", *, next_command: str | None = None) ->
         headline=_headline(inspection),
         summaries=summarise_classes(inspection),
         severities=[
-            (severity, HEADINGS[severity], [f for f in inspection.findings if f.severity == severity])
+            (
+                severity,
+                HEADINGS[severity],
+                [pair for pair in zip(inspection.findings, named, strict=True) if pair[0].severity == severity],
+            )
             for severity in SEVERITIES
         ],
         nothing_found=NOTHING_FOUND,
@@ -141,7 +149,11 @@ def render_html(inspection: "Inspection", *, next_command: str | None = None) ->
         n_classes=len(inspection.catalogue.class_names),
         is_open=sum(len(entry.shown) for entry in gallery) <= MAX_OPEN,
         n_listed=MAX_LISTED,
-        shown=_encode_thumbnails(inspection, gallery=gallery),
+        n_values=MAX_VALUES,
+        shown={
+            image_id: f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+            for image_id, content in inspection.thumbnails.items()
+        },
     )
 
 
@@ -155,6 +167,27 @@ def choose_gallery(catalogue: Catalogue) -> list[Gallery]:
         Gallery(name=name, shown=_space_evenly(records, n=n_most), n_images=len(records))
         for name, records in list(of_class.items())[: MAX_GALLERY // n_most]
     ]
+
+
+def list_gallery(catalogue: Catalogue) -> tuple[str, ...]:
+    """Return the ids of the images that are shown of each class."""
+    return tuple(record.image_id for entry in choose_gallery(catalogue) for record in entry.shown)
+
+
+def list_suspects(pairs: Sequence[SimilarPair], *, findings: Sequence[Finding]) -> tuple[str, ...]:
+    """Return the ids of the images that are shown because of what was found."""
+    ends = [image_id for pair in pairs[:MAX_PAIRS_SHOWN] for image_id in (pair.first, pair.second)]
+    return (*ends, *chain.from_iterable(_name_images(findings)))
+
+
+def _name_images(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    """Return for each finding the images that its message names, no more than a page takes."""
+    n_left, named = MAX_NAMED_SHOWN, []
+    for finding in findings:
+        own = tuple(image_id for image_id in finding.images if image_id in finding.message)[:n_left]
+        named.append(own)
+        n_left -= len(own)
+    return named
 
 
 def _space_evenly(records: list[ImageRecord], *, n: int) -> tuple[ImageRecord, ...]:
@@ -255,17 +288,6 @@ def _compute_boxes(pair: SimilarPair, *, first: ImageRecord, second: ImageRecord
         }
         for record, scale, y, x in boxes
     )
-
-
-def _encode_thumbnails(inspection: "Inspection", *, gallery: list[Gallery]) -> dict[str, str]:
-    """Return the thumbnails that the page shows, as data URIs by image id."""
-    wanted = {image_id for pair in inspection.pairs[:MAX_PAIRS_SHOWN] for image_id in (pair.first, pair.second)}
-    wanted.update(record.image_id for entry in gallery for record in entry.shown)
-    return {
-        image_id: f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
-        for image_id, content in inspection.thumbnails.items()
-        if image_id in wanted
-    }
 
 
 @lru_cache(maxsize=1)

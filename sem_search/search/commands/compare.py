@@ -39,6 +39,7 @@ MUST_AGREE: Mapping[str, str] = {
     "seed": "seed",
     "tile_px": "tile_px",
     "stride_px": "stride_px",
+    "tiles_per_image": "tiles_per_image",
     "crop_bottom_px": "crop_bottom_px",
 }
 """What must be the same in both fingerprints, and what a message calls it."""

@@ -9,10 +9,9 @@ from pathlib import Path
 from sem_search.errors import SettingsError
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
-from sem_search.micrographs.tiles import TileGrid
 from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.command_line import write_search_command
-from sem_search.search.prepare.data import locate_data
+from sem_search.search.prepare.data import build_grid, locate_data
 from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.types import TextArtifact
 from sem_search.words import name_some
@@ -44,7 +43,7 @@ def inspect_data(settings: SearchSettings, *, catalogue: Catalogue | None = None
     return inspect_catalogue(
         catalogue,
         n_folds=settings.folds,
-        grid=TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px),
+        grid=build_grid(settings),
         overlaps=settings.overlaps,
         progress=True,
     )

@@ -12,11 +12,10 @@ from sem_search.micrographs.catalogue import read_listing
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.listing import list_folders
 from sem_search.micrographs.overlaps.similarity import find_similar_pairs, group_similar
-from sem_search.micrographs.tiles import TileGrid
 from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.command_line import write_command
 from sem_search.search.commands.inspect import check_place
-from sem_search.search.prepare.data import PreparedData, build_reading_options, build_study_tiles
+from sem_search.search.prepare.data import PreparedData, build_grid, build_reading_options, build_study_tiles
 from sem_search.search.prepare.features import compute_views
 from sem_search.search.prepare.network import prepare_network
 from sem_search.search.process import quieten_libraries
@@ -31,7 +30,7 @@ from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights.choice import check_weights
 from sem_search.words import name_some
 
-TAKEN = ("backbone", "weights", "tile_px", "crop_bottom_px", "max_megapixels", "seed")
+TAKEN = ("backbone", "weights", "tile_px", "tiles_per_image", "crop_bottom_px", "max_megapixels", "seed")
 """Settings of the search that the command takes and that decide its result."""
 
 
@@ -125,7 +124,7 @@ def name_lots(folders: Sequence[Path]) -> dict[str, Path]:
 
 def prepare_lots(folders: dict[str, Path], *, settings: SearchSettings) -> PreparedData:
     """Read the images of all lots, and put those that show the same place into one group; there are no folds."""
-    grid = TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px)
+    grid = build_grid(settings)
     reading = dataclasses.replace(build_reading_options(settings), skip_unreadable=False)
     catalogue = read_listing(list_folders(folders), reading=reading)
     catalogue = group_similar(catalogue, find_similar_pairs(catalogue))

@@ -6,13 +6,14 @@ Everything that can be wrong with the data is found here, before a run is opened
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sem_search.errors import ClassTooSmallError, DataError
+from sem_search.errors import ClassTooSmallError, DataError, SettingsError
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_data
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
@@ -67,7 +68,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         SettingsError: A class to exclude does not exist, or the folds asked for are too few.
     """
     folder, reading = locate_data(settings)
-    grid = TileGrid(size_px=settings.tile_px, stride_px=settings.resolved_stride_px)
+    grid = build_grid(settings)
     catalogue = read_catalogue(
         folder,
         exclude=settings.exclude,
@@ -122,6 +123,16 @@ def build_reading_options(settings: SearchSettings) -> ReadingOptions:
     )
 
 
+def build_grid(settings: SearchSettings) -> TileGrid:
+    """Return how the settings want images to be cut."""
+    return TileGrid(
+        size_px=settings.tile_px,
+        stride_px=settings.resolved_stride_px,
+        per_image=settings.tiles_per_image,
+        seed=settings.seed,
+    )
+
+
 def locate_data(settings: SearchSettings) -> tuple[Path, ReadingOptions]:
     """Return where the data are, and how they are read: the data bar of the demonstration set is known."""
     reading = build_reading_options(settings)
@@ -141,7 +152,13 @@ def locate_data(settings: SearchSettings) -> tuple[Path, ReadingOptions]:
 
 
 def build_study_tiles(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:
-    """Join the tile layout with classes and groups."""
+    """Join the tile layout with classes and groups.
+
+    Raises:
+        SettingsError: `tiles_per_image` leaves out no tile.
+        ImageTooSmallError: No tile fits into an image.
+    """
+    _check_tiles_per_image(catalogue, grid=grid)
     layout = build_tile_table(catalogue, grid=grid)
     class_names = catalogue.class_names
     return TileTable(
@@ -151,3 +168,13 @@ def build_study_tiles(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:
         group_of_image=tuple(record.group for record in catalogue.records),
         image_of_tile=layout.image_of_tile,
     )
+
+
+def _check_tiles_per_image(catalogue: Catalogue, *, grid: TileGrid) -> None:
+    """Raise if the setting would have no effect: the search would be another by its name, with the same results."""
+    most = max(math.prod(grid.count(record.height_px, record.width_px)) for record in catalogue.records)
+    if grid.per_image is not None and grid.per_image >= most:
+        raise SettingsError(
+            f"tiles_per_image={grid.per_image} has no effect: no image has more than {most} tiles. Leave it out, or "
+            "give less."
+        )

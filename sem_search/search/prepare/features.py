@@ -16,6 +16,7 @@ from sem_search.progress import ProgressMeter
 from sem_search.search.cluster.feature_shards import Features, FeatureShards, compile_shard_computation, get_shard_range
 from sem_search.search.cluster.object_store import open_shared
 from sem_search.search.prepare.data import PreparedData
+from sem_search.search.prepare.disk_space import check_disk_space
 from sem_search.search.prepare.network import PreparedNetwork
 from sem_search.search.trials.process_id import describe_process
 from sem_search.settings import SearchSettings
@@ -44,11 +45,13 @@ def compute_views(
 
     Raises:
         StoreError: They could not be written.
-        SettingsError: Shared storage cannot be used.
+        SettingsError: Shared storage cannot be used, or the disk has no room for all views.
     """
     at_most_once = elsewhere and cache(elsewhere)
     views = range(VIEWS[settings.augment])
     missing = list_missing_views(settings, data=data, network=network)
+    if missing:
+        check_disk_space(data=data, network=network, n_views=len(missing))
     n_tiles = data.tiles.n_tiles
     with ProgressMeter(
         f"Features of {n_tiles} tiles" + (f" in {len(missing)} views" if len(views) > 1 else ""),
@@ -156,6 +159,7 @@ def get_content_key(data: PreparedData, *, network: PreparedNetwork, view: int =
         network.backbone.name,
         network.cut.convolution,
         network.weights.sha256,
+        *([f"{data.grid.per_image} tiles, seed {data.grid.seed}"] if data.grid.per_image else []),
         *([view] if view else []),  # view 0 has the key that it had before there were others
     ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()

@@ -12,7 +12,8 @@ from sem_search.evaluation.novelty import NoveltyModel
 from sem_search.progress import Show, show_nothing
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData, check_findings, prepare_data
-from sem_search.search.prepare.features import compute_views
+from sem_search.search.prepare.disk_space import check_disk_space
+from sem_search.search.prepare.features import compute_views, list_missing_views
 from sem_search.search.prepare.fingerprint import check_study_name, compute_fingerprint, name_study
 from sem_search.search.prepare.known_images import fit_known_images
 from sem_search.search.prepare.network import PreparedNetwork, build_trainer, prepare_network
@@ -113,6 +114,8 @@ def prepare_search(
     if begun is None:
         network = _prepare_new_network(settings, data=data, show=show)
         warn(*data.catalogue.warnings, *network.weights.warnings)
+        if missing := list_missing_views(settings, data=data, network=network):
+            show(check_disk_space(data=data, network=network, n_views=len(missing)))
         fingerprint = compute_fingerprint(settings, data=data, network=network)
     else:
         stored = json.loads(begun.user_attrs[FINGERPRINT])

@@ -24,7 +24,7 @@ from sem_search.records import FloatMatrix, IntVector, TileSplits, TileTable
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import get_study_folder
 from sem_search.settings import SearchSettings
-from sem_search.transfer.heads.linear import ClassWeight, fit_linear
+from sem_search.transfer.heads.linear import ClassWeight, choose_rows, fit_linear
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 
 BASELINES = "baselines.bin"
@@ -144,6 +144,7 @@ def _predict_by_features(
     labels, groups = tiles.label_of_tile, np.asarray(tiles.group_of_image)[tiles.image_of_tile]
     if not np.isfinite(pooled).all():
         return NOT_FINITE
+    training = [choose_rows(learnt, n_tiles=tiles.n_tiles) for learnt in training]
     if any(len(np.unique(labels[learnt])) < 2 for learnt in training):
         return ONE_CLASS
     solutions = [

@@ -30,17 +30,15 @@ class SheetTile:
 
 def choose_sheet_tiles(tiles: TileTable, *, folds: FoldTable) -> tuple[SheetTile, ...]:
     """Return one test tile of every class: the first of the class's first test image, in the first fold with one."""
-    chosen = []
-    for label in range(len(tiles.class_names)):
-        image, fold = next(
-            (tiles.image_ids.index(image_id), fold.number)
-            for fold in folds.folds
-            for image_id in sorted(fold.test)
-            if tiles.label_of_image[tiles.image_ids.index(image_id)] == label
-        )
-        first_tile = int(np.flatnonzero(tiles.image_of_tile == image)[0])
-        chosen.append(SheetTile(fold=fold, image=image, tile=first_tile))
-    return tuple(chosen)
+    number_of = {image_id: number for number, image_id in enumerate(tiles.image_ids)}
+    chosen: dict[int, SheetTile] = {}
+    for fold in folds.folds:
+        for image in (number_of[image_id] for image_id in sorted(fold.test)):
+            label = int(tiles.label_of_image[image])
+            if label not in chosen:
+                first_tile = int(np.searchsorted(tiles.image_of_tile, image))
+                chosen[label] = SheetTile(fold=fold.number, image=image, tile=first_tile)
+    return tuple(chosen[label] for label in range(len(tiles.class_names)))
 
 
 def read_sheet_pixels(data: PreparedData, *, sheet: tuple[SheetTile, ...]) -> FloatTiles:

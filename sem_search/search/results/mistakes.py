@@ -4,6 +4,7 @@ Each image is explained by the head of the fold that never trained on it, from t
 tiles. Only what is shown is read and explained, so that the cost does not grow with the number of images.
 """
 
+import math
 from itertools import accumulate, takewhile
 
 import numpy as np
@@ -91,12 +92,13 @@ def _show_image(answer: AnsweredImage, *, prepared: PreparedSearch, trainer: Hea
     )
     true_heat, other_heat = (_encode(overlay) for overlay in overlays)
     lowest, rightmost = (max(ends) + data.grid.size_px for ends in zip(*corners, strict=True))
+    has_gaps = data.grid.stride_px > data.grid.size_px or len(corners) < math.prod(data.grid.count(*pixels.shape))
     return ShownImage(
         answer=answer,
         picture=_encode(to_bytes(resize(pixels, shape=overlays[0].shape[:2]))),
         true_heat=true_heat,
         other_heat=other_heat,
-        is_partly_unseen=(lowest, rightmost) != pixels.shape or data.grid.stride_px > data.grid.size_px,
+        is_partly_unseen=(lowest, rightmost) != pixels.shape or has_gaps,
     )
 
 

@@ -12,7 +12,7 @@ from sem_search.search.results.baselines import read_baselines
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.baselines import build_baseline_table
-from sem_search.tracking.entries.predictions import build_image_predictions, build_tile_predictions
+from sem_search.tracking.entries.predictions import tabulate_image_predictions, tabulate_tile_predictions
 from sem_search.tracking.entries.tables import build_trial_table, compute_trial_rows
 from sem_search.tracking.entries.types import TableArtifact
 from sem_search.tracking.figures.catalogue import Figures, draw_study
@@ -50,12 +50,12 @@ class Study:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """The winner's out-of-fold answers, one row for each image of each split it was not trained on."""
-        return _to_frame(build_image_predictions(self.outcome.winner, tiles=self.outcome.tiles, path="images.csv"))
+        return tabulate_image_predictions(self.outcome.winner, tiles=self.outcome.tiles)
 
     @cached_property
     def tile_predictions(self) -> pd.DataFrame:
         """The same, one row for each tile."""
-        return _to_frame(build_tile_predictions(self.outcome.winner, tiles=self.outcome.tiles, path="tiles.csv"))
+        return tabulate_tile_predictions(self.outcome.winner, tiles=self.outcome.tiles)
 
     @cached_property
     def baselines(self) -> pd.DataFrame:

@@ -20,7 +20,11 @@ from sem_search.tracking.entries.metrics import (
     iter_trial_numbers,
 )
 from sem_search.tracking.entries.mistakes import build_mistake_table
-from sem_search.tracking.entries.predictions import build_image_predictions, build_tile_predictions
+from sem_search.tracking.entries.predictions import (
+    build_evaluation_table,
+    tabulate_image_predictions,
+    tabulate_tile_predictions,
+)
 from sem_search.tracking.entries.tables import (
     UNITS,
     build_fold_table,
@@ -41,6 +45,7 @@ from sem_search.tracking.entries.trust import (
 from sem_search.tracking.entries.types import (
     ChartImage,
     Entry,
+    FrameArtifact,
     JsonArtifact,
     PictureArtifact,
     Tags,
@@ -101,8 +106,10 @@ def iter_trial_entries(
         yield from iter_finite_metrics(iter_trial_numbers(trial, tiles=tiles), source="trial")
         yield JsonArtifact(path="classes.json", content=plain.list_class_names(tiles))
         yield from _iter_test_figures(trial, tiles=tiles)
-        yield build_tile_predictions(trial, tiles=tiles, path="predictions/tiles.csv")
-        yield build_image_predictions(trial, tiles=tiles, path="predictions/images.json")
+        of_images = tabulate_image_predictions(trial, tiles=tiles)
+        yield FrameArtifact(path="predictions/tiles.parquet", frame=tabulate_tile_predictions(trial, tiles=tiles))
+        yield FrameArtifact(path="predictions/images.parquet", frame=of_images)
+        yield build_evaluation_table(of_images, path="predictions/images.json")
     if heat_maps is not None:
         yield ChartImage(key="grad_cam", draw=partial(draw_grad_cam_sheet, heat_maps))
         yield JsonArtifact(path="grad_cam.json", content=plain.list_heat_maps(heat_maps))

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 Scalar = str | int | float | bool | None
@@ -105,6 +106,13 @@ class EvaluationTable(TableArtifact):
     """Rows that MLflow's evaluation view compares across runs, written as its JSON: the path ends in `.json`."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrameArtifact(_Artifact):
+    """A table of very many rows, written as Parquet: the path ends in `.parquet`."""
+
+    frame: "pd.DataFrame"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """A drawn figure as a file."""
@@ -155,7 +163,7 @@ class ChartImage:
         return FigureArtifact(path=f"{self.key}.png", draw=self.draw)
 
 
-Artifact = JsonArtifact | TextArtifact | TableArtifact | FigureArtifact | PictureArtifact
+Artifact = JsonArtifact | TextArtifact | TableArtifact | FrameArtifact | FigureArtifact | PictureArtifact
 Entry = Params | Metrics | Tags | ChartImage | Artifact
 
 

@@ -75,7 +75,7 @@ CAPTIONS = {
         "score of the class above the map. Brightness is relative to the brightest place in the same tile: do not "
         "compare it between tiles."
     ),
-    "S1": "How an original image is cut into tiles, in the order of the numbers. The darkened edges are not used.",
+    "S1": "How an original image is cut into tiles, in the order of the numbers. The darkened parts are not used.",
     "S2": (
         "Which images are used for training, validation and test in each fold. Every image is tested exactly once. All "
         "tiles of an image, and all images of a group, are in the same split."

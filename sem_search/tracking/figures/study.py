@@ -1,7 +1,8 @@
 """Figures 2, 3, S1 and S2 of Iwata, Hayashi et al. 2022: examples, the grid of cells, the tiling and the folds."""
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -72,6 +73,9 @@ SPLIT_COLOURS: dict[FoldSplit, str] = {
 """They differ in brightness as well: the figure can be printed in grey."""
 
 WIDEST_PANELS_IN = 9.5
+
+MOST_DRAWN = 200
+"""Images of a class in the figure of the folds."""
 
 
 def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
@@ -151,17 +155,25 @@ def draw_tiling(example: TilingExample) -> Figure:
 
 
 def draw_folds(rows: Sequence[FoldRow]) -> Figure:
-    """Draw in which split every image stands, one panel per fold, one row per class (Figure S2)."""
-    names = sorted({row.label for row in rows})
-    n_folds = len(rows[0].splits)
-    widest = max(sum(row.label == name for row in rows) for name in names)
+    """Draw in which split every image stands, one panel per fold, one row per class (Figure S2).
+
+    Of large classes every second, third ... image is drawn: what is narrower than a pixel shows nothing.
+    """
+    of_class: dict[str, list[FoldRow]] = defaultdict(list)
+    for row in rows:
+        of_class[row.label].append(row)
+    names, n_folds = sorted(of_class), len(rows[0].splits)
+    step = math.ceil(max(map(len, of_class.values())) / MOST_DRAWN)
+    drawn = {name: of_class[name][::step] for name in names}
+    widest = max(map(len, drawn.values()))
     panel_in = min(max(1.15, 0.14 * widest), WIDEST_PANELS_IN)
     n_columns = max(1, min(n_folds, int(WIDEST_PANELS_IN // panel_in)))
     height_in = (max(0.19 * len(names), 0.6) + 0.5) * math.ceil(n_folds / n_columns) + 0.8
     figure = make_figure(width_in=panel_in * n_columns + 2.0, height_in=height_in)
     for fold, axes in enumerate(make_panels(figure, n=n_folds, n_columns=n_columns, sharey=True)):
-        _draw_fold_panel(axes, rows=rows, names=names, fold=fold)
-    figure.supxlabel("Images of the class, in the order of their names", fontsize=LABEL_PT)
+        _draw_fold_panel(axes, drawn=drawn, fold=fold)
+    some = f"One of {step} images" if step > 1 else "Images"
+    figure.supxlabel(f"{some} of the class, in the order of their names", fontsize=LABEL_PT)
     used = {split for row in rows for split in row.splits}
     shown = [split for split in ("training", "validation", "test", "left out") if split in used]
     add_legend(figure, handles=[Patch(facecolor=SPLIT_COLOURS[split], edgecolor=GREY, label=split) for split in shown])
@@ -301,10 +313,10 @@ def _build_veil(example: TilingExample) -> FloatMatrix:
     return veil
 
 
-def _draw_fold_panel(axes: Axes, *, rows: Sequence[FoldRow], names: Sequence[str], fold: int) -> None:
+def _draw_fold_panel(axes: Axes, *, drawn: Mapping[str, Sequence[FoldRow]], fold: int) -> None:
     """Draw one fold: classes below one another, their images side by side."""
-    codes = list(SPLIT_COLOURS)
-    by_class = [[codes.index(row.splits[fold]) for row in rows if row.label == name] for name in names]
+    codes, names = list(SPLIT_COLOURS), list(drawn)
+    by_class = [[codes.index(row.splits[fold]) for row in drawn[name]] for name in names]
     widest = max(len(splits) for splits in by_class)
     no_image = codes.index("left out")
     matrix = np.array([[*splits, *[no_image] * (widest - len(splits))] for splits in by_class])

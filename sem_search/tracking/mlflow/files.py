@@ -1,4 +1,4 @@
-"""How an artifact becomes a file: UTF-8 text, JSON, CSV, PNG or JPEG. Secrets are masked in all that is text."""
+"""How an artifact becomes a file: UTF-8 text, JSON, CSV, Parquet, PNG or JPEG. Secrets in texts are masked."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import assert_never
 
 import mlflow
+import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from sem_search.errors import StoreError
@@ -15,6 +16,7 @@ from sem_search.terminal import protect_cell
 from sem_search.tracking.entries.types import (
     Artifact,
     FigureArtifact,
+    FrameArtifact,
     JsonArtifact,
     PictureArtifact,
     TableArtifact,
@@ -37,6 +39,8 @@ def write_artifact(artifact: Artifact, *, target: Path) -> None:
             _write_text(_format_json(artifact), target=target)
         case TableArtifact():
             _write_text(_format_csv(artifact), target=target)
+        case FrameArtifact():
+            _mask(artifact.frame).to_parquet(target, compression="zstd", index=False)
         case _:
             assert_never(artifact)
 
@@ -59,6 +63,14 @@ def read_text_artifact(*, run_id: str, path: str) -> str:
 def _write_text(text: str, *, target: Path) -> None:
     """Write text without secrets, with the same line ends on every system."""
     target.write_bytes(mask_secrets(text).encode("utf-8"))
+
+
+def _mask(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without secrets; each text, which may stand in many rows, is looked at once."""
+    masked = frame.copy(deep=False)
+    for name in frame.select_dtypes(exclude="number"):
+        masked[name] = frame[name].map({text: mask_secrets(text) for text in set(frame[name])})
+    return masked
 
 
 def _format_json(artifact: JsonArtifact) -> str:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal
 
+from sem_search.evaluation.baselines import ComparedBaseline
+from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.evaluation.statistics import Interval
 from sem_search.records import StudyOutcome
@@ -117,6 +119,8 @@ class Verdict:
     convergence: Convergence
     fine_tuning: FineTuning | None
     """None where the study has no logistic regression to compare with."""
+    metadata: Difference | None
+    """The winner's share of test images correctly classified less that of metadata alone; None where there are none."""
     lights: tuple[Light, ...]
     steps: tuple[Step, ...]
     """The most useful first."""
@@ -125,6 +129,11 @@ class Verdict:
     def is_above_chance(self) -> bool:
         """Whether the images show that the winner is better than chance."""
         return self.score.is_above_chance
+
+    @property
+    def is_matched_by_metadata(self) -> bool:
+        """Whether metadata alone, without a pixel, classifies as many test images correctly."""
+        return self.metadata is not None and self.metadata.value <= 0
 
     @property
     def headline(self) -> str:
@@ -186,13 +195,14 @@ def compute_verdict(study: StudyOutcome, *, trust: StudyTrust, context: StudyCon
     convergence = compute_convergence(study, context=context)
     has_views = context.settings.get("augment", "none") != "none"
     fine_tuning = judge_fine_tuning(study, baselines=context.baselines, has_views=has_views)
+    metadata = _get_metadata_difference(context.baselines)
     lights = (
         Light(kind="chance", colour="green" if score.is_above_chance else "red"),
         Light(kind="images", colour=_judge_images(classes)),
         Light(kind="confounds", colour=_judge_confounds(context)),
         Light(kind="calibration", colour="green" if trust.scaled_calibration.is_within_chance else "amber"),
         Light(kind="weights", colour=_judge_weights(context)),
-        Light(kind="simpler", colour=_judge_fine_tuning(fine_tuning)),
+        Light(kind="simpler", colour=_judge_simpler(fine_tuning, metadata=metadata)),
         Light(kind="training", colour=_judge_convergence(convergence)),
     )
     colours = {light.kind: light.colour for light in lights}
@@ -205,7 +215,13 @@ def compute_verdict(study: StudyOutcome, *, trust: StudyTrust, context: StudyCon
         needs_images=any(one.n_more for one in classes if one.state != "holds"),
     )
     return Verdict(
-        score=score, classes=classes, convergence=convergence, fine_tuning=fine_tuning, lights=lights, steps=steps
+        score=score,
+        classes=classes,
+        convergence=convergence,
+        fine_tuning=fine_tuning,
+        metadata=metadata,
+        lights=lights,
+        steps=steps,
     )
 
 
@@ -303,11 +319,18 @@ def _judge_weights(context: StudyContext) -> Colour:
     return "grey" if used is None else WEIGHTS_COLOURS.get(str(used), "green")
 
 
-def _judge_fine_tuning(fine_tuning: FineTuning | None) -> Colour:
-    """Amber: logistic regression does better than the winner."""
-    if fine_tuning is None:
-        return "grey"
-    return "amber" if fine_tuning.gain == "worse" else "green"
+def _get_metadata_difference(baselines: Sequence[ComparedBaseline]) -> Difference | None:
+    for one in baselines:
+        if one.name == "metadata" and one.comparison is not None:
+            return one.comparison.image_accuracy
+    return None
+
+
+def _judge_simpler(fine_tuning: FineTuning | None, *, metadata: Difference | None) -> Colour:
+    """Amber: logistic regression does better than the winner, or metadata alone does as well."""
+    if (metadata and metadata.value <= 0) or (fine_tuning and fine_tuning.gain == "worse"):
+        return "amber"
+    return "green" if fine_tuning else "grey"
 
 
 def _judge_convergence(convergence: Convergence) -> Colour:

@@ -34,6 +34,16 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 USUAL_STRENGTH = 1e-2
 """Where a class has one group only, so that none can be left out to choose by."""
 
+MOST_ROWS = 100_000
+"""Tiles, each view for one, that are learnt from: 1,280 features of them take a gigabyte. Of 2,000 images with 20 tiles
+and eight views that is a third (docs/decisions/035-many-images.md)."""
+
+GOLDEN = 0.6180339887498949
+"""The golden ratio's fraction: its multiples fill the unit interval evenly, whatever the number of tiles or views."""
+
+COLUMNS_AT_ONCE = 64
+"""Features whose standard deviation is computed at once: NumPy makes a copy in double precision for it."""
+
 MOST_FOLDS = 5
 NEVER = -1e4
 """Logit of a class without a tile: its probability is 0 in float64."""
@@ -63,6 +73,21 @@ class LinearSolution:
         return np.asarray(softmax(features @ self.kernel + self.bias, axis=1), dtype=np.float64)
 
 
+def choose_rows(tiles: IntVector, *, n_tiles: int, view: int = 0, n_views: int = 1) -> IntVector:
+    """Return the tiles that a linear head learns from in one view: all, or of very many some, evenly over the images.
+
+    Which ones depends on the tile, the view and the numbers alone: a tile of two folds is taken in both or in neither.
+
+    Args:
+        tiles: Tile indices, shape (n,).
+        n_tiles: Number of the study's tiles.
+        view: In [0, n_views).
+        n_views: Views of each tile.
+    """
+    share = MOST_ROWS / (n_tiles * n_views)
+    return tiles[(tiles * n_views + view) * GOLDEN % 1 < share]
+
+
 def fit_linear(
     features: NDArray[np.floating],
     *,
@@ -76,26 +101,25 @@ def fit_linear(
     """Fit a logistic regression with standardised features.
 
     Args:
-        features: Pooled outputs of the training tiles, shape (n_views * n, n_features), view after view.
-        labels: Class of each tile, shape (n,), in [0, n_classes). A class without a tile is never predicted.
-        groups: Group of each tile: the penalty is chosen by groups that are left out, on view 0.
+        features: Pooled outputs of the training tiles, shape (n, n_features), those of view 0 first.
+        labels: Class of each of them, shape (n,), in [0, n_classes). A class without a tile is never predicted.
+        groups: Group of each tile in view 0: on these the penalty is chosen, by groups that are left out.
         n_classes: Number of classes.
         class_weight: `balanced` lets every class weigh the same, in the fit and in the choice of the penalty.
         strength: Inverse strength of the penalty; None chooses it among `STRENGTHS`, by log loss.
         n_views: Views of each tile; a tile's views together weigh as much as a tile with one.
     """
-    n_tiles = len(labels)
     if len(np.unique(labels)) < 2:
         return _name_only_class(int(labels[0]), n_features=features.shape[1], n_classes=n_classes)
     if strength is None:
         strength = _choose_strength(
-            features[:n_tiles], labels=labels, groups=np.asarray(groups), class_weight=class_weight
+            features[: len(groups)], labels=labels[: len(groups)], groups=np.asarray(groups), class_weight=class_weight
         )
     mean, scale = _standardise(features)
     standard = features - mean
     standard /= scale  # in place: all views of 40,000 tiles take gigabytes
     model = _build_model(class_weight, strength=strength, tolerance=TOLERANCE)
-    _fit(model, standard, np.tile(labels, n_views), weight=1 / n_views)
+    _fit(model, standard, labels, weight=1 / n_views)
     kernel, bias = _expand(model, n_classes=n_classes)
     kernel = kernel / scale[:, None]
     return LinearSolution(kernel=kernel, bias=bias - mean @ kernel, strength=strength)
@@ -176,7 +200,9 @@ def _iter_splits(labels: IntVector, *, groups: NDArray[np.str_]) -> Iterator[tup
 
 def _standardise(features: NDArray[np.floating]) -> tuple[FloatVector, FloatVector]:
     """Return the mean of each feature and what it is divided by: its standard deviation, if it is not close to 0."""
-    mean, scale = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    mean = features.mean(axis=0, dtype=np.float64)
+    blocks = np.split(np.arange(len(mean)), range(COLUMNS_AT_ONCE, len(mean), COLUMNS_AT_ONCE))
+    scale = np.concatenate([features[:, block].std(axis=0, dtype=np.float64) for block in blocks])
     least = LEAST_SCALE * float(np.median(scale[scale > 0], axis=0)) if scale.any() else 1.0
     return mean, np.maximum(scale, least)
 

@@ -31,7 +31,7 @@ from sem_search.seeds import derive_seed
 from sem_search.transfer.cut import CutNetwork, average_channels, build_head
 from sem_search.transfer.heads.early_stopping import FoldWatch
 from sem_search.transfer.heads.epochs import EVALUATION_TILES, HeadLoop
-from sem_search.transfer.heads.linear import ClassWeight, LinearSolution, fit_linear, set_linear_head
+from sem_search.transfer.heads.linear import ClassWeight, LinearSolution, choose_rows, fit_linear, set_linear_head
 from sem_search.transfer.heads.passes import choose_pass
 from sem_search.transfer.heads.prepared_features import PreparedFeatures, StackedViews
 
@@ -105,7 +105,7 @@ class HeadTrainer:
         self._seed = seed
         self._cut = cut
         self._views = features
-        self._pooled: dict[int, FloatArray] = {}
+        self._pooled: dict[tuple[int, bool], FloatArray] = {}
         self._solutions: dict[bytes, LinearSolution] = {}
         self._head = build_head(cut, n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed)
         self._first_weights = self._head.get_weights()
@@ -141,10 +141,7 @@ class HeadTrainer:
 
         Shape (n_tiles, n_channels). Cost: one pass of the convolution over all tiles, once.
         """
-        if view not in self._pooled:
-            starts = range(0, len(self._labels), EVALUATION_TILES)
-            self._pooled[view] = np.concatenate([self._pool(self._views[view], start=start) for start in starts])
-        return self._pooled[view]
+        return self._pool(view, tiles=np.arange(len(self._labels)))
 
     def train_fold(self, splits: TileSplits, *, cell: Cell, on_epoch: OnEpoch | None = None) -> FinishedFold:
         """Train the head on one fold from its first weights.
@@ -253,13 +250,14 @@ class HeadTrainer:
         """Give the head the linear solution for these tiles, in all their views."""
         key = tiles.tobytes()
         if key not in self._solutions:
-            features = np.concatenate([self.pool(view)[tiles] for view in range(len(self._views))])
+            learnt = [self._choose_rows(tiles, view=view) for view in range(len(self._views))]
+            features = np.concatenate([self._pool_learnt(view, tiles=some) for view, some in enumerate(learnt)])
             if not np.isfinite(features).all():
                 raise FailedTrialError("A linear head cannot be fitted: the trunk gives features that are not finite.")
             self._solutions[key] = fit_linear(
                 features,
-                labels=self._labels[tiles],
-                groups=self._groups[tiles],
+                labels=self._labels[np.concatenate(learnt)],
+                groups=self._groups[learnt[0]],
                 n_classes=self._n_classes,
                 class_weight=self._settings.class_weight,
                 n_views=len(self._views),
@@ -360,8 +358,24 @@ class HeadTrainer:
         logits = [self._compute_logits(tiles + view * n_tiles) for view in range(n_views)]
         return _compute_probabilities(logits[0] if n_views == 1 else np.mean(logits, axis=0, dtype=np.float64))
 
-    def _pool(self, view: Sequence[FloatArray], *, start: int) -> FloatArray:
-        some = [tf.constant(array[start : start + EVALUATION_TILES]) for array in view]
+    def _choose_rows(self, tiles: IntVector, *, view: int) -> IntVector:
+        return choose_rows(tiles, n_tiles=len(self._labels), view=view, n_views=len(self._views))
+
+    def _pool_learnt(self, view: int, *, tiles: IntVector) -> FloatArray:
+        """Return the pooled features of tiles that are learnt from in this view; those of all of them are kept."""
+        every = self._choose_rows(np.arange(len(self._labels)), view=view)
+        return self._pool(view, tiles=every)[np.searchsorted(every, tiles)]
+
+    def _pool(self, view: int, *, tiles: IntVector) -> FloatArray:
+        """Return the pooled features of all tiles, or of all that are learnt from, in one view."""
+        key = (view, len(tiles) == len(self._labels))
+        if key not in self._pooled:
+            parts = [tiles[start : start + EVALUATION_TILES] for start in range(0, len(tiles), EVALUATION_TILES)]
+            self._pooled[key] = np.concatenate([self._average(self._views[view], tiles=part) for part in parts])
+        return self._pooled[key]
+
+    def _average(self, view: Sequence[FloatArray], *, tiles: IntVector) -> FloatArray:
+        some = [tf.constant(array[tiles]) for array in view]
         return np.asarray(average_channels([self._cut.tail(some, training=False)]))
 
     def _compute_logits(self, rows: IntVector) -> FloatArray:

@@ -1,6 +1,7 @@
 import io
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def bare(classifier: MicrographClassifier) -> MicrographClassifier:
 def images(pictures: Any) -> list[np.ndarray]:
     shapes = [(70, 100), (32, 32), (130, 200), (96, 33)]
     return [pictures.draw(*shape, seed=seed).astype(np.float32) / 255 for seed, shape in enumerate(shapes)]
+
+
+def test_as_many_tiles_answer_as_the_model_was_measured_with(
+    parts: ClassifierParts, images: list[np.ndarray], tmp_path: Path
+) -> None:
+    grid = replace(parts.grid, per_image=3, seed=5)
+    write_model_folder(replace(parts, grid=grid), folder=tmp_path / "model")
+    some = read_classifier(tmp_path / "model")
+    for image in images:
+        (answer,) = some.classify([image])
+        assert answer.corners == tuple(grid.iter_corners(*image.shape))
+        of_heads = some._ensemble.run(cut_tiles(image, grid=grid)).head_probabilities
+        assert of_heads.shape[1] == min(3, len(list(parts.grid.iter_corners(*image.shape))))
+        _, of_tiles = combine_tiles(np.concatenate(of_heads), image_of_tile=np.tile(np.arange(of_heads.shape[1]), 3))
+        np.testing.assert_allclose(answer.tile_probabilities, of_tiles, atol=1e-6)
+        np.testing.assert_allclose(some.explain(image).tile_probabilities, of_tiles, atol=1e-6)
 
 
 def test_image_answers_are_its_tiles_and_heads_combined(bare: MicrographClassifier, images: list[np.ndarray]) -> None:

@@ -10,6 +10,7 @@ from sem_search.deployment.package.description import (
     read_description,
 )
 from sem_search.errors import StoreError
+from sem_search.micrographs.tiles import TileGrid
 
 DESCRIPTION = ClassifierDescription(
     class_names=("a", "ß"),
@@ -18,6 +19,8 @@ DESCRIPTION = ClassifierDescription(
     n_heads=5,
     tile_px=32,
     stride_px=16,
+    tiles_per_image=2,
+    tiles_seed=3,
     crop_bottom_px=8,
     augment="dihedral",
     max_megapixels=2.0,
@@ -47,6 +50,13 @@ def test_a_model_from_before_there_were_views_is_answered_for_as_it_was() -> Non
     assert ClassifierDescription.from_json(json.dumps(values)).augment == "none"
 
 
+def test_a_model_from_before_there_was_a_choice_of_tiles_answers_by_all() -> None:
+    values = json.loads(DESCRIPTION.to_json()) | {"format_version": 2}
+    del values["tiles_per_image"], values["tiles_seed"]
+    grid = ClassifierDescription.from_json(json.dumps(values)).grid
+    assert list(grid.iter_corners(32, 64)) == [(0, 0), (0, 16), (0, 32)]
+
+
 def test_views_that_are_not_known_are_refused() -> None:
     values = json.loads(DESCRIPTION.to_json()) | {"augment": "mirrored"}
     with pytest.raises(StoreError, match=r"model\.json is damaged"):
@@ -54,7 +64,7 @@ def test_views_that_are_not_known_are_refused() -> None:
 
 
 def test_grid() -> None:
-    assert list(DESCRIPTION.grid.iter_corners(32, 64)) == [(0, 0), (0, 16), (0, 32)]
+    assert DESCRIPTION.grid == TileGrid(size_px=32, stride_px=16, per_image=2, seed=3)
 
 
 def test_read_description_of_whole_folder(tmp_path: Path) -> None:

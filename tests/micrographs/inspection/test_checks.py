@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from sem_search.errors import SettingsError
@@ -60,8 +59,7 @@ def test_two_folds_are_refused(make_record: Make, make_catalogue: Make) -> None:
 
 
 def make_facts(*, black: float = 0.0, white: float = 0.0, n_levels: int = 250) -> PixelFacts:
-    foot = np.zeros((2, 2), dtype=np.uint8)
-    return PixelFacts(black=black, white=white, n_levels=n_levels, foot=foot, head=foot, thumbnail=b"")
+    return PixelFacts(black=black, white=white, n_levels=n_levels)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,13 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
-from sem_search.micrographs.inspection.data_bars import compute_bar_height, find_data_bars, is_even_ground
-from sem_search.micrographs.inspection.survey import compute_pixel_facts
+from sem_search.micrographs.inspection.data_bars import (
+    choose_bar_images,
+    compute_bar_height,
+    find_data_bars,
+    is_even_ground,
+)
+from sem_search.micrographs.inspection.survey import cut_edges
 
 Make = Callable[..., Any]
 REAL_FILES = Path(__file__).parents[4] / "shared" / "data" / "lung_cells_sem"
@@ -32,7 +37,7 @@ def make_bar(seed: int, height: int, width: int = 320) -> np.ndarray:
 
 
 def get_feet(images: list[np.ndarray]) -> list[np.ndarray]:
-    return [compute_pixel_facts(image).foot for image in images]
+    return [cut_edges(image).foot for image in images]
 
 
 @pytest.mark.parametrize("bar_px", [12, 20, 32])
@@ -79,8 +84,8 @@ def test_an_even_ground_hides_no_bar(noise: float) -> None:
 
 def count_bars(images: list[np.ndarray]) -> list[int]:
     """Return the height of a bar that is told, if there is one."""
-    facts = [compute_pixel_facts(image) for image in images]
-    feet, heads = [fact.foot for fact in facts], [fact.head for fact in facts]
+    edges = [cut_edges(image) for image in images]
+    feet, heads = [edge.foot for edge in edges], [edge.head for edge in edges]
     height = compute_bar_height(feet)
     return [height] if height >= 4 and not is_even_ground(feet, heads=heads) else []
 
@@ -96,14 +101,22 @@ def test_the_finding_tells_how_high_and_what_to_do(
     catalogue = make_catalogue(
         *(make_record(name, height_px=image.shape[0], width_px=image.shape[1]) for name, image in images.items())
     )
-    facts = {name: compute_pixel_facts(image) for name, image in images.items()}
-    findings = find_data_bars(catalogue, facts)
+    chosen = choose_bar_images(catalogue)
+    assert len(chosen) == 5 + (n_images if n_findings else 0)
+    findings = find_data_bars(catalogue, {name: cut_edges(images[name]) for name in chosen})
     assert len(findings) == n_findings
     for finding in findings:
         assert (finding.kind, finding.severity) == ("data_bar", "warning")
         assert finding.images == tuple(f"sand/{seed}.png" for seed in range(4))
         assert "look alike in all 4 images of 320 x 240 px" in finding.message
         assert "set crop_bottom_px to its height and inspect again" in finding.message
+
+
+def test_edges_of_some_different_images_are_enough(make_record: Make, make_catalogue: Make) -> None:
+    records = [make_record(f"sand/{i:03}.png", pixels_sha256=str(min(i, 119))) for i in range(200)]
+    chosen = choose_bar_images(make_catalogue(*records, make_record("salt/small.png", width_px=100)))
+    assert chosen[:3] == ("sand/000.png", "sand/003.png", "sand/006.png")
+    assert (len(chosen), chosen[-1]) == (40, "sand/117.png")
 
 
 @pytest.mark.slow

@@ -17,9 +17,12 @@ from sem_search.micrographs.inspection.report import (
     MAX_GALLERY,
     MAX_GALLERY_IMAGES,
     MAX_LISTED,
+    MAX_NAMED_SHOWN,
     MAX_PAIRS_SHOWN,
+    MAX_VALUES,
     TEXT_COLUMNS,
     choose_gallery,
+    list_suspects,
 )
 from sem_search.micrographs.overlaps.similarity import SimilarPair
 
@@ -171,7 +174,7 @@ def test_large_data_sets_do_not_make_a_page_without_end(make_record: Make, make_
 
 @pytest.mark.parametrize(
     ("n_classes", "n_images", "n_shown"),
-    [(2, 10, 20), (2, 100, 48), (20, 100, 240), (100, 100, 240), (300, 2, 160)],
+    [(2, 10, 20), (2, 100, 48), (20, 100, 120), (100, 100, 120), (300, 2, 80)],
 )
 def test_the_gallery_is_bounded_and_spaced(
     n_classes: int, n_images: int, n_shown: int, make_record: Make, make_catalogue: Make
@@ -203,6 +206,41 @@ def test_the_page_says_first_whether_a_search_can_start(
     assert words in page
     assert "<pre>sem-search search --data &#39;my images&#39;</pre>" in page
     assert "The search to start next" not in inspection.to_html()
+
+
+def test_images_that_a_message_names_are_shown_below_it(make_record: Make, make_catalogue: Make) -> None:
+    records = [make_record(f"{label}/{i:04}.png") for label in ("salt", "sand") for i in range(500)]
+    ids = tuple(record.image_id for record in records)
+    findings = (
+        Finding(kind="x", severity="warning", message="2 images (salt/0334.png, sand/0077.png) are odd.", images=ids),
+        Finding(kind="y", severity="note", message="The session is not known for all images.", images=ids),
+    )
+    assert list_suspects([make_pair("salt/0001.png", "salt/0002.png")], findings=findings) == (
+        "salt/0001.png", "salt/0002.png", "salt/0334.png", "sand/0077.png",
+    )  # fmt: skip
+    catalogue = make_catalogue(*records)
+    pictures = dict.fromkeys(("salt/0334.png", "sand/0077.png"), b"x")
+    page = Inspection(catalogue=catalogue, pairs=(), findings=findings, thumbnails=pictures).to_html()
+    alts = [attrs["alt"] for tag, attrs in Page(page).tags if tag == "img"]
+    assert alts == ["salt/0334.png", "sand/0077.png"], "neither is in the gallery"
+
+
+def test_no_more_named_images_are_shown_than_a_page_takes() -> None:
+    findings = [
+        Finding(kind=str(k), severity="note", message=" ".join(ids := tuple(f"{k}-{i}" for i in range(7))), images=ids)
+        for k in range(10)
+    ]
+    assert len(list_suspects([], findings=findings)) == MAX_NAMED_SHOWN
+
+
+def test_of_many_values_a_table_shows_the_first(make_record: Make, make_catalogue: Make) -> None:
+    records = [make_record(f"a/{i:03}.png", session=f"day {i:03}<b>") for i in range(MAX_VALUES + 3)]
+    catalogue = make_catalogue(*records, make_record("b/1.png", session="day 0"))
+    inspection = Inspection(catalogue=catalogue, pairs=(), findings=(), confounds=compute_confounds(catalogue))
+    page = inspection.to_html()
+    assert page.count("&lt;b&gt; (1)") == 2 * MAX_VALUES, "of the class, and of the confound"
+    assert page.count("3 more are in inspection.json") == 2
+    assert all(f"day {i:03}<b>" in inspection.to_json() for i in range(MAX_VALUES + 3))
 
 
 def test_long_lists_of_names_are_cut(make_record: Make, make_catalogue: Make) -> None:

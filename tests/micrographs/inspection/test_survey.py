@@ -8,7 +8,14 @@ import pytest
 from PIL import Image
 
 from sem_search.micrographs.catalogue import read_catalogue
-from sem_search.micrographs.inspection.survey import FOOT_COLUMNS, THUMBNAIL_SIDE_PX, compute_pixel_facts, survey_pixels
+from sem_search.micrographs.inspection.survey import (
+    FOOT_COLUMNS,
+    THUMBNAIL_SIDE_PX,
+    build_thumbnail,
+    compute_pixel_facts,
+    cut_edges,
+    survey_pixels,
+)
 from sem_search.micrographs.reading.options import ReadingOptions
 
 
@@ -32,7 +39,7 @@ def test_clipping_and_levels(levels: np.ndarray, black: float, white: float, n_l
 def test_the_head_is_the_highest_fifth_upside_down() -> None:
     image = np.zeros((100, 300), dtype=np.float32)
     image[:5] = 1
-    head = compute_pixel_facts(image).head
+    head = cut_edges(image).head
     assert head.shape == (20, FOOT_COLUMNS)
     assert head[-5:].min() == 255
     assert head[:-5].max() == 0
@@ -41,7 +48,7 @@ def test_the_head_is_the_highest_fifth_upside_down() -> None:
 def test_the_foot_is_the_lowest_fifth_with_all_its_rows() -> None:
     image = np.zeros((100, 300), dtype=np.float32)
     image[85:, 150:] = 1
-    foot = compute_pixel_facts(image).foot
+    foot = cut_edges(image).foot
     assert foot.shape == (20, FOOT_COLUMNS)
     assert foot[4].max() == 0
     assert foot[5, -1] == 255
@@ -51,7 +58,7 @@ def test_the_foot_is_the_lowest_fifth_with_all_its_rows() -> None:
 @pytest.mark.parametrize(("shape", "size"), [((480, 960), (360, 180)), ((50, 40), (40, 50)), ((3000, 10), (1, 360))])
 def test_thumbnails_are_small_and_stretched(shape: tuple[int, int], size: tuple[int, int]) -> None:
     image = 0.4 + 0.05 * np.linspace(0, 1, shape[0] * shape[1], dtype=np.float32).reshape(shape)
-    thumbnail = Image.open(io.BytesIO(compute_pixel_facts(image).thumbnail))
+    thumbnail = Image.open(io.BytesIO(build_thumbnail(image)))
     assert thumbnail.size == size
     assert max(thumbnail.size) <= THUMBNAIL_SIDE_PX
     low, high = thumbnail.getextrema()
@@ -68,8 +75,10 @@ def test_all_images_are_surveyed_without_their_bar(tmp_path: Path) -> None:
             pixels[30:] = 255
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
     catalogue = read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=16))
-    assert [facts.white for facts in survey_pixels(catalogue).values()] == [0.25] * 4
+    assert [facts.white for facts in survey_pixels(catalogue).facts.values()] == [0.25] * 4
     catalogue = read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=16, crop_bottom_px=10))
-    cut = survey_pixels(catalogue)
-    assert list(cut) == [record.image_id for record in catalogue.records]
-    assert [facts.white for facts in cut.values()] == [0.0] * 4
+    cut = survey_pixels(catalogue, edges_of=["sand/0.png"], shown=["sand/1.png", "salt/1.png"])
+    assert list(cut.facts) == [record.image_id for record in catalogue.records]
+    assert [facts.white for facts in cut.facts.values()] == [0.0] * 4
+    assert list(cut.edges) == ["sand/0.png"], "of twenty thousand images only those asked for are kept"
+    assert list(cut.thumbnails) == ["salt/1.png", "sand/1.png"]

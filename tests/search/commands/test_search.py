@@ -169,7 +169,10 @@ def test_what_was_found_in_the_data_is_told_and_notes_are_not(
     shutil.copyfile(folder / "blobs" / "0.png", folder / "stripes" / "copy.png")
     shown: list[str] = []
     begin(change(asked, data=str(folder), allow_errors=("label_conflict",)), show=shown.append)
-    assert shown[1:] == ["16 images of 3 classes, 64 tiles.", "tiny has the weights 'random'."]
+    assert shown[1:3] == ["16 images of 3 classes, 64 tiles.", "tiny has the weights 'random'."]
+    assert shown[3].startswith("The features of 64 tiles take ")
+    begin(change(asked, data=str(folder), allow_errors=("label_conflict",)), show=shown.append)
+    assert len(shown) == 4 + 3, "no word on the disk where the features are there"
     warned = list_warnings(recwarn)
     assert any(re.match("Allowed error: The same place is in 2 classes.*stripes/copy.png", text) for text in warned)
     assert not any("The session is told for no image" in text for text in warned)

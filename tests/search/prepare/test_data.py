@@ -33,6 +33,20 @@ def test_the_step_between_tiles_is_obeyed(settings: SearchSettings) -> None:
     assert overlapping.tiles.n_tiles == 15 * 9
 
 
+def test_some_tiles_of_each_image_are_enough(settings: SearchSettings, data: PreparedData) -> None:
+    some = prepare_data(settings.model_copy(update={"tiles_per_image": 3}))
+    assert np.bincount(some.tiles.image_of_tile).tolist() == [3] * 15
+    assert some.folds == data.folds
+
+
+@pytest.mark.parametrize("tiles_per_image", [4, 100])
+def test_a_number_of_tiles_that_leaves_none_out_is_refused(settings: SearchSettings, tiles_per_image: int) -> None:
+    with pytest.raises(
+        SettingsError, match=f"tiles_per_image={tiles_per_image} has no effect: no image has more than 4"
+    ):
+        prepare_data(settings.model_copy(update={"tiles_per_image": tiles_per_image}))
+
+
 def test_folds_are_those_asked_for_and_the_same_each_time(settings: SearchSettings, data: PreparedData) -> None:
     assert len(data.folds.folds) == 3
     assert prepare_data(settings).folds == data.folds

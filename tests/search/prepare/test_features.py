@@ -1,5 +1,6 @@
 """The features of each view: a store of its own, of the turned tiles, and known again."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from sem_search.micrographs.tiles import iter_image_tiles
 from sem_search.places import CACHE_VARIABLE
 from sem_search.search.cluster.feature_shards import FeatureShards
 from sem_search.search.cluster.object_store import SharedStore
-from sem_search.search.prepare.features import compute_views, get_feature_key
+from sem_search.search.prepare.data import build_study_tiles
+from sem_search.search.prepare.features import compute_views, get_content_key, get_feature_key, read_shard_tiles
 from sem_search.transfer.views import VIEWS, turn_tiles
 
 N_VIEWS = VIEWS["dihedral"]
@@ -32,6 +34,18 @@ def test_each_view_holds_the_trunk_s_outputs_for_the_turned_tiles(settings, data
 def test_without_other_views_there_is_the_store_of_the_tiles(settings, data, network, features) -> None:
     (view,) = compute_views(ask(settings, augment="none"), data=data, network=network)
     assert view.folder == features.folder
+
+
+def test_some_tiles_are_a_store_of_their_own_and_shards_hold_the_same(settings, data, network, features) -> None:
+    grid = dataclasses.replace(data.grid, per_image=3)
+    some = dataclasses.replace(data, grid=grid, tiles=build_study_tiles(data.catalogue, grid=grid))
+    (view,) = compute_views(ask(settings, augment="none"), data=some, network=network)
+    expected = np.concatenate([tiles for _, tiles in iter_image_tiles(data.catalogue, grid=grid)])
+    assert len(view.arrays[0]) == len(expected) == 45
+    np.testing.assert_array_equal(np.concatenate([read_shard_tiles(some, index=index) for index in (0, 1)]), expected)
+    other = dataclasses.replace(some, grid=dataclasses.replace(grid, seed=1))
+    keys = {get_content_key(one, network=network, view=view) for one in (data, some, other) for view in (0, 1)}
+    assert len(keys) == 6
 
 
 def test_progress_counts_what_is_missing_of_all_views_in_one_line(

@@ -39,6 +39,7 @@ def fingerprint(prepared) -> dict[str, Any]:
     [
         ("tile_px", 32),
         ("stride_px", 24),
+        ("tiles_per_image", 2),
         ("folds", 4),
         ("learning_rates", (0.1,)),
         ("batch_sizes", (4,)),
@@ -56,7 +57,12 @@ def fingerprint(prepared) -> dict[str, Any]:
 def test_a_setting_that_changes_results_changes_the_fingerprint(prepared, name: str, value: object) -> None:
     assert name in INCOMPARABLE
     before, after = fingerprint(prepared), fingerprint(change_settings(prepared, **{name: value}))
-    assert {key for key in before if before[key] != after[key]} == {name}
+    assert {key for key in {*before, *after} if before.get(key) != after.get(key)} == {name}
+
+
+def test_a_study_of_all_tiles_has_the_name_that_it_had_before_there_was_a_choice(prepared) -> None:
+    assert prepared.settings.tiles_per_image is None
+    assert "tiles_per_image" not in fingerprint(prepared)
 
 
 @pytest.mark.parametrize(

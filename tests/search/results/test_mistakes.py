@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sem_search.records import Cell, StudyOutcome, TrialOutcome
+from sem_search.records import Cell, FinishedFold, StudyOutcome, TrialOutcome
+from sem_search.search.prepare.data import build_study_tiles
 from sem_search.search.results import mistakes as showing
 from sem_search.search.results.mistakes import show_mistakes
 from sem_search.tracking.entries.context import MistakeGallery
 from sem_search.tracking.entries.types import Picture
 from sem_search.transfer.gradcam import HeatMaps
+from tests.search.conftest import make_outcome
 
 
 def show(prepared, trainer, kept) -> MistakeGallery:
@@ -114,6 +116,22 @@ def test_large_images_are_reduced_and_what_no_tile_covers_is_told(
     assert {open_picture(image.picture).size for image in gallery.images} == {(40, 30)}
     assert all(image.is_partly_unseen for image in gallery.images)
     assert {open_picture(tile.picture).size for tile in gallery.tiles} == {(40, 40)}
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_tiles_per_image_leaves_out_is_told(prepared, trainer) -> None:
+    grid = dataclasses.replace(prepared.data.grid, per_image=3)
+    data = dataclasses.replace(prepared.data, grid=grid, tiles=build_study_tiles(prepared.data.catalogue, grid=grid))
+    folds = tuple(
+        FinishedFold(
+            outcome=make_outcome(data.tiles, fold=fold, shares_right=(1.0, 0.0)),
+            head_weights=tuple(trainer.head.get_weights()),
+        )
+        for fold in data.folds.folds
+    )
+    gallery = show(dataclasses.replace(prepared, data=data), trainer, folds)
+    assert len(gallery.images) == 15
+    assert all(image.is_partly_unseen for image in gallery.images)
 
 
 def test_the_tiles_are_the_worst_ones(prepared, trainer, store_folds) -> None:

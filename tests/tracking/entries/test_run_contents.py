@@ -87,7 +87,8 @@ def test_a_complete_trial_yields_scores_figures_and_predictions(study: StudyOutc
         "indices/test.png",
         "indices/test.json",
         "indices/test.csv",
-        "predictions/tiles.csv",
+        "predictions/tiles.parquet",
+        "predictions/images.parquet",
         "predictions/images.json",
         "grad_cam.json",
     ]

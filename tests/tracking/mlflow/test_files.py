@@ -4,10 +4,12 @@ import csv
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sem_search.tracking.entries.types import (
     FigureArtifact,
+    FrameArtifact,
     JsonArtifact,
     Picture,
     PictureArtifact,
@@ -53,6 +55,15 @@ def test_a_table_can_be_read_back(tmp_path: Path) -> None:
             ["with, comma", "1", ""],
             ['with "quotes"\nand a line', "0.25", "True"],
         ]
+
+
+def test_a_table_of_many_rows_keeps_its_types_and_holds_no_password(tmp_path: Path) -> None:
+    target = tmp_path / "a.parquet"
+    frame = pd.DataFrame({"image_id": ["µ.tif", "db://u:hunter2@h", "µ.tif"], "tile": [0, 1, 2], "p": [0.1, 0.25, 1.0]})
+    write_artifact(FrameArtifact(path="a.parquet", frame=frame), target=target)
+    found = pd.read_parquet(target)
+    assert found.to_dict("list") == {**frame.to_dict("list"), "image_id": ["µ.tif", "db://u:***@h", "µ.tif"]}
+    assert frame["image_id"][1] == "db://u:hunter2@h", "what is logged is a copy"
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".jpg", b"\xff\xd8\xff")])

@@ -214,9 +214,13 @@ def test_a_whole_trial_and_study_can_be_logged(
     metrics = client.get_run(run_id).data.metrics
     assert metrics["winner/test/f_measure"] == metrics["test/f_measure"]
     artifacts = list_artifacts(client, run_id)
-    assert {"report.html", "trials.csv", "grad_cam.json", "predictions/tiles.csv", "predictions/images.json"} <= set(
-        artifacts
-    )
+    assert {
+        "report.html",
+        "trials.csv",
+        "grad_cam.json",
+        "predictions/tiles.parquet",
+        "predictions/images.json",
+    } <= set(artifacts)
     keys = {path.partition("+")[0] for path in artifacts if path.startswith("images/")}
     assert keys == {"images/grad_cam", "images/confusion_test_tiles", "images/confusion_test_images"}
     assert read_artifact(client, run_id, "report.html").startswith(b"<!DOCTYPE html>")

@@ -314,6 +314,22 @@ def test_a_winner_is_held_against_logistic_regression(
     assert ("Search again with what logistic regression has" in text) is has_step
 
 
+@pytest.mark.parametrize(("accuracy", "is_matched"), [(0.8, False), (0.9, True), (1.0, True)])
+@wordy
+def test_a_winner_is_held_against_metadata_alone(
+    study: StudyOutcome, context: StudyContext, accuracy: float, is_matched: bool
+) -> None:
+    """The winner has 0.9 of the images; an equal score without a pixel is as bad as a better one."""
+    first, metadata, *others = context.baselines
+    assert first.comparison is not None
+    images = Difference(first=0.9, second=accuracy, low=-0.5, high=0.5)
+    compared = replace(metadata, comparison=replace(first.comparison, image_accuracy=images), reason=None)
+    text = read_page(render_report(study, context=replace(context, baselines=(first, compared, *others)))).text
+    words = "▲ look No simpler classifier is better Metadata alone, without a single pixel, classifies as many images"
+    assert (words in text) is is_matched
+    assert (f"({accuracy:.1%} against 90.0%)".replace("%", " %") in text) is is_matched
+
+
 @pytest.mark.parametrize(
     ("refit", "select_on", "patience", "words", "unsaid"),
     [

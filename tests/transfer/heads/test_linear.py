@@ -14,7 +14,7 @@ from sem_search.errors import SettingsError
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import build_head, cut_network
 from sem_search.transfer.heads import linear as room
-from sem_search.transfer.heads.linear import check_hidden_units, fit_linear, set_linear_head
+from sem_search.transfer.heads.linear import check_hidden_units, choose_rows, fit_linear, set_linear_head
 
 N_TILES, N_FEATURES = 60, 5
 
@@ -82,8 +82,46 @@ def test_a_class_without_a_tile_is_never_predicted() -> None:
 def test_views_weigh_together_as_much_as_the_tile() -> None:
     features, labels, groups = make_features()
     once = fit_linear(features, labels=labels, groups=groups, n_classes=3, strength=0.1)
-    thrice = fit_linear(np.tile(features, (3, 1)), labels=labels, groups=groups, n_classes=3, strength=0.1, n_views=3)
+    views = {"labels": np.tile(labels, 3), "groups": groups, "n_views": 3}
+    thrice = fit_linear(np.tile(features, (3, 1)), n_classes=3, strength=0.1, **views)
     np.testing.assert_allclose(once.predict(features), thrice.predict(features), atol=2e-3)
+
+
+def test_all_tiles_in_all_views_are_learnt_from_where_they_are_not_too_many() -> None:
+    tiles = np.array([7, 3, room.MOST_ROWS // 2 - 1])
+    for view in (0, 1):
+        np.testing.assert_array_equal(choose_rows(tiles, n_tiles=room.MOST_ROWS // 2, view=view, n_views=2), tiles)
+
+
+@pytest.mark.parametrize(("tiles_per_image", "n_views"), [(20, 8), (20, 1), (5, 1), (1, 8), (7, 8)])
+def test_of_very_many_some_are_learnt_from_evenly(
+    monkeypatch: pytest.MonkeyPatch, tiles_per_image: int, n_views: int
+) -> None:
+    monkeypatch.setattr(room, "MOST_ROWS", 2000)
+    n_images = 1000
+    tiles = np.arange(n_images * tiles_per_image)
+    chosen = [choose_rows(tiles, n_tiles=len(tiles), view=view, n_views=n_views) for view in range(n_views)]
+    share = min(1, 2000 / (len(tiles) * n_views))
+    assert sum(map(len, chosen)) == pytest.approx(len(tiles) * n_views * share, rel=0.01)
+    for counts in (
+        [len(some) for some in chosen],
+        np.bincount(np.concatenate(chosen) % tiles_per_image, minlength=tiles_per_image),
+    ):
+        assert min(counts) > 0.8 * np.mean(counts), "each view, and each place in an image"
+    of_image = np.bincount(np.concatenate(chosen) // tiles_per_image, minlength=n_images)
+    assert np.ptp(of_image) <= 3
+    fold = tiles[tiles // tiles_per_image % 5 > 0]
+    np.testing.assert_array_equal(
+        choose_rows(fold, n_tiles=len(tiles), n_views=n_views), np.intersect1d(chosen[0], fold)
+    )
+
+
+def test_features_are_standardised_some_at_a_time_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
+    whole = room._standardise(features)
+    monkeypatch.setattr(room, "COLUMNS_AT_ONCE", 3)
+    for one, other in zip(whole, room._standardise(features), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

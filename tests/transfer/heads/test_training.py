@@ -12,7 +12,8 @@ from sem_search.heads import Head
 from sem_search.records import Cell, EpochFigures, FinishedFold, TileSplits
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import cut_network
-from sem_search.transfer.heads.linear import fit_linear
+from sem_search.transfer.heads import linear as linear_room
+from sem_search.transfer.heads.linear import choose_rows, fit_linear
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
 N_TILES, N_CLASSES = 36, 3
@@ -231,7 +232,7 @@ def test_a_head_that_fails_in_its_second_life_keeps_its_first(ending: float, mon
 @pytest.mark.parametrize("head", ["linear", "linear_init"])
 def test_features_that_are_no_numbers_fail_the_cell_alone(head: Head) -> None:
     trainer = make_trainer()
-    trainer._pooled[0] = np.full_like(trainer.pool(), np.nan)
+    trainer._pooled[0, True] = np.full_like(trainer.pool(), np.nan)
     steps = {} if head == "linear" else {"learning_rate": 0.1, "batch_size": 8}
     with pytest.raises(FailedTrialError, match="not finite"):
         trainer.train_fold(split(), cell=Cell(head=head, **steps))
@@ -255,7 +256,7 @@ def test_a_linear_head_is_logistic_regression_on_pooled_features(refit: bool, n_
     tiles = np.concatenate([TRAINING, VALIDATION]) if refit else TRAINING
     solution = fit_linear(
         np.concatenate([trainer.pool(view)[tiles] for view in range(n_views)]),
-        labels=tiles % N_CLASSES,
+        labels=np.tile(tiles % N_CLASSES, n_views),
         groups=[f"image {tile // 2}" for tile in tiles],
         n_classes=N_CLASSES,
         n_views=n_views,
@@ -267,6 +268,26 @@ def test_a_linear_head_is_logistic_regression_on_pooled_features(refit: bool, n_
     assert (len(result.outcome.curves.training_loss), result.outcome.best_epoch) == (1, 0)
     assert not result.outcome.is_diverged
     assert_same(trainer.train_fold(split(), cell=Cell(head="linear")), result)
+
+
+def test_of_very_many_tiles_a_linear_head_learns_from_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_trainer(n_views=2)
+    monkeypatch.setattr(linear_room, "MOST_ROWS", len(whole._labels))  # half of both views
+    trainer = make_trainer(n_views=2)
+    result = trainer.train_fold(split(), cell=Cell(head="linear"))
+    learnt = [choose_rows(TRAINING, n_tiles=len(trainer._labels), view=view, n_views=2) for view in (0, 1)]
+    assert sum(map(len, learnt)) == pytest.approx(len(TRAINING), abs=2)
+    solution = fit_linear(
+        np.concatenate([whole.pool(view)[some] for view, some in enumerate(learnt)]),
+        labels=np.concatenate(learnt) % N_CLASSES,
+        groups=[f"image {tile // 2}" for tile in learnt[0]],
+        n_classes=N_CLASSES,
+        n_views=2,
+    )
+    views = [np.log(solution.predict(whole.pool(view)[TEST])) for view in (0, 1)]
+    expected = np.exp(np.mean(views, axis=0))
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(result.outcome.test_probabilities, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("refit", [False, True])
