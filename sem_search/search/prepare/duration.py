@@ -33,6 +33,9 @@ CHOICE_S, SOLUTION_S = 1.8e-7, 2.7e-8
 """Of a linear head, for each tile, feature and class: to choose its penalty, and to solve it for one view. They are not
 timed: how many steps it takes is known in the end only. Measured with 960 tiles of ten classes on one core of 2026."""
 
+TRIAL_S, END_S = 3.0, 25.0
+"""To log a trial with its model, and to end a study with its report: about, on a processor of 2026."""
+
 TIMED_RATE = 1e-3
 """Learning rate of the head that is timed; it costs nothing."""
 
@@ -61,6 +64,8 @@ class Duration:
     """With as many cells pruned as usual."""
     most_heads_s: float
     """With no cell pruned."""
+    rest_s: float
+    """Logging and the report."""
 
     def to_text(self) -> str:
         """Return a sentence."""
@@ -70,8 +75,9 @@ class Duration:
             else ""
         )
         return (
-            f"This search will take about {write_duration(self.features_s + self.heads_s)} on this machine: "
-            f"features {write_duration(self.features_s)}, heads {write_duration(self.heads_s)}{most}."
+            f"This search will take about {write_duration(self.features_s + self.heads_s + self.rest_s)} on this machine: "
+            f"features {write_duration(self.features_s)}, heads {write_duration(self.heads_s)}{most}, "
+            f"logging and report {write_duration(self.rest_s)}."
         )
 
 
@@ -108,6 +114,7 @@ def compute_duration(pace: Pace, *, settings: SearchSettings, n_tiles: int, n_vi
         features_s=pace.trunk_s * n_tiles * n_views,
         heads_s=linear_s + cell_s * (min(n_cells, 1) + PRUNED_SHARE[settings.pruner] * max(n_cells - 1, 0)),
         most_heads_s=linear_s + cell_s * n_cells,
+        rest_s=END_S + TRIAL_S * count_ranks(settings),
     )
 
 

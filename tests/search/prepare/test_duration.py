@@ -7,8 +7,17 @@ import pytest
 
 from sem_search.places import CACHE_VARIABLE
 from sem_search.search.prepare import duration as duration_module
-from sem_search.search.prepare.duration import Duration, Pace, compute_duration, estimate_duration, measure_pace
+from sem_search.search.prepare.duration import (
+    END_S,
+    TRIAL_S,
+    Duration,
+    Pace,
+    compute_duration,
+    estimate_duration,
+    measure_pace,
+)
 from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.trials.ranks import count_ranks
 from sem_search.settings import SearchSettings, build_settings
 
 PACE = Pace(trunk_s=0.01, linear_s=0.002, head_s={16: 0.001, 64: 0.0005})
@@ -51,6 +60,7 @@ def test_heads_take_what_their_tiles_folds_epochs_and_cells_take(
     duration = compute_duration(pace, settings=settings, n_tiles=1000, n_views=0)
     assert (duration.heads_s, duration.most_heads_s) == pytest.approx((heads_s, most_heads_s))
     assert duration.features_s == 0
+    assert duration.rest_s == END_S + TRIAL_S * count_ranks(settings)
 
 
 @pytest.mark.parametrize(("n_views", "features_s"), [(0, 0), (1, 10), (8, 80)])
@@ -60,12 +70,12 @@ def test_features_take_what_the_views_that_are_missing_take(n_views: int, featur
 
 
 def test_the_sentence_adds_up_and_names_the_most_only_where_cells_are_pruned() -> None:
-    assert Duration(features_s=240, heads_s=3600, most_heads_s=7200).to_text() == (
-        "This search will take about 1 h 4 min on this machine: features 4 min 0 s, heads 1 h 0 min "
-        "(up to 2 h 0 min if no cell is pruned)."
+    assert Duration(features_s=240, heads_s=3600, most_heads_s=7200, rest_s=60).to_text() == (
+        "This search will take about 1 h 5 min on this machine: features 4 min 0 s, heads 1 h 0 min "
+        "(up to 2 h 0 min if no cell is pruned), logging and report 1 min 0 s."
     )
-    assert Duration(features_s=1, heads_s=2, most_heads_s=2).to_text() == (
-        "This search will take about 3 s on this machine: features 1 s, heads 2 s."
+    assert Duration(features_s=1, heads_s=2, most_heads_s=2, rest_s=3).to_text() == (
+        "This search will take about 6 s on this machine: features 1 s, heads 2 s, logging and report 3 s."
     )
 
 
