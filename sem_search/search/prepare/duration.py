@@ -74,8 +74,9 @@ class Duration:
             if self.most_heads_s > self.heads_s
             else ""
         )
+        whole = write_duration(self.features_s + self.heads_s + self.rest_s)
         return (
-            f"This search will take about {write_duration(self.features_s + self.heads_s + self.rest_s)} on this machine: "
+            f"This search will take about {whole} on this machine: "
             f"features {write_duration(self.features_s)}, heads {write_duration(self.heads_s)}{most}, "
             f"logging and report {write_duration(self.rest_s)}."
         )
