@@ -82,6 +82,19 @@ def test_a_replay_charges_what_was_trained_and_measures_regret(tmp_path: Path) -
     assert figures["replay.patience_15.wilcoxon_p0.2.regret"] == 0
 
 
+def test_a_replay_with_a_margin_that_is_seen_ends_a_level_cell_with_its_first_fold(tmp_path: Path) -> None:
+    store = FoldStore(folder=tmp_path)
+    for rate in (1e-2, 1e-3):
+        for fold in range(5):
+            outcome = build_fold(fold=fold, losses=[1.0] * N_EPOCHS, accuracies=[0.9] * N_EPOCHS)
+            store.write(FinishedFold(outcome=outcome, head_weights=()), cell=Cell(learning_rate=rate, batch_size=32))
+    figures = measure_replay(tmp_path)
+    assert figures["replay.patience_0.extrapolation.share_of_epochs"] == 1
+    assert figures["replay.patience_0.level_after_1.share_of_epochs"] == 6 / 10
+    assert figures["replay.patience_0.level_after_2.share_of_epochs"] == 7 / 10
+    assert figures["replay.patience_0.level_after_1.share_of_first_folds"] == 1 / 10
+
+
 def test_a_timed_action_is_taken_at_its_word() -> None:
     calls: list[str] = []
     times_s = measure_side_by_side({"told": lambda: 3.5, "clocked": lambda: calls.append("x")}, n_repeats=2)

@@ -1,16 +1,26 @@
 """The time that a search is said to take: the arithmetic, and what is timed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sem_search.places import CACHE_VARIABLE
 from sem_search.search.prepare import duration as duration_module
-from sem_search.search.prepare.duration import Duration, Pace, compute_duration, estimate_duration, measure_pace
+from sem_search.search.prepare.duration import (
+    END_S,
+    TRIAL_S,
+    Duration,
+    Pace,
+    compute_duration,
+    estimate_duration,
+    measure_pace,
+)
 from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.trials.ranks import count_ranks
 from sem_search.settings import SearchSettings, build_settings
 
-PACE = Pace(trunk_s=0.01, head_s={16: 0.001, 64: 0.0005})
+PACE = Pace(trunk_s=0.01, linear_s=0.002, head_s={16: 0.001, 64: 0.0005})
 
 
 def build(**given: str) -> SearchSettings:
@@ -34,8 +44,8 @@ def build(**given: str) -> SearchSettings:
         ({}, 45, 45),
         ({"folds": "4"}, 30, 30),  # 500 tiles, 4 folds
         ({"refit": "true"}, 90, 90),  # as many steps again
-        ({"heads": "linear,finetune"}, 45, 45),
-        ({"heads": "linear"}, 0, 0),
+        ({"heads": "linear,finetune"}, 45 + 6, 45 + 6),  # 600 tiles, 5 folds
+        ({"heads": "linear", "refit": "true"}, 14, 14),
         ({"pruner": "extrapolation"}, 22.5 * 1.3, 45),
         ({"pruner": "extrapolation", "batch_sizes": "16"}, 30, 30),  # the only cell is not pruned
         ({"trials": "1"}, 22.5, 22.5),
@@ -45,10 +55,12 @@ def test_heads_take_what_their_tiles_folds_epochs_and_cells_take(
     given: dict[str, str], heads_s: float, most_heads_s: float
 ) -> None:
     settings = build(**given)
-    pace = Pace(trunk_s=0.01, head_s={size: PACE.head_s[size] for size in settings.batch_sizes})
+    timed = settings.batch_sizes if settings.heads != ("linear",) else ()
+    pace = replace(PACE, head_s={size: PACE.head_s[size] for size in timed})
     duration = compute_duration(pace, settings=settings, n_tiles=1000, n_views=0)
     assert (duration.heads_s, duration.most_heads_s) == pytest.approx((heads_s, most_heads_s))
     assert duration.features_s == 0
+    assert duration.rest_s == END_S + TRIAL_S * count_ranks(settings)
 
 
 @pytest.mark.parametrize(("n_views", "features_s"), [(0, 0), (1, 10), (8, 80)])
@@ -58,12 +70,12 @@ def test_features_take_what_the_views_that_are_missing_take(n_views: int, featur
 
 
 def test_the_sentence_adds_up_and_names_the_most_only_where_cells_are_pruned() -> None:
-    assert Duration(features_s=240, heads_s=3600, most_heads_s=7200).to_text() == (
-        "This search will take about 1 h 4 min on this machine: features 4 min 0 s, heads 1 h 0 min "
-        "(up to 2 h 0 min if no cell is pruned)."
+    assert Duration(features_s=240, heads_s=3600, most_heads_s=7200, rest_s=60).to_text() == (
+        "This search will take about 1 h 5 min on this machine: features 4 min 0 s, heads 1 h 0 min "
+        "(up to 2 h 0 min if no cell is pruned), logging and report 1 min 0 s."
     )
-    assert Duration(features_s=1, heads_s=2, most_heads_s=2).to_text() == (
-        "This search will take about 3 s on this machine: features 1 s, heads 2 s."
+    assert Duration(features_s=1, heads_s=2, most_heads_s=2, rest_s=3).to_text() == (
+        "This search will take about 6 s on this machine: features 1 s, heads 2 s, logging and report 3 s."
     )
 
 
@@ -71,7 +83,9 @@ def test_a_small_search_is_not_timed_and_a_large_one_is(
     prepared: PreparedSearch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(duration_module, "measure_pace", lambda _prepared: Pace(trunk_s=1, head_s={8: 1, 16: 1}))
+    monkeypatch.setattr(
+        duration_module, "measure_pace", lambda _prepared: Pace(trunk_s=1, linear_s=1, head_s={8: 1, 16: 1})
+    )
     assert estimate_duration(prepared) is None
     n_tiles = prepared.data.tiles.n_tiles
     monkeypatch.setattr(duration_module, "WORTH_TIMING", n_tiles)
@@ -89,5 +103,6 @@ def test_features_in_the_cache_are_not_timed(prepared: PreparedSearch, monkeypat
 def test_a_tile_takes_some_time_in_the_trunk_and_in_a_head_of_each_batch_size(prepared: PreparedSearch) -> None:
     pace = measure_pace(prepared)
     assert pace.trunk_s > 0
+    assert pace.linear_s > 0
     assert set(pace.head_s) == set(prepared.settings.batch_sizes)
     assert all(0 < seconds < 1 for seconds in pace.head_s.values())
