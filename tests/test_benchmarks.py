@@ -419,7 +419,7 @@ def test_a_measurement_that_was_stopped_goes_on_with_the_step_that_it_was_in(
 def test_a_step_is_measured_in_a_process_of_its_own_at_each_size(capsys: pytest.CaptureFixture[str]) -> None:
     figures = measure_scale_steps((50, 100), steps=("draw_folds",), threads=1, limit_s=60)
     assert set(figures) == {
-        *(f"draw_folds.{n}.{name}" for n in (50, 100) for name in ("s", "more_mib", "written_mib")),
+        *(f"draw_folds.{n}.{name}" for n in (50, 100) for name in ("s", "processor_s", "more_mib", "written_mib")),
         "draw_folds.exponent",
     }
     assert figures["draw_folds.100.written_mib"] > 1.5 * figures["draw_folds.50.written_mib"]

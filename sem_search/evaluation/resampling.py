@@ -19,6 +19,9 @@ from sem_search.records import FloatMatrix, IntMatrix, IntVector
 
 N_RESAMPLES = 2000  # a standard error to 2 %
 
+DRAWS_AT_ONCE = 2**18
+"""Counts in memory at once: they fit into a processor's cache, also where a class has twenty thousand groups."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stratum:
@@ -59,10 +62,11 @@ def resample_figures(
     confusions = [_sum_groups(table) for table in tables]
     of_tiles = [np.zeros((n_folds, n_resamples, n_classes**2)) for _ in tables]
     of_images = [np.zeros((n_resamples, n_classes**2)) for _ in tables]
-    for groups, fold, times in _iter_draws(tables[0], n_resamples=n_resamples, seed=seed):
+    for groups, fold, begin, times in _iter_draws(tables[0], n_resamples=n_resamples, seed=seed):
+        some = slice(begin, begin + len(times))
         for number, group in enumerate(confusions):
-            _add_product(of_tiles[number][fold], times, group.tiles[groups])
-            _add_product(of_images[number], times, group.images[groups])
+            _add_product(of_tiles[number][fold, some], times, group.tiles[groups])
+            _add_product(of_images[number][some], times, group.images[groups])
     square = (n_classes, n_classes)
     return tuple(
         compute_figures_of(
@@ -83,8 +87,8 @@ def count_draws(table: AnswerTable, *, n_resamples: int = N_RESAMPLES, seed: int
         seed: Of the draws.
     """
     counts = np.zeros((n_resamples, table.n_groups), dtype=np.int64)
-    for groups, _, times in _iter_draws(table, n_resamples=n_resamples, seed=seed):
-        counts[:, groups] += times.astype(np.int64)
+    for groups, _, begin, times in _iter_draws(table, n_resamples=n_resamples, seed=seed):
+        counts[begin : begin + len(times), groups] += times.astype(np.int64)
     return counts
 
 
@@ -104,17 +108,23 @@ def build_strata(table: AnswerTable) -> tuple[Stratum, ...]:
     )
 
 
-def _iter_draws(table: AnswerTable, *, n_resamples: int, seed: int) -> Iterator[tuple[IntVector, int, FloatMatrix]]:
-    """Yield, class by class and fold by fold, the groups drawn from and how often each was drawn.
+def _iter_draws(
+    table: AnswerTable, *, n_resamples: int, seed: int
+) -> Iterator[tuple[IntVector, int, int, FloatMatrix]]:
+    """Yield, class by class and fold by fold, the groups drawn from and how often each was drawn in some resamples.
 
-    Groups have shape (n,), the times shape (n_resamples, n). The draws depend on strata and seed alone.
+    Groups have shape (n,), the times of the resamples from `begin` on shape (n_some, n). The draws depend on strata and
+    seed alone.
     """
     rng = np.random.default_rng(seed)
     for stratum in build_strata(table):
         n_groups = len(stratum.groups)
         for fold, n_drawn in enumerate(stratum.n_of_fold):
-            times = rng.multinomial(n_drawn, np.full(n_groups, 1 / n_groups), size=n_resamples)
-            yield stratum.groups, fold, times.astype(np.float64)
+            n_at_once = max(1, DRAWS_AT_ONCE // n_groups)
+            for begin in range(0, n_resamples, n_at_once):
+                n_some = min(n_at_once, n_resamples - begin)
+                times = rng.multinomial(n_drawn, np.full(n_groups, 1 / n_groups), size=n_some)
+                yield stratum.groups, fold, begin, times.astype(np.float64)
 
 
 def _build_stratum(label: int, *, class_of_group: IntVector, fold_of_group: IntVector, n_folds: int) -> Stratum:

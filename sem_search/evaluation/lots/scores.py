@@ -19,6 +19,9 @@ from scipy.stats import rankdata
 from sem_search.evaluation.statistics import ROUNDING, ShrunkCovariance, fit_covariance
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
+VALUES_AT_ONCE = 2**18
+"""Images times permutations that are scored at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WhitenedImages:
@@ -51,7 +54,8 @@ class PermutationScores:
     def compute_auroc(self) -> FloatVector:
         """Return the area under the ROC curve, shape (n_permutations,): the rank sum of Mann and Whitney."""
         n_first, n_second = self.is_first.sum(axis=1), (1 - self.is_first).sum(axis=1)
-        ranks = (rankdata(self.scores, axis=1) * self.is_first).sum(axis=1)
+        pairs = zip(_split(self.scores), _split(self.is_first), strict=True)
+        ranks = np.concatenate([(rankdata(scores, axis=1) * is_first).sum(axis=1) for scores, is_first in pairs])
         auroc: FloatVector = (ranks - n_first * (n_first + 1) / 2) / (n_first * n_second)
         return auroc
 
@@ -142,8 +146,21 @@ def score_permutations(points: FloatMatrix, is_first: FloatMatrix) -> Permutatio
         points: Shape (n_images, n_directions).
         is_first: 1 for images of the first lot, shape (n_permutations, n_images).
     """
+    scores = np.concatenate([_score(points, is_first=some) for some in _split(is_first)])
+    return PermutationScores(scores=scores, is_first=is_first)
+
+
+def _score(points: FloatMatrix, *, is_first: FloatMatrix) -> FloatMatrix:
+    """Return the scores of all images under some permutations, shape of `is_first`."""
     first, second = (_compute_means(points, is_member=is_member) for is_member in (is_first, 1 - is_first))
-    return PermutationScores(scores=first[0] - second[0] - (first[1] - second[1]) / 2, is_first=is_first)
+    scores: FloatMatrix = first[0] - second[0] - (first[1] - second[1]) / 2
+    return scores
+
+
+def _split(rows: FloatMatrix) -> list[FloatMatrix]:
+    """Return the permutations some at a time, so that what is computed of them stays in a processor's cache."""
+    n_at_once = max(1, VALUES_AT_ONCE // rows.shape[1])
+    return np.split(rows, range(n_at_once, len(rows), n_at_once))
 
 
 def permute_images(is_first: FloatVector, *, n_permutations: int, rng: np.random.Generator) -> FloatMatrix:
