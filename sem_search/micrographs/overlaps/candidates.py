@@ -25,11 +25,11 @@ Signs = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 Shape = tuple[int, int]
 
-N_SELECTIONS = 48
+N_SELECTIONS = 32
 SELECTED_FROM = 36  # of the values, the best: the signs of others change with the noise
-SPARE_BITS = 2.5  # fewer than would give each point a selection of its own: noise changes one sign in ten
-MAX_NEIGHBOURS = 16
-MAX_UNLIKE_SIGNS = 20  # a quick look before codes are compared
+SPARE_SIGNS = 4  # fewer than would give each point a selection of its own: noise changes one sign in ten
+MAX_NEIGHBOURS = 32
+MAX_UNLIKE_SIGNS = 18  # a quick look before codes are compared
 MIN_LIKENESS = 270.0  # product of two codes, at most about 400
 SEED_PX = 2  # matches of one shift
 GUIDED_PX, MIN_GUIDED_LIKENESS = 2, 150.0  # once the shift is known
@@ -114,7 +114,7 @@ def _build_table(points: Iterable[Points], shapes: Sequence[Shape]) -> _Table:
 def _match_codes(table: _Table) -> Indices:
     """Return the matches of points of two pictures, sorted: the first's index times 2**32, plus the second's."""
     rng = np.random.default_rng(0)
-    n_signs = max(1, round(np.log2(len(table.image)) - SPARE_BITS))
+    n_signs = max(1, round(np.log2(len(table.image)) - SPARE_SIGNS))
     selections = [rng.permutation(SELECTED_FROM)[:n_signs] for _ in range(N_SELECTIONS)]
     matches = np.empty(0, dtype=np.int64)
     n_threads = count_threads()
