@@ -16,6 +16,7 @@ from sem_search.search.commands import search as search_room
 from sem_search.search.commands.search import run_search
 from sem_search.search.prepare import network as network_module
 from sem_search.search.prepare import prepared_search as prepare_room
+from sem_search.search.prepare.duration import Duration
 from sem_search.search.prepare.study_folder import get_study_folder
 from sem_search.search.trials.attributes import RUN_ID, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.ranks import enqueue_rank
@@ -92,6 +93,27 @@ def test_a_study_is_begun_with_its_settings_and_its_run(
     assert run.data.params["backbone"] == "tiny"
     assert run.data.params["weights_used"] == "random"
     assert get_study_folder(asked, name=study.study_name).is_dir()
+
+
+@pytest.mark.usefixtures("cache", "begun", "tracking")
+def test_the_time_is_told_until_there_is_a_result(
+    asked: SearchSettings,
+    stopped: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = Duration(features_s=10, heads_s=60, most_heads_s=60, rest_s=20)
+    monkeypatch.setattr(attempt, "estimate_duration", lambda _prepared: told)
+    for _ in range(2):
+        begin(asked)
+        assert capsys.readouterr().err.count("This search will take about 1 min 30 s") == 1
+    study = stopped["study"]
+    enqueue_rank(study, rank=0, settings=asked)
+    trial = study.ask()
+    suggest_cell(trial, settings=asked)
+    study.tell(trial, 0.5)
+    begin(asked)
+    assert "will take" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("cache", "begun")
