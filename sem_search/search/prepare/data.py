@@ -24,6 +24,7 @@ from sem_search.micrographs.tiles import TileGrid, build_tile_table
 from sem_search.places import get_cache_folder, make_cache_folder
 from sem_search.records import TileTable
 from sem_search.settings import DEMO, SearchSettings
+from sem_search.words import count
 
 DEMO_SIZE = "small"
 
@@ -175,6 +176,6 @@ def _check_tiles_per_image(catalogue: Catalogue, *, grid: TileGrid) -> None:
     most = max(math.prod(grid.count(record.height_px, record.width_px)) for record in catalogue.records)
     if grid.per_image is not None and grid.per_image >= most:
         raise SettingsError(
-            f"tiles_per_image={grid.per_image} has no effect: no image has more than {most} tiles. Leave it out, or "
+            f"tiles_per_image={grid.per_image} has no effect: no image has more than {count(most, 'tile')}. Leave it out, or "
             "give less."
         )
