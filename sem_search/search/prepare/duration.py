@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,8 @@ class Pace:
     """Each view: reading, cutting, trunk."""
     linear_s: float
     """Each training tile in one solution of the linear head."""
+    baseline_s: float
+    """Each training tile in one of the logistic regression that the report compares with."""
     head_s: Mapping[int, float]
     """Batch size to an epoch's seconds for each training tile, the validation of that epoch included."""
 
@@ -108,15 +110,17 @@ def compute_duration(pace: Pace, *, settings: SearchSettings, n_tiles: int, n_vi
     n_lives = 1 + settings.refit  # the second has as many steps as the first
     head_s = np.mean([pace.head_s[size] for size in settings.batch_sizes]) if pace.head_s else 0.0
     cell_s = float(head_s) * settings.epochs * settings.folds * n_training * n_lives
-    n_solved = n_training + n_tiles * (settings.folds - 1) / settings.folds * settings.refit
+    n_both = n_tiles * (settings.folds - 1) / settings.folds
+    n_solved = (n_training + n_both * settings.refit) * (set(settings.heads) != {"finetune"})
     learnt = min(1.0, MOST_ROWS / (n_tiles * VIEWS[settings.augment]))
-    linear_s = pace.linear_s * settings.folds * n_solved * learnt if set(settings.heads) != {"finetune"} else 0.0
+    linear_s = pace.linear_s * settings.folds * n_solved * learnt
+    baseline_s = pace.baseline_s * settings.folds * (n_training + n_both) * min(1.0, MOST_ROWS / n_tiles)
     n_cells = count_ranks(settings) - ("linear" in settings.heads)
     return Duration(
         features_s=pace.trunk_s * n_tiles * n_views,
         heads_s=linear_s + cell_s * (min(n_cells, 1) + PRUNED_SHARE[settings.pruner] * max(n_cells - 1, 0)),
         most_heads_s=linear_s + cell_s * n_cells,
-        rest_s=END_S + TRIAL_S * count_ranks(settings),
+        rest_s=baseline_s + TRIAL_S * count_ranks(settings) + END_S,
     )
 
 
@@ -125,9 +129,15 @@ def measure_pace(prepared: PreparedSearch) -> Pace:
     settings = prepared.settings
     trunk_s, features = _time_trunk(prepared)
     n_features = prepared.network.cut.tail.outputs[0].shape[-1]
-    linear_s = (CHOICE_S + SOLUTION_S * VIEWS[settings.augment]) * n_features * len(prepared.data.tiles.class_names)
+    n_values = n_features * len(prepared.data.tiles.class_names)
+    pace = Pace(
+        trunk_s=trunk_s,
+        linear_s=(CHOICE_S + SOLUTION_S * VIEWS[settings.augment]) * n_values,
+        baseline_s=(CHOICE_S + SOLUTION_S) * n_values,
+        head_s={},
+    )
     if settings.heads == ("linear",):
-        return Pace(trunk_s=trunk_s, linear_s=linear_s, head_s={})
+        return pace
     trainer = HeadTrainer(
         prepared.network.cut,
         features=[[np.resize(array, (N_HEAD_TILES, *array.shape[1:])) for array in features]],
@@ -146,13 +156,8 @@ def measure_pace(prepared: PreparedSearch) -> Pace:
         validation=np.arange(n_training, N_HEAD_TILES - 1),
         test=np.array([N_HEAD_TILES - 1]),
     )
-    return Pace(
-        trunk_s=trunk_s,
-        linear_s=linear_s,
-        head_s={
-            size: _time_epoch(trainer, splits=splits, batch_size=size) / n_training for size in settings.batch_sizes
-        },
-    )
+    head_s = {size: _time_epoch(trainer, splits=splits, batch_size=size) / n_training for size in settings.batch_sizes}
+    return replace(pace, head_s=head_s)
 
 
 def _time_trunk(prepared: PreparedSearch) -> tuple[float, list[NDArray[np.float32]]]:

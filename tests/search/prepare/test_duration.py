@@ -21,7 +21,7 @@ from sem_search.search.trials.ranks import count_ranks
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.transfer.heads.linear import MOST_ROWS
 
-PACE = Pace(trunk_s=0.01, linear_s=0.002, head_s={16: 0.001, 64: 0.0005})
+PACE = Pace(trunk_s=0.01, linear_s=0.002, baseline_s=0.001, head_s={16: 0.001, 64: 0.0005})
 
 
 def build(**given: str) -> SearchSettings:
@@ -62,7 +62,9 @@ def test_heads_take_what_their_tiles_folds_epochs_and_cells_take(
     duration = compute_duration(pace, settings=settings, n_tiles=1000, n_views=0)
     assert (duration.heads_s, duration.most_heads_s) == pytest.approx((heads_s, most_heads_s))
     assert duration.features_s == 0
-    assert duration.rest_s == END_S + TRIAL_S * count_ranks(settings)
+    n_training, n_both = 1000 * (settings.folds - 2) / settings.folds, 1000 * (settings.folds - 1) / settings.folds
+    baseline_s = 0.001 * settings.folds * (n_training + n_both)
+    assert duration.rest_s == pytest.approx(END_S + TRIAL_S * count_ranks(settings) + baseline_s)
 
 
 @pytest.mark.parametrize(("n_views", "features_s"), [(0, 0), (1, 10), (8, 80)])
@@ -86,7 +88,9 @@ def test_a_small_search_is_not_timed_and_a_large_one_is(
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr(
-        duration_module, "measure_pace", lambda _prepared: Pace(trunk_s=1, linear_s=1, head_s={8: 1, 16: 1})
+        duration_module,
+        "measure_pace",
+        lambda _prepared: Pace(trunk_s=1, linear_s=1, baseline_s=1, head_s={8: 1, 16: 1}),
     )
     assert estimate_duration(prepared) is None
     n_tiles = prepared.data.tiles.n_tiles
@@ -120,6 +124,6 @@ def test_a_linear_head_of_very_many_tiles_takes_no_longer() -> None:
 def test_a_tile_takes_some_time_in_the_trunk_and_in_a_head_of_each_batch_size(prepared: PreparedSearch) -> None:
     pace = measure_pace(prepared)
     assert pace.trunk_s > 0
-    assert pace.linear_s > 0
+    assert pace.linear_s >= pace.baseline_s > 0
     assert set(pace.head_s) == set(prepared.settings.batch_sizes)
     assert all(0 < seconds < 1 for seconds in pace.head_s.values())
