@@ -32,12 +32,13 @@ MAX_NEIGHBOURS = 32
 MAX_UNLIKE_SIGNS = 18  # a quick look before codes are compared
 MIN_LIKENESS = 270.0  # product of two codes, at most about 400
 SEED_PX = 2  # matches of one shift
-GUIDED_PX, MIN_GUIDED_LIKENESS = 2, 150.0  # once the shift is known
-MIN_COMMON, MIN_COMMON_SHARE = 5, 0.1
-MIN_OUTSIDE_STRIP = 0.3  # of the common points: a data bar that was left on has nearly all in one strip
+GUIDED_PX, MIN_GUIDED_LIKENESS = 2, 140.0  # once the shift is known
+MIN_COMMON, MIN_COMMON_SHARE = 5, 0.06  # of the overlap's points; strangers: one candidate for five pictures
+MIN_OUTSIDE_STRIP = 0.2  # of the common points: a data bar that was left on has nearly all in one strip
 MAX_PARTNERS = 16
 BLOCK_IMAGES = 256
-CHUNK_MATCHES = 100_000  # whose codes are compared at once, for their memory
+CHUNK_POINTS = 100_000  # whose codes are unpacked at once, for their memory
+MAX_POINTS_AT_ONCE = 10_000_000  # in all threads, likewise: 40 bytes each
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -97,18 +98,28 @@ def _build_table(points: Iterable[Points], shapes: Sequence[Shape]) -> _Table:
     parts = list(points)
     lengths = [len(part) for part in parts]
     joined = np.concatenate(parts) if parts else np.empty(0, dtype=POINT)
+    del parts  # of 20,000 pictures, 0.4 GB
     codes = np.ascontiguousarray(joined["code"])
-    is_positive = np.concatenate((codes >> 7, codes >> 3 & 1), axis=1)
     return _Table(
-        image=np.repeat(np.arange(len(parts), dtype=np.int32), lengths),
+        image=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
         rows=joined["row"].astype(np.int32),
         columns=joined["column"].astype(np.int32),
         turns=np.ascontiguousarray(joined["turn"]),
         codes=codes,
-        signs=np.packbits(is_positive, axis=1).view(">u8").ravel().astype(np.uint64),
+        signs=_pack_signs(codes),
         ends=np.cumsum([0, *lengths]),
         shapes=np.array(shapes, dtype=np.int32).reshape(-1, 2),
     )
+
+
+def _pack_signs(codes: Codes) -> Signs:
+    """Return the signs of the values of codes, the best highest, shape (n,)."""
+    signs = np.empty(len(codes), dtype=np.uint64)
+    for start in range(0, len(codes), CHUNK_POINTS):
+        some = codes[start : start + CHUNK_POINTS]
+        is_positive = np.concatenate((some >> 7, some >> 3 & 1), axis=1)
+        signs[start : start + CHUNK_POINTS] = np.packbits(is_positive, axis=1).view(">u8")[:, 0]
+    return signs
 
 
 def _match_codes(table: _Table) -> Indices:
@@ -117,10 +128,10 @@ def _match_codes(table: _Table) -> Indices:
     n_signs = max(1, round(np.log2(len(table.image)) - SPARE_SIGNS))
     selections = [rng.permutation(SELECTED_FROM)[:n_signs] for _ in range(N_SELECTIONS)]
     matches = np.empty(0, dtype=np.int64)
-    n_threads = count_threads()
-    with ThreadPoolExecutor(n_threads) as pool:
-        for start in range(0, N_SELECTIONS, n_threads):  # few at once, for their memory
-            parts = pool.map(partial(_match_selected, table=table), selections[start : start + n_threads])
+    n_at_once = max(1, min(count_threads(), MAX_POINTS_AT_ONCE // len(table.image)))
+    with ThreadPoolExecutor(n_at_once) as pool:
+        for start in range(0, N_SELECTIONS, n_at_once):
+            parts = pool.map(partial(_match_selected, table=table), selections[start : start + n_at_once])
             matches = np.concatenate((matches, *parts))
             matches.sort()
             matches = matches[np.append(True, matches[1:] != matches[:-1])[: len(matches)]]
@@ -129,20 +140,22 @@ def _match_codes(table: _Table) -> Indices:
 
 def _match_selected(selected: NDArray[np.int64], *, table: _Table) -> Indices:
     """Return the matches among points in which the selected signs are equal."""
-    key = np.zeros(len(table.signs), dtype=np.uint64)
-    for value in selected:
-        key = (key << np.uint64(1)) | ((table.signs >> np.uint64(N_VALUES - 1 - value)) & np.uint64(1))
-    ordered = np.sort((key << np.uint64(32)) | np.arange(len(key), dtype=np.uint64))
-    point = (ordered & np.uint64(2**32 - 1)).astype(np.int64)
-    key, signs, image = ordered >> np.uint64(32), table.signs[point], table.image[point]
+    ordered = np.arange(len(table.signs), dtype=np.uint64)
+    for place, value in enumerate(selected):
+        sign = (table.signs >> np.uint64(N_VALUES - 1 - value)) & np.uint64(1)
+        ordered |= sign << np.uint64(32 + place)
+    ordered.sort()
+    point, key = ordered.astype(np.uint32), (ordered >> np.uint64(32)).astype(np.uint32)
+    del ordered
+    signs, image = table.signs[point], table.image[point]
     found = []
-    at = np.arange(len(point))
+    at = np.arange(len(point), dtype=np.int32)
     for step in range(1, MAX_NEIGHBOURS + 1):
         at = at[at < len(point) - step]
         at = at[key[at] == key[at + step]]
         is_near = np.bitwise_count(signs[at] ^ signs[at + step]) <= MAX_UNLIKE_SIGNS
         near = at[is_near & (image[at] != image[at + step])]
-        one, other = point[near], point[near + step]
+        one, other = (point[index].astype(np.int64) for index in (near, near + step))
         is_like = _compute_likeness(one, other, codes=table.codes) >= MIN_LIKENESS
         found.append((one[is_like] << 32) | other[is_like])
     return np.concatenate(found)
@@ -151,8 +164,8 @@ def _match_selected(selected: NDArray[np.int64], *, table: _Table) -> Indices:
 def _compute_likeness(one: Indices, other: Indices, *, codes: Codes) -> NDArray[np.float32]:
     """Return the products of the codes of points, shape (n,)."""
     likeness = np.empty(len(one), dtype=np.float32)
-    for start in range(0, len(one), CHUNK_MATCHES):
-        chunk = slice(start, start + CHUNK_MATCHES)
+    for start in range(0, len(one), CHUNK_POINTS):
+        chunk = slice(start, start + CHUNK_POINTS)
         ours, theirs = (unpack_codes(codes[index[chunk]]) for index in (one, other))
         likeness[chunk] = np.einsum("ij,ij->i", ours, theirs)
     return likeness
