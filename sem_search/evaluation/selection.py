@@ -32,7 +32,7 @@ N_DRAWS = 1000
 """Each image is left out of about a third of them. The authors find 500 enough."""
 
 TABLES_AT_ONCE = 4
-"""Drawing costs most where there are many images, and resampled confusion matrices most where there are many classes."""
+"""With many images drawing costs most, which all share; with many classes the resampled confusion matrices do."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ from sem_search.transfer.views import VIEWS
 
 DESCRIPTION_FILE = "model.json"
 FORMAT_VERSION = 2
-"""Raised when a reader of before could misunderstand the folder. 2: a tile may be answered for in several views, and not
-all tiles of an image need be."""
+"""Raised when a reader of before could misunderstand the folder. 2: a tile may be answered for in several views, and
+some tiles of an image may be left out."""
 
 READABLE_VERSIONS = (1, FORMAT_VERSION)
 

@@ -178,6 +178,6 @@ def _check_tiles_per_image(catalogue: Catalogue, *, grid: TileGrid) -> None:
     most = max(math.prod(grid.count(record.height_px, record.width_px)) for record in catalogue.records)
     if grid.per_image is not None and grid.per_image >= most:
         raise SettingsError(
-            f"tiles_per_image={grid.per_image} has no effect: no image has more than {count(most, 'tile')}. Leave it out, or "
-            "give less."
+            f"tiles_per_image={grid.per_image} has no effect: no image has more than {count(most, 'tile')}. "
+            "Leave it out, or give less."
         )
