@@ -341,7 +341,7 @@ commands.add_command(report)
 
 @commands.group()
 def cache() -> None:
-    """See and clear what is kept to save work: trunk features and demonstration pictures."""
+    """See and clear what is kept to save work: trunk features, converted networks and demonstration pictures."""
 
 
 @cache.command("list")
@@ -363,6 +363,8 @@ def cache_clear() -> None:
     """Remove everything that can be computed again."""
     load_tensorflow()
     from sem_search.places import get_cache_folder
+    from sem_search.transfer.engine import clear_graphs
     from sem_search.transfer.feature_store import clear_stores
 
-    click.echo(f"Removed {clear_stores(get_cache_folder())} feature store(s).")
+    folder = get_cache_folder()
+    click.echo(f"Removed {clear_stores(folder)} feature store(s) and {clear_graphs(folder)} converted network(s).")
