@@ -2,9 +2,9 @@
 
 The trunk takes most of the time before training on a large set, and most of the time of a served image. On a processor,
 ONNX Runtime mostly computes it faster than TensorFlow. With bfloat16 (8 bits of mantissa, sums in float32), TensorFlow
-may be faster still where the processor has AMX or AVX-512 BF16; any other emulates it, and is slower. So the ways that a
-machine has are timed once, and the choice is stored in the cache. Weights stay in float32, and so does everything after
-the trunk. The trunk carries its precision into the registry, where TensorFlow computes it.
+may be faster still where the processor has AMX or AVX-512 BF16; any other emulates it, and is slower. So the ways that
+a machine has are timed once, and the choice is stored in the cache. Weights stay in float32, and so does everything
+after the trunk. The trunk carries its precision into the registry, where TensorFlow computes it.
 Source: Kalamkar et al., "A study of bfloat16 for deep learning training", arXiv:1905.12322 (2019).
 """
 

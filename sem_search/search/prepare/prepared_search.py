@@ -142,15 +142,15 @@ def _prepare_new_network(settings: SearchSettings, *, data: PreparedData, show: 
     """
     network = prepare_network(settings)
     show(f"{settings.backbone} has the weights {network.weights.used!r}; {network.computation}.")
-    fingerprint = compute_fingerprint(settings, data=data, network=network)
-    rest = {name: value for name, value in fingerprint.items() if name not in COMPUTATION}
     possible = list_computations(engine=settings.engine, precision=settings.precision)
     if len(possible) == 1:
         return network
+    fingerprint = compute_fingerprint(settings, data=data, network=network)
+    rest = {name: value for name, value in fingerprint.items() if name not in COMPUTATION}
     for computation in sorted(possible, key=lambda one: one != network.computation):
         wanted = describe_computation(computation)
         stored = read_stored_fingerprint(name=name_study(settings, fingerprint=rest | wanted), storage=settings.storage)
-        if stored is not None and {name: stored[name] for name in COMPUTATION if name in stored} == wanted:
+        if stored is not None and read_computation(stored) == read_computation(wanted):
             if computation == network.computation:
                 return network
             show(f"The study was begun with {computation}; it goes on with that.")
