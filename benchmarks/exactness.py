@@ -1,4 +1,4 @@
-"""What speed costs in answers: the trunk in bfloat16, and the head by its fast way, against plain float32.
+"""What speed costs in answers: the trunk by ONNX Runtime or in bfloat16, and the head by its fast way.
 
 Both are held to what a scientist would see. The same head asked with the features of either trunk: on how many tiles
 does it give the same answer? And heads trained anew on either, or by either way, with several seeds: does their F
@@ -21,6 +21,7 @@ from sem_search.transfer.features import FeatureStore
 from sem_search.transfer.heads import training
 from sem_search.transfer.heads.passes import GeneralPass, choose_pass
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
+from sem_search.transfer.trunk import COMPUTATIONS
 
 N_SEEDS = 5
 LEARNING_RATE, BATCH_SIZE, EPOCHS = 1e-2, 16, 10
@@ -37,23 +38,34 @@ class TrainedHead:
 
 
 def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -> dict[str, float]:
-    """Return agreement of bfloat16 with float32, and mean and spread of F by each way over `N_SEEDS` seeds."""
+    """Return agreement of each trunk with the plain one, and mean and spread of F by each way over `N_SEEDS` seeds."""
     common = {"backbone": backbone, "weights": weights, "data": data, "threads": str(threads)}
     common |= {"epochs": str(EPOCHS), "patience": "0"}
-    exact, rounded = (build_settings({**common, "precision": precision}) for precision in ("float32", "bfloat16"))
+    exact, *others = (
+        build_settings({**common, "engine": one.engine, "precision": one.precision}) for one in COMPUTATIONS
+    )
     prepared = prepare_data(exact)
     network = prepare_network(exact)
     features = compute_features(exact, data=prepared, network=network)
-    rounded_network = prepare_network(rounded)
-    rounded_features = compute_features(rounded, data=prepared, network=rounded_network)
-    plain, fast, low = [], [], []
-    agreements = []
+    plain, fast = [], []
     for seed in range(N_SEEDS):
         with mock.patch.object(training, "choose_pass", lambda head, convolution: GeneralPass(head)):
             plain.append(_train(exact, data=prepared, network=network, features=features, seed=seed))
         fast.append(_train(exact, data=prepared, network=network, features=features, seed=seed))
-        low.append(_train(rounded, data=prepared, network=rounded_network, features=rounded_features, seed=seed))
-        agreements.append(_compare_answers(fast[-1], low[-1], tiles=_list_unseen_tiles(prepared)))
+    heads, agreements = {"plain": plain, "fast": fast}, {}
+    for settings in others:
+        other = prepare_network(settings)
+        given = {
+            "data": prepared,
+            "network": other,
+            "features": compute_features(settings, data=prepared, network=other),
+        }
+        name = f"{settings.engine}.{settings.precision}"
+        heads[name] = [_train(settings, **given, seed=seed) for seed in range(N_SEEDS)]
+        agreements[name] = [
+            _compare_answers(one, two, tiles=_list_unseen_tiles(prepared))
+            for one, two in zip(fast, heads[name], strict=True)
+        ]
     way = type(choose_pass(fast[0].trainer.head, convolution=network.cut.convolution)).__name__
     key = f"exactness.{backbone}"
     figures = {
@@ -61,16 +73,19 @@ def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -
         f"{key}.asked_tiles": float(len(_list_unseen_tiles(prepared))),
         f"{key}.{way}": 1.0,
     }
-    for name, heads in {"plain": plain, "fast": fast, "bfloat16": low}.items():
-        scores = [head.f_measure for head in heads]
+    for name, trained in heads.items():
+        scores = [head.f_measure for head in trained]
         figures |= {
             f"{key}.{name}.f_mean": statistics.mean(scores),
             f"{key}.{name}.f_spread": statistics.stdev(scores),
         }
+    for name, shares in agreements.items():
+        figures |= {
+            f"{key}.{name}.same_answers": statistics.mean(shares),
+            f"{key}.{name}.fewest_same_answers": min(shares),
+        }
     return {
         **figures,
-        f"{key}.bfloat16.same_answers": statistics.mean(agreements),
-        f"{key}.bfloat16.fewest_same_answers": min(agreements),
         f"{key}.fast.same_answers_when_trained": statistics.mean(
             float((one.answers == other.answers).mean()) for one, other in zip(plain, fast, strict=True)
         ),
