@@ -122,6 +122,24 @@ def test_the_faster_one_is_chosen_once_and_stored(
     assert n_runs == [len(seconds) * (trunk.N_TIMES + 1)], "the second call measures nothing"
 
 
+@pytest.mark.usefixtures("cache")
+def test_slow_moments_of_the_machine_decide_nothing(cut: CutNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = {"tensorflow": iter([0.1, 1.0, 1.0, 1.0]), "onnxruntime": iter([9.0, 9.0, 9.0, 0.9])}
+    now = [0.0]
+
+    def compile_slowly(network: CutNetwork, **_options: object) -> object:
+        def run(_tiles: np.ndarray) -> list[object]:
+            now[0] += next(spent[network.engine])
+            return []
+
+        return run
+
+    monkeypatch.setattr(trunk, "compile_trunk", compile_slowly)
+    monkeypatch.setattr(trunk.time, "perf_counter", lambda: now[0])
+    times_s = trunk._measure(cut, backbone=TINY, candidates=[EXACT, ONNX])
+    assert times_s == {EXACT: pytest.approx(1.0), ONNX: pytest.approx(0.9)}, "nor does the first call, which compiles"
+
+
 @pytest.mark.usefixtures("has_everything")
 @pytest.mark.parametrize(
     ("asked", "left"),
