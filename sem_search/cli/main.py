@@ -341,7 +341,7 @@ commands.add_command(report)
 
 @commands.group()
 def cache() -> None:
-    """See and clear what is kept to save work: trunk features, overlapping images and demonstration pictures."""
+    """See and clear what is kept to save work: features, converted networks, overlaps and demonstration pictures."""
 
 
 @cache.command("list")
@@ -368,8 +368,10 @@ def cache_clear() -> None:
     load_tensorflow()
     from sem_search.micrographs.overlaps.store import clear_store
     from sem_search.places import get_cache_folder
+    from sem_search.transfer.engine import clear_graphs
     from sem_search.transfer.feature_store import clear_stores
 
     folder = get_cache_folder()
     overlaps = " and what was known of overlapping images" if clear_store(folder) else ""
-    click.echo(f"Removed {clear_stores(folder)} feature store(s){overlaps}.")
+    networks = f" and {clear_graphs(folder)} converted network(s)"
+    click.echo(f"Removed {clear_stores(folder)} feature store(s){networks}{overlaps}.")
