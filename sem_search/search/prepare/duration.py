@@ -163,7 +163,7 @@ def measure_pace(prepared: PreparedSearch) -> Pace:
 def _time_trunk(prepared: PreparedSearch) -> tuple[float, list[NDArray[np.float32]]]:
     """Return the seconds for a tile, and the trunk's outputs for those that were timed."""
     network, data = prepared.network, prepared.data
-    run = compile_trunk(network.cut.trunk, backbone=network.backbone, batch_size=DEFAULT_BATCH_SIZE)
+    run = compile_trunk(network.cut, backbone=network.backbone, batch_size=DEFAULT_BATCH_SIZE)
     tiles = (some for _, some in iter_image_tiles(data.catalogue, grid=data.grid))
     ends_s: list[float] = []
     batches = []
