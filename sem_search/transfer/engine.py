@@ -38,6 +38,17 @@ OPSET = 18
 """Version of ONNX' operations: the newest that tf2onnx 1.17 writes."""
 
 
+N_CHECKED_TILES = 2
+"""Of a new graph against TensorFlow; with one, a wrong shape could hide."""
+
+TOLERANCE = 1e-4
+"""Of an output's largest value: far above rounding (4e-6 at most was seen), far below a fault of the conversion."""
+
+
+class EngineError(SettingsError):
+    """ONNX Runtime is not installed, or does not give TensorFlow's numbers; the message says what to do."""
+
+
 def find_missing_packages() -> list[str]:
     """Return the packages of the engine that are not installed here."""
     return [name for name, found in read_versions().items() if found is None]
@@ -47,12 +58,12 @@ def check_engine(engine: Engine) -> None:
     """Refuse an engine that is not installed.
 
     Raises:
-        SettingsError: Names the packages.
+        EngineError: Names the packages.
     """
     if engine == "onnxruntime" and (missing := find_missing_packages()):
-        raise SettingsError(
-            f"engine=onnxruntime needs {' and '.join(missing)}, not installed here: install sem-search's requirements "
-            "again, or give engine=tensorflow, with which a study is another one."
+        raise EngineError(
+            f"ONNX Runtime needs {' and '.join(missing)}, not installed here: install sem-search's requirements again, "
+            "or give engine=tensorflow, with which a study is another one."
         )
 
 
@@ -86,19 +97,21 @@ def open_graph(
         From grey tiles in [0, 1], shape (n, size_px, size_px), float32, to the list of outputs.
 
     Raises:
-        SettingsError: ONNX Runtime is not installed.
+        EngineError: ONNX Runtime is not installed.
         StoreError: The file cannot be written.
     """
     check_engine("onnxruntime")
+    return _open(_get_graph(file, convert=convert), n_threads=n_threads)
+
+
+def _open(graph: bytes, *, n_threads: int) -> Callable[[FloatTiles], list[NDArray[np.float32]]]:
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()  # its builds for Windows send some
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        _get_graph(file, convert=convert), sess_options=options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(graph, sess_options=options, providers=["CPUExecutionProvider"])
 
     def run(tiles: FloatTiles) -> list[NDArray[np.float32]]:
         """Return the graph's outputs for a batch of grey tiles."""
@@ -122,6 +135,9 @@ def convert_function(function: Callable[[Any], Sequence[Any]], *, size_px: int) 
     Args:
         function: From a tensor of grey tiles, shape (n, size_px, size_px), to a list of tensors.
         size_px: Side of a tile in px.
+
+    Raises:
+        EngineError: The graph gives other numbers: ConvNeXt's does where its last maps are 1 x 1 px.
     """
     import onnx
     import tensorflow as tf
@@ -139,7 +155,20 @@ def convert_function(function: Callable[[Any], Sequence[Any]], *, size_px: int) 
     finally:
         tf.config.run_functions_eagerly(False)
     _fix_constants(model.graph, concrete=compiled.get_concrete_function(), to_tensor=onnx.numpy_helper.from_array)
-    return bytes(model.SerializeToString())
+    graph = bytes(model.SerializeToString())
+    _check_graph(graph, function=function, size_px=size_px)
+    return graph
+
+
+def _check_graph(graph: bytes, *, function: Callable[[Any], Sequence[Any]], size_px: int) -> None:
+    tiles = np.random.default_rng(0).random((N_CHECKED_TILES, size_px, size_px), dtype=np.float32)
+    found, wanted = _open(graph, n_threads=1)(tiles), [np.asarray(output) for output in function(tiles)]
+    for value, other in zip(found, wanted, strict=True):
+        if value.shape != other.shape or not np.abs(value - other).max() <= TOLERANCE * np.abs(other).max():
+            raise EngineError(
+                "The network gives other numbers on ONNX Runtime than on TensorFlow. Give engine=tensorflow, or larger "
+                "tiles: ConvNeXt with less than 64 px is the known case."
+            )
 
 
 def _convert_erfc(graph: Any, node: Any, name: str, _: Any) -> Any:

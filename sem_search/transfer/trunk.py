@@ -32,7 +32,6 @@ from sem_search.transfer.engine import (
     Engine,
     check_engine,
     convert_function,
-    find_missing_packages,
     get_graph_file,
     open_graph,
     read_versions,
@@ -92,7 +91,7 @@ def compile_trunk(cut: CutNetwork, *, backbone: Backbone, batch_size: int) -> Ca
         From grey tiles in [0, 1], shape (batch_size, size_px, size_px), float32, to the list of crossing tensors.
 
     Raises:
-        SettingsError: The engine is not installed.
+        EngineError: The engine is not installed, or cannot compute the network.
         StoreError: ONNX Runtime's graph cannot be written to the cache.
     """
     size_px = cut.trunk.inputs[0].shape[1]
@@ -170,8 +169,8 @@ def choose_computation(
 ) -> Computation:
     """Return how this machine computes the trunk, measured at the first call where settings leave it open, and stored.
 
-    ONNX Runtime is no candidate of `auto` beside a graphics card, nor where it is not installed; bfloat16 is none where
-    Linux says that the processor has no such products. Cost of the first call: some ten seconds, for converting the
+    ONNX Runtime is no candidate of `auto` beside a graphics card; bfloat16 is none where Linux says that the processor
+    has no such products. Cost of the first call: some ten seconds, for converting the
     network and running it; nothing where there is one candidate.
 
     Args:
@@ -182,16 +181,16 @@ def choose_computation(
         precision: As the setting.
 
     Raises:
-        SettingsError: The engine asked for is not installed.
+        EngineError: ONNX Runtime is a candidate, and is not installed or cannot compute the network.
         StoreError: The choice cannot be stored.
     """
-    if engine != "auto":
-        check_engine(engine)
     candidates = list_computations(engine=engine, precision=precision)
     if engine == "auto" and not may_have_onnxruntime():
         candidates = [one for one in candidates if one.engine == "tensorflow"]
     if precision == "auto" and not may_have_bfloat16():
         candidates = [one for one in candidates if one.precision == "float32"]
+    if any(one.engine == "onnxruntime" for one in candidates):
+        check_engine("onnxruntime")
     if len(candidates) == 1:
         return candidates[0]
     make_cache_folder(cache_folder)
@@ -224,8 +223,8 @@ def _read_choices(file: Path) -> dict[str, str]:
 
 
 def may_have_onnxruntime() -> bool:
-    """Return whether ONNX Runtime is worth a measurement: it is installed, and there is no graphics card."""
-    return not find_missing_packages() and not _has_graphics_card()
+    """Return whether ONNX Runtime is worth a measurement: not beside a graphics card."""
+    return not _has_graphics_card()
 
 
 def may_have_bfloat16() -> bool:

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from sem_search.errors import SettingsError, StoreError
+from sem_search.errors import StoreError
 from sem_search.transfer import engine, trunk
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
+from sem_search.transfer.engine import EngineError
 from sem_search.transfer.trunk import (
     Computation,
     choose_computation,
@@ -187,14 +188,15 @@ def test_beside_a_graphics_card_auto_stays_with_tensorflow(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_onnxruntime_is_not_installed_auto_takes_tensorflow_and_nothing_else_goes_on(
-    cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asked", ["auto", "onnxruntime"])
+def test_where_onnxruntime_is_not_installed_it_is_no_candidate_in_silence(
+    cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: False)
     monkeypatch.setattr(engine, "read_versions", lambda: {"onnxruntime": None, "tf2onnx": "1"})
-    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path) == EXACT
-    with pytest.raises(SettingsError, match="engine=onnxruntime needs onnxruntime, not installed here"):
-        choose_computation(cut, backbone=TINY, cache_folder=tmp_path, engine="onnxruntime")
+    with pytest.raises(EngineError, match="ONNX Runtime needs onnxruntime, not installed here"):
+        choose_computation(cut, backbone=TINY, cache_folder=tmp_path, engine=asked)
+    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, engine="tensorflow") == EXACT
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sem_search.search.prepare.data import PreparedData
 from sem_search.settings import AUTO, SearchSettings
 from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
-from sem_search.transfer.engine import find_missing_packages
+from sem_search.transfer.engine import EngineError
 from sem_search.transfer.features import FeatureStore
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 from sem_search.transfer.trunk import Computation, choose_computation, get_precision, set_computation
@@ -33,8 +34,8 @@ class PreparedNetwork:
     backbone: Backbone
     cut: CutNetwork
     weights: WeightsRecord
-    missing_packages: tuple[str, ...] = ()
-    """Of ONNX Runtime, where it was not weighed for want of them."""
+    obstacle: str | None = None
+    """Why ONNX Runtime was not weighed, if it should have been."""
 
     @property
     def computation(self) -> Computation:
@@ -44,13 +45,9 @@ class PreparedNetwork:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Everything that was replaced or fell back."""
-        if not self.missing_packages:
+        if self.obstacle is None:
             return self.weights.warnings
-        return (
-            *self.weights.warnings,
-            f"engine=auto takes tensorflow, because {' and '.join(self.missing_packages)} cannot be found; install "
-            "sem-search's requirements again for a trunk that may be faster.",
-        )
+        return (*self.weights.warnings, f"engine=auto takes tensorflow. {self.obstacle}")
 
 
 def prepare_network(settings: SearchSettings) -> PreparedNetwork:
@@ -58,7 +55,7 @@ def prepare_network(settings: SearchSettings) -> PreparedNetwork:
 
     Raises:
         WeightsError: The weights asked for cannot be had or do not fit.
-        SettingsError: The engine asked for is not installed.
+        EngineError: The engine asked for is not installed, or cannot compute the network.
     """
     backbone = get_backbone(settings.backbone)
     model, weights = build_weighted_backbone(
@@ -69,19 +66,18 @@ def prepare_network(settings: SearchSettings) -> PreparedNetwork:
         calibration_tiles=render_calibration_tiles(settings.tile_px),
     )
     cut = cut_network(model)
-    computation = choose_computation(
-        cut,
-        backbone=backbone,
-        cache_folder=get_cache_folder(),
-        engine=settings.engine,
-        precision=settings.precision,
+    choose = partial(
+        choose_computation, cut, backbone=backbone, cache_folder=get_cache_folder(), precision=settings.precision
     )
-    return PreparedNetwork(
-        backbone=backbone,
-        cut=set_computation(cut, computation=computation),
-        weights=weights,
-        missing_packages=tuple(find_missing_packages()) if settings.engine == AUTO else (),
-    )
+    obstacle = None
+    try:
+        computation = choose(engine=settings.engine)
+    except EngineError as error:
+        if settings.engine != AUTO:
+            raise
+        computation, obstacle = choose(engine="tensorflow"), str(error)
+    cut = set_computation(cut, computation=computation)
+    return PreparedNetwork(backbone=backbone, cut=cut, weights=weights, obstacle=obstacle)
 
 
 def build_trainer(

@@ -14,7 +14,8 @@ from sem_search.search.prepare import features as features_module
 from sem_search.search.prepare import network as network_module
 from sem_search.search.prepare.features import compute_features
 from sem_search.search.prepare.network import build_trainer, prepare_network
-from sem_search.transfer import engine
+from sem_search.transfer import engine, trunk
+from sem_search.transfer.engine import EngineError
 
 
 class StoppedError(Exception):
@@ -45,11 +46,26 @@ def test_without_onnxruntime_auto_says_that_it_takes_tensorflow(settings, monkey
     found = prepare_network(settings.model_copy(update={"engine": "auto", "precision": "float32"}))
     assert found.computation.engine == "tensorflow"
     (warning,) = [text for text in found.warnings if text not in found.weights.warnings]
-    assert warning.startswith("engine=auto takes tensorflow, because onnxruntime cannot be found; install")
+    assert warning.startswith(
+        "engine=auto takes tensorflow. ONNX Runtime needs onnxruntime, not installed here: install"
+    )
     asked = prepare_network(settings.model_copy(update={"engine": "tensorflow", "precision": "float32"}))
     assert asked.warnings == asked.weights.warnings
-    with pytest.raises(SettingsError, match="engine=onnxruntime needs onnxruntime, not installed here"):
+    with pytest.raises(SettingsError, match="ONNX Runtime needs onnxruntime, not installed here"):
         prepare_network(settings.model_copy(update={"engine": "onnxruntime"}))
+
+
+def test_a_network_that_onnxruntime_cannot_compute_is_tensorflow_s_and_that_is_said(
+    settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise EngineError("It gives other numbers.")
+
+    monkeypatch.setattr(trunk, "_measure", refuse)
+    monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: False)
+    found = prepare_network(settings.model_copy(update={"engine": "auto", "seed": 7}))
+    assert str(found.computation) == "engine=tensorflow precision=float32"
+    assert "engine=auto takes tensorflow. It gives other numbers." in found.warnings
 
 
 def test_the_seed_decides_random_weights(settings, network, monkeypatch: pytest.MonkeyPatch) -> None:
