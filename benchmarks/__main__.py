@@ -43,7 +43,7 @@ def add_benchmark(measure: Callable[..., Figures]) -> click.Command:
 @click.option("--backbone", default="vgg16", show_default=True)
 @click.option("--tiles", "n_tiles", default=600, show_default=True)
 def features(*, threads: int, backbone: str, n_tiles: int) -> Figures:
-    """Tiles per second from files to stored features, against the bare forward pass, in both precisions."""
+    """Tiles per second from files to stored features, against the bare forward pass, by each engine and precision."""
     from benchmarks.features import measure_features
 
     _configure(threads)
@@ -55,7 +55,7 @@ def features(*, threads: int, backbone: str, n_tiles: int) -> Figures:
 @click.option("--weights", default="random", show_default=True, help="As in a search: imagenet, random or a file.")
 @click.option("--data", default="demo", show_default=True)
 def exactness(*, threads: int, backbone: str, weights: str, data: str) -> Figures:
-    """What bfloat16, features in float16 and the fast ways of a head change in answers and scores, over five seeds."""
+    """What ONNX Runtime, bfloat16, features in float16 and fast heads change in answers and scores, over five seeds."""
     from benchmarks.exactness import measure_exactness
 
     _configure(threads)

@@ -59,7 +59,8 @@ def measure_classifiers(
         "learning_rates": learning_rates,
         "batch_sizes": batch_sizes,
         "threads": threads,
-        "precision": "float32",  # as `paper` has it
+        "engine": "tensorflow",  # as `paper` has it, and the precision
+        "precision": "float32",
     }
     for image_set in image_sets:
         given |= {"data": image_set.data, "tile_px": image_set.tile_px, "exclude": image_set.exclude}

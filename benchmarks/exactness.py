@@ -1,4 +1,4 @@
-"""What speed costs in answers: the trunk in bfloat16, features kept in float16, and the head by its fast way.
+"""What speed costs in answers: the trunk by ONNX Runtime or in bfloat16, features kept in float16, and the fast head.
 
 All are held, against plain float32, to what a scientist would see. The same head asked with the features of either
 trunk: on how many tiles does it give the same answer? And heads trained anew on either, or by either way, with several
@@ -22,6 +22,7 @@ from sem_search.transfer.features import FeatureStore
 from sem_search.transfer.heads import linear, training
 from sem_search.transfer.heads.passes import GeneralPass, choose_pass
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
+from sem_search.transfer.trunk import COMPUTATIONS
 
 N_SEEDS = 5
 PARTS = (1, 3, 10)
@@ -47,26 +48,37 @@ class TrainedHead:
 
 
 def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -> dict[str, float]:
-    """Return agreement of bfloat16 with float32, and mean and spread of F by each way over `N_SEEDS` seeds."""
+    """Return agreement of each trunk with the plain one, and mean and spread of F by each way over `N_SEEDS` seeds."""
     common = {"backbone": backbone, "weights": weights, "data": data, "threads": str(threads)}
     common |= {"epochs": str(EPOCHS), "patience": "0"}
-    exact, rounded = (build_settings({**common, "precision": precision}) for precision in ("float32", "bfloat16"))
+    exact, *others = (
+        build_settings({**common, "engine": one.engine, "precision": one.precision}) for one in COMPUTATIONS
+    )
     prepared = prepare_data(exact)
     network = prepare_network(exact)
     features = compute_features(exact, data=prepared, network=network)
-    rounded_network = prepare_network(rounded)
-    rounded_features = compute_features(rounded, data=prepared, network=rounded_network)
     halved = replace(features, arrays=tuple(array.astype(np.float16).astype(np.float32) for array in features.arrays))
-    plain, fast, low, half = [], [], [], []
-    agreements, half_agreements = [], []
+    plain, fast = [], []
     for seed in range(N_SEEDS):
         with mock.patch.object(training, "choose_pass", lambda head, convolution: GeneralPass(head)):
             plain.append(_train(exact, data=prepared, network=network, features=features, seed=seed))
         fast.append(_train(exact, data=prepared, network=network, features=features, seed=seed))
-        low.append(_train(rounded, data=prepared, network=rounded_network, features=rounded_features, seed=seed))
-        half.append(_train(exact, data=prepared, network=network, features=halved, seed=seed))
-        agreements.append(_compare_answers(fast[-1], low[-1], tiles=_list_unseen_tiles(prepared)))
-        half_agreements.append(_compare_answers(fast[-1], half[-1], tiles=_list_unseen_tiles(prepared)))
+    given = {"data": prepared, "network": network, "features": halved}
+    half = [_train(exact, **given, seed=seed) for seed in range(N_SEEDS)]
+    heads, agreements = (
+        {"plain": plain, "fast": fast, "float16": half},
+        {"float16": _compare(fast, half, data=prepared)},
+    )
+    for settings in others:
+        other = prepare_network(settings)
+        given = {
+            "data": prepared,
+            "network": other,
+            "features": compute_features(settings, data=prepared, network=other),
+        }
+        name = f"{settings.engine}.{settings.precision}"
+        heads[name] = [_train(settings, **given, seed=seed) for seed in range(N_SEEDS)]
+        agreements[name] = _compare(fast, heads[name], data=prepared)
     way = type(choose_pass(fast[0].trainer.head, convolution=network.cut.convolution)).__name__
     key = f"exactness.{backbone}"
     figures = {
@@ -74,11 +86,16 @@ def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -
         f"{key}.asked_tiles": float(len(_list_unseen_tiles(prepared))),
         f"{key}.{way}": 1.0,
     }
-    for name, heads in {"plain": plain, "fast": fast, "bfloat16": low, "float16": half}.items():
-        scores = [head.f_measure for head in heads]
+    for name, trained in heads.items():
+        scores = [head.f_measure for head in trained]
         figures |= {
             f"{key}.{name}.f_mean": statistics.mean(scores),
             f"{key}.{name}.f_spread": statistics.stdev(scores),
+        }
+    for name, shares in agreements.items():
+        figures |= {
+            f"{key}.{name}.same_answers": statistics.mean(shares),
+            f"{key}.{name}.fewest_same_answers": min(shares),
         }
     solved = [
         _train(exact, data=prepared, network=network, features=some, seed=0, cell=Cell(head="linear"))
@@ -87,16 +104,12 @@ def measure_exactness(backbone: str, *, weights: str, data: str, threads: int) -
     return {
         **figures,
         **_measure_fewer_rows(exact, data=prepared, network=network, key=key),
-        f"{key}.float16.same_answers": statistics.mean(half_agreements),
-        f"{key}.float16.fewest_same_answers": min(half_agreements),
         f"{key}.float16.same_answers_when_trained": _average_agreement(fast, half),
         f"{key}.float16.same_answers_of_the_linear_head": _average_agreement(solved[:1], solved[1:]),
         f"{key}.float16.largest_difference": max(
             float(np.abs(one.probabilities - other.probabilities).max())
             for one, other in zip([*fast, solved[0]], [*half, solved[1]], strict=True)
         ),
-        f"{key}.bfloat16.same_answers": statistics.mean(agreements),
-        f"{key}.bfloat16.fewest_same_answers": min(agreements),
         f"{key}.fast.same_answers_when_trained": _average_agreement(plain, fast),
     }
 
@@ -152,6 +165,12 @@ def _train(
         trainer=trainer,
         head_weights=trained.head_weights,
     )
+
+
+def _compare(some: Sequence[TrainedHead], others: Sequence[TrainedHead], *, data: PreparedData) -> list[float]:
+    """Return, for each seed, on what share of the tiles that the first head has not seen both features answer alike."""
+    tiles = _list_unseen_tiles(data)
+    return [_compare_answers(one, other, tiles=tiles) for one, other in zip(some, others, strict=True)]
 
 
 def _compare_answers(exact: TrainedHead, rounded: TrainedHead, *, tiles: np.ndarray) -> float:

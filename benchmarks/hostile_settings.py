@@ -49,6 +49,7 @@ WRONG_SETTINGS: tuple[tuple[str, str], ...] = (
     ("--skip-unreadable perhaps", "skip_unreadable"),
     ("--allow-outside perhaps", "allow_outside"),
     ("--precision float16", "precision"),
+    ("--engine onnx", "engine"),
     ("--promote-margin 2", "promote_margin"),
     ("--promote-confidence 0.5", "promote_confidence"),
     ("--model-name a/b", "model_name"),

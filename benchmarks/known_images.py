@@ -100,7 +100,7 @@ class _Embedding:
         model, _ = build_weighted_backbone(
             kind, weights=weights, tile_px=224, seed=0, calibration_tiles=render_calibration_tiles(224)
         )
-        self._run = compile_trunk(cut_network(model).trunk, backbone=kind, batch_size=BATCH_TILES)
+        self._run = compile_trunk(cut_network(model), backbone=kind, batch_size=BATCH_TILES)
 
     def read(self, folder: Path, *, crop_px: int = 0) -> Images:
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)

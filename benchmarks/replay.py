@@ -17,24 +17,12 @@ import optuna
 from benchmarks.pruners import PRUNERS
 from benchmarks.searching import read_grid
 from sem_search.records import Cell, FoldOutcome
-from sem_search.search.pruning.curve_extrapolation import (
-    MARGIN,
-    WINDOW,
-    Incumbent,
-    compute_allowance,
-    extrapolate_accuracy,
-    is_level,
-    should_prune,
-)
+from sem_search.search.pruning.curve_extrapolation import WINDOW, Incumbent, extrapolate_accuracy, should_prune
 from sem_search.search.pruning.pruners import build_pruner
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import build_settings
 
 PATIENCES = (5, 10, 15, 30)
-
-SLIGHTLY_MORE = 1.05
-"""A set that can be trained in full is too small for `MARGIN`. So `level_after_N` is the same rule with a margin that
-this set's tiles show after N folds, as those of a larger set show `MARGIN`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +38,14 @@ class StoppedFold:
     n_most_epochs: int
     """Epochs that the plain grid allowed."""
 
-    def find_end(self, incumbent: Incumbent, *, margin: float) -> int | None:
-        """Return after how many epochs the cell is lost, or level at the last one; None where it is neither."""
+    def find_end(self, incumbent: Incumbent) -> int | None:
+        """Return after how many epochs the extrapolation is lost; None where it is not."""
         for n_epochs in range(WINDOW, self.n_epochs + 1):
             line = extrapolate_accuracy(self.accuracies[:n_epochs], n_epochs=self.n_most_epochs)
             leads = [*incumbent.leads, incumbent.accuracy - min(line, 1.0)]
             if should_prune(leads, accuracy=incumbent.mean_accuracy, n_tiles=self.n_tiles):
                 return n_epochs
-        leads = [*incumbent.leads, incumbent.accuracy - self.accuracies[-1]]
-        is_last = self.n_epochs == self.n_most_epochs
-        is_ended = is_last and is_level(leads, accuracy=incumbent.mean_accuracy, n_tiles=self.n_tiles, margin=margin)
-        return self.n_epochs if is_ended else None
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +72,6 @@ def measure_replay(study_folder: Path) -> dict[str, float]:
     cells = [
         cell for cell in order_cells(build_settings({"preset": "standard", "heads": "finetune"})) if cell in complete
     ]
-    n_tiles = len(complete[cells[0]][0].validation_tiles)
     lengths = [len(fold.curves.training_loss) for cell in cells for fold in complete[cell]]
     n_plain, most = sum(lengths), max(lengths)
     plain = max(float(np.mean([stop_fold(fold, patience=0).score for fold in complete[cell]])) for cell in cells)
@@ -95,16 +79,10 @@ def measure_replay(study_folder: Path) -> dict[str, float]:
     for patience in (0, *(one for one in PATIENCES if one < most)):
         stopped = {cell: [stop_fold(fold, patience=patience) for fold in complete[cell]] for cell in cells}
         best = max(float(np.mean([fold.score for fold in stopped[cell]])) for cell in cells)
-        seen = {
-            f"level_after_{n_folds}": SLIGHTLY_MORE * compute_allowance(best, n_tiles=n_folds * n_tiles)
-            for n_folds in (1, 2, 3)
-        }
-        ways = {name: (build(), None) for name, build in PRUNERS.items()} | {
-            name: (build_pruner(build_settings({})), margin)
-            for name, margin in {"extrapolation": MARGIN, **seen}.items()
-        }
-        for name, (pruner, margin) in ways.items():
-            replayed = _replay(cells, stopped=stopped, pruner=pruner, margin=margin)
+        ways = {name: (build(), False) for name, build in PRUNERS.items()}
+        ways["extrapolation"] = (build_pruner(build_settings({})), True)
+        for name, (pruner, is_extrapolating) in ways.items():
+            replayed = _replay(cells, stopped=stopped, pruner=pruner, is_extrapolating=is_extrapolating)
             key = f"replay.patience_{patience}.{name}"
             figures |= {
                 f"{key}.share_of_epochs": replayed.n_epochs / n_plain,
@@ -146,9 +124,9 @@ def _replay(
     *,
     stopped: dict[Cell, list[StoppedFold]],
     pruner: optuna.pruners.BasePruner,
-    margin: float | None,
+    is_extrapolating: bool,
 ) -> Replayed:
-    """Return what a pruner lets be trained, and what is chosen; without a margin it is asked between folds only."""
+    """Return what a pruner lets be trained, and what is chosen."""
     study = optuna.create_study(direction="maximize", pruner=pruner)
     n_epochs, n_first, chosen = 0, 0, 0.0
     incumbents: list[float] | None = None
@@ -157,11 +135,11 @@ def _replay(
         folds = stopped[cell]
         for number, fold in enumerate(folds):
             end = None
-            if margin is not None and incumbents is not None:
+            if is_extrapolating and incumbents is not None:
                 before = tuple(incumbents[:number])
                 leads = tuple(incumbent - one.score for incumbent, one in zip(before, folds, strict=False))
                 incumbent = Incumbent(trial=0, accuracy=incumbents[number], before=before, leads=leads)
-                end = fold.find_end(incumbent, margin=margin)
+                end = fold.find_end(incumbent)
             n_epochs += end or fold.n_epochs
             if end is not None:
                 n_first += end if number == 0 else 0

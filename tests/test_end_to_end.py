@@ -22,7 +22,8 @@ LIMIT_S = 420
 TINY_PARAMETERS = {
     "backbone": "tiny",
     "weights": "random",
-    "precision": "float32",  # which of two a processor finds faster may change from one measurement to the next
+    "engine": "tensorflow",  # what a processor finds faster may change from one measurement to the next
+    "precision": "float32",
     "preset": "standard",
     "tile_px": "48",
     "epochs": "4",

@@ -12,7 +12,7 @@ NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebook.ipynb"
 SMALL = """DATA = {data!r}
 SETTINGS = dict(
     backbone="tiny", weights="random", tile_px=48, folds=3, epochs=2, patience=1, learning_rates=(0.1,),
-    batch_sizes=(8,), pruner="none", precision="float32", threads=1,
+    batch_sizes=(8,), pruner="none", engine="tensorflow", precision="float32", threads=1,
 )"""
 """Instead of the notebook's own settings, with which it takes minutes."""
 

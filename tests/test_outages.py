@@ -32,7 +32,8 @@ IMAGE_TIME = re.compile(r"\+timestamp\+\d+\+[0-9a-f-]{36}")
 PARAMETERS = {
     "backbone": "tiny",
     "weights": "random",
-    "precision": "float32",  # which of two a processor finds faster may change from one measurement to the next
+    "engine": "tensorflow",  # what a processor finds faster may change from one measurement to the next
+    "precision": "float32",
     "preset": "standard",
     "tile_px": "48",
     "folds": "3",

@@ -32,6 +32,7 @@ def test_paper_preset_is_the_papers_protocol() -> None:
     assert (settings.epochs, settings.patience, settings.momentum) == (100, 0, 0.9)
     assert (settings.folds, settings.tile_px, settings.pruner, settings.select_on) == (5, 224, "none", "test")
     assert settings.resolved_stride_px == 224
+    assert (settings.engine, settings.precision) == ("tensorflow", "float32"), "nothing that a machine measures"
     assert (settings.heads, settings.augment, settings.class_weight, settings.refit) == (
         ("finetune",),
         "none",
@@ -115,6 +116,11 @@ def test_any_number_of_epochs_is_fine_without_patience(epochs: str) -> None:
         ({"folds": "2"}, ["folds", "2", "3"]),
         ({"backbone": "vgg61"}, ["vgg61", "vgg16"]),
         ({"preset": "fast"}, ["fast", "standard"]),
+        ({"engine": "onnx"}, ["engine='onnx'", "onnxruntime", "tensorflow"]),
+        (
+            {"engine": "onnxruntime", "precision": "bfloat16"},
+            ["engine=onnxruntime contradicts precision=bfloat16", "leave one of them out"],
+        ),
         ({"sampler": "best"}, ["sampler", "best", "grid"]),
         ({"trials": "22", "preset": "standard"}, ["trials=22", "21"]),
         ({"crop_bottom_px": "12"}, ["crop_bottom_px=12", "demo"]),

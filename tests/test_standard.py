@@ -35,14 +35,14 @@ TINY: dict[str, Any] = {
     "learning_rates": (0.1,),
     "batch_sizes": (8,),
     "pruner": "none",
-    "precision": "float32",
+    "engine": "onnxruntime",
     "threads": 1,
 }
 """What makes the standard preset small; none of it belongs to the settings of `AS_THE_PAPER`."""
 
 DATA = "micrographs.csv"
-SERVED_TOLERANCE = 1e-6
-"""Of a probability: the served trunk and heads compute in batches of other shapes than the search."""
+SERVED_TOLERANCE = 1e-5
+"""Of a probability: ONNX Runtime has computed what was measured, and TensorFlow what is served, in other batches."""
 
 
 @pytest.fixture(scope="module")

@@ -341,13 +341,14 @@ commands.add_command(report)
 
 @commands.group()
 def cache() -> None:
-    """See and clear what is kept to save work: trunk features and demonstration pictures."""
+    """See and clear what is kept to save work: features, converted networks, overlaps and demonstration pictures."""
 
 
 @cache.command("list")
 def cache_list() -> None:
     """List what the cache holds."""
     load_tensorflow()
+    from sem_search.micrographs.overlaps.store import measure_store
     from sem_search.places import get_cache_folder
     from sem_search.transfer.feature_store import list_stores
 
@@ -356,13 +357,21 @@ def cache_list() -> None:
     echo(f"{folder}: {len(stores)} feature store(s)")
     for store in stores:
         echo(f"  {store}")
+    n_bytes = measure_store(folder)
+    if n_bytes:
+        echo(f"what is known of overlapping images, {n_bytes / 1e6:.0f} MB")
 
 
 @cache.command("clear")
 def cache_clear() -> None:
     """Remove everything that can be computed again."""
     load_tensorflow()
+    from sem_search.micrographs.overlaps.store import clear_store
     from sem_search.places import get_cache_folder
+    from sem_search.transfer.engine import clear_graphs
     from sem_search.transfer.feature_store import clear_stores
 
-    click.echo(f"Removed {clear_stores(get_cache_folder())} feature store(s).")
+    folder = get_cache_folder()
+    overlaps = " and what was known of overlapping images" if clear_store(folder) else ""
+    networks = f" and {clear_graphs(folder)} converted network(s)"
+    click.echo(f"Removed {clear_stores(folder)} feature store(s){networks}{overlaps}.")

@@ -31,6 +31,9 @@ from sem_search.records import FloatMatrix, IntVector, Split, StudyOutcome, Tile
 N_DRAWS = 1000
 """Each image is left out of about a third of them. The authors find 500 enough."""
 
+TABLES_AT_ONCE = 4
+"""With many images drawing costs most, which all share; with many classes the resampled confusion matrices do."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionBias:
@@ -148,7 +151,9 @@ def _compute_shares(
 ) -> tuple[FloatMatrix, IntVector]:
     """Return with what share each candidate answers each image, (n_candidates, n_images), and each draw's choice."""
     tables = [tabulate_answers(trial, tiles=tiles, split=select_on) for trial in candidates]
-    scores = np.stack([figures.f_measure for figures in resample_figures(tables, n_resamples=n_draws, seed=seed)])
+    some = [tables[start : start + TABLES_AT_ONCE] for start in range(0, len(tables), TABLES_AT_ONCE)]
+    resampled = (figures for part in some for figures in resample_figures(part, n_resamples=n_draws, seed=seed))
+    scores = np.stack([figures.f_measure for figures in resampled])
     chosen = scores.argmax(axis=0)
     is_left_out = count_draws(tables[0], n_resamples=n_draws, seed=seed) == 0
     is_choice = np.eye(len(candidates))[chosen]

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from sem_search.errors import SettingsError
 from sem_search.seeds import derive_seed
+from sem_search.transfer.engine import Engine
 from sem_search.transfer.graph import Call, Graph, record_graph, repeat_calls
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
@@ -33,6 +34,8 @@ class CutNetwork:
     """The list of crossing tensors to the network's output. `build_head` copies it; nothing trains this one."""
     convolution: str
     """Name of the last convolution layer: the one layer of the tail that is trained, and the one Grad-CAM looks at."""
+    engine: Engine = "tensorflow"
+    """What computes the trunk for `compile_trunk`."""
 
 
 def cut_network(model: keras.Model) -> CutNetwork:

@@ -97,7 +97,7 @@ def get_features(
         if arrays is None:
             if computed is None:
                 at_once = min(batch_size, n_tiles)
-                run = compile_trunk(cut.trunk, backbone=backbone, batch_size=at_once)
+                run = compile_trunk(cut, backbone=backbone, batch_size=at_once)
                 batches = iter_features(run, tiles(), batch_size=at_once)
             else:
                 batches = computed()
@@ -116,6 +116,7 @@ def _write_features(
     meter: ProgressMeter | None,
 ) -> None:
     about = {"backbone": backbone.name, "convolution": cut.convolution, "precision": get_precision(cut.trunk)}
+    about["engine"] = cut.engine
 
     def iter_counted() -> Iterator[Sequence[NDArray[np.float32]]]:
         """Yield the batches, and count the tiles that are done."""
@@ -153,6 +154,7 @@ def compute_feature_key(cut: CutNetwork, *, backbone: Backbone, content_key: str
         [list(tensor.shape[1:]) for tensor in (*cut.trunk.inputs, *cut.trunk.outputs)],
         compute_weights_digest(cut.trunk),
         get_precision(cut.trunk),
+        *([cut.engine] if cut.engine != "tensorflow" else []),  # whose stores have the keys of before there were others
     ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:KEY_DIGITS]
 

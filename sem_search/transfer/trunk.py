@@ -1,10 +1,10 @@
-"""The trunk at work: preprocessing and network as one compiled function, and the precision that it computes in.
+"""The trunk at work: preprocessing and network as one compiled function, its engine, and its precision.
 
-The trunk takes most of the time before training on a large set, and most of the time of a served image. With bfloat16
-(8 bits of mantissa, sums in float32) a processor with AMX or AVX-512 BF16 computes it about twice as fast; any other
-processor emulates it, and is slower. So both are timed once on each machine, and the choice is stored in the cache.
-Weights stay in float32, and so does everything after the trunk. The trunk carries its precision into the registry:
-what was measured is what is served.
+The trunk takes most of the time before training on a large set, and most of the time of a served image. On a processor,
+ONNX Runtime mostly computes it faster than TensorFlow. With bfloat16 (8 bits of mantissa, sums in float32), TensorFlow
+may be faster still where the processor has AMX or AVX-512 BF16; any other emulates it, and is slower. So the ways that
+a machine has are timed once, and the choice is stored in the cache. Weights stay in float32, and so does everything
+after the trunk. The trunk carries its precision into the registry, where TensorFlow computes it.
 Source: Kalamkar et al., "A study of bfloat16 for deep learning training", arXiv:1905.12322 (2019).
 """
 
@@ -12,9 +12,8 @@ import dataclasses
 import hashlib
 import json
 import platform
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -26,9 +25,19 @@ from filelock import FileLock
 
 from sem_search.files import write_atomically
 from sem_search.micrographs.tiles import FloatTiles
-from sem_search.places import make_cache_folder
+from sem_search.places import get_cache_folder, make_cache_folder
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork
+from sem_search.transfer.engine import (
+    Engine,
+    check_engine,
+    convert_function,
+    find_missing_packages,
+    get_graph_file,
+    open_graph,
+    read_versions,
+)
+from sem_search.transfer.weights.files import compute_weights_digest
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -36,38 +45,79 @@ POLICIES: Mapping[Precision, str] = MappingProxyType({"float32": "float32", "bfl
 """Keras' names; the mixed policy keeps weights in float32."""
 
 MIN_GAIN = 1.25
-"""By how much bfloat16 must be faster to be chosen: rounding is not taken on for less, nor by a slow moment."""
+"""By how much bfloat16 must be faster to be chosen: rounding is not taken on for less, nor by a slow moment. Between
+engines that compute in float32, the faster one is chosen."""
 
 N_TIMED_TILES = 4
 N_TIMES = 3
 
-CHOICES_FILE = "precision.json"
+CHOICES_FILE = "computation.json"
 CPU_FACTS = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """What Linux calls a processor's bfloat16 products, on x86 and on ARM."""
 
 
-def compile_trunk(trunk: keras.Model, *, backbone: Backbone, batch_size: int) -> Callable[[FloatTiles], list[Any]]:
-    """Return preprocessing and trunk as one compiled function, the same for these features and for what is served.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Computation:
+    """How a trunk is computed."""
+
+    engine: Engine
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"engine={self.engine} precision={self.precision}"
+
+
+COMPUTATIONS = (
+    Computation(engine="tensorflow", precision="float32"),
+    Computation(engine="onnxruntime", precision="float32"),
+    Computation(engine="tensorflow", precision="bfloat16"),
+)
+
+
+def list_computations(*, engine: Engine | Literal["auto"], precision: Precision | Literal["auto"]) -> list[Computation]:
+    """Return the computations that settings leave open, wherever they run; with `auto`, any."""
+    return [one for one in COMPUTATIONS if engine in ("auto", one.engine) and precision in ("auto", one.precision)]
+
+
+def compile_trunk(cut: CutNetwork, *, backbone: Backbone, batch_size: int) -> Callable[[FloatTiles], list[Any]]:
+    """Return preprocessing and trunk as one compiled function of the network's engine.
 
     Args:
-        trunk: From `cut_network`, or loaded from a file.
+        cut: From `cut_network`.
         backbone: The network it is the trunk of.
         batch_size: The only number of tiles the function takes, so that it is never compiled again.
 
     Returns:
         From grey tiles in [0, 1], shape (batch_size, size_px, size_px), float32, to the list of crossing tensors.
+
+    Raises:
+        SettingsError: The engine is not installed.
+        StoreError: ONNX Runtime's graph cannot be written to the cache.
     """
-    size_px = trunk.inputs[0].shape[1]
+    size_px = cut.trunk.inputs[0].shape[1]
 
     def run(tiles: Any) -> list[Any]:
         """Return the crossing tensors of a batch of grey tiles."""
-        return list(keras.tree.flatten(trunk(backbone.preprocess(tiles), training=False)))
+        return list(keras.tree.flatten(cut.trunk(backbone.preprocess(tiles), training=False)))
 
+    if cut.engine == "onnxruntime":
+        return open_graph(
+            get_graph_file(make_cache_folder(get_cache_folder()), key=_name_graph(cut, backbone=backbone)),
+            convert=lambda: convert_function(run, size_px=size_px),
+            n_threads=tf.config.threading.get_intra_op_parallelism_threads(),
+        )
     compiled: Callable[[FloatTiles], list[Any]] = tf.function(
         run, input_signature=[tf.TensorSpec((batch_size, size_px, size_px), tf.float32)]
     )
     return compiled
+
+
+def _name_graph(cut: CutNetwork, *, backbone: Backbone) -> str:
+    """Return what a converted graph depends on, hashed."""
+    shapes = [list(tensor.shape[1:]) for tensor in (*cut.trunk.inputs, *cut.trunk.outputs)]
+    facts = [backbone.name, shapes, compute_weights_digest(cut.trunk), keras.__version__, read_versions()]
+    return _hash(facts)
 
 
 def get_precision(trunk: keras.Model) -> Precision:
@@ -100,29 +150,71 @@ def set_precision(cut: CutNetwork, *, precision: Precision) -> CutNetwork:
     return dataclasses.replace(cut, trunk=trunk)
 
 
-def choose_precision(cut: CutNetwork, *, backbone: Backbone, cache_folder: Path) -> Precision:
-    """Return the precision that this machine computes the trunk in, measured at the first call and stored.
+def set_computation(cut: CutNetwork, *, computation: Computation) -> CutNetwork:
+    """Return the network with a trunk of this precision, for this engine.
 
-    Cost of the first call: a few seconds, and nothing where Linux says that the processor has no bfloat16 products.
+    Args:
+        cut: As `cut_network` returns it: float32.
+        computation: One of `COMPUTATIONS`.
+    """
+    return dataclasses.replace(set_precision(cut, precision=computation.precision), engine=computation.engine)
+
+
+def choose_computation(
+    cut: CutNetwork,
+    *,
+    backbone: Backbone,
+    cache_folder: Path,
+    engine: Engine | Literal["auto"] = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+) -> Computation:
+    """Return how this machine computes the trunk, measured at the first call where settings leave it open, and stored.
+
+    ONNX Runtime is no candidate of `auto` beside a graphics card, nor where it is not installed; bfloat16 is none where
+    Linux says that the processor has no such products. Cost of the first call: some ten seconds, for converting the
+    network and running it; nothing where there is one candidate.
 
     Args:
         cut: The network in float32.
         backbone: Prepares tiles.
-        cache_folder: Where the choice is stored, in `precision.json`.
+        cache_folder: Where the choice is stored, in `computation.json`.
+        engine: As the setting.
+        precision: As the setting.
+
+    Raises:
+        SettingsError: The engine asked for is not installed.
+        StoreError: The choice cannot be stored.
     """
-    if not may_have_bfloat16():
-        return "float32"
+    if engine != "auto":
+        check_engine(engine)
+    candidates = list_computations(engine=engine, precision=precision)
+    if engine == "auto" and not may_have_onnxruntime():
+        candidates = [one for one in candidates if one.engine == "tensorflow"]
+    if precision == "auto" and not may_have_bfloat16():
+        candidates = [one for one in candidates if one.precision == "float32"]
+    if len(candidates) == 1:
+        return candidates[0]
     make_cache_folder(cache_folder)
-    file, key = cache_folder / CHOICES_FILE, _name_machine(cut, backbone=backbone)
+    file = cache_folder / CHOICES_FILE
+    key = _name_machine(cut, backbone=backbone, candidates=candidates)
     with FileLock(file.with_suffix(".lock")):
-        choices = _read_choices(file)
-        if choices.get(key) not in POLICIES:
-            choices[key] = _measure(cut, backbone=backbone)
+        choices, names = _read_choices(file), list(map(str, candidates))
+        if choices.get(key) not in names:
+            choices[key] = str(_choose(_measure(cut, backbone=backbone, candidates=candidates)))
             write_atomically(file, json.dumps(choices, indent=1).encode(), setting="SEM_SEARCH_CACHE")
-        return choices[key]
+        return candidates[names.index(choices[key])]
 
 
-def _read_choices(file: Path) -> dict[str, Precision]:
+def _choose(times_s: Mapping[Computation, float]) -> Computation:
+    """Return the fastest in float32; in its place bfloat16, where it gains enough."""
+    best = min((one for one in times_s if one.precision == "float32"), key=lambda one: times_s[one])
+    for one, time_s in times_s.items():
+        if one.precision == "bfloat16" and times_s[best] / time_s >= MIN_GAIN:
+            return one
+    return best
+
+
+def _read_choices(file: Path) -> dict[str, str]:
     """Return the stored choices; where the file is damaged there are none, and they are measured again."""
     try:
         choices = json.loads(file.read_bytes())
@@ -131,12 +223,21 @@ def _read_choices(file: Path) -> dict[str, Precision]:
     return choices if isinstance(choices, dict) else {}
 
 
+def may_have_onnxruntime() -> bool:
+    """Return whether ONNX Runtime is worth a measurement: it is installed, and there is no graphics card."""
+    return not find_missing_packages() and not _has_graphics_card()
+
+
 def may_have_bfloat16() -> bool:
     """Return whether the processor may have bfloat16 products: only Linux can say that it has none."""
     if not CPU_FACTS.exists():
         return True
     words = set(CPU_FACTS.read_text(encoding="utf-8", errors="replace").split())
-    return bool(words & BFLOAT16_FLAGS) or bool(tf.config.list_physical_devices("GPU"))
+    return bool(words & BFLOAT16_FLAGS) or _has_graphics_card()
+
+
+def _has_graphics_card() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def name_processor() -> str:
@@ -151,28 +252,31 @@ def _read_model_lines() -> list[str]:
     return sorted({line for line in facts.splitlines() if line.startswith("model name")})
 
 
-def _name_machine(cut: CutNetwork, *, backbone: Backbone) -> str:
-    """Return what the choice depends on, hashed: processor, TensorFlow, network and size of tiles."""
+def _name_machine(cut: CutNetwork, *, backbone: Backbone, candidates: Sequence[Computation]) -> str:
+    """Return what the choice depends on, hashed: candidates, processor, libraries, network and size of tiles."""
     devices = [device.name for device in tf.config.list_physical_devices()]
     threads = tf.config.threading.get_intra_op_parallelism_threads()
-    facts: list[Any] = [platform.processor(), _read_model_lines(), devices, threads, tf.__version__, backbone.name]
-    return hashlib.sha256(json.dumps([*facts, list(cut.trunk.inputs[0].shape[1:])]).encode()).hexdigest()[:16]
+    machine: list[Any] = [platform.processor(), _read_model_lines(), devices, threads, tf.__version__, read_versions()]
+    return _hash([*machine, list(map(str, candidates)), backbone.name, list(cut.trunk.inputs[0].shape[1:])])
 
 
-def _measure(cut: CutNetwork, *, backbone: Backbone) -> Precision:
-    """Time both precisions in turns, and return the one to take."""
+def _hash(facts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _measure(cut: CutNetwork, *, backbone: Backbone, candidates: Sequence[Computation]) -> dict[Computation, float]:
+    """Return the least seconds of a batch by each candidate, timed in turns: other work beside it only adds to them."""
     size_px = cut.trunk.inputs[0].shape[1]
     tiles = np.random.default_rng(0).random((N_TIMED_TILES, size_px, size_px), dtype=np.float32)
     runs = {
-        name: compile_trunk(set_precision(cut, precision=name).trunk, backbone=backbone, batch_size=N_TIMED_TILES)
-        for name in POLICIES
+        one: compile_trunk(set_computation(cut, computation=one), backbone=backbone, batch_size=N_TIMED_TILES)
+        for one in candidates
     }
-    times_s: dict[Precision, list[float]] = {name: [] for name in runs}
+    times_s: dict[Computation, list[float]] = {one: [] for one in runs}
     for repeat in range(N_TIMES + 1):
-        for name, run in runs.items():
+        for one, run in runs.items():
             begun = time.perf_counter()
-            [output.numpy() for output in run(tiles)]
+            [np.asarray(output) for output in run(tiles)]
             if repeat:  # the first call compiles
-                times_s[name].append(time.perf_counter() - begun)
-    gain = statistics.median(times_s["float32"]) / statistics.median(times_s["bfloat16"])
-    return "bfloat16" if gain >= MIN_GAIN else "float32"
+                times_s[one].append(time.perf_counter() - begun)
+    return {one: min(times) for one, times in times_s.items()}

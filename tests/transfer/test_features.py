@@ -1,5 +1,7 @@
 """Trunk features are computed once, are what the trunk puts out, and are shared safely."""
 
+import dataclasses
+import json
 import multiprocessing
 import threading
 import time
@@ -98,6 +100,16 @@ def test_batch_size_changes_neither_key_nor_features(cut, tmp_path, batch_size):
     np.testing.assert_allclose(store.arrays[0], other.arrays[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("batch_size", [1, 4, 1000])
+def test_the_engine_changes_features_by_rounding_alone(cut, tmp_path, batch_size):
+    wanted = _get(cut, tmp_path)
+    store = _get(dataclasses.replace(cut, engine="onnxruntime"), tmp_path, batch_size=batch_size)
+    assert json.loads((store.folder / "manifest.json").read_text())["about"]["engine"] == "onnxruntime"
+    np.testing.assert_allclose(store.arrays[0], wanted.arrays[0], rtol=0, atol=1e-5 * wanted.arrays[0].max())
+
+
+@pytest.mark.usefixtures("cache")
 def test_all_that_the_values_depend_on_is_in_the_key(cut, tmp_path):
     keys = [_get(cut, tmp_path).key, _get(cut, tmp_path, content_key="other tiles").key]
     backbone = get_backbone("tiny")
@@ -105,6 +117,7 @@ def test_all_that_the_values_depend_on_is_in_the_key(cut, tmp_path):
     fill_random_weights(other, pictures=backbone.preprocess(_draw_images()[2]), seed=1)
     keys.append(_get(cut_network(other), tmp_path).key)
     keys.append(_get(set_precision(cut, precision="bfloat16"), tmp_path).key)
+    keys.append(_get(dataclasses.replace(cut, engine="onnxruntime"), tmp_path).key)
     assert len(set(keys)) == len(keys)
 
 
@@ -244,7 +257,7 @@ def test_clear_leaves_a_store_that_is_in_the_making(cut, tmp_path):
 
 
 def test_compile_trunk_is_compiled_once_for_its_batch_size(cut):
-    run = compile_trunk(cut.trunk, backbone=get_backbone("tiny"), batch_size=4)
+    run = compile_trunk(cut, backbone=get_backbone("tiny"), batch_size=4)
     tiles = _draw_images()[3]
     for _ in range(3):
         (output,) = run(tiles)

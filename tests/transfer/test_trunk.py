@@ -1,4 +1,4 @@
-"""bfloat16 trunks: the same weights, nearly the same features, float32 outside; chosen once, and only where it pays."""
+"""bfloat16 trunks: the same weights, nearly the same features; engine and precision chosen once, where they pay."""
 
 from pathlib import Path
 
@@ -6,14 +6,27 @@ import keras
 import numpy as np
 import pytest
 
-from sem_search.errors import StoreError
-from sem_search.transfer import trunk
+from sem_search.errors import SettingsError, StoreError
+from sem_search.transfer import engine, trunk
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
-from sem_search.transfer.trunk import choose_precision, compile_trunk, get_precision, may_have_bfloat16, set_precision
+from sem_search.transfer.trunk import (
+    Computation,
+    choose_computation,
+    compile_trunk,
+    get_precision,
+    list_computations,
+    may_have_bfloat16,
+    may_have_onnxruntime,
+    set_computation,
+    set_precision,
+)
 from sem_search.transfer.weights.files import compute_weights_digest
 
 TINY = get_backbone("tiny")
+EXACT = Computation(engine="tensorflow", precision="float32")
+ONNX = Computation(engine="onnxruntime", precision="float32")
+ROUNDED = Computation(engine="tensorflow", precision="bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +38,7 @@ def cut() -> CutNetwork:
 def compute(network: CutNetwork, backbone: object = TINY) -> list[np.ndarray]:
     size_px = network.trunk.inputs[0].shape[1]
     tiles = np.random.default_rng(0).random((4, size_px, size_px), dtype=np.float32)
-    return [np.asarray(output) for output in compile_trunk(network.trunk, backbone=backbone, batch_size=4)(tiles)]
+    return [np.asarray(output) for output in compile_trunk(network, backbone=backbone, batch_size=4)(tiles)]
 
 
 def test_float32_is_the_very_network(cut: CutNetwork) -> None:
@@ -57,31 +70,131 @@ def test_a_saved_trunk_keeps_its_precision(cut: CutNetwork, tmp_path: Path) -> N
         np.testing.assert_array_equal(before, after)
 
 
-@pytest.mark.parametrize(("gain", "chosen"), [(2.0, "bfloat16"), (1.1, "float32"), (0.4, "float32")])
-def test_the_faster_one_is_chosen_once_and_stored(
-    cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: float, chosen: str
-) -> None:
-    clock = iter(range(10_000))
-    spent = {"float32": gain, "bfloat16": 1.0}
-    now = [0.0]
+@pytest.fixture
+def has_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with bfloat16 products, and ONNX Runtime installed."""
+    monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: True)
+    monkeypatch.setattr(trunk, "may_have_onnxruntime", lambda: True)
 
-    def compile_slowly(trunk: keras.Model, **_options: object) -> object:
-        seconds = spent[get_precision(trunk)]
+
+@pytest.mark.usefixtures("has_everything")
+@pytest.mark.parametrize(
+    ("asked", "seconds", "chosen"),
+    [
+        ({}, {EXACT: 2.0, ONNX: 1.0, ROUNDED: 1.0}, ONNX),
+        ({}, {EXACT: 2.0, ONNX: 1.25, ROUNDED: 1.0}, ROUNDED),
+        ({}, {EXACT: 2.0, ONNX: 1.24, ROUNDED: 1.0}, ONNX),
+        ({}, {EXACT: 1.0, ONNX: 1.1, ROUNDED: 0.9}, EXACT),
+        ({}, {EXACT: 1.0, ONNX: 1.0, ROUNDED: 1.0}, EXACT),
+        ({}, {EXACT: 1.0, ONNX: 2.0, ROUNDED: 0.5}, ROUNDED),
+        ({"engine": "tensorflow"}, {EXACT: 2.0, ROUNDED: 1.0}, ROUNDED),
+        ({"engine": "tensorflow"}, {EXACT: 1.1, ROUNDED: 1.0}, EXACT),
+        ({"engine": "tensorflow"}, {EXACT: 0.4, ROUNDED: 1.0}, EXACT),
+        ({"precision": "float32"}, {EXACT: 2.0, ONNX: 1.9}, ONNX),
+    ],
+)
+def test_the_faster_one_is_chosen_once_and_stored(
+    cut: CutNetwork,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, str],
+    seconds: dict[Computation, float],
+    chosen: Computation,
+) -> None:
+    now = [0.0]
+    n_runs = [0]
+
+    def compile_slowly(network: CutNetwork, **_options: object) -> object:
+        spent = seconds[Computation(engine=network.engine, precision=get_precision(network.trunk))]
 
         def run(_tiles: np.ndarray) -> list[object]:
-            next(clock)
-            now[0] += seconds
+            n_runs[0] += 1
+            now[0] += spent
             return []
 
         return run
 
-    monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: True)
     monkeypatch.setattr(trunk, "compile_trunk", compile_slowly)
     monkeypatch.setattr(trunk.time, "perf_counter", lambda: now[0])
-    assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == chosen
-    n_runs = next(clock)
-    assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == chosen
-    assert next(clock) == n_runs + 1, "the second call measures nothing"
+    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, **asked) == chosen
+    assert n_runs == [len(seconds) * (trunk.N_TIMES + 1)]
+    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, **asked) == chosen
+    assert n_runs == [len(seconds) * (trunk.N_TIMES + 1)], "the second call measures nothing"
+
+
+@pytest.mark.usefixtures("cache")
+def test_slow_moments_of_the_machine_decide_nothing(cut: CutNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = {"tensorflow": iter([0.1, 1.0, 1.0, 1.0]), "onnxruntime": iter([9.0, 9.0, 9.0, 0.9])}
+    now = [0.0]
+
+    def compile_slowly(network: CutNetwork, **_options: object) -> object:
+        def run(_tiles: np.ndarray) -> list[object]:
+            now[0] += next(spent[network.engine])
+            return []
+
+        return run
+
+    monkeypatch.setattr(trunk, "compile_trunk", compile_slowly)
+    monkeypatch.setattr(trunk.time, "perf_counter", lambda: now[0])
+    times_s = trunk._measure(cut, backbone=TINY, candidates=[EXACT, ONNX])
+    assert times_s == {EXACT: pytest.approx(1.0), ONNX: pytest.approx(0.9)}, "nor does the first call, which compiles"
+
+
+@pytest.mark.usefixtures("has_everything")
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        ({"engine": "onnxruntime"}, ONNX),
+        ({"engine": "onnxruntime", "precision": "float32"}, ONNX),
+        ({"precision": "bfloat16"}, ROUNDED),
+        ({"engine": "tensorflow", "precision": "float32"}, EXACT),
+    ],
+)
+def test_what_settings_decide_is_not_measured(
+    cut: CutNetwork, tmp_path: Path, asked: dict[str, str], left: Computation
+) -> None:
+    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, **asked) == left
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_computation_is_left_where_settings_contradict_each_other() -> None:
+    assert list_computations(engine="onnxruntime", precision="bfloat16") == []
+    assert list_computations(engine="auto", precision="auto") == [EXACT, ONNX, ROUNDED]
+
+
+@pytest.mark.usefixtures("cache")
+def test_each_computation_is_measured_as_it_will_run(cut: CutNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    times_s = trunk._measure(cut, backbone=TINY, candidates=[EXACT, ONNX, ROUNDED])
+    assert list(times_s) == [EXACT, ONNX, ROUNDED]
+    assert min(times_s.values()) > 0
+    for one in times_s:
+        chosen = set_computation(cut, computation=one)
+        assert (chosen.engine, get_precision(chosen.trunk)) == (one.engine, one.precision)
+
+
+def have_graphics_card(kind: str | None = None) -> list[object]:
+    return [type("Device", (), {"name": "GPU:0"})] if kind in (None, "GPU") else []
+
+
+def test_beside_a_graphics_card_auto_stays_with_tensorflow(
+    cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert may_have_onnxruntime()
+    monkeypatch.setattr(trunk.tf.config, "list_physical_devices", have_graphics_card)
+    assert not may_have_onnxruntime()
+    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, precision="float32") == EXACT
+    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, engine="onnxruntime") == ONNX
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_onnxruntime_is_not_installed_auto_takes_tensorflow_and_nothing_else_goes_on(
+    cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: False)
+    monkeypatch.setattr(engine, "read_versions", lambda: {"onnxruntime": None, "tf2onnx": "1"})
+    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path) == EXACT
+    with pytest.raises(SettingsError, match="engine=onnxruntime needs onnxruntime, not installed here"):
+        choose_computation(cut, backbone=TINY, cache_folder=tmp_path, engine="onnxruntime")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +212,7 @@ def test_linux_tells_whether_there_is_bfloat16(
 
 def test_without_bfloat16_nothing_is_measured(cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: False)
-    assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == "float32"
+    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, engine="tensorflow") == EXACT
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,19 +221,19 @@ def test_a_damaged_choice_is_measured_again(
     cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
 ) -> None:
     monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: True)
-    monkeypatch.setattr(trunk, "_measure", lambda *_, **__: "float32")
-    (tmp_path / "precision.json").write_bytes(damage)
-    assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == "float32"
+    monkeypatch.setattr(trunk, "_measure", lambda *_, **__: {EXACT: 1.0, ROUNDED: 1.0})
+    (tmp_path / "computation.json").write_bytes(damage)
+    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, engine="tensorflow") == EXACT
     monkeypatch.setattr(trunk, "_measure", lambda *_, **__: pytest.fail("the choice was stored"))
-    assert choose_precision(cut, backbone=TINY, cache_folder=tmp_path) == "float32"
+    assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, engine="tensorflow") == EXACT
 
 
 def test_a_choice_that_cannot_be_written_leaves_the_old_ones(
     cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: True)
-    monkeypatch.setattr(trunk, "_measure", lambda *_, **__: "float32")
-    (tmp_path / "precision.json").write_text('{"another machine": "bfloat16"}')
+    monkeypatch.setattr(trunk, "_measure", lambda *_, **__: {EXACT: 1.0, ROUNDED: 1.0})
+    (tmp_path / "computation.json").write_text('{"another machine": "engine=tensorflow precision=bfloat16"}')
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -129,6 +242,6 @@ def test_a_choice_that_cannot_be_written_leaves_the_old_ones(
     with pytest.raises(
         StoreError, match=r"could not be written: No space left on device\. Free the disk, or set SEM_SEARCH_CACHE"
     ):
-        choose_precision(cut, backbone=TINY, cache_folder=tmp_path)
-    assert (tmp_path / "precision.json").read_text() == '{"another machine": "bfloat16"}'
+        choose_computation(cut, backbone=TINY, cache_folder=tmp_path, engine="tensorflow")
+    assert (tmp_path / "computation.json").read_text() == '{"another machine": "engine=tensorflow precision=bfloat16"}'
     assert {file.suffix for file in tmp_path.iterdir()} <= {".json", ".lock"}

@@ -1,13 +1,13 @@
 """Which pairs of many pictures are worth registering: those whose points agree in code and in place.
 
-Codes that differ in few bits agree in some selection of them, so points with the same selected bits are compared, for
-many selections (P. Indyk and R. Motwani, "Approximate nearest neighbors", STOC 1998, 604-613): each with the next few
-that have the same, so that the cost is n log n also where a powder looks alike everywhere. Two matches of a pair that
-agree in turn and shift are a guess; it is kept where many of the points that then lie on one another have like codes.
-Each picture has at most MAX_PARTNERS candidates of its own. All is counted in whole numbers: the same on any machine.
+Codes that are alike have like signs, so points with the same signs are compared, for many selections of them (P. Indyk
+and R. Motwani, "Approximate nearest neighbors", STOC 1998, 604-613): each with the next few that have the same, so that
+the cost is n log n also where a powder looks alike everywhere. Two matches of a pair that agree in turn and shift are a
+guess; it is kept where many of the points that then lie on one another have like codes. Each picture has at most
+MAX_PARTNERS candidates of its own. The number of threads changes nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,26 +15,30 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.micrographs.overlaps.points import N_BITS, Points
-from sem_search.micrographs.overlaps.turns import relate_turns, turn_places
+from sem_search.micrographs.overlaps.points import N_VALUES, POINT, Codes, Points, unpack_codes
+from sem_search.micrographs.overlaps.registration import STRIP_SHARE
+from sem_search.micrographs.overlaps.turns import Places, Turns, relate_turns, turn_places
 from sem_search.micrographs.threads import count_threads
 from sem_search.progress import ProgressMeter
 
-Codes = NDArray[np.uint64]
+Signs = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 Shape = tuple[int, int]
 
 N_SELECTIONS = 32
-SELECTED_FROM = 36  # of the bits, the best: later ones change with the noise
-SPARE_BITS = 2.5  # fewer than would give each point a selection of its own: noise changes one bit in ten
-MAX_NEIGHBOURS = 16
-MAX_DIFFERENT = 12  # bits of a match; of strangers one pair in 3,000 has so few
+SELECTED_FROM = 36  # of the values, the best: the signs of others change with the noise
+SPARE_SIGNS = 4  # fewer than would give each point a selection of its own: noise changes one sign in ten
+MAX_NEIGHBOURS = 32
+MAX_UNLIKE_SIGNS = 18  # a quick look before codes are compared
+MIN_LIKENESS = 270.0  # product of two codes, at most about 400
 SEED_PX = 2  # matches of one shift
-MAX_DIFFERENT_GUIDED = 20  # bits, once the shift is known
-GUIDED_PX = 2
-MIN_COMMON, MIN_COMMON_SHARE = 6, 0.1
-MAX_PARTNERS = 8
+GUIDED_PX, MIN_GUIDED_LIKENESS = 2, 140.0  # once the shift is known
+MIN_COMMON, MIN_COMMON_SHARE = 5, 0.06  # of the overlap's points; strangers: one candidate for five pictures
+MIN_OUTSIDE_STRIP = 0.2  # of the common points: a data bar that was left on has nearly all in one strip
+MAX_PARTNERS = 16
 BLOCK_IMAGES = 256
+CHUNK_POINTS = 100_000  # whose codes are unpacked at once, for their memory
+MAX_POINTS_AT_ONCE = 10_000_000  # in all threads, likewise: 40 bytes each
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -50,7 +54,25 @@ class Candidate:
     """Points that lie on one another with like codes."""
 
 
-def find_candidates(points: Sequence[Points], shapes: Sequence[Shape], *, meter: ProgressMeter) -> list[Candidate]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Table:
+    """The points of all pictures."""
+
+    image: NDArray[np.int32]
+    """Position of the picture, which never falls."""
+    rows: Places
+    columns: Places
+    turns: Turns
+    codes: Codes
+    signs: Signs
+    """Of the values, the best highest."""
+    ends: Indices
+    """Where the points of each picture begin, and the last end."""
+    shapes: NDArray[np.int32]
+    """Rows and columns of each plane."""
+
+
+def find_candidates(points: Iterable[Points], shapes: Sequence[Shape], *, meter: ProgressMeter) -> list[Candidate]:
     """Return the pairs whose points agree, sorted.
 
     Args:
@@ -58,87 +80,116 @@ def find_candidates(points: Sequence[Points], shapes: Sequence[Shape], *, meter:
         shapes: Of each plane, rows and columns.
         meter: Counts each picture once.
     """
-    if sum(map(len, points)) == 0:
-        meter.update(len(points))
-        return []
-    table = np.concatenate(points)
-    image = np.repeat(np.arange(len(points), dtype=np.int32), [len(part) for part in points])
-    sides = np.array(shapes, dtype=np.int32)
-    matches = _match_codes(table["code"].astype(np.uint64), image)
-    first = image[matches >> 32]
-    starts = range(0, len(points), BLOCK_IMAGES)
+    table = _build_table(points, shapes)
+    matches = _match_codes(table) if len(table.image) else np.empty(0, dtype=np.int64)
+    first = table.image[matches >> 32]
+    starts = range(0, len(shapes), BLOCK_IMAGES)
     blocks = [matches[slice(*np.searchsorted(first, (start, start + BLOCK_IMAGES)))] for start in starts]
-    ends = np.cumsum([0, *map(len, points)])
-    check = partial(_check_block, table=table, image=image, sides=sides, ends=ends)
     found: list[Candidate] = []
     with ThreadPoolExecutor(count_threads()) as pool:
-        for start, part in zip(starts, pool.map(check, blocks), strict=True):
+        for start, part in zip(starts, pool.map(partial(_check_block, table=table), blocks), strict=True):
             found += part
-            meter.update(min(BLOCK_IMAGES, len(points) - start))
+            meter.update(min(BLOCK_IMAGES, len(shapes) - start))
     return _keep_best(found)
 
 
-def _match_codes(codes: Codes, image: NDArray[np.int32]) -> Indices:
+def _build_table(points: Iterable[Points], shapes: Sequence[Shape]) -> _Table:
+    """Return one table of all points."""
+    parts = list(points)
+    lengths = [len(part) for part in parts]
+    joined = np.concatenate(parts) if parts else np.empty(0, dtype=POINT)
+    del parts  # of 20,000 pictures, 0.4 GB
+    codes = np.ascontiguousarray(joined["code"])
+    return _Table(
+        image=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+        rows=joined["row"].astype(np.int32),
+        columns=joined["column"].astype(np.int32),
+        turns=np.ascontiguousarray(joined["turn"]),
+        codes=codes,
+        signs=_pack_signs(codes),
+        ends=np.cumsum([0, *lengths]),
+        shapes=np.array(shapes, dtype=np.int32).reshape(-1, 2),
+    )
+
+
+def _pack_signs(codes: Codes) -> Signs:
+    """Return the signs of the values of codes, the best highest, shape (n,)."""
+    signs = np.empty(len(codes), dtype=np.uint64)
+    for start in range(0, len(codes), CHUNK_POINTS):
+        some = codes[start : start + CHUNK_POINTS]
+        is_positive = np.concatenate((some >> 7, some >> 3 & 1), axis=1)
+        signs[start : start + CHUNK_POINTS] = np.packbits(is_positive, axis=1).view(">u8")[:, 0]
+    return signs
+
+
+def _match_codes(table: _Table) -> Indices:
     """Return the matches of points of two pictures, sorted: the first's index times 2**32, plus the second's."""
     rng = np.random.default_rng(0)
-    n_bits = max(1, round(np.log2(len(codes)) - SPARE_BITS))
-    selections = [rng.permutation(SELECTED_FROM)[:n_bits] for _ in range(N_SELECTIONS)]
+    n_signs = max(1, round(np.log2(len(table.image)) - SPARE_SIGNS))
+    selections = [rng.permutation(SELECTED_FROM)[:n_signs] for _ in range(N_SELECTIONS)]
     matches = np.empty(0, dtype=np.int64)
-    n_threads = count_threads()
-    with ThreadPoolExecutor(n_threads) as pool:
-        for start in range(0, N_SELECTIONS, n_threads):  # few at once, for their memory
-            some = selections[start : start + n_threads]
-            parts = pool.map(partial(_match_selected, codes=codes, image=image), some)
+    n_at_once = max(1, min(count_threads(), MAX_POINTS_AT_ONCE // len(table.image)))
+    with ThreadPoolExecutor(n_at_once) as pool:
+        for start in range(0, N_SELECTIONS, n_at_once):
+            parts = pool.map(partial(_match_selected, table=table), selections[start : start + n_at_once])
             matches = np.concatenate((matches, *parts))
             matches.sort()
             matches = matches[np.append(True, matches[1:] != matches[:-1])[: len(matches)]]
     return matches
 
 
-def _match_selected(bits: NDArray[np.int64], *, codes: Codes, image: NDArray[np.int32]) -> Indices:
-    """Return the matches among points in which these bits are equal."""
-    key = np.zeros(len(codes), dtype=np.uint64)
-    for bit in bits:
-        key = (key << np.uint64(1)) | ((codes >> np.uint64(N_BITS - 1 - bit)) & np.uint64(1))
-    ordered = np.sort((key << np.uint64(32)) | np.arange(len(codes), dtype=np.uint64))
-    point = (ordered & np.uint64(2**32 - 1)).astype(np.int64)
-    key, codes, image = ordered >> np.uint64(32), codes[point], image[point]
+def _match_selected(selected: NDArray[np.int64], *, table: _Table) -> Indices:
+    """Return the matches among points in which the selected signs are equal."""
+    ordered = np.arange(len(table.signs), dtype=np.uint64)
+    for place, value in enumerate(selected):
+        sign = (table.signs >> np.uint64(N_VALUES - 1 - value)) & np.uint64(1)
+        ordered |= sign << np.uint64(32 + place)
+    ordered.sort()
+    point, key = ordered.astype(np.uint32), (ordered >> np.uint64(32)).astype(np.uint32)
+    del ordered
+    signs, image = table.signs[point], table.image[point]
     found = []
-    at = np.arange(len(point))
+    at = np.arange(len(point), dtype=np.int32)
     for step in range(1, MAX_NEIGHBOURS + 1):
         at = at[at < len(point) - step]
         at = at[key[at] == key[at + step]]
-        is_match = np.bitwise_count(codes[at] ^ codes[at + step]) <= MAX_DIFFERENT
-        near = at[is_match & (image[at] != image[at + step])]
-        found.append((point[near] << 32) | point[near + step])
+        is_near = np.bitwise_count(signs[at] ^ signs[at + step]) <= MAX_UNLIKE_SIGNS
+        near = at[is_near & (image[at] != image[at + step])]
+        one, other = (point[index].astype(np.int64) for index in (near, near + step))
+        is_like = _compute_likeness(one, other, codes=table.codes) >= MIN_LIKENESS
+        found.append((one[is_like] << 32) | other[is_like])
     return np.concatenate(found)
 
 
-def _check_block(
-    matches: Indices, *, table: Points, image: NDArray[np.int32], sides: NDArray[np.int32], ends: Indices
-) -> list[Candidate]:
+def _compute_likeness(one: Indices, other: Indices, *, codes: Codes) -> NDArray[np.float32]:
+    """Return the products of the codes of points, shape (n,)."""
+    likeness = np.empty(len(one), dtype=np.float32)
+    for start in range(0, len(one), CHUNK_POINTS):
+        chunk = slice(start, start + CHUNK_POINTS)
+        ours, theirs = (unpack_codes(codes[index[chunk]]) for index in (one, other))
+        likeness[chunk] = np.einsum("ij,ij->i", ours, theirs)
+    return likeness
+
+
+def _check_block(matches: Indices, *, table: _Table) -> list[Candidate]:
     """Return the candidates among the pairs of these matches, which are all that their first pictures have."""
     found = []
-    for first, second, turn, down, right in _guess(matches, table=table, image=image, sides=sides):
-        ours, theirs = (table[ends[one] : ends[one + 1]] for one in (first, second))
-        n_common = _count_common(ours, theirs, shapes=(sides[first], sides[second]), turn=turn, shift=(down, right))
+    for first, second, turn, shift in _guess(matches, table=table):
+        n_common = _count_common(first, second, table=table, turn=turn, shift=shift)
         if n_common:
             found.append(Candidate(first=first, second=second, turn=turn, n_common=n_common))
     return found
 
 
-def _guess(
-    matches: Indices, *, table: Points, image: NDArray[np.int32], sides: NDArray[np.int32]
-) -> Iterator[tuple[int, int, int, int, int]]:
+def _guess(matches: Indices, *, table: _Table) -> Iterator[tuple[int, int, int, Shape]]:
     """Yield first, second, turn, and the shift in rows and columns on which most matches agree, at least two."""
-    ours, theirs = table[matches >> 32], table[matches & (2**32 - 1)]
-    first, second = image[matches >> 32], image[matches & (2**32 - 1)]
-    turns = relate_turns(ours["turn"], theirs["turn"])
-    heights, widths = sides[second].T
-    rows, columns = (theirs[name].astype(np.int32) for name in ("row", "column"))
-    rows, columns = turn_places(rows, columns, heights=heights, widths=widths, turns=turns)
-    down, right = ours["row"] - rows, ours["column"] - columns
-    pair = (first.astype(np.int64) * len(sides) + second) * 8 + turns
+    ours, theirs = matches >> 32, matches & (2**32 - 1)
+    first, second = table.image[ours], table.image[theirs]
+    turns = relate_turns(table.turns[ours], table.turns[theirs])
+    heights, widths = table.shapes[second].T
+    rows, columns = turn_places(table.rows[theirs], table.columns[theirs], heights=heights, widths=widths, turns=turns)
+    down, right = table.rows[ours] - rows, table.columns[ours] - columns
+    pair = (first.astype(np.int64) * len(table.shapes) + second) * 8 + turns
     order = np.lexsort((right, down, pair))
     pair, down, right = pair[order], down[order], right[order]
     n_agreeing = np.ones(len(pair), dtype=np.int64)
@@ -149,34 +200,45 @@ def _guess(
         n_agreeing[agree + step] += 1
     order = np.lexsort((-n_agreeing, pair))
     best = order[np.append(True, pair[order][1:] != pair[order][:-1])[: len(order)]]
-    best = best[n_agreeing[best] > 1]
-    for one in best:
+    for one in best[n_agreeing[best] > 1]:
         ends, turn = divmod(int(pair[one]), 8)
-        yield *divmod(ends, len(sides)), turn, int(down[one]), int(right[one])
+        yield *divmod(ends, len(table.shapes)), turn, (int(down[one]), int(right[one]))
 
 
-def _count_common(
-    ours: Points, theirs: Points, *, shapes: tuple[NDArray[np.int32], NDArray[np.int32]], turn: int, shift: Shape
-) -> int:
-    """Return how many points of the first lie on a like one of the second, 0 where they are too few."""
-    height, width = shapes[1]
+def _count_common(first: int, second: int, *, table: _Table, turn: int, shift: Shape) -> int:
+    """Return how many points of the second lie on a like one of the first, 0 where they are too few."""
+    begin, end = table.ends[first : first + 2]
+    other = np.arange(*table.ends[second : second + 2])
+    (height, width), (other_height, other_width) = table.shapes[first], table.shapes[second]
     rows, columns = turn_places(
-        theirs["row"].astype(np.int32), theirs["column"].astype(np.int32), heights=height, widths=width, turns=turn
+        table.rows[other], table.columns[other], heights=other_height, widths=other_width, turns=turn
     )
     rows, columns = rows + shift[0], columns + shift[1]
-    is_inside = (rows >= 0) & (rows < shapes[0][0]) & (columns >= 0) & (columns < shapes[0][1])
-    theirs, rows, columns = theirs[is_inside], rows[is_inside], columns[is_inside]
-    begin, end = np.searchsorted(ours["row"], (rows - GUIDED_PX, rows + GUIDED_PX + 1))  # they are sorted by rows
-    other = np.repeat(np.arange(len(theirs)), end - begin)
-    one = np.arange(len(other)) + np.repeat(
-        begin - np.append(0, (end - begin).cumsum()[:-1])[: len(begin)], end - begin
-    )
-    is_near = np.abs(ours["column"][one] - columns[other]) <= GUIDED_PX
-    one, other = one[is_near], other[is_near]
-    is_like = np.bitwise_count(ours["code"][one] ^ theirs["code"][other]) <= MAX_DIFFERENT_GUIDED
-    is_like &= relate_turns(ours["turn"][one], theirs["turn"][other]) == turn
-    n_common = len(np.unique(other[is_like]))
-    return n_common if n_common >= max(MIN_COMMON, MIN_COMMON_SHARE * len(theirs)) else 0
+    is_inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    other, rows, columns = other[is_inside], rows[is_inside], columns[is_inside]
+    # The first's points are sorted by rows.
+    low, high = begin + np.searchsorted(table.rows[begin:end], (rows - GUIDED_PX, rows + GUIDED_PX + 1))
+    n_near = high - low
+    index = np.repeat(np.arange(len(other)), n_near)
+    one = np.arange(len(index)) + np.repeat(low - np.cumsum(n_near) + n_near, n_near)
+    is_near = np.abs(table.columns[one] - columns[index]) <= GUIDED_PX
+    one, index = one[is_near], index[is_near]
+    is_turned_so = relate_turns(table.turns[one], table.turns[other[index]]) == turn
+    one, index = one[is_turned_so], index[is_turned_so]
+    is_like = _compute_likeness(one, other[index], codes=table.codes) >= MIN_GUIDED_LIKENESS
+    common = np.unique(index[is_like])
+    if len(common) < max(MIN_COMMON, MIN_COMMON_SHARE * len(other)):
+        return 0
+    n_outside = min(_count_outside_strip(places[common], places) for places in (rows, columns))
+    return len(common) if n_outside >= MIN_OUTSIDE_STRIP * len(common) else 0
+
+
+def _count_outside_strip(places: Places, all_places: Places) -> int:
+    """Return how many places lie outside the fifth of the overlap, of rows or of columns, in which most are."""
+    ordered = np.sort(places)
+    strip = STRIP_SHARE * (all_places.max() - all_places.min())
+    n_in_strip = np.searchsorted(ordered, ordered + strip, side="right") - np.arange(len(ordered))
+    return len(ordered) - int(n_in_strip.max())
 
 
 def _keep_best(found: Sequence[Candidate]) -> list[Candidate]:

@@ -108,11 +108,16 @@ class OverlapStore:
             )
 
 
+def measure_store(cache_folder: Path) -> int:
+    """Return how many bytes what is kept of overlapping images takes."""
+    file = cache_folder / STORE_FILE
+    return file.stat().st_size if file.exists() else 0
+
+
 def clear_store(cache_folder: Path) -> bool:
     """Remove what is kept of overlapping images, and return whether there was anything."""
-    file = cache_folder / STORE_FILE
-    is_there = file.exists()
-    file.unlink(missing_ok=True)
+    is_there = measure_store(cache_folder) > 0
+    (cache_folder / STORE_FILE).unlink(missing_ok=True)
     return is_there
 
 

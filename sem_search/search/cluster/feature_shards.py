@@ -34,7 +34,7 @@ def compile_shard_computation(cut: CutNetwork, *, backbone: Backbone, n_tiles: i
         n_tiles: Of all shards; where they are fewer than a batch, the batch is as small.
     """
     batch_size = min(DEFAULT_BATCH_SIZE, n_tiles)
-    run = compile_trunk(cut.trunk, backbone=backbone, batch_size=batch_size)
+    run = compile_trunk(cut, backbone=backbone, batch_size=batch_size)
 
     def compute(tiles: FloatTiles) -> Features:
         """Return the features of the tiles, batch by batch."""

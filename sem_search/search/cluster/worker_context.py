@@ -4,6 +4,7 @@ The search writes it once: settings, tile table and folds as JSON, the network's
 neither the micrographs nor a download, and keeps network, features and head trainer from one task to the next.
 """
 
+import dataclasses
 import hashlib
 import json
 import socket
@@ -30,10 +31,11 @@ from sem_search.search.results.run_description import describe_versions
 from sem_search.secrets import mask_url
 from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
+from sem_search.transfer.engine import Engine
 from sem_search.transfer.features import compute_feature_key, get_features
 from sem_search.transfer.heads.training import HeadTrainer
 from sem_search.transfer.runtime import configure_tensorflow
-from sem_search.transfer.trunk import set_precision
+from sem_search.transfer.trunk import Computation, set_computation
 from sem_search.transfer.views import VIEWS
 
 NUMBER_MAKERS = ("sem_search", "tensorflow", "keras", "numpy")
@@ -124,10 +126,10 @@ def publish_context(prepared: PreparedSearch, *, shared: SharedStore) -> str:
     facts = {
         "study": prepared.name,
         "settings": prepared.settings.model_dump(mode="json", include=set(NEEDED)),
-        "precision": network.precision,
+        "computation": dataclasses.asdict(network.computation),
         "content_keys": [get_content_key(data, network=network, view=view) for view in views],
         "keys": [get_feature_key(data, network=network, view=view) for view in views],
-        "versions": _get_versions(),
+        "versions": _get_versions(network.computation.engine),
         "folds": data.folds.to_json(),
         "tiles": {name: getattr(data.tiles, name) for name in NAMES},
     }
@@ -180,7 +182,7 @@ def _build_context(
         settings=settings,
         tiles=tiles,
         folds=FoldTable.from_json(facts["folds"]),
-        cut=set_precision(cut, precision=facts["precision"]),
+        cut=set_computation(cut, computation=Computation(**facts["computation"])),
         content_keys=tuple(facts["content_keys"]),
         shards=tuple(FeatureShards(shared=shared, key=key, n_tiles=tiles.n_tiles) for key in facts["keys"]),
     )
@@ -205,7 +207,7 @@ def _configure(settings: Mapping[str, Any]) -> None:
 
 
 def _check_versions(wanted: Mapping[str, str]) -> None:
-    found = _get_versions()
+    found = describe_versions()
     differences = [
         f"{package} {version} there and {found.get(package)} here"
         for package, version in wanted.items()
@@ -217,9 +219,10 @@ def _check_versions(wanted: Mapping[str, str]) -> None:
         )
 
 
-def _get_versions() -> dict[str, str]:
+def _get_versions(engine: Engine) -> dict[str, str]:
     versions = describe_versions()
-    return {package: versions[package] for package in NUMBER_MAKERS}
+    makers = (*NUMBER_MAKERS, "onnxruntime") if engine == "onnxruntime" else NUMBER_MAKERS
+    return {package: versions[package] for package in makers}
 
 
 def _name_here() -> str:

@@ -25,6 +25,7 @@ from sem_search.search.commands.finished_study import (
     read_settings,
 )
 from sem_search.search.prepare.data import prepare_data
+from sem_search.search.prepare.fingerprint import COMPUTATION, read_computation
 from sem_search.search.results.outcome import read_stored_outcome
 from sem_search.search.trials.attributes import FINGERPRINT, STUDY_RUN_ID
 from sem_search.search.trials.study import load_study
@@ -126,7 +127,8 @@ def iter_differing_settings(
     """Yield the settings that decide results and that two studies do not share; weights by name and by hash."""
     one, two = (
         own.model_dump(mode="json", include={*INCOMPARABLE, "weights"})
-        | {"precision": (stored := _read_fingerprint(study)).get("precision")}
+        | dict.fromkeys(COMPUTATION)  # the oldest studies have no precision
+        | read_computation(stored := _read_fingerprint(study))
         | {"hash of the weights": _shorten(stored.get("weights"))}
         for study, own in zip(studies, settings, strict=True)
     )

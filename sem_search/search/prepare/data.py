@@ -19,11 +19,13 @@ from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_d
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
 from sem_search.micrographs.inspection.inspect import Finding, inspect_catalogue
 from sem_search.micrographs.inspection.overlap_findings import explain_grouping
+from sem_search.micrographs.overlaps.similarity import FEW_IMAGES
 from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import TileGrid, build_tile_table
 from sem_search.places import get_cache_folder, make_cache_folder
 from sem_search.records import TileTable
 from sem_search.settings import DEMO, SearchSettings
+from sem_search.words import count
 
 DEMO_SIZE = "small"
 
@@ -82,6 +84,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         n_folds=settings.folds,
         grid=grid,
         overlaps=settings.overlaps,
+        progress=len(catalogue.records) > FEW_IMAGES,  # a few take seconds
     )
     catalogue = inspection.grouped
     try:
@@ -175,6 +178,6 @@ def _check_tiles_per_image(catalogue: Catalogue, *, grid: TileGrid) -> None:
     most = max(math.prod(grid.count(record.height_px, record.width_px)) for record in catalogue.records)
     if grid.per_image is not None and grid.per_image >= most:
         raise SettingsError(
-            f"tiles_per_image={grid.per_image} has no effect: no image has more than {most} tiles. Leave it out, or "
-            "give less."
+            f"tiles_per_image={grid.per_image} has no effect: no image has more than {count(most, 'tile')}. "
+            "Leave it out, or give less."
         )

@@ -14,6 +14,7 @@ from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.trials.ranks import count_ranks
 from sem_search.settings import SearchSettings
 from sem_search.transfer.features import DEFAULT_BATCH_SIZE, iter_features
+from sem_search.transfer.heads.linear import MOST_ROWS
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 from sem_search.transfer.trunk import compile_trunk
 from sem_search.transfer.views import VIEWS
@@ -39,8 +40,8 @@ TRIAL_S, END_S = 3.0, 25.0
 TIMED_RATE = 1e-3
 """Learning rate of the head that is timed; it costs nothing."""
 
-PRUNED_SHARE: Mapping[str, float] = {"none": 1.0, "median": 0.5, "wilcoxon": 0.6, "extrapolation": 0.3}
-"""What each pruner lets be trained of a cell that is not the first (docs/decisions/036-fidelity.md)."""
+PRUNED_SHARE: Mapping[str, float] = {"none": 1.0, "median": 0.5, "wilcoxon": 0.65, "extrapolation": 0.3}
+"""What each pruner lets be trained of a cell that is not the first (docs/decisions/036-no-first-look.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +90,11 @@ def estimate_duration(prepared: PreparedSearch) -> Duration | None:
 
     Cost: about ten seconds: the trunk and a head are compiled and run on a few tiles.
     """
-    missing = list_missing_views(prepared.settings, data=prepared.data, network=prepared.network)
-    if len(missing) * prepared.data.tiles.n_tiles < WORTH_TIMING:
+    n_tiles = prepared.data.tiles.n_tiles
+    if VIEWS[prepared.settings.augment] * n_tiles < WORTH_TIMING:
         return None
-    return compute_duration(
-        measure_pace(prepared), settings=prepared.settings, n_tiles=prepared.data.tiles.n_tiles, n_views=len(missing)
-    )
+    missing = list_missing_views(prepared.settings, data=prepared.data, network=prepared.network)
+    return compute_duration(measure_pace(prepared), settings=prepared.settings, n_tiles=n_tiles, n_views=len(missing))
 
 
 def compute_duration(pace: Pace, *, settings: SearchSettings, n_tiles: int, n_views: int) -> Duration:
@@ -110,11 +110,12 @@ def compute_duration(pace: Pace, *, settings: SearchSettings, n_tiles: int, n_vi
     n_lives = 1 + settings.refit  # the second has as many steps as the first
     head_s = np.mean([pace.head_s[size] for size in settings.batch_sizes]) if pace.head_s else 0.0
     cell_s = float(head_s) * settings.epochs * settings.folds * n_training * n_lives
-    has_linear = "linear" in settings.heads
     n_both = n_tiles * (settings.folds - 1) / settings.folds
-    linear_s = pace.linear_s * settings.folds * (n_training + n_both * settings.refit) * has_linear
-    baseline_s = pace.baseline_s * settings.folds * (n_training + n_both)
-    n_cells = count_ranks(settings) - has_linear
+    n_solved = (n_training + n_both * settings.refit) * (set(settings.heads) != {"finetune"})
+    learnt = min(1.0, MOST_ROWS / (n_tiles * VIEWS[settings.augment]))
+    linear_s = pace.linear_s * settings.folds * n_solved * learnt
+    baseline_s = pace.baseline_s * settings.folds * (n_training + n_both) * min(1.0, MOST_ROWS / n_tiles)
+    n_cells = count_ranks(settings) - ("linear" in settings.heads)
     return Duration(
         features_s=pace.trunk_s * n_tiles * n_views,
         heads_s=linear_s + cell_s * (min(n_cells, 1) + PRUNED_SHARE[settings.pruner] * max(n_cells - 1, 0)),
@@ -162,7 +163,7 @@ def measure_pace(prepared: PreparedSearch) -> Pace:
 def _time_trunk(prepared: PreparedSearch) -> tuple[float, list[NDArray[np.float32]]]:
     """Return the seconds for a tile, and the trunk's outputs for those that were timed."""
     network, data = prepared.network, prepared.data
-    run = compile_trunk(network.cut.trunk, backbone=network.backbone, batch_size=DEFAULT_BATCH_SIZE)
+    run = compile_trunk(network.cut, backbone=network.backbone, batch_size=DEFAULT_BATCH_SIZE)
     tiles = (some for _, some in iter_image_tiles(data.catalogue, grid=data.grid))
     ends_s: list[float] = []
     batches = []

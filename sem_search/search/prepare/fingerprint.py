@@ -10,11 +10,15 @@ from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.network import PreparedNetwork
 from sem_search.search.pruning.pruners import EXTRAPOLATION
 from sem_search.settings import AS_THE_PAPER, INCOMPARABLE, SearchSettings
+from sem_search.transfer.trunk import Computation
 
 RESULTS_VERSION = 1
 """Raised when a change of the program changes the numbers: folds of before are then not mixed with folds of after."""
 
 NAME_DIGITS = 8
+
+COMPUTATION = ("engine", "precision")
+"""What of a fingerprint is chosen by measurement."""
 
 MAX_NAME_BYTES = 200
 """Of a study's name: file systems take 255, and temporary files beside it need room for their own endings."""
@@ -26,12 +30,12 @@ def compute_fingerprint(settings: SearchSettings, *, data: PreparedData, network
     Args:
         settings: Those in `INCOMPARABLE` count.
         data: Images and folds, by their digests.
-        network: Weights and precision.
+        network: Weights, engine and precision.
     """
     values = settings.model_dump(mode="json", include=set(INCOMPARABLE))
     for name, value in AS_THE_PAPER.items():
         if getattr(settings, name) == value:
-            del values[name]
+            values.pop(name, None)
     if values["pruner"] == EXTRAPOLATION:
         values["pruner"] = "race"  # as older studies have it: the name of a study is made of these values
     return {
@@ -39,9 +43,21 @@ def compute_fingerprint(settings: SearchSettings, *, data: PreparedData, network
         "data": data.catalogue.digest,
         "fold_table": data.folds.digest,
         "weights": network.weights.sha256,
-        "precision": network.precision,
         "results_version": RESULTS_VERSION,
+        **describe_computation(network.computation),
     }
+
+
+def describe_computation(computation: Computation) -> dict[str, str]:
+    """Return how the trunk is computed as fingerprints have it: older ones, all of TensorFlow, name no engine."""
+    engine = {} if computation.engine == AS_THE_PAPER["engine"] else {"engine": computation.engine}
+    return {**engine, "precision": computation.precision}
+
+
+def read_computation(fingerprint: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings `engine` and `precision` of a study; the oldest studies have no precision."""
+    found = {name: fingerprint[name] for name in COMPUTATION if name in fingerprint}
+    return {"engine": AS_THE_PAPER["engine"], **found}
 
 
 def hash_fingerprint(fingerprint: Mapping[str, Any]) -> str:

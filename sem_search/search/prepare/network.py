@@ -12,12 +12,13 @@ from sem_search.micrographs.tiles import FloatTiles, TileGrid, cut_tiles
 from sem_search.places import get_cache_folder
 from sem_search.records import TileTable
 from sem_search.search.prepare.data import PreparedData
-from sem_search.settings import SearchSettings
+from sem_search.settings import AUTO, SearchSettings
 from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
+from sem_search.transfer.engine import find_missing_packages
 from sem_search.transfer.features import FeatureStore
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
-from sem_search.transfer.trunk import Precision, choose_precision, get_precision, set_precision
+from sem_search.transfer.trunk import Computation, choose_computation, get_precision, set_computation
 from sem_search.transfer.weights.choice import WeightsRecord, build_weighted_backbone
 
 N_CALIBRATION_TILES = 4
@@ -32,18 +33,32 @@ class PreparedNetwork:
     backbone: Backbone
     cut: CutNetwork
     weights: WeightsRecord
+    missing_packages: tuple[str, ...] = ()
+    """Of ONNX Runtime, where it was not weighed for want of them."""
 
     @property
-    def precision(self) -> Precision:
-        """In which precision the trunk computes."""
-        return get_precision(self.cut.trunk)
+    def computation(self) -> Computation:
+        """How the trunk is computed."""
+        return Computation(engine=self.cut.engine, precision=get_precision(self.cut.trunk))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Everything that was replaced or fell back."""
+        if not self.missing_packages:
+            return self.weights.warnings
+        return (
+            *self.weights.warnings,
+            f"engine=auto takes tensorflow, because {' and '.join(self.missing_packages)} cannot be found; install "
+            "sem-search's requirements again for a trunk that may be faster.",
+        )
 
 
 def prepare_network(settings: SearchSettings) -> PreparedNetwork:
-    """Build the backbone, load its weights, cut it, and let its trunk compute in the precision that was asked for.
+    """Build the backbone, load its weights, cut it, and let its trunk be computed as was asked for.
 
     Raises:
         WeightsError: The weights asked for cannot be had or do not fit.
+        SettingsError: The engine asked for is not installed.
     """
     backbone = get_backbone(settings.backbone)
     model, weights = build_weighted_backbone(
@@ -54,10 +69,19 @@ def prepare_network(settings: SearchSettings) -> PreparedNetwork:
         calibration_tiles=render_calibration_tiles(settings.tile_px),
     )
     cut = cut_network(model)
-    precision = settings.precision
-    if precision == "auto":
-        precision = choose_precision(cut, backbone=backbone, cache_folder=get_cache_folder())
-    return PreparedNetwork(backbone=backbone, cut=set_precision(cut, precision=precision), weights=weights)
+    computation = choose_computation(
+        cut,
+        backbone=backbone,
+        cache_folder=get_cache_folder(),
+        engine=settings.engine,
+        precision=settings.precision,
+    )
+    return PreparedNetwork(
+        backbone=backbone,
+        cut=set_computation(cut, computation=computation),
+        weights=weights,
+        missing_packages=tuple(find_missing_packages()) if settings.engine == AUTO else (),
+    )
 
 
 def build_trainer(

@@ -14,19 +14,26 @@ from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData, check_findings, prepare_data
 from sem_search.search.prepare.disk_space import check_disk_space
 from sem_search.search.prepare.features import compute_views, list_missing_views
-from sem_search.search.prepare.fingerprint import check_study_name, compute_fingerprint, name_study
+from sem_search.search.prepare.fingerprint import (
+    COMPUTATION,
+    check_study_name,
+    compute_fingerprint,
+    describe_computation,
+    name_study,
+    read_computation,
+)
 from sem_search.search.prepare.known_images import fit_known_images
 from sem_search.search.prepare.network import PreparedNetwork, build_trainer, prepare_network
 from sem_search.search.prepare.study_folder import claim_study_folder, open_fold_store
 from sem_search.search.trials.attributes import FINGERPRINT
 from sem_search.search.trials.study import OTHER_STUDY, check_fingerprint, read_stored_fingerprint
-from sem_search.settings import AUTO, SearchSettings
+from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.transfer.features import FeatureStore
 from sem_search.transfer.heads.linear import check_hidden_units
 from sem_search.transfer.heads.training import HeadTrainer
 from sem_search.transfer.runtime import configure_tensorflow
-from sem_search.transfer.trunk import POLICIES
+from sem_search.transfer.trunk import list_computations
 from sem_search.transfer.weights.choice import check_weights
 
 
@@ -73,7 +80,7 @@ class PreparedSearch:
     def warnings(self) -> tuple[str, ...]:
         """Everything that was skipped, replaced or fell back."""
         of_features = [warning for view in self.views for warning in view.warnings]
-        return (*self.data.catalogue.warnings, *self.network.weights.warnings, *of_features)
+        return (*self.data.catalogue.warnings, *self.network.warnings, *of_features)
 
 
 def prepare_search(
@@ -89,9 +96,9 @@ def prepare_search(
 
     Args:
         settings: What to search.
-        begun: The study that a search has begun, for workers and audits: its precision is kept, whatever would be
-            chosen here, and data, weights and settings must be its own. By default a study in the storage that has
-            the same fingerprint goes on.
+        begun: The study that a search has begun, for workers and audits: its engine and precision are kept, whatever
+            would be chosen here, and data, weights and settings must be its own. By default a study in the storage
+            that has the same fingerprint goes on.
         remedy: What to do where they are not, as a sentence.
         show: Shows what the data and the weights are.
 
@@ -113,15 +120,13 @@ def prepare_search(
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     if begun is None:
         network = _prepare_new_network(settings, data=data, show=show)
-        warn(*data.catalogue.warnings, *network.weights.warnings)
+        warn(*data.catalogue.warnings, *network.warnings)
         if missing := list_missing_views(settings, data=data, network=network):
             show(check_disk_space(data=data, network=network, n_views=len(missing)))
         fingerprint = compute_fingerprint(settings, data=data, network=network)
     else:
         stored = json.loads(begun.user_attrs[FINGERPRINT])
-        network = prepare_network(
-            settings.model_copy(update={"precision": stored.get("precision", settings.precision)})
-        )
+        network = prepare_network(settings.model_copy(update=read_computation(stored)))
         fingerprint = compute_fingerprint(settings, data=data, network=network)
         check_fingerprint(name=begun.study_name, stored=stored, wanted=fingerprint, remedy=remedy)
     name = name_study(settings, fingerprint=fingerprint)
@@ -133,22 +138,24 @@ def prepare_search(
 
 
 def _prepare_new_network(settings: SearchSettings, *, data: PreparedData, show: Show) -> PreparedNetwork:
-    """Return the network, in the precision of the study in the storage that this search goes on with, if there is one.
+    """Return the network, computed as by the study in the storage that this search goes on with, if there is one.
 
-    Measured again, in a cache that was cleared or on another machine, `precision=auto` may come out differently: that
-    alone makes no other study.
+    Measured again, in a cache that was cleared or on another machine, `auto` may come out differently: that alone makes
+    no other study.
     """
     network = prepare_network(settings)
-    show(f"{settings.backbone} has the weights {network.weights.used!r}.")
-    if settings.precision != AUTO:
+    show(f"{settings.backbone} has the weights {network.weights.used!r}; {network.computation}.")
+    possible = list_computations(engine=settings.engine, precision=settings.precision)
+    if len(possible) == 1:
         return network
     fingerprint = compute_fingerprint(settings, data=data, network=network)
-    for precision in sorted(POLICIES, key=lambda precision: precision != network.precision):
-        name = name_study(settings, fingerprint={**fingerprint, "precision": precision})
-        stored = read_stored_fingerprint(name=name, storage=settings.storage)
-        if stored is not None and stored.get("precision") == precision:
-            if precision == network.precision:
+    rest = {name: value for name, value in fingerprint.items() if name not in COMPUTATION}
+    for computation in sorted(possible, key=lambda one: one != network.computation):
+        wanted = describe_computation(computation)
+        stored = read_stored_fingerprint(name=name_study(settings, fingerprint=rest | wanted), storage=settings.storage)
+        if stored is not None and read_computation(stored) == read_computation(wanted):
+            if computation == network.computation:
                 return network
-            show(f"The study was begun with precision={precision}; it goes on with that.")
-            return prepare_network(settings.model_copy(update={"precision": precision}))
+            show(f"The study was begun with {computation}; it goes on with that.")
+            return prepare_network(settings.model_copy(update=read_computation(wanted)))
     return network

@@ -10,10 +10,6 @@ the extrapolated accuracy
 2. is pruned by the test between folds: the signed-rank test over the finished folds and this one says that the cell is
    worse. So a third fold is stopped as soon as it cannot change the outcome of the first two.
 
-Of cells that are as good as one another neither says anything, and each would be trained on every fold. Where there are
-so many tiles that a difference of `MARGIN` can be seen, a cell that is not ahead of the incumbent ends with the last
-epoch of a fold, before it is trained again. So a search costs less per image the more images there are.
-
 Source of the idea: Domhan, Springenberg and Hutter 2015, who extrapolate with parametric curves instead of a line.
 docs/decisions/007-pruner.md gives the epochs saved and the scores lost.
 
@@ -40,9 +36,6 @@ WINDOW = 10
 """Epochs that the line is drawn through, and that every fold is granted."""
 
 STANDARD_ERRORS = 2.0
-
-MARGIN = 0.01
-"""A difference in accuracy that is worth five folds to find out: docs/decisions/036-level-cells.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +67,7 @@ def find_incumbent(
     """Return what the best complete one of these trials with the same head reached on a fold; None where there is none.
 
     Curves follow the tiles as they are, but the objective is of answers over all views, by which one head may gain
-    several per cent more than another (docs/decisions/036-level-cells.md).
+    several per cent more than another (docs/decisions/036-no-first-look.md).
 
     Args:
         trials: Of the study.
@@ -146,19 +139,6 @@ def should_prune(leads: Sequence[float], *, accuracy: float, n_tiles: int) -> bo
     return lead > compute_allowance(accuracy, promised, n_tiles=n_all) or is_worse(leads)
 
 
-def is_level(leads: Sequence[float], *, accuracy: float, n_tiles: int, margin: float = MARGIN) -> bool:
-    """Tell whether a cell is not ahead of the incumbent, over so many tiles that the margin would be seen.
-
-    Args:
-        leads: The incumbent's accuracy less the cell's on each fold, the last one finished.
-        accuracy: Of the incumbent, its mean over these folds.
-        n_tiles: Validation tiles of a fold.
-        margin: Difference in accuracy.
-    """
-    lead = sum(leads) / len(leads)
-    return lead >= 0 and compute_allowance(accuracy, accuracy - lead, n_tiles=n_tiles * len(leads)) < margin
-
-
 def _adjust(accuracy: float, *, n_tiles: int) -> float:
     """Return a share with one right and one wrong tile more."""
     return (accuracy * n_tiles + 1) / (n_tiles + 2)
@@ -228,17 +208,12 @@ class FoldExtrapolation:
     def _check_epoch(self, incumbent: Incumbent) -> None:
         accuracies = [one.validation_accuracy for one in self._figures[: self._n_seen]]
         reachable = min(extrapolate_accuracy(accuracies, n_epochs=self._n_epochs), 1.0)
-        mean, n_tiles = incumbent.mean_accuracy, self._n_tiles
-        leads = [*incumbent.leads, incumbent.accuracy - accuracies[-1]]
-        if should_prune([*incumbent.leads, incumbent.accuracy - reachable], accuracy=mean, n_tiles=n_tiles):
-            why = f"on its way to {reachable:.3f} at best, is too far behind"
-        elif self._n_seen == self._n_epochs and is_level(leads, accuracy=mean, n_tiles=n_tiles):
-            why = f"with {n_tiles * len(leads):,} tiles that would show a difference of {MARGIN}, is not ahead of"
-        else:
-            return
-        self._figures = self._figures[: self._n_seen]
-        raise optuna.TrialPruned(
-            f"in fold {self.fold + 1}, after epoch {self._n_seen} of {self._n_epochs}: validation accuracy "
-            f"{accuracies[-1]:.3f}, {why} the {incumbent.accuracy:.3f} of trial {incumbent.trial}"
-            + (f", which led by {np.mean(incumbent.leads):.3f} on the folds before" if incumbent.leads else "")
-        )
+        leads = [*incumbent.leads, incumbent.accuracy - reachable]
+        if should_prune(leads, accuracy=incumbent.mean_accuracy, n_tiles=self._n_tiles):
+            self._figures = self._figures[: self._n_seen]
+            raise optuna.TrialPruned(
+                f"in fold {self.fold + 1}, after epoch {self._n_seen} of {self._n_epochs}: validation accuracy "
+                f"{accuracies[-1]:.3f}, on its way to {reachable:.3f} at best, is too far behind the "
+                f"{incumbent.accuracy:.3f} of trial {incumbent.trial}"
+                + (f", which led by {np.mean(incumbent.leads):.3f} on the folds before" if incumbent.leads else "")
+            )

@@ -166,6 +166,7 @@ def describe_model_settings(prepared: PreparedSearch) -> dict[str, Any]:
         "stride_px": "stride_px",
         "crop_bottom_px": "crop_bottom_px",
         "study": "study",
+        "engine": "engine_used",
         "precision": "precision_used",
     }
     return understood | {name: used[source] for name, source in names.items()}
@@ -187,7 +188,7 @@ def hide_places(text: str) -> str:
 
 def _list_warnings(prepared: PreparedSearch, *, outcome: TrialOutcome) -> list[str]:
     obstacle = _find_obstacle(outcome, tiles=prepared.data.tiles)
-    warnings = [*prepared.data.catalogue.warnings, *prepared.network.weights.warnings]
+    warnings = [*prepared.data.catalogue.warnings, *prepared.network.warnings]
     return warnings if obstacle is None else [*warnings, obstacle]
 
 

@@ -48,6 +48,7 @@ STUDY_PARAMS = (
     "augment",
     "class_weight",
     "refit",
+    "engine_used",
     "folds",
     "n_classes",
     "n_images",
@@ -55,7 +56,7 @@ STUDY_PARAMS = (
 )
 """What a study's run has; all else stands in `study/settings.json`."""
 
-LIBRARIES = ("tensorflow", "keras", "optuna", "mlflow", "numpy", "scikit-learn", "pillow", "tifffile")
+LIBRARIES = ("tensorflow", "keras", "onnxruntime", "optuna", "mlflow", "numpy", "scikit-learn", "pillow", "tifffile")
 
 
 def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
@@ -123,7 +124,8 @@ def describe_used(prepared: PreparedSearch) -> dict[str, Scalar]:
         "stride_px": prepared.settings.resolved_stride_px,
         "crop_bottom_px": prepared.data.catalogue.reading.crop_bottom_px,
         "weights_used": prepared.network.weights.used,
-        "precision_used": prepared.network.precision,
+        "engine_used": prepared.network.computation.engine,
+        "precision_used": prepared.network.computation.precision,
         "study": prepared.name,
         "n_classes": len(prepared.data.tiles.class_names),
         "n_images": len(prepared.data.tiles.image_ids),

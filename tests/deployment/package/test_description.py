@@ -51,7 +51,7 @@ def test_a_model_from_before_there_were_views_is_answered_for_as_it_was() -> Non
 
 
 def test_a_model_from_before_there_was_a_choice_of_tiles_answers_by_all() -> None:
-    values = json.loads(DESCRIPTION.to_json()) | {"format_version": 2}
+    values = json.loads(DESCRIPTION.to_json()) | {"format_version": 1}
     del values["tiles_per_image"], values["tiles_seed"]
     grid = ClassifierDescription.from_json(json.dumps(values)).grid
     assert list(grid.iter_corners(32, 64)) == [(0, 0), (0, 16), (0, 32)]

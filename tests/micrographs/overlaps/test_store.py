@@ -7,7 +7,7 @@ import pytest
 
 from sem_search.errors import SemSearchWarning
 from sem_search.micrographs.overlaps import store as store_module
-from sem_search.micrographs.overlaps.store import STORE_FILE, OverlapStore, clear_store
+from sem_search.micrographs.overlaps.store import STORE_FILE, OverlapStore, clear_store, measure_store
 
 
 def test_what_is_written_is_read_by_the_next(cache_folder: Path) -> None:
@@ -85,5 +85,7 @@ def test_clearing_removes_the_file(cache_folder: Path) -> None:
     assert not clear_store(cache_folder)
     with OverlapStore() as store:
         store.write({"a": b"1"})
+    assert measure_store(cache_folder) > 0
     assert clear_store(cache_folder)
+    assert measure_store(cache_folder) == 0
     assert not (cache_folder / STORE_FILE).exists()

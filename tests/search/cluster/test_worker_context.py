@@ -1,5 +1,6 @@
 """What a worker is given, and what it refuses to compute with."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,25 @@ def test_a_worker_has_the_search_s_tiles_folds_and_weights(context: str, shared:
     for model, other in ((opened.cut.trunk, network.cut.trunk), (opened.cut.tail, network.cut.tail)):
         for weight, expected in zip(model.get_weights(), other.get_weights(), strict=True):
             np.testing.assert_array_equal(weight, expected)
+
+
+def test_a_worker_keeps_the_engine_of_the_search(
+    context: str, shared: SharedStore, remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert open_context(context, shared=shared).cut.engine == "tensorflow"
+    cut = dataclasses.replace(remote.network.cut, engine="onnxruntime")
+    network = dataclasses.replace(remote.network, cut=cut)
+    name = publish_context(dataclasses.replace(remote, network=network), shared=shared)
+    opened = open_context(name, shared=shared)
+    assert opened.cut.engine == "onnxruntime"
+    tiles = np.zeros((2, 48, 48), dtype=np.float32)
+    assert opened.compute_features(tiles)[0].shape[0] == 2
+    real = worker_context.describe_versions()
+    monkeypatch.setattr(worker_context, "describe_versions", lambda: {**real, "onnxruntime": "not installed"})
+    open_context.cache_clear()
+    with pytest.raises(SettingsError, match=r"numbers: onnxruntime \S+ there and not installed here"):
+        open_context(name, shared=shared)
+    open_context(context, shared=shared)  # on TensorFlow it does without
 
 
 def test_a_context_is_opened_once_and_published_once(context: str, shared: SharedStore, remote) -> None:

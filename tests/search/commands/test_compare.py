@@ -8,7 +8,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sem_search.errors import NotComparableError, StudyMismatchError
-from sem_search.search.commands.compare import check_comparable, run_comparison
+from sem_search.search.commands.compare import check_comparable, iter_differing_settings, run_comparison
 from sem_search.search.commands.finished_study import check_same_data
 from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
@@ -40,6 +40,15 @@ def test_other_data_or_folds_are_named(other: dict[str, object], words: str) -> 
 
 def test_another_backbone_is_what_one_compares() -> None:
     check_comparable(sign(make_study("a"), backbone="vgg16"), sign(make_study("b"), backbone="resnet50"))
+
+
+def test_the_engine_and_the_precision_are_those_that_were_used(prepared) -> None:
+    studies = sign(make_study("a"), engine="onnxruntime", precision="float32"), sign(make_study("b"))
+    found = iter_differing_settings(studies, [prepared.settings] * 2)
+    assert [(one.name, one.first, one.second) for one in found] == [
+        ("engine", "onnxruntime", "tensorflow"),
+        ("precision", "float32", "None"),
+    ]
 
 
 def test_data_that_have_changed_are_refused() -> None:

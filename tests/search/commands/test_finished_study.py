@@ -21,7 +21,7 @@ from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.trials.attributes import FINGERPRINT, MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID, TRIAL_RUNS
 from sem_search.settings import SearchSettings
-from sem_search.transfer.trunk import set_precision
+from sem_search.transfer.trunk import Computation, set_computation
 
 NAME = "a study"
 
@@ -83,13 +83,14 @@ def test_a_study_is_taken_up_in_its_own_precision_whatever_would_be_chosen_here(
 ) -> None:
     def prepare(settings: SearchSettings) -> object:
         precision = "bfloat16" if settings.precision == "auto" else settings.precision
-        return dataclasses.replace(network, cut=set_precision(network.cut, precision=precision))
+        computation = Computation(engine=settings.engine, precision=precision)
+        return dataclasses.replace(network, cut=set_computation(network.cut, computation=computation))
 
     monkeypatch.setattr(prepare_room, "prepare_network", prepare)
     claim(prepared)
     store_folds()
     assert prepared.settings.precision == "auto"
-    assert take_up_study(NAME, storage=storage).prepared.network.precision == "float32"
+    assert take_up_study(NAME, storage=storage).prepared.network.computation.precision == "float32"
 
 
 @pytest.mark.usefixtures("known_network", "cache")

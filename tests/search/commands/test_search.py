@@ -23,7 +23,7 @@ from sem_search.search.trials.ranks import enqueue_rank
 from sem_search.search.trials.space import suggest_cell
 from sem_search.settings import SearchSettings
 from sem_search.tracking.mlflow.runs import describe_trial
-from sem_search.transfer.trunk import set_precision
+from sem_search.transfer.trunk import Computation, list_computations, set_computation
 from tests.search.commands.stopped import BEGINS, StoppedError, begin, change, list_warnings
 
 
@@ -191,7 +191,10 @@ def test_what_was_found_in_the_data_is_told_and_notes_are_not(
     shutil.copyfile(folder / "blobs" / "0.png", folder / "stripes" / "copy.png")
     shown: list[str] = []
     begin(change(asked, data=str(folder), allow_errors=("label_conflict",)), show=shown.append)
-    assert shown[1:3] == ["16 images of 3 classes, 64 tiles.", "tiny has the weights 'random'."]
+    assert shown[1:3] == [
+        "16 images of 3 classes, 64 tiles.",
+        "tiny has the weights 'random'; engine=tensorflow precision=float32.",
+    ]
     assert shown[3].startswith("The features of 64 tiles take ")
     begin(change(asked, data=str(folder), allow_errors=("label_conflict",)), show=shown.append)
     assert len(shown) == 4 + 3, "no word on the disk where the features are there"
@@ -200,31 +203,55 @@ def test_what_was_found_in_the_data_is_told_and_notes_are_not(
     assert not any("The session is told for no image" in text for text in warned)
 
 
+EXACT = Computation(engine="tensorflow", precision="float32")
+ROUNDED = Computation(engine="tensorflow", precision="bfloat16")
+ON_ONNXRUNTIME = Computation(engine="onnxruntime", precision="float32")
+
+
 @pytest.mark.usefixtures("cache", "begun")
 @pytest.mark.parametrize("study", [None, "mine"])
-def test_a_search_goes_on_in_the_precision_that_its_study_was_begun_with(
-    asked: SearchSettings, stopped: dict[str, Any], network, monkeypatch: pytest.MonkeyPatch, study: str | None
+@pytest.mark.parametrize(
+    ("before", "after", "difference"),
+    [
+        (ROUNDED, EXACT, "precision was 'bfloat16' and is now 'float32'"),
+        (EXACT, ON_ONNXRUNTIME, "engine was None and is now 'onnxruntime'"),
+        (ON_ONNXRUNTIME, EXACT, "engine was 'onnxruntime' and is now None"),
+    ],
+)
+def test_a_search_goes_on_with_the_engine_and_the_precision_that_its_study_was_begun_with(
+    asked: SearchSettings,
+    stopped: dict[str, Any],
+    network,
+    monkeypatch: pytest.MonkeyPatch,
+    study: str | None,
+    before: Computation,
+    after: Computation,
+    difference: str,
 ) -> None:
-    measured = "bfloat16"
+    measured = before
 
     def prepare(settings: SearchSettings) -> object:
-        precision = measured if settings.precision == "auto" else settings.precision
-        return dataclasses.replace(network, cut=set_precision(network.cut, precision=precision))
+        possible = list_computations(engine=settings.engine, precision=settings.precision)
+        computation = measured if len(possible) > 1 else possible[0]
+        return dataclasses.replace(network, cut=set_computation(network.cut, computation=computation))
 
     monkeypatch.setattr(prepare_room, "prepare_network", prepare)
-    begin(change(asked, study=study))
+    asked = change(asked, study=study, engine="auto")
+    begin(asked)
     first = stopped["objective"].prepared
-    measured = "float32"
-    begin(change(asked, study=study))
+    measured = after
+    shown: list[str] = []
+    begin(asked, show=shown.append)
     again = stopped["objective"].prepared
-    assert (again.name, again.network.precision) == (first.name, "bfloat16")
+    assert (again.name, again.network.computation) == (first.name, before)
+    assert f"The study was begun with {before}; it goes on with that." in shown
     assert again.fingerprint == first.fingerprint
-    with pytest.raises(StudyMismatchError if study else StoppedError, match="precision was" if study else None):
-        run_search(change(asked, study=study, precision="float32"))
+    with pytest.raises(StudyMismatchError if study else StoppedError, match=difference if study else None):
+        run_search(change(asked, engine=after.engine, precision=after.precision))
     if study is None:
-        assert stopped["objective"].prepared.name != first.name, "another precision that is asked for is another study"
+        assert stopped["objective"].prepared.name != first.name, "what is asked for by name is another study"
         begin(asked)
-        assert stopped["objective"].prepared.network.precision == "float32", "both are there: the one measured"
+        assert stopped["objective"].prepared.network.computation == after, "both are there: the one measured"
 
 
 def test_a_cluster_that_does_not_answer_is_refused_before_a_run_is_opened(

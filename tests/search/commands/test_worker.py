@@ -1,5 +1,6 @@
 """A worker: what it takes from the study, what is other on its machine, and what is refused."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.trials.attributes import SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.study import open_study
 from sem_search.settings import SearchSettings
+from sem_search.transfer.engine import Engine
 from tests.search.commands.stopped import StoppedError, begin, change, list_warnings
 
 
@@ -84,15 +86,17 @@ def test_a_worker_is_asked_for_shared_storage_whose_password_is_not_kept(
 
 
 @pytest.mark.usefixtures("cache", "begun")
-def test_a_worker_computes_in_the_precision_that_the_search_has_chosen(
-    asked: SearchSettings, stopped: dict[str, Any], network, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine", ["tensorflow", "onnxruntime"])
+def test_a_worker_computes_with_the_engine_and_the_precision_that_the_search_has_chosen(
+    asked: SearchSettings, stopped: dict[str, Any], network, monkeypatch: pytest.MonkeyPatch, engine: Engine
 ) -> None:
-    begin(change(asked, study="mine"))
-    seen: list[str] = []
-    monkeypatch.setattr(prepare_room, "prepare_network", lambda now: seen.append(now.precision) or network)
+    seen: list[tuple[str, str]] = []
+    chosen = dataclasses.replace(network, cut=dataclasses.replace(network.cut, engine=engine))
+    monkeypatch.setattr(prepare_room, "prepare_network", lambda now: seen.append((now.engine, now.precision)) or chosen)
+    begin(change(asked, study="mine", engine="auto"))
     with pytest.raises(StoppedError):
         run_worker("mine", storage=asked.storage)
-    assert (asked.precision, seen) == ("auto", ["float32"])
+    assert seen == [("auto", "auto"), (engine, "float32")]
 
 
 @pytest.mark.usefixtures("cache", "begun")

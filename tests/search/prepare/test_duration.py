@@ -19,6 +19,7 @@ from sem_search.search.prepare.duration import (
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.trials.ranks import count_ranks
 from sem_search.settings import SearchSettings, build_settings
+from sem_search.transfer.heads.linear import MOST_ROWS
 
 PACE = Pace(trunk_s=0.01, linear_s=0.002, baseline_s=0.001, head_s={16: 0.001, 64: 0.0005})
 
@@ -46,6 +47,7 @@ def build(**given: str) -> SearchSettings:
         ({"refit": "true"}, 90, 90),  # as many steps again
         ({"heads": "linear,finetune"}, 45 + 6, 45 + 6),  # 600 tiles, 5 folds
         ({"heads": "linear", "refit": "true"}, 14, 14),
+        ({"heads": "finetune,linear_init"}, 90 + 6, 90 + 6),  # what they start from is solved
         ({"pruner": "extrapolation"}, 22.5 * 1.3, 45),
         ({"pruner": "extrapolation", "batch_sizes": "16"}, 30, 30),  # the only cell is not pruned
         ({"trials": "1"}, 22.5, 22.5),
@@ -98,10 +100,25 @@ def test_a_small_search_is_not_timed_and_a_large_one_is(
     assert duration.features_s == n_tiles
 
 
-def test_features_in_the_cache_are_not_timed(prepared: PreparedSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_in_the_cache_take_no_time_and_heads_still_do(
+    prepared: PreparedSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert prepared.views
+    monkeypatch.setattr(duration_module, "measure_pace", lambda _prepared: replace(PACE, head_s={8: 1, 16: 1}))
     monkeypatch.setattr(duration_module, "WORTH_TIMING", prepared.data.tiles.n_tiles)
-    assert estimate_duration(prepared) is None
+    duration = estimate_duration(prepared)
+    assert duration is not None
+    assert (duration.features_s, duration.heads_s > 0) == (0, True)
+
+
+def test_a_linear_head_of_very_many_tiles_takes_no_longer() -> None:
+    """Beyond `MOST_ROWS` it learns from as many rows as there."""
+    many, more = (
+        compute_duration(PACE, settings=build(heads="linear", augment="none"), n_tiles=n_tiles, n_views=0).heads_s
+        for n_tiles in (MOST_ROWS, 3 * MOST_ROWS)
+    )
+    assert many == pytest.approx(more)
+    assert many > 0
 
 
 def test_a_tile_takes_some_time_in_the_trunk_and_in_a_head_of_each_batch_size(prepared: PreparedSearch) -> None:

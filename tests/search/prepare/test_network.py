@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sem_search.errors import LeakError, WeightsError
+from sem_search.errors import LeakError, SettingsError, WeightsError
 from sem_search.micrographs.reading.micrograph import read_micrograph
 from sem_search.records import Cell, TileSplits
 from sem_search.search.prepare import features as features_module
 from sem_search.search.prepare import network as network_module
 from sem_search.search.prepare.features import compute_features
 from sem_search.search.prepare.network import build_trainer, prepare_network
+from sem_search.transfer import engine
 
 
 class StoppedError(Exception):
@@ -37,6 +38,18 @@ def test_the_network_is_cut_and_its_weights_are_told(network, settings) -> None:
     assert network.cut.convolution == "conv_2"
     assert network.cut.trunk.input_shape == (None, 48, 48, 3)
     assert (network.weights.requested, network.weights.used) == ("random", "random")
+
+
+def test_without_onnxruntime_auto_says_that_it_takes_tensorflow(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "read_versions", lambda: {"onnxruntime": None})
+    found = prepare_network(settings.model_copy(update={"engine": "auto", "precision": "float32"}))
+    assert found.computation.engine == "tensorflow"
+    (warning,) = [text for text in found.warnings if text not in found.weights.warnings]
+    assert warning.startswith("engine=auto takes tensorflow, because onnxruntime cannot be found; install")
+    asked = prepare_network(settings.model_copy(update={"engine": "tensorflow", "precision": "float32"}))
+    assert asked.warnings == asked.weights.warnings
+    with pytest.raises(SettingsError, match="engine=onnxruntime needs onnxruntime, not installed here"):
+        prepare_network(settings.model_copy(update={"engine": "onnxruntime"}))
 
 
 def test_the_seed_decides_random_weights(settings, network, monkeypatch: pytest.MonkeyPatch) -> None:

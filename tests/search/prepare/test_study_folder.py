@@ -11,10 +11,11 @@ from filelock import Timeout
 from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.micrographs.folds import FoldTable
 from sem_search.search.prepare import prepared_search as prepare_room
-from sem_search.search.prepare.fingerprint import check_study_name, compute_fingerprint, name_study
+from sem_search.search.prepare.fingerprint import check_study_name, compute_fingerprint, name_study, read_computation
 from sem_search.search.prepare.study_folder import claim_study_folder, get_study_folder, lock_stores
 from sem_search.search.trials.study import open_study
 from sem_search.settings import INCOMPARABLE
+from sem_search.transfer.engine import Engine
 
 
 def change_settings(prepared, **changes: Any):
@@ -85,6 +86,19 @@ def test_data_folds_and_weights_are_held_by_their_hashes(prepared) -> None:
         assert {name for name, value in fingerprint(other).items() if value != before[name]} == {key}
     moved = dataclasses.replace(prepared.data.catalogue, root=Path("elsewhere"))
     assert fingerprint(change_data(prepared, catalogue=moved)) == before, "the same data in another place"
+
+
+def test_the_engine_is_in_the_fingerprint_where_it_is_not_that_of_older_studies(prepared) -> None:
+    def change_engine(engine: Engine) -> dict[str, Any]:
+        cut = dataclasses.replace(prepared.network.cut, engine=engine)
+        return fingerprint(dataclasses.replace(prepared, network=dataclasses.replace(prepared.network, cut=cut)))
+
+    before, after = change_engine("tensorflow"), change_engine("onnxruntime")
+    assert "engine" not in before
+    assert after == before | {"engine": "onnxruntime"}
+    assert read_computation(before) == {"engine": "tensorflow", "precision": "float32"}
+    assert read_computation(after) == {"engine": "onnxruntime", "precision": "float32"}
+    assert read_computation({}) == {"engine": "tensorflow"}, "the oldest have no precision"
 
 
 def test_a_fingerprint_survives_json(prepared) -> None:

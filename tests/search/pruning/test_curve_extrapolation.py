@@ -12,7 +12,6 @@ from sem_search.search.pruning.curve_extrapolation import (
     compute_allowance,
     extrapolate_accuracy,
     find_incumbent,
-    is_level,
     is_worse,
     should_prune,
 )
@@ -126,49 +125,6 @@ def test_the_worse_are_pruned_and_the_better_are_spared(shown: float, true: floa
 def test_a_fold_is_stopped_when_it_cannot_catch_up(accuracies: list[float], n_tiles: int, expected: int | None) -> None:
     ended = extrapolate(accuracies, n_tiles=n_tiles)
     assert ended == expected if expected is None or expected == WINDOW else 20 < (ended or 0) <= expected
-
-
-@pytest.mark.parametrize(
-    ("leads", "n_tiles", "expected"),
-    [
-        ((0.0,), 3_900, True),  # two standard errors, 2 * sqrt(2 * 0.05 * 0.95 / n), are 0.01 at 3,800 tiles
-        ((0.0,), 3_700, False),
-        ((0.0, 0.0), 1_950, True),
-        ((0.005,), 8_000, True),
-        ((-0.0001,), 8_000, False),
-        ((0.02, -0.021), 8_000, False),
-        ((0.02, -0.019), 8_000, True),
-    ],
-)
-def test_a_cell_is_level_where_the_tiles_would_show_that_it_is_better(
-    leads: tuple[float, ...], n_tiles: int, expected: bool
-) -> None:
-    assert is_level(leads, accuracy=0.95, n_tiles=n_tiles) is expected
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "n_tiles", "expected"),
-    [
-        (0.95, 20 * N_TILES, N_EPOCHS),
-        (0.947, 20 * N_TILES, N_EPOCHS),
-        (0.951, 20 * N_TILES, None),
-        (0.95, N_TILES, None),
-    ],
-)
-def test_with_many_tiles_a_level_cell_ends_with_the_fold(accuracy: float, n_tiles: int, expected: int | None) -> None:
-    assert extrapolate([accuracy] * N_EPOCHS, n_tiles=n_tiles) == expected
-
-
-def test_the_message_says_that_a_cell_is_level() -> None:
-    fold = FoldExtrapolation(fold=1, n_epochs=WINDOW, n_tiles=20 * N_TILES)
-    for _ in range(WINDOW):
-        fold.add(make_figures(0.95))
-    with pytest.raises(
-        optuna.TrialPruned,
-        match=r"fold 2, after epoch 10 of 10: .* 0\.950, with 16,000 tiles that would show a difference of 0\.01, is "
-        r"not ahead of the 0\.950 of trial 3, which led by 0\.001 on the folds before",
-    ):
-        fold.check(Incumbent(trial=3, accuracy=0.95, before=(0.95,), leads=(0.001,)))
 
 
 def test_without_an_incumbent_nothing_is_pruned() -> None:

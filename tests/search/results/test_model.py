@@ -217,10 +217,12 @@ def test_a_card_names_no_place_of_this_machine(prepared: Any, outcome: TrialOutc
 
 
 def test_settings_of_the_machine_and_of_the_registry_are_no_part_of_a_model(prepared: Any) -> None:
-    settings = describe_model_settings(prepared)
+    left_open = prepared.settings.model_copy(update={"engine": "auto"})
+    settings = describe_model_settings(dataclasses.replace(prepared, settings=left_open))
     assert settings["tile_px"] == 48
     assert prepared.settings.stride_px is None
     assert (settings["stride_px"], settings["study"], settings["precision"]) == (48, "a study", "float32"), "as used"
+    assert settings["engine"] == "tensorflow", "as used"
     left_out = {"data", "weights", "storage", "study_folder", "model_name", "threads"}
     assert not (left_out | {"promote_margin", "promote_confidence"}) & set(settings)
 
