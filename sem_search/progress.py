@@ -84,9 +84,9 @@ class ProgressMeter:
         rate = self._done / elapsed_s
         left_s = ((self._total or 0) - self._done) / max(rate, 1e-9)
         left = "" if left_s <= 0 else f", {left_s:.0f} s left" if left_s < 90 else f", {left_s / 60:.0f} min left"
-        pace = f"{left} ({rate:.1f} {self._unit}/s)"
         print(
-            f"{self._label}: {self._done}{of_total} {self._unit} in {elapsed_s:.1f} s{pace}",
+            f"{self._label}: {self._done}{of_total} {self._unit} in {elapsed_s:.1f} s{left}"
+            f" ({rate:.1f} {self._unit}/s)",
             file=sys.stderr,
             flush=True,
         )
