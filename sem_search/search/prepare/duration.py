@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from sem_search.micrographs.tiles import iter_image_tiles
 from sem_search.records import Cell, TileSplits
@@ -30,9 +31,12 @@ N_HEAD_TILES = 128
 N_EPOCHS = 3
 """Of a head for each batch size."""
 
-CHOICE_S, SOLUTION_S = 1.8e-7, 2.7e-8
-"""Of a linear head, for each tile, feature and class: to choose its penalty, and to solve it for one view. They are not
-timed: how many steps it takes is known in the end only. Measured with 960 tiles of ten classes on one core of 2026."""
+CHOICE_STEPS, SOLUTION_STEPS = 1300, 140
+"""Of a linear head: to choose its penalty, and to solve it for one view. A step is timed; how many it takes is known in
+the end only, and these are of 960 tiles of ten classes."""
+
+N_STEP_TILES, N_STEPS = 1000, 20
+"""Of the steps that are timed."""
 
 TRIAL_S, END_S = 3.0, 25.0
 """To log a trial with its model, and to end a study with its report: about, on a processor of 2026."""
@@ -129,11 +133,11 @@ def measure_pace(prepared: PreparedSearch) -> Pace:
     settings = prepared.settings
     trunk_s, features = _time_trunk(prepared)
     n_features = prepared.network.cut.tail.outputs[0].shape[-1]
-    n_values = n_features * len(prepared.data.tiles.class_names)
+    step_s = _time_step(n_features, n_classes=len(prepared.data.tiles.class_names))
     pace = Pace(
         trunk_s=trunk_s,
-        linear_s=(CHOICE_S + SOLUTION_S * VIEWS[settings.augment]) * n_values,
-        baseline_s=(CHOICE_S + SOLUTION_S) * n_values,
+        linear_s=(CHOICE_STEPS + SOLUTION_STEPS * VIEWS[settings.augment]) * step_s,
+        baseline_s=(CHOICE_STEPS + SOLUTION_STEPS) * step_s,
         head_s={},
     )
     if settings.heads == ("linear",):
@@ -174,6 +178,17 @@ def _time_trunk(prepared: PreparedSearch) -> tuple[float, list[NDArray[np.float3
             break
     n_timed = sum(len(features[0]) for features in batches[1:])
     return (ends_s[-1] - ends_s[0]) / n_timed, [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+
+
+def _time_step(n_features: int, *, n_classes: int) -> float:
+    """Return the seconds for a tile in a step of the linear head's solver: from features to logits, and back."""
+    rng = np.random.default_rng(0)
+    features, kernel = rng.random((N_STEP_TILES, n_features)), rng.random((n_features, n_classes))
+    with threadpool_limits(1, user_api="blas"):  # as the solver has it
+        begun = time.perf_counter()
+        for _ in range(N_STEPS):
+            features.T @ (features @ kernel)
+        return (time.perf_counter() - begun) / (N_STEPS * N_STEP_TILES)
 
 
 def _time_epoch(trainer: HeadTrainer, *, splits: TileSplits, batch_size: int) -> float:
