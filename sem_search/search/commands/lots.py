@@ -78,7 +78,7 @@ def _compare(data: PreparedData, *, settings: SearchSettings) -> LotsAudit:
     """Compute the trunk's features and test every pair."""
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
-    warn(*data.catalogue.warnings, *network.weights.warnings)
+    warn(*data.catalogue.warnings, *network.warnings)
     as_they_are = settings.model_copy(update={"augment": "none"})
     (features,) = compute_views(as_they_are, data=data, network=network)
     return audit_lots(data.catalogue, tiles=data.tiles, features=features.arrays, seed=settings.seed)
