@@ -3,10 +3,18 @@
 Codes that are alike have like signs, so points with the same signs are compared, for many selections of them (P. Indyk
 and R. Motwani, "Approximate nearest neighbors", STOC 1998, 604-613): each with the next few that have the same, so that
 the cost is n log n also where a powder looks alike everywhere. Two matches of a pair that agree in turn and shift are a
-guess; it is kept where many of the points that then lie on one another have like codes. Each picture has at most
-MAX_PARTNERS candidates of its own. The number of threads changes nothing.
+guess; it is kept where many of the points that then lie on one another have like codes.
+
+Each picture has at most MAX_PARTNERS candidates of its own, those with the most common points. In a long series that
+would leave parts that only a few candidates join, so the edges of N_FORESTS maximum spanning forests are kept as well,
+none in two of them (H. Nagamochi and T. Ibaraki, Algorithmica 7, 1992, 583-596): two parts stay apart only where
+registration refuses the candidates with the most common points between them, one in each forest.
+
+Pictures are taken in blocks, which bounds the memory beyond that of the points. Neither blocks nor threads change
+anything.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +22,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import DisjointSet
 
 from sem_search.micrographs.overlaps.points import N_VALUES, POINT, Codes, Points, unpack_codes
 from sem_search.micrographs.overlaps.registration import STRIP_SHARE
@@ -36,8 +45,11 @@ GUIDED_PX, MIN_GUIDED_LIKENESS = 2, 150.0  # once the shift is known
 MIN_COMMON, MIN_COMMON_SHARE = 5, 0.1
 MIN_OUTSIDE_STRIP = 0.3  # of the common points: a data bar that was left on has nearly all in one strip
 MAX_PARTNERS = 16
-BLOCK_IMAGES = 256
-CHUNK_MATCHES = 100_000  # whose codes are compared at once, for their memory
+N_FORESTS = 4
+BLOCK_POINTS = 2**20  # of the first pictures of pairs whose matches are held at once: 2,000 pictures or so
+THREAD_IMAGES = 128
+CHUNK_POINTS = 2**17  # looked at at once, for their memory
+CHUNK_MATCHES = 100_000  # whose codes are compared at once, likewise
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -80,72 +92,102 @@ def find_candidates(points: Iterable[Points], shapes: Sequence[Shape], *, meter:
         meter: Counts each picture once.
     """
     table = _build_table(points, shapes)
-    matches = _match_codes(table) if len(table.image) else np.empty(0, dtype=np.int64)
-    first = table.image[matches >> 32]
-    starts = range(0, len(shapes), BLOCK_IMAGES)
-    blocks = [matches[slice(*np.searchsorted(first, (start, start + BLOCK_IMAGES)))] for start in starts]
     found: list[Candidate] = []
-    with ThreadPoolExecutor(count_threads()) as pool:
-        for start, part in zip(starts, pool.map(partial(_check_block, table=table), blocks), strict=True):
+    begin = 0
+    while begin < len(shapes):
+        end = int(np.searchsorted(table.ends, table.ends[begin] + BLOCK_POINTS, side="right")) - 1
+        end = min(max(end, begin + 1), len(shapes))
+        for part in _check_images(begin, end, table=table):
             found += part
-            meter.update(min(BLOCK_IMAGES, len(shapes) - start))
-    return _keep_best(found)
+            meter.update(min(THREAD_IMAGES, end - begin))
+            begin = min(begin + THREAD_IMAGES, end)
+        found = _keep_best(found)  # what is not among the best of some is not among the best of all
+    return found
 
 
 def _build_table(points: Iterable[Points], shapes: Sequence[Shape]) -> _Table:
     """Return one table of all points."""
-    parts = list(points)
+    parts = [np.empty(0, dtype=POINT), *points]
     lengths = [len(part) for part in parts]
-    joined = np.concatenate(parts) if parts else np.empty(0, dtype=POINT)
-    codes = np.ascontiguousarray(joined["code"])
-    is_positive = np.concatenate((codes >> 7, codes >> 3 & 1), axis=1)
     return _Table(
-        image=np.repeat(np.arange(len(parts), dtype=np.int32), lengths),
-        rows=joined["row"].astype(np.int32),
-        columns=joined["column"].astype(np.int32),
-        turns=np.ascontiguousarray(joined["turn"]),
-        codes=codes,
-        signs=np.packbits(is_positive, axis=1).view(">u8").ravel().astype(np.uint64),
-        ends=np.cumsum([0, *lengths]),
+        image=np.repeat(np.arange(-1, len(parts) - 1, dtype=np.int32), lengths),
+        rows=np.concatenate([part["row"] for part in parts]).astype(np.int32),
+        columns=np.concatenate([part["column"] for part in parts]).astype(np.int32),
+        turns=np.concatenate([part["turn"] for part in parts]),
+        codes=np.concatenate([part["code"] for part in parts]),
+        signs=np.concatenate([_pack_signs(part["code"]) for part in parts]),
+        ends=np.cumsum(lengths),
         shapes=np.array(shapes, dtype=np.int32).reshape(-1, 2),
     )
 
 
-def _match_codes(table: _Table) -> Indices:
-    """Return the matches of points of two pictures, sorted: the first's index times 2**32, plus the second's."""
+def _pack_signs(codes: Codes) -> Signs:
+    """Return the signs of the values of codes, shape (n,)."""
+    is_positive = np.concatenate((codes >> 7, codes >> 3 & 1), axis=1)
+    return np.packbits(is_positive, axis=1).view(">u8").ravel().astype(np.uint64)
+
+
+def _check_images(begin: int, end: int, *, table: _Table) -> Iterator[list[Candidate]]:
+    """Yield the candidates whose first pictures lie in a block of pictures, for THREAD_IMAGES of them at a time."""
+    matches = _match_codes(table, begin=int(table.ends[begin]), end=int(table.ends[end]))
+    limits = table.ends[[*range(begin, end, THREAD_IMAGES), end]] << 32
+    parts = np.split(matches, np.searchsorted(matches, limits[1:-1]))
+    with ThreadPoolExecutor(count_threads()) as pool:
+        yield from pool.map(partial(_check_block, table=table), parts)
+
+
+def _match_codes(table: _Table, *, begin: int, end: int) -> Indices:
+    """Return the matches of these points with later ones, of other pictures, sorted.
+
+    Returns:
+        The first's index times 2**32, plus the second's.
+    """
     rng = np.random.default_rng(0)
-    n_signs = max(1, round(np.log2(len(table.image)) - SPARE_SIGNS))
+    n_signs = max(1, round(np.log2(max(1, len(table.image))) - SPARE_SIGNS))
     selections = [rng.permutation(SELECTED_FROM)[:n_signs] for _ in range(N_SELECTIONS)]
     matches = np.empty(0, dtype=np.int64)
     n_threads = count_threads()
     with ThreadPoolExecutor(n_threads) as pool:
         for start in range(0, N_SELECTIONS, n_threads):  # few at once, for their memory
-            parts = pool.map(partial(_match_selected, table=table), selections[start : start + n_threads])
-            matches = np.concatenate((matches, *parts))
+            match = partial(_match_selected, table=table, begin=begin, end=end)
+            matches = np.concatenate((matches, *pool.map(match, selections[start : start + n_threads])))
             matches.sort()
             matches = matches[np.append(True, matches[1:] != matches[:-1])[: len(matches)]]
     return matches
 
 
-def _match_selected(selected: NDArray[np.int64], *, table: _Table) -> Indices:
-    """Return the matches among points in which the selected signs are equal."""
-    key = np.zeros(len(table.signs), dtype=np.uint64)
-    for value in selected:
-        key = (key << np.uint64(1)) | ((table.signs >> np.uint64(N_VALUES - 1 - value)) & np.uint64(1))
-    ordered = np.sort((key << np.uint64(32)) | np.arange(len(key), dtype=np.uint64))
-    point = (ordered & np.uint64(2**32 - 1)).astype(np.int64)
-    key, signs, image = ordered >> np.uint64(32), table.signs[point], table.image[point]
-    found = []
-    at = np.arange(len(point))
-    for step in range(1, MAX_NEIGHBOURS + 1):
-        at = at[at < len(point) - step]
-        at = at[key[at] == key[at + step]]
-        is_near = np.bitwise_count(signs[at] ^ signs[at + step]) <= MAX_UNLIKE_SIGNS
-        near = at[is_near & (image[at] != image[at + step])]
-        one, other = point[near], point[near + step]
-        is_like = _compute_likeness(one, other, codes=table.codes) >= MIN_LIKENESS
-        found.append((one[is_like] << 32) | other[is_like])
+def _match_selected(selected: NDArray[np.int64], *, table: _Table, begin: int, end: int) -> Indices:
+    """Return the matches of these points with later ones in which the selected signs are equal."""
+    ordered = _sort_by_signs(selected, table=table)
+    found = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(ordered), CHUNK_POINTS):
+        chunk = ordered[start : start + CHUNK_POINTS + MAX_NEIGHBOURS]
+        point = (chunk & np.uint64(2**32 - 1)).astype(np.int64)
+        key, signs, image = chunk >> np.uint64(32), table.signs[point], table.image[point]
+        at = np.nonzero((point >= begin) & (point < end))[0]
+        at = at[at < CHUNK_POINTS]
+        for step in range(1, MAX_NEIGHBOURS + 1):
+            at = at[at < len(point) - step]
+            at = at[key[at] == key[at + step]]
+            is_near = np.bitwise_count(signs[at] ^ signs[at + step]) <= MAX_UNLIKE_SIGNS
+            near = at[is_near & (image[at] != image[at + step])]
+            one, other = point[near], point[near + step]
+            is_like = _compute_likeness(one, other, codes=table.codes) >= MIN_LIKENESS
+            found.append((one[is_like] << 32) | other[is_like])
     return np.concatenate(found)
+
+
+def _sort_by_signs(selected: NDArray[np.int64], *, table: _Table) -> Signs:
+    """Return all points, sorted by the selected signs: these times 2**32, plus the point's index."""
+    ordered = np.empty(len(table.signs), dtype=np.uint64)
+    for start in range(0, len(ordered), CHUNK_POINTS):
+        signs = table.signs[start : start + CHUNK_POINTS]
+        key = np.zeros(len(signs), dtype=np.uint64)
+        for value in selected:
+            key = (key << np.uint64(1)) | ((signs >> np.uint64(N_VALUES - 1 - value)) & np.uint64(1))
+        ordered[start : start + len(key)] = (key << np.uint64(32)) | np.arange(start, start + len(key), dtype=np.uint64)
+    ordered.sort()
+    return ordered
 
 
 def _compute_likeness(one: Indices, other: Indices, *, codes: Codes) -> NDArray[np.float32]:
@@ -229,13 +271,19 @@ def _count_outside_strip(places: Places, all_places: Places) -> int:
 
 
 def _keep_best(found: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates that are among the MAX_PARTNERS best of one of their two pictures, sorted."""
-    n_of: dict[int, int] = {}
-    kept = []
-    for candidate in sorted(found, key=lambda one: (-one.n_common, one)):
+    """Return the best candidates of each picture, and those of N_FORESTS spanning forests, sorted."""
+    ordered = sorted(found, key=lambda one: (-one.n_common, one))
+    n_of: dict[int, int] = defaultdict(int)
+    kept = set()
+    for candidate in ordered:
         ends = (candidate.first, candidate.second)
-        if min(n_of.get(end, 0) for end in ends) < MAX_PARTNERS:
-            kept.append(candidate)
+        if min(n_of[end] for end in ends) < MAX_PARTNERS:
+            kept.add(candidate)
         for end in ends:
-            n_of[end] = n_of.get(end, 0) + 1
+            n_of[end] += 1
+    for _ in range(N_FORESTS):
+        trees = DisjointSet(n_of)
+        forest = {candidate for candidate in ordered if trees.merge(candidate.first, candidate.second)}
+        kept |= forest
+        ordered = [candidate for candidate in ordered if candidate not in forest]
     return sorted(kept)

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from sem_search.errors import DataError, SemSearchWarning, UnreadableImageError
 from sem_search.micrographs import threads
 from sem_search.micrographs.catalogue import read_catalogue
-from sem_search.micrographs.overlaps import similarity
+from sem_search.micrographs.overlaps import candidates, similarity
 from sem_search.micrographs.overlaps.similarity import (
     SimilarPair,
     find_copies,
@@ -237,6 +237,33 @@ def write_series(folder: Path, numbers: range) -> None:
         save(
             folder / ("salt", "sand")[number % 2] / f"s{number}.png", take(ground[:, 90 * number :][:, :WIDTH], number)
         )
+
+
+def test_a_long_series_of_two_fields_is_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture has more neighbours of its own field than it may have partners."""
+    monkeypatch.setattr(similarity, "FEW_IMAGES", 0)
+    monkeypatch.setattr(candidates, "MAX_PARTNERS", 2)
+    ground = make_ground(9, HEIGHT, WIDTH + 150)
+    for number in range(12):
+        field = ground[:, 150 * (number % 2) :][:, :WIDTH]
+        save(tmp_path / ("salt", "sand")[number % 2] / f"{number:02}.png", take(field, number))
+    catalogue = read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=48))
+    grouped = group_similar(catalogue, find_similar_pairs(catalogue))
+    assert len({record.group for record in grouped.records}) == 1
+
+
+def test_overlaps_of_pictures_of_a_rarer_kind_are_found_among_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small pictures with another pixel size than most."""
+    for label in ("salt", "sand"):
+        (tmp_path / label).mkdir()
+    for number in range(6):
+        write_fei(tmp_path / "sand" / f"{number}.tif", take(make_ground(number), number), pixel_size_m=1e-8)
+    ground = make_ground(77, HEIGHT, WIDTH + 100)
+    for name, field in (("y", ground[:, :WIDTH]), ("z", ground[:, 100:])):
+        write_fei(tmp_path / "salt" / f"{name}.tif", take(field, ord(name)), pixel_size_m=1.3e-8)
+    assert [(pair.first, pair.second) for pair in find_many(tmp_path, monkeypatch)] == [("salt/y.tif", "salt/z.tif")]
 
 
 def test_what_is_known_is_not_computed_again(
