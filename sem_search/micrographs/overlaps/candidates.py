@@ -1,10 +1,11 @@
 """Which pairs of many pictures are worth registering: those whose points agree in code and in place.
 
-Codes that are alike have like signs, so points with the same signs are compared, for many selections of them (P. Indyk
-and R. Motwani, "Approximate nearest neighbors", STOC 1998, 604-613): each with the next few that have the same, so that
-the cost is n log n also where a powder looks alike everywhere. Two matches of a pair that agree in turn and shift are a
+Points fall into as many cells as the root of their number, by the nearest of some codes drawn at random, and each is
+compared with those of its four nearest cells (an inverted file: J. Sivic and A. Zisserman, "Video Google", ICCV 2003,
+1470-1477). Two matches of a pair that agree in turn and shift are a
 guess; it is kept where many of the points that then lie on one another have like codes. Each picture has at most
-MAX_PARTNERS candidates of its own. The number of threads changes nothing.
+MAX_PARTNERS candidates of its own. Products of codes are
+exact, so the number of threads changes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,30 +16,29 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.micrographs.overlaps.points import N_VALUES, POINT, Codes, Points, unpack_codes
+from sem_search.micrographs.overlaps.points import POINT, Codes, Points, unpack_codes
 from sem_search.micrographs.overlaps.registration import STRIP_SHARE
 from sem_search.micrographs.overlaps.turns import Places, Turns, relate_turns, turn_places
 from sem_search.micrographs.threads import count_threads
 from sem_search.progress import ProgressMeter
 
-Signs = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 Shape = tuple[int, int]
 
-N_SELECTIONS = 32
-SELECTED_FROM = 36  # of the values, the best: the signs of others change with the noise
-SPARE_SIGNS = 4  # fewer than would give each point a selection of its own: noise changes one sign in ten
-MAX_NEIGHBOURS = 32
-MAX_UNLIKE_SIGNS = 18  # a quick look before codes are compared
-MIN_LIKENESS = 270.0  # product of two codes, at most about 400
-SEED_PX = 2  # matches of one shift
+N_PROBED = 4  # cells
+MATCHES_PER_POINT = 15  # by chance: the more points, the more alike they must be
+LIKENESS = (200.0, 350.0)  # product of two codes of a match, at least; a code with itself: 404
+N_SAMPLED = (500, 100_000)  # points that show what chance is
+MAX_NEIGHBOURS = 16  # of a point in a cell: of what is the same in all images, the first few are enough
+SEED_PX, MAX_AGREEING = 2, 16  # matches of one shift; so many are counted
 GUIDED_PX, MIN_GUIDED_LIKENESS = 2, 140.0  # once the shift is known
 MIN_COMMON, MIN_COMMON_SHARE = 5, 0.06  # of the overlap's points; strangers: one candidate for five pictures
 MIN_OUTSIDE_STRIP = 0.2  # of the common points: a data bar that was left on has nearly all in one strip
 MAX_PARTNERS = 16
 BLOCK_IMAGES = 256
-CHUNK_POINTS = 100_000  # whose codes are unpacked at once, for their memory
-MAX_POINTS_AT_ONCE = 10_000_000  # in all threads, likewise: 40 bytes each
+CHUNK_POINTS = 50_000  # whose codes are unpacked at once, for their memory
+CHUNK_PRODUCTS = 4_000_000  # likewise
+CENTRE_LEVELS = 16.0  # whole numbers, so that products with them are exact, too
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -64,8 +64,6 @@ class _Table:
     columns: Places
     turns: Turns
     codes: Codes
-    signs: Signs
-    """Of the values, the best highest."""
     ends: Indices
     """Where the points of each picture begin, and the last end."""
     shapes: NDArray[np.int32]
@@ -106,58 +104,70 @@ def _build_table(points: Iterable[Points], shapes: Sequence[Shape]) -> _Table:
         columns=joined["column"].astype(np.int32),
         turns=np.ascontiguousarray(joined["turn"]),
         codes=codes,
-        signs=_pack_signs(codes),
         ends=np.cumsum([0, *lengths]),
         shapes=np.array(shapes, dtype=np.int32).reshape(-1, 2),
     )
 
 
-def _pack_signs(codes: Codes) -> Signs:
-    """Return the signs of the values of codes, the best highest, shape (n,)."""
-    signs = np.empty(len(codes), dtype=np.uint64)
-    for start in range(0, len(codes), CHUNK_POINTS):
-        some = codes[start : start + CHUNK_POINTS]
-        is_positive = np.concatenate((some >> 7, some >> 3 & 1), axis=1)
-        signs[start : start + CHUNK_POINTS] = np.packbits(is_positive, axis=1).view(">u8")[:, 0]
-    return signs
-
-
 def _match_codes(table: _Table) -> Indices:
     """Return the matches of points of two pictures, sorted: the first's index times 2**32, plus the second's."""
     rng = np.random.default_rng(0)
-    n_signs = max(1, round(np.log2(len(table.image)) - SPARE_SIGNS))
-    selections = [rng.permutation(SELECTED_FROM)[:n_signs] for _ in range(N_SELECTIONS)]
-    matches = np.empty(0, dtype=np.int64)
-    n_at_once = max(1, min(count_threads(), MAX_POINTS_AT_ONCE // len(table.image)))
-    with ThreadPoolExecutor(n_at_once) as pool:
-        for start in range(0, N_SELECTIONS, n_at_once):
-            parts = pool.map(partial(_match_selected, table=table), selections[start : start + n_at_once])
-            matches = np.concatenate((matches, *parts))
-            matches.sort()
-            matches = matches[np.append(True, matches[1:] != matches[:-1])[: len(matches)]]
-    return matches
+    n_points = len(table.codes)
+    threshold = _find_chance(table.codes, rng=rng)
+    centres = unpack_codes(table.codes[rng.choice(n_points, max(1, round(np.sqrt(n_points))), replace=False)])
+    centres = np.round(CENTRE_LEVELS * centres / np.sqrt((centres**2).mean(axis=1, keepdims=True)))
+    nearest = np.concatenate(
+        [_find_nearest(table.codes[at : at + CHUNK_POINTS], centres) for at in range(0, n_points, CHUNK_POINTS)]
+    )
+    cells = range(len(centres))
+    members = np.argsort(nearest[:, 0], kind="stable")
+    first_member = np.searchsorted(nearest[members, 0], [*cells, len(centres)])
+    probing = np.argsort(nearest.ravel(), kind="stable")
+    first_probing = np.searchsorted(nearest.ravel()[probing], [*cells, len(centres)])
+
+    def match(cell: int) -> Indices:
+        """Return the matches with the points in one cell."""
+        inside = members[first_member[cell] : first_member[cell + 1]]
+        asking = probing[first_probing[cell] : first_probing[cell + 1]] // nearest.shape[1]
+        return _match_cell(asking, inside, table=table, threshold=threshold)
+
+    with ThreadPoolExecutor(count_threads()) as pool:
+        matches = np.concatenate(list(pool.map(match, cells)))
+    matches.sort()
+    is_first: NDArray[np.bool_] = np.append(True, matches[1:] != matches[:-1])[: len(matches)]
+    return np.compress(is_first, matches)
 
 
-def _match_selected(selected: NDArray[np.int64], *, table: _Table) -> Indices:
-    """Return the matches among points in which the selected signs are equal."""
-    ordered = np.arange(len(table.signs), dtype=np.uint64)
-    for place, value in enumerate(selected):
-        sign = (table.signs >> np.uint64(N_VALUES - 1 - value)) & np.uint64(1)
-        ordered |= sign << np.uint64(32 + place)
-    ordered.sort()
-    point, key = ordered.astype(np.uint32), (ordered >> np.uint64(32)).astype(np.uint32)
-    del ordered
-    signs, image = table.signs[point], table.image[point]
-    found = []
-    at = np.arange(len(point), dtype=np.int32)
-    for step in range(1, MAX_NEIGHBOURS + 1):
-        at = at[at < len(point) - step]
-        at = at[key[at] == key[at + step]]
-        is_near = np.bitwise_count(signs[at] ^ signs[at + step]) <= MAX_UNLIKE_SIGNS
-        near = at[is_near & (image[at] != image[at + step])]
-        one, other = (point[index].astype(np.int64) for index in (near, near + step))
-        is_like = _compute_likeness(one, other, codes=table.codes) >= MIN_LIKENESS
-        found.append((one[is_like] << 32) | other[is_like])
+def _find_chance(codes: Codes, *, rng: np.random.Generator) -> float:
+    """Return the likeness from which a point has MATCHES_PER_POINT others by chance, within LIKENESS."""
+    some, others = (unpack_codes(codes[rng.choice(len(codes), min(n, len(codes)), replace=False)]) for n in N_SAMPLED)
+    likeness = np.concatenate([one @ others.T for one in some])
+    rank = min(len(likeness) - 1, round(len(likeness) * MATCHES_PER_POINT / len(codes)))
+    return float(np.clip(-np.partition(-likeness, rank)[rank], *LIKENESS))
+
+
+def _find_nearest(codes: Codes, centres: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return the nearest centres of points, the nearest first, shape (n, N_PROBED) or fewer."""
+    likeness = unpack_codes(codes) @ centres.T
+    n_probed = min(N_PROBED, len(centres))
+    nearest = np.argpartition(-likeness, n_probed - 1, axis=1)[:, :n_probed]
+    order = np.argsort(-np.take_along_axis(likeness, nearest, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(nearest, order, axis=1).astype(np.uint16)
+
+
+def _match_cell(asking: Indices, inside: Indices, *, table: _Table, threshold: float) -> Indices:
+    """Return the matches between points that ask and those inside a cell."""
+    theirs = unpack_codes(table.codes[inside]).T
+    found = [np.empty(0, dtype=np.int64)]
+    n_rows = max(1, CHUNK_PRODUCTS // max(1, len(inside)))
+    for start in range(0, len(asking), n_rows):
+        some = asking[start : start + n_rows]
+        row, column = np.nonzero(unpack_codes(table.codes[some]) @ theirs >= threshold)
+        is_other = table.image[some[row]] != table.image[inside[column]]
+        row, column = row[is_other], column[is_other]
+        is_among_first = np.arange(len(row)) - np.searchsorted(row, row) < MAX_NEIGHBOURS
+        ends = some[row[is_among_first]], inside[column[is_among_first]]
+        found.append((np.minimum(*ends) << 32) | np.maximum(*ends))
     return np.concatenate(found)
 
 
@@ -193,7 +203,7 @@ def _guess(matches: Indices, *, table: _Table) -> Iterator[tuple[int, int, int, 
     order = np.lexsort((right, down, pair))
     pair, down, right = pair[order], down[order], right[order]
     n_agreeing = np.ones(len(pair), dtype=np.int64)
-    for step in range(1, MAX_NEIGHBOURS + 1):
+    for step in range(1, MAX_AGREEING):
         is_near = (pair[step:] == pair[:-step]) & (down[step:] - down[:-step] <= SEED_PX)
         agree = np.nonzero(is_near & (np.abs(right[step:] - right[:-step]) <= SEED_PX))[0]
         n_agreeing[agree] += 1
