@@ -261,6 +261,15 @@ def overlaps(*, threads: int, n_per_form: int, n_per_share: int, noise: float) -
     return alone | measure_candidates(n_per_share=n_per_share, noise=noise)
 
 
+@add_benchmark
+@click.option("--images", "counts", multiple=True, default=(100, 500, 2000), show_default=True)
+def many_images(*, threads: int, counts: tuple[int, ...]) -> Figures:
+    """What looking for overlaps costs with the number of images: processor time, a second look, ten more, memory."""
+    from benchmarks.many_images import measure_many_images
+
+    return measure_many_images(counts)
+
+
 @benchmarks.command()
 @click.option("--set", "sets", multiple=True, default=("demo",), help="demo, or NAME=FOLDER[:TILE_PX][:exclude=A,B].")
 @click.option("--seed", "seeds", multiple=True, default=(0,), show_default=True, help="Of the folds.")

@@ -82,8 +82,11 @@ class ProgressMeter:
         elapsed_s = max(self._told_s - self._started_s, 1e-9)
         of_total = "" if self._total is None else f" of {self._total}"
         rate = self._done / elapsed_s
+        left_s = ((self._total or 0) - self._done) / max(rate, 1e-9)
+        left = "" if left_s <= 0 else f", {left_s:.0f} s left" if left_s < 90 else f", {left_s / 60:.0f} min left"
         print(
-            f"{self._label}: {self._done}{of_total} {self._unit} in {elapsed_s:.1f} s ({rate:.1f} {self._unit}/s)",
+            f"{self._label}: {self._done}{of_total} {self._unit} in {elapsed_s:.1f} s{left}"
+            f" ({rate:.1f} {self._unit}/s)",
             file=sys.stderr,
             flush=True,
         )

@@ -14,7 +14,8 @@ from benchmarks.classifier_results import Result, Task, append_result, read_resu
 from benchmarks.classifier_rows import LOGISTIC, ROWS, ImageSet
 from benchmarks.classifiers import measure_classifiers
 from benchmarks.known_images import _ask, _draw_case
-from benchmarks.overlaps import measure_overlaps
+from benchmarks.many_images import measure_many_images
+from benchmarks.overlaps import measure_candidates, measure_overlaps
 from benchmarks.replay import measure_replay, stop_fold
 from benchmarks.scale_steps import STEPS, World, compute_exponent, measure_scale_steps
 from benchmarks.searching import count_ended_epochs
@@ -246,6 +247,21 @@ def test_overlaps_are_found_where_there_are_some_alone(monkeypatch: pytest.Monke
         "found_of_50%": 1.0,
         "found_of_20%": 1.0,
     }
+
+
+def test_overlaps_are_found_in_a_set_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.overlaps.MATERIALS", MATERIALS[-1:])
+    monkeypatch.setattr("benchmarks.overlaps.SHARES", (0.5, 0.3))
+    figures = measure_candidates(n_per_share=1)
+    assert figures.pop("candidates") < 2
+    assert set(figures) == {f"{name}_of_{share}%" for name in ("registered", "found_in_set") for share in (50, 30)}
+    assert set(figures.values()) == {1.0}
+
+
+def test_many_images_are_measured_with_their_overlaps() -> None:
+    figures = measure_many_images((22,))
+    assert (figures["images.22.found"], figures["images.22.wrongly_found"]) == (1.0, 0.0)
+    assert figures["images.22.again_s"] < figures["images.22.wall_s"]
 
 
 def build_result(

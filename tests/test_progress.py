@@ -18,7 +18,20 @@ def test_plain_lines_tell_the_rate_and_end_with_a_sum(capsys, monkeypatch):
         "Features: 1 of 4 tiles",
         "Features: 4 of 4 tiles",
     ]
+    assert " s left (" in lines[0]
+    assert "left" not in lines[1]
     assert lines[-1].endswith("tiles/s)")
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(1, " in 1.0 s, 3 s left (1.0"), (60, " in 60.0 s, 3 min left (0.0")])
+def test_lines_tell_the_time_left(capsys, monkeypatch, seconds, left):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with ProgressMeter("Features", total=4, unit="tiles", is_shown=True) as meter:
+        now[0] = seconds
+        meter.update(1)
+    assert left in capsys.readouterr().err
 
 
 def test_lines_do_not_come_more_often_than_every_few_seconds(capsys):

@@ -19,6 +19,7 @@ from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_d
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
 from sem_search.micrographs.inspection.inspect import Finding, inspect_catalogue
 from sem_search.micrographs.inspection.overlap_findings import explain_grouping
+from sem_search.micrographs.overlaps.similarity import FEW_IMAGES
 from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import TileGrid, build_tile_table
 from sem_search.places import get_cache_folder, make_cache_folder
@@ -82,6 +83,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         n_folds=settings.folds,
         grid=grid,
         overlaps=settings.overlaps,
+        progress=len(catalogue.records) > FEW_IMAGES,  # a few take seconds
     )
     catalogue = inspection.grouped
     try:

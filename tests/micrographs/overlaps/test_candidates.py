@@ -48,7 +48,7 @@ def test_another_exposure_has_many_of_the_same_points_and_another_place_has_none
 
     def count_like(one: np.ndarray, another: np.ndarray) -> int:
         ours, theirs = (unpack_codes(find_points(plane)["code"]) for plane in (one, another))
-        return int(((ours @ theirs.T).max(axis=1) >= candidates.MIN_LIKENESS).sum())
+        return int(((ours @ theirs.T).max(axis=1) >= 250).sum())
 
     assert count_like(first, second) > 50
     assert count_like(first, other) < 5
