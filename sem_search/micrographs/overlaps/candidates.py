@@ -144,9 +144,10 @@ def _build_cells(table: _Table) -> _Cells:
     centres = unpack_codes(table.codes[rng.choice(n_points, max(1, round(np.sqrt(n_points))), replace=False)])
     centres = np.round(CENTRE_LEVELS * centres / np.sqrt((centres**2).mean(axis=1, keepdims=True)))
     nearest = np.full((n_points, N_PROBED), len(centres), dtype=np.uint16)
-    for at in range(0, n_points, CHUNK_POINTS):
-        some = _find_nearest(table.codes[at : at + CHUNK_POINTS], centres)
-        nearest[at : at + CHUNK_POINTS, : some.shape[1]] = some
+    n_rows = max(1, CHUNK_PRODUCTS // len(centres))
+    for at in range(0, n_points, n_rows):
+        some = _find_nearest(table.codes[at : at + n_rows], centres)
+        nearest[at : at + n_rows, : some.shape[1]] = some
 
     def list_cells(cell_of: NDArray[np.uint16]) -> list[Indices]:
         order = np.argsort(cell_of, kind="stable")
