@@ -116,8 +116,9 @@ def _match_codes(table: _Table) -> Indices:
     threshold = _find_chance(table.codes, rng=rng)
     centres = unpack_codes(table.codes[rng.choice(n_points, max(1, round(np.sqrt(n_points))), replace=False)])
     centres = np.round(CENTRE_LEVELS * centres / np.sqrt((centres**2).mean(axis=1, keepdims=True)))
+    n_rows = max(1, CHUNK_PRODUCTS // len(centres))
     nearest = np.concatenate(
-        [_find_nearest(table.codes[at : at + CHUNK_POINTS], centres) for at in range(0, n_points, CHUNK_POINTS)]
+        [_find_nearest(table.codes[at : at + n_rows], centres) for at in range(0, n_points, n_rows)]
     )
     cells = range(len(centres))
     members = np.argsort(nearest[:, 0], kind="stable")
