@@ -2,11 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.inspection.finding import Finding
-from sem_search.micrographs.overlaps.similarity import SimilarPair
+from sem_search.micrographs.overlaps.similarity import SimilarPair, group_similar
 from sem_search.words import count, join_words, name_some
 
 ZOOMED = 1.05  # fields that differ more in pixel size are called one field at two magnifications
@@ -73,11 +72,11 @@ def find_joined_groups(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> li
 
 
 def find_same_moments(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> list[Finding]:
-    """Return a warning for images taken at the same second in which no common place was found.
+    """Return a warning for images taken at the same second that no common place, and no group of the CSV, joins.
 
     One scan recorded by two detectors is one field, however different the two images look.
     """
-    known = {(pair.first, pair.second) for pair in pairs}
+    group_of = {record.image_id: record.group for record in group_similar(catalogue, pairs).records}
     moments: dict[str, list[str]] = defaultdict(list)
     for record in catalogue.records:
         if record.acquired_at is not None and len(record.acquired_at) > DAY_LENGTH:
@@ -93,7 +92,7 @@ def find_same_moments(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> lis
             images=tuple(sorted(ids)),
         )
         for moment, ids in sorted(moments.items())
-        if not known.issuperset(combinations(sorted(ids), 2))
+        if len({group_of[image_id] for image_id in ids}) > 1
     ]
 
 
@@ -148,13 +147,10 @@ def _list_records(pairs: Sequence[SimilarPair], records: Mapping[str, ImageRecor
 
 
 def _join_copies(copies: Iterable[SimilarPair]) -> list[list[SimilarPair]]:
-    """Return the pairs of each set of copies: all that are connected, since a copy of a copy is a copy."""
-    sets: dict[str, list[SimilarPair]] = {}
-    first_of: dict[str, str] = {}
+    """Return the pairs of each set of copies, which all begin with its first."""
+    sets: dict[str, list[SimilarPair]] = defaultdict(list)
     for pair in copies:
-        first = first_of.setdefault(pair.first, pair.first)
-        first_of[pair.second] = first
-        sets.setdefault(first, []).append(pair)
+        sets[pair.first].append(pair)
     return list(sets.values())
 
 

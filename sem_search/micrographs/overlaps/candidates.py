@@ -1,12 +1,20 @@
 """Which pairs of many pictures are worth registering: those whose points agree in code and in place.
 
-Codes that are alike have like signs, so points with the same signs are compared, for many selections of them (P. Indyk
-and R. Motwani, "Approximate nearest neighbors", STOC 1998, 604-613): each with the next few that have the same, so that
-the cost is n log n also where a powder looks alike everywhere. Two matches of a pair that agree in turn and shift are a
-guess; it is kept where many of the points that then lie on one another have like codes. Each picture has at most
-MAX_PARTNERS candidates of its own. The number of threads changes nothing.
+Points fall into as many cells as the root of their number, by the nearest of some codes drawn at random, and each is
+compared with those of its four nearest cells (an inverted file: J. Sivic and A. Zisserman, "Video Google", ICCV 2003,
+1470-1477). Two matches of a pair that agree in turn and shift are a guess; it is kept where many of the points that
+then lie on one another have like codes.
+
+Each picture has at most MAX_PARTNERS candidates of its own, those with the most common points. In a long series that
+would leave parts that only a few candidates join, so the edges of N_FORESTS maximum spanning forests are kept as well,
+none in two of them (H. Nagamochi and T. Ibaraki, Algorithmica 7, 1992, 583-596): two parts stay apart only where
+registration refuses the candidates with the most common points between them, one in each forest.
+
+First pictures are taken in blocks, which bounds the memory beyond that of the points. Products of codes are exact, so
+neither blocks nor threads change anything.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,31 +22,33 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import DisjointSet
 
-from sem_search.micrographs.overlaps.points import N_VALUES, POINT, Codes, Points, unpack_codes
+from sem_search.micrographs.overlaps.points import POINT, Codes, Points, unpack_codes
 from sem_search.micrographs.overlaps.registration import STRIP_SHARE
 from sem_search.micrographs.overlaps.turns import Places, Turns, relate_turns, turn_places
 from sem_search.micrographs.threads import count_threads
 from sem_search.progress import ProgressMeter
 
-Signs = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 Shape = tuple[int, int]
 
-N_SELECTIONS = 32
-SELECTED_FROM = 36  # of the values, the best: the signs of others change with the noise
-SPARE_SIGNS = 4  # fewer than would give each point a selection of its own: noise changes one sign in ten
-MAX_NEIGHBOURS = 32
-MAX_UNLIKE_SIGNS = 18  # a quick look before codes are compared
-MIN_LIKENESS = 270.0  # product of two codes, at most about 400
-SEED_PX = 2  # matches of one shift
+N_PROBED = 4  # cells
+MATCHES_PER_POINT = 15  # by chance: the more points, the more alike they must be
+LIKENESS = (200.0, 350.0)  # product of two codes of a match, at least; a code with itself: 404
+N_SAMPLED = (200, 50_000)  # points that show what chance is
+MAX_NEIGHBOURS = 16  # of a point in a cell: of what is the same in all images, the first few are enough
+SEED_PX, MAX_AGREEING = 2, 16  # matches of one shift; so many are counted
 GUIDED_PX, MIN_GUIDED_LIKENESS = 2, 140.0  # once the shift is known
 MIN_COMMON, MIN_COMMON_SHARE = 5, 0.06  # of the overlap's points; strangers: one candidate for five pictures
 MIN_OUTSIDE_STRIP = 0.2  # of the common points: a data bar that was left on has nearly all in one strip
 MAX_PARTNERS = 16
-BLOCK_IMAGES = 256
-CHUNK_POINTS = 100_000  # whose codes are unpacked at once, for their memory
-MAX_POINTS_AT_ONCE = 10_000_000  # in all threads, likewise: 40 bytes each
+N_FORESTS = 4
+BLOCK_POINTS = 2**20  # of the first pictures of pairs whose matches are held at once: 2,000 pictures or so
+THREAD_IMAGES = 128
+CHUNK_POINTS = 50_000  # whose codes are unpacked at once, for their memory
+CHUNK_PRODUCTS = 4_000_000  # likewise
+CENTRE_LEVELS = 16.0  # whole numbers, so that products with them are exact, too
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -64,8 +74,6 @@ class _Table:
     columns: Places
     turns: Turns
     codes: Codes
-    signs: Signs
-    """Of the values, the best highest."""
     ends: Indices
     """Where the points of each picture begin, and the last end."""
     shapes: NDArray[np.int32]
@@ -81,16 +89,18 @@ def find_candidates(points: Iterable[Points], shapes: Sequence[Shape], *, meter:
         meter: Counts each picture once.
     """
     table = _build_table(points, shapes)
-    matches = _match_codes(table) if len(table.image) else np.empty(0, dtype=np.int64)
-    first = table.image[matches >> 32]
-    starts = range(0, len(shapes), BLOCK_IMAGES)
-    blocks = [matches[slice(*np.searchsorted(first, (start, start + BLOCK_IMAGES)))] for start in starts]
+    cells = _build_cells(table)
     found: list[Candidate] = []
-    with ThreadPoolExecutor(count_threads()) as pool:
-        for start, part in zip(starts, pool.map(partial(_check_block, table=table), blocks), strict=True):
+    begin = 0
+    while begin < len(shapes):
+        end = int(np.searchsorted(table.ends, table.ends[begin] + BLOCK_POINTS, side="right")) - 1
+        end = min(max(end, begin + 1), len(shapes))
+        for part in _check_images(begin, end, table=table, cells=cells):
             found += part
-            meter.update(min(BLOCK_IMAGES, len(shapes) - start))
-    return _keep_best(found)
+            meter.update(min(THREAD_IMAGES, end - begin))
+            begin = min(begin + THREAD_IMAGES, end)
+        found = _keep_best(found)  # what is not among the best of some is not among the best of all
+    return found
 
 
 def _build_table(points: Iterable[Points], shapes: Sequence[Shape]) -> _Table:
@@ -106,58 +116,119 @@ def _build_table(points: Iterable[Points], shapes: Sequence[Shape]) -> _Table:
         columns=joined["column"].astype(np.int32),
         turns=np.ascontiguousarray(joined["turn"]),
         codes=codes,
-        signs=_pack_signs(codes),
         ends=np.cumsum([0, *lengths]),
         shapes=np.array(shapes, dtype=np.int32).reshape(-1, 2),
     )
 
 
-def _pack_signs(codes: Codes) -> Signs:
-    """Return the signs of the values of codes, the best highest, shape (n,)."""
-    signs = np.empty(len(codes), dtype=np.uint64)
-    for start in range(0, len(codes), CHUNK_POINTS):
-        some = codes[start : start + CHUNK_POINTS]
-        is_positive = np.concatenate((some >> 7, some >> 3 & 1), axis=1)
-        signs[start : start + CHUNK_POINTS] = np.packbits(is_positive, axis=1).view(">u8")[:, 0]
-    return signs
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Cells:
+    """Which points are compared with which."""
+
+    threshold: float
+    members: list[Indices]
+    """Points in each cell, sorted."""
+    probing: list[Indices]
+    """Points that are compared with those of each cell, times N_PROBED, plus which of their cells it is; sorted."""
+    n_matches: NDArray[np.uint8]
+    """Of each point in each of its cells, so far, up to MAX_NEIGHBOURS."""
 
 
-def _match_codes(table: _Table) -> Indices:
-    """Return the matches of points of two pictures, sorted: the first's index times 2**32, plus the second's."""
+def _build_cells(table: _Table) -> _Cells:
+    """Return the cells of all points, none matched."""
+    n_points = len(table.codes)
+    if not n_points:
+        return _Cells(threshold=0.0, members=[], probing=[], n_matches=np.empty(0, dtype=np.uint8))
     rng = np.random.default_rng(0)
-    n_signs = max(1, round(np.log2(len(table.image)) - SPARE_SIGNS))
-    selections = [rng.permutation(SELECTED_FROM)[:n_signs] for _ in range(N_SELECTIONS)]
-    matches = np.empty(0, dtype=np.int64)
-    n_at_once = max(1, min(count_threads(), MAX_POINTS_AT_ONCE // len(table.image)))
-    with ThreadPoolExecutor(n_at_once) as pool:
-        for start in range(0, N_SELECTIONS, n_at_once):
-            parts = pool.map(partial(_match_selected, table=table), selections[start : start + n_at_once])
-            matches = np.concatenate((matches, *parts))
-            matches.sort()
-            matches = matches[np.append(True, matches[1:] != matches[:-1])[: len(matches)]]
-    return matches
+    threshold = _find_chance(table.codes, rng=rng)
+    centres = unpack_codes(table.codes[rng.choice(n_points, max(1, round(np.sqrt(n_points))), replace=False)])
+    centres = np.round(CENTRE_LEVELS * centres / np.sqrt((centres**2).mean(axis=1, keepdims=True)))
+    nearest = np.full((n_points, N_PROBED), len(centres), dtype=np.uint16)
+    n_rows = max(1, CHUNK_PRODUCTS // len(centres))
+    for at in range(0, n_points, n_rows):
+        some = _find_nearest(table.codes[at : at + n_rows], centres)
+        nearest[at : at + n_rows, : some.shape[1]] = some
+
+    def list_cells(cell_of: NDArray[np.uint16]) -> list[Indices]:
+        order = np.argsort(cell_of, kind="stable")
+        return np.split(order, np.searchsorted(cell_of[order], np.arange(1, len(centres) + 1)))[:-1]
+
+    return _Cells(
+        threshold=threshold,
+        members=list_cells(nearest[:, 0]),
+        probing=list_cells(nearest.ravel()),
+        n_matches=np.zeros(nearest.size, dtype=np.uint8),
+    )
 
 
-def _match_selected(selected: NDArray[np.int64], *, table: _Table) -> Indices:
-    """Return the matches among points in which the selected signs are equal."""
-    ordered = np.arange(len(table.signs), dtype=np.uint64)
-    for place, value in enumerate(selected):
-        sign = (table.signs >> np.uint64(N_VALUES - 1 - value)) & np.uint64(1)
-        ordered |= sign << np.uint64(32 + place)
-    ordered.sort()
-    point, key = ordered.astype(np.uint32), (ordered >> np.uint64(32)).astype(np.uint32)
-    del ordered
-    signs, image = table.signs[point], table.image[point]
-    found = []
-    at = np.arange(len(point), dtype=np.int32)
-    for step in range(1, MAX_NEIGHBOURS + 1):
-        at = at[at < len(point) - step]
-        at = at[key[at] == key[at + step]]
-        is_near = np.bitwise_count(signs[at] ^ signs[at + step]) <= MAX_UNLIKE_SIGNS
-        near = at[is_near & (image[at] != image[at + step])]
-        one, other = (point[index].astype(np.int64) for index in (near, near + step))
-        is_like = _compute_likeness(one, other, codes=table.codes) >= MIN_LIKENESS
-        found.append((one[is_like] << 32) | other[is_like])
+def _check_images(begin: int, end: int, *, table: _Table, cells: _Cells) -> Iterator[list[Candidate]]:
+    """Yield the candidates whose first pictures lie in a block of pictures, for THREAD_IMAGES of them at a time."""
+    matches = _match_codes(table, cells, begin=int(table.ends[begin]), end=int(table.ends[end]))
+    limits = table.ends[[*range(begin, end, THREAD_IMAGES), end]] << 32
+    parts = np.split(matches, np.searchsorted(matches, limits[1:-1]))
+    with ThreadPoolExecutor(count_threads()) as pool:
+        yield from pool.map(partial(_check_block, table=table), parts)
+
+
+def _match_codes(table: _Table, cells: _Cells, *, begin: int, end: int) -> Indices:
+    """Return the matches of these points with later ones, of other pictures, sorted.
+
+    Blocks of points must come in their order: a point has at most MAX_NEIGHBOURS matches in a cell, the earliest.
+
+    Returns:
+        The first's index times 2**32, plus the second's.
+    """
+
+    def match(cell: int) -> Indices:
+        """Return the matches with the points in one cell."""
+        inside, probing = cells.members[cell], cells.probing[cell]
+        first, last = np.searchsorted(inside, (begin, end))
+        first_probing, last_probing = np.searchsorted(probing, (begin * N_PROBED, end * N_PROBED))
+        of_block = _match_cell(probing[first_probing:last_probing], inside[first:], table=table, cells=cells)
+        of_later = _match_cell(probing[last_probing:], inside[first:last], table=table, cells=cells)
+        return np.concatenate((of_block, of_later))
+
+    with ThreadPoolExecutor(count_threads()) as pool:
+        matches = np.concatenate((np.empty(0, dtype=np.int64), *pool.map(match, range(len(cells.members)))))
+    matches.sort()
+    is_first: NDArray[np.bool_] = np.append(True, matches[1:] != matches[:-1])[: len(matches)]
+    return np.compress(is_first, matches)
+
+
+def _find_chance(codes: Codes, *, rng: np.random.Generator) -> float:
+    """Return the likeness from which a point has MATCHES_PER_POINT others by chance, within LIKENESS."""
+    some, others = (unpack_codes(codes[rng.choice(len(codes), min(n, len(codes)), replace=False)]) for n in N_SAMPLED)
+    likeness = np.concatenate([one @ others.T for one in some])
+    rank = min(len(likeness) - 1, round(len(likeness) * MATCHES_PER_POINT / len(codes)))
+    return float(np.clip(-np.partition(-likeness, rank)[rank], *LIKENESS))
+
+
+def _find_nearest(codes: Codes, centres: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return the nearest centres of points, the nearest first, shape (n, N_PROBED) or fewer."""
+    likeness = unpack_codes(codes) @ centres.T
+    n_probed = min(N_PROBED, len(centres))
+    nearest = np.argpartition(-likeness, n_probed - 1, axis=1)[:, :n_probed]
+    order = np.argsort(-np.take_along_axis(likeness, nearest, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(nearest, order, axis=1).astype(np.uint16)
+
+
+def _match_cell(probing: Indices, inside: Indices, *, table: _Table, cells: _Cells) -> Indices:
+    """Return the matches between points that probe a cell and some inside it, and count them."""
+    theirs = unpack_codes(table.codes[inside]).T
+    found = [np.empty(0, dtype=np.int64)]
+    n_rows = max(1, CHUNK_PRODUCTS // max(1, len(inside)))
+    for start in range(0, len(probing) if len(inside) else 0, n_rows):
+        slots = probing[start : start + n_rows]
+        some = slots // N_PROBED
+        row, column = np.nonzero(unpack_codes(table.codes[some]) @ theirs >= cells.threshold)
+        is_other = table.image[some[row]] != table.image[inside[column]]
+        row, column = row[is_other], column[is_other]
+        rank = cells.n_matches[slots[row]] + np.arange(len(row)) - np.searchsorted(row, row)
+        is_among_first = rank < MAX_NEIGHBOURS
+        row, column = row[is_among_first], column[is_among_first]
+        cells.n_matches[slots] += np.bincount(row, minlength=len(slots)).astype(np.uint8)
+        ends = some[row], inside[column]
+        found.append((np.minimum(*ends) << 32) | np.maximum(*ends))
     return np.concatenate(found)
 
 
@@ -193,7 +264,7 @@ def _guess(matches: Indices, *, table: _Table) -> Iterator[tuple[int, int, int, 
     order = np.lexsort((right, down, pair))
     pair, down, right = pair[order], down[order], right[order]
     n_agreeing = np.ones(len(pair), dtype=np.int64)
-    for step in range(1, MAX_NEIGHBOURS + 1):
+    for step in range(1, MAX_AGREEING):
         is_near = (pair[step:] == pair[:-step]) & (down[step:] - down[:-step] <= SEED_PX)
         agree = np.nonzero(is_near & (np.abs(right[step:] - right[:-step]) <= SEED_PX))[0]
         n_agreeing[agree] += 1
@@ -242,13 +313,19 @@ def _count_outside_strip(places: Places, all_places: Places) -> int:
 
 
 def _keep_best(found: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates that are among the MAX_PARTNERS best of one of their two pictures, sorted."""
-    n_of: dict[int, int] = {}
-    kept = []
-    for candidate in sorted(found, key=lambda one: (-one.n_common, one)):
+    """Return the best candidates of each picture, and those of N_FORESTS spanning forests, sorted."""
+    ordered = sorted(found, key=lambda one: (-one.n_common, one))
+    n_of: dict[int, int] = defaultdict(int)
+    kept = set()
+    for candidate in ordered:
         ends = (candidate.first, candidate.second)
-        if min(n_of.get(end, 0) for end in ends) < MAX_PARTNERS:
-            kept.append(candidate)
+        if min(n_of[end] for end in ends) < MAX_PARTNERS:
+            kept.add(candidate)
         for end in ends:
-            n_of[end] = n_of.get(end, 0) + 1
+            n_of[end] += 1
+    for _ in range(N_FORESTS):
+        trees = DisjointSet(n_of)
+        forest = {candidate for candidate in ordered if trees.merge(candidate.first, candidate.second)}
+        kept |= forest
+        ordered = [candidate for candidate in ordered if candidate not in forest]
     return sorted(kept)

@@ -21,7 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -44,7 +44,7 @@ from sem_search.micrographs.overlaps.registration import (
     turn_scene,
 )
 from sem_search.micrographs.overlaps.store import OverlapStore
-from sem_search.micrographs.overlaps.turns import ANGLES, UPRIGHT, invert_turn
+from sem_search.micrographs.overlaps.turns import ANGLES, UPRIGHT
 from sem_search.micrographs.threads import map_in_threads
 from sem_search.progress import ProgressMeter
 
@@ -95,14 +95,11 @@ class _Attempt:
         ends = records[self.first].pixels_sha256, records[self.second].pixels_sha256
         return f"registration of {' and '.join(ends)}, turn {self.turn}, scale {self.scale!r}"
 
-    def reverse(self) -> "_Attempt":
-        """Return the way in which the first then lies on the second."""
-        turn = invert_turn(self.turn)
-        return _Attempt(first=self.second, second=self.first, turn=turn, scale=1 / self.scale)
-
 
 def find_similar_pairs(catalogue: Catalogue, *, progress: bool = False) -> tuple[SimilarPair, ...]:
-    """Return all pairs of images that show the same place, in the catalogue's order.
+    """Return the pairs of images that show the same place, in the catalogue's order.
+
+    Of copies, the first stands for all (`find_copies`).
 
     Args:
         catalogue: The images; their files are read again, but for what the cache folder knows of them.
@@ -124,14 +121,11 @@ def find_similar_pairs(catalogue: Catalogue, *, progress: bool = False) -> tuple
 
 
 def find_copies(catalogue: Catalogue) -> tuple[SimilarPair, ...]:
-    """Return all pairs of images that hold the same picture, pixel for pixel, in the catalogue's order.
+    """Return each image whose pixels an earlier one has too, paired with the first that has them, in their order.
 
-    Nothing is read: their hashes are equal.
+    Nothing is read: their hashes are equal. All pairs of 2,000 black frames would be two million.
     """
-    same: dict[str, list[ImageRecord]] = {}
-    for record in catalogue.records:
-        same.setdefault(record.pixels_sha256, []).append(record)
-    pairs = [_describe_copy(*ends) for records in same.values() for ends in combinations(records, 2)]
+    pairs = [_describe_copy(first, copy) for first, *copies in _list_same(catalogue) for copy in copies]
     return tuple(sorted(pairs, key=lambda pair: (pair.first, pair.second)))
 
 
@@ -167,14 +161,10 @@ def group_similar(catalogue: Catalogue, pairs: Sequence[SimilarPair]) -> Catalog
 
 
 class _Search:
-    """The search for overlapping images; of copies, the first stands for all until pairs are found."""
+    """The search for overlapping images; of copies, the first stands for all."""
 
     def __init__(self, catalogue: Catalogue, *, store: OverlapStore, progress: bool) -> None:
-        copies: dict[str, list[ImageRecord]] = defaultdict(list)
-        for record in catalogue.records:
-            copies[record.pixels_sha256].append(record)
-        self._copies = tuple(copies.values())
-        self._records = records = tuple(same[0] for same in self._copies)
+        self._records = records = tuple(same[0] for same in _list_same(catalogue))
         self._store = store
         self._progress = progress
 
@@ -194,20 +184,12 @@ class _Search:
             ends = attempt.first, attempt.second
             ways[ends] += [attempt] if attempt not in ways[ends] else []
         found = self._register_first([ways[ends] for ends in sorted(ways)])
-        pairs, backwards = [], {}
-        for attempt, registration in found.items():
-            for first, second in product(self._copies[attempt.first], self._copies[attempt.second]):
-                if first.image_id < second.image_id:
-                    pairs.append(_describe_overlap(attempt, registration, first=first, second=second))
-                else:
-                    backwards[second, first] = attempt.reverse()
-        again = self._register_first([[attempt] for attempt in dict.fromkeys(backwards.values())])
-        pairs += [
-            _describe_overlap(attempt, again[attempt], first=first, second=second)
-            for (first, second), attempt in backwards.items()
-            if attempt in again
+        return [
+            _describe_overlap(
+                attempt, registration, first=self._records[attempt.first], second=self._records[attempt.second]
+            )
+            for attempt, registration in found.items()
         ]
-        return pairs
 
     def _register_first(self, tried: Sequence[Sequence[_Attempt]]) -> dict[_Attempt, Registration]:
         """Return the first attempt of each sequence that shows one place, and how the two then lie."""
@@ -301,6 +283,14 @@ class _Search:
         return register(*scenes, scale=attempt.scale, get_plane=self._get_plane)
 
 
+def _list_same(catalogue: Catalogue) -> list[list[ImageRecord]]:
+    """Return the images that have the same pixels together, in the catalogue's order."""
+    same: dict[str, list[ImageRecord]] = defaultdict(list)
+    for record in catalogue.records:
+        same[record.pixels_sha256].append(record)
+    return list(same.values())
+
+
 def _compute_digest(records: Sequence[ImageRecord]) -> str:
     """Return a hash of all that the pairs depend on."""
     rows = [(record.image_id, record.pixels_sha256, record.pixel_size_nm, record.stage) for record in records]
@@ -336,7 +326,7 @@ def _find_stage_partners(records: Sequence[ImageRecord]) -> set[tuple[int, int]]
         for distance, other in zip(row, (at[neighbour] for neighbour in others), strict=True)
         if one != other
         and distance <= places[one][1] + places[other][1]
-        and abs(places[one][0][2] - places[other][0][2]) <= SAME_ROTATION_DEG
+        and abs(math.remainder(places[one][0][2] - places[other][0][2], 360)) <= SAME_ROTATION_DEG
     }
 
 

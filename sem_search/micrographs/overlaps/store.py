@@ -21,8 +21,18 @@ from sem_search.places import explain_cache, get_cache_folder, make_cache_folder
 from sem_search.terminal import warn
 
 STORE_FILE = "overlaps.sqlite"
+LAST = "\U0010ffff"  # no name begins with it
 NAMES_AT_ONCE = 500  # SQLite takes at most 999 values in one statement on old systems
 WAIT_S = 30.0  # for another process that writes
+LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+UNUSABLE = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+"""Errors of the place where the file lies. All others, such as another table of the same name, are damage."""
 
 
 class OverlapStore:
@@ -50,23 +60,25 @@ class OverlapStore:
 
     def read(self, names: Iterable[str]) -> dict[str, bytes]:
         """Return the entries that are there and whole."""
-        wanted = [_add_version(name) for name in names]
+        wanted = {_add_version(name): name for name in names}
+        keys = list(wanted)
         found: dict[str, bytes] = {}
         with self._give_up_on_errors():
-            for start in range(0, len(wanted) if self._connection else 0, NAMES_AT_ONCE):
-                some = wanted[start : start + NAMES_AT_ONCE]
+            for start in range(0, len(keys) if self._connection else 0, NAMES_AT_ONCE):
+                some = keys[start : start + NAMES_AT_ONCE]
                 marks = ",".join("?" * len(some))
                 assert self._connection is not None
-                rows = self._connection.execute(f"SELECT * FROM entries WHERE name IN ({marks})", some)  # noqa: S608
-                found |= {name: content for name, check, content in rows if check == _compute_check(name, content)}
-        return {name.partition(" ")[2]: content for name, content in found.items()}
+                query = f"SELECT name, checksum, content FROM entries WHERE name IN ({marks})"  # noqa: S608
+                rows = [row for row in self._connection.execute(query, some) if _is_whole(*row)]
+                found |= {wanted[key.decode()]: content for key, _, content in rows if key.decode() in wanted}
+        return found
 
     def write(self, entries: Mapping[str, bytes]) -> None:
         """Keep some entries; those of the same names are replaced."""
         names = {_add_version(name): content for name, content in entries.items()}
         with self._give_up_on_errors():
             if self._connection is not None:
-                rows = [(name, _compute_check(name, content), content) for name, content in names.items()]
+                rows = [(name, _compute_check(name.encode(), content), content) for name, content in names.items()]
                 with self._connection:
                     self._connection.executemany("REPLACE INTO entries VALUES (?, ?, ?)", rows)
 
@@ -94,18 +106,21 @@ class OverlapStore:
         """Go on without the file if it fails, with a warning; a damaged one is removed."""
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter where a message holds damaged text
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-            is_damaged = not isinstance(error, sqlite3.OperationalError)
-            if is_damaged:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+            if code in LOCKED:
+                warn(
+                    f"Another process keeps {self._file} locked: what is known of overlapping images is not used this "
+                    "time, and what is found is not kept. Let that process end first, if this takes long."
+                )
+            elif code in UNUSABLE:
+                warn(explain_cache(self._file.parent, reason=f"{STORE_FILE}: {error}"))
+            else:
                 self._file.unlink(missing_ok=True)
-            warn(
-                f"What is known of overlapping images was damaged ({self._file}: {error}) and is computed again."
-                if is_damaged
-                else explain_cache(self._file.parent, reason=f"{STORE_FILE}: {error}")
-            )
+                warn(f"What is known of overlapping images was damaged ({self._file}: {error}) and is computed again.")
 
 
 def measure_store(cache_folder: Path) -> int:
@@ -122,15 +137,30 @@ def clear_store(cache_folder: Path) -> bool:
 
 
 def _open(file: Path) -> sqlite3.Connection:
+    """Return a connection to the file, made if need be, without what other versions of the code have left in it."""
     connection = sqlite3.connect(file, timeout=WAIT_S)
-    connection.execute("PRAGMA synchronous=OFF")  # what a power cut damages is computed again
-    with connection:
+    try:
+        connection.text_factory = bytes  # damaged names are no text
+        connection.execute("PRAGMA synchronous=OFF")  # what a power cut damages is computed again
         connection.execute("CREATE TABLE IF NOT EXISTS entries (name TEXT PRIMARY KEY, checksum INTEGER, content BLOB)")
+        others = "FROM entries WHERE name < ? OR name > ?"
+        ours = _add_version(""), _add_version(LAST)
+        if connection.execute(f"SELECT 1 {others} LIMIT 1", ours).fetchone():
+            with connection:
+                connection.execute(f"DELETE {others}", ours)
+            connection.execute("VACUUM")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def _compute_check(name: str, content: object) -> int:
-    return zlib.crc32(content, zlib.crc32(name.encode())) if isinstance(content, bytes) else -1
+def _is_whole(name: object, check: object, content: object) -> bool:
+    return isinstance(name, bytes) and isinstance(content, bytes) and check == _compute_check(name, content)
+
+
+def _compute_check(name: bytes, content: bytes) -> int:
+    return zlib.crc32(content, zlib.crc32(name))
 
 
 def _add_version(name: str) -> str:

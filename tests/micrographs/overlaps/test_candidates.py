@@ -1,5 +1,7 @@
 """Points and their codes name the pairs worth registering: of one place, in any turn, and few others."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -46,7 +48,7 @@ def test_another_exposure_has_many_of_the_same_points_and_another_place_has_none
 
     def count_like(one: np.ndarray, another: np.ndarray) -> int:
         ours, theirs = (unpack_codes(find_points(plane)["code"]) for plane in (one, another))
-        return int(((ours @ theirs.T).max(axis=1) >= candidates.MIN_LIKENESS).sum())
+        return int(((ours @ theirs.T).max(axis=1) >= 250).sum())
 
     assert count_like(first, second) > 50
     assert count_like(first, other) < 5
@@ -98,12 +100,40 @@ def test_a_data_bar_makes_no_candidates(axis: int) -> None:
     assert len(found) <= 3, "of 66 pairs"
 
 
-def test_what_is_in_all_pictures_makes_few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 40 pictures that are half the same there are 780 pairs."""
+def test_parts_of_a_series_stay_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two fields with a third in common: all partners that a picture may have are others of its own field."""
     monkeypatch.setattr(candidates, "MAX_PARTNERS", 2)
-    common = make_ground(6, 75, WIDTH)
-    planes = [take(np.concatenate((make_ground(200 + seed, 75), common)), seed) for seed in range(40)]
-    assert 0 < len(find(*planes)) <= 2 * 40
+    ground = make_ground(9, HEIGHT, WIDTH + 120)
+    n_of_each = 7
+    fields = [ground[:, :WIDTH]] * n_of_each + [ground[:, 120:]] * n_of_each
+    found = find(*(take(field, seed) for seed, field in enumerate(fields)))
+    joining = [one for one in found if one.first < n_of_each <= one.second]
+    assert 4 <= len(joining) < n_of_each**2 / 2, "registration may refuse some, but few are needed"
+
+
+def test_of_pictures_that_are_all_alike_the_likest_pairs_are_kept() -> None:
+    alike = [
+        Candidate(first=first, second=second, turn=0, n_common=1000 - 10 * (second - first))
+        for first, second in combinations(range(60), 2)
+    ]
+    distances = [one.second - one.first for one in candidates._keep_best(alike)]
+    assert distances.count(8) == 52, "half of MAX_PARTNERS on each side"
+    assert max(distances) <= candidates.MAX_PARTNERS
+
+
+@pytest.mark.parametrize(("name", "size"), [("BLOCK_POINTS", 1), ("THREAD_IMAGES", 1), ("CHUNK_POINTS", 100)])
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
+    ground = make_ground(7, HEIGHT, WIDTH + 100)
+    planes = [take(ground[:, 25 * seed :][:, :WIDTH], seed) for seed in range(5)]
+    planes.insert(2, np.zeros((60, 60), dtype=np.float32))
+    at_once = find(*planes)
+    monkeypatch.setattr(candidates, "MAX_PARTNERS", 1)
+    few = find(*planes)
+    monkeypatch.setattr(candidates, name, size)
+    assert find(*planes) == few
+    monkeypatch.setattr(candidates, "MAX_PARTNERS", 16)
+    assert find(*planes) == at_once
+    assert len(at_once) == 10
 
 
 def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

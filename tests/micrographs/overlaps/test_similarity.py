@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from sem_search.errors import DataError, SemSearchWarning, UnreadableImageError
 from sem_search.micrographs import threads
 from sem_search.micrographs.catalogue import read_catalogue
-from sem_search.micrographs.overlaps import similarity
+from sem_search.micrographs.overlaps import candidates, similarity
 from sem_search.micrographs.overlaps.similarity import (
     SimilarPair,
     find_copies,
@@ -67,7 +67,6 @@ def test_the_same_bytes_and_the_same_pixels_are_told_apart(folder: Path) -> None
     assert [(pair.first, pair.second, pair.kind) for pair in pairs] == [
         ("salt/0.png", "sand/copy.png", "identical_file"),
         ("salt/0.png", "sand/other.bmp", "identical_pixels"),
-        ("sand/copy.png", "sand/other.bmp", "identical_pixels"),
     ]
     assert all((pair.overlap, pair.shift_px, pair.correlation) == (1.0, (0, 0), 1.0) for pair in pairs)
     assert find_copies(read_catalogue(folder, reading=ReadingOptions(min_side_px=48))) == tuple(pairs)
@@ -183,21 +182,27 @@ def test_turned_and_mirrored_fields_are_found(
     assert pair.overlap == pytest.approx((1 - 40 / HEIGHT) * (1 - 100 / WIDTH), abs=0.02)
 
 
-def test_copies_of_a_turned_field_all_overlap_with_the_other(folder: Path) -> None:
-    """The copies stand before and after the other field, which is then the first of a pair, or the second."""
+def test_the_first_of_copies_overlaps_for_all(folder: Path) -> None:
+    """The copies stand before and after the other field, in both classes."""
     ground = make_ground(77, HEIGHT + 40, WIDTH + 100)
     save(folder / "salt" / "m.png", take(ground[:HEIGHT, :WIDTH], 11))
-    for name in ("a.png", "z.png"):
-        save(folder / "salt" / name, np.ascontiguousarray(np.rot90(take(ground[40:, 100:], 12), -1)))
-    before, _, after = find(folder)
-    assert [(pair.first, pair.second) for pair in (before, after)] == [
-        ("salt/a.png", "salt/m.png"),
-        ("salt/m.png", "salt/z.png"),
+    for name in ("salt/a.png", "salt/z.png", "sand/z.png"):
+        save(folder / name, take(ground[40:, 100:], 12))
+    catalogue = read_catalogue(folder, reading=ReadingOptions(min_side_px=48))
+    pairs = find_similar_pairs(catalogue)
+    assert [(pair.first, pair.second, pair.kind) for pair in pairs] == [
+        ("salt/a.png", "salt/m.png", "overlapping"),
+        ("salt/a.png", "salt/z.png", "identical_file"),
+        ("salt/a.png", "sand/z.png", "identical_file"),
     ]
-    assert (before.turn_deg, after.turn_deg) == (270, 90)
-    assert after.shift_px == (pytest.approx(40, abs=2), pytest.approx(100, abs=2))
-    # Seen from the turned field, the other's first row comes last.
-    assert before.shift_px == (pytest.approx(-100, abs=2), pytest.approx(40, abs=2))
+    group_of = {record.image_id: record.group for record in group_similar(catalogue, pairs).records}
+    assert len({group_of[name] for name in ("salt/a.png", "salt/m.png", "salt/z.png", "sand/z.png")}) == 1
+
+
+def test_copies_are_paired_with_the_first_of_them(make_record: Make, make_catalogue: Make) -> None:
+    catalogue = make_catalogue(*(make_record(f"{n:04}", pixels_sha256="black") for n in range(1000)))
+    pairs = find_copies(catalogue)
+    assert [(pair.first, pair.second) for pair in pairs] == [("0000", f"{n:04}") for n in range(1, 1000)]
 
 
 def find_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[SimilarPair]:
@@ -232,6 +237,33 @@ def write_series(folder: Path, numbers: range) -> None:
         save(
             folder / ("salt", "sand")[number % 2] / f"s{number}.png", take(ground[:, 90 * number :][:, :WIDTH], number)
         )
+
+
+def test_a_long_series_of_two_fields_is_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture has more neighbours of its own field than it may have partners."""
+    monkeypatch.setattr(similarity, "FEW_IMAGES", 0)
+    monkeypatch.setattr(candidates, "MAX_PARTNERS", 2)
+    ground = make_ground(9, HEIGHT, WIDTH + 150)
+    for number in range(12):
+        field = ground[:, 150 * (number % 2) :][:, :WIDTH]
+        save(tmp_path / ("salt", "sand")[number % 2] / f"{number:02}.png", take(field, number))
+    catalogue = read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=48))
+    grouped = group_similar(catalogue, find_similar_pairs(catalogue))
+    assert len({record.group for record in grouped.records}) == 1
+
+
+def test_overlaps_of_pictures_of_a_rarer_kind_are_found_among_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small pictures with another pixel size than most."""
+    for label in ("salt", "sand"):
+        (tmp_path / label).mkdir()
+    for number in range(6):
+        write_fei(tmp_path / "sand" / f"{number}.tif", take(make_ground(number), number), pixel_size_m=1e-8)
+    ground = make_ground(77, HEIGHT, WIDTH + 100)
+    for name, field in (("y", ground[:, :WIDTH]), ("z", ground[:, 100:])):
+        write_fei(tmp_path / "salt" / f"{name}.tif", take(field, ord(name)), pixel_size_m=1.3e-8)
+    assert [(pair.first, pair.second) for pair in find_many(tmp_path, monkeypatch)] == [("salt/y.tif", "salt/z.tif")]
 
 
 def test_what_is_known_is_not_computed_again(
@@ -290,6 +322,8 @@ def test_the_number_of_threads_changes_no_result(folder: Path, monkeypatch: pyte
         ("StageX=0.0010015\r\nStageY=0.002\r\nStageR=0.01", True),
         ("StageX=0.0011\r\nStageY=0.002\r\nStageR=0", False),
         ("StageX=0.001\r\nStageY=0.002\r\nStageR=1.5", False),
+        ("StageX=0.001\r\nStageY=0.002\r\nStageR=6.2815", True),
+        ("StageX=0.001\r\nStageY=0.002\r\nStageR=3.1416", False),
         ("", False),
     ],
 )
@@ -308,10 +342,17 @@ def test_neighbours_on_the_stage_are_registered(
     assert count_calls["register"] == is_tried
 
 
-def test_many_at_one_place_on_the_stage_have_few_partners(make_record: Make) -> None:
-    records = [make_record(f"{n:02}", stage=(1.0, 2.0, 0.0), pixel_size_nm=1.0) for n in range(30)]
-    assert len(find_stage_partners(records)) <= 30 * (similarity.MAX_STAGE_PARTNERS + 1)
+def test_each_has_its_nearest_on_the_stage_as_partners(make_record: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a row whose gaps grow, the nearest are those before; all fields are wider than the row."""
+    monkeypatch.setattr(similarity, "MAX_STAGE_PARTNERS", 2)
+    records = [make_record(f"{n:02}", stage=(2.0**n, 2.0, 0.0), pixel_size_nm=1e6) for n in range(8)]
+    assert find_stage_partners(records) == {(0, 1), (0, 2), (1, 2), *((n - k, n) for n in range(3, 8) for k in (1, 2))}
     assert find_stage_partners(records[:1]) == set()
+
+
+def test_rotations_are_compared_on_the_circle(make_record: Make) -> None:
+    records = [make_record(f"{n}", stage=(1.0, 2.0, angle), pixel_size_nm=1.0) for n, angle in enumerate((359.9, 0.1))]
+    assert find_stage_partners(records) == {(0, 1)}
 
 
 def test_a_file_that_is_gone_is_named(folder: Path) -> None:
