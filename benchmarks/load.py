@@ -105,6 +105,7 @@ def build_load_settings(url: str, *, n_cells: int) -> SearchSettings:
     return build_settings(
         {
             "storage": url,
+            "heads": "finetune",
             "learning_rates": ",".join(rates),
             "batch_sizes": ",".join(map(str, sizes)),
             "pruner": "none",
