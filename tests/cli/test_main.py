@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from sem_search.cli.main import commands, print_without_secrets
 from sem_search.errors import InputError
+from sem_search.places import STORE_VARIABLE
 from sem_search.settings import SearchSettings
 
 HELP_LIMIT_S = 0.5
@@ -82,13 +83,15 @@ def test_help_loads_no_heavy_library() -> None:
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(words: list[str], named: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment.pop(STORE_VARIABLE, None)  # of a test before this one, whose store was somewhere else
     done = subprocess.run(
         [sys.executable, "-m", "sem_search", *words],
         capture_output=True,
         text=True,
         timeout=120,
         cwd=tmp_path,
-        env={**__import__("os").environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=environment,
     )
     assert done.returncode == 2
     assert named in done.stderr
