@@ -7,7 +7,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,13 +39,15 @@ def test_help_names_every_command(command: list[str]) -> None:
 
 
 def test_help_is_quick() -> None:
+    """In the processor's seconds: on the clock, other work beside it counts as well."""
     run("--help")
     times_s = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = os.times()
         run("search", "--help")
-        times_s.append(time.perf_counter() - begun)
-    assert min(times_s) < HELP_LIMIT_S, f"median {statistics.median(times_s):.2f} s"
+        ended = os.times()
+        times_s.append(ended.children_user + ended.children_system - begun.children_user - begun.children_system)
+    assert 0 < min(times_s) < HELP_LIMIT_S, f"median {statistics.median(times_s):.2f} s"
 
 
 def test_help_loads_no_heavy_library() -> None:
