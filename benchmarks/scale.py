@@ -8,7 +8,6 @@ Started as a program it is one of two steps that no command has: `python -m benc
 """
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ import click
 import numpy as np
 
 from benchmarks.searching import build_environment
+from benchmarks.timing import compute_exponent
 from sem_search.micrographs.rendering.materials import MATERIALS
 from sem_search.micrographs.rendering.pngfile import compute_png
 from sem_search.micrographs.rendering.scan import render_scan
@@ -106,7 +106,7 @@ def compute_exponents(figures: Mapping[str, float], *, sizes: Sequence[int]) -> 
             _, size, name = key.split(".", maxsplit=2)
             at_large = figures.get(f"scale.{large}.{name}", 0.0)
             if size == str(small) and value > 0 and at_large > 0:
-                exponents[f"exponent.{small}_{large}.{name}"] = math.log(at_large / value) / math.log(large / small)
+                exponents[f"exponent.{small}_{large}.{name}"] = compute_exponent((small, value), (large, at_large))
     return exponents
 
 

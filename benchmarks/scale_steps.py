@@ -5,7 +5,6 @@ The images are records without pictures (20 tiles each, ten classes, a session f
 """
 
 import json
-import math
 import os
 import resource
 import subprocess
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.timing import compute_exponent
 
 N_CLASSES, TILES_PER_IMAGE, N_FOLDS, N_TRIALS = 10, 20, 5, 3
 IMAGES_PER_SESSION, IMAGES_PER_OVERLAP = 10, 20
@@ -208,11 +209,6 @@ def measure_scale_steps(
         if len(seconds) > 1:
             figures[f"{step}.exponent"] = compute_exponent(*list(seconds.items())[-2:])
     return figures
-
-
-def compute_exponent(small: tuple[int, float], large: tuple[int, float]) -> float:
-    """Return how a step grows from one size to another, both with their seconds: 1 is in proportion."""
-    return math.log(large[1] / small[1]) / math.log(large[0] / small[0])
 
 
 def _run_in_process(step: str, *, n_images: int, threads: int, limit_s: float) -> dict[str, float] | None:

@@ -1,5 +1,6 @@
 """Side by side: the medians of interleaved repeats, so that a slow minute of the machine hits all alike."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -23,3 +24,8 @@ def measure_side_by_side(
             result = action()
             times_s[name].append(result if isinstance(result, float) else time.perf_counter() - begun)
     return {name: statistics.median(values) for name, values in times_s.items()}
+
+
+def compute_exponent(small: tuple[int, float], large: tuple[int, float]) -> float:
+    """Return how a figure grows from one size to another, each a size and its figure: 1 is in proportion."""
+    return math.log(large[1] / small[1]) / math.log(large[0] / small[0])
