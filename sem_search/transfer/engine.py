@@ -88,6 +88,9 @@ class OnnxFunction:
     Args:
         graph: As `convert_function` returns it.
         n_threads: Processor threads that one operation may use; 0: all.
+
+    Attributes:
+        inputs: Names of the inputs, in order.
     """
 
     def __init__(self, graph: bytes, *, n_threads: int = 0) -> None:
@@ -98,7 +101,7 @@ class OnnxFunction:
         options.intra_op_num_threads = n_threads
         options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(graph, sess_options=options, providers=["CPUExecutionProvider"])
-        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        self.inputs = tuple(entry.name for entry in self._session.get_inputs())
 
     def __call__(self, *arrays: FloatArray, outputs: Sequence[str] | None = None) -> list[FloatArray]:
         """Return the outputs of these names, by default all; only what they need is computed.
@@ -108,7 +111,7 @@ class OnnxFunction:
             outputs: Names of outputs.
         """
         values = [np.ascontiguousarray(array, dtype=np.float32) for array in arrays]
-        found: list[FloatArray] = self._session.run(outputs, dict(zip(self._inputs, values, strict=True)))
+        found: list[FloatArray] = self._session.run(outputs, dict(zip(self.inputs, values, strict=True)))
         return found
 
 

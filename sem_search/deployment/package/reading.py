@@ -31,7 +31,7 @@ def read_classifier(folder: Path) -> MicrographClassifier:
     """
     description = read_description(folder)
     _check_code(description)
-    trunk, heads = _read_graphs(folder, description=description)
+    trunk, heads = read_graphs(folder, description=description)
     ensemble = HeadEnsemble(
         trunk=OnnxFunction(trunk),
         heads=OnnxFunction(heads),
@@ -49,7 +49,7 @@ def read_classifier(folder: Path) -> MicrographClassifier:
     )
 
 
-def _read_graphs(folder: Path, *, description: ClassifierDescription) -> tuple[bytes, bytes]:
+def read_graphs(folder: Path, *, description: ClassifierDescription) -> tuple[bytes, bytes]:
     """Return the graphs of trunk and heads; those of a model from before format 3 are converted from Keras' files."""
     if TRUNK_FILE in description.files:
         graphs = convert_keras_files(folder, description=description)
