@@ -69,7 +69,7 @@ class HeadEnsemble:
         for view in range(1, self._n_views):
             check()
             of_views.append(self._compute_logits(self.compute_features(turn_tiles(tiles, view=view))))
-        logits = np.mean(of_views, axis=0, dtype=np.float64)
+        logits = np.stack(of_views).mean(axis=0, dtype=np.float64)
         return TileRun(
             head_probabilities=_compute_softmax(logits), embeddings=_average_channels(features), features=features
         )

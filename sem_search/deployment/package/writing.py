@@ -75,7 +75,6 @@ SERVING_REQUIREMENTS = (
     "onnxruntime",
     "pandas",
     "pillow",
-    "scikit-learn",
     "scipy",
     "tifffile",
     "tqdm",

@@ -118,7 +118,7 @@ def test_a_model_is_read_and_answers_without_tensorflow(folder: Path, tmp_path: 
     """In a process of its own, in which an import of TensorFlow or Keras fails."""
     code = f"""
 import sys
-sys.modules.update(dict.fromkeys(["tensorflow", "keras", "onnx", "tf2onnx", "optuna", "matplotlib"]))
+sys.modules.update(dict.fromkeys(["tensorflow", "keras", "onnx", "tf2onnx", "optuna", "sklearn"]))
 import numpy as np, pathlib
 import sem_search.deployment.pyfunc.model
 from sem_search.deployment.package.reading import read_classifier
