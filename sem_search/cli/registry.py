@@ -191,6 +191,22 @@ def verify(*, version: str, model: str, data: Path | None, expect_head: str | No
     return views.format_verification(found), asdict(found) | {"is_sound": found.is_sound}
 
 
+@registry.command()
+@_VERSION
+@click.argument("folder", type=click.Path(path_type=Path))
+@_print_answer
+@_for_model
+def export(*, version: str, folder: Path, model: str) -> Answer:
+    """Write a version's ONNX graphs into FOLDER, for programs that are not Python.
+
+    With labels and preprocessing as JSON, an example, and a page that says how to use them from JavaScript, C# or C++.
+    """
+    from sem_search.deployment.registry import export_version
+
+    files = export_version(model, version, folder=folder)
+    return "\n".join(str(folder / name) for name in files), {"folder": str(folder), "files": files}
+
+
 def _describe_move(entry: "HistoryEntry") -> Answer:
     """Return a move that was just made, the hash to write down, and what is not as it should be since."""
     from sem_search.deployment.registry import views

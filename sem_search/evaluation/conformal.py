@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binomtest
+from scipy.special import betaincinv
 
 from sem_search.evaluation.metrics import check_answers, predict_classes
 from sem_search.evaluation.statistics import LEVEL, ROUNDING
@@ -234,7 +234,7 @@ def compute_coverage_interval(coverage: float, *, n_groups: int) -> tuple[float,
     if n_groups < compute_groups_needed(coverage):
         return 1.0, 1.0  # all classes
     rank = math.ceil((n_groups + 1) * coverage - ROUNDING)
-    low, high = beta.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], rank, n_groups + 1 - rank)
+    low, high = betaincinv(rank, n_groups + 1 - rank, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -286,6 +286,8 @@ def compute_set_scores(sets: BoolMatrix, *, labels: IntVector) -> SetScores:
     Raises:
         ValueError: There are no images, or shapes do not match.
     """
+    from scipy.stats import binomtest  # here, because a server only makes sets
+
     if sets.ndim != 2 or not len(labels) or len(labels) != len(sets):
         raise ValueError(f"{len(labels)} labels do not match prediction sets of shape {sets.shape}.")
     is_covered = sets[np.arange(len(labels)), labels]

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student_t
-from sklearn.covariance import ledoit_wolf_shrinkage
+from scipy.special import stdtrit
 
 from sem_search.records import FloatMatrix, FloatVector
 
@@ -65,7 +64,7 @@ def average_images(
     shares = np.full(n_images, 1 / n_images) if weights is None else weights / weights.sum()
     value = float(shares @ values)
     error = np.sqrt(shares**2 / (1 - shares) @ (values - value) ** 2)
-    half = float(student_t.ppf((1 + level) / 2, 1 / (shares @ shares) - 1) * error)
+    half = float(stdtrit(1 / (shares @ shares) - 1, (1 + level) / 2) * error)
     return Interval(value=value, low=max(value - half, lowest), high=min(value + half, highest), level=level)
 
 
@@ -153,6 +152,8 @@ def fit_covariance(steps: FloatMatrix) -> ShrunkCovariance:
     Args:
         steps: Shape (n_steps, n_features), at least one.
     """
+    from sklearn.covariance import ledoit_wolf_shrinkage  # here, because a server only reads what was fitted
+
     shrinkage = float(ledoit_wolf_shrinkage(steps, assume_centered=True))
     _, singular, directions = np.linalg.svd(steps, full_matrices=False)
     variances = singular**2 / len(steps)

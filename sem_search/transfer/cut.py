@@ -23,6 +23,9 @@ CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.
 POOLED_RANK = 2  # (n, channels)
 MAP_RANK = 4  # (n, height, width, channels)
 
+HIDDEN_LAYER = "head_hidden"
+LOGITS_LAYER = "head_logits"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CutNetwork:
@@ -212,14 +215,14 @@ def _add_new_layers(features: Any, *, n_classes: int, hidden_units: int, dropout
     hidden = keras.layers.Dense(
         hidden_units,
         activation="relu",
-        kernel_initializer=keras.initializers.GlorotUniform(seed=derive_seed(seed, "head_hidden")),
-        name="head_hidden",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=derive_seed(seed, HIDDEN_LAYER)),
+        name=HIDDEN_LAYER,
     )(features)
     dropped = keras.layers.Dropout(dropout, seed=derive_seed(seed, "head_dropout"), name="head_dropout")(hidden)
     return keras.layers.Dense(
         n_classes,
-        kernel_initializer=keras.initializers.GlorotUniform(seed=derive_seed(seed, "head_logits")),
-        name="head_logits",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=derive_seed(seed, LOGITS_LAYER)),
+        name=LOGITS_LAYER,
     )(dropped)
 
 

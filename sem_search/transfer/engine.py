@@ -1,14 +1,14 @@
-"""ONNX Runtime as the engine of the trunk: a compiled function in, the same function out, faster on a processor.
+"""ONNX Runtime as an engine: a function of TensorFlow in, the same function out, faster on a processor.
 
 The trunk is only ever evaluated, and TensorFlow is not the fastest at that on a processor. So the function that
 TensorFlow would compile, preprocessing included, is converted once into an ONNX graph, which is stored in the cache and
-takes any number of tiles at once. Values differ from TensorFlow's by rounding alone.
-This module loads no library before it is asked to: what serves a model imports it and has no ONNX Runtime.
+takes any number of tiles at once. Values differ from TensorFlow's by rounding alone. What is served is such graphs.
+This module loads no library before it is asked to: what serves a model has no TensorFlow.
 Source: onnx.ai; onnxruntime.ai.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from sem_search.errors import SettingsError
 from sem_search.files import seal, unseal, write_atomically
-from sem_search.micrographs.tiles import FloatTiles
 from sem_search.transfer.runtime import drop_notes
 
 Engine = Literal["tensorflow", "onnxruntime"]
@@ -31,15 +30,15 @@ GRAPHS_FOLDER = "graphs"
 SUFFIX = ".onnx.sealed"
 """A graph below its hash, so that a damaged one is converted again instead of believed."""
 
-TILES = "tiles"
-"""The one input of a graph."""
+FloatArray = NDArray[np.float32]
+Shape = tuple[int, ...]
 
 OPSET = 18
 """Version of ONNX' operations: the newest that tf2onnx 1.17 writes."""
 
 
-N_CHECKED_TILES = 2
-"""Of a new graph against TensorFlow; with one, a wrong shape could hide."""
+N_CHECKED = 2
+"""Tiles on which a new graph is compared with TensorFlow; with one, a wrong shape could hide."""
 
 TOLERANCE = 1e-4
 """Of an output's largest value: far above rounding (4e-6 at most was seen), far below a fault of the conversion."""
@@ -81,47 +80,53 @@ def get_graph_file(cache_folder: Path, *, key: str) -> Path:
     return cache_folder / GRAPHS_FOLDER / f"{key}{SUFFIX}"
 
 
-def open_graph(
-    file: Path, *, convert: Callable[[], bytes], n_threads: int
-) -> Callable[[FloatTiles], list[NDArray[np.float32]]]:
-    """Return the function of a graph, which is converted where its file is not there or is damaged.
+class OnnxFunction:
+    """A graph that computes, for any number of tiles; safe to share between threads.
 
-    The same bits for the same tiles, threads and number of tiles at once, on processors of one kind.
+    The same bits for the same values, threads and number of tiles at once, on processors of one kind.
+
+    Args:
+        graph: As `convert_function` returns it.
+        n_threads: Processor threads that one operation may use; 0: all.
+
+    Attributes:
+        inputs: Names of the inputs, in order.
+    """
+
+    def __init__(self, graph: bytes, *, n_threads: int = 0) -> None:
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()  # its builds for Windows send some
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = n_threads
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(graph, sess_options=options, providers=["CPUExecutionProvider"])
+        self.inputs = tuple(entry.name for entry in self._session.get_inputs())
+
+    def __call__(self, *arrays: FloatArray, outputs: Sequence[str] | None = None) -> list[FloatArray]:
+        """Return the outputs of these names, by default all; only what they need is computed.
+
+        Args:
+            arrays: One for each input, in order, its first axis the tiles.
+            outputs: Names of outputs.
+        """
+        values = [np.ascontiguousarray(array, dtype=np.float32) for array in arrays]
+        found: list[FloatArray] = self._session.run(outputs, dict(zip(self.inputs, values, strict=True)))
+        return found
+
+
+def get_graph(file: Path, *, convert: Callable[[], bytes]) -> bytes:
+    """Return a stored graph, which is converted where its file is not there or is damaged.
 
     Args:
         file: Where the graph is or will be; named by all that the graph depends on.
         convert: Returns the graph; see `convert_function`.
-        n_threads: Processor threads that one operation may use; 0: all.
-
-    Returns:
-        From grey tiles in [0, 1], shape (n, size_px, size_px), float32, to the list of outputs.
 
     Raises:
         EngineError: ONNX Runtime is not installed.
         StoreError: The file cannot be written.
     """
     check_engine("onnxruntime")
-    return _open(_get_graph(file, convert=convert), n_threads=n_threads)
-
-
-def _open(graph: bytes, *, n_threads: int) -> Callable[[FloatTiles], list[NDArray[np.float32]]]:
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()  # its builds for Windows send some
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph, sess_options=options, providers=["CPUExecutionProvider"])
-
-    def run(tiles: FloatTiles) -> list[NDArray[np.float32]]:
-        """Return the graph's outputs for a batch of grey tiles."""
-        outputs: list[NDArray[np.float32]] = session.run(None, {TILES: np.ascontiguousarray(tiles, dtype=np.float32)})
-        return outputs
-
-    return run
-
-
-def _get_graph(file: Path, *, convert: Callable[[], bytes]) -> bytes:
     graph = unseal(file.read_bytes()) if file.exists() else None
     if graph is None:
         graph = convert()
@@ -129,12 +134,13 @@ def _get_graph(file: Path, *, convert: Callable[[], bytes]) -> bytes:
     return graph
 
 
-def convert_function(function: Callable[[Any], Sequence[Any]], *, size_px: int) -> bytes:
+def convert_function(function: Callable[..., Mapping[str, Any]], *, inputs: Mapping[str, Shape]) -> bytes:
     """Return a function of TensorFlow as an ONNX graph that takes any number of tiles.
 
     Args:
-        function: From a tensor of grey tiles, shape (n, size_px, size_px), to a list of tensors.
-        size_px: Side of a tile in px.
+        function: From tensors, one for each input, to tensors by the names that the graph's outputs get.
+        inputs: Name -> shape of an input without its first axis, which is the tiles. Values are expected to be 0 or
+            more.
 
     Raises:
         EngineError: The graph gives other numbers: ConvNeXt's does where its last maps are 1 x 1 px.
@@ -144,7 +150,7 @@ def convert_function(function: Callable[[Any], Sequence[Any]], *, size_px: int) 
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    signature = [tf.TensorSpec((None, size_px, size_px), tf.float32, name=TILES)]
+    signature = [tf.TensorSpec((None, *shape), tf.float32, name=name) for name, shape in inputs.items()]
     compiled = tf.function(function, input_signature=signature)
     tf.config.run_functions_eagerly(True)  # what Keras compiles by itself, as grouped convolutions, is traced through
     try:
@@ -154,21 +160,34 @@ def convert_function(function: Callable[[Any], Sequence[Any]], *, size_px: int) 
             )
     finally:
         tf.config.run_functions_eagerly(False)
-    _fix_constants(model.graph, concrete=compiled.get_concrete_function(), to_tensor=onnx.numpy_helper.from_array)
+    concrete = compiled.get_concrete_function()
+    _fix_constants(model.graph, concrete=concrete, n_inputs=len(inputs), to_tensor=onnx.numpy_helper.from_array)
     graph = bytes(model.SerializeToString())
-    _check_graph(graph, function=function, size_px=size_px)
+    _check_graph(graph, function=function, inputs=inputs)
     return graph
 
 
-def _check_graph(graph: bytes, *, function: Callable[[Any], Sequence[Any]], size_px: int) -> None:
-    tiles = np.random.default_rng(0).random((N_CHECKED_TILES, size_px, size_px), dtype=np.float32)
-    found, wanted = _open(graph, n_threads=1)(tiles), [np.asarray(output) for output in function(tiles)]
-    for value, other in zip(found, wanted, strict=True):
-        if value.shape != other.shape or not np.abs(value - other).max() <= TOLERANCE * np.abs(other).max():
+def _check_graph(graph: bytes, *, function: Callable[..., Mapping[str, Any]], inputs: Mapping[str, Shape]) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.random((N_CHECKED, *shape), dtype=np.float32) for shape in inputs.values()]
+    wanted = {name: np.asarray(output) for name, output in function(*arrays).items()}
+    for value, other in zip(
+        OnnxFunction(graph, n_threads=1)(*arrays, outputs=list(wanted)), wanted.values(), strict=True
+    ):
+        if value.shape != other.shape or not _are_close(value, other):
             raise EngineError(
                 "The network gives other numbers on ONNX Runtime than on TensorFlow. Give engine=tensorflow, or larger "
                 "tiles: ConvNeXt with less than 64 px is the known case."
             )
+
+
+def _are_close(value: FloatArray, other: FloatArray) -> bool:
+    """Whether two arrays differ by rounding alone; a diverged head gives no number, with either engine at one place."""
+    is_number = np.isfinite(other)
+    if not np.array_equal(is_number, np.isfinite(value)):
+        return False
+    value, other = value[is_number], other[is_number]
+    return not other.size or bool(np.abs(value - other).max() <= TOLERANCE * np.abs(other).max())
 
 
 def _convert_erfc(graph: Any, node: Any, name: str, _: Any) -> Any:
@@ -179,12 +198,12 @@ def _convert_erfc(graph: Any, node: Any, name: str, _: Any) -> Any:
     return graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=node.output, name=name)
 
 
-def _fix_constants(graph: Any, *, concrete: Any, to_tensor: Callable[..., Any]) -> None:
+def _fix_constants(graph: Any, *, concrete: Any, n_inputs: int, to_tensor: Callable[..., Any]) -> None:
     """Give the graph the constants that the function has captured, which tf2onnx takes for inputs.
 
     EfficientNet and ConvNeXt have some, in their normalisation.
     """
-    names = [tensor.name for tensor in concrete.inputs[1:]]  # behind the tiles
+    names = [tensor.name for tensor in concrete.inputs[n_inputs:]]
     captured = dict(zip(names, concrete.captured_inputs, strict=True))
     used = {name for node in graph.node for name in node.input}
     for entry in [entry for entry in graph.input if entry.name in captured]:

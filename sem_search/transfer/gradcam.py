@@ -98,7 +98,7 @@ def resize_heat_maps(values: FloatMaps, *, size_px: int) -> FloatMaps:
 def _compile_weighting(head: keras.Model, convolution: str) -> Callable[..., Any]:
     """Return the compiled weighted sum of a head's last map, compiled once per head."""
     graph = record_graph(head)
-    model = keras.Model(graph.inputs, [_find_explained_map(graph, convolution), graph.outputs[0]])
+    model = keras.Model(graph.inputs, [find_explained_map(graph, convolution), graph.outputs[0]])
 
     def weigh(features: list[tf.Tensor], class_index: tf.Tensor) -> tf.Tensor:
         """Return the last map of each tile, weighted by the mean gradient of its class."""
@@ -114,7 +114,7 @@ def _compile_weighting(head: keras.Model, convolution: str) -> Callable[..., Any
     return compiled
 
 
-def _find_explained_map(graph: Graph, convolution: str) -> Any:
+def find_explained_map(graph: Graph, convolution: str) -> Any:
     """Return the last tensor of the convolution's height and width through which all of it flows."""
     tensor = graph.find_call(convolution).output
     while (call := graph.find_only_consumer(tensor)) is not None:

@@ -4,7 +4,7 @@ The trunk takes most of the time before training on a large set, and most of the
 ONNX Runtime mostly computes it faster than TensorFlow. With bfloat16 (8 bits of mantissa, sums in float32), TensorFlow
 may be faster still where the processor has AMX or AVX-512 BF16; any other emulates it, and is slower. So the ways that
 a machine has are timed once, and the choice is stored in the cache. Weights stay in float32, and so does everything
-after the trunk. The trunk carries its precision into the registry, where TensorFlow computes it.
+after the trunk. What is served computes in float32 on ONNX Runtime (`transfer/served_graphs.py`).
 Source: Kalamkar et al., "A study of bfloat16 for deep learning training", arXiv:1905.12322 (2019).
 """
 
@@ -30,10 +30,11 @@ from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork
 from sem_search.transfer.engine import (
     Engine,
+    OnnxFunction,
     check_engine,
     convert_function,
+    get_graph,
     get_graph_file,
-    open_graph,
     read_versions,
 )
 from sem_search.transfer.weights.files import compute_weights_digest
@@ -94,28 +95,55 @@ def compile_trunk(cut: CutNetwork, *, backbone: Backbone, batch_size: int) -> Ca
         EngineError: The engine is not installed, or cannot compute the network.
         StoreError: ONNX Runtime's graph cannot be written to the cache.
     """
+    if cut.engine == "onnxruntime":
+        n_threads = tf.config.threading.get_intra_op_parallelism_threads()
+        return OnnxFunction(get_trunk_graph(cut.trunk, backbone=backbone), n_threads=n_threads)
     size_px = cut.trunk.inputs[0].shape[1]
 
     def run(tiles: Any) -> list[Any]:
         """Return the crossing tensors of a batch of grey tiles."""
         return list(keras.tree.flatten(cut.trunk(backbone.preprocess(tiles), training=False)))
 
-    if cut.engine == "onnxruntime":
-        return open_graph(
-            get_graph_file(make_cache_folder(get_cache_folder()), key=_name_graph(cut, backbone=backbone)),
-            convert=lambda: convert_function(run, size_px=size_px),
-            n_threads=tf.config.threading.get_intra_op_parallelism_threads(),
-        )
     compiled: Callable[[FloatTiles], list[Any]] = tf.function(
         run, input_signature=[tf.TensorSpec((batch_size, size_px, size_px), tf.float32)]
     )
     return compiled
 
 
-def _name_graph(cut: CutNetwork, *, backbone: Backbone) -> str:
+def name_crossing(index: int) -> str:
+    """Return what graphs call a crossing tensor."""
+    return f"crossing_{index}"
+
+
+def get_trunk_graph(trunk: keras.Model, *, backbone: Backbone) -> bytes:
+    """Return preprocessing and trunk as an ONNX graph that computes in float32; converted once, then from the cache.
+
+    Its input `tiles` are grey tiles in [0, 1], shape (n, size_px, size_px); its outputs `crossing_0` ... are the
+    crossing tensors.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed, or cannot compute the network.
+        StoreError: The graph cannot be written to the cache.
+    """
+    file = get_graph_file(make_cache_folder(get_cache_folder()), key=_name_graph(trunk, backbone=backbone))
+    return get_graph(file, convert=lambda: _convert_trunk(_copy_trunk(trunk, precision="float32"), backbone=backbone))
+
+
+def _convert_trunk(trunk: keras.Model, *, backbone: Backbone) -> bytes:
+    size_px = trunk.inputs[0].shape[1]
+
+    def run(tiles: Any) -> dict[str, Any]:
+        """Return the crossing tensors of some grey tiles by name."""
+        tensors = keras.tree.flatten(trunk(backbone.preprocess(tiles), training=False))
+        return {name_crossing(index): tensor for index, tensor in enumerate(tensors)}
+
+    return convert_function(run, inputs={"tiles": (size_px, size_px)})
+
+
+def _name_graph(trunk: keras.Model, *, backbone: Backbone) -> str:
     """Return what a converted graph depends on, hashed."""
-    shapes = [list(tensor.shape[1:]) for tensor in (*cut.trunk.inputs, *cut.trunk.outputs)]
-    facts = [backbone.name, shapes, compute_weights_digest(cut.trunk), keras.__version__, read_versions()]
+    shapes = [list(tensor.shape[1:]) for tensor in (*trunk.inputs, *trunk.outputs)]
+    facts = [name_crossing(0), backbone.name, shapes, compute_weights_digest(trunk), keras.__version__, read_versions()]
     return _hash(facts)
 
 
@@ -129,11 +157,17 @@ def set_precision(cut: CutNetwork, *, precision: Precision) -> CutNetwork:
     """Return the network with a trunk that computes in this precision; its outputs are float32 either way.
 
     Args:
-        cut: As `cut_network` returns it: float32.
-        precision: With `float32` the very same network is returned.
+        cut: A network.
+        precision: Where the trunk computes in it already, the very same trunk is in what is returned.
     """
-    if precision == "float32":
-        return cut
+    trunk = _copy_trunk(cut.trunk, precision=precision)
+    return cut if trunk is cut.trunk else dataclasses.replace(cut, trunk=trunk)
+
+
+def _copy_trunk(trunk: keras.Model, *, precision: Precision) -> keras.Model:
+    """Return a trunk that computes in this precision: the very same where it does already."""
+    if get_precision(trunk) == precision:
+        return trunk
     policy = POLICIES[precision]
 
     def copy_layer(layer: Any) -> Any:
@@ -141,12 +175,12 @@ def set_precision(cut: CutNetwork, *, precision: Precision) -> CutNetwork:
         dtype = {"dtype": policy} if isinstance(layer, keras.Layer) else {}
         return type(layer).from_config({**layer.get_config(), **dtype})
 
-    copy = keras.models.clone_model(cut.trunk, clone_function=copy_layer)
+    copy = keras.models.clone_model(trunk, clone_function=copy_layer)
     outputs = [keras.layers.Identity(dtype="float32")(tensor) for tensor in copy.outputs]
-    trunk = keras.Model(copy.inputs, outputs, name=cut.trunk.name)
-    trunk.set_weights(cut.trunk.get_weights())
-    trunk.trainable = False
-    return dataclasses.replace(cut, trunk=trunk)
+    copied = keras.Model(copy.inputs, outputs, name=trunk.name)
+    copied.set_weights(trunk.get_weights())
+    copied.trainable = False
+    return copied
 
 
 def set_computation(cut: CutNetwork, *, computation: Computation) -> CutNetwork:

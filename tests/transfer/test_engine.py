@@ -18,11 +18,12 @@ from sem_search.transfer.backbones import BACKBONES, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.engine import (
     EngineError,
+    OnnxFunction,
     check_engine,
     clear_graphs,
     convert_function,
+    get_graph,
     get_graph_file,
-    open_graph,
 )
 from sem_search.transfer.trunk import Computation, compile_trunk, set_computation
 
@@ -83,12 +84,12 @@ def test_a_graph_that_gives_other_numbers_is_refused(
 ) -> None:
     monkeypatch.setattr(np.random, "default_rng", lambda _: SimpleNamespace(random=lambda size, dtype: np.ones(size)))
     file = get_graph_file(tmp_path, key="a")
-    monkeypatch.setattr(engine, "_open", lambda *_, **__: lambda _: [outputs])
+    monkeypatch.setattr(engine, "OnnxFunction", lambda *_, **__: lambda *_, **__: [outputs])
     with pytest.raises(EngineError, match=r"gives other numbers on ONNX Runtime .* Give engine=tensorflow"):
-        open_graph(file, convert=convert_double, n_threads=1)
+        get_graph(file, convert=convert_double)
     assert not file.exists()
-    monkeypatch.setattr(engine, "_open", lambda *_, **__: lambda _: [np.full((2, 2, 2), 2 + 1e-6)])
-    open_graph(file, convert=convert_double, n_threads=1)
+    monkeypatch.setattr(engine, "OnnxFunction", lambda *_, **__: lambda *_, **__: [np.full((2, 2, 2), 2 + 1e-6)])
+    get_graph(file, convert=convert_double)
     assert file.exists()
 
 
@@ -98,30 +99,31 @@ def test_no_backbone_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_preprocessing_is_the_same_bit_for_bit(name: str, tmp_path: Path) -> None:
+def test_preprocessing_is_the_same_bit_for_bit(name: str) -> None:
     backbone = get_backbone(name)
 
-    def preprocess(tiles: Any) -> list[Any]:
-        return [backbone.preprocess(tiles)]
+    def preprocess(tiles: Any) -> dict[str, Any]:
+        return {"picture": backbone.preprocess(tiles)}
 
-    run = open_graph(tmp_path / "graph", convert=lambda: convert_function(preprocess, size_px=5), n_threads=1)
+    run = OnnxFunction(convert_function(preprocess, inputs={"tiles": (5, 5)}), n_threads=1)
     tiles = np.concatenate([draw_tiles(3, size_px=5), np.zeros((1, 5, 5)), np.ones((1, 5, 5))]).astype(np.float32)
-    np.testing.assert_array_equal(run(tiles)[0], np.asarray(tf.function(preprocess)(tiles)[0]))
+    np.testing.assert_array_equal(run(tiles)[0], np.asarray(tf.function(preprocess)(tiles)["picture"]))
 
 
-def test_what_onnx_does_not_have_is_written_in_what_it_has(tmp_path: Path) -> None:
+def test_what_onnx_does_not_have_is_written_in_what_it_has() -> None:
     """ConvNeXt's activation and grouped convolution, and the constants of its normalisation."""
     picture = keras.Input((8, 8, 4))
     normal = keras.layers.Normalization(mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 2.0, 3.0, 4.0])(picture)
     grouped = keras.layers.Conv2D(4, 3, groups=4)(normal)
     network = keras.Model(picture, [keras.layers.Activation("gelu")(grouped * 3), normal])
 
-    def run(tiles: Any) -> list[Any]:
-        return list(network(tf.repeat(tiles[..., None], 4, axis=-1)))
+    def run(tiles: Any) -> dict[str, Any]:
+        return dict(zip("ab", network(tf.repeat(tiles[..., None], 4, axis=-1)), strict=True))
 
-    converted = open_graph(tmp_path / "graph", convert=lambda: convert_function(run, size_px=8), n_threads=1)
+    converted = OnnxFunction(convert_function(run, inputs={"tiles": (8, 8)}), n_threads=1)
     tiles = draw_tiles(3, size_px=8)
-    check_close(converted(tiles), tf.function(run)(tiles))
+    wanted = tf.function(run)(tiles)
+    check_close(converted(tiles, outputs=["b", "a"]), [wanted["b"], wanted["a"]])
     assert not tf.config.functions_run_eagerly()
 
 
@@ -156,35 +158,35 @@ def test_other_weights_are_another_graph() -> None:
 @pytest.mark.parametrize("damage", [b"", b"x", seal(b"graph")[:-1] + b"x"])
 def test_a_damaged_graph_is_converted_again(tmp_path: Path, damage: bytes) -> None:
     file = get_graph_file(tmp_path, key="a")
-    open_graph(file, convert=convert_double, n_threads=1)
+    get_graph(file, convert=convert_double)
     whole = file.read_bytes()
     file.write_bytes(damage)
-    run = open_graph(file, convert=convert_double, n_threads=1)
+    run = OnnxFunction(get_graph(file, convert=convert_double), n_threads=1)
     np.testing.assert_array_equal(run(np.ones((1, 2, 2), dtype=np.float32))[0], np.full((1, 2, 2), 2))
     assert len(file.read_bytes()) == len(whole)
 
 
 def convert_double() -> bytes:
-    return convert_function(lambda tiles: [2 * tiles], size_px=2)
+    return convert_function(lambda tiles: {"doubled": 2 * tiles}, inputs={"tiles": (2, 2)})
 
 
 def test_a_graph_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "graphs").write_text("in the way")
     with pytest.raises(StoreError, match=r"could not be written: .* set SEM_SEARCH_CACHE"):
-        open_graph(get_graph_file(tmp_path, key="a"), convert=lambda: b"", n_threads=1)
+        get_graph(get_graph_file(tmp_path, key="a"), convert=lambda: b"")
 
 
 def test_graphs_are_cleared_and_nothing_else(tmp_path: Path) -> None:
     assert clear_graphs(tmp_path) == 0
     for key in "ab":
-        open_graph(get_graph_file(tmp_path, key=key), convert=convert_double, n_threads=1)
+        get_graph(get_graph_file(tmp_path, key=key), convert=convert_double)
     (tmp_path / "graphs" / "notes.txt").touch()
     assert clear_graphs(tmp_path) == 2
     assert [file.name for file in (tmp_path / "graphs").iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_threads_are_those_of_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_threads: int) -> None:
+def test_threads_are_those_of_the_search(monkeypatch: pytest.MonkeyPatch, n_threads: int) -> None:
     import onnxruntime
 
     seen = []
@@ -194,9 +196,9 @@ def test_threads_are_those_of_the_search(tmp_path: Path, monkeypatch: pytest.Mon
         seen.append((sess_options.intra_op_num_threads, sess_options.inter_op_num_threads))
         return real(graph, sess_options=sess_options, **options)
 
-    open_graph(tmp_path / "graph", convert=convert_double, n_threads=n_threads)
+    graph = convert_double()
     monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-    open_graph(tmp_path / "graph", convert=convert_double, n_threads=n_threads)
+    OnnxFunction(graph, n_threads=n_threads)
     assert seen == [(n_threads, 1)]
 
 
@@ -211,7 +213,7 @@ def test_a_missing_package_is_named(
     with pytest.raises(SettingsError, match=message):
         check_engine("onnxruntime")
     with pytest.raises(SettingsError, match=message):
-        open_graph(tmp_path / "graph", convert=convert_double, n_threads=1)
+        get_graph(tmp_path / "graph", convert=convert_double)
     check_engine("tensorflow")
 
 

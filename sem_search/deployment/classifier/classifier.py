@@ -26,9 +26,9 @@ from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
 from sem_search.records import FloatMatrix, FloatVector
 
-BATCH_TILES = 20
-"""Tiles computed at once: those of one 1280 x 960 px micrograph, in one step instead of two (5 % quicker). More are
-hardly quicker still, and need memory for each request that is answered: 0.3 GB for VGG16."""
+BATCH_TILES = 10
+"""Tiles computed at once: half of those of a 1280 x 960 px micrograph. More are no quicker and take more memory: with
+20, VGG16's process has 1.25 GB in place of 0.72."""
 
 KEPT_TILES = 256
 """An image of up to so many tiles is explained from the features that its answer was made of, about 100 MB; of a larger

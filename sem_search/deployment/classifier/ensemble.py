@@ -8,24 +8,20 @@ geometric mean of their softmax outputs, by the rule that joins the tiles of an 
 no worse than the average head: the cross-entropy of a normalised geometric mean is at most the mean of their
 cross-entropies, since the mean itself sums to at most one. It needs no training that was not measured.
 
-The graph is traced once, for any number of tiles, so that no request waits for a trace and threads may share it. The
-views are computed one after the other: eight take eight times as long, and no more memory.
+Trunk and heads are graphs of ONNX Runtime (`transfer.served_graphs`): TensorFlow is not needed. Threads may share
+them. The views are computed one after the other: eight take eight times as long, and no more memory.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from sem_search.micrographs.tiles import FloatTiles
 from sem_search.records import FloatMatrix
-from sem_search.transfer.backbones import Backbone
-from sem_search.transfer.cut import average_channels
-from sem_search.transfer.gradcam import compute_heat_maps
+from sem_search.transfer.engine import FloatArray, OnnxFunction
 from sem_search.transfer.views import turn_tiles
 
 FloatMaps = NDArray[np.float32]
@@ -40,7 +36,7 @@ class TileRun:
     """Shape (n_heads, n_tiles, n_classes), rows sum to one; of all views."""
     embeddings: FloatMatrix
     """Shape (n_tiles, n_features): each of the trunk's channels, averaged over the tile in view 0."""
-    features: tuple[Any, ...]
+    features: tuple[FloatArray, ...]
     """The trunk's crossing tensors in view 0, first axis n_tiles."""
 
 
@@ -48,37 +44,17 @@ class HeadEnsemble:
     """A trunk with the heads of all folds; safe to share between threads.
 
     Args:
-        trunk: Pictures of shape (n, tile_px, tile_px, 3) to crossing tensors.
-        heads: Crossing tensors to logits, shape (n, n_classes); one per fold, each with weights of its own.
-        backbone: Turns grey tiles into the trunk's input.
-        convolution: Name of the heads' last convolution layer.
+        trunk: Graph from grey tiles, shape (n, tile_px, tile_px), to crossing tensors.
+        heads: Graph from crossing tensors to `logits` and `heat` of all heads.
         tile_px: Side of a tile.
         n_views: In how many views each tile is answered for.
     """
 
-    def __init__(
-        self,
-        *,
-        trunk: keras.Model,
-        heads: Sequence[keras.Model],
-        backbone: Backbone,
-        convolution: str,
-        tile_px: int,
-        n_views: int = 1,
-    ) -> None:
-        self._heads = tuple(heads)
-        self._n_views = n_views
-        self._convolution = convolution
+    def __init__(self, *, trunk: OnnxFunction, heads: OnnxFunction, tile_px: int, n_views: int = 1) -> None:
+        self._trunk = trunk
+        self._heads = heads
         self._tile_px = tile_px
-
-        def answer(tiles: Any) -> tuple[Any, Any, list[Any]]:
-            """Return the logits of each head, the embeddings, and the crossing tensors of some tiles."""
-            features = keras.tree.flatten(trunk(backbone.preprocess(tiles), training=False))
-            logits = [head(features, training=False) for head in self._heads]
-            return tf.stack(logits), tf.cast(average_channels(features), tf.float64), features
-
-        self._answer = tf.function(answer, input_signature=[tf.TensorSpec((None, tile_px, tile_px), tf.float32)])
-        self._answer.get_concrete_function()
+        self._n_views = n_views
 
     def run(self, tiles: FloatTiles, *, check: Callable[[], None] = lambda: None) -> TileRun:
         """Return what all heads together make of these tiles.
@@ -88,19 +64,21 @@ class HeadEnsemble:
             check: Called before each view; what it raises ends the run.
         """
         check()
-        logits, embeddings, features = self._answer(tf.constant(tiles, tf.float32))
-        of_views = [logits]
+        features = self.compute_features(tiles)
+        of_views = [self._compute_logits(features)]
         for view in range(1, self._n_views):
             check()
-            of_views.append(self._answer(tf.constant(turn_tiles(tiles, view=view), tf.float32))[0])
-        softmax = _compute_softmax(tf.reduce_mean(tf.cast(tf.stack(of_views), tf.float64), axis=0))
-        return TileRun(head_probabilities=softmax.numpy(), embeddings=embeddings.numpy(), features=tuple(features))
+            of_views.append(self._compute_logits(self.compute_features(turn_tiles(tiles, view=view))))
+        logits = np.stack(of_views).mean(axis=0, dtype=np.float64)
+        return TileRun(
+            head_probabilities=_compute_softmax(logits), embeddings=_average_channels(features), features=features
+        )
 
-    def compute_features(self, tiles: FloatTiles) -> tuple[Any, ...]:
+    def compute_features(self, tiles: FloatTiles) -> tuple[FloatArray, ...]:
         """Return the same run's features alone, with one pass of the trunk."""
-        return tuple(self._answer(tf.constant(tiles, tf.float32))[2])
+        return tuple(self._trunk(tiles))
 
-    def compute_heat_maps(self, features: Sequence[Any], *, label: int) -> FloatMaps:
+    def compute_heat_maps(self, features: Sequence[FloatArray], *, label: int) -> FloatMaps:
         """Return where the heads look for one class: the mean of their Grad-CAM maps.
 
         Their common answer is the softmax of their mean logit, so that each head counts by how far it moves its logit.
@@ -110,29 +88,37 @@ class HeadEnsemble:
             label: Class whose logit is explained.
 
         Returns:
-            Shape (n_tiles, height, width) at the resolution of the last convolution, 0 or more, all on one scale.
+            Shape (n_tiles, height, width) at the resolution of the last convolution, 0 or more, all on one scale. The
+            map of a diverged head is zero where it is no number.
         """
-        arrays = [np.asarray(tensor) for tensor in features]
-        labels = np.full(len(arrays[0]), label, dtype=np.int64)
-        maps = [
-            compute_heat_maps(head, features=arrays, class_index=labels, convolution=self._convolution).strengths
-            for head in self._heads
-        ]
-        mean: FloatMaps = np.mean(maps, axis=0, dtype=np.float32)
+        (heat,) = self._heads(*features, outputs=["heat"])
+        mean: FloatMaps = np.nan_to_num(heat[:, :, label], nan=0.0, posinf=0.0).mean(axis=0)
         return mean
 
     def warm_up(self, *, batch_sizes: Sequence[int] = (1,)) -> None:
-        """Answer and explain blank tiles, in one view: no request pays for TensorFlow's first steps.
+        """Answer and explain blank tiles, in one view: no request pays for the first steps.
 
         Args:
-            batch_sizes: How many tiles at once, each once: for some sizes oneDNN prepares what it keeps.
+            batch_sizes: How many tiles at once, each once: memory is planned for each.
         """
         for n_tiles in batch_sizes:
             features = self.compute_features(np.zeros((n_tiles, self._tile_px, self._tile_px), dtype=np.float32))
-            self.compute_heat_maps(features, label=0)
+            self._heads(*features)
+
+    def _compute_logits(self, features: Sequence[FloatArray]) -> FloatArray:
+        """Return the logits of all heads, shape (n_heads, n_tiles, n_classes)."""
+        (logits,) = self._heads(*features, outputs=["logits"])
+        return logits
 
 
-def _compute_softmax(logits: Any) -> Any:
-    """Return the softmax; logits, float64, that are not finite give equal probabilities, as in training."""
-    is_finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1, keepdims=True)
-    return tf.nn.softmax(tf.where(is_finite, logits, 0.0))
+def _average_channels(features: Sequence[FloatArray]) -> FloatMatrix:
+    """Return the channels of all crossing tensors, averaged over every axis between the first and the last."""
+    averaged = [array.mean(axis=tuple(range(1, array.ndim - 1))) for array in features]
+    return np.concatenate(averaged, axis=-1).astype(np.float64)
+
+
+def _compute_softmax(logits: FloatMatrices) -> FloatMatrices:
+    """Return the softmax; logits that are not finite give equal probabilities, as in training."""
+    is_finite = np.isfinite(logits).all(axis=-1, keepdims=True)
+    probabilities: FloatMatrices = softmax(np.where(is_finite, logits, 0.0), axis=-1)
+    return probabilities

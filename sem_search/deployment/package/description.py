@@ -18,11 +18,11 @@ from sem_search.micrographs.tiles import TileGrid
 from sem_search.transfer.views import VIEWS
 
 DESCRIPTION_FILE = "model.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised when a reader of before could misunderstand the folder. 2: a tile may be answered for in several views, and
-some tiles of an image may be left out."""
+some tiles of an image may be left out. 3: the networks are ONNX graphs."""
 
-READABLE_VERSIONS = (1, FORMAT_VERSION)
+READABLE_VERSIONS = (1, 2, FORMAT_VERSION)
 
 
 @dataclass(frozen=True, kw_only=True)

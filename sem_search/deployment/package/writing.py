@@ -5,9 +5,8 @@
     code/sem_search/                the code that answers, as it was when the model was measured
     artifacts/classifier/
         model.json                  what it is, with the hash of every file
-        trunk.keras                 the frozen part, stored once
-        head.json                   the architecture that all heads share
-        head_0.npz ...              the weights of each fold's head
+        trunk.onnx                  preprocessing and the frozen part
+        heads.onnx                  the heads of all folds, with Grad-CAM
         calibration.npz             what the heads answered where they were not trained, and what follows from it
     artifacts/record/               the model card, and what stands behind it (see `package.record`)
     input_example.json ...          a small picture, ready to be sent
@@ -47,13 +46,15 @@ from sem_search.deployment.package.description import (
     compute_file_sha256,
 )
 from sem_search.deployment.package.files import write_file_list
-from sem_search.deployment.package.reading import HEAD_FILE, TRUNK_FILE, name_head_weights
+from sem_search.deployment.package.reading import HEADS_GRAPH, TRUNK_GRAPH
 from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, write_record
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.micrographs.reading.micrograph import encode_png
 from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.tiles import TileGrid
+from sem_search.transfer.backbones import get_backbone
+from sem_search.transfer.served_graphs import convert_network
 
 CODE_FOLDER = "code"
 
@@ -69,14 +70,12 @@ QUIET_VARIABLES = ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_UV_AUTO_DETEC
 """A bar for each copied file would tear the search's own; a uv.lock of the user's folder is none of the model's."""
 
 SERVING_REQUIREMENTS = (
-    "keras",
     "mlflow",
     "numpy",
+    "onnxruntime",
     "pandas",
     "pillow",
-    "scikit-learn",
     "scipy",
-    "tensorflow",
     "tifffile",
     "tqdm",
 )
@@ -224,11 +223,15 @@ def log_classifier(
 def write_model_folder(parts: ClassifierParts, *, folder: Path) -> tuple[str, ...]:
     """Write trunk, heads and description into a new folder; return the warnings."""
     folder.mkdir(parents=True)
-    parts.trunk.save(folder / TRUNK_FILE)
-    (folder / HEAD_FILE).write_text(parts.head.to_json(), encoding="utf-8")
-    for index, weights in enumerate(parts.head_weights):
-        arrays = {f"weight_{number}": np.asarray(weight) for number, weight in enumerate(weights)}
-        np.savez(folder / name_head_weights(index), allow_pickle=False, **arrays)
+    graphs = convert_network(
+        parts.trunk,
+        head=parts.head,
+        head_weights=parts.head_weights,
+        backbone=get_backbone(parts.backbone),
+        convolution=parts.convolution,
+    )
+    (folder / TRUNK_GRAPH).write_bytes(graphs.trunk)
+    (folder / HEADS_GRAPH).write_bytes(graphs.heads)
     if parts.calibration is not None:
         write_calibration(parts.calibration, path=folder / CALIBRATION_FILE)
     (folder / DESCRIPTION_FILE).write_text(_describe(parts, folder=folder).to_json(), encoding="utf-8")

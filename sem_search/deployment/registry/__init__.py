@@ -7,7 +7,7 @@ newcomer must beat the champion image by image (`gate`); history, files and data
 Programs call the functions below; `sem-search registry` shows people what they return (`views`).
 """
 
-from sem_search.deployment.registry.contents import fetch_model
+from sem_search.deployment.registry.contents import export_version, fetch_model
 from sem_search.deployment.registry.default_model import choose_model_name, complete_model_uri
 from sem_search.deployment.registry.gate import GateRule, compare_versions
 from sem_search.deployment.registry.moves import (
@@ -29,6 +29,7 @@ __all__ = [
     "choose_model_name",
     "compare_versions",
     "complete_model_uri",
+    "export_version",
     "fetch_model",
     "find_registered",
     "list_models",

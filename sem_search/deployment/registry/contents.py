@@ -13,9 +13,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from sem_search.deployment.package.description import compute_file_sha256
+from sem_search.deployment.package.export import export_model
 from sem_search.deployment.package.files import BYTECODE, FILE_LIST, check_files
 from sem_search.deployment.package.record import RECORD_FOLDER
-from sem_search.deployment.registry.versions import TAG_FILES, open_client, split_model_uri
+from sem_search.deployment.pyfunc.model import MODEL_FOLDER
+from sem_search.deployment.registry.versions import TAG_FILES, find_version, open_client, split_model_uri
 from sem_search.errors import ModelNotFoundError, StoreError, get_first_line
 from sem_search.tracking.mlflow.moved import describe_move, find_missing_folder
 
@@ -77,6 +79,25 @@ def fetch_model(model_uri: str, *, folder: Path) -> Path:
     if problem := next(filter(None, problems), None):
         raise StoreError(f"{model_uri} is not served: {problem} `sem-search registry verify` says more.")
     return model
+
+
+def export_version(name: str, version: str, *, folder: Path) -> tuple[str, ...]:
+    """Write the ONNX graphs of a version into a new folder, with a page on how to use them; return the files' names.
+
+    Args:
+        name: Registered model.
+        version: A number, an alias or `latest`.
+        folder: Where to; new, or empty.
+
+    Raises:
+        ModelNotFoundError: There is no such version.
+        SettingsError: There is something in the folder, or it cannot be written.
+        StoreError: A file of the model is not what was registered.
+    """
+    number = find_version(open_client(), name=name, version=version).version
+    with tempfile.TemporaryDirectory(prefix="sem_search_") as place:
+        model = fetch_model(f"{LOGGED_MODEL}{name}/{number}", folder=Path(place))
+        return export_model(model / "artifacts" / MODEL_FOLDER, folder=folder, source=f"{name} version {number}")
 
 
 def find_list_problem(model: Path, *, registered_sha256: str) -> str | None:

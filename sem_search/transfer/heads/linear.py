@@ -21,6 +21,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 from sem_search.errors import SettingsError
+from sem_search.transfer.cut import HIDDEN_LAYER, LOGITS_LAYER
 
 FloatArray = NDArray[np.float32]
 FloatMatrix = NDArray[np.float64]
@@ -137,7 +138,7 @@ def set_linear_head(head: keras.Model, solution: LinearSolution) -> None:
     Raises:
         SettingsError: The hidden layer has too few units.
     """
-    hidden, logits = head.get_layer("head_hidden"), head.get_layer("head_logits")
+    hidden, logits = head.get_layer(HIDDEN_LAYER), head.get_layer(LOGITS_LAYER)
     n_classes, n_units = len(solution.bias), hidden.units
     check_hidden_units(n_units, n_classes=n_classes)
     kernel, bias, out = hidden.kernel.numpy(), hidden.bias.numpy(), np.zeros((n_units, n_classes), np.float32)

@@ -44,16 +44,13 @@ def list_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "registered_model_meta"]
 
 
-def test_the_trunk_is_there_once_and_each_head(model_folder: Path) -> None:
+def test_trunk_and_heads_are_one_graph_each(model_folder: Path) -> None:
     names = [path.name for path in list_files(model_folder / "artifacts")]
     assert names == [
         "calibration.npz",
-        "head.json",
-        "head_0.npz",
-        "head_1.npz",
-        "head_2.npz",
+        "heads.onnx",
         "model.json",
-        "trunk.keras",
+        "trunk.onnx",
     ]
 
 
@@ -191,7 +188,7 @@ def test_every_file_is_listed_with_its_hash_and_the_record_travels_along(
         "MLmodel",
         "requirements.txt",
         "code/sem_search/__init__.py",
-        "artifacts/classifier/trunk.keras",
+        "artifacts/classifier/trunk.onnx",
         "artifacts/record/card.json",
     } <= set(listed)
     assert read_card(folder / "artifacts" / RECORD_FOLDER) == record.card
