@@ -57,11 +57,10 @@ class NestedChoice:
     def table(self) -> Table:
         """What each way of estimating gives."""
         bias = self.bias
-        fewer = "" if bias.is_comparable else ", by heads that learnt from fewer images: do not compare"
         estimates = {
             "choice made anew inside each fold": f"{self.score:.3f}",
             "corrected score (BBC-CV)": bias.corrected.to_text(),
-            f"the winner on the {bias.select_on} tiles that chose it{fewer}": f"{bias.naive:.3f}",
+            f"the winner on the {bias.select_on} tiles that chose it": f"{bias.naive:.3f}",
             "the winner on test tiles": f"{bias.test:.3f}",
         }
         return Table(

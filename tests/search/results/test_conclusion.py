@@ -215,10 +215,11 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer
 
 
 def test_the_heat_maps_are_the_winner_s(finished, prepared, trainer, world: World) -> None:
-    conclude(finished, prepared, trainer)
+    conclusion = conclude(finished, prepared, trainer)
     assert world.context is not None
     assert world.context.heat_maps is not None
-    folds = {kept.outcome.fold: kept.outcome for kept in read_finished_folds(prepared, cell=BEST)}
+    winner = conclusion.outcome.winner
+    folds = {kept.outcome.fold: kept.outcome for kept in read_finished_folds(prepared, trial=winner)}
     names = prepared.data.tiles.class_names
     for picture in world.context.heat_maps.pictures:
         outcome = folds[picture.fold]

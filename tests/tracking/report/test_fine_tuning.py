@@ -101,7 +101,8 @@ def test_logistic_regression_is_fair_on_as_many_images_and_no_simpler_one_may_be
 ) -> None:
     baselines = make_baselines(study)
     fitted = [replace(one, comparison=None) if one.name in left_out else one for one in baselines]
-    found = judge_fine_tuning(replace(study, refit=refit), baselines=fitted)
+    refitted = replace(study.winner, is_refit=True) if refit else None
+    found = judge_fine_tuning(replace(study, refitted=refitted), baselines=fitted)
     scores = {one.name: one.comparison.f_measure for one in baselines if one.comparison is not None}
     assert len({score.second for score in scores.values()}) == 3, "else it would not matter which"
     assert (found and found.difference) == (scores[most_images] if most_images else None)

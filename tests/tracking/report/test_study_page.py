@@ -306,7 +306,7 @@ def test_a_winner_is_held_against_logistic_regression(
     assert last.comparison is not None
     difference = Difference(first=0.5 + sum(ends) / 2, second=0.5, low=ends[0], high=ends[1])
     compared = replace(last, comparison=replace(last.comparison, f_measure=difference))
-    refit = replace(study, refit=True)
+    refit = replace(study, refitted=replace(study.winner, is_refit=True))
     text = read_page(render_report(refit, context=replace(context, baselines=(*others, compared)))).text
     assert light in text
     assert f"Was fine-tuning worth it? {answer}" in text
@@ -339,7 +339,7 @@ def test_a_winner_is_held_against_metadata_alone(
             True,
             "validation",
             0,
-            "is trained again on training and validation tiles, and that one answers",
+            "is trained again on training and validation tiles: that one answers",
             "epoch each",
         ),
         (
@@ -363,7 +363,8 @@ def test_what_the_splits_decide_is_said_as_it_is(
     unsaid: str,
 ) -> None:
     changed = replace(context, settings={**context.settings, "patience": patience})
-    text = read_page(render_report(replace(study, refit=refit, select_on=select_on), context=changed)).text
+    refitted = replace(study.winner, is_refit=True) if refit else None
+    text = read_page(render_report(replace(study, refitted=refitted, select_on=select_on), context=changed)).text
     text = text[text.index("What the numbers mean") :]
     assert words in text
     assert unsaid not in text
