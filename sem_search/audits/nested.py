@@ -2,8 +2,8 @@
 
 Nested cross-validation (Stone, J. R. Stat. Soc. B 36 (1974) 111; Varma and Simon, BMC Bioinformatics 7 (2006) 91): the
 test images of a fold are put away; each of the other parts in turn judges the cell and says when to stop, the rest
-trains; the cell that is best on average is judged on the images put away, by the head that the study itself tested in
-that fold. So no image has a part in choosing what it judges. It checks the bias-corrected score (BBC-CV),
+trains; the cell that is best on average is judged on the images put away, by the head that the search trained in that
+fold. So no image has a part in choosing what it judges. It checks the bias-corrected score (BBC-CV),
 which trains nothing.
 
 Cost: cells x folds x (folds - 1) heads, four times the search with five folds; so it is asked by name only.

@@ -121,6 +121,16 @@ def test_a_study_without_complete_trials_chose_nothing(lottery) -> None:
         get_candidates(uneven)
 
 
+def test_a_winner_that_was_trained_again_does_not_change_what_the_choice_has_added(lottery) -> None:
+    perfect = dataclasses.replace(lottery.trials[1], number=0, is_refit=True)
+    bias = compute_selection_bias(lottery, select_on="validation", n_draws=100)
+    assert (
+        compute_selection_bias(dataclasses.replace(lottery, refitted=perfect), select_on="validation", n_draws=100)
+        == bias
+    )
+    assert bias.optimism == bias.naive - bias.corrected.value
+
+
 def test_mixed_answers_of_whole_images_are_mixed_too(build_tiles, build_trial) -> None:
     tiles = build_tiles()
     candidates = [build_trial(tiles, strength=strength, seed=seed) for seed, strength in enumerate((3.0, 0.0))]

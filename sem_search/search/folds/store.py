@@ -75,16 +75,12 @@ class FoldStore:
         return finished
 
     def get(self, *, cell: Cell, fold: int) -> FinishedFold:
-        """Return a finished fold that must be there.
-
-        Raises:
-            StoreError: It is lost or damaged.
-        """
+        """Return a finished fold; raises StoreError if it is not there or damaged."""
         finished = self.read(cell=cell, fold=fold)
         if finished is None:
             raise StoreError(
-                f"{self._locate(cell, fold)} is lost or damaged. Start the search's own command again: it trains this "
-                "fold anew, to the same numbers."
+                f"{self._locate(cell, fold)} is not there, or damaged. Start the search's own command again: it trains "
+                "this fold."
             )
         return finished
 

@@ -43,7 +43,8 @@ def read_stored_outcome(
 
     Raises:
         FailedTrialError: No trial has finished.
-        StoreError: A fold that was reported to the study is lost or damaged on disk.
+        StoreError: A fold that was reported to the study is lost or damaged on disk; or, with `refit`, the search has
+            not come to train the winner again.
     """
     winner, store = find_winner(study), open_fold_store(settings, name=name)
     runs: Mapping[str, Sequence[str]] = study.user_attrs.get(TRIAL_RUNS, {})
@@ -57,7 +58,10 @@ def read_stored_outcome(
         ),
         winner_number=winner.number,
     )
-    return replace(outcome, refitted=_read_refit(outcome.chosen, store=store)) if settings.refit else outcome
+    if not settings.refit:
+        return outcome
+    again = tuple(store.refits.get(cell=outcome.chosen.cell, fold=fold.fold).outcome for fold in outcome.chosen.folds)
+    return replace(outcome, refitted=replace(outcome.chosen, folds=again, is_refit=True))
 
 
 def find_winner(study: optuna.Study) -> FrozenTrial:
@@ -137,23 +141,6 @@ def _read_trial(trial: FrozenTrial, *, store: FoldStore, runs: Sequence[str]) ->
             f"{store.folder}. Start the search's own command again: it trains them anew, to the same numbers."
         )
     return replace(outcome, run_id=runs[-1] if runs else outcome.run_id)
-
-
-def _read_refit(winner: TrialOutcome, *, store: FoldStore) -> TrialOutcome:
-    """Return the winner with the heads that were trained again.
-
-    Raises:
-        StoreError: The search has not come so far, or a fold is lost or damaged.
-    """
-    folds = _read_folds(store.refits, cell=winner.cell, numbers=[fold.fold for fold in winner.folds])
-    n_missing = len(winner.folds) - len(folds)
-    if n_missing:
-        raise StoreError(
-            f"{winner.cell.name} has won, and {n_missing} of its {len(winner.folds)} folds are not in {store.folder} "
-            "with heads trained again on training and validation images (refit). Start the search's own command "
-            "again: it trains them."
-        )
-    return replace(winner, folds=tuple(fold.outcome for fold in folds), is_refit=True)
 
 
 def read_trial(

@@ -117,13 +117,19 @@ def iter_trial_entries(
 
 
 def iter_refit_entries(winner: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
-    """Yield what the winner's run gets when its heads have been trained again: their test scores, and that it is so.
+    """Yield what the winner's run gets when its heads have been trained again: their test scores and answers.
 
     Args:
         winner: With these heads.
         tiles: The tiles that it answered.
     """
     yield from iter_finite_metrics(iter_refit_numbers(winner, tiles=tiles), source="refit")
+    of_images, of_tiles = (
+        tabulate_image_predictions(winner, tiles=tiles),
+        tabulate_tile_predictions(winner, tiles=tiles),
+    )
+    yield FrameArtifact(path="refit/predictions/images.parquet", frame=of_images)
+    yield FrameArtifact(path="refit/predictions/tiles.parquet", frame=of_tiles)
     yield Tags(values={TAG_REFIT: "true"})
     for fold in winner.folds:
         if fold.is_diverged:

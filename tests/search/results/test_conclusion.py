@@ -12,7 +12,7 @@ from sem_search.deployment.registry import RegisteredVersion
 from sem_search.errors import FailedTrialError, StoreError
 from sem_search.evaluation.baselines import NAMES
 from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.records import Cell, Split, StudyOutcome
+from sem_search.records import Cell, Split, StudyOutcome, TrialOutcome
 from sem_search.search.results import conclusion as concluding
 from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import read_finished_folds
@@ -127,6 +127,31 @@ def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, t
     assert cell == ["finetune", "0.1", "8"]
     assert tags["sem_search.validation_f_measure"] == f"{conclusion.validation.f_measure:.6f}"
     assert tags["sem_search.test_f_measure"] == f"{conclusion.test.f_measure:.6f}"
+
+
+def test_a_winner_that_was_trained_again_is_what_is_judged_explained_and_registered(
+    finished, prepared, trainer, store_folds, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trials stay as the search left them, also the one that has won."""
+    for one in store_folds(cell=BEST, shares_right=(1.0, 0.75)):
+        prepared.store.refits.write(one, cell=BEST)
+    store_folds(cell=BEST, shares_right=(1.0, 0.5))
+    logged: list[TrialOutcome] = []
+    monkeypatch.setattr(concluding, "log_refit", lambda *_, winner, **__: logged.append(winner))
+    settings = prepared.settings.model_copy(update={"refit": True})
+    conclusion = conclude(finished, dataclasses.replace(prepared, settings=settings), trainer)
+    outcome = conclusion.outcome
+    assert logged == [outcome.winner]
+    of_search, of_served = (
+        compute_split_scores(trial, tiles=prepared.data.tiles, split="test").f_measure
+        for trial in (outcome.chosen, outcome.winner)
+    )
+    assert of_search < of_served == conclusion.test.f_measure
+    assert world.registered["tags"]["sem_search.test_f_measure"] == f"{of_served:.6f}"
+    assert world.context is not None
+    compared = world.context.baselines[-1].comparison
+    assert compared is not None and compared.f_measure.first == pytest.approx(of_served)
+    assert "trained again on training and validation images" in " ".join(conclusion.to_text().split())
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

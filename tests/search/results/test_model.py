@@ -266,13 +266,14 @@ def test_a_winner_that_was_trained_again_is_logged_to_its_run_once(
     assert (logged["run_id"], logged["name"]) == ("a run", "tiny-lr1e-01-bs8-refit")
     np.testing.assert_array_equal(logged["parts"].head_weights[0][0], again[0].head_weights[0])
     assert logged["record"].out_of_fold.trial is winner
-    ((run_id, metrics, *others),) = logged["entries"]
+    ((run_id, metrics, *tables, last),) = logged["entries"]
     scores = {point.key: point.value for point in metrics.points}
     expected = compute_split_scores(winner, tiles=prepared.data.tiles, split="test")
     assert scores["refit/test/f_measure"] == expected.f_measure
     assert {key.partition("/")[0] for key in scores} == {"refit"}
     assert run_id == "a run"
-    assert others == [Tags(values={"sem_search.refit": "true"})]
+    assert [table.path for table in tables] == [f"refit/predictions/{unit}.parquet" for unit in ("images", "tiles")]
+    assert last == Tags(values={"sem_search.refit": "true"})
     assert links[0].model_id == "m-1"
 
 

@@ -129,6 +129,19 @@ def test_fine_tuning_is_held_against_the_study_s_own_linear_head(
     assert any("which favours it" in caveat for caveat in found.caveats) is (select_on == "test")
 
 
+def test_heads_of_as_many_images_are_compared_where_the_winner_was_trained_again(
+    study: StudyOutcome, make_baselines: MakeBaselines
+) -> None:
+    linear = replace(study.trials[1], number=99, cell=Cell(head="linear"))
+    wrong = [replace(fold, test_probabilities=np.roll(fold.test_probabilities, 1)) for fold in study.winner.folds]
+    served = replace(study.winner, folds=tuple(wrong), is_refit=True)
+    tried = replace(study, trials=(*study.trials, linear), refitted=served)
+    found = judge_fine_tuning(tried, baselines=make_baselines(study))
+    assert found is not None
+    assert found.fair == compare_trials(study.winner, linear, tiles=study.tiles, split="test").f_measure
+    assert found.caveats == ("Both are heads of the search, which learnt from training images alone.",)
+
+
 def test_a_study_without_baselines_has_no_answer(study: StudyOutcome) -> None:
     assert judge_fine_tuning(study, baselines=()) is None
 
