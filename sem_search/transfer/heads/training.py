@@ -205,9 +205,8 @@ class HeadTrainer:
         n_steps = (first.outcome.best_epoch + 1) * len(splits.training)
         with _explain_memory(cell):
             self._begin(tiles, fold=splits.number, cell=cell)
-            n_epochs = max(1, round(n_steps / len(tiles)))
             is_well = cell.head == "linear" or self._train_again(
-                tiles, fold=splits.number, cell=cell, n_epochs=n_epochs
+                tiles, fold=splits.number, cell=cell, n_epochs=max(1, round(n_steps / len(tiles)))
             )
             test = self._answer(splits.test)
         outcome = replace(first.outcome, training_s=first.outcome.training_s + time.perf_counter() - begin)
