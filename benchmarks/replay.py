@@ -1,6 +1,6 @@
 """What early stopping and pruning would have spent and chosen on a grid that was trained in full.
 
-A plain study (`heads=finetune`, `patience=0`, `pruner=none`; `refit=false` spares time) keeps the curves of every epoch
+A plain study (`heads=finetune`, `patience=0`, `pruner=none`) keeps the curves of every epoch
 of every fold of every cell. A policy is replayed over them: it sees what it would have seen, and is charged for the
 epochs it would have trained. The score of a fold at an epoch is its validation accuracy there; the choice is by its
 mean over the folds, and the regret is the difference between the best cell of the whole grid and the chosen one, both

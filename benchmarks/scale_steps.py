@@ -136,7 +136,6 @@ class World:
             tiles=self.tiles,
             trials=trials,
             winner_number=0,
-            refit=True,
         )
 
     def _answer(self, fold: Any) -> Any:

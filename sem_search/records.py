@@ -170,7 +170,7 @@ class FoldOutcome:
     curves: TrainingCurves
     best_epoch: int
     """Index of the epoch whose weights answer the validation tiles: that of the lowest validation loss, or with
-    patience 0 the last. With refit another head answers the test tiles, trained for as many steps."""
+    patience 0 the last."""
     is_diverged: bool
     training_s: float
     """Wall-clock seconds; the one number that differs between two equal runs."""
@@ -204,6 +204,9 @@ class TrialOutcome:
     """MLflow's run, where there is one."""
     message: str | None = None
     """Why it was pruned or how it failed."""
+    is_refit: bool = False
+    """Whether its heads were trained again on training and validation tiles: these answer the test tiles, and the heads
+    of the search the validation tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,13 +220,18 @@ class StudyOutcome:
     trials: tuple[TrialOutcome, ...]
     winner_number: int
     """`TrialOutcome.number` of the winner."""
-    refit: bool = False
-    """Whether the heads that answer the test tiles were trained again on training and validation tiles."""
+    refitted: TrialOutcome | None = None
+    """The winner with the heads that were trained again, with `refit`."""
+
+    @property
+    def chosen(self) -> TrialOutcome:
+        """The winner with the heads of the search: of all trials, that of the highest mean F-measure in `select_on`."""
+        return next(trial for trial in self.trials if trial.number == self.winner_number)
 
     @property
     def winner(self) -> TrialOutcome:
-        """The trial whose mean F-measure in the `select_on` split is highest."""
-        return next(trial for trial in self.trials if trial.number == self.winner_number)
+        """The winner with the heads that are served."""
+        return self.refitted or self.chosen
 
 
 def _write_shortest(number: float) -> str:

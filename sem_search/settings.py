@@ -174,7 +174,7 @@ class SearchSettings(BaseModel):
     )
     refit: bool = Field(
         True,
-        description="Train each head again on training and validation images, with a falling rate, and serve that.",
+        description="Train the winner again on training and validation images, with a falling rate, and serve that.",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     hidden_units: int = Field(256, ge=1, description="Units of the new hidden layer.")

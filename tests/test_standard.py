@@ -1,4 +1,4 @@
-"""What `preset=standard` is, from end to end: a linear and a fine-tuned head, taught with all views and refitted."""
+"""What `preset=standard` is, from end to end: heads taught with all views, and a winner that is trained again."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from sem_search.audits.retraining import list_splits, retrain_winner
 from sem_search.audits.study_audit import ALL_QUESTIONS
 from sem_search.deployment.package.reading import read_classifier
 from sem_search.evaluation.calibration import apply_temperature
-from sem_search.evaluation.metrics import combine_tiles
+from sem_search.evaluation.metrics import combine_tiles, compute_split_scores
 from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Head
 from sem_search.search.commands.audit import build_subject, run_morphology
@@ -97,6 +97,11 @@ def list_trial_runs(study: ss.Study) -> dict[str, mlflow.entities.Run]:
     return {run.data.tags["sem_search.cell"]: run for run in trials}
 
 
+def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("train_fold", "refit_fold"):
+        monkeypatch.setattr(HeadTrainer, name, lambda *_, **__: pytest.fail("a finished fold was trained again"))
+
+
 def drop_times(run: mlflow.entities.Run) -> dict[str, float]:
     return {name: value for name, value in run.data.metrics.items() if not name.endswith("_s")}
 
@@ -146,19 +151,38 @@ def test_what_was_measured_is_what_is_served(study: ss.Study) -> None:
 
 def test_the_same_search_again_trains_nothing(studies: dict[Head, ss.Study], monkeypatch: pytest.MonkeyPatch) -> None:
     before = {name: drop_times(run) for name, run in list_trial_runs(studies["linear"]).items()}
-    monkeypatch.setattr(HeadTrainer, "train_fold", lambda *_, **__: pytest.fail("a finished fold was trained again"))
+    forbid_training(monkeypatch)
     again = ss.search(DATA, **TINY, study="both")
     assert (again.run_id, again.model_uri) == (studies["linear"].run_id, studies["linear"].model_uri)
     assert {name: drop_times(run) for name, run in list_trial_runs(again).items()} == before
     assert ss.load_study("both").trials.equals(studies["linear"].trials)
 
 
-@pytest.mark.parametrize("n_folds", [1, 4])
+def test_only_the_winner_is_trained_again(studies: dict[Head, ss.Study]) -> None:
+    """Its run has the scores of both heads of each fold; the study's has those of the heads that are served."""
+    study = studies["linear"]
+    runs = list_trial_runs(study)
+    scores = {name: run.data.metrics for name, run in runs.items()}
+    assert [path.parent.name for path in Path("studies", "both").glob("*/refit_*.bin")] == ["linear"] * 3
+    assert {name for name, run in runs.items() if "sem_search.refit" in run.data.tags} == {"linear"}
+    assert not [key for key in scores["lr1e-01_bs8"] if key.startswith("refit/")]
+    outcome = study.outcome
+    for key, trial in (("test/f_measure", outcome.chosen), ("refit/test/f_measure", outcome.winner)):
+        expected = compute_split_scores(trial, tiles=outcome.tiles, split="test").f_measure
+        assert scores["linear"][key] == pytest.approx(expected)
+    of_study = MlflowClient().get_run(study.run_id).data.metrics
+    assert of_study["winner/test/f_measure"] == scores["linear"]["refit/test/f_measure"]
+    assert study.best["test_f_measure"] == pytest.approx(scores["linear"]["test/f_measure"])
+
+
+@pytest.mark.parametrize(
+    ("method", "n_folds"), [("train_fold", 1), ("train_fold", 4), ("refit_fold", 0), ("refit_fold", 2)]
+)
 def test_a_stopped_search_goes_on_to_the_same_numbers(
-    studies: dict[Head, ss.Study], monkeypatch: pytest.MonkeyPatch, n_folds: int
+    studies: dict[Head, ss.Study], monkeypatch: pytest.MonkeyPatch, method: str, n_folds: int
 ) -> None:
-    """Within the linear cell and within the fine-tuned one."""
-    train, trained = HeadTrainer.train_fold, []
+    """Within the linear cell, within the fine-tuned one, and while the winner is trained again."""
+    train, trained = getattr(HeadTrainer, method), []
 
     def stop(*args: Any, **kwargs: Any) -> Any:
         if len(trained) == n_folds:
@@ -166,14 +190,14 @@ def test_a_stopped_search_goes_on_to_the_same_numbers(
         trained.append(kwargs["cell"].name)
         return train(*args, **kwargs)
 
-    name = f"stopped after {n_folds}"
+    name = f"stopped after {method} {n_folds}"
     with monkeypatch.context() as patch:
-        patch.setattr(HeadTrainer, "train_fold", stop)
+        patch.setattr(HeadTrainer, method, stop)
         with pytest.raises(KeyboardInterrupt):
             ss.search(DATA, **TINY, study=name)
     folder = Path("studies", name)
-    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*/fold_*.bin")}
-    assert len(stamps) == n_folds
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*/*_?.bin")}
+    assert len(stamps) == n_folds + (6 if method == "refit_fold" else 0)
     done = ss.search(DATA, **TINY, study=name)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "finished folds are not trained again"
     expected = list_trial_runs(studies["linear"])
@@ -216,13 +240,14 @@ def test_morphology_looks_at_the_winner_s_own_heads(study: ss.Study, studies: di
 
 def test_the_two_winners_are_compared(studies: dict[Head, ss.Study]) -> None:
     compared = ss.compare(studies["linear"], studies["finetune"])
-    f_measures = [studies[head].best["test_f_measure"] for head in ("linear", "finetune")]
+    outcomes = [studies[head].outcome for head in ("linear", "finetune")]
+    f_measures = [compute_split_scores(one.winner, tiles=one.tiles, split="test").f_measure for one in outcomes]
     assert compared.comparison.f_measure.first == pytest.approx(f_measures[0])
     assert compared.comparison.f_measure.second == pytest.approx(f_measures[1])
 
 
 def test_the_report_is_made_again_without_training(study: ss.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HeadTrainer, "train_fold", lambda *_, **__: pytest.fail("a finished fold was trained again"))
+    forbid_training(monkeypatch)
     file = run_report(study.name, storage=study.settings.storage, is_new=True)
     page = file.read_text(encoding="utf-8")
     words = {"linear": "linear head", "finetune": "learning rate 1e-1, batch size 8"}

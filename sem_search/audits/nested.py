@@ -2,8 +2,8 @@
 
 Nested cross-validation (Stone, J. R. Stat. Soc. B 36 (1974) 111; Varma and Simon, BMC Bioinformatics 7 (2006) 91): the
 test images of a fold are put away; each of the other parts in turn judges the cell and says when to stop, the rest
-trains; the cell that is best on average is judged on the images put away, by the head that the study itself tested in
-that fold. So no image has a part in choosing what it judges. It checks the bias-corrected score (BBC-CV),
+trains; the cell that is best on average is judged on the images put away, by the head that the search trained in that
+fold. So no image has a part in choosing what it judges. It checks the bias-corrected score (BBC-CV),
 which trains nothing.
 
 Cost: cells x folds x (folds - 1) heads, four times the search with five folds; so it is asked by name only.
@@ -57,11 +57,10 @@ class NestedChoice:
     def table(self) -> Table:
         """What each way of estimating gives."""
         bias = self.bias
-        fewer = "" if bias.is_comparable else ", by heads that learnt from fewer images: do not compare"
         estimates = {
             "choice made anew inside each fold": f"{self.score:.3f}",
             "corrected score (BBC-CV)": bias.corrected.to_text(),
-            f"the winner on the {bias.select_on} tiles that chose it{fewer}": f"{bias.naive:.3f}",
+            f"the winner on the {bias.select_on} tiles that chose it": f"{bias.naive:.3f}",
             "the winner on test tiles": f"{bias.test:.3f}",
         }
         return Table(

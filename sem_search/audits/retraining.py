@@ -1,13 +1,12 @@
 """Cells trained again, with one thing changed: labels, folds, groups or what the trunk was shown."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.audits.subject import AuditSubject
-from sem_search.records import Cell, FinishedFold, FoldOutcome, IntVector, TileSplits
+from sem_search.records import Cell, FoldOutcome, IntVector, TileSplits
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
 
 Show = Callable[[str], None]
@@ -29,7 +28,7 @@ def retrain_winner(
     labels: IntVector | None = None,
     groups: Sequence[str] | None = None,
 ) -> tuple[FoldOutcome, ...]:
-    """Train the winner's cell on these folds; what is not given is the study's own.
+    """Train the winner's cell on these folds, twice as its own heads were (`refit`); what is not given is the study's.
 
     Args:
         subject: The study.
@@ -47,7 +46,10 @@ def retrain_winner(
     outcomes: list[FoldOutcome] = []
     for split in splits:
         show(f"{name}: fold {len(outcomes) + 1} of {len(splits)}")
-        outcomes.append(trainer.train_fold(split, cell=subject.winner.cell).outcome)
+        finished = trainer.train_fold(split, cell=subject.winner.cell)
+        if subject.winner.is_refit:
+            finished = trainer.refit_fold(finished, splits=split, cell=subject.winner.cell)
+        outcomes.append(finished.outcome)
     return tuple(outcomes)
 
 
@@ -66,29 +68,12 @@ def retrain_cells(
     Raises:
         LeakError: A group stands in two splits of a fold.
     """
-    # What is judged are validation tiles: nobody would ask the heads that refit trains.
-    trainer = _build_trainer(replace(subject, training=replace(subject.training, refit=False)))
+    trainer = _build_trainer(subject)
     outcomes = []
     for place, cell in enumerate(cells, start=1):
         show(f"{name}: cell {place} of {len(cells)}, {len(splits)} heads")
         outcomes.append(tuple(trainer.train_fold(split, cell=cell).outcome for split in splits))
     return tuple(outcomes)
-
-
-def retrain_without_refit(subject: AuditSubject, *, name: str, show: Show) -> tuple[FinishedFold, ...]:
-    """Train the winner's cell on the study's own folds, so that no head has seen the tiles that it validates.
-
-    Args:
-        subject: The study.
-        name: Of the audit, to show.
-        show: Called before each fold.
-    """
-    trainer = _build_trainer(replace(subject, training=replace(subject.training, refit=False)))
-    finished: list[FinishedFold] = []
-    for split in list_splits(subject):
-        show(f"{name}: fold {split.number + 1} of {len(subject.folds.folds)}")
-        finished.append(trainer.train_fold(split, cell=subject.winner.cell))
-    return tuple(finished)
 
 
 def _build_trainer(

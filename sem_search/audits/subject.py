@@ -22,8 +22,9 @@ class AuditSubject:
 
     study: str
     winner: TrialOutcome
+    """With the heads that are served."""
     trials: tuple[TrialOutcome, ...]
-    """All that the winner was chosen among, and the winner."""
+    """All that the winner was chosen among, and the winner, with the heads of the search."""
     select_on: Split
     tiles: TileTable
     folds: FoldTable
@@ -80,7 +81,7 @@ class AuditSubject:
             tiles=self.tiles,
             trials=self.trials,
             winner_number=self.winner.number,
-            refit=self.training.refit,
+            refitted=self.winner if self.winner.is_refit else None,
         )
 
     def pool_winner(self) -> AnswerTable:

@@ -10,9 +10,8 @@ Two estimates without that:
   Coarser: only as many choices as folds.
 
 Only complete trials take part: a pruned trial has not answered all images. With `select_on="validation"` the choice is
-made on validation tiles and judged on test tiles, which are the same images in other folds. With `refit` the heads that
-are tested have learnt from more images than those that were chosen among: then the two scores cannot be compared, and
-what more images bring would hide what the choice put in.
+made on validation tiles and judged on test tiles, which are the same images in other folds. All scores are of the heads
+of the search, also those of a winner that is trained again afterwards.
 """
 
 import dataclasses
@@ -56,8 +55,6 @@ class SelectionBias:
     """The same, by choices with one fold's images left out."""
     times_chosen: Mapping[int, float]
     """Trial number to the share of draws in which it was the best, the commonest first: how clear the choice was."""
-    is_comparable: bool = True
-    """Whether the naive score is of the heads that are tested; not so of a choice on validation tiles with refit."""
 
     @property
     def is_known(self) -> bool:
@@ -65,9 +62,9 @@ class SelectionBias:
         return self.n_candidates > 1 or not self.n_left_out
 
     @property
-    def optimism(self) -> float | None:
-        """By how much the naive score flatters; None where it cannot be compared with the corrected one."""
-        return self.naive - self.corrected.value if self.is_comparable else None
+    def optimism(self) -> float:
+        """By how much the naive score flatters."""
+        return self.naive - self.corrected.value
 
 
 def compute_selection_bias(
@@ -112,7 +109,6 @@ def compute_selection_bias(
             for index in np.argsort(-often, kind="stable")
             if often[index] > 0
         },
-        is_comparable=select_on == "test" or not study.refit,
     )
 
 

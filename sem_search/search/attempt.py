@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from sem_search.search.cluster.client import ClusterClient
 from sem_search.search.cluster.remote_folds import RemoteFolds
+from sem_search.search.folds.refit import OpenSource, refit_winner
 from sem_search.search.folds.repair import repair_folds
 from sem_search.search.folds.train import FoldSource, LocalFolds
 from sem_search.search.prepare.duration import estimate_duration
@@ -88,8 +89,9 @@ def help_study(study: optuna.Study, *, prepared: PreparedSearch, run_id: str) ->
         StoreError: The study's database or the disk stayed away for `outage_wait` seconds.
     """
     log, timeout = TrialLog(prepared=prepared, study_run_id=run_id, is_search=False), Timeout(prepared.settings.timeout)
+    open_source = partial(_open_source, prepared=prepared, study=study)
     repeat_after_outages(
-        lambda: _train_cells(study, prepared=prepared, log=log, timeout=timeout),
+        lambda: _train_cells(study, prepared=prepared, log=log, open_source=open_source, timeout=timeout),
         study=study,
         url=prepared.settings.storage,
         wait_s=prepared.settings.outage_wait,
@@ -121,13 +123,16 @@ def _attempt(
     _wait(lambda: log_study_start(prepared, run_id=run_id), settings=settings)
     if len(list_results(study)) < count_ranks(settings):
         study.set_user_attr(MACHINE, describe_machine())
-    _train_cells(study, prepared=prepared, log=log, client=client, timeout=timeout)
+    open_source = partial(_open_source, prepared=prepared, study=study, client=client)
+    _train_cells(study, prepared=prepared, log=log, open_source=open_source, timeout=timeout)
     repaired = [*prepared.repaired, *repair_folds(study, prepared=prepared, trainer=trainer)]
     with lock_stores(settings):
         _wait(lambda: log.log_missing(study), settings=settings)
         if repaired:
             tags = Tags(values={"sem_search.repaired": "\n".join(repaired)})
             _wait(lambda: log_entries([tags], run_id=run_id), settings=settings)
+    refit_winner(study, prepared=prepared, open_source=open_source)  # takes long: others may use the stores meanwhile
+    with lock_stores(settings):
         return _wait(
             lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
             settings=settings,
@@ -157,8 +162,8 @@ def _train_cells(
     *,
     prepared: PreparedSearch,
     log: TrialLog,
+    open_source: OpenSource,
     timeout: Timeout,
-    client: ClusterClient | None = None,
 ) -> None:
     """Train cells until every rank has its result."""
     settings = prepared.settings
@@ -169,12 +174,9 @@ def _train_cells(
         n_folds_done=len(results) * settings.folds,  # a pruned trial leaves no fold to do
         best=max(values, default=None),
     )
-    source: FoldSource = LocalFolds(prepared=prepared, trainer=prepared.trainer, progress=progress)
-    if client is not None:
-        source = RemoteFolds(client=client, prepared=prepared, study=study, progress=progress)
     objective = CellObjective(
         prepared=prepared,
-        source=source,
+        source=open_source(progress),
         log=log,
         progress=progress,
     )
@@ -182,3 +184,12 @@ def _train_cells(
         work(study, objective=objective, timeout=timeout)
     finally:
         progress.close()
+
+
+def _open_source(
+    progress: SearchProgress, *, prepared: PreparedSearch, study: optuna.Study, client: ClusterClient | None = None
+) -> FoldSource:
+    """Return where folds come from: the workers of a cluster, else this process."""
+    if client is None:
+        return LocalFolds(prepared=prepared, trainer=prepared.trainer, progress=progress)
+    return RemoteFolds(client=client, prepared=prepared, study=study, progress=progress)

@@ -108,4 +108,6 @@ def head_weights(subject: AuditSubject):
 def morphology(subject: AuditSubject, head_weights) -> MorphologyAudit:
     """What the network of `subject` looks at, and whether itself, as another study's, looks there, too."""
     other = explain_study(subject, head_weights=head_weights)
-    return audit_morphology(subject, head_weights=head_weights, show=keep_quiet, other=other)
+    return audit_morphology(
+        subject, head_weights=head_weights, searched_weights=head_weights, show=keep_quiet, other=other
+    )

@@ -67,15 +67,6 @@ def test_the_other_estimates_are_stated(nested: NestedChoice, high: float, words
     assert f"Chosen most often: {nested.chosen[0].name}, in 3 of 3 folds." in text
 
 
-def test_a_score_of_heads_of_fewer_images_is_marked(nested: NestedChoice) -> None:
-    marked = dataclasses.replace(nested, bias=dataclasses.replace(nested.bias, is_comparable=False))
-    names = [row.cells[0] for row in marked.table.rows if "do not compare" in row.cells[0]]
-    assert names == [
-        "the winner on the validation tiles that chose it, by heads that learnt from fewer images: do not compare"
-    ]
-    assert "do not compare" not in str(nested.table)
-
-
 def test_a_single_cell_needs_no_training(subject: AuditSubject) -> None:
     nested = choose_inside_folds(subject, show=lambda _: pytest.fail("nothing is to be trained"))
     assert nested.n_trained == 0

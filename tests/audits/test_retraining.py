@@ -1,5 +1,7 @@
 """Cells trained again: with nothing changed the winner is the winner."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,15 @@ def test_with_nothing_changed_it_answers_the_same(subject: AuditSubject) -> None
     assert np.array_equal(again[0].test_probabilities, subject.winner.folds[0].test_probabilities)
     assert np.array_equal(again[0].curves.training_loss, subject.winner.folds[0].curves.training_loss)
     assert told == ["again: fold 1 of 1"]
+
+
+def test_a_winner_that_was_trained_again_is_compared_with_heads_that_are_trained_again(subject: AuditSubject) -> None:
+    """On their training and validation tiles, as the winner's own were."""
+    served = replace(subject, winner=replace(subject.winner, is_refit=True))
+    (again,) = retrain_winner(served, splits=list_splits(subject)[:1], name="again", show=lambda _: None)
+    first = subject.winner.folds[0]
+    assert np.array_equal(again.validation_probabilities, first.validation_probabilities)
+    assert np.abs(again.test_probabilities - first.test_probabilities).max() > 1e-3
 
 
 def test_each_cell_is_trained_as_it_would_be_alone(subject: AuditSubject) -> None:

@@ -18,10 +18,11 @@ def test_the_winner_pooled_scores_what_the_study_reports(subject: AuditSubject) 
     assert scores.f_measure > 0.7, "the tiny network must have learnt something for audits to find"
 
 
-@pytest.mark.parametrize("refit", [True, False])
-def test_the_outcome_says_whether_heads_were_trained_again(subject: AuditSubject, refit: bool) -> None:
-    training = dataclasses.replace(subject.training, refit=refit)
-    assert dataclasses.replace(subject, training=training).outcome.refit is refit
+def test_a_winner_that_was_trained_again_is_told_from_the_trial_that_was_chosen(subject: AuditSubject) -> None:
+    served = dataclasses.replace(subject.winner, is_refit=True)
+    outcome = dataclasses.replace(subject, winner=served).outcome
+    assert outcome.winner is served
+    assert outcome.chosen is subject.winner is subject.outcome.winner
 
 
 def test_answers_that_do_not_test_every_tile_once_are_refused(subject: AuditSubject) -> None:

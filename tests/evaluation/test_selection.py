@@ -8,7 +8,7 @@ import pytest
 from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.selection import _mix_answers, compute_nested_score, compute_selection_bias, get_candidates
-from sem_search.records import Split, StudyOutcome
+from sem_search.records import StudyOutcome
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,16 @@ def test_a_study_without_complete_trials_chose_nothing(lottery) -> None:
         get_candidates(uneven)
 
 
+def test_a_winner_that_was_trained_again_does_not_change_what_the_choice_has_added(lottery) -> None:
+    perfect = dataclasses.replace(lottery.trials[1], number=0, is_refit=True)
+    bias = compute_selection_bias(lottery, select_on="validation", n_draws=100)
+    assert (
+        compute_selection_bias(dataclasses.replace(lottery, refitted=perfect), select_on="validation", n_draws=100)
+        == bias
+    )
+    assert bias.optimism == bias.naive - bias.corrected.value
+
+
 def test_mixed_answers_of_whole_images_are_mixed_too(build_tiles, build_trial) -> None:
     tiles = build_tiles()
     candidates = [build_trial(tiles, strength=strength, seed=seed) for seed, strength in enumerate((3.0, 0.0))]
@@ -132,15 +142,3 @@ def test_mixed_answers_of_whole_images_are_mixed_too(build_tiles, build_trial) -
         rows = mixed.image_of_row % 2 == place
         np.testing.assert_array_equal(mixed.answer_of_row[rows], table.answer_of_row[rows])
         np.testing.assert_array_equal(mixed.tile_counts[rows], table.tile_counts[rows])
-
-
-@pytest.mark.parametrize("refit", [False, True])
-@pytest.mark.parametrize("select_on", ["validation", "test"])
-def test_heads_that_learnt_from_more_images_hide_the_luck_of_the_choice(
-    build_tiles, build_trial, refit: bool, select_on: Split
-) -> None:
-    study = dataclasses.replace(build_study(build_tiles, build_trial, strengths=[0.0, 1.0]), refit=refit)
-    bias = compute_selection_bias(study, select_on=select_on, n_draws=100)
-    is_comparable = not refit or select_on == "test"
-    assert bias.is_comparable is is_comparable
-    assert bias.optimism == (bias.naive - bias.corrected.value if is_comparable else None)

@@ -23,7 +23,7 @@ PARAMETERS = TINY_PARAMETERS | {
     "epochs": "12",
     "heads": "finetune",
     "augment": "none",
-    "refit": "false",
+    "refit": "true",
     "learning_rates": "1e-1,1e-2,1e-5",
     "batch_sizes": "8,16",
     "study": "grid",

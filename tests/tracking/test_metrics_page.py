@@ -2,7 +2,12 @@
 
 from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.context import StudyContext
-from sem_search.tracking.entries.run_contents import iter_fold_entries, iter_study_entries, iter_trial_entries
+from sem_search.tracking.entries.run_contents import (
+    iter_fold_entries,
+    iter_refit_entries,
+    iter_study_entries,
+    iter_trial_entries,
+)
 from sem_search.tracking.entries.types import Entry, Metrics
 from tests.metrics_page import check_names
 
@@ -14,6 +19,7 @@ def collect_names(entries: list[Entry]) -> set[str]:
 def test_the_page_names_every_metric_of_a_trial_and_no_other(study: StudyOutcome) -> None:
     entries = [entry for fold in study.winner.folds for entry in iter_fold_entries(fold, tiles=study.tiles)]
     entries += iter_trial_entries(study.winner, tiles=study.tiles, select_on="validation")
+    entries += iter_refit_entries(study.winner, tiles=study.tiles)
     check_names(collect_names(entries), "Metrics of a trial")
 
 

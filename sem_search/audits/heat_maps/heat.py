@@ -134,8 +134,8 @@ def explain_unseen(explainer: Explainer, *, head_weights: Mapping[int, HeadWeigh
     Args:
         explainer: Of the study.
         head_weights: The head of each fold, by the fold's number.
-        own_fold: Whose head explains each tile: the fold that tests it, or of heads trained without refit the fold that
-            it validates; shape (n_tiles,).
+        own_fold: Whose head explains each tile: the fold that tests it, or of heads of the search the fold that it
+            validates; shape (n_tiles,).
     """
     parts = []
     for fold, weights in head_weights.items():

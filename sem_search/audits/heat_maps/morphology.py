@@ -6,9 +6,9 @@ of other images. Before that, three checks say whether the maps mean anything: h
 of randomised weights must not look the same, and the score must fall when the hottest cells are deleted.
 
 Each image is explained by the head that it tests, which never saw it; only for the agreement of folds also by the head
-whose epochs it validates, the one other head that was not trained on it. With `refit` the study's own heads have learnt
-from these images, too: then the folds are trained once more without it, for this one check. The logit of the true class
-is explained. Images of one group are not independent and count as one.
+whose epochs it validates, the one other head that was not trained on it: that of the search, since with `refit` the
+served ones have learnt from these images, too. The logit of the true class is explained. Images of one group are not
+independent and count as one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ from sem_search.audits.heat_maps.heat import (
 from sem_search.audits.heat_maps.morphology_answer import build_morphology_answer
 from sem_search.audits.heat_maps.other_network import OtherMaps, OtherNetwork, compare_networks
 from sem_search.audits.heat_maps.particle_table import ParticleTable, measure_images
-from sem_search.audits.retraining import Show, retrain_without_refit
+from sem_search.audits.retraining import Show
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
 from sem_search.evaluation.heat_maps.agreement import (
@@ -102,6 +102,7 @@ def audit_morphology(
     subject: AuditSubject,
     *,
     head_weights: Mapping[int, HeadWeights],
+    searched_weights: Mapping[int, HeadWeights],
     show: Show,
     other: OtherMaps | None = None,
 ) -> MorphologyAudit:
@@ -109,7 +110,8 @@ def audit_morphology(
 
     Args:
         subject: The study.
-        head_weights: The winner's head of each fold, by the fold's number.
+        head_weights: The winner's served head of each fold, by the fold's number.
+        searched_weights: Those that the search trained, on training images alone; without `refit` the same.
         show: Called with each step.
         other: Where another network looks, on the same tiles.
 
@@ -121,11 +123,7 @@ def audit_morphology(
     own_fold = subject.fold_of_image[subject.tiles.image_of_tile]
     maps = explain_unseen(explainer, head_weights=head_weights, own_fold=own_fold)
     agree = partial(compute_heat_map_agreement, image_of_tile=subject.group_number_of_tile, seed=subject.seed)
-    validated = explain_unseen(
-        explainer,
-        head_weights=_find_validated_heads(subject, head_weights=head_weights, show=show),
-        own_fold=_find_validating_fold(subject),
-    )
+    validated = explain_unseen(explainer, head_weights=searched_weights, own_fold=_find_validating_fold(subject))
     new_layers, all_trained = (
         explain_unseen(explainer, head_weights=weights, own_fold=own_fold)
         for weights in _iter_randomised(explainer, head_weights)
@@ -159,16 +157,6 @@ def _iter_randomised(explainer: Explainer, head_weights: Mapping[int, HeadWeight
             fold: explainer.randomise(weights, with_convolution=with_convolution)
             for fold, weights in head_weights.items()
         }
-
-
-def _find_validated_heads(
-    subject: AuditSubject, *, head_weights: Mapping[int, HeadWeights], show: Show
-) -> Mapping[int, HeadWeights]:
-    """Return a head of each fold that was not trained on its validation tiles; the study's own ones without `refit`."""
-    if not subject.training.refit:
-        return head_weights
-    finished = retrain_without_refit(subject, name="heads of training images alone", show=show)
-    return {fold.outcome.fold: fold.head_weights for fold in finished}
 
 
 def _find_validating_fold(subject: AuditSubject) -> IntVector:

@@ -20,7 +20,7 @@ CLOSED_BED = 0.8
 CHECKS_NOTE = (
     "In brackets: 95 % intervals over images. Order: rank correlation of the heat over the places of a tile; 1 is the "
     "same order. Each tile is explained by the head that was never trained on its image; the other fold's head was not "
-    "trained on it either (with refit, it was trained once more for this check, on training images alone). Loss and "
+    "trained on it either (with refit, it is the one of the search, which learnt from training images alone). Loss and "
     "gain: mean change of the probability of the true class, against cells in random order."
 )
 MEASURES_NOTE = (

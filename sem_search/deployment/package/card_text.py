@@ -22,7 +22,7 @@ HEADS_TRAINED_AGAIN = (
     "The served head of each fold was trained again on the fold's training and validation images together: the test "
     "scores are theirs. The validation scores are of heads that learnt from the training images alone."
 )
-"""Of a model of a search with refit."""
+"""Of the model of a winner, with refit."""
 
 LEFT_OUT = "*Too long for this place; `sem-search registry show` prints the rest.*"
 

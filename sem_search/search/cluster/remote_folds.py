@@ -9,7 +9,7 @@ docs/decisions/019-cluster.md explains why nothing but time can depend on the cl
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -25,9 +25,9 @@ from sem_search.records import Cell, FinishedFold, TrainingCurves
 from sem_search.search.cluster.client import ClusterClient
 from sem_search.search.cluster.feature_shards import FeatureShards
 from sem_search.search.cluster.object_store import SharedStore, open_shared
-from sem_search.search.cluster.tasks import compute_shard, train_remote_fold
+from sem_search.search.cluster.tasks import compute_shard, refit_remote_fold, train_remote_fold
 from sem_search.search.cluster.worker_context import publish_context
-from sem_search.search.folds.store import name_fold
+from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.features import get_feature_key, read_shard_tiles
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.curve_extrapolation import Incumbent, find_incumbent
@@ -109,9 +109,19 @@ class RemoteFolds:
         is_new = finished is None or self._futures.get((cell, fold.number)) is not None
         if finished is None:
             self._train(cell, fold=fold, course=course)
-            finished = self._fetch(cell, fold=fold.number)
+            finished = self._fetch(self.prepared.store, cell=cell, fold=fold.number)
         self.progress.count_fold(cell=cell, fold=fold.number, is_new=is_new)
         return finished
+
+    def refit(self, cell: Cell, *, folds: Sequence[Fold]) -> None:
+        """Let the workers train the heads of finished folds again, all at once, as `FoldSource`."""
+        store, shared = self.prepared.store, get_shared(self.prepared.settings).url
+        submit = partial(self.client.submit, refit_remote_fold, shared=shared, context=self._context, cell=cell)
+        futures = [submit(first=store.get(cell=cell, fold=fold.number)) for fold in folds]
+        for fold, future in zip(folds, futures, strict=True):
+            self.client.await_answer(future)
+            self._fetch(store.refits, cell=cell, fold=fold.number)
+            self.progress.count_fold(cell=cell, fold=fold.number, is_new=True)
 
     def _train(self, cell: Cell, *, fold: Fold, course: CellCourse) -> None:
         """Wait until a worker has finished a fold; the cell may be pruned by a fold that was stopped early."""
@@ -167,14 +177,13 @@ class RemoteFolds:
             return None
         return find_incumbent(self.study.get_trials(deepcopy=False), fold=fold, head=cell.head)
 
-    def _fetch(self, cell: Cell, *, fold: int) -> FinishedFold:
+    def _fetch(self, store: FoldStore, *, cell: Cell, fold: int) -> FinishedFold:
         """Return a fold that a worker has written."""
-        store = self.prepared.store
         ends_at = time.monotonic() + VISIBLE_S
         while (finished := store.read(cell=cell, fold=fold)) is None:
             if time.monotonic() >= ends_at:
                 raise SettingsError(
-                    f"A worker has written {name_fold(store.folder.name, cell=cell, fold=fold)}, and it cannot be seen "
+                    f"A worker has written {store.name_shared(cell, fold=fold)}, and it cannot be seen "
                     f"here after {VISIBLE_S:g} s: shared must be one place for the search and every worker."
                 )
             time.sleep(VISIBLE_EVERY_S)

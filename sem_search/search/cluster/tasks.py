@@ -8,7 +8,7 @@ import threading
 import optuna
 
 from sem_search.micrographs.tiles import FloatTiles
-from sem_search.records import Cell, EpochFigures, TrainingCurves
+from sem_search.records import Cell, EpochFigures, FinishedFold, TileSplits, TrainingCurves
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.cluster.worker_context import WorkerContext, open_context
 from sem_search.search.folds.store import name_fold, pack_fold, unpack_fold
@@ -53,15 +53,37 @@ def train_remote_fold(
     with _task_lock:
         opened = open_context(context, shared=SharedStore(url=shared))
         store, name = opened.shared, name_fold(opened.study, cell=cell, fold=fold)
-        archive = store.read(name)
-        if archive is not None and unpack_fold(archive, fold=fold) is not None:
+        if unpack_fold(store.read(name), fold=fold) is not None:
             return None
         return _train(opened, cell=cell, number=fold, incumbent=incumbent)
 
 
-def _train(opened: WorkerContext, *, cell: Cell, number: int, incumbent: Incumbent | None) -> TrainingCurves | None:
+def refit_remote_fold(*, shared: str, context: str, cell: Cell, first: FinishedFold) -> None:
+    """Train the head of a finished fold again and write it, where it was not written before.
+
+    Args:
+        shared: URL of the shared storage.
+        context: Name of the worker's context in it.
+        cell: Whose fold it is.
+        first: As the search trained it.
+    """
+    with _task_lock:
+        opened = open_context(context, shared=SharedStore(url=shared))
+        number = first.outcome.fold
+        name = name_fold(opened.study, cell=cell, fold=number, kind="refit")
+        if unpack_fold(opened.shared.read(name), fold=number) is None:
+            finished = opened.trainer.refit_fold(first, splits=_get_splits(opened, number), cell=cell)
+            opened.shared.write(name, pack_fold(finished))
+
+
+def _get_splits(opened: WorkerContext, number: int) -> TileSplits:
     fold = next(fold for fold in opened.folds.folds if fold.number == number)
-    n_tiles = len(opened.tiles.get_tiles_of(fold.validation))
+    return get_tile_splits(fold, tiles=opened.tiles)
+
+
+def _train(opened: WorkerContext, *, cell: Cell, number: int, incumbent: Incumbent | None) -> TrainingCurves | None:
+    splits = _get_splits(opened, number)
+    n_tiles = len(splits.validation)
     extrapolation = FoldExtrapolation(fold=number, n_epochs=opened.settings["epochs"], n_tiles=n_tiles)
 
     def watch(figures: EpochFigures) -> None:
@@ -70,7 +92,6 @@ def _train(opened: WorkerContext, *, cell: Cell, number: int, incumbent: Incumbe
         extrapolation.check(incumbent)
 
     try:
-        splits = get_tile_splits(fold, tiles=opened.tiles)
         finished = opened.trainer.train_fold(splits, cell=cell, on_epoch=watch)
     except optuna.TrialPruned:
         return extrapolation.curves

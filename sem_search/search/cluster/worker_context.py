@@ -52,7 +52,6 @@ NEEDED = (
     "dropout",
     "augment",
     "class_weight",
-    "refit",
     "seed",
     "threads",
 )

@@ -7,6 +7,7 @@ from sem_search.audits.heat_maps.other_network import OtherMaps, explain_study
 from sem_search.audits.study_audit import QUESTIONS, StudyAudit, check_questions, iter_audit_entries, iter_audits
 from sem_search.audits.subject import AuditSubject
 from sem_search.progress import Show, show_nothing
+from sem_search.records import TrialOutcome
 from sem_search.search.commands.command_line import write_command
 from sem_search.search.commands.compare import check_pair
 from sem_search.search.commands.finished_study import FinishedStudy, open_question_run, take_up_study
@@ -125,7 +126,13 @@ def run_morphology(
         if other is not None:
             show_progress(f"heat maps of {other}")
             maps = _explain_study(take_up_study(other, storage=storage, study_folder=study_folder, threads=threads))
-        audit = audit_morphology(subject, head_weights=read_head_weights(finished), show=show_progress, other=maps)
+        audit = audit_morphology(
+            subject,
+            head_weights=read_head_weights(finished, trial=finished.outcome.winner),
+            searched_weights=read_head_weights(finished, trial=finished.outcome.chosen),
+            show=show_progress,
+            other=maps,
+        )
         command = write_command("morphology", study, storage=storage, study_folder=study_folder, other=other)
         log_entries(iter_morphology_entries(audit, subject=subject, command=command), run_id=run_id)
     show(audit.to_text())
@@ -133,12 +140,13 @@ def run_morphology(
     return audit
 
 
-def read_head_weights(finished: FinishedStudy) -> dict[int, HeadWeights]:
-    """Return the winner's head of each fold, by the fold's number."""
-    kept = read_finished_folds(finished.prepared, cell=finished.outcome.winner.cell)
+def read_head_weights(finished: FinishedStudy, *, trial: TrialOutcome) -> dict[int, HeadWeights]:
+    """Return a trial's head of each fold, by the fold's number."""
+    kept = read_finished_folds(finished.prepared, trial=trial)
     return {one.outcome.fold: one.head_weights for one in kept}
 
 
 def _explain_study(finished: FinishedStudy) -> OtherMaps:
     """Return where the network of a study looks."""
-    return explain_study(build_subject(finished), head_weights=read_head_weights(finished))
+    weights = read_head_weights(finished, trial=finished.outcome.winner)
+    return explain_study(build_subject(finished), head_weights=weights)

@@ -129,7 +129,9 @@ def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) ->
         pass  # there is no registry here, or it holds neither version nor run
     # Without a store nothing says what the model is called; this attribute is as old as the models' speaking names.
     is_old = MLFLOW_PAGE not in study.user_attrs
-    return f"runs:/{run_id}/{OLD_MODEL_NAME if is_old else name_model(outcome.backbone, cell=outcome.winner.cell)}"
+    winner = outcome.winner
+    model = OLD_MODEL_NAME if is_old else name_model(outcome.backbone, cell=winner.cell, is_refit=winner.is_refit)
+    return f"runs:/{run_id}/{model}"
 
 
 def check_same_data(study: optuna.Study, *, digest: str) -> None:

@@ -1,6 +1,7 @@
 """Finished folds: read from disk where they were trained before, else trained now and written before all else."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +27,14 @@ class FoldSource(Protocol):
         Raises:
             optuna.TrialPruned: The cell is pruned within this fold.
             FailedTrialError: This cell cannot be trained.
+        """
+
+    def refit(self, cell: Cell, *, folds: Sequence[Fold]) -> None:
+        """Train the heads of finished folds again and write each as soon as it is there, see `HeadTrainer.refit_fold`.
+
+        Args:
+            cell: Whose folds they are.
+            folds: Those that were not trained again yet.
         """
 
 
@@ -55,6 +64,14 @@ class LocalFolds:
             self.prepared.store.write(finished, cell=cell)
         self.progress.count_fold(cell=cell, fold=fold.number, is_new=is_new)
         return finished
+
+    def refit(self, cell: Cell, *, folds: Sequence[Fold]) -> None:
+        """Train the heads of finished folds again, as `FoldSource`."""
+        for fold in folds:
+            first = self.prepared.store.get(cell=cell, fold=fold.number)
+            splits = get_tile_splits(fold, tiles=self.prepared.data.tiles)
+            self.prepared.store.refits.write(self.trainer.refit_fold(first, splits=splits, cell=cell), cell=cell)
+            self.progress.count_fold(cell=cell, fold=fold.number, is_new=True)
 
     def _train(self, cell: Cell, *, fold: Fold, course: CellCourse | None) -> FinishedFold:
         epochs = itertools.count()

@@ -111,19 +111,20 @@ def compute_duration(pace: Pace, *, settings: SearchSettings, n_tiles: int, n_vi
         n_views: Views of them whose features are not known yet.
     """
     n_training = n_tiles * (settings.folds - 2) / settings.folds
-    n_lives = 1 + settings.refit  # the second has as many steps as the first
     head_s = np.mean([pace.head_s[size] for size in settings.batch_sizes]) if pace.head_s else 0.0
-    cell_s = float(head_s) * settings.epochs * settings.folds * n_training * n_lives
+    cell_s = float(head_s) * settings.epochs * settings.folds * n_training
     n_both = n_tiles * (settings.folds - 1) / settings.folds
-    n_solved = (n_training + n_both * settings.refit) * (set(settings.heads) != {"finetune"})
     learnt = min(1.0, MOST_ROWS / (n_tiles * VIEWS[settings.augment]))
-    linear_s = pace.linear_s * settings.folds * n_solved * learnt
+    solution_s = pace.linear_s * settings.folds * learnt  # for each tile
+    linear_s = solution_s * n_training * (set(settings.heads) != {"finetune"})
     baseline_s = pace.baseline_s * settings.folds * (n_training + n_both) * min(1.0, MOST_ROWS / n_tiles)
     n_cells = count_ranks(settings) - ("linear" in settings.heads)
+    # A fine-tuned winner is trained again with as many steps; a linear one is solved for more tiles.
+    refit_s = (cell_s if n_cells > 0 else solution_s * n_both) * settings.refit
     return Duration(
         features_s=pace.trunk_s * n_tiles * n_views,
-        heads_s=linear_s + cell_s * (min(n_cells, 1) + PRUNED_SHARE[settings.pruner] * max(n_cells - 1, 0)),
-        most_heads_s=linear_s + cell_s * n_cells,
+        heads_s=linear_s + refit_s + cell_s * (min(n_cells, 1) + PRUNED_SHARE[settings.pruner] * max(n_cells - 1, 0)),
+        most_heads_s=linear_s + refit_s + cell_s * n_cells,
         rest_s=baseline_s + TRIAL_S * count_ranks(settings) + END_S,
     )
 

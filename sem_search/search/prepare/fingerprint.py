@@ -36,6 +36,8 @@ def compute_fingerprint(settings: SearchSettings, *, data: PreparedData, network
     for name, value in AS_THE_PAPER.items():
         if getattr(settings, name) == value:
             values.pop(name, None)
+    if settings.refit:
+        values["refit"] = "winner"  # once true stood for heads of every cell that were trained again
     if values["pruner"] == EXTRAPOLATION:
         values["pruner"] = "race"  # as older studies have it: the name of a study is made of these values
     return {

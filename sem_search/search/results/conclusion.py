@@ -27,6 +27,7 @@ from sem_search.search.results.baselines import get_baselines
 from sem_search.search.results.descriptions import describe_study_runs
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.mistakes import show_mistakes
+from sem_search.search.results.model import log_refit
 from sem_search.search.results.optuna_page import build_optuna_page
 from sem_search.search.results.outcome import list_runs, read_finished_folds, read_study_outcome
 from sem_search.search.results.run_description import (
@@ -51,6 +52,8 @@ from sem_search.transfer.heads.training import HeadTrainer
 
 COLUMNS = 80
 """Of a terminal."""
+
+REFIT_WORDS = "Tested and served are heads trained again on training and validation images."
 
 SHOWN_SIDE_PX = 480
 """Originals are shown reduced to about this width: a report of ten classes stays a few MB."""
@@ -86,6 +89,7 @@ class Conclusion:
             f"Winner of study {name}: {cell.to_text()}",
             f"  F-measure on tiles: validation {self.validation.f_measure:.4f}, test {self.test.f_measure:.4f}; "
             f"chosen on {self.outcome.select_on}",
+            *(_wrap(f"  {REFIT_WORDS}") if self.outcome.winner.is_refit else []),
             *_wrap(f"  Registered as {version.name} version {version.version}, {version.reason}"),
             "",
             f"Read the report:  {_show_path(self.report_file)}",
@@ -119,6 +123,7 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
         run_id: Of the study's run.
     """
     outcome = read_study_outcome(study, prepared=prepared)
+    log_refit(prepared, winner=outcome.winner, trainer=trainer)
     trust = compute_trust(outcome)
     validation = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="validation")
     test = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="test")
@@ -222,7 +227,7 @@ def describe_study(
         run_id: Of the study's run.
     """
     examples, trials = _read_examples(prepared), study.get_trials(deepcopy=False)
-    finished_folds = read_finished_folds(prepared, cell=outcome.winner.cell)
+    finished_folds = read_finished_folds(prepared, trial=outcome.winner)
     return StudyContext(
         data=prepared.settings.data,
         cells=order_cells(prepared.settings) if prepared.settings.sampler == "grid" else (),

@@ -20,16 +20,22 @@ from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.resampling import build_strata
 from sem_search.records import Cell, FinishedFold, Split, TileTable, TrialOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
+from sem_search.search.results.outcome import read_finished_folds
 from sem_search.search.results.run_description import (
+    describe_datasets,
     describe_hashes,
     describe_trial_params,
     describe_used,
     describe_versions,
 )
 from sem_search.secrets import mask_secrets
+from sem_search.tracking.entries.run_contents import iter_refit_entries
 from sem_search.tracking.entries.tables import SPLITS, UNITS, Unit, compute_class_rows, compute_confusion_table
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.log import log_entries
+from sem_search.tracking.mlflow.models import ModelLink
+from sem_search.tracking.mlflow.names import TAG_REFIT
+from sem_search.tracking.mlflow.runs import get_tags
 from sem_search.transfer.heads.training import HeadTrainer
 
 NOT_OF_THE_MODEL = {
@@ -89,14 +95,14 @@ def log_trial_model(
         augment=prepared.settings.augment,
         max_megapixels=prepared.data.catalogue.reading.max_megapixels,
         pixel_sizes_nm=gather_pixel_sizes(prepared),
-        settings={**describe_model_settings(prepared), **outcome.cell.params},
+        settings={**describe_model_settings(prepared, outcome=outcome), **outcome.cell.params},
         hashes=describe_hashes(prepared),
         calibration=fit_calibration(outcome, tiles=prepared.data.tiles, novelty=prepared.novelty),
     )
     logged = log_classifier(
         parts,
         run_id=run_id,
-        name=name_model(prepared.network.backbone.name, cell=outcome.cell),
+        name=name_model(prepared.network.backbone.name, cell=outcome.cell, is_refit=outcome.is_refit),
         record=build_record(prepared, outcome=outcome),
         params={
             name: mask_secrets(str(value)) for name, value in describe_trial_params(prepared, cell=outcome.cell).items()
@@ -107,9 +113,32 @@ def log_trial_model(
     return logged.model_id
 
 
-def name_model(backbone: str, *, cell: Cell) -> str:
-    """Return what a trial's model is called, in characters that MLflow takes: `vgg16-lr1e-02-bs16`."""
-    return f"{backbone}-{cell.name}".translate(str.maketrans("_.", "--"))
+def log_refit(prepared: PreparedSearch, *, winner: TrialOutcome, trainer: HeadTrainer) -> None:
+    """Log the winner with the heads that were trained again to its run: its model and their test scores, once.
+
+    Args:
+        prepared: Of the search.
+        winner: As it is served; without `refit` nothing is logged.
+        trainer: Its head takes the weights of each fold.
+    """
+    run_id = winner.run_id
+    if not winner.is_refit or run_id is None or TAG_REFIT in get_tags(run_id):
+        return
+    folds = read_finished_folds(prepared, trial=winner)
+    model_id = log_trial_model(prepared, outcome=winner, trainer=trainer, finished_folds=folds, run_id=run_id)
+    link = ModelLink(model_id=model_id, datasets=describe_datasets(prepared))
+    log_entries(iter_refit_entries(winner, tiles=prepared.data.tiles), run_id=run_id, link=link)
+
+
+def name_model(backbone: str, *, cell: Cell, is_refit: bool = False) -> str:
+    """Return what a trial's model is called, in characters that MLflow takes: `vgg16-lr1e-02-bs16`.
+
+    Args:
+        backbone: Its backbone.
+        cell: Its cell.
+        is_refit: Whether its heads were trained again; the name then ends in `-refit`.
+    """
+    return f"{backbone}-{cell.name}{'-refit' * is_refit}".translate(str.maketrans("_.", "--"))
 
 
 def build_record(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelRecord:
@@ -149,7 +178,7 @@ def build_card(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelCard:
         ),
         scores=tuple(score for split in SPLITS for score in _list_scores(outcome, tiles=tiles, split=split)),
         confusions=_list_confusions(outcome, tiles=tiles),
-        settings=describe_model_settings(prepared),
+        settings=describe_model_settings(prepared, outcome=outcome),
         hashes=describe_hashes(prepared),
         versions=describe_versions(),
         warnings=tuple(map(hide_places, _list_warnings(prepared, outcome=outcome))),
@@ -159,8 +188,13 @@ def build_card(prepared: PreparedSearch, *, outcome: TrialOutcome) -> ModelCard:
     )
 
 
-def describe_model_settings(prepared: PreparedSearch) -> dict[str, Any]:
-    """Return the settings that made the model as they were used, as JSON values by name."""
+def describe_model_settings(prepared: PreparedSearch, *, outcome: TrialOutcome) -> dict[str, Any]:
+    """Return the settings that made the model as they were used, as JSON values by name; `refit` of a winner alone.
+
+    Args:
+        prepared: Of the search.
+        outcome: Of the trial whose model it is.
+    """
     understood, used = prepared.settings.model_dump(mode="json", exclude=NOT_OF_THE_MODEL), describe_used(prepared)
     names = {
         "stride_px": "stride_px",
@@ -169,7 +203,7 @@ def describe_model_settings(prepared: PreparedSearch) -> dict[str, Any]:
         "engine": "engine_used",
         "precision": "precision_used",
     }
-    return understood | {name: used[source] for name, source in names.items()}
+    return understood | {name: used[source] for name, source in names.items()} | {"refit": outcome.is_refit}
 
 
 def gather_pixel_sizes(prepared: PreparedSearch) -> Mapping[str, list[float]]:

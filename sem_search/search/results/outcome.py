@@ -43,33 +43,46 @@ def read_stored_outcome(
 
     Raises:
         FailedTrialError: No trial has finished.
-        StoreError: A fold that was reported to the study is lost or damaged on disk.
+        StoreError: A fold that was reported to the study is lost or damaged on disk; or, with `refit`, the search has
+            not come to train the winner again.
     """
-    finished = list_results(study)
-    complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
-    if not complete:
-        raise FailedTrialError(
-            f"No trial of study {name!r} has finished, so there is no winner. The trials' runs in MLflow "
-            "hold the reason (traceback.txt); a timeout may have been too short for a single cell."
-        )
-    store = open_fold_store(settings, name=name)
-    # Of equal cells the earliest wins: max keeps the first.
-    winner = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
+    winner, store = find_winner(study), open_fold_store(settings, name=name)
     runs: Mapping[str, Sequence[str]] = study.user_attrs.get(TRIAL_RUNS, {})
-    return StudyOutcome(
+    outcome = StudyOutcome(
         name=name,
         backbone=settings.backbone,
         select_on=settings.select_on,
         tiles=data.tiles,
-        trials=tuple(_read_trial(trial, store=store, runs=runs.get(str(trial.number), ())) for trial in finished),
+        trials=tuple(
+            _read_trial(trial, store=store, runs=runs.get(str(trial.number), ())) for trial in list_results(study)
+        ),
         winner_number=winner.number,
-        refit=settings.refit,
     )
+    if not settings.refit:
+        return outcome
+    again = tuple(store.refits.get(cell=outcome.chosen.cell, fold=fold.fold).outcome for fold in outcome.chosen.folds)
+    return replace(outcome, refitted=replace(outcome.chosen, folds=again, is_refit=True))
 
 
-def read_finished_folds(prepared: PreparedSearch, *, cell: Cell) -> tuple[FinishedFold, ...]:
-    """Return the finished folds of a cell, in order."""
-    return _read_folds(prepared.store, cell=cell, numbers=[fold.number for fold in prepared.data.folds.folds])
+def find_winner(study: optuna.Study) -> FrozenTrial:
+    """Return the complete trial with the highest objective; of equal ones the earliest.
+
+    Raises:
+        FailedTrialError: No trial has finished.
+    """
+    complete = [trial for trial in list_results(study) if trial.state == TrialState.COMPLETE]
+    if not complete:
+        raise FailedTrialError(
+            f"No trial of study {study.study_name!r} has finished, so there is no winner. The trials' runs in MLflow "
+            "hold the reason (traceback.txt); a timeout may have been too short for a single cell."
+        )
+    return max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
+
+
+def read_finished_folds(prepared: PreparedSearch, *, trial: TrialOutcome) -> tuple[FinishedFold, ...]:
+    """Return the finished folds of a complete trial, in order, with the heads that its outcome is of."""
+    store = prepared.store.refits if trial.is_refit else prepared.store
+    return _read_folds(store, cell=trial.cell, numbers=[fold.number for fold in prepared.data.folds.folds])
 
 
 def iter_reported_folds(study: optuna.Study) -> Iterator[tuple[FrozenTrial, int]]:

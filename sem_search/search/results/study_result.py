@@ -44,7 +44,7 @@ class Study:
 
     @property
     def best(self) -> pd.Series:
-        """The winner's row of `trials`."""
+        """The winner's row of `trials`: of the heads of the search. `predictions` are those of the served heads."""
         return self.trials[self.trials["is_winner"]].iloc[0]
 
     @cached_property

@@ -71,6 +71,13 @@ def iter_trial_numbers(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Num
         yield f"test/f_measure/{names[name]}", float(f_measure), 0
 
 
+def iter_refit_numbers(winner: TrialOutcome, *, tiles: TileTable) -> Iterator[NumberRow]:
+    """Yield the test scores of heads that were trained again, as `refit/test/...`."""
+    for key, value, step in iter_trial_numbers(winner, tiles=tiles):
+        if key.startswith("test/"):
+            yield f"refit/{key}", value, step
+
+
 def iter_study_numbers(study: StudyOutcome) -> Iterator[NumberRow]:
     """Yield the winner's scores as `winner/...`, what the choice did to them, and how the trials ended."""
     winner, selection = study.winner, compute_selection(study)

@@ -16,6 +16,7 @@ from sem_search.tracking.entries.metrics import (
     iter_course_numbers,
     iter_curve_numbers,
     iter_fold_numbers,
+    iter_refit_numbers,
     iter_study_numbers,
     iter_trial_numbers,
 )
@@ -60,7 +61,7 @@ from sem_search.tracking.figures.trial import (
     draw_indices,
     draw_training_curves,
 )
-from sem_search.tracking.mlflow.names import TAG_TRIAL_STATE
+from sem_search.tracking.mlflow.names import TAG_REFIT, TAG_TRIAL_STATE
 from sem_search.tracking.report.study_page import render_report
 
 
@@ -113,6 +114,26 @@ def iter_trial_entries(
     if heat_maps is not None:
         yield ChartImage(key="grad_cam", draw=partial(draw_grad_cam_sheet, heat_maps))
         yield JsonArtifact(path="grad_cam.json", content=plain.list_heat_maps(heat_maps))
+
+
+def iter_refit_entries(winner: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
+    """Yield what the winner's run gets when its heads have been trained again: their test scores and answers.
+
+    Args:
+        winner: With these heads.
+        tiles: The tiles that it answered.
+    """
+    yield from iter_finite_metrics(iter_refit_numbers(winner, tiles=tiles), source="refit")
+    of_images, of_tiles = (
+        tabulate_image_predictions(winner, tiles=tiles),
+        tabulate_tile_predictions(winner, tiles=tiles),
+    )
+    yield FrameArtifact(path="refit/predictions/images.parquet", frame=of_images)
+    yield FrameArtifact(path="refit/predictions/tiles.parquet", frame=of_tiles)
+    yield Tags(values={TAG_REFIT: "true"})
+    for fold in winner.folds:
+        if fold.is_diverged:
+            yield Tags(values={f"sem_search.refit_diverged.fold_{fold.fold}": "the head of the search is served"})
 
 
 def iter_study_entries(

@@ -158,8 +158,7 @@ def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
         if bias.is_known:
             yield f"{stem}/corrected", bias.corrected.value, 0
             yield from _iter_ends(f"{stem}/corrected", bias.corrected)
-            if bias.optimism is not None:
-                yield f"{stem}/optimism", bias.optimism, 0
+            yield f"{stem}/optimism", bias.optimism, 0
     for stem, scores in (("calibration", trust.calibration), ("calibration_scaled", trust.scaled_calibration)):
         yield f"trust/{stem}/expected_calibration_error", scores.expected_calibration_error, 0
         yield f"trust/{stem}/brier_score", scores.brier_score, 0

@@ -82,9 +82,9 @@ CAPTIONS = {
     ),
     "S3": (
         "Training of the winner: cross-entropy (loss) and accuracy after each epoch, one line per fold. The ring marks "
-        "the epoch whose weights answered the validation tiles; with refit, a head trained again for as many steps "
-        "is tested and served. A training loss below the validation loss, or a training accuracy above "
-        "the validation accuracy, shows overfitting."
+        "the epoch whose weights answered the validation tiles. With refit, a head trained again for as many steps is "
+        "tested and served; its training is not drawn. A training loss below the validation loss, or a training "
+        "accuracy above the validation accuracy, shows overfitting."
     ),
     "T1": (
         "F-measure of the winner on test data, for each class, with 95 % intervals from a bootstrap over images. A "
@@ -93,8 +93,7 @@ CAPTIONS = {
     "T2": (
         "What the choice of the best trial adds to the score: the score on the tiles that were used for the choice, "
         "the score on the test tiles, and the score to be expected on images that were not used for the choice "
-        "(BBC-CV, with its 95 % interval). The first is left out where the heads that are tested have learnt from more "
-        "images than those that were chosen among (refit)."
+        "(BBC-CV, with its 95 % interval). All are of the heads of the search."
     ),
     "T3": (
         "Reliability diagram: confidence and accuracy on whole test images, in bins of at least 10 images, with 95 % "

@@ -53,14 +53,11 @@ def draw_intervals(trust: StudyTrust) -> Figure:
 
 
 def draw_selection(biases: Sequence[SelectionBias]) -> Figure:
-    """Draw for each way of choosing: the score that chose, the score on test tiles, and the corrected one.
-
-    The first is left out where it cannot be compared with the others.
-    """
+    """Draw for each way of choosing: the score that chose, the score on test tiles, and the corrected one."""
     rows = np.arange(len(biases))
     figure = make_figure(width_in=6.5, height_in=0.9 * len(biases) + 1.3)
     axes = figure.add_subplot()
-    naive = [bias.naive if bias.is_comparable else np.nan for bias in biases]
+    naive = [bias.naive for bias in biases]
     axes.plot(naive, rows - MIDDLE, "D", color=ORANGE, label="on the tiles used for the choice")
     axes.plot([bias.test for bias in biases], rows, "o", color=BLUE, label="on the test tiles")
     corrected = [bias.corrected for bias in biases]

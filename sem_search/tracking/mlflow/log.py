@@ -184,7 +184,8 @@ def get_time_ms(moment: datetime | None = None) -> int:
 
 def _build_metric(point: MetricPoint, *, time_ms: int, link: ModelLink | None) -> Metric:
     """Return a number for MLflow; a score is the model's, too."""
-    dataset = link.datasets.get(point.key.partition("/")[0]) if link is not None else None
+    role = point.key.removeprefix("refit/").partition("/")[0]
+    dataset = link.datasets.get(role) if link is not None else None
     if link is None or dataset is None:
         return Metric(point.key, point.value, time_ms, point.step)
     return Metric(

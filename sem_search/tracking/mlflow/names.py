@@ -20,6 +20,9 @@ TAG_KIND = "sem_search.kind"
 TAG_TRIAL = "sem_search.trial"
 """Optuna's number of a trial. As a parameter it would be an axis of MLflow's charts."""
 
+TAG_REFIT = "sem_search.refit"
+"""Of the run of a trial that has won: model and scores of its heads that were trained again have been logged to it."""
+
 OLD_TAG_TRIAL_STATE = "trial_state"
 OLD_PARAM_TRIAL = "trial"
 """Where runs that were logged before these names hold the two."""

@@ -421,6 +421,11 @@ def get_params(run_id: str) -> dict[str, str]:
     return dict(MlflowClient().get_run(run_id).data.params)
 
 
+def get_tags(run_id: str) -> dict[str, str]:
+    """Return the tags that a run holds already."""
+    return dict(MlflowClient().get_run(run_id).data.tags)
+
+
 def check_run_is_known(run_id: str) -> None:
     """Refuse a tracking store that does not hold a study's run: what is logged there, the search would never see.
 

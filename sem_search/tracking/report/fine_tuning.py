@@ -91,7 +91,7 @@ def judge_fine_tuning(
         return None
     is_linear = winner.cell.head == "linear"
     own = None if is_linear else _compare_with_linear_head(study)
-    as_many = fitted[0] if study.refit else fitted[-1]
+    as_many = fitted[0] if winner.is_refit else fitted[-1]
     return FineTuning(
         difference=compared[fitted[0]],
         fair=compared[as_many] if own is None else own,
@@ -110,10 +110,13 @@ def _judge(difference: Difference) -> Gain:
 
 
 def _compare_with_linear_head(study: StudyOutcome) -> Difference | None:
-    """Return the winner's F-measure less that of the study's linear head; None where no trial of it is complete."""
+    """Return the winner's F-measure less that of the study's linear head; None where no trial of it is complete.
+
+    Both are the heads of the search, which have learnt from as many images.
+    """
     for trial in study.trials:
         if trial.cell.head == "linear" and trial.state == "complete":
-            return compare_trials(study.winner, trial, tiles=study.tiles, split="test").f_measure
+            return compare_trials(study.chosen, trial, tiles=study.tiles, split="test").f_measure
     return None
 
 
@@ -121,7 +124,10 @@ def _iter_caveats(study: StudyOutcome, *, baseline: BaselineName | None, has_vie
     """Yield what else sets the winner apart from a baseline; None is the study's own linear head."""
     if baseline is not None and has_views:
         yield "Logistic regression sees each tile as it is, the winner in eight views: they are part of the difference."
-    if baseline is not None and study.refit != (baseline == "logistic_all"):
-        yield f"Logistic regression learnt from {'fewer' if study.refit else 'more'} images than the winner."
+    is_refit = study.winner.is_refit
+    if baseline is None and is_refit:
+        yield "Both are heads of the search, which learnt from training images alone."
+    if baseline is not None and is_refit != (baseline == "logistic_all"):
+        yield f"Logistic regression learnt from {'fewer' if is_refit else 'more'} images than the winner."
     if study.select_on == "test":
         yield "The winner was chosen on these tiles, which favours it."

@@ -8,14 +8,15 @@ A tile may come in several views, turned and mirrored. In each epoch every train
 for it. The answer to a tile is the softmax of its logits averaged over the views: the normalised geometric mean of the
 views' answers, the rule by which tiles and heads are joined, too. The curves follow the tiles as they are.
 
-With `refit` a head has two lives: the first learns from the training tiles, is stopped and chosen by the validation
-tiles; the second learns from both in as many steps, is tested, and is what is served.
+The head of a finished fold may be trained again, on its training and validation tiles together in as many steps: with
+`refit` the winner's are, are tested, and are what is served.
 Source: Iwata, Hayashi et al. 2022 (SGD, momentum 0.9, cross-entropy, fixed length); early stopping as Keras does it.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import keras
@@ -55,8 +56,6 @@ class TrainingSettings:
     schedule: Literal["linear", "constant"] = "constant"
     """`linear` lets the learning rate fall evenly, from the cell's in the first epoch towards 0 after the last."""
     momentum: float = 0.9
-    refit: bool = False
-    """Whether the head that is tested and served is trained again on training and validation tiles together."""
     class_weight: ClassWeight = "none"
     """`balanced` lets every class weigh the same in training, however many tiles it has."""
 
@@ -159,19 +158,13 @@ class HeadTrainer:
             SettingsError: Learning rate or batch size are not positive, or the hidden layer is too small.
             FailedTrialError: The memory does not suffice for this cell, or features are not finite numbers.
         """
-        self._check_splits({"training": splits.training, "validation": splits.validation, "test": splits.test})
+        self._check_splits(splits)
         _check_cell(cell)
         begin = time.perf_counter()
-        try:
+        with _explain_memory(cell):
             train = self._solve if cell.head == "linear" else self._train
             watch = train(splits, cell=cell, on_epoch=on_epoch)
-            validation = self._answer(splits.validation)
-            is_diverged = watch.is_diverged
-            if self._settings.refit and not is_diverged:
-                is_diverged = not self._refit(splits, cell=cell, n_epochs=watch.best_epoch + 1)
-            test = self._answer(splits.test)
-        except tf.errors.ResourceExhaustedError as error:
-            raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error
+            validation, test = self._answer(splits.validation), self._answer(splits.test)
         outcome = FoldOutcome(
             fold=splits.number,
             validation_tiles=splits.validation,
@@ -180,9 +173,46 @@ class HeadTrainer:
             test_probabilities=test,
             curves=watch.curves,
             best_epoch=watch.best_epoch,
-            is_diverged=is_diverged,
+            is_diverged=watch.is_diverged,
             training_s=time.perf_counter() - begin,
         )
+        return FinishedFold(outcome=outcome, head_weights=tuple(self._head.get_weights()))
+
+    def refit_fold(self, first: FinishedFold, *, splits: TileSplits, cell: Cell) -> FinishedFold:
+        """Train the head of a finished fold anew on training and validation tiles, for as many steps as it had.
+
+        Nothing can tell now which epoch is the best one. So the learning rate falls whatever the schedule: the last
+        epoch is then about as good as the best (docs/decisions/033-heads-and-views.md).
+
+        Args:
+            first: As `train_fold` returned it. One that diverged stays as it is.
+            splits: Its tiles.
+            cell: What it was trained with.
+
+        Returns:
+            The new head with its answers to the test tiles, and all else as it was. Where the new head has diverged or
+            died, the first one, marked as diverged.
+
+        Raises:
+            LeakError: A group stands in two splits.
+            FailedTrialError: The memory does not suffice for this cell.
+        """
+        if first.outcome.is_diverged:
+            return first
+        self._check_splits(splits)
+        begin = time.perf_counter()
+        tiles = np.concatenate([splits.training, splits.validation])
+        n_steps = (first.outcome.best_epoch + 1) * len(splits.training)
+        with _explain_memory(cell):
+            self._begin(tiles, fold=splits.number, cell=cell)
+            is_well = cell.head == "linear" or self._train_again(
+                tiles, fold=splits.number, cell=cell, n_epochs=max(1, round(n_steps / len(tiles)))
+            )
+            test = self._answer(splits.test)
+        outcome = replace(first.outcome, training_s=first.outcome.training_s + time.perf_counter() - begin)
+        if not is_well:
+            return replace(first, outcome=replace(outcome, is_diverged=True))
+        outcome = replace(outcome, test_probabilities=test)
         return FinishedFold(outcome=outcome, head_weights=tuple(self._head.get_weights()))
 
     def _train(self, splits: TileSplits, *, cell: Cell, on_epoch: OnEpoch | None) -> FoldWatch:
@@ -218,28 +248,13 @@ class HeadTrainer:
             on_epoch(figures)
         return watch
 
-    def _refit(self, splits: TileSplits, *, cell: Cell, n_epochs: int) -> bool:
-        """Train the head anew on training and validation tiles, for as many steps as `n_epochs` of the first life had.
-
-        Return whether that went well; if the head has diverged or died, it gets back the weights that it had.
-
-        Nothing can tell now which epoch is the best one. So the learning rate falls whatever the schedule: the last
-        epoch is then about as good as the best (docs/decisions/033-heads-and-views.md).
-        """
-        first_life = self._head.get_weights()
-        tiles = np.concatenate([splits.training, splits.validation])
-        self._begin(tiles, fold=splits.number, cell=cell)
-        if cell.head == "linear":
-            return True
-        n_epochs = max(1, round(n_epochs * len(splits.training) / len(tiles)))
+    def _train_again(self, tiles: IntVector, *, fold: int, cell: Cell, n_epochs: int) -> bool:
+        """Train the head on these tiles at a rate that falls evenly; return whether that went well."""
         for epoch in range(n_epochs):
-            order = self._draw_order(tiles, fold=splits.number, epoch=epoch)
+            order = self._draw_order(tiles, fold=fold, epoch=epoch)
             self._train_epoch(order, cell=cell, rate_share=1 - epoch / n_epochs)
         logits = self._compute_logits(tiles)
-        is_well = bool(np.isfinite(logits).all()) and not _are_all_equal(logits)
-        if not is_well:
-            self.set_weights(first_life)
-        return is_well
+        return bool(np.isfinite(logits).all()) and not _are_all_equal(logits)
 
     def _begin(self, tiles: IntVector, *, fold: int, cell: Cell) -> None:
         """Give the head what training on these tiles starts from; a linear head is trained with that."""
@@ -270,14 +285,15 @@ class HeadTrainer:
         patience = min(self._settings.patience, epochs - 1)
         return FoldWatch(epochs=epochs, patience=patience, start_loss=start_loss, n_classes=self._n_classes)
 
-    def _check_splits(self, splits: dict[str, IntVector]) -> None:
+    def _check_splits(self, splits: TileSplits) -> None:
         """Refuse empty splits and groups in two splits: the last gate before training."""
-        for name, tiles in splits.items():
-            if len(tiles) == 0:
+        names = ("training", "validation", "test")
+        for name in names:
+            if len(getattr(splits, name)) == 0:
                 raise DataError(f"The {name} split of the fold has no tiles; every split needs at least one image.")
-        names = list(splits)
         for first, second in ((0, 1), (0, 2), (1, 2)):
-            shared = np.intersect1d(self._groups[splits[names[first]]], self._groups[splits[names[second]]])
+            one, two = (self._groups[getattr(splits, names[place])] for place in (first, second))
+            shared = np.intersect1d(one, two)
             if len(shared):
                 listed = ", ".join(repr(str(group)) for group in shared[:N_NAMED_GROUPS])
                 more = f" and {len(shared) - N_NAMED_GROUPS} more" if len(shared) > N_NAMED_GROUPS else ""
@@ -422,6 +438,15 @@ def _check_cell(cell: Cell) -> None:
         raise SettingsError(f"learning_rate={cell.learning_rate} must be above 0.")
     if cell.batch_size is not None and cell.batch_size < 1:
         raise SettingsError(f"batch_size={cell.batch_size} must be at least 1.")
+
+
+@contextmanager
+def _explain_memory(cell: Cell) -> Iterator[None]:
+    """Let memory that does not suffice fail the cell alone."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error
 
 
 def _shuffle(tiles: IntVector, *, seed: int) -> IntVector:

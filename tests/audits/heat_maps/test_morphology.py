@@ -41,14 +41,13 @@ def test_the_folds_are_held_against_one_another_by_heads_that_were_not_trained_o
     assert audit.folds == expected
 
 
-def test_with_refit_the_folds_are_trained_again_without_it(
+def test_with_refit_the_heads_of_the_search_explain_validation_tiles(
     subject: AuditSubject, head_weights: dict[int, HeadWeights], show
 ) -> None:
-    """The heads that are tested have learnt from the validation tiles: others explain these."""
-    refit = dataclasses.replace(subject, training=dataclasses.replace(subject.training, refit=True))
+    """The served heads have learnt from them."""
     explainer = room.Explainer(subject)
     served = {fold: explainer.randomise(weights, with_convolution=True) for fold, weights in head_weights.items()}
-    audit = audit_morphology(refit, head_weights=served, show=show)
+    audit = audit_morphology(subject, head_weights=served, searched_weights=head_weights, show=show)
     maps = np.zeros((2, *audit.maps.shape))
     for fold in subject.winner.folds:
         maps[0, fold.test_tiles] = explainer.explain(served[fold.fold], fold.test_tiles)
@@ -66,7 +65,7 @@ def test_images_of_one_group_count_as_one(
     asked: list[dict] = []
     correlate = room.correlate_heat
     monkeypatch.setattr(room, "correlate_heat", lambda maps, **given: asked.append(given) or correlate(maps, **given))
-    audit = audit_morphology(joined, head_weights=head_weights, show=show)
+    audit = audit_morphology(joined, head_weights=head_weights, searched_weights=head_weights, show=show)
     assert audit.folds.n_images == audit.deletion.n_images == len(set(groups)) < len(groups)
     assert {given["group_of_image"] for given in asked} == {groups}
 

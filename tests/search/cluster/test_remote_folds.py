@@ -72,6 +72,16 @@ def test_a_finished_fold_is_not_trained_again(source: RemoteFolds, store_folds, 
     assert progress.told == [("fold", CELL.name, 1, False)]
 
 
+@pytest.mark.usefixtures("shards")
+def test_workers_train_the_winner_s_heads_again(source: RemoteFolds, store_folds, data, progress) -> None:
+    store_folds()
+    source.refit(CELL, folds=data.folds.folds[1:])
+    refits = source.prepared.store.refits
+    assert [refits.is_whole(cell=CELL, fold=number) for number in range(3)] == [False, True, True]
+    assert all(refits._locate(CELL, number).is_file() for number in (1, 2)), "in the search's own folder, too"
+    assert progress.told == [("fold", CELL.name, 1, True), ("fold", CELL.name, 2, True)]
+
+
 class Shelf(Executor):
     """Takes tasks and does nothing."""
 
@@ -101,7 +111,7 @@ def test_workers_are_kept_busy_with_the_folds_to_come_each_once(source: RemoteFo
 def test_a_result_that_cannot_be_seen_is_a_wrong_place(source: RemoteFolds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_folds, "VISIBLE_S", 0.0)
     with pytest.raises(SettingsError, match="shared must be one place for the search and every worker"):
-        source._fetch(CELL, fold=0)
+        source._fetch(source.prepared.store, cell=CELL, fold=0)
 
 
 def test_a_cluster_needs_shared_storage(settings) -> None:

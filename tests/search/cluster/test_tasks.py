@@ -8,7 +8,7 @@ import pytest
 from sem_search.places import CACHE_VARIABLE
 from sem_search.records import Cell, TrainingCurves
 from sem_search.search.cluster.object_store import SharedStore
-from sem_search.search.cluster.tasks import train_remote_fold
+from sem_search.search.cluster.tasks import refit_remote_fold, train_remote_fold
 from sem_search.search.cluster.worker_context import open_context
 from sem_search.search.folds.store import FoldStore, name_fold
 from sem_search.search.prepare.features import compute_views
@@ -59,6 +59,22 @@ def test_a_task_whose_work_is_done_finds_it_done(
     monkeypatch.setattr(HeadTrainer, "train_fold", lambda *_, **__: pytest.fail("trained twice"))
     assert train(context, shared, incumbent=BEYOND) is None
     assert (Path(shared.url) / NAME).stat().st_mtime_ns == before
+
+
+def test_a_head_is_trained_again_as_the_search_would_once(
+    context: str, shared: SharedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(context, shared)
+    store = FoldStore(folder=tmp_path / "a study", shared=shared)
+    first = store.get(cell=CELL, fold=1)
+    refit_remote_fold(shared=shared.url, context=context, cell=CELL, first=first)
+    opened = open_context(context, shared=shared)
+    own = opened.trainer.refit_fold(first, splits=get_tile_splits(opened.folds.folds[1], tiles=opened.tiles), cell=CELL)
+    again = store.refits.get(cell=CELL, fold=1)
+    np.testing.assert_array_equal(again.outcome.test_probabilities, own.outcome.test_probabilities)
+    assert np.abs(again.outcome.test_probabilities - first.outcome.test_probabilities).max() > 1e-3
+    monkeypatch.setattr(HeadTrainer, "refit_fold", lambda *_, **__: pytest.fail("trained twice"))
+    refit_remote_fold(shared=shared.url, context=context, cell=CELL, first=first)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -22,7 +22,7 @@ def finished(prepared, store_folds, run_id: str, monkeypatch: pytest.MonkeyPatch
     kept = store_folds(shares_right=(1.0, 0.75))
     cell = Cell(learning_rate=0.1, batch_size=8)
     winner = TrialOutcome(number=0, cell=cell, state="complete", folds=tuple(one.outcome for one in kept))
-    outcome = SimpleNamespace(winner=winner, trials=(winner,), select_on="validation")
+    outcome = SimpleNamespace(winner=winner, chosen=winner, trials=(winner,), select_on="validation")
     taken = FinishedStudy(prepared=prepared, outcome=outcome, run_id=run_id)
     monkeypatch.setattr(auditing, "take_up_study", lambda *_, **__: taken)
     return taken

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,22 @@ def test_what_was_written_is_read_bit_for_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.outcome.curves.training_loss, finished.outcome.curves.training_loss)
     assert all(np.array_equal(one, other) for one, other in zip(read.head_weights, finished.head_weights, strict=True))
     assert (read.outcome.best_epoch, read.outcome.is_diverged, read.outcome.training_s) == (3, False, 1.5)
+
+
+def test_a_head_that_was_trained_again_lies_beside_the_first(tmp_path: Path) -> None:
+    store = FoldStore(folder=tmp_path, shared=SharedStore(url=str(tmp_path / "shared")))
+    store.write(make_finished_fold(), cell=CELL)
+    assert store.refits.read(cell=CELL, fold=2) is None
+    with pytest.raises(
+        StoreError, match=r"refit_2\.bin is not there, or damaged\. Start the search's own command again"
+    ):
+        store.refits.get(cell=CELL, fold=2)
+    again = replace(make_finished_fold(), head_weights=())
+    store.refits.write(again, cell=CELL)
+    elsewhere = replace(store, folder=tmp_path / "elsewhere" / tmp_path.name)
+    for place in (store, elsewhere):
+        assert len(place.get(cell=CELL, fold=2).head_weights) == 2
+        assert place.refits.get(cell=CELL, fold=2).head_weights == ()
 
 
 def test_the_stored_format_is_that_of_before(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def build(**given: str) -> SearchSettings:
         # 600 of 1000 tiles, 5 folds, 10 epochs: 30 s of one cell and 15 s of the other
         ({}, 45, 45),
         ({"folds": "4"}, 30, 30),  # 500 tiles, 4 folds
-        ({"refit": "true"}, 90, 90),  # as many steps again
+        ({"refit": "true"}, 45 + 22.5, 45 + 22.5),  # the winner once more, with as many steps
+        ({"heads": "linear,finetune", "refit": "true"}, 45 + 6 + 22.5, 45 + 6 + 22.5),
         ({"heads": "linear,finetune"}, 45 + 6, 45 + 6),  # 600 tiles, 5 folds
         ({"heads": "linear", "refit": "true"}, 14, 14),
         ({"heads": "finetune,linear_init"}, 90 + 6, 90 + 6),  # what they start from is solved

@@ -13,7 +13,7 @@ from sem_search.micrographs.folds import FoldTable
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.fingerprint import check_study_name, compute_fingerprint, name_study, read_computation
 from sem_search.search.prepare.study_folder import claim_study_folder, get_study_folder, lock_stores
-from sem_search.search.trials.study import open_study
+from sem_search.search.trials.study import check_fingerprint, open_study
 from sem_search.settings import INCOMPARABLE
 from sem_search.transfer.engine import Engine
 
@@ -33,6 +33,15 @@ def change_weights(prepared, **changes: Any):
 
 def fingerprint(prepared) -> dict[str, Any]:
     return compute_fingerprint(prepared.settings, data=prepared.data, network=prepared.network)
+
+
+def test_a_study_whose_every_cell_was_trained_again_is_another_one(prepared) -> None:
+    """Older studies have `refit: true` for that."""
+    assert "refit" not in fingerprint(prepared)
+    again = fingerprint(change_settings(prepared, refit=True))
+    assert again["refit"] == "winner"
+    with pytest.raises(StudyMismatchError, match="refit was True and is now 'winner'"):
+        check_fingerprint(name="a study", stored={**again, "refit": True}, wanted=again)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sem_search.deployment.registry import RegisteredVersion
 from sem_search.errors import FailedTrialError, StoreError
 from sem_search.evaluation.baselines import NAMES
 from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.records import Cell, Split, StudyOutcome
+from sem_search.records import Cell, Split, StudyOutcome, TrialOutcome
 from sem_search.search.results import conclusion as concluding
 from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import read_finished_folds
@@ -129,6 +129,31 @@ def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, t
     assert tags["sem_search.test_f_measure"] == f"{conclusion.test.f_measure:.6f}"
 
 
+def test_a_winner_that_was_trained_again_is_what_is_judged_explained_and_registered(
+    finished, prepared, trainer, store_folds, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trials stay as the search left them, also the one that has won."""
+    for one in store_folds(cell=BEST, shares_right=(1.0, 0.75)):
+        prepared.store.refits.write(one, cell=BEST)
+    store_folds(cell=BEST, shares_right=(1.0, 0.5))
+    logged: list[TrialOutcome] = []
+    monkeypatch.setattr(concluding, "log_refit", lambda *_, winner, **__: logged.append(winner))
+    settings = prepared.settings.model_copy(update={"refit": True})
+    conclusion = conclude(finished, dataclasses.replace(prepared, settings=settings), trainer)
+    outcome = conclusion.outcome
+    assert logged == [outcome.winner]
+    of_search, of_served = (
+        compute_split_scores(trial, tiles=prepared.data.tiles, split="test").f_measure
+        for trial in (outcome.chosen, outcome.winner)
+    )
+    assert of_search < of_served == conclusion.test.f_measure
+    assert world.registered["tags"]["sem_search.test_f_measure"] == f"{of_served:.6f}"
+    assert world.context is not None
+    compared = world.context.baselines[-1].comparison
+    assert compared is not None and compared.f_measure.first == pytest.approx(of_served)
+    assert "trained again on training and validation images" in " ".join(conclusion.to_text().split())
+
+
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_the_score_that_counts_in_the_registry_is_that_of_the_split_that_chose(
     finished, prepared, trainer, world: World, split: Split
@@ -215,10 +240,11 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer
 
 
 def test_the_heat_maps_are_the_winner_s(finished, prepared, trainer, world: World) -> None:
-    conclude(finished, prepared, trainer)
+    conclusion = conclude(finished, prepared, trainer)
     assert world.context is not None
     assert world.context.heat_maps is not None
-    folds = {kept.outcome.fold: kept.outcome for kept in read_finished_folds(prepared, cell=BEST)}
+    winner = conclusion.outcome.winner
+    folds = {kept.outcome.fold: kept.outcome for kept in read_finished_folds(prepared, trial=winner)}
     names = prepared.data.tiles.class_names
     for picture in world.context.heat_maps.pictures:
         outcome = folds[picture.fold]

@@ -21,10 +21,12 @@ from sem_search.search.results.model import (
     build_record,
     describe_model_settings,
     hide_places,
+    log_refit,
     log_trial_model,
     name_model,
 )
 from sem_search.tracking.entries.types import Tags
+from sem_search.tracking.mlflow.models import ModelLink
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 
@@ -80,6 +82,7 @@ def test_the_model_is_the_fold_heads_over_the_one_trunk(prepared, trainer, store
 )
 def test_a_model_is_called_after_backbone_and_cell(backbone: str, cell: Cell, name: str) -> None:
     assert name_model(backbone, cell=cell) == name
+    assert name_model(backbone, cell=cell, is_refit=True) == f"{name}-refit"
 
 
 def test_a_linear_model_has_no_learning_rate(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
@@ -216,15 +219,62 @@ def test_a_card_names_no_place_of_this_machine(prepared: Any, outcome: TrialOutc
     assert str(Path(prepared.settings.data).parent) not in card.to_json()
 
 
-def test_settings_of_the_machine_and_of_the_registry_are_no_part_of_a_model(prepared: Any) -> None:
+def test_settings_of_the_machine_and_of_the_registry_are_no_part_of_a_model(
+    prepared: Any, outcome: TrialOutcome
+) -> None:
     left_open = prepared.settings.model_copy(update={"engine": "auto"})
-    settings = describe_model_settings(dataclasses.replace(prepared, settings=left_open))
+    settings = describe_model_settings(dataclasses.replace(prepared, settings=left_open), outcome=outcome)
     assert settings["tile_px"] == 48
     assert prepared.settings.stride_px is None
     assert (settings["stride_px"], settings["study"], settings["precision"]) == (48, "a study", "float32"), "as used"
     assert settings["engine"] == "tensorflow", "as used"
     left_out = {"data", "weights", "storage", "study_folder", "model_name", "threads"}
     assert not (left_out | {"promote_margin", "promote_confidence"}) & set(settings)
+
+
+@pytest.mark.parametrize("is_refit", [False, True])
+def test_only_the_model_of_a_winner_has_been_trained_again(
+    prepared: Any, outcome: TrialOutcome, is_refit: bool
+) -> None:
+    asked = dataclasses.replace(prepared, settings=prepared.settings.model_copy(update={"refit": True}))
+    card = build_card(asked, outcome=dataclasses.replace(outcome, is_refit=is_refit))
+    assert card.settings["refit"] is is_refit
+
+
+@pytest.mark.parametrize("tags", [{}, {"sem_search.refit": "true"}])
+def test_a_winner_that_was_trained_again_is_logged_to_its_run_once(
+    prepared: Any, trainer: Any, store_folds: Any, logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tags: dict
+) -> None:
+    kept = store_folds(shares_right=(1.0, 0.5))
+    again = [dataclasses.replace(one, head_weights=tuple(weight + 1 for weight in one.head_weights)) for one in kept]
+    for one in again:
+        prepared.store.refits.write(one, cell=CELL)
+    links: list[ModelLink] = []
+    monkeypatch.setattr(model_module, "get_tags", {"a run": tags}.__getitem__)
+    monkeypatch.setattr(
+        model_module,
+        "log_entries",
+        lambda entries, *, run_id, link: (logged["entries"].append((run_id, *entries)), links.append(link)),
+    )
+    folds = tuple(one.outcome for one in kept)
+    winner = TrialOutcome(number=0, cell=CELL, state="complete", folds=folds, run_id="a run", is_refit=True)
+    log_refit(prepared, winner=winner, trainer=trainer)
+    log_refit(prepared, winner=dataclasses.replace(winner, is_refit=False), trainer=trainer)
+    assert len(logged["entries"]) == (not tags)
+    if tags:
+        return
+    assert (logged["run_id"], logged["name"]) == ("a run", "tiny-lr1e-01-bs8-refit")
+    np.testing.assert_array_equal(logged["parts"].head_weights[0][0], again[0].head_weights[0])
+    assert logged["record"].out_of_fold.trial is winner
+    ((run_id, metrics, *tables, last),) = logged["entries"]
+    scores = {point.key: point.value for point in metrics.points}
+    expected = compute_split_scores(winner, tiles=prepared.data.tiles, split="test")
+    assert scores["refit/test/f_measure"] == expected.f_measure
+    assert {key.partition("/")[0] for key in scores} == {"refit"}
+    assert run_id == "a run"
+    assert [table.path for table in tables] == [f"refit/predictions/{unit}.parquet" for unit in ("images", "tiles")]
+    assert last == Tags(values={"sem_search.refit": "true"})
+    assert links[0].model_id == "m-1"
 
 
 @pytest.mark.parametrize(

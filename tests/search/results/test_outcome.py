@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, StoreError
-from sem_search.records import Cell
+from sem_search.records import Cell, FinishedFold, TrialOutcome
 from sem_search.search.results.outcome import (
     get_cell,
     iter_reported_folds,
@@ -66,10 +67,27 @@ def test_the_winner_is_the_complete_trial_of_the_highest_objective(study, prepar
     ]
     assert (outcome.name, outcome.backbone, outcome.select_on) == ("a study", "tiny", "validation")
     assert outcome.tiles is prepared.data.tiles
-    assert outcome.refit is prepared.settings.refit
-    settings = prepared.settings.model_copy(update={"refit": not prepared.settings.refit})
-    again = read_stored_outcome(study, name="a study", settings=settings, data=prepared.data)
-    assert again.refit is settings.refit is not outcome.refit
+    assert outcome.winner is outcome.chosen is outcome.trials[1]
+
+
+def test_the_served_heads_of_the_winner_are_those_that_were_trained_again(study, prepared, store_folds) -> None:
+    searched = store_folds(cell=CELLS[0])
+    add_trial(study, cell=CELLS[0], value=0.5)
+    settings = prepared.settings.model_copy(update={"refit": True})
+    for number, one in enumerate(searched):
+        with pytest.raises(StoreError, match=rf"lr1e-01_bs8/refit_{number}.bin is not there, or damaged.*again"):
+            read_stored_outcome(study, name="a study", settings=settings, data=prepared.data)
+        turned = dataclasses.replace(one.outcome, test_probabilities=one.outcome.test_probabilities[:, ::-1])
+        again = FinishedFold(outcome=turned, head_weights=tuple(weight + 1 for weight in one.head_weights))
+        prepared.store.refits.write(again, cell=CELLS[0])
+    outcome = read_stored_outcome(study, name="a study", settings=settings, data=prepared.data)
+    assert (outcome.winner.number, outcome.winner.is_refit, outcome.chosen.is_refit) == (0, True, False)
+    for served, chosen in zip(outcome.winner.folds, outcome.chosen.folds, strict=True):
+        np.testing.assert_array_equal(served.test_probabilities, chosen.test_probabilities[:, ::-1])
+        np.testing.assert_array_equal(served.validation_probabilities, chosen.validation_probabilities)
+    for trial, added in ((outcome.winner, 1), (outcome.chosen, 0)):
+        for kept, one in zip(read_finished_folds(prepared, trial=trial), searched, strict=True):
+            np.testing.assert_array_equal(kept.head_weights[0], one.head_weights[0] + added)
 
 
 def test_folds_that_were_on_disk_but_not_reported_do_not_count(study, prepared, store_folds) -> None:
@@ -173,11 +191,12 @@ def test_without_a_finished_trial_there_is_no_winner(study, prepared, state: Tri
 
 
 def test_kept_folds_are_read_in_order_as_far_as_they_go(prepared, store_folds) -> None:
-    assert read_finished_folds(prepared, cell=CELLS[0]) == ()
+    trial = TrialOutcome(number=0, cell=CELLS[0], state="complete", folds=())
+    assert read_finished_folds(prepared, trial=trial) == ()
     store_folds(cell=CELLS[0], n_folds=2)
-    assert [kept.outcome.fold for kept in read_finished_folds(prepared, cell=CELLS[0])] == [0, 1]
+    assert [kept.outcome.fold for kept in read_finished_folds(prepared, trial=trial)] == [0, 1]
     elsewhere = prepared.settings.model_copy(update={"study_folder": "elsewhere"})
-    assert read_finished_folds(dataclasses.replace(prepared, settings=elsewhere), cell=CELLS[0]) == ()
+    assert read_finished_folds(dataclasses.replace(prepared, settings=elsewhere), trial=trial) == ()
 
 
 def test_the_cell_of_a_trial(study) -> None:

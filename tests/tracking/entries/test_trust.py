@@ -64,14 +64,6 @@ def test_what_pruning_left_unknown_has_no_number(trust: StudyTrust) -> None:
     assert "trust/chosen_on_test/naive" in names
 
 
-def test_scores_that_cannot_be_compared_have_no_optimism(trust: StudyTrust) -> None:
-    refit = replace(trust, chosen_on_validation=replace(trust.chosen_on_validation, is_comparable=False))
-    names = {key for key, _, _ in iter_trust_numbers(refit)}
-    assert {name for name in names if name.endswith("/optimism")} == {"trust/chosen_on_test/optimism"}
-    assert {"trust/chosen_on_validation/test", "trust/chosen_on_validation/corrected"} <= names
-    assert [entry["optimism"] is None for entry in room.list_selection(refit)] == [True, False]
-
-
 def test_lists_name_class_split_and_choice(trust: StudyTrust) -> None:
     intervals = room.list_intervals(trust)["test"]
     assert [row["class"] for row in intervals["classes"]] == ["fine", "rough"]

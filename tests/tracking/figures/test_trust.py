@@ -1,7 +1,6 @@
 """The figures of trust show the numbers that they are given."""
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,15 +42,6 @@ def test_a_choice_shows_its_three_scores(trust: StudyTrust) -> None:
     shown = [line.get_xdata() for line in axes.lines[:2]]
     assert [float(np.ravel(x)[0]) for x in shown] == [bias.naive, bias.test]
     assert axes.containers[0][0].get_xdata().tolist() == [bias.corrected.value]
-
-
-def test_a_score_of_heads_of_fewer_images_is_not_drawn_beside_the_others(trust: StudyTrust) -> None:
-    bias = replace(trust.chosen_on_validation, is_comparable=False)
-    (axes,) = draw_selection((bias, trust.chosen_on_test)).axes
-    naive, test = (np.ravel(line.get_xdata()).tolist() for line in axes.lines[:2])
-    assert np.isnan(naive[0])
-    assert naive[1] == trust.chosen_on_test.naive
-    assert test == [bias.test, trust.chosen_on_test.test]
 
 
 def test_reliability_and_risk_are_the_curves_given(trust: StudyTrust) -> None:

@@ -191,15 +191,17 @@ def test_scores_are_the_model_s_and_all_else_is_the_run_s_alone(
     experiment = client.get_run(run_id).info.experiment_id
     model = client.create_logged_model(experiment, name="tiny", source_run_id=run_id)
     datasets = build_datasets(pd.DataFrame({"image_id": ["a"]}), name="lung", digest="ab" * 32, source="/data/lung")
-    points = tuple(MetricPoint(key=key, value=0.5) for key in ("test/f_measure", "validation/loss", "objective"))
+    keys = ("test/f_measure", "validation/loss", "refit/test/loss", "objective")
+    points = tuple(MetricPoint(key=key, value=0.5) for key in keys)
     link = ModelLink(model_id=model.model_id, datasets=datasets)
     log_entries([Metrics(points=points)], run_id=run_id, link=link)
-    assert calls == [("log_batch", 3)]
+    assert calls == [("log_batch", 4)]
     assert client.get_run(run_id).data.metrics == {point.key: 0.5 for point in points}
     linked = client.get_logged_model(model.model_id).metrics
     assert {one.key: (one.value, one.dataset_name, one.dataset_digest) for one in linked} == {
         "test/f_measure": (0.5, "lung", datasets["test"].digest),
         "validation/loss": (0.5, "lung", datasets["validation"].digest),
+        "refit/test/loss": (0.5, "lung", datasets["test"].digest),
     }
 
 

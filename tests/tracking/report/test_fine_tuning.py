@@ -101,7 +101,8 @@ def test_logistic_regression_is_fair_on_as_many_images_and_no_simpler_one_may_be
 ) -> None:
     baselines = make_baselines(study)
     fitted = [replace(one, comparison=None) if one.name in left_out else one for one in baselines]
-    found = judge_fine_tuning(replace(study, refit=refit), baselines=fitted)
+    refitted = replace(study.winner, is_refit=True) if refit else None
+    found = judge_fine_tuning(replace(study, refitted=refitted), baselines=fitted)
     scores = {one.name: one.comparison.f_measure for one in baselines if one.comparison is not None}
     assert len({score.second for score in scores.values()}) == 3, "else it would not matter which"
     assert (found and found.difference) == (scores[most_images] if most_images else None)
@@ -126,6 +127,19 @@ def test_fine_tuning_is_held_against_the_study_s_own_linear_head(
     assert (found.fair == own, found.is_own) == ((True, True) if state == "complete" else (False, False))
     assert any("eight views" in caveat for caveat in found.caveats) is (state != "complete")
     assert any("which favours it" in caveat for caveat in found.caveats) is (select_on == "test")
+
+
+def test_heads_of_as_many_images_are_compared_where_the_winner_was_trained_again(
+    study: StudyOutcome, make_baselines: MakeBaselines
+) -> None:
+    linear = replace(study.trials[1], number=99, cell=Cell(head="linear"))
+    wrong = [replace(fold, test_probabilities=np.roll(fold.test_probabilities, 1)) for fold in study.winner.folds]
+    served = replace(study.winner, folds=tuple(wrong), is_refit=True)
+    tried = replace(study, trials=(*study.trials, linear), refitted=served)
+    found = judge_fine_tuning(tried, baselines=make_baselines(study))
+    assert found is not None
+    assert found.fair == compare_trials(study.winner, linear, tiles=study.tiles, split="test").f_measure
+    assert found.caveats == ("Both are heads of the search, which learnt from training images alone.",)
 
 
 def test_a_study_without_baselines_has_no_answer(study: StudyOutcome) -> None:

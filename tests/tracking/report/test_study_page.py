@@ -306,7 +306,7 @@ def test_a_winner_is_held_against_logistic_regression(
     assert last.comparison is not None
     difference = Difference(first=0.5 + sum(ends) / 2, second=0.5, low=ends[0], high=ends[1])
     compared = replace(last, comparison=replace(last.comparison, f_measure=difference))
-    refit = replace(study, refit=True)
+    refit = replace(study, refitted=replace(study.winner, is_refit=True))
     text = read_page(render_report(refit, context=replace(context, baselines=(*others, compared)))).text
     assert light in text
     assert f"Was fine-tuning worth it? {answer}" in text
@@ -339,7 +339,7 @@ def test_a_winner_is_held_against_metadata_alone(
             True,
             "validation",
             0,
-            "is trained again on training and validation tiles, and that one answers",
+            "is trained again on training and validation tiles: that one answers",
             "epoch each",
         ),
         (
@@ -363,10 +363,37 @@ def test_what_the_splits_decide_is_said_as_it_is(
     unsaid: str,
 ) -> None:
     changed = replace(context, settings={**context.settings, "patience": patience})
-    text = read_page(render_report(replace(study, refit=refit, select_on=select_on), context=changed)).text
+    refitted = replace(study.winner, is_refit=True) if refit else None
+    text = read_page(render_report(replace(study, refitted=refitted, select_on=select_on), context=changed)).text
     text = text[text.index("What the numbers mean") :]
     assert words in text
     assert unsaid not in text
+
+
+@wordy
+def test_which_heads_a_figure_is_of_is_said_and_true(study: StudyOutcome, context: StudyContext) -> None:
+    """The verdict and the winner's results are of the served heads; trials, choice and correction of the search's."""
+    wrong = [replace(fold, test_probabilities=fold.test_probabilities[:, ::-1]) for fold in study.winner.folds]
+    served = replace(study.winner, folds=tuple(wrong), is_refit=True)
+    again = replace(study, refitted=served)
+    before, after = (read_page(render_report(one, context=context)).text for one in (study, again))
+    scores = {
+        trial.is_refit: compute_split_scores(trial, tiles=study.tiles, split="test") for trial in (study.winner, served)
+    }
+    for text, is_refit in ((before, False), (after, True)):
+        one = scores[is_refit]
+        assert f"{one.image_confusion.trace()} of {one.image_confusion.sum()} unseen images correctly" in text
+        assert f"test tiles {one.f_measure:.3f}" in text
+        for words in (
+            "Then its heads were trained again on training and validation images: these are served",
+            "All scores of this section are of the heads of the search, which learnt from training images alone.",
+            "Test scores are of the served heads, which were trained again on training and validation images (refit)",
+            "The scores of this part are of the heads of the search.",
+        ):
+            assert (words in text) is is_refit, words
+    for start, end in (("Test F, images", "F is the mean"), ("The winner is the best of", "The scores, drawn")):
+        first, second = (text[text.index(start) : text.index(end)] for text in (before, after))
+        assert first == second, "of the heads of the search in both reports"
 
 
 @wordy

@@ -56,18 +56,6 @@ def test_what_the_choice_adds(trust: StudyTrust, write: Write, naive: float, exp
     assert expected in text
 
 
-def test_scores_of_heads_of_different_images_are_not_subtracted(trust: StudyTrust, write: Write) -> None:
-    corrected = replace(trust.chosen_on_validation.corrected, value=0.9)
-    choice = replace(
-        trust.chosen_on_validation, naive=0.811, test=0.922, corrected=corrected, is_comparable=False, n_left_out=1
-    )
-    text = write(chosen_on_validation=choice, chosen_on_test=replace(trust.chosen_on_test, n_candidates=1))
-    assert "It scores 0.922 on the test tiles." in text
-    assert "so the score on the validation tiles, 0.811, cannot be compared with these" in text
-    assert "The corrected score does not count 1 pruned or failed trial" in text
-    assert "The choice" not in text
-
-
 @pytest.mark.parametrize(
     ("n_left_out", "words"), [(0, None), (1, "1 pruned or failed trial:"), (18, "18 pruned or failed trials:")]
 )

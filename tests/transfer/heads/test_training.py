@@ -64,6 +64,13 @@ def train(trainer: HeadTrainer, *, fold: int = 0, learning_rate: float = 0.05, b
     return trainer.train_fold(splits, cell=Cell(learning_rate=learning_rate, batch_size=batch_size))
 
 
+def refit(
+    trainer: HeadTrainer, first: FinishedFold, *, learning_rate: float = 0.05, batch_size: int = 8
+) -> FinishedFold:
+    splits = TileSplits(number=first.outcome.fold, training=TRAINING, validation=VALIDATION, test=TEST)
+    return trainer.refit_fold(first, splits=splits, cell=Cell(learning_rate=learning_rate, batch_size=batch_size))
+
+
 def assert_same(one: FinishedFold, other: FinishedFold) -> None:
     np.testing.assert_array_equal(one.outcome.test_probabilities, other.outcome.test_probabilities)
     np.testing.assert_array_equal(one.outcome.curves.training_loss, other.outcome.curves.training_loss)
@@ -187,14 +194,16 @@ def test_the_learning_rate_falls_evenly_towards_0() -> None:
 
 
 def test_refit_learns_from_validation_tiles_too_and_leaves_the_choice_as_it_was() -> None:
-    plain, refit = (make_trainer(epochs=30, patience=4, schedule="linear", refit=refit) for refit in (False, True))
-    first, second = (train(trainer, learning_rate=0.01) for trainer in (plain, refit))
+    trainer = make_trainer(epochs=30, patience=4, schedule="linear")
+    first = train(trainer, learning_rate=0.01)
+    second = refit(trainer, first, learning_rate=0.01)
     np.testing.assert_array_equal(first.outcome.validation_probabilities, second.outcome.validation_probabilities)
     np.testing.assert_array_equal(first.outcome.curves.validation_loss, second.outcome.curves.validation_loss)
     assert first.outcome.best_epoch == second.outcome.best_epoch
     assert np.abs(first.outcome.test_probabilities - second.outcome.test_probabilities).max() > 1e-3
-    np.testing.assert_allclose(refit.predict(second.head_weights, TEST), second.outcome.test_probabilities, atol=1e-6)
-    on_validation = refit.predict(second.head_weights, VALIDATION)
+    np.testing.assert_allclose(trainer.predict(second.head_weights, TEST), second.outcome.test_probabilities, atol=1e-6)
+    assert second.outcome.training_s > first.outcome.training_s, "both trainings count"
+    on_validation = trainer.predict(second.head_weights, VALIDATION)
     labels = VALIDATION % N_CLASSES
     losses = [
         -np.log(answers[np.arange(len(labels)), labels]).mean()
@@ -203,26 +212,38 @@ def test_refit_learns_from_validation_tiles_too_and_leaves_the_choice_as_it_was(
     assert losses[1] < losses[0], "the second head has seen these tiles"
 
 
-def test_refit_has_as_many_steps_as_the_first_life_and_its_rate_falls() -> None:
+def test_refit_depends_on_the_fold_alone() -> None:
+    """Whatever the process has trained before: another process goes on with a search that was stopped."""
+    trainer = make_trainer()
+    first = train(trainer)
+    second = refit(trainer, first)
+    train(trainer, fold=1, learning_rate=0.5, batch_size=5)
+    assert_same(refit(trainer, first), second)
+    assert_same(refit(make_trainer(), first), second)
+
+
+def test_refit_has_as_many_steps_as_the_first_training_and_its_rate_falls() -> None:
     """20 training tiles for 7 epochs are 140; 28 tiles take 5 epochs for that."""
-    trainer = make_trainer(epochs=7, refit=True, schedule="constant")
+    trainer = make_trainer(epochs=7, schedule="constant")
     steps: list[tuple[float, int]] = []
     trained = trainer._loop.train
     trainer._loop.train = lambda *args: steps.append((float(args[4]), len(args[1]))) or trained(*args)  # type: ignore[method-assign]
-    train(trainer, learning_rate=0.1, batch_size=32)
+    refit(trainer, train(trainer, learning_rate=0.1, batch_size=32), learning_rate=0.1, batch_size=32)
     assert [n for _, n in steps] == [20] * 7 + [28] * 5
     assert [rate for rate, _ in steps] == pytest.approx([0.1] * 7 + [0.1, 0.08, 0.06, 0.04, 0.02])
 
 
 def test_a_diverged_head_is_not_trained_again() -> None:
-    results = [train(make_trainer(epochs=40, refit=refit), learning_rate=1e6) for refit in (False, True)]
-    assert_same(*results)
+    trainer = make_trainer(epochs=40)
+    first = train(trainer, learning_rate=1e6)
+    assert first.outcome.is_diverged
+    assert refit(trainer, first, learning_rate=1e6) is first
 
 
 @pytest.mark.parametrize("ending", [np.nan, 0.0])
-def test_a_head_that_fails_in_its_second_life_keeps_its_first(ending: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = train(make_trainer())
-    trainer = make_trainer(refit=True)
+def test_a_head_that_fails_when_it_is_trained_again_stays(ending: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer()
+    first = train(trainer)
     begin = trainer._begin
 
     def break_second(tiles: np.ndarray, *, fold: int, cell: Cell) -> None:
@@ -235,9 +256,9 @@ def test_a_head_that_fails_in_its_second_life_keeps_its_first(ending: float, mon
             )
 
     monkeypatch.setattr(trainer, "_begin", break_second)
-    result = train(trainer)
+    result = refit(trainer, first)
     assert result.outcome.is_diverged
-    np.testing.assert_array_equal(result.outcome.test_probabilities, first.outcome.test_probabilities)
+    assert_same(result, first)
 
 
 @pytest.mark.parametrize("head", ["linear", "linear_init"])
@@ -259,12 +280,14 @@ def test_fine_tuning_from_the_linear_head_bears_a_class_without_tiles() -> None:
         assert result.outcome.curves.training_loss.max() < 10
 
 
-@pytest.mark.parametrize("refit", [False, True])
+@pytest.mark.parametrize("is_refit", [False, True])
 @pytest.mark.parametrize("n_views", [1, 2])
-def test_a_linear_head_is_logistic_regression_on_pooled_features(refit: bool, n_views: int) -> None:
-    trainer = make_trainer(refit=refit, n_views=n_views)
-    result = trainer.train_fold(split(), cell=Cell(head="linear"))
-    tiles = np.concatenate([TRAINING, VALIDATION]) if refit else TRAINING
+def test_a_linear_head_is_logistic_regression_on_pooled_features(is_refit: bool, n_views: int) -> None:
+    trainer = make_trainer(n_views=n_views)
+    first = result = trainer.train_fold(split(), cell=Cell(head="linear"))
+    if is_refit:
+        result = trainer.refit_fold(first, splits=split(), cell=Cell(head="linear"))
+    tiles = np.concatenate([TRAINING, VALIDATION]) if is_refit else TRAINING
     solution = fit_linear(
         np.concatenate([trainer.pool(view)[tiles] for view in range(n_views)]),
         labels=np.tile(tiles % N_CLASSES, n_views),
@@ -278,7 +301,7 @@ def test_a_linear_head_is_logistic_regression_on_pooled_features(refit: bool, n_
     np.testing.assert_allclose(result.outcome.test_probabilities, expected, atol=1e-4)
     assert (len(result.outcome.curves.training_loss), result.outcome.best_epoch) == (1, 0)
     assert not result.outcome.is_diverged
-    assert_same(trainer.train_fold(split(), cell=Cell(head="linear")), result)
+    assert_same(trainer.train_fold(split(), cell=Cell(head="linear")), first)
 
 
 def test_of_very_many_tiles_a_linear_head_learns_from_some(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,14 +324,20 @@ def test_of_very_many_tiles_a_linear_head_learns_from_some(monkeypatch: pytest.M
     np.testing.assert_allclose(result.outcome.test_probabilities, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("refit", [False, True])
-def test_fine_tuning_may_start_from_the_linear_head(refit: bool) -> None:
-    trainer = make_trainer(refit=refit, epochs=2)
-    exact = trainer.train_fold(split(), cell=Cell(head="linear"))
-    still, moved, plain = (
-        trainer.train_fold(split(), cell=Cell(head=head, learning_rate=rate, batch_size=8))
-        for head, rate in (("linear_init", 1e-9), ("linear_init", 0.05), ("finetune", 1e-9))
-    )
+@pytest.mark.parametrize("is_refit", [False, True])
+def test_fine_tuning_may_start_from_the_linear_head(is_refit: bool) -> None:
+    trainer = make_trainer(epochs=2)
+    cells = [
+        Cell(head="linear"),
+        Cell(head="linear_init", learning_rate=1e-9, batch_size=8),
+        Cell(head="linear_init", learning_rate=0.05, batch_size=8),
+        Cell(head="finetune", learning_rate=1e-9, batch_size=8),
+    ]
+    finished = [trainer.train_fold(split(), cell=cell) for cell in cells]
+    if is_refit:
+        pairs = zip(finished, cells, strict=True)
+        finished = [trainer.refit_fold(first, splits=split(), cell=cell) for first, cell in pairs]
+    exact, still, moved, plain = finished
     for probabilities in ("validation_probabilities", "test_probabilities"):
         start, kept, trained, random = (getattr(one.outcome, probabilities) for one in (exact, still, moved, plain))
         np.testing.assert_allclose(kept, start, atol=1e-5)
