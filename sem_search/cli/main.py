@@ -199,6 +199,7 @@ def worker(study: str, storage: str, threads: int | None, wait_s: float, **place
 )
 @click.option("--explain", default=None, type=click.Path(path_type=Path), help="Folder for Grad-CAM overlays.")
 @click.option("--coverage", default=0.9, show_default=True, help="Of the prediction sets, above 0 and below 1.")
+@click.option("--journal", default=None, metavar="FILE_OR_URL", help="Database of answers to add to, for `monitor`.")
 def predict(
     images: tuple[Path, ...],
     model: str | None,
@@ -206,6 +207,7 @@ def predict(
     output_format: str | None,
     explain: Path | None,
     coverage: float,
+    journal: str | None,
 ) -> None:
     """Classify whole micrographs, files or folders, with a registered model; a run that was stopped goes on."""
     load_tensorflow()
@@ -218,6 +220,7 @@ def predict(
         output_format=None if output_format == AUTO else output_format,
         explain_folder=explain,
         coverage=coverage,
+        journal=journal,
     )
     sys.exit(code)
 
