@@ -26,6 +26,8 @@ from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
 EXIT_INPUT_ERROR = 2
 EXIT_STORE_ERROR = 1
+EXIT_DRIFT = 1
+"""Of `monitor --fail-on-drift`."""
 EXIT_STOPPED = 130
 """As shells say of a program that Ctrl-C ended."""
 
@@ -223,6 +225,28 @@ def predict(
         journal=journal,
     )
     sys.exit(code)
+
+
+@commands.command()
+@click.option(
+    "--journal", required=True, metavar="FILE_OR_URL", help="The answers, as `predict --journal` writes them."
+)
+@click.option("--model", "model_uri", default=None, metavar="ADDRESS", help=MODEL_HELP)
+@click.option("--since", default=None, metavar="DATE", help="First that counts; the same from look to look.")
+@click.option("--until", default=None, metavar="DATE", help="First that does not count.  [default: all count]")
+@click.option("--against", default="training", show_default=True, help="training, or an earlier period: DATE..DATE.")
+@click.option("--output", default="monitor", type=click.Path(path_type=Path), show_default=True, help="Folder.")
+@click.option("--fail-on-drift", is_flag=True, help="End with exit code 1 if something has drifted.")
+def monitor(*, journal: str, output: Path, fail_on_drift: bool, **given: str) -> None:
+    """Ask whether the instrument or the material has drifted, from the journal of answers.
+
+    Look as often as you like: all looks together give a false alarm in at most 5 % of cases.
+    """
+    from sem_search.search.commands.monitor import run_monitor
+
+    report = run_monitor(journal, output=output, **given, show=echo)
+    if fail_on_drift and report.cause is not None:
+        sys.exit(EXIT_DRIFT)
 
 
 def add_serving_options(command: Command) -> Command:
