@@ -7,28 +7,15 @@ written: that is a warning in the log, and a number.
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
-    DateTime,
-    Engine,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    inspect,
-    select,
-)
+from sqlalchemy import JSON, Engine, create_engine, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 from sem_search.databases import choose_arguments
 from sem_search.errors import SettingsError, StoreError, get_first_line
@@ -41,48 +28,40 @@ from sem_search.secrets import mask_secrets, mask_url
 READING = ReadingOptions(max_megapixels=float("inf"))
 """What was answered for was small enough for the model."""
 
-ANSWERS = Table(
-    "sem_search_answers",
-    MetaData(),
-    Column("id", Integer, primary_key=True),
-    Column("answered_at", DateTime, nullable=False),
-    Column("image_sha256", String(64), nullable=False),
-    Column("label", String, nullable=False),
-    Column("probability", Float, nullable=False),
-    Column("prediction_set", JSON, nullable=False),
-    Column("is_known", Boolean),
-    Column("novelty", Float),
-    Column("pixel_size_nm", Float),
-    Column("pixel_size", String),
-    Column("is_training_image", Boolean),
-    Column("model_name", String),
-    Column("model_version", String),
-    Column("duration_ms", Float, nullable=False),
-)
-
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class JournalRow:
+class _Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
+    """Of records that are rows of a table."""
+
+
+class JournalRow(_Base):
     """One answer; the names are those of an answer, see `docs/serving.md`."""
 
-    answered_at: datetime
+    __tablename__ = "sem_search_answers"
+
+    id: Mapped[int] = mapped_column(init=False, primary_key=True)
+    answered_at: Mapped[datetime]
     """In UTC, without a time zone, as databases of both kinds store it."""
-    image_sha256: str
+    image_sha256: Mapped[str]
     """Of the pixels: the same picture in another file has the same."""
-    label: str
+    label: Mapped[str]
     """The most probable class; of an image that is not known, the nearest."""
-    probability: float
-    prediction_set: list[str]
-    is_known: bool | None
-    novelty: float | None
-    pixel_size_nm: float | None
-    pixel_size: str | None
-    is_training_image: bool | None
-    model_name: str | None
-    model_version: str | None
-    duration_ms: float
+    probability: Mapped[float]
+    prediction_set: Mapped[list[str]] = mapped_column(JSON)
+    is_known: Mapped[bool | None]
+    novelty: Mapped[float | None]
+    pixel_size_nm: Mapped[float | None]
+    pixel_size: Mapped[str | None]
+    is_training_image: Mapped[bool | None]
+    model_name: Mapped[str | None]
+    model_version: Mapped[str | None]
+    duration_ms: Mapped[float]
+    """What the answer took; of a request with several images, its part."""
+
+
+ANSWERS = JournalRow.metadata.tables[JournalRow.__tablename__]
+NAMES = tuple(field.name for field in fields(JournalRow) if field.init)
 
 
 def describe_answer(
@@ -93,13 +72,12 @@ def describe_answer(
     Args:
         answer: A record of `pyfunc.answers`, with a label.
         content: The file that was sent.
-        duration_ms: What the answer took; of a request with several images, its part.
+        duration_ms: What the answer took.
         answered_at: With a time zone; by default now.
     """
-    moment = (answered_at or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
-    values: dict[str, Any] = {field.name: answer.get(field.name) for field in fields(JournalRow)}
+    values: dict[str, Any] = {name: answer.get(name) for name in NAMES}
     values |= {
-        "answered_at": moment,
+        "answered_at": _write_moment(answered_at or datetime.now(UTC)),
         "image_sha256": compute_pixels_sha256(read_micrograph(content, reading=READING).pixels),
         "prediction_set": list(answer["prediction_set"]),
         "duration_ms": duration_ms,
@@ -140,7 +118,7 @@ class AnswerJournal:
             said = mask_secrets(get_first_line(error))
             raise SettingsError(
                 f"journal={mask_url(place)} cannot be opened ({said}): give a file in a folder that is there, or the "
-                "URL of a database such as postgresql+psycopg://user@host/name."
+                "URL of a database such as postgresql://user@host/name."
             ) from None
         if not has_table:
             raise SettingsError(f"journal={mask_url(place)} holds no answers: `predict --journal` writes them.")
@@ -152,7 +130,7 @@ class AnswerJournal:
             return
         try:
             with self._engine.begin() as connection:
-                connection.execute(ANSWERS.insert(), [asdict(row) for row in rows])
+                connection.execute(ANSWERS.insert(), [{name: getattr(row, name) for name in NAMES} for row in rows])
         except SQLAlchemyError as error:
             with self._lock:
                 self.n_lost += len(rows)
@@ -175,12 +153,17 @@ class AnswerJournal:
         """
         query = select(ANSWERS).where(ANSWERS.c.model_name == model_name, ANSWERS.c.model_version == model_version)
         if since is not None:
-            query = query.where(ANSWERS.c.answered_at >= since.astimezone(UTC).replace(tzinfo=None))
+            query = query.where(ANSWERS.c.answered_at >= _write_moment(since))
         if until is not None:
-            query = query.where(ANSWERS.c.answered_at < until.astimezone(UTC).replace(tzinfo=None))
+            query = query.where(ANSWERS.c.answered_at < _write_moment(until))
         try:
             with self._engine.connect() as connection:
                 rows = connection.execute(query.order_by(ANSWERS.c.answered_at, ANSWERS.c.id)).all()
         except SQLAlchemyError as error:
             raise StoreError(f"The journal cannot be read ({mask_secrets(get_first_line(error))}).") from None
         return pd.DataFrame(rows, columns=[column.name for column in ANSWERS.columns])
+
+
+def _write_moment(moment: datetime) -> datetime:
+    """Return a moment with a time zone as the table holds it."""
+    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -15,6 +15,9 @@ from sem_search.deployment.batch.predict import predict_images
 from sem_search.deployment.monitoring.journal import AnswerJournal, JournalRow, describe_answer
 from sem_search.deployment.package.writing import LoggedClassifier
 from sem_search.errors import SettingsError, StoreError
+from tests.servers.postgres import PASSWORD, find_obstacle, run_postgres
+
+needs_postgres = pytest.mark.skipif(find_obstacle() is not None, reason=find_obstacle() or "")
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ANSWER = {
@@ -111,6 +114,24 @@ def test_a_journal_to_be_read_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
     with pytest.raises(SettingsError, match="holds no answers"):
         AnswerJournal.open(str(tmp_path / "empty.db"), is_new_allowed=False)
+
+
+@needs_postgres
+def test_a_postgresql_that_was_away_loses_only_what_came_meanwhile(
+    pictures: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with run_postgres() as server:
+        url = server.get_url()
+        journal = AnswerJournal.open(url)
+        journal.write([describe(pictures, novelty=float("inf"))])
+        server.stop()
+        journal.write([describe(pictures, seed=1)])
+        assert journal.n_lost == 1 and PASSWORD not in caplog.text
+        server.start()
+        journal.write([describe(pictures, seed=2, is_known=None)])
+        rows = AnswerJournal.open(url, is_new_allowed=False).read(model_name="m", model_version="3")
+    assert list(rows.novelty) == [float("inf"), 0.7] and list(rows.is_known) == [True, None]
+    assert journal.n_lost == 1
 
 
 def test_predict_writes_each_new_answer_once(

@@ -1,6 +1,7 @@
 """A journal is compared with the training images and with an earlier period; what is found is said in plain words."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -144,14 +145,14 @@ def test_against_an_earlier_period_doubt_counts_too(look: Any) -> None:
 
 def test_repeated_and_training_images_count_once_and_not_at_all() -> None:
     rows = [*draw_rows(5), *draw_rows(5), *draw_rows(3, first=5, is_training_image=True)]
-    frame = pd.DataFrame([vars(row) for row in rows])
+    frame = pd.DataFrame([asdict(row) for row in rows])
     assert len(select_images(frame)) == 5
     assert select_images(frame).ties.between(0, 1).all()
 
 
 def test_what_is_not_known_gives_no_figure(training: pd.DataFrame) -> None:
     rows = draw_rows(20, novelty=None, is_known=None, pixel_size="unknown")
-    report = compare_period(training, select_images(pd.DataFrame([vars(row) for row in rows])))
+    report = compare_period(training, select_images(pd.DataFrame([asdict(row) for row in rows])))
     assert [one.period for one in report.figures] == [None, None, None]
     assert report.cause is None
 
