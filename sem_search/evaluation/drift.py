@@ -10,7 +10,7 @@ its chance of ever reaching 1 / a is at most a, however often one looks (Ville 1
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -48,10 +48,12 @@ class Scores:
     """Images are compared with those of the same label, shape (n_images,)."""
     ties: FloatVector
     """Drawn evenly from [0, 1): which of two images of equal score ranks higher, shape (n_images,)."""
+    is_two_sided: bool = False
+    """Whether lower scores are as unusual as higher ones."""
 
     def select(self, is_chosen: NDArray[np.bool_]) -> "Scores":
         """Return the scores of some images."""
-        return Scores(values=self.values[is_chosen], labels=self.labels[is_chosen], ties=self.ties[is_chosen])
+        return replace(self, values=self.values[is_chosen], labels=self.labels[is_chosen], ties=self.ties[is_chosen])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ def follow_evidence(reference: Scores, stream: Scores) -> Evidence:
     gains = _compute_gains(reference, stream)
     not_bet = 1 / np.log2(np.arange(2.0, len(gains) + 3))
     log_evidence = np.log(not_bet[1:])
-    log_stakes = np.log((not_bet[:-1] - not_bet[1:]) / len(BETS))[:, None]
+    log_stakes = np.log((not_bet[:-1] - not_bet[1:]) / gains.shape[1])[:, None]
     best, onset = -np.inf, 0
     for log_share, own in _iter_scopes(gains, labels=stream.labels, known=np.unique(reference.labels)):
         total = np.cumsum(own, axis=0)
@@ -117,7 +119,7 @@ def find_cause(reference: Scores, moved: Scores) -> Cause:
 
 
 def compare_ranks(reference: Scores, period: Scores) -> float:
-    """Return the p-value of one look: whether the period's images rank higher among those of the same label.
+    """Return the p-value of one look: whether the period's images are less usual among those of the same label.
 
     The sum over the labels of Wilcoxon's rank sums, each rank divided by the number of images with that label plus one,
     against its mean and variance under permutation (van Elteren 1960); with 0 and 1 as scores, about the test of Mantel
@@ -130,7 +132,10 @@ def compare_ranks(reference: Scores, period: Scores) -> float:
         ranks = rankdata(values) / (n + 1)
         surplus += ranks[:n_own].sum() - n_own * ranks.mean()
         variance += n_own * (n - n_own) / n * ranks.var(ddof=1)
-    return float(norm.sf(surplus / np.sqrt(variance))) if variance > 0 else 1.0
+    if variance <= 0:
+        return 1.0
+    z = surplus / np.sqrt(variance)
+    return float(2 * norm.sf(abs(z)) if period.is_two_sided else norm.sf(z))
 
 
 def compare_counts(reference: IntVector, period: IntVector, *, seed: int = 0) -> float:
@@ -170,15 +175,16 @@ def compute_median_interval(values: FloatVector, *, level: float = LEVEL) -> Int
 
 def _compute_gains(reference: Scores, stream: Scores) -> FloatMatrix:
     """Return the logarithm of what each bet makes of its stake with each image, shape (n_images, n_bets)."""
-    gains = np.zeros((len(stream.values), len(BETS)))
+    n_sides = 2 if stream.is_two_sided else 1
+    gains = np.zeros((len(stream.values), n_sides * len(BETS)))
     for label in np.intersect1d(reference.labels, stream.labels):
         is_own, is_known = stream.labels == label, reference.labels == label
         places = _find_places(reference, stream, is_known=is_known, is_own=is_own)
         n_places = int(is_known.sum()) + 1
         urn = (1 + _count_earlier(places)) / (n_places + np.arange(len(places)))
-        ends = ((places + np.array([[0], [1]])) / n_places)[..., None] ** BETS[:, 0]
-        odds = (ends[1] - ends[0]) / urn[:, None]
-        gains[is_own] = np.log1p(BETS[:, 1] * (odds - 1))
+        sides = np.stack([places, n_places - 1 - places], axis=1)[:, :n_sides, None]
+        bets = (((sides + 1) / n_places) ** BETS[:, 0] - (sides / n_places) ** BETS[:, 0]) / urn[:, None, None]
+        gains[is_own] = np.log1p(BETS[:, 1] * (bets - 1)).reshape(len(places), -1)
     return gains
 
 

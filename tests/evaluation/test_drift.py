@@ -1,5 +1,7 @@
 """Evidence of drift against a known truth: quiet streams give no alarm, changed ones do, and soon; so do p-values."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency, mannwhitneyu
@@ -55,6 +57,17 @@ def test_the_evidence_is_worth_one_on_average() -> None:
         stream = score(rng.binomial(1, 0.1, 5).astype(float), rng.choice(NAMES[:2], 5), rng=rng)
         wealth.append(np.exp(follow_evidence(reference, stream).log_evidence[-1]))
     assert np.mean(wealth) == pytest.approx(1, abs=4 * np.std(wealth) / np.sqrt(len(wealth)))
+
+
+@pytest.mark.parametrize("shift", [0.7, -0.7])
+def test_scores_of_two_sides_are_watched_on_both(shift: float) -> None:
+    rng = np.random.default_rng(13)
+    known = replace(draw_reference(rng), is_two_sided=True)
+    quiet = [replace(draw(rng.choice(NAMES, 300), rng=rng), is_two_sided=True) for _ in range(60)]
+    assert sum(follow_evidence(known, one).find_alarm(n_figures=1) is not None for one in quiet) <= 6
+    moved = replace(draw(rng.choice(NAMES, 40), rng=rng, shift=shift), is_two_sided=True)
+    assert follow_evidence(known, moved).find_alarm(n_figures=N_FIGURES) is not None
+    assert compare_ranks(known, moved) < 0.001 and find_cause(known, moved) == "instrument"
 
 
 @pytest.mark.parametrize(

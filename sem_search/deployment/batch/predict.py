@@ -265,11 +265,12 @@ def _predict_batch(
     given = _ask(model, cells, params=params)
     if answers is not None:
         duration_ms = 1000 * (time.perf_counter() - begun_s) / len(batch)
+        read = model.unwrap_python_model().classifier.read  # type: ignore[no-untyped-call]
         answers.write(
             [
-                describe_answer(answer, content=content, duration_ms=duration_ms)
-                for content, answer in zip(contents, given, strict=True)
-                if isinstance(content, bytes) and answer["error"] is None
+                describe_answer(answer, micrograph=read(content, name=image.shown_name), duration_ms=duration_ms)
+                for image, content, answer in zip(batch, contents, given, strict=True)
+                if answer["error"] is None
             ]
         )
     for image, content, answer in zip(batch, contents, given, strict=True):

@@ -16,34 +16,33 @@ from sem_search.deployment.monitoring.comparison import (
 )
 from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.report.answer_page import Answer, Light, Row, Section, Table
-from sem_search.words import count, name_some
+from sem_search.words import count, join_words, name_some
 
 WEEKS = 12
 """The last ones are shown."""
 
 TABLE_NOTE = (
-    "Intervals: 95 % of cases, over images taken to be independent. p: of this one look, for all figures together "
-    "(Holm); images are compared with those of the same label. It gives no alarm. Evidence: the highest so far, and "
-    "what gives an alarm. Without drift the chance that any figure ever reaches that is at most 5 %, however often one "
-    "looks, as long as --since stays the same."
+    "Shares and medians, with intervals of 95 % over images taken to be independent. p: of this one look, for all "
+    "figures together (Holm); images are compared with those of the same label. It gives no alarm. Evidence: the "
+    "highest so far, and what gives an alarm. Without drift the chance that any figure ever reaches that is at most "
+    "5 %, however often one looks, as long as --since stays the same."
 )
 
 INSTRUMENT = (
-    "Images of all labels lie farther out. Compare contrast, brightness, focus, voltage, detector and working distance "
+    "images of all labels have changed. Compare brightness, contrast, focus, voltage, detector and working distance "
     "with those of the training images, and set them back; or search again with images taken as they are now."
 )
 MATERIAL = (
-    "Images called {labels} lie farther out, the others do not. Look at them: if it is a new material, add it as a "
+    "images called {labels} have changed, the others have not. Look at them: if it is a new material, add it as a "
     "class; if it is a known one in another form, add such images; then search again."
 )
 UNCLEAR = (
-    "Whether it is the instrument or the material cannot be told yet. Take images of a sample that the model knows: if "
-    "these are unlike the training images, too, it is the instrument."
+    "whether it is the instrument or the material cannot be told yet. Take images of a sample that the model knows: if "
+    "these have changed, too, it is the instrument."
 )
-LESS_SURE = (
-    "The answers are less sure than before, though the images do not lie farther out: look at the doubtful ones."
-)
-MAGNIFICATION = "Set it back to that of the training images, or search again with images of this magnification."
+LESS_SURE = "the answers are less sure than before, though nothing else has changed: look at the doubtful ones."
+MAGNIFICATION = "set it back to that of the training images, or search again with images of this one."
+STILL_KNOWN = "The novelty gave no alarm: to the network the images look much as before."
 AFTERWARDS = "When it is mended, begin anew with --since."
 
 
@@ -92,21 +91,20 @@ def _conclude(report: DriftReport) -> tuple[Light, str, str]:
     if not alarms:
         return "good", "No drift found", f"{count(len(report.period), 'image')} of this period gave no alarm."
     first = min(alarms.values(), key=lambda one: one.alarm or 0)
-    since = f"Since about {first.onset:%Y-%m-%d}, found after {count(first.alarm or 0, 'image')}:"
+    names = join_words([one.figure.name for one in alarms.values()])
+    since = f"Since about {first.onset:%Y-%m-%d}, found after {count(first.alarm or 0, 'image')} by {names}:"
+    known = [] if {"novelty", "pixel_size"} & set(alarms) else [STILL_KNOWN]
     if "pixel_size" in alarms:
         verdict, advice = "The magnification changed", MAGNIFICATION
-    elif "novelty" not in alarms:
+    elif set(alarms) == {"doubt"}:
         verdict, advice = "Answers became less sure", LESS_SURE
     elif report.cause == "instrument":
         verdict, advice = "The instrument or its settings changed", INSTRUMENT
     elif report.cause == "material":
-        verdict, advice = (
-            "Images unlike the training material came",
-            MATERIAL.format(labels=name_some(report.moved_labels)),
-        )
+        verdict, advice = "The material changed", MATERIAL.format(labels=name_some(report.moved_labels))
     else:
         verdict, advice = "Images unlike those before came", UNCLEAR
-    return "bad", verdict, f"{since} {advice[0].lower()}{advice[1:]} {AFTERWARDS}"
+    return "bad", verdict, " ".join([since, advice, *known, AFTERWARDS])
 
 
 def _describe_figure(one: FigureComparison, *, needed: float) -> Row:
@@ -127,10 +125,10 @@ def _tabulate_labels(report: DriftReport, *, reference: str) -> Table:
     both = (report.reference, report.period)
     rows = []
     for label in np.union1d(report.reference.label, report.period.label):
-        own = [rows[rows.label == label] for rows in both]
-        shares = [measure((rows.label == label).to_numpy(dtype=np.float64), is_share=True) for rows in both]
-        medians = [_format(_measure_rows(rows, figure=novelty), figure=novelty) for rows in own]
-        numbers = (str(len(own[0])), str(len(own[1])), _format(shares[1], figure=FIGURES[0]))
+        own = [each[each.label == label] for each in both]
+        share = measure((report.period.label == label).to_numpy(dtype=np.float64), is_share=True)
+        medians = [_format(_measure_rows(each, figure=novelty), figure=novelty) for each in own]
+        numbers = (str(len(own[0])), str(len(own[1])), _format(share, figure=FIGURES[0]))
         rows.append(Row(cells=(str(label), *numbers, *medians)))
     columns = ("Label", f"Images: {reference}", "this period", "share", f"Novelty: {reference}", "this period")
     note = "That other labels come, or in other proportions, is no drift: it gives no alarm."
@@ -138,18 +136,12 @@ def _tabulate_labels(report: DriftReport, *, reference: str) -> Table:
 
 
 def _tabulate_weeks(period: pd.DataFrame) -> Table:
-    """Return one row for each of the last weeks in which images came."""
-    begins = period.answered_at.dt.to_period("W").dt.start_time
-    rows = [
-        Row(
-            cells=(
-                f"{begin:%Y-%m-%d}",
-                str(len(own)),
-                *(_format(_measure_rows(own, figure=figure), figure=figure) for figure in FIGURES),
-            )
-        )
-        for begin, own in list(period.groupby(begins))[-WEEKS:]
-    ]
+    """Return one row for each of the last weeks in which images came: shares and medians."""
+    rows = []
+    for begin, own in list(period.groupby(period.answered_at.dt.to_period("W").dt.start_time))[-WEEKS:]:
+        measured = [_measure_rows(own, figure=figure) for figure in FIGURES]
+        values = ["not known" if one is None else f"{one.value:.3f}" for one in measured]
+        rows.append(Row(cells=(f"{begin:%Y-%m-%d}", str(len(own)), *values)))
     return Table(columns=("Week of", "Images", *(figure.name for figure in FIGURES)), rows=tuple(rows))
 
 

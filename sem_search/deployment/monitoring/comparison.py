@@ -11,8 +11,9 @@ from mlflow.exceptions import MlflowException
 
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, read_calibration
 from sem_search.deployment.package.description import DESCRIPTION_FILE, read_description
+from sem_search.deployment.package.record import RECORD_FOLDER, read_catalogue_record
 from sem_search.deployment.registry.contents import describe_failure, fetch_model
-from sem_search.errors import DataError, ModelNotFoundError
+from sem_search.errors import DataError, ModelNotFoundError, StoreError
 from sem_search.evaluation.drift import (
     FALSE_ALARM_RATE,
     Cause,
@@ -35,12 +36,16 @@ HASH_DIGITS = 13
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """What is compared: a score of each image, higher where it is less usual."""
+    """What is compared: a score of each image."""
 
     key: str
     name: str
     score: Callable[[pd.DataFrame], pd.Series]
-    is_share: bool
+    """Higher is less usual."""
+    is_share: bool = False
+    """Of the images, where the score is 0 or 1; else the median is shown."""
+    is_two_sided: bool = False
+    """Whether lower is less usual, too."""
     is_followed: bool = True
     """Whether it can give an alarm."""
     is_of_training: bool = True
@@ -48,6 +53,7 @@ class Figure:
 
 
 FIGURES = (
+    # Novelty says more than whether it is above 1, so what is called unknown gives no alarm of its own.
     Figure(
         key="unknown",
         name="called unknown",
@@ -55,22 +61,21 @@ FIGURES = (
         is_share=True,
         is_followed=False,
     ),
-    Figure(key="novelty", name="novelty, median", score=lambda rows: rows.novelty, is_share=False),
+    Figure(key="novelty", name="novelty", score=lambda rows: rows.novelty),
     Figure(
         key="pixel_size",
-        name="pixel size far from those of training",
+        name="pixel size far from training",
         score=lambda rows: rows.pixel_size.map({"far": 1.0, "as trained": 0.0}),
         is_share=True,
     ),
-    Figure(
-        key="doubt",
-        name="1 - probability of the label, median",
-        score=lambda rows: 1 - rows.probability,
-        is_share=False,
-        is_of_training=False,
-    ),
+    Figure(key="mean_grey", name="brightness", score=lambda rows: rows.mean_grey, is_two_sided=True),
+    Figure(key="contrast", name="contrast", score=lambda rows: rows.contrast, is_two_sided=True),
+    Figure(key="noise", name="noise", score=lambda rows: rows.noise, is_two_sided=True),
+    Figure(key="doubt", name="1 - probability", score=lambda rows: 1 - rows.probability, is_of_training=False),
 )
-"""Novelty says more than whether it is above 1, so what is called unknown is shown and gives no alarm of its own."""
+
+GREY_LEVELS = ("mean_grey", "contrast", "noise")
+"""What the catalogue of a model's training images holds of each, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +119,7 @@ def read_training(model_uri: str) -> pd.DataFrame:
 
     Raises:
         ModelNotFoundError: The model cannot be fetched.
+        StoreError: It is damaged.
         DataError: It was made before this was stored.
     """
     try:
@@ -121,6 +127,8 @@ def read_training(model_uri: str) -> pd.DataFrame:
             folder = next(fetch_model(model_uri, folder=Path(place)).rglob(DESCRIPTION_FILE)).parent
             description, path = read_description(folder), folder / CALIBRATION_FILE
             novelty = read_calibration(path).novelty if path.is_file() else None
+            record = folder.with_name(RECORD_FOLDER)
+            records = read_catalogue_record(record, root=record).records if record.is_dir() else ()
     except (MlflowException, OSError, StopIteration) as error:
         raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
     if novelty is None or not len(novelty.left_out):
@@ -128,16 +136,19 @@ def read_training(model_uri: str) -> pd.DataFrame:
             f"{model_uri} was made before models held the novelty of each training image: search again, or compare "
             "with an earlier period (--against 2026-01-01..2026-02-01)."
         )
-    labels = np.array(description.class_names)[novelty.left_out_classes]
-    return pd.DataFrame(
+    names = (*GREY_LEVELS, "pixel_size_nm")
+    kept = pd.DataFrame([{name: getattr(one, name) for name in names} for one in records], columns=names, dtype=float)
+    rows = pd.DataFrame(
         {
-            "label": labels,
+            "label": np.array(description.class_names)[novelty.left_out_classes],
             "novelty": novelty.left_out,
             "is_known": novelty.left_out <= UNKNOWN_ABOVE,
-            "pixel_size": ["as trained" if label in description.pixel_sizes_nm else "unknown" for label in labels],
-            "ties": np.random.default_rng(0).random(len(labels)),
+            "ties": np.random.default_rng(0).random(len(novelty.left_out)),
         }
     )
+    if records and [one.label for one in records] != list(rows.label):
+        raise StoreError(f"{model_uri} is inconsistent: its record and its calibration hold other training images.")
+    return rows.join(kept).assign(pixel_size=kept.pixel_size_nm.notna().map({True: "as trained", False: "unknown"}))
 
 
 def select_images(rows: pd.DataFrame) -> pd.DataFrame:
@@ -191,7 +202,8 @@ def measure(values: FloatVector, *, is_share: bool) -> Interval | None:
 def build_scores(rows: pd.DataFrame, *, figure: Figure) -> tuple[Scores, pd.DataFrame]:
     """Return the scores of the images that have one, and the rows of these images."""
     values = np.asarray(figure.score(rows), dtype=np.float64)
-    scores = Scores(values=values, labels=rows.label.to_numpy(dtype=np.str_), ties=rows.ties.to_numpy())
+    labels, ties = rows.label.to_numpy(dtype=np.str_), rows.ties.to_numpy()
+    scores = Scores(values=values, labels=labels, ties=ties, is_two_sided=figure.is_two_sided)
     is_there = ~np.isnan(values)
     return scores.select(is_there), rows[is_there]
 
@@ -217,13 +229,16 @@ def _explain_alarm(
     figures: Sequence[FigureComparison], *, reference: pd.DataFrame, period: pd.DataFrame
 ) -> tuple[Cause | None, tuple[str, ...]]:
     """Return whether the instrument or the material is the cause of an alarm, and the labels that have moved."""
-    alarms = {one.figure.key: one for one in figures if one.alarm is not None}
-    if "novelty" not in alarms:
-        return ("instrument" if "pixel_size" in alarms else "unclear") if alarms else None, ()
-    figure, onset = alarms["novelty"].figure, alarms["novelty"].onset
-    usual, _ = build_scores(reference, figure=figure)
-    moved, _ = build_scores(period[period.answered_at >= onset], figure=figure)
+    alarms = [one for one in figures if one.alarm is not None]
+    causes = {one.figure.key for one in alarms}
+    if not causes or causes <= {"pixel_size", "doubt"}:
+        return ("instrument" if "pixel_size" in causes else "unclear") if causes else None, ()
+    first = min(
+        (one for one in alarms if one.figure.key not in ("pixel_size", "doubt")), key=lambda one: one.alarm or 0
+    )
+    usual, _ = build_scores(reference, figure=first.figure)
+    moved, _ = build_scores(period[period.answered_at >= first.onset], figure=first.figure)
     labels = np.unique(moved.labels)
     p_values = [compare_ranks(usual, moved.select(moved.labels == label)) for label in labels]
     names = tuple(str(label) for label, p_value in zip(labels, p_values, strict=True) if p_value <= MAX_P_VALUE)
-    return "instrument" if "pixel_size" in alarms else find_cause(usual, moved), names
+    return "instrument" if "pixel_size" in causes else find_cause(usual, moved), names

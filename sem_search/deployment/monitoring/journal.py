@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import JSON, Engine, create_engine, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,14 +20,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 
 from sem_search.databases import choose_arguments
 from sem_search.errors import SettingsError, StoreError, get_first_line
-from sem_search.micrographs.catalogue import compute_pixels_sha256
-from sem_search.micrographs.reading.micrograph import read_micrograph
-from sem_search.micrographs.reading.options import ReadingOptions
+from sem_search.micrographs.catalogue import compute_noise, compute_pixels_sha256
+from sem_search.micrographs.reading.micrograph import Micrograph
 from sem_search.places import find_sqlite_file, make_sqlite_url
 from sem_search.secrets import mask_secrets, mask_url
-
-READING = ReadingOptions(max_megapixels=float("inf"))
-"""What was answered for was small enough for the model."""
 
 _logger = logging.getLogger(__name__)
 
@@ -53,6 +50,11 @@ class JournalRow(_Base):
     novelty: Mapped[float | None]
     pixel_size_nm: Mapped[float | None]
     pixel_size: Mapped[str | None]
+    mean_grey: Mapped[float]
+    contrast: Mapped[float]
+    """Standard deviation of the grey levels."""
+    noise: Mapped[float]
+    """These three as in `micrographs.catalogue`."""
     is_training_image: Mapped[bool | None]
     model_name: Mapped[str | None]
     model_version: Mapped[str | None]
@@ -65,20 +67,24 @@ NAMES = tuple(field.name for field in fields(JournalRow) if field.init)
 
 
 def describe_answer(
-    answer: Mapping[str, Any], *, content: bytes, duration_ms: float, answered_at: datetime | None = None
+    answer: Mapping[str, Any], *, micrograph: Micrograph, duration_ms: float, answered_at: datetime | None = None
 ) -> JournalRow:
     """Return the row of one answer.
 
     Args:
         answer: A record of `pyfunc.answers`, with a label.
-        content: The file that was sent.
+        micrograph: What was answered for, as the classifier reads it.
         duration_ms: What the answer took.
         answered_at: With a time zone; by default now.
     """
+    pixels = micrograph.pixels
     values: dict[str, Any] = {name: answer.get(name) for name in NAMES}
     values |= {
         "answered_at": _write_moment(answered_at or datetime.now(UTC)),
-        "image_sha256": compute_pixels_sha256(read_micrograph(content, reading=READING).pixels),
+        "image_sha256": compute_pixels_sha256(pixels),
+        "mean_grey": float(pixels.mean(dtype=np.float64)),
+        "contrast": float(pixels.std(dtype=np.float64)),
+        "noise": compute_noise(pixels),
         "prediction_set": list(answer["prediction_set"]),
         "duration_ms": duration_ms,
     }

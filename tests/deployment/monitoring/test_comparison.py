@@ -13,8 +13,8 @@ from sem_search.deployment.monitoring import comparison
 from sem_search.deployment.monitoring.comparison import compare_period, read_training, select_images
 from sem_search.deployment.monitoring.journal import AnswerJournal
 from sem_search.deployment.package.calibration_record import read_calibration
-from sem_search.deployment.package.writing import ClassifierParts, LoggedClassifier
-from sem_search.errors import DataError, ModelNotFoundError
+from sem_search.deployment.package.writing import ClassifierParts, LoggedClassifier, log_classifier
+from sem_search.errors import DataError, ModelNotFoundError, StoreError
 
 NAME = "monitored"
 
@@ -40,10 +40,29 @@ def test_answers_of_a_registered_version_are_compared_with_its_training_images(
     assert parts.calibration is not None and parts.calibration.novelty is not None
     assert list(training.novelty) == list(parts.calibration.novelty.left_out)
     assert training.label.value_counts().to_dict() == {"cellulose": 4, "lactose": 4, "starch": 4}
-    assert set(training.pixel_size[training.label == "starch"]) == {"as trained"}
-    assert set(training.pixel_size[training.label != "starch"]) == {"unknown"}
     report = compare_period(training, select_images(rows))
-    assert report.figures[1].evidence is not None
+    told = {one.figure.key for one in report.figures if one.evidence is not None}
+    assert told == {"novelty"}  # the model has no record of its images, so their grey levels are not known
+
+
+def test_the_record_of_a_model_gives_the_grey_levels_of_its_training_images(
+    parts: ClassifierParts, make_record: Any, tmp_path: Path, tracking: mlflow.MlflowClient, logged: LoggedClassifier
+) -> None:
+    """The record and the calibration name the same images in the same order, else it is damaged."""
+    calibration = parts.calibration
+    assert calibration is not None and calibration.novelty is not None
+
+    def log(labels: np.ndarray) -> str:
+        novelty = replace(calibration.novelty, left_out_classes=labels)
+        own = replace(parts, calibration=replace(calibration, novelty=novelty))
+        run_id = tracking.get_logged_model(logged.model_uri.removeprefix("models:/")).source_run_id
+        return log_classifier(own, record=make_record(tmp_path / "images", n_images=4), run_id=run_id).model_uri
+
+    training = read_training(log(np.repeat(np.arange(3), 4)))
+    assert set(training.mean_grey) == {0.5} and set(training.contrast) == {0.1} and set(training.noise) == {0.01}
+    assert set(training.pixel_size) == {"as trained"}
+    with pytest.raises(StoreError, match="hold other training images"):
+        read_training(log(np.arange(12) % 3))
 
 
 def test_a_model_without_left_out_novelty_is_refused(registered: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from sem_search.deployment.batch.predict import predict_images
 from sem_search.deployment.monitoring.journal import AnswerJournal, JournalRow, describe_answer
 from sem_search.deployment.package.writing import LoggedClassifier
 from sem_search.errors import SettingsError, StoreError
+from sem_search.micrographs.reading.micrograph import read_micrograph
 from tests.servers.postgres import PASSWORD, find_obstacle, run_postgres
 
 needs_postgres = pytest.mark.skipif(find_obstacle() is not None, reason=find_obstacle() or "")
@@ -37,8 +38,8 @@ ANSWER = {
 
 
 def describe(pictures: Any, *, seed: int = 0, at: datetime = NOON, **changed: Any) -> JournalRow:
-    content = pictures.encode(pictures.draw(seed=seed))
-    return describe_answer(ANSWER | changed, content=content, duration_ms=12.5, answered_at=at)
+    micrograph = read_micrograph(pictures.encode(pictures.draw(seed=seed)))
+    return describe_answer(ANSWER | changed, micrograph=micrograph, duration_ms=12.5, answered_at=at)
 
 
 def test_an_answer_is_read_as_it_was_written(tmp_path: Path, pictures: Any) -> None:
@@ -53,12 +54,14 @@ def test_an_answer_is_read_as_it_was_written(tmp_path: Path, pictures: Any) -> N
     assert first["answered_at"].to_pydatetime() == NOON.replace(tzinfo=None)
     assert first["duration_ms"] == 12.5 and first["image_sha256"] != second["image_sha256"]
     assert second["is_known"] is None
+    assert first["mean_grey"] == pytest.approx(pictures.draw().mean() / 255, abs=1e-6)
+    assert first["contrast"] == pytest.approx(pictures.draw().std() / 255, abs=1e-6) and first["noise"] > 0
 
 
 def test_the_same_pixels_in_another_file_have_the_same_hash(pictures: Any) -> None:
     pixels = pictures.draw()
     hashes = {
-        describe_answer(ANSWER, content=pictures.encode(pixels, kind), duration_ms=1.0).image_sha256
+        describe_answer(ANSWER, micrograph=read_micrograph(pictures.encode(pixels, kind)), duration_ms=1.0).image_sha256
         for kind in ("PNG", "TIFF", "BMP")
     }
     assert len(hashes) == 1
