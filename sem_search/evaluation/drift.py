@@ -32,7 +32,8 @@ N_DRAWS = 9999
 """Of tables with the same margins."""
 
 MIN_LABELS, MIN_IMAGES = 3, 10
-"""With fewer labels, or fewer images of those that moved least, nobody can tell whether all have moved."""
+"""With fewer labels, or less than half of those known, or fewer images of those that moved least, nobody can tell
+whether all have moved: new materials alone may resemble three known ones."""
 
 Cause = Literal["instrument", "material", "unclear"]
 Labels = NDArray[np.str_]
@@ -113,7 +114,8 @@ def find_cause(reference: Scores, moved: Scores) -> Cause:
     p_values = [compare_ranks(reference, moved.select(moved.labels == label)) for label in labels]
     aside = labels[np.argsort(p_values)][: -(-len(labels) // 3)]
     others = moved.select(np.isin(moved.labels, labels) & ~np.isin(moved.labels, aside))
-    if len(labels) < MIN_LABELS or len(others.values) < MIN_IMAGES:
+    n_needed = max(MIN_LABELS, len(np.unique(reference.labels)) / 2)
+    if len(labels) < n_needed or len(others.values) < MIN_IMAGES:
         return "unclear"
     return "instrument" if compare_ranks(reference, others) <= MAX_P_VALUE else "material"
 

@@ -112,6 +112,9 @@ def test_the_cause_is_the_instrument_where_all_labels_moved() -> None:
     assert find_cause(known, draw(labels, rng=rng, shift=1.5 * (labels == NAMES[3]))) == "material"
     assert find_cause(known, draw(labels[:8], rng=rng, shift=1.5)) == "unclear"  # too few images
     assert find_cause(known, draw(rng.choice(NAMES[:2], 60), rng=rng, shift=1.5)) == "unclear"  # too few labels
+    more = [replace(known, labels=np.char.add(known.labels, mark)) for mark in ("", " a", " b")]
+    fifteen = Scores(**{n: np.concatenate([getattr(one, n) for one in more]) for n in ("values", "labels", "ties")})
+    assert find_cause(fifteen, draw(labels, rng=rng, shift=1.5)) == "unclear"  # five of fifteen labels
 
 
 def test_one_look_keeps_its_level_and_is_wilcoxons_with_one_label() -> None:
