@@ -91,8 +91,7 @@ def predict_images(
     Raises:
         DataError: There is no picture in what was given.
         ModelNotFoundError: There is no such model.
-        SettingsError: The coverage is not in (0, 1), the table cannot have this format or name, or the journal cannot
-            be opened.
+        SettingsError: The coverage is not in (0, 1), or the table or the journal cannot be written so.
     """
     chosen_format = choose_format(output_format, output=output)
     check_coverage(coverage)

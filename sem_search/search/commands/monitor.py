@@ -1,7 +1,9 @@
 """`sem-search monitor`: a journal in, whether something has drifted out, as a table, a page and metrics of a run."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
+from math import isfinite
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +24,7 @@ from sem_search.tracking.mlflow.files import write_artifacts
 from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.tracking.mlflow.runs import create_store, open_side_run
+from sem_search.tracking.report.answer_page import Answer
 from sem_search.words import count
 
 TRAINING = "training"
@@ -71,21 +74,24 @@ def run_monitor(
     )
     answer = build_drift_answer(report, subject=subject, reference="Training" if against == TRAINING else "Earlier")
     show(answer.to_text())
-    place = mask_url(journal)
-    command = write_command(
-        "monitor", journal=place, model=uri, since=since, until=until, against=against, output=str(output)
-    )
-    given = {"journal": place, "model": uri, "since": since, "until": until, "against": against}
-    create_store()
-    with open_side_run(kind="monitor", name=f"monitor {uri.removeprefix('models:/')}") as run_id:
-        numbers = {key: value for key, value, _ in list_metrics(report)}
-        files = tuple(iter_answer("monitor", answer=answer, numbers=numbers, command=command))
-        write_artifacts(files, folder=output)
-        metrics = iter_finite_metrics(list_metrics(report), source="monitor")
-        log_entries([Params(values=given), *metrics, *files], run_id=run_id)
+    given = {"journal": mask_url(journal), "model": uri, "since": since, "until": until, "against": against}
+    run_id = _write(report, answer=answer, output=output, given=given)
     show(f"Written to {output}: monitor.html has all of it.")
     show(format_links({"monitor": link_run(run_id, artifact="monitor.html")}))
     return report
+
+
+def _write(report: DriftReport, *, answer: Answer, output: Path, given: Mapping[str, str | None]) -> str:
+    """Write the files and log them with the numbers to a run of their own; return its id."""
+    command = write_command("monitor", output=str(output), **{name: value for name, value in given.items() if value})
+    numbers = {key: value if isfinite(value) else str(value) for key, value, _ in list_metrics(report)}
+    files = tuple(iter_answer("monitor", answer=answer, numbers=numbers, command=command))
+    metrics = iter_finite_metrics(list_metrics(report), source="monitor")
+    create_store()
+    with open_side_run(kind="monitor", name=f"monitor {str(given['model']).removeprefix('models:/')}") as run_id:
+        write_artifacts(files, folder=output)
+        log_entries([Params(values=given), *metrics, *files], run_id=run_id)
+    return run_id
 
 
 def _read_both(

@@ -1,5 +1,6 @@
 """A journal is compared with the training images and with an earlier period; what is found is said in plain words."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -141,6 +142,13 @@ def test_a_change_is_named_with_its_day_and_what_to_do(
     assert re.search(rf"{verdict}\. Since about 2026-01-(09|1\d), found after \d\d images by ", shown)
     assert re.search(advice, shown.casefold())
     assert report.cause is not None
+
+
+def test_images_without_a_finite_novelty_are_logged_as_such(look: Any, tmp_path: Path) -> None:
+    _, report = look(draw_rows(5, novelty=float("inf")))
+    assert report.cause is not None
+    numbers = json.loads((tmp_path / "out" / "monitor.json").read_text(encoding="utf-8"))
+    assert numbers["monitor/novelty_high"] == "inf" and numbers["monitor/images"] == 5
 
 
 def test_other_labels_than_in_training_are_no_drift(look: Any) -> None:
