@@ -220,6 +220,18 @@ def known_images(
 
 @add_benchmark
 @click.option("--backbone", default="mobilenet_v2", show_default=True)
+@click.option("--weights", default="imagenet", show_default=True, help="As in a search.")
+@click.option("--streams", "n_streams", default=100, show_default=True, help="Of each kind.")
+def monitor(*, threads: int, backbone: str, weights: str, n_streams: int) -> Figures:
+    """False alarms over 100 quiet weeks; images until less contrast, another magnification or material is found."""
+    from benchmarks.monitor import measure_monitor
+
+    _configure(threads)
+    return measure_monitor(backbone=backbone, weights=weights, n_streams=n_streams)
+
+
+@add_benchmark
+@click.option("--backbone", default="mobilenet_v2", show_default=True)
 @click.option("--weights", default="particles", show_default=True, help="As in a search.")
 @click.option("--data", default="demo", show_default=True, help="demo, or a folder of real files.")
 @click.option("--exclude", default="", help="Classes of the folder to leave out, by commas.")

@@ -67,7 +67,7 @@ def measure_known_images(
         images_per_class: How many images of a class a model knows.
         n_models: Of each kind.
     """
-    embed = _Embedding(backbone, weights=weights)
+    embed = Embedding(backbone, weights=weights)
     rendered = {
         folder.name: embed.read(folder, crop_px=DEMO_SIZES["paper"].bar_height_px)
         for folder in sorted(_render().iterdir())
@@ -92,7 +92,7 @@ def measure_known_images(
     return figures
 
 
-class _Embedding:
+class Embedding:
     """From pictures to pooled trunk features of at most 5 x 4 tiles from the middle."""
 
     def __init__(self, backbone: str, *, weights: str) -> None:
@@ -103,12 +103,14 @@ class _Embedding:
         self._run = compile_trunk(cut_network(model), backbone=kind, batch_size=BATCH_TILES)
 
     def read(self, folder: Path, *, crop_px: int = 0) -> Images:
+        """Return the tiles of each picture below a folder as the network sees them."""
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         return self.embed(
             read_micrograph(path, reading=ReadingOptions(crop_bottom_px=crop_px)).pixels for path in paths
         )
 
     def embed(self, pictures: Iterable[FloatImage]) -> Images:
+        """Return the tiles of each picture as the network sees them."""
         tiles = [cut_tiles(_cut_middle(pixels), grid=TileGrid()) for pixels in pictures]
         ends = np.cumsum([len(some) for some in tiles])
         padded = np.concatenate([*tiles, np.zeros((-ends[-1] % BATCH_TILES, 224, 224), dtype=np.float32)])

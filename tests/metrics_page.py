@@ -8,6 +8,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 PLACES = {
     "BASELINE": "(largest_class|metadata|logistic_training|logistic_all)",
     "SPLIT": "(validation|test)",
+    "(?<=monitor/)FIGURE": "(unknown|novelty|pixel_size|mean_grey|contrast|noise|doubt)",
     r"FIGURE(?=_)": "(f_measure|accuracy|image_f_measure|image_accuracy)",
     r"(?<=sets_)PERCENT": r"\d+",
     r"(?<=[._])N\b": r"\d+",

@@ -8,7 +8,7 @@ import optuna
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import scale
+from benchmarks import monitor, scale
 from benchmarks.__main__ import benchmarks
 from benchmarks.classifier_results import Result, Task, append_result, read_results
 from benchmarks.classifier_rows import LOGISTIC, ROWS, ImageSet
@@ -458,3 +458,26 @@ def test_every_step_can_be_measured(step: str) -> None:
     """With the fewest images that fill ten classes in five folds."""
     work = STEPS[step](World(50))
     assert callable(work)
+
+
+def test_streams_of_the_monitor_benchmark_are_quiet_until_something_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up pictures and features: each material has a direction of its own."""
+
+    class Seen:
+        def __init__(self, *_args: object, **_options: object) -> None:
+            self.rng, self.n_pools = np.random.default_rng(0), 0
+
+        def embed(self, pictures: list[np.ndarray]) -> list[np.ndarray]:
+            own = self.n_pools // (1 + sum(change.alter is not None for change in monitor.CHANGES.values()))
+            self.n_pools += 1
+            return [self.rng.normal(scale=0.2, size=(4, 20)) + np.eye(20)[own] for _ in pictures]
+
+    grey = np.random.default_rng(1)
+    monkeypatch.setattr(monitor, "Embedding", Seen)
+    monkeypatch.setattr(monitor, "SIDE_PX", 32)
+    monkeypatch.setattr(monitor, "_render", lambda _: iter(grey.random((50, 32, 32), dtype=np.float32)))
+    figures = monitor.measure_monitor(backbone="", weights="", n_streams=1)
+    assert figures["quiet.even_mix.share_with_false_alarm"] == 0
+    assert figures["contrast_less_by_30_percent.after_0_quiet.median_images"] < 10
+    assert figures["magnified_1.6_and_stated.after_1000_quiet.share_instrument"] == 1
+    assert figures["new_material.after_0_quiet.share_found"] == 1

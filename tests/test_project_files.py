@@ -87,3 +87,10 @@ def test_shell_scripts_are_executable_and_strict() -> None:
         if text.startswith("#!/usr/bin/env bash"):
             assert path.stat().st_mode & 0o111, f"{path.name} cannot be run"
             assert "set -euo pipefail" in text, path.name
+
+
+def test_no_page_holds_both_sides_of_a_conflict() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    assert pages
+    for page in pages:
+        assert not re.search(r"^(<{7}|={7}|>{7})( |$)", page.read_text(encoding="utf-8"), re.MULTILINE), page.name

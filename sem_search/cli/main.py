@@ -26,6 +26,8 @@ from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
 EXIT_INPUT_ERROR = 2
 EXIT_STORE_ERROR = 1
+EXIT_DRIFT = 1
+"""Of `monitor --fail-on-drift`."""
 EXIT_STOPPED = 130
 """As shells say of a program that Ctrl-C ended."""
 
@@ -199,6 +201,7 @@ def worker(study: str, storage: str, threads: int | None, wait_s: float, **place
 )
 @click.option("--explain", default=None, type=click.Path(path_type=Path), help="Folder for Grad-CAM overlays.")
 @click.option("--coverage", default=0.9, show_default=True, help="Of the prediction sets, above 0 and below 1.")
+@click.option("--journal", default=None, metavar="FILE_OR_URL", help="Database of answers to add to, for `monitor`.")
 def predict(
     images: tuple[Path, ...],
     model: str | None,
@@ -206,6 +209,7 @@ def predict(
     output_format: str | None,
     explain: Path | None,
     coverage: float,
+    journal: str | None,
 ) -> None:
     """Classify whole micrographs, files or folders, with a registered model; a run that was stopped goes on."""
     load_tensorflow()
@@ -218,8 +222,31 @@ def predict(
         output_format=None if output_format == AUTO else output_format,
         explain_folder=explain,
         coverage=coverage,
+        journal=journal,
     )
     sys.exit(code)
+
+
+@commands.command()
+@click.option(
+    "--journal", required=True, metavar="FILE_OR_URL", help="The answers, as `predict --journal` writes them."
+)
+@click.option("--model", "model_uri", default=None, metavar="ADDRESS", help=MODEL_HELP)
+@click.option("--since", default=None, metavar="DATE", help="First that counts; the same from look to look.")
+@click.option("--until", default=None, metavar="DATE", help="First that does not count.  [default: all count]")
+@click.option("--against", default="training", show_default=True, help="training, or an earlier period: DATE..DATE.")
+@click.option("--output", default="monitor", type=click.Path(path_type=Path), show_default=True, help="Folder.")
+@click.option("--fail-on-drift", is_flag=True, help="End with exit code 1 if something has drifted.")
+def monitor(*, journal: str, output: Path, fail_on_drift: bool, **given: str) -> None:
+    """Ask whether the instrument or the material has drifted, from the journal of answers.
+
+    Look as often as you like: all looks together give a false alarm in at most 5 % of cases.
+    """
+    from sem_search.search.commands.monitor import run_monitor
+
+    report = run_monitor(journal, output=output, **given, show=echo)
+    if fail_on_drift and report.cause is not None:
+        sys.exit(EXIT_DRIFT)
 
 
 def add_serving_options(command: Command) -> Command:

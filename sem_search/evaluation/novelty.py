@@ -77,6 +77,11 @@ class NoveltyModel:
     """Known images of each class, shape (n_classes,); zeros where a model of an older version has none."""
     class_alarms: IntVector
     """How many of these were called unknown when they were left out of the fit, shape (n_classes,)."""
+    left_out: FloatVector
+    """Novelty of each known image when it was left out of the fit, shape (n_images,); empty where a model of an older
+    version does not hold it."""
+    left_out_classes: IntVector
+    """Class of each of these, shape (n_images,)."""
 
     @property
     def attained_false_alarm_rate(self) -> float:
@@ -96,6 +101,8 @@ class NoveltyModel:
             "n_images": np.array(float(self.n_images)),
             "class_sizes": self.class_sizes.astype(np.float64),
             "class_alarms": self.class_alarms.astype(np.float64),
+            "left_out": self.left_out,
+            "left_out_classes": self.left_out_classes.astype(np.float64),
         }
 
     @classmethod
@@ -121,6 +128,8 @@ class NoveltyModel:
             n_images=int(arrays["n_images"]),
             class_sizes=arrays.get("class_sizes", unknown).astype(np.int64),
             class_alarms=arrays.get("class_alarms", unknown).astype(np.int64),
+            left_out=arrays.get("left_out", np.zeros(0)),
+            left_out_classes=arrays.get("left_out_classes", np.zeros(0)).astype(np.int64),
         )
 
 
@@ -172,7 +181,7 @@ def fit_novelty(
     whole = np.zeros(len(images.means))
     for part, metric in metrics.items():
         whole[images.parts == part] = metric.measure(images.means[images.parts == part])
-    is_alarm = whole > limits.interpolate(images.n_tiles)
+    left_out = whole / limits.interpolate(images.n_tiles)
     _, classes = np.unique(images.labels, return_inverse=True)
     return NoveltyModel(
         metric=_fit_metric(images, np.ones(len(whole), dtype=np.bool_)),
@@ -180,7 +189,9 @@ def fit_novelty(
         false_alarm_rate=false_alarm_rate,
         n_images=len(whole),
         class_sizes=np.bincount(classes),
-        class_alarms=np.bincount(classes, weights=is_alarm).astype(np.int64),
+        class_alarms=np.bincount(classes, weights=left_out > UNKNOWN_ABOVE).astype(np.int64),
+        left_out=left_out,
+        left_out_classes=classes.astype(np.int64),
     )
 
 

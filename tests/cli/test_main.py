@@ -30,7 +30,8 @@ def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["search"], ["worker"], ["predict"], ["inspect"], ["demo-data"], ["cache"], ["serve"], ["app"]]
+    "command",
+    [[], ["search"], ["worker"], ["predict"], ["monitor"], ["inspect"], ["demo-data"], ["cache"], ["serve"], ["app"]],
 )
 def test_help_names_every_command(command: list[str]) -> None:
     done = run(*command, "--help")
@@ -77,6 +78,7 @@ def test_help_loads_no_heavy_library() -> None:
         (["app", "--model", "x", "--workers", "none"], "--workers"),
         (["predict", "x", "--model", "m", "--format", "xml"], "--format"),
         (["predict"], "IMAGES"),
+        (["monitor"], "--journal"),
         (["worker"], "--study"),
         (["worker", "--study", "x", "--threads", "many"], "many"),
         (["worker", "--study", "x", "--threads", "0"], "--threads"),

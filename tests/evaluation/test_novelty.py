@@ -319,3 +319,16 @@ def test_what_cannot_be_fitted_is_refused(changes: dict, message: str) -> None:
 def test_other_features_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 3\) do not match 2 tiles of 40 features"):
         score_novelty(fit(World()), np.zeros((2, 3)), image_of_tile=np.zeros(2, dtype=np.int64))
+
+
+def test_the_novelty_of_each_left_out_image_is_stored() -> None:
+    """What new images are compared with, one by one; models of before hold none."""
+    model = fit(World(), images_per_class=12)
+    assert np.bincount(model.left_out_classes, weights=model.left_out > UNKNOWN_ABOVE).tolist() == list(
+        model.class_alarms
+    )
+    arrays = model.to_arrays()
+    again = NoveltyModel.from_arrays(arrays)
+    assert list(again.left_out) == list(model.left_out) and list(again.left_out_classes) == list(model.left_out_classes)
+    older = {name: array for name, array in arrays.items() if not name.startswith("left_out")}
+    assert len(NoveltyModel.from_arrays(older).left_out) == 0

@@ -9,6 +9,7 @@ import base64
 import itertools
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from mlflow.pyfunc import load_model as load_pyfunc
 
 from sem_search.deployment.batch.resume import PredictionJournal
 from sem_search.deployment.batch.table import UNKNOWN, Prediction, choose_format, write_predictions
+from sem_search.deployment.monitoring.journal import AnswerJournal, describe_answer
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.deployment.registry import complete_model_uri, fetch_model, resolve_model_uri
 from sem_search.deployment.registry.contents import describe_failure
@@ -69,6 +71,7 @@ def predict_images(
     output_format: str | None = None,
     explain_folder: Path | None = None,
     coverage: float = DEFAULT_COVERAGE,
+    journal: str | None = None,
 ) -> int:
     """Classify whole micrographs and write a table with one line per image.
 
@@ -80,6 +83,7 @@ def predict_images(
         output_format: `csv`, `xlsx`, `json` or `parquet`, see `batch.table`; None takes it from the file's name.
         explain_folder: Where to write Grad-CAM overlays, as `<image>.png`; None writes none.
         coverage: Of the prediction sets, in (0, 1).
+        journal: File, or URL of a database, to which each new answer is added, see `monitoring.journal`.
 
     Returns:
         The exit code: 0, or 2 if an image could not be read (its line says why).
@@ -87,7 +91,7 @@ def predict_images(
     Raises:
         DataError: There is no picture in what was given.
         ModelNotFoundError: There is no such model.
-        SettingsError: The coverage is not in (0, 1), or the table cannot have this format or name.
+        SettingsError: The coverage is not in (0, 1), or the table or the journal cannot be written so.
     """
     chosen_format = choose_format(output_format, output=output)
     check_coverage(coverage)
@@ -96,16 +100,17 @@ def predict_images(
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
-    journal = PredictionJournal(output, question=question.to_json())
-    with _explain_resume(journal, output=output):
-        predictions = iter_predictions(found, model=model, question=question, journal=journal)
+    done = PredictionJournal(output, question=question.to_json())
+    answers = None if journal is None else AnswerJournal.open(journal)
+    with _explain_resume(done, output=output):
+        predictions = iter_predictions(found, model=model, question=question, journal=done, answers=answers)
         shown = iter_measured(
             predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None
         )
         labels: Counter[str | None] = Counter()
         shown = _count_labels(shown, labels=labels)
         failed = write_predictions(shown, class_names=class_names, output=output, output_format=chosen_format)
-    journal.remove()
+    done.remove()
     _summarise(failed, n_images=len(found), n_unknown=labels[UNKNOWN], model_uri=exact_uri)
     if output is not None:
         _log_predictions(output, images=images, model_uri=exact_uri)
@@ -211,7 +216,12 @@ def _explain_resume(journal: PredictionJournal, *, output: Path | None) -> Itera
 
 
 def iter_predictions(
-    found: Sequence[FoundImage], *, model: PyFuncModel, question: Question, journal: PredictionJournal
+    found: Sequence[FoundImage],
+    *,
+    model: PyFuncModel,
+    question: Question,
+    journal: PredictionJournal,
+    answers: AnswerJournal | None = None,
 ) -> Iterator[Prediction]:
     """Yield a prediction for each image, in order; those that the journal knows are not computed again.
 
@@ -220,6 +230,7 @@ def iter_predictions(
         model: Loaded from the registry.
         question: What the model is asked of each image.
         journal: Stores each answer, and knows those of a run that was stopped.
+        answers: The laboratory's journal, in which each new answer is written.
     """
     overlay_names = _name_overlays(found)
     known = [(image, journal.get(image.path, shown_name=image.shown_name)) for image in found]
@@ -228,20 +239,40 @@ def iter_predictions(
             yield from (prediction for _, prediction in pairs if prediction is not None)
             continue
         for batch in _iter_batches([image for image, _ in pairs]):
-            for image, prediction in _predict_batch(batch, model=model, question=question, overlay_names=overlay_names):
+            predicted = _predict_batch(
+                batch, model=model, question=question, overlay_names=overlay_names, answers=answers
+            )
+            for image, prediction in predicted:
                 journal.add(prediction, path=image.path)
                 yield prediction
 
 
 def _predict_batch(
-    batch: Sequence[FoundImage], *, model: PyFuncModel, question: Question, overlay_names: dict[Path, str]
+    batch: Sequence[FoundImage],
+    *,
+    model: PyFuncModel,
+    question: Question,
+    overlay_names: dict[Path, str],
+    answers: AnswerJournal | None,
 ) -> Iterator[tuple[FoundImage, Prediction]]:
-    """Yield each image with its prediction; its overlay is written before."""
+    """Yield each image with its prediction; its overlay and its row in the journal are written before."""
     folder = question.explain_folder
     params = {"explain": folder is not None, "on_error": "report", "coverage": question.coverage}
     contents = [_read(image.path) for image in batch]
     cells = [base64.b64encode(some).decode("ascii") if isinstance(some, bytes) else "" for some in contents]
-    for image, content, answer in zip(batch, contents, _ask(model, cells, params=params), strict=True):
+    begun_s = time.perf_counter()
+    given = _ask(model, cells, params=params)
+    if answers is not None:
+        duration_ms = 1000 * (time.perf_counter() - begun_s) / len(batch)
+        read = model.unwrap_python_model().classifier.read  # type: ignore[no-untyped-call]
+        answers.write(
+            [
+                describe_answer(answer, micrograph=read(content, name=image.shown_name), duration_ms=duration_ms)
+                for image, content, answer in zip(batch, contents, given, strict=True)
+                if answer["error"] is None
+            ]
+        )
+    for image, content, answer in zip(batch, contents, given, strict=True):
         if folder is not None and answer["overlay_png"] is not None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / overlay_names[image.path]).write_bytes(base64.b64decode(answer["overlay_png"]))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from sem_search.search.prepare.network import prepare_network
 from sem_search.search.process import quieten_libraries
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.terminal import warn
-from sem_search.tracking.entries.types import Artifact, Entry, Params
-from sem_search.tracking.mlflow.files import write_artifact
+from sem_search.tracking.entries.types import Params
+from sem_search.tracking.mlflow.files import write_artifacts
 from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
 from sem_search.tracking.mlflow.runs import create_store, open_side_run
@@ -66,7 +66,7 @@ def run_lots(
         show(audit.to_text())
         command = describe_command(folders, settings=settings, output=output)
         entries = tuple(iter_lots_entries(audit, catalogue=data.catalogue, grid=data.grid, command=command))
-        _write(entries, folder=output)
+        write_artifacts(entries, folder=output)
         params = Params(values={"lots": ", ".join(named)} | {name: getattr(settings, name) for name in TAKEN})
         log_entries([params, *entries], run_id=run_id)
     show(f"Written to {output}: lots.html has all of it, lots.csv one row for each pair.")
@@ -82,14 +82,6 @@ def _compare(data: PreparedData, *, settings: SearchSettings) -> LotsAudit:
     as_they_are = settings.model_copy(update={"augment": "none"})
     (features,) = compute_views(as_they_are, data=data, network=network)
     return audit_lots(data.catalogue, tiles=data.tiles, features=features.arrays, seed=settings.seed)
-
-
-def _write(entries: Iterable[Entry], *, folder: Path) -> None:
-    """Write the files among the entries into a folder, made if it is not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for entry in entries:
-        if isinstance(entry, Artifact):
-            write_artifact(entry, target=folder / entry.path)
 
 
 def describe_command(folders: Sequence[Path], *, settings: SearchSettings, output: Path) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import assert_never
 
@@ -15,6 +16,7 @@ from sem_search.secrets import mask_secrets, mask_url
 from sem_search.terminal import protect_cell
 from sem_search.tracking.entries.types import (
     Artifact,
+    Entry,
     FigureArtifact,
     FrameArtifact,
     JsonArtifact,
@@ -43,6 +45,14 @@ def write_artifact(artifact: Artifact, *, target: Path) -> None:
             _mask(artifact.frame).to_parquet(target, compression="zstd", index=False)
         case _:
             assert_never(artifact)
+
+
+def write_artifacts(entries: Iterable[Entry], *, folder: Path) -> None:
+    """Write the files among the entries into a folder, made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in entries:
+        if isinstance(entry, Artifact):
+            write_artifact(entry, target=folder / entry.path)
 
 
 def read_text_artifact(*, run_id: str, path: str) -> str:

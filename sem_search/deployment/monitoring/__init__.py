@@ -1,0 +1,1 @@
+"""What was answered, stored in a journal, and whether it has drifted."""
