@@ -234,14 +234,6 @@ def add_serving_options(command: Command) -> Command:
                 metavar="NAMES",
                 help="Names by which callers may ask, beside localhost and --host; separated by commas.",
             ),
-            click.option("--workers", default=1, type=click.IntRange(1, 64), show_default=True, help="Processes."),
-            click.option(
-                "--env-manager",
-                default="local",
-                type=click.Choice(["local", "virtualenv", "uv", "conda"]),
-                show_default=True,
-                help="Where the model runs: here, or in an environment that MLflow makes of its requirements.",
-            ),
             click.option("--timeout", default=60, type=click.IntRange(1), show_default=True, help="Seconds a request."),
             click.option("--watch", default=5.0, show_default=True, help="Seconds between two looks at the alias."),
             click.option(
@@ -263,7 +255,7 @@ def add_serving_options(command: Command) -> Command:
 @add_serving_options
 @click.option("--port", default=5001, type=click.IntRange(1, 65535), show_default=True)
 def serve(port: int, **given: Any) -> None:
-    """Serve a registered model, behind limits; an alias is followed to each new version without losing a request."""
+    """Serve a registered model, within limits; an alias is followed to each new version without losing a request."""
     from sem_search.deployment.server.main import build_serve_settings, run_server
 
     run_server(build_serve_settings(port=port, **given))

@@ -1,27 +1,27 @@
-"""What the front lets through to MLflow's server: requests of one shape, small enough to be answered.
+"""What a request may be: JSON or CSV of one shape of table, small enough to be answered.
 
-MLflow's server takes a body of any size, repeats invalid JSON to the caller, makes a table as wide as a request asks
-for, and fails on JSON that is nested too deeply. Here a request is taken apart first, within limits, and put together
-anew: a list of images and the parameters, nothing else. So the server behind sees one kind of request, whatever was
-sent. The model, not the front, decides whether an image can be answered.
+A body is counted before it is read, read within limits, and each picture in it is taken out of its base64 once. The
+model, not this module, decides whether an image can be answered.
 """
 
 import csv
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sem_search.deployment.pyfunc.requests import (
     IMAGE_COLUMN,
     MAX_LISTED,
-    decode_base64,
+    BadRow,
+    RequestOptions,
+    decode_cell,
+    read_options,
 )
 from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.intake import SMALL_BYTES
-from sem_search.errors import DataError, RefusedRequestError
+from sem_search.errors import RefusedRequestError
 from sem_search.micrographs.reading.sizes import read_pixel_count
 
 BAD_REQUEST, TOO_LARGE, UNSUPPORTED = 400, 413, 415
@@ -33,12 +33,9 @@ TABLE_KEYS = ("dataframe_records", "dataframe_split", "inputs", "instances")
 
 PARAMS_KEY = "params"
 
-MAX_PARAM_CHARACTERS = 100
-"""Of a parameter that is a text: no parameter of the classifier takes a longer one."""
+PARAM_NAMES = tuple(field.name for field in fields(RequestOptions))
 
 LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
-
-LARGEST_INTEGER = 2**63
 
 SEPARATORS = {JSON_TYPE: (b",", b"[", b"{"), CSV_TYPE: (b",", b"\n", b"\r")}
 """Each value has one of these before it. Base64 has none of them, so that pictures count for nothing."""
@@ -46,42 +43,42 @@ SEPARATORS = {JSON_TYPE: (b",", b"[", b"{"), CSV_TYPE: (b",", b"\n", b"\r")}
 
 @dataclass(frozen=True, kw_only=True)
 class AdmittedRequest:
-    """A request that may be passed on."""
+    """A request that may be answered."""
 
-    body: bytes
-    """JSON with `dataframe_split` and `params`."""
-    n_rows: int
+    files: tuple[bytes | BadRow, ...]
+    """The picture file of each row, not decoded, or why there is none."""
+    options: RequestOptions
+    megapixels: float
+    """Of all pictures together, as their headers state them."""
 
 
-def admit_request(
-    body: bytes | bytearray, *, content_type: str, limits: RequestLimits, param_names: Iterable[str]
-) -> AdmittedRequest:
-    """Return the request in the one shape that is passed on.
+def admit_request(body: bytes | bytearray, *, content_type: str, limits: RequestLimits) -> AdmittedRequest:
+    """Return what a request asks.
 
     Args:
         body: As it came, not longer than `limits.max_bytes`.
         content_type: The header, `application/json` or `text/csv`.
         limits: How much may be asked for.
-        param_names: The parameters that the model knows.
 
     Raises:
         RefusedRequestError: With the HTTP status and one sentence, which names the row where one is at fault.
+        SettingsError: A parameter has a value that it cannot take.
     """
     kind = _read_content_type(content_type)
     _check_elements(body, kind=kind, limits=limits)
     cells, params = _read_csv(body, limits=limits) if kind == CSV_TYPE else _read_json(body)
-    _check_params(params, param_names=tuple(param_names))
+    options = _read_params(params)
     if not cells:
         raise RefusedRequestError(
             f"The request holds no image: give at least one row with the column '{IMAGE_COLUMN}'.", status=BAD_REQUEST
         )
     if len(cells) > limits.max_rows:
         raise _refuse_rows(f"{len(cells)}", limits=limits)
-    cells = [_simplify(cell) for cell in cells]
-    _check_pixels(cells, limits=limits, is_reported=params.get("on_error") == "report")
-    table = {"columns": [IMAGE_COLUMN], "data": [[cell] for cell in cells]}
-    admitted = json.dumps({"dataframe_split": table, PARAMS_KEY: dict(params)}).encode("ascii")
-    return AdmittedRequest(body=admitted, n_rows=len(cells))
+    # No picture has other characters than those of ASCII: texts that are four times as wide are not worked on.
+    plain = (_to_ascii(cell) if isinstance(cell, str) else cell for cell in cells)
+    files = tuple(decode_cell(row, cell) for row, cell in enumerate(plain))
+    megapixels = _measure_pixels(files, limits=limits, is_reported=options.on_error == "report")
+    return AdmittedRequest(files=files, options=options, megapixels=megapixels)
 
 
 def _read_content_type(content_type: str) -> str:
@@ -224,31 +221,24 @@ def _read_csv(body: bytes | bytearray, *, limits: RequestLimits) -> tuple[Sequen
     return cells, {}
 
 
-def _check_params(params: Mapping[str, Any], *, param_names: tuple[str, ...]) -> None:
-    """Refuse parameters that the model does not know, and values that none of them takes."""
-    unknown = [name for name in params if name not in param_names]
+def _read_params(params: Mapping[str, Any]) -> RequestOptions:
+    unknown = [name for name in params if name not in PARAM_NAMES]
     if unknown:
         raise RefusedRequestError(
-            f"There is no parameter {unknown[0][:60]!r}; the model knows {', '.join(param_names) or 'none'}.",
-            status=BAD_REQUEST,
+            f"There is no parameter {unknown[0][:60]!r}; the model knows {', '.join(PARAM_NAMES)}.", status=BAD_REQUEST
         )
-    for name, value in params.items():
-        is_plain = value is None or isinstance(value, bool | float | str) or _is_small_integer(value)
-        if not is_plain or (isinstance(value, str) and len(value) > MAX_PARAM_CHARACTERS):
-            raise RefusedRequestError(f"Parameter {name} has a value that it cannot take.", status=BAD_REQUEST)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RefusedRequestError(f"Parameter {name} must be a finite number, got {value}.", status=BAD_REQUEST)
+    return read_options(params)
 
 
-def _check_pixels(cells: Sequence[Any], *, limits: RequestLimits, is_reported: bool) -> None:
-    """Refuse a request whose pictures are too large by their own headers.
+def _measure_pixels(files: Sequence[bytes | BadRow], *, limits: RequestLimits, is_reported: bool) -> float:
+    """Return the megapixels of all pictures, by their headers; refuse a request that has too many.
 
     With `on_error=report` a single picture that is too large is left to the model, which refuses it unread and answers
     the others; it counts for nothing here.
     """
     megapixels = 0.0
-    for row, cell in enumerate(cells):
-        size = _measure(cell)
+    for row, file in enumerate(files):
+        size = 0.0 if isinstance(file, BadRow) else (read_pixel_count(file) or 0) / 1e6
         if size > limits.max_image_megapixels:
             if is_reported:
                 continue
@@ -260,35 +250,11 @@ def _check_pixels(cells: Sequence[Any], *, limits: RequestLimits, is_reported: b
         megapixels += size
         if megapixels > limits.max_request_megapixels and row > 0:
             raise RefusedRequestError(
-                f"The first {row + 1} of {len(cells)} images have {megapixels:.3g} megapixels together, and at most "
+                f"The first {row + 1} of {len(files)} images have {megapixels:.3g} megapixels together, and at most "
                 f"{limits.max_request_megapixels:g} are answered at once: send them in parts.",
                 status=TOO_LARGE,
             )
-
-
-def _measure(cell: Any) -> float:
-    """Return the megapixels that the header of the picture in a cell states; 0 where there is no picture."""
-    try:
-        return (read_pixel_count(decode_base64(cell)) or 0) / 1e6
-    except DataError:
-        return 0.0  # the model names what is wrong with it
-
-
-def _simplify(cell: Any) -> Any:
-    """Return a cell that JSON and a table can hold; what is no text is refused by the model, by its type."""
-    if isinstance(cell, str):
-        return _to_ascii(cell)  # no picture has other characters, and half a character is no text for a table
-    if isinstance(cell, list | dict):
-        return type(cell)()
-    if isinstance(cell, float) and not math.isfinite(cell):
-        return None
-    if isinstance(cell, int) and not _is_small_integer(cell):
-        return float(LARGEST_INTEGER)
-    return cell
-
-
-def _is_small_integer(value: Any) -> bool:
-    return isinstance(value, int) and abs(value) < LARGEST_INTEGER
+    return megapixels
 
 
 def _refuse_columns(columns: Sequence[Any]) -> RefusedRequestError:
