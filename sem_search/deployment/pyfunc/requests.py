@@ -109,7 +109,8 @@ def read_rows(frame: pd.DataFrame, *, read: Reader) -> list[Micrograph | BadRow]
         raise DataError(
             f"The request holds {len(values)} images, and at most {MAX_ROWS} are answered at once: send them in parts."
         )
-    return read_images((decode_cell(row, value) for row, value in enumerate(values)), n_rows=len(values), read=read)
+    files = (decode_cell(row, value) for row, value in enumerate(values))
+    return read_images(files, n_rows=len(values), read=read, max_megapixels=MAX_REQUEST_MEGAPIXELS)
 
 
 def decode_cell(row: int, value: object) -> bytes | BadRow:
@@ -121,7 +122,7 @@ def decode_cell(row: int, value: object) -> bytes | BadRow:
 
 
 def read_images(
-    files: Iterable[bytes | BadRow], *, n_rows: int, read: Reader, max_megapixels: float = MAX_REQUEST_MEGAPIXELS
+    files: Iterable[bytes | BadRow], *, n_rows: int, read: Reader, max_megapixels: float
 ) -> list[Micrograph | BadRow]:
     """Return the micrograph of each file, or why there is none.
 

@@ -157,9 +157,7 @@ class Application:
             raise
         except Exception as error:
             _logger.exception("The server failed on a request.")
-            return _refuse(
-                500, f"The server failed on this request ({type(error).__name__}). The server's log says why."
-            )
+            return _refuse(500, f"The server failed on this request ({type(error).__name__}); its log says why.")
 
     def _find_handler(self, request: Request) -> Handler:
         path, method = request.scope["path"], request.method

@@ -1,6 +1,7 @@
 """`sem-search serve` and `sem-search app`: the port, the served version, and a clean end."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
 from sem_search.deployment.request_limits import RequestLimits
@@ -21,6 +23,10 @@ from sem_search.deployment.server.rotation import Rotation, load_version
 from sem_search.errors import SettingsError
 from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
 from sem_search.terminal import PlainFormatter
+
+READ_BYTES = 16_384
+"""Taken from a connection at once. A body in chunks of one byte takes a second and more for each megabyte: in between,
+others are answered."""
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -126,6 +132,7 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a registry that is away is reported in a sentence of ours
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn ends on them, and then sends them again
+    gc.freeze()  # all that was imported: to look through it again and again would hold up requests for half a second
     asyncio.run(_serve(settings, when_ready=when_ready))
 
 
@@ -141,7 +148,7 @@ async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object]
     application = Application(
         rotation=rotation, limits=settings.limits, page=read_page() if settings.has_page else None
     )
-    server = _build_server(application, timeout_s=settings.limits.timeout_s)
+    server = build_server(application, timeout_s=settings.limits.timeout_s)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         _logger.info("%s is being loaded, which takes a moment ...", settings.address)
@@ -168,10 +175,19 @@ def _listen(settings: ServeSettings) -> socket.socket:
         ) from error
 
 
-def _build_server(application: Application, *, timeout_s: float) -> uvicorn.Server:
+class _Connection(H11Protocol):
+    """Reads a little at once, so that no caller holds the event loop for long."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio's transports on sockets
+        super().connection_made(transport)
+
+
+def build_server(application: Application, *, timeout_s: float) -> uvicorn.Server:
+    """Return what speaks HTTP for an application; once it is asked to stop, it waits so long for what is under way."""
     config = uvicorn.Config(
         application,
-        http="h11",
+        http=_Connection,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -159,8 +159,10 @@ def check_example(classifier: MicrographClassifier, example: bytes) -> None:
         StoreError: An answer is none of the model's classes.
         DataError: The request is none that can be answered.
     """
-    request = admit_request(example, content_type=JSON_TYPE, limits=RequestLimits())
-    rows = read_images(request.files, n_rows=len(request.files), read=classifier.read)
+    limits = RequestLimits()
+    files = admit_request(example, content_type=JSON_TYPE, limits=limits).files
+    megapixels = limits.max_request_megapixels
+    rows = read_images(files, n_rows=len(files), read=classifier.read, max_megapixels=megapixels)
     check_rows(rows)
     for answer in classifier.classify([row.pixels for row in rows if isinstance(row, Micrograph)]):
         n_classes = len(classifier.description.class_names)
