@@ -21,10 +21,10 @@ from sem_search.deployment.pyfunc.requests import (
 )
 from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.intake import SMALL_BYTES
-from sem_search.errors import RefusedRequestError
+from sem_search.errors import DataError, RefusedRequestError
 from sem_search.micrographs.reading.sizes import read_pixel_count
 
-BAD_REQUEST, TOO_LARGE, UNSUPPORTED = 400, 413, 415
+TOO_LARGE, UNSUPPORTED = 413, 415
 
 JSON_TYPE, CSV_TYPE = "application/json", "text/csv"
 
@@ -61,7 +61,8 @@ def admit_request(body: bytes | bytearray, *, content_type: str, limits: Request
         limits: How much may be asked for.
 
     Raises:
-        RefusedRequestError: With the HTTP status and one sentence, which names the row where one is at fault.
+        DataError: It is no such request; one sentence, which names the row where one is at fault.
+        RefusedRequestError: It is of another type, or too large; with the HTTP status.
         SettingsError: A parameter has a value that it cannot take.
     """
     kind = _read_content_type(content_type)
@@ -69,9 +70,7 @@ def admit_request(body: bytes | bytearray, *, content_type: str, limits: Request
     cells, params = _read_csv(body, limits=limits) if kind == CSV_TYPE else _read_json(body)
     options = _read_params(params)
     if not cells:
-        raise RefusedRequestError(
-            f"The request holds no image: give at least one row with the column '{IMAGE_COLUMN}'.", status=BAD_REQUEST
-        )
+        raise DataError(f"The request holds no image: give at least one row with the column '{IMAGE_COLUMN}'.")
     if len(cells) > limits.max_rows:
         raise _refuse_rows(f"{len(cells)}", limits=limits)
     # No picture has other characters than those of ASCII: texts that are four times as wide are not worked on.
@@ -116,7 +115,7 @@ def _decode(body: bytes | bytearray) -> str:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RefusedRequestError(f"The request is not UTF-8 (byte {error.start}).", status=BAD_REQUEST) from error
+        raise DataError(f"The request is not UTF-8 (byte {error.start}).") from error
     return text if len(body) <= SMALL_BYTES else _to_ascii(text)
 
 
@@ -129,30 +128,23 @@ def _read_json(body: bytes | bytearray) -> tuple[Sequence[Any], Mapping[str, Any
     try:
         request = json.loads(_decode(body))
     except json.JSONDecodeError as error:
-        raise RefusedRequestError(
-            f"The request is not valid JSON ({error.msg} at character {error.pos}).", status=BAD_REQUEST
-        ) from error
+        raise DataError(f"The request is not valid JSON ({error.msg} at character {error.pos}).") from error
     except (RecursionError, ValueError) as error:
-        raise RefusedRequestError(
-            "The request is not valid JSON (it is nested too deeply, or holds a number of too many digits).",
-            status=BAD_REQUEST,
+        raise DataError(
+            "The request is not valid JSON (it is nested too deeply, or holds a number of too many digits)."
         ) from error
     if not isinstance(request, dict):
-        raise RefusedRequestError(
-            f"The request must be a JSON object with one of {', '.join(TABLE_KEYS)}, got a {type(request).__name__}.",
-            status=BAD_REQUEST,
+        raise DataError(
+            f"The request must be a JSON object with one of {', '.join(TABLE_KEYS)}, got a {type(request).__name__}."
         )
     given = [key for key in TABLE_KEYS if key in request]
     if len(given) != 1:
-        raise RefusedRequestError(
-            f"The request must hold exactly one of {', '.join(TABLE_KEYS)}, got {', '.join(given) or 'none of them'}.",
-            status=BAD_REQUEST,
+        raise DataError(
+            f"The request must hold exactly one of {', '.join(TABLE_KEYS)}, got {', '.join(given) or 'none of them'}."
         )
     params = request.get(PARAMS_KEY)
     if params is not None and not isinstance(params, dict):
-        raise RefusedRequestError(
-            f"'{PARAMS_KEY}' must be a JSON object, got a {type(params).__name__}.", status=BAD_REQUEST
-        )
+        raise DataError(f"'{PARAMS_KEY}' must be a JSON object, got a {type(params).__name__}.")
     read = _read_split if given[0] == "dataframe_split" else _read_values
     return read(request[given[0]], key=given[0]), params or {}
 
@@ -161,17 +153,13 @@ def _read_split(table: Any, *, key: str) -> Sequence[Any]:
     """Return the image cells of `{"columns": [...], "data": [[...], ...]}`."""
     columns, data = (table.get("columns"), table.get("data")) if isinstance(table, dict) else (None, None)
     if not isinstance(columns, list) or not isinstance(data, list):
-        raise RefusedRequestError(
-            f"'{key}' must be a JSON object with the lists 'columns' and 'data'.", status=BAD_REQUEST
-        )
+        raise DataError(f"'{key}' must be a JSON object with the lists 'columns' and 'data'.")
     if IMAGE_COLUMN not in columns:
         raise _refuse_columns(columns)
     at = columns.index(IMAGE_COLUMN)
     for row, values in enumerate(data):
         if not isinstance(values, list) or len(values) != len(columns):
-            raise RefusedRequestError(
-                f"Row {row} of '{key}' (counted from 0) must be a list of {len(columns)} value(s).", status=BAD_REQUEST
-            )
+            raise DataError(f"Row {row} of '{key}' (counted from 0) must be a list of {len(columns)} value(s).")
     return [values[at] for values in data]
 
 
@@ -183,16 +171,13 @@ def _read_values(table: Any, *, key: str) -> Sequence[Any]:
         cells = table[IMAGE_COLUMN]
         return cells if isinstance(cells, list) else [cells]
     if not isinstance(table, list):
-        raise RefusedRequestError(f"'{key}' must be a list, got a {type(table).__name__}.", status=BAD_REQUEST)
+        raise DataError(f"'{key}' must be a list, got a {type(table).__name__}.")
     records = [row for row in table if isinstance(row, dict)]
     if records and not any(IMAGE_COLUMN in record for record in records):
         raise _refuse_columns(list(records[0]))
     if len(records) < len(table) and key == "dataframe_records":
         row = next(index for index, value in enumerate(table) if not isinstance(value, dict))
-        raise RefusedRequestError(
-            f"Row {row} of '{key}' (counted from 0) must be a JSON object with the key '{IMAGE_COLUMN}'.",
-            status=BAD_REQUEST,
-        )
+        raise DataError(f"Row {row} of '{key}' (counted from 0) must be a JSON object with the key '{IMAGE_COLUMN}'.")
     return [row.get(IMAGE_COLUMN) if isinstance(row, dict) else row for row in table]
 
 
@@ -215,18 +200,14 @@ def _read_csv(body: bytes | bytearray, *, limits: RequestLimits) -> tuple[Sequen
             if len(cells) > limits.max_rows:
                 raise _refuse_rows(f"more than {limits.max_rows}", limits=limits)
     except csv.Error as error:
-        raise RefusedRequestError(
-            f"The request is not valid CSV (line {reader.line_num}: {error}).", status=BAD_REQUEST
-        ) from error
+        raise DataError(f"The request is not valid CSV (line {reader.line_num}: {error}).") from error
     return cells, {}
 
 
 def _read_params(params: Mapping[str, Any]) -> RequestOptions:
     unknown = [name for name in params if name not in PARAM_NAMES]
     if unknown:
-        raise RefusedRequestError(
-            f"There is no parameter {unknown[0][:60]!r}; the model knows {', '.join(PARAM_NAMES)}.", status=BAD_REQUEST
-        )
+        raise DataError(f"There is no parameter {unknown[0][:60]!r}; the model knows {', '.join(PARAM_NAMES)}.")
     return read_options(params)
 
 
@@ -257,11 +238,9 @@ def _measure_pixels(files: Sequence[bytes | BadRow], *, limits: RequestLimits, i
     return megapixels
 
 
-def _refuse_columns(columns: Sequence[Any]) -> RefusedRequestError:
+def _refuse_columns(columns: Sequence[Any]) -> DataError:
     found = ", ".join(repr(str(name)[:40]) for name in columns[:MAX_LISTED]) or "none"
-    return RefusedRequestError(
-        f"The request has no column '{IMAGE_COLUMN}' (columns found: {found}).", status=BAD_REQUEST
-    )
+    return DataError(f"The request has no column '{IMAGE_COLUMN}' (columns found: {found}).")
 
 
 def _refuse_rows(found: str, *, limits: RequestLimits) -> RefusedRequestError:

@@ -13,7 +13,7 @@ from PIL import Image
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.admission import AdmittedRequest, admit_request
-from sem_search.errors import InputError, RefusedRequestError
+from sem_search.errors import DataError, InputError, RefusedRequestError
 
 LIMITS = RequestLimits(max_rows=5, max_image_megapixels=0.01, max_request_megapixels=0.015)
 
@@ -168,7 +168,7 @@ def test_what_is_refused(kind: str) -> None:
     ],
 )
 def test_what_is_refused_of_a_csv(body: bytes, message: str) -> None:
-    with pytest.raises(RefusedRequestError, match=message):
+    with pytest.raises(DataError, match=message):
         admit(body, "text/csv")
 
 
