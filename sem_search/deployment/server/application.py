@@ -26,6 +26,7 @@ from sem_search.deployment.pyfunc.requests import BadRow, check_rows, read_image
 from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.admission import AdmittedRequest, admit_request
 from sem_search.deployment.server.computing import BUSY, ComputeThread, Question
+from sem_search.deployment.server.connection import PACE_BYTES, PACE_S
 from sem_search.deployment.server.intake import LOCAL_HOSTS, BodyBudget, PixelRoom, check_caller
 from sem_search.deployment.server.metrics import MEDIA_TYPE, Metrics
 from sem_search.deployment.server.page import Page
@@ -43,9 +44,6 @@ KEPT_SHARE = 1 / 8
 
 READ_LIMIT_S = 60.0
 """Longest that a caller may take to send a body."""
-
-PACE_BYTES, PACE_S = 100_000, 10.0
-"""Each of so many bytes, and the last ones, must come within so many seconds: 10 kB/s. Slower callers are dropped."""
 
 RETRY_AFTER_S = 2
 
@@ -101,17 +99,14 @@ class Application:
     Args:
         rotation: Knows the version that answers.
         limits: What is allowed.
-        metrics: Counts.
         page: The page for people, served at `/`; None serves none.
     """
 
-    def __init__(
-        self, *, rotation: Rotation, limits: ServerLimits, metrics: Metrics | None = None, page: Page | None = None
-    ) -> None:
+    def __init__(self, *, rotation: Rotation, limits: ServerLimits, page: Page | None = None) -> None:
         self._rotation = rotation
         self._limits = limits
         self._page = page
-        self.metrics = metrics or Metrics()
+        self.metrics = Metrics()
         total_bytes = REQUESTS_HELD * limits.request.max_bytes
         self._budget = BodyBudget(total_bytes=total_bytes, kept_bytes=int(KEPT_SHARE * total_bytes))
         self._room = PixelRoom(DECODED_REQUESTS * limits.request.max_request_megapixels)

@@ -12,21 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
 from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.application import Application, ServerLimits
+from sem_search.deployment.server.connection import Connection
 from sem_search.deployment.server.intake import ANY_ADDRESS, LOCAL_HOSTS, read_allowed_hosts, write_host
 from sem_search.deployment.server.page import read_page
 from sem_search.deployment.server.rotation import Rotation, load_version
 from sem_search.errors import SettingsError
 from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
 from sem_search.terminal import PlainFormatter
-
-READ_BYTES = 16_384
-"""Taken from a connection at once. A body in chunks of one byte takes a second and more for each megabyte: in between,
-others are answered."""
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -175,19 +171,11 @@ def _listen(settings: ServeSettings) -> socket.socket:
         ) from error
 
 
-class _Connection(H11Protocol):
-    """Reads a little at once, so that no caller holds the event loop for long."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio's transports on sockets
-        super().connection_made(transport)
-
-
 def build_server(application: Application, *, timeout_s: float) -> uvicorn.Server:
     """Return what speaks HTTP for an application; once it is asked to stop, it waits so long for what is under way."""
     config = uvicorn.Config(
         application,
-        http=_Connection,
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
