@@ -256,9 +256,9 @@ def add_serving_options(command: Command) -> Command:
 @click.option("--port", default=5001, type=click.IntRange(1, 65535), show_default=True)
 def serve(port: int, **given: Any) -> None:
     """Serve a registered model, within limits; an alias is followed to each new version without losing a request."""
-    from sem_search.deployment.server.main import build_serve_settings, run_server
+    from sem_search.deployment.server.main import ServeSettings, run_server
 
-    run_server(build_serve_settings(port=port, **given))
+    run_server(ServeSettings(port=port, **given))
 
 
 @commands.command()
@@ -267,9 +267,9 @@ def serve(port: int, **given: Any) -> None:
 @click.option("--browser/--no-browser", default=True, help="Open the page.  [default: browser]")
 def app(port: int, browser: bool, **given: Any) -> None:
     """Open a page where a micrograph is dropped and named, with the picture of where the network looks."""
-    from sem_search.deployment.server.main import build_serve_settings, run_server
+    from sem_search.deployment.server.main import ServeSettings, run_server
 
-    run_server(build_serve_settings(port=port, has_page=True, **given), when_ready=open_page if browser else None)
+    run_server(ServeSettings(port=port, has_page=True, **given), when_ready=open_page if browser else None)
 
 
 @commands.command()

@@ -6,15 +6,15 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 
 from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
-from sem_search.deployment.request_limits import RequestLimits
+from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS, RequestLimits
 from sem_search.deployment.server.application import Application, ServerLimits
 from sem_search.deployment.server.connection import Connection
 from sem_search.deployment.server.intake import ANY_ADDRESS, LOCAL_HOSTS, read_allowed_hosts, write_host
@@ -37,74 +37,42 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """The options of `sem-search serve`."""
+    """The options of `sem-search serve`; a value that is out of range is a SettingsError."""
 
-    address: str
-    """`models:/<name>@<alias>`: watched; any other model's URI is served as it is."""
+    model: str | None
+    """`models:/<name>@<alias>`, which is watched, or any other model's URI; None is the champion of the only model that
+    has one."""
     host: str = "127.0.0.1"
     port: int = 5001
-    watch_s: float = 5.0
-    limits: ServerLimits = field(default_factory=ServerLimits)
+    timeout: int = 60
+    """Seconds a request may take."""
+    watch: float = 5.0
+    """Seconds between two looks at the alias."""
+    max_request_mb: float = MAX_REQUEST_MB
+    """Size of a request in 10^6 bytes."""
+    max_megapixels: float = MAX_REQUEST_MEGAPIXELS
+    """Of all images of a request; of one image at most `DEFAULT_MAX_MEGAPIXELS`."""
+    allowed_hosts: str = ""
+    """Further names by which callers may ask, separated by commas."""
     has_page: bool = False
+    """Whether a browser gets a page to try the model on."""
 
+    def __post_init__(self) -> None:
+        for name in ("watch", "max_request_mb", "max_megapixels"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name.replace('_', '-')}={getattr(self, name):g} must be above 0.")
+        read_allowed_hosts(self.allowed_hosts, host=self.host)
 
-def build_serve_settings(
-    *,
-    model: str | None,
-    host: str,
-    port: int,
-    timeout: int,
-    watch: float,
-    max_request_mb: float,
-    max_megapixels: float,
-    allowed_hosts: str = "",
-    has_page: bool = False,
-) -> ServeSettings:
-    """Return the settings that the command line's words mean.
-
-    Args:
-        model: `models:/<name>@<alias>`, which is watched, or any other model's URI; None is the champion of the only
-            model that has one.
-        host: Address to listen on.
-        port: 1 to 65535.
-        timeout: Seconds a request may take, at least 1.
-        watch: Seconds between two looks at the alias, above 0.
-        max_request_mb: Size of a request in 10^6 bytes, above 0.
-        max_megapixels: Of all images of a request, above 0; of one image at most `DEFAULT_MAX_MEGAPIXELS`.
-        allowed_hosts: Further names by which callers may ask, separated by commas; empty for none.
-        has_page: Whether a browser gets a page to try the model on.
-
-    Raises:
-        ModelNotFoundError: None is given, and no model or several have a champion.
-        SettingsError: A value is out of range, or `allowed_hosts` are no names of hosts.
-    """
-    _check_positive({"watch": watch, "max-request-mb": max_request_mb, "max-megapixels": max_megapixels})
-    return ServeSettings(
-        address=complete_model_uri(model),
-        host=host,
-        port=port,
-        watch_s=watch,
-        limits=ServerLimits(
-            request=_build_limits(max_request_mb=max_request_mb, max_megapixels=max_megapixels),
-            allowed_hosts=read_allowed_hosts(allowed_hosts, host=host),
-            timeout_s=float(timeout),
-        ),
-        has_page=has_page,
-    )
-
-
-def _check_positive(values: Mapping[str, float]) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise SettingsError(f"{name}={value:g} must be above 0.")
-
-
-def _build_limits(*, max_request_mb: float, max_megapixels: float) -> RequestLimits:
-    return RequestLimits(
-        max_bytes=int(max_request_mb * 1e6),
-        max_image_megapixels=min(max_megapixels, DEFAULT_MAX_MEGAPIXELS),
-        max_request_megapixels=max_megapixels,
-    )
+    @property
+    def limits(self) -> ServerLimits:
+        """What the server allows."""
+        request = RequestLimits(
+            max_bytes=int(self.max_request_mb * 1e6),
+            max_image_megapixels=min(self.max_megapixels, DEFAULT_MAX_MEGAPIXELS),
+            max_request_megapixels=self.max_megapixels,
+        )
+        allowed_hosts = read_allowed_hosts(self.allowed_hosts, host=self.host)
+        return ServerLimits(request=request, allowed_hosts=allowed_hosts, timeout_s=float(self.timeout))
 
 
 def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] | None = None) -> None:
@@ -115,7 +83,7 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
         when_ready: Called once with the server's URL, when it answers.
 
     Raises:
-        ModelNotFoundError: There is no such model.
+        ModelNotFoundError: There is no such model; none is given, and no model or several have a champion.
         SettingsError: The port is taken, or the host is none of this machine's.
         StoreError: The model is not what was registered, or does not answer.
     """
@@ -133,24 +101,21 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
 
 
 async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object] | None) -> None:
+    address, limits = complete_model_uri(settings.model), settings.limits
     listening = _listen(settings)  # first: a port that is taken is an error at once
-    if write_host(settings.host) in ANY_ADDRESS and settings.limits.allowed_hosts <= LOCAL_HOSTS | ANY_ADDRESS:
+    if write_host(settings.host) in ANY_ADDRESS and limits.allowed_hosts <= LOCAL_HOSTS | ANY_ADDRESS:
         _logger.warning(
             "Only callers who ask for localhost are answered: give the names of this server with --allowed-hosts."
         )
-    rotation = Rotation(
-        address=settings.address, watch_s=settings.watch_s, resolve=resolve_model_uri, load=load_version
-    )
-    application = Application(
-        rotation=rotation, limits=settings.limits, page=read_page() if settings.has_page else None
-    )
-    server = build_server(application, timeout_s=settings.limits.timeout_s)
+    rotation = Rotation(address=address, watch_s=settings.watch, resolve=resolve_model_uri, load=load_version)
+    application = Application(rotation=rotation, limits=limits, page=read_page() if settings.has_page else None)
+    server = build_server(application, timeout_s=settings.timeout)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
-        _logger.info("%s is being loaded, which takes a moment ...", settings.address)
+        _logger.info("%s is being loaded, which takes a moment ...", address)
         if await _run_until(serving, asyncio.create_task(rotation.start())):
             url = f"http://{write_host(settings.host)}:{settings.port}"
-            _logger.info("%s is served at %s; Ctrl-C ends it.", settings.address, url)
+            _logger.info("%s is served at %s; Ctrl-C ends it.", address, url)
             if when_ready is not None:
                 when_ready(url)
             watching = asyncio.gather(rotation.watch(), application.metrics.watch_event_loop())
@@ -171,7 +136,7 @@ def _listen(settings: ServeSettings) -> socket.socket:
         ) from error
 
 
-def build_server(application: Application, *, timeout_s: float) -> uvicorn.Server:
+def build_server(application: Application, *, timeout_s: int) -> uvicorn.Server:
     """Return what speaks HTTP for an application; once it is asked to stop, it waits so long for what is under way."""
     config = uvicorn.Config(
         application,
@@ -183,7 +148,7 @@ def build_server(application: Application, *, timeout_s: float) -> uvicorn.Serve
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(timeout_s),
+        timeout_graceful_shutdown=timeout_s,
     )
     return uvicorn.Server(config)
 
