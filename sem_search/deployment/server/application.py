@@ -12,8 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import version
 
+import mlflow
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -186,7 +186,7 @@ class Application:
             "model": served.name if served else None,
             "version": served.registered.version if served else None,
             "sem_search": sem_search.__version__,
-            "mlflow": version("mlflow"),
+            "mlflow": mlflow.__version__,
         }
         return JSONResponse(facts, headers=_name_version(served) if served else None)
 

@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,10 +94,20 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
     # What is no HTTP is refused by uvicorn, and would fill the log with a warning for each such connection.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a registry that is away is reported in a sentence of ours
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn ends on them, and then sends them again
     gc.freeze()  # all that was imported: to look through it again and again would hold up requests for half a second
-    asyncio.run(_serve(settings, when_ready=when_ready))
+    with _outlive_signals():
+        asyncio.run(_serve(settings, when_ready=when_ready))
+
+
+@contextmanager
+def _outlive_signals() -> Iterator[None]:
+    """Let uvicorn end the server on a signal, and not the process when it sends the signal on afterwards."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object] | None) -> None:

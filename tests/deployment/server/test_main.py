@@ -1,3 +1,4 @@
+import signal
 import socket
 
 import mlflow
@@ -69,5 +70,7 @@ def test_a_host_that_is_none_of_this_machine_s_is_reported() -> None:
 
 def test_a_model_that_is_not_there_is_one_sentence(tracking: mlflow.MlflowClient) -> None:
     settings = ServeSettings(**TOLD | {"port": find_free_port(), "model": "models:/no-such@champion"})
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ModelNotFoundError, match="There is no registered model 'no-such'"):
         run_server(settings)
+    assert signal.getsignal(signal.SIGINT) is before
