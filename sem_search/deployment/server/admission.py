@@ -139,14 +139,13 @@ def _read_json(body: bytes | bytearray) -> tuple[Sequence[Any], Mapping[str, Any
         )
     given = [key for key in TABLE_KEYS if key in request]
     if len(given) != 1:
-        raise DataError(
-            f"The request must hold exactly one of {', '.join(TABLE_KEYS)}, got {', '.join(given) or 'none of them'}."
-        )
-    params = request.get(PARAMS_KEY)
-    if params is not None and not isinstance(params, dict):
+        found = ", ".join(given) or "none of them"
+        raise DataError(f"The request must hold exactly one of {', '.join(TABLE_KEYS)}, got {found}.")
+    params = {} if request.get(PARAMS_KEY) is None else request[PARAMS_KEY]
+    if not isinstance(params, dict):
         raise DataError(f"'{PARAMS_KEY}' must be a JSON object, got a {type(params).__name__}.")
     read = _read_split if given[0] == "dataframe_split" else _read_values
-    return read(request[given[0]], key=given[0]), params or {}
+    return read(request[given[0]], key=given[0]), params
 
 
 def _read_split(table: Any, *, key: str) -> Sequence[Any]:
@@ -154,9 +153,7 @@ def _read_split(table: Any, *, key: str) -> Sequence[Any]:
     columns, data = (table.get("columns"), table.get("data")) if isinstance(table, dict) else (None, None)
     if not isinstance(columns, list) or not isinstance(data, list):
         raise DataError(f"'{key}' must be a JSON object with the lists 'columns' and 'data'.")
-    if IMAGE_COLUMN not in columns:
-        raise _refuse_columns(columns)
-    at = columns.index(IMAGE_COLUMN)
+    at = _find_image_column(columns)
     for row, values in enumerate(data):
         if not isinstance(values, list) or len(values) != len(columns):
             raise DataError(f"Row {row} of '{key}' (counted from 0) must be a list of {len(columns)} value(s).")
@@ -166,18 +163,19 @@ def _read_split(table: Any, *, key: str) -> Sequence[Any]:
 def _read_values(table: Any, *, key: str) -> Sequence[Any]:
     """Return the image cells of a list of records, a list of images, or `{"image": [...]}`."""
     if isinstance(table, dict) and key == "inputs":
-        if IMAGE_COLUMN not in table:
-            raise _refuse_columns(list(table))
+        _find_image_column(list(table))
         cells = table[IMAGE_COLUMN]
         return cells if isinstance(cells, list) else [cells]
     if not isinstance(table, list):
         raise DataError(f"'{key}' must be a list, got a {type(table).__name__}.")
     records = [row for row in table if isinstance(row, dict)]
     if records and not any(IMAGE_COLUMN in record for record in records):
-        raise _refuse_columns(list(records[0]))
-    if len(records) < len(table) and key == "dataframe_records":
-        row = next(index for index, value in enumerate(table) if not isinstance(value, dict))
-        raise DataError(f"Row {row} of '{key}' (counted from 0) must be a JSON object with the key '{IMAGE_COLUMN}'.")
+        _find_image_column(list(records[0]))
+    for row, value in enumerate(table):
+        if not isinstance(value, dict) and key == "dataframe_records":
+            raise DataError(
+                f"Row {row} of '{key}' (counted from 0) must be a JSON object with the key '{IMAGE_COLUMN}'."
+            )
     return [row.get(IMAGE_COLUMN) if isinstance(row, dict) else row for row in table]
 
 
@@ -189,13 +187,8 @@ def _read_csv(body: bytes | bytearray, *, limits: RequestLimits) -> tuple[Sequen
     reader = csv.reader(lines, strict=True)
     cells: list[Any] = []
     try:
-        columns = next(reader, [])
-        if IMAGE_COLUMN not in columns:
-            raise _refuse_columns(columns)
-        at = columns.index(IMAGE_COLUMN)
-        for values in reader:
-            if not values:
-                continue
+        at = _find_image_column(next(reader, []))
+        for values in filter(None, reader):
             cells.append(values[at] if at < len(values) else None)
             if len(cells) > limits.max_rows:
                 raise _refuse_rows(f"more than {limits.max_rows}", limits=limits)
@@ -238,9 +231,12 @@ def _measure_pixels(files: Sequence[bytes | BadRow], *, limits: RequestLimits, i
     return megapixels
 
 
-def _refuse_columns(columns: Sequence[Any]) -> DataError:
-    found = ", ".join(repr(str(name)[:40]) for name in columns[:MAX_LISTED]) or "none"
-    return DataError(f"The request has no column '{IMAGE_COLUMN}' (columns found: {found}).")
+def _find_image_column(columns: Sequence[Any]) -> int:
+    """Return the place of the image column among others; a request without one is refused."""
+    if IMAGE_COLUMN not in columns:
+        found = ", ".join(repr(str(name)[:40]) for name in columns[:MAX_LISTED]) or "none"
+        raise DataError(f"The request has no column '{IMAGE_COLUMN}' (columns found: {found}).")
+    return columns.index(IMAGE_COLUMN)
 
 
 def _refuse_rows(found: str, *, limits: RequestLimits) -> RefusedRequestError:

@@ -109,6 +109,7 @@ REFUSED: dict[str, tuple[Any, int, str]] = {
     "no table": ({"params": {}}, 400, "exactly one of .*got none of them"),
     "two tables": ({"inputs": [], "instances": []}, 400, "exactly one of .*got inputs, instances"),
     "params as a list": ({"inputs": [GOOD], "params": [1]}, 400, "'params' must be a JSON object, got a list"),
+    "params as an empty list": ({"inputs": [GOOD], "params": []}, 400, "'params' must be a JSON object, got a list"),
     "unknown parameter": ({"inputs": [GOOD], "params": {"explian": True}}, 400, "no parameter 'explian'; .*explain"),
     "parameter as a list": (
         {"inputs": [GOOD], "params": {"explain": [1]}},
