@@ -5,6 +5,7 @@ The number of series is bounded, whatever callers send: statuses are the server'
 
 import asyncio
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -21,7 +22,10 @@ FAMILIES = {
     "batch_requests_total": ("counter", "Requests in these batches."),
     "batch_images_total": ("counter", "Images in these batches."),
     "model_info": ("gauge", "The model that answers now."),
-    "event_loop_held_seconds_max": ("gauge", "Longest time in which the server could not take up a request."),
+    "event_loop_held_seconds_max": (
+        "gauge",
+        "Longest time for which the server was kept by its own work from taking up a request.",
+    ),
     "resident_memory_bytes": ("gauge", "Memory of this process."),
 }
 """Name of each metric, after `sem_search_`, its kind and what it says."""
@@ -73,12 +77,15 @@ class Metrics:
             self._series["batch_images_total", ""] += n_images
 
     async def watch_event_loop(self) -> None:
-        """Measure for ever how late a short sleep ends: for so long the event loop was held."""
-        loop = asyncio.get_running_loop()
+        """Measure for ever how late a short sleep ends: for so long the event loop was held.
+
+        Where other processes had the processor, that is more than this one computed, which alone counts.
+        """
         while True:
-            begun_s = loop.time()
+            begun_s, computed_s = time.monotonic(), time.process_time()
             await asyncio.sleep(HEARTBEAT_S)
-            self._longest_held_s = max(self._longest_held_s, loop.time() - begun_s - HEARTBEAT_S)
+            late_s, computed_s = time.monotonic() - begun_s - HEARTBEAT_S, time.process_time() - computed_s
+            self._longest_held_s = max(self._longest_held_s, min(late_s, computed_s))
 
     def write(self, *, name: str, version: str) -> str:
         """Return all metrics, with name and version of the model that answers now; empty where none does."""
