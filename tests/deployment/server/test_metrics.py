@@ -74,7 +74,7 @@ def test_a_loop_that_is_held_by_this_process_is_noticed(
     async def run() -> None:
         watching = asyncio.create_task(metrics.watch_event_loop())
         await asyncio.sleep(0.06)
-        time.sleep(0.3)
+        hold()
         await asyncio.sleep(0.06)
         watching.cancel()
 
