@@ -267,6 +267,7 @@ def _build_nasties() -> dict[str, Callable[[], FuzzedRequest]]:
             headers=JSON_HEADERS | {"Content-Encoding": "deflate"},
         ),
         FuzzedRequest(name="CSV", body=f"image\n{good}\n".encode(), headers={"Content-Type": "text/csv"}),
+        FuzzedRequest(name="large CSV", body=b"image\n" + b"A" * WIDE_BYTES, headers={"Content-Type": "text/csv"}),
         FuzzedRequest(name="CSV of quotes", body=b'image\n"' + b'""' * 100_000, headers={"Content-Type": "text/csv"}),
         FuzzedRequest(name="CSV of lines", body=b"image\n" + b"x\n" * 5_000_000, headers={"Content-Type": "text/csv"}),
         FuzzedRequest(
