@@ -116,7 +116,7 @@ class Rotation:
         before = self.current.model_uri if self.current is not None else None
         try:
             self.current = await asyncio.to_thread(self._load, model_uri)
-        except (SemSearchError, MlflowException, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a store or a network raises, the old one goes on
             self._failed_s[model_uri] = time.monotonic()
             _logger.error(
                 "%s could not be loaded (%s); it is tried again in %g s, and %s goes on.",

@@ -29,6 +29,7 @@ class World:
         self.champion = "1"
         self.is_reachable = True
         self.unloadable: set[str] = set()
+        self.failure: Exception = StoreError("it does not answer.")
         self.loaded: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -42,7 +43,7 @@ class World:
         self.loaded.append(model_uri)
         assert self.gate.wait(LIMIT_S)
         if model_uri in self.unloadable:
-            raise StoreError("it does not answer.")
+            raise self.failure
         return build_version(model_uri)
 
 
@@ -110,8 +111,12 @@ def test_the_old_one_answers_until_the_new_one_is_loaded(world: World) -> None:
     watch(world, story)
 
 
-def test_a_version_that_cannot_be_loaded_changes_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("failure", [StoreError("it does not answer."), RuntimeError("it does not answer.")])
+def test_a_version_that_cannot_be_loaded_changes_nothing(
+    world: World, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
     world.unloadable.add("models:/lactose/2")
+    world.failure = failure
 
     async def story(rotation: Rotation) -> None:
         world.champion = "2"
