@@ -147,13 +147,12 @@ def start(*, threads: int) -> Figures:
 
 @add_benchmark
 @click.option("--backbone", default="mobilenet_v2", show_default=True)
-@click.option("--workers", "n_workers", default=1, show_default=True, help="Processes of the model's server.")
-def serve(*, threads: int, backbone: str, n_workers: int) -> Figures:
-    """One micrograph's answer against its forward pass, and answers per second at 1, 4 and 16 callers."""
+def serve(*, threads: int, backbone: str) -> Figures:
+    """One micrograph's answer against its forward pass, answers per second at 1, 4 and 16 callers, and an exchange."""
     from benchmarks.serve import measure_serve
 
     _configure(threads)
-    return measure_serve(backbone, n_workers=n_workers)
+    return measure_serve(backbone)
 
 
 @add_benchmark

@@ -232,6 +232,8 @@ def _build_nasties() -> dict[str, Callable[[], FuzzedRequest]]:
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "bad chunk": b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        "chunks of one byte": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 100_000 + b"0\r\n\r\n",
+        "many requests at once": b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500,
         "long header": b"GET /ping HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n",
         "many headers": b"GET /ping HTTP/1.1\r\nHost: localhost\r\n"
         + b"".join(b"X-%d: a\r\n" % n for n in range(5000))
@@ -265,6 +267,7 @@ def _build_nasties() -> dict[str, Callable[[], FuzzedRequest]]:
             headers=JSON_HEADERS | {"Content-Encoding": "deflate"},
         ),
         FuzzedRequest(name="CSV", body=f"image\n{good}\n".encode(), headers={"Content-Type": "text/csv"}),
+        FuzzedRequest(name="large CSV", body=b"image\n" + b"A" * WIDE_BYTES, headers={"Content-Type": "text/csv"}),
         FuzzedRequest(name="CSV of quotes", body=b'image\n"' + b'""' * 100_000, headers={"Content-Type": "text/csv"}),
         FuzzedRequest(name="CSV of lines", body=b"image\n" + b"x\n" * 5_000_000, headers={"Content-Type": "text/csv"}),
         FuzzedRequest(
@@ -533,6 +536,7 @@ def measure_fuzz(*, n: int) -> dict[str, float]:
             before_mb = server.measure_memory_mb()
             report = fuzz(server.port, n=n, measure_mb=server.measure_memory_mb)
             answers_still = send(server.port, NASTIES["good"]()).status == 200
+            held_s = server.read_metrics()["event_loop_held_seconds_max"]
             after_mb = server.measure_memory_mb()
     if report.complaints:
         raise AssertionError("\n".join(report.complaints[:20]))
@@ -546,6 +550,7 @@ def measure_fuzz(*, n: int) -> dict[str, float]:
         "fuzz.answers_still": float(answers_still),
         "fuzz.slowest_s": report.slowest[1],
         "fuzz.longest_ping_s": report.longest_ping_s,
+        "fuzz.event_loop_held_s": held_s,
         "fuzz.memory_before_mb": before_mb,
         "fuzz.memory_peak_mb": report.peak_mb,
         "fuzz.memory_after_mb": after_mb,

@@ -1,7 +1,9 @@
-"""One micrograph's answer against its bare forward pass, and answers per second with several callers at once."""
+"""One micrograph's answer against its bare forward pass, answers per second with several callers at once, and what an
+exchange of the model under load loses."""
 
 import base64
 import io
+import itertools
 import json
 import statistics
 import tempfile
@@ -15,22 +17,32 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.servers import build_untrained_parts, run_server, write_registry
+from benchmarks.servers import (
+    RunningServer,
+    build_untrained_parts,
+    register_again,
+    run_server,
+    set_champion,
+    write_registry,
+)
 from benchmarks.timing import measure_side_by_side
 from sem_search.deployment.package.reading import read_classifier
 from sem_search.deployment.package.writing import write_model_folder
-from sem_search.micrographs.tiles import cut_tiles
 
 HEIGHT_PX, WIDTH_PX = 960, 1280
 CLIENT_COUNTS = (1, 4, 16)
 SECONDS_EACH = 20.0
 N_REPEATS = 7
 
+SWAP_TILE_PX = 96
+N_SWAPPED, SWAP_CLIENTS = 1000, 4
+"""Requests, and callers at once, while the champion is exchanged again and again."""
 
-def measure_serve(backbone: str, *, n_workers: int) -> dict[str, float]:
+
+def measure_serve(backbone: str) -> dict[str, float]:
     """Return latencies and throughput of `sem-search serve`, and of the network alone on the same tiles.
 
-    The forward pass is that of this very classifier, trunk and all heads, over the tiles in memory, measured between
+    The forward pass is that of this very classifier, trunk and all heads, over the image in memory, measured between
     the requests while the server is idle.
     """
     parts = build_untrained_parts(backbone)
@@ -39,15 +51,15 @@ def measure_serve(backbone: str, *, n_workers: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_model_folder(parts, folder=folder / "model")
-        ensemble = read_classifier(folder / "model")._ensemble
-        tiles = cut_tiles(picture.astype(np.float32) / 255, grid=parts.grid)
+        classifier = read_classifier(folder / "model")
+        image = picture.astype(np.float32) / 255
         address = write_registry(folder, parts)
-        words = ["serve", "--model", address, "--workers", str(n_workers)]
+        words = ["serve", "--model", address]
         with run_server(words, folder=folder, log=folder / "log.txt") as server:
             first_s = _time(lambda: _ask(server.url, body))
             times_s = measure_side_by_side(
                 {
-                    "forward": lambda: ensemble.run(tiles),
+                    "forward": lambda: classifier.classify([image]),
                     "request": lambda: _ask(server.url, body),
                     "ping": lambda: _ping(server.url),
                 },
@@ -57,7 +69,6 @@ def measure_serve(backbone: str, *, n_workers: int) -> dict[str, float]:
             loads = {n: _load(server.url, body, n_clients=n) for n in CLIENT_COUNTS}
             key = f"serve.{backbone}"
             figures = {
-                f"{key}.tiles": float(len(tiles)),
                 f"{key}.start_s": server.start_s,
                 f"{key}.first_request_s": first_s,
                 f"{key}.request_s": times_s["request"],
@@ -66,6 +77,7 @@ def measure_serve(backbone: str, *, n_workers: int) -> dict[str, float]:
                 f"{key}.ping_s": times_s["ping"],
                 f"{key}.memory_idle_mb": idle_mb,
                 f"{key}.memory_after_load_mb": server.measure_memory_mb(),
+                f"{key}.event_loop_held_s": server.read_metrics()["event_loop_held_seconds_max"],
             }
     for n_clients, (per_s, median_s, worst_s) in loads.items():
         figures |= {
@@ -73,7 +85,64 @@ def measure_serve(backbone: str, *, n_workers: int) -> dict[str, float]:
             f"{key}.clients_{n_clients}.median_s": median_s,
             f"{key}.clients_{n_clients}.p95_s": worst_s,
         }
-    return figures
+    return figures | {f"{key}.{name}": value for name, value in measure_swap(backbone).items()}
+
+
+def measure_swap(backbone: str) -> dict[str, float]:
+    """Return how many of many requests were lost, and the longest latency, while the champion is exchanged."""
+    body = _build_body(np.random.default_rng(0).integers(0, 256, (256, 300), dtype=np.uint8))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        address = write_registry(folder, build_untrained_parts(backbone, tile_px=SWAP_TILE_PX))
+        versions = ["1", register_again()]
+        with run_server(
+            ["serve", "--model", address, "--watch", "0.2"], folder=folder, log=folder / "log.txt"
+        ) as server:
+            before_mb = server.measure_memory_mb()
+            with ThreadPoolExecutor(SWAP_CLIENTS) as pool:
+                waiting = [pool.submit(_ask_which, server.url, body) for _ in range(N_SWAPPED)]
+                peak_mb = _exchange_until(lambda: all(one.done() for one in waiting), versions=versions, server=server)
+            answers = [one.result() for one in waiting]
+            held_s = server.read_metrics()["event_loop_held_seconds_max"]
+    named = [version for version, _ in answers]
+    return {
+        "swap.requests": float(len(answers)),
+        "swap.lost": float(named.count(None)),
+        "swap.exchanges_seen": float(sum(one != other for one, other in itertools.pairwise(named))),
+        "swap.longest_s": max(took_s for _, took_s in answers),
+        "swap.memory_before_mb": before_mb,
+        "swap.memory_peak_mb": peak_mb,
+        "swap.event_loop_held_s": held_s,
+    }
+
+
+def _exchange_until(is_over: Callable[[], bool], *, versions: list[str], server: RunningServer) -> float:
+    """Make one version champion after the other, each when the one before answers; return the peak memory in MB."""
+    peak_mb = 0.0
+    for version in itertools.cycle(reversed(versions)):
+        set_champion(version)
+        while not is_over() and _ask_version(server.url) != version:
+            peak_mb = max(peak_mb, server.measure_memory_mb())
+            time.sleep(0.05)
+        if is_over():
+            return peak_mb
+    raise AssertionError("a cycle has no end")
+
+
+def _ask_which(url: str, body: bytes) -> tuple[str | None, float]:
+    """Return the version that answered, None where the request was lost, and how long it took."""
+    begun_s = time.perf_counter()
+    try:
+        version = _ask(url, body)
+    except OSError:
+        version = None
+    return version, time.perf_counter() - begun_s
+
+
+def _ask_version(url: str) -> str | None:
+    with urllib.request.urlopen(f"{url}/version") as response:  # noqa: S310 - our own server
+        version: str | None = json.load(response)["version"]
+    return version
 
 
 def _build_body(picture: np.ndarray) -> bytes:
@@ -82,12 +151,14 @@ def _build_body(picture: np.ndarray) -> bytes:
     return json.dumps({"inputs": [base64.b64encode(buffer.getvalue()).decode("ascii")]}).encode()
 
 
-def _ask(url: str, body: bytes) -> None:
+def _ask(url: str, body: bytes) -> str | None:
+    """Return the version that answered."""
     request = urllib.request.Request(  # noqa: S310 - our own server
         f"{url}/invocations", data=body, headers={"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request) as response:  # noqa: S310
         response.read()
+        return str(response.headers["X-Model-Version"])
 
 
 def _ping(url: str) -> None:

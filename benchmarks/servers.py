@@ -65,6 +65,17 @@ def write_registry(folder: Path, parts: ClassifierParts) -> str:
     return f"models:/{MODEL_NAME}@champion"
 
 
+def register_again() -> str:
+    """Register the classifier once more; return the number of that version."""
+    source = mlflow.MlflowClient().get_model_version(MODEL_NAME, "1").source
+    return str(mlflow.register_model(str(source), MODEL_NAME).version)
+
+
+def set_champion(version: str) -> None:
+    """Make a version the one that is served."""
+    mlflow.MlflowClient().set_registered_model_alias(MODEL_NAME, "champion", version)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunningServer:
     """A server that answers."""
@@ -78,6 +89,13 @@ class RunningServer:
     def url(self) -> str:
         """Where it answers."""
         return f"http://127.0.0.1:{self.port}"
+
+    def read_metrics(self) -> dict[str, float]:
+        """Return what the server counts: name and labels, without `sem_search_`, to value."""
+        with urllib.request.urlopen(f"{self.url}/metrics") as response:  # noqa: S310 - our own server
+            lines = [line for line in response.read().decode().splitlines() if not line.startswith("#")]
+        pairs = [line.removeprefix("sem_search_").rpartition(" ") for line in lines]
+        return {name: float(value) for name, _, value in pairs}
 
     def measure_memory_mb(self) -> float:
         """Return the resident memory of the server and of all processes that it started."""

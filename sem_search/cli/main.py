@@ -261,14 +261,6 @@ def add_serving_options(command: Command) -> Command:
                 metavar="NAMES",
                 help="Names by which callers may ask, beside localhost and --host; separated by commas.",
             ),
-            click.option("--workers", default=1, type=click.IntRange(1, 64), show_default=True, help="Processes."),
-            click.option(
-                "--env-manager",
-                default="local",
-                type=click.Choice(["local", "virtualenv", "uv", "conda"]),
-                show_default=True,
-                help="Where the model runs: here, or in an environment that MLflow makes of its requirements.",
-            ),
             click.option("--timeout", default=60, type=click.IntRange(1), show_default=True, help="Seconds a request."),
             click.option("--watch", default=5.0, show_default=True, help="Seconds between two looks at the alias."),
             click.option(
@@ -290,10 +282,10 @@ def add_serving_options(command: Command) -> Command:
 @add_serving_options
 @click.option("--port", default=5001, type=click.IntRange(1, 65535), show_default=True)
 def serve(port: int, **given: Any) -> None:
-    """Serve a registered model, behind limits; an alias is followed to each new version without losing a request."""
-    from sem_search.deployment.server.main import build_serve_settings, run_server
+    """Serve a registered model, within limits; an alias is followed to each new version without losing a request."""
+    from sem_search.deployment.server.main import ServeSettings, run_server
 
-    run_server(build_serve_settings(port=port, **given))
+    run_server(ServeSettings(port=port, **given))
 
 
 @commands.command()
@@ -302,9 +294,9 @@ def serve(port: int, **given: Any) -> None:
 @click.option("--browser/--no-browser", default=True, help="Open the page.  [default: browser]")
 def app(port: int, browser: bool, **given: Any) -> None:
     """Open a page where a micrograph is dropped and named, with the picture of where the network looks."""
-    from sem_search.deployment.server.main import build_serve_settings, run_server
+    from sem_search.deployment.server.main import ServeSettings, run_server
 
-    run_server(build_serve_settings(port=port, has_page=True, **given), when_ready=open_page if browser else None)
+    run_server(ServeSettings(port=port, has_page=True, **given), when_ready=open_page if browser else None)
 
 
 @commands.command()

@@ -75,7 +75,7 @@ def test_help_loads_no_heavy_library() -> None:
         (["no-such-command"], "no-such-command"),
         (["serve"], "There is no registry"),
         (["serve", "--model", "x", "--port", "0"], "--port"),
-        (["app", "--model", "x", "--workers", "none"], "--workers"),
+        (["app", "--model", "x", "--timeout", "none"], "--timeout"),
         (["predict", "x", "--model", "m", "--format", "xml"], "--format"),
         (["predict"], "IMAGES"),
         (["monitor"], "--journal"),

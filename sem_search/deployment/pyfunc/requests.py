@@ -7,7 +7,7 @@ request, a path or a stack trace.
 import base64
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +109,45 @@ def read_rows(frame: pd.DataFrame, *, read: Reader) -> list[Micrograph | BadRow]
         raise DataError(
             f"The request holds {len(values)} images, and at most {MAX_ROWS} are answered at once: send them in parts."
         )
-    return _read_within_limit(values, read=read)
+    files = (decode_cell(row, value) for row, value in enumerate(values))
+    return read_images(files, n_rows=len(values), read=read, max_megapixels=MAX_REQUEST_MEGAPIXELS)
+
+
+def decode_cell(row: int, value: object) -> bytes | BadRow:
+    """Return the file that a cell of the image column holds, or why it holds none."""
+    try:
+        return decode_base64(value)
+    except DataError as error:
+        return BadRow(row=row, reason=str(error))
+
+
+def read_images(
+    files: Iterable[bytes | BadRow], *, n_rows: int, read: Reader, max_megapixels: float
+) -> list[Micrograph | BadRow]:
+    """Return the micrograph of each file, or why there is none.
+
+    Args:
+        files: One for each row, in order.
+        n_rows: How many there are.
+        read: Decodes one file.
+        max_megapixels: Of all images together; a single one has the reader's limit.
+
+    Raises:
+        DataError: The images have too many pixels together.
+    """
+    rows: list[Micrograph | BadRow] = []
+    sizes: list[float] = []
+    for index, file in enumerate(files):
+        row = _read_file(index, file, read=read)
+        rows.append(row)
+        if isinstance(row, Micrograph):
+            sizes.append(row.pixels.size / 1e6)
+        if len(sizes) > 1 and sum(sizes) > max_megapixels:
+            raise DataError(
+                f"The first {index + 1} of {n_rows} images have {sum(sizes):.0f} megapixels together, and "
+                f"at most {max_megapixels:g} are answered at once: send them in parts."
+            )
+    return rows
 
 
 def check_rows(rows: Sequence[Micrograph | BadRow]) -> None:
@@ -152,25 +190,11 @@ def decode_base64(value: object) -> bytes:
         ) from error
 
 
-def _read_within_limit(values: Sequence[object], *, read: Reader) -> list[Micrograph | BadRow]:
-    rows: list[Micrograph | BadRow] = []
-    sizes: list[float] = []
-    for index, value in enumerate(values):
-        row = _read_row(index, value, read=read)
-        rows.append(row)
-        if isinstance(row, Micrograph):
-            sizes.append(row.pixels.size / 1e6)
-        if len(sizes) > 1 and sum(sizes) > MAX_REQUEST_MEGAPIXELS:
-            raise DataError(
-                f"The first {index + 1} of {len(values)} images have {sum(sizes):.0f} megapixels together, and "
-                f"at most {MAX_REQUEST_MEGAPIXELS:g} are answered at once: send them in parts."
-            )
-    return rows
-
-
-def _read_row(index: int, value: object, *, read: Reader) -> Micrograph | BadRow:
+def _read_file(index: int, file: bytes | BadRow, *, read: Reader) -> Micrograph | BadRow:
+    if isinstance(file, BadRow):
+        return file
     try:
-        return read(decode_base64(value), name=SHOWN_NAME)
+        return read(file, name=SHOWN_NAME)
     except DataError as error:
         return BadRow(row=index, reason=str(error).removeprefix(f"{SHOWN_NAME}: ").rstrip("."))
 

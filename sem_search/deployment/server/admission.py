@@ -1,30 +1,33 @@
-"""What the front lets through to MLflow's server: requests of one shape, small enough to be answered.
+"""What a request may be: JSON or CSV of one shape of table, small enough to be answered.
 
-MLflow's server takes a body of any size, repeats invalid JSON to the caller, makes a table as wide as a request asks
-for, and fails on JSON that is nested too deeply. Here a request is taken apart first, within limits, and put together
-anew: a list of images and the parameters, nothing else. So the server behind sees one kind of request, whatever was
-sent. The model, not the front, decides whether an image can be answered.
+A body is counted before it is read, read within limits, and each picture in it is taken out of its base64 once. The
+model, not this module, decides whether an image can be answered.
 """
 
-import csv
+import io
 import json
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from codecs import BOM_UTF8
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
+
+import pandas as pd
+from pandas.errors import EmptyDataError
 
 from sem_search.deployment.pyfunc.requests import (
     IMAGE_COLUMN,
     MAX_LISTED,
-    decode_base64,
+    BadRow,
+    RequestOptions,
+    decode_cell,
+    read_options,
 )
 from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.intake import SMALL_BYTES
-from sem_search.errors import DataError, RefusedRequestError
+from sem_search.errors import DataError, RefusedRequestError, get_first_line
 from sem_search.micrographs.reading.sizes import read_pixel_count
 
-BAD_REQUEST, TOO_LARGE, UNSUPPORTED = 400, 413, 415
+TOO_LARGE, UNSUPPORTED = 413, 415
 
 JSON_TYPE, CSV_TYPE = "application/json", "text/csv"
 
@@ -33,12 +36,10 @@ TABLE_KEYS = ("dataframe_records", "dataframe_split", "inputs", "instances")
 
 PARAMS_KEY = "params"
 
-MAX_PARAM_CHARACTERS = 100
-"""Of a parameter that is a text: no parameter of the classifier takes a longer one."""
+PARAM_NAMES = tuple(field.name for field in fields(RequestOptions))
 
-LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
-
-LARGEST_INTEGER = 2**63
+QUESTION_MARKS = bytes(range(128)) + b"?" * 128
+"""What becomes of each byte of a large text."""
 
 SEPARATORS = {JSON_TYPE: (b",", b"[", b"{"), CSV_TYPE: (b",", b"\n", b"\r")}
 """Each value has one of these before it. Base64 has none of them, so that pictures count for nothing."""
@@ -46,42 +47,45 @@ SEPARATORS = {JSON_TYPE: (b",", b"[", b"{"), CSV_TYPE: (b",", b"\n", b"\r")}
 
 @dataclass(frozen=True, kw_only=True)
 class AdmittedRequest:
-    """A request that may be passed on."""
+    """A request that may be answered."""
 
-    body: bytes
-    """JSON with `dataframe_split` and `params`."""
-    n_rows: int
+    files: tuple[bytes | BadRow, ...]
+    """The picture file of each row, not decoded, or why there is none."""
+    options: RequestOptions
+    megapixels: float
+    """Of all pictures together, as their headers state them."""
 
 
-def admit_request(
-    body: bytes | bytearray, *, content_type: str, limits: RequestLimits, param_names: Iterable[str]
-) -> AdmittedRequest:
-    """Return the request in the one shape that is passed on.
+def admit_request(body: bytes | bytearray, *, content_type: str, limits: RequestLimits) -> AdmittedRequest:
+    """Return what a request asks.
 
     Args:
         body: As it came, not longer than `limits.max_bytes`.
         content_type: The header, `application/json` or `text/csv`.
         limits: How much may be asked for.
-        param_names: The parameters that the model knows.
 
     Raises:
-        RefusedRequestError: With the HTTP status and one sentence, which names the row where one is at fault.
+        DataError: It is no such request; one sentence, which names the row where one is at fault.
+        RefusedRequestError: It is of another type, or too large; with the HTTP status.
+        SettingsError: A parameter has a value that it cannot take.
     """
     kind = _read_content_type(content_type)
     _check_elements(body, kind=kind, limits=limits)
-    cells, params = _read_csv(body, limits=limits) if kind == CSV_TYPE else _read_json(body)
-    _check_params(params, param_names=tuple(param_names))
+    cells, params = _read_csv(body) if kind == CSV_TYPE else _read_json(body)
+    options = _read_params(params)
     if not cells:
-        raise RefusedRequestError(
-            f"The request holds no image: give at least one row with the column '{IMAGE_COLUMN}'.", status=BAD_REQUEST
-        )
+        raise DataError(f"The request holds no image: give at least one row with the column '{IMAGE_COLUMN}'.")
     if len(cells) > limits.max_rows:
-        raise _refuse_rows(f"{len(cells)}", limits=limits)
-    cells = [_simplify(cell) for cell in cells]
-    _check_pixels(cells, limits=limits, is_reported=params.get("on_error") == "report")
-    table = {"columns": [IMAGE_COLUMN], "data": [[cell] for cell in cells]}
-    admitted = json.dumps({"dataframe_split": table, PARAMS_KEY: dict(params)}).encode("ascii")
-    return AdmittedRequest(body=admitted, n_rows=len(cells))
+        raise RefusedRequestError(
+            f"The request holds {len(cells)} images, and at most {limits.max_rows} are answered at once: send them in "
+            "parts.",
+            status=TOO_LARGE,
+        )
+    # No picture has other characters than those of ASCII: texts that are four times as wide are not worked on.
+    plain = (_to_ascii(cell) if isinstance(cell, str) else cell for cell in cells)
+    files = tuple(decode_cell(row, cell) for row, cell in enumerate(plain))
+    megapixels = _measure_pixels(files, limits=limits, is_reported=options.on_error == "report")
+    return AdmittedRequest(files=files, options=options, megapixels=megapixels)
 
 
 def _read_content_type(content_type: str) -> str:
@@ -119,7 +123,7 @@ def _decode(body: bytes | bytearray) -> str:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RefusedRequestError(f"The request is not UTF-8 (byte {error.start}).", status=BAD_REQUEST) from error
+        raise DataError(f"The request is not UTF-8 (byte {error.start}).") from error
     return text if len(body) <= SMALL_BYTES else _to_ascii(text)
 
 
@@ -132,123 +136,99 @@ def _read_json(body: bytes | bytearray) -> tuple[Sequence[Any], Mapping[str, Any
     try:
         request = json.loads(_decode(body))
     except json.JSONDecodeError as error:
-        raise RefusedRequestError(
-            f"The request is not valid JSON ({error.msg} at character {error.pos}).", status=BAD_REQUEST
-        ) from error
+        raise DataError(f"The request is not valid JSON ({error.msg} at character {error.pos}).") from error
     except (RecursionError, ValueError) as error:
-        raise RefusedRequestError(
-            "The request is not valid JSON (it is nested too deeply, or holds a number of too many digits).",
-            status=BAD_REQUEST,
+        raise DataError(
+            "The request is not valid JSON (it is nested too deeply, or holds a number of too many digits)."
         ) from error
     if not isinstance(request, dict):
-        raise RefusedRequestError(
-            f"The request must be a JSON object with one of {', '.join(TABLE_KEYS)}, got a {type(request).__name__}.",
-            status=BAD_REQUEST,
+        raise DataError(
+            f"The request must be a JSON object with one of {', '.join(TABLE_KEYS)}, got a {type(request).__name__}."
         )
     given = [key for key in TABLE_KEYS if key in request]
     if len(given) != 1:
-        raise RefusedRequestError(
-            f"The request must hold exactly one of {', '.join(TABLE_KEYS)}, got {', '.join(given) or 'none of them'}.",
-            status=BAD_REQUEST,
-        )
-    params = request.get(PARAMS_KEY)
-    if params is not None and not isinstance(params, dict):
-        raise RefusedRequestError(
-            f"'{PARAMS_KEY}' must be a JSON object, got a {type(params).__name__}.", status=BAD_REQUEST
-        )
+        found = ", ".join(given) or "none of them"
+        raise DataError(f"The request must hold exactly one of {', '.join(TABLE_KEYS)}, got {found}.")
+    params = {} if request.get(PARAMS_KEY) is None else request[PARAMS_KEY]
+    if not isinstance(params, dict):
+        raise DataError(f"'{PARAMS_KEY}' must be a JSON object, got a {type(params).__name__}.")
     read = _read_split if given[0] == "dataframe_split" else _read_values
-    return read(request[given[0]], key=given[0]), params or {}
+    return read(request[given[0]], key=given[0]), params
 
 
 def _read_split(table: Any, *, key: str) -> Sequence[Any]:
     """Return the image cells of `{"columns": [...], "data": [[...], ...]}`."""
     columns, data = (table.get("columns"), table.get("data")) if isinstance(table, dict) else (None, None)
     if not isinstance(columns, list) or not isinstance(data, list):
-        raise RefusedRequestError(
-            f"'{key}' must be a JSON object with the lists 'columns' and 'data'.", status=BAD_REQUEST
-        )
-    if IMAGE_COLUMN not in columns:
-        raise _refuse_columns(columns)
-    at = columns.index(IMAGE_COLUMN)
+        raise DataError(f"'{key}' must be a JSON object with the lists 'columns' and 'data'.")
+    at = _find_image_column(columns)
     for row, values in enumerate(data):
         if not isinstance(values, list) or len(values) != len(columns):
-            raise RefusedRequestError(
-                f"Row {row} of '{key}' (counted from 0) must be a list of {len(columns)} value(s).", status=BAD_REQUEST
-            )
+            raise DataError(f"Row {row} of '{key}' (counted from 0) must be a list of {len(columns)} value(s).")
     return [values[at] for values in data]
 
 
 def _read_values(table: Any, *, key: str) -> Sequence[Any]:
     """Return the image cells of a list of records, a list of images, or `{"image": [...]}`."""
     if isinstance(table, dict) and key == "inputs":
-        if IMAGE_COLUMN not in table:
-            raise _refuse_columns(list(table))
+        _find_image_column(list(table))
         cells = table[IMAGE_COLUMN]
         return cells if isinstance(cells, list) else [cells]
     if not isinstance(table, list):
-        raise RefusedRequestError(f"'{key}' must be a list, got a {type(table).__name__}.", status=BAD_REQUEST)
+        raise DataError(f"'{key}' must be a list, got a {type(table).__name__}.")
     records = [row for row in table if isinstance(row, dict)]
     if records and not any(IMAGE_COLUMN in record for record in records):
-        raise _refuse_columns(list(records[0]))
-    if len(records) < len(table) and key == "dataframe_records":
-        row = next(index for index, value in enumerate(table) if not isinstance(value, dict))
-        raise RefusedRequestError(
-            f"Row {row} of '{key}' (counted from 0) must be a JSON object with the key '{IMAGE_COLUMN}'.",
-            status=BAD_REQUEST,
-        )
+        _find_image_column(list(records[0]))
+    for row, value in enumerate(table):
+        if not isinstance(value, dict) and key == "dataframe_records":
+            raise DataError(
+                f"Row {row} of '{key}' (counted from 0) must be a JSON object with the key '{IMAGE_COLUMN}'."
+            )
     return [row.get(IMAGE_COLUMN) if isinstance(row, dict) else row for row in table]
 
 
-def _read_csv(body: bytes | bytearray, *, limits: RequestLimits) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """Return the image cells of a CSV request, which has no parameters."""
-    text = _decode(body)
-    csv.field_size_limit(max(csv.field_size_limit(), limits.max_bytes))  # the module's own limit is 131072 characters
-    lines = (found[0] for found in LINE.finditer(text))  # io.StringIO would take four bytes for each character
-    reader = csv.reader(lines, strict=True)
-    cells: list[Any] = []
+def _read_csv(body: bytes | bytearray) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return the image cells of a CSV request, which has no parameters.
+
+    pandas reads it, as in MLflow's server: it is quick, and lets other threads go on meanwhile.
+    """
+    names: dict[Any, None] = {}
+
+    def is_image(name: Any) -> bool:
+        names[name] = None
+        return bool(name == IMAGE_COLUMN)
+
+    content = body.removeprefix(BOM_UTF8)
+    if len(content) > SMALL_BYTES and not content.isascii():
+        content = content.translate(QUESTION_MARKS)  # as in `_decode`
     try:
-        columns = next(reader, [])
-        if IMAGE_COLUMN not in columns:
-            raise _refuse_columns(columns)
-        at = columns.index(IMAGE_COLUMN)
-        for values in reader:
-            if not values:
-                continue
-            cells.append(values[at] if at < len(values) else None)
-            if len(cells) > limits.max_rows:
-                raise _refuse_rows(f"more than {limits.max_rows}", limits=limits)
-    except csv.Error as error:
-        raise RefusedRequestError(
-            f"The request is not valid CSV (line {reader.line_num}: {error}).", status=BAD_REQUEST
-        ) from error
-    return cells, {}
+        table = pd.read_csv(io.BytesIO(content), usecols=is_image, dtype=str, na_filter=False, index_col=False)
+    except UnicodeDecodeError as error:
+        raise DataError(f"The request is not UTF-8 ({error.reason}).") from error
+    except EmptyDataError:
+        table = pd.DataFrame()
+    except ValueError as error:
+        raise DataError(f"The request is not valid CSV ({get_first_line(error)}).") from error
+    _find_image_column(list(names))
+    return table[IMAGE_COLUMN].tolist(), {}
 
 
-def _check_params(params: Mapping[str, Any], *, param_names: tuple[str, ...]) -> None:
-    """Refuse parameters that the model does not know, and values that none of them takes."""
-    unknown = [name for name in params if name not in param_names]
+def _read_params(params: Mapping[str, Any]) -> RequestOptions:
+    unknown = [name for name in params if name not in PARAM_NAMES]
     if unknown:
-        raise RefusedRequestError(
-            f"There is no parameter {unknown[0][:60]!r}; the model knows {', '.join(param_names) or 'none'}.",
-            status=BAD_REQUEST,
-        )
-    for name, value in params.items():
-        is_plain = value is None or isinstance(value, bool | float | str) or _is_small_integer(value)
-        if not is_plain or (isinstance(value, str) and len(value) > MAX_PARAM_CHARACTERS):
-            raise RefusedRequestError(f"Parameter {name} has a value that it cannot take.", status=BAD_REQUEST)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RefusedRequestError(f"Parameter {name} must be a finite number, got {value}.", status=BAD_REQUEST)
+        raise DataError(f"There is no parameter {unknown[0][:60]!r}; the model knows {', '.join(PARAM_NAMES)}.")
+    return read_options(params)
 
 
-def _check_pixels(cells: Sequence[Any], *, limits: RequestLimits, is_reported: bool) -> None:
-    """Refuse a request whose pictures are too large by their own headers.
+def _measure_pixels(files: Sequence[bytes | BadRow], *, limits: RequestLimits, is_reported: bool) -> float:
+    """Return the megapixels of all pictures, by their headers; refuse a request that has too many.
 
     With `on_error=report` a single picture that is too large is left to the model, which refuses it unread and answers
     the others; it counts for nothing here.
     """
     megapixels = 0.0
-    for row, cell in enumerate(cells):
-        size = _measure(cell)
+    for row, file in enumerate(files):
+        size = 0.0 if isinstance(file, BadRow) else (read_pixel_count(file) or 0) / 1e6
         if size > limits.max_image_megapixels:
             if is_reported:
                 continue
@@ -260,46 +240,16 @@ def _check_pixels(cells: Sequence[Any], *, limits: RequestLimits, is_reported: b
         megapixels += size
         if megapixels > limits.max_request_megapixels and row > 0:
             raise RefusedRequestError(
-                f"The first {row + 1} of {len(cells)} images have {megapixels:.3g} megapixels together, and at most "
+                f"The first {row + 1} of {len(files)} images have {megapixels:.3g} megapixels together, and at most "
                 f"{limits.max_request_megapixels:g} are answered at once: send them in parts.",
                 status=TOO_LARGE,
             )
+    return megapixels
 
 
-def _measure(cell: Any) -> float:
-    """Return the megapixels that the header of the picture in a cell states; 0 where there is no picture."""
-    try:
-        return (read_pixel_count(decode_base64(cell)) or 0) / 1e6
-    except DataError:
-        return 0.0  # the model names what is wrong with it
-
-
-def _simplify(cell: Any) -> Any:
-    """Return a cell that JSON and a table can hold; what is no text is refused by the model, by its type."""
-    if isinstance(cell, str):
-        return _to_ascii(cell)  # no picture has other characters, and half a character is no text for a table
-    if isinstance(cell, list | dict):
-        return type(cell)()
-    if isinstance(cell, float) and not math.isfinite(cell):
-        return None
-    if isinstance(cell, int) and not _is_small_integer(cell):
-        return float(LARGEST_INTEGER)
-    return cell
-
-
-def _is_small_integer(value: Any) -> bool:
-    return isinstance(value, int) and abs(value) < LARGEST_INTEGER
-
-
-def _refuse_columns(columns: Sequence[Any]) -> RefusedRequestError:
-    found = ", ".join(repr(str(name)[:40]) for name in columns[:MAX_LISTED]) or "none"
-    return RefusedRequestError(
-        f"The request has no column '{IMAGE_COLUMN}' (columns found: {found}).", status=BAD_REQUEST
-    )
-
-
-def _refuse_rows(found: str, *, limits: RequestLimits) -> RefusedRequestError:
-    return RefusedRequestError(
-        f"The request holds {found} images, and at most {limits.max_rows} are answered at once: send them in parts.",
-        status=TOO_LARGE,
-    )
+def _find_image_column(columns: Sequence[Any]) -> int:
+    """Return the place of the image column among others; a request without one is refused."""
+    if IMAGE_COLUMN not in columns:
+        found = ", ".join(repr(str(name)[:40]) for name in columns[:MAX_LISTED]) or "none"
+        raise DataError(f"The request has no column '{IMAGE_COLUMN}' (columns found: {found}).")
+    return columns.index(IMAGE_COLUMN)

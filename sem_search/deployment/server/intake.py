@@ -7,6 +7,7 @@ answered. `Origin` is the page that asks, as the browser states it: it must be t
 Memory: the bytes that have arrived count, not the announced length, since a false announcement costs a caller nothing.
 """
 
+import asyncio
 import ipaddress
 import re
 
@@ -129,3 +130,31 @@ class BodyBudget:
     def give_back(self, n_bytes: int) -> None:
         """Give back what a body held."""
         self._used_bytes -= n_bytes
+
+
+class PixelRoom:
+    """Room for the pictures that are decoded at the same time; who finds none waits, first come, first served.
+
+    Args:
+        megapixels: Of all requests together; a larger request has all of it.
+    """
+
+    def __init__(self, megapixels: float) -> None:
+        self._free = self._total = megapixels
+        self._door = asyncio.Lock()
+        self._has_freed = asyncio.Event()
+
+    async def take(self, megapixels: float) -> float:
+        """Return what was taken when there is room: at least one megapixel, so that requests are counted, too."""
+        taken = min(max(megapixels, 1.0), self._total)
+        async with self._door:
+            while self._free < taken:
+                self._has_freed.clear()
+                await self._has_freed.wait()
+            self._free -= taken
+        return taken
+
+    def give_back(self, taken: float) -> None:
+        """Give back what was taken."""
+        self._free += taken
+        self._has_freed.set()

@@ -1,27 +1,38 @@
 """Which version answers: the one that the alias names, watched, and exchanged without losing a request.
 
-MLflow's server looks an alias up once, when it starts. Here a new champion gets a server of its own beside the old one;
-requests go to it from the moment it is ready, and the old one ends when its last request is answered. A version that
-cannot be started leaves the old one in place. A server that dies is started again.
+A new champion is loaded beside the old one; requests that come after it is ready go to it, and those before are
+answered by the old one, which is dropped with the last of them. A version that cannot be loaded, or does not answer its
+own stored example, leaves the old one in place.
 """
 
 import asyncio
-import contextlib
 import logging
+import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
+import numpy as np
 from mlflow.exceptions import MlflowException
-from mlflow.models import get_model_info
 
+from sem_search.deployment.classifier.classifier import MicrographClassifier
+from sem_search.deployment.package.reading import read_classifier
+from sem_search.deployment.pyfunc.model import MODEL_FOLDER
+from sem_search.deployment.pyfunc.registered_name import ServedName
+from sem_search.deployment.pyfunc.requests import check_rows, read_images
+from sem_search.deployment.registry import fetch_model
 from sem_search.deployment.registry.contents import describe_failure
-from sem_search.deployment.server.child import ModelServer, ServerSettings, start_model_server
-from sem_search.errors import ModelNotFoundError, SemSearchError, get_first_line
+from sem_search.deployment.request_limits import RequestLimits
+from sem_search.deployment.server.admission import JSON_TYPE, admit_request
+from sem_search.errors import ModelNotFoundError, SemSearchError, StoreError, get_first_line
+from sem_search.micrographs.reading.micrograph import Micrograph
+
+EXAMPLE_FILE = "serving_input_example.json"
+"""The request that MLflow stores with a model."""
 
 RETRY_S = 60.0
-"""A version that could not be started is tried again after so long; the old one answers meanwhile."""
+"""A version that could not be loaded is tried again after so long; the old one answers meanwhile."""
 
 _logger = logging.getLogger(__name__)
 
@@ -31,24 +42,26 @@ Resolver = Callable[[str], str]
 
 @dataclass(frozen=True, kw_only=True)
 class ServedVersion:
-    """A model with the server that answers for it."""
+    """A model that is loaded."""
 
     model_uri: str
     """Exactly one version."""
-    param_names: tuple[str, ...]
-    """The parameters that this version knows."""
-    server: ModelServer
+    classifier: MicrographClassifier
+
+    @property
+    def registered(self) -> ServedName:
+        """Name and version in the registry; None for a model that is not registered."""
+        path = self.model_uri.removeprefix("models:/")
+        name, slash, version = path.rpartition("/")
+        return ServedName(name=name, version=version) if slash and path != self.model_uri else ServedName()
 
     @property
     def name(self) -> str:
         """Name of the registered model; the whole URI of a model that is not registered."""
-        name, slash, _ = self.model_uri.removeprefix("models:/").rpartition("/")
-        return name if slash and self.model_uri.startswith("models:/") else self.model_uri
+        return self.registered.name or self.model_uri
 
-    @property
-    def version(self) -> str | None:
-        """Number of the registered version; None for a model that is not registered."""
-        return None if self.name == self.model_uri else self.model_uri.rpartition("/")[2]
+
+Loader = Callable[[str], ServedVersion]
 
 
 class Rotation:
@@ -56,126 +69,102 @@ class Rotation:
 
     Args:
         address: `models:/<name>@<alias>`, or the URI of one model, which is then never exchanged.
-        settings: How servers are started.
         watch_s: Seconds between two looks at the alias.
         resolve: Looks an address up.
+        load: Loads a version, see `load_version`.
     """
 
-    def __init__(self, *, address: str, settings: ServerSettings, watch_s: float, resolve: Resolver) -> None:
+    def __init__(self, *, address: str, watch_s: float, resolve: Resolver, load: Loader) -> None:
         self.address = address
-        self._settings = settings
+        self.current: ServedVersion | None = None
+        """The version that answers now, or None before the first is loaded."""
         self._watch_s = watch_s
         self._resolve = resolve
-        self._current: ServedVersion | None = None
-        self._ended: ModelServer | None = None
+        self._load = load
         self._failed_s: dict[str, float] = {}
-        self._background: set[asyncio.Task[None]] = set()
-
-    @property
-    def current(self) -> ServedVersion | None:
-        """The version that answers now, or None while there is none."""
-        served = self._current
-        return served if served is not None and served.server.is_running else None
 
     async def start(self) -> None:
-        """Start the first version.
+        """Load the first version.
 
         Raises:
             ModelNotFoundError: There is no such model.
-            StoreError: Its files are not those that were registered, or its server could not be started.
+            StoreError: Its files are not those that were registered, or it does not answer.
         """
-        self._current = await self._launch(await asyncio.to_thread(self._resolve, self.address))
+        model_uri = await asyncio.to_thread(self._resolve, self.address)
+        self.current = await asyncio.to_thread(self._load, model_uri)
 
     async def watch(self) -> None:
-        """Follow the address for ever, and start a server again that has died."""
+        """Follow the address for ever, once the first version is loaded."""
         while True:
-            await self._wait_for_news()
+            await asyncio.sleep(self._watch_s)
             wanted = await self._look_up()
-            is_new = self._current is None or wanted != self._current.model_uri
-            if (is_new or self.current is None) and not self._has_just_failed(wanted):
+            if wanted is not None and time.monotonic() - self._failed_s.get(wanted, -RETRY_S) >= RETRY_S:
                 await self._exchange(wanted)
 
-    async def stop(self, *, limit_s: float) -> None:
-        """End all servers when their last request is answered, or after the limit."""
-        tasks = list(self._background)
-        if self._current is not None:
-            tasks.append(asyncio.create_task(self._current.server.drain_and_stop(limit_s=limit_s)))
-        await asyncio.gather(*tasks)
-
-    async def _wait_for_news(self) -> None:
-        """Wait until it is time to look at the alias, or the server that should answer has died."""
-        server = self._current.server if self._current is not None else None
-        if server is None or server is self._ended:
-            await asyncio.sleep(self._watch_s)
-            return
-        with contextlib.suppress(TimeoutError):  # the usual case: it is time to look
-            async with asyncio.timeout(self._watch_s):
-                code = await server.wait_until_ended()
-                self._ended = server
-                _logger.error("The server of %s ended with code %d; it is started again.", self.address, code)
-
-    async def _look_up(self) -> str:
-        """Return the version that the address means now; the one served so far, where the registry does not answer."""
+    async def _look_up(self) -> str | None:
+        """Return the version that the address means now; None for the one that answers already."""
+        served = self.current.model_uri if self.current is not None else None
         try:
-            return await asyncio.to_thread(self._resolve, self.address)
+            wanted = await asyncio.to_thread(self._resolve, self.address)
         except (SemSearchError, MlflowException, OSError) as error:
-            if self._current is None:
-                return self.address
-            _logger.warning(
-                "%s could not be looked up (%s); %s goes on.",
-                self.address,
-                get_first_line(error),
-                self._current.model_uri,
-            )
-            return self._current.model_uri
-
-    def _has_just_failed(self, model_uri: str) -> bool:
-        return time.monotonic() - self._failed_s.get(model_uri, -RETRY_S) < RETRY_S
+            _logger.warning("%s could not be looked up (%s); %s goes on.", self.address, get_first_line(error), served)
+            return None
+        return None if wanted == served else wanted
 
     async def _exchange(self, model_uri: str) -> None:
-        """Put another version in the place of the one that answers; keep that one if the other cannot be started."""
-        before = self._current
+        """Put another version in the place of the one that answers; keep that one if the other cannot be loaded."""
+        before = self.current.model_uri if self.current is not None else None
         try:
-            served = await self._launch(model_uri)
-        except (SemSearchError, MlflowException, OSError) as error:
+            self.current = await asyncio.to_thread(self._load, model_uri)
+        except Exception as error:  # noqa: BLE001 - whatever a store or a network raises, the old one goes on
             self._failed_s[model_uri] = time.monotonic()
             _logger.error(
-                "%s could not be started (%s); it is tried again in %g s, and %s.",
+                "%s could not be loaded (%s); it is tried again in %g s, and %s goes on.",
                 model_uri,
                 get_first_line(error),
                 RETRY_S,
-                "nothing answers meanwhile" if self.current is None else f"{self.current.model_uri} goes on",
+                before,
             )
             return
-        self._current = served
-        _logger.info("%s answers now%s.", model_uri, "" if before is None else f", in place of {before.model_uri}")
-        if before is not None:
-            self._run_in_background(before.server.drain_and_stop(limit_s=2.0 * self._settings.timeout_s))
-
-    async def _launch(self, model_uri: str) -> ServedVersion:
-        param_names = await asyncio.to_thread(_read_param_names, model_uri)
-        server = await start_model_server(model_uri, settings=self._settings)
-        try:
-            await server.wait_until_ready(limit_s=self._settings.start_limit_s)
-        except BaseException:
-            await server.stop()
-            raise
-        return ServedVersion(model_uri=model_uri, param_names=param_names, server=server)
-
-    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        _logger.info("%s answers now, in place of %s.", model_uri, before)
 
 
-def _read_param_names(model_uri: str) -> tuple[str, ...]:
-    """Return the parameters that a model's signature names; nothing of the model is loaded.
+def load_version(model_uri: str) -> ServedVersion:
+    """Load a model from a copy of its files that is compared with the registry, and have it answer its own example.
 
     Raises:
-        ModelNotFoundError: Its files cannot be read.
+        ModelNotFoundError: There is no such model, or its files cannot be read.
+        StoreError: Its files are not those that were registered, or it does not answer.
     """
-    try:
-        signature = get_model_info(model_uri).signature
-    except (MlflowException, OSError) as error:
-        raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
-    return tuple(param.name for param in signature.params.params) if signature and signature.params else ()
+    with tempfile.TemporaryDirectory(prefix="sem-search-") as folder:  # mode 0700
+        try:
+            model = fetch_model(model_uri, folder=Path(folder))
+        except (MlflowException, OSError) as error:
+            raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
+        try:
+            classifier = read_classifier(model / "artifacts" / MODEL_FOLDER)
+            check_example(classifier, (model / EXAMPLE_FILE).read_bytes())
+        except StoreError:
+            raise
+        except Exception as error:  # whatever a network raises that is damaged or of another make
+            said = f"{type(error).__name__}: {get_first_line(error)}"
+            raise StoreError(f"{model_uri} does not answer the example that is stored with it ({said}).") from error
+    return ServedVersion(model_uri=model_uri, classifier=classifier)
+
+
+def check_example(classifier: MicrographClassifier, example: bytes) -> None:
+    """Answer a stored request, as one that comes from a caller.
+
+    Raises:
+        StoreError: An answer is none of the model's classes.
+        DataError: The request is none that can be answered.
+    """
+    limits = RequestLimits()
+    files = admit_request(example, content_type=JSON_TYPE, limits=limits).files
+    megapixels = limits.max_request_megapixels
+    rows = read_images(files, n_rows=len(files), read=classifier.read, max_megapixels=megapixels)
+    check_rows(rows)
+    for answer in classifier.classify([row.pixels for row in rows if isinstance(row, Micrograph)]):
+        n_classes = len(classifier.description.class_names)
+        if answer.probabilities.shape != (n_classes,) or not np.isfinite(answer.probabilities).all():
+            raise StoreError(f"The model answers its stored example with none of its {n_classes} classes.")

@@ -1,24 +1,12 @@
 from pathlib import Path
 
 import mlflow
-import pytest
 
 from sem_search.deployment.package.writing import LoggedClassifier
-from sem_search.deployment.pyfunc.registered_name import SERVED_MODEL_VARIABLE, ServedName, read_served_name
+from sem_search.deployment.pyfunc.registered_name import ServedName, read_served_name
 
 
-@pytest.fixture(autouse=True)
-def _untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SERVED_MODEL_VARIABLE, raising=False)
-
-
-def test_a_server_is_told_what_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "registered_model_meta").write_text("model_name: other\nmodel_version: '9'\n")
-    monkeypatch.setenv(SERVED_MODEL_VARIABLE, "lactose/grade A/3")
-    assert read_served_name(tmp_path) == ServedName(name="lactose/grade A", version="3")
-
-
-def test_else_the_note_of_mlflow_tells_it(tmp_path: Path) -> None:
+def test_the_note_of_mlflow_tells_it(tmp_path: Path) -> None:
     (tmp_path / "registered_model_meta").write_text("model_name: lactose\nmodel_version: '3'\n")
     assert read_served_name(tmp_path) == ServedName(name="lactose", version="3")
 

@@ -17,7 +17,7 @@ from sem_search.deployment.registry.contents import (
     read_files_sha256,
 )
 from sem_search.deployment.registry.versions import TAG_FILES
-from sem_search.deployment.server.rotation import _read_param_names
+from sem_search.deployment.server.rotation import load_version
 from sem_search.errors import ModelNotFoundError, StoreError
 
 
@@ -144,7 +144,7 @@ def test_a_moved_folder_is_named_by_whoever_needs_it(laboratory: Any, name: str)
     assert missing.is_relative_to(laboratory.folder / name)
     assert files.endswith(missing.name)
     said = r"should lie in .*" + name + r"/.*, which is not there.*move the search's folder back"
-    for ask in (load_model, _read_param_names, lambda _: show_version(laboratory.name, version)):
+    for ask in (load_model, load_version, lambda _: show_version(laboratory.name, version)):
         with pytest.raises(ModelNotFoundError, match=said):
             ask(uri)
 

@@ -1,4 +1,4 @@
-"""What the front lets through, and in what words it refuses the rest."""
+"""What a request may be, and in what words the rest is refused."""
 
 import base64
 import io
@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.deployment.request_limits import RequestLimits
-from sem_search.deployment.server.admission import admit_request
-from sem_search.errors import RefusedRequestError
+from sem_search.deployment.server.admission import AdmittedRequest, admit_request
+from sem_search.errors import DataError, InputError, RefusedRequestError
 
 LIMITS = RequestLimits(max_rows=5, max_image_megapixels=0.01, max_request_megapixels=0.015)
-PARAMS = ("explain", "on_error", "coverage")
 
 
 def encode(height_px: int = 20, width_px: int = 30) -> str:
@@ -27,17 +27,12 @@ def encode(height_px: int = 20, width_px: int = 30) -> str:
 GOOD = encode()
 
 
-def admit(request: Any, content_type: str = "application/json") -> dict[str, Any]:
+GOOD_FILE = base64.b64decode(GOOD)
+
+
+def admit(request: Any, content_type: str = "application/json") -> AdmittedRequest:
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
-    admitted = admit_request(body, content_type=content_type, limits=LIMITS, param_names=PARAMS)
-    passed_on: dict[str, Any] = json.loads(admitted.body)
-    assert admitted.n_rows == len(passed_on["dataframe_split"]["data"])
-    return passed_on
-
-
-def get_cells(passed_on: dict[str, Any]) -> list[Any]:
-    assert passed_on["dataframe_split"]["columns"] == ["image"]
-    return [row[0] for row in passed_on["dataframe_split"]["data"]]
+    return admit_request(body, content_type=content_type, limits=LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -67,34 +62,41 @@ def get_cells(passed_on: dict[str, Any]) -> list[Any]:
         "CSV of a spreadsheet",
     ],
 )
-def test_every_shape_of_a_table_is_passed_on_alike(request_body: Any) -> None:
+def test_every_shape_of_a_table_is_read_alike(request_body: Any) -> None:
     content_type = "text/csv; charset=utf-8" if isinstance(request_body, bytes) else "application/json"
-    assert get_cells(admit(request_body, content_type)) == [GOOD, "x"]
+    good, bad = admit(request_body, content_type).files
+    assert good == GOOD_FILE
+    assert isinstance(bad, BadRow)
+    assert (bad.row, "not valid base64 (1 characters" in bad.reason) == (1, True)
 
 
-def test_params_are_passed_on() -> None:
+def test_params_become_options() -> None:
     params = {"explain": True, "on_error": "report", "coverage": 0.8}
-    assert admit({"inputs": [GOOD], "params": params})["params"] == params
-    assert admit({"inputs": [GOOD], "params": None})["params"] == {}
+    assert admit({"inputs": [GOOD], "params": params}).options == RequestOptions(**params)
+    assert admit({"inputs": [GOOD], "params": None}).options == RequestOptions()
+
+
+def test_pixels_are_counted_by_the_headers() -> None:
+    assert admit({"inputs": [GOOD, "x", GOOD]}).megapixels == pytest.approx(2 * 20 * 30 / 1e6)
 
 
 @pytest.mark.parametrize(
-    ("cell", "simple"),
+    ("cell", "reason"),
     [
-        (None, None),
-        (float("nan"), None),
-        (3, 3),
-        (True, True),
-        ([[1] * 9], []),
-        ({"a": {}}, {}),
-        (10**30, 2.0**63),
-        ("ab\ud800c", "ab?c"),
+        (None, "nothing (null)"),
+        (float("nan"), "nothing (null)"),
+        (3, "the int 3"),
+        (True, "the bool True"),
+        ([[1] * 9], "a value of type list"),
+        ({"a": {}}, "a value of type dict"),
+        (10**30, "the int 1000"),
+        ("ab\ud800c", "character '?' at position 2"),
     ],
 )
-def test_what_is_no_text_is_passed_on_as_little_more_than_its_type(cell: Any, simple: Any) -> None:
-    (found,) = get_cells(admit({"dataframe_split": {"columns": ["image"], "data": [[cell]]}}))
-    assert found == simple
-    assert type(found) is type(simple)
+def test_what_is_no_text_is_a_bad_row(cell: Any, reason: str) -> None:
+    (found,) = admit({"dataframe_split": {"columns": ["image"], "data": [[cell]]}}).files
+    assert isinstance(found, BadRow)
+    assert reason in found.reason
 
 
 REFUSED: dict[str, tuple[Any, int, str]] = {
@@ -107,11 +109,28 @@ REFUSED: dict[str, tuple[Any, int, str]] = {
     "no table": ({"params": {}}, 400, "exactly one of .*got none of them"),
     "two tables": ({"inputs": [], "instances": []}, 400, "exactly one of .*got inputs, instances"),
     "params as a list": ({"inputs": [GOOD], "params": [1]}, 400, "'params' must be a JSON object, got a list"),
+    "params as an empty list": ({"inputs": [GOOD], "params": []}, 400, "'params' must be a JSON object, got a list"),
     "unknown parameter": ({"inputs": [GOOD], "params": {"explian": True}}, 400, "no parameter 'explian'; .*explain"),
-    "parameter as a list": ({"inputs": [GOOD], "params": {"explain": [1]}}, 400, "Parameter explain has a value"),
-    "long parameter": ({"inputs": [GOOD], "params": {"on_error": "x" * 101}}, 400, "Parameter on_error has a value"),
-    "parameter of many digits": ({"inputs": [GOOD], "params": {"coverage": 10**30}}, 400, "Parameter coverage has"),
-    "infinite parameter": ({"inputs": [GOOD], "params": {"coverage": float("inf")}}, 400, "coverage must be a finite"),
+    "parameter as a list": (
+        {"inputs": [GOOD], "params": {"explain": [1]}},
+        400,
+        "Parameter explain must be true or false, got a value of type list",
+    ),
+    "long parameter": (
+        {"inputs": [GOOD], "params": {"on_error": "x" * 101}},
+        400,
+        "Parameter on_error must be one of refuse, report, got the text 'x{20}'",
+    ),
+    "parameter of many digits": (
+        {"inputs": [GOOD], "params": {"coverage": 10**30}},
+        400,
+        "Parameter coverage must be a number above 0 and below 1, got the int",
+    ),
+    "infinite parameter": (
+        {"inputs": [GOOD], "params": {"coverage": float("inf")}},
+        400,
+        "coverage must be a number above 0 and below 1, got the float inf",
+    ),
     "no rows": ({"inputs": []}, 400, "holds no image"),
     "no records": ({"dataframe_records": []}, 400, "holds no image"),
     "no data": ({"dataframe_split": {"columns": ["image"], "data": []}}, 400, "holds no image"),
@@ -132,9 +151,9 @@ REFUSED: dict[str, tuple[Any, int, str]] = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_refused(kind: str) -> None:
     request, status, message = REFUSED[kind]
-    with pytest.raises(RefusedRequestError, match=message) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         admit(request)
-    assert caught.value.status == status
+    assert getattr(caught.value, "status", 400) == status
     assert len(str(caught.value)) < 300
 
 
@@ -144,13 +163,13 @@ def test_what_is_refused(kind: str) -> None:
         (b"", "no column 'image'"),
         (b"img\nx\n", r"no column 'image' \(columns found: 'img'\)"),
         (b"image\n", "holds no image"),
-        (b"image\n" + b"x\n" * 10_000, "more than 5 images, and at most 5"),
-        (b'image\n"x', "not valid CSV .line 2"),
+        (b"image\n" + b"x\n" * 10_000, "holds 10000 images, and at most 5"),
+        (b'image\n"x', "not valid CSV .*EOF inside string"),
         (b"image\n\xff", "not UTF-8"),
     ],
 )
 def test_what_is_refused_of_a_csv(body: bytes, message: str) -> None:
-    with pytest.raises(RefusedRequestError, match=message):
+    with pytest.raises(DataError, match=message):
         admit(body, "text/csv")
 
 
@@ -171,7 +190,7 @@ def test_other_content_types_are_refused(content_type: str, message: str) -> Non
 
 def test_one_large_image_is_left_to_the_model_where_errors_are_reported() -> None:
     request = {"inputs": [encode(200, 100), GOOD], "params": {"on_error": "report"}}
-    assert len(get_cells(admit(request))) == 2
+    assert len(admit(request).files) == 2
     with pytest.raises(RefusedRequestError, match="first 3 of 3"):
         admit({"inputs": [encode(200, 100)] + [encode(90, 100)] * 2, "params": {"on_error": "report"}})
 
@@ -211,20 +230,20 @@ def test_so_many_values_are_read_and_not_one_more() -> None:
     limits = RequestLimits(max_elements=5)
     body = b'{"inputs": ["a", "b", "c"], "x": 1}'
     assert body.count(b",") + body.count(b"[") + body.count(b"{") == 5
-    assert admit_request(body, content_type="application/json", limits=limits, param_names=()).n_rows == 3
+    assert admit_request(body, content_type="application/json", limits=limits).files[2:]
     with pytest.raises(RefusedRequestError, match="holds 6 commas"):
-        admit_request(body[:-1] + b', "y": 1}', content_type="application/json", limits=limits, param_names=())
+        admit_request(body[:-1] + b', "y": 1}', content_type="application/json", limits=limits)
     csv_body = b"image,a\nx,1\ny,2"
-    assert admit_request(csv_body, content_type="text/csv", limits=limits, param_names=()).n_rows == 2
+    assert admit_request(csv_body, content_type="text/csv", limits=limits).files[1:]
     with pytest.raises(RefusedRequestError, match="holds 6 commas, line ends"):
-        admit_request(csv_body + b"\n", content_type="text/csv", limits=limits, param_names=())
+        admit_request(csv_body + b"\n", content_type="text/csv", limits=limits)
 
 
 def test_the_largest_request_that_is_allowed_is_far_from_that_limit() -> None:
     limits = RequestLimits()
     records = [{"image": "AAAA", "operator": "me", "place": [1, 2]} for _ in range(limits.max_rows)]
     body = json.dumps({"dataframe_records": records}).encode()
-    assert admit_request(body, content_type="application/json", limits=limits, param_names=()).n_rows == limits.max_rows
+    assert len(admit_request(body, content_type="application/json", limits=limits).files) == limits.max_rows
 
 
 LONG = 4_000_000
@@ -241,17 +260,25 @@ def test_one_wide_character_does_not_make_a_large_request_many_times_as_large(ki
     body, content_type = LARGE[kind]
     tracemalloc.start()
     try:
-        (cell,) = get_cells(admit(body, content_type))
+        (found,) = admit(body, content_type).files
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert cell.isascii()
-    assert len(cell) == LONG + 1
+    assert isinstance(found, BadRow)
+    assert f"character '?' at position {LONG}" in found.reason
     assert peak_bytes < 8 * len(body)
+
+
+def test_a_large_csv_of_a_spreadsheet_is_read() -> None:
+    (found,) = admit("\ufeffimage,operator\r\n".encode() + b"A" * LONG + ",Jürgen\r\n".encode(), "text/csv").files
+    assert found == bytes(LONG // 4 * 3)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("last", ["", "end"])
 def test_lines_of_a_csv_end_as_any_system_ends_them(end: str, last: str) -> None:
-    text = end.join(["image,n", "x,1", "", f'"y{end}z",2', "\x0b\u2028w,3"]) + (end if last else "")
-    assert get_cells(admit(text.encode(), "text/csv")) == ["x", f"y{end}z", "\x0b?w"]
+    text = end.join(["image,n", "AAAA,1", "", f'"AA{end}AA",2', "\x0b\u2028w,3"]) + (end if last else "")
+    first, second, third = admit(text.encode(), "text/csv").files
+    assert first == second == bytes(3)
+    assert isinstance(third, BadRow)
+    assert "character '?' at position 0" in third.reason

@@ -1,11 +1,14 @@
 """Who may ask, and how much of what is sent may be in memory."""
 
+import asyncio
+
 import pytest
 
 from sem_search.deployment.server.intake import (
     LOCAL_HOSTS,
     SMALL_BYTES,
     BodyBudget,
+    PixelRoom,
     check_caller,
     read_allowed_hosts,
 )
@@ -110,3 +113,49 @@ def test_large_bodies_leave_room_for_small_ones() -> None:
     assert budget.take(2 * SMALL_BYTES - 1, body_bytes=SMALL_BYTES)
     assert budget.has_room(1, body_bytes=1)
     assert not budget.has_room(2, body_bytes=2)
+
+
+def test_who_finds_no_room_waits_first_come_first_served() -> None:
+    async def run() -> None:
+        room = PixelRoom(10.0)
+        order: list[float] = []
+
+        async def decode(megapixels: float) -> None:
+            taken = await room.take(megapixels)
+            order.append(megapixels)
+            await asyncio.sleep(0)
+            room.give_back(taken)
+
+        held = await room.take(6.0)
+        waiting = [asyncio.create_task(decode(megapixels)) for megapixels in (5.0, 0.0, 2.0, 500.0, 3.0)]
+        await asyncio.sleep(0.01)
+        assert order == [], "a small request does not overtake a large one for ever"
+        room.give_back(held)
+        async with asyncio.timeout(5):
+            await asyncio.gather(*waiting)
+        assert order == [5.0, 0.0, 2.0, 500.0, 3.0]
+        assert await room.take(10.0) == 10.0, "all is given back"
+
+    asyncio.run(run())
+
+
+def test_who_stops_waiting_leaves_the_room_as_it_was() -> None:
+    async def run() -> None:
+        room = PixelRoom(10.0)
+        held = await room.take(10.0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await room.take(1.0)
+        room.give_back(held)
+        async with asyncio.timeout(5):
+            assert await room.take(10.0) == 10.0
+
+    asyncio.run(run())
+
+
+def test_every_request_takes_at_least_a_megapixel() -> None:
+    async def run() -> None:
+        room = PixelRoom(10.0)
+        assert [await room.take(0.0), await room.take(4.5)] == [1.0, 4.5]
+
+    asyncio.run(run())

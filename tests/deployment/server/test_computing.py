@@ -1,0 +1,114 @@
+"""The thread that computes: who shares a batch, who does not, and whose failure is whose."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from sem_search.deployment.classifier.classifier import NO_DEADLINE, Deadline, ImageAnswer
+from sem_search.deployment.server.computing import SHARED_IMAGES, ComputeThread, Question
+from sem_search.errors import RefusedRequestError
+from sem_search.micrographs.reading.grey import FloatImage
+from tests.deployment.server.serving import LIMIT_S, StoneClassifier, build_answer
+
+
+def make_images(*greys: float) -> list[FloatImage]:
+    return [np.full((8, 8), grey, dtype=np.float32) for grey in greys]
+
+
+def build_question(
+    classifier: StoneClassifier, *greys: float, is_explained: bool = False, deadline: Deadline = NO_DEADLINE
+) -> Question:
+    images = make_images(*greys)
+    return Question(classifier=classifier, images=images, is_explained=is_explained, deadline=deadline)  # type: ignore[arg-type]
+
+
+class Queue:
+    """Questions that wait behind one that is being computed, until they are let go together."""
+
+    def __init__(self, classifier: StoneClassifier) -> None:
+        self.batches: list[tuple[int, int]] = []
+        self.thread = ComputeThread(on_batch=lambda n_requests, n_images: self.batches.append((n_requests, n_images)))
+        self.classifier = classifier
+        classifier.gate.clear()
+        self._first = self.thread.ask(build_question(classifier, 0.0))
+        while not classifier.batches:
+            time.sleep(0.005)
+
+    def ask(self, *questions: Question) -> list[Sequence[ImageAnswer] | BaseException]:
+        """Return what became of each question."""
+        futures = [self.thread.ask(question) for question in questions]
+        self.classifier.gate.set()
+        return [future.exception(timeout=LIMIT_S) or future.result() for future in futures]
+
+
+def read_starch(answers: Sequence[ImageAnswer] | BaseException) -> list[float]:
+    assert isinstance(answers, tuple)
+    return [round(float(answer.probabilities[1]), 3) for answer in answers]
+
+
+def test_plain_questions_share_a_batch_and_each_gets_its_own_answers() -> None:
+    stone = StoneClassifier()
+    queue = Queue(stone)
+    answers = queue.ask(build_question(stone, 0.1, 0.2), build_question(stone, 0.3), build_question(stone, 0.4, 0.5))
+    assert [read_starch(some) for some in answers] == [[0.1, 0.2], [0.3], [0.4, 0.5]]
+    assert queue.batches == [(1, 1), (3, 5)]
+
+
+def test_heat_maps_other_models_and_many_images_do_not() -> None:
+    stone, other = StoneClassifier(), StoneClassifier()
+    many = [0.5] * SHARED_IMAGES
+    queue = Queue(stone)
+    answers = queue.ask(
+        build_question(stone, 0.1),
+        build_question(stone, 0.2, 0.3, is_explained=True),
+        build_question(other, 0.4),
+        build_question(stone, *many),
+        build_question(stone, 0.6),
+    )
+    assert [read_starch(some) for some in answers] == [[0.1], [0.2, 0.3], [0.4], many, [0.6]]
+    assert queue.batches == [(1, 1), (2, 2), (1, 2), (1, 1), (1, SHARED_IMAGES)]
+    assert other.batches == [1]
+
+
+class PickyClassifier(StoneClassifier):
+    """Fails on bright images."""
+
+    def classify(self, images: Sequence[FloatImage], *, deadline: Deadline = NO_DEADLINE) -> tuple[ImageAnswer, ...]:
+        super().classify(images, deadline=deadline)
+        if max(float(image.mean()) for image in images) > 0.8:
+            raise KeyError("too bright")
+        return tuple(build_answer(image) for image in images)
+
+
+def test_only_the_question_at_fault_fails() -> None:
+    picky = PickyClassifier()
+    first, second, third = Queue(picky).ask(
+        build_question(picky, 0.1), build_question(picky, 0.9), build_question(picky, 0.3)
+    )
+    assert (read_starch(first), read_starch(third)) == ([0.1], [0.3])
+    assert isinstance(second, KeyError)
+
+
+def test_who_waited_too_long_is_sent_away_and_who_left_is_left_out() -> None:
+    stone = StoneClassifier()
+    queue = Queue(stone)
+    left = build_question(stone, 0.5)
+    left.answers.cancel()
+    late, in_time, _ = queue.ask(
+        build_question(stone, 0.1, deadline=Deadline.start(0.0)), build_question(stone, 0.2), build_question(stone, 0.7)
+    )
+    assert isinstance(late, RefusedRequestError)
+    assert late.status == 503
+    assert read_starch(in_time) == [0.2]
+    assert queue.thread.ask(left).cancelled()
+    assert queue.batches == [(1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("is_explained", [False, True])
+def test_a_deadline_holds_while_it_is_computed(is_explained: bool) -> None:
+    slow = StoneClassifier(delay_s=0.1)
+    question = build_question(slow, 0.1, is_explained=is_explained, deadline=Deadline.start(0.05))
+    with pytest.raises(RefusedRequestError, match="longer --timeout"):
+        ComputeThread().ask(question).result(timeout=LIMIT_S)
