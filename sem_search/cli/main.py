@@ -229,7 +229,10 @@ def predict(
 
 @commands.command()
 @click.option(
-    "--journal", required=True, metavar="FILE_OR_URL", help="The answers, as `predict --journal` writes them."
+    "--journal",
+    required=True,
+    metavar="FILE_OR_URL",
+    help="The answers, as --journal of serve, app and predict writes them.",
 )
 @click.option("--model", "model_uri", default=None, metavar="ADDRESS", help=MODEL_HELP)
 @click.option("--since", default=None, metavar="DATE", help="First that counts; the same from look to look.")
@@ -271,6 +274,9 @@ def add_serving_options(command: Command) -> Command:
                 default=MAX_REQUEST_MEGAPIXELS,
                 show_default=True,
                 help="Of all images of a request.",
+            ),
+            click.option(
+                "--journal", default=None, metavar="FILE_OR_URL", help="Database that notes each answer, for `monitor`."
             ),
         )
     ):

@@ -114,7 +114,9 @@ class AnswerJournal:
         url = place if "://" in place else make_sqlite_url(Path(place).expanduser())
         file = find_sqlite_file(url)
         if not is_new_allowed and file is not None and not file.is_file():
-            raise SettingsError(f"journal={place}: there is no such file; `predict --journal` writes one.")
+            raise SettingsError(
+                f"journal={place}: there is no such file; `serve --journal` and `predict --journal` write one."
+            )
         try:
             engine = create_engine(url, **choose_arguments(url))
             if is_new_allowed:
@@ -127,7 +129,9 @@ class AnswerJournal:
                 "URL of a database such as postgresql://user@host/name."
             ) from None
         if not has_table:
-            raise SettingsError(f"journal={mask_url(place)} holds no answers: `predict --journal` writes them.")
+            raise SettingsError(
+                f"journal={mask_url(place)} holds no answers: `serve --journal` and `predict --journal` write them."
+            )
         return cls(engine)
 
     def write(self, rows: Sequence[JournalRow]) -> None:

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 import sem_search
 from sem_search.deployment.classifier.classifier import Deadline, ImageAnswer
+from sem_search.deployment.monitoring.journal import describe_answer
 from sem_search.deployment.pyfunc.answers import describe_answers
 from sem_search.deployment.pyfunc.model import USED_SHARE
 from sem_search.deployment.pyfunc.requests import BadRow, check_rows, read_images
@@ -28,6 +29,7 @@ from sem_search.deployment.server.admission import AdmittedRequest, admit_reques
 from sem_search.deployment.server.computing import BUSY, ComputeThread, Question
 from sem_search.deployment.server.connection import PACE_BYTES, PACE_S
 from sem_search.deployment.server.intake import LOCAL_HOSTS, BodyBudget, PixelRoom, check_caller
+from sem_search.deployment.server.journal_thread import JournalThread
 from sem_search.deployment.server.metrics import MEDIA_TYPE, Metrics
 from sem_search.deployment.server.page import Page
 from sem_search.deployment.server.rotation import Rotation, ServedVersion
@@ -100,12 +102,21 @@ class Application:
         rotation: Knows the version that answers.
         limits: What is allowed.
         page: The page for people, served at `/`; None serves none.
+        journal: Where each answer is noted; None notes none.
     """
 
-    def __init__(self, *, rotation: Rotation, limits: ServerLimits, page: Page | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        rotation: Rotation,
+        limits: ServerLimits,
+        page: Page | None = None,
+        journal: JournalThread | None = None,
+    ) -> None:
         self._rotation = rotation
         self._limits = limits
         self._page = page
+        self._journal = journal
         self.metrics = Metrics()
         total_bytes = REQUESTS_HELD * limits.request.max_bytes
         self._budget = BodyBudget(total_bytes=total_bytes, kept_bytes=int(KEPT_SHARE * total_bytes))
@@ -193,7 +204,8 @@ class Application:
     async def _show_metrics(self, _: Request) -> Response:
         served = self._rotation.current
         name, number = (served.name, served.registered.version or "") if served else ("", "")
-        return Response(self.metrics.write(name=name, version=number), media_type=MEDIA_TYPE)
+        n_lost = self._journal.n_lost if self._journal else 0
+        return Response(self.metrics.write(name=name, version=number, n_lost=n_lost), media_type=MEDIA_TYPE)
 
     async def _show_page(self, _: Request) -> Response:
         assert self._page is not None
@@ -278,7 +290,7 @@ class Application:
             self._room.give_back(taken)
 
     async def _ask(self, served: ServedVersion, *, admitted: AdmittedRequest) -> Response:
-        deadline = Deadline.start(USED_SHARE * self._limits.timeout_s)
+        begun_s, deadline = time.perf_counter(), Deadline.start(USED_SHARE * self._limits.timeout_s)
         loop = asyncio.get_running_loop()
         try:
             rows = await loop.run_in_executor(self._decoding, lambda: self._decode(admitted, served=served))
@@ -291,7 +303,8 @@ class Application:
             )
             answers = await asyncio.wrap_future(self._computing.ask(question)) if images else ()
             content = await loop.run_in_executor(
-                self._decoding, lambda: self._write(answers, rows=rows, admitted=admitted, served=served)
+                self._decoding,
+                lambda: self._write(answers, rows=rows, admitted=admitted, served=served, begun_s=begun_s),
             )
         except InputError as error:
             status = error.status if isinstance(error, RefusedRequestError) else 400
@@ -316,8 +329,9 @@ class Application:
         rows: Sequence[Micrograph | BadRow],
         admitted: AdmittedRequest,
         served: ServedVersion,
+        begun_s: float,
     ) -> bytes:
-        """Return the answer as MLflow's server writes it."""
+        """Return the answer as MLflow's server writes it, and note it in the journal."""
         records = describe_answers(
             answers,
             rows=rows,
@@ -326,6 +340,12 @@ class Application:
             served_name=served.registered,
         )
         self.metrics.count_answers(records)
+        answered = [(record, row) for record, row in zip(records, rows, strict=True) if isinstance(row, Micrograph)]
+        if self._journal is not None and answered:
+            took_ms = 1000 * (time.perf_counter() - begun_s) / len(answered)
+            self._journal.add(
+                [describe_answer(record, micrograph=row, duration_ms=took_ms) for record, row in answered]
+            )
         return json.dumps({"predictions": records}).encode("ascii")
 
 

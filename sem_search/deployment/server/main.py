@@ -13,11 +13,13 @@ from typing import Any
 
 import uvicorn
 
+from sem_search.deployment.monitoring.journal import AnswerJournal
 from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
 from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS, RequestLimits
 from sem_search.deployment.server.application import Application, ServerLimits
 from sem_search.deployment.server.connection import Connection
 from sem_search.deployment.server.intake import ANY_ADDRESS, LOCAL_HOSTS, read_allowed_hosts, write_host
+from sem_search.deployment.server.journal_thread import JournalThread
 from sem_search.deployment.server.page import read_page
 from sem_search.deployment.server.rotation import Rotation, load_version
 from sem_search.errors import SettingsError
@@ -54,6 +56,8 @@ class ServeSettings:
     """Of all images of a request; of one image at most `DEFAULT_MAX_MEGAPIXELS`."""
     allowed_hosts: str = ""
     """Further names by which callers may ask, separated by commas."""
+    journal: str | None = None
+    """File, or URL of a database, in which each answer is noted for `sem-search monitor`."""
     has_page: bool = False
     """Whether a browser gets a page to try the model on."""
 
@@ -118,7 +122,9 @@ async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object]
             "Only callers who ask for localhost are answered: give the names of this server with --allowed-hosts."
         )
     rotation = Rotation(address=address, watch_s=settings.watch, resolve=resolve_model_uri, load=load_version)
-    application = Application(rotation=rotation, limits=limits, page=read_page() if settings.has_page else None)
+    journal = JournalThread(AnswerJournal.open(settings.journal)) if settings.journal else None
+    page = read_page() if settings.has_page else None
+    application = Application(rotation=rotation, limits=limits, page=page, journal=journal)
     server = build_server(application, timeout_s=settings.timeout)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
@@ -133,6 +139,8 @@ async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object]
     finally:
         server.should_exit = True
         await serving
+        if journal is not None:
+            journal.close()
 
 
 def _listen(settings: ServeSettings) -> socket.socket:

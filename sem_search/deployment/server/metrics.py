@@ -27,6 +27,7 @@ FAMILIES = {
         "Longest time for which the server was kept by its own work from taking up a request.",
     ),
     "resident_memory_bytes": ("gauge", "Memory of this process."),
+    "journal_lost_total": ("counter", "Answers that could not be written into the journal."),
 }
 """Name of each metric, after `sem_search_`, its kind and what it says."""
 
@@ -87,13 +88,20 @@ class Metrics:
             late_s, computed_s = time.monotonic() - begun_s - HEARTBEAT_S, time.process_time() - computed_s
             self._longest_held_s = max(self._longest_held_s, min(late_s, computed_s))
 
-    def write(self, *, name: str, version: str) -> str:
-        """Return all metrics, with name and version of the model that answers now; empty where none does."""
+    def write(self, *, name: str, version: str, n_lost: int = 0) -> str:
+        """Return all metrics.
+
+        Args:
+            name: Of the model that answers now; empty where none does.
+            version: Of the same.
+            n_lost: Answers that are not in the journal.
+        """
         with self._lock:
             series = dict(self._series)
         series["model_info", _write_labels(name=name, version=version)] = bool(name)
         series["event_loop_held_seconds_max", ""] = self._longest_held_s
         series["resident_memory_bytes", ""] = psutil.Process().memory_info().rss
+        series["journal_lost_total", ""] = n_lost
         return "\n".join(_iter_lines(series)) + "\n"
 
     def _bound_label(self, label: str) -> str:
