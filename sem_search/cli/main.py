@@ -212,7 +212,6 @@ def predict(
     journal: str | None,
 ) -> None:
     """Classify whole micrographs, files or folders, with a registered model; a run that was stopped goes on."""
-    load_tensorflow()
     from sem_search.deployment.batch.predict import predict_images
 
     code = predict_images(

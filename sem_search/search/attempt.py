@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from sem_search.search.cluster.client import ClusterClient
 from sem_search.search.cluster.remote_folds import RemoteFolds
-from sem_search.search.folds.refit import OpenSource, refit_winner
+from sem_search.search.folds.refit import OpenSource, find_missing_refits, refit_winner
 from sem_search.search.folds.repair import repair_folds
 from sem_search.search.folds.train import FoldSource, LocalFolds
 from sem_search.search.prepare.duration import estimate_duration
@@ -131,13 +131,17 @@ def _attempt(
         if repaired:
             tags = Tags(values={"sem_search.repaired": "\n".join(repaired)})
             _wait(lambda: log_entries([tags], run_id=run_id), settings=settings)
-    refit_winner(study, prepared=prepared, open_source=open_source)  # takes long: others may use the stores meanwhile
-    with lock_stores(settings):
-        return _wait(
-            lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
-            settings=settings,
-            is_quick=False,
-        )
+    while True:
+        refit_winner(
+            study, prepared=prepared, open_source=open_source
+        )  # takes long: others may use the stores meanwhile
+        with lock_stores(settings):
+            if find_missing_refits(study, prepared=prepared) is None:  # else a worker has finished a better cell since
+                return _wait(
+                    lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
+                    settings=settings,
+                    is_quick=False,
+                )
 
 
 def _wait(act: Callable[[], Result], *, settings: SearchSettings, is_quick: bool = True) -> Result:

@@ -197,6 +197,7 @@ _ROWS = (
             url=f"{WEIGHTS_URL}tensorflow/keras-applications/convnext/convnext_tiny_notop.h5",
             digest="d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1",
         ),
+        min_tile_px=64,  # with less, its last maps are 1 x 1 px, and ONNX Runtime would give other numbers
     ),
     Backbone(
         name=TINY,

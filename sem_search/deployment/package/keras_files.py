@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sem_search.deployment.package.description import ClassifierDescription
 from sem_search.errors import StoreError
 from sem_search.files import unpack_arrays
+from sem_search.transfer.runtime import load_tensorflow
 
 if TYPE_CHECKING:
     from sem_search.transfer.served_graphs import ServedGraphs
@@ -38,6 +39,7 @@ def convert_keras_files(folder: Path, *, description: ClassifierDescription) -> 
             "This model was registered by an earlier sem_search, as files of Keras: they are read with TensorFlow, "
             "which is not installed here. Install all that sem_search requires, or use `mlflow models serve`."
         )
+    load_tensorflow()
     from sem_search.transfer.backbones import get_backbone
     from sem_search.transfer.served_graphs import convert_files
 
@@ -51,4 +53,4 @@ def convert_keras_files(folder: Path, *, description: ClassifierDescription) -> 
             convolution=description.convolution,
         )
     except ValueError as error:
-        raise StoreError(f"The model is inconsistent: {names[0]} ... do not fit {HEAD_FILE}: {error}") from error
+        raise StoreError(f"The model's files of Keras cannot be read, or do not fit one another: {error}") from error

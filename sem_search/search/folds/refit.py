@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import optuna
 
+from sem_search.micrographs.folds import Fold
+from sem_search.records import Cell
 from sem_search.search.folds.train import FoldSource
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.outcome import find_winner, get_cell
@@ -29,17 +31,20 @@ def refit_winner(study: optuna.Study, *, prepared: PreparedSearch, open_source: 
         FailedTrialError: No trial has finished.
         StoreError: A result could not be written.
     """
-    if not prepared.settings.refit:
-        return
-    store = prepared.store.refits
-    while True:  # meanwhile a worker may have finished a better cell
-        cell = get_cell(find_winner(study))
-        missing = [fold for fold in prepared.data.folds.folds if not store.is_whole(cell=cell, fold=fold.number)]
-        if not missing:
-            return
+    while waiting := find_missing_refits(study, prepared=prepared):  # a worker may have finished a better cell
+        cell, missing = waiting
         progress = SearchProgress(n_folds_total=len(missing), n_folds_done=0)
         try:
             progress.show(f"{cell.name} has won: its heads are trained again, on training and validation images.")
             open_source(progress).refit(cell, folds=missing)
         finally:
             progress.close()
+
+
+def find_missing_refits(study: optuna.Study, *, prepared: PreparedSearch) -> tuple[Cell, list[Fold]] | None:
+    """Return the winner and its folds whose heads are still to be trained again; None where there are none."""
+    if not prepared.settings.refit:
+        return None
+    store, cell = prepared.store.refits, get_cell(find_winner(study))
+    missing = [fold for fold in prepared.data.folds.folds if not store.is_whole(cell=cell, fold=fold.number)]
+    return (cell, missing) if missing else None
