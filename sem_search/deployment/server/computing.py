@@ -56,18 +56,23 @@ class ComputeThread:
 
     def _run(self) -> None:
         while True:
-            questions = [one for one in self._take() if one.answers.set_running_or_notify_cancel()]
-            late = [one for one in questions if one.deadline.left_s == 0]
-            for one in late:
-                one.answers.set_exception(RefusedRequestError(BUSY, status=503))
-            if batch := [one for one in questions if one not in late]:
-                self._on_batch(len(batch), sum(len(one.images) for one in batch))
-                _answer_together(batch)
+            with self._has_changed:
+                self._has_changed.wait_for(lambda: self._waiting)
+            self._answer_next()
+
+    def _answer_next(self) -> None:
+        """Answer what is first; no name outlives this call, so that an idle thread keeps no picture and no model."""
+        questions = [one for one in self._take() if one.answers.set_running_or_notify_cancel()]
+        late = [one for one in questions if one.deadline.left_s == 0]
+        for one in late:
+            one.answers.set_exception(RefusedRequestError(BUSY, status=503))
+        if batch := [one for one in questions if one not in late]:
+            self._on_batch(len(batch), sum(len(one.images) for one in batch))
+            _answer_together(batch)
 
     def _take(self) -> list[Question]:
         """Return the first question that waits, and those behind it that share a batch with it."""
         with self._has_changed:
-            self._has_changed.wait_for(lambda: self._waiting)
             taken = [self._waiting.popleft()]
             n_images = len(taken[0].images)
             for one in [] if taken[0].is_explained else list(self._waiting):

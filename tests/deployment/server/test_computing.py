@@ -1,6 +1,8 @@
 """The thread that computes: who shares a batch, who does not, and whose failure is whose."""
 
+import gc
 import time
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -112,3 +114,16 @@ def test_a_deadline_holds_while_it_is_computed(is_explained: bool) -> None:
     question = build_question(slow, 0.1, is_explained=is_explained, deadline=Deadline.start(0.05))
     with pytest.raises(RefusedRequestError, match="longer --timeout"):
         ComputeThread().ask(question).result(timeout=LIMIT_S)
+
+
+def test_an_idle_thread_keeps_neither_the_model_nor_the_picture() -> None:
+    thread, stone = ComputeThread(), StoneClassifier()
+    question = build_question(stone, 0.1)
+    kept = [weakref.ref(stone), weakref.ref(question.images[0])]
+    thread.ask(question).result(timeout=LIMIT_S)
+    del stone, question
+    begun_s = time.monotonic()
+    while any(one() is not None for one in kept) and time.monotonic() - begun_s < LIMIT_S / 10:
+        time.sleep(0.01)
+        gc.collect()
+    assert [one() for one in kept] == [None, None]
