@@ -83,9 +83,9 @@ def admit_request(body: bytes | bytearray, *, content_type: str, limits: Request
         )
     # No picture has other characters than those of ASCII: texts that are four times as wide are not worked on.
     plain = (_to_ascii(cell) if isinstance(cell, str) else cell for cell in cells)
-    files = tuple(decode_cell(row, cell) for row, cell in enumerate(plain))
-    megapixels = _measure_pixels(files, limits=limits, is_reported=options.on_error == "report")
-    return AdmittedRequest(files=files, options=options, megapixels=megapixels)
+    files = [decode_cell(row, cell) for row, cell in enumerate(plain)]
+    megapixels = _check_pixels(files, limits=limits, is_reported=options.on_error == "report")
+    return AdmittedRequest(files=tuple(files), options=options, megapixels=megapixels)
 
 
 def _read_content_type(content_type: str) -> str:
@@ -220,23 +220,21 @@ def _read_params(params: Mapping[str, Any]) -> RequestOptions:
     return read_options(params)
 
 
-def _measure_pixels(files: Sequence[bytes | BadRow], *, limits: RequestLimits, is_reported: bool) -> float:
+def _check_pixels(files: list[bytes | BadRow], *, limits: RequestLimits, is_reported: bool) -> float:
     """Return the megapixels of all pictures, by their headers; refuse a request that has too many.
 
-    With `on_error=report` a single picture that is too large is left to the model, which refuses it unread and answers
-    the others; it counts for nothing here.
+    With `on_error=report`, a picture that is too large gives way, in the list, to the reason why it is not taken.
     """
     megapixels = 0.0
     for row, file in enumerate(files):
         size = 0.0 if isinstance(file, BadRow) else (read_pixel_count(file) or 0) / 1e6
         if size > limits.max_image_megapixels:
-            if is_reported:
-                continue
-            raise RefusedRequestError(
-                f"Row {row} (counted from 0): the image has {size:.3g} megapixels, and at most "
-                f"{limits.max_image_megapixels:g} are taken: cut or shrink it.",
-                status=TOO_LARGE,
-            )
+            reason = f"the image has {size:.3g} megapixels, and at most {limits.max_image_megapixels:g} are taken"
+            if not is_reported:
+                message = f"Row {row} (counted from 0): {reason}: cut or shrink it."
+                raise RefusedRequestError(message, status=TOO_LARGE)
+            files[row] = BadRow(row=row, reason=f"{reason}: cut or shrink it")
+            continue
         megapixels += size
         if megapixels > limits.max_request_megapixels and row > 0:
             raise RefusedRequestError(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import mlflow
 from starlette.requests import ClientDisconnect, Request
@@ -20,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 import sem_search
 from sem_search.deployment.classifier.classifier import Deadline, ImageAnswer
-from sem_search.deployment.monitoring.journal import describe_answer
+from sem_search.deployment.monitoring.journal import JournalRow, describe_answer
 from sem_search.deployment.pyfunc.answers import describe_answers
 from sem_search.deployment.pyfunc.model import USED_SHARE
 from sem_search.deployment.pyfunc.requests import BadRow, check_rows, read_images
@@ -29,7 +30,7 @@ from sem_search.deployment.server.admission import AdmittedRequest, admit_reques
 from sem_search.deployment.server.computing import BUSY, ComputeThread, Question
 from sem_search.deployment.server.connection import PACE_BYTES, PACE_S
 from sem_search.deployment.server.intake import LOCAL_HOSTS, BodyBudget, PixelRoom, check_caller
-from sem_search.deployment.server.journal_thread import JournalThread
+from sem_search.deployment.server.journal_thread import JournalThread, describe_error
 from sem_search.deployment.server.metrics import MEDIA_TYPE, Metrics
 from sem_search.deployment.server.page import Page
 from sem_search.deployment.server.rotation import Rotation, ServedVersion
@@ -302,13 +303,15 @@ class Application:
                 deadline=deadline,
             )
             answers = await asyncio.wrap_future(self._computing.ask(question)) if images else ()
-            content = await loop.run_in_executor(
+            content, journal_rows = await loop.run_in_executor(
                 self._decoding,
                 lambda: self._write(answers, rows=rows, admitted=admitted, served=served, begun_s=begun_s),
             )
         except InputError as error:
             status = error.status if isinstance(error, RefusedRequestError) else 400
             return _refuse(status, str(error), headers=_name_version(served))
+        if self._journal is not None and journal_rows:
+            self._journal.add(journal_rows)  # here: an answer that comes too late is none
         return Response(content, media_type="application/json", headers=_name_version(served))
 
     def _decode(self, admitted: AdmittedRequest, *, served: ServedVersion) -> list[Micrograph | BadRow]:
@@ -330,8 +333,8 @@ class Application:
         admitted: AdmittedRequest,
         served: ServedVersion,
         begun_s: float,
-    ) -> bytes:
-        """Return the answer as MLflow's server writes it, and note it in the journal."""
+    ) -> tuple[bytes, list[JournalRow]]:
+        """Return the answer as MLflow's server writes it, and its rows for the journal."""
         records = describe_answers(
             answers,
             rows=rows,
@@ -340,13 +343,22 @@ class Application:
             served_name=served.registered,
         )
         self.metrics.count_answers(records)
+        content = json.dumps({"predictions": records}).encode("ascii")
         answered = [(record, row) for record, row in zip(records, rows, strict=True) if isinstance(row, Micrograph)]
-        if self._journal is not None and answered:
-            took_ms = 1000 * (time.perf_counter() - begun_s) / len(answered)
-            self._journal.add(
-                [describe_answer(record, micrograph=row, duration_ms=took_ms) for record, row in answered]
-            )
-        return json.dumps({"predictions": records}).encode("ascii")
+        return content, self._describe(answered, begun_s=begun_s)
+
+    def _describe(
+        self, answered: Sequence[tuple[Mapping[str, Any], Micrograph]], *, begun_s: float
+    ) -> list[JournalRow]:
+        """Return the rows for the journal; an answer is never refused because they cannot be made."""
+        if self._journal is None:
+            return []
+        took_ms = 1000 * (time.perf_counter() - begun_s) / max(1, len(answered))
+        try:
+            return [describe_answer(record, micrograph=row, duration_ms=took_ms) for record, row in answered]
+        except Exception as error:  # noqa: BLE001 - see above
+            self._journal.lose(len(answered), f"The journal cannot hold an answer ({describe_error(error)})")
+            return []
 
 
 def _check_headers(headers: Mapping[str, str], *, limits: RequestLimits) -> int:

@@ -3,12 +3,17 @@
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 from sem_search.deployment.monitoring.journal import AnswerJournal, JournalRow
+from sem_search.errors import get_first_line
+from sem_search.secrets import mask_secrets
 
 MOST_WAITING = 10_000
 """Rows that may wait for a database that is slow or away, some MB; further ones are lost."""
+
+CLOSE_S = 5.0
+"""Longest that the end of the server waits for the database."""
 
 _logger = logging.getLogger(__name__)
 
@@ -18,10 +23,13 @@ class JournalThread:
 
     def __init__(self, journal: AnswerJournal) -> None:
         self._journal = journal
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._queue: SimpleQueue[Sequence[JournalRow] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._n_waiting = 0
         self._n_dropped = 0
+        self._is_given_up = False
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
 
     @property
     def n_lost(self) -> int:
@@ -31,20 +39,37 @@ class JournalThread:
     def add(self, rows: Sequence[JournalRow]) -> None:
         """Let the rows of one request be written soon."""
         with self._lock:
-            if self._n_waiting + len(rows) > MOST_WAITING:
-                self._n_dropped += len(rows)
-                _logger.warning("The journal's database is too slow: %d answers are not in it.", self._n_dropped)
-                return
-            self._n_waiting += len(rows)
-        self._writing.submit(self._write, rows)
+            has_room = self._n_waiting + len(rows) <= MOST_WAITING
+            self._n_waiting += len(rows) if has_room else 0
+        if has_room:
+            self._queue.put(rows)
+        else:
+            self.lose(len(rows), "The journal's database is too slow")
+
+    def lose(self, n_rows: int, reason: str) -> None:
+        """Count answers that will not be in the journal, and warn."""
+        with self._lock:
+            self._n_dropped += n_rows
+        _logger.warning("%s: %d answers are not in it.", reason, self._n_dropped)
 
     def close(self) -> None:
-        """Write what waits, and end."""
-        self._writing.shutdown()
+        """Write what waits, for a few seconds at most, and end."""
+        self._queue.put(None)
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            self._is_given_up = True
+            self.lose(self._n_waiting, f"The journal's database did not take all answers within {CLOSE_S:g} s")
 
-    def _write(self, rows: Sequence[JournalRow]) -> None:
-        try:
-            self._journal.write(rows)
-        finally:
+    def _run(self) -> None:
+        while (rows := self._queue.get()) is not None and not self._is_given_up:
+            try:
+                self._journal.write(rows)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next rows are written
+                self.lose(len(rows), f"The journal was not written ({describe_error(error)})")
             with self._lock:
                 self._n_waiting -= len(rows)
+
+
+def describe_error(error: Exception) -> str:
+    """Return an error as part of a line of the log."""
+    return f"{type(error).__name__}: {mask_secrets(get_first_line(error))}"

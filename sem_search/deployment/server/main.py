@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -63,8 +64,9 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         for name in ("watch", "max_request_mb", "max_megapixels"):
-            if not getattr(self, name) > 0:
-                raise SettingsError(f"{name.replace('_', '-')}={getattr(self, name):g} must be above 0.")
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise SettingsError(f"{name.replace('_', '-')}={value:g} must be above 0, and finite.")
         read_allowed_hosts(self.allowed_hosts, host=self.host)
 
     @property

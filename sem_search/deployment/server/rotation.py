@@ -8,10 +8,13 @@ own stored example, leaves the old one in place.
 import asyncio
 import logging
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from mlflow.exceptions import MlflowException
@@ -25,7 +28,7 @@ from sem_search.deployment.registry import fetch_model
 from sem_search.deployment.registry.contents import describe_failure
 from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.admission import JSON_TYPE, admit_request
-from sem_search.errors import ModelNotFoundError, SemSearchError, StoreError, get_first_line
+from sem_search.errors import ModelNotFoundError, StoreError, get_first_line
 from sem_search.micrographs.reading.micrograph import Micrograph
 
 EXAMPLE_FILE = "serving_input_example.json"
@@ -35,6 +38,8 @@ RETRY_S = 60.0
 """A version that could not be loaded is tried again after so long; the old one answers meanwhile."""
 
 _logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 Resolver = Callable[[str], str]
 """Turns `models:/<name>@<alias>` into `models:/<name>/<version>`."""
@@ -90,8 +95,8 @@ class Rotation:
             ModelNotFoundError: There is no such model.
             StoreError: Its files are not those that were registered, or it does not answer.
         """
-        model_uri = await asyncio.to_thread(self._resolve, self.address)
-        self.current = await asyncio.to_thread(self._load, model_uri)
+        model_uri = await _run_aside(self._resolve, self.address)
+        self.current = await _run_aside(self._load, model_uri)
 
     async def watch(self) -> None:
         """Follow the address for ever, once the first version is loaded."""
@@ -105,8 +110,8 @@ class Rotation:
         """Return the version that the address means now; None for the one that answers already."""
         served = self.current.model_uri if self.current is not None else None
         try:
-            wanted = await asyncio.to_thread(self._resolve, self.address)
-        except (SemSearchError, MlflowException, OSError) as error:
+            wanted = await _run_aside(self._resolve, self.address)
+        except Exception as error:  # noqa: BLE001 - whatever a registry or a network raises, the old one goes on
             _logger.warning("%s could not be looked up (%s); %s goes on.", self.address, get_first_line(error), served)
             return None
         return None if wanted == served else wanted
@@ -115,7 +120,7 @@ class Rotation:
         """Put another version in the place of the one that answers; keep that one if the other cannot be loaded."""
         before = self.current.model_uri if self.current is not None else None
         try:
-            self.current = await asyncio.to_thread(self._load, model_uri)
+            self.current = await _run_aside(self._load, model_uri)
         except Exception as error:  # noqa: BLE001 - whatever a store or a network raises, the old one goes on
             self._failed_s[model_uri] = time.monotonic()
             _logger.error(
@@ -127,6 +132,22 @@ class Rotation:
             )
             return
         _logger.info("%s answers now, in place of %s.", model_uri, before)
+
+
+async def _run_aside(work: Callable[[str], Result], place: str) -> Result:
+    """Return what a function makes of a place; it runs in a thread that the end of the server does not wait for."""
+    result: Future[Result] = Future()
+
+    def run() -> None:
+        if not result.set_running_or_notify_cancel():
+            return
+        try:
+            result.set_result(work(place))
+        except BaseException as error:  # noqa: BLE001 - it belongs to who waits
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="registry", daemon=True).start()
+    return await asyncio.wrap_future(result)
 
 
 def load_version(model_uri: str) -> ServedVersion:

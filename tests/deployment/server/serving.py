@@ -24,6 +24,7 @@ from sem_search.deployment.server.rotation import ServedVersion
 from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.micrographs.reading.micrograph import Micrograph, encode_png, read_micrograph
 from sem_search.micrographs.reading.options import ReadingOptions
+from sem_search.micrographs.tiles import TileGrid
 
 CLASS_NAMES = ("lactose", "starch")
 LIMIT_S = 20.0
@@ -63,7 +64,9 @@ class StoneClassifier:
     calibration: None = None
 
     def __post_init__(self) -> None:
-        self.description = SimpleNamespace(class_names=CLASS_NAMES, pixel_sizes_nm={}, tile_px=8)
+        self.description = SimpleNamespace(
+            class_names=CLASS_NAMES, pixel_sizes_nm={}, tile_px=8, grid=TileGrid(size_px=8, stride_px=8)
+        )
         self.gate = threading.Event()
         self.gate.set()
 

@@ -188,9 +188,10 @@ def test_other_content_types_are_refused(content_type: str, message: str) -> Non
     assert caught.value.status == 415
 
 
-def test_one_large_image_is_left_to_the_model_where_errors_are_reported() -> None:
-    request = {"inputs": [encode(200, 100), GOOD], "params": {"on_error": "report"}}
-    assert len(admit(request).files) == 2
+def test_one_large_image_is_a_bad_row_where_errors_are_reported() -> None:
+    large, good = admit({"inputs": [encode(200, 100), GOOD], "params": {"on_error": "report"}}).files
+    assert large == BadRow(row=0, reason="the image has 0.02 megapixels, and at most 0.01 are taken: cut or shrink it")
+    assert good == GOOD_FILE
     with pytest.raises(RefusedRequestError, match="first 3 of 3"):
         admit({"inputs": [encode(200, 100)] + [encode(90, 100)] * 2, "params": {"on_error": "report"}})
 

@@ -48,7 +48,7 @@ def test_a_server_that_nobody_elsewhere_can_ask_says_so(
 
 
 @pytest.mark.parametrize("name", ["watch", "max_request_mb", "max_megapixels"])
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_values_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(SettingsError, match=f"{name.replace('_', '-')}=.* must be above 0"):
         ServeSettings(**TOLD | {name: value})

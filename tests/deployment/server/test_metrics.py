@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,10 @@ def test_a_loop_that_is_held_by_this_process_is_noticed(
     asyncio.run(run())
     (held,) = [line for line in write(metrics) if line.startswith("sem_search_event_loop_held")]
     assert least_s <= float(held.split()[1]) <= most_s
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_page_of_the_server_explains_each_metric(name: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
+    table = page.partition("### Metrics and log")[2].partition("###")[0]
+    assert re.search(rf"^\|.*`{name}(\{{[a-z,]+\}})?`.*\|", table, flags=re.MULTILINE)

@@ -28,6 +28,7 @@ class World:
     def __init__(self) -> None:
         self.champion = "1"
         self.is_reachable = True
+        self.lookup_failure: Exception = ModelNotFoundError("the registry is gone.")
         self.unloadable: set[str] = set()
         self.failure: Exception = StoreError("it does not answer.")
         self.loaded: list[str] = []
@@ -36,7 +37,7 @@ class World:
 
     def resolve(self, address: str) -> str:
         if not self.is_reachable:
-            raise ModelNotFoundError("the registry is gone.")
+            raise self.lookup_failure
         return address if "@" not in address else f"models:/lactose/{self.champion}"
 
     def load(self, model_uri: str) -> ServedVersion:
@@ -145,7 +146,14 @@ def test_a_version_that_could_not_be_loaded_is_tried_again(world: World, monkeyp
     watch(world, story)
 
 
-def test_a_registry_that_does_not_answer_changes_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "failure", [ModelNotFoundError("the registry is gone."), RuntimeError("the registry is gone.")]
+)
+def test_a_registry_that_does_not_answer_changes_nothing(
+    world: World, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    world.lookup_failure = failure
+
     async def story(rotation: Rotation) -> None:
         world.is_reachable = False
         await wait_for(lambda: "could not be looked up (the registry is gone)" in caplog.text)
@@ -154,6 +162,28 @@ def test_a_registry_that_does_not_answer_changes_nothing(world: World, caplog: p
         await wait_for(lambda: get_uri(rotation) == "models:/lactose/2")
 
     watch(world, story)
+
+
+@pytest.mark.parametrize("work", ["look-up", "load"])
+def test_the_end_of_the_server_waits_for_no_registry(world: World, work: str) -> None:
+    has_begun, may_end, has_ended = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(_: str) -> Any:
+        has_begun.set()
+        may_end.wait(LIMIT_S)
+        has_ended.set()
+        raise StoreError("too late.")
+
+    async def run() -> None:
+        resolve, load = (hang, world.load) if work == "look-up" else (world.resolve, hang)
+        starting = asyncio.create_task(Rotation(address=ADDRESS, watch_s=1, resolve=resolve, load=load).start())
+        await wait_for(has_begun.is_set)
+        starting.cancel()
+
+    asyncio.run(run())
+    assert not has_ended.is_set()
+    may_end.set()
+    assert has_ended.wait(LIMIT_S)
 
 
 def test_one_version_is_never_exchanged(world: World) -> None:
