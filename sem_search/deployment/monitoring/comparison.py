@@ -74,6 +74,9 @@ FIGURES = (
     Figure(key="doubt", name="1 - probability", score=lambda rows: 1 - rows.probability, is_of_training=False),
 )
 
+MIX = "mix"
+"""The proportions of the labels, among the p-values of the figures."""
+
 GREY_LEVELS = ("mean_grey", "contrast", "noise")
 """What the catalogue of a model's training images holds of each, too."""
 
@@ -86,12 +89,14 @@ class FigureComparison:
     reference: Interval | None
     period: Interval | None
     p_value: float | None
-    """Of this look alone, for all figures together (Holm)."""
+    """Of this look alone, for all figures together (Holm); None where no label has images of both."""
     evidence: Evidence | None
     alarm: int | None
     """How many images had come at the alarm."""
     onset: pd.Timestamp | None
     """When that which gave the alarm most probably began."""
+    end: pd.Timestamp | None
+    """When its last image most probably came; that of the alarm, or a later one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +111,7 @@ class DriftReport:
     cause: Cause | None
     """None without an alarm."""
     moved_labels: tuple[str, ...]
-    """That lie farther out since the drift began, by a look at each."""
+    """That lay farther out while the drift lasted, by a look at each, for all labels together (Holm)."""
 
     @property
     def needed(self) -> float:
@@ -170,23 +175,32 @@ def compare_period(reference: pd.DataFrame, period: pd.DataFrame) -> DriftReport
     n_figures = sum(figure.is_followed for figure in figures)
     usual = [build_scores(reference, figure=figure)[0] for figure in figures]
     new = [build_scores(period, figure=figure) for figure in figures]
-    p_values = [compare_ranks(first, second) for first, (second, _) in zip(usual, new, strict=True)]
+    p_values = {
+        figure.key: compare_ranks(first, second)
+        for figure, first, (second, _) in zip(figures, usual, new, strict=True)
+        if np.isin(first.labels, second.labels).any()
+    }
     if not is_training:
         counts = pd.DataFrame({"reference": reference.label.value_counts(), "period": period.label.value_counts()})
-        p_values.append(compare_counts(*counts.fillna(0).astype(int).to_numpy().T))
-    adjusted = adjust_p_values(np.array(p_values))
+        p_values[MIX] = compare_counts(*counts.fillna(0).astype(int).to_numpy().T)
+    adjusted = dict(zip(p_values, adjust_p_values(np.array([*p_values.values()])).tolist(), strict=True))
     compared = tuple(
         _compare_figure(
-            figure, reference=first, period=second, times=rows.answered_at, p_value=float(p), n_figures=n_figures
+            figure,
+            reference=first,
+            period=second,
+            times=rows.answered_at,
+            p_value=adjusted.get(figure.key),
+            n_figures=n_figures,
         )
-        for figure, first, (second, rows), p in zip(figures, usual, new, adjusted[: len(figures)], strict=True)
+        for figure, first, (second, rows) in zip(figures, usual, new, strict=True)
     )
     cause, moved_labels = _explain_alarm(compared, reference=reference, period=period)
     return DriftReport(
         reference=reference,
         period=period,
         figures=compared,
-        mix_p_value=None if is_training else float(adjusted[-1]),
+        mix_p_value=adjusted.get(MIX),
         cause=cause,
         moved_labels=moved_labels,
     )
@@ -209,11 +223,11 @@ def build_scores(rows: pd.DataFrame, *, figure: Figure) -> tuple[Scores, pd.Data
 
 
 def _compare_figure(
-    figure: Figure, *, reference: Scores, period: Scores, times: pd.Series, p_value: float, n_figures: int
+    figure: Figure, *, reference: Scores, period: Scores, times: pd.Series, p_value: float | None, n_figures: int
 ) -> FigureComparison:
     is_told = figure.is_followed and len(period.values) > 0 and len(reference.values) > 0
-    evidence = follow_evidence(reference, period) if is_told else None
-    alarm = None if evidence is None else evidence.find_alarm(n_figures=n_figures)
+    evidence = follow_evidence(reference, period, n_figures=n_figures) if is_told else None
+    alarm, onset, end = (None,) * 3 if evidence is None else (evidence.alarm, evidence.onset, evidence.end)
     return FigureComparison(
         figure=figure,
         reference=measure(reference.values, is_share=figure.is_share),
@@ -221,7 +235,8 @@ def _compare_figure(
         p_value=p_value,
         evidence=evidence,
         alarm=None if alarm is None else alarm + 1,
-        onset=None if alarm is None or evidence is None else times.iloc[evidence.onset],
+        onset=None if onset is None else times.iloc[onset],
+        end=None if end is None else times.iloc[end],
     )
 
 
@@ -237,8 +252,11 @@ def _explain_alarm(
         (one for one in alarms if one.figure.key not in ("pixel_size", "doubt")), key=lambda one: one.alarm or 0
     )
     usual, _ = build_scores(reference, figure=first.figure)
-    moved, _ = build_scores(period[period.answered_at >= first.onset], figure=first.figure)
-    labels = np.unique(moved.labels)
-    p_values = [compare_ranks(usual, moved.select(moved.labels == label)) for label in labels]
-    names = tuple(str(label) for label, p_value in zip(labels, p_values, strict=True) if p_value <= MAX_P_VALUE)
-    return "instrument" if "pixel_size" in causes else find_cause(usual, moved), names
+    lasted = (period.answered_at >= first.onset) & (period.answered_at <= first.end)
+    moved, _ = build_scores(period[lasted], figure=first.figure)
+    labels = np.intersect1d(usual.labels, moved.labels)
+    p_values = adjust_p_values(np.array([compare_ranks(usual, moved.select(moved.labels == one)) for one in labels]))
+    names = tuple(str(label) for label in labels[p_values <= MAX_P_VALUE])
+    cause = "instrument" if "pixel_size" in causes else find_cause(usual, moved)
+    # Together the labels differ from one another, but none stands out: there is no name to give.
+    return "unclear" if cause == "material" and not names else cause, names
