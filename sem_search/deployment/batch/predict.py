@@ -8,7 +8,6 @@ same command is given again.
 import base64
 import itertools
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,8 +28,8 @@ from sem_search.deployment.batch.resume import PredictionJournal
 from sem_search.deployment.batch.table import UNKNOWN, Prediction, choose_format, write_predictions
 from sem_search.deployment.monitoring.journal import AnswerJournal, describe_answer
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
-from sem_search.deployment.registry import complete_model_uri, fetch_model, resolve_model_uri
-from sem_search.deployment.registry.contents import describe_failure
+from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
+from sem_search.deployment.registry.contents import borrow_model
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.images import PICTURE_SUFFIXES
 from sem_search.progress import iter_measured
@@ -177,10 +176,8 @@ def load_model(model_uri: str) -> PyFuncModel:
     """
     path_before = list(sys.path)
     try:
-        with tempfile.TemporaryDirectory(prefix="sem-search-") as folder:
-            model = load_pyfunc(str(fetch_model(model_uri, folder=Path(folder))))
-    except (MlflowException, OSError) as error:
-        raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
+        with borrow_model(model_uri) as folder:
+            model = load_pyfunc(str(folder))
     finally:
         sys.path[:] = path_before
     return model

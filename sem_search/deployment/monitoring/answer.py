@@ -25,7 +25,8 @@ TABLE_NOTE = (
     "Shares and medians, with intervals of 95 % over images taken to be independent. p: of this one look, for all "
     "figures together (Holm); images are compared with those of the same label. It gives no alarm. Evidence: the "
     "highest so far, and what gives an alarm. Without drift the chance that any figure ever reaches that is at most "
-    "5 %, however often one looks, as long as --since stays the same."
+    "5 %, however often one looks, as long as --since stays the same, and labels are mostly right or come in the "
+    "proportions of the training images."
 )
 
 INSTRUMENT = (

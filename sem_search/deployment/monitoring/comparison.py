@@ -1,19 +1,17 @@
 """What came in a period, figure by figure, beside the training images or an earlier period of the journal."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from mlflow.exceptions import MlflowException
 
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, read_calibration
 from sem_search.deployment.package.description import DESCRIPTION_FILE, read_description
-from sem_search.deployment.package.record import RECORD_FOLDER, read_catalogue_record
-from sem_search.deployment.registry.contents import describe_failure, fetch_model
+from sem_search.deployment.package.record import RECORD_FOLDER, OutOfFold, read_catalogue_record, read_out_of_fold
+from sem_search.deployment.registry.contents import borrow_model
 from sem_search.errors import DataError, ModelNotFoundError, StoreError
+from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.drift import (
     FALSE_ALARM_RATE,
     Cause,
@@ -29,6 +27,7 @@ from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE
 from sem_search.evaluation.statistics import MAX_P_VALUE, Interval, adjust_p_values
 from sem_search.records import FloatVector
+from sem_search.words import name_some
 
 HASH_DIGITS = 13
 """Of an image's hash that decide between equal scores: as many as a double holds."""
@@ -122,38 +121,56 @@ class DriftReport:
 def read_training(model_uri: str) -> pd.DataFrame:
     """Return the training images of a model as rows of a journal: what they were when they were left out of the fit.
 
+    Their labels are those that were predicted, as those of a journal are: where classes are confused, the images called
+    by one label are a mixture, and are compared with the same mixture. Without a record they are the true ones.
+
     Raises:
         ModelNotFoundError: The model cannot be fetched.
         StoreError: It is damaged.
         DataError: It was made before this was stored.
     """
-    try:
-        with tempfile.TemporaryDirectory(prefix="sem-search-") as place:
-            folder = next(fetch_model(model_uri, folder=Path(place)).rglob(DESCRIPTION_FILE)).parent
-            description, path = read_description(folder), folder / CALIBRATION_FILE
-            novelty = read_calibration(path).novelty if path.is_file() else None
-            record = folder.with_name(RECORD_FOLDER)
-            records = read_catalogue_record(record, root=record).records if record.is_dir() else ()
-    except (MlflowException, OSError, StopIteration) as error:
-        raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
+    with borrow_model(model_uri) as model:
+        path = next(model.rglob(DESCRIPTION_FILE), None)
+        if path is None:
+            raise ModelNotFoundError(f"{model_uri} is no classifier of sem_search: it has no {DESCRIPTION_FILE}.")
+        calibration, record = path.with_name(CALIBRATION_FILE), path.parent.with_name(RECORD_FOLDER)
+        class_names = read_description(path.parent).class_names
+        novelty = read_calibration(calibration).novelty if calibration.is_file() else None
+        records = read_catalogue_record(record, root=record).records if record.is_dir() else ()
+        answers = read_out_of_fold(record) if record.is_dir() else None
     if novelty is None or not len(novelty.left_out):
         raise DataError(
             f"{model_uri} was made before models held the novelty of each training image: search again, or compare "
             "with an earlier period (--against 2026-01-01..2026-02-01)."
         )
+    labels = [class_names[number] for number in novelty.left_out_classes]
+    if answers is not None:
+        if [one.label for one in records] != labels:
+            raise StoreError(f"{model_uri} is inconsistent: its record and its calibration hold other training images.")
+        labels = _list_predicted(answers, image_ids=[one.image_id for one in records], model_uri=model_uri)
     names = (*GREY_LEVELS, "pixel_size_nm")
     kept = pd.DataFrame([{name: getattr(one, name) for name in names} for one in records], columns=names, dtype=float)
     rows = pd.DataFrame(
         {
-            "label": np.array(description.class_names)[novelty.left_out_classes],
+            "label": labels,
             "novelty": novelty.left_out,
             "is_known": novelty.left_out <= UNKNOWN_ABOVE,
             "ties": np.random.default_rng(0).random(len(novelty.left_out)),
         }
     )
-    if records and [one.label for one in records] != list(rows.label):
-        raise StoreError(f"{model_uri} is inconsistent: its record and its calibration hold other training images.")
     return rows.join(kept).assign(pixel_size=kept.pixel_size_nm.notna().map({True: "as trained", False: "unknown"}))
+
+
+def _list_predicted(answers: OutOfFold, *, image_ids: Sequence[str], model_uri: str) -> list[str]:
+    """Return what each image was predicted as when it was a test image."""
+    tiles, table = answers.tiles, tabulate_answers(answers.trial, tiles=answers.tiles, split="test")
+    predicted = {
+        tiles.image_ids[image]: tiles.class_names[answer]
+        for image, answer in zip(table.image_of_row, table.answer_of_row, strict=True)
+    }
+    if missing := [image_id for image_id in image_ids if image_id not in predicted]:
+        raise StoreError(f"{model_uri} is inconsistent: its record holds no answer to {name_some(missing)}.")
+    return [predicted[image_id] for image_id in image_ids]
 
 
 def select_images(rows: pd.DataFrame) -> pd.DataFrame:
