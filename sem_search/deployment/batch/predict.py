@@ -26,7 +26,7 @@ from mlflow.pyfunc import load_model as load_pyfunc
 
 from sem_search.deployment.batch.resume import PredictionJournal
 from sem_search.deployment.batch.table import UNKNOWN, Prediction, choose_format, write_predictions
-from sem_search.deployment.monitoring.journal import AnswerJournal, describe_answer
+from sem_search.deployment.monitoring.journal import AnswerJournal, check_registered, describe_answer
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
 from sem_search.deployment.registry.contents import borrow_model
@@ -90,12 +90,15 @@ def predict_images(
     Raises:
         DataError: There is no picture in what was given.
         ModelNotFoundError: There is no such model.
-        SettingsError: The coverage is not in (0, 1), or the table or the journal cannot be written so.
+        SettingsError: The coverage is not in (0, 1), the table or the journal cannot be written so, or there is a
+            journal, and the model is not registered.
     """
     chosen_format = choose_format(output_format, output=output)
     check_coverage(coverage)
     found = find_images(images)
     exact_uri = resolve_model_uri(complete_model_uri(model_uri))
+    if journal is not None:
+        check_registered(exact_uri)
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
