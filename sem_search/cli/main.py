@@ -26,8 +26,8 @@ from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
 EXIT_INPUT_ERROR = 2
 EXIT_STORE_ERROR = 1
-EXIT_DRIFT = 1
-"""Of `monitor --fail-on-drift`."""
+EXIT_DRIFT = 3
+"""Of `monitor --fail-on-drift`: no error, so that timers can tell it from a store that does not answer."""
 EXIT_STOPPED = 130
 """As shells say of a program that Ctrl-C ended."""
 
@@ -238,7 +238,7 @@ def predict(
 @click.option("--until", default=None, metavar="DATE", help="First that does not count.  [default: all count]")
 @click.option("--against", default="training", show_default=True, help="training, or an earlier period: DATE..DATE.")
 @click.option("--output", default="monitor", type=click.Path(path_type=Path), show_default=True, help="Folder.")
-@click.option("--fail-on-drift", is_flag=True, help="End with exit code 1 if something has drifted.")
+@click.option("--fail-on-drift", is_flag=True, help="End with exit code 3 if something has drifted.")
 def monitor(*, journal: str, output: Path, fail_on_drift: bool, **given: str) -> None:
     """Ask whether the instrument or the material has drifted, from the journal of answers.
 

@@ -63,20 +63,15 @@ class Evidence:
 
     log_evidence: FloatVector
     """Natural logarithm after each image, shape (n_images,)."""
-    onset: int
-    """The image with which the drift, if there is one, most probably began."""
-
-    def find_alarm(self, *, n_figures: int) -> int | None:
-        """Return the first image at which there was an alarm.
-
-        Args:
-            n_figures: That are watched at the same time; each gets its part of the false alarms.
-        """
-        is_alarm = self.log_evidence >= np.log(n_figures / FALSE_ALARM_RATE)
-        return int(is_alarm.argmax()) if is_alarm.any() else None
+    alarm: int | None
+    """The image at which the evidence was first enough; None without an alarm."""
+    onset: int | None
+    """The image with which the drift most probably began, judged at the alarm."""
+    end: int | None
+    """The image up to which the drift most probably lasted; at the alarm, or later."""
 
 
-def follow_evidence(reference: Scores, stream: Scores) -> Evidence:
+def follow_evidence(reference: Scores, stream: Scores, *, n_figures: int) -> Evidence:
     """Return the evidence that the images of a stream are less usual than those of the reference.
 
     When a drift begins is not known, nor whether it is of all labels or of one. So half of the wealth is bet on all and
@@ -85,20 +80,19 @@ def follow_evidence(reference: Scores, stream: Scores) -> Evidence:
     Args:
         reference: Images that stand for the usual; a label that has none tells nothing.
         stream: At least one image.
+        n_figures: That are watched at the same time; each gets its part of the false alarms.
     """
     gains = _compute_gains(reference, stream)
-    not_bet = 1 / np.log2(np.arange(2.0, len(gains) + 3))
-    log_evidence = np.log(not_bet[1:])
-    log_stakes = np.log((not_bet[:-1] - not_bet[1:]) / gains.shape[1])[:, None]
-    best, onset = -np.inf, 0
-    for log_share, own in _iter_scopes(gains, labels=stream.labels, known=np.unique(reference.labels)):
-        total = np.cumsum(own, axis=0)
-        begun = log_stakes + log_share - (total - own)
-        log_evidence = np.logaddexp(log_evidence, np.logaddexp.reduce(np.logaddexp.accumulate(begun) + total, axis=1))
-        final = (begun + total[-1]).max(axis=1)
-        if final.max() > best:
-            best, onset = float(final.max()), int(final.argmax())
-    return Evidence(log_evidence=log_evidence, onset=onset)
+    scopes = list(_iter_scopes(gains, labels=stream.labels, known=np.unique(reference.labels)))
+    log_evidence = np.full(len(gains), -np.inf)
+    for scope in scopes:
+        log_evidence = np.logaddexp(log_evidence, scope.compute_log_wealth(len(gains)))
+    is_alarm = log_evidence >= np.log(n_figures / FALSE_ALARM_RATE)
+    if not is_alarm.any():
+        return Evidence(log_evidence=log_evidence, alarm=None, onset=None, end=None)
+    alarm = int(is_alarm.argmax())
+    _, onset, end = max(scope.find_spell(alarm) for scope in scopes if alarm in scope.images)
+    return Evidence(log_evidence=log_evidence, alarm=alarm, onset=onset, end=max(end, alarm))
 
 
 def find_cause(reference: Scores, moved: Scores) -> Cause:
@@ -190,11 +184,54 @@ def _compute_gains(reference: Scores, stream: Scores) -> FloatMatrix:
     return gains
 
 
-def _iter_scopes(gains: FloatMatrix, *, labels: Labels, known: Labels) -> Iterator[tuple[float, FloatMatrix]]:
-    """Yield the logarithm of a share of the wealth and the gains that it makes: of all labels, and of each alone."""
-    yield np.log(0.5), gains
+@dataclass(frozen=True, kw_only=True)
+class _Scope:
+    """Wealth that is bet on images of all labels, or of one; it stays as it is while others come."""
+
+    log_share: float
+    """Logarithm of its part of all wealth."""
+    images: IntVector
+    """Where its images are in the stream, rising, shape (n_own,)."""
+    gains: FloatMatrix
+    """What each bet makes of its stake with each of them, as logarithms, shape (n_own, n_bets)."""
+
+    def compute_log_wealth(self, n_images: int) -> FloatVector:
+        """Return the logarithm of the wealth after each image of the stream, shape (n_images,)."""
+        total = np.cumsum(self.gains, axis=0)
+        begun = np.logaddexp.accumulate(self._compute_log_stakes() - (total - self.gains)) + total
+        wealth = np.logaddexp(np.logaddexp.reduce(begun, axis=1), np.log(_compute_unbet(self.images + 1)))
+        n_each = np.diff(self.images, prepend=0, append=n_images)
+        stepwise: FloatVector = self.log_share + np.repeat(np.concatenate([[0.0], wealth]), n_each)
+        return stepwise
+
+    def find_spell(self, alarm: int) -> tuple[float, int, int]:
+        """Return the highest wealth of one beginning at the alarm, this beginning, and when its bet was worth most."""
+        total = np.cumsum(self.gains, axis=0)
+        n_known = int(np.searchsorted(self.images, alarm, side="right"))
+        worth = (self._compute_log_stakes() - (total - self.gains))[:n_known] + total[n_known - 1]
+        onset, bet = np.unravel_index(worth.argmax(), worth.shape)
+        end = n_known - 1 + int(total[n_known - 1 :, bet].argmax())
+        return self.log_share + float(worth.max()), int(self.images[onset]), int(self.images[end])
+
+    def _compute_log_stakes(self) -> FloatMatrix:
+        """Return what is put on a beginning with each image, or others since the one before, for each bet."""
+        unbet = _compute_unbet(np.concatenate([[0], self.images + 1]))
+        stakes: FloatMatrix = np.log(-np.diff(unbet) / self.gains.shape[1])[:, None]
+        return stakes
+
+
+def _compute_unbet(n_images: IntVector) -> FloatVector:
+    """Return the part of the wealth that waits for a later beginning, after so many images."""
+    unbet: FloatVector = 1 / np.log2(n_images + 2.0)
+    return unbet
+
+
+def _iter_scopes(gains: FloatMatrix, *, labels: Labels, known: Labels) -> Iterator[_Scope]:
+    """Yield half of the wealth with all images, and the part of each label with its own."""
+    yield _Scope(log_share=float(np.log(0.5)), images=np.arange(len(gains)), gains=gains)
     for label in known:
-        yield np.log(0.5 / len(known)), np.where((labels == label)[:, None], gains, 0.0)
+        images = np.flatnonzero(labels == label)
+        yield _Scope(log_share=float(np.log(0.5 / len(known))), images=images, gains=gains[images])
 
 
 def _find_places(

@@ -43,8 +43,8 @@ def test_a_quiet_stream_gives_few_alarms_whatever_its_labels(per_class: int, mix
     n_alarms = 0
     for _ in range(150):
         stream = draw(rng.choice(NAMES, 400, p=mix), rng=rng)
-        evidence = follow_evidence(draw_reference(rng, per_class=per_class), stream)
-        n_alarms += evidence.find_alarm(n_figures=1) is not None
+        evidence = follow_evidence(draw_reference(rng, per_class=per_class), stream, n_figures=1)
+        n_alarms += evidence.alarm is not None
     assert n_alarms / 150 <= FALSE_ALARM_RATE + 2 * np.sqrt(FALSE_ALARM_RATE / 150)
 
 
@@ -55,7 +55,7 @@ def test_the_evidence_is_worth_one_on_average() -> None:
     for _ in range(4000):
         reference = score(rng.binomial(1, 0.1, 6).astype(float), np.repeat(NAMES[:2], 3), rng=rng)
         stream = score(rng.binomial(1, 0.1, 5).astype(float), rng.choice(NAMES[:2], 5), rng=rng)
-        wealth.append(np.exp(follow_evidence(reference, stream).log_evidence[-1]))
+        wealth.append(np.exp(follow_evidence(reference, stream, n_figures=1).log_evidence[-1]))
     assert np.mean(wealth) == pytest.approx(1, abs=4 * np.std(wealth) / np.sqrt(len(wealth)))
 
 
@@ -64,9 +64,9 @@ def test_scores_of_two_sides_are_watched_on_both(shift: float) -> None:
     rng = np.random.default_rng(13)
     known = replace(draw_reference(rng), is_two_sided=True)
     quiet = [replace(draw(rng.choice(NAMES, 300), rng=rng), is_two_sided=True) for _ in range(60)]
-    assert sum(follow_evidence(known, one).find_alarm(n_figures=1) is not None for one in quiet) <= 6
+    assert sum(follow_evidence(known, one, n_figures=1).alarm is not None for one in quiet) <= 6
     moved = replace(draw(rng.choice(NAMES, 40), rng=rng, shift=shift), is_two_sided=True)
-    assert follow_evidence(known, moved).find_alarm(n_figures=N_FIGURES) is not None
+    assert follow_evidence(known, moved, n_figures=N_FIGURES).alarm is not None
     assert compare_ranks(known, moved) < 0.001 and find_cause(known, moved) == "instrument"
 
 
@@ -79,10 +79,20 @@ def test_a_change_is_found_after_so_many_images(n_quiet: int, shift: float, shar
     for _ in range(10):
         is_changed = (np.arange(n_quiet + at_most) >= n_quiet) & (rng.random(n_quiet + at_most) < share)
         stream = draw(rng.choice(NAMES, len(is_changed)), rng=rng, shift=shift * is_changed)
-        evidence = follow_evidence(draw_reference(rng), stream)
-        alarm = evidence.find_alarm(n_figures=N_FIGURES)
-        assert alarm is not None and alarm >= n_quiet
+        evidence = follow_evidence(draw_reference(rng), stream, n_figures=N_FIGURES)
+        assert evidence.alarm is not None and evidence.alarm >= n_quiet
         assert evidence.onset == pytest.approx(n_quiet, abs=15)
+
+
+def test_a_drift_that_has_passed_keeps_its_beginning_and_its_end() -> None:
+    """What comes afterwards changes neither, however long one waits."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        is_changed = (np.arange(2000) >= 300) & (np.arange(2000) < 340)
+        stream = draw(rng.choice(NAMES, 2000), rng=rng, shift=0.9 * is_changed)
+        evidence = follow_evidence(draw_reference(rng), stream, n_figures=N_FIGURES)
+        assert evidence.alarm is not None and 300 <= evidence.alarm < 345
+        assert evidence.onset == pytest.approx(300, abs=10) and evidence.end == pytest.approx(340, abs=15)
 
 
 def test_a_new_material_that_resembles_one_label_is_found_among_others() -> None:
@@ -91,7 +101,7 @@ def test_a_new_material_that_resembles_one_label_is_found_among_others() -> None
     for _ in range(10):
         is_new = (np.arange(500) >= 200) & (rng.random(500) < 0.3)
         stream = draw(np.where(is_new, NAMES[2], rng.choice(NAMES, 500)), rng=rng, shift=1.5 * is_new)
-        alarms.append(follow_evidence(draw_reference(rng), stream).find_alarm(n_figures=N_FIGURES) or np.inf)
+        alarms.append(follow_evidence(draw_reference(rng), stream, n_figures=N_FIGURES).alarm or np.inf)
     assert min(alarms) > 200 and np.median(alarms) < 280
 
 
@@ -99,9 +109,9 @@ def test_infinite_scores_and_labels_without_reference_are_taken() -> None:
     rng = np.random.default_rng(0)
     known = draw_reference(rng)
     strange = score(np.full(9, np.inf), np.repeat(["another"], 9), rng=rng)
-    assert follow_evidence(known, strange).log_evidence == pytest.approx(0)
+    assert follow_evidence(known, strange, n_figures=1).log_evidence == pytest.approx(0)
     broken = score(np.full(9, np.inf), np.repeat(NAMES[:3], 3), rng=rng)
-    assert follow_evidence(known, broken).find_alarm(n_figures=N_FIGURES) is not None
+    assert follow_evidence(known, broken, n_figures=N_FIGURES).alarm is not None
 
 
 def test_the_cause_is_the_instrument_where_all_labels_moved() -> None:

@@ -8,7 +8,6 @@ same command is given again.
 import base64
 import itertools
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,10 +26,10 @@ from mlflow.pyfunc import load_model as load_pyfunc
 
 from sem_search.deployment.batch.resume import PredictionJournal
 from sem_search.deployment.batch.table import UNKNOWN, Prediction, choose_format, write_predictions
-from sem_search.deployment.monitoring.journal import AnswerJournal, describe_answer
+from sem_search.deployment.monitoring.journal import AnswerJournal, check_registered, describe_answer
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
-from sem_search.deployment.registry import complete_model_uri, fetch_model, resolve_model_uri
-from sem_search.deployment.registry.contents import describe_failure
+from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
+from sem_search.deployment.registry.contents import borrow_model
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.images import PICTURE_SUFFIXES
 from sem_search.progress import iter_measured
@@ -91,12 +90,15 @@ def predict_images(
     Raises:
         DataError: There is no picture in what was given.
         ModelNotFoundError: There is no such model.
-        SettingsError: The coverage is not in (0, 1), or the table or the journal cannot be written so.
+        SettingsError: The coverage is not in (0, 1), the table or the journal cannot be written so, or there is a
+            journal, and the model is not registered.
     """
     chosen_format = choose_format(output_format, output=output)
     check_coverage(coverage)
     found = find_images(images)
     exact_uri = resolve_model_uri(complete_model_uri(model_uri))
+    if journal is not None:
+        check_registered(exact_uri)
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
@@ -177,10 +179,8 @@ def load_model(model_uri: str) -> PyFuncModel:
     """
     path_before = list(sys.path)
     try:
-        with tempfile.TemporaryDirectory(prefix="sem-search-") as folder:
-            model = load_pyfunc(str(fetch_model(model_uri, folder=Path(folder))))
-    except (MlflowException, OSError) as error:
-        raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
+        with borrow_model(model_uri) as folder:
+            model = load_pyfunc(str(folder))
     finally:
         sys.path[:] = path_before
     return model

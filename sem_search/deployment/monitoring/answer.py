@@ -25,7 +25,8 @@ TABLE_NOTE = (
     "Shares and medians, with intervals of 95 % over images taken to be independent. p: of this one look, for all "
     "figures together (Holm); images are compared with those of the same label. It gives no alarm. Evidence: the "
     "highest so far, and what gives an alarm. Without drift the chance that any figure ever reaches that is at most "
-    "5 %, however often one looks, as long as --since stays the same."
+    "5 %, however often one looks, as long as --since stays the same, and labels are mostly right or come in the "
+    "proportions of the training images."
 )
 
 INSTRUMENT = (
@@ -109,14 +110,15 @@ def _conclude(report: DriftReport) -> tuple[Light, str, str]:
 
 def _describe_figure(one: FigureComparison, *, needed: float) -> Row:
     cells = (one.figure.name, *(_format(each, figure=one.figure) for each in (one.reference, one.period)))
+    p_value = "not known" if one.p_value is None else f"{one.p_value:.3f}"
     if one.evidence is None:
         told = "shown, gives no alarm" if not one.figure.is_followed else "not known"
-        return Row(cells=(*cells, f"{one.p_value:.3f}", "", told))
+        return Row(cells=(*cells, p_value, "", told))
     highest = float(one.evidence.log_evidence.max())
     evidence = f"{np.exp(highest):.3g}" if highest < np.log(1e6) else f"10^{highest / np.log(10):.0f}"
     result = "no drift found" if one.alarm is None else f"drift, after {count(one.alarm, 'image')}"
     light: Light = "good" if one.alarm is None else "bad"
-    return Row(cells=(*cells, f"{one.p_value:.3f}", f"{evidence} of {needed:g}", result), light=light)
+    return Row(cells=(*cells, p_value, f"{evidence} of {needed:g}", result), light=light)
 
 
 def _tabulate_labels(report: DriftReport, *, reference: str) -> Table:

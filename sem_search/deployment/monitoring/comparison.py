@@ -1,19 +1,17 @@
 """What came in a period, figure by figure, beside the training images or an earlier period of the journal."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from mlflow.exceptions import MlflowException
 
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, read_calibration
 from sem_search.deployment.package.description import DESCRIPTION_FILE, read_description
-from sem_search.deployment.package.record import RECORD_FOLDER, read_catalogue_record
-from sem_search.deployment.registry.contents import describe_failure, fetch_model
+from sem_search.deployment.package.record import RECORD_FOLDER, OutOfFold, read_catalogue_record, read_out_of_fold
+from sem_search.deployment.registry.contents import borrow_model
 from sem_search.errors import DataError, ModelNotFoundError, StoreError
+from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.drift import (
     FALSE_ALARM_RATE,
     Cause,
@@ -29,6 +27,7 @@ from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE
 from sem_search.evaluation.statistics import MAX_P_VALUE, Interval, adjust_p_values
 from sem_search.records import FloatVector
+from sem_search.words import name_some
 
 HASH_DIGITS = 13
 """Of an image's hash that decide between equal scores: as many as a double holds."""
@@ -74,6 +73,9 @@ FIGURES = (
     Figure(key="doubt", name="1 - probability", score=lambda rows: 1 - rows.probability, is_of_training=False),
 )
 
+MIX = "mix"
+"""The proportions of the labels, among the p-values of the figures."""
+
 GREY_LEVELS = ("mean_grey", "contrast", "noise")
 """What the catalogue of a model's training images holds of each, too."""
 
@@ -86,12 +88,14 @@ class FigureComparison:
     reference: Interval | None
     period: Interval | None
     p_value: float | None
-    """Of this look alone, for all figures together (Holm)."""
+    """Of this look alone, for all figures together (Holm); None where no label has images of both."""
     evidence: Evidence | None
     alarm: int | None
     """How many images had come at the alarm."""
     onset: pd.Timestamp | None
     """When that which gave the alarm most probably began."""
+    end: pd.Timestamp | None
+    """When its last image most probably came; that of the alarm, or a later one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +110,7 @@ class DriftReport:
     cause: Cause | None
     """None without an alarm."""
     moved_labels: tuple[str, ...]
-    """That lie farther out since the drift began, by a look at each."""
+    """That lay farther out while the drift lasted, by a look at each, for all labels together (Holm)."""
 
     @property
     def needed(self) -> float:
@@ -117,38 +121,56 @@ class DriftReport:
 def read_training(model_uri: str) -> pd.DataFrame:
     """Return the training images of a model as rows of a journal: what they were when they were left out of the fit.
 
+    Their labels are those that were predicted, as those of a journal are: where classes are confused, the images called
+    by one label are a mixture, and are compared with the same mixture. Without a record they are the true ones.
+
     Raises:
         ModelNotFoundError: The model cannot be fetched.
         StoreError: It is damaged.
         DataError: It was made before this was stored.
     """
-    try:
-        with tempfile.TemporaryDirectory(prefix="sem-search-") as place:
-            folder = next(fetch_model(model_uri, folder=Path(place)).rglob(DESCRIPTION_FILE)).parent
-            description, path = read_description(folder), folder / CALIBRATION_FILE
-            novelty = read_calibration(path).novelty if path.is_file() else None
-            record = folder.with_name(RECORD_FOLDER)
-            records = read_catalogue_record(record, root=record).records if record.is_dir() else ()
-    except (MlflowException, OSError, StopIteration) as error:
-        raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
+    with borrow_model(model_uri) as model:
+        path = next(model.rglob(DESCRIPTION_FILE), None)
+        if path is None:
+            raise ModelNotFoundError(f"{model_uri} is no classifier of sem_search: it has no {DESCRIPTION_FILE}.")
+        calibration, record = path.with_name(CALIBRATION_FILE), path.parent.with_name(RECORD_FOLDER)
+        class_names = read_description(path.parent).class_names
+        novelty = read_calibration(calibration).novelty if calibration.is_file() else None
+        records = read_catalogue_record(record, root=record).records if record.is_dir() else ()
+        answers = read_out_of_fold(record) if record.is_dir() else None
     if novelty is None or not len(novelty.left_out):
         raise DataError(
             f"{model_uri} was made before models held the novelty of each training image: search again, or compare "
             "with an earlier period (--against 2026-01-01..2026-02-01)."
         )
+    labels = [class_names[number] for number in novelty.left_out_classes]
+    if answers is not None:
+        if [one.label for one in records] != labels:
+            raise StoreError(f"{model_uri} is inconsistent: its record and its calibration hold other training images.")
+        labels = _list_predicted(answers, image_ids=[one.image_id for one in records], model_uri=model_uri)
     names = (*GREY_LEVELS, "pixel_size_nm")
     kept = pd.DataFrame([{name: getattr(one, name) for name in names} for one in records], columns=names, dtype=float)
     rows = pd.DataFrame(
         {
-            "label": np.array(description.class_names)[novelty.left_out_classes],
+            "label": labels,
             "novelty": novelty.left_out,
             "is_known": novelty.left_out <= UNKNOWN_ABOVE,
             "ties": np.random.default_rng(0).random(len(novelty.left_out)),
         }
     )
-    if records and [one.label for one in records] != list(rows.label):
-        raise StoreError(f"{model_uri} is inconsistent: its record and its calibration hold other training images.")
     return rows.join(kept).assign(pixel_size=kept.pixel_size_nm.notna().map({True: "as trained", False: "unknown"}))
+
+
+def _list_predicted(answers: OutOfFold, *, image_ids: Sequence[str], model_uri: str) -> list[str]:
+    """Return what each image was predicted as when it was a test image."""
+    tiles, table = answers.tiles, tabulate_answers(answers.trial, tiles=answers.tiles, split="test")
+    predicted = {
+        tiles.image_ids[image]: tiles.class_names[answer]
+        for image, answer in zip(table.image_of_row, table.answer_of_row, strict=True)
+    }
+    if missing := [image_id for image_id in image_ids if image_id not in predicted]:
+        raise StoreError(f"{model_uri} is inconsistent: its record holds no answer to {name_some(missing)}.")
+    return [predicted[image_id] for image_id in image_ids]
 
 
 def select_images(rows: pd.DataFrame) -> pd.DataFrame:
@@ -170,23 +192,32 @@ def compare_period(reference: pd.DataFrame, period: pd.DataFrame) -> DriftReport
     n_figures = sum(figure.is_followed for figure in figures)
     usual = [build_scores(reference, figure=figure)[0] for figure in figures]
     new = [build_scores(period, figure=figure) for figure in figures]
-    p_values = [compare_ranks(first, second) for first, (second, _) in zip(usual, new, strict=True)]
+    p_values = {
+        figure.key: compare_ranks(first, second)
+        for figure, first, (second, _) in zip(figures, usual, new, strict=True)
+        if np.isin(first.labels, second.labels).any()
+    }
     if not is_training:
         counts = pd.DataFrame({"reference": reference.label.value_counts(), "period": period.label.value_counts()})
-        p_values.append(compare_counts(*counts.fillna(0).astype(int).to_numpy().T))
-    adjusted = adjust_p_values(np.array(p_values))
+        p_values[MIX] = compare_counts(*counts.fillna(0).astype(int).to_numpy().T)
+    adjusted = dict(zip(p_values, adjust_p_values(np.array([*p_values.values()])).tolist(), strict=True))
     compared = tuple(
         _compare_figure(
-            figure, reference=first, period=second, times=rows.answered_at, p_value=float(p), n_figures=n_figures
+            figure,
+            reference=first,
+            period=second,
+            times=rows.answered_at,
+            p_value=adjusted.get(figure.key),
+            n_figures=n_figures,
         )
-        for figure, first, (second, rows), p in zip(figures, usual, new, adjusted[: len(figures)], strict=True)
+        for figure, first, (second, rows) in zip(figures, usual, new, strict=True)
     )
     cause, moved_labels = _explain_alarm(compared, reference=reference, period=period)
     return DriftReport(
         reference=reference,
         period=period,
         figures=compared,
-        mix_p_value=None if is_training else float(adjusted[-1]),
+        mix_p_value=adjusted.get(MIX),
         cause=cause,
         moved_labels=moved_labels,
     )
@@ -209,11 +240,11 @@ def build_scores(rows: pd.DataFrame, *, figure: Figure) -> tuple[Scores, pd.Data
 
 
 def _compare_figure(
-    figure: Figure, *, reference: Scores, period: Scores, times: pd.Series, p_value: float, n_figures: int
+    figure: Figure, *, reference: Scores, period: Scores, times: pd.Series, p_value: float | None, n_figures: int
 ) -> FigureComparison:
     is_told = figure.is_followed and len(period.values) > 0 and len(reference.values) > 0
-    evidence = follow_evidence(reference, period) if is_told else None
-    alarm = None if evidence is None else evidence.find_alarm(n_figures=n_figures)
+    evidence = follow_evidence(reference, period, n_figures=n_figures) if is_told else None
+    alarm, onset, end = (None,) * 3 if evidence is None else (evidence.alarm, evidence.onset, evidence.end)
     return FigureComparison(
         figure=figure,
         reference=measure(reference.values, is_share=figure.is_share),
@@ -221,7 +252,8 @@ def _compare_figure(
         p_value=p_value,
         evidence=evidence,
         alarm=None if alarm is None else alarm + 1,
-        onset=None if alarm is None or evidence is None else times.iloc[evidence.onset],
+        onset=None if onset is None else times.iloc[onset],
+        end=None if end is None else times.iloc[end],
     )
 
 
@@ -237,8 +269,11 @@ def _explain_alarm(
         (one for one in alarms if one.figure.key not in ("pixel_size", "doubt")), key=lambda one: one.alarm or 0
     )
     usual, _ = build_scores(reference, figure=first.figure)
-    moved, _ = build_scores(period[period.answered_at >= first.onset], figure=first.figure)
-    labels = np.unique(moved.labels)
-    p_values = [compare_ranks(usual, moved.select(moved.labels == label)) for label in labels]
-    names = tuple(str(label) for label, p_value in zip(labels, p_values, strict=True) if p_value <= MAX_P_VALUE)
-    return "instrument" if "pixel_size" in causes else find_cause(usual, moved), names
+    lasted = (period.answered_at >= first.onset) & (period.answered_at <= first.end)
+    moved, _ = build_scores(period[lasted], figure=first.figure)
+    labels = np.intersect1d(usual.labels, moved.labels)
+    p_values = adjust_p_values(np.array([compare_ranks(usual, moved.select(moved.labels == one)) for one in labels]))
+    names = tuple(str(label) for label in labels[p_values <= MAX_P_VALUE])
+    cause = "instrument" if "pixel_size" in causes else find_cause(usual, moved)
+    # Together the labels differ from one another, but none stands out: there is no name to give.
+    return "unclear" if cause == "material" and not names else cause, names

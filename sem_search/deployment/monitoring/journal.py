@@ -14,11 +14,12 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import JSON, Engine, create_engine, inspect, select
+from sqlalchemy import JSON, Engine, Index, create_engine, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 from sem_search.databases import choose_arguments
+from sem_search.deployment.registry.versions import split_model_uri
 from sem_search.errors import SettingsError, StoreError, get_first_line
 from sem_search.micrographs.catalogue import compute_noise, compute_pixels_sha256
 from sem_search.micrographs.reading.micrograph import Micrograph
@@ -36,6 +37,7 @@ class JournalRow(_Base):
     """One answer; the names are those of an answer, see `docs/serving.md`."""
 
     __tablename__ = "sem_search_answers"
+    __table_args__ = (Index("sem_search_answers_of_version", "model_name", "model_version", "answered_at"),)
 
     id: Mapped[int] = mapped_column(init=False, primary_key=True)
     answered_at: Mapped[datetime]
@@ -91,6 +93,15 @@ def describe_answer(
     return JournalRow(**values)
 
 
+def check_registered(model_uri: str) -> None:
+    """Raise SettingsError unless this is a registered model: answers of others could never be found again."""
+    if split_model_uri(model_uri) is None:
+        raise SettingsError(
+            f"model={model_uri} is not registered, but --journal needs a registered model, such as "
+            "models:/NAME@champion: `monitor` finds answers by name and version."
+        )
+
+
 class AnswerJournal:
     """A table of answers; safe to share between threads."""
 
@@ -122,7 +133,7 @@ class AnswerJournal:
             if is_new_allowed:
                 ANSWERS.metadata.create_all(engine)
             has_table = inspect(engine).has_table(ANSWERS.name)
-        except (SQLAlchemyError, ImportError) as error:
+        except (SQLAlchemyError, ImportError, ValueError) as error:  # ValueError: a port that is no number
             said = mask_secrets(get_first_line(error))
             raise SettingsError(
                 f"journal={mask_url(place)} cannot be opened ({said}): give a file in a folder that is there, or the "

@@ -81,6 +81,21 @@ def fetch_model(model_uri: str, *, folder: Path) -> Path:
     return model
 
 
+@contextmanager
+def borrow_model(model_uri: str) -> Iterator[Path]:
+    """Give a copy of a model, as `fetch_model` does, that is removed afterwards.
+
+    Raises:
+        ModelNotFoundError: There is no such model, or its files cannot be read.
+        StoreError: A file is not what was registered.
+    """
+    with tempfile.TemporaryDirectory(prefix="sem-search-") as folder:  # mode 0700
+        try:
+            yield fetch_model(model_uri, folder=Path(folder))
+        except (MlflowException, OSError) as error:
+            raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
+
+
 def export_version(name: str, version: str, *, folder: Path) -> tuple[str, ...]:
     """Write the ONNX graphs of a version into a new folder, with a page on how to use them; return the files' names.
 

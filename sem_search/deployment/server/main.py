@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from sem_search.deployment.monitoring.journal import AnswerJournal
+from sem_search.deployment.monitoring.journal import AnswerJournal, check_registered
 from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
 from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS, RequestLimits
 from sem_search.deployment.server.application import Application, ServerLimits
@@ -118,6 +118,8 @@ def _outlive_signals() -> Iterator[None]:
 
 async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object] | None) -> None:
     address, limits = complete_model_uri(settings.model), settings.limits
+    if settings.journal:
+        check_registered(address)
     listening = _listen(settings)  # first: a port that is taken is an error at once
     if write_host(settings.host) in ANY_ADDRESS and limits.allowed_hosts <= LOCAL_HOSTS | ANY_ADDRESS:
         _logger.warning(

@@ -15,6 +15,7 @@ from sem_search.deployment.monitoring.journal import AnswerJournal
 from sem_search.deployment.package.calibration_record import read_calibration
 from sem_search.deployment.package.writing import ClassifierParts, LoggedClassifier, log_classifier
 from sem_search.errors import DataError, ModelNotFoundError, StoreError
+from sem_search.evaluation.answers import tabulate_answers
 
 NAME = "monitored"
 
@@ -52,13 +53,19 @@ def test_the_record_of_a_model_gives_the_grey_levels_of_its_training_images(
     calibration = parts.calibration
     assert calibration is not None and calibration.novelty is not None
 
+    record = make_record(tmp_path / "images", n_images=4, skill=0.5)
+
     def log(labels: np.ndarray) -> str:
         novelty = replace(calibration.novelty, left_out_classes=labels)
         own = replace(parts, calibration=replace(calibration, novelty=novelty))
         run_id = tracking.get_logged_model(logged.model_uri.removeprefix("models:/")).source_run_id
-        return log_classifier(own, record=make_record(tmp_path / "images", n_images=4), run_id=run_id).model_uri
+        return log_classifier(own, record=record, run_id=run_id).model_uri
 
     training = read_training(log(np.repeat(np.arange(3), 4)))
+    answers = tabulate_answers(record.out_of_fold.trial, tiles=record.out_of_fold.tiles, split="test")
+    predicted = answers.answer_of_row[np.argsort(answers.image_of_row)]
+    assert list(training.label) == [record.catalogue.class_names[number] for number in predicted]
+    assert 0 < answers.is_right.mean() < 1  # some labels are wrong, as in a journal
     assert set(training.mean_grey) == {0.5} and set(training.contrast) == {0.1} and set(training.noise) == {0.01}
     assert set(training.pixel_size) == {"as trained"}
     with pytest.raises(StoreError, match="hold other training images"):

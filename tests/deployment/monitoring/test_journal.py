@@ -14,6 +14,7 @@ from sem_search.deployment.batch import predict as predicting
 from sem_search.deployment.batch.predict import predict_images
 from sem_search.deployment.monitoring.journal import AnswerJournal, JournalRow, describe_answer
 from sem_search.deployment.package.writing import LoggedClassifier
+from sem_search.deployment.server.main import ServeSettings, run_server
 from sem_search.errors import SettingsError, StoreError
 from sem_search.micrographs.reading.micrograph import read_micrograph
 from tests.servers.postgres import PASSWORD, find_obstacle, run_postgres
@@ -96,6 +97,7 @@ def test_a_journal_that_cannot_be_written_is_a_warning_and_a_number(
 @pytest.mark.parametrize(
     ("place", "message"),
     [
+        ("postgresql://user:secret@host:abc/x", "cannot be opened"),
         ("no/such/folder/answers.db", "cannot be opened"),
         ("oracle9://user:secret@host/x", r"oracle9://user:\*+@host/x cannot be opened"),
         ("postgresql+psycopg://user:secret@127.0.0.1:1/x", "cannot be opened"),
@@ -137,6 +139,29 @@ def test_a_postgresql_that_was_away_loses_only_what_came_meanwhile(
     assert journal.n_lost == 1
 
 
+def test_what_a_look_reads_is_found_by_an_index(tmp_path: Path) -> None:
+    """A journal of years has millions of rows."""
+    journal = AnswerJournal.open(str(tmp_path / "answers.db"))
+    query = "SELECT * FROM sem_search_answers WHERE model_name = 'm' AND model_version = '3' AND answered_at >= '2026'"
+    with journal._engine.connect() as connection:
+        plan = connection.execute(text(f"EXPLAIN QUERY PLAN {query}")).all()
+    assert "USING INDEX" in plan[0].detail
+
+
+def test_a_journal_needs_a_registered_model(
+    tmp_path: Path, pictures: Any, logged: LoggedClassifier, tracking: mlflow.MlflowClient
+) -> None:
+    """Its rows could not be read: they are found by name and version."""
+    (tmp_path / "one.png").write_bytes(pictures.encode(pictures.draw()))
+    place = str(tmp_path / "answers.db")
+    message = "is not registered, but --journal needs a registered model"
+    with pytest.raises(SettingsError, match=message):
+        predict_images([tmp_path], model_uri=logged.model_uri, output=tmp_path / "p.csv", journal=place)
+    with pytest.raises(SettingsError, match=message):
+        run_server(ServeSettings(model=logged.model_uri, port=0, journal=place))
+    assert not Path(place).exists()
+
+
 def test_predict_writes_each_new_answer_once(
     tmp_path: Path,
     pictures: Any,
@@ -146,12 +171,14 @@ def test_predict_writes_each_new_answer_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(predicting, "load_model", lambda _: served)
+    version = mlflow.register_model(logged.model_uri, "noted")
+    uri = f"models:/{version.name}/{version.version}"
     (tmp_path / "images").mkdir()
     for seed in range(3):
         (tmp_path / "images" / f"{seed}.png").write_bytes(pictures.encode(pictures.draw(seed=seed)))
     (tmp_path / "images" / "torn.png").write_bytes(b"no picture")
     place = str(tmp_path / "answers.db")
-    predict_images([tmp_path / "images"], model_uri=logged.model_uri, output=tmp_path / "p.csv", journal=place)
+    predict_images([tmp_path / "images"], model_uri=uri, output=tmp_path / "p.csv", journal=place)
     with AnswerJournal.open(place)._engine.connect() as connection:
         rows = connection.execute(text("SELECT * FROM sem_search_answers")).mappings().all()
     assert len({row["image_sha256"] for row in rows}) == len(rows) == 3

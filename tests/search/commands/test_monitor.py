@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from sem_search.cli.main import commands
-from sem_search.deployment.monitoring.answer import list_metrics
+from sem_search.deployment.monitoring import comparison
+from sem_search.deployment.monitoring.answer import build_drift_answer, list_metrics
 from sem_search.deployment.monitoring.comparison import compare_period, select_images
 from sem_search.deployment.monitoring.journal import AnswerJournal, JournalRow
 from sem_search.errors import DataError, SettingsError
@@ -144,6 +145,48 @@ def test_a_change_is_named_with_its_day_and_what_to_do(
     assert report.cause is not None
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_drift_that_has_passed_is_reported_with_its_own_day(training: pd.DataFrame, seed: int) -> None:
+    """Sixty quiet images, forty that lie farther out, and four hundred quiet ones."""
+    drift = draw_rows(40, first=60, seed=seed, novelty=farther(3.0))
+    rows = [*draw_rows(60, seed=seed), *drift, *draw_rows(400, first=100, seed=seed)]
+    period = select_images(pd.DataFrame([asdict(row) for row in rows]))
+    report = compare_period(training, period)
+    answer = build_drift_answer(report, subject="", reference="Training")
+    assert report.cause == "instrument"
+    assert re.search(r"Since about 2026-01-1[012],", answer.sentence)
+
+
+def test_what_nobody_can_name_is_not_called_a_material(training: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels may differ from one another though none of them alone stands out."""
+    monkeypatch.setattr(comparison, "find_cause", lambda *_: "material")
+    monkeypatch.setattr(comparison, "MAX_P_VALUE", 0.0)
+    period = select_images(pd.DataFrame([asdict(row) for row in draw_rows(60, novelty=farther(3.0))]))
+    report = compare_period(training, period)
+    assert (report.cause, report.moved_labels) == ("unclear", ())
+    assert "cannot be told yet" in build_drift_answer(report, subject="", reference="Training").sentence
+
+
+def test_labels_that_moved_are_named_by_p_values_for_all_of_them(training: pd.DataFrame) -> None:
+    """With twenty labels, one that did not move is often below 5 % by a look at it alone."""
+    labels = np.array([f"powder {number:02}" for number in range(20)])
+    shares = np.array([0.24, *[0.04] * 19])
+    rng = np.random.default_rng(1)
+    wrong = 0
+    for _ in range(10):
+        reference = pd.concat([training.head(10).assign(label=label) for label in labels])
+        reference = reference.assign(novelty=rng.gamma(9, 1 / 12, 200), ties=rng.random(200))
+        rows = [asdict(row) for row in draw_rows(400)]
+        period = select_images(pd.DataFrame(rows)).assign(label=rng.choice(labels, 400, p=shares))
+        novelty = rng.gamma(9, 1 / 12, 400) * np.where(period.label == labels[0], 3.0, 1.0)
+        report = compare_period(
+            reference, period.assign(novelty=novelty, mean_grey=np.nan, contrast=np.nan, noise=np.nan)
+        )
+        assert labels[0] in report.moved_labels
+        wrong += len(report.moved_labels) > 1
+    assert wrong <= 2
+
+
 def test_images_without_a_finite_novelty_are_logged_as_such(look: Any, tmp_path: Path) -> None:
     _, report = look(draw_rows(5, novelty=float("inf")))
     assert report.cause is not None
@@ -178,6 +221,9 @@ def test_what_is_not_known_gives_no_figure(training: pd.DataFrame) -> None:
     rows = draw_rows(20, novelty=None, is_known=None, pixel_size="unknown")
     report = compare_period(training, select_images(pd.DataFrame([asdict(row) for row in rows])))
     assert [one.period for one in report.figures[:3]] == [None, None, None]
+    assert [one.p_value is None for one in report.figures] == [True, True, True, False, False, False]
+    answer = build_drift_answer(report, subject="", reference="Training")
+    assert [row.cells[1:4] for row in answer.overview[0].rows[:3]][1][1:] == ("not known", "not known")
     assert report.cause is None
 
 
@@ -204,4 +250,4 @@ def test_the_exit_code_tells_only_where_it_is_asked_for(
     AnswerJournal.open(place).write(draw_rows(40, novelty=farther(3.0)))
     words = ["monitor", "--journal", place, "--model", URI, "--output", str(tmp_path / "out")]
     assert CliRunner().invoke(commands, words, catch_exceptions=False).exit_code == 0
-    assert CliRunner().invoke(commands, [*words, "--fail-on-drift"], catch_exceptions=False).exit_code == 1
+    assert CliRunner().invoke(commands, [*words, "--fail-on-drift"], catch_exceptions=False).exit_code == 3
