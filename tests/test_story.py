@@ -171,10 +171,10 @@ def check_every_format(server: RunningServer, cells: dict[str, str]) -> None:
 
 
 def check_tampering(place: Place) -> None:
-    """All is as it was written, until one byte of a head is not."""
+    """All is as it was written, until one byte of the heads is not."""
     done = run_registry(place, "verify", "2", "--model", MODEL)
     assert done.returncode == 0, done.stdout + done.stderr
-    (head, *_) = sorted(place.folder.rglob("artifacts/classifier/head_1.npz"), key=lambda path: path.stat().st_mtime)[
+    (head, *_) = sorted(place.folder.rglob("artifacts/classifier/heads.onnx"), key=lambda path: path.stat().st_mtime)[
         ::-1
     ]
     content = bytearray(head.read_bytes())
@@ -182,4 +182,4 @@ def check_tampering(place: Place) -> None:
     head.write_bytes(content)
     done = run_registry(place, "verify", "2", "--model", MODEL)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "head_1.npz" in done.stdout + done.stderr
+    assert "heads.onnx" in done.stdout + done.stderr
