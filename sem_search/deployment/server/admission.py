@@ -123,7 +123,9 @@ def _decode(body: bytes | bytearray) -> str:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"The request is not UTF-8 (byte {error.start}).") from error
+        raise DataError(
+            f"The request is not UTF-8 (byte {error.start}): send JSON or CSV with the file in base64, not the file."
+        ) from error
     return text if len(body) <= SMALL_BYTES else _to_ascii(text)
 
 

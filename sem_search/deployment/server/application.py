@@ -50,7 +50,7 @@ READ_LIMIT_S = 60.0
 
 RETRY_AFTER_S = 2
 
-NO_MODEL = "No model answers at present: try again soon."
+NO_MODEL = "No model answers at present; one may be loading: try again soon."
 NO_ROOM = "Too many large requests are under way: try again soon."
 
 N_READING, N_DECODING = 2, 2
