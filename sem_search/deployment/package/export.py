@@ -8,6 +8,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sem_search.deployment.classifier.classifier import MicrographClassifier
+from sem_search.deployment.package.description import read_description
 from sem_search.deployment.package.reading import HEADS_GRAPH, TRUNK_GRAPH, read_classifier, read_graphs
 from sem_search.errors import SettingsError
 from sem_search.evaluation.metrics import PROBABILITY_FLOOR
@@ -37,8 +38,8 @@ def export_model(model_folder: Path, *, folder: Path, source: str) -> tuple[str,
         StoreError: The model is incomplete or damaged.
     """
     _make_empty(folder)
-    classifier = read_classifier(model_folder)
-    graphs = read_graphs(model_folder, description=classifier.description)
+    graphs = read_graphs(model_folder, description=read_description(model_folder))
+    classifier = read_classifier(model_folder, graphs=graphs)
     facts = _gather_facts(classifier)
     picture = _draw_example(facts["tile_px"], crop_bottom_px=facts["crop_bottom_px"])
     micrograph = classifier.read(encode_png(picture), name=EXAMPLE_PICTURE)

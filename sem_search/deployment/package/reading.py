@@ -19,19 +19,23 @@ HEADS_GRAPH = "heads.onnx"
 _logger = logging.getLogger(__name__)
 
 
-def read_classifier(folder: Path) -> MicrographClassifier:
+def read_classifier(folder: Path, *, graphs: tuple[bytes, bytes] | None = None) -> MicrographClassifier:
     """Read a model folder that `package.writing.write_model_folder` wrote, and warm it up.
 
     The record beside it, if there is one, gives the hashes of the images that the model was made from.
 
     A warning is logged if the code that runs is not the code that was stored with the model.
 
+    Args:
+        folder: The model folder.
+        graphs: As `read_graphs` returns them, where they have been read before.
+
     Raises:
         StoreError: The folder is incomplete, damaged or of another format; the message names the file.
     """
     description = read_description(folder)
     _check_code(description)
-    trunk, heads = read_graphs(folder, description=description)
+    trunk, heads = graphs or read_graphs(folder, description=description)
     ensemble = HeadEnsemble(
         trunk=OnnxFunction(trunk),
         heads=OnnxFunction(heads),

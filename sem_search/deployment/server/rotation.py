@@ -7,28 +7,24 @@ own stored example, leaves the old one in place.
 
 import asyncio
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from mlflow.exceptions import MlflowException
 
 from sem_search.deployment.classifier.classifier import MicrographClassifier
 from sem_search.deployment.package.reading import read_classifier
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import check_rows, read_images
-from sem_search.deployment.registry import fetch_model
-from sem_search.deployment.registry.contents import describe_failure
+from sem_search.deployment.registry.contents import borrow_model
 from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server.admission import JSON_TYPE, admit_request
-from sem_search.errors import ModelNotFoundError, StoreError, get_first_line
+from sem_search.errors import StoreError, get_first_line
 from sem_search.micrographs.reading.micrograph import Micrograph
 
 EXAMPLE_FILE = "serving_input_example.json"
@@ -157,11 +153,7 @@ def load_version(model_uri: str) -> ServedVersion:
         ModelNotFoundError: There is no such model, or its files cannot be read.
         StoreError: Its files are not those that were registered, or it does not answer.
     """
-    with tempfile.TemporaryDirectory(prefix="sem-search-") as folder:  # mode 0700
-        try:
-            model = fetch_model(model_uri, folder=Path(folder))
-        except (MlflowException, OSError) as error:
-            raise ModelNotFoundError(describe_failure(model_uri, error=error)) from error
+    with borrow_model(model_uri) as model:
         try:
             classifier = read_classifier(model / "artifacts" / MODEL_FOLDER)
             check_example(classifier, (model / EXAMPLE_FILE).read_bytes())

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError
 from sem_search.micrographs.folds import Fold
@@ -17,6 +16,7 @@ from sem_search.search.folds.train import LocalFolds
 from sem_search.search.results.outcome import read_study_outcome
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.transfer.heads.training import get_tile_splits
+from tests.search.finished_trials import finish_trial
 
 FIRST, BETTER = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=16)
 
@@ -30,21 +30,6 @@ def again(prepared) -> Any:
 @pytest.fixture
 def open_source(again, trainer) -> Callable[[SearchProgress], LocalFolds]:
     return lambda progress: LocalFolds(prepared=again, trainer=trainer, progress=progress)
-
-
-def finish_trial(study: optuna.Study, *, cell: Cell, value: float) -> None:
-    study.add_trial(
-        optuna.trial.create_trial(
-            value=value,
-            params={"learning_rate": cell.learning_rate, "batch_size": cell.batch_size},
-            distributions={
-                "learning_rate": optuna.distributions.CategoricalDistribution([0.1, 0.01]),
-                "batch_size": optuna.distributions.CategoricalDistribution([8, 16]),
-            },
-            intermediate_values=dict.fromkeys(range(3), value),
-            state=TrialState.COMPLETE,
-        )
-    )
 
 
 def list_refits(prepared) -> list[str]:

@@ -21,26 +21,12 @@ from sem_search.search.trials.attributes import MACHINE, RUN_ID, TRIAL_RUNS
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.trust import StudyTrust
 from sem_search.tracking.entries.types import TextArtifact
+from tests.search.finished_trials import finish_trial
 
 PAGE = TextArtifact(path="report.html", text="<h1>a study, postgresql://me:hunter2@host</h1>")
 
 BEST, OTHER = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, batch_size=16)
 """The best on validation tiles, and the better one on test tiles."""
-
-
-def finish_trial(study: optuna.Study, *, cell: Cell, value: float, **attributes: object) -> None:
-    study.add_trial(
-        optuna.trial.create_trial(
-            value=value,
-            params={"learning_rate": cell.learning_rate, "batch_size": cell.batch_size},
-            distributions={
-                "learning_rate": optuna.distributions.CategoricalDistribution([0.1, 0.01]),
-                "batch_size": optuna.distributions.CategoricalDistribution([8, 16]),
-            },
-            intermediate_values=dict.fromkeys(range(3), value),
-            user_attrs=attributes,
-        )
-    )
 
 
 @pytest.fixture
