@@ -376,13 +376,16 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
             settings.data == DEMO and settings.crop_bottom_px > 0
         ),
     }
-    checks |= {
+    return [sentence for sentence, is_wrong in (checks | _check_places(settings)).items() if is_wrong]
+
+
+def _check_places(settings: SearchSettings) -> dict[str, bool]:
+    """Return a sentence for each setting of engine and cluster that could be wrong, and whether it is."""
+    shown = settings.cluster and mask_url(settings.cluster)
+    return {
         "engine=onnxruntime contradicts precision=bfloat16, which only engine=tensorflow has: leave one of them out": (
             settings.engine == "onnxruntime" and settings.precision == "bfloat16"
         ),
-    }
-    shown = settings.cluster and mask_url(settings.cluster)
-    checks |= {
         f"cluster={shown} needs shared=FOLDER_OR_URL, a place that every worker of it reaches": (
             settings.cluster is not None and settings.shared is None
         ),
@@ -390,7 +393,6 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
             settings.cluster is not None and not CLUSTER_ADDRESS.fullmatch(settings.cluster)
         ),
     }
-    return [sentence for sentence, is_wrong in checks.items() if is_wrong]
 
 
 def _sort_heads(heads: tuple[Head, ...]) -> tuple[Head, ...]:

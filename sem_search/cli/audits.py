@@ -108,15 +108,16 @@ def morphology(study: str, other: str | None, **places: Any) -> None:
 
 
 @click.command()
-@click.argument("study")
+@click.argument("study", required=False)
 @click.option("--open", "is_opened", is_flag=True, help="Open it in the browser.")
 @click.option("--output", default=None, type=click.Path(path_type=Path, dir_okay=False), help="Put a copy here.")
 @click.option("--new", "is_new", is_flag=True, help="Make it again, for example after an audit.")
 @_add_study_options
-def report(study: str, is_opened: bool, **given: Any) -> None:
+def report(study: str | None, is_opened: bool, **given: Any) -> None:
     """Find the report of a finished study, or make it again from its finished folds.
 
-    One HTML file that needs nothing else. Nothing is trained. To be started in the folder of the search.
+    STUDY can be left out where there is only one. One HTML file that needs nothing else. Nothing is trained. To be
+    started in the folder of the search.
     """
     load_tensorflow()
     from sem_search.search.commands.report import run_report

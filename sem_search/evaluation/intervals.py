@@ -112,11 +112,9 @@ def compute_intervals(
             _build_interval(float(v), n=float(m), quantile=quantile, level=level) for v, m in zip(value, n, strict=True)
         ]
 
-    rows = zip(
-        *(surround_classes(name) for name in ("one_vs_rest_accuracy", "precision", "recall", "f_measure")),
-        surround_classes("f_measure", is_image=True),
-        strict=True,
-    )
+    names = ("one_vs_rest_accuracy", "precision", "recall", "f_measure")
+    columns = {name: surround_classes(name) for name in names}
+    columns["image_f_measure"] = surround_classes("f_measure", is_image=True)
     return SplitIntervals(
         n_images=table.n_rows,
         n_groups=table.n_groups,
@@ -125,10 +123,7 @@ def compute_intervals(
         image_f_measure=surround(figures.image_f_measure, errors.image_f_measure),
         image_accuracy=surround(figures.image_accuracy, errors.image_accuracy),
         of_class=tuple(
-            ClassIntervals(
-                one_vs_rest_accuracy=accuracy, precision=precision, recall=recall, f_measure=f, image_f_measure=image_f
-            )
-            for accuracy, precision, recall, f, image_f in rows
+            ClassIntervals(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
         ),
     )
 

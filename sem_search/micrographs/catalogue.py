@@ -30,6 +30,7 @@ from sem_search.micrographs.unusable_files import (
     locate_below,
     sum_up_warnings,
 )
+from sem_search.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ class ImageRecord:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Catalogue:
     """All usable micrographs, sorted by image_id."""
 
@@ -119,6 +120,9 @@ class Catalogue:
     def table(self) -> "pd.DataFrame":
         """One row for each image, as `to_frame` returns it."""
         return self.to_frame()
+
+    def __repr__(self) -> str:
+        return f"<Catalogue of {count(len(self.records), 'image')} in {count(len(self.class_names), 'class')}>"
 
     def _repr_html_(self) -> str:
         return self.table.to_html(max_rows=MAX_SHOWN_ROWS)

@@ -28,7 +28,7 @@ from sem_search.deployment.batch.resume import PredictionJournal
 from sem_search.deployment.batch.table import UNKNOWN, Prediction, choose_format, write_predictions
 from sem_search.deployment.monitoring.journal import AnswerJournal, check_registered, describe_answer
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
-from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
+from sem_search.deployment.registry import complete_model_uri, read_headline, resolve_model_uri
 from sem_search.deployment.registry.contents import borrow_model
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError
 from sem_search.micrographs.images import PICTURE_SUFFIXES
@@ -97,26 +97,27 @@ def predict_images(
     check_coverage(coverage)
     found = find_images(images)
     exact_uri = resolve_model_uri(complete_model_uri(model_uri))
-    if journal is not None:
-        check_registered(exact_uri)
+    answers = None if journal is None else _open_answers(journal, model_uri=exact_uri)
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
     done = PredictionJournal(output, question=question.to_json())
-    answers = None if journal is None else AnswerJournal.open(journal)
+    labels: Counter[str | None] = Counter()
+    predictions = iter_predictions(found, model=model, question=question, journal=done, answers=answers)
+    shown = iter_measured(predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None)
+    shown = _count_labels(shown, labels=labels)
     with _explain_resume(done, output=output):
-        predictions = iter_predictions(found, model=model, question=question, journal=done, answers=answers)
-        shown = iter_measured(
-            predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None
-        )
-        labels: Counter[str | None] = Counter()
-        shown = _count_labels(shown, labels=labels)
         failed = write_predictions(shown, class_names=class_names, output=output, output_format=chosen_format)
     done.remove()
     _summarise(failed, n_images=len(found), n_unknown=labels[UNKNOWN], model_uri=exact_uri)
-    if output is not None:
-        _log_predictions(output, images=images, model_uri=exact_uri)
+    _log_predictions(output, images=images, model_uri=exact_uri)
     return EXIT_UNREADABLE if failed else 0
+
+
+def _open_answers(journal: str, *, model_uri: str) -> AnswerJournal:
+    """Return the journal that answers of a registered model are added to."""
+    check_registered(model_uri)
+    return AnswerJournal.open(journal)
 
 
 def check_coverage(coverage: float) -> None:
@@ -341,8 +342,10 @@ def _list_overlay_names(image: FoundImage) -> tuple[str, ...]:
     return tuple(f"{folder}{stem}.png" for stem in stems for folder in folders)
 
 
-def _log_predictions(output: Path, *, images: Sequence[Path], model_uri: str) -> None:
-    """Put the table into the run that `mlflow run` has opened, if there is one."""
+def _log_predictions(output: Path | None, *, images: Sequence[Path], model_uri: str) -> None:
+    """Put the table, if it is a file, into the run that `mlflow run` has opened, if there is one."""
+    if output is None:
+        return
     tags = Tags(values={"sem_search.model": model_uri})
     name = f"predictions of {name_some([show_surrogates(path.name) for path in images])}"
     run_id = log_to_own_run([tags], kind="predictions", name=name)
@@ -362,6 +365,8 @@ def _summarise(failed: Sequence[Prediction], *, n_images: int, n_unknown: int, m
     """Print how many images were answered and by which version, and name the first ones that were not."""
     n_classified = n_images - len(failed)
     print(f"{n_classified} of {n_images} images classified by {model_uri}.", file=sys.stderr)
+    if headline := read_headline(model_uri):
+        print(f"  How good it is, measured in its study: {headline}.", file=sys.stderr)
     if n_unknown:
         print(
             f"  {n_unknown} of them are unknown: unlike all training images of this version. If they should be "

@@ -44,6 +44,9 @@ UNCLEAR = (
 LESS_SURE = "the answers are less sure than before, though nothing else has changed: look at the doubtful ones."
 MAGNIFICATION = "set it back to that of the training images, or search again with images of this one."
 STILL_KNOWN = "The novelty gave no alarm: to the network the images look much as before."
+FEW_IMAGES = 20
+"""A period of fewer can show a strong change, but no calm: strong ones show after about 5 images (docs/serving.md)."""
+LOOK_AGAIN = "That would have shown a strong change at most: look again when more have come."
 AFTERWARDS = "When it is mended, begin anew with --since."
 
 
@@ -90,7 +93,10 @@ def _conclude(report: DriftReport) -> tuple[Light, str, str]:
     """Return the last word: light, a few words, and what follows."""
     alarms = {one.figure.key: one for one in report.figures if one.alarm is not None}
     if not alarms:
-        return "good", "No drift found", f"{count(len(report.period), 'image')} of this period gave no alarm."
+        n_images = count(len(report.period), "image")
+        if len(report.period) < FEW_IMAGES:
+            return "unclear", "Too few images to tell", f"{n_images} of this period gave no alarm. {LOOK_AGAIN}"
+        return "good", "No drift found", f"{n_images} of this period gave no alarm."
     first = min(alarms.values(), key=lambda one: one.alarm or 0)
     names = join_words([one.figure.name for one in alarms.values()])
     since = f"Since about {first.onset:%Y-%m-%d}, found after {count(first.alarm or 0, 'image')} by {names}:"

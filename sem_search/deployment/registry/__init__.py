@@ -18,7 +18,7 @@ from sem_search.deployment.registry.moves import (
     roll_back,
 )
 from sem_search.deployment.registry.verification import verify_version
-from sem_search.deployment.registry.versions import TAG_AT_CHANCE, TAG_HEADLINE, resolve_model_uri
+from sem_search.deployment.registry.versions import TAG_AT_CHANCE, TAG_HEADLINE, read_headline, resolve_model_uri
 from sem_search.deployment.registry.views import list_models, list_moves, list_versions, show_version
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "list_moves",
     "list_versions",
     "promote_version",
+    "read_headline",
     "register_winner",
     "resolve_model_uri",
     "roll_back",

@@ -155,6 +155,19 @@ def list_model_versions(name: str) -> dict[str, ModelVersion]:
     return {str(version.version): version for version in sorted(versions, key=lambda version: int(version.version))}
 
 
+def read_headline(model_uri: str) -> str | None:
+    """Return how many unseen images a registered version classified correctly, as a sentence; None where none says it.
+
+    Raises:
+        ModelNotFoundError: There is no such version.
+    """
+    address = split_model_uri(model_uri)
+    if address is None:
+        return None
+    name, number = address
+    return find_version(open_client(), name=name, version=number).tags.get(TAG_HEADLINE)
+
+
 def read_scores(version: ModelVersion) -> dict[str, float]:
     """Return the scores that a version's tags state; what is no finite number is left out."""
     scores = {}

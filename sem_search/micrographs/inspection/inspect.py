@@ -27,7 +27,7 @@ value -> number of images); `pairs`, a list of `SimilarPair` by its fields; `con
 images); `findings`, a list of `Finding` by its fields but for `advice`, which `message` holds, errors first.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -49,10 +49,11 @@ from sem_search.micrographs.inspection.overlap_findings import (
     find_same_moments,
     find_similar_images,
 )
-from sem_search.micrographs.inspection.survey import build_thumbnail, survey_pixels
+from sem_search.micrographs.inspection.survey import Survey, build_thumbnail, survey_pixels
 from sem_search.micrographs.overlaps.similarity import SimilarPair, find_copies, find_similar_pairs, group_similar
 from sem_search.micrographs.threads import map_in_threads
 from sem_search.micrographs.tiles import TileGrid
+from sem_search.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,7 @@ Copies are kept in one group always: equal pixels are no matter of opinion.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Inspection:
     """A catalogue and what was found in it."""
 
@@ -98,6 +99,12 @@ class Inspection:
 
         rows = [(found.severity, found.kind, found.message) for found in self.findings]
         return pd.DataFrame(rows, columns=["severity", "kind", "message"])
+
+    def __repr__(self) -> str:
+        return f"<Inspection of {count(len(self.catalogue.records), 'image')}: {count(len(self.findings), 'finding')}>"
+
+    def __str__(self) -> str:
+        return self.to_text()
 
     def _repr_html_(self) -> str:
         return self.to_html()
@@ -147,32 +154,45 @@ def inspect_catalogue(
         progress=progress,
     )
     pairs = find_copies(catalogue) if overlaps == "ignore" else find_similar_pairs(catalogue, progress=progress)
-    joining = choose_joining(pairs, overlaps=overlaps)
     confounds = compute_confounds(catalogue)
-    findings = [
-        *find_reading_troubles(catalogue),
-        *find_small_classes(catalogue, joining, n_folds=n_folds),
-        *find_similar_images(catalogue, pairs, is_grouped=overlaps == "group"),
-        *find_joined_groups(catalogue, joining),
-        *find_same_moments(catalogue, pairs),
-        *find_data_bars(catalogue, survey.edges),
-        *find_confounds(catalogue, confounds),
-        *find_name_contradictions(catalogue),
-        *find_mixtures(catalogue),
-        *find_pixel_faults(catalogue, survey.facts, grid=grid),
-        *find_missing_metadata(catalogue),
-    ]
-    findings = sorted(join_findings(findings), key=lambda finding: SEVERITIES.index(finding.severity))
+    found = _iter_findings(
+        catalogue, survey=survey, pairs=pairs, confounds=confounds, overlaps=overlaps, n_folds=n_folds, grid=grid
+    )
+    findings = tuple(sorted(join_findings(found), key=lambda finding: SEVERITIES.index(finding.severity)))
+    suspects = inspection_report.list_suspects(pairs, findings=findings)
     return Inspection(
         catalogue=catalogue,
         pairs=pairs,
         overlaps=overlaps,
-        findings=tuple(findings),
+        findings=findings,
         confounds=confounds,
-        thumbnails=_add_thumbnails(
-            survey.thumbnails, catalogue=catalogue, shown=inspection_report.list_suspects(pairs, findings=findings)
-        ),
+        thumbnails=_add_thumbnails(survey.thumbnails, catalogue=catalogue, shown=suspects),
     )
+
+
+def _iter_findings(
+    catalogue: Catalogue,
+    *,
+    survey: Survey,
+    pairs: Sequence[SimilarPair],
+    confounds: Sequence[Confound],
+    overlaps: Overlaps,
+    n_folds: int,
+    grid: TileGrid,
+) -> Iterator[Finding]:
+    """Yield the findings in the order of the module's list."""
+    joining = choose_joining(pairs, overlaps=overlaps)
+    yield from find_reading_troubles(catalogue)
+    yield from find_small_classes(catalogue, joining, n_folds=n_folds)
+    yield from find_similar_images(catalogue, pairs, is_grouped=overlaps == "group")
+    yield from find_joined_groups(catalogue, joining)
+    yield from find_same_moments(catalogue, pairs)
+    yield from find_data_bars(catalogue, survey.edges)
+    yield from find_confounds(catalogue, confounds)
+    yield from find_name_contradictions(catalogue)
+    yield from find_mixtures(catalogue)
+    yield from find_pixel_faults(catalogue, survey.facts, grid=grid)
+    yield from find_missing_metadata(catalogue)
 
 
 def _add_thumbnails(

@@ -9,12 +9,12 @@ from sem_search.search.commands.finished_study import check_study_folder, read_s
 from sem_search.search.prepare.study_folder import REPORT, get_study_folder, write_report
 from sem_search.search.process import quieten_libraries
 from sem_search.search.results.conclusion import describe_study, list_winner_runs
-from sem_search.search.trials.study import load_study
+from sem_search.search.trials.study import choose_study_name, load_study
 from sem_search.tracking.report.study_page import render_report
 
 
 def run_report(
-    study: str,
+    study: str | None = None,
     *,
     storage: str,
     study_folder: str | None = None,
@@ -26,7 +26,7 @@ def run_report(
     """Return the file of a study's report; where there is none, it is made from the finished folds.
 
     Args:
-        study: The study's name.
+        study: The study's name; None is the only study of the storage.
         storage: Its Optuna storage.
         study_folder: Where finished folds lie; the search's own by default.
         threads: Processor threads; the search's by default.
@@ -39,6 +39,7 @@ def run_report(
         StoreError: Finished folds are lost, or a file cannot be written.
     """
     quieten_libraries()
+    study = study or choose_study_name(storage)
     settings = read_settings(
         load_study(name=study, storage=storage), storage=storage, changes={"study_folder": study_folder}
     )

@@ -108,24 +108,31 @@ def compute_features(
     shared.check()
     key = get_feature_key(data, network=network, view=view)
     shards = FeatureShards(shared=shared, key=key, n_tiles=data.tiles.n_tiles)
-
-    def iter_shared() -> Iterator[Features]:
-        """Yield the features, shard by shard, once shared storage has all of them."""
-        compute_shard = compile_shard_computation(network.cut, backbone=network.backbone, n_tiles=data.tiles.n_tiles)
-
-        def compute(index: int) -> Features:
-            """Return the features of one shard."""
-            return compute_shard(turn_tiles(read_shard_tiles(data, index=index), view=view))
-
-        if elsewhere is None:
-            shards.fill(compute, first=zlib.crc32(describe_process().encode()) % len(shards))
-        else:
-            elsewhere()
-        yield from shards.read_all(compute)
-
-    store = get(iter_shared)
+    store = get(lambda: _iter_shared(shards, data=data, network=network, view=view, elsewhere=elsewhere))
     shards.fill(lambda index: shards.cut(store.arrays, index=index))
     return store
+
+
+def _iter_shared(
+    shards: FeatureShards,
+    *,
+    data: PreparedData,
+    network: PreparedNetwork,
+    view: int,
+    elsewhere: Callable[[], None] | None,
+) -> Iterator[Features]:
+    """Yield the features, shard by shard, once shared storage has all of them."""
+    compute_shard = compile_shard_computation(network.cut, backbone=network.backbone, n_tiles=data.tiles.n_tiles)
+
+    def compute(index: int) -> Features:
+        """Return the features of one shard."""
+        return compute_shard(turn_tiles(read_shard_tiles(data, index=index), view=view))
+
+    if elsewhere is None:
+        shards.fill(compute, first=zlib.crc32(describe_process().encode()) % len(shards))
+    else:
+        elsewhere()
+    yield from shards.read_all(compute)
 
 
 def list_missing_views(settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork) -> list[int]:

@@ -125,16 +125,24 @@ def prepare_search(
             show(check_disk_space(data=data, network=network, n_views=len(missing)))
         fingerprint = compute_fingerprint(settings, data=data, network=network)
     else:
-        stored = json.loads(begun.user_attrs[FINGERPRINT])
-        network = prepare_network(settings.model_copy(update=read_computation(stored)))
-        fingerprint = compute_fingerprint(settings, data=data, network=network)
-        check_fingerprint(name=begun.study_name, stored=stored, wanted=fingerprint, remedy=remedy)
+        network, fingerprint = _prepare_begun_network(settings, begun=begun, data=data, remedy=remedy)
     name = name_study(settings, fingerprint=fingerprint)
     repaired = claim_study_folder(settings, name=name, fingerprint=fingerprint, folds=data.folds)
     warn(*repaired)
     return PreparedSearch(
         settings=settings, name=name, fingerprint=fingerprint, data=data, network=network, repaired=repaired
     )
+
+
+def _prepare_begun_network(
+    settings: SearchSettings, *, begun: optuna.Study, data: PreparedData, remedy: str
+) -> tuple[PreparedNetwork, dict[str, Any]]:
+    """Return the network of a study that a search has begun, and the fingerprint, which must be the study's own."""
+    stored = json.loads(begun.user_attrs[FINGERPRINT])
+    network = prepare_network(settings.model_copy(update=read_computation(stored)))
+    fingerprint = compute_fingerprint(settings, data=data, network=network)
+    check_fingerprint(name=begun.study_name, stored=stored, wanted=fingerprint, remedy=remedy)
+    return network, fingerprint
 
 
 def _prepare_new_network(settings: SearchSettings, *, data: PreparedData, show: Show) -> PreparedNetwork:

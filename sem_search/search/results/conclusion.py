@@ -53,8 +53,6 @@ from sem_search.transfer.heads.training import HeadTrainer
 COLUMNS = 80
 """Of a terminal."""
 
-REFIT_WORDS = "Tested and served are heads trained again on training and validation images."
-
 SHOWN_SIDE_PX = 480
 """Originals are shown reduced to about this width: a report of ten classes stays a few MB."""
 
@@ -87,9 +85,7 @@ class Conclusion:
             *(_wrap(self.verdict.fine_tuning.sentence) if self.verdict.fine_tuning else []),
             "",
             f"Winner of study {name}: {cell.to_text()}",
-            f"  F-measure on tiles: validation {self.validation.f_measure:.4f}, test {self.test.f_measure:.4f}; "
-            f"chosen on {self.outcome.select_on}",
-            *(_wrap(f"  {REFIT_WORDS}") if self.outcome.winner.is_refit else []),
+            *_wrap(f"  {self._describe_scores()}"),
             *_wrap(f"  Registered as {version.name} version {version.version}, {version.reason}"),
             "",
             f"Read the report:  {_show_path(self.report_file)}",
@@ -100,6 +96,16 @@ class Conclusion:
             f"Serve it:         {command} serve --model {model}",
         ]
         return "\n".join(["", *lines])
+
+    def _describe_scores(self) -> str:
+        """Return both scores, and of which heads they are."""
+        validation, test = f"{self.validation.f_measure:.4f}", f"{self.test.f_measure:.4f}"
+        if not self.outcome.winner.is_refit:
+            return f"F-measure on tiles: validation {validation}, test {test}; chosen on {self.outcome.select_on}"
+        return (
+            f"F-measure on tiles: validation {validation}, of the heads of the search, which chose; test {test}, of "
+            "the heads that are served, trained again on training and validation images"
+        )
 
 
 def _show_path(path: Path) -> str:

@@ -19,7 +19,7 @@ from sem_search.tracking.figures.catalogue import Figures, draw_study
 from sem_search.tracking.mlflow.files import read_text_artifact
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Study:
     """A study with a winner; a notebook shows its trials."""
 
@@ -82,6 +82,9 @@ class Study:
         """
         file = get_study_folder(self.settings, name=self.name) / REPORT
         return file.read_text("utf-8") if file.is_file() else read_text_artifact(run_id=self.run_id, path=REPORT)
+
+    def __repr__(self) -> str:
+        return f"<Study {self.name}: winner {self.outcome.winner.cell.to_text()}; {self.model_uri}>"
 
     def _repr_html_(self) -> str:
         return f"<p>Study <b>{self.name}</b>, the winner first</p>" + self._order_trials().to_html(index=False)

@@ -105,4 +105,4 @@ class SearchProgress:
         left_s = (time.monotonic() - self._timed_since) / self._n_timed * max(0, self._n_total - self._n_done)
         minutes, seconds = divmod(round(left_s), 60)
         hours, minutes = divmod(minutes, 60)
-        return f"about {hours}:{minutes:02d}:{seconds:02d} left"
+        return f"at most about {hours}:{minutes:02d}:{seconds:02d} left"

@@ -192,6 +192,21 @@ def load_study(
     return study
 
 
+def choose_study_name(storage: str) -> str:
+    """Return the name of the only study of a storage.
+
+    Raises:
+        SettingsError: The storage cannot be opened.
+        StoreError: It does not answer.
+        StudyMismatchError: It has none or several; the message names them.
+    """
+    _check_storage_exists(storage)
+    names = sorted(read_study_names(storage, wait_s=START_S, warn=lambda _: None))
+    if len(names) != 1:
+        raise StudyMismatchError(f"Name one of the studies of this storage: {', '.join(names) or 'there are none'}.")
+    return names[0]
+
+
 def read_stored_fingerprint(*, name: str, storage: str) -> dict[str, Any] | None:
     """Return what a study was made with as its database has it, None where there is no such study.
 

@@ -146,7 +146,10 @@ class Verdict:
         if not self.is_above_chance:
             return "Not usable: these images do not show that the winner is better than chance."
         if self._confounds == "red":
-            return "Cannot be judged: the network may have learnt how the images were taken. See “No confound” below."
+            return (
+                "Cannot be judged: the network may have learnt how the images were taken "
+                "(see “No confound” in the report)."
+            )
         if all(one.state == "holds" for one in self.classes):
             return f"Usable for all {len(self.classes)} classes."
         if all(one.state == "does not hold" for one in self.classes):

@@ -113,7 +113,10 @@ def _read_hdf5(model: keras.Model, file: Path) -> None:
             warnings.filterwarnings("ignore", message="Skipping nested container", category=UserWarning)
             model.load_weights(file)
     except (ValueError, TypeError, OSError, KeyError) as error:
-        raise WeightsError(f"weights={str(file)!r} do not fit {model.name!r}: {_shorten(error)}") from error
+        raise WeightsError(
+            f"weights={str(file)!r} do not fit {model.name!r}: are they of another network? Then give its name as "
+            f"backbone. Keras says: {_shorten(error)}"
+        ) from error
     untouched = [kernel.path for kernel in kernels if np.isnan(kernel.numpy()).all()]
     if untouched:
         raise WeightsError(

@@ -88,6 +88,7 @@ def test_one_line_per_image_and_exit_code_2(
     assert {row["model"] for row in rows} == {logged.model_uri}
     told = capsys.readouterr().err
     assert f"3 of 5 images classified by {logged.model_uri}." in told
+    assert "measured in its study" not in told, "a model that is not registered has no such sentence"
     assert "torn.png: " in told
 
 

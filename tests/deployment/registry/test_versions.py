@@ -12,6 +12,7 @@ from sem_search.deployment.registry import (
     list_models,
     list_versions,
     promote_version,
+    read_headline,
     resolve_model_uri,
     roll_back,
     show_version,
@@ -111,6 +112,13 @@ def test_what_is_not_there_is_reported_by_every_command(two: Any, ask: Callable[
     for act in (ask, list_versions, roll_back):
         with pytest.raises(ModelNotFoundError, match="no registered model 'other'"):
             act("other")
+
+
+def test_the_headline_of_a_version_is_read_and_others_have_none(two: Any, tmp_path: Path) -> None:
+    assert read_headline(f"models:/{MODEL}/1") is None
+    two.client.set_model_version_tag(MODEL, "1", "sem_search.headline", "44 of 50 unseen images")
+    assert read_headline(f"models:/{MODEL}/1") == "44 of 50 unseen images"
+    assert read_headline(str(tmp_path)) is None, "a model's folder is in no registry"
 
 
 def test_versions_are_listed_in_the_order_of_their_numbers(laboratory: Any) -> None:

@@ -114,6 +114,10 @@ def test_a_quiet_journal_has_no_drift(look: Any, tmp_path: Path, tracking: mlflo
     assert run.data.params["against"] == "training"
 
 
+def test_few_images_cannot_show_that_nothing_has_drifted(look: Any) -> None:
+    assert "Too few images to tell. 19 images of this period gave no alarm." in look(draw_rows(19))[0]
+
+
 @pytest.mark.parametrize(
     ("changed", "verdict", "advice"),
     [

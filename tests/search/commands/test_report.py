@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from sem_search.cli import audits
 from sem_search.cli.main import commands
 from sem_search.deployment.registry import RegisteredVersion
-from sem_search.errors import StudyMismatchError
+from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.records import Cell, StudyOutcome
 from sem_search.search.commands import report as reporting
 from sem_search.search.commands.finished_study import FinishedStudy
@@ -78,6 +78,19 @@ def test_a_report_is_made_once_and_then_found(made: list[StudyContext], prepared
     copy = run_report("a study", storage=STORAGE, output=tmp_path / "new" / "copy.html")
     assert (copy, copy.read_text(), len(made)) == (tmp_path / "new" / "copy.html", "report 1 of a study", 1)
     assert run_report("a study", storage=STORAGE, is_new=True).read_text() == "report 2 of a study"
+
+
+def test_the_only_study_needs_no_name(
+    made: list[StudyContext], prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    with pytest.raises(SettingsError, match="there is no such file here"):
+        run_report(storage=storage)
+    optuna.create_study(study_name="a study", storage=storage)
+    assert run_report(storage=storage) == Path(prepared.settings.study_folder) / "a study" / "report.html"
+    optuna.create_study(study_name="another", storage=storage)
+    with pytest.raises(StudyMismatchError, match="Name one of the studies of this storage: a study, another"):
+        run_report(storage=storage)
 
 
 def test_a_study_without_its_folder_is_refused(made: list[StudyContext], tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_time_left_is_reckoned_from_folds_that_were_trained(clock: list[floa
     clock[0] += 100
     progress.count_fold(cell=CELL, fold=4, is_new=True)
     show(progress)
-    assert stream.getvalue().endswith("about 0:08:20 left\n"), "five folds of 100 s"
+    assert stream.getvalue().endswith("at most about 0:08:20 left\n"), "five folds of 100 s"
 
 
 def test_folds_of_the_linear_head_say_nothing_about_the_time_left(clock: list[float]) -> None:
@@ -72,7 +72,7 @@ def test_folds_of_the_linear_head_say_nothing_about_the_time_left(clock: list[fl
     clock[0] += 100
     progress.count_fold(cell=CELL, fold=0, is_new=True)
     show(progress)
-    assert stream.getvalue().endswith("about 0:08:20 left\n"), "five folds of 100 s"
+    assert stream.getvalue().endswith("at most about 0:08:20 left\n"), "five folds of 100 s"
 
 
 def test_folds_of_a_pruned_cell_are_no_work_left(clock: list[float]) -> None:

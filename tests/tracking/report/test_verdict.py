@@ -156,7 +156,7 @@ def test_nothing_is_called_usable_where_a_confound_cannot_be_told_from_the_mater
     verdict = judge([0] * 12 + [1] * 12, n_images=12)
     assert (verdict.sentence, verdict.colour) == ("Usable for all 2 classes.", "green")
     confounded = replace(verdict, lights=(Light(kind="confounds", colour="red"),))
-    assert confounded.sentence.startswith("Cannot be judged: the network may have learnt how the images were taken.")
+    assert confounded.sentence.startswith("Cannot be judged: the network may have learnt how the images were taken (")
     assert confounded.colour == "red"
 
 
