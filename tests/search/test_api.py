@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -113,10 +114,12 @@ def test_a_catalogue_and_its_findings_are_tables(home: Path) -> None:
     catalogue = ss.read_catalogue("micrographs", tile_px=48)
     assert len(catalogue.table) == 15
     assert "<table" in catalogue._repr_html_()
+    assert re.fullmatch(r"<Catalogue of \d+ images in 3 classes>", repr(catalogue))
     found, same = ss.inspect(catalogue, folds=3, tile_px=48), ss.inspect(home / "micrographs", folds=3, tile_px=48)
     assert list(found.table.columns) == ["severity", "kind", "message"]
     assert found.table.equals(same.table)
     assert "<html" in found._repr_html_()
+    assert len(repr(found)) < 100 and str(found) == found.to_text()
 
 
 @pytest.mark.parametrize("setting", [{"exclude": "starch"}, {"crop_bottom_px": 4}])
@@ -139,6 +142,7 @@ def test_a_study_has_its_trials_its_predictions_and_its_report(study: ss.Study) 
     file.unlink()
     assert replace(study).report == study.report, "from MLflow"
     assert "excipients" in study._repr_html_()
+    assert repr(study).startswith("<Study excipients: winner ") and study.model_uri in repr(study)
 
 
 def test_a_study_has_its_baselines_and_one_of_before_has_none(study: ss.Study, tmp_path: Path) -> None:

@@ -286,6 +286,12 @@ def test_the_last_lines_name_verdict_winner_and_what_to_do(
         "Serve it:         scripts/sem-search serve --model models:/sem-search-tiny@champion",
     ]
     assert conclusion.to_text().splitlines() == ["", *lines]
+    served = dataclasses.replace(
+        conclusion.outcome, refitted=dataclasses.replace(conclusion.outcome.winner, is_refit=True)
+    )
+    text = " ".join(dataclasses.replace(conclusion, outcome=served).to_text().split())
+    assert "validation 1.0000, of the heads of the search, which chose; test" in text
+    assert "of the heads that are served, trained again on training and validation images" in text
     again = dataclasses.replace(conclusion, was_finished=True).to_text().splitlines()
     assert again == ["", "Study a study was finished: nothing was trained.", "", *lines]
 
