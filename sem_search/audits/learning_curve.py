@@ -1,0 +1,226 @@
+"""How many images a study needs: its winner's cell trained on growing numbers of images of each class.
+
+In each fold some groups of each class are drawn from those that the winner learnt from; a smaller number lies within
+the larger, and the test images stay as they are. With `refit` a head learns from training and validation images, so
+both shrink in the study's own proportion; without it the validation images only say when to stop, and stay. With all
+images the splits are the study's, and so is the score: that size is not trained again.
+
+Cost: about four cross-validations of the winner's cell; the trunk is not computed again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+import numpy as np
+
+from sem_search.audits.learning_curve_answer import LearningCurveAudit
+from sem_search.audits.retraining import iter_retrained, list_splits
+from sem_search.audits.subject import AuditSubject
+from sem_search.errors import ClassTooSmallError, SettingsError
+from sem_search.evaluation.answers import AnswerTable
+from sem_search.evaluation.learning_curve import Size, compare_sizes, fit_learning_curve, measure_size
+from sem_search.evaluation.statistics import LEVEL
+from sem_search.micrographs.tiles import build_tile_table
+from sem_search.progress import iter_measured
+from sem_search.records import BoolVector, IntVector, TileSplits
+from sem_search.seeds import derive_seed
+
+SHARES = (1 / 8, 1 / 4, 0.35, 1 / 2, 0.7, 1.0)
+"""Of the groups of each class that a head learns from."""
+
+N_DRAWS = 3
+"""Of training images for each size, each with other images in every fold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedSize:
+    """What is trained for one number of images."""
+
+    n_images: float
+    """Of a class, learnt from; mean over classes, folds and draws."""
+    draws: tuple[tuple[TileSplits, ...], ...]
+    """The folds of each draw."""
+
+
+def measure_learning_curve(subject: AuditSubject, *, target: float | None = None) -> LearningCurveAudit:
+    """Train the winner's cell on growing numbers of images, and say how many a target needs.
+
+    Args:
+        subject: The study.
+        target: F-measure over test tiles, in (0, 1); by default half of today's errors gone.
+
+    Raises:
+        SettingsError: The target is not in (0, 1).
+        ClassTooSmallError: There are too few images to leave any out.
+    """
+    check_target(target)
+    planned, half_tiles = plan_sizes(subject), plan_half_tiles(subject)
+    tables = _train(subject, planned=(*planned[:-1], *half_tiles))
+    measured = [
+        measure_size(draws, n_images=size.n_images, seed=derive_seed(subject.seed, "learning curve", "resamples"))
+        for size, draws in zip(
+            (*planned[:-1], *half_tiles, planned[-1]), (*tables, [subject.pool_winner()]), strict=True
+        )
+    ]
+    sizes = [*measured[: len(planned) - 1], measured[-1]]
+    return _conclude(subject, sizes=sizes, half_tiles=measured[-2] if half_tiles else None, target=target)
+
+
+def check_target(target: float | None) -> None:
+    """Raise SettingsError unless this is a score that can be asked for."""
+    if target is not None and not 0 < target < 1:
+        raise SettingsError(f"target={target:g} must lie above 0 and below 1: it is an F-measure, such as 0.95.")
+
+
+def plan_sizes(subject: AuditSubject) -> tuple[PlannedSize, ...]:
+    """Return what is trained, in ascending order; the last size has all images, and the study's own splits.
+
+    Raises:
+        ClassTooSmallError: There are too few images to leave any out.
+    """
+    sizes: dict[float, PlannedSize] = {}
+    for share in SHARES:
+        draws = tuple(draw_splits(subject, share=share, draw=draw) for draw in range(N_DRAWS if share < 1 else 1))
+        n_images = float(np.mean([[_count_images(subject, split) for split in splits] for splits in draws]))
+        sizes[n_images] = PlannedSize(n_images=n_images, draws=draws)
+    if len(sizes) < 2:
+        raise ClassTooSmallError(
+            f"A learning curve of study {subject.study!r} leaves out images to learn from, but a head has only "
+            f"{max(sizes):.3g} of a class: add images, and search again."
+        )
+    return tuple(sizes[n_images] for n_images in sorted(sizes))
+
+
+def draw_splits(subject: AuditSubject, *, share: float, draw: int) -> tuple[TileSplits, ...]:
+    """Return the study's folds with a share of the groups of each class that a head learns from.
+
+    A smaller share of the same draw lies within the larger. At least one group of each class trains, and with `refit`
+    one validates. A group of several classes counts to the one it has most images of.
+
+    Args:
+        subject: The study.
+        share: In (0, 1].
+        draw: Number of the draw.
+    """
+    return tuple(_draw_split(subject, split, share=share, draw=draw) for split in list_splits(subject))
+
+
+def count_kept(n_training: int, n_validation: int, *, share: float, is_refit: bool) -> tuple[int, int]:
+    """Return how many training and validation groups of a class stay.
+
+    Args:
+        n_training: Groups of the class that train.
+        n_validation: Groups that validate.
+        share: In (0, 1].
+        is_refit: Whether heads learn from both.
+    """
+    if not is_refit:
+        return min(max(_round(share * n_training), 1), n_training), n_validation
+    n_both = n_training + n_validation
+    n_kept = max(_round(share * n_both), 2)
+    n_judging = min(max(_round(n_kept * n_validation / max(n_both, 1)), 1), n_validation)
+    return min(n_kept - n_judging, n_training), n_judging
+
+
+def plan_half_tiles(subject: AuditSubject) -> tuple[PlannedSize, ...]:
+    """Return the study's folds with half of the tiles of each image to learn from; nothing where images have one tile.
+
+    Tiles alternate as the fields of a chessboard, so that those that stay are spread evenly over the image.
+    """
+    layout = build_tile_table(subject.catalogue, grid=subject.grid)
+    stride_px = subject.grid.stride_px
+    is_kept = choose_half(layout.image_of_tile, colour=(layout.top_px // stride_px + layout.left_px // stride_px) % 2)
+    if is_kept.all():
+        return ()
+    splits = [replace(split, training=split.training[is_kept[split.training]]) for split in list_splits(subject)]
+    if subject.winner.is_refit:
+        splits = [replace(split, validation=split.validation[is_kept[split.validation]]) for split in splits]
+    n_images = float(np.mean([_count_images(subject, split) for split in splits]))
+    return (PlannedSize(n_images=n_images, draws=(tuple(splits),)),)
+
+
+def choose_half(image_of_tile: IntVector, *, colour: IntVector) -> BoolVector:
+    """Return which tiles are the half of their image's, one more where their number is odd, shape (n_tiles,).
+
+    Args:
+        image_of_tile: In ascending order, shape (n_tiles,).
+        colour: Tiles of colour 0 are taken first, shape (n_tiles,).
+    """
+    n_tiles_of = np.bincount(image_of_tile)
+    place = np.arange(len(image_of_tile)) - (np.cumsum(n_tiles_of) - n_tiles_of)[image_of_tile]
+    is_kept = np.zeros(len(image_of_tile), dtype=bool)
+    is_kept[np.lexsort((colour, image_of_tile))] = place < -(-n_tiles_of // 2)[image_of_tile]
+    return is_kept
+
+
+def _draw_split(subject: AuditSubject, split: TileSplits, *, share: float, draw: int) -> TileSplits:
+    """Return one fold with a share of its groups."""
+    group_of_tile = subject.group_number_of_tile
+    class_of_group = _find_class_of_group(subject)
+    rng = np.random.default_rng(derive_seed(subject.seed, "learning curve", draw, split.number))
+    rank = rng.permutation(len(class_of_group))
+    is_kept = np.zeros(len(class_of_group), dtype=bool)
+    for label in range(subject.n_classes):
+        parts = [np.unique(group_of_tile[tiles]) for tiles in (split.training, split.validation)]
+        parts = [part[class_of_group[part] == label] for part in parts]
+        numbers = count_kept(len(parts[0]), len(parts[1]), share=share, is_refit=subject.winner.is_refit)
+        for part, n_kept in zip(parts, numbers, strict=True):
+            is_kept[part[np.argsort(rank[part])][:n_kept]] = True
+    training, validation = (tiles[is_kept[group_of_tile[tiles]]] for tiles in (split.training, split.validation))
+    return replace(split, training=training, validation=validation)
+
+
+def _find_class_of_group(subject: AuditSubject) -> IntVector:
+    """Return the class that each group has most tiles of, shape (n_groups,)."""
+    groups = subject.group_number_of_tile
+    counts = np.zeros((int(groups.max()) + 1, subject.n_classes), dtype=np.int64)
+    np.add.at(counts, (groups, subject.tiles.label_of_tile), 1)
+    classes: IntVector = counts.argmax(axis=1)
+    return classes
+
+
+def _count_images(subject: AuditSubject, split: TileSplits) -> float:
+    """Return how many images of a class a head learns from, mean over the classes."""
+    learnt = [split.training, split.validation] if subject.winner.is_refit else [split.training]
+    return len(np.unique(subject.tiles.image_of_tile[np.concatenate(learnt)])) / subject.n_classes
+
+
+def _round(number: float) -> int:
+    """Return the nearest whole number; halves go up."""
+    return int(number + 0.5)
+
+
+def _train(subject: AuditSubject, *, planned: Sequence[PlannedSize]) -> list[list[AnswerTable]]:
+    """Return what is answered after each draw of each size; trained draw by draw, so that the time left can be told."""
+    jobs = sorted((draw, -place) for place, size in enumerate(planned) for draw in range(len(size.draws)))
+    splits = [split for draw, place in jobs for split in planned[-place].draws[draw]]
+    trained = iter_retrained(subject, splits=splits)
+    measured = iter(iter_measured(trained, label="Learning curve", total=len(splits), unit="heads", is_shown=True))
+    tables: list[list[AnswerTable]] = [[] for _ in planned]
+    for _, place in jobs:
+        tables[-place].append(subject.pool(tuple(islice(measured, len(subject.folds.folds)))))
+    return tables
+
+
+def _conclude(
+    subject: AuditSubject, *, sizes: list[Size], half_tiles: Size | None, target: float | None
+) -> LearningCurveAudit:
+    """Put what was measured together."""
+    curve = fit_learning_curve(sizes)
+    whole, half = sizes[-1], min(sizes[:-1], key=lambda size: abs(size.n_images - sizes[-1].n_images / 2))
+    compare = partial(compare_sizes, table=subject.pool_winner())
+    return LearningCurveAudit(
+        study=subject.study,
+        class_names=subject.tiles.class_names,
+        n_folds=len(subject.folds.folds),
+        images_per_class=len(subject.tiles.image_ids) / subject.n_classes,
+        is_refit=subject.winner.is_refit,
+        curve=curve,
+        need=curve.find_need(1 - (1 - curve.score) / 2 if target is None else target),
+        half=half,
+        gain_of_class=compare(whole, half, level=1 - (1 - LEVEL) / subject.n_classes)[1],
+        half_tiles=half_tiles,
+        tiles_difference=None if half_tiles is None else compare(half, half_tiles)[0]["f_measure"],
+    )

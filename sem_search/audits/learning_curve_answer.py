@@ -1,0 +1,283 @@
+"""How many images are needed: the answer in words, tables and a figure, and what is logged of it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from sem_search.audits.answer import format_share, iter_answer, list_difference
+from sem_search.evaluation.comparison import Difference
+from sem_search.evaluation.learning_curve import MAX_GROWTH, MIN_SIZES, Finding, LearningCurve, Need, Size
+from sem_search.records import ShownAsText
+from sem_search.tracking.entries.json_values import to_json
+from sem_search.tracking.entries.types import Entry, FigureArtifact, Tags, iter_finite_metrics
+from sem_search.tracking.mlflow.names import TAG_LEARNING_CURVE
+from sem_search.tracking.figures.learning_curve import draw_learning_curve
+from sem_search.tracking.report.answer_page import Answer, CaptionedFigure, Light, Row, Section, Table
+
+GROWTHS = (1.5, 2.0, MAX_GROWTH)
+"""Times the images that there are, for which the score is foretold."""
+
+PATH = "learning_curve/learning_curve"
+
+FIGURE_CAPTION = (
+    "F-measure over test tiles by the number of images of a class that a head learns from. Points: measured. Line: an "
+    "inverse power law fitted to them; dotted, and less sure, beyond the images that there are."
+)
+LIGHTS: dict[Finding, Light] = {"reached": "good", "found": "plain"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurveAudit(ShownAsText):
+    """What was measured."""
+
+    study: str
+    class_names: tuple[str, ...]
+    n_folds: int
+    images_per_class: float
+    """In the whole study, mean over the classes."""
+    is_refit: bool
+    curve: LearningCurve
+    need: Need
+    half: Size
+    """About half of the images."""
+    gain_of_class: tuple[Difference, ...]
+    """F-measure over tiles with all images less that with half of them; the intervals hold for all classes together."""
+    half_tiles: Size | None
+    """All images, half of the tiles of each; None where images have one tile."""
+    tiles_difference: Difference | None
+    """F-measure with half of the images and all tiles, less that with all images and half of the tiles."""
+
+    @property
+    def share_learnt(self) -> float:
+        """Share of the study's images that a head learns from."""
+        return self.curve.n_images / self.images_per_class
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each size: scores with their intervals over test images and draws, and each class's F-measure."""
+        return pd.DataFrame([self._list_size(size) for size in self.curve.sizes])
+
+    def _list_size(self, size: Size) -> dict[str, float]:
+        """Return one row of the table."""
+        row = {"n_images": size.n_images}
+        for name in ("f_measure", "image_accuracy"):
+            interval = getattr(size.intervals, name)
+            row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        of_class = zip(self.class_names, size.figures.of_class.f_measure, strict=True)
+        return row | {f"f_measure of {name}": float(value) for name, value in of_class}
+
+    def to_answer(self) -> Answer:
+        """Return how many images the target needs, and what else the sizes tell."""
+        return _build_answer(self)
+
+    def to_text(self) -> str:
+        """Return the same in plain words."""
+        return self.to_answer().to_text()
+
+
+def _build_answer(audit: LearningCurveAudit) -> Answer:
+    curve, (verdict, sentence) = audit.curve, _conclude(audit)
+    draw = partial(draw_learning_curve, curve, target=audit.need.target)
+    figure = FigureArtifact(path=f"{PATH}.png", draw=draw)
+    return Answer(
+        question=f"How many images does study {audit.study} need?",
+        subject=f"Learning curve of study {audit.study}: winner trained on {_write(curve.sizes[0].n_images)} to"
+        f" {_write(curve.n_images)} of {_write(audit.images_per_class)} images of a class, in {audit.n_folds} folds.",
+        light=LIGHTS.get(audit.need.finding, "unclear"),
+        verdict=verdict,
+        sentence=sentence,
+        overview=(_tabulate_sizes(audit), CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)),
+        sections=tuple(_iter_sections(audit)),
+    )
+
+
+def iter_learning_curve_entries(audit: LearningCurveAudit, *, command: str) -> Iterator[Entry]:
+    """Yield what is logged: words, numbers, the figure, a page, and the scores with the number of images as step.
+
+    Args:
+        audit: What was measured.
+        command: What asks for it.
+    """
+    numbers = list_learning_curve(audit)
+    yield from iter_answer(PATH, answer=audit.to_answer(), numbers=numbers, command=command)
+    curve, need = audit.curve, audit.need
+    scores = [
+        (f"learning_curve/{name}", float(getattr(size.figures, name)), round(size.n_images))
+        for size in curve.sizes
+        for name in ("f_measure", "image_accuracy")
+    ]
+    needed = (
+        [] if need.n_images is None else [("learning_curve/images_needed", need.n_images.value / audit.share_learnt, 0)]
+    )
+    yield Tags(values={TAG_LEARNING_CURVE: "{}. {}".format(*_conclude(audit))})
+    yield from iter_finite_metrics(
+        [*scores, ("learning_curve/target", need.target, 0), *needed], source="learning_curve"
+    )
+
+
+def list_learning_curve(audit: LearningCurveAudit) -> dict[str, Any]:
+    """Return all numbers, fit for JSON; numbers of images are of those that a head learns from."""
+    curve, need, gains = audit.curve, audit.need, zip(audit.class_names, audit.gain_of_class, strict=True)
+    return {
+        "study": audit.study,
+        "images_per_class": audit.images_per_class,
+        "sizes": audit.table.to_dict(orient="records"),
+        "ceiling": to_json(curve.ceiling),
+        "gap": float(curve.law.gap),
+        "exponent": float(curve.law.exponent),
+        "is_flat": curve.is_flat,
+        "target": need.target,
+        "finding": need.finding,
+        "images_needed": to_json(need.n_images),
+        "half": audit.half.n_images,
+        "gain_of_class_from_half": {name: list_difference(gain) for name, gain in gains},
+        "half_images_less_half_tiles": None
+        if audit.tiles_difference is None
+        else list_difference(audit.tiles_difference),
+    }
+
+
+def _conclude(audit: LearningCurveAudit) -> tuple[str, str]:
+    """Return the verdict in a few words, and a sentence."""
+    curve, need = audit.curve, audit.need
+    now = f"The F-measure over test tiles is {curve.score:.3f} with {_write(audit.images_per_class)} images of a class"
+    asked = f"{need.target:.3f}"
+    if need.finding == "reached":
+        return "Enough", f"{now}, and {asked} was asked for."
+    if need.finding == "few sizes":
+        tried = ", ".join(_write(size.n_images) for size in curve.sizes)
+        return (
+            "Cannot say",
+            f"{now}. Only {tried} of them could be tried, and a curve needs {MIN_SIZES} sizes: add images.",
+        )
+    if need.finding == "flat":
+        return "Cannot say", f"{now}. It was not seen to grow with the number of images, so nothing can be foretold."
+    if need.finding == "ceiling":
+        return (
+            "More images alone will not do",
+            f"{now}. The fitted curve ends at {curve.ceiling.to_text()}, below {asked}: look for what images lack.",
+        )
+    if need.n_images is None:
+        return (
+            f"More than {_write(MAX_GROWTH * audit.images_per_class)} images of a class",
+            f"{now}. {asked} lies beyond {MAX_GROWTH:g} times as many, and so far the curve is not trusted.",
+        )
+    needed = need.n_images
+    low, middle, high = (_count_all(n, audit) for n in (max(needed.low, curve.n_images), needed.value, needed.high))
+    return (
+        f"About {middle} images of a class",
+        f"{now}. It would reach {asked} with {low} to {high}; "
+        f"a head learns from {100 * audit.share_learnt:.0f} % of them.",
+    )
+
+
+def _iter_sections(audit: LearningCurveAudit) -> Iterator[Section]:
+    """Yield what more images would bring, to which class most, and whether more tiles would do as well."""
+    if audit.curve.is_fitted:
+        yield Section(heading="What would more images bring?", parts=tuple(_foretell(audit)))
+    yield Section(
+        heading="Which class gains most from more images?", parts=(_tabulate_classes(audit), _name_class(audit))
+    )
+    if audit.tiles_difference is not None:
+        yield Section(
+            heading="More images, or more tiles of each?", parts=(_compare_tiles(audit, audit.tiles_difference),)
+        )
+
+
+def _tabulate_sizes(audit: LearningCurveAudit) -> Table:
+    """Return the scores of each number of images."""
+    return Table(
+        columns=("Images of a class, learnt from", "F-measure, tiles", "Images correctly classified"),
+        rows=tuple(
+            Row(
+                cells=(
+                    _write(size.n_images),
+                    size.intervals.f_measure.to_text(),
+                    format_share(size.intervals.image_accuracy),
+                )
+            )
+            for size in audit.curve.sizes
+        ),
+        note="In brackets: 95 % intervals, over test images and draws. The last row is the study's own score.",
+    )
+
+
+def _foretell(audit: LearningCurveAudit) -> Iterator[str | Table]:
+    """Yield the fitted law, and the score of more images."""
+    law, curve = audit.curve.law, audit.curve
+    yield (
+        f"Fitted: {law.ceiling:.3f} - {law.gap:.3f} (n / {_write(law.reference)})^-{law.exponent:.2f} for n images "
+        f"learnt from. Its ceiling is {curve.ceiling.to_text()}."
+    )
+    rows = [(growth, curve.predict(growth * curve.n_images)) for growth in GROWTHS]
+    yield Table(
+        columns=("Images of a class, in all", "Times as many", "F-measure, tiles"),
+        rows=tuple(
+            Row(cells=(_write(growth * audit.images_per_class), f"{growth:g}", score.to_text()))
+            for growth, score in rows
+        ),
+    )
+
+
+def _tabulate_classes(audit: LearningCurveAudit) -> Table:
+    """Return each class's F-measure by number of images, and what the second half of them brought."""
+    sizes = audit.curve.sizes
+    return Table(
+        columns=(
+            "Class",
+            *(_write(size.n_images) for size in sizes),
+            f"Gain from {_write(audit.half.n_images)} to all",
+        ),
+        rows=tuple(
+            Row(
+                cells=(
+                    name,
+                    *(f"{size.figures.of_class.f_measure[place]:.3f}" for size in sizes),
+                    gain.to_text(),
+                )
+            )
+            for place, (name, gain) in enumerate(zip(audit.class_names, audit.gain_of_class, strict=True))
+        ),
+        note="F-measure over test tiles. The intervals of the gains hold for all classes together (Bonferroni).",
+    )
+
+
+def _name_class(audit: LearningCurveAudit) -> str:
+    """Say which class gained most, if any clearly did."""
+    pairs = zip(audit.gain_of_class, audit.class_names, strict=True)
+    clear = [(gain.value, name) for gain, name in pairs if gain.low > 0]
+    if not clear:
+        return "Cannot say: of no class does the interval of the gain lie above 0."
+    gain, name = max(clear)
+    return f"Of those that clearly gain, {name} gains most: {gain:+.3f}."
+
+
+def _compare_tiles(audit: LearningCurveAudit, difference: Difference) -> str:
+    """Say whether half of the images with all tiles do as well as all images with half of the tiles."""
+    found = (
+        f"{_write(audit.half.n_images)} images of a class with all tiles give {difference.first:.3f}, all "
+        f"{_write(audit.curve.n_images)} with half of the tiles of each {difference.second:.3f}: "
+        f"{difference.to_text()}."
+    )
+    if not difference.is_clear:
+        return f"{found} No clear difference."
+    return f"{found} {'Tiles' if difference.value > 0 else 'Images'} are worth more: take more of them first."
+
+
+def _count_all(n_learnt: float, audit: LearningCurveAudit) -> str:
+    """Return how many images of a class the study needs for so many to learn from, as far as the curve is trusted."""
+    most = MAX_GROWTH * audit.curve.n_images
+    return (
+        f"more than {_write(most / audit.share_learnt)}"
+        if n_learnt > most
+        else str(math.ceil(n_learnt / audit.share_learnt))
+    )
+
+
+def _write(number: float) -> str:
+    """Return a mean number of images: `8`, `7.5`."""
+    return f"{number:.3g}" if number < 100 else f"{number:.0f}"
