@@ -22,9 +22,8 @@ from sem_search.errors import ClassTooSmallError, SettingsError
 from sem_search.evaluation.answers import AnswerTable
 from sem_search.evaluation.learning_curve import Size, compare_sizes, fit_learning_curve, measure_size
 from sem_search.evaluation.statistics import LEVEL
-from sem_search.micrographs.tiles import build_tile_table
 from sem_search.progress import iter_measured
-from sem_search.records import BoolVector, IntVector, TileSplits
+from sem_search.records import BoolVector, TileSplits
 from sem_search.seeds import derive_seed
 
 SHARES = (1 / 8, 1 / 4, 0.35, 1 / 2, 0.7, 1.0)
@@ -82,8 +81,11 @@ def plan_sizes(subject: AuditSubject) -> tuple[PlannedSize, ...]:
     """
     sizes: dict[float, PlannedSize] = {}
     for share in SHARES:
-        draws = tuple(draw_splits(subject, share=share, draw=draw) for draw in range(N_DRAWS if share < 1 else 1))
-        n_images = float(np.mean([[_count_images(subject, split) for split in splits] for splits in draws]))
+        draws = tuple(
+            tuple(draw_split(subject, split, share=share, draw=draw) for split in list_splits(subject))
+            for draw in range(N_DRAWS if share < 1 else 1)
+        )
+        n_images = float(np.mean([_count_images(subject, split) for splits in draws for split in splits]))
         sizes[n_images] = PlannedSize(n_images=n_images, draws=draws)
     if len(sizes) < 2:
         raise ClassTooSmallError(
@@ -93,18 +95,30 @@ def plan_sizes(subject: AuditSubject) -> tuple[PlannedSize, ...]:
     return tuple(sizes[n_images] for n_images in sorted(sizes))
 
 
-def draw_splits(subject: AuditSubject, *, share: float, draw: int) -> tuple[TileSplits, ...]:
-    """Return the study's folds with a share of the groups of each class that a head learns from.
+def draw_split(subject: AuditSubject, split: TileSplits, *, share: float, draw: int) -> TileSplits:
+    """Return one fold with a share of the groups of each class that a head learns from.
 
     A smaller share of the same draw lies within the larger. At least one group of each class trains, and with `refit`
-    one validates. A group of several classes counts to the one it has most images of.
+    one validates. A group of several classes counts to that of its first tile.
 
     Args:
         subject: The study.
+        split: One of its folds.
         share: In (0, 1].
         draw: Number of the draw.
     """
-    return tuple(_draw_split(subject, split, share=share, draw=draw) for split in list_splits(subject))
+    group_of_tile = subject.group_number_of_tile
+    class_of_group = subject.tiles.label_of_tile[np.unique(group_of_tile, return_index=True)[1]]
+    rng = np.random.default_rng(derive_seed(subject.seed, "learning curve", draw, split.number))
+    order = rng.permutation(len(class_of_group))
+    is_kept = np.zeros(len(class_of_group), dtype=bool)
+    for label in range(subject.n_classes):
+        of_class = order[class_of_group[order] == label]
+        parts = [of_class[np.isin(of_class, group_of_tile[tiles])] for tiles in (split.training, split.validation)]
+        numbers = count_kept(len(parts[0]), len(parts[1]), share=share, is_refit=subject.winner.is_refit)
+        for part, n_kept in zip(parts, numbers, strict=True):
+            is_kept[part[:n_kept]] = True
+    return _keep(split, is_kept=is_kept[group_of_tile])
 
 
 def count_kept(n_training: int, n_validation: int, *, share: float, is_refit: bool) -> tuple[int, int]:
@@ -125,60 +139,24 @@ def count_kept(n_training: int, n_validation: int, *, share: float, is_refit: bo
 
 
 def plan_half_tiles(subject: AuditSubject) -> tuple[PlannedSize, ...]:
-    """Return the study's folds with half of the tiles of each image to learn from; nothing where images have one tile.
-
-    Tiles alternate as the fields of a chessboard, so that those that stay are spread evenly over the image.
-    """
-    layout = build_tile_table(subject.catalogue, grid=subject.grid)
-    stride_px = subject.grid.stride_px
-    is_kept = choose_half(layout.image_of_tile, colour=(layout.top_px // stride_px + layout.left_px // stride_px) % 2)
-    if is_kept.all():
+    """Return all images with every second tile of each, row by row, to learn from; nothing where images have one."""
+    image_of_tile = subject.tiles.image_of_tile
+    place = np.arange(len(image_of_tile)) - np.searchsorted(image_of_tile, image_of_tile)
+    if not place.any():
         return ()
-    splits = [replace(split, training=split.training[is_kept[split.training]]) for split in list_splits(subject)]
-    if subject.winner.is_refit:
-        splits = [replace(split, validation=split.validation[is_kept[split.validation]]) for split in splits]
+    splits = [_keep(split, is_kept=place % 2 == 0) for split in list_splits(subject)]
+    if not subject.winner.is_refit:
+        splits = [
+            replace(half, validation=split.validation) for half, split in zip(splits, list_splits(subject), strict=True)
+        ]
     n_images = float(np.mean([_count_images(subject, split) for split in splits]))
     return (PlannedSize(n_images=n_images, draws=(tuple(splits),)),)
 
 
-def choose_half(image_of_tile: IntVector, *, colour: IntVector) -> BoolVector:
-    """Return which tiles are the half of their image's, one more where their number is odd, shape (n_tiles,).
-
-    Args:
-        image_of_tile: In ascending order, shape (n_tiles,).
-        colour: Tiles of colour 0 are taken first, shape (n_tiles,).
-    """
-    n_tiles_of = np.bincount(image_of_tile)
-    place = np.arange(len(image_of_tile)) - (np.cumsum(n_tiles_of) - n_tiles_of)[image_of_tile]
-    is_kept = np.zeros(len(image_of_tile), dtype=bool)
-    is_kept[np.lexsort((colour, image_of_tile))] = place < -(-n_tiles_of // 2)[image_of_tile]
-    return is_kept
-
-
-def _draw_split(subject: AuditSubject, split: TileSplits, *, share: float, draw: int) -> TileSplits:
-    """Return one fold with a share of its groups."""
-    group_of_tile = subject.group_number_of_tile
-    class_of_group = _find_class_of_group(subject)
-    rng = np.random.default_rng(derive_seed(subject.seed, "learning curve", draw, split.number))
-    rank = rng.permutation(len(class_of_group))
-    is_kept = np.zeros(len(class_of_group), dtype=bool)
-    for label in range(subject.n_classes):
-        parts = [np.unique(group_of_tile[tiles]) for tiles in (split.training, split.validation)]
-        parts = [part[class_of_group[part] == label] for part in parts]
-        numbers = count_kept(len(parts[0]), len(parts[1]), share=share, is_refit=subject.winner.is_refit)
-        for part, n_kept in zip(parts, numbers, strict=True):
-            is_kept[part[np.argsort(rank[part])][:n_kept]] = True
-    training, validation = (tiles[is_kept[group_of_tile[tiles]]] for tiles in (split.training, split.validation))
+def _keep(split: TileSplits, *, is_kept: BoolVector) -> TileSplits:
+    """Return a fold that learns from some tiles only; is_kept has shape (n_tiles,)."""
+    training, validation = (tiles[is_kept[tiles]] for tiles in (split.training, split.validation))
     return replace(split, training=training, validation=validation)
-
-
-def _find_class_of_group(subject: AuditSubject) -> IntVector:
-    """Return the class that each group has most tiles of, shape (n_groups,)."""
-    groups = subject.group_number_of_tile
-    counts = np.zeros((int(groups.max()) + 1, subject.n_classes), dtype=np.int64)
-    np.add.at(counts, (groups, subject.tiles.label_of_tile), 1)
-    classes: IntVector = counts.argmax(axis=1)
-    return classes
 
 
 def _count_images(subject: AuditSubject, split: TileSplits) -> float:
@@ -216,11 +194,9 @@ def _conclude(
         class_names=subject.tiles.class_names,
         n_folds=len(subject.folds.folds),
         images_per_class=len(subject.tiles.image_ids) / subject.n_classes,
-        is_refit=subject.winner.is_refit,
         curve=curve,
         need=curve.find_need(1 - (1 - curve.score) / 2 if target is None else target),
         half=half,
         gain_of_class=compare(whole, half, level=1 - (1 - LEVEL) / subject.n_classes)[1],
-        half_tiles=half_tiles,
         tiles_difference=None if half_tiles is None else compare(half, half_tiles)[0]["f_measure"],
     )

@@ -6,20 +6,24 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sem_search.audits.answer import format_share, iter_answer, list_difference
 from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.learning_curve import MAX_GROWTH, MIN_SIZES, Finding, LearningCurve, Need, Size
+from sem_search.evaluation.statistics import Interval
 from sem_search.records import ShownAsText
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Entry, FigureArtifact, Tags, iter_finite_metrics
-from sem_search.tracking.mlflow.names import TAG_LEARNING_CURVE
 from sem_search.tracking.figures.learning_curve import draw_learning_curve
+from sem_search.tracking.mlflow.names import TAG_LEARNING_CURVE
 from sem_search.tracking.report.answer_page import Answer, CaptionedFigure, Light, Row, Section, Table
 
 GROWTHS = (1.5, 2.0, MAX_GROWTH)
 """Times the images that there are, for which the score is foretold."""
+
+FIGURE_NAMES = ("f_measure", "image_accuracy")
 
 PATH = "learning_curve/learning_curve"
 
@@ -28,6 +32,28 @@ FIGURE_CAPTION = (
     "inverse power law fitted to them; dotted, and less sure, beyond the images that there are."
 )
 LIGHTS: dict[Finding, Light] = {"reached": "good", "found": "plain"}
+
+WORDS: dict[Finding, tuple[str, str]] = {
+    "reached": ("Enough", ", and {asked} was asked for."),
+    "found": (
+        "About {middle} images of a class",
+        ". It would reach {asked} with {low} to {high}; a head learns from {share} % of them.",
+    ),
+    "few sizes": (
+        "Cannot say",
+        f". Only {{tried}} of them could be tried, and a curve needs {MIN_SIZES} sizes: add images.",
+    ),
+    "flat": ("Cannot say", ". It was not seen to grow with the number of images, so nothing can be foretold."),
+    "ceiling": (
+        "More images alone will not do",
+        ". The fitted curve ends at {ceiling}; {asked} lies above: look for what images cannot give.",
+    ),
+    "far": (
+        "More than {most} images of a class",
+        f". {{asked}} takes more than {MAX_GROWTH:g} times as many, and so far the curve is not trusted.",
+    ),
+}
+"""Of each finding the verdict, and how the sentence on the score goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +65,15 @@ class LearningCurveAudit(ShownAsText):
     n_folds: int
     images_per_class: float
     """In the whole study, mean over the classes."""
-    is_refit: bool
     curve: LearningCurve
     need: Need
     half: Size
     """About half of the images."""
     gain_of_class: tuple[Difference, ...]
     """F-measure over tiles with all images less that with half of them; the intervals hold for all classes together."""
-    half_tiles: Size | None
-    """All images, half of the tiles of each; None where images have one tile."""
     tiles_difference: Difference | None
-    """F-measure with half of the images and all tiles, less that with all images and half of the tiles."""
+    """F-measure with half of the images and all tiles, less that with all images and every second tile of each; None
+    where images have one tile."""
 
     @property
     def share_learnt(self) -> float:
@@ -64,7 +88,7 @@ class LearningCurveAudit(ShownAsText):
     def _list_size(self, size: Size) -> dict[str, float]:
         """Return one row of the table."""
         row = {"n_images": size.n_images}
-        for name in ("f_measure", "image_accuracy"):
+        for name in FIGURE_NAMES:
             interval = getattr(size.intervals, name)
             row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
         of_class = zip(self.class_names, size.figures.of_class.f_measure, strict=True)
@@ -102,77 +126,52 @@ def iter_learning_curve_entries(audit: LearningCurveAudit, *, command: str) -> I
         audit: What was measured.
         command: What asks for it.
     """
-    numbers = list_learning_curve(audit)
-    yield from iter_answer(PATH, answer=audit.to_answer(), numbers=numbers, command=command)
-    curve, need = audit.curve, audit.need
-    scores = [
-        (f"learning_curve/{name}", float(getattr(size.figures, name)), round(size.n_images))
-        for size in curve.sizes
-        for name in ("f_measure", "image_accuracy")
-    ]
-    needed = (
-        [] if need.n_images is None else [("learning_curve/images_needed", need.n_images.value / audit.share_learnt, 0)]
-    )
-    yield Tags(values={TAG_LEARNING_CURVE: "{}. {}".format(*_conclude(audit))})
-    yield from iter_finite_metrics(
-        [*scores, ("learning_curve/target", need.target, 0), *needed], source="learning_curve"
-    )
+    yield from iter_answer(PATH, answer=audit.to_answer(), numbers=list_learning_curve(audit), command=command)
+    yield Tags(values={TAG_LEARNING_CURVE: ". ".join(_conclude(audit))})
+    metrics = [("target", audit.need.target, 0)]
+    for size in audit.curve.sizes:
+        metrics += [(name, float(getattr(size.figures, name)), round(size.n_images)) for name in FIGURE_NAMES]
+    if audit.need.n_images is not None:
+        metrics.append(("images_needed", audit.need.n_images.value / audit.share_learnt, 0))
+    named = [(f"learning_curve/{name}", value, step) for name, value, step in metrics]
+    yield from iter_finite_metrics(named, source="learning_curve")
 
 
 def list_learning_curve(audit: LearningCurveAudit) -> dict[str, Any]:
     """Return all numbers, fit for JSON; numbers of images are of those that a head learns from."""
-    curve, need, gains = audit.curve, audit.need, zip(audit.class_names, audit.gain_of_class, strict=True)
+    gains, tiles = zip(audit.class_names, audit.gain_of_class, strict=True), audit.tiles_difference
     return {
         "study": audit.study,
         "images_per_class": audit.images_per_class,
         "sizes": audit.table.to_dict(orient="records"),
-        "ceiling": to_json(curve.ceiling),
-        "gap": float(curve.law.gap),
-        "exponent": float(curve.law.exponent),
-        "is_flat": curve.is_flat,
-        "target": need.target,
-        "finding": need.finding,
-        "images_needed": to_json(need.n_images),
-        "half": audit.half.n_images,
-        "gain_of_class_from_half": {name: list_difference(gain) for name, gain in gains},
-        "half_images_less_half_tiles": None
-        if audit.tiles_difference is None
-        else list_difference(audit.tiles_difference),
+        "law": to_json(audit.curve.law),
+        "ceiling": to_json(audit.curve.ceiling),
+        "is_flat": audit.curve.is_flat,
+        "need": to_json(audit.need),
+        "gain_of_class": {"from": audit.half.n_images, **{name: list_difference(gain) for name, gain in gains}},
+        "half_images_less_half_tiles": None if tiles is None else list_difference(tiles),
     }
 
 
 def _conclude(audit: LearningCurveAudit) -> tuple[str, str]:
     """Return the verdict in a few words, and a sentence."""
-    curve, need = audit.curve, audit.need
-    now = f"The F-measure over test tiles is {curve.score:.3f} with {_write(audit.images_per_class)} images of a class"
-    asked = f"{need.target:.3f}"
-    if need.finding == "reached":
-        return "Enough", f"{now}, and {asked} was asked for."
-    if need.finding == "few sizes":
-        tried = ", ".join(_write(size.n_images) for size in curve.sizes)
-        return (
-            "Cannot say",
-            f"{now}. Only {tried} of them could be tried, and a curve needs {MIN_SIZES} sizes: add images.",
-        )
-    if need.finding == "flat":
-        return "Cannot say", f"{now}. It was not seen to grow with the number of images, so nothing can be foretold."
-    if need.finding == "ceiling":
-        return (
-            "More images alone will not do",
-            f"{now}. The fitted curve ends at {curve.ceiling.to_text()}, below {asked}: look for what images lack.",
-        )
-    if need.n_images is None:
-        return (
-            f"More than {_write(MAX_GROWTH * audit.images_per_class)} images of a class",
-            f"{now}. {asked} lies beyond {MAX_GROWTH:g} times as many, and so far the curve is not trusted.",
-        )
-    needed = need.n_images
-    low, middle, high = (_count_all(n, audit) for n in (max(needed.low, curve.n_images), needed.value, needed.high))
-    return (
-        f"About {middle} images of a class",
-        f"{now}. It would reach {asked} with {low} to {high}; "
-        f"a head learns from {100 * audit.share_learnt:.0f} % of them.",
+    curve, need, most = audit.curve, audit.need, MAX_GROWTH * audit.images_per_class
+    verdict, words = WORDS[need.finding]
+    needed = need.n_images or Interval(value=np.inf, low=np.inf, high=np.inf)
+    numbers = (
+        f"more than {_write(most)}" if n > MAX_GROWTH * curve.n_images else str(math.ceil(n / audit.share_learnt))
+        for n in (max(needed.low, curve.n_images), needed.value, needed.high)
     )
+    known = {
+        **dict(zip(("low", "middle", "high"), numbers, strict=True)),
+        "asked": f"{need.target:.3f}",
+        "tried": ", ".join(_write(size.n_images) for size in curve.sizes),
+        "ceiling": curve.ceiling.to_text(),
+        "most": _write(most),
+        "share": f"{100 * audit.share_learnt:.0f}",
+    }
+    now = f"The F-measure over test tiles is {curve.score:.3f} with {_write(audit.images_per_class)} images of a class"
+    return verdict.format(**known), f"{now}{words.format(**known)}"
 
 
 def _iter_sections(audit: LearningCurveAudit) -> Iterator[Section]:
@@ -190,18 +189,10 @@ def _iter_sections(audit: LearningCurveAudit) -> Iterator[Section]:
 
 def _tabulate_sizes(audit: LearningCurveAudit) -> Table:
     """Return the scores of each number of images."""
+    rows = [(size.n_images, size.intervals.f_measure, size.intervals.image_accuracy) for size in audit.curve.sizes]
     return Table(
         columns=("Images of a class, learnt from", "F-measure, tiles", "Images correctly classified"),
-        rows=tuple(
-            Row(
-                cells=(
-                    _write(size.n_images),
-                    size.intervals.f_measure.to_text(),
-                    format_share(size.intervals.image_accuracy),
-                )
-            )
-            for size in audit.curve.sizes
-        ),
+        rows=tuple(Row(cells=(_write(n), score.to_text(), format_share(share))) for n, score, share in rows),
         note="In brackets: 95 % intervals, over test images and draws. The last row is the study's own score.",
     )
 
@@ -216,32 +207,18 @@ def _foretell(audit: LearningCurveAudit) -> Iterator[str | Table]:
     rows = [(growth, curve.predict(growth * curve.n_images)) for growth in GROWTHS]
     yield Table(
         columns=("Images of a class, in all", "Times as many", "F-measure, tiles"),
-        rows=tuple(
-            Row(cells=(_write(growth * audit.images_per_class), f"{growth:g}", score.to_text()))
-            for growth, score in rows
-        ),
+        rows=tuple(Row(cells=(_write(n * audit.images_per_class), f"{n:g}", score.to_text())) for n, score in rows),
     )
 
 
 def _tabulate_classes(audit: LearningCurveAudit) -> Table:
     """Return each class's F-measure by number of images, and what the second half of them brought."""
     sizes = audit.curve.sizes
+    scores = np.stack([size.figures.of_class.f_measure for size in sizes], axis=1)
+    rows = zip(audit.class_names, scores, audit.gain_of_class, strict=True)
     return Table(
-        columns=(
-            "Class",
-            *(_write(size.n_images) for size in sizes),
-            f"Gain from {_write(audit.half.n_images)} to all",
-        ),
-        rows=tuple(
-            Row(
-                cells=(
-                    name,
-                    *(f"{size.figures.of_class.f_measure[place]:.3f}" for size in sizes),
-                    gain.to_text(),
-                )
-            )
-            for place, (name, gain) in enumerate(zip(audit.class_names, audit.gain_of_class, strict=True))
-        ),
+        columns=("Class", *(_write(size.n_images) for size in sizes), f"From {_write(audit.half.n_images)} to all"),
+        rows=tuple(Row(cells=(name, *(f"{one:.3f}" for one in own), gain.to_text())) for name, own, gain in rows),
         note="F-measure over test tiles. The intervals of the gains hold for all classes together (Bonferroni).",
     )
 
@@ -260,22 +237,12 @@ def _compare_tiles(audit: LearningCurveAudit, difference: Difference) -> str:
     """Say whether half of the images with all tiles do as well as all images with half of the tiles."""
     found = (
         f"{_write(audit.half.n_images)} images of a class with all tiles give {difference.first:.3f}, all "
-        f"{_write(audit.curve.n_images)} with half of the tiles of each {difference.second:.3f}: "
+        f"{_write(audit.curve.n_images)} with every second tile {difference.second:.3f}: "
         f"{difference.to_text()}."
     )
     if not difference.is_clear:
         return f"{found} No clear difference."
     return f"{found} {'Tiles' if difference.value > 0 else 'Images'} are worth more: take more of them first."
-
-
-def _count_all(n_learnt: float, audit: LearningCurveAudit) -> str:
-    """Return how many images of a class the study needs for so many to learn from, as far as the curve is trusted."""
-    most = MAX_GROWTH * audit.curve.n_images
-    return (
-        f"more than {_write(most / audit.share_learnt)}"
-        if n_learnt > most
-        else str(math.ceil(n_learnt / audit.share_learnt))
-    )
 
 
 def _write(number: float) -> str:

@@ -8,9 +8,8 @@ import pytest
 
 from sem_search.audits.learning_curve import (
     SHARES,
-    choose_half,
     count_kept,
-    draw_splits,
+    draw_split,
     measure_learning_curve,
     plan_half_tiles,
     plan_sizes,
@@ -74,7 +73,7 @@ def test_draws_are_nested_and_leave_test_images_alone(subject: AuditSubject, is_
     asked = replace(subject, winner=replace(subject.winner, is_refit=is_refit))
     before = None
     for share in SHARES:
-        splits = draw_splits(asked, share=share, draw=1)
+        splits = [draw_split(asked, split, share=share, draw=1) for split in list_splits(subject)]
         for split, whole in zip(splits, list_splits(subject), strict=True):
             assert np.array_equal(split.test, whole.test)
             assert np.isin(split.training, whole.training).all()
@@ -93,9 +92,10 @@ def test_draws_are_nested_and_leave_test_images_alone(subject: AuditSubject, is_
 
 
 def test_each_draw_and_fold_has_other_images(subject: AuditSubject) -> None:
-    drawn = [draw_splits(subject, share=0.5, draw=draw) for draw in range(6)]
-    assert len({tuple(splits[0].training) for splits in drawn}) > 1
-    assert np.array_equal(draw_splits(subject, share=0.5, draw=3)[0].training, drawn[3][0].training)
+    whole = list_splits(subject)[1]
+    drawn = [draw_split(subject, whole, share=0.5, draw=draw).training for draw in range(6)]
+    assert len({tuple(training) for training in drawn}) > 1
+    assert np.array_equal(draw_split(subject, whole, share=0.5, draw=3).training, drawn[3])
 
 
 def test_sizes_that_are_the_same_are_trained_once(served: AuditSubject) -> None:
@@ -125,15 +125,17 @@ def test_half_of_the_tiles_are_spread_over_each_image(served: AuditSubject) -> N
     assert planned.n_images == plan_sizes(served)[-1].n_images
 
 
-def test_a_half_takes_one_colour_first_and_never_leaves_an_image_empty() -> None:
-    image = np.array([0, 0, 0, 0, 1, 1, 1, 2])
-    colour = np.array([0, 1, 1, 0, 0, 1, 0, 1])
-    assert choose_half(image, colour=colour).tolist() == [True, False, False, True, True, False, True, True]
-
-
 def test_images_of_one_tile_have_no_half(subject: AuditSubject) -> None:
-    large = replace(subject, grid=replace(subject.grid, size_px=96, stride_px=96))
-    assert plan_half_tiles(large) == ()
+    n_images = len(subject.tiles.image_ids)
+    single = replace(subject, tiles=replace(subject.tiles, image_of_tile=np.arange(n_images)))
+    assert plan_half_tiles(single) == ()
+
+
+def test_without_refit_all_validation_tiles_stay(subject: AuditSubject) -> None:
+    (planned,) = plan_half_tiles(subject)
+    for split, whole in zip(planned.draws[0], list_splits(subject), strict=True):
+        assert len(split.training) == len(whole.training) / 2
+        assert np.array_equal(split.validation, whole.validation)
 
 
 def test_with_all_images_the_score_is_the_study_s_own(audit: LearningCurveAudit, subject: AuditSubject) -> None:
@@ -167,7 +169,7 @@ def test_half_of_today_s_errors_gone_is_the_target(audit: LearningCurveAudit) ->
         (Need(target=0.5, finding="reached"), "Enough", "and 0.500 was asked for."),
         (Need(target=0.99, finding="few sizes"), "Cannot say", "a curve needs 4 sizes: add images."),
         (Need(target=0.99, finding="flat"), "Cannot say", "was not seen to grow"),
-        (Need(target=0.99, finding="ceiling"), "More images alone will not do", "below 0.990"),
+        (Need(target=0.99, finding="ceiling"), "More images alone will not do", "; 0.990 lies above"),
         (Need(target=0.99, finding="far"), "More than 20 images of a class", "4 times as many"),
         (
             Need(target=0.99, finding="found", n_images=Interval(value=6.0, low=4.0, high=np.inf)),
@@ -212,7 +214,7 @@ def test_what_is_logged(audit: LearningCurveAudit) -> None:
     paths = {entry.path for entry in entries if isinstance(entry, (TextArtifact, JsonArtifact, FigureArtifact))}
     assert paths == {f"learning_curve/learning_curve.{suffix}" for suffix in ("txt", "json", "png", "html")}
     (numbers,) = [entry.content for entry in entries if isinstance(entry, JsonArtifact)]
-    assert json.loads(json.dumps(numbers, allow_nan=False))["images_needed"]["high"] is None
+    assert json.loads(json.dumps(numbers, allow_nan=False))["need"]["n_images"]["high"] is None
     (metrics,) = [entry for entry in entries if isinstance(entry, Metrics)]
     points = {(point.key, point.step): point.value for point in metrics.points}
     assert points["learning_curve/images_needed", 0] == pytest.approx(9.0)
