@@ -200,9 +200,10 @@ def _tabulate_sizes(audit: LearningCurveAudit) -> Table:
 def _foretell(audit: LearningCurveAudit) -> Iterator[str | Table]:
     """Yield the fitted law, and the score of more images."""
     law, curve = audit.curve.law, audit.curve
+    ceiling, gap, exponent = (float(number) for number in (law.ceiling, law.gap, law.exponent))
     yield (
-        f"Fitted: {law.ceiling:.3f} - {law.gap:.3f} (n / {_write(law.reference)})^-{law.exponent:.2f} for n images "
-        f"learnt from. Its ceiling is {curve.ceiling.to_text()}."
+        f"Fitted: {ceiling:.3f} - {gap:.3f} (n / {_write(law.reference)})^-{exponent:.2f} for n images learnt from. "
+        f"Its ceiling is {curve.ceiling.to_text()}."
     )
     rows = [(growth, curve.predict(growth * curve.n_images)) for growth in GROWTHS]
     yield Table(

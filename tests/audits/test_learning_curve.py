@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.trust.learning_curve import CurveWorld, measure_curve
 from sem_search.audits.learning_curve import (
     SHARES,
     count_kept,
@@ -107,10 +108,9 @@ def test_sizes_that_are_the_same_are_trained_once(served: AuditSubject) -> None:
 
 
 def test_a_class_of_too_few_images_is_refused(subject: AuditSubject) -> None:
-    folds = tuple(
-        replace(fold, training=tuple(fold.training[:: max(1, len(fold.training) // 3)][:3]))
-        for fold in subject.folds.folds
-    )
+    trained = [fold.training for fold in subject.folds.folds]
+    one_of_each = [tuple({image.split("/")[0]: image for image in ids}.values()) for ids in trained]
+    folds = tuple(replace(fold, training=ids) for fold, ids in zip(subject.folds.folds, one_of_each, strict=True))
     few = replace(subject, folds=replace(subject.folds, folds=folds))
     with pytest.raises(ClassTooSmallError, match="a head has only 1 of a class: add images"):
         plan_sizes(few)
@@ -206,6 +206,15 @@ def test_the_class_that_gains_most_is_named_only_if_it_clearly_gains(audit: Lear
 )
 def test_images_are_weighed_against_tiles(audit: LearningCurveAudit, difference: Difference, words: str) -> None:
     assert words in replace(audit, tiles_difference=difference).to_text()
+
+
+def test_where_a_law_is_fitted_more_images_are_foretold(audit: LearningCurveAudit) -> None:
+    world = CurveWorld(name="usual", ceiling=0.95, at_first=0.5, exponent=0.8, n_classes=3)
+    curve = measure_curve(world, rng=np.random.default_rng(0), n_resamples=100, seed=0)
+    text = replace(audit, curve=curve, half=curve.sizes[3]).to_text()
+    assert f"Fitted: {float(curve.law.ceiling):.3f} - {float(curve.law.gap):.3f} (n / 1)^-" in text
+    assert curve.predict(2.0).to_text() in text
+    assert "What would more images bring?" not in replace(audit, curve=replace(curve, sizes=curve.sizes[-3:])).to_text()
 
 
 def test_what_is_logged(audit: LearningCurveAudit) -> None:
