@@ -11,7 +11,6 @@ Cost: about four cross-validations of the winner's cell; the trunk is not comput
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 
 import numpy as np
 
@@ -175,10 +174,11 @@ def _train(subject: AuditSubject, *, planned: Sequence[PlannedSize]) -> list[lis
     jobs = sorted((draw, -place) for place, size in enumerate(planned) for draw in range(len(size.draws)))
     splits = [split for draw, place in jobs for split in planned[-place].draws[draw]]
     trained = iter_retrained(subject, splits=splits)
-    measured = iter(iter_measured(trained, label="Learning curve", total=len(splits), unit="heads", is_shown=True))
+    folds = list(iter_measured(trained, label="Learning curve", total=len(splits), unit="heads", is_shown=True))
     tables: list[list[AnswerTable]] = [[] for _ in planned]
-    for _, place in jobs:
-        tables[-place].append(subject.pool(tuple(islice(measured, len(subject.folds.folds)))))
+    n_folds = len(subject.folds.folds)
+    for number, (_, place) in enumerate(jobs):
+        tables[-place].append(subject.pool(folds[number * n_folds : (number + 1) * n_folds]))
     return tables
 
 

@@ -49,7 +49,7 @@ def list_groups(subject: AuditSubject, tiles: np.ndarray) -> set[int]:
         (6, 2, 0.5, False, (3, 2)),
         (6, 2, 0.125, False, (1, 2)),
         (60, 20, 0.25, True, (15, 5)),
-        (0, 3, 0.5, True, (0, 1)),
+        (0, 3, 0.5, True, (0, 2)),
         (0, 0, 0.5, True, (0, 0)),
         (0, 2, 0.5, False, (0, 2)),
     ],
