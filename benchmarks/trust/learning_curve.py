@@ -103,7 +103,7 @@ def draw_answers(
 
 def print_tables(*, n_studies: int) -> None:
     """Print how often the score foretold for 1.67 times the images is held."""
-    rows = []
+    rows: list[list[str | float]] = []
     for world in iter_worlds():
         found = simulate_curve(world, n_studies=n_studies)
         rows.append([world.name, str(world.n_classes * world.images_per_class), *found.values()])
