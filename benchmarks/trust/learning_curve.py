@@ -58,7 +58,7 @@ def iter_worlds() -> Iterator[CurveWorld]:
         yield CurveWorld(name="flat", ceiling=0.8, at_first=0.8, exponent=1.0, images_per_class=images_per_class)
 
 
-def simulate_curve(world: CurveWorld, *, n_studies: int, n_resamples: int = 500, seed: int = 0) -> dict[str, float]:
+def simulate_curve(world: CurveWorld, *, n_studies: int, n_resamples: int = 200, seed: int = 0) -> dict[str, float]:
     """Return how often the interval of the foretold score holds the truth, its mean width, and its mean error.
 
     Also how often images are said not to help.
