@@ -19,6 +19,7 @@ The way of the data, and with it the order of the rooms:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sem_search.audits.learning_curve_answer import LearningCurveAudit
     from sem_search.audits.lots import LotsAudit
     from sem_search.audits.study_audit import StudyAudit
     from sem_search.audits.study_comparison import StudyComparison
@@ -26,7 +27,17 @@ if TYPE_CHECKING:
     from sem_search.errors import SemSearchError
     from sem_search.micrographs.catalogue import Catalogue
     from sem_search.micrographs.inspection.inspect import Inspection
-    from sem_search.search.api import audit, compare, inspect, load_model, load_study, lots, read_catalogue, search
+    from sem_search.search.api import (
+        audit,
+        compare,
+        inspect,
+        learning_curve,
+        load_model,
+        load_study,
+        lots,
+        read_catalogue,
+        search,
+    )
     from sem_search.search.results.study_result import Study
 
 __version__ = "0.1.0"
@@ -34,6 +45,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Catalogue",
     "Inspection",
+    "LearningCurveAudit",
     "LotsAudit",
     "Model",
     "SemSearchError",
@@ -43,6 +55,7 @@ __all__ = [
     "audit",
     "compare",
     "inspect",
+    "learning_curve",
     "load_model",
     "load_study",
     "lots",
@@ -54,6 +67,7 @@ if not TYPE_CHECKING:
     _MODULES = {
         "Catalogue": "sem_search.micrographs.catalogue",
         "Inspection": "sem_search.micrographs.inspection.inspect",
+        "LearningCurveAudit": "sem_search.audits.learning_curve_answer",
         "LotsAudit": "sem_search.audits.lots",
         "Model": "sem_search.deployment.batch.model",
         "SemSearchError": "sem_search.errors",

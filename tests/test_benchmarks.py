@@ -147,6 +147,7 @@ def test_weights_are_refused_where_no_network_looks() -> None:
     [
         ("heat", "| both smooth, 4; 10 overlapping pairs of images |"),
         ("controls", "| 10 classes x 5, material seen |"),
+        ("learning-curve", "| soon at its ceiling | 250 |"),
     ],
 )
 def test_simulations_print_the_tables_of_the_docs(name: str, words: str) -> None:

@@ -4,7 +4,18 @@ from collections.abc import Callable
 
 import click
 
-from benchmarks.trust import comparison, conformal, controls, gate, heat, intervals, lots, scores, selection
+from benchmarks.trust import (
+    comparison,
+    conformal,
+    controls,
+    gate,
+    heat,
+    intervals,
+    learning_curve,
+    lots,
+    scores,
+    selection,
+)
 
 RENDERED_LOTS = "rendered-lots"
 
@@ -27,6 +38,7 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
     "heat": heat.print_tables,
     "gate": gate.print_tables,
     "controls": controls.print_tables,
+    "learning-curve": learning_curve.print_tables,
 }
 
 

@@ -1,6 +1,6 @@
 """Cells trained again, with one thing changed: labels, folds, groups or what the trunk was shown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,15 +42,29 @@ def retrain_winner(
     Raises:
         LeakError: A group stands in two splits of a fold.
     """
-    trainer = _build_trainer(subject, features=features, labels=labels, groups=groups)
+    trained = iter_retrained(subject, splits=splits, features=features, labels=labels, groups=groups)
     outcomes: list[FoldOutcome] = []
+    for number in range(1, len(splits) + 1):
+        show(f"{name}: fold {number} of {len(splits)}")
+        outcomes.append(next(trained))
+    return tuple(outcomes)
+
+
+def iter_retrained(
+    subject: AuditSubject,
+    *,
+    splits: Iterable[TileSplits],
+    features: Sequence[Sequence[NDArray[np.float32]]] | None = None,
+    labels: IntVector | None = None,
+    groups: Sequence[str] | None = None,
+) -> Iterator[FoldOutcome]:
+    """Yield the folds as `retrain_winner` returns them, each when it is trained; arguments and errors as there."""
+    trainer = _build_trainer(subject, features=features, labels=labels, groups=groups)
     for split in splits:
-        show(f"{name}: fold {len(outcomes) + 1} of {len(splits)}")
         finished = trainer.train_fold(split, cell=subject.winner.cell)
         if subject.winner.is_refit:
             finished = trainer.refit_fold(finished, splits=split, cell=subject.winner.cell)
-        outcomes.append(finished.outcome)
-    return tuple(outcomes)
+        yield finished.outcome
 
 
 def retrain_cells(

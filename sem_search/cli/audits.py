@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sem_search.settings import AUTO
 from sem_search.terminal import echo, open_page
 from sem_search.transfer.names import BACKBONE_NAMES
 from sem_search.transfer.runtime import load_tensorflow
@@ -50,6 +51,36 @@ def audit(study: str, only: str, **places: Any) -> None:
 
     questions = tuple(part.strip() for part in only.split(",") if part.strip())
     run_audit(study, **places, questions=questions, show=echo, show_progress=_show_progress)
+
+
+def _read_target(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """Return a score, or None for the default."""
+    try:
+        return None if value is None or value == AUTO else float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no score: give a number such as 0.95, or {AUTO}.") from None
+
+
+@click.command("learning-curve")
+@click.argument("study")
+@click.option(
+    "--target",
+    default=None,
+    metavar="VALUE",
+    callback=_read_target,
+    help="F-measure over test tiles to reach, such as 0.95.  [default: half of today's errors gone]",
+)
+@_add_study_options
+def learning_curve(study: str, target: float | None, **places: Any) -> None:
+    """Ask how many images a study needs: its winner trained on growing numbers of them.
+
+    How many would reach a target, or why that cannot be said; which class gains most; whether more tiles of each image
+    would do as well. Heads alone are trained: minutes. To be started in the folder of the search.
+    """
+    load_tensorflow()
+    from sem_search.search.commands.learning_curve import run_learning_curve
+
+    run_learning_curve(study, **places, target=target, show=echo)
 
 
 @click.command()

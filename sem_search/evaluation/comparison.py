@@ -169,31 +169,54 @@ def compare_answers(
     Raises:
         ValueError: The tables do not have the same rows, or the level is not in (0, 1).
     """
-    check_level(level)
     one, two = compute_figures(first), compute_figures(second)
     resampled = resample_figures([first, second], n_resamples=n_resamples, seed=seed)
-    errors = compute_standard_errors(_subtract_figures(*resampled), table=first)
-    quantile = compute_quantile(first, level=level)
-
-    def subtract(name: str) -> Difference:
-        """Return the difference of one headline figure, with its interval."""
-        values = (float(getattr(figures, name)) for figures in (one, two, errors))
-        return _build_difference(*values, n_groups=first.n_groups, quantile=quantile, level=level)
-
-    of_class = zip(one.of_class.f_measure, two.of_class.f_measure, errors.of_class.f_measure, strict=True)
+    headline, of_class = build_differences((one, two), resampled=resampled, table=first, level=level)
     return Comparison(
         class_names=class_names,
         n_images=first.n_rows,
         n_groups=first.n_groups,
         n_folds=first.n_folds,
         level=level,
-        **{name: subtract(name) for name in HEADLINE_NAMES},
-        f_measure_of_class=tuple(
-            _build_difference(*map(float, values), n_groups=int(n_groups), quantile=quantile, level=level)
-            for values, n_groups in zip(of_class, count_groups(first), strict=True)
-        ),
+        **headline,
+        f_measure_of_class=of_class,
         fold_test=fold_test,
         image_test=compute_image_test(first, second),
+    )
+
+
+def build_differences(
+    figures: tuple[Figures, Figures],
+    *,
+    resampled: tuple[Figures, ...],
+    table: AnswerTable,
+    level: float = LEVEL,
+) -> tuple[dict[str, Difference], tuple[Difference, ...]]:
+    """Return how the first figures differ from the second: each headline figure, and each class's F-measure over tiles.
+
+    Args:
+        figures: Of both.
+        resampled: Of both in the same resamples of the images, each of shape (n_resamples, ...).
+        table: The answers of one of them.
+        level: Of the intervals, in (0, 1).
+
+    Raises:
+        ValueError: The level is not in (0, 1).
+    """
+    check_level(level)
+    first, second = resampled
+    errors = compute_standard_errors(_subtract_figures(first, second), table=table)
+    quantile = compute_quantile(table, level=level)
+
+    def subtract(name: str) -> Difference:
+        """Return the difference of one headline figure, with its interval."""
+        values = (float(getattr(one, name)) for one in (*figures, errors))
+        return _build_difference(*values, n_groups=table.n_groups, quantile=quantile, level=level)
+
+    of_class = zip(*(one.of_class.f_measure for one in (*figures, errors)), count_groups(table), strict=True)
+    return {name: subtract(name) for name in HEADLINE_NAMES}, tuple(
+        _build_difference(float(one), float(two), float(error), n_groups=int(n_groups), quantile=quantile, level=level)
+        for one, two, error, n_groups in of_class
     )
 
 

@@ -91,9 +91,26 @@ def compute_intervals(
         n_resamples: Draws of images.
         seed: Of the draws.
     """
-    check_level(level)
     (resampled,) = resample_figures([table], n_resamples=n_resamples, seed=seed)
-    figures, errors = compute_figures(table), compute_standard_errors(resampled, table=table)
+    return build_intervals(compute_figures(table), resampled=resampled, table=table, level=level)
+
+
+def build_intervals(
+    figures: Figures, *, resampled: Figures, table: AnswerTable, level: float = LEVEL
+) -> SplitIntervals:
+    """Return figures with their intervals.
+
+    Args:
+        figures: As measured.
+        resampled: The same in each resample of the images, each of shape (n_resamples, ...).
+        table: The answers; of several sets of answers to the same images any one.
+        level: Of the intervals, in (0, 1).
+
+    Raises:
+        ValueError: The level is not in (0, 1).
+    """
+    check_level(level)
+    errors = compute_standard_errors(resampled, table=table)
     quantile = compute_quantile(table, level=level)
     n_of_class = count_groups(table)
 

@@ -15,6 +15,7 @@ from sem_search.places import write_store_plainly
 from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
 if TYPE_CHECKING:
+    from sem_search.audits.learning_curve_answer import LearningCurveAudit
     from sem_search.audits.lots import LotsAudit
     from sem_search.audits.study_audit import StudyAudit
     from sem_search.audits.study_comparison import StudyComparison
@@ -183,6 +184,39 @@ def audit(study: "Study", *, questions: Sequence[str] | None = None) -> "StudyAu
         study_folder=settings.study_folder,
         threads=settings.threads,
         questions=QUESTIONS if questions is None else tuple(questions),
+    )
+
+
+def learning_curve(study: "Study", *, target: float | None = None) -> "LearningCurveAudit":
+    """Ask how many images a study needs: its winner trained on growing numbers of them. Logged below the study's run.
+
+    >>> ss.learning_curve(study).table["n_images"].round(2).tolist()
+    [1.0, 1.67]
+
+    Args:
+        study: From `search` or `load_study`.
+        target: F-measure over test tiles, above 0 and below 1; by default half of today's errors gone.
+
+    Returns:
+        The curve: `.table` has one row for each number of images of a class that a head learns from, `.need` says how
+        many the target needs, and `.to_text()` what all that means.
+
+    Raises:
+        SettingsError: The target is no such score.
+        ClassTooSmallError: There are too few images to leave any out.
+        StudyMismatchError: The data or weights are not the study's own any more.
+        StoreError: The tracking store does not answer, or finished folds are lost or damaged.
+    """
+    _start()
+    from sem_search.search.commands.learning_curve import run_learning_curve
+
+    settings = study.settings
+    return run_learning_curve(
+        study.name,
+        storage=settings.storage,
+        study_folder=settings.study_folder,
+        threads=settings.threads,
+        target=target,
     )
 
 

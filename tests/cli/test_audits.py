@@ -61,6 +61,22 @@ def test_compare_takes_two_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [(("a", "b"), {"storage": "sqlite:///x.db", "study_folder": None})]
 
 
+@pytest.mark.parametrize(("given", "target"), [((), None), (("--target", "auto"), None), (("--target", "0.95"), 0.95)])
+def test_learning_curve_takes_a_target(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], target: float | None
+) -> None:
+    calls = catch(monkeypatch, "sem_search.search.commands.learning_curve", "run_learning_curve")
+    assert CliRunner().invoke(commands, ["learning-curve", "mine", *given, "--threads", "1"]).exit_code == 0
+    common = {"storage": "sqlite:///optuna.db", "study_folder": None, "threads": 1}
+    assert calls == [(("mine",), {**common, "target": target})]
+
+
+def test_a_target_that_is_no_number_is_refused() -> None:
+    done = CliRunner().invoke(commands, ["learning-curve", "mine", "--target", "all"])
+    assert done.exit_code == 2
+    assert "'all' is no score: give a number such as 0.95, or auto." in done.output
+
+
 def test_lots_takes_folders_and_what_a_network_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = catch(monkeypatch, "sem_search.search.commands.lots", "run_lots")
     assert CliRunner().invoke(commands, ["lots"]).exit_code == 2

@@ -46,7 +46,7 @@ from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
 from sem_search.tracking.mlflow.models import find_model_uri
-from sem_search.tracking.mlflow.runs import get_tracking_uri, read_audit_light
+from sem_search.tracking.mlflow.runs import get_tracking_uri, read_audit_light, read_learning_curve
 from sem_search.tracking.report.verdict import Score, Verdict, compute_score, compute_verdict
 from sem_search.transfer.heads.training import HeadTrainer
 
@@ -253,6 +253,7 @@ def describe_study(
         hashes=describe_hashes(prepared),
         unstated=tuple(finding.unstated for finding in prepared.data.findings if finding.unstated),
         audit_light=read_audit_light(study=prepared.name, near_run_id=run_id),
+        learning_curve=read_learning_curve(study=prepared.name, near_run_id=run_id),
         began=min((one.datetime_start for one in trials if one.datetime_start is not None), default=None),
         ended=max((one.datetime_complete for one in trials if one.datetime_complete is not None), default=None),
         machine=study.user_attrs.get(MACHINE),

@@ -156,6 +156,8 @@ class StudyContext:
     """What is not known of how every image was taken: `session`, `detector` ..."""
     audit_light: str | None = None
     """What the latest whole audit of this study came to: good, unclear or bad; None without one."""
+    learning_curve: str | None = None
+    """What the latest learning curve of this study came to, in words; None without one."""
     warnings: tuple[str, ...] = ()
     """What was left out or replaced, one sentence each."""
     settings: Mapping[str, Scalar] = field(default_factory=dict)

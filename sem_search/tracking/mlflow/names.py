@@ -30,6 +30,9 @@ OLD_PARAM_TRIAL = "trial"
 TAG_AUDIT = "sem_search.audit"
 """What a whole audit came to: good, unclear or bad."""
 
+TAG_LEARNING_CURVE = "sem_search.learning_curve"
+"""How many images a study needs, in words."""
+
 TAG_SUPERSEDED_BY = "sem_search.superseded_by"
 SUPERSEDED = "superseded"
 

@@ -44,6 +44,7 @@ from sem_search.tracking.mlflow.names import (
     SUPERSEDED,
     TAG_AUDIT,
     TAG_KIND,
+    TAG_LEARNING_CURVE,
     TAG_SUPERSEDED_BY,
     TAG_TRIAL,
     TAG_TRIAL_STATE,
@@ -375,9 +376,24 @@ def read_audit_light(*, study: str, near_run_id: str) -> str | None:
         study: The study's name.
         near_run_id: A run in the experiment that is looked through.
     """
-    audits = [run for run in _iter_runs("audit", study=study, near_run_id=near_run_id) if TAG_AUDIT in run.data.tags]
-    latest = max(audits, key=lambda run: int(run.info.start_time), default=None)
-    return None if latest is None else str(latest.data.tags[TAG_AUDIT])
+    return _read_latest_tag(TAG_AUDIT, kind="audit", study=study, near_run_id=near_run_id)
+
+
+def read_learning_curve(*, study: str, near_run_id: str) -> str | None:
+    """Return what the latest learning curve of a study came to, in words; None where there was none.
+
+    Args:
+        study: The study's name.
+        near_run_id: A run in the experiment that is looked through.
+    """
+    return _read_latest_tag(TAG_LEARNING_CURVE, kind="learning-curve", study=study, near_run_id=near_run_id)
+
+
+def _read_latest_tag(tag: str, *, kind: str, study: str, near_run_id: str) -> str | None:
+    """Return a tag of the latest run of a kind that has it."""
+    runs = [run for run in _iter_runs(kind, study=study, near_run_id=near_run_id) if tag in run.data.tags]
+    latest = max(runs, key=lambda run: int(run.info.start_time), default=None)
+    return None if latest is None else str(latest.data.tags[tag])
 
 
 def _read_trial(run: Run) -> tuple[str, str]:

@@ -61,6 +61,7 @@ def made(study, prepared, untouched_trainer, store_folds, monkeypatch: pytest.Mo
     monkeypatch.setattr(reporting, "render_report", render)
     monkeypatch.setattr(reporting, "find_registered", find)
     monkeypatch.setattr(conclusion, "read_audit_light", lambda **_: "good")
+    monkeypatch.setattr(conclusion, "read_learning_curve", lambda **_: "About 20 images.")
     return contexts
 
 

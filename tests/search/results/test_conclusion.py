@@ -66,6 +66,9 @@ class World:
     def read_audit_light(self, *, study: str, near_run_id: str) -> str | None:
         return self.audit_light
 
+    def read_learning_curve(self, *, study: str, near_run_id: str) -> str | None:
+        return f"of {study} near {near_run_id}"
+
     def log_entries(self, entries: Iterable[object], *, run_id: str, time_ms: int = 0) -> None:
         self.logged.append((run_id, list(entries)))
 
@@ -77,7 +80,7 @@ def name_page(*parts: str) -> str:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    for name in ("register_winner", "iter_study_entries", "log_entries", "read_audit_light"):
+    for name in ("register_winner", "iter_study_entries", "log_entries", "read_audit_light", "read_learning_curve"):
         monkeypatch.setattr(concluding, name, getattr(world, name))
     monkeypatch.setattr(concluding, "find_model_uri", "the model of {}".format)
     monkeypatch.setattr(concluding, "link_run", lambda *parts, **artifact: name_page(*parts, *artifact.values()))
@@ -214,6 +217,7 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer
     assert context.began is not None and context.ended is not None and context.began <= context.ended
     assert context.machine == finished.user_attrs[MACHINE] == describe_machine()
     assert context.audit_light is None
+    assert context.learning_curve == f"of {prepared.name} near study-run"
     assert [one.name for one in context.baselines] == list(NAMES)
     winner = compute_split_scores(conclusion.outcome.winner, tiles=prepared.data.tiles, split="test")
     compared = context.baselines[-1].comparison

@@ -269,6 +269,7 @@ def test_when_how_long_and_on_which_machine(
         ({"audit_light": "good"}, "● good No confound The inspection found none, and the audit found nothing that"),
         ({"audit_light": "unclear"}, "▲ look No confound The inspection found none, but the audit has answers to look"),
         ({"audit_light": "bad"}, "■ bad No confound The inspection found none, but the audit casts doubt"),
+        ({"learning_curve": "About 20 images. More."}, "How many images are needed: About 20 images. More. (The"),
         ({"settings": {"weights_used": "random"}}, "■ bad Pretrained weights The network began with random weights."),
         ({"settings": {"weights_used": "random"}}, "Use ImageNet weights. They are downloaded once"),
         ({"settings": {"weights_used": "particles"}}, "▲ look Pretrained weights The network began with the shipped"),
