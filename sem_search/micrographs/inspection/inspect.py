@@ -49,6 +49,7 @@ from sem_search.micrographs.inspection.overlap_findings import (
     find_same_moments,
     find_similar_images,
 )
+from sem_search.micrographs.inspection.pixel_sizes import advise_on_pixel_size
 from sem_search.micrographs.inspection.survey import build_thumbnail, survey_pixels
 from sem_search.micrographs.overlaps.similarity import SimilarPair, find_copies, find_similar_pairs, group_similar
 from sem_search.micrographs.threads import map_in_threads
@@ -125,6 +126,7 @@ def inspect_catalogue(
     n_folds: int = 5,
     grid: TileGrid = DEFAULT_GRID,
     overlaps: Overlaps = "group",
+    pixel_size_nm: float | None = None,
     progress: bool = False,
 ) -> Inspection:
     """Return what is wrong with a catalogue, or worth knowing of it.
@@ -134,6 +136,8 @@ def inspect_catalogue(
         n_folds: Folds that the classes must be large enough for.
         grid: The tiles that will be cut from the images.
         overlaps: What a search does about images of the same place.
+        pixel_size_nm: To which a search brings all images. They are inspected as their files have them: copies,
+            overlaps and data bars are found best there.
         progress: Show bars.
 
     Raises:
@@ -156,9 +160,13 @@ def inspect_catalogue(
         *find_joined_groups(catalogue, joining),
         *find_same_moments(catalogue, pairs),
         *find_data_bars(catalogue, survey.edges),
-        *find_confounds(catalogue, confounds),
+        *find_confounds(
+            catalogue,
+            confounds,
+            pixel_advice=advise_on_pixel_size(catalogue, grid=grid, pixel_size_nm=pixel_size_nm),
+        ),
         *find_name_contradictions(catalogue),
-        *find_mixtures(catalogue),
+        *find_mixtures(catalogue, is_brought_to_one=pixel_size_nm is not None),
         *find_pixel_faults(catalogue, survey.facts, grid=grid),
         *find_missing_metadata(catalogue),
     ]
