@@ -84,8 +84,8 @@ def list_unfit(records: Iterable[ImageRecord], *, wanted_nm: float, tile_px: int
         if min(height_px, width_px) < tile_px:
             reason = (
                 f"has {width_px} x {height_px} px when it is brought from {record.pixel_size_nm:.4g} to "
-                f"{wanted_nm:.4g} nm per pixel, smaller than a tile of {tile_px} px: leave out the coarse images that "
-                "ask for it, give a smaller pixel_size_nm or tile_px, or leave it out"
+                f"{wanted_nm:.4g} nm per pixel, smaller than a tile of {tile_px} px: leave it out, or give a smaller "
+                "pixel_size_nm or tile_px"
             )
             unfit.append((record, reason))
     return unfit

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
@@ -146,9 +145,8 @@ def encode_tiff(grey: NDArray[np.uint8], *, pixel_nm: float) -> bytes:
         grey: Shape (height, width).
         pixel_nm: Width of a pixel.
     """
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, grey, imagej=True, resolution=(1 / pixel_nm, 1 / pixel_nm), metadata={"unit": "nm"})
-    return buffer.getvalue()
+    scale = {"description": "ImageJ=1.53\nunit=nm\n", "x_resolution": 1 / pixel_nm, "y_resolution": 1 / pixel_nm}
+    return _encode(grey, format="TIFF", compression="tiff_adobe_deflate", **scale)
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], *, quality: int) -> bytes:
