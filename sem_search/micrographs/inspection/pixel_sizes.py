@@ -24,8 +24,8 @@ def advise_on_pixel_size(catalogue: Catalogue, *, grid: TileGrid, pixel_size_nm:
         tiles = _describe_tiles(catalogue, grid=grid, wanted_nm=pixel_size_nm)
         return (
             f"All images are brought to {pixel_size_nm:.4g} nm per pixel (pixel_size_nm), which leaves {tiles}. The "
-            "size of things no longer tells the classes apart; sharpness and noise still may, since finer images are "
-            "averaged."
+            "size of things no longer tells the classes apart; sharpness and noise may do so as well as before, since "
+            "finer images are averaged: image every class at the same magnifications."
         )
     common_nm = choose_common_size(catalogue.records)
     if common_nm is None:

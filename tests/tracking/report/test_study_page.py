@@ -421,6 +421,6 @@ def test_one_pixel_size_is_named_with_what_it_leaves_open(study: StudyOutcome, c
     settings = {**context.settings, "pixel_size_nm": 49.96}
     html = render_report(study, context=replace(context, settings=settings, confounds=("confounded_pixel_size",)))
     assert "All images were brought to one pixel size, 49.96 nm" in html
-    assert "Of the pixel size it saw no more than sharpness and noise" in html
+    assert "the size of things no longer tells the magnification, but sharpness and noise may" in html
     assert "See what one pixel size changes" in html
     assert "brought to one pixel size" not in render_report(study, context=context)
