@@ -6,6 +6,7 @@ that settings which contradict each other, or would have no effect, are refused 
 
 import difflib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from pydantic.fields import FieldInfo
 from sem_search.errors import SettingsError
 from sem_search.heads import Head
 from sem_search.micrographs.inspection.finding import ALLOWABLE_ERRORS
+from sem_search.micrographs.reading.options import COMMON, PixelSize
 from sem_search.secrets import mask_url
 from sem_search.transfer.names import BACKBONE_NAMES, TINY
 from sem_search.words import read_list, write_list
@@ -48,6 +50,7 @@ AS_THE_PAPER: Mapping[str, Any] = MappingProxyType(
         "class_weight": "none",
         "refit": False,
         "tiles_per_image": None,
+        "pixel_size_nm": None,
         "engine": "tensorflow",
     }
 )
@@ -76,6 +79,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 def _split_commas(value: object) -> object:
     """Turn `"1e-2, 1e-3"` into its parts; leave anything else as it is."""
     return read_list(value) if isinstance(value, str) else value
+
+
+def _read_pixel_size(value: object) -> object:
+    """Return a number of nm or `common`; anything else is refused here, in one sentence instead of one for each."""
+    if value is None or value == COMMON:
+        return value
+    try:
+        size_nm = float(str(value))
+    except ValueError:
+        size_nm = math.nan
+    if not 0 < size_nm < math.inf:
+        raise ValueError(f"give the width of a pixel in nm, above 0, or {COMMON}: that of the coarsest image")
+    return size_nm
 
 
 FloatList = Annotated[tuple[float, ...], BeforeValidator(_split_commas)]
@@ -129,6 +145,10 @@ class SearchSettings(BaseModel):
     )
     crop_bottom_px: int = Field(0, ge=0, description="Height of the data bar in px, where the file does not give it.")
     max_megapixels: float = Field(100.0, gt=0, description="Larger pictures are refused before they are decoded.")
+    pixel_size_nm: Annotated[PixelSize, BeforeValidator(_read_pixel_size)] = Field(
+        None,
+        description=f"Bring all images to one pixel size: nm, or {COMMON}: the coarsest image's; by default not.",
+    )
     tile_px: int = Field(224, ge=32, le=1024, description="Side of a tile in px.")
     stride_px: int | None = Field(None, ge=1, description="Step between tiles in px; by default the tile's side.")
     tiles_per_image: int | None = Field(
@@ -280,6 +300,7 @@ INCOMPARABLE = (
     "tile_px",
     "stride_px",
     "tiles_per_image",
+    "pixel_size_nm",
     "crop_bottom_px",
     "folds",
     "learning_rates",

@@ -21,10 +21,15 @@ from benchmarks.scale_steps import STEPS, World, compute_exponent, measure_scale
 from benchmarks.searching import count_ended_epochs
 from benchmarks.timing import measure_side_by_side
 from benchmarks.trust.__main__ import main as simulate
+from benchmarks.trust.magnification import COARSE_NM, WORLDS, score_features, write_images
 from benchmarks.weights import average_curves, measure_weights
 from sem_search.evaluation.answers import AnswerTable
 from sem_search.evaluation.comparison import compare_answers
+from sem_search.micrographs.catalogue import read_catalogue
+from sem_search.micrographs.one_pixel_size import settle_pixel_size
+from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.rendering.materials import MATERIALS
+from sem_search.micrographs.tiles import TileGrid, iter_image_tiles
 from sem_search.records import Cell, EpochFigures, FinishedFold, FoldOutcome, TrainingCurves
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.pruning.curve_extrapolation import FoldExtrapolation, Incumbent
@@ -139,7 +144,9 @@ def test_epochs_of_folds_that_were_ended_are_counted(tmp_path: Path) -> None:
 def test_weights_are_refused_where_no_network_looks() -> None:
     done = CliRunner().invoke(simulate, ["lots", "--weights", "random"])
     assert done.exit_code == 2
-    assert "--weights has no effect on lots: only rendered-lots looks through a network." in done.output
+    assert (
+        "--weights has no effect on lots: only rendered-lots and magnification look through a network." in done.output
+    )
 
 
 @pytest.mark.parametrize(
@@ -482,3 +489,30 @@ def test_streams_of_the_monitor_benchmark_are_quiet_until_something_changes(monk
     assert figures["contrast_less_by_30_percent.after_0_quiet.median_images"] < 10
     assert figures["magnified_1.6_and_stated.after_1000_quiet.share_instrument"] == 1
     assert figures["new_material.after_0_quiet.share_found"] == 1
+
+
+def test_magnification_alone_is_told_as_the_images_are_and_not_at_one_pixel_size(tmp_path: Path) -> None:
+    """A known truth: one powder, one sharpness and noise, two pixel sizes; seen by its power spectrum."""
+    world, n_images, tile_px = WORLDS["one material, one sharpness and noise"], 24, 64
+    write_images(world, folder=tmp_path, n_images=n_images, side_px=256)
+    catalogue = read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=tile_px))
+    _, wanted_nm = settle_pixel_size(catalogue, asked="common", tile_px=tile_px)
+    grid = TileGrid(size_px=tile_px, stride_px=tile_px, per_image=4)
+    labels = np.repeat([0, 1], n_images)
+
+    def score(pixel_size_nm: float | None) -> float:
+        tiles = iter_image_tiles(catalogue.at_pixel_size(pixel_size_nm), grid=grid)
+        return score_features(np.stack([compute_spectra(some) for _, some in tiles]), labels=labels)
+
+    assert wanted_nm == COARSE_NM
+    assert score(None) > 0.75
+    assert score(wanted_nm) < 0.6
+
+
+def compute_spectra(tiles: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the power in eight bands of wavelengths in pixels, shape (n_tiles, 8)."""
+    side = tiles.shape[1]
+    power = np.abs(np.fft.rfft2(tiles - tiles.mean(axis=(1, 2), keepdims=True))) ** 2
+    waves = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)) * side
+    bands = np.digitize(waves, np.geomspace(1, side / 2, 9))
+    return np.stack([np.log(power[:, bands == band].mean(axis=1) + 1e-9) for band in range(1, 9)], axis=1)

@@ -87,6 +87,21 @@ def test_words_of_the_command_line_are_understood() -> None:
     assert settings.skip_unreadable is True
 
 
+@pytest.mark.parametrize(("given", "size"), [("common", "common"), ("40", 40.0), (12.5, 12.5), ("auto", None)])
+def test_a_pixel_size_is_a_number_or_that_of_the_coarsest_image(given: object, size: object) -> None:
+    settings = build_settings({"pixel_size_nm": given})
+    assert settings.pixel_size_nm == size
+    assert read_stored_settings(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize("given", ["0", "-3", "nan", "inf", "coarsest"])
+def test_another_pixel_size_is_refused_in_one_sentence(given: str) -> None:
+    with pytest.raises(
+        SettingsError, match=f"^pixel_size_nm='{given}': give the width of a pixel in nm, above 0, or co"
+    ):
+        build_settings({"pixel_size_nm": given})
+
+
 def test_given_beats_preset_and_preset_beats_default() -> None:
     settings = build_settings({"preset": "quick", "batch_sizes": "8"})
     assert settings.batch_sizes == (8,)

@@ -18,11 +18,20 @@ from benchmarks.trust import (
 )
 
 RENDERED_LOTS = "rendered-lots"
+MAGNIFICATION = "magnification"
+WITH_NETWORK = (RENDERED_LOTS, MAGNIFICATION)
 
 
 def print_rendered_lots(*, n_studies: int, weights: str = "auto") -> None:
     """Print false alarms and power on rendered lots, seen by MobileNetV2."""
     from benchmarks.trust.rendered_lots import print_tables  # here, because it loads TensorFlow
+
+    print_tables(n_studies=n_studies, weights=weights)
+
+
+def print_magnifications(*, n_studies: int, weights: str = "auto") -> None:
+    """Print how well two magnifications are told apart, as they are and brought to one pixel size."""
+    from benchmarks.trust.magnification import print_tables  # here, because it loads TensorFlow
 
     print_tables(n_studies=n_studies, weights=weights)
 
@@ -34,6 +43,7 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
     "conformal": conformal.print_tables,
     "lots": lots.print_tables,
     RENDERED_LOTS: print_rendered_lots,
+    MAGNIFICATION: print_magnifications,
     "scores": scores.print_tables,
     "heat": heat.print_tables,
     "gate": gate.print_tables,
@@ -45,11 +55,12 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
 @click.command(help="\n\n".join(f"{name}: {run.__doc__}" for name, run in SIMULATIONS.items()))
 @click.argument("name", type=click.Choice(list(SIMULATIONS)))
 @click.option("--studies", "n_studies", default=300, show_default=True, help="Made-up studies for each row.")
-@click.option("--weights", default=None, help=f"Of the network of {RENDERED_LOTS}, as in a search.  [default: auto]")
+@click.option("--weights", default=None, help=f"Of the network of {' and '.join(WITH_NETWORK)}.  [default: auto]")
 def main(name: str, *, n_studies: int, weights: str | None) -> None:
     """Run one set of simulations."""
-    if weights is not None and name != RENDERED_LOTS:
-        raise click.UsageError(f"--weights has no effect on {name}: only {RENDERED_LOTS} looks through a network.")
+    if weights is not None and name not in WITH_NETWORK:
+        network = " and ".join(WITH_NETWORK)
+        raise click.UsageError(f"--weights has no effect on {name}: only {network} look through a network.")
     SIMULATIONS[name](n_studies=n_studies, **({} if weights is None else {"weights": weights}))
 
 

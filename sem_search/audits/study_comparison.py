@@ -36,6 +36,8 @@ FIGURE_WORDS = {
 SMALLEST_P_VALUE = 0.001
 """Of those that are printed as a number."""
 
+OTHER_TILES = "The two cut other tiles from the same images: what compares them is the figures of whole images."
+
 FIGURE_CAPTION = (
     "The first study's figures less the second's, on the same test images: right of the dashed line the first is "
     "better. Orange: other images would hardly have turned it round."
@@ -59,9 +61,9 @@ class StudyComparison(ShownAsText):
     second: str
     comparison: Comparison
     n_tiles: int
-    """Test tiles, each of which both have classified."""
-    n_tiles_alike: int
-    """Of them, those that both predict as the same class."""
+    """Test tiles of the first."""
+    n_tiles_alike: int | None
+    """Of them, those that both predict as the same class; None where the two have other tiles of the same images."""
     n_images_alike: int
     """Whole test images that both predict as the same class."""
     settings: tuple[SettingDifference, ...] = ()
@@ -90,7 +92,7 @@ class StudyComparison(ShownAsText):
             light=light,
             verdict=verdict,
             sentence=sentence,
-            overview=(_tabulate(self.rows[:n_headline], note=""),),
+            overview=(_tabulate(self.rows[:n_headline], note=OTHER_TILES if self.n_tiles_alike is None else ""),),
             sections=(
                 Section(heading="What differs in the settings?", parts=tuple(self._iter_settings())),
                 Section(
@@ -207,25 +209,26 @@ def compare_studies(
     ):
         if one != two:
             raise NotComparableError(_describe_difference(first.name, second.name, name=name, one=one, two=two))
+    has_same_tiles = np.array_equal(first.tiles.image_of_tile, second.tiles.image_of_tile)
+    other_tiles = None if has_same_tiles else second.tiles
+    compare = partial(compare_trials, first.winner, second.winner, tiles=first.tiles, other_tiles=other_tiles)
     try:
-        comparison = compare_trials(first.winner, second.winner, tiles=first.tiles)
+        comparison = compare()
         level = 1 - (1 - LEVEL) / len(first.tiles.class_names)  # else one of twenty equal classes would be marked
-        of_all_classes = compare_trials(first.winner, second.winner, tiles=first.tiles, level=level)
+        of_all_classes = compare(level=level)
     except DataError as error:
         raise NotComparableError(f"Studies {first.name!r} and {second.name!r} cannot be compared: {error}.") from error
-    is_alike = np.concatenate(
-        [
-            predict_classes(one.test_probabilities) == predict_classes(two.test_probabilities)
-            for one, two in zip(first.winner.folds, second.winner.folds, strict=True)
-        ]
-    )
+    predicted = [
+        np.concatenate([predict_classes(fold.test_probabilities) for fold in study.winner.folds])
+        for study in (first, second)
+    ]
     answers = [tabulate_answers(study.winner, tiles=study.tiles, split="test") for study in (first, second)]
     return StudyComparison(
         first=first.name,
         second=second.name,
         comparison=replace(comparison, f_measure_of_class=of_all_classes.f_measure_of_class),
-        n_tiles=len(is_alike),
-        n_tiles_alike=int(is_alike.sum()),
+        n_tiles=len(predicted[0]),
+        n_tiles_alike=int((predicted[0] == predicted[1]).sum()) if has_same_tiles else None,
         n_images_alike=int((answers[0].answer_of_row == answers[1].answer_of_row).sum()),
         settings=(*settings, *_compare_winners(first, second)),
     )

@@ -110,6 +110,7 @@ def compare_trials(
     second: TrialOutcome,
     *,
     tiles: TileTable,
+    other_tiles: TileTable | None = None,
     split: Split = "test",
     level: float = LEVEL,
     n_resamples: int = N_RESAMPLES,
@@ -120,7 +121,8 @@ def compare_trials(
     Args:
         first: A trial of any study over these tiles and folds.
         second: Another.
-        tiles: The tiles of both.
+        tiles: The tiles of both, or of the first.
+        other_tiles: Those of the second, where it has other tiles of the same images.
         split: Validation or test.
         level: Of the intervals, in (0, 1).
         n_resamples: Bootstrap resamples.
@@ -128,12 +130,14 @@ def compare_trials(
 
     Raises:
         DataError: The two do not have the same finished folds over the same tiles; the message says what differs.
-        ValueError: The level is not in (0, 1).
+        ValueError: The level is not in (0, 1), or the two have other tiles and not the same images in each fold.
     """
     check_level(level)
-    check_same_folds(first, second, split=split)
-    tables = [tabulate_answers(trial, tiles=tiles, split=split) for trial in (first, second)]
-    one, two = (compute_split_scores(trial, tiles=tiles, split=split).f_measure_of_fold for trial in (first, second))
+    if other_tiles is None:
+        check_same_folds(first, second, split=split)
+    own = ((first, tiles), (second, other_tiles or tiles))
+    tables = [tabulate_answers(trial, tiles=cut, split=split) for trial, cut in own]
+    one, two = (compute_split_scores(trial, tiles=cut, split=split).f_measure_of_fold for trial, cut in own)
     return compare_answers(
         tables[0],
         tables[1],

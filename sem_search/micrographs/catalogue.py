@@ -21,6 +21,7 @@ from sem_search.micrographs.listing import list_images
 from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.micrographs.reading.micrograph import Micrograph, read_micrograph
 from sem_search.micrographs.reading.options import DEFAULT_READING, ReadingOptions
+from sem_search.micrographs.reading.pixel_size import compute_factor, compute_shape
 from sem_search.micrographs.threads import map_in_threads
 from sem_search.micrographs.unusable_files import (
     SkippedFile,
@@ -104,17 +105,32 @@ class Catalogue:
     def read_image(self, record: ImageRecord) -> FloatImage:
         """Return the grey levels of one of the images, read again and held against its record.
 
+        They have the shape that `get_shape` gives: an image is brought to one pixel size after the comparison.
+
         Raises:
             UnreadableImageError: The file can no longer be read.
             DataError: Its pixels are not those that were catalogued.
         """
-        pixels = read_micrograph(record.path, name=record.image_id, reading=self.reading).pixels
-        if compute_pixels_sha256(pixels) != record.pixels_sha256:
+        micrograph = read_micrograph(record.path, name=record.image_id, reading=self.reading)
+        if compute_pixels_sha256(micrograph.original) != record.pixels_sha256:
             raise DataError(
                 f"{record.image_id} has changed since it was catalogued, or crop_bottom_px has: its pixels are not "
                 "those that were recorded; read the data again, or put the file back"
             )
-        return pixels
+        return micrograph.pixels
+
+    def get_shape(self, record: ImageRecord) -> tuple[int, int]:
+        """Return height and width of what `read_image` returns, in px."""
+        factor = compute_factor(record.pixel_size_nm, wanted_nm=self.reading.pixel_size_nm)
+        return compute_shape((record.height_px, record.width_px), factor=factor)
+
+    def get_pixel_size(self, record: ImageRecord) -> float | None:
+        """Return the width of the pixels of what `read_image` returns, in nm; None where it is not known."""
+        return self.reading.pixel_size_nm or record.pixel_size_nm
+
+    def at_pixel_size(self, pixel_size_nm: float | None) -> "Catalogue":
+        """Return the catalogue whose images `read_image` brings to one pixel size; its records stay as they are."""
+        return dataclasses.replace(self, reading=dataclasses.replace(self.reading, pixel_size_nm=pixel_size_nm))
 
     @property
     def table(self) -> "pd.DataFrame":

@@ -125,9 +125,9 @@ def build_tile_table(catalogue: Catalogue, *, grid: TileGrid) -> TileLayout:
     Raises:
         ImageTooSmallError: No tile fits into an image; the message names it and gives both sizes.
     """
-    sizes = [(record.height_px, record.width_px) for record in catalogue.records]
-    for record in catalogue.records:
-        _check_fits(record.height_px, record.width_px, grid=grid, name=record.image_id)
+    sizes = [catalogue.get_shape(record) for record in catalogue.records]
+    for record, size in zip(catalogue.records, sizes, strict=True):
+        _check_fits(*size, grid=grid, name=record.image_id)
     corners_of = {size: np.array(list(grid.iter_corners(*size)), dtype=np.int64) for size in set(sizes)}
     top_left = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(corners_of[size] for size in sizes)])
     return TileLayout(

@@ -15,8 +15,9 @@ from sem_search.audits.study_comparison import (
 )
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import NotComparableError
+from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.comparison import Difference, compare_trials, compute_fold_test
-from sem_search.records import Cell, StudyOutcome
+from sem_search.records import Cell, FoldOutcome, StudyOutcome
 from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metrics, TableArtifact, TextArtifact
 
 
@@ -179,3 +180,29 @@ def test_other_folds_are_refused(good: StudyOutcome) -> None:
     trial = dataclasses.replace(good.winner, folds=good.winner.folds[:2])
     with pytest.raises(NotComparableError, match="'good' and 'b' cannot be compared: the first has the finished folds"):
         compare_studies(good, dataclasses.replace(good, name="b", trials=(trial,)))
+
+
+def test_other_tiles_of_the_same_images_are_compared_by_image(good: StudyOutcome) -> None:
+    """Every second tile is left out, as a coarser pixel size would: the images are answered from fewer tiles."""
+    is_kept = np.arange(good.tiles.n_tiles) % 2 == 0
+    number_of = np.cumsum(is_kept) - 1
+    tiles = dataclasses.replace(good.tiles, image_of_tile=good.tiles.image_of_tile[is_kept])
+
+    def thin(split: str, fold: FoldOutcome) -> dict[str, np.ndarray]:
+        at, answers = fold.get_split(split)
+        return {
+            f"{split}_tiles": number_of[at[is_kept[at]]],
+            f"{split}_probabilities": answers[is_kept[at]],
+        }
+
+    folds = tuple(
+        dataclasses.replace(fold, **thin("validation", fold), **thin("test", fold)) for fold in good.winner.folds
+    )
+    coarse = dataclasses.replace(
+        good, name="coarse", tiles=tiles, trials=(dataclasses.replace(good.winner, folds=folds),)
+    )
+    compared = compare_studies(good, coarse)
+    own = tabulate_answers(coarse.winner, tiles=tiles, split="test")
+    assert compared.comparison.image_accuracy.second == pytest.approx(own.is_right.mean())
+    assert (compared.n_tiles_alike, compared.n_tiles) == (None, good.tiles.n_tiles)
+    assert "The two cut other tiles from the same images" in compared.to_text()

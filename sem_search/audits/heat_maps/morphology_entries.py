@@ -98,12 +98,13 @@ def _list_numbers(audit: MorphologyAudit) -> list[NumberRow]:
 
 def build_particle_table(audit: MorphologyAudit, *, subject: AuditSubject) -> TableArtifact:
     """Return one row per particle: its image and class, its measures in px, and in nm where the pixel size is known."""
-    table, records = audit.particles, subject.catalogue.records
+    table, catalogue = audit.particles, subject.catalogue
     rows: list[tuple[Scalar, ...]] = []
     for place, image in enumerate(table.image_of_particle):
-        record = records[image]
+        record = catalogue.records[image]
+        pixel_size_nm = catalogue.get_pixel_size(record)
         values = [round(float(table.measures[name][place]), 5) for name in MEASURES]
-        nm = None if record.pixel_size_nm is None else round(values[0] * record.pixel_size_nm, 3)
+        nm = None if pixel_size_nm is None else round(values[0] * pixel_size_nm, 3)
         rows.append((record.image_id, record.label, *values, nm))
     columns = ("image_id", "class", "equivalent diameter (px)", *MEASURES[1:], "equivalent diameter (nm)")
     return TableArtifact(path="morphology/particles.csv", columns=columns, rows=tuple(rows))

@@ -22,7 +22,6 @@ from sem_search.evaluation.novelty import score_novelty
 from sem_search.micrographs.catalogue import compute_pixels_sha256
 from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.micrographs.reading.micrograph import Micrograph, encode_png, read_micrograph
-from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
 from sem_search.records import FloatMatrix, FloatVector
 
@@ -143,18 +142,18 @@ class MicrographClassifier:
             ImageTooSmallError: No tile fits into it.
         """
         description = self.description
-        reading = ReadingOptions(crop_bottom_px=description.crop_bottom_px, max_megapixels=description.max_megapixels)
-        micrograph = read_micrograph(content, name=name, reading=reading)
+        micrograph = read_micrograph(content, name=name, reading=description.reading)
         height_px, width_px = micrograph.pixels.shape
         if min(height_px, width_px) < description.tile_px:
+            at = "" if description.pixel_size_nm is None else f" at {description.pixel_size_nm:.4g} nm per pixel"
             raise ImageTooSmallError(
-                f"{name}: is {width_px} x {height_px} px without its data bar, and the classifier looks at tiles of "
-                f"{description.tile_px} x {description.tile_px} px: give a larger image"
+                f"{name}: is {width_px} x {height_px} px without its data bar{at}, and the classifier looks at tiles "
+                f"of {description.tile_px} x {description.tile_px} px: give a larger image"
             )
         return micrograph
 
     def is_training_image(self, image: FloatImage) -> bool | None:
-        """Return whether the model was made from this very image; None where that is not known."""
+        """Return whether the model was made from this very image, as its file has it; None where that is not known."""
         return None if self._pixel_hashes is None else compute_pixels_sha256(image) in self._pixel_hashes
 
     def classify(self, images: Sequence[FloatImage], *, deadline: Deadline = NO_DEADLINE) -> tuple[ImageAnswer, ...]:

@@ -8,6 +8,8 @@ FAR_FACTOR = 1.5
 """Beyond 1.5 times the coarsest, or below the finest through 1.5, of a class: magnifications are set in such steps
 (200x, 300x, 500x), and tiles are neither scaled nor augmented in training."""
 
+FAR_WORDS = "at another magnification the answer means little"
+
 PixelSizeState = Literal["as trained", "far", "unknown", "untold in training"]
 
 
@@ -22,12 +24,15 @@ class PixelSizeCheck:
     warning: str | None = None
 
 
-def check_pixel_size(pixel_size_nm: float | None, *, trained_nm: Mapping[str, Sequence[float]]) -> PixelSizeCheck:
+def check_pixel_size(
+    pixel_size_nm: float | None, *, trained_nm: Mapping[str, Sequence[float]], is_brought_to_one: bool = False
+) -> PixelSizeCheck:
     """Return whether a pixel size is near that of any class.
 
     Args:
         pixel_size_nm: What the micrograph's metadata state; None where they state none.
         trained_nm: Class name -> pixel sizes of its training images, without classes whose files state none.
+        is_brought_to_one: Whether the classifier brings every image to one pixel size.
     """
     if pixel_size_nm is None:
         return PixelSizeCheck(pixel_size_nm=None, state="unknown")
@@ -36,12 +41,13 @@ def check_pixel_size(pixel_size_nm: float | None, *, trained_nm: Mapping[str, Se
         return PixelSizeCheck(pixel_size_nm=pixel_size_nm, state="untold in training")
     if any(low / FAR_FACTOR <= pixel_size_nm <= high * FAR_FACTOR for low, high in ranges):
         return PixelSizeCheck(pixel_size_nm=pixel_size_nm, state="as trained")
+    so = "sharpness and noise are others, so the answer is less sure" if is_brought_to_one else FAR_WORDS
     finest, coarsest = min(low for low, _ in ranges), max(high for _, high in ranges)
     return PixelSizeCheck(
         pixel_size_nm=pixel_size_nm,
         state="far",
         warning=(
             f"its pixels are {pixel_size_nm:.4g} nm wide, and those of the training images {finest:.4g} to "
-            f"{coarsest:.4g} nm: at another magnification the answer means little"
+            f"{coarsest:.4g} nm: {so}"
         ),
     )

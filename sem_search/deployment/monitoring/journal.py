@@ -79,7 +79,7 @@ def describe_answer(
         duration_ms: What the answer took.
         answered_at: With a time zone; by default now.
     """
-    pixels = micrograph.pixels
+    pixels = micrograph.original
     values: dict[str, Any] = {name: answer.get(name) for name in NAMES}
     values |= {
         "answered_at": _write_moment(answered_at or datetime.now(UTC)),

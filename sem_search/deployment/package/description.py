@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from sem_search.errors import StoreError
-from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
+from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS, ReadingOptions
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.transfer.views import VIEWS
 
 DESCRIPTION_FILE = "model.json"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raised when a reader of before could misunderstand the folder. 2: a tile may be answered for in several views, and
-some tiles of an image may be left out. 3: the networks are ONNX graphs."""
+some tiles of an image may be left out. 3: the networks are ONNX graphs. 4: images may be brought to one pixel size."""
 
-READABLE_VERSIONS = (1, 2, FORMAT_VERSION)
+READABLE_VERSIONS = (1, 2, 3, FORMAT_VERSION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,8 @@ class ClassifierDescription:
     """Which tiles these are, see `TileGrid`."""
     crop_bottom_px: int
     """Data bar of files that do not state their scan height, as in training."""
+    pixel_size_nm: float | None = None
+    """To which every image is brought before it is cut, as in training; None: images stay as they are."""
     augment: str = "none"
     """Which views of a tile are answered for, a name of `VIEWS`; models from before there were views know one."""
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
@@ -57,6 +59,13 @@ class ClassifierDescription:
     """Of the code that was stored with the model, see `package.code`."""
     files: Mapping[str, str] = field(default_factory=dict)
     """File of the model folder -> sha256 of its content."""
+
+    @property
+    def reading(self) -> ReadingOptions:
+        """How files are read."""
+        return ReadingOptions(
+            crop_bottom_px=self.crop_bottom_px, max_megapixels=self.max_megapixels, pixel_size_nm=self.pixel_size_nm
+        )
 
     @property
     def grid(self) -> TileGrid:

@@ -1,6 +1,7 @@
 """A model for programs that are not Python: two ONNX graphs, their numbers as JSON, and a page on how to use them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from sem_search.deployment.package.description import read_description
 from sem_search.deployment.package.reading import HEADS_GRAPH, TRUNK_GRAPH, read_classifier, read_graphs
 from sem_search.errors import SettingsError
 from sem_search.evaluation.metrics import PROBABILITY_FLOOR
-from sem_search.micrographs.reading.micrograph import encode_png
+from sem_search.micrographs.reading.micrograph import encode_png, read_micrograph
+from sem_search.micrographs.reading.pixel_size import MAX_ENLARGEMENT, SAME_SIZE
 from sem_search.transfer.engine import OnnxFunction
 from sem_search.transfer.views import VIEWS
 
@@ -42,7 +44,8 @@ def export_model(model_folder: Path, *, folder: Path, source: str) -> tuple[str,
     classifier = read_classifier(model_folder, graphs=graphs)
     facts = _gather_facts(classifier)
     picture = _draw_example(facts["tile_px"], crop_bottom_px=facts["crop_bottom_px"])
-    micrograph = classifier.read(encode_png(picture), name=EXAMPLE_PICTURE)
+    reading = replace(classifier.description.reading, pixel_size_nm=None)  # it has the right one already
+    micrograph = read_micrograph(encode_png(picture), name=EXAMPLE_PICTURE, reading=reading)
     (answer,) = classifier.classify([micrograph.pixels])
     page = Environment(
         loader=PackageLoader("sem_search.deployment.package"),
@@ -57,6 +60,8 @@ def export_model(model_folder: Path, *, folder: Path, source: str) -> tuple[str,
         n_heads=classifier.description.n_heads,
         crossing=OnnxFunction(graphs[1], n_threads=1).inputs,
         facts=facts,
+        same_size_percent=round(100 * (SAME_SIZE - 1)),
+        max_enlargement=MAX_ENLARGEMENT,
     )
     probabilities = dict(zip(classifier.description.class_names, answer.probabilities.tolist(), strict=True))
     contents = {
@@ -90,6 +95,7 @@ def _gather_facts(classifier: MicrographClassifier) -> dict[str, Any]:
         "stride_px": description.stride_px,
         "tiles_per_image": description.tiles_per_image,
         "crop_bottom_px": description.crop_bottom_px,
+        "pixel_size_nm": description.pixel_size_nm,
         "n_views": VIEWS[description.augment],
         "temperature": 1.0 if calibration is None else calibration.temperature,
         "probability_floor": PROBABILITY_FLOOR,

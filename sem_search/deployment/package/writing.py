@@ -50,7 +50,7 @@ from sem_search.deployment.package.reading import HEADS_GRAPH, TRUNK_GRAPH
 from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, write_record
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
-from sem_search.micrographs.reading.micrograph import encode_png
+from sem_search.micrographs.reading.micrograph import encode_png, encode_tiff
 from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
 from sem_search.micrographs.tiles import TileGrid
 from sem_search.transfer.backbones import get_backbone
@@ -148,6 +148,8 @@ class ClassifierParts:
     """In the order of the logits."""
     grid: TileGrid
     crop_bottom_px: int
+    pixel_size_nm: float | None = None
+    """To which every image is brought; None: all stay as they are."""
     augment: str = "none"
     """Name of the views that the heads learnt from, and answer by."""
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
@@ -251,8 +253,9 @@ def build_input_example(parts: ClassifierParts) -> tuple[pd.DataFrame, dict[str,
     rows, columns = np.mgrid[:height_px, :width_px]
     step = max(8, parts.grid.size_px // 4)
     is_disc = (rows % step - step // 2) ** 2 + (columns % step - step // 2) ** 2 < (step // 3) ** 2
-    picture = encode_png(np.where(is_disc, 200, 60).astype(np.uint8))
-    frame = pd.DataFrame({IMAGE_COLUMN: [base64.b64encode(picture).decode("ascii")]})
+    picture = np.where(is_disc, 200, 60).astype(np.uint8)
+    content = encode_png(picture) if parts.pixel_size_nm is None else encode_tiff(picture, pixel_nm=parts.pixel_size_nm)
+    frame = pd.DataFrame({IMAGE_COLUMN: [base64.b64encode(content).decode("ascii")]})
     return frame, {"explain": False, "tiles": False, "on_error": "refuse", "coverage": DEFAULT_COVERAGE}
 
 
@@ -285,6 +288,7 @@ def _describe(parts: ClassifierParts, *, folder: Path) -> ClassifierDescription:
         tiles_per_image=parts.grid.per_image,
         tiles_seed=parts.grid.seed,
         crop_bottom_px=parts.crop_bottom_px,
+        pixel_size_nm=parts.pixel_size_nm,
         augment=parts.augment,
         max_megapixels=parts.max_megapixels,
         pixel_sizes_nm={name: tuple(sorted(sizes)) for name, sizes in parts.pixel_sizes_nm.items()},

@@ -88,7 +88,11 @@ def _describe_answer(
 ) -> dict[str, Any]:
     description = classifier.description
     class_names = description.class_names
-    pixel_size = check_pixel_size(micrograph.metadata.pixel_size_nm, trained_nm=description.pixel_sizes_nm)
+    pixel_size = check_pixel_size(
+        micrograph.metadata.pixel_size_nm,
+        trained_nm=description.pixel_sizes_nm,
+        is_brought_to_one=description.pixel_size_nm is not None,
+    )
     calibration = classifier.calibration
     members, doubts = _choose_set(answer, calibration=calibration, coverage=options.coverage)
     novelty, unlike = _describe_novelty(answer, classifier=classifier)
@@ -99,7 +103,7 @@ def _describe_answer(
         "n_calibration_images": calibration.answers.n_images if calibration else 0,
         "n_calibration_groups": calibration.answers.n_groups if calibration else 0,
         **novelty,
-        "is_training_image": classifier.is_training_image(micrograph.pixels),
+        "is_training_image": classifier.is_training_image(micrograph.original),
         "agreement": answer.agreement,
         "spread": answer.spread,
         "pixel_size_nm": pixel_size.pixel_size_nm,

@@ -141,7 +141,7 @@ def read_images(
         row = _read_file(index, file, read=read)
         rows.append(row)
         if isinstance(row, Micrograph):
-            sizes.append(row.pixels.size / 1e6)
+            sizes.append(row.original.size / 1e6)
         if len(sizes) > 1 and sum(sizes) > max_megapixels:
             raise DataError(
                 f"The first {index + 1} of {n_rows} images have {sum(sizes):.0f} megapixels together, and "

@@ -83,7 +83,7 @@ ATTRIBUTES: dict[str, Callable[[ImageRecord], str]] = {
 }
 
 ADVICE = {
-    "pixel size": "Image every class at the same magnification, or keep the images of one pixel size.",
+    "pixel size": "",  # depends on the images, see `pixel_sizes`
     "session": "Image every class in every session, or test on sessions that are not in the training data.",
     "detector": "Image every class with the same detector, or keep the images of one.",
     "voltage": "Image every class at the same voltage, or keep the images of one.",
@@ -118,17 +118,33 @@ def compute_confounds(catalogue: Catalogue) -> tuple[Confound, ...]:
     return tuple(sorted(confounds, key=lambda confound: -confound.n_right))
 
 
-def find_confounds(catalogue: Catalogue, confounds: Sequence[Confound]) -> list[Finding]:
-    """Return findings on attributes that predict the class, on single sessions, and on grey levels."""
-    findings = [_describe_confound(confound) for confound in confounds if confound.is_warning]
+def find_confounds(catalogue: Catalogue, confounds: Sequence[Confound], *, pixel_advice: str = "") -> list[Finding]:
+    """Return findings on attributes that predict the class, on single sessions, and on grey levels.
+
+    Args:
+        catalogue: The images.
+        confounds: As `compute_confounds` returns them.
+        pixel_advice: What to do about pixel sizes that differ by class.
+    """
+    advice = ADVICE | {"pixel size": pixel_advice}
+    findings = [
+        _describe_confound(confound, advice=advice[confound.attribute]) for confound in confounds if confound.is_warning
+    ]
     return findings + _find_single_sessions(catalogue) + _find_predictive_levels(catalogue)
 
 
-def find_mixtures(catalogue: Catalogue) -> list[Finding]:
-    """Return a note for each attribute that differs within a class: differences that a network must ignore."""
+def find_mixtures(catalogue: Catalogue, *, is_brought_to_one: bool = False) -> list[Finding]:
+    """Return a note for each attribute that differs within a class: differences that a network must ignore.
+
+    Args:
+        catalogue: The images.
+        is_brought_to_one: Whether a search brings all images to one pixel size.
+    """
+    # Several sessions of a class are what one wants.
+    wanted = {"session", "pixel size"} if is_brought_to_one else {"session"}
     findings = []
     for attribute, describe in ATTRIBUTES.items():
-        if attribute == "session":  # several sessions of a class are what one wants
+        if attribute in wanted:
             continue
         parts, classes = [], []
         for name in catalogue.class_names:
@@ -214,7 +230,7 @@ def _compute_p_value(observed: float, permuted: Sequence[float]) -> float:
     return (1 + n_as_close) / (1 + len(permuted))
 
 
-def _describe_confound(confound: Confound) -> Finding:
+def _describe_confound(confound: Confound, *, advice: str) -> Finding:
     """Return the warning about one attribute."""
     table = [f"{name}: {join_values(values)}" for name, values in confound.table]
     surest = f", best for {name_some(confound.given_away)}" if confound.given_away else ""
@@ -225,7 +241,7 @@ def _describe_confound(confound: Confound) -> Finding:
             f"The {confound.attribute} alone predicts the class of {confound.n_right} of {confound.n_images} images "
             f"correctly ({confound.n_right / confound.n_images:.0%}; {confound.n_right_by_chance:.0f} are expected by "
             f"chance){surest}: a network can learn it instead of the material. {join_some(table, noun='class')}. "
-            f"{ADVICE[confound.attribute]}"
+            f"{advice}"
         ),
         classes=tuple(name for name, _ in confound.table),
         details=tuple(table) if len(table) > MAX_JOINED else (),

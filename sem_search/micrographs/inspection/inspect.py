@@ -49,6 +49,7 @@ from sem_search.micrographs.inspection.overlap_findings import (
     find_same_moments,
     find_similar_images,
 )
+from sem_search.micrographs.inspection.pixel_sizes import advise_on_pixel_size
 from sem_search.micrographs.inspection.survey import Survey, build_thumbnail, survey_pixels
 from sem_search.micrographs.overlaps.similarity import SimilarPair, find_copies, find_similar_pairs, group_similar
 from sem_search.micrographs.threads import map_in_threads
@@ -132,6 +133,7 @@ def inspect_catalogue(
     n_folds: int = 5,
     grid: TileGrid = DEFAULT_GRID,
     overlaps: Overlaps = "group",
+    pixel_size_nm: float | None = None,
     progress: bool = False,
 ) -> Inspection:
     """Return what is wrong with a catalogue, or worth knowing of it.
@@ -141,6 +143,8 @@ def inspect_catalogue(
         n_folds: Folds that the classes must be large enough for.
         grid: The tiles that will be cut from the images.
         overlaps: What a search does about images of the same place.
+        pixel_size_nm: To which a search brings all images. They are inspected as their files have them: copies,
+            overlaps and data bars are found best there.
         progress: Show bars.
 
     Raises:
@@ -156,7 +160,14 @@ def inspect_catalogue(
     pairs = find_copies(catalogue) if overlaps == "ignore" else find_similar_pairs(catalogue, progress=progress)
     confounds = compute_confounds(catalogue)
     found = _iter_findings(
-        catalogue, survey=survey, pairs=pairs, confounds=confounds, overlaps=overlaps, n_folds=n_folds, grid=grid
+        catalogue,
+        survey=survey,
+        pairs=pairs,
+        confounds=confounds,
+        overlaps=overlaps,
+        n_folds=n_folds,
+        grid=grid,
+        pixel_size_nm=pixel_size_nm,
     )
     findings = tuple(sorted(join_findings(found), key=lambda finding: SEVERITIES.index(finding.severity)))
     suspects = inspection_report.list_suspects(pairs, findings=findings)
@@ -179,6 +190,7 @@ def _iter_findings(
     overlaps: Overlaps,
     n_folds: int,
     grid: TileGrid,
+    pixel_size_nm: float | None,
 ) -> Iterator[Finding]:
     """Yield the findings in the order of the module's list."""
     joining = choose_joining(pairs, overlaps=overlaps)
@@ -188,9 +200,10 @@ def _iter_findings(
     yield from find_joined_groups(catalogue, joining)
     yield from find_same_moments(catalogue, pairs)
     yield from find_data_bars(catalogue, survey.edges)
-    yield from find_confounds(catalogue, confounds)
+    pixel_advice = advise_on_pixel_size(catalogue, grid=grid, pixel_size_nm=pixel_size_nm)
+    yield from find_confounds(catalogue, confounds, pixel_advice=pixel_advice)
     yield from find_name_contradictions(catalogue)
-    yield from find_mixtures(catalogue)
+    yield from find_mixtures(catalogue, is_brought_to_one=pixel_size_nm is not None)
     yield from find_pixel_faults(catalogue, survey.facts, grid=grid)
     yield from find_missing_metadata(catalogue)
 

@@ -36,6 +36,7 @@ from sem_search.micrographs.reading.grey import (
 )
 from sem_search.micrographs.reading.instruments import InstrumentMetadata, merge_metadata, read_sidecar_metadata
 from sem_search.micrographs.reading.options import DEFAULT_READING, ReadingOptions
+from sem_search.micrographs.reading.pixel_size import bring_to_pixel_size
 from sem_search.micrographs.reading.tiffs import (
     JPEG_SCAN,
     MAX_JPEG_SCANS,
@@ -80,7 +81,9 @@ class Micrograph:
     """One decoded micrograph, data bar removed."""
 
     pixels: FloatImage
-    """Grey levels in [0, 1], shape (height_px, width_px)."""
+    """Grey levels in [0, 1], shape (height_px, width_px), of the pixel size that was asked for."""
+    original: FloatImage
+    """The same before it was brought to that pixel size: what is hashed and measured. Mostly the same array."""
     metadata: InstrumentMetadata
     bit_depth: int
     """8 or 16, as stored (8 for less than 8, 16 for 9 to 15)."""
@@ -103,12 +106,13 @@ def read_micrograph(
         source: The picture file, or its content. The text file that Hitachi, JEOL and TESCAN write beside a picture
             is read for paths only.
         name: What messages call the picture; the path by default.
-        reading: Data bar and largest size.
+        reading: Data bar, largest size, and the pixel size to which the image is brought.
 
     Raises:
         UnreadableImageError: The file is missing, empty, not a picture of these formats, truncated, damaged, animated,
             too large, of unknown grey range, of a kind of TIFF that is not read, shows several view fields side by
-            side, or nothing is left of it above the data bar. The message is one sentence: name, reason, what to do.
+            side, cannot be brought to the pixel size, or nothing is left of it above the data bar. The message is one
+            sentence: name, reason, what to do.
     """
     shown = name or (str(source) if isinstance(source, Path) else "the picture")
     try:
@@ -132,6 +136,17 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
         ValueError: Another shape or type.
     """
     return _encode(rgb, format="PNG")
+
+
+def encode_tiff(grey: NDArray[np.uint8], *, pixel_nm: float) -> bytes:
+    """Return a grey picture as the content of a TIFF file that states its pixel size, as ImageJ writes it.
+
+    Args:
+        grey: Shape (height, width).
+        pixel_nm: Width of a pixel.
+    """
+    scale = {"description": "ImageJ=1.53\nunit=nm\n", "x_resolution": 1 / pixel_nm, "y_resolution": 1 / pixel_nm}
+    return _encode(grey, format="TIFF", compression="tiff_adobe_deflate", **scale)
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], *, quality: int) -> bytes:
@@ -204,8 +219,10 @@ def _decode(data: bytes, *, path: Path | None, reading: ReadingOptions) -> Micro
         if metadata.scan_height_px is None:
             sidecar = _warn_if_served_otherwise(sidecar, height_px=height_px, crop_bottom_px=reading.crop_bottom_px)
         metadata = merge_metadata(metadata, sidecar)
+    grey = _remove_bar(picture.grey, scan_height_px=metadata.scan_height_px, crop_bottom_px=reading.crop_bottom_px)
     return Micrograph(
-        pixels=_remove_bar(picture.grey, scan_height_px=metadata.scan_height_px, crop_bottom_px=reading.crop_bottom_px),
+        pixels=bring_to_pixel_size(grey, own_nm=metadata.pixel_size_nm, wanted_nm=reading.pixel_size_nm),
+        original=grey,
         metadata=metadata,
         bit_depth=16 if picture.bits > 8 else 8,
         file_width_px=width_px,

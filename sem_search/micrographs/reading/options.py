@@ -1,10 +1,17 @@
 """How the files of a data set are read: one record, which the catalogue carries along with the images."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sem_search.errors import SettingsError
 
 DEFAULT_MAX_MEGAPIXELS = 100.0  # ten times what a microscope's largest usual scan has (4096 x 3072 px)
+
+COMMON = "common"
+"""The pixel size of the coarsest image: the only one to which all can be brought without enlarging any."""
+
+PixelSize = float | Literal["common"] | None
+"""What can be asked for: a size in nm, that of the coarsest image, or that all images stay as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,8 @@ class ReadingOptions:
     """Smallest width and height without data bar: the side of a tile. Asked only when a catalogue is read."""
     skip_unreadable: bool = False
     """Whether a catalogue goes on without files that cannot be used."""
+    pixel_size_nm: float | None = None
+    """To which every image is brought before tiles are cut; None leaves all as they are."""
 
     def __post_init__(self) -> None:
         if self.crop_bottom_px < 0:

@@ -9,7 +9,7 @@ from sem_search.audits.subject import AuditSubject
 from sem_search.progress import Show, show_nothing
 from sem_search.records import TrialOutcome
 from sem_search.search.commands.command_line import write_command
-from sem_search.search.commands.compare import check_pair
+from sem_search.search.commands.compare import SAME_TILES, check_pair
 from sem_search.search.commands.finished_study import FinishedStudy, open_question_run, take_up_study
 from sem_search.search.prepare.network import get_training_settings
 from sem_search.search.results.outcome import read_finished_folds
@@ -117,7 +117,7 @@ def run_morphology(
             study has other data or folds.
     """
     if other is not None:
-        check_pair(study, other, storage=storage)
+        check_pair(study, other, storage=storage, must_agree=SAME_TILES)
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
     subject, maps = build_subject(finished), None
     with open_question_run(

@@ -45,6 +45,9 @@ MUST_AGREE: Mapping[str, str] = {
 }
 """What must be the same in both fingerprints, and what a message calls it."""
 
+SAME_TILES: Mapping[str, str] = {**MUST_AGREE, "pixel_size_nm": "pixel_size_nm"}
+"""The same where tiles are compared one by one, too: another pixel size cuts other tiles from the same images."""
+
 
 def run_comparison(
     first: str, second: str, *, storage: str, study_folder: str | None = None, show: Show = show_nothing
@@ -69,10 +72,12 @@ def run_comparison(
         check_study_folder(own, name=name)
     check_study_run(studies[0])
     data = prepare_data(settings[0])
+    has_same_tiles = settings[0].pixel_size_nm == settings[1].pixel_size_nm
+    data_of_each = (data, data if has_same_tiles else prepare_data(settings[1]))
     check_same_data(studies[0], digest=data.catalogue.digest)
     outcomes: list[StudyOutcome] = [
-        read_stored_outcome(study, name=study.study_name, settings=own, data=data)
-        for study, own in zip(studies, settings, strict=True)
+        read_stored_outcome(study, name=study.study_name, settings=own, data=cut)
+        for study, own, cut in zip(studies, settings, data_of_each, strict=True)
     ]
     compared = compare_studies(*outcomes, settings=tuple(iter_differing_settings(studies, settings)))
     command = write_command("compare", first, second, storage=storage, study_folder=study_folder)
@@ -88,13 +93,16 @@ def run_comparison(
     return compared
 
 
-def check_pair(first: str, second: str, *, storage: str) -> tuple[optuna.Study, optuna.Study]:
+def check_pair(
+    first: str, second: str, *, storage: str, must_agree: Mapping[str, str] = MUST_AGREE
+) -> tuple[optuna.Study, optuna.Study]:
     """Return two studies of one storage that can be compared.
 
     Args:
         first: Name of a study.
         second: Name of another.
         storage: URL of the storage that has both.
+        must_agree: What must be the same in both.
 
     Raises:
         InputError: A study is missing, they are one, or they do not have the same data and folds.
@@ -102,16 +110,16 @@ def check_pair(first: str, second: str, *, storage: str) -> tuple[optuna.Study, 
     if first == second:
         raise NotComparableError(f"{first!r} cannot be compared with itself: name two studies.")
     one, two = (load_study(name=name, storage=storage) for name in (first, second))
-    check_comparable(one, two)
+    check_comparable(one, two, must_agree=must_agree)
     return one, two
 
 
-def check_comparable(first: optuna.Study, second: optuna.Study) -> None:
+def check_comparable(first: optuna.Study, second: optuna.Study, *, must_agree: Mapping[str, str] = MUST_AGREE) -> None:
     """Raise NotComparableError unless both studies were made of the same data, tiles and folds."""
     one, two = (_read_fingerprint(study) for study in (first, second))
     differences = [
         f"{words} ({_shorten(one.get(key))} and {_shorten(two.get(key))})"
-        for key, words in MUST_AGREE.items()
+        for key, words in must_agree.items()
         if one.get(key) != two.get(key)
     ]
     if differences:

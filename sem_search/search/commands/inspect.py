@@ -9,6 +9,7 @@ from pathlib import Path
 from sem_search.errors import SettingsError
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
+from sem_search.micrographs.one_pixel_size import settle_pixel_size
 from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.command_line import write_search_command
 from sem_search.search.prepare.data import build_grid, locate_data
@@ -40,11 +41,13 @@ def inspect_data(settings: SearchSettings, *, catalogue: Catalogue | None = None
             reading=dataclasses.replace(reading, skip_unreadable=True),
             progress=True,
         )
+    catalogue, pixel_size_nm = settle_pixel_size(catalogue, asked=settings.pixel_size_nm, tile_px=settings.tile_px)
     return inspect_catalogue(
         catalogue,
         n_folds=settings.folds,
         grid=build_grid(settings),
         overlaps=settings.overlaps,
+        pixel_size_nm=pixel_size_nm,
         progress=True,
     )
 

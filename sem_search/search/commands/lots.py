@@ -11,6 +11,7 @@ from sem_search.errors import DataError
 from sem_search.micrographs.catalogue import read_listing
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.listing import list_folders
+from sem_search.micrographs.one_pixel_size import settle_pixel_size
 from sem_search.micrographs.overlaps.similarity import find_similar_pairs, group_similar
 from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.command_line import write_command
@@ -30,7 +31,16 @@ from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.weights.choice import check_weights
 from sem_search.words import name_some
 
-TAKEN = ("backbone", "weights", "tile_px", "tiles_per_image", "crop_bottom_px", "max_megapixels", "seed")
+TAKEN = (
+    "backbone",
+    "weights",
+    "tile_px",
+    "tiles_per_image",
+    "pixel_size_nm",
+    "crop_bottom_px",
+    "max_megapixels",
+    "seed",
+)
 """Settings of the search that the command takes and that decide its result."""
 
 
@@ -119,7 +129,8 @@ def prepare_lots(folders: dict[str, Path], *, settings: SearchSettings) -> Prepa
     grid = build_grid(settings)
     reading = dataclasses.replace(build_reading_options(settings), skip_unreadable=False)
     catalogue = read_listing(list_folders(folders), reading=reading)
-    catalogue = group_similar(catalogue, find_similar_pairs(catalogue))
+    catalogue, pixel_size_nm = settle_pixel_size(catalogue, asked=settings.pixel_size_nm, tile_px=settings.tile_px)
+    catalogue = group_similar(catalogue, find_similar_pairs(catalogue)).at_pixel_size(pixel_size_nm)
     return PreparedData(
         catalogue=catalogue,
         grid=grid,

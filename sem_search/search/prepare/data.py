@@ -19,6 +19,7 @@ from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_d
 from sem_search.micrographs.folds import FoldTable, check_folds, draw_folds
 from sem_search.micrographs.inspection.inspect import Finding, inspect_catalogue
 from sem_search.micrographs.inspection.overlap_findings import explain_grouping
+from sem_search.micrographs.one_pixel_size import settle_pixel_size
 from sem_search.micrographs.overlaps.similarity import FEW_IMAGES
 from sem_search.micrographs.reading.options import ReadingOptions
 from sem_search.micrographs.tiles import TileGrid, build_tile_table
@@ -77,6 +78,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         allow_outside=settings.allow_outside,
         reading=reading,
     )
+    catalogue, pixel_size_nm = settle_pixel_size(catalogue, asked=settings.pixel_size_nm, tile_px=settings.tile_px)
     # Drawn once before the slow search for overlaps, so that a class that is too small is refused at once.
     draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
     inspection = inspect_catalogue(
@@ -84,9 +86,10 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         n_folds=settings.folds,
         grid=grid,
         overlaps=settings.overlaps,
+        pixel_size_nm=pixel_size_nm,
         progress=len(catalogue.records) > FEW_IMAGES,  # a few take seconds
     )
-    catalogue = inspection.grouped
+    catalogue = inspection.grouped.at_pixel_size(pixel_size_nm)
     try:
         folds = draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
     except ClassTooSmallError as error:  # it was large enough before images were grouped
@@ -175,7 +178,7 @@ def build_study_tiles(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:
 
 def _check_tiles_per_image(catalogue: Catalogue, *, grid: TileGrid) -> None:
     """Raise if the setting would have no effect: the search would be another by its name, with the same results."""
-    most = max(math.prod(grid.count(record.height_px, record.width_px)) for record in catalogue.records)
+    most = max(math.prod(grid.count(*catalogue.get_shape(record))) for record in catalogue.records)
     if grid.per_image is not None and grid.per_image >= most:
         raise SettingsError(
             f"tiles_per_image={grid.per_image} has no effect: no image has more than {count(most, 'tile')}. "

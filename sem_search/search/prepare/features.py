@@ -167,6 +167,7 @@ def get_content_key(data: PreparedData, *, network: PreparedNetwork, view: int =
         network.cut.convolution,
         network.weights.sha256,
         *([f"{data.grid.per_image} tiles, seed {data.grid.seed}"] if data.grid.per_image else []),
+        *([f"{pixel_size_nm} nm"] if (pixel_size_nm := data.catalogue.reading.pixel_size_nm) else []),
         *([view] if view else []),  # view 0 has the key that it had before there were others
     ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()

@@ -36,6 +36,8 @@ def compute_fingerprint(settings: SearchSettings, *, data: PreparedData, network
     for name, value in AS_THE_PAPER.items():
         if getattr(settings, name) == value:
             values.pop(name, None)
+    if settings.pixel_size_nm is not None:
+        values["pixel_size_nm"] = data.catalogue.reading.pixel_size_nm  # the same study, given as a number or not
     if settings.refit:
         values["refit"] = "winner"  # once true stood for heads of every cell that were trained again
     if values["pruner"] == EXTRAPOLATION:

@@ -284,15 +284,16 @@ def _read_examples(prepared: PreparedSearch) -> tuple[ExampleImage, ...]:
     for label in prepared.data.tiles.class_names:
         record = next(record for record in prepared.data.catalogue.records if record.label == label)
         pixels = prepared.data.catalogue.read_image(record)
-        step = max(1, round(pixels.shape[1] / SHOWN_SIDE_PX))
+        height_px, width_px = pixels.shape
+        step = max(1, round(width_px / SHOWN_SIDE_PX))
         examples.append(
             ExampleImage(
                 image_id=record.image_id,
                 label=label,
                 pixels=np.ascontiguousarray(pixels[::step, ::step]),
-                width_px=record.width_px,
-                height_px=record.height_px,
-                pixel_size_nm=record.pixel_size_nm,
+                width_px=width_px,
+                height_px=height_px,
+                pixel_size_nm=prepared.data.catalogue.get_pixel_size(record),
             )
         )
     return tuple(examples)

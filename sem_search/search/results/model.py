@@ -92,6 +92,7 @@ def log_trial_model(
         class_names=prepared.data.tiles.class_names,
         grid=prepared.data.grid,
         crop_bottom_px=prepared.data.catalogue.reading.crop_bottom_px,
+        pixel_size_nm=prepared.data.catalogue.reading.pixel_size_nm,
         augment=prepared.settings.augment,
         max_megapixels=prepared.data.catalogue.reading.max_megapixels,
         pixel_sizes_nm=gather_pixel_sizes(prepared),
@@ -199,6 +200,7 @@ def describe_model_settings(prepared: PreparedSearch, *, outcome: TrialOutcome) 
     names = {
         "stride_px": "stride_px",
         "crop_bottom_px": "crop_bottom_px",
+        "pixel_size_nm": "pixel_size_nm",
         "study": "study",
         "engine": "engine_used",
         "precision": "precision_used",

@@ -123,6 +123,7 @@ def describe_used(prepared: PreparedSearch) -> dict[str, Scalar]:
     return {
         "stride_px": prepared.settings.resolved_stride_px,
         "crop_bottom_px": prepared.data.catalogue.reading.crop_bottom_px,
+        "pixel_size_nm": prepared.data.catalogue.reading.pixel_size_nm,
         "weights_used": prepared.network.weights.used,
         "engine_used": prepared.network.computation.engine,
         "precision_used": prepared.network.computation.precision,

@@ -10,7 +10,7 @@ from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.report.convergence import Convergence
 from sem_search.tracking.report.fine_tuning import FineTuning
 
-StepKind = Literal["weights", "confounds", "simpler", "standard", "edge", "epochs", "images", "audit"]
+StepKind = Literal["weights", "confounds", "pixel_size", "simpler", "standard", "edge", "epochs", "images", "audit"]
 
 GRID_SETTINGS = ("heads", "learning_rates", "batch_sizes", "epochs", "patience", "trials")
 """What makes a search small: given beside another preset, they would make it the same small search again."""
@@ -39,7 +39,7 @@ def list_steps(
     has_poor_weights: bool,
     needs_images: bool,
 ) -> tuple[Step, ...]:
-    """Return what is worth doing next; at most six steps, since `standard` stands for `edge` and `epochs`.
+    """Return what is worth doing next; at most seven steps, since `standard` stands for `edge` and `epochs`.
 
     Args:
         study: The study.
@@ -57,6 +57,9 @@ def list_steps(
     audit = f"{context.command} audit {shlex.quote(study.name)}"
     if context.confounds:
         steps.insert(int(has_poor_weights), Step(kind="confounds", command=audit))
+    if "confounded_pixel_size" in context.confounds:
+        wanted = None if context.settings.get("pixel_size_nm") else "common"
+        steps.append(Step(kind="pixel_size", command=write_search(context, pixel_size_nm=wanted)))
     if needs_images:
         steps.append(Step(kind="images", command=f"{context.command} inspect {shlex.quote(context.data)}"))
     if not context.confounds and context.audit_light is None:

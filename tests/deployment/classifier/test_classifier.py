@@ -25,7 +25,7 @@ from sem_search.errors import ImageTooSmallError, RefusedRequestError, Unreadabl
 from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.novelty import score_novelty
-from sem_search.micrographs.reading.micrograph import read_micrograph
+from sem_search.micrographs.reading.micrograph import encode_tiff, read_micrograph
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
 
 BAR_PX = 8
@@ -242,3 +242,48 @@ def test_batches_are_full_and_in_order(sizes: list[int]) -> None:
     batches = list(_iter_batches(sets))
     assert all(len(batch) == BATCH_TILES for batch in batches[:-1])
     assert np.array_equal(np.concatenate(batches) if batches else numbered, numbered)
+
+
+@pytest.fixture(scope="module")
+def of_one_size(parts: ClassifierParts, tmp_path_factory: pytest.TempPathFactory) -> MicrographClassifier:
+    """The same network, which brings all images to 40 nm per pixel."""
+    folder = tmp_path_factory.mktemp("model") / "classifier"
+    write_model_folder(replace(parts, pixel_size_nm=40.0), folder=folder)
+    return read_classifier(folder)
+
+
+def test_images_are_brought_to_the_pixel_size_of_training(of_one_size: MicrographClassifier, pictures: Any) -> None:
+    levels = pictures.draw(160, 200, seed=3)
+    fine = of_one_size.read(encode_tiff(levels, pixel_nm=20.0), name="x")
+    same = of_one_size.read(encode_tiff(levels, pixel_nm=40.0), name="x")
+    assert fine.pixels.shape == (80, 100)
+    assert same.pixels is same.original
+    np.testing.assert_array_equal(fine.original, same.original)
+    blocks = same.pixels.reshape(80, 2, 100, 2).mean(axis=(1, 3))
+    by_hand, served = of_one_size.classify([blocks, fine.pixels])
+    np.testing.assert_allclose(served.probabilities, by_hand.probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pixel_nm", "words"),
+    [
+        (60.0, "its pixels are 60 nm wide, too coarse for the 40 nm"),
+        (
+            5.0,
+            r"is 25 x 20 px without its data bar at 40 nm per pixel, and the classifier looks at tiles of 32 x 32 px",
+        ),
+    ],
+)
+def test_images_that_cannot_be_brought_to_it_are_refused(
+    of_one_size: MicrographClassifier, pictures: Any, pixel_nm: float, words: str
+) -> None:
+    content = encode_tiff(pictures.draw(160, 200, seed=3), pixel_nm=pixel_nm)
+    with pytest.raises((UnreadableImageError, ImageTooSmallError), match=f"row 1: {words}"):
+        of_one_size.read(content, name="row 1")
+
+
+def test_an_image_without_a_pixel_size_is_refused_by_such_a_model(
+    of_one_size: MicrographClassifier, pictures: Any
+) -> None:
+    with pytest.raises(UnreadableImageError, match="row 1: does not state its pixel size"):
+        of_one_size.read(pictures.encode(pictures.draw(160, 200, seed=3)), name="row 1")

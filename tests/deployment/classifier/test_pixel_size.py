@@ -35,3 +35,10 @@ def test_the_warning_gives_both_sizes() -> None:
 @pytest.mark.parametrize("trained_nm", [{}, {"starch": ()}])
 def test_nothing_to_compare_with(trained_nm: dict[str, tuple[float, ...]]) -> None:
     assert check_pixel_size(10.0, trained_nm=trained_nm).state == "untold in training"
+
+
+def test_less_is_said_where_all_images_are_brought_to_one_size() -> None:
+    warning = check_pixel_size(9.0, trained_nm=TRAINED_NM, is_brought_to_one=True).warning
+    assert warning is not None
+    assert "sharpness and noise are others" in warning
+    assert "means little" not in warning

@@ -78,3 +78,15 @@ def test_a_folder_with_something_in_it_is_refused(model: Path, tmp_path: Path) -
         export_model(model, folder=tmp_path, source="x")
     with pytest.raises(SettingsError, match="cannot be written: File exists"):
         export_model(model, folder=tmp_path / "notes.txt", source="x")
+
+
+def test_a_model_of_one_pixel_size_says_how_to_come_to_it(
+    make_parts: Callable[..., ClassifierParts], tmp_path: Path
+) -> None:
+    write_model_folder(replace(make_parts(), pixel_size_nm=40.0), folder=tmp_path / "model")
+    export_model(tmp_path / "model", folder=tmp_path / "out", source="x")
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "Then bring the image to `pixel_size_nm` = 40.0 nm per pixel" in page
+    answer = json.loads((tmp_path / "out" / "example.json").read_text())
+    found = repeat_answer(tmp_path / "out")
+    assert found == pytest.approx(list(answer["probabilities"].values()), abs=1e-5)

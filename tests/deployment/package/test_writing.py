@@ -1,3 +1,4 @@
+import base64
 import dataclasses
 import json
 import re
@@ -24,6 +25,8 @@ from sem_search.deployment.package.writing import (
     log_classifier,
     write_model_folder,
 )
+from sem_search.micrographs.reading.micrograph import read_micrograph
+from sem_search.micrographs.reading.options import ReadingOptions
 
 ROOT = Path(__file__).parents[3]
 
@@ -111,11 +114,17 @@ def build_example_frame(request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return pd.DataFrame(**request["dataframe_split"]), request["params"]
 
 
+@pytest.mark.parametrize("pixel_size_nm", [None, 12.34])
 @pytest.mark.parametrize(("tile_px", "bar_px"), [(32, 0), (224, 64)])
-def test_the_example_is_a_small_file(make_parts: Callable[..., ClassifierParts], tile_px: int, bar_px: int) -> None:
-    parts = make_parts(tile_px=tile_px, crop_bottom_px=bar_px)
+def test_the_example_is_a_small_file(
+    make_parts: Callable[..., ClassifierParts], tile_px: int, bar_px: int, pixel_size_nm: float | None
+) -> None:
+    parts = dataclasses.replace(make_parts(tile_px=tile_px, crop_bottom_px=bar_px), pixel_size_nm=pixel_size_nm)
     frame, _ = build_input_example(parts)
     assert len(frame["image"][0]) < 4000
+    picture = read_micrograph(base64.b64decode(frame["image"][0]), reading=ReadingOptions(crop_bottom_px=bar_px))
+    assert picture.pixels.shape == (tile_px, tile_px)
+    assert picture.metadata.pixel_size_nm == pixel_size_nm
 
 
 def test_the_model_belongs_to_its_run(logged: LoggedClassifier, tracking: mlflow.MlflowClient) -> None:

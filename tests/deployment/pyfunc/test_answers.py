@@ -45,7 +45,7 @@ NEW, SEEN = np.zeros((32, 64), dtype=np.float32), np.ones((32, 64), dtype=np.flo
 
 
 def build_classifier(calibration: Calibration | None = CALIBRATION) -> Any:
-    description = SimpleNamespace(class_names=CLASS_NAMES, pixel_sizes_nm={"starch": (100.0,)})
+    description = SimpleNamespace(class_names=CLASS_NAMES, pixel_sizes_nm={"starch": (100.0,)}, pixel_size_nm=None)
     return SimpleNamespace(
         description=description, calibration=calibration, is_training_image=lambda pixels: pixels is SEEN
     )
@@ -54,6 +54,7 @@ def build_classifier(calibration: Calibration | None = CALIBRATION) -> Any:
 def build_micrograph(pixel_size_nm: float | None = 100.0, *, pixels: FloatImage = NEW) -> Micrograph:
     return Micrograph(
         pixels=pixels,
+        original=pixels,
         metadata=InstrumentMetadata(pixel_size_nm=pixel_size_nm),
         bit_depth=8,
         file_width_px=64,

@@ -29,7 +29,13 @@ def read(content: bytes, *, name: str) -> Micrograph:
         raise UnreadableImageError(f"{name}: is not a picture.")
     pixels = np.zeros((1000, 1000), dtype=np.float32)
     return Micrograph(
-        pixels=pixels, metadata=InstrumentMetadata(), bit_depth=8, file_width_px=1, file_height_px=1, mode="L"
+        pixels=pixels,
+        original=pixels,
+        metadata=InstrumentMetadata(),
+        bit_depth=8,
+        file_width_px=1,
+        file_height_px=1,
+        mode="L",
     )
 
 

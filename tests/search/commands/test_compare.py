@@ -8,7 +8,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sem_search.errors import NotComparableError, StudyMismatchError
-from sem_search.search.commands.compare import check_comparable, iter_differing_settings, run_comparison
+from sem_search.search.commands.compare import SAME_TILES, check_comparable, iter_differing_settings, run_comparison
 from sem_search.search.commands.finished_study import check_same_data
 from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
@@ -97,3 +97,10 @@ def test_two_studies_of_one_storage_are_compared_and_logged(
     (run,) = [run for run in runs if run.data.tags.get("sem_search.kind") == "comparison"]
     assert run.data.tags["mlflow.parentRunId"] == run_id
     assert len(tracking.list_artifacts(run.info.run_id, "comparison")) == 5
+
+
+def test_another_pixel_size_is_compared_by_image_but_not_by_tile() -> None:
+    pair = sign(make_study("a")), sign(make_study("b"), pixel_size_nm=50.0)
+    check_comparable(*pair)
+    with pytest.raises(NotComparableError, match=r"differ in pixel_size_nm \(None and 50.0\)"):
+        check_comparable(*pair, must_agree=SAME_TILES)

@@ -12,8 +12,11 @@ from PIL import Image
 from sem_search.errors import ClassTooSmallError, DataError, SettingsError, UnreadableDataError
 from sem_search.micrographs.demo import DEMO_SIZES
 from sem_search.micrographs.inspection.finding import ALLOWABLE_ERRORS
+from sem_search.micrographs.reading.micrograph import encode_tiff
 from sem_search.search.prepare import data as data_module
 from sem_search.search.prepare.data import PreparedData, check_findings, locate_data, prepare_data
+from sem_search.search.prepare.features import get_content_key
+from sem_search.search.prepare.fingerprint import compute_fingerprint
 from sem_search.settings import SearchSettings, build_settings
 
 
@@ -234,3 +237,51 @@ def test_groups_of_a_csv_are_not_overruled_in_silence(
     assert joined.message.startswith(
         "The groups 0-lot and copy-lot are joined, because of blobs/0.png and blobs/copy.png"
     )
+
+
+@pytest.fixture
+def two_sizes(tmp_path: Path) -> Path:
+    """Two classes of seven images of 96 x 96 px, at 20 and at 40 nm per pixel."""
+    for name, pixel_nm in (("coarse", 40.0), ("fine", 20.0)):
+        (tmp_path / name).mkdir()
+        for number in range(7):
+            levels = np.random.default_rng(number + int(pixel_nm)).integers(0, 256, (96, 96), dtype=np.uint8)
+            (tmp_path / name / f"{number}.tif").write_bytes(encode_tiff(levels, pixel_nm=pixel_nm))
+    return tmp_path
+
+
+def test_one_pixel_size_changes_tiles_and_nothing_that_is_known_of_the_images(
+    settings: SearchSettings, two_sizes: Path
+) -> None:
+    as_they_are = prepare_data(settings.model_copy(update={"data": str(two_sizes)}))
+    brought = prepare_data(settings.model_copy(update={"data": str(two_sizes), "pixel_size_nm": "common"}))
+    assert brought.catalogue.reading.pixel_size_nm == 40.0
+    assert np.bincount(as_they_are.tiles.image_of_tile).tolist() == [4] * 14
+    assert np.bincount(brought.tiles.image_of_tile).tolist() == [4] * 7 + [1] * 7
+    assert brought.catalogue.records == as_they_are.catalogue.records
+    assert (brought.folds, brought.catalogue.digest) == (as_they_are.folds, as_they_are.catalogue.digest)
+    (warning,) = [text for text in brought.warnings if text.startswith("The pixel size alone")]
+    assert "All images are brought to 40 nm per pixel (pixel_size_nm), which leaves 35 of 56 tiles" in warning
+
+
+def test_images_that_cannot_be_brought_to_it_stop_a_search_before_the_slow_look(
+    settings: SearchSettings, two_sizes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_module, "inspect_catalogue", lambda *_, **__: pytest.fail("looked for overlaps first"))
+    with pytest.raises(UnreadableDataError, match=r"7 of 14 files cannot be used:\n  - 7 files .*too coarse"):
+        prepare_data(settings.model_copy(update={"data": str(two_sizes), "pixel_size_nm": 20.0}))
+
+
+def test_a_pixel_size_makes_another_study_with_other_features_however_it_was_asked_for(
+    settings: SearchSettings, two_sizes: Path, network
+) -> None:
+    fingerprints, keys = {}, {}
+    for asked in (None, "common", 40.0, 34.0):
+        own = settings.model_copy(update={"data": str(two_sizes), "pixel_size_nm": asked})
+        data = prepare_data(own)
+        fingerprints[asked] = compute_fingerprint(own, data=data, network=network)
+        keys[asked] = get_content_key(data, network=network)
+    assert "pixel_size_nm" not in fingerprints[None]
+    assert fingerprints["common"] == fingerprints[40.0] == fingerprints[None] | {"pixel_size_nm": 40.0}
+    assert keys["common"] == keys[40.0]
+    assert len(set(keys.values())) == 3

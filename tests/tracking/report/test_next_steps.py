@@ -64,3 +64,14 @@ def test_better_weights_and_a_confound_come_first(study: StudyOutcome, context: 
     confounded = replace(context, confounds=("single_session",))
     steps = list_for(study, confounded, high=-0.01, has_poor_weights=True)
     assert [step.kind for step in steps][:3] == ["weights", "confounds", "simpler"]
+
+
+@pytest.mark.parametrize(("used", "option"), [({}, " --pixel-size-nm common"), ({"pixel_size_nm": 50.0}, "")])
+def test_a_study_whose_pixel_sizes_differ_by_class_is_held_against_one_with_the_other_choice(
+    study: StudyOutcome, context: StudyContext, used: dict[str, object], option: str
+) -> None:
+    arguments = {"preset": "standard", **({"pixel_size_nm": "common"} if used else {})}
+    searched = replace(context, settings=used, arguments=arguments, confounds=("confounded_pixel_size",))
+    (step,) = [step for step in list_for(study, searched, high=0.1) if step.kind == "pixel_size"]
+    assert step.command == f"scripts/sem-search search --data 'a folder' --preset standard{option}"
+    assert not [step for step in list_for(study, context, high=0.1) if step.kind == "pixel_size"]

@@ -416,3 +416,12 @@ def test_a_study_of_before_has_no_such_table(study: StudyOutcome, context: Study
     text = read_page(render_report(study, context=replace(context, baselines=()))).text
     assert "Compared with simpler classifiers" not in text
     assert "Was fine-tuning worth it?" not in text
+
+
+def test_one_pixel_size_is_named_with_what_it_leaves_open(study: StudyOutcome, context: StudyContext) -> None:
+    settings = {**context.settings, "pixel_size_nm": 49.96}
+    html = render_report(study, context=replace(context, settings=settings, confounds=("confounded_pixel_size",)))
+    assert "All images were brought to one pixel size, 49.96 nm" in html
+    assert "the size of things no longer tells the magnification, but sharpness and noise may" in html
+    assert "See what one pixel size changes" in html
+    assert "brought to one pixel size" not in render_report(study, context=context)
