@@ -19,6 +19,8 @@ The way of the data, and with it the order of the rooms:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sem_search.audits.lot_judgement import LotJudgementAudit
+    from sem_search.audits.lot_reference import LotReference
     from sem_search.audits.lots import LotsAudit
     from sem_search.audits.study_audit import StudyAudit
     from sem_search.audits.study_comparison import StudyComparison
@@ -26,7 +28,17 @@ if TYPE_CHECKING:
     from sem_search.errors import SemSearchError
     from sem_search.micrographs.catalogue import Catalogue
     from sem_search.micrographs.inspection.inspect import Inspection
-    from sem_search.search.api import audit, compare, inspect, load_model, load_study, lots, read_catalogue, search
+    from sem_search.search.api import (
+        audit,
+        compare,
+        inspect,
+        load_model,
+        load_study,
+        lots,
+        lots_reference,
+        read_catalogue,
+        search,
+    )
     from sem_search.search.results.study_result import Study
 
 __version__ = "0.1.0"
@@ -34,6 +46,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Catalogue",
     "Inspection",
+    "LotJudgementAudit",
+    "LotReference",
     "LotsAudit",
     "Model",
     "SemSearchError",
@@ -46,6 +60,7 @@ __all__ = [
     "load_model",
     "load_study",
     "lots",
+    "lots_reference",
     "read_catalogue",
     "search",
 ]
@@ -54,6 +69,8 @@ if not TYPE_CHECKING:
     _MODULES = {
         "Catalogue": "sem_search.micrographs.catalogue",
         "Inspection": "sem_search.micrographs.inspection.inspect",
+        "LotJudgementAudit": "sem_search.audits.lot_judgement",
+        "LotReference": "sem_search.audits.lot_reference",
         "LotsAudit": "sem_search.audits.lots",
         "Model": "sem_search.deployment.batch.model",
         "SemSearchError": "sem_search.errors",

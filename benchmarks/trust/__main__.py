@@ -4,14 +4,32 @@ from collections.abc import Callable
 
 import click
 
-from benchmarks.trust import comparison, conformal, controls, gate, heat, intervals, lots, scores, selection
+from benchmarks.trust import (
+    comparison,
+    conformal,
+    controls,
+    gate,
+    heat,
+    intervals,
+    lot_reference,
+    lots,
+    scores,
+    selection,
+)
 
-RENDERED_LOTS = "rendered-lots"
+RENDERED_LOTS, RENDERED_REFERENCE = "rendered-lots", "rendered-reference"
 
 
 def print_rendered_lots(*, n_studies: int, weights: str = "auto") -> None:
     """Print false alarms and power on rendered lots, seen by MobileNetV2."""
     from benchmarks.trust.rendered_lots import print_tables  # here, because it loads TensorFlow
+
+    print_tables(n_studies=n_studies, weights=weights)
+
+
+def print_rendered_reference(*, n_studies: int, weights: str = "auto") -> None:
+    """Print how lots of rendered powder are judged by a reference, seen by MobileNetV2."""
+    from benchmarks.trust.rendered_reference import print_tables  # here, because it loads TensorFlow
 
     print_tables(n_studies=n_studies, weights=weights)
 
@@ -23,6 +41,8 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
     "conformal": conformal.print_tables,
     "lots": lots.print_tables,
     RENDERED_LOTS: print_rendered_lots,
+    "reference": lot_reference.print_tables,
+    RENDERED_REFERENCE: print_rendered_reference,
     "scores": scores.print_tables,
     "heat": heat.print_tables,
     "gate": gate.print_tables,
@@ -33,11 +53,11 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
 @click.command(help="\n\n".join(f"{name}: {run.__doc__}" for name, run in SIMULATIONS.items()))
 @click.argument("name", type=click.Choice(list(SIMULATIONS)))
 @click.option("--studies", "n_studies", default=300, show_default=True, help="Made-up studies for each row.")
-@click.option("--weights", default=None, help=f"Of the network of {RENDERED_LOTS}, as in a search.  [default: auto]")
+@click.option("--weights", default=None, help="Of the network of rendered lots, as in a search.  [default: auto]")
 def main(name: str, *, n_studies: int, weights: str | None) -> None:
     """Run one set of simulations."""
-    if weights is not None and name != RENDERED_LOTS:
-        raise click.UsageError(f"--weights has no effect on {name}: only {RENDERED_LOTS} looks through a network.")
+    if weights is not None and name not in (RENDERED_LOTS, RENDERED_REFERENCE):
+        raise click.UsageError(f"--weights has no effect on {name}: only rendered lots are seen by a network.")
     SIMULATIONS[name](n_studies=n_studies, **({} if weights is None else {"weights": weights}))
 
 

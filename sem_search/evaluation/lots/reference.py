@@ -1,0 +1,170 @@
+"""How much accepted lots differ: the yardstick by which a new lot is judged.
+
+Lots of one process differ by chance, and so do the images of a lot: a random-effects model (Searle, Casella and
+McCulloch, Variance Components, 1992). The distance between lots is measured in few directions: the first principal
+components of images within lots, each in standard deviations of images, and one more for all the rest, as process
+monitoring joins Hotelling's T squared and the squared prediction error (Yue and Qin, Ind. Eng. Chem. Res. 40 (2001)
+4403). So a new lot that differs in a direction of its own is found, too. The directions are those of images within
+lots, of which the means of lots are independent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sem_search.errors import DataError
+from sem_search.evaluation.lots.two_sample import MIN_IMAGES
+from sem_search.evaluation.statistics import NEGLIGIBLE
+from sem_search.records import FloatMatrix, FloatVector
+from sem_search.words import count
+
+MIN_LOTS = 5
+"""With fewer, the spread between lots is known to a factor of two at best."""
+
+N_DIRECTIONS = 10
+"""Principal components at most, and at most one for five images: `docs/trust.md` has more and fewer."""
+
+MAX_FITS = 10
+"""Directions are fitted anew for so many parts of the lots, to measure the spread of images that they did not see."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LotSpace:
+    """Directions in which lots are compared, scaled by how much images of one lot spread."""
+
+    components: FloatMatrix
+    """Orthonormal rows, shape (n_directions, n_features)."""
+    deviations: FloatVector
+    """Standard deviation of images along each, shape (n_directions,)."""
+    rest_deviation: float
+    """Root of the summed variance of images in all other directions; infinite where there is none."""
+
+    def embed(self, points: FloatMatrix) -> FloatMatrix:
+        """Return points whose plain distances are those between lots, shape (n, n_directions + n_features).
+
+        Args:
+            points: Shape (n, n_features).
+        """
+        along = points @ self.components.T
+        return np.hstack([along / self.deviations, (points - along @ self.components) / self.rest_deviation])
+
+    def measure_variances(self, images: FloatMatrix) -> FloatVector:
+        """Return the variance of a lot's images in each direction and in the rest, shape (n_directions + 1,)."""
+        variances = self.embed(images).var(axis=0, ddof=1)
+        n_directions = len(self.deviations)
+        return np.append(variances[:n_directions], variances[n_directions:].sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class LotSpread:
+    """Accepted lots in their space, and how much they differ."""
+
+    space: LotSpace
+    means: FloatMatrix
+    """Of each lot, embedded, shape (n_lots, n)."""
+    noises: FloatVector
+    """Variance of each lot's mean that its images explain, shape (n_lots,)."""
+    n_effective: float
+    """Directions in which images spread alike and that would do as much."""
+    n_free: int
+    """Images less lots."""
+
+    @property
+    def n_lots(self) -> int:
+        """Number of lots."""
+        return len(self.means)
+
+    @property
+    def noise(self) -> float:
+        """Mean of `noises`."""
+        return float(self.noises.mean())
+
+    @property
+    def centre(self) -> FloatVector:
+        """Mean over the lots, shape (n,)."""
+        centre: FloatVector = self.means.mean(axis=0)
+        return centre
+
+    @property
+    def total(self) -> float:
+        """Variance of the measured means of lots: that between lots, and the noise."""
+        return float(((self.means - self.centre) ** 2).sum() / (self.n_lots - 1))
+
+    @property
+    def between(self) -> float:
+        """Variance between lots, 0 where the measured means differ no more than by their noise."""
+        return max(self.total - self.noise, 0.0)
+
+    def leave_out(self, lot: int) -> "LotSpread":
+        """Return the spread of all lots but one, in the same space."""
+        is_kept = np.arange(self.n_lots) != lot
+        return LotSpread(
+            space=self.space,
+            means=self.means[is_kept],
+            noises=self.noises[is_kept],
+            n_effective=self.n_effective,
+            n_free=self.n_free,
+        )
+
+
+def check_number(n_lots: int) -> None:
+    """Raise DataError if so few lots do not show how much lots differ."""
+    if n_lots < MIN_LOTS:
+        raise DataError(
+            f"the reference has {count(n_lots, 'lot')}, and {MIN_LOTS} are needed: fewer do not show how much lots "
+            "differ as a rule; add lots that were accepted"
+        )
+
+
+def measure_spread(lots: Sequence[FloatMatrix]) -> LotSpread:
+    """Return how much lots differ.
+
+    Args:
+        lots: Mean features of the independent images of each lot, each of shape (n_images, n_features).
+
+    Raises:
+        DataError: There are fewer than 5 lots.
+        ValueError: A lot has fewer than 4 images, or features are not finite.
+    """
+    check_number(len(lots))
+    if min(map(len, lots)) < MIN_IMAGES or not all(np.isfinite(images).all() for images in lots):
+        raise ValueError(f"Each lot needs {MIN_IMAGES} images or more, with finite features.")
+    residuals = [images - images.mean(axis=0) for images in lots]
+    parts = np.arange(len(lots)) % MAX_FITS
+    n_fewest = min(sum(len(lots[i]) - 1 for i in np.flatnonzero(parts != part)) for part in np.unique(parts))
+    n_directions = int(np.clip(n_fewest // 5, 1, N_DIRECTIONS))
+    variances = np.empty((len(lots), n_directions + 1))
+    for part in np.unique(parts):
+        others = [residuals[i] for i in np.flatnonzero(parts != part)]
+        space = fit_space(others, n_directions=n_directions)
+        for lot in np.flatnonzero(parts == part):
+            variances[lot] = space.measure_variances(lots[lot])
+    space = fit_space(residuals, n_directions=n_directions)
+    pooled = variances.mean(axis=0)
+    return LotSpread(
+        space=space,
+        means=space.embed(np.stack([images.mean(axis=0) for images in lots])),
+        noises=variances.sum(axis=1) / [len(images) for images in lots],
+        n_effective=float(pooled.sum() ** 2 / (pooled**2).sum()),
+        n_free=sum(len(images) - 1 for images in lots),
+    )
+
+
+def fit_space(residuals: Sequence[FloatMatrix], *, n_directions: int) -> LotSpace:
+    """Return the directions in which images of one lot spread most.
+
+    Args:
+        residuals: Images less the mean of their lot, each of shape (n_images, n_features).
+        n_directions: How many at most.
+    """
+    n_free = sum(len(lot) - 1 for lot in residuals)
+    _, singular, components = np.linalg.svd(np.concatenate(residuals), full_matrices=False)
+    variances = singular**2 / n_free
+    rest = float(variances[n_directions:].sum())
+    smallest = max(NEGLIGIBLE * variances[0], np.finfo(np.float64).tiny)
+    return LotSpace(
+        components=components[:n_directions],
+        deviations=np.sqrt(np.maximum(variances[:n_directions], smallest)),
+        rest_deviation=float(np.sqrt(rest)) if rest > smallest else np.inf,
+    )
