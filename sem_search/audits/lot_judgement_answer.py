@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from sem_search.audits.heat_maps.particles import MEASURES
 from sem_search.evaluation.lots.equivalence import LotJudgement
 from sem_search.evaluation.lots.measure_shifts import MeasureShift
@@ -62,15 +60,9 @@ def build_judgement_answer(audit: "LotJudgementAudit") -> Answer:
 def describe_judgement(judgement: LotJudgement) -> str:
     """Return the answer with its figures, and what to do where there is none."""
     distance, margin = judgement.distance, judgement.margin
-    if np.isinf(distance.high) and judgement.verdict == "unclear":
-        return (
-            "The reference lots differ no more than their images may do by chance, so that nothing says how much a lot "
-            "may differ: take more images of each reference lot, or add reference lots."
-        )
-    ends = f"{distance.value:.1f} ({distance.low:.1f} to {distance.high:.1f})"
     measured = (
-        f"It lies {ends if np.isfinite(distance.high) else f'at least {distance.low:.1f}'} standard deviations between "
-        f"lots from the mean of the {judgement.n_lots} reference lots; each limit is wrong in 5 of 100 cases at most. "
+        f"It lies {distance.to_text(digits=1)} standard deviations between lots from the mean of the "
+        f"{judgement.n_lots} reference lots; each limit is wrong in 5 of 100 cases at most. "
     )
     where = {
         "equivalent": f"The upper one lies within the margin of {margin:g}.",

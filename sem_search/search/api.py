@@ -259,8 +259,8 @@ def lots(
     """
     if (reference is None) != (len(folders) > 1) or (reference is None and margin is not None):
         raise SettingsError(
-            f"{count(len(folders), 'folder')} and {'no' if reference is None else 'a'} reference: give two or more folders, or "
-            "one with reference=, and margin= only then."
+            f"{count(len(folders), 'folder')} and {'no' if reference is None else 'a'} reference: give two or more "
+            "folders, or one with reference=, and margin= only then."
         )
     _start()
     paths, place = [Path(folder) for folder in folders], None if output is None else Path(output)
@@ -278,7 +278,7 @@ def lots_reference(*folders: Place, output: Place = "reference", **settings: Any
 
     >>> ss.lots_reference("micrographs/lactose", "micrographs/starch")
     Traceback (most recent call last):
-    sem_search.errors.DataError: the reference has 2 lots, and 5 are needed: fewer do not show ...
+    sem_search.errors.DataError: the reference has 2 lots: give 5 or more, which show how much lots differ
 
     Args:
         folders: One for each lot, five or more, in the order of time where their pictures state no date.

@@ -71,8 +71,6 @@ def test_what_cannot_be_said_and_what_would_help() -> None:
     assert "instead of 6 or a reference of about 16 lots instead of 8 would decide." in describe_judgement(both)
     neither = dataclasses.replace(unclear, n_images_needed=None)
     assert describe_judgement(neither).endswith("would not decide by themselves.")
-    unknown = dataclasses.replace(unclear, distance=Interval(value=2.5, low=1.0, high=np.inf))
-    assert describe_judgement(unknown).startswith("The reference lots differ no more than their images may do")
 
 
 def test_words_numbers_and_the_chart_are_written() -> None:

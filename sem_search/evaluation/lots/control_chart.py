@@ -2,8 +2,8 @@
 
 A control chart of the lots' standardised distances (Shewhart 1931). Each reference lot is held against all others, the
 new one against all. The limits are prediction limits (Hahn and Meeker, Statistical Intervals, 1991): few lots do not
-show well how far lots stray, and Student's t makes the limits as much wider. As in `equivalence`, the spread is taken
-to lie in one direction, the widest case.
+show well how far lots stray, and Student's t makes the limits as much wider. As in `equivalence`, the distance is the
+largest of several views, and the spread is taken to lie in one direction, the widest case.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,10 @@ def chart_lots(spread: LotSpread, images: FloatMatrix) -> tuple[ChartPoint, ...]
 
 def _place(mean: FloatVector, *, noise: float, others: LotSpread) -> ChartPoint:
     """Return a lot's point, by the mean and the spread of others."""
-    expected = others.between + noise + others.total / others.n_lots
-    distance = float(np.sqrt(((mean - others.centre) ** 2).sum() / expected))
-    warning, action = (float(stdtrit(others.n_lots - 1, 1 - rate / 2)) for rate in (WARNING_RATE, ACTION_RATE))
-    return ChartPoint(distance=distance, warning_limit=warning, action_limit=action)
+    views = others.list_views()
+    step, of_mean = mean - others.centre, 1 / others.n_lots
+    squares = [view.measure(step) / (view.between + view.kept * noise + view.total * of_mean) for view in views]
+    limits = [stdtrit(others.n_lots - 1, 1 - rate / len(views) / 2) for rate in (WARNING_RATE, ACTION_RATE)]
+    return ChartPoint(
+        distance=float(np.sqrt(max(squares))), warning_limit=float(limits[0]), action_limit=float(limits[1])
+    )

@@ -4,8 +4,10 @@ Lots of one process differ by chance, and so do the images of a lot: a random-ef
 McCulloch, Variance Components, 1992). The distance between lots is measured in few directions: the first principal
 components of images within lots, each in standard deviations of images, and one more for all the rest, as process
 monitoring joins Hotelling's T squared and the squared prediction error (Yue and Qin, Ind. Eng. Chem. Res. 40 (2001)
-4403). So a new lot that differs in a direction of its own is found, too. The directions are those of images within
-lots, of which the means of lots are independent.
+4403). The means of lots are independent of these directions, and a lot that differs in a direction of its own is found.
+
+Where lots differ much in one direction, say in brightness, that hides what is different in others. So there are several
+views of the lots: in all directions, and without the one, two or three in which the reference lots differ most.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ import numpy as np
 from sem_search.errors import DataError
 from sem_search.evaluation.lots.two_sample import MIN_IMAGES
 from sem_search.evaluation.statistics import NEGLIGIBLE
-from sem_search.records import FloatMatrix, FloatVector
+from sem_search.records import FloatMatrix, FloatVector, IntVector
 from sem_search.words import count
 
 MIN_LOTS = 5
@@ -24,6 +26,9 @@ MIN_LOTS = 5
 
 N_DIRECTIONS = 10
 """Principal components at most, and at most one for five images: `docs/trust.md` has more and fewer."""
+
+MAX_REMOVED = 3
+"""Directions removed at most, and one for four lots at most: fewer lots do not show them."""
 
 MAX_FITS = 10
 """Directions are fitted anew for so many parts of the lots, to measure the spread of images that they did not see."""
@@ -65,20 +70,15 @@ class LotSpread:
     """Of each lot, embedded, shape (n_lots, n)."""
     noises: FloatVector
     """Variance of each lot's mean that its images explain, shape (n_lots,)."""
+    n_images: IntVector
+    """Of each lot, shape (n_lots,)."""
     n_effective: float
     """Directions in which images spread alike and that would do as much."""
-    n_free: int
-    """Images less lots."""
 
     @property
     def n_lots(self) -> int:
         """Number of lots."""
         return len(self.means)
-
-    @property
-    def noise(self) -> float:
-        """Mean of `noises`."""
-        return float(self.noises.mean())
 
     @property
     def centre(self) -> FloatVector:
@@ -87,14 +87,31 @@ class LotSpread:
         return centre
 
     @property
-    def total(self) -> float:
-        """Variance of the measured means of lots: that between lots, and the noise."""
-        return float(((self.means - self.centre) ** 2).sum() / (self.n_lots - 1))
+    def image_variance(self) -> float:
+        """Of images of one lot, summed over the directions."""
+        return float((self.noises * self.n_images).mean())
 
-    @property
-    def between(self) -> float:
-        """Variance between lots, 0 where the measured means differ no more than by their noise."""
-        return max(self.total - self.noise, 0.0)
+    def list_views(self) -> list["LotView"]:
+        """Return the views of these lots, that in all directions first."""
+        n_most = min((self.n_lots - 1) // 4, MAX_REMOVED, int(self.n_effective) - 1)
+        return [self._view(n_removed) for n_removed in range(n_most + 1)]
+
+    def _view(self, n_removed: int) -> "LotView":
+        """Return the view without so many directions; each lot is measured without those that the others show."""
+        kept = 1 - n_removed / self.n_effective  # of the spread of images, which is alike in all
+        squares = 0.0
+        for lot in range(self.n_lots):
+            others = np.delete(self.means, lot, axis=0)
+            step = _remove(self.means[lot] - others.mean(axis=0), directions=find_directions(others, n=n_removed))
+            squares += float(step @ step)
+        return LotView(
+            removed=find_directions(self.means, n=n_removed),
+            total=squares / self.n_lots * (self.n_lots - 1) / self.n_lots,
+            noise=kept * float(self.noises.mean()),
+            image_variance=kept * self.image_variance,
+            n_effective=self.n_effective - n_removed,
+            kept=kept,
+        )
 
     def leave_out(self, lot: int) -> "LotSpread":
         """Return the spread of all lots but one, in the same space."""
@@ -103,17 +120,42 @@ class LotSpread:
             space=self.space,
             means=self.means[is_kept],
             noises=self.noises[is_kept],
+            n_images=self.n_images[is_kept],
             n_effective=self.n_effective,
-            n_free=self.n_free,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LotView:
+    """How much lots differ without the directions in which they differ most."""
+
+    removed: FloatMatrix
+    """These directions, orthonormal rows, shape (n_removed, n)."""
+    total: float
+    """Variance of the measured means of lots: that between lots, and the noise."""
+    noise: float
+    """Mean variance of the mean of a lot that its images explain."""
+    image_variance: float
+    n_effective: float
+    kept: float
+    """Share of the spread of images that is left."""
+
+    @property
+    def between(self) -> float:
+        """Variance between lots, 0 where the measured means differ no more than by their noise."""
+        return max(self.total - self.noise, 0.0)
+
+    def measure(self, step: FloatVector) -> float:
+        """Return the squared length of a step in this view, shape (n,)."""
+        left = _remove(step, directions=self.removed)
+        return float(left @ left)
 
 
 def check_number(n_lots: int) -> None:
     """Raise DataError if so few lots do not show how much lots differ."""
     if n_lots < MIN_LOTS:
         raise DataError(
-            f"the reference has {count(n_lots, 'lot')}, and {MIN_LOTS} are needed: fewer do not show how much lots "
-            "differ as a rule; add lots that were accepted"
+            f"the reference has {count(n_lots, 'lot')}: give {MIN_LOTS} or more, which show how much lots differ"
         )
 
 
@@ -146,8 +188,8 @@ def measure_spread(lots: Sequence[FloatMatrix]) -> LotSpread:
         space=space,
         means=space.embed(np.stack([images.mean(axis=0) for images in lots])),
         noises=variances.sum(axis=1) / [len(images) for images in lots],
+        n_images=np.array([len(images) for images in lots]),
         n_effective=float(pooled.sum() ** 2 / (pooled**2).sum()),
-        n_free=sum(len(images) - 1 for images in lots),
     )
 
 
@@ -168,3 +210,18 @@ def fit_space(residuals: Sequence[FloatMatrix], *, n_directions: int) -> LotSpac
         deviations=np.sqrt(np.maximum(variances[:n_directions], smallest)),
         rest_deviation=float(np.sqrt(rest)) if rest > smallest else np.inf,
     )
+
+
+def find_directions(means: FloatMatrix, *, n: int) -> FloatMatrix:
+    """Return the directions in which lots differ most, orthonormal rows, shape (n, n_features)."""
+    centred = means - means.mean(axis=0)
+    variances, along = np.linalg.eigh(centred @ centred.T)  # of few lots: much less than all features
+    largest = np.argsort(-variances)[:n]
+    directions: FloatMatrix = (along[:, largest] / np.sqrt(np.maximum(variances[largest], NEGLIGIBLE))).T @ centred
+    return directions
+
+
+def _remove(step: FloatVector, *, directions: FloatMatrix) -> FloatVector:
+    """Return a step without its parts along some directions."""
+    left: FloatVector = step - (directions @ step) @ directions
+    return left

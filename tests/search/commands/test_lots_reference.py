@@ -83,6 +83,6 @@ def test_other_weights_are_refused(reference: Path, lots: list[Path], network, m
 
 
 def test_few_lots_are_refused_before_anything_is_computed(lots: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the reference has 4 lots, and 5 are needed"):
+    with pytest.raises(DataError, match="the reference has 4 lots: give 5 or more"):
         run_lots_reference(lots[:4], output=tmp_path / "reference", **TINY)
     assert list(tmp_path.iterdir()) == []
