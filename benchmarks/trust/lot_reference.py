@@ -12,11 +12,17 @@ from sem_search.evaluation.lots.control_chart import chart_lots
 from sem_search.evaluation.lots.equivalence import SMALL_EFFECT, compute_interval, decide, measure_distances
 from sem_search.evaluation.lots.reference import N_DIRECTIONS, LotSpread, measure_spread
 
+Directions = Literal["one", "all"]
+
 N_FEATURES = 30
 SPREAD = 1 / np.sqrt(np.arange(1, N_FEATURES + 1))
 """Standard deviation of images in each feature: it falls off as that of a trunk's channels does."""
 
 MARGIN = 3.0
+
+KINDS: tuple[tuple[float, Directions], ...] = ((1.0, "one"), (1.0, "all"), (2.0, "one"))
+"""Standard deviation between lots, and the directions in which they differ."""
+
 FloatArray = NDArray[np.float64]
 
 
@@ -29,7 +35,7 @@ class Process:
     """Of each lot, and of the new one."""
     between: float
     """Standard deviation between lots, in those of images."""
-    directions: Literal["one", "all"] = "one"
+    directions: Directions = "one"
     """In which lots differ, drawn anew for each test."""
 
     @property
@@ -38,13 +44,13 @@ class Process:
         return f"{self.n_lots} x {self.n_images}, {self.between:g} in {self.directions}"
 
 
-PROCESSES = tuple(
-    Process(n_lots=n_lots, n_images=n_images, between=between, directions=directions)
-    for n_lots in (5, 10, 20)
-    for n_images in (10, 20)
-    for between in (1.0, 2.0)
-    for directions in ("one", "all")
-    if n_images == 10 or between == 1
+PROCESSES = (
+    *(
+        Process(n_lots=n_lots, n_images=10, between=between, directions=directions)
+        for n_lots in (5, 10, 20)
+        for between, directions in KINDS
+    ),
+    Process(n_lots=10, n_images=20, between=1.0),
 )
 
 

@@ -26,7 +26,7 @@ from sem_search.search.prepare.network import PreparedNetwork
 from sem_search.seeds import derive_seed
 from sem_search.transfer.runtime import configure_tensorflow
 
-N_LOTS, N_OTHERS, N_IMAGES = 40, 8, 10
+N_LOTS, N_OTHERS, N_IMAGES = 30, 6, 10
 """Lots of the process, lots of each kind that differs, and pictures of each."""
 
 N_REFERENCE = (5, 10, 20)
@@ -39,9 +39,7 @@ KINDS: dict[str, dict[str, float]] = {
     "the same process": {},
     "20 % wider": {"wider": 0.2},
     "40 % wider": {"wider": 0.4},
-    "20 % longer": {"longer": 0.2},
     "40 % longer": {"longer": 0.4},
-    "50 % rougher": {"rougher": 0.5},
     "100 % rougher": {"rougher": 1.0},
 }
 """What else is different about a new lot, besides what differs between all lots."""
