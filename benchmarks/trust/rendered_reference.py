@@ -26,10 +26,10 @@ from sem_search.search.prepare.network import PreparedNetwork
 from sem_search.seeds import derive_seed
 from sem_search.transfer.runtime import configure_tensorflow
 
-N_LOTS, N_OTHERS, N_IMAGES = 30, 6, 10
+N_LOTS, N_OTHERS, N_IMAGES = 24, 4, 10
 """Lots of the process, lots of each kind that differs, and pictures of each."""
 
-N_REFERENCE = (5, 10, 20)
+N_REFERENCE = (5, 20)
 MARGIN = 3.0
 
 USUAL_CHANGES = {"wider": 0.04, "longer": 0.04, "rougher": 0.1}
@@ -37,7 +37,6 @@ USUAL_CHANGES = {"wider": 0.04, "longer": 0.04, "rougher": 0.1}
 
 KINDS: dict[str, dict[str, float]] = {
     "the same process": {},
-    "20 % wider": {"wider": 0.2},
     "40 % wider": {"wider": 0.4},
     "40 % longer": {"longer": 0.4},
     "100 % rougher": {"rougher": 1.0},

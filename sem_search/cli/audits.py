@@ -112,6 +112,7 @@ def compare(study_a: str, study_b: str, storage: str, study_folder: str | None) 
 @click.pass_context
 def lots(
     context: click.Context,
+    /,
     folders: tuple[Path, ...],
     reference: Path | None,
     margin: float | None,

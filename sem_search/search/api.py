@@ -221,7 +221,7 @@ def compare(study: "Study", other: "Study") -> "StudyComparison":
 
 
 @overload
-def lots(*folders: Place, output: Place | None = None, **settings: Any) -> "LotsAudit": ...
+def lots(*folders: Place, reference: None = None, output: Place | None = None, **settings: Any) -> "LotsAudit": ...
 
 
 @overload

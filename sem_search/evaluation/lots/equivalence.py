@@ -235,17 +235,19 @@ def _iter_more(views: Sequence[LotDistance], name: str) -> Iterator[tuple[int, l
     """Yield larger numbers of images (of the new lot and of each other) or lots, and what these would measure."""
     for factor in FACTORS:
         n = int(np.ceil(factor * getattr(views[0], name)))
-        less_noise = factor if name == "n_images" else 1.0
-        yield (
-            n,
-            [
-                replace(
-                    one,
-                    **{name: n, "n_free": factor * one.n_free},
-                    noise=one.noise / less_noise,
-                    reference_noise=one.reference_noise / less_noise,
-                    total=one.between + one.reference_noise / less_noise,
-                )
-                for one in views
-            ],
-        )
+        yield n, [_take_more(one, factor=factor, images=n if name == "n_images" else None) for one in views]
+
+
+def _take_more(one: LotDistance, *, factor: float, images: int | None) -> LotDistance:
+    """Return what so many times as many reference lots would measure, or so many images of each lot."""
+    if images is None:
+        return replace(one, n_lots=int(np.ceil(factor * one.n_lots)), n_free=factor * one.n_free)
+    noise = one.reference_noise / factor
+    return replace(
+        one,
+        n_images=images,
+        n_free=factor * one.n_free,
+        noise=one.noise / factor,
+        reference_noise=noise,
+        total=one.between + noise,
+    )

@@ -173,14 +173,15 @@ def measure_spread(lots: Sequence[FloatMatrix]) -> LotSpread:
     if min(map(len, lots)) < MIN_IMAGES or not all(np.isfinite(images).all() for images in lots):
         raise ValueError(f"Each lot needs {MIN_IMAGES} images or more, with finite features.")
     residuals = [images - images.mean(axis=0) for images in lots]
-    parts = np.arange(len(lots)) % MAX_FITS
-    n_fewest = min(sum(len(lots[i]) - 1 for i in np.flatnonzero(parts != part)) for part in np.unique(parts))
+    parts = [range(first, len(lots), MAX_FITS) for first in range(min(MAX_FITS, len(lots)))]
+    n_free = [len(lot) - 1 for lot in lots]
+    n_fewest = sum(n_free) - max(sum(n_free[lot] for lot in part) for part in parts)
     n_directions = int(np.clip(n_fewest // 5, 1, N_DIRECTIONS))
     variances = np.empty((len(lots), n_directions + 1))
-    for part in np.unique(parts):
-        others = [residuals[i] for i in np.flatnonzero(parts != part)]
+    for part in parts:
+        others = [residual for lot, residual in enumerate(residuals) if lot not in part]
         space = fit_space(others, n_directions=n_directions)
-        for lot in np.flatnonzero(parts == part):
+        for lot in part:
             variances[lot] = space.measure_variances(lots[lot])
     space = fit_space(residuals, n_directions=n_directions)
     pooled = variances.mean(axis=0)

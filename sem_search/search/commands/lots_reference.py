@@ -148,7 +148,8 @@ def _log(audit: LotJudgementAudit, *, command: str, output: Path, show: Show) ->
     with open_side_run(kind="lots", name=f"lot {audit.lot}") as run_id:
         entries = tuple(iter_judgement_entries(audit, command=command))
         write_artifacts(entries, folder=output)
-        params = {"lot": audit.lot, "n_lots": audit.judgement.n_lots, "margin": audit.judgement.margin}
-        log_entries([Params(values=params), *entries], run_id=run_id)
+        judgement = audit.judgement
+        params = Params(values={"lot": audit.lot, "n_lots": judgement.n_lots, "margin": judgement.margin})
+        log_entries([params, *entries], run_id=run_id)
     show(f"Written to {output}: lots.html has all of it, control_chart.csv one row for each lot.")
     show(format_links({"lots": link_run(run_id, artifact="lots.html")}))
