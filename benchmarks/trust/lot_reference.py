@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.trust.tables import Table
-from sem_search.evaluation.lots.control_chart import chart_lots
+from sem_search.evaluation.lots.control_chart import place_lot
 from sem_search.evaluation.lots.equivalence import SMALL_EFFECT, compute_interval, decide, measure_distances
 from sem_search.evaluation.lots.reference import N_DIRECTIONS, LotSpread, measure_spread
 
@@ -20,9 +20,7 @@ SPREAD = 1 / np.sqrt(np.arange(1, N_FEATURES + 1))
 
 MARGIN = 3.0
 
-KINDS: tuple[tuple[float, Directions], ...] = ((1.0, "one"), (1.0, "all"), (2.0, "one"))
-"""Standard deviation between lots, and the directions in which they differ."""
-
+DIRECTIONS: tuple[Directions, ...] = ("one", "all")
 FloatArray = NDArray[np.float64]
 
 
@@ -44,13 +42,10 @@ class Process:
         return f"{self.n_lots} x {self.n_images}, {self.between:g} in {self.directions}"
 
 
-PROCESSES = (
-    *(
-        Process(n_lots=n_lots, n_images=10, between=between, directions=directions)
-        for n_lots in (5, 10, 20)
-        for between, directions in KINDS
-    ),
-    Process(n_lots=10, n_images=20, between=1.0),
+PROCESSES = tuple(
+    Process(n_lots=n_lots, n_images=10, between=1.0, directions=directions)
+    for n_lots in (5, 10, 20)
+    for directions in DIRECTIONS
 )
 
 
@@ -72,7 +67,7 @@ def simulate_judgements(process: Process, *, distance: float | None, n_tests: in
         step = None if distance is None else _draw_step(axes, spread=spread, distance=distance, rng=rng)
         new = _draw_lot(axes, process, rng=rng, step=step)
         found[decide(compute_interval(measure_distances(spread, new), seed=number), margin=MARGIN)] += 1
-        point = chart_lots(spread, new)[-1]
+        point = place_lot(spread, new)
         found["warning"] += point.distance > point.warning_limit
         found["action"] += point.distance > point.action_limit
     return {name: found[name] / n_tests for name in ("equivalent", "different", "unclear", "warning", "action")}

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.trust.rendered_lots import SIDE_PX, TILE_PX, USUAL, build_network, embed_pictures
 from benchmarks.trust.tables import Table
 from sem_search.audits.heat_maps.particles import MEASURES, find_particles
-from sem_search.evaluation.lots.control_chart import chart_lots
+from sem_search.evaluation.lots.control_chart import place_lot
 from sem_search.evaluation.lots.equivalence import compute_interval, decide, measure_distances
 from sem_search.evaluation.lots.measure_shifts import Measures, compute_shifts
 from sem_search.evaluation.lots.reference import measure_spread
@@ -92,7 +92,7 @@ def simulate_reference(
         new = usual[order[n_reference]] if others is None else others[rng.integers(len(others))]
         spread = measure_spread([lot.images for lot in lots])
         found[decide(compute_interval(measure_distances(spread, new.images), seed=number), margin=MARGIN)] += 1
-        point = chart_lots(spread, new.images)[-1]
+        point = place_lot(spread, new.images)
         found["action"] += point.distance > point.action_limit
         shifts = compute_shifts([lot.measures for lot in lots], new.measures)
         found.update(shift.name for shift in shifts if shift.is_clear)

@@ -36,12 +36,17 @@ def chart_lots(spread: LotSpread, images: FloatMatrix) -> tuple[ChartPoint, ...]
         spread: Of the reference.
         images: Of the new lot, as `judge_lot` takes them.
     """
-    noise = float(spread.space.measure_variances(images).sum()) / len(images)
     known = [
         _place(mean, noise=float(own), others=spread.leave_out(lot))
         for lot, (mean, own) in enumerate(zip(spread.means, spread.noises, strict=True))
     ]
-    return *known, _place(spread.space.embed(images.mean(axis=0)[None])[0], noise=noise, others=spread)
+    return *known, place_lot(spread, images)
+
+
+def place_lot(spread: LotSpread, images: FloatMatrix) -> ChartPoint:
+    """Return the point of the new lot; see `chart_lots`."""
+    noise = float(spread.space.measure_variances(images).sum()) / len(images)
+    return _place(spread.space.embed(images.mean(axis=0)[None])[0], noise=noise, others=spread)
 
 
 def _place(mean: FloatVector, *, noise: float, others: LotSpread) -> ChartPoint:
