@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sem_search.audits.learning_curve_answer import LearningCurveAudit
+    from sem_search.audits.lot_judgement import LotJudgementAudit
+    from sem_search.audits.lot_reference import LotReference
     from sem_search.audits.lots import LotsAudit
     from sem_search.audits.study_audit import StudyAudit
     from sem_search.audits.study_comparison import StudyComparison
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         load_model,
         load_study,
         lots,
+        lots_reference,
         read_catalogue,
         search,
     )
@@ -46,6 +49,8 @@ __all__ = [
     "Catalogue",
     "Inspection",
     "LearningCurveAudit",
+    "LotJudgementAudit",
+    "LotReference",
     "LotsAudit",
     "Model",
     "SemSearchError",
@@ -59,6 +64,7 @@ __all__ = [
     "load_model",
     "load_study",
     "lots",
+    "lots_reference",
     "read_catalogue",
     "search",
 ]
@@ -68,6 +74,8 @@ if not TYPE_CHECKING:
         "Catalogue": "sem_search.micrographs.catalogue",
         "Inspection": "sem_search.micrographs.inspection.inspect",
         "LearningCurveAudit": "sem_search.audits.learning_curve_answer",
+        "LotJudgementAudit": "sem_search.audits.lot_judgement",
+        "LotReference": "sem_search.audits.lot_reference",
         "LotsAudit": "sem_search.audits.lots",
         "Model": "sem_search.deployment.batch.model",
         "SemSearchError": "sem_search.errors",

@@ -12,14 +12,15 @@ from benchmarks.trust import (
     heat,
     intervals,
     learning_curve,
+    lot_reference,
     lots,
     scores,
     selection,
 )
 
-RENDERED_LOTS = "rendered-lots"
+RENDERED_LOTS, RENDERED_REFERENCE = "rendered-lots", "rendered-reference"
 MAGNIFICATION = "magnification"
-WITH_NETWORK = (RENDERED_LOTS, MAGNIFICATION)
+WITH_NETWORK = (RENDERED_LOTS, RENDERED_REFERENCE, MAGNIFICATION)
 
 
 def print_rendered_lots(*, n_studies: int, weights: str = "auto") -> None:
@@ -36,6 +37,13 @@ def print_magnifications(*, n_studies: int, weights: str = "auto") -> None:
     print_tables(n_studies=n_studies, weights=weights)
 
 
+def print_rendered_reference(*, n_studies: int, weights: str = "auto") -> None:
+    """Print how lots of rendered powder are judged by a reference, seen by MobileNetV2."""
+    from benchmarks.trust.rendered_reference import print_tables  # here, because it loads TensorFlow
+
+    print_tables(n_studies=n_studies, weights=weights)
+
+
 SIMULATIONS: dict[str, Callable[..., None]] = {
     "intervals": intervals.print_tables,
     "comparison": comparison.print_tables,
@@ -44,6 +52,8 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
     "lots": lots.print_tables,
     RENDERED_LOTS: print_rendered_lots,
     MAGNIFICATION: print_magnifications,
+    "reference": lot_reference.print_tables,
+    RENDERED_REFERENCE: print_rendered_reference,
     "scores": scores.print_tables,
     "heat": heat.print_tables,
     "gate": gate.print_tables,
@@ -55,11 +65,11 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
 @click.command(help="\n\n".join(f"{name}: {run.__doc__}" for name, run in SIMULATIONS.items()))
 @click.argument("name", type=click.Choice(list(SIMULATIONS)))
 @click.option("--studies", "n_studies", default=300, show_default=True, help="Made-up studies for each row.")
-@click.option("--weights", default=None, help=f"Of the network of {' and '.join(WITH_NETWORK)}.  [default: auto]")
+@click.option("--weights", default=None, help=f"Of the network of {', '.join(WITH_NETWORK)}.  [default: auto]")
 def main(name: str, *, n_studies: int, weights: str | None) -> None:
     """Run one set of simulations."""
     if weights is not None and name not in WITH_NETWORK:
-        network = " and ".join(WITH_NETWORK)
+        network = ", ".join(WITH_NETWORK)
         raise click.UsageError(f"--weights has no effect on {name}: only {network} look through a network.")
     SIMULATIONS[name](n_studies=n_studies, **({} if weights is None else {"weights": weights}))
 

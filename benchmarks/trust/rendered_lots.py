@@ -5,7 +5,7 @@ anew for each test from a pool; of equal lots, from one pool, so that lots are e
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from benchmarks.trust.tables import Table
 from sem_search.evaluation.lots.two_sample import compare_lots
+from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.micrographs.rendering.materials import MATERIALS, Material
 from sem_search.micrographs.rendering.scan import render_scan
-from sem_search.micrographs.tiles import FloatTiles, TileGrid, cut_tiles
+from sem_search.micrographs.tiles import TileGrid, cut_tiles
 from sem_search.records import FloatMatrix
 from sem_search.search.prepare.network import PreparedNetwork, prepare_network
 from sem_search.seeds import derive_seed
@@ -62,25 +63,26 @@ def embed_pool(
     material: Material, *, n_images: int, network: PreparedNetwork, name: str, tile_px: int = TILE_PX
 ) -> Pool:
     """Render pictures of a material and return what the network says of their tiles."""
+    seeds = (derive_seed(0, "rendered lots", name, number) for number in range(n_images))
+    pictures = [render_scan(material, height_px=SIDE_PX, width_px=SIDE_PX, seed=seed) for seed in seeds]
+    return embed_pictures(pictures, network=network, name=name, tile_px=tile_px)
+
+
+def embed_pictures(pictures: Sequence[FloatImage], *, network: PreparedNetwork, name: str, tile_px: int) -> Pool:
+    """Return what the network says of the tiles of rendered pictures."""
     grid = TileGrid(size_px=tile_px, stride_px=tile_px)
-
-    def iter_tiles() -> Iterator[FloatTiles]:
-        for number in range(n_images):
-            seed = derive_seed(0, "rendered lots", name, number)
-            yield cut_tiles(render_scan(material, height_px=SIDE_PX, width_px=SIDE_PX, seed=seed), grid=grid)
-
     n_tiles = (SIDE_PX // tile_px) ** 2
     with tempfile.TemporaryDirectory() as folder:
         store = get_features(
             network.cut,
-            tiles=iter_tiles,
-            n_tiles=n_images * n_tiles,
+            tiles=lambda: (cut_tiles(picture, grid=grid) for picture in pictures),
+            n_tiles=len(pictures) * n_tiles,
             backbone=network.backbone,
             content_key=name,
             cache_folder=Path(folder),
         )
         features = embed_stored_features(store.arrays)
-    return Pool(features=features.reshape(n_images, n_tiles, -1))
+    return Pool(features=features.reshape(len(pictures), n_tiles, -1))
 
 
 def build_network(backbone: str, *, weights: str, tile_px: int = TILE_PX) -> PreparedNetwork:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from sem_search.settings import AUTO
 from sem_search.terminal import echo, open_page
@@ -15,6 +16,9 @@ from sem_search.transfer.names import BACKBONE_NAMES
 from sem_search.transfer.runtime import load_tensorflow
 
 Command = Callable[..., Any]
+
+GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+"""Where options come from that are no defaults."""
 
 
 def _add_study_options(command: Command) -> Command:
@@ -24,6 +28,35 @@ def _add_study_options(command: Command) -> Command:
             click.option("--storage", default="sqlite:///optuna.db", show_default=True, help="Optuna storage URL."),
             click.option("--study-folder", default=None, help="Where finished folds lie.  [default: the search's]"),
             click.option("--threads", default=None, type=click.IntRange(1), help="[default: the search's]"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _add_network_options(command: Command) -> Command:
+    """Give a command the options that say how a network looks at lots."""
+    for option in reversed(
+        (
+            click.option("--backbone", default="vgg16", type=click.Choice(BACKBONE_NAMES), show_default=True),
+            click.option(
+                "--weights", default="auto", show_default=True, help="imagenet, random, a weights file, or auto."
+            ),
+            click.option(
+                "--tile-px", default=224, type=click.IntRange(32, 1024), show_default=True, help="Side of a tile in px."
+            ),
+            click.option(
+                "--tiles-per-image", default=None, type=click.IntRange(1), help="Most tiles of an image. [default: all]"
+            ),
+            click.option(
+                "--pixel-size-nm", default=None, metavar="NM|common", help="Bring all images to one. [default: do not]"
+            ),
+            click.option(
+                "--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px."
+            ),
+            click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded."),
+            click.option("--seed", default=0, type=click.IntRange(min=0), show_default=True),
+            click.option("--threads", default=None, type=click.IntRange(1), help="[default: all cores]"),
         )
     ):
         command = option(command)
@@ -101,26 +134,63 @@ def compare(study_a: str, study_b: str, storage: str, study_folder: str | None) 
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--backbone", default="vgg16", type=click.Choice(BACKBONE_NAMES), show_default=True)
-@click.option("--weights", default="auto", show_default=True, help="imagenet, random, a weights file, or auto.")
-@click.option("--tile-px", default=224, type=click.IntRange(32, 1024), show_default=True, help="Side of a tile in px.")
-@click.option("--tiles-per-image", default=None, type=click.IntRange(1), help="Most tiles of an image. [default: all]")
-@click.option("--pixel-size-nm", default=None, metavar="NM|common", help="Bring all images to one. [default: do not]")
-@click.option("--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px.")
-@click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded.")
-@click.option("--seed", default=0, type=click.IntRange(min=0), show_default=True)
-@click.option("--threads", default=None, type=click.IntRange(1), help="[default: all cores]")
+@_add_network_options
+@click.option("--reference", default=None, type=click.Path(path_type=Path), help="Judge one lot by this reference.")
+@click.option(
+    "--margin",
+    default=None,
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --reference: how far a lot may lie off, in standard deviations between lots.  [default: 3]",
+)
 @click.option("--output", default="lots", type=click.Path(path_type=Path), show_default=True, help="Folder.")
-def lots(folders: tuple[Path, ...], output: Path, **given: Any) -> None:
+@click.pass_context
+def lots(
+    context: click.Context,
+    /,
+    folders: tuple[Path, ...],
+    reference: Path | None,
+    margin: float | None,
+    output: Path,
+    **given: Any,
+) -> None:
     """Ask whether lots of one material can be told apart: FOLDERS are two or more, one per lot.
 
     A classifier two-sample test on features of a network that knows neither, with the difference that so many images
     could have shown, the most typical tiles, and the regions that make them so. Nothing is trained.
+
+    With --reference, ask whether one lot is equivalent to accepted ones (see lots-reference), how it lies among them
+    over time, and what is different about its particles. The reference decides how it is looked at.
+    """
+    if reference is None and margin is not None:
+        raise click.UsageError("--margin has no effect without --reference.")
+    if reference is not None and len(folders) > 1:
+        raise click.UsageError(f"{len(folders)} folders are given: --reference judges one lot.")
+    load_tensorflow()
+    if reference is None:
+        from sem_search.search.commands.lots import run_lots
+
+        run_lots(folders, output=output, show=echo, **given)
+        return
+    from sem_search.search.commands.lots_reference import run_lot_judgement
+
+    asked = {name: value for name, value in given.items() if context.get_parameter_source(name) in GIVEN}
+    run_lot_judgement(folders[0], reference=reference, margin=margin, output=output, show=echo, **asked)
+
+
+@click.command("lots-reference")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_add_network_options
+@click.option("--output", default="reference", type=click.Path(path_type=Path), show_default=True, help="Folder.")
+def lots_reference(folders: tuple[Path, ...], output: Path, **given: Any) -> None:
+    """Make a reference of accepted lots: FOLDERS are five or more, one per lot, in the order of time.
+
+    Later, `lots NEW --reference` judges a new lot by how much these differ. To add a lot, give all folders again: what
+    was computed is in the cache.
     """
     load_tensorflow()
-    from sem_search.search.commands.lots import run_lots
+    from sem_search.search.commands.lots_reference import run_lots_reference
 
-    run_lots(folders, output=output, show=echo, **given)
+    run_lots_reference(folders, output=output, show=echo, **given)
 
 
 @click.command()

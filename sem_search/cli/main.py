@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 import sem_search
-from sem_search.cli.audits import audit, compare, learning_curve, lots, morphology, report
+from sem_search.cli.audits import audit, compare, learning_curve, lots, lots_reference, morphology, report
 from sem_search.cli.registry import registry
 from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS
 from sem_search.errors import InputError, StoreError
@@ -360,6 +360,7 @@ commands.add_command(audit)
 commands.add_command(compare)
 commands.add_command(learning_curve)
 commands.add_command(lots)
+commands.add_command(lots_reference)
 commands.add_command(morphology)
 commands.add_command(report)
 

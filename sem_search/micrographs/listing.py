@@ -55,10 +55,8 @@ def list_folders(folders: Mapping[str, Path]) -> Listing:
         folders: Name to folder; pictures anywhere below it.
 
     Raises:
-        DataError: A folder is not there or has no picture, or fewer than two are given; the message names it.
+        DataError: A folder is not there or has no picture; the message names it.
     """
-    if len(folders) < 2:
-        raise DataError(f"{len(folders)} folder is given: at least 2 are needed to compare")
     images: list[ListedImage] = []
     files_of_class: dict[str, list[Path]] = {}
     for label, folder in folders.items():

@@ -8,14 +8,17 @@ otherwise. Each function imports what it needs when it is called, so that images
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from sem_search.errors import NotComparableError, SettingsError
 from sem_search.places import write_store_plainly
 from sem_search.transfer.runtime import load_tensorflow, quieten_start
+from sem_search.words import count
 
 if TYPE_CHECKING:
     from sem_search.audits.learning_curve_answer import LearningCurveAudit
+    from sem_search.audits.lot_judgement import LotJudgementAudit
+    from sem_search.audits.lot_reference import LotReference
     from sem_search.audits.lots import LotsAudit
     from sem_search.audits.study_audit import StudyAudit
     from sem_search.audits.study_comparison import StudyComparison
@@ -251,27 +254,81 @@ def compare(study: "Study", other: "Study") -> "StudyComparison":
     return run_comparison(study.name, other.name, storage=study.settings.storage, study_folder=common)
 
 
-def lots(*folders: Place, output: Place | None = None, **settings: Any) -> "LotsAudit":
-    """Test whether lots of one material can be told apart by their images; nothing is trained.
+@overload
+def lots(*folders: Place, reference: None = None, output: Place | None = None, **settings: Any) -> "LotsAudit": ...
+
+
+@overload
+def lots(
+    *folders: Place, reference: Place, margin: float | None = None, output: Place | None = None, **settings: Any
+) -> "LotJudgementAudit": ...
+
+
+def lots(
+    *folders: Place,
+    reference: Place | None = None,
+    margin: float | None = None,
+    output: Place | None = None,
+    **settings: Any,
+) -> "LotsAudit | LotJudgementAudit":
+    """Test whether lots of one material can be told apart, or judge one by a reference; nothing is trained.
 
     >>> ss.lots("micrographs/lactose", "micrographs/starch").table[["first", "second"]].to_numpy().tolist()
     [['lactose', 'starch']]
 
     Args:
-        folders: One for each lot, two or more.
+        folders: One for each lot: two or more, or the new lot alone.
+        reference: Folder that `lots_reference` has written.
+        margin: With a reference: how far a lot may lie off, in standard deviations between lots; 3 by default.
         output: Folder for the report and its files; None writes none.
-        settings: Settings by name: `backbone`, `weights`, `tile_px`, `crop_bottom_px`, `max_megapixels`, `seed` ...
+        settings: Settings by name: `backbone`, `weights`, `tile_px`, `crop_bottom_px`, `max_megapixels`, `seed` ...;
+            with a reference only `weights`, `max_megapixels` and `threads`.
 
     Returns:
-        The tests: `.table` has one row for each pair of lots, `.to_text()` says what they mean.
+        The tests: `.table` has one row for each pair of lots, `.to_text()` says what they mean. With a reference the
+        judgement: `.judgement.verdict` is `equivalent`, `different` or `unclear`, `.table` has the control chart.
 
     Raises:
         InputError: A folder, a picture, weights or a setting cannot be used, or a lot has too few images.
     """
+    if (reference is None) != (len(folders) > 1) or (reference is None and margin is not None):
+        raise SettingsError(
+            f"{count(len(folders), 'folder')} and {'no' if reference is None else 'a'} reference: give two or more "
+            "folders, or one with reference=, and margin= only then."
+        )
     _start()
-    from sem_search.search.commands.lots import run_lots
+    paths, place = [Path(folder) for folder in folders], None if output is None else Path(output)
+    if reference is None:
+        from sem_search.search.commands.lots import run_lots
 
-    return run_lots([Path(folder) for folder in folders], output=None if output is None else Path(output), **settings)
+        return run_lots(paths, output=place, **settings)
+    from sem_search.search.commands.lots_reference import run_lot_judgement
+
+    return run_lot_judgement(paths[0], reference=Path(reference), margin=margin, output=place, **settings)
+
+
+def lots_reference(*folders: Place, output: Place = "reference", **settings: Any) -> "LotReference":
+    """Make a reference of accepted lots, by which `lots` judges a new one; nothing is trained.
+
+    >>> ss.lots_reference("micrographs/lactose", "micrographs/starch")
+    Traceback (most recent call last):
+    sem_search.errors.DataError: the reference has 2 lots: give 5 or more, which show how much lots differ
+
+    Args:
+        folders: One for each lot, five or more, in the order of time where their pictures state no date.
+        output: Folder that is written; a reference in it is replaced.
+        settings: Settings by name, as `lots` takes them.
+
+    Returns:
+        The reference: `.lots` are what is kept of each.
+
+    Raises:
+        InputError: A folder, a picture, weights or a setting cannot be used, or there are too few lots or images.
+    """
+    _start()
+    from sem_search.search.commands.lots_reference import run_lots_reference
+
+    return run_lots_reference([Path(folder) for folder in folders], output=Path(output), **settings)
 
 
 def load_model(model_uri: str | None = None) -> "Model":

@@ -87,6 +87,41 @@ def test_lots_takes_folders_and_what_a_network_needs(monkeypatch: pytest.MonkeyP
     assert (given["backbone"], given["tile_px"], given["output"]) == ("resnet50", 96, Path("lots"))
 
 
+def test_a_lot_is_judged_by_a_reference_that_decides_how_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = catch(monkeypatch, "sem_search.search.commands.lots_reference", "run_lot_judgement")
+    runner = CliRunner()
+    assert runner.invoke(commands, ["lots", "new", "--reference", "kept", "--weights", "w.h5"]).exit_code == 0
+    assert runner.invoke(commands, ["lots", "new", "--reference", "kept", "--margin", "2"]).exit_code == 0
+    common = {"reference": Path("kept"), "output": Path("lots")}
+    assert calls == [
+        ((Path("new"),), {**common, "margin": None, "weights": "w.h5"}),
+        ((Path("new"),), {**common, "margin": 2.0}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a", "b", "--margin", "2"], "--margin has no effect without --reference"),
+        (["a", "b", "--reference", "kept"], "2 folders are given: --reference judges one lot"),
+        (["a", "--reference", "kept", "--margin", "0"], "not in the range"),
+    ],
+)
+def test_a_lot_is_not_judged_by_half_an_order(words: list[str], message: str) -> None:
+    done = CliRunner().invoke(commands, ["lots", *words])
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_lots_reference_takes_folders_and_what_a_network_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = catch(monkeypatch, "sem_search.search.commands.lots_reference", "run_lots_reference")
+    assert CliRunner().invoke(commands, ["lots-reference"]).exit_code == 2
+    assert CliRunner().invoke(commands, ["lots-reference", "a", "b", "--tile-px", "96"]).exit_code == 0
+    ((folders,), given) = calls[0]
+    assert folders == (Path("a"), Path("b"))
+    assert (given["backbone"], given["tile_px"], given["output"]) == ("vgg16", 96, Path("reference"))
+
+
 def test_morphology_takes_a_study_and_another(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = catch(monkeypatch, "sem_search.search.commands.audit", "run_morphology")
     assert CliRunner().invoke(commands, ["morphology", "mine", "--study-folder", "kept"]).exit_code == 0

@@ -123,7 +123,6 @@ def test_folders_from_anywhere_are_lots(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["full"], "1 folder is given: at least 2 are needed to compare"),
         (["full", "gone"], "there is no folder .*gone"),
         (["full", "empty"], "empty holds no PNG, JPEG, BMP or TIFF file"),
     ],

@@ -101,7 +101,7 @@ def test_a_docstring_is_complete_and_its_example_is_true(name: str, home: Path, 
     """An example that prints more than it shows fails, so this also holds the functions to keeping quiet."""
     function = getattr(api, name)
     assert all((function.__doc__ or "").count(part) == 1 for part in ("Args:", "Returns:", "Raises:"))
-    takes_settings = ("read_catalogue", "inspect", "search", "lots")
+    takes_settings = ("read_catalogue", "inspect", "search", "lots", "lots_reference")
     quick = {one: partial(getattr(ss, one), **SETTINGS) for one in takes_settings}
     shown = SimpleNamespace(**{**{one: getattr(ss, one) for one in FUNCTIONS}, **quick})
     (example,) = doctest.DocTestFinder().find(function, name, globs={"ss": shown, "study": study})
@@ -232,6 +232,10 @@ def test_lots_are_tested(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
         (lambda: ss.load_study("mine"), SettingsError, "there is no such file here"),
         (lambda: ss.load_model("models:/none/1"), ModelNotFoundError, "none"),
         (lambda: ss.lots("no/such", "neither"), DataError, "no/such"),
+        (lambda: ss.lots("a"), SettingsError, "1 folder and no reference"),
+        (lambda: ss.lots("a", "b", margin=2.0), SettingsError, "margin= only then"),
+        (lambda: ss.lots("a", "b", reference="kept"), SettingsError, "2 folders and a reference"),
+        (lambda: ss.lots("a", reference="no/such"), DataError, "no/such holds no lots.npz"),
     ],
 )
 def test_wrong_input_is_one_of_the_package_s_errors(

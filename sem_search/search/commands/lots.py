@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sem_search.audits.lots import LotsAudit, audit_lots, iter_lots_entries
 from sem_search.errors import DataError
 from sem_search.micrographs.catalogue import read_listing
@@ -18,7 +21,7 @@ from sem_search.search.commands.command_line import write_command
 from sem_search.search.commands.inspect import check_place
 from sem_search.search.prepare.data import PreparedData, build_grid, build_reading_options, build_study_tiles
 from sem_search.search.prepare.features import compute_views
-from sem_search.search.prepare.network import prepare_network
+from sem_search.search.prepare.network import PreparedNetwork, prepare_network
 from sem_search.search.process import quieten_libraries
 from sem_search.settings import SearchSettings, build_settings
 from sem_search.terminal import warn
@@ -65,6 +68,8 @@ def run_lots(
     settings = build_settings({"data": str(folders[0]), **given})
     check_weights(settings.weights, backbone=settings.backbone)
     named = name_lots(folders)
+    if len(named) < 2:
+        raise DataError("1 folder is given: give two or more to compare, or --reference to judge one lot")
     data = prepare_lots(named, settings=settings)
     if output is None:
         audit = _compare(data, settings=settings)
@@ -86,12 +91,26 @@ def run_lots(
 
 def _compare(data: PreparedData, *, settings: SearchSettings) -> LotsAudit:
     """Compute the trunk's features and test every pair."""
+    network = start_network(settings)
+    features = compute_lot_features(settings, data=data, network=network)
+    return audit_lots(data.catalogue, tiles=data.tiles, features=features, seed=settings.seed)
+
+
+def start_network(settings: SearchSettings) -> PreparedNetwork:
+    """Return the network that looks at lots; warns of what was replaced."""
     configure_tensorflow(threads=settings.threads, seed=settings.seed)
     network = prepare_network(settings)
-    warn(*data.catalogue.warnings, *network.warnings)
-    as_they_are = settings.model_copy(update={"augment": "none"})
-    (features,) = compute_views(as_they_are, data=data, network=network)
-    return audit_lots(data.catalogue, tiles=data.tiles, features=features.arrays, seed=settings.seed)
+    warn(*network.warnings)
+    return network
+
+
+def compute_lot_features(
+    settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork
+) -> Sequence[NDArray[np.float32]]:
+    """Return the trunk's outputs for the tiles of lots as they are; warns of what was wrong with their pictures."""
+    warn(*data.catalogue.warnings)
+    (features,) = compute_views(settings.model_copy(update={"augment": "none"}), data=data, network=network)
+    return features.arrays
 
 
 def describe_command(folders: Sequence[Path], *, settings: SearchSettings, output: Path) -> str:
