@@ -82,6 +82,11 @@ def test_other_weights_are_refused(reference: Path, lots: list[Path], network, m
         run_lot_judgement(lots[N_LOTS], reference=reference)
 
 
+def test_a_reference_is_of_one_pixel_size_that_later_lots_share(lots: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="pixel_size_nm=common: later lots may have coarser pixels"):
+        run_lots_reference(lots, output=tmp_path / "reference", **TINY, pixel_size_nm="common")
+
+
 def test_few_lots_are_refused_before_anything_is_computed(lots: list[Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the reference has 4 lots: give 5 or more"):
         run_lots_reference(lots[:4], output=tmp_path / "reference", **TINY)
