@@ -215,6 +215,7 @@ def describe_study(
     trainer: HeadTrainer,
     model_uri: str | None,
     run_id: str,
+    shown_side_px: int = SHOWN_SIDE_PX,
 ) -> StudyContext:
     """Gather what the figures and the report need beside the predictions.
 
@@ -225,8 +226,9 @@ def describe_study(
         trainer: Of the same data and settings.
         model_uri: The winner's model; None where it was not registered.
         run_id: Of the study's run.
+        shown_side_px: About the width to which originals are reduced.
     """
-    examples, trials = _read_examples(prepared), study.get_trials(deepcopy=False)
+    examples, trials = _read_examples(prepared, side_px=shown_side_px), study.get_trials(deepcopy=False)
     finished_folds = read_finished_folds(prepared, trial=outcome.winner)
     return StudyContext(
         data=prepared.settings.data,
@@ -271,13 +273,13 @@ def _explain_winner(
     )
 
 
-def _read_examples(prepared: PreparedSearch) -> tuple[ExampleImage, ...]:
+def _read_examples(prepared: PreparedSearch, *, side_px: int) -> tuple[ExampleImage, ...]:
     """Return the first original of each class, reduced by leaving out rows and columns."""
     examples = []
     for label in prepared.data.tiles.class_names:
         record = next(record for record in prepared.data.catalogue.records if record.label == label)
         pixels = prepared.data.catalogue.read_image(record)
-        step = max(1, round(pixels.shape[1] / SHOWN_SIDE_PX))
+        step = max(1, round(pixels.shape[1] / side_px))
         examples.append(
             ExampleImage(
                 image_id=record.image_id,
