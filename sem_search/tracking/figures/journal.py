@@ -61,6 +61,7 @@ def fit_to_column(figure: Figure) -> ColumnFit:
         is_crowded = _is_crowded(figure)
         if not is_crowded:
             break
+    figure.set_layout_engine("none")  # arranged again for each file, the parts would move by a hair
     return ColumnFit(width_mm=width_mm, size_pt=size_pt, is_crowded=is_crowded)
 
 
