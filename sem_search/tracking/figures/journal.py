@@ -37,6 +37,7 @@ class ColumnFit:
     """How a figure was brought to the width of a column."""
 
     width_mm: float
+    height_mm: float
     size_pt: float
     """Of its largest letters."""
     is_crowded: bool
@@ -62,7 +63,7 @@ def fit_to_column(figure: Figure) -> ColumnFit:
         if not is_crowded:
             break
     figure.set_layout_engine("none")  # arranged again for each file, the parts would move by a hair
-    return ColumnFit(width_mm=width_mm, size_pt=size_pt, is_crowded=is_crowded)
+    return ColumnFit(width_mm=width_mm, height_mm=scale * height_in * MM_PER_IN, size_pt=size_pt, is_crowded=is_crowded)
 
 
 def _set_sizes(figure: Figure, *, own_sizes: dict[Any, float], size_pt: float) -> None:

@@ -60,7 +60,7 @@ def _write_caption(figure: StudyFigure, *, stem: str, fit: ColumnFit) -> str:
             f"Figure {figure.number} has more text than fits into {fit.width_mm:g} mm at {fit.size_pt:g} pt: letters "
             "touch. Take its table, or leave classes out of the search (exclude)."
         )
-    size = f"{stem}: {fit.width_mm:g} mm wide, letters of {fit.size_pt:g} pt"
+    size = f"{stem}: {fit.width_mm:g} x {fit.height_mm:.0f} mm, letters of {fit.size_pt:g} pt"
     return f"**Figure {figure.number}.** {figure.caption} *({size})*"
 
 

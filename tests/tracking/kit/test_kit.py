@@ -95,7 +95,7 @@ def test_every_file_is_there(folder: Path) -> None:
     assert found == pictures | {"captions.md", "trials.csv", "methods.md", "references.bib", "CITATION.cff"}
     captions = (folder / "captions.md").read_text("utf-8")
     assert captions.count("**Figure") == len(STEMS)
-    assert "*(figures/figure_3_grid: 180 mm wide, letters of 7 pt)*" in captions
+    assert "*(figures/figure_3_grid: 180 x 84 mm, letters of 7 pt)*" in captions
 
 
 def test_the_tables_hold_the_numbers_of_the_figures(folder: Path, study: StudyOutcome, context: StudyContext) -> None:
@@ -141,7 +141,9 @@ def test_the_tables_of_trust(folder: Path, trust: StudyTrust) -> None:
 def test_a_crowded_figure_is_told(
     study: StudyOutcome, context: StudyContext, trust: StudyTrust, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kit, "fit_to_column", lambda _: ColumnFit(width_mm=180, size_pt=5, is_crowded=True))
+    monkeypatch.setattr(
+        kit, "fit_to_column", lambda _: ColumnFit(width_mm=180, height_mm=9, size_pt=5, is_crowded=True)
+    )
     with pytest.warns(SemSearchWarning) as told:
         list(build_kit(build_record(study, context=context, trust=trust)))
     assert len(told) == len(STEMS)
