@@ -63,7 +63,9 @@ def fit_to_column(figure: Figure) -> ColumnFit:
         if not is_crowded:
             break
     figure.set_layout_engine("none")  # arranged again for each file, the parts would move by a hair
-    return ColumnFit(width_mm=width_mm, height_mm=scale * height_in * MM_PER_IN, size_pt=size_pt, is_crowded=is_crowded)
+    return ColumnFit(
+        width_mm=width_mm, height_mm=float(scale * height_in * MM_PER_IN), size_pt=size_pt, is_crowded=is_crowded
+    )
 
 
 def _set_sizes(figure: Figure, *, own_sizes: dict[Any, float], size_pt: float) -> None:
