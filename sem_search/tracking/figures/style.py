@@ -46,9 +46,6 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 """The micrographs in a report's figures are reduced copies, to which more dpi would add nothing but size."""
 
-TEXT_AS_TEXT = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "sem_search"}
-"""Letters stay letters, which a journal can search and set anew; equal figures give equal files."""
-
 TITLE_PT = 10.0
 LABEL_PT = 9.0
 SMALL_PT = 7.5
@@ -122,7 +119,8 @@ def render_figure(figure: Figure, *, suffix: str) -> bytes:
         dpi = min(PNG_DPI, PNG_SIDE_PX / max(figure.get_size_inches()))
         figure.savefig(buffer, dpi=dpi, **FORMATS[suffix])
         return _reduce_colours(buffer, dpi=dpi)
-    with rc_context(TEXT_AS_TEXT):
+    # Letters stay letters, which a journal can search and set anew; and equal figures give equal files.
+    with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "sem_search"}):
         figure.savefig(buffer, **FORMATS[suffix])
     return _write_tiff(buffer) if suffix == ".tif" else buffer.getvalue()
 

@@ -1,6 +1,6 @@
 """The files that a publication needs: figures in the widths of journals, their numbers, captions, and methods."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
@@ -41,16 +41,21 @@ def build_kit(record: StudyRecord) -> Iterator[Artifact]:
     figures = (*list_study_figures(record.study, context=record.context), *list_trust_figures(record.trust))
     captions = []
     for figure in figures:
-        drawn = figure.artifact.draw()
-        fit = fit_to_column(drawn)
-        stem = f"figures/{PurePosixPath(figure.artifact.path).stem}"
-        for suffix in JOURNAL_SUFFIXES:
-            yield FigureArtifact(path=f"{stem}{suffix}", draw=lambda drawn=drawn: drawn)
-        yield build_number_table(figure, path=f"{stem}.csv")
-        captions.append(_write_caption(figure, stem=stem, fit=fit))
+        captions.append((yield from _build_figure(figure)))
     yield TextArtifact(path="captions.md", text="\n\n".join(captions) + "\n")
     yield build_trial_table(compute_trial_rows(record.study), path="trials.csv")
     yield from _iter_words(record)
+
+
+def _build_figure(figure: StudyFigure) -> Generator[Artifact, None, str]:
+    """Yield a figure in each format, and its numbers; return its caption."""
+    drawn = figure.artifact.draw()
+    fit = fit_to_column(drawn)
+    stem = f"figures/{PurePosixPath(figure.artifact.path).stem}"
+    for suffix in JOURNAL_SUFFIXES:
+        yield FigureArtifact(path=f"{stem}{suffix}", draw=lambda: drawn)
+    yield build_number_table(figure, path=f"{stem}.csv")
+    return _write_caption(figure, stem=stem, fit=fit)
 
 
 def _write_caption(figure: StudyFigure, *, stem: str, fit: ColumnFit) -> str:

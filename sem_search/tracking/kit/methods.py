@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sem_search.evaluation.baselines import BaselineName
 from sem_search.evaluation.comparison import Difference
 from sem_search.records import StudyOutcome
 from sem_search.secrets import mask_secrets
@@ -114,7 +115,7 @@ def _describe_weights(used: str) -> str:
 
 def _find_logistic(record: StudyRecord) -> Difference | None:
     """Return how far the winner is ahead of logistic regression on as many images; None where it was not fitted."""
-    name = "logistic_all" if record.study.winner.is_refit else "logistic_training"
+    name: BaselineName = "logistic_all" if record.study.winner.is_refit else "logistic_training"
     compared = {one.name: one.comparison for one in record.context.baselines}
     comparison = compared.get(name)
     return None if comparison is None else comparison.f_measure
