@@ -65,6 +65,8 @@ def _run(browser: str, *options: str) -> str:
     command = [browser, "--headless", "--disable-gpu", "--no-pdf-header-footer", *own, *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        return f"it did not end within {TIMEOUT_S:g} s"
+    except OSError as error:
         return str(error)
     return (done.stderr.strip().splitlines() or ["none"])[-1]

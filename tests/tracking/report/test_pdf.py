@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sem_search.errors import SettingsError, StoreError
+from sem_search.tracking.report import pdf
 from sem_search.tracking.report.pdf import BROWSERS, find_browser, print_pdf
 
 PAGE = '<p class="printed">The details are not printed.</p><details class="more"><p>Größe</p></details>'
@@ -52,6 +53,14 @@ def test_a_browser_that_prints_nothing_is_quoted(tmp_path: Path, lines: str) -> 
     with pytest.raises(StoreError, match=r"has printed no PDF of .*report\.html\. Its last words: no screen"):
         print_pdf(tmp_path / "report.html", target=tmp_path / "report.pdf", browser=str(browser))
     assert not (tmp_path / "report.pdf").exists()
+
+
+def test_a_browser_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "report.html").write_text(PAGE, "utf-8")
+    monkeypatch.setattr(pdf, "TIMEOUT_S", 0.2)
+    browser = write_browser(tmp_path, name="chromium", lines="exec sleep 60")
+    with pytest.raises(StoreError, match=r"Its last words: it did not end within 0\.2 s"):
+        print_pdf(tmp_path / "report.html", target=tmp_path / "report.pdf", browser=str(browser))
 
 
 def test_a_program_that_cannot_be_started_is_told(tmp_path: Path) -> None:
