@@ -155,7 +155,7 @@ def test_a_kit_is_made_of_what_the_study_and_its_run_hold(
     methods = (folder / "methods.md").read_text("utf-8")
     logged = json.loads(read_text_artifact(run_id=study.run_id, path="study/versions.json"))
     assert f"TensorFlow {logged['tensorflow']} [@abadi2016]" in methods
-    assert "learning rate 1e-1, batch size 8" in methods
+    assert "was chosen: learning rate 0.1, batch size 8." in methods
 
 
 def test_a_study_has_its_baselines_and_one_of_before_has_none(study: ss.Study, tmp_path: Path) -> None:

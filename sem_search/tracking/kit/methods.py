@@ -13,7 +13,6 @@ from sem_search.secrets import mask_secrets
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.tables import FOLD_SPLITS, compute_class_rows, compute_confusion_table
 from sem_search.tracking.entries.trust import StudyTrust
-from sem_search.tracking.figures.study import format_rate
 from sem_search.tracking.mlflow.own_runs import escape_markdown
 from sem_search.words import count
 
@@ -71,6 +70,7 @@ def write_methods(record: StudyRecord) -> str:
             sizes={split: _describe_sizes(record, split=split) for split in FOLD_SPLITS},
             network=NETWORKS[study.backbone],
             weights=_describe_weights(str(settings["weights_used"])),
+            heads=heads,
             n_linear=heads.count("linear"),
             n_tuned=len(heads) - heads.count("linear"),
             n_pruned=states.count("pruned"),
@@ -89,7 +89,6 @@ def _build_environment() -> Environment:
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 - Markdown
     filters: dict[str, Any] = {
         "count": count,
-        "rate": format_rate,
         "plain": _escape,
         "listed": lambda values: values.replace(",", ", "),
     }

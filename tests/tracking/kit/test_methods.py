@@ -52,12 +52,13 @@ def test_the_standard_search_with_a_fine_tuned_winner(study: StudyOutcome, write
         "assigned to 3 folds",
         "In each fold 2 images trained, 2 validated and 2 tested",
         "a hidden layer of 31 units (ReLU), dropout (0.25)",
-        "(momentum 0.9, learning rate 1e-2, batch size 48), the learning rate falling evenly towards 0, for 7 epochs.",
+        "(momentum 0.9), the learning rate falling evenly towards 0, for 7 epochs.",
         "in one of its eight turns and mirrorings",
         "the chosen head of each fold was trained again",
         "compared 3 fine-tuned combinations of learning rate (0.1, 0.01, 0.001, 0.0001, 1e-05)",
         "Of these, 1 ended early, by extrapolated learning curves",
         "highest F-measure on the validation tiles",
+        "was chosen: learning rate 0.01, batch size 48.",
         f"was {trust.test.f_measure.to_text()}, and a share of {trust.test.tile_accuracy.to_text()}",
         f"Corrected for the choice among 2 candidates (BBC-CV [@tsamardinos2018]) the F-measure was "
         f"{trust.choice.corrected.to_text()}, of the heads before",
@@ -83,7 +84,8 @@ def test_a_linear_winner(linear_study: StudyOutcome, write: WriteMethods) -> Non
     refitted = replace(linear_study, refitted=replace(linear_study.winner, is_refit=True))
     text = write(refitted, class_weight="balanced")
     for words in (
-        "No layer of it was trained.",
+        "For fine-tuning, its fully connected layers were replaced",
+        "For the linear head no layer of the network was trained",
         "The regression learnt from the tiles in all eight turns and mirrorings.",
         "compared a linear head and 3 fine-tuned combinations",
         "was chosen: linear head.",
@@ -91,8 +93,18 @@ def test_a_linear_winner(linear_study: StudyOutcome, write: WriteMethods) -> Non
         "Each class weighed the same",
     ):
         assert words in text
-    for never in ("Stochastic gradient descent", "stayed frozen", "epochs"):
+    alone = replace(refitted, trials=tuple(trial for trial in refitted.trials if trial.cell.head == "linear"))
+    text = write(alone, heads="linear")
+    assert "compared a linear head." in text
+    assert "For classification no layer of the network was trained" in text
+    for never in ("Stochastic gradient descent", "stayed frozen", "epochs", "ended early"):
         assert never not in text
+
+
+def test_heads_that_begin_at_the_linear_one(study: StudyOutcome, write: WriteMethods) -> None:
+    begun = tuple(replace(trial, cell=replace(trial.cell, head="linear_init")) for trial in study.trials)
+    assert "Training began at the solution" in write(replace(study, trials=begun))
+    assert "Some of the trainings began at the solution" in write(replace(study, trials=(study.trials[0], *begun[1:])))
 
 
 def test_no_refit_no_views_early_stopping_and_few_tiles(study: StudyOutcome, write: WriteMethods) -> None:
