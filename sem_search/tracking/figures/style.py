@@ -112,7 +112,7 @@ def render_figure(figure: Figure, *, suffix: str) -> bytes:
         ValueError: No such format is written here.
     """
     if suffix not in FORMATS:
-        raise ValueError(f"Figures are written as {' or '.join(FORMATS)}, not as {suffix!r}.")
+        raise ValueError(f"Figures are written as {', '.join(FORMATS)}, not as {suffix!r}.")
     set_families(figure)
     buffer = io.BytesIO()
     if suffix == ".png":
