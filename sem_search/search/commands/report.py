@@ -106,12 +106,12 @@ def run_kit(
 def _make_report(study: str, *, storage: str, study_folder: str | None, threads: int | None) -> Path:
     """Write the report of a study beside its folds."""
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
-    context = _describe(finished, storage=storage)
+    context = _describe(finished, storage=storage, shown_side_px=SHOWN_SIDE_PX)
     text = render_report(finished.outcome, context=context)
     return write_report(text, settings=finished.prepared.settings, name=study)
 
 
-def _describe(finished: FinishedStudy, *, storage: str, shown_side_px: int = SHOWN_SIDE_PX) -> StudyContext:
+def _describe(finished: FinishedStudy, *, storage: str, shown_side_px: int) -> StudyContext:
     """Return what figures and words about a finished study need."""
     begun, prepared = load_study(name=finished.prepared.name, storage=storage), finished.prepared
     registered = find_registered(

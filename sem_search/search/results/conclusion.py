@@ -138,7 +138,13 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     if MACHINE not in study.user_attrs:
         study.set_user_attr(MACHINE, describe_machine())
     context = describe_study(
-        study, outcome=outcome, prepared=prepared, trainer=trainer, model_uri=registered.uri, run_id=run_id
+        study,
+        outcome=outcome,
+        prepared=prepared,
+        trainer=trainer,
+        model_uri=registered.uri,
+        run_id=run_id,
+        shown_side_px=SHOWN_SIDE_PX,
     )
     entries = list(iter_study_entries(outcome, context=context, trust=trust))
     # Beside the folds before it is logged: it can be read though a tracking server is away.
@@ -215,7 +221,7 @@ def describe_study(
     trainer: HeadTrainer,
     model_uri: str | None,
     run_id: str,
-    shown_side_px: int = SHOWN_SIDE_PX,
+    shown_side_px: int,
 ) -> StudyContext:
     """Gather what the figures and the report need beside the predictions.
 
