@@ -4,6 +4,7 @@ For a paper about the study: its kit, and the report as PDF.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from sem_search.deployment.registry import find_registered
@@ -15,9 +16,10 @@ from sem_search.search.commands.finished_study import (
     read_settings,
     take_up_study,
 )
+from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import REPORT, get_study_folder, write_report
 from sem_search.search.process import quieten_libraries
-from sem_search.search.results.conclusion import SHOWN_SIDE_PX, describe_study, list_winner_runs
+from sem_search.search.results.conclusion import describe_study, describe_tiling, list_winner_runs, read_examples
 from sem_search.search.trials.study import load_study
 from sem_search.tracking.entries.context import StudyContext
 from sem_search.tracking.entries.trust import compute_trust
@@ -95,7 +97,7 @@ def run_kit(
     show("The figures are drawn for print, which takes about a minute.")
     record = StudyRecord(
         study=finished.outcome,
-        context=_describe(finished, storage=storage, shown_side_px=PRINTED_SIDE_PX),
+        context=_enlarge(_describe(finished, storage=storage), prepared=finished.prepared),
         trust=compute_trust(finished.outcome),
         versions=json.loads(read_text_artifact(run_id=finished.run_id, path="study/versions.json")),
     )
@@ -106,12 +108,12 @@ def run_kit(
 def _make_report(study: str, *, storage: str, study_folder: str | None, threads: int | None) -> Path:
     """Write the report of a study beside its folds."""
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
-    context = _describe(finished, storage=storage, shown_side_px=SHOWN_SIDE_PX)
+    context = _describe(finished, storage=storage)
     text = render_report(finished.outcome, context=context)
     return write_report(text, settings=finished.prepared.settings, name=study)
 
 
-def _describe(finished: FinishedStudy, *, storage: str, shown_side_px: int) -> StudyContext:
+def _describe(finished: FinishedStudy, *, storage: str) -> StudyContext:
     """Return what figures and words about a finished study need."""
     begun, prepared = load_study(name=finished.prepared.name, storage=storage), finished.prepared
     registered = find_registered(
@@ -125,5 +127,10 @@ def _describe(finished: FinishedStudy, *, storage: str, shown_side_px: int) -> S
         trainer=prepared.trainer,
         model_uri=None if registered is None else registered.uri,
         run_id=finished.run_id,
-        shown_side_px=shown_side_px,
     )
+
+
+def _enlarge(context: StudyContext, *, prepared: PreparedSearch) -> StudyContext:
+    """Return the same with originals as large as print shows them."""
+    examples = read_examples(prepared, side_px=PRINTED_SIDE_PX)
+    return replace(context, examples=examples, tiling=describe_tiling(prepared, example=examples[0]))

@@ -138,13 +138,7 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     if MACHINE not in study.user_attrs:
         study.set_user_attr(MACHINE, describe_machine())
     context = describe_study(
-        study,
-        outcome=outcome,
-        prepared=prepared,
-        trainer=trainer,
-        model_uri=registered.uri,
-        run_id=run_id,
-        shown_side_px=SHOWN_SIDE_PX,
+        study, outcome=outcome, prepared=prepared, trainer=trainer, model_uri=registered.uri, run_id=run_id
     )
     entries = list(iter_study_entries(outcome, context=context, trust=trust))
     # Beside the folds before it is logged: it can be read though a tracking server is away.
@@ -221,7 +215,6 @@ def describe_study(
     trainer: HeadTrainer,
     model_uri: str | None,
     run_id: str,
-    shown_side_px: int,
 ) -> StudyContext:
     """Gather what the figures and the report need beside the predictions.
 
@@ -232,15 +225,14 @@ def describe_study(
         trainer: Of the same data and settings.
         model_uri: The winner's model; None where it was not registered.
         run_id: Of the study's run.
-        shown_side_px: About the width to which originals are reduced.
     """
-    examples, trials = _read_examples(prepared, side_px=shown_side_px), study.get_trials(deepcopy=False)
+    examples, trials = read_examples(prepared, side_px=SHOWN_SIDE_PX), study.get_trials(deepcopy=False)
     finished_folds = read_finished_folds(prepared, trial=outcome.winner)
     return StudyContext(
         data=prepared.settings.data,
         cells=order_cells(prepared.settings) if prepared.settings.sampler == "grid" else (),
         examples=examples,
-        tiling=_describe_tiling(prepared, example=examples[0]),
+        tiling=describe_tiling(prepared, example=examples[0]),
         folds=prepared.data.folds.folds,
         heat_maps=_explain_winner(prepared, trainer=trainer, finished_folds=finished_folds),
         mistakes=show_mistakes(outcome, prepared=prepared, trainer=trainer, finished_folds=finished_folds),
@@ -279,8 +271,13 @@ def _explain_winner(
     )
 
 
-def _read_examples(prepared: PreparedSearch, *, side_px: int) -> tuple[ExampleImage, ...]:
-    """Return the first original of each class, reduced by leaving out rows and columns."""
+def read_examples(prepared: PreparedSearch, *, side_px: int) -> tuple[ExampleImage, ...]:
+    """Return the first original of each class, reduced by leaving out rows and columns.
+
+    Args:
+        prepared: With its images.
+        side_px: About the width to which originals are reduced.
+    """
     examples = []
     for label in prepared.data.tiles.class_names:
         record = next(record for record in prepared.data.catalogue.records if record.label == label)
@@ -299,7 +296,13 @@ def _read_examples(prepared: PreparedSearch, *, side_px: int) -> tuple[ExampleIm
     return tuple(examples)
 
 
-def _describe_tiling(prepared: PreparedSearch, *, example: ExampleImage) -> TilingExample:
+def describe_tiling(prepared: PreparedSearch, *, example: ExampleImage) -> TilingExample:
+    """Return how an original is cut.
+
+    Args:
+        prepared: With its grid of tiles.
+        example: The original.
+    """
     grid = prepared.data.grid
     return TilingExample(
         image=example,

@@ -142,10 +142,11 @@ def test_a_kit_is_made_of_the_study_s_record(kits: list[StudyRecord], prepared, 
 def test_originals_are_reduced_for_print_less_than_for_a_report(
     kits: list[StudyRecord], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert reporting.PRINTED_SIDE_PX > 2 * reporting.SHOWN_SIDE_PX
+    assert reporting.PRINTED_SIDE_PX > 2 * conclusion.SHOWN_SIDE_PX
     monkeypatch.setattr(reporting, "PRINTED_SIDE_PX", 48)
     run_kit("a study", storage=STORAGE, folder=tmp_path / "kit")
-    assert {example.pixels.shape for example in kits[0].context.examples} == {(48, 48)}
+    context = kits[0].context
+    assert {example.pixels.shape for example in (*context.examples, context.tiling.image)} == {(48, 48)}
 
 
 def test_the_command_makes_a_kit_and_prints_the_report(
