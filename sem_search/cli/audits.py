@@ -214,18 +214,38 @@ def morphology(study: str, other: str | None, **places: Any) -> None:
 @click.option("--open", "is_opened", is_flag=True, help="Open it in the browser.")
 @click.option("--output", default=None, type=click.Path(path_type=Path, dir_okay=False), help="Put a copy here.")
 @click.option("--new", "is_new", is_flag=True, help="Make it again, for example after an audit.")
+@click.option("--kit", default=None, type=click.Path(path_type=Path), help="New folder for what a paper needs.")
+@click.option("--pdf", "is_printed", is_flag=True, help="Print it as PDF, too; needs Chromium or Chrome.")
 @_add_study_options
-def report(study: str | None, is_opened: bool, **given: Any) -> None:
+def report(
+    study: str | None,
+    is_opened: bool,
+    output: Path | None,
+    is_new: bool,
+    kit: Path | None,
+    is_printed: bool,
+    **places: Any,
+) -> None:
     """Find the report of a finished study, or make it again from its finished folds.
 
     STUDY can be left out where there is only one. One HTML file that needs nothing else. Nothing is trained. To be
     started in the folder of the search.
+
+    A kit holds the figures in the widths of journals (SVG, PDF, TIFF) with their numbers and captions, a methods text
+    written from the study's record, the references that it cites, and how to cite this program.
     """
     load_tensorflow()
-    from sem_search.search.commands.report import run_report
+    from sem_search.search.commands.report import run_kit, run_report
+    from sem_search.tracking.report.pdf import find_browser, print_pdf
 
-    file = run_report(study, **given, show=_show_progress)
+    browser = find_browser() if is_printed else ""
+    if kit is not None:
+        echo(str(run_kit(study, **places, folder=kit, show=_show_progress)))
+    file = run_report(study, **places, output=output, is_new=is_new, show=_show_progress)
     echo(str(file))
+    if is_printed:
+        target = file.with_suffix(".pdf") if kit is None else kit.absolute() / "report.pdf"
+        echo(str(print_pdf(file, target=target, browser=browser)))
     if is_opened:
         open_page(file.as_uri())
 

@@ -1,6 +1,7 @@
 """The package's public functions: what they load, what they return, and that they keep quiet."""
 
 import doctest
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,8 @@ import sem_search as ss
 from sem_search.errors import DataError, ModelNotFoundError, NotComparableError, SettingsError, StudyMismatchError
 from sem_search.search import api
 from sem_search.settings import AS_THE_PAPER
+from sem_search.tracking.entries.types import FigureArtifact, Picture
+from sem_search.tracking.mlflow.files import read_text_artifact
 
 HEAVY = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "sklearn", "pandas", "scipy", "numpy", "click")
 NEVER_FOR_IMAGES = ("tensorflow", "keras", "mlflow", "optuna", "matplotlib", "sklearn")
@@ -143,6 +146,20 @@ def test_a_study_has_its_trials_its_predictions_and_its_report(study: ss.Study) 
     assert replace(study).report == study.report, "from MLflow"
     assert "excipients" in study._repr_html_()
     assert repr(study).startswith("<Study excipients: winner ") and study.model_uri in repr(study)
+
+
+def test_a_kit_is_made_of_what_the_study_and_its_run_hold(
+    home: Path, study: ss.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pictures are drawn in the tests of `tracking/figures`."""
+    monkeypatch.setattr(FigureArtifact, "picture", Picture(content=b"", width_in=1.0, media_type="image/png"))
+    folder = study.write_kit("for a paper")
+    assert folder == home / "for a paper"
+    assert sum(path.is_file() for path in folder.rglob("*")) == 57
+    methods = (folder / "methods.md").read_text("utf-8")
+    logged = json.loads(read_text_artifact(run_id=study.run_id, path="study/versions.json"))
+    assert f"TensorFlow {logged['tensorflow']} [@abadi2016]" in methods
+    assert "was chosen: learning rate 0.1, batch size 8." in methods
 
 
 def test_a_study_has_its_baselines_and_one_of_before_has_none(study: ss.Study, tmp_path: Path) -> None:

@@ -232,13 +232,13 @@ def describe_study(
         model_uri: The winner's model; None where it was not registered.
         run_id: Of the study's run.
     """
-    examples, trials = _read_examples(prepared), study.get_trials(deepcopy=False)
+    examples, trials = read_examples(prepared, side_px=SHOWN_SIDE_PX), study.get_trials(deepcopy=False)
     finished_folds = read_finished_folds(prepared, trial=outcome.winner)
     return StudyContext(
         data=prepared.settings.data,
         cells=order_cells(prepared.settings) if prepared.settings.sampler == "grid" else (),
         examples=examples,
-        tiling=_describe_tiling(prepared, example=examples[0]),
+        tiling=describe_tiling(prepared, example=examples[0]),
         folds=prepared.data.folds.folds,
         heat_maps=_explain_winner(prepared, trainer=trainer, finished_folds=finished_folds),
         mistakes=show_mistakes(outcome, prepared=prepared, trainer=trainer, finished_folds=finished_folds),
@@ -278,14 +278,19 @@ def _explain_winner(
     )
 
 
-def _read_examples(prepared: PreparedSearch) -> tuple[ExampleImage, ...]:
-    """Return the first original of each class, reduced by leaving out rows and columns."""
+def read_examples(prepared: PreparedSearch, *, side_px: int) -> tuple[ExampleImage, ...]:
+    """Return the first original of each class, reduced by leaving out rows and columns.
+
+    Args:
+        prepared: With its images.
+        side_px: About the width to which originals are reduced.
+    """
     examples = []
     for label in prepared.data.tiles.class_names:
         record = next(record for record in prepared.data.catalogue.records if record.label == label)
         pixels = prepared.data.catalogue.read_image(record)
         height_px, width_px = pixels.shape
-        step = max(1, round(width_px / SHOWN_SIDE_PX))
+        step = max(1, round(width_px / side_px))
         examples.append(
             ExampleImage(
                 image_id=record.image_id,
@@ -299,7 +304,13 @@ def _read_examples(prepared: PreparedSearch) -> tuple[ExampleImage, ...]:
     return tuple(examples)
 
 
-def _describe_tiling(prepared: PreparedSearch, *, example: ExampleImage) -> TilingExample:
+def describe_tiling(prepared: PreparedSearch, *, example: ExampleImage) -> TilingExample:
+    """Return how an original is cut.
+
+    Args:
+        prepared: With its grid of tiles.
+        example: The original.
+    """
     grid = prepared.data.grid
     return TilingExample(
         image=example,

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 
 import pandas as pd
 
@@ -85,6 +87,21 @@ class Study:
 
     def __repr__(self) -> str:
         return f"<Study {self.name}: winner {self.outcome.winner.cell.to_text()}; {self.model_uri}>"
+
+    def write_kit(self, folder: str | PathLike[str]) -> Path:
+        """Write what a paper about the study needs into a new folder, and return it; as `report --kit` does.
+
+        Args:
+            folder: New, or empty.
+
+        Raises:
+            InputError: The folder holds files, or data and weights are not the study's own any more.
+            StoreError: The tracking store does not answer, or finished folds are lost or damaged.
+        """
+        from sem_search.search.commands.report import run_kit  # it needs this module
+
+        places = {name: getattr(self.settings, name) for name in ("storage", "study_folder", "threads")}
+        return run_kit(self.name, folder=Path(folder), **places)
 
     def _repr_html_(self) -> str:
         return f"<p>Study <b>{self.name}</b>, the winner first</p>" + self._order_trials().to_html(index=False)

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 Scalar = str | int | float | bool | None
 """What stands in a parameter or in one field of a table."""
 
-MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
+MEDIA_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".svg": "image/svg+xml",
+    ".pdf": "application/pdf",
+    ".tif": "image/tiff",
+}
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*")
 """Letters, digits and marks that every tracking store, database and file system takes."""
@@ -129,7 +135,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class FigureArtifact(_Artifact):
-    """A figure, drawn when it is first asked for and not before; the path ends in `.png` or `.jpg`."""
+    """A figure, drawn when it is first asked for and not before; the path ends as `MEDIA_TYPES` has it."""
 
     draw: Callable[[], "Figure"]
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
@@ -33,11 +34,17 @@ PNG_SIDE_PX = 3000
 N_COLOURS = 256
 """In the palette of a PNG: enough for lines, letters and one colour map, to 9 of 255 steps."""
 
+TIFF_DPI = 600
+"""As journals ask for of figures that hold lines and micrographs."""
+
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"format": "png"},
     ".jpg": {"format": "jpeg", "dpi": 150, "pil_kwargs": {"quality": 90, "subsampling": 0}},
+    ".svg": {"format": "svg", "dpi": PNG_DPI, "metadata": {"Date": None}},
+    ".pdf": {"format": "pdf", "dpi": PNG_DPI, "metadata": {"CreationDate": None}},
+    ".tif": {"format": "png", "dpi": TIFF_DPI, "pil_kwargs": {"compress_level": 1}},
 }
-"""The micrographs in figures are reduced copies, to which more dpi would add nothing but size."""
+"""The micrographs in a report's figures are reduced copies, to which more dpi would add nothing but size."""
 
 TITLE_PT = 10.0
 LABEL_PT = 9.0
@@ -98,22 +105,30 @@ def render_figure(figure: Figure, *, suffix: str) -> bytes:
 
     Args:
         figure: What to draw.
-        suffix: `.png` for lines and letters, `.jpg` for figures made of micrographs, whose noise no PNG packs.
+        suffix: `.png` for lines and letters, `.jpg` for figures made of micrographs, whose noise no PNG packs; for
+            journals `.svg` and `.pdf`, whose letters stay letters, and `.tif`.
 
     Raises:
         ValueError: No such format is written here.
     """
     if suffix not in FORMATS:
-        raise ValueError(f"Figures are written as {' or '.join(FORMATS)}, not as {suffix!r}.")
-    for text in figure.findobj(Text):
-        text.set_fontfamily(list(_get_families()))
+        raise ValueError(f"Figures are written as {', '.join(FORMATS)}, not as {suffix!r}.")
+    set_families(figure)
     buffer = io.BytesIO()
-    if suffix == ".jpg":
+    if suffix == ".png":
+        dpi = min(PNG_DPI, PNG_SIDE_PX / max(figure.get_size_inches()))
+        figure.savefig(buffer, dpi=dpi, **FORMATS[suffix])
+        return _reduce_colours(buffer, dpi=dpi)
+    # Letters stay letters, which a journal can search and set anew; and equal figures give equal files.
+    with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "sem_search"}):
         figure.savefig(buffer, **FORMATS[suffix])
-        return buffer.getvalue()
-    dpi = min(PNG_DPI, PNG_SIDE_PX / max(figure.get_size_inches()))
-    figure.savefig(buffer, dpi=dpi, **FORMATS[suffix])
-    return _reduce_colours(buffer, dpi=dpi)
+    return _write_tiff(buffer) if suffix == ".tif" else buffer.getvalue()
+
+
+def set_families(figure: Figure) -> None:
+    """Let all text be drawn in matplotlib's own font, or in one that has what it lacks."""
+    for text in figure.findobj(Text):
+        text.set_fontfamily([*_get_families(), "sans-serif"])
 
 
 def make_labels(names: Sequence[str]) -> tuple[str, ...]:
@@ -300,6 +315,14 @@ def _reduce_colours(png: io.BytesIO, *, dpi: float) -> bytes:
         )
     palette.save(reduced, format="PNG", optimize=True, dpi=(dpi, dpi))
     return reduced.getvalue()
+
+
+def _write_tiff(png: io.BytesIO) -> bytes:
+    """Return the same picture as a TIFF without transparency, which journals refuse."""
+    tiff = io.BytesIO()
+    with Image.open(png) as picture:
+        picture.convert("RGB").save(tiff, format="TIFF", compression="tiff_lzw", dpi=(TIFF_DPI, TIFF_DPI))
+    return tiff.getvalue()
 
 
 @cache

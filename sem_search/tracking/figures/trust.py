@@ -94,7 +94,7 @@ def draw_reliability(before: CalibrationScores, after: CalibrationScores) -> Fig
     axes.set_xlabel("Confidence", fontsize=LABEL_PT)
     axes.set_ylabel("Accuracy on whole images", fontsize=LABEL_PT)
     set_grid(axes)
-    axes.legend(fontsize=SMALL_PT, frameon=False, loc="upper left")
+    axes.legend(fontsize=SMALL_PT, frameon=False, loc="best")
     return figure
 
 

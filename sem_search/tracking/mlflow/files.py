@@ -1,4 +1,4 @@
-"""How an artifact becomes a file: UTF-8 text, JSON, CSV, Parquet, PNG or JPEG. Secrets in texts are masked."""
+"""How an artifact becomes a file: UTF-8 text, JSON, CSV, Parquet or a picture. Secrets in texts are masked."""
 
 import csv
 import io
@@ -48,11 +48,12 @@ def write_artifact(artifact: Artifact, *, target: Path) -> None:
 
 
 def write_artifacts(entries: Iterable[Entry], *, folder: Path) -> None:
-    """Write the files among the entries into a folder, made if it is not there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the files among the entries below a folder; folders that are not there are made."""
     for entry in entries:
         if isinstance(entry, Artifact):
-            write_artifact(entry, target=folder / entry.path)
+            target = folder / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_artifact(entry, target=target)
 
 
 def read_text_artifact(*, run_id: str, path: str) -> str:

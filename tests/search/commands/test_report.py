@@ -1,5 +1,6 @@
 """`sem-search report`: found where it lies, made again where it does not, and nothing is trained."""
 
+import json
 from pathlib import Path
 
 import optuna
@@ -13,12 +14,16 @@ from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.records import Cell, StudyOutcome
 from sem_search.search.commands import report as reporting
 from sem_search.search.commands.finished_study import FinishedStudy
-from sem_search.search.commands.report import run_report
+from sem_search.search.commands.report import run_kit, run_report
 from sem_search.search.prepare.study_folder import claim_study_folder
 from sem_search.search.results import conclusion
 from sem_search.search.results.outcome import read_study_outcome
+from sem_search.search.results.run_description import describe_versions
 from sem_search.search.trials.attributes import RUN_ID, SETTINGS
 from sem_search.tracking.entries.context import StudyContext
+from sem_search.tracking.entries.types import TextArtifact
+from sem_search.tracking.kit.methods import StudyRecord, write_methods
+from sem_search.tracking.report import pdf
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 STORAGE = "sqlite:///x.db"
@@ -109,3 +114,79 @@ def test_the_command_prints_the_file_and_opens_it_when_asked(
     assert (done.exit_code, done.stdout, opened) == (0, f"{file}\n", [])
     assert CliRunner().invoke(commands, ["report", "a study", "--open"]).exit_code == 0
     assert opened == [file.as_uri()]
+
+
+@pytest.fixture
+def kits(made: list[StudyContext], monkeypatch: pytest.MonkeyPatch) -> list[StudyRecord]:
+    """The records that kits are made of; only their methods are written, and the versions are those of the search."""
+    records: list[StudyRecord] = []
+
+    def build(record: StudyRecord) -> list[TextArtifact]:
+        records.append(record)
+        return [TextArtifact(path="methods.md", text=write_methods(record))]
+
+    def read(*, run_id: str, path: str) -> str:
+        assert (run_id, path) == ("study-run", "study/versions.json")
+        return json.dumps({**describe_versions(), "python": "3.10.99"})
+
+    monkeypatch.setattr(reporting, "build_kit", build)
+    monkeypatch.setattr(reporting, "read_text_artifact", read)
+    return records
+
+
+def test_a_kit_is_made_of_the_study_s_record(kits: list[StudyRecord], prepared, tmp_path: Path) -> None:
+    folder = run_kit("a study", storage=STORAGE, folder=tmp_path / "Kit für alle")
+    (record,) = kits
+    assert record.study.winner.cell == CELL
+    text = (folder / "methods.md").read_text("utf-8")
+    for words in (
+        "15 scanning electron micrographs of 3 classes: blobs (5), grains (5), stripes (5).",
+        "tiles of 48 x 48 px",
+        "random weights",
+        "was chosen: learning rate 0.1, batch size 8.",
+        "of learning rate (0.1, 0.01) and batch size (8, 16)",
+        "with Python 3.10.99",
+        f"data {prepared.data.catalogue.digest[:16]}",
+    ):
+        assert words in text
+    with pytest.raises(SettingsError, match="holds files"):
+        run_kit("a study", storage=STORAGE, folder=folder)
+
+
+def test_originals_are_reduced_for_print_less_than_for_a_report(
+    kits: list[StudyRecord], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert reporting.PRINTED_SIDE_PX > 2 * conclusion.SHOWN_SIDE_PX
+    monkeypatch.setattr(reporting, "PRINTED_SIDE_PX", 48)
+    run_kit("a study", storage=STORAGE, folder=tmp_path / "kit")
+    context = kits[0].context
+    assert {example.pixels.shape for example in (*context.examples, context.tiling.image)} == {(48, 48)}
+
+
+def test_the_command_makes_a_kit_and_prints_the_report(
+    kits: list[StudyRecord], prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[tuple[Path, Path]] = []
+
+    def print_page(page: Path, *, target: Path, browser: str) -> Path:
+        assert browser == "/bin/chromium"
+        printed.append((page, target))
+        return target
+
+    monkeypatch.setattr(pdf, "find_browser", lambda: "/bin/chromium")
+    monkeypatch.setattr(pdf, "print_pdf", print_page)
+    file = Path(prepared.settings.study_folder) / "a study" / "report.html"
+    done = CliRunner().invoke(commands, ["report", "a study", "--kit", str(tmp_path / "kit"), "--pdf"])
+    target = tmp_path / "kit" / "report.pdf"
+    assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'kit'}\n{file}\n{target}\n")
+    assert CliRunner().invoke(commands, ["report", "a study", "--pdf"]).exit_code == 0
+    assert printed == [(file, target), (file, file.with_suffix(".pdf"))]
+
+
+def test_a_missing_browser_is_told_before_anything_is_made(
+    kits: list[StudyRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = CliRunner().invoke(commands, ["report", "a study", "--kit", str(tmp_path / "kit"), "--pdf"])
+    assert isinstance(done.exception, SettingsError)
+    assert (kits, (tmp_path / "kit").exists()) == ([], False)

@@ -66,7 +66,10 @@ def test_a_table_of_many_rows_keeps_its_types_and_holds_no_password(tmp_path: Pa
     assert frame["image_id"][1] == "db://u:hunter2@h", "what is logged is a copy"
 
 
-@pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".jpg", b"\xff\xd8\xff")])
+@pytest.mark.parametrize(
+    ("suffix", "magic"),
+    [(".png", b"\x89PNG"), (".jpg", b"\xff\xd8\xff"), (".svg", b"<?xml"), (".pdf", b"%PDF-"), (".tif", b"II*\0")],
+)
 def test_a_figure_is_drawn_when_it_is_written(tmp_path: Path, suffix: str, magic: bytes) -> None:
     target = tmp_path / f"a{suffix}"
     artifact = FigureArtifact(path=f"a{suffix}", draw=lambda: make_figure(width_in=1, height_in=1))
@@ -76,7 +79,7 @@ def test_a_figure_is_drawn_when_it_is_written(tmp_path: Path, suffix: str, magic
 
 def test_a_figure_has_a_format_that_is_known(tmp_path: Path) -> None:
     artifact = FigureArtifact(path="a.gif", draw=lambda: make_figure(width_in=1, height_in=1))
-    with pytest.raises(ValueError, match=r"written as \.png or \.jpg, not as '\.gif'"):
+    with pytest.raises(ValueError, match=r"written as \.png, \.jpg, \.svg, \.pdf, \.tif, not as '\.gif'"):
         write_artifact(artifact, target=tmp_path / "a.gif")
 
 
