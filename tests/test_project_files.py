@@ -61,7 +61,7 @@ def test_every_setting_has_a_description() -> None:
         assert (field.description or "").endswith("."), name
 
 
-@pytest.mark.parametrize("entry_point", ["main", "worker", "predict", "inspect", "demo-data"])
+@pytest.mark.parametrize("entry_point", ["main", "worker", "paper", "predict", "inspect", "demo-data"])
 def test_entry_points_call_commands_that_exist(entry_point: str) -> None:
     entry = read_yaml("MLproject")["entry_points"][entry_point]
     words = entry["command"].split()
@@ -75,7 +75,7 @@ def test_entry_points_call_commands_that_exist(entry_point: str) -> None:
     assert used == set(entry["parameters"]), "every parameter reaches the command"
 
 
-@pytest.mark.parametrize("entry_point", ["main", "worker", "predict", "inspect", "demo-data"])
+@pytest.mark.parametrize("entry_point", ["main", "worker", "paper", "predict", "inspect", "demo-data"])
 def test_parameters_are_typed(entry_point: str) -> None:
     for name, parameter in read_yaml("MLproject")["entry_points"][entry_point]["parameters"].items():
         assert parameter["type"] in {"string", "float", "path", "uri"}, name
