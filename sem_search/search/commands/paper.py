@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sem_search.audits.study_comparison import StudyComparison, compare_studies, list_comparison
 from sem_search.disk_errors import explain_disk_errors
@@ -89,7 +88,7 @@ def run_paper(searches: Sequence[SearchSettings], *, show: Show = show_nothing) 
         )
         page = build_answer_page(answer, path=PAPER, command=write_paper_command(searches))
         file = write_report(page.text, settings=searches[0], name=conclusions[0].outcome.name, page=PAPER)
-        numbers = JsonArtifact(path="paper.json", content=_list_numbers(conclusions, comparisons=comparisons))
+        numbers = JsonArtifact(path="paper.json", content=[list_comparison(compared) for compared in comparisons])
         run_id = _log([page, numbers], name=f"paper: {', '.join(one.backbone for one in searches)}")
     links = {"page": link_run(run_id, artifact=PAPER)} | {
         one.outcome.backbone: one.links["study"] for one in conclusions
@@ -146,24 +145,6 @@ def collect_class_facts(data: PreparedData, *, settings: SearchSettings) -> dict
         pixels = {"Size (px)": name_some(sizes_px), "Pixel size (nm)": name_some(sizes_nm or {"not stated"})}
         facts[label] = pixels | of_csv.get(label, {})
     return facts
-
-
-def _list_numbers(conclusions: Sequence[Conclusion], *, comparisons: Sequence[StudyComparison]) -> dict[str, Any]:
-    """Return the numbers behind the page, fit for JSON; each study's run has all others."""
-    return {
-        "studies": [
-            {
-                "backbone": one.outcome.backbone,
-                "study": one.outcome.name,
-                "run_id": one.run_id,
-                "winner": one.outcome.winner.cell.params,
-                "validation_f_measure": one.validation.f_measure,
-                "test_f_measure": one.test.f_measure,
-            }
-            for one in conclusions
-        ],
-        "comparisons": [list_comparison(compared) for compared in comparisons],
-    }
 
 
 def _log(entries: Sequence[Artifact], *, name: str) -> str:

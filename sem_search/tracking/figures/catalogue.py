@@ -161,18 +161,8 @@ def list_trust_figures(trust: StudyTrust) -> tuple[StudyFigure, ...]:
 def _build(number: str, draw: Callable[[], Figure], content: Any, *, select_on: str = "") -> StudyFigure:
     """Return one figure with its words."""
     artifact, numbers = pair_figure(PATHS[number], draw=draw, content=content)
-    caption = write_caption(number, select_on=select_on)
+    caption = CAPTIONS[number].format(select_on=select_on)
     return StudyFigure(number=number, caption=caption, artifact=artifact, numbers=numbers)
-
-
-def write_caption(number: str, *, select_on: str) -> str:
-    """Return what a figure shows.
-
-    Args:
-        number: As in `PATHS`.
-        select_on: The split that the study chose on.
-    """
-    return CAPTIONS[number].format(select_on=select_on)
 
 
 def draw_study(study: StudyOutcome, *, cells: Sequence[Cell]) -> Figures:

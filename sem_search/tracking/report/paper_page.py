@@ -20,7 +20,7 @@ from sem_search.tracking.entries.tables import (
     compute_selection,
 )
 from sem_search.tracking.entries.types import FigureArtifact
-from sem_search.tracking.figures.catalogue import PATHS, write_caption
+from sem_search.tracking.figures.catalogue import CAPTIONS, PATHS
 from sem_search.tracking.report.answer_page import Answer, CaptionedFigure, Part, Row, Section, SideBySide, Table
 from sem_search.words import count, join_words
 
@@ -54,11 +54,6 @@ class PaperStudy:
     """By their paths."""
 
     @property
-    def backbone(self) -> str:
-        """The backbone's name."""
-        return self.outcome.backbone
-
-    @property
     def test(self) -> SplitScores:
         """What the winner scored on the test tiles."""
         return compute_split_scores(self.outcome.winner, tiles=self.outcome.tiles, split="test")
@@ -75,7 +70,7 @@ def build_paper_answer(
         facts: Class -> column of Table 1 -> value; the same columns for each class.
     """
     tiles, n_folds = studies[0].outcome.tiles, len(studies[0].outcome.winner.folds)
-    scores = [f"{study.backbone} {study.test.f_measure:.3f}" for study in studies]
+    scores = [f"{study.outcome.backbone} {study.test.f_measure:.3f}" for study in studies]
     return Answer(
         question="Does the paper's result hold for these images?",
         subject=f"Studies: {', '.join(study.outcome.name for study in studies)}; "
@@ -102,7 +97,7 @@ def _list_parts(comparison: Answer) -> list[Part]:
 
 def _tabulate_findings(studies: Sequence[PaperStudy]) -> Table:
     return Table(
-        columns=("Question", "The paper", *(f"Here: {study.backbone}" for study in studies)),
+        columns=("Question", "The paper", *(f"Here: {study.outcome.backbone}" for study in studies)),
         rows=tuple(
             Row(cells=(question, paper, *(find(study) for study in studies))) for question, paper, find in FINDINGS
         ),
@@ -128,10 +123,10 @@ def _show_figure(number: str, *, studies: Sequence[PaperStudy]) -> Section:
     """Return one figure of the paper, of all backbones side by side; once, where it does not depend on them."""
     is_shared = number in OF_THE_DATA
     figures = tuple(
-        CaptionedFigure(artifact=study.figures[PATHS[number]], caption="" if is_shared else study.backbone)
+        CaptionedFigure(artifact=study.figures[PATHS[number]], caption="" if is_shared else study.outcome.backbone)
         for study in (studies[:1] if is_shared else studies)
     )
-    note = write_caption(number, select_on=studies[0].outcome.select_on)
+    note = CAPTIONS[number].format(select_on=studies[0].outcome.select_on)
     return Section(heading=HEADINGS[number], parts=(SideBySide(figures=figures, note=note),))
 
 
