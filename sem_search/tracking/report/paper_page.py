@@ -40,6 +40,8 @@ HEADINGS = {
 OF_THE_DATA = ("2", "S1", "S2")
 """Figures that are the same whatever the backbone."""
 
+SHARED = "the same for each backbone"
+
 N_PAIRS = 3
 """Of classes that are named as confused; the matrix shows all."""
 
@@ -123,7 +125,7 @@ def _show_figure(number: str, *, studies: Sequence[PaperStudy]) -> Section:
     """Return one figure of the paper, of all backbones side by side; once, where it does not depend on them."""
     is_shared = number in OF_THE_DATA
     figures = tuple(
-        CaptionedFigure(artifact=study.figures[PATHS[number]], caption="" if is_shared else study.outcome.backbone)
+        CaptionedFigure(artifact=study.figures[PATHS[number]], caption=SHARED if is_shared else study.outcome.backbone)
         for study in (studies[:1] if is_shared else studies)
     )
     note = CAPTIONS[number].format(select_on=studies[0].outcome.select_on)

@@ -11,7 +11,7 @@ from sem_search.tracking.entries.types import FigureArtifact
 from sem_search.tracking.figures.catalogue import PATHS
 from sem_search.tracking.figures.style import make_figure
 from sem_search.tracking.report.answer_page import Answer, Row, SideBySide, Table, build_answer_page
-from sem_search.tracking.report.paper_page import HEADINGS, OF_THE_DATA, PaperStudy, build_paper_answer
+from sem_search.tracking.report.paper_page import HEADINGS, OF_THE_DATA, SHARED, PaperStudy, build_paper_answer
 
 FACTS = {"fine": {"Supplier": "A & B"}, "rough": {"Supplier": ""}}
 
@@ -93,7 +93,7 @@ def test_every_figure_of_the_paper_is_there_for_each_backbone_or_once(answer: An
         (shown,) = sections[heading]
         assert isinstance(shown, SideBySide)
         assert {figure.artifact.path for figure in shown.figures} == {PATHS[number]}
-        names = [""] if number in OF_THE_DATA else ["one", "two"]
+        names = [SHARED] if number in OF_THE_DATA else ["one", "two"]
         assert [figure.caption for figure in shown.figures] == names
         assert "{select_on}" not in shown.note
 
