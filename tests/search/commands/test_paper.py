@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from sem_search import settings as settings_room
 from sem_search.errors import WeightsError
 from sem_search.records import TileSplits
 from sem_search.search.commands import paper as paper_room
@@ -36,6 +37,7 @@ def searches(
     monkeypatch.setattr(prepare_room, "configure_tensorflow", lambda **_: None)
     other = dataclasses.replace(backbones.get_backbone("tiny"), name="tiny_two")
     monkeypatch.setattr(backbones, "BACKBONES", {**backbones.BACKBONES, other.name: other})
+    monkeypatch.setattr(settings_room, "BACKBONE_NAMES", (*settings_room.BACKBONE_NAMES, other.name))
     first = change(asked, learning_rates=(0.1,), batch_sizes=(8,), precision="float32", epochs=2)
     return first, change(first, backbone=other.name, hidden_units=16)
 
@@ -132,11 +134,3 @@ def test_backbones_with_better_and_worse_weights_are_not_compared(
     monkeypatch.setattr(paper_room, "begin_search", begin)
     with pytest.raises(WeightsError, match="tiny has imagenet, tiny_two has random"):
         run_paper([change(one, weights="auto") for one in searches])
-
-
-def test_one_backbone_has_its_page_too(searches: tuple[SearchSettings, ...]) -> None:
-    result = run_paper(searches[:1])
-    assert result.comparisons == ()
-    page = result.page.read_text(encoding="utf-8")
-    assert "there is no other to compare it with" in page
-    assert page.count('src="data:image/') == OF_BOTH + OF_ONE

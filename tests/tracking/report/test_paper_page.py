@@ -80,7 +80,9 @@ def test_what_a_choice_on_test_tiles_adds_is_the_better_test_score_less_that_of_
     )
     other = replace(good, number=7, folds=worse_on_validation)
     chosen = make_paper_study(replace(study, trials=(poor, other), winner_number=poor.number), backbone="one")
-    found = read_findings(build_paper_answer([chosen], comparisons=[], facts=FACTS))
+    answer = build_paper_answer([chosen], comparisons=[], facts=FACTS)
+    assert "there is no other to compare it with" in answer.sentence
+    found = read_findings(answer)
     added = 1 - chosen.test.f_measure
     assert added > 0.1
     assert found["What a choice on test tiles adds to it"] == ("not given", f"{added:.3f}")
