@@ -347,6 +347,33 @@ def build_settings(given: Mapping[str, Any]) -> SearchSettings:
         raise SettingsError(_describe(error)) from error
 
 
+def build_paper_settings(given: Mapping[str, Any], *, backbones: Sequence[str]) -> tuple[SearchSettings, ...]:
+    """Return the settings of one search for each backbone, alike in all else; the preset is `paper` if none is given.
+
+    Args:
+        given: As `build_settings` takes it; a study's name gets the backbone's behind it.
+        backbones: One or more, each once.
+
+    Raises:
+        SettingsError: As `build_settings`, or the backbones are none or repeated.
+    """
+    if not backbones or _has_twice(backbones):
+        raise SettingsError(f"backbones={_list(backbones)!r}: name one or more, each once, by commas.")
+    chosen = {name: value for name, value in given.items() if not _is_unset(name, value)}
+    study = chosen.pop("study", None)
+    return tuple(
+        build_settings(
+            {
+                "preset": "paper",
+                **chosen,
+                "backbone": backbone,
+                "study": None if study is None else f"{study}-{backbone}",
+            }
+        )
+        for backbone in backbones
+    )
+
+
 def _is_unset(name: str, value: object) -> bool:
     return value is None or (value == AUTO and name != "weights")
 

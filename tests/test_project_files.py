@@ -61,7 +61,10 @@ def test_every_setting_has_a_description() -> None:
         assert (field.description or "").endswith("."), name
 
 
-@pytest.mark.parametrize("entry_point", ["main", "worker", "predict", "inspect", "learning-curve", "demo-data"])
+ENTRY_POINTS = ("main", "worker", "paper", "predict", "inspect", "learning-curve", "demo-data")
+
+
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_entry_points_call_commands_that_exist(entry_point: str) -> None:
     entry = read_yaml("MLproject")["entry_points"][entry_point]
     words = entry["command"].split()
@@ -75,7 +78,7 @@ def test_entry_points_call_commands_that_exist(entry_point: str) -> None:
     assert used == set(entry["parameters"]), "every parameter reaches the command"
 
 
-@pytest.mark.parametrize("entry_point", ["main", "worker", "predict", "inspect", "learning-curve", "demo-data"])
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_parameters_are_typed(entry_point: str) -> None:
     for name, parameter in read_yaml("MLproject")["entry_points"][entry_point]["parameters"].items():
         assert parameter["type"] in {"string", "float", "path", "uri"}, name

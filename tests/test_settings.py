@@ -10,6 +10,7 @@ from sem_search.settings import (
     PAPER_BATCH_SIZES,
     PAPER_LEARNING_RATES,
     PRESETS,
+    build_paper_settings,
     build_settings,
     read_stored_settings,
 )
@@ -224,3 +225,17 @@ def test_a_misspelt_setting_is_named_with_the_nearest_one(name: str, sentence: s
     with pytest.raises(SettingsError) as raised:
         build_settings({name: 3})
     assert str(raised.value) == sentence
+
+
+def test_the_paper_is_a_search_for_each_backbone_that_differ_in_nothing_else() -> None:
+    first, second = build_paper_settings({"data": "x", "threads": "1"}, backbones=["vgg16", "resnet50"])
+    assert (first.backbone, first.preset, first.study) == ("vgg16", "paper", None)
+    assert second == first.model_copy(update={"backbone": "resnet50"})
+    named = build_paper_settings({"study": "x", "preset": "quick"}, backbones=["vgg16", "resnet50"])
+    assert [(one.study, one.preset) for one in named] == [("x-vgg16", "quick"), ("x-resnet50", "quick")]
+
+
+@pytest.mark.parametrize("backbones", [[], ["vgg16", "vgg16"]])
+def test_backbones_of_the_paper_are_one_or_more_each_once(backbones: list[str]) -> None:
+    with pytest.raises(SettingsError, match=f"backbones='{','.join(backbones)}'"):
+        build_paper_settings({}, backbones=backbones)

@@ -16,11 +16,13 @@ import click
 
 import sem_search
 from sem_search.cli.audits import audit, compare, learning_curve, lots, lots_reference, morphology, report
+from sem_search.cli.paper import paper
 from sem_search.cli.registry import registry
+from sem_search.cli.settings_options import BARE_SWITCH, add_settings_options
 from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS
 from sem_search.errors import InputError, StoreError
 from sem_search.places import go_to_search_folder, write_store_plainly
-from sem_search.settings import AUTO, SearchSettings, format_default
+from sem_search.settings import AUTO
 from sem_search.terminal import PlainFormatter, echo, interrupt_on_sigterm, open_page, print_warnings
 from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
@@ -30,9 +32,6 @@ EXIT_DRIFT = 3
 """Of `monitor --fail-on-drift`: no error, so that timers can tell it from a store that does not answer."""
 EXIT_STOPPED = 130
 """As shells say of a program that Ctrl-C ended."""
-
-BARE_SWITCH: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
-"""An option that may stand without a value. No other may: "-1" would be read as an option, and not named as wrong."""
 
 MODEL_HELP = "Such as models:/sem-search-vgg16@champion.  [default: the champion, where only one model has one]"
 
@@ -74,7 +73,7 @@ def end_own_run(error: BaseException) -> None:
         end_refused_run(error, command=next(iter(sys.argv[1:]), "sem-search"))
 
 
-GOES_ON = ("search", "worker")
+GOES_ON = ("search", "paper", "worker")
 """Commands whose finished work is on disk, so that the same command again goes on from there."""
 
 
@@ -113,22 +112,6 @@ def _explain_store_error(error: Exception) -> Exception | None:
 @click.version_option(sem_search.__version__)
 def commands() -> None:
     """Find, prove, explain and serve the settings that recognise your materials in SEM micrographs."""
-
-
-def add_settings_options(command: Command) -> Command:
-    """Give a command one option per setting."""
-    for name, field in reversed(SearchSettings.model_fields.items()):
-        default = format_default(field)
-        shown = f"  [default: {default}]" if default else ""
-        command = click.option(
-            f"--{name.replace('_', '-')}",
-            name,
-            metavar="VALUE",
-            default=None,
-            **(BARE_SWITCH if field.annotation is bool else {}),
-            help=f"{field.description}{shown}",
-        )(command)
-    return command
 
 
 @commands.command()
@@ -362,6 +345,7 @@ commands.add_command(learning_curve)
 commands.add_command(lots)
 commands.add_command(lots_reference)
 commands.add_command(morphology)
+commands.add_command(paper)
 commands.add_command(report)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path, PureWindowsPath
 
 from sem_search.errors import DataError
 from sem_search.micrographs.images import ListedImage, Listing, build_listing, find_excluded, shorten, to_nfc
+from sem_search.words import name_some
 
 CSV_COLUMNS = ("image", "label", "group", "session")
 CSV_DELIMITERS = (",", ";", "\t")  # spreadsheets write ; where the decimal sign is a comma
@@ -50,10 +51,35 @@ def list_csv(file: Path, *, exclude: Sequence[str], allow_outside: bool) -> List
     if not images:
         raise DataError(f"{file} names no images: it should hold one line image,label for each")
     excluded = find_excluded(exclude, labels={image.label for image in images})
-    unused = [column for column in header if column not in CSV_COLUMNS and column]
+    unused = _list_unused(header)
     warnings = [f"columns of the CSV that were not used: {', '.join(unused)}"] if unused else []
     kept = [image for image in images if image.label not in excluded]
     return build_listing(file.parent, images=kept, warnings=warnings)
+
+
+def read_class_facts(file: Path) -> dict[str, dict[str, str]]:
+    """Return what a CSV says of its classes in columns that a search does not use, such as a supplier.
+
+    Args:
+        file: A CSV that `list_csv` takes.
+
+    Returns:
+        Class -> column -> its values over the images of the class, the first few of many.
+    """
+    header, rows = _read_csv(file)
+    found: dict[str, dict[str, set[str]]] = {}
+    for _, row in rows:
+        of_class = found.setdefault(to_nfc(row["label"]), {column: set() for column in _list_unused(header)})
+        for column, values in of_class.items():
+            values |= {row[column]} - {""} if column in row else set()
+    return {
+        label: {column: name_some(values) if values else "" for column, values in of_class.items()}
+        for label, of_class in found.items()
+    }
+
+
+def _list_unused(header: Sequence[str]) -> list[str]:
+    return [column for column in header if column not in CSV_COLUMNS and column]
 
 
 def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -7,7 +7,7 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +31,19 @@ def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["search"], ["worker"], ["predict"], ["monitor"], ["inspect"], ["demo-data"], ["cache"], ["serve"], ["app"]],
+    [
+        [],
+        ["search"],
+        ["paper"],
+        ["worker"],
+        ["predict"],
+        ["monitor"],
+        ["inspect"],
+        ["demo-data"],
+        ["cache"],
+        ["serve"],
+        ["app"],
+    ],
 )
 def test_help_names_every_command(command: list[str]) -> None:
     done = run(*command, "--help")
@@ -70,6 +82,8 @@ def test_help_loads_no_heavy_library() -> None:
         (["search", "--epochs", "0"], "epochs"),
         (["search", "--data", "no/such/folder"], "no/such/folder"),
         (["search", "--epochs", "10", "--patience", "20"], "patience=20"),
+        (["paper", "--backbones", "vgg16,vgg61"], "vgg61"),
+        (["paper", "--backbone", "vgg16"], "--backbone"),
         (["inspect", "no/such/folder"], "no/such/folder"),
         (["demo-data", "x", "--size", "huge"], "huge"),
         (["no-such-command"], "no-such-command"),
@@ -116,6 +130,7 @@ KEPT = "Stopped. What is finished is kept: the same command again goes on from t
     ("called", "arguments", "said"),
     [
         ("sem_search.search.commands.search.run_search", ["search"], KEPT),
+        ("sem_search.search.commands.paper.run_paper", ["paper"], KEPT),
         ("sem_search.search.commands.worker.run_worker", ["worker", "--study", "a"], KEPT),
         ("sem_search.search.commands.audit.run_audit", ["audit", "a"], "Stopped.\n"),
         ("sem_search.search.commands.audit.run_morphology", ["morphology", "a"], "Stopped.\n"),
@@ -151,6 +166,22 @@ def test_a_search_shows_what_it_does_and_ends_with_the_winner(monkeypatch: pytes
     monkeypatch.setattr("sem_search.search.commands.search.run_search", conclude)
     done = CliRunner().invoke(commands, ["search", "--data", "here"])
     assert (done.exit_code, done.output) == (0, "data=here\nWinner\n")
+
+
+def test_the_paper_is_asked_of_each_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[SearchSettings] = []
+
+    def conclude(searches: Sequence[SearchSettings], *, show: Callable[[str], None]) -> SimpleNamespace:
+        asked.extend(searches)
+        return SimpleNamespace(to_text=lambda: "Page")
+
+    monkeypatch.setattr("sem_search.search.commands.paper.run_paper", conclude)
+    done = CliRunner().invoke(commands, ["paper", "--data", "here", "--backbones", "tiny, vgg16", "--threads", "auto"])
+    assert (done.exit_code, done.output) == (0, "Page\n")
+    assert [(one.data, one.backbone, one.preset) for one in asked] == [
+        ("here", "tiny", "paper"),
+        ("here", "vgg16", "paper"),
+    ]
 
 
 def test_a_batch_system_s_signal_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sem_search.errors import DataError, SettingsError
+from sem_search.micrographs.csv_table import read_class_facts
 from sem_search.micrographs.listing import list_images
 from tests.micrographs.conftest import labels_of, make_files
 
@@ -44,6 +45,14 @@ def test_a_csv_may_spell_names_in_either_form(tmp_path: Path, on_disk: str, in_c
     assert (images[0].image_id, images[0].label) == ("Körner.png", "ä")
     assert images[0].path.exists()
     assert images[1].path == tmp_path / "b.png"
+
+
+def test_what_else_a_csv_says_is_gathered_class_by_class(tmp_path: Path) -> None:
+    text = "image,label,group,Supplier,grade\n1.png,a,g,X,\n2.png,a,g,Y,\n3.png,a,g,X,\n4.png,b,g,,PH-101\n5.png,b\n"
+    assert read_class_facts(write_csv(tmp_path, text)) == {
+        "a": {"supplier": "X and Y", "grade": ""},
+        "b": {"supplier": "", "grade": "PH-101"},
+    }
 
 
 def test_columns_that_are_not_used_are_told(tmp_path: Path) -> None:

@@ -30,14 +30,29 @@ def write_command(name: str, *arguments: str, storage: str = STORAGE, **options:
 
 def write_search_command(settings: SearchSettings) -> str:
     """Return the search with these settings; what is as in the preset, or belongs to this machine, is left out."""
+    return write_command("search", storage=settings.storage, data=settings.data, **_list_options(settings))
+
+
+def write_paper_command(searches: Sequence[SearchSettings]) -> str:
+    """Return the command that makes these searches: alike, but for the backbone and the study's name."""
+    first = searches[0]
+    options = _list_options(first) | {"preset": first.preset}
+    options.pop("backbone", None)
+    if first.study is not None:
+        options["study"] = first.study.removesuffix(f"-{first.backbone}")
+    backbones = [settings.backbone for settings in searches]
+    return write_command("paper", storage=first.storage, data=first.data, backbones=backbones, **options)
+
+
+def _list_options(settings: SearchSettings) -> dict[str, str]:
+    """Return the options that differ from the preset's and do not belong to this machine."""
     presets = (build_settings({"data": settings.data}), build_settings({"preset": settings.preset}))
     usual = {**presets[1].model_dump(), "preset": presets[0].preset}
-    options: dict[str, str] = {}
-    for name in SearchSettings.model_fields:
-        value = getattr(settings, name)
-        if name not in ("data", "threads", "storage") and value != usual[name]:
-            options[name] = _write_value(value)
-    return write_command("search", storage=settings.storage, data=settings.data, **options)
+    return {
+        name: _write_value(value)
+        for name in SearchSettings.model_fields
+        if name not in ("data", "threads", "storage") and (value := getattr(settings, name)) != usual[name]
+    }
 
 
 def _write_value(value: object) -> str:

@@ -10,7 +10,7 @@ from sem_search.progress import Show, show_nothing
 from sem_search.search.attempt import search_study
 from sem_search.search.cluster.client import ClusterClient, open_cluster
 from sem_search.search.cluster.remote_folds import compute_shards
-from sem_search.search.prepare.prepared_search import prepare_search
+from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.process import quieten_libraries
 from sem_search.search.results.conclusion import Conclusion
 from sem_search.search.trials.storage import check_storage
@@ -37,15 +37,40 @@ def run_search(settings: SearchSettings, *, show: Show = show_nothing) -> Conclu
         StoreError: A database, the tracking server or the disk does not answer, or did not stay.
     """
     with explain_disk_errors():
-        quieten_libraries()
-        show(_describe_request(settings))
-        _warn_of_logged_password(settings)
-        check_storage(settings.storage, wait_s=settings.outage_wait, warn=warn)
-        prepared = prepare_search(settings, show=show)
-        with _open_client(settings) as client:  # a cluster that is away makes no study
-            if client is not None:
-                prepared = dataclasses.replace(prepared, elsewhere=partial(compute_shards, client, prepared=prepared))
-            return search_study(prepared, client=client)
+        return finish_search(begin_search(settings, show=show))
+
+
+def begin_search(settings: SearchSettings, *, show: Show = show_nothing) -> PreparedSearch:
+    """Return a search that is ready to train: whatever can be refused is refused here.
+
+    Args:
+        settings: What to search.
+        show: Shows what is searched, on what data, with which weights.
+
+    Raises:
+        InputError: Data, weights or settings cannot be used.
+        StoreError: A database does not answer, or a file cannot be written.
+    """
+    quieten_libraries()
+    show(_describe_request(settings))
+    _warn_of_logged_password(settings)
+    check_storage(settings.storage, wait_s=settings.outage_wait, warn=warn)
+    return prepare_search(settings, show=show)
+
+
+def finish_search(prepared: PreparedSearch) -> Conclusion:
+    """Train what is left of a search, track it and register its winner.
+
+    Args:
+        prepared: From `begin_search`.
+
+    Raises:
+        StoreError: A database, the tracking server or the disk does not answer, or did not stay.
+    """
+    with _open_client(prepared.settings) as client:  # a cluster that is away makes no study
+        if client is not None:
+            prepared = dataclasses.replace(prepared, elsewhere=partial(compute_shards, client, prepared=prepared))
+        return search_study(prepared, client=client)
 
 
 def _open_client(settings: SearchSettings) -> AbstractContextManager[ClusterClient | None]:

@@ -3,8 +3,9 @@
     studies/<study>/study.json      the fingerprint, and its hash
     studies/<study>/folds.json      the fold table, for people to read: it is drawn again from data and seed
     studies/<study>/report.html     the report, once the search has ended
+    studies/<study>/paper.html      the page of `sem-search paper`, with its first study
 
-Both are written again where they are damaged: the study's database has the fingerprint, too.
+The first two are written again where they are damaged: the study's database has the fingerprint, too.
 """
 
 import errno
@@ -28,6 +29,7 @@ from sem_search.settings import SearchSettings
 
 STATEMENT = "study.json"
 REPORT = "report.html"
+PAPER = "paper.html"
 
 HASH = "sha256"
 """Where `study.json` holds the hash of all the rest: by it a flipped bit is known from another study."""
@@ -38,18 +40,19 @@ def get_study_folder(settings: SearchSettings, *, name: str) -> Path:
     return Path(settings.study_folder) / name
 
 
-def write_report(text: str, *, settings: SearchSettings, name: str) -> Path:
-    """Write the report of a study into its folder, and return its file.
+def write_report(text: str, *, settings: SearchSettings, name: str, page: str = REPORT) -> Path:
+    """Write the report of a study, or another page, into its folder, and return its file.
 
     Args:
         text: The page.
         settings: Where the folders of studies lie.
         name: The study's name.
+        page: Name of the file.
 
     Raises:
         StoreError: It cannot be written.
     """
-    file = get_study_folder(settings, name=name).absolute() / REPORT
+    file = get_study_folder(settings, name=name).absolute() / page
     write_atomically(file, mask_secrets(text).encode())
     return file
 

@@ -42,7 +42,7 @@ from sem_search.settings import list_arguments, write_value
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.entries.trust import compute_trust
-from sem_search.tracking.entries.types import TextArtifact
+from sem_search.tracking.entries.types import FigureArtifact, TextArtifact
 from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
 from sem_search.tracking.mlflow.models import find_model_uri
@@ -71,6 +71,8 @@ class Conclusion:
     """The report, beside the study's finished folds."""
     links: Mapping[str, str]
     """Addresses of MLflow's pages by what they show."""
+    figures: tuple[FigureArtifact, ...]
+    """The study's figures, drawn already: those of the report."""
     was_finished: bool = False
     """Whether all was there before this search, so that nothing was trained."""
 
@@ -80,15 +82,15 @@ class Conclusion:
         model = shlex.quote(version.uri)
         lines = [f"Study {name} was finished: nothing was trained.", ""] if self.was_finished else []
         lines += [
-            *_wrap(f"{self.verdict.headline}."),
-            *_wrap(self.verdict.sentence),
-            *(_wrap(self.verdict.fine_tuning.sentence) if self.verdict.fine_tuning else []),
+            *wrap(f"{self.verdict.headline}."),
+            *wrap(self.verdict.sentence),
+            *(wrap(self.verdict.fine_tuning.sentence) if self.verdict.fine_tuning else []),
             "",
             f"Winner of study {name}: {cell.to_text()}",
-            *_wrap(f"  {self._describe_scores()}"),
-            *_wrap(f"  Registered as {version.name} version {version.version}, {version.reason}"),
+            *wrap(f"  {self._describe_scores()}"),
+            *wrap(f"  Registered as {version.name} version {version.version}, {version.reason}"),
             "",
-            f"Read the report:  {_show_path(self.report_file)}",
+            f"Read the report:  {show_path(self.report_file)}",
             format_links(self.links),
             "",
             f"Classify images:  {command} predict IMAGES... --model {model}",
@@ -108,13 +110,13 @@ class Conclusion:
         )
 
 
-def _show_path(path: Path) -> str:
+def show_path(path: Path) -> str:
     """Return a path as it is from where the user stands, in quotation marks where a shell needs them."""
     is_here = path.is_relative_to(Path.cwd())
     return shlex.quote(str(path.relative_to(Path.cwd()) if is_here else path))
 
 
-def _wrap(text: str) -> list[str]:
+def wrap(text: str) -> list[str]:
     """Return a sentence as lines of a terminal; what follows the first line is indented."""
     return textwrap.wrap(text, COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
@@ -168,6 +170,7 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
             "report": link_run(run_id, artifact=REPORT),
             "model": link_version(registered.name, registered.version),
         },
+        figures=tuple(entry for entry in entries if isinstance(entry, FigureArtifact)),
     )
 
 

@@ -113,6 +113,17 @@ def log_to_own_run(entries: Iterable[Entry], *, kind: str, name: str) -> str | N
     return run_id
 
 
+@contextmanager
+def spare_own_run() -> Iterator[None]:
+    """Keep the run that `mlflow run` opened for what comes after: searches within open runs of their own."""
+    run_id = os.environ.pop(RUN_ID_VARIABLE, None)
+    try:
+        yield
+    finally:
+        if run_id is not None:
+            os.environ[RUN_ID_VARIABLE] = run_id
+
+
 def name_run(run_id: str, *, name: str) -> None:
     """Give a new run a speaking name in place of one that MLflow may have drawn; any other name is kept."""
     client = MlflowClient()

@@ -32,6 +32,16 @@ class CaptionedFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SideBySide:
+    """One figure of several studies, beside one another; what logged the studies has logged them."""
+
+    figures: tuple[CaptionedFigure, ...]
+    """Each with the name of its study alone."""
+    note: str
+    """What all of them show."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One row of a table."""
 
@@ -68,7 +78,7 @@ class Table:
         return "\n".join([*lines, *filter(None, [self.note])])
 
 
-Part = str | Table | CaptionedFigure
+Part = str | Table | CaptionedFigure | SideBySide
 """Of a section; a text is a paragraph."""
 
 
@@ -144,6 +154,4 @@ def _iter_lines(section: Section) -> Iterator[str]:
 
 def _write_parts(parts: tuple[Part, ...]) -> list[str]:
     """Return paragraphs and tables as text; figures have none."""
-    return [
-        part if isinstance(part, str) else part.to_text() for part in parts if not isinstance(part, CaptionedFigure)
-    ]
+    return [part if isinstance(part, str) else part.to_text() for part in parts if isinstance(part, str | Table)]

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from sem_search.search.commands import command_line
-from sem_search.search.commands.command_line import write_command, write_search_command
-from sem_search.settings import build_settings
+from sem_search.search.commands.command_line import write_command, write_paper_command, write_search_command
+from sem_search.settings import build_paper_settings, build_settings
 
 EXCLUDED = """--data x --exclude 'a,"b, c"' --skip-unreadable true"""
 
@@ -47,3 +47,19 @@ def test_a_search_is_written_as_it_is_meant(given: dict[str, str], words: str, m
     again = [word.removeprefix("--").replace("-", "_") for word in shlex.split(command)[2:]]
     typed = build_settings(dict(zip(again[::2], again[1::2], strict=True)))
     assert typed == settings.model_copy(update={"threads": typed.threads})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"data": "x"}, "--data x --backbones vgg16,tiny --preset paper"),
+        ({"data": "demo", "preset": "quick"}, "--data demo --backbones vgg16,tiny --preset quick"),
+        ({"data": "x", "study": "mine"}, "--data x --backbones vgg16,tiny --preset paper --study mine"),
+    ],
+)
+def test_the_paper_is_written_as_one_command(
+    given: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_line, "find_command", lambda: "sem-search")
+    searches = build_paper_settings(given, backbones=["vgg16", "tiny"])
+    assert write_paper_command(searches) == f"sem-search paper {words}"

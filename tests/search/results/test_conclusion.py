@@ -273,7 +273,7 @@ def test_the_last_lines_name_verdict_winner_and_what_to_do(
         f"{conclusion.verdict.headline}.",
         "Not yet shown to be usable for any class; not for blobs and stripes; not known",
         "  for grains: too few images.",
-        *concluding._wrap(conclusion.verdict.fine_tuning.sentence),
+        *concluding.wrap(conclusion.verdict.fine_tuning.sentence),
         "",
         "Winner of study a study: learning rate 0.1, batch size 8",
         f"  F-measure on tiles: validation 1.0000, test {conclusion.test.f_measure:.4f}; chosen on validation",

@@ -1,5 +1,6 @@
 """Runs that a command opens for itself: their experiment, their names, and what they say of a failure."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from sem_search.tracking.mlflow.own_runs import (
     keep_outcome,
     log_to_own_run,
     name_run,
+    spare_own_run,
 )
 
 
@@ -129,6 +131,17 @@ def test_a_command_s_files_stand_in_the_run_of_mlflow_run(store: MlflowClient, o
     assert run.info.run_name == "inspection of a"
     assert run.data.tags["sem_search.kind"] == "inspection"
     assert [file.path for file in store.list_artifacts(opened)] == ["a.txt"]
+
+
+def test_searches_within_a_command_leave_its_run_alone(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError), spare_own_run():
+        assert RUN_ID_VARIABLE not in os.environ
+        raise DataError("no such folder")
+    assert os.environ[RUN_ID_VARIABLE] == opened
+    monkeypatch.delenv(RUN_ID_VARIABLE)
+    with spare_own_run():
+        pass
+    assert RUN_ID_VARIABLE not in os.environ
 
 
 def test_a_name_that_the_user_gave_is_kept(store: MlflowClient, opened: str) -> None:

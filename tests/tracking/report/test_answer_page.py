@@ -1,12 +1,21 @@
 """One answer, two forms: a page that needs nothing else, and text whose last line is the answer."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from sem_search.tracking.entries.types import FigureArtifact
 from sem_search.tracking.figures.style import make_figure
-from sem_search.tracking.report.answer_page import Answer, CaptionedFigure, Row, Section, Table, build_answer_page
+from sem_search.tracking.report.answer_page import (
+    Answer,
+    CaptionedFigure,
+    Row,
+    Section,
+    SideBySide,
+    Table,
+    build_answer_page,
+)
 
 TABLE = Table(
     columns=("Check", "Found", "Result"),
@@ -67,6 +76,18 @@ def test_a_section_of_figures_alone_has_no_text() -> None:
     )
     assert answer.to_text() == "x.\n\nYes. So."
     assert answer.figures == (figure,)
+
+
+def test_figures_side_by_side_share_a_note_and_are_logged_with_their_studies() -> None:
+    (figure,) = make_answer().figures
+    beside = SideBySide(figures=(replace(figure, caption="a"), replace(figure, caption="b")), note="Both show x.")
+    answer = replace(make_answer(), overview=(), sections=(Section(heading="Pictures", parts=(beside,)),))
+    page = build(answer)
+    assert page.count('src="data:image/png;base64,') == 2
+    assert page.index('<div class="beside">') < page.index("<figcaption>a<") < page.index("<figcaption>b<")
+    assert page.count("Both show x.") == 1
+    assert answer.figures == ()
+    assert answer.to_text() == "Audit of x.\n\nNo. It is <so>."
 
 
 @pytest.mark.parametrize(("path", "media"), [("a/x.png", "image/png"), ("a/x.jpg", "image/jpeg")])
