@@ -126,6 +126,7 @@ SIGNATURE = ModelSignature(
             ParamSpec("tiles", DataType.boolean, False),
             ParamSpec("on_error", DataType.string, "refuse"),
             ParamSpec("coverage", DataType.double, DEFAULT_COVERAGE),
+            ParamSpec("coverage_of", DataType.string, "images"),
         ]
     ),
 )
@@ -253,7 +254,8 @@ def build_input_example(parts: ClassifierParts) -> tuple[pd.DataFrame, dict[str,
     is_disc = (rows % step - step // 2) ** 2 + (columns % step - step // 2) ** 2 < (step // 3) ** 2
     picture = encode_png(np.where(is_disc, 200, 60).astype(np.uint8))
     frame = pd.DataFrame({IMAGE_COLUMN: [base64.b64encode(picture).decode("ascii")]})
-    return frame, {"explain": False, "tiles": False, "on_error": "refuse", "coverage": DEFAULT_COVERAGE}
+    params = {param.name: param.default for param in SIGNATURE.params.params}
+    return frame, params
 
 
 def list_requirements() -> list[str]:

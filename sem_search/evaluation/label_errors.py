@@ -1,0 +1,146 @@
+"""Which labels the out-of-fold answers doubt, and how many such doubts chance alone would show.
+
+Confident learning (Northcutt, Jiang and Chuang, J. Artif. Intell. Res. 70 (2021) 1373, section 3), over whole images.
+The threshold of a class is the mean probability that its own images get for it. An image counts as the most probable of
+the classes whose threshold it reaches; counted by label, this is the confident joint. An image off its diagonal has a
+doubtful label, unless its label is the most probable class of all. Doubtful images are ranked by the margin: the
+probability of the label less that of the most probable other class.
+
+A network that makes mistakes doubts right labels, too. To see how many, labels are drawn from the calibrated
+probabilities, as if these and all labels were right, and doubts are counted again, with thresholds of their own
+(consistency resampling, Bröcker and Smith, Weather and Forecasting 22 (2007) 651). Images of a group are drawn by one
+number, so that they are doubted together, and groups are counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sem_search.evaluation.metrics import check_answers, predict_classes
+from sem_search.evaluation.statistics import LEVEL, MAX_P_VALUE, ROUNDING, Interval
+from sem_search.records import BoolVector, FloatMatrix, FloatVector, IntMatrix, IntVector
+
+N_DRAWS = 1000
+"""Sets of labels drawn: a p-value of 0.05 to 0.007."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelDoubts:
+    """What the answers say of the labels of n images."""
+
+    margins: FloatVector
+    """Probability of the label less that of the most probable other class, in [-1, 1], shape (n,)."""
+    others: IntVector
+    """What the image counts as where its label is doubtful; else the most probable other class. Shape (n,)."""
+    joint: IntMatrix
+    """Confident joint: labels in rows, what the images count as in columns, shape (n_classes, n_classes)."""
+    ranked: IntVector
+    """Rows of the images whose label is doubtful, the most doubtful first."""
+    n_as_doubtful: FloatVector
+    """For each of `ranked`, how many images of as low a margin chance alone would show."""
+    n_groups: int
+    """Groups that hold an image whose label is doubtful."""
+    n_groups_by_chance: Interval
+    """The same where all labels are right: the mean, and between what it lies in 95 of 100 cases."""
+    p_value: float
+    """How often chance alone shows as many groups or more."""
+
+    @property
+    def is_beyond_chance(self) -> bool:
+        """Whether more labels are doubtful than chance alone would show."""
+        return self.p_value <= MAX_P_VALUE
+
+
+def find_label_doubts(
+    probabilities: FloatMatrix, *, labels: IntVector, group_of_row: Sequence[object] | None = None, seed: int = 0
+) -> LabelDoubts:
+    """Return which labels are doubtful, and how many would be by chance.
+
+    Args:
+        probabilities: One row for each image, shape (n, n_classes), rows sum to one: calibrated answers of networks
+            that were not trained on it.
+        labels: Classes that the images are said to have, shape (n,).
+        group_of_row: Which group each image belongs to; by default each is one of its own.
+        seed: Of the labels drawn.
+
+    Raises:
+        ValueError: There are no answers, they do not match labels or groups, or they are not finite.
+    """
+    check_answers(probabilities, labels=labels)
+    groups = np.arange(len(labels)) if group_of_row is None else np.asarray(group_of_row)
+    if len(groups) != len(labels):
+        raise ValueError(f"{len(groups)} groups do not match {len(labels)} images.")
+    _, group = np.unique(groups, return_inverse=True)
+    counted_as = _count_as(probabilities, labels=labels)
+    is_doubtful = _is_doubtful(counted_as, labels=labels, predicted=predict_classes(probabilities))
+    margins = _compute_margins(probabilities)
+    own = margins[np.arange(len(labels)), labels]
+    ranked = np.flatnonzero(is_doubtful)[np.argsort(own[is_doubtful], kind="stable")]
+    drawn = _draw_doubtful_groups(probabilities, group=group, seed=seed)
+    n_groups = len(np.unique(group[is_doubtful]))
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+    return LabelDoubts(
+        margins=own,
+        others=np.where(is_doubtful, counted_as, _name_others(probabilities, labels=labels)),
+        joint=_count_joint(counted_as, labels=labels, n_classes=probabilities.shape[1]),
+        ranked=ranked,
+        n_as_doubtful=np.array([probabilities[margins <= own[row] + ROUNDING].sum() for row in ranked]),
+        n_groups=n_groups,
+        n_groups_by_chance=Interval(value=float(drawn.mean()), low=float(low), high=float(high)),
+        p_value=float((1 + (drawn >= n_groups).sum()) / (1 + len(drawn))),
+    )
+
+
+def _count_as(probabilities: FloatMatrix, *, labels: IntVector) -> IntVector:
+    """Return the class that each image counts as, -1 where it reaches no threshold; of equals its label."""
+    n_classes = probabilities.shape[1]
+    is_member = np.eye(n_classes)[labels]
+    n_of_class = is_member.sum(axis=0)
+    sums = (is_member * probabilities).sum(axis=0)
+    thresholds = np.divide(sums, n_of_class, out=np.full(n_classes, np.inf), where=n_of_class > 0)
+    reached = np.where(probabilities >= thresholds - ROUNDING, probabilities + ROUNDING * is_member, -1.0)
+    counted_as: IntVector = np.where(reached.max(axis=1) < 0, -1, reached.argmax(axis=1)).astype(np.int64)
+    return counted_as
+
+
+def _is_doubtful(counted_as: IntVector, *, labels: IntVector, predicted: IntVector) -> BoolVector:
+    is_doubtful: BoolVector = (counted_as >= 0) & (counted_as != labels) & (predicted != labels)
+    return is_doubtful
+
+
+def _count_joint(counted_as: IntVector, *, labels: IntVector, n_classes: int) -> IntMatrix:
+    joint = np.zeros((n_classes, n_classes), dtype=np.int64)
+    is_counted = counted_as >= 0
+    np.add.at(joint, (labels[is_counted], counted_as[is_counted]), 1)
+    return joint
+
+
+def _compute_margins(probabilities: FloatMatrix) -> FloatMatrix:
+    """Return the margin that each class would have as the label, shape (n, n_classes)."""
+    ordered = np.sort(probabilities, axis=1)
+    highest, second = ordered[:, -1:], ordered[:, -2:-1]
+    margins: FloatMatrix = probabilities - np.where(probabilities == highest, second, highest)
+    return margins
+
+
+def _name_others(probabilities: FloatMatrix, *, labels: IntVector) -> IntVector:
+    """Return the most probable class other than the label, shape (n,)."""
+    others = probabilities.copy()
+    others[np.arange(len(labels)), labels] = -1.0
+    return predict_classes(others)
+
+
+def _draw_doubtful_groups(probabilities: FloatMatrix, *, group: NDArray[np.int64], seed: int) -> IntVector:
+    """Return how many groups are doubtful in each set of labels that are right, shape (N_DRAWS,)."""
+    rng = np.random.default_rng(seed)
+    sums, predicted = probabilities.cumsum(axis=1), predict_classes(probabilities)
+    sums[:, -1] = 1.0  # it is, but for rounding
+    counts = np.empty(N_DRAWS, dtype=np.int64)
+    for draw in range(N_DRAWS):
+        labels = (sums > rng.random(group.max() + 1)[group, None]).argmax(axis=1)
+        counted_as = _count_as(probabilities, labels=labels)
+        is_doubtful = _is_doubtful(counted_as, labels=labels, predicted=predicted)
+        counts[draw] = len(np.unique(group[is_doubtful]))
+    return counts
