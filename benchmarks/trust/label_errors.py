@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from benchmarks.trust.rendered_lots import build_network
 from benchmarks.trust.tables import Table
-from sem_search.evaluation.calibration import cross_fit_temperature
 from sem_search.evaluation.label_errors import LabelDoubts, find_label_doubts
 from sem_search.evaluation.metrics import combine_tiles
 from sem_search.micrographs.demo import DEMO_SIZES
@@ -52,15 +51,13 @@ class Study:
 
     probabilities: FloatMatrix
     """As the folds' heads answered, shape (n_images, n_classes)."""
-    fold: IntVector
     labels: IntVector
     """As they were given, shape (n_images,)."""
     is_exchanged: NDArray[np.bool_]
 
     def find_doubts(self) -> LabelDoubts:
         """Return what the package finds."""
-        scaled = cross_fit_temperature(self.probabilities, labels=self.labels, part_of_row=self.fold)
-        return find_label_doubts(scaled.probabilities, labels=self.labels)
+        return find_label_doubts(self.probabilities, labels=self.labels)
 
 
 def embed_materials(
@@ -113,7 +110,7 @@ def draw_study(pool: Pool, *, images_per_class: int, share: float, rng: np.rando
         _, probabilities[is_tested] = combine_tiles(
             rows, image_of_tile=np.repeat(np.arange(int(is_tested.sum())), n_tiles)
         )
-    return Study(probabilities=probabilities, fold=fold, labels=labels, is_exchanged=labels != truth)
+    return Study(probabilities=probabilities, labels=labels, is_exchanged=labels != truth)
 
 
 def exchange_labels(labels: IntVector, *, n_exchanged: int, rng: np.random.Generator) -> IntVector:
@@ -140,8 +137,9 @@ def simulate_label_errors(
 ) -> dict[str, float]:
     """Return how well exchanged labels are found, means over studies.
 
-    `precision` and `recall` are those of the doubtful labels; `at_recall` is the precision at `RECALL` of the doubtful
-    labels in their order, with the others after them; `beyond_chance` is how often chance is said not to explain them.
+    `precision` and `recall` are those of the doubtful labels; `precision at recall` is that of the doubtful labels in
+    their order, with the others after them, down to `RECALL`; `beyond chance` is how often more labels are doubtful
+    than chance would show.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {}
@@ -190,8 +188,10 @@ def _judge(study: Study) -> dict[str, float]:
         "by chance": doubts.n_groups_by_chance.value / len(study.labels),
         "precision": n_hits / len(doubts.ranked) if n_exchanged and len(doubts.ranked) else np.nan,
         "recall": n_hits / n_exchanged if n_exchanged else np.nan,
-        "at_recall": compute_precision_at(RECALL, ranked=ranked, is_exchanged=study.is_exchanged)
+        "precision at recall": compute_precision_at(RECALL, ranked=ranked, is_exchanged=study.is_exchanged)
         if n_exchanged
         else np.nan,
-        "beyond_chance": float(doubts.is_beyond_chance),
+        "estimated share": doubts.noise.share.value,
+        "held": float(doubts.noise.share.low <= n_exchanged / len(study.labels) <= doubts.noise.share.high),
+        "beyond chance": float(doubts.is_beyond_chance),
     }

@@ -1,4 +1,4 @@
-"""Which labels the out-of-fold answers doubt, and how many such doubts chance alone would show.
+"""Which labels the out-of-fold answers doubt, how many such doubts chance alone would show, and how many are wrong.
 
 Confident learning (Northcutt, Jiang and Chuang, J. Artif. Intell. Res. 70 (2021) 1373, section 3), over whole images.
 The threshold of a class is the mean probability that its own images get for it. An image counts as the most probable of
@@ -6,24 +6,56 @@ the classes whose threshold it reaches; counted by label, this is the confident 
 doubtful label, unless its label is the most probable class of all. Doubtful images are ranked by the margin: the
 probability of the label less that of the most probable other class.
 
+Wrong labels make answers seem too sure, and a temperature that is fitted to them alone would explain them away. So two
+numbers are fitted together, by likelihood: the temperature of the answers, and the share of labels that are exchanged
+for any other class (random classification noise: Angluin and Laird, Mach. Learn. 2 (1988) 343). Sure answers contradict
+wrong labels, hesitant ones are mistakes of the network: this sets the two apart. Whether the share is above 0 is tested
+by the ratio of the likelihoods, which follows half a chi-squared distribution on this edge (Self and Liang, J. Am.
+Stat. Assoc. 82 (1987) 605). A network that is sure where it is wrong looks the same: only the image tells whose mistake
+it is.
+
 A network that makes mistakes doubts right labels, too. To see how many, labels are drawn from the calibrated
 probabilities, as if these and all labels were right, and doubts are counted again, with thresholds of their own
 (consistency resampling, Bröcker and Smith, Weather and Forecasting 22 (2007) 651). Images of a group are drawn by one
-number, so that they are doubted together, and groups are counted.
+number, so that they are doubted together, and groups are counted; in the likelihood a group weighs as one image.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import chi2
 
-from sem_search.evaluation.metrics import check_answers, predict_classes
+from sem_search.evaluation.calibration import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    N_PSEUDO_ANSWERS,
+    apply_temperature,
+)
+from sem_search.evaluation.metrics import PROBABILITY_FLOOR, check_answers, predict_classes
 from sem_search.evaluation.statistics import LEVEL, MAX_P_VALUE, ROUNDING, Interval
 from sem_search.records import BoolVector, FloatMatrix, FloatVector, IntMatrix, IntVector
 
 N_DRAWS = 1000
-"""Sets of labels drawn: a p-value of 0.05 to 0.007."""
+"""Sets of labels drawn: the ends of the interval are whole numbers of groups."""
+
+SHARES = np.array([0.0, *np.geomspace(0.002, 0.5, 24)])
+"""Shares of wrong labels that are tried, a quarter apart: no study tells them more exactly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelNoise:
+    """How many labels are wrong, and how sure the answers would be without them."""
+
+    share: Interval
+    """Share of wrong labels, in [0, 0.5], by likelihood."""
+    p_value: float
+    """How often right labels would show as much."""
+    temperature: float
+    """Of the answers, apart from wrong labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +76,12 @@ class LabelDoubts:
     """Groups that hold an image whose label is doubtful."""
     n_groups_by_chance: Interval
     """The same where all labels are right: the mean, and between what it lies in 95 of 100 cases."""
-    p_value: float
-    """How often chance alone shows as many groups or more."""
+    noise: LabelNoise
 
     @property
     def is_beyond_chance(self) -> bool:
-        """Whether more labels are doubtful than chance alone would show."""
-        return self.p_value <= MAX_P_VALUE
+        """Whether there are more sure contradictions than mistakes of the network explain."""
+        return self.noise.p_value <= MAX_P_VALUE
 
 
 def find_label_doubts(
@@ -59,8 +90,8 @@ def find_label_doubts(
     """Return which labels are doubtful, and how many would be by chance.
 
     Args:
-        probabilities: One row for each image, shape (n, n_classes), rows sum to one: calibrated answers of networks
-            that were not trained on it.
+        probabilities: One row for each image, shape (n, n_classes), rows sum to one, as networks answered that were not
+            trained on it.
         labels: Classes that the images are said to have, shape (n,).
         group_of_row: Which group each image belongs to; by default each is one of its own.
         seed: Of the labels drawn.
@@ -73,23 +104,57 @@ def find_label_doubts(
     if len(groups) != len(labels):
         raise ValueError(f"{len(groups)} groups do not match {len(labels)} images.")
     _, group = np.unique(groups, return_inverse=True)
-    counted_as = _count_as(probabilities, labels=labels)
-    is_doubtful = _is_doubtful(counted_as, labels=labels, predicted=predict_classes(probabilities))
-    margins = _compute_margins(probabilities)
+    noise = fit_label_noise(probabilities, labels=labels, group=group)
+    calibrated = apply_temperature(probabilities, temperature=noise.temperature)
+    counted_as = _count_as(calibrated, labels=labels)
+    is_doubtful = _is_doubtful(counted_as, labels=labels, predicted=predict_classes(calibrated))
+    margins = _compute_margins(calibrated)
     own = margins[np.arange(len(labels)), labels]
     ranked = np.flatnonzero(is_doubtful)[np.argsort(own[is_doubtful], kind="stable")]
-    drawn = _draw_doubtful_groups(probabilities, group=group, seed=seed)
-    n_groups = len(np.unique(group[is_doubtful]))
+    drawn = _draw_doubtful_groups(calibrated, group=group, seed=seed)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
     return LabelDoubts(
         margins=own,
-        others=np.where(is_doubtful, counted_as, _name_others(probabilities, labels=labels)),
+        others=np.where(is_doubtful, counted_as, _name_others(calibrated, labels=labels)),
         joint=_count_joint(counted_as, labels=labels, n_classes=probabilities.shape[1]),
         ranked=ranked,
-        n_as_doubtful=np.array([probabilities[margins <= own[row] + ROUNDING].sum() for row in ranked]),
-        n_groups=n_groups,
+        n_as_doubtful=np.array([calibrated[margins <= own[row] + ROUNDING].sum() for row in ranked]),
+        n_groups=len(np.unique(group[is_doubtful])),
         n_groups_by_chance=Interval(value=float(drawn.mean()), low=float(low), high=float(high)),
-        p_value=float((1 + (drawn >= n_groups).sum()) / (1 + len(drawn))),
+        noise=noise,
+    )
+
+
+def fit_label_noise(probabilities: FloatMatrix, *, labels: IntVector, group: IntVector) -> LabelNoise:
+    """Return the share of wrong labels and the temperature under which these labels are most likely.
+
+    One answer with a label drawn at random is added, as in `calibration.fit_temperature`.
+
+    Args:
+        probabilities: Finite, shape (n, n_classes), rows sum to one.
+        labels: Classes that the images are said to have, shape (n,).
+        group: Group of each image, 0 to n_groups - 1, shape (n,).
+    """
+    logs, rows = np.log(np.maximum(probabilities, PROBABILITY_FLOOR)), np.arange(len(labels))
+    n_others, weights = probabilities.shape[1] - 1, 1 / np.bincount(group)[group]
+    bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
+
+    def compute_loss(log_temperature: float, share: float) -> float:
+        """Return minus the log likelihood, in nats: what is minimised."""
+        scaled = log_softmax(logs / math.exp(log_temperature), axis=1)
+        of_label = np.exp(scaled[rows, labels])
+        likelihood = (1 - share) * of_label + share * (1 - of_label) / n_others
+        return float(-(weights @ np.log(likelihood)) - N_PSEUDO_ANSWERS * scaled.mean())
+
+    fits = [minimize_scalar(compute_loss, bounds=bounds, args=(share,), method="bounded") for share in SHARES]
+    losses = np.array([fit.fun for fit in fits])
+    best = int(np.flatnonzero(losses <= losses.min() + ROUNDING)[0])
+    gains = 2 * (losses - losses[best])
+    held = SHARES[gains <= chi2.ppf(LEVEL, 1)]
+    return LabelNoise(
+        share=Interval(value=float(SHARES[best]), low=float(held[0]), high=float(held[-1])),
+        p_value=float(chi2.sf(gains[0], 1) / 2) if best else 1.0,
+        temperature=math.exp(fits[best].x),
     )
 
 
@@ -132,7 +197,7 @@ def _name_others(probabilities: FloatMatrix, *, labels: IntVector) -> IntVector:
     return predict_classes(others)
 
 
-def _draw_doubtful_groups(probabilities: FloatMatrix, *, group: NDArray[np.int64], seed: int) -> IntVector:
+def _draw_doubtful_groups(probabilities: FloatMatrix, *, group: IntVector, seed: int) -> IntVector:
     """Return how many groups are doubtful in each set of labels that are right, shape (N_DRAWS,)."""
     rng = np.random.default_rng(seed)
     sums, predicted = probabilities.cumsum(axis=1), predict_classes(probabilities)

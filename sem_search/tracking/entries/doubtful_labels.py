@@ -1,7 +1,6 @@
 """Images whose label the winner's networks doubt: as records, as a sentence about chance, and as a table.
 
-Each image was answered by the network that was not trained on it, and the probabilities are scaled by the temperature
-that the other folds ask for.
+Each image was answered by the network that was not trained on it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,12 +47,18 @@ class DoubtfulLabels:
         """Return how many labels are doubtful, and how many would be by chance."""
         doubts, chance, unit = self.doubts, self.doubts.n_groups_by_chance, "group" if self.is_grouped else "image"
         where = f", in {count(doubts.n_groups, 'group')}" if self.is_grouped and self.images else ""
-        verdict = "more than chance shows" if doubts.is_beyond_chance else "no more than chance shows"
+        share = doubts.noise.share
+        n_wrong, least, most = (f"{self.n_images * end:.0f}" for end in (share.value, share.low, share.high))
+        verdict = (
+            f"But some answers are surer than mistakes would be (p = {doubts.noise.p_value:.2g}): about {n_wrong} "
+            f"labels are wrong ({least} to {most}), or the network is sure where it is wrong. Only the images tell."
+            if doubts.is_beyond_chance
+            else f"This does not show that any label is wrong (p = {doubts.noise.p_value:.2g}); {most} at most are."
+        )
         return (
             f"{len(self.images)} of {count(self.n_images, 'label')} {'is' if len(self.images) == 1 else 'are'} "
             f"doubtful{where}. Were all labels right, the network would still doubt those of {chance.value:.1f} "
-            f"{unit}s on average ({chance.low:.0f} to {chance.high:.0f} in 95 of 100 cases). So this is {verdict} "
-            f"(p = {doubts.p_value:.2g})."
+            f"{unit}s on average ({chance.low:.0f} to {chance.high:.0f} in 95 of 100 cases). {verdict}"
         )
 
 
@@ -63,7 +68,7 @@ def list_doubtful_labels(
     """Return the images whose label is doubtful.
 
     Args:
-        probabilities: One row for each test image, shape (n_images, n_classes), calibrated.
+        probabilities: One row for each test image, shape (n_images, n_classes).
         image_of_row: Which image it is, shape (n_images,).
         group_of_row: Its group.
         tiles: The study's tiles.

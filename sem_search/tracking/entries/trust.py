@@ -132,7 +132,7 @@ def compute_trust(study: StudyOutcome) -> StudyTrust:
         sets=tuple(_judge_sets(answers, coverage=coverage) for coverage in COVERAGES),
         risk=compute_risk_coverage(answers.probabilities, labels=answers.labels),
         doubtful_labels=list_doubtful_labels(
-            scaled.probabilities,
+            answers.probabilities,
             image_of_row=answers.image_of_row,
             group_of_row=answers.group_of_row,
             tiles=study.tiles,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sem_search.evaluation.label_errors import LabelDoubts
+from sem_search.evaluation.label_errors import LabelDoubts, LabelNoise
 from sem_search.evaluation.statistics import Interval
 from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.context import MistakeGallery, ShownImage, StudyContext
@@ -41,7 +41,7 @@ def build_doubts(*images: DoubtfulLabel) -> DoubtfulLabels:
         n_as_doubtful=np.zeros(len(images)),
         n_groups=len(images),
         n_groups_by_chance=Interval(value=0.4, low=0, high=2),
-        p_value=0.3,
+        noise=LabelNoise(share=Interval(value=0, low=0, high=0.04), p_value=0.3, temperature=1.0),
     )
     return DoubtfulLabels(images=images, n_images=50, is_grouped=False, doubts=doubts)
 
@@ -65,7 +65,8 @@ def test_each_image_stands_with_both_classes_chance_and_what_inspection_found(st
     assert "<img" not in page
     text = read(page)
     assert "1 of 50 labels is doubtful." in text
-    assert "of 0.4 images on average (0 to 2 in 95 of 100 cases)" in text
+    assert "of 0.4 images on average (0 to 2 in 95 of 100 cases). This does not" in text
+    assert "show that any label is wrong (p = 0.3); 2 at most are." in text
     assert "label: fine, p = 0.012 perhaps: rough , p = 0.96 by chance: 0.034 inspection: clipped white" in text
 
 
