@@ -139,7 +139,7 @@ def test_epochs_of_folds_that_were_ended_are_counted(tmp_path: Path) -> None:
 def test_weights_are_refused_where_no_network_looks() -> None:
     done = CliRunner().invoke(simulate, ["lots", "--weights", "random"])
     assert done.exit_code == 2
-    assert "--weights has no effect on lots: only rendered-lots looks through a network." in done.output
+    assert "--weights has no effect on lots: only rendered-lots and labels look through a network." in done.output
 
 
 @pytest.mark.parametrize(

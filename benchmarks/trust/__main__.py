@@ -6,12 +6,20 @@ import click
 
 from benchmarks.trust import comparison, conformal, controls, gate, heat, intervals, lots, scores, selection
 
-RENDERED_LOTS = "rendered-lots"
+RENDERED_LOTS, LABELS = "rendered-lots", "labels"
+WITH_NETWORK = (RENDERED_LOTS, LABELS)
 
 
 def print_rendered_lots(*, n_studies: int, weights: str = "auto") -> None:
     """Print false alarms and power on rendered lots, seen by MobileNetV2."""
     from benchmarks.trust.rendered_lots import print_tables  # here, because it loads TensorFlow
+
+    print_tables(n_studies=n_studies, weights=weights)
+
+
+def print_labels(*, n_studies: int, weights: str = "auto") -> None:
+    """Print how well exchanged labels of rendered pictures are found by MobileNetV2."""
+    from benchmarks.trust.label_errors import print_tables  # here, because it loads TensorFlow
 
     print_tables(n_studies=n_studies, weights=weights)
 
@@ -23,6 +31,7 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
     "conformal": conformal.print_tables,
     "lots": lots.print_tables,
     RENDERED_LOTS: print_rendered_lots,
+    LABELS: print_labels,
     "scores": scores.print_tables,
     "heat": heat.print_tables,
     "gate": gate.print_tables,
@@ -33,11 +42,13 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
 @click.command(help="\n\n".join(f"{name}: {run.__doc__}" for name, run in SIMULATIONS.items()))
 @click.argument("name", type=click.Choice(list(SIMULATIONS)))
 @click.option("--studies", "n_studies", default=300, show_default=True, help="Made-up studies for each row.")
-@click.option("--weights", default=None, help=f"Of the network of {RENDERED_LOTS}, as in a search.  [default: auto]")
+@click.option("--weights", default=None, help=f"Of the network of {' and '.join(WITH_NETWORK)}.  [default: auto]")
 def main(name: str, *, n_studies: int, weights: str | None) -> None:
     """Run one set of simulations."""
-    if weights is not None and name != RENDERED_LOTS:
-        raise click.UsageError(f"--weights has no effect on {name}: only {RENDERED_LOTS} looks through a network.")
+    if weights is not None and name not in WITH_NETWORK:
+        raise click.UsageError(
+            f"--weights has no effect on {name}: only {' and '.join(WITH_NETWORK)} look through a network."
+        )
     SIMULATIONS[name](n_studies=n_studies, **({} if weights is None else {"weights": weights}))
 
 

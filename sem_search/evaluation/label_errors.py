@@ -2,9 +2,9 @@
 
 Confident learning (Northcutt, Jiang and Chuang, J. Artif. Intell. Res. 70 (2021) 1373, section 3), over whole images.
 The threshold of a class is the mean probability that its own images get for it. An image counts as the most probable of
-the classes whose threshold it reaches; counted by label, this is the confident joint. An image off its diagonal has a
-doubtful label, unless its label is the most probable class of all. Doubtful images are ranked by the margin: the
-probability of the label less that of the most probable other class.
+the classes whose threshold it reaches. Where that is not its label (off the diagonal of the confident joint), the label
+is doubtful, unless it is the most probable class of all. Doubtful images are ranked by self-confidence, the probability
+of the label: of exchanged labels of rendered images it put more first than the margin did (`docs/trust.md`).
 
 Wrong labels make answers seem too sure, and a temperature that is fitted to them alone would explain them away. So two
 numbers are fitted together, by likelihood: the temperature of the answers, and the share of labels that are exchanged
@@ -37,7 +37,7 @@ from sem_search.evaluation.calibration import (
 )
 from sem_search.evaluation.metrics import PROBABILITY_FLOOR, check_answers, predict_classes
 from sem_search.evaluation.statistics import LEVEL, MAX_P_VALUE, ROUNDING, Interval
-from sem_search.records import BoolVector, FloatMatrix, FloatVector, IntMatrix, IntVector
+from sem_search.records import BoolVector, FloatMatrix, FloatVector, IntVector
 
 N_DRAWS = 1000
 """Sets of labels drawn: the ends of the interval are whole numbers of groups."""
@@ -62,16 +62,14 @@ class LabelNoise:
 class LabelDoubts:
     """What the answers say of the labels of n images."""
 
-    margins: FloatVector
-    """Probability of the label less that of the most probable other class, in [-1, 1], shape (n,)."""
+    self_confidence: FloatVector
+    """Probability of the label as answered, in [0, 1], shape (n,)."""
     others: IntVector
     """What the image counts as where its label is doubtful; else the most probable other class. Shape (n,)."""
-    joint: IntMatrix
-    """Confident joint: labels in rows, what the images count as in columns, shape (n_classes, n_classes)."""
     ranked: IntVector
     """Rows of the images whose label is doubtful, the most doubtful first."""
     n_as_doubtful: FloatVector
-    """For each of `ranked`, how many images of as low a margin chance alone would show."""
+    """For each of `ranked`, how many images of as low a self-confidence chance alone would show."""
     n_groups: int
     """Groups that hold an image whose label is doubtful."""
     n_groups_by_chance: Interval
@@ -108,17 +106,15 @@ def find_label_doubts(
     calibrated = apply_temperature(probabilities, temperature=noise.temperature)
     counted_as = _count_as(calibrated, labels=labels)
     is_doubtful = _is_doubtful(counted_as, labels=labels, predicted=predict_classes(calibrated))
-    margins = _compute_margins(calibrated)
-    own = margins[np.arange(len(labels)), labels]
+    own = probabilities[np.arange(len(labels)), labels]
     ranked = np.flatnonzero(is_doubtful)[np.argsort(own[is_doubtful], kind="stable")]
     drawn = _draw_doubtful_groups(calibrated, group=group, seed=seed)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
     return LabelDoubts(
-        margins=own,
+        self_confidence=own,
         others=np.where(is_doubtful, counted_as, _name_others(calibrated, labels=labels)),
-        joint=_count_joint(counted_as, labels=labels, n_classes=probabilities.shape[1]),
         ranked=ranked,
-        n_as_doubtful=np.array([calibrated[margins <= own[row] + ROUNDING].sum() for row in ranked]),
+        n_as_doubtful=np.array([calibrated[probabilities <= own[row] + ROUNDING].sum() for row in ranked]),
         n_groups=len(np.unique(group[is_doubtful])),
         n_groups_by_chance=Interval(value=float(drawn.mean()), low=float(low), high=float(high)),
         noise=noise,
@@ -173,21 +169,6 @@ def _count_as(probabilities: FloatMatrix, *, labels: IntVector) -> IntVector:
 def _is_doubtful(counted_as: IntVector, *, labels: IntVector, predicted: IntVector) -> BoolVector:
     is_doubtful: BoolVector = (counted_as >= 0) & (counted_as != labels) & (predicted != labels)
     return is_doubtful
-
-
-def _count_joint(counted_as: IntVector, *, labels: IntVector, n_classes: int) -> IntMatrix:
-    joint = np.zeros((n_classes, n_classes), dtype=np.int64)
-    is_counted = counted_as >= 0
-    np.add.at(joint, (labels[is_counted], counted_as[is_counted]), 1)
-    return joint
-
-
-def _compute_margins(probabilities: FloatMatrix) -> FloatMatrix:
-    """Return the margin that each class would have as the label, shape (n, n_classes)."""
-    ordered = np.sort(probabilities, axis=1)
-    highest, second = ordered[:, -1:], ordered[:, -2:-1]
-    margins: FloatMatrix = probabilities - np.where(probabilities == highest, second, highest)
-    return margins
 
 
 def _name_others(probabilities: FloatMatrix, *, labels: IntVector) -> IntVector:

@@ -44,8 +44,7 @@ def test_an_image_that_surely_counts_as_another_class_is_doubtful() -> None:
     doubts = find_label_doubts(SURE, labels=LABELS)  # thresholds 0.583, 0.8 and 0.613
     assert doubts.ranked.tolist() == [2]
     assert doubts.others[2] == 1
-    assert doubts.margins[[0, 2, 6]] == pytest.approx([0.84, -0.85, -0.05])
-    assert doubts.joint.tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert doubts.self_confidence[[0, 2, 6]] == pytest.approx([0.9, 0.05, 0.4])
     assert doubts.n_groups == 1
 
 
@@ -54,7 +53,7 @@ def test_the_most_doubtful_stands_first_with_what_chance_shows_of_its_kind() -> 
     probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.05, 0.95], [0.1, 0.9], [0.3, 0.7]])
     doubts = find_label_doubts(probabilities, labels=np.array([0, 0, 0, 0, 1, 1]))
     assert doubts.ranked.tolist() == [3, 2]
-    # As low a margin as -0.9 by chance: only the image itself; as low as -0.6: each image but those of 0.3 and 0.7.
+    # As low as 0.05 by chance: only in this image; as low as 0.2: in each image but those of 0.3 and 0.7.
     assert doubts.n_as_doubtful == pytest.approx([0.05, 0.1 + 0.2 + 0.05 + 0.1])
 
 
@@ -63,7 +62,6 @@ def test_a_label_that_is_the_most_probable_class_is_not_doubtful() -> None:
     """Class 0, whose own images are never sure, has a threshold that others' images reach."""
     probabilities = np.array([[0.4, 0.3, 0.3], [0.3, 0.4, 0.3], [0.38, 0.42, 0.2], [0.02, 0.96, 0.02]])
     doubts = find_label_doubts(probabilities, labels=np.array([0, 0, 1, 1]))
-    assert doubts.joint[1, 0] == 1
     assert doubts.ranked.tolist() == []
     assert doubts.n_groups == 0
 

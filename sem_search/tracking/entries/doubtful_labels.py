@@ -81,7 +81,7 @@ def list_doubtful_labels(
             group=group_of_row[row],
             label=tiles.class_names[labels[row]],
             other_label=tiles.class_names[doubts.others[row]],
-            label_probability=float(probabilities[row, labels[row]]),
+            label_probability=float(doubts.self_confidence[row]),
             other_probability=float(probabilities[row, doubts.others[row]]),
             n_by_chance=float(n_by_chance),
         )
@@ -105,8 +105,10 @@ def build_doubt_table(
         path: Of the file.
         faults: What inspection found in single images, by image id.
     """
-    columns = ("number", "image_id", "group", "label", "other_class", "probability_of_label")
-    columns += ("probability_of_other", "as_doubtful_by_chance", "inspection")
+    columns = (
+        *("number", "image_id", "group", "label", "other_class", "probability_of_label", "probability_of_other"),
+        *("as_doubtful_by_chance", "inspection"),
+    )
     rows = tuple(
         (
             number,

@@ -34,9 +34,8 @@ ONE = DoubtfulLabel(
 def build_doubts(*images: DoubtfulLabel) -> DoubtfulLabels:
     numbers = np.arange(len(images))
     doubts = LabelDoubts(
-        margins=np.zeros(50),
+        self_confidence=np.zeros(50),
         others=np.zeros(50, dtype=np.int64),
-        joint=np.zeros((2, 2), dtype=np.int64),
         ranked=numbers,
         n_as_doubtful=np.zeros(len(images)),
         n_groups=len(images),
