@@ -67,7 +67,7 @@ class ClassTooSmallError(DataError):
 
     def __init__(self, message: str, *, changes: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.changes = dict(changes or {})
+        self.changes = changes or {}
 
 
 class RefusedRequestError(DataError):
