@@ -12,7 +12,8 @@ for any other class (random classification noise: Angluin and Laird, Mach. Learn
 wrong labels, hesitant ones are mistakes of the network: this sets the two apart. Whether the share is above 0 is tested
 by the ratio of the likelihoods, which follows half a chi-squared distribution on this edge (Self and Liang, J. Am.
 Stat. Assoc. 82 (1987) 605). A network that is sure where it is wrong looks the same: only the image tells whose mistake
-it is.
+it is. And where labels of similar classes were exchanged, networks hesitate: the share is then too low, and only the
+ranking finds them.
 
 A network that makes mistakes doubts right labels, too. To see how many, labels are drawn from the calibrated
 probabilities, as if these and all labels were right, and doubts are counted again, with thresholds of their own

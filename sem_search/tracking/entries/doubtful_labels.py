@@ -47,18 +47,27 @@ class DoubtfulLabels:
         """Return how many labels are doubtful, and how many would be by chance."""
         doubts, chance, unit = self.doubts, self.doubts.n_groups_by_chance, "group" if self.is_grouped else "image"
         where = f", in {count(doubts.n_groups, 'group')}" if self.is_grouped and self.images else ""
-        share = doubts.noise.share
-        n_wrong, least, most = (f"{self.n_images * end:.0f}" for end in (share.value, share.low, share.high))
-        verdict = (
-            f"But some answers are surer than mistakes would be (p = {doubts.noise.p_value:.2g}): about {n_wrong} "
-            f"labels are wrong ({least} to {most}), or the network is sure where it is wrong. Only the images tell."
-            if doubts.is_beyond_chance
-            else f"This does not show that any label is wrong (p = {doubts.noise.p_value:.2g}); {most} at most are."
-        )
         return (
             f"{len(self.images)} of {count(self.n_images, 'label')} {'is' if len(self.images) == 1 else 'are'} "
             f"doubtful{where}. Were all labels right, the network would still doubt those of {chance.value:.1f} "
-            f"{unit}s on average ({chance.low:.0f} to {chance.high:.0f} in 95 of 100 cases). {verdict}"
+            f"{unit}s on average ({chance.low:.0f} to {chance.high:.0f} in 95 of 100 cases). {self._describe_share()}"
+        )
+
+    def _describe_share(self) -> str:
+        """Return how many labels are wrong, as far as the answers show it."""
+        noise = self.doubts.noise
+        if not self.doubts.is_beyond_chance:
+            return (
+                f"This does not show that any label is wrong (p = {noise.p_value:.2g}), nor that none is: where similar "
+                "classes were mixed up, the network only hesitates."
+            )
+        wrong, least, most = (
+            f"{self.n_images * end:.0f}" for end in (noise.share.value, noise.share.low, noise.share.high)
+        )
+        return (
+            f"But some answers are surer than mistakes would be (p = {noise.p_value:.2g}): about {wrong} labels are wrong "
+            f"({least} to {most}, or more where similar classes were mixed up), or the network is sure where it is wrong. "
+            "Only the images tell."
         )
 
 

@@ -43,7 +43,7 @@ def test_the_sentence_counts_images_and_says_what_chance_shows(find) -> None:
     assert "This does not show that any label is wrong (p = 0." in text
     none = find(answers=np.array([[0.9, 0.1]] * 3 + [[0.1, 0.9]] * 3)).to_text()
     assert none.startswith("0 of 6 labels are doubtful. Were")
-    assert "This does not show that any label is wrong (p = 1); " in none
+    assert "This does not show that any label is wrong (p = 1), nor that none is: where similar" in none
 
 
 def test_sure_contradictions_are_more_than_chance_shows(find) -> None:
@@ -51,8 +51,8 @@ def test_sure_contradictions_are_more_than_chance_shows(find) -> None:
     noise = LabelNoise(share=Interval(value=0.3, low=0.11, high=0.49), p_value=0.004, temperature=1.0)
     text = replace(found, doubts=replace(found.doubts, noise=noise)).to_text()
     assert text.endswith(
-        "But some answers are surer than mistakes would be (p = 0.004): about 2 labels are wrong (1 to 3), or the "
-        "network is sure where it is wrong. Only the images tell."
+        "But some answers are surer than mistakes would be (p = 0.004): about 2 labels are wrong (1 to 3, or more "
+        "where similar classes were mixed up), or the network is sure where it is wrong. Only the images tell."
     )
 
 

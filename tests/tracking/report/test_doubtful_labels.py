@@ -65,7 +65,7 @@ def test_each_image_stands_with_both_classes_chance_and_what_inspection_found(st
     text = read(page)
     assert "1 of 50 labels is doubtful." in text
     assert "of 0.4 images on average (0 to 2 in 95 of 100 cases). This does not" in text
-    assert "show that any label is wrong (p = 0.3); 2 at most are." in text
+    assert "show that any label is wrong (p = 0.3), nor that none is" in text
     assert "label: fine, p = 0.012 perhaps: rough , p = 0.96 by chance: 0.034 inspection: clipped white" in text
 
 
