@@ -58,16 +58,14 @@ class DoubtfulLabels:
         noise = self.doubts.noise
         if not self.doubts.is_beyond_chance:
             return (
-                f"This does not show that any label is wrong (p = {noise.p_value:.2g}), nor that none is: where similar "
-                "classes were mixed up, the network only hesitates."
+                f"This does not show that any label is wrong (p = {noise.p_value:.2g}), nor that none is: where "
+                "similar classes were mixed up, the network only hesitates."
             )
-        wrong, least, most = (
-            f"{self.n_images * end:.0f}" for end in (noise.share.value, noise.share.low, noise.share.high)
-        )
+        n_wrong, low, high = (self.n_images * end for end in (noise.share.value, noise.share.low, noise.share.high))
         return (
-            f"But some answers are surer than mistakes would be (p = {noise.p_value:.2g}): about {wrong} labels are wrong "
-            f"({least} to {most}, or more where similar classes were mixed up), or the network is sure where it is wrong. "
-            "Only the images tell."
+            f"But some answers are surer than mistakes would be (p = {noise.p_value:.2g}): about {n_wrong:.0f} labels "
+            f"are wrong ({low:.0f} to {high:.0f}, or more where similar classes were mixed up), or the network is sure "
+            "where it is wrong. Only the images tell."
         )
 
 
