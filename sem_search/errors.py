@@ -26,6 +26,8 @@ A message says what was wrong, what was found, and what to do. `InputError` ends
 `StoreError` with exit code 1, both with the message alone; every other error with exit code 1 and its traceback.
 """
 
+from collections.abc import Mapping
+
 
 class SemSearchError(Exception):
     """Base of all errors raised on purpose."""
@@ -56,7 +58,16 @@ class ImageTooSmallError(DataError):
 
 
 class ClassTooSmallError(DataError):
-    """A class has too few groups for the folds asked for; the message names class, count and ways out."""
+    """A class has too few groups for the folds asked for; the message names class, count and ways out.
+
+    Args:
+        message: One or more sentences.
+        changes: Settings with which it would go on, as they are written; none where nothing but images helps.
+    """
+
+    def __init__(self, message: str, *, changes: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.changes = changes or {}
 
 
 class RefusedRequestError(DataError):

@@ -144,7 +144,7 @@ def test_epochs_of_folds_that_were_ended_are_counted(tmp_path: Path) -> None:
 def test_weights_are_refused_where_no_network_looks() -> None:
     done = CliRunner().invoke(simulate, ["lots", "--weights", "random"])
     assert done.exit_code == 2
-    words = "only rendered-lots, rendered-reference, magnification look through a network."
+    words = "only rendered-lots, rendered-reference, magnification, labels look through a network."
     assert f"--weights has no effect on lots: {words}" in done.output
 
 

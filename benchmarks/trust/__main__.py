@@ -19,8 +19,8 @@ from benchmarks.trust import (
 )
 
 RENDERED_LOTS, RENDERED_REFERENCE = "rendered-lots", "rendered-reference"
-MAGNIFICATION = "magnification"
-WITH_NETWORK = (RENDERED_LOTS, RENDERED_REFERENCE, MAGNIFICATION)
+MAGNIFICATION, LABELS = "magnification", "labels"
+WITH_NETWORK = (RENDERED_LOTS, RENDERED_REFERENCE, MAGNIFICATION, LABELS)
 
 
 def print_rendered_lots(*, n_studies: int, weights: str = "auto") -> None:
@@ -44,6 +44,13 @@ def print_rendered_reference(*, n_studies: int, weights: str = "auto") -> None:
     print_tables(n_studies=n_studies, weights=weights)
 
 
+def print_labels(*, n_studies: int, weights: str = "auto") -> None:
+    """Print how well exchanged labels of rendered pictures are found by MobileNetV2."""
+    from benchmarks.trust.label_errors import print_tables  # here, because it loads TensorFlow
+
+    print_tables(n_studies=n_studies, weights=weights)
+
+
 SIMULATIONS: dict[str, Callable[..., None]] = {
     "intervals": intervals.print_tables,
     "comparison": comparison.print_tables,
@@ -54,6 +61,7 @@ SIMULATIONS: dict[str, Callable[..., None]] = {
     MAGNIFICATION: print_magnifications,
     "reference": lot_reference.print_tables,
     RENDERED_REFERENCE: print_rendered_reference,
+    LABELS: print_labels,
     "scores": scores.print_tables,
     "heat": heat.print_tables,
     "gate": gate.print_tables,

@@ -1,5 +1,6 @@
 """Do prediction sets cover as promised, and which score gives the smallest?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,13 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from benchmarks.trust.tables import Table
 from sem_search.evaluation.calibration import apply_temperature, fit_temperature
-from sem_search.evaluation.conformal import CrossAnswers, fit_prediction_sets, predict_cross_set, predict_sets
+from sem_search.evaluation.conformal import (
+    CoverageOf,
+    CrossAnswers,
+    fit_prediction_sets,
+    predict_cross_set,
+    predict_sets,
+)
 from sem_search.evaluation.metrics import combine_tiles
 
 N_NEW = 2000
@@ -93,9 +100,16 @@ def simulate_scores(answers: Answers, *, coverage: float, n_calibrations: int, s
 
 
 def simulate_ensemble(
-    *, coverage: float, n_studies: int, images_per_class: int = 10, n_features: int = 6, seed: int = 0
+    *,
+    coverage: float,
+    n_studies: int,
+    images_per_class: int | Sequence[int] = 10,
+    coverage_of: CoverageOf = "images",
+    n_features: int = 6,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """Return coverage and size of the sets that are served: CV+ over the folds' networks, as `deployment.answering`.
+    """Return coverage and size of the sets that are served: CV+ over the folds' networks, as `deployment.answering`,
+    and the coverage of each class as `class 0`, `class 1` ...
 
     Five linear discriminants are really trained on 4 classes. Temperature and the answers that sets are compared with
     come from the images that each was not trained on. Of a new image the class is named by the geometric mean of all
@@ -122,6 +136,7 @@ def simulate_ensemble(
             of_true_class=calibrated[np.arange(len(labels)), labels],
             network_of_image=fold,
             group_of_image=np.arange(len(labels)),
+            label_of_image=labels,
         )
         _, together = combine_tiles(of_heads.reshape(-1, 4), image_of_tile=np.tile(np.arange(N_SERVED), 5))
         for image in range(N_SERVED):
@@ -130,10 +145,16 @@ def simulate_ensemble(
                 answers=answers,
                 coverage=coverage,
                 most_probable=int(together[image].argmax()),
+                coverage_of=coverage_of,
             )
             covered.append(members[new_labels[image]])
             sizes.append(members.sum())
-    return {"coverage": float(np.mean(covered)), "size": float(np.mean(sizes))}
+    of_class = np.reshape(covered, (-1, 4)).mean(axis=0)  # the new images' classes come in turn
+    return {
+        "coverage": float(np.mean(covered)),
+        "size": float(np.mean(sizes)),
+        **{f"class {label}": float(share) for label, share in enumerate(of_class)},
+    }
 
 
 def print_tables(*, n_studies: int) -> None:
@@ -164,6 +185,23 @@ def print_tables(*, n_studies: int) -> None:
         title="What is served: sets over all folds' networks (CV+)",
         columns=["study", "asked", "covered", "mean size"],
         rows=served,
+    ).show()
+    _show_classes(n_studies=n_studies)
+
+
+def _show_classes(*, n_studies: int) -> None:
+    """Print what sets cover of each class, with the coverage of all images and with that of each class."""
+    kinds: tuple[CoverageOf, ...] = ("images", "class")
+    rows = []
+    for sizes in ((5, 5, 5, 5), (10, 10, 10, 10), (20, 20, 20, 20), (40, 40, 40, 40), (40, 40, 10, 10)):
+        for kind in kinds:
+            found = simulate_ensemble(coverage=0.9, n_studies=n_studies, images_per_class=sizes, coverage_of=kind)
+            of_class = [f"{100 * found[f'class {label}']:.1f}" for label in range(4)]
+            rows.append([", ".join(map(str, sizes)), kind, *of_class, f"{found['size']:.2f}"])
+    Table(
+        title="Coverage of each class at 90 % asked, in per cent, of all images or of each class",
+        columns=["images of each class", "coverage of", *(f"class {label}" for label in range(1, 5)), "mean size"],
+        rows=rows,
     ).show()
 
 

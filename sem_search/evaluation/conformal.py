@@ -15,12 +15,15 @@ Ramdas and Tibshirani, Ann. Stat. 49 (2021) 486; for classes: Romano, Sesia and 
 Guaranteed is then 2 x coverage - 1; in practice they cover as asked, or more.
 
 The coverage holds on average over images like those calibrated on, with their mix of classes; not for each class, nor
-for materials that were never seen.
+for materials that were never seen. Sets that cover each class as asked compare a class with the calibration images of
+that class alone (class-conditional, or Mondrian: Vovk, Gammerman and Shafer 2005, section 4.5). A class with too few of
+them is in every set.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +34,8 @@ from sem_search.evaluation.statistics import LEVEL, ROUNDING
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 BoolMatrix = NDArray[np.bool_]
+CoverageOf = Literal["images", "class"]
+"""Whether the coverage asked for is that of all images together, or of the images of each class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +92,8 @@ class CrossAnswers:
     """Which network answered, 0 to n_networks - 1, shape (n_images,)."""
     group_of_image: IntVector
     """Images of one group count as one together, shape (n_images,)."""
+    label_of_image: IntVector | None = None
+    """True classes, shape (n_images,); None in a model that was packed before these were recorded."""
 
     @property
     def n_images(self) -> int:
@@ -101,6 +108,21 @@ class CrossAnswers:
     def is_attainable(self, coverage: float) -> bool:
         """Return whether there are enough groups to promise this coverage by less than all classes."""
         return self.n_groups >= compute_groups_needed(coverage)
+
+    def get_labels(self) -> IntVector:
+        """Return the true classes, shape (n_images,).
+
+        Raises:
+            ValueError: They are not known.
+        """
+        if self.label_of_image is None:
+            raise ValueError("The classes of the images calibrated on are not known.")
+        return self.label_of_image
+
+    def count_groups_of_class(self, n_classes: int) -> IntVector:
+        """Return the groups that hold images of each class, shape (n_classes,); ValueError as `get_labels`."""
+        pairs = np.unique(self.group_of_image * n_classes + self.get_labels())
+        return np.bincount(pairs % n_classes, minlength=n_classes).astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +140,11 @@ class SetScores:
     """Classes in a set, on average: small is informative."""
     share_single: float
     """Share of images whose set holds one class alone."""
+
+    @property
+    def least_covered(self) -> int:
+        """The class whose images are covered least; of equals the first."""
+        return int(np.nanargmin(self.coverage_of_class))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +211,12 @@ def predict_sets(probabilities: FloatMatrix, *, lowest_probability: float) -> Bo
 
 
 def predict_cross_set(
-    probabilities: FloatMatrix, *, answers: CrossAnswers, coverage: float, most_probable: int
+    probabilities: FloatMatrix,
+    *,
+    answers: CrossAnswers,
+    coverage: float,
+    most_probable: int,
+    coverage_of: CoverageOf = "images",
 ) -> BoolMatrix:
     """Return which classes are in the set of one image, shape (n_classes,).
 
@@ -193,9 +225,12 @@ def predict_cross_set(
         answers: What they answered to the images calibrated on.
         coverage: Share of new images whose set shall hold the true class, in (0, 1).
         most_probable: The class that is named; it is always in the set.
+        coverage_of: `class` compares each class with the images of that class alone: one with fewer groups than
+            `compute_groups_needed` is in every set.
 
     Raises:
-        ValueError: The coverage is not in (0, 1), or a network of `answers` is missing.
+        ValueError: The coverage is not in (0, 1), a network of `answers` is missing, or the classes of the images
+            calibrated on, which `class` needs.
     """
     compute_groups_needed(coverage)  # raises unless the coverage is one
     if answers.n_images and answers.network_of_image.max() >= len(probabilities):
@@ -203,10 +238,18 @@ def predict_cross_set(
             f"{len(probabilities)} networks answered, and images were calibrated on network "
             f"{answers.network_of_image.max()}."
         )
-    _, group, sizes = np.unique(answers.group_of_image, return_inverse=True, return_counts=True)
     is_surer = answers.of_true_class[:, None] > probabilities[answers.network_of_image]
+    n_classes = probabilities.shape[1]
+    n_groups: IntVector | int = answers.n_groups
+    groups = answers.group_of_image
+    if coverage_of == "class":
+        labels = answers.get_labels()
+        n_groups = answers.count_groups_of_class(n_classes)
+        is_surer &= labels[:, None] == np.arange(n_classes)
+        groups = groups * n_classes + labels  # the images of one class in a group
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     weight_surer = (is_surer / sizes[group][:, None]).sum(axis=0)
-    members: BoolMatrix = weight_surer < coverage * (len(sizes) + 1) - ROUNDING
+    members: BoolMatrix = weight_surer < coverage * (n_groups + 1) - ROUNDING
     members[most_probable] = True
     return members
 

@@ -154,15 +154,31 @@ def _check_class_sizes(catalogue: Catalogue, *, compositions: Mapping[str, Compo
     ]
     if len(names) > MAX_CLASSES_NAMED:
         found.append(f"{len(names) - MAX_CLASSES_NAMED} more classes are as small")
-    ways = [f"add at least {count(n_folds - min(n_groups), 'image')} of other fields of view"]
-    if len(catalogue.class_names) - len(names) >= MIN_CLASSES:
-        ways.insert(0, f"set exclude={write_list(names)}")
-    if min(n_groups) >= MIN_FOLDS:
-        ways.insert(-1, f"set folds={min(n_groups)}")
+    changes = _list_changes(dict(zip(catalogue.class_names, n_groups, strict=True)), n_folds=n_folds)
+    ways = [f"set {' and '.join(f'{name}={value}' for name, value in each.items())}" for each in changes]
+    ways.append(f"add at least {count(n_folds - min(n_groups), 'image')} of other fields of view")
+    fewest = (
+        f" No folds do with fewer than {MIN_FOLDS} groups of a class: one to train, one to validate and one to test."
+        if min(n_groups) < MIN_FOLDS
+        else ""
+    )
     raise ClassTooSmallError(
         f"{'; '.join(found)}, but {n_folds} folds need at least {n_folds} groups of each class. "
-        f"What you can do: {', or '.join(ways)}."
+        f"What you can do: {', or '.join(ways)}.{fewest}",
+        changes=changes[0] if changes else {},
     )
+
+
+def _list_changes(n_groups: Mapping[str, int], *, n_folds: int) -> list[dict[str, str]]:
+    """Return the changes of settings with which these classes can be divided, those that keep most classes first."""
+    changes = []
+    for least in (1, MIN_FOLDS, n_folds):
+        kept = [number for number in n_groups.values() if number >= least]
+        if len(kept) >= MIN_CLASSES and min(kept) >= MIN_FOLDS:
+            small = [name for name, number in n_groups.items() if number < least]
+            change = {"exclude": write_list(small)} if small else {}
+            changes.append(change | ({"folds": str(min(kept))} if min(kept) < n_folds else {}))
+    return [change for place, change in enumerate(changes) if change not in changes[:place]]
 
 
 def _assign_groups(compositions: Mapping[str, Composition], *, n_parts: int, seed: int) -> dict[str, int]:

@@ -78,6 +78,7 @@ def draw_calibration(*, n_heads: int, n_images: int = 30, novelty: NoveltyModel 
             of_true_class=np.random.default_rng(0).uniform(0.3, 1, n_images),
             network_of_image=np.arange(n_images) % n_heads,
             group_of_image=np.arange(n_images),
+            label_of_image=np.arange(n_images) % len(CLASS_NAMES),
         ),
         novelty=novelty,
     )

@@ -127,6 +127,7 @@ def test_set_scores_are_counted_as_by_hand() -> None:
     assert (scores.coverage, scores.mean_size, scores.share_single) == (0.75, 1.75, 0.5)
     np.testing.assert_allclose(scores.coverage_of_class, [2 / 3, 1.0, np.nan])
     assert scores.coverage_interval == pytest.approx((0.1941, 0.9937), abs=1e-4)
+    assert scores.least_covered == 0
 
 
 def test_risk_falls_when_hesitant_images_are_left_out() -> None:
@@ -241,6 +242,43 @@ def test_the_class_named_is_always_in_the_set() -> None:
         False,
         True,
     ]
+
+
+def test_a_class_is_compared_with_its_own_images_where_each_class_is_to_be_covered() -> None:
+    """Class 0 is answered surely, class 1 is not: of all images 0.45 is low, of class 1 it is usual."""
+    answers = CrossAnswers(
+        of_true_class=np.concatenate([np.full(45, 0.9), np.full(10, 0.4)]),
+        network_of_image=np.zeros(55, dtype=np.int64),
+        group_of_image=np.arange(55),
+        label_of_image=np.repeat([0, 1], [45, 10]),
+    )
+    row = np.array([[0.55, 0.45]])
+    assert predict_cross_set(row, answers=answers, coverage=0.8, most_probable=0).tolist() == [True, False]
+    of_class = predict_cross_set(row, answers=answers, coverage=0.8, most_probable=1, coverage_of="class")
+    assert of_class.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("n_groups", "is_left_out"), [(8, False), (9, True)])
+def test_a_class_with_too_few_groups_is_in_every_set_that_covers_each_class(n_groups: int, is_left_out: bool) -> None:
+    """Two images of a group, and images of another class in the same groups, do not make more groups of it."""
+    groups = np.tile(np.arange(n_groups), 3)
+    answers = CrossAnswers(
+        of_true_class=np.full(3 * n_groups, 0.9),
+        network_of_image=np.zeros(3 * n_groups, dtype=np.int64),
+        group_of_image=groups,
+        label_of_image=np.repeat([0, 0, 1], n_groups),
+    )
+    assert answers.count_groups_of_class(3).tolist() == [n_groups, n_groups, 0]
+    found = predict_cross_set(
+        np.array([[0.0, 0.3, 0.7]]), answers=answers, coverage=0.9, most_probable=2, coverage_of="class"
+    )
+    assert found.tolist() == [not is_left_out, not is_left_out, True]
+
+
+def test_coverage_of_each_class_needs_the_classes() -> None:
+    answers = CrossAnswers(of_true_class=np.ones(9), network_of_image=np.zeros(9, int), group_of_image=np.arange(9))
+    with pytest.raises(ValueError, match="classes of the images calibrated on are not known"):
+        predict_cross_set(np.ones((1, 2)), answers=answers, coverage=0.8, most_probable=0, coverage_of="class")
 
 
 def test_what_is_refused() -> None:

@@ -7,6 +7,8 @@ from benchmarks.trust.comparison import EQUAL, simulate_equal, simulate_fold_tes
 from benchmarks.trust.conformal import ANSWERS, simulate_coverage, simulate_ensemble, simulate_scores
 from benchmarks.trust.intervals import WORLDS, simulate_trained
 from benchmarks.trust.intervals import simulate_coverage as simulate_interval_coverage
+from benchmarks.trust.label_errors import Pool as LabelPool
+from benchmarks.trust.label_errors import compute_precision_at, exchange_labels, simulate_label_errors
 from benchmarks.trust.lots import simulate_lots
 from benchmarks.trust.rendered_lots import USUAL, build_network, embed_pool, simulate_pools
 from benchmarks.trust.scores import simulate_calibration, simulate_novelty
@@ -141,3 +143,41 @@ def test_known_images_are_alarms_no_oftener_than_asked(rate: float) -> None:
     assert found["known"] <= rate + 0.015
     assert found["single tiles"] <= rate + 0.03
     assert found["unknown"] > 0.9
+
+
+@pytest.mark.parametrize("sizes", [(10, 10, 10, 10), (40, 40, 10, 10)])
+def test_sets_that_cover_each_class_hold_each_class_as_asked(sizes: tuple[int, ...]) -> None:
+    """Of all images together the rarer and harder classes are covered less."""
+    of_images, of_class = (
+        simulate_ensemble(coverage=0.9, n_studies=100, images_per_class=sizes, coverage_of=kind)
+        for kind in ("images", "class")
+    )
+    assert min(of_images[f"class {label}"] for label in range(4)) < 0.88
+    assert all(0.88 < of_class[f"class {label}"] < 0.96 for label in range(4))
+    assert of_class["size"] < of_images["size"] + 0.3
+
+
+def test_exchanged_labels_stand_first_in_the_ranking() -> None:
+    """Made-up features: four classes that hardly overlap, ten images each."""
+    rng = np.random.default_rng(0)
+    centres = 3 * rng.normal(size=(4, 1, 1, 8))
+    pool = LabelPool(features=centres + rng.normal(size=(4, 30, 1, 8)) + 0.5 * rng.normal(size=(4, 30, 3, 8)))
+    right, exchanged = (
+        simulate_label_errors(pool, images_per_class=10, share=share, n_studies=10) for share in (0.0, 0.1)
+    )
+    assert right["beyond chance"] <= 0.1
+    assert exchanged["precision at recall"] > 0.8
+    assert exchanged["recall"] > 0.8
+
+
+def test_labels_are_exchanged_among_one_another() -> None:
+    labels = np.repeat(np.arange(5), 4)
+    given = exchange_labels(labels, n_exchanged=6, rng=np.random.default_rng(0))
+    assert (given != labels).sum() == 6
+    assert np.array_equal(np.sort(given), labels)
+
+
+def test_the_precision_is_that_of_the_shortest_part_of_the_ranking_with_the_recall() -> None:
+    is_exchanged = np.array([True, False, True, False, True])
+    assert compute_precision_at(0.6, ranked=np.array([0, 1, 2, 3, 4]), is_exchanged=is_exchanged) == 2 / 3
+    assert compute_precision_at(1.0, ranked=np.array([4, 2, 0, 1, 3]), is_exchanged=is_exchanged) == 1.0

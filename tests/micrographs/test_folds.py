@@ -15,6 +15,8 @@ from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import Fold, FoldTable, check_folds, draw_folds
 from tests.micrographs.conftest import build_record
 
+TOO_FEW_FOR_ANY = " No folds do with fewer than 3 groups of a class: one to train, one to validate and one to test."
+
 
 def make_catalogue(rows: Iterable[tuple[str, str, str]]) -> Catalogue:
     """A catalogue of (image_id, label, group)."""
@@ -157,15 +159,27 @@ def test_a_class_too_small_is_named_with_the_ways_out() -> None:
         draw_folds(make_single_images(big=10, other=10, tiny=2), n_folds=5, seed=0)
     assert str(caught.value) == (
         "class 'tiny' has 2 groups (2 images), but 5 folds need at least 5 groups of each class. "
-        "What you can do: set exclude=tiny, or add at least 3 images of other fields of view."
+        f"What you can do: set exclude=tiny, or add at least 3 images of other fields of view.{TOO_FEW_FOR_ANY}"
     )
+    assert caught.value.changes == {"exclude": "tiny"}
     with pytest.raises(ClassTooSmallError) as caught:
         draw_folds(make_single_images(big=10, other=10, four=4, three=3), n_folds=5, seed=0)
     assert str(caught.value) == (
         "class 'four' has 4 groups (4 images); class 'three' has 3 groups (3 images), but 5 folds need at least "
-        "5 groups of each class. What you can do: set exclude=four,three, or set folds=3, or add at least 2 images "
+        "5 groups of each class. What you can do: set folds=3, or set exclude=four,three, or add at least 2 images "
         "of other fields of view."
     )
+    assert caught.value.changes == {"folds": "3"}
+
+
+def test_a_class_too_small_for_any_folds_may_be_left_out_and_fewer_folds_drawn_for_the_others() -> None:
+    catalogue = make_single_images(big=10, four=4, other=10, tiny=1)
+    with pytest.raises(
+        ClassTooSmallError, match="set exclude=tiny and folds=4, or set exclude=four,tiny, or"
+    ) as caught:
+        draw_folds(catalogue, n_folds=5, seed=0)
+    assert caught.value.changes == {"exclude": "tiny", "folds": "4"}
+    assert len(draw_folds(make_single_images(big=10, four=4, other=10), n_folds=4, seed=0).folds) == 4
 
 
 @pytest.mark.parametrize(
@@ -174,12 +188,16 @@ def test_a_class_too_small_is_named_with_the_ways_out() -> None:
         ({"a": 3, "b": 3, "c": 3}, "What you can do: set folds=3, or add at least 2 images of other fields of view."),
         ({"a": 2, "b": 9}, "What you can do: add at least 3 images of other fields of view."),
         ({"a": 2, "b": 9, "c": 9}, "What you can do: set exclude=a, or add at least 3 images of other fields of view."),
+        (
+            {"a": 2, "b": 9, "c": 4},
+            "What you can do: set exclude=a and folds=4, or add at least 3 images of other fields of view.",
+        ),
     ],
 )
 def test_no_classes_are_to_be_excluded_that_a_search_needs(n_images: dict[str, int], ways: str) -> None:
     with pytest.raises(ClassTooSmallError) as caught:
         draw_folds(make_single_images(**n_images), n_folds=5, seed=0)
-    assert str(caught.value).endswith(ways)
+    assert str(caught.value).removesuffix(TOO_FEW_FOR_ANY).endswith(ways)
 
 
 def test_many_small_classes_are_counted() -> None:

@@ -173,6 +173,15 @@ def test_a_study_has_its_baselines_and_one_of_before_has_none(study: ss.Study, t
     assert len(before.baselines) == 0
 
 
+def test_a_study_has_its_doubtful_labels_with_the_sentence_about_chance(study: ss.Study) -> None:
+    doubtful = study.doubtful_labels
+    wrong = study.predictions.query("split == 'test' and predicted != true")
+    assert set(doubtful["image_id"]) <= set(wrong["image_id"])
+    assert doubtful["probability_of_label"].is_monotonic_increasing
+    assert doubtful.attrs["chance"].startswith(f"{len(doubtful)} of {len(study.outcome.tiles.image_ids)} labels ")
+    assert "Doubtful labels" in study.report
+
+
 def test_a_loaded_study_is_the_one_that_was_searched(study: ss.Study) -> None:
     loaded = ss.load_study("excipients")
     assert loaded.trials.equals(study.trials)

@@ -30,6 +30,9 @@ NOVELTY_PREFIX = "novelty_"
 ANSWERS = ("of_true_class", "network_of_image", "group_of_image")
 """Fields of the answers, and arrays in that file."""
 
+LABELS = "label_of_image"
+"""One more, which older models lack."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -73,6 +76,7 @@ def fit_calibration(
             of_true_class=calibrated[np.arange(len(labels)), labels],
             network_of_image=heads.astype(np.int64),
             group_of_image=group_of_image[images].astype(np.int64),
+            label_of_image=labels,
         ),
         novelty=novelty,
     )
@@ -82,6 +86,8 @@ def write_calibration(calibration: Calibration, *, path: Path) -> None:
     """Write a calibration as a NumPy archive without pickle."""
     arrays: dict[str, NDArray[Any]] = {"temperature": np.array(calibration.temperature)}
     arrays |= {name: getattr(calibration.answers, name) for name in ANSWERS}
+    if calibration.answers.label_of_image is not None:
+        arrays[LABELS] = calibration.answers.label_of_image
     if calibration.novelty is not None:
         arrays |= {NOVELTY_PREFIX + name: array for name, array in calibration.novelty.to_arrays().items()}
     path.write_bytes(pack_arrays(arrays))
@@ -95,7 +101,7 @@ def read_calibration(path: Path) -> Calibration:
     """
     try:
         arrays = unpack_arrays(path.read_bytes())
-        answers = CrossAnswers(**{name: arrays[name] for name in ANSWERS})
+        answers = CrossAnswers(**{name: arrays[name] for name in ANSWERS}, label_of_image=arrays.get(LABELS))
         return Calibration(temperature=float(arrays["temperature"]), answers=answers, novelty=_read_novelty(arrays))
     except ARCHIVE_DAMAGE as error:
         raise StoreError(f"The model is damaged: {path.name} does not hold a calibration.") from error

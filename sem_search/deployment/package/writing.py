@@ -126,6 +126,7 @@ SIGNATURE = ModelSignature(
             ParamSpec("tiles", DataType.boolean, False),
             ParamSpec("on_error", DataType.string, "refuse"),
             ParamSpec("coverage", DataType.double, DEFAULT_COVERAGE),
+            ParamSpec("coverage_of", DataType.string, "images"),
         ]
     ),
 )
@@ -256,7 +257,7 @@ def build_input_example(parts: ClassifierParts) -> tuple[pd.DataFrame, dict[str,
     picture = np.where(is_disc, 200, 60).astype(np.uint8)
     content = encode_png(picture) if parts.pixel_size_nm is None else encode_tiff(picture, pixel_nm=parts.pixel_size_nm)
     frame = pd.DataFrame({IMAGE_COLUMN: [base64.b64encode(content).decode("ascii")]})
-    return frame, {"explain": False, "tiles": False, "on_error": "refuse", "coverage": DEFAULT_COVERAGE}
+    return frame, {param.name: param.default for param in SIGNATURE.params.params}
 
 
 def list_requirements() -> list[str]:

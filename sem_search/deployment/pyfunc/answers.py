@@ -15,16 +15,21 @@ from sem_search.deployment.classifier.pixel_size import check_pixel_size
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
-from sem_search.evaluation.conformal import compute_groups_needed, predict_cross_set
+from sem_search.evaluation.conformal import CrossAnswers, compute_groups_needed, predict_cross_set
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE, NoveltyModel
 from sem_search.micrographs.reading.micrograph import Micrograph, encode_png
 from sem_search.records import FloatVector
+from sem_search.words import MAX_JOINED, name_some
 
 NOVELTY_NOT_KNOWN = (
     "the model cannot tell whether it knows this material: it has no record of what known ones look like"
 )
 NOT_CALIBRATED = (
     "the model was packed without out-of-fold answers: its probabilities are not calibrated, its sets hold all classes"
+)
+LABELS_NOT_KNOWN = (
+    "the model was packed by a version that did not record the classes of its calibration images, so it cannot keep a "
+    "coverage for each class: its set holds all classes; a model of a new search can"
 )
 
 
@@ -94,7 +99,7 @@ def _describe_answer(
         is_brought_to_one=description.pixel_size_nm is not None,
     )
     calibration = classifier.calibration
-    members, doubts = _choose_set(answer, calibration=calibration, coverage=options.coverage)
+    members, doubts = _choose_set(answer, calibration=calibration, class_names=class_names, options=options)
     novelty, unlike = _describe_novelty(answer, classifier=classifier)
     warnings = [*micrograph.warnings, *unlike, *doubts, *([pixel_size.warning] if pixel_size.warning else [])]
     record = _describe_probabilities(answer.probabilities, class_names=class_names) | {
@@ -153,22 +158,43 @@ def _describe_alarms(model: NoveltyModel, *, label: int) -> str:
 
 
 def _choose_set(
-    answer: ImageAnswer, *, calibration: Calibration | None, coverage: float
+    answer: ImageAnswer, *, calibration: Calibration | None, class_names: Sequence[str], options: RequestOptions
 ) -> tuple[list[int], tuple[str, ...]]:
     """Return the classes of the prediction set, the most probable first, and the warnings."""
     by_probability = [int(index) for index in np.argsort(-answer.probabilities, kind="stable")]
+    coverage, of_class = options.coverage, options.coverage_of == "class"
     if calibration is None:
         return by_probability, (NOT_CALIBRATED,)
-    if not calibration.answers.is_attainable(coverage):
+    if of_class and calibration.answers.label_of_image is None:
+        return by_probability, (LABELS_NOT_KNOWN,)
+    if not of_class and not calibration.answers.is_attainable(coverage):
         return by_probability, (
             f"a set that holds the true class of {100 * coverage:g} % of images needs "
             f"{compute_groups_needed(coverage)} independent images to calibrate on, and there are "
             f"{calibration.answers.n_groups}: it holds all classes",
         )
     is_member = predict_cross_set(
-        answer.head_probabilities, answers=calibration.answers, coverage=coverage, most_probable=answer.label
+        answer.head_probabilities,
+        answers=calibration.answers,
+        coverage=coverage,
+        most_probable=answer.label,
+        coverage_of=options.coverage_of,
     )
-    return [index for index in by_probability if is_member[index]], ()
+    few = _describe_small_classes(calibration.answers, class_names=class_names, coverage=coverage) if of_class else ()
+    return [index for index in by_probability if is_member[index]], few
+
+
+def _describe_small_classes(answers: CrossAnswers, *, class_names: Sequence[str], coverage: float) -> tuple[str, ...]:
+    """Return a warning that names the classes with too few images for a set to leave them out."""
+    needed, n_groups = compute_groups_needed(coverage), answers.count_groups_of_class(len(class_names))
+    small = [f"{name} ({n})" for name, n in zip(class_names, n_groups, strict=True) if n < needed]
+    if not small:
+        return ()
+    return (
+        f"sets that hold the true class of {100 * coverage:g} % of the images of each class need {needed} independent "
+        "images of each to calibrate on; of these there are fewer, and every set holds them: "
+        f"{name_some(small, most=MAX_JOINED)}",
+    )
 
 
 def _describe_probabilities(probabilities: FloatVector, *, class_names: Sequence[str]) -> dict[str, Any]:

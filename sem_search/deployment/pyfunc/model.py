@@ -68,7 +68,8 @@ class ServedClassifier(PythonModel):
             model_input: Column `image`: base64 of a file as it came, with or without a data-URL prefix.
             params: `explain` adds the columns `image_png` and `overlay_png`; `tiles` adds the column `tiles`;
                 `on_error="report"` adds the column `error` and answers the other rows, where otherwise a bad row
-                refuses the request; `coverage` is that of the prediction sets.
+                refuses the request; `coverage` is that of the prediction sets, `coverage_of`
+                says of which images.
 
         Returns:
             One row per image, see `docs/serving.md`.

@@ -1,4 +1,4 @@
-"""What a request may be: a column of base64 files, and four parameters. Everything else is refused in one sentence.
+"""What a request may be: a column of base64 files, and five parameters. Everything else is refused in one sentence.
 
 A sentence names the row, counted from 0 as in the request's list, and the reason. It never holds the content of the
 request, a path or a stack trace.
@@ -9,12 +9,13 @@ import re
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from sem_search.deployment.request_limits import MAX_REQUEST_MEGAPIXELS, MAX_ROWS
 from sem_search.errors import DataError, SettingsError
+from sem_search.evaluation.conformal import CoverageOf
 from sem_search.micrographs.reading.micrograph import Micrograph
 
 IMAGE_COLUMN = "image"
@@ -50,6 +51,8 @@ class RequestOptions:
     """`refuse`: one bad row refuses the request. `report`: its row says why, the others are answered."""
     coverage: float = DEFAULT_COVERAGE
     """Share of images whose prediction set shall hold the true class, in (0, 1)."""
+    coverage_of: CoverageOf = "images"
+    """Of which images it is the share: of all, or of those of each class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +74,10 @@ def read_options(params: Mapping[str, Any] | None) -> RequestOptions:
         value = given.get(name, False)
         if not isinstance(value, bool):
             raise SettingsError(f"Parameter {name} must be true or false, got {_describe_value(value)}.")
-    on_error = given.get("on_error", "refuse")
-    if on_error not in ON_ERROR_WORDS:
-        raise SettingsError(
-            f"Parameter on_error must be one of {', '.join(ON_ERROR_WORDS)}, got {_describe_value(on_error)}."
-        )
+    for name, words in (("on_error", ON_ERROR_WORDS), ("coverage_of", get_args(CoverageOf))):
+        value = given.get(name, words[0])
+        if value not in words:
+            raise SettingsError(f"Parameter {name} must be one of {', '.join(words)}, got {_describe_value(value)}.")
     coverage = given.get("coverage", DEFAULT_COVERAGE)
     if isinstance(coverage, bool) or not isinstance(coverage, int | float) or not 0 < coverage < 1:
         raise SettingsError(
@@ -84,8 +86,9 @@ def read_options(params: Mapping[str, Any] | None) -> RequestOptions:
     return RequestOptions(
         explain=given.get("explain", False),
         tiles=given.get("tiles", False),
-        on_error=on_error,
+        on_error=given.get("on_error", "refuse"),
         coverage=float(coverage),
+        coverage_of=given.get("coverage_of", "images"),
     )
 
 

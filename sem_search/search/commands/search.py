@@ -6,10 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from sem_search.disk_errors import explain_disk_errors
+from sem_search.errors import ClassTooSmallError
 from sem_search.progress import Show, show_nothing
 from sem_search.search.attempt import search_study
 from sem_search.search.cluster.client import ClusterClient, open_cluster
 from sem_search.search.cluster.remote_folds import compute_shards
+from sem_search.search.commands.command_line import write_search_command
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.process import quieten_libraries
 from sem_search.search.results.conclusion import Conclusion
@@ -17,7 +19,7 @@ from sem_search.search.trials.storage import check_storage
 from sem_search.settings import SearchSettings
 from sem_search.terminal import warn
 from sem_search.tracking.mlflow.own_runs import RUN_ID_VARIABLE
-from sem_search.words import count
+from sem_search.words import count, read_list
 
 PASSWORD_ADVICE = {
     "storage": "as PGPASSWORD or in ~/.pgpass",
@@ -55,7 +57,10 @@ def begin_search(settings: SearchSettings, *, show: Show = show_nothing) -> Prep
     show(_describe_request(settings))
     _warn_of_logged_password(settings)
     check_storage(settings.storage, wait_s=settings.outage_wait, warn=warn)
-    return prepare_search(settings, show=show)
+    try:
+        return prepare_search(settings, show=show)
+    except ClassTooSmallError as error:
+        raise ClassTooSmallError(f"{error}{_describe_way_out(error, settings=settings)}") from error
 
 
 def finish_search(prepared: PreparedSearch) -> Conclusion:
@@ -71,6 +76,16 @@ def finish_search(prepared: PreparedSearch) -> Conclusion:
         if client is not None:
             prepared = dataclasses.replace(prepared, elsewhere=partial(compute_shards, client, prepared=prepared))
         return search_study(prepared, client=client)
+
+
+def _describe_way_out(error: ClassTooSmallError, *, settings: SearchSettings) -> str:
+    """Return the command with which the search would go on, on a line of its own; empty where there is none."""
+    if not error.changes:
+        return ""
+    left_out = (*settings.exclude, *read_list(error.changes.get("exclude", "")))
+    n_folds = int(error.changes.get("folds", settings.folds))
+    changed = settings.model_copy(update={"exclude": left_out, "folds": n_folds})
+    return f" For example:\n  {write_search_command(changed)}"
 
 
 def _open_client(settings: SearchSettings) -> AbstractContextManager[ClusterClient | None]:

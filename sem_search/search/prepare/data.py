@@ -93,7 +93,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
     try:
         folds = draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
     except ClassTooSmallError as error:  # it was large enough before images were grouped
-        raise ClassTooSmallError(f"{error}{explain_grouping(inspection.joining)}") from error
+        raise ClassTooSmallError(f"{error}{explain_grouping(inspection.joining)}", changes=error.changes) from error
     check_folds(folds, catalogue=catalogue)
     return PreparedData(
         catalogue=catalogue,

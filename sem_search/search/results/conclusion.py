@@ -19,6 +19,7 @@ from sem_search.deployment.registry import (
 from sem_search.errors import StoreError
 from sem_search.evaluation.baselines import compare_baselines
 from sem_search.evaluation.metrics import SplitScores, compute_split_scores
+from sem_search.micrographs.inspection.inspect import Finding
 from sem_search.programs import find_command
 from sem_search.records import FinishedFold, StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
@@ -249,6 +250,7 @@ def describe_study(
             get_baselines(prepared, trainer=trainer), winner=outcome.winner, tiles=outcome.tiles
         ),
         findings=tuple(finding.message for finding in prepared.data.findings),
+        faults=_list_faults(prepared.data.findings),
         confounds=tuple(finding.kind for finding in prepared.data.findings if finding.is_confound),
         warnings=prepared.warnings,
         settings=describe_params(prepared),
@@ -266,6 +268,15 @@ def describe_study(
         arguments=list_arguments(prepared.settings),
         tracking_uri=get_tracking_uri(),
     )
+
+
+def _list_faults(findings: Sequence[Finding]) -> dict[str, tuple[str, ...]]:
+    """Return the kinds of what inspection found in single images, by image id."""
+    faults: dict[str, tuple[str, ...]] = {}
+    for finding in findings:
+        for image_id in () if finding.unstated else finding.images:
+            faults[image_id] = (*faults.get(image_id, ()), finding.kind.replace("_", " "))
+    return faults
 
 
 def _explain_winner(

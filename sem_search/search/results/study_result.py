@@ -14,8 +14,10 @@ from sem_search.search.results.baselines import read_baselines
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.baselines import build_baseline_table
+from sem_search.tracking.entries.doubtful_labels import build_doubt_table
 from sem_search.tracking.entries.predictions import tabulate_image_predictions, tabulate_tile_predictions
 from sem_search.tracking.entries.tables import build_trial_table, compute_trial_rows
+from sem_search.tracking.entries.trust import compute_trust
 from sem_search.tracking.entries.types import TableArtifact
 from sem_search.tracking.figures.catalogue import Figures, draw_study
 from sem_search.tracking.mlflow.files import read_text_artifact
@@ -68,6 +70,16 @@ class Study:
         return _to_frame(
             build_baseline_table(compare_baselines(kept, winner=self.outcome.winner, tiles=self.outcome.tiles))
         )
+
+    @cached_property
+    def doubtful_labels(self) -> pd.DataFrame:
+        """Images whose label the winner's networks doubt, the most doubtful first; `attrs["chance"]` says how many such
+        images chance alone would show. What inspection found in them stands in the report.
+        """
+        found = compute_trust(self.outcome).doubtful_labels
+        frame = _to_frame(build_doubt_table(found, path="doubtful_labels.csv")).drop(columns="inspection")
+        frame.attrs["chance"] = found.to_text()
+        return frame
 
     @property
     def figures(self) -> Figures:

@@ -150,6 +150,8 @@ class StudyContext:
     """Simple classifiers beside the winner; none in a report of an older version."""
     findings: tuple[str, ...] = ()
     """What inspection found in the data, one sentence each."""
+    faults: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What inspection found in single images, in a few words each, by image id."""
     confounds: tuple[str, ...] = ()
     """Kinds of those findings that warn of a confound: how an image was taken gives its class away."""
     unstated: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from sem_search.records import FoldOutcome, Split, StudyOutcome, TileTable, Trai
 from sem_search.tracking.entries import json_values as plain
 from sem_search.tracking.entries.baselines import build_baseline_table, iter_baseline_numbers
 from sem_search.tracking.entries.context import HeatMapSheet, MistakeGallery, StudyContext
+from sem_search.tracking.entries.doubtful_labels import build_doubt_table
 from sem_search.tracking.entries.metrics import (
     iter_course_numbers,
     iter_curve_numbers,
@@ -166,6 +167,7 @@ def iter_study_entries(
     yield JsonArtifact(path="trials.json", content=[asdict(row) for row in rows])
     yield build_fold_table(compute_fold_rows(context.folds, tiles=study.tiles), path="folds.csv")
     yield from _iter_mistake_entries(study, gallery=context.mistakes)
+    yield build_doubt_table(trust.doubtful_labels, path="mistakes/doubtful_labels.csv", faults=context.faults)
     yield TextArtifact(path="report.html", text=render_report(study, context=context, trust=trust, figures=figures))
 
 

@@ -25,6 +25,7 @@ from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.selection import SelectionBias, compute_selection_bias
 from sem_search.evaluation.statistics import Interval
 from sem_search.records import FloatMatrix, FloatVector, IntVector, Split, StudyOutcome
+from sem_search.tracking.entries.doubtful_labels import DoubtfulLabels, list_doubtful_labels
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.metrics import NumberRow
 from sem_search.tracking.entries.tables import SPLITS
@@ -69,6 +70,7 @@ class StudyTrust:
     """One per fold."""
     sets: tuple[SetCoverage, ...]
     risk: RiskCoverage
+    doubtful_labels: DoubtfulLabels
     allowed_risk: float = ALLOWED_RISK
 
     @property
@@ -99,6 +101,8 @@ class ImageAnswers:
     """True classes, shape (n_images,)."""
     fold_of_row: IntVector
     """The fold that answered, shape (n_images,)."""
+    image_of_row: IntVector
+    """Index into the tile table's images, shape (n_images,)."""
     group_of_row: tuple[str, ...]
 
 
@@ -127,6 +131,12 @@ def compute_trust(study: StudyOutcome) -> StudyTrust:
         temperatures=scaled.temperatures,
         sets=tuple(_judge_sets(answers, coverage=coverage) for coverage in COVERAGES),
         risk=compute_risk_coverage(answers.probabilities, labels=answers.labels),
+        doubtful_labels=list_doubtful_labels(
+            answers.probabilities,
+            image_of_row=answers.image_of_row,
+            group_of_row=answers.group_of_row,
+            tiles=study.tiles,
+        ),
     )
 
 
@@ -141,6 +151,7 @@ def gather_image_answers(study: StudyOutcome) -> ImageAnswers:
         probabilities=np.concatenate([probabilities for _, probabilities in combined]),
         labels=tiles.label_of_image[order],
         fold_of_row=np.repeat([one.fold for one in folds], [len(images) for images, _ in combined]),
+        image_of_row=order,
         group_of_row=tuple(tiles.group_of_image[image] for image in order),
     )
 

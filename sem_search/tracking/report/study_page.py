@@ -26,6 +26,9 @@ from sem_search.tracking.report.verdict import ENOUGH_GROUPS, compute_verdict
 N_CONFUSED_PAIRS = 8
 """Pairs of classes that the text names; the matrix shows all."""
 
+MAX_DOUBTFUL = 24
+"""Doubtful labels that are shown, one picture of 15 kB each."""
+
 N_NEEDY = 4
 """Classes that need images, of which the next steps give the numbers."""
 
@@ -48,6 +51,7 @@ def render_report(
     trust = trust or compute_trust(study)
     figures = figures or (*list_study_figures(study, context=context), *list_trust_figures(trust))
     winner, tiles = study.winner, study.tiles
+    shown = context.mistakes.images if context.mistakes is not None else ()
     confusions = {unit: compute_confusion_table(winner, tiles=tiles, split="test", unit=unit) for unit in UNITS}
     return render_page(
         "report.html",
@@ -57,6 +61,9 @@ def render_report(
         verdict=compute_verdict(study, trust=trust, context=context),
         enough_groups=ENOUGH_GROUPS,
         max_needy=N_NEEDY,
+        doubtful=trust.doubtful_labels,
+        max_doubtful=MAX_DOUBTFUL,
+        pictures={image.answer.image_id: image.picture for image in shown},
         figures={figure.number: figure for figure in figures},
         scores={split: compute_split_scores(winner, tiles=tiles, split=split) for split in reversed(SPLITS)},
         selection=compute_selection(study),

@@ -36,6 +36,7 @@ def test_every_image_is_calibrated_on_by_the_head_that_did_not_see_it(out_of_fol
         scaled = apply_temperature(probabilities, temperature=calibration.temperature)
         wanted = scaled[np.arange(len(images)), labels]
         assert answers.of_true_class[answers.network_of_image == head] == pytest.approx(wanted)
+        assert np.array_equal(answers.get_labels()[answers.network_of_image == head], labels)
 
 
 def test_the_temperature_is_that_of_all_out_of_fold_images(out_of_fold: OutOfFold) -> None:
@@ -70,7 +71,7 @@ def test_what_is_written_is_read(out_of_fold: OutOfFold, parts: Any, tmp_path: P
         write_calibration(calibration, path=tmp_path / "calibration.npz")
         found = read_calibration(tmp_path / "calibration.npz")
         assert found.temperature == calibration.temperature
-        for name in ("of_true_class", "network_of_image", "group_of_image"):
+        for name in ("of_true_class", "network_of_image", "group_of_image", "label_of_image"):
             assert np.array_equal(getattr(found.answers, name), getattr(calibration.answers, name))
         assert (found.novelty is None) == (novelty is None)
     assert found.novelty is not None
@@ -79,7 +80,7 @@ def test_what_is_written_is_read(out_of_fold: OutOfFold, parts: Any, tmp_path: P
 
 
 def test_a_calibration_of_an_older_version_is_read(out_of_fold: OutOfFold, parts: Any, tmp_path: Path) -> None:
-    """It held one threshold, in multiples of what images have on average with so many tiles."""
+    """It held one threshold, in multiples of what images have on average with so many tiles, and no classes."""
     file = tmp_path / "calibration.npz"
     calibration = fit_calibration(out_of_fold.trial, tiles=out_of_fold.tiles, novelty=parts.calibration.novelty)
     assert calibration is not None
@@ -87,8 +88,10 @@ def test_a_calibration_of_an_older_version_is_read(out_of_fold: OutOfFold, parts
     newer = ("tile_counts", "limits", "class_sizes", "class_alarms")
     with np.load(file) as archive:
         arrays = {name: archive[name] for name in archive if name.removeprefix(NOVELTY_PREFIX) not in newer}
+    del arrays["label_of_image"]
     older = {"spread_of_images": 2.0, "spread_of_tiles": 6.0, "threshold": 1.5}
     np.savez(file, **arrays, **{NOVELTY_PREFIX + name: np.array(value) for name, value in older.items()})
+    assert read_calibration(file).answers.label_of_image is None
     found = read_calibration(file).novelty
     assert found is not None
     np.testing.assert_allclose(found.limits.interpolate(np.array([1, 3, 6])), 1.5 * np.array([8.0, 4.0, 3.0]))

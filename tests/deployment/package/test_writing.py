@@ -97,6 +97,7 @@ def test_the_signature_names_column_and_parameters(model_folder: Path) -> None:
         "tiles": False,
         "on_error": "refuse",
         "coverage": 0.9,
+        "coverage_of": "images",
     }
 
 

@@ -34,6 +34,7 @@ CALIBRATION = Calibration(
         of_true_class=np.array([0.05, 0.4, *np.linspace(0.5, 0.99, 18)]),
         network_of_image=np.arange(20) % 2,
         group_of_image=np.arange(20),
+        label_of_image=np.array([0, 1, *np.repeat([0, 1, 2], 6)]),
     ),
     novelty=SimpleNamespace(  # type: ignore[arg-type]
         class_sizes=np.array([8, 8, 8]), class_alarms=np.array([0, 0, 3]), attained_false_alarm_rate=0.1
@@ -117,6 +118,26 @@ def test_too_few_images_give_all_classes_and_that_is_said() -> None:
         "a set that holds the true class of 96 % of images needs 24 independent images to calibrate on, and there are "
         "20: it holds all classes"
     )
+
+
+def test_a_coverage_of_each_class_compares_a_class_with_its_own_images_and_names_those_with_too_few() -> None:
+    record = describe(coverage=0.8, coverage_of="class")
+    assert record["prediction_set"] == ["lactose", "cellulose"]
+    assert record["warnings"] == ["has 2 pages"]
+    record = describe(coverage=0.87, coverage_of="class")  # needs 7 images
+    assert "starch" in record["prediction_set"]
+    assert record["warnings"][1] == (
+        "sets that hold the true class of 87 % of the images of each class need 7 independent images of each to "
+        "calibrate on; of these there are fewer, and every set holds them: starch (6)"
+    )
+
+
+def test_a_model_without_the_classes_of_its_calibration_images_says_so() -> None:
+    older = dataclasses.replace(CALIBRATION, answers=dataclasses.replace(CALIBRATION.answers, label_of_image=None))
+    record = describe(calibration=older, coverage=0.8, coverage_of="class")
+    assert record["prediction_set"] == ["lactose", "starch", "cellulose"]
+    assert "did not record the classes of its calibration images" in record["warnings"][1]
+    assert describe(calibration=older)["warnings"] == ["has 2 pages"]
 
 
 def test_an_unknown_material_is_refused_in_words() -> None:

@@ -187,6 +187,7 @@ def test_read_options(params: dict[str, Any] | None, wanted: RequestOptions) -> 
         ({"explain": 1}, "explain must be true or false, got the int 1"),
         ({"on_error": "ignore"}, "on_error must be one of refuse, report, got the text 'ignore'"),
         ({"on_error": None}, "on_error must be one of"),
+        ({"coverage_of": "tiles"}, "coverage_of must be one of images, class, got the text 'tiles'"),
     ],
 )
 def test_options_that_are_refused(params: dict[str, Any], message: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sem_search.errors import DataError, SettingsError, StudyMismatchError, WeightsError
+from sem_search.errors import ClassTooSmallError, DataError, SettingsError, StudyMismatchError, WeightsError
 from sem_search.heads import Head
 from sem_search.search import attempt
 from sem_search.search.commands import search as search_room
@@ -51,6 +51,30 @@ def test_wrong_input_is_refused_as_early_as_it_can_be_and_leaves_nothing_behind(
         run_search(change(asked, **changes))
     assert begun == steps
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.h5"]
+
+
+@pytest.mark.parametrize(("n_left", "option"), [(2, "--exclude blobs"), (4, "--folds 4")])
+def test_a_class_that_is_too_small_is_answered_with_the_command_to_type(
+    asked: SearchSettings, tmp_path: Path, n_left: int, option: str
+) -> None:
+    folder = shutil.copytree(asked.data, tmp_path / "data")
+    for number in range(n_left, 5):
+        (folder / "blobs" / f"{number}.png").unlink()
+    with pytest.raises(ClassTooSmallError) as caught:
+        run_search(change(asked, data=str(folder), folds=5))
+    command = str(caught.value).split(" For example:\n  ")[1]
+    assert f"search --data {folder}" in command
+    assert option in command
+
+
+def test_where_nothing_but_images_helps_no_command_is_shown(asked: SearchSettings, tmp_path: Path) -> None:
+    folder = shutil.copytree(asked.data, tmp_path / "data")
+    for name in ("blobs", "grains"):
+        for number in range(3):
+            (folder / name / f"{number}.png").unlink()
+    with pytest.raises(ClassTooSmallError) as caught:
+        run_search(change(asked, data=str(folder), folds=5))
+    assert "For example" not in str(caught.value)
 
 
 def test_one_picture_under_two_labels_stops_a_search_before_anything_is_computed(

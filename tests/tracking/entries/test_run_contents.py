@@ -136,7 +136,8 @@ def test_a_study_yields_the_winner_the_figures_and_the_report(study: StudyOutcom
     paths = collect_paths(entries)
     assert len(set(paths)) == len(paths)
     assert "baselines.csv" in paths
-    assert paths[-5:] == ["trials.csv", "trials.json", "folds.csv", "mistakes/images.csv", "report.html"]
+    last = ["trials.csv", "trials.json", "folds.csv", "mistakes/images.csv", "mistakes/doubtful_labels.csv"]
+    assert paths[-6:] == [*last, "report.html"]
     figures = [entry.path for entry in entries if isinstance(entry, FigureArtifact)]
     assert len(figures) == 13
     for figure in figures:  # the numbers behind each picture stand beside it

@@ -38,6 +38,7 @@ def test_the_table_begins_with_the_test_split(trust: StudyTrust, write: Write) -
     assert names == ["test"] * 4 + ["validation"] * 4
     assert "rest on 6 images." in text
     assert "90.0 % (too few images: all classes)" in text
+    assert "100.0 % fine, 100.0 %" in text
 
 
 def test_groups_are_named_where_images_belong_together(trust: StudyTrust, write: Write) -> None:
