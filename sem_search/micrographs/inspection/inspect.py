@@ -27,7 +27,7 @@ value -> number of images); `pairs`, a list of `SimilarPair` by its fields; `con
 images); `findings`, a list of `Finding` by its fields but for `advice`, which `message` holds, errors first.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -151,12 +151,8 @@ def inspect_catalogue(
         SettingsError: `n_folds` is below 3.
         UnreadableImageError: A file cannot be read any more.
     """
-    survey = survey_pixels(
-        catalogue,
-        edges_of=choose_bar_images(catalogue),
-        shown=inspection_report.list_gallery(catalogue),
-        progress=progress,
-    )
+    edges_of, shown = choose_bar_images(catalogue), inspection_report.list_gallery(catalogue)
+    survey = survey_pixels(catalogue, edges_of=edges_of, shown=shown, progress=progress)
     pairs = find_copies(catalogue) if overlaps == "ignore" else find_similar_pairs(catalogue, progress=progress)
     confounds = compute_confounds(catalogue)
     found = _iter_findings(
@@ -170,14 +166,13 @@ def inspect_catalogue(
         pixel_size_nm=pixel_size_nm,
     )
     findings = tuple(sorted(join_findings(found), key=lambda finding: SEVERITIES.index(finding.severity)))
-    suspects = inspection_report.list_suspects(pairs, findings=findings)
     return Inspection(
         catalogue=catalogue,
         pairs=pairs,
         overlaps=overlaps,
         findings=findings,
         confounds=confounds,
-        thumbnails=_add_thumbnails(survey.thumbnails, catalogue=catalogue, shown=suspects),
+        thumbnails=_add_thumbnails(survey.thumbnails, catalogue=catalogue, pairs=pairs, findings=findings),
     )
 
 
@@ -209,10 +204,14 @@ def _iter_findings(
 
 
 def _add_thumbnails(
-    thumbnails: Mapping[str, bytes], *, catalogue: Catalogue, shown: Collection[str]
+    thumbnails: Mapping[str, bytes],
+    *,
+    catalogue: Catalogue,
+    pairs: Sequence[SimilarPair],
+    findings: Sequence[Finding],
 ) -> Mapping[str, bytes]:
-    """Return the thumbnails with those of further images, which are read again."""
-    wanted = set(shown) - set(thumbnails)
+    """Return the thumbnails with those of the images that findings show, which are read again."""
+    wanted = set(inspection_report.list_suspects(pairs, findings=findings)) - set(thumbnails)
     missing = [record for record in catalogue.records if record.image_id in wanted]
     pictures = map_in_threads(
         lambda record: build_thumbnail(catalogue.read_image(record)), missing, label="Thumbnails", is_shown=False

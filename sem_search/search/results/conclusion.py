@@ -43,7 +43,7 @@ from sem_search.settings import list_arguments, write_value
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.entries.trust import compute_trust
-from sem_search.tracking.entries.types import FigureArtifact, TextArtifact
+from sem_search.tracking.entries.types import Entry, FigureArtifact, TextArtifact
 from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
 from sem_search.tracking.mlflow.models import find_model_uri
@@ -150,9 +150,7 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
         study, outcome=outcome, prepared=prepared, trainer=trainer, model_uri=registered.uri, run_id=run_id
     )
     entries = list(iter_study_entries(outcome, context=context, trust=trust))
-    # Beside the folds before it is logged: it can be read though a tracking server is away.
-    (report,) = (entry for entry in entries if isinstance(entry, TextArtifact) and entry.path == REPORT)
-    report_file = write_report(report.text, settings=prepared.settings, name=prepared.name)
+    report_file = _write_report(entries, prepared=prepared)
     # The same time whenever this is done again, so that the numbers count once.
     log_entries(entries, run_id=run_id, time_ms=get_time_ms(context.ended))
     log_entries([build_optuna_page(study)], run_id=run_id)
@@ -173,6 +171,12 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
         },
         figures=tuple(entry for entry in entries if isinstance(entry, FigureArtifact)),
     )
+
+
+def _write_report(entries: Sequence[Entry], *, prepared: PreparedSearch) -> Path:
+    """Write the report beside the folds before it is logged: it can be read though a tracking server is away."""
+    (report,) = (entry for entry in entries if isinstance(entry, TextArtifact) and entry.path == REPORT)
+    return write_report(report.text, settings=prepared.settings, name=prepared.name)
 
 
 def list_winner_runs(study: optuna.Study, *, outcome: StudyOutcome) -> list[str]:
@@ -238,6 +242,7 @@ def describe_study(
     """
     examples, trials = read_examples(prepared, side_px=SHOWN_SIDE_PX), study.get_trials(deepcopy=False)
     finished_folds = read_finished_folds(prepared, trial=outcome.winner)
+    baselines = get_baselines(prepared, trainer=trainer)
     return StudyContext(
         data=prepared.settings.data,
         cells=order_cells(prepared.settings) if prepared.settings.sampler == "grid" else (),
@@ -246,9 +251,7 @@ def describe_study(
         folds=prepared.data.folds.folds,
         heat_maps=_explain_winner(prepared, trainer=trainer, finished_folds=finished_folds),
         mistakes=show_mistakes(outcome, prepared=prepared, trainer=trainer, finished_folds=finished_folds),
-        baselines=compare_baselines(
-            get_baselines(prepared, trainer=trainer), winner=outcome.winner, tiles=outcome.tiles
-        ),
+        baselines=compare_baselines(baselines, winner=outcome.winner, tiles=outcome.tiles),
         findings=tuple(finding.message for finding in prepared.data.findings),
         faults=_list_faults(prepared.data.findings),
         confounds=tuple(finding.kind for finding in prepared.data.findings if finding.is_confound),
