@@ -86,14 +86,17 @@ def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
     n_lines = math.ceil(len(examples) / n_columns)
     shape = max(example.height_px / example.width_px for example in examples)
     column_in = max(1.75, SHEET_IN / 2 / n_columns)
-    figure = make_figure(
-        width_in=column_in * n_columns + 0.2, height_in=((column_in - 0.05) * min(shape, 1.5) + 0.5) * n_lines
-    )
     labels = map_labels(example.label for example in examples)
+    names = [(wrap(labels[one.label]), make_id_lines(one.image_id, line=NAME_LINE)) for one in examples]
+    n_text_lines = sum(max(text.count("\n") + 1 for text in texts) for texts in zip(*names, strict=True))
+    text_in = 0.25 + n_text_lines * 1.3 * SMALL_PT / 72
+    figure = make_figure(
+        width_in=column_in * n_columns + 0.2, height_in=((column_in - 0.05) * min(shape, 1.5) + text_in) * n_lines
+    )
     panels = make_panels(figure, n=len(examples), n_columns=n_columns)
-    for axes, example in zip(panels, examples, strict=True):
-        _draw_original(axes, example)
-        axes.set_title(wrap(labels[example.label]), fontsize=SMALL_PT)
+    for axes, example, (title, name) in zip(panels, examples, names, strict=True):
+        _draw_original(axes, example, name=name)
+        axes.set_title(title, fontsize=SMALL_PT)
     return figure
 
 
@@ -186,10 +189,10 @@ def format_rate(learning_rate: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def _draw_original(axes: Axes, example: ExampleImage) -> None:
+def _draw_original(axes: Axes, example: ExampleImage, *, name: str) -> None:
     """Draw one original with its name and, where the pixel size is known, a scale bar."""
     show_pixels(axes, example.pixels, shape_px=(example.height_px, example.width_px))
-    axes.set_xlabel(make_id_lines(example.image_id, line=NAME_LINE), fontsize=SMALL_PT)
+    axes.set_xlabel(name, fontsize=SMALL_PT)
     if example.pixel_size_nm:
         _draw_scale_bar(axes, example=example, pixel_size_nm=example.pixel_size_nm)
 
