@@ -5,7 +5,7 @@ the larger, and the test images stay as they are. With `refit` a head learns fro
 both shrink in the study's own proportion; without it the validation images only say when to stop, and stay. With all
 images the splits are the study's, and so is the score: that size is not trained again.
 
-Cost: about four cross-validations of the winner's cell; the trunk is not computed again.
+Cost: about six cross-validations of the winner's cell; the trunk is not computed again.
 """
 
 from collections.abc import Sequence
@@ -27,6 +27,9 @@ from sem_search.seeds import derive_seed
 
 SHARES = (1 / 8, 1 / 4, 0.35, 1 / 2, 0.7, 1.0)
 """Of the groups of each class that a head learns from."""
+
+MOST_APART = 0.1
+"""Of the shares of tiles that are compared: half of the images, and every second tile of all."""
 
 N_DRAWS = 3
 """Of training images for each size, each with other images in every fold."""
@@ -54,7 +57,8 @@ def measure_learning_curve(subject: AuditSubject, *, target: float | None = None
         ClassTooSmallError: There are too few images to leave any out.
     """
     check_target(target)
-    planned, half_tiles = plan_sizes(subject), plan_half_tiles(subject)
+    planned = plan_sizes(subject)
+    half_tiles = plan_half_tiles(subject, planned=planned)
     tables = _train(subject, planned=(*planned[:-1], *half_tiles))
     measured = [
         measure_size(draws, n_images=size.n_images, seed=derive_seed(subject.seed, "learning curve", "resamples"))
@@ -79,12 +83,14 @@ def plan_sizes(subject: AuditSubject) -> tuple[PlannedSize, ...]:
         ClassTooSmallError: There are too few images to leave any out.
     """
     sizes: dict[float, PlannedSize] = {}
+    splits = list_splits(subject)
     for share in SHARES:
         draws = tuple(
-            tuple(draw_split(subject, split, share=share, draw=draw) for split in list_splits(subject))
+            tuple(draw_split(subject, split, share=share, draw=draw) for split in splits)
             for draw in range(N_DRAWS if share < 1 else 1)
         )
-        n_images = float(np.mean([_count_images(subject, split) for splits in draws for split in splits]))
+        counts = [_count_images(subject, split) for folds in draws for split in folds]
+        n_images = round(float(np.mean(counts)), 9)  # equal means of other numbers of draws differ in the last bit
         sizes[n_images] = PlannedSize(n_images=n_images, draws=draws)
     if len(sizes) < 2:
         raise ClassTooSmallError(
@@ -137,11 +143,21 @@ def count_kept(n_training: int, n_validation: int, *, share: float, is_refit: bo
     return min(n_kept - n_judging, n_training), n_judging
 
 
-def plan_half_tiles(subject: AuditSubject) -> tuple[PlannedSize, ...]:
-    """Return all images with every second tile of each, row by row, to learn from; nothing where images have one."""
+def find_half(numbers: Sequence[float]) -> int:
+    """Return which of ascending numbers of images, but for the last, is nearest to half of the last."""
+    return min(range(len(numbers) - 1), key=lambda place: abs(numbers[place] - numbers[-1] / 2))
+
+
+def plan_half_tiles(subject: AuditSubject, *, planned: Sequence[PlannedSize]) -> tuple[PlannedSize, ...]:
+    """Return all images with every second tile of each, row by row, to learn from.
+
+    Nothing where that is another share of the tiles than about half of the images have: images of one tile or three.
+    """
     image_of_tile = subject.tiles.image_of_tile
     place = np.arange(len(image_of_tile)) - np.searchsorted(image_of_tile, image_of_tile)
-    if not place.any():
+    numbers = [size.n_images for size in planned]
+    share_of_images, share_of_tiles = numbers[find_half(numbers)] / numbers[-1], float((place % 2 == 0).mean())
+    if abs(share_of_images - share_of_tiles) > MOST_APART * share_of_tiles:
         return ()
     splits = [_keep(split, is_kept=place % 2 == 0) for split in list_splits(subject)]
     if not subject.winner.is_refit:
@@ -187,7 +203,7 @@ def _conclude(
 ) -> LearningCurveAudit:
     """Put what was measured together."""
     curve = fit_learning_curve(sizes)
-    whole, half = sizes[-1], min(sizes[:-1], key=lambda size: abs(size.n_images - sizes[-1].n_images / 2))
+    whole, half = sizes[-1], sizes[find_half([size.n_images for size in sizes])]
     compare = partial(compare_sizes, table=subject.pool_winner())
     return LearningCurveAudit(
         study=subject.study,

@@ -31,13 +31,21 @@ FIGURE_CAPTION = (
     "F-measure over test tiles by the number of images of a class that a head learns from. Points: measured. Line: an "
     "inverse power law fitted to them; dotted, and less sure, beyond the images that there are."
 )
-LIGHTS: dict[Finding, Light] = {"reached": "good", "found": "plain"}
+LIGHTS: dict[Finding, Light] = {"reached": "good", "found": "plain", "near": "plain"}
 
 WORDS: dict[Finding, tuple[str, str]] = {
     "reached": ("Enough", ", and {asked} was asked for."),
     "found": (
         "About {middle} images of a class",
         ". It would reach {asked} with {low} to {high}; a head learns from {share} % of them.",
+    ),
+    "near": (
+        "A few more images of a class",
+        ". The fitted curve has {asked} with as many already, so few more should do: {high} at most.",
+    ),
+    "open": (
+        "Cannot say",
+        ". By the fitted curve {asked} may take {low}, or {high}: add images, and ask again.",
     ),
     "few sizes": (
         "Cannot say",
@@ -46,7 +54,7 @@ WORDS: dict[Finding, tuple[str, str]] = {
     "flat": ("Cannot say", ". It was not seen to grow with the number of images, so nothing can be foretold."),
     "ceiling": (
         "More images alone will not do",
-        ". The fitted curve ends at {ceiling}; {asked} lies above: look for what images cannot give.",
+        ". The fitted curve ends at {ceiling}; {asked} lies above all of that: look for what images cannot give.",
     ),
     "far": (
         "More than {most} images of a class",
@@ -131,7 +139,7 @@ def iter_learning_curve_entries(audit: LearningCurveAudit, *, command: str) -> I
     metrics = [("target", audit.need.target, 0)]
     for size in audit.curve.sizes:
         metrics += [(name, float(getattr(size.figures, name)), round(size.n_images)) for name in FIGURE_NAMES]
-    if audit.need.n_images is not None:
+    if audit.need.finding == "found" and audit.need.n_images is not None:
         metrics.append(("images_needed", audit.need.n_images.value / audit.share_learnt, 0))
     named = [(f"learning_curve/{name}", value, step) for name, value, step in metrics]
     yield from iter_finite_metrics(named, source="learning_curve")
@@ -159,8 +167,10 @@ def _conclude(audit: LearningCurveAudit) -> tuple[str, str]:
     verdict, words = WORDS[need.finding]
     needed = need.n_images or Interval(value=np.inf, low=np.inf, high=np.inf)
     numbers = (
-        f"more than {_write(most)}" if n > MAX_GROWTH * curve.n_images else str(math.ceil(n / audit.share_learnt))
-        for n in (max(needed.low, curve.n_images), needed.value, needed.high)
+        f"more than {_write(most)}"
+        if n > MAX_GROWTH * curve.n_images
+        else str(math.ceil(round(n / audit.share_learnt, 6)))
+        for n in (needed.low, needed.value, needed.high)
     )
     known = {
         **dict(zip(("low", "middle", "high"), numbers, strict=True)),
@@ -176,7 +186,7 @@ def _conclude(audit: LearningCurveAudit) -> tuple[str, str]:
 
 def _iter_sections(audit: LearningCurveAudit) -> Iterator[Section]:
     """Yield what more images would bring, to which class most, and whether more tiles would do as well."""
-    if audit.curve.is_fitted:
+    if audit.curve.can_foretell:
         yield Section(heading="What would more images bring?", parts=tuple(_foretell(audit)))
     yield Section(
         heading="Which class gains most from more images?", parts=(_tabulate_classes(audit), _name_class(audit))

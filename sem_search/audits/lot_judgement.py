@@ -153,7 +153,12 @@ def _choose_measures(lots: Sequence[Lot]) -> list[Measures]:
 
 
 def _iter_remarks(new: Lot, *, known: Sequence[Lot]) -> Iterator[str]:
-    """Yield what of the new lot's imaging no lot of the reference has."""
+    """Yield what of the new lot's imaging no lot of the reference has, and that sizes are in pixels."""
+    if UNKNOWN in new.attributes.get("pixel size", [UNKNOWN]):
+        yield (
+            f"The pixel size of {new.name} is not known: another magnification would look like another size of "
+            "particles, and like another lot."
+        )
     for attribute, values in new.attributes.items():
         usual = sorted({value for lot in known for value in lot.attributes[attribute]})
         if strange := sorted(set(values) - set(usual)):

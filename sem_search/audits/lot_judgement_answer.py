@@ -76,7 +76,11 @@ def _advise(judgement: LotJudgement) -> str:
     """Return what would decide."""
     ways = []
     if judgement.n_images_needed:
-        ways.append(f"about {judgement.n_images_needed} images of each lot instead of {judgement.n_images}")
+        growth = judgement.n_images_needed / judgement.n_images
+        ways.append(
+            f"about {judgement.n_images_needed} images of the new lot instead of {judgement.n_images}, and "
+            f"{growth:.2g} times as many of each other lot"
+        )
     if judgement.n_lots_needed:
         ways.append(f"a reference of about {judgement.n_lots_needed} lots instead of {judgement.n_lots}")
     if not ways:

@@ -140,9 +140,9 @@ def read_reference(folder: Path) -> LotReference:
         arrays = unpack_arrays(file.read_bytes())
         about = json.loads(str(arrays["about"]))
         lots = tuple(_unpack_lot(entry, number=number, arrays=arrays) for number, entry in enumerate(about["lots"]))
+        return LotReference(lots=lots, looked_at=about["looked_at"])
     except ARCHIVE_DAMAGE as error:
         raise StoreError(f"{file} is damaged ({error}): make it again with `sem-search lots-reference`") from error
-    return LotReference(lots=lots, looked_at=about["looked_at"])
 
 
 def _unpack_lot(entry: dict[str, Any], *, number: int, arrays: Mapping[str, NDArray[Any]]) -> Lot:

@@ -190,7 +190,11 @@ def _name_better(entry: Difference) -> str:
 
 
 def compare_studies(
-    first: StudyOutcome, second: StudyOutcome, *, settings: tuple[SettingDifference, ...] = ()
+    first: StudyOutcome,
+    second: StudyOutcome,
+    *,
+    settings: tuple[SettingDifference, ...] = (),
+    has_same_tiles: bool = True,
 ) -> StudyComparison:
     """Return how the winners of two studies differ in the test split.
 
@@ -198,6 +202,7 @@ def compare_studies(
         first: A study.
         second: Another.
         settings: What differs in the settings of their searches; the combinations that won are added.
+        has_same_tiles: False where the two cut other tiles from the same images, be their numbers equal or not.
 
     Raises:
         NotComparableError: The studies have other images, classes or folds; the message says which.
@@ -209,7 +214,6 @@ def compare_studies(
     ):
         if one != two:
             raise NotComparableError(_describe_difference(first.name, second.name, name=name, one=one, two=two))
-    has_same_tiles = np.array_equal(first.tiles.image_of_tile, second.tiles.image_of_tile)
     other_tiles = None if has_same_tiles else second.tiles
     compare = partial(compare_trials, first.winner, second.winner, tiles=first.tiles, other_tiles=other_tiles)
     try:

@@ -234,11 +234,12 @@ def report(
     A kit holds the figures in the widths of journals (SVG, PDF, TIFF) with their numbers and captions, a methods text
     written from the study's record, the references that it cites, and how to cite this program.
     """
-    load_tensorflow()
-    from sem_search.search.commands.report import run_kit, run_report
     from sem_search.tracking.report.pdf import find_browser, print_pdf
 
     browser = find_browser() if is_printed else ""
+    load_tensorflow()
+    from sem_search.search.commands.report import run_kit, run_report
+
     if kit is not None:
         echo(str(run_kit(study, **places, folder=kit, show=_show_progress)))
     file = run_report(study, **places, output=output, is_new=is_new, show=_show_progress)

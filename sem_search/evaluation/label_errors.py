@@ -43,8 +43,8 @@ from sem_search.records import BoolVector, FloatMatrix, FloatVector, IntVector
 N_DRAWS = 200
 """Sets of labels drawn: five lie beyond either end of the interval. Of 2,000 images they take a second."""
 
-SHARES = np.array([0.0, *np.geomspace(0.002, 0.5, 24)])
-"""Shares of wrong labels that are tried, a quarter apart: no study tells them more exactly."""
+MOST_WRONG, STEP = 0.5, 1.27
+"""Shares of wrong labels are tried from half of one group up to this, a quarter apart: no study tells them closer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +143,15 @@ def fit_label_noise(probabilities: FloatMatrix, *, labels: IntVector, group: Int
         likelihood = (1 - share) * of_label + share * (1 - of_label) / n_others
         return float(-(weights @ np.log(likelihood)) - N_PSEUDO_ANSWERS * scaled.mean())
 
-    fits = [minimize_scalar(compute_loss, bounds=bounds, args=(share,), method="bounded") for share in SHARES]
+    least = MOST_WRONG / max(int(group.max()) + 1, 2)
+    shares = np.array([0.0, *np.geomspace(least, MOST_WRONG, math.ceil(math.log(MOST_WRONG / least, STEP)) + 1)])
+    fits = [minimize_scalar(compute_loss, bounds=bounds, args=(share,), method="bounded") for share in shares]
     losses = np.array([fit.fun for fit in fits])
     best = int(np.flatnonzero(losses <= losses.min() + ROUNDING)[0])
     gains = 2 * (losses - losses[best])
-    held = SHARES[gains <= chi2.ppf(LEVEL, 1)]
+    held = shares[gains <= chi2.ppf(LEVEL, 1)]
     return LabelNoise(
-        share=Interval(value=float(SHARES[best]), low=float(held[0]), high=float(held[-1])),
+        share=Interval(value=float(shares[best]), low=float(held[0]), high=float(held[-1])),
         p_value=float(chi2.sf(gains[0], 1) / 2) if best else 1.0,
         temperature=math.exp(fits[best].x),
     )

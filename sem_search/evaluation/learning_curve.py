@@ -33,9 +33,10 @@ MAX_GROWTH = 4.0
 """So many times the images that there are: beyond, the law is not trusted."""
 
 FigureName = Literal["f_measure", "image_accuracy"]
-Finding = Literal["reached", "found", "few sizes", "flat", "ceiling", "far"]
-"""Of a target: it is reached; a number is found; too few sizes; images were not seen to help; it lies above the
-ceiling; it needs more images than the law is trusted for."""
+Finding = Literal["reached", "found", "near", "open", "few sizes", "flat", "ceiling", "far"]
+"""Of a target: it is reached; a number is found; the law has it with as many images as there are; the law tells no
+number, or one that it is not trusted for, but its interval does; too few sizes; images were not seen to help; the whole
+interval of the ceiling lies below; the whole interval lies beyond what the law is trusted for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class Need:
     target: float
     finding: Finding
     n_images: Interval | None = None
-    """Learnt from; its upper end may be infinite. None unless a number was found."""
+    """Learnt from, not fewer than there are; value and upper end may be infinite. None where nothing can be said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,11 @@ class LearningCurve:
         return bool((self.resampled.gap <= ROUNDING).mean() > (1 - self.level) / 2)
 
     @property
+    def can_foretell(self) -> bool:
+        """Whether the law says anything of more images."""
+        return self.is_fitted and not self.is_flat
+
+    @property
     def ceiling(self) -> Interval:
         """What endless images would give, if the law held."""
         return self._surround(self.law.ceiling, self.resampled.ceiling)
@@ -129,18 +135,22 @@ class LearningCurve:
 
     def find_need(self, target: float) -> Need:
         """Return how many images of a class reach a score, or why that cannot be said."""
-        n_images = self._surround(self.law.invert(target), self.resampled.invert(target))
+        needed = self._surround(self.law.invert(target), self.resampled.invert(target))
+        low, value, high = (max(n, self.n_images) for n in (needed.low, needed.value, needed.high))
         if self.score >= target:
             return Need(target=target, finding="reached")
         if not self.is_fitted:
             return Need(target=target, finding="few sizes")
         if self.is_flat:
             return Need(target=target, finding="flat")
-        if target >= self.law.ceiling:
+        if target >= self.ceiling.high:
             return Need(target=target, finding="ceiling")
-        if n_images.value > MAX_GROWTH * self.n_images:
+        most = MAX_GROWTH * self.n_images
+        if low > most:
             return Need(target=target, finding="far")
-        return Need(target=target, finding="found", n_images=n_images)
+        finding: Finding = "open" if value > most else "near" if value == self.n_images else "found"
+        n_images = Interval(value=value, low=low, high=high, level=self.level)
+        return Need(target=target, finding=finding, n_images=n_images)
 
     def _surround(self, value: FloatVector, resampled: FloatVector) -> Interval:
         """Return a value between the percentiles of its resamples."""
@@ -164,8 +174,9 @@ def measure_size(
         ValueError: A class has fewer than two groups, or the draws answer other images.
     """
     n_draws = len(draws)
-    times = np.random.default_rng(seed).multinomial(n_draws, np.full(n_draws, 1 / n_draws), size=n_resamples)
-    of_images = [resample_figures([table], n_resamples=n_resamples, seed=seed)[0] for table in draws]
+    rng = np.random.default_rng([seed, 1])  # other numbers than those that draw the images
+    times = rng.multinomial(n_draws, np.full(n_draws, 1 / n_draws), size=n_resamples)
+    of_images = resample_figures(draws, n_resamples=n_resamples, seed=seed)
     resampled = average_figures(of_images, weights=times.T / n_draws)
     figures = average_figures([compute_figures(table) for table in draws])
     return Size(

@@ -78,6 +78,8 @@ class ImageRecord:
     stage: tuple[float, float, float] | None = None
     """Where the stage stood: x and y in mm, rotation in degrees."""
     warnings: tuple[str, ...] = ()
+    is_pixel_size_beside: bool = False
+    """Whether only the text file beside the picture states the pixel size."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -324,6 +326,7 @@ def _build_record(image: ListedImage, *, micrograph: Micrograph) -> ImageRecord:
         noise=compute_noise(pixels),
         stage=metadata.stage,
         warnings=micrograph.warnings,
+        is_pixel_size_beside=micrograph.is_pixel_size_beside,
     )
 
 

@@ -5,13 +5,14 @@ can learn that instead of the material.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sem_search.errors import DataError, UnreadableImageError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.reading.options import COMMON, PixelSize
 from sem_search.micrographs.reading.pixel_size import compute_factor, compute_shape
 from sem_search.micrographs.unusable_files import SkippedFile, check_skipped, find_causes
+from sem_search.words import count
 
 
 def settle_pixel_size(catalogue: Catalogue, *, asked: PixelSize, tile_px: int) -> tuple[Catalogue, float | None]:
@@ -36,6 +37,13 @@ def settle_pixel_size(catalogue: Catalogue, *, asked: PixelSize, tile_px: int) -
             f"pixel_size_nm={COMMON}: no image states its pixel size, so there is none to bring the others to. Give "
             "the instrument's own files, or leave pixel_size_nm out."
         )
+    if n_beside := sum(record.is_pixel_size_beside for record in catalogue.records):
+        warning = (
+            f"{count(n_beside, 'image')} of {len(catalogue.records)}: only the text file beside the picture states the "
+            "pixel size. A served model does not see that file, and will refuse such pictures: save the size within "
+            "them (as ImageJ or OME-TIFF files have it), or leave pixel_size_nm out."
+        )
+        catalogue = dataclasses.replace(catalogue, warnings=(*catalogue.warnings, warning))
     reasons = list_unfit(catalogue.records, wanted_nm=wanted_nm, tile_px=tile_px)
     if not reasons:
         return catalogue, wanted_nm
@@ -63,6 +71,12 @@ def choose_common_size(records: Iterable[ImageRecord]) -> float | None:
     """Return the pixel size of the coarsest image, in nm, to four digits; None where none is known."""
     sizes = [record.pixel_size_nm for record in records if record.pixel_size_nm is not None]
     return float(f"{max(sizes):.4g}") if sizes else None
+
+
+def has_common_size(records: Sequence[ImageRecord], *, tile_px: int) -> bool:
+    """Return whether every image can be brought to the pixel size of the coarsest one, with room for a tile."""
+    wanted_nm = choose_common_size(records)
+    return wanted_nm is not None and not list_unfit(records, wanted_nm=wanted_nm, tile_px=tile_px)
 
 
 def list_unfit(records: Iterable[ImageRecord], *, wanted_nm: float, tile_px: int) -> list[tuple[ImageRecord, str]]:

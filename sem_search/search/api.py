@@ -291,7 +291,7 @@ def lots(
     Raises:
         InputError: A folder, a picture, weights or a setting cannot be used, or a lot has too few images.
     """
-    if (reference is None) != (len(folders) > 1) or (reference is None and margin is not None):
+    if not folders or (reference is None) != (len(folders) > 1) or (reference is None and margin is not None):
         raise SettingsError(
             f"{count(len(folders), 'folder')} and {'no' if reference is None else 'a'} reference: give two or more "
             "folders, or one with reference=, and margin= only then."

@@ -18,9 +18,14 @@ from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.conclusion import Conclusion, conclude_study
 from sem_search.search.results.outcome import list_results
-from sem_search.search.results.run_description import describe_machine, describe_settings, log_study_start
+from sem_search.search.results.run_description import (
+    describe_machine,
+    describe_settings,
+    describe_versions,
+    log_study_start,
+)
 from sem_search.search.results.trial_log import TrialLog
-from sem_search.search.trials.attributes import MACHINE, MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID
+from sem_search.search.trials.attributes import MACHINE, MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID, VERSIONS
 from sem_search.search.trials.objective import CellObjective
 from sem_search.search.trials.process_id import describe_process, is_known_gone
 from sem_search.search.trials.ranks import count_ranks
@@ -120,9 +125,11 @@ def _attempt(
         if duration is not None:
             echo(duration.to_text(), err=True)
     trainer = prepared.trainer  # features are computed now: the study's run says meanwhile that a search is at work
-    _wait(lambda: log_study_start(prepared, run_id=run_id), settings=settings)
     if len(list_results(study)) < count_ranks(settings):
         study.set_user_attr(MACHINE, describe_machine())
+        study.set_user_attr(VERSIONS, dict(describe_versions()))
+    versions = study.user_attrs.get(VERSIONS, describe_versions())  # of a finished study: those that trained it
+    _wait(lambda: log_study_start(prepared, versions=versions, run_id=run_id), settings=settings)
     open_source = partial(_open_source, prepared=prepared, study=study, client=client)
     _train_cells(study, prepared=prepared, log=log, open_source=open_source, timeout=timeout)
     repaired = [*prepared.repaired, *repair_folds(study, prepared=prepared, trainer=trainer)]

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.trust.learning_curve import CurveWorld, measure_curve
 from sem_search.audits.learning_curve import (
     SHARES,
+    PlannedSize,
     count_kept,
     draw_split,
     measure_learning_curve,
@@ -116,23 +117,31 @@ def test_a_class_of_too_few_images_is_refused(subject: AuditSubject) -> None:
         plan_sizes(few)
 
 
+HALVES = tuple(PlannedSize(n_images=n_images, draws=()) for n_images in (2.0, 4.0))
+
+
 def test_half_of_the_tiles_are_spread_over_each_image(served: AuditSubject) -> None:
-    (planned,) = plan_half_tiles(served)
+    (planned,) = plan_half_tiles(served, planned=HALVES)
     for split, whole in zip(planned.draws[0], list_splits(served), strict=True):
         assert len(split.training) == len(whole.training) / 2
         assert len(split.validation) == len(whole.validation) / 2
         assert np.array_equal(split.test, whole.test)
-    assert planned.n_images == plan_sizes(served)[-1].n_images
+    assert planned.n_images == pytest.approx(plan_sizes(served)[-1].n_images)
 
 
 def test_images_of_one_tile_have_no_half(subject: AuditSubject) -> None:
     n_images = len(subject.tiles.image_ids)
     single = replace(subject, tiles=replace(subject.tiles, image_of_tile=np.arange(n_images)))
-    assert plan_half_tiles(single) == ()
+    assert plan_half_tiles(single, planned=HALVES) == ()
+
+
+def test_half_of_the_tiles_is_not_compared_with_two_thirds_of_the_images(subject: AuditSubject) -> None:
+    two_thirds = tuple(PlannedSize(n_images=n_images, draws=()) for n_images in (2.0, 3.0))
+    assert plan_half_tiles(subject, planned=two_thirds) == ()
 
 
 def test_without_refit_all_validation_tiles_stay(subject: AuditSubject) -> None:
-    (planned,) = plan_half_tiles(subject)
+    (planned,) = plan_half_tiles(subject, planned=HALVES)
     for split, whole in zip(planned.draws[0], list_splits(subject), strict=True):
         assert len(split.training) == len(whole.training) / 2
         assert np.array_equal(split.validation, whole.validation)
@@ -169,7 +178,17 @@ def test_half_of_today_s_errors_gone_is_the_target(audit: LearningCurveAudit) ->
         (Need(target=0.5, finding="reached"), "Enough", "and 0.500 was asked for."),
         (Need(target=0.99, finding="few sizes"), "Cannot say", "a curve needs 4 sizes: add images."),
         (Need(target=0.99, finding="flat"), "Cannot say", "was not seen to grow"),
-        (Need(target=0.99, finding="ceiling"), "More images alone will not do", "; 0.990 lies above"),
+        (
+            Need(target=0.99, finding="near", n_images=Interval(value=4.0, low=4.0, high=5.0)),
+            "A few more images of a class",
+            "so few more should do: 8 at most.",
+        ),
+        (
+            Need(target=0.99, finding="open", n_images=Interval(value=np.inf, low=5.0, high=np.inf)),
+            "Cannot say",
+            "0.990 may take 8, or more than 20: add images, and ask again.",
+        ),
+        (Need(target=0.99, finding="ceiling"), "More images alone will not do", "; 0.990 lies above all of that"),
         (Need(target=0.99, finding="far"), "More than 20 images of a class", "4 times as many"),
         (
             Need(target=0.99, finding="found", n_images=Interval(value=6.0, low=4.0, high=np.inf)),
@@ -182,7 +201,7 @@ def test_each_finding_has_its_words(audit: LearningCurveAudit, need: Need, verdi
     answer = replace(audit, need=need).to_answer()
     assert answer.verdict == verdict
     assert words in answer.sentence
-    assert answer.light == {"reached": "good", "found": "plain"}.get(need.finding, "unclear")
+    assert answer.light == {"reached": "good", "found": "plain", "near": "plain"}.get(need.finding, "unclear")
 
 
 def make_difference(value: float, half: float) -> Difference:

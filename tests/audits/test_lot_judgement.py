@@ -66,9 +66,11 @@ def test_what_cannot_be_said_and_what_would_help() -> None:
     unclear = dataclasses.replace(
         judgement, verdict="unclear", distance=Interval(value=2.5, low=1.0, high=4.0), n_images_needed=12
     )
-    assert describe_judgement(unclear).endswith("about 12 images of each lot instead of 6 would decide.")
+    assert describe_judgement(unclear).endswith(
+        "about 12 images of the new lot instead of 6, and 2 times as many of each other lot would decide."
+    )
     both = dataclasses.replace(unclear, n_lots_needed=16)
-    assert "instead of 6 or a reference of about 16 lots instead of 8 would decide." in describe_judgement(both)
+    assert "of each other lot or a reference of about 16 lots instead of 8 would decide." in describe_judgement(both)
     neither = dataclasses.replace(unclear, n_images_needed=None)
     assert describe_judgement(neither).endswith("would not decide by themselves.")
 

@@ -161,3 +161,17 @@ def test_what_does_not_fit_is_refused() -> None:
         find_label_doubts(SURE, labels=LABELS, group_of_row=[1, 2, 3])
     with pytest.raises(ValueError, match="a diverged network cannot be calibrated"):
         find_label_doubts(np.full((2, 2), np.nan), labels=np.array([0, 1]))
+
+
+def test_few_wrong_labels_of_many_are_counted() -> None:
+    """20 of 20,000: fewer than one in five hundred."""
+    rng, n, n_wrong = np.random.default_rng(0), 20_000, 20
+    probabilities = np.full((n, 4), 0.002)
+    truth = rng.integers(4, size=n)
+    probabilities[np.arange(n), truth] = 0.994
+    drawn = np.array([rng.choice(4, p=row) for row in probabilities])
+    labels = drawn.copy()
+    labels[:n_wrong] = (labels[:n_wrong] + 1) % 4
+    noise = fit_label_noise(probabilities, labels=labels, group=np.arange(n))
+    assert noise.share.low <= n_wrong / n <= noise.share.high
+    assert noise.share.low < 0.002

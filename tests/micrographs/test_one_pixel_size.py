@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sem_search.errors import DataError, UnreadableDataError
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
@@ -98,3 +99,19 @@ def test_tiles_are_cut_from_what_was_brought(tmp_path: Path) -> None:
     assert build_tile_table(catalogue, grid=grid).n_tiles == 14
     of_fine = catalogue.at_pixel_size(None).read_image(catalogue.records[1])[:64, :64]
     np.testing.assert_allclose(cut["fine"][0], of_fine.reshape(32, 2, 32, 2).mean(axis=(1, 3)), atol=1e-6)
+
+
+def test_a_size_that_only_the_text_beside_a_picture_states_is_warned_of(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    levels = np.random.default_rng(0).integers(0, 256, (96, 128), dtype=np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a" / "0.png")
+    (tmp_path / "a" / "0.txt").write_text("[SemImageFile]\nPixelSize=12.5\n")
+    (tmp_path / "b" / "1.tif").write_bytes(encode_tiff(levels, pixel_nm=12.5))
+    catalogue = read_catalogue(tmp_path, reading=ReadingOptions(min_side_px=32))
+    assert [record.is_pixel_size_beside for record in catalogue.records] == [True, False]
+
+    kept, _ = settle_pixel_size(catalogue, asked=COMMON, tile_px=32)
+
+    assert kept.warnings[-1].startswith("1 image of 2: only the text file beside the picture states the pixel size.")
+    assert settle_pixel_size(catalogue, asked=None, tile_px=32)[0].warnings == catalogue.warnings

@@ -93,23 +93,24 @@ def predict_images(
         SettingsError: The coverage is not in (0, 1), the table or the journal cannot be written so, or there is a
             journal, and the model is not registered.
     """
-    chosen_format = choose_format(output_format, output=output)
     check_coverage(coverage)
+    chosen_format = choose_format(output_format, output=output)
     found = find_images(images)
     exact_uri = resolve_model_uri(complete_model_uri(model_uri))
+    headline = read_headline(exact_uri)
     answers = None if journal is None else _open_answers(journal, model_uri=exact_uri)
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
     done = PredictionJournal(output, question=question.to_json())
-    labels: Counter[str | None] = Counter()
     predictions = iter_predictions(found, model=model, question=question, journal=done, answers=answers)
     shown = iter_measured(predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None)
-    shown = _count_labels(shown, labels=labels)
+    labels: Counter[str | None] = Counter()
     with _explain_resume(done, output=output):
-        failed = write_predictions(shown, class_names=class_names, output=output, output_format=chosen_format)
+        counted = _count_labels(shown, labels=labels)
+        failed = write_predictions(counted, class_names=class_names, output=output, output_format=chosen_format)
     done.remove()
-    _summarise(failed, n_images=len(found), n_unknown=labels[UNKNOWN], model_uri=exact_uri)
+    _summarise(failed, n_images=len(found), n_unknown=labels[UNKNOWN], model_uri=exact_uri, headline=headline)
     _log_predictions(output, images=images, model_uri=exact_uri)
     return EXIT_UNREADABLE if failed else 0
 
@@ -361,11 +362,13 @@ def _count_labels(predictions: Iterable[Prediction], *, labels: Counter[str | No
         yield prediction
 
 
-def _summarise(failed: Sequence[Prediction], *, n_images: int, n_unknown: int, model_uri: str) -> None:
+def _summarise(
+    failed: Sequence[Prediction], *, n_images: int, n_unknown: int, model_uri: str, headline: str | None
+) -> None:
     """Print how many images were answered and by which version, and name the first ones that were not."""
     n_classified = n_images - len(failed)
     print(f"{n_classified} of {n_images} images classified by {model_uri}.", file=sys.stderr)
-    if headline := read_headline(model_uri):
+    if headline is not None:
         print(f"  How good it is, measured in its study: {headline}.", file=sys.stderr)
     if n_unknown:
         print(

@@ -122,7 +122,7 @@ def _describe_figure(one: FigureComparison, *, needed: float) -> Row:
         return Row(cells=(*cells, p_value, "", told))
     highest = float(one.evidence.log_evidence.max())
     evidence = f"{np.exp(highest):.3g}" if highest < np.log(1e6) else f"10^{highest / np.log(10):.0f}"
-    result = "no drift found" if one.alarm is None else f"drift, after {count(one.alarm, 'image')}"
+    result = "no alarm" if one.alarm is None else f"drift, after {count(one.alarm, 'image')}"
     light: Light = "good" if one.alarm is None else "bad"
     return Row(cells=(*cells, p_value, f"{evidence} of {needed:g}", result), light=light)
 

@@ -18,12 +18,19 @@ from sem_search.deployment.registry.moves import (
     roll_back,
 )
 from sem_search.deployment.registry.verification import verify_version
-from sem_search.deployment.registry.versions import TAG_AT_CHANCE, TAG_HEADLINE, read_headline, resolve_model_uri
+from sem_search.deployment.registry.versions import (
+    TAG_AT_CHANCE,
+    TAG_HEADLINE,
+    TAG_PIXEL_SIZE,
+    read_headline,
+    resolve_model_uri,
+)
 from sem_search.deployment.registry.views import list_models, list_moves, list_versions, show_version
 
 __all__ = [
     "TAG_AT_CHANCE",
     "TAG_HEADLINE",
+    "TAG_PIXEL_SIZE",
     "GateRule",
     "RegisteredVersion",
     "choose_model_name",

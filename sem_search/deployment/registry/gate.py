@@ -19,7 +19,14 @@ from mlflow.entities.model_registry import ModelVersion
 
 from sem_search.deployment.package.record import OutOfFold, read_out_of_fold
 from sem_search.deployment.registry.contents import RECORD_PATH, fetch_files
-from sem_search.deployment.registry.versions import TAG_DATA, TAG_FOLDS, TAG_SELECT_ON, find_version, open_client
+from sem_search.deployment.registry.versions import (
+    TAG_DATA,
+    TAG_FOLDS,
+    TAG_PIXEL_SIZE,
+    TAG_SELECT_ON,
+    find_version,
+    open_client,
+)
 from sem_search.errors import DataError, NotComparableError, SettingsError, StoreError
 from sem_search.evaluation.comparison import Comparison, check_same_folds, compare_trials
 from sem_search.records import Split
@@ -226,15 +233,18 @@ def _read_answers(version: ModelVersion) -> OutOfFold | None:
 
 def _list_differences(first: ModelVersion, second: ModelVersion, *, one: OutOfFold, two: OutOfFold) -> list[str]:
     """Return what differs, by the tags and in the answers themselves; other data bring other tiles and folds along."""
-    by_tag = {tag for tag in (TAG_DATA, TAG_FOLDS, TAG_SELECT_ON) if first.tags.get(tag) != second.tags.get(tag)}
+    decisive = (TAG_DATA, TAG_FOLDS, TAG_SELECT_ON, TAG_PIXEL_SIZE)
+    by_tag = {tag for tag in decisive if first.tags.get(tag) != second.tags.get(tag)}
     differences = {
         "data": TAG_DATA in by_tag or one.tiles.image_ids != two.tiles.image_ids,
         "classes": one.tiles.class_names != two.tiles.class_names,
         "split": TAG_SELECT_ON in by_tag,
-        "tiles": not np.array_equal(one.tiles.image_of_tile, two.tiles.image_of_tile),
+        "tiles": TAG_PIXEL_SIZE in by_tag or not np.array_equal(one.tiles.image_of_tile, two.tiles.image_of_tile),
         "folds": TAG_FOLDS in by_tag or not _have_same_folds(one, two),
     }
     followers = {"tiles", "folds"} if differences["data"] or differences["classes"] else set()
+    if differences["tiles"] and TAG_FOLDS not in by_tag:
+        followers.add("folds")  # the images are divided alike: only their tiles are others
     return [word for word, is_different in differences.items() if is_different and word not in followers]
 
 

@@ -30,6 +30,8 @@ TAG_AT_CHANCE = "sem_search.at_chance"
 TAG_SCORE = "sem_search.score"
 TAG_DATA = "sem_search.data_sha256"
 TAG_FOLDS = "sem_search.folds_sha256"
+TAG_PIXEL_SIZE = "sem_search.pixel_size_nm"
+"""To which all images were brought; versions that took them as they are have no such tag."""
 TAG_FILES = "sem_search.files_sha256"
 """Hash of the list that names every file of the model with its hash."""
 

@@ -219,6 +219,8 @@ def find_directions(points: FloatMatrix, *, n: int) -> FloatMatrix:
 
     Found from the inner products of the points, of which there are fewer than features: many times quicker.
     """
+    if n == 0:
+        return np.zeros((0, points.shape[1]))
     centred = points - points.mean(axis=0)
     squares, along = np.linalg.eigh(centred @ centred.T)
     largest = [place for place in np.argsort(-squares)[:n] if squares[place] > NEGLIGIBLE * squares.max()]

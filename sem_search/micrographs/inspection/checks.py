@@ -1,5 +1,6 @@
 """What can be wrong with classes, files and single images, one function per question."""
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -111,13 +112,18 @@ def find_pixel_faults(
     """Return findings on images that are almost constant, clipped, hollow or small.
 
     Args:
-        catalogue: The images.
+        catalogue: The images, at the pixel size at which tiles are cut.
         facts: What their pixels show, by image id.
         grid: The tiles that will be cut from them.
     """
     findings = []
+    shapes = [catalogue.get_shape(record) for record in catalogue.records]
+    cut = [
+        dataclasses.replace(record, height_px=height_px, width_px=width_px)
+        for record, (height_px, width_px) in zip(catalogue.records, shapes, strict=True)
+    ]
     for kind, severity, has_fault, fault, advice in PIXEL_FAULTS:
-        ids = tuple(sorted(r.image_id for r in catalogue.records if has_fault(r, facts[r.image_id], grid)))
+        ids = tuple(sorted(record.image_id for record in cut if has_fault(record, facts[record.image_id], grid)))
         if ids:
             has = f"{'has' if len(ids) == 1 else 'have'} {fault.format(tile_px=grid.size_px)}"
             message = f"{count(len(ids), 'image')} ({name_some(ids)}) {has}. {advice}"

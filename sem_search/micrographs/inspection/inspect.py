@@ -199,7 +199,7 @@ def _iter_findings(
     yield from find_confounds(catalogue, confounds, pixel_advice=pixel_advice)
     yield from find_name_contradictions(catalogue)
     yield from find_mixtures(catalogue, is_brought_to_one=pixel_size_nm is not None)
-    yield from find_pixel_faults(catalogue, survey.facts, grid=grid)
+    yield from find_pixel_faults(catalogue.at_pixel_size(pixel_size_nm), survey.facts, grid=grid)
     yield from find_missing_metadata(catalogue)
 
 

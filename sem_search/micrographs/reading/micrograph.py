@@ -95,6 +95,8 @@ class Micrograph:
     """Pillow's name for what is stored: `L`, `RGB`, `I;16`, `P` ..."""
     warnings: tuple[str, ...] = ()
     """What the user must know, without the file's name."""
+    is_pixel_size_beside: bool = False
+    """Whether only the text file beside the picture states the pixel size: a served model does not see that file."""
 
 
 def read_micrograph(
@@ -213,6 +215,7 @@ def _decode(data: bytes, *, path: Path | None, reading: ReadingOptions) -> Micro
         ) from error
     height_px, width_px = picture.grey.shape
     metadata = _check_scan_size(picture.metadata, height_px=height_px, width_px=width_px)
+    own_nm = metadata.pixel_size_nm
     if path is not None:
         sidecar = read_sidecar_metadata(path, file_height_px=height_px)
         sidecar = _check_scan_size(sidecar, height_px=height_px, width_px=width_px)
@@ -229,6 +232,7 @@ def _decode(data: bytes, *, path: Path | None, reading: ReadingOptions) -> Micro
         file_height_px=height_px,
         mode=picture.mode,
         warnings=picture.warnings + metadata.warnings,
+        is_pixel_size_beside=own_nm is None and metadata.pixel_size_nm is not None,
     )
 
 

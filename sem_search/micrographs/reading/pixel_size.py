@@ -38,7 +38,14 @@ def bring_to_pixel_size(image: FloatImage, *, own_nm: float | None, wanted_nm: f
         UnreadableImageError: Its pixel size is not known, or too coarse; the message is a reason without a name.
     """
     factor = compute_factor(own_nm, wanted_nm=wanted_nm)
-    return image if factor == 1 else average_areas(image, factor=factor)
+    if factor == 1:
+        return image
+    if min(image.shape) < factor:
+        raise UnreadableImageError(
+            f"is smaller than one pixel of the {wanted_nm:.4g} nm to which all images are brought (pixel_size_nm), if "
+            f"its pixels are {own_nm:.4g} nm wide as it states: give the instrument's own file"
+        )
+    return average_areas(image, factor=factor)
 
 
 def compute_factor(own_nm: float | None, *, wanted_nm: float | None) -> float:
@@ -52,12 +59,13 @@ def compute_factor(own_nm: float | None, *, wanted_nm: float | None) -> float:
     if own_nm is None:
         raise UnreadableImageError(
             f"does not state its pixel size, and all images are brought to {wanted_nm:.4g} nm per pixel "
-            "(pixel_size_nm): give the instrument's own file, or leave it out"
+            "(pixel_size_nm): give the instrument's own file, or leave it out (a text file beside it is read by a "
+            "search, not by a served model)"
         )
     factor = wanted_nm / own_nm
     if 1 / SAME_SIZE <= factor <= SAME_SIZE:
         return 1.0
-    if factor * MAX_ENLARGEMENT < 1 / SAME_SIZE:
+    if factor * MAX_ENLARGEMENT < 1 - ROUNDING:
         raise UnreadableImageError(
             f"its pixels are {own_nm:.4g} nm wide, too coarse for the {wanted_nm:.4g} nm to which all images are "
             f"brought (pixel_size_nm), since an image is enlarged {MAX_ENLARGEMENT:g} times at most: leave it out, or "

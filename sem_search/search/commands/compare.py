@@ -72,14 +72,16 @@ def run_comparison(
         check_study_folder(own, name=name)
     check_study_run(studies[0])
     data = prepare_data(settings[0])
-    has_same_tiles = settings[0].pixel_size_nm == settings[1].pixel_size_nm
+    one, two = (_read_fingerprint(study).get("pixel_size_nm") for study in studies)
+    has_same_tiles = one == two
     data_of_each = (data, data if has_same_tiles else prepare_data(settings[1]))
     check_same_data(studies[0], digest=data.catalogue.digest)
     outcomes: list[StudyOutcome] = [
         read_stored_outcome(study, name=study.study_name, settings=own, data=cut)
         for study, own, cut in zip(studies, settings, data_of_each, strict=True)
     ]
-    compared = compare_studies(*outcomes, settings=tuple(iter_differing_settings(studies, settings)))
+    differing = tuple(iter_differing_settings(studies, settings))
+    compared = compare_studies(*outcomes, settings=differing, has_same_tiles=has_same_tiles)
     command = write_command("compare", first, second, storage=storage, study_folder=study_folder)
     with open_question_run(
         study=first,
@@ -137,7 +139,7 @@ def iter_differing_settings(
         own.model_dump(mode="json", include={*INCOMPARABLE, "weights"})
         | dict.fromkeys(COMPUTATION)  # the oldest studies have no precision
         | read_computation(stored := _read_fingerprint(study))
-        | {"hash of the weights": _shorten(stored.get("weights"))}
+        | {"hash of the weights": _shorten(stored.get("weights")), "pixel_size_nm": stored.get("pixel_size_nm")}
         for study, own in zip(studies, settings, strict=True)
     )
     for name, value in one.items():

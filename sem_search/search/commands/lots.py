@@ -38,6 +38,7 @@ TAKEN = (
     "backbone",
     "weights",
     "tile_px",
+    "stride_px",
     "tiles_per_image",
     "pixel_size_nm",
     "crop_bottom_px",

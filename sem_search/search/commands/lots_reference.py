@@ -34,7 +34,7 @@ from sem_search.tracking.mlflow.runs import create_store, open_side_run
 from sem_search.transfer.weights.choice import check_weights
 from sem_search.words import count, join_words
 
-OF_REFERENCE = ("backbone", "tile_px", "tiles_per_image", "pixel_size_nm", "crop_bottom_px", "seed")
+OF_REFERENCE = ("backbone", "tile_px", "stride_px", "tiles_per_image", "pixel_size_nm", "crop_bottom_px", "seed")
 """Settings that a new lot must share with the reference, which holds them."""
 
 
@@ -54,6 +54,7 @@ def run_lots_reference(
             or `output` cannot be written.
     """
     quieten_libraries()
+    check_number(len(folders))
     check_place(output)
     settings = build_settings({"data": str(folders[0]), **given})
     if settings.pixel_size_nm == COMMON:
@@ -63,7 +64,6 @@ def run_lots_reference(
         )
     check_weights(settings.weights, backbone=settings.backbone)
     named = name_lots(folders)
-    check_number(len(named))
     network = start_network(settings)
     lots = tuple(_look_at(name, folder, settings=settings, network=network) for name, folder in named.items())
     check_lots(lots)
@@ -113,8 +113,10 @@ def run_lot_judgement(
     audit = audit_new_lot(new, reference=known, margin=margin, seed=settings.seed)
     show(audit.to_text())
     if output is not None:
-        options = {"reference": str(reference), "margin": f"{margin:g}", "output": str(output)}
-        _log(audit, command=write_command("lots", str(folder), **options), output=output, show=show)
+        asked = {name: str(given[name]) for name in ("weights", "max_megapixels") if given.get(name) is not None}
+        options = {"reference": str(reference), "margin": f"{margin:g}", "output": str(output), **asked}
+        command = write_command("lots", str(folder), **options)
+        _log(audit, known=known, command=command, output=output, show=show)
     return audit
 
 
@@ -148,14 +150,16 @@ def _look_at(name: str, folder: Path, *, settings: SearchSettings, network: Prep
     return build_lot(name, catalogue=data.catalogue, tiles=data.tiles, features=features)
 
 
-def _log(audit: LotJudgementAudit, *, command: str, output: Path, show: Show) -> None:
+def _log(audit: LotJudgementAudit, *, known: LotReference, command: str, output: Path, show: Show) -> None:
     """Write the answer into a folder and log it."""
     create_store()
     with open_side_run(kind="lots", name=f"lot {audit.lot}") as run_id:
         entries = tuple(iter_judgement_entries(audit, command=command))
         write_artifacts(entries, folder=output)
         judgement = audit.judgement
-        params = Params(values={"lot": audit.lot, "n_lots": judgement.n_lots, "margin": judgement.margin})
+        asked = {"lot": audit.lot, "n_lots": judgement.n_lots, "margin": judgement.margin}
+        looked_at = {name: value for name, value in known.looked_at.items() if value is not None}
+        params = Params(values={**asked, **looked_at})
         log_entries([params, *entries], run_id=run_id)
     show(f"Written to {output}: lots.html has all of it, control_chart.csv one row for each lot.")
     show(format_links({"lots": link_run(run_id, artifact="lots.html")}))

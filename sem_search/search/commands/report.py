@@ -6,6 +6,7 @@ For a paper about the study: its kit, and the report as PDF.
 import json
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sem_search.deployment.registry import find_registered
 from sem_search.files import write_atomically
@@ -104,8 +105,12 @@ def run_kit(
         trust=compute_trust(finished.outcome),
         versions=json.loads(read_text_artifact(run_id=finished.run_id, path="study/versions.json")),
     )
-    write_artifacts(build_kit(record), folder=folder.absolute())
-    return folder.absolute()
+    target = folder.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=f"{target.name}-") as parts:  # there in full, or not at all
+        write_artifacts(build_kit(record), folder=Path(parts) / target.name)
+        (Path(parts) / target.name).replace(target)  # an empty folder gives way
+    return target
 
 
 def _make_report(study: str, *, storage: str, study_folder: str | None, threads: int | None) -> Path:

@@ -12,6 +12,7 @@ import optuna
 from sem_search.deployment.registry import (
     TAG_AT_CHANCE,
     TAG_HEADLINE,
+    TAG_PIXEL_SIZE,
     GateRule,
     RegisteredVersion,
     register_winner,
@@ -20,6 +21,7 @@ from sem_search.errors import StoreError
 from sem_search.evaluation.baselines import compare_baselines
 from sem_search.evaluation.metrics import SplitScores, compute_split_scores
 from sem_search.micrographs.inspection.inspect import Finding
+from sem_search.micrographs.one_pixel_size import has_common_size
 from sem_search.programs import find_command
 from sem_search.records import FinishedFold, StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
@@ -37,7 +39,7 @@ from sem_search.search.results.run_description import (
     describe_params,
     describe_versions,
 )
-from sem_search.search.trials.attributes import MACHINE
+from sem_search.search.trials.attributes import MACHINE, VERSIONS
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import list_arguments, write_value
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
@@ -197,6 +199,7 @@ def _register(
     if winner.run_id is None:
         raise StoreError(f"The winning trial {winner.number} of study {outcome.name!r} has no MLflow run.")
     chosen = validation if outcome.select_on == "validation" else test
+    pixel_size_nm = prepared.data.catalogue.reading.pixel_size_nm
     return register_winner(
         model_uri=find_model_uri(winner.run_id),
         run_id=winner.run_id,
@@ -214,6 +217,7 @@ def _register(
             "sem_search.test_f_measure": f"{test.f_measure:.6f}",
             **{f"sem_search.{name}": write_value(value) for name, value in winner.cell.params.items()},
             TAG_HEADLINE: score.to_text(),
+            **({} if pixel_size_nm is None else {TAG_PIXEL_SIZE: f"{pixel_size_nm:g}"}),
             **({} if score.is_above_chance else {TAG_AT_CHANCE: score.to_text()}),
         },
         earlier_run_ids=earlier_run_ids,
@@ -257,10 +261,11 @@ def describe_study(
         confounds=tuple(finding.kind for finding in prepared.data.findings if finding.is_confound),
         warnings=prepared.warnings,
         settings=describe_params(prepared),
-        versions=describe_versions(),
+        versions=study.user_attrs.get(VERSIONS, describe_versions()),
         hashes=describe_hashes(prepared),
         unstated=tuple(finding.unstated for finding in prepared.data.findings if finding.unstated),
         audit_light=read_audit_light(study=prepared.name, near_run_id=run_id),
+        has_common_pixel_size=has_common_size(prepared.data.catalogue.records, tile_px=prepared.data.grid.size_px),
         learning_curve=read_learning_curve(study=prepared.name, near_run_id=run_id),
         began=min((one.datetime_start for one in trials if one.datetime_start is not None), default=None),
         ended=max((one.datetime_complete for one in trials if one.datetime_complete is not None), default=None),

@@ -59,8 +59,14 @@ STUDY_PARAMS = (
 LIBRARIES = ("tensorflow", "keras", "onnxruntime", "optuna", "mlflow", "numpy", "scikit-learn", "pillow", "tifffile")
 
 
-def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
-    """Log what the study is, so that a search that is still running can already be understood in the UI."""
+def log_study_start(prepared: PreparedSearch, *, versions: Mapping[str, str], run_id: str) -> None:
+    """Log what the study is, so that a search that is still running can already be understood in the UI.
+
+    Args:
+        prepared: The search.
+        versions: Of this program and its libraries when a cell was last trained.
+        run_id: Of the study's run.
+    """
     params = {name: value for name, value in describe_params(prepared).items() if name in STUDY_PARAMS}
     frame = prepared.data.catalogue.to_frame()
     log_entries(
@@ -69,7 +75,7 @@ def log_study_start(prepared: PreparedSearch, *, run_id: str) -> None:
             Tags(values=describe_tags(prepared)),
             describe_settings(prepared.settings, used=describe_used(prepared)),
             JsonArtifact(path="study/fingerprint.json", content=dict(prepared.fingerprint)),
-            JsonArtifact(path="study/versions.json", content=dict(describe_versions())),
+            JsonArtifact(path="study/versions.json", content=dict(versions)),
             TextArtifact(path="data/catalogue.csv", text=frame.map(protect_cell).to_csv(index=False)),
         ],
         run_id=run_id,

@@ -19,6 +19,9 @@ TRIAL_RUNS = "mlflow_trial_runs"
 MACHINE = "machine"
 """Of a study: on which machine it ended."""
 
+VERSIONS = "versions"
+"""Of a study: the versions of this program and its libraries that last trained a cell of it."""
+
 MLFLOW_PAGE = "mlflow_page"
 """Of a study: the address of its run in MLflow, for readers of Optuna's dashboard."""
 

@@ -156,6 +156,8 @@ class StudyContext:
     """Kinds of those findings that warn of a confound: how an image was taken gives its class away."""
     unstated: tuple[str, ...] = ()
     """What is not known of how every image was taken: `session`, `detector` ..."""
+    has_common_pixel_size: bool = False
+    """Whether all images could be brought to the pixel size of the coarsest one."""
     audit_light: str | None = None
     """What the latest whole audit of this study came to: good, unclear or bad; None without one."""
     learning_curve: str | None = None

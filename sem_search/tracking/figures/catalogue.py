@@ -122,7 +122,7 @@ class StudyFigure:
 
 
 def list_study_figures(study: StudyOutcome, *, context: StudyContext) -> tuple[StudyFigure, ...]:
-    """Return the paper's figures for a study; Figure 6 only where heat maps were computed."""
+    """Return the paper's figures for a study; 6 only where heat maps were computed, S3 where the winner had epochs."""
     tiles, winner, sheet = study.tiles, study.winner, context.heat_maps
     grid = compute_grid_tables(study, cells=context.cells)
     by_tile = compute_confusion_table(winner, tiles=tiles, split="test", unit="tiles")
@@ -138,12 +138,11 @@ def list_study_figures(study: StudyOutcome, *, context: StudyContext) -> tuple[S
     ]
     if sheet is not None:
         figures.append(_build("6", partial(draw_grad_cam_sheet, sheet), plain.list_heat_maps(sheet)))
-    return (
-        *figures,
-        _build("S1", partial(draw_tiling, context.tiling), plain.list_tiling(context.tiling)),
-        _build("S2", partial(draw_folds, folds), plain.list_folds(folds)),
-        _build("S3", partial(draw_training_curves, winner.folds), plain.list_curves(winner.folds)),
-    )
+    figures.append(_build("S1", partial(draw_tiling, context.tiling), plain.list_tiling(context.tiling)))
+    figures.append(_build("S2", partial(draw_folds, folds), plain.list_folds(folds)))
+    if any(len(fold.curves.training_loss) for fold in winner.folds):  # the linear head has none
+        figures.append(_build("S3", partial(draw_training_curves, winner.folds), plain.list_curves(winner.folds)))
+    return tuple(figures)
 
 
 def list_trust_figures(trust: StudyTrust) -> tuple[StudyFigure, ...]:

@@ -29,14 +29,14 @@ def draw_learning_curve(curve: LearningCurve, *, target: float) -> Figure:
     """
     figure = make_figure(width_in=6.0, height_in=4.2)
     axes = figure.add_subplot()
-    if curve.is_fitted:
+    if curve.can_foretell:
         _draw_law(axes, curve)
     numbers = [size.n_images for size in curve.sizes]
     intervals = [getattr(size.intervals, curve.figure) for size in curve.sizes]
     draw_error_bars(axes, intervals, rows=numbers, colour=BLUE, label="measured, 95 % interval", is_upright=True)
     axes.axhline(target, color=ORANGE, linestyle="--", linewidth=1, label="target")
     axes.set_xscale("log")
-    far = [MAX_GROWTH / 2 * curve.n_images, MAX_GROWTH * curve.n_images] if curve.is_fitted else []
+    far = [MAX_GROWTH / 2 * curve.n_images, MAX_GROWTH * curve.n_images] if curve.can_foretell else []
     axes.set_xticks([*numbers, *far])
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -1,5 +1,6 @@
 """The methods section of a paper about a study. Numbers are gathered here, words stand in `templates/methods.md`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,7 @@ def _build_environment() -> Environment:
 
 def _escape(text: str) -> str:
     """Return a user's words as Pandoc shows them as they are: neither markup nor a citation."""
-    return escape_markdown(text).replace("@", "\\@")
+    return re.sub(r"([@$^~])", r"\\\1", escape_markdown(text))
 
 
 def _describe_sizes(record: StudyRecord, *, split: str) -> str:

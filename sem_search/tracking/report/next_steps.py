@@ -57,7 +57,7 @@ def list_steps(
     audit = f"{context.command} audit {shlex.quote(study.name)}"
     if context.confounds:
         steps.insert(int(has_poor_weights), Step(kind="confounds", command=audit))
-    if "confounded_pixel_size" in context.confounds:
+    if "confounded_pixel_size" in context.confounds and context.has_common_pixel_size:
         wanted = None if context.settings.get("pixel_size_nm") else "common"
         steps.append(Step(kind="pixel_size", command=write_search(context, pixel_size_nm=wanted)))
     if needs_images:

@@ -86,7 +86,11 @@ def build_paper_answer(
             Section(heading="What the paper found, and what was found here", parts=(_tabulate_findings(studies),)),
             *(Section(heading=one.question, parts=tuple(_list_parts(one))) for one in comparisons),
             Section(heading="Table 1: classes", parts=(_tabulate_classes(studies[0].outcome, facts=facts),)),
-            *(_show_figure(number, studies=studies) for number in HEADINGS),
+            *(
+                _show_figure(number, studies=studies)
+                for number in HEADINGS
+                if _list_with_figure(number, studies=studies)
+            ),
         ),
     )
 
@@ -121,12 +125,17 @@ def _tabulate_classes(study: StudyOutcome, *, facts: Mapping[str, Mapping[str, s
     )
 
 
+def _list_with_figure(number: str, *, studies: Sequence[PaperStudy]) -> list[PaperStudy]:
+    """Return the studies that have a figure: S3 is missing where the linear head has won, 6 without heat maps."""
+    return [study for study in studies if PATHS[number] in study.figures]
+
+
 def _show_figure(number: str, *, studies: Sequence[PaperStudy]) -> Section:
     """Return one figure of the paper, of all backbones side by side; once, where it does not depend on them."""
     is_shared = number in OF_THE_DATA
     figures = tuple(
         CaptionedFigure(artifact=study.figures[PATHS[number]], caption=SHARED if is_shared else study.outcome.backbone)
-        for study in (studies[:1] if is_shared else studies)
+        for study in _list_with_figure(number, studies=studies)[: 1 if is_shared else None]
     )
     note = CAPTIONS[number].format(select_on=studies[0].outcome.select_on)
     return Section(heading=HEADINGS[number], parts=(SideBySide(figures=figures, note=note),))

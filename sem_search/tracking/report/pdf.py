@@ -43,7 +43,8 @@ def print_pdf(page: Path, *, target: Path, browser: str) -> Path:
     Raises:
         StoreError: The browser gives no PDF; the message ends with its last words.
     """
-    with tempfile.TemporaryDirectory(prefix="sem_search_") as name:
+    # Beside the PDF: a Chromium that is installed as a snap sees no other /tmp than its own, and no hidden folder.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="printing-", ignore_cleanup_errors=True) as name:
         copy, printed = Path(name) / "report.html", Path(name) / "report.pdf"
         copy.write_text(_open_details(page.read_text("utf-8")), "utf-8")
         words = _run(browser, f"--user-data-dir={name}/profile", f"--print-to-pdf={printed}", copy.as_uri())

@@ -92,3 +92,9 @@ def test_micrograph_keeps_what_its_file_holds() -> None:
     assert (micrograph.pixels.shape, micrograph.original.shape) == ((24, 40), (60, 100))
     assert micrograph.metadata.pixel_size_nm == 20.0
     np.testing.assert_array_equal(micrograph.original * 255, levels)
+
+
+@pytest.mark.parametrize("own_nm", [1e-9, 1e-300, 1e-320])
+def test_an_absurd_pixel_size_is_refused_before_memory_is_asked_for(own_nm: float) -> None:
+    with pytest.raises(UnreadableImageError, match="is smaller than one pixel of the 20 nm"):
+        bring_to_pixel_size(np.zeros((300, 300), dtype=np.float32), own_nm=own_nm, wanted_nm=20.0)

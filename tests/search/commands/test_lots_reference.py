@@ -59,7 +59,9 @@ def test_a_new_lot_is_judged_written_and_logged(
     experiments = [experiment.experiment_id for experiment in tracking.search_experiments()]
     (run,) = [run for run in tracking.search_runs(experiments) if run.data.tags.get("sem_search.kind") == "lots"]
     assert run.info.run_name == "lot stripes"
-    assert run.data.params == {"lot": "stripes", "n_lots": "5", "margin": "2.0"}
+    asked = {"lot": "stripes", "n_lots": "5", "margin": "2.0", "backbone": "tiny", "tile_px": "48"}
+    assert asked.items() <= run.data.params.items()
+    assert len(run.data.params["weights_sha256"]) == 64 and "None" not in run.data.params.values()
     logged = {file.path for file in tracking.list_artifacts(run.info.run_id)}
     assert logged == {"lots.txt", "lots.json", "lots.html", "control_chart.png", "control_chart.csv"}
     assert logged == {file.name for file in (tmp_path / "out").iterdir()}

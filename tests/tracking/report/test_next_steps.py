@@ -71,7 +71,9 @@ def test_a_study_whose_pixel_sizes_differ_by_class_is_held_against_one_with_the_
     study: StudyOutcome, context: StudyContext, used: dict[str, object], option: str
 ) -> None:
     arguments = {"preset": "standard", **({"pixel_size_nm": "common"} if used else {})}
-    searched = replace(context, settings=used, arguments=arguments, confounds=("confounded_pixel_size",))
+    searched = replace(
+        context, settings=used, arguments=arguments, confounds=("confounded_pixel_size",), has_common_pixel_size=True
+    )
     (step,) = [step for step in list_for(study, searched, high=0.1) if step.kind == "pixel_size"]
     assert step.command == f"scripts/sem-search search --data 'a folder' --preset standard{option}"
     assert not [step for step in list_for(study, context, high=0.1) if step.kind == "pixel_size"]

@@ -1,6 +1,7 @@
 """A report printed as PDF: by the browser that is there, whole, or with a sentence on what to do."""
 
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,12 @@ def write_browser(folder: Path, *, name: str, lines: str) -> Path:
     """Write a program that stands for a browser; `$page` is what it shall print, `$target` where."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / name
+    decode = f'{sys.executable} -c "import sys, urllib.parse as p; print(p.unquote(sys.argv[1]))"'
     begin = (
         '#!/bin/sh\nfor word in "$@"; do case "$word" in\n'
-        '--print-to-pdf=*) target="${word#*=}";; file://*) page="${word#file://}";;\nesac; done\n'
+        '--print-to-pdf=*) target="${word#*=}";; file://*) page=$('
+        f'{decode} "${{word#file://}}"'
+        ");;\nesac; done\n"
     )
     program.write_text(begin + lines)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)

@@ -420,7 +420,10 @@ def test_a_study_of_before_has_no_such_table(study: StudyOutcome, context: Study
 
 def test_one_pixel_size_is_named_with_what_it_leaves_open(study: StudyOutcome, context: StudyContext) -> None:
     settings = {**context.settings, "pixel_size_nm": 49.96}
-    html = render_report(study, context=replace(context, settings=settings, confounds=("confounded_pixel_size",)))
+    html = render_report(
+        study,
+        context=replace(context, settings=settings, confounds=("confounded_pixel_size",), has_common_pixel_size=True),
+    )
     assert "All images were brought to one pixel size, 49.96 nm" in html
     assert "the size of things no longer tells the magnification, but sharpness and noise may" in html
     assert "See what one pixel size changes" in html
