@@ -26,7 +26,7 @@ from sem_search.search.commands.lots import (
 from sem_search.search.prepare.network import PreparedNetwork
 from sem_search.search.process import quieten_libraries
 from sem_search.settings import SearchSettings, build_settings
-from sem_search.tracking.entries.types import Params
+from sem_search.tracking.entries.types import Params, Scalar
 from sem_search.tracking.mlflow.files import write_artifacts
 from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.log import log_entries
@@ -157,9 +157,9 @@ def _log(audit: LotJudgementAudit, *, known: LotReference, command: str, output:
         entries = tuple(iter_judgement_entries(audit, command=command))
         write_artifacts(entries, folder=output)
         judgement = audit.judgement
-        asked = {"lot": audit.lot, "n_lots": judgement.n_lots, "margin": judgement.margin}
-        looked_at = {name: value for name, value in known.looked_at.items() if value is not None}
-        params = Params(values={**asked, **looked_at})
+        values: dict[str, Scalar] = {"lot": audit.lot, "n_lots": judgement.n_lots, "margin": judgement.margin}
+        values |= {name: value for name, value in known.looked_at.items() if value is not None}
+        params = Params(values=values)
         log_entries([params, *entries], run_id=run_id)
     show(f"Written to {output}: lots.html has all of it, control_chart.csv one row for each lot.")
     show(format_links({"lots": link_run(run_id, artifact="lots.html")}))
