@@ -110,7 +110,7 @@ def test_the_settings_of_before_are_none_of_these() -> None:
     settings = build_settings({**TINY, "data": DATA})
     assert settings.preset == "standard"
     same = [name for name, value in AS_THE_PAPER.items() if getattr(settings, name) == value]
-    assert same == ["class_weight", "tiles_per_image"]
+    assert same == ["class_weight", "tiles_per_image", "pixel_size_nm"]
 
 
 def test_each_head_wins_its_study(studies: dict[Head, ss.Study]) -> None:

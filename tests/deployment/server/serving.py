@@ -65,7 +65,11 @@ class StoneClassifier:
 
     def __post_init__(self) -> None:
         self.description = SimpleNamespace(
-            class_names=CLASS_NAMES, pixel_sizes_nm={}, tile_px=8, grid=TileGrid(size_px=8, stride_px=8)
+            class_names=CLASS_NAMES,
+            pixel_sizes_nm={},
+            pixel_size_nm=None,
+            tile_px=8,
+            grid=TileGrid(size_px=8, stride_px=8),
         )
         self.gate = threading.Event()
         self.gate.set()
