@@ -1,5 +1,8 @@
 """The graphs that are served, held to the Keras network that was trained."""
 
+import gc
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 import pytest
@@ -22,6 +25,14 @@ HEAT_TOLERANCE = 1e-4
 """Of the largest heat."""
 
 pytestmark = pytest.mark.usefixtures("cache")
+
+
+@pytest.fixture(autouse=True)
+def _give_memory_back() -> Iterator[None]:
+    """Graphs of whole networks are gigabytes, which a process that runs many tests would keep."""
+    yield
+    keras.backend.clear_session()
+    gc.collect()
 
 
 def build(name: str, *, tile_px: int) -> tuple[CutNetwork, keras.Model, list[list[np.ndarray]]]:
