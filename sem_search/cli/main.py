@@ -308,6 +308,7 @@ def app(port: int, browser: bool, **given: Any) -> None:
 )
 @click.option("--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px.")
 @click.option("--tile-px", default=224, type=click.IntRange(min=32), show_default=True, help="Side of a tile in px.")
+@click.option("--pixel-size-nm", default=None, metavar="NM|common", help="Bring all images to one. [default: do not]")
 @click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded.")
 def inspect(*, data: str, output: Path, exclude: str, crop_bottom_px: int, **given: Any) -> None:
     """Say what is in a folder or CSV of micrographs, and what is wrong with it, before anything is trained."""

@@ -141,7 +141,7 @@ def test_without_git_the_commit_is_said_to_be_unknown(
 def test_the_page_names_every_parameter_and_tag(prepared, tracking: MlflowClient, run_id: str) -> None:
     finding = Finding(kind="few_tiles", severity="warning", message="few")
     data = dataclasses.replace(prepared.data, findings=(finding,))
-    log_study_start(dataclasses.replace(prepared, data=data), run_id=run_id)
+    log_study_start(dataclasses.replace(prepared, data=data), versions=describe_versions(), run_id=run_id)
     run = tracking.get_run(run_id)
     cell = describe_trial_params(prepared, cell=Cell(learning_rate=0.1, batch_size=8))
     check_names({*run.data.params, *cell}, "Parameters")
@@ -152,8 +152,9 @@ def test_the_page_names_every_parameter_and_tag(prepared, tracking: MlflowClient
 
 
 def test_a_search_that_still_runs_can_be_understood(prepared, tracking: MlflowClient, run_id: str) -> None:
-    log_study_start(prepared, run_id=run_id)
+    log_study_start(prepared, versions={"keras": "of then"}, run_id=run_id)
     run = tracking.get_run(run_id)
+    assert mlflow.artifacts.load_dict(f"runs:/{run_id}/study/versions.json") == {"keras": "of then"}
     assert run.data.params.keys() == set(STUDY_PARAMS)
     assert run.data.params.items() <= {name: str(value) for name, value in describe_params(prepared).items()}.items()
     assert describe_tags(prepared).items() <= run.data.tags.items()
@@ -180,7 +181,7 @@ def test_the_settings_that_are_kept_hold_no_password(
     }
     search = dataclasses.replace(prepared, settings=prepared.settings.model_copy(update=urls))
     vars(search)["views"] = prepared.views  # there is no such server that could be asked for them
-    log_study_start(search, run_id=run_id)
+    log_study_start(search, versions=describe_versions(), run_id=run_id)
     kept = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/study/settings.json"))["understood"]
     assert (kept["storage"], kept["shared"]) == (
         "postgresql://me:***@host/db?sslpassword=***",
@@ -194,9 +195,9 @@ def test_what_mlflow_run_was_asked_for_stays_and_what_was_used_stands_beside_it(
 ) -> None:
     for name, value in {"epochs": "auto", "folds": "3", "backbone": "tiny", "other": "1"}.items():
         tracking.log_param(run_id, name, value)
-    log_study_start(prepared, run_id=run_id)
+    log_study_start(prepared, versions=describe_versions(), run_id=run_id)
     params = tracking.get_run(run_id).data.params
     assert (params["epochs"], params["epochs_used"]) == ("auto", "3")
     assert params["folds"] == "3"
     assert not {"folds_used", "backbone_used", "other_used"} & set(params)
-    log_study_start(prepared, run_id=run_id)  # a run may be taken up again
+    log_study_start(prepared, versions=describe_versions(), run_id=run_id)  # a run may be taken up again
