@@ -229,6 +229,14 @@ def test_inspect_leaves_out_a_class_with_a_comma(
     assert [found["name"] for found in written["classes"]] == ["blobs", "stripes"]
 
 
+def test_inspect_looks_at_one_pixel_size(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["inspect", str(tiny_folder), "--folds", "3", "--tile-px", "48", "--pixel-size-nm", "common"]
+    refused = CliRunner().invoke(commands, words)
+    assert isinstance(refused.exception, InputError), "its pictures state no pixel size"
+    assert str(refused.exception).startswith("pixel_size_nm=common: no image states its pixel size")
+
+
 def test_a_folder_to_work_in_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "MLproject").write_text("")
     done = subprocess.run(
