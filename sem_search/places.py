@@ -13,6 +13,9 @@ CACHE_VARIABLE = "SEM_SEARCH_CACHE"
 FOLDER_VARIABLE = "SEM_SEARCH_FOLDER"
 """The folder in which the user started `mlflow run`; `scripts/search` sets it."""
 
+REPORT, PAPER = "report.html", "paper.html"
+"""The pages in the folder of a study: its report, and that of `sem-search paper` with its first study."""
+
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 STORE_FILE = "mlflow.db"
 """MLflow's default store, in the folder where the user stands."""

@@ -1,5 +1,6 @@
 """A headless Chromium, driven over WebDriver's own protocol: no driver library is needed for four commands."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -60,6 +61,14 @@ class Browser:
             {"text": "\n".join(map(str, paths))},
         )
 
+    def resize(self, *, width_px: int, height_px: int) -> None:
+        """Give the window another size."""
+        _call("POST", f"{self._address}/window/rect", {"width": width_px, "height": height_px})
+
+    def save_screenshot(self, path: Path) -> None:
+        """Write what is seen as PNG."""
+        path.write_bytes(base64.b64decode(_call("GET", f"{self._address}/screenshot")))
+
     def read_errors(self) -> list[str]:
         """Return what the page or its policy complained of in the console."""
         entries = _call("POST", f"{self._address}/se/log", {"type": "browser"})
@@ -67,8 +76,8 @@ class Browser:
 
 
 @contextmanager
-def open_browser() -> Iterator[Browser]:
-    """Give a browser; the test is skipped where there is none."""
+def open_browser(*arguments: str) -> Iterator[Browser]:
+    """Give a browser, with further arguments of Chromium's; the test is skipped where there is none."""
     driver = shutil.which("chromedriver")
     if driver is None:
         pytest.skip("there is no chromedriver: apt-get install chromium chromium-driver")
@@ -77,7 +86,7 @@ def open_browser() -> Iterator[Browser]:
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_until_up(address)
-        options = {"goog:chromeOptions": {"args": ARGUMENTS}, "goog:loggingPrefs": {"browser": "ALL"}}
+        options = {"goog:chromeOptions": {"args": [*ARGUMENTS, *arguments]}, "goog:loggingPrefs": {"browser": "ALL"}}
         session = _call("POST", f"{address}/session", {"capabilities": {"alwaysMatch": options}})["sessionId"]
         try:
             yield Browser(f"{address}/session/{session}")

@@ -130,6 +130,19 @@ def search(**given: str | None) -> None:
     echo(run_search(settings, show=echo).to_text())
 
 
+@commands.command()
+@add_settings_options
+def estimate(**given: str | None) -> None:
+    """Say how much time and disk the search with these options would take here; nothing is trained."""
+    from sem_search.settings import build_settings
+
+    settings = build_settings(given)
+    load_tensorflow()
+    from sem_search.search.commands.search import run_estimate
+
+    run_estimate(settings, show=echo)
+
+
 def _read_threads(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     """Return a number of threads, or None for that of the search."""
     if value is None or value == AUTO:
@@ -277,14 +290,20 @@ def serve(port: int, **given: Any) -> None:
 
 
 @commands.command()
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
 @add_serving_options
 @click.option("--port", default=5002, type=click.IntRange(1, 65535), show_default=True)
 @click.option("--browser/--no-browser", default=True, help="Open the page.  [default: browser]")
-def app(port: int, browser: bool, **given: Any) -> None:
-    """Open a page where a micrograph is dropped and named, with the picture of where the network looks."""
-    from sem_search.deployment.server.main import ServeSettings, run_server
+def app(folders: tuple[Path, ...], port: int, browser: bool, **given: Any) -> None:
+    """Open a page for the whole job: choose images, search, read the result, keep the models, classify.
 
-    run_server(ServeSettings(port=port, has_page=True, **given), when_ready=open_page if browser else None)
+    It may read FOLDERS and what lies in them; without any, the current folder.
+    """
+    from sem_search.app.main import run_app
+    from sem_search.deployment.server.main import ServeSettings
+
+    settings = ServeSettings(port=port, waits_for_model=True, **given)
+    run_app(settings, folders=folders or (Path(),), show=echo, when_ready=open_page if browser else None)
 
 
 @commands.command()

@@ -17,7 +17,6 @@ from sem_search.search.prepare.duration import estimate_duration
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.conclusion import Conclusion, conclude_study
-from sem_search.search.results.outcome import list_results
 from sem_search.search.results.run_description import (
     describe_machine,
     describe_settings,
@@ -29,6 +28,7 @@ from sem_search.search.trials.attributes import MACHINE, MLFLOW_PAGE, SETTINGS, 
 from sem_search.search.trials.objective import CellObjective
 from sem_search.search.trials.process_id import describe_process, is_known_gone
 from sem_search.search.trials.ranks import count_ranks
+from sem_search.search.trials.results import list_results
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.search.trials.storage import START_S, repeat_after_outages
 from sem_search.search.trials.study import open_study

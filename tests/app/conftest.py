@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sem_search.deployment.server.page import read_page
+from sem_search.app.page import read_page
 from sem_search.micrographs.reading.micrograph import encode_png
-from tests.deployment.browsing import Browser, open_browser
+from tests.browsing import Browser, open_browser
 
 ANSWER: dict[str, Any] = {
     "label": "lactose",
@@ -34,6 +34,13 @@ ANSWER: dict[str, Any] = {
     "model_name": "powders",
     "error": None,
 }
+ANSWERS: dict[str, Any] = {
+    "/api/start": {"may_change": True, "backbones": ["tiny"], "presets": ["quick"], "descriptions": {}},
+    "/api/folder": {"path": "/", "parents": [["all", "/"]], "folders": [], "tables": [], "n_classes": 0},
+    "/api/events": {},
+}
+"""What the other rooms of the page are told."""
+
 PICTURE = base64.b64encode(encode_png(np.full((8, 12), 99, dtype=np.uint8))).decode()
 
 
@@ -79,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/version":
             address = "models:/powders@champion"
             self._reply(200, json.dumps({"address": address, "model": "powders", "version": self.server.stone.version}))
+        elif self.path.startswith("/api/"):
+            self._reply(200, json.dumps(ANSWERS[self.path.split("?")[0]]))
         else:
             page = read_page()
             self._reply(200, page.html, policy=page.policy)
@@ -160,10 +169,11 @@ def page(browser: Browser, stone_server: StoneServer, tmp_path: Path) -> Iterato
     """The page, opened anew; afterwards nothing may have been refused or come from elsewhere."""
     stone = stone_server.stone = StoneModel()
     url = f"http://127.0.0.1:{stone_server.server_port}"
-    browser.open(f"{url}/")
+    browser.open(f"{url}/?#classify")
+    browser.run("location.reload()")
     browser.wait_for_text("#model", "powders, version 1")
     yield PageBench(browser, stone=stone, folder=tmp_path)
     stone.gate.set()
     places = browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
-    assert {place.rpartition("/")[0] for place in places if not place.startswith(("blob:", "data:"))} == {url}
+    assert {place[: len(url)] for place in places if not place.startswith(("blob:", "data:"))} == {url}
     assert [error for error in browser.read_errors() if "policy" in error.lower()] == []

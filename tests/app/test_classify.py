@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.deployment.server.conftest import PageBench
+from tests.app.conftest import PageBench
 
 UNSURE = ["lactose", "starch"]
 

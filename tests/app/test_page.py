@@ -2,7 +2,7 @@ import base64
 import hashlib
 import re
 
-from sem_search.deployment.server.page import read_page
+from sem_search.app.page import read_page
 
 
 def test_the_policy_admits_the_page_s_own_script_and_nothing_from_elsewhere() -> None:

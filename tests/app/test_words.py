@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sem_search.deployment.batch.table import CSV_COLUMNS
-from tests.deployment.server.conftest import ANSWER, PageBench
+from tests.app.conftest import ANSWER, PageBench
 
 TEN = {f"m{number}": 0.1 for number in range(10)}
 

@@ -23,7 +23,7 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from benchmarks.fuzz import NASTIES, fuzz, iter_drawn, send
 from benchmarks.servers import RunningServer, run_server
 from sem_search.deployment.package.writing import LoggedClassifier
-from tests.deployment.browsing import open_browser
+from tests.browsing import open_browser
 
 SHARED = Path(__file__).parents[3] / "shared"
 MODEL = "sem-search-watched"

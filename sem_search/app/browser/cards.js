@@ -1,15 +1,4 @@
 // A card and a line of the table for each image.
-const byId = (id) => document.getElementById(id);
-const copy = (id) => byId(id).content.firstElementChild.cloneNode(true);
-
-function add(parent, tag, text, className) {
-  const element = document.createElement(tag);
-  if (text !== undefined && text !== null) element.textContent = text; // never HTML: names come from anywhere
-  if (className) element.className = className;
-  parent.append(element);
-  return element;
-}
-
 function show(item) {
   const { card, answer } = item, words = writeState(item);
   card.className = answer ? writeTrust(answer) : item.state;

@@ -8,7 +8,7 @@ function percent(share) { // what is not quite all or nothing is not rounded to 
 }
 const percentOf = (coverage) => `${Number((100 * coverage).toPrecision(4))} %`;
 const writeRatio = (ratio) => (ratio > 1000 ? "more than 1000 times" : `${ratio.toPrecision(3)} times`);
-const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+const count = (n, what) => `${n} ${what}${n === 1 ? "" : what.endsWith("s") ? "es" : "s"}`;
 const nameModel = (name, version) => `${name}${version ? ", version " + version : ""}`;
 const nameVersion = (answer) => (answer.model_name ? nameModel(answer.model_name, answer.model_version) : "");
 

@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from sem_search.deployment.classifier.ensemble import FloatMatrices, HeadEnsemble, TileRun
-from sem_search.deployment.classifier.overlay import draw_overlays
+from sem_search.deployment.classifier.overlay import MAX_SIDE_PX, ByteImage, draw_overlays
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.package.description import ClassifierDescription
 from sem_search.errors import ImageTooSmallError, RefusedRequestError
@@ -20,7 +20,7 @@ from sem_search.evaluation.calibration import apply_temperature
 from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.novelty import score_novelty
 from sem_search.micrographs.catalogue import compute_pixels_sha256
-from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.micrographs.reading.grey import FloatImage, stretch_contrast
 from sem_search.micrographs.reading.micrograph import Micrograph, encode_png, read_micrograph
 from sem_search.micrographs.tiles import FloatTiles, cut_tiles
 from sem_search.records import FloatMatrix, FloatVector
@@ -204,6 +204,29 @@ class MicrographClassifier:
             image, heat_maps=[np.concatenate(heat_maps)], corners=corners, tile_px=self.description.tile_px
         )
         return replace(answer, overlay_png=encode_png(overlay))
+
+    def draw_heat(
+        self, image: FloatImage, *, labels: Sequence[int], head: int | None = None, max_side_px: int = MAX_SIDE_PX
+    ) -> tuple[ByteImage, ...]:
+        """Return where the heads look for some classes, a picture for each, all on one scale; no answer is computed.
+
+        Args:
+            image: As `classify` takes it.
+            labels: Indices of the classes.
+            head: Number of the fold, from 0, whose head alone is asked: the one that was not trained on the image.
+            max_side_px: A longer side is reduced to this.
+        """
+        tiles, maps = self._cut(image), []
+        for batch in _iter_batches([tiles]):
+            features = self._ensemble.compute_features(batch)
+            maps.append([self._ensemble.compute_heat_maps(features, label=label, head=head) for label in labels])
+        return draw_overlays(
+            stretch_contrast(image),
+            heat_maps=[np.concatenate(of_label) for of_label in zip(*maps, strict=True)],
+            corners=self._find_corners(image),
+            tile_px=self.description.tile_px,
+            max_side_px=max_side_px,
+        )
 
     def _combine(
         self, head_probabilities: FloatMatrices, *, embeddings: FloatMatrix, corners: tuple[tuple[int, int], ...]

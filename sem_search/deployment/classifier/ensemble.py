@@ -78,7 +78,7 @@ class HeadEnsemble:
         """Return the same run's features alone, with one pass of the trunk."""
         return tuple(self._trunk(tiles))
 
-    def compute_heat_maps(self, features: Sequence[FloatArray], *, label: int) -> FloatMaps:
+    def compute_heat_maps(self, features: Sequence[FloatArray], *, label: int, head: int | None = None) -> FloatMaps:
         """Return where the heads look for one class: the mean of their Grad-CAM maps.
 
         Their common answer is the softmax of their mean logit, so that each head counts by how far it moves its logit.
@@ -86,13 +86,15 @@ class HeadEnsemble:
         Args:
             features: As `run` gave them.
             label: Class whose logit is explained.
+            head: Number of the fold, from 0, whose head alone is explained; None explains all together.
 
         Returns:
             Shape (n_tiles, height, width) at the resolution of the last convolution, 0 or more, all on one scale. The
             map of a diverged head is zero where it is no number.
         """
         (heat,) = self._heads(*features, outputs=["heat"])
-        mean: FloatMaps = np.nan_to_num(heat[:, :, label], nan=0.0, posinf=0.0).mean(axis=0)
+        asked = heat if head is None else heat[head : head + 1]
+        mean: FloatMaps = np.nan_to_num(asked[:, :, label], nan=0.0, posinf=0.0).mean(axis=0)
         return mean
 
     def warm_up(self, *, batch_sizes: Sequence[int] = (1,)) -> None:

@@ -32,7 +32,6 @@ from sem_search.deployment.server.connection import PACE_BYTES, PACE_S
 from sem_search.deployment.server.intake import LOCAL_HOSTS, BodyBudget, PixelRoom, check_caller
 from sem_search.deployment.server.journal_thread import JournalThread, describe_error
 from sem_search.deployment.server.metrics import MEDIA_TYPE, Metrics
-from sem_search.deployment.server.page import Page
 from sem_search.deployment.server.rotation import Rotation, ServedVersion
 from sem_search.errors import InputError, RefusedRequestError
 from sem_search.micrographs.reading.micrograph import Micrograph
@@ -65,6 +64,7 @@ CODES = {
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     408: "REQUEST_TIMEOUT",
+    409: "RESOURCE_CONFLICT",
     413: "REQUEST_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
     500: "INTERNAL_ERROR",
@@ -81,6 +81,9 @@ SHOWN_CHARACTERS = 100
 """Of a path, in the log."""
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+Routes = Mapping[str, Mapping[str, Handler]]
+"""Path -> method -> what answers."""
 
 _logger = logging.getLogger(__name__)
 
@@ -102,7 +105,7 @@ class Application:
     Args:
         rotation: Knows the version that answers.
         limits: What is allowed.
-        page: The page for people, served at `/`; None serves none.
+        routes: Further paths that it answers, checked and logged as its own.
         journal: Where each answer is noted; None notes none.
     """
 
@@ -111,12 +114,11 @@ class Application:
         *,
         rotation: Rotation,
         limits: ServerLimits,
-        page: Page | None = None,
+        routes: Routes | None = None,
         journal: JournalThread | None = None,
     ) -> None:
         self._rotation = rotation
         self._limits = limits
-        self._page = page
         self._journal = journal
         self.metrics = Metrics()
         total_bytes = REQUESTS_HELD * limits.request.max_bytes
@@ -125,15 +127,14 @@ class Application:
         self._reading = ThreadPoolExecutor(N_READING, thread_name_prefix="reading")
         self._decoding = ThreadPoolExecutor(N_DECODING, thread_name_prefix="decoding")
         self._computing = ComputeThread(on_batch=self.metrics.count_batch)
-        self._handlers: dict[str, dict[str, Handler]] = {
+        self._handlers: dict[str, Mapping[str, Handler]] = {
             LIVE: {"GET": self._show_life},
             **{path: {"GET": self._show_readiness} for path in READY},
             "/version": {"GET": self._show_version},
             "/metrics": {"GET": self._show_metrics},
             INVOCATIONS: {"POST": self._answer},
+            **(routes or {}),
         }
-        if page is not None:
-            self._handlers["/"] = {"GET": self._show_page}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, count it, and write one line about it into the log."""
@@ -207,11 +208,6 @@ class Application:
         name, number = (served.name, served.registered.version or "") if served else ("", "")
         n_lost = self._journal.n_lost if self._journal else 0
         return Response(self.metrics.write(name=name, version=number, n_lost=n_lost), media_type=MEDIA_TYPE)
-
-    async def _show_page(self, _: Request) -> Response:
-        assert self._page is not None
-        headers = {"Content-Security-Policy": self._page.policy, "Referrer-Policy": "no-referrer"}
-        return Response(self._page.html, media_type="text/html; charset=utf-8", headers=headers)
 
     def _get_served(self) -> ServedVersion:
         if self._rotation.current is None:

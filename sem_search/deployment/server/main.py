@@ -17,11 +17,10 @@ import uvicorn
 from sem_search.deployment.monitoring.journal import AnswerJournal, check_registered
 from sem_search.deployment.registry import complete_model_uri, resolve_model_uri
 from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS, RequestLimits
-from sem_search.deployment.server.application import Application, ServerLimits
+from sem_search.deployment.server.application import Application, Routes, ServerLimits
 from sem_search.deployment.server.connection import Connection
 from sem_search.deployment.server.intake import ANY_ADDRESS, LOCAL_HOSTS, read_allowed_hosts, write_host
 from sem_search.deployment.server.journal_thread import JournalThread
-from sem_search.deployment.server.page import read_page
 from sem_search.deployment.server.rotation import Rotation, load_version
 from sem_search.errors import SettingsError
 from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
@@ -59,8 +58,8 @@ class ServeSettings:
     """Further names by which callers may ask, separated by commas."""
     journal: str | None = None
     """File, or URL of a database, in which each answer is noted for `sem-search monitor`."""
-    has_page: bool = False
-    """Whether a browser gets a page to try the model on."""
+    waits_for_model: bool = False
+    """Whether it begins without a model, and takes the first champion that comes, where `model` names none."""
 
     def __post_init__(self) -> None:
         for name in ("watch", "max_request_mb", "max_megapixels"):
@@ -81,11 +80,22 @@ class ServeSettings:
         return ServerLimits(request=request, allowed_hosts=allowed_hosts, timeout_s=float(self.timeout))
 
 
-def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] | None = None) -> None:
+BuildRoutes = Callable[[Rotation, Callable[[], bool]], Routes]
+"""Returns what a server answers beside its classifier, from the version that answers and whether the server is about to
+end, which an answer without an end must look at."""
+
+
+def run_server(
+    settings: ServeSettings,
+    *,
+    build_routes: BuildRoutes | None = None,
+    when_ready: Callable[[str], object] | None = None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C, then answer what is under way.
 
     Args:
         settings: What to serve, and how.
+        build_routes: Returns further paths that are answered.
         when_ready: Called once with the server's URL, when it answers.
 
     Raises:
@@ -102,7 +112,7 @@ def run_server(settings: ServeSettings, *, when_ready: Callable[[str], object] |
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a registry that is away is reported in a sentence of ours
     gc.freeze()  # all that was imported: to look through it again and again would hold up requests for half a second
     with _outlive_signals():
-        asyncio.run(_serve(settings, when_ready=when_ready))
+        asyncio.run(_serve(settings, build_routes=build_routes, when_ready=when_ready))
 
 
 @contextmanager
@@ -116,26 +126,27 @@ def _outlive_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object] | None) -> None:
-    address, limits = complete_model_uri(settings.model), settings.limits
-    if settings.journal:
-        check_registered(address)
+async def _serve(
+    settings: ServeSettings, *, build_routes: BuildRoutes | None, when_ready: Callable[[str], object] | None
+) -> None:
+    limits, rotation = settings.limits, _build_rotation(settings)
+    if settings.journal and rotation.address:
+        check_registered(rotation.address)
     listening = _listen(settings)  # first: a port that is taken is an error at once
     if write_host(settings.host) in ANY_ADDRESS and limits.allowed_hosts <= LOCAL_HOSTS | ANY_ADDRESS:
         _logger.warning(
             "Only callers who ask for localhost are answered: give the names of this server with --allowed-hosts."
         )
-    rotation = Rotation(address=address, watch_s=settings.watch, resolve=resolve_model_uri, load=load_version)
     journal = JournalThread(AnswerJournal.open(settings.journal)) if settings.journal else None
-    page = read_page() if settings.has_page else None
-    application = Application(rotation=rotation, limits=limits, page=page, journal=journal)
+    server: uvicorn.Server | None = None
+    routes = build_routes(rotation, lambda: server is not None and server.should_exit) if build_routes else None
+    application = Application(rotation=rotation, limits=limits, routes=routes, journal=journal)
     server = build_server(application, timeout_s=settings.timeout)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
-        _logger.info("%s is being loaded, which takes a moment ...", address)
-        if await _run_until(serving, asyncio.create_task(rotation.start())):
+        if await _run_until(serving, asyncio.create_task(_load_first(rotation, settings=settings))):
             url = f"http://{write_host(settings.host)}:{settings.port}"
-            _logger.info("%s is served at %s; Ctrl-C ends it.", address, url)
+            _logger.info("%s is served at %s; Ctrl-C ends it.", rotation.address or "The page", url)
             if when_ready is not None:
                 when_ready(url)
             watching = asyncio.gather(rotation.watch(), application.metrics.watch_event_loop())
@@ -145,6 +156,26 @@ async def _serve(settings: ServeSettings, *, when_ready: Callable[[str], object]
         await serving
         if journal is not None:
             journal.close()
+
+
+def _build_rotation(settings: ServeSettings) -> Rotation:
+    """Return what follows the model that was asked for, or the only champion that there is or will be."""
+    if settings.model is None and settings.waits_for_model:
+        return Rotation(
+            address="",
+            watch_s=settings.watch,
+            resolve=lambda address: resolve_model_uri(complete_model_uri(address or None)),
+            load=load_version,
+        )
+    address = complete_model_uri(settings.model)
+    return Rotation(address=address, watch_s=settings.watch, resolve=resolve_model_uri, load=load_version)
+
+
+async def _load_first(rotation: Rotation, *, settings: ServeSettings) -> None:
+    """Load the version with which a server begins; one that waits for a model loads it while it serves."""
+    if not settings.waits_for_model:
+        _logger.info("%s is being loaded, which takes a moment ...", rotation.address)
+        await rotation.start()
 
 
 def _listen(settings: ServeSettings) -> socket.socket:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -69,7 +70,8 @@ class Rotation:
     """Keeps one version ready, and follows the address it was given.
 
     Args:
-        address: `models:/<name>@<alias>`, or the URI of one model, which is then never exchanged.
+        address: `models:/<name>@<alias>`, or the URI of one model, which is then never exchanged; empty for what
+            `resolve` makes of that.
         watch_s: Seconds between two looks at the alias.
         resolve: Looks an address up.
         load: Loads a version, see `load_version`.
@@ -79,10 +81,13 @@ class Rotation:
         self.address = address
         self.current: ServedVersion | None = None
         """The version that answers now, or None before the first is loaded."""
+        self.trouble = ""
+        """Why there is no other one, as far as the last look tells."""
         self._watch_s = watch_s
         self._resolve = resolve
         self._load = load
         self._failed_s: dict[str, float] = {}
+        self._is_called = asyncio.Event()
 
     async def start(self) -> None:
         """Load the first version.
@@ -94,13 +99,22 @@ class Rotation:
         model_uri = await _run_aside(self._resolve, self.address)
         self.current = await _run_aside(self._load, model_uri)
 
+    def follow(self, address: str) -> None:
+        """Follow another address from now on; the version that answers goes on until the other one is loaded."""
+        self.address = address
+        self._failed_s.clear()
+        self._is_called.set()
+
     async def watch(self) -> None:
-        """Follow the address for ever, once the first version is loaded."""
+        """Follow the address for ever."""
         while True:
-            await asyncio.sleep(self._watch_s)
             wanted = await self._look_up()
             if wanted is not None and time.monotonic() - self._failed_s.get(wanted, -RETRY_S) >= RETRY_S:
                 await self._exchange(wanted)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._watch_s):
+                    await self._is_called.wait()
+            self._is_called.clear()
 
     async def _look_up(self) -> str | None:
         """Return the version that the address means now; None for the one that answers already."""
@@ -108,8 +122,14 @@ class Rotation:
         try:
             wanted = await _run_aside(self._resolve, self.address)
         except Exception as error:  # noqa: BLE001 - whatever a registry or a network raises, the old one goes on
-            _logger.warning("%s could not be looked up (%s); %s goes on.", self.address, get_first_line(error), served)
+            said, before = get_first_line(error), self.trouble
+            self.trouble = f"{said}."
+            if served is not None:
+                _logger.warning("%s could not be looked up (%s); %s goes on.", self.address, said, served)
+            elif self.trouble != before:
+                _logger.info("No model answers yet: %s", self.trouble)
             return None
+        self.trouble = ""
         return None if wanted == served else wanted
 
     async def _exchange(self, model_uri: str) -> None:
@@ -119,6 +139,7 @@ class Rotation:
             self.current = await _run_aside(self._load, model_uri)
         except Exception as error:  # noqa: BLE001 - whatever a store or a network raises, the old one goes on
             self._failed_s[model_uri] = time.monotonic()
+            self.trouble = f"{get_first_line(error)}."
             _logger.error(
                 "%s could not be loaded (%s); it is tried again in %g s, and %s goes on.",
                 model_uri,

@@ -8,13 +8,14 @@ from sem_search.audits.study_comparison import StudyComparison, compare_studies,
 from sem_search.disk_errors import explain_disk_errors
 from sem_search.errors import WeightsError
 from sem_search.micrographs.csv_table import read_class_facts
+from sem_search.places import PAPER
 from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.command_line import write_paper_command
 from sem_search.search.commands.compare import check_comparable, iter_differing_settings
 from sem_search.search.commands.search import begin_search, finish_search
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.prepare.study_folder import PAPER, write_report
+from sem_search.search.prepare.study_folder import write_report
 from sem_search.search.results.conclusion import Conclusion, show_path, wrap
 from sem_search.search.trials.study import load_study
 from sem_search.settings import DEMO, SearchSettings

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from sem_search.deployment.registry import find_registered
 from sem_search.files import write_atomically
+from sem_search.places import REPORT
 from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.finished_study import (
     FinishedStudy,
@@ -18,7 +19,7 @@ from sem_search.search.commands.finished_study import (
     take_up_study,
 )
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.prepare.study_folder import REPORT, get_study_folder, write_report
+from sem_search.search.prepare.study_folder import get_study_folder, write_report
 from sem_search.search.process import quieten_libraries
 from sem_search.search.results.conclusion import describe_study, describe_tiling, list_winner_runs, read_examples
 from sem_search.search.trials.study import choose_study_name, load_study

@@ -12,7 +12,10 @@ from sem_search.search.attempt import search_study
 from sem_search.search.cluster.client import ClusterClient, open_cluster
 from sem_search.search.cluster.remote_folds import compute_shards
 from sem_search.search.commands.command_line import write_search_command
+from sem_search.search.prepare.duration import compute_duration, measure_pace
+from sem_search.search.prepare.features import list_missing_views
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
+from sem_search.search.prepare.study_folder import get_study_folder
 from sem_search.search.process import quieten_libraries
 from sem_search.search.results.conclusion import Conclusion
 from sem_search.search.trials.storage import check_storage
@@ -58,9 +61,34 @@ def begin_search(settings: SearchSettings, *, show: Show = show_nothing) -> Prep
     _warn_of_logged_password(settings)
     check_storage(settings.storage, wait_s=settings.outage_wait, warn=warn)
     try:
-        return prepare_search(settings, show=show)
+        prepared = prepare_search(settings, show=show)
     except ClassTooSmallError as error:
         raise ClassTooSmallError(f"{error}{_describe_way_out(error, settings=settings)}") from error
+    show(f"Study {prepared.name}: its finished folds lie in {get_study_folder(settings, name=prepared.name)}.")
+    return prepared
+
+
+def run_estimate(settings: SearchSettings, *, show: Show) -> None:
+    """Show how much disk and time a search would take on this machine; nothing is trained.
+
+    Cost: that of looking at the images, of converting the network once, and about ten seconds.
+
+    Args:
+        settings: What to search.
+        show: Shows what is searched, and what it takes.
+
+    Raises:
+        InputError: Data, weights or settings cannot be used.
+        StoreError: A database does not answer, or a file cannot be written.
+    """
+    prepared = begin_search(settings, show=show)
+    duration = compute_duration(
+        measure_pace(prepared),
+        settings=settings,
+        n_tiles=prepared.data.tiles.n_tiles,
+        n_views=len(list_missing_views(settings, data=prepared.data, network=prepared.network)),
+    )
+    show(duration.to_text())
 
 
 def finish_search(prepared: PreparedSearch) -> Conclusion:

@@ -13,7 +13,7 @@ from sem_search.micrographs.folds import Fold
 from sem_search.records import Cell
 from sem_search.search.folds.train import FoldSource
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.results.outcome import find_winner, get_cell
+from sem_search.search.trials.results import find_winner, get_cell
 from sem_search.search.trials.search_progress import SearchProgress
 
 OpenSource = Callable[[SearchProgress], FoldSource]

@@ -10,7 +10,7 @@ import optuna
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.search.folds.train import LocalFolds
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.results.outcome import get_cell, iter_reported_folds
+from sem_search.search.trials.results import get_cell, iter_reported_folds
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.terminal import echo
 from sem_search.transfer.heads.training import HeadTrainer

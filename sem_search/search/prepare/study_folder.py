@@ -20,6 +20,7 @@ from filelock import FileLock
 from sem_search.errors import SettingsError, StudyMismatchError
 from sem_search.files import write_atomically
 from sem_search.micrographs.folds import FoldTable
+from sem_search.places import REPORT
 from sem_search.search.cluster.object_store import open_shared
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.fingerprint import hash_fingerprint
@@ -28,8 +29,6 @@ from sem_search.secrets import mask_secrets
 from sem_search.settings import SearchSettings
 
 STATEMENT = "study.json"
-REPORT = "report.html"
-PAPER = "paper.html"
 
 HASH = "sha256"
 """Where `study.json` holds the hash of all the rest: by it a flipped bit is known from another study."""

@@ -22,10 +22,11 @@ from sem_search.evaluation.baselines import compare_baselines
 from sem_search.evaluation.metrics import SplitScores, compute_split_scores
 from sem_search.micrographs.inspection.inspect import Finding
 from sem_search.micrographs.one_pixel_size import has_common_size
+from sem_search.places import REPORT
 from sem_search.programs import find_command
 from sem_search.records import FinishedFold, StudyOutcome
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.prepare.study_folder import REPORT, write_report
+from sem_search.search.prepare.study_folder import write_report
 from sem_search.search.results.baselines import get_baselines
 from sem_search.search.results.descriptions import describe_study_runs
 from sem_search.search.results.grad_cam_sheet import choose_sheet_tiles, explain_sheet, read_sheet_pixels

@@ -1,28 +1,21 @@
 """The results of a study, read from the finished folds: no reported number exists only in memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from sem_search.errors import FailedTrialError, StoreError
+from sem_search.errors import StoreError
 from sem_search.records import Cell, FinishedFold, StudyOutcome, TrialOutcome
 from sem_search.records import TrialState as OutcomeState
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import open_fold_store
-from sem_search.search.trials.attributes import PRUNE_REASON, REASON, REPEATS, RUN_ID, TRIAL_RUNS
-from sem_search.search.trials.ranks import get_rank, holds_rank
-from sem_search.search.trials.space import find_cell
+from sem_search.search.trials.attributes import PRUNE_REASON, REASON, RUN_ID, TRIAL_RUNS
+from sem_search.search.trials.results import OUTCOME_STATES, find_winner, get_cell, list_results
 from sem_search.settings import SearchSettings
-
-OUTCOME_STATES: dict[TrialState, OutcomeState] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
 
 
 def read_study_outcome(study: optuna.Study, *, prepared: PreparedSearch) -> StudyOutcome:
@@ -64,62 +57,16 @@ def read_stored_outcome(
     return replace(outcome, refitted=replace(outcome.chosen, folds=again, is_refit=True))
 
 
-def find_winner(study: optuna.Study) -> FrozenTrial:
-    """Return the complete trial with the highest objective; of equal ones the earliest.
-
-    Raises:
-        FailedTrialError: No trial has finished.
-    """
-    complete = [trial for trial in list_results(study) if trial.state == TrialState.COMPLETE]
-    if not complete:
-        raise FailedTrialError(
-            f"No trial of study {study.study_name!r} has finished, so there is no winner. The trials' runs in MLflow "
-            "hold the reason (traceback.txt); a timeout may have been too short for a single cell."
-        )
-    return max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
-
-
 def read_finished_folds(prepared: PreparedSearch, *, trial: TrialOutcome) -> tuple[FinishedFold, ...]:
     """Return the finished folds of a complete trial, in order, with the heads that its outcome is of."""
     store = prepared.store.refits if trial.is_refit else prepared.store
     return _read_folds(store, cell=trial.cell, numbers=[fold.number for fold in prepared.data.folds.folds])
 
 
-def iter_reported_folds(study: optuna.Study) -> Iterator[tuple[FrozenTrial, int]]:
-    """Yield each trial that is a result with the number of each fold that it reported, in order."""
-    for trial in list_results(study):
-        for number in sorted(trial.intermediate_values):
-            yield trial, number
-
-
-def get_cell(trial: FrozenTrial) -> Cell:
-    """Return the cell of a trial that is a result."""
-    cell = find_cell(trial)
-    if cell is None:
-        raise ValueError(f"Trial {trial.number} was given no cell: its parameters are {trial.params}.")
-    return cell
-
-
 def list_runs(trial: FrozenTrial, *, study: optuna.Study) -> list[str]:
     """Return the runs that a trial was logged to, or begun to be, the one that counts last."""
     later = study.user_attrs.get(TRIAL_RUNS, {}).get(str(trial.number), [])
     return [run_id for run_id in (trial.user_attrs.get(RUN_ID), *later) if run_id is not None]
-
-
-def list_results(study: optuna.Study) -> list[FrozenTrial]:
-    """Return one finished trial of each cell, by rank: two workers that draw a cell at one moment both train it."""
-    order = list(OUTCOME_STATES)
-    results: dict[Cell, FrozenTrial] = {}
-    trials = [trial for trial in study.get_trials(deepcopy=False) if _is_result(trial)]
-    for trial in sorted(trials, key=lambda trial: (order.index(trial.state), get_rank(trial))):
-        results.setdefault(get_cell(trial), trial)
-    return sorted(results.values(), key=get_rank)
-
-
-def _is_result(trial: FrozenTrial) -> bool:
-    """A cell that a sampler drew again, or a trial that gave its rank back, is no result of its own."""
-    is_own = REPEATS not in trial.user_attrs and find_cell(trial) is not None
-    return trial.state in OUTCOME_STATES and is_own and holds_rank(trial)
 
 
 def _read_folds(store: FoldStore, *, cell: Cell, numbers: Sequence[int]) -> tuple[FinishedFold, ...]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from sem_search.evaluation.baselines import compare_baselines
+from sem_search.places import REPORT
 from sem_search.records import StudyOutcome
-from sem_search.search.prepare.study_folder import REPORT, get_study_folder
+from sem_search.search.prepare.study_folder import get_study_folder
 from sem_search.search.results.baselines import read_baselines
 from sem_search.search.trials.space import order_cells
 from sem_search.settings import SearchSettings

@@ -21,11 +21,12 @@ from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results.grad_cam_sheet import SheetTile, choose_sheet_tiles, explain_sheet, read_sheet_pixels
 from sem_search.search.results.model import log_trial_model
-from sem_search.search.results.outcome import OUTCOME_STATES, list_results, list_runs, read_trial
+from sem_search.search.results.outcome import list_runs, read_trial
 from sem_search.search.results.run_description import describe_datasets, describe_trial_params
 from sem_search.search.trials.attributes import CURVES, DAMAGED, RUN_ID, TRACEBACK, TRIAL_RUNS
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.ranks import get_rank
+from sem_search.search.trials.results import OUTCOME_STATES, list_results
 from sem_search.terminal import warn
 from sem_search.tracking.entries.run_contents import (
     iter_curve_entries,

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import assert_never
 
 import mlflow
@@ -62,8 +63,18 @@ def read_text_artifact(*, run_id: str, path: str) -> str:
     Raises:
         StoreError: The tracking store does not give it.
     """
+    return read_artifact(run_id=run_id, path=path).decode("utf-8")
+
+
+def read_artifact(*, run_id: str, path: str) -> bytes:
+    """Return a file that was logged to a run.
+
+    Raises:
+        StoreError: The tracking store does not give it.
+    """
     try:
-        return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"))
+        with TemporaryDirectory(prefix="sem_search_") as folder:
+            return Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{path}", dst_path=folder)).read_bytes()
     except (MlflowException, OSError) as error:
         raise StoreError(
             f"{path} of run {run_id} cannot be had from {mask_url(mlflow.get_tracking_uri())}: "

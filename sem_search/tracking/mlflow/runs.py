@@ -389,11 +389,27 @@ def read_learning_curve(*, study: str, near_run_id: str) -> str | None:
     return _read_latest_tag(TAG_LEARNING_CURVE, kind="learning-curve", study=study, near_run_id=near_run_id)
 
 
+def find_learning_curve_run(*, study: str, near_run_id: str) -> str | None:
+    """Return the run of the latest learning curve of a study; None where there was none.
+
+    Args:
+        study: The study's name.
+        near_run_id: A run in the experiment that is looked through.
+    """
+    run = _find_latest_run(TAG_LEARNING_CURVE, kind="learning-curve", study=study, near_run_id=near_run_id)
+    return None if run is None else str(run.info.run_id)
+
+
 def _read_latest_tag(tag: str, *, kind: str, study: str, near_run_id: str) -> str | None:
     """Return a tag of the latest run of a kind that has it."""
+    run = _find_latest_run(tag, kind=kind, study=study, near_run_id=near_run_id)
+    return None if run is None else str(run.data.tags[tag])
+
+
+def _find_latest_run(tag: str, *, kind: str, study: str, near_run_id: str) -> Run | None:
+    """Return the latest run of a kind that has a tag."""
     runs = [run for run in _iter_runs(kind, study=study, near_run_id=near_run_id) if tag in run.data.tags]
-    latest = max(runs, key=lambda run: int(run.info.start_time), default=None)
-    return None if latest is None else str(latest.data.tags[tag])
+    return max(runs, key=lambda run: int(run.info.start_time), default=None)
 
 
 def _read_trial(run: Run) -> tuple[str, str]:

@@ -16,10 +16,9 @@ import numpy as np
 
 from sem_search.deployment.classifier.classifier import NO_DEADLINE, Deadline, ImageAnswer
 from sem_search.deployment.request_limits import RequestLimits
-from sem_search.deployment.server.application import Application, ServerLimits
+from sem_search.deployment.server.application import Application, Routes, ServerLimits
 from sem_search.deployment.server.journal_thread import JournalThread
 from sem_search.deployment.server.main import build_server
-from sem_search.deployment.server.page import read_page
 from sem_search.deployment.server.rotation import ServedVersion
 from sem_search.micrographs.reading.grey import FloatImage
 from sem_search.micrographs.reading.micrograph import Micrograph, encode_png, read_micrograph
@@ -183,7 +182,7 @@ async def open_bench(
     *,
     model_uri: str = "models:/lactose/7",
     limits: ServerLimits | None = None,
-    has_page: bool = False,
+    routes: Routes | None = None,
     journal: JournalThread | None = None,
 ) -> AsyncIterator[Bench]:
     """Give an application on a port of its own."""
@@ -192,7 +191,7 @@ async def open_bench(
     application = Application(
         rotation=rotation,  # type: ignore[arg-type]
         limits=limits or ServerLimits(request=RequestLimits(max_bytes=10_000)),
-        page=read_page() if has_page else None,
+        routes=routes,
         journal=journal,
     )
     listening = socket.create_server(("127.0.0.1", 0))

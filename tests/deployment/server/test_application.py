@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from mlflow.pyfunc.scoring_server import predictions_to_json
+from starlette.requests import Request
+from starlette.responses import Response
 
 from sem_search.deployment.request_limits import RequestLimits
 from sem_search.deployment.server import application as application_module
@@ -299,7 +301,7 @@ def test_requests_to_other_names_and_of_foreign_pages_are_refused(headers: dict[
             assert "X-Model-Name" not in reply.headers
         assert bench.classifier.batches == []
 
-    tell(story, has_page=True)
+    tell(story)
 
 
 @pytest.mark.parametrize("headers", [{"Host": "10.1.2.3:5001"}, *FOREIGN])
@@ -397,14 +399,27 @@ def test_a_refusal_of_the_classifier_is_passed_on() -> None:
     tell(story, StoneClassifier(failure=RefusedRequestError("too many tiles.", status=400)))
 
 
-def test_the_page_comes_with_its_policy() -> None:
-    async def story(bench: Bench) -> None:
-        reply = await bench.get("/")
-        assert reply.status == 200
-        assert "Drop micrographs or a folder here" in reply.content.decode()
-        assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+def test_further_paths_are_answered_checked_and_logged_as_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
 
-    tell(story, has_page=True)
+    async def show(_: Request) -> Response:
+        return Response("here")
+
+    async def refuse(_: Request) -> Response:
+        raise RefusedRequestError("It is there already.", status=409)
+
+    async def story(bench: Bench) -> None:
+        assert (await bench.get("/more")).content == b"here"
+        assert (await bench.get("/more", Host="evil.example")).status == 403
+        reply = await bench.get("/taken")
+        assert (reply.status, reply.to_json()) == (
+            409,
+            {"error_code": "RESOURCE_CONFLICT", "message": "It is there already."},
+        )
+        assert (await bench.get("/less")).status == 404
+
+    tell(story, routes={"/more": {"GET": show}, "/taken": {"GET": refuse}})
+    assert "GET '/more' 200" in caplog.text
 
 
 def test_every_request_has_one_line_in_the_log_with_the_number_that_its_caller_got(

@@ -21,7 +21,7 @@ TOLD = {
 
 
 def test_the_words_of_the_command_line_become_settings() -> None:
-    settings = ServeSettings(**TOLD, has_page=True)
+    settings = ServeSettings(**TOLD)
     assert settings.limits.timeout_s == 30.0
     limits = settings.limits.request
     assert (limits.max_bytes, limits.max_request_megapixels, limits.max_image_megapixels) == (10_000_000, 150.0, 100.0)

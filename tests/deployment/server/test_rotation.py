@@ -269,3 +269,43 @@ def test_the_example_must_be_answered_with_a_class() -> None:
         check_example(BrokenClassifier(), example)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="cannot be answered"):
         check_example(StoneClassifier(), b'{"inputs": ["x"]}')  # type: ignore[arg-type]
+
+
+def test_another_address_is_followed_at_once(world: World) -> None:
+    async def story(rotation: Rotation) -> None:
+        world.champion = "2"
+        await wait_for(lambda: get_uri(rotation) == "models:/lactose/2")
+        rotation.follow("models:/lactose/1")
+        await wait_for(lambda: get_uri(rotation) == "models:/lactose/1")
+        await asyncio.sleep(0.05)
+        assert get_uri(rotation) == "models:/lactose/1"
+
+    watch(world, story)
+
+
+def test_a_rotation_may_begin_without_a_model_and_says_once_why(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    there: list[str] = []
+
+    def resolve(address: str) -> str:
+        assert address == ""
+        if not there:
+            raise ModelNotFoundError("There is no model yet.")
+        return there[0]
+
+    async def run() -> None:
+        rotation = Rotation(address="", watch_s=0.01, resolve=resolve, load=world.load)
+        watching = asyncio.create_task(rotation.watch())
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                await wait_for(lambda: rotation.trouble == "There is no model yet.")
+                await asyncio.sleep(0.1)
+                there.append("models:/lactose/1")
+                await wait_for(lambda: get_uri(rotation) == "models:/lactose/1")
+            assert rotation.trouble == ""
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    asyncio.run(run())
+    assert caplog.text.count("No model answers yet") == 1

@@ -9,14 +9,9 @@ from optuna.trial import TrialState
 
 from sem_search.errors import FailedTrialError, StoreError
 from sem_search.records import Cell, FinishedFold, TrialOutcome
-from sem_search.search.results.outcome import (
-    get_cell,
-    iter_reported_folds,
-    read_finished_folds,
-    read_stored_outcome,
-    read_study_outcome,
-)
+from sem_search.search.results.outcome import read_finished_folds, read_stored_outcome, read_study_outcome
 from sem_search.search.trials.attributes import RANK, REASON, RUN_ID
+from sem_search.search.trials.results import get_cell, iter_reported_folds
 
 RATES, SIZES = [0.1, 0.01], [8, 16]
 

@@ -17,9 +17,10 @@ from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.records import Cell, TrainingCurves
 from sem_search.search.prepare.study_folder import lock_stores
 from sem_search.search.results import trial_log
-from sem_search.search.results.outcome import OUTCOME_STATES, read_study_outcome
+from sem_search.search.results.outcome import read_study_outcome
 from sem_search.search.results.trial_log import TrialLog, read_curves, write_curves
 from sem_search.search.trials.attributes import CURVES, DAMAGED, RANK, REASON, RUN_ID, TRACEBACK, TRIAL_RUNS
+from sem_search.search.trials.results import OUTCOME_STATES
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.runs import describe_trial
 

@@ -49,12 +49,19 @@ function keepImages(found) { // of folders: what is no picture by its name, or h
   return kept.sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true }));
 }
 
-async function addDropped(transfer) {
+async function listDropped(transfer) { // [name, file] pairs, and whether there was a folder among them
   const entries = [...transfer.items].map((one) => one.webkitGetAsEntry?.()), files = [...transfer.files];
-  if (!entries.some((entry) => entry?.isDirectory)) return addFiles(files.map((file) => [file.name, file]));
+  if (!entries.some((entry) => entry?.isDirectory)) return [files.map((file) => [file.name, file]), false];
   const lists = await Promise.all(entries.filter(Boolean).map(listEntry));
-  return addFiles(keepImages(lists.flat()));
+  return [lists.flat(), true];
 }
+
+async function addDropped(transfer) {
+  const [found, hasFolder] = await listDropped(transfer);
+  return addFiles(hasFolder ? keepImages(found) : found);
+}
+
+const uploadDropped = async (transfer) => upload((await listDropped(transfer))[0]);
 
 byId("file").addEventListener("change", ({ target }) => {
   addFiles([...target.files].map((file) => [file.name, file]));
@@ -66,10 +73,13 @@ byId("folder").addEventListener("change", ({ target }) => {
 });
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) addEventListener(kind, (event) => {
   event.preventDefault();
-  byId("drop").classList.toggle("over", kind.startsWith("dragen") || kind === "dragover");
+  for (const id of ["drop", "upload-drop"]) byId(id).classList.toggle("over", kind.startsWith("dragen") || kind === "dragover");
 });
-addEventListener("drop", (event) => addDropped(event.dataTransfer)
-  .catch((error) => notify(`The browser cannot read what was dropped: ${error.message}`)));
+addEventListener("drop", (event) => {
+  if (!byId("images-room").hidden) return uploadDropped(event.dataTransfer).catch(complain);
+  location.hash = "#classify";
+  return addDropped(event.dataTransfer).catch((error) => notify(`The browser cannot read what was dropped: ${error.message}`));
+});
 
 byId("coverage").addEventListener("change", () =>
   enqueue(items.filter((item) => item.state === "answered" && isOfOtherCoverage(item))));

@@ -1,0 +1,154 @@
+"""What all requests of the page share: who asks, what they send, and the threads in which the work is done."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from sem_search.app.access import Access, check_site
+from sem_search.deployment.server.admission import JSON_TYPE, TOO_LARGE, UNSUPPORTED
+from sem_search.deployment.server.application import Handler
+from sem_search.deployment.server.connection import PACE_S
+from sem_search.errors import DataError, FailedTrialError, RefusedRequestError, StoreError
+from sem_search.secrets import mask_secrets
+from sem_search.tracking.entries.json_values import to_json
+
+Query = Mapping[str, str]
+Read = Callable[[Query], object]
+Change = Callable[[Mapping[str, Any]], object]
+
+MAX_JSON_BYTES = 5_000_000
+"""Names of fifty thousand images."""
+
+BYTES_TYPE = "application/octet-stream"
+
+N_THREADS = 4
+"""For short work: lists, thumbnails, the registry."""
+
+AWAY = 503
+
+
+class Desk:
+    """Turns functions into handlers of the server.
+
+    Args:
+        access: Who may change something.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._threads = ThreadPoolExecutor(N_THREADS, thread_name_prefix="page")
+
+    async def work(self, act: Callable[[], Any]) -> Any:
+        """Return what a function returns, which runs in a thread.
+
+        Raises:
+            RefusedRequestError: A store or the disk does not do what it should (503); what an input lacks is raised as
+                it is.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, act)
+        except (StoreError, FailedTrialError) as error:
+            raise RefusedRequestError(mask_secrets(str(error)), status=AWAY) from error
+
+    def read(self, act: Read) -> Mapping[str, Handler]:
+        """Return the handler of a question; what the function returns is JSON, unless it is a response already."""
+
+        async def handle(request: Request) -> Response:
+            check_site(request)
+            return reply(await self.work(lambda: act(request.query_params)))
+
+        return {"GET": handle}
+
+    def change(self, act: Change) -> Mapping[str, Handler]:
+        """Return the handler of what changes something: a JSON object by POST, from who may."""
+
+        async def handle(request: Request) -> Response:
+            check_site(request)
+            self.access.check_change(request)
+            given = await _read_json(request)
+            return reply(await self.work(lambda: act(given)))
+
+        return {"POST": handle}
+
+    def ask(self, act: Change) -> Mapping[str, Handler]:
+        """Return the handler of a question that is too long for an address; it changes nothing."""
+
+        async def handle(request: Request) -> Response:
+            check_site(request)
+            given = await _read_json(request)
+            return reply(await self.work(lambda: act(given)))
+
+        return {"POST": handle}
+
+
+def reply(content: object) -> Response:
+    """Return an answer: JSON, unless it is a response already."""
+    if isinstance(content, Response):
+        return content
+    text = json.dumps(to_json(content), ensure_ascii=False, allow_nan=False)
+    return Response(text, media_type=JSON_TYPE, headers={"Cache-Control": "no-store"})
+
+
+def get_text(given: Mapping[str, Any], name: str) -> str:
+    """Return a text that a request must give.
+
+    Raises:
+        DataError: It is missing, or is no text.
+    """
+    value = given.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"The request must give {name!r}.")
+    return value
+
+
+async def receive(request: Request, *, into: IO[bytes], most_bytes: int) -> None:
+    """Write a body into a file as it comes.
+
+    Raises:
+        RefusedRequestError: It is too large (413), of another type (415), or comes too slowly (408).
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != BYTES_TYPE:
+        raise RefusedRequestError(f"Files are sent as {BYTES_TYPE}.", status=UNSUPPORTED)
+    n_bytes = 0
+    async for chunk in _iter_body(request):
+        n_bytes += len(chunk)
+        if n_bytes > most_bytes:
+            raise RefusedRequestError(f"At most {most_bytes / 1e6:.0f} MB are taken at once.", status=TOO_LARGE)
+        into.write(chunk)
+
+
+async def _read_json(request: Request) -> Mapping[str, Any]:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON_TYPE:
+        raise RefusedRequestError(f"The request must be {JSON_TYPE}.", status=UNSUPPORTED)
+    body = bytearray()
+    async for chunk in _iter_body(request):
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            raise RefusedRequestError("The request is too large.", status=TOO_LARGE)
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise DataError("The request is not valid JSON.") from error
+    if not isinstance(given, dict):
+        raise DataError("The request must be a JSON object.")
+    return given
+
+
+async def _iter_body(request: Request) -> AsyncIterator[bytes]:
+    """Yield the parts of a body, each of which must come within `PACE_S`."""
+    while True:
+        try:
+            async with asyncio.timeout(PACE_S):
+                message = await request.receive()
+        except TimeoutError as error:
+            raise RefusedRequestError(f"Nothing was sent for {PACE_S:g} s.", status=408) from error
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        yield message.get("body", b"")
+        if not message.get("more_body", False):
+            return

@@ -1,0 +1,155 @@
+"""What a person has chosen, as the command line takes it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sem_search.app.data_sets import (
+    DataSet,
+    build,
+    list_classes,
+    read_data_set,
+    write_arguments,
+    write_inspection_arguments,
+)
+from sem_search.app.folders import Folders
+from sem_search.cli.main import commands
+from sem_search.errors import DataError, RefusedRequestError, SettingsError
+from sem_search.micrographs.catalogue import read_catalogue
+from sem_search.micrographs.reading.options import ReadingOptions
+from tests.conftest import write_tiny_folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_tiny_folder(tmp_path / "my p\u00fclver", n_images=3)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    return Folders([tmp_path], uploads=tmp_path / "uploads")
+
+
+def ask(place: Path, *, folders: Folders, **given: Any) -> DataSet:
+    return read_data_set({"data": str(place), "settings": {}, **given}, folders=folders)
+
+
+def list_ids(place: Path, *, folders: Folders) -> list[str]:
+    found = list_classes(ask(place, folders=folders), folders=folders)
+    return [image for each in found["classes"] for image in each["images"]]
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """Return what the command line makes of the words."""
+    return commands.commands["search"].make_context("search", list(words)).params
+
+
+def test_settings_become_options_that_the_command_line_reads_alike(
+    data: Path, folders: Folders, tmp_path: Path
+) -> None:
+    settings = {
+        "backbone": "mobilenet_v2",
+        "exclude": ["MCC, 50 um", "-x"],
+        "crop_bottom_px": 48,
+        "skip_unreadable": True,
+        "learning_rates": "1e-2, 1e-3",
+        "epochs": None,
+        "study": "",
+    }
+    data_set = ask(data, folders=folders, settings=settings)
+    found = parse(write_arguments(data_set, folder=tmp_path))
+    assert found["data"] == str(data)
+    assert found["exclude"] == '"MCC, 50 um",-x'
+    assert (found["crop_bottom_px"], found["skip_unreadable"], found["epochs"]) == ("48", "true", None)
+    assert build(data_set).learning_rates == (0.01, 0.001)
+
+
+@pytest.mark.parametrize("name", ["storage", "study_folder", "cluster", "shared", "allow_outside", "timeout", "evil"])
+def test_what_belongs_to_the_machine_cannot_be_set_on_the_page(data: Path, folders: Folders, name: str) -> None:
+    with pytest.raises(SettingsError, match="cannot be set on the page"):
+        ask(data, folders=folders, settings={name: "x"})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"data": 1},
+        {"settings": []},
+        {"left_out": "a"},
+        {"left_out": [1]},
+        {"together": ["a"]},
+        {"settings": {"epochs": {"a": 1}}},
+    ],
+)
+def test_what_is_not_formed_so_is_refused(data: Path, folders: Folders, given: dict[str, Any]) -> None:
+    with pytest.raises(DataError):
+        ask(data, folders=folders, **given)
+
+
+def test_values_out_of_range_are_refused_before_anything_starts(data: Path, folders: Folders) -> None:
+    with pytest.raises(SettingsError, match="epochs"):
+        ask(data, folders=folders, settings={"epochs": 0})
+
+
+def test_weights_are_a_word_or_a_file_that_may_be_read(data: Path, folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "w.npz").write_bytes(b"")
+    assert (
+        ask(data, folders=folders, settings={"weights": str(tmp_path / "w.npz")}).settings["weights"].endswith("w.npz")
+    )
+    assert ask(data, folders=folders, settings={"weights": "particles"}).settings == {"weights": "particles"}
+    with pytest.raises(RefusedRequestError):
+        ask(data, folders=folders, settings={"weights": "/etc/passwd"})
+
+
+def test_the_demonstration_set_of_the_cache_is_not_read_here(folders: Folders) -> None:
+    with pytest.raises(RefusedRequestError):
+        read_data_set({"data": "demo", "settings": {}}, folders=folders)
+
+
+def test_classes_are_listed_without_opening_a_picture(data: Path, folders: Folders) -> None:
+    for file in data.rglob("*.png"):
+        file.write_bytes(b"no picture")
+    found = list_classes(ask(data, folders=folders), folders=folders)
+    assert [each["name"] for each in found["classes"]] == sorted(path.name for path in data.iterdir())
+    assert all(len(each["images"]) == 3 for each in found["classes"])
+    assert (found["name"], found["outside"]) == ("my p\u00fclver", [])
+
+
+def test_a_selection_leaves_images_out_and_keeps_others_together(data: Path, folders: Folders, tmp_path: Path) -> None:
+    ids = [
+        image
+        for each in list_classes(ask(data, folders=folders), folders=folders)["classes"]
+        for image in each["images"]
+    ]
+    asked = {"left_out": [ids[0]], "together": [[ids[1], ids[2]], [ids[4]]]}
+    data_set = ask(data, folders=folders, **asked)
+    found = parse(write_arguments(data_set, folder=tmp_path / "work"))
+    assert found["allow_outside"] == "true"
+    table = Path(found["data"])
+    catalogue = read_catalogue(table, allow_outside=True, reading=ReadingOptions(min_side_px=32))
+    assert len(catalogue.records) == len(ids) - 1
+    groups = {"/".join(record.image_id.split("/")[-2:]): record.group for record in catalogue.records}
+    assert groups[ids[1]] == groups[ids[2]]
+    assert len(set(groups.values())) == len(ids) - 2
+    again = parse(write_arguments(ask(data, folders=folders, **asked), folder=tmp_path / "work"))
+    assert again == found, "the same selection is the same search"
+    words, place = write_inspection_arguments(data_set, folder=tmp_path / "work")
+    assert (words, place) == (["--allow-outside", "true"], str(table))
+
+
+def test_groups_that_share_an_image_become_one(data: Path, folders: Folders, tmp_path: Path) -> None:
+    ids = [
+        image
+        for each in list_classes(ask(data, folders=folders), folders=folders)["classes"]
+        for image in each["images"]
+    ]
+    data_set = ask(data, folders=folders, together=[[ids[0], ids[1]], [ids[1], ids[2]]])
+    table = Path(parse(write_arguments(data_set, folder=tmp_path / "work"))["data"])
+    catalogue = read_catalogue(table, allow_outside=True, reading=ReadingOptions(min_side_px=32))
+    assert len({record.group for record in catalogue.records}) == len(ids) - 2
+
+
+def test_an_image_that_is_gone_is_said(data: Path, folders: Folders, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no image 'a/gone\.png'"):
+        write_arguments(ask(data, folders=folders, left_out=["a/gone.png"]), folder=tmp_path)
