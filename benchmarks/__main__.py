@@ -157,12 +157,24 @@ def serve(*, threads: int, backbone: str) -> Figures:
 
 @add_benchmark
 @click.option("--requests", "n_requests", default=2000, show_default=True)
-def fuzz(*, threads: int, n_requests: int) -> Figures:
+@click.option("--page", "is_page", is_flag=True, help="To the page of `sem-search app` in place of the classifier.")
+def fuzz(*, threads: int, n_requests: int, is_page: bool) -> Figures:
     """Requests that no caller should send, to a real server: what it answers, and what it costs."""
     from benchmarks.fuzz import measure_fuzz
+    from benchmarks.fuzz_page import measure_fuzz_page
 
     _configure(threads)
-    return measure_fuzz(n=n_requests)
+    return measure_fuzz_page(n=n_requests) if is_page else measure_fuzz(n=n_requests)
+
+
+@add_benchmark
+@click.option("--images", "n_images", default=500, show_default=True)
+def thumbnails(*, threads: int, n_images: int) -> Figures:
+    """Seconds until the page of `sem-search app` shows all thumbnails, and how long it holds up anybody meanwhile."""
+    from benchmarks.thumbnails import measure_thumbnails
+
+    _configure(threads)
+    return measure_thumbnails(n_images=n_images)
 
 
 @add_benchmark

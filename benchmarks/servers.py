@@ -110,8 +110,18 @@ class RunningServer:
 
 
 @contextmanager
-def run_server(words: Sequence[str], *, folder: Path, log: Path) -> Iterator[RunningServer]:
-    """Run `sem_search WORDS --port PORT` until the block ends, over the registry in a folder."""
+def run_server(
+    words: Sequence[str], *, folder: Path, log: Path, cwd: Path | None = None, ready: str = "/ping"
+) -> Iterator[RunningServer]:
+    """Run `sem_search WORDS --port PORT` until the block ends.
+
+    Args:
+        words: Of the command.
+        folder: Of the registry.
+        log: What the server prints.
+        cwd: Where it works; by default here.
+        ready: What answers with 200 once it may be asked.
+    """
     port = find_free_port()
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -120,25 +130,26 @@ def run_server(words: Sequence[str], *, folder: Path, log: Path) -> Iterator[Run
         process = subprocess.Popen(
             [sys.executable, "-m", "sem_search", *words, "--port", str(port)],
             env=environment,
+            cwd=cwd,
             stdout=file,
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until_up(f"http://127.0.0.1:{port}", process=process, log=log)
+        wait_until_up(f"http://127.0.0.1:{port}", process=process, log=log, ready=ready)
         yield RunningServer(port=port, process=process, start_s=time.monotonic() - begun_s)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
 
 
-def wait_until_up(url: str, *, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the server answers `/ping`."""
+def wait_until_up(url: str, *, process: subprocess.Popen[bytes], log: Path, ready: str = "/ping") -> None:
+    """Return when the server answers `ready` with 200."""
     deadline_s = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline_s:
         if process.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(f"{url}/ping", timeout=5) as response:  # noqa: S310 - our own server
+            with urllib.request.urlopen(f"{url}{ready}", timeout=5) as response:  # noqa: S310 - our own server
                 if response.status == 200:
                     return
         except OSError:

@@ -92,6 +92,7 @@ def read_data_set(given: Mapping[str, Any], *, folders: Folders) -> DataSet:
     left_out, together = given.get("left_out", []), given.get("together", [])
     if (
         not isinstance(data, str)
+        or not data.strip()
         or not isinstance(settings, dict)
         or not _is_texts(left_out)
         or not (isinstance(together, list) and all(_is_texts(each) for each in together))

@@ -31,7 +31,7 @@ def folders(tmp_path: Path) -> Folders:
     return Folders([tmp_path], uploads=tmp_path / "uploads")
 
 
-def ask(place: Path, *, folders: Folders, **given: Any) -> DataSet:
+def ask(place: Path, /, *, folders: Folders, **given: Any) -> DataSet:
     return read_data_set({"data": str(place), "settings": {}, **given}, folders=folders)
 
 
@@ -75,6 +75,7 @@ def test_what_belongs_to_the_machine_cannot_be_set_on_the_page(data: Path, folde
     "given",
     [
         {"data": 1},
+        {"data": " "},
         {"settings": []},
         {"left_out": "a"},
         {"left_out": [1]},

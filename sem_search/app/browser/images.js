@@ -1,4 +1,5 @@
 // Images: a folder of this machine, or files that are dropped; their pictures; what inspection finds in them.
+let roots = []; // folders that were named when the page was started
 const chosen = new Set(); // ids that are marked, to be left out or kept together
 
 async function browse(path) {
@@ -11,6 +12,8 @@ async function browse(path) {
     if (n === view.parents.length - 1) add(item, "span", name).setAttribute("aria-current", "location");
     else addButton(item, name, attempt(() => browse(place)), "plain");
   });
+  byId("roots").replaceChildren();
+  if (roots.length > 1) for (const place of roots) addButton(add(byId("roots"), "li"), place, attempt(() => browse(place)), "plain");
   for (const folder of view.folders) {
     const item = add(list, "li");
     addButton(item, folder.name, attempt(() => browse(folder.path)), "plain");

@@ -36,13 +36,19 @@ function takeState(state) {
   showSearch(state);
   showStudyJobs(state.jobs);
   showRunning(state);
-  byId("no-champion").textContent = state.model.name ? "" : state.model.trouble || "A model is being loaded …";
+  byId("no-champion").textContent = state.model.name ? "" : writeTrouble(state.model.trouble);
   if (before && JSON.stringify(before.model) !== JSON.stringify(state.model)) lookAtVersion();
+}
+
+function writeTrouble(trouble) {
+  if (!trouble) return "A model is being loaded …";
+  if (/^There is no regist/.test(trouble)) return "No model answers yet: a search registers its winner, which answers here.";
+  return `${trouble} Choose one under Models.`;
 }
 
 function showRunning({ jobs }) { // seen from every room
   const running = jobs.search?.state === "running" ? jobs.search : Object.values(jobs).find((job) => job?.state === "running");
-  byId("running").textContent = running ? `${running.kind === "search" ? "A search runs" : `${running.kind} runs`}: ${running.line}` : "";
+  byId("running").textContent = running ? `${running.kind === "search" ? "A search runs" : `${running.kind[0].toUpperCase()}${running.kind.slice(1)}`}: ${running.line}` : "";
 }
 
 let shownDemo = "";
@@ -60,6 +66,7 @@ function showDemo(job) {
 async function start() {
   const begun = await call("api/start");
   byId("who").hidden = begun.may_change;
+  roots = begun.roots;
   fillForm(begun);
   showChoices();
   await browse("");

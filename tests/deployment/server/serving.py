@@ -172,7 +172,9 @@ async def _receive(reader: asyncio.StreamReader) -> Reply:
     while line := (await reader.readline()).strip():
         name, _, text = line.decode().partition(": ")
         headers[name.title()] = text
-    content = await reader.readexactly(int(headers["Content-Length"]))
+    content = b"" if "Content-Length" not in headers else await reader.readexactly(int(headers["Content-Length"]))
+    while "Content-Length" not in headers and (size := int(await reader.readline(), 16)):
+        content += (await reader.readexactly(size + 2))[:size]
     return Reply(status=status, headers=headers, content=content)
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from sem_search.deployment.server import connection as connection_module
 from tests.deployment.server.serving import TABLE, Bench, open_bench, wait_for
@@ -152,13 +154,17 @@ def take_all(caller: socket.socket) -> int:
     return n_bytes
 
 
+async def show_page(_: Request) -> Response:
+    return Response(bytes(25_000))
+
+
 def test_a_caller_who_does_not_take_the_answers_is_dropped_and_one_who_does_gets_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection_module, "PACE_S", 0.2)
 
     async def run() -> None:
-        async with open_bench(has_page=True) as bench:
+        async with open_bench(routes={"/": {"GET": show_page}}) as bench:
             whole = await ask_for_many(bench, take=take_all)
             assert whole > 2000 * 20_000
             assert await ask_for_many(bench, take=take_late) < whole / 2
