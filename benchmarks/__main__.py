@@ -168,6 +168,16 @@ def fuzz(*, threads: int, n_requests: int, is_page: bool) -> Figures:
 
 
 @add_benchmark
+@click.option("--output", default=Path("docs/pictures"), type=click.Path(path_type=Path), show_default=True)
+def film(*, threads: int, output: Path) -> Figures:
+    """The whole job on the page of `sem-search app`, done in a browser and written as pictures for docs/app.md."""
+    from benchmarks import film as film_of_page
+
+    _configure(threads)
+    return film_of_page.film(output, threads=threads)
+
+
+@add_benchmark
 @click.option("--images", "n_images", default=500, show_default=True)
 def thumbnails(*, threads: int, n_images: int) -> Figures:
     """Seconds until the page of `sem-search app` shows all thumbnails, and how long it holds up anybody meanwhile."""

@@ -89,9 +89,9 @@ class Browser:
         """Give the window another size."""
         _call("POST", f"{self._address}/window/rect", {"width": width_px, "height": height_px})
 
-    def save_screenshot(self, path: Path) -> None:
-        """Write what is seen as PNG."""
-        path.write_bytes(base64.b64decode(_call("GET", f"{self._address}/screenshot")))
+    def take_screenshot(self) -> bytes:
+        """Return what is seen as the content of a PNG file."""
+        return base64.b64decode(_call("GET", f"{self._address}/screenshot"))
 
     def read_errors(self) -> list[str]:
         """Return what the page or its policy complained of in the console."""

@@ -287,3 +287,20 @@ def test_an_image_without_a_pixel_size_is_refused_by_such_a_model(
 ) -> None:
     with pytest.raises(UnreadableImageError, match="row 1: does not state its pixel size"):
         of_one_size.read(pictures.encode(pictures.draw(160, 200, seed=3)), name="row 1")
+
+
+def test_heat_of_several_classes_is_drawn_on_one_scale_and_of_one_head_alone(
+    classifier: MicrographClassifier, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier_module, "stretch_contrast", lambda image: image)  # as `explain` shows it
+    image = images[2]
+    explained = classifier.explain(image)
+    (drawn,) = classifier.draw_heat(image, labels=[explained.label])
+    expected = np.asarray(Image.open(io.BytesIO(explained.overlay_png)), dtype=int)
+    assert np.abs(drawn.astype(int) - expected).max() <= 1
+    of_head = [
+        classifier.draw_heat(image, labels=[explained.label], head=head, max_side_px=100)[0] for head in range(2)
+    ]
+    assert of_head[0].shape == (65, 100, 3)
+    assert not np.array_equal(of_head[0], of_head[1])
+    assert len(classifier.draw_heat(image, labels=[0, 1])) == 2

@@ -158,3 +158,11 @@ def test_heat_maps_are_finite_and_depend_on_the_class(ensemble: HeadEnsemble) ->
         assert np.isfinite(one).all()
         assert one.min() >= 0
     assert not np.array_equal(maps[0], maps[1])
+
+
+def test_the_map_of_all_heads_is_the_mean_of_those_of_each(ensemble: HeadEnsemble) -> None:
+    features = ensemble.run(draw_tiles(2)).features
+    n_heads = len(ensemble.run(draw_tiles(1)).head_probabilities)
+    of_each = [ensemble.compute_heat_maps(features, label=1, head=head) for head in range(n_heads)]
+    assert not np.array_equal(of_each[0], of_each[1])
+    np.testing.assert_allclose(np.mean(of_each, axis=0), ensemble.compute_heat_maps(features, label=1), atol=1e-6)
