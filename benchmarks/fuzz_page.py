@@ -22,6 +22,9 @@ from benchmarks.fuzz import ANYTHING, JSON_HEADERS, FuzzedRequest, send
 from benchmarks.servers import RunningServer, run_server
 
 SECRET = "the secret that lies beside"  # noqa: S105 - of a file that nobody may read
+EVIL_FILE = Path(tempfile.gettempdir()) / "sem-search-evil.png"
+"""What a ZIP would write; it must not be there afterwards."""
+
 BYTES_HEADERS = {"Content-Type": "application/octet-stream"}
 ALLOWED = frozenset({200, 400, 403, 404, 405, 408, 409, 413, 415})
 LEAKS = ("Traceback", "stack_trace", "site-packages", 'File "', "uvicorn", SECRET)
@@ -40,7 +43,7 @@ READS = {
 }
 """Path -> the names of what it takes."""
 
-CHANGES = ("/api/classes", "/api/start-job", "/api/stop-job", "/api/promote", "/api/roll-back")
+CHANGES = ("/api/classes", "/api/start-job", "/api/stop-job", "/api/promote", "/api/roll-back", "/api/follow")
 
 EVIL = (
     *(
@@ -93,9 +96,12 @@ def iter_nasties(place: Path) -> Iterator[FuzzedRequest]:
             yield FuzzedRequest(name=f"setting {setting}", path="/api/start-job", body=json.dumps(body).encode())
     asked = {"data": str(place / "evil.csv"), "settings": {"allow_outside": True}}
     yield FuzzedRequest(name="a CSV that leads out", path="/api/classes", body=json.dumps(asked).encode())
+    for path in ("/api/start", "/api/studies", "/api/models"):
+        for evil in EVIL:
+            yield FuzzedRequest(name=path, method="GET", path=f"{path}?{urlencode({'a': evil})}")
     yield from _iter_uploads()
     for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}):
-        for path in (*CHANGES, "/api/upload?data=d&class=c&name=n.png", "/api/follow"):
+        for path in (*CHANGES, "/api/upload?data=d&class=c&name=n.png"):
             yield FuzzedRequest(name="other site", path=path, body=b"{}", headers=JSON_HEADERS | headers)
 
 
@@ -115,7 +121,9 @@ def _build_archives() -> dict[str, bytes]:
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     files: dict[str, list[tuple[str | zipfile.ZipInfo, bytes]]] = {
         "leads out": [("../../secret/a.png", b"x"), ("b/1.png", b"x")],
-        "absolute": [("/tmp/evil.png", b"x"), ("b/1.png", b"x")],  # noqa: S108 - it must not be written
+        "absolute": [(str(EVIL_FILE), b"x"), ("b/1.png", b"x")],
+        "double": [("a/1.png", b"x"), ("a/ 1.png", b"y"), ("b/1.png", b"x")],
+        "dot": [(".", b"x"), ("a/1.png", b"x"), ("b/1.png", b"x")],
         "bomb": [("a/1.png", bytes(200_000_000)), ("b/1.png", b"x")],
         "many": [(f"{number % 2}/{number}.png", b"") for number in range(60_000)],
         "link": [("a/1.png", b"x"), ("b/1.png", b"x"), (link, b"/etc/passwd")],
@@ -129,6 +137,7 @@ def _build_archives() -> dict[str, bytes]:
             for member, data in members:
                 archive.writestr(member, data)
         archives[name] = content.getvalue()
+    archives["damaged"] = archives["link"][:40] + bytes(10) + archives["link"][50:]
     archives["nested"] = archives["bomb"] + archives["bomb"]
     return archives
 
@@ -177,6 +186,8 @@ def fuzz_page(server: RunningServer, *, place: Path, n: int) -> list[str]:
         if answer.status not in ALLOWED or leaked:
             complaints.append(f"{request.name} {request.path[:80]}: {answer.status} {leaked} {answer.body[:200]}")
     beside = sorted(path.name for path in place.parent.rglob("*") if place not in (path, *path.parents))
+    if EVIL_FILE.exists():
+        complaints.append(f"{EVIL_FILE} was written")
     if beside != ["log.txt", "secret", "secret.txt"]:
         complaints.append(f"beside the place lie {beside}")
     return complaints

@@ -13,7 +13,9 @@ from starlette.requests import Request
 from sem_search.deployment.server.intake import FORBIDDEN, HOST, LOCAL_HOSTS
 from sem_search.errors import RefusedRequestError, SettingsError
 
-TOKEN_VARIABLE = "SEM_SEARCH_TOKEN"  # noqa: S105 - the name of a variable
+TOKEN_VARIABLE, TOKEN_HEADER = "SEM_SEARCH_TOKEN", "X-Sem-Search-Token"
+"""The header is one of its own: a proxy that asks for a password has `Authorization`."""
+
 MIN_TOKEN_LENGTH = 12
 
 FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
@@ -27,7 +29,7 @@ class Access:
     """Decides whether a caller may change something.
 
     Args:
-        token: What callers elsewhere must send as `Authorization: Bearer TOKEN`; None makes one.
+        token: What callers elsewhere must send as `X-Sem-Search-Token`; None makes one.
 
     Raises:
         SettingsError: It is shorter than `MIN_TOKEN_LENGTH`, or holds what no header can.
@@ -42,9 +44,8 @@ class Access:
 
     def may_change(self, request: Request) -> bool:
         """Return whether the caller is at this machine, or has the token."""
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        has_token = scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.token.encode())
-        return has_token or _is_local(request)
+        given = request.headers.get(TOKEN_HEADER, "")
+        return hmac.compare_digest(given.encode(), self.token.encode()) or _is_local(request)
 
     def check_change(self, request: Request) -> None:
         """Refuse a caller who may not change anything.
@@ -54,8 +55,8 @@ class Access:
         """
         if not self.may_change(request):
             raise RefusedRequestError(
-                "To change something from another machine, enter the token on the page (Who are you?). It was printed "
-                f"where the page was started, or set there as {TOKEN_VARIABLE}.",
+                "To change something from another machine, enter the token on the page. It was printed where the page "
+                f"was started, or set there as {TOKEN_VARIABLE}.",
                 status=FORBIDDEN,
             )
 

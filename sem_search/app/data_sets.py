@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from sem_search.app.folders import Folders
-from sem_search.errors import DataError, SettingsError
+from sem_search.deployment.server.intake import FORBIDDEN
+from sem_search.errors import DataError, RefusedRequestError, SettingsError
 from sem_search.files import write_atomically
-from sem_search.micrographs.images import ListedImage
+from sem_search.micrographs.class_folders import list_pictures
+from sem_search.micrographs.images import ListedImage, Listing, to_nfc
 from sem_search.micrographs.listing import list_images
 from sem_search.settings import SearchSettings, build_settings
-from sem_search.words import write_list
+from sem_search.terminal import CONTROLS, LINE_BREAKS
+from sem_search.words import count, read_list, write_list
 
 PAGE_SETTINGS = (
     "backbone",
@@ -37,14 +40,9 @@ PAGE_SETTINGS = (
     "heads",
     "learning_rates",
     "batch_sizes",
-    "pruner",
     "epochs",
     "augment",
-    "class_weight",
-    "refit",
-    "model_name",
     "study",
-    "seed",
     "threads",
 )
 """What can be set on the page. Stores, clusters and folders are those in which the page was started."""
@@ -92,12 +90,13 @@ def read_data_set(given: Mapping[str, Any], *, folders: Folders) -> DataSet:
     left_out, together = given.get("left_out", []), given.get("together", [])
     if (
         not isinstance(data, str)
-        or not data.strip()
         or not isinstance(settings, dict)
         or not _is_texts(left_out)
         or not (isinstance(together, list) and all(_is_texts(each) for each in together))
     ):
         raise DataError("The request must give data, settings, left_out and together.")
+    if not data.strip():
+        raise DataError("No images have been chosen yet: choose a folder under Images.")
     unknown = [name for name in settings if name not in PAGE_SETTINGS]
     if unknown:
         raise SettingsError(f"{unknown[0][:60]!r} cannot be set on the page: give it to the command.")
@@ -123,60 +122,89 @@ def build(data_set: DataSet) -> SearchSettings:
     return build_settings({**data_set.settings, "data": data_set.data})
 
 
-def list_classes(data_set: DataSet, *, folders: Folders) -> dict[str, Any]:
-    """Return the classes and their images, as JSON values; no picture is opened.
+def list_classes(data: str, *, folders: Folders) -> dict[str, Any]:
+    """Return the classes of a folder or CSV and their images, as JSON values; no picture is opened.
+
+    Classes without a picture are named apart: a search must leave them out.
+
+    Args:
+        data: As the page asks for it.
+        folders: What may be read.
 
     Raises:
         DataError: It is no data set.
+        RefusedRequestError: It, or an image of it, lies outside of what may be read.
     """
-    path = Path(data_set.data)
-    listing = list_images(path)
+    path = folders.find(data)
+    empty = _find_empty_classes(path)
+    listing = _list_inside(path, folders=folders, exclude=empty)
     classes: dict[str, list[str]] = {}
     for image in listing.images:
         classes.setdefault(image.label, []).append(image.image_id)
     return {
-        "data": data_set.data,
+        "data": str(path),
         "root": str(listing.root),
         "name": path.stem if path.is_file() else path.name,
         "classes": [{"name": name, "images": ids} for name, ids in sorted(classes.items())],
+        "empty": empty,
+        "paths": {
+            image.image_id: str(image.path)
+            for image in listing.images
+            if str(image.path) != f"{listing.root}/{image.image_id}"
+        },
         "warnings": list(listing.warnings),
-        "outside": [image.image_id for image in listing.images if folders.find_root(image.path.resolve()) is None],
     }
 
 
-def write_arguments(data_set: DataSet, *, folder: Path) -> list[str]:
+def _find_empty_classes(path: Path) -> list[str]:
+    """Return the class folders in which no picture lies."""
+    if not path.is_dir():
+        return []
+    folders = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+    filled = [folder for folder in folders if list_pictures(folder)[1]]
+    return [to_nfc(folder.name) for folder in folders if folder not in filled] if filled else []
+
+
+def _list_inside(path: Path, *, folders: Folders, exclude: Sequence[str] = ()) -> Listing:
+    """Return the images of a data set, all of which lie in folders that may be read.
+
+    Raises:
+        DataError: It is no data set.
+        RefusedRequestError: A link or a CSV leads to an image that may not be read (403).
+    """
+    listing = list_images(path, exclude=exclude, allow_outside=True)
+    outside = [image.image_id for image in listing.images if folders.find_root(image.path.resolve()) is None]
+    if outside:
+        raise RefusedRequestError(
+            f"{count(len(outside), 'image')} of {path.name} ({outside[0][:80]!r} first) are links to, or paths of, "
+            "folders that this page may not read: start it with these folders, too.",
+            status=FORBIDDEN,
+        )
+    return listing
+
+
+def write_arguments(data_set: DataSet, *, folders: Folders, work: Path) -> list[str]:
     """Return the options of a search of these images.
 
     Args:
         data_set: What is asked.
-        folder: Where the CSV of a selection is put.
+        folders: What may be read.
+        work: Where the CSV of a selection is put.
 
     Raises:
-        DataError: An image that is left out or kept together is not there.
+        DataError: It is no data set.
+        RefusedRequestError: An image lies outside of what may be read (403).
         StoreError: The CSV cannot be written.
     """
-    options = {"data": data_set.data, **data_set.settings}
-    if data_set.is_selection:
-        options |= {"data": str(_write_selection(data_set, folder=folder)), "allow_outside": "true"}
-    return _list_words(options)
+    return _list_words({**_write_data(data_set, folders=folders, work=work), **data_set.settings})
 
 
-def write_inspection_arguments(data_set: DataSet, *, folder: Path) -> tuple[list[str], str]:
-    """Return the options of an inspection of these images, and what is inspected.
-
-    Args:
-        data_set: What is asked.
-        folder: Where the CSV of a selection is put.
-
-    Raises:
-        DataError: An image that is left out or kept together is not there.
-        StoreError: The CSV cannot be written.
-    """
-    data = data_set.data
-    options = {name: text for name, text in data_set.settings.items() if name in INSPECTED_SETTINGS}
-    if data_set.is_selection:
-        data, options["allow_outside"] = str(_write_selection(data_set, folder=folder)), "true"
-    return _list_words(options), data
+def write_inspection_arguments(data_set: DataSet, *, folders: Folders, work: Path) -> tuple[list[str], str]:
+    """Return the options of an inspection of these images, and what is inspected; arguments and errors as above."""
+    options = _write_data(data_set, folders=folders, work=work)
+    data = options.pop("data")
+    asked = {name: text for name, text in data_set.settings.items() if name in INSPECTED_SETTINGS}
+    return _list_words({**options, **asked}), data
 
 
 def hash_words(words: Sequence[str]) -> str:
@@ -188,20 +216,18 @@ def _list_words(options: Mapping[str, str]) -> list[str]:
     return [word for name, text in options.items() for word in (f"--{name.replace('_', '-')}", text)]
 
 
-def _write_selection(data_set: DataSet, *, folder: Path) -> Path:
-    """Write the CSV that names the images that are left, and return it; the same selection has the same file."""
-    listing = list_images(Path(data_set.data))
-    known = {image.image_id for image in listing.images}
-    missing = sorted({*data_set.left_out, *(name for each in data_set.together for name in each)} - known)
-    if missing:
-        raise DataError(f"There is no image {missing[0][:200]!r} in {data_set.data} any more: choose the folder again.")
+def _write_data(data_set: DataSet, *, folders: Folders, work: Path) -> dict[str, str]:
+    """Return the options that say which images: those of the folder or CSV, or of a CSV that names the ones left."""
+    path = Path(data_set.data)
+    listing = _list_inside(path, folders=folders, exclude=read_list(data_set.settings.get("exclude", "")))
+    if not data_set.is_selection:
+        return {"data": data_set.data, **({"allow_outside": "true"} if path.is_file() else {})}
     kept = [image for image in listing.images if image.image_id not in set(data_set.left_out)]
     content = _format_csv(kept, groups=_join_groups(kept, together=data_set.together)).encode()
     digest = hashlib.sha256(content).hexdigest()[:CSV_DIGITS]
-    file = folder / f"{Path(data_set.data).stem}-{digest}.csv"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file = work / "selections" / f"{path.stem}-{digest}.csv"  # the same selection has the same file
     write_atomically(file, content)
-    return file
+    return {"data": str(file), "allow_outside": "true"}
 
 
 def _join_groups(images: Sequence[ListedImage], *, together: Sequence[Sequence[str]]) -> dict[str, str]:
@@ -221,9 +247,10 @@ def _join_groups(images: Sequence[ListedImage], *, together: Sequence[Sequence[s
 def _format_csv(images: Sequence[ListedImage], *, groups: Mapping[str, str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "label", "group", "session"))
+    writer.writerow(("image", "label", "group", "session", "id"))
     for image in images:
-        writer.writerow((str(image.path), image.label, groups.get(image.image_id, ""), image.session or ""))
+        group = groups.get(image.image_id, "")
+        writer.writerow((str(image.path), image.label, group, image.session or "", image.image_id))
     return text.getvalue()
 
 
@@ -234,10 +261,11 @@ def _write(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return write_list([str(each) for each in value])
-    if isinstance(value, dict):
-        raise DataError("A setting is a text, a number, true, false, or a list of these.")
-    return str(value)
+        return write_list([_write(each) for each in value if not isinstance(each, list)])
+    text = str(value)
+    if isinstance(value, dict) or CONTROLS.search(text) or LINE_BREAKS.search(text):
+        raise DataError("A setting is a text in one line, a number, true, false, or a list of these.")
+    return text
 
 
 def _is_texts(value: object) -> bool:

@@ -15,10 +15,10 @@ from starlette.responses import Response, StreamingResponse
 
 from sem_search.app.access import check_site
 from sem_search.app.jobs import NAMES, Jobs
-from sem_search.app.requests import Desk
+from sem_search.app.requests import AWAY, Desk
 from sem_search.app.results import describe_grid
 from sem_search.deployment.server.rotation import Rotation
-from sem_search.errors import SemSearchError
+from sem_search.errors import RefusedRequestError, SemSearchError
 from sem_search.search.trials.grid_state import read_grid_state
 from sem_search.tracking.entries.json_values import to_json
 
@@ -27,6 +27,9 @@ EVERY_S = 1.0
 
 ALIVE_EVERY_S = 15.0
 """So often something is sent, or proxies close the connection."""
+
+MOST_STREAMS = 100
+"""Open at once, of the connections that the server has."""
 
 EVENT_TYPE = "text/event-stream"
 
@@ -53,30 +56,37 @@ class Events:
         self._lock = asyncio.Lock()
         self._state: Mapping[str, Any] = {}
         self._read_s = 0.0
+        self._n_streams = 0
 
     async def stream(self, request: Request) -> Response:
         """Answer with the state, now and whenever it changes."""
         check_site(request)
+        if self._n_streams >= MOST_STREAMS:
+            raise RefusedRequestError("Too many pages are open: close some.", status=AWAY)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(self._iter_events(), media_type=EVENT_TYPE, headers=headers)
 
     async def _iter_events(self) -> AsyncIterator[str]:
         sent, sent_s = "", 0.0
-        while not self._is_ending():
-            text = json.dumps(await self._get_state(), ensure_ascii=False)
-            if text != sent:
-                sent, sent_s = text, time.monotonic()
-                yield f"data: {text}\n\n"
-            elif time.monotonic() - sent_s > ALIVE_EVERY_S:
-                sent_s = time.monotonic()
-                yield ": alive\n\n"
-            await asyncio.sleep(EVERY_S)
+        self._n_streams += 1
+        try:
+            while not self._is_ending():
+                text = json.dumps(await self._get_state(), ensure_ascii=False)
+                if text != sent:
+                    sent, sent_s = text, time.monotonic()
+                    yield f"data: {text}\n\n"
+                elif time.monotonic() - sent_s > ALIVE_EVERY_S:
+                    sent_s = time.monotonic()
+                    yield ": alive\n\n"
+                await asyncio.sleep(EVERY_S)
+        finally:
+            self._n_streams -= 1
 
     async def _get_state(self) -> Mapping[str, Any]:
         """Return the state, not older than `EVERY_S`."""
         async with self._lock:
             if time.monotonic() - self._read_s >= 0.9 * EVERY_S:
-                self._state = await self._desk.work(self._read_state)
+                self._state = await self._desk.state.work(self._read_state)
                 self._read_s = time.monotonic()
         return self._state
 

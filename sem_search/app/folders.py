@@ -14,6 +14,9 @@ from sem_search.terminal import show_line
 MOST_ENTRIES = 5000
 """Entries of a folder that are looked at: enough to count its pictures, or to say that there are very many."""
 
+MOST_FOLDERS = 200
+"""Folders in which is looked for classes; among more, a person opens the one that is meant."""
+
 NOT_FOUND = 404
 
 
@@ -59,7 +62,7 @@ class Folders:
             if not root.is_dir():
                 raise SettingsError(f"There is no folder {root} here: give folders that the page may read.")
         self.roots = tuple(dict.fromkeys(root.resolve() for root in roots))
-        self._uploads = uploads.resolve()
+        self.uploads = uploads.resolve()
 
     def find(self, text: str) -> Path:
         """Return a file or folder that may be read, links followed.
@@ -85,7 +88,7 @@ class Folders:
 
     def find_root(self, path: Path) -> Path | None:
         """Return the folder named at the start in which a resolved path lies; None where it lies in none."""
-        return next((root for root in (*self.roots, self._uploads) if path.is_relative_to(root)), None)
+        return next((root for root in (*self.roots, self.uploads) if path.is_relative_to(root)), None)
 
     def view(self, text: str) -> FolderView:
         """Return what is in a folder, by name.
@@ -99,11 +102,12 @@ class Folders:
         root = self.find_root(path) or path
         between = [root, *(root / part for part in _accumulate(path.relative_to(root)))]
         entries = _scan(path)
-        folders = [self._describe(Path(entry.path)) for entry in entries if self._is_folder(entry)]
+        inner = [Path(entry.path) for entry in entries if self._is_folder(entry)]
+        folders = [self._describe(folder, is_deep=len(inner) <= MOST_FOLDERS) for folder in inner]
         tables = [
             FolderEntry(name=entry.name, path=entry.path, n_pictures=0, n_classes=0)
             for entry in entries
-            if entry.name.lower().endswith(CSV_SUFFIXES[0]) and entry.is_file()
+            if entry.name.lower().endswith(CSV_SUFFIXES[0]) and _is_file(entry)
         ]
         return FolderView(
             path=str(path),
@@ -116,11 +120,14 @@ class Folders:
 
     def _is_folder(self, entry: "os.DirEntry[str]") -> bool:
         """Return whether it is a folder that may be read: a link may lead out."""
-        return entry.is_dir() and self.find_root(Path(entry.path).resolve()) is not None
+        try:
+            return entry.is_dir() and self.find_root(Path(entry.path).resolve()) is not None
+        except (OSError, RuntimeError):  # links that lead in a circle
+            return False
 
-    def _describe(self, folder: Path) -> FolderEntry:
+    def _describe(self, folder: Path, *, is_deep: bool) -> FolderEntry:
         entries = _scan(folder)
-        inner = [_scan(Path(entry.path)) for entry in entries if self._is_folder(entry)]
+        inner = [_scan(Path(entry.path)) for entry in entries[:MOST_FOLDERS] if is_deep and self._is_folder(entry)]
         return FolderEntry(
             name=folder.name,
             path=str(folder),
@@ -142,7 +149,14 @@ def _scan(folder: Path) -> list["os.DirEntry[str]"]:
 
 
 def _count_pictures(entries: Sequence["os.DirEntry[str]"]) -> int:
-    return sum(Path(entry.name).suffix.lower() in PICTURE_SUFFIXES and entry.is_file() for entry in entries)
+    return sum(Path(entry.name).suffix.lower() in PICTURE_SUFFIXES and _is_file(entry) for entry in entries)
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # links that lead in a circle
+        return False
 
 
 def _accumulate(relative: Path) -> list[Path]:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Literal
 import psutil
 
 from sem_search.app.folders import NOT_FOUND
-from sem_search.errors import RefusedRequestError, StoreError
+from sem_search.errors import DataError, RefusedRequestError, StoreError
 from sem_search.files import write_atomically
 from sem_search.programs import find_command
 from sem_search.terminal import show_controls
@@ -51,7 +52,9 @@ STUDY_LINE = re.compile(r"^Study (\S+): its finished folds lie in ", re.MULTILIN
 ERROR = "Error: "
 """With this a command says why it has ended."""
 
-HEAD_BYTES = 4000
+CLOCK_S = 5.0
+"""By how much the time of a process's beginning may seem to change when the clock is set."""
+
 LINE_ENDS = re.compile(r"[\r\n]+")
 
 
@@ -98,6 +101,7 @@ class Jobs:
         self._folder = folder
         self._lock = threading.Lock()
         self._processes: dict[Kind, subprocess.Popen[bytes]] = {}
+        self._studies: dict[Kind, str] = {}
         self._jobs: dict[Kind, Job] = {kind: job for kind in NAMES if (job := self._read(kind)) is not None}
 
     def start(self, kind: Kind, arguments: Sequence[str], *, about: Mapping[str, str] | None = None) -> None:
@@ -113,11 +117,11 @@ class Jobs:
             StoreError: It cannot be started.
         """
         with self._lock:
-            if self._is_running(kind):
-                raise RefusedRequestError(f"{NAMES[kind]} is running: wait for its end, or stop it.", status=CONFLICT)
+            self._check_free(kind)
+            new_log = self._get_log(kind).with_suffix(".new")
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                with self._get_log(kind).open("wb") as log:
+                with new_log.open("wb") as log:
                     process = subprocess.Popen(  # noqa: S603 - this very program, its options checked
                         [sys.executable, "-m", "sem_search", *arguments],
                         stdin=subprocess.DEVNULL,
@@ -132,14 +136,27 @@ class Jobs:
                     about=dict(about or {}),
                     pid=process.pid,
                     created_s=_read_creation(process.pid),
-                    started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                    started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 )
-                write_atomically(self._get_record(kind), json.dumps(asdict(job)).encode())
+                new_log.replace(self._get_log(kind))
+                self._keep(job, process=process)
+            except ValueError as error:  # a null character, or a byte that is no text
+                raise DataError("A name or a setting holds a character that no command can be given.") from error
             except OSError as error:
                 raise StoreError(
                     f"{NAMES[kind]} cannot be started ({error.strerror}): make room on the disk."
                 ) from error
             self._processes[kind], self._jobs[kind] = process, job
+            self._studies.pop(kind, None)
+
+    def check_free(self, kind: Kind) -> None:
+        """Refuse if a command of a kind is running.
+
+        Raises:
+            RefusedRequestError: With status 409.
+        """
+        with self._lock:
+            self._check_free(kind)
 
     def start_again(self, kind: Kind) -> None:
         """Start the last command of a kind once more: a search goes on where it was stopped.
@@ -157,9 +174,9 @@ class Jobs:
         """Ask a command to stop, as Ctrl-C does; what is finished stays. One that is not running is left alone."""
         with self._lock:
             if self._is_running(kind):
-                psutil.Process(self._jobs[kind].pid).send_signal(
-                    signal.SIGINT if os.name == "posix" else signal.SIGTERM
-                )
+                number = signal.SIGINT if os.name == "posix" else signal.SIGTERM
+                with suppress(psutil.NoSuchProcess):
+                    psutil.Process(self._jobs[kind].pid).send_signal(number)
 
     def view(self, kind: Kind) -> JobView | None:
         """Return what is known of the last command of a kind; None where there was none."""
@@ -168,8 +185,7 @@ class Jobs:
             if job is None:
                 return None
             state = self._get_state(kind)
-        head, log = self._read_log(kind)
-        found = STUDY_LINE.search(head)
+        log = self._read_log(kind)
         lines = [line for line in LINE_ENDS.split(log) if line.strip()]
         return JobView(
             kind=kind,
@@ -179,7 +195,7 @@ class Jobs:
             started_at=job.started_at,
             line=_find_line(lines, state=state),
             log="\n".join(lines),
-            study=found[1] if found else None,
+            study=self._find_study(kind),
         )
 
     def _is_running(self, kind: Kind) -> bool:
@@ -188,7 +204,8 @@ class Jobs:
     def _get_state(self, kind: Kind) -> State:
         job, process = self._jobs[kind], self._processes.get(kind)
         if process is None:
-            return "running" if _read_creation(job.pid) == job.created_s else "ended"
+            created_s = _read_creation(job.pid)
+            return "running" if created_s and abs(created_s - job.created_s) < CLOCK_S else "ended"
         code = process.poll()
         if code is None:
             return "running"
@@ -202,17 +219,38 @@ class Jobs:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def _read_log(self, kind: Kind) -> tuple[str, str]:
-        """Return the begin and the end of what a command printed."""
+    def _check_free(self, kind: Kind) -> None:
+        if self._is_running(kind):
+            raise RefusedRequestError(f"{NAMES[kind]} is running: wait for its end, or stop it.", status=CONFLICT)
+
+    def _keep(self, job: Job, *, process: "subprocess.Popen[bytes]") -> None:
+        """Write down what was started; a process that nobody would find again is ended."""
+        try:
+            write_atomically(self._get_record(job.kind), json.dumps(asdict(job)).encode())
+        except BaseException:
+            process.terminate()
+            raise
+
+    def _find_study(self, kind: Kind) -> str | None:
+        """Return the name of the study that a search has stated; looked for until it is there."""
+        if kind not in self._studies:
+            try:
+                found = STUDY_LINE.search(self._get_log(kind).read_text("utf-8", "replace"))
+            except OSError:
+                return None
+            if found is None:
+                return None
+            self._studies[kind] = found[1]
+        return self._studies[kind]
+
+    def _read_log(self, kind: Kind) -> str:
+        """Return the end of what a command printed."""
         try:
             with self._get_log(kind).open("rb") as log:
-                head = log.read(HEAD_BYTES)
-                size = log.seek(0, os.SEEK_END)
-                log.seek(max(0, size - LOG_BYTES))
-                end = log.read()
+                log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_BYTES))
+                return show_controls(log.read().decode("utf-8", "replace").replace("\r", "\n"))
         except OSError:
-            return "", ""
-        return tuple(show_controls(part.decode("utf-8", "replace").replace("\r", "\n")) for part in (head, end))  # type: ignore[return-value]
+            return ""
 
     def _get_log(self, kind: Kind) -> Path:
         return self._folder / f"{kind}.log"

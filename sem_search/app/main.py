@@ -60,7 +60,6 @@ def run_app(
             rotation=rotation,
             access=access,
             page=read_page(),
-            storage=STORAGE,
         )
         events = Events(jobs=jobs, storage=STORAGE, rotation=rotation, desk=desk, is_ending=is_ending)
         return build_routes(app, events=events, desk=desk)

@@ -5,7 +5,15 @@ from dataclasses import asdict
 from typing import Any
 
 from sem_search.app.requests import get_text
-from sem_search.deployment.registry import list_models, list_moves, promote_version, roll_back, show_version
+from sem_search.deployment.registry import (
+    list_models,
+    list_moves,
+    promote_version,
+    resolve_model_uri,
+    roll_back,
+    show_version,
+)
+from sem_search.deployment.registry.versions import CHAMPION
 from sem_search.deployment.registry.views import format_view
 from sem_search.errors import ModelNotFoundError
 
@@ -52,6 +60,23 @@ def restore(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     reason = str(given.get("reason") or "").strip()[:MAX_REASON] or None
     return _describe_move(roll_back(get_text(given, "model"), reason=reason))
+
+
+def find_address(given: Mapping[str, Any]) -> str:
+    """Return the address of a registered version, `models:/NAME@champion` for `champion`.
+
+    Raises:
+        InputError: There is no such version.
+    """
+    name, version = get_text(given, "model"), get_text(given, "version")
+    numbers = {overview.name: [row.version for row in overview.versions] for overview in list_models()}
+    if version != CHAMPION and version not in numbers.get(name, []):
+        raise ModelNotFoundError(f"There is no version {version[:20]!r} of a model {name[:80]!r} in this registry.")
+    address = f"models:/{name}@{CHAMPION}" if version == CHAMPION else f"models:/{name}/{version}"
+    if name not in numbers:
+        raise ModelNotFoundError(f"There is no model {name[:80]!r} in this registry.")
+    resolve_model_uri(address)
+    return address
 
 
 def _describe_move(move: Any) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from starlette.responses import Response
 
 from sem_search.app.access import Access, check_site
 from sem_search.deployment.server.admission import JSON_TYPE, TOO_LARGE, UNSUPPORTED
-from sem_search.deployment.server.application import Handler
+from sem_search.deployment.server.application import NO_ROOM, Handler
 from sem_search.deployment.server.connection import PACE_S
-from sem_search.errors import DataError, FailedTrialError, RefusedRequestError, StoreError
+from sem_search.errors import DataError, FailedTrialError, RefusedRequestError, SemSearchError, StoreError
 from sem_search.secrets import mask_secrets
 from sem_search.tracking.entries.json_values import to_json
+from sem_search.tracking.mlflow.availability import explain_store_error
 
 Query = Mapping[str, str]
 Read = Callable[[Query], object]
@@ -24,12 +25,54 @@ Change = Callable[[Mapping[str, Any]], object]
 MAX_JSON_BYTES = 5_000_000
 """Names of fifty thousand images."""
 
+JSON_LIMIT_S = 60.0
+"""Longest that a caller may take to send them."""
+
+MOST_BODIES = 8
+"""Of JSON that are received at once."""
+
 BYTES_TYPE = "application/octet-stream"
 
-N_THREADS = 4
-"""For short work: lists, thumbnails, the registry."""
-
 AWAY = 503
+
+
+class Pool:
+    """Threads for one kind of work: what one kind waits for holds up no other.
+
+    Args:
+        name: Of the threads.
+        n_threads: How many.
+        most_waiting: Callers that may wait; further ones are asked to come again.
+    """
+
+    def __init__(self, name: str, *, n_threads: int, most_waiting: int) -> None:
+        self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
+        self._most = n_threads + most_waiting
+        self._n_present = 0
+
+    async def work(self, act: Callable[[], Any]) -> Any:
+        """Return what a function returns, which runs in a thread.
+
+        Raises:
+            RefusedRequestError: Too many wait, or a store or the disk does not do what it should (503); what an input
+                lacks is raised as it is.
+        """
+        if self._n_present >= self._most:
+            raise RefusedRequestError(NO_ROOM, status=AWAY)
+        self._n_present += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, act)
+        except (StoreError, FailedTrialError) as error:
+            raise RefusedRequestError(mask_secrets(str(error)), status=AWAY) from error
+        except SemSearchError:
+            raise
+        except Exception as error:
+            explained = explain_store_error(error)
+            if explained is None:
+                raise
+            raise RefusedRequestError(str(explained), status=AWAY) from error
+        finally:
+            self._n_present -= 1
 
 
 class Desk:
@@ -41,37 +84,41 @@ class Desk:
 
     def __init__(self, access: Access) -> None:
         self.access = access
-        self._threads = ThreadPoolExecutor(N_THREADS, thread_name_prefix="page")
+        self.short = Pool("short", n_threads=3, most_waiting=200)
+        """For lists, the registry, files."""
+        self.state = Pool("state", n_threads=1, most_waiting=10)
+        """For what runs and how far it is, and to start and stop it."""
+        self.pictures = Pool("pictures", n_threads=2, most_waiting=500)
+        self.heat = Pool("heat", n_threads=1, most_waiting=100)
+        """For what takes a processor."""
+        self._n_bodies = 0
 
-    async def work(self, act: Callable[[], Any]) -> Any:
-        """Return what a function returns, which runs in a thread.
+    def read(self, act: Read, *, pool: Pool | None = None) -> Mapping[str, Handler]:
+        """Return the handler of a question; what the function returns is JSON, unless it is a response already.
 
-        Raises:
-            RefusedRequestError: A store or the disk does not do what it should (503); what an input lacks is raised as
-                it is.
+        Args:
+            act: Answers, from the parameters of the address.
+            pool: Where it runs; `short` by default.
         """
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, act)
-        except (StoreError, FailedTrialError) as error:
-            raise RefusedRequestError(mask_secrets(str(error)), status=AWAY) from error
-
-    def read(self, act: Read) -> Mapping[str, Handler]:
-        """Return the handler of a question; what the function returns is JSON, unless it is a response already."""
 
         async def handle(request: Request) -> Response:
             check_site(request)
-            return reply(await self.work(lambda: act(request.query_params)))
+            return reply(await (pool or self.short).work(lambda: act(request.query_params)))
 
         return {"GET": handle}
 
-    def change(self, act: Change) -> Mapping[str, Handler]:
-        """Return the handler of what changes something: a JSON object by POST, from who may."""
+    def change(self, act: Change, *, pool: Pool | None = None) -> Mapping[str, Handler]:
+        """Return the handler of what changes something: a JSON object by POST, from who may.
+
+        Args:
+            act: Does it, with the fields of the object.
+            pool: Where it runs; `state` by default.
+        """
 
         async def handle(request: Request) -> Response:
-            check_site(request)
-            self.access.check_change(request)
-            given = await _read_json(request)
-            return reply(await self.work(lambda: act(given)))
+            self.check_change(request)
+            given = await self._read_json(request)
+            return reply(await (pool or self.state).work(lambda: act(given)))
 
         return {"POST": handle}
 
@@ -80,10 +127,31 @@ class Desk:
 
         async def handle(request: Request) -> Response:
             check_site(request)
-            given = await _read_json(request)
-            return reply(await self.work(lambda: act(given)))
+            given = await self._read_json(request)
+            return reply(await self.short.work(lambda: act(given)))
 
         return {"POST": handle}
+
+    def check_change(self, request: Request) -> None:
+        """Refuse who may not change anything, and what a page of another site sends.
+
+        Raises:
+            RefusedRequestError: With status 403.
+        """
+        check_site(request)
+        self.access.check_change(request)
+
+    async def _read_json(self, request: Request) -> Mapping[str, Any]:
+        if self._n_bodies >= MOST_BODIES:
+            raise RefusedRequestError(NO_ROOM, status=AWAY)
+        self._n_bodies += 1
+        try:
+            async with asyncio.timeout(JSON_LIMIT_S):
+                return await _read_json(request)
+        except TimeoutError as error:
+            raise RefusedRequestError(f"The request was not sent within {JSON_LIMIT_S:g} s.", status=408) from error
+        finally:
+            self._n_bodies -= 1
 
 
 def reply(content: object) -> Response:
@@ -91,7 +159,7 @@ def reply(content: object) -> Response:
     if isinstance(content, Response):
         return content
     text = json.dumps(to_json(content), ensure_ascii=False, allow_nan=False)
-    return Response(text, media_type=JSON_TYPE, headers={"Cache-Control": "no-store"})
+    return Response(text.encode("utf-8", "replace"), media_type=JSON_TYPE, headers={"Cache-Control": "no-store"})
 
 
 def get_text(given: Mapping[str, Any], name: str) -> str:
@@ -119,7 +187,10 @@ async def receive(request: Request, *, into: IO[bytes], most_bytes: int) -> None
         n_bytes += len(chunk)
         if n_bytes > most_bytes:
             raise RefusedRequestError(f"At most {most_bytes / 1e6:.0f} MB are taken at once.", status=TOO_LARGE)
-        into.write(chunk)
+        try:
+            into.write(chunk)
+        except OSError as error:
+            raise RefusedRequestError(f"The file cannot be written ({error.strerror}).", status=AWAY) from error
 
 
 async def _read_json(request: Request) -> Mapping[str, Any]:

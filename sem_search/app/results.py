@@ -22,6 +22,7 @@ from sem_search.deployment.package.reading import read_classifier
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.registry.contents import borrow_model
 from sem_search.errors import RefusedRequestError, StoreError
+from sem_search.micrographs.listing import list_images
 from sem_search.micrographs.reading.micrograph import encode_jpeg, read_micrograph
 from sem_search.places import REPORT
 from sem_search.search.prepare.data import locate_data
@@ -29,7 +30,7 @@ from sem_search.search.trials.grid_state import GridState, list_grid_states, rea
 from sem_search.settings import DEMO
 from sem_search.terminal import protect_cell
 from sem_search.tracking.mlflow.files import read_artifact, read_text_artifact
-from sem_search.tracking.mlflow.links import find_pages, link_run
+from sem_search.tracking.mlflow.links import link_run
 from sem_search.tracking.mlflow.models import find_model_uri
 from sem_search.tracking.mlflow.names import TAG_REFIT
 from sem_search.tracking.mlflow.runs import find_learning_curve_run, get_tags, read_learning_curve
@@ -73,6 +74,7 @@ class Results:
         self._lock = threading.Lock()
         self._read_answers = lru_cache(KEPT_STUDIES)(_read_answers)
         self._load_classifier = lru_cache(1)(_load_classifier)
+        self._list_paths = lru_cache(KEPT_STUDIES)(_list_paths)
 
     def list_studies(self) -> list[dict[str, Any]]:
         """Return every study that has begun, the latest first."""
@@ -108,8 +110,9 @@ class Results:
             "doubtful": _read_doubtful(answers.run_id),
             "learning_curve": read_learning_curve(study=name, near_run_id=answers.run_id),
             "model": state.settings.resolved_model_name,
-            "has_kit": self._get_kit(name).is_dir(),
-            "links": {"MLflow": link_run(answers.run_id), "start": find_pages()},
+            "has_kit": self._find_kit(name) is not None,
+            "run": answers.winner_run_id,
+            "page": link_run(answers.run_id),
         }
 
     def get_state(self, name: str) -> GridState:
@@ -156,8 +159,8 @@ class Results:
         Raises:
             RefusedRequestError: It has not been made (404).
         """
-        folder = self._get_kit(self.get_state(name).name)
-        if not folder.is_dir():
+        folder = self._find_kit(self.get_state(name).name)
+        if folder is None:
             raise RefusedRequestError(f"There is no kit of study {name[:100]!r} yet: make it first.", status=NOT_FOUND)
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -173,10 +176,18 @@ class Results:
             UnreadableImageError: It cannot be read any more.
         """
         path = self._find_image(self.get_state(name), image_id)
-        return self._pictures.get((path, side_px), make=lambda: render_file(path, side_px=side_px))
+        key = (path, side_px, path.stat().st_mtime_ns)
+        return self._pictures.get(key, make=lambda: render_file(path, side_px=side_px))
 
     def draw_heat(self, name: str, image_id: str, *, label: str) -> bytes:
         """Return a JPEG of where the head that was not trained on an image looks for a class.
+
+        The pictures of the true and of the predicted class have one scale, so that they can be compared.
+
+        Args:
+            name: Of the study.
+            image_id: The image.
+            label: Its true class, or the predicted one.
 
         Raises:
             RefusedRequestError: The study has no such image or class (404).
@@ -185,21 +196,23 @@ class Results:
         """
         state = self.get_state(name)
         path, answers = self._find_image(state, image_id), self._get_answers(state)
-        if label not in answers.class_names:
-            raise RefusedRequestError("The study has no such class.", status=NOT_FOUND)
-        (fold,) = answers.frame.loc[answers.frame["image_id"] == image_id, "fold"].tolist()
+        (answer,) = answers.frame[answers.frame["image_id"] == image_id].to_dict("records")
+        labels = tuple(dict.fromkeys((answer["true"], answer["predicted"])))
+        if label not in labels:
+            raise RefusedRequestError("The image neither is nor was predicted as that class.", status=NOT_FOUND)
 
         def make() -> bytes:
-            with self._lock:  # one at a time: each takes a processor
+            with self._lock:
                 classifier = self._load_classifier(answers.winner_run_id)
+                names = classifier.description.class_names
                 pixels = read_micrograph(path, name=path.name, reading=classifier.description.reading).pixels
-                (overlay,) = classifier.draw_heat(
+                overlays = classifier.draw_heat(
                     pixels,
-                    labels=[classifier.description.class_names.index(label)],
-                    head=int(fold) - 1,
+                    labels=[names.index(each) for each in labels],
+                    head=int(answer["fold"]) - 1,
                     max_side_px=HEAT_SIDE_PX,
                 )
-            return encode_jpeg(overlay, quality=HEAT_QUALITY)
+            return encode_jpeg(overlays[labels.index(label)], quality=HEAT_QUALITY)
 
         return self._pictures.get((answers.winner_run_id, image_id, label), make=make)
 
@@ -209,18 +222,24 @@ class Results:
         tags = get_tags(state.run_id)
         return self._read_answers(state.run_id, tags.get("sem_search.winner_run", ""))
 
-    def _get_kit(self, name: str) -> Path:
-        return self._kits / name
+    def _find_kit(self, name: str) -> Path | None:
+        """Return the latest kit of a study."""
+        return max((self._kits / name).glob("*"), default=None)
 
     def _find_image(self, state: GridState, image_id: str) -> Path:
         """Return the file of an image that the study has, if it may be read."""
         if image_id not in set(self._get_answers(state).frame["image_id"]):
             raise RefusedRequestError("The study has no such image.", status=NOT_FOUND)
         place, _ = locate_data(state.settings)
-        root = place.parent if place.is_file() else place
-        if state.settings.data == DEMO:
-            return root / image_id
-        return self._folders.find(str(root.absolute() / image_id))
+        path = self._list_paths(place.absolute()).get(image_id)
+        if path is None:
+            raise RefusedRequestError("The image is not where it was.", status=NOT_FOUND)
+        return path if state.settings.data == DEMO else self._folders.find(str(path))
+
+
+def _list_paths(place: Path) -> dict[str, Path]:
+    """Return the file of each image of a data set, by its id."""
+    return {image.image_id: image.path for image in list_images(place, allow_outside=True).images}
 
 
 def describe_grid(state: GridState) -> dict[str, Any]:
@@ -234,6 +253,7 @@ def describe_grid(state: GridState) -> dict[str, Any]:
         "n_folds": state.n_folds,
         "learning_rates": settings.learning_rates,
         "batch_sizes": settings.batch_sizes,
+        "n_cells": state.n_cells,
         "is_trained": state.is_trained,
         "best": None if best is None else {"cell": best.cell.to_text(), "value": best.value},
         "cells": [

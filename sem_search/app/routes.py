@@ -1,10 +1,10 @@
 """What the page can ask for, and what it can do: one line for each."""
 
 import json
-import shutil
-import tempfile
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from sem_search.app import models, uploads
 from sem_search.app.access import Access, check_site
 from sem_search.app.data_sets import (
     DataSet,
-    build,
     hash_words,
     list_classes,
     read_data_set,
@@ -40,12 +39,19 @@ from sem_search.transfer.names import BACKBONE_NAMES, TINY
 
 HTML_TYPE, JPEG_TYPE, CSV_TYPE, ZIP_TYPE = "text/html; charset=utf-8", "image/jpeg", "text/csv", "application/zip"
 
+INSPECTION = re.compile("[0-9a-f]{8}")
+"""What an inspection is called."""
+
 DEMO_FOLDER = "demonstration"
 
 OTHER_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox allow-popups"
 """Of reports: they need no script, and run none, whatever is in them."""
 
-KEEP_PICTURE = {"Cache-Control": "private, max-age=86400"}
+KEEP_A_MINUTE = {"Cache-Control": "private, max-age=60"}
+"""Of pictures of files, which may be exchanged."""
+
+KEEP_A_DAY = {"Cache-Control": "private, max-age=86400"}
+"""Of heat maps, whose address names the winner's run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,6 @@ class App:
     rotation: Rotation
     access: Access
     page: Page
-    storage: str
 
 
 def build_routes(app: App, *, events: Events, desk: Desk) -> Routes:
@@ -72,22 +77,22 @@ def build_routes(app: App, *, events: Events, desk: Desk) -> Routes:
         "/api/start": {"GET": lambda request: _describe_start(app, request)},
         "/api/events": {"GET": events.stream},
         "/api/folder": desk.read(lambda query: app.folders.view(query.get("path", ""))),
-        "/api/classes": desk.ask(lambda given: _list_classes(app, given)),
-        "/api/picture": desk.read(lambda query: _draw_file(app, query, pictures=pictures)),
+        "/api/classes": desk.ask(lambda given: list_classes(get_text(given, "data"), folders=app.folders)),
+        "/api/picture": desk.read(lambda query: _draw_file(app, query, pictures=pictures), pool=desk.pictures),
         "/api/facts": desk.read(lambda query: describe_file(app.folders.find(get_text(query, "path")))),
         "/api/inspection": desk.read(lambda query: _read_inspection(app, query)),
         "/api/start-job": desk.change(lambda given: _start_job(app, given)),
         "/api/stop-job": desk.change(lambda given: app.jobs.stop(_get_kind(given))),
         "/api/studies": desk.read(lambda _: app.results.list_studies()),
         "/api/study": desk.read(lambda query: app.results.read_study(get_text(query, "name"))),
-        "/api/study/picture": desk.read(lambda query: _draw_image(app, query)),
-        "/api/study/heat": desk.read(lambda query: _draw_heat(app, query)),
+        "/api/study/picture": desk.read(lambda query: _draw_image(app, query), pool=desk.pictures),
+        "/api/study/heat": desk.read(lambda query: _draw_heat(app, query), pool=desk.heat),
         "/api/study/page": desk.read(lambda query: _show_other_page(app, query)),
         "/api/study/download": desk.read(lambda query: _download(app, query)),
         "/api/models": desk.read(lambda _: models.describe_models()),
         "/api/version-card": desk.read(models.describe_version),
-        "/api/promote": desk.change(models.promote),
-        "/api/roll-back": desk.change(models.restore),
+        "/api/promote": desk.change(models.promote, pool=desk.short),
+        "/api/roll-back": desk.change(models.restore, pool=desk.short),
         "/api/follow": {"POST": lambda request: _follow(app, request, desk=desk)},
         "/api/upload": {"POST": lambda request: _upload(app, request, desk=desk)},
         "/api/upload-zip": {"POST": lambda request: _upload_zip(app, request, desk=desk)},
@@ -107,7 +112,7 @@ async def _describe_start(app: App, request: Request) -> Response:
         {
             "version": sem_search.__version__,
             "may_change": app.access.may_change(request),
-            "roots": [str(root) for root in app.folders.roots],
+            "roots": [str(root) for root in _list_roots(app.folders)],
             "folder": str(Path.cwd()),
             "backbones": [name for name in BACKBONE_NAMES if name != TINY],
             "presets": list(PRESETS),
@@ -116,27 +121,29 @@ async def _describe_start(app: App, request: Request) -> Response:
     )
 
 
-def _list_classes(app: App, given: Mapping[str, Any]) -> dict[str, Any]:
-    return list_classes(read_data_set(given, folders=app.folders), folders=app.folders)
+def _list_roots(folders: Folders) -> list[Path]:
+    """Return the folders to begin from: those named at the start, and the uploads if they lie in none of them."""
+    uploaded = folders.uploads
+    is_apart = uploaded.is_dir() and not any(uploaded.is_relative_to(root) for root in folders.roots)
+    return [*folders.roots, *([uploaded] if is_apart else [])]
 
 
 def _draw_file(app: App, query: Query, *, pictures: PictureCache) -> Response:
     path, side_px = app.folders.find(get_text(query, "path")), _get_side(query)
     status = path.stat()
     key = (path, side_px, status.st_mtime_ns, status.st_size)
-    return Response(
-        pictures.get(key, make=lambda: render_file(path, side_px=side_px)), media_type=JPEG_TYPE, headers=KEEP_PICTURE
-    )
+    picture = pictures.get(key, make=lambda: render_file(path, side_px=side_px))
+    return Response(picture, media_type=JPEG_TYPE, headers=KEEP_A_MINUTE)
 
 
 def _draw_image(app: App, query: Query) -> Response:
     picture = app.results.draw_image(get_text(query, "name"), get_text(query, "image"), side_px=_get_side(query))
-    return Response(picture, media_type=JPEG_TYPE, headers=KEEP_PICTURE)
+    return Response(picture, media_type=JPEG_TYPE, headers=KEEP_A_MINUTE)
 
 
 def _draw_heat(app: App, query: Query) -> Response:
     picture = app.results.draw_heat(get_text(query, "name"), get_text(query, "image"), label=get_text(query, "label"))
-    return Response(picture, media_type=JPEG_TYPE, headers=KEEP_PICTURE)
+    return Response(picture, media_type=JPEG_TYPE, headers=KEEP_A_DAY)
 
 
 def _get_side(query: Query) -> int:
@@ -156,6 +163,7 @@ def _get_kind(given: Mapping[str, Any]) -> Kind:
 def _start_job(app: App, given: Mapping[str, Any]) -> dict[str, str]:
     """Start a command; what it is about is returned, and shown with it."""
     kind = _get_kind(given)
+    app.jobs.check_free(kind)
     if given.get("again") is True:
         app.jobs.start_again(kind)
         return {}
@@ -166,7 +174,8 @@ def _start_job(app: App, given: Mapping[str, Any]) -> dict[str, str]:
     else:
         words, about = _write_study_command(app, kind, name=app.results.get_state(get_text(given, "study")).name)
     app.jobs.start(kind, words, about=about)
-    return about
+    view = app.jobs.view(kind)
+    return {**about, "started_at": "" if view is None else view.started_at}
 
 
 def _write_demo_command(app: App) -> tuple[list[str], dict[str, str]]:
@@ -178,23 +187,19 @@ def _write_demo_command(app: App) -> tuple[list[str], dict[str, str]]:
 
 def _write_data_command(app: App, kind: Kind, *, data_set: DataSet) -> tuple[list[str], dict[str, str]]:
     """Return the words of a command about images, and what the page needs to know of it."""
-    selections = app.work / "selections"
-    asked = json.dumps({"data": data_set.data, "settings": dict(data_set.settings)})
     if kind == "inspection":
-        words, data = write_inspection_arguments(data_set, folder=selections)
+        words, data = write_inspection_arguments(data_set, folders=app.folders, work=app.work)
         number = hash_words([*words, data])
         output = str(app.work / "inspections" / number)
         return ["inspect", *words, "--output", output, "--", data], {"id": number, "data": data_set.data}
-    build(data_set)
-    return [kind, *write_arguments(data_set, folder=selections)], {"data": data_set.data, "asked": asked}
+    return [kind, *write_arguments(data_set, folders=app.folders, work=app.work)], {"data": data_set.data}
 
 
 def _write_study_command(app: App, kind: Kind, *, name: str) -> tuple[list[str], dict[str, str]]:
     """Return the words of a command about a finished study, and what the page needs to know of it."""
     if kind == "learning-curve":
         return [kind, name], {"study": name}
-    folder = app.work / "kits" / name
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier kit: nothing but the page writes there
+    folder = app.work / "kits" / name / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     return ["report", name, "--kit", str(folder)], {"study": name}
 
 
@@ -203,7 +208,7 @@ def _read_inspection(app: App, query: Query) -> Response:
     number = get_text(query, "id")
     name = {"json": "inspection.json", "html": "inspection.html"}.get(query.get("as", "json"), "")
     file = app.work / "inspections" / number / name
-    if not number.isalnum() or not name or not file.is_file():
+    if not INSPECTION.fullmatch(number) or not name or not file.is_file():
         raise RefusedRequestError("There is no such inspection here: inspect the images again.", status=NOT_FOUND)
     if name.endswith("html"):
         return _wrap_page(file.read_text("utf-8"))
@@ -237,31 +242,34 @@ def _attach(content: str | bytes, *, name: str, media_type: str) -> Response:
 
 
 async def _follow(app: App, request: Request, *, desk: Desk) -> Response:
-    """Let another model answer from now on."""
-    change = desk.change(lambda given: get_text(given, "address"))["POST"]
-    answer = await change(request)
-    app.rotation.follow(str(json.loads(bytes(answer.body))))
+    """Let another version answer from now on."""
+    answer = await desk.change(lambda given: {"address": models.find_address(given)}, pool=desk.short)["POST"](request)
+    app.rotation.follow(json.loads(bytes(answer.body))["address"])
     return answer
 
 
 async def _upload(app: App, request: Request, *, desk: Desk) -> Response:
     """Take one picture."""
-    check_site(request)
-    desk.access.check_change(request)
+    desk.check_change(request)
     query = request.query_params
     data, label, name = (get_text(query, each) for each in ("data", "class", "name"))
-    with uploads.receive_file(app.uploads, data=data, label=label, name=name) as file:
-        await receive(request, into=file, most_bytes=uploads.MAX_FILE_BYTES)
-    return reply({"path": str((app.uploads / uploads.check_name(data, what="data set")).resolve())})
+    with await desk.short.work(lambda: uploads.open_part(app.uploads)) as part:
+        await receive(request, into=part, most_bytes=uploads.MAX_FILE_BYTES)
+        part.flush()
+        place = await desk.short.work(
+            lambda: uploads.keep_file(Path(part.name), folder=app.uploads, data=data, label=label, name=name)
+        )
+    return reply({"path": str(place.resolve())})
 
 
 async def _upload_zip(app: App, request: Request, *, desk: Desk) -> Response:
     """Take an archive of class folders."""
-    check_site(request)
-    desk.access.check_change(request)
+    desk.check_change(request)
     data = uploads.check_name(get_text(request.query_params, "data"), what="data set")
-    with tempfile.NamedTemporaryFile(prefix="sem_search_", suffix=".zip") as archive:
-        await receive(request, into=archive, most_bytes=uploads.MAX_UPLOAD_BYTES)
-        archive.flush()
-        place, n_pictures = await desk.work(lambda: uploads.unpack(Path(archive.name), folder=app.uploads, data=data))
+    with await desk.short.work(lambda: uploads.open_part(app.uploads)) as part:
+        await receive(request, into=part, most_bytes=uploads.MAX_UPLOAD_BYTES)
+        part.flush()
+        place, n_pictures = await desk.short.work(
+            lambda: uploads.unpack(Path(part.name), folder=app.uploads, data=data)
+        )
     return reply({"path": str(place.resolve()), "n_pictures": n_pictures})

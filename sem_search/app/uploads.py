@@ -4,6 +4,8 @@ An archive states what it holds, and may lie: what is unpacked is counted as it 
 of it is.
 """
 
+import filecmp
+import lzma
 import os
 import re
 import shutil
@@ -11,16 +13,17 @@ import stat
 import tempfile
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from sem_search.app.jobs import CONFLICT
 from sem_search.deployment.server.admission import TOO_LARGE
 from sem_search.errors import DataError, RefusedRequestError, StoreError
-from sem_search.micrographs.class_folders import COMPANION_SUFFIXES, SYSTEM_FOLDERS
+from sem_search.micrographs.class_folders import SYSTEM_FOLDERS
 from sem_search.micrographs.images import PICTURE_SUFFIXES
 from sem_search.terminal import CONTROLS, LINE_BREAKS, show_line
 
@@ -43,7 +46,11 @@ RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 TAKEN_SUFFIXES = PICTURE_SUFFIXES | {".txt", ".hdr"}
 """Pictures, and what instruments write beside them."""
 
-LEFT_SUFFIXES = COMPANION_SUFFIXES - TAKEN_SUFFIXES
+DAMAGED = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError),
+    *(zlib.error, lzma.LZMAError, ValueError),
+)
+"""What Python raises of an archive that is damaged, has a password, or is packed in a way of its own."""
 
 
 def check_name(name: str, *, what: str) -> str:
@@ -75,11 +82,24 @@ def check_name(name: str, *, what: str) -> str:
     return plain
 
 
-@contextmanager
-def receive_file(folder: Path, *, data: str, label: str, name: str) -> Iterator[BinaryIO]:
-    """Give a file to write a dropped picture into; it is there when the `with` statement ends without an error.
+def open_part(folder: Path) -> IO[bytes]:
+    """Return a file among the uploads to receive something into; it is gone when it is closed.
+
+    Raises:
+        StoreError: The disk is nearly full.
+    """
+    with _explain_disk():
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _measure_free(folder):
+            raise StoreError(f"The disk of {folder.absolute()} is nearly full: make room.")
+        return tempfile.NamedTemporaryFile(dir=folder, prefix=".part-")
+
+
+def keep_file(part: Path, *, folder: Path, data: str, label: str, name: str) -> Path:
+    """Give a picture that was received its place, and return the folder of the data set.
 
     Args:
+        part: What was received.
         folder: Of all uploads.
         data: Name of the data set.
         label: The class.
@@ -90,20 +110,14 @@ def receive_file(folder: Path, *, data: str, label: str, name: str) -> Iterator[
         RefusedRequestError: There is another file of this name (409).
         StoreError: The disk is full.
     """
-    place = folder / check_name(data, what="data set") / check_name(label, what="class")
-    target = place / check_name(name, what="file")
+    place = folder / check_name(data, what="data set")
+    target = place / check_name(label, what="class") / check_name(name, what="file")
     if target.suffix.lower() not in TAKEN_SUFFIXES:
         raise DataError(f"{show_line(name)[:80]!r} is no PNG, JPEG, BMP or TIFF file by its name.")
-    _check_room(folder, n_bytes=0)
     with _explain_disk():
-        place.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(dir=place, prefix=".part-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-            _give_name(Path(part), target)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _give_name(part, target)
+    return place
 
 
 def unpack(archive: Path, *, folder: Path, data: str) -> tuple[Path, int]:
@@ -128,7 +142,9 @@ def unpack(archive: Path, *, folder: Path, data: str) -> tuple[Path, int]:
             try:
                 with zipfile.ZipFile(archive) as opened:
                     n_pictures = _unpack_all(opened, into=Path(part) / "data", packed_bytes=archive.stat().st_size)
-            except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            except FileExistsError as error:
+                raise DataError("A file is in the ZIP twice: pack it again.") from error
+            except DAMAGED as error:
                 raise DataError(f"The ZIP cannot be unpacked ({error}): pack it again, without a password.") from error
             (Path(part) / "data").rename(target)
     return target, n_pictures
@@ -167,7 +183,7 @@ def _find_place(member: zipfile.ZipInfo) -> PurePosixPath | None:
         DataError: It leads out of the archive.
     """
     path = PurePosixPath(member.filename.replace("\\", "/"))
-    if member.is_dir() or stat.S_ISLNK(member.external_attr >> 16):
+    if not path.parts or member.is_dir() or stat.S_ISLNK(member.external_attr >> 16):
         return None
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise DataError(f"The ZIP holds {show_line(member.filename)[:80]!r}, which leads out of it: pack it again.")
@@ -183,7 +199,7 @@ def _count_common(members: list[tuple[zipfile.ZipInfo, PurePosixPath]]) -> int:
     return len(common) if len(classes) > 1 else max(len(common) - 1, 0)
 
 
-def _copy(source: object, file: BinaryIO, *, most_bytes: int) -> int:
+def _copy(source: object, file: IO[bytes], *, most_bytes: int) -> int:
     """Copy a member, and return its size.
 
     Raises:
@@ -210,18 +226,13 @@ def _give_name(part: Path, target: Path) -> None:
     try:
         os.link(part, target)  # fails where the name is taken, also by a file that came meanwhile
     except FileExistsError:
-        if target.read_bytes() != part.read_bytes():
+        if not filecmp.cmp(target, part, shallow=False):
             raise RefusedRequestError(
                 f"There is another file {target.name!r} in class {target.parent.name!r} already: rename one of them.",
                 status=CONFLICT,
             ) from None
     else:
         target.chmod(0o644)
-
-
-def _check_room(folder: Path, *, n_bytes: int) -> None:
-    if _measure_free(folder) < n_bytes + MAX_FILE_BYTES // 10:
-        raise StoreError(f"The disk of {folder.absolute()} is nearly full: make room.")
 
 
 def _measure_free(folder: Path) -> int:
@@ -234,4 +245,6 @@ def _explain_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # of a decoder
+            raise DataError("The ZIP is damaged: pack it again.") from error
         raise StoreError(f"The files cannot be written ({error.strerror}): make room on the disk.") from error

@@ -1,4 +1,6 @@
-"""A data set as a CSV: `image,label[,group][,session]`, paths relative to the CSV.
+"""A data set as a CSV: `image,label[,group][,session][,id]`, paths relative to the CSV.
+
+An `id` names the image in results; else its path does.
 
 They may not leave its folder, by links neither, unless that is allowed: a CSV may come from anybody, and a model's
 record holds what its pictures looked like.
@@ -16,7 +18,7 @@ from sem_search.errors import DataError
 from sem_search.micrographs.images import ListedImage, Listing, build_listing, find_excluded, shorten, to_nfc
 from sem_search.words import name_some
 
-CSV_COLUMNS = ("image", "label", "group", "session")
+CSV_COLUMNS = ("image", "label", "group", "session", "id")
 CSV_DELIMITERS = (",", ";", "\t")  # spreadsheets write ; where the decimal sign is a comma
 MAX_VALUE_LENGTH = 32_768  # paths are shorter on every system
 MAX_NAME, MAX_PATH = 255, 4000  # bytes, on all usual file systems
@@ -123,13 +125,14 @@ def _find_fault(row: dict[str, str]) -> str | None:
         return f"more values than columns ({row['']!r}); put values that hold the separator in quotes"
     if not image or not row.get("label"):
         return f"image is {image!r} and label is {row.get('label', '')!r}; both are needed"
-    if any(unicodedata.category(sign) == "Cc" for sign in image + row["label"]):
+    name = row.get("id", "")
+    if any(unicodedata.category(sign) == "Cc" for sign in image + row["label"] + name):
         return (
             f"image is {_abridge(image)!r} and label is {_abridge(row['label'])!r}; control characters are not allowed"
         )
     names = (row["label"], *_to_posix(image).split("/"))
     longest = max(len(name.encode(errors="surrogatepass")) for name in names)
-    if longest > MAX_NAME or len(image.encode(errors="surrogatepass")) > MAX_PATH:
+    if longest > MAX_NAME or max(len(text.encode(errors="surrogatepass")) for text in (image, name)) > MAX_PATH:
         return f"image {_abridge(image)!r} or label {_abridge(row['label'])!r} is longer than a file's name can be"
     return None
 
@@ -171,7 +174,7 @@ def _build_listed_from_row(row: dict[str, str], *, root: Path) -> ListedImage:
     """Return the record of a row without fault."""
     return ListedImage(
         path=_locate(row, root=root).absolute(),
-        image_id=to_nfc(_to_posix(row["image"])),
+        image_id=to_nfc(row.get("id") or _to_posix(row["image"])),
         label=to_nfc(row["label"]),
         group=row.get("group") or None,
         session=row.get("session") or None,

@@ -35,7 +35,14 @@ ANSWER: dict[str, Any] = {
     "error": None,
 }
 ANSWERS: dict[str, Any] = {
-    "/api/start": {"may_change": True, "roots": ["/"], "backbones": ["tiny"], "presets": ["quick"], "descriptions": {}},
+    "/api/start": {
+        "may_change": True,
+        "roots": ["/"],
+        "folder": "/home",
+        "backbones": ["tiny"],
+        "presets": ["quick"],
+        "descriptions": {},
+    },
     "/api/folder": {"path": "/", "parents": [["all", "/"]], "folders": [], "tables": [], "n_classes": 0},
     "/api/events": {},
 }

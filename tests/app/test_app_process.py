@@ -144,6 +144,18 @@ def test_the_data_bar_is_cut_off_with_a_line_that_can_be_moved(desk: Desk) -> No
     desk.browser.run("choose('crop_bottom_px', '')")
 
 
+def test_a_folder_that_is_dropped_becomes_a_data_set(desk: Desk) -> None:
+    desk.browser.run("byId('upload-data').value = 'dropped set'")
+    desk.browser.choose_files("#upload-folder", desk.place / "my p\u00fclver")
+    desk.browser.wait_for("byId('upload-line').textContent.includes('Received')")
+    desk.browser.wait_for_text("#images-room .chosen-data", "uploads/dropped set")
+    assert "12 images of 3 classes" in desk.browser.read_text("#how-many")
+    own = json.dumps(str(desk.place / "my p\u00fclver"))
+    desk.browser.run(f"openData({own})")
+    desk.browser.wait_for_text("#images-room .chosen-data", "my p\u00fclver")
+    desk.browser.run(f"Object.entries({json.dumps(TINY)}).forEach(([name, value]) => choose(name, value))")
+
+
 def test_the_costs_are_told_before_a_search(desk: Desk) -> None:
     desk.go("search")
     desk.click("#estimate")

@@ -1,5 +1,6 @@
 """What a person has chosen, as the command line takes it."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from sem_search.cli.main import commands
 from sem_search.errors import DataError, RefusedRequestError, SettingsError
 from sem_search.micrographs.catalogue import read_catalogue
 from sem_search.micrographs.reading.options import ReadingOptions
+from sem_search.words import read_list
 from tests.conftest import write_tiny_folder
+
+READING = ReadingOptions(min_side_px=32)
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def ask(place: Path, /, *, folders: Folders, **given: Any) -> DataSet:
 
 
 def list_ids(place: Path, *, folders: Folders) -> list[str]:
-    found = list_classes(ask(place, folders=folders), folders=folders)
+    found = list_classes(str(place), folders=folders)
     return [image for each in found["classes"] for image in each["images"]]
 
 
@@ -50,7 +54,7 @@ def test_settings_become_options_that_the_command_line_reads_alike(
 ) -> None:
     settings = {
         "backbone": "mobilenet_v2",
-        "exclude": ["MCC, 50 um", "-x"],
+        "exclude": [],
         "crop_bottom_px": 48,
         "skip_unreadable": True,
         "learning_rates": "1e-2, 1e-3",
@@ -58,9 +62,9 @@ def test_settings_become_options_that_the_command_line_reads_alike(
         "study": "",
     }
     data_set = ask(data, folders=folders, settings=settings)
-    found = parse(write_arguments(data_set, folder=tmp_path))
+    found = parse(write_arguments(data_set, folders=folders, work=tmp_path))
     assert found["data"] == str(data)
-    assert found["exclude"] == '"MCC, 50 um",-x'
+    assert found["exclude"] is None
     assert (found["crop_bottom_px"], found["skip_unreadable"], found["epochs"]) == ("48", "true", None)
     assert build(data_set).learning_rates == (0.01, 0.001)
 
@@ -111,46 +115,103 @@ def test_the_demonstration_set_of_the_cache_is_not_read_here(folders: Folders) -
 def test_classes_are_listed_without_opening_a_picture(data: Path, folders: Folders) -> None:
     for file in data.rglob("*.png"):
         file.write_bytes(b"no picture")
-    found = list_classes(ask(data, folders=folders), folders=folders)
+    found = list_classes(str(data), folders=folders)
     assert [each["name"] for each in found["classes"]] == sorted(path.name for path in data.iterdir())
     assert all(len(each["images"]) == 3 for each in found["classes"])
-    assert (found["name"], found["outside"]) == ("my p\u00fclver", [])
+    assert (found["name"], found["empty"], found["paths"]) == ("my p\u00fclver", [], {})
 
 
 def test_a_selection_leaves_images_out_and_keeps_others_together(data: Path, folders: Folders, tmp_path: Path) -> None:
-    ids = [
-        image
-        for each in list_classes(ask(data, folders=folders), folders=folders)["classes"]
-        for image in each["images"]
-    ]
+    ids = list_ids(data, folders=folders)
     asked = {"left_out": [ids[0]], "together": [[ids[1], ids[2]], [ids[4]]]}
     data_set = ask(data, folders=folders, **asked)
-    found = parse(write_arguments(data_set, folder=tmp_path / "work"))
+    found = parse(write_arguments(data_set, folders=folders, work=tmp_path))
     assert found["allow_outside"] == "true"
     table = Path(found["data"])
-    catalogue = read_catalogue(table, allow_outside=True, reading=ReadingOptions(min_side_px=32))
+    catalogue = read_catalogue(table, allow_outside=True, reading=READING)
     assert len(catalogue.records) == len(ids) - 1
-    groups = {"/".join(record.image_id.split("/")[-2:]): record.group for record in catalogue.records}
+    groups = {record.image_id: record.group for record in catalogue.records}
+    assert set(groups) == set(ids[1:]), "images keep their names"
     assert groups[ids[1]] == groups[ids[2]]
     assert len(set(groups.values())) == len(ids) - 2
-    again = parse(write_arguments(ask(data, folders=folders, **asked), folder=tmp_path / "work"))
+    again = parse(write_arguments(ask(data, folders=folders, **asked), folders=folders, work=tmp_path))
     assert again == found, "the same selection is the same search"
-    words, place = write_inspection_arguments(data_set, folder=tmp_path / "work")
+    words, place = write_inspection_arguments(data_set, folders=folders, work=tmp_path)
     assert (words, place) == (["--allow-outside", "true"], str(table))
 
 
 def test_groups_that_share_an_image_become_one(data: Path, folders: Folders, tmp_path: Path) -> None:
-    ids = [
-        image
-        for each in list_classes(ask(data, folders=folders), folders=folders)["classes"]
-        for image in each["images"]
-    ]
+    ids = list_ids(data, folders=folders)
     data_set = ask(data, folders=folders, together=[[ids[0], ids[1]], [ids[1], ids[2]]])
-    table = Path(parse(write_arguments(data_set, folder=tmp_path / "work"))["data"])
-    catalogue = read_catalogue(table, allow_outside=True, reading=ReadingOptions(min_side_px=32))
+    table = Path(parse(write_arguments(data_set, folders=folders, work=tmp_path))["data"])
+    catalogue = read_catalogue(table, allow_outside=True, reading=READING)
     assert len({record.group for record in catalogue.records}) == len(ids) - 2
 
 
-def test_an_image_that_is_gone_is_said(data: Path, folders: Folders, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no image 'a/gone\.png'"):
-        write_arguments(ask(data, folders=folders, left_out=["a/gone.png"]), folder=tmp_path)
+def test_classes_of_any_name_are_left_out(tmp_path: Path, folders: Folders) -> None:
+    data = write_tiny_folder(tmp_path / "set", n_images=2)
+    for old, new in zip(sorted(data.iterdir()), ("MCC, 50 um", "-x", 'the "fine" one'), strict=True):
+        old.rename(data / new)
+    data_set = ask(data, folders=folders, settings={"exclude": ["MCC, 50 um"]})
+    found = parse(write_arguments(data_set, folders=folders, work=tmp_path))
+    assert read_list(found["exclude"]) == ("MCC, 50 um",)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\nb", "\ud800", "\x1b[2J"])
+def test_characters_that_no_command_can_be_given_are_refused(data: Path, folders: Folders, text: str) -> None:
+    for settings in ({"study": text}, {"exclude": [text]}):
+        with pytest.raises(DataError, match="a text in one line"):
+            ask(data, folders=folders, settings=settings)
+
+
+def test_links_that_lead_out_are_refused_before_anything_reads_them(
+    data: Path, folders: Folders, tmp_path: Path
+) -> None:
+    beside = tmp_path.parent / f"{tmp_path.name} beside"
+    beside.mkdir()
+    (beside / "secret.png").write_bytes(next(data.rglob("*.png")).read_bytes())
+    (next(data.iterdir()) / "link.png").symlink_to(beside / "secret.png")
+    data_set = ask(data, folders=folders)
+    for act in (
+        lambda: list_classes(str(data), folders=folders),
+        lambda: write_arguments(data_set, folders=folders, work=tmp_path),
+        lambda: write_inspection_arguments(data_set, folders=folders, work=tmp_path),
+    ):
+        with pytest.raises(RefusedRequestError, match=r"1 image of my p.*link\.png") as refusal:
+            act()
+        assert refusal.value.status == 403
+
+
+def test_a_csv_may_name_images_of_other_folders_that_may_be_read(data: Path, folders: Folders, tmp_path: Path) -> None:
+    table = tmp_path / "lists" / "one.csv"
+    table.parent.mkdir()
+    rows = [f"../{data.name}/{file.parent.name}/{file.name},{file.parent.name}" for file in data.rglob("*.png")]
+    table.write_text("image,label\n" + "\n".join(rows))
+    assert len(list_ids(table, folders=folders)) == len(rows)
+    found = parse(write_arguments(ask(table, folders=folders), folders=folders, work=tmp_path))
+    assert (found["data"], found["allow_outside"]) == (str(table), "true")
+    table.write_text("image,label\n../../elsewhere.png,a\n/etc/passwd,b\n")
+    with pytest.raises(RefusedRequestError):
+        list_classes(str(table), folders=folders)
+
+
+def test_a_class_without_a_picture_is_named_and_the_others_are_shown(data: Path, folders: Folders) -> None:
+    (data / "to be imaged").mkdir()
+    found = list_classes(str(data), folders=folders)
+    assert found["empty"] == ["to be imaged"]
+    assert len(found["classes"]) == 3
+
+
+def test_names_from_a_mac_lead_to_their_files(tmp_path: Path, folders: Folders) -> None:
+    data = write_tiny_folder(tmp_path / "set", n_images=2)
+    old = next(data.rglob("*.png"))
+    new = old.with_name(unicodedata.normalize("NFD", "\u00e4.png"))
+    old.rename(new)
+    found = list_classes(str(data), folders=folders)
+    assert found["paths"] == {f"{new.parent.name}/\u00e4.png": str(new)}
+
+
+def test_an_image_that_is_gone_is_not_missed(data: Path, folders: Folders, tmp_path: Path) -> None:
+    data_set = ask(data, folders=folders, left_out=["a/gone.png"])
+    found = parse(write_arguments(data_set, folders=folders, work=tmp_path))
+    assert len(read_catalogue(Path(found["data"]), allow_outside=True, reading=READING).records) == 9

@@ -63,6 +63,8 @@ def test_what_is_not_there_is_said(folders: Folders, place: Path, path: str) -> 
 
 def test_links_in_a_circle_end(folders: Folders, place: Path) -> None:
     (place / "open" / "round").symlink_to(place / "open" / "round")
+    (place / "open" / "round.png").symlink_to(place / "open" / "round.png")
+    assert [folder.name for folder in folders.view("").folders] == ["my powders"]
     with pytest.raises(RefusedRequestError):
         folders.find(str(place / "open" / "round"))
 

@@ -1,12 +1,13 @@
 """Commands in processes of their own: started, watched, stopped, found again."""
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 
 from sem_search.app.jobs import Jobs, Kind, State
-from sem_search.errors import RefusedRequestError
+from sem_search.errors import DataError, RefusedRequestError
 
 LIMIT_S = 60.0
 
@@ -77,6 +78,25 @@ def test_what_was_never_begun_cannot_go_on(jobs: Jobs) -> None:
     assert refusal.value.status == 404
 
 
+def test_a_word_that_no_command_can_be_given_changes_nothing(jobs: Jobs) -> None:
+    jobs.start("demo", ["--version"])
+    wait(jobs, "demo", "done")
+    before = jobs.view("demo")
+    with pytest.raises(DataError, match="no command can be given"):
+        jobs.start("demo", ["a\0b"])
+    assert jobs.view("demo") == before
+
+
+def test_a_record_of_no_process_is_of_one_that_has_ended(tmp_path: Path) -> None:
+    record = {"kind": "search", "arguments": [], "about": {}, "pid": 2**22, "created_s": 0.0, "started_at": ""}
+    (tmp_path / "search.json").write_text(json.dumps(record))
+    jobs = Jobs(tmp_path)
+    view = jobs.view("search")
+    assert view is not None
+    assert view.state == "ended"
+    jobs.stop("search")
+
+
 def test_a_record_that_is_torn_is_none(tmp_path: Path) -> None:
     for torn in ("", "{", "[]", '{"kind": "search"}'):
         (tmp_path / "search.json").write_text(torn)
@@ -87,8 +107,11 @@ def test_the_name_of_the_study_is_read_from_what_a_search_says(jobs: Jobs, tmp_p
     jobs.start("search", ["--version"])
     wait(jobs, "search", "done")
     log = tmp_path / "work" / "search.log"
+    early = jobs.view("search")
+    assert early is not None
+    assert early.study is None
     said = "Preset quick\nStudy powder-\u00e4: its finished folds lie in studies/x.\n"
-    log.write_text(said + "x\r" * 30_000 + "last\x1b[2J\n")
+    log.write_text("a warning\n" * 9000 + said + "x\r" * 30_000 + "last\x1b[2J\n")
     view = jobs.view("search")
     assert view is not None
     assert view.study == "powder-\u00e4"

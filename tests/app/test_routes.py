@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sem_search.app.requests import Desk
 from sem_search.app.results import Results
 from sem_search.app.routes import App, build_routes
 from sem_search.deployment.server.application import ServerLimits
+from sem_search.errors import RefusedRequestError, StoreError
 from tests.conftest import write_tiny_folder
 from tests.deployment.server.serving import Bench, Reply, StoneRotation, open_bench
 
@@ -81,7 +83,6 @@ def tell(story: Story, place: Path, *, allowed_hosts: frozenset[str] = frozenset
         rotation=rotation,  # type: ignore[arg-type]
         access=access,
         page=read_page(),
-        storage=STORAGE,
     )
 
     async def run() -> None:
@@ -103,7 +104,7 @@ def tell(story: Story, place: Path, *, allowed_hosts: frozenset[str] = frozenset
 def test_a_person_finds_the_folder_its_classes_and_pictures(place: Path) -> None:
     async def story(page: PageBench) -> None:
         (folder,) = (await page.get("/api/folder")).to_json()["folders"]
-        found = (await page.post("/api/classes", {"data": folder["path"], "settings": {}})).to_json()
+        found = (await page.post("/api/classes", {"data": folder["path"]})).to_json()
         assert len(found["classes"]) == folder["n_classes"] == 3
         image = found["classes"][0]["images"][0]
         path = f"{found['root']}/{image}"
@@ -143,7 +144,8 @@ def test_nothing_else_of_the_machine_can_be_read(place: Path, path: str, hostile
         ("/api/study/download", {"name": "..", "what": "x"}, 400),
         ("/api/inspection", {"id": "../../x"}, 404),
         ("/api/inspection", {"id": "."}, 404),
-        ("/api/inspection", {"id": "abc", "as": "py"}, 404),
+        ("/api/inspection", {"id": "0123abcd", "as": "py"}, 404),
+        ("/api/inspection", {"id": "a" * 300}, 404),
         ("/api/version-card", {"model": "no such"}, 400),
         ("/api/nothing", {}, 404),
     ],
@@ -162,7 +164,7 @@ CHANGES: list[tuple[str, Any]] = [
     ("/api/stop-job", {"kind": "search"}),
     ("/api/promote", {"model": "a", "version": "1"}),
     ("/api/roll-back", {"model": "a"}),
-    ("/api/follow", {"address": "models:/a/1"}),
+    ("/api/follow", {"model": "a", "version": "1"}),
     ("/api/upload", b"x"),
     ("/api/upload-zip", b"x"),
 ]
@@ -177,11 +179,8 @@ def test_who_is_elsewhere_changes_nothing_without_the_token(place: Path, path: s
         assert not (await page.get("/api/start", headers=own)).to_json()["may_change"]
         assert not (page.place / "uploads").exists()
         assert page.rotation.address == "models:/lactose@champion"
-        told = {**own, "Authorization": f"Bearer {TOKEN}"}
+        told = {**own, "X-Sem-Search-Token": TOKEN}
         assert (await page.get("/api/start", headers=told)).to_json()["may_change"]
-        if path == "/api/follow":
-            assert (await page.post(path, content, headers=told)).status == 200
-            assert page.rotation.address == "models:/a/1"
 
     tell(story, place, allowed_hosts=frozenset({"sem.example.org"}))
 
@@ -205,6 +204,16 @@ def test_pages_of_other_sites_and_their_forms_change_nothing(
         assert reply.status in (403, 415), reply.content
         assert not any(path.is_file() for path in (page.place / "uploads").rglob("*"))
         assert not (page.place / "work").exists()
+
+    tell(story, place)
+
+
+@pytest.mark.parametrize("hostile", ["/etc", "file:///etc", "http://192.0.2.1/m", "runs:/x/y", "a@champion", "../m"])
+def test_only_registered_versions_are_followed(place: Path, hostile: str) -> None:
+    async def story(page: PageBench) -> None:
+        for given in ({"model": hostile, "version": "1"}, {"model": "m", "version": hostile}, {"address": hostile}):
+            assert (await page.post("/api/follow", given)).status == 400
+        assert page.rotation.address == "models:/lactose@champion"
 
     tell(story, place)
 
@@ -252,7 +261,7 @@ def test_files_that_are_dropped_become_a_data_set(place: Path) -> None:
             reply = await page.post("/api/upload", file.read_bytes(), **names)
             assert reply.status == 200, reply.content
         data = reply.to_json()["path"]
-        found = (await page.post("/api/classes", {"data": data, "settings": {}})).to_json()
+        found = (await page.post("/api/classes", {"data": data})).to_json()
         assert len(found["classes"]) == 3
         taken = await page.post("/api/upload", b"other", **names)
         assert (taken.status, taken.to_json()["error_code"]) == (409, "RESOURCE_CONFLICT")
@@ -283,7 +292,7 @@ def test_an_empty_place_has_neither_studies_nor_models(place: Path) -> None:
 
 
 def test_the_page_comes_with_its_policy_and_reports_run_nothing(place: Path) -> None:
-    inspection = place / "work" / "inspections" / "abc"
+    inspection = place / "work" / "inspections" / "0123abcd"
     inspection.mkdir(parents=True)
     (inspection / "inspection.html").write_text("<script>alert(1)</script>")
 
@@ -291,10 +300,39 @@ def test_the_page_comes_with_its_policy_and_reports_run_nothing(place: Path) -> 
         reply = await page.get("/")
         assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
         assert "Which images?" in reply.content.decode()
-        other = await page.get("/api/inspection", id="abc", **{"as": "html"})
+        other = await page.get("/api/inspection", id="0123abcd", **{"as": "html"})
         policy = other.headers["Content-Security-Policy"]
         assert "sandbox" in policy
         assert "allow-scripts" not in policy
         assert "script-src" not in policy
 
     tell(story, place)
+
+
+def test_heat_maps_that_wait_hold_up_neither_stop_nor_state(place: Path) -> None:
+    gate = threading.Event()
+
+    async def story(page: PageBench) -> None:
+        desk = Desk(Access(TOKEN))
+        waiting = [asyncio.create_task(desk.heat.work(gate.wait)) for _ in range(101)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(RefusedRequestError, match="try again soon") as refusal:
+            await desk.heat.work(lambda: None)
+        assert refusal.value.status == 503
+        assert await desk.state.work(lambda: "stopped") == "stopped"
+        gate.set()
+        assert all(await asyncio.gather(*waiting))
+
+    tell(story, place)
+
+
+def test_a_store_that_is_away_is_one_sentence() -> None:
+    def fail() -> None:
+        raise StoreError("The disk is full.")
+
+    async def run() -> None:
+        with pytest.raises(RefusedRequestError, match="The disk is full") as refusal:
+            await Desk(Access(TOKEN)).short.work(fail)
+        assert refusal.value.status == 503
+
+    asyncio.run(run())

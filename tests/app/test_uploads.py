@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sem_search.app import uploads
-from sem_search.app.uploads import check_name, receive_file, unpack
+from sem_search.app.uploads import check_name, keep_file, open_part, unpack
 from sem_search.errors import DataError, RefusedRequestError, StoreError
 
 
@@ -93,6 +93,27 @@ def test_links_in_an_archive_are_left_out(tmp_path: Path) -> None:
     assert not (place / "a" / "link.png").exists()
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_archive_is_said(tmp_path: Path, packing: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packing) as archive:
+        for name in ("a/1.png", "b/1.png"):
+            archive.writestr(name, bytes(range(256)) * 200)
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[60:90] = bytes(30)
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(DataError, match="pack it again"):
+        unpack(tmp_path / "a.zip", folder=tmp_path / "up", data="powders")
+    assert list((tmp_path / "up").iterdir()) == []
+
+
+def test_a_name_that_comes_twice_is_said(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("a/1.png", "a/ 1.png", "b/1.png"):
+            archive.writestr(name, b"x")
+    with pytest.raises(DataError, match="in the ZIP twice"):
+        unpack(tmp_path / "a.zip", folder=tmp_path / "up", data="powders")
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", bytes(100)])
 def test_what_is_no_archive_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
@@ -127,34 +148,34 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(uploads, "FREE_BYTES", 10**18)
     with pytest.raises(RefusedRequestError, match="disk has room"):
         unpack(write_zip(tmp_path / "a.zip", GOOD), folder=tmp_path / "up", data="powders")
-    with pytest.raises(StoreError, match="nearly full"), receive_file(tmp_path, data="a", label="b", name="1.png"):
-        pass
+    with pytest.raises(StoreError, match="nearly full"):
+        open_part(tmp_path)
 
 
-def test_a_file_is_there_once_it_has_come_as_a_whole(tmp_path: Path) -> None:
-    with receive_file(tmp_path, data="Pulver \u00fc", label="St\u00e4rke", name="1 a.TIF") as file:
-        file.write(b"abc")
-        assert not (tmp_path / "Pulver \u00fc" / "St\u00e4rke" / "1 a.TIF").exists()
-    assert (tmp_path / "Pulver \u00fc" / "St\u00e4rke" / "1 a.TIF").read_bytes() == b"abc"
+def keep(folder: Path, content: bytes, *, data: str = "a", label: str = "b", name: str = "1.png") -> Path:
+    """Receive a file as the server does."""
+    with open_part(folder) as part:
+        part.write(content)
+        part.flush()
+        return keep_file(Path(part.name), folder=folder, data=data, label=label, name=name)
 
-    def send(content: bytes) -> None:
-        with receive_file(tmp_path, data="Pulver \u00fc", label="St\u00e4rke", name="1 a.TIF") as file:
-            file.write(content)
 
-    send(b"abc")  # the same once more
+def test_a_file_gets_its_place_and_stays_what_it_is(tmp_path: Path) -> None:
+    names = {"data": "Pulver \u00fc", "label": "St\u00e4rke", "name": "1 a.TIF"}
+    place = keep(tmp_path, b"abc", **names)
+    assert (place / "St\u00e4rke" / "1 a.TIF").read_bytes() == b"abc"
+    keep(tmp_path, b"abc", **names)  # the same once more
     with pytest.raises(RefusedRequestError, match="another file") as refusal:
-        send(b"other")
+        keep(tmp_path, b"other", **names)
     assert refusal.value.status == 409
-    with pytest.raises(ValueError, match="broken off"), receive_file(tmp_path, data="a", label="b", name="2.png"):
-        raise ValueError("broken off")
-    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == []
-    assert (tmp_path / "Pulver \u00fc" / "St\u00e4rke" / "1 a.TIF").read_bytes() == b"abc"
+    assert (place / "St\u00e4rke" / "1 a.TIF").read_bytes() == b"abc"
+    assert [path.name for path in tmp_path.iterdir()] == [place.name], "no part is left"
 
 
 @pytest.mark.parametrize("name", ["page.html", "a.svg", "a.exe", "png", "a.zip"])
 def test_only_pictures_are_taken(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match="is no PNG"), receive_file(tmp_path, data="a", label="b", name=name):
-        pass
+    with pytest.raises(DataError, match="is no PNG"):
+        keep(tmp_path, b"", name=name)
 
 
 @pytest.mark.parametrize(

@@ -143,3 +143,32 @@ def test_exclude_works_on_a_csv(tmp_path: Path) -> None:
     assert labels_of(list_images(path, exclude=["b"])) == {"1.png": "a", "3.png": "c"}
     with pytest.raises(SettingsError, match="exclude names 'd', but the classes are 'a', 'b', 'c'"):
         list_images(path, exclude=["d"])
+
+
+def test_a_csv_may_say_what_an_image_is_called(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/1.png", "b/2.png")
+    listing = list_images(write_csv(tmp_path, "id,image,label\nfirst \u00e4,a/1.png,A\n,b/2.png,B\n"))
+    assert {image.image_id: image.path.name for image in listing.images} == {
+        "first \u00e4": "1.png",
+        "b/2.png": "2.png",
+    }
+    assert listing.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (("x", "x"), "named 2 times"),
+        (("x", "a/1.png"), ""),
+        (("x" * 5000, "y"), "longer than"),
+        (("a\tb", "y"), "control"),
+    ],
+)
+def test_names_of_images_are_checked_as_paths_are(tmp_path: Path, ids: tuple[str, str], message: str) -> None:
+    make_files(tmp_path, "a/1.png", "b/2.png")
+    file = write_csv(tmp_path, f'id,image,label\n"{ids[0]}",a/1.png,A\n"{ids[1]}",b/2.png,B\n')
+    if message:
+        with pytest.raises(DataError, match=message):
+            list_images(file)
+    else:
+        assert len(list_images(file).images) == 2

@@ -35,10 +35,9 @@ function buildNote(text) {
 }
 
 const writeUrl = (path, query) => `${path}?${new URLSearchParams(query)}`;
-const toPath = (root, id) => `${root}/${id}`;
 
 let token = sessionStorage.getItem("sem_search.token") ?? "";
-const authorise = () => (token ? { Authorization: `Bearer ${token}` } : {});
+const authorise = () => (token ? { "X-Sem-Search-Token": token } : {});
 
 async function call(path, body) { // JSON by POST where there is a body, else by GET
   const response = await fetch(path, body === undefined ? { headers: authorise() }

@@ -39,17 +39,21 @@ function describeFolder(folder) {
 }
 
 async function openData(path, settings = {}) { // another folder begins anew; the same one keeps what was chosen
-  const isNew = path !== project.data;
-  const asked = isNew ? { data: path, settings: {}, left_out: [], together: [] } : describeProject();
-  const found = await call("api/classes", asked);
-  ({ classes, root } = found);
-  if (isNew) Object.assign(project, { data: found.data, settings: { ...pickSearch(project.settings), ...settings }, leftOut: [], together: [] });
+  const found = await call("api/classes", { data: path });
+  ({ classes, root, paths } = found);
+  if (found.data !== project.data) {
+    Object.assign(project, { data: found.data, settings: { ...pickSearch(project.settings), ...settings }, leftOut: [], together: [] });
+  }
+  forgetMissing();
+  if (found.empty.length) project.settings.exclude = [...new Set([...(project.settings.exclude ?? []), ...found.empty])];
   chosen.clear();
   byId("chooser").open = false;
-  showGallery(found.warnings);
+  showGallery([...found.warnings, ...found.empty.map((name) => `Class ${name} has no picture, and is left out.`)]);
   keepProject();
   byId("findings").replaceChildren();
   byId("finding-part").hidden = byId("gallery-part").hidden = false;
+  inspected = "";
+  if (lastState) showInspection(lastState.jobs.inspection);
 }
 
 const pickSearch = ({ backbone, preset, weights, threads }) =>
@@ -87,7 +91,7 @@ function addTile(list, id, name = findClass(id), shown = id) { // one image: a c
   item.dataset.class = name;
   const button = addButton(item, null, attempt(() => openImage(id)), "picture");
   button.setAttribute("aria-label", `Enlarge ${id}`);
-  addPicture(button, writeUrl("api/picture", { path: toPath(root, id), side: "small" }), "");
+  addPicture(button, writeUrl("api/picture", { path: toPath(id), side: "small" }), "");
   const label = add(item, "label"), box = add(label, "input");
   box.type = "checkbox";
   box.checked = chosen.has(id);
@@ -114,7 +118,7 @@ function forgetChosen() {
 }
 
 async function openImage(id) {
-  const dialog = byId("image-dialog"), path = toPath(root, id);
+  const dialog = byId("image-dialog"), path = toPath(id);
   byId("image-name").textContent = id;
   byId("image-large").src = writeUrl("api/picture", { path, side: "large" });
   byId("image-large").alt = `Micrograph ${id}`;
@@ -123,7 +127,7 @@ async function openImage(id) {
   byId("image-out").onclick = () => { toggleImage(id, !isImageOut(id)); dialog.close(); };
   byId("image-crop").onclick = attempt(async () => { dialog.close(); await openCrop(id); });
   if (!dialog.open) dialog.showModal();
-  const facts = await call(writeUrl("api/facts", { path }));
+  const facts = await call(writeUrl("api/facts", { path })).catch((error) => { dialog.close(); throw error; });
   byId("image-facts").textContent = [`${facts.width_px} × ${facts.height_px} px`, `${facts.bits} bits`,
     facts.pixel_size_nm ? `${Number(facts.pixel_size_nm.toPrecision(4))} nm per pixel` : "pixel size not stated",
     facts.instrument, facts.is_bar_known ? "the file says where its data bar begins" : null].filter(Boolean).join(", ");
@@ -131,7 +135,7 @@ async function openImage(id) {
 
 // The data bar: a line that is dragged, or moved with the arrow keys, or given in pixels.
 async function openCrop(id) {
-  const path = toPath(root, id), facts = await call(writeUrl("api/facts", { path }));
+  const path = toPath(id), facts = await call(writeUrl("api/facts", { path }));
   const box = byId("crop-px"), slider = byId("crop-slider"), line = byId("crop-line"), picture = byId("crop-picture");
   if (facts.is_bar_known) throw new Error("The files say where their data bar begins: nothing needs to be cut off by hand.");
   picture.src = writeUrl("api/picture", { path, side: "large" });
@@ -165,7 +169,7 @@ let inspected = "";
 
 async function inspect() {
   const { id } = await call("api/start-job", { kind: "inspection", ...describeProject() });
-  inspected = id;
+  inspected = "";
   byId("findings").replaceChildren();
 }
 
@@ -209,22 +213,30 @@ function buildFinding(finding) {
 const countSmallest = () => Math.min(...classes.filter(({ name }) => !isClassOut(name))
   .map(({ images }) => images.filter((id) => !isImageOut(id)).length));
 
-const OVERLAP = ["same_field", "overlapping_fields", "zoomed_field", "same_moment"];
+const OVERLAPS = ["same_field", "overlapping_fields", "zoomed_field"];
+const OF_CLASSES = /^(class_too_small|unequal_classes|confounded_|single_session|telling_)/;
+const FEW_CLASSES = 2; // more of them left out, and little is left
 
 function* listWays(finding, known) { // [button, what it does]
-  const { kind, severity, images, classes: names } = finding;
+  const { kind, classes: names } = finding, isCopy = kind.startsWith("identical");
   if (kind === "unusable_file" || kind === "reading") yield ["Leave out files that cannot be read", () => choose("skip_unreadable", true)];
   if (kind === "data_bar") yield ["Cut the data bar off …", () => openCrop(known[0] ?? classes[0].images[0])];
   if (kind.includes("pixel_size") && kind !== "no_pixel_size") yield ["Bring all images to one pixel size", () => choose("pixel_size_nm", "common")];
   if (kind === "label_conflict") yield ["Search all the same", () => choose("allow_errors", "label_conflict")];
-  if (OVERLAP.includes(kind) && project.settings.overlaps) yield ["Keep images of one place together", () => choose("overlaps", "")];
-  if (kind === "same_moment" && known.length > 1) yield ["Keep these images together", () => keepTogether(known)];
+  if (OVERLAPS.includes(kind)) yield project.settings.overlaps ? ["Keep them together", () => choose("overlaps", "")]
+    : ["They do not show one place: keep them apart", () => choose("overlaps", "report")];
+  if (kind === "same_moment" && known.length > 1) yield ["Keep them together", () => keepTogether(known)];
   const most = countSmallest();
   if (kind === "class_too_small" && most >= 3) yield [`Use ${most} folds`, () => choose("folds", most)];
+  if (isCopy && known.length === 2) yield [`Leave ${known[1]} out`, () => toggleImage(known[1], true)];
   const nAll = classes.reduce((sum, each) => sum + each.images.length, 0);
-  if (known.length && known.length < nAll / 2) yield [known.length === 1 ? "Leave this image out" : `Leave these ${known.length} images out`,
-    () => { project.leftOut = [...new Set([...project.leftOut, ...known])]; keepProject(); }];
-  if (severity !== "note") for (const name of names.slice(0, 4)) if (classes.length > 2) yield [`Leave out class ${name}`, () => toggleClass(name, true)];
+  if (!isCopy && !OVERLAPS.includes(kind) && known.length && known.length < nAll / 2) {
+    yield [known.length === 1 ? "Leave this image out" : `Leave these ${known.length} images out`,
+      () => { project.leftOut = [...new Set([...project.leftOut, ...known])]; keepProject(); }];
+  }
+  if (OF_CLASSES.test(kind) && names.length <= FEW_CLASSES && classes.length > names.length + 1) {
+    for (const name of names) yield [`Leave out class ${name}`, () => toggleClass(name, true)];
+  }
 }
 
 function showInspection(job) {
@@ -234,36 +246,56 @@ function showInspection(job) {
   byId("inspect-line").textContent = !job || job.about.data !== project.data ? "" : isRunning ? job.line || "Looking at the images …"
     : job.state === "failed" ? job.line : "";
   byId("inspect-bar").hidden = !isRunning;
-  if (job?.state === "done" && job.about.data === project.data && inspected !== `shown ${job.started_at}`) {
+  if (job?.state === "done" && classes.length && job.about.data === project.data && inspected !== `shown ${job.started_at}`) {
     inspected = `shown ${job.started_at}`;
     showFindings(job.about.id).catch(complain);
   }
 }
 
 // Files that are dropped: a ZIP of class folders, folders, or files with the name of a class.
+const PARTS = /\.(txt|hdr)$/i; // what instruments write beside a picture
+
 async function upload(found) { // [[name with its folders, file]]
-  const data = byId("upload-data").value.trim() || "dropped", label = byId("upload-class").value.trim();
-  const bar = byId("upload-bar"), line = byId("upload-line");
   const archives = found.filter(([name]) => /\.zip$/i.test(name));
-  const pictures = archives.length ? [] : found.filter(([name]) => SUFFIXES.test(name) || /\.(txt|hdr)$/i.test(name));
+  const pictures = found.filter(([name]) => (SUFFIXES.test(name) || PARTS.test(name)) && !/(^|\/)\./.test(name));
   if (!archives.length && !pictures.length) throw new Error("These are neither pictures nor a ZIP.");
+  if (archives.length && (pictures.length || archives.length > 1)) throw new Error("Drop one ZIP, or pictures and folders, at a time.");
+  const bar = byId("upload-bar"), line = byId("upload-line");
   bar.hidden = false;
-  let place = "";
+  bar.removeAttribute("value");
   try {
-    for (const [, archive] of archives) {
-      line.textContent = `${archive.name} is sent …`;
-      ({ path: place } = await sendFile(writeUrl("api/upload-zip", { data }), archive));
-    }
-    for (const [n, [name, file]] of pictures.entries()) {
-      const folder = name.split("/").slice(0, -1).at(-1);
-      if (!label && !folder) throw new Error("Give the class of these files, or drop folders that are named after classes.");
-      line.textContent = `${n + 1} of ${count(pictures.length, "file")} sent`;
-      Object.assign(bar, { value: n, max: pictures.length });
-      ({ path: place } = await sendFile(writeUrl("api/upload", { data, class: label || folder, name: name.split("/").at(-1) }), file));
-    }
-    line.textContent = `Received. The files lie in ${place}.`;
+    const place = archives.length ? await sendArchive(archives[0], line) : await sendPictures(pictures, { bar, line });
+    line.textContent = `Received. The files lie in ${shorten(place)}.`;
+    await openData(place);
   } finally {
     bar.hidden = true;
   }
-  await openData(place).catch((error) => { line.textContent += ` ${error.message}`; });
+}
+
+const nameSet = (otherwise) => byId("upload-data").value.trim() || otherwise;
+
+async function sendArchive([name, archive], line) {
+  line.textContent = `${name} is sent …`;
+  return (await sendFile(writeUrl("api/upload-zip", { data: nameSet(name.replace(/\.zip$/i, "")) }), archive)).path;
+}
+
+async function sendPictures(pictures, { bar, line }) {
+  const label = byId("upload-class").value.trim(), folders = pictures.map(([name]) => name.split("/").slice(0, -1));
+  const depth = countCommon(folders);
+  if (!label && folders.some((parts) => parts.length <= depth)) throw new Error("Give the class of these files, or drop folders that are named after classes.");
+  const data = nameSet(depth ? folders[0][depth - 1] : "dropped");
+  let place = "";
+  for (const [n, [name, file]] of pictures.entries()) {
+    line.textContent = `${n + 1} of ${count(pictures.length, "file")} sent`;
+    Object.assign(bar, { value: n, max: pictures.length });
+    ({ path: place } = await sendFile(writeUrl("api/upload", { data, class: label || folders[n][depth], name: name.split("/").at(-1) }), file));
+  }
+  return place;
+}
+
+function countCommon(folders) { // how many folders lie around all class folders, as for a ZIP
+  let depth = 0;
+  while (folders.every((parts) => parts.length > depth && parts[depth] === folders[0][depth])) depth += 1;
+  const names = new Set(folders.filter((parts) => parts.length > depth).map((parts) => parts[depth]));
+  return names.size > 1 ? depth : Math.max(depth - 1, 0);
 }

@@ -2,7 +2,7 @@
 const ROOMS = ["images", "search", "result", "models", "classify"];
 
 function enter() { // the room that the address names
-  const [name, detail] = location.hash.slice(1).split("/");
+  const [name, ...rest] = location.hash.slice(1).split("/"), detail = read(rest.join("/"));
   const room = ROOMS.includes(name) ? name : name.startsWith("image-") ? "classify" : "images";
   for (const each of ROOMS) {
     byId(`${each}-room`).hidden = each !== room;
@@ -10,9 +10,13 @@ function enter() { // the room that the address names
     if (each === room) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   document.title = `${document.querySelector(`nav a[href="#${room}"]`).textContent} – sem_search`;
-  if (room === "result" && study?.name !== decodeURIComponent(detail ?? "")) listStudies(decodeURIComponent(detail ?? "")).catch(complain);
+  if (room === "result" && (!study || (detail && study.name !== detail))) listStudies(detail).catch(complain);
   if (room === "models") showModels().catch(complain);
   if (room === "images" && project.data && !classes.length) openData(project.data).catch((error) => { byId("chooser").open = true; complain(error); });
+}
+
+function read(text) { // an address may be typed by hand
+  try { return decodeURIComponent(text); } catch { return text; }
 }
 
 let source = null;
@@ -36,11 +40,12 @@ function takeState(state) {
   showSearch(state);
   showStudyJobs(state.jobs);
   showRunning(state);
-  byId("no-champion").textContent = state.model.name ? "" : writeTrouble(state.model.trouble);
+  byId("no-champion").textContent = state.model.name && !state.model.trouble ? "" : writeTrouble(state.model);
   if (before && JSON.stringify(before.model) !== JSON.stringify(state.model)) lookAtVersion();
 }
 
-function writeTrouble(trouble) {
+function writeTrouble({ name, trouble }) {
+  if (name) return `Another version cannot answer: ${trouble}`;
   if (!trouble) return "A model is being loaded …";
   if (/^There is no regist/.test(trouble)) return "No model answers yet: a search registers its winner, which answers here.";
   return `${trouble} Choose one under Models.`;
@@ -51,22 +56,20 @@ function showRunning({ jobs }) { // seen from every room
   byId("running").textContent = running ? `${running.kind === "search" ? "A search runs" : `${running.kind[0].toUpperCase()}${running.kind.slice(1)}`}: ${running.line}` : "";
 }
 
-let shownDemo = "";
+let awaitsDemo = ""; // the tab that asked for the demonstration set opens it, and no other
 
 function showDemo(job) {
   byId("demo-line").textContent = !job ? "" : job.state === "running" ? job.line || "The pictures are rendered …" : job.state === "done" ? "" : job.line;
   byId("demo").disabled = job?.state === "running";
-  if (job?.state === "done" && shownDemo === job.started_at) {
-    shownDemo = "";
-    openData(job.about.data, { crop_bottom_px: Number(job.about.crop_bottom_px) }).catch(complain);
-  }
-  if (job?.state === "running") shownDemo = job.started_at;
+  if (!awaitsDemo || !job || job.state === "running" || job.started_at < awaitsDemo) return;
+  awaitsDemo = "";
+  if (job.state === "done") openData(job.about.data, { crop_bottom_px: Number(job.about.crop_bottom_px) }).catch(complain);
 }
 
 async function start() {
   const begun = await call("api/start");
   byId("who").hidden = begun.may_change;
-  roots = begun.roots;
+  ({ roots, folder: home } = begun);
   fillForm(begun);
   showChoices();
   await browse("");
@@ -86,7 +89,9 @@ on("who", async (event) => {
   if (!isRight) throw new Error("That is not the token.");
 }, "submit");
 on("alert-close", () => { byId("alert").hidden = true; });
-on("demo", () => call("api/start-job", { kind: "demo" }));
+on("demo", async () => {
+  ({ started_at: awaitsDemo } = await call("api/start-job", { kind: "demo" }));
+});
 on("inspect", inspect);
 on("inspect-stop", () => call("api/stop-job", { kind: "inspection" }));
 on("crop", () => openCrop([...chosen][0] ?? classes[0].images[0]));
@@ -109,7 +114,10 @@ on("estimate", () => call("api/start-job", { kind: "estimate", ...describeProjec
 on("search-start", () => call("api/start-job", { kind: "search", ...describeProject() }));
 on("search-stop", () => call("api/stop-job", { kind: "search" }));
 on("search-again", () => call("api/start-job", { kind: "search", again: true }));
-on("studies", ({ target }) => showStudy(target.value), "change");
+on("studies", async ({ target }) => {
+  await showStudy(target.value);
+  history.replaceState(null, "", `#result/${encodeURIComponent(target.value)}`);
+}, "change");
 on("curve-start", () => call("api/start-job", { kind: "learning-curve", study: study.name }));
 on("kit-start", () => call("api/start-job", { kind: "kit", study: study.name }));
 for (const button of document.querySelectorAll("dialog [data-close]")) button.addEventListener("click", () => button.closest("dialog").close());

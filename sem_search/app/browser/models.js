@@ -63,8 +63,7 @@ function askReason(model, version) { // without a reason the gate decides; with 
 }
 
 async function follow(model, version) { // an alias is followed to later versions, a number is not
-  const address = version.aliases.includes("champion") ? `models:/${model.name}@champion` : `models:/${model.name}/${version.version}`;
-  await call("api/follow", { address });
+  await call("api/follow", { model: model.name, version: version.aliases.includes("champion") ? "champion" : version.version });
   location.hash = "#classify";
 }
 

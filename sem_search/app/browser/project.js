@@ -2,10 +2,22 @@
 const KEY = "sem_search.project";
 const project = { data: "", settings: {}, leftOut: [], together: [], ...JSON.parse(localStorage.getItem(KEY) ?? "{}") };
 let classes = []; // [{name, images: [id]}] of the chosen folder
+let home = ""; // the folder in which the page was started
 let root = ""; // where the ids of its images begin
+let paths = {}; // of images that lie elsewhere than their ids say
+
+const toPath = (id) => paths[id] ?? `${root}/${id}`;
 
 const describeProject = () =>
   ({ data: project.data, settings: project.settings, left_out: project.leftOut, together: project.together });
+
+function forgetMissing() { // of images that are gone nothing can be said any more
+  const known = new Set(classes.flatMap(({ images }) => images)), isKnown = (id) => known.has(id);
+  project.leftOut = project.leftOut.filter(isKnown);
+  project.together = project.together.map((group) => group.filter(isKnown)).filter((group) => group.length > 1);
+  const names = classes.map(({ name }) => name);
+  if (project.settings.exclude) project.settings.exclude = project.settings.exclude.filter((name) => names.includes(name));
+}
 
 function keepProject() {
   localStorage.setItem(KEY, JSON.stringify(project));
@@ -54,6 +66,22 @@ function* listChoices() {
   if (settings.folds) yield [count(settings.folds, "fold"), () => choose("folds", "")];
 }
 
+function showField(name) { // an empty list shows its first choice, an empty field what it stands for
+  const field = byId(`set-${name}`), value = project.settings[name];
+  if (value !== undefined) field.value = value;
+  else if (field.localName === "select") field.selectedIndex = name === "preset" ? Math.max(0, [...field.options].findIndex((one) => one.value === "standard")) : 0;
+  else field.value = "";
+}
+
+addEventListener("storage", ({ key, newValue }) => { // another tab has chosen
+  if (key !== KEY || !newValue) return;
+  const { data } = project;
+  Object.assign(project, JSON.parse(newValue));
+  if (data === project.data) showChoices(); else openData(project.data).catch(complain);
+});
+
+const shorten = (path) => (path.startsWith(`${home}/`) ? path.slice(home.length + 1) : path);
+
 function showChoices() {
   for (const list of document.querySelectorAll(".choices-made")) {
     list.replaceChildren();
@@ -65,5 +93,6 @@ function showChoices() {
   }
   for (const card of document.querySelectorAll("[data-image]")) card.classList.toggle("out", isImageOut(card.dataset.image) || isClassOut(card.dataset.class));
   for (const box of document.querySelectorAll("[data-leave-out]")) box.checked = isClassOut(box.dataset.leaveOut);
-  for (const place of document.querySelectorAll(".chosen-data")) place.textContent = project.data || "none chosen yet";
+  for (const name of SEARCH_FIELDS) if (document.activeElement !== byId(`set-${name}`)) showField(name);
+  for (const place of document.querySelectorAll(".chosen-data")) place.textContent = shorten(project.data) || "none chosen yet";
 }

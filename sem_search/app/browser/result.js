@@ -1,5 +1,7 @@
 // The result: the report's answer, the confusion matrix with the images behind it, doubtful labels, downloads.
 let study = null; // what the server says of the study that is shown
+let asked = ""; // the study that was asked for last: an earlier answer that comes later is dropped
+const seen = {}; // kind of command and study -> the last one whose end was seen
 
 async function listStudies(wanted) {
   const studies = await call("api/studies"), finished = studies.filter((each) => each.is_finished);
@@ -15,11 +17,14 @@ async function listStudies(wanted) {
 }
 
 async function showStudy(name) {
+  asked = name;
   if (study?.name !== name) byId("result-body").hidden = true;
   const [found, html] = await Promise.all([call(writeUrl("api/study", { name })), fetchPage(name)]);
+  if (asked !== name) return;
+  const isNew = study?.name !== name;
   study = found;
   showVerdict(html);
-  showMatrix();
+  if (isNew) showMatrix();
   showDoubtful();
   byId("curve-text").textContent = study.learning_curve ?? "";
   byId("curve-page").hidden = !study.learning_curve;
@@ -27,9 +32,8 @@ async function showStudy(name) {
   byId("whole-report").href = writeUrl("api/study/page", { name });
   for (const what of ["report", "predictions", "kit"]) byId(`download-${what}`).href = writeUrl("api/study/download", { name, what });
   byId("download-kit").hidden = !study.has_kit;
-  byId("mlflow-link").href = study.links.MLflow;
+  byId("mlflow-link").href = study.page;
   byId("result-body").hidden = false;
-  location.hash = `#result/${encodeURIComponent(name)}`;
 }
 
 async function fetchPage(name) {
@@ -90,12 +94,12 @@ function showCell(truth, predicted) {
 function buildAnswer({ id, fold, true: truth, predicted, p_true, p_predicted }) {
   const card = document.createElement("figure");
   card.className = "answer-card";
-  const labels = [...new Set([truth, predicted])];
+  const labels = [...new Set([truth, predicted])], address = { name: study.name, image: id, run: study.run };
   const pair = add(card, "div", null, "pair");
   addZoom(pair, writeUrl("api/study/picture", { name: study.name, image: id, side: "large" }), `${id}, the original`);
   for (const label of labels) {
     const part = add(pair, "div");
-    addZoom(part, writeUrl("api/study/heat", { name: study.name, image: id, label }), `${id}, where the network looks for ${label}`);
+    addZoom(part, writeUrl("api/study/heat", { ...address, label }), `${id}, where the network looks for ${label}`);
     add(part, "span", `for ${label}`, "soft");
   }
   add(card, "figcaption", `${id}: ${truth} ${percent(p_true)}` + (truth === predicted ? "" : `, ${predicted} ${percent(p_predicted)}`) +
@@ -132,11 +136,11 @@ function showStudyJobs(jobs) {
   for (const [kind, line, button] of [["learning-curve", "curve-line", "curve-start"], ["kit", "kit-line", "kit-start"]]) {
     const job = jobs[kind], isOwn = job && job.about.study === study?.name;
     byId(button).disabled = job?.state === "running";
+    if (isOwn && job.state === "running") seen[`${kind} ${study.name}`] = "";
     byId(line).textContent = !isOwn ? "" : job.state === "running" ? job.line || "It has begun …" : job.state === "done" ? "" : job.line;
-    if (isOwn && job.state === "done" && study.seen?.[kind] !== job.started_at) {
-      const isFirst = study.seen === undefined;
-      study.seen = { ...study.seen, [kind]: job.started_at };
-      if (!isFirst || (kind === "kit" ? !study.has_kit : !study.learning_curve)) showStudy(study.name).catch(complain);
-    }
+    if (!isOwn || job.state !== "done") continue;
+    const key = `${kind} ${study.name}`;
+    if (seen[key] !== undefined && seen[key] !== job.started_at) showStudy(study.name).catch(complain);
+    seen[key] = job.started_at;
   }
 }

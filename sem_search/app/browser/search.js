@@ -6,7 +6,6 @@ function fillForm(start) {
   for (const name of start.presets) add(byId("set-preset"), "option", name).value = name;
   for (const name of SEARCH_FIELDS) {
     const field = byId(`set-${name}`);
-    if (project.settings[name] !== undefined) field.value = project.settings[name];
     field.title = start.descriptions[name];
     field.addEventListener("change", () => choose(name, field.value.trim()));
   }
@@ -14,10 +13,10 @@ function fillForm(start) {
 
 function showSearch({ jobs, grid }) {
   const { search, estimate } = jobs, isRunning = search?.state === "running", isEstimating = estimate?.state === "running";
-  byId("search-start").disabled = isRunning;
+  byId("search-start").disabled = isRunning || !project.data;
   byId("search-stop").hidden = !isRunning;
   byId("search-again").hidden = isRunning || !search || search.state === "done";
-  byId("estimate").disabled = isEstimating || isRunning;
+  byId("estimate").disabled = isEstimating || isRunning || !project.data;
   byId("estimate-line").textContent = describeEstimate(estimate);
   byId("search-state").textContent = describeSearch(search, grid);
   byId("search-line").textContent = search ? search.line : "";
@@ -42,7 +41,7 @@ const STATE_WORDS = { running: "The search runs", done: "The search is done", st
 function describeSearch(job, grid) {
   if (!job) return "";
   const nDone = grid ? grid.cells.filter(({ state }) => !["waiting", "running"].includes(state)).length : 0;
-  const parts = [STATE_WORDS[job.state], grid ? `${nDone} of ${count(grid.cells.length, "cell")} done` : null,
+  const parts = [STATE_WORDS[job.state], grid ? `${nDone} of ${count(grid.n_cells, "cell")} done` : null,
     grid?.best ? `best so far: ${grid.best.cell}, F-measure ${grid.best.value.toFixed(3)}` : null];
   return `${parts.filter(Boolean).join("; ")}.`;
 }
@@ -80,7 +79,7 @@ function buildGrid(cells, grid, head) {
   const body = add(table, "tbody");
   for (const rate of rates) {
     const row = add(body, "tr");
-    add(row, "th", rate.toExponential(0)).scope = "row";
+    add(row, "th", rate.toExponential()).scope = "row"; // the shortest that is exact
     for (const size of sizes) {
       const cell = cells.find((each) => each.learning_rate === rate && each.batch_size === size);
       row.append(cell ? buildCell(cell, grid) : document.createElement("td"));
@@ -95,7 +94,7 @@ function buildCell(cell, grid) {
   box.className = cell.state + (cell.is_best ? " best" : "");
   if (value !== null) box.style.setProperty("--heat", `${Math.round(100 * value)}%`);
   add(box, "b", value === null ? "" : value.toFixed(3));
-  add(box, "span", cell.state === "waiting" ? "waits" : cell.state === "running" ? `fold ${done + 1} of ${grid.n_folds}`
+  add(box, "span", cell.state === "waiting" ? "waits" : cell.state === "running" ? (done < grid.n_folds ? `fold ${done + 1} of ${grid.n_folds}` : "is logged")
     : cell.state === "complete" ? (cell.is_best ? "best so far" : "done") : cell.state);
   if (cell.reason) box.title = cell.reason;
   return box;

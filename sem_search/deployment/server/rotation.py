@@ -101,7 +101,7 @@ class Rotation:
 
     def follow(self, address: str) -> None:
         """Follow another address from now on; the version that answers goes on until the other one is loaded."""
-        self.address = address
+        self.address, self.trouble = address, ""
         self._failed_s.clear()
         self._is_called.set()
 
@@ -129,8 +129,10 @@ class Rotation:
             elif self.trouble != before:
                 _logger.info("No model answers yet: %s", self.trouble)
             return None
-        self.trouble = ""
-        return None if wanted == served else wanted
+        if wanted == served:
+            self.trouble = ""
+            return None
+        return wanted
 
     async def _exchange(self, model_uri: str) -> None:
         """Put another version in the place of the one that answers; keep that one if the other cannot be loaded."""
@@ -148,6 +150,7 @@ class Rotation:
                 before,
             )
             return
+        self.trouble = ""
         _logger.info("%s answers now, in place of %s.", model_uri, before)
 
 

@@ -1,15 +1,17 @@
 """How far a study is, cell by cell, read from its database alone: for pages that show a search while it runs."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sem_search.errors import StudyMismatchError
 from sem_search.records import Cell
-from sem_search.search.trials.attributes import MACHINE, PRUNE_REASON, REASON, SETTINGS, STUDY_RUN_ID
-from sem_search.search.trials.ranks import holds_rank
+from sem_search.search.trials.attributes import PRUNE_REASON, REASON, SETTINGS, STUDY_RUN_ID
+from sem_search.search.trials.ranks import count_ranks, holds_rank
 from sem_search.search.trials.results import list_results
 from sem_search.search.trials.space import find_cell, order_cells
 from sem_search.search.trials.storage import open_storage, read_study_names
@@ -48,7 +50,8 @@ class GridState:
     settings: SearchSettings
     run_id: str
     """MLflow's run of the study."""
-    machine: str
+    n_cells: int
+    """That will have a result: more than `cells` has, where a sampler has not drawn all yet."""
     cells: tuple[CellView, ...]
     """Of a grid all, in the order in which they are tried; else those that were drawn."""
     n_folds: int
@@ -62,7 +65,7 @@ class GridState:
     @property
     def is_trained(self) -> bool:
         """Whether every cell has a result; the search may still draw its conclusion."""
-        return all(view.state in ("complete", "pruned", "failed") for view in self.cells)
+        return sum(view.state in ("complete", "pruned", "failed") for view in self.cells) >= self.n_cells
 
 
 def list_grid_states(storage: str) -> tuple[GridState, ...]:
@@ -78,7 +81,11 @@ def list_grid_states(storage: str) -> tuple[GridState, ...]:
     opened = open_storage(storage)
     studies = [optuna.load_study(study_name=name, storage=opened) for name in names]
     begun = [study for study in studies if {SETTINGS, STUDY_RUN_ID} <= set(study.user_attrs)]
-    return tuple(_read_state(study) for study in sorted(begun, key=_get_last_use, reverse=True))
+    states = []
+    for study in sorted(begun, key=_get_last_use, reverse=True):
+        with suppress(StudyMismatchError):  # of another version; the others can be read
+            states.append(_read_state(study))
+    return tuple(states)
 
 
 def read_grid_state(name: str, *, storage: str) -> GridState | None:
@@ -91,6 +98,7 @@ def read_grid_state(name: str, *, storage: str) -> GridState | None:
     Raises:
         SettingsError: The storage cannot be opened.
         StoreError: It does not answer.
+        StudyMismatchError: A later version has made the study.
     """
     if not has_file(storage) or name not in read_study_names(storage, wait_s=0.0, warn=lambda _: None):
         return None
@@ -100,7 +108,12 @@ def read_grid_state(name: str, *, storage: str) -> GridState | None:
 
 def _read_state(study: optuna.Study) -> GridState:
     attributes = study.user_attrs
-    settings = read_stored_settings(attributes[SETTINGS])
+    try:
+        settings = read_stored_settings(attributes[SETTINGS])
+    except ValueError as error:
+        raise StudyMismatchError(
+            f"Study {study.study_name!r} was made by another version of this program: read it with that."
+        ) from error
     trials = {find_cell(trial): trial for trial in study.get_trials(deepcopy=False) if holds_rank(trial)}
     trials |= {find_cell(trial): trial for trial in list_results(study)}
     drawn = tuple(cell for cell in trials if cell is not None)
@@ -109,7 +122,7 @@ def _read_state(study: optuna.Study) -> GridState:
         name=study.study_name,
         settings=settings.model_copy(update={"study": study.study_name}),
         run_id=str(attributes[STUDY_RUN_ID]),
-        machine=str(attributes.get(MACHINE, "")),
+        n_cells=count_ranks(settings),
         cells=tuple(_describe_cell(cell, trial=trials.get(cell)) for cell in cells),
         n_folds=settings.folds,
     )

@@ -309,3 +309,17 @@ def test_a_rotation_may_begin_without_a_model_and_says_once_why(world: World, ca
 
     asyncio.run(run())
     assert caplog.text.count("No model answers yet") == 1
+
+
+def test_a_version_that_cannot_be_loaded_is_told_until_another_one_is_wanted(world: World) -> None:
+    world.unloadable.add("models:/lactose/2")
+
+    async def story(rotation: Rotation) -> None:
+        world.champion = "2"
+        await wait_for(lambda: rotation.trouble == "it does not answer.")
+        await asyncio.sleep(0.1)
+        assert rotation.trouble == "it does not answer."
+        world.champion = "1"
+        await wait_for(lambda: rotation.trouble == "")
+
+    watch(world, story)

@@ -4,6 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from sem_search.errors import StudyMismatchError
 from sem_search.records import Cell
 from sem_search.search.trials.attributes import PRUNE_REASON, RANK, REASON, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.grid_state import list_grid_states, read_grid_state
@@ -96,7 +97,9 @@ def test_a_trial_that_was_killed_and_taken_up_again_counts_once(url: str) -> Non
 
 def test_of_a_sampler_the_cells_that_were_drawn_stand_there(url: str) -> None:
     study = begin(url, sampler="random", trials=2, heads="finetune")
-    assert read_grid_state("powders", storage=url).cells == ()  # type: ignore[union-attr]
+    begun = read_grid_state("powders", storage=url)
+    assert begun is not None
+    assert (begun.cells, begun.n_cells, begun.is_trained) == ((), 2, False)
     add(study, SECOND, state=TrialState.COMPLETE, folds=[0.1, 0.1, 0.1], rank=0)
     state = read_grid_state("powders", storage=url)
     assert state is not None
@@ -118,3 +121,12 @@ def test_studies_are_listed_the_latest_first(url: str) -> None:
     begin(url, name="third")
     assert [state.name for state in list_grid_states(url)] == ["second", "first", "third"]
     assert isinstance(list_grid_states(url)[0].settings, SearchSettings)
+
+
+def test_a_study_of_another_version_hides_no_other(url: str) -> None:
+    add(begin(url), LINEAR, state=TrialState.COMPLETE, folds=[0.5, 0.5, 0.5], rank=0)
+    later = begin(url, name="later")
+    later.set_user_attr(SETTINGS, '{"a_setting_of_tomorrow": 1}')
+    assert [state.name for state in list_grid_states(url)] == ["powders"]
+    with pytest.raises(StudyMismatchError, match="another version"):
+        read_grid_state("later", storage=url)
