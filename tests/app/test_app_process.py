@@ -259,6 +259,8 @@ def test_no_room_has_a_serious_barrier_in_light_or_dark_or_on_a_telephone(desk: 
         assert dark.run("return matchMedia('(prefers-color-scheme: dark)').matches")
         for room in ROOMS:
             dark.run(f"location.hash = '{room}'")
+            if room == "result":
+                dark.wait_for("!byId('result-body').hidden")
             time.sleep(0.7)
             found[room] = dark.find_barriers()
     assert found == {room: [] for room in ROOMS}

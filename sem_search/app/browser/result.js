@@ -53,7 +53,9 @@ function showVerdict(html) { // the first screen of the report, in its own style
   }
   if (parts[0].localName === "style") parts[0].textContent = parts[0].textContent.replaceAll(":root", ":host");
   const own = document.createElement("style");
-  own.textContent = ":host { display: block } * { max-width: 100% } .lights { padding: 0 }";
+  own.textContent = ":host { display: block; color: #1a1a1a; background: #fff; border-radius: .6rem; padding: .75rem } "
+    + "* { max-width: 100%; box-sizing: border-box } .lights { padding: 0 } "
+    + "@media (max-width: 40rem) { .lights li { grid-template-columns: 1fr } }"; // the report is written on white paper
   shade.replaceChildren(...parts, own);
 }
 
