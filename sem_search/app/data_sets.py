@@ -196,7 +196,7 @@ def write_arguments(data_set: DataSet, *, folders: Folders, work: Path) -> list[
         RefusedRequestError: An image lies outside of what may be read (403).
         StoreError: The CSV cannot be written.
     """
-    return _list_words({**_write_data(data_set, folders=folders, work=work), **data_set.settings})
+    return _list_words({**data_set.settings, **_write_data(data_set, folders=folders, work=work)})
 
 
 def write_inspection_arguments(data_set: DataSet, *, folders: Folders, work: Path) -> tuple[list[str], str]:
@@ -204,7 +204,7 @@ def write_inspection_arguments(data_set: DataSet, *, folders: Folders, work: Pat
     options = _write_data(data_set, folders=folders, work=work)
     data = options.pop("data")
     asked = {name: text for name, text in data_set.settings.items() if name in INSPECTED_SETTINGS}
-    return _list_words({**options, **asked}), data
+    return _list_words({**asked, **options}), data
 
 
 def hash_words(words: Sequence[str]) -> str:
@@ -213,21 +213,24 @@ def hash_words(words: Sequence[str]) -> str:
 
 
 def _list_words(options: Mapping[str, str]) -> list[str]:
-    return [word for name, text in options.items() for word in (f"--{name.replace('_', '-')}", text)]
+    given = {name: text for name, text in options.items() if text}
+    return [word for name, text in given.items() for word in (f"--{name.replace('_', '-')}", text)]
 
 
 def _write_data(data_set: DataSet, *, folders: Folders, work: Path) -> dict[str, str]:
     """Return the options that say which images: those of the folder or CSV, or of a CSV that names the ones left."""
     path = Path(data_set.data)
-    listing = _list_inside(path, folders=folders, exclude=read_list(data_set.settings.get("exclude", "")))
+    empty = _find_empty_classes(path)
+    listing = _list_inside(path, folders=folders, exclude=empty)
     if not data_set.is_selection:
         return {"data": data_set.data, **({"allow_outside": "true"} if path.is_file() else {})}
+    left_out = [name for name in read_list(data_set.settings.get("exclude", "")) if name not in empty]
     kept = [image for image in listing.images if image.image_id not in set(data_set.left_out)]
     content = _format_csv(kept, groups=_join_groups(kept, together=data_set.together)).encode()
     digest = hashlib.sha256(content).hexdigest()[:CSV_DIGITS]
     file = work / "selections" / f"{path.stem}-{digest}.csv"  # the same selection has the same file
     write_atomically(file, content)
-    return {"data": str(file), "allow_outside": "true"}
+    return {"data": str(file), "allow_outside": "true", "exclude": write_list(left_out)}
 
 
 def _join_groups(images: Sequence[ListedImage], *, together: Sequence[Sequence[str]]) -> dict[str, str]:

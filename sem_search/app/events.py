@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from sem_search.app.access import check_site
 from sem_search.app.jobs import NAMES, Jobs
 from sem_search.app.requests import AWAY, Desk
 from sem_search.app.results import describe_grid
+from sem_search.deployment.registry import read_headline
 from sem_search.deployment.server.rotation import Rotation
 from sem_search.errors import RefusedRequestError, SemSearchError
 from sem_search.search.trials.grid_state import read_grid_state
@@ -57,6 +59,7 @@ class Events:
         self._state: Mapping[str, Any] = {}
         self._read_s = 0.0
         self._n_streams = 0
+        self._read_headline = lru_cache(4)(read_headline)
 
     async def stream(self, request: Request) -> Response:
         """Answer with the state, now and whenever it changes."""
@@ -100,6 +103,8 @@ class Events:
                 "address": self._rotation.address,
                 "name": served.name if served else None,
                 "version": served.registered.version if served else None,
+                "classes": served.classifier.description.class_names if served else (),
+                "headline": self._read_headline(served.model_uri) if served else None,
                 "trouble": self._rotation.trouble,
             },
         }

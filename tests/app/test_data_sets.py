@@ -140,6 +140,19 @@ def test_a_selection_leaves_images_out_and_keeps_others_together(data: Path, fol
     assert (words, place) == (["--allow-outside", "true"], str(table))
 
 
+def test_a_class_and_an_image_of_another_are_left_out_together(data: Path, folders: Folders, tmp_path: Path) -> None:
+    ids, (first, *others) = list_ids(data, folders=folders), sorted(path.name for path in data.iterdir())
+    (data / "empty").mkdir()
+    data_set = ask(data, folders=folders, settings={"exclude": [first, "empty"]}, left_out=[ids[-1]])
+    found = parse(write_arguments(data_set, folders=folders, work=tmp_path))
+    place, exclude = Path(found["data"]), read_list(found["exclude"])
+    catalogue = read_catalogue(place, exclude=exclude, allow_outside=True, reading=READING)
+    assert catalogue.class_names == tuple(others)
+    assert len(catalogue.records) == len(ids) - 4
+    words, _ = write_inspection_arguments(data_set, folders=folders, work=tmp_path)
+    assert words == ["--exclude", first, "--allow-outside", "true"]
+
+
 def test_groups_that_share_an_image_become_one(data: Path, folders: Folders, tmp_path: Path) -> None:
     ids = list_ids(data, folders=folders)
     data_set = ask(data, folders=folders, together=[[ids[0], ids[1]], [ids[1], ids[2]]])

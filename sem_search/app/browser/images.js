@@ -26,7 +26,8 @@ async function browse(path) {
     add(item, "span", "CSV", "soft");
     addButton(item, "Use it", attempt(() => openData(table.path))).setAttribute("aria-label", `Use ${table.name}`);
   }
-  if (!list.children.length) add(list, "li", "There is no folder in it.", "soft");
+  if (!list.children.length) add(list, "li", view.n_pictures ? `${count(view.n_pictures, "picture")} and no folder: this is one class. Go one level up.`
+    : "There is no folder in it.", "soft");
   byId("use").hidden = view.n_classes < 2;
   byId("use").onclick = attempt(() => openData(view.path));
   byId("here").textContent = view.n_classes > 1 ? `${count(view.n_classes, "class")} in this folder.`
@@ -205,7 +206,9 @@ function buildFinding(finding) {
     });
   }
   const ways = add(card, "div", null, "ways");
-  for (const [text, act] of listWays(finding, known)) addButton(ways, text, attempt(act));
+  for (const [text, act] of listWays(finding, known)) {
+    addButton(ways, text, attempt(async ({ target }) => { await act(); if (!text.endsWith("…")) target.textContent = `✓ ${text}`; }));
+  }
   return card;
 }
 
@@ -224,7 +227,7 @@ function* listWays(finding, known) { // [button, what it does]
   if (kind.includes("pixel_size") && kind !== "no_pixel_size") yield ["Bring all images to one pixel size", () => choose("pixel_size_nm", "common")];
   if (kind === "label_conflict") yield ["Search all the same", () => choose("allow_errors", "label_conflict")];
   if (OVERLAPS.includes(kind)) yield project.settings.overlaps ? ["Keep them together", () => choose("overlaps", "")]
-    : ["They do not show one place: keep them apart", () => choose("overlaps", "report")];
+    : ["They do not show one place: keep all such images apart", () => choose("overlaps", "report")];
   if (kind === "same_moment" && known.length > 1) yield ["Keep them together", () => keepTogether(known)];
   const most = countSmallest();
   if (kind === "class_too_small" && most >= 3) yield [`Use ${most} folds`, () => choose("folds", most)];
@@ -244,7 +247,8 @@ function showInspection(job) {
   byId("inspect").hidden = isRunning;
   byId("inspect-stop").hidden = !isRunning;
   byId("inspect-line").textContent = !job || job.about.data !== project.data ? "" : isRunning ? job.line || "Looking at the images …"
-    : job.state === "failed" ? job.line : "";
+    : job.state === "failed" && !isOutdatedJob(job) ? job.line : "";
+  byId("inspect-line").className = job?.state === "failed" ? "fault" : "";
   byId("inspect-bar").hidden = !isRunning;
   if (job?.state === "done" && classes.length && job.about.data === project.data && inspected !== `shown ${job.started_at}`) {
     inspected = `shown ${job.started_at}`;
@@ -258,7 +262,7 @@ const PARTS = /\.(txt|hdr)$/i; // what instruments write beside a picture
 async function upload(found) { // [[name with its folders, file]]
   const archives = found.filter(([name]) => /\.zip$/i.test(name));
   const pictures = found.filter(([name]) => (SUFFIXES.test(name) || PARTS.test(name)) && !/(^|\/)\./.test(name));
-  if (!archives.length && !pictures.length) throw new Error("These are neither pictures nor a ZIP.");
+  if (!archives.length && !pictures.some(([name]) => SUFFIXES.test(name))) throw new Error("These are neither pictures nor a ZIP.");
   if (archives.length && (pictures.length || archives.length > 1)) throw new Error("Drop one ZIP, or pictures and folders, at a time.");
   const bar = byId("upload-bar"), line = byId("upload-line");
   bar.hidden = false;
@@ -283,7 +287,7 @@ async function sendPictures(pictures, { bar, line }) {
   const label = byId("upload-class").value.trim(), folders = pictures.map(([name]) => name.split("/").slice(0, -1));
   const depth = countCommon(folders);
   if (!label && folders.some((parts) => parts.length <= depth)) throw new Error("Give the class of these files, or drop folders that are named after classes.");
-  const data = nameSet(depth ? folders[0][depth - 1] : "dropped");
+  const data = nameSet(depth ? folders[0][depth - 1] : `dropped ${new Date().toISOString().slice(0, 19).replaceAll(":", ".")}`);
   let place = "";
   for (const [n, [name, file]] of pictures.entries()) {
     line.textContent = `${n + 1} of ${count(pictures.length, "file")} sent`;

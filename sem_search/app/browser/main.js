@@ -10,7 +10,7 @@ function enter() { // the room that the address names
     if (each === room) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   document.title = `${document.querySelector(`nav a[href="#${room}"]`).textContent} – sem_search`;
-  if (room === "result" && (!study || (detail && study.name !== detail))) listStudies(detail).catch(complain);
+  if (room === "result" && (!study || detail !== asked)) listStudies(detail || study?.name).catch(complain);
   if (room === "models") showModels().catch(complain);
   if (room === "images" && project.data && !classes.length) openData(project.data).catch((error) => { byId("chooser").open = true; complain(error); });
 }
@@ -41,7 +41,12 @@ function takeState(state) {
   showStudyJobs(state.jobs);
   showRunning(state);
   byId("no-champion").textContent = state.model.name && !state.model.trouble ? "" : writeTrouble(state.model);
+  byId("knows").textContent = describeModel(state.model);
   if (before && JSON.stringify(before.model) !== JSON.stringify(state.model)) lookAtVersion();
+}
+
+function describeModel({ name, classes: known, headline }) { // what it was not trained for, it cannot say
+  return name ? `It knows ${known.join(", ")}, and nothing else${headline ? `. ${headline}.` : "."}` : "";
 }
 
 function writeTrouble({ name, trouble }) {
@@ -53,7 +58,8 @@ function writeTrouble({ name, trouble }) {
 
 function showRunning({ jobs }) { // seen from every room
   const running = jobs.search?.state === "running" ? jobs.search : Object.values(jobs).find((job) => job?.state === "running");
-  byId("running").textContent = running ? `${running.kind === "search" ? "A search runs" : `${running.kind[0].toUpperCase()}${running.kind.slice(1)}`}: ${running.line}` : "";
+  const what = running && (running.kind === "search" ? "A search runs" : `${running.kind[0].toUpperCase()}${running.kind.slice(1)}`);
+  byId("running").textContent = running ? [what, running.line].filter(Boolean).join(": ") : "";
 }
 
 let awaitsDemo = ""; // the tab that asked for the demonstration set opens it, and no other

@@ -27,7 +27,7 @@ function buildModel(model) {
     addButton(ways, "Classify with it", attempt(() => follow(model, version)));
     addButton(ways, "Its card", attempt(() => showCard(model, version)));
   }
-  if (model.n_moves > 1) addButton(part, "Roll back …", () => askReason(model, null));
+  if (model.moves.filter(({ alias }) => alias === "champion").length > 1) addButton(part, "Roll back …", () => askReason(model, null));
   const history = add(part, "details");
   add(history, "summary", `History: ${count(model.n_moves, "move")}`);
   const list = add(history, "ol");
@@ -54,7 +54,7 @@ function askReason(model, version) { // without a reason the gate decides; with 
       dialog.close();
       await showModels();
     } catch (error) {
-      byId("reason-error").textContent = error.message;
+      byId("reason-error").textContent = error.message.replace("say why: --reason ...", "give a reason above.");
     } finally {
       byId("reason-go").disabled = false;
     }

@@ -19,7 +19,11 @@ function forgetMissing() { // of images that are gone nothing can be said any mo
   if (project.settings.exclude) project.settings.exclude = project.settings.exclude.filter((name) => names.includes(name));
 }
 
+let changedAt = ""; // when something was last chosen: what a command said before is not about that
+const isOutdatedJob = (job) => Boolean(job) && job.state !== "running" && job.started_at < changedAt;
+
 function keepProject() {
+  changedAt = new Date().toISOString();
   localStorage.setItem(KEY, JSON.stringify(project));
   showChoices();
 }

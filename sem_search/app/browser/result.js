@@ -98,11 +98,13 @@ function buildAnswer({ id, fold, true: truth, predicted, p_true, p_predicted }) 
   card.className = "answer-card";
   const labels = [...new Set([truth, predicted])], address = { name: study.name, image: id, run: study.run };
   const pair = add(card, "div", null, "pair");
-  addZoom(pair, writeUrl("api/study/picture", { name: study.name, image: id, side: "large" }), `${id}, the original`);
+  const original = add(pair, "div");
+  addZoom(original, writeUrl("api/study/picture", { name: study.name, image: id, side: "large" }), `${id}, the original`);
+  add(original, "span", "the original", "soft");
   for (const label of labels) {
     const part = add(pair, "div");
     addZoom(part, writeUrl("api/study/heat", { ...address, label }), `${id}, where the network looks for ${label}`);
-    add(part, "span", `for ${label}`, "soft");
+    add(part, "span", `where the network looks for ${label}: bright counts most`, "soft");
   }
   add(card, "figcaption", `${id}: ${truth} ${percent(p_true)}` + (truth === predicted ? "" : `, ${predicted} ${percent(p_predicted)}`) +
     `. Answered in fold ${fold}, by the network that was not trained on it.`);
@@ -112,7 +114,7 @@ function buildAnswer({ id, fold, true: truth, predicted, p_true, p_predicted }) 
 function addZoom(parent, url, alt) {
   const button = addButton(parent, null, () => {
     byId("large").src = url;
-    byId("large").alt = alt;
+    byId("large").alt = byId("large-name").textContent = alt;
     byId("large-dialog").showModal();
   }, "zoom");
   button.setAttribute("aria-label", `Enlarge ${alt}`);
@@ -139,7 +141,7 @@ function showStudyJobs(jobs) {
     const job = jobs[kind], isOwn = job && job.about.study === study?.name;
     byId(button).disabled = job?.state === "running";
     if (isOwn && job.state === "running") seen[`${kind} ${study.name}`] = "";
-    byId(line).textContent = !isOwn ? "" : job.state === "running" ? job.line || "It has begun …" : job.state === "done" ? "" : job.line;
+    byId(line).textContent = !isOwn ? "" : job.state === "running" ? job.line || "It has begun …" : job.state === "done" ? (kind === "kit" ? "It is ready." : "") : job.line;
     if (!isOwn || job.state !== "done") continue;
     const key = `${kind} ${study.name}`;
     if (seen[key] !== undefined && seen[key] !== job.started_at) showStudy(study.name).catch(complain);

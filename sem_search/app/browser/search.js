@@ -17,7 +17,8 @@ function showSearch({ jobs, grid }) {
   byId("search-stop").hidden = !isRunning;
   byId("search-again").hidden = isRunning || !search || search.state === "done";
   byId("estimate").disabled = isEstimating || isRunning || !project.data;
-  byId("estimate-line").textContent = describeEstimate(estimate);
+  byId("estimate-line").textContent = !project.data ? "Choose images first." : isOutdatedJob(estimate) ? "" : describeEstimate(estimate);
+  byId("search-line").className = search?.state === "failed" ? "fault" : "soft";
   byId("search-state").textContent = describeSearch(search, grid);
   byId("search-line").textContent = search ? search.line : "";
   byId("search-command").textContent = search ? search.command : "";
@@ -41,8 +42,9 @@ const STATE_WORDS = { running: "The search runs", done: "The search is done", st
 function describeSearch(job, grid) {
   if (!job) return "";
   const nDone = grid ? grid.cells.filter(({ state }) => !["waiting", "running"].includes(state)).length : 0;
-  const parts = [STATE_WORDS[job.state], grid ? `${nDone} of ${count(grid.n_cells, "cell")} done` : null,
-    grid?.best ? `best so far: ${grid.best.cell}, F-measure ${grid.best.value.toFixed(3)}` : null];
+  const isTrained = grid && job.state === "running" && nDone >= grid.n_cells;
+  const parts = [STATE_WORDS[job.state], isTrained ? "the winner's heads are trained again, and the report is written" : null, grid ? `${nDone} of ${count(grid.n_cells, "cell")} done` : null,
+    grid?.best ? `best${job.state === "running" ? " so far" : ""}: ${grid.best.cell}, F-measure ${grid.best.value.toFixed(3)}` : null];
   return `${parts.filter(Boolean).join("; ")}.`;
 }
 
