@@ -221,7 +221,9 @@ def test_what_was_found_in_the_data_is_told_and_notes_are_not(
     ]
     assert shown[3].startswith("The features of 64 tiles take ")
     begin(change(asked, data=str(folder), allow_errors=("label_conflict",)), show=shown.append)
-    assert len(shown) == 4 + 3, "no word on the disk where the features are there"
+    assert shown[4].startswith("Study ") and ": its finished folds lie in " in shown[4]
+    assert len(shown) == 5 + 4, "no word on the disk where the features are there"
+    assert shown[8] == shown[4]
     warned = list_warnings(recwarn)
     assert any(re.match("Allowed error: The same place is in 2 classes.*stripes/copy.png", text) for text in warned)
     assert not any("The session is told for no image" in text for text in warned)
