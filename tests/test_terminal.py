@@ -80,8 +80,8 @@ def test_printed_and_logged_text_is_spelt_out(capsys: pytest.CaptureFixture[str]
 
 
 NO_FILES = {"words.py", "data_sets.py"}
-"""Names in a message are quoted there as a list of settings is read; what is left of a set is read by a search, for which
-an apostrophe would be part of a class's name. No spreadsheet opens either."""
+"""Names in a message are quoted there as a list of settings is read. What is left of a set is read by a search, for
+which an apostrophe would be part of a class's name. No spreadsheet opens either."""
 
 
 def test_every_csv_that_is_written_marks_formulas() -> None:
