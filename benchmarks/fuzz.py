@@ -391,8 +391,8 @@ def draw_requests(draw: st.DrawFn) -> FuzzedRequest:
     return FuzzedRequest(name="drawn", body=body, headers={"Content-Type": content_type})
 
 
-def iter_drawn(n: int) -> list[FuzzedRequest]:
-    """Return requests drawn by hypothesis, always the same ones."""
+def iter_drawn(n: int, requests: st.SearchStrategy[FuzzedRequest] | None = None) -> list[FuzzedRequest]:
+    """Return requests drawn by hypothesis, always the same ones; for predictions by default."""
     drawn: list[FuzzedRequest] = []
 
     @settings(
@@ -403,7 +403,7 @@ def iter_drawn(n: int) -> list[FuzzedRequest]:
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
-    @given(draw_requests())
+    @given(draw_requests() if requests is None else requests)
     def collect(request: FuzzedRequest) -> None:
         drawn.append(request)
 

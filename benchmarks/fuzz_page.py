@@ -14,11 +14,10 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks.fuzz import ANYTHING, JSON_HEADERS, FuzzedRequest, send
+from benchmarks.fuzz import ANYTHING, JSON_HEADERS, FuzzedRequest, iter_drawn, send
 from benchmarks.servers import RunningServer, run_server
 
 SECRET = "the secret that lies beside"  # noqa: S105 - of a file that nobody may read
@@ -142,45 +141,27 @@ def _build_archives() -> dict[str, bytes]:
     return archives
 
 
-def iter_drawn_requests(n: int) -> list[FuzzedRequest]:
-    """Return requests drawn by hypothesis, always the same ones."""
-    drawn: list[FuzzedRequest] = []
+def draw_page_requests() -> st.SearchStrategy[FuzzedRequest]:
+    """Return how hypothesis draws a request to the page."""
     texts = st.one_of(st.sampled_from(EVIL), st.text(max_size=50), st.sampled_from(["data", "data/a/0.png", "small"]))
-    bodies = st.one_of(
-        ANYTHING,
-        st.dictionaries(
-            st.sampled_from(
-                ["kind", "data", "settings", "left_out", "together", "study", "model", "version", "reason"]
-            ),
-            st.one_of(texts, ANYTHING, st.lists(texts, max_size=3)),
-            max_size=5,
-        ),
-    )
+    keys = ("kind", "data", "settings", "left_out", "together", "study", "model", "version", "reason")
+    values = st.one_of(texts, ANYTHING, st.lists(texts, max_size=3))
+    bodies = st.one_of(ANYTHING, st.dictionaries(st.sampled_from(keys), values, max_size=5))
+    paths = st.sampled_from([*READS, *CHANGES])
+    return st.builds(_build_request, paths, st.lists(texts, min_size=3, max_size=3), bodies)
 
-    @settings(
-        max_examples=n,
-        phases=[Phase.generate],
-        database=None,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.sampled_from([*READS, *CHANGES]), st.lists(texts, min_size=3, max_size=3), bodies)
-    def collect(path: str, values: list[str], body: object) -> None:
-        if path in READS:
-            query = urlencode(dict(zip(READS[path], values, strict=False)), errors="replace")
-            drawn.append(FuzzedRequest(name=path, method="GET", path=f"{path}?{query}"))
-        else:
-            drawn.append(FuzzedRequest(name=path, path=path, body=json.dumps(body).encode()))
 
-    collect()
-    return drawn
+def _build_request(path: str, values: list[str], body: object) -> FuzzedRequest:
+    if path not in READS:
+        return FuzzedRequest(name=path, path=path, body=json.dumps(body).encode())
+    query = urlencode(dict(zip(READS[path], values, strict=False)), errors="replace")
+    return FuzzedRequest(name=path, method="GET", path=f"{path}?{query}")
 
 
 def fuzz_page(server: RunningServer, *, place: Path, n: int) -> list[str]:
     """Send all requests, and return what is wrong with the answers."""
     complaints = []
-    for request in [*iter_nasties(place), *iter_drawn_requests(n)]:
+    for request in [*iter_nasties(place), *iter_drawn(n, draw_page_requests())]:
         answer = send(server.port, request)
         leaked = [leak for leak in LEAKS if leak in answer.body]
         if answer.status not in ALLOWED or leaked:

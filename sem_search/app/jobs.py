@@ -195,7 +195,7 @@ class Jobs:
             started_at=job.started_at,
             line=_find_line(lines, state=state),
             log="\n".join(lines),
-            study=self._find_study(kind),
+            study=self._find_study(kind) if kind == "search" else None,
         )
 
     def _is_running(self, kind: Kind) -> bool:

@@ -5,9 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from sem_search.micrographs.inspection.survey import THUMBNAIL_QUALITY
-from sem_search.micrographs.reading.grey import FloatImage, resize, stretch_contrast, to_bytes
-from sem_search.micrographs.reading.micrograph import encode_jpeg, read_micrograph
+from sem_search.micrographs.inspection.survey import build_thumbnail
+from sem_search.micrographs.reading.micrograph import read_micrograph
 from sem_search.micrographs.reading.options import ReadingOptions
 
 SIDES_PX = {"small": 240, "large": 1400}
@@ -53,15 +52,7 @@ def render_file(path: Path, *, side_px: int) -> bytes:
     Raises:
         UnreadableImageError: It is no micrograph that can be read.
     """
-    return render_image(read_micrograph(path, name=path.name, reading=ReadingOptions()).pixels, side_px=side_px)
-
-
-def render_image(image: FloatImage, *, side_px: int) -> bytes:
-    """Return a JPEG of an image, shape (height_px, width_px), levels in [0, 1]."""
-    factor = min(1.0, side_px / max(image.shape))
-    height_px, width_px = (max(1, round(side * factor)) for side in image.shape)
-    small = resize(image, shape=(height_px, width_px))
-    return encode_jpeg(to_bytes(stretch_contrast(small)), quality=THUMBNAIL_QUALITY)
+    return build_thumbnail(read_micrograph(path, name=path.name, reading=ReadingOptions()).pixels, side_px=side_px)
 
 
 def describe_file(path: Path) -> dict[str, object]:

@@ -114,9 +114,14 @@ def cut_edges(image: FloatImage) -> Edges:
     )
 
 
-def build_thumbnail(image: FloatImage) -> bytes:
-    """Return a small JPEG of an image, shape (height_px, width_px), levels in [0, 1], for people to look at."""
-    factor = min(1.0, THUMBNAIL_SIDE_PX / max(image.shape))
+def build_thumbnail(image: FloatImage, *, side_px: int = THUMBNAIL_SIDE_PX) -> bytes:
+    """Return a small JPEG of an image, its contrast stretched, for people to look at.
+
+    Args:
+        image: Grey levels in [0, 1], shape (height_px, width_px).
+        side_px: Longer side; a smaller image is not enlarged.
+    """
+    factor = min(1.0, side_px / max(image.shape))
     height_px, width_px = (max(1, round(side * factor)) for side in image.shape)
     small = resize(image, shape=(height_px, width_px))
     return encode_jpeg(to_bytes(stretch_contrast(small)), quality=THUMBNAIL_QUALITY)

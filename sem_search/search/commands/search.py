@@ -12,8 +12,7 @@ from sem_search.search.attempt import search_study
 from sem_search.search.cluster.client import ClusterClient, open_cluster
 from sem_search.search.cluster.remote_folds import compute_shards
 from sem_search.search.commands.command_line import write_search_command
-from sem_search.search.prepare.duration import compute_duration, measure_pace
-from sem_search.search.prepare.features import list_missing_views
+from sem_search.search.prepare.duration import time_search
 from sem_search.search.prepare.prepared_search import PreparedSearch, prepare_search
 from sem_search.search.prepare.study_folder import get_study_folder
 from sem_search.search.process import quieten_libraries
@@ -81,14 +80,7 @@ def run_estimate(settings: SearchSettings, *, show: Show) -> None:
         InputError: Data, weights or settings cannot be used.
         StoreError: A database does not answer, or a file cannot be written.
     """
-    prepared = begin_search(settings, show=show)
-    duration = compute_duration(
-        measure_pace(prepared),
-        settings=settings,
-        n_tiles=prepared.data.tiles.n_tiles,
-        n_views=len(list_missing_views(settings, data=prepared.data, network=prepared.network)),
-    )
-    show(duration.to_text())
+    show(time_search(begin_search(settings, show=show)).to_text())
 
 
 def finish_search(prepared: PreparedSearch) -> Conclusion:

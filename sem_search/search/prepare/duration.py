@@ -97,6 +97,12 @@ def estimate_duration(prepared: PreparedSearch) -> Duration | None:
     n_tiles = prepared.data.tiles.n_tiles
     if VIEWS[prepared.settings.augment] * n_tiles < WORTH_TIMING:
         return None
+    return time_search(prepared)
+
+
+def time_search(prepared: PreparedSearch) -> Duration:
+    """Return the same whether or not it is worth timing, at the same cost."""
+    n_tiles = prepared.data.tiles.n_tiles
     missing = list_missing_views(prepared.settings, data=prepared.data, network=prepared.network)
     return compute_duration(measure_pace(prepared), settings=prepared.settings, n_tiles=n_tiles, n_views=len(missing))
 

@@ -12,7 +12,7 @@ from sem_search.errors import StudyMismatchError
 from sem_search.records import Cell
 from sem_search.search.trials.attributes import PRUNE_REASON, REASON, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.ranks import count_ranks, holds_rank
-from sem_search.search.trials.results import list_results
+from sem_search.search.trials.results import OUTCOME_STATES, list_results
 from sem_search.search.trials.space import find_cell, order_cells
 from sem_search.search.trials.storage import open_storage, read_study_names
 from sem_search.search.trials.study import has_file
@@ -20,12 +20,7 @@ from sem_search.settings import SearchSettings, read_stored_settings
 
 CellState = Literal["waiting", "running", "complete", "pruned", "failed"]
 
-STATES: Mapping[TrialState, CellState] = {
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
+STATES: Mapping[TrialState, CellState] = {TrialState.RUNNING: "running", **OUTCOME_STATES}
 
 
 @dataclass(frozen=True, kw_only=True)
