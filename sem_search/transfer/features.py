@@ -1,8 +1,9 @@
 """The trunk's outputs for every tile: computed once, stored on disk, shared by all that comes after.
 
-While the network is busy with one batch, the tiles of the next ones are decoded and cut. Averaged over a tile, the
-outputs are its embedding: the trunk is the same for all heads, so embeddings can be compared between images that
-different heads were trained on. They show what is like the training images and what is not.
+While the network is busy with one batch, the tiles of the next ones are decoded and cut, and the outputs of the last
+one are written. Averaged over a tile, the outputs are its embedding: the trunk is the same for all heads, so embeddings
+can be compared between images that different heads were trained on. They show what is like the training images and what
+is not.
 """
 
 import hashlib
@@ -98,7 +99,7 @@ def get_features(
             if computed is None:
                 at_once = min(batch_size, n_tiles)
                 run = compile_trunk(cut, backbone=backbone, batch_size=at_once)
-                batches = iter_features(run, tiles(), batch_size=at_once)
+                batches = prefetch(iter_features(run, tiles(), batch_size=at_once), n_ahead=1)
             else:
                 batches = computed()
             _write_features(folder, cut=cut, backbone=backbone, n_tiles=n_tiles, batches=batches, meter=meter)
