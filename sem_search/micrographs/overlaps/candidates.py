@@ -1,9 +1,9 @@
 """Which pairs of many pictures are worth registering: those whose points agree in code and in place.
 
-Points fall into as many cells as the root of their number, by the nearest of some codes drawn at random, and each is
-compared with those of its four nearest cells (an inverted file: J. Sivic and A. Zisserman, "Video Google", ICCV 2003,
-1470-1477). Two matches of a pair that agree in turn and shift are a guess; it is kept where many of the points that
-then lie on one another have like codes.
+Points fall into twice as many cells as the root of their number, by the nearest of some codes drawn at random, for each half
+of a code (A. Babenko and V. Lempitsky, "The inverted multi-index", CVPR 2012, 3069-3076), and each is compared with
+those in its nearest cells. Two matches of a pair that agree in turn and shift are a guess; it is kept where many of the
+points that then lie on one another have like codes.
 
 Each picture has at most MAX_PARTNERS candidates of its own, those with the most common points. In a long series that
 would leave parts that only a few candidates join, so the edges of N_FORESTS maximum spanning forests are kept as well,
@@ -31,9 +31,11 @@ from sem_search.micrographs.threads import count_threads
 from sem_search.progress import ProgressMeter
 
 Indices = NDArray[np.int64]
+Members = NDArray[np.uint32]
 Shape = tuple[int, int]
 
-N_PROBED = 4  # cells
+N_PROBED = 12  # cells
+N_HALVES = 2  # of a code: its even and its odd values, for the first tell most
 MATCHES_PER_POINT = 15  # by chance: the more points, the more alike they must be
 LIKENESS = (200.0, 350.0)  # product of two codes of a match, at least; a code with itself: 404
 N_SAMPLED = (200, 50_000)  # points that show what chance is
@@ -48,6 +50,7 @@ BLOCK_POINTS = 2**20  # of the first pictures of pairs whose matches are held at
 THREAD_IMAGES = 128
 CHUNK_POINTS = 50_000  # whose codes are unpacked at once, for their memory
 CHUNK_PRODUCTS = 4_000_000  # likewise
+CHUNK_MEMBERS = 1_000_000  # sorted at once, likewise
 CENTRE_LEVELS = 16.0  # whole numbers, so that products with them are exact, too
 
 
@@ -126,9 +129,9 @@ class _Cells:
     """Which points are compared with which."""
 
     threshold: float
-    members: list[Indices]
+    members: list[Members]
     """Points in each cell, sorted."""
-    probing: list[Indices]
+    probing: list[Members]
     """Points that are compared with those of each cell, times N_PROBED, plus which of their cells it is; sorted."""
     n_matches: NDArray[np.uint8]
     """Of each point in each of its cells, so far, up to MAX_NEIGHBOURS."""
@@ -141,24 +144,36 @@ def _build_cells(table: _Table) -> _Cells:
         return _Cells(threshold=0.0, members=[], probing=[], n_matches=np.empty(0, dtype=np.uint8))
     rng = np.random.default_rng(0)
     threshold = _find_chance(table.codes, rng=rng)
-    centres = unpack_codes(table.codes[rng.choice(n_points, max(1, round(np.sqrt(n_points))), replace=False)])
-    centres = np.round(CENTRE_LEVELS * centres / np.sqrt((centres**2).mean(axis=1, keepdims=True)))
-    nearest = np.full((n_points, N_PROBED), len(centres), dtype=np.uint16)
-    n_rows = max(1, CHUNK_PRODUCTS // len(centres))
-    for at in range(0, n_points, n_rows):
-        some = _find_nearest(table.codes[at : at + n_rows], centres)
-        nearest[at : at + n_rows, : some.shape[1]] = some
-
-    def list_cells(cell_of: NDArray[np.uint16]) -> list[Indices]:
-        order = np.argsort(cell_of, kind="stable")
-        return np.split(order, np.searchsorted(cell_of[order], np.arange(1, len(centres) + 1)))[:-1]
-
+    n_centres = max(1, round((2 * np.sqrt(n_points)) ** (1 / N_HALVES)))
+    centres = unpack_codes(table.codes[rng.choice(n_points, n_centres, replace=False)])
+    centres = np.stack([centres[:, half::N_HALVES] for half in range(N_HALVES)])
+    centres = np.round(CENTRE_LEVELS * centres / np.sqrt((centres**2).mean(axis=2, keepdims=True)))
+    n_cells = n_centres**N_HALVES
+    nearest = np.full((n_points, N_PROBED), n_cells, dtype=np.uint16)
+    for at in range(0, n_points, CHUNK_POINTS):
+        some = _find_nearest(table.codes[at : at + CHUNK_POINTS], centres)
+        nearest[at : at + CHUNK_POINTS, : some.shape[1]] = some
     return _Cells(
         threshold=threshold,
-        members=list_cells(nearest[:, 0]),
-        probing=list_cells(nearest.ravel()),
+        members=_list_members(nearest[:, 0], n_cells=n_cells),
+        probing=_list_members(nearest.ravel(), n_cells=n_cells),
         n_matches=np.zeros(nearest.size, dtype=np.uint8),
     )
+
+
+def _list_members(cell_of: NDArray[np.uint16], *, n_cells: int) -> list[Members]:
+    """Return what lies in each cell, sorted; in parts, for one sort of all would take as much memory as the points."""
+    parts = [slice(at, at + CHUNK_MEMBERS) for at in range(0, len(cell_of), CHUNK_MEMBERS)]
+    counts = [np.bincount(cell_of[part], minlength=n_cells + 1) for part in parts]
+    ends = np.cumsum(np.sum(counts, axis=0))
+    members = np.empty(len(cell_of), dtype=np.uint32)
+    free = np.append(0, ends[:-1])
+    for part, n_each in zip(parts, counts, strict=True):
+        by_cell = np.argsort(cell_of[part], kind="stable")
+        shift = np.repeat(free - np.cumsum(n_each) + n_each, n_each)
+        members[np.arange(len(by_cell)) + shift] = by_cell + part.start
+        free += n_each
+    return np.split(members, ends)[:n_cells]
 
 
 def _check_images(begin: int, end: int, *, table: _Table, cells: _Cells) -> Iterator[list[Candidate]]:
@@ -203,24 +218,37 @@ def _find_chance(codes: Codes, *, rng: np.random.Generator) -> float:
     return float(np.clip(-np.partition(-likeness, rank)[rank], *LIKENESS))
 
 
-def _find_nearest(codes: Codes, centres: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return the nearest centres of points, the nearest first, shape (n, N_PROBED) or fewer."""
-    likeness = unpack_codes(codes) @ centres.T
-    n_probed = min(N_PROBED, len(centres))
-    nearest = np.argpartition(-likeness, n_probed - 1, axis=1)[:, :n_probed]
-    order = np.argsort(-np.take_along_axis(likeness, nearest, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(nearest, order, axis=1).astype(np.uint16)
+def _find_nearest(codes: Codes, centres: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the nearest cells of points, the nearest first, shape (n, N_PROBED) or fewer."""
+    values = unpack_codes(codes)
+    n_points, n_centres = len(codes), centres.shape[1]
+    likeness, cells = np.zeros((n_points, 1), dtype=np.float32), np.zeros((n_points, 1), dtype=np.intp)
+    for half in range(N_HALVES):
+        ours, numbers = _take_best(values[:, half::N_HALVES] @ centres[half].T)
+        sums = (likeness[:, :, None] + ours[:, None]).reshape(n_points, -1)
+        pairs = (cells[:, :, None] * n_centres + numbers[:, None]).reshape(n_points, -1)
+        likeness, best = _take_best(sums)
+        cells = np.take_along_axis(pairs, best, axis=1)
+    return cells
 
 
-def _match_cell(probing: Indices, inside: Indices, *, table: _Table, cells: _Cells) -> Indices:
+def _take_best(likeness: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Return the N_PROBED largest values of each row, or all, the largest first, and their columns."""
+    best = np.argsort(-likeness, axis=1, kind="stable")[:, :N_PROBED]  # so that ties fall alike on every processor
+    return np.take_along_axis(likeness, best, axis=1), best
+
+
+def _match_cell(probing: Members, members: Members, *, table: _Table, cells: _Cells) -> Indices:
     """Return the matches between points that probe a cell and some inside it, and count them."""
+    inside = members.astype(np.int64)
     theirs = unpack_codes(table.codes[inside]).T
     found = [np.empty(0, dtype=np.int64)]
     n_rows = max(1, CHUNK_PRODUCTS // max(1, len(inside)))
     for start in range(0, len(probing) if len(inside) else 0, n_rows):
-        slots = probing[start : start + n_rows]
+        slots = probing[start : start + n_rows].astype(np.int64)
         some = slots // N_PROBED
-        row, column = np.nonzero(unpack_codes(table.codes[some]) @ theirs >= cells.threshold)
+        is_like = unpack_codes(table.codes[some]) @ theirs >= cells.threshold
+        row, column = np.divmod(np.flatnonzero(is_like), len(inside))  # nonzero of two dimensions is ten times slower
         is_other = table.image[some[row]] != table.image[inside[column]]
         row, column = row[is_other], column[is_other]
         rank = cells.n_matches[slots[row]] + np.arange(len(row)) - np.searchsorted(row, row)
