@@ -244,7 +244,7 @@ def _get_peak_mib() -> float:
 def _read_catalogue_facts(world: World) -> Work:
     """Digest, table and JSON of the catalogue: the fingerprint, `data/catalogue.csv`, the model's record."""
     catalogue = world.catalogue
-    return lambda: catalogue.digest + catalogue.to_frame().to_csv() + catalogue.to_json()
+    return lambda: catalogue.digest + catalogue.table.to_csv() + catalogue.to_json()
 
 
 def _draw_folds(world: World) -> Work:

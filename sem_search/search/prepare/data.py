@@ -11,8 +11,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from sem_search.errors import ClassTooSmallError, DataError, SettingsError
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_data
@@ -158,29 +156,16 @@ def locate_data(settings: SearchSettings) -> tuple[Path, ReadingOptions]:
 
 
 def build_study_tiles(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:
-    """Join the tile layout with classes and groups.
+    """Return the tiles of the images, unless a setting would have no effect: the search would be another by its name.
 
     Raises:
         SettingsError: `tiles_per_image` leaves out no tile.
         ImageTooSmallError: No tile fits into an image.
     """
-    _check_tiles_per_image(catalogue, grid=grid)
-    layout = build_tile_table(catalogue, grid=grid)
-    class_names = catalogue.class_names
-    return TileTable(
-        class_names=class_names,
-        image_ids=layout.image_ids,
-        label_of_image=np.array([class_names.index(record.label) for record in catalogue.records], dtype=np.int64),
-        group_of_image=tuple(record.group for record in catalogue.records),
-        image_of_tile=layout.image_of_tile,
-    )
-
-
-def _check_tiles_per_image(catalogue: Catalogue, *, grid: TileGrid) -> None:
-    """Raise if the setting would have no effect: the search would be another by its name, with the same results."""
     most = max(math.prod(grid.count(*catalogue.get_shape(record))) for record in catalogue.records)
     if grid.per_image is not None and grid.per_image >= most:
         raise SettingsError(
             f"tiles_per_image={grid.per_image} has no effect: no image has more than {count(most, 'tile')}. "
             "Leave it out, or give less."
         )
+    return build_tile_table(catalogue, grid=grid)

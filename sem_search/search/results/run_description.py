@@ -68,7 +68,7 @@ def log_study_start(prepared: PreparedSearch, *, versions: Mapping[str, str], ru
         run_id: Of the study's run.
     """
     params = {name: value for name, value in describe_params(prepared).items() if name in STUDY_PARAMS}
-    frame = prepared.data.catalogue.to_frame()
+    frame = prepared.data.catalogue.table
     log_entries(
         [
             Params(values=_resolve_names(params, taken=get_params(run_id))),
@@ -117,7 +117,7 @@ def describe_datasets(prepared: PreparedSearch) -> Datasets:
     """Return the study's data as MLflow names them, by role."""
     catalogue = prepared.data.catalogue
     return build_datasets(
-        catalogue.to_frame(),
+        catalogue.table,
         name=_shorten(prepared.settings.data),
         digest=catalogue.digest,
         source=str(catalogue.root),

@@ -15,16 +15,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from sem_search.databases import (
-    POSTGRESQL,
-    advise_on_refusal,
-    connect,
-    find_refusal,
-    is_database_outage,
-    iter_causes,
-)
+from sem_search.databases import POSTGRESQL, advise_on_refusal, connect, find_refusal, is_database_outage
 from sem_search.disk_errors import is_refusal_of_sqlite
-from sem_search.errors import SemSearchError, SettingsError, StoreError
+from sem_search.errors import SemSearchError, SettingsError, StoreError, iter_causes
 from sem_search.secrets import mask_url
 from sem_search.waiting import repeat_while_away
 

@@ -11,12 +11,10 @@ from PIL import Image
 
 from sem_search.deployment.classifier import classifier as classifier_module
 from sem_search.deployment.classifier.classifier import (
-    BATCH_TILES,
     LARGEST,
     Deadline,
     ImageAnswer,
     MicrographClassifier,
-    _iter_batches,
 )
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.package.reading import read_classifier
@@ -233,15 +231,6 @@ def test_what_cannot_be_read(
 ) -> None:
     with pytest.raises(error, match=message):
         classifier.read(make_content(pictures), name="row 3")
-
-
-@pytest.mark.parametrize("sizes", [[], [1], [BATCH_TILES], [3, 50, 1], [BATCH_TILES - 1, 2], [5, 5, 5, 5, 5]])
-def test_batches_are_full_and_in_order(sizes: list[int]) -> None:
-    numbered = np.arange(sum(sizes), dtype=np.float32)[:, None, None]
-    sets = np.split(numbered, np.cumsum(sizes)[:-1]) if sizes else []
-    batches = list(_iter_batches(sets))
-    assert all(len(batch) == BATCH_TILES for batch in batches[:-1])
-    assert np.array_equal(np.concatenate(batches) if batches else numbered, numbered)
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,6 @@ def build_micrograph(pixel_size_nm: float | None = 100.0, *, pixels: FloatImage 
         original=pixels,
         metadata=InstrumentMetadata(pixel_size_nm=pixel_size_nm),
         bit_depth=8,
-        file_width_px=64,
         file_height_px=32,
         mode="L",
         warnings=("has 2 pages",),

@@ -38,7 +38,7 @@ def test_the_network_is_cut_and_its_weights_are_told(network, settings) -> None:
     assert network.backbone.name == "tiny"
     assert network.cut.convolution == "conv_2"
     assert network.cut.trunk.input_shape == (None, 48, 48, 3)
-    assert (network.weights.requested, network.weights.used) == ("random", "random")
+    assert network.weights.used == "random"
 
 
 def test_without_onnxruntime_auto_says_that_it_takes_tensorflow(settings, monkeypatch: pytest.MonkeyPatch) -> None:
