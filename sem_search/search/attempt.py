@@ -95,6 +95,7 @@ def help_study(study: optuna.Study, *, prepared: PreparedSearch, run_id: str) ->
     """
     log, timeout = TrialLog(prepared=prepared, study_run_id=run_id, is_search=False), Timeout(prepared.settings.timeout)
     open_source = partial(_open_source, prepared=prepared, study=study)
+    _ = prepared.trainer  # features are computed before a trial is begun: another worker may begin it meanwhile
     repeat_after_outages(
         lambda: _train_cells(study, prepared=prepared, log=log, open_source=open_source, timeout=timeout),
         study=study,
@@ -124,7 +125,7 @@ def _attempt(
         duration = estimate_duration(prepared)
         if duration is not None:
             echo(duration.to_text(), err=True)
-    trainer = prepared.trainer  # features are computed now: the study's run says meanwhile that a search is at work
+    _ = prepared.trainer  # features are computed now: the study's run says meanwhile that a search is at work
     if len(list_results(study)) < count_ranks(settings):
         study.set_user_attr(MACHINE, describe_machine())
         study.set_user_attr(VERSIONS, dict(describe_versions()))
@@ -132,7 +133,7 @@ def _attempt(
     _wait(lambda: log_study_start(prepared, versions=versions, run_id=run_id), settings=settings)
     open_source = partial(_open_source, prepared=prepared, study=study, client=client)
     _train_cells(study, prepared=prepared, log=log, open_source=open_source, timeout=timeout)
-    repaired = [*prepared.repaired, *repair_folds(study, prepared=prepared, trainer=trainer)]
+    repaired = [*prepared.repaired, *repair_folds(study, prepared=prepared)]
     with lock_stores(settings):
         _wait(lambda: log.log_missing(study), settings=settings)
         if repaired:
@@ -145,7 +146,7 @@ def _attempt(
         with lock_stores(settings):
             if find_missing_refits(study, prepared=prepared) is None:  # else a worker has finished a better cell since
                 return _wait(
-                    lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
+                    lambda: conclude_study(study, prepared=prepared, run_id=run_id),
                     settings=settings,
                     is_quick=False,
                 )
@@ -202,5 +203,5 @@ def _open_source(
 ) -> FoldSource:
     """Return where folds come from: the workers of a cluster, else this process."""
     if client is None:
-        return LocalFolds(prepared=prepared, trainer=prepared.trainer, progress=progress)
+        return LocalFolds(prepared=prepared, progress=progress)
     return RemoteFolds(client=client, prepared=prepared, study=study, progress=progress)

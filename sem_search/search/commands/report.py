@@ -133,7 +133,6 @@ def _describe(finished: FinishedStudy, *, storage: str) -> StudyContext:
         begun,
         outcome=finished.outcome,
         prepared=prepared,
-        trainer=prepared.trainer,
         model_uri=None if registered is None else registered.uri,
         run_id=finished.run_id,
     )

@@ -13,10 +13,9 @@ from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.trials.results import get_cell, iter_reported_folds
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.terminal import echo
-from sem_search.transfer.heads.training import HeadTrainer
 
 
-def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer) -> tuple[str, ...]:
+def repair_folds(study: optuna.Study, *, prepared: PreparedSearch) -> tuple[str, ...]:
     """Train the folds again that finished trials have reported and that cannot be read any more.
 
     Cost: every finished fold is read and hashed once; where all are whole, that is all.
@@ -24,7 +23,6 @@ def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: Head
     Args:
         study: Whose reported folds must be whole.
         prepared: Data, settings and the store of finished folds.
-        trainer: Of the same data and settings.
 
     Returns:
         A warning for each fold.
@@ -42,7 +40,7 @@ def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: Head
     folds = {fold.number: fold for fold in prepared.data.folds.folds}
     warnings = []
     progress = SearchProgress(n_folds_total=len(lost), n_folds_done=0)
-    source = LocalFolds(prepared=prepared, trainer=trainer, progress=progress)
+    source = LocalFolds(prepared=prepared, progress=progress)
     try:
         for cell, number, reported in lost:
             outcome = source.obtain(cell=cell, fold=folds[number]).outcome

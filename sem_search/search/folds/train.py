@@ -10,7 +10,7 @@ from sem_search.records import Cell, EpochFigures, FinishedFold
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.in_order import CellCourse
 from sem_search.search.trials.search_progress import SearchProgress
-from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
+from sem_search.transfer.heads.training import get_tile_splits
 
 
 class FoldSource(Protocol):
@@ -43,7 +43,6 @@ class LocalFolds:
     """Folds from disk, else trained in this process."""
 
     prepared: PreparedSearch
-    trainer: HeadTrainer
     progress: SearchProgress
 
     def obtain(self, *, cell: Cell, fold: Fold, course: CellCourse | None = None) -> FinishedFold:
@@ -70,7 +69,9 @@ class LocalFolds:
         for fold in folds:
             first = self.prepared.store.get(cell=cell, fold=fold.number)
             splits = get_tile_splits(fold, tiles=self.prepared.data.tiles)
-            self.prepared.store.refits.write(self.trainer.refit_fold(first, splits=splits, cell=cell), cell=cell)
+            self.prepared.store.refits.write(
+                self.prepared.trainer.refit_fold(first, splits=splits, cell=cell), cell=cell
+            )
             self.progress.count_fold(cell=cell, fold=fold.number, is_new=True)
 
     def _train(self, cell: Cell, *, fold: Fold, course: CellCourse | None) -> FinishedFold:
@@ -84,4 +85,4 @@ class LocalFolds:
                 course.watch(figures)
 
         splits = get_tile_splits(fold, tiles=self.prepared.data.tiles)
-        return self.trainer.train_fold(splits, cell=cell, on_epoch=show)
+        return self.prepared.trainer.train_fold(splits, cell=cell, on_epoch=show)

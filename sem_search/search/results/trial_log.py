@@ -182,9 +182,7 @@ class TrialLog:
 
     def _log_model(self, outcome: TrialOutcome, *, folds: tuple[FinishedFold, ...], run_id: str) -> ModelLink:
         """Log the model of a complete trial; its scores are linked with it when they are logged."""
-        model_id = log_trial_model(
-            self.prepared, outcome=outcome, trainer=self.prepared.trainer, finished_folds=folds, run_id=run_id
-        )
+        model_id = log_trial_model(self.prepared, outcome=outcome, finished_folds=folds, run_id=run_id)
         return ModelLink(model_id=model_id, datasets=self.datasets)
 
     def _give_up(self, run_id: str) -> None:
@@ -204,9 +202,7 @@ class TrialLog:
         heat_maps = None
         if outcome.state == "complete":
             sheet, pixels = self.sheet
-            heat_maps = explain_sheet(
-                self.prepared, trainer=self.prepared.trainer, finished_folds=folds, sheet=sheet, pixels=pixels
-            )
+            heat_maps = explain_sheet(self.prepared, finished_folds=folds, sheet=sheet, pixels=pixels)
         # First: MLflow's parallel coordinates begin with the first metric that all runs have, the objective.
         yield from iter_trial_entries(
             outcome, tiles=tiles, select_on=self.prepared.settings.select_on, heat_maps=heat_maps
