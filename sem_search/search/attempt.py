@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import TypeVar
 
@@ -64,7 +65,7 @@ def search_study(prepared: PreparedSearch, *, client: ClusterClient | None = Non
     """
     settings = prepared.settings
     study = _begin_study(prepared)
-    repeat = partial(repeat_after_outages, study=study, url=settings.storage, wait_s=settings.outage_wait, warn=warn)
+    repeat = partial(repeat_after_outages, study=study, url=settings.storage, wait_s=settings.outage_wait)
     is_trained: bool = repeat(lambda: len(list_results(study)) >= count_ranks(settings))
     begun: str | None = repeat(lambda: study.user_attrs.get(STUDY_RUN_ID))
     earlier = _wait(lambda: find_earlier_run(begun, is_gone=is_known_gone), settings=settings)
@@ -101,7 +102,6 @@ def help_study(study: optuna.Study, *, prepared: PreparedSearch, run_id: str) ->
         study=study,
         url=prepared.settings.storage,
         wait_s=prepared.settings.outage_wait,
-        warn=warn,
     )
 
 
@@ -110,7 +110,7 @@ def _begin_study(prepared: PreparedSearch) -> optuna.Study:
     settings = prepared.settings
     with lock_stores(settings):
         wait_while_away(create_store, wait_s=min(settings.outage_wait, START_S), warn=warn)
-        return open_study(settings, name=prepared.name, fingerprint=prepared.fingerprint, warn=warn)
+        return open_study(settings, name=prepared.name, fingerprint=prepared.fingerprint)
 
 
 def _attempt(
@@ -140,9 +140,8 @@ def _attempt(
             tags = Tags(values={"sem_search.repaired": "\n".join(repaired)})
             _wait(lambda: log_entries([tags], run_id=run_id), settings=settings)
     while True:
-        refit_winner(
-            study, prepared=prepared, open_source=open_source
-        )  # takes long: others may use the stores meanwhile
+        # It takes long: others may use the stores meanwhile.
+        refit_winner(study, prepared=prepared, open_source=open_source)
         with lock_stores(settings):
             if find_missing_refits(study, prepared=prepared) is None:  # else a worker has finished a better cell since
                 return _wait(
@@ -186,16 +185,9 @@ def _train_cells(
         n_folds_done=len(results) * settings.folds,  # a pruned trial leaves no fold to do
         best=max(values, default=None),
     )
-    objective = CellObjective(
-        prepared=prepared,
-        source=open_source(progress),
-        log=log,
-        progress=progress,
-    )
-    try:
+    with closing(progress):
+        objective = CellObjective(prepared=prepared, source=open_source(progress), log=log, progress=progress)
         work(study, objective=objective, timeout=timeout)
-    finally:
-        progress.close()
 
 
 def _open_source(
