@@ -69,7 +69,7 @@ def features(settings: SearchSettings, data: PreparedData, network, cache: Path)
 def trainer(settings: SearchSettings, data: PreparedData, network, features):
     from sem_search.search.prepare.network import build_trainer
 
-    return build_trainer(settings, data=data, network=network, views=[features])
+    return build_trainer(settings.model_dump(), cut=network.cut, tiles=data.tiles, views=[features])
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from sem_search.records import TileTable
 from sem_search.search.cluster.feature_shards import Features, FeatureShards, compile_shard_computation
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.prepare.features import get_content_key, get_feature_key
-from sem_search.search.prepare.network import build_head_trainer
+from sem_search.search.prepare.network import build_trainer
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.run_description import describe_versions
 from sem_search.secrets import mask_url
@@ -106,7 +106,7 @@ class WorkerContext:
             )
             for content_key, shards in zip(self.content_keys, self.shards, strict=True)
         ]
-        return build_head_trainer(self.settings, cut=self.cut, tiles=self.tiles, views=views)
+        return build_trainer(self.settings, cut=self.cut, tiles=self.tiles, views=views)
 
     def _refuse_tiles(self) -> Iterator[FloatTiles]:
         raise SettingsError(f"{_name_here()} has no micrographs of study {self.study!r}: it computes from shards.")

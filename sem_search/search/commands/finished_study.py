@@ -19,7 +19,7 @@ from sem_search.search.results.conclusion import list_winner_runs
 from sem_search.search.results.model import name_model
 from sem_search.search.results.outcome import read_stored_outcome, read_study_outcome
 from sem_search.search.results.study_result import Study
-from sem_search.search.trials.attributes import FINGERPRINT, MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID
+from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.study import load_study
 from sem_search.secrets import MASK
@@ -32,9 +32,6 @@ from sem_search.tracking.mlflow.own_runs import keep_outcome
 from sem_search.tracking.mlflow.runs import check_files_are_there, check_run_is_known, describe_audit
 
 SAME_DATA = "Questions need the search's own images and weights: put them back as they were."
-
-OLD_MODEL_NAME = "classifier"
-"""Of every trial's model before models were named after backbone and cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +107,9 @@ def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) ->
     """Return the URI of the winner's version; that of its run's model where no version is registered.
 
     A registry that is away is a warning, not an error: the study's tables need none.
-
-    Args:
-        study: From the storage.
-        outcome: Its winner.
-        name: Registered model.
     """
-    run_id = str(outcome.winner.run_id)
+    winner = outcome.winner
+    run_id = str(winner.run_id)
     try:
         registered = find_registered(model_name=name, run_ids=list_winner_runs(study, outcome=outcome))
         if registered is not None:
@@ -127,11 +120,7 @@ def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) ->
         warn(f"{error} Until then, the study's model_uri is that of its run.")
     except InputError:
         pass  # there is no registry here, or it holds neither version nor run
-    # Without a store nothing says what the model is called; this attribute is as old as the models' speaking names.
-    is_old = MLFLOW_PAGE not in study.user_attrs
-    winner = outcome.winner
-    model = OLD_MODEL_NAME if is_old else name_model(outcome.backbone, cell=winner.cell, is_refit=winner.is_refit)
-    return f"runs:/{run_id}/{model}"
+    return f"runs:/{run_id}/{name_model(outcome.backbone, cell=winner.cell, is_refit=winner.is_refit)}"
 
 
 def check_same_data(study: optuna.Study, *, digest: str) -> None:

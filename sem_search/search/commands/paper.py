@@ -83,7 +83,12 @@ def run_paper(searches: Sequence[SearchSettings], *, show: Show = show_nothing) 
             conclusions = tuple(finish_search(prepared.pop(0)) for _ in searches)
         comparisons = tuple(_compare(searches, conclusions=conclusions))
         answer = build_paper_answer(
-            [_describe_study(one, weights_used=used) for one, used in zip(conclusions, weights, strict=True)],
+            [
+                PaperStudy(
+                    outcome=one.outcome, weights_used=used, figures={figure.path: figure for figure in one.figures}
+                )
+                for one, used in zip(conclusions, weights, strict=True)
+            ],
             comparisons=[compared.to_answer() for compared in comparisons],
             facts=facts,
         )
@@ -122,11 +127,6 @@ def _compare(searches: Sequence[SearchSettings], *, conclusions: Sequence[Conclu
         check_comparable(studies[0], study)
         differing = iter_differing_settings((studies[0], study), (searches[0], settings))
         yield compare_studies(conclusions[0].outcome, conclusion.outcome, settings=tuple(differing))
-
-
-def _describe_study(conclusion: Conclusion, *, weights_used: str) -> PaperStudy:
-    figures = {figure.path: figure for figure in conclusion.figures}
-    return PaperStudy(outcome=conclusion.outcome, weights_used=weights_used, figures=figures)
 
 
 def collect_class_facts(data: PreparedData, *, settings: SearchSettings) -> dict[str, dict[str, str]]:

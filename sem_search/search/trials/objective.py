@@ -122,8 +122,8 @@ class CellObjective:
                 trial.set_user_attr(DAMAGED, damaged)
                 self.progress.show_trial(f"Warning: {warning}.", value=None)
             self._run_fold(cell=cell, fold=fold, course=course)
-        while not course.is_decidable:
-            if course.is_held_up:
+        while not course.earlier.is_decidable:
+            if course.earlier.is_held_up:
                 raise ReleasedTrialError("an earlier rank has not begun")
             self._wait(trial)
         course.accept_waiting()
