@@ -33,7 +33,7 @@ from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.engine import Engine
 from sem_search.transfer.features import compute_feature_key, get_features
-from sem_search.transfer.heads.training import HeadTrainer
+from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.trunk import Computation, set_computation
 from sem_search.transfer.views import VIEWS
@@ -42,18 +42,8 @@ NUMBER_MAKERS = ("sem_search", "tensorflow", "keras", "numpy")
 """Packages of which another version may give other numbers."""
 
 NEEDED = (
-    "backbone",
-    "tile_px",
-    "epochs",
-    "patience",
-    "schedule",
-    "momentum",
-    "hidden_units",
-    "dropout",
-    "augment",
-    "class_weight",
-    "seed",
-    "threads",
+    *(field.name for field in dataclasses.fields(TrainingSettings)),
+    *("backbone", "tile_px", "hidden_units", "dropout", "augment", "seed", "threads"),
 )
 """Settings that training depends on; paths, URLs and names stay with the search."""
 

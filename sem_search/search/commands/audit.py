@@ -35,9 +35,7 @@ def run_audit(
 
     Args:
         study: The study's name.
-        storage: Its Optuna storage.
-        study_folder: Where finished folds lie; the search's own by default.
-        threads: Processor threads; the search's by default.
+        storage, study_folder, threads: As of `take_up_study`.
         questions: What to ask.
         show: Shows each answer.
         show_progress: Shows what is being trained.
@@ -105,9 +103,7 @@ def run_morphology(
 
     Args:
         study: The study's name.
-        storage: Its Optuna storage.
-        study_folder: Where finished folds lie; the search's own by default.
-        threads: Processor threads; the search's by default.
+        storage, study_folder, threads: As of `take_up_study`.
         other: Another study of the storage, on the same data and folds: does its network look at the same places?
         show: Shows what was found.
         show_progress: Shows what is being computed.

@@ -79,9 +79,7 @@ def read_study(name: str, *, storage: str, study_folder: str | None = None) -> S
     """Return a finished study's tables; its images are read again, and no network is built.
 
     Args:
-        name: The study's name.
-        storage: Its Optuna storage.
-        study_folder: Where finished folds lie; the search's own by default.
+        name, storage, study_folder: As of `take_up_study`.
 
     Raises:
         StudyMismatchError: There is no such study, no folder of it, or its data have changed.

@@ -23,9 +23,7 @@ def run_learning_curve(
 
     Args:
         study: The study's name.
-        storage: Its Optuna storage.
-        study_folder: Where finished folds lie; the search's own by default.
-        threads: Processor threads; the search's by default.
+        storage, study_folder, threads: As of `take_up_study`.
         target: F-measure over test tiles, in (0, 1); by default half of today's errors gone.
         show: Shows what was found.
 

@@ -79,7 +79,6 @@ class LocalFolds:
         n_epochs = 1 if cell.head == "linear" else self.prepared.settings.epochs
 
         def show(figures: EpochFigures) -> None:
-            """Show the epoch; the cell may be pruned by it."""
             self.progress.show_epoch(cell=cell, fold=fold.number, epoch=next(epochs), n_epochs=n_epochs)
             if course is not None:
                 course.watch(figures)

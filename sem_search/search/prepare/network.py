@@ -121,10 +121,5 @@ def render_calibration_tiles(tile_px: int) -> FloatTiles:
         picture = render_micrograph(MATERIALS[index * 3], size=size, seed=CALIBRATION_SEED + index)
         grey = picture[: size.scan_height_px].astype(np.float32) / np.float32(255)
         tiles.append(cut_tiles(grey, grid=grid)[0])
-    return _fit(np.stack(tiles), tile_px=tile_px)
-
-
-def _fit(tiles: FloatTiles, *, tile_px: int) -> FloatTiles:
-    """Mirror tiles outwards where the rendered picture is smaller than a tile."""
-    missing = tile_px - tiles.shape[1]
-    return np.pad(tiles, ((0, 0), (0, missing), (0, missing)), mode="symmetric") if missing > 0 else tiles
+    missing = tile_px - grid.size_px  # tiles are mirrored outwards where the rendered picture is smaller
+    return np.pad(np.stack(tiles), ((0, 0), (0, missing), (0, missing)), mode="symmetric")

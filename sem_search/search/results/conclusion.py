@@ -46,7 +46,7 @@ from sem_search.settings import list_arguments, write_value
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.entries.trust import compute_trust
-from sem_search.tracking.entries.types import Entry, FigureArtifact, TextArtifact
+from sem_search.tracking.entries.types import FigureArtifact, TextArtifact
 from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
 from sem_search.tracking.mlflow.models import find_model_uri
@@ -149,7 +149,9 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, run_id: str
         study.set_user_attr(MACHINE, describe_machine())
     context = describe_study(study, outcome=outcome, prepared=prepared, model_uri=registered.uri, run_id=run_id)
     entries = list(iter_study_entries(outcome, context=context, trust=trust))
-    report_file = _write_report(entries, prepared=prepared)
+    (report,) = (entry for entry in entries if isinstance(entry, TextArtifact) and entry.path == REPORT)
+    # Beside the folds, before it is logged: it can be read though a tracking server is away.
+    report_file = write_report(report.text, settings=prepared.settings, name=prepared.name)
     # The same time whenever this is done again, so that the numbers count once.
     log_entries(entries, run_id=run_id, time_ms=get_time_ms(context.ended))
     log_entries([build_optuna_page(study)], run_id=run_id)
@@ -170,12 +172,6 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, run_id: str
         },
         figures=tuple(entry for entry in entries if isinstance(entry, FigureArtifact)),
     )
-
-
-def _write_report(entries: Sequence[Entry], *, prepared: PreparedSearch) -> Path:
-    """Write the report beside the folds before it is logged: it can be read though a tracking server is away."""
-    (report,) = (entry for entry in entries if isinstance(entry, TextArtifact) and entry.path == REPORT)
-    return write_report(report.text, settings=prepared.settings, name=prepared.name)
 
 
 def list_winner_runs(study: optuna.Study, *, outcome: StudyOutcome) -> list[str]:

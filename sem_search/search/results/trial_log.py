@@ -141,13 +141,9 @@ class TrialLog:
         self.is_away = False
 
     def _log(self, trial: FrozenTrial, *, study: optuna.Study, state: TrialState, sign: Callable[[str], None]) -> None:
-        """Make a trial's run; one that an attempt before has begun is superseded, and so is this one if it is cut off.
+        """Make a trial's run, and `sign` its id as soon as it is open: it is remembered then as the trial's.
 
-        Args:
-            trial: The trial.
-            study: Its study.
-            state: How it ended, or is about to.
-            sign: Called with the run's id as soon as it is open: remembers which run is the trial's.
+        One that an attempt before has begun is superseded, and so is this one if it is cut off.
         """
         attempts = [run_id for one in _list_attempts(trial, study=study) for run_id in list_runs(one, study=study)]
         earlier = list_runs(trial, study=study)

@@ -109,11 +109,7 @@ class CellObjective:
         return float(known.value)
 
     def _run_folds(self, trial: optuna.Trial, *, cell: Cell, course: CellCourse) -> float:
-        """Train fold after fold; return the mean F-measure.
-
-        Raises:
-            ReleasedTrialError: An earlier rank has not begun: this trial gives way, and its finished folds stay.
-        """
+        """Train fold after fold; return the mean F-measure. Where an earlier rank has not begun, give way to it."""
         damaged: dict[str, str] = {}
         for fold in self.prepared.data.folds.folds:
             if self.prepared.store.is_damaged(cell=cell, fold=fold.number):

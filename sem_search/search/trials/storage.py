@@ -183,12 +183,7 @@ def _explain_errors(
     tell: Callable[[str], None] | None = None,
     advice: str = LATER,
 ) -> Result:
-    """Do something again and again while the database is away; what it refuses is a sentence.
-
-    Raises:
-        SettingsError: It refuses.
-        StoreError: It stayed away.
-    """
+    """Do something again and again while the database is away; what it refuses is a SettingsError."""
     try:
         return repeat_while_away(act, name=NAME, is_away=is_outage, wait_s=wait_s, warn=tell or warn, advice=advice)
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, ValueError) as error:
@@ -201,11 +196,7 @@ def _look(url: str, look: Callable[[Connection], Result], *, wait_s: float) -> R
 
 
 def _check_is_not_mlflows(url: str, *, wait_s: float) -> None:
-    """Refuse MLflow's own database: both keep their version in a table of the same name, and break each other.
-
-    Raises:
-        SettingsError: MLflow's tables are in it.
-    """
+    """Refuse MLflow's own database: both keep their version in a table of the same name, and break each other."""
     file = find_sqlite_file(url)
     if file is not None and not file.exists():
         return

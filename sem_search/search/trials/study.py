@@ -180,11 +180,7 @@ def read_stored_fingerprint(*, name: str, storage: str) -> dict[str, Any] | None
 
 
 def _check_storage_exists(url: str) -> None:
-    """Refuse an SQLite file that is not there: to open it would make an empty one.
-
-    Raises:
-        SettingsError: Names the file.
-    """
+    """Refuse an SQLite file that is not there: to open it would make an empty one."""
     if not has_file(url):
         raise SettingsError(
             f"storage={mask_url(url)}: there is no such file here ({find_sqlite_file(url)}). "
