@@ -3,7 +3,7 @@
 from sem_search.audits.heat_maps.heat import HeadWeights
 from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morphology
 from sem_search.audits.heat_maps.morphology_entries import iter_morphology_entries
-from sem_search.audits.heat_maps.other_network import OtherMaps, explain_study
+from sem_search.audits.heat_maps.other_network import explain_study
 from sem_search.audits.study_audit import QUESTIONS, StudyAudit, check_questions, iter_audit_entries, iter_audits
 from sem_search.audits.subject import AuditSubject
 from sem_search.progress import Show, show_nothing
@@ -121,7 +121,9 @@ def run_morphology(
     ) as run_id:
         if other is not None:
             show_progress(f"heat maps of {other}")
-            maps = _explain_study(take_up_study(other, storage=storage, study_folder=study_folder, threads=threads))
+            second = take_up_study(other, storage=storage, study_folder=study_folder, threads=threads)
+            weights = read_head_weights(second, trial=second.outcome.winner)
+            maps = explain_study(build_subject(second), head_weights=weights)
         audit = audit_morphology(
             subject,
             head_weights=read_head_weights(finished, trial=finished.outcome.winner),
@@ -140,9 +142,3 @@ def read_head_weights(finished: FinishedStudy, *, trial: TrialOutcome) -> dict[i
     """Return a trial's head of each fold, by the fold's number."""
     kept = read_finished_folds(finished.prepared, trial=trial)
     return {one.outcome.fold: one.head_weights for one in kept}
-
-
-def _explain_study(finished: FinishedStudy) -> OtherMaps:
-    """Return where the network of a study looks."""
-    weights = read_head_weights(finished, trial=finished.outcome.winner)
-    return explain_study(build_subject(finished), head_weights=weights)

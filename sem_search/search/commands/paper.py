@@ -130,12 +130,7 @@ def _compare(searches: Sequence[SearchSettings], *, conclusions: Sequence[Conclu
 
 
 def collect_class_facts(data: PreparedData, *, settings: SearchSettings) -> dict[str, dict[str, str]]:
-    """Return what Table 1 says of each class beside its numbers, by column: sizes, and what a CSV says besides.
-
-    Args:
-        data: Read with the settings.
-        settings: Name the data.
-    """
+    """Return what Table 1 says of each class beside its numbers, by column: sizes, and what a CSV says besides."""
     path = Path(settings.data).expanduser()
     of_csv = read_class_facts(path) if settings.data != DEMO and path.is_file() else {}
     facts = {}

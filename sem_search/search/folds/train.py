@@ -27,6 +27,7 @@ class FoldSource(Protocol):
         Raises:
             optuna.TrialPruned: The cell is pruned within this fold.
             FailedTrialError: This cell cannot be trained.
+            StoreError: The result could not be written.
         """
 
     def refit(self, cell: Cell, *, folds: Sequence[Fold]) -> None:
@@ -46,16 +47,7 @@ class LocalFolds:
     progress: SearchProgress
 
     def obtain(self, *, cell: Cell, fold: Fold, course: CellCourse | None = None) -> FinishedFold:
-        """Return a finished fold, as `FoldSource`; without a course it is trained to its end.
-
-        Args:
-            cell: What is tried.
-            fold: Which images stand in which split.
-            course: The cell's folds so far; it may prune the cell after any epoch. None never prunes.
-
-        Raises:
-            StoreError: The result could not be written.
-        """
+        """Return a finished fold, as `FoldSource`; without a course it is trained to its end."""
         finished = self.prepared.store.read(cell=cell, fold=fold.number)
         is_new = finished is None
         if finished is None:

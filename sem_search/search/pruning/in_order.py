@@ -32,17 +32,10 @@ class EarlierTrials:
     """What one cell is compared with: the trials of lower rank."""
 
     def __init__(self, study: optuna.Study, *, rank: int, head: Head, settings: SearchSettings) -> None:
-        """Begin with a cell.
-
-        Args:
-            study: Holds the trials, and the pruner that is asked between folds.
-            rank: Of the cell.
-            head: Of the cell.
-            settings: Which pruner there is.
-        """
+        """Begin with the rank and the head of a cell; the study holds the pruner that is asked between folds."""
         self._study = study
         self._rank = rank
-        self._head: Head = head
+        self._head = head
         self._is_extrapolating = settings.pruner == EXTRAPOLATION
         self._prunes = self._is_extrapolating or not isinstance(study.pruner, optuna.pruners.NopPruner)
         self._asked_at_s = -ASK_EVERY_S
@@ -98,13 +91,7 @@ class CellCourse:
     """The folds of one cell, from finished to accepted."""
 
     def __init__(self, *, earlier: EarlierTrials, n_folds: int, accept: Callable[[FinishedFold], float]) -> None:
-        """Begin a cell.
-
-        Args:
-            earlier: What the cell is compared with.
-            n_folds: Folds of a cell.
-            accept: Reports a fold; returns the objective on it.
-        """
+        """Begin a cell of `n_folds` folds; `accept` reports one and returns the objective on it."""
         self.earlier = earlier
         self.accepted: list[FinishedFold] = []
         self.values: list[float] = []

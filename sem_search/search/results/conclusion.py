@@ -311,12 +311,7 @@ def read_examples(prepared: PreparedSearch, *, side_px: int) -> tuple[ExampleIma
 
 
 def describe_tiling(prepared: PreparedSearch, *, example: ExampleImage) -> TilingExample:
-    """Return how an original is cut.
-
-    Args:
-        prepared: With its grid of tiles.
-        example: The original.
-    """
+    """Return how an original is cut."""
     grid = prepared.data.grid
     return TilingExample(
         image=example,
