@@ -164,7 +164,10 @@ class TrialLog:
         try:
             sign(run_id)
             log_datasets(self.datasets, run_id=run_id)
-            link = self._log_model(outcome, folds=folds, run_id=run_id) if state == "complete" else None
+            link = None  # the scores of a complete trial are linked with its model
+            if state == "complete":
+                model_id = log_trial_model(self.prepared, outcome=outcome, finished_folds=folds, run_id=run_id)
+                link = ModelLink(model_id=model_id, datasets=self.datasets)
             entries = self._iter_entries(outcome, trial=trial, folds=folds)
             log_entries(entries, run_id=run_id, time_ms=end_ms, link=link)
             for other in attempts:
@@ -175,11 +178,6 @@ class TrialLog:
         except BaseException:
             self._give_up(run_id)
             raise
-
-    def _log_model(self, outcome: TrialOutcome, *, folds: tuple[FinishedFold, ...], run_id: str) -> ModelLink:
-        """Log the model of a complete trial; its scores are linked with it when they are logged."""
-        model_id = log_trial_model(self.prepared, outcome=outcome, finished_folds=folds, run_id=run_id)
-        return ModelLink(model_id=model_id, datasets=self.datasets)
 
     def _give_up(self, run_id: str) -> None:
         """End a run that was cut off; with the store away that is left to the next attempt."""
