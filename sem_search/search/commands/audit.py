@@ -48,9 +48,7 @@ def run_audit(
         "audit", study, storage=storage, study_folder=study_folder, only=None if questions == QUESTIONS else questions
     )
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
-    with open_question_run(
-        study=study, kind="audit", parent_run_id=finished.run_id, name=f"audit of {study}"
-    ) as run_id:
+    with open_question_run(study=study, kind="audit", parent_run_id=finished.run_id) as run_id:
         show_progress(f"Logged as run {run_id}, artifacts below audit/, answer by answer.")
         audits = iter_audits(build_subject(finished), questions=questions, show=show_progress)
         known, shown = None, ""
@@ -116,9 +114,7 @@ def run_morphology(
         check_pair(study, other, storage=storage, must_agree=SAME_TILES)
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
     subject, maps = build_subject(finished), None
-    with open_question_run(
-        study=study, kind="morphology", parent_run_id=finished.run_id, name=f"morphology of {study}"
-    ) as run_id:
+    with open_question_run(study=study, kind="morphology", parent_run_id=finished.run_id) as run_id:
         if other is not None:
             show_progress(f"heat maps of {other}")
             second = take_up_study(other, storage=storage, study_folder=study_folder, threads=threads)

@@ -132,16 +132,17 @@ def check_same_data(study: optuna.Study, *, digest: str) -> None:
 
 
 @contextmanager
-def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -> Iterator[str]:
+def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str | None = None) -> Iterator[str]:
     """Give the id of a new run below a study's, for what is asked of it; it ends as FINISHED, KILLED or FAILED.
 
     Args:
         study: The study asked.
-        kind: What is asked: `audit`, `comparison`, `morphology`.
+        kind: What is asked: `audit`, `comparison`, `learning-curve`, `morphology`.
         parent_run_id: The study's run.
-        name: Of the new run.
+        name: Of the new run; by default what is asked, and of which study.
     """
     tags = describe_audit(study=study, kind=kind, process=describe_process())
+    name = name or f"{kind.replace('-', ' ')} of {study}"
     run_id = open_child_run(parent_run_id=parent_run_id, name=name, tags=tags)
     with keep_outcome(run_id, end=lambda status: end_run(run_id, status=status)):
         yield run_id
