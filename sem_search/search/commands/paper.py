@@ -84,9 +84,7 @@ def run_paper(searches: Sequence[SearchSettings], *, show: Show = show_nothing) 
         comparisons = tuple(_compare(searches, conclusions=conclusions))
         answer = build_paper_answer(
             [
-                PaperStudy(
-                    outcome=one.outcome, weights_used=used, figures={figure.path: figure for figure in one.figures}
-                )
+                PaperStudy(outcome=one.outcome, weights_used=used, figures={entry.path: entry for entry in one.figures})
                 for one, used in zip(conclusions, weights, strict=True)
             ],
             comparisons=[compared.to_answer() for compared in comparisons],

@@ -61,9 +61,8 @@ class LocalFolds:
         for fold in folds:
             first = self.prepared.store.get(cell=cell, fold=fold.number)
             splits = get_tile_splits(fold, tiles=self.prepared.data.tiles)
-            self.prepared.store.refits.write(
-                self.prepared.trainer.refit_fold(first, splits=splits, cell=cell), cell=cell
-            )
+            again = self.prepared.trainer.refit_fold(first, splits=splits, cell=cell)
+            self.prepared.store.refits.write(again, cell=cell)
             self.progress.count_fold(cell=cell, fold=fold.number, is_new=True)
 
     def _train(self, cell: Cell, *, fold: Fold, course: CellCourse | None) -> FinishedFold:

@@ -219,12 +219,7 @@ def _register(
 
 
 def describe_study(
-    study: optuna.Study,
-    *,
-    outcome: StudyOutcome,
-    prepared: PreparedSearch,
-    model_uri: str | None,
-    run_id: str,
+    study: optuna.Study, *, outcome: StudyOutcome, prepared: PreparedSearch, model_uri: str | None, run_id: str
 ) -> StudyContext:
     """Gather what the figures and the report need beside the predictions.
 

@@ -64,11 +64,7 @@ _PLACE = re.compile(r"(?<![\w:/.~])(?:[A-Za-z]:\\|/)(?:[^\s\\/:,;]+[\\/])*([^\s\
 
 
 def log_trial_model(
-    prepared: PreparedSearch,
-    *,
-    outcome: TrialOutcome,
-    finished_folds: tuple[FinishedFold, ...],
-    run_id: str,
+    prepared: PreparedSearch, *, outcome: TrialOutcome, finished_folds: tuple[FinishedFold, ...], run_id: str
 ) -> str:
     """Log what would be served if this trial won, and return the model's id.
 
