@@ -139,7 +139,7 @@ def _train_heads(
     settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, store: FeatureStore
 ) -> tuple[float, float]:
     """Return the last validation accuracy of heads, and after how many epochs they came near it, mean over folds."""
-    trainer = build_trainer(settings, data=data, network=network, views=[store])
+    trainer = build_trainer(settings.model_dump(), cut=network.cut, tiles=data.tiles, views=[store])
     cell = Cell(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE)
     curves = [
         trainer.train_fold(get_tile_splits(fold, tiles=data.tiles), cell=cell).outcome.curves.validation_accuracy

@@ -53,14 +53,9 @@ def read_catalogue(data: Place = "demo", **settings: Any) -> "Catalogue":
         DataError: There are no data, or they cannot be used as they are.
         SettingsError: A setting is unknown or out of range, or `exclude` names no class.
     """
-    from sem_search.micrographs import catalogue
-    from sem_search.search.prepare.data import locate_data
+    from sem_search.search.prepare.data import read_data
 
-    asked = _build_settings(data, settings)
-    place, reading = locate_data(asked)
-    return catalogue.read_catalogue(
-        place, exclude=asked.exclude, allow_outside=asked.allow_outside, reading=reading, progress=True
-    )
+    return read_data(_build_settings(data, settings), progress=True)
 
 
 def inspect(data: "Catalogue | Place" = "demo", **settings: Any) -> "Inspection":

@@ -68,14 +68,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         DataError: The data cannot be used as they are; the message says why and what to do.
         SettingsError: A class to exclude does not exist, or the folds asked for are too few.
     """
-    folder, reading = locate_data(settings)
-    grid = build_grid(settings)
-    catalogue = read_catalogue(
-        folder,
-        exclude=settings.exclude,
-        allow_outside=settings.allow_outside,
-        reading=reading,
-    )
+    grid, catalogue = build_grid(settings), read_data(settings)
     catalogue, pixel_size_nm = settle_pixel_size(catalogue, asked=settings.pixel_size_nm, tile_px=settings.tile_px)
     # Drawn once before the slow search for overlaps, so that a class that is too small is refused at once.
     draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
@@ -99,6 +92,19 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         folds=folds,
         tiles=build_study_tiles(catalogue, grid=grid),
         findings=inspection.findings,
+    )
+
+
+def read_data(settings: SearchSettings, *, progress: bool = False) -> Catalogue:
+    """Read the images that the settings name, and their labels.
+
+    Raises:
+        DataError: The data cannot be used as they are.
+        SettingsError: A class to exclude does not exist.
+    """
+    place, reading = locate_data(settings)
+    return read_catalogue(
+        place, exclude=settings.exclude, allow_outside=settings.allow_outside, reading=reading, progress=progress
     )
 
 

@@ -36,7 +36,6 @@ from sem_search.tracking.mlflow.log import log_entries
 from sem_search.tracking.mlflow.models import ModelLink
 from sem_search.tracking.mlflow.names import TAG_REFIT
 from sem_search.tracking.mlflow.runs import get_tags
-from sem_search.transfer.heads.training import HeadTrainer
 
 NOT_OF_THE_MODEL = {
     "data",
@@ -65,12 +64,7 @@ _PLACE = re.compile(r"(?<![\w:/.~])(?:[A-Za-z]:\\|/)(?:[^\s\\/:,;]+[\\/])*([^\s\
 
 
 def log_trial_model(
-    prepared: PreparedSearch,
-    *,
-    outcome: TrialOutcome,
-    trainer: HeadTrainer,
-    finished_folds: tuple[FinishedFold, ...],
-    run_id: str,
+    prepared: PreparedSearch, *, outcome: TrialOutcome, finished_folds: tuple[FinishedFold, ...], run_id: str
 ) -> str:
     """Log what would be served if this trial won, and return the model's id.
 
@@ -79,13 +73,12 @@ def log_trial_model(
     Args:
         prepared: Of the search.
         outcome: Of the complete trial.
-        trainer: Its head takes the weights of each fold.
         finished_folds: All folds of the trial, in order.
         run_id: Of the trial's run.
     """
     parts = ClassifierParts(
         trunk=prepared.network.cut.trunk,
-        head=trainer.head,
+        head=prepared.trainer.head,
         head_weights=[fold.head_weights for fold in finished_folds],
         convolution=prepared.network.cut.convolution,
         backbone=prepared.network.backbone.name,
@@ -114,19 +107,18 @@ def log_trial_model(
     return logged.model_id
 
 
-def log_refit(prepared: PreparedSearch, *, winner: TrialOutcome, trainer: HeadTrainer) -> None:
+def log_refit(prepared: PreparedSearch, *, winner: TrialOutcome) -> None:
     """Log the winner with the heads that were trained again to its run: its model and their test scores, once.
 
     Args:
         prepared: Of the search.
         winner: As it is served; without `refit` nothing is logged.
-        trainer: Its head takes the weights of each fold.
     """
     run_id = winner.run_id
     if not winner.is_refit or run_id is None or TAG_REFIT in get_tags(run_id):
         return
     folds = read_finished_folds(prepared, trial=winner)
-    model_id = log_trial_model(prepared, outcome=winner, trainer=trainer, finished_folds=folds, run_id=run_id)
+    model_id = log_trial_model(prepared, outcome=winner, finished_folds=folds, run_id=run_id)
     link = ModelLink(model_id=model_id, datasets=describe_datasets(prepared))
     log_entries(iter_refit_entries(winner, tiles=prepared.data.tiles), run_id=run_id, link=link)
 

@@ -118,7 +118,7 @@ def describe_datasets(prepared: PreparedSearch) -> Datasets:
     catalogue = prepared.data.catalogue
     return build_datasets(
         catalogue.table,
-        name=_shorten(prepared.settings.data),
+        name=Path(prepared.settings.data).name or prepared.settings.data,
         digest=catalogue.digest,
         source=str(catalogue.root),
     )
@@ -190,10 +190,6 @@ def _resolve_names(params: Mapping[str, Scalar], *, taken: Mapping[str, str]) ->
     changed = {name: value for name, value in params.items() if taken.get(name) != str(value)}
     renamed = {(f"{name}_used" if name in taken else name): value for name, value in changed.items()}
     return {name: value for name, value in renamed.items() if name not in taken}
-
-
-def _shorten(data: str) -> str:
-    return Path(data).name or data
 
 
 def _read_git_commit() -> str:
