@@ -22,7 +22,6 @@ from sem_search.records import (
     TrialOutcome,
     TrialState,
 )
-from sem_search.tracking.entries.context import FoldSplits
 from sem_search.tracking.entries.types import Scalar, TableArtifact
 
 FoldSplit = Literal["training", "validation", "test", "left out"]
@@ -200,22 +199,12 @@ def compute_trial_rows(study: StudyOutcome) -> tuple[TrialRow, ...]:
 
 
 def compute_selection(study: StudyOutcome) -> Selection:
-    """Return the best complete trial on validation and on test tiles; of equals the study's winner, then the first.
-
-    Raises:
-        ValueError: No trial is complete.
-    """
+    """Return the best complete trial on validation and on test tiles; of equals the study's winner, then the first."""
     complete = [_score_trial(trial, study=study) for trial in study.trials if trial.state == "complete"]
-    if not complete:
-        raise ValueError(f"Study {study.name!r} has no complete trial among {len(study.trials)} to choose from.")
-
-    def rank(trial: ScoredTrial, score: float) -> tuple[float, bool, int]:
-        """Return what sorts the trials: of equal scores, the study's winner, then the first."""
-        return score, trial.trial == study.winner_number, -trial.trial
-
+    ranked = sorted(complete, key=lambda one: (one.trial != study.winner_number, one.trial))
     return Selection(
-        chosen_on_validation=max(complete, key=lambda trial: rank(trial, trial.validation_f_measure)),
-        chosen_on_test=max(complete, key=lambda trial: rank(trial, trial.test_f_measure)),
+        chosen_on_validation=max(ranked, key=lambda one: one.validation_f_measure),  # of equals, the first
+        chosen_on_test=max(ranked, key=lambda one: one.test_f_measure),
     )
 
 
@@ -262,12 +251,14 @@ def compute_confused_pairs(table: ConfusionTable, *, n_most: int) -> tuple[Confu
     )
 
 
-def compute_fold_rows(folds: Sequence[FoldSplits], *, tiles: TileTable) -> tuple[FoldRow, ...]:
-    """Return the splits of every image, class by class, in the order of the tile table."""
-    split_of = [
-        {image: split for split in FOLD_SPLITS for image in getattr(fold, split)}
-        for fold in sorted(folds, key=lambda fold: fold.number)
-    ]
+def compute_fold_rows(folds: Sequence[Mapping[str, Sequence[str]]], *, tiles: TileTable) -> tuple[FoldRow, ...]:
+    """Return the splits of every image, class by class, in the order of the tile table.
+
+    Args:
+        folds: In order; the image ids of each split, by its name.
+        tiles: The study's tiles.
+    """
+    split_of = [{image: split for split in FOLD_SPLITS for image in fold[split]} for fold in folds]
     n_tiles = np.bincount(tiles.image_of_tile, minlength=len(tiles.image_ids))
     return tuple(
         FoldRow(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from sem_search.evaluation.comparison import Difference
+from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.entries.context import GreyImage
 from sem_search.tracking.figures.style import (
     BLUE,
@@ -36,9 +38,7 @@ class BarRow:
     """One line: a value with its interval."""
 
     name: str
-    value: float
-    low: float
-    high: float
+    interval: Interval | Difference
     is_marked: bool = False
     """Drawn in the colour of what needs attention."""
 
@@ -79,7 +79,7 @@ def draw_rows(
     figure = make_figure(width_in=7.0, height_in=0.36 * len(rows) + 1.3)
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
-        draw_error_bars(axes, [row], rows=[place], colour=ORANGE if row.is_marked else BLUE)
+        draw_error_bars(axes, [row.interval], rows=[place], colour=ORANGE if row.is_marked else BLUE)
     if reference is not None:
         axes.axvline(reference, color=GREY, linestyle="--", linewidth=1, label=reference_name)
         add_legend(figure)

@@ -10,7 +10,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -20,6 +20,9 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+
+from sem_search.evaluation.comparison import Difference
+from sem_search.evaluation.statistics import Interval
 
 LegendPlace = Literal["outside upper center", "outside lower center"]
 Extent = tuple[float, float, float, float]
@@ -77,22 +80,6 @@ LABEL_LINE = 18
 
 LABEL_LENGTH = 2 * LABEL_LINE
 """Longer names lose their middle: the ends tell grades apart."""
-
-
-class HasInterval(Protocol):
-    """A value with the ends of its interval."""
-
-    @property
-    def value(self) -> float:
-        """What was measured."""
-
-    @property
-    def low(self) -> float:
-        """Lower end."""
-
-    @property
-    def high(self) -> float:
-        """Upper end."""
 
 
 def make_figure(*, width_in: float, height_in: float) -> Figure:
@@ -232,7 +219,7 @@ def show_pixels(axes: Axes, pixels: NDArray[np.float32], *, shape_px: tuple[int,
 
 def draw_error_bars(
     axes: Axes,
-    intervals: Sequence[HasInterval],
+    intervals: Sequence[Interval | Difference],
     *,
     rows: ArrayLike,
     colour: str,

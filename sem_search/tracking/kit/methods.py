@@ -1,7 +1,7 @@
 """The methods section of a paper about a study. Numbers are gathered here, words stand in `templates/methods.md`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ def _escape(text: str) -> str:
 
 def _describe_sizes(record: StudyRecord, *, split: str) -> str:
     """Return how many images a split has: `30`, or `28 to 30` where folds differ."""
-    sizes: Sequence[int] = [len(getattr(fold, split)) for fold in record.context.folds]
+    sizes = [len(fold[split]) for fold in record.context.folds]
     return str(min(sizes)) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
 
 

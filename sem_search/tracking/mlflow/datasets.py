@@ -41,13 +41,14 @@ def build_datasets(frame: pd.DataFrame, *, name: str, digest: str, source: str) 
         digest: Content hash of the catalogue.
         source: Folder or file that the data came from, or what else they are.
     """
+    schema = Schema([ColSpec(_get_type(frame[name]), name=str(name), required=False) for name in frame.columns])
     return {
         role: Dataset(
             name=name,
             digest=f"{digest[:DIGEST_LENGTH]}-{role}",
             source_type="local",
             source=json.dumps({"uri": mask_secrets(source)}),
-            schema=json.dumps({"mlflow_colspec": _build_schema(frame).to_dict()}),
+            schema=json.dumps({"mlflow_colspec": schema.to_dict()}),
             profile=json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
         )
         for role in ROLES
@@ -69,13 +70,8 @@ def log_datasets(datasets: Datasets, *, run_id: str) -> None:
         client.log_inputs(run_id, datasets=inputs)  # another search has just named the same data: now they are known
 
 
-def _build_schema(frame: pd.DataFrame) -> Schema:
-    """Return the columns with MLflow's types; what is neither number nor truth value counts as text."""
-    return Schema([ColSpec(_get_type(frame[name]), name=str(name), required=False) for name in frame.columns])
-
-
 def _get_type(column: "pd.Series[Any]") -> DataType:
-    """Return MLflow's type of one column."""
+    """Return MLflow's type of one column; what is neither number nor truth value counts as text."""
     if pd.api.types.is_bool_dtype(column):
         return DataType.boolean
     if pd.api.types.is_integer_dtype(column):

@@ -27,7 +27,6 @@ from mlflow.utils.mlflow_tags import (
 
 from sem_search.secrets import mask_secrets
 from sem_search.tracking.entries.types import (
-    Artifact,
     ChartImage,
     Entry,
     EvaluationTable,
@@ -85,7 +84,7 @@ class _Batch:
             case EvaluationTable():
                 self.tables.append(entry)
             case _:
-                _write(entry, folder=self.folder)
+                write_artifact(entry, target=self.folder / entry.path)
 
     def _shorten(self, values: Mapping[str, Scalar], *, kind: str, limit: int) -> dict[str, str]:
         """Return values as MLflow takes them; those over the limit go into the folder and say so."""
@@ -93,9 +92,9 @@ class _Batch:
         texts = {key: mask_secrets(str(value)) for key, value in values.items()}
         for key, text in texts.items():
             if len(text) > limit:
-                long_value = TextArtifact(path=f"long_values/{kind}/{names[key]}.txt", text=text)
-                _write(long_value, folder=self.folder)
-                texts[key] = f"{len(text)} characters, in the artifact {long_value.path}"
+                path = f"long_values/{kind}/{names[key]}.txt"
+                write_artifact(TextArtifact(path=path, text=text), target=self.folder / path)
+                texts[key] = f"{len(text)} characters, in the artifact {path}"
         return texts
 
 
@@ -185,18 +184,10 @@ def get_time_ms(moment: datetime | None = None) -> int:
 def _build_metric(point: MetricPoint, *, time_ms: int, link: ModelLink | None) -> Metric:
     """Return a number for MLflow; a score is the model's, too."""
     role = point.key.removeprefix("refit/").partition("/")[0]
-    dataset = link.datasets.get(role) if link is not None else None
-    if link is None or dataset is None:
-        return Metric(point.key, point.value, time_ms, point.step)
-    return Metric(
-        point.key,
-        point.value,
-        time_ms,
-        point.step,
-        model_id=link.model_id,
-        dataset_name=dataset.name,
-        dataset_digest=dataset.digest,
-    )
+    owner: dict[str, str] = {}
+    if link is not None and (dataset := link.datasets.get(role)):
+        owner = {"model_id": link.model_id, "dataset_name": dataset.name, "dataset_digest": dataset.digest}
+    return Metric(point.key, point.value, time_ms, point.step, **owner)
 
 
 def _log_image(content: bytes, *, key: str, run_id: str, time_ms: int) -> None:
@@ -211,13 +202,6 @@ def _log_image(content: bytes, *, key: str, run_id: str, time_ms: int) -> None:
 def _mask(value: Scalar) -> Scalar:
     """Return a field of a table without secrets."""
     return mask_secrets(value) if isinstance(value, str) else value
-
-
-def _write(artifact: Artifact, *, folder: Path) -> None:
-    """Write one file of the run into the folder."""
-    target = folder / artifact.path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_artifact(artifact, target=target)
 
 
 def _iter_chunks(items: Sequence[Part], *, size: int) -> Iterator[Sequence[Part]]:

@@ -121,7 +121,7 @@ def test_the_tables_of_training_and_folds(folder: Path, study: StudyOutcome, con
     assert [float(row["validation_loss"]) for row in of_last] == last.curves.validation_loss.tolist()
     assert [row["epoch"] for row in of_last if row["is_chosen"] == "True"] == [str(last.best_epoch + 1)]
     splits = {row["image_id"]: row["fold_1"] for row in read(folder, "figure_s2_folds")}
-    assert {name for name, split in splits.items() if split == "test"} == set(context.folds[0].test)
+    assert {name for name, split in splits.items() if split == "test"} == set(context.folds[0]["test"])
     assert [row["left_px"] for row in read(folder, "figure_s1_tiling")] == ["0", "40", "0", "40"]
     assert [row["fold"] for row in read(folder, "figure_6_grad_cam")] == ["1", "1"]
 
