@@ -233,11 +233,6 @@ def test_the_sheet_says_where_a_map_is_zero_and_a_name_is_wrong(context: StudyCo
     assert [axes.get_title() for axes in figure.axes[4:6]] == ["true: fine", "for: rough"]
 
 
-def test_an_empty_sheet_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs at least one picture"):
-        draw_grad_cam_sheet(HeatMapSheet(convolution="conv_last", pictures=()))
-
-
 @pytest.mark.parametrize(
     ("pixel_size_nm", "words"),
     [(None, []), (12.5, ["200 nm"]), (1.0, ["20 nm"]), (620.0, ["10 µm"]), (1e5, ["2 mm"])],
@@ -251,11 +246,6 @@ def test_the_scale_bar_has_a_round_length(context: StudyContext, pixel_size_nm: 
         length_nm = float(words[0].split()[0]) * {"nm": 1, "µm": 1e3, "mm": 1e6}[words[0].split()[1]]
         assert bar.get_width() * pixel_size_nm == pytest.approx(length_nm)
         assert 10 <= bar.get_width() <= 30
-
-
-def test_no_examples_are_refused() -> None:
-    with pytest.raises(ValueError, match="needs at least one example image"):
-        draw_examples([])
 
 
 def test_the_tiling_numbers_the_tiles_and_darkens_the_rest(context: StudyContext) -> None:

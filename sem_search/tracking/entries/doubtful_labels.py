@@ -12,7 +12,6 @@ from sem_search.tracking.entries.types import TableArtifact
 from sem_search.words import count
 
 PROBABILITY_DIGITS = 4
-NO_FAULTS: Mapping[str, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +101,7 @@ def list_doubtful_labels(
     )
 
 
-def build_doubt_table(
-    found: DoubtfulLabels, *, path: str, faults: Mapping[str, tuple[str, ...]] = NO_FAULTS
-) -> TableArtifact:
+def build_doubt_table(found: DoubtfulLabels, *, path: str, faults: Mapping[str, tuple[str, ...]]) -> TableArtifact:
     """Return the doubtful labels as a table, the most doubtful first.
 
     Args:

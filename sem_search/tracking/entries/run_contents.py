@@ -125,12 +125,8 @@ def iter_refit_entries(winner: TrialOutcome, *, tiles: TileTable) -> Iterator[En
         tiles: The tiles that it answered.
     """
     yield from iter_finite_metrics(iter_refit_numbers(winner, tiles=tiles), source="refit")
-    of_images, of_tiles = (
-        tabulate_image_predictions(winner, tiles=tiles),
-        tabulate_tile_predictions(winner, tiles=tiles),
-    )
-    yield FrameArtifact(path="refit/predictions/images.parquet", frame=of_images)
-    yield FrameArtifact(path="refit/predictions/tiles.parquet", frame=of_tiles)
+    for unit, tabulate in (("images", tabulate_image_predictions), ("tiles", tabulate_tile_predictions)):
+        yield FrameArtifact(path=f"refit/predictions/{unit}.parquet", frame=tabulate(winner, tiles=tiles))
     yield Tags(values={TAG_REFIT: "true"})
     for fold in winner.folds:
         if fold.is_diverged:

@@ -313,7 +313,6 @@ def build_index_table(table: IndexTable, *, path: str) -> TableArtifact:
 
 
 def _score_trial(trial: TrialOutcome, *, study: StudyOutcome) -> ScoredTrial:
-    """Return the headline figures of a complete trial."""
     validation, test = (compute_split_scores(trial, tiles=study.tiles, split=split).f_measure for split in SPLITS)
     return ScoredTrial(trial=trial.number, validation_f_measure=validation, test_f_measure=test)
 
@@ -337,7 +336,6 @@ def _build_grid_table(
 
 
 def _build_grid_cell(cell: Cell, *, trial: TrialOutcome | None, study: StudyOutcome, split: Split) -> GridCell:
-    """Return one field of the grid."""
     if trial is None:
         return GridCell(cell=cell, state="missing", f_measure=None, n_folds=0)
     score = compute_split_scores(trial, tiles=study.tiles, split=split).f_measure if trial.folds else None
@@ -345,7 +343,6 @@ def _build_grid_cell(cell: Cell, *, trial: TrialOutcome | None, study: StudyOutc
 
 
 def _build_trial_row(trial: TrialOutcome, *, study: StudyOutcome) -> TrialRow:
-    """Return one row of the table of trials."""
     validation, test = (
         compute_split_scores(trial, tiles=study.tiles, split=split) if trial.folds else None for split in SPLITS
     )

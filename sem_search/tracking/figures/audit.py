@@ -70,12 +70,7 @@ def draw_rows(
         reference: Where a line is drawn: chance, or no difference.
         reference_name: What the line means.
         limits: Of the axis; None to fit the values.
-
-    Raises:
-        ValueError: There are no rows.
     """
-    if not rows:
-        raise ValueError("A figure of values needs at least one row.")
     figure = make_figure(width_in=7.0, height_in=0.36 * len(rows) + 1.3)
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
@@ -92,13 +87,7 @@ def draw_rows(
 
 
 def draw_tiles(pictures: Sequence[TilePicture], *, per_line: int) -> Figure:
-    """Draw tiles side by side, in the order given.
-
-    Raises:
-        ValueError: There are no tiles.
-    """
-    if not pictures:
-        raise ValueError("A sheet of tiles needs at least one tile.")
+    """Draw tiles, at least one, side by side in the order given."""
     figure = make_figure(width_in=1.9 * per_line, height_in=2.4 * math.ceil(len(pictures) / per_line))
     panels = make_panels(figure, n=len(pictures), n_columns=per_line)
     for axes, picture in zip(panels, pictures, strict=True):

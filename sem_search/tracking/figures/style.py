@@ -24,7 +24,6 @@ from PIL import Image
 from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.statistics import Interval
 
-LegendPlace = Literal["outside upper center", "outside lower center"]
 Extent = tuple[float, float, float, float]
 """Left, right, bottom and top of a picture in its axes."""
 
@@ -94,12 +93,7 @@ def render_figure(figure: Figure, *, suffix: str) -> bytes:
         figure: What to draw.
         suffix: `.png` for lines and letters, `.jpg` for figures made of micrographs, whose noise no PNG packs; for
             journals `.svg` and `.pdf`, whose letters stay letters, and `.tif`.
-
-    Raises:
-        ValueError: No such format is written here.
     """
-    if suffix not in FORMATS:
-        raise ValueError(f"Figures are written as {', '.join(FORMATS)}, not as {suffix!r}.")
     set_families(figure)
     buffer = io.BytesIO()
     if suffix == ".png":
@@ -142,7 +136,7 @@ def wrap(label: str, *, line: int = LABEL_LINE) -> str:
     plain = label.replace(r"\$", "$")
     lines = textwrap.wrap(plain, line)
     if len(lines) > 2:
-        middle = -(-len(plain) // 2)
+        middle = math.ceil(len(plain) / 2)
         lines = [plain[:middle], plain[middle:]]
     return escape("\n".join(lines))
 
@@ -213,7 +207,9 @@ def show_pixels(axes: Axes, pixels: NDArray[np.float32], *, shape_px: tuple[int,
     height_px, width_px = shape_px or pixels.shape
     extent = (0.0, float(width_px), float(height_px), 0.0)
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
-    hide_frame(axes)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
     return extent
 
 
@@ -275,7 +271,7 @@ def set_grid(axes: Axes, *, axis: Literal["both", "x"] = "both") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def add_legend(figure: Figure, *, place: LegendPlace = "outside upper center", **options: Any) -> None:
+def add_legend(figure: Figure, *, place: str = "outside upper center", **options: Any) -> None:
     """Explain the colours outside the axes, in one line.
 
     Args:
@@ -286,15 +282,7 @@ def add_legend(figure: Figure, *, place: LegendPlace = "outside upper center", *
     figure.legend(loc=place, ncols=4, fontsize=SMALL_PT, frameon=False, **options)
 
 
-def hide_frame(axes: Axes) -> None:
-    """Leave no ticks and no frame: for pictures."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-
-
 def _reduce_colours(png: io.BytesIO, *, dpi: float) -> bytes:
-    """Return a PNG with a palette."""
     reduced = io.BytesIO()
     with Image.open(png) as picture:
         palette = picture.convert("RGB").quantize(

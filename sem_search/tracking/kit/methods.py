@@ -55,7 +55,7 @@ def write_methods(record: StudyRecord) -> str:
     """
     study, trust, settings = record.study, record.trust, record.context.settings
     rows, heads = compute_class_rows(study.tiles), [trial.cell.head for trial in study.trials]
-    states = [trial.state for trial in study.trials]
+    states, used = [trial.state for trial in study.trials], str(settings["weights_used"])
     text = (
         _build_environment()
         .get_template("methods.md")
@@ -70,7 +70,7 @@ def write_methods(record: StudyRecord) -> str:
             n_groups=sum(row.n_groups for row in rows),
             sizes={split: _describe_sizes(record, split=split) for split in FOLD_SPLITS},
             network=NETWORKS[study.backbone],
-            weights=_describe_weights(str(settings["weights_used"])),
+            weights=WEIGHTS.get(used, f"the weights of the file {_escape(used)}"),
             heads=heads,
             n_linear=heads.count("linear"),
             n_tuned=len(heads) - heads.count("linear"),
@@ -106,11 +106,6 @@ def _describe_sizes(record: StudyRecord, *, split: str) -> str:
     """Return how many images a split has: `30`, or `28 to 30` where folds differ."""
     sizes = [len(fold[split]) for fold in record.context.folds]
     return str(min(sizes)) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
-
-
-def _describe_weights(used: str) -> str:
-    """Return where the pretrained weights came from."""
-    return WEIGHTS.get(used, f"the weights of the file {_escape(used)}")
 
 
 def _find_logistic(record: StudyRecord) -> Difference | None:

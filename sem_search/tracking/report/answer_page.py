@@ -147,7 +147,6 @@ def build_answer_page(answer: Answer, *, path: str, command: str, made_at: datet
 
 
 def _iter_lines(section: Section) -> Iterator[str]:
-    """Yield a section as lines."""
     if lines := _write_parts(section.parts):
         yield from ("", section.heading, *lines)
 

@@ -40,8 +40,6 @@ HEADINGS = {
 OF_THE_DATA = ("2", "S1", "S2")
 """Figures that are the same whatever the backbone."""
 
-SHARED = "the same for each backbone"
-
 N_PAIRS = 3
 """Of classes that are named as confused; the matrix shows all."""
 
@@ -96,7 +94,6 @@ def build_paper_answer(
 
 
 def _list_parts(comparison: Answer) -> list[Part]:
-    """Return a comparison as the parts of one section."""
     sections = chain.from_iterable(section.parts for section in comparison.sections)
     return [f"{comparison.subject} {comparison.verdict}. {comparison.sentence}", *comparison.overview, *sections]
 
@@ -134,19 +131,14 @@ def _show_figure(number: str, *, studies: Sequence[PaperStudy]) -> Section:
     """Return one figure of the paper, of all backbones side by side; once, where it does not depend on them."""
     is_shared = number in OF_THE_DATA
     figures = tuple(
-        CaptionedFigure(artifact=study.figures[PATHS[number]], caption=SHARED if is_shared else study.outcome.backbone)
+        CaptionedFigure(
+            artifact=study.figures[PATHS[number]],
+            caption="the same for each backbone" if is_shared else study.outcome.backbone,
+        )
         for study in _list_with_figure(number, studies=studies)[: 1 if is_shared else None]
     )
     note = CAPTIONS[number].format(select_on=studies[0].outcome.select_on)
     return Section(heading=HEADINGS[number], parts=(SideBySide(figures=figures, note=note),))
-
-
-def _describe_choice(study: PaperStudy) -> str:
-    return f"{study.outcome.winner.cell.to_text()}; {study.outcome.select_on} tiles"
-
-
-def _describe_optimism(study: PaperStudy) -> str:
-    return f"{compute_selection(study.outcome).optimism:.3f}"
 
 
 def _describe_lowest_index(study: PaperStudy) -> str:
@@ -173,10 +165,14 @@ FINDINGS: tuple[tuple[str, str, Callable[[PaperStudy], str]], ...] = (
     (
         "Best combination, and the tiles that chose it",
         "VGG16: learning rate 0.001, batch size 48; ResNet50: 0.01, 16; test tiles",
-        _describe_choice,
+        lambda study: f"{study.outcome.winner.cell.to_text()}; {study.outcome.select_on} tiles",
     ),
     ("Mean F-measure", "0.970 with either backbone", lambda study: f"{study.test.f_measure:.3f}"),
-    ("What a choice on test tiles adds to it", "not given", _describe_optimism),
+    (
+        "What a choice on test tiles adds to it",
+        "not given",
+        lambda study: f"{compute_selection(study.outcome).optimism:.3f}",
+    ),
     ("Lowest of the four indices of any class", "above 0.860 with either backbone", _describe_lowest_index),
     (
         "Tiles most often wrong",

@@ -126,16 +126,6 @@ class Verdict:
     """The most useful first."""
 
     @property
-    def is_above_chance(self) -> bool:
-        """Whether the images show that the winner is better than chance."""
-        return self.score.is_above_chance
-
-    @property
-    def is_matched_by_metadata(self) -> bool:
-        """Whether metadata alone, without a pixel, classifies as many test images correctly."""
-        return self.metadata is not None and self.metadata.value <= 0
-
-    @property
     def headline(self) -> str:
         """The images correctly classified, with their 95 % interval, against chance."""
         return self.score.to_text()
@@ -143,7 +133,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The classes that the winner can be used for, and those that it cannot."""
-        if not self.is_above_chance:
+        if not self.score.is_above_chance:
             return "Not usable: these images do not show that the winner is better than chance."
         if self._confounds == "red":
             return (
@@ -171,7 +161,7 @@ class Verdict:
     @property
     def colour(self) -> Colour:
         """Of the whole: red at chance, green where every class holds."""
-        if not self.is_above_chance or self._confounds == "red":
+        if not self.score.is_above_chance or self._confounds == "red":
             return "red"
         return "green" if all(one.state == "holds" for one in self.classes) else "amber"
 
