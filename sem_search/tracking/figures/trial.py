@@ -84,7 +84,8 @@ def draw_confusion_matrix(table: ConfusionTable) -> Figure:
     _label_classes(axes, names=table.class_names, field_in=split_in / n_classes)
     axes.set_xlabel("Predicted class", fontsize=LABEL_PT)
     axes.set_ylabel("True class", fontsize=LABEL_PT)
-    axes.set_title(_describe_confusion(table), fontsize=TITLE_PT)
+    n_correct = f"{table.counts.trace()} of {table.counts.sum()} correctly classified"
+    axes.set_title(f"{table.split.capitalize()} {table.unit}: {n_correct}", fontsize=TITLE_PT)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=25, format=lambda share, _: f"{share:.0%}")
     bar.set_label(f"Share of the true class’s {table.unit}", fontsize=LABEL_PT)
     bar.ax.tick_params(labelsize=SMALL_PT)
@@ -197,11 +198,6 @@ def _label_classes(axes: Axes, *, names: Sequence[str], field_in: float) -> None
     is_turned = longest * LETTER_IN > field_in
     axes.set_xticks(places, labels, fontsize=SMALL_PT, rotation=90 if is_turned else 0)
     draw_borders(axes, n_rows=len(names), n_columns=len(names))
-
-
-def _describe_confusion(table: ConfusionTable) -> str:
-    total, n_correct = int(table.counts.sum()), int(np.trace(table.counts))
-    return f"{table.split.capitalize()} {table.unit}: {n_correct} of {total} correctly classified"
 
 
 def _draw_index_panel(axes: Axes, *, table: IndexTable, name: str) -> None:

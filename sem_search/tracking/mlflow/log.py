@@ -158,7 +158,7 @@ def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str], st
     own = {key: mask_secrets(value) for key, value in tags.items()} | {MLFLOW_PARENT_RUN_ID: parent_run_id}
     run = client.create_run(
         parent.info.experiment_id,
-        start_time=get_time_ms() if start_ms is None else start_ms,
+        start_time=start_ms,
         tags={**inherited, **own},
         run_name=name,
     )
@@ -173,7 +173,7 @@ def end_run(run_id: str, *, status: RunStatus, end_ms: int | None = None) -> Non
         status: What became of it.
         end_ms: Milliseconds since 1970; None is now.
     """
-    MlflowClient().set_terminated(run_id, status=status, end_time=get_time_ms() if end_ms is None else end_ms)
+    MlflowClient().set_terminated(run_id, status=status, end_time=end_ms)
 
 
 def get_time_ms(moment: datetime | None = None) -> int:
@@ -200,11 +200,9 @@ def _log_image(content: bytes, *, key: str, run_id: str, time_ms: int) -> None:
 
 
 def _mask(value: Scalar) -> Scalar:
-    """Return a field of a table without secrets."""
     return mask_secrets(value) if isinstance(value, str) else value
 
 
 def _iter_chunks(items: Sequence[Part], *, size: int) -> Iterator[Sequence[Part]]:
-    """Yield the items in pieces of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -36,7 +36,7 @@ from sem_search.tracking.mlflow.availability import (
     reach_database,
 )
 from sem_search.tracking.mlflow.links import link_run_within
-from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms
+from sem_search.tracking.mlflow.log import RunStatus, end_run
 from sem_search.tracking.mlflow.moved import describe_move, find_missing_folder
 from sem_search.tracking.mlflow.names import (
     NOT_FOUND,
@@ -114,7 +114,8 @@ def create_store() -> None:
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
     try:
         MlflowClient(tracking_uri=make_sqlite_url(partial)).search_experiments(max_results=1)
-        _give_name(partial, file)
+        if not file.exists():
+            partial.rename(file)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -125,16 +126,6 @@ def _check_file(file: Path | None) -> None:
         with file.open("rb") as opened:
             if opened.read(len(SQLITE_HEADER)) != SQLITE_HEADER:
                 raise SettingsError(f"MLFLOW_TRACKING_URI={get_tracking_uri()}: {file} is no SQLite database.")
-
-
-def _give_name(partial: Path, file: Path) -> None:
-    """Let a file appear under its name unless there is one; where the file system knows no links, it is moved."""
-    try:
-        os.link(partial, file)
-    except FileExistsError:
-        return
-    except OSError:
-        partial.rename(file)
 
 
 @contextmanager
@@ -288,7 +279,7 @@ def supersede_run(run_id: str, *, by: str, is_whole_spared: bool = False) -> Non
     client.set_tag(run_id, TAG_SUPERSEDED_BY, by)
     for tag in {TAG_TRIAL_STATE, OLD_TAG_TRIAL_STATE} & run.data.tags.keys():
         client.set_tag(run_id, tag, SUPERSEDED)
-    client.set_terminated(run_id, status="KILLED", end_time=run.info.end_time or get_time_ms())
+    client.set_terminated(run_id, status="KILLED", end_time=run.info.end_time)
 
 
 def find_earlier_run(run_id: str | None, *, is_gone: Callable[[str], bool]) -> str | None:
@@ -388,7 +379,6 @@ def find_latest_run(tag: str, *, kind: str, study: str, near_run_id: str) -> Run
 
 
 def _read_trial(run: Run) -> tuple[str, str]:
-    """Return the number and the state of a trial's run."""
     tags, params = run.data.tags, run.data.params
     state = tags.get(TAG_TRIAL_STATE, tags.get(OLD_TAG_TRIAL_STATE, ""))
     return tags.get(TAG_TRIAL, params.get(OLD_PARAM_TRIAL, "")), state
@@ -480,13 +470,8 @@ def explain_refusal() -> Iterator[None]:
         code = error.error_code if isinstance(error, MlflowException) else ""
         if code in REFUSALS:
             raise SettingsError(describe_refused_request(code)) from None
-        raise SettingsError(f"MLFLOW_TRACKING_URI={get_tracking_uri()}: {describe_refusal(error)}") from None
-
-
-def describe_refusal(error: Exception) -> str:
-    """Return the message of an error, and what to do about it."""
-    advice = next((advice for part, advice in ADVICE.items() if part in str(error)), OTHER_ADVICE)
-    return f"{_quote(error)}. {advice}"
+        advice = next((advice for part, advice in ADVICE.items() if part in str(error)), OTHER_ADVICE)
+        raise SettingsError(f"MLFLOW_TRACKING_URI={get_tracking_uri()}: {_quote(error)}. {advice}") from None
 
 
 def _quote(error: Exception) -> str:

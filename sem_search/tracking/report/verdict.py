@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal
 
-from sem_search.evaluation.baselines import ComparedBaseline
 from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.evaluation.statistics import Interval
@@ -188,7 +187,9 @@ def compute_verdict(study: StudyOutcome, *, trust: StudyTrust, context: StudyCon
     convergence = compute_convergence(study, context=context)
     has_views = context.settings.get("augment", "none") != "none"
     fine_tuning = judge_fine_tuning(study, baselines=context.baselines, has_views=has_views)
-    metadata = _get_metadata_difference(context.baselines)
+    compared = {one.name: one.comparison for one in context.baselines}
+    with_metadata = compared.get("metadata")
+    metadata = None if with_metadata is None else with_metadata.image_accuracy
     lights = (
         Light(kind="chance", colour="green" if score.is_above_chance else "red"),
         Light(kind="images", colour=_judge_images(classes)),
@@ -310,13 +311,6 @@ def _judge_confounds(context: StudyContext) -> Colour:
 def _judge_weights(context: StudyContext) -> Colour:
     used = context.settings.get("weights_used")
     return "grey" if used is None else WEIGHTS_COLOURS.get(str(used), "green")
-
-
-def _get_metadata_difference(baselines: Sequence[ComparedBaseline]) -> Difference | None:
-    for one in baselines:
-        if one.name == "metadata" and one.comparison is not None:
-            return one.comparison.image_accuracy
-    return None
 
 
 def _judge_simpler(fine_tuning: FineTuning | None, *, metadata: Difference | None) -> Colour:
