@@ -180,10 +180,10 @@ def _iter_mistake_entries(study: StudyOutcome, *, gallery: MistakeGallery | None
 def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
     """Yield confusion matrices and indices per class in the test split, drawn and as numbers."""
     for unit in UNITS:
-        confusion = compute_confusion_table(trial, tiles=tiles, split="test", unit=unit)
+        confusion = compute_confusion_table(trial, tiles=tiles, unit=unit)
         yield ChartImage(key=f"confusion_test_{unit}", draw=partial(draw_confusion_matrix, confusion))
         yield JsonArtifact(path=f"confusion_test_{unit}.json", content=plain.list_confusion(confusion))
-    indices = compute_index_table(trial, tiles=tiles, split="test")
+    indices = compute_index_table(trial, tiles=tiles)
     draw = partial(draw_indices, indices)
     yield from pair_figure("indices/test.png", draw=draw, content=plain.list_indices(indices))
     yield build_index_table(indices, path="indices/test.csv")

@@ -61,12 +61,11 @@ class GridTable:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionTable:
-    """A confusion matrix with its words: rows true, columns predicted."""
+    """A confusion matrix of test tiles or images with its words: rows true, columns predicted."""
 
     class_names: tuple[str, ...]
     counts: IntMatrix
     unit: Unit
-    split: Split
 
     @property
     def shares(self) -> FloatMatrix:
@@ -78,12 +77,11 @@ class ConfusionTable:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexTable:
-    """The paper's four indices per class, as means over the folds and fold by fold."""
+    """The paper's four indices per class on test tiles, as means over the folds and fold by fold."""
 
     class_names: tuple[str, ...]
     mean: ClassIndices
     per_fold: tuple[ClassIndices, ...]
-    split: Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,17 +163,15 @@ class ConfusedPair:
     """All cases of the true class."""
 
 
-def compute_grid_tables(
-    study: StudyOutcome, *, cells: Sequence[Cell], splits: Sequence[Split] = SPLITS
-) -> tuple[GridTable, ...]:
+def compute_grid_tables(study: StudyOutcome, *, cells: Sequence[Cell]) -> tuple[GridTable, ...]:
     """Return the fields of the paper's Figure 3: every cell that was asked for or tried, with what it scored.
 
-    Of several trials of one cell a complete one counts, else the one with most finished folds.
+    Head by head, there is a table for the validation and one for the test tiles. Of several trials of one cell a
+    complete one counts, else the one with most finished folds.
 
     Args:
         study: All trials.
         cells: Those that were asked for.
-        splits: One table for each, head by head.
     """
 
     def rank(trial: TrialOutcome) -> tuple[bool, bool, int]:
@@ -188,7 +184,7 @@ def compute_grid_tables(
     asked = {*cells, *best}
     heads = [head for head in HEAD_NAMES if any(cell.head == head for cell in asked)]
     return tuple(
-        _build_grid_table(study, head=head, split=split, asked=asked, best=best) for head in heads for split in splits
+        _build_grid_table(study, head=head, split=split, asked=asked, best=best) for head in heads for split in SPLITS
     )
 
 
@@ -208,30 +204,23 @@ def compute_selection(study: StudyOutcome) -> Selection:
     )
 
 
-def compute_confusion_table(trial: TrialOutcome, *, tiles: TileTable, split: Split, unit: Unit) -> ConfusionTable:
-    """Return the confusion matrix of a trial's finished folds, by tile or by image.
+def compute_confusion_table(trial: TrialOutcome, *, tiles: TileTable, unit: Unit) -> ConfusionTable:
+    """Return the confusion matrix of a trial's finished folds on their test tiles, or on whole test images.
 
     Args:
         trial: With its finished folds.
         tiles: The study's tiles.
-        split: Validation or test.
         unit: Tiles or images.
     """
-    scores = compute_split_scores(trial, tiles=tiles, split=split)
+    scores = compute_split_scores(trial, tiles=tiles, split="test")
     counts = scores.confusion if unit == "tiles" else scores.image_confusion
-    return ConfusionTable(class_names=tiles.class_names, counts=counts, unit=unit, split=split)
+    return ConfusionTable(class_names=tiles.class_names, counts=counts, unit=unit)
 
 
-def compute_index_table(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> IndexTable:
-    """Return the paper's four indices per class over a trial's finished folds.
-
-    Args:
-        trial: With its finished folds.
-        tiles: The study's tiles.
-        split: Validation or test.
-    """
-    scores = compute_split_scores(trial, tiles=tiles, split=split)
-    return IndexTable(class_names=tiles.class_names, mean=scores.mean, per_fold=scores.per_fold, split=split)
+def compute_index_table(trial: TrialOutcome, *, tiles: TileTable) -> IndexTable:
+    """Return the paper's four indices per class on the test tiles of a trial's finished folds."""
+    scores = compute_split_scores(trial, tiles=tiles, split="test")
+    return IndexTable(class_names=tiles.class_names, mean=scores.mean, per_fold=scores.per_fold)
 
 
 def compute_confused_pairs(table: ConfusionTable, *, n_most: int) -> tuple[ConfusedPair, ...]:

@@ -85,7 +85,7 @@ def draw_confusion_matrix(table: ConfusionTable) -> Figure:
     axes.set_xlabel("Predicted class", fontsize=LABEL_PT)
     axes.set_ylabel("True class", fontsize=LABEL_PT)
     n_correct = f"{table.counts.trace()} of {table.counts.sum()} correctly classified"
-    axes.set_title(f"{table.split.capitalize()} {table.unit}: {n_correct}", fontsize=TITLE_PT)
+    axes.set_title(f"Test {table.unit}: {n_correct}", fontsize=TITLE_PT)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=25, format=lambda share, _: f"{share:.0%}")
     bar.set_label(f"Share of the true class’s {table.unit}", fontsize=LABEL_PT)
     bar.ax.tick_params(labelsize=SMALL_PT)

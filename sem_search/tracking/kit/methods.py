@@ -77,7 +77,7 @@ def write_methods(record: StudyRecord) -> str:
             n_pruned=states.count("pruned"),
             n_failed=states.count("failed"),
             n_diverged=sum(fold.is_diverged for fold in study.winner.folds),
-            images=compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit="images").counts,
+            images=compute_confusion_table(study.winner, tiles=study.tiles, unit="images").counts,
             logistic=_find_logistic(record),
         )
     )

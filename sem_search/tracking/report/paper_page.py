@@ -150,7 +150,7 @@ def _describe_lowest_index(study: PaperStudy) -> str:
 
 def _describe_confusions(study: PaperStudy) -> str:
     outcome = study.outcome
-    table = compute_confusion_table(outcome.winner, tiles=outcome.tiles, split="test", unit="tiles")
+    table = compute_confusion_table(outcome.winner, tiles=outcome.tiles, unit="tiles")
     pairs = compute_confused_pairs(table, n_most=N_PAIRS)
     return "; ".join(f"{one.true} as {one.predicted} ({one.count} of {one.n_true})" for one in pairs) or "none"
 

@@ -226,7 +226,7 @@ def compute_score(study: StudyOutcome, *, trust: StudyTrust) -> Score:
         study: All trials, at least the winner complete.
         trust: What `compute_trust` found in this study.
     """
-    counts = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit="images").counts
+    counts = compute_confusion_table(study.winner, tiles=study.tiles, unit="images").counts
     return Score(
         n_correct=int(counts.trace()),
         n_images=int(counts.sum()),
@@ -243,7 +243,7 @@ def format_share(share: float) -> str:
 
 
 def _judge_classes(study: StudyOutcome) -> tuple[ClassVerdict, ...]:
-    counts = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit="images").counts
+    counts = compute_confusion_table(study.winner, tiles=study.tiles, unit="images").counts
     rows = zip(compute_class_rows(study.tiles), counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0), strict=True)
     return tuple(
         _judge_class(

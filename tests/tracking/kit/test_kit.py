@@ -105,7 +105,7 @@ def test_the_tables_hold_the_numbers_of_the_figures(folder: Path, study: StudyOu
         "" if cell.f_measure is None else str(cell.f_measure) for cell in grid
     ]
     for unit, name in (("tiles", "figure_4a_confusion_tiles"), ("images", "figure_4b_confusion_images")):
-        counts = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit=unit).counts
+        counts = compute_confusion_table(study.winner, tiles=study.tiles, unit=unit).counts
         assert [[int(row[name]) for name in ("fine", "rough")] for row in read(folder, name)] == counts.tolist()
     indices = read(folder, "figure_5_indices")
     assert [float(row["mean_of_folds"]) for row in indices if row["index"] == "recall"] == list(scores.mean.recall)
