@@ -158,7 +158,6 @@ def list_trust_figures(trust: StudyTrust) -> tuple[StudyFigure, ...]:
 
 
 def _build(number: str, draw: Callable[[], Figure], content: Any, *, select_on: str = "") -> StudyFigure:
-    """Return one figure with its words."""
     artifact, numbers = pair_figure(PATHS[number], draw=draw, content=content)
     caption = CAPTIONS[number].format(select_on=select_on)
     return StudyFigure(number=number, caption=caption, artifact=artifact, numbers=numbers)

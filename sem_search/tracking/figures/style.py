@@ -24,6 +24,7 @@ from PIL import Image
 from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.statistics import Interval
 
+LegendPlace = Literal["outside upper center", "outside lower center"]
 Extent = tuple[float, float, float, float]
 """Left, right, bottom and top of a picture in its axes."""
 
@@ -271,7 +272,7 @@ def set_grid(axes: Axes, *, axis: Literal["both", "x"] = "both") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def add_legend(figure: Figure, *, place: str = "outside upper center", **options: Any) -> None:
+def add_legend(figure: Figure, *, place: LegendPlace = "outside upper center", **options: Any) -> None:
     """Explain the colours outside the axes, in one line.
 
     Args:

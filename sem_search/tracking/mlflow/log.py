@@ -156,12 +156,7 @@ def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str], st
     parent = client.get_run(parent_run_id)
     inherited = {key: parent.data.tags[key] for key in INHERITED_TAGS if key in parent.data.tags}
     own = {key: mask_secrets(value) for key, value in tags.items()} | {MLFLOW_PARENT_RUN_ID: parent_run_id}
-    run = client.create_run(
-        parent.info.experiment_id,
-        start_time=start_ms,
-        tags={**inherited, **own},
-        run_name=name,
-    )
+    run = client.create_run(parent.info.experiment_id, start_time=start_ms, tags={**inherited, **own}, run_name=name)
     return str(run.info.run_id)
 
 

@@ -40,6 +40,8 @@ HEADINGS = {
 OF_THE_DATA = ("2", "S1", "S2")
 """Figures that are the same whatever the backbone."""
 
+SHARED = "the same for each backbone"
+
 N_PAIRS = 3
 """Of classes that are named as confused; the matrix shows all."""
 
@@ -133,7 +135,7 @@ def _show_figure(number: str, *, studies: Sequence[PaperStudy]) -> Section:
     figures = tuple(
         CaptionedFigure(
             artifact=study.figures[PATHS[number]],
-            caption="the same for each backbone" if is_shared else study.outcome.backbone,
+            caption=SHARED if is_shared else study.outcome.backbone,
         )
         for study in _list_with_figure(number, studies=studies)[: 1 if is_shared else None]
     )
