@@ -136,8 +136,9 @@ def log_entries(
         for key, content in batch.images.items():
             _log_image(content, key=key, run_id=run_id, time_ms=time_ms)
         for table in batch.tables:
-            frame = pd.DataFrame(table.rows, columns=list(table.columns)).map(_mask)
-            client.log_table(run_id, frame, artifact_file=table.path)
+            frame = pd.DataFrame(table.rows, columns=list(table.columns))
+            masked = frame.map(lambda value: mask_secrets(value) if isinstance(value, str) else value)
+            client.log_table(run_id, masked, artifact_file=table.path)
 
 
 def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str], start_ms: int | None = None) -> str:
@@ -192,10 +193,6 @@ def _log_image(content: bytes, *, key: str, run_id: str, time_ms: int) -> None:
         path.write_bytes(content)
         image = mlflow.Image(str(path))
         MlflowClient().log_image(run_id, image, key=key, step=0, timestamp=time_ms, synchronous=True)
-
-
-def _mask(value: Scalar) -> Scalar:
-    return mask_secrets(value) if isinstance(value, str) else value
 
 
 def _iter_chunks(items: Sequence[Part], *, size: int) -> Iterator[Sequence[Part]]:
