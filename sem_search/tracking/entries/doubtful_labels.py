@@ -93,12 +93,8 @@ def list_doubtful_labels(
         )
         for row, n_by_chance in zip(doubts.ranked, doubts.n_as_doubtful, strict=True)
     )
-    return DoubtfulLabels(
-        images=images,
-        n_images=len(labels),
-        is_grouped=len(set(group_of_row)) < len(labels),
-        doubts=doubts,
-    )
+    is_grouped = len(set(group_of_row)) < len(labels)
+    return DoubtfulLabels(images=images, n_images=len(labels), is_grouped=is_grouped, doubts=doubts)
 
 
 def build_doubt_table(found: DoubtfulLabels, *, path: str, faults: Mapping[str, tuple[str, ...]]) -> TableArtifact:

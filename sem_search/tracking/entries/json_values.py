@@ -66,12 +66,7 @@ def list_grid(tables: Sequence[GridTable]) -> list[dict[str, Any]]:
 def list_curves(folds: Sequence[FoldOutcome]) -> list[dict[str, Any]]:
     """Return the training curves of each fold."""
     return [
-        {
-            "fold": fold.fold,
-            "best_epoch": fold.best_epoch + 1,
-            "is_diverged": fold.is_diverged,
-            **to_json(fold.curves),
-        }
+        {"fold": fold.fold, "best_epoch": fold.best_epoch + 1, "is_diverged": fold.is_diverged, **to_json(fold.curves)}
         for fold in folds
     ]
 

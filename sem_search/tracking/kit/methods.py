@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -88,12 +87,7 @@ def _build_environment() -> Environment:
     """Return the template's words and filters; a name that it misses is an error."""
     loader = PackageLoader("sem_search.tracking.kit", "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 - Markdown
-    filters: dict[str, Any] = {
-        "count": count,
-        "plain": _escape,
-        "listed": lambda values: values.replace(",", ", "),
-    }
-    environment.filters |= filters
+    environment.filters |= {"count": count, "plain": _escape, "listed": lambda values: values.replace(",", ", ")}
     return environment
 
 

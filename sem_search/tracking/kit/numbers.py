@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from sem_search.tracking.entries.metrics import CURVE_NAMES
 from sem_search.tracking.entries.tables import INDEX_NAMES
 from sem_search.tracking.entries.types import TableArtifact
 from sem_search.tracking.figures.catalogue import StudyFigure
 
 Row = Mapping[str, Any]
-CURVES = ("training_loss", "training_accuracy", "validation_loss", "validation_accuracy")
 
 
 def build_number_table(figure: StudyFigure, *, path: str) -> TableArtifact:
@@ -56,9 +56,9 @@ def _list_splits(content: Any) -> Iterator[Row]:
 
 def _list_epochs(content: Any) -> Iterator[Row]:
     for fold in content:
-        for epoch, values in enumerate(zip(*(fold[name] for name in CURVES), strict=True), start=1):
+        for epoch, values in enumerate(zip(*(fold[name] for name in CURVE_NAMES), strict=True), start=1):
             own = {"fold": fold["fold"] + 1, "epoch": epoch, "is_chosen": epoch == fold["best_epoch"]}
-            yield {**own, **dict(zip(CURVES, values, strict=True))}
+            yield {**own, **dict(zip(CURVE_NAMES, values, strict=True))}
 
 
 def _list_intervals(content: Any) -> Iterator[Row]:
