@@ -355,7 +355,7 @@ def _write_fold_table(world: World) -> Work:
     from sem_search.tracking.entries.types import pair_figure
     from sem_search.tracking.figures.study import draw_folds
 
-    tiles, folds = world.tiles, world.folds.folds
+    tiles, folds = world.tiles, [fold.splits for fold in world.folds.folds]
 
     def work() -> bytes:
         """Draw and write."""
@@ -631,7 +631,7 @@ def _write_report(world: World) -> Work:
         cells=tuple(trial.cell for trial in study.trials),
         examples=(example,),
         tiling=TilingExample(image=example, tile_px=112, corners_px=((0, 0), (0, 112))),
-        folds=world.folds.folds,
+        folds=[fold.splits for fold in world.folds.folds],
         findings=tuple(finding.message for finding in inspection.findings),
     )
     return lambda: render_report(study, context=context, trust=trust)

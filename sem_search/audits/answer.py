@@ -39,7 +39,7 @@ def build_row(name: str, interval: Interval | Difference, *, is_marked: bool = F
         interval: Value and ends.
         is_marked: Drawn in the colour of what needs attention.
     """
-    return BarRow(name=name, value=interval.value, low=interval.low, high=interval.high, is_marked=is_marked)
+    return BarRow(name=name, interval=interval, is_marked=is_marked)
 
 
 def list_difference(difference: Difference) -> dict[str, float | bool]:

@@ -242,7 +242,7 @@ def list_audit(audit: StudyAudit) -> dict[str, Any]:
 
 def _list_numbers(audit: StudyAudit) -> dict[str, float]:
     """Return the metrics by name."""
-    numbers = {f"audit/{make_safe_name(row.name)}": row.value for row in list_rows(audit)}
+    numbers = {f"audit/{make_safe_name(row.name)}": row.interval.value for row in list_rows(audit)}
     if audit.leak is not None:
         numbers["audit/leak_gap"] = audit.leak.comparison.f_measure.value
     if audit.nested is not None:

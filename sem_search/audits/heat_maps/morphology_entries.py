@@ -13,6 +13,7 @@ from sem_search.audits.heat_maps.other_network import OtherNetwork
 from sem_search.audits.heat_maps.particles import MEASURES
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.heat_maps.agreement import CurveScores
+from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.metrics import NumberRow
 from sem_search.tracking.entries.types import (
@@ -48,9 +49,11 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject, co
     rows = [
         BarRow(
             name=entry.measure,
-            value=entry.excess,
-            low=entry.excess - entry.correlation.value + entry.correlation.low,
-            high=entry.excess - entry.correlation.value + entry.correlation.high,
+            interval=Interval(
+                value=entry.excess,
+                low=entry.excess - entry.correlation.value + entry.correlation.low,
+                high=entry.excess - entry.correlation.value + entry.correlation.high,
+            ),
             is_marked=entry.is_found,
         )
         for entry in audit.correlations

@@ -29,7 +29,7 @@ from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.log import end_run, open_child_run
 from sem_search.tracking.mlflow.models import find_model_uri
 from sem_search.tracking.mlflow.own_runs import keep_outcome
-from sem_search.tracking.mlflow.runs import check_files_are_there, check_run_is_known, describe_audit
+from sem_search.tracking.mlflow.runs import check_files_are_there, check_run_is_known, describe_kind
 
 SAME_DATA = "Questions need the search's own images and weights: put them back as they were."
 
@@ -141,8 +141,8 @@ def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str | 
         parent_run_id: The study's run.
         name: Of the new run; by default what is asked, and of which study.
     """
-    tags = describe_audit(study=study, kind=kind, process=describe_process())
     name = name or f"{kind.replace('-', ' ')} of {study}"
+    tags = describe_kind(kind, study=study, process=describe_process())
     run_id = open_child_run(parent_run_id=parent_run_id, name=name, tags=tags)
     with keep_outcome(run_id, end=lambda status: end_run(run_id, status=status)):
         yield run_id

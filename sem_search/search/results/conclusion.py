@@ -47,10 +47,11 @@ from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, Stud
 from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.entries.trust import compute_trust
 from sem_search.tracking.entries.types import FigureArtifact, TextArtifact
+from sem_search.tracking.mlflow.availability import get_tracking_uri
 from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
 from sem_search.tracking.mlflow.models import find_model_uri
-from sem_search.tracking.mlflow.runs import get_tracking_uri, read_audit_light, read_learning_curve
+from sem_search.tracking.mlflow.runs import read_audit_light, read_learning_curve
 from sem_search.tracking.report.verdict import Score, Verdict, compute_score, compute_verdict
 
 COLUMNS = 80
@@ -238,7 +239,7 @@ def describe_study(
         cells=order_cells(prepared.settings) if prepared.settings.sampler == "grid" else (),
         examples=examples,
         tiling=describe_tiling(prepared, example=examples[0]),
-        folds=prepared.data.folds.folds,
+        folds=tuple(fold.splits for fold in prepared.data.folds.folds),
         heat_maps=_explain_winner(prepared, finished_folds=finished_folds),
         mistakes=show_mistakes(outcome, prepared=prepared, finished_folds=finished_folds),
         baselines=compare_baselines(baselines, winner=outcome.winner, tiles=outcome.tiles),

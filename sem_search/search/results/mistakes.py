@@ -18,7 +18,7 @@ from sem_search.records import FinishedFold, IntVector, StudyOutcome
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.tracking.entries.context import MistakeGallery, ShownImage, ShownTile
-from sem_search.tracking.entries.mistakes import AnsweredImage, AnsweredTile, list_answers, list_worst_tiles
+from sem_search.tracking.entries.mistakes import Answer, AnsweredTile, list_answers, list_worst_tiles
 from sem_search.tracking.entries.types import Picture
 from sem_search.transfer.gradcam import compute_heat_maps
 
@@ -73,7 +73,11 @@ def show_mistakes(
     )
 
 
+<<<<<<< HEAD
 def _show_image(answer: AnsweredImage, *, prepared: PreparedSearch) -> ShownImage:
+=======
+def _show_image(answer: Answer, *, prepared: PreparedSearch, trainer: HeadTrainer) -> ShownImage:
+>>>>>>> trim-tracking
     """Return one image, explained by the head whose weights the trainer has."""
     data = prepared.data
     record = data.catalogue.records[answer.image]

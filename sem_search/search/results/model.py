@@ -262,8 +262,8 @@ def _find_obstacle(outcome: TrialOutcome, *, tiles: TileTable) -> str | None:
 
 def _list_confusions(outcome: TrialOutcome, *, tiles: TileTable) -> tuple[CardConfusion, ...]:
     """Return the confusion matrices of the test split, by image first: that is what is served."""
-    tables = [compute_confusion_table(outcome, tiles=tiles, split="test", unit=unit) for unit in reversed(UNITS)]
+    tables = [compute_confusion_table(outcome, tiles=tiles, unit=unit) for unit in reversed(UNITS)]
     return tuple(
-        CardConfusion(split=table.split, unit=table.unit, counts=tuple(map(tuple, table.counts.tolist())))
+        CardConfusion(split="test", unit=table.unit, counts=tuple(map(tuple, table.counts.tolist())))
         for table in tables
     )

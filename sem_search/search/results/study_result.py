@@ -78,7 +78,7 @@ class Study:
         images chance alone would show. What inspection found in them stands in the report.
         """
         found = compute_trust(self.outcome).doubtful_labels
-        frame = _to_frame(build_doubt_table(found, path="doubtful_labels.csv")).drop(columns="inspection")
+        frame = _to_frame(build_doubt_table(found, path="doubtful_labels.csv", faults={})).drop(columns="inspection")
         frame.attrs["chance"] = found.to_text()
         return frame
 

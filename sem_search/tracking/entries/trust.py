@@ -264,6 +264,5 @@ def _list_scores(scores: CalibrationScores) -> dict[str, Any]:
 
 
 def _iter_ends(stem: str, interval: Interval) -> Iterator[NumberRow]:
-    """Yield the ends of an interval."""
     yield f"{stem}_low", interval.low, 0
     yield f"{stem}_high", interval.high, 0

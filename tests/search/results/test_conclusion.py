@@ -207,7 +207,7 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, world: 
     assert [example.image_id for example in context.examples] == ["blobs/0.png", "grains/0.png", "stripes/0.png"]
     assert [(example.width_px, example.height_px) for example in context.examples] == [(96, 96)] * 3
     assert context.tiling.corners_px == ((0, 0), (0, 48), (48, 0), (48, 48))
-    assert context.folds is prepared.data.folds.folds
+    assert context.folds == tuple(fold.splits for fold in prepared.data.folds.folds)
     assert set(context.cells) == {Cell(learning_rate=rate, batch_size=size) for rate in (0.1, 0.01) for size in (8, 16)}
     assert context.model_uri == "models:/sem-search-tiny@champion"
     assert context.run_id == "study-run"
