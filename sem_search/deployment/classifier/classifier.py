@@ -7,7 +7,7 @@ served.
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, islice, pairwise
 
 import numpy as np
 
@@ -264,20 +264,9 @@ class MicrographClassifier:
 
 def _iter_batches(tile_sets: Iterable[FloatTiles]) -> Iterator[FloatTiles]:
     """Yield the tiles of all sets in order, BATCH_TILES at a time; the last batch is what is left."""
-    waiting: list[FloatTiles] = []
-    n_waiting = 0
-    for tiles in tile_sets:
-        start = 0
-        while start < len(tiles):
-            part = tiles[start : start + BATCH_TILES - n_waiting]
-            start += len(part)
-            waiting.append(part)
-            n_waiting += len(part)
-            if n_waiting == BATCH_TILES:
-                yield np.concatenate(waiting)
-                waiting, n_waiting = [], 0
-    if waiting:
-        yield np.concatenate(waiting)
+    tiles = chain.from_iterable(tile_sets)
+    while batch := list(islice(tiles, BATCH_TILES)):
+        yield np.stack(batch)
 
 
 def _drop_features(run: TileRun) -> TileRun:

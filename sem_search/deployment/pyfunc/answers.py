@@ -21,6 +21,13 @@ from sem_search.micrographs.reading.micrograph import Micrograph, encode_png
 from sem_search.records import FloatVector
 from sem_search.words import MAX_JOINED, name_some
 
+NAMES = (
+    *("label", "probability", "probabilities", "prediction_set", "coverage", "n_calibration_images"),
+    *("n_calibration_groups", "is_known", "novelty", "novelty_threshold", "is_training_image", "agreement", "spread"),
+    *("pixel_size_nm", "pixel_size", "n_tiles", "warnings"),
+)
+"""Of each answer, in this order."""
+
 NOVELTY_NOT_KNOWN = (
     "the model cannot tell whether it knows this material: it has no record of what known ones look like"
 )
@@ -65,25 +72,9 @@ def describe_answers(
 
 def _describe_nothing(options: RequestOptions) -> dict[str, Any]:
     """Return the record of a row without an answer."""
-    record: dict[str, Any] = {
-        "label": None,
-        "probability": None,
-        "probabilities": None,
-        "prediction_set": [],
-        "coverage": options.coverage,
-        "n_calibration_images": 0,
-        "n_calibration_groups": 0,
-        "is_known": None,
-        "novelty": None,
-        "novelty_threshold": None,
-        "is_training_image": None,
-        "agreement": None,
-        "spread": None,
-        "pixel_size_nm": None,
-        "pixel_size": None,
-        "n_tiles": 0,
-        "warnings": [],
-    }
+    record: dict[str, Any] = dict.fromkeys(NAMES) | {"coverage": options.coverage}
+    record |= dict.fromkeys(("n_calibration_images", "n_calibration_groups", "n_tiles"), 0)
+    record |= {"prediction_set": [], "warnings": []}
     pictures = {"image_png": None, "overlay_png": None} if options.explain else {}
     return record | pictures | ({"tiles": []} if options.tiles else {})
 
@@ -91,17 +82,17 @@ def _describe_nothing(options: RequestOptions) -> dict[str, Any]:
 def _describe_answer(
     answer: ImageAnswer, *, micrograph: Micrograph, classifier: MicrographClassifier, options: RequestOptions
 ) -> dict[str, Any]:
-    description = classifier.description
+    description, pixel_size_nm = classifier.description, micrograph.metadata.pixel_size_nm
     class_names = description.class_names
-    pixel_size = check_pixel_size(
-        micrograph.metadata.pixel_size_nm,
+    pixel_size, far = check_pixel_size(
+        pixel_size_nm,
         trained_nm=description.pixel_sizes_nm,
         is_brought_to_one=description.pixel_size_nm is not None,
     )
     calibration = classifier.calibration
     members, doubts = _choose_set(answer, calibration=calibration, class_names=class_names, options=options)
     novelty, unlike = _describe_novelty(answer, classifier=classifier)
-    warnings = [*micrograph.warnings, *unlike, *doubts, *([pixel_size.warning] if pixel_size.warning else [])]
+    warnings = [*micrograph.warnings, *unlike, *doubts, *([far] if far else [])]
     record = _describe_probabilities(answer.probabilities, class_names=class_names) | {
         "prediction_set": [class_names[index] for index in members],
         "coverage": options.coverage,
@@ -111,8 +102,8 @@ def _describe_answer(
         "is_training_image": classifier.is_training_image(micrograph.original),
         "agreement": answer.agreement,
         "spread": answer.spread,
-        "pixel_size_nm": pixel_size.pixel_size_nm,
-        "pixel_size": pixel_size.state,
+        "pixel_size_nm": pixel_size_nm,
+        "pixel_size": pixel_size,
         "n_tiles": len(answer.corners),
         "warnings": warnings,
     }
