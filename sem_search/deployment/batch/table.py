@@ -124,11 +124,7 @@ def choose_format(given: str | None, *, output: Path | None) -> TableFormat:
 
 
 def write_predictions(
-    predictions: Iterable[Prediction],
-    *,
-    class_names: Sequence[str],
-    output: Path | None,
-    output_format: TableFormat,
+    predictions: Iterable[Prediction], *, class_names: Sequence[str], output: Path | None, output_format: TableFormat
 ) -> tuple[Prediction, ...]:
     """Write predictions as they come.
 

@@ -40,11 +40,7 @@ from numpy.typing import NDArray
 import sem_search
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, Calibration, write_calibration
 from sem_search.deployment.package.code import compute_code_sha256, copy_package
-from sem_search.deployment.package.description import (
-    DESCRIPTION_FILE,
-    ClassifierDescription,
-    compute_file_sha256,
-)
+from sem_search.deployment.package.description import DESCRIPTION_FILE, ClassifierDescription, compute_file_sha256
 from sem_search.deployment.package.files import write_file_list
 from sem_search.deployment.package.reading import HEADS_GRAPH, TRUNK_GRAPH
 from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, write_record
@@ -67,16 +63,7 @@ NO_STEP = -1
 QUIET_VARIABLES = ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_UV_AUTO_DETECT")
 """A bar for each copied file would tear the search's own; a uv.lock of the user's folder is none of the model's."""
 
-SERVING_REQUIREMENTS = (
-    "mlflow",
-    "numpy",
-    "onnxruntime",
-    "pandas",
-    "pillow",
-    "scipy",
-    "tifffile",
-    "tqdm",
-)
+SERVING_REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy", "tifffile", "tqdm")
 """Distributions that the answering code imports, each pinned to the version that the model was measured with."""
 
 TILE_ANSWER = Object(

@@ -85,9 +85,7 @@ def _describe_answer(
     description, pixel_size_nm = classifier.description, micrograph.metadata.pixel_size_nm
     class_names = description.class_names
     pixel_size, far = check_pixel_size(
-        pixel_size_nm,
-        trained_nm=description.pixel_sizes_nm,
-        is_brought_to_one=description.pixel_size_nm is not None,
+        pixel_size_nm, trained_nm=description.pixel_sizes_nm, is_brought_to_one=description.pixel_size_nm is not None
     )
     calibration = classifier.calibration
     members, doubts = _choose_set(answer, calibration=calibration, class_names=class_names, options=options)

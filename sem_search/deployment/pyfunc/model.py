@@ -22,13 +22,7 @@ from sem_search.deployment.classifier.classifier import NO_DEADLINE, Deadline, I
 from sem_search.deployment.package.reading import read_classifier
 from sem_search.deployment.pyfunc.answers import describe_answers
 from sem_search.deployment.pyfunc.registered_name import ServedName, read_served_name
-from sem_search.deployment.pyfunc.requests import (
-    BadRow,
-    RequestOptions,
-    check_rows,
-    read_options,
-    read_rows,
-)
+from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions, check_rows, read_options, read_rows
 from sem_search.errors import InputError
 from sem_search.micrographs.reading.micrograph import Micrograph
 

@@ -293,10 +293,7 @@ class Application:
             rows = await loop.run_in_executor(self._decoding, lambda: self._decode(admitted, served=served))
             images = [row.pixels for row in rows if isinstance(row, Micrograph)]
             question = Question(
-                classifier=served.classifier,
-                images=images,
-                is_explained=admitted.options.explain,
-                deadline=deadline,
+                classifier=served.classifier, images=images, is_explained=admitted.options.explain, deadline=deadline
             )
             answers = await asyncio.wrap_future(self._computing.ask(question)) if images else ()
             content, journal_rows = await loop.run_in_executor(
@@ -332,11 +329,7 @@ class Application:
     ) -> tuple[bytes, list[JournalRow]]:
         """Return the answer as MLflow's server writes it, and its rows for the journal."""
         records = describe_answers(
-            answers,
-            rows=rows,
-            classifier=served.classifier,
-            options=admitted.options,
-            served_name=served.registered,
+            answers, rows=rows, classifier=served.classifier, options=admitted.options, served_name=served.registered
         )
         self.metrics.count_answers(records)
         content = json.dumps({"predictions": records}).encode("ascii")
