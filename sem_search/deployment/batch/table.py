@@ -125,7 +125,7 @@ def choose_format(given: str | None, *, output: Path | None) -> TableFormat:
 
 def write_predictions(
     predictions: Iterable[Prediction], *, class_names: Sequence[str], output: Path | None, output_format: TableFormat
-) -> tuple[Prediction, ...]:
+) -> tuple[tuple[Prediction, ...], int]:
     """Write predictions as they come.
 
     Args:
@@ -135,28 +135,31 @@ def write_predictions(
         output_format: csv has columns as CSV_COLUMNS says; json is a list of records; parquet and xlsx need a file.
 
     Returns:
-        The predictions without an answer.
+        The predictions without an answer, and how many images are unknown.
     """
     failed: list[Prediction] = []
+    unknown: list[str] = []
 
-    def keep_failed() -> Iterator[Prediction]:
-        """Yield the predictions as they come; those without an answer are remembered."""
+    def note() -> Iterator[Prediction]:
+        """Yield the predictions as they come."""
         for prediction in predictions:
             if prediction.error is not None:
                 failed.append(prediction)
+            if prediction.label == UNKNOWN:
+                unknown.append(prediction.image)
             yield prediction
 
     if output_format in BINARY_FORMATS and output is not None:
         write = _write_parquet if output_format == "parquet" else _write_xlsx
         with _replace_when_whole(output) as path:
-            write(keep_failed(), class_names=class_names, path=path)
-        return tuple(failed)
+            write(note(), class_names=class_names, path=path)
+        return tuple(failed), len(unknown)
     with _open(output, encoding=CSV_ENCODING if output_format == "csv" else "utf-8") as file:
         if output_format == "csv":
-            _write_csv(keep_failed(), class_names=class_names, file=file)
+            _write_csv(note(), class_names=class_names, file=file)
         else:
-            _write_json(keep_failed(), file=file)
-    return tuple(failed)
+            _write_json(note(), file=file)
+    return tuple(failed), len(unknown)
 
 
 def _write_csv(predictions: Iterable[Prediction], *, class_names: Sequence[str], file: "TextIO | _Terminal") -> None:

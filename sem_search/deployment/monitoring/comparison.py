@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, read_calibration
-from sem_search.deployment.package.description import DESCRIPTION_FILE, read_description
+from sem_search.deployment.package.description import read_description
 from sem_search.deployment.package.record import RECORD_FOLDER, OutOfFold, read_catalogue_record, read_out_of_fold
+from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.registry.contents import borrow_model
-from sem_search.errors import DataError, ModelNotFoundError, StoreError
+from sem_search.errors import DataError, StoreError
 from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.drift import (
     FALSE_ALARM_RATE,
@@ -130,11 +131,8 @@ def read_training(model_uri: str) -> pd.DataFrame:
         DataError: It was made before this was stored.
     """
     with borrow_model(model_uri) as model:
-        path = next(model.rglob(DESCRIPTION_FILE), None)
-        if path is None:
-            raise ModelNotFoundError(f"{model_uri} is no classifier of sem_search: it has no {DESCRIPTION_FILE}.")
-        calibration, record = path.with_name(CALIBRATION_FILE), path.parent.with_name(RECORD_FOLDER)
-        class_names = read_description(path.parent).class_names
+        folder, record = (model / "artifacts" / name for name in (MODEL_FOLDER, RECORD_FOLDER))
+        calibration, class_names = folder / CALIBRATION_FILE, read_description(folder).class_names
         novelty = read_calibration(calibration).novelty if calibration.is_file() else None
         records = read_catalogue_record(record, root=record).records if record.is_dir() else ()
         answers = read_out_of_fold(record) if record.is_dir() else None

@@ -1,5 +1,6 @@
 """The model card as Markdown: what people read, on the terminal and as a version's description in MLflow's pages."""
 
+import sys
 from collections.abc import Iterator, Sequence
 
 from sem_search.deployment.package.card import CardConfusion, CardScore, ModelCard
@@ -29,25 +30,14 @@ LEFT_OUT = "*Too long for this place; `sem-search registry show` prints the rest
 HASH_DIGITS = 16
 
 
-def render_card(card: ModelCard, *, name: str, version: str) -> str:
-    """Return the whole card as Markdown.
-
-    Args:
-        card: The card.
-        name: Registered model.
-        version: Number of the version.
-    """
-    return "\n\n".join(_iter_parts(card, name=name, version=version)) + "\n"
-
-
-def shorten_card(card: ModelCard, *, name: str, version: str, limit: int) -> str:
+def render_card(card: ModelCard, *, name: str, version: str, limit: int = sys.maxsize) -> str:
     """Return the card as Markdown of at most `limit` characters: whole parts, as many from the top as fit.
 
     Args:
         card: Of the model.
         name: Registered model.
         version: Its version.
-        limit: Most characters.
+        limit: Most characters; by default the whole card is returned.
     """
     kept: list[str] = []
     for part in _iter_parts(card, name=name, version=version):
@@ -99,13 +89,7 @@ def _iter_parts(card: ModelCard, *, name: str, version: str) -> Iterator[str]:
 
 
 def cite(card: ModelCard, *, name: str, version: str) -> str:
-    """Return the sentence for a paper that uses the model.
-
-    Args:
-        card: Of the model.
-        name: Registered model.
-        version: Its version.
-    """
+    """Return the sentence for a paper that uses the model."""
     data = card.hashes.get("sem_search.data_sha256", "unknown")[:HASH_DIGITS]
     return (
         f"Classifier {name}, version {version} (study {card.study}, run {card.run_id}, {card.created_at[:10]}), made "

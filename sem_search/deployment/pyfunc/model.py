@@ -18,10 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from sem_search.deployment.classifier.classifier import NO_DEADLINE, Deadline, ImageAnswer, MicrographClassifier
+from sem_search.deployment.classifier.classifier import NO_DEADLINE, Deadline, ImageAnswer
 from sem_search.deployment.package.reading import read_classifier
 from sem_search.deployment.pyfunc.answers import describe_answers
-from sem_search.deployment.pyfunc.registered_name import ServedName, read_served_name
+from sem_search.deployment.pyfunc.registered_name import read_served_name
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions, check_rows, read_options, read_rows
 from sem_search.errors import InputError
 from sem_search.micrographs.reading.micrograph import Micrograph
@@ -78,38 +78,25 @@ class ServedClassifier(PythonModel):
                 rows = read_rows(model_input, read=self.classifier.read)
                 if options.on_error == "refuse":
                     check_rows(rows)
-                return answer_rows(
-                    self.classifier, rows=rows, options=options, served_name=self.served_name, deadline=deadline
-                )
+                return self._answer(rows, options=options, deadline=deadline)
 
-
-def answer_rows(
-    classifier: MicrographClassifier,
-    *,
-    rows: Sequence[Micrograph | BadRow],
-    options: RequestOptions,
-    served_name: ServedName,
-    deadline: Deadline,
-) -> pd.DataFrame:
-    """Return the table of answers, one row for each row of the request, in its order.
-
-    Args:
-        classifier: Answers.
-        rows: Images, and rows that hold none.
-        options: Of the request.
-        served_name: Goes into each answer.
-        deadline: No image is begun after it.
-    """
-    images = [row.pixels for row in rows if isinstance(row, Micrograph)]
-    answers: Iterable[ImageAnswer] = (
-        (classifier.explain(image, deadline=deadline) for image in images)
-        if options.explain
-        else classifier.classify(images, deadline=deadline)
-    )
-    records = describe_answers(answers, rows=rows, classifier=classifier, options=options, served_name=served_name)
-    # Columns of objects: pandas would turn a missing number into NaN, which is no JSON.
-    columns = list(records[0])
-    return pd.DataFrame({name: pd.Series([record[name] for record in records], dtype=object) for name in columns})
+    def _answer(
+        self, rows: Sequence[Micrograph | BadRow], *, options: RequestOptions, deadline: Deadline
+    ) -> pd.DataFrame:
+        """Return the table of answers, one row for each row of the request, in its order."""
+        classifier, images = self.classifier, [row.pixels for row in rows if isinstance(row, Micrograph)]
+        answers: Iterable[ImageAnswer] = (
+            (classifier.explain(image, deadline=deadline) for image in images)
+            if options.explain
+            else classifier.classify(images, deadline=deadline)
+        )
+        records = describe_answers(
+            answers, rows=rows, classifier=classifier, options=options, served_name=self.served_name
+        )
+        # Columns of objects: pandas would turn a missing number into NaN, which is no JSON.
+        return pd.DataFrame(
+            {name: pd.Series([record[name] for record in records], dtype=object) for name in records[0]}
+        )
 
 
 def _start_deadline() -> Deadline:
