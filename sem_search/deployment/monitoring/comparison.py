@@ -28,7 +28,6 @@ from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE
 from sem_search.evaluation.statistics import MAX_P_VALUE, Interval, adjust_p_values
 from sem_search.records import FloatVector
-from sem_search.words import name_some
 
 HASH_DIGITS = 13
 """Of an image's hash that decide between equal scores: as many as a double holds."""
@@ -145,7 +144,7 @@ def read_training(model_uri: str) -> pd.DataFrame:
     if answers is not None:
         if [one.label for one in records] != labels:
             raise StoreError(f"{model_uri} is inconsistent: its record and its calibration hold other training images.")
-        labels = _list_predicted(answers, image_ids=[one.image_id for one in records], model_uri=model_uri)
+        labels = _list_predicted(answers, image_ids=[one.image_id for one in records])
     names = (*GREY_LEVELS, "pixel_size_nm")
     kept = pd.DataFrame([{name: getattr(one, name) for name in names} for one in records], columns=names, dtype=float)
     rows = pd.DataFrame(
@@ -159,15 +158,13 @@ def read_training(model_uri: str) -> pd.DataFrame:
     return rows.join(kept).assign(pixel_size=kept.pixel_size_nm.notna().map({True: "as trained", False: "unknown"}))
 
 
-def _list_predicted(answers: OutOfFold, *, image_ids: Sequence[str], model_uri: str) -> list[str]:
+def _list_predicted(answers: OutOfFold, *, image_ids: Sequence[str]) -> list[str]:
     """Return what each image was predicted as when it was a test image."""
     tiles, table = answers.tiles, tabulate_answers(answers.trial, tiles=answers.tiles, split="test")
     predicted = {
         tiles.image_ids[image]: tiles.class_names[answer]
         for image, answer in zip(table.image_of_row, table.answer_of_row, strict=True)
     }
-    if missing := [image_id for image_id in image_ids if image_id not in predicted]:
-        raise StoreError(f"{model_uri} is inconsistent: its record holds no answer to {name_some(missing)}.")
     return [predicted[image_id] for image_id in image_ids]
 
 

@@ -51,12 +51,10 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose columns stand below one another on a terminal, too."""
     table = [list(header), *[[show_line(cell).replace("|", "\\|") for cell in row] for row in rows]]
     widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(header))]
-    lines = [_format_row(row, widths=widths) for row in table]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
-
-
-def _format_row(cells: Sequence[str], *, widths: Sequence[int]) -> str:
-    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
 
 def _iter_parts(card: ModelCard, *, name: str, version: str) -> Iterator[str]:

@@ -271,18 +271,16 @@ def _quiet_mlflow() -> Iterator[None]:
     """Let MLflow log a model without bars and notes, and without looking around in the current folder."""
     logger = logging.getLogger("mlflow.pyfunc")
     level_before = logger.level
-    before = {name: os.environ.get(name) for name in QUIET_VARIABLES}
+    before = {name: os.environ[name] for name in QUIET_VARIABLES if name in os.environ}
     logger.setLevel(logging.WARNING)
     os.environ.update(dict.fromkeys(QUIET_VARIABLES, "false"))
     try:
         yield
     finally:
         logger.setLevel(level_before)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in QUIET_VARIABLES:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 class _SelfContainedFlavor:

@@ -83,13 +83,7 @@ def read_options(params: Mapping[str, Any] | None) -> RequestOptions:
         raise SettingsError(
             f"Parameter coverage must be a number above 0 and below 1, got {_describe_value(coverage)}."
         )
-    return RequestOptions(
-        explain=given.get("explain", False),
-        tiles=given.get("tiles", False),
-        on_error=given.get("on_error", "refuse"),
-        coverage=float(coverage),
-        coverage_of=given.get("coverage_of", "images"),
-    )
+    return RequestOptions(**{**given, "coverage": float(coverage)})
 
 
 def read_rows(frame: pd.DataFrame, *, read: Reader) -> list[Micrograph | BadRow]:
