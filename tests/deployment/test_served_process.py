@@ -61,7 +61,6 @@ def server(
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
     register_winner(
-        model_uri=f"runs:/{logged.run_id}/classifier",
         run_id=logged.run_id,
         model_name=MODEL,
         score=0.5,

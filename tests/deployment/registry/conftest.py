@@ -87,7 +87,6 @@ class Laboratory:
             for split in ("validation", "test")
         }
         return register_winner(
-            model_uri=f"runs:/{run_id}/classifier",
             run_id=run_id,
             model_name=model_name,
             score=scores[select_on] if score is None else score,
