@@ -31,14 +31,7 @@ HASH_DIGITS = 16
 
 
 def render_card(card: ModelCard, *, name: str, version: str, limit: int = sys.maxsize) -> str:
-    """Return the card as Markdown of at most `limit` characters: whole parts, as many from the top as fit.
-
-    Args:
-        card: Of the model.
-        name: Registered model.
-        version: Its version.
-        limit: Most characters; by default the whole card is returned.
-    """
+    """Return the card as Markdown of at most `limit` characters: whole parts, as many from the top as fit."""
     kept: list[str] = []
     for part in _iter_parts(card, name=name, version=version):
         if len("\n\n".join([*kept, part, LEFT_OUT])) > limit:

@@ -159,12 +159,7 @@ def log_classifier(
 
     Cost: the time to write and copy the weights; the model is not loaded.
 
-    Args:
-        parts: What is served.
-        run_id: The run.
-        name: Name of the model within the run.
-        record: What travels with the model and states its origin; nothing that answers reads it.
-        params: What MLflow shows beside it.
+    The record travels with the model and states its origin; MLflow shows the params beside it.
     """
     with tempfile.TemporaryDirectory(prefix="sem_search_") as staging, _quiet_mlflow():
         folder = Path(staging)
@@ -186,7 +181,7 @@ def log_classifier(
             signature=SIGNATURE,
             input_example=build_input_example(parts),
             pip_requirements=list_requirements(),
-            metadata=_summarise(parts, folder=folder / MODEL_FOLDER),
+            metadata=_summarise(parts.description, folder=folder / MODEL_FOLDER),
         )
     return LoggedClassifier(model_id=str(logged.model_id), run_id=run_id, warnings=warnings)
 
@@ -254,15 +249,15 @@ def _open_logged_model(*, run_id: str, name: str, params: Mapping[str, str]) -> 
     return str(model.model_id)
 
 
-def _summarise(parts: ClassifierParts, *, folder: Path) -> dict[str, Any]:
+def _summarise(description: ClassifierDescription, *, folder: Path) -> dict[str, Any]:
     """Return the facts that can be read from MLmodel without loading anything."""
     return {
-        "class_names": list(parts.description.class_names),
-        "backbone": parts.description.backbone,
-        "tile_px": parts.description.tile_px,
+        "class_names": list(description.class_names),
+        "backbone": description.backbone,
+        "tile_px": description.tile_px,
         "sem_search_version": sem_search.__version__,
         "description_sha256": compute_file_sha256(folder / DESCRIPTION_FILE),
-        **parts.description.hashes,
+        **description.hashes,
     }
 
 

@@ -50,12 +50,7 @@ def describe_answers(
 ) -> list[dict[str, Any]]:
     """Return one record for each row of the request, in its order; all records have the same names.
 
-    Args:
-        answers: One for each row that is a micrograph, in order.
-        rows: Of the request.
-        classifier: What answered.
-        options: What the caller asked for.
-        served_name: What the registry calls the model.
+    There is one answer for each row that is a micrograph.
     """
     given = iter(answers)
     records = []

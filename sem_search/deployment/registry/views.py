@@ -174,12 +174,7 @@ def describe_version(version: ModelVersion) -> str:
 
 
 def describe_model(model: RegisteredModel, *, champion: ModelVersion | None) -> str:
-    """Return what MLflow's page of a registered model shows above its tags: a few lines, with a link.
-
-    Args:
-        model: The model.
-        champion: Its champion, None where there is none.
-    """
+    """Return what MLflow's page of a registered model shows above its tags: a few lines, with a link."""
     text = "No version is champion."
     if champion is not None:
         page = link_version_within(model.name, str(champion.version))
