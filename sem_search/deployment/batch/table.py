@@ -220,14 +220,8 @@ def _to_excel(value: Any, *, name: str) -> Any:
 def _write_parquet(predictions: Iterable[Prediction], *, class_names: Sequence[str], path: Path) -> None:
     hints = get_type_hints(Prediction)
     types = {name: ARROW_TYPES.get(hints.get(name, float | None), pa.string()) for name in list_columns(class_names)}
-    rows = [
-        {name: _to_list(value) for name, value in flatten_prediction(prediction).items()} for prediction in predictions
-    ]
+    rows = [flatten_prediction(prediction) for prediction in predictions]
     parquet.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(types.items()))), path)
-
-
-def _to_list(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 class _Terminal:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, read_calibration
 from sem_search.deployment.package.description import read_description
-from sem_search.deployment.package.record import RECORD_FOLDER, OutOfFold, read_catalogue_record, read_out_of_fold
+from sem_search.deployment.package.record import RECORD_FOLDER, read_catalogue_record, read_out_of_fold
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.registry.contents import borrow_model
 from sem_search.errors import DataError, StoreError
@@ -144,7 +144,8 @@ def read_training(model_uri: str) -> pd.DataFrame:
     if answers is not None:
         if [one.label for one in records] != labels:
             raise StoreError(f"{model_uri} is inconsistent: its record and its calibration hold other training images.")
-        labels = _list_predicted(answers, image_ids=[one.image_id for one in records])
+        table = tabulate_answers(answers.trial, tiles=answers.tiles, split="test")
+        labels = [class_names[number] for number in table.answer_of_row[np.argsort(table.image_of_row)]]
     names = (*GREY_LEVELS, "pixel_size_nm")
     kept = pd.DataFrame([{name: getattr(one, name) for name in names} for one in records], columns=names, dtype=float)
     rows = pd.DataFrame(
@@ -156,16 +157,6 @@ def read_training(model_uri: str) -> pd.DataFrame:
         }
     )
     return rows.join(kept).assign(pixel_size=kept.pixel_size_nm.notna().map({True: "as trained", False: "unknown"}))
-
-
-def _list_predicted(answers: OutOfFold, *, image_ids: Sequence[str]) -> list[str]:
-    """Return what each image was predicted as when it was a test image."""
-    tiles, table = answers.tiles, tabulate_answers(answers.trial, tiles=answers.tiles, split="test")
-    predicted = {
-        tiles.image_ids[image]: tiles.class_names[answer]
-        for image, answer in zip(table.image_of_row, table.answer_of_row, strict=True)
-    }
-    return [predicted[image_id] for image_id in image_ids]
 
 
 def select_images(rows: pd.DataFrame) -> pd.DataFrame:

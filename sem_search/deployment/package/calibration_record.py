@@ -48,7 +48,7 @@ class Calibration:
 def fit_calibration(
     trial: TrialOutcome, *, tiles: TileTable, novelty: NoveltyModel | None = None
 ) -> Calibration | None:
-    """Return what a trial's test answers teach; None if all of its heads diverged, or there are none.
+    """Return what a trial's test answers teach; None if all of its heads diverged.
 
     Args:
         trial: Its folds in the order of the heads that will be served.
@@ -57,8 +57,6 @@ def fit_calibration(
     """
     tests = [fold.get_split("test") for fold in trial.folds]
     parts = [combine_tiles(answers, image_of_tile=tiles.image_of_tile[of_fold]) for of_fold, answers in tests]
-    if not parts:
-        return None
     images = np.concatenate([part[0] for part in parts])
     probabilities = np.concatenate([part[1] for part in parts])
     heads = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])

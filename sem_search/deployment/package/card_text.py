@@ -95,14 +95,12 @@ def _format_list(items: Sequence[str]) -> str:
 
 
 def _format_scores(scores: Sequence[CardScore]) -> str:
-    rows = [(score.split, score.unit, score.name, _format_score(score)) for score in scores]
+    rows = []
+    for score in scores:
+        has_interval = score.low is not None and score.high is not None
+        interval = f" [{score.low:.4f}, {score.high:.4f}]" if has_interval else ""
+        rows.append((score.split, score.unit, score.name, f"{score.value:.4f}{interval}"))
     return format_table(("split", "of", "score", "value"), rows)
-
-
-def _format_score(score: CardScore) -> str:
-    if score.low is None or score.high is None:
-        return f"{score.value:.4f}"
-    return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
 
 
 def _format_classes(card: ModelCard) -> str:
