@@ -31,10 +31,8 @@ from sem_search.deployment.registry.versions import (
     CHALLENGER,
     CHAMPION,
     TAG_AT_CHANCE,
-    TAG_DATA,
     TAG_DECISION,
     TAG_FILES,
-    TAG_FOLDS,
     TAG_SCORE,
     TAG_SOURCE_RUN,
     describe_store,
@@ -79,8 +77,6 @@ def register_winner(
     run_id: str,
     model_name: str,
     score: float,
-    data_digest: str,
-    folds_digest: str,
     tags: Mapping[str, str],
     rule: GateRule | None = None,
     earlier_run_ids: Sequence[str] = (),
@@ -92,10 +88,8 @@ def register_winner(
             often this is called.
         model_name: Registered model; created where there is none.
         score: The study's objective, in [0, 1].
-        data_digest: Of the catalogue.
-        folds_digest: Of the fold table.
-        tags: Further tags of the version. `sem_search.select_on` says which tiles the score is of; scores of
-            different tiles are not compared. One with `TAG_AT_CHANCE` does not become champion by itself.
+        tags: Of the version, with the hashes of data and folds. `sem_search.select_on` says which tiles the score is
+            of; scores of different tiles are not compared. One with `TAG_AT_CHANCE` does not become champion by itself.
         rule: How far and how surely a champion must be beaten; None: the defaults.
         earlier_run_ids: Runs that the same model was logged to before. Where one of them is there, and its model was
             registered, that version is the model's.
@@ -108,7 +102,7 @@ def register_winner(
         StoreError: Another process holds the registry's lock.
     """
     client = MlflowClient()
-    facts = {TAG_SCORE: repr(float(score)), TAG_DATA: data_digest, TAG_FOLDS: folds_digest, TAG_SOURCE_RUN: run_id}
+    facts = {TAG_SCORE: repr(float(score)), TAG_SOURCE_RUN: run_id}
     with lock_registry():
         version = _find_version_of_runs(client, name=model_name, run_ids=[run_id, *earlier_run_ids])
         if version is None:

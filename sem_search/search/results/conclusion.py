@@ -204,8 +204,6 @@ def _register(
         run_id=winner.run_id,
         model_name=prepared.settings.resolved_model_name,
         score=chosen.f_measure,
-        data_digest=prepared.data.catalogue.digest,
-        folds_digest=prepared.data.folds.digest,
         tags={
             **describe_hashes(prepared),
             "sem_search.study": outcome.name,

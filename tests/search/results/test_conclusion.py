@@ -105,9 +105,9 @@ def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, t
     given = world.registered
     assert given["run_id"] == "best"
     assert given["model_name"] == "sem-search-tiny"
-    assert given["data_digest"] == prepared.data.catalogue.digest
-    assert given["folds_digest"] == prepared.data.folds.digest
     tags = given["tags"]
+    assert tags["sem_search.data_sha256"] == prepared.data.catalogue.digest
+    assert tags["sem_search.folds_sha256"] == prepared.data.folds.digest
     assert tags["sem_search.study"] == "a study"
     assert tags["sem_search.weights_sha256"] == prepared.network.weights.sha256
     cell = [tags[f"sem_search.{name}"] for name in ("head", "learning_rate", "batch_size")]
