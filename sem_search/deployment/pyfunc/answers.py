@@ -5,6 +5,7 @@ The names are those of the model's signature in `package.writing`; `docs/serving
 
 import base64
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from sem_search.deployment.classifier.classifier import ImageAnswer, MicrographC
 from sem_search.deployment.classifier.overlay import draw_image
 from sem_search.deployment.classifier.pixel_size import check_pixel_size
 from sem_search.deployment.package.calibration_record import Calibration
-from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.evaluation.conformal import CrossAnswers, compute_groups_needed, predict_cross_set
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE, NoveltyModel
@@ -38,6 +38,14 @@ LABELS_NOT_KNOWN = (
     "the model was packed by a version that did not record the classes of its calibration images, so it cannot keep a "
     "coverage for each class: its set holds all classes; a model of a new search can"
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedName:
+    """What the registry calls a model; None where it was not loaded from the registry."""
+
+    name: str | None = None
+    version: str | None = None
 
 
 def describe_answers(

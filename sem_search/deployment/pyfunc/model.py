@@ -17,11 +17,12 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
+from mlflow.utils.yaml_utils import read_yaml
 
 from sem_search.deployment.classifier.classifier import NO_DEADLINE, Deadline, ImageAnswer
 from sem_search.deployment.package.reading import read_classifier
-from sem_search.deployment.pyfunc.answers import describe_answers
-from sem_search.deployment.pyfunc.registered_name import read_served_name
+from sem_search.deployment.pyfunc.answers import ServedName, describe_answers
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions, check_rows, read_options, read_rows
 from sem_search.errors import InputError
 from sem_search.micrographs.reading.micrograph import Micrograph
@@ -97,6 +98,14 @@ class ServedClassifier(PythonModel):
         return pd.DataFrame(
             {name: pd.Series([record[name] for record in records], dtype=object) for name in records[0]}
         )
+
+
+def read_served_name(model_folder: Path) -> ServedName:
+    """Return what the registry calls the model in a folder, by the note that MLflow writes beside it."""
+    if not (model_folder / REGISTERED_MODEL_META_FILE_NAME).is_file():
+        return ServedName()
+    note = read_yaml(str(model_folder), REGISTERED_MODEL_META_FILE_NAME)  # type: ignore[no-untyped-call]
+    return ServedName(name=str(note["model_name"]), version=str(note["model_version"]))
 
 
 def _start_deadline() -> Deadline:
