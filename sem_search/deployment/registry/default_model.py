@@ -8,6 +8,7 @@ from mlflow.entities.model_registry import RegisteredModel
 
 from sem_search.deployment.registry.versions import (
     CHAMPION,
+    LISTED,
     describe_store,
     list_model_versions,
     open_client,
@@ -61,7 +62,7 @@ def choose_model_name(given: str | None) -> str:
     if len(names) == 1:
         return names[0]
     raise ModelNotFoundError(
-        f"{describe_store()} has {len(names)} models: {name_some(names)}. Say which one: model=NAME."
+        f"{describe_store()} has {len(names)} models: {name_some(names, most=LISTED)}. Say which one: model=NAME."
     )
 
 
@@ -72,14 +73,14 @@ def _find_only_champion() -> str:
         return f"models:/{led[0]}@{CHAMPION}"
     if led:
         raise ModelNotFoundError(
-            f"{len(led)} models have a champion in {describe_store()}: {name_some(led)}. Say which one: "
+            f"{len(led)} models have a champion in {describe_store()}: {name_some(led, most=LISTED)}. Say which one: "
             f"model=models:/{led[0]}@{CHAMPION}."
         )
     name = next(iter(models))
     version = next(reversed(list_model_versions(name)), "NUMBER")
     raise ModelNotFoundError(
-        f"No model in {describe_store()} has a champion; there is {name_some(models)}. Make a version champion "
-        f"(sem-search registry promote), or say which version: model=models:/{name}/{version}."
+        f"No model in {describe_store()} has a champion; there is {name_some(models, most=LISTED)}. Make a version "
+        f"champion (sem-search registry promote), or say which version: model=models:/{name}/{version}."
     )
 
 

@@ -46,7 +46,7 @@ HASHES = {"data_sha256": TAG_DATA, "folds_sha256": TAG_FOLDS, "files_sha256": TA
 LATEST = "latest"
 
 LISTED = 10
-"""Versions that a message lists."""
+"""Names that a message lists."""
 
 
 def open_client() -> MlflowClient:
@@ -146,7 +146,7 @@ def get_registered_model(client: MlflowClient, *, name: str) -> RegisteredModel:
         if error.error_code not in NOT_FOUND:
             raise
         names = [str(model.name) for model in mlflow.search_registered_models()]
-        there = name_some(names) if names else "none at all"
+        there = name_some(names, most=LISTED) if names else "none at all"
         raise ModelNotFoundError(
             f"There is no registered model {name!r} in {describe_store()}; there is {there}."
         ) from error
