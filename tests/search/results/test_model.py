@@ -113,7 +113,8 @@ def test_reading_is_told_as_it_was_in_training(prepared, trainer, store_folds, l
     reading = ReadingOptions(max_megapixels=7.0, crop_bottom_px=9)  # the demonstration set's bar is no setting
     data = dataclasses.replace(prepared.data, catalogue=dataclasses.replace(prepared.data.catalogue, reading=reading))
     pack(dataclasses.replace(prepared, data=data), trainer, store_folds())
-    assert (logged["parts"].crop_bottom_px, logged["parts"].max_megapixels) == (9, 7.0)
+    described = logged["parts"].description
+    assert (described.crop_bottom_px, described.max_megapixels) == (9, 7.0)
 
 
 def test_the_cell_is_told_and_nothing_of_this_machine(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
@@ -135,7 +136,7 @@ def test_pixel_sizes_are_gathered_by_class_each_once(prepared, trainer, store_fo
     catalogue = dataclasses.replace(prepared.data.catalogue, records=records)
     data = dataclasses.replace(prepared.data, catalogue=catalogue)
     pack(dataclasses.replace(prepared, data=data), trainer, store_folds())
-    assert logged["parts"].pixel_sizes_nm == {"blobs": [2.5, 5.0], "grains": [3.0]}
+    assert logged["parts"].description.pixel_sizes_nm == {"blobs": (2.5, 5.0), "grains": (3.0,)}
 
 
 def test_what_the_model_cannot_do_as_it_should_is_a_tag(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
