@@ -50,7 +50,6 @@ from sem_search.tracking.entries.types import FigureArtifact, TextArtifact
 from sem_search.tracking.mlflow.availability import get_tracking_uri
 from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
-from sem_search.tracking.mlflow.models import find_model_uri
 from sem_search.tracking.mlflow.runs import read_audit_light, read_learning_curve
 from sem_search.tracking.report.verdict import Score, Verdict, compute_score, compute_verdict
 
@@ -195,12 +194,9 @@ def _register(
     chosen = validation if outcome.select_on == "validation" else test
     pixel_size_nm = prepared.data.catalogue.reading.pixel_size_nm
     return register_winner(
-        model_uri=find_model_uri(winner.run_id),
         run_id=winner.run_id,
         model_name=prepared.settings.resolved_model_name,
         score=chosen.f_measure,
-        data_digest=prepared.data.catalogue.digest,
-        folds_digest=prepared.data.folds.digest,
         tags={
             **describe_hashes(prepared),
             "sem_search.study": outcome.name,

@@ -12,6 +12,7 @@ from typing import Any
 
 from sem_search.deployment.package.calibration_record import fit_calibration
 from sem_search.deployment.package.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
+from sem_search.deployment.package.description import ClassifierDescription
 from sem_search.deployment.package.record import ModelRecord, OutOfFold
 from sem_search.deployment.package.writing import ClassifierParts, log_classifier
 from sem_search.evaluation.answers import tabulate_answers
@@ -76,21 +77,28 @@ def log_trial_model(
         finished_folds: All folds of the trial, in order.
         run_id: Of the trial's run.
     """
+    grid, reading = prepared.data.grid, prepared.data.catalogue.reading
     parts = ClassifierParts(
         trunk=prepared.network.cut.trunk,
         head=prepared.trainer.head,
         head_weights=[fold.head_weights for fold in finished_folds],
-        convolution=prepared.network.cut.convolution,
-        backbone=prepared.network.backbone.name,
-        class_names=prepared.data.tiles.class_names,
-        grid=prepared.data.grid,
-        crop_bottom_px=prepared.data.catalogue.reading.crop_bottom_px,
-        pixel_size_nm=prepared.data.catalogue.reading.pixel_size_nm,
-        augment=prepared.settings.augment,
-        max_megapixels=prepared.data.catalogue.reading.max_megapixels,
-        pixel_sizes_nm=gather_pixel_sizes(prepared),
-        settings={**describe_model_settings(prepared, outcome=outcome), **outcome.cell.params},
-        hashes=describe_hashes(prepared),
+        description=ClassifierDescription(
+            class_names=prepared.data.tiles.class_names,
+            backbone=prepared.network.backbone.name,
+            convolution=prepared.network.cut.convolution,
+            n_heads=len(finished_folds),
+            tile_px=grid.size_px,
+            stride_px=grid.stride_px,
+            tiles_per_image=grid.per_image,
+            tiles_seed=grid.seed,
+            crop_bottom_px=reading.crop_bottom_px,
+            pixel_size_nm=reading.pixel_size_nm,
+            augment=prepared.settings.augment,
+            max_megapixels=reading.max_megapixels,
+            pixel_sizes_nm=gather_pixel_sizes(prepared),
+            settings={**describe_model_settings(prepared, outcome=outcome), **outcome.cell.params},
+            hashes=describe_hashes(prepared),
+        ),
         calibration=fit_calibration(outcome, tiles=prepared.data.tiles, novelty=prepared.novelty),
     )
     logged = log_classifier(
@@ -200,13 +208,13 @@ def describe_model_settings(prepared: PreparedSearch, *, outcome: TrialOutcome) 
     return understood | {name: used[source] for name, source in names.items()} | {"refit": outcome.is_refit}
 
 
-def gather_pixel_sizes(prepared: PreparedSearch) -> Mapping[str, list[float]]:
+def gather_pixel_sizes(prepared: PreparedSearch) -> Mapping[str, tuple[float, ...]]:
     """Return the distinct pixel sizes of each class, in nm, ascending, where files give them."""
     sizes: defaultdict[str, set[float]] = defaultdict(set)
     for record in prepared.data.catalogue.records:
         if record.pixel_size_nm is not None:
             sizes[record.label].add(record.pixel_size_nm)
-    return {label: sorted(values) for label, values in sizes.items()}
+    return {label: tuple(sorted(values)) for label, values in sizes.items()}
 
 
 def hide_places(text: str) -> str:
@@ -228,7 +236,7 @@ def _list_classes(prepared: PreparedSearch) -> tuple[CardClass, ...]:
             n_images=row.n_images,
             n_groups=row.n_groups,
             n_tiles=row.n_tiles,
-            pixel_sizes_nm=tuple(sizes.get(row.label, ())),
+            pixel_sizes_nm=sizes.get(row.label, ()),
         )
         for row in compute_class_rows(prepared.data.tiles)
     )

@@ -51,14 +51,14 @@ def images(pictures: Any) -> list[np.ndarray]:
 def test_as_many_tiles_answer_as_the_model_was_measured_with(
     parts: ClassifierParts, images: list[np.ndarray], tmp_path: Path
 ) -> None:
-    grid = replace(parts.grid, per_image=3, seed=5)
-    write_model_folder(replace(parts, grid=grid), folder=tmp_path / "model")
+    description = replace(parts.description, tiles_per_image=3, tiles_seed=5)
+    write_model_folder(replace(parts, description=description), folder=tmp_path / "model")
     some = read_classifier(tmp_path / "model")
     for image in images:
         (answer,) = some.classify([image])
-        assert answer.corners == tuple(grid.iter_corners(*image.shape))
-        of_heads = some._ensemble.run(cut_tiles(image, grid=grid)).head_probabilities
-        assert of_heads.shape[1] == min(3, len(list(parts.grid.iter_corners(*image.shape))))
+        assert answer.corners == tuple(description.grid.iter_corners(*image.shape))
+        of_heads = some._ensemble.run(cut_tiles(image, grid=description.grid)).head_probabilities
+        assert of_heads.shape[1] == min(3, len(list(parts.description.grid.iter_corners(*image.shape))))
         _, of_tiles = combine_tiles(np.concatenate(of_heads), image_of_tile=np.tile(np.arange(of_heads.shape[1]), 3))
         np.testing.assert_allclose(answer.tile_probabilities, of_tiles, atol=1e-6)
         np.testing.assert_allclose(some.explain(image).tile_probabilities, of_tiles, atol=1e-6)
@@ -237,7 +237,8 @@ def test_what_cannot_be_read(
 def of_one_size(parts: ClassifierParts, tmp_path_factory: pytest.TempPathFactory) -> MicrographClassifier:
     """The same network, which brings all images to 40 nm per pixel."""
     folder = tmp_path_factory.mktemp("model") / "classifier"
-    write_model_folder(replace(parts, pixel_size_nm=40.0), folder=folder)
+    described = replace(parts.description, pixel_size_nm=40.0)
+    write_model_folder(replace(parts, description=described), folder=folder)
     return read_classifier(folder)
 
 

@@ -11,8 +11,7 @@ import pytest
 from sem_search.deployment.classifier.classifier import ImageAnswer
 from sem_search.deployment.classifier.overlay import draw_image
 from sem_search.deployment.package.calibration_record import Calibration
-from sem_search.deployment.pyfunc.answers import describe_answers
-from sem_search.deployment.pyfunc.registered_name import ServedName
+from sem_search.deployment.pyfunc.answers import ServedName, describe_answers
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.micrographs.reading.grey import FloatImage

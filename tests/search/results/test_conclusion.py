@@ -82,7 +82,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     for name in ("register_winner", "iter_study_entries", "log_entries", "read_audit_light", "read_learning_curve"):
         monkeypatch.setattr(concluding, name, getattr(world, name))
-    monkeypatch.setattr(concluding, "find_model_uri", "the model of {}".format)
     monkeypatch.setattr(concluding, "link_run", lambda *parts, **artifact: name_page(*parts, *artifact.values()))
     monkeypatch.setattr(concluding, "link_version", lambda *parts: name_page(*parts))
     monkeypatch.setattr(concluding, "describe_study_runs", lambda *_, **facts: world.described.update(facts))
@@ -104,12 +103,11 @@ def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, w
     conclusion = conclude(finished, prepared)
     assert conclusion.outcome.winner.cell == BEST
     given = world.registered
-    assert given["model_uri"] == "the model of best"
     assert given["run_id"] == "best"
     assert given["model_name"] == "sem-search-tiny"
-    assert given["data_digest"] == prepared.data.catalogue.digest
-    assert given["folds_digest"] == prepared.data.folds.digest
     tags = given["tags"]
+    assert tags["sem_search.data_sha256"] == prepared.data.catalogue.digest
+    assert tags["sem_search.folds_sha256"] == prepared.data.folds.digest
     assert tags["sem_search.study"] == "a study"
     assert tags["sem_search.weights_sha256"] == prepared.network.weights.sha256
     cell = [tags[f"sem_search.{name}"] for name in ("head", "learning_rate", "batch_size")]

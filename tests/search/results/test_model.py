@@ -61,10 +61,11 @@ def test_the_model_is_the_fold_heads_over_the_one_trunk(prepared, trainer, store
     assert parts.trunk is prepared.network.cut.trunk
     assert parts.head is trainer.head
     assert [weights is one.head_weights for weights, one in zip(parts.head_weights, kept, strict=True)] == [True] * 3
-    assert (parts.backbone, parts.convolution) == ("tiny", "conv_2")
-    assert parts.class_names == ("blobs", "grains", "stripes")
-    assert parts.grid == prepared.data.grid
-    assert parts.hashes["sem_search.data_sha256"] == prepared.data.catalogue.digest
+    described = parts.description
+    assert (described.backbone, described.convolution) == ("tiny", "conv_2")
+    assert described.class_names == ("blobs", "grains", "stripes")
+    assert described.grid == prepared.data.grid
+    assert described.hashes["sem_search.data_sha256"] == prepared.data.catalogue.digest
     assert (logged["run_id"], logged["name"]) == ("a run", "tiny-lr1e-01-bs8")
     assert (logged["params"]["learning_rate"], logged["params"]["batch_size"]) == ("0.1", "8")
     assert logged["entries"] == []
@@ -89,7 +90,7 @@ def test_a_linear_model_has_no_learning_rate(prepared, store_folds, logged: dict
     cell = Cell(head="linear")
     kept = store_folds(cell=cell)
     pack(prepared, kept, cell=cell)
-    for told in (logged["parts"].settings, logged["params"]):
+    for told in (logged["parts"].description.settings, logged["params"]):
         assert told["head"] == "linear"
         assert not {"learning_rate", "batch_size"} & set(told)
     assert logged["record"].card.cell == cell
@@ -112,12 +113,13 @@ def test_reading_is_told_as_it_was_in_training(prepared, store_folds, logged: di
     reading = ReadingOptions(max_megapixels=7.0, crop_bottom_px=9)  # the demonstration set's bar is no setting
     data = dataclasses.replace(prepared.data, catalogue=dataclasses.replace(prepared.data.catalogue, reading=reading))
     pack(dataclasses.replace(prepared, data=data), store_folds())
-    assert (logged["parts"].crop_bottom_px, logged["parts"].max_megapixels) == (9, 7.0)
+    described = logged["parts"].description
+    assert (described.crop_bottom_px, described.max_megapixels) == (9, 7.0)
 
 
 def test_the_cell_is_told_and_nothing_of_this_machine(prepared, store_folds, logged: dict[str, Any]) -> None:
     pack(prepared, store_folds())
-    settings = logged["parts"].settings
+    settings = logged["parts"].description.settings
     assert (settings["learning_rate"], settings["batch_size"], settings["epochs"]) == (0.1, 8, 3)
     text = repr(settings)
     for private in (prepared.settings.data, prepared.settings.storage, prepared.settings.study_folder):
@@ -134,7 +136,7 @@ def test_pixel_sizes_are_gathered_by_class_each_once(prepared, store_folds, logg
     catalogue = dataclasses.replace(prepared.data.catalogue, records=records)
     data = dataclasses.replace(prepared.data, catalogue=catalogue)
     pack(dataclasses.replace(prepared, data=data), store_folds())
-    assert logged["parts"].pixel_sizes_nm == {"blobs": [2.5, 5.0], "grains": [3.0]}
+    assert logged["parts"].description.pixel_sizes_nm == {"blobs": (2.5, 5.0), "grains": (3.0,)}
 
 
 def test_what_the_model_cannot_do_as_it_should_is_a_tag(prepared, store_folds, logged: dict[str, Any]) -> None:
