@@ -5,9 +5,22 @@ from typing import Any
 
 from sem_search.evaluation.comparison import Comparison, Difference
 from sem_search.evaluation.statistics import Interval
+from sem_search.records import ShownAsText
 from sem_search.tracking.entries.types import Artifact, JsonArtifact, TextArtifact
 from sem_search.tracking.figures.audit import BarRow
 from sem_search.tracking.report.answer_page import Answer, build_answer_page
+
+
+class ShownAsAnswer(ShownAsText):
+    """A record that is written and shown as an answer."""
+
+    def to_answer(self) -> Answer:
+        """Return the answer; each record has its own."""
+        raise NotImplementedError
+
+    def to_text(self) -> str:
+        """Return the answer in plain words."""
+        return self.to_answer().to_text()
 
 
 def iter_answer(stem: str, *, answer: Answer, numbers: Any, command: str) -> Iterator[Artifact]:
