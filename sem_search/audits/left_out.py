@@ -149,7 +149,9 @@ def _plan_value(
     is_training = is_left & ~is_validation
     known = [tiles.class_names[label] for label in np.unique(labels[is_training])]
     if len(known) < MIN_CLASSES:
-        return None, _describe_known(known, value=value)
+        only = known[0] if known else "no class"
+        why = f"{value} cannot be left out: only {only} would be left to train on, and nothing to tell it from."
+        return None, why
     splits = TileSplits(
         number=number,
         training=np.flatnonzero(is_training[tiles.image_of_tile]),
@@ -168,12 +170,6 @@ def _describe_missing(missing: list[str], *, value: str, attribute: str, n_class
         f"{value} cannot be left out for {', '.join(missing)}: too few images of the class have another {attribute} to "
         f"learn it from{are_one}."
     )
-
-
-def _describe_known(known: list[str], *, value: str) -> str:
-    """Say that a value cannot be left out, since at most one class would be left to train on."""
-    classes = " and ".join(known) or "no class"
-    return f"{value} cannot be left out: only {classes} would be left to train on, and nothing to tell it from."
 
 
 def _choose_validation(
