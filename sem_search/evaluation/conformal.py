@@ -96,6 +96,11 @@ class SetScores:
     share_single: float
     """Share of images whose set holds one class alone."""
 
+    @property
+    def least_covered(self) -> int:
+        """The class whose images are covered least; of equals the first."""
+        return int(np.nanargmin(self.coverage_of_class))
+
 
 @dataclass(frozen=True, kw_only=True)
 class RiskCoverage:

@@ -111,6 +111,7 @@ def test_set_scores_are_counted_as_by_hand() -> None:
     scores = compute_set_scores(sets, labels=np.array([0, 1, 0, 0]))
     assert (scores.coverage, scores.mean_size, scores.share_single) == (0.75, 1.75, 0.5)
     np.testing.assert_allclose(scores.coverage_of_class, [2 / 3, 1.0, np.nan])
+    assert scores.least_covered == 0
     assert scores.coverage_interval == pytest.approx((0.1941, 0.9937), abs=1e-4)
 
 
