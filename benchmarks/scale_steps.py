@@ -460,10 +460,11 @@ def _store_fold(world: World) -> Work:
 
 
 def _compute_intervals(world: World) -> Work:
-    from sem_search.evaluation.intervals import compute_split_intervals
+    from sem_search.evaluation.answers import tabulate_answers
+    from sem_search.evaluation.intervals import compute_intervals
 
     study = world.study
-    return lambda: compute_split_intervals(study.winner, tiles=study.tiles, split="test")
+    return lambda: compute_intervals(tabulate_answers(study.winner, tiles=study.tiles, split="test"))
 
 
 def _correct_choice(world: World) -> Work:

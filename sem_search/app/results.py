@@ -223,7 +223,6 @@ class Results:
         return self._read_answers(state.run_id, tags.get("sem_search.winner_run", ""))
 
     def _find_kit(self, name: str) -> Path | None:
-        """Return the latest kit of a study."""
         return max((self._kits / name).glob("*"), default=None)
 
     def _find_image(self, state: GridState, image_id: str) -> Path:
@@ -238,7 +237,6 @@ class Results:
 
 
 def _list_paths(place: Path) -> dict[str, Path]:
-    """Return the file of each image of a data set, by its id."""
     return {image.image_id: image.path for image in list_images(place, allow_outside=True).images}
 
 

@@ -84,7 +84,6 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject, co
 
 
 def _list_numbers(audit: MorphologyAudit) -> list[NumberRow]:
-    """Return what was found as metrics."""
     numbers = [
         (f"morphology/{make_safe_name(entry.measure)}", entry.correlation.value, 0) for entry in audit.correlations
     ]
@@ -156,7 +155,6 @@ def _list_pictures(audit: MorphologyAudit, *, subject: AuditSubject) -> tuple[Ti
 
 
 def _list_other(other: OtherNetwork) -> dict[str, Any]:
-    """Return how far another network looks at the same places."""
     return {
         "study": other.study,
         "backbone": other.backbone,
@@ -166,7 +164,6 @@ def _list_other(other: OtherNetwork) -> dict[str, Any]:
 
 
 def _list_curves(scores: CurveScores) -> dict[str, Any]:
-    """Return the areas by heat, by chance, and their difference."""
     return {
         "n_images": scores.n_images,
         "by_heat": to_json(scores.area),

@@ -69,11 +69,7 @@ def build_subject(finished: FinishedStudy) -> AuditSubject:
     prepared = finished.prepared
     settings, data = prepared.settings, prepared.data
     return AuditSubject(
-        study=prepared.name,
-        winner=finished.outcome.winner,
-        trials=finished.outcome.trials,
-        select_on=finished.outcome.select_on,
-        tiles=data.tiles,
+        outcome=finished.outcome,
         folds=data.folds,
         catalogue=data.catalogue,
         grid=data.grid,

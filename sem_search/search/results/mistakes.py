@@ -73,11 +73,7 @@ def show_mistakes(
     )
 
 
-<<<<<<< HEAD
-def _show_image(answer: AnsweredImage, *, prepared: PreparedSearch) -> ShownImage:
-=======
-def _show_image(answer: Answer, *, prepared: PreparedSearch, trainer: HeadTrainer) -> ShownImage:
->>>>>>> trim-tracking
+def _show_image(answer: Answer, *, prepared: PreparedSearch) -> ShownImage:
     """Return one image, explained by the head whose weights the trainer has."""
     data = prepared.data
     record = data.catalogue.records[answer.image]

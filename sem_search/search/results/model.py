@@ -16,7 +16,7 @@ from sem_search.deployment.package.description import ClassifierDescription
 from sem_search.deployment.package.record import ModelRecord, OutOfFold
 from sem_search.deployment.package.writing import ClassifierParts, log_classifier
 from sem_search.evaluation.answers import tabulate_answers
-from sem_search.evaluation.intervals import compute_split_intervals
+from sem_search.evaluation.intervals import compute_intervals
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.resampling import build_strata
 from sem_search.records import Cell, FinishedFold, Split, TileTable, TrialOutcome
@@ -245,7 +245,7 @@ def _list_classes(prepared: PreparedSearch) -> tuple[CardClass, ...]:
 def _list_scores(outcome: TrialOutcome, *, tiles: TileTable, split: Split) -> list[CardScore]:
     """Return the headline figures of one split, with their intervals where the images allow any."""
     if _find_obstacle(outcome, tiles=tiles) is None:
-        intervals = compute_split_intervals(outcome, tiles=tiles, split=split)
+        intervals = compute_intervals(tabulate_answers(outcome, tiles=tiles, split=split))
         return [
             CardScore(split=split, unit=unit, name=name, value=figure.value, low=figure.low, high=figure.high)
             for (unit, key), name in SCORE_NAMES.items()

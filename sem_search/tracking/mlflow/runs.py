@@ -20,8 +20,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
-from sem_search.databases import iter_causes
-from sem_search.errors import SemSearchError, SettingsError, StoreError
+from sem_search.errors import SemSearchError, SettingsError, StoreError, iter_causes
 from sem_search.places import find_sqlite_file, make_sqlite_url
 from sem_search.secrets import mask_secrets, mask_url
 from sem_search.tracking.mlflow.availability import (

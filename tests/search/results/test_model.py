@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sem_search.deployment.package.card import CardFold, ModelCard
-from sem_search.evaluation.intervals import compute_split_intervals
+from sem_search.evaluation.answers import tabulate_answers
+from sem_search.evaluation.intervals import compute_intervals
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.micrographs.inspection.finding import Finding
 from sem_search.micrographs.reading.options import ReadingOptions
@@ -178,7 +179,7 @@ def test_scores_are_those_reported_each_with_its_interval(
 ) -> None:
     tiles = prepared.data.tiles
     for split in ("validation", "test"):
-        intervals = compute_split_intervals(outcome, tiles=tiles, split=split)
+        intervals = compute_intervals(tabulate_answers(outcome, tiles=tiles, split=split))
         of_side = [score for score in card.scores if score.split == split]
         assert [score.unit for score in of_side] == ["tiles", "tiles", "images", "images"]
         assert of_side[0].value == pytest.approx(compute_split_scores(outcome, tiles=tiles, split=split).f_measure)

@@ -257,7 +257,6 @@ def compare_with(low: float, high: float) -> ComparedBaseline:
         n_images=6,
         n_groups=6,
         n_folds=3,
-        level=0.95,
         f_measure=difference,
         tile_accuracy=none,
         image_f_measure=none,
