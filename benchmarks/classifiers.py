@@ -133,10 +133,10 @@ def _measure_logistic(task: Task, given: dict[str, Any]) -> list[Result]:
     """Return what logistic regression answered, as every study has it among its baselines."""
     prepared = prepare_search(build_settings(given))
     begun = time.perf_counter()
-    trainer = prepared.trainer  # reads the features, or computes them
+    _ = prepared.trainer  # reads the features, or computes them
     features_minutes = (time.perf_counter() - begun) / 60
     begun = time.perf_counter()
-    answers = {one.name: one.answers for one in get_baselines(prepared, trainer=trainer)}
+    answers = {one.name: one.answers for one in get_baselines(prepared)}
     minutes = (time.perf_counter() - begun) / 60
     found = {row: answers[name] for row, name in LOGISTIC.items()}
     return [

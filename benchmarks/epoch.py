@@ -6,6 +6,7 @@ All three train and validate alike; an epoch is both. Compilation is not counted
 """
 
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from benchmarks.timing import measure_side_by_side
 from sem_search.records import Cell, TileSplits
 from sem_search.transfer.backbones import get_backbone
-from sem_search.transfer.cut import CutNetwork, build_head, build_uncut, cut_network
+from sem_search.transfer.cut import CutNetwork, build_head, cut_network
 from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 
 N_CLASSES = 10
@@ -40,7 +41,7 @@ def measure_epoch(backbone_name: str, *, n_tiles: int, batch_sizes: tuple[int, .
     features = outputs if isinstance(outputs, list) else [outputs]
     labels = rng.integers(0, N_CLASSES, len(tiles))
     head = _compile(build_head(cut, n_classes=N_CLASSES, seed=0))
-    whole = _compile(build_uncut(model, n_classes=N_CLASSES, seed=0))
+    whole = _compile(build_head(replace(cut, tail=model), n_classes=N_CLASSES, seed=0))
     clock = EpochClock(cut, features=features, labels=labels, n_training=n_tiles)
 
     figures = {f"epoch.{backbone_name}.tiles": float(n_tiles)}

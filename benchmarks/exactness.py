@@ -123,7 +123,7 @@ def _measure_fewer_rows(
     n_rows, figures = len(views) * data.tiles.n_tiles, {}
     for part in PARTS:
         with mock.patch.object(linear, "MOST_ROWS", n_rows // part):
-            trainer = build_trainer(of_views, data=data, network=network, views=views)
+            trainer = build_trainer(of_views.model_dump(), cut=network.cut, tiles=data.tiles, views=views)
             outcomes = [
                 trainer.train_fold(get_tile_splits(fold, tiles=data.tiles), cell=Cell(head="linear")).outcome
                 for fold in data.folds.folds
@@ -154,7 +154,7 @@ def _train(
 ) -> TrainedHead:
     """Train the head of the first fold; `EPOCHS` epochs, the last one is used."""
     of_seed = settings.model_copy(update={"seed": seed})
-    trainer = build_trainer(of_seed, data=data, network=network, views=[features])
+    trainer = build_trainer(of_seed.model_dump(), cut=network.cut, tiles=data.tiles, views=[features])
     tiles, fold = data.tiles, data.folds.folds[0]
     trained = trainer.train_fold(get_tile_splits(fold, tiles=tiles), cell=cell)
     probabilities = trained.outcome.test_probabilities

@@ -244,7 +244,7 @@ def _get_peak_mib() -> float:
 def _read_catalogue_facts(world: World) -> Work:
     """Digest, table and JSON of the catalogue: the fingerprint, `data/catalogue.csv`, the model's record."""
     catalogue = world.catalogue
-    return lambda: catalogue.digest + catalogue.to_frame().to_csv() + catalogue.to_json()
+    return lambda: catalogue.digest + catalogue.table.to_csv() + catalogue.to_json()
 
 
 def _draw_folds(world: World) -> Work:
@@ -355,7 +355,7 @@ def _write_fold_table(world: World) -> Work:
     from sem_search.tracking.entries.types import pair_figure
     from sem_search.tracking.figures.study import draw_folds
 
-    tiles, folds = world.tiles, world.folds.folds
+    tiles, folds = world.tiles, [fold.splits for fold in world.folds.folds]
 
     def work() -> bytes:
         """Draw and write."""
@@ -460,10 +460,11 @@ def _store_fold(world: World) -> Work:
 
 
 def _compute_intervals(world: World) -> Work:
-    from sem_search.evaluation.intervals import compute_split_intervals
+    from sem_search.evaluation.answers import tabulate_answers
+    from sem_search.evaluation.intervals import compute_intervals
 
     study = world.study
-    return lambda: compute_split_intervals(study.winner, tiles=study.tiles, split="test")
+    return lambda: compute_intervals(tabulate_answers(study.winner, tiles=study.tiles, split="test"))
 
 
 def _correct_choice(world: World) -> Work:
@@ -631,7 +632,7 @@ def _write_report(world: World) -> Work:
         cells=tuple(trial.cell for trial in study.trials),
         examples=(example,),
         tiling=TilingExample(image=example, tile_px=112, corners_px=((0, 0), (0, 112))),
-        folds=world.folds.folds,
+        folds=[fold.splits for fold in world.folds.folds],
         findings=tuple(finding.message for finding in inspection.findings),
     )
     return lambda: render_report(study, context=context, trust=trust)

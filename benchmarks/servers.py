@@ -18,9 +18,9 @@ import psutil
 
 from benchmarks.ports import find_free_port
 from sem_search.deployment.package.calibration_record import Calibration
+from sem_search.deployment.package.description import ClassifierDescription
 from sem_search.deployment.package.writing import ClassifierParts, log_classifier
 from sem_search.evaluation.conformal import CrossAnswers
-from sem_search.micrographs.tiles import TileGrid
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.cut import build_head, cut_network
 
@@ -45,11 +45,15 @@ def build_untrained_parts(backbone: str, *, tile_px: int = 224) -> ClassifierPar
         trunk=cut.trunk,
         head=head,
         head_weights=[head.get_weights() for _ in range(N_HEADS)],
-        convolution=cut.convolution,
-        backbone=backbone,
-        class_names=CLASS_NAMES,
-        grid=TileGrid(size_px=tile_px, stride_px=tile_px),
-        crop_bottom_px=0,
+        description=ClassifierDescription(
+            class_names=CLASS_NAMES,
+            backbone=backbone,
+            convolution=cut.convolution,
+            n_heads=N_HEADS,
+            tile_px=tile_px,
+            stride_px=tile_px,
+            crop_bottom_px=0,
+        ),
         calibration=Calibration(temperature=1.2, answers=answers),
     )
 

@@ -11,6 +11,7 @@ from sem_search.deployment.classifier.classifier import ImageAnswer, MicrographC
 from sem_search.deployment.package.reading import read_classifier
 from sem_search.deployment.pyfunc.answers import _choose_set
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
+from sem_search.deployment.pyfunc.requests import RequestOptions
 from sem_search.evaluation.calibration import compute_calibration_scores
 from sem_search.evaluation.conformal import compute_set_scores
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE
@@ -81,7 +82,11 @@ def _score_held_out(
             f"heldout.{name}.log_loss": scores.log_loss,
         }
     for coverage in COVERAGES:
-        chosen = [_choose_set(answer, calibration=classifier.calibration, coverage=coverage)[0] for answer in answers]
+        options, names = RequestOptions(coverage=coverage), classifier.description.class_names
+        chosen = [
+            _choose_set(answer, calibration=classifier.calibration, class_names=names, options=options)[0]
+            for answer in answers
+        ]
         sets = np.array([np.isin(np.arange(together.shape[1]), members) for members in chosen])
         scores_of_sets = compute_set_scores(sets, labels=labels)
         figures |= {

@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.search import SCORES
 from benchmarks.searching import run_search
+from pretraining.packed_weights import add_scores
 from sem_search.micrographs.demo import DEMO_SIZES, write_demo_data
 from sem_search.records import Cell
 from sem_search.search.prepare.data import PreparedData, prepare_data
@@ -30,7 +31,6 @@ from sem_search.settings import SearchSettings, build_settings
 from sem_search.transfer.backbones import DEFAULT_TILE_PX
 from sem_search.transfer.features import FeatureStore
 from sem_search.transfer.heads.training import get_tile_splits
-from sem_search.transfer.weights.packed import add_scores
 
 DEMO_SEEDS = (90_001, 90_002, 90_003)
 REAL_SEEDS = (0, 1, 2)
@@ -139,7 +139,7 @@ def _train_heads(
     settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, store: FeatureStore
 ) -> tuple[float, float]:
     """Return the last validation accuracy of heads, and after how many epochs they came near it, mean over folds."""
-    trainer = build_trainer(settings, data=data, network=network, views=[store])
+    trainer = build_trainer(settings.model_dump(), cut=network.cut, tiles=data.tiles, views=[store])
     cell = Cell(learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE)
     curves = [
         trainer.train_fold(get_tile_splits(fold, tiles=data.tiles), cell=cell).outcome.curves.validation_accuracy

@@ -11,17 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretraining.networks import carry_over
+from pretraining.packed_weights import pack_array, write_particle_weights
 from pretraining.recipe import PretrainingRecipe
 from pretraining.training import TrainedTwin
 from sem_search.errors import SemSearchError
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.weights.files import compute_weights_digest
-from sem_search.transfer.weights.packed import (
-    PARTICLES_FOLDER,
-    pack_array,
-    unpack_array,
-    write_particle_weights,
-)
+from sem_search.transfer.weights.packed import PARTICLES_FOLDER, unpack_array
 
 
 class PackingError(SemSearchError):

@@ -5,11 +5,13 @@ stays however long it is waited for.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
+
+from sem_search.errors import iter_causes
 
 POSTGRESQL = "postgresql"
 
@@ -79,16 +81,6 @@ def advise_on_refusal(refusal: str) -> str:
     if refusal.startswith("no pg_hba.conf"):
         return "The server's pg_hba.conf must let this machine in (docs/cluster.md)."
     return "The server's administrator must allow it."
-
-
-def iter_causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those that it came from, each once."""
-    seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
 
 
 def _is_away(error: SQLAlchemyError) -> bool:

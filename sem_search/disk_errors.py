@@ -9,11 +9,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sem_search.errors import InputError, StoreError
+from sem_search.errors import InputError, StoreError, iter_causes
 
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM})
 SQLITE_DISK_ERRORS = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
-MAX_CAUSES = 20
 
 
 @contextmanager
@@ -34,15 +33,11 @@ def explain_disk_errors() -> Iterator[None]:
 
 def find_disk_error(error: BaseException) -> str | None:
     """Return what the disk said, if it is among the causes of an error, else None."""
-    seen: BaseException | None = error
-    for _ in range(MAX_CAUSES):
-        if seen is None:
-            return None
-        if isinstance(seen, OSError) and seen.errno in DISK_ERRORS:
-            return seen.strerror if seen.filename is None else f"{seen.strerror} ({seen.filename})"
-        if is_refusal_of_sqlite(seen):
-            return f"SQLite says {seen}"
-        seen = seen.__cause__ or seen.__context__
+    for one in iter_causes(error):
+        if isinstance(one, OSError) and one.errno in DISK_ERRORS:
+            return one.strerror if one.filename is None else f"{one.strerror} ({one.filename})"
+        if is_refusal_of_sqlite(one):
+            return f"SQLite says {one}"
     return None
 
 

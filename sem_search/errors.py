@@ -26,7 +26,7 @@ A message says what was wrong, what was found, and what to do. `InputError` ends
 `StoreError` with exit code 1, both with the message alone; every other error with exit code 1 and its traceback.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 
 class SemSearchError(Exception):
@@ -131,3 +131,13 @@ def get_first_line(error: BaseException | None) -> str:
     """Return the first line of a library's message, without the full stop; its name where it has no message."""
     lines = str(error or "").strip().splitlines()
     return lines[0][:300].rstrip(".") if lines else type(error).__name__
+
+
+def iter_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those that it came from, each once."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__

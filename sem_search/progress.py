@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import NoReturn, Self, TextIO, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from tqdm.auto import tqdm
 
@@ -14,11 +14,6 @@ Show = Callable[[str], None]
 """Shows a line about what is being done: the command line prints it, a notebook does not."""
 
 SECONDS_BETWEEN_LINES = 5.0
-
-
-def has_bars(stream: TextIO) -> bool:
-    """Return whether a bar can be drawn: on a terminal and in a notebook."""
-    return stream.isatty() or "ipykernel" in sys.modules
 
 
 def show_nothing(_text: str) -> None:
@@ -55,9 +50,10 @@ class ProgressMeter:
         self._label, self._total, self._unit = label, total, unit
         self._done = self._told = 0
         self._started_s = self._told_s = time.monotonic()
-        self._has_lines = is_shown and not has_bars(sys.stderr)
+        has_bar = sys.stderr.isatty() or "ipykernel" in sys.modules  # on a terminal and in a notebook
+        self._has_lines = is_shown and not has_bar
         self._bar: tqdm[NoReturn] = tqdm(
-            desc=label, total=total, unit=f" {unit}", file=sys.stderr, disable=not is_shown or self._has_lines
+            desc=label, total=total, unit=f" {unit}", file=sys.stderr, disable=not (is_shown and has_bar)
         )
 
     def __enter__(self) -> Self:

@@ -36,9 +36,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         """Refuse a head that is trained in steps of unknown length, and an exact one that has steps."""
-        if (self.head == "linear") != (self.learning_rate is None) or (self.head == "linear") != (
-            self.batch_size is None
-        ):
+        if {self.learning_rate is None, self.batch_size is None} != {self.head == "linear"}:
             raise ValueError(f"{self}: a linear head has no learning rate and no batch size, every other has both.")
 
     @property

@@ -336,8 +336,9 @@ def build_settings(given: Mapping[str, Any]) -> SearchSettings:
     Raises:
         SettingsError: Unknown names, values out of range, or contradictions; each is named.
     """
-    chosen = {name: value for name, value in given.items() if not _is_unset(name, value)}
-    preset = chosen.get("preset") or _choose_preset(chosen)
+    chosen = _drop_unset(given)
+    # Unless another is asked for, the demonstration set is for a quick look.
+    preset = chosen.get("preset") or ("quick" if chosen.get("data", DEMO) == DEMO else "standard")
     if preset not in PRESETS:
         raise SettingsError(f"preset={preset!r} is not known; choose one of: {', '.join(PRESETS)}.")
     values = {**PRESETS[preset], **chosen, "preset": preset}
@@ -358,55 +359,41 @@ def build_paper_settings(given: Mapping[str, Any], *, backbones: Sequence[str]) 
         SettingsError: As `build_settings`, or the backbones are none or repeated.
     """
     if not backbones or _has_twice(backbones):
-        raise SettingsError(f"backbones={_list(backbones)!r}: name one or more, each once, by commas.")
-    chosen = {name: value for name, value in given.items() if not _is_unset(name, value)}
+        raise SettingsError(f"backbones={write_list(backbones)!r}: name one or more, each once, by commas.")
+    chosen = {"preset": "paper", **_drop_unset(given)}
     study = chosen.pop("study", None)
     return tuple(
-        build_settings(
-            {
-                "preset": "paper",
-                **chosen,
-                "backbone": backbone,
-                "study": None if study is None else f"{study}-{backbone}",
-            }
-        )
+        build_settings({**chosen, "backbone": backbone, "study": None if study is None else f"{study}-{backbone}"})
         for backbone in backbones
     )
 
 
-def _is_unset(name: str, value: object) -> bool:
-    return value is None or (value == AUTO and name != "weights")
-
-
-def _choose_preset(chosen: Mapping[str, Any]) -> str:
-    """Return `quick` for a plain look at the demonstration set, `standard` for everything else."""
-    return "quick" if chosen.get("data", DEMO) == DEMO else "standard"
+def _drop_unset(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None and (value != AUTO or name == "weights")}
 
 
 def _find_contradictions(settings: SearchSettings) -> list[str]:
-    """Return a sentence for each setting that is refused beside the others."""
     n_cells = settings.n_cells
+    rates, sizes = write_value(settings.learning_rates), write_value(settings.batch_sizes)
     unknown = [kind for kind in settings.allow_errors if kind not in ALLOWABLE_ERRORS]
     checks = {
         f"data={settings.data!r} names nothing: give a folder with one sub-folder per class, a CSV, or {DEMO}": (
             not settings.data.strip()
         ),
-        f"allow_errors={_list(settings.allow_errors)}: {_list(unknown)} cannot be allowed; "
-        f"what can is {_list(ALLOWABLE_ERRORS)}": bool(unknown),
+        f"allow_errors={write_list(settings.allow_errors)}: {write_list(unknown)} cannot be allowed; "
+        f"what can is {write_list(ALLOWABLE_ERRORS)}": bool(unknown),
         f"backbone={settings.backbone!r} is not known; choose one of: {', '.join(BACKBONE_NAMES)}": (
             settings.backbone not in BACKBONE_NAMES
         ),
-        f"learning_rates={_list(settings.learning_rates)}: every learning rate must be above 0 and at most 10": any(
+        f"learning_rates={rates}: every learning rate must be above 0 and at most 10": any(
             not 0 < rate <= 10 for rate in settings.learning_rates
         ),
-        f"batch_sizes={_list(settings.batch_sizes)}: every batch size must be at least 1": any(
-            size < 1 for size in settings.batch_sizes
-        ),
-        f"learning_rates={_list(settings.learning_rates)} names a value twice": _has_twice(settings.learning_rates),
-        f"batch_sizes={_list(settings.batch_sizes)} names a value twice": _has_twice(settings.batch_sizes),
-        f"heads={_list(settings.heads)} names a value twice": _has_twice(settings.heads),
+        f"batch_sizes={sizes}: every batch size must be at least 1": any(size < 1 for size in settings.batch_sizes),
+        f"learning_rates={rates} names a value twice": _has_twice(settings.learning_rates),
+        f"batch_sizes={sizes} names a value twice": _has_twice(settings.batch_sizes),
+        f"heads={write_list(settings.heads)} names a value twice": _has_twice(settings.heads),
         f"patience={settings.patience} would have no effect with epochs={settings.epochs}: "
-        "give fewer epochs of patience, or patience=0 for a fixed length": settings.patience >= max(settings.epochs, 1),
+        "give fewer epochs of patience, or patience=0 for a fixed length": settings.patience >= settings.epochs,
         f"trials={settings.trials} is more than the {n_cells} cells that sampler=grid visits once each: "
         "leave trials out, or widen heads, learning_rates or batch_sizes": (
             settings.sampler == "grid" and (settings.trials or 0) > n_cells
@@ -428,7 +415,6 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
 
 
 def _check_places(settings: SearchSettings) -> dict[str, bool]:
-    """Return a sentence for each setting of engine and cluster that could be wrong, and whether it is."""
     shown = settings.cluster and mask_url(settings.cluster)
     return {
         "engine=onnxruntime contradicts precision=bfloat16, which only engine=tensorflow has: leave one of them out": (
@@ -450,10 +436,6 @@ def _sort_heads(heads: tuple[Head, ...]) -> tuple[Head, ...]:
 
 def _has_twice(values: Sequence[object]) -> bool:
     return len(set(values)) < len(values)
-
-
-def _list(values: Sequence[object]) -> str:
-    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
 def _describe(error: ValidationError) -> str:

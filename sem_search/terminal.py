@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, TextIO
 
 import click
@@ -103,7 +102,6 @@ def print_warnings() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        """Print a warning of ours as one line, any other as before."""
         if issubclass(category, SemSearchWarning):
             echo(f"Warning: {message}", err=True)
         else:
@@ -116,7 +114,7 @@ def print_warnings() -> None:
 @contextmanager
 def interrupt_on_sigterm() -> Iterator[None]:
     """Let SIGTERM end what runs as Ctrl-C does: a batch system that stops it leaves no run that seems to go on."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
@@ -133,7 +131,3 @@ class PlainFormatter(logging.Formatter):
 
 def _spell(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -292,8 +292,8 @@ def registered(tmp_path_factory: pytest.TempPathFactory, make_mlflow_store: Call
     import keras
     import mlflow
 
+    from sem_search.deployment.package.description import ClassifierDescription
     from sem_search.deployment.package.writing import ClassifierParts, log_classifier
-    from sem_search.micrographs.tiles import TileGrid
     from sem_search.transfer.backbones import get_backbone
     from sem_search.transfer.cut import build_head, cut_network
 
@@ -310,11 +310,15 @@ def registered(tmp_path_factory: pytest.TempPathFactory, make_mlflow_store: Call
         trunk=cut.trunk,
         head=head,
         head_weights=[head.get_weights()],
-        convolution=cut.convolution,
-        backbone=TINY,
-        class_names=("cellulose", "lactose", "starch"),
-        grid=TileGrid(size_px=TILE_PX, stride_px=TILE_PX),
-        crop_bottom_px=0,
+        description=ClassifierDescription(
+            class_names=("cellulose", "lactose", "starch"),
+            backbone=TINY,
+            convolution=cut.convolution,
+            n_heads=1,
+            tile_px=TILE_PX,
+            stride_px=TILE_PX,
+            crop_bottom_px=0,
+        ),
     )
     logged = log_classifier(parts, run_id=run_id)
     for name, alias in sorted(set(MODEL_URI.findall(README))):

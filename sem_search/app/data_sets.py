@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from sem_search.files import write_atomically
 from sem_search.micrographs.class_folders import list_pictures
 from sem_search.micrographs.images import ListedImage, Listing, to_nfc
 from sem_search.micrographs.listing import list_images
-from sem_search.settings import SearchSettings, build_settings
+from sem_search.settings import build_settings
 from sem_search.terminal import CONTROLS, LINE_BREAKS
 from sem_search.words import count, read_list, write_list
 
@@ -68,11 +69,6 @@ class DataSet:
     together: tuple[tuple[str, ...], ...] = ()
     """Ids of images that are kept in one split, group by group."""
 
-    @property
-    def is_selection(self) -> bool:
-        """Whether single images are treated otherwise than the folder has it."""
-        return bool(self.left_out or self.together)
-
 
 def read_data_set(given: Mapping[str, Any], *, folders: Folders) -> DataSet:
     """Return what the page asks about.
@@ -109,17 +105,8 @@ def read_data_set(given: Mapping[str, Any], *, folders: Folders) -> DataSet:
         left_out=tuple(sorted(left_out)),
         together=tuple(sorted(tuple(sorted(each)) for each in together if len(each) > 1)),
     )
-    build(found)
+    build_settings({**found.settings, "data": found.data})  # raises where one is out of range
     return found
-
-
-def build(data_set: DataSet) -> SearchSettings:
-    """Return the settings of a search of these images.
-
-    Raises:
-        SettingsError: One is out of range, or they contradict each other.
-    """
-    return build_settings({**data_set.settings, "data": data_set.data})
 
 
 def list_classes(data: str, *, folders: Folders) -> dict[str, Any]:
@@ -157,7 +144,6 @@ def list_classes(data: str, *, folders: Folders) -> dict[str, Any]:
 
 
 def _find_empty_classes(path: Path) -> list[str]:
-    """Return the class folders in which no picture lies."""
     if not path.is_dir():
         return []
     folders = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
@@ -222,7 +208,7 @@ def _write_data(data_set: DataSet, *, folders: Folders, work: Path) -> dict[str,
     path = Path(data_set.data)
     empty = _find_empty_classes(path)
     listing = _list_inside(path, folders=folders, exclude=empty)
-    if not data_set.is_selection:
+    if not (data_set.left_out or data_set.together):
         return {"data": data_set.data, **({"allow_outside": "true"} if path.is_file() else {})}
     left_out = [name for name in read_list(data_set.settings.get("exclude", "")) if name not in empty]
     kept = [image for image in listing.images if image.image_id not in set(data_set.left_out)]
@@ -240,9 +226,7 @@ def _join_groups(images: Sequence[ListedImage], *, together: Sequence[Sequence[s
         met = {group_of[name] for name in each if name in group_of}
         if met:
             group_of |= {name: min(met) for name, group in group_of.items() if group in met}
-    counts: dict[str, int] = {}
-    for group in group_of.values():
-        counts[group] = counts.get(group, 0) + 1
+    counts = Counter(group_of.values())
     own = {image.image_id for image in images if image.group}
     return {name: group for name, group in group_of.items() if counts[group] > 1 or name in own}
 

@@ -100,7 +100,7 @@ class Folders:
         if not path.is_dir():
             raise RefusedRequestError(f"{show_line(path.name)!r} is no folder.", status=NOT_FOUND)
         root = self.find_root(path) or path
-        between = [root, *(root / part for part in _accumulate(path.relative_to(root)))]
+        between = [each for each in (*reversed(path.parents), path) if each.is_relative_to(root)]
         entries = _scan(path)
         inner = [Path(entry.path) for entry in entries if self._is_folder(entry)]
         folders = [self._describe(folder, is_deep=len(inner) <= MOST_FOLDERS) for folder in inner]
@@ -157,8 +157,3 @@ def _is_file(entry: "os.DirEntry[str]") -> bool:
         return entry.is_file()
     except OSError:  # links that lead in a circle
         return False
-
-
-def _accumulate(relative: Path) -> list[Path]:
-    """Return `a`, `a/b`, `a/b/c` of `a/b/c`."""
-    return [Path(*relative.parts[: n + 1]) for n in range(len(relative.parts))]

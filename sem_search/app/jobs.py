@@ -104,8 +104,8 @@ class Jobs:
         self._studies: dict[Kind, str] = {}
         self._jobs: dict[Kind, Job] = {kind: job for kind in NAMES if (job := self._read(kind)) is not None}
 
-    def start(self, kind: Kind, arguments: Sequence[str], *, about: Mapping[str, str] | None = None) -> None:
-        """Start a command.
+    def start(self, kind: Kind, arguments: Sequence[str], *, about: Mapping[str, str] | None = None) -> Job:
+        """Start a command, and return what was written down of it.
 
         Args:
             kind: What it is.
@@ -117,7 +117,8 @@ class Jobs:
             StoreError: It cannot be started.
         """
         with self._lock:
-            self._check_free(kind)
+            if self._is_running(kind):
+                raise RefusedRequestError(f"{NAMES[kind]} is running: wait for its end, or stop it.", status=CONFLICT)
             new_log = self._get_log(kind).with_suffix(".new")
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -148,15 +149,7 @@ class Jobs:
                 ) from error
             self._processes[kind], self._jobs[kind] = process, job
             self._studies.pop(kind, None)
-
-    def check_free(self, kind: Kind) -> None:
-        """Refuse if a command of a kind is running.
-
-        Raises:
-            RefusedRequestError: With status 409.
-        """
-        with self._lock:
-            self._check_free(kind)
+            return job
 
     def start_again(self, kind: Kind) -> None:
         """Start the last command of a kind once more: a search goes on where it was stopped.
@@ -219,10 +212,6 @@ class Jobs:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def _check_free(self, kind: Kind) -> None:
-        if self._is_running(kind):
-            raise RefusedRequestError(f"{NAMES[kind]} is running: wait for its end, or stop it.", status=CONFLICT)
-
     def _keep(self, job: Job, *, process: "subprocess.Popen[bytes]") -> None:
         """Write down what was started; a process that nobody would find again is ended."""
         try:
@@ -244,7 +233,6 @@ class Jobs:
         return self._studies[kind]
 
     def _read_log(self, kind: Kind) -> str:
-        """Return the end of what a command printed."""
         try:
             with self._get_log(kind).open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_BYTES))

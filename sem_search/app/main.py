@@ -49,7 +49,6 @@ def run_app(
         show(f"To change something from another machine, the page asks for this token: {access.token}")
 
     def build(rotation: Rotation, is_ending: Callable[[], bool]) -> Routes:
-        """Return what is answered beside the classifier."""
         desk, jobs = Desk(access), Jobs(WORK)
         app = App(
             folders=readable,

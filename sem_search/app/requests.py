@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from sem_search.app.access import Access, check_site
@@ -212,14 +212,13 @@ async def _read_json(request: Request) -> Mapping[str, Any]:
 
 async def _iter_body(request: Request) -> AsyncIterator[bytes]:
     """Yield the parts of a body, each of which must come within `PACE_S`."""
+    parts = request.stream()
     while True:
         try:
             async with asyncio.timeout(PACE_S):
-                message = await request.receive()
+                part = await anext(parts, None)
         except TimeoutError as error:
             raise RefusedRequestError(f"Nothing was sent for {PACE_S:g} s.", status=408) from error
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        yield message.get("body", b"")
-        if not message.get("more_body", False):
+        if part is None:
             return
+        yield part

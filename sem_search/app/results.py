@@ -32,8 +32,8 @@ from sem_search.terminal import protect_cell
 from sem_search.tracking.mlflow.files import read_artifact, read_text_artifact
 from sem_search.tracking.mlflow.links import link_run
 from sem_search.tracking.mlflow.models import find_model_uri
-from sem_search.tracking.mlflow.names import TAG_REFIT
-from sem_search.tracking.mlflow.runs import find_learning_curve_run, get_tags, read_learning_curve
+from sem_search.tracking.mlflow.names import TAG_LEARNING_CURVE, TAG_REFIT
+from sem_search.tracking.mlflow.runs import find_latest_run, get_tags, read_learning_curve
 
 PROBABILITY = "probability of "
 """How the columns of the answers begin that hold probabilities."""
@@ -135,9 +135,9 @@ class Results:
         """
         state = self.get_state(name)
         if page == "learning-curve":
-            run_id = find_learning_curve_run(study=name, near_run_id=state.run_id)
-            if run_id is not None:
-                return read_text_artifact(run_id=run_id, path=LEARNING_CURVE_PAGE)
+            run = find_latest_run(TAG_LEARNING_CURVE, kind=page, study=name, near_run_id=state.run_id)
+            if run is not None:
+                return read_text_artifact(run_id=run.info.run_id, path=LEARNING_CURVE_PAGE)
         report = _find_report(state)
         if page != "report" or report is None:
             raise RefusedRequestError(f"Study {name[:100]!r} has no such page yet.", status=NOT_FOUND)
@@ -223,7 +223,6 @@ class Results:
         return self._read_answers(state.run_id, tags.get("sem_search.winner_run", ""))
 
     def _find_kit(self, name: str) -> Path | None:
-        """Return the latest kit of a study."""
         return max((self._kits / name).glob("*"), default=None)
 
     def _find_image(self, state: GridState, image_id: str) -> Path:
@@ -238,7 +237,6 @@ class Results:
 
 
 def _list_paths(place: Path) -> dict[str, Path]:
-    """Return the file of each image of a data set, by its id."""
     return {image.image_id: image.path for image in list_images(place, allow_outside=True).images}
 
 

@@ -163,7 +163,6 @@ def _get_kind(given: Mapping[str, Any]) -> Kind:
 def _start_job(app: App, given: Mapping[str, Any]) -> dict[str, str]:
     """Start a command; what it is about is returned, and shown with it."""
     kind = _get_kind(given)
-    app.jobs.check_free(kind)
     if given.get("again") is True:
         app.jobs.start_again(kind)
         return {}
@@ -173,9 +172,7 @@ def _start_job(app: App, given: Mapping[str, Any]) -> dict[str, str]:
         words, about = _write_data_command(app, kind, data_set=read_data_set(given, folders=app.folders))
     else:
         words, about = _write_study_command(app, kind, name=app.results.get_state(get_text(given, "study")).name)
-    app.jobs.start(kind, words, about=about)
-    view = app.jobs.view(kind)
-    return {**about, "started_at": "" if view is None else view.started_at}
+    return {**about, "started_at": app.jobs.start(kind, words, about=about).started_at}
 
 
 def _write_demo_command(app: App) -> tuple[list[str], dict[str, str]]:
@@ -225,7 +222,6 @@ def _wrap_page(html: str) -> Response:
 
 
 def _download(app: App, query: Query) -> Response:
-    """Answer with a file to keep."""
     name, what = get_text(query, "name"), query.get("what", "")
     if what == "report":
         return _attach(app.results.read_page(name, "report"), name=f"{name}.html", media_type=HTML_TYPE)
@@ -242,14 +238,12 @@ def _attach(content: str | bytes, *, name: str, media_type: str) -> Response:
 
 
 async def _follow(app: App, request: Request, *, desk: Desk) -> Response:
-    """Let another version answer from now on."""
     answer = await desk.change(lambda given: {"address": models.find_address(given)}, pool=desk.short)["POST"](request)
     app.rotation.follow(json.loads(bytes(answer.body))["address"])
     return answer
 
 
 async def _upload(app: App, request: Request, *, desk: Desk) -> Response:
-    """Take one picture."""
     desk.check_change(request)
     query = request.query_params
     data, label, name = (get_text(query, each) for each in ("data", "class", "name"))
@@ -263,7 +257,6 @@ async def _upload(app: App, request: Request, *, desk: Desk) -> Response:
 
 
 async def _upload_zip(app: App, request: Request, *, desk: Desk) -> Response:
-    """Take an archive of class folders."""
     desk.check_change(request)
     data = uploads.check_name(get_text(request.query_params, "data"), what="data set")
     with await desk.short.work(lambda: uploads.open_part(app.uploads)) as part:

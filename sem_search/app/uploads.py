@@ -236,8 +236,7 @@ def _give_name(part: Path, target: Path) -> None:
 
 
 def _measure_free(folder: Path) -> int:
-    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-    return max(0, shutil.disk_usage(place).free - FREE_BYTES)
+    return max(0, shutil.disk_usage(folder).free - FREE_BYTES)
 
 
 @contextmanager

@@ -5,9 +5,21 @@ from typing import Any
 
 from sem_search.evaluation.comparison import Comparison, Difference
 from sem_search.evaluation.statistics import Interval
+from sem_search.records import ShownAsText
 from sem_search.tracking.entries.types import Artifact, JsonArtifact, TextArtifact
-from sem_search.tracking.figures.audit import BarRow
 from sem_search.tracking.report.answer_page import Answer, build_answer_page
+
+
+class ShownAsAnswer(ShownAsText):
+    """A record that is written and shown as an answer."""
+
+    def to_answer(self) -> Answer:
+        """Return the answer; each record has its own."""
+        raise NotImplementedError
+
+    def to_text(self) -> str:
+        """Return the answer in plain words."""
+        return self.to_answer().to_text()
 
 
 def iter_answer(stem: str, *, answer: Answer, numbers: Any, command: str) -> Iterator[Artifact]:
@@ -29,17 +41,6 @@ def iter_answer(stem: str, *, answer: Answer, numbers: Any, command: str) -> Ite
 def format_share(interval: Interval) -> str:
     """Return `90.0 % (79.0 to 96.0 %)`."""
     return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f} to {100 * interval.high:.1f} %)"
-
-
-def build_row(name: str, interval: Interval | Difference, *, is_marked: bool = False) -> BarRow:
-    """Return one row of a figure.
-
-    Args:
-        name: In words.
-        interval: Value and ends.
-        is_marked: Drawn in the colour of what needs attention.
-    """
-    return BarRow(name=name, value=interval.value, low=interval.low, high=interval.high, is_marked=is_marked)
 
 
 def list_difference(difference: Difference) -> dict[str, float | bool]:

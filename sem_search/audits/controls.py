@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from sem_search.audits.answer import format_share
-from sem_search.audits.retraining import Show, list_splits, retrain_winner
+from sem_search.audits.retraining import build_trainer, list_splits, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.answers import AnswerTable, number_groups
 from sem_search.evaluation.comparison import Difference, compare_answers
@@ -29,7 +29,7 @@ from sem_search.evaluation.label_test import LabelTest, compute_label_test
 from sem_search.evaluation.statistics import MAX_P_VALUE
 from sem_search.micrographs.tiles import FloatTiles, iter_image_tiles
 from sem_search.places import get_cache_folder
-from sem_search.progress import ProgressMeter
+from sem_search.progress import ProgressMeter, Show
 from sem_search.records import FoldOutcome, IntVector
 from sem_search.seeds import derive_seed
 from sem_search.tracking.report.answer_page import Light, Row
@@ -135,7 +135,7 @@ def shuffle_labels(subject: AuditSubject, *, show: Show) -> Control:
             splits=[split],
             name=f"shuffled labels, permutation {split.number + 1}",
             show=show,
-            labels=labels[subject.tiles.image_of_tile],
+            trainer=build_trainer(subject, labels=labels[subject.tiles.image_of_tile]),
         )
     answers = subject.pool(outcomes, labels=permuted)
     test = compute_label_test(answers, seed=derive_seed(subject.seed, "audit", "label test"))
@@ -148,7 +148,6 @@ def show_constant_images(subject: AuditSubject, *, show: Show) -> Control:
     levels = [np.float32(record.mean_grey) for record in subject.catalogue.records]
 
     def iter_tiles() -> Iterator[FloatTiles]:
-        """Yield one tile per image, all of one grey."""
         return (np.full(shape, level, dtype=np.float32) for level in levels)
 
     (of_image,) = _compute_features(subject, iter_tiles, n_tiles=len(levels), key="constant", n_views=1)
@@ -160,7 +159,6 @@ def blur_particles(subject: AuditSubject, *, show: Show) -> Control:
     """Train on tiles blurred so far that no particle is left."""
 
     def iter_tiles() -> Iterator[FloatTiles]:
-        """Yield the blurred tiles, image by image."""
         return (blur_tiles(tiles) for _, tiles in iter_image_tiles(subject.catalogue, grid=subject.grid))
 
     show("particles blurred away: features")
@@ -220,7 +218,6 @@ def _compute_features(
     """Return the trunk's outputs for other tiles, view by view; those of the same key are read from the cache."""
 
     def iter_view(view: int) -> Iterator[FloatTiles]:
-        """Yield one view of the tiles."""
         return (turn_tiles(tiles, view=view) for tiles in iter_tiles())
 
     with ProgressMeter("Features", total=n_views * n_tiles, unit="tiles", is_shown=True) as meter:
@@ -246,7 +243,8 @@ def _retrain(
     show: Show,
 ) -> Control:
     """Train the winner's cell on the trunk's outputs for other pictures, view by view."""
-    outcomes = retrain_winner(subject, splits=list_splits(subject), name=name, show=show, features=features)
+    trainer = build_trainer(subject, features=features)
+    outcomes = retrain_winner(subject, splits=list_splits(subject), name=name, show=show, trainer=trainer)
     answers = subject.pool(outcomes)
     return _build_control(name, subject=subject, answers=answers)
 
@@ -259,7 +257,6 @@ def _build_control(
     difference: Difference | None = None,
     label_test: LabelTest | None = None,
 ) -> Control:
-    """Put scores and chance together."""
     return Control(
         name=name,
         scores=compute_intervals(answers),

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Show, retrain_winner
+from sem_search.audits.retraining import build_trainer, retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.comparison import Comparison, compare_answers
+from sem_search.progress import Show
 from sem_search.records import IntVector, TileSplits
 from sem_search.seeds import derive_seed
 from sem_search.tracking.report.answer_page import Row, Table
@@ -66,7 +67,8 @@ def audit_leak(subject: AuditSubject, *, show: Show) -> LeakAudit:
     """Train the winner's cell with folds over tiles, and compare with what the study measured over images."""
     splits = split_tiles(subject.tiles.label_of_tile, n_folds=len(subject.folds.folds), seed=subject.seed)
     each_tile = [f"tile {tile}" for tile in range(subject.tiles.n_tiles)]  # no division of such groups is a leak
-    outcomes = retrain_winner(subject, splits=splits, name="split over tiles", show=show, groups=each_tile)
+    trainer = build_trainer(subject, groups=each_tile)
+    outcomes = retrain_winner(subject, splits=splits, name="split over tiles", show=show, trainer=trainer)
     comparison = compare_answers(subject.pool(outcomes), subject.pool_winner(), class_names=subject.tiles.class_names)
     return LeakAudit(comparison=comparison)
 
@@ -88,7 +90,6 @@ def split_tiles(label_of_tile: IntVector, *, n_folds: int, seed: int) -> tuple[T
 
 
 def _build_splits(part_of_tile: IntVector, *, fold: int, n_folds: int) -> TileSplits:
-    """Return one fold of the permutation."""
     is_test, is_validation = part_of_tile == fold, part_of_tile == (fold + 1) % n_folds
     return TileSplits(
         number=fold,

@@ -53,10 +53,8 @@ def measure_learning_curve(subject: AuditSubject, *, target: float | None = None
         target: F-measure over test tiles, in (0, 1); by default half of today's errors gone.
 
     Raises:
-        SettingsError: The target is not in (0, 1).
         ClassTooSmallError: There are too few images to leave any out.
     """
-    check_target(target)
     planned = plan_sizes(subject)
     half_tiles = plan_half_tiles(subject, planned=planned)
     tables = _train(subject, planned=(*planned[:-1], *half_tiles))
@@ -94,7 +92,7 @@ def plan_sizes(subject: AuditSubject) -> tuple[PlannedSize, ...]:
         sizes[n_images] = PlannedSize(n_images=n_images, draws=draws)
     if len(sizes) < 2:
         raise ClassTooSmallError(
-            f"A learning curve of study {subject.study!r} leaves out images to learn from, but a head has only "
+            f"A learning curve of study {subject.outcome.name!r} leaves out images to learn from, but a head has only "
             f"{max(sizes):.3g} of a class: add images, and search again."
         )
     return tuple(sizes[n_images] for n_images in sorted(sizes))
@@ -201,12 +199,11 @@ def _train(subject: AuditSubject, *, planned: Sequence[PlannedSize]) -> list[lis
 def _conclude(
     subject: AuditSubject, *, sizes: list[Size], half_tiles: Size | None, target: float | None
 ) -> LearningCurveAudit:
-    """Put what was measured together."""
     curve = fit_learning_curve(sizes)
     whole, half = sizes[-1], sizes[find_half([size.n_images for size in sizes])]
     compare = partial(compare_sizes, table=subject.pool_winner())
     return LearningCurveAudit(
-        study=subject.study,
+        study=subject.outcome.name,
         class_names=subject.tiles.class_names,
         n_folds=len(subject.folds.folds),
         images_per_class=len(subject.tiles.image_ids) / subject.n_classes,

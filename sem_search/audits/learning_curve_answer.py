@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sem_search.audits.answer import format_share, iter_answer, list_difference
+from sem_search.audits.answer import ShownAsAnswer, format_share, iter_answer, list_difference
 from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.learning_curve import MAX_GROWTH, MIN_SIZES, Finding, LearningCurve, Need, Size
 from sem_search.evaluation.statistics import Interval
-from sem_search.records import ShownAsText
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Entry, FigureArtifact, Tags, iter_finite_metrics
 from sem_search.tracking.figures.learning_curve import draw_learning_curve
@@ -65,7 +64,7 @@ WORDS: dict[Finding, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningCurveAudit(ShownAsText):
+class LearningCurveAudit(ShownAsAnswer):
     """What was measured."""
 
     study: str
@@ -94,7 +93,6 @@ class LearningCurveAudit(ShownAsText):
         return pd.DataFrame([self._list_size(size) for size in self.curve.sizes])
 
     def _list_size(self, size: Size) -> dict[str, float]:
-        """Return one row of the table."""
         row = {"n_images": size.n_images}
         for name in FIGURE_NAMES:
             interval = getattr(size.intervals, name)
@@ -104,27 +102,19 @@ class LearningCurveAudit(ShownAsText):
 
     def to_answer(self) -> Answer:
         """Return how many images the target needs, and what else the sizes tell."""
-        return _build_answer(self)
-
-    def to_text(self) -> str:
-        """Return the same in plain words."""
-        return self.to_answer().to_text()
-
-
-def _build_answer(audit: LearningCurveAudit) -> Answer:
-    curve, (verdict, sentence) = audit.curve, _conclude(audit)
-    draw = partial(draw_learning_curve, curve, target=audit.need.target)
-    figure = FigureArtifact(path=f"{PATH}.png", draw=draw)
-    return Answer(
-        question=f"How many images does study {audit.study} need?",
-        subject=f"Learning curve of study {audit.study}: winner trained on {_write(curve.sizes[0].n_images)} to"
-        f" {_write(curve.n_images)} of {_write(audit.images_per_class)} images of a class, in {audit.n_folds} folds.",
-        light=LIGHTS.get(audit.need.finding, "unclear"),
-        verdict=verdict,
-        sentence=sentence,
-        overview=(_tabulate_sizes(audit), CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)),
-        sections=tuple(_iter_sections(audit)),
-    )
+        curve, (verdict, sentence) = self.curve, _conclude(self)
+        draw = partial(draw_learning_curve, curve, target=self.need.target)
+        figure = FigureArtifact(path=f"{PATH}.png", draw=draw)
+        return Answer(
+            question=f"How many images does study {self.study} need?",
+            subject=f"Learning curve of study {self.study}: winner trained on {_write(curve.sizes[0].n_images)} to"
+            f" {_write(curve.n_images)} of {_write(self.images_per_class)} images of a class, in {self.n_folds} folds.",
+            light=LIGHTS.get(self.need.finding, "unclear"),
+            verdict=verdict,
+            sentence=sentence,
+            overview=(_tabulate_sizes(self), CaptionedFigure(artifact=figure, caption=FIGURE_CAPTION)),
+            sections=tuple(_iter_sections(self)),
+        )
 
 
 def iter_learning_curve_entries(audit: LearningCurveAudit, *, command: str) -> Iterator[Entry]:
@@ -162,7 +152,6 @@ def list_learning_curve(audit: LearningCurveAudit) -> dict[str, Any]:
 
 
 def _conclude(audit: LearningCurveAudit) -> tuple[str, str]:
-    """Return the verdict in a few words, and a sentence."""
     curve, need, most = audit.curve, audit.need, MAX_GROWTH * audit.images_per_class
     verdict, words = WORDS[need.finding]
     needed = need.n_images or Interval(value=np.inf, low=np.inf, high=np.inf)
@@ -185,7 +174,6 @@ def _conclude(audit: LearningCurveAudit) -> tuple[str, str]:
 
 
 def _iter_sections(audit: LearningCurveAudit) -> Iterator[Section]:
-    """Yield what more images would bring, to which class most, and whether more tiles would do as well."""
     if audit.curve.can_foretell:
         yield Section(heading="What would more images bring?", parts=tuple(_foretell(audit)))
     yield Section(
@@ -198,7 +186,6 @@ def _iter_sections(audit: LearningCurveAudit) -> Iterator[Section]:
 
 
 def _tabulate_sizes(audit: LearningCurveAudit) -> Table:
-    """Return the scores of each number of images."""
     rows = [(size.n_images, size.intervals.f_measure, size.intervals.image_accuracy) for size in audit.curve.sizes]
     return Table(
         columns=("Images of a class, learnt from", "F-measure, tiles", "Images correctly classified"),
@@ -208,7 +195,6 @@ def _tabulate_sizes(audit: LearningCurveAudit) -> Table:
 
 
 def _foretell(audit: LearningCurveAudit) -> Iterator[str | Table]:
-    """Yield the fitted law, and the score of more images."""
     law, curve = audit.curve.law, audit.curve
     ceiling, gap, exponent = (float(number) for number in (law.ceiling, law.gap, law.exponent))
     yield (
@@ -223,7 +209,6 @@ def _foretell(audit: LearningCurveAudit) -> Iterator[str | Table]:
 
 
 def _tabulate_classes(audit: LearningCurveAudit) -> Table:
-    """Return each class's F-measure by number of images, and what the second half of them brought."""
     sizes = audit.curve.sizes
     scores = np.stack([size.figures.of_class.f_measure for size in sizes], axis=1)
     rows = zip(audit.class_names, scores, audit.gain_of_class, strict=True)
@@ -235,7 +220,6 @@ def _tabulate_classes(audit: LearningCurveAudit) -> Table:
 
 
 def _name_class(audit: LearningCurveAudit) -> str:
-    """Say which class gained most, if any clearly did."""
     pairs = zip(audit.gain_of_class, audit.class_names, strict=True)
     clear = [(gain.value, name) for gain, name in pairs if gain.low > 0]
     if not clear:

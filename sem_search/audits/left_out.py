@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.audits.answer import format_share
-from sem_search.audits.retraining import Show, retrain_winner
+from sem_search.audits.retraining import retrain_winner
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.evaluation.metrics import combine_tiles, predict_classes
@@ -20,6 +20,7 @@ from sem_search.evaluation.statistics import Interval
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.micrographs.inspection.confounds import ATTRIBUTES as WAYS_OF_TAKING
 from sem_search.micrographs.inspection.confounds import UNKNOWN
+from sem_search.progress import Show
 from sem_search.records import BoolVector, FoldOutcome, IntVector, TileSplits
 from sem_search.tracking.report.answer_page import Light, Row
 from sem_search.words import count
@@ -43,15 +44,15 @@ class LeftOutAttribute:
     """Every value of one attribute left out in turn."""
 
     attribute: str
-    values: tuple[str, ...]
+    values: tuple[str, ...] = ()
     """Values that were left out and could be tested."""
     untested: tuple[str, ...]
     """Why other values, or some classes of theirs, could not be tested: one sentence each."""
-    n_images: int
+    n_images: int = 0
     """Images named by a network that knew no other of their value."""
-    accuracy: Interval | None
+    accuracy: Interval | None = None
     """Share of them correctly classified; None where nothing could be tested."""
-    usual_accuracy: Interval | None
+    usual_accuracy: Interval | None = None
     """The same images as the study measured them."""
 
     @property
@@ -94,12 +95,11 @@ def iter_left_out(subject: AuditSubject, *, show: Show) -> Iterator[LeftOutAttri
 def _audit_attribute(
     subject: AuditSubject, *, attribute: str, describe: Callable[[ImageRecord], str], show: Show
 ) -> LeftOutAttribute:
-    """Leave out the values of one attribute."""
     value_of_image = np.array([describe(record) for record in subject.catalogue.records])
     values, counts = np.unique(value_of_image, return_counts=True)
     if len(values) == 1:
         why = "No file states it." if values[0] == UNKNOWN else f"It is {values[0]} for all images."
-        return _describe_nothing(attribute, why)
+        return LeftOutAttribute(attribute=attribute, untested=(why,))
     chosen = values[np.argsort(-counts, kind="stable")][:MAX_VALUES]
     plans = {
         str(value): _plan_value(
@@ -112,7 +112,7 @@ def _audit_attribute(
         untested.append(f"Of {len(values)} values the {len(chosen)} with most images were tried.")
     tested = {value: splits for value, (splits, _) in plans.items() if splits is not None}
     if not tested:
-        return _describe_nothing(attribute, *untested)
+        return LeftOutAttribute(attribute=attribute, untested=tuple(untested))
     outcomes = retrain_winner(subject, splits=tuple(tested.values()), name=f"{attribute} left out", show=show)
     images, is_right = _judge(outcomes, subject=subject)
     usual = subject.pool_winner().is_right[images]
@@ -124,13 +124,6 @@ def _audit_attribute(
         n_images=len(images),
         accuracy=compute_share_interval(float(is_right.mean()), n=n_groups),
         usual_accuracy=compute_share_interval(float(usual.mean()), n=n_groups),
-    )
-
-
-def _describe_nothing(attribute: str, *reasons: str) -> LeftOutAttribute:
-    """Return that nothing could be tested, and why."""
-    return LeftOutAttribute(
-        attribute=attribute, values=(), untested=reasons, n_images=0, accuracy=None, usual_accuracy=None
     )
 
 
@@ -156,7 +149,9 @@ def _plan_value(
     is_training = is_left & ~is_validation
     known = [tiles.class_names[label] for label in np.unique(labels[is_training])]
     if len(known) < MIN_CLASSES:
-        return None, _describe_known(known, value=value)
+        only = known[0] if known else "no class"
+        why = f"{value} cannot be left out: only {only} would be left to train on, and nothing to tell it from."
+        return None, why
     splits = TileSplits(
         number=number,
         training=np.flatnonzero(is_training[tiles.image_of_tile]),
@@ -175,12 +170,6 @@ def _describe_missing(missing: list[str], *, value: str, attribute: str, n_class
         f"{value} cannot be left out for {', '.join(missing)}: too few images of the class have another {attribute} to "
         f"learn it from{are_one}."
     )
-
-
-def _describe_known(known: list[str], *, value: str) -> str:
-    """Say that a value cannot be left out, since at most one class would be left to train on."""
-    classes = " and ".join(known) or "no class"
-    return f"{value} cannot be left out: only {classes} would be left to train on, and nothing to tell it from."
 
 
 def _choose_validation(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from sem_search.audits.answer import iter_answer
+from sem_search.audits.answer import ShownAsAnswer, iter_answer
 from sem_search.audits.heat_maps.particles import MEASURES
 from sem_search.audits.lot_judgement_answer import build_judgement_answer
 from sem_search.audits.lot_reference import Lot, LotReference, check_lots
@@ -20,7 +20,6 @@ from sem_search.evaluation.lots.equivalence import MARGIN, LotJudgement, judge_l
 from sem_search.evaluation.lots.measure_shifts import Measures, MeasureShift, compute_shifts
 from sem_search.evaluation.lots.reference import measure_spread
 from sem_search.micrographs.inspection.confounds import UNKNOWN
-from sem_search.records import ShownAsText
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Entry, FigureArtifact, TableArtifact, iter_finite_metrics
 from sem_search.tracking.figures.control_chart import draw_control_chart
@@ -48,7 +47,7 @@ class ChartedLot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LotJudgementAudit(ShownAsText):
+class LotJudgementAudit(ShownAsAnswer):
     """A new lot against the lots of a reference."""
 
     lot: str
@@ -68,10 +67,6 @@ class LotJudgementAudit(ShownAsText):
         """Return whether the lot is equivalent."""
         return build_judgement_answer(self)
 
-    def to_text(self) -> str:
-        """Return what was found, in plain words."""
-        return self.to_answer().to_text()
-
 
 def audit_new_lot(new: Lot, *, reference: LotReference, margin: float = MARGIN, seed: int = 0) -> LotJudgementAudit:
     """Judge a new lot.
@@ -83,7 +78,7 @@ def audit_new_lot(new: Lot, *, reference: LotReference, margin: float = MARGIN, 
         seed: Of the draws.
 
     Raises:
-        DataError: The reference has fewer than 5 lots, or the new lot shares its name or a picture with one.
+        DataError: The new lot shares its name or a picture with one of the reference.
     """
     known = reference.lots
     check_lots([*known, new])
@@ -125,7 +120,6 @@ def iter_judgement_entries(audit: LotJudgementAudit, *, command: str) -> Iterato
 
 
 def _draw_chart(audit: LotJudgementAudit) -> CaptionedFigure:
-    """Return the control chart."""
     draw = partial(
         draw_control_chart,
         [lot.point for lot in audit.chart],
@@ -138,7 +132,6 @@ def _draw_chart(audit: LotJudgementAudit) -> CaptionedFigure:
 
 
 def _list_chart(audit: LotJudgementAudit) -> list[tuple[Any, ...]]:
-    """Return the rows of the control chart."""
     return [
         (one.lot, one.acquired_at, one.is_new, one.point.distance, one.point.warning_limit, one.point.action_limit)
         for one in audit.chart

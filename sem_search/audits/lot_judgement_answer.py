@@ -73,7 +73,6 @@ def describe_judgement(judgement: LotJudgement) -> str:
 
 
 def _advise(judgement: LotJudgement) -> str:
-    """Return what would decide."""
     ways = []
     if judgement.n_images_needed:
         growth = judgement.n_images_needed / judgement.n_images
@@ -89,7 +88,6 @@ def _advise(judgement: LotJudgement) -> str:
 
 
 def _tabulate(chart: "tuple[ChartedLot, ...]") -> Table:
-    """Return one row for each lot."""
     rows = []
     for one in chart:
         point = one.point
@@ -106,7 +104,6 @@ def _tabulate(chart: "tuple[ChartedLot, ...]") -> Table:
 
 
 def _describe_shifts(shifts: tuple[MeasureShift, ...]) -> tuple[Part, ...]:
-    """Return the clear differences in words, and all in a table."""
     if not shifts:
         return ()
     clear = [_name_shift(shift) for shift in sorted(shifts, key=lambda shift: shift.p_value) if shift.is_clear]

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from sem_search.audits.heat_maps.particles import MEASURES, find_particles
 from sem_search.errors import DataError, StoreError
+from sem_search.evaluation.answers import number_groups
 from sem_search.evaluation.lots.two_sample import MIN_IMAGES
+from sem_search.evaluation.statistics import average_rows
 from sem_search.files import ARCHIVE_DAMAGE, pack_arrays, unpack_arrays, write_atomically
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.inspection.confounds import ATTRIBUTES
@@ -70,7 +72,7 @@ def build_lot(
     Raises:
         DataError: The lot has fewer than 4 independent images.
     """
-    groups = np.unique(tiles.group_of_image, return_inverse=True)[1]
+    groups = number_groups(tiles.group_of_image)
     n_groups = int(groups.max()) + 1
     if n_groups < MIN_IMAGES:
         raise DataError(
@@ -83,7 +85,7 @@ def build_lot(
     dates = sorted(record.acquired_at for record in catalogue.records if record.acquired_at)
     return Lot(
         name=name,
-        features=_average(_average(embedded, numbers=tiles.image_of_tile), numbers=groups),
+        features=average_rows(average_rows(embedded, numbers=tiles.image_of_tile), numbers=groups),
         measures=dict(zip(MEASURES, table.T, strict=True)),
         pixels=tuple(record.pixels_sha256 for record in catalogue.records),
         acquired_at=dates[0] if dates else None,
@@ -146,7 +148,6 @@ def read_reference(folder: Path) -> LotReference:
 
 
 def _unpack_lot(entry: dict[str, Any], *, number: int, arrays: Mapping[str, NDArray[Any]]) -> Lot:
-    """Return one lot of a file."""
     measures = dict(zip(entry["measures"], arrays[f"measures_{number}"], strict=True))
     return Lot(
         **{**entry, "features": arrays[f"features_{number}"], "measures": measures, "pixels": tuple(entry["pixels"])}
@@ -163,11 +164,3 @@ def _measure_picture(record: ImageRecord, *, catalogue: Catalogue) -> FloatVecto
     with np.errstate(divide="ignore"):
         logarithms: FloatVector = np.log(medians)
     return logarithms
-
-
-def _average(rows: FloatMatrix, *, numbers: NDArray[np.int64]) -> FloatMatrix:
-    """Return the mean of the rows of each number from 0 on."""
-    sums = np.zeros((int(numbers.max()) + 1, rows.shape[1]))
-    np.add.at(sums, numbers, rows)
-    means: FloatMatrix = sums / np.bincount(numbers)[:, None]
-    return means

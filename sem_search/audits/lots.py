@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sem_search.audits.answer import build_row, iter_answer
+from sem_search.audits.answer import ShownAsAnswer, iter_answer
 from sem_search.audits.lot_regions import FloatMap, compute_heat, compute_shares
 from sem_search.audits.lots_answer import build_lots_answer, name_pair
 from sem_search.evaluation.lots.two_sample import LotPair, compare_lots
@@ -22,7 +22,7 @@ from sem_search.evaluation.statistics import Interval
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.confounds import compute_confounds, find_confounds
 from sem_search.micrographs.tiles import TileGrid, cut_tiles
-from sem_search.records import ShownAsText, TileTable
+from sem_search.records import TileTable
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Entry, FigureArtifact, JsonArtifact, TableArtifact, iter_finite_metrics
 from sem_search.tracking.figures.audit import BarRow, TilePicture, draw_rows, draw_tiles
@@ -70,7 +70,7 @@ class TellingTile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LotsAudit(ShownAsText):
+class LotsAudit(ShownAsAnswer):
     """All pairs of lots."""
 
     pairs: tuple[LotPair, ...]
@@ -88,10 +88,6 @@ class LotsAudit(ShownAsText):
     def to_answer(self) -> Answer:
         """Return which lots can be told apart."""
         return build_lots_answer(self)
-
-    def to_text(self) -> str:
-        """Return what was found, in plain words."""
-        return self.to_answer().to_text()
 
 
 def audit_lots(
@@ -174,7 +170,6 @@ def iter_lots_entries(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid,
 
 
 def _build_pair_table(audit: LotsAudit) -> TableArtifact:
-    """Return one row for each pair."""
     ends = [(pair.accuracy.value, pair.accuracy.low, pair.accuracy.high, pair.is_different()) for pair in audit.pairs]
     own = [tuple(getattr(pair, name) for name in PAIR_NAMES) for pair in audit.pairs]
     return TableArtifact(
@@ -185,7 +180,6 @@ def _build_pair_table(audit: LotsAudit) -> TableArtifact:
 
 
 def _iter_numbers(audit: LotsAudit) -> Iterator[tuple[str, float, int]]:
-    """Yield the metrics: how many pairs differ, and two figures of each pair."""
     yield "lots/n_different", sum(pair.is_different() for pair in audit.pairs), 0
     names = make_metric_names([name_pair(pair) for pair in audit.pairs])
     for pair in audit.pairs:
@@ -197,7 +191,7 @@ def _build_bar(pair: LotPair) -> BarRow:
     """Return a pair's row of the figure; an interval beside a verdict that does not rest on it would mislead."""
     share = pair.accuracy
     shown = share if pair.is_different() else Interval(value=share.value, low=share.value, high=share.value)
-    return build_row(name_pair(pair), shown, is_marked=pair.is_different())
+    return BarRow(name=name_pair(pair), interval=shown, is_marked=pair.is_different())
 
 
 def read_telling_tiles(audit: LotsAudit, *, catalogue: Catalogue, grid: TileGrid) -> tuple[TilePicture, ...]:

@@ -93,7 +93,6 @@ def _conclude(pairs: tuple[LotPair, ...]) -> tuple[Light, str, str]:
 
 
 def _tabulate(pairs: tuple[LotPair, ...]) -> Table:
-    """Return one row for each pair."""
     rows = []
     for pair in pairs:
         share = format_share(pair.accuracy) if pair.is_different() else f"{100 * pair.accuracy.value:.1f} %"
@@ -109,7 +108,6 @@ def _tabulate(pairs: tuple[LotPair, ...]) -> Table:
 
 
 def _judge(pair: LotPair) -> tuple[str, Light]:
-    """Return a pair's result in a few words, and its light."""
     if pair.is_different():
         return "they differ", "plain"
     return "too few images to tell" if _is_hopeless(pair) else "no difference found", "unclear"
@@ -138,7 +136,6 @@ def _describe_power(pair: LotPair, *, among: str) -> str:
 
 
 def _advise(pair: LotPair) -> str:
-    """Return how many images to take."""
     if min(pair.n_first, pair.n_second) < ENOUGH_IMAGES:
         return f"take {ENOUGH_IMAGES} or more images of each lot"
     return "take twice as many images of each lot"

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 from sem_search.audits.answer import format_share
 from sem_search.audits.subject import AuditSubject
+from sem_search.evaluation.answers import tabulate_image_answers
 from sem_search.evaluation.comparison import Comparison, compare_answers
-from sem_search.evaluation.metadata_model import MetadataScore, Value, score_metadata
+from sem_search.evaluation.intervals import compute_intervals
+from sem_search.evaluation.metadata_model import Value, predict_from_metadata
+from sem_search.evaluation.statistics import Interval
 from sem_search.micrographs.catalogue import ImageRecord
 from sem_search.tracking.report.answer_page import Row
 from sem_search.words import join_words
@@ -37,7 +40,10 @@ def list_metadata(records: Sequence[ImageRecord]) -> dict[str, list[Value]]:
 class MetadataAudit:
     """The network against metadata alone."""
 
-    score: MetadataScore
+    attributes: tuple[str, ...]
+    """Learnt from: all that take more than one value. With none, every image gets the commonest class."""
+    accuracy: Interval
+    """Share of images that metadata alone classify correctly."""
     comparison: Comparison
     """First: the network; second: metadata alone. Paired image by image."""
 
@@ -52,14 +58,14 @@ class MetadataAudit:
         network = f"the network: {100 * self.comparison.image_accuracy.first:.1f} %"
         result = "take care: not clearly worse" if self.is_suspicious else "clearly worse, as it should be"
         return Row(
-            cells=("metadata alone, no picture", format_share(self.score.accuracy), network, result),
+            cells=("metadata alone, no picture", format_share(self.accuracy), network, result),
             light="unclear" if self.is_suspicious else "good",
         )
 
     def to_text(self) -> str:
         """Return the comparison in plain words."""
         accuracy = self.comparison.image_accuracy
-        given = join_words(self.score.attributes) if self.score.attributes else "nothing that differs between images"
+        given = join_words(self.attributes) if self.attributes else "nothing that differs between images"
         verdict = (
             "It is not clear that the network sees more than this: it may have learnt how the images were taken."
             if self.is_suspicious
@@ -76,16 +82,15 @@ class MetadataAudit:
 def audit_metadata(subject: AuditSubject) -> MetadataAudit:
     """Compare the network's answers to whole test images with those of a classifier on metadata alone."""
     tiles, records = subject.tiles, subject.catalogue.records
-    score = score_metadata(
-        list_metadata(records),
-        labels=tiles.label_of_image,
-        n_classes=subject.n_classes,
-        part_of_image=subject.fold_of_image,
-        group_of_image=tiles.group_of_image,
-        seed=subject.seed,
+    labels, n_classes, seed = tiles.label_of_image, subject.n_classes, subject.seed
+    predicted, attributes = predict_from_metadata(
+        list_metadata(records), labels=labels, n_classes=n_classes, part_of_image=subject.fold_of_image, seed=seed
     )
+    answers = tabulate_image_answers(predicted, labels=labels, n_classes=n_classes, group_of_row=tiles.group_of_image)
     network = subject.pool_winner()
-    answers = dataclasses.replace(score.answers, fold_of_row=network.fold_of_row)
+    in_folds = dataclasses.replace(answers, fold_of_row=network.fold_of_row)
     return MetadataAudit(
-        score=score, comparison=compare_answers(network, answers, class_names=tiles.class_names, seed=subject.seed)
+        attributes=attributes,
+        accuracy=compute_intervals(answers, seed=seed).image_accuracy,
+        comparison=compare_answers(network, in_folds, class_names=tiles.class_names, seed=seed),
     )

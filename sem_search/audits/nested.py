@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.audits.retraining import Show, retrain_cells
+from sem_search.audits.retraining import retrain_cells
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.metrics import compute_fold_scores
-from sem_search.evaluation.selection import SelectionBias, compute_nested_score, compute_selection_bias, get_candidates
+from sem_search.evaluation.selection import SelectionBias, compute_selection_bias, get_candidates
+from sem_search.progress import Show
 from sem_search.records import Cell, FloatMatrix, FloatVector, FoldOutcome, TileSplits, TileTable
 from sem_search.tracking.report.answer_page import Light, Row, Table
 
@@ -26,16 +27,19 @@ from sem_search.tracking.report.answer_page import Light, Row, Table
 class NestedChoice:
     """The score of choices made inside the folds, beside the other estimates of it."""
 
-    score: float
-    """Mean over the folds of the macro F-measure over tiles, each of the cell chosen without the fold."""
     score_of_fold: FloatVector
-    """Shape (n_folds,)."""
+    """Macro F-measure over tiles of the cell chosen without the fold, shape (n_folds,)."""
     chosen: tuple[Cell, ...]
     """The cell chosen for each fold."""
     n_trained: int
     """Heads trained for it."""
     bias: SelectionBias
     """The study's own choice."""
+
+    @property
+    def score(self) -> float:
+        """Mean over the folds."""
+        return float(self.score_of_fold.mean())
 
     @property
     def agrees(self) -> bool:
@@ -105,11 +109,10 @@ def choose_inside_folds(subject: AuditSubject, *, show: Show) -> NestedChoice:
         inner = score_inner_folds(trained, tiles=subject.tiles, n_folds=len(outer))
     best = inner.argmax(axis=1)
     return NestedChoice(
-        score=compute_nested_score(inner=inner, outer=outer),
         score_of_fold=outer[np.arange(len(outer)), best],
         chosen=tuple(candidates[place].cell for place in best),
         n_trained=len(candidates) * len(splits),
-        bias=compute_selection_bias(subject.outcome, select_on=subject.select_on),
+        bias=compute_selection_bias(subject.outcome, select_on=subject.outcome.select_on),
     )
 
 

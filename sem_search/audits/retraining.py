@@ -1,16 +1,14 @@
 """Cells trained again, with one thing changed: labels, folds, groups or what the trunk was shown."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.audits.subject import AuditSubject
+from sem_search.progress import Show
 from sem_search.records import Cell, FoldOutcome, IntVector, TileSplits
 from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
-
-Show = Callable[[str], None]
-"""Called before each fold with what is trained."""
 
 
 def list_splits(subject: AuditSubject) -> tuple[TileSplits, ...]:
@@ -24,25 +22,21 @@ def retrain_winner(
     splits: Sequence[TileSplits],
     name: str,
     show: Show,
-    features: Sequence[Sequence[NDArray[np.float32]]] | None = None,
-    labels: IntVector | None = None,
-    groups: Sequence[str] | None = None,
+    trainer: HeadTrainer | None = None,
 ) -> tuple[FoldOutcome, ...]:
-    """Train the winner's cell on these folds, twice as its own heads were (`refit`); what is not given is the study's.
+    """Train the winner's cell on these folds, twice as its own heads were (`refit`).
 
     Args:
         subject: The study.
         splits: The folds.
         name: Of the audit, to show.
         show: Called before each fold.
-        features: Other trunk outputs, view by view: one array per crossing tensor, shape (n_tiles, ...).
-        labels: Other classes of the tiles, shape (n_tiles,).
-        groups: Other groups of the tiles: what may not stand in two splits.
+        trainer: From `build_trainer`; by default of the study as it is.
 
     Raises:
         LeakError: A group stands in two splits of a fold.
     """
-    trained = iter_retrained(subject, splits=splits, features=features, labels=labels, groups=groups)
+    trained = iter_retrained(subject, splits=splits, trainer=trainer)
     outcomes: list[FoldOutcome] = []
     for number in range(1, len(splits) + 1):
         show(f"{name}: fold {number} of {len(splits)}")
@@ -51,15 +45,10 @@ def retrain_winner(
 
 
 def iter_retrained(
-    subject: AuditSubject,
-    *,
-    splits: Iterable[TileSplits],
-    features: Sequence[Sequence[NDArray[np.float32]]] | None = None,
-    labels: IntVector | None = None,
-    groups: Sequence[str] | None = None,
+    subject: AuditSubject, *, splits: Iterable[TileSplits], trainer: HeadTrainer | None = None
 ) -> Iterator[FoldOutcome]:
     """Yield the folds as `retrain_winner` returns them, each when it is trained; arguments and errors as there."""
-    trainer = _build_trainer(subject, features=features, labels=labels, groups=groups)
+    trainer = trainer or build_trainer(subject)
     for split in splits:
         finished = trainer.train_fold(split, cell=subject.winner.cell)
         if subject.winner.is_refit:
@@ -82,7 +71,7 @@ def retrain_cells(
     Raises:
         LeakError: A group stands in two splits of a fold.
     """
-    trainer = _build_trainer(subject)
+    trainer = build_trainer(subject)
     outcomes = []
     for place, cell in enumerate(cells, start=1):
         show(f"{name}: cell {place} of {len(cells)}, {len(splits)} heads")
@@ -90,14 +79,21 @@ def retrain_cells(
     return tuple(outcomes)
 
 
-def _build_trainer(
+def build_trainer(
     subject: AuditSubject,
     *,
     features: Sequence[Sequence[NDArray[np.float32]]] | None = None,
     labels: IntVector | None = None,
     groups: Sequence[str] | None = None,
 ) -> HeadTrainer:
-    """Return a trainer of the study's heads; what is not given is the study's own."""
+    """Return a trainer of the study's heads; what is not given is the study's own.
+
+    Args:
+        subject: The study.
+        features: Other trunk outputs, view by view: one array per crossing tensor, shape (n_tiles, ...).
+        labels: Other classes of the tiles, shape (n_tiles,).
+        groups: Other groups of the tiles: what may not stand in two splits.
+    """
     return HeadTrainer(
         subject.cut,
         features=[view.arrays for view in subject.views] if features is None else features,

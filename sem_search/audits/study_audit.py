@@ -7,18 +7,23 @@ from typing import Any
 
 import pandas as pd
 
-from sem_search.audits.answer import build_row, format_share, iter_answer, list_class_differences, list_difference
+from sem_search.audits.answer import (
+    ShownAsAnswer,
+    format_share,
+    iter_answer,
+    list_class_differences,
+    list_difference,
+)
 from sem_search.audits.controls import Control, iter_controls
 from sem_search.audits.leak import LeakAudit, audit_leak
 from sem_search.audits.left_out import LeftOutAttribute, iter_left_out
 from sem_search.audits.metadata import MetadataAudit, audit_metadata
 from sem_search.audits.nested import NestedChoice, choose_inside_folds
-from sem_search.audits.retraining import Show
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import SettingsError
 from sem_search.evaluation.intervals import compute_intervals
 from sem_search.evaluation.statistics import Interval
-from sem_search.records import ShownAsText
+from sem_search.progress import Show
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.types import Entry, FigureArtifact, iter_finite_metrics
 from sem_search.tracking.figures.audit import BarRow, draw_rows
@@ -40,7 +45,7 @@ FIGURE_CAPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyAudit(ShownAsText):
+class StudyAudit(ShownAsAnswer):
     """What was asked and answered; None where it was not asked, or is not answered yet."""
 
     study: str
@@ -94,12 +99,7 @@ class StudyAudit(ShownAsText):
             sections=tuple(self._iter_sections()),
         )
 
-    def to_text(self) -> str:
-        """Return everything in plain words, one question after the other, later answers below."""
-        return self.to_answer().to_text()
-
     def _iter_sections(self) -> Iterator[Section]:
-        """Yield one section for each question that was answered."""
         if self.leak is not None:
             yield Section(heading="Is the split honest?", parts=(self.leak.to_text(), self.leak.table))
         if self.nested is not None:
@@ -143,13 +143,9 @@ def iter_audits(subject: AuditSubject, *, questions: tuple[str, ...] = QUESTIONS
         subject: The study.
         questions: Of `ALL_QUESTIONS`; asked in that order.
         show: Called before each fold that is trained.
-
-    Raises:
-        SettingsError: A question is not known.
     """
-    check_questions(questions)
     audit = StudyAudit(
-        study=subject.study,
+        study=subject.outcome.name,
         measured=compute_intervals(subject.pool_winner()).image_accuracy,
         chance=subject.largest_class_share,
     )
@@ -211,16 +207,18 @@ def iter_audit_entries(audit: StudyAudit, *, command: str, known: StudyAudit | N
 
 def list_rows(audit: StudyAudit) -> list[BarRow]:
     """Return the rows of the figure: each way of training or asking, by the share of images correctly classified."""
-    rows = [build_row("as measured", audit.measured)]
+    rows = [BarRow(name="as measured", interval=audit.measured)]
     if audit.metadata is not None:
-        rows.append(build_row("metadata alone", audit.metadata.score.accuracy, is_marked=audit.metadata.is_suspicious))
+        rows.append(
+            BarRow(name="metadata alone", interval=audit.metadata.accuracy, is_marked=audit.metadata.is_suspicious)
+        )
     rows += [
-        build_row(f"{entry.attribute} left out", entry.accuracy)
+        BarRow(name=f"{entry.attribute} left out", interval=entry.accuracy)
         for entry in audit.left_out
         if entry.accuracy is not None
     ]
     rows += [
-        build_row(control.name, control.scores.image_accuracy, is_marked=not control.is_as_it_should_be)
+        BarRow(name=control.name, interval=control.scores.image_accuracy, is_marked=not control.is_as_it_should_be)
         for control in audit.controls
     ]
     return rows
@@ -241,8 +239,7 @@ def list_audit(audit: StudyAudit) -> dict[str, Any]:
 
 
 def _list_numbers(audit: StudyAudit) -> dict[str, float]:
-    """Return the metrics by name."""
-    numbers = {f"audit/{make_safe_name(row.name)}": row.value for row in list_rows(audit)}
+    numbers = {f"audit/{make_safe_name(row.name)}": row.interval.value for row in list_rows(audit)}
     if audit.leak is not None:
         numbers["audit/leak_gap"] = audit.leak.comparison.f_measure.value
     if audit.nested is not None:
@@ -251,7 +248,6 @@ def _list_numbers(audit: StudyAudit) -> dict[str, float]:
 
 
 def _list_leak(leak: LeakAudit) -> dict[str, Any]:
-    """Return the leak audit: first over tiles, second over images."""
     comparison = leak.comparison
     return {
         "first": "folds over tiles",
@@ -263,7 +259,6 @@ def _list_leak(leak: LeakAudit) -> dict[str, Any]:
 
 
 def _list_nested(nested: NestedChoice) -> dict[str, Any]:
-    """Return the choice made anew, beside the other estimates of the same."""
     bias = nested.bias
     return {
         "f_measure": nested.score,
@@ -281,9 +276,8 @@ def _list_nested(nested: NestedChoice) -> dict[str, Any]:
 
 
 def _list_metadata(metadata: MetadataAudit) -> dict[str, Any]:
-    """Return the comparison of network and metadata."""
     return {
-        "attributes": list(metadata.score.attributes),
+        "attributes": list(metadata.attributes),
         "first": "network",
         "second": "metadata alone",
         "image_accuracy": list_difference(metadata.comparison.image_accuracy),
@@ -294,7 +288,6 @@ def _list_metadata(metadata: MetadataAudit) -> dict[str, Any]:
 
 
 def _list_left_out(entry: LeftOutAttribute) -> dict[str, Any]:
-    """Return one attribute left out."""
     return {
         "attribute": entry.attribute,
         "values": list(entry.values),
@@ -306,7 +299,6 @@ def _list_left_out(entry: LeftOutAttribute) -> dict[str, Any]:
 
 
 def _list_control(control: Control) -> dict[str, Any]:
-    """Return one control."""
     return {
         "name": control.name,
         "image_accuracy": to_json(control.scores.image_accuracy),

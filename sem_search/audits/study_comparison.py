@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sem_search.audits.answer import build_row, iter_answer, list_class_differences, list_difference
+from sem_search.audits.answer import ShownAsAnswer, iter_answer, list_class_differences, list_difference
 from sem_search.errors import DataError, NotComparableError
 from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.comparison import Comparison, Difference, compare_trials
 from sem_search.evaluation.metrics import predict_classes
 from sem_search.evaluation.statistics import LEVEL, MAX_P_VALUE
-from sem_search.records import ShownAsText, StudyOutcome
+from sem_search.records import StudyOutcome
 from sem_search.settings import write_value
 from sem_search.tracking.entries.types import (
     Entry,
@@ -22,7 +22,7 @@ from sem_search.tracking.entries.types import (
     TableArtifact,
     iter_finite_metrics,
 )
-from sem_search.tracking.figures.audit import draw_rows
+from sem_search.tracking.figures.audit import BarRow, draw_rows
 from sem_search.tracking.report.answer_page import Answer, CaptionedFigure, Light, Row, Section, Table
 from sem_search.words import count
 
@@ -32,6 +32,9 @@ FIGURE_WORDS = {
     "image_f_measure": "F-measure, images",
     "image_accuracy": "accuracy, images",
 }
+
+COMMON = ("class_names", "image_ids", "group_of_image")
+"""Of their tiles, what two studies must share."""
 
 SMALLEST_P_VALUE = 0.001
 """Of those that are printed as a number."""
@@ -54,7 +57,7 @@ class SettingDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyComparison(ShownAsText):
+class StudyComparison(ShownAsAnswer):
     """The winner of the first study against that of the second, in the test split."""
 
     first: str
@@ -109,12 +112,7 @@ class StudyComparison(ShownAsText):
             ),
         )
 
-    def to_text(self) -> str:
-        """Return the tables and what they mean."""
-        return self.to_answer().to_text()
-
     def _iter_settings(self) -> Iterator[str | Table]:
-        """Yield what differs in the settings of the two searches."""
         if not self.settings:
             yield "Nothing: both searches had the same settings, and the same combination won."
             return
@@ -124,7 +122,6 @@ class StudyComparison(ShownAsText):
         )
 
     def _tabulate_tests(self) -> Table:
-        """Return what the two tests found."""
         images, folds = self.comparison.image_test, self.comparison.fold_test
         better = f"{images.n_first_better} better by the first, {images.n_second_better} by the second"
         rows = [Row(cells=("other images", "McNemar, whole images", better, _format_p_value(images.p_value)))]
@@ -166,7 +163,6 @@ class StudyComparison(ShownAsText):
 
 
 def _tabulate(rows: Sequence[tuple[str, Difference]], *, note: str) -> Table:
-    """Return a table of differences."""
     return Table(
         columns=("Figure", "First", "Second", "Difference (95 % interval)", "Result"),
         rows=tuple(
@@ -181,7 +177,6 @@ def _tabulate(rows: Sequence[tuple[str, Difference]], *, note: str) -> Table:
 
 
 def _name_better(entry: Difference) -> str:
-    """Return which of the two is better, if that is clear."""
     if entry.first == entry.second:
         return "the same"
     if not entry.is_clear:
@@ -205,15 +200,13 @@ def compare_studies(
         has_same_tiles: False where the two cut other tiles from the same images, be their numbers equal or not.
 
     Raises:
-        NotComparableError: The studies have other images, classes or folds; the message says which.
+        NotComparableError: The studies have other images, classes or folds.
     """
-    for name, one, two in (
-        ("classes", first.tiles.class_names, second.tiles.class_names),
-        ("images", first.tiles.image_ids, second.tiles.image_ids),
-        ("groups", first.tiles.group_of_image, second.tiles.group_of_image),
-    ):
-        if one != two:
-            raise NotComparableError(_describe_difference(first.name, second.name, name=name, one=one, two=two))
+    if any(getattr(first.tiles, name) != getattr(second.tiles, name) for name in COMMON):
+        raise NotComparableError(
+            f"Studies {first.name!r} and {second.name!r} have other classes, images or groups, or in another order: "
+            "only answers to the same images in the same folds can be compared."
+        )
     other_tiles = None if has_same_tiles else second.tiles
     compare = partial(compare_trials, first.winner, second.winner, tiles=first.tiles, other_tiles=other_tiles)
     try:
@@ -239,7 +232,6 @@ def compare_studies(
 
 
 def _compare_winners(first: StudyOutcome, second: StudyOutcome) -> Iterator[SettingDifference]:
-    """Yield what differs in the combinations that won."""
     one, two = first.winner.cell.params, second.winner.cell.params
     for name in {**one, **two}:
         if one.get(name) != two.get(name):
@@ -256,7 +248,7 @@ def iter_comparison_entries(compared: StudyComparison, *, command: str) -> Itera
     """
     draw = partial(
         draw_rows,
-        [build_row(name, entry, is_marked=entry.is_clear) for name, entry in compared.rows],
+        [BarRow(name=name, interval=entry, is_marked=entry.is_clear) for name, entry in compared.rows],
         axis_label=f"{compared.first} less {compared.second}, with 95 % interval (of classes: for all together)",
         reference=0.0,
         reference_name="no difference; orange: the interval leaves it out",
@@ -308,16 +300,3 @@ def list_comparison(compared: StudyComparison) -> dict[str, Any]:
 def _format_p_value(p_value: float) -> str:
     """Return `0.123`, or that it is below what three decimals show."""
     return "< 0.001" if p_value < SMALLEST_P_VALUE else f"{p_value:.3f}"
-
-
-def _describe_difference(first: str, second: str, *, name: str, one: tuple[str, ...], two: tuple[str, ...]) -> str:
-    """Say which classes, images or groups only one of two studies has."""
-    only = [
-        f"only {study!r} has {sorted(set(own) - set(other))[0]!r}"
-        for study, own, other in ((first, one, two), (second, two, one))
-        if set(own) - set(other)
-    ]
-    return (
-        f"Studies {first!r} and {second!r} have other {name} ({'; '.join(only) or 'in another order'}): only answers "
-        "to the same images in the same folds can be compared."
-    )

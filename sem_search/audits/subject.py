@@ -1,15 +1,15 @@
 """A finished study as the audits see it: what was measured, and all that is needed to train its winner again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sem_search.evaluation.answers import AnswerTable, combine_answers, number_groups
+from sem_search.evaluation.answers import AnswerTable, number_groups, tabulate_tile_answers
 from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.folds import FoldTable
 from sem_search.micrographs.tiles import TileGrid
-from sem_search.records import FoldOutcome, IntVector, Split, StudyOutcome, TileTable, TrialOutcome
+from sem_search.records import FoldOutcome, IntVector, StudyOutcome, TileTable, TrialOutcome
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork
 from sem_search.transfer.features import FeatureStore
@@ -20,13 +20,8 @@ from sem_search.transfer.heads.training import TrainingSettings
 class AuditSubject:
     """What is audited."""
 
-    study: str
-    winner: TrialOutcome
-    """With the heads that are served."""
-    trials: tuple[TrialOutcome, ...]
-    """All that the winner was chosen among, and the winner, with the heads of the search."""
-    select_on: Split
-    tiles: TileTable
+    outcome: StudyOutcome
+    """What the search found out."""
     folds: FoldTable
     catalogue: Catalogue
     grid: TileGrid
@@ -38,6 +33,16 @@ class AuditSubject:
     hidden_units: int
     dropout: float
     seed: int
+
+    @property
+    def winner(self) -> TrialOutcome:
+        """With the heads that are served."""
+        return self.outcome.winner
+
+    @property
+    def tiles(self) -> TileTable:
+        """The study's tiles."""
+        return self.outcome.tiles
 
     @property
     def features(self) -> FeatureStore:
@@ -71,19 +76,6 @@ class AuditSubject:
         """Share of images in the largest class: what always naming that class would get right."""
         return float(np.bincount(self.tiles.label_of_image).max() / len(self.tiles.image_ids))
 
-    @property
-    def outcome(self) -> StudyOutcome:
-        """What the search found out."""
-        return StudyOutcome(
-            name=self.study,
-            backbone=self.backbone.name,
-            select_on=self.select_on,
-            tiles=self.tiles,
-            trials=self.trials,
-            winner_number=self.winner.number,
-            refitted=self.winner if self.winner.is_refit else None,
-        )
-
     def pool_winner(self) -> AnswerTable:
         """Return what the winner's networks answered to the test images, one row per image."""
         return self.pool(self.winner.folds)
@@ -97,22 +89,10 @@ class AuditSubject:
         Args:
             folds: Together they test every tile once.
             labels: Classes of the images, shape (n_images,); their own by default.
-
-        Raises:
-            ValueError: A tile was tested twice or never.
         """
         tiles = self.tiles
         tested = np.concatenate([fold.test_tiles for fold in folds])
-        if not np.array_equal(np.sort(tested), np.arange(tiles.n_tiles)):
-            raise ValueError(f"{len(tested)} answers do not test each of {tiles.n_tiles} tiles once.")
         probabilities = np.concatenate([fold.test_probabilities for fold in folds])[np.argsort(tested)]
-        images, counts, answers = combine_answers(probabilities, image_of_tile=tiles.image_of_tile)
-        return AnswerTable(
-            n_classes=self.n_classes,
-            image_of_row=images,
-            label_of_row=tiles.label_of_image if labels is None else labels,
-            fold_of_row=self.fold_of_image,
-            group_of_row=number_groups(tiles.group_of_image),
-            tile_counts=counts,
-            answer_of_row=answers,
-        )
+        answers = tabulate_tile_answers([(np.arange(tiles.n_tiles), probabilities)], tiles=tiles)
+        labels = answers.label_of_row if labels is None else labels
+        return replace(answers, fold_of_row=self.fold_of_image, label_of_row=labels)

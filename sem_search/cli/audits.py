@@ -3,64 +3,47 @@
 Nothing heavy is imported before a command knows that it was called correctly.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from sem_search.cli.settings_options import join_options
 from sem_search.settings import AUTO
 from sem_search.terminal import echo, open_page
 from sem_search.transfer.names import BACKBONE_NAMES
 from sem_search.transfer.runtime import load_tensorflow
 
-Command = Callable[..., Any]
-
 GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 """Where options come from that are no defaults."""
 
 
-def _add_study_options(command: Command) -> Command:
-    """Give a command the options that say where finished studies lie."""
-    for option in reversed(
-        (
-            click.option("--storage", default="sqlite:///optuna.db", show_default=True, help="Optuna storage URL."),
-            click.option("--study-folder", default=None, help="Where finished folds lie.  [default: the search's]"),
-            click.option("--threads", default=None, type=click.IntRange(1), help="[default: the search's]"),
-        )
-    ):
-        command = option(command)
-    return command
+_add_study_options = join_options(
+    click.option("--storage", default="sqlite:///optuna.db", show_default=True, help="Optuna storage URL."),
+    click.option("--study-folder", default=None, help="Where finished folds lie.  [default: the search's]"),
+    click.option("--threads", default=None, type=click.IntRange(1), help="[default: the search's]"),
+)
+"""Where finished studies lie."""
 
-
-def _add_network_options(command: Command) -> Command:
-    """Give a command the options that say how a network looks at lots."""
-    for option in reversed(
-        (
-            click.option("--backbone", default="vgg16", type=click.Choice(BACKBONE_NAMES), show_default=True),
-            click.option(
-                "--weights", default="auto", show_default=True, help="imagenet, random, a weights file, or auto."
-            ),
-            click.option(
-                "--tile-px", default=224, type=click.IntRange(32, 1024), show_default=True, help="Side of a tile in px."
-            ),
-            click.option(
-                "--tiles-per-image", default=None, type=click.IntRange(1), help="Most tiles of an image. [default: all]"
-            ),
-            click.option(
-                "--pixel-size-nm", default=None, metavar="NM|common", help="Bring all images to one. [default: do not]"
-            ),
-            click.option(
-                "--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px."
-            ),
-            click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded."),
-            click.option("--seed", default=0, type=click.IntRange(min=0), show_default=True),
-            click.option("--threads", default=None, type=click.IntRange(1), help="[default: all cores]"),
-        )
-    ):
-        command = option(command)
-    return command
+_add_network_options = join_options(
+    click.option("--backbone", default="vgg16", type=click.Choice(BACKBONE_NAMES), show_default=True),
+    click.option("--weights", default="auto", show_default=True, help="imagenet, random, a weights file, or auto."),
+    click.option(
+        "--tile-px", default=224, type=click.IntRange(32, 1024), show_default=True, help="Side of a tile in px."
+    ),
+    click.option(
+        "--tiles-per-image", default=None, type=click.IntRange(1), help="Most tiles of an image. [default: all]"
+    ),
+    click.option(
+        "--pixel-size-nm", default=None, metavar="NM|common", help="Bring all images to one. [default: do not]"
+    ),
+    click.option("--crop-bottom-px", default=0, type=click.IntRange(min=0), show_default=True, help="Data bar in px."),
+    click.option("--max-megapixels", default=100.0, show_default=True, help="Larger pictures are not decoded."),
+    click.option("--seed", default=0, type=click.IntRange(min=0), show_default=True),
+    click.option("--threads", default=None, type=click.IntRange(1), help="[default: all cores]"),
+)
+"""How a network looks at lots."""
 
 
 @click.command()

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,10 +17,11 @@ import sem_search
 from sem_search.cli.audits import audit, compare, learning_curve, lots, lots_reference, morphology, report
 from sem_search.cli.paper import paper
 from sem_search.cli.registry import registry
-from sem_search.cli.settings_options import BARE_SWITCH, add_settings_options
+from sem_search.cli.settings_options import BARE_SWITCH, add_settings_options, join_options
 from sem_search.deployment.request_limits import MAX_REQUEST_MB, MAX_REQUEST_MEGAPIXELS
 from sem_search.errors import InputError, StoreError
 from sem_search.places import go_to_search_folder, write_store_plainly
+from sem_search.secrets import mask_secrets
 from sem_search.settings import AUTO
 from sem_search.terminal import PlainFormatter, echo, interrupt_on_sigterm, open_page, print_warnings
 from sem_search.transfer.runtime import load_tensorflow, quieten_start
@@ -34,8 +34,6 @@ EXIT_STOPPED = 130
 """As shells say of a program that Ctrl-C ended."""
 
 MODEL_HELP = "Such as models:/sem-search-vgg16@champion.  [default: the champion, where only one model has one]"
-
-Command = Callable[..., Any]
 
 
 def main() -> None:
@@ -50,8 +48,6 @@ def main() -> None:
         write_store_plainly()
         commands(prog_name="sem-search", standalone_mode=True)
     except (InputError, StoreError) as error:
-        from sem_search.secrets import mask_secrets
-
         end_own_run(error)
         echo(f"Error: {mask_secrets(str(error))}", err=True)
         sys.exit(EXIT_INPUT_ERROR if isinstance(error, InputError) else EXIT_STORE_ERROR)
@@ -59,8 +55,6 @@ def main() -> None:
 
 def print_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an unexpected error with its traceback, but for passwords: the URL of a server may hold one."""
-    from sem_search.secrets import mask_secrets
-
     end_own_run(error)
     echo(mask_secrets("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
@@ -93,19 +87,14 @@ class Commands(click.Group):
             echo(f"Stopped. {kept}" if ctx.invoked_subcommand in GOES_ON else "Stopped.", err=True)
             ctx.exit(EXIT_STOPPED)
         except Exception as error:
-            explained = _explain_store_error(error)
+            if "mlflow" not in sys.modules:
+                raise
+            from sem_search.tracking.mlflow.availability import explain_store_error
+
+            explained = explain_store_error(error)
             if explained is None:
                 raise
             raise explained from None
-
-
-def _explain_store_error(error: Exception) -> Exception | None:
-    """Return what it means that the tracking store went away, or refused, in the middle of a command."""
-    if "mlflow" not in sys.modules:
-        return None
-    from sem_search.tracking.mlflow.availability import explain_store_error
-
-    return explain_store_error(error)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -144,7 +133,6 @@ def estimate(**given: str | None) -> None:
 
 
 def _read_threads(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    """Return a number of threads, or None for that of the search."""
     if value is None or value == AUTO:
         return None
     if not value.isdecimal() or int(value) < 1:
@@ -186,7 +174,7 @@ def worker(study: str, storage: str, threads: int | None, wait_s: float, **place
 
 @commands.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", default=None, metavar="ADDRESS", help=MODEL_HELP)
+@click.option("--model", "model_uri", default=None, metavar="ADDRESS", help=MODEL_HELP)
 @click.option("--output", default=None, type=click.Path(path_type=Path), help="File to write; default: the terminal.")
 @click.option(
     "--format",
@@ -195,31 +183,16 @@ def worker(study: str, storage: str, threads: int | None, wait_s: float, **place
     type=click.Choice([AUTO, "csv", "json", "parquet", "xlsx"]),
     help="Of the table.  [default: by the file's name, else csv]",
 )
-@click.option("--explain", default=None, type=click.Path(path_type=Path), help="Folder for Grad-CAM overlays.")
+@click.option(
+    "--explain", "explain_folder", default=None, type=click.Path(path_type=Path), help="Folder for Grad-CAM overlays."
+)
 @click.option("--coverage", default=0.9, show_default=True, help="Of the prediction sets, above 0 and below 1.")
 @click.option("--journal", default=None, metavar="FILE_OR_URL", help="Database of answers to add to, for `monitor`.")
-def predict(
-    images: tuple[Path, ...],
-    model: str | None,
-    output: Path | None,
-    output_format: str | None,
-    explain: Path | None,
-    coverage: float,
-    journal: str | None,
-) -> None:
+def predict(images: tuple[Path, ...], output_format: str | None, **given: Any) -> None:
     """Classify whole micrographs, files or folders, with a registered model; a run that was stopped goes on."""
     from sem_search.deployment.batch.predict import predict_images
 
-    code = predict_images(
-        images,
-        model_uri=model,
-        output=output,
-        output_format=None if output_format == AUTO else output_format,
-        explain_folder=explain,
-        coverage=coverage,
-        journal=journal,
-    )
-    sys.exit(code)
+    sys.exit(predict_images(images, output_format=None if output_format == AUTO else output_format, **given))
 
 
 @commands.command()
@@ -247,36 +220,25 @@ def monitor(*, journal: str, output: Path, fail_on_drift: bool, **given: str) ->
         sys.exit(EXIT_DRIFT)
 
 
-def add_serving_options(command: Command) -> Command:
-    """Give a command the options of a server."""
-    for option in reversed(
-        (
-            click.option("--model", default=None, metavar="ADDRESS", help=f"{MODEL_HELP} An alias is watched."),
-            click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
-            click.option(
-                "--allowed-hosts",
-                default="",
-                metavar="NAMES",
-                help="Names by which callers may ask, beside localhost and --host; separated by commas.",
-            ),
-            click.option("--timeout", default=60, type=click.IntRange(1), show_default=True, help="Seconds a request."),
-            click.option("--watch", default=5.0, show_default=True, help="Seconds between two looks at the alias."),
-            click.option(
-                "--max-request-mb", default=MAX_REQUEST_MB, show_default=True, help="Larger requests get HTTP 413."
-            ),
-            click.option(
-                "--max-megapixels",
-                default=MAX_REQUEST_MEGAPIXELS,
-                show_default=True,
-                help="Of all images of a request.",
-            ),
-            click.option(
-                "--journal", default=None, metavar="FILE_OR_URL", help="Database that notes each answer, for `monitor`."
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+add_serving_options = join_options(
+    click.option("--model", default=None, metavar="ADDRESS", help=f"{MODEL_HELP} An alias is watched."),
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option(
+        "--allowed-hosts",
+        default="",
+        metavar="NAMES",
+        help="Names by which callers may ask, beside localhost and --host; separated by commas.",
+    ),
+    click.option("--timeout", default=60, type=click.IntRange(1), show_default=True, help="Seconds a request."),
+    click.option("--watch", default=5.0, show_default=True, help="Seconds between two looks at the alias."),
+    click.option("--max-request-mb", default=MAX_REQUEST_MB, show_default=True, help="Larger requests get HTTP 413."),
+    click.option(
+        "--max-megapixels", default=MAX_REQUEST_MEGAPIXELS, show_default=True, help="Of all images of a request."
+    ),
+    click.option(
+        "--journal", default=None, metavar="FILE_OR_URL", help="Database that notes each answer, for `monitor`."
+    ),
+)
 
 
 @commands.command()
@@ -334,14 +296,8 @@ def inspect(*, data: str, output: Path, exclude: str, crop_bottom_px: int, **giv
     from sem_search.search.commands.inspect import run_inspection
     from sem_search.settings import build_settings
 
-    settings = build_settings(
-        {
-            **given,
-            "data": data,
-            "exclude": exclude or None,
-            "crop_bottom_px": crop_bottom_px or None,
-        }
-    )
+    own = {"data": data, "exclude": exclude or None, "crop_bottom_px": crop_bottom_px or None}
+    settings = build_settings({**given, **own})
     run_inspection(settings, output=output, show=echo)
 
 
@@ -358,15 +314,8 @@ def demo_data(folder: Path, size: str, seed: int) -> None:
     echo(f"Written to {folder}. The data bar is {bar_px} px high: search it with crop_bottom_px={bar_px}.")
 
 
-commands.add_command(registry)
-commands.add_command(audit)
-commands.add_command(compare)
-commands.add_command(learning_curve)
-commands.add_command(lots)
-commands.add_command(lots_reference)
-commands.add_command(morphology)
-commands.add_command(paper)
-commands.add_command(report)
+for _command in (registry, audit, compare, learning_curve, lots, lots_reference, morphology, paper, report):
+    commands.add_command(_command)
 
 
 @commands.group()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sem_search.cli.settings_options import Command
 from sem_search.settings import DEFAULT_PROMOTE_CONFIDENCE, DEFAULT_PROMOTE_MARGIN
 from sem_search.terminal import echo
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 EXIT_NOT_SOUND = 1
 """Of `verify`, when something is not what was written; wrong input is 2, as everywhere."""
 
-Command = Callable[..., Any]
 Answer = tuple[str, object]
 """What a command prints: for people, and for programs."""
 

@@ -1,6 +1,7 @@
 """One option for each setting of a search, for every command that searches."""
 
 from collections.abc import Callable, Collection
+from functools import reduce
 from typing import Any
 
 import click
@@ -11,6 +12,15 @@ BARE_SWITCH: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
 """An option that may stand without a value. No other may: "-1" would be read as an option, and not named as wrong."""
 
 Command = Callable[..., Any]
+
+
+def join_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return what gives a command several options, in this order.
+
+    Args:
+        options: From `click.option`.
+    """
+    return lambda command: reduce(lambda given, add: add(given), reversed(options), command)
 
 
 def add_settings_options(command: Command, *, but: Collection[str] = ()) -> Command:

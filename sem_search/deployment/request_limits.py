@@ -13,9 +13,6 @@ MAX_REQUEST_MEGAPIXELS = 100.0
 MAX_REQUEST_MB = 64.0
 """Of a request's body. 48 MB of picture files: a 4096 x 3072 scan of 16 bits has 25 MB, not compressed."""
 
-MAX_ELEMENTS = 101 * MAX_ROWS
-"""Rows with 100 columns each. Read into Python, an empty list of two bytes takes more than fifty."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLimits:
@@ -24,7 +21,7 @@ class RequestLimits:
     max_bytes: int = int(MAX_REQUEST_MB * 1e6)
     """Of the body."""
     max_rows: int = MAX_ROWS
-    max_elements: int = MAX_ELEMENTS
-    """Counted in the bytes, before anything is made of them."""
+    max_elements: int = 101 * MAX_ROWS
+    """Rows with 100 columns each, counted in the bytes: made into Python, an empty list of two bytes takes over 50."""
     max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     max_request_megapixels: float = MAX_REQUEST_MEGAPIXELS

@@ -3,7 +3,7 @@
 A new sample consists of new images, not of new tiles; so an image's tiles stay together in one row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from sem_search.evaluation.metrics import (
     combine_tiles,
     compute_class_indices,
     compute_confusion,
+    divide_trace,
     map_indices,
     predict_classes,
 )
@@ -89,6 +90,19 @@ class Figures:
     """The indices of the images of all folds, each of shape (..., n_classes)."""
 
 
+HEADLINE_NAMES = ("f_measure", "tile_accuracy", "image_f_measure", "image_accuracy")
+"""The figures over all classes."""
+
+
+def map_figures(combine: Callable[..., FloatVector], *figures: Figures) -> Figures:
+    """Return what a function makes of these records, figure by figure."""
+    return Figures(
+        **{name: combine(*(getattr(one, name) for one in figures)) for name in HEADLINE_NAMES},
+        of_class=map_indices(combine, *(one.of_class for one in figures)),
+        image_of_class=map_indices(combine, *(one.image_of_class for one in figures)),
+    )
+
+
 def tabulate_answers(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> AnswerTable:
     """Return what a trial's finished folds answered in one split, image by image.
 
@@ -96,12 +110,7 @@ def tabulate_answers(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> 
         trial: One or more folds finished.
         tiles: The study's tiles.
         split: Validation or test.
-
-    Raises:
-        ValueError: No fold of the trial is finished.
     """
-    if not trial.folds:
-        raise ValueError(f"Trial {trial.number} has no finished fold; its state is {trial.state!r}.")
     return tabulate_tile_answers([fold.get_split(split) for fold in trial.folds], tiles=tiles)
 
 
@@ -112,7 +121,7 @@ def tabulate_tile_answers(answered: Sequence[tuple[IntVector, FloatMatrix]], *, 
         answered: For each fold the tiles that it answers, shape (n,), and their probabilities, shape (n, n_classes).
         tiles: The study's tiles.
     """
-    parts = [combine_answers(answers, image_of_tile=tiles.image_of_tile[indices]) for indices, answers in answered]
+    parts = [_combine_answers(answers, image_of_tile=tiles.image_of_tile[indices]) for indices, answers in answered]
     image_of_row = np.concatenate([images for images, _, _ in parts])
     return AnswerTable(
         n_classes=len(tiles.class_names),
@@ -135,20 +144,14 @@ def tabulate_image_answers(
         labels: True classes, shape (n_images,).
         n_classes: Number of classes.
         group_of_row: Which group each image belongs to; by default each is one of its own.
-
-    Raises:
-        ValueError: Shapes do not match.
     """
     rows = np.arange(len(labels))
-    groups = rows if group_of_row is None else np.asarray(group_of_row)
-    if not len(labels) or not len(predicted) == len(labels) == len(groups):
-        raise ValueError(f"{len(predicted)} answers, {len(labels)} labels and {len(groups)} groups do not match.")
     return AnswerTable(
         n_classes=n_classes,
         image_of_row=rows,
         label_of_row=labels,
         fold_of_row=np.zeros(len(labels), dtype=np.int64),
-        group_of_row=number_groups(groups),
+        group_of_row=number_groups(rows if group_of_row is None else group_of_row),
         tile_counts=np.eye(n_classes, dtype=np.int64)[predicted],
         answer_of_row=predicted,
     )
@@ -173,15 +176,15 @@ def compute_figures_of(tile_confusions: FloatMatrix, *, image_confusion: IntMatr
     of_fold, of_images = compute_class_indices(tile_confusions), compute_class_indices(image_confusion)
     return Figures(
         f_measure=of_fold.f_measure.mean(axis=(-2, -1)),
-        tile_accuracy=_divide_trace(tile_confusions.sum(axis=-3)),
+        tile_accuracy=divide_trace(tile_confusions.sum(axis=-3)),
         image_f_measure=of_images.f_measure.mean(axis=-1),
-        image_accuracy=_divide_trace(image_confusion),
+        image_accuracy=divide_trace(image_confusion),
         of_class=map_indices(lambda values: values.mean(axis=-2), of_fold),
         image_of_class=of_images,
     )
 
 
-def combine_answers(probabilities: FloatMatrix, *, image_of_tile: IntVector) -> tuple[IntVector, IntMatrix, IntVector]:
+def _combine_answers(probabilities: FloatMatrix, *, image_of_tile: IntVector) -> tuple[IntVector, IntMatrix, IntVector]:
     """Return the images of these tiles (n,), the counts of the tiles' classes (n, n_classes), and the images' (n,)."""
     images, combined = combine_tiles(probabilities, image_of_tile=image_of_tile)
     counts = np.zeros(combined.shape, dtype=np.int64)
@@ -192,9 +195,3 @@ def combine_answers(probabilities: FloatMatrix, *, image_of_tile: IntVector) -> 
 def number_groups(groups: Sequence[object] | NDArray[Any]) -> IntVector:
     """Return a number for each group, 0 to n_groups - 1, shape of `groups`."""
     return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
-
-
-def _divide_trace(confusion: IntMatrix | FloatMatrix) -> FloatVector:
-    """Return the share on the diagonal, shape (...)."""
-    share: FloatVector = np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
-    return share

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from sem_search.evaluation.metrics import PROBABILITY_FLOOR, check_answers, predict_classes
+from sem_search.evaluation.metrics import PROBABILITY_FLOOR, check_finite, compute_log_loss, predict_classes
 from sem_search.evaluation.statistics import LEVEL
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
@@ -105,9 +105,9 @@ def fit_temperature(probabilities: FloatMatrix, *, labels: IntVector) -> float:
         A number in [`MIN_TEMPERATURE`, `MAX_TEMPERATURE`].
 
     Raises:
-        ValueError: There are no answers, they do not match the labels, or they are not finite.
+        ValueError: They are not finite.
     """
-    check_answers(probabilities, labels=labels)
+    check_finite(probabilities)
     logs = _take_logs(probabilities)
     if np.ptp(logs) == 0:
         return 1.0
@@ -117,7 +117,6 @@ def fit_temperature(probabilities: FloatMatrix, *, labels: IntVector) -> float:
     targets /= n_answers + N_PSEUDO_ANSWERS
 
     def compute_loss(log_temperature: float) -> float:
-        """Return the mean log loss at a temperature, in nats: what is minimised."""
         return float(-(targets * log_softmax(logs / math.exp(log_temperature), axis=1)).sum() / n_answers)
 
     bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
@@ -128,13 +127,8 @@ def fit_temperature(probabilities: FloatMatrix, *, labels: IntVector) -> float:
 def apply_temperature(probabilities: FloatMatrix, *, temperature: float) -> FloatMatrix:
     """Return the answers made less sure (temperature above 1) or surer (below 1), shape (n, n_classes).
 
-    The order of the classes stays. Probabilities below `images.PROBABILITY_FLOOR` count as that.
-
-    Raises:
-        ValueError: The temperature is not a positive number.
+    The order of the classes stays. Probabilities below `metrics.PROBABILITY_FLOOR` count as that.
     """
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"A temperature must be a positive number, got {temperature}.")
     scaled: FloatMatrix = softmax(_take_logs(probabilities) / temperature, axis=1)
     return scaled
 
@@ -147,18 +141,13 @@ def cross_fit_temperature(probabilities: FloatMatrix, *, labels: IntVector, part
     Args:
         probabilities: Shape (n, n_classes), rows sum to one.
         labels: True classes, shape (n,).
-        part_of_row: The fold (or group) of each answer, shape (n,): rows of one part are never in both splits.
+        part_of_row: The fold (or group) of each answer, shape (n,), two or more of them: rows of one part are never in
+            both splits.
 
     Raises:
-        ValueError: There are fewer than two parts, or the shapes do not match.
+        ValueError: They are not finite.
     """
-    check_answers(probabilities, labels=labels)
     parts = np.unique(part_of_row)
-    if len(part_of_row) != len(probabilities) or len(parts) < 2:
-        raise ValueError(
-            f"A temperature is judged on another part than it is fitted on: {len(probabilities)} answers need as many "
-            f"part numbers, of two parts at least; got {len(part_of_row)} of {len(parts)}."
-        )
     scaled = np.empty(probabilities.shape)
     temperatures = np.empty(len(parts))
     for index, part in enumerate(parts):
@@ -173,7 +162,6 @@ def compute_calibration_scores(
     *,
     labels: IntVector,
     group_of_row: Sequence[object] | None = None,
-    n_bins: int = N_BINS,
     seed: int = 0,
 ) -> CalibrationScores:
     """Return the calibration errors and scores of these answers.
@@ -183,15 +171,15 @@ def compute_calibration_scores(
         labels: True classes, shape (n,).
         group_of_row: Which group each answer belongs to, by default one of its own: by chance alone, answers of one
             group are right together.
-        n_bins: Most bins of the reliability curve.
         seed: Of the labels drawn to find what chance alone would show.
 
     Raises:
-        ValueError: There are no answers, they do not match the labels, or they are not finite.
+        ValueError: They are not finite.
     """
-    bins = compute_reliability(probabilities, labels=labels, n_bins=n_bins)
+    check_finite(probabilities)
+    bins = compute_reliability(probabilities, labels=labels)
     groups = np.arange(len(labels)) if group_of_row is None else np.asarray(group_of_row)
-    drawn = _draw_errors_if_calibrated(probabilities, groups=groups, n_bins=n_bins, seed=seed)
+    drawn = _draw_errors_if_calibrated(probabilities, groups=groups, seed=seed)
     confidence, is_right = _get_confidence(probabilities, labels=labels)
     return CalibrationScores(
         n_answers=len(labels),
@@ -219,13 +207,7 @@ def compute_reliability(
         probabilities: Shape (n_answers, n_classes).
         labels: True classes, shape (n_answers,).
         n_bins: Most bins.
-
-    Raises:
-        ValueError: There are no answers, they do not match the labels, or they are not finite; `n_bins` is below 1.
     """
-    check_answers(probabilities, labels=labels)
-    if n_bins < 1:
-        raise ValueError(f"A reliability curve needs at least one bin, got {n_bins}.")
     confidence, is_right = _get_confidence(probabilities, labels=labels)
     bin_of_row = _assign_bins(confidence, n_bins=n_bins)
     return tuple(
@@ -278,42 +260,24 @@ def compute_expected_calibration_error(reliability: tuple[ReliabilityBin, ...]) 
 
 
 def compute_brier_score(probabilities: FloatMatrix, *, labels: IntVector) -> float:
-    """Return the mean over answers of the squared distance from the truth, summed over classes, in [0, 2] (Brier 1950).
-
-    Raises:
-        ValueError: There are no answers, they do not match the labels, or they are not finite.
-    """
-    check_answers(probabilities, labels=labels)
+    """Return the mean squared distance of an answer from the truth, summed over classes, in [0, 2] (Brier 1950)."""
     truth = np.eye(probabilities.shape[1])[labels]
     return float(((probabilities - truth) ** 2).sum(axis=1).mean())
 
 
-def compute_log_loss(probabilities: FloatMatrix, *, labels: IntVector) -> float:
-    """Return the log loss: the mean of minus the log probability of the true class, in nats.
-
-    Raises:
-        ValueError: There are no answers, they do not match the labels, or they are not finite.
-    """
-    check_answers(probabilities, labels=labels)
-    return float(-_take_logs(probabilities)[np.arange(len(labels)), labels].mean())
-
-
-def _draw_errors_if_calibrated(
-    probabilities: FloatMatrix, *, groups: NDArray[Any], n_bins: int, seed: int
-) -> FloatVector:
+def _draw_errors_if_calibrated(probabilities: FloatMatrix, *, groups: NDArray[Any], seed: int) -> FloatVector:
     """Return the errors of calibrated classifiers with these answers, shape (N_RESAMPLES,).
 
     Consistency resampling (Bröcker and Smith, Weather and Forecasting 22 (2007) 651): whether an answer is right is
     drawn with its own confidence, for the answers of one group by one draw.
     """
     confidence = probabilities.max(axis=1)
-    bin_of_row = _assign_bins(confidence, n_bins=n_bins)
+    bin_of_row = _assign_bins(confidence, n_bins=N_BINS)
     members = np.eye(int(bin_of_row.max()) + 1)[bin_of_row]
     distinct, group = np.unique(groups, return_inverse=True)
     rng = np.random.default_rng(seed)
 
     def draw(n_resamples: int) -> FloatVector:
-        """Return the errors of so many further resamples."""
         is_right = rng.random((n_resamples, len(distinct)))[:, group] < confidence
         errors: FloatVector = np.abs((is_right - confidence) @ members).sum(axis=1) / len(confidence)
         return errors

@@ -20,14 +20,19 @@ from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
 from sem_search.errors import DataError
-from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures, tabulate_answers
+from sem_search.evaluation.answers import (
+    HEADLINE_NAMES,
+    AnswerTable,
+    Figures,
+    compute_figures,
+    map_figures,
+    tabulate_answers,
+)
 from sem_search.evaluation.intervals import compute_quantile, compute_standard_errors, count_groups
-from sem_search.evaluation.metrics import compute_split_scores, map_indices
+from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.resampling import N_RESAMPLES, resample_figures
-from sem_search.evaluation.statistics import LEVEL, ROUNDING, check_level
+from sem_search.evaluation.statistics import LEVEL, ROUNDING
 from sem_search.records import FloatVector, FoldOutcome, Split, TileTable, TrialOutcome
-
-HEADLINE_NAMES = ("f_measure", "tile_accuracy", "image_f_measure", "image_accuracy")
 
 PSEUDO_IMAGES = 1.0
 """Images more that the two classify independently, each as often correctly as the others; see `_build_difference`. Of
@@ -66,11 +71,9 @@ class FoldTest:
     differences: FloatVector
     """First minus second in each fold, shape (n_folds,)."""
     mean: float
-    t: float | None
-    """Mean difference in corrected standard errors; 0 where no fold differs."""
     p_value: float | None
-    """Two-sided, with n_folds - 1 degrees of freedom; 1 where no fold differs. Neither is there where all folds differ
-    alike: without variance there is nothing to test against, and any small number would be made up."""
+    """Two-sided, with n_folds - 1 degrees of freedom; 1 where no fold differs. None where all folds differ alike:
+    without variance there is nothing to test against, and any small number would be made up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,6 @@ class Comparison:
     n_images: int
     n_groups: int
     n_folds: int
-    level: float
     f_measure: Difference
     """Of the headline figure: mean over the folds of the macro F-measure over tiles."""
     tile_accuracy: Difference
@@ -130,9 +132,8 @@ def compare_trials(
 
     Raises:
         DataError: The two do not have the same finished folds over the same tiles; the message says what differs.
-        ValueError: The level is not in (0, 1), or the two have other tiles and not the same images in each fold.
+        ValueError: The two have other tiles and not the same images in each fold.
     """
-    check_level(level)
     if other_tiles is None:
         check_same_folds(first, second, split=split)
     own = ((first, tiles), (second, other_tiles or tiles))
@@ -171,7 +172,7 @@ def compare_answers(
         seed: Of the draws.
 
     Raises:
-        ValueError: The tables do not have the same rows, or the level is not in (0, 1).
+        ValueError: The tables do not have the same rows.
     """
     one, two = compute_figures(first), compute_figures(second)
     resampled = resample_figures([first, second], n_resamples=n_resamples, seed=seed)
@@ -181,7 +182,6 @@ def compare_answers(
         n_images=first.n_rows,
         n_groups=first.n_groups,
         n_folds=first.n_folds,
-        level=level,
         **headline,
         f_measure_of_class=of_class,
         fold_test=fold_test,
@@ -203,17 +203,12 @@ def build_differences(
         resampled: Of both in the same resamples of the images, each of shape (n_resamples, ...).
         table: The answers of one of them.
         level: Of the intervals, in (0, 1).
-
-    Raises:
-        ValueError: The level is not in (0, 1).
     """
-    check_level(level)
     first, second = resampled
-    errors = compute_standard_errors(_subtract_figures(first, second), table=table)
+    errors = compute_standard_errors(map_figures(np.subtract, first, second), table=table)
     quantile = compute_quantile(table, level=level)
 
     def subtract(name: str) -> Difference:
-        """Return the difference of one headline figure, with its interval."""
         values = (float(getattr(one, name)) for one in (*figures, errors))
         return _build_difference(*values, n_groups=table.n_groups, quantile=quantile, level=level)
 
@@ -231,37 +226,17 @@ def compute_fold_test(differences: FloatVector, *, test_share: float) -> FoldTes
         differences: First minus second, one per fold, shape (n_folds,), two or more.
         test_share: Number of images tested on over number of images trained on, in one fold: what the correction adds
             to 1 / n_folds in the variance of the mean.
-
-    Raises:
-        ValueError: Fewer than two folds, or a share that is not positive.
     """
-    if len(differences) < 2 or not test_share > 0:
-        raise ValueError(
-            f"A test over folds needs two folds and a positive share of test images; got {len(differences)} folds and "
-            f"{test_share}."
-        )
     n_folds, mean = len(differences), float(differences.mean())
     error = math.sqrt((1 / n_folds + test_share) * float(differences.var(ddof=1)))
     if error < ROUNDING:  # all folds differ alike
-        no_difference = abs(mean) < ROUNDING
-        return FoldTest(
-            differences=differences,
-            mean=mean,
-            t=0.0 if no_difference else None,
-            p_value=1.0 if no_difference else None,
-        )
-    t = mean / error
-    return FoldTest(differences=differences, mean=mean, t=t, p_value=float(2 * student_t.sf(abs(t), n_folds - 1)))
+        return FoldTest(differences=differences, mean=mean, p_value=1.0 if abs(mean) < ROUNDING else None)
+    p_value = float(2 * student_t.sf(abs(mean / error), n_folds - 1))
+    return FoldTest(differences=differences, mean=mean, p_value=p_value)
 
 
 def compute_image_test(first: AnswerTable, second: AnswerTable) -> ImageTest:
-    """Return McNemar's exact test, a group of images having one voice.
-
-    Raises:
-        ValueError: The tables do not have the same number of rows.
-    """
-    if first.n_rows != second.n_rows:
-        raise ValueError(f"{first.n_rows} and {second.n_rows} answers cannot be paired.")
+    """Return McNemar's exact test of two tables of the same images, a group of images having one voice."""
     balance = np.bincount(first.group_of_row, weights=first.is_right - second.is_right)
     n_first, n_second = int((balance > 0).sum()), int((balance < 0).sum())
     n_differing = n_first + n_second
@@ -327,12 +302,3 @@ def _build_difference(
     half = quantile * cautious if error > ROUNDING else quantile**2 / (n_groups + quantile**2)
     value = first - second
     return Difference(first=first, second=second, low=max(value - half, -1.0), high=min(value + half, 1.0), level=level)
-
-
-def _subtract_figures(first: Figures, second: Figures) -> Figures:
-    """Return first minus second, figure by figure."""
-    return Figures(
-        **{name: getattr(first, name) - getattr(second, name) for name in HEADLINE_NAMES},
-        of_class=map_indices(np.subtract, first.of_class, second.of_class),
-        image_of_class=map_indices(np.subtract, first.image_of_class, second.image_of_class),
-    )

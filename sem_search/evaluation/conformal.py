@@ -27,59 +27,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
-from sem_search.evaluation.metrics import check_answers, predict_classes
+from sem_search.evaluation.metrics import check_finite, predict_classes
 from sem_search.evaluation.statistics import LEVEL, ROUNDING
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 BoolMatrix = NDArray[np.bool_]
 CoverageOf = Literal["images", "class"]
 """Whether the coverage asked for is that of all images together, or of the images of each class."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictionSetRule:
-    """How prediction sets are made, and how many images stand behind the promise."""
-
-    coverage: float
-    """Share of new images whose set shall hold the true class, in (0, 1)."""
-    lowest_probability: float
-    """A class is in the set if its probability is at least this. 0 where there are too few images: then a set holds
-    all classes, the only one that is sure to cover."""
-    n_images: int
-    """Images calibrated on."""
-    n_groups: int
-    """Groups of images calibrated on: what counts as independent."""
-
-    @property
-    def n_groups_needed(self) -> int:
-        """Fewest groups with which this coverage can be promised by less than all classes."""
-        return compute_groups_needed(self.coverage)
-
-    @property
-    def is_attainable(self) -> bool:
-        """Whether there were enough groups for the coverage asked for."""
-        return self.n_groups >= self.n_groups_needed
-
-    @property
-    def coverage_interval(self) -> tuple[float, float]:
-        """Where the coverage that this very calibration gives lies, in 95 of 100 calibrations."""
-        return compute_coverage_interval(self.coverage, n_groups=self.n_groups)
-
-    def to_text(self) -> str:
-        """Return the promise in one or two plain sentences."""
-        behind = f"{self.n_images} images" + ("" if self.n_images == self.n_groups else f" in {self.n_groups} groups")
-        if not self.is_attainable:
-            return (
-                f"Sets that hold the true class of {100 * self.coverage:g} % of new images need {self.n_groups_needed} "
-                f"independent images to calibrate on, and there are {self.n_groups}: every set holds all classes."
-            )
-        low, high = self.coverage_interval
-        return (
-            f"Sets hold the true class of {100 * self.coverage:g} % of new images, calibrated on {behind}; with so "
-            f"many, the share covered lies between {100 * low:.0f} % and {100 * high:.0f} % (95 % of calibrations)."
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +123,12 @@ class RiskCoverage:
         return float(allowed.max()) if len(allowed) else 0.0
 
 
-def fit_prediction_sets(
+def fit_threshold(
     probabilities: FloatMatrix, *, labels: IntVector, coverage: float, group_of_row: Sequence[object] | None = None
-) -> PredictionSetRule:
-    """Return the rule that covers as asked, calibrated on these answers.
+) -> float:
+    """Return the lowest probability of a class in a set, so that sets cover as asked, calibrated on these answers.
+
+    It is 0 where there are too few images: then a set holds all classes, the only one that is sure to cover.
 
     Args:
         probabilities: One row per image, shape (n_images, n_classes), from networks that were not trained on it.
@@ -180,24 +137,17 @@ def fit_prediction_sets(
         group_of_row: Which group each image belongs to; by default each is one of its own.
 
     Raises:
-        ValueError: The coverage is not in (0, 1), or shapes do not match.
+        ValueError: The coverage is not in (0, 1), or answers are not finite.
     """
     _check_coverage(coverage)
-    check_answers(probabilities, labels=labels)
-    group_of_row = range(len(labels)) if group_of_row is None else group_of_row
-    if len(group_of_row) != len(labels):
-        raise ValueError(f"{len(group_of_row)} groups do not match {len(labels)} images.")
-    _, group, sizes = np.unique(np.asarray(group_of_row), return_inverse=True, return_counts=True)
+    check_finite(probabilities)
+    groups = np.arange(len(labels)) if group_of_row is None else np.asarray(group_of_row)
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     of_true_class = probabilities[np.arange(len(labels)), labels]
     order = np.argsort(-of_true_class, kind="stable")
     covered = np.cumsum(1.0 / sizes[group[order]]) / (len(sizes) + 1)  # a new group has a weight, too
     enough = np.flatnonzero(covered >= coverage - ROUNDING)
-    return PredictionSetRule(
-        coverage=coverage,
-        lowest_probability=float(of_true_class[order[enough[0]]]) if len(enough) else 0.0,
-        n_images=len(labels),
-        n_groups=len(sizes),
-    )
+    return float(of_true_class[order[enough[0]]]) if len(enough) else 0.0
 
 
 def predict_sets(probabilities: FloatMatrix, *, lowest_probability: float) -> BoolMatrix:
@@ -229,15 +179,10 @@ def predict_cross_set(
             `compute_groups_needed` is in every set.
 
     Raises:
-        ValueError: The coverage is not in (0, 1), a network of `answers` is missing, or the classes of the images
-            calibrated on, which `class` needs.
+        ValueError: The coverage is not in (0, 1), or the classes of the images calibrated on, which `class` needs, are
+            missing.
     """
-    compute_groups_needed(coverage)  # raises unless the coverage is one
-    if answers.n_images and answers.network_of_image.max() >= len(probabilities):
-        raise ValueError(
-            f"{len(probabilities)} networks answered, and images were calibrated on network "
-            f"{answers.network_of_image.max()}."
-        )
+    _check_coverage(coverage)
     is_surer = answers.of_true_class[:, None] > probabilities[answers.network_of_image]
     n_classes = probabilities.shape[1]
     n_groups: IntVector | int = answers.n_groups
@@ -264,23 +209,6 @@ def compute_groups_needed(coverage: float) -> int:
     return math.ceil(coverage / (1 - coverage) - ROUNDING)
 
 
-def compute_coverage_interval(coverage: float, *, n_groups: int) -> tuple[float, float]:
-    """Return where the coverage of one calibration on this many groups lies, in 95 of 100 calibrations.
-
-    The share of new images that a rule covers differs from calibration to calibration; it follows a Beta distribution
-    (Vovk, ACML 2012; Angelopoulos and Bates, Found. Trends Mach. Learn. 16 (2023) 494, section 3.2). Equal
-    probabilities, and the most probable class, which is always in the set, can only raise it.
-
-    Raises:
-        ValueError: The coverage is not in (0, 1).
-    """
-    if n_groups < compute_groups_needed(coverage):
-        return 1.0, 1.0  # all classes
-    rank = math.ceil((n_groups + 1) * coverage - ROUNDING)
-    low, high = betaincinv(rank, n_groups + 1 - rank, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
 def cross_predict_sets(
     probabilities: FloatMatrix,
     *,
@@ -295,27 +223,20 @@ def cross_predict_sets(
         probabilities: Shape (n_images, n_classes).
         labels: True classes, shape (n_images,).
         coverage: In (0, 1).
-        part_of_row: The fold of each image, shape (n_images,).
-        group_of_row: As in `fit_prediction_sets`; no group may lie in two parts.
+        part_of_row: The fold of each image, shape (n_images,), two or more of them.
+        group_of_row: As in `fit_threshold`; no group may lie in two parts.
 
     Raises:
-        ValueError: There are fewer than two parts, a group lies in two, or shapes do not match.
+        ValueError: The coverage is not in (0, 1), or answers are not finite.
     """
-    parts = np.unique(part_of_row)
     groups = np.arange(len(labels)) if group_of_row is None else np.asarray(group_of_row)
-    if len(parts) < 2 or not len(part_of_row) == len(labels) == len(groups):
-        raise ValueError(
-            f"Sets are judged on another part than they are calibrated on: {len(labels)} images need as many part "
-            f"numbers, of two parts at least; got {len(part_of_row)} of {len(parts)}."
-        )
-    _check_parts(groups, part_of_row=part_of_row)
     sets = np.zeros(probabilities.shape, dtype=np.bool_)
-    for part in parts:
+    for part in np.unique(part_of_row):
         is_judged = part_of_row == part
-        rule = fit_prediction_sets(
+        lowest = fit_threshold(
             probabilities[~is_judged], labels=labels[~is_judged], coverage=coverage, group_of_row=groups[~is_judged]
         )
-        sets[is_judged] = predict_sets(probabilities[is_judged], lowest_probability=rule.lowest_probability)
+        sets[is_judged] = predict_sets(probabilities[is_judged], lowest_probability=lowest)
     return sets
 
 
@@ -325,14 +246,9 @@ def compute_set_scores(sets: BoolMatrix, *, labels: IntVector) -> SetScores:
     Args:
         sets: Shape (n_images, n_classes).
         labels: True classes, shape (n_images,).
-
-    Raises:
-        ValueError: There are no images, or shapes do not match.
     """
     from scipy.stats import binomtest  # here, because a server only makes sets
 
-    if sets.ndim != 2 or not len(labels) or len(labels) != len(sets):
-        raise ValueError(f"{len(labels)} labels do not match prediction sets of shape {sets.shape}.")
     is_covered = sets[np.arange(len(labels)), labels]
     sizes, n_classes = sets.sum(axis=1), sets.shape[1]
     n_of_class = np.bincount(labels, minlength=n_classes)
@@ -356,9 +272,9 @@ def compute_risk_coverage(probabilities: FloatMatrix, *, labels: IntVector) -> R
         labels: True classes, shape (n_images,).
 
     Raises:
-        ValueError: There are no images, or shapes do not match.
+        ValueError: Answers are not finite.
     """
-    check_answers(probabilities, labels=labels)
+    check_finite(probabilities)
     confidence = probabilities.max(axis=1)
     is_wrong = predict_classes(probabilities) != labels
     levels, point_of_row = np.unique(-confidence, return_inverse=True)
@@ -375,15 +291,5 @@ def compute_risk_coverage(probabilities: FloatMatrix, *, labels: IntVector) -> R
 
 
 def _check_coverage(coverage: float) -> None:
-    """Raise unless this is a share that can be asked for."""
     if not 0 < coverage < 1:
         raise ValueError(f"A coverage must lie between 0 and 1, both excluded; got {coverage}.")
-
-
-def _check_parts(groups: NDArray[np.generic], *, part_of_row: IntVector) -> None:
-    """Raise if a group lies in two parts: it would calibrate its own judgement."""
-    _, group = np.unique(groups, return_inverse=True)
-    pairs = np.unique(np.stack([group, part_of_row]), axis=1)
-    twice = np.flatnonzero(np.bincount(pairs[0].astype(np.int64)) > 1)
-    if len(twice):
-        raise ValueError(f"Group {np.unique(groups)[twice[0]]} lies in more than one part.")

@@ -134,7 +134,7 @@ def compare_ranks(reference: Scores, period: Scores) -> float:
     return float(2 * norm.sf(abs(z)) if period.is_two_sided else norm.sf(z))
 
 
-def compare_counts(reference: IntVector, period: IntVector, *, seed: int = 0) -> float:
+def compare_counts(reference: IntVector, period: IntVector) -> float:
     """Return the p-value of one look: whether counts of the same classes come in other proportions.
 
     Pearson's chi-square over the classes, against tables with the same margins, drawn at random.
@@ -142,7 +142,6 @@ def compare_counts(reference: IntVector, period: IntVector, *, seed: int = 0) ->
     Args:
         reference: Images of each class, shape (n_classes,), at least one.
         period: The same of the period.
-        seed: Of the draws.
     """
     total = reference + period
     expected = total[total > 0] * (period.sum() / total.sum())
@@ -152,21 +151,20 @@ def compare_counts(reference: IntVector, period: IntVector, *, seed: int = 0) ->
         distance: FloatVector = ((counts[..., total > 0] - expected) ** 2 / expected).sum(axis=-1)
         return distance
 
-    draws = np.random.default_rng(seed).multivariate_hypergeometric(total, int(period.sum()), size=N_DRAWS)
+    draws = np.random.default_rng(0).multivariate_hypergeometric(total, int(period.sum()), size=N_DRAWS)
     return float((1 + (measure(draws) >= measure(period) - ROUNDING).sum()) / (1 + N_DRAWS))
 
 
-def compute_median_interval(values: FloatVector, *, level: float = LEVEL) -> Interval:
+def compute_median_interval(values: FloatVector) -> Interval:
     """Return the median with its interval, between two of the values, by the binomial distribution of their ranks.
 
     Args:
         values: Of independent images, at least one. Fewer than six get their least and greatest, which hold less.
-        level: Of the interval, in (0, 1).
     """
     ordered = np.sort(values)
-    n_below = max(int(binom.ppf((1 - level) / 2, len(values), 0.5)), 1)
+    n_below = max(int(binom.ppf((1 - LEVEL) / 2, len(values), 0.5)), 1)
     low, high = ordered[n_below - 1], ordered[len(values) - n_below]
-    return Interval(value=float(np.median(values)), low=float(low), high=float(high), level=level)
+    return Interval(value=float(np.median(values)), low=float(low), high=float(high))
 
 
 def _compute_gains(reference: Scores, stream: Scores) -> FloatMatrix:

@@ -18,11 +18,11 @@ import numpy as np
 from scipy.stats import beta, norm
 from scipy.stats import t as student_t
 
-from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures, tabulate_answers
+from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures
 from sem_search.evaluation.metrics import map_indices
 from sem_search.evaluation.resampling import N_RESAMPLES, build_strata, resample_figures
-from sem_search.evaluation.statistics import LEVEL, ROUNDING, Interval, check_level
-from sem_search.records import FloatMatrix, FloatVector, IntVector, Split, TileTable, TrialOutcome
+from sem_search.evaluation.statistics import LEVEL, ROUNDING, Interval
+from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 PSEUDO_IMAGES = 0.5
 """See `_dampen`. Of 0, 0.5, 1 and 2 the one whose coverage was nearest 95 %."""
@@ -41,7 +41,7 @@ class ClassIntervals:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitIntervals:
-    """The headline figures of one split, each with its interval."""
+    """The figures of `metrics.compute_split_scores`, each with its interval."""
 
     n_images: int
     n_groups: int
@@ -54,70 +54,36 @@ class SplitIntervals:
     of_class: tuple[ClassIntervals, ...]
 
 
-def compute_split_intervals(
-    trial: TrialOutcome,
-    *,
-    tiles: TileTable,
-    split: Split,
-    level: float = LEVEL,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
-) -> SplitIntervals:
-    """Return the figures of `metrics.compute_split_scores` with their intervals.
-
-    Args:
-        trial: With at least one finished fold.
-        tiles: The study's tiles.
-        split: Validation or test.
-        level: Share of cases in which the true value shall lie inside, in (0, 1).
-        n_resamples: Bootstrap resamples.
-        seed: Of the draws.
-
-    Raises:
-        ValueError: No fold is finished, a class has fewer than two groups, or the level is not in (0, 1).
-    """
-    table = tabulate_answers(trial, tiles=tiles, split=split)
-    return compute_intervals(table, level=level, n_resamples=n_resamples, seed=seed)
-
-
-def compute_intervals(
-    table: AnswerTable, *, level: float = LEVEL, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> SplitIntervals:
-    """Return the figures of these answers with their intervals; errors as `compute_split_intervals`.
+def compute_intervals(table: AnswerTable, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> SplitIntervals:
+    """Return the figures of these answers with their intervals.
 
     Args:
         table: The answers.
-        level: Of the intervals, in (0, 1).
         n_resamples: Draws of images.
         seed: Of the draws.
+
+    Raises:
+        ValueError: A class has fewer than two groups.
     """
     (resampled,) = resample_figures([table], n_resamples=n_resamples, seed=seed)
-    return build_intervals(compute_figures(table), resampled=resampled, table=table, level=level)
+    return build_intervals(compute_figures(table), resampled=resampled, table=table)
 
 
-def build_intervals(
-    figures: Figures, *, resampled: Figures, table: AnswerTable, level: float = LEVEL
-) -> SplitIntervals:
+def build_intervals(figures: Figures, *, resampled: Figures, table: AnswerTable) -> SplitIntervals:
     """Return figures with their intervals.
 
     Args:
         figures: As measured.
         resampled: The same in each resample of the images, each of shape (n_resamples, ...).
         table: The answers; of several sets of answers to the same images any one.
-        level: Of the intervals, in (0, 1).
-
-    Raises:
-        ValueError: The level is not in (0, 1).
     """
-    check_level(level)
     errors = compute_standard_errors(resampled, table=table)
-    quantile = compute_quantile(table, level=level)
+    quantile = compute_quantile(table, level=LEVEL)
     n_of_class = count_groups(table)
 
     def surround(value: FloatVector, error: FloatVector) -> Interval:
-        """Return a headline figure with its interval."""
         n = _dampen(_compute_effective_number(value, error, n_groups=np.array(table.n_groups)), table=table)
-        return _build_interval(float(value), n=float(n), quantile=quantile, level=level)
+        return _build_interval(float(value), n=float(n), quantile=quantile)
 
     def surround_classes(name: str, *, is_image: bool = False) -> list[Interval]:
         """Return one index of each class with its interval, over tiles or over images."""
@@ -125,9 +91,7 @@ def build_intervals(
             getattr(source.image_of_class if is_image else source.of_class, name) for source in (figures, errors)
         )
         n = _share_effective_number(value, error, n_groups=n_of_class)
-        return [
-            _build_interval(float(v), n=float(m), quantile=quantile, level=level) for v, m in zip(value, n, strict=True)
-        ]
+        return [_build_interval(float(v), n=float(m), quantile=quantile) for v, m in zip(value, n, strict=True)]
 
     names = ("one_vs_rest_accuracy", "precision", "recall", "f_measure")
     columns = {name: surround_classes(name) for name in names}
@@ -145,19 +109,14 @@ def build_intervals(
     )
 
 
-def compute_share_interval(value: float, *, n: float, level: float = LEVEL) -> Interval:
+def compute_share_interval(value: float, *, n: float) -> Interval:
     """Return the interval of a share of n independent answers: the farther of Wilson's and Jeffreys' at each end.
 
     Args:
         value: In [0, 1].
         n: Number of independent answers, above 0; need not be whole.
-        level: In (0, 1).
-
-    Raises:
-        ValueError: The level is not in (0, 1).
     """
-    check_level(level)
-    return _build_interval(value, n=n, quantile=float(norm.ppf((1 + level) / 2)), level=level)
+    return _build_interval(value, n=n, quantile=float(norm.ppf((1 + LEVEL) / 2)))
 
 
 def compute_standard_errors(resampled: Figures, *, table: AnswerTable) -> Figures:
@@ -248,12 +207,12 @@ def _share_effective_number(value: FloatVector, error: FloatVector, *, n_groups:
     return harmonic
 
 
-def _build_interval(value: float, *, n: float, quantile: float, level: float) -> Interval:
+def _build_interval(value: float, *, n: float, quantile: float) -> Interval:
     """Return the interval of a share among n independent answers, `quantile` standard errors to each side."""
     (low, high), (other_low, other_high) = (
         compute(value, n=n, quantile=quantile) for compute in (_compute_wilson, _compute_jeffreys)
     )
-    return Interval(value=value, low=min(low, other_low), high=max(high, other_high), level=level)
+    return Interval(value=value, low=min(low, other_low), high=max(high, other_high))
 
 
 def _compute_wilson(value: float, *, n: float, quantile: float) -> tuple[float, float]:

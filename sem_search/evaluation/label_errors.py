@@ -30,13 +30,14 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import chi2
 
+from sem_search.evaluation.answers import number_groups
 from sem_search.evaluation.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     N_PSEUDO_ANSWERS,
     apply_temperature,
 )
-from sem_search.evaluation.metrics import PROBABILITY_FLOOR, check_answers, predict_classes
+from sem_search.evaluation.metrics import PROBABILITY_FLOOR, check_finite, predict_classes
 from sem_search.evaluation.statistics import LEVEL, MAX_P_VALUE, ROUNDING, Interval
 from sem_search.records import BoolVector, FloatMatrix, FloatVector, IntVector
 
@@ -96,13 +97,10 @@ def find_label_doubts(
         seed: Of the labels drawn.
 
     Raises:
-        ValueError: There are no answers, they do not match labels or groups, or they are not finite.
+        ValueError: They are not finite.
     """
-    check_answers(probabilities, labels=labels)
-    groups = np.arange(len(labels)) if group_of_row is None else np.asarray(group_of_row)
-    if len(groups) != len(labels):
-        raise ValueError(f"{len(groups)} groups do not match {len(labels)} images.")
-    _, group = np.unique(groups, return_inverse=True)
+    check_finite(probabilities)
+    group = number_groups(np.arange(len(labels)) if group_of_row is None else group_of_row)
     noise = fit_label_noise(probabilities, labels=labels, group=group)
     calibrated = apply_temperature(probabilities, temperature=noise.temperature)
     counted_as = _count_as(calibrated, labels=labels)

@@ -15,10 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures
-from sem_search.evaluation.comparison import HEADLINE_NAMES, Difference, build_differences
+from sem_search.evaluation.answers import AnswerTable, Figures, compute_figures, map_figures
+from sem_search.evaluation.comparison import Difference, build_differences
 from sem_search.evaluation.intervals import SplitIntervals, build_intervals
-from sem_search.evaluation.metrics import map_indices
 from sem_search.evaluation.resampling import N_RESAMPLES, resample_figures
 from sem_search.evaluation.statistics import LEVEL, ROUNDING, Interval
 from sem_search.records import FloatMatrix, FloatVector
@@ -97,7 +96,6 @@ class LearningCurve:
     law: PowerLaw
     resampled: PowerLaw
     """Arrays of shape (n_resamples,)."""
-    level: float = LEVEL
 
     @property
     def n_images(self) -> float:
@@ -117,7 +115,7 @@ class LearningCurve:
     @property
     def is_flat(self) -> bool:
         """Whether images were not seen to help: in too many resamples the score does not grow."""
-        return bool((self.resampled.gap <= ROUNDING).mean() > (1 - self.level) / 2)
+        return bool((self.resampled.gap <= ROUNDING).mean() > (1 - LEVEL) / 2)
 
     @property
     def can_foretell(self) -> bool:
@@ -149,14 +147,14 @@ class LearningCurve:
         if low > most:
             return Need(target=target, finding="far")
         finding: Finding = "open" if value > most else "near" if value == self.n_images else "found"
-        n_images = Interval(value=value, low=low, high=high, level=self.level)
+        n_images = Interval(value=value, low=low, high=high)
         return Need(target=target, finding=finding, n_images=n_images)
 
     def _surround(self, value: FloatVector, resampled: FloatVector) -> Interval:
         """Return a value between the percentiles of its resamples."""
-        tail = (1 - self.level) / 2
+        tail = (1 - LEVEL) / 2
         low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
-        return Interval(value=float(value), low=float(min(low, value)), high=float(max(high, value)), level=self.level)
+        return Interval(value=float(value), low=float(min(low, value)), high=float(max(high, value)))
 
 
 def measure_size(
@@ -196,26 +194,18 @@ def average_figures(figures: Sequence[Figures], *, weights: FloatMatrix | None =
     """
 
     def average(*values: FloatVector) -> FloatVector:
-        """Return the mean of one figure."""
         stacked = np.stack(values)
         return np.asarray(stacked.mean(axis=0) if weights is None else np.einsum("dr...,dr->r...", stacked, weights))
 
-    return Figures(
-        **{name: average(*(getattr(one, name) for one in figures)) for name in HEADLINE_NAMES},
-        of_class=map_indices(average, *(one.of_class for one in figures)),
-        image_of_class=map_indices(average, *(one.image_of_class for one in figures)),
-    )
+    return map_figures(average, *figures)
 
 
-def fit_learning_curve(
-    sizes: Sequence[Size], *, figure: FigureName = "f_measure", level: float = LEVEL
-) -> LearningCurve:
+def fit_learning_curve(sizes: Sequence[Size], *, figure: FigureName = "f_measure") -> LearningCurve:
     """Return the law of one figure; a size weighs by the width of its interval.
 
     Args:
         sizes: In ascending order, with as many resamples each.
         figure: The one to fit.
-        level: Of the intervals, in (0, 1).
     """
     numbers = np.array([size.n_images for size in sizes])
     intervals = [getattr(size.intervals, figure) for size in sizes]
@@ -227,7 +217,6 @@ def fit_learning_curve(
         sizes=tuple(sizes),
         law=fit_power_law(scores, numbers=numbers, weights=weights),
         resampled=fit_power_law(resampled, numbers=numbers, weights=weights),
-        level=level,
     )
 
 

@@ -7,16 +7,12 @@ very many, the rarest share one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import OneHotEncoder
 
-from sem_search.evaluation.answers import AnswerTable, tabulate_image_answers
-from sem_search.evaluation.intervals import compute_intervals
-from sem_search.evaluation.statistics import Interval
 from sem_search.records import FloatMatrix, IntVector
 
 Value = str | float | None
@@ -29,52 +25,6 @@ MAX_CATEGORIES = 256
 columns as images. What so few images share hardly tells their class."""
 
 MISSING = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetadataScore:
-    """How well metadata alone predict the class."""
-
-    attributes: tuple[str, ...]
-    """Those learnt from: all that take more than one value. With none, every image gets the commonest class."""
-    f_measure: Interval
-    """Macro F-measure over images: to be compared with the network's over images."""
-    accuracy: Interval
-    """Share of images correctly classified."""
-    answers: AnswerTable
-    """What each image was predicted as, out of fold."""
-
-
-def score_metadata(
-    columns: Mapping[str, Sequence[Value]],
-    *,
-    labels: IntVector,
-    n_classes: int,
-    part_of_image: IntVector,
-    group_of_image: Sequence[object] | None = None,
-    seed: int = 0,
-) -> MetadataScore:
-    """Return how well metadata alone predict the class of images that the classifier was not fitted on.
-
-    Args:
-        columns: Attribute to its value for each image, each of length n_images.
-        labels: True classes, shape (n_images,).
-        n_classes: Number of classes.
-        part_of_image: The fold that tests each image, shape (n_images,): folds keep groups whole.
-        group_of_image: Which group each image belongs to, for the interval; by default each is one of its own.
-        seed: Of the trees and of the bootstrap.
-
-    Raises:
-        ValueError: A column does not have one value per image, or there are fewer than two parts.
-    """
-    predicted, names = predict_from_metadata(
-        columns, labels=labels, n_classes=n_classes, part_of_image=part_of_image, seed=seed
-    )
-    answers = tabulate_image_answers(predicted, labels=labels, n_classes=n_classes, group_of_row=group_of_image)
-    intervals = compute_intervals(answers, seed=seed)
-    return MetadataScore(
-        attributes=names, f_measure=intervals.image_f_measure, accuracy=intervals.image_accuracy, answers=answers
-    )
 
 
 def predict_from_metadata(
@@ -93,21 +43,12 @@ def predict_from_metadata(
         columns: Attribute to its value for each image, each of length n_images.
         labels: True classes, shape (n_images,).
         n_classes: Number of classes.
-        part_of_image: The fold that tests each image, shape (n_images,).
+        part_of_image: The fold that tests each image, shape (n_images,), two or more.
         seed: Of the trees.
-
-    Raises:
-        ValueError: A column does not have one value per image, or there are fewer than two parts.
     """
-    parts = np.unique(part_of_image)
-    if len(parts) < 2 or len(part_of_image) != len(labels):
-        raise ValueError(
-            f"Metadata are judged on images not learnt from: {len(labels)} images need as many part numbers, of two "
-            f"parts at least; got {len(part_of_image)} of {len(parts)}."
-        )
     numbers, categories, names = _split_columns(columns, n_images=len(labels))
     predicted = np.full(len(labels), np.bincount(labels, minlength=n_classes).argmax(), dtype=np.int64)
-    for part in parts if names else ():
+    for part in np.unique(part_of_image) if names else ():
         is_tested = part_of_image == part
         predicted[is_tested] = _predict(numbers, categories, labels=labels, is_tested=is_tested, seed=seed)
     return predicted, names
@@ -138,8 +79,6 @@ def _split_columns(
     categories: list[list[str]] = [[MISSING] * n_images]  # an encoder without columns cannot be fitted
     names = []
     for name, values in columns.items():
-        if len(values) != n_images:
-            raise ValueError(f"Attribute {name!r} has {len(values)} values for {n_images} images.")
         if len({_get_key(value) for value in values}) < 2:
             continue
         names.append(name)

@@ -75,7 +75,7 @@ class SplitScores:
     @property
     def tile_accuracy(self) -> float:
         """Share of the tiles that are correctly classified, over all folds."""
-        return _divide_trace(self.confusion)
+        return float(divide_trace(self.confusion))
 
 
 def compute_split_scores(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> SplitScores:
@@ -98,17 +98,18 @@ def compute_split_scores(trial: TrialOutcome, *, tiles: TileTable, split: Split)
     confusions = [_compute_fold_confusion(fold, tiles=tiles, split=split) for fold in trial.folds]
     per_fold = tuple(compute_class_indices(confusion) for confusion in confusions)
     f_measure_of_fold = np.array([indices.macro_f for indices in per_fold])
-    image_confusion = _sum_matrices([_compute_image_confusion(fold, tiles=tiles, split=split) for fold in trial.folds])
+    of_images = [_compute_image_confusion(fold, tiles=tiles, split=split) for fold in trial.folds]
+    image_confusion: IntMatrix = np.sum(of_images, axis=0)
     losses = [compute_fold_loss(fold, tiles=tiles, split=split) for fold in trial.folds]
     return SplitScores(
-        confusion=_sum_matrices(confusions),
+        confusion=np.sum(confusions, axis=0),
         per_fold=per_fold,
         mean=map_indices(lambda *folds: np.mean(folds, axis=0), *per_fold),
         f_measure=float(f_measure_of_fold.mean()),
         f_measure_of_fold=f_measure_of_fold,
         image_confusion=image_confusion,
         image_f_measure=compute_class_indices(image_confusion).macro_f,
-        image_accuracy=_divide_trace(image_confusion),
+        image_accuracy=float(divide_trace(image_confusion)),
         loss=float(np.mean(losses)),
     )
 
@@ -136,6 +137,15 @@ def compute_fold_scores(folds: Sequence[Sequence[FoldOutcome]], *, tiles: TileTa
     return np.array(scores)
 
 
+def compute_log_loss(probabilities: FloatMatrix, *, labels: IntVector) -> float:
+    """Return the log loss (cross-entropy): the mean of minus the log probability of the true class, in nats.
+
+    NaN if a true class was answered with NaN.
+    """
+    of_true_class = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(of_true_class, PROBABILITY_FLOOR)).mean())
+
+
 def compute_fold_loss(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> float:
     """Return the log loss per tile (cross-entropy) of one split, in nats; NaN if a true class was answered with NaN.
 
@@ -145,8 +155,7 @@ def compute_fold_loss(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> f
         split: Validation or test.
     """
     indices, probabilities = fold.get_split(split)
-    of_true_class = probabilities[np.arange(len(indices)), tiles.label_of_tile[indices]]
-    return float(-np.log(np.maximum(of_true_class, PROBABILITY_FLOOR)).mean())
+    return compute_log_loss(probabilities, labels=tiles.label_of_tile[indices])
 
 
 def compute_confusion(*, true: IntVector, predicted: IntVector, n_classes: int) -> IntMatrix:
@@ -156,15 +165,7 @@ def compute_confusion(*, true: IntVector, predicted: IntVector, n_classes: int) 
         true: Class indices, shape (n,).
         predicted: Class indices, shape (n,).
         n_classes: Number of classes; each index is in [0, n_classes).
-
-    Raises:
-        ValueError: The two do not match, or an index is out of range.
     """
-    if true.shape != predicted.shape:
-        raise ValueError(f"{true.size} true and {predicted.size} predicted labels cannot be paired.")
-    for name, labels in (("true", true), ("predicted", predicted)):
-        if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
-            raise ValueError(f"The {name} labels run from {labels.min()} to {labels.max()}, not in 0..{n_classes - 1}.")
     pairs = true.astype(np.int64) * n_classes + predicted
     return np.bincount(pairs, minlength=n_classes * n_classes).reshape(n_classes, n_classes).astype(np.int64)
 
@@ -194,17 +195,11 @@ def map_indices(combine: Callable[..., FloatVector], *indices: ClassIndices) -> 
     return ClassIndices(**{name: combine(*(getattr(each, name) for each in indices)) for name in names})
 
 
-def check_answers(probabilities: FloatMatrix, *, labels: IntVector) -> None:
-    """Raise ValueError unless there is one true class for each of one or more rows of finite probabilities."""
-    if probabilities.ndim != 2 or len(labels) != len(probabilities):
-        raise ValueError(f"{len(labels)} labels do not match probabilities of shape {probabilities.shape}.")
-    if not len(labels):
-        raise ValueError("There are no answers to calibrate or to judge.")
+def check_finite(probabilities: FloatMatrix) -> None:
+    """Raise ValueError if a network answered what is no number."""
     if not np.isfinite(probabilities).all():
         row = int(np.flatnonzero(~np.isfinite(probabilities).all(axis=1))[0])
         raise ValueError(f"Row {row} of the probabilities is not finite: a diverged network cannot be calibrated.")
-    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise ValueError(f"Labels run from {labels.min()} to {labels.max()}, not in 0..{probabilities.shape[1] - 1}.")
 
 
 def predict_classes(probabilities: FloatMatrix) -> IntVector:
@@ -227,12 +222,7 @@ def combine_tiles(probabilities: FloatMatrix, *, image_of_tile: IntVector) -> tu
     Returns:
         The image indices, ascending, shape (n_images,), and their probabilities, shape (n_images, n_classes), rows
         sum to one. An image with a tile that answers NaN has NaN throughout.
-
-    Raises:
-        ValueError: There is not one image index per tile.
     """
-    if probabilities.ndim != 2 or len(image_of_tile) != len(probabilities):
-        raise ValueError(f"{len(image_of_tile)} image indices do not match probabilities of {probabilities.shape}.")
     images, row_of_tile = np.unique(image_of_tile, return_inverse=True)
     sums = np.zeros((len(images), probabilities.shape[1]))
     np.add.at(sums, row_of_tile, np.log(np.maximum(probabilities, PROBABILITY_FLOOR)))
@@ -242,7 +232,6 @@ def combine_tiles(probabilities: FloatMatrix, *, image_of_tile: IntVector) -> tu
 
 
 def _compute_fold_confusion(fold: FoldOutcome, *, tiles: TileTable, split: Split) -> IntMatrix:
-    """Count one fold's tiles."""
     indices, probabilities = fold.get_split(split)
     return compute_confusion(
         true=tiles.label_of_tile[indices],
@@ -262,16 +251,10 @@ def _compute_image_confusion(fold: FoldOutcome, *, tiles: TileTable, split: Spli
     )
 
 
-def _sum_matrices(matrices: Sequence[IntMatrix]) -> IntMatrix:
-    """Add confusion matrices up."""
-    total: IntMatrix = np.sum(matrices, axis=0, dtype=np.int64)
-    return total
-
-
-def _divide_trace(confusion: IntMatrix) -> float:
-    """Return the share on the diagonal, 0 for an empty matrix."""
-    total = int(confusion.sum())
-    return float(np.trace(confusion)) / total if total else 0.0
+def divide_trace(confusion: IntMatrix | FloatMatrix) -> FloatVector:
+    """Return the share on the diagonal of a confusion matrix, or of each of a stack of them."""
+    share: FloatVector = np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
+    return share
 
 
 def _divide(numerator: FloatVector, denominator: FloatVector | IntVector) -> FloatVector:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.evaluation.statistics import NEGLIGIBLE, ShrunkCovariance, fit_covariance
+from sem_search.evaluation.statistics import NEGLIGIBLE, ShrunkCovariance, average_rows, fit_covariance
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 FALSE_ALARM_RATE = 0.1
@@ -161,17 +161,15 @@ def fit_novelty(
             cut, so that neighbours stand together.
         image_of_tile: Index of each tile's image, shape (n_tiles,); every image has a tile.
         label_of_image: Class of each image, shape (n_images,).
-        part_of_image: Images of one part are left out together, shape (n_images,): the folds, which keep groups whole.
+        part_of_image: Images of one part are left out together, shape (n_images,): the folds, which keep groups whole;
+            two or more.
         false_alarm_rate: Share of known images that may be called unknown, in (0, 1).
 
     Raises:
-        ValueError: Shapes do not match, the features are not finite, parts or images are too few to leave any out, or
-            the rate is not in (0, 1).
+        ValueError: The features are not finite, or images are too few to leave any out.
     """
-    if not 0 < false_alarm_rate < 1:
-        raise ValueError(f"A false-alarm rate must lie between 0 and 1, both excluded; got {false_alarm_rate}.")
     images = _gather_images(features, image_of_tile=image_of_tile, labels=label_of_image, parts=part_of_image)
-    metrics = _fit_without_each_part(images)
+    metrics = {int(part): _fit_metric(images, images.parts != part) for part in np.unique(images.parts)}
     tile_counts = _choose_tile_counts(images.n_tiles, false_alarm_rate=false_alarm_rate)
     distances = [
         _find_limit(_measure_runs(images, metrics=metrics, n_tiles=int(count)), false_alarm_rate=false_alarm_rate)
@@ -208,19 +206,9 @@ def score_novelty(
     Returns:
         The image indices, ascending, shape (n_images,), and their novelties, 0 or more; what is above `UNKNOWN_ABOVE`
         is unknown. That of features that are not finite is infinity.
-
-    Raises:
-        ValueError: Shapes do not match.
     """
-    n_features = model.metric.class_means.shape[1]
-    if features.shape != (len(image_of_tile), n_features):
-        raise ValueError(
-            f"Features of shape {features.shape} do not match {len(image_of_tile)} tiles of {n_features} features."
-        )
     images, rows, n_tiles = np.unique(image_of_tile, return_inverse=True, return_counts=True)
-    means = np.zeros((len(images), n_features))
-    np.add.at(means, rows, features)
-    novelty = model.metric.measure(means / n_tiles[:, None]) / model.limits.interpolate(n_tiles)
+    novelty = model.metric.measure(average_rows(features, numbers=rows)) / model.limits.interpolate(n_tiles)
     return images.astype(np.int64), np.where(np.isfinite(novelty), novelty, np.inf)
 
 
@@ -234,33 +222,16 @@ def _read_limits(arrays: Mapping[str, NDArray[np.float64]]) -> Limits:
 
 
 def _gather_images(features: FloatMatrix, *, image_of_tile: IntVector, labels: IntVector, parts: IntVector) -> _Images:
-    """Check the shapes and put the tiles of each image together."""
-    images, n_tiles = np.unique(image_of_tile, return_counts=True)
-    if features.ndim != 2 or len(features) != len(image_of_tile) or not len(images) == len(labels) == len(parts):
-        raise ValueError(
-            f"Features of shape {features.shape} do not match {len(image_of_tile)} tiles of {len(images)} images with "
-            f"{len(labels)} labels and {len(parts)} parts."
-        )
     if not np.isfinite(features).all():
         raise ValueError("Some features of the known images are not finite: compute them again.")
-    if not np.array_equal(images, np.arange(len(labels))):
-        raise ValueError(f"Images are numbered from {images.min()} to {images.max()}, not 0 to {len(labels) - 1}.")
+    n_tiles = np.bincount(image_of_tile)
     in_order = features[np.argsort(image_of_tile, kind="stable")]
     tiles = tuple(np.split(in_order, np.cumsum(n_tiles)[:-1]))
     means = np.stack([some.mean(axis=0) for some in tiles])
     return _Images(tiles=tiles, means=means, n_tiles=n_tiles, labels=labels, parts=parts)
 
 
-def _fit_without_each_part(images: _Images) -> dict[int, Metric]:
-    """Return for each part the metric of all others."""
-    parts = np.unique(images.parts)
-    if len(parts) < 2:
-        raise ValueError("Images are scored by a model of other images: there must be two parts or more, got one.")
-    return {int(part): _fit_metric(images, images.parts != part) for part in parts}
-
-
 def _fit_metric(images: _Images, is_fitted: NDArray[np.bool_]) -> Metric:
-    """Return the metric of the images fitted on."""
     means, labels = images.means[is_fitted], images.labels[is_fitted]
     classes, rows = np.unique(labels, return_inverse=True)
     if len(means) <= len(classes):

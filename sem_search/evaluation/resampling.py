@@ -34,16 +34,6 @@ class Stratum:
     """How many of them each fold has, shape (n_folds,)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GroupConfusions:
-    """What each group adds to the confusion matrices, as flat rows of true class x n_classes + predicted class."""
-
-    tiles: FloatMatrix
-    """Shape (n_groups, n_classes ** 2)."""
-    images: FloatMatrix
-    """Shape (n_groups, n_classes ** 2)."""
-
-
 def resample_figures(
     tables: Sequence[AnswerTable], *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> tuple[Figures, ...]:
@@ -64,9 +54,9 @@ def resample_figures(
     of_images = [np.zeros((n_resamples, n_classes**2)) for _ in tables]
     for groups, fold, begin, times in _iter_draws(tables[0], n_resamples=n_resamples, seed=seed):
         some = slice(begin, begin + len(times))
-        for number, group in enumerate(confusions):
-            _add_product(of_tiles[number][fold, some], times, group.tiles[groups])
-            _add_product(of_images[number][some], times, group.images[groups])
+        for number, (tiles, images) in enumerate(confusions):
+            _add_product(of_tiles[number][fold, some], times, tiles[groups])
+            _add_product(of_images[number][some], times, images[groups])
     square = (n_classes, n_classes)
     return tuple(
         compute_figures_of(
@@ -78,8 +68,6 @@ def resample_figures(
 
 def count_draws(table: AnswerTable, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> IntMatrix:
     """Return how often each resample of `resample_figures` has each group, shape (n_resamples, n_groups).
-
-    Errors as there.
 
     Args:
         table: The answers.
@@ -128,7 +116,6 @@ def _iter_draws(
 
 
 def _build_stratum(label: int, *, class_of_group: IntVector, fold_of_group: IntVector, n_folds: int) -> Stratum:
-    """Return one class's groups."""
     groups = np.flatnonzero(class_of_group == label).astype(np.int64)
     if len(groups) < 2:
         raise ValueError(f"Class {label} has one group of images only: how much its images differ is unknown.")
@@ -144,14 +131,17 @@ def _get_fold_of_group(table: AnswerTable) -> IntVector:
     return fold_of_group
 
 
-def _sum_groups(table: AnswerTable) -> GroupConfusions:
-    """Return what each group adds to the confusion matrices."""
+def _sum_groups(table: AnswerTable) -> tuple[FloatMatrix, FloatMatrix]:
+    """Return what each group adds to the confusion matrices of tiles and of images, each of shape (n_groups, n_cells).
+
+    Cells are in rows: true class x n_classes + predicted class.
+    """
     n_classes = table.n_classes
     tiles = np.zeros((table.n_groups, n_classes, n_classes))
     images = np.zeros((table.n_groups, n_classes, n_classes))
     np.add.at(tiles, (table.group_of_row, table.label_of_row), table.tile_counts)
     np.add.at(images, (table.group_of_row, table.label_of_row, table.answer_of_row), 1.0)
-    return GroupConfusions(tiles=tiles.reshape(-1, n_classes**2), images=images.reshape(-1, n_classes**2))
+    return tiles.reshape(-1, n_classes**2), images.reshape(-1, n_classes**2)
 
 
 def _add_product(sums: FloatMatrix, times: FloatMatrix, rows: FloatMatrix) -> None:
@@ -163,13 +153,7 @@ def _add_product(sums: FloatMatrix, times: FloatMatrix, rows: FloatMatrix) -> No
 def _check_pairing(tables: Sequence[AnswerTable]) -> None:
     """Raise unless all tables have the same images in the same folds, row by row."""
     first = tables[0]
+    names = ("image_of_row", "label_of_row", "fold_of_row", "group_of_row")
     for other in tables[1:]:
-        if first.n_classes != other.n_classes or not all(
-            np.array_equal(one, two) for one, two in zip(_get_keys(first), _get_keys(other), strict=True)
-        ):
+        if not all(np.array_equal(getattr(first, name), getattr(other, name)) for name in names):
             raise ValueError("Answers are paired image by image: both must have the same images, folds and groups.")
-
-
-def _get_keys(table: AnswerTable) -> tuple[IntVector | IntMatrix, ...]:
-    """Return what must be equal for two tables to be paired."""
-    return table.image_of_row, table.label_of_row, table.fold_of_row, table.group_of_row

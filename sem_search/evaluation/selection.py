@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sem_search.evaluation.answers import AnswerTable, tabulate_answers
+from sem_search.evaluation.answers import AnswerTable, number_groups, tabulate_answers
 from sem_search.evaluation.intervals import compute_intervals
 from sem_search.evaluation.metrics import compute_fold_scores
 from sem_search.evaluation.resampling import count_draws, resample_figures
@@ -77,9 +77,6 @@ def compute_selection_bias(
         select_on: The split to choose on, whichever the study itself chose on.
         n_draws: Draws of images.
         seed: Of the draws.
-
-    Raises:
-        ValueError: There is no complete trial, or complete trials have different folds.
     """
     candidates = get_candidates(study)
     folds = [trial.folds for trial in candidates]
@@ -112,33 +109,9 @@ def compute_selection_bias(
     )
 
 
-def compute_nested_score(*, inner: FloatMatrix, outer: FloatMatrix) -> float:
-    """Return the score of a nested choice: in each outer fold the candidate best inside is judged outside.
-
-    Args:
-        inner: What each candidate scored within the training images of each outer fold, shape (n_folds, n_candidates).
-        outer: What it scored on the outer fold's own images, trained without them, same shape.
-
-    Raises:
-        ValueError: The shapes differ, or are empty.
-    """
-    if inner.shape != outer.shape or inner.ndim != 2 or not inner.size:
-        raise ValueError(f"Inner scores of shape {inner.shape} do not match outer scores of shape {outer.shape}.")
-    return float(outer[np.arange(len(outer)), inner.argmax(axis=1)].mean())
-
-
 def get_candidates(study: StudyOutcome) -> tuple[TrialOutcome, ...]:
-    """Return the complete trials, in order of their numbers.
-
-    Raises:
-        ValueError: There is none, or they have different folds.
-    """
-    candidates = tuple(trial for trial in study.trials if trial.state == "complete")
-    if not candidates:
-        raise ValueError(f"Study {study.name!r} has no complete trial: nothing was chosen.")
-    folds = {tuple(fold.fold for fold in trial.folds) for trial in candidates}
-    if len(folds) > 1:
-        raise ValueError(f"Complete trials of study {study.name!r} have different folds: {sorted(folds)}.")
+    """Return the complete trials, which have all folds, in order of their numbers."""
+    candidates = (trial for trial in study.trials if trial.state == "complete")
     return tuple(sorted(candidates, key=lambda trial: trial.number))
 
 
@@ -181,12 +154,12 @@ def _compute_fold_out_score(chosen_on: FloatMatrix, judged_on: FloatMatrix, *, i
     Both scores have shape (n_folds, n_candidates).
     """
     inner = np.stack([chosen_on[free].mean(axis=0) for free in is_free])
-    return compute_nested_score(inner=inner, outer=judged_on)
+    return float(judged_on[np.arange(len(judged_on)), inner.argmax(axis=1)].mean())
 
 
 def _find_free_folds(trial: TrialOutcome, *, tiles: TileTable, select_on: Split) -> FloatMatrix:
     """Return for each fold which folds choose on none of the groups that it tests, shape (n_folds, n_folds)."""
-    groups = np.unique(np.asarray(tiles.group_of_image), return_inverse=True)[1][tiles.image_of_tile]
+    groups = number_groups(tiles.group_of_image)[tiles.image_of_tile]
     tested = [np.unique(groups[fold.test_tiles]) for fold in trial.folds]
     used = [np.unique(groups[fold.get_split(select_on)[0]]) for fold in trial.folds]
     return np.array([[not np.isin(mine, other).any() for other in used] for mine in tested])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from sem_search.records import FloatMatrix, FloatVector
+from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 LEVEL = 0.95
 """Share of cases in which an interval holds the true value."""
@@ -34,14 +34,8 @@ class Interval:
         return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
-def check_level(level: float) -> None:
-    """Raise ValueError unless this is a level that an interval can have."""
-    if not 0 < level < 1:
-        raise ValueError(f"The level of an interval must lie between 0 and 1, both excluded; got {level}.")
-
-
 def average_images(
-    values: FloatVector, *, lowest: float, highest: float, level: float = LEVEL, weights: FloatVector | None = None
+    values: FloatVector, *, lowest: float, highest: float, weights: FloatVector | None = None
 ) -> Interval:
     """Return the mean over independent images with its interval by Student's t.
 
@@ -49,23 +43,34 @@ def average_images(
         values: One per image, or group of images, shape (n_images,).
         lowest: What the mean can be at least; the interval ends there.
         highest: What it can be at most.
-        level: Of the interval, in (0, 1).
         weights: How much each value counts, above 0, in any unit, shape (n_images,); by default all alike. Nothing is
             assumed of the values' variances (HC2 of MacKinnon and White, J. Econometrics 29 (1985) 305), and the
             degrees of freedom are those of Kish's effective number of images.
 
     Raises:
-        ValueError: There are fewer than two values, or the level is not in (0, 1).
+        ValueError: There are fewer than two values.
     """
-    check_level(level)
     n_images = len(values)
     if n_images < 2:
         raise ValueError(f"An interval over images needs two images or more that can be used, got {n_images}.")
     shares = np.full(n_images, 1 / n_images) if weights is None else weights / weights.sum()
     value = float(shares @ values)
     error = np.sqrt(shares**2 / (1 - shares) @ (values - value) ** 2)
-    half = float(stdtrit(1 / (shares @ shares) - 1, (1 + level) / 2) * error)
-    return Interval(value=value, low=max(value - half, lowest), high=min(value + half, highest), level=level)
+    half = float(stdtrit(1 / (shares @ shares) - 1, (1 + LEVEL) / 2) * error)
+    return Interval(value=value, low=max(value - half, lowest), high=min(value + half, highest))
+
+
+def average_rows(rows: FloatMatrix, *, numbers: IntVector) -> FloatMatrix:
+    """Return the mean of the rows of each number, shape (n_numbers, n_features).
+
+    Args:
+        rows: Shape (n_rows, n_features).
+        numbers: 0 to n_numbers - 1, each at least once, shape (n_rows,).
+    """
+    sums = np.zeros((int(numbers.max()) + 1, rows.shape[1]))
+    np.add.at(sums, numbers, rows)
+    means: FloatMatrix = sums / np.bincount(numbers)[:, None]
+    return means
 
 
 def standardise_ranks(ranks: FloatMatrix) -> FloatMatrix:
@@ -110,23 +115,15 @@ class ShrunkCovariance:
     """Shape (n_directions,)."""
     floor_variance: float
 
-    def measure(self, steps: FloatMatrix) -> FloatVector:
-        """Return the squared Mahalanobis length of each step, shape (n_steps,); by Woodbury's identity."""
-        return self._measure(steps, along=steps @ self.directions.T)
-
     def measure_from(self, points: FloatMatrix, *, centres: FloatMatrix) -> FloatMatrix:
         """Return the squared Mahalanobis distance of each point from each centre, shape (n_points, n_centres)."""
         along, of_centres = points @ self.directions.T, centres @ self.directions.T  # most of the work: once for all
-        distances = [
-            self._measure(points - centre, along=along - own) for centre, own in zip(centres, of_centres, strict=True)
-        ]
-        return np.stack(distances, axis=1)
-
-    def _measure(self, steps: FloatMatrix, *, along: FloatMatrix) -> FloatVector:
-        """Return the same for steps whose components along the directions are known."""
         less = self.variances / (self.variances + self.floor_variance)
-        lengths: FloatVector = np.maximum((steps**2).sum(axis=1) - along**2 @ less, 0.0) / self.floor_variance
-        return lengths
+        distances = []
+        for centre, own in zip(centres, of_centres, strict=True):
+            lengths = ((points - centre) ** 2).sum(axis=1) - (along - own) ** 2 @ less  # Woodbury's identity
+            distances.append(np.maximum(lengths, 0.0) / self.floor_variance)
+        return np.stack(distances, axis=1)
 
     def whiten(self, steps: FloatMatrix) -> FloatMatrix:
         """Return what each step is along the directions, in standard deviations, shape (n_steps, n_directions)."""

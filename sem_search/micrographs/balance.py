@@ -95,6 +95,5 @@ def _compute_cost(images: IntMatrix) -> IntMatrix:
 
 
 def _move(shares: IntMatrix, *, kind: int, source: int, target: int) -> None:
-    """Move one group, in place."""
     shares[kind, source] -= 1
     shares[kind, target] += 1

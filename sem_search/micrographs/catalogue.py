@@ -134,19 +134,15 @@ class Catalogue:
         """Return the catalogue whose images `read_image` brings to one pixel size; its records stay as they are."""
         return dataclasses.replace(self, reading=dataclasses.replace(self.reading, pixel_size_nm=pixel_size_nm))
 
-    @property
-    def table(self) -> "pd.DataFrame":
-        """One row for each image, as `to_frame` returns it."""
-        return self.to_frame()
-
     def __repr__(self) -> str:
         return f"<Catalogue of {count(len(self.records), 'image')} in {count(len(self.class_names), 'class')}>"
 
     def _repr_html_(self) -> str:
         return self.table.to_html(max_rows=MAX_SHOWN_ROWS)
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Return one row per image, one column per field of ImageRecord; paths and warnings as text."""
+    @property
+    def table(self) -> "pd.DataFrame":
+        """One row per image, one column per field of ImageRecord; paths and warnings as text."""
         import pandas as pd  # half a second that only this method needs
 
         names = [field.name for field in dataclasses.fields(ImageRecord)]
@@ -184,14 +180,7 @@ class Catalogue:
             raise StoreError(f"a stored catalogue is damaged ({error!r}): delete it, it is made anew") from error
 
     def with_groups(self, group_of_image: Mapping[str, str]) -> "Catalogue":
-        """Return the catalogue with other groups; images that are not named keep theirs.
-
-        Raises:
-            DataError: The mapping names an image that is not here.
-        """
-        unknown = sorted(set(group_of_image) - {record.image_id for record in self.records})
-        if unknown:
-            raise DataError(f"groups are given for {len(unknown)} images that are not in the catalogue: {unknown[0]}")
+        """Return the catalogue with other groups; images that are not named keep theirs."""
         records = tuple(
             dataclasses.replace(record, group=group_of_image.get(record.image_id, record.group))
             for record in self.records
@@ -273,10 +262,8 @@ def compute_noise(pixels: FloatImage) -> float:
     with the median in place of the mean, so that rough particles do not count as noise.
 
     Args:
-        pixels: Shape (height_px, width_px); 0 is returned for fewer than 3 rows or columns.
+        pixels: Shape (height_px, width_px), no side below 3.
     """
-    if min(pixels.shape) < 3:
-        return 0.0
     every = 4  # a quarter of the rows is enough
     down = pixels[:-2:every] - 2 * pixels[1:-1:every] + pixels[2::every]
     response = down[:, :-2] - 2 * down[:, 1:-1] + down[:, 2:]
@@ -284,7 +271,6 @@ def compute_noise(pixels: FloatImage) -> float:
 
 
 def _read_record(image: ListedImage, *, reading: ReadingOptions) -> ImageRecord | SkippedFile:
-    """Return what is known of one picture, or why it cannot be used."""
     try:
         micrograph = read_micrograph(image.path, name=image.image_id, reading=reading)
     except UnreadableImageError as error:
@@ -301,7 +287,6 @@ def _read_record(image: ListedImage, *, reading: ReadingOptions) -> ImageRecord 
 
 
 def _build_record(image: ListedImage, *, micrograph: Micrograph) -> ImageRecord:
-    """Return the record of a usable picture."""
     pixels, metadata = micrograph.pixels, micrograph.metadata
     with image.path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,6 @@ from sem_search.words import name_some
 
 CSV_COLUMNS = ("image", "label", "group", "session", "id")
 CSV_DELIMITERS = (",", ";", "\t")  # spreadsheets write ; where the decimal sign is a comma
-MAX_VALUE_LENGTH = 32_768  # paths are shorter on every system
 MAX_NAME, MAX_PATH = 255, 4000  # bytes, on all usual file systems
 MAX_NAME_SHOWN = 60
 
@@ -94,7 +93,7 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     delimiter = max(CSV_DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        lines = [(reader.line_num, [value.strip() for value in _check_lengths(values)]) for values in reader]
+        lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
     except csv.Error as error:
         raise DataError(f"{file} is not a well-formed CSV: line {reader.line_num}, {error}") from error
     filled = [(line, values) for line, values in lines if any(values)]
@@ -102,13 +101,6 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise DataError(f"{file} is empty: its first line should be image,label[,group][,session]")
     header = [name.lower() for name in filled[0][1]]
     return header, [(line, _name_values(header, values)) for line, values in filled[1:]]
-
-
-def _check_lengths(values: list[str]) -> list[str]:
-    """Return the values of a line, none of them absurdly long; `csv` has a limit, too, which others may have raised."""
-    if any(len(value) > MAX_VALUE_LENGTH for value in values):
-        raise csv.Error(f"a value of more than {MAX_VALUE_LENGTH} characters")
-    return values
 
 
 def _name_values(header: Sequence[str], values: Sequence[str]) -> dict[str, str]:
@@ -119,7 +111,6 @@ def _name_values(header: Sequence[str], values: Sequence[str]) -> dict[str, str]
 
 
 def _find_fault(row: dict[str, str]) -> str | None:
-    """Return what is wrong with a row, or None."""
     image = row.get("image", "")
     if row.get(""):
         return f"more values than columns ({row['']!r}); put values that hold the separator in quotes"
@@ -171,7 +162,6 @@ def _to_posix(image: str) -> str:
 
 
 def _build_listed_from_row(row: dict[str, str], *, root: Path) -> ListedImage:
-    """Return the record of a row without fault."""
     return ListedImage(
         path=_locate(row, root=root).absolute(),
         image_id=to_nfc(row.get("id") or _to_posix(row["image"])),

@@ -109,7 +109,6 @@ def render_micrograph(material: Material, *, size: DemoSize, seed: int) -> NDArr
 
 
 def _build_recipe(*, size: str, seed: int) -> dict[str, str | int]:
-    """Return all that the set's pixels depend on."""
     materials = hashlib.sha256(repr(MATERIALS).encode()).hexdigest()
     return {"version": RECIPE_VERSION, "size": size, "seed": seed, "materials": materials[:12]}
 
@@ -177,7 +176,6 @@ def _write_set(folder: Path, *, recipe: dict[str, str | int], progress: bool) ->
 
 
 def _iter_files(*, size: str, seed: int, progress: bool) -> Iterator[tuple[str, bytes]]:
-    """Yield path within the set and content of each file."""
     demo_size = DEMO_SIZES[size]
     tasks = [(material, index) for material in MATERIALS for index in range(demo_size.n_images_per_class)]
     for material, index in iter_measured(tasks, label="Rendering", total=len(tasks), unit="images", is_shown=progress):

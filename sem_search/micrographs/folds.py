@@ -125,13 +125,11 @@ def check_folds(table: FoldTable, *, catalogue: Catalogue) -> None:
 
 
 def _decode_fold(row: Mapping[str, Any]) -> Fold:
-    """Return a fold from its JSON form."""
     splits = {split: tuple(map(str, row[split])) for split in ("training", "validation", "test")}
     return Fold(number=int(row["number"]), **splits)
 
 
 def _compute_compositions(catalogue: Catalogue) -> dict[str, Composition]:
-    """Return for each group how many images of each class it holds."""
     class_names = catalogue.class_names
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for record in catalogue.records:
@@ -182,7 +180,6 @@ def _list_changes(n_groups: Mapping[str, int], *, n_folds: int) -> list[dict[str
 
 
 def _assign_groups(compositions: Mapping[str, Composition], *, n_parts: int, seed: int) -> dict[str, int]:
-    """Return the part of each group."""
     kinds = sorted(set(compositions.values()), key=lambda kind: (-sum(kind), kind))
     members: dict[Composition, list[str]] = {kind: [] for kind in kinds}
     for group in sorted(compositions, key=lambda group: (derive_seed(seed, "folds", group), group)):
@@ -212,7 +209,6 @@ def _check_parts(catalogue: Catalogue, *, part_of_group: Mapping[str, int], n_fo
 
 
 def _build_folds(catalogue: Catalogue, *, part_of_group: Mapping[str, int], n_folds: int) -> tuple[Fold, ...]:
-    """Turn parts into folds."""
     images_of_part: list[list[str]] = [[] for _ in range(n_folds)]
     for record in catalogue.records:
         images_of_part[part_of_group[record.group]].append(record.image_id)
@@ -233,26 +229,19 @@ def _build_fold(number: int, *, images_of_part: Sequence[Sequence[str]]) -> Fold
 
 def _check_fold(fold: Fold, *, group_of: Mapping[str, str]) -> None:
     """Raise if one fold leaks, or is not a division of these images."""
-    split_of_image: dict[str, str] = {}
+    times = Counter(image_id for image_ids in fold.splits.values() for image_id in image_ids)
+    for image_id in (*group_of, *times):
+        if times[image_id] != (image_id in group_of):
+            raise LeakError(
+                f"fold {fold.number + 1} has image {image_id} {times[image_id]} times, not "
+                f"{int(image_id in group_of)}: draw new folds"
+            )
     split_of_group: dict[str, str] = {}
     for split, image_ids in fold.splits.items():
         for image_id in image_ids:
-            if image_id not in group_of:
-                raise LeakError(
-                    f"fold {fold.number + 1} names image {image_id}, which is not in the data: draw new folds"
-                )
-            if image_id in split_of_image:
-                raise LeakError(
-                    f"fold {fold.number + 1} has image {image_id} twice, in {split_of_image[image_id]} and {split}: "
-                    "draw new folds"
-                )
-            split_of_image[image_id] = split
             first = split_of_group.setdefault(group_of[image_id], split)
             if first != split:
                 raise LeakError(
                     f"fold {fold.number + 1} has group {group_of[image_id]} in two splits, {first} and {split} "
                     f"(image {image_id}): draw new folds"
                 )
-    missing = sorted(set(group_of) - set(split_of_image))
-    if missing:
-        raise LeakError(f"fold {fold.number + 1} leaves out {len(missing)} images, first {missing[0]}: draw new folds")

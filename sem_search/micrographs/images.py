@@ -99,11 +99,7 @@ def _check_names(images: Sequence[ListedImage]) -> None:
     """Raise if two images would bear one name, or a name cannot be written down."""
     counts = Counter(image.image_id for image in images)
     problems = [f"{image_id}: named {n} times" for image_id, n in counts.items() if n > 1]
-    problems += [f"{image_id!a}: the name is not valid UTF-8, rename it" for image_id in counts if _is_broken(image_id)]
+    broken = (image_id for image_id in counts if any("\ud800" <= sign <= "\udfff" for sign in image_id))
+    problems += [f"{image_id!a}: the name is not valid UTF-8, rename it" for image_id in broken]
     if problems:
         raise DataError("each image needs one name of its own:\n  " + "\n  ".join(shorten(problems)))
-
-
-def _is_broken(name: str) -> bool:
-    """Return whether a file name holds bytes that are no text."""
-    return any("\ud800" <= character <= "\udfff" for character in name)

@@ -13,14 +13,14 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from sem_search.errors import ImageTooSmallError, SettingsError
+from sem_search.errors import ImageTooSmallError
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.reading.grey import FloatImage
+from sem_search.records import TileTable
 from sem_search.seeds import derive_seed
 
 FloatTiles = NDArray[np.float32]
 """Grey levels in [0, 1], shape (n_tiles, size_px, size_px)."""
-IntVector = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,6 @@ class TileGrid:
     With `per_image` an image that has room for more gives so many tiles, spread evenly over it. Which ones depends on
     the image's size, `per_image` and `seed` alone: whatever else is in the data, and in the served model, they are the
     same.
-
-    Raises:
-        SettingsError: A size or a number of tiles below 1.
     """
 
     size_px: int = 224
@@ -41,12 +38,6 @@ class TileGrid:
     """Most tiles of an image; None takes all."""
     seed: int = 0
     """Which of the tiles of one region is taken."""
-
-    def __post_init__(self) -> None:
-        values = {"tile_px": self.size_px, "stride_px": self.stride_px, "tiles_per_image": self.per_image}
-        for name, value in values.items():
-            if value is not None and value < 1:
-                raise SettingsError(f"{name} must be 1 or more, got {value}")
 
     def count(self, height_px: int, width_px: int) -> tuple[int, int]:
         """Return how many rows and columns of tiles fit; (0, 0) where none does."""
@@ -78,24 +69,6 @@ def _spread(n_tiles: int, *, n_rows: int, n_columns: int, seed: int) -> tuple[tu
     return tuple(sorted(places))
 
 
-@dataclass(frozen=True, kw_only=True)
-class TileLayout:
-    """Where each tile of a catalogue lies: images in the catalogue's order, tiles image by image, row by row."""
-
-    image_ids: tuple[str, ...]
-    image_of_tile: IntVector
-    """Shape (n_tiles,), index into `image_ids`."""
-    top_px: IntVector
-    """Shape (n_tiles,)."""
-    left_px: IntVector
-    """Shape (n_tiles,)."""
-
-    @property
-    def n_tiles(self) -> int:
-        """Number of tiles of all images."""
-        return len(self.image_of_tile)
-
-
 def cut_tiles(image: FloatImage, *, grid: TileGrid) -> FloatTiles:
     """Return the micrograph's tiles, those that the grid takes, row by row from the top left.
 
@@ -119,22 +92,23 @@ def cut_tiles(image: FloatImage, *, grid: TileGrid) -> FloatTiles:
     return np.stack([image[top : top + size, left : left + size] for top, left in corners])
 
 
-def build_tile_table(catalogue: Catalogue, *, grid: TileGrid) -> TileLayout:
-    """Return where each tile of the catalogue lies, from the recorded sizes alone: nothing is decoded.
+def build_tile_table(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:
+    """Return the tiles of the catalogue's images, from the recorded sizes alone: nothing is decoded.
 
     Raises:
         ImageTooSmallError: No tile fits into an image; the message names it and gives both sizes.
     """
-    sizes = [catalogue.get_shape(record) for record in catalogue.records]
-    for record, size in zip(catalogue.records, sizes, strict=True):
+    records, class_names = catalogue.records, catalogue.class_names
+    sizes = [catalogue.get_shape(record) for record in records]
+    for record, size in zip(records, sizes, strict=True):
         _check_fits(*size, grid=grid, name=record.image_id)
-    corners_of = {size: np.array(list(grid.iter_corners(*size)), dtype=np.int64) for size in set(sizes)}
-    top_left = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(corners_of[size] for size in sizes)])
-    return TileLayout(
-        image_ids=tuple(record.image_id for record in catalogue.records),
-        image_of_tile=np.repeat(np.arange(len(sizes)), [len(corners_of[size]) for size in sizes]),
-        top_px=top_left[:, 0],
-        left_px=top_left[:, 1],
+    n_tiles_of = {size: len(list(grid.iter_corners(*size))) for size in set(sizes)}
+    return TileTable(
+        class_names=class_names,
+        image_ids=tuple(record.image_id for record in records),
+        label_of_image=np.array([class_names.index(record.label) for record in records], dtype=np.int64),
+        group_of_image=tuple(record.group for record in records),
+        image_of_tile=np.repeat(np.arange(len(records)), [n_tiles_of[size] for size in sizes]),
     )
 
 
@@ -150,8 +124,30 @@ def iter_image_tiles(catalogue: Catalogue, *, grid: TileGrid) -> Iterator[tuple[
         yield record, cut_tiles(catalogue.read_image(record), grid=grid)
 
 
+def iter_batches(tiles: Iterable[FloatTiles], *, batch_size: int) -> Iterator[FloatTiles]:
+    """Yield tiles in batches of one size, in order; the last batch may be smaller.
+
+    Args:
+        tiles: Arrays of shape (n, size_px, size_px), of any n.
+        batch_size: Tiles in a batch.
+    """
+    waiting: list[FloatTiles] = []
+    n_waiting = 0
+    for some in tiles:
+        start = 0
+        while start < len(some):
+            part = some[start : start + batch_size - n_waiting]
+            start += len(part)
+            waiting.append(part)
+            n_waiting += len(part)
+            if n_waiting == batch_size:
+                yield np.concatenate(waiting)
+                waiting, n_waiting = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
+
+
 def _check_fits(height_px: int, width_px: int, *, grid: TileGrid, name: str) -> None:
-    """Raise if no tile fits."""
     if min(height_px, width_px) < grid.size_px:
         raise ImageTooSmallError(
             f"{name} has {width_px} x {height_px} px without its data bar, a tile needs {grid.size_px} x "

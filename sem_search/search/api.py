@@ -53,14 +53,9 @@ def read_catalogue(data: Place = "demo", **settings: Any) -> "Catalogue":
         DataError: There are no data, or they cannot be used as they are.
         SettingsError: A setting is unknown or out of range, or `exclude` names no class.
     """
-    from sem_search.micrographs import catalogue
-    from sem_search.search.prepare.data import locate_data
+    from sem_search.search.prepare.data import read_data
 
-    asked = _build_settings(data, settings)
-    place, reading = locate_data(asked)
-    return catalogue.read_catalogue(
-        place, exclude=asked.exclude, allow_outside=asked.allow_outside, reading=reading, progress=True
-    )
+    return read_data(_build_settings(data, settings), progress=True)
 
 
 def inspect(data: "Catalogue | Place" = "demo", **settings: Any) -> "Inspection":
@@ -180,14 +175,8 @@ def audit(study: "Study", *, questions: Sequence[str] | None = None) -> "StudyAu
     from sem_search.audits.study_audit import QUESTIONS
     from sem_search.search.commands.audit import run_audit
 
-    settings = study.settings
-    return run_audit(
-        study.name,
-        storage=settings.storage,
-        study_folder=settings.study_folder,
-        threads=settings.threads,
-        questions=QUESTIONS if questions is None else tuple(questions),
-    )
+    asked = QUESTIONS if questions is None else tuple(questions)
+    return run_audit(study.name, **_get_place(study), questions=asked)
 
 
 def learning_curve(study: "Study", *, target: float | None = None) -> "LearningCurveAudit":
@@ -213,14 +202,7 @@ def learning_curve(study: "Study", *, target: float | None = None) -> "LearningC
     _start()
     from sem_search.search.commands.learning_curve import run_learning_curve
 
-    settings = study.settings
-    return run_learning_curve(
-        study.name,
-        storage=settings.storage,
-        study_folder=settings.study_folder,
-        threads=settings.threads,
-        target=target,
-    )
+    return run_learning_curve(study.name, **_get_place(study), target=target)
 
 
 def compare(study: "Study", other: "Study") -> "StudyComparison":
@@ -361,6 +343,11 @@ def _start() -> None:
     quieten_start()
     write_store_plainly()
     load_tensorflow()
+
+
+def _get_place(study: "Study") -> dict[str, Any]:
+    """Return where a study lies, and its threads, as the commands on finished studies take them."""
+    return study.settings.model_dump(include={"storage", "study_folder", "threads"})
 
 
 def _build_settings(data: Place, settings: dict[str, Any]) -> "SearchSettings":

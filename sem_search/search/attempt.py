@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import TypeVar
 
@@ -64,7 +65,7 @@ def search_study(prepared: PreparedSearch, *, client: ClusterClient | None = Non
     """
     settings = prepared.settings
     study = _begin_study(prepared)
-    repeat = partial(repeat_after_outages, study=study, url=settings.storage, wait_s=settings.outage_wait, warn=warn)
+    repeat = partial(repeat_after_outages, study=study, url=settings.storage, wait_s=settings.outage_wait)
     is_trained: bool = repeat(lambda: len(list_results(study)) >= count_ranks(settings))
     begun: str | None = repeat(lambda: study.user_attrs.get(STUDY_RUN_ID))
     earlier = _wait(lambda: find_earlier_run(begun, is_gone=is_known_gone), settings=settings)
@@ -95,12 +96,12 @@ def help_study(study: optuna.Study, *, prepared: PreparedSearch, run_id: str) ->
     """
     log, timeout = TrialLog(prepared=prepared, study_run_id=run_id, is_search=False), Timeout(prepared.settings.timeout)
     open_source = partial(_open_source, prepared=prepared, study=study)
+    _ = prepared.trainer  # features are computed before a trial is begun: another worker may begin it meanwhile
     repeat_after_outages(
         lambda: _train_cells(study, prepared=prepared, log=log, open_source=open_source, timeout=timeout),
         study=study,
         url=prepared.settings.storage,
         wait_s=prepared.settings.outage_wait,
-        warn=warn,
     )
 
 
@@ -109,7 +110,7 @@ def _begin_study(prepared: PreparedSearch) -> optuna.Study:
     settings = prepared.settings
     with lock_stores(settings):
         wait_while_away(create_store, wait_s=min(settings.outage_wait, START_S), warn=warn)
-        return open_study(settings, name=prepared.name, fingerprint=prepared.fingerprint, warn=warn)
+        return open_study(settings, name=prepared.name, fingerprint=prepared.fingerprint)
 
 
 def _attempt(
@@ -124,7 +125,7 @@ def _attempt(
         duration = estimate_duration(prepared)
         if duration is not None:
             echo(duration.to_text(), err=True)
-    trainer = prepared.trainer  # features are computed now: the study's run says meanwhile that a search is at work
+    _ = prepared.trainer  # features are computed now: the study's run says meanwhile that a search is at work
     if len(list_results(study)) < count_ranks(settings):
         study.set_user_attr(MACHINE, describe_machine())
         study.set_user_attr(VERSIONS, dict(describe_versions()))
@@ -132,20 +133,19 @@ def _attempt(
     _wait(lambda: log_study_start(prepared, versions=versions, run_id=run_id), settings=settings)
     open_source = partial(_open_source, prepared=prepared, study=study, client=client)
     _train_cells(study, prepared=prepared, log=log, open_source=open_source, timeout=timeout)
-    repaired = [*prepared.repaired, *repair_folds(study, prepared=prepared, trainer=trainer)]
+    repaired = [*prepared.repaired, *repair_folds(study, prepared=prepared)]
     with lock_stores(settings):
         _wait(lambda: log.log_missing(study), settings=settings)
         if repaired:
             tags = Tags(values={"sem_search.repaired": "\n".join(repaired)})
             _wait(lambda: log_entries([tags], run_id=run_id), settings=settings)
     while True:
-        refit_winner(
-            study, prepared=prepared, open_source=open_source
-        )  # takes long: others may use the stores meanwhile
+        # It takes long: others may use the stores meanwhile.
+        refit_winner(study, prepared=prepared, open_source=open_source)
         with lock_stores(settings):
             if find_missing_refits(study, prepared=prepared) is None:  # else a worker has finished a better cell since
                 return _wait(
-                    lambda: conclude_study(study, prepared=prepared, trainer=trainer, run_id=run_id),
+                    lambda: conclude_study(study, prepared=prepared, run_id=run_id),
                     settings=settings,
                     is_quick=False,
                 )
@@ -185,16 +185,9 @@ def _train_cells(
         n_folds_done=len(results) * settings.folds,  # a pruned trial leaves no fold to do
         best=max(values, default=None),
     )
-    objective = CellObjective(
-        prepared=prepared,
-        source=open_source(progress),
-        log=log,
-        progress=progress,
-    )
-    try:
+    with closing(progress):
+        objective = CellObjective(prepared=prepared, source=open_source(progress), log=log, progress=progress)
         work(study, objective=objective, timeout=timeout)
-    finally:
-        progress.close()
 
 
 def _open_source(
@@ -202,5 +195,5 @@ def _open_source(
 ) -> FoldSource:
     """Return where folds come from: the workers of a cluster, else this process."""
     if client is None:
-        return LocalFolds(prepared=prepared, trainer=prepared.trainer, progress=progress)
+        return LocalFolds(prepared=prepared, progress=progress)
     return RemoteFolds(client=client, prepared=prepared, study=study, progress=progress)

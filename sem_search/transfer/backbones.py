@@ -8,6 +8,7 @@ Source: keras.applications.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -23,6 +24,9 @@ WHITE = 255.0
 """Grey level of white as keras.applications counts."""
 
 IMAGENET_STDDEV_RGB = (0.229, 0.224, 0.225)
+BARE: dict[str, Any] = {"include_top": False, "weights": None}
+"""How keras.applications builds a network without its classifier, and without any download."""
+
 WEIGHTS_URL = "https://storage.googleapis.com/"
 
 
@@ -96,27 +100,16 @@ def get_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def _build_application(application: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
-    """Return the building function of one of keras.applications, without classifier and without any download."""
-
-    def build(*, input_shape: tuple[int | None, int | None, int]) -> keras.Model:
-        """Build the network without its classifier, with random weights."""
-        return application(include_top=False, weights=None, input_shape=input_shape)
-
-    return build
-
-
 def _build_efficientnet_b0(*, input_shape: tuple[int | None, int | None, int]) -> keras.Model:
     """Build EfficientNetB0 as Keras does for ImageNet weights.
 
     Keras inserts a second scaling of the input only where `weights="imagenet"`; built without weights, the network is
     another one, and ImageNet weights loaded into it later would meet inputs four times too small in variance.
     """
-    plain = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=input_shape)
+    plain = keras.applications.EfficientNetB0(**BARE, input_shape=input_shape)
     scale = [1 / math.sqrt(stddev) for stddev in IMAGENET_STDDEV_RGB]
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call a layer; behind the normalisation, scale as for ImageNet weights."""
         output = layer(*args, **kwargs)
         if isinstance(layer, keras.layers.Normalization):
             return keras.layers.Rescaling(scale, name="imagenet_rescaling")(output)
@@ -133,14 +126,10 @@ def _build_tiny(*, input_shape: tuple[int | None, int | None, int]) -> keras.Mod
     return keras.Model(picture, second, name=TINY)
 
 
-def _preprocess_tiny(pictures: Any) -> Any:
-    return pictures / (WHITE / 2) - 1
-
-
 _ROWS = (
     Backbone(
         name="vgg16",
-        build_network=_build_application(keras.applications.VGG16),
+        build_network=partial(keras.applications.VGG16, **BARE),
         preprocess_input=keras.applications.vgg16.preprocess_input,
         imagenet=PublishedWeights(
             url=f"{WEIGHTS_URL}tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -149,7 +138,7 @@ _ROWS = (
     ),
     Backbone(
         name="resnet50",
-        build_network=_build_application(keras.applications.ResNet50),
+        build_network=partial(keras.applications.ResNet50, **BARE),
         preprocess_input=keras.applications.resnet50.preprocess_input,
         imagenet=PublishedWeights(
             url=f"{WEIGHTS_URL}tensorflow/keras-applications/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -158,7 +147,7 @@ _ROWS = (
     ),
     Backbone(
         name="mobilenet_v2",
-        build_network=_build_application(keras.applications.MobileNetV2),
+        build_network=partial(keras.applications.MobileNetV2, **BARE),
         preprocess_input=keras.applications.mobilenet_v2.preprocess_input,
         imagenet=PublishedWeights(
             url=(
@@ -179,7 +168,7 @@ _ROWS = (
     ),
     Backbone(
         name="densenet121",
-        build_network=_build_application(keras.applications.DenseNet121),
+        build_network=partial(keras.applications.DenseNet121, **BARE),
         preprocess_input=keras.applications.densenet.preprocess_input,
         imagenet=PublishedWeights(
             url=(
@@ -191,7 +180,7 @@ _ROWS = (
     ),
     Backbone(
         name="convnext_tiny",
-        build_network=_build_application(keras.applications.ConvNeXtTiny),
+        build_network=partial(keras.applications.ConvNeXtTiny, **BARE),
         preprocess_input=keras.applications.convnext.preprocess_input,
         imagenet=PublishedWeights(
             url=f"{WEIGHTS_URL}tensorflow/keras-applications/convnext/convnext_tiny_notop.h5",
@@ -202,7 +191,7 @@ _ROWS = (
     Backbone(
         name=TINY,
         build_network=_build_tiny,
-        preprocess_input=_preprocess_tiny,
+        preprocess_input=lambda pictures: pictures / (WHITE / 2) - 1,
         imagenet=None,
         min_tile_px=16,
     ),

@@ -14,13 +14,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sem_search.errors import SettingsError
 from sem_search.seeds import derive_seed
 from sem_search.transfer.engine import Engine
 from sem_search.transfer.graph import Call, Graph, record_graph, repeat_calls
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
-POOLED_RANK = 2  # (n, channels)
 MAP_RANK = 4  # (n, height, width, channels)
 
 HIDDEN_LAYER = "head_hidden"
@@ -45,20 +43,17 @@ def cut_network(model: keras.Model) -> CutNetwork:
     """Cut a network in front of its last convolution layer.
 
     Args:
-        model: Any built Keras functional or sequential model with one output and at least one convolution. Its layers
-            become part of the result and are frozen.
+        model: A built Keras functional or sequential model with one input, one output and at least one convolution,
+            the last of them called once. Its layers become part of the result and are frozen.
 
     Returns:
         Trunk and tail. The crossing tensors come in the order in which the tail first uses them.
-
-    Raises:
-        SettingsError: The model has no such cut; the message says why.
     """
-    graph = _record_graph(model)
+    graph = record_graph(model)
     convolution = _find_last_convolution(graph)
     tail_calls = _find_tail_calls(graph, convolution)
     crossing = _find_crossing_tensors(tail_calls)
-    trunk = keras.Model(graph.input, crossing, name=f"{graph.name}_trunk")
+    trunk = keras.Model(graph.inputs[0], crossing, name=f"{graph.name}_trunk")
     tail = _build_tail(tail_calls, crossing=crossing, output=graph.outputs[0], name=f"{graph.name}_tail")
     trunk.trainable = False
     tail.trainable = False
@@ -93,66 +88,8 @@ def build_head(
     return keras.Model(inputs, logits, name="head")
 
 
-def build_uncut(
-    model: keras.Model, *, n_classes: int, hidden_units: int = 256, dropout: float = 0.5, seed: int
-) -> keras.Model:
-    """Build the same network without the cut: what the head is tested and timed against.
-
-    Args:
-        model: As for `cut_network`; copied.
-        n_classes: Number of classes.
-        hidden_units: Width of the hidden layer.
-        dropout: Share of hidden units left out in training, in [0, 1).
-        seed: The same seed gives the new layers the same weights as in `build_head`.
-
-    Returns:
-        A model from pictures to logits, shape (n, n_classes), frozen but for the last convolution and the new layers.
-    """
-    graph = _record_graph(model)
-    convolution = _find_last_convolution(graph)
-    inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in graph.inputs]
-    whole = keras.Model(graph.input, graph.outputs[0], name=graph.name)
-    copy = _copy_frozen(whole, convolution=convolution.name, inputs=inputs)
-    logits = _add_new_layers(
-        copy.outputs[0], n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed
-    )
-    return keras.Model(inputs, logits, name="uncut")
-
-
-def _record_graph(model: keras.Model) -> Graph:
-    """Return the model's graph, if its outputs allow a cut."""
-    graph = record_graph(model)
-    if len(graph.outputs) != 1:
-        raise SettingsError(
-            f"Network {model.name!r} cannot be cut: it has {len(graph.outputs)} outputs; leave one of them."
-        )
-    return graph
-
-
 def _find_last_convolution(graph: Graph) -> keras.Layer:
-    """Return the convolution layer nearest to the output."""
-    uses = [call.layer for call in graph.calls if _holds_convolution(call.layer)]
-    if not uses:
-        raise SettingsError(f"Network {graph.name!r} cannot be cut: it has no convolution layer.")
-    last = uses[-1]
-    if not isinstance(last, CONVOLUTIONS):
-        raise SettingsError(
-            f"Network {graph.name!r} cannot be cut: its last convolution is hidden inside the layer {last.name!r}; "
-            "give that inner network itself, or build the layers into one graph."
-        )
-    if uses.count(last) > 1:
-        raise SettingsError(
-            f"Network {graph.name!r} cannot be cut: its last convolution layer {last.name!r} is used "
-            f"{uses.count(last)} times, so that no single heat map shows where it looks; use it once."
-        )
-    return last
-
-
-def _holds_convolution(layer: Any) -> bool:
-    """Whether a layer is a convolution or has one inside: only these have kernels of four axes."""
-    if isinstance(layer, keras.layers.Conv2DTranspose):
-        return False
-    return any(weight.name.endswith("kernel") and len(weight.shape) == 4 for weight in getattr(layer, "weights", ()))
+    return next(call.layer for call in reversed(graph.calls) if isinstance(call.layer, CONVOLUTIONS))
 
 
 def _find_tail_calls(graph: Graph, convolution: keras.Layer) -> list[Call]:
@@ -204,13 +141,7 @@ def _copy_frozen(model: keras.Model, *, convolution: str, inputs: list[Any]) -> 
 
 def _add_new_layers(features: Any, *, n_classes: int, hidden_units: int, dropout: float, seed: int) -> Any:
     """Put pooling, hidden layer, dropout and logits on a backbone's output."""
-    rank = len(features.shape)
-    if rank not in (POOLED_RANK, MAP_RANK):
-        raise SettingsError(
-            f"The network's output has shape {tuple(features.shape)}; heads fit (n, height, width, channels) "
-            "and (n, channels)."
-        )
-    if rank == MAP_RANK:
+    if len(features.shape) == MAP_RANK:
         features = keras.layers.GlobalAveragePooling2D(name="head_pooling")(features)
     hidden = keras.layers.Dense(
         hidden_units,

@@ -48,18 +48,14 @@ class EngineError(SettingsError):
     """ONNX Runtime is not installed, or does not give TensorFlow's numbers; the message says what to do."""
 
 
-def find_missing_packages() -> list[str]:
-    """Return the packages of the engine that are not installed here."""
-    return [name for name, found in read_versions().items() if found is None]
-
-
 def check_engine(engine: Engine) -> None:
     """Refuse an engine that is not installed.
 
     Raises:
         EngineError: Names the packages.
     """
-    if engine == "onnxruntime" and (missing := find_missing_packages()):
+    missing = [name for name, found in read_versions().items() if found is None]
+    if engine == "onnxruntime" and missing:
         raise EngineError(
             f"ONNX Runtime needs {' and '.join(missing)}, not installed here: install sem-search's requirements again, "
             "or give engine=tensorflow, with which a study is another one."

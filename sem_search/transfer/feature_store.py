@@ -135,7 +135,6 @@ def clear_stores(cache_folder: Path) -> int:
 
 
 def _list_folders(cache_folder: Path) -> list[Path]:
-    """Return the folders that bear a store's name."""
     folders = sorted((cache_folder / FEATURES_FOLDER).glob("*"))
     return [folder for folder in folders if folder.is_dir() and _STORE_NAME.fullmatch(folder.name)]
 

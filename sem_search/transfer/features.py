@@ -9,7 +9,7 @@ is not.
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from sem_search.micrographs.tiles import FloatTiles
+from sem_search.micrographs.tiles import FloatTiles, iter_batches
 from sem_search.progress import ProgressMeter
+from sem_search.records import FloatMatrix
 from sem_search.transfer.backbones import Backbone
 from sem_search.transfer.cut import CutNetwork, average_channels
 from sem_search.transfer.feature_store import (
@@ -36,7 +37,6 @@ from sem_search.transfer.trunk import compile_trunk, get_precision
 from sem_search.transfer.weights.files import compute_weights_digest
 
 Item = TypeVar("Item")
-FloatMatrix = NDArray[np.float64]
 
 DEFAULT_BATCH_SIZE = 16
 N_BATCHES_AHEAD = 4
@@ -92,7 +92,6 @@ def get_features(
     """
     key = compute_feature_key(cut, backbone=backbone, content_key=content_key, n_tiles=n_tiles)
     folder = get_store_folder(cache_folder, key)
-
     with lock_store(folder, progress=meter is not None):
         arrays, warnings = open_or_remove_store(folder)
         if arrays is None:
@@ -102,31 +101,21 @@ def get_features(
                 batches = prefetch(iter_features(run, tiles(), batch_size=at_once), n_ahead=1)
             else:
                 batches = computed()
-            _write_features(folder, cut=cut, backbone=backbone, n_tiles=n_tiles, batches=batches, meter=meter)
+            if meter is not None:
+                batches = _iter_counted(batches, meter=meter)
+            about = {"backbone": backbone.name, "convolution": cut.convolution, "precision": get_precision(cut.trunk)}
+            about["engine"] = cut.engine
+            write_store(folder, shapes=_list_shapes(cut, n_tiles=n_tiles), about=about, batches=batches)
             arrays = open_store(folder)
     return FeatureStore(key=key, folder=folder, arrays=arrays, warnings=warnings)
 
 
-def _write_features(
-    folder: Path,
-    *,
-    cut: CutNetwork,
-    backbone: Backbone,
-    n_tiles: int,
-    batches: Iterator[Sequence[NDArray[np.float32]]],
-    meter: ProgressMeter | None,
-) -> None:
-    about = {"backbone": backbone.name, "convolution": cut.convolution, "precision": get_precision(cut.trunk)}
-    about["engine"] = cut.engine
-
-    def iter_counted() -> Iterator[Sequence[NDArray[np.float32]]]:
-        """Yield the batches, and count the tiles that are done."""
-        for features in batches:
-            yield features
-            if meter is not None:
-                meter.update(len(features[0]))
-
-    write_store(folder, shapes=_list_shapes(cut, n_tiles=n_tiles), about=about, batches=iter_counted())
+def _iter_counted(
+    batches: Iterator[Sequence[NDArray[np.float32]]], *, meter: ProgressMeter
+) -> Iterator[Sequence[NDArray[np.float32]]]:
+    for features in batches:
+        yield features
+        meter.update(len(features[0]))
 
 
 def compute_n_bytes(cut: CutNetwork, *, n_tiles: int) -> int:
@@ -174,27 +163,6 @@ def iter_features(
         missing = batch_size - len(batch)
         padded = np.pad(batch, ((0, missing), (0, 0), (0, 0))) if missing else batch
         yield [np.asarray(output)[: len(batch)] for output in run(padded)]
-
-
-def iter_batches(tiles: Iterable[FloatTiles], *, batch_size: int) -> Iterator[FloatTiles]:
-    """Yield tiles in batches of one size, in order; the last batch may be smaller.
-
-    Args:
-        tiles: Arrays of shape (n, size_px, size_px), of any n.
-        batch_size: Tiles in a batch.
-    """
-    waiting: list[FloatTiles] = []
-    n_waiting = 0
-    for some in tiles:
-        waiting.append(some)
-        n_waiting += len(some)
-        if n_waiting >= batch_size:
-            ready = np.concatenate(waiting)
-            n_full = n_waiting - n_waiting % batch_size
-            yield from np.split(ready[:n_full], n_full // batch_size)
-            waiting, n_waiting = [ready[n_full:]], n_waiting - n_full
-    if n_waiting:
-        yield np.concatenate(waiting)
 
 
 def prefetch(items: Iterator[Item], *, n_ahead: int) -> Iterator[Item]:

@@ -19,13 +19,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from sem_search.records import IntVector
+from sem_search.transfer.cut import MAP_RANK
 from sem_search.transfer.graph import Graph, record_graph
 
 FloatMaps = NDArray[np.float32]
-FloatArray = NDArray[np.float32]
-IntVector = NDArray[np.int64]
 
-MAP_RANK = 4  # (n, height, width, channels)
 N_COMPILED_HEADS = 16
 """Heads whose compiled Grad-CAM stays in memory: a search has one, a served model five."""
 
@@ -54,7 +53,7 @@ class HeatMaps:
 
 
 def compute_heat_maps(
-    head: keras.Model, *, features: Sequence[FloatArray], class_index: IntVector, convolution: str
+    head: keras.Model, *, features: Sequence[NDArray[np.float32]], class_index: IntVector, convolution: str
 ) -> HeatMaps:
     """Return the Grad-CAM maps of some tiles.
 
@@ -101,7 +100,6 @@ def _compile_weighting(head: keras.Model, convolution: str) -> Callable[..., Any
     model = keras.Model(graph.inputs, [find_explained_map(graph, convolution), graph.outputs[0]])
 
     def weigh(features: list[tf.Tensor], class_index: tf.Tensor) -> tf.Tensor:
-        """Return the last map of each tile, weighted by the mean gradient of its class."""
         with tf.GradientTape() as tape:
             maps, logits = model(features, training=False)
             # Tiles do not influence one another, so that one gradient of the sum explains all of them.

@@ -11,8 +11,6 @@ from typing import Any
 
 import keras
 
-from sem_search.errors import SettingsError
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Call:
@@ -43,8 +41,6 @@ class Graph:
     """
 
     name: str
-    input: Any
-    """The inputs in the structure that the network takes them in; `inputs` lists them."""
     inputs: list[keras.KerasTensor]
     outputs: list[keras.KerasTensor]
     calls: tuple[Call, ...]
@@ -70,27 +66,18 @@ def record_graph(model: keras.Model) -> Graph:
 
     Args:
         model: Built, functional or sequential.
-
-    Raises:
-        SettingsError: It is neither: what it calls cannot be known.
     """
     if isinstance(model, keras.Sequential) and model.built:
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    if not hasattr(model, "operations"):  # as functional models have
-        raise SettingsError(
-            f"Network {model.name!r} cannot be used: it is a {type(model).__name__} without a graph of layers; "
-            "build it with Keras' functional interface."
-        )
     calls: list[Call] = []
 
     def record(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call a layer and record the call."""
         outputs = layer(*args, **kwargs)
         calls.append(Call(layer=layer, args=args, kwargs=kwargs, outputs=keras.tree.flatten(outputs)))
         return outputs
 
     copy = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=record)
-    return Graph(name=model.name, input=copy.input, inputs=copy.inputs, outputs=copy.outputs, calls=tuple(calls))
+    return Graph(name=model.name, inputs=copy.inputs, outputs=copy.outputs, calls=tuple(calls))
 
 
 def repeat_calls(calls: Iterable[Call], *, known: dict[int, Any], call_layer: Callable[..., Any]) -> None:

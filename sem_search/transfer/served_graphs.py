@@ -96,7 +96,6 @@ def _convert_heads(head: keras.Model, *, head_weights: Sequence[HeadWeights], co
     models = [_open_head(head, weights=weights, convolution=convolution) for weights in head_weights]
 
     def answer(*crossing: Any) -> dict[str, Any]:
-        """Return logits and heat of all heads."""
         logits, heat = zip(*(_explain(model, crossing=crossing) for model in models), strict=True)
         return {"logits": tf.stack(logits), "heat": tf.stack(heat)}
 

@@ -101,7 +101,6 @@ def compile_trunk(cut: CutNetwork, *, backbone: Backbone, batch_size: int) -> Ca
     size_px = cut.trunk.inputs[0].shape[1]
 
     def run(tiles: Any) -> list[Any]:
-        """Return the crossing tensors of a batch of grey tiles."""
         return list(keras.tree.flatten(cut.trunk(backbone.preprocess(tiles), training=False)))
 
     compiled: Callable[[FloatTiles], list[Any]] = tf.function(
@@ -133,7 +132,6 @@ def _convert_trunk(trunk: keras.Model, *, backbone: Backbone) -> bytes:
     size_px = trunk.inputs[0].shape[1]
 
     def run(tiles: Any) -> dict[str, Any]:
-        """Return the crossing tensors of some grey tiles by name."""
         tensors = keras.tree.flatten(trunk(backbone.preprocess(tiles), training=False))
         return {name_crossing(index): tensor for index, tensor in enumerate(tensors)}
 
@@ -151,17 +149,6 @@ def get_precision(trunk: keras.Model) -> Precision:
     """Return in which precision a trunk computes."""
     policies = {layer.dtype_policy.name for layer in trunk.layers if layer.weights}
     return "bfloat16" if POLICIES["bfloat16"] in policies else "float32"
-
-
-def set_precision(cut: CutNetwork, *, precision: Precision) -> CutNetwork:
-    """Return the network with a trunk that computes in this precision; its outputs are float32 either way.
-
-    Args:
-        cut: A network.
-        precision: Where the trunk computes in it already, the very same trunk is in what is returned.
-    """
-    trunk = _copy_trunk(cut.trunk, precision=precision)
-    return cut if trunk is cut.trunk else dataclasses.replace(cut, trunk=trunk)
 
 
 def _copy_trunk(trunk: keras.Model, *, precision: Precision) -> keras.Model:
@@ -184,13 +171,14 @@ def _copy_trunk(trunk: keras.Model, *, precision: Precision) -> keras.Model:
 
 
 def set_computation(cut: CutNetwork, *, computation: Computation) -> CutNetwork:
-    """Return the network with a trunk of this precision, for this engine.
+    """Return the network with a trunk of this precision, for this engine; its outputs are float32 either way.
 
     Args:
-        cut: As `cut_network` returns it: float32.
+        cut: Where its trunk computes in the precision already, the very same trunk is in what is returned.
         computation: One of `COMPUTATIONS`.
     """
-    return dataclasses.replace(set_precision(cut, precision=computation.precision), engine=computation.engine)
+    trunk = _copy_trunk(cut.trunk, precision=computation.precision)
+    return dataclasses.replace(cut, trunk=trunk, engine=computation.engine)
 
 
 def choose_computation(
@@ -219,7 +207,7 @@ def choose_computation(
         StoreError: The choice cannot be stored.
     """
     candidates = list_computations(engine=engine, precision=precision)
-    if engine == "auto" and not may_have_onnxruntime():
+    if engine == "auto" and has_graphics_card():
         candidates = [one for one in candidates if one.engine == "tensorflow"]
     if precision == "auto" and not may_have_bfloat16():
         candidates = [one for one in candidates if one.precision == "float32"]
@@ -256,20 +244,16 @@ def _read_choices(file: Path) -> dict[str, str]:
     return choices if isinstance(choices, dict) else {}
 
 
-def may_have_onnxruntime() -> bool:
-    """Return whether ONNX Runtime is worth a measurement: not beside a graphics card."""
-    return not _has_graphics_card()
-
-
 def may_have_bfloat16() -> bool:
     """Return whether the processor may have bfloat16 products: only Linux can say that it has none."""
     if not CPU_FACTS.exists():
         return True
     words = set(CPU_FACTS.read_text(encoding="utf-8", errors="replace").split())
-    return bool(words & BFLOAT16_FLAGS) or _has_graphics_card()
+    return bool(words & BFLOAT16_FLAGS) or has_graphics_card()
 
 
-def _has_graphics_card() -> bool:
+def has_graphics_card() -> bool:
+    """Return whether TensorFlow finds a graphics card."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from sem_search.app.data_sets import (
     DataSet,
-    build,
     list_classes,
     read_data_set,
     write_arguments,
@@ -19,6 +18,7 @@ from sem_search.cli.main import commands
 from sem_search.errors import DataError, RefusedRequestError, SettingsError
 from sem_search.micrographs.catalogue import read_catalogue
 from sem_search.micrographs.reading.options import ReadingOptions
+from sem_search.settings import build_settings
 from sem_search.words import read_list
 from tests.conftest import write_tiny_folder
 
@@ -66,7 +66,7 @@ def test_settings_become_options_that_the_command_line_reads_alike(
     assert found["data"] == str(data)
     assert found["exclude"] is None
     assert (found["crop_bottom_px"], found["skip_unreadable"], found["epochs"]) == ("48", "true", None)
-    assert build(data_set).learning_rates == (0.01, 0.001)
+    assert build_settings({**data_set.settings, "data": data_set.data}).learning_rates == (0.01, 0.001)
 
 
 @pytest.mark.parametrize("name", ["storage", "study_folder", "cluster", "shared", "allow_outside", "timeout", "evil"])

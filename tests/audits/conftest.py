@@ -7,14 +7,14 @@ import pytest
 
 from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morphology
 from sem_search.audits.heat_maps.other_network import explain_study
-from sem_search.audits.retraining import list_splits, retrain_winner
+from sem_search.audits.retraining import build_trainer, list_splits, retrain_winner
 from sem_search.audits.subject import AuditSubject
-from sem_search.records import Cell, TrialOutcome
+from sem_search.records import Cell, StudyOutcome, TrialOutcome
 from sem_search.search.prepare.data import prepare_data
 from sem_search.search.prepare.features import compute_views
 from sem_search.search.prepare.network import prepare_network
 from sem_search.settings import AS_THE_PAPER, build_settings
-from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
+from sem_search.transfer.heads.training import TrainingSettings
 
 CELL = Cell(learning_rate=0.1, batch_size=8)
 
@@ -52,11 +52,14 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
     data = prepare_data(settings)
     network = prepare_network(settings)
     untrained = AuditSubject(
-        study="a study",
-        winner=TrialOutcome(number=0, cell=CELL, state="complete", folds=()),
-        trials=(),
-        select_on="validation",
-        tiles=data.tiles,
+        outcome=StudyOutcome(
+            name="a study",
+            backbone="tiny",
+            select_on="validation",
+            tiles=data.tiles,
+            trials=(TrialOutcome(number=0, cell=CELL, state="complete", folds=()),),
+            winner_number=0,
+        ),
         folds=data.folds,
         catalogue=data.catalogue,
         grid=data.grid,
@@ -70,7 +73,7 @@ def subject(tiny_folder: Path, cache: Path) -> AuditSubject:
     )
     folds = retrain_winner(untrained, splits=list_splits(untrained), name="winner", show=keep_quiet)
     winner = dataclasses.replace(untrained.winner, folds=folds)
-    return dataclasses.replace(untrained, winner=winner, trials=(winner,))
+    return dataclasses.replace(untrained, outcome=dataclasses.replace(untrained.outcome, trials=(winner,)))
 
 
 @pytest.fixture(scope="session")
@@ -90,17 +93,7 @@ def take_in_sessions():
 @pytest.fixture(scope="session")
 def head_weights(subject: AuditSubject):
     """The heads that `subject`'s winner was answered by, trained once more: the same numbers."""
-    trainer = HeadTrainer(
-        subject.cut,
-        features=[view.arrays for view in subject.views],
-        labels=subject.tiles.label_of_tile,
-        groups=subject.group_of_tile,
-        n_classes=3,
-        settings=subject.training,
-        seed=subject.seed,
-        hidden_units=subject.hidden_units,
-        dropout=subject.dropout,
-    )
+    trainer = build_trainer(subject)
     return {split.number: trainer.train_fold(split, cell=CELL).head_weights for split in list_splits(subject)}
 
 

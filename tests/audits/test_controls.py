@@ -51,11 +51,8 @@ def test_other_pictures_are_shown_to_the_trunk_in_every_view(
 ) -> None:
     shown: list[Any] = []
 
-    def retrain(*_: Any, features: Any, **__: Any) -> Any:
-        shown.append(features)
-        return subject.winner.folds
-
-    monkeypatch.setattr(controls_module, "retrain_winner", retrain)
+    monkeypatch.setattr(controls_module, "build_trainer", lambda _, *, features: shown.append(features))
+    monkeypatch.setattr(controls_module, "retrain_winner", lambda *_, **__: subject.winner.folds)
     own = subject.features
     views = tuple(dataclasses.replace(own, key=f"{own.key} {view}") for view in range(VIEWS["dihedral"]))
     in_views = dataclasses.replace(subject, views=views)
@@ -96,7 +93,8 @@ def test_labels_are_dealt_by_group_and_as_many_as_before_in_every_split(subject:
 def test_images_of_one_group_are_dealt_one_label(subject: AuditSubject) -> None:
     part = {image: number for number, fold in enumerate(subject.folds.folds) for image in fold.test}
     groups = tuple(f"{image.split('/')[0]} {part[image]}" for image in subject.tiles.image_ids)
-    joined = dataclasses.replace(subject, tiles=dataclasses.replace(subject.tiles, group_of_image=groups))
+    tiles = dataclasses.replace(subject.tiles, group_of_image=groups)
+    joined = dataclasses.replace(subject, outcome=dataclasses.replace(subject.outcome, tiles=tiles))
     assert len(set(groups)) < len(groups)
     for fold in subject.folds.folds:
         permuted = permute_labels(joined, fold=fold.number)

@@ -10,6 +10,7 @@ from benchmarks.trust.learning_curve import CurveWorld, measure_curve
 from sem_search.audits.learning_curve import (
     SHARES,
     PlannedSize,
+    check_target,
     count_kept,
     draw_split,
     measure_learning_curve,
@@ -29,7 +30,7 @@ from sem_search.tracking.entries.types import FigureArtifact, JsonArtifact, Metr
 @pytest.fixture(scope="module")
 def served(subject: AuditSubject) -> AuditSubject:
     """The study as if its winner had been trained again on training and validation images."""
-    return replace(subject, winner=replace(subject.winner, is_refit=True))
+    return replace(subject, outcome=replace(subject.outcome, refitted=replace(subject.winner, is_refit=True)))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_a_smaller_share_keeps_no_more_of_either(n_training: int, n_validation: 
 
 @pytest.mark.parametrize("is_refit", [True, False])
 def test_draws_are_nested_and_leave_test_images_alone(subject: AuditSubject, is_refit: bool) -> None:
-    asked = replace(subject, winner=replace(subject.winner, is_refit=is_refit))
+    asked = replace(subject, outcome=replace(subject.outcome, refitted=replace(subject.winner, is_refit=is_refit)))
     before = None
     for share in SHARES:
         splits = [draw_split(asked, split, share=share, draw=1) for split in list_splits(subject)]
@@ -131,7 +132,8 @@ def test_half_of_the_tiles_are_spread_over_each_image(served: AuditSubject) -> N
 
 def test_images_of_one_tile_have_no_half(subject: AuditSubject) -> None:
     n_images = len(subject.tiles.image_ids)
-    single = replace(subject, tiles=replace(subject.tiles, image_of_tile=np.arange(n_images)))
+    tiles = replace(subject.tiles, image_of_tile=np.arange(n_images))
+    single = replace(subject, outcome=replace(subject.outcome, tiles=tiles))
     assert plan_half_tiles(single, planned=HALVES) == ()
 
 
@@ -162,10 +164,10 @@ def test_more_images_are_better_here_and_chance_is_not_the_start(audit: Learning
     assert list(audit.table.columns[-3:]) == [f"f_measure of {name}" for name in ("blobs", "grains", "stripes")]
 
 
-def test_an_image_that_counts_nowhere_else_is_refused_as_a_target(subject: AuditSubject) -> None:
-    for target in (0.0, 1.0, 95.0):
-        with pytest.raises(SettingsError, match="must lie above 0 and below 1"):
-            measure_learning_curve(subject, target=target)
+@pytest.mark.parametrize("target", [0.0, 1.0, 95.0])
+def test_a_target_that_is_no_score_is_refused(target: float) -> None:
+    with pytest.raises(SettingsError, match="must lie above 0 and below 1"):
+        check_target(target)
 
 
 def test_half_of_today_s_errors_gone_is_the_target(audit: LearningCurveAudit) -> None:

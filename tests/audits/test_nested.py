@@ -18,7 +18,7 @@ def searched(subject: AuditSubject, show) -> AuditSubject:
     cell = Cell(learning_rate=1e-9, batch_size=16)
     (folds,) = retrain_cells(subject, cells=[cell], splits=list_splits(subject), name="idle", show=show)
     idle = TrialOutcome(number=1, cell=cell, state="complete", folds=folds)
-    return dataclasses.replace(subject, trials=(subject.winner, idle))
+    return dataclasses.replace(subject, outcome=dataclasses.replace(subject.outcome, trials=(subject.winner, idle)))
 
 
 @pytest.fixture(scope="module")

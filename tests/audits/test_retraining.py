@@ -21,7 +21,8 @@ def test_with_nothing_changed_it_answers_the_same(subject: AuditSubject) -> None
 
 def test_a_winner_that_was_trained_again_is_compared_with_heads_that_are_trained_again(subject: AuditSubject) -> None:
     """On their training and validation tiles, as the winner's own were."""
-    served = replace(subject, winner=replace(subject.winner, is_refit=True))
+    outcome = replace(subject.outcome, refitted=replace(subject.winner, is_refit=True))
+    served = replace(subject, outcome=outcome)
     (again,) = retrain_winner(served, splits=list_splits(subject)[:1], name="again", show=lambda _: None)
     first = subject.winner.folds[0]
     assert np.array_equal(again.validation_probabilities, first.validation_probabilities)

@@ -168,11 +168,9 @@ def test_table_numbers_and_figure_are_logged(compared: StudyComparison) -> None:
     figure.draw().canvas.draw()  # type: ignore[union-attr]
 
 
-def test_other_images_are_refused_by_name(good: StudyOutcome) -> None:
+def test_other_images_are_refused(good: StudyOutcome) -> None:
     tiles = dataclasses.replace(good.tiles, image_ids=("blobs/new.png", *good.tiles.image_ids[1:]))
-    with pytest.raises(
-        NotComparableError, match=r"other images \(only 'good' has 'blobs/0.png'; only 'b' has 'blobs/new"
-    ):
+    with pytest.raises(NotComparableError, match="Studies 'good' and 'b' have other classes, images or groups"):
         compare_studies(good, dataclasses.replace(good, name="b", tiles=tiles))
 
 

@@ -18,22 +18,11 @@ def test_the_winner_pooled_scores_what_the_study_reports(subject: AuditSubject) 
     assert scores.f_measure > 0.7, "the tiny network must have learnt something for audits to find"
 
 
-def test_a_winner_that_was_trained_again_is_told_from_the_trial_that_was_chosen(subject: AuditSubject) -> None:
-    served = dataclasses.replace(subject.winner, is_refit=True)
-    outcome = dataclasses.replace(subject, winner=served).outcome
-    assert outcome.winner is served
-    assert outcome.chosen is subject.winner is subject.outcome.winner
-
-
-def test_answers_that_do_not_test_every_tile_once_are_refused(subject: AuditSubject) -> None:
-    with pytest.raises(ValueError, match="do not test each of 60 tiles once"):
-        subject.pool(subject.winner.folds[:2])
-
-
 def test_folds_groups_and_chance(subject: AuditSubject) -> None:
     assert sorted(set(subject.fold_of_image.tolist())) == [0, 1, 2]
     assert subject.largest_class_share == pytest.approx(1 / 3)
     assert number_groups(["b", "a", "b"]).tolist() == [1, 0, 1]
     assert len(subject.group_of_tile) == subject.tiles.n_tiles
-    joined = dataclasses.replace(subject.tiles, group_of_image=("one",) * 15)
-    assert np.unique(dataclasses.replace(subject, tiles=joined).pool_winner().group_of_row).tolist() == [0]
+    tiles = dataclasses.replace(subject.tiles, group_of_image=("one",) * 15)
+    joined = dataclasses.replace(subject, outcome=dataclasses.replace(subject.outcome, tiles=tiles))
+    assert np.unique(joined.pool_winner().group_of_row).tolist() == [0]

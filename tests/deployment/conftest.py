@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import mlflow
@@ -16,13 +17,13 @@ from PIL import Image
 
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.package.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
+from sem_search.deployment.package.description import ClassifierDescription
 from sem_search.deployment.package.record import ModelRecord, OutOfFold
 from sem_search.deployment.package.writing import ClassifierParts, LoggedClassifier, log_classifier
 from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.evaluation.novelty import NoveltyModel, fit_novelty
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.folds import Fold, FoldTable, draw_folds
-from sem_search.micrographs.tiles import TileGrid
 from sem_search.records import Cell, FoldOutcome, Split, TileTable, TrainingCurves, TrialOutcome
 from sem_search.seeds import derive_seed
 from sem_search.transfer.backbones import get_backbone
@@ -41,8 +42,11 @@ def build_parts(
     n_heads: int = 3,
     crop_bottom_px: int = 0,
     seed: int = 0,
+    **facts: Any,
 ) -> ClassifierParts:
-    """Return a classifier of random weights, in which the heads differ enough for their answers to differ."""
+    """Return a classifier of random weights, in which the heads differ enough for their answers to differ; `facts` are
+    further ones of its description.
+    """
     keras.utils.set_random_seed(seed)
     cut = cut_network(get_backbone(backbone).build(tile_px=tile_px))
     head = build_head(cut, n_classes=len(CLASS_NAMES), hidden_units=8, seed=seed)
@@ -57,15 +61,20 @@ def build_parts(
         trunk=cut.trunk,
         head=head,
         head_weights=head_weights,
-        convolution=cut.convolution,
-        backbone=backbone,
-        class_names=CLASS_NAMES,
-        grid=TileGrid(size_px=tile_px, stride_px=stride_px or tile_px),
-        crop_bottom_px=crop_bottom_px,
-        max_megapixels=3.0,
-        pixel_sizes_nm={"starch": [5.0, 2.5]},
-        settings={"learning_rate": 0.01},
-        hashes={"data_sha256": "d" * 64},
+        description=ClassifierDescription(
+            class_names=CLASS_NAMES,
+            backbone=backbone,
+            convolution=cut.convolution,
+            n_heads=n_heads,
+            tile_px=tile_px,
+            stride_px=stride_px or tile_px,
+            crop_bottom_px=crop_bottom_px,
+            max_megapixels=3.0,
+            pixel_sizes_nm={"starch": (2.5, 5.0)},
+            settings={"learning_rate": 0.01},
+            hashes={"data_sha256": "d" * 64},
+            **facts,
+        ),
         calibration=draw_calibration(n_heads=n_heads, novelty=draw_novelty(cut.trunk, backbone, tile_px=tile_px)),
     )
 

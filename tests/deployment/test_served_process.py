@@ -60,15 +60,7 @@ def server(
     """The address of a running `mlflow models serve` of the registry's champion."""
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
-    register_winner(
-        model_uri=f"runs:/{logged.run_id}/classifier",
-        run_id=logged.run_id,
-        model_name=MODEL,
-        score=0.5,
-        data_digest="d",
-        folds_digest="f",
-        tags={},
-    )
+    register_winner(run_id=logged.run_id, model_name=MODEL, score=0.5, tags={})
     mlflow.set_tracking_uri(before)
     folder = tmp_path_factory.mktemp("server")
     with socket.socket() as free:

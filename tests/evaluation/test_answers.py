@@ -38,12 +38,6 @@ def test_a_pruned_trial_has_the_images_of_its_folds(build_tiles, build_trial) ->
     assert (table.n_folds, table.n_rows, table.n_groups) == (2, 12, 12)
 
 
-def test_a_trial_without_folds_has_no_answers(build_tiles, build_trial) -> None:
-    tiles = build_tiles()
-    with pytest.raises(ValueError, match="Trial 0 has no finished fold; its state is 'pruned'"):
-        tabulate_answers(build_trial(tiles, folds=()), tiles=tiles, split="test")
-
-
 def test_answers_for_whole_images_count_as_one_tile_each() -> None:
     labels = np.array([0, 0, 1, 1])
     table = tabulate_image_answers(
@@ -53,8 +47,3 @@ def test_answers_for_whole_images_count_as_one_tile_each() -> None:
     assert table.n_groups == 3
     assert figures.image_accuracy == figures.tile_accuracy == 0.75
     assert figures.f_measure == figures.image_f_measure == pytest.approx((2 / 3 + 0.8) / 2)
-
-
-def test_image_answers_must_match() -> None:
-    with pytest.raises(ValueError, match="3 answers, 4 labels and 4 groups do not match"):
-        tabulate_image_answers(np.zeros(3, dtype=np.int64), labels=np.zeros(4, dtype=np.int64), n_classes=2)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.stats import t as student_t
 from scipy.stats import ttest_1samp
 
 from sem_search.errors import DataError
@@ -55,17 +56,18 @@ def test_equal_answers_differ_by_nothing_but_not_for_sure(build_tiles, build_tri
     assert difference.value == 0
     assert not difference.is_clear
     assert difference.high == -difference.low == pytest.approx(4.32 / (24 + 4.32), abs=0.01)
-    assert (comparison.fold_test.t, comparison.fold_test.p_value, comparison.image_test.p_value) == (0, 1, 1)
+    assert (comparison.fold_test.p_value, comparison.image_test.p_value) == (1, 1)
 
 
 def test_the_corrected_test_widens_students() -> None:
     differences = np.array([0.03, 0.01, 0.05, -0.01, 0.02])
     test = compute_fold_test(differences, test_share=1 / 3)
     plain = ttest_1samp(differences, 0.0)
-    assert test.t == pytest.approx(plain.statistic * np.sqrt((1 / 5) / (1 / 5 + 1 / 3)))
+    t = plain.statistic * np.sqrt((1 / 5) / (1 / 5 + 1 / 3))
+    assert test.p_value == pytest.approx(2 * student_t.sf(t, 4))
     assert test.p_value > plain.pvalue
     nearly_plain = compute_fold_test(differences, test_share=1e-12)
-    assert (nearly_plain.t, nearly_plain.p_value) == pytest.approx((plain.statistic, plain.pvalue))
+    assert nearly_plain.p_value == pytest.approx(plain.pvalue)
 
 
 def test_the_share_of_test_images_comes_from_the_folds(build_tiles, build_trial) -> None:
@@ -79,18 +81,12 @@ def test_the_share_of_test_images_comes_from_the_folds(build_tiles, build_trial)
 @pytest.mark.parametrize("difference", [0.1, -0.1, 1e-6])
 def test_folds_that_differ_alike_have_no_variance_to_test_against(n_folds, difference) -> None:
     test = compute_fold_test(np.full(n_folds, difference), test_share=0.25)
-    assert (test.mean, test.t, test.p_value) == (pytest.approx(difference), None, None)
+    assert (test.mean, test.p_value) == (pytest.approx(difference), None)
 
 
 def test_folds_that_do_not_differ_speak_for_no_difference() -> None:
     test = compute_fold_test(np.zeros(5), test_share=0.25)
-    assert (test.t, test.p_value) == (0, 1)
-
-
-@pytest.mark.parametrize(("differences", "share"), [([0.1], 0.25), ([0.1, 0.2], 0.0)])
-def test_a_test_over_folds_needs_folds(differences, share) -> None:
-    with pytest.raises(ValueError, match="needs two folds and a positive share"):
-        compute_fold_test(np.array(differences), test_share=share)
+    assert test.p_value == 1
 
 
 def test_images_are_counted_as_mcnemar_does() -> None:
@@ -126,12 +122,6 @@ def test_other_folds_are_not_compared(build_tiles, build_trial) -> None:
         compare_trials(whole, other, tiles=tiles)
     with pytest.raises(DataError, match=r"finished folds \[\], the second \[\]"):
         compare_trials(build_trial(tiles, folds=()), build_trial(tiles, folds=()), tiles=tiles)
-
-
-def test_the_level_is_checked_first(build_tiles, build_trial) -> None:
-    tiles = build_tiles()
-    with pytest.raises(ValueError, match="must lie between 0 and 1, both excluded; got 2"):
-        compare_trials(build_trial(tiles), build_trial(tiles), tiles=tiles, level=2)
 
 
 def test_folds_are_weighed_by_images_not_by_tiles(build_tiles, build_trial) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.metrics import compute_split_scores
-from sem_search.evaluation.selection import _mix_answers, compute_nested_score, compute_selection_bias, get_candidates
+from sem_search.evaluation.selection import _mix_answers, compute_selection_bias
 from sem_search.records import StudyOutcome
 
 
@@ -98,27 +98,6 @@ def test_draws_follow_the_seed(lottery) -> None:
     one, again, other = (compute_selection_bias(lottery, select_on="test", n_draws=50, seed=seed) for seed in (1, 1, 2))
     assert one == again
     assert one.corrected != other.corrected
-
-
-def test_nested_choices_are_judged_outside() -> None:
-    inner = np.array([[0.9, 0.8], [0.7, 0.9], [0.9, 0.1]])
-    outer = np.array([[0.5, 0.0], [0.0, 0.7], [0.6, 0.0]])
-    assert compute_nested_score(inner=inner, outer=outer) == pytest.approx(0.6)
-    with pytest.raises(ValueError, match=r"Inner scores of shape \(3, 2\) do not match outer scores of shape \(2, 2\)"):
-        compute_nested_score(inner=inner, outer=outer[:2])
-
-
-def test_a_study_without_complete_trials_chose_nothing(lottery) -> None:
-    empty = dataclasses.replace(
-        lottery, trials=tuple(dataclasses.replace(trial, state="failed") for trial in lottery.trials)
-    )
-    with pytest.raises(ValueError, match="Study 'lottery' has no complete trial"):
-        get_candidates(empty)
-    uneven = dataclasses.replace(
-        lottery, trials=(lottery.trials[0], dataclasses.replace(lottery.trials[1], folds=lottery.trials[1].folds[:2]))
-    )
-    with pytest.raises(ValueError, match=r"have different folds: \[\(0, 1\), \(0, 1, 2\)\]"):
-        get_candidates(uneven)
 
 
 def test_a_winner_that_was_trained_again_does_not_change_what_the_choice_has_added(lottery) -> None:

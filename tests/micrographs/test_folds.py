@@ -233,12 +233,10 @@ def test_leaks_made_by_hand_are_caught() -> None:
     moved = first.training[0]
     cases = {
         "has group": replace_fold(table, training=first.training[1:], validation=(*first.validation, moved)),
-        f"has image {first.test[0]} twice, in validation and test": replace_fold(
-            table, validation=(*first.validation, first.test[0])
-        ),
-        f"has image {moved} twice, in training and training": replace_fold(table, training=(*first.training, moved)),
-        f"leaves out 1 images, first {moved}": replace_fold(table, training=first.training[1:]),
-        "names image stranger, which is not in the data": replace_fold(table, test=(*first.test, "stranger")),
+        f"has image {first.test[0]} 2 times, not 1": replace_fold(table, validation=(*first.validation, first.test[0])),
+        f"has image {moved} 2 times, not 1": replace_fold(table, training=(*first.training, moved)),
+        f"has image {moved} 0 times, not 1": replace_fold(table, training=first.training[1:]),
+        "has image stranger 1 times, not 0": replace_fold(table, test=(*first.test, "stranger")),
         "is a test image 2 times, not once": dataclasses.replace(table, folds=(first, *table.folds)),
         "is a test image 0 times, not once": dataclasses.replace(table, folds=table.folds[1:]),
         f"image {catalogue.records[0].image_id} is a test image 0 times": dataclasses.replace(table, folds=()),

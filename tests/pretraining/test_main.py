@@ -32,7 +32,7 @@ def test_the_command_trains_packs_and_what_ships_can_be_loaded(tmp_path: Path, m
     again = CliRunner().invoke(main, ["tiny", "--folder", str(tmp_path / "work")])
     assert "round" not in again.output, "nothing is trained, nor rendered, twice"
     load_particle_weights(get_backbone("tiny").build(tile_px=48), name="tiny")
-    card = read_card("tiny")
+    card = read_card(tmp_path / "package" / "tiny.json")
     assert (card["n_crops"], card["n_scans"], card["recipe"]["twin"]["n_rounds"]) == (24, 10, 3)
     kept = json.loads((tmp_path / "work" / "tiny" / "state.json").read_text(encoding="utf-8"))
     assert card["training_s"] == round(kept["training_s"])

@@ -69,23 +69,25 @@ def features(settings: SearchSettings, data: PreparedData, network, cache: Path)
 def trainer(settings: SearchSettings, data: PreparedData, network, features):
     from sem_search.search.prepare.network import build_trainer
 
-    return build_trainer(settings, data=data, network=network, views=[features])
+    return build_trainer(settings.model_dump(), cut=network.cut, tiles=data.tiles, views=[features])
 
 
 @pytest.fixture
-def prepared(settings: SearchSettings, data: PreparedData, network, features, tmp_path: Path):
+def prepared(settings: SearchSettings, data: PreparedData, network, features, trainer, tmp_path: Path):
     """A search that is ready to train, whose finished folds go to the test's own folder."""
     from sem_search.search.prepare.fingerprint import compute_fingerprint
     from sem_search.search.prepare.prepared_search import PreparedSearch
 
     own = settings.model_copy(update={"study_folder": str(tmp_path / "studies")})
-    return PreparedSearch(
+    prepared = PreparedSearch(
         settings=own,
         name="a study",
         fingerprint=compute_fingerprint(own, data=data, network=network),
         data=data,
         network=network,
     )
+    vars(prepared).update(views=(features,), trainer=trainer)  # made once for all tests
+    return prepared
 
 
 def make_outcome(tiles: TileTable, *, fold: Fold, shares_right: tuple[float, float] = (1.0, 1.0)) -> FoldOutcome:

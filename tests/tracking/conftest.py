@@ -208,7 +208,7 @@ def build_context(study: StudyOutcome, *, n_folds: int = N_FOLDS) -> StudyContex
         cells=CELLS,
         examples=examples,
         tiling=TilingExample(image=examples[0], tile_px=40, corners_px=((0, 0), (0, 40), (40, 0), (40, 40))),
-        folds=build_folds(tiles, n_folds=n_folds),
+        folds=tuple(vars(fold) for fold in build_folds(tiles, n_folds=n_folds)),
         heat_maps=sheet,
         baselines=build_baselines(study),
         findings=("Class fine was imaged on a single day.",),

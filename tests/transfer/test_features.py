@@ -23,10 +23,9 @@ from sem_search.transfer.features import (
     FeatureStore,
     embed_stored_features,
     get_features,
-    iter_batches,
     prefetch,
 )
-from sem_search.transfer.trunk import compile_trunk, set_precision
+from sem_search.transfer.trunk import Computation, compile_trunk, set_computation
 from sem_search.transfer.weights.random import fill_random_weights
 
 TILE_PX = 32
@@ -116,7 +115,8 @@ def test_all_that_the_values_depend_on_is_in_the_key(cut, tmp_path):
     other = backbone.build(tile_px=TILE_PX)
     fill_random_weights(other, pictures=backbone.preprocess(_draw_images()[2]), seed=1)
     keys.append(_get(cut_network(other), tmp_path).key)
-    keys.append(_get(set_precision(cut, precision="bfloat16"), tmp_path).key)
+    rounded = Computation(engine="tensorflow", precision="bfloat16")
+    keys.append(_get(set_computation(cut, computation=rounded), tmp_path).key)
     keys.append(_get(dataclasses.replace(cut, engine="onnxruntime"), tmp_path).key)
     assert len(set(keys)) == len(keys)
 
@@ -265,27 +265,6 @@ def test_compile_trunk_is_compiled_once_for_its_batch_size(cut):
     assert run.experimental_get_tracing_count() == 1
     with pytest.raises(TypeError):
         run(tiles[:3])
-
-
-@pytest.mark.parametrize(
-    ("sizes", "batch_size", "expected"),
-    [
-        ([4, 4], 4, [4, 4]),
-        ([1, 1, 1], 2, [2, 1]),
-        ([10], 3, [3, 3, 3, 1]),
-        ([2, 7, 1], 4, [4, 4, 2]),
-        ([3], 8, [3]),
-        ([0, 2], 2, [2]),
-        ([], 4, []),
-    ],
-)
-def test_iter_batches_keeps_order_and_loses_nothing(sizes, batch_size, expected):
-    numbers = np.arange(sum(sizes), dtype=np.float32)[:, None, None]
-    parts = np.split(numbers, np.cumsum(sizes)[:-1]) if sizes else []
-    batches = list(iter_batches(parts, batch_size=batch_size))
-    assert [len(batch) for batch in batches] == expected
-    if sizes:
-        np.testing.assert_array_equal(np.concatenate(batches), numbers)
 
 
 def test_prefetch_yields_all_items_in_order():

@@ -16,7 +16,7 @@ from sem_search.transfer.features import embed_stored_features
 from sem_search.transfer.gradcam import compute_heat_maps
 from sem_search.transfer.names import BACKBONE_NAMES, TINY
 from sem_search.transfer.served_graphs import convert_network
-from sem_search.transfer.trunk import set_precision
+from sem_search.transfer.trunk import Computation, set_computation
 
 N_CLASSES = 4
 N_HEADS = 2
@@ -98,7 +98,7 @@ def test_some_class_of_a_head_is_explained_by_some_place() -> None:
 
 def test_a_trunk_that_was_computed_in_bfloat16_is_served_in_float32() -> None:
     cut, head, weights = build(TINY, tile_px=32)
-    rounded = set_precision(cut, precision="bfloat16")
+    rounded = set_computation(cut, computation=Computation(engine="tensorflow", precision="bfloat16"))
     tiles = np.random.default_rng(0).random((3, 32, 32), dtype=np.float32)
     wanted, found = (
         open_ensemble(TINY, cut=one, head=head, weights=weights).run(tiles).head_probabilities for one in (cut, rounded)

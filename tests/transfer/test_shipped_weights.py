@@ -32,7 +32,7 @@ def test_all_that_ships_is_small() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_card_tells_how_they_were_made(name: str) -> None:
-    card = read_card(name)
+    card = read_card(PARTICLES_FOLDER / f"{name}.json")
     assert card["backbone"] == name
     assert card["n_crops"] > 100_000
     assert {"divisor", "skipped", "crop_px", "n_rounds", "seed", "teacher"} <= set(card["recipe"]["twin"])
@@ -45,7 +45,8 @@ def test_a_card_tells_how_they_were_made(name: str) -> None:
 def test_they_are_whole_and_fit_the_published_network(name: str) -> None:
     model = get_backbone(name).build(tile_px=TILE_PX)
     load_particle_weights(model, name=name)
-    assert compute_weights_digest(model) == read_card(name)["weights_sha256"], "what a run logs"
+    card = read_card(PARTICLES_FOLDER / f"{name}.json")
+    assert compute_weights_digest(model) == card["weights_sha256"], "what a run logs"
 
 
 @pytest.mark.slow

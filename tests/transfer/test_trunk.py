@@ -16,11 +16,10 @@ from sem_search.transfer.trunk import (
     choose_computation,
     compile_trunk,
     get_precision,
+    has_graphics_card,
     list_computations,
     may_have_bfloat16,
-    may_have_onnxruntime,
     set_computation,
-    set_precision,
 )
 from sem_search.transfer.weights.files import compute_weights_digest
 
@@ -43,7 +42,7 @@ def compute(network: CutNetwork, backbone: object = TINY) -> list[np.ndarray]:
 
 
 def test_float32_is_the_very_network(cut: CutNetwork) -> None:
-    assert set_precision(cut, precision="float32") is cut
+    assert set_computation(cut, computation=EXACT).trunk is cut.trunk
     assert get_precision(cut.trunk) == "float32"
 
 
@@ -52,7 +51,7 @@ def test_bfloat16_rounds_and_nothing_else(name: str) -> None:
     keras.utils.set_random_seed(3)
     backbone = get_backbone(name)
     plain = cut_network(backbone.build(tile_px=64))
-    rounded = set_precision(plain, precision="bfloat16")
+    rounded = set_computation(plain, computation=ROUNDED)
     assert get_precision(rounded.trunk) == "bfloat16"
     assert compute_weights_digest(rounded.trunk) == compute_weights_digest(plain.trunk)
     for exact, near in zip(compute(plain, backbone), compute(rounded, backbone), strict=True):
@@ -62,7 +61,7 @@ def test_bfloat16_rounds_and_nothing_else(name: str) -> None:
 
 
 def test_a_saved_trunk_keeps_its_precision(cut: CutNetwork, tmp_path: Path) -> None:
-    rounded = set_precision(cut, precision="bfloat16")
+    rounded = set_computation(cut, computation=ROUNDED)
     rounded.trunk.save(tmp_path / "trunk.keras")
     loaded = keras.saving.load_model(tmp_path / "trunk.keras", compile=False, safe_mode=True)
     assert get_precision(loaded) == "bfloat16"
@@ -75,7 +74,7 @@ def test_a_saved_trunk_keeps_its_precision(cut: CutNetwork, tmp_path: Path) -> N
 def has_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor with bfloat16 products, and ONNX Runtime installed."""
     monkeypatch.setattr(trunk, "may_have_bfloat16", lambda: True)
-    monkeypatch.setattr(trunk, "may_have_onnxruntime", lambda: True)
+    monkeypatch.setattr(trunk, "has_graphics_card", lambda: False)
 
 
 @pytest.mark.usefixtures("has_everything")
@@ -180,9 +179,9 @@ def have_graphics_card(kind: str | None = None) -> list[object]:
 def test_beside_a_graphics_card_auto_stays_with_tensorflow(
     cut: CutNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert may_have_onnxruntime()
+    assert not has_graphics_card()
     monkeypatch.setattr(trunk.tf.config, "list_physical_devices", have_graphics_card)
-    assert not may_have_onnxruntime()
+    assert has_graphics_card()
     assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, precision="float32") == EXACT
     assert choose_computation(cut, backbone=TINY, cache_folder=tmp_path, engine="onnxruntime") == ONNX
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,6 @@ deleted cell gets the mean features of all tiles, as if nothing particular were 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,16 +28,6 @@ CHUNK_TILES = 64
 
 NEW_LAYERS = "head_"
 """What the names of the new layers begin with."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curves:
-    """Probability of the true class while cells are deleted, or inserted, in some order."""
-
-    deletion: FloatMatrix
-    """Shape (n_tiles, n_steps)."""
-    insertion: FloatMatrix
-    """Shape (n_tiles, n_steps)."""
 
 
 class Explainer:
@@ -90,8 +79,10 @@ class Explainer:
 
     def trace(
         self, weights: HeadWeights, tiles: IntVector, *, order: FloatMaps, mean: Sequence[NDArray[Any]]
-    ) -> Curves:
-        """Return what the head answers while cells go, or come, the highest of `order` first.
+    ) -> tuple[FloatMatrix, FloatMatrix]:
+        """Return the probability of the true class while cells are deleted, or inserted, the highest of `order` first.
+
+        Each has shape (n, n_steps).
 
         Args:
             weights: Of the head.
@@ -101,15 +92,14 @@ class Explainer:
         """
         self._head.set_weights(list(weights))
         deletion, insertion = [], []
-        for begin in range(0, len(tiles), CHUNK_TILES):
-            part = slice(begin, begin + CHUNK_TILES)
-            features = [np.asarray(array[tiles[part]]) for array in self._subject.features.arrays]
-            ranks = _rank_cells(order[part])
-            labels = self._subject.tiles.label_of_tile[tiles[part]]
+        for part, some in zip(_iter_chunks(tiles), _iter_chunks(order), strict=True):
+            features = [np.asarray(array[part]) for array in self._subject.features.arrays]
+            ranks = _rank_cells(some)
+            labels = self._subject.tiles.label_of_tile[part]
             steps = [ranks < share for share in SHARES]
             deletion.append(np.stack([self._answer(features, mean, is_out, labels) for is_out in steps], axis=1))
             insertion.append(np.stack([self._answer(features, mean, ~is_in, labels) for is_in in steps], axis=1))
-        return Curves(deletion=np.concatenate(deletion), insertion=np.concatenate(insertion))
+        return np.concatenate(deletion), np.concatenate(insertion)
 
     def _answer(
         self,
@@ -158,9 +148,8 @@ def compute_mean_features(subject: AuditSubject) -> list[NDArray[np.float64]]:
     ]
 
 
-def _iter_chunks(tiles: IntVector) -> list[IntVector]:
-    """Return the tiles in pieces."""
-    return [tiles[start : start + CHUNK_TILES] for start in range(0, len(tiles), CHUNK_TILES)]
+def _iter_chunks(rows: NDArray[Any]) -> list[NDArray[Any]]:
+    return [rows[start : start + CHUNK_TILES] for start in range(0, len(rows), CHUNK_TILES)]
 
 
 def _rank_cells(order: FloatMaps) -> FloatMaps:

@@ -17,9 +17,9 @@ from functools import partial
 
 import numpy as np
 
+from sem_search.audits.answer import ShownAsAnswer
 from sem_search.audits.heat_maps.heat import (
     SHARES,
-    Curves,
     Explainer,
     FloatMaps,
     HeadWeights,
@@ -29,7 +29,6 @@ from sem_search.audits.heat_maps.heat import (
 from sem_search.audits.heat_maps.morphology_answer import build_morphology_answer
 from sem_search.audits.heat_maps.other_network import OtherMaps, OtherNetwork, compare_networks
 from sem_search.audits.heat_maps.particle_table import ParticleTable, measure_images
-from sem_search.audits.retraining import Show
 from sem_search.audits.subject import AuditSubject
 from sem_search.errors import DataError
 from sem_search.evaluation.heat_maps.agreement import (
@@ -39,7 +38,8 @@ from sem_search.evaluation.heat_maps.agreement import (
     compute_heat_map_agreement,
 )
 from sem_search.evaluation.heat_maps.correlation import HeatCorrelation, correlate_heat
-from sem_search.records import FloatMatrix, IntVector
+from sem_search.progress import Show
+from sem_search.records import IntVector
 from sem_search.seeds import derive_seed
 from sem_search.tracking.report.answer_page import Answer
 
@@ -48,7 +48,7 @@ TRACED_PER_IMAGE = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class MorphologyAudit:
+class MorphologyAudit(ShownAsAnswer):
     """What the heat maps are worth, and what they lie on."""
 
     study: str
@@ -93,10 +93,6 @@ class MorphologyAudit:
         """Return what was found."""
         return build_morphology_answer(self)
 
-    def to_text(self) -> str:
-        """Return what was found, in plain words."""
-        return self.to_answer().to_text()
-
 
 def audit_morphology(
     subject: AuditSubject,
@@ -133,7 +129,7 @@ def audit_morphology(
     show("particles")
     particles = measure_images(subject, shape=maps.shape[1:])
     return MorphologyAudit(
-        study=subject.study,
+        study=subject.outcome.name,
         class_names=subject.tiles.class_names,
         folds=agree(np.stack([maps, validated])),
         new_layers=agree(np.stack([maps, new_layers])),
@@ -151,7 +147,6 @@ def audit_morphology(
 
 
 def _iter_randomised(explainer: Explainer, head_weights: Mapping[int, HeadWeights]) -> Iterator[dict[int, HeadWeights]]:
-    """Yield the heads with their new layers randomised, then with the last convolution randomised, too."""
     for with_convolution in (False, True):
         yield {
             fold: explainer.randomise(weights, with_convolution=with_convolution)
@@ -179,28 +174,18 @@ def _trace_all(
     mean = compute_mean_features(subject)
     rng = np.random.default_rng(derive_seed(subject.seed, "audit", "curves"))
     chosen = _choose_traced(subject.tiles.image_of_tile, rng=rng)
-    by_heat: list[Curves] = []
-    by_chance: list[Curves] = []
-    order = []
+    by_heat, by_chance, order = [], [], []
     for fold, weights in head_weights.items():
         members = chosen[own_fold[chosen] == fold]
         order.append(members)
         by_heat.append(explainer.trace(weights, members, order=maps[members], mean=mean))
         by_chance.append(explainer.trace(weights, members, order=rng.random(maps[members].shape), mean=mean))
     groups = subject.group_number_of_tile[np.concatenate(order)]
-
-    def compare(name: str) -> CurveScores:
-        """Compare one kind of curve, by the name of its field in `Curves`."""
-        heat, chance = (_join(curves, name) for curves in (by_heat, by_chance))
-        return compare_curves(heat, chance, shares=SHARES, image_of_tile=groups)
-
-    return compare("deletion"), compare("insertion")
-
-
-def _join(curves: list[Curves], name: str) -> FloatMatrix:
-    """Return the curves of all folds, one below the other."""
-    joined: FloatMatrix = np.concatenate([getattr(entry, name) for entry in curves])
-    return joined
+    heat, chance = (np.concatenate(curves, axis=1) for curves in (by_heat, by_chance))  # (2, n_tiles, n_steps)
+    deletion, insertion = (
+        compare_curves(one, other, shares=SHARES, image_of_tile=groups) for one, other in zip(heat, chance, strict=True)
+    )
+    return deletion, insertion
 
 
 def _choose_traced(image_of_tile: IntVector, *, rng: np.random.Generator) -> IntVector:
@@ -211,7 +196,6 @@ def _choose_traced(image_of_tile: IntVector, *, rng: np.random.Generator) -> Int
 
 
 def _correlate_all(subject: AuditSubject, *, maps: FloatMaps, particles: ParticleTable) -> tuple[HeatCorrelation, ...]:
-    """Return the correlations over all images."""
     try:
         return _correlate(subject, maps=maps, particles=particles, tiles=np.arange(subject.tiles.n_tiles))
     except ValueError as error:
@@ -238,7 +222,6 @@ def _correlate_classes(
 def _correlate(
     subject: AuditSubject, *, maps: FloatMaps, particles: ParticleTable, tiles: IntVector
 ) -> tuple[HeatCorrelation, ...]:
-    """Return the correlations over the images of these tiles."""
     return correlate_heat(
         maps[tiles],
         particle_maps=particles.particle_maps[tiles],

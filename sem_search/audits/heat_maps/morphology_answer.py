@@ -77,7 +77,6 @@ def _judge_maps(audit: "MorphologyAudit") -> tuple[Light, str, str]:
 
 
 def _iter_checks(audit: "MorphologyAudit") -> Iterator[Row]:
-    """Yield the rows on what the maps are worth."""
     folds, trained = audit.folds, f"trained: {audit.folds.rank_correlation.value:.3f}"
     yield _build_check(
         "order, heads of two folds",
@@ -121,7 +120,6 @@ def _iter_checks(audit: "MorphologyAudit") -> Iterator[Row]:
 
 
 def _compare_other(other: OtherNetwork) -> Row:
-    """Return how far another study's network looks at the same places."""
     return _build_check(
         f"order, network of study {other.study} ({other.backbone})",
         other.agreement.rank_correlation.to_text(),
@@ -132,20 +130,10 @@ def _compare_other(other: OtherNetwork) -> Row:
 
 
 def _build_check(name: str, found: str, reference: str, *, result: tuple[str, str], is_good: bool) -> Row:
-    """Return one row.
-
-    Args:
-        name: What was checked.
-        found: The figure.
-        reference: What it is compared with.
-        result: In words, when all is well and when not.
-        is_good: Whether all is well.
-    """
     return Row(cells=(name, found, reference, result[not is_good]), light="good" if is_good else "unclear")
 
 
 def _describe_bed(audit: "MorphologyAudit") -> str:
-    """Say how many particles there are, and whether they are particles."""
     text = f"{audit.n_particles:,} particles were found; they cover {100 * audit.share_covered:.0f} % of the images."
     if audit.share_covered > CLOSED_BED:
         text += " Hardly any ground is seen: what was measured are bright parts of surfaces, not whole particles."
@@ -153,7 +141,6 @@ def _describe_bed(audit: "MorphologyAudit") -> str:
 
 
 def _describe_found(entries: Sequence[HeatCorrelation]) -> str:
-    """Say which measures the heat goes with."""
     found = [entry for entry in entries if entry.is_found]
     if not found:
         nothing = _describe_nothing(entries)
@@ -169,7 +156,6 @@ def _name_particles(entry: HeatCorrelation) -> str:
 
 
 def _tabulate_measures(entries: Sequence[HeatCorrelation]) -> Table:
-    """Return one row for each measure."""
     rows = []
     for entry in entries:
         by_chance = "" if entry.chance_correlation is None else f"{entry.chance_correlation:.3f}"
@@ -185,7 +171,6 @@ def _tabulate_measures(entries: Sequence[HeatCorrelation]) -> Table:
 
 
 def _tabulate_classes(audit: "MorphologyAudit") -> Table:
-    """Return one row for each class, with the correlation of each measure."""
     rows = []
     for name, entries in audit.of_class.items():
         found = [entry for entry in entries if entry.is_found]

@@ -13,6 +13,7 @@ from sem_search.audits.heat_maps.other_network import OtherNetwork
 from sem_search.audits.heat_maps.particles import MEASURES
 from sem_search.audits.subject import AuditSubject
 from sem_search.evaluation.heat_maps.agreement import CurveScores
+from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.entries.json_values import to_json
 from sem_search.tracking.entries.metrics import NumberRow
 from sem_search.tracking.entries.types import (
@@ -48,9 +49,11 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject, co
     rows = [
         BarRow(
             name=entry.measure,
-            value=entry.excess,
-            low=entry.excess - entry.correlation.value + entry.correlation.low,
-            high=entry.excess - entry.correlation.value + entry.correlation.high,
+            interval=Interval(
+                value=entry.excess,
+                low=entry.excess - entry.correlation.value + entry.correlation.low,
+                high=entry.excess - entry.correlation.value + entry.correlation.high,
+            ),
             is_marked=entry.is_found,
         )
         for entry in audit.correlations
@@ -81,7 +84,6 @@ def iter_morphology_entries(audit: MorphologyAudit, *, subject: AuditSubject, co
 
 
 def _list_numbers(audit: MorphologyAudit) -> list[NumberRow]:
-    """Return what was found as metrics."""
     numbers = [
         (f"morphology/{make_safe_name(entry.measure)}", entry.correlation.value, 0) for entry in audit.correlations
     ]
@@ -153,7 +155,6 @@ def _list_pictures(audit: MorphologyAudit, *, subject: AuditSubject) -> tuple[Ti
 
 
 def _list_other(other: OtherNetwork) -> dict[str, Any]:
-    """Return how far another network looks at the same places."""
     return {
         "study": other.study,
         "backbone": other.backbone,
@@ -163,7 +164,6 @@ def _list_other(other: OtherNetwork) -> dict[str, Any]:
 
 
 def _list_curves(scores: CurveScores) -> dict[str, Any]:
-    """Return the areas by heat, by chance, and their difference."""
     return {
         "n_images": scores.n_images,
         "by_heat": to_json(scores.area),

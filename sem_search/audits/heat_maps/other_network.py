@@ -42,7 +42,7 @@ def explain_study(subject: AuditSubject, *, head_weights: Mapping[int, HeadWeigh
     """Return where a study's network looks, each tile by the head that never saw it."""
     own_fold = subject.fold_of_image[subject.tiles.image_of_tile]
     maps = explain_unseen(Explainer(subject), head_weights=head_weights, own_fold=own_fold)
-    return OtherMaps(study=subject.study, backbone=subject.backbone.name, maps=maps)
+    return OtherMaps(study=subject.outcome.name, backbone=subject.backbone.name, maps=maps)
 
 
 def compare_networks(maps: FloatMaps, *, other: OtherMaps, subject: AuditSubject) -> OtherNetwork:

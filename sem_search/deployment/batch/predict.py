@@ -10,7 +10,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,7 +25,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc import load_model as load_pyfunc
 
 from sem_search.deployment.batch.resume import PredictionJournal
-from sem_search.deployment.batch.table import UNKNOWN, Prediction, choose_format, write_predictions
+from sem_search.deployment.batch.table import Prediction, choose_format, write_predictions
 from sem_search.deployment.monitoring.journal import AnswerJournal, check_registered, describe_answer
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.deployment.registry import complete_model_uri, read_headline, resolve_model_uri
@@ -98,27 +98,23 @@ def predict_images(
     found = find_images(images)
     exact_uri = resolve_model_uri(complete_model_uri(model_uri))
     headline = read_headline(exact_uri)
-    answers = None if journal is None else _open_answers(journal, model_uri=exact_uri)
+    if journal is not None:
+        check_registered(exact_uri)
+    answers = None if journal is None else AnswerJournal.open(journal)
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
     done = PredictionJournal(output, question=question.to_json())
     predictions = iter_predictions(found, model=model, question=question, journal=done, answers=answers)
     shown = iter_measured(predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None)
-    labels: Counter[str | None] = Counter()
     with _explain_resume(done, output=output):
-        counted = _count_labels(shown, labels=labels)
-        failed = write_predictions(counted, class_names=class_names, output=output, output_format=chosen_format)
+        failed, n_unknown = write_predictions(
+            shown, class_names=class_names, output=output, output_format=chosen_format
+        )
     done.remove()
-    _summarise(failed, n_images=len(found), n_unknown=labels[UNKNOWN], model_uri=exact_uri, headline=headline)
+    _summarise(failed, n_images=len(found), n_unknown=n_unknown, model_uri=exact_uri, headline=headline)
     _log_predictions(output, images=images, model_uri=exact_uri)
     return EXIT_UNREADABLE if failed else 0
-
-
-def _open_answers(journal: str, *, model_uri: str) -> AnswerJournal:
-    """Return the journal that answers of a registered model are added to."""
-    check_registered(model_uri)
-    return AnswerJournal.open(journal)
 
 
 def check_coverage(coverage: float) -> None:
@@ -353,13 +349,6 @@ def _log_predictions(output: Path | None, *, images: Sequence[Path], model_uri: 
     if run_id is not None:
         MlflowClient().log_artifact(run_id, str(output))
         print(format_links({"predictions": link_run(run_id, artifact=output.name)}), file=sys.stderr)
-
-
-def _count_labels(predictions: Iterable[Prediction], *, labels: Counter[str | None]) -> Iterator[Prediction]:
-    """Pass predictions on, and count their labels."""
-    for prediction in predictions:
-        labels[prediction.label] += 1
-        yield prediction
 
 
 def _summarise(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self, TextIO, get_args
+from typing import Any, Literal, Self, TextIO, get_args, get_type_hints
 
 import pandas as pd
 import pyarrow as pa
@@ -25,13 +25,6 @@ BINARY_FORMATS: tuple[TableFormat, ...] = ("parquet", "xlsx")
 UNKNOWN = "unknown"
 """The label of an image that is unlike all training images."""
 
-CSV_COLUMNS = (
-    *("image", "label", "is_known", "nearest", "probability", "prediction_set", "coverage", "novelty"),
-    *("novelty_threshold", "is_training_image", "agreement", "spread", "pixel_size_nm", "pixel_size", "n_tiles"),
-    *("model", "warnings", "error"),
-)
-"""Followed by `p_<class>` for each class, in sorted order. The other formats have the same names."""
-
 CLASS_PREFIX = "p_"
 
 LISTS = ("prediction_set", "warnings")
@@ -43,27 +36,26 @@ ROUNDED = ("probability", "agreement", "spread")
 CSV_ENCODING = "utf-8-sig"
 """Of files: Excel reads a CSV without the mark at its beginning in a code page of its own, and garbles "Köln"."""
 
-PARQUET_TYPES = {
-    **dict.fromkeys(CSV_COLUMNS, pa.string()),
-    **dict.fromkeys(LISTS, pa.list_(pa.string())),
-    **dict.fromkeys(
-        ("probability", "coverage", "novelty", "novelty_threshold", "agreement", "spread", "pixel_size_nm"),
-        pa.float64(),
-    ),
-    **dict.fromkeys(("is_known", "is_training_image"), pa.bool_()),
-    "n_tiles": pa.int64(),
+ARROW_TYPES = {
+    float | None: pa.float64(),
+    bool | None: pa.bool_(),
+    int: pa.int64(),
+    tuple[str, ...]: pa.list_(pa.string()),
 }
+"""Of columns in Parquet; others are strings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One line of the table: what the model answered, see `docs/serving.md`, or why there is no answer."""
+    """One line of the table: what the model answered, see `docs/serving.md`, or why there is no answer.
+
+    The fields are in the order of the columns.
+    """
 
     image: str
-    model: str
-    """Which version answered."""
     label: str | None = None
     """The most probable class, or `UNKNOWN`."""
+    is_known: bool | None = None
     nearest: str | None = None
     """The most probable class of an image that is unknown."""
     probability: float | None = None
@@ -71,7 +63,6 @@ class Prediction:
     probabilities: Mapping[str, float] | None = None
     prediction_set: tuple[str, ...] = ()
     coverage: float | None = None
-    is_known: bool | None = None
     novelty: float | None = None
     novelty_threshold: float | None = None
     is_training_image: bool | None = None
@@ -80,6 +71,8 @@ class Prediction:
     pixel_size_nm: float | None = None
     pixel_size: str | None = None
     n_tiles: int = 0
+    model: str
+    """Which version answered."""
     warnings: tuple[str, ...] = ()
     error: str | None = None
     """Why there is no answer."""
@@ -97,6 +90,10 @@ class Prediction:
         if known.get("is_known") is False and known.get("nearest") is None:
             known |= {"nearest": known.get("label"), "label": UNKNOWN}
         return cls(**known)
+
+
+CSV_COLUMNS = tuple(field.name for field in fields(Prediction) if field.name != "probabilities")
+"""Followed by `p_<class>` for each class, in sorted order. The other formats have the same names."""
 
 
 def choose_format(given: str | None, *, output: Path | None) -> TableFormat:
@@ -124,12 +121,8 @@ def choose_format(given: str | None, *, output: Path | None) -> TableFormat:
 
 
 def write_predictions(
-    predictions: Iterable[Prediction],
-    *,
-    class_names: Sequence[str],
-    output: Path | None,
-    output_format: TableFormat,
-) -> tuple[Prediction, ...]:
+    predictions: Iterable[Prediction], *, class_names: Sequence[str], output: Path | None, output_format: TableFormat
+) -> tuple[tuple[Prediction, ...], int]:
     """Write predictions as they come.
 
     Args:
@@ -139,28 +132,31 @@ def write_predictions(
         output_format: csv has columns as CSV_COLUMNS says; json is a list of records; parquet and xlsx need a file.
 
     Returns:
-        The predictions without an answer.
+        The predictions without an answer, and how many images are unknown.
     """
     failed: list[Prediction] = []
+    unknown: list[str] = []
 
-    def keep_failed() -> Iterator[Prediction]:
-        """Yield the predictions as they come; those without an answer are remembered."""
+    def note() -> Iterator[Prediction]:
+        """Yield the predictions as they come."""
         for prediction in predictions:
             if prediction.error is not None:
                 failed.append(prediction)
+            if prediction.label == UNKNOWN:
+                unknown.append(prediction.image)
             yield prediction
 
     if output_format in BINARY_FORMATS and output is not None:
         write = _write_parquet if output_format == "parquet" else _write_xlsx
         with _replace_when_whole(output) as path:
-            write(keep_failed(), class_names=class_names, path=path)
-        return tuple(failed)
+            write(note(), class_names=class_names, path=path)
+        return tuple(failed), len(unknown)
     with _open(output, encoding=CSV_ENCODING if output_format == "csv" else "utf-8") as file:
         if output_format == "csv":
-            _write_csv(keep_failed(), class_names=class_names, file=file)
+            _write_csv(note(), class_names=class_names, file=file)
         else:
-            _write_json(keep_failed(), file=file)
-    return tuple(failed)
+            _write_json(note(), file=file)
+    return tuple(failed), len(unknown)
 
 
 def _write_csv(predictions: Iterable[Prediction], *, class_names: Sequence[str], file: "TextIO | _Terminal") -> None:
@@ -222,15 +218,10 @@ def _to_excel(value: Any, *, name: str) -> Any:
 
 
 def _write_parquet(predictions: Iterable[Prediction], *, class_names: Sequence[str], path: Path) -> None:
-    types = PARQUET_TYPES | {CLASS_PREFIX + name: pa.float64() for name in class_names}
-    rows = [
-        {name: _to_list(value) for name, value in flatten_prediction(prediction).items()} for prediction in predictions
-    ]
+    hints = get_type_hints(Prediction)
+    types = {name: ARROW_TYPES.get(hints.get(name, float | None), pa.string()) for name in list_columns(class_names)}
+    rows = [flatten_prediction(prediction) for prediction in predictions]
     parquet.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(types.items()))), path)
-
-
-def _to_list(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 class _Terminal:

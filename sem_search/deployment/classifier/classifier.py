@@ -5,7 +5,7 @@ served.
 """
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
@@ -22,7 +22,7 @@ from sem_search.evaluation.novelty import score_novelty
 from sem_search.micrographs.catalogue import compute_pixels_sha256
 from sem_search.micrographs.reading.grey import FloatImage, stretch_contrast
 from sem_search.micrographs.reading.micrograph import Micrograph, encode_png, read_micrograph
-from sem_search.micrographs.tiles import FloatTiles, cut_tiles
+from sem_search.micrographs.tiles import FloatTiles, cut_tiles, iter_batches
 from sem_search.records import FloatMatrix, FloatVector
 
 BATCH_TILES = 10
@@ -168,7 +168,7 @@ class MicrographClassifier:
         """
         if not images:
             return ()
-        batches = _iter_batches(self._cut(image) for image in images)
+        batches = iter_batches((self._cut(image) for image in images), batch_size=BATCH_TILES)
         runs = [_drop_features(self._ensemble.run(batch, check=deadline.check)) for batch in batches]
         corners = [self._find_corners(image) for image in images]
         head_probabilities = np.concatenate([run.head_probabilities for run in runs], axis=1)
@@ -187,7 +187,9 @@ class MicrographClassifier:
         """
         tiles = self._cut(image)
         is_kept = len(tiles) <= KEPT_TILES
-        runs = [self._ensemble.run(batch, check=deadline.check) for batch in _iter_batches([tiles])]
+        runs = [
+            self._ensemble.run(batch, check=deadline.check) for batch in iter_batches([tiles], batch_size=BATCH_TILES)
+        ]
         runs = runs if is_kept else [_drop_features(run) for run in runs]
         corners = self._find_corners(image)
         answer = self._combine(
@@ -196,7 +198,7 @@ class MicrographClassifier:
             corners=corners,
         )
         heat_maps = []
-        for run, batch in zip(runs, _iter_batches([tiles]), strict=True):
+        for run, batch in zip(runs, iter_batches([tiles], batch_size=BATCH_TILES), strict=True):
             deadline.check()
             features = run.features or self._ensemble.compute_features(batch)
             heat_maps.append(self._ensemble.compute_heat_maps(features, label=answer.label))
@@ -217,7 +219,7 @@ class MicrographClassifier:
             max_side_px: A longer side is reduced to this.
         """
         tiles, maps = self._cut(image), []
-        for batch in _iter_batches([tiles]):
+        for batch in iter_batches([tiles], batch_size=BATCH_TILES):
             features = self._ensemble.compute_features(batch)
             maps.append([self._ensemble.compute_heat_maps(features, label=label, head=head) for label in labels])
         return draw_overlays(
@@ -260,24 +262,6 @@ class MicrographClassifier:
     def _find_corners(self, image: FloatImage) -> tuple[tuple[int, int], ...]:
         height_px, width_px = image.shape
         return tuple(self.description.grid.iter_corners(height_px, width_px))
-
-
-def _iter_batches(tile_sets: Iterable[FloatTiles]) -> Iterator[FloatTiles]:
-    """Yield the tiles of all sets in order, BATCH_TILES at a time; the last batch is what is left."""
-    waiting: list[FloatTiles] = []
-    n_waiting = 0
-    for tiles in tile_sets:
-        start = 0
-        while start < len(tiles):
-            part = tiles[start : start + BATCH_TILES - n_waiting]
-            start += len(part)
-            waiting.append(part)
-            n_waiting += len(part)
-            if n_waiting == BATCH_TILES:
-                yield np.concatenate(waiting)
-                waiting, n_waiting = [], 0
-    if waiting:
-        yield np.concatenate(waiting)
 
 
 def _drop_features(run: TileRun) -> TileRun:

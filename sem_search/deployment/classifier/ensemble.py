@@ -97,12 +97,8 @@ class HeadEnsemble:
         mean: FloatMaps = np.nan_to_num(asked[:, :, label], nan=0.0, posinf=0.0).mean(axis=0)
         return mean
 
-    def warm_up(self, *, batch_sizes: Sequence[int] = (1,)) -> None:
-        """Answer and explain blank tiles, in one view: no request pays for the first steps.
-
-        Args:
-            batch_sizes: How many tiles at once, each once: memory is planned for each.
-        """
+    def warm_up(self, *, batch_sizes: Sequence[int]) -> None:
+        """Answer and explain so many blank tiles at once, in one view: no request pays for the first steps."""
         for n_tiles in batch_sizes:
             features = self.compute_features(np.zeros((n_tiles, self._tile_px, self._tile_px), dtype=np.float32))
             self._heads(*features)

@@ -16,19 +16,7 @@ from sem_search.micrographs.reading.grey import FloatImage, resize, to_bytes
 FloatMap = NDArray[np.float32]
 ByteImage = NDArray[np.uint8]
 
-ANCHORS = (
-    "000004",
-    "160b39",
-    "420a68",
-    "6a176e",
-    "932667",
-    "bc3754",
-    "dd513a",
-    "f37819",
-    "fca50a",
-    "f6d746",
-    "fcffa4",
-)
+ANCHORS = ("000004", "160b39", "420a68", "6a176e", "932667", "bc3754", "dd513a", "f37819", "fca50a", "f6d746", "fcffa4")
 """Colours at even steps from 0 to 1, in between linear. Lightness rises evenly."""
 
 OPACITY = 0.6

@@ -1,7 +1,6 @@
 """Whether a micrograph is as coarse as those trained on: a network knows textures in pixels, not in micrometres."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 FAR_FACTOR = 1.5
@@ -11,23 +10,14 @@ FAR_FACTOR = 1.5
 FAR_WORDS = "at another magnification the answer means little"
 
 PixelSizeState = Literal["as trained", "far", "unknown", "untold in training"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelSizeCheck:
-    """What the pixel size of one micrograph means for its answer."""
-
-    pixel_size_nm: float | None
-    state: PixelSizeState
-    """`far`: from the sizes of every class. `unknown`: the file states none. `untold in training`: no training file
-    did, so there is nothing to compare with."""
-    warning: str | None = None
+"""`far`: from the sizes of every class. `unknown`: the file states none. `untold in training`: no training file did, so
+there is nothing to compare with."""
 
 
 def check_pixel_size(
     pixel_size_nm: float | None, *, trained_nm: Mapping[str, Sequence[float]], is_brought_to_one: bool = False
-) -> PixelSizeCheck:
-    """Return whether a pixel size is near that of any class.
+) -> tuple[PixelSizeState, str | None]:
+    """Return whether a pixel size is near that of any class, and a warning where it is far from all.
 
     Args:
         pixel_size_nm: What the micrograph's metadata state; None where they state none.
@@ -35,19 +25,15 @@ def check_pixel_size(
         is_brought_to_one: Whether the classifier brings every image to one pixel size.
     """
     if pixel_size_nm is None:
-        return PixelSizeCheck(pixel_size_nm=None, state="unknown")
+        return "unknown", None
     ranges = [(min(sizes), max(sizes)) for sizes in trained_nm.values() if sizes]
     if not ranges:
-        return PixelSizeCheck(pixel_size_nm=pixel_size_nm, state="untold in training")
+        return "untold in training", None
     if any(low / FAR_FACTOR <= pixel_size_nm <= high * FAR_FACTOR for low, high in ranges):
-        return PixelSizeCheck(pixel_size_nm=pixel_size_nm, state="as trained")
+        return "as trained", None
     so = "sharpness and noise are others, so the answer is less sure" if is_brought_to_one else FAR_WORDS
     finest, coarsest = min(low for low, _ in ranges), max(high for _, high in ranges)
-    return PixelSizeCheck(
-        pixel_size_nm=pixel_size_nm,
-        state="far",
-        warning=(
-            f"its pixels are {pixel_size_nm:.4g} nm wide, and those of the training images {finest:.4g} to "
-            f"{coarsest:.4g} nm: {so}"
-        ),
+    return "far", (
+        f"its pixels are {pixel_size_nm:.4g} nm wide, and those of the training images {finest:.4g} to "
+        f"{coarsest:.4g} nm: {so}"
     )

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, read_calibration
-from sem_search.deployment.package.description import DESCRIPTION_FILE, read_description
-from sem_search.deployment.package.record import RECORD_FOLDER, OutOfFold, read_catalogue_record, read_out_of_fold
+from sem_search.deployment.package.description import read_description
+from sem_search.deployment.package.record import RECORD_FOLDER, read_catalogue_record, read_out_of_fold
+from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.registry.contents import borrow_model
-from sem_search.errors import DataError, ModelNotFoundError, StoreError
+from sem_search.errors import DataError, StoreError
 from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.drift import (
     FALSE_ALARM_RATE,
@@ -27,7 +28,6 @@ from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE
 from sem_search.evaluation.statistics import MAX_P_VALUE, Interval, adjust_p_values
 from sem_search.records import FloatVector
-from sem_search.words import name_some
 
 HASH_DIGITS = 13
 """Of an image's hash that decide between equal scores: as many as a double holds."""
@@ -130,11 +130,8 @@ def read_training(model_uri: str) -> pd.DataFrame:
         DataError: It was made before this was stored.
     """
     with borrow_model(model_uri) as model:
-        path = next(model.rglob(DESCRIPTION_FILE), None)
-        if path is None:
-            raise ModelNotFoundError(f"{model_uri} is no classifier of sem_search: it has no {DESCRIPTION_FILE}.")
-        calibration, record = path.with_name(CALIBRATION_FILE), path.parent.with_name(RECORD_FOLDER)
-        class_names = read_description(path.parent).class_names
+        folder, record = (model / "artifacts" / name for name in (MODEL_FOLDER, RECORD_FOLDER))
+        calibration, class_names = folder / CALIBRATION_FILE, read_description(folder).class_names
         novelty = read_calibration(calibration).novelty if calibration.is_file() else None
         records = read_catalogue_record(record, root=record).records if record.is_dir() else ()
         answers = read_out_of_fold(record) if record.is_dir() else None
@@ -147,7 +144,8 @@ def read_training(model_uri: str) -> pd.DataFrame:
     if answers is not None:
         if [one.label for one in records] != labels:
             raise StoreError(f"{model_uri} is inconsistent: its record and its calibration hold other training images.")
-        labels = _list_predicted(answers, image_ids=[one.image_id for one in records], model_uri=model_uri)
+        table = tabulate_answers(answers.trial, tiles=answers.tiles, split="test")
+        labels = [class_names[number] for number in table.answer_of_row[np.argsort(table.image_of_row)]]
     names = (*GREY_LEVELS, "pixel_size_nm")
     kept = pd.DataFrame([{name: getattr(one, name) for name in names} for one in records], columns=names, dtype=float)
     rows = pd.DataFrame(
@@ -159,18 +157,6 @@ def read_training(model_uri: str) -> pd.DataFrame:
         }
     )
     return rows.join(kept).assign(pixel_size=kept.pixel_size_nm.notna().map({True: "as trained", False: "unknown"}))
-
-
-def _list_predicted(answers: OutOfFold, *, image_ids: Sequence[str], model_uri: str) -> list[str]:
-    """Return what each image was predicted as when it was a test image."""
-    tiles, table = answers.tiles, tabulate_answers(answers.trial, tiles=answers.tiles, split="test")
-    predicted = {
-        tiles.image_ids[image]: tiles.class_names[answer]
-        for image, answer in zip(table.image_of_row, table.answer_of_row, strict=True)
-    }
-    if missing := [image_id for image_id in image_ids if image_id not in predicted]:
-        raise StoreError(f"{model_uri} is inconsistent: its record holds no answer to {name_some(missing)}.")
-    return [predicted[image_id] for image_id in image_ids]
 
 
 def select_images(rows: pd.DataFrame) -> pd.DataFrame:

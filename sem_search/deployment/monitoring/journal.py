@@ -5,7 +5,6 @@ written: that is a warning in the log, and a number.
 """
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -103,13 +102,12 @@ def check_registered(model_uri: str) -> None:
 
 
 class AnswerJournal:
-    """A table of answers; safe to share between threads."""
+    """A table of answers; one thread writes it."""
 
     def __init__(self, engine: Engine) -> None:
         self.n_lost = 0
         """Answers that could not be written."""
         self._engine = engine
-        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, place: str, *, is_new_allowed: bool = True) -> Self:
@@ -153,10 +151,9 @@ class AnswerJournal:
             with self._engine.begin() as connection:
                 connection.execute(ANSWERS.insert(), [{name: getattr(row, name) for name in NAMES} for row in rows])
         except SQLAlchemyError as error:
-            with self._lock:
-                self.n_lost += len(rows)
-                said = mask_secrets(get_first_line(error))
-                _logger.warning("The journal was not written (%s); %d answers are not in it.", said, self.n_lost)
+            self.n_lost += len(rows)
+            said = mask_secrets(get_first_line(error))
+            _logger.warning("The journal was not written (%s); %d answers are not in it.", said, self.n_lost)
 
     def read(
         self, *, model_name: str, model_version: str, since: datetime | None = None, until: datetime | None = None

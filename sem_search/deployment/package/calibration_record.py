@@ -6,7 +6,6 @@ heads answer together: what that changes was measured on images of their own, se
 known is judged by the trunk, which is frozen, so there it makes no difference.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.novelty import NoveltyModel
 from sem_search.files import ARCHIVE_DAMAGE, pack_arrays, unpack_arrays
-from sem_search.records import FloatMatrix, IntVector, TileTable, TrialOutcome
+from sem_search.records import TileTable, TrialOutcome
 
 CALIBRATION_FILE = "calibration.npz"
 
@@ -49,16 +48,15 @@ class Calibration:
 def fit_calibration(
     trial: TrialOutcome, *, tiles: TileTable, novelty: NoveltyModel | None = None
 ) -> Calibration | None:
-    """Return what a trial's test answers teach; None if all of its heads diverged, or there are none.
+    """Return what a trial's test answers teach; None if all of its heads diverged.
 
     Args:
         trial: Its folds in the order of the heads that will be served.
         tiles: Of the study.
         novelty: What the study's images look like to the trunk.
     """
-    parts = [_combine_fold(index, trial=trial, tiles=tiles) for index in range(len(trial.folds))]
-    if not parts:
-        return None
+    tests = [fold.get_split("test") for fold in trial.folds]
+    parts = [combine_tiles(answers, image_of_tile=tiles.image_of_tile[of_fold]) for of_fold, answers in tests]
     images = np.concatenate([part[0] for part in parts])
     probabilities = np.concatenate([part[1] for part in parts])
     heads = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
@@ -102,20 +100,8 @@ def read_calibration(path: Path) -> Calibration:
     try:
         arrays = unpack_arrays(path.read_bytes())
         answers = CrossAnswers(**{name: arrays[name] for name in ANSWERS}, label_of_image=arrays.get(LABELS))
-        return Calibration(temperature=float(arrays["temperature"]), answers=answers, novelty=_read_novelty(arrays))
+        own = {name.removeprefix(NOVELTY_PREFIX): each for name, each in arrays.items() if NOVELTY_PREFIX in name}
+        novelty = NoveltyModel.from_arrays(own) if own else None
+        return Calibration(temperature=float(arrays["temperature"]), answers=answers, novelty=novelty)
     except ARCHIVE_DAMAGE as error:
         raise StoreError(f"The model is damaged: {path.name} does not hold a calibration.") from error
-
-
-def _read_novelty(arrays: Mapping[str, NDArray[Any]]) -> NoveltyModel | None:
-    """Return the model of known images, where there is one."""
-    own = {
-        name.removeprefix(NOVELTY_PREFIX): array for name, array in arrays.items() if name.startswith(NOVELTY_PREFIX)
-    }
-    return NoveltyModel.from_arrays(own) if own else None
-
-
-def _combine_fold(index: int, *, trial: TrialOutcome, tiles: TileTable) -> tuple[IntVector, FloatMatrix]:
-    """Return the test images of one fold, shape (n,), and its head's answers to them, shape (n, n_classes)."""
-    of_fold, probabilities = trial.folds[index].get_split("test")
-    return combine_tiles(probabilities, image_of_tile=tiles.image_of_tile[of_fold])

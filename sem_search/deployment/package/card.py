@@ -9,18 +9,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic import TypeAdapter, with_config
 
-from sem_search.errors import StoreError
+from sem_search.deployment.package.description import EXACT, read_format
 from sem_search.heads import Head
 from sem_search.records import Cell, Split
 from sem_search.tracking.entries.tables import Unit
 
 FORMAT_VERSION = 2
-"""Raised when a reader of before could misunderstand a card."""
-
-EXACT = ConfigDict(extra="forbid")
-"""A card with a field that is not known is refused: it may say what this reader would miss."""
+"""Raised when a reader of before could misunderstand a card. The first had no `head`."""
 
 
 @with_config(EXACT)
@@ -139,14 +136,6 @@ class ModelCard:
         Raises:
             StoreError: It is no model card, or one of a later format.
         """
-        try:
-            values = json.loads(text)
-            version = values.pop("format_version")
-            if version in (1, FORMAT_VERSION):  # the first had no `head`
-                return TypeAdapter(cls).validate_python(values)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise StoreError("card.json is damaged: it does not hold a model card.") from error
-        raise StoreError(
-            f"card.json has format {version}, and this sem_search reads format {FORMAT_VERSION}: "
-            "use the version of sem_search that made the model."
-        )
+        build = TypeAdapter(cls).validate_python
+        what = "card.json is damaged: it does not hold a model card."
+        return read_format(text, name="card.json", last=FORMAT_VERSION, damage=what, build=build)

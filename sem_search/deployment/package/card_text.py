@@ -1,5 +1,6 @@
 """The model card as Markdown: what people read, on the terminal and as a version's description in MLflow's pages."""
 
+import sys
 from collections.abc import Iterator, Sequence
 
 from sem_search.deployment.package.card import CardConfusion, CardScore, ModelCard
@@ -29,26 +30,8 @@ LEFT_OUT = "*Too long for this place; `sem-search registry show` prints the rest
 HASH_DIGITS = 16
 
 
-def render_card(card: ModelCard, *, name: str, version: str) -> str:
-    """Return the whole card as Markdown.
-
-    Args:
-        card: The card.
-        name: Registered model.
-        version: Number of the version.
-    """
-    return "\n\n".join(_iter_parts(card, name=name, version=version)) + "\n"
-
-
-def shorten_card(card: ModelCard, *, name: str, version: str, limit: int) -> str:
-    """Return the card as Markdown of at most `limit` characters: whole parts, as many from the top as fit.
-
-    Args:
-        card: Of the model.
-        name: Registered model.
-        version: Its version.
-        limit: Most characters.
-    """
+def render_card(card: ModelCard, *, name: str, version: str, limit: int = sys.maxsize) -> str:
+    """Return the card as Markdown of at most `limit` characters: whole parts, as many from the top as fit."""
     kept: list[str] = []
     for part in _iter_parts(card, name=name, version=version):
         if len("\n\n".join([*kept, part, LEFT_OUT])) > limit:
@@ -61,12 +44,10 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose columns stand below one another on a terminal, too."""
     table = [list(header), *[[show_line(cell).replace("|", "\\|") for cell in row] for row in rows]]
     widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(header))]
-    lines = [_format_row(row, widths=widths) for row in table]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
-
-
-def _format_row(cells: Sequence[str], *, widths: Sequence[int]) -> str:
-    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
 
 def _iter_parts(card: ModelCard, *, name: str, version: str) -> Iterator[str]:
@@ -99,13 +80,7 @@ def _iter_parts(card: ModelCard, *, name: str, version: str) -> Iterator[str]:
 
 
 def cite(card: ModelCard, *, name: str, version: str) -> str:
-    """Return the sentence for a paper that uses the model.
-
-    Args:
-        card: Of the model.
-        name: Registered model.
-        version: Its version.
-    """
+    """Return the sentence for a paper that uses the model."""
     data = card.hashes.get("sem_search.data_sha256", "unknown")[:HASH_DIGITS]
     return (
         f"Classifier {name}, version {version} (study {card.study}, run {card.run_id}, {card.created_at[:10]}), made "
@@ -120,14 +95,12 @@ def _format_list(items: Sequence[str]) -> str:
 
 
 def _format_scores(scores: Sequence[CardScore]) -> str:
-    rows = [(score.split, score.unit, score.name, _format_score(score)) for score in scores]
+    rows = []
+    for score in scores:
+        has_interval = score.low is not None and score.high is not None
+        interval = f" [{score.low:.4f}, {score.high:.4f}]" if has_interval else ""
+        rows.append((score.split, score.unit, score.name, f"{score.value:.4f}{interval}"))
     return format_table(("split", "of", "score", "value"), rows)
-
-
-def _format_score(score: CardScore) -> str:
-    if score.low is None or score.high is None:
-        return f"{score.value:.4f}"
-    return f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
 
 
 def _format_classes(card: ModelCard) -> str:

@@ -7,24 +7,29 @@ can be traced to data, weights and settings.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 from sem_search.errors import StoreError
 from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS, ReadingOptions
 from sem_search.micrographs.tiles import TileGrid
-from sem_search.transfer.views import VIEWS
 
 DESCRIPTION_FILE = "model.json"
 FORMAT_VERSION = 4
 """Raised when a reader of before could misunderstand the folder. 2: a tile may be answered for in several views, and
 some tiles of an image may be left out. 3: the networks are ONNX graphs. 4: images may be brought to one pixel size."""
 
-READABLE_VERSIONS = (1, 2, 3, FORMAT_VERSION)
+EXACT = ConfigDict(extra="forbid")
+"""A record with a field that is not known is refused: it may say what this reader would miss."""
+
+Content = TypeVar("Content")
 
 
+@with_config(EXACT)
 @dataclass(frozen=True, kw_only=True)
 class ClassifierDescription:
     """Everything about a served classifier but its weights."""
@@ -45,7 +50,7 @@ class ClassifierDescription:
     """Data bar of files that do not state their scan height, as in training."""
     pixel_size_nm: float | None = None
     """To which every image is brought before it is cut, as in training; None: images stay as they are."""
-    augment: str = "none"
+    augment: Literal["none", "dihedral"] = "none"
     """Which views of a tile are answered for, a name of `VIEWS`; models from before there were views know one."""
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     pixel_sizes_nm: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -85,27 +90,9 @@ class ClassifierDescription:
         Raises:
             StoreError: It is not the description of a classifier, or of a later format.
         """
-        try:
-            values = json.loads(text)
-            version = values["format_version"]
-            if version in READABLE_VERSIONS:
-                return cls._from_values(values)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise StoreError(f"{DESCRIPTION_FILE} is damaged: it does not hold the description of a model.") from error
-        raise StoreError(
-            f"{DESCRIPTION_FILE} has format {version}, and this sem_search reads formats up to {FORMAT_VERSION}: "
-            "use the version of sem_search that made the model."
-        )
-
-    @classmethod
-    def _from_values(cls, values: Mapping[str, Any]) -> "ClassifierDescription":
-        given = {name: value for name, value in values.items() if name != "format_version"}
-        given["class_names"] = tuple(given["class_names"])
-        given["pixel_sizes_nm"] = {name: tuple(sizes) for name, sizes in given["pixel_sizes_nm"].items()}
-        description = cls(**given)
-        if description.augment not in VIEWS:
-            raise ValueError(f"augment={description.augment!r}")
-        return description
+        build = TypeAdapter(cls).validate_python
+        what = f"{DESCRIPTION_FILE} is damaged: it does not hold the description of a model."
+        return read_format(text, name=DESCRIPTION_FILE, last=FORMAT_VERSION, damage=what, build=build)
 
 
 def read_description(folder: Path) -> ClassifierDescription:
@@ -127,6 +114,25 @@ def read_description(folder: Path) -> ClassifierDescription:
                 "Register it anew from its run."
             )
     return description
+
+
+def read_format(text: str, *, name: str, last: int, damage: str, build: Callable[[dict[str, Any]], Content]) -> Content:
+    """Return what `build` makes of the values in one of a model's JSON files.
+
+    Raises:
+        StoreError: The file holds something else, with the message `damage`, or its format is later than `last`.
+    """
+    try:
+        values = json.loads(text)
+        version = values.pop("format_version")
+        if version in range(1, last + 1):
+            return build(values)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise StoreError(damage) from error
+    raise StoreError(
+        f"{name} has format {version}, and this sem_search reads formats up to {last}: use the version of sem_search "
+        "that made the model."
+    )
 
 
 def compute_file_sha256(path: Path) -> str:

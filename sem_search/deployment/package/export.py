@@ -32,7 +32,7 @@ def export_model(model_folder: Path, *, folder: Path, source: str) -> tuple[str,
 
     Args:
         model_folder: As `package.writing.write_model_folder` wrote it.
-        folder: Where to.
+        folder: Where to write.
         source: What the page calls the model, as `sem-search-vgg16 version 3`.
 
     Raises:

@@ -14,8 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sem_search.deployment.package.description import compute_file_sha256
-from sem_search.errors import StoreError
+from sem_search.deployment.package.description import compute_file_sha256, read_format
 
 FILE_LIST = "files.json"
 FORMAT_VERSION = 1
@@ -50,13 +49,13 @@ def read_file_list(path: Path) -> Mapping[str, str]:
     Raises:
         StoreError: The file is no such list.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format_version"] == FORMAT_VERSION:
-            return {str(name): str(sha256) for name, sha256 in content["files"].items()}
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise StoreError(f"{FILE_LIST} is damaged: it does not list the files of a model.") from error
-    raise StoreError(f"{FILE_LIST} has format {content['format_version']}, and this sem_search reads {FORMAT_VERSION}.")
+    return read_format(
+        path.read_text(encoding="utf-8", errors="replace"),
+        name=FILE_LIST,
+        last=FORMAT_VERSION,
+        damage=f"{FILE_LIST} is damaged: it does not list the files of a model.",
+        build=lambda content: {str(name): str(sha256) for name, sha256 in content["files"].items()},
+    )
 
 
 def check_files(folder: Path) -> FileReport:
@@ -77,7 +76,8 @@ def check_files(folder: Path) -> FileReport:
 
 def _iter_problems(folder: Path, *, listed: Mapping[str, str], unlisted: set[str]) -> Iterator[str]:
     for path, sha256 in listed.items():
-        if _leaves_folder(path) or not (folder / path).is_file():
+        is_inside = (folder / path).resolve().is_relative_to(folder.resolve())  # an altered list may name other places
+        if not is_inside or not (folder / path).is_file():
             yield f"{path} is missing."
         elif (found := compute_file_sha256(folder / path)) != sha256:
             yield f"{path} is not the file that was logged: its sha256 is {found[:16]}..., not {sha256[:16]}..."
@@ -87,8 +87,3 @@ def _iter_problems(folder: Path, *, listed: Mapping[str, str], unlisted: set[str
 
 def _list_files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def _leaves_folder(path: str) -> bool:
-    """Return whether an altered list names a file outside the folder."""
-    return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts

@@ -9,7 +9,7 @@ from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, r
 from sem_search.deployment.package.code import compute_code_sha256
 from sem_search.deployment.package.description import ClassifierDescription, read_description
 from sem_search.deployment.package.keras_files import TRUNK_FILE, convert_keras_files
-from sem_search.deployment.package.record import RECORD_FOLDER, read_pixel_hashes
+from sem_search.deployment.package.record import RECORD_FOLDER, read_catalogue_record
 from sem_search.transfer.engine import OnnxFunction
 from sem_search.transfer.views import VIEWS
 
@@ -45,11 +45,12 @@ def read_classifier(folder: Path, *, graphs: tuple[bytes, bytes] | None = None) 
     ensemble.warm_up(batch_sizes=(1, BATCH_TILES))
     calibration = read_calibration(folder / CALIBRATION_FILE) if CALIBRATION_FILE in description.files else None
     record = folder.with_name(RECORD_FOLDER)
+    images = read_catalogue_record(record, root=record).records if record.is_dir() else None
     return MicrographClassifier(
         description=description,
         ensemble=ensemble,
         calibration=calibration,
-        pixel_hashes=read_pixel_hashes(record) if record.is_dir() else None,
+        pixel_hashes=None if images is None else frozenset(image.pixels_sha256 for image in images),
     )
 
 

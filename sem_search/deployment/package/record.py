@@ -81,15 +81,6 @@ def read_catalogue_record(folder: Path, *, root: Path) -> Catalogue:
     return Catalogue.from_json(_read_text(folder / CATALOGUE_FILE), root=root)
 
 
-def read_pixel_hashes(folder: Path) -> frozenset[str]:
-    """Return the hash of the pixels of each image that the model was made from.
-
-    Raises:
-        StoreError: The file is missing or damaged.
-    """
-    return frozenset(record.pixels_sha256 for record in read_catalogue_record(folder, root=folder).records)
-
-
 def read_folds_record(folder: Path) -> FoldTable:
     """Return the fold table.
 

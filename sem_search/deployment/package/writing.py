@@ -22,7 +22,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,19 +40,13 @@ from numpy.typing import NDArray
 import sem_search
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, Calibration, write_calibration
 from sem_search.deployment.package.code import compute_code_sha256, copy_package
-from sem_search.deployment.package.description import (
-    DESCRIPTION_FILE,
-    ClassifierDescription,
-    compute_file_sha256,
-)
+from sem_search.deployment.package.description import DESCRIPTION_FILE, ClassifierDescription, compute_file_sha256
 from sem_search.deployment.package.files import write_file_list
 from sem_search.deployment.package.reading import HEADS_GRAPH, TRUNK_GRAPH
 from sem_search.deployment.package.record import RECORD_FOLDER, ModelRecord, write_record
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.micrographs.reading.micrograph import encode_png, encode_tiff
-from sem_search.micrographs.reading.options import DEFAULT_MAX_MEGAPIXELS
-from sem_search.micrographs.tiles import TileGrid
 from sem_search.transfer.backbones import get_backbone
 from sem_search.transfer.served_graphs import convert_network
 
@@ -69,16 +63,7 @@ NO_STEP = -1
 QUIET_VARIABLES = ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_UV_AUTO_DETECT")
 """A bar for each copied file would tear the search's own; a uv.lock of the user's folder is none of the model's."""
 
-SERVING_REQUIREMENTS = (
-    "mlflow",
-    "numpy",
-    "onnxruntime",
-    "pandas",
-    "pillow",
-    "scipy",
-    "tifffile",
-    "tqdm",
-)
+SERVING_REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy", "tifffile", "tqdm")
 """Distributions that the answering code imports, each pinned to the version that the model was measured with."""
 
 TILE_ANSWER = Object(
@@ -141,25 +126,8 @@ class ClassifierParts:
     """The architecture that all fold heads share; its own weights are not used."""
     head_weights: Sequence[Sequence[NDArray[np.float32]]]
     """One entry per fold: `head.get_weights()` of the best epoch."""
-    convolution: str
-    """Name of the last convolution layer."""
-    backbone: str
-    """As `get_backbone` knows it."""
-    class_names: tuple[str, ...]
-    """In the order of the logits."""
-    grid: TileGrid
-    crop_bottom_px: int
-    pixel_size_nm: float | None = None
-    """To which every image is brought; None: all stay as they are."""
-    augment: str = "none"
-    """Name of the views that the heads learnt from, and answer by."""
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
-    pixel_sizes_nm: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Class name -> distinct pixel sizes of its training images, where files state them."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values: learning rate, batch size, seed ..."""
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    """What leads back: hashes of data, folds and weights by name."""
+    description: ClassifierDescription
+    """What it is; versions, hashes of code and files are added when it is written."""
     calibration: Calibration | None = None
     """What the out-of-fold answers teach about new ones; None where there are none to learn from."""
 
@@ -191,12 +159,7 @@ def log_classifier(
 
     Cost: the time to write and copy the weights; the model is not loaded.
 
-    Args:
-        parts: What is served.
-        run_id: The run.
-        name: Name of the model within the run.
-        record: What travels with the model and states its origin; nothing that answers reads it.
-        params: What MLflow shows beside it.
+    The record travels with the model and states its origin; MLflow shows the params beside it.
     """
     with tempfile.TemporaryDirectory(prefix="sem_search_") as staging, _quiet_mlflow():
         folder = Path(staging)
@@ -218,7 +181,7 @@ def log_classifier(
             signature=SIGNATURE,
             input_example=build_input_example(parts),
             pip_requirements=list_requirements(),
-            metadata=_summarise(parts, folder=folder / MODEL_FOLDER),
+            metadata=_summarise(parts.description, folder=folder / MODEL_FOLDER),
         )
     return LoggedClassifier(model_id=str(logged.model_id), run_id=run_id, warnings=warnings)
 
@@ -230,14 +193,20 @@ def write_model_folder(parts: ClassifierParts, *, folder: Path) -> tuple[str, ..
         parts.trunk,
         head=parts.head,
         head_weights=parts.head_weights,
-        backbone=get_backbone(parts.backbone),
-        convolution=parts.convolution,
+        backbone=get_backbone(parts.description.backbone),
+        convolution=parts.description.convolution,
     )
     (folder / TRUNK_GRAPH).write_bytes(graphs.trunk)
     (folder / HEADS_GRAPH).write_bytes(graphs.heads)
     if parts.calibration is not None:
         write_calibration(parts.calibration, path=folder / CALIBRATION_FILE)
-    (folder / DESCRIPTION_FILE).write_text(_describe(parts, folder=folder).to_json(), encoding="utf-8")
+    description = replace(
+        parts.description,
+        sem_search_version=sem_search.__version__,
+        code_sha256=compute_code_sha256(),
+        files={path.name: compute_file_sha256(path) for path in sorted(folder.iterdir())},
+    )
+    (folder / DESCRIPTION_FILE).write_text(description.to_json(), encoding="utf-8")
     return tuple(
         f"the head of fold {index + 1} diverged: what is served answers as it was measured, with equal probabilities"
         for index, weights in enumerate(parts.head_weights)
@@ -250,12 +219,14 @@ def build_input_example(parts: ClassifierParts) -> tuple[pd.DataFrame, dict[str,
 
     The picture shows bright discs on dark ground; it is of no material, and small as a file.
     """
-    height_px, width_px = parts.grid.size_px + parts.crop_bottom_px, parts.grid.size_px
+    description = parts.description
+    height_px, width_px = description.tile_px + description.crop_bottom_px, description.tile_px
     rows, columns = np.mgrid[:height_px, :width_px]
-    step = max(8, parts.grid.size_px // 4)
+    step = max(8, width_px // 4)
     is_disc = (rows % step - step // 2) ** 2 + (columns % step - step // 2) ** 2 < (step // 3) ** 2
     picture = np.where(is_disc, 200, 60).astype(np.uint8)
-    content = encode_png(picture) if parts.pixel_size_nm is None else encode_tiff(picture, pixel_nm=parts.pixel_size_nm)
+    pixel_nm = description.pixel_size_nm
+    content = encode_png(picture) if pixel_nm is None else encode_tiff(picture, pixel_nm=pixel_nm)
     frame = pd.DataFrame({IMAGE_COLUMN: [base64.b64encode(content).decode("ascii")]})
     return frame, {param.name: param.default for param in SIGNATURE.params.params}
 
@@ -278,38 +249,15 @@ def _open_logged_model(*, run_id: str, name: str, params: Mapping[str, str]) -> 
     return str(model.model_id)
 
 
-def _describe(parts: ClassifierParts, *, folder: Path) -> ClassifierDescription:
-    return ClassifierDescription(
-        class_names=parts.class_names,
-        backbone=parts.backbone,
-        convolution=parts.convolution,
-        n_heads=len(parts.head_weights),
-        tile_px=parts.grid.size_px,
-        stride_px=parts.grid.stride_px,
-        tiles_per_image=parts.grid.per_image,
-        tiles_seed=parts.grid.seed,
-        crop_bottom_px=parts.crop_bottom_px,
-        pixel_size_nm=parts.pixel_size_nm,
-        augment=parts.augment,
-        max_megapixels=parts.max_megapixels,
-        pixel_sizes_nm={name: tuple(sorted(sizes)) for name, sizes in parts.pixel_sizes_nm.items()},
-        settings=dict(parts.settings),
-        hashes=dict(parts.hashes),
-        sem_search_version=sem_search.__version__,
-        code_sha256=compute_code_sha256(),
-        files={path.name: compute_file_sha256(path) for path in sorted(folder.iterdir())},
-    )
-
-
-def _summarise(parts: ClassifierParts, *, folder: Path) -> dict[str, Any]:
+def _summarise(description: ClassifierDescription, *, folder: Path) -> dict[str, Any]:
     """Return the facts that can be read from MLmodel without loading anything."""
     return {
-        "class_names": list(parts.class_names),
-        "backbone": parts.backbone,
-        "tile_px": parts.grid.size_px,
+        "class_names": list(description.class_names),
+        "backbone": description.backbone,
+        "tile_px": description.tile_px,
         "sem_search_version": sem_search.__version__,
         "description_sha256": compute_file_sha256(folder / DESCRIPTION_FILE),
-        **parts.hashes,
+        **description.hashes,
     }
 
 
@@ -318,18 +266,16 @@ def _quiet_mlflow() -> Iterator[None]:
     """Let MLflow log a model without bars and notes, and without looking around in the current folder."""
     logger = logging.getLogger("mlflow.pyfunc")
     level_before = logger.level
-    before = {name: os.environ.get(name) for name in QUIET_VARIABLES}
+    before = {name: os.environ[name] for name in QUIET_VARIABLES if name in os.environ}
     logger.setLevel(logging.WARNING)
     os.environ.update(dict.fromkeys(QUIET_VARIABLES, "false"))
     try:
         yield
     finally:
         logger.setLevel(level_before)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in QUIET_VARIABLES:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 class _SelfContainedFlavor:

@@ -5,6 +5,7 @@ The names are those of the model's signature in `package.writing`; `docs/serving
 
 import base64
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,19 @@ from sem_search.deployment.classifier.classifier import ImageAnswer, MicrographC
 from sem_search.deployment.classifier.overlay import draw_image
 from sem_search.deployment.classifier.pixel_size import check_pixel_size
 from sem_search.deployment.package.calibration_record import Calibration
-from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.evaluation.conformal import CrossAnswers, compute_groups_needed, predict_cross_set
 from sem_search.evaluation.novelty import UNKNOWN_ABOVE, NoveltyModel
 from sem_search.micrographs.reading.micrograph import Micrograph, encode_png
 from sem_search.records import FloatVector
 from sem_search.words import MAX_JOINED, name_some
+
+NAMES = (
+    *("label", "probability", "probabilities", "prediction_set", "coverage", "n_calibration_images"),
+    *("n_calibration_groups", "is_known", "novelty", "novelty_threshold", "is_training_image", "agreement", "spread"),
+    *("pixel_size_nm", "pixel_size", "n_tiles", "warnings"),
+)
+"""Of each answer, in this order."""
 
 NOVELTY_NOT_KNOWN = (
     "the model cannot tell whether it knows this material: it has no record of what known ones look like"
@@ -33,6 +40,14 @@ LABELS_NOT_KNOWN = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServedName:
+    """What the registry calls a model; None where it was not loaded from the registry."""
+
+    name: str | None = None
+    version: str | None = None
+
+
 def describe_answers(
     answers: Iterable[ImageAnswer],
     *,
@@ -43,12 +58,7 @@ def describe_answers(
 ) -> list[dict[str, Any]]:
     """Return one record for each row of the request, in its order; all records have the same names.
 
-    Args:
-        answers: One for each row that is a micrograph, in order.
-        rows: Of the request.
-        classifier: What answered.
-        options: What the caller asked for.
-        served_name: What the registry calls the model.
+    There is one answer for each row that is a micrograph.
     """
     given = iter(answers)
     records = []
@@ -65,25 +75,9 @@ def describe_answers(
 
 def _describe_nothing(options: RequestOptions) -> dict[str, Any]:
     """Return the record of a row without an answer."""
-    record: dict[str, Any] = {
-        "label": None,
-        "probability": None,
-        "probabilities": None,
-        "prediction_set": [],
-        "coverage": options.coverage,
-        "n_calibration_images": 0,
-        "n_calibration_groups": 0,
-        "is_known": None,
-        "novelty": None,
-        "novelty_threshold": None,
-        "is_training_image": None,
-        "agreement": None,
-        "spread": None,
-        "pixel_size_nm": None,
-        "pixel_size": None,
-        "n_tiles": 0,
-        "warnings": [],
-    }
+    record: dict[str, Any] = dict.fromkeys(NAMES) | {"coverage": options.coverage}
+    record |= dict.fromkeys(("n_calibration_images", "n_calibration_groups", "n_tiles"), 0)
+    record |= {"prediction_set": [], "warnings": []}
     pictures = {"image_png": None, "overlay_png": None} if options.explain else {}
     return record | pictures | ({"tiles": []} if options.tiles else {})
 
@@ -91,17 +85,15 @@ def _describe_nothing(options: RequestOptions) -> dict[str, Any]:
 def _describe_answer(
     answer: ImageAnswer, *, micrograph: Micrograph, classifier: MicrographClassifier, options: RequestOptions
 ) -> dict[str, Any]:
-    description = classifier.description
+    description, pixel_size_nm = classifier.description, micrograph.metadata.pixel_size_nm
     class_names = description.class_names
-    pixel_size = check_pixel_size(
-        micrograph.metadata.pixel_size_nm,
-        trained_nm=description.pixel_sizes_nm,
-        is_brought_to_one=description.pixel_size_nm is not None,
+    pixel_size, far = check_pixel_size(
+        pixel_size_nm, trained_nm=description.pixel_sizes_nm, is_brought_to_one=description.pixel_size_nm is not None
     )
     calibration = classifier.calibration
     members, doubts = _choose_set(answer, calibration=calibration, class_names=class_names, options=options)
     novelty, unlike = _describe_novelty(answer, classifier=classifier)
-    warnings = [*micrograph.warnings, *unlike, *doubts, *([pixel_size.warning] if pixel_size.warning else [])]
+    warnings = [*micrograph.warnings, *unlike, *doubts, *([far] if far else [])]
     record = _describe_probabilities(answer.probabilities, class_names=class_names) | {
         "prediction_set": [class_names[index] for index in members],
         "coverage": options.coverage,
@@ -111,8 +103,8 @@ def _describe_answer(
         "is_training_image": classifier.is_training_image(micrograph.original),
         "agreement": answer.agreement,
         "spread": answer.spread,
-        "pixel_size_nm": pixel_size.pixel_size_nm,
-        "pixel_size": pixel_size.state,
+        "pixel_size_nm": pixel_size_nm,
+        "pixel_size": pixel_size,
         "n_tiles": len(answer.corners),
         "warnings": warnings,
     }

@@ -17,18 +17,13 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
+from mlflow.utils.yaml_utils import read_yaml
 
-from sem_search.deployment.classifier.classifier import NO_DEADLINE, Deadline, ImageAnswer, MicrographClassifier
+from sem_search.deployment.classifier.classifier import NO_DEADLINE, Deadline, ImageAnswer
 from sem_search.deployment.package.reading import read_classifier
-from sem_search.deployment.pyfunc.answers import describe_answers
-from sem_search.deployment.pyfunc.registered_name import ServedName, read_served_name
-from sem_search.deployment.pyfunc.requests import (
-    BadRow,
-    RequestOptions,
-    check_rows,
-    read_options,
-    read_rows,
-)
+from sem_search.deployment.pyfunc.answers import ServedName, describe_answers
+from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions, check_rows, read_options, read_rows
 from sem_search.errors import InputError
 from sem_search.micrographs.reading.micrograph import Micrograph
 
@@ -84,38 +79,33 @@ class ServedClassifier(PythonModel):
                 rows = read_rows(model_input, read=self.classifier.read)
                 if options.on_error == "refuse":
                     check_rows(rows)
-                return answer_rows(
-                    self.classifier, rows=rows, options=options, served_name=self.served_name, deadline=deadline
-                )
+                return self._answer(rows, options=options, deadline=deadline)
+
+    def _answer(
+        self, rows: Sequence[Micrograph | BadRow], *, options: RequestOptions, deadline: Deadline
+    ) -> pd.DataFrame:
+        """Return the table of answers, one row for each row of the request, in its order."""
+        classifier, images = self.classifier, [row.pixels for row in rows if isinstance(row, Micrograph)]
+        answers: Iterable[ImageAnswer] = (
+            (classifier.explain(image, deadline=deadline) for image in images)
+            if options.explain
+            else classifier.classify(images, deadline=deadline)
+        )
+        records = describe_answers(
+            answers, rows=rows, classifier=classifier, options=options, served_name=self.served_name
+        )
+        # Columns of objects: pandas would turn a missing number into NaN, which is no JSON.
+        return pd.DataFrame(
+            {name: pd.Series([record[name] for record in records], dtype=object) for name in records[0]}
+        )
 
 
-def answer_rows(
-    classifier: MicrographClassifier,
-    *,
-    rows: Sequence[Micrograph | BadRow],
-    options: RequestOptions,
-    served_name: ServedName,
-    deadline: Deadline,
-) -> pd.DataFrame:
-    """Return the table of answers, one row for each row of the request, in its order.
-
-    Args:
-        classifier: Answers.
-        rows: Images, and rows that hold none.
-        options: Of the request.
-        served_name: Goes into each answer.
-        deadline: No image is begun after it.
-    """
-    images = [row.pixels for row in rows if isinstance(row, Micrograph)]
-    answers: Iterable[ImageAnswer] = (
-        (classifier.explain(image, deadline=deadline) for image in images)
-        if options.explain
-        else classifier.classify(images, deadline=deadline)
-    )
-    records = describe_answers(answers, rows=rows, classifier=classifier, options=options, served_name=served_name)
-    # Columns of objects: pandas would turn a missing number into NaN, which is no JSON.
-    columns = list(records[0])
-    return pd.DataFrame({name: pd.Series([record[name] for record in records], dtype=object) for name in columns})
+def read_served_name(model_folder: Path) -> ServedName:
+    """Return what the registry calls the model in a folder, by the note that MLflow writes beside it."""
+    if not (model_folder / REGISTERED_MODEL_META_FILE_NAME).is_file():
+        return ServedName()
+    note = read_yaml(str(model_folder), REGISTERED_MODEL_META_FILE_NAME)  # type: ignore[no-untyped-call]
+    return ServedName(name=str(note["model_name"]), version=str(note["model_version"]))
 
 
 def _start_deadline() -> Deadline:

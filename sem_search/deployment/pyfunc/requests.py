@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pandas as pd
 
 from sem_search.deployment.request_limits import MAX_REQUEST_MEGAPIXELS, MAX_ROWS
-from sem_search.errors import DataError, SettingsError
+from sem_search.errors import DataError, RefusedRequestError, SettingsError
 from sem_search.evaluation.conformal import CoverageOf
 from sem_search.micrographs.reading.micrograph import Micrograph
 
@@ -83,13 +83,7 @@ def read_options(params: Mapping[str, Any] | None) -> RequestOptions:
         raise SettingsError(
             f"Parameter coverage must be a number above 0 and below 1, got {_describe_value(coverage)}."
         )
-    return RequestOptions(
-        explain=given.get("explain", False),
-        tiles=given.get("tiles", False),
-        on_error=given.get("on_error", "refuse"),
-        coverage=float(coverage),
-        coverage_of=given.get("coverage_of", "images"),
-    )
+    return RequestOptions(**{**given, "coverage": float(coverage)})
 
 
 def read_rows(frame: pd.DataFrame, *, read: Reader) -> list[Micrograph | BadRow]:
@@ -102,18 +96,30 @@ def read_rows(frame: pd.DataFrame, *, read: Reader) -> list[Micrograph | BadRow]
     Raises:
         DataError: There is no such column, no row, or more than can be answered at once.
     """
-    if IMAGE_COLUMN not in frame.columns:
-        found = ", ".join(repr(str(name)) for name in frame.columns[:MAX_LISTED]) or "none"
-        raise DataError(f"The request has no column '{IMAGE_COLUMN}' (columns found: {found}).")
+    find_image_column(list(frame.columns))
     values = frame[IMAGE_COLUMN].tolist()
-    if not values:
-        raise DataError(f"The request holds no image: give at least one row with the column '{IMAGE_COLUMN}'.")
-    if len(values) > MAX_ROWS:
-        raise DataError(
-            f"The request holds {len(values)} images, and at most {MAX_ROWS} are answered at once: send them in parts."
-        )
+    check_count(values, max_rows=MAX_ROWS)
     files = (decode_cell(row, value) for row, value in enumerate(values))
     return read_images(files, n_rows=len(values), read=read, max_megapixels=MAX_REQUEST_MEGAPIXELS)
+
+
+def find_image_column(columns: Sequence[Any]) -> int:
+    """Return the place of the image column among others; a request without one is a DataError."""
+    if IMAGE_COLUMN not in columns:
+        found = ", ".join(repr(str(name)[:40]) for name in columns[:MAX_LISTED]) or "none"
+        raise DataError(f"The request has no column '{IMAGE_COLUMN}' (columns found: {found}).")
+    return columns.index(IMAGE_COLUMN)
+
+
+def check_count(cells: Sequence[Any], *, max_rows: int) -> None:
+    """Refuse, with a DataError, a request that holds no image or too many."""
+    if not cells:
+        raise DataError(f"The request holds no image: give at least one row with the column '{IMAGE_COLUMN}'.")
+    if len(cells) > max_rows:
+        raise RefusedRequestError(
+            f"The request holds {len(cells)} images, and at most {max_rows} are answered at once: send them in parts.",
+            status=413,
+        )
 
 
 def decode_cell(row: int, value: object) -> bytes | BadRow:

@@ -16,6 +16,7 @@ from sem_search.deployment.registry.versions import (
 )
 from sem_search.errors import ModelNotFoundError
 from sem_search.settings import AUTO
+from sem_search.words import name_some
 
 LOGGED_MODEL_ID = re.compile("m-[0-9a-f]+")
 """Of a model that may not be registered; `models:/` stands before it, too."""
@@ -57,43 +58,39 @@ def choose_model_name(given: str | None) -> str:
         uri = _write_uri(given)
         address = split_model_uri(uri)
         return uri.removeprefix("models:").lstrip("/") if address is None else address[0]
-    models = _list_models()
-    if len(models) == 1:
-        return str(models[0].name)
+    names = list(_list_models())
+    if len(names) == 1:
+        return names[0]
     raise ModelNotFoundError(
-        f"{describe_store()} has {len(models)} models: {_list_names(models)}. Say which one: model=NAME."
+        f"{describe_store()} has {len(names)} models: {name_some(names, most=LISTED)}. Say which one: model=NAME."
     )
 
 
 def _find_only_champion() -> str:
     models = _list_models()
-    led = [model for model in models if CHAMPION in model.aliases]
+    led = [name for name, model in models.items() if CHAMPION in model.aliases]
     if len(led) == 1:
-        return f"models:/{led[0].name}@{CHAMPION}"
+        return f"models:/{led[0]}@{CHAMPION}"
     if led:
         raise ModelNotFoundError(
-            f"{len(led)} models have a champion in {describe_store()}: {_list_names(led)}. Say which one: "
-            f"model=models:/{led[0].name}@{CHAMPION}."
+            f"{len(led)} models have a champion in {describe_store()}: {name_some(led, most=LISTED)}. Say which one: "
+            f"model=models:/{led[0]}@{CHAMPION}."
         )
-    name = str(models[0].name)
+    name = next(iter(models))
     version = next(reversed(list_model_versions(name)), "NUMBER")
     raise ModelNotFoundError(
-        f"No model in {describe_store()} has a champion; there is {_list_names(models)}. Make a version champion "
-        f"(sem-search registry promote), or say which version: model=models:/{name}/{version}."
+        f"No model in {describe_store()} has a champion; there is {name_some(models, most=LISTED)}. Make a version "
+        f"champion (sem-search registry promote), or say which version: model=models:/{name}/{version}."
     )
 
 
-def _list_models() -> list[RegisteredModel]:
-    """Return the registered models by name; there is at least one."""
+def _list_models() -> dict[str, RegisteredModel]:
+    """Return the registered models by name, in the order of the names; there is at least one."""
     open_client()  # reports a registry that is missing or away
-    models = sorted(mlflow.search_registered_models(), key=lambda model: str(model.name))
+    models = {str(model.name): model for model in mlflow.search_registered_models()}
     if not models:
         raise ModelNotFoundError(
             f"There is no registered model in {describe_store()}: a search registers one. Give the command in the "
             "folder of the search, or say where the registry is with MLFLOW_TRACKING_URI."
         )
-    return models
-
-
-def _list_names(models: list[RegisteredModel]) -> str:
-    return ", ".join(model.name for model in models[:LISTED]) + (" ..." if len(models) > LISTED else "")
+    return dict(sorted(models.items()))

@@ -179,10 +179,7 @@ def compare_versions(name: str, first: str, second: str, *, rule: GateRule | Non
 def judge(newcomer: ModelVersion, *, champion: ModelVersion, rule: GateRule) -> Verdict:
     """Return whether a version beats the champion on the same images; what cannot be compared does not.
 
-    Args:
-        newcomer: The version that is to become champion.
-        champion: The one that is. Where its record is damaged it is not beaten by that: the reason names the damage.
-        rule: How far and how surely the champion must be beaten.
+    A champion whose record is damaged is not beaten by that: the reason names the damage.
     """
     try:
         found = _compare(newcomer, champion, rule=rule)

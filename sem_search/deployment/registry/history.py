@@ -192,9 +192,7 @@ def iter_problems(history: History) -> Iterator[str]:
 def describe_champion_state(history: History, *, versions: Container[str]) -> str | None:
     """Return a sentence if the champion's alias names another version than the history says; else None.
 
-    Args:
-        history: Of the registered model.
-        versions: Those that were not deleted.
+    `versions` are those that were not deleted.
     """
     recorded, champion = history.recorded_champion, history.champion
     if champion == recorded:

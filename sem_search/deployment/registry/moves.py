@@ -31,10 +31,8 @@ from sem_search.deployment.registry.versions import (
     CHALLENGER,
     CHAMPION,
     TAG_AT_CHANCE,
-    TAG_DATA,
     TAG_DECISION,
     TAG_FILES,
-    TAG_FOLDS,
     TAG_SCORE,
     TAG_SOURCE_RUN,
     describe_store,
@@ -76,12 +74,9 @@ class RegisteredVersion:
 
 def register_winner(
     *,
-    model_uri: str,
     run_id: str,
     model_name: str,
     score: float,
-    data_digest: str,
-    folds_digest: str,
     tags: Mapping[str, str],
     rule: GateRule | None = None,
     earlier_run_ids: Sequence[str] = (),
@@ -89,14 +84,12 @@ def register_winner(
     """Register a study's winner once, and give it the alias that it deserves.
 
     Args:
-        model_uri: `runs:/<run id>/<name>` or `models:/<model id>`.
-        run_id: The run that the model was logged to. Its model is registered once, however often this is called.
+        run_id: The run that the model was logged to; of several, the last is registered. It is registered once, however
+            often this is called.
         model_name: Registered model; created where there is none.
         score: The study's objective, in [0, 1].
-        data_digest: Of the catalogue.
-        folds_digest: Of the fold table.
-        tags: Further tags of the version. `sem_search.select_on` says which tiles the score is of; scores of
-            different tiles are not compared. One with `TAG_AT_CHANCE` does not become champion by itself.
+        tags: Of the version, with the hashes of data and folds. `sem_search.select_on` says which tiles the score is
+            of; scores of different tiles are not compared. One with `TAG_AT_CHANCE` does not become champion by itself.
         rule: How far and how surely a champion must be beaten; None: the defaults.
         earlier_run_ids: Runs that the same model was logged to before. Where one of them is there, and its model was
             registered, that version is the model's.
@@ -109,11 +102,11 @@ def register_winner(
         StoreError: Another process holds the registry's lock.
     """
     client = MlflowClient()
-    facts = {TAG_SCORE: repr(float(score)), TAG_DATA: data_digest, TAG_FOLDS: folds_digest, TAG_SOURCE_RUN: run_id}
+    facts = {TAG_SCORE: repr(float(score)), TAG_SOURCE_RUN: run_id}
     with lock_registry():
         version = _find_version_of_runs(client, name=model_name, run_ids=[run_id, *earlier_run_ids])
         if version is None:
-            logged_uri = _find_logged_model(client, model_uri=model_uri, run_id=run_id)
+            logged_uri = _find_logged_model(client, run_id=run_id)
             if files_sha256 := read_files_sha256(logged_uri):
                 facts[TAG_FILES] = files_sha256
             version = mlflow.register_model(logged_uri, model_name, tags={**tags, **facts})
@@ -364,20 +357,15 @@ def _find_version_of_runs(client: MlflowClient, *, name: str, run_ids: Sequence[
     return None
 
 
-def _find_logged_model(client: MlflowClient, *, model_uri: str, run_id: str) -> str:
-    """Return `models:/<model id>` of the model that the run's URI means."""
-    if not model_uri.startswith("runs:/"):
-        return model_uri
-    name = model_uri.removeprefix("runs:/").partition("/")[2]
+def _find_logged_model(client: MlflowClient, *, run_id: str) -> str:
+    """Return `models:/<model id>` of the model that the run has logged last."""
     run = find_active_run(run_id)
     if run is None:
         raise ModelNotFoundError(f"There is no run {run_id} in {describe_store()}.")
-    logged = client.search_logged_models(
-        [run.info.experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = {quote(name)}"
-    )
+    logged = client.search_logged_models([run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'")
     finished = [model for model in logged if model.status == LoggedModelStatus.READY]
     if not finished:
-        raise ModelNotFoundError(f"Run {run_id} has no model {name!r}: its trial was not finished.")
+        raise ModelNotFoundError(f"Run {run_id} has no model: its trial was not finished.")
     return f"models:/{max(finished, key=lambda model: model.creation_timestamp).model_id}"
 
 

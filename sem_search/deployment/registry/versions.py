@@ -14,6 +14,7 @@ from sem_search.secrets import mask_url
 from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.names import NOT_FOUND, quote
 from sem_search.tracking.mlflow.runs import explain_refusal
+from sem_search.words import name_some
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -144,10 +145,10 @@ def get_registered_model(client: MlflowClient, *, name: str) -> RegisteredModel:
     except MlflowException as error:
         if error.error_code not in NOT_FOUND:
             raise
-        names = sorted(model.name for model in mlflow.search_registered_models())
-        listed = ", ".join(names[:LISTED]) + (" ..." if len(names) > LISTED else "")
+        names = [str(model.name) for model in mlflow.search_registered_models()]
+        there = name_some(names, most=LISTED) if names else "none at all"
         raise ModelNotFoundError(
-            f"There is no registered model {name!r} in {describe_store()}; there is {listed or 'none at all'}."
+            f"There is no registered model {name!r} in {describe_store()}; there is {there}."
         ) from error
 
 

@@ -11,7 +11,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from sem_search.deployment.package.card import ModelCard
-from sem_search.deployment.package.card_text import format_table, render_card, shorten_card
+from sem_search.deployment.package.card_text import format_table, render_card
 from sem_search.deployment.package.record import read_card
 from sem_search.deployment.registry.contents import RECORD_PATH, describe_failure, fetch_files, find_missing_files
 from sem_search.deployment.registry.gate import VersionComparison, get_p_over_folds
@@ -170,16 +170,11 @@ def describe_version(version: ModelVersion) -> str:
     if card is None:
         return lead + NO_CARD
     limit = DESCRIPTION_LENGTH - len(lead)
-    return lead + shorten_card(card, name=version.name, version=str(version.version), limit=limit)
+    return lead + render_card(card, name=version.name, version=str(version.version), limit=limit)
 
 
 def describe_model(model: RegisteredModel, *, champion: ModelVersion | None) -> str:
-    """Return what MLflow's page of a registered model shows above its tags: a few lines, with a link.
-
-    Args:
-        model: The model.
-        champion: Its champion, None where there is none.
-    """
+    """Return what MLflow's page of a registered model shows above its tags: a few lines, with a link."""
     text = "No version is champion."
     if champion is not None:
         page = link_version_within(model.name, str(champion.version))
@@ -205,7 +200,7 @@ def format_overviews(overviews: Sequence[ModelOverview]) -> str:
 def format_view(view: VersionView) -> str:
     """Return the model card and what happened to the version."""
     held = show_line(f"Aliases: {', '.join(view.aliases) or 'none'}.")
-    card = NO_CARD if view.card is None else render_card(view.card, name=view.name, version=view.version).rstrip()
+    card = NO_CARD if view.card is None else render_card(view.card, name=view.name, version=view.version)
     return f"{card}\n\n## In the registry\n\n{held}\n\n{format_moves(view.moves)}"
 
 

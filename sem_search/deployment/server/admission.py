@@ -16,10 +16,11 @@ from pandas.errors import EmptyDataError
 
 from sem_search.deployment.pyfunc.requests import (
     IMAGE_COLUMN,
-    MAX_LISTED,
     BadRow,
     RequestOptions,
+    check_count,
     decode_cell,
+    find_image_column,
     read_options,
 )
 from sem_search.deployment.request_limits import RequestLimits
@@ -73,14 +74,7 @@ def admit_request(body: bytes | bytearray, *, content_type: str, limits: Request
     _check_elements(body, kind=kind, limits=limits)
     cells, params = _read_csv(body) if kind == CSV_TYPE else _read_json(body)
     options = _read_params(params)
-    if not cells:
-        raise DataError(f"The request holds no image: give at least one row with the column '{IMAGE_COLUMN}'.")
-    if len(cells) > limits.max_rows:
-        raise RefusedRequestError(
-            f"The request holds {len(cells)} images, and at most {limits.max_rows} are answered at once: send them in "
-            "parts.",
-            status=TOO_LARGE,
-        )
+    check_count(cells, max_rows=limits.max_rows)
     # No picture has other characters than those of ASCII: texts that are four times as wide are not worked on.
     plain = (_to_ascii(cell) if isinstance(cell, str) else cell for cell in cells)
     files = [decode_cell(row, cell) for row, cell in enumerate(plain)]
@@ -163,7 +157,7 @@ def _read_split(table: Any, *, key: str) -> Sequence[Any]:
     columns, data = (table.get("columns"), table.get("data")) if isinstance(table, dict) else (None, None)
     if not isinstance(columns, list) or not isinstance(data, list):
         raise DataError(f"'{key}' must be a JSON object with the lists 'columns' and 'data'.")
-    at = _find_image_column(columns)
+    at = find_image_column(columns)
     for row, values in enumerate(data):
         if not isinstance(values, list) or len(values) != len(columns):
             raise DataError(f"Row {row} of '{key}' (counted from 0) must be a list of {len(columns)} value(s).")
@@ -173,14 +167,14 @@ def _read_split(table: Any, *, key: str) -> Sequence[Any]:
 def _read_values(table: Any, *, key: str) -> Sequence[Any]:
     """Return the image cells of a list of records, a list of images, or `{"image": [...]}`."""
     if isinstance(table, dict) and key == "inputs":
-        _find_image_column(list(table))
+        find_image_column(list(table))
         cells = table[IMAGE_COLUMN]
         return cells if isinstance(cells, list) else [cells]
     if not isinstance(table, list):
         raise DataError(f"'{key}' must be a list, got a {type(table).__name__}.")
     records = [row for row in table if isinstance(row, dict)]
     if records and not any(IMAGE_COLUMN in record for record in records):
-        _find_image_column(list(records[0]))
+        find_image_column(list(records[0]))
     for row, value in enumerate(table):
         if not isinstance(value, dict) and key == "dataframe_records":
             raise DataError(
@@ -211,7 +205,7 @@ def _read_csv(body: bytes | bytearray) -> tuple[Sequence[Any], Mapping[str, Any]
         table = pd.DataFrame()
     except ValueError as error:
         raise DataError(f"The request is not valid CSV ({get_first_line(error)}).") from error
-    _find_image_column(list(names))
+    find_image_column(list(names))
     return table[IMAGE_COLUMN].tolist(), {}
 
 
@@ -245,11 +239,3 @@ def _check_pixels(files: list[bytes | BadRow], *, limits: RequestLimits, is_repo
                 status=TOO_LARGE,
             )
     return megapixels
-
-
-def _find_image_column(columns: Sequence[Any]) -> int:
-    """Return the place of the image column among others; a request without one is refused."""
-    if IMAGE_COLUMN not in columns:
-        found = ", ".join(repr(str(name)[:40]) for name in columns[:MAX_LISTED]) or "none"
-        raise DataError(f"The request has no column '{IMAGE_COLUMN}' (columns found: {found}).")
-    return columns.index(IMAGE_COLUMN)

@@ -9,7 +9,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -236,26 +236,25 @@ class Application:
 
     async def _read(self, request: Request, *, into: bytearray, announced: int) -> None:
         """Read a body as it comes; what is held of it is taken from the budget."""
-        is_over = False
+        chunks, is_over = request.stream(), False
         try:
             async with asyncio.timeout(READ_LIMIT_S):
                 while not is_over:
                     async with asyncio.timeout(PACE_S):
-                        is_over = await self._read_part(request, into=into, announced=announced)
+                        is_over = await self._read_part(chunks, into=into, announced=announced)
         except TimeoutError as error:
             raise RefusedRequestError(
                 f"The request was not sent within {READ_LIMIT_S:g} s, or slower than {PACE_BYTES / PACE_S:g} bytes/s.",
                 status=408,
             ) from error
 
-    async def _read_part(self, request: Request, *, into: bytearray, announced: int) -> bool:
+    async def _read_part(self, chunks: AsyncGenerator[bytes, None], *, into: bytearray, announced: int) -> bool:
         """Read the next bytes that a caller must send within the pace; return whether these were the last ones."""
         until = len(into) + PACE_BYTES
         while len(into) < until:
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            chunk = message.get("body", b"")
+            chunk = await anext(chunks, b"")
+            if not chunk:
+                return True
             n_bytes = len(into) + len(chunk)
             if n_bytes > self._limits.request.max_bytes:
                 raise RefusedRequestError(
@@ -264,8 +263,6 @@ class Application:
             if not self._budget.take(len(chunk), body_bytes=max(announced, n_bytes)):
                 raise RefusedRequestError(NO_ROOM, status=503)
             into += chunk
-            if not message.get("more_body", False):
-                return True
         return False
 
     async def _wait_and_ask(self, admitted: AdmittedRequest) -> Response:
@@ -293,10 +290,7 @@ class Application:
             rows = await loop.run_in_executor(self._decoding, lambda: self._decode(admitted, served=served))
             images = [row.pixels for row in rows if isinstance(row, Micrograph)]
             question = Question(
-                classifier=served.classifier,
-                images=images,
-                is_explained=admitted.options.explain,
-                deadline=deadline,
+                classifier=served.classifier, images=images, is_explained=admitted.options.explain, deadline=deadline
             )
             answers = await asyncio.wrap_future(self._computing.ask(question)) if images else ()
             content, journal_rows = await loop.run_in_executor(
@@ -332,11 +326,7 @@ class Application:
     ) -> tuple[bytes, list[JournalRow]]:
         """Return the answer as MLflow's server writes it, and its rows for the journal."""
         records = describe_answers(
-            answers,
-            rows=rows,
-            classifier=served.classifier,
-            options=admitted.options,
-            served_name=served.registered,
+            answers, rows=rows, classifier=served.classifier, options=admitted.options, served_name=served.registered
         )
         self.metrics.count_answers(records)
         content = json.dumps({"predictions": records}).encode("ascii")

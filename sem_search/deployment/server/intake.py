@@ -40,7 +40,7 @@ def read_allowed_hosts(text: str, *, host: str) -> frozenset[str]:
     Raises:
         SettingsError: A name is no name of a host.
     """
-    names = [_write_name(name.strip().lower()) for name in text.split(",") if name.strip()]
+    names = [write_host(name.strip()) for name in text.split(",") if name.strip()]
     for name in names:
         found = HOST.fullmatch(name)
         if found is None or found["port"] is not None:
@@ -51,17 +51,12 @@ def read_allowed_hosts(text: str, *, host: str) -> frozenset[str]:
     return LOCAL_HOSTS | {write_host(host)} | frozenset(names)
 
 
-def _write_name(name: str) -> str:
-    """Return a name as `Host` gives it: without the dot of the root, an address of IP version 6 in brackets."""
-    try:
-        return f"[{ipaddress.IPv6Address(name.removeprefix('[').removesuffix(']'))}]"
-    except ValueError:
-        return name.removesuffix(".")
-
-
 def write_host(host: str) -> str:
-    """Return an address as it stands in a URL: that of IP version 6 in brackets."""
-    return f"[{host.lower()}]" if ":" in host and not host.startswith("[") else host.lower()
+    """Return a name as a URL and `Host` give it: without the dot of the root, IP version 6 in brackets."""
+    try:
+        return f"[{ipaddress.IPv6Address(host.lower().removeprefix('[').removesuffix(']'))}]"
+    except ValueError:
+        return host.lower().removesuffix(".")
 
 
 def check_caller(*, host: str | None, origin: str | None, allowed_hosts: frozenset[str]) -> None:

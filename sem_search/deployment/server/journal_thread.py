@@ -27,7 +27,6 @@ class JournalThread:
         self._lock = threading.Lock()
         self._n_waiting = 0
         self._n_dropped = 0
-        self._is_given_up = False
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -57,11 +56,10 @@ class JournalThread:
         self._queue.put(None)
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
-            self._is_given_up = True
             self.lose(self._n_waiting, f"The journal's database did not take all answers within {CLOSE_S:g} s")
 
     def _run(self) -> None:
-        while (rows := self._queue.get()) is not None and not self._is_given_up:
+        while (rows := self._queue.get()) is not None:
             try:
                 self._journal.write(rows)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next rows are written

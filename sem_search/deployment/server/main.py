@@ -160,15 +160,13 @@ async def _serve(
 
 def _build_rotation(settings: ServeSettings) -> Rotation:
     """Return what follows the model that was asked for, or the only champion that there is or will be."""
-    if settings.model is None and settings.waits_for_model:
-        return Rotation(
-            address="",
-            watch_s=settings.watch,
-            resolve=lambda address: resolve_model_uri(complete_model_uri(address or None)),
-            load=load_version,
-        )
-    address = complete_model_uri(settings.model)
-    return Rotation(address=address, watch_s=settings.watch, resolve=resolve_model_uri, load=load_version)
+    is_open = settings.model is None and settings.waits_for_model
+    return Rotation(
+        address="" if is_open else complete_model_uri(settings.model),
+        watch_s=settings.watch,
+        resolve=lambda address: resolve_model_uri(complete_model_uri(address or None)),
+        load=load_version,
+    )
 
 
 async def _load_first(rotation: Rotation, *, settings: ServeSettings) -> None:

@@ -19,8 +19,8 @@ import numpy as np
 
 from sem_search.deployment.classifier.classifier import MicrographClassifier
 from sem_search.deployment.package.reading import read_classifier
+from sem_search.deployment.pyfunc.answers import ServedName
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
-from sem_search.deployment.pyfunc.registered_name import ServedName
 from sem_search.deployment.pyfunc.requests import check_rows, read_images
 from sem_search.deployment.registry.contents import borrow_model
 from sem_search.deployment.request_limits import RequestLimits

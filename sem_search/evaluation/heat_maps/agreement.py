@@ -66,14 +66,8 @@ def compute_heat_map_agreement(
         seed: Of the pairs of different images.
 
     Raises:
-        ValueError: Shapes do not match, or there are fewer than two explainers, or than two images with two maps that
-            are not blank.
+        ValueError: There are fewer than two images with two maps that are not blank.
     """
-    if maps.ndim != 4 or len(maps) < 2 or maps.shape[1] != len(image_of_tile):
-        raise ValueError(
-            "Agreement needs maps of shape (explainers, tiles, height, width), two explainers or more; got "
-            f"{maps.shape} and {len(image_of_tile)} tiles."
-        )
     cells = maps.reshape(len(maps), len(image_of_tile), -1)
     others = _draw_others(image_of_tile, rng=np.random.default_rng(seed))
     correlations, overlaps = _compare_explainers(cells, cells)
@@ -91,24 +85,6 @@ def compute_heat_map_agreement(
     )
 
 
-def compute_curve_areas(scores: FloatMatrix, *, shares: FloatVector) -> FloatVector:
-    """Return the area under each deletion or insertion curve, shape (n_tiles,), by the trapezoidal rule.
-
-    Args:
-        scores: Score of the explained class after each step, shape (n_tiles, n_steps).
-        shares: Share of the cells deleted or inserted by then, ascending, shape (n_steps,), two or more.
-
-    Raises:
-        ValueError: Shapes do not match, or the shares do not ascend.
-    """
-    if scores.ndim != 2 or scores.shape[1] != len(shares) or len(shares) < 2 or (np.diff(shares) <= 0).any():
-        raise ValueError(
-            f"Curves of shape {scores.shape} need as many ascending shares, two or more; got {len(shares)} of them."
-        )
-    areas: FloatVector = np.trapezoid(scores, shares, axis=1) / (shares[-1] - shares[0])
-    return areas
-
-
 def compare_curves(
     scores: FloatMatrix,
     other_scores: FloatMatrix,
@@ -118,23 +94,21 @@ def compare_curves(
 ) -> CurveScores:
     """Return the areas of curves in the order of the heat, of those in another order, and their difference.
 
+    Areas are means over the shares from the first to the last, by the trapezoidal rule.
+
     Args:
-        scores: In the order of the heat, shape (n_tiles, n_steps).
+        scores: Score of the explained class after each step in the order of the heat, shape (n_tiles, n_steps).
         other_scores: In the other order, of the same tiles, same shape.
-        shares: As in `compute_curve_areas`.
+        shares: Share of the cells deleted or inserted by then, ascending, shape (n_steps,), two or more.
         image_of_tile: The image, or group of images, of each tile, shape (n_tiles,).
 
     Raises:
-        ValueError: Shapes do not match, the shares do not ascend, or there are fewer than two images.
+        ValueError: There are fewer than two images.
     """
-    if scores.shape != other_scores.shape or len(scores) != len(image_of_tile):
-        raise ValueError(
-            f"Curves of shapes {scores.shape} and {other_scores.shape} do not match {len(image_of_tile)} tiles."
-        )
-    areas, others = (compute_curve_areas(curves, shares=shares) for curves in (scores, other_scores))
+    reach = shares[-1] - shares[0]
+    areas, others = (np.trapezoid(curves, shares, axis=1) / reach for curves in (scores, other_scores))
 
     def average(values: FloatVector) -> Interval:
-        """Return the mean over the images of a value per tile, with its interval."""
         _, of_image = _average_tiles(values, image_of_tile=image_of_tile)
         return average_images(of_image, lowest=-np.inf, highest=np.inf)
 
@@ -152,12 +126,7 @@ def bring_to_shape(maps: NDArray[np.float64], *, shape: tuple[int, int]) -> NDAr
     Args:
         maps: Shape (n_tiles, height, width).
         shape: Height and width wanted, neither more than there is.
-
-    Raises:
-        ValueError: The maps are coarser than that.
     """
-    if maps.shape[1] < shape[0] or maps.shape[2] < shape[1]:
-        raise ValueError(f"Maps of shape {maps.shape} are coarser than {shape[0]} x {shape[1]} cells.")
     rows, columns = (_compute_cover(n_fine, n) for n_fine, n in zip(maps.shape[1:], shape, strict=True))
     coarse: NDArray[np.float64] = rows @ maps @ columns.T
     return coarse

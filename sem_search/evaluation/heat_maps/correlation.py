@@ -114,10 +114,8 @@ def correlate_heat(
         seed: Of the exchanges.
 
     Raises:
-        ValueError: Shapes do not match, a particle lies in two images, a measure is not finite, or fewer than two
-            independent images have three particles that differ in the measure.
+        ValueError: Fewer than two independent images have three particles that differ in a measure.
     """
-    _check_inputs(maps, particle_maps=particle_maps, measures=measures, image_of_tile=image_of_tile)
     particles = _cover_cells(particle_maps, shape=maps.shape, image_of_tile=image_of_tile)
     particles_of_image = _list_places(particles.image_of_particle)
     units = _list_units(image_of_tile, group_of_image=group_of_image)
@@ -148,7 +146,6 @@ def _iter_correlations(
 
 
 def _adjust(found: Sequence[HeatCorrelation]) -> tuple[HeatCorrelation, ...]:
-    """Return the correlations with p-values adjusted for their number."""
     p_values = np.array([entry.p_value for entry in found])
     smallest = adjust_smallest_p_values(p_values, smallest=np.array([entry.smallest_p_value for entry in found]))
     return tuple(
@@ -170,7 +167,6 @@ def _list_units(image_of_tile: IntVector, *, group_of_image: Sequence[object] | 
 
 
 def _list_places(numbers: IntVector) -> dict[int, IntVector]:
-    """Return where each number stands, ascending."""
     order = np.argsort(numbers, kind="stable")
     values, starts = np.unique(numbers[order], return_index=True)
     return {int(value): places for value, places in zip(values, np.split(order, starts[1:]), strict=True)}
@@ -297,7 +293,6 @@ def _cover_cells(particle_maps: NDArray[np.int64], *, shape: tuple[int, ...], im
         keys = (particle_maps[tile][is_particle] - 1) * (height * width) + cell_of_pixel[is_particle]
         pairs, n_pixels = np.unique(keys, return_counts=True)
         seen = pairs // (height * width)
-        _check_images(image_of_particle[seen], image=int(image_of_tile[tile]), particles=seen)
         image_of_particle[seen] = image_of_tile[tile]
         rows.append(seen)
         columns.append(tile * height * width + pairs % (height * width))
@@ -308,39 +303,6 @@ def _cover_cells(particle_maps: NDArray[np.int64], *, shape: tuple[int, ...], im
 
 
 def _number_cells(shape: tuple[int, ...], *, height: int, width: int) -> NDArray[np.int64]:
-    """Return the cell of each pixel, shape (height_px, width_px)."""
     rows = np.arange(shape[0]) * height // shape[0]
     columns = np.arange(shape[1]) * width // shape[1]
     return (rows[:, None] * width + columns).astype(np.int64)
-
-
-def _check_inputs(
-    maps: NDArray[np.float64],
-    *,
-    particle_maps: NDArray[np.int64],
-    measures: Mapping[str, FloatVector],
-    image_of_tile: IntVector,
-) -> None:
-    """Raise unless heat and particles lie on the same tiles, and every particle has every measure."""
-    is_matching = (
-        maps.ndim == particle_maps.ndim == 3
-        and len(maps) == len(particle_maps) == len(image_of_tile) > 0
-        and particle_maps.shape[1] % maps.shape[1] == 0
-        and particle_maps.shape[1] // maps.shape[1] == particle_maps.shape[2] / maps.shape[2]
-    )
-    if not is_matching:
-        raise ValueError(
-            f"Heat maps of shape {maps.shape} do not lie on particle maps of shape {particle_maps.shape} of "
-            f"{len(image_of_tile)} tiles: each cell must be a whole number of pixels wide."
-        )
-    n_particles = int(particle_maps.max())
-    for name, values in measures.items():
-        if len(values) < n_particles or not np.isfinite(values).all():
-            raise ValueError(f"Measure {name!r} must have {n_particles} finite values, one per particle.")
-
-
-def _check_images(found: IntVector, *, image: int, particles: IntVector) -> None:
-    """Raise if a particle has been seen in another image."""
-    is_elsewhere = (found >= 0) & (found != image)
-    if is_elsewhere.any():
-        raise ValueError(f"Particle {particles[is_elsewhere][0]} lies in two images.")

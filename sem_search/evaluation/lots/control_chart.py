@@ -50,7 +50,6 @@ def place_lot(spread: LotSpread, images: FloatMatrix) -> ChartPoint:
 
 
 def _place(mean: FloatVector, *, noise: float, others: LotSpread) -> ChartPoint:
-    """Return a lot's point, by the mean and the spread of others."""
     views = others.list_views()
     step, of_mean = mean - others.centre, 1 / others.n_lots
     squares = [view.measure(step) / (view.between + view.kept * noise + view.total * of_mean) for view in views]

@@ -20,12 +20,9 @@ from typing import Literal
 import numpy as np
 from scipy.special import chndtrinc, ndtri
 
-from sem_search.errors import DataError
 from sem_search.evaluation.lots.reference import LotSpread
-from sem_search.evaluation.lots.two_sample import MIN_IMAGES
 from sem_search.evaluation.statistics import ROUNDING, Interval
 from sem_search.records import FloatMatrix, FloatVector
-from sem_search.words import count
 
 MARGIN = 3.0
 """Standard deviations between lots: of a process that goes on as it did, 3 lots of 1,000 lie farther out at most."""
@@ -105,16 +102,10 @@ def judge_lot(spread: LotSpread, images: FloatMatrix, *, margin: float = MARGIN,
 
     Args:
         spread: Of the reference.
-        images: Mean features of the new lot's independent images, shape (n_images, n_features).
+        images: Mean features of the new lot's independent images, four or more, shape (n_images, n_features).
         margin: In standard deviations between lots, above 0.
         seed: Of the draws.
-
-    Raises:
-        DataError: The lot has fewer than 4 independent images.
-        ValueError: The margin is not above 0.
     """
-    if not margin > 0:
-        raise ValueError(f"The margin must lie above 0; got {margin}.")
     measured = measure_distances(spread, images)
     interval = compute_interval(measured, seed=seed)
     verdict = decide(interval, margin=margin)
@@ -137,8 +128,6 @@ def judge_lot(spread: LotSpread, images: FloatMatrix, *, margin: float = MARGIN,
 
 def measure_distances(spread: LotSpread, images: FloatMatrix) -> list[LotDistance]:
     """Return what is measured of a lot in each view; see `judge_lot`."""
-    if len(images) < MIN_IMAGES:
-        raise DataError(f"the new lot has {count(len(images), 'independent image')}, and {MIN_IMAGES} are needed")
     noise = float(spread.space.measure_variances(images).sum()) / len(images)
     step = spread.space.embed(images.mean(axis=0)[None])[0] - spread.centre
     return [
@@ -171,24 +160,23 @@ def compute_interval(views: Sequence[LotDistance], *, seed: int = 0) -> Interval
     return Interval(value=value, low=float(low), high=float(high), level=1 - 2 * ERROR_RATE)
 
 
-def draw_distances(measured: LotDistance, *, rng: np.random.Generator, n_draws: int = N_DRAWS) -> FloatVector:
-    """Return distances that agree with what was measured, in standard deviations between lots, shape (n_draws,).
+def draw_distances(measured: LotDistance, *, rng: np.random.Generator) -> FloatVector:
+    """Return distances that agree with what was measured, in standard deviations between lots, shape (N_DRAWS,).
 
     Args:
         measured: Of the new lot.
         rng: Draws them.
-        n_draws: How many.
     """
     m = measured
-    noise = m.noise / _draw_share((m.n_images - 1) * m.n_effective, n_draws=n_draws, rng=rng)
-    reference_noise = m.reference_noise / _draw_share(m.n_free * m.n_effective, n_draws=n_draws, rng=rng)
+    noise = m.noise / _draw_share((m.n_images - 1) * m.n_effective, rng=rng)
+    reference_noise = m.reference_noise / _draw_share(m.n_free * m.n_effective, rng=rng)
     between = _draw_between(m, along=reference_noise / m.n_effective, rng=rng)
     in_centre, in_all = between / m.n_lots, noise + reference_noise / m.n_lots  # what moves the step from the centre
     squares = in_centre**2 + (2 * in_centre * in_all + in_all**2) / m.n_effective
     n_directions = (in_centre + in_all) ** 2 / squares  # that would do as much if all had the same variance
     scale = (in_centre + in_all) / n_directions
     step = max(m.squared + m.noise + m.total / m.n_lots, 0.0)
-    squared = scale * _invert(step / scale, n_directions, quantiles=rng.uniform(size=n_draws))
+    squared = scale * _invert(step / scale, n_directions, quantiles=rng.uniform(size=N_DRAWS))
     distances: FloatVector = np.sqrt(squared / np.maximum(between, m.least))
     return distances
 
@@ -212,17 +200,17 @@ def _draw_between(measured: LotDistance, *, along: FloatVector, rng: np.random.G
     Lots differ along one direction, in which their measured means have that variance and the noise `along` it; in the
     other directions they have the noise alone.
     """
-    n_free, n_draws = measured.n_lots - 1, len(along)
+    n_free = measured.n_lots - 1
     n_elsewhere = n_free * (measured.n_effective - 1)
-    elsewhere = along * rng.chisquare(n_elsewhere, size=n_draws) / n_free if n_elsewhere > 0 else 0.0
-    share = _draw_share(n_free, n_draws=n_draws, rng=rng)
+    elsewhere = along * rng.chisquare(n_elsewhere, size=N_DRAWS) / n_free if n_elsewhere > 0 else 0.0
+    share = _draw_share(n_free, rng=rng)
     between: FloatVector = np.maximum((measured.total - elsewhere) / share - along, 0.0)
     return between
 
 
-def _draw_share(n_free: float, *, n_draws: int, rng: np.random.Generator) -> FloatVector:
+def _draw_share(n_free: float, *, rng: np.random.Generator) -> FloatVector:
     """Return by how much a variance that is measured with so many degrees of freedom may lie off the true one."""
-    share: FloatVector = rng.chisquare(n_free, size=n_draws) / n_free
+    share: FloatVector = rng.chisquare(n_free, size=N_DRAWS) / n_free
     return share
 
 

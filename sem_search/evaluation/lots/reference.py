@@ -11,12 +11,11 @@ views of the lots: in all directions, and without the one, two or three in which
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sem_search.errors import DataError
-from sem_search.evaluation.lots.two_sample import MIN_IMAGES
 from sem_search.evaluation.statistics import NEGLIGIBLE
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 from sem_search.words import count
@@ -116,13 +115,7 @@ class LotSpread:
     def leave_out(self, lot: int) -> "LotSpread":
         """Return the spread of all lots but one, in the same space."""
         is_kept = np.arange(self.n_lots) != lot
-        return LotSpread(
-            space=self.space,
-            means=self.means[is_kept],
-            noises=self.noises[is_kept],
-            n_images=self.n_images[is_kept],
-            n_effective=self.n_effective,
-        )
+        return replace(self, means=self.means[is_kept], noises=self.noises[is_kept], n_images=self.n_images[is_kept])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,15 +156,14 @@ def measure_spread(lots: Sequence[FloatMatrix]) -> LotSpread:
     """Return how much lots differ.
 
     Args:
-        lots: Mean features of the independent images of each lot, each of shape (n_images, n_features).
+        lots: Mean features of the independent images of each lot, five lots or more of four images or more, each of
+            shape (n_images, n_features).
 
     Raises:
-        DataError: There are fewer than 5 lots.
-        ValueError: A lot has fewer than 4 images, or features are not finite.
+        ValueError: Features are not finite.
     """
-    check_number(len(lots))
-    if min(map(len, lots)) < MIN_IMAGES or not all(np.isfinite(images).all() for images in lots):
-        raise ValueError(f"Each lot needs {MIN_IMAGES} images or more, with finite features.")
+    if not all(np.isfinite(images).all() for images in lots):
+        raise ValueError("Some features are not finite: compute them again.")
     residuals = [images - images.mean(axis=0) for images in lots]
     parts = [range(first, len(lots), MAX_FITS) for first in range(min(MAX_FITS, len(lots)))]
     n_free = [len(lot) - 1 for lot in lots]

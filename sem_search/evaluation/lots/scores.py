@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from sem_search.evaluation.statistics import ROUNDING, ShrunkCovariance, fit_covariance
+from sem_search.evaluation.statistics import ROUNDING, ShrunkCovariance, average_rows, fit_covariance
 from sem_search.records import FloatMatrix, FloatVector, IntVector
 
 PERMUTATIONS_AT_ONCE = 100
@@ -127,9 +127,7 @@ def whiten_images(features: FloatMatrix, *, row_of_tile: IntVector) -> WhitenedI
         features: Shape (n_tiles, n_features).
         row_of_tile: The image of each tile, 0 to n_images - 1, shape (n_tiles,).
     """
-    sums = np.zeros((int(row_of_tile.max()) + 1, features.shape[1]))
-    np.add.at(sums, row_of_tile, features)
-    images = sums / np.bincount(row_of_tile)[:, None]
+    images = average_rows(features, numbers=row_of_tile)
     centre = images.mean(axis=0)
     covariance = fit_covariance(images - centre)
     return WhitenedImages(points=covariance.whiten(images - centre), centre=centre, covariance=covariance)
@@ -158,7 +156,6 @@ def _score(points: FloatMatrix, *, is_first: FloatMatrix) -> FloatMatrix:
 
 
 def _split(rows: FloatMatrix) -> list[FloatMatrix]:
-    """Return the permutations some at a time."""
     return np.split(rows, range(PERMUTATIONS_AT_ONCE, len(rows), PERMUTATIONS_AT_ONCE))
 
 

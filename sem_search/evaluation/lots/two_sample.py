@@ -31,6 +31,7 @@ from sem_search.evaluation.lots.scores import (
 )
 from sem_search.evaluation.statistics import MAX_P_VALUE, ROUNDING, Interval, adjust_p_values, adjust_smallest_p_values
 from sem_search.records import FloatMatrix, FloatVector, IntVector
+from sem_search.words import count
 
 N_PERMUTATIONS = 999  # p-values down to 0.001
 
@@ -105,10 +106,11 @@ def compare_lots(
 
     Raises:
         DataError: A lot has fewer than 4 independent images, or a group has images of two lots; the message names it.
-        ValueError: Shapes do not match, features are not finite, or there are fewer than two lots.
+        ValueError: Features are not finite.
     """
+    if not np.isfinite(features).all():
+        raise ValueError("Some features are not finite: compute them again.")
     groups = np.arange(len(lot_of_image)) if group_of_image is None else np.asarray(group_of_image)
-    _check_shapes(features, image_of_tile=image_of_tile, lot_of_image=lot_of_image, groups=groups, names=lot_names)
     _check_lots(groups, lot_of_image=lot_of_image, names=lot_names)
     group_of_tile = np.unique(groups, return_inverse=True)[1][image_of_tile]
     choices = list(itertools.combinations(range(len(lot_names)), 2))
@@ -152,7 +154,6 @@ def _add_powers(
 
 
 def _adjust_pairs(pairs: Sequence[LotPair]) -> list[LotPair]:
-    """Return the pairs with p-values adjusted for their number."""
     p_values = np.array([pair.p_value for pair in pairs])
     smallest = np.array([pair.smallest_p_value for pair in pairs])
     adjusted = zip(adjust_p_values(p_values), adjust_smallest_p_values(p_values, smallest=smallest), strict=True)
@@ -231,32 +232,7 @@ def _compute_effective_number(permuted: PermutationScores) -> float:
     return float(min(independent, 0.25 / max(permuted.compute_accuracy().var(), ROUNDING)))
 
 
-def _check_shapes(
-    features: FloatMatrix,
-    *,
-    image_of_tile: IntVector,
-    lot_of_image: IntVector,
-    groups: NDArray[np.generic],
-    names: Sequence[str],
-) -> None:
-    """Raise unless everything belongs together."""
-    if len(names) < 2:
-        raise ValueError(f"Lots are compared in pairs: got {len(names)}.")
-    if features.ndim != 2 or len(features) != len(image_of_tile) or len(groups) != len(lot_of_image):
-        raise ValueError(
-            f"Features of shape {features.shape}, {len(image_of_tile)} tiles, {len(lot_of_image)} images and "
-            f"{len(groups)} groups do not match."
-        )
-    if not np.isfinite(features).all():
-        raise ValueError("Some features are not finite: compute them again.")
-    if set(np.unique(image_of_tile)) != set(range(len(lot_of_image))):
-        raise ValueError(f"Every one of {len(lot_of_image)} images must have a tile, and every tile an image.")
-    if lot_of_image.min() < 0 or lot_of_image.max() >= len(names):
-        raise ValueError(f"Lots are numbered 0 to {len(names) - 1}; got up to {lot_of_image.max()}.")
-
-
 def _check_lots(groups: NDArray[np.generic], *, lot_of_image: IntVector, names: Sequence[str]) -> None:
-    """Raise if a group lies in two lots, or a lot is too small."""
     distinct, number = np.unique(groups, return_inverse=True)
     of_group, lots = np.unique(np.stack([number, lot_of_image]), axis=1)
     twice = np.flatnonzero(of_group[1:] == of_group[:-1])
@@ -270,6 +246,6 @@ def _check_lots(groups: NDArray[np.generic], *, lot_of_image: IntVector, names: 
         n_groups = len(np.unique(groups[lot_of_image == lot]))
         if n_groups < MIN_IMAGES:
             raise DataError(
-                f"lot {name} has {n_groups} independent image{'s' * (n_groups != 1)}, and {MIN_IMAGES} are needed: "
+                f"lot {name} has {count(n_groups, 'independent image')}, and {MIN_IMAGES} are needed: "
                 "with fewer, even a large difference can be chance"
             )

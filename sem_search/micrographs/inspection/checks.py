@@ -157,11 +157,9 @@ def find_reading_troubles(catalogue: Catalogue) -> list[Finding]:
         message = f"{what} cannot be used{why.rstrip('.')}."
         findings.append(Finding(kind="unusable_file", severity="warning", message=message, details=cause.cases))
     notes = [warning for warning in catalogue.warnings if not warning.startswith("left out ")]  # these are above
-    return findings + [_describe_note(f"{note.rstrip('.')}.") for note in notes]
-
-
-def _describe_note(note: str) -> Finding:
-    """Return the finding for what reading had to say: a warning where other classes may be meant."""
-    if note.startswith(DOUBT):
-        return Finding(kind="nested_classes", severity="warning", message=note)
-    return Finding(kind="reading", severity="note", message=note)
+    for message in (f"{note.rstrip('.')}." for note in notes):
+        if message.startswith(DOUBT):
+            findings.append(Finding(kind="nested_classes", severity="warning", message=message))
+        else:
+            findings.append(Finding(kind="reading", severity="note", message=message))
+    return findings

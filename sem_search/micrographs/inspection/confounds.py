@@ -184,7 +184,6 @@ def compute_counts(values: Labels, labels: Labels, *, n_classes: int) -> NDArray
 def _compute_confound(
     attribute: str, *, values: list[str], labels: Labels, groups: Labels, names: tuple[str, ...]
 ) -> Confound:
-    """Return the predictions from one attribute, with the permutation test."""
     _, rows = np.unique(np.asarray(values), return_inverse=True)
     n_right, closeness = _judge(compute_counts(rows, labels, n_classes=len(names)))
     permuted = [
@@ -231,7 +230,6 @@ def _compute_p_value(observed: float, permuted: Sequence[float]) -> float:
 
 
 def _describe_confound(confound: Confound, *, advice: str) -> Finding:
-    """Return the warning about one attribute."""
     table = [f"{name}: {join_values(values)}" for name, values in confound.table]
     surest = f", best for {name_some(confound.given_away)}" if confound.given_away else ""
     return Finding(
@@ -280,7 +278,6 @@ def _find_single_sessions(catalogue: Catalogue) -> list[Finding]:
 
 
 def _find_predictive_levels(catalogue: Catalogue) -> list[Finding]:
-    """Return a note for each of brightness, contrast and noise that predicts the class."""
     names = catalogue.class_names
     labels = np.array([names.index(record.label) for record in catalogue.records], dtype=np.int64)
     groups = _number_groups(catalogue.records)

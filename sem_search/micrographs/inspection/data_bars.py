@@ -119,7 +119,6 @@ def _find_alike_rows(stack: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _describe(records: Sequence[ImageRecord], *, bar_px: int, size: str) -> Finding:
-    """Return the warning."""
     ids = [record.image_id for record in records]
     advice = (
         "Find out where it begins, set crop_bottom_px to its height and inspect again: a network can learn its text "

@@ -41,8 +41,6 @@ ADVICE = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Contradiction:
-    """What the name and the metadata of one image give for one subject."""
-
     subject: str
     image_id: str
     in_name: str
@@ -74,11 +72,9 @@ def find_named_days(stem: str) -> dict[str, tuple[date, ...]]:
 
 
 def _iter_contradictions(record: ImageRecord, *, detectors: frozenset[str]) -> Iterator[_Contradiction]:
-    """Yield what the name of one image gives otherwise than its metadata."""
     stem = PurePosixPath(record.image_id).stem
 
     def contradict(subject: str, in_name: str, in_metadata: str) -> _Contradiction:
-        """Return a contradiction about this image."""
         return _Contradiction(subject=subject, image_id=record.image_id, in_name=in_name, in_metadata=in_metadata)
 
     acquired = record.acquired_at and record.acquired_at[:10]
@@ -97,7 +93,6 @@ def _iter_contradictions(record: ImageRecord, *, detectors: frozenset[str]) -> I
 
 
 def _describe(cases: Sequence[_Contradiction]) -> Finding:
-    """Return the warning about one subject."""
     groups = Counter((case.in_name, case.in_metadata) for case in cases)
     examples = [
         f"the name gives {in_name}, the metadata {in_metadata} ({count(n, 'file')})"

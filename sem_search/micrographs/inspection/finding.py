@@ -61,7 +61,6 @@ def join_findings(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _join(findings: Sequence[Finding]) -> Finding:
-    """Return one finding for several of one kind."""
     first = findings[0]
     cases = tuple(finding.message.removesuffix(finding.advice).rstrip() for finding in findings)
     images = sorted({image_id for finding in findings for image_id in finding.images})

@@ -1,7 +1,7 @@
 """Findings on images that show the same place: copies, overlapping fields, and what they mean for labels and groups."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sem_search.micrographs.catalogue import Catalogue, ImageRecord
 from sem_search.micrographs.inspection.finding import Finding
@@ -39,7 +39,11 @@ def find_similar_images(
     """
     records = {record.image_id: record for record in catalogue.records}
     findings = []
-    for copies in _join_copies(pair for pair in pairs if pair.kind != "overlapping"):
+    copies_of: dict[str, list[SimilarPair]] = defaultdict(list)
+    for pair in pairs:
+        if pair.kind != "overlapping":
+            copies_of[pair.first].append(pair)  # all pairs of one set of copies begin with its first
+    for copies in copies_of.values():
         findings += _describe_place(
             *_describe_copies(copies), advice=KEEP_ONE, relabel=RELABEL, images=_list_records(copies, records)
         )
@@ -142,20 +146,10 @@ def _describe_place(
 
 
 def _list_records(pairs: Sequence[SimilarPair], records: Mapping[str, ImageRecord]) -> list[ImageRecord]:
-    """Return all images of some pairs, sorted by id."""
     return [records[image_id] for image_id in sorted({end for pair in pairs for end in (pair.first, pair.second)})]
 
 
-def _join_copies(copies: Iterable[SimilarPair]) -> list[list[SimilarPair]]:
-    """Return the pairs of each set of copies, which all begin with its first."""
-    sets: dict[str, list[SimilarPair]] = defaultdict(list)
-    for pair in copies:
-        sets[pair.first].append(pair)
-    return list(sets.values())
-
-
 def _describe_copies(pairs: Sequence[SimilarPair]) -> tuple[str, str]:
-    """Return kind and message for a set of copies."""
     names = name_some({end for pair in pairs for end in (pair.first, pair.second)})
     if all(pair.kind == "identical_file" for pair in pairs):
         return "identical_files", f"{names} are copies of one file, equal in every byte."

@@ -1,6 +1,5 @@
 """What can be done where the pixel size gives the classes away, and what it would cost."""
 
-import math
 from collections import Counter
 
 from sem_search.micrographs.catalogue import Catalogue
@@ -50,14 +49,8 @@ def _describe_tiles(catalogue: Catalogue, *, grid: TileGrid, wanted_nm: float) -
     before: Counter[str] = Counter()
     after: Counter[str] = Counter()
     for record in catalogue.records:
-        before[record.label] += _count_tiles(record.height_px, record.width_px, grid=grid)
+        before[record.label] += len(list(grid.iter_corners(record.height_px, record.width_px)))
         if record.image_id not in unfit:
-            after[record.label] += _count_tiles(*brought.get_shape(record), grid=grid)
+            after[record.label] += len(list(grid.iter_corners(*brought.get_shape(record))))
     parts = [f"{name} {after[name]:,} of {before[name]:,}" for name in catalogue.class_names]
     return f"{after.total():,} of {count(before.total(), 'tile')} ({join_some(parts, noun='class')})"
-
-
-def _count_tiles(height_px: int, width_px: int, *, grid: TileGrid) -> int:
-    """Return how many tiles are taken of an image."""
-    n_tiles = math.prod(grid.count(height_px, width_px))
-    return n_tiles if grid.per_image is None else min(n_tiles, grid.per_image)

@@ -224,17 +224,14 @@ def summarise_classes(inspection: "Inspection") -> list[ClassSummary]:
 
 
 def _tally(records: list[ImageRecord], describe: Callable[[ImageRecord], str]) -> Tally:
-    """Return how many images have each value."""
     return dict(Counter(describe(record) for record in records).most_common())
 
 
 def _count_fields(inspection: "Inspection") -> int:
-    """Return the number of groups after images of the same place are joined."""
     return len({record.group for record in inspection.grouped.records})
 
 
 def _headline(inspection: "Inspection") -> str:
-    """Return what is there and how much was found, in one sentence."""
     catalogue = inspection.catalogue
     n_fields = _count_fields(inspection)
     fields = "" if n_fields == len(catalogue.records) else f", {n_fields} separate fields of view"
@@ -266,7 +263,6 @@ def _tabulate(summaries: list[ClassSummary]) -> list[str]:
 
 
 def _describe_pair(pair: SimilarPair, records: Mapping[str, ImageRecord]) -> dict[str, Any]:
-    """Return what the template shows of one pair."""
     zoom = compute_zoom(pair, records)
     words = {"identical_file": "same file", "identical_pixels": "same pixels"}.get(pair.kind)
     if words is None and max(zoom, 1 / zoom) > ZOOMED:

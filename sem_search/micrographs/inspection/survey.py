@@ -74,7 +74,6 @@ def survey_pixels(
     with_edges, with_thumbnail = frozenset(edges_of), frozenset(shown)
 
     def look(record: ImageRecord) -> tuple[PixelFacts, Edges | None, bytes | None]:
-        """Return what one image shows, and what of it is kept."""
         image, name = catalogue.read_image(record), record.image_id
         return (
             compute_pixel_facts(image),

@@ -273,7 +273,6 @@ def _compute_symmetry(first: Plane, second: Plane, *, sharpness: float) -> float
 
 
 def _get_shape(plane: Plane) -> Shape:
-    """Return rows and columns."""
     return plane.values.shape[0], plane.values.shape[1]
 
 
@@ -298,7 +297,6 @@ class _Weights:
 
 @lru_cache(maxsize=16)
 def _compute_weights(shape: Shape, other_shape: Shape) -> _Weights:
-    """Return the weights of all shifts of two planes."""
     fft_shape = tuple(scipy.fft.next_fast_len(a + b, real=True) for a, b in zip(shape, other_shape, strict=True))
     common = [_count_common(*sides, n_fft=n_fft) for *sides, n_fft in zip(shape, other_shape, fft_shape, strict=True)]
     area = np.outer(*common).astype(np.float32)

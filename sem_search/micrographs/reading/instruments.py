@@ -211,19 +211,9 @@ def _build_metadata(
     file_height_px: int,
     warnings: tuple[str, ...] = (),
 ) -> InstrumentMetadata:
-    """Return the metadata in a maker's text.
-
-    Args:
-        fields: Where this maker writes what.
-        pairs: Field -> value.
-        lengths: Pixel sizes with their units, which must agree.
-        stage: Where the stage stood.
-        file_height_px: Rows of the picture file.
-        warnings: About lengths that could not be read.
-    """
+    """Return the metadata in a maker's text; `lengths` are pixel sizes with their units, which must agree."""
 
     def get(what: str) -> str | None:
-        """Return what this maker writes about something; None where it writes nothing."""
         return _get(pairs, *fields.get(what, "").split())
 
     pixel_nm, doubts = agree(*lengths)
@@ -231,6 +221,8 @@ def _build_metadata(
     width_px, height_px = _parse_size(get("size"))
     if bar_px := _to_count(get("bar")):
         height_px = file_height_px - bar_px
+    # Only FEI always puts the bar below the scan. The others may also draw it into the scan's own rows, and then their
+    # size does not show it: only the user knows (`crop_bottom_px`).
     return InstrumentMetadata(
         pixel_size_nm=pixel_nm,
         acquired_at=acquired_at,
@@ -238,14 +230,13 @@ def _build_metadata(
         voltage_kv=_parse_voltage(get("voltage"), unit=fields.get("unit", "V")),
         instrument=_to_text(get("instrument")),
         scan_width_px=width_px,
-        scan_height_px=_keep_if_bar_is_below(height_px, file_height_px=file_height_px),
+        scan_height_px=height_px if height_px is not None and 0 < height_px < file_height_px else None,
         stage=stage,
         warnings=date_doubts + warnings + doubts,
     )
 
 
 def _get(pairs: Mapping[str, str], *names: str) -> str | None:
-    """Return the value of the first of these fields that is there."""
     return next((pairs[name] for name in names if name in pairs), None)
 
 
@@ -287,7 +278,6 @@ def _parse_zeiss(entries: Mapping[str, str], *, file_width_px: int, file_height_
     """
 
     def measure(*names: str) -> tuple[str, str]:
-        """Return the first entry that is there, as its value and its unit."""
         value, _, unit = (_get(entries, *names) or "").partition(" ")
         return value, unit.strip()
 
@@ -425,17 +415,7 @@ def _parse_voltage(text: str | None, *, unit: str) -> float | None:
     return scale(to_positive(match[1]), {"v": 1e-3, "kv": 1.0}.get((match[2] or unit).lower(), math.nan))
 
 
-def _keep_if_bar_is_below(height_px: int | None, *, file_height_px: int) -> int | None:
-    """Return the scan height only if rows are left below it.
-
-    FEI puts the bar below the scan and always gives the size of the scan. The others may also draw it into
-    the scan's own rows, and then their size does not show it: only the user knows (`crop_bottom_px`).
-    """
-    return height_px if height_px is not None and 0 < height_px < file_height_px else None
-
-
 def _iter_sidecars(picture: Path) -> Iterator[str]:
-    """Yield the texts beside the picture."""
     tescan = f"{picture.stem}-{picture.suffix[1:]}.hdr"
     for path in (*(picture.with_suffix(suffix) for suffix in SIDECAR_SUFFIXES), picture.with_name(tescan)):
         if path != picture and path.is_file() and path.stat().st_size <= MAX_SIDECAR_BYTES:
@@ -474,7 +454,6 @@ def _join(date: Any, time: Any) -> str | None:
 
 
 def _to_text(value: Any) -> str | None:
-    """Return a non-empty text, or None."""
     return str(value).strip() or None if value is not None else None
 
 
@@ -484,7 +463,6 @@ def _to_int(text: str | None) -> int | None:
 
 
 def _to_count(text: str | None) -> int | None:
-    """Return a whole number above zero, or None."""
     number = _to_int(text)
     return number if number is not None and number > 0 else None
 

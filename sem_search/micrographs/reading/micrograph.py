@@ -87,8 +87,6 @@ class Micrograph:
     metadata: InstrumentMetadata
     bit_depth: int
     """8 or 16, as stored (8 for less than 8, 16 for 9 to 15)."""
-    file_width_px: int
-    """Width of the upright picture."""
     file_height_px: int
     """Height of the upright picture with its data bar."""
     mode: str
@@ -133,9 +131,6 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
 
     Args:
         rgb: Shape (height, width) for grey or (height, width, 3) for colour.
-
-    Raises:
-        ValueError: Another shape or type.
     """
     return _encode(rgb, format="PNG")
 
@@ -157,17 +152,11 @@ def encode_jpeg(rgb: NDArray[np.uint8], *, quality: int) -> bytes:
     Args:
         rgb: Shape (height, width) for grey or (height, width, 3) for colour.
         quality: Of the file, 1 to 95.
-
-    Raises:
-        ValueError: Another shape or type.
     """
     return _encode(rgb, format="JPEG", quality=quality)
 
 
 def _encode(rgb: NDArray[np.uint8], **options: Any) -> bytes:
-    """Return a picture as the content of a file."""
-    if rgb.dtype != np.uint8 or rgb.ndim not in (2, 3) or (rgb.ndim == 3 and rgb.shape[2] != 3):
-        raise ValueError(f"a picture is uint8 of shape (h, w) or (h, w, 3), got {rgb.dtype} of shape {rgb.shape}")
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, **options)
     return buffer.getvalue()
@@ -195,7 +184,6 @@ def _read_file(path: Path, *, max_megapixels: float) -> bytes:
 
 
 def _decode(data: bytes, *, path: Path | None, reading: ReadingOptions) -> Micrograph:
-    """Return the micrograph from a file's content."""
     kind, plugin = _recognise(data)
     try:
         if kind == "TIFF":
@@ -228,7 +216,6 @@ def _decode(data: bytes, *, path: Path | None, reading: ReadingOptions) -> Micro
         original=grey,
         metadata=metadata,
         bit_depth=16 if picture.bits > 8 else 8,
-        file_width_px=width_px,
         file_height_px=height_px,
         mode=picture.mode,
         warnings=picture.warnings + metadata.warnings,
@@ -237,7 +224,6 @@ def _decode(data: bytes, *, path: Path | None, reading: ReadingOptions) -> Micro
 
 
 def _recognise(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
-    """Return the format and its decoder from the first bytes."""
     if not data:
         raise UnreadableImageError("is empty: copy or export it again")
     for signature, known in PLUGINS.items():
@@ -255,8 +241,6 @@ def _describe(error: Exception) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Picture:
-    """A decoded file, its data bar still on."""
-
     grey: FloatImage
     bits: int
     mode: str
@@ -309,7 +293,6 @@ def _load_tiff(data: bytes, *, facts: TiffFacts) -> Image.Image:
 
 
 def _decode_other(data: bytes, *, kind: str, plugin: type[ImageFile.ImageFile], max_pixels: float) -> _Picture:
-    """Decode a PNG, JPEG or BMP."""
     if kind == "PNG":
         _check_chunks(data)
     image = plugin(io.BytesIO(data))

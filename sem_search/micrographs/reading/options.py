@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sem_search.errors import SettingsError
-
 DEFAULT_MAX_MEGAPIXELS = 100.0  # ten times what a microscope's largest usual scan has (4096 x 3072 px)
 
 COMMON = "common"
@@ -16,11 +14,7 @@ PixelSize = float | Literal["common"] | None
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
-    """How files are read, and which of them may be left out.
-
-    Raises:
-        SettingsError: `crop_bottom_px` is negative.
-    """
+    """How files are read, and which of them may be left out."""
 
     crop_bottom_px: int = 0
     """Rows of the data bar, cut off where a file's metadata do not give the height of the scan."""
@@ -32,10 +26,6 @@ class ReadingOptions:
     """Whether a catalogue goes on without files that cannot be used."""
     pixel_size_nm: float | None = None
     """To which every image is brought before tiles are cut; None leaves all as they are."""
-
-    def __post_init__(self) -> None:
-        if self.crop_bottom_px < 0:
-            raise SettingsError(f"crop_bottom_px must be 0 or more, got {self.crop_bottom_px}")
 
     @property
     def max_pixels(self) -> float:

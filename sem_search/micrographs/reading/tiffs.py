@@ -51,8 +51,6 @@ class TiffFacts:
 
     page: int
     """Index of the largest page that is no thumbnail, the first of several."""
-    width_px: int
-    height_px: int
     bits: int
     """Per sample: 1 to 16."""
     max_value: int | None
@@ -97,8 +95,6 @@ def examine_tiff(data: bytes, *, max_pixels: float) -> TiffFacts:
         white = page.tags.valueof(MAX_SAMPLE_VALUE_TAG)
         return TiffFacts(
             page=index,
-            width_px=page.imagewidth,
-            height_px=page.imagelength,
             bits=_get_bits(page),
             max_value=white if _get_bits(page) == 16 and white in {2**bits - 1 for bits in range(9, 16)} else None,
             is_inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
@@ -252,7 +248,6 @@ def _get_bits(page: tifffile.TiffPage) -> int:
 
 
 def _get_all_bits(page: tifffile.TiffPage) -> tuple[int, ...]:
-    """Return the bits of each sample."""
     bits = page.bitspersample
     return tuple(map(int, bits)) if isinstance(bits, tuple) else (int(bits),) * page.samplesperpixel
 

@@ -89,11 +89,7 @@ class SharedStore:
 
     @cached_property
     def _remote(self) -> tuple[Any, str]:
-        """fsspec's file system and the path in it.
-
-        Raises:
-            SettingsError: fsspec, or its driver for such URLs, is not installed, or it refuses the URL.
-        """
+        """fsspec's file system and the path in it."""
         try:
             import fsspec
         except ImportError as error:

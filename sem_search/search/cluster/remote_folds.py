@@ -97,13 +97,7 @@ class RemoteFolds:
     """By cell and fold; None for one that was on disk already when its turn was still to come."""
 
     def obtain(self, *, cell: Cell, fold: Fold, course: CellCourse) -> FinishedFold:
-        """Return a finished fold, as `FoldSource`.
-
-        Args:
-            cell: What is tried.
-            fold: Which images stand in which split.
-            course: The cell's folds so far; gives a worker the incumbent, and may prune the cell.
-        """
+        """Return a finished fold, as `FoldSource`; the course also gives a worker the incumbent."""
         self._forget_ended(cell)
         finished = self.prepared.store.read(cell=cell, fold=fold.number)
         is_new = finished is None or self._futures.get((cell, fold.number)) is not None

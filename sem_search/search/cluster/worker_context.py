@@ -25,7 +25,7 @@ from sem_search.records import TileTable
 from sem_search.search.cluster.feature_shards import Features, FeatureShards, compile_shard_computation
 from sem_search.search.cluster.object_store import SharedStore
 from sem_search.search.prepare.features import get_content_key, get_feature_key
-from sem_search.search.prepare.network import build_head_trainer
+from sem_search.search.prepare.network import build_trainer
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.results.run_description import describe_versions
 from sem_search.secrets import mask_url
@@ -33,7 +33,7 @@ from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
 from sem_search.transfer.engine import Engine
 from sem_search.transfer.features import compute_feature_key, get_features
-from sem_search.transfer.heads.training import HeadTrainer
+from sem_search.transfer.heads.training import HeadTrainer, TrainingSettings
 from sem_search.transfer.runtime import configure_tensorflow
 from sem_search.transfer.trunk import Computation, set_computation
 from sem_search.transfer.views import VIEWS
@@ -42,18 +42,8 @@ NUMBER_MAKERS = ("sem_search", "tensorflow", "keras", "numpy")
 """Packages of which another version may give other numbers."""
 
 NEEDED = (
-    "backbone",
-    "tile_px",
-    "epochs",
-    "patience",
-    "schedule",
-    "momentum",
-    "hidden_units",
-    "dropout",
-    "augment",
-    "class_weight",
-    "seed",
-    "threads",
+    *(field.name for field in dataclasses.fields(TrainingSettings)),
+    *("backbone", "tile_px", "hidden_units", "dropout", "augment", "seed", "threads"),
 )
 """Settings that training depends on; paths, URLs and names stay with the search."""
 
@@ -106,7 +96,7 @@ class WorkerContext:
             )
             for content_key, shards in zip(self.content_keys, self.shards, strict=True)
         ]
-        return build_head_trainer(self.settings, cut=self.cut, tiles=self.tiles, views=views)
+        return build_trainer(self.settings, cut=self.cut, tiles=self.tiles, views=views)
 
     def _refuse_tiles(self) -> Iterator[FloatTiles]:
         raise SettingsError(f"{_name_here()} has no micrographs of study {self.study!r}: it computes from shards.")

@@ -3,7 +3,7 @@
 from sem_search.audits.heat_maps.heat import HeadWeights
 from sem_search.audits.heat_maps.morphology import MorphologyAudit, audit_morphology
 from sem_search.audits.heat_maps.morphology_entries import iter_morphology_entries
-from sem_search.audits.heat_maps.other_network import OtherMaps, explain_study
+from sem_search.audits.heat_maps.other_network import explain_study
 from sem_search.audits.study_audit import QUESTIONS, StudyAudit, check_questions, iter_audit_entries, iter_audits
 from sem_search.audits.subject import AuditSubject
 from sem_search.progress import Show, show_nothing
@@ -35,9 +35,7 @@ def run_audit(
 
     Args:
         study: The study's name.
-        storage: Its Optuna storage.
-        study_folder: Where finished folds lie; the search's own by default.
-        threads: Processor threads; the search's by default.
+        storage, study_folder, threads: As of `take_up_study`.
         questions: What to ask.
         show: Shows each answer.
         show_progress: Shows what is being trained.
@@ -50,9 +48,7 @@ def run_audit(
         "audit", study, storage=storage, study_folder=study_folder, only=None if questions == QUESTIONS else questions
     )
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
-    with open_question_run(
-        study=study, kind="audit", parent_run_id=finished.run_id, name=f"audit of {study}"
-    ) as run_id:
+    with open_question_run(study=study, kind="audit", parent_run_id=finished.run_id) as run_id:
         show_progress(f"Logged as run {run_id}, artifacts below audit/, answer by answer.")
         audits = iter_audits(build_subject(finished), questions=questions, show=show_progress)
         known, shown = None, ""
@@ -73,11 +69,7 @@ def build_subject(finished: FinishedStudy) -> AuditSubject:
     prepared = finished.prepared
     settings, data = prepared.settings, prepared.data
     return AuditSubject(
-        study=prepared.name,
-        winner=finished.outcome.winner,
-        trials=finished.outcome.trials,
-        select_on=finished.outcome.select_on,
-        tiles=data.tiles,
+        outcome=finished.outcome,
         folds=data.folds,
         catalogue=data.catalogue,
         grid=data.grid,
@@ -105,9 +97,7 @@ def run_morphology(
 
     Args:
         study: The study's name.
-        storage: Its Optuna storage.
-        study_folder: Where finished folds lie; the search's own by default.
-        threads: Processor threads; the search's by default.
+        storage, study_folder, threads: As of `take_up_study`.
         other: Another study of the storage, on the same data and folds: does its network look at the same places?
         show: Shows what was found.
         show_progress: Shows what is being computed.
@@ -120,12 +110,12 @@ def run_morphology(
         check_pair(study, other, storage=storage, must_agree=SAME_TILES)
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
     subject, maps = build_subject(finished), None
-    with open_question_run(
-        study=study, kind="morphology", parent_run_id=finished.run_id, name=f"morphology of {study}"
-    ) as run_id:
+    with open_question_run(study=study, kind="morphology", parent_run_id=finished.run_id) as run_id:
         if other is not None:
             show_progress(f"heat maps of {other}")
-            maps = _explain_study(take_up_study(other, storage=storage, study_folder=study_folder, threads=threads))
+            second = take_up_study(other, storage=storage, study_folder=study_folder, threads=threads)
+            weights = read_head_weights(second, trial=second.outcome.winner)
+            maps = explain_study(build_subject(second), head_weights=weights)
         audit = audit_morphology(
             subject,
             head_weights=read_head_weights(finished, trial=finished.outcome.winner),
@@ -144,9 +134,3 @@ def read_head_weights(finished: FinishedStudy, *, trial: TrialOutcome) -> dict[i
     """Return a trial's head of each fold, by the fold's number."""
     kept = read_finished_folds(finished.prepared, trial=trial)
     return {one.outcome.fold: one.head_weights for one in kept}
-
-
-def _explain_study(finished: FinishedStudy) -> OtherMaps:
-    """Return where the network of a study looks."""
-    weights = read_head_weights(finished, trial=finished.outcome.winner)
-    return explain_study(build_subject(finished), head_weights=weights)

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from sem_search.programs import find_command
 from sem_search.secrets import mask_url
-from sem_search.settings import SearchSettings, build_settings
-from sem_search.words import write_list
+from sem_search.settings import SearchSettings, build_settings, write_value
 
 STORAGE = str(SearchSettings.model_fields["storage"].default)
 
@@ -49,14 +48,7 @@ def _list_options(settings: SearchSettings) -> dict[str, str]:
     presets = (build_settings({"data": settings.data}), build_settings({"preset": settings.preset}))
     usual = {**presets[1].model_dump(), "preset": presets[0].preset}
     return {
-        name: _write_value(value)
+        name: write_value(value)
         for name in SearchSettings.model_fields
         if name not in ("data", "threads", "storage") and (value := getattr(settings, name)) != usual[name]
     }
-
-
-def _write_value(value: object) -> str:
-    """Return a setting as the command line takes it."""
-    if isinstance(value, tuple):
-        return write_list(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)

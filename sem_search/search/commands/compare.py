@@ -98,13 +98,7 @@ def run_comparison(
 def check_pair(
     first: str, second: str, *, storage: str, must_agree: Mapping[str, str] = MUST_AGREE
 ) -> tuple[optuna.Study, optuna.Study]:
-    """Return two studies of one storage that can be compared.
-
-    Args:
-        first: Name of a study.
-        second: Name of another.
-        storage: URL of the storage that has both.
-        must_agree: What must be the same in both.
+    """Return two studies of one storage that can be compared: they have in common what `must_agree`.
 
     Raises:
         InputError: A study is missing, they are one, or they do not have the same data and folds.

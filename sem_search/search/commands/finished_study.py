@@ -19,7 +19,7 @@ from sem_search.search.results.conclusion import list_winner_runs
 from sem_search.search.results.model import name_model
 from sem_search.search.results.outcome import read_stored_outcome, read_study_outcome
 from sem_search.search.results.study_result import Study
-from sem_search.search.trials.attributes import FINGERPRINT, MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID
+from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID
 from sem_search.search.trials.process_id import describe_process
 from sem_search.search.trials.study import load_study
 from sem_search.secrets import MASK
@@ -29,12 +29,9 @@ from sem_search.tracking.mlflow.availability import check_store_answers
 from sem_search.tracking.mlflow.log import end_run, open_child_run
 from sem_search.tracking.mlflow.models import find_model_uri
 from sem_search.tracking.mlflow.own_runs import keep_outcome
-from sem_search.tracking.mlflow.runs import check_files_are_there, check_run_is_known, describe_audit
+from sem_search.tracking.mlflow.runs import check_files_are_there, check_run_is_known, describe_kind
 
 SAME_DATA = "Questions need the search's own images and weights: put them back as they were."
-
-OLD_MODEL_NAME = "classifier"
-"""Of every trial's model before models were named after backbone and cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +79,7 @@ def read_study(name: str, *, storage: str, study_folder: str | None = None) -> S
     """Return a finished study's tables; its images are read again, and no network is built.
 
     Args:
-        name: The study's name.
-        storage: Its Optuna storage.
-        study_folder: Where finished folds lie; the search's own by default.
+        name, storage, study_folder: As of `take_up_study`.
 
     Raises:
         StudyMismatchError: There is no such study, no folder of it, or its data have changed.
@@ -110,13 +105,9 @@ def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) ->
     """Return the URI of the winner's version; that of its run's model where no version is registered.
 
     A registry that is away is a warning, not an error: the study's tables need none.
-
-    Args:
-        study: From the storage.
-        outcome: Its winner.
-        name: Registered model.
     """
-    run_id = str(outcome.winner.run_id)
+    winner = outcome.winner
+    run_id = str(winner.run_id)
     try:
         registered = find_registered(model_name=name, run_ids=list_winner_runs(study, outcome=outcome))
         if registered is not None:
@@ -127,11 +118,7 @@ def _find_model_uri(study: optuna.Study, *, outcome: StudyOutcome, name: str) ->
         warn(f"{error} Until then, the study's model_uri is that of its run.")
     except InputError:
         pass  # there is no registry here, or it holds neither version nor run
-    # Without a store nothing says what the model is called; this attribute is as old as the models' speaking names.
-    is_old = MLFLOW_PAGE not in study.user_attrs
-    winner = outcome.winner
-    model = OLD_MODEL_NAME if is_old else name_model(outcome.backbone, cell=winner.cell, is_refit=winner.is_refit)
-    return f"runs:/{run_id}/{model}"
+    return f"runs:/{run_id}/{name_model(outcome.backbone, cell=winner.cell, is_refit=winner.is_refit)}"
 
 
 def check_same_data(study: optuna.Study, *, digest: str) -> None:
@@ -145,16 +132,17 @@ def check_same_data(study: optuna.Study, *, digest: str) -> None:
 
 
 @contextmanager
-def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str) -> Iterator[str]:
+def open_question_run(*, study: str, kind: str, parent_run_id: str, name: str | None = None) -> Iterator[str]:
     """Give the id of a new run below a study's, for what is asked of it; it ends as FINISHED, KILLED or FAILED.
 
     Args:
         study: The study asked.
-        kind: What is asked: `audit`, `comparison`, `morphology`.
+        kind: What is asked: `audit`, `comparison`, `learning-curve`, `morphology`.
         parent_run_id: The study's run.
-        name: Of the new run.
+        name: Of the new run; by default what is asked, and of which study.
     """
-    tags = describe_audit(study=study, kind=kind, process=describe_process())
+    name = name or f"{kind.replace('-', ' ')} of {study}"
+    tags = describe_kind(kind, study=study, process=describe_process())
     run_id = open_child_run(parent_run_id=parent_run_id, name=name, tags=tags)
     with keep_outcome(run_id, end=lambda status: end_run(run_id, status=status)):
         yield run_id

@@ -1,18 +1,17 @@
 """`sem-search inspect`: what is in the data and what is wrong with it, printed, and written as JSON and HTML."""
 
-import dataclasses
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from sem_search.errors import SettingsError
-from sem_search.micrographs.catalogue import Catalogue, read_catalogue
+from sem_search.micrographs.catalogue import Catalogue
 from sem_search.micrographs.inspection.inspect import Inspection, inspect_catalogue
 from sem_search.micrographs.one_pixel_size import settle_pixel_size
 from sem_search.progress import Show, show_nothing
 from sem_search.search.commands.command_line import write_search_command
-from sem_search.search.prepare.data import build_grid, locate_data
+from sem_search.search.prepare.data import build_grid, read_data
 from sem_search.settings import SearchSettings
 from sem_search.tracking.entries.types import TextArtifact
 from sem_search.words import name_some
@@ -33,14 +32,7 @@ def inspect_data(settings: SearchSettings, *, catalogue: Catalogue | None = None
         DataError: There are no data, or no two classes.
     """
     if catalogue is None:
-        data, reading = locate_data(settings)
-        catalogue = read_catalogue(
-            data,
-            exclude=settings.exclude,
-            allow_outside=settings.allow_outside,
-            reading=dataclasses.replace(reading, skip_unreadable=True),
-            progress=True,
-        )
+        catalogue = read_data(settings.model_copy(update={"skip_unreadable": True}), progress=True)
     catalogue, pixel_size_nm = settle_pixel_size(catalogue, asked=settings.pixel_size_nm, tile_px=settings.tile_px)
     return inspect_catalogue(
         catalogue,

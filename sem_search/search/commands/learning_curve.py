@@ -23,9 +23,7 @@ def run_learning_curve(
 
     Args:
         study: The study's name.
-        storage: Its Optuna storage.
-        study_folder: Where finished folds lie; the search's own by default.
-        threads: Processor threads; the search's by default.
+        storage, study_folder, threads: As of `take_up_study`.
         target: F-measure over test tiles, in (0, 1); by default half of today's errors gone.
         show: Shows what was found.
 
@@ -42,9 +40,7 @@ def run_learning_curve(
         target=None if target is None else f"{target:g}",
     )
     finished = take_up_study(study, storage=storage, study_folder=study_folder, threads=threads)
-    with open_question_run(
-        study=study, kind="learning-curve", parent_run_id=finished.run_id, name=f"learning curve of {study}"
-    ) as run_id:
+    with open_question_run(study=study, kind="learning-curve", parent_run_id=finished.run_id) as run_id:
         audit = measure_learning_curve(build_subject(finished), target=target)
         log_entries(iter_learning_curve_entries(audit, command=command), run_id=run_id)
     show(audit.to_text())

@@ -115,13 +115,7 @@ def compute_lot_features(
 
 
 def describe_command(folders: Sequence[Path], *, settings: SearchSettings, output: Path) -> str:
-    """Return the command that compares these lots again: what differs from the defaults is given.
-
-    Args:
-        folders: One per lot.
-        settings: Of the comparison.
-        output: Where it is written.
-    """
+    """Return the command that compares these lots again: what differs from the defaults is given."""
     fields = {name: field.default for name, field in SearchSettings.model_fields.items() if name in TAKEN}
     options = {name: str(value) for name, default in fields.items() if (value := getattr(settings, name)) != default}
     return write_command("lots", *map(str, folders), output=str(output), **options)

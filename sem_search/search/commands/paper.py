@@ -83,7 +83,10 @@ def run_paper(searches: Sequence[SearchSettings], *, show: Show = show_nothing) 
             conclusions = tuple(finish_search(prepared.pop(0)) for _ in searches)
         comparisons = tuple(_compare(searches, conclusions=conclusions))
         answer = build_paper_answer(
-            [_describe_study(one, weights_used=used) for one, used in zip(conclusions, weights, strict=True)],
+            [
+                PaperStudy(outcome=one.outcome, weights_used=used, figures={entry.path: entry for entry in one.figures})
+                for one, used in zip(conclusions, weights, strict=True)
+            ],
             comparisons=[compared.to_answer() for compared in comparisons],
             facts=facts,
         )
@@ -124,18 +127,8 @@ def _compare(searches: Sequence[SearchSettings], *, conclusions: Sequence[Conclu
         yield compare_studies(conclusions[0].outcome, conclusion.outcome, settings=tuple(differing))
 
 
-def _describe_study(conclusion: Conclusion, *, weights_used: str) -> PaperStudy:
-    figures = {figure.path: figure for figure in conclusion.figures}
-    return PaperStudy(outcome=conclusion.outcome, weights_used=weights_used, figures=figures)
-
-
 def collect_class_facts(data: PreparedData, *, settings: SearchSettings) -> dict[str, dict[str, str]]:
-    """Return what Table 1 says of each class beside its numbers, by column: sizes, and what a CSV says besides.
-
-    Args:
-        data: Read with the settings.
-        settings: Name the data.
-    """
+    """Return what Table 1 says of each class beside its numbers, by column: sizes, and what a CSV says besides."""
     path = Path(settings.data).expanduser()
     of_csv = read_class_facts(path) if settings.data != DEMO and path.is_file() else {}
     facts = {}

@@ -45,9 +45,7 @@ def run_report(
 
     Args:
         study: The study's name; None is the only study of the storage.
-        storage: Its Optuna storage.
-        study_folder: Where finished folds lie; the search's own by default.
-        threads: Processor threads; the search's by default.
+        storage, study_folder, threads: As of `take_up_study`.
         is_new: Make it again although it is there: an audit may have been logged since.
         output: Where a copy is put.
         show: Shows that it is made.
@@ -86,9 +84,7 @@ def run_kit(
     Args:
         study: The study's name; None is the only study of the storage.
         folder: New, or empty.
-        storage: Its Optuna storage.
-        study_folder: Where finished folds lie; the search's own by default.
-        threads: Processor threads; the search's by default.
+        storage, study_folder, threads: As of `take_up_study`.
         show: Shows that it is made.
 
     Raises:
@@ -133,7 +129,6 @@ def _describe(finished: FinishedStudy, *, storage: str) -> StudyContext:
         begun,
         outcome=finished.outcome,
         prepared=prepared,
-        trainer=prepared.trainer,
         model_uri=None if registered is None else registered.uri,
         run_id=finished.run_id,
     )

@@ -58,7 +58,7 @@ def begin_search(settings: SearchSettings, *, show: Show = show_nothing) -> Prep
     quieten_libraries()
     show(_describe_request(settings))
     _warn_of_logged_password(settings)
-    check_storage(settings.storage, wait_s=settings.outage_wait, warn=warn)
+    check_storage(settings.storage, wait_s=settings.outage_wait)
     try:
         prepared = prepare_search(settings, show=show)
     except ClassTooSmallError as error:
@@ -92,7 +92,9 @@ def finish_search(prepared: PreparedSearch) -> Conclusion:
     Raises:
         StoreError: A database, the tracking server or the disk does not answer, or did not stay.
     """
-    with _open_client(prepared.settings) as client:  # a cluster that is away makes no study
+    address = prepared.settings.cluster
+    cluster: AbstractContextManager[ClusterClient | None] = nullcontext() if address is None else open_cluster(address)
+    with cluster as client:  # one that is away makes no study
         if client is not None:
             prepared = dataclasses.replace(prepared, elsewhere=partial(compute_shards, client, prepared=prepared))
         return search_study(prepared, client=client)
@@ -106,11 +108,6 @@ def _describe_way_out(error: ClassTooSmallError, *, settings: SearchSettings) ->
     n_folds = int(error.changes.get("folds", settings.folds))
     changed = settings.model_copy(update={"exclude": left_out, "folds": n_folds})
     return f" For example:\n  {write_search_command(changed)}"
-
-
-def _open_client(settings: SearchSettings) -> AbstractContextManager[ClusterClient | None]:
-    """Give the client of the cluster, if the search is to have one."""
-    return nullcontext() if settings.cluster is None else open_cluster(settings.cluster)
 
 
 def _describe_request(settings: SearchSettings) -> str:

@@ -63,7 +63,7 @@ def run_worker(
         wait_s = min(settings.outage_wait, START_S)
         wait_while_away(lambda: check_run_is_known(run_id), wait_s=wait_s, warn=warn)
         prepared = _prepare_worker(settings, begun=begun)
-        opened = open_study(settings, name=study, fingerprint=prepared.fingerprint, warn=warn)
+        opened = open_study(settings, name=study, fingerprint=prepared.fingerprint)
         log_to_own_run([], kind="worker", name=f"worker of {study}")
         help_study(opened, prepared=prepared, run_id=run_id)
     show(f"No cell of study {study!r} is left to claim.")
@@ -77,7 +77,7 @@ def _wait_for_study(name: str, *, storage: str, wait_s: float, show: Show) -> op
         is_over = left_s <= 0
         try:
             if is_over or has_file(storage):
-                return load_study(name=name, storage=storage, wait_s=START_S, warn=warn)
+                return load_study(name=name, storage=storage, wait_s=START_S)
         except StudyMismatchError:
             if is_over:
                 raise

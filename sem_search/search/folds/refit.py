@@ -6,6 +6,7 @@ winner, that one is trained again then.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 
 import optuna
 
@@ -33,12 +34,9 @@ def refit_winner(study: optuna.Study, *, prepared: PreparedSearch, open_source: 
     """
     while waiting := find_missing_refits(study, prepared=prepared):  # a worker may have finished a better cell
         cell, missing = waiting
-        progress = SearchProgress(n_folds_total=len(missing), n_folds_done=0)
-        try:
+        with closing(SearchProgress(n_folds_total=len(missing), n_folds_done=0)) as progress:
             progress.show(f"{cell.name} has won: its heads are trained again, on training and validation images.")
             open_source(progress).refit(cell, folds=missing)
-        finally:
-            progress.close()
 
 
 def find_missing_refits(study: optuna.Study, *, prepared: PreparedSearch) -> tuple[Cell, list[Fold]] | None:

@@ -5,18 +5,19 @@ lost since, what was reported of the fold still counts, and its answers are comp
 data, settings and seed. No result is computed from fewer folds than were reported to the study.
 """
 
+from contextlib import closing
+
 import optuna
 
 from sem_search.evaluation.metrics import compute_fold_f_measure
 from sem_search.search.folds.train import LocalFolds
 from sem_search.search.prepare.prepared_search import PreparedSearch
-from sem_search.search.trials.results import get_cell, iter_reported_folds
+from sem_search.search.trials.results import get_cell, list_results
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.terminal import echo
-from sem_search.transfer.heads.training import HeadTrainer
 
 
-def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer) -> tuple[str, ...]:
+def repair_folds(study: optuna.Study, *, prepared: PreparedSearch) -> tuple[str, ...]:
     """Train the folds again that finished trials have reported and that cannot be read any more.
 
     Cost: every finished fold is read and hashed once; where all are whole, that is all.
@@ -24,7 +25,6 @@ def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: Head
     Args:
         study: Whose reported folds must be whole.
         prepared: Data, settings and the store of finished folds.
-        trainer: Of the same data and settings.
 
     Returns:
         A warning for each fold.
@@ -34,16 +34,16 @@ def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: Head
     """
     lost = [
         (get_cell(trial), number, trial.intermediate_values[number])
-        for trial, number in iter_reported_folds(study)
+        for trial in list_results(study)
+        for number in sorted(trial.intermediate_values)
         if not prepared.store.is_whole(cell=get_cell(trial), fold=number)
     ]
     if not lost:
         return ()
     folds = {fold.number: fold for fold in prepared.data.folds.folds}
     warnings = []
-    progress = SearchProgress(n_folds_total=len(lost), n_folds_done=0)
-    source = LocalFolds(prepared=prepared, trainer=trainer, progress=progress)
-    try:
+    with closing(SearchProgress(n_folds_total=len(lost), n_folds_done=0)) as progress:
+        source = LocalFolds(prepared=prepared, progress=progress)
         for cell, number, reported in lost:
             outcome = source.obtain(cell=cell, fold=folds[number]).outcome
             value = compute_fold_f_measure(outcome, tiles=prepared.data.tiles, split=prepared.settings.select_on)
@@ -55,6 +55,4 @@ def repair_folds(study: optuna.Study, *, prepared: PreparedSearch, trainer: Head
                 warning += f": F {value!r} now, {reported!r} before (another machine, or another number of threads?)"
             echo(f"Warning: {warning}.", err=True)
             warnings.append(warning)
-    finally:
-        progress.close()
     return tuple(warnings)

@@ -11,7 +11,7 @@ either is finished, and is never trained again, or is not there.
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sem_search.errors import StoreError
 from sem_search.files import ARCHIVE_DAMAGE, pack_arrays, seal, unpack_arrays, unseal, write_atomically
 from sem_search.records import Cell, FinishedFold, FoldOutcome, TrainingCurves
+from sem_search.search.cluster.object_store import SharedStore
 
 FACTS = ("fold", "best_epoch", "is_diverged", "training_s")
 ANSWERS = ("validation_tiles", "validation_probabilities", "test_tiles", "test_probabilities")
@@ -30,25 +31,12 @@ FoldKind = Literal["fold", "refit"]
 """As the search trained it, or trained again on training and validation tiles."""
 
 
-class ObjectStore(Protocol):
-    """Objects by name, each whole or not there."""
-
-    def read(self, name: str) -> bytes | None:
-        """Return an object's content; None if it is not there or damaged."""
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write an object; raises StoreError."""
-
-    def has(self, name: str) -> bool:
-        """Tell whether an object is there, whole or damaged."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class FoldStore:
     """The finished folds of one study."""
 
     folder: Path
-    shared: ObjectStore | None = None
+    shared: SharedStore | None = None
     """A second place, which other machines reach: what is not here is fetched from it, what is written goes to both."""
     kind: FoldKind = "fold"
 

@@ -10,7 +10,7 @@ from sem_search.records import Cell, EpochFigures, FinishedFold
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.pruning.in_order import CellCourse
 from sem_search.search.trials.search_progress import SearchProgress
-from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
+from sem_search.transfer.heads.training import get_tile_splits
 
 
 class FoldSource(Protocol):
@@ -27,6 +27,7 @@ class FoldSource(Protocol):
         Raises:
             optuna.TrialPruned: The cell is pruned within this fold.
             FailedTrialError: This cell cannot be trained.
+            StoreError: The result could not be written.
         """
 
     def refit(self, cell: Cell, *, folds: Sequence[Fold]) -> None:
@@ -43,20 +44,10 @@ class LocalFolds:
     """Folds from disk, else trained in this process."""
 
     prepared: PreparedSearch
-    trainer: HeadTrainer
     progress: SearchProgress
 
     def obtain(self, *, cell: Cell, fold: Fold, course: CellCourse | None = None) -> FinishedFold:
-        """Return a finished fold, as `FoldSource`; without a course it is trained to its end.
-
-        Args:
-            cell: What is tried.
-            fold: Which images stand in which split.
-            course: The cell's folds so far; it may prune the cell after any epoch. None never prunes.
-
-        Raises:
-            StoreError: The result could not be written.
-        """
+        """Return a finished fold, as `FoldSource`; without a course it is trained to its end."""
         finished = self.prepared.store.read(cell=cell, fold=fold.number)
         is_new = finished is None
         if finished is None:
@@ -70,7 +61,8 @@ class LocalFolds:
         for fold in folds:
             first = self.prepared.store.get(cell=cell, fold=fold.number)
             splits = get_tile_splits(fold, tiles=self.prepared.data.tiles)
-            self.prepared.store.refits.write(self.trainer.refit_fold(first, splits=splits, cell=cell), cell=cell)
+            again = self.prepared.trainer.refit_fold(first, splits=splits, cell=cell)
+            self.prepared.store.refits.write(again, cell=cell)
             self.progress.count_fold(cell=cell, fold=fold.number, is_new=True)
 
     def _train(self, cell: Cell, *, fold: Fold, course: CellCourse | None) -> FinishedFold:
@@ -78,10 +70,9 @@ class LocalFolds:
         n_epochs = 1 if cell.head == "linear" else self.prepared.settings.epochs
 
         def show(figures: EpochFigures) -> None:
-            """Show the epoch; the cell may be pruned by it."""
             self.progress.show_epoch(cell=cell, fold=fold.number, epoch=next(epochs), n_epochs=n_epochs)
             if course is not None:
                 course.watch(figures)
 
         splits = get_tile_splits(fold, tiles=self.prepared.data.tiles)
-        return self.trainer.train_fold(splits, cell=cell, on_epoch=show)
+        return self.prepared.trainer.train_fold(splits, cell=cell, on_epoch=show)

@@ -11,8 +11,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from sem_search.errors import ClassTooSmallError, DataError, SettingsError
 from sem_search.micrographs.catalogue import Catalogue, read_catalogue
 from sem_search.micrographs.demo import DEMO_SIZES, RECIPE_VERSION, write_demo_data
@@ -70,14 +68,7 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         DataError: The data cannot be used as they are; the message says why and what to do.
         SettingsError: A class to exclude does not exist, or the folds asked for are too few.
     """
-    folder, reading = locate_data(settings)
-    grid = build_grid(settings)
-    catalogue = read_catalogue(
-        folder,
-        exclude=settings.exclude,
-        allow_outside=settings.allow_outside,
-        reading=reading,
-    )
+    grid, catalogue = build_grid(settings), read_data(settings)
     catalogue, pixel_size_nm = settle_pixel_size(catalogue, asked=settings.pixel_size_nm, tile_px=settings.tile_px)
     # Drawn once before the slow search for overlaps, so that a class that is too small is refused at once.
     draw_folds(catalogue, n_folds=settings.folds, seed=settings.seed)
@@ -101,6 +92,19 @@ def prepare_data(settings: SearchSettings) -> PreparedData:
         folds=folds,
         tiles=build_study_tiles(catalogue, grid=grid),
         findings=inspection.findings,
+    )
+
+
+def read_data(settings: SearchSettings, *, progress: bool = False) -> Catalogue:
+    """Read the images that the settings name, and their labels.
+
+    Raises:
+        DataError: The data cannot be used as they are.
+        SettingsError: A class to exclude does not exist.
+    """
+    place, reading = locate_data(settings)
+    return read_catalogue(
+        place, exclude=settings.exclude, allow_outside=settings.allow_outside, reading=reading, progress=progress
     )
 
 
@@ -158,29 +162,16 @@ def locate_data(settings: SearchSettings) -> tuple[Path, ReadingOptions]:
 
 
 def build_study_tiles(catalogue: Catalogue, *, grid: TileGrid) -> TileTable:
-    """Join the tile layout with classes and groups.
+    """Return the tiles of the images, unless a setting would have no effect: the search would be another by its name.
 
     Raises:
         SettingsError: `tiles_per_image` leaves out no tile.
         ImageTooSmallError: No tile fits into an image.
     """
-    _check_tiles_per_image(catalogue, grid=grid)
-    layout = build_tile_table(catalogue, grid=grid)
-    class_names = catalogue.class_names
-    return TileTable(
-        class_names=class_names,
-        image_ids=layout.image_ids,
-        label_of_image=np.array([class_names.index(record.label) for record in catalogue.records], dtype=np.int64),
-        group_of_image=tuple(record.group for record in catalogue.records),
-        image_of_tile=layout.image_of_tile,
-    )
-
-
-def _check_tiles_per_image(catalogue: Catalogue, *, grid: TileGrid) -> None:
-    """Raise if the setting would have no effect: the search would be another by its name, with the same results."""
     most = max(math.prod(grid.count(*catalogue.get_shape(record))) for record in catalogue.records)
     if grid.per_image is not None and grid.per_image >= most:
         raise SettingsError(
             f"tiles_per_image={grid.per_image} has no effect: no image has more than {count(most, 'tile')}. "
             "Leave it out, or give less."
         )
+    return build_tile_table(catalogue, grid=grid)

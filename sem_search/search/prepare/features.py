@@ -137,13 +137,8 @@ def _iter_shared(
 
 def list_missing_views(settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork) -> list[int]:
     """Return the views of the tiles that the cache does not hold yet."""
-
-    def is_missing(view: int) -> bool:
-        """Return whether there is no store of this view."""
-        key = get_feature_key(data, network=network, view=view)
-        return not get_store_folder(get_cache_folder(), key).exists()
-
-    return [view for view in range(VIEWS[settings.augment]) if is_missing(view)]
+    keys = [get_feature_key(data, network=network, view=view) for view in range(VIEWS[settings.augment])]
+    return [view for view, key in enumerate(keys) if not get_store_folder(get_cache_folder(), key).exists()]
 
 
 def read_shard_tiles(data: PreparedData, *, index: int) -> FloatTiles:

@@ -19,13 +19,10 @@ def fit_known_images(data: PreparedData, *, features: FeatureStore) -> NoveltyMo
         ValueError: Features are not finite.
     """
     tiles = data.tiles
-    number_of_image = {image_id: number for number, image_id in enumerate(tiles.image_ids)}
-    part_of_image = np.zeros(len(tiles.image_ids), dtype=np.int64)
-    for fold in data.folds.folds:
-        part_of_image[[number_of_image[image_id] for image_id in fold.splits["test"]]] = fold.number
+    fold_of = {image_id: fold.number for fold in data.folds.folds for image_id in fold.test}
     return fit_novelty(
         embed_stored_features(features.arrays),
         image_of_tile=tiles.image_of_tile,
         label_of_image=tiles.label_of_image,
-        part_of_image=part_of_image,
+        part_of_image=np.array([fold_of[image_id] for image_id in tiles.image_ids], dtype=np.int64),
     )

@@ -12,7 +12,6 @@ from sem_search.micrographs.demo import DEMO_SIZES, MATERIALS, render_micrograph
 from sem_search.micrographs.tiles import FloatTiles, TileGrid, cut_tiles
 from sem_search.places import get_cache_folder
 from sem_search.records import TileTable
-from sem_search.search.prepare.data import PreparedData
 from sem_search.settings import AUTO, SearchSettings
 from sem_search.transfer.backbones import Backbone, get_backbone
 from sem_search.transfer.cut import CutNetwork, cut_network
@@ -81,23 +80,9 @@ def prepare_network(settings: SearchSettings) -> PreparedNetwork:
 
 
 def build_trainer(
-    settings: SearchSettings, *, data: PreparedData, network: PreparedNetwork, views: Sequence[FeatureStore]
-) -> HeadTrainer:
-    """Return the trainer that every fold of every cell shares in this process.
-
-    Args:
-        settings: Of the search.
-        data: Labels and groups of the tiles.
-        network: Whose head is trained.
-        views: Features of all tiles from this network's trunk, view by view.
-    """
-    return build_head_trainer(settings.model_dump(), cut=network.cut, tiles=data.tiles, views=views)
-
-
-def build_head_trainer(
     settings: Mapping[str, Any], *, cut: CutNetwork, tiles: TileTable, views: Sequence[FeatureStore]
 ) -> HeadTrainer:
-    """Return the same from settings by name, as a machine has them that knows no micrographs.
+    """Return the trainer that every fold of every cell shares in one process.
 
     Args:
         settings: Values by the names of `SearchSettings`.
@@ -136,10 +121,5 @@ def render_calibration_tiles(tile_px: int) -> FloatTiles:
         picture = render_micrograph(MATERIALS[index * 3], size=size, seed=CALIBRATION_SEED + index)
         grey = picture[: size.scan_height_px].astype(np.float32) / np.float32(255)
         tiles.append(cut_tiles(grey, grid=grid)[0])
-    return _fit(np.stack(tiles), tile_px=tile_px)
-
-
-def _fit(tiles: FloatTiles, *, tile_px: int) -> FloatTiles:
-    """Mirror tiles outwards where the rendered picture is smaller than a tile."""
-    missing = tile_px - tiles.shape[1]
-    return np.pad(tiles, ((0, 0), (0, missing), (0, missing)), mode="symmetric") if missing > 0 else tiles
+    missing = tile_px - grid.size_px  # tiles are mirrored outwards where the rendered picture is smaller
+    return np.pad(np.stack(tiles), ((0, 0), (0, missing), (0, missing)), mode="symmetric")

@@ -69,7 +69,8 @@ class PreparedSearch:
     @cached_property
     def trainer(self) -> HeadTrainer:
         """The trainer that every fold of every cell shares in this process."""
-        return build_trainer(self.settings, data=self.data, network=self.network, views=self.views)
+        settings = self.settings.model_dump()
+        return build_trainer(settings, cut=self.network.cut, tiles=self.data.tiles, views=self.views)
 
     @cached_property
     def novelty(self) -> NoveltyModel:

@@ -42,12 +42,6 @@ def get_study_folder(settings: SearchSettings, *, name: str) -> Path:
 def write_report(text: str, *, settings: SearchSettings, name: str, page: str = REPORT) -> Path:
     """Write the report of a study, or another page, into its folder, and return its file.
 
-    Args:
-        text: The page.
-        settings: Where the folders of studies lie.
-        name: The study's name.
-        page: Name of the file.
-
     Raises:
         StoreError: It cannot be written.
     """

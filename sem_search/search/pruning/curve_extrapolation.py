@@ -163,13 +163,7 @@ class FoldExtrapolation:
     """
 
     def __init__(self, *, fold: int, n_epochs: int, n_tiles: int) -> None:
-        """Begin a fold.
-
-        Args:
-            fold: Its number.
-            n_epochs: Most epochs.
-            n_tiles: Validation tiles.
-        """
+        """Begin a fold of at most `n_epochs` epochs, with `n_tiles` validation tiles."""
         self.fold = fold
         self._n_epochs = n_epochs
         self._n_tiles = n_tiles

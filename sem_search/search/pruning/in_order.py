@@ -32,17 +32,10 @@ class EarlierTrials:
     """What one cell is compared with: the trials of lower rank."""
 
     def __init__(self, study: optuna.Study, *, rank: int, head: Head, settings: SearchSettings) -> None:
-        """Begin with a cell.
-
-        Args:
-            study: Holds the trials, and the pruner that is asked between folds.
-            rank: Of the cell.
-            head: Of the cell.
-            settings: Which pruner there is.
-        """
+        """Begin with the rank and the head of a cell; the study holds the pruner that is asked between folds."""
         self._study = study
         self._rank = rank
-        self._head: Head = head
+        self._head = head
         self._is_extrapolating = settings.pruner == EXTRAPOLATION
         self._prunes = self._is_extrapolating or not isinstance(study.pruner, optuna.pruners.NopPruner)
         self._asked_at_s = -ASK_EVERY_S
@@ -98,33 +91,17 @@ class CellCourse:
     """The folds of one cell, from finished to accepted."""
 
     def __init__(self, *, earlier: EarlierTrials, n_folds: int, accept: Callable[[FinishedFold], float]) -> None:
-        """Begin a cell.
-
-        Args:
-            earlier: What the cell is compared with.
-            n_folds: Folds of a cell.
-            accept: Reports a fold; returns the objective on it.
-        """
+        """Begin a cell of `n_folds` folds; `accept` reports one and returns the objective on it."""
+        self.earlier = earlier
         self.accepted: list[FinishedFold] = []
         self.values: list[float] = []
         self.n_finished = 0
         self.pruned: FoldExtrapolation | None = None
         """The fold within which the cell was pruned, if it was pruned within one."""
-        self._earlier = earlier
         self._n_folds = n_folds
         self._accept = accept
         self._waiting: deque[tuple[FinishedFold, FoldExtrapolation]] = deque()
-        self._fold: FoldExtrapolation | None = None
-
-    @property
-    def is_decidable(self) -> bool:
-        """Whether every earlier rank has its result, so that the cell can be compared."""
-        return self._earlier.is_decidable
-
-    @property
-    def is_held_up(self) -> bool:
-        """Whether an earlier rank has not begun: no worker trains it, so this process should."""
-        return self._earlier.is_held_up
+        self._fold: FoldExtrapolation
 
     def begin_fold(self, fold: FoldExtrapolation) -> None:
         """Begin the next fold."""
@@ -136,12 +113,12 @@ class CellCourse:
         Raises:
             optuna.TrialPruned: The cell is pruned, in this fold or by one before it.
         """
-        self._get_fold().add(figures)
+        self._fold.add(figures)
         self._check_fold()
 
     def find_incumbent(self) -> Incumbent | None:
         """Return what the fold that was begun is compared with; None where nothing is, or is known yet."""
-        return self._find_incumbent(self._get_fold()) if self._earlier.is_decidable else None
+        return self._find_incumbent(self._fold) if self.earlier.is_decidable else None
 
     def stop_fold(self, curves: TrainingCurves) -> None:
         """Compare a fold by the epochs after which another process stopped it; where it may go on, nothing happens.
@@ -149,7 +126,7 @@ class CellCourse:
         Raises:
             optuna.TrialPruned: The cell is pruned, as this fold's own incumbent ends it.
         """
-        self._get_fold().replace(curves)
+        self._fold.replace(curves)
         self._check_fold()
 
     def finish_fold(self, finished: FinishedFold) -> None:
@@ -158,11 +135,10 @@ class CellCourse:
         Raises:
             optuna.TrialPruned: The cell is pruned.
         """
-        fold = self._get_fold()
-        fold.replace(finished.outcome.curves)
+        self._fold.replace(finished.outcome.curves)
         self.n_finished += 1
-        self._waiting.append((finished, fold))
-        if self._earlier.is_decidable:
+        self._waiting.append((finished, self._fold))
+        if self.earlier.is_decidable:
             self.accept_waiting()
 
     def accept_waiting(self) -> None:
@@ -176,15 +152,15 @@ class CellCourse:
             self._check(fold)
             self.accepted.append(finished)
             self.values.append(self._accept(finished))
-            if len(self.values) < self._n_folds and self._earlier.should_prune(self.values):
+            if len(self.values) < self._n_folds and self.earlier.should_prune(self.values):
                 raise optuna.TrialPruned(
                     f"after {len(self.values)} of {self._n_folds} folds: worse than the best cell on these folds"
                 )
 
     def _check_fold(self) -> None:
-        if self._earlier.is_decidable:
+        if self.earlier.is_decidable:
             self.accept_waiting()
-            self._check(self._get_fold())
+            self._check(self._fold)
 
     def _check(self, fold: FoldExtrapolation) -> None:
         try:
@@ -194,9 +170,4 @@ class CellCourse:
             raise
 
     def _find_incumbent(self, fold: FoldExtrapolation) -> Incumbent | None:
-        return self._earlier.find_incumbent(fold=fold.fold, finished=[one.outcome for one in self.accepted])
-
-    def _get_fold(self) -> FoldExtrapolation:
-        if self._fold is None:
-            raise ValueError("A fold is to be begun before its epochs come in.")
-        return self._fold
+        return self.earlier.find_incumbent(fold=fold.fold, finished=[one.outcome for one in self.accepted])

@@ -25,7 +25,7 @@ from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.search.prepare.study_folder import get_study_folder
 from sem_search.settings import SearchSettings
 from sem_search.transfer.heads.linear import ClassWeight, choose_rows, fit_linear
-from sem_search.transfer.heads.training import HeadTrainer, get_tile_splits
+from sem_search.transfer.heads.training import get_tile_splits
 
 BASELINES = "baselines.bin"
 
@@ -40,13 +40,8 @@ NOT_FINITE = "the features are not all finite numbers"
 ONE_CLASS = "the images that it would learn from are of one class in some fold"
 
 
-def get_baselines(prepared: PreparedSearch, *, trainer: HeadTrainer) -> tuple[Baseline, ...]:
-    """Return the baselines of a study, from beside its folds, or computed and kept there.
-
-    Args:
-        prepared: The study.
-        trainer: Has its features.
-    """
+def get_baselines(prepared: PreparedSearch) -> tuple[Baseline, ...]:
+    """Return the baselines of a study, from beside its folds, or computed and kept there."""
     kept = read_baselines(prepared.settings, name=prepared.name)
     if kept is not None:
         return kept
@@ -54,7 +49,7 @@ def get_baselines(prepared: PreparedSearch, *, trainer: HeadTrainer) -> tuple[Ba
     baselines = compute_baselines(
         data.tiles,
         folds=[get_tile_splits(fold, tiles=data.tiles) for fold in data.folds.folds],
-        pooled=trainer.pool(),
+        pooled=prepared.trainer.pool(),
         metadata=list_metadata(data.catalogue.records),
         class_weight=prepared.settings.class_weight,
         seed=prepared.settings.seed,

@@ -46,13 +46,12 @@ from sem_search.settings import list_arguments, write_value
 from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, StudyContext, TilingExample
 from sem_search.tracking.entries.run_contents import iter_study_entries
 from sem_search.tracking.entries.trust import compute_trust
-from sem_search.tracking.entries.types import Entry, FigureArtifact, TextArtifact
+from sem_search.tracking.entries.types import FigureArtifact, TextArtifact
+from sem_search.tracking.mlflow.availability import get_tracking_uri
 from sem_search.tracking.mlflow.links import format_links, link_run, link_version
 from sem_search.tracking.mlflow.log import get_time_ms, log_entries
-from sem_search.tracking.mlflow.models import find_model_uri
-from sem_search.tracking.mlflow.runs import get_tracking_uri, read_audit_light, read_learning_curve
+from sem_search.tracking.mlflow.runs import read_audit_light, read_learning_curve
 from sem_search.tracking.report.verdict import Score, Verdict, compute_score, compute_verdict
-from sem_search.transfer.heads.training import HeadTrainer
 
 COLUMNS = 80
 """Of a terminal."""
@@ -125,17 +124,16 @@ def wrap(text: str) -> list[str]:
     return textwrap.wrap(text, COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: HeadTrainer, run_id: str) -> Conclusion:
+def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, run_id: str) -> Conclusion:
     """Choose the winner, log the study's figures and report, and register the winner's model.
 
     Args:
         study: With at least one complete trial.
         prepared: Data, settings and the store of finished folds.
-        trainer: Of the same data and settings.
         run_id: Of the study's run.
     """
     outcome = read_study_outcome(study, prepared=prepared)
-    log_refit(prepared, winner=outcome.winner, trainer=trainer)
+    log_refit(prepared, winner=outcome.winner)
     trust = compute_trust(outcome)
     validation = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="validation")
     test = compute_split_scores(outcome.winner, tiles=outcome.tiles, split="test")
@@ -149,11 +147,11 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     )
     if MACHINE not in study.user_attrs:
         study.set_user_attr(MACHINE, describe_machine())
-    context = describe_study(
-        study, outcome=outcome, prepared=prepared, trainer=trainer, model_uri=registered.uri, run_id=run_id
-    )
+    context = describe_study(study, outcome=outcome, prepared=prepared, model_uri=registered.uri, run_id=run_id)
     entries = list(iter_study_entries(outcome, context=context, trust=trust))
-    report_file = _write_report(entries, prepared=prepared)
+    (report,) = (entry for entry in entries if isinstance(entry, TextArtifact) and entry.path == REPORT)
+    # Beside the folds, before it is logged: it can be read though a tracking server is away.
+    report_file = write_report(report.text, settings=prepared.settings, name=prepared.name)
     # The same time whenever this is done again, so that the numbers count once.
     log_entries(entries, run_id=run_id, time_ms=get_time_ms(context.ended))
     log_entries([build_optuna_page(study)], run_id=run_id)
@@ -176,12 +174,6 @@ def conclude_study(study: optuna.Study, *, prepared: PreparedSearch, trainer: He
     )
 
 
-def _write_report(entries: Sequence[Entry], *, prepared: PreparedSearch) -> Path:
-    """Write the report beside the folds before it is logged: it can be read though a tracking server is away."""
-    (report,) = (entry for entry in entries if isinstance(entry, TextArtifact) and entry.path == REPORT)
-    return write_report(report.text, settings=prepared.settings, name=prepared.name)
-
-
 def list_winner_runs(study: optuna.Study, *, outcome: StudyOutcome) -> list[str]:
     """Return the runs that the winning trial was logged to, the newest one first."""
     return list_runs(study.get_trials(deepcopy=False)[outcome.winner.number], study=study)[::-1]
@@ -202,12 +194,9 @@ def _register(
     chosen = validation if outcome.select_on == "validation" else test
     pixel_size_nm = prepared.data.catalogue.reading.pixel_size_nm
     return register_winner(
-        model_uri=find_model_uri(winner.run_id),
         run_id=winner.run_id,
         model_name=prepared.settings.resolved_model_name,
         score=chosen.f_measure,
-        data_digest=prepared.data.catalogue.digest,
-        folds_digest=prepared.data.folds.digest,
         tags={
             **describe_hashes(prepared),
             "sem_search.study": outcome.name,
@@ -227,13 +216,7 @@ def _register(
 
 
 def describe_study(
-    study: optuna.Study,
-    *,
-    outcome: StudyOutcome,
-    prepared: PreparedSearch,
-    trainer: HeadTrainer,
-    model_uri: str | None,
-    run_id: str,
+    study: optuna.Study, *, outcome: StudyOutcome, prepared: PreparedSearch, model_uri: str | None, run_id: str
 ) -> StudyContext:
     """Gather what the figures and the report need beside the predictions.
 
@@ -241,21 +224,20 @@ def describe_study(
         study: With at least one complete trial.
         outcome: Its trials.
         prepared: Data, settings and the store of finished folds.
-        trainer: Of the same data and settings.
         model_uri: The winner's model; None where it was not registered.
         run_id: Of the study's run.
     """
     examples, trials = read_examples(prepared, side_px=SHOWN_SIDE_PX), study.get_trials(deepcopy=False)
     finished_folds = read_finished_folds(prepared, trial=outcome.winner)
-    baselines = get_baselines(prepared, trainer=trainer)
+    baselines = get_baselines(prepared)
     return StudyContext(
         data=prepared.settings.data,
         cells=order_cells(prepared.settings) if prepared.settings.sampler == "grid" else (),
         examples=examples,
         tiling=describe_tiling(prepared, example=examples[0]),
-        folds=prepared.data.folds.folds,
-        heat_maps=_explain_winner(prepared, trainer=trainer, finished_folds=finished_folds),
-        mistakes=show_mistakes(outcome, prepared=prepared, trainer=trainer, finished_folds=finished_folds),
+        folds=tuple(fold.splits for fold in prepared.data.folds.folds),
+        heat_maps=_explain_winner(prepared, finished_folds=finished_folds),
+        mistakes=show_mistakes(outcome, prepared=prepared, finished_folds=finished_folds),
         baselines=compare_baselines(baselines, winner=outcome.winner, tiles=outcome.tiles),
         findings=tuple(finding.message for finding in prepared.data.findings),
         faults=_list_faults(prepared.data.findings),
@@ -288,17 +270,10 @@ def _list_faults(findings: Sequence[Finding]) -> dict[str, tuple[str, ...]]:
     return faults
 
 
-def _explain_winner(
-    prepared: PreparedSearch, *, trainer: HeadTrainer, finished_folds: tuple[FinishedFold, ...]
-) -> HeatMapSheet:
+def _explain_winner(prepared: PreparedSearch, *, finished_folds: tuple[FinishedFold, ...]) -> HeatMapSheet:
     sheet = choose_sheet_tiles(prepared.data.tiles, folds=prepared.data.folds)
-    return explain_sheet(
-        prepared,
-        trainer=trainer,
-        finished_folds=finished_folds,
-        sheet=sheet,
-        pixels=read_sheet_pixels(prepared.data, sheet=sheet),
-    )
+    pixels = read_sheet_pixels(prepared.data, sheet=sheet)
+    return explain_sheet(prepared, finished_folds=finished_folds, sheet=sheet, pixels=pixels)
 
 
 def read_examples(prepared: PreparedSearch, *, side_px: int) -> tuple[ExampleImage, ...]:
@@ -328,12 +303,7 @@ def read_examples(prepared: PreparedSearch, *, side_px: int) -> tuple[ExampleIma
 
 
 def describe_tiling(prepared: PreparedSearch, *, example: ExampleImage) -> TilingExample:
-    """Return how an original is cut.
-
-    Args:
-        prepared: With its grid of tiles.
-        example: The original.
-    """
+    """Return how an original is cut."""
     grid = prepared.data.grid
     return TilingExample(
         image=example,

@@ -8,14 +8,7 @@ from sem_search.tracking.report.verdict import Verdict
 
 
 def describe_study_runs(outcome: StudyOutcome, *, verdict: Verdict, registered: RegisteredVersion, run_id: str) -> None:
-    """Write the descriptions of a study's run and of its winner's.
-
-    Args:
-        outcome: With a winner that was logged.
-        verdict: On the study.
-        registered: The version that the winner became.
-        run_id: Of the study's run.
-    """
+    """Write the descriptions of a study's run and of its winner's; `registered` is the version that it became."""
     winner, version = outcome.winner, f"{escape_markdown(registered.name)}, version {registered.version}"
     found = f"**{escape_markdown(verdict.headline)}.** {escape_markdown(verdict.sentence)}"
     if verdict.fine_tuning is not None:

@@ -14,7 +14,6 @@ from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.tracking.entries.context import HeatMapPicture, HeatMapSheet
 from sem_search.transfer.gradcam import compute_heat_maps
-from sem_search.transfer.heads.training import HeadTrainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,6 @@ def read_sheet_pixels(data: PreparedData, *, sheet: tuple[SheetTile, ...]) -> Fl
 def explain_sheet(
     prepared: PreparedSearch,
     *,
-    trainer: HeadTrainer,
     finished_folds: tuple[FinishedFold, ...],
     sheet: tuple[SheetTile, ...],
     pixels: FloatTiles,
@@ -63,7 +61,6 @@ def explain_sheet(
 
     Args:
         prepared: The search.
-        trainer: Holds the head that the weights of each fold are put into.
         finished_folds: The trial's finished folds; tiles of folds that it did not reach are left out.
         sheet: The tiles.
         pixels: Their pictures, shape (n_sheet, tile_px, tile_px).
@@ -72,7 +69,7 @@ def explain_sheet(
     for kept in finished_folds:
         members = [index for index, place in enumerate(sheet) if place.fold == kept.outcome.fold]
         if members:
-            pictures += _explain_fold(prepared, trainer=trainer, kept=kept, members=members, sheet=sheet, pixels=pixels)
+            pictures += _explain_fold(prepared, kept=kept, members=members, sheet=sheet, pixels=pixels)
     pictures.sort(key=lambda picture: (picture.true_label, picture.image_id))
     return HeatMapSheet(convolution=prepared.network.cut.convolution, pictures=tuple(pictures))
 
@@ -80,7 +77,6 @@ def explain_sheet(
 def _explain_fold(
     prepared: PreparedSearch,
     *,
-    trainer: HeadTrainer,
     kept: FinishedFold,
     members: list[int],
     sheet: tuple[SheetTile, ...],
@@ -89,9 +85,9 @@ def _explain_fold(
     tiles = prepared.data.tiles
     at = np.array([sheet[index].tile for index in members])
     labels = tiles.label_of_tile[at]
-    trainer.set_weights(kept.head_weights)
+    prepared.trainer.set_weights(kept.head_weights)
     maps = compute_heat_maps(
-        trainer.head,
+        prepared.trainer.head,
         features=[np.asarray(array[at]) for array in prepared.features.arrays],
         class_index=labels,
         convolution=prepared.network.cut.convolution,

@@ -18,10 +18,9 @@ from sem_search.records import FinishedFold, IntVector, StudyOutcome
 from sem_search.search.prepare.data import PreparedData
 from sem_search.search.prepare.prepared_search import PreparedSearch
 from sem_search.tracking.entries.context import MistakeGallery, ShownImage, ShownTile
-from sem_search.tracking.entries.mistakes import AnsweredImage, AnsweredTile, list_answers, list_worst_tiles
+from sem_search.tracking.entries.mistakes import Answer, AnsweredTile, list_answers, list_worst_tiles
 from sem_search.tracking.entries.types import Picture
 from sem_search.transfer.gradcam import compute_heat_maps
-from sem_search.transfer.heads.training import HeadTrainer
 
 MAX_IMAGES = 40
 """Three pictures of 15 kB each: the report stays below 4 MB."""
@@ -45,14 +44,13 @@ CHUNK_TILES = 64
 
 
 def show_mistakes(
-    outcome: StudyOutcome, *, prepared: PreparedSearch, trainer: HeadTrainer, finished_folds: tuple[FinishedFold, ...]
+    outcome: StudyOutcome, *, prepared: PreparedSearch, finished_folds: tuple[FinishedFold, ...]
 ) -> MistakeGallery:
     """Return the winner's mistakes in pictures; where no image is wrong, the least sure images.
 
     Args:
         outcome: The study.
-        prepared: Its images and features.
-        trainer: Holds the head that the weights of each fold are put into.
+        prepared: Its images, features and head.
         finished_folds: Of the winner.
     """
     answers = list_answers(outcome.winner, tiles=outcome.tiles)
@@ -65,8 +63,8 @@ def show_mistakes(
     worst_tiles = list_worst_tiles(outcome.winner, tiles=outcome.tiles, n_most=N_WORST_TILES)
     images = []
     for answer in sorted(shown, key=lambda answer: answer.fold):
-        trainer.set_weights(heads[answer.fold])
-        images.append(_show_image(answer, prepared=prepared, trainer=trainer))
+        prepared.trainer.set_weights(heads[answer.fold])
+        images.append(_show_image(answer, prepared=prepared))
     return MistakeGallery(
         images=tuple(sorted(images, key=lambda image: shown.index(image.answer))),
         tiles=tuple(_show_tile(answer, data=prepared.data) for answer in worst_tiles),
@@ -75,7 +73,7 @@ def show_mistakes(
     )
 
 
-def _show_image(answer: AnsweredImage, *, prepared: PreparedSearch, trainer: HeadTrainer) -> ShownImage:
+def _show_image(answer: Answer, *, prepared: PreparedSearch) -> ShownImage:
     """Return one image, explained by the head whose weights the trainer has."""
     data = prepared.data
     record = data.catalogue.records[answer.image]
@@ -85,7 +83,7 @@ def _show_image(answer: AnsweredImage, *, prepared: PreparedSearch, trainer: Hea
     corners = tuple(data.grid.iter_corners(*pixels.shape))
     overlays = draw_overlays(
         pixels,
-        heat_maps=[_explain(label, at=at, prepared=prepared, trainer=trainer) for label in labels],
+        heat_maps=[_explain(label, at=at, prepared=prepared) for label in labels],
         corners=corners,
         tile_px=data.grid.size_px,
         max_side_px=SIDE_PX,
@@ -102,13 +100,13 @@ def _show_image(answer: AnsweredImage, *, prepared: PreparedSearch, trainer: Hea
     )
 
 
-def _explain(label: int, *, at: IntVector, prepared: PreparedSearch, trainer: HeadTrainer) -> NDArray[np.float32]:
+def _explain(label: int, *, at: IntVector, prepared: PreparedSearch) -> NDArray[np.float32]:
     """Return where the head looks for a class in these tiles, shape (n_tiles, height, width), all on one scale."""
     maps = []
     for start in range(0, len(at), CHUNK_TILES):
         part = at[start : start + CHUNK_TILES]
         found = compute_heat_maps(
-            trainer.head,
+            prepared.trainer.head,
             features=[np.asarray(array[part]) for array in prepared.features.arrays],
             class_index=np.full(len(part), label, dtype=np.int64),
             convolution=prepared.network.cut.convolution,

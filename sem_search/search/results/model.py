@@ -12,10 +12,11 @@ from typing import Any
 
 from sem_search.deployment.package.calibration_record import fit_calibration
 from sem_search.deployment.package.card import CardClass, CardConfusion, CardFold, CardScore, ModelCard
+from sem_search.deployment.package.description import ClassifierDescription
 from sem_search.deployment.package.record import ModelRecord, OutOfFold
 from sem_search.deployment.package.writing import ClassifierParts, log_classifier
 from sem_search.evaluation.answers import tabulate_answers
-from sem_search.evaluation.intervals import compute_split_intervals
+from sem_search.evaluation.intervals import compute_intervals
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.resampling import build_strata
 from sem_search.records import Cell, FinishedFold, Split, TileTable, TrialOutcome
@@ -36,7 +37,6 @@ from sem_search.tracking.mlflow.log import log_entries
 from sem_search.tracking.mlflow.models import ModelLink
 from sem_search.tracking.mlflow.names import TAG_REFIT
 from sem_search.tracking.mlflow.runs import get_tags
-from sem_search.transfer.heads.training import HeadTrainer
 
 NOT_OF_THE_MODEL = {
     "data",
@@ -65,12 +65,7 @@ _PLACE = re.compile(r"(?<![\w:/.~])(?:[A-Za-z]:\\|/)(?:[^\s\\/:,;]+[\\/])*([^\s\
 
 
 def log_trial_model(
-    prepared: PreparedSearch,
-    *,
-    outcome: TrialOutcome,
-    trainer: HeadTrainer,
-    finished_folds: tuple[FinishedFold, ...],
-    run_id: str,
+    prepared: PreparedSearch, *, outcome: TrialOutcome, finished_folds: tuple[FinishedFold, ...], run_id: str
 ) -> str:
     """Log what would be served if this trial won, and return the model's id.
 
@@ -79,25 +74,31 @@ def log_trial_model(
     Args:
         prepared: Of the search.
         outcome: Of the complete trial.
-        trainer: Its head takes the weights of each fold.
         finished_folds: All folds of the trial, in order.
         run_id: Of the trial's run.
     """
+    grid, reading = prepared.data.grid, prepared.data.catalogue.reading
     parts = ClassifierParts(
         trunk=prepared.network.cut.trunk,
-        head=trainer.head,
+        head=prepared.trainer.head,
         head_weights=[fold.head_weights for fold in finished_folds],
-        convolution=prepared.network.cut.convolution,
-        backbone=prepared.network.backbone.name,
-        class_names=prepared.data.tiles.class_names,
-        grid=prepared.data.grid,
-        crop_bottom_px=prepared.data.catalogue.reading.crop_bottom_px,
-        pixel_size_nm=prepared.data.catalogue.reading.pixel_size_nm,
-        augment=prepared.settings.augment,
-        max_megapixels=prepared.data.catalogue.reading.max_megapixels,
-        pixel_sizes_nm=gather_pixel_sizes(prepared),
-        settings={**describe_model_settings(prepared, outcome=outcome), **outcome.cell.params},
-        hashes=describe_hashes(prepared),
+        description=ClassifierDescription(
+            class_names=prepared.data.tiles.class_names,
+            backbone=prepared.network.backbone.name,
+            convolution=prepared.network.cut.convolution,
+            n_heads=len(finished_folds),
+            tile_px=grid.size_px,
+            stride_px=grid.stride_px,
+            tiles_per_image=grid.per_image,
+            tiles_seed=grid.seed,
+            crop_bottom_px=reading.crop_bottom_px,
+            pixel_size_nm=reading.pixel_size_nm,
+            augment=prepared.settings.augment,
+            max_megapixels=reading.max_megapixels,
+            pixel_sizes_nm=gather_pixel_sizes(prepared),
+            settings={**describe_model_settings(prepared, outcome=outcome), **outcome.cell.params},
+            hashes=describe_hashes(prepared),
+        ),
         calibration=fit_calibration(outcome, tiles=prepared.data.tiles, novelty=prepared.novelty),
     )
     logged = log_classifier(
@@ -114,19 +115,18 @@ def log_trial_model(
     return logged.model_id
 
 
-def log_refit(prepared: PreparedSearch, *, winner: TrialOutcome, trainer: HeadTrainer) -> None:
+def log_refit(prepared: PreparedSearch, *, winner: TrialOutcome) -> None:
     """Log the winner with the heads that were trained again to its run: its model and their test scores, once.
 
     Args:
         prepared: Of the search.
         winner: As it is served; without `refit` nothing is logged.
-        trainer: Its head takes the weights of each fold.
     """
     run_id = winner.run_id
     if not winner.is_refit or run_id is None or TAG_REFIT in get_tags(run_id):
         return
     folds = read_finished_folds(prepared, trial=winner)
-    model_id = log_trial_model(prepared, outcome=winner, trainer=trainer, finished_folds=folds, run_id=run_id)
+    model_id = log_trial_model(prepared, outcome=winner, finished_folds=folds, run_id=run_id)
     link = ModelLink(model_id=model_id, datasets=describe_datasets(prepared))
     log_entries(iter_refit_entries(winner, tiles=prepared.data.tiles), run_id=run_id, link=link)
 
@@ -208,13 +208,13 @@ def describe_model_settings(prepared: PreparedSearch, *, outcome: TrialOutcome) 
     return understood | {name: used[source] for name, source in names.items()} | {"refit": outcome.is_refit}
 
 
-def gather_pixel_sizes(prepared: PreparedSearch) -> Mapping[str, list[float]]:
+def gather_pixel_sizes(prepared: PreparedSearch) -> Mapping[str, tuple[float, ...]]:
     """Return the distinct pixel sizes of each class, in nm, ascending, where files give them."""
     sizes: defaultdict[str, set[float]] = defaultdict(set)
     for record in prepared.data.catalogue.records:
         if record.pixel_size_nm is not None:
             sizes[record.label].add(record.pixel_size_nm)
-    return {label: sorted(values) for label, values in sizes.items()}
+    return {label: tuple(sorted(values)) for label, values in sizes.items()}
 
 
 def hide_places(text: str) -> str:
@@ -236,7 +236,7 @@ def _list_classes(prepared: PreparedSearch) -> tuple[CardClass, ...]:
             n_images=row.n_images,
             n_groups=row.n_groups,
             n_tiles=row.n_tiles,
-            pixel_sizes_nm=tuple(sizes.get(row.label, ())),
+            pixel_sizes_nm=sizes.get(row.label, ()),
         )
         for row in compute_class_rows(prepared.data.tiles)
     )
@@ -245,7 +245,7 @@ def _list_classes(prepared: PreparedSearch) -> tuple[CardClass, ...]:
 def _list_scores(outcome: TrialOutcome, *, tiles: TileTable, split: Split) -> list[CardScore]:
     """Return the headline figures of one split, with their intervals where the images allow any."""
     if _find_obstacle(outcome, tiles=tiles) is None:
-        intervals = compute_split_intervals(outcome, tiles=tiles, split=split)
+        intervals = compute_intervals(tabulate_answers(outcome, tiles=tiles, split=split))
         return [
             CardScore(split=split, unit=unit, name=name, value=figure.value, low=figure.low, high=figure.high)
             for (unit, key), name in SCORE_NAMES.items()
@@ -270,8 +270,8 @@ def _find_obstacle(outcome: TrialOutcome, *, tiles: TileTable) -> str | None:
 
 def _list_confusions(outcome: TrialOutcome, *, tiles: TileTable) -> tuple[CardConfusion, ...]:
     """Return the confusion matrices of the test split, by image first: that is what is served."""
-    tables = [compute_confusion_table(outcome, tiles=tiles, split="test", unit=unit) for unit in reversed(UNITS)]
+    tables = [compute_confusion_table(outcome, tiles=tiles, unit=unit) for unit in reversed(UNITS)]
     return tuple(
-        CardConfusion(split=table.split, unit=table.unit, counts=tuple(map(tuple, table.counts.tolist())))
+        CardConfusion(split="test", unit=table.unit, counts=tuple(map(tuple, table.counts.tolist())))
         for table in tables
     )

@@ -75,11 +75,7 @@ def _read_folds(store: FoldStore, *, cell: Cell, numbers: Sequence[int]) -> tupl
 
 
 def _read_trial(trial: FrozenTrial, *, store: FoldStore, runs: Sequence[str]) -> TrialOutcome:
-    """Return a trial's outcome; `runs` are those that it was logged to after its end, the valid one last.
-
-    Raises:
-        StoreError: A fold that it reported is lost or damaged.
-    """
+    """Return a trial's outcome; `runs` are those that it was logged to after its end, the valid one last."""
     outcome, _ = read_trial(trial, store=store, state=OUTCOME_STATES[trial.state])
     n_lost = len(trial.intermediate_values) - len(outcome.folds)
     if n_lost:

@@ -68,7 +68,7 @@ def log_study_start(prepared: PreparedSearch, *, versions: Mapping[str, str], ru
         run_id: Of the study's run.
     """
     params = {name: value for name, value in describe_params(prepared).items() if name in STUDY_PARAMS}
-    frame = prepared.data.catalogue.to_frame()
+    frame = prepared.data.catalogue.table
     log_entries(
         [
             Params(values=_resolve_names(params, taken=get_params(run_id))),
@@ -117,8 +117,8 @@ def describe_datasets(prepared: PreparedSearch) -> Datasets:
     """Return the study's data as MLflow names them, by role."""
     catalogue = prepared.data.catalogue
     return build_datasets(
-        catalogue.to_frame(),
-        name=_shorten(prepared.settings.data),
+        catalogue.table,
+        name=Path(prepared.settings.data).name or prepared.settings.data,
         digest=catalogue.digest,
         source=str(catalogue.root),
     )
@@ -190,10 +190,6 @@ def _resolve_names(params: Mapping[str, Scalar], *, taken: Mapping[str, str]) ->
     changed = {name: value for name, value in params.items() if taken.get(name) != str(value)}
     renamed = {(f"{name}_used" if name in taken else name): value for name, value in changed.items()}
     return {name: value for name, value in renamed.items() if name not in taken}
-
-
-def _shorten(data: str) -> str:
-    return Path(data).name or data
 
 
 def _read_git_commit() -> str:

@@ -78,7 +78,7 @@ class Study:
         images chance alone would show. What inspection found in them stands in the report.
         """
         found = compute_trust(self.outcome).doubtful_labels
-        frame = _to_frame(build_doubt_table(found, path="doubtful_labels.csv")).drop(columns="inspection")
+        frame = _to_frame(build_doubt_table(found, path="doubtful_labels.csv", faults={})).drop(columns="inspection")
         frame.attrs["chance"] = found.to_text()
         return frame
 
@@ -117,11 +117,9 @@ class Study:
         return run_kit(self.name, folder=Path(folder), **places)
 
     def _repr_html_(self) -> str:
-        return f"<p>Study <b>{self.name}</b>, the winner first</p>" + self._order_trials().to_html(index=False)
-
-    def _order_trials(self) -> pd.DataFrame:
         columns = ["trial", "head", "learning_rate", "batch_size", "state", "validation_f_measure", "test_f_measure"]
-        return self.trials.sort_values(["is_winner", "validation_f_measure"], ascending=False)[columns]
+        trials = self.trials.sort_values(["is_winner", "validation_f_measure"], ascending=False)[columns]
+        return f"<p>Study <b>{self.name}</b>, the winner first</p>" + trials.to_html(index=False)
 
 
 def _to_frame(table: TableArtifact) -> pd.DataFrame:

@@ -141,13 +141,9 @@ class TrialLog:
         self.is_away = False
 
     def _log(self, trial: FrozenTrial, *, study: optuna.Study, state: TrialState, sign: Callable[[str], None]) -> None:
-        """Make a trial's run; one that an attempt before has begun is superseded, and so is this one if it is cut off.
+        """Make a trial's run, and `sign` its id as soon as it is open: it is remembered then as the trial's.
 
-        Args:
-            trial: The trial.
-            study: Its study.
-            state: How it ended, or is about to.
-            sign: Called with the run's id as soon as it is open: remembers which run is the trial's.
+        One that an attempt before has begun is superseded, and so is this one if it is cut off.
         """
         attempts = [run_id for one in _list_attempts(trial, study=study) for run_id in list_runs(one, study=study)]
         earlier = list_runs(trial, study=study)
@@ -168,7 +164,10 @@ class TrialLog:
         try:
             sign(run_id)
             log_datasets(self.datasets, run_id=run_id)
-            link = self._log_model(outcome, folds=folds, run_id=run_id) if state == "complete" else None
+            link = None  # the scores of a complete trial are linked with its model
+            if state == "complete":
+                model_id = log_trial_model(self.prepared, outcome=outcome, finished_folds=folds, run_id=run_id)
+                link = ModelLink(model_id=model_id, datasets=self.datasets)
             entries = self._iter_entries(outcome, trial=trial, folds=folds)
             log_entries(entries, run_id=run_id, time_ms=end_ms, link=link)
             for other in attempts:
@@ -179,13 +178,6 @@ class TrialLog:
         except BaseException:
             self._give_up(run_id)
             raise
-
-    def _log_model(self, outcome: TrialOutcome, *, folds: tuple[FinishedFold, ...], run_id: str) -> ModelLink:
-        """Log the model of a complete trial; its scores are linked with it when they are logged."""
-        model_id = log_trial_model(
-            self.prepared, outcome=outcome, trainer=self.prepared.trainer, finished_folds=folds, run_id=run_id
-        )
-        return ModelLink(model_id=model_id, datasets=self.datasets)
 
     def _give_up(self, run_id: str) -> None:
         """End a run that was cut off; with the store away that is left to the next attempt."""
@@ -204,9 +196,7 @@ class TrialLog:
         heat_maps = None
         if outcome.state == "complete":
             sheet, pixels = self.sheet
-            heat_maps = explain_sheet(
-                self.prepared, trainer=self.prepared.trainer, finished_folds=folds, sheet=sheet, pixels=pixels
-            )
+            heat_maps = explain_sheet(self.prepared, finished_folds=folds, sheet=sheet, pixels=pixels)
         # First: MLflow's parallel coordinates begin with the first metric that all runs have, the objective.
         yield from iter_trial_entries(
             outcome, tiles=tiles, select_on=self.prepared.settings.select_on, heat_maps=heat_maps

@@ -72,7 +72,7 @@ def list_grid_states(storage: str) -> tuple[GridState, ...]:
     """
     if not has_file(storage):
         return ()
-    names = read_study_names(storage, wait_s=0.0, warn=lambda _: None)
+    names = read_study_names(storage)
     opened = open_storage(storage)
     studies = [optuna.load_study(study_name=name, storage=opened) for name in names]
     begun = [study for study in studies if {SETTINGS, STUDY_RUN_ID} <= set(study.user_attrs)]
@@ -95,7 +95,7 @@ def read_grid_state(name: str, *, storage: str) -> GridState | None:
         StoreError: It does not answer.
         StudyMismatchError: A later version has made the study.
     """
-    if not has_file(storage) or name not in read_study_names(storage, wait_s=0.0, warn=lambda _: None):
+    if not has_file(storage) or name not in read_study_names(storage):
         return None
     study = optuna.load_study(study_name=name, storage=open_storage(storage))
     return _read_state(study) if {SETTINGS, STUDY_RUN_ID} <= set(study.user_attrs) else None

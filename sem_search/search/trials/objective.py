@@ -109,11 +109,7 @@ class CellObjective:
         return float(known.value)
 
     def _run_folds(self, trial: optuna.Trial, *, cell: Cell, course: CellCourse) -> float:
-        """Train fold after fold; return the mean F-measure.
-
-        Raises:
-            ReleasedTrialError: An earlier rank has not begun: this trial gives way, and its finished folds stay.
-        """
+        """Train fold after fold; return the mean F-measure. Where an earlier rank has not begun, give way to it."""
         damaged: dict[str, str] = {}
         for fold in self.prepared.data.folds.folds:
             if self.prepared.store.is_damaged(cell=cell, fold=fold.number):
@@ -122,8 +118,8 @@ class CellObjective:
                 trial.set_user_attr(DAMAGED, damaged)
                 self.progress.show_trial(f"Warning: {warning}.", value=None)
             self._run_fold(cell=cell, fold=fold, course=course)
-        while not course.is_decidable:
-            if course.is_held_up:
+        while not course.earlier.is_decidable:
+            if course.earlier.is_held_up:
                 raise ReleasedTrialError("an earlier rank has not begun")
             self._wait(trial)
         course.accept_waiting()

@@ -59,13 +59,7 @@ def list_next_cells(study: optuna.Study, *, settings: SearchSettings) -> list[Ce
 
 
 def enqueue_rank(study: optuna.Study, *, rank: int, settings: SearchSettings) -> None:
-    """Enqueue a trial of a rank: on a grid its cell is known, else the sampler draws all but the head.
-
-    Args:
-        study: Where the trial waits.
-        rank: From 0, in the order in which trials begin.
-        settings: Name the sampler, the heads and the cells.
-    """
+    """Enqueue a trial of a rank: on a grid its cell is known, else the sampler draws all but the head."""
     study.enqueue_trial(choose_params(rank, settings=settings), user_attrs={RANK: rank})
 
 

@@ -1,7 +1,5 @@
 """Which trials of a study are its results: one of each cell that has ended, and the winner among them."""
 
-from collections.abc import Iterator
-
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -50,16 +48,6 @@ def _is_result(trial: FrozenTrial) -> bool:
     return trial.state in OUTCOME_STATES and is_own and holds_rank(trial)
 
 
-def iter_reported_folds(study: optuna.Study) -> Iterator[tuple[FrozenTrial, int]]:
-    """Yield each trial that is a result with the number of each fold that it reported, in order."""
-    for trial in list_results(study):
-        for number in sorted(trial.intermediate_values):
-            yield trial, number
-
-
 def get_cell(trial: FrozenTrial) -> Cell:
     """Return the cell of a trial that is a result."""
-    cell = find_cell(trial)
-    if cell is None:
-        raise ValueError(f"Trial {trial.number} was given no cell: its parameters are {trial.params}.")
-    return cell
+    return Cell(**trial.params)

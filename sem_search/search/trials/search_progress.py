@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import timedelta
 from typing import TextIO
 
 from tqdm import tqdm
@@ -38,25 +39,12 @@ class SearchProgress:
         self._now = ""
 
     def show_epoch(self, *, cell: Cell, fold: int, epoch: int, n_epochs: int) -> None:
-        """Show which epoch of which fold is being trained.
-
-        Args:
-            cell: What is trained.
-            fold: Number of the fold, from 0.
-            epoch: From 0.
-            n_epochs: At most so many are trained.
-        """
+        """Show which epoch of which fold is being trained, both from 0, of at most `n_epochs`."""
         self._now = f"{cell.name} fold {fold + 1} epoch {epoch + 1}/{n_epochs}"
         self._refresh(is_line_due=time.monotonic() - self._last_line >= LINE_EVERY_S)
 
     def count_fold(self, *, cell: Cell, fold: int, is_new: bool) -> None:
-        """Count a finished fold; one that was found finished, or that is linear, says nothing about the time left.
-
-        Args:
-            cell: Whose fold it is.
-            fold: Number of the fold, from 0.
-            is_new: False for one that was found finished.
-        """
+        """Count a finished fold; one that was found finished, or that is linear, says nothing about the time left."""
         self._n_done += 1
         if cell.head != "linear":
             self._n_timed += is_new
@@ -103,6 +91,4 @@ class SearchProgress:
         if not self._n_timed:
             return "time left not known yet"
         left_s = (time.monotonic() - self._timed_since) / self._n_timed * max(0, self._n_total - self._n_done)
-        minutes, seconds = divmod(round(left_s), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"at most about {hours}:{minutes:02d}:{seconds:02d} left"
+        return f"at most about {timedelta(seconds=round(left_s))} left"

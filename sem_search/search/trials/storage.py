@@ -28,6 +28,7 @@ from sem_search.errors import SettingsError
 from sem_search.places import find_sqlite_file
 from sem_search.search.trials.attributes import LAST_OUTAGE
 from sem_search.secrets import mask_url
+from sem_search.terminal import warn
 from sem_search.waiting import FIRST_PAUSE_S, repeat_while_away
 
 HEARTBEAT_S = 10
@@ -65,13 +66,12 @@ class Storage(optuna.storages.RDBStorage):
             logging.getLogger(__name__).info("A heartbeat was not recorded (%s).", type(error).__name__)
 
 
-def open_storage(url: str, *, wait_s: float = 0.0, warn: Callable[[str], None] = lambda _: None) -> Storage:
+def open_storage(url: str, *, wait_s: float = 0.0) -> Storage:
     """Return the study's database.
 
     Args:
         url: SQLAlchemy's URL of it.
         wait_s: How long it is waited for, `START_S` at most: a URL may be mistyped.
-        warn: Called when it is away.
 
     Raises:
         SettingsError: It cannot be opened, refuses the connection, or its driver is missing.
@@ -79,7 +79,7 @@ def open_storage(url: str, *, wait_s: float = 0.0, warn: Callable[[str], None] =
     """
     # SQLAlchemy announces each plugin at INFO where logging is set up; a search has one progress bar instead.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    _check_is_not_mlflows(url, wait_s=wait_s, warn=warn)
+    _check_is_not_mlflows(url, wait_s=wait_s)
 
     def open_once() -> Storage:
         """Open the storage; a stopped heartbeat gives a trial away as stale."""
@@ -89,7 +89,7 @@ def open_storage(url: str, *, wait_s: float = 0.0, warn: Callable[[str], None] =
             return Storage(url, engine_kwargs=arguments, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
 
     try:
-        storage = _explain_errors(open_once, url=url, wait_s=min(wait_s, START_S), warn=warn)
+        storage = _explain_errors(open_once, url=url, wait_s=min(wait_s, START_S))
     except RuntimeError as error:  # how Optuna says that the tables are of another version
         shown = mask_url(url)
         said = str(error) if shown != url else str(error).replace("$STORAGE_URL", shlex.quote(url))
@@ -99,23 +99,22 @@ def open_storage(url: str, *, wait_s: float = 0.0, warn: Callable[[str], None] =
     return storage
 
 
-def check_storage(url: str, *, wait_s: float, warn: Callable[[str], None]) -> None:
+def check_storage(url: str, *, wait_s: float) -> None:
     """Connect to a database server before anything is computed; a file is left alone, for to open it would make it.
 
     Args:
         url: SQLAlchemy's URL of the storage.
         wait_s: How long it is waited for, `START_S` at most.
-        warn: Called when it is away.
 
     Raises:
         SettingsError: It is no database, refuses the connection, or its driver is missing.
         StoreError: It does not answer.
     """
     if not url.startswith("sqlite"):
-        _look(url, lambda connection: None, wait_s=wait_s, warn=warn)
+        _look(url, lambda connection: None, wait_s=wait_s)
 
 
-def read_study_names(url: str, *, wait_s: float, warn: Callable[[str], None]) -> tuple[str, ...]:
+def read_study_names(url: str, *, wait_s: float = 0.0) -> tuple[str, ...]:
     """Return the names of a database's studies, none where it has no tables yet.
 
     Nothing is written: Optuna makes its tables where it finds none, and cannot bear another process that does the same.
@@ -123,27 +122,20 @@ def read_study_names(url: str, *, wait_s: float, warn: Callable[[str], None]) ->
     Args:
         url: SQLAlchemy's URL of the storage.
         wait_s: How long it is waited for, `START_S` at most.
-        warn: Called when it is away.
 
     Raises:
         SettingsError: It is no database, refuses the connection, or its driver is missing.
         StoreError: It does not answer.
     """
-    if not _look(url, lambda connection: inspect(connection).has_table(OPTUNA_TABLE), wait_s=wait_s, warn=warn):
+    if not _look(url, lambda connection: inspect(connection).has_table(OPTUNA_TABLE), wait_s=wait_s):
         return ()
-    storage = open_storage(url, wait_s=wait_s, warn=warn)
-    return tuple(optuna.get_all_study_names(storage=storage))
+    return tuple(optuna.get_all_study_names(storage=open_storage(url, wait_s=wait_s)))
 
 
-def repeat_after_outages(
-    attempt: Callable[[], Result],
-    *,
-    study: optuna.Study,
-    url: str,
-    wait_s: float,
-    warn: Callable[[str], None],
-) -> Result:
+def repeat_after_outages(attempt: Callable[[], Result], *, study: optuna.Study, url: str, wait_s: float) -> Result:
     """Make an attempt, and make it again each time that the study's database was away meanwhile and is back.
+
+    The user is warned once when it is away, and once when it is back.
 
     It is back when it takes what is written: one whose disk is full, or that is locked, can be connected to.
 
@@ -152,7 +144,6 @@ def repeat_after_outages(
         study: The study.
         url: The database.
         wait_s: How long the database is waited for, in seconds.
-        warn: Called once when it is away, and once when it is back.
 
     Raises:
         StoreError: The database stayed away. What `attempt` raises else is not touched.
@@ -170,7 +161,7 @@ def repeat_after_outages(
                 raise
             warn(f"{NAME} does not answer; waiting for it, at most {wait_s:g} s.")
         time.sleep(FIRST_PAUSE_S)
-        _explain_errors(write, url=url, wait_s=wait_s, advice=FINISHED_STAYS)
+        _explain_errors(write, url=url, wait_s=wait_s, tell=lambda _: None, advice=FINISHED_STAYS)
         warn(f"{NAME} answers again.")
 
 
@@ -189,36 +180,27 @@ def _explain_errors(
     *,
     url: str,
     wait_s: float,
-    warn: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str], None] | None = None,
     advice: str = LATER,
 ) -> Result:
-    """Do something again and again while the database is away; what it refuses is a sentence.
-
-    Raises:
-        SettingsError: It refuses.
-        StoreError: It stayed away.
-    """
+    """Do something again and again while the database is away; what it refuses is a SettingsError."""
     try:
-        return repeat_while_away(act, name=NAME, is_away=is_outage, wait_s=wait_s, warn=warn, advice=advice)
+        return repeat_while_away(act, name=NAME, is_away=is_outage, wait_s=wait_s, warn=tell or warn, advice=advice)
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, ValueError) as error:
         raise SettingsError(_explain(url, error=error)) from None  # URL and driver's message may hold the password
 
 
-def _look(url: str, look: Callable[[Connection], Result], *, wait_s: float, warn: Callable[[str], None]) -> Result:
+def _look(url: str, look: Callable[[Connection], Result], *, wait_s: float) -> Result:
     """Look into a database at the start."""
-    return _explain_errors(lambda: connect(url, look), url=url, wait_s=min(wait_s, START_S), warn=warn)
+    return _explain_errors(lambda: connect(url, look), url=url, wait_s=min(wait_s, START_S))
 
 
-def _check_is_not_mlflows(url: str, *, wait_s: float, warn: Callable[[str], None]) -> None:
-    """Refuse MLflow's own database: both keep their version in a table of the same name, and break each other.
-
-    Raises:
-        SettingsError: MLflow's tables are in it.
-    """
+def _check_is_not_mlflows(url: str, *, wait_s: float) -> None:
+    """Refuse MLflow's own database: both keep their version in a table of the same name, and break each other."""
     file = find_sqlite_file(url)
     if file is not None and not file.exists():
         return
-    if _look(url, lambda connection: inspect(connection).has_table(MLFLOW_TABLE), wait_s=wait_s, warn=warn):
+    if _look(url, lambda connection: inspect(connection).has_table(MLFLOW_TABLE), wait_s=wait_s):
         raise SettingsError(
             f"storage={mask_url(url)} is MLflow's database: the study needs one of its own, such as "
             "sqlite:///optuna.db, or a second one on the same server (createdb optuna)."

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -24,39 +24,13 @@ from sem_search.tracking.mlflow.names import OBJECTIVE
 OTHER_STUDY = "Give the settings it was made with, or another study=NAME."
 
 
-class RankSampler(optuna.samplers.BaseSampler):
-    """Draws each trial's values with a seed of its rank: a resumed study suggests what it would have."""
+class RankSampler(optuna.samplers.RandomSampler):
+    """Draws each trial's values one by one, with a seed of its rank: a resumed study suggests what it would have."""
 
-    def __init__(self, build: Callable[..., optuna.samplers.BaseSampler], *, settings: SearchSettings) -> None:
-        """Begin with what trials are drawn from.
-
-        Args:
-            build: Builds Optuna's sampler of one trial from its `seed`.
-            settings: The seed of all, and what is not drawn.
-        """
-        self._build = build
+    def __init__(self, settings: SearchSettings) -> None:
+        """Begin with the settings: the sampler that draws, the seed of all, and what is not drawn."""
+        super().__init__()
         self._settings = settings
-
-    def infer_relative_search_space(
-        self, _study: optuna.Study, _trial: FrozenTrial
-    ) -> dict[str, optuna.distributions.BaseDistribution]:
-        """Return none: values are drawn one by one."""
-        return {}
-
-    def sample_relative(
-        self,
-        _study: optuna.Study,
-        _trial: FrozenTrial,
-        _search_space: dict[str, optuna.distributions.BaseDistribution],
-    ) -> dict[str, Any]:
-        """Return none.
-
-        Args:
-            _study: Not used.
-            _trial: Not used.
-            _search_space: Not used.
-        """
-        return {}
 
     def sample_independent(
         self,
@@ -77,24 +51,18 @@ class RankSampler(optuna.samplers.BaseSampler):
         known = choose_params(rank, settings=self._settings)
         if param_name in known:  # not enqueued: another worker has taken the trial that this one enqueued
             return known[param_name]
-        sampler = self._build(seed=derive_seed(self._settings.seed, "sampler", rank, param_name))
+        build = optuna.samplers.TPESampler if self._settings.sampler == "tpe" else optuna.samplers.RandomSampler
+        sampler = build(seed=derive_seed(self._settings.seed, "sampler", rank, param_name))
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def open_study(
-    settings: SearchSettings,
-    *,
-    name: str,
-    fingerprint: Mapping[str, Any],
-    warn: Callable[[str], None] = lambda _: None,
-) -> optuna.Study:
+def open_study(settings: SearchSettings, *, name: str, fingerprint: Mapping[str, Any]) -> optuna.Study:
     """Return the study of this name, new or as it was left.
 
     Args:
         settings: Storage, sampler and pruner.
         name: The study's name.
         fingerprint: What must be equal for results to be comparable, as JSON values by name.
-        warn: Called when the database is away.
 
     Raises:
         SettingsError: The storage cannot be opened.
@@ -103,11 +71,11 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of each trial that gives its rank back
     study = optuna.create_study(
-        storage=open_storage(settings.storage, wait_s=settings.outage_wait, warn=warn),
+        storage=open_storage(settings.storage, wait_s=settings.outage_wait),
         study_name=name,
         direction="maximize",
         load_if_exists=True,
-        sampler=_build_sampler(settings),
+        sampler=RankSampler(settings),
         pruner=build_pruner(settings),
     )
     _name_objective(study)
@@ -125,12 +93,6 @@ def _name_objective(study: optuna.Study) -> None:
         warnings.simplefilter("ignore", ExperimentalWarning)  # tried with the version that is required
         if study.metric_names is None:
             study.set_metric_names([OBJECTIVE])
-
-
-def _build_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
-    """Return the sampler of a study's trials."""
-    build = optuna.samplers.TPESampler if settings.sampler == "tpe" else optuna.samplers.RandomSampler
-    return RankSampler(build, settings=settings)
 
 
 def check_fingerprint(
@@ -159,16 +121,13 @@ def check_fingerprint(
         )
 
 
-def load_study(
-    *, name: str, storage: str, wait_s: float = 0.0, warn: Callable[[str], None] = lambda _: None
-) -> optuna.Study:
+def load_study(*, name: str, storage: str, wait_s: float = 0.0) -> optuna.Study:
     """Return a study that a search has begun.
 
     Args:
         name: Its name.
         storage: Its database.
         wait_s: How long a database that is away is waited for.
-        warn: Called when it is.
 
     Raises:
         SettingsError: The storage cannot be opened.
@@ -177,13 +136,13 @@ def load_study(
             only just begun.
     """
     _check_storage_exists(storage)
-    names = read_study_names(storage, wait_s=wait_s, warn=warn)
+    names = read_study_names(storage, wait_s=wait_s)
     if name not in names:
         raise StudyMismatchError(
             f"There is no study {name!r} in this storage; there are: {', '.join(sorted(names)) or 'none'}. "
             "Start the search first, and give its storage."
         )
-    study = optuna.load_study(study_name=name, storage=open_storage(storage, wait_s=wait_s, warn=warn))
+    study = optuna.load_study(study_name=name, storage=open_storage(storage, wait_s=wait_s))
     if not {SETTINGS, STUDY_RUN_ID} <= set(study.user_attrs):
         raise StudyMismatchError(
             f"Study {name!r} has no settings yet. If its search has just been started, wait until it trains, then "
@@ -201,7 +160,7 @@ def choose_study_name(storage: str) -> str:
         StudyMismatchError: It has none or several; the message names them.
     """
     _check_storage_exists(storage)
-    names = sorted(read_study_names(storage, wait_s=START_S, warn=lambda _: None))
+    names = sorted(read_study_names(storage, wait_s=START_S))
     if len(names) != 1:
         raise StudyMismatchError(f"Name one of the studies of this storage: {', '.join(names) or 'there are none'}.")
     return names[0]
@@ -214,18 +173,14 @@ def read_stored_fingerprint(*, name: str, storage: str) -> dict[str, Any] | None
         SettingsError: The storage cannot be opened.
         StoreError: It does not answer.
     """
-    if not has_file(storage) or name not in read_study_names(storage, wait_s=START_S, warn=lambda _: None):
+    if not has_file(storage) or name not in read_study_names(storage, wait_s=START_S):
         return None
     stored = optuna.load_study(study_name=name, storage=open_storage(storage)).user_attrs.get(FINGERPRINT)
     return None if stored is None else dict(json.loads(stored))
 
 
 def _check_storage_exists(url: str) -> None:
-    """Refuse an SQLite file that is not there: to open it would make an empty one.
-
-    Raises:
-        SettingsError: Names the file.
-    """
+    """Refuse an SQLite file that is not there: to open it would make an empty one."""
     if not has_file(url):
         raise SettingsError(
             f"storage={mask_url(url)}: there is no such file here ({find_sqlite_file(url)}). "

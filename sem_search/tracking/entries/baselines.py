@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from sem_search.evaluation.answers import HEADLINE_NAMES
 from sem_search.evaluation.baselines import ComparedBaseline
 from sem_search.tracking.entries.metrics import NumberRow
-from sem_search.tracking.entries.trust import FIGURE_NAMES
 from sem_search.tracking.entries.types import Scalar, TableArtifact
 
 PATH = "baselines.csv"
@@ -17,8 +17,8 @@ def iter_baseline_numbers(baselines: Sequence[ComparedBaseline]) -> Iterator[Num
     for baseline in baselines:
         if baseline.comparison is not None:
             stem = f"baseline/{baseline.name}"
-            for name in FIGURE_NAMES:
-                yield f"{stem}/test_{_shorten(name)}", getattr(baseline.comparison, name).second, 0
+            for name in HEADLINE_NAMES:
+                yield f"{stem}/test_{name.removeprefix('tile_')}", getattr(baseline.comparison, name).second, 0
             ahead = baseline.comparison.f_measure
             yield f"{stem}/winner_ahead", ahead.value, 0
             yield f"{stem}/winner_ahead_low", ahead.low, 0
@@ -35,12 +35,8 @@ def build_baseline_table(baselines: Sequence[ComparedBaseline]) -> TableArtifact
         if baseline.comparison is None:
             rows.append((baseline.name, *[None] * (len(COLUMNS) - 2), baseline.reason))
             continue
-        for name in FIGURE_NAMES:
+        for name in HEADLINE_NAMES:
             one = getattr(baseline.comparison, name)
-            rows.append((baseline.name, _shorten(name), one.first, one.second, one.value, one.low, one.high, None))
+            figure = name.removeprefix("tile_")  # as metrics have it: without a word in front, it is of tiles
+            rows.append((baseline.name, figure, one.first, one.second, one.value, one.low, one.high, None))
     return TableArtifact(path=PATH, columns=COLUMNS, rows=tuple(rows))
-
-
-def _shorten(name: str) -> str:
-    """Return a figure's name as metrics have it: without a word in front, it is of tiles."""
-    return name.removeprefix("tile_")

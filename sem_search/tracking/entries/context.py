@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sem_search.evaluation.baselines import ComparedBaseline
 from sem_search.records import Cell
-from sem_search.tracking.entries.mistakes import AnsweredImage, AnsweredTile
+from sem_search.tracking.entries.mistakes import Answer, AnsweredTile
 from sem_search.tracking.entries.types import Picture, Scalar
 
 GreyImage = NDArray[np.float32]
@@ -40,26 +39,6 @@ class TilingExample:
     tile_px: int
     corners_px: tuple[tuple[int, int], ...]
     """Top and left of each tile in the original, in the order of cutting."""
-
-
-class FoldSplits(Protocol):
-    """The images in each split of one fold: what a fold of `micrographs.folds` has."""
-
-    @property
-    def number(self) -> int:
-        """Index of the fold."""
-
-    @property
-    def training(self) -> Sequence[str]:
-        """Image ids."""
-
-    @property
-    def validation(self) -> Sequence[str]:
-        """Image ids."""
-
-    @property
-    def test(self) -> Sequence[str]:
-        """Image ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +77,7 @@ class HeatMapSheet:
 class ShownImage:
     """A test image of the winner, and where the network looked for the true class and for the other one."""
 
-    answer: AnsweredImage
+    answer: Answer
     picture: Picture
     """The image, reduced, its contrast stretched."""
     true_heat: Picture
@@ -141,7 +120,8 @@ class StudyContext:
     examples: tuple[ExampleImage, ...]
     """At least one per class: the paper's Figure 2."""
     tiling: TilingExample
-    folds: Sequence[FoldSplits]
+    folds: Sequence[Mapping[str, Sequence[str]]]
+    """Of each fold in order: image ids by split, `training`, `validation` and `test`."""
     heat_maps: HeatMapSheet | None = None
     """Of the winner; without them there is no Figure 6."""
     mistakes: MistakeGallery | None = None

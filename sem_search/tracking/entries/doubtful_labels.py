@@ -12,7 +12,6 @@ from sem_search.tracking.entries.types import TableArtifact
 from sem_search.words import count
 
 PROBABILITY_DIGITS = 4
-NO_FAULTS: Mapping[str, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,17 +93,11 @@ def list_doubtful_labels(
         )
         for row, n_by_chance in zip(doubts.ranked, doubts.n_as_doubtful, strict=True)
     )
-    return DoubtfulLabels(
-        images=images,
-        n_images=len(labels),
-        is_grouped=len(set(group_of_row)) < len(labels),
-        doubts=doubts,
-    )
+    is_grouped = len(set(group_of_row)) < len(labels)
+    return DoubtfulLabels(images=images, n_images=len(labels), is_grouped=is_grouped, doubts=doubts)
 
 
-def build_doubt_table(
-    found: DoubtfulLabels, *, path: str, faults: Mapping[str, tuple[str, ...]] = NO_FAULTS
-) -> TableArtifact:
+def build_doubt_table(found: DoubtfulLabels, *, path: str, faults: Mapping[str, tuple[str, ...]]) -> TableArtifact:
     """Return the doubtful labels as a table, the most doubtful first.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sem_search.records import FoldOutcome, TileTable
-from sem_search.tracking.entries.context import ExampleImage, HeatMapPicture, HeatMapSheet, TilingExample
+from sem_search.tracking.entries.context import ExampleImage, HeatMapSheet, TilingExample
 from sem_search.tracking.entries.tables import ConfusionTable, FoldRow, GridTable, IndexTable
 from sem_search.tracking.mlflow.names import make_metric_names
 
@@ -25,7 +25,7 @@ def list_class_names(tiles: TileTable) -> list[dict[str, Any]]:
 def list_confusion(table: ConfusionTable) -> dict[str, Any]:
     """Return a confusion matrix: counts, and shares of the true class's row."""
     return {
-        "split": table.split,
+        "split": "test",
         "unit": table.unit,
         "rows": "true class",
         "columns": "predicted class",
@@ -38,7 +38,7 @@ def list_confusion(table: ConfusionTable) -> dict[str, Any]:
 def list_indices(table: IndexTable) -> dict[str, Any]:
     """Return the four indices of each class, as means over the folds and fold by fold."""
     return {
-        "split": table.split,
+        "split": "test",
         "classes": list(table.class_names),
         "mean_of_folds": to_json(table.mean),
         "per_fold": to_json(table.per_fold),
@@ -66,19 +66,28 @@ def list_grid(tables: Sequence[GridTable]) -> list[dict[str, Any]]:
 def list_curves(folds: Sequence[FoldOutcome]) -> list[dict[str, Any]]:
     """Return the training curves of each fold."""
     return [
-        {
-            "fold": fold.fold,
-            "best_epoch": fold.best_epoch + 1,
-            "is_diverged": fold.is_diverged,
-            **to_json(fold.curves),
-        }
+        {"fold": fold.fold, "best_epoch": fold.best_epoch + 1, "is_diverged": fold.is_diverged, **to_json(fold.curves)}
         for fold in folds
     ]
 
 
 def list_heat_maps(sheet: HeatMapSheet) -> dict[str, Any]:
     """Return the heat maps as numbers, with what the network answered."""
-    return {"convolution": sheet.convolution, "pictures": [_list_heat_map(picture) for picture in sheet.pictures]}
+    pictures = [
+        {
+            "image_id": picture.image_id,
+            "tile": picture.tile,
+            "fold": picture.fold,
+            "true": picture.true_label,
+            "predicted": picture.predicted_label,
+            "explained": picture.explained_label,
+            "probability": to_json(picture.probability),
+            "is_zero": picture.is_zero,
+            "heat_map": to_json(picture.heat_map, digits=HEAT_DIGITS),
+        }
+        for picture in sheet.pictures
+    ]
+    return {"convolution": sheet.convolution, "pictures": pictures}
 
 
 def list_examples(examples: Sequence[ExampleImage]) -> list[dict[str, Any]]:
@@ -131,18 +140,3 @@ def to_json(value: Any, *, digits: int | None = None) -> Any:
     if not math.isfinite(value):
         return None
     return value if digits is None else round(value, digits)
-
-
-def _list_heat_map(picture: HeatMapPicture) -> dict[str, Any]:
-    """Return one heat map."""
-    return {
-        "image_id": picture.image_id,
-        "tile": picture.tile,
-        "fold": picture.fold,
-        "true": picture.true_label,
-        "predicted": picture.predicted_label,
-        "explained": picture.explained_label,
-        "probability": to_json(picture.probability),
-        "is_zero": picture.is_zero,
-        "heat_map": to_json(picture.heat_map, digits=HEAT_DIGITS),
-    }

@@ -114,5 +114,4 @@ def _iter_lengths(trial: TrialOutcome) -> Iterator[NumberRow]:
 
 
 def _count_epochs(fold: FoldOutcome) -> int:
-    """Return how many epochs a fold was trained."""
     return len(fold.curves.training_loss)

@@ -7,14 +7,14 @@ import numpy as np
 
 from sem_search.evaluation.metrics import PROBABILITY_FLOOR, combine_tiles, predict_classes
 from sem_search.records import FloatVector, TileTable, TrialOutcome
-from sem_search.tracking.entries.types import Scalar, TableArtifact
+from sem_search.tracking.entries.types import TableArtifact
 
 PROBABILITY_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the head that was not trained on an image answered to it, or to one of its tiles."""
+    """What the head that was not trained on an image answered to it, from all its tiles together."""
 
     image: int
     """Index into the tile table's images."""
@@ -40,11 +40,6 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnsweredImage(Answer):
-    """The answer to an image, from all its tiles together."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class AnsweredTile(Answer):
     """The answer to one tile."""
 
@@ -56,13 +51,13 @@ class AnsweredTile(Answer):
     """Minus the log probability of the true class, in nats."""
 
 
-def list_answers(trial: TrialOutcome, *, tiles: TileTable) -> tuple[AnsweredImage, ...]:
+def list_answers(trial: TrialOutcome, *, tiles: TileTable) -> tuple[Answer, ...]:
     """Return the answers to all test images: the surest mistakes first, the surest correct answers last."""
     answers = []
     for fold in trial.folds:
         images, combined = combine_tiles(fold.test_probabilities, image_of_tile=tiles.image_of_tile[fold.test_tiles])
         answers += [
-            AnsweredImage(**_describe(row, image=int(image), fold=fold.fold, tiles=tiles))
+            Answer(**_describe(row, image=int(image), fold=fold.fold, tiles=tiles))
             for image, row in zip(images, combined, strict=True)
         ]
     return tuple(sorted(answers, key=lambda answer: (not answer.is_wrong, -answer.lead, answer.image)))
@@ -91,14 +86,19 @@ def build_mistake_table(trial: TrialOutcome, *, tiles: TileTable, path: str) -> 
     """Return every wrongly classified test image, numbered as the pictures are, the surest mistakes first."""
     columns = ("number", "image_id", "fold", "true", "predicted", "probability_of_true", "probability_of_predicted")
     wrong = (answer for answer in list_answers(trial, tiles=tiles) if answer.is_wrong)
-    rows = tuple((number, *_list_cells(answer)) for number, answer in enumerate(wrong, start=1))
+    rows = tuple(
+        (
+            number,
+            answer.image_id,
+            answer.fold + 1,
+            answer.true_label,
+            answer.predicted_label,
+            round(answer.true_probability, PROBABILITY_DIGITS),
+            round(answer.other_probability, PROBABILITY_DIGITS),
+        )
+        for number, answer in enumerate(wrong, start=1)
+    )
     return TableArtifact(path=path, columns=columns, rows=rows)
-
-
-def _list_cells(answer: Answer) -> tuple[Scalar, ...]:
-    """Return what a table shows of an answer."""
-    probabilities = (round(value, PROBABILITY_DIGITS) for value in (answer.true_probability, answer.other_probability))
-    return (answer.image_id, answer.fold + 1, answer.true_label, answer.predicted_label, *probabilities)
 
 
 def _describe(row: FloatVector, *, image: int, fold: int, tiles: TileTable) -> dict[str, Any]:

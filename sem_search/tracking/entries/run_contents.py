@@ -125,12 +125,8 @@ def iter_refit_entries(winner: TrialOutcome, *, tiles: TileTable) -> Iterator[En
         tiles: The tiles that it answered.
     """
     yield from iter_finite_metrics(iter_refit_numbers(winner, tiles=tiles), source="refit")
-    of_images, of_tiles = (
-        tabulate_image_predictions(winner, tiles=tiles),
-        tabulate_tile_predictions(winner, tiles=tiles),
-    )
-    yield FrameArtifact(path="refit/predictions/images.parquet", frame=of_images)
-    yield FrameArtifact(path="refit/predictions/tiles.parquet", frame=of_tiles)
+    for unit, tabulate in (("images", tabulate_image_predictions), ("tiles", tabulate_tile_predictions)):
+        yield FrameArtifact(path=f"refit/predictions/{unit}.parquet", frame=tabulate(winner, tiles=tiles))
     yield Tags(values={TAG_REFIT: "true"})
     for fold in winner.folds:
         if fold.is_diverged:
@@ -184,10 +180,10 @@ def _iter_mistake_entries(study: StudyOutcome, *, gallery: MistakeGallery | None
 def _iter_test_figures(trial: TrialOutcome, *, tiles: TileTable) -> Iterator[Entry]:
     """Yield confusion matrices and indices per class in the test split, drawn and as numbers."""
     for unit in UNITS:
-        confusion = compute_confusion_table(trial, tiles=tiles, split="test", unit=unit)
+        confusion = compute_confusion_table(trial, tiles=tiles, unit=unit)
         yield ChartImage(key=f"confusion_test_{unit}", draw=partial(draw_confusion_matrix, confusion))
         yield JsonArtifact(path=f"confusion_test_{unit}.json", content=plain.list_confusion(confusion))
-    indices = compute_index_table(trial, tiles=tiles, split="test")
+    indices = compute_index_table(trial, tiles=tiles)
     draw = partial(draw_indices, indices)
     yield from pair_figure("indices/test.png", draw=draw, content=plain.list_indices(indices))
     yield build_index_table(indices, path="indices/test.csv")

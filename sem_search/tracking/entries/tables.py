@@ -22,7 +22,6 @@ from sem_search.records import (
     TrialOutcome,
     TrialState,
 )
-from sem_search.tracking.entries.context import FoldSplits
 from sem_search.tracking.entries.types import Scalar, TableArtifact
 
 FoldSplit = Literal["training", "validation", "test", "left out"]
@@ -62,12 +61,11 @@ class GridTable:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionTable:
-    """A confusion matrix with its words: rows true, columns predicted."""
+    """A confusion matrix of test tiles or images with its words: rows true, columns predicted."""
 
     class_names: tuple[str, ...]
     counts: IntMatrix
     unit: Unit
-    split: Split
 
     @property
     def shares(self) -> FloatMatrix:
@@ -79,12 +77,11 @@ class ConfusionTable:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexTable:
-    """The paper's four indices per class, as means over the folds and fold by fold."""
+    """The paper's four indices per class on test tiles, as means over the folds and fold by fold."""
 
     class_names: tuple[str, ...]
     mean: ClassIndices
     per_fold: tuple[ClassIndices, ...]
-    split: Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,17 +163,15 @@ class ConfusedPair:
     """All cases of the true class."""
 
 
-def compute_grid_tables(
-    study: StudyOutcome, *, cells: Sequence[Cell], splits: Sequence[Split] = SPLITS
-) -> tuple[GridTable, ...]:
+def compute_grid_tables(study: StudyOutcome, *, cells: Sequence[Cell]) -> tuple[GridTable, ...]:
     """Return the fields of the paper's Figure 3: every cell that was asked for or tried, with what it scored.
 
-    Of several trials of one cell a complete one counts, else the one with most finished folds.
+    Head by head, there is a table for the validation and one for the test tiles. Of several trials of one cell a
+    complete one counts, else the one with most finished folds.
 
     Args:
         study: All trials.
         cells: Those that were asked for.
-        splits: One table for each, head by head.
     """
 
     def rank(trial: TrialOutcome) -> tuple[bool, bool, int]:
@@ -189,7 +184,7 @@ def compute_grid_tables(
     asked = {*cells, *best}
     heads = [head for head in HEAD_NAMES if any(cell.head == head for cell in asked)]
     return tuple(
-        _build_grid_table(study, head=head, split=split, asked=asked, best=best) for head in heads for split in splits
+        _build_grid_table(study, head=head, split=split, asked=asked, best=best) for head in heads for split in SPLITS
     )
 
 
@@ -200,49 +195,32 @@ def compute_trial_rows(study: StudyOutcome) -> tuple[TrialRow, ...]:
 
 
 def compute_selection(study: StudyOutcome) -> Selection:
-    """Return the best complete trial on validation and on test tiles; of equals the study's winner, then the first.
-
-    Raises:
-        ValueError: No trial is complete.
-    """
+    """Return the best complete trial on validation and on test tiles; of equals the study's winner, then the first."""
     complete = [_score_trial(trial, study=study) for trial in study.trials if trial.state == "complete"]
-    if not complete:
-        raise ValueError(f"Study {study.name!r} has no complete trial among {len(study.trials)} to choose from.")
-
-    def rank(trial: ScoredTrial, score: float) -> tuple[float, bool, int]:
-        """Return what sorts the trials: of equal scores, the study's winner, then the first."""
-        return score, trial.trial == study.winner_number, -trial.trial
-
+    ranked = sorted(complete, key=lambda one: (one.trial != study.winner_number, one.trial))
     return Selection(
-        chosen_on_validation=max(complete, key=lambda trial: rank(trial, trial.validation_f_measure)),
-        chosen_on_test=max(complete, key=lambda trial: rank(trial, trial.test_f_measure)),
+        chosen_on_validation=max(ranked, key=lambda one: one.validation_f_measure),  # of equals, the first
+        chosen_on_test=max(ranked, key=lambda one: one.test_f_measure),
     )
 
 
-def compute_confusion_table(trial: TrialOutcome, *, tiles: TileTable, split: Split, unit: Unit) -> ConfusionTable:
-    """Return the confusion matrix of a trial's finished folds, by tile or by image.
+def compute_confusion_table(trial: TrialOutcome, *, tiles: TileTable, unit: Unit) -> ConfusionTable:
+    """Return the confusion matrix of a trial's finished folds on their test tiles, or on whole test images.
 
     Args:
         trial: With its finished folds.
         tiles: The study's tiles.
-        split: Validation or test.
         unit: Tiles or images.
     """
-    scores = compute_split_scores(trial, tiles=tiles, split=split)
+    scores = compute_split_scores(trial, tiles=tiles, split="test")
     counts = scores.confusion if unit == "tiles" else scores.image_confusion
-    return ConfusionTable(class_names=tiles.class_names, counts=counts, unit=unit, split=split)
+    return ConfusionTable(class_names=tiles.class_names, counts=counts, unit=unit)
 
 
-def compute_index_table(trial: TrialOutcome, *, tiles: TileTable, split: Split) -> IndexTable:
-    """Return the paper's four indices per class over a trial's finished folds.
-
-    Args:
-        trial: With its finished folds.
-        tiles: The study's tiles.
-        split: Validation or test.
-    """
-    scores = compute_split_scores(trial, tiles=tiles, split=split)
-    return IndexTable(class_names=tiles.class_names, mean=scores.mean, per_fold=scores.per_fold, split=split)
+def compute_index_table(trial: TrialOutcome, *, tiles: TileTable) -> IndexTable:
+    """Return the paper's four indices per class on the test tiles of a trial's finished folds."""
+    scores = compute_split_scores(trial, tiles=tiles, split="test")
+    return IndexTable(class_names=tiles.class_names, mean=scores.mean, per_fold=scores.per_fold)
 
 
 def compute_confused_pairs(table: ConfusionTable, *, n_most: int) -> tuple[ConfusedPair, ...]:
@@ -262,12 +240,14 @@ def compute_confused_pairs(table: ConfusionTable, *, n_most: int) -> tuple[Confu
     )
 
 
-def compute_fold_rows(folds: Sequence[FoldSplits], *, tiles: TileTable) -> tuple[FoldRow, ...]:
-    """Return the splits of every image, class by class, in the order of the tile table."""
-    split_of = [
-        {image: split for split in FOLD_SPLITS for image in getattr(fold, split)}
-        for fold in sorted(folds, key=lambda fold: fold.number)
-    ]
+def compute_fold_rows(folds: Sequence[Mapping[str, Sequence[str]]], *, tiles: TileTable) -> tuple[FoldRow, ...]:
+    """Return the splits of every image, class by class, in the order of the tile table.
+
+    Args:
+        folds: In order; the image ids of each split, by its name.
+        tiles: The study's tiles.
+    """
+    split_of = [{image: split for split in FOLD_SPLITS for image in fold[split]} for fold in folds]
     n_tiles = np.bincount(tiles.image_of_tile, minlength=len(tiles.image_ids))
     return tuple(
         FoldRow(
@@ -322,7 +302,6 @@ def build_index_table(table: IndexTable, *, path: str) -> TableArtifact:
 
 
 def _score_trial(trial: TrialOutcome, *, study: StudyOutcome) -> ScoredTrial:
-    """Return the headline figures of a complete trial."""
     validation, test = (compute_split_scores(trial, tiles=study.tiles, split=split).f_measure for split in SPLITS)
     return ScoredTrial(trial=trial.number, validation_f_measure=validation, test_f_measure=test)
 
@@ -346,7 +325,6 @@ def _build_grid_table(
 
 
 def _build_grid_cell(cell: Cell, *, trial: TrialOutcome | None, study: StudyOutcome, split: Split) -> GridCell:
-    """Return one field of the grid."""
     if trial is None:
         return GridCell(cell=cell, state="missing", f_measure=None, n_folds=0)
     score = compute_split_scores(trial, tiles=study.tiles, split=split).f_measure if trial.folds else None
@@ -354,7 +332,6 @@ def _build_grid_cell(cell: Cell, *, trial: TrialOutcome | None, study: StudyOutc
 
 
 def _build_trial_row(trial: TrialOutcome, *, study: StudyOutcome) -> TrialRow:
-    """Return one row of the table of trials."""
     validation, test = (
         compute_split_scores(trial, tiles=study.tiles, split=split) if trial.folds else None for split in SPLITS
     )

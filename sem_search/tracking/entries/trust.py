@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sem_search.evaluation.answers import HEADLINE_NAMES, tabulate_answers
 from sem_search.evaluation.calibration import CalibrationScores, compute_calibration_scores, cross_fit_temperature
 from sem_search.evaluation.conformal import (
     RiskCoverage,
@@ -20,7 +21,7 @@ from sem_search.evaluation.conformal import (
     compute_set_scores,
     cross_predict_sets,
 )
-from sem_search.evaluation.intervals import SplitIntervals, compute_split_intervals
+from sem_search.evaluation.intervals import SplitIntervals, compute_intervals
 from sem_search.evaluation.metrics import combine_tiles
 from sem_search.evaluation.selection import SelectionBias, compute_selection_bias
 from sem_search.evaluation.statistics import Interval
@@ -36,9 +37,6 @@ COVERAGES = (0.8, 0.9, 0.95)
 
 ALLOWED_RISK = 0.05
 """Share of wrong answers for which the report states how many images can be answered."""
-
-FIGURE_NAMES = ("f_measure", "tile_accuracy", "image_f_measure", "image_accuracy")
-"""The headline figures, as the fields of `SplitIntervals` are called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +112,9 @@ def compute_trust(study: StudyOutcome) -> StudyTrust:
     """
     answers = gather_image_answers(study)
     scaled = cross_fit_temperature(answers.probabilities, labels=answers.labels, part_of_row=answers.fold_of_row)
-    validation, test = (compute_split_intervals(study.winner, tiles=study.tiles, split=split) for split in SPLITS)
+    validation, test = (
+        compute_intervals(tabulate_answers(study.winner, tiles=study.tiles, split=split)) for split in SPLITS
+    )
     calibration, scaled_calibration = (
         compute_calibration_scores(probabilities, labels=answers.labels, group_of_row=answers.group_of_row)
         for probabilities in (answers.probabilities, scaled.probabilities)
@@ -160,7 +160,7 @@ def iter_trust_numbers(trust: StudyTrust) -> Iterator[NumberRow]:
     """Yield the numbers as `trust/...`, for MLflow's charts."""
     for split in SPLITS:
         intervals = trust.get_split(split)
-        for name in FIGURE_NAMES:
+        for name in HEADLINE_NAMES:
             yield from _iter_ends(f"trust/{split}/{name.removeprefix('tile_')}", getattr(intervals, name))
     for bias in (trust.chosen_on_validation, trust.chosen_on_test):
         stem = f"trust/chosen_on_{bias.select_on}"
@@ -230,7 +230,7 @@ def build_interval_table(trust: StudyTrust) -> TableArtifact:
     rows = []
     for split in SPLITS:
         intervals = trust.get_split(split)
-        named = [("all classes", name.removeprefix("tile_"), getattr(intervals, name)) for name in FIGURE_NAMES]
+        named = [("all classes", name.removeprefix("tile_"), getattr(intervals, name)) for name in HEADLINE_NAMES]
         for class_name, of_class in zip(trust.class_names, intervals.of_class, strict=True):
             named += [(class_name, name, interval) for name, interval in vars(of_class).items()]
         rows += [(split, label, name, interval.value, interval.low, interval.high) for label, name, interval in named]
@@ -264,6 +264,5 @@ def _list_scores(scores: CalibrationScores) -> dict[str, Any]:
 
 
 def _iter_ends(stem: str, interval: Interval) -> Iterator[NumberRow]:
-    """Yield the ends of an interval."""
     yield f"{stem}_low", interval.low, 0
     yield f"{stem}_high", interval.high, 0

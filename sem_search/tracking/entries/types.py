@@ -1,12 +1,13 @@
 """What can be logged, as plain records that know no tracking server.
 
 The generators of this folder yield these, `tracking/mlflow` writes them: *what* is logged is tested without a server.
-A record that MLflow would refuse, or would change without a warning, cannot be made.
+An artifact whose path some store refuses cannot be made.
 """
 
 import base64
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,12 +48,6 @@ class MetricPoint:
     value: float
     step: int = 0
 
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise ValueError(f"Metric {self.key!r} is {self.value}: MLflow cannot store it; use iter_finite_metrics.")
-        if not _is_plain_name(self.key):
-            raise ValueError(f"{self.key!r} is no metric name: letters, digits, '_', '-', '.' and '/' only.")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
@@ -75,7 +70,7 @@ class _Artifact:
     path: str
 
     def __post_init__(self) -> None:
-        if not _is_plain_name(self.path):
+        if not _PLAIN_NAME.fullmatch(self.path) or {".", ".."} & set(self.path.split("/")):
             raise ValueError(f"{self.path!r} is no artifact path: letters, digits, '_', '-', '.' and '/' only.")
 
 
@@ -195,20 +190,14 @@ def iter_finite_metrics(values: Iterable[tuple[str, float, int]], *, source: str
         source: What the numbers come from, for the tag `sem_search.not_finite.<source>`.
     """
     points: list[MetricPoint] = []
-    left_out: dict[str, int] = {}
+    left_out: Counter[str] = Counter()
     for key, value, step in values:
         if math.isfinite(value):
             points.append(MetricPoint(key=key, value=float(value), step=step))
         else:
-            left_out[key] = left_out.get(key, 0) + 1
+            left_out[key] += 1
     if points:
         yield Metrics(points=tuple(points))
     if left_out:
-        yield Tags(
-            values={f"sem_search.not_finite.{source}": ", ".join(f"{key}: {count}" for key, count in left_out.items())}
-        )
-
-
-def _is_plain_name(name: str) -> bool:
-    """Return whether a name is a plain relative path."""
-    return bool(_PLAIN_NAME.fullmatch(name)) and not {".", ".."} & set(name.split("/"))
+        counts = ", ".join(f"{key}: {count}" for key, count in left_out.items())
+        yield Tags(values={f"sem_search.not_finite.{source}": counts})

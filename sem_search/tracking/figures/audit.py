@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from sem_search.evaluation.comparison import Difference
+from sem_search.evaluation.statistics import Interval
 from sem_search.tracking.entries.context import GreyImage
 from sem_search.tracking.figures.style import (
     BLUE,
@@ -36,9 +38,7 @@ class BarRow:
     """One line: a value with its interval."""
 
     name: str
-    value: float
-    low: float
-    high: float
+    interval: Interval | Difference
     is_marked: bool = False
     """Drawn in the colour of what needs attention."""
 
@@ -70,16 +70,11 @@ def draw_rows(
         reference: Where a line is drawn: chance, or no difference.
         reference_name: What the line means.
         limits: Of the axis; None to fit the values.
-
-    Raises:
-        ValueError: There are no rows.
     """
-    if not rows:
-        raise ValueError("A figure of values needs at least one row.")
     figure = make_figure(width_in=7.0, height_in=0.36 * len(rows) + 1.3)
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
-        draw_error_bars(axes, [row], rows=[place], colour=ORANGE if row.is_marked else BLUE)
+        draw_error_bars(axes, [row.interval], rows=[place], colour=ORANGE if row.is_marked else BLUE)
     if reference is not None:
         axes.axvline(reference, color=GREY, linestyle="--", linewidth=1, label=reference_name)
         add_legend(figure)
@@ -92,13 +87,7 @@ def draw_rows(
 
 
 def draw_tiles(pictures: Sequence[TilePicture], *, per_line: int) -> Figure:
-    """Draw tiles side by side, in the order given.
-
-    Raises:
-        ValueError: There are no tiles.
-    """
-    if not pictures:
-        raise ValueError("A sheet of tiles needs at least one tile.")
+    """Draw tiles, at least one, side by side in the order given."""
     figure = make_figure(width_in=1.9 * per_line, height_in=2.4 * math.ceil(len(pictures) / per_line))
     panels = make_panels(figure, n=len(pictures), n_columns=per_line)
     for axes, picture in zip(panels, pictures, strict=True):

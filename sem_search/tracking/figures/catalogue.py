@@ -125,9 +125,9 @@ def list_study_figures(study: StudyOutcome, *, context: StudyContext) -> tuple[S
     """Return the paper's figures for a study; 6 only where heat maps were computed, S3 where the winner had epochs."""
     tiles, winner, sheet = study.tiles, study.winner, context.heat_maps
     grid = compute_grid_tables(study, cells=context.cells)
-    by_tile = compute_confusion_table(winner, tiles=tiles, split="test", unit="tiles")
-    by_image = compute_confusion_table(winner, tiles=tiles, split="test", unit="images")
-    indices = compute_index_table(winner, tiles=tiles, split="test")
+    by_tile = compute_confusion_table(winner, tiles=tiles, unit="tiles")
+    by_image = compute_confusion_table(winner, tiles=tiles, unit="images")
+    indices = compute_index_table(winner, tiles=tiles)
     folds = compute_fold_rows(context.folds, tiles=tiles)
     figures = [
         _build("2", partial(draw_examples, context.examples), plain.list_examples(context.examples)),
@@ -158,7 +158,6 @@ def list_trust_figures(trust: StudyTrust) -> tuple[StudyFigure, ...]:
 
 
 def _build(number: str, draw: Callable[[], Figure], content: Any, *, select_on: str = "") -> StudyFigure:
-    """Return one figure with its words."""
     artifact, numbers = pair_figure(PATHS[number], draw=draw, content=content)
     caption = CAPTIONS[number].format(select_on=select_on)
     return StudyFigure(number=number, caption=caption, artifact=artifact, numbers=numbers)
@@ -174,10 +173,10 @@ def draw_study(study: StudyOutcome, *, cells: Sequence[Cell]) -> Figures:
     winner, tiles = study.winner, study.tiles
     figures = {
         "grid": draw_grid_heat_map(compute_grid_tables(study, cells=cells)),
-        "indices": draw_indices(compute_index_table(winner, tiles=tiles, split="test")),
+        "indices": draw_indices(compute_index_table(winner, tiles=tiles)),
         "training_curves": draw_training_curves(winner.folds),
     }
     for unit in UNITS:
-        table = compute_confusion_table(winner, tiles=tiles, split="test", unit=unit)
+        table = compute_confusion_table(winner, tiles=tiles, unit=unit)
         figures[f"confusion_{unit}"] = draw_confusion_matrix(table)
     return figures

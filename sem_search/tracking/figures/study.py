@@ -79,9 +79,7 @@ MOST_DRAWN = 200
 
 
 def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
-    """Draw originals, in the order given, with a scale bar where the pixel size is known (Figure 2)."""
-    if not examples:
-        raise ValueError("Figure 2 needs at least one example image; none was handed over.")
+    """Draw originals, at least one, in the order given, with a scale bar where the pixel size is known (Figure 2)."""
     n_columns = min(EXAMPLES_PER_LINE, len(examples))
     n_lines = math.ceil(len(examples) / n_columns)
     shape = max(example.height_px / example.width_px for example in examples)
@@ -95,8 +93,11 @@ def draw_examples(examples: Sequence[ExampleImage]) -> Figure:
     )
     panels = make_panels(figure, n=len(examples), n_columns=n_columns)
     for axes, example, (title, name) in zip(panels, examples, names, strict=True):
-        _draw_original(axes, example, name=name)
+        show_pixels(axes, example.pixels, shape_px=(example.height_px, example.width_px))
         axes.set_title(title, fontsize=SMALL_PT)
+        axes.set_xlabel(name, fontsize=SMALL_PT)
+        if example.pixel_size_nm:
+            _draw_scale_bar(axes, example=example, pixel_size_nm=example.pixel_size_nm)
     return figure
 
 
@@ -189,14 +190,6 @@ def format_rate(learning_rate: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def _draw_original(axes: Axes, example: ExampleImage, *, name: str) -> None:
-    """Draw one original with its name and, where the pixel size is known, a scale bar."""
-    show_pixels(axes, example.pixels, shape_px=(example.height_px, example.width_px))
-    axes.set_xlabel(name, fontsize=SMALL_PT)
-    if example.pixel_size_nm:
-        _draw_scale_bar(axes, example=example, pixel_size_nm=example.pixel_size_nm)
-
-
 def _draw_scale_bar(axes: Axes, *, example: ExampleImage, pixel_size_nm: float) -> None:
     """Draw a bar of a round length, about a quarter of the picture wide, on a dark ground."""
     length_nm = _round_length(0.3 * example.width_px * pixel_size_nm)
@@ -216,7 +209,6 @@ def _round_length(length_nm: float) -> float:
 
 
 def _format_length(length_nm: float) -> str:
-    """Return a length in the unit that keeps it short."""
     for unit, size_nm in (("mm", 1e6), ("µm", 1e3)):
         if length_nm >= size_nm:
             return f"{length_nm / size_nm:g} {unit}"
@@ -297,7 +289,6 @@ def _draw_grid_field(axes: Axes, *, cell: GridCell, limits: tuple[float, float],
 
 
 def _describe_grid_cell(cell: GridCell) -> str:
-    """Return the words in one field."""
     if cell.state == "missing":
         return "not\ntried"
     if cell.f_measure is None:
@@ -317,7 +308,6 @@ def _build_veil(example: TilingExample) -> FloatMatrix:
 
 
 def _draw_fold_panel(axes: Axes, *, drawn: Mapping[str, Sequence[FoldRow]], fold: int) -> None:
-    """Draw one fold: classes below one another, their images side by side."""
     codes, names = list(SPLIT_COLOURS), list(drawn)
     by_class = [[codes.index(row.splits[fold]) for row in drawn[name]] for name in names]
     widest = max(len(splits) for splits in by_class)

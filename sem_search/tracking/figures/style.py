@@ -10,7 +10,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -20,6 +20,9 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+
+from sem_search.evaluation.comparison import Difference
+from sem_search.evaluation.statistics import Interval
 
 LegendPlace = Literal["outside upper center", "outside lower center"]
 Extent = tuple[float, float, float, float]
@@ -79,22 +82,6 @@ LABEL_LENGTH = 2 * LABEL_LINE
 """Longer names lose their middle: the ends tell grades apart."""
 
 
-class HasInterval(Protocol):
-    """A value with the ends of its interval."""
-
-    @property
-    def value(self) -> float:
-        """What was measured."""
-
-    @property
-    def low(self) -> float:
-        """Lower end."""
-
-    @property
-    def high(self) -> float:
-        """Upper end."""
-
-
 def make_figure(*, width_in: float, height_in: float) -> Figure:
     """Return an empty figure that arranges its parts by itself, so many inches wide and high."""
     return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
@@ -107,12 +94,7 @@ def render_figure(figure: Figure, *, suffix: str) -> bytes:
         figure: What to draw.
         suffix: `.png` for lines and letters, `.jpg` for figures made of micrographs, whose noise no PNG packs; for
             journals `.svg` and `.pdf`, whose letters stay letters, and `.tif`.
-
-    Raises:
-        ValueError: No such format is written here.
     """
-    if suffix not in FORMATS:
-        raise ValueError(f"Figures are written as {', '.join(FORMATS)}, not as {suffix!r}.")
     set_families(figure)
     buffer = io.BytesIO()
     if suffix == ".png":
@@ -155,7 +137,7 @@ def wrap(label: str, *, line: int = LABEL_LINE) -> str:
     plain = label.replace(r"\$", "$")
     lines = textwrap.wrap(plain, line)
     if len(lines) > 2:
-        middle = -(-len(plain) // 2)
+        middle = math.ceil(len(plain) / 2)
         lines = [plain[:middle], plain[middle:]]
     return escape("\n".join(lines))
 
@@ -226,13 +208,15 @@ def show_pixels(axes: Axes, pixels: NDArray[np.float32], *, shape_px: tuple[int,
     height_px, width_px = shape_px or pixels.shape
     extent = (0.0, float(width_px), float(height_px), 0.0)
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
-    hide_frame(axes)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
     return extent
 
 
 def draw_error_bars(
     axes: Axes,
-    intervals: Sequence[HasInterval],
+    intervals: Sequence[Interval | Difference],
     *,
     rows: ArrayLike,
     colour: str,
@@ -299,15 +283,7 @@ def add_legend(figure: Figure, *, place: LegendPlace = "outside upper center", *
     figure.legend(loc=place, ncols=4, fontsize=SMALL_PT, frameon=False, **options)
 
 
-def hide_frame(axes: Axes) -> None:
-    """Leave no ticks and no frame: for pictures."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-
-
 def _reduce_colours(png: io.BytesIO, *, dpi: float) -> bytes:
-    """Return a PNG with a palette."""
     reduced = io.BytesIO()
     with Image.open(png) as picture:
         palette = picture.convert("RGB").quantize(

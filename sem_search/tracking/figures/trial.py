@@ -1,5 +1,6 @@
 """Figures 4, 5, 6 and S3 of Iwata, Hayashi et al. 2022: confusion matrix, indices, Grad-CAM and training curves."""
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -37,6 +38,7 @@ from sem_search.tracking.figures.style import (
     show_pixels,
     wrap,
 )
+from sem_search.words import count
 
 FOLD_MARK: dict[str, Any] = {"marker": "o", "color": BLUE, "alpha": 0.45, "markersize": 4, "markeredgewidth": 0}
 MEAN_MARK: dict[str, Any] = {"marker": "|", "color": ORANGE, "markersize": 11, "markeredgewidth": 2.2}
@@ -82,7 +84,8 @@ def draw_confusion_matrix(table: ConfusionTable) -> Figure:
     _label_classes(axes, names=table.class_names, field_in=split_in / n_classes)
     axes.set_xlabel("Predicted class", fontsize=LABEL_PT)
     axes.set_ylabel("True class", fontsize=LABEL_PT)
-    axes.set_title(_describe_confusion(table), fontsize=TITLE_PT)
+    n_correct = f"{table.counts.trace()} of {table.counts.sum()} correctly classified"
+    axes.set_title(f"Test {table.unit}: {n_correct}", fontsize=TITLE_PT)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=25, format=lambda share, _: f"{share:.0%}")
     bar.set_label(f"Share of the true class’s {table.unit}", fontsize=LABEL_PT)
     bar.ax.tick_params(labelsize=SMALL_PT)
@@ -143,16 +146,11 @@ def draw_grad_cam_sheet(sheet: HeatMapSheet) -> Figure:
     """Draw each test tile beside the same tile under its heat map.
 
     The overlay is the more opaque, the more a place raises the score of the class; a map of zeros says so in words.
-
-    Raises:
-        ValueError: The sheet has no picture.
     """
-    if not sheet.pictures:
-        raise ValueError("A Grad-CAM sheet needs at least one picture; none was handed over.")
     classes = [(one.true_label, one.predicted_label, one.explained_label) for one in sheet.pictures]
     labels = map_labels(chain.from_iterable(classes))
     n_columns = min(PICTURES_PER_LINE, len(sheet.pictures))
-    n_lines = -(-len(sheet.pictures) // n_columns)
+    n_lines = math.ceil(len(sheet.pictures) / n_columns)
     figure = Figure(figsize=(2.74 * n_columns + 0.8, 1.95 * n_lines + 0.43), facecolor="white")
     grid = figure.subplots(n_lines, 2 * n_columns, squeeze=False, gridspec_kw=_space_sheet(figure))
     places = grid.reshape(n_lines * n_columns, 2)
@@ -173,13 +171,12 @@ def _lighten(name: str) -> LinearSegmentedColormap:
 
 
 def _write_fields(axes: Axes, *, table: ConfusionTable, size_pt: float) -> None:
-    """Write count and row percentage into each field that has a case."""
     shares = table.shares
-    for (row, column), count in np.ndenumerate(table.counts):
+    for (row, column), n_cases in np.ndenumerate(table.counts):
         share = float(shares[row, column])
-        if count:
+        if n_cases:
             colour = "white" if share > DARK_SHARE else "black"
-            words = f"{count}\n{_format_share(share)}"
+            words = f"{n_cases}\n{_format_share(share)}"
             axes.text(column, row, words, ha="center", va="center", color=colour, fontsize=size_pt, linespacing=1.05)
 
 
@@ -201,12 +198,6 @@ def _label_classes(axes: Axes, *, names: Sequence[str], field_in: float) -> None
     is_turned = longest * LETTER_IN > field_in
     axes.set_xticks(places, labels, fontsize=SMALL_PT, rotation=90 if is_turned else 0)
     draw_borders(axes, n_rows=len(names), n_columns=len(names))
-
-
-def _describe_confusion(table: ConfusionTable) -> str:
-    """Return the title: what is counted, and how many are correct."""
-    total, n_correct = int(table.counts.sum()), int(np.trace(table.counts))
-    return f"{table.split.capitalize()} {table.unit}: {n_correct} of {total} correctly classified"
 
 
 def _draw_index_panel(axes: Axes, *, table: IndexTable, name: str) -> None:
@@ -249,9 +240,8 @@ def _scale_losses(axes: Axes, *, folds: Sequence[FoldOutcome]) -> None:
 
 
 def _describe_folds(folds: Sequence[FoldOutcome]) -> str:
-    """Return the title: how many folds, and which diverged."""
     diverged = [str(fold.fold + 1) for fold in folds if fold.is_diverged]
-    title = f"Training of {len(folds)} fold{'s' if len(folds) != 1 else ''}"
+    title = f"Training of {count(len(folds), 'fold')}"
     return f"{title}; diverged: fold {', '.join(diverged)}" if diverged else title
 
 
@@ -269,7 +259,6 @@ def _space_sheet(figure: Figure) -> dict[str, float]:
 
 
 def _add_heat_bar(figure: Figure) -> None:
-    """Add the scale of the maps at the right."""
     width_in, height_in = figure.get_size_inches()
     height = min(0.7, 2.4 / height_in)
     axes = figure.add_axes((1 - 0.68 / width_in, 0.5 - height / 2, 0.12 / width_in, height))
@@ -279,7 +268,6 @@ def _add_heat_bar(figure: Figure) -> None:
 
 
 def _draw_heat_map(tile_axes: Axes, map_axes: Axes, *, picture: HeatMapPicture, labels: dict[str, str]) -> None:
-    """Draw one tile, and the same under its heat map."""
     show_pixels(tile_axes, picture.pixels)
     extent = show_pixels(map_axes, picture.pixels)
     strength = np.clip(picture.heat_map, 0, 1)

@@ -9,7 +9,7 @@ from sem_search.terminal import warn
 from sem_search.tracking.entries.tables import build_trial_table, compute_trial_rows
 from sem_search.tracking.entries.types import Artifact, FigureArtifact, TextArtifact
 from sem_search.tracking.figures.catalogue import StudyFigure, list_study_figures, list_trust_figures
-from sem_search.tracking.figures.journal import ColumnFit, fit_to_column
+from sem_search.tracking.figures.journal import fit_to_column
 from sem_search.tracking.kit.methods import StudyRecord, write_methods
 from sem_search.tracking.kit.numbers import build_number_table
 from sem_search.tracking.kit.references import build_bibliography
@@ -44,22 +44,22 @@ def build_kit(record: StudyRecord) -> Iterator[Artifact]:
         captions.append((yield from _build_figure(figure)))
     yield TextArtifact(path="captions.md", text="\n\n".join(captions) + "\n")
     yield build_trial_table(compute_trial_rows(record.study), path="trials.csv")
-    yield from _iter_words(record)
+    methods = write_methods(record)
+    yield TextArtifact(path="methods.md", text=methods + "\n")
+    bibliography = build_bibliography(methods, version=record.versions["sem_search"])
+    yield TextArtifact(path="references.bib", text=bibliography)
+    citation = (files("sem_search.tracking.kit") / "CITATION.cff").read_text("utf-8")
+    yield TextArtifact(path="CITATION.cff", text=citation)
 
 
 def _build_figure(figure: StudyFigure) -> Generator[Artifact, None, str]:
-    """Yield a figure in each format, and its numbers; return its caption."""
+    """Yield a figure in each format, and its numbers; return its caption. A reader is warned where letters touch."""
     drawn = figure.artifact.draw()
     fit = fit_to_column(drawn)
     stem = f"figures/{PurePosixPath(figure.artifact.path).stem}"
     for suffix in JOURNAL_SUFFIXES:
         yield FigureArtifact(path=f"{stem}{suffix}", draw=lambda: drawn)
     yield build_number_table(figure, path=f"{stem}.csv")
-    return _write_caption(figure, stem=stem, fit=fit)
-
-
-def _write_caption(figure: StudyFigure, *, stem: str, fit: ColumnFit) -> str:
-    """Return a figure's caption and its size; a reader is warned where letters touch."""
     if fit.is_crowded:
         warn(
             f"Figure {figure.number} has more text than fits into {fit.width_mm:g} mm at {fit.size_pt:g} pt: letters "
@@ -67,13 +67,3 @@ def _write_caption(figure: StudyFigure, *, stem: str, fit: ColumnFit) -> str:
         )
     size = f"{stem}: {fit.width_mm:g} x {fit.height_mm:.0f} mm, letters of {fit.size_pt:g} pt"
     return f"**Figure {figure.number}.** {figure.caption} *({size})*"
-
-
-def _iter_words(record: StudyRecord) -> Iterator[Artifact]:
-    """Yield the methods section, what it cites, and how this program is cited."""
-    methods = write_methods(record)
-    yield TextArtifact(path="methods.md", text=methods + "\n")
-    bibliography = build_bibliography(methods, version=record.versions["sem_search"])
-    yield TextArtifact(path="references.bib", text=bibliography)
-    citation = (files("sem_search.tracking.kit") / "CITATION.cff").read_text("utf-8")
-    yield TextArtifact(path="CITATION.cff", text=citation)

@@ -1,9 +1,8 @@
 """The methods section of a paper about a study. Numbers are gathered here, words stand in `templates/methods.md`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -55,7 +54,7 @@ def write_methods(record: StudyRecord) -> str:
     """
     study, trust, settings = record.study, record.trust, record.context.settings
     rows, heads = compute_class_rows(study.tiles), [trial.cell.head for trial in study.trials]
-    states = [trial.state for trial in study.trials]
+    states, used = [trial.state for trial in study.trials], str(settings["weights_used"])
     text = (
         _build_environment()
         .get_template("methods.md")
@@ -70,14 +69,14 @@ def write_methods(record: StudyRecord) -> str:
             n_groups=sum(row.n_groups for row in rows),
             sizes={split: _describe_sizes(record, split=split) for split in FOLD_SPLITS},
             network=NETWORKS[study.backbone],
-            weights=_describe_weights(str(settings["weights_used"])),
+            weights=WEIGHTS.get(used, f"the weights of the file {_escape(used)}"),
             heads=heads,
             n_linear=heads.count("linear"),
             n_tuned=len(heads) - heads.count("linear"),
             n_pruned=states.count("pruned"),
             n_failed=states.count("failed"),
             n_diverged=sum(fold.is_diverged for fold in study.winner.folds),
-            images=compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit="images").counts,
+            images=compute_confusion_table(study.winner, tiles=study.tiles, unit="images").counts,
             logistic=_find_logistic(record),
         )
     )
@@ -88,12 +87,7 @@ def _build_environment() -> Environment:
     """Return the template's words and filters; a name that it misses is an error."""
     loader = PackageLoader("sem_search.tracking.kit", "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 - Markdown
-    filters: dict[str, Any] = {
-        "count": count,
-        "plain": _escape,
-        "listed": lambda values: values.replace(",", ", "),
-    }
-    environment.filters |= filters
+    environment.filters |= {"count": count, "plain": _escape, "listed": lambda values: values.replace(",", ", ")}
     return environment
 
 
@@ -104,13 +98,8 @@ def _escape(text: str) -> str:
 
 def _describe_sizes(record: StudyRecord, *, split: str) -> str:
     """Return how many images a split has: `30`, or `28 to 30` where folds differ."""
-    sizes: Sequence[int] = [len(getattr(fold, split)) for fold in record.context.folds]
+    sizes = [len(fold[split]) for fold in record.context.folds]
     return str(min(sizes)) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
-
-
-def _describe_weights(used: str) -> str:
-    """Return where the pretrained weights came from."""
-    return WEIGHTS.get(used, f"the weights of the file {_escape(used)}")
 
 
 def _find_logistic(record: StudyRecord) -> Difference | None:

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from sem_search.tracking.entries.metrics import CURVE_NAMES
 from sem_search.tracking.entries.tables import INDEX_NAMES
 from sem_search.tracking.entries.types import TableArtifact
 from sem_search.tracking.figures.catalogue import StudyFigure
 
 Row = Mapping[str, Any]
-CURVES = ("training_loss", "training_accuracy", "validation_loss", "validation_accuracy")
 
 
 def build_number_table(figure: StudyFigure, *, path: str) -> TableArtifact:
@@ -24,7 +24,6 @@ def build_number_table(figure: StudyFigure, *, path: str) -> TableArtifact:
 
 
 def _list_confusion(content: Any) -> Iterator[Row]:
-    """Yield the counts, one row for each true class."""
     for name, counts in zip(content["classes"], content["counts"], strict=True):
         yield {"true \\ predicted": name, **dict(zip(content["classes"], counts, strict=True))}
 
@@ -44,25 +43,22 @@ def _list_pictures(content: Any) -> Iterator[Row]:
 
 
 def _list_corners(content: Any) -> Iterator[Row]:
-    """Yield where the tiles lie, under their numbers in the figure."""
     for number, corner in enumerate(content["corners_px"]):
         place = {"top_px": corner["top"], "left_px": corner["left"]}
         yield {"image_id": content["image_id"], "tile": number, **place, "side_px": content["tile_px"]}
 
 
 def _list_splits(content: Any) -> Iterator[Row]:
-    """Yield the split of each image in each fold."""
     for image in content:
         folds = {f"fold_{n}": split for n, split in enumerate(image["splits"], start=1)}
         yield {**{name: image[name] for name in ("image_id", "class", "group")}, **folds}
 
 
 def _list_epochs(content: Any) -> Iterator[Row]:
-    """Yield every epoch of every fold."""
     for fold in content:
-        for epoch, values in enumerate(zip(*(fold[name] for name in CURVES), strict=True), start=1):
+        for epoch, values in enumerate(zip(*(fold[name] for name in CURVE_NAMES), strict=True), start=1):
             own = {"fold": fold["fold"] + 1, "epoch": epoch, "is_chosen": epoch == fold["best_epoch"]}
-            yield {**own, **dict(zip(CURVES, values, strict=True))}
+            yield {**own, **dict(zip(CURVE_NAMES, values, strict=True))}
 
 
 def _list_intervals(content: Any) -> Iterator[Row]:
@@ -89,7 +85,6 @@ def _list_bins(content: Any) -> Iterator[Row]:
 
 
 def _list_risks(content: Any) -> Iterator[Row]:
-    """Yield the share of wrong answers at each share of images that are answered."""
     for coverage, risk in zip(content["coverage"], content["risk"], strict=True):
         yield {"coverage": coverage, "risk": risk}
 

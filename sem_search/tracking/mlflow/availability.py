@@ -15,16 +15,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from sem_search.databases import (
-    POSTGRESQL,
-    advise_on_refusal,
-    connect,
-    find_refusal,
-    is_database_outage,
-    iter_causes,
-)
+from sem_search.databases import POSTGRESQL, advise_on_refusal, connect, find_refusal, is_database_outage
 from sem_search.disk_errors import is_refusal_of_sqlite
-from sem_search.errors import SemSearchError, SettingsError, StoreError
+from sem_search.errors import SemSearchError, SettingsError, StoreError, iter_causes
 from sem_search.secrets import mask_url
 from sem_search.waiting import repeat_while_away
 
@@ -144,17 +137,20 @@ def explain_store_error(error: Exception) -> StoreError | SettingsError | None:
     return StoreError(describe_silence()) if codes and is_outage(error) else None
 
 
+def get_tracking_uri() -> str:
+    """Return the store that holds the runs, passwords masked."""
+    return mask_url(mlflow.get_tracking_uri())
+
+
 def describe_refused_request(code: str) -> str:
     """Return the message about a server that answers 401 or 403, and what to do."""
-    return (
-        f"MLFLOW_TRACKING_URI={mask_url(mlflow.get_tracking_uri())}: the server refused the request: {REFUSALS[code]}"
-    )
+    return f"MLFLOW_TRACKING_URI={get_tracking_uri()}: the server refused the request: {REFUSALS[code]}"
 
 
 def describe_silence() -> str:
     """Return the message about a store that does not answer, passwords masked."""
     return (
-        f"The store {mask_url(mlflow.get_tracking_uri())} does not answer. Start it, or set "
+        f"The store {get_tracking_uri()} does not answer. Start it, or set "
         "MLFLOW_TRACKING_URI to the one that is meant, and give the same command again."
     )
 
@@ -180,7 +176,7 @@ def wait_while_away(
         with ask_once() if is_quick else nullcontext():
             return act()
 
-    advice = f"It is {mask_url(mlflow.get_tracking_uri())}. {ABSENT}"
+    advice = f"It is {get_tracking_uri()}. {ABSENT}"
     return repeat_while_away(
         act_once, name="The tracking store", is_away=is_outage, wait_s=wait_s, warn=warn, advice=advice
     )

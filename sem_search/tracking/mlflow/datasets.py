@@ -6,7 +6,6 @@ data sets of a run hold the same images. Equal data have equal digests but for t
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -25,6 +24,9 @@ ROLES = ("training", "validation", "test")
 DIGEST_LENGTH = 12
 """Characters of a catalogue's hash in a digest: enough to tell data apart, and few enough to see the role in lists."""
 
+TYPES = {"b": DataType.boolean, "i": DataType.long, "u": DataType.long, "f": DataType.double}
+"""MLflow's types by NumPy's kinds; what is neither number nor truth value counts as text."""
+
 DOUBLED = ("UniqueViolation", "UNIQUE constraint", "Duplicate entry")
 """What PostgreSQL, SQLite and MySQL say of a row that another process has just written; MLflow looks, then writes."""
 
@@ -41,13 +43,15 @@ def build_datasets(frame: pd.DataFrame, *, name: str, digest: str, source: str) 
         digest: Content hash of the catalogue.
         source: Folder or file that the data came from, or what else they are.
     """
+    types = {str(name): TYPES.get(column.dtype.kind, DataType.string) for name, column in frame.items()}
+    schema = Schema([ColSpec(kind, name=name, required=False) for name, kind in types.items()])
     return {
         role: Dataset(
             name=name,
             digest=f"{digest[:DIGEST_LENGTH]}-{role}",
             source_type="local",
             source=json.dumps({"uri": mask_secrets(source)}),
-            schema=json.dumps({"mlflow_colspec": _build_schema(frame).to_dict()}),
+            schema=json.dumps({"mlflow_colspec": schema.to_dict()}),
             profile=json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
         )
         for role in ROLES
@@ -67,19 +71,3 @@ def log_datasets(datasets: Datasets, *, run_id: str) -> None:
         if not any(words in str(error) for words in DOUBLED):
             raise
         client.log_inputs(run_id, datasets=inputs)  # another search has just named the same data: now they are known
-
-
-def _build_schema(frame: pd.DataFrame) -> Schema:
-    """Return the columns with MLflow's types; what is neither number nor truth value counts as text."""
-    return Schema([ColSpec(_get_type(frame[name]), name=str(name), required=False) for name in frame.columns])
-
-
-def _get_type(column: "pd.Series[Any]") -> DataType:
-    """Return MLflow's type of one column."""
-    if pd.api.types.is_bool_dtype(column):
-        return DataType.boolean
-    if pd.api.types.is_integer_dtype(column):
-        return DataType.long
-    if pd.api.types.is_float_dtype(column):
-        return DataType.double
-    return DataType.string

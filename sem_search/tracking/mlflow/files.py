@@ -13,7 +13,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from sem_search.errors import StoreError
-from sem_search.secrets import mask_secrets, mask_url
+from sem_search.secrets import mask_secrets
 from sem_search.terminal import protect_cell
 from sem_search.tracking.entries.types import (
     Artifact,
@@ -25,21 +25,24 @@ from sem_search.tracking.entries.types import (
     TableArtifact,
     TextArtifact,
 )
+from sem_search.tracking.mlflow.availability import get_tracking_uri
 
 
 def write_artifact(artifact: Artifact, *, target: Path) -> None:
-    """Write one artifact to a file whose folder exists.
+    """Write one artifact to a file; folders that are not there are made.
 
     Raises:
         ValueError: A JSON artifact holds NaN or infinity, which JSON has no word for.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     match artifact:
         case FigureArtifact() | PictureArtifact():
             target.write_bytes(artifact.picture.content)
         case TextArtifact():
             _write_text(artifact.text, target=target)
         case JsonArtifact():
-            _write_text(_format_json(artifact), target=target)
+            text = json.dumps(artifact.content, ensure_ascii=False, indent=1, allow_nan=False)
+            _write_text(text + "\n", target=target)
         case TableArtifact():
             _write_text(_format_csv(artifact), target=target)
         case FrameArtifact():
@@ -49,12 +52,10 @@ def write_artifact(artifact: Artifact, *, target: Path) -> None:
 
 
 def write_artifacts(entries: Iterable[Entry], *, folder: Path) -> None:
-    """Write the files among the entries below a folder; folders that are not there are made."""
+    """Write the files among the entries below a folder."""
     for entry in entries:
         if isinstance(entry, Artifact):
-            target = folder / entry.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_artifact(entry, target=target)
+            write_artifact(entry, target=folder / entry.path)
 
 
 def read_text_artifact(*, run_id: str, path: str) -> str:
@@ -77,7 +78,7 @@ def read_artifact(*, run_id: str, path: str) -> bytes:
             return Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{path}", dst_path=folder)).read_bytes()
     except (MlflowException, OSError) as error:
         raise StoreError(
-            f"{path} of run {run_id} cannot be had from {mask_url(mlflow.get_tracking_uri())}: "
+            f"{path} of run {run_id} cannot be had from {get_tracking_uri()}: "
             f"{mask_secrets(str(error))} Set MLFLOW_TRACKING_URI to the store of the search."
         ) from None  # its URL may hold a password
 
@@ -93,14 +94,6 @@ def _mask(frame: pd.DataFrame) -> pd.DataFrame:
     for name in frame.select_dtypes(exclude="number"):
         masked[name] = frame[name].map({text: mask_secrets(text) for text in set(frame[name])})
     return masked
-
-
-def _format_json(artifact: JsonArtifact) -> str:
-    """Return JSON that people can read too."""
-    try:
-        return json.dumps(artifact.content, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    except ValueError as error:
-        raise ValueError(f"{artifact.path}: JSON has no word for NaN or infinity; give None instead.") from error
 
 
 def _format_csv(artifact: TableArtifact) -> str:

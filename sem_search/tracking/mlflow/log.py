@@ -27,7 +27,6 @@ from mlflow.utils.mlflow_tags import (
 
 from sem_search.secrets import mask_secrets
 from sem_search.tracking.entries.types import (
-    Artifact,
     ChartImage,
     Entry,
     EvaluationTable,
@@ -85,7 +84,7 @@ class _Batch:
             case EvaluationTable():
                 self.tables.append(entry)
             case _:
-                _write(entry, folder=self.folder)
+                write_artifact(entry, target=self.folder / entry.path)
 
     def _shorten(self, values: Mapping[str, Scalar], *, kind: str, limit: int) -> dict[str, str]:
         """Return values as MLflow takes them; those over the limit go into the folder and say so."""
@@ -93,9 +92,9 @@ class _Batch:
         texts = {key: mask_secrets(str(value)) for key, value in values.items()}
         for key, text in texts.items():
             if len(text) > limit:
-                long_value = TextArtifact(path=f"long_values/{kind}/{names[key]}.txt", text=text)
-                _write(long_value, folder=self.folder)
-                texts[key] = f"{len(text)} characters, in the artifact {long_value.path}"
+                path = f"long_values/{kind}/{names[key]}.txt"
+                write_artifact(TextArtifact(path=path, text=text), target=self.folder / path)
+                texts[key] = f"{len(text)} characters, in the artifact {path}"
         return texts
 
 
@@ -137,8 +136,9 @@ def log_entries(
         for key, content in batch.images.items():
             _log_image(content, key=key, run_id=run_id, time_ms=time_ms)
         for table in batch.tables:
-            frame = pd.DataFrame(table.rows, columns=list(table.columns)).map(_mask)
-            client.log_table(run_id, frame, artifact_file=table.path)
+            frame = pd.DataFrame(table.rows, columns=list(table.columns))
+            masked = frame.map(lambda value: mask_secrets(value) if isinstance(value, str) else value)
+            client.log_table(run_id, masked, artifact_file=table.path)
 
 
 def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str], start_ms: int | None = None) -> str:
@@ -157,12 +157,7 @@ def open_child_run(*, parent_run_id: str, name: str, tags: Mapping[str, str], st
     parent = client.get_run(parent_run_id)
     inherited = {key: parent.data.tags[key] for key in INHERITED_TAGS if key in parent.data.tags}
     own = {key: mask_secrets(value) for key, value in tags.items()} | {MLFLOW_PARENT_RUN_ID: parent_run_id}
-    run = client.create_run(
-        parent.info.experiment_id,
-        start_time=get_time_ms() if start_ms is None else start_ms,
-        tags={**inherited, **own},
-        run_name=name,
-    )
+    run = client.create_run(parent.info.experiment_id, start_time=start_ms, tags={**inherited, **own}, run_name=name)
     return str(run.info.run_id)
 
 
@@ -174,7 +169,7 @@ def end_run(run_id: str, *, status: RunStatus, end_ms: int | None = None) -> Non
         status: What became of it.
         end_ms: Milliseconds since 1970; None is now.
     """
-    MlflowClient().set_terminated(run_id, status=status, end_time=get_time_ms() if end_ms is None else end_ms)
+    MlflowClient().set_terminated(run_id, status=status, end_time=end_ms)
 
 
 def get_time_ms(moment: datetime | None = None) -> int:
@@ -185,18 +180,10 @@ def get_time_ms(moment: datetime | None = None) -> int:
 def _build_metric(point: MetricPoint, *, time_ms: int, link: ModelLink | None) -> Metric:
     """Return a number for MLflow; a score is the model's, too."""
     role = point.key.removeprefix("refit/").partition("/")[0]
-    dataset = link.datasets.get(role) if link is not None else None
-    if link is None or dataset is None:
-        return Metric(point.key, point.value, time_ms, point.step)
-    return Metric(
-        point.key,
-        point.value,
-        time_ms,
-        point.step,
-        model_id=link.model_id,
-        dataset_name=dataset.name,
-        dataset_digest=dataset.digest,
-    )
+    owner: dict[str, str] = {}
+    if link is not None and (dataset := link.datasets.get(role)):
+        owner = {"model_id": link.model_id, "dataset_name": dataset.name, "dataset_digest": dataset.digest}
+    return Metric(point.key, point.value, time_ms, point.step, **owner)
 
 
 def _log_image(content: bytes, *, key: str, run_id: str, time_ms: int) -> None:
@@ -208,19 +195,6 @@ def _log_image(content: bytes, *, key: str, run_id: str, time_ms: int) -> None:
         MlflowClient().log_image(run_id, image, key=key, step=0, timestamp=time_ms, synchronous=True)
 
 
-def _mask(value: Scalar) -> Scalar:
-    """Return a field of a table without secrets."""
-    return mask_secrets(value) if isinstance(value, str) else value
-
-
-def _write(artifact: Artifact, *, folder: Path) -> None:
-    """Write one file of the run into the folder."""
-    target = folder / artifact.path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_artifact(artifact, target=target)
-
-
 def _iter_chunks(items: Sequence[Part], *, size: int) -> Iterator[Sequence[Part]]:
-    """Yield the items in pieces of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -7,6 +7,7 @@ case, and a name that is only shortened or replaced could collide with another: 
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 
 OBJECTIVE = "objective"
 """The metric that a study compares its trials by."""
@@ -57,7 +58,9 @@ def make_metric_names(texts: Sequence[str]) -> Mapping[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for text in texts:
-        name = _find_free_name(make_safe_name(text), taken=taken)
+        plain = make_safe_name(text)
+        numbered = (f"{plain}_{number}" for number in count(2))
+        name = next(name for name in chain([plain], numbered) if name.casefold() not in taken)
         taken.add(name.casefold())
         names[text] = name
     return names
@@ -81,12 +84,3 @@ def _spell(character: str) -> str:
     if name.startswith("GREEK ") and " LETTER " in name:
         return name.split(" LETTER ")[1].split(" ")[-1].lower()
     return "" if unicodedata.combining(character) else character
-
-
-def _find_free_name(name: str, *, taken: set[str]) -> str:
-    """Return the name, or the first of `name_2`, `name_3` ... that is not taken."""
-    candidate, count = name, 1
-    while candidate.casefold() in taken:
-        count += 1
-        candidate = f"{name}_{count}"
-    return candidate

@@ -10,7 +10,6 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import mlflow
@@ -21,7 +20,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
-from sem_search.errors import SemSearchError, SettingsError, StoreError
+from sem_search.errors import SemSearchError, SettingsError, StoreError, iter_causes
 from sem_search.places import find_sqlite_file, make_sqlite_url
 from sem_search.secrets import mask_secrets, mask_url
 from sem_search.tracking.mlflow.availability import (
@@ -31,11 +30,12 @@ from sem_search.tracking.mlflow.availability import (
     check_store_answers,
     describe_refused_request,
     describe_silence,
+    get_tracking_uri,
     is_outage,
     reach_database,
 )
 from sem_search.tracking.mlflow.links import link_run_within
-from sem_search.tracking.mlflow.log import RunStatus, end_run, get_time_ms
+from sem_search.tracking.mlflow.log import RunStatus, end_run
 from sem_search.tracking.mlflow.moved import describe_move, find_missing_folder
 from sem_search.tracking.mlflow.names import (
     NOT_FOUND,
@@ -61,9 +61,6 @@ from sem_search.tracking.mlflow.own_runs import (
 
 TAG_STUDY = "sem_search.study"
 TAG_CELL = "sem_search.cell"
-
-SYSTEM_METRICS_VARIABLE = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
-"""How a user asks MLflow to log how busy the machine is."""
 TAG_PROCESS = "sem_search.process"
 
 ADVICE: Mapping[str, str] = {
@@ -116,7 +113,8 @@ def create_store() -> None:
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
     try:
         MlflowClient(tracking_uri=make_sqlite_url(partial)).search_experiments(max_results=1)
-        _give_name(partial, file)
+        if not file.exists():
+            partial.rename(file)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -127,16 +125,6 @@ def _check_file(file: Path | None) -> None:
         with file.open("rb") as opened:
             if opened.read(len(SQLITE_HEADER)) != SQLITE_HEADER:
                 raise SettingsError(f"MLFLOW_TRACKING_URI={get_tracking_uri()}: {file} is no SQLite database.")
-
-
-def _give_name(partial: Path, file: Path) -> None:
-    """Let a file appear under its name unless there is one; where the file system knows no links, it is moved."""
-    try:
-        os.link(partial, file)
-    except FileExistsError:
-        return
-    except OSError:
-        partial.rename(file)
 
 
 @contextmanager
@@ -166,7 +154,7 @@ def open_study_run(
         return
     with explain_refusal():
         run_id = _start_study_run(None if is_from_mlflow_run else earlier_run_id, study=study)
-        for key, value in {TAG_STUDY: study, TAG_KIND: "study", TAG_PROCESS: process}.items():
+        for key, value in describe_kind("study", study=study, process=process).items():
             MlflowClient().set_tag(run_id, key, value)
         if earlier_run_id is not None and earlier_run_id != run_id:
             _pass_on(earlier_run_id, to=run_id, study=study)
@@ -198,7 +186,6 @@ def open_side_run(*, kind: str, name: str) -> Iterator[str]:
 
 def _start_study_run(run_id: str | None, *, study: str) -> str:
     """Return the id of a run that is active: the one named, else the one that `mlflow run` opened, else a new one."""
-    _check_system_metrics()
     _check_no_run_is_active()
     begun_id = run_id or os.environ.get(RUN_ID_VARIABLE)
     begun = find_active_run(begun_id) if begun_id else None
@@ -225,20 +212,6 @@ def _check_no_run_is_active() -> None:
         raise SettingsError(
             f"MLflow's run {active.info.run_id} is still active here, and this needs a run of its own: end it first "
             "(mlflow.end_run())."
-        )
-
-
-def _check_system_metrics() -> None:
-    """Refuse a wish that could not be met: MLflow would only mention that how busy the machine is cannot be measured.
-
-    Raises:
-        SettingsError: The package that measures it is missing.
-    """
-    is_asked = os.environ.get(SYSTEM_METRICS_VARIABLE, "").lower() in ("true", "1")
-    if is_asked and find_spec("psutil") is None:
-        raise SettingsError(
-            f"{SYSTEM_METRICS_VARIABLE}=true needs the package psutil, which is not installed: pip install psutil, "
-            "or unset the variable."
         )
 
 
@@ -274,15 +247,15 @@ def describe_trial(*, study: str, cell: str, process: str) -> dict[str, str]:
         cell: Name of the cell.
         process: Which process logs it.
     """
-    return {TAG_STUDY: study, TAG_KIND: "trial", TAG_CELL: cell, TAG_PROCESS: process}
+    return {**describe_kind("trial", study=study, process=process), TAG_CELL: cell}
 
 
-def describe_audit(*, study: str, kind: str, process: str) -> dict[str, str]:
-    """Return the tags of a run that asks something of a finished study; `kind` says what: `audit`, `morphology`.
+def describe_kind(kind: str, *, study: str, process: str) -> dict[str, str]:
+    """Return the tags of a run about a study.
 
     Args:
-        study: Name of the finished study.
-        kind: `audit`, `morphology` ...
+        kind: What it is: `study`, `trial`, or what is asked of a finished study: `audit`, `morphology` ...
+        study: Name of the study.
         process: Which process logs it.
     """
     return {TAG_STUDY: study, TAG_KIND: kind, TAG_PROCESS: process}
@@ -305,7 +278,7 @@ def supersede_run(run_id: str, *, by: str, is_whole_spared: bool = False) -> Non
     client.set_tag(run_id, TAG_SUPERSEDED_BY, by)
     for tag in {TAG_TRIAL_STATE, OLD_TAG_TRIAL_STATE} & run.data.tags.keys():
         client.set_tag(run_id, tag, SUPERSEDED)
-    client.set_terminated(run_id, status="KILLED", end_time=run.info.end_time or get_time_ms())
+    client.set_terminated(run_id, status="KILLED", end_time=run.info.end_time)
 
 
 def find_earlier_run(run_id: str | None, *, is_gone: Callable[[str], bool]) -> str | None:
@@ -376,7 +349,8 @@ def read_audit_light(*, study: str, near_run_id: str) -> str | None:
         study: The study's name.
         near_run_id: A run in the experiment that is looked through.
     """
-    return _read_latest_tag(TAG_AUDIT, kind="audit", study=study, near_run_id=near_run_id)
+    run = find_latest_run(TAG_AUDIT, kind="audit", study=study, near_run_id=near_run_id)
+    return None if run is None else str(run.data.tags[TAG_AUDIT])
 
 
 def read_learning_curve(*, study: str, near_run_id: str) -> str | None:
@@ -386,34 +360,24 @@ def read_learning_curve(*, study: str, near_run_id: str) -> str | None:
         study: The study's name.
         near_run_id: A run in the experiment that is looked through.
     """
-    return _read_latest_tag(TAG_LEARNING_CURVE, kind="learning-curve", study=study, near_run_id=near_run_id)
+    run = find_latest_run(TAG_LEARNING_CURVE, kind="learning-curve", study=study, near_run_id=near_run_id)
+    return None if run is None else str(run.data.tags[TAG_LEARNING_CURVE])
 
 
-def find_learning_curve_run(*, study: str, near_run_id: str) -> str | None:
-    """Return the run of the latest learning curve of a study; None where there was none.
+def find_latest_run(tag: str, *, kind: str, study: str, near_run_id: str) -> Run | None:
+    """Return the latest run of a kind that has a tag; None where there is none.
 
     Args:
+        tag: Its name.
+        kind: Such as `audit`.
         study: The study's name.
         near_run_id: A run in the experiment that is looked through.
     """
-    run = _find_latest_run(TAG_LEARNING_CURVE, kind="learning-curve", study=study, near_run_id=near_run_id)
-    return None if run is None else str(run.info.run_id)
-
-
-def _read_latest_tag(tag: str, *, kind: str, study: str, near_run_id: str) -> str | None:
-    """Return a tag of the latest run of a kind that has it."""
-    run = _find_latest_run(tag, kind=kind, study=study, near_run_id=near_run_id)
-    return None if run is None else str(run.data.tags[tag])
-
-
-def _find_latest_run(tag: str, *, kind: str, study: str, near_run_id: str) -> Run | None:
-    """Return the latest run of a kind that has a tag."""
     runs = [run for run in _iter_runs(kind, study=study, near_run_id=near_run_id) if tag in run.data.tags]
     return max(runs, key=lambda run: int(run.info.start_time), default=None)
 
 
 def _read_trial(run: Run) -> tuple[str, str]:
-    """Return the number and the state of a trial's run."""
     tags, params = run.data.tags, run.data.params
     state = tags.get(TAG_TRIAL_STATE, tags.get(OLD_TAG_TRIAL_STATE, ""))
     return tags.get(TAG_TRIAL, params.get(OLD_PARAM_TRIAL, "")), state
@@ -502,17 +466,11 @@ def explain_refusal() -> Iterator[None]:
     except (MlflowException, ImportError, SQLAlchemyError, CommandError) as error:
         if is_outage(error) or _is_of_disk(error):
             raise
-        uri = get_tracking_uri()
         code = error.error_code if isinstance(error, MlflowException) else ""
         if code in REFUSALS:
             raise SettingsError(describe_refused_request(code)) from None
-        raise SettingsError(f"MLFLOW_TRACKING_URI={uri}: {describe_refusal(error)}") from None
-
-
-def describe_refusal(error: Exception) -> str:
-    """Return the message of an error, and what to do about it."""
-    advice = next((advice for part, advice in ADVICE.items() if part in str(error)), OTHER_ADVICE)
-    return f"{_quote(error)}. {advice}"
+        advice = next((advice for part, advice in ADVICE.items() if part in str(error)), OTHER_ADVICE)
+        raise SettingsError(f"MLFLOW_TRACKING_URI={get_tracking_uri()}: {_quote(error)}. {advice}") from None
 
 
 def _quote(error: Exception) -> str:
@@ -522,12 +480,11 @@ def _quote(error: Exception) -> str:
 
 
 def _is_of_disk(error: BaseException) -> bool:
-    """Return whether SQLite or the operating system is among the causes."""
-    cause = error.__cause__ or error.__context__
-    if cause is None:
-        return False
-    is_of_system = isinstance(cause, OSError) and cause.errno is not None  # errors of HTTP are OSErrors, too
-    return is_of_system or isinstance(cause, sqlite3.Error) or _is_of_disk(cause)
+    """Return whether SQLite or the operating system is among the causes; errors of HTTP are OSErrors, too."""
+    return any(
+        isinstance(cause, sqlite3.Error) or (isinstance(cause, OSError) and cause.errno is not None)
+        for cause in iter_causes(error)
+    )
 
 
 @contextmanager
@@ -550,8 +507,3 @@ def explain_artifact_store(run_id: str) -> Iterator[None]:
             f"The experiment's artifact store {place} cannot be used: {_quote(error)}. {advice} Or set "
             "MLFLOW_EXPERIMENT_NAME to an experiment with another store."
         ) from error
-
-
-def get_tracking_uri() -> str:
-    """Return the store that holds the runs, passwords masked."""
-    return mask_url(mlflow.get_tracking_uri())

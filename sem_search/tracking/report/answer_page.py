@@ -59,11 +59,6 @@ class Table:
     note: str = ""
     """What a reader needs to understand it; stands below."""
 
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row.cells) != len(self.columns):
-                raise ValueError(f"A row of {len(row.cells)} cells stands under {len(self.columns)} columns: {row}.")
-
     @property
     def is_number(self) -> tuple[bool, ...]:
         """Whether each column holds numbers alone, which stand at its right edge."""
@@ -147,7 +142,6 @@ def build_answer_page(answer: Answer, *, path: str, command: str, made_at: datet
 
 
 def _iter_lines(section: Section) -> Iterator[str]:
-    """Yield a section as lines."""
     if lines := _write_parts(section.parts):
         yield from ("", section.heading, *lines)
 

@@ -21,9 +21,6 @@ MOST_IMAGES: tuple[BaselineName, ...] = ("logistic_all", "logistic_training")
 
 Gain = Literal["better", "no difference", "worse"]
 
-NAMES = {False: "logistic regression", True: "the linear head"}
-"""What the winner is compared with, by whether it is a trial of the study."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
@@ -56,7 +53,7 @@ class FineTuning:
 
     @property
     def _answer(self) -> str:
-        gain, name = _judge(self.fair), NAMES[self.is_own]
+        gain, name = _judge(self.fair), "the linear head" if self.is_own else "logistic regression"
         if not self.is_linear:
             return {
                 "better": f"Yes, it beats {name}",
@@ -103,7 +100,6 @@ def judge_fine_tuning(
 
 
 def _judge(difference: Difference) -> Gain:
-    """Return what the interval shows."""
     if not difference.is_clear:
         return "no difference"
     return "better" if difference.low > 0 else "worse"

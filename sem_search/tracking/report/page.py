@@ -23,7 +23,6 @@ def render_page(template: str, **values: Any) -> str:
 
 @cache
 def _get_environment() -> Environment:
-    """Return the templates with the filters that they use."""
     environment = Environment(
         loader=PackageLoader("sem_search.tracking.report", "templates"),
         autoescape=True,
@@ -32,8 +31,8 @@ def _get_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "score": _format_score,
-        "percent": _format_percent,
+        "score": lambda value: "–" if value is None else f"{value:.3f}",  # as the paper prints
+        "percent": lambda value: ">99.9 %" if 0.9995 <= value < 1 else f"{100 * value:.1f} %",  # 100 only for all
         "rate": lambda value: "–" if value is None else format_rate(value),
         "duration": write_duration,
         "quoted": shlex.quote,
@@ -41,13 +40,3 @@ def _get_environment() -> Environment:
         "masked_url": mask_url,
     }
     return environment
-
-
-def _format_score(value: float | None) -> str:
-    """Return a score with the three decimals that the paper prints."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _format_percent(value: float) -> str:
-    """Return a share as a percentage, 100 only where it is all."""
-    return ">99.9 %" if 0.9995 <= value < 1 else f"{100 * value:.1f} %"

@@ -96,7 +96,6 @@ def build_paper_answer(
 
 
 def _list_parts(comparison: Answer) -> list[Part]:
-    """Return a comparison as the parts of one section."""
     sections = chain.from_iterable(section.parts for section in comparison.sections)
     return [f"{comparison.subject} {comparison.verdict}. {comparison.sentence}", *comparison.overview, *sections]
 
@@ -134,19 +133,14 @@ def _show_figure(number: str, *, studies: Sequence[PaperStudy]) -> Section:
     """Return one figure of the paper, of all backbones side by side; once, where it does not depend on them."""
     is_shared = number in OF_THE_DATA
     figures = tuple(
-        CaptionedFigure(artifact=study.figures[PATHS[number]], caption=SHARED if is_shared else study.outcome.backbone)
+        CaptionedFigure(
+            artifact=study.figures[PATHS[number]],
+            caption=SHARED if is_shared else study.outcome.backbone,
+        )
         for study in _list_with_figure(number, studies=studies)[: 1 if is_shared else None]
     )
     note = CAPTIONS[number].format(select_on=studies[0].outcome.select_on)
     return Section(heading=HEADINGS[number], parts=(SideBySide(figures=figures, note=note),))
-
-
-def _describe_choice(study: PaperStudy) -> str:
-    return f"{study.outcome.winner.cell.to_text()}; {study.outcome.select_on} tiles"
-
-
-def _describe_optimism(study: PaperStudy) -> str:
-    return f"{compute_selection(study.outcome).optimism:.3f}"
 
 
 def _describe_lowest_index(study: PaperStudy) -> str:
@@ -158,7 +152,7 @@ def _describe_lowest_index(study: PaperStudy) -> str:
 
 def _describe_confusions(study: PaperStudy) -> str:
     outcome = study.outcome
-    table = compute_confusion_table(outcome.winner, tiles=outcome.tiles, split="test", unit="tiles")
+    table = compute_confusion_table(outcome.winner, tiles=outcome.tiles, unit="tiles")
     pairs = compute_confused_pairs(table, n_most=N_PAIRS)
     return "; ".join(f"{one.true} as {one.predicted} ({one.count} of {one.n_true})" for one in pairs) or "none"
 
@@ -173,10 +167,14 @@ FINDINGS: tuple[tuple[str, str, Callable[[PaperStudy], str]], ...] = (
     (
         "Best combination, and the tiles that chose it",
         "VGG16: learning rate 0.001, batch size 48; ResNet50: 0.01, 16; test tiles",
-        _describe_choice,
+        lambda study: f"{study.outcome.winner.cell.to_text()}; {study.outcome.select_on} tiles",
     ),
     ("Mean F-measure", "0.970 with either backbone", lambda study: f"{study.test.f_measure:.3f}"),
-    ("What a choice on test tiles adds to it", "not given", _describe_optimism),
+    (
+        "What a choice on test tiles adds to it",
+        "not given",
+        lambda study: f"{compute_selection(study.outcome).optimism:.3f}",
+    ),
     ("Lowest of the four indices of any class", "above 0.860 with either backbone", _describe_lowest_index),
     (
         "Tiles most often wrong",

@@ -46,17 +46,13 @@ def print_pdf(page: Path, *, target: Path, browser: str) -> Path:
     # Beside the PDF: a Chromium that is installed as a snap sees no other /tmp than its own, and no hidden folder.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="printing-", ignore_cleanup_errors=True) as name:
         copy, printed = Path(name) / "report.html", Path(name) / "report.pdf"
-        copy.write_text(_open_details(page.read_text("utf-8")), "utf-8")
+        html = re.sub(r'<p class="printed">.*?</p>', "", page.read_text("utf-8"))  # what says what is not printed
+        copy.write_text(html.replace("<details", "<details open"), "utf-8")
         words = _run(browser, f"--user-data-dir={name}/profile", f"--print-to-pdf={printed}", copy.as_uri())
         if not printed.is_file() or not printed.read_bytes().startswith(PDF_START):
             raise StoreError(f"{browser} has printed no PDF of {page}. Its last words: {words}")
         write_atomically(target, printed.read_bytes(), setting="output")
     return target
-
-
-def _open_details(html: str) -> str:
-    """Return a page whose folded parts are open, without the note that they are not printed."""
-    return re.sub(r'<p class="printed">.*?</p>', "", html).replace("<details", "<details open")
 
 
 def _run(browser: str, *options: str) -> str:

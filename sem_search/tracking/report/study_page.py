@@ -52,7 +52,7 @@ def render_report(
     figures = figures or (*list_study_figures(study, context=context), *list_trust_figures(trust))
     winner, tiles = study.winner, study.tiles
     shown = context.mistakes.images if context.mistakes is not None else ()
-    confusions = {unit: compute_confusion_table(winner, tiles=tiles, split="test", unit=unit) for unit in UNITS}
+    confusions = {unit: compute_confusion_table(winner, tiles=tiles, unit=unit) for unit in UNITS}
     return render_page(
         "report.html",
         study=study,

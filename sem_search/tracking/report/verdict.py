@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal
 
-from sem_search.evaluation.baselines import ComparedBaseline
 from sem_search.evaluation.comparison import Difference
 from sem_search.evaluation.intervals import compute_share_interval
 from sem_search.evaluation.statistics import Interval
@@ -126,16 +125,6 @@ class Verdict:
     """The most useful first."""
 
     @property
-    def is_above_chance(self) -> bool:
-        """Whether the images show that the winner is better than chance."""
-        return self.score.is_above_chance
-
-    @property
-    def is_matched_by_metadata(self) -> bool:
-        """Whether metadata alone, without a pixel, classifies as many test images correctly."""
-        return self.metadata is not None and self.metadata.value <= 0
-
-    @property
     def headline(self) -> str:
         """The images correctly classified, with their 95 % interval, against chance."""
         return self.score.to_text()
@@ -143,7 +132,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The classes that the winner can be used for, and those that it cannot."""
-        if not self.is_above_chance:
+        if not self.score.is_above_chance:
             return "Not usable: these images do not show that the winner is better than chance."
         if self._confounds == "red":
             return (
@@ -171,7 +160,7 @@ class Verdict:
     @property
     def colour(self) -> Colour:
         """Of the whole: red at chance, green where every class holds."""
-        if not self.is_above_chance or self._confounds == "red":
+        if not self.score.is_above_chance or self._confounds == "red":
             return "red"
         return "green" if all(one.state == "holds" for one in self.classes) else "amber"
 
@@ -198,7 +187,9 @@ def compute_verdict(study: StudyOutcome, *, trust: StudyTrust, context: StudyCon
     convergence = compute_convergence(study, context=context)
     has_views = context.settings.get("augment", "none") != "none"
     fine_tuning = judge_fine_tuning(study, baselines=context.baselines, has_views=has_views)
-    metadata = _get_metadata_difference(context.baselines)
+    compared = {one.name: one.comparison for one in context.baselines}
+    with_metadata = compared.get("metadata")
+    metadata = None if with_metadata is None else with_metadata.image_accuracy
     lights = (
         Light(kind="chance", colour="green" if score.is_above_chance else "red"),
         Light(kind="images", colour=_judge_images(classes)),
@@ -235,7 +226,7 @@ def compute_score(study: StudyOutcome, *, trust: StudyTrust) -> Score:
         study: All trials, at least the winner complete.
         trust: What `compute_trust` found in this study.
     """
-    counts = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit="images").counts
+    counts = compute_confusion_table(study.winner, tiles=study.tiles, unit="images").counts
     return Score(
         n_correct=int(counts.trace()),
         n_images=int(counts.sum()),
@@ -252,7 +243,7 @@ def format_share(share: float) -> str:
 
 
 def _judge_classes(study: StudyOutcome) -> tuple[ClassVerdict, ...]:
-    counts = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit="images").counts
+    counts = compute_confusion_table(study.winner, tiles=study.tiles, unit="images").counts
     rows = zip(compute_class_rows(study.tiles), counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0), strict=True)
     return tuple(
         _judge_class(
@@ -320,13 +311,6 @@ def _judge_confounds(context: StudyContext) -> Colour:
 def _judge_weights(context: StudyContext) -> Colour:
     used = context.settings.get("weights_used")
     return "grey" if used is None else WEIGHTS_COLOURS.get(str(used), "green")
-
-
-def _get_metadata_difference(baselines: Sequence[ComparedBaseline]) -> Difference | None:
-    for one in baselines:
-        if one.name == "metadata" and one.comparison is not None:
-            return one.comparison.image_accuracy
-    return None
 
 
 def _judge_simpler(fine_tuning: FineTuning | None, *, metadata: Difference | None) -> Colour:

@@ -41,18 +41,15 @@ class FoldWatch:
 
     def add(self, figures: EpochFigures, *, is_dead: bool = False) -> None:
         """Take in the next epoch; `is_dead` where every tile got the same logits."""
+        lowest = math.inf if self._best_epoch is None else self._figures[self._best_epoch].validation_loss
         self._figures.append(figures)
         self._n_dead = self._n_dead + 1 if is_dead else 0
-        if self._patience == 0 or self._is_lowest(figures.validation_loss):
+        if self._patience == 0 or figures.validation_loss < lowest:
             self._best_epoch = len(self._figures) - 1
 
     def __len__(self) -> int:
         """Return the number of epochs so far."""
         return len(self._figures)
-
-    def _is_lowest(self, loss: float) -> bool:
-        lowest = math.inf if self._best_epoch is None else self._figures[self._best_epoch].validation_loss
-        return loss < lowest
 
     @property
     def best_epoch(self) -> int:

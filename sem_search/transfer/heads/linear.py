@@ -21,12 +21,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 from sem_search.errors import SettingsError
+from sem_search.records import FloatMatrix, FloatVector, IntVector
 from sem_search.transfer.cut import HIDDEN_LAYER, LOGITS_LAYER
 
-FloatArray = NDArray[np.float32]
-FloatMatrix = NDArray[np.float64]
-FloatVector = NDArray[np.float64]
-IntVector = NDArray[np.int64]
 ClassWeight = Literal["none", "balanced"]
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)

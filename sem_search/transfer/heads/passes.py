@@ -6,31 +6,13 @@ head's graph (types and geometry of its layers), so that the rest of the program
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import keras
 import tensorflow as tf
 
 from sem_search.transfer.graph import record_graph
-from sem_search.transfer.heads.pointwise import match_pointwise
-from sem_search.transfer.heads.winograd import match_winograd
-
-
-class HeadPass(Protocol):
-    """One way from features to logits."""
-
-    @property
-    def tile_axis(self) -> int:
-        """Axis of the prepared tensors along which the tiles lie."""
-        ...
-
-    def prepare(self, features: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Bring the crossing tensors of some tiles into the form that this way needs."""
-        ...
-
-    def compute_logits(self, prepared: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
-        """Return the logits of a batch, shape (n, n_classes); with dropout where `is_training`."""
-        ...
+from sem_search.transfer.heads.pointwise import PointwisePass, match_pointwise
+from sem_search.transfer.heads.winograd import WinogradPass, match_winograd
 
 
 class GeneralPass:
@@ -48,6 +30,10 @@ class GeneralPass:
     def compute_logits(self, prepared: Sequence[tf.Tensor], *, is_training: bool) -> tf.Tensor:
         """Return the head's logits, shape (n, n_classes)."""
         return self._head(list(prepared), training=is_training)
+
+
+HeadPass = PointwisePass | WinogradPass | GeneralPass
+"""One way from features to logits; the tiles lie along `tile_axis` of the prepared tensors."""
 
 
 def choose_pass(head: keras.Model, *, convolution: str) -> HeadPass:

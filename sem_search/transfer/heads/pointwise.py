@@ -157,11 +157,9 @@ class PooledConvolution:
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def pool(kernel: tf.Tensor, *biases: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
-            """Return the means, and what computes their gradients."""
             means, actives = self._pool(kernel, biases, stores_maps=stores_maps)
 
             def compute_gradients(upstream: tf.Tensor) -> Sequence[tf.Tensor]:
-                """Return the gradients of kernel and biases."""
                 return self._compute_gradients(upstream, actives, n_biases=len(biases))
 
             return tf.ensure_shape(means.concat(), (None, self.blocks.n_out)), compute_gradients
@@ -176,7 +174,6 @@ class PooledConvolution:
         shift = self.offset + sum(bias * self.scale for bias in biases)
 
         def pool_block(block: tf.Tensor, means: Any, actives: Any) -> tuple[Any, Any]:
-            """Add one block to the means and, where they are stored, to the maps after the ReLU."""
             sums = tf.nn.bias_add(tf.matmul(blocks.get_maps(block), scaled_kernel), shift)
             active = relu(blocks.add_shortcut(sums, block))
             by_tile = tf.reshape(active, (-1, blocks.n_positions, blocks.n_out))
@@ -191,7 +188,6 @@ class PooledConvolution:
         per_position = upstream * self.scale / blocks.n_positions
 
         def compute_block(block: tf.Tensor) -> list[tf.Tensor]:
-            """Return one block's part of the gradients."""
             active = actives.read(block)
             tile_of_row = block * blocks.n_at_once + tf.range(tf.shape(active)[0]) // blocks.n_positions
             # To gather rows spreads the gradient over the positions faster than to broadcast it.
@@ -200,7 +196,6 @@ class PooledConvolution:
             return [d_kernel, *(tf.reduce_sum(d_active, axis=0) for _ in range(n_biases))]
 
         def add_block(block: tf.Tensor, *sums: tf.Tensor) -> list[tf.Tensor]:
-            """Return the sums with one block's part added."""
             return [total + new for total, new in zip(sums, compute_block(block), strict=True)]
 
         return blocks.iterate(add_block, compute_block(tf.constant(0)), first=1)
@@ -241,7 +236,6 @@ def _iter_following(graph: Graph, call: Call | None) -> Iterator[Call]:
 
 
 def _is_linear(layer: Any) -> bool:
-    """Whether the layer has no activation of its own."""
     return layer.activation is keras.activations.linear
 
 

@@ -10,10 +10,10 @@ import psutil
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from sem_search.records import IntVector
 from sem_search.transfer.heads.passes import HeadPass
 
 FloatArray = NDArray[np.float32]
-IntVector = NDArray[np.int64]
 
 MEMORY_SHARE = 0.5
 """Part of the memory that is free at the start which features may take: other workers need theirs."""
@@ -59,7 +59,8 @@ class PreparedFeatures:
         """
         self._features = features
         self._pass = head_pass
-        self._prepare = tf.function(head_pass.prepare, input_signature=[[_get_spec(array) for array in features]])
+        specs = [tf.TensorSpec((None, *array.shape[1:]), tf.float32) for array in features]
+        self._prepare = tf.function(head_pass.prepare, input_signature=[specs])
         self._max_bytes = max_bytes or int(psutil.virtual_memory().available * MEMORY_SHARE)
         first = self._read(np.zeros(1, dtype=np.int64))
         self._tile_bytes = sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in first)
@@ -120,10 +121,6 @@ class PreparedFeatures:
         while arrays:
             tensors.append(tf.constant(arrays.pop(0)))
         return tensors
-
-
-def _get_spec(array: FloatArray | StackedViews) -> tf.TensorSpec:
-    return tf.TensorSpec((None, *array.shape[1:]), tf.float32)
 
 
 def _get_prepared_spec(tensor: tf.Tensor, *, tile_axis: int) -> tf.TensorSpec:

@@ -25,9 +25,19 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from sem_search.errors import DataError, FailedTrialError, LeakError, SettingsError
+from sem_search.errors import DataError, FailedTrialError, LeakError
 from sem_search.micrographs.folds import Fold
-from sem_search.records import Cell, EpochFigures, FinishedFold, FoldOutcome, TileSplits, TileTable
+from sem_search.records import (
+    Cell,
+    EpochFigures,
+    FinishedFold,
+    FloatMatrix,
+    FloatVector,
+    FoldOutcome,
+    IntVector,
+    TileSplits,
+    TileTable,
+)
 from sem_search.seeds import derive_seed
 from sem_search.transfer.cut import CutNetwork, average_channels, build_head
 from sem_search.transfer.heads.early_stopping import FoldWatch
@@ -37,9 +47,6 @@ from sem_search.transfer.heads.passes import choose_pass
 from sem_search.transfer.heads.prepared_features import PreparedFeatures, StackedViews
 
 FloatArray = NDArray[np.float32]
-FloatMatrix = NDArray[np.float64]
-FloatVector = NDArray[np.float64]
-IntVector = NDArray[np.int64]
 OnEpoch = Callable[[EpochFigures], None]
 
 N_NAMED_GROUPS = 5
@@ -61,7 +68,11 @@ class TrainingSettings:
 
 
 class HeadTrainer:
-    """One head that is trained again and again, on any fold with any cell."""
+    """One head that is trained again and again, on any fold with any cell.
+
+    Attributes:
+        head: Crossing tensors to logits, with the weights that were last trained or set.
+    """
 
     def __init__(
         self,
@@ -92,11 +103,7 @@ class HeadTrainer:
             dropout: Share of hidden units left out in training, in [0, 1).
             max_feature_bytes: Memory that features may take; by default half of what is free. Beyond it they are read
                 again in every epoch, with the same result.
-
-        Raises:
-            DataError: Features, labels and groups are not of the same tiles.
         """
-        _check_tiles([array for view in features for array in view], labels=labels, groups=groups, n_classes=n_classes)
         self._labels = labels
         self._groups = np.asarray(groups)
         self._n_classes = n_classes
@@ -106,21 +113,16 @@ class HeadTrainer:
         self._views = features
         self._pooled: dict[tuple[int, bool], FloatArray] = {}
         self._solutions: dict[bytes, LinearSolution] = {}
-        self._head = build_head(cut, n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed)
-        self._first_weights = self._head.get_weights()
-        head_pass = choose_pass(self._head, convolution=cut.convolution)
+        self.head = build_head(cut, n_classes=n_classes, hidden_units=hidden_units, dropout=dropout, seed=seed)
+        self._first_weights = self.head.get_weights()
+        head_pass = choose_pass(self.head, convolution=cut.convolution)
         stacked = [arrays[0] if len(arrays) == 1 else StackedViews(arrays) for arrays in zip(*features, strict=True)]
         self._prepared = PreparedFeatures(stacked, head_pass=head_pass, max_bytes=max_feature_bytes)
-        self._loop = HeadLoop(self._head, head_pass=head_pass, specs=self._prepared.specs, momentum=settings.momentum)
-
-    @property
-    def head(self) -> keras.Model:
-        """The head: crossing tensors to logits, with the weights that were last trained or set."""
-        return self._head
+        self._loop = HeadLoop(self.head, head_pass=head_pass, specs=self._prepared.specs, momentum=settings.momentum)
 
     def set_weights(self, head_weights: Sequence[FloatArray]) -> None:
         """Give the head these weights, as `FinishedFold.head_weights` lists them."""
-        self._head.set_weights(list(head_weights))
+        self.head.set_weights(list(head_weights))
 
     def predict(self, head_weights: Sequence[FloatArray], tiles: IntVector) -> FloatMatrix:
         """Return what a head of these weights answers.
@@ -155,11 +157,10 @@ class HeadTrainer:
         Raises:
             LeakError: A group stands in two splits.
             DataError: A split is empty.
-            SettingsError: Learning rate or batch size are not positive, or the hidden layer is too small.
+            SettingsError: The hidden layer is too small for a linear head.
             FailedTrialError: The memory does not suffice for this cell, or features are not finite numbers.
         """
         self._check_splits(splits)
-        _check_cell(cell)
         begin = time.perf_counter()
         with _explain_memory(cell):
             train = self._solve if cell.head == "linear" else self._train
@@ -176,7 +177,7 @@ class HeadTrainer:
             is_diverged=watch.is_diverged,
             training_s=time.perf_counter() - begin,
         )
-        return FinishedFold(outcome=outcome, head_weights=tuple(self._head.get_weights()))
+        return FinishedFold(outcome=outcome, head_weights=tuple(self.head.get_weights()))
 
     def refit_fold(self, first: FinishedFold, *, splits: TileSplits, cell: Cell) -> FinishedFold:
         """Train the head of a finished fold anew on training and validation tiles, for as many steps as it had.
@@ -213,13 +214,13 @@ class HeadTrainer:
         if not is_well:
             return replace(first, outcome=replace(outcome, is_diverged=True))
         outcome = replace(outcome, test_probabilities=test)
-        return FinishedFold(outcome=outcome, head_weights=tuple(self._head.get_weights()))
+        return FinishedFold(outcome=outcome, head_weights=tuple(self.head.get_weights()))
 
     def _train(self, splits: TileSplits, *, cell: Cell, on_epoch: OnEpoch | None) -> FoldWatch:
         """Train until the fold ends, and leave the head with the weights of its best epoch."""
         self._begin(splits.training, fold=splits.number, cell=cell)
         watch = self._watch(splits, epochs=self._settings.epochs)
-        best_weights = self._head.get_weights()
+        best_weights = self.head.get_weights()
         while not watch.is_finished:
             order = self._draw_order(splits.training, fold=splits.number, epoch=len(watch))
             share = 1 - len(watch) / self._settings.epochs if self._settings.schedule == "linear" else 1.0
@@ -229,7 +230,7 @@ class HeadTrainer:
             figures = self._describe_epoch(loss, accuracy, logits=logits, validation=splits.validation)
             watch.add(figures, is_dead=is_dead)
             if watch.is_best_now and self._settings.patience:
-                best_weights = self._head.get_weights()
+                best_weights = self.head.get_weights()
             if on_epoch is not None:
                 on_epoch(figures)
         if self._settings.patience:
@@ -278,7 +279,7 @@ class HeadTrainer:
                 class_weight=self._settings.class_weight,
                 n_views=len(self._views),
             )
-        set_linear_head(self._head, self._solutions[key])
+        set_linear_head(self.head, self._solutions[key])
 
     def _watch(self, splits: TileSplits, *, epochs: int) -> FoldWatch:
         start_loss, _ = self._compute_loss(self._compute_logits(splits.validation), tiles=splits.validation)
@@ -308,8 +309,8 @@ class HeadTrainer:
         They are those that `build_head` gives with `seed=derive_seed(seed, "head", fold)`, the dropout as well.
         """
         seed = derive_seed(self._seed, "head", fold)
-        self._head.set_weights(self._first_weights)
-        for layer in self._head.layers:
+        self.head.set_weights(self._first_weights)
+        for layer in self.head.layers:
             layer_seed = derive_seed(seed, layer.name)
             if isinstance(layer, keras.layers.Dense) and layer.trainable:
                 config = {**layer.kernel_initializer.get_config(), "seed": layer_seed}
@@ -320,7 +321,8 @@ class HeadTrainer:
 
     def _draw_order(self, tiles: IntVector, *, fold: int, epoch: int) -> IntVector:
         """Return the rows of an epoch, each tile once, in a random order and in random views."""
-        order = _shuffle(tiles, seed=derive_seed(self._seed, "shuffle", fold, epoch))
+        shuffle = np.random.default_rng(derive_seed(self._seed, "shuffle", fold, epoch))
+        order = tiles[shuffle.permutation(len(tiles))]
         if len(self._views) == 1:
             return order
         rng = np.random.default_rng(derive_seed(self._seed, "views", fold, epoch))
@@ -402,7 +404,6 @@ class HeadTrainer:
         return np.concatenate([chunk.numpy() for chunk in logits])
 
     def _compute_loss(self, logits: FloatArray, *, tiles: IntVector) -> tuple[float, float]:
-        """Return mean cross-entropy and accuracy."""
         truth = self._labels[tiles]
         with np.errstate(invalid="ignore", over="ignore"):  # a diverged head: its loss says so
             losses = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(truth)), truth]
@@ -419,27 +420,6 @@ def get_tile_splits(fold: Fold, *, tiles: TileTable) -> TileSplits:
     )
 
 
-def _check_tiles(features: Sequence[FloatArray], *, labels: IntVector, groups: Sequence[str], n_classes: int) -> None:
-    lengths = {len(array) for array in features} | {len(labels), len(groups)}
-    if len(lengths) > 1:
-        raise DataError(
-            f"Features of {', '.join(str(len(array)) for array in features)} tiles came with {len(labels)} labels and "
-            f"{len(groups)} groups; give one of each per tile."
-        )
-    if len(labels) and not 0 <= labels.min() <= labels.max() < n_classes:
-        raise DataError(
-            f"Labels run from {labels.min()} to {labels.max()}; with {n_classes} classes they must lie in "
-            f"[0, {n_classes})."
-        )
-
-
-def _check_cell(cell: Cell) -> None:
-    if cell.learning_rate is not None and not cell.learning_rate > 0:
-        raise SettingsError(f"learning_rate={cell.learning_rate} must be above 0.")
-    if cell.batch_size is not None and cell.batch_size < 1:
-        raise SettingsError(f"batch_size={cell.batch_size} must be at least 1.")
-
-
 @contextmanager
 def _explain_memory(cell: Cell) -> Iterator[None]:
     """Let memory that does not suffice fail the cell alone."""
@@ -447,10 +427,6 @@ def _explain_memory(cell: Cell) -> Iterator[None]:
         yield
     except tf.errors.ResourceExhaustedError as error:
         raise FailedTrialError(f"{cell.name}: the memory does not suffice for this batch size: {error}") from error
-
-
-def _shuffle(tiles: IntVector, *, seed: int) -> IntVector:
-    return tiles[np.random.default_rng(seed).permutation(len(tiles))]
 
 
 def _are_all_equal(logits: FloatArray) -> bool:

@@ -26,9 +26,8 @@ import tensorflow as tf
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
+from sem_search.records import FloatMatrix
 from sem_search.transfer.graph import Graph, is_plain_convolution
-
-FloatMatrix = NDArray[np.float64]
 
 KERNEL_SIZE = 3
 

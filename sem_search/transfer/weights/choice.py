@@ -41,8 +41,6 @@ AUTO_WHOLE_FILE_S = 120.0
 class WeightsRecord:
     """Which weights a network has got."""
 
-    requested: str
-    """What was asked for."""
     used: str
     """`imagenet`, `particles`, `random`, or the name of a file."""
     sha256: str
@@ -71,22 +69,24 @@ def build_weighted_backbone(
         WeightsError: The weights asked for cannot be had, or do not fit.
         SettingsError: The tiles are too small for the network.
     """
+    check_weights(weights, backbone=backbone.name)
     model = backbone.build(tile_px=tile_px)
     used = weights
     warnings: tuple[str, ...] = ()
     if weights == IMAGENET_WEIGHTS:
         _load_imagenet_or_explain(model, backbone)
     elif weights == PARTICLES_WEIGHTS:
-        check_weights(weights, backbone=backbone.name)
         load_particle_weights(model, name=backbone.name)
     elif weights == AUTO_WEIGHTS:
         used, warnings = _load_best(model, backbone)
     elif weights != RANDOM_WEIGHTS:
-        used = _load_file(model, weights, backbone=backbone.name)
+        file = Path(weights).expanduser()
+        read_weights_into(model, file=file)
+        used = file.name
     if used == RANDOM_WEIGHTS:
         fill_random_weights(model, pictures=backbone.preprocess(calibration_tiles), seed=seed)
     digest = compute_weights_digest(model)
-    return model, WeightsRecord(requested=weights, used=used, sha256=digest, warnings=warnings)
+    return model, WeightsRecord(used=used, sha256=digest, warnings=warnings)
 
 
 def check_weights(weights: str, *, backbone: str) -> None:
@@ -151,10 +151,3 @@ def _load_best(model: keras.Model, backbone: Backbone) -> tuple[str, tuple[str, 
         f"weights={AUTO_WEIGHTS}: RANDOM weights are used, with which scores stay far below those of ImageNet weights. "
         f"{reason} No other weights for {backbone.name!r} ship with this version.",
     )
-
-
-def _load_file(model: keras.Model, weights: str, *, backbone: str) -> str:
-    check_weights(weights, backbone=backbone)
-    file = Path(weights).expanduser()
-    read_weights_into(model, file=file)
-    return file.name

@@ -7,7 +7,6 @@ where keras.applications finds it too.
 
 import hashlib
 import os
-import socket
 import tempfile
 import threading
 import urllib.error
@@ -118,19 +117,12 @@ class _Download:
 
 
 def _explain(error: Exception) -> str:
-    """Return why a download failed, as part of a sentence."""
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered with status {error.code} ({error.reason})"
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, socket.gaierror):
-        return "the server's name could not be looked up (is there a connection?)"
-    if isinstance(cause, OSError) and cause.strerror:
-        return f"the connection failed ({cause.strerror})"
+    """Return why a download failed, as part of a sentence: urllib hides the reason in an error of its own."""
+    cause = error.reason if type(error) is urllib.error.URLError else error
     return str(cause) or type(error).__name__
 
 
 def _find_fault(file: Path, *, digest: str | None) -> str | None:
-    """Return what is wrong with a downloaded file, or None."""
     with file.open("rb") as stream:
         if stream.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
             return "what came is no HDF5 file (a login page?)"

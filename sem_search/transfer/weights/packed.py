@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 
 from sem_search.errors import WeightsError
 
-LEVELS = 127
-"""Of each sign: a kernel's channel is stored as whole numbers from -127 to 127, times its own scale."""
-
 PARTICLES_FOLDER = Path(__file__).with_name("particles")
 """One `<backbone>.npz` and one card, `<backbone>.json`, for each network that has them."""
 
@@ -47,7 +44,7 @@ def load_particle_weights(model: keras.Model, *, name: str) -> None:
 
 
 def load_packed_weights(model: keras.Model, *, file: Path) -> None:
-    """Give a backbone what `write_particle_weights` wrote, held to the hash in the card beside it.
+    """Give a backbone what `pretraining.packed_weights` wrote, held to the hash in the card beside it.
 
     Args:
         model: The network without its classifier; changed in place.
@@ -56,7 +53,7 @@ def load_packed_weights(model: keras.Model, *, file: Path) -> None:
     Raises:
         WeightsError: They or their card are missing or damaged, or do not fit the network.
     """
-    wanted = _read_card(file.with_suffix(".json")).get("sha256")
+    wanted = read_card(file.with_suffix(".json")).get("sha256")
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -74,83 +71,14 @@ def load_packed_weights(model: keras.Model, *, file: Path) -> None:
     model.set_weights(arrays)
 
 
-def read_card(name: str) -> Mapping[str, Any]:
-    """Return the card of a backbone's shipped weights: how they were made, from how many pictures, and their hash.
-
-    Raises:
-        WeightsError: The card is missing or damaged.
-    """
-    return _read_card(PARTICLES_FOLDER / f"{name}.json")
-
-
-def add_scores(name: str, *, data: str, scores: Mapping[str, float]) -> Path:
-    """Write scores of a backbone's shipped weights into their card; return its file.
-
-    Args:
-        name: The backbone's.
-        data: On which pictures; other scores, and those of other pictures, stay.
-        scores: By their names.
-
-    Raises:
-        WeightsError: The card is missing or damaged.
-    """
-    card = dict(read_card(name))
-    known = card.get("scores", {})
-    of_data = {**known.get(data, {}), **scores}
-    return _write_card({**card, "scores": {**known, data: of_data}}, name=name, folder=PARTICLES_FOLDER)
-
-
-def write_particle_weights(model: keras.Model, *, name: str, card: Mapping[str, Any], folder: Path) -> Path:
-    """Write a backbone's weights and their card; return the file of the weights.
-
-    Args:
-        model: The trained backbone.
-        name: Of the backbone.
-        card: How the weights were made.
-        folder: Where both files go.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.npz"
-    arrays: dict[str, Any] = {}
-    for number, weight in enumerate(model.get_weights()):
-        arrays |= {f"{number:04d}.{part}": array for part, array in pack_array(weight).items()}
-    np.savez_compressed(file, **arrays)
-    card = {**card, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    _write_card(card, name=name, folder=folder)
-    return file
-
-
-def pack_array(array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """Return an array in parts: vectors as they are, kernels as whole numbers and the scale of each channel."""
-    if array.ndim < 2:
-        return {"values": array}
-    axis = _find_channels(array.shape)
-    others = tuple(k for k in range(array.ndim) if k != axis)
-    scale = (np.abs(array).max(axis=others, keepdims=True) / LEVELS).astype(np.float32)
-    levels = np.rint(array / np.where(scale > 0, scale, 1)).clip(-LEVELS, LEVELS).astype(np.int8)
-    return {"levels": levels, "scale": scale}
-
-
 def unpack_array(parts: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Return what `pack_array` took apart, rounded to its levels."""
+    """Return an array from its parts: levels and the scale of each channel, or values as they are."""
     if "values" in parts:
         return np.asarray(parts["values"], dtype=np.float32)
     return parts["levels"].astype(np.float32) * np.asarray(parts["scale"], dtype=np.float32)
 
 
-def _write_card(card: Mapping[str, Any], *, name: str, folder: Path) -> Path:
-    file = folder / f"{name}.json"
-    file.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    return file
-
-
-def _find_channels(shape: tuple[int, ...]) -> int:
-    """Return the axis of the output channels: the last, or the one before it in depthwise kernels."""
-    return len(shape) - 1 if shape[-1] > 1 else len(shape) - 2
-
-
 def _find_misfit(arrays: list[NDArray[np.float32]], *, model: keras.Model) -> str | None:
-    """Return why arrays are not a network's weights, or None where they can be."""
     if len(arrays) != len(model.weights):
         return f"it holds {len(arrays)} arrays, the network {len(model.weights)}"
     for array, weight in zip(arrays, model.weights, strict=True):
@@ -159,7 +87,12 @@ def _find_misfit(arrays: list[NDArray[np.float32]], *, model: keras.Model) -> st
     return None
 
 
-def _read_card(file: Path) -> Mapping[str, Any]:
+def read_card(file: Path) -> Mapping[str, Any]:
+    """Return the card of packed weights: how they were made, from how many pictures, and their hash.
+
+    Raises:
+        WeightsError: The card is missing or damaged.
+    """
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

@@ -7,6 +7,7 @@ normalisation to the statistics it would have learnt.
 Sources: He et al. 2015 (the draw), Mishkin and Matas 2016 (layer by layer), Krähenbühl et al. 2016 (by channel).
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -39,15 +40,9 @@ def fill_random_weights(model: keras.Model, *, pictures: Any, seed: int) -> None
         pictures: Prepared network input, shape (n, size_px, size_px, 3); four are enough.
         seed: The same seed and pictures give the same weights on one machine.
     """
-    _run_and_fill(model, pictures, seeds=_iter_seeds(seed))
-
-
-def _iter_seeds(seed: int) -> Iterator[int]:
-    """Yield a seed for each kernel, by its place: names like `conv2d_7` count all layers of the process."""
-    place = 0
-    while True:
-        yield derive_seed(seed, "random_weights", place)
-        place += 1
+    # A seed for each kernel, by its place: names like `conv2d_7` count all layers of the process.
+    seeds = (derive_seed(seed, "random_weights", place) for place in itertools.count())
+    _run_and_fill(model, pictures, seeds=seeds)
 
 
 def _run_and_fill(model: keras.Model, pictures: Any, *, seeds: Iterator[int]) -> Any:
@@ -56,7 +51,6 @@ def _run_and_fill(model: keras.Model, pictures: Any, *, seeds: Iterator[int]) ->
     known = {id(graph.inputs[0]): keras.ops.convert_to_tensor(pictures)}
 
     def fill_and_call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        """Fill a layer's weights, scaled to the input it gets, and call it."""
         if isinstance(layer, keras.Model):
             return _run_and_fill(layer, args[0], seeds=seeds)
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -39,13 +39,13 @@ def test_deletion_begins_and_insertion_ends_with_the_answer(
 ) -> None:
     tiles = subject.winner.folds[0].test_tiles
     maps = explainer.explain(weights, tiles)
-    curves = explainer.trace(weights, tiles, order=maps, mean=compute_mean_features(subject))
+    deletion, insertion = explainer.trace(weights, tiles, order=maps, mean=compute_mean_features(subject))
     answers = subject.winner.folds[0].test_probabilities
     of_true = answers[np.arange(len(tiles)), subject.tiles.label_of_tile[tiles]]
-    assert curves.deletion.shape == (len(tiles), len(SHARES))
-    assert curves.deletion[:, 0] == pytest.approx(of_true, abs=1e-5)
-    assert curves.insertion[:, -1] == pytest.approx(of_true, abs=1e-5)
-    assert curves.deletion[:, -1] == pytest.approx(curves.insertion[:, 0], abs=1e-6)
+    assert deletion.shape == (len(tiles), len(SHARES))
+    assert deletion[:, 0] == pytest.approx(of_true, abs=1e-5)
+    assert insertion[:, -1] == pytest.approx(of_true, abs=1e-5)
+    assert deletion[:, -1] == pytest.approx(insertion[:, 0], abs=1e-6)
 
 
 def test_what_is_blank_is_the_mean(subject: AuditSubject) -> None:

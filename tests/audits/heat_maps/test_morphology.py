@@ -61,7 +61,8 @@ def test_images_of_one_group_count_as_one(
 ) -> None:
     pairs = [place // 2 for place in range(5)] * 3  # of the five images of each class
     groups = tuple(f"{image.split('/')[0]} {pair}" for image, pair in zip(subject.tiles.image_ids, pairs, strict=True))
-    joined = dataclasses.replace(subject, tiles=dataclasses.replace(subject.tiles, group_of_image=groups))
+    tiles = dataclasses.replace(subject.tiles, group_of_image=groups)
+    joined = dataclasses.replace(subject, outcome=dataclasses.replace(subject.outcome, tiles=tiles))
     asked: list[dict] = []
     correlate = room.correlate_heat
     monkeypatch.setattr(room, "correlate_heat", lambda maps, **given: asked.append(given) or correlate(maps, **given))

@@ -54,7 +54,7 @@ def test_csv_columns_are_as_promised(tmp_path: Path) -> None:
     written = write_predictions(
         [GOOD, STRANGER, BAD], class_names=CLASSES, output=tmp_path / "p.csv", output_format="csv"
     )
-    assert written == (BAD,)
+    assert written == ((BAD,), 1)
     assert (tmp_path / "p.csv").read_bytes().startswith(codecs.BOM_UTF8), "Excel asks for it"
     assert (tmp_path / "p.csv").read_text(encoding="utf-8-sig") == (
         "image,label,is_known,nearest,probability,prediction_set,coverage,novelty,novelty_threshold,"
@@ -101,7 +101,7 @@ def test_json_holds_the_same_in_full_precision(tmp_path: Path) -> None:
 
 def test_parquet_holds_the_same_with_types(tmp_path: Path) -> None:
     failed = write_predictions([GOOD, BAD], class_names=CLASSES, output=tmp_path / "p.parquet", output_format="parquet")
-    assert failed == (BAD,)
+    assert failed == ((BAD,), 0)
     table = pq.read_table(tmp_path / "p.parquet")
     assert table.column_names == [*CSV_COLUMNS, "p_lactose", "p_starch"]
     good, bad = table.to_pylist()
@@ -121,7 +121,7 @@ def test_excel_holds_numbers_and_no_formula(tmp_path: Path) -> None:
     failed = write_predictions(
         [GOOD, BAD, HOSTILE, hostile], class_names=CLASSES, output=tmp_path / "p.xlsx", output_format="xlsx"
     )
-    assert failed == (BAD, HOSTILE, hostile)
+    assert failed == ((BAD, HOSTILE, hostile), 0)
     sheet = openpyxl.load_workbook(tmp_path / "p.xlsx").active
     header, good, bad, formula, control = sheet.iter_rows(values_only=True)
     assert header == (*CSV_COLUMNS, "p_lactose", "p_starch")

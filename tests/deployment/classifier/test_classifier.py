@@ -11,12 +11,10 @@ from PIL import Image
 
 from sem_search.deployment.classifier import classifier as classifier_module
 from sem_search.deployment.classifier.classifier import (
-    BATCH_TILES,
     LARGEST,
     Deadline,
     ImageAnswer,
     MicrographClassifier,
-    _iter_batches,
 )
 from sem_search.deployment.package.calibration_record import Calibration
 from sem_search.deployment.package.reading import read_classifier
@@ -53,14 +51,14 @@ def images(pictures: Any) -> list[np.ndarray]:
 def test_as_many_tiles_answer_as_the_model_was_measured_with(
     parts: ClassifierParts, images: list[np.ndarray], tmp_path: Path
 ) -> None:
-    grid = replace(parts.grid, per_image=3, seed=5)
-    write_model_folder(replace(parts, grid=grid), folder=tmp_path / "model")
+    description = replace(parts.description, tiles_per_image=3, tiles_seed=5)
+    write_model_folder(replace(parts, description=description), folder=tmp_path / "model")
     some = read_classifier(tmp_path / "model")
     for image in images:
         (answer,) = some.classify([image])
-        assert answer.corners == tuple(grid.iter_corners(*image.shape))
-        of_heads = some._ensemble.run(cut_tiles(image, grid=grid)).head_probabilities
-        assert of_heads.shape[1] == min(3, len(list(parts.grid.iter_corners(*image.shape))))
+        assert answer.corners == tuple(description.grid.iter_corners(*image.shape))
+        of_heads = some._ensemble.run(cut_tiles(image, grid=description.grid)).head_probabilities
+        assert of_heads.shape[1] == min(3, len(list(parts.description.grid.iter_corners(*image.shape))))
         _, of_tiles = combine_tiles(np.concatenate(of_heads), image_of_tile=np.tile(np.arange(of_heads.shape[1]), 3))
         np.testing.assert_allclose(answer.tile_probabilities, of_tiles, atol=1e-6)
         np.testing.assert_allclose(some.explain(image).tile_probabilities, of_tiles, atol=1e-6)
@@ -235,20 +233,12 @@ def test_what_cannot_be_read(
         classifier.read(make_content(pictures), name="row 3")
 
 
-@pytest.mark.parametrize("sizes", [[], [1], [BATCH_TILES], [3, 50, 1], [BATCH_TILES - 1, 2], [5, 5, 5, 5, 5]])
-def test_batches_are_full_and_in_order(sizes: list[int]) -> None:
-    numbered = np.arange(sum(sizes), dtype=np.float32)[:, None, None]
-    sets = np.split(numbered, np.cumsum(sizes)[:-1]) if sizes else []
-    batches = list(_iter_batches(sets))
-    assert all(len(batch) == BATCH_TILES for batch in batches[:-1])
-    assert np.array_equal(np.concatenate(batches) if batches else numbered, numbered)
-
-
 @pytest.fixture(scope="module")
 def of_one_size(parts: ClassifierParts, tmp_path_factory: pytest.TempPathFactory) -> MicrographClassifier:
     """The same network, which brings all images to 40 nm per pixel."""
     folder = tmp_path_factory.mktemp("model") / "classifier"
-    write_model_folder(replace(parts, pixel_size_nm=40.0), folder=folder)
+    described = replace(parts.description, pixel_size_nm=40.0)
+    write_model_folder(replace(parts, description=described), folder=folder)
     return read_classifier(folder)
 
 

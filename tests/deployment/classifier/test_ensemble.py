@@ -37,7 +37,7 @@ def build_ensemble(parts: ClassifierParts, *, weights: list[Any], n_views: int =
         head=parts.head,
         head_weights=weights,
         backbone=get_backbone("tiny"),
-        convolution=parts.convolution,
+        convolution=parts.description.convolution,
     )
     trunk, heads = OnnxFunction(graphs.trunk), OnnxFunction(graphs.heads)
     return HeadEnsemble(trunk=trunk, heads=heads, tile_px=TILE_PX, n_views=n_views)

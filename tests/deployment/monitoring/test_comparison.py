@@ -1,5 +1,6 @@
 """The reference is what a registered model holds of its training images, and its answers carry its version."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def test_answers_of_a_registered_version_are_compared_with_its_training_images(
 
 
 def test_the_record_of_a_model_gives_the_grey_levels_of_its_training_images(
-    parts: ClassifierParts, make_record: Any, tmp_path: Path, tracking: mlflow.MlflowClient, logged: LoggedClassifier
+    parts: ClassifierParts, make_record: Any, tmp_path: Path, tracking: mlflow.MlflowClient, open_run: Callable[[], str]
 ) -> None:
     """The record and the calibration name the same images in the same order, else it is damaged."""
     calibration = parts.calibration
@@ -58,8 +59,7 @@ def test_the_record_of_a_model_gives_the_grey_levels_of_its_training_images(
     def log(labels: np.ndarray) -> str:
         novelty = replace(calibration.novelty, left_out_classes=labels)
         own = replace(parts, calibration=replace(calibration, novelty=novelty))
-        run_id = tracking.get_logged_model(logged.model_uri.removeprefix("models:/")).source_run_id
-        return log_classifier(own, record=record, run_id=run_id).model_uri
+        return log_classifier(own, record=record, run_id=open_run()).model_uri
 
     training = read_training(log(np.repeat(np.arange(3), 4)))
     answers = tabulate_answers(record.out_of_fold.trial, tiles=record.out_of_fold.tiles, split="test")

@@ -12,7 +12,6 @@ from sem_search.deployment.package.card_text import (
     cite,
     format_table,
     render_card,
-    shorten_card,
 )
 from sem_search.deployment.package.record import ModelRecord
 
@@ -95,7 +94,7 @@ def test_citation_leads_back(card: ModelCard) -> None:
 
 @pytest.mark.parametrize("limit", [200, 700, 1500, 5000])
 def test_a_shortened_card_is_within_its_limit_and_says_so(card: ModelCard, limit: int) -> None:
-    text = shorten_card(card, name="m", version="1", limit=limit)
+    text = render_card(card, name="m", version="1", limit=limit)
     assert len(text) <= limit
     assert text.startswith("# m, version 1")
     whole = render_card(card, name="m", version="1").rstrip()

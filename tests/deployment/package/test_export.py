@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from sem_search.errors import SettingsError
 
 @pytest.fixture
 def model(make_parts: Callable[..., ClassifierParts], tmp_path: Path) -> Path:
-    parts = replace(make_parts(crop_bottom_px=6, stride_px=24), augment="dihedral")
+    parts = make_parts(crop_bottom_px=6, stride_px=24, augment="dihedral")
     write_model_folder(parts, folder=tmp_path / "model")
     return tmp_path / "model"
 
@@ -83,7 +82,7 @@ def test_a_folder_with_something_in_it_is_refused(model: Path, tmp_path: Path) -
 def test_a_model_of_one_pixel_size_says_how_to_come_to_it(
     make_parts: Callable[..., ClassifierParts], tmp_path: Path
 ) -> None:
-    write_model_folder(replace(make_parts(), pixel_size_nm=40.0), folder=tmp_path / "model")
+    write_model_folder(make_parts(pixel_size_nm=40.0), folder=tmp_path / "model")
     export_model(tmp_path / "model", folder=tmp_path / "out", source="x")
     page = (tmp_path / "out" / "README.md").read_text()
     assert "Then bring the image to `pixel_size_nm` = 40.0 nm per pixel" in page

@@ -75,5 +75,5 @@ def test_a_damaged_list_is_named(folder: Path, text: str) -> None:
 
 def test_a_list_of_a_later_format_is_named(folder: Path) -> None:
     (folder / FILE_LIST).write_text('{"format_version": 2, "files": {}}')
-    with pytest.raises(StoreError, match=r"files\.json has format 2, and this sem_search reads 1"):
+    with pytest.raises(StoreError, match=r"files\.json has format 2, and this sem_search reads formats up to 1"):
         check_files(folder)

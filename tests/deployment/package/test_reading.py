@@ -35,11 +35,11 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 def test_description_is_read_back(folder: Path, parts: ClassifierParts) -> None:
     description = read_classifier(folder).description
-    assert description.class_names == parts.class_names
-    assert description.grid == parts.grid
+    assert description.class_names == parts.description.class_names
+    assert description.grid == parts.description.grid
     assert description.n_heads == len(parts.head_weights)
     assert description.pixel_sizes_nm == {"starch": (2.5, 5.0)}
-    assert description.hashes == parts.hashes
+    assert description.hashes == parts.description.hashes
     assert set(description.files) == {TRUNK_GRAPH, HEADS_GRAPH, CALIBRATION_FILE}
 
 

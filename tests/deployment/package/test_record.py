@@ -17,7 +17,6 @@ from sem_search.deployment.package.record import (
     read_catalogue_record,
     read_folds_record,
     read_out_of_fold,
-    read_pixel_hashes,
     unpack_out_of_fold,
     write_record,
 )
@@ -70,10 +69,6 @@ def test_a_record_survives_being_written_and_read(record: ModelRecord, folder: P
             for one, other in zip(fold.get_split(split), wanted.get_split(split), strict=True):
                 np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(fold.curves.validation_loss, wanted.curves.validation_loss)
-
-
-def test_the_pixels_of_each_image_are_known_by_their_hash(record: ModelRecord, folder: Path) -> None:
-    assert read_pixel_hashes(folder) == {image.pixels_sha256 for image in record.catalogue.records}
 
 
 def test_scores_can_be_computed_anew_bit_for_bit(record: ModelRecord, folder: Path) -> None:

@@ -83,7 +83,7 @@ def test_requirements_are_exact(model_folder: Path) -> None:
 
 def test_metadata_are_read_without_loading(model_folder: Path, parts: ClassifierParts) -> None:
     metadata = mlflow.models.Model.load(str(model_folder)).metadata
-    assert metadata["class_names"] == list(parts.class_names)
+    assert metadata["class_names"] == list(parts.description.class_names)
     assert metadata["backbone"] == "tiny"
     assert metadata["data_sha256"] == "d" * 64
     assert len(metadata["description_sha256"]) == 64
@@ -120,7 +120,7 @@ def build_example_frame(request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 def test_the_example_is_a_small_file(
     make_parts: Callable[..., ClassifierParts], tile_px: int, bar_px: int, pixel_size_nm: float | None
 ) -> None:
-    parts = dataclasses.replace(make_parts(tile_px=tile_px, crop_bottom_px=bar_px), pixel_size_nm=pixel_size_nm)
+    parts = make_parts(tile_px=tile_px, crop_bottom_px=bar_px, pixel_size_nm=pixel_size_nm)
     frame, _ = build_input_example(parts)
     assert len(frame["image"][0]) < 4000
     picture = read_micrograph(base64.b64decode(frame["image"][0]), reading=ReadingOptions(crop_bottom_px=bar_px))
@@ -164,7 +164,10 @@ def test_a_diverged_head_is_a_warning_and_answers_as_it_was_measured(parts: Clas
     assert warnings == (
         "the head of fold 2 diverged: what is served answers as it was measured, with equal probabilities",
     )
-    write_model_folder(dataclasses.replace(parts, head_weights=[weights[0], weights[2]]), folder=tmp_path / "without")
+    fewer = dataclasses.replace(
+        parts, head_weights=[weights[0], weights[2]], description=dataclasses.replace(parts.description, n_heads=2)
+    )
+    write_model_folder(fewer, folder=tmp_path / "without")
     image = np.random.default_rng(0).uniform(size=(32, 32)).astype(np.float32)
     with_it, without = (
         read_classifier(tmp_path / name).classify([image])[0].tile_probabilities for name in ("one", "without")

@@ -11,8 +11,7 @@ import pytest
 from sem_search.deployment.classifier.classifier import ImageAnswer
 from sem_search.deployment.classifier.overlay import draw_image
 from sem_search.deployment.package.calibration_record import Calibration
-from sem_search.deployment.pyfunc.answers import describe_answers
-from sem_search.deployment.pyfunc.registered_name import ServedName
+from sem_search.deployment.pyfunc.answers import ServedName, describe_answers
 from sem_search.deployment.pyfunc.requests import BadRow, RequestOptions
 from sem_search.evaluation.conformal import CrossAnswers
 from sem_search.micrographs.reading.grey import FloatImage
@@ -58,7 +57,6 @@ def build_micrograph(pixel_size_nm: float | None = 100.0, *, pixels: FloatImage 
         original=pixels,
         metadata=InstrumentMetadata(pixel_size_nm=pixel_size_nm),
         bit_depth=8,
-        file_width_px=64,
         file_height_px=32,
         mode="L",
         warnings=("has 2 pages",),

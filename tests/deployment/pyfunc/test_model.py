@@ -1,5 +1,4 @@
 import base64
-import dataclasses
 import io
 import json
 import re
@@ -74,7 +73,7 @@ def test_one_answer_per_image_in_order(served: PyFuncModel, pictures: Any, parts
     assert list(answers.columns) == ANSWER + NAMES
     assert answers["n_tiles"].tolist() == [6, 1]
     for row in answers.to_dict("records"):
-        assert list(row["probabilities"]) == list(parts.class_names)
+        assert list(row["probabilities"]) == list(parts.description.class_names)
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["probability"] == max(row["probabilities"].values()) == row["probabilities"][row["label"]]
     assert json.loads(ask(served, records(*texts))[1])["predictions"] == answers.to_dict("records")
@@ -274,9 +273,9 @@ def test_served_equals_evaluated(
     tiny_folder: Path, make_parts: Callable[..., ClassifierParts], tmp_path: Path, augment: str
 ) -> None:
     """What the search computes from files, trunk features of all views and fold heads is what is served, to 1e-6."""
-    parts = dataclasses.replace(make_parts(tile_px=48, seed=3), augment=augment)
+    parts = make_parts(tile_px=48, seed=3, augment=augment)
     files = sorted(tiny_folder.rglob("*.png"))[::4]
-    tiles = [cut_tiles(read_micrograph(path).pixels, grid=parts.grid) for path in files]
+    tiles = [cut_tiles(read_micrograph(path).pixels, grid=parts.description.grid) for path in files]
     image_of_tile = np.repeat(np.arange(len(files)), [len(some) for some in tiles])
     backbone = get_backbone("tiny")
     features = [

@@ -33,7 +33,6 @@ def read(content: bytes, *, name: str) -> Micrograph:
         original=pixels,
         metadata=InstrumentMetadata(),
         bit_depth=8,
-        file_width_px=1,
         file_height_px=1,
         mode="L",
     )

@@ -87,13 +87,12 @@ class Laboratory:
             for split in ("validation", "test")
         }
         return register_winner(
-            model_uri=f"runs:/{run_id}/classifier",
             run_id=run_id,
             model_name=model_name,
             score=scores[select_on] if score is None else score,
-            data_digest=record.catalogue.digest,
-            folds_digest=record.folds.digest,
             tags={
+                "sem_search.data_sha256": record.catalogue.digest,
+                "sem_search.folds_sha256": record.folds.digest,
                 "sem_search.study": "tiny-quick-0123",
                 "sem_search.select_on": select_on,
                 "sem_search.validation_f_measure": f"{scores['validation']:.6f}",

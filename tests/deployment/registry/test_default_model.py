@@ -53,8 +53,8 @@ def test_the_only_champion_is_meant(laboratory: object, given: str | None) -> No
     ("names", "champions", "message"),
     [
         ((), (), "There is no registered model in sqlite.*: a search registers one"),
-        (("a", "b"), ("a", "b"), r"2 models have a champion in sqlite.*: a, b\. .*model=models:/a@champion"),
-        (("a", "b"), (), r"No model in sqlite.* has a champion; there is a, b\. .*model=models:/a/1"),
+        (("a", "b"), ("a", "b"), r"2 models have a champion in sqlite.*: a and b\. .*model=models:/a@champion"),
+        (("a", "b"), (), r"No model in sqlite.* has a champion; there is a and b\. .*model=models:/a/1"),
     ],
 )
 def test_what_is_not_clear_is_listed(
@@ -74,5 +74,5 @@ def test_the_only_model_is_meant(laboratory: object) -> None:
     register("a")
     assert choose_model_name(None) == "a"
     register("b")
-    with pytest.raises(ModelNotFoundError, match=r"has 2 models: a, b\. Say which one: model=NAME"):
+    with pytest.raises(ModelNotFoundError, match=r"has 2 models: a and b\. Say which one: model=NAME"):
         choose_model_name(None)

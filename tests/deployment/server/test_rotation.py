@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sem_search.deployment.package.writing import LoggedClassifier
-from sem_search.deployment.pyfunc.registered_name import ServedName
+from sem_search.deployment.pyfunc.answers import ServedName
 from sem_search.deployment.server import rotation as rotation_module
 from sem_search.deployment.server.rotation import Rotation, ServedVersion, check_example, load_version
 from sem_search.errors import DataError, ModelNotFoundError, StoreError

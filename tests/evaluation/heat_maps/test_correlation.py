@@ -83,27 +83,6 @@ def test_images_with_too_few_particles_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"maps": np.zeros((24, 8, 8))}, r"shape \(24, 8, 8\) do not lie on particle maps of shape \(24, 28, 28\)"),
-        ({"image_of_tile": np.arange(5)}, "of 5 tiles: each cell"),
-        ({"measures": {"size": np.ones(3)}}, "'size' must have 72 finite values"),
-        ({"measures": {"size": np.full(72, np.nan)}}, "'size' must have 72 finite values"),
-    ],
-)
-def test_heat_and_particles_must_match(changes: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        correlate({**lay_particles(follow=0.0), **changes})
-
-
-def test_a_particle_lies_in_one_image() -> None:
-    laid = lay_particles(follow=0.0)
-    laid["particle_maps"][23, 27, 27] = 1
-    with pytest.raises(ValueError, match="Particle 0 lies in two images"):
-        correlate(laid)
-
-
-@pytest.mark.parametrize(
     "scene",
     [
         SMOOTH,

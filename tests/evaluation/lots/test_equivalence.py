@@ -8,7 +8,6 @@ from scipy.optimize import brentq
 from scipy.stats import binom, nct
 
 from benchmarks.trust.lot_reference import Process, simulate_judgements
-from sem_search.errors import DataError
 from sem_search.evaluation.lots.equivalence import LotDistance, compute_interval, judge_lot, measure_distances
 from sem_search.evaluation.lots.reference import measure_spread
 from tests.evaluation.lots.test_reference import SPREAD, draw_lots
@@ -97,12 +96,3 @@ def test_errors_and_power_are_as_promised() -> None:
     same = simulate_judgements(process, distance=None, n_tests=60)
     assert same["equivalent"] > 0.3
     assert same["different"] <= binom.ppf(0.999, 60, 0.01) / 60
-
-
-def test_wrong_input_is_named() -> None:
-    lots = draw_lots(6, n_images=5, between=1.0)
-    spread = measure_spread(lots[:5])
-    with pytest.raises(DataError, match="the new lot has 3 independent images, and 4 are needed"):
-        judge_lot(spread, lots[5][:3])
-    with pytest.raises(ValueError, match="margin must lie above 0"):
-        judge_lot(spread, lots[5], margin=0.0)

@@ -44,7 +44,7 @@ def test_a_worker_without_micrographs_gives_the_search_s_numbers(
         for index, shard in enumerate(shards.read_all(pytest.fail)):
             for array, other in zip(shard, shards.cut(view.arrays, index=index), strict=True):
                 np.testing.assert_array_equal(array, other)
-    trainer = build_trainer(settings, data=data, network=remote.network, views=views)
+    trainer = build_trainer(settings.model_dump(), cut=remote.network.cut, tiles=data.tiles, views=views)
     own = trainer.train_fold(get_tile_splits(data.folds.folds[1], tiles=data.tiles), cell=CELL).outcome
     assert finished is not None
     np.testing.assert_array_equal(finished.outcome.test_probabilities, own.test_probabilities)

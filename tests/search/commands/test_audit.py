@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from mlflow.entities import RunStatus
@@ -11,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from sem_search.audits import study_audit
 from sem_search.audits.study_audit import StudyAudit
 from sem_search.errors import NotComparableError, SettingsError
-from sem_search.records import Cell, TrialOutcome
+from sem_search.records import Cell, StudyOutcome, TrialOutcome
 from sem_search.search.commands import audit as auditing
 from sem_search.search.commands.audit import build_subject, run_audit, run_morphology
 from sem_search.search.commands.finished_study import FinishedStudy
@@ -22,7 +21,14 @@ def finished(prepared, store_folds, run_id: str, monkeypatch: pytest.MonkeyPatch
     kept = store_folds(shares_right=(1.0, 0.75))
     cell = Cell(learning_rate=0.1, batch_size=8)
     winner = TrialOutcome(number=0, cell=cell, state="complete", folds=tuple(one.outcome for one in kept))
-    outcome = SimpleNamespace(winner=winner, chosen=winner, trials=(winner,), select_on="validation")
+    outcome = StudyOutcome(
+        name="a study",
+        backbone="tiny",
+        select_on="validation",
+        tiles=prepared.data.tiles,
+        trials=(winner,),
+        winner_number=0,
+    )
     taken = FinishedStudy(prepared=prepared, outcome=outcome, run_id=run_id)
     monkeypatch.setattr(auditing, "take_up_study", lambda *_, **__: taken)
     return taken

@@ -19,7 +19,7 @@ from sem_search.search.commands import finished_study as room
 from sem_search.search.commands.finished_study import open_question_run, read_study, take_up_study
 from sem_search.search.prepare import prepared_search as prepare_room
 from sem_search.search.prepare.study_folder import claim_study_folder
-from sem_search.search.trials.attributes import FINGERPRINT, MLFLOW_PAGE, SETTINGS, STUDY_RUN_ID, TRIAL_RUNS
+from sem_search.search.trials.attributes import FINGERPRINT, SETTINGS, STUDY_RUN_ID, TRIAL_RUNS
 from sem_search.settings import SearchSettings
 from sem_search.transfer.trunk import Computation, set_computation
 
@@ -128,7 +128,6 @@ def stay_away() -> None:
             "runs:/later/tiny-lr1e-01-bs8",
             ["The store does not answer. Until then, the study's"],
         ),
-        ({"later": 4}, have_no_registry, "runs:/later/classifier", []),
     ],
 )
 def test_a_study_names_the_version_of_its_winner_or_the_model_of_its_run(
@@ -152,8 +151,6 @@ def test_a_study_names_the_version_of_its_winner_or_the_model_of_its_run(
     monkeypatch.setattr(room, "find_model_uri", {"later": "models:/of the run"}.__getitem__)
     begun = optuna.load_study(study_name=NAME, storage=storage)
     begun.set_user_attr(TRIAL_RUNS, {"0": ["first", "later"]})
-    if model_uri != "runs:/later/classifier":
-        begun.set_user_attr(MLFLOW_PAGE, "of a study whose models have speaking names")
     claim(prepared)
     store_folds()
     assert read_study(NAME, storage=storage).model_uri == model_uri

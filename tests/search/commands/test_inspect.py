@@ -127,7 +127,7 @@ def test_a_second_inspection_replaces_the_first(settings: SearchSettings, tmp_pa
 def test_a_folder_that_cannot_be_written_is_told_in_one_sentence_before_anything_is_read(
     settings: SearchSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspecting, "read_catalogue", lambda *_, **__: pytest.fail("read the images first"))
+    monkeypatch.setattr(inspecting, "read_data", lambda *_, **__: pytest.fail("read the images first"))
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"file/inside cannot be written \(Not a directory\): name another folder"):
         run_inspection(settings, output=tmp_path / "file" / "inside")

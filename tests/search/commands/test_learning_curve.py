@@ -1,12 +1,10 @@
 """The learning curve of a study, end to end but for taking it up: measured, logged below its run, printed, reported."""
 
-from types import SimpleNamespace
-
 import pytest
 from mlflow.tracking import MlflowClient
 
 from sem_search.errors import SettingsError
-from sem_search.records import Cell, TrialOutcome
+from sem_search.records import Cell, StudyOutcome, TrialOutcome
 from sem_search.search.commands import learning_curve as room
 from sem_search.search.commands.finished_study import FinishedStudy
 from sem_search.search.commands.learning_curve import run_learning_curve
@@ -18,7 +16,14 @@ def finished(prepared, store_folds, run_id: str, monkeypatch: pytest.MonkeyPatch
     kept = store_folds(shares_right=(1.0, 0.75))
     cell = Cell(learning_rate=0.1, batch_size=8)
     winner = TrialOutcome(number=0, cell=cell, state="complete", folds=tuple(one.outcome for one in kept))
-    outcome = SimpleNamespace(winner=winner, chosen=winner, trials=(winner,), select_on="validation")
+    outcome = StudyOutcome(
+        name="a study",
+        backbone="tiny",
+        select_on="validation",
+        tiles=prepared.data.tiles,
+        trials=(winner,),
+        winner_number=0,
+    )
     taken = FinishedStudy(prepared=prepared, outcome=outcome, run_id=run_id)
     monkeypatch.setattr(room, "take_up_study", lambda *_, **__: taken)
     return taken

@@ -22,14 +22,16 @@ FIRST, BETTER = Cell(learning_rate=0.1, batch_size=8), Cell(learning_rate=0.01, 
 
 
 @pytest.fixture
-def again(prepared) -> Any:
+def again(prepared, trainer) -> Any:
     """The search with `refit`."""
-    return dataclasses.replace(prepared, settings=prepared.settings.model_copy(update={"refit": True}))
+    again = dataclasses.replace(prepared, settings=prepared.settings.model_copy(update={"refit": True}))
+    vars(again).update(trainer=trainer)
+    return again
 
 
 @pytest.fixture
-def open_source(again, trainer) -> Callable[[SearchProgress], LocalFolds]:
-    return lambda progress: LocalFolds(prepared=again, trainer=trainer, progress=progress)
+def open_source(again) -> Callable[[SearchProgress], LocalFolds]:
+    return lambda progress: LocalFolds(prepared=again, progress=progress)
 
 
 def list_refits(prepared) -> list[str]:

@@ -24,11 +24,11 @@ SPACE = {
 
 
 @pytest.fixture
-def finished(study: optuna.Study, prepared, trainer, progress) -> list[float]:
+def finished(study: optuna.Study, prepared, progress) -> list[float]:
     """A trial whose three folds were trained and reported; their F-measures."""
     values = []
     for fold in prepared.data.folds.folds:
-        kept = LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(cell=CELL, fold=fold)
+        kept = LocalFolds(prepared=prepared, progress=progress).obtain(cell=CELL, fold=fold)
         values.append(compute_fold_f_measure(kept.outcome, tiles=prepared.data.tiles, split="validation"))
     study.add_trial(
         optuna.trial.create_trial(
@@ -46,9 +46,9 @@ def locate(prepared, number: int) -> Path:
     return prepared.store.folder / CELL.name / f"fold_{number}.bin"
 
 
-@pytest.mark.usefixtures("finished")
-def test_where_all_are_whole_nothing_is_done(study, prepared, untouched_trainer) -> None:
-    assert repair_folds(study, prepared=prepared, trainer=untouched_trainer) == ()
+@pytest.mark.usefixtures("finished", "untouched_trainer")
+def test_where_all_are_whole_nothing_is_done(study, prepared) -> None:
+    assert repair_folds(study, prepared=prepared) == ()
 
 
 def flip(path: Path) -> None:
@@ -64,13 +64,13 @@ def seal_another_format(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [flip, Path.unlink, lambda path: path.write_bytes(b""), seal_another_format])
 def test_a_lost_fold_is_trained_again_to_the_same_numbers(
-    study, prepared, trainer, finished: list[float], harm: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
+    study, prepared, finished: list[float], harm: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = read_study_outcome(study, prepared=prepared).winner.folds[1]
     harm(locate(prepared, 1))
     with pytest.raises(StoreError, match=r"lr1e-01_bs8: 1 of 3 finished folds are lost or damaged in .* again"):
         read_study_outcome(study, prepared=prepared)
-    (warning,) = repair_folds(study, prepared=prepared, trainer=trainer)
+    (warning,) = repair_folds(study, prepared=prepared)
     assert warning == (
         "lr1e-01_bs8, fold 2, could not be read on this machine (lost, damaged, or stored by a worker on another "
         "machine) and has been trained again"
@@ -82,9 +82,9 @@ def test_a_lost_fold_is_trained_again_to_the_same_numbers(
 
 
 @pytest.mark.usefixtures("finished")
-def test_another_number_is_warned_of(study, prepared, trainer) -> None:
+def test_another_number_is_warned_of(study, prepared) -> None:
     study.trials[0].intermediate_values[0] = 0.123
     study._storage.get_all_trials(study._study_id, deepcopy=False)[0].intermediate_values[0] = 0.123
     locate(prepared, 0).unlink()
-    (warning,) = repair_folds(study, prepared=prepared, trainer=trainer)
+    (warning,) = repair_folds(study, prepared=prepared)
     assert warning.endswith("0.123 before (another machine, or another number of threads?)")

@@ -17,7 +17,7 @@ CELL = Cell(learning_rate=0.1, batch_size=8)
 def test_a_finished_fold_is_not_trained_again(prepared, untouched_trainer, store_folds, progress) -> None:
     stored = store_folds()
     fold = prepared.data.folds.folds[1]
-    obtained = LocalFolds(prepared=prepared, trainer=untouched_trainer, progress=progress).obtain(cell=CELL, fold=fold)
+    obtained = LocalFolds(prepared=prepared, progress=progress).obtain(cell=CELL, fold=fold)
     np.testing.assert_array_equal(obtained.outcome.test_probabilities, stored[1].outcome.test_probabilities)
     assert obtained.outcome.fold == 1
     assert progress.told == [("fold", CELL.name, 1, False)]
@@ -25,7 +25,7 @@ def test_a_finished_fold_is_not_trained_again(prepared, untouched_trainer, store
 
 def test_a_new_fold_is_trained_on_its_own_splits_and_written(prepared, trainer, progress) -> None:
     fold, tiles = prepared.data.folds.folds[2], prepared.data.tiles
-    obtained = LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(cell=CELL, fold=fold)
+    obtained = LocalFolds(prepared=prepared, progress=progress).obtain(cell=CELL, fold=fold)
     outcome = obtained.outcome
     trained = trainer.train_fold(get_tile_splits(fold, tiles=tiles), cell=CELL)
     expected = trained.outcome
@@ -45,25 +45,23 @@ def test_a_new_fold_is_trained_on_its_own_splits_and_written(prepared, trainer, 
     assert progress.told == [*(("epoch", CELL.name, 2, epoch, 3) for epoch in range(3)), ("fold", CELL.name, 2, True)]
 
 
-def test_a_damaged_fold_is_trained_anew(prepared, trainer, store_folds, progress) -> None:
+def test_a_damaged_fold_is_trained_anew(prepared, store_folds, progress) -> None:
     store_folds()
     fold = prepared.data.folds.folds[0]
     path = Path(prepared.store.folder) / CELL.name / "fold_0.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(cell=CELL, fold=fold)
+    LocalFolds(prepared=prepared, progress=progress).obtain(cell=CELL, fold=fold)
     assert progress.told[-1] == ("fold", CELL.name, 0, True)
     assert not prepared.store.is_damaged(cell=CELL, fold=0)
 
 
-def test_a_fold_that_could_not_be_written_is_not_counted(prepared, trainer, progress, monkeypatch) -> None:
+def test_a_fold_that_could_not_be_written_is_not_counted(prepared, progress, monkeypatch) -> None:
     def fail(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(StoreError, match="No space left"):
-        LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(
-            cell=CELL, fold=prepared.data.folds.folds[0]
-        )
+        LocalFolds(prepared=prepared, progress=progress).obtain(cell=CELL, fold=prepared.data.folds.folds[0])
     assert not [told for told in progress.told if told[0] == "fold"]
 
 
@@ -73,7 +71,5 @@ def test_too_little_memory_fails_this_cell_alone(prepared, trainer, progress, mo
 
     monkeypatch.setattr(trainer._loop, "train", fail)
     with pytest.raises(FailedTrialError, match=r"lr1e-01_bs8: the memory does not suffice .*OOM when allocating"):
-        LocalFolds(prepared=prepared, trainer=trainer, progress=progress).obtain(
-            cell=CELL, fold=prepared.data.folds.folds[0]
-        )
+        LocalFolds(prepared=prepared, progress=progress).obtain(cell=CELL, fold=prepared.data.folds.folds[0])
     assert prepared.store.read(cell=CELL, fold=0) is None

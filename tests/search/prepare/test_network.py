@@ -38,7 +38,7 @@ def test_the_network_is_cut_and_its_weights_are_told(network, settings) -> None:
     assert network.backbone.name == "tiny"
     assert network.cut.convolution == "conv_2"
     assert network.cut.trunk.input_shape == (None, 48, 48, 3)
-    assert (network.weights.requested, network.weights.used) == ("random", "random")
+    assert network.weights.used == "random"
 
 
 def test_without_onnxruntime_auto_says_that_it_takes_tensorflow(settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_the_trainer_is_set_up_as_the_settings_say(
     arguments = capture(monkeypatch, "HeadTrainer")
     changed = {"epochs": 7, "patience": 2, "momentum": 0.3, "hidden_units": 5, "dropout": 0.1, "seed": 9}
     with pytest.raises(StoppedError):
-        build_trainer(settings.model_copy(update=changed), data=data, network=network, views=[features])
+        build_trainer(settings.model_dump() | changed, cut=network.cut, tiles=data.tiles, views=[features])
     training = arguments["settings"]
     assert (training.epochs, training.patience, training.momentum) == (7, 2, 0.3)
     assert (arguments["hidden_units"], arguments["dropout"], arguments["seed"]) == (5, 0.1, 9)

@@ -265,8 +265,3 @@ def test_the_incumbent_is_asked_for_with_the_folds_before(folds) -> None:
     begin(course, 1)
     assert course.find_incumbent() == STRONG
     assert earlier.finished == [0]
-
-
-def test_epochs_of_no_fold_are_a_mistake() -> None:
-    with pytest.raises(ValueError, match="A fold is to be begun before"):
-        CellCourse(earlier=FakeEarlier(), n_folds=3, accept=lambda _: 0.5).find_incumbent()

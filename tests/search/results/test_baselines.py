@@ -179,11 +179,11 @@ def never_again(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(computing, "compute_baselines", lambda *_, **__: pytest.fail("computed again"))
 
 
-def test_they_are_computed_once_and_read_as_they_were(prepared, trainer, never_again: Callable[[], None]) -> None:
+def test_they_are_computed_once_and_read_as_they_were(prepared, never_again: Callable[[], None]) -> None:
     assert read_baselines(prepared.settings, name=prepared.name) is None, "a study of before"
-    first = get_baselines(prepared, trainer=trainer)
+    first = get_baselines(prepared)
     never_again()
-    again = get_baselines(prepared, trainer=trainer)
+    again = get_baselines(prepared)
     assert [(one.name, one.reason) for one in again] == [(one.name, one.reason) for one in first]
     for one, two in zip(first, again, strict=True):
         if one.answers is None or two.answers is None:
@@ -195,17 +195,17 @@ def test_they_are_computed_once_and_read_as_they_were(prepared, trainer, never_a
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", b"flipped"])
-def test_a_damaged_file_is_computed_again(prepared, trainer, damage: bytes) -> None:
-    first = get_baselines(prepared, trainer=trainer)
+def test_a_damaged_file_is_computed_again(prepared, damage: bytes) -> None:
+    first = get_baselines(prepared)
     file = Path(prepared.settings.study_folder) / prepared.name / computing.BASELINES
     whole = file.read_bytes()
     file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:] if damage == b"flipped" else damage)
     assert read_baselines(prepared.settings, name=prepared.name) is None
-    assert [one.name for one in get_baselines(prepared, trainer=trainer)] == [one.name for one in first]
+    assert [one.name for one in get_baselines(prepared)] == [one.name for one in first]
     assert file.read_bytes() == whole
 
 
-def test_those_of_another_version_are_computed_again(prepared, trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    get_baselines(prepared, trainer=trainer)
+def test_those_of_another_version_are_computed_again(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    get_baselines(prepared)
     monkeypatch.setattr(computing, "NAMES", (*NAMES, "another"))
     assert read_baselines(prepared.settings, name=prepared.name) is None

@@ -82,7 +82,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     for name in ("register_winner", "iter_study_entries", "log_entries", "read_audit_light", "read_learning_curve"):
         monkeypatch.setattr(concluding, name, getattr(world, name))
-    monkeypatch.setattr(concluding, "find_model_uri", "the model of {}".format)
     monkeypatch.setattr(concluding, "link_run", lambda *parts, **artifact: name_page(*parts, *artifact.values()))
     monkeypatch.setattr(concluding, "link_version", lambda *parts: name_page(*parts))
     monkeypatch.setattr(concluding, "describe_study_runs", lambda *_, **facts: world.described.update(facts))
@@ -91,8 +90,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def conclude(finished: optuna.Study, prepared, trainer) -> Conclusion:
-    return conclude_study(finished, prepared=prepared, trainer=trainer, run_id="study-run")
+def conclude(finished: optuna.Study, prepared) -> Conclusion:
+    return conclude_study(finished, prepared=prepared, run_id="study-run")
 
 
 def choose_on(prepared, split: Split):
@@ -100,16 +99,15 @@ def choose_on(prepared, split: Split):
     return dataclasses.replace(prepared, settings=settings)
 
 
-def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, trainer, world: World) -> None:
-    conclusion = conclude(finished, prepared, trainer)
+def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, world: World) -> None:
+    conclusion = conclude(finished, prepared)
     assert conclusion.outcome.winner.cell == BEST
     given = world.registered
-    assert given["model_uri"] == "the model of best"
     assert given["run_id"] == "best"
     assert given["model_name"] == "sem-search-tiny"
-    assert given["data_digest"] == prepared.data.catalogue.digest
-    assert given["folds_digest"] == prepared.data.folds.digest
     tags = given["tags"]
+    assert tags["sem_search.data_sha256"] == prepared.data.catalogue.digest
+    assert tags["sem_search.folds_sha256"] == prepared.data.folds.digest
     assert tags["sem_search.study"] == "a study"
     assert tags["sem_search.weights_sha256"] == prepared.network.weights.sha256
     cell = [tags[f"sem_search.{name}"] for name in ("head", "learning_rate", "batch_size")]
@@ -119,7 +117,7 @@ def test_the_winner_is_registered_with_all_that_leads_back(finished, prepared, t
 
 
 def test_a_winner_that_was_trained_again_is_what_is_judged_explained_and_registered(
-    finished, prepared, trainer, store_folds, world: World, monkeypatch: pytest.MonkeyPatch
+    finished, prepared, store_folds, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trials stay as the search left them, also the one that has won."""
     for one in store_folds(cell=BEST, shares_right=(1.0, 0.75)):
@@ -128,7 +126,7 @@ def test_a_winner_that_was_trained_again_is_what_is_judged_explained_and_registe
     logged: list[TrialOutcome] = []
     monkeypatch.setattr(concluding, "log_refit", lambda *_, winner, **__: logged.append(winner))
     settings = prepared.settings.model_copy(update={"refit": True})
-    conclusion = conclude(finished, dataclasses.replace(prepared, settings=settings), trainer)
+    conclusion = conclude(finished, dataclasses.replace(prepared, settings=settings))
     outcome = conclusion.outcome
     assert logged == [outcome.winner]
     of_search, of_served = (
@@ -145,10 +143,10 @@ def test_a_winner_that_was_trained_again_is_what_is_judged_explained_and_registe
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_the_score_that_counts_in_the_registry_is_that_of_the_split_that_chose(
-    finished, prepared, trainer, world: World, split: Split
+    finished, prepared, world: World, split: Split
 ) -> None:
     search = choose_on(prepared, split)
-    conclusion = conclude(finished, search, trainer)
+    conclusion = conclude(finished, search)
     scores = {
         name: compute_split_scores(conclusion.outcome.winner, tiles=prepared.data.tiles, split=name).f_measure
         for name in ("validation", "test")
@@ -159,26 +157,26 @@ def test_the_score_that_counts_in_the_registry_is_that_of_the_split_that_chose(
     assert (conclusion.validation.f_measure, conclusion.test.f_measure) == tuple(scores.values())
 
 
-def test_a_winner_without_a_run_cannot_be_registered(study, prepared, trainer, store_folds, world: World) -> None:
+def test_a_winner_without_a_run_cannot_be_registered(study, prepared, store_folds, world: World) -> None:
     store_folds(cell=BEST)
     finish_trial(study, cell=BEST, value=1.0)
     with pytest.raises(StoreError, match=r"winning trial 0 of study 'a study' has no MLflow run"):
-        conclude(study, prepared, trainer)
+        conclude(study, prepared)
 
 
-def test_a_study_without_a_finished_trial_registers_nothing(study, prepared, trainer, world: World) -> None:
+def test_a_study_without_a_finished_trial_registers_nothing(study, prepared, world: World) -> None:
     with pytest.raises(FailedTrialError, match="no winner"):
-        conclude(study, prepared, trainer)
+        conclude(study, prepared)
     assert world.registered == {}
 
 
-def test_study_and_optuna_s_page_are_logged_into_the_study_s_run(finished, prepared, trainer, world: World) -> None:
-    conclude(finished, prepared, trainer)
+def test_study_and_optuna_s_page_are_logged_into_the_study_s_run(finished, prepared, world: World) -> None:
+    conclude(finished, prepared)
     assert world.logged == [("study-run", [PAGE]), ("study-run", ["optuna"])]
 
 
-def test_the_report_lies_beside_the_folds_without_passwords(finished, prepared, trainer, world: World) -> None:
-    file = conclude(finished, prepared, trainer).report_file
+def test_the_report_lies_beside_the_folds_without_passwords(finished, prepared, world: World) -> None:
+    file = conclude(finished, prepared).report_file
     assert file == Path(prepared.settings.study_folder) / "a study" / "report.html"
     assert file.read_text(encoding="utf-8") == "<h1>a study, postgresql://me:***@host</h1>"
 
@@ -191,23 +189,23 @@ def test_the_report_lies_beside_the_folds_without_passwords(finished, prepared, 
     ],
 )
 def test_a_winner_that_is_not_better_than_chance_is_registered_as_such(
-    study, prepared, trainer, store_folds, world: World, share_right: float, tag: str | None
+    study, prepared, store_folds, world: World, share_right: float, tag: str | None
 ) -> None:
     store_folds(cell=BEST, shares_right=(1.0, share_right))
     finish_trial(study, cell=BEST, value=1.0, **{RUN_ID: "best"})
-    conclude(study, prepared, trainer)
+    conclude(study, prepared)
     assert world.registered["tags"].get("sem_search.at_chance") == tag
 
 
-def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer, world: World) -> None:
-    conclusion = conclude(finished, prepared, trainer)
+def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, world: World) -> None:
+    conclusion = conclude(finished, prepared)
     context = world.context
     assert context is not None
     assert [example.label for example in context.examples] == ["blobs", "grains", "stripes"]
     assert [example.image_id for example in context.examples] == ["blobs/0.png", "grains/0.png", "stripes/0.png"]
     assert [(example.width_px, example.height_px) for example in context.examples] == [(96, 96)] * 3
     assert context.tiling.corners_px == ((0, 0), (0, 48), (48, 0), (48, 48))
-    assert context.folds is prepared.data.folds.folds
+    assert context.folds == tuple(fold.splits for fold in prepared.data.folds.folds)
     assert set(context.cells) == {Cell(learning_rate=rate, batch_size=size) for rate in (0.1, 0.01) for size in (8, 16)}
     assert context.model_uri == "models:/sem-search-tiny@champion"
     assert context.run_id == "study-run"
@@ -229,8 +227,8 @@ def test_the_report_is_told_of_data_folds_and_winner(finished, prepared, trainer
     ]
 
 
-def test_the_heat_maps_are_the_winner_s(finished, prepared, trainer, world: World) -> None:
-    conclusion = conclude(finished, prepared, trainer)
+def test_the_heat_maps_are_the_winner_s(finished, prepared, world: World) -> None:
+    conclusion = conclude(finished, prepared)
     assert world.context is not None
     assert world.context.heat_maps is not None
     winner = conclusion.outcome.winner
@@ -245,26 +243,26 @@ def test_the_heat_maps_are_the_winner_s(finished, prepared, trainer, world: Worl
     )
 
 
-def test_without_a_grid_no_cell_is_missing(finished, prepared, trainer, world: World) -> None:
+def test_without_a_grid_no_cell_is_missing(finished, prepared, world: World) -> None:
     settings = prepared.settings.model_copy(update={"sampler": "tpe"})
-    conclude(finished, dataclasses.replace(prepared, settings=settings), trainer)
+    conclude(finished, dataclasses.replace(prepared, settings=settings))
     assert world.context is not None
     assert world.context.cells == ()
 
 
-def test_large_originals_are_shown_reduced(finished, prepared, trainer, world: World, monkeypatch) -> None:
+def test_large_originals_are_shown_reduced(finished, prepared, world: World, monkeypatch) -> None:
     monkeypatch.setattr(concluding, "SHOWN_SIDE_PX", 32)
-    conclude(finished, prepared, trainer)
+    conclude(finished, prepared)
     assert world.context is not None
     assert {example.pixels.shape for example in world.context.examples} == {(32, 32)}
     assert {example.width_px for example in world.context.examples} == {96}, "sizes are those of the original"
 
 
 def test_the_last_lines_name_verdict_winner_and_what_to_do(
-    finished, prepared, trainer, world: World, monkeypatch: pytest.MonkeyPatch
+    finished, prepared, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concluding, "find_command", lambda: "scripts/sem-search")
-    conclusion = conclude(finished, prepared, trainer)
+    conclusion = conclude(finished, prepared)
     assert world.described["verdict"] == conclusion.verdict
     monkeypatch.chdir(prepared.settings.study_folder)
     uri = f"sqlite:///{Path.cwd()}/mlflow.db"  # the store of this folder, whatever a test before has set
@@ -300,22 +298,22 @@ def test_the_last_lines_name_verdict_winner_and_what_to_do(
     assert again == ["", "Study a study was finished: nothing was trained.", "", *lines]
 
 
-def test_a_model_s_address_is_quoted_for_the_shell(finished, prepared, trainer, world: World) -> None:
-    conclusion = conclude(finished, prepared, trainer)
+def test_a_model_s_address_is_quoted_for_the_shell(finished, prepared, world: World) -> None:
+    conclusion = conclude(finished, prepared)
     registered = dataclasses.replace(conclusion.registered, name="steel, lot 7")
     text = dataclasses.replace(conclusion, registered=registered).to_text()
     assert text.count(" --model 'models:/steel, lot 7@champion'") == 3
 
 
-def test_the_machine_that_trained_is_kept(finished, prepared, trainer, world: World) -> None:
+def test_the_machine_that_trained_is_kept(finished, prepared, world: World) -> None:
     finished.set_user_attr(MACHINE, "the one that trained")
-    conclude(finished, prepared, trainer)
+    conclude(finished, prepared)
     assert world.context is not None
     assert world.context.machine == "the one that trained"
 
 
-def test_a_long_reason_fits_a_terminal(finished, prepared, trainer, world: World) -> None:
-    conclusion = conclude(finished, prepared, trainer)
+def test_a_long_reason_fits_a_terminal(finished, prepared, world: World) -> None:
+    conclusion = conclude(finished, prepared)
     registered = dataclasses.replace(conclusion.registered, reason="challenger: " + "it does not beat version 1 " * 9)
     lines = dataclasses.replace(conclusion, registered=registered).to_text().splitlines()
     told = lines[next(n for n, line in enumerate(lines) if "Registered as" in line) :]
@@ -330,20 +328,18 @@ def test_a_long_reason_fits_a_terminal(finished, prepared, trainer, world: World
     [("challenger", "models:/sem-search-tiny@challenger"), (None, "models:/sem-search-tiny/4")],
 )
 def test_what_can_be_served_is_named_by_alias_or_else_by_version(
-    finished, prepared, trainer, world: World, alias: str | None, uri: str
+    finished, prepared, world: World, alias: str | None, uri: str
 ) -> None:
     world.alias = alias
-    text = conclude(finished, prepared, trainer).to_text()
+    text = conclude(finished, prepared).to_text()
     assert f"--model {uri}\n" in text
     assert world.context is not None
     assert world.context.model_uri == uri
 
 
-def test_a_winner_that_was_logged_anew_names_its_earlier_runs(
-    finished: optuna.Study, prepared, trainer, world: World
-) -> None:
+def test_a_winner_that_was_logged_anew_names_its_earlier_runs(finished: optuna.Study, prepared, world: World) -> None:
     """So that a model that was registered from one of them is not registered twice."""
     finished.set_user_attr(TRIAL_RUNS, {"1": ["second", "third"]})
-    conclude(finished, prepared, trainer)
+    conclude(finished, prepared)
     assert world.registered["run_id"] == "third"
     assert world.registered["earlier_run_ids"] == ["third", "second", "best"], "the newest first"

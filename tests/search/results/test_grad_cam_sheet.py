@@ -59,14 +59,14 @@ def test_pixels_are_those_of_the_tiles(prepared) -> None:
         np.testing.assert_array_equal(picture, whole[top : top + 48, left : left + 48])
 
 
-def explain(prepared, trainer, kept, sheet):
+def explain(prepared, kept, sheet):
     pixels = np.arange(len(sheet), dtype=np.float32)[:, None, None] + np.zeros((1, 48, 48), np.float32)
-    return explain_sheet(prepared, trainer=trainer, finished_folds=kept, sheet=sheet, pixels=pixels)
+    return explain_sheet(prepared, finished_folds=kept, sheet=sheet, pixels=pixels)
 
 
-def test_each_picture_tells_what_its_own_fold_answered(prepared, trainer, store_folds, sheet) -> None:
+def test_each_picture_tells_what_its_own_fold_answered(prepared, store_folds, sheet) -> None:
     kept = store_folds(shares_right=(1.0, 0.0))
-    explained = explain(prepared, trainer, kept, sheet)
+    explained = explain(prepared, kept, sheet)
     tiles = prepared.data.tiles
     assert explained.convolution == prepared.network.cut.convolution
     assert [picture.true_label for picture in explained.pictures] == list(tiles.class_names)
@@ -83,7 +83,7 @@ def test_each_picture_tells_what_its_own_fold_answered(prepared, trainer, store_
 
 
 def test_each_tile_is_explained_by_the_head_of_its_fold(
-    prepared, trainer, store_folds, sheet, monkeypatch: pytest.MonkeyPatch
+    prepared, store_folds, sheet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tuple(
         dataclasses.replace(
@@ -98,7 +98,7 @@ def test_each_tile_is_explained_by_the_head_of_its_fold(
         return HeatMaps(strengths=np.zeros((1, 3, 3), np.float32))
 
     monkeypatch.setattr(explaining, "compute_heat_maps", compute)
-    explained = explain(prepared, trainer, kept, sheet)
+    explained = explain(prepared, kept, sheet)
     assert sorted(seen) == [0, 1, 2]
     for place in sheet:
         features, class_index, convolution = seen[place.fold]
@@ -108,8 +108,8 @@ def test_each_tile_is_explained_by_the_head_of_its_fold(
     assert all(picture.is_zero for picture in explained.pictures), "a map of nothing is said to be one"
 
 
-def test_folds_that_were_not_reached_are_left_out(prepared, trainer, store_folds, sheet) -> None:
+def test_folds_that_were_not_reached_are_left_out(prepared, store_folds, sheet) -> None:
     kept = tuple(one for one in store_folds() if one.outcome.fold != sheet[0].fold)
-    explained = explain(prepared, trainer, kept, sheet)
+    explained = explain(prepared, kept, sheet)
     expected = [place.tile for place in sheet[::-1] if place.fold != sheet[0].fold]
     assert [picture.tile for picture in explained.pictures] == expected

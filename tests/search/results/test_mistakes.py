@@ -17,7 +17,7 @@ from sem_search.transfer.gradcam import HeatMaps
 from tests.search.conftest import make_outcome
 
 
-def show(prepared, trainer, kept) -> MistakeGallery:
+def show(prepared, kept) -> MistakeGallery:
     winner = TrialOutcome(
         number=0, cell=Cell(learning_rate=0.1, batch_size=8), state="complete", folds=tuple(one.outcome for one in kept)
     )
@@ -29,7 +29,7 @@ def show(prepared, trainer, kept) -> MistakeGallery:
         trials=(winner,),
         winner_number=0,
     )
-    return show_mistakes(outcome, prepared=prepared, trainer=trainer, finished_folds=kept)
+    return show_mistakes(outcome, prepared=prepared, finished_folds=kept)
 
 
 def open_picture(picture: Picture) -> Image.Image:
@@ -37,8 +37,8 @@ def open_picture(picture: Picture) -> Image.Image:
     return Image.open(io.BytesIO(picture.content))
 
 
-def test_every_wrong_image_is_shown_under_two_heat_maps(prepared, trainer, store_folds) -> None:
-    gallery = show(prepared, trainer, store_folds(shares_right=(1.0, 0.0)))
+def test_every_wrong_image_is_shown_under_two_heat_maps(prepared, store_folds) -> None:
+    gallery = show(prepared, store_folds(shares_right=(1.0, 0.0)))
     assert (gallery.n_wrong, gallery.n_tested, len(gallery.images)) == (15, 15, 15)
     assert sorted(image.answer.image for image in gallery.images) == list(range(15))
     for image in gallery.images:
@@ -50,7 +50,7 @@ def test_every_wrong_image_is_shown_under_two_heat_maps(prepared, trainer, store
 
 
 def test_each_image_is_explained_by_the_head_of_its_fold_for_both_classes(
-    prepared, trainer, store_folds, monkeypatch: pytest.MonkeyPatch
+    prepared, store_folds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tuple(
         dataclasses.replace(
@@ -65,7 +65,7 @@ def test_each_image_is_explained_by_the_head_of_its_fold_for_both_classes(
         return HeatMaps(strengths=np.zeros((len(class_index), 3, 3), np.float32))
 
     monkeypatch.setattr(showing, "compute_heat_maps", compute)
-    gallery = show(prepared, trainer, kept)
+    gallery = show(prepared, kept)
     tiles, found = prepared.data.tiles, {}
     for image in gallery.images:
         at = np.flatnonzero(tiles.image_of_tile == image.answer.image)
@@ -78,8 +78,8 @@ def test_each_image_is_explained_by_the_head_of_its_fold_for_both_classes(
         assert found[image.answer.image_id] == [(image.answer.fold, [label] * 4) for label in labels]
 
 
-def test_where_no_image_is_wrong_the_least_sure_are_shown(prepared, trainer, store_folds) -> None:
-    gallery = show(prepared, trainer, store_folds())
+def test_where_no_image_is_wrong_the_least_sure_are_shown(prepared, store_folds) -> None:
+    gallery = show(prepared, store_folds())
     assert (gallery.n_wrong, len(gallery.images)) == (0, showing.N_LEAST_SURE)
     assert not any(image.answer.is_wrong for image in gallery.images)
 
@@ -88,7 +88,7 @@ def test_where_no_image_is_wrong_the_least_sure_are_shown(prepared, trainer, sto
     ("limit", "value", "n_shown"), [("MAX_IMAGES", 4, 4), ("MAX_TILES", 11, 2), ("MAX_TILES", 1, 1)]
 )
 def test_what_is_shown_is_bounded_and_nothing_else_is_read(
-    prepared, trainer, store_folds, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, n_shown: int
+    prepared, store_folds, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, n_shown: int
 ) -> None:
     monkeypatch.setattr(showing, limit, value)
     monkeypatch.setattr(showing, "N_WORST_TILES", 3)
@@ -98,13 +98,13 @@ def test_what_is_shown_is_bounded_and_nothing_else_is_read(
     monkeypatch.setattr(
         type(catalogue), "read_image", lambda own, record: read.append(record) or read_image(own, record)
     )
-    gallery = show(prepared, trainer, store_folds(shares_right=(1.0, 0.0)))
+    gallery = show(prepared, store_folds(shares_right=(1.0, 0.0)))
     assert (len(gallery.images), gallery.n_wrong) == (n_shown, 15)
     assert len(read) == n_shown + 3
 
 
 def test_large_images_are_reduced_and_what_no_tile_covers_is_told(
-    prepared, trainer, store_folds, monkeypatch: pytest.MonkeyPatch
+    prepared, store_folds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(showing, "SIDE_PX", 40)
     catalogue = prepared.data.catalogue
@@ -112,7 +112,7 @@ def test_large_images_are_reduced_and_what_no_tile_covers_is_told(
     monkeypatch.setattr(
         type(catalogue), "read_image", lambda own, record: np.pad(read_image(own, record), ((0, 0), (0, 32)))
     )
-    gallery = show(prepared, trainer, store_folds(shares_right=(1.0, 0.0)))
+    gallery = show(prepared, store_folds(shares_right=(1.0, 0.0)))
     assert {open_picture(image.picture).size for image in gallery.images} == {(40, 30)}
     assert all(image.is_partly_unseen for image in gallery.images)
     assert {open_picture(tile.picture).size for tile in gallery.tiles} == {(40, 40)}
@@ -129,13 +129,13 @@ def test_what_tiles_per_image_leaves_out_is_told(prepared, trainer) -> None:
         )
         for fold in data.folds.folds
     )
-    gallery = show(dataclasses.replace(prepared, data=data), trainer, folds)
+    gallery = show(dataclasses.replace(prepared, data=data), folds)
     assert len(gallery.images) == 15
     assert all(image.is_partly_unseen for image in gallery.images)
 
 
-def test_the_tiles_are_the_worst_ones(prepared, trainer, store_folds) -> None:
-    gallery = show(prepared, trainer, store_folds(shares_right=(1.0, 0.5)))
+def test_the_tiles_are_the_worst_ones(prepared, store_folds) -> None:
+    gallery = show(prepared, store_folds(shares_right=(1.0, 0.5)))
     assert len(gallery.tiles) == showing.N_WORST_TILES
     assert all(tile.answer.is_wrong for tile in gallery.tiles)
     answer = gallery.tiles[0].answer

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sem_search.deployment.package.card import CardFold, ModelCard
-from sem_search.evaluation.intervals import compute_split_intervals
+from sem_search.evaluation.answers import tabulate_answers
+from sem_search.evaluation.intervals import compute_intervals
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.micrographs.inspection.finding import Finding
 from sem_search.micrographs.reading.options import ReadingOptions
@@ -47,24 +48,25 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-def pack(prepared, trainer, kept, *, cell: Cell = CELL) -> str:
+def pack(prepared, kept, *, cell: Cell = CELL) -> str:
     outcome = TrialOutcome(
         number=0, cell=cell, state="complete", folds=tuple(one.outcome for one in kept), run_id="a run"
     )
-    return log_trial_model(prepared, outcome=outcome, trainer=trainer, finished_folds=kept, run_id="a run")
+    return log_trial_model(prepared, outcome=outcome, finished_folds=kept, run_id="a run")
 
 
 def test_the_model_is_the_fold_heads_over_the_one_trunk(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
     kept = store_folds()
-    assert pack(prepared, trainer, kept) == "m-1"
+    assert pack(prepared, kept) == "m-1"
     parts = logged["parts"]
     assert parts.trunk is prepared.network.cut.trunk
     assert parts.head is trainer.head
     assert [weights is one.head_weights for weights, one in zip(parts.head_weights, kept, strict=True)] == [True] * 3
-    assert (parts.backbone, parts.convolution) == ("tiny", "conv_2")
-    assert parts.class_names == ("blobs", "grains", "stripes")
-    assert parts.grid == prepared.data.grid
-    assert parts.hashes["sem_search.data_sha256"] == prepared.data.catalogue.digest
+    described = parts.description
+    assert (described.backbone, described.convolution) == ("tiny", "conv_2")
+    assert described.class_names == ("blobs", "grains", "stripes")
+    assert described.grid == prepared.data.grid
+    assert described.hashes["sem_search.data_sha256"] == prepared.data.catalogue.digest
     assert (logged["run_id"], logged["name"]) == ("a run", "tiny-lr1e-01-bs8")
     assert (logged["params"]["learning_rate"], logged["params"]["batch_size"]) == ("0.1", "8")
     assert logged["entries"] == []
@@ -85,11 +87,11 @@ def test_a_model_is_called_after_backbone_and_cell(backbone: str, cell: Cell, na
     assert name_model(backbone, cell=cell, is_refit=True) == f"{name}-refit"
 
 
-def test_a_linear_model_has_no_learning_rate(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
+def test_a_linear_model_has_no_learning_rate(prepared, store_folds, logged: dict[str, Any]) -> None:
     cell = Cell(head="linear")
     kept = store_folds(cell=cell)
-    pack(prepared, trainer, kept, cell=cell)
-    for told in (logged["parts"].settings, logged["params"]):
+    pack(prepared, kept, cell=cell)
+    for told in (logged["parts"].description.settings, logged["params"]):
         assert told["head"] == "linear"
         assert not {"learning_rate", "batch_size"} & set(told)
     assert logged["record"].card.cell == cell
@@ -97,10 +99,10 @@ def test_a_linear_model_has_no_learning_rate(prepared, trainer, store_folds, log
 
 
 def test_the_model_takes_its_data_s_catalogue_folds_and_answers_along(
-    prepared, trainer, store_folds, logged: dict[str, Any]
+    prepared, store_folds, logged: dict[str, Any]
 ) -> None:
     kept = store_folds()
-    pack(prepared, trainer, kept)
+    pack(prepared, kept)
     record = logged["record"]
     assert record.catalogue is prepared.data.catalogue
     assert record.folds is prepared.data.folds
@@ -108,16 +110,17 @@ def test_the_model_takes_its_data_s_catalogue_folds_and_answers_along(
     assert (record.card.learning_rate, record.card.batch_size) == (0.1, 8)
 
 
-def test_reading_is_told_as_it_was_in_training(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
+def test_reading_is_told_as_it_was_in_training(prepared, store_folds, logged: dict[str, Any]) -> None:
     reading = ReadingOptions(max_megapixels=7.0, crop_bottom_px=9)  # the demonstration set's bar is no setting
     data = dataclasses.replace(prepared.data, catalogue=dataclasses.replace(prepared.data.catalogue, reading=reading))
-    pack(dataclasses.replace(prepared, data=data), trainer, store_folds())
-    assert (logged["parts"].crop_bottom_px, logged["parts"].max_megapixels) == (9, 7.0)
+    pack(dataclasses.replace(prepared, data=data), store_folds())
+    described = logged["parts"].description
+    assert (described.crop_bottom_px, described.max_megapixels) == (9, 7.0)
 
 
-def test_the_cell_is_told_and_nothing_of_this_machine(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
-    pack(prepared, trainer, store_folds())
-    settings = logged["parts"].settings
+def test_the_cell_is_told_and_nothing_of_this_machine(prepared, store_folds, logged: dict[str, Any]) -> None:
+    pack(prepared, store_folds())
+    settings = logged["parts"].description.settings
     assert (settings["learning_rate"], settings["batch_size"], settings["epochs"]) == (0.1, 8, 3)
     text = repr(settings)
     for private in (prepared.settings.data, prepared.settings.storage, prepared.settings.study_folder):
@@ -125,7 +128,7 @@ def test_the_cell_is_told_and_nothing_of_this_machine(prepared, trainer, store_f
     assert socket.gethostname() not in text
 
 
-def test_pixel_sizes_are_gathered_by_class_each_once(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
+def test_pixel_sizes_are_gathered_by_class_each_once(prepared, store_folds, logged: dict[str, Any]) -> None:
     sizes = {0: 5.0, 1: 2.5, 2: 5.0, 7: 3.0}
     records = tuple(
         dataclasses.replace(record, pixel_size_nm=sizes.get(index))
@@ -133,13 +136,13 @@ def test_pixel_sizes_are_gathered_by_class_each_once(prepared, trainer, store_fo
     )
     catalogue = dataclasses.replace(prepared.data.catalogue, records=records)
     data = dataclasses.replace(prepared.data, catalogue=catalogue)
-    pack(dataclasses.replace(prepared, data=data), trainer, store_folds())
-    assert logged["parts"].pixel_sizes_nm == {"blobs": [2.5, 5.0], "grains": [3.0]}
+    pack(dataclasses.replace(prepared, data=data), store_folds())
+    assert logged["parts"].description.pixel_sizes_nm == {"blobs": (2.5, 5.0), "grains": (3.0,)}
 
 
-def test_what_the_model_cannot_do_as_it_should_is_a_tag(prepared, trainer, store_folds, logged: dict[str, Any]) -> None:
+def test_what_the_model_cannot_do_as_it_should_is_a_tag(prepared, store_folds, logged: dict[str, Any]) -> None:
     logged["warnings"] = ("first", "second")
-    pack(prepared, trainer, store_folds())
+    pack(prepared, store_folds())
     assert logged["entries"] == [("a run", Tags(values={"sem_search.model_warnings": "first\nsecond"}))]
 
 
@@ -176,7 +179,7 @@ def test_scores_are_those_reported_each_with_its_interval(
 ) -> None:
     tiles = prepared.data.tiles
     for split in ("validation", "test"):
-        intervals = compute_split_intervals(outcome, tiles=tiles, split=split)
+        intervals = compute_intervals(tabulate_answers(outcome, tiles=tiles, split=split))
         of_side = [score for score in card.scores if score.split == split]
         assert [score.unit for score in of_side] == ["tiles", "tiles", "images", "images"]
         assert of_side[0].value == pytest.approx(compute_split_scores(outcome, tiles=tiles, split=split).f_measure)
@@ -243,7 +246,7 @@ def test_only_the_model_of_a_winner_has_been_trained_again(
 
 @pytest.mark.parametrize("tags", [{}, {"sem_search.refit": "true"}])
 def test_a_winner_that_was_trained_again_is_logged_to_its_run_once(
-    prepared: Any, trainer: Any, store_folds: Any, logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tags: dict
+    prepared: Any, store_folds: Any, logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tags: dict
 ) -> None:
     kept = store_folds(shares_right=(1.0, 0.5))
     again = [dataclasses.replace(one, head_weights=tuple(weight + 1 for weight in one.head_weights)) for one in kept]
@@ -258,8 +261,8 @@ def test_a_winner_that_was_trained_again_is_logged_to_its_run_once(
     )
     folds = tuple(one.outcome for one in kept)
     winner = TrialOutcome(number=0, cell=CELL, state="complete", folds=folds, run_id="a run", is_refit=True)
-    log_refit(prepared, winner=winner, trainer=trainer)
-    log_refit(prepared, winner=dataclasses.replace(winner, is_refit=False), trainer=trainer)
+    log_refit(prepared, winner=winner)
+    log_refit(prepared, winner=dataclasses.replace(winner, is_refit=False))
     assert len(logged["entries"]) == (not tags)
     if tags:
         return

@@ -11,7 +11,7 @@ from sem_search.errors import FailedTrialError, StoreError
 from sem_search.records import Cell, FinishedFold, TrialOutcome
 from sem_search.search.results.outcome import read_finished_folds, read_stored_outcome, read_study_outcome
 from sem_search.search.trials.attributes import RANK, REASON, RUN_ID
-from sem_search.search.trials.results import get_cell, iter_reported_folds
+from sem_search.search.trials.results import get_cell, list_results
 
 RATES, SIZES = [0.1, 0.01], [8, 16]
 
@@ -111,7 +111,7 @@ def test_a_cell_that_two_workers_drew_at_one_moment_is_reported_once(
         add_trial(study, cell=CELLS[0], state=state, value=0.5 if state == TrialState.COMPLETE else None)
     add_trial(study, cell=CELLS[1], value=0.4)
     assert [trial.number for trial in read_study_outcome(study, prepared=prepared).trials] == [reported, 2]
-    assert sorted({trial.number for trial, _ in iter_reported_folds(study)}) == [reported, 2]
+    assert sorted(trial.number for trial in list_results(study)) == [reported, 2]
 
 
 @pytest.mark.parametrize("lost", [0, 1])

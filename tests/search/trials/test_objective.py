@@ -46,8 +46,8 @@ class FakeLog:
 
 
 @pytest.fixture
-def objective(prepared, trainer, progress) -> CellObjective:
-    source = LocalFolds(prepared=prepared, trainer=trainer, progress=progress)
+def objective(prepared, progress) -> CellObjective:
+    source = LocalFolds(prepared=prepared, progress=progress)
     return CellObjective(prepared=prepared, source=source, log=FakeLog(), progress=progress)
 
 

@@ -36,6 +36,14 @@ ROOT = Path(__file__).parents[3]
 needs_postgres = pytest.mark.skipif(find_obstacle() is not None, reason=find_obstacle() or "")
 
 
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the user is warned of."""
+    given: list[str] = []
+    monkeypatch.setattr("sem_search.search.trials.storage.warn", given.append)
+    return given
+
+
 def wrap(cause: Exception) -> optuna.exceptions.StorageInternalError:
     """Return the error that Optuna makes of SQLAlchemy's."""
     error = optuna.exceptions.StorageInternalError("An exception is raised during the commit.")
@@ -124,8 +132,9 @@ def url(postgres: Postgres, request: pytest.FixtureRequest) -> str:
 
 @needs_postgres
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_an_attempt_is_made_again_when_postgresql_is_back(postgres: Postgres, url: str, mode: str) -> None:
-    warnings: list[str] = []
+def test_an_attempt_is_made_again_when_postgresql_is_back(
+    postgres: Postgres, url: str, warnings: list[str], mode: str
+) -> None:
     study = optuna.create_study(storage=open_storage(url), direction="maximize")
     stale, starting, values = StaleTrials(), [], []
 
@@ -141,7 +150,7 @@ def test_an_attempt_is_made_again_when_postgresql_is_back(postgres: Postgres, ur
         stale.release(study)
         study.optimize(train, n_trials=1)
 
-    repeat_after_outages(attempt, study=study, url=url, wait_s=60, warn=warnings.append)
+    repeat_after_outages(attempt, study=study, url=url, wait_s=60)
     starting[0].join()
     assert [trial.state for trial in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
     assert values == [1]
@@ -151,12 +160,12 @@ def test_an_attempt_is_made_again_when_postgresql_is_back(postgres: Postgres, ur
     ]
 
 
-def test_a_database_that_answers_but_takes_nothing_is_not_asked_for_ever(tmp_path: Path) -> None:
+def test_a_database_that_answers_but_takes_nothing_is_not_asked_for_ever(tmp_path: Path, warnings: list[str]) -> None:
     """Locked by another program, or the server's disk is full: it can be connected to, and each attempt fails."""
     url = f"sqlite:///{tmp_path}/optuna.db"
     storage = open_storage(url)
     study = optuna.create_study(storage=storage)
-    attempts, warnings = [], []
+    attempts = []
 
     def attempt() -> None:
         attempts.append(1)
@@ -169,7 +178,7 @@ def test_a_database_that_answers_but_takes_nothing_is_not_asked_for_ever(tmp_pat
 
     event.listen(storage.engine, "begin", refuse)
     with pytest.raises(StoreError, match="has not answered for 1 s"):
-        repeat_after_outages(attempt, study=study, url=url, wait_s=1.0, warn=warnings.append)
+        repeat_after_outages(attempt, study=study, url=url, wait_s=1.0)
     assert len(attempts) == 1
     assert len(warnings) == 1
 
@@ -179,7 +188,7 @@ def test_a_database_that_stays_away_is_one_sentence(postgres: Postgres, url: str
     study = optuna.create_study(storage=open_storage(url))
     postgres.stop()
     with pytest.raises(StoreError, match=r"has not answered for 1 s\. Finished folds are on disk") as caught:
-        repeat_after_outages(lambda: study.ask(), study=study, url=url, wait_s=1.0, warn=lambda _: None)
+        repeat_after_outages(lambda: study.ask(), study=study, url=url, wait_s=1.0)
     assert PASSWORD not in str(caught.value)
 
 
@@ -192,7 +201,7 @@ def test_a_refusal_in_the_middle_is_quoted_at_once(url: str, monkeypatch: pytest
 
     study = optuna.create_study(storage=open_storage(url))
     with pytest.raises(SettingsError, match=r"it says: database .* does not exist"):
-        repeat_after_outages(attempt, study=study, url=f"{url}-not", wait_s=600, warn=lambda _: None)
+        repeat_after_outages(attempt, study=study, url=f"{url}-not", wait_s=600)
 
 
 @needs_postgres
@@ -210,13 +219,19 @@ def test_a_refusal_in_the_middle_is_quoted_at_once(url: str, monkeypatch: pytest
     ids=["wrong password", "no password", "no database"],
 )
 def test_a_server_that_does_not_let_us_in_is_quoted_at_once_without_its_password(
-    url: str, monkeypatch: pytest.MonkeyPatch, knock: Callable[..., object], change: Callable[[str], str], expected: str
+    url: str,
+    warnings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    knock: Callable[..., object],
+    change: Callable[[str], str],
+    expected: str,
 ) -> None:
     monkeypatch.delenv("PGPASSWORD", raising=False)
     monkeypatch.setenv("PGPASSFILE", "/nonexistent")
     begun = time.monotonic()
     with pytest.raises(SettingsError, match=expected) as caught:
-        knock(change(url), wait_s=600, warn=pytest.fail)
+        knock(change(url), wait_s=600)
+    assert warnings == []
     assert time.monotonic() - begun < 20
     for secret in (PASSWORD, "wrong-secret"):
         assert secret not in str(caught.value)
@@ -225,11 +240,10 @@ def test_a_server_that_does_not_let_us_in_is_quoted_at_once_without_its_password
 @needs_postgres
 @pytest.mark.parametrize("knock", [open_storage, check_storage], ids=["opened", "knocked at"])
 def test_a_server_that_is_away_at_the_start_is_waited_for(
-    postgres: Postgres, url: str, knock: Callable[..., object]
+    postgres: Postgres, url: str, warnings: list[str], knock: Callable[..., object]
 ) -> None:
-    warnings: list[str] = []
     starting = postgres.restart_in_background(2.0, mode="fast")
-    knock(url, wait_s=600, warn=warnings.append)
+    knock(url, wait_s=600)
     starting.join()
     assert warnings == [
         f"The study's database does not answer; waiting for it, at most {START_S:g} s.",
@@ -240,23 +254,27 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
 def test_a_server_that_stays_away_at_the_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sem_search.search.trials.storage.START_S", 0.5)
     with pytest.raises(StoreError, match=r"has not answered for 0\.5 s\. Nothing was begun") as caught:
-        check_storage(f"postgresql://me:{PASSWORD}@127.0.0.1:1/x", wait_s=600, warn=lambda _: None)
+        check_storage(f"postgresql://me:{PASSWORD}@127.0.0.1:1/x", wait_s=600)
     assert PASSWORD not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["sqlite:///not_there.db", "sqlite://"])
-def test_a_file_is_not_knocked_at(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_not_knocked_at(
+    url: str, tmp_path: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    check_storage(url, wait_s=0, warn=pytest.fail)
+    check_storage(url, wait_s=0)
+    assert warnings == []
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("url", ["nonsense", "redis://localhost/0"])
-def test_what_is_no_database_is_refused(url: str) -> None:
+def test_what_is_no_database_is_refused(url: str, warnings: list[str]) -> None:
     with pytest.raises(
         SettingsError, match=r"cannot be opened .*It must be a database URL such as sqlite:///optuna\.db"
     ):
-        check_storage(url, wait_s=600, warn=pytest.fail)
+        check_storage(url, wait_s=600)
+    assert warnings == []
 
 
 @needs_postgres
@@ -311,7 +329,7 @@ def test_a_database_that_stops_again_and_again_loses_and_doubles_nothing(
     disturber = threading.Thread(target=disturb)
     disturber.start()
     try:
-        repeat_after_outages(work, study=study, url=url, wait_s=120, warn=lambda _: None)
+        repeat_after_outages(work, study=study, url=url, wait_s=120)
     finally:
         is_over.set()
         disturber.join()
@@ -323,16 +341,16 @@ def test_a_database_that_stops_again_and_again_loses_and_doubles_nothing(
 
 
 @needs_postgres
-def test_workers_that_look_for_a_study_leave_an_empty_database_empty(url: str) -> None:
+def test_workers_that_look_for_a_study_leave_an_empty_database_empty(url: str, warnings: list[str]) -> None:
     """Eight at once beside a search that makes its tables: Optuna could not bear a second one that does."""
     seen: list[tuple[str, ...]] = []
 
     def look() -> None:
         while not seen or not seen[-1]:
-            seen.append(read_study_names(url, wait_s=0.0, warn=pytest.fail))
+            seen.append(read_study_names(url))
 
     engine = create_engine(url)
-    assert read_study_names(url, wait_s=0.0, warn=pytest.fail) == ()
+    assert read_study_names(url) == ()
     assert inspect(engine).get_table_names() == []
     engine.dispose()
     threads = [threading.Thread(target=look) for _ in range(8)]
@@ -342,6 +360,7 @@ def test_workers_that_look_for_a_study_leave_an_empty_database_empty(url: str) -
     for thread in threads:
         thread.join(timeout=60)
     assert seen[-1] == ("mine",)
+    assert warnings == []
 
 
 @pytest.mark.parametrize("has_optuna", [False, True])

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from sem_search.evaluation.intervals import compute_split_intervals
+from sem_search.evaluation.answers import tabulate_answers
+from sem_search.evaluation.intervals import compute_intervals
 from sem_search.evaluation.metrics import compute_split_scores
 from sem_search.evaluation.selection import compute_selection_bias
 from sem_search.records import StudyOutcome
@@ -14,8 +15,9 @@ from sem_search.tracking.entries.trust import StudyTrust, gather_image_answers, 
 
 
 def test_intervals_and_choices_are_those_of_the_winner(study: StudyOutcome, trust: StudyTrust) -> None:
-    assert trust.test == compute_split_intervals(study.winner, tiles=study.tiles, split="test")
-    assert trust.get_split("validation") == compute_split_intervals(study.winner, tiles=study.tiles, split="validation")
+    for split in ("validation", "test"):
+        answers = tabulate_answers(study.winner, tiles=study.tiles, split=split)
+        assert trust.get_split(split) == compute_intervals(answers)
     assert trust.chosen_on_test == compute_selection_bias(study, select_on="test")
     assert trust.choice is trust.chosen_on_validation
     assert replace(trust, select_on="test").choice is trust.chosen_on_test

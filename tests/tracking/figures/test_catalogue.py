@@ -64,9 +64,10 @@ def test_the_grid_holds_both_splits_of_every_cell_asked_for(
 ) -> None:
     rows = figures["3"].numbers.content
     assert len(rows) == 2 * len(context.cells)
-    for split in ("validation", "test"):
-        (table,) = compute_grid_tables(study, cells=context.cells, splits=[split])
-        assert [row["f_measure"] for row in rows if row["split"] == split] == [cell.f_measure for cell in table.cells]
+    for table in compute_grid_tables(study, cells=context.cells):
+        assert [row["f_measure"] for row in rows if row["split"] == table.split] == [
+            cell.f_measure for cell in table.cells
+        ]
     assert [row["learning_rate"] for row in rows if row["is_winner"]] == [study.winner.cell.learning_rate] * 2
 
 
@@ -84,7 +85,7 @@ def test_confusions_are_the_winner_s_on_its_test_sets(
     figures: dict[str, StudyFigure], study: StudyOutcome, number: str, unit: str, words: str
 ) -> None:
     content = figures[number].numbers.content
-    table = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit=unit)
+    table = compute_confusion_table(study.winner, tiles=study.tiles, unit=unit)
     assert content["counts"] == table.counts.tolist()
     assert (content["split"], content["unit"]) == ("test", unit)
     assert words in figures[number].caption

@@ -105,7 +105,7 @@ def test_the_tables_hold_the_numbers_of_the_figures(folder: Path, study: StudyOu
         "" if cell.f_measure is None else str(cell.f_measure) for cell in grid
     ]
     for unit, name in (("tiles", "figure_4a_confusion_tiles"), ("images", "figure_4b_confusion_images")):
-        counts = compute_confusion_table(study.winner, tiles=study.tiles, split="test", unit=unit).counts
+        counts = compute_confusion_table(study.winner, tiles=study.tiles, unit=unit).counts
         assert [[int(row[name]) for name in ("fine", "rough")] for row in read(folder, name)] == counts.tolist()
     indices = read(folder, "figure_5_indices")
     assert [float(row["mean_of_folds"]) for row in indices if row["index"] == "recall"] == list(scores.mean.recall)
@@ -121,7 +121,7 @@ def test_the_tables_of_training_and_folds(folder: Path, study: StudyOutcome, con
     assert [float(row["validation_loss"]) for row in of_last] == last.curves.validation_loss.tolist()
     assert [row["epoch"] for row in of_last if row["is_chosen"] == "True"] == [str(last.best_epoch + 1)]
     splits = {row["image_id"]: row["fold_1"] for row in read(folder, "figure_s2_folds")}
-    assert {name for name, split in splits.items() if split == "test"} == set(context.folds[0].test)
+    assert {name for name, split in splits.items() if split == "test"} == set(context.folds[0]["test"])
     assert [row["left_px"] for row in read(folder, "figure_s1_tiling")] == ["0", "40", "0", "40"]
     assert [row["fold"] for row in read(folder, "figure_6_grad_cam")] == ["1", "1"]
 

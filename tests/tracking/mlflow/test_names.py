@@ -2,7 +2,7 @@
 
 import pytest
 
-from sem_search.tracking.entries.types import MetricPoint
+from sem_search.tracking.entries.types import TextArtifact
 from sem_search.tracking.mlflow.names import NAME_LENGTH, make_metric_names, make_safe_name
 
 
@@ -39,4 +39,4 @@ def test_no_two_names_are_alike(texts: list[str], names: list[str]) -> None:
     made = make_metric_names(texts)
     assert [made[text] for text in texts] == names
     for name in made.values():
-        assert MetricPoint(key=f"test/f_measure/{name}", value=0.0)
+        assert TextArtifact(path=f"test/f_measure/{name}", text="")

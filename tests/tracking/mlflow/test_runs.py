@@ -17,7 +17,6 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sem_search.errors import DataError, SettingsError
 from sem_search.tracking.entries.types import TextArtifact
-from sem_search.tracking.mlflow import runs
 from sem_search.tracking.mlflow.log import end_run, log_entries, open_child_run
 from sem_search.tracking.mlflow.names import TAG_SUPERSEDED_BY
 from sem_search.tracking.mlflow.own_runs import EXPERIMENT, ID_VARIABLE, RUN_ID_VARIABLE, describe_run
@@ -75,11 +74,6 @@ def test_how_busy_the_machine_is_is_logged_only_if_it_is_asked_for(
     )
     with open_study_run(study="a", process="me"):
         assert asked == [None], "MLflow follows the environment variable"
-    monkeypatch.setattr(runs, "find_spec", lambda _: None)
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
-    with pytest.raises(SettingsError, match="pip install psutil"), open_study_run(study="a", process="me"):
-        pass
-    assert asked == [None], "refused before a run is opened"
 
 
 def test_the_run_of_mlflow_run_is_used_and_hidden_from_later_processes(

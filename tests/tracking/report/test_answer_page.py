@@ -116,8 +116,3 @@ def test_a_long_page_has_contents(n_sections: int, is_there: bool) -> None:
     assert ('<nav aria-label="Contents">' in page) is is_there
     assert page.count('href="#section-') == (n_sections if is_there else 0)
     assert page.count('id="section-') == n_sections
-
-
-def test_a_row_that_does_not_fit_its_columns_is_refused() -> None:
-    with pytest.raises(ValueError, match="A row of 1 cells stands under 2 columns"):
-        Table(columns=("a", "b"), rows=(Row(cells=("only",)),))

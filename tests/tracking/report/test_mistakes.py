@@ -7,7 +7,7 @@ import pytest
 
 from sem_search.records import StudyOutcome
 from sem_search.tracking.entries.context import MistakeGallery, ShownImage, ShownTile, StudyContext
-from sem_search.tracking.entries.mistakes import AnsweredImage, AnsweredTile
+from sem_search.tracking.entries.mistakes import Answer, AnsweredTile
 from sem_search.tracking.entries.types import Picture
 from sem_search.tracking.report.study_page import render_report
 
@@ -29,7 +29,7 @@ FACTS = {
 def build_gallery(*, n_shown: int = 2, n_wrong: int = 2, is_partly_unseen: bool = False) -> MistakeGallery:
     facts = FACTS if n_wrong else FACTS | {"predicted_label": "fine"}
     image = ShownImage(
-        answer=AnsweredImage(**facts),
+        answer=Answer(**facts),
         picture=PICTURE,
         true_heat=PICTURE,
         other_heat=PICTURE,

@@ -163,13 +163,13 @@ def test_nothing_is_called_usable_where_a_confound_cannot_be_told_from_the_mater
 def test_no_class_may_hold_though_the_whole_is_better_than_chance(judge) -> None:
     half_right = [name for true in range(4) for name in [true] * 6 + [(true + 1) % 4] * 6]
     verdict = judge(half_right, names=("a", "b", "c", "d"), n_images=12)
-    assert verdict.is_above_chance
+    assert verdict.score.is_above_chance
     assert verdict.sentence == "Better than chance, but not usable for any of the 4 classes."
 
 
 def test_three_images_of_a_class_can_show_nothing_of_it(judge) -> None:
     verdict = judge(np.repeat(range(4), 3).tolist(), names=("a", "b", "c", "d"), n_images=3)
-    assert verdict.is_above_chance
+    assert verdict.score.is_above_chance
     assert verdict.sentence == (
         "Not yet shown to be usable for any class; not known for a, b, c and d: too few images."
     )
@@ -257,7 +257,6 @@ def compare_with(low: float, high: float) -> ComparedBaseline:
         n_images=6,
         n_groups=6,
         n_folds=3,
-        level=0.95,
         f_measure=difference,
         tile_accuracy=none,
         image_f_measure=none,

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 
+from pretraining.packed_weights import write_particle_weights
 from sem_search.errors import WeightsError
 from sem_search.transfer.backbones import Backbone, PublishedWeights, get_backbone
 from sem_search.transfer.weights import choice as weights
 from sem_search.transfer.weights import packed as particle_weights
 from sem_search.transfer.weights.choice import WeightsRecord, build_weighted_backbone, check_weights
 from sem_search.transfer.weights.files import compute_weights_digest
-from sem_search.transfer.weights.packed import write_particle_weights
 
 SHARED = Path(__file__).parents[4] / "shared"
 MOBILENET_FILE = SHARED / "weights" / "mobilenet_v2_imagenet_notop.weights.h5"
@@ -77,7 +77,7 @@ def _assert_equal(model: keras.Model, wanted: keras.Model) -> None:
 
 def test_random_weights_are_recorded():
     model, record = _build("random")
-    assert (record.requested, record.used, record.warnings) == ("random", "random", ())
+    assert (record.used, record.warnings) == ("random", ())
     assert record.sha256 == compute_weights_digest(model)
     assert _build("random")[1].sha256 == record.sha256
     assert _build("random", seed=1)[1].sha256 != record.sha256
@@ -124,7 +124,7 @@ def test_auto_takes_imagenet_where_it_is_in_the_cache(cache):
     source = _save_some(cache / "net_notop.h5")
     model, record = _build("auto")
     _assert_equal(model, source)
-    assert (record.requested, record.used, record.warnings) == ("auto", "imagenet", ())
+    assert (record.used, record.warnings) == ("imagenet", ())
 
 
 def test_auto_takes_particles_next_and_says_so(tmp_path):
@@ -174,7 +174,7 @@ def test_a_file_is_recorded_by_its_name(name, tmp_path):
     source = _save_some(tmp_path / name)
     model, record = _build(str(tmp_path / name))
     _assert_equal(model, source)
-    assert (record.requested, record.used, record.warnings) == (str(tmp_path / name), name, ())
+    assert (record.used, record.warnings) == (name, ())
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@ from pathlib import Path
 import mlflow
 
 from sem_search.deployment.package.writing import LoggedClassifier
-from sem_search.deployment.pyfunc.registered_name import ServedName, read_served_name
+from sem_search.deployment.pyfunc.answers import ServedName
+from sem_search.deployment.pyfunc.model import read_served_name
 
 
 def test_the_note_of_mlflow_tells_it(tmp_path: Path) -> None:
