@@ -1,9 +1,9 @@
 """Which pairs of many pictures are worth registering: those whose points agree in code and in place.
 
-Points fall into twice as many cells as the root of their number, by the nearest of some codes drawn at random, for each half
-of a code (A. Babenko and V. Lempitsky, "The inverted multi-index", CVPR 2012, 3069-3076), and each is compared with
-those in its nearest cells. Two matches of a pair that agree in turn and shift are a guess; it is kept where many of the
-points that then lie on one another have like codes.
+Points fall into twice as many cells as the root of their number, by the nearest of some codes drawn at random, for each
+half of a code (A. Babenko and V. Lempitsky, "The inverted multi-index", CVPR 2012, 3069-3076), and each is compared
+with those in its nearest cells. Two matches of a pair that agree in turn and shift are a guess; it is kept where many
+of the points that then lie on one another have like codes.
 
 Each picture has at most MAX_PARTNERS candidates of its own, those with the most common points. In a long series that
 would leave parts that only a few candidates join, so the edges of N_FORESTS maximum spanning forests are kept as well,
