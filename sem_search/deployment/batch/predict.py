@@ -94,13 +94,11 @@ def predict_images(
             journal, and the model is not registered.
     """
     check_coverage(coverage)
-    chosen_format = choose_format(output_format, output=output)
+    chosen = choose_format(output_format, output=output)
     found = find_images(images)
     exact_uri = resolve_model_uri(complete_model_uri(model_uri))
     headline = read_headline(exact_uri)
-    if journal is not None:
-        check_registered(exact_uri)
-    answers = None if journal is None else AnswerJournal.open(journal)
+    answers = None if journal is None else _open_answers(journal, model_uri=exact_uri)
     model = load_model(exact_uri)
     class_names = _get_class_names(model, model_uri=exact_uri)
     question = Question(model_uri=exact_uri, explain_folder=explain_folder, coverage=coverage)
@@ -108,13 +106,17 @@ def predict_images(
     predictions = iter_predictions(found, model=model, question=question, journal=done, answers=answers)
     shown = iter_measured(predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None)
     with _explain_resume(done, output=output):
-        failed, n_unknown = write_predictions(
-            shown, class_names=class_names, output=output, output_format=chosen_format
-        )
+        failed, n_unknown = write_predictions(shown, class_names=class_names, output=output, output_format=chosen)
     done.remove()
     _summarise(failed, n_images=len(found), n_unknown=n_unknown, model_uri=exact_uri, headline=headline)
     _log_predictions(output, images=images, model_uri=exact_uri)
     return EXIT_UNREADABLE if failed else 0
+
+
+def _open_answers(journal: str, *, model_uri: str) -> AnswerJournal:
+    """Return the journal that answers of a registered model are added to."""
+    check_registered(model_uri)
+    return AnswerJournal.open(journal)
 
 
 def check_coverage(coverage: float) -> None:
