@@ -121,7 +121,24 @@ def test_of_pictures_that_are_all_alike_the_likest_pairs_are_kept() -> None:
     assert max(distances) <= candidates.MAX_PARTNERS
 
 
-@pytest.mark.parametrize(("name", "size"), [("BLOCK_POINTS", 1), ("THREAD_IMAGES", 1), ("CHUNK_POINTS", 100)])
+@pytest.mark.parametrize("n_centres", [1, 2, 9])
+def test_the_nearest_cells_are_the_best_of_all_pairs_of_halves(n_centres: int) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 256, (50, 32), dtype=np.uint8)
+    centres = rng.integers(-40, 40, (candidates.N_HALVES, n_centres, 32)).astype(np.float32)
+    values = unpack_codes(codes)
+    ours, theirs = (values[:, half :: candidates.N_HALVES] @ centres[half].T for half in range(candidates.N_HALVES))
+    sums = (ours[:, :, None] + theirs[:, None, :]).reshape(len(codes), -1)
+    nearest = candidates._find_nearest(codes, centres)
+    n_probed = min(candidates.N_PROBED, n_centres**2)
+    assert nearest.shape == (50, n_probed)
+    found = np.take_along_axis(sums, nearest, axis=1)
+    np.testing.assert_array_equal(found, -np.sort(-sums, axis=1)[:, :n_probed])
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("BLOCK_POINTS", 1), ("THREAD_IMAGES", 1), ("CHUNK_POINTS", 100), ("CHUNK_MEMBERS", 100)]
+)
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
     ground = make_ground(7, HEIGHT, WIDTH + 100)
     planes = [take(ground[:, 25 * seed :][:, :WIDTH], seed) for seed in range(5)]
